@@ -1,0 +1,398 @@
+/*
+ * pam_softtoken.so: carries bytes between a PAM application and the backend, which decides.
+ *
+ * The bridge finds out who is asking, starts the backend and then relays: prompts one way, answers the other, log lines,
+ * at last one PAM return code. It knows nothing of OTPs, token files or policy, and whatever goes wrong is a denial.
+ *
+ * A frame is one message on a SOCK_SEQPACKET socket: protocol version, type, payload. pam_softtoken/wire.py has the same.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <security/pam_ext.h>
+#include <security/pam_modules.h>
+#include <security/pam_modutil.h>
+
+#include "spawn.h"
+
+#ifndef PAM_SOFTTOKEN_BACKEND
+#define PAM_SOFTTOKEN_BACKEND "/usr/libexec/pam_softtoken/softtoken-backend"
+#endif
+
+#define INTERPRETER "/usr/bin/python3"
+#define PROTOCOL_VERSION 1
+#define MAX_FRAME_BYTES 4096
+#define MAX_FRAMES 64
+#define MAX_ANSWER_BYTES 512 /* a longer answer could fill the socket and block the host */
+#define DEFAULT_TIMEOUT_S 10
+#define MAX_TIMEOUT_S 120
+
+enum frame_type {
+	FRAME_START = 'S',
+	FRAME_ANSWER = 'A',
+	FRAME_CONVERSE = 'C',
+	FRAME_LOG = 'L',
+	FRAME_RESULT = 'R',
+};
+
+enum answer_status {
+	ANSWER_GIVEN = '=',
+	ANSWER_MISSING = '-',
+	CONVERSATION_FAILED = '!',
+};
+
+struct frame {
+	unsigned char bytes[MAX_FRAME_BYTES];
+	size_t length;
+	bool overflow;
+};
+
+static void
+begin_frame(struct frame *frame, enum frame_type type)
+{
+	frame->bytes[0] = PROTOCOL_VERSION;
+	frame->bytes[1] = (unsigned char)type;
+	frame->length = 2;
+	frame->overflow = false;
+}
+
+static void
+append(struct frame *frame, const void *bytes, size_t length)
+{
+	if (length > sizeof(frame->bytes) - frame->length) {
+		frame->overflow = true;
+		return;
+	}
+	memcpy(frame->bytes + frame->length, bytes, length);
+	frame->length += length;
+}
+
+/* A field ends with NUL, which no C string can hold. */
+__attribute__((format(printf, 2, 3))) static void
+append_field(struct frame *frame, const char *format, ...)
+{
+	size_t room = sizeof(frame->bytes) - frame->length;
+	va_list arguments;
+	int length;
+
+	va_start(arguments, format);
+	length = vsnprintf((char *)frame->bytes + frame->length, room, format, arguments);
+	va_end(arguments);
+	if (length < 0 || (size_t)length >= room)
+		frame->overflow = true;
+	else
+		frame->length += (size_t)length + 1;
+}
+
+static void
+append_item(struct frame *frame, pam_handle_t *pamh, int item)
+{
+	const void *value = NULL;
+
+	/* "=" tells an empty item from one that is not set. */
+	if (pam_get_item(pamh, item, &value) == PAM_SUCCESS && value != NULL)
+		append_field(frame, "=%s", (const char *)value);
+	else
+		append_field(frame, "%s", "");
+}
+
+/*
+ * The user as this host knows it, or three empty fields. Supplementary groups are left to the backend, which seldom needs
+ * them: looking them up makes the host load every name service that it has.
+ */
+static void
+append_account(struct frame *frame, pam_handle_t *pamh, const char *user)
+{
+	const struct passwd *account = pam_modutil_getpwnam(pamh, user);
+
+	if (account == NULL) {
+		for (int field = 0; field < 3; field++)
+			append_field(frame, "%s", "");
+		return;
+	}
+	append_field(frame, "%u", (unsigned int)account->pw_uid);
+	append_field(frame, "%u", (unsigned int)account->pw_gid);
+	append_field(frame, "%s", account->pw_dir);
+}
+
+static int
+build_start(struct frame *frame, pam_handle_t *pamh, int flags, int argc, const char **argv)
+{
+	const char *user = NULL;
+	int retval = pam_get_user(pamh, &user, NULL);
+
+	if (retval != PAM_SUCCESS || user == NULL)
+		return PAM_CONV_ERR;
+	begin_frame(frame, FRAME_START);
+	append_field(frame, "%u", (unsigned int)flags);
+	append_field(frame, "%s", user);
+	append_account(frame, pamh, user);
+	append_item(frame, pamh, PAM_SERVICE);
+	append_item(frame, pamh, PAM_RHOST);
+	append_item(frame, pamh, PAM_TTY);
+	append_item(frame, pamh, PAM_RUSER);
+	for (int index = 0; index < argc; index++)
+		append_field(frame, "%s", argv[index]);
+	if (!frame->overflow)
+		return PAM_SUCCESS;
+	pam_syslog(pamh, LOG_ERR, "module arguments and items do not fit into %d bytes", MAX_FRAME_BYTES);
+	return PAM_AUTH_ERR;
+}
+
+static bool
+writable_by_others(const struct stat *status)
+{
+	bool sticky_directory = S_ISDIR(status->st_mode) && (status->st_mode & S_ISVTX);
+
+	return (status->st_mode & (S_IWGRP | S_IWOTH)) && !sticky_directory;
+}
+
+/*
+ * The backend runs with our privileges, so it and every directory above it must belong to root (or to who we are) and be
+ * closed to other writers. Returns the path without links, to be freed, or NULL.
+ */
+static char *
+resolve_backend(pam_handle_t *pamh, const char *backend)
+{
+	char *path = backend[0] == '/' ? realpath(backend, NULL) : NULL;
+	char walk[PATH_MAX];
+	struct stat status;
+
+	if (path == NULL || lstat(path, &status) != 0 || !S_ISREG(status.st_mode) ||
+	    (size_t)snprintf(walk, sizeof(walk), "%s", path) >= sizeof(walk)) {
+		pam_syslog(pamh, LOG_ERR, "backend missing: \"%s\" is not the absolute path of a file", backend);
+		goto refuse;
+	}
+	for (;;) {
+		if ((status.st_uid != 0 && status.st_uid != geteuid()) || writable_by_others(&status)) {
+			pam_syslog(pamh, LOG_ALERT, "backend refused: others own or can write \"%s\"", walk);
+			goto refuse;
+		}
+		if (strcmp(walk, "/") == 0)
+			return path;
+		/* On to the parent: cut behind the slash of "/name", and at any other slash. */
+		char *slash = strrchr(walk, '/');
+		slash[slash == walk ? 1 : 0] = '\0';
+		if (lstat(walk, &status) != 0)
+			goto refuse;
+	}
+refuse:
+	free(path);
+	return NULL;
+}
+
+static int
+remaining_ms(const struct timespec *deadline)
+{
+	struct timespec now;
+	long long left;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	left = (deadline->tv_sec - now.tv_sec) * 1000LL + (deadline->tv_nsec - now.tv_nsec) / 1000000;
+	return left > 0 ? (int)left : 0;
+}
+
+/* Wait for one whole frame. Only here does the backend owe us something, so only here does the clock run. */
+static int
+receive_frame(int socket, struct frame *frame, unsigned int timeout_s)
+{
+	struct timespec deadline;
+	struct pollfd ready = { .fd = socket, .events = POLLIN };
+	ssize_t length;
+	int changed;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &deadline);
+	deadline.tv_sec += timeout_s;
+	do
+		changed = poll(&ready, 1, remaining_ms(&deadline));
+	while (changed < 0 && errno == EINTR);
+	if (changed == 0)
+		return ETIMEDOUT;
+	if (changed < 0)
+		return errno;
+	/* MSG_TRUNC gives the message's own length, so that a larger one is seen and refused. */
+	length = recv(socket, frame->bytes, sizeof(frame->bytes), MSG_DONTWAIT | MSG_TRUNC);
+	if (length < 0)
+		return errno;
+	if (length == 0)
+		return EPIPE;
+	if (length < 3 || (size_t)length > sizeof(frame->bytes) || frame->bytes[0] != PROTOCOL_VERSION)
+		return EPROTO;
+	frame->length = (size_t)length;
+	return 0;
+}
+
+static int
+send_frame(int socket, const struct frame *frame)
+{
+	if (send(socket, frame->bytes, frame->length, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)frame->length)
+		return EPIPE;
+	return 0;
+}
+
+/* The frame's text behind its first byte; NULL when it holds a NUL, which would cut it short. */
+static const char *
+frame_text(struct frame *frame, char *text)
+{
+	size_t length = frame->length - 3;
+
+	memcpy(text, frame->bytes + 3, length);
+	text[length] = '\0';
+	return memchr(text, '\0', length) == NULL ? text : NULL;
+}
+
+/* Show a prompt or a message, and send back what the person answered. */
+static int
+relay_conversation(pam_handle_t *pamh, int socket, struct frame *frame)
+{
+	char text[MAX_FRAME_BYTES];
+	const char *message = frame_text(frame, text);
+	int style = frame->bytes[2], error;
+	char status = CONVERSATION_FAILED;
+	char *answer = NULL;
+
+	if (message == NULL ||
+	    (style != PAM_PROMPT_ECHO_OFF && style != PAM_PROMPT_ECHO_ON && style != PAM_TEXT_INFO && style != PAM_ERROR_MSG))
+		return EPROTO;
+	if (pam_prompt(pamh, style, &answer, "%s", message) == PAM_SUCCESS)
+		status = answer != NULL ? ANSWER_GIVEN : ANSWER_MISSING;
+	begin_frame(frame, FRAME_ANSWER);
+	append(frame, &status, 1);
+	if (status == ANSWER_GIVEN)
+		append(frame, answer, strnlen(answer, MAX_ANSWER_BYTES));
+	error = send_frame(socket, frame);
+	explicit_bzero(frame->bytes, sizeof(frame->bytes));
+	if (answer != NULL) {
+		explicit_bzero(answer, strlen(answer));
+		free(answer);
+	}
+	return error;
+}
+
+static int
+relay_log(pam_handle_t *pamh, struct frame *frame)
+{
+	char text[MAX_FRAME_BYTES];
+	const char *line = frame_text(frame, text);
+
+	if (line == NULL || frame->bytes[2] > LOG_DEBUG)
+		return EPROTO;
+	pam_syslog(pamh, frame->bytes[2], "%s", line);
+	return 0;
+}
+
+static int
+permitted_result(unsigned char code)
+{
+	switch (code) {
+	case PAM_SUCCESS:
+	case PAM_IGNORE:
+	case PAM_AUTH_ERR:
+	case PAM_SERVICE_ERR:
+	case PAM_CONV_ERR:
+		return code;
+	default:
+		return PAM_AUTH_ERR;
+	}
+}
+
+/* Serve the backend until it gives its verdict. */
+static int
+relay(pam_handle_t *pamh, int socket, struct frame *frame, unsigned int timeout_s)
+{
+	int error = send_frame(socket, frame);
+
+	for (int frames = 0; error == 0 && frames < MAX_FRAMES; frames++) {
+		error = receive_frame(socket, frame, timeout_s);
+		if (error != 0)
+			break;
+		switch (frame->bytes[1]) {
+		case FRAME_CONVERSE:
+			error = relay_conversation(pamh, socket, frame);
+			break;
+		case FRAME_LOG:
+			error = relay_log(pamh, frame);
+			break;
+		case FRAME_RESULT:
+			if (frame->length == 3)
+				return permitted_result(frame->bytes[2]);
+			error = EPROTO;
+			break;
+		default:
+			error = EPROTO;
+		}
+	}
+	pam_syslog(pamh, LOG_ERR, "result=denied reason=backend detail=\"%s\"",
+		   error == EPIPE ? "ended without a verdict" : strerror(error != 0 ? error : EPROTO));
+	return PAM_AUTH_ERR;
+}
+
+/* Of the module arguments only these two are the bridge's business; the backend checks all of them. */
+static void
+read_own_arguments(int argc, const char **argv, const char **backend, unsigned int *timeout_s)
+{
+	*backend = PAM_SOFTTOKEN_BACKEND;
+	*timeout_s = DEFAULT_TIMEOUT_S;
+	for (int index = 0; index < argc; index++) {
+		if (strncmp(argv[index], "backend=", 8) == 0) {
+			*backend = argv[index] + 8;
+		} else if (strncmp(argv[index], "timeout=", 8) == 0) {
+			char *end = NULL;
+			unsigned long value = strtoul(argv[index] + 8, &end, 10);
+			if (end != NULL && *end == '\0' && value >= 1 && value <= MAX_TIMEOUT_S)
+				*timeout_s = (unsigned int)value;
+		}
+	}
+}
+
+__attribute__((visibility("default"))) int
+pam_sm_authenticate(pam_handle_t *pamh, int flags, int argc, const char **argv)
+{
+	int retval = PAM_AUTH_ERR, error;
+	struct backend_process process;
+	struct frame frame;
+	unsigned int timeout_s;
+	const char *backend;
+	char *script = NULL;
+
+	read_own_arguments(argc, argv, &backend, &timeout_s);
+	script = resolve_backend(pamh, backend);
+	if (script == NULL)
+		goto out;
+	retval = build_start(&frame, pamh, flags, argc, argv);
+	if (retval != PAM_SUCCESS)
+		goto out;
+	retval = PAM_AUTH_ERR;
+	error = spawn_backend(&process, INTERPRETER, script, timeout_s);
+	if (error != 0) {
+		pam_syslog(pamh, LOG_ERR, "result=denied reason=backend detail=\"cannot start: %s\"", strerror(error));
+		goto out;
+	}
+	retval = relay(pamh, process.socket, &frame, timeout_s);
+	release_backend(&process);
+out:
+	free(script);
+	return retval;
+}
+
+__attribute__((visibility("default"))) int
+pam_sm_setcred(pam_handle_t *pamh, int flags, int argc, const char **argv)
+{
+	(void)pamh;
+	(void)flags;
+	(void)argc;
+	(void)argv;
+	return PAM_SUCCESS;
+}

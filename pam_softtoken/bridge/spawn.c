@@ -1,0 +1,229 @@
+/*
+ * Start the backend without disturbing the host: no signal, no child that the host could see, no descriptor, limit, mask
+ * or directory of its own changed.
+ *
+ * A plain fork would fire the host's SIGCHLD handler, and the host's wait(-1) could take our child. So a middle child is
+ * made with no exit signal, which only __WCLONE sees; it makes the backend and ends at once, and the orphan belongs to
+ * init. One clone is not enough: execve sets the exit signal back to SIGCHLD.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "spawn.h"
+
+#define STACK_BYTES (64 * 1024)
+#define BACKEND_DESCRIPTORS 64
+#define BACKEND_STACK_BYTES (8UL * 1024 * 1024)
+#define KEEPER_GRACE_MS 1000
+#define KEEPER_POLLS 8 /* when the host's own signals interrupt the wait */
+#define KERNEL_SIGNALS 64
+
+/* Shared with the children, which run in our memory until execve; volatile because the compiler cannot see that. */
+struct order {
+	char *const *argv;
+	char *const *environment;
+	unsigned int timeout_s;
+	int socket;
+	bool kept;
+	char *backend_stack_top;
+	volatile int error;
+};
+
+static void
+soften_limit(int resource, rlim_t soft)
+{
+	struct rlimit limit = { .rlim_cur = soft, .rlim_max = RLIM_INFINITY };
+
+	/* A caller may have lowered his limits to make a write or the interpreter fail. Root puts them right. */
+	if (setrlimit(resource, &limit) == 0 || getrlimit(resource, &limit) != 0)
+		return;
+	limit.rlim_cur = limit.rlim_max < soft ? limit.rlim_max : soft;
+	(void)setrlimit(resource, &limit);
+}
+
+static void
+cap_limit(int resource, rlim_t value)
+{
+	struct rlimit limit = { .rlim_cur = value, .rlim_max = value };
+
+	(void)setrlimit(resource, &limit);
+}
+
+static int
+close_from(unsigned int first)
+{
+	if (close_range(first, ~0U, 0) == 0)
+		return 0;
+	if (errno != ENOSYS && errno != EPERM)
+		return -1;
+	/* An old kernel or a system call filter: the slow way, before RLIMIT_NOFILE is lowered. */
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return -1;
+	rlim_t last = limit.rlim_max < 1048576 ? limit.rlim_max : 1048576;
+	for (rlim_t fd = first; fd < last; fd++)
+		(void)close((int)fd);
+	return 0;
+}
+
+/*
+ * Runs between clone and execve in the host's memory: only system calls and async-signal-safe functions. The set*id
+ * calls are raw because glibc's wrappers would try to reach the host's other threads.
+ */
+__attribute__((no_sanitize("address", "undefined"))) static int
+become_backend(void *argument)
+{
+	struct order *order = argument;
+	struct sigaction standard = { .sa_handler = SIG_DFL };
+	sigset_t none;
+
+	for (int number = 1; number <= KERNEL_SIGNALS; number++)
+		(void)sigaction(number, &standard, NULL);
+	if (setsid() < 0 || chdir("/") != 0)
+		goto out;
+	(void)umask(077);
+	/* In a set-uid host the caller is still the real user: as such he could signal or trace the backend. */
+	if (geteuid() == 0 && (syscall(SYS_setgroups, 0, NULL) != 0 || syscall(SYS_setresgid, 0, 0, 0) != 0 ||
+			       syscall(SYS_setresuid, 0, 0, 0) != 0))
+		goto out;
+
+	if (order->socket == 0) {
+		if (fcntl(0, F_SETFD, 0) != 0)
+			goto out;
+	} else if (dup2(order->socket, 0) != 0) {
+		goto out;
+	}
+	/* Close first, lower the limit second, open last: any other order fails in a host with thousands of descriptors. */
+	if (close_from(1) != 0)
+		goto out;
+	soften_limit(RLIMIT_FSIZE, RLIM_INFINITY);
+	soften_limit(RLIMIT_AS, RLIM_INFINITY);
+	soften_limit(RLIMIT_DATA, RLIM_INFINITY);
+	soften_limit(RLIMIT_CPU, RLIM_INFINITY);
+	soften_limit(RLIMIT_STACK, BACKEND_STACK_BYTES);
+	cap_limit(RLIMIT_NOFILE, BACKEND_DESCRIPTORS);
+	cap_limit(RLIMIT_CORE, 0);
+	if (open("/dev/null", O_RDWR) != 1 || dup(1) != 2)
+		goto out;
+
+	(void)alarm(order->timeout_s);
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	(void)execve(order->argv[0], order->argv, order->environment);
+out:
+	order->error = errno;
+	_exit(127);
+}
+
+__attribute__((no_sanitize("address", "undefined"))) static int
+stand_between(void *argument)
+{
+	struct order *order = argument;
+	pid_t backend;
+
+	if (order->kept) {
+		/* We live as long as the backend: hold nothing of the host's, and die with it. */
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (dup2(order->socket, 0) == 0)
+			order->socket = 0;
+		if (order->socket != 0 || close_from(1) != 0)
+			_exit(127);
+	}
+	backend = clone(become_backend, order->backend_stack_top, CLONE_VM | CLONE_VFORK | SIGCHLD, order);
+	if (backend < 0)
+		order->error = errno;
+	if (order->kept) {
+		(void)close(0);
+		while (backend > 0 && waitpid(backend, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	_exit(0);
+}
+
+static bool
+inherits_orphans(void)
+{
+	int subreaper = 0;
+
+	return getpid() == 1 || (prctl(PR_GET_CHILD_SUBREAPER, &subreaper) == 0 && subreaper != 0);
+}
+
+int
+spawn_backend(struct backend_process *process, const char *interpreter, const char *script, unsigned int timeout_s)
+{
+	char *const argv[] = { (char *)interpreter, "-I", "-S", "-B", (char *)script, NULL };
+	char *const environment[] = { "LC_ALL=C.UTF-8", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
+	struct order order = { .argv = argv, .environment = environment, .timeout_s = timeout_s };
+	int pair[2] = { -1, -1 }, error = 0, flags;
+	sigset_t all, before;
+	char *stacks;
+	pid_t middle = 0;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+		return errno;
+	stacks = mmap(NULL, 2 * STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	if (stacks == MAP_FAILED) {
+		error = errno;
+		goto out;
+	}
+	order.socket = pair[1];
+	order.backend_stack_top = stacks + STACK_BYTES;
+	/*
+	 * A host that inherits orphans would get the backend as its child after all. There the middle child stays, as a
+	 * copy of the host, until the backend has ended.
+	 */
+	order.kept = inherits_orphans();
+	flags = order.kept ? 0 : CLONE_VM | CLONE_VFORK;
+
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
+	middle = clone(stand_between, stacks + 2 * STACK_BYTES, flags, &order);
+	error = middle < 0 ? errno : order.error;
+	if (middle > 0 && !order.kept)
+		(void)waitpid(middle, NULL, __WCLONE);
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	(void)munmap(stacks, 2 * STACK_BYTES);
+out:
+	(void)close(pair[1]);
+	if (error != 0) {
+		(void)close(pair[0]);
+		return error;
+	}
+	process->socket = pair[0];
+	process->keeper = order.kept ? middle : 0;
+	return 0;
+}
+
+void
+release_backend(struct backend_process *process)
+{
+	(void)close(process->socket);
+	if (process->keeper == 0)
+		return;
+	/* Without a descriptor for it the keeper is killed at once: better a short-lived orphan than an unbounded wait. */
+	struct pollfd ended = { .fd = (int)syscall(SYS_pidfd_open, process->keeper, 0), .events = POLLIN };
+	int changed = 0, tries = KEEPER_POLLS;
+	while (ended.fd >= 0 && tries-- > 0 && (changed = poll(&ended, 1, KEEPER_GRACE_MS)) < 0 && errno == EINTR)
+		;
+	if (changed != 1)
+		(void)kill(process->keeper, SIGKILL);
+	if (ended.fd >= 0)
+		(void)close(ended.fd);
+	while (waitpid(process->keeper, NULL, __WCLONE) < 0 && errno == EINTR)
+		;
+}

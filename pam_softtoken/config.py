@@ -1,0 +1,233 @@
+"""The option table, and how module arguments and the configuration file become one `Config`.
+
+This table is the only place where an option is named; README and the programs' help are made from it or compared with
+it. Does no I/O: the caller hands over the configuration file's text.
+"""
+
+from __future__ import annotations
+
+from pam_softtoken.errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    Value = bool | int | str
+
+DEFAULT_CONF = "/etc/security/softtoken.conf"
+
+
+class Option:
+    """One option: how it is written, what it can be, what it is when nobody says.
+
+    Args:
+        name: as written in a PAM line or the file, and the attribute of `Config`.
+        default: the value when it is not given; its type is the option's.
+        value: placeholder of the value in documentation; empty for a flag.
+        meaning: one sentence for README and man page.
+        check: takes the text, returns the value, raises `ValueError` with what would be right.
+        argument_only: the file cannot set it.
+    """
+
+    __slots__ = ("argument_only", "check", "default", "meaning", "name", "value")
+
+    def __init__(
+        self,
+        name: str,
+        default: Value,
+        *,
+        meaning: str,
+        check: Callable[[str], Value],
+        value: str = "",
+        argument_only: bool = False,
+    ) -> None:
+        self.name = name
+        self.default = default
+        self.value = value
+        self.meaning = meaning
+        self.check = check
+        self.argument_only = argument_only
+
+
+def _flag(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise ValueError("stands alone, or with =yes or =no")
+    return text == "yes"
+
+
+def _whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
+    def check(text: str) -> int:
+        plain = text.isascii() and text.isdecimal() and len(text) <= 6 and (text == "0" or text[0] != "0")
+        if not plain or not minimum <= int(text) <= maximum:
+            raise ValueError(f"takes a whole number from {minimum} to {maximum}")
+        return int(text)
+
+    return check
+
+
+def _absolute_path(text: str) -> str:
+    if not text.startswith("/") or not text.isprintable() or len(text) > 1024:
+        raise ValueError("takes an absolute path")
+    return text
+
+
+def _prompt(text: str) -> str:
+    if not 1 <= len(text) <= 128 or not text.isprintable() or text != text.strip():
+        raise ValueError("takes 1 to 128 visible characters")
+    return text
+
+
+def _store(text: str) -> str:
+    fields = [piece[:1] for piece in text.replace("%%", "").split("%")[1:]]
+    if any(field not in ("u", "U", "h") for field in fields) or "%h" in text[1:] or "/../" in text + "/":
+        raise ValueError("takes a path with %u (user), %U (uid) or, at its start, %h (home)")
+    if not text.startswith(("/", "%h/")) or not text.isprintable() or len(text) > 1024:
+        raise ValueError("takes an absolute path, or one that starts with %h/")
+    if text.startswith("/") and not {"u", "U"} & set(fields):
+        raise ValueError("needs %u or %U, or all users would share one token")
+    return text
+
+
+OPTIONS = (
+    Option(
+        "nullok", False, check=_flag, meaning="Let users in who have never enrolled: `PAM_IGNORE`, without a prompt."
+    ),
+    Option("echo", False, check=_flag, meaning="Show the code while it is typed."),
+    Option(
+        "prompt",
+        "Verification code:",
+        value="TEXT",
+        check=_prompt,
+        meaning="What the person is asked; one space is added.",
+    ),
+    Option(
+        "window",
+        1,
+        value="N",
+        check=_whole_number(0, 20),
+        meaning="TOTP: time steps before and after the present one that are accepted, 0 to 20.",
+    ),
+    Option(
+        "look_ahead",
+        10,
+        value="N",
+        check=_whole_number(1, 100),
+        meaning="HOTP: counters from the next one on that are accepted, 1 to 100.",
+    ),
+    Option(
+        "store",
+        "%h/.softtoken",
+        value="TEMPLATE",
+        check=_store,
+        meaning="Directory of the token and the state file: `%h` home (at the start only), `%u` user, `%U` uid. "
+        "Outside the home it is root's.",
+    ),
+    Option(
+        "conf",
+        DEFAULT_CONF,
+        value="FILE",
+        check=_absolute_path,
+        argument_only=True,
+        meaning="Configuration file; one that is named must exist.",
+    ),
+    Option(
+        "backend",
+        "",
+        value="FILE",
+        check=_absolute_path,
+        argument_only=True,
+        meaning="The program that the bridge starts.",
+    ),
+    Option(
+        "timeout",
+        10,
+        value="SECONDS",
+        check=_whole_number(1, 120),
+        argument_only=True,
+        meaning="How long the host waits for the backend, the person's time not counted, 1 to 120.",
+    ),
+    Option("debug", False, check=_flag, meaning="Log the steps of an attempt; no key, code or answer is among them."),
+)
+
+_BY_NAME = {option.name: option for option in OPTIONS}
+
+
+class Config:
+    """The settings of one attempt; an attribute for each option."""
+
+    nullok: bool
+    echo: bool
+    prompt: str
+    window: int
+    look_ahead: int
+    store: str
+    conf: str
+    backend: str
+    timeout: int
+    debug: bool
+
+    def __init__(self, **values: Value) -> None:
+        for option in OPTIONS:
+            object.__setattr__(self, option.name, values.pop(option.name, option.default))
+        if values:
+            raise TypeError(f"no such option: {', '.join(values)}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a Config does not change")
+
+
+def load(arguments: list[str], read_conf: Callable[[str, bool], str]) -> Config:
+    """Make the settings from a PAM line's arguments and the configuration file; arguments win.
+
+    Args:
+        arguments: the module arguments, without the module's own path.
+        read_conf: gives the text of the file; its second argument says whether the file must exist. May raise
+            `ConfigError`.
+
+    Raises:
+        ConfigError: with every mistake of both.
+    """
+    problems: list[str] = []
+    given = _collect(((argument, "module argument") for argument in arguments), problems, in_file=False)
+    path = given.get("conf", DEFAULT_CONF)
+    try:
+        text = read_conf(str(path), "conf" in given)
+    except ConfigError as error:
+        problems.extend(error.problems)
+        text = ""
+    from_file = _collect(_settings_in(text, str(path)), problems, in_file=True)
+    if problems:
+        raise ConfigError(tuple(problems))
+    return Config(**{**from_file, **given})
+
+
+def _settings_in(text: str, path: str) -> list[tuple[str, str]]:
+    settings = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        setting = line.strip()
+        if setting and not setting.startswith("#"):
+            name, equals, value = setting.partition("=")
+            settings.append((name.rstrip() + equals + value.lstrip(), f"{path}:{number}"))
+    return settings
+
+
+def _collect(settings: Iterable[tuple[str, str]], problems: list[str], *, in_file: bool) -> dict[str, Value]:
+    values: dict[str, Value] = {}
+    for setting, place in settings:
+        name, equals, text = setting.partition("=")
+        option = _BY_NAME.get(name)
+        if option is None:
+            problems.append(f"{place}: unknown option {name[:64]!r}")
+        elif in_file and option.argument_only:
+            problems.append(f"{place}: {name} can only be a module argument")
+        elif name in values:
+            problems.append(f"{place}: {name} is given twice")
+        elif option.value and not equals:
+            problems.append(f"{place}: {name} needs a value: {name}={option.value}")
+        else:
+            values[name] = option.default
+            try:
+                values[name] = option.check(text if equals else "yes")
+            except ValueError as error:
+                problems.append(f"{place}: {name} {error}")
+    return values

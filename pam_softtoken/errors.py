@@ -1,0 +1,146 @@
+"""Every exception of the project, with its facts in fields, so that no caller has to parse a text.
+
+Imports nothing. `ValueError` and `TypeError` are not here: they mean that a caller of ours has a bug.
+"""
+
+from __future__ import annotations
+
+
+class SoftTokenError(Exception):
+    """Root of the tree."""
+
+
+class Refused(SoftTokenError):
+    """The attempt was judged, and the answer is no."""
+
+
+class OTPMismatch(Refused):
+    """The code is none of those that would have been accepted."""
+
+
+class OTPReplayed(Refused):
+    """The code was right, and has been used or passed over.
+
+    Args:
+        token: name of the token that it belongs to; empty for a recovery code.
+    """
+
+    def __init__(self, token: str) -> None:
+        super().__init__(f"replayed: {token}")
+        self.token = token
+
+
+class MalformedAnswer(Refused):
+    """The answer has the form of neither an OTP nor a recovery code."""
+
+
+class NotEnrolled(Refused):
+    """The user has no token file.
+
+    Args:
+        proven: the directory that would hold it was opened and the file is not there; an unknown user proves nothing.
+    """
+
+    def __init__(self, *, proven: bool) -> None:
+        super().__init__("not enrolled")
+        self.proven = proven
+
+
+class UnknownUser(Refused):
+    """This host knows no user of that name."""
+
+
+class Unusable(SoftTokenError):
+    """Something that the verdict needs is not as it must be."""
+
+
+class PathError(Unusable):
+    """Root of what can be wrong with a file.
+
+    Args:
+        path: the file.
+        why: the cause, for the log.
+    """
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"{path}: {why}")
+        self.path = path
+        self.why = why
+
+
+class InsecureFile(PathError):
+    """Others could have written, linked or replaced the file."""
+
+
+class UnusableFile(PathError):
+    """The system would not open, read or lock the file.
+
+    Args:
+        denied: for want of permission.
+    """
+
+    def __init__(self, path: str, why: str, *, denied: bool = False) -> None:
+        super().__init__(path, why)
+        self.denied = denied
+
+
+class LockTimeout(PathError):
+    """Somebody else held the lock for too long."""
+
+
+class BadTokenFile(PathError):
+    """The token file is not what enrolment wrote; `why` names the place."""
+
+
+class DamagedState(PathError):
+    """Neither slot of the state file can be trusted; replay protection cannot be decided."""
+
+
+class NotStored(PathError):
+    """The right code could not be recorded as used, so it was not accepted."""
+
+
+class ConfigError(SoftTokenError):
+    """Module arguments or the configuration file are wrong.
+
+    Args:
+        problems: one text for each mistake; all of them, not the first.
+    """
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class ConversationFailed(SoftTokenError):
+    """The application could not ask the person, or the person cancelled."""
+
+
+class ProtocolError(SoftTokenError):
+    """The bridge and the backend do not speak the same protocol."""
+
+
+class ProgramError(SoftTokenError):
+    """A mistake that a program reports as `error:` and `hint:`.
+
+    Args:
+        message: what is wrong; lower case, no final stop.
+        hint: what would help.
+    """
+
+    exit_status = 1
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class EnrolmentFailed(ProgramError):
+    """The token was not enrolled, and what was there before is unchanged."""
+
+
+class UsageError(ProgramError):
+    """The command line asks for something that does not exist."""
+
+    exit_status = 2

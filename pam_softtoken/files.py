@@ -1,0 +1,319 @@
+"""Checked opens, locks and durable writes, as the user where the files are the user's. The only module that opens,
+locks or renames a file on the way of a login.
+
+The rule for every user-owned path: become the user, start at the home directory, follow no link, and believe nothing
+but what the open descriptor says.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+
+from pam_softtoken.errors import ConfigError, InsecureFile, LockTimeout, NotStored, UnusableFile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_GROUP_OR_OTHERS_WRITE = 0o022
+_GROUP_OR_OTHERS = 0o077
+MAX_CONF_BYTES = 16 * 1024
+_LOCK_PAUSES_S = (0.001, 0.002, 0.005, 0.01, 0.02)
+
+
+class Account:
+    """A user as the host knows him.
+
+    Args:
+        name: login name.
+        uid, gid: his ids.
+        home: absolute path of his home directory.
+    """
+
+    __slots__ = ("gid", "groups", "home", "name", "uid")
+
+    def __init__(self, name: str, uid: int, gid: int, *, home: str) -> None:
+        self.name = name
+        self.uid = uid
+        self.gid = gid
+        self.groups = [gid]
+        self.home = home
+
+    def look_up_groups(self) -> None:
+        """Find the supplementary groups; not done beforehand, because it may ask every name service of the host."""
+        self.groups = os.getgrouplist(self.name, self.gid)
+
+
+class AsUser:
+    """A `with` block in which root is the user: effective uid and gid, and supplementary groups.
+
+    Real and saved ids stay root's, so that the user can neither signal nor trace the process. A process that is not
+    root's stays what it is.
+    """
+
+    __slots__ = ("_account", "_before")
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._before: tuple[int, list[int]] | None = None
+
+    def __enter__(self) -> None:
+        if os.geteuid() != 0 or self._account.uid == 0:
+            return
+        before = (os.getegid(), os.getgroups())
+        os.setgroups(self._account.groups)
+        self._before = before
+        try:
+            os.setegid(self._account.gid)
+            os.seteuid(self._account.uid)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._before is None:
+            return
+        gid, groups = self._before
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)
+        self._before = None
+
+
+def open_home(account: Account) -> int:
+    """Open a home directory as a starting point. Call it as the user.
+
+    Raises:
+        InsecureFile: it belongs to somebody else, or others can write it (as sshd's StrictModes).
+        UnusableFile: it cannot be opened; being absent is no proof of anything.
+    """
+    if not account.home.startswith("/"):
+        raise UnusableFile(account.home, "the home directory has no absolute path")
+    try:
+        directory = os.open(account.home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _refusal(account.home, error) from None
+    return _checked_directory(directory, account.home, (0, account.uid))
+
+
+def open_directory(path: str, *, below: int | None, owner: int) -> int:
+    """Open a directory that must be its owner's alone to write.
+
+    Args:
+        path: a name below `below`, or an absolute path.
+        below: descriptor of the directory above, or None.
+        owner: uid.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InsecureFile, UnusableFile: as their names say.
+    """
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _OPEN, dir_fd=below)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _refusal(path, error) from None
+    return _checked_directory(directory, path, (owner,))
+
+
+def _checked_directory(directory: int, path: str, owners: tuple[int, ...]) -> int:
+    status = os.fstat(directory)
+    if status.st_uid not in owners:
+        why = f"belongs to uid {status.st_uid}"
+    elif status.st_mode & _GROUP_OR_OTHERS_WRITE:
+        why = f"others can write it (mode {stat.S_IMODE(status.st_mode):04o})"
+    else:
+        return directory
+    os.close(directory)
+    raise InsecureFile(path, why)
+
+
+def open_file(name: str, flags: int, *, below: int, owner: int, max_bytes: int) -> int:
+    """Open a file and check on the descriptor that it is a regular one, its owner's alone, not too large.
+
+    Args:
+        name: its name below `below`.
+        flags: `os.O_RDONLY` or the like; never blocks and never follows a link.
+        below: descriptor of the directory.
+        owner: uid.
+        max_bytes: size that is still accepted.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InsecureFile, UnusableFile: as their names say.
+    """
+    try:
+        descriptor = os.open(name, flags | _OPEN, 0o600, dir_fd=below)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _refusal(name, error) from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        why = "is not a regular file"
+    elif status.st_nlink != 1:
+        why = f"has {status.st_nlink} links"
+    elif status.st_uid != owner:
+        why = f"belongs to uid {status.st_uid}"
+    elif status.st_mode & _GROUP_OR_OTHERS:
+        why = f"is open to others (mode {stat.S_IMODE(status.st_mode):04o})"
+    elif status.st_size > max_bytes:
+        why = f"is larger than {max_bytes} bytes"
+    else:
+        return descriptor
+    os.close(descriptor)
+    raise InsecureFile(name, why)
+
+
+def _words(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else "cannot be used"
+
+
+def _refusal(path: str, error: OSError) -> InsecureFile | UnusableFile:
+    if error.errno == errno.ELOOP:
+        return InsecureFile(path, "is a symbolic link")
+    return UnusableFile(path, _words(error), denied=error.errno == errno.EACCES)
+
+
+def read(descriptor: int, max_bytes: int, *, path: str) -> bytes:
+    """Read a file from its start, one byte more than `max_bytes` at most.
+
+    Raises:
+        UnusableFile: the system would not read it.
+    """
+    pieces = []
+    length = 0
+    try:
+        while piece := os.pread(descriptor, max_bytes + 1 - length, length):
+            pieces.append(piece)
+            length += len(piece)
+    except OSError as error:
+        raise UnusableFile(path, _words(error)) from None
+    return b"".join(pieces)
+
+
+def lock(descriptor: int, timeout_s: float, *, path: str) -> None:
+    """Take the exclusive lock that belongs to an open file; the kernel releases it with the descriptor.
+
+    Args:
+        timeout_s: how long to wait for another holder, counted in our own pauses, so that no clock can lengthen it.
+
+    Raises:
+        LockTimeout: somebody held it for longer.
+        UnusableFile: the file system has no locks, or has failed.
+    """
+    waited_s = 0.0
+    tries = 0
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if waited_s >= timeout_s:
+                raise LockTimeout(path, f"somebody else holds the lock for {timeout_s:g} s") from None
+        except OSError as error:
+            raise UnusableFile(path, _words(error)) from None
+        pause_s = _LOCK_PAUSES_S[min(tries, len(_LOCK_PAUSES_S) - 1)]
+        time.sleep(pause_s)
+        waited_s += pause_s
+        tries += 1
+
+
+def unlock(descriptor: int) -> None:
+    """Give the lock back before the descriptor is closed."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def is_linked(descriptor: int) -> bool:
+    """Tell whether an open file still has a name; one that was replaced or removed has not."""
+    return os.fstat(descriptor).st_nlink == 1
+
+
+def overwrite(descriptor: int, data: bytes, offset: int, *, path: str) -> None:
+    """Write in place, and return only when the data would survive a power failure.
+
+    Raises:
+        NotStored: the data may or may not be on the disk.
+    """
+    try:
+        written = 0
+        while written < len(data):
+            written += os.pwrite(descriptor, data[written:], offset + written)
+        os.fdatasync(descriptor)
+    except OSError as error:
+        raise NotStored(path, _words(error)) from None
+
+
+def replace(name: str, data: bytes, *, below: int, path: str) -> None:
+    """Put a new file in the place of an old one, whole or not at all.
+
+    Args:
+        name: its name below `below`.
+        data: the new content; the file's mode is 0600.
+        below: descriptor of the directory.
+        path: the name for an error.
+
+    Raises:
+        NotStored: nothing has changed.
+    """
+    # A name of its own, so that what a killed enrolment left behind is in nobody's way.
+    temporary = f".{name}.{os.urandom(8).hex()}"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN, 0o600, dir_fd=below)
+        try:
+            os.fchmod(descriptor, 0o600)
+            overwrite(descriptor, data, 0, path=path)
+            os.fsync(descriptor)
+            os.rename(temporary, name, src_dir_fd=below, dst_dir_fd=below)
+        except BaseException:
+            os.unlink(temporary, dir_fd=below)
+            raise
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise NotStored(path, _words(error)) from None
+    os.fsync(below)
+
+
+def read_conf(path: str, required: bool) -> str:
+    """Read the administrator's configuration file.
+
+    Args:
+        path: absolute.
+        required: whether it must exist; otherwise an absent one is empty.
+
+    Raises:
+        ConfigError: it cannot be read, or somebody other than root and ourselves could have written it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except FileNotFoundError:
+        if required:
+            raise ConfigError((f"{path}: no such file",)) from None
+        return ""
+    except OSError as error:
+        raise ConfigError((f"{path}: {_words(error)}",)) from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError((f"{path}: is not a regular file",))
+        if status.st_uid not in (0, os.geteuid()) or status.st_mode & _GROUP_OR_OTHERS_WRITE:
+            raise ConfigError((f"{path}: others own it or can write it",))
+        text = read(descriptor, MAX_CONF_BYTES, path=path)
+        if len(text) > MAX_CONF_BYTES:
+            raise ConfigError((f"{path}: is larger than {MAX_CONF_BYTES} bytes",))
+        return text.decode()
+    except UnicodeDecodeError:
+        raise ConfigError((f"{path}: is not UTF-8",)) from None
+    except UnusableFile as error:
+        raise ConfigError((str(error),)) from None
+    finally:
+        os.close(descriptor)

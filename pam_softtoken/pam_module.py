@@ -1,0 +1,200 @@
+"""The PAM entry points: who asks, the conversation, and which PAM code each outcome gets.
+
+`pamh` is what a pam_python module is given. The bridge's backend passes an object with the same attributes, so this
+file also runs as it is under pam_python.so. It is the one place that reads the clock for a login.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+import syslog
+import time
+
+if not __package__:  # loaded by its path, as pam_python.so does
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from pam_softtoken import config as configuration
+from pam_softtoken import errors, files, log
+from pam_softtoken.verifier import Accepted, Attempt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pam_softtoken.config import Config
+
+PAM_SILENT = 0x8000
+SECOND_PROMPT = "The code after that one:"
+UNKNOWN = "(unknown)"
+
+OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
+    errors.OTPMismatch: ("PAM_AUTH_ERR", log.NOTICE, "mismatch"),
+    errors.OTPReplayed: ("PAM_AUTH_ERR", log.NOTICE, "replayed"),
+    errors.MalformedAnswer: ("PAM_AUTH_ERR", log.NOTICE, "malformed"),
+    errors.NotEnrolled: ("PAM_AUTH_ERR", log.NOTICE, "not_enrolled"),
+    errors.UnknownUser: ("PAM_AUTH_ERR", log.NOTICE, "unknown_user"),
+    errors.InsecureFile: ("PAM_AUTH_ERR", log.ALERT, "insecure_file"),
+    errors.UnusableFile: ("PAM_AUTH_ERR", log.ERR, "unusable_file"),
+    errors.BadTokenFile: ("PAM_AUTH_ERR", log.ALERT, "bad_token_file"),
+    errors.DamagedState: ("PAM_AUTH_ERR", log.ALERT, "damaged_state"),
+    errors.LockTimeout: ("PAM_AUTH_ERR", log.ERR, "lock_timeout"),
+    errors.NotStored: ("PAM_AUTH_ERR", log.ERR, "not_stored"),
+    errors.ConfigError: ("PAM_SERVICE_ERR", log.ERR, "bad_option"),
+    errors.ConversationFailed: ("PAM_CONV_ERR", log.NOTICE, "conversation"),
+    errors.ProtocolError: ("PAM_CONV_ERR", log.NOTICE, "conversation"),
+}
+"""For each error the PAM code, the syslog severity and the logged reason. What is not here is denied as `internal`."""
+
+
+def pam_sm_authenticate(pamh: Any, flags: int, argv: list[str]) -> int:
+    """Ask for a code and judge it.
+
+    Args:
+        pamh: the PAM handle of pam_python, or the backend's.
+        flags: of these only `PAM_SILENT` matters.
+        argv: this module's path and its arguments.
+
+    Returns:
+        `PAM_SUCCESS` only for an answer that was right and is durably recorded as used, `PAM_IGNORE` only for a user
+        who provably never enrolled under `nullok`, otherwise a denial. Raises nothing.
+    """
+    record = log.Log(getattr(pamh, "log", None) or _syslog_of(pamh))
+    record.rhost = pamh.rhost or ""
+    try:
+        return _authenticate(pamh, flags, argv[1:], record)
+    except Exception as error:
+        return _deny(pamh, error, record)
+
+
+def pam_sm_setcred(pamh: Any, flags: int, argv: list[str]) -> int:
+    """Nothing to do: a code gives no credentials."""
+    return int(pamh.PAM_SUCCESS)
+
+
+def _authenticate(pamh: Any, flags: int, arguments: list[str], record: log.Log) -> int:
+    record.user = UNKNOWN  # a name that the host does not know may be a mistyped password
+    config = configuration.load(arguments, files.read_conf)
+    record.debugging = config.debug
+    attempt, obstacle = _prepare(pamh, config, record)
+    try:
+        if config.nullok and isinstance(obstacle, errors.NotEnrolled) and obstacle.proven:
+            record.outcome(log.INFO, "ignored", "not_enrolled")
+            return int(pamh.PAM_IGNORE)
+        # Whatever stands in the way is only said in the log: to the person all attempts look alike.
+        first = _ask(pamh, config, config.prompt)
+        if obstacle is not None or attempt is None:
+            raise obstacle or errors.UnknownUser
+        second = None
+        if attempt.needs_two_otps and first.replace(" ", "").isdecimal():
+            second = _ask(pamh, config, SECOND_PROMPT)
+        accepted = attempt.verify(first, second, now=int(time.time()))
+    finally:
+        if attempt is not None:
+            attempt.close()
+    _report(pamh, flags, accepted, record)
+    return int(pamh.PAM_SUCCESS)
+
+
+def _prepare(
+    pamh: Any, config: Config, record: log.Log
+) -> tuple[Attempt | None, errors.Refused | errors.Unusable | None]:
+    """Open the user's files. An obstacle is kept for later, so that the person is asked all the same."""
+    attempt = None
+    try:
+        account = _account_of(pamh)
+        record.user = account.name
+        attempt = Attempt(account, config)
+        attempt.prepare(int(time.time()))
+    except (errors.Refused, errors.Unusable) as error:
+        record.note(log.DEBUG, f"before the prompt: {type(error).__name__}")
+        return attempt, error
+    record.note(log.DEBUG, "before the prompt: token and state file opened")
+    return attempt, None
+
+
+def _account_of(pamh: Any) -> files.Account:
+    """Look the user up, unless the bridge has done it already.
+
+    Raises:
+        UnknownUser: this host knows no such user.
+    """
+    user = pamh.get_user(None)
+    try:
+        known: files.Account | None = pamh.account
+    except AttributeError:
+        try:
+            entry = pwd.getpwnam(user)
+        except KeyError:
+            raise errors.UnknownUser from None
+        return files.Account(user, entry.pw_uid, entry.pw_gid, home=entry.pw_dir)
+    if known is None:
+        raise errors.UnknownUser
+    return known
+
+
+def _ask(pamh: Any, config: Config, prompt: str) -> str:
+    """Show a prompt and return the answer.
+
+    Raises:
+        ConversationFailed: there is none.
+    """
+    style = pamh.PAM_PROMPT_ECHO_ON if config.echo else pamh.PAM_PROMPT_ECHO_OFF
+    try:
+        answer = pamh.conversation(pamh.Message(style, prompt + " ")).resp
+    except pamh.exception:
+        raise errors.ConversationFailed from None
+    if answer is None:
+        raise errors.ConversationFailed
+    return str(answer)
+
+
+def _report(pamh: Any, flags: int, accepted: Accepted, record: log.Log) -> None:
+    """Log a success, and tell the person what a recovery code leaves behind."""
+    if accepted.recovery_left is None:
+        record.outcome(log.INFO, "accepted", "accepted", token=accepted.token)
+        return
+    record.outcome(log.INFO, "accepted", "recovery", detail=f"left={accepted.recovery_left}")
+    if flags & PAM_SILENT:
+        return
+    left = f"{accepted.recovery_left} recovery codes left" if accepted.recovery_left != 1 else "1 recovery code left"
+    try:
+        pamh.conversation(pamh.Message(pamh.PAM_TEXT_INFO, f"Recovery code accepted; {left}."))
+    except (pamh.exception, errors.ProtocolError):
+        record.note(log.WARNING, "the application did not show the number of recovery codes left")
+
+
+def _deny(pamh: Any, error: Exception, record: log.Log) -> int:
+    code, level, reason = OUTCOMES.get(type(error), ("PAM_AUTH_ERR", log.ERR, "internal"))
+    if isinstance(error, errors.ConfigError):
+        for problem in error.problems:
+            record.note(level, problem)
+        detail = ""
+    elif isinstance(error, errors.PathError):
+        detail = str(error)
+    elif reason == "internal":
+        detail = _where(error)  # not its text, which may quote what was typed
+    else:
+        detail = ""
+    token = error.token if isinstance(error, errors.OTPReplayed) else ""
+    record.outcome(level, "denied", reason, token=token, detail=detail)
+    return int(getattr(pamh, code))
+
+
+def _where(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "nowhere"
+    return f"{type(error).__name__} at {place}"
+
+
+def _syslog_of(pamh: Any) -> Any:
+    """Write to the system log ourselves, as pam_syslog would; for pam_python, which has no way to it."""
+    prefix = f"pam_softtoken({log.escape(pamh.service or '')}:auth): "
+
+    def send(level: int, line: str) -> None:
+        syslog.syslog(syslog.LOG_AUTHPRIV | level, prefix + line)
+
+    return send

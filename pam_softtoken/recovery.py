@@ -1,0 +1,130 @@
+"""Recovery codes: what they look like, how they are hashed, which one of a set was typed.
+
+No I/O but the kernel's random numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+
+from pam_softtoken.errors import OTPMismatch
+
+ALPHABET = "34679ACDEFGHJKMNPQRTWXY"
+"""23 characters, none of which looks like another in any common typeface (no 0 O, 1 I L, 2 Z, 5 S, 8 B, U V)."""
+LENGTH = 12
+"""12 characters of 23 are 54.3 random bits."""
+GROUP = 4
+MAX_CODES = 24
+
+SALT_BYTES = 16
+HASH_BYTES = 16
+SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 1  # 16 MiB and some 40 ms
+MIN_SCRYPT_N, MAX_SCRYPT_N = 2**10, 2**15  # a user's own file must not make root's process take a gigabyte
+
+
+def generate(count: int) -> list[str]:
+    """Draw new recovery codes from the kernel's random numbers.
+
+    Args:
+        count: how many, 0 to 24.
+
+    Returns:
+        Texts such as `"9KQT-4HAW-7XEC"`, each with at least one letter, so that none is taken for an OTP.
+    """
+    if not 0 <= count <= MAX_CODES:
+        raise ValueError(f"there can be 0 to {MAX_CODES} recovery codes")
+    codes: list[str] = []
+    while len(codes) < count:
+        code = "".join(_draw_character() for _ in range(LENGTH))
+        if not code.isdecimal() and code not in codes:
+            codes.append(code)
+    return ["-".join(code[place : place + GROUP] for place in range(0, LENGTH, GROUP)) for code in codes]
+
+
+def _draw_character() -> str:
+    usable = 256 - 256 % len(ALPHABET)  # a byte above would make the first characters likelier
+    while True:
+        byte = os.urandom(1)[0]
+        if byte < usable:
+            return ALPHABET[byte % len(ALPHABET)]
+
+
+def normalise(answer: str) -> str | None:
+    """Undo what a person does to a recovery code when typing it: case, spaces, hyphens.
+
+    Returns:
+        The 12 characters as they were hashed, or None when it is not a recovery code at all.
+    """
+    code = answer.upper().replace(" ", "").replace("-", "")
+    if len(code) != LENGTH or code.isdecimal() or not all(character in ALPHABET for character in code):
+        return None
+    return code
+
+
+class RecoverySet:
+    """The recovery codes of one enrolment, as the token file keeps them.
+
+    One salt serves the whole set, so that an answer is hashed once and not once for each code; the codes are random
+    enough to need none of their own.
+
+    Args:
+        salt: 16 bytes.
+        hashes: 16 bytes for each code.
+        scrypt_n: scrypt's cost, a power of two.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    __slots__ = ("hashes", "salt", "scrypt_n")
+
+    def __init__(self, salt: bytes, hashes: tuple[bytes, ...], *, scrypt_n: int = SCRYPT_N) -> None:
+        if len(salt) != SALT_BYTES or any(len(entry) != HASH_BYTES for entry in hashes):
+            raise ValueError(f"a salt has {SALT_BYTES} bytes and a hash {HASH_BYTES}")
+        if len(hashes) > MAX_CODES or len(set(hashes)) != len(hashes):
+            raise ValueError(f"there are up to {MAX_CODES} different hashes")
+        if scrypt_n.bit_count() != 1 or not MIN_SCRYPT_N <= scrypt_n <= MAX_SCRYPT_N:
+            raise ValueError(f"scrypt's n is a power of two from {MIN_SCRYPT_N} to {MAX_SCRYPT_N}")
+        self.salt = salt
+        self.hashes = hashes
+        self.scrypt_n = scrypt_n
+
+    @classmethod
+    def of(cls, codes: list[str]) -> RecoverySet:
+        """Hash new codes with a new salt."""
+        empty = cls(os.urandom(SALT_BYTES), ())
+        return cls(empty.salt, tuple(empty._hash(code.replace("-", "")) for code in codes))
+
+    def identify(self, code: str) -> str:
+        """Find out which code of the set was typed.
+
+        Args:
+            code: 12 characters, as `normalise` gives them.
+
+        Returns:
+            The name under which the state file remembers it as spent: 16 hexadecimal digits of its hash.
+
+        Raises:
+            OTPMismatch: none of them.
+        """
+        typed = self._hash(code)
+        found = [entry for entry in self.hashes if hmac.compare_digest(entry, typed)]
+        if not found:
+            raise OTPMismatch
+        return self.name_of(found[0])
+
+    def names(self) -> tuple[str, ...]:
+        """Give the names of all codes, spent or not."""
+        return tuple(self.name_of(entry) for entry in self.hashes)
+
+    @staticmethod
+    def name_of(entry: bytes) -> str:
+        """Shorten a hash to the name of its code."""
+        return entry.hex()[:16]
+
+    def _hash(self, code: str) -> bytes:
+        return hashlib.scrypt(
+            code.encode(), salt=self.salt, n=self.scrypt_n, r=SCRYPT_R, p=SCRYPT_P, maxmem=2**26, dklen=HASH_BYTES
+        )

@@ -1,0 +1,213 @@
+"""The text of a token file and what it means: strict, versioned, size-capped. No I/O.
+
+`json` would cost a login 6 ms, nearly all of it for `re`, which only its error messages need. Its scanner is C and
+costs nothing, so reading uses that; writing, which enrolment does, uses `json` itself.
+"""
+
+from __future__ import annotations
+
+from pam_softtoken.errors import BadTokenFile
+from pam_softtoken.recovery import SCRYPT_P, SCRYPT_R, RecoverySet
+from pam_softtoken.token import HOTPToken, Secret, Token, TOTPToken, decode_base32, encode_base32
+
+try:
+    from _json import make_scanner
+except ImportError:  # an interpreter without the accelerator
+    from json.scanner import make_scanner  # type: ignore[no-redef,assignment,unused-ignore]
+
+VERSION = 1
+MAX_BYTES = 32 * 1024
+MAX_TOKENS = 16
+
+_COMMON = ("name", "type", "key", "algorithm", "digits", "created")
+_COUNTING = {"hotp": "counter", "totp": "period"}
+
+
+class TokenFile:
+    """Everything that enrolment writes down.
+
+    Args:
+        tokens: at least one; no two of the same name or fingerprint.
+        recovery: the recovery codes' hashes.
+    """
+
+    __slots__ = ("recovery", "tokens")
+
+    def __init__(self, tokens: tuple[Token, ...], recovery: RecoverySet) -> None:
+        if not 1 <= len(tokens) <= MAX_TOKENS:
+            raise ValueError(f"there are 1 to {MAX_TOKENS} tokens")
+        if len({token.name for token in tokens}) < len(tokens):
+            raise ValueError("two tokens have the same name")
+        if len({token.fingerprint() for token in tokens}) < len(tokens):
+            raise ValueError("two tokens have the same key")
+        self.tokens = tokens
+        self.recovery = recovery
+
+
+def parse(data: bytes, *, path: str) -> TokenFile:
+    """Read a token file's text.
+
+    Args:
+        data: the file's bytes.
+        path: its name, for the error.
+
+    Raises:
+        BadTokenFile: with the place, such as `tokens[0].digits`, and never with a value that could be a key.
+    """
+    try:
+        return _file_from(_scan(data))
+    except BadTokenFile:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise BadTokenFile(path, str(error)) from None
+
+
+def serialise(content: TokenFile) -> bytes:
+    """Write a token file's text: JSON, indented, ending with a newline."""
+    import json  # noqa: PLC0415 - see above
+
+    document = {
+        "version": VERSION,
+        "tokens": [_object_of(token) for token in content.tokens],
+        "recovery": {
+            "scrypt": [content.recovery.scrypt_n, SCRYPT_R, SCRYPT_P],
+            "salt": content.recovery.salt.hex(),
+            "hashes": [entry.hex() for entry in content.recovery.hashes],
+        },
+    }
+    return (json.dumps(document, indent=2) + "\n").encode()
+
+
+def _object_of(token: Token) -> dict[str, str | int]:
+    fields: dict[str, str | int] = {
+        "name": token.name,
+        "type": token.kind,
+        "key": encode_base32(token.secret.reveal()),
+        "algorithm": token.algorithm,
+        "digits": token.digits,
+        "created": token.created,
+    }
+    if isinstance(token, HOTPToken):
+        fields["counter"] = token.counter
+    elif isinstance(token, TOTPToken):
+        fields["period"] = token.period_s
+    return fields
+
+
+class _ScannerSettings:
+    """What the scanner asks its maker for: the strictest of each."""
+
+    def __init__(self) -> None:
+        self.memo: dict[str, str] = {}
+
+    strict = True
+    object_hook = None
+    parse_float = None
+
+    @staticmethod
+    def object_pairs_hook(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        result = dict(pairs)
+        if len(result) < len(pairs):
+            raise ValueError("a key stands twice in one object")
+        return result
+
+    @staticmethod
+    def parse_int(digits: str) -> int:
+        if len(digits) > 20:
+            raise ValueError("a number is too long")
+        return int(digits)
+
+    @staticmethod
+    def parse_constant(name: str) -> object:
+        raise ValueError(f"{name} is not a value here")
+
+
+def _scan(data: bytes) -> object:
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES} bytes")
+    try:
+        text = data.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not ASCII") from None
+    text = text.strip(" \t\r\n")
+    try:
+        value, end = make_scanner(_ScannerSettings())(text, 0)  # type: ignore[arg-type,unused-ignore]
+    except StopIteration as error:
+        raise ValueError(f"not JSON at character {error.value}") from None
+    if end != len(text):
+        raise ValueError(f"more text after the end, at character {end}")
+    return value
+
+
+def _file_from(document: object) -> TokenFile:
+    fields = _object(document, "the file", ("version", "tokens", "recovery"))
+    if _integer(fields["version"], "version") != VERSION:
+        raise ValueError(f"version: only {VERSION} is known")
+    entries = _array(fields["tokens"], "tokens")
+    tokens = tuple(_token_from(entry, f"tokens[{place}]") for place, entry in enumerate(entries))
+    return TokenFile(tokens, _recovery_from(fields["recovery"]))
+
+
+def _token_from(document: object, place: str) -> Token:
+    kind = document.get("type") if isinstance(document, dict) else None
+    if not isinstance(kind, str) or kind not in _COUNTING:
+        raise ValueError(f"{place}.type: must be hotp or totp")
+    fields = _object(document, place, (*_COMMON, _COUNTING[kind]))
+    name = _text(fields["name"], f"{place}.name")
+    algorithm = _text(fields["algorithm"], f"{place}.algorithm")
+    digits = _integer(fields["digits"], f"{place}.digits")
+    created = _integer(fields["created"], f"{place}.created")
+    counting = _integer(fields[_COUNTING[kind]], f"{place}.{_COUNTING[kind]}")
+    try:
+        secret = Secret(decode_base32(_text(fields["key"], f"{place}.key")))
+        if kind == "hotp":
+            return HOTPToken(name, secret, algorithm=algorithm, digits=digits, created=created, counter=counting)
+        return TOTPToken(name, secret, algorithm=algorithm, digits=digits, created=created, period_s=counting)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
+
+
+def _recovery_from(document: object) -> RecoverySet:
+    fields = _object(document, "recovery", ("scrypt", "salt", "hashes"))
+    costs = [_integer(cost, "recovery.scrypt") for cost in _array(fields["scrypt"], "recovery.scrypt")]
+    if len(costs) != 3 or costs[1:] != [SCRYPT_R, SCRYPT_P]:
+        raise ValueError(f"recovery.scrypt: must be [n, {SCRYPT_R}, {SCRYPT_P}]")
+    hashes = tuple(_hex(entry, "recovery.hashes") for entry in _array(fields["hashes"], "recovery.hashes"))
+    try:
+        return RecoverySet(_hex(fields["salt"], "recovery.salt"), hashes, scrypt_n=costs[0])
+    except ValueError as error:
+        raise ValueError(f"recovery: {error}") from None
+
+
+def _object(value: object, place: str, keys: tuple[str, ...]) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{place}: must be an object")
+    if set(value) != set(keys):
+        odd = sorted(set(value) ^ set(keys))
+        raise ValueError(f"{place}: missing or unknown: {', '.join(odd)[:80]}")
+    return value
+
+
+def _array(value: object, place: str) -> list[object]:
+    if not isinstance(value, list):
+        raise ValueError(f"{place}: must be an array")
+    return value
+
+
+def _text(value: object, place: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{place}: must be a string")
+    return value
+
+
+def _integer(value: object, place: str) -> int:
+    if type(value) is not int:  # True is an int to isinstance
+        raise ValueError(f"{place}: must be an integer")
+    return value
+
+
+def _hex(value: object, place: str) -> bytes:
+    text = _text(value, place)
+    if text.strip("0123456789abcdef") or len(text) % 2:
+        raise ValueError(f"{place}: must be lower-case hexadecimal")
+    return bytes.fromhex(text)

@@ -1,0 +1,110 @@
+"""Frames between the bridge and the backend: strict, versioned, no I/O. `bridge/pam_softtoken.c` has the other half.
+
+A frame is one message of a SOCK_SEQPACKET socket: a byte of protocol version, a byte of type, a payload, 4096 bytes in
+all. The bridge opens with START; then the backend sends CONVERSE, LOG and at last RESULT, and each CONVERSE is answered
+by one ANSWER.
+"""
+
+from __future__ import annotations
+
+from pam_softtoken.errors import ProtocolError
+
+VERSION = 1
+MAX_FRAME_BYTES = 4096
+MAX_ANSWER_BYTES = 512
+START, ANSWER, CONVERSE, LOG, RESULT = b"S", b"A", b"C", b"L", b"R"
+_FIXED_FIELDS = 9
+
+
+class Start:
+    """Who asks, and how: the first frame.
+
+    Args:
+        flags: PAM flags.
+        user: `PAM_USER`.
+        uid, gid, home: the bridge's own look-up of the user; `uid` is None when there is no such user.
+        service, rhost, tty, ruser: PAM items; None when they are not set.
+        arguments: the module arguments.
+    """
+
+    __slots__ = ("arguments", "flags", "gid", "home", "rhost", "ruser", "service", "tty", "uid", "user")
+
+    def __init__(self, fields: list[str]) -> None:
+        self.flags = _number(fields[0])
+        self.user = fields[1]
+        known = fields[2] != ""
+        self.uid = _number(fields[2]) if known else None
+        self.gid = _number(fields[3]) if known else 0
+        self.home = fields[4]
+        self.service, self.rhost, self.tty, self.ruser = (_item(field) for field in fields[5:_FIXED_FIELDS])
+        self.arguments = fields[_FIXED_FIELDS:]
+
+
+def decode_start(frame: bytes) -> Start:
+    """Read the first frame.
+
+    Raises:
+        ProtocolError: it is not one.
+    """
+    payload = _payload(frame, START)
+    if not payload.endswith(b"\0"):
+        raise ProtocolError("a field has no end")
+    fields = [field.decode("utf-8", "surrogateescape") for field in payload[:-1].split(b"\0")]
+    if len(fields) < _FIXED_FIELDS:
+        raise ProtocolError("a field is missing")
+    return Start(fields)
+
+
+def decode_answer(frame: bytes) -> str | None:
+    """Read what the person answered.
+
+    Returns:
+        The answer, or None when the application had none to give.
+
+    Raises:
+        ProtocolError: it is not an answer, or the conversation failed.
+    """
+    payload = _payload(frame, ANSWER)
+    if payload[:1] == b"=" and len(payload) <= 1 + MAX_ANSWER_BYTES:
+        return payload[1:].decode("utf-8", "surrogateescape")
+    if payload == b"-":
+        return None
+    raise ProtocolError("the conversation failed")
+
+
+def encode_converse(style: int, text: str) -> bytes:
+    """Ask the application to show a prompt or a message: `style` as in PAM, `text` cut to what fits."""
+    return _frame(CONVERSE, style, text)
+
+
+def encode_log(level: int, text: str) -> bytes:
+    """Ask the bridge to write a log line at a syslog severity."""
+    return _frame(LOG, level, text)
+
+
+def encode_result(code: int) -> bytes:
+    """Give the verdict: a PAM return code."""
+    return _frame(RESULT, code, "")
+
+
+def _frame(kind: bytes, number: int, text: str) -> bytes:
+    data = text.encode("utf-8", "surrogateescape").replace(b"\0", b"?")
+    return (bytes((VERSION,)) + kind + bytes((number,)) + data)[:MAX_FRAME_BYTES]
+
+
+def _payload(frame: bytes, kind: bytes) -> bytes:
+    if not 2 <= len(frame) <= MAX_FRAME_BYTES or frame[:2] != bytes((VERSION,)) + kind:
+        raise ProtocolError("not the frame that was due")
+    return frame[2:]
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 10:
+        raise ProtocolError("not a number")
+    return int(text)
+
+
+def _item(field: str) -> str | None:
+    if field and not field.startswith("="):
+        raise ProtocolError("not an item")
+    return field[1:] if field else None

@@ -1,0 +1,222 @@
+/*
+ * A PAM application for tests and measurements: it answers prompts from a script on stdin and prints what happened, one
+ * JSON object a line for each attempt.
+ *
+ * A line of the script answers one prompt: "=TEXT" gives TEXT, "-" gives no answer (NULL), "!" fails the conversation.
+ * With --hold, each attempt waits after its prompt for a byte on descriptor 3, so that many can be let go at once.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <security/pam_appl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_MESSAGES 32
+
+static unsigned int typing_us;
+static bool hold;
+
+struct attempt {
+	long long started_us, prompted_us, answered_us;
+	int styles[MAX_MESSAGES];
+	char *texts[MAX_MESSAGES];
+	int messages;
+};
+
+static long long
+now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000LL + now.tv_nsec / 1000;
+}
+
+static char *
+next_line(void)
+{
+	char *line = NULL;
+	size_t room = 0;
+	ssize_t length = getline(&line, &room, stdin);
+
+	if (length <= 0) {
+		free(line);
+		return NULL;
+	}
+	if (line[length - 1] == '\n')
+		line[length - 1] = '\0';
+	return line;
+}
+
+static int
+answer_one(struct attempt *attempt, int style, char **answer)
+{
+	char byte, *line;
+	int retval = PAM_CONV_ERR;
+
+	*answer = NULL;
+	if (style != PAM_PROMPT_ECHO_OFF && style != PAM_PROMPT_ECHO_ON)
+		return PAM_SUCCESS;
+	if (attempt->prompted_us == 0)
+		attempt->prompted_us = now_us();
+	if (hold && read(3, &byte, 1) < 0)
+		return PAM_CONV_ERR;
+	if (typing_us > 0)
+		usleep(typing_us);
+	line = next_line();
+	if (line != NULL && line[0] == '=')
+		*answer = strdup(line + 1);
+	if (line != NULL && line[0] != '!')
+		retval = PAM_SUCCESS;
+	free(line);
+	attempt->answered_us = now_us();
+	return retval;
+}
+
+static int
+converse(int count, const struct pam_message **messages, struct pam_response **responses, void *data)
+{
+	struct attempt *attempt = data;
+	int retval = PAM_SUCCESS;
+
+	*responses = calloc((size_t)count, sizeof(**responses));
+	if (*responses == NULL)
+		return PAM_BUF_ERR;
+	for (int index = 0; index < count && retval == PAM_SUCCESS; index++) {
+		if (attempt->messages < MAX_MESSAGES) {
+			attempt->styles[attempt->messages] = messages[index]->msg_style;
+			attempt->texts[attempt->messages++] = strdup(messages[index]->msg);
+		}
+		retval = answer_one(attempt, messages[index]->msg_style, &(*responses)[index].resp);
+	}
+	if (retval != PAM_SUCCESS) {
+		free(*responses);
+		*responses = NULL;
+	}
+	return retval;
+}
+
+static void
+print_text(const char *text)
+{
+	putchar('"');
+	for (; *text != '\0'; text++) {
+		unsigned char byte = (unsigned char)*text;
+		if (byte == '"' || byte == '\\' || byte < 0x20)
+			printf("\\u%04x", byte);
+		else
+			putchar(byte);
+	}
+	putchar('"');
+}
+
+static long
+resident_kb(void)
+{
+	FILE *file = fopen("/proc/self/smaps_rollup", "re");
+	char line[256];
+	long value, total = 0;
+
+	while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+		if (sscanf(line, "Rss: %ld", &value) == 1)
+			total = value;
+	if (file != NULL)
+		fclose(file);
+	return total;
+}
+
+static void
+set_item(pam_handle_t *pamh, const char *setting)
+{
+	static const struct {
+		const char *prefix;
+		int item;
+	} items[] = { { "rhost=", PAM_RHOST }, { "tty=", PAM_TTY }, { "ruser=", PAM_RUSER }, { "xdisplay=", PAM_XDISPLAY } };
+
+	for (size_t index = 0; index < sizeof(items) / sizeof(items[0]); index++)
+		if (strncmp(setting, items[index].prefix, strlen(items[index].prefix)) == 0)
+			pam_set_item(pamh, items[index].item, setting + strlen(items[index].prefix));
+}
+
+static void
+report(const struct attempt *attempt, int result, int setcred, long grown_kb)
+{
+	long long ended = now_us();
+
+	printf("{\"result\": %d, \"setcred\": %d, \"prompt_us\": %lld, \"verdict_us\": %lld, \"grown_kb\": %ld, \"messages\": [",
+	       result, setcred, attempt->prompted_us ? attempt->prompted_us - attempt->started_us : -1,
+	       attempt->answered_us ? ended - attempt->answered_us : -1, grown_kb);
+	for (int index = 0; index < attempt->messages; index++) {
+		printf("%s[%d, ", index > 0 ? ", " : "", attempt->styles[index]);
+		print_text(attempt->texts[index]);
+		printf("]");
+	}
+	printf("]}\n");
+	fflush(stdout);
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "confdir", required_argument, NULL, 'c' }, { "item", required_argument, NULL, 'i' },
+		{ "typing-ms", required_argument, NULL, 't' }, { "repeat", required_argument, NULL, 'r' },
+		{ "silent", no_argument, NULL, 's' }, { "setcred", no_argument, NULL, 'e' },
+		{ "hold", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
+	};
+	const char *confdir = NULL, *items[8];
+	int item_count = 0, repeat = 1, flags = 0, option;
+	bool with_setcred = false;
+
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (option) {
+		case 'c': confdir = optarg; break;
+		case 'i': if (item_count < 8) items[item_count++] = optarg; break;
+		case 't': typing_us = (unsigned int)atoi(optarg) * 1000; break;
+		case 'r': repeat = atoi(optarg); break;
+		case 's': flags = (int)PAM_SILENT; break;
+		case 'e': with_setcred = true; break;
+		case 'h': hold = true; break;
+		default: return 2;
+		}
+	}
+	if (argc - optind != 2) {
+		fprintf(stderr, "usage: client [options] SERVICE USER\n");
+		return 2;
+	}
+	long before_kb = resident_kb();
+	for (int round = 0; round < repeat; round++) {
+		struct attempt attempt = { 0 };
+		struct pam_conv conversation = { converse, &attempt };
+		pam_handle_t *pamh = NULL;
+		int result, setcred = -1;
+
+		result = confdir != NULL ?
+			pam_start_confdir(argv[optind], argv[optind + 1], &conversation, confdir, &pamh) :
+			pam_start(argv[optind], argv[optind + 1], &conversation, &pamh);
+		if (result != PAM_SUCCESS) {
+			fprintf(stderr, "client: pam_start: %d\n", result);
+			return 1;
+		}
+		for (int index = 0; index < item_count; index++)
+			set_item(pamh, items[index]);
+		attempt.started_us = now_us();
+		result = pam_authenticate(pamh, flags);
+		long long ended = now_us();
+		long grown_kb = resident_kb() - before_kb;
+		if (with_setcred)
+			setcred = pam_setcred(pamh, PAM_ESTABLISH_CRED);
+		/* The time of reading smaps is not the module's. */
+		if (attempt.answered_us != 0)
+			attempt.answered_us += now_us() - ended;
+		report(&attempt, result, setcred, grown_kb);
+		pam_end(pamh, result);
+		for (int index = 0; index < attempt.messages; index++)
+			free(attempt.texts[index]);
+	}
+	return 0;
+}
