@@ -158,8 +158,8 @@ def match_two_otps(tokens: Iterable[Token], state: State, first: str, second: st
     for token in tokens:
         if not isinstance(token, HOTPToken) or token.fingerprint() in state.last:
             continue
-        before = b""
-        for counter in range(token.counter, token.counter + LOST_COUNTER_RANGE):
+        before = token.otp_at(token.counter).encode()
+        for counter in range(token.counter + 1, token.counter + LOST_COUNTER_RANGE):
             this = token.otp_at(counter).encode()
             consecutive = hmac.compare_digest(before, first.encode()) & hmac.compare_digest(this, second.encode())
             if consecutive and found is None:

@@ -97,12 +97,13 @@ def _object_of(token: Token) -> dict[str, str | int]:
 class _ScannerSettings:
     """What the scanner asks its maker for: the strictest of each."""
 
+    parse_float = float
+
     def __init__(self) -> None:
         self.memo: dict[str, str] = {}
 
     strict = True
     object_hook = None
-    parse_float = None
 
     @staticmethod
     def object_pairs_hook(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -1,0 +1,84 @@
+"""What all tests share: an installed copy, people, PAM services, the system log. Each takes itself away at the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.account import Person
+from tests.support.client import Service
+from tests.support.installation import Installation
+from tests.support.system_log import SystemLog
+
+
+@pytest.fixture(scope="session")
+def world() -> Iterator[Path]:
+    """A directory that everybody can enter and only root can write."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: it makes users and PAM services")
+    path = Path(tempfile.mkdtemp(prefix="softtoken-test-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def installed(world: Path) -> Installation:
+    """The module, the backend and the programs, built from this tree."""
+    return Installation.make(world / "installed")
+
+
+@pytest.fixture
+def make_person(world: Path) -> Iterator[Callable[[], Person]]:
+    """Make users of the machine that are gone after the test."""
+    homes = world / "homes"
+    homes.mkdir(mode=0o755, exist_ok=True)
+    homes.chmod(0o755)
+    people: list[Person] = []
+
+    def make() -> Person:
+        people.append(Person(homes))
+        return people[-1]
+
+    yield make
+    for person in people:
+        person.remove()
+
+
+@pytest.fixture
+def alice(make_person: Callable[[], Person]) -> Person:
+    """A user who is not enrolled yet."""
+    return make_person()
+
+
+@pytest.fixture
+def make_service(world: Path, installed: Installation) -> Iterator[Callable[[str], Service]]:
+    """Make a PAM service in a private directory from the text of its stack."""
+    directories: list[Path] = []
+
+    def make(stack: str) -> Service:
+        directories.append(Path(tempfile.mkdtemp(prefix="pam.d-", dir=world)))
+        return Service(directories[-1], installed, stack)
+
+    yield make
+    for directory in directories:
+        shutil.rmtree(directory)
+
+
+@pytest.fixture
+def service(make_service: Callable[[str], Service], installed: Installation) -> Service:
+    """A stack of nothing but our module with its defaults."""
+    return make_service(installed.line())
+
+
+@pytest.fixture
+def system_log() -> Iterator[SystemLog]:
+    """Everything that is logged during the test."""
+    log = SystemLog()
+    yield log
+    log.close()

@@ -1,0 +1,95 @@
+"""Throw-away users of the machine, and the soft token in their pocket."""
+
+from __future__ import annotations
+
+import json
+import pwd
+import secrets
+import subprocess
+import time
+from pathlib import Path
+
+from tests.support.installation import Installation
+
+
+class Phone:
+    """A soft token: oathtool, which shares no code with us.
+
+    Args:
+        record: what `softtoken-enroll --json` printed.
+    """
+
+    def __init__(self, record: dict[str, object]) -> None:
+        self.record = record
+        self.recovery_codes = [str(code) for code in record["recovery_codes"]]  # type: ignore[attr-defined]
+        self.counter = int(str(record["counter"] or 0))
+
+    def totp(self, steps: int = 0) -> str:
+        """Show the code of the present time step, or of one `steps` later.
+
+        A test that needs two codes takes that of step 0 first and that of step 1 second: with the default window
+        both are accepted now, and still are if a step ends in between.
+        """
+        period_s = int(str(self.record["period"]))
+        when = int(time.time()) + steps * period_s
+        mode = f"--totp={self.record['algorithm']}"
+        return self._oathtool(mode, "--time-step-size", f"{period_s}s", "--now", f"@{when}")
+
+    def hotp(self) -> str:
+        """Press the button of a HOTP token."""
+        code = self.hotp_at(self.counter)
+        self.counter += 1
+        return code
+
+    def hotp_at(self, counter: int) -> str:
+        """Compute the code of any counter."""
+        algorithm = str(self.record["algorithm"])
+        if algorithm == "SHA1":
+            return self._oathtool("--hotp", "--counter", str(counter))
+        # oathtool's HOTP is SHA-1 only. The TOTP of second N with steps of 1 s is the HOTP of counter N: RFC 6238, 4.2.
+        return self._oathtool(f"--totp={algorithm}", "--time-step-size", "1s", "--now", f"@{counter}")
+
+    def next(self) -> str:
+        """Show a code that has not been shown: for HOTP any number of times, for TOTP once."""
+        return self.hotp() if self.record["type"] == "hotp" else self.totp(1)
+
+    def _oathtool(self, *options: str) -> str:
+        command = ["oathtool", "--base32", "--digits", str(self.record["digits"]), *options, str(self.record["key"])]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+class Person:
+    """A user of this machine, made for one test.
+
+    Attributes:
+        name, password, home, uid: as in the password database.
+    """
+
+    def __init__(self, homes: Path) -> None:
+        self.name = f"st{secrets.token_hex(4)}"
+        self.password = secrets.token_urlsafe(12)
+        self.home = homes / self.name
+        command = ["useradd", "--create-home", "--home-dir", str(self.home), "--shell", "/bin/bash", self.name]
+        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run(["chpasswd"], check=True, input=f"{self.name}:{self.password}\n", text=True)
+        self.home.chmod(0o755)
+        entry = pwd.getpwnam(self.name)
+        self.uid, self.gid = entry.pw_uid, entry.pw_gid
+
+    @property
+    def store(self) -> Path:
+        """The directory of the token file."""
+        return self.home / ".softtoken"
+
+    def enrol(self, installed: Installation, *options: str) -> Phone:
+        """Enrol without questions, as root for this user, and give him the token."""
+        command = [str(installed.enroll), "--user", self.name, "--no-confirm", "--json", *options]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise AssertionError(f"enrolment failed: {done.stderr}")
+        return Phone(json.loads(done.stdout))
+
+    def remove(self) -> None:
+        """Take the user and his home directory away again."""
+        subprocess.run(["pkill", "-KILL", "-u", self.name], check=False, capture_output=True)
+        subprocess.run(["userdel", "--remove", "--force", self.name], check=True, capture_output=True)

@@ -1,0 +1,52 @@
+"""A copy of the product for the tests of one session, where every test user can read it and nobody can write it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+TREE = Path(__file__).resolve().parents[2]
+
+
+class Installation:
+    """The module, the backend and the programs under one directory owned by root.
+
+    The tree itself may stand where only root can go, and its owner may be anybody; both would change what is tested.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.bridge = root / "build" / "pam_softtoken.so"
+        self.backend = root / "scripts" / "softtoken-backend"
+        self.enroll = root / "scripts" / "softtoken-enroll"
+        self.client = root / "build" / "client"
+        self.package = root / "pam_softtoken"
+
+    @classmethod
+    def make(cls, root: Path) -> Installation:
+        """Copy the sources to `root` and build there."""
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(TREE / "pam_softtoken", root / "pam_softtoken", ignore=ignored)
+        shutil.copytree(TREE / "scripts", root / "scripts", ignore=ignored)
+        made = cls(root)
+        subprocess.run([root / "scripts" / "build"], check=True, capture_output=True)
+        compile_client(made.client)
+        for path in [root, *root.rglob("*")]:
+            os.chown(path, 0, 0)
+            path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+        return made
+
+    def line(self, *options: str, control: str = "required") -> str:
+        """Write a PAM line that runs this copy."""
+        words = [option if " " not in option else f"[{option}]" for option in (f"backend={self.backend}", *options)]
+        return f"auth {control} {self.bridge} {' '.join(words)}\n"
+
+
+def compile_client(target: Path) -> None:
+    """Build the PAM application that the tests drive."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source = TREE / "tests" / "pam" / "client.c"
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O2"]
+    subprocess.run(["gcc", *flags, "-o", target, source, "-lpam"], check=True, capture_output=True)

@@ -1,0 +1,72 @@
+"""The system log of a test: whatever arrives at /dev/log while it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import threading
+import time
+from pathlib import Path
+
+DEV_LOG = Path("/dev/log")
+ASIDE = Path("/dev/log.before-softtoken-test")
+
+
+class SystemLog:
+    """Stands in for the machine's log daemon, and puts everything back at the end."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        if DEV_LOG.is_symlink() or DEV_LOG.exists():
+            DEV_LOG.rename(ASIDE)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(DEV_LOG))
+        DEV_LOG.chmod(0o666)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while data := self._socket.recv(65536):
+            self.lines.append(data.decode("utf-8", "replace"))
+
+    def close(self) -> None:
+        """Give /dev/log back."""
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"", str(DEV_LOG))
+        self._thread.join(5)
+        self._socket.close()
+        DEV_LOG.unlink(missing_ok=True)
+        if ASIDE.is_symlink() or ASIDE.exists():
+            os.rename(ASIDE, DEV_LOG)
+
+    def ours(self) -> list[str]:
+        """Give our module's lines without date and process, in order. Waits until no more arrive."""
+        self._settle()
+        return [line[line.index("pam_softtoken(") :] for line in self.lines if "pam_softtoken(" in line]
+
+    def outcomes(self) -> list[dict[str, str]]:
+        """Give the fields of our `result=` lines."""
+        return [dict(re.findall(r'(\w+)=("[^"]*"|\S+)', line)) for line in self.ours() if "result=" in line]
+
+    def reasons(self) -> list[str]:
+        """Give the logged reasons, in order."""
+        return [fields["reason"] for fields in self.outcomes()]
+
+    def clear(self) -> None:
+        """Forget what has been logged so far."""
+        self._settle()
+        self.lines.clear()
+
+    def _settle(self) -> None:
+        """Wait for a mark of our own: a datagram socket keeps the order, so all before it has been read then."""
+        mark = f"mark {time.monotonic_ns()}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(mark.encode(), str(DEV_LOG))
+        deadline = time.monotonic() + 10
+        while mark not in self.lines:
+            if time.monotonic() > deadline:
+                raise AssertionError("the log does not answer")
+            time.sleep(0.001)
+        self.lines.remove(mark)

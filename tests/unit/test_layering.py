@@ -1,0 +1,170 @@
+"""The rooms of the house: a module imports only from below, and a login only from the standard library."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "pam_softtoken"
+LAYERS = [
+    {"errors", "log"},
+    {"otp"},
+    {"token", "recovery", "key_uri", "tokenfile", "config"},
+    {"files", "store", "state"},
+    {"policy", "verifier"},
+    {"pam_module", "wire", "backend"},
+    {"terminal", "enroll"},
+]
+"""Low to high. Inside a layer an import must not go in a circle."""
+PURE = {"otp", "token", "recovery", "key_uri", "tokenfile", "config", "state", "policy", "wire"}
+ALLOWED_ON_LOGIN = {
+    "__future__",
+    "_json",
+    "_signal",
+    "errno",
+    "fcntl",
+    "hashlib",
+    "hmac",
+    "os",
+    "pwd",
+    "stat",
+    "sys",
+    "syslog",
+    "time",
+}
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+
+
+def _layer(module: str) -> int:
+    return next(number for number, names in enumerate(LAYERS) if module in names)
+
+
+def _tree(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / f"{module}.py").read_text())
+
+
+def _imports(module: str) -> set[str]:
+    """Names of what a module imports, ours without the package; those for the type checker only are left out."""
+    tree = _tree(module)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body.clear()
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "pam_softtoken":
+            names |= {f"pam_softtoken.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return names
+
+
+def _ours(module: str) -> set[str]:
+    return {name.removeprefix("pam_softtoken.") for name in _imports(module) if name.startswith("pam_softtoken.")}
+
+
+def test_layers__name_every_module() -> None:
+    assert sorted(set().union(*LAYERS)) == MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_layers__a_module_imports_only_from_below(module: str) -> None:
+    above = {name for name in _ours(module) if _layer(name) > _layer(module)}
+    assert not above
+
+
+def test_layers__no_import_goes_in_a_circle() -> None:
+    done: set[str] = set()
+    waiting = {module: _ours(module) for module in MODULES}
+    while waiting:
+        ready = {module for module, needs in waiting.items() if needs <= done}
+        assert ready, f"in a circle: {sorted(waiting)}"
+        done |= ready
+        waiting = {module: needs for module, needs in waiting.items() if module not in ready}
+
+
+def _reachable(start: str) -> set[str]:
+    seen: set[str] = set()
+    waiting = {start}
+    while waiting:
+        module = waiting.pop()
+        seen.add(module)
+        waiting |= _ours(module) - seen
+    return seen
+
+
+def test_login__needs_nothing_but_the_standard_library() -> None:
+    foreign = {
+        (module, name)
+        for module in _reachable("backend")
+        for name in _imports(module)
+        if not name.startswith("pam_softtoken") and name not in ALLOWED_ON_LOGIN
+    }
+    # Fall-backs for another interpreter, and what only enrolment calls.
+    assert foreign <= {("tokenfile", "json.scanner"), ("tokenfile", "json"), ("backend", "signal")}
+
+
+def test_login__loads_nothing_slow() -> None:
+    """Each of these would take longer than the whole verdict; figures are in the modules that do without."""
+    script = "import sys; sys.path.insert(0, sys.argv[1]); import pam_softtoken.backend; print(*sys.modules)"
+    command = ["/usr/bin/python3", "-I", "-S", "-c", script, str(PACKAGE.parent)]
+    loaded = set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    assert "pam_softtoken.verifier" in loaded
+    assert not loaded & {
+        "re",
+        "json",
+        "enum",
+        "typing",
+        "dataclasses",
+        "struct",
+        "socket",
+        "logging",
+        "signal",
+        "contextlib",
+    }
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_pure_modules__touch_no_file_clock_or_socket(module: str) -> None:
+    forbidden = {"fcntl", "pwd", "socket", "subprocess", "syslog", "time", "datetime", "io", "pathlib", "signal"}
+    assert not _imports(module) & forbidden
+    used = {
+        f"os.{node.attr}"
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os"
+    }
+    assert used <= {"os.urandom"}
+    assert not {node.id for node in ast.walk(_tree(module)) if isinstance(node, ast.Name)} & {"open", "print", "input"}
+
+
+def test_programs__never_import_the_module_side() -> None:
+    assert not _reachable("enroll") & {"pam_module", "backend", "wire"}
+
+
+def test_verifier__never_sees_pam() -> None:
+    assert not {node.id for node in ast.walk(_tree("verifier")) if isinstance(node, ast.Name)} & {"pamh"}
+
+
+def test_success__is_written_once() -> None:
+    """`PAM_SUCCESS` as a verdict stands once, behind the durable store; setcred has the only other one."""
+    uses = [
+        node.lineno
+        for node in ast.walk(_tree("pam_module"))
+        if isinstance(node, ast.Attribute) and node.attr == "PAM_SUCCESS"
+    ]
+    assert len(uses) == 2
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports__cannot_fail_for_want_of_a_file(module: str) -> None:
+    """Nothing runs at import time but definitions, imports and constants."""
+    if module in _reachable("backend"):
+        script = f"import sys; sys.path.insert(0, sys.argv[1]); import pam_softtoken.{module}"
+        command = [sys.executable, "-I", "-S", "-c", script, str(PACKAGE.parent)]
+        done = subprocess.run(command, cwd="/", env={}, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

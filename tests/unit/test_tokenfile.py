@@ -1,0 +1,159 @@
+"""The token file: what is written is read, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pam_softtoken import tokenfile
+from pam_softtoken.errors import BadTokenFile
+from pam_softtoken.recovery import RecoverySet
+from pam_softtoken.token import HOTPToken, Secret, TOTPToken
+from pam_softtoken.tokenfile import TokenFile
+
+KEY_TEXT = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+
+
+def _document() -> dict[str, Any]:
+    return {
+        "version": 1,
+        "tokens": [
+            {
+                "name": "phone",
+                "type": "totp",
+                "key": KEY_TEXT,
+                "algorithm": "SHA1",
+                "digits": 6,
+                "created": 1700000000,
+                "period": 30,
+            }
+        ],
+        "recovery": {"scrypt": [16384, 8, 1], "salt": "00" * 16, "hashes": ["11" * 16]},
+    }
+
+
+def _parse(document: object) -> TokenFile:
+    return tokenfile.parse(json.dumps(document).encode(), path="tokens")
+
+
+def test_tokenfile__what_is_written_is_read() -> None:
+    tokens = (
+        TOTPToken("phone", Secret(b"k" * 20), algorithm="SHA256", digits=8, created=5, period_s=60),
+        HOTPToken("spare", Secret(b"h" * 64), algorithm="SHA512", digits=7, created=6, counter=9),
+    )
+    written = tokenfile.serialise(TokenFile(tokens, RecoverySet(b"s" * 16, (b"1" * 16, b"2" * 16))))
+    read = tokenfile.parse(written, path="tokens")
+    assert tokenfile.serialise(read) == written
+    phone, spare = read.tokens
+    assert isinstance(phone, TOTPToken)
+    assert isinstance(spare, HOTPToken)
+    assert (phone.name, phone.algorithm, phone.digits, phone.period_s) == ("phone", "SHA256", 8, 60)
+    assert (spare.secret.reveal(), spare.counter) == (b"h" * 64, 9)
+
+
+def test_tokenfile__the_example_is_good() -> None:
+    assert _parse(_document()).tokens[0].name == "phone"
+
+
+def _set(*path: str | int, value: object) -> Callable[[dict[str, Any]], None]:
+    def change(document: Any) -> None:
+        for step in path[:-1]:
+            document = document[step]
+        document[path[-1]] = value
+
+    return change
+
+
+def _remove(*path: str | int) -> Callable[[dict[str, Any]], None]:
+    def change(document: Any) -> None:
+        for step in path[:-1]:
+            document = document[step]
+        del document[path[-1]]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (_set("version", value=2), "version"),
+        (_set("version", value=True), "version"),
+        (_set("version", value="1"), "version"),
+        (_remove("version"), "version"),
+        (_set("extra", value=1), "extra"),
+        (_set("tokens", value=[]), "1 to 16 tokens"),
+        (_set("tokens", value={}), "tokens"),
+        (_set("tokens", value=[_document()["tokens"][0]] * 2), "same name"),
+        (_set("tokens", value=[_document()["tokens"][0], {**_document()["tokens"][0], "name": "b"}]), "same key"),
+        (_set("tokens", 0, value=7), r"tokens\[0\]"),
+        (_set("tokens", 0, "type", value="motp"), r"tokens\[0\].type"),
+        (_set("tokens", 0, "type", value="hotp"), "counter, period"),
+        (_set("tokens", 0, "digits", value=9), r"tokens\[0\]"),
+        (_set("tokens", 0, "digits", value=6.0), r"tokens\[0\].digits"),
+        (_set("tokens", 0, "digits", value=True), r"tokens\[0\].digits"),
+        (_set("tokens", 0, "period", value=0), r"tokens\[0\]"),
+        (_set("tokens", 0, "algorithm", value="sha1"), r"tokens\[0\]"),
+        (_set("tokens", 0, "key", value=KEY_TEXT.lower()), r"tokens\[0\]"),
+        (_set("tokens", 0, "key", value=KEY_TEXT[:16]), r"tokens\[0\]"),
+        (_set("tokens", 0, "name", value="a\tb"), r"tokens\[0\]"),
+        (_set("tokens", 0, "created", value=-1), r"tokens\[0\]"),
+        (_remove("recovery"), "recovery"),
+        (_set("recovery", "scrypt", value=[2**20, 8, 1]), "recovery"),
+        (_set("recovery", "scrypt", value=[16384, 64, 1]), "recovery.scrypt"),
+        (_set("recovery", "scrypt", value=[16385, 8, 1]), "recovery"),
+        (_set("recovery", "salt", value="00"), "recovery"),
+        (_set("recovery", "hashes", value=["zz"]), "recovery.hashes"),
+        (_set("recovery", "hashes", value=["11" * 16] * 2), "recovery"),
+    ],
+)
+def test_tokenfile__a_mistake_is_refused_and_its_place_named(
+    change: Callable[[dict[str, Any]], None], place: str
+) -> None:
+    document = _document()
+    change(document)
+    with pytest.raises(BadTokenFile, match=place) as caught:
+        _parse(document)
+    assert KEY_TEXT not in str(caught.value).upper()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0" * 100,
+        b"{",
+        b"[]",
+        b"null",
+        b"NaN",
+        b'{"version": Infinity}',
+        b'{"version": 1, "version": 1}',
+        b'{"version": ' + b"1" * 5000 + b"}",
+        b"[" * 30000,
+        b'{"a":' * 5000,
+        b" " * 40000,
+        json.dumps(_document()).encode() + b"x",
+        json.dumps(_document()).encode() + b"\0",
+        "\u00e9".encode(),
+        b"\xff\xfe",
+    ],
+)
+def test_tokenfile__what_is_not_one_json_object_is_refused(data: bytes) -> None:
+    with pytest.raises(BadTokenFile):
+        tokenfile.parse(data, path="tokens")
+
+
+@given(st.data())
+def test_tokenfile__any_damage_is_refused_or_harmless(data: st.DataObject) -> None:
+    text = bytearray(json.dumps(_document()).encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        read = tokenfile.parse(bytes(text), path="tokens")
+    except BadTokenFile:
+        return
+    assert tokenfile.parse(tokenfile.serialise(read), path="tokens").tokens[0].name == read.tokens[0].name

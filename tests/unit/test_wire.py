@@ -1,0 +1,85 @@
+"""Frames: what the bridge sends is understood, anything else is refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pam_softtoken import wire
+from pam_softtoken.errors import ProtocolError
+
+START = b"\x01S" + b"\0".join(
+    [
+        b"32768",
+        b"alice",
+        b"1000",
+        b"1000",
+        b"/home/alice",
+        b"=sshd",
+        b"=192.0.2.7",
+        b"",
+        b"=",
+        b"nullok",
+        b"window=2",
+        b"",
+    ]
+)
+
+
+def test_start__gives_the_fields() -> None:
+    start = wire.decode_start(START)
+    assert (start.flags, start.user, start.uid, start.gid, start.home) == (32768, "alice", 1000, 1000, "/home/alice")
+    assert (start.service, start.rhost, start.tty, start.ruser) == ("sshd", "192.0.2.7", None, "")
+    assert start.arguments == ["nullok", "window=2"]
+
+
+def test_start__an_unknown_user_has_no_uid() -> None:
+    assert wire.decode_start(b"\x01S" + b"\0".join([b"0", b"eve", *[b""] * 7, b""])).uid is None
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"\x01",
+        b"\x01S",
+        b"\x02" + START[1:],
+        b"\x01A" + START[2:],
+        START[:-1],
+        START.replace(b"1000\0", b"", 2),
+        START.replace(b"1000", b"-1"),
+        START.replace(b"1000", b"1e3"),
+        START.replace(b"=sshd", b"sshd"),
+        START + b"x" * 4096,
+    ],
+)
+def test_start__anything_else_is_refused(frame: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        wire.decode_start(frame)
+
+
+def test_answer__given_empty_missing_and_failed_are_told_apart() -> None:
+    assert wire.decode_answer(b"\x01A=123456") == "123456"
+    assert wire.decode_answer(b"\x01A=") == ""
+    assert wire.decode_answer(b"\x01A-") is None
+    for frame in (b"\x01A!", b"\x01A", b"\x01Ax", b"\x01A-x", b"\x01C=1", b"\x01A=" + b"1" * 513):
+        with pytest.raises(ProtocolError):
+            wire.decode_answer(frame)
+
+
+@given(st.binary(max_size=300))
+def test_frames__random_bytes_are_refused_or_understood(data: bytes) -> None:
+    for decode in (wire.decode_start, wire.decode_answer):
+        for frame in (data, b"\x01S" + data, b"\x01A" + data):
+            try:
+                decode(frame)
+            except ProtocolError:
+                continue
+
+
+@given(st.text(max_size=5000))
+def test_frames__what_is_sent_always_fits(text: str) -> None:
+    for frame in (wire.encode_converse(1, text), wire.encode_log(5, text)):
+        assert 3 <= len(frame) <= wire.MAX_FRAME_BYTES
+        assert b"\0" not in frame[3:]
