@@ -49,12 +49,16 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DESCRIPTION = "Link a soft token (an app that shows one-time codes) to this account."
 EPILOG = """\
 examples:
-  softtoken-enroll                         enrol yourself: scan, confirm, keep the recovery codes
-  softtoken-enroll --force                 replace the token, for instance after the phone was lost
-  softtoken-enroll --type hotp             a token that counts instead of going by the clock
-  softtoken-enroll --user alice            as root, for somebody else
+  softtoken-enroll
+      enrol yourself: scan, confirm, keep the recovery codes
+  softtoken-enroll --force
+      replace the token, for instance after the phone was lost
+  softtoken-enroll --type hotp
+      a token that counts instead of going by the clock
+  softtoken-enroll --user alice
+      as root, for somebody else
   softtoken-enroll --no-confirm --json --key-file key.txt
-                                           from a script, with a key that is already in a token
+      from a script, with a key that is in a token already
 """
 
 

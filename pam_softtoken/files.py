@@ -151,7 +151,7 @@ def open_file(name: str, flags: int, *, below: int, owner: int, max_bytes: int) 
         InsecureFile, UnusableFile: as their names say.
     """
     try:
-        descriptor = os.open(name, flags | _OPEN, 0o600, dir_fd=below)
+        descriptor = os.open(name, flags | _OPEN, dir_fd=below)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -171,6 +171,30 @@ def open_file(name: str, flags: int, *, below: int, owner: int, max_bytes: int) 
         return descriptor
     os.close(descriptor)
     raise InsecureFile(name, why)
+
+
+def open_or_make_file(name: str, flags: int, *, below: int, owner: int, max_bytes: int) -> tuple[int, bool]:
+    """Open a file as `open_file` does, and make it, empty, where there is none.
+
+    Returns:
+        The descriptor, and whether the file is new.
+
+    Raises:
+        InsecureFile, UnusableFile: as their names say.
+    """
+    try:
+        return open_file(name, flags, below=below, owner=owner, max_bytes=max_bytes), False
+    except FileNotFoundError:
+        pass
+    try:
+        descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL | _OPEN, 0o600, dir_fd=below)
+    except FileExistsError:  # made by somebody else in between
+        return open_file(name, flags, below=below, owner=owner, max_bytes=max_bytes), False
+    except OSError as error:
+        raise _refusal(name, error) from None
+    # The mode does not depend on the caller's umask, which could lock the owner out for good.
+    os.fchmod(descriptor, 0o600)
+    return descriptor, True
 
 
 def _words(error: OSError) -> str:

@@ -61,7 +61,6 @@ def pam_sm_authenticate(pamh: Any, flags: int, argv: list[str]) -> int:
         who provably never enrolled under `nullok`, otherwise a denial. Raises nothing.
     """
     record = log.Log(getattr(pamh, "log", None) or _syslog_of(pamh))
-    record.rhost = pamh.rhost or ""
     try:
         return _authenticate(pamh, flags, argv[1:], record)
     except Exception as error:
@@ -74,6 +73,7 @@ def pam_sm_setcred(pamh: Any, flags: int, argv: list[str]) -> int:
 
 
 def _authenticate(pamh: Any, flags: int, arguments: list[str], record: log.Log) -> int:
+    record.rhost = pamh.rhost or ""
     record.user = UNKNOWN  # a name that the host does not know may be a mistyped password
     config = configuration.load(arguments, files.read_conf)
     record.debugging = config.debug

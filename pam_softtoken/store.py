@@ -142,11 +142,11 @@ class Store:
         with self.location.as_owner():
             try:
                 self._directory = self.location.open_directory()
-                self._tokens = self._open(TOKENS, os.O_RDONLY, tokenfile.MAX_BYTES)
+                self._open_tokens()
             except FileNotFoundError:
                 raise NotEnrolled(proven=True) from None
             content = self._read_tokens()
-            self._state = self._open(STATE, os.O_RDWR | os.O_CREAT, state.FILE_BYTES)
+            self._open_state()
         return content
 
     def open_for_enrolment(self) -> TokenFile | None:
@@ -165,13 +165,10 @@ class Store:
             except FileNotFoundError:
                 self._directory = self.location.open_directory(make=True)
                 self._made.append("directory")
-            try:
-                self._state = self._open(STATE, os.O_RDWR, state.FILE_BYTES)
-            except FileNotFoundError:
-                self._state = self._open(STATE, os.O_RDWR | os.O_CREAT, state.FILE_BYTES)
+            if self._open_state():
                 self._made.append(STATE)
             try:
-                self._tokens = self._open(TOKENS, os.O_RDONLY, tokenfile.MAX_BYTES)
+                self._open_tokens()
             except FileNotFoundError:
                 return None
             return self._read_tokens()
@@ -200,7 +197,7 @@ class Store:
             os.close(self._tokens)
             self._tokens = -1
             try:
-                self._tokens = self._open(TOKENS, os.O_RDONLY, tokenfile.MAX_BYTES)
+                self._open_tokens()
             except FileNotFoundError:
                 raise NotEnrolled(proven=False) from None
             return self._read_tokens()
@@ -269,14 +266,16 @@ class Store:
             data = tokenfile.serialise(content)
             files.replace(TOKENS, data, below=self._directory, path=self._path(TOKENS))
 
-    def _open(self, name: str, flags: int, max_bytes: int) -> int:
-        return files.open_file(
-            name,
-            flags,
-            below=self._directory,
-            owner=self.location.owner,
-            max_bytes=max_bytes,
+    def _open_tokens(self) -> None:
+        self._tokens = files.open_file(
+            TOKENS, os.O_RDONLY, below=self._directory, owner=self.location.owner, max_bytes=tokenfile.MAX_BYTES
         )
+
+    def _open_state(self) -> bool:
+        self._state, is_new = files.open_or_make_file(
+            STATE, os.O_RDWR, below=self._directory, owner=self.location.owner, max_bytes=state.FILE_BYTES
+        )
+        return is_new
 
     def _read_tokens(self) -> TokenFile:
         path = self._path(TOKENS)

@@ -28,7 +28,7 @@
 #include "spawn.h"
 
 #ifndef PAM_SOFTTOKEN_BACKEND
-#define PAM_SOFTTOKEN_BACKEND "/usr/libexec/pam_softtoken/softtoken-backend"
+#define PAM_SOFTTOKEN_BACKEND "/usr/lib/pam_softtoken/bin/softtoken-backend"
 #endif
 
 #define INTERPRETER "/usr/bin/python3"

@@ -1,0 +1,173 @@
+"""The attempts that `scripts/bench` makes through the client: one at a time for the figures of one, many for a rate."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median, quantiles
+
+from bench_setup import NOTHING, BenchError, Candidate, Service, Workshop, reap, running
+
+TYPING_MS = (0, 200)
+CROWDS = (1, 8, 64)
+PAM_SUCCESS = 0
+LOGINS_OF_EACH = {1: 48, 8: 8, 64: 8}  # per pass; enough that starting the clients does not count
+_TIMEOUT_S = 120.0
+
+
+@dataclass(slots=True)
+class Sample:
+    """What was measured of one thing, over and over."""
+
+    values: list[float] = field(default_factory=list)
+
+    def median(self) -> float:
+        """Give the value in the middle."""
+        return median(self.values)
+
+    def p90(self) -> float:
+        """Give the value that nine in ten stay below."""
+        return quantiles(self.values, n=10, method="inclusive")[8] if len(self.values) > 1 else self.values[0]
+
+
+@dataclass(slots=True)
+class Figures:
+    """What was measured of one candidate.
+
+    Attributes:
+        prompt_ms: from `pam_start`, which loads the module, to the prompt.
+        verdict_ms: from the typed code to the verdict, for each time that the person took to type.
+        cpu_ms: of the client and of whatever the module started, user and system.
+        resident_kb, private_kb: by which the host process grew; in all, and private and dirty.
+        logins_per_s: for each number of logins at once.
+    """
+
+    prompt_ms: Sample = field(default_factory=Sample)
+    verdict_ms: dict[int, Sample] = field(default_factory=lambda: {ms: Sample() for ms in TYPING_MS})
+    cpu_ms: Sample = field(default_factory=Sample)
+    resident_kb: Sample = field(default_factory=Sample)
+    private_kb: Sample = field(default_factory=Sample)
+    logins_per_s: dict[int, Sample] = field(default_factory=lambda: {crowd: Sample() for crowd in CROWDS})
+
+
+def measure_attempts(
+    shop: Workshop, candidates: Sequence[Candidate], rounds: int, progress: Callable[[int], None]
+) -> dict[str, Figures]:
+    """Have each candidate judge a code, each time in a new process, as an sshd or a sudo is.
+
+    Args:
+        shop: where.
+        candidates: measured in turn, so that a machine that gets slower does so for all of them.
+        rounds: how often.
+        progress: is told the number of each round.
+
+    Raises:
+        BenchError: a right code was not accepted.
+    """
+    figures = {candidate.key: Figures() for candidate in candidates}
+    services = {candidate.key: shop.add_service(candidate) for candidate in candidates}
+    for number in range(rounds):
+        progress(number)
+        # Everybody comes after everybody else, equally often.
+        turn = number % len(candidates)
+        for candidate in (*candidates[turn:], *candidates[:turn]):
+            for typing_ms in TYPING_MS if candidate is not NOTHING else (0,):
+                _attempt(shop, services[candidate.key], typing_ms, figures[candidate.key])
+    return figures
+
+
+def _attempt(shop: Workshop, service: Service, typing_ms: int, figures: Figures) -> None:
+    before = _cpu_of_children()
+    command = client_command(shop, service, f"--typing-ms={typing_ms}")
+    script = _script(shop.take_codes(service, 1))
+    done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    # The module's backend has become our child; it may still be on its way out.
+    reap()
+    cpu_s = _cpu_of_children() - before
+    (record,) = _records(shop, service, done.stdout, 1)
+    figures.cpu_ms.values.append(cpu_s * 1e3)
+    figures.resident_kb.values.append(record["grown_kb"])
+    figures.private_kb.values.append(record["grown_private_kb"])
+    if record["prompt_us"] >= 0:
+        figures.prompt_ms.values.append((record["start_us"] + record["prompt_us"]) / 1e3)
+        figures.verdict_ms[typing_ms].values.append(record["verdict_us"] / 1e3)
+
+
+def measure_crowds(
+    shop: Workshop,
+    candidates: Sequence[Candidate],
+    passes: int,
+    figures: dict[str, Figures],
+    progress: Callable[[int], None],
+) -> None:
+    """Have many log in at once, each with a token and a file of their own, and count logins per second.
+
+    Raises:
+        BenchError: a right code was not accepted.
+    """
+    services = {
+        candidate.key: [shop.add_service(candidate, number) for number in range(1, max(CROWDS) + 1)]
+        for candidate in candidates
+    }
+    for number in range(passes):
+        progress(number)
+        for crowd in CROWDS:
+            for candidate in candidates:
+                per_s = _log_in_together(shop, services[candidate.key][:crowd], LOGINS_OF_EACH[crowd])
+                figures[candidate.key].logins_per_s[crowd].values.append(per_s)
+
+
+def _log_in_together(shop: Workshop, services: Sequence[Service], logins: int) -> float:
+    """Let one client for each service make its logins, one after the other; give the rate of all together."""
+    commands = []
+    for service in services:
+        script = shop.path / f"{service.name}.codes"
+        script.write_text(_script(shop.take_codes(service, logins)))
+        # They stand ready until the gate opens, so that starting them does not count.
+        waiting = ("/bin/sh", "-c", 'read -r gate; exec "$@" <"$0"', script)
+        commands.append((*waiting, *client_command(shop, service, f"--repeat={logins}")))
+    gate, opener = os.pipe()
+    try:
+        with running(commands, stdin=gate, stdout=subprocess.PIPE) as clients:
+            os.close(gate)
+            started_s = time.monotonic()
+            os.close(opener)
+            opener = -1
+            outputs = [client.communicate(timeout=_TIMEOUT_S)[0] for client in clients]
+            took_s = time.monotonic() - started_s
+    finally:
+        if opener >= 0:
+            os.close(opener)
+    reap()
+    for service, output in zip(services, outputs, strict=True):
+        _records(shop, service, output, logins)
+    return len(services) * logins / took_s
+
+
+def client_command(shop: Workshop, service: Service, *options: str) -> tuple[str | Path, ...]:
+    """Give the command line of a login of root."""
+    return (shop.client, f"--confdir={shop.services}", *options, service.name, "root")
+
+
+def _script(codes: Sequence[str]) -> str:
+    return "".join(f"={code}\n" for code in codes)
+
+
+def _records(shop: Workshop, service: Service, output: str, expected: int) -> list[dict[str, int]]:
+    """Read what the client printed; a failed login has no place in a measurement."""
+    records: list[dict[str, int]] = [json.loads(line) for line in output.splitlines()]
+    results = [record["result"] for record in records]
+    if results != [PAM_SUCCESS] * expected:
+        raise BenchError(f"{service.name}: a right code was refused: results {results}\n{shop.log.tail()}")
+    return records
+
+
+def _cpu_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

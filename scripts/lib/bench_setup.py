@@ -1,0 +1,279 @@
+"""What `scripts/bench` sets up: the modules with their tokens, and a private view of /dev, /run and /etc around them.
+
+Called inside a mount namespace, so nothing here reaches the machine's own files, and no mount has to be undone.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ctypes
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+TREE = Path(__file__).resolve().parents[2]
+FIRST_COUNTER = 1  # google-authenticator knows no 0
+_PR_SET_CHILD_SUBREAPER = 36
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_PYTHON_MODULE = """\
+def pam_sm_authenticate(pamh, flags, argv):
+    pamh.conversation(pamh.Message(pamh.PAM_PROMPT_ECHO_OFF, "Verification code: "))
+    return pamh.PAM_SUCCESS
+
+
+def pam_sm_setcred(pamh, flags, argv):
+    return pamh.PAM_SUCCESS
+"""
+
+
+class BenchError(Exception):
+    """The bench cannot go on; its text is for the person who runs it."""
+
+
+def run(*command: str | Path, text: str | None = None) -> str:
+    """Run a command of the set-up and give its output.
+
+    Raises:
+        BenchError: it failed.
+    """
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BenchError(f"{' '.join(map(str, command))}: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+class SystemLog:
+    """Reads /dev/log as a log daemon would.
+
+    Without a reader, glibc writes some modules' lines to the console and drops others', which no real host does: it
+    made google-authenticator a millisecond slower.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._recent: deque[str] = deque(maxlen=5)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        path.chmod(0o666)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        while data := self._socket.recv(8192):
+            self._recent.append(data.decode("utf-8", "replace"))
+
+    def tail(self) -> str:
+        """Give the last lines, to say why something failed."""
+        return "\n".join(self._recent)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of processes that lose theirs, so that the CPU time of our module's backend is seen here."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise BenchError(f"prctl: {os.strerror(ctypes.get_errno())}")
+
+
+def reap() -> None:
+    """Wait for all children, adopted ones too."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
+@dataclass(slots=True)
+class Service:
+    """A PAM service with one module in it, and the soft token of its user.
+
+    Attributes:
+        name: of its file in the private directory of services.
+        counter: of the next code.
+    """
+
+    name: str
+    counter: int = FIRST_COUNTER
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A module that is measured.
+
+    Attributes:
+        key: short name.
+        title: as in the tables, in two lines.
+        enrol: makes a token for root in an empty directory; returns the line of the PAM service.
+    """
+
+    key: str
+    title: tuple[str, str]
+    enrol: Callable[[Workshop, Path], str]
+
+
+class Workshop:
+    """The directory that everything is in, with a copy of the product and the client that logs in.
+
+    Args:
+        directory: where to make it; on the disk whose speed counts.
+        code_count: how many codes each token will need.
+    """
+
+    def __init__(self, directory: Path, code_count: int) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="softtoken-bench-", dir=directory))
+        self.path.chmod(0o755)
+        self.client = self.path / "client"
+        self.module = self.path / "tree/build/pam_softtoken.so"
+        self.backend = self.path / "tree/scripts/softtoken-backend"
+        self.services = self.path / "pam.d"
+        self.services.mkdir()
+        self._key = secrets.token_bytes(20)
+        self._code_count = code_count
+        self._codes: list[str] = []
+        self.log: SystemLog
+
+    def remove(self) -> None:
+        """Take it away; the mounts go with the process."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def prepare(self) -> None:
+        """Build the product and the client, and compute the codes.
+
+        The tree itself may belong to somebody else, whose backend the bridge would refuse to start for root.
+        """
+        tree = self.path / "tree"
+        for part in ("pam_softtoken", "scripts"):
+            shutil.copytree(TREE / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+        run(tree / "scripts/build")
+        # A copy has new owners, but keeps modes, and a group-writable one would be refused.
+        run("chmod", "-R", "go-w", tree)
+        run("gcc", "-D_GNU_SOURCE", "-O2", "-o", self.client, TREE / "tests/pam/client.c", "-lpam")
+        words = ("oathtool", "--hotp", "-c", str(FIRST_COUNTER), "-w", str(self._code_count), self._key.hex())
+        self._codes = run(*words).split()
+
+    def isolate(self) -> None:
+        """Give ourselves and all that we start our own /dev, with our own log, and our own /run."""
+        devices = self.path / "dev"
+        devices.mkdir()
+        run("mount", "-t", "tmpfs", "-o", "mode=755", "dev", devices)
+        for name in _DEVICES:
+            (devices / name).touch()
+            run("mount", "--bind", f"/dev/{name}", devices / name)
+        (devices / "fd").symlink_to("/proc/self/fd")
+        self.log = SystemLog(devices / "log")
+        run("mount", "--move", devices, "/dev")
+        run("mount", "-t", "tmpfs", "-o", "mode=755", "run", "/run")
+
+    def add_service(self, candidate: Candidate, number: int = 0) -> Service:
+        """Make a PAM service for root with a token and files of its own."""
+        name = f"{candidate.key}-{number}"
+        store = self.path / "store" / name
+        store.mkdir(mode=0o700, parents=True)
+        (self.services / name).write_text(candidate.enrol(self, store))
+        return Service(name)
+
+    def take_codes(self, service: Service, count: int) -> list[str]:
+        """Have the soft token show its next codes."""
+        start = service.counter - FIRST_COUNTER
+        service.counter += count
+        return self._codes[start : start + count]
+
+    def enrol_ours(self, user: str, *options: str) -> None:
+        """Run `softtoken-enroll` with our key."""
+        command = [self.path / "tree/scripts/softtoken-enroll", "--user", user, "--no-confirm", "--json"]
+        key = base64.b32encode(self._key).decode()
+        run(*command, "--type", "hotp", "--key-file", "-", *options, text=key)
+
+    def google_file(self) -> str:
+        """The text of a google-authenticator file with our key."""
+        return f'{base64.b32encode(self._key).decode()}\n" HOTP_COUNTER {FIRST_COUNTER}\n'
+
+    def oath_line(self, user: str) -> str:
+        """The line of a pam_oath file with our key."""
+        return f"HOTP {user} - {self._key.hex()}\n"
+
+    def line_of_ours(self, *options: str) -> str:
+        """The PAM line that runs our module."""
+        return f"auth required {self.module} {' '.join((f'backend={self.backend}', *options))}\n"
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
+def _enrol_ours(shop: Workshop, store: Path) -> str:
+    """Enrol once and copy: the recovery codes' hashes take half a second each time."""
+    first = shop.path / "store" / "enrolled"
+    if not first.exists():
+        first.mkdir(mode=0o700)
+        shop.enrol_ours("root", "--store", f"{first}/%U")
+    shutil.copytree(first, store, dirs_exist_ok=True)
+    return shop.line_of_ours(f"store={store}/%U")
+
+
+def _enrol_google(shop: Workshop, store: Path) -> str:
+    _write_private(store / "secret", shop.google_file())
+    return f"auth required pam_google_authenticator.so secret={store}/secret user=root\n"
+
+
+def _enrol_oath(shop: Workshop, store: Path) -> str:
+    _write_private(store / "users", shop.oath_line("root"))
+    return f"auth required pam_oath.so usersfile={store}/users\n"
+
+
+def _enrol_python(shop: Workshop, store: Path) -> str:
+    (store / "module.py").write_text(_PYTHON_MODULE)
+    return f"auth required /lib/security/pam_python.so {store}/module.py\n"
+
+
+def _enrol_nothing(shop: Workshop, store: Path) -> str:
+    return "auth required pam_permit.so\n"
+
+
+OURS = Candidate("ours", ("pam_", "softtoken"), _enrol_ours)
+GOOGLE = Candidate("google", ("google-", "authent."), _enrol_google)
+OATH = Candidate("oath", ("", "pam_oath"), _enrol_oath)
+PYTHON = Candidate("python", ("pam_python", "(no check)"), _enrol_python)
+NOTHING = Candidate("nothing", ("", "pam_permit"), _enrol_nothing)
+
+
+def file_system_of(path: Path) -> tuple[str, str]:
+    """Tell the type of file system and the device that a path is on."""
+    best = ("", "", "")
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        device, place, kind = line.split(" ")[:3]
+        if path.is_relative_to(place) and len(place) >= len(best[0]):
+            best = (place, kind, device)
+    return best[1], best[2]
+
+
+def check_disk(path: Path) -> None:
+    """Refuse a directory in memory, where storing durably costs nothing.
+
+    Raises:
+        BenchError: it is one, or it is none.
+    """
+    if not path.is_dir():
+        raise BenchError(f"{path}: not a directory")
+    if file_system_of(path.resolve())[0] in ("tmpfs", "ramfs"):
+        raise BenchError(f"{path} is in memory; --directory takes one on a disk")
+
+
+@contextlib.contextmanager
+def running(commands: Sequence[Sequence[str | Path]], **options: object) -> Iterator[list[subprocess.Popen[str]]]:
+    """Start processes, and kill what is left of them at the end."""
+    processes: list[subprocess.Popen[str]] = []
+    try:
+        for command in commands:
+            processes.append(subprocess.Popen(command, text=True, **options))  # type: ignore[call-overload]
+        yield processes
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()

@@ -1,0 +1,260 @@
+"""The demonstration: enrol, log in over a real sshd, be refused, use sudo; every step is checked and nothing stays."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pexpect
+
+TREE = Path(__file__).resolve().parents[2]
+STEP_TIMEOUT_S = 20
+_PRIVILEGE_SEPARATION = Path("/run/sshd")  # sshd wants it; a machine without a running sshd has none
+PROMPT = "Verification code: "
+
+
+class Failed(Exception):
+    """Something did not go as it should."""
+
+
+class Stage:
+    """Everything that the demonstration puts on the machine, and takes away again."""
+
+    def __init__(self) -> None:
+        self.user = f"demo{secrets.token_hex(2)}"
+        self.password = secrets.token_urlsafe(9)
+        self.service = f"softtoken-{self.user}"
+        self.root = Path(tempfile.mkdtemp(prefix="softtoken-demo-"))
+        self.root.chmod(0o755)
+        self.product = self.root / "product"
+        self.port = _free_port()
+        self.sshd: subprocess.Popen[bytes] | None = None
+        self._files: list[Path] = []
+        self._directories: list[Path] = []
+
+    def set_up(self) -> None:
+        """Make the user, the PAM services, the sudo rule and the sshd, all under names of their own."""
+        _run("useradd", "--create-home", "--home-dir", str(self.root / "home"), "--shell", "/bin/sh", self.user)
+        _run("chpasswd", text=f"{self.user}:{self.password}\n")
+        self._copy_product()
+        # Password first, then the code; whatever fails, all of it fails.
+        stack = f"auth required pam_unix.so nodelay\n{self._module_line()}account required pam_unix.so\n"
+        self._write(Path("/etc/pam.d") / self.service, stack + "session required pam_permit.so\n")
+        self._write(
+            Path("/etc/sudoers.d") / self.service,
+            f"Defaults:{self.user} pam_service={self.service}, pam_login_service={self.service}, timestamp_timeout=0\n"
+            f"{self.user} ALL=(root) /usr/bin/id\n",
+            mode=0o440,
+        )
+        self._start_sshd()
+
+    def take_down(self) -> None:
+        """Leave nothing behind."""
+        if self.sshd is not None:
+            self.sshd.terminate()
+            self.sshd.wait(10)
+        subprocess.run(["pkill", "-KILL", "-u", self.user], check=False)
+        subprocess.run(["userdel", "--force", "--remove", self.user], check=False, capture_output=True)
+        for path in self._files:
+            path.unlink(missing_ok=True)
+        for path in self._directories:
+            path.rmdir()
+        shutil.rmtree(self.root)
+
+    def _copy_product(self) -> None:
+        """Copy what a login runs to where nobody but root can write; the tree may be anybody's."""
+        for name in ("pam_softtoken", "scripts", "build/pam_softtoken.so"):
+            source, target = TREE / name, self.product / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target)
+            else:
+                shutil.copy2(source, target)
+        for path in (self.product, *self.product.rglob("*")):
+            os.chown(path, 0, 0)
+            path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
+
+    def _module_line(self) -> str:
+        backend = self.product / "scripts" / "softtoken-backend"
+        return f"auth required {self.product}/build/pam_softtoken.so backend={backend}\n"
+
+    def _write(self, path: Path, text: str, mode: int = 0o644) -> None:
+        self._files.append(path)
+        path.write_text(text)
+        path.chmod(mode)
+
+    def _start_sshd(self) -> None:
+        # sshd asks for the PAM service that is called like its own file, so this one leaves the machine's alone.
+        program = self.root / self.service
+        shutil.copy2("/usr/sbin/sshd", program)
+        _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.root / "host_key"))
+        known = (self.root / "host_key.pub").read_text()
+        (self.root / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {known}")
+        config = self.root / "sshd_config"
+        config.write_text(
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.root}/host_key\nPidFile none\nUsePAM yes\n"
+            "PasswordAuthentication no\nKbdInteractiveAuthentication yes\nPermitRootLogin no\n"
+            f"AllowUsers {self.user}\nPrintMotd no\nPrintLastLog no\n"
+        )
+        if not _PRIVILEGE_SEPARATION.exists():
+            _PRIVILEGE_SEPARATION.mkdir(mode=0o755)
+            self._directories.append(_PRIVILEGE_SEPARATION)
+        self.sshd = subprocess.Popen([program, "-D", "-f", config], stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + STEP_TIMEOUT_S
+        while not _is_listening(self.port):
+            if time.monotonic() > deadline or self.sshd.poll() is not None:
+                raise Failed("sshd does not start")
+            time.sleep(0.05)
+
+
+class Story:
+    """The person: has a phone, types what is asked, looks at what comes."""
+
+    _AS_USER = "setpriv --reuid={0} --regid={0} --init-groups --reset-env"
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.key = ""
+        self.recovery_code = ""
+        self.last_code = ""
+        self.last_step = 0
+
+    def tell(self) -> None:
+        """Go through all of it."""
+        self._enrol()
+        code = self._next_code()
+        self._ssh(code, "in", "Log in over ssh with the password and the next code")
+        self._ssh(code, "refused", "The same code a second time")
+        self._ssh(self._wrong_code(), "refused", "A wrong code")
+        self._ssh(self.recovery_code.lower().replace("-", " "), "in", "A recovery code, typed carelessly", note="left")
+        self._ssh(self.recovery_code, "refused", "The same recovery code a second time")
+        self._sudo(self._next_code(), "in", "sudo with the password and a code")
+        self._sudo(self.last_code, "refused", "sudo with the code that has just been used")
+
+    def _enrol(self) -> None:
+        _heading("Enrol: scan the QR code, confirm it by a code, keep the recovery codes")
+        program = self.stage.product / "scripts" / "softtoken-enroll"
+        command = f"{self._AS_USER.format(self.stage.user)} {program}"
+        screen = pexpect.spawn(command, encoding="utf-8", timeout=STEP_TIMEOUT_S, dimensions=(60, 100))
+        screen.expect("Code that the app shows:")
+        shown = screen.before or ""
+        found = re.search(r"Key:  ([A-Z2-7 ]+)", shown)
+        if found is None:
+            raise Failed(f"no key was shown:\n{shown}")
+        self.key = found[1].replace(" ", "").strip()
+        screen.sendline(self._next_code())
+        screen.expect("Press Enter when you have them:")
+        codes = re.findall(r"[0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{4}", screen.before or "")
+        confirmed = screen.before or ""
+        screen.sendline("")
+        screen.expect(pexpect.EOF)
+        screen.close()
+        if screen.exitstatus != 0 or len(codes) != 10:
+            raise Failed(f"enrolment failed:\n{shown}{confirmed}{screen.before}")
+        self.recovery_code = codes[0]
+        print(_indented(shown + "Code that the app shows:" + confirmed + (screen.before or "")))
+
+    def _ssh(self, code: str, expected: str, heading: str, note: str = "") -> None:
+        stage = self.stage
+        command = (
+            f"ssh -F none -p {stage.port} -o UserKnownHostsFile={stage.root}/known_hosts -o StrictHostKeyChecking=yes"
+            f" -o PubkeyAuthentication=no -o NumberOfPasswordPrompts=1 {stage.user}@127.0.0.1 id -un"
+        )
+        self._try(command, code, expected, heading, note=note)
+
+    def _sudo(self, code: str, expected: str, heading: str) -> None:
+        command = f"{self._AS_USER.format(self.stage.user)} sudo -k id -un"
+        self._try(command, code, expected, heading)
+
+    def _try(self, command: str, code: str, expected: str, heading: str, note: str = "") -> None:
+        """Run a command that asks for a password and a code, and see whether it lets us in."""
+        _heading(heading)
+        screen = pexpect.spawn(command, encoding="utf-8", timeout=STEP_TIMEOUT_S)
+        screen.expect("(?i)password.*: ")
+        screen.sendline(self.stage.password)
+        screen.expect_exact(PROMPT)
+        screen.sendline(code)
+        index = screen.expect([pexpect.EOF, PROMPT, "(?i)password.*: "])
+        shown = (screen.before or "").strip()
+        screen.close(force=True)
+        user = "root" if "sudo" in command else self.stage.user
+        got_in = index == 0 and screen.exitstatus == 0 and user in shown.split()
+        print(f"    Password: ********\n    {PROMPT}{code}")
+        print(_indented(shown or "(asked again)"))
+        if got_in is not (expected == "in") or note not in shown:
+            raise Failed(f"{heading}: expected {expected}")
+        print(f"  ok: {'let in' if got_in else 'refused'}")
+
+    def _next_code(self) -> str:
+        """Read the phone: a code that has not been shown yet, waiting for it if need be."""
+        self.last_step = max(self.last_step + 1, int(time.time()) // 30)
+        # One step ahead is within the window; further ahead would be too early.
+        while int(time.time()) // 30 + 1 < self.last_step:
+            left_s = (self.last_step - 1) * 30 - int(time.time())
+            if sys.stdout.isatty():
+                print(f"\r  waiting for the next code: {left_s:2} s ", end="", flush=True)
+            time.sleep(1)
+        if sys.stdout.isatty():
+            print("\r" + " " * 40 + "\r", end="")
+        self.last_code = self._code_at(self.last_step)
+        return self.last_code
+
+    def _wrong_code(self) -> str:
+        right = {self._code_at(self.last_step + distance) for distance in range(-5, 6)}
+        return next(code for code in ("000000", *(str(digit) * 6 for digit in range(1, 10))) if code not in right)
+
+    def _code_at(self, step: int) -> str:
+        # oathtool stands for the phone: it shares no code with us. Its key goes by stdin, not by argv.
+        command = ["oathtool", "--totp", "--base32", "--now", f"@{step * 30}", "-"]
+        return subprocess.run(command, input=self.key, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _heading(text: str) -> None:
+    print(f"\n* {text}", flush=True)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line.rstrip()}" for line in text.strip("\r\n").splitlines())
+
+
+def _run(*command: str, text: str = "") -> None:
+    subprocess.run(command, input=text, check=True, capture_output=True, text=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def main() -> int:
+    """Run the demonstration; 0 if all of it held."""
+    os.umask(0o022)
+    stage = Stage()
+    try:
+        stage.set_up()
+        Story(stage).tell()
+    except (Failed, pexpect.ExceptionPexpect, subprocess.CalledProcessError) as error:
+        print(f"scripts/demo: error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        stage.take_down()
+    print("\nAll of it held. Nothing of it was left on this machine but the packages it needed.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
