@@ -180,7 +180,9 @@ def _account(user: str | None) -> files.Account:
         raise EnrolmentFailed(f'no such user: "{name}"', hint="getent passwd lists the users of this host") from None
     if entry.pw_uid != os.getuid() and os.geteuid() != 0:
         raise EnrolmentFailed("only root can enrol somebody else", hint=f"sudo {PROGRAM} --user {entry.pw_name}")
-    return files.Account(entry.pw_name, entry.pw_uid, entry.pw_gid, home=entry.pw_dir)
+    account = files.Account(entry.pw_name, entry.pw_uid, entry.pw_gid, home=entry.pw_dir)
+    account.look_up_groups()  # a way to the home directory may be open to one of them only
+    return account
 
 
 def _settings(store: str | None) -> configuration.Config:
@@ -362,7 +364,7 @@ def _write(store: Store, content: TokenFile, token: Token, counter: int) -> None
     try:
         store.lock(LOCK_TIMEOUT_S)
         state = store.read_state() or State.new()
-        store.write_state(state.with_last(token.fingerprint(), counter))
+        store.write_state(state.with_last(token.fingerprint(), counter).with_set(content.recovery.name))
         store.write_tokens(content)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)

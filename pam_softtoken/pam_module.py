@@ -101,15 +101,13 @@ def _prepare(
     pamh: Any, config: Config, record: log.Log
 ) -> tuple[Attempt | None, errors.Refused | errors.Unusable | None]:
     """Open the user's files. An obstacle is kept for later, so that the person is asked all the same."""
-    attempt = None
     try:
         account = _account_of(pamh)
         record.user = account.name
-        attempt = Attempt(account, config)
-        attempt.prepare(int(time.time()))
+        attempt = Attempt(account, config, now=int(time.time()))
     except (errors.Refused, errors.Unusable) as error:
         record.note(log.DEBUG, f"before the prompt: {type(error).__name__}")
-        return attempt, error
+        return None, error
     record.note(log.DEBUG, "before the prompt: token and state file opened")
     return attempt, None
 

@@ -83,7 +83,7 @@ class RecoverySet:
     def __init__(self, salt: bytes, hashes: tuple[bytes, ...], *, scrypt_n: int = SCRYPT_N) -> None:
         if len(salt) != SALT_BYTES or any(len(entry) != HASH_BYTES for entry in hashes):
             raise ValueError(f"a salt has {SALT_BYTES} bytes and a hash {HASH_BYTES}")
-        if len(hashes) > MAX_CODES or len(set(hashes)) != len(hashes):
+        if len(hashes) > MAX_CODES or len({self.name_of(entry) for entry in hashes}) != len(hashes):
             raise ValueError(f"there are up to {MAX_CODES} different hashes")
         if scrypt_n.bit_count() != 1 or not MIN_SCRYPT_N <= scrypt_n <= MAX_SCRYPT_N:
             raise ValueError(f"scrypt's n is a power of two from {MIN_SCRYPT_N} to {MAX_SCRYPT_N}")
@@ -104,7 +104,7 @@ class RecoverySet:
             code: 12 characters, as `normalise` gives them.
 
         Returns:
-            The name under which the state file remembers it as spent: 16 hexadecimal digits of its hash.
+            The name under which the state file remembers it as spent: 8 hexadecimal digits of its hash.
 
         Raises:
             OTPMismatch: none of them.
@@ -115,6 +115,11 @@ class RecoverySet:
             raise OTPMismatch
         return self.name_of(found[0])
 
+    @property
+    def name(self) -> str:
+        """The name under which the state file knows the set: 16 hexadecimal digits of its salt."""
+        return self.salt.hex()[:16]
+
     def names(self) -> tuple[str, ...]:
         """Give the names of all codes, spent or not."""
         return tuple(self.name_of(entry) for entry in self.hashes)
@@ -122,7 +127,7 @@ class RecoverySet:
     @staticmethod
     def name_of(entry: bytes) -> str:
         """Shorten a hash to the name of its code."""
-        return entry.hex()[:16]
+        return entry.hex()[:8]
 
     def _hash(self, code: str) -> bytes:
         return hashlib.scrypt(

@@ -27,7 +27,7 @@ FILE_BYTES = 2 * SLOT_BYTES
 NEVER = -1
 """The last accepted counter of a token that has not been used."""
 MAX_RECORDS = 24
-MAX_SPENT = 96  # some sets of recovery codes back, should an old token file be restored
+MAX_SETS = 8
 _HEADER_BYTES = 18
 _CHECKSUM_BYTES = 32
 
@@ -39,12 +39,13 @@ class State:
         sequence: number of this version, 1 or more.
         last: for each token's fingerprint the highest accepted counter or time step, or `NEVER`; the least recently
             changed first.
-        spent: names of the spent recovery codes, oldest first.
+        spent: for each known set of recovery codes the names of its spent ones; the least recently changed first. Of
+            a set that is not known nobody can tell what is spent.
     """
 
     __slots__ = ("last", "sequence", "spent")
 
-    def __init__(self, sequence: int, last: dict[str, int], spent: tuple[str, ...]) -> None:
+    def __init__(self, sequence: int, last: dict[str, int], spent: dict[str, tuple[str, ...]]) -> None:
         self.sequence = sequence
         self.last = last
         self.spent = spent
@@ -52,7 +53,7 @@ class State:
     @classmethod
     def new(cls) -> State:
         """The state before anything was used."""
-        return cls(1, {}, ())
+        return cls(1, {}, {})
 
     def successor(self) -> State:
         """The same facts under the next sequence number, for the other slot."""
@@ -67,9 +68,20 @@ class State:
             del last[next(iter(last))]
         return State(self.sequence + 1, last, self.spent)
 
-    def with_spent(self, name: str) -> State:
-        """Record a spent recovery code."""
-        return State(self.sequence + 1, self.last, (*self.spent, name)[-MAX_SPENT:])
+    def with_set(self, name: str) -> State:
+        """Record a new set of recovery codes, none of them spent; a set that is known stays as it is."""
+        return self._with_spent(name, self.spent.get(name, ()))
+
+    def with_spent(self, name: str, code: str) -> State:
+        """Record a spent recovery code of a known set."""
+        return self._with_spent(name, (*self.spent[name], code))
+
+    def _with_spent(self, name: str, codes: tuple[str, ...]) -> State:
+        spent = {each: self.spent[each] for each in self.spent if each != name}
+        spent[name] = codes
+        while len(spent) > MAX_SETS:
+            del spent[next(iter(spent))]
+        return State(self.sequence + 1, self.last, spent)
 
 
 def encode(state: State) -> bytes:
@@ -122,22 +134,22 @@ def _decode_slot(slot: bytes, place: int) -> State:
 
 def _text_of(state: State) -> bytes:
     lines = [f"last {fingerprint} {counter}\n" for fingerprint, counter in state.last.items()]
-    lines += [f"spent {name}\n" for name in state.spent]
+    lines += [" ".join(("spent", name, *codes)) + "\n" for name, codes in state.spent.items()]
     return "".join(lines).encode("ascii")
 
 
 def _state_from(sequence: int, text: str) -> State:
     last: dict[str, int] = {}
-    spent: list[str] = []
+    spent: dict[str, tuple[str, ...]] = {}
     for line in text.split("\n")[:-1]:
-        words = line.split(" ")
-        if words[0] == "last" and len(words) == 3 and _is_name(words[1], 32):
-            last[words[1]] = int(words[2])
-        elif words[0] == "spent" and len(words) == 2 and _is_name(words[1], 16):
-            spent.append(words[1])
+        kind, name, *rest = line.split(" ")
+        if kind == "last" and len(rest) == 1 and _is_name(name, 32):
+            last[name] = int(rest[0])
+        elif kind == "spent" and _is_name(name, 16) and all(_is_name(code, 8) for code in rest):
+            spent[name] = tuple(rest)
         else:
             raise ValueError("not a line of ours")
-    return State(sequence, last, tuple(spent))
+    return State(sequence, last, spent)
 
 
 def _is_name(word: str, length: int) -> bool:

@@ -6,7 +6,7 @@ Knows nothing of PAM, sockets or clocks.
 from __future__ import annotations
 
 from pam_softtoken import policy
-from pam_softtoken.errors import OTPMismatch, OTPReplayed
+from pam_softtoken.errors import DamagedState, OTPMismatch, OTPReplayed
 from pam_softtoken.state import State
 from pam_softtoken.store import Location, Store
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pam_softtoken.config import Config
     from pam_softtoken.files import Account
     from pam_softtoken.policy import Answer
-    from pam_softtoken.tokenfile import TokenFile
 
 LOCK_TIMEOUT_S = 5.0
 
@@ -36,41 +35,35 @@ class Accepted:
 
 
 class Attempt:
-    """One login attempt of one user.
+    """One login attempt of one user: opens his files, and does beforehand what does not need the answer.
 
     Args:
         account: the user.
         config: the settings.
+        now: Unix seconds.
 
     Raises:
         ConfigError: the store has no place for this user.
+        NotEnrolled, BadTokenFile, DamagedState, InsecureFile, UnusableFile: as their names say.
     """
 
     __slots__ = ("_config", "_content", "_lock_timeout_s", "_store", "needs_two_otps")
 
-    def __init__(self, account: Account, config: Config) -> None:
-        self.needs_two_otps = False
+    def __init__(self, account: Account, config: Config, *, now: int) -> None:
         self._config = config
-        self._store = Store(Location(config.store, account))
-        self._content: TokenFile | None = None
         # Half of what the host grants, so that there is time left to say why.
         self._lock_timeout_s = min(LOCK_TIMEOUT_S, config.timeout / 2)
-
-    def prepare(self, now: int) -> None:
-        """Do beforehand what does not need the answer, so that the person does not wait for it afterwards.
-
-        Args:
-            now: Unix seconds.
-
-        Raises:
-            NotEnrolled, BadTokenFile, DamagedState, InsecureFile, UnusableFile: as their names say.
-        """
-        self._content = self._store.open()
-        state = self._store.read_state()
+        self._store = Store(Location(config.store, account))
+        try:
+            self._content = self._store.open()
+            state = self._store.read_state()
+        except BaseException:
+            self._store.close()
+            raise
         self.needs_two_otps = policy.needs_two_otps(self._content.tokens, state)
         # A rehearsal on an answer that nothing matches: what is slow only the first time is slow now.
         try:
-            policy.match_otp(self._content.tokens, state or State.new(), "", now=now, config=self._config)
+            policy.match_otp(self._content.tokens, state or State.new(), "", now=now, config=config)
         except (OTPMismatch, OTPReplayed):
             pass
 
@@ -90,8 +83,6 @@ class Attempt:
             LockTimeout, NotStored, DamagedState, InsecureFile, UnusableFile, BadTokenFile, NotEnrolled: it cannot be
                 judged or recorded.
         """
-        if self._content is None:
-            raise ValueError("prepare() comes first")
         answer = policy.read_answer(first)
         # Hashing takes 40 ms, so it is done before the lock is taken.
         spending = self._content.recovery.identify(answer.recovery_code) if answer.recovery_code else ""
@@ -113,10 +104,9 @@ class Attempt:
 
     def _present_state(self, now: int) -> State:
         """Read the state; where a token's counter is not recorded, give it the one to start from, durably."""
-        content = self._require_content()
         stored = self._store.read_state()
         state = stored or State.new()
-        for token in content.tokens:
+        for token in self._content.tokens:
             start = policy.starting_point(token, now=now)
             if start is not None and token.fingerprint() not in state.last:
                 state = state.with_last(token.fingerprint(), start)
@@ -128,7 +118,7 @@ class Attempt:
         return state
 
     def _accept_otp(self, state: State, answer: Answer, second: str | None, now: int) -> Accepted:
-        tokens = self._require_content().tokens
+        tokens = self._content.tokens
         try:
             match = policy.match_otp(tokens, state, answer.otp, now=now, config=self._config)
         except OTPMismatch:
@@ -139,16 +129,14 @@ class Attempt:
         return Accepted(match.token.name, None)
 
     def _accept_recovery_code(self, state: State, name: str) -> Accepted:
-        names = self._require_content().recovery.names()
+        names = self._content.recovery.names()
         if name not in names:
             raise OTPMismatch
-        if name in state.spent:
+        known = self._content.recovery.name
+        if known not in state.spent:
+            raise DamagedState(self._store.location.path, "which recovery codes are spent has been lost")
+        if name in state.spent[known]:
             raise OTPReplayed("")
-        spent = state.with_spent(name)
-        self._store.write_state(spent)
-        return Accepted("", sum(each not in spent.spent for each in names))
-
-    def _require_content(self) -> TokenFile:
-        if self._content is None:
-            raise ValueError("prepare() comes first")
-        return self._content
+        changed = state.with_spent(known, name)
+        self._store.write_state(changed)
+        return Accepted("", sum(each not in changed.spent[known] for each in names))

@@ -106,12 +106,12 @@ class Candidate:
 
     Attributes:
         key: short name.
-        title: as in the tables, in two lines.
+        title: as in the tables, which have little room.
         enrol: makes a token for root in an empty directory; returns the line of the PAM service.
     """
 
     key: str
-    title: tuple[str, str]
+    title: str
     enrol: Callable[[Workshop, Path], str]
 
 
@@ -156,7 +156,10 @@ class Workshop:
         self._codes = run(*words).split()
 
     def isolate(self) -> None:
-        """Give ourselves and all that we start our own /dev, with our own log, and our own /run."""
+        """Give ourselves and all that we start a /dev with our own log, an empty /run, and a copy of /etc.
+
+        The copy is of the whole directory: a single file's mount goes away when somebody renames another to its place.
+        """
         devices = self.path / "dev"
         devices.mkdir()
         run("mount", "-t", "tmpfs", "-o", "mode=755", "dev", devices)
@@ -167,6 +170,12 @@ class Workshop:
         self.log = SystemLog(devices / "log")
         run("mount", "--move", devices, "/dev")
         run("mount", "-t", "tmpfs", "-o", "mode=755", "run", "/run")
+        # In memory, so that no copy of /etc/shadow can be left behind on the disk.
+        settings = self.path / "etc"
+        settings.mkdir()
+        run("mount", "-t", "tmpfs", "-o", "mode=755", "etc", settings)
+        run("cp", "-a", "/etc/.", settings)
+        run("mount", "--move", settings, "/etc")
 
     def add_service(self, candidate: Candidate, number: int = 0) -> Service:
         """Make a PAM service for root with a token and files of its own."""
@@ -184,9 +193,9 @@ class Workshop:
 
     def enrol_ours(self, user: str, *options: str) -> None:
         """Run `softtoken-enroll` with our key."""
-        command = [self.path / "tree/scripts/softtoken-enroll", "--user", user, "--no-confirm", "--json"]
-        key = base64.b32encode(self._key).decode()
-        run(*command, "--type", "hotp", "--key-file", "-", *options, text=key)
+        program = self.path / "tree/scripts/softtoken-enroll"
+        words = ("--user", user, "--no-confirm", "--json", "--type", "hotp", "--key-file", "-")
+        run(program, *words, *options, text=base64.b32encode(self._key).decode())
 
     def google_file(self) -> str:
         """The text of a google-authenticator file with our key."""
@@ -235,11 +244,11 @@ def _enrol_nothing(shop: Workshop, store: Path) -> str:
     return "auth required pam_permit.so\n"
 
 
-OURS = Candidate("ours", ("pam_", "softtoken"), _enrol_ours)
-GOOGLE = Candidate("google", ("google-", "authent."), _enrol_google)
-OATH = Candidate("oath", ("", "pam_oath"), _enrol_oath)
-PYTHON = Candidate("python", ("pam_python", "(no check)"), _enrol_python)
-NOTHING = Candidate("nothing", ("", "pam_permit"), _enrol_nothing)
+OURS = Candidate("ours", "ours", _enrol_ours)
+GOOGLE = Candidate("google", "google-a.", _enrol_google)
+OATH = Candidate("oath", "pam_oath", _enrol_oath)
+PYTHON = Candidate("python", "pam_python", _enrol_python)
+NOTHING = Candidate("nothing", "pam_permit", _enrol_nothing)
 
 
 def file_system_of(path: Path) -> tuple[str, str]:

@@ -1,6 +1,6 @@
 """Whole ssh logins for `scripts/bench`: real sshds on loopback ports, with nothing, with us, with google-authenticator.
 
-The user exists only in the bench's own view of /etc/passwd, and the PAM services only in its own /etc/pam.d.
+The user and the PAM services exist only in the bench's own copy of /etc.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from bench_attempts import Sample
 from bench_setup import BenchError, Service, Workshop, run, running
 
 USER = "softtoken-bench"
+ETC = Path("/etc")
 PLAIN, OURS, GOOGLE = "plain", "ours", "google"
 _PASSWORD_LINE = "auth required pam_unix.so\n"
 _REST = "account required pam_unix.so\nsession required pam_unix.so\n"
@@ -78,7 +79,7 @@ def measure_logins(shop: Workshop, logins: int, progress: Callable[[int], None])
 
 
 def _make_user(shop: Workshop, password: str) -> None:
-    """Add a user to copies of the machine's files, and show only us the copies."""
+    """Add a user to our own copy of /etc."""
     used = {entry.pw_uid for entry in pwd.getpwall()}
     uid = next(uid for uid in range(59999, 1000, -1) if uid not in used)
     home = shop.path / "home"
@@ -90,11 +91,8 @@ def _make_user(shop: Workshop, password: str) -> None:
         "shadow": f"{USER}:{_hash(password)}:19000:0:99999:7:::\n",
     }
     for name, line in lines.items():
-        ours = shop.path / name
-        ours.touch(mode=0o600 if name == "shadow" else 0o644)
-        ours.write_text((Path("/etc") / name).read_text() + line)
-        run("mount", "--bind", ours, f"/etc/{name}")
-    run("mount", "--bind", shop.services, "/etc/pam.d")
+        with (ETC / name).open("a") as file:
+            file.write(line)
 
 
 def _hash(password: str) -> str:
@@ -123,7 +121,7 @@ def _make_servers(shop: Workshop) -> dict[str, Server]:
     servers = {}
     for name, line in second.items():
         service = Service(f"softtoken-bench-{name}")
-        (shop.services / service.name).write_text(_PASSWORD_LINE + line + _REST)
+        (ETC / "pam.d" / service.name).write_text(_PASSWORD_LINE + line + _REST)
         servers[name] = Server(service, _free_port(), line != "")
     return servers
 

@@ -1,0 +1,141 @@
+"""Measure a login with pam_softtoken against Debian's other one-time password modules. `scripts/bench` runs this.
+
+Exit status 0 when everything was measured, whatever came out; this is no test. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import bench_report as report
+from bench_attempts import CROWDS, LOGINS_OF_EACH, TYPING_MS, measure_attempts, measure_crowds
+from bench_setup import GOOGLE, NOTHING, OATH, OURS, PYTHON, BenchError, Workshop, adopt_orphans, check_disk, reap
+from bench_ssh import measure_logins
+
+SINGLE = (OURS, GOOGLE, OATH, PYTHON, NOTHING)
+TOGETHER = (OURS, GOOGLE, OATH)
+QUICK_ROUNDS = 10
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Progress:
+    """Says on a terminal what is going on; says nothing into a file or a pipe."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+
+    def say(self, text: str) -> None:
+        """Replace the line that is shown."""
+        if self._shown:
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+    def counting(self, text: str, total: int) -> Callable[[int], None]:
+        """Give a function that is called with the number of each step."""
+        return lambda number: self.say(f"{text}: {number + 1} of {total}")
+
+
+class Watch:
+    """Tells how busy the machine was with other things than the bench, because that spoils figures."""
+
+    def __init__(self) -> None:
+        self._started = self._now()
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        # user, nice, system, (idle, iowait,) irq, softirq, steal
+        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        busy_s = (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
+        usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return time.monotonic(), busy_s, sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+    def summary(self) -> str:
+        """Say how long it took and how busy the machine was."""
+        took_s, busy_s, ours_s = (now - then for now, then in zip(self._now(), self._started, strict=True))
+        share = max(0.0, busy_s - ours_s) / took_s / (os.cpu_count() or 1)
+        return f"The run took {took_s:.0f} s; other work kept {share:.0%} of the machine's CPUs busy meanwhile."
+
+
+def main() -> int:
+    """Run the program."""
+    options = _parse()
+    for number in _SIGNALS:
+        signal.signal(number, _interrupt)
+    try:
+        return _bench(options)
+    except BenchError as error:
+        print(f"\nbench: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nbench: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--rounds", type=int, default=200, metavar="N", help="attempts of each kind (default: 200)")
+    parser.add_argument("--quick", action="store_true", help=f"a trial: {QUICK_ROUNDS} rounds")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=Path("/var/tmp"),
+        metavar="DIR",
+        help="where the modules' files are, on the disk to measure (default: /var/tmp)",
+    )
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds = QUICK_ROUNDS
+    if not 2 <= options.rounds <= 10_000:
+        parser.error("--rounds: 2 to 10000")
+    return options
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    # Once is enough: the way out, which cleans up, is not to be interrupted.
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _bench(options: argparse.Namespace) -> int:
+    rounds: int = options.rounds
+    passes, logins = max(2, rounds // 40), max(5, rounds // 4)
+    check_disk(options.directory)
+    progress, watch = Progress(), Watch()
+    adopt_orphans()
+    most_codes = max(rounds * len(TYPING_MS), passes * sum(LOGINS_OF_EACH.values()), logins + 1)
+    shop = Workshop(options.directory, most_codes)
+    try:
+        progress.say("building")
+        shop.prepare()
+        shop.isolate()
+        figures = measure_attempts(shop, SINGLE, rounds, progress.counting("single attempts", rounds))
+        progress.say("enrolling a crowd")
+        label = f"logins at once ({', '.join(map(str, CROWDS))})"
+        measure_crowds(shop, TOGETHER, passes, figures, progress.counting(label, passes))
+        progress.say("starting sshd")
+        ssh = measure_logins(shop, logins, progress.counting("whole ssh logins", logins))
+        progress.say("")
+        notes = report.notes(figures, shop.path, rounds=rounds, passes=passes, logins=logins)
+    finally:
+        shop.remove()
+        reap()
+    tables = (report.attempt_table(figures), report.ssh_table(ssh), report.goal_table(report.goals(figures)))
+    write = report.markdown if options.markdown else report.plain
+    print("\n\n".join(write(table) for table in tables), end="\n\n")
+    for note in (*notes, watch.summary()):
+        print(note + "\n" if options.markdown else report.paragraph(note))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""README against the code: what it lists is what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pam_softtoken import log
+from pam_softtoken.config import OPTIONS
+
+TREE = Path(__file__).resolve().parents[2]
+README = (TREE / "README.md").read_text()
+
+
+def option_rows() -> list[str]:
+    """Write README's table of options from the option table."""
+    rows = []
+    for option in OPTIONS:
+        shown = {True: "on", False: "off"}[option.default] if isinstance(option.default, bool) else option.default
+        default = f"`{shown}`" if shown != "" else "where it is installed"
+        name = f"`{option.name}={option.value}`" if option.value else f"`{option.name}`"
+        rows.append(f"| {name} | {default} | {option.meaning} |")
+    return rows
+
+
+def test_readme__has_the_table_of_options() -> None:
+    between = README.split("<!-- options:")[1].split("<!-- end of options -->")[0]
+    assert between.splitlines()[3:] == option_rows()
+
+
+def test_readme__explains_every_reason() -> None:
+    section = README.split("## What is in the log")[1].split("\n## ")[0]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} == log.REASONS
+
+
+def test_readme__names_only_tests_that_exist() -> None:
+    tests = "\n".join(path.read_text() for path in (TREE / "tests").rglob("test_*.py"))
+    for name in re.findall(r"`(test_\w+__\w+)`", README):
+        assert f"def {name}(" in tests, name
+    for path in re.findall(r"`(tests/[\w/.]+)`", README):
+        assert (TREE / path).exists(), path
+
+
+def test_readme__lists_every_module() -> None:
+    section = README.split("## How it works")[1]
+    for path in (TREE / "pam_softtoken").rglob("*.[pc]*"):
+        if path.suffix in (".py", ".c") and path.stem != "__init__":
+            assert f"{path.name}`" in section, path.name
+
+
+def test_readme__names_only_programs_that_exist() -> None:
+    for name in re.findall(r"scripts/(\w[\w-]*)", README):
+        assert (TREE / "scripts" / name).exists(), name
