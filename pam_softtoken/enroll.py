@@ -270,7 +270,7 @@ def _open(store: Store, *, force: bool) -> State | None:
         )
     state = store.read_state()
     if state is None:
-        store.start_state(State.new())
+        store.write_state(State.new())
     return state
 
 

@@ -21,6 +21,12 @@ import hashlib
 
 from pam_softtoken.errors import DamagedState
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _Value = TypeVar("_Value")
+
 MAGIC = b"softtok\x01"
 SLOT_BYTES = 4096
 FILE_BYTES = 2 * SLOT_BYTES
@@ -36,75 +42,70 @@ class State:
     """What one state file says. Does not change; the transitions return a new one.
 
     Args:
-        sequence: number of this version, 1 or more.
         last: for each token's fingerprint the highest accepted counter or time step, or `NEVER`; the least recently
             changed first.
         spent: for each known set of recovery codes the names of its spent ones; the least recently changed first. Of
             a set that is not known nobody can tell what is spent.
     """
 
-    __slots__ = ("last", "sequence", "spent")
+    __slots__ = ("last", "spent")
 
-    def __init__(self, sequence: int, last: dict[str, int], spent: dict[str, tuple[str, ...]]) -> None:
-        self.sequence = sequence
+    def __init__(self, last: dict[str, int], spent: dict[str, tuple[str, ...]]) -> None:
         self.last = last
         self.spent = spent
 
     @classmethod
     def new(cls) -> State:
         """The state before anything was used."""
-        return cls(1, {}, {})
-
-    def successor(self) -> State:
-        """The same facts under the next sequence number, for the other slot."""
-        return State(self.sequence + 1, self.last, self.spent)
+        return cls({}, {})
 
     def with_last(self, fingerprint: str, counter: int) -> State:
         """Record an accepted counter or time step. A lower one than before is not recorded: nothing goes back."""
-        last = dict(self.last)
-        counter = max(counter, last.pop(fingerprint, NEVER))
-        last[fingerprint] = counter
-        while len(last) > MAX_RECORDS:
-            del last[next(iter(last))]
-        return State(self.sequence + 1, last, self.spent)
+        highest = max(counter, self.last.get(fingerprint, NEVER))
+        return State(_with(self.last, fingerprint, highest, MAX_RECORDS), self.spent)
 
     def with_set(self, name: str) -> State:
-        """Record a new set of recovery codes, none of them spent; a set that is known stays as it is."""
-        return self._with_spent(name, self.spent.get(name, ()))
+        """Record a new set of recovery codes, none of them spent; of a set that is known nothing is forgotten."""
+        return State(self.last, _with(self.spent, name, self.spent.get(name, ()), MAX_SETS))
 
     def with_spent(self, name: str, code: str) -> State:
         """Record a spent recovery code of a known set."""
-        return self._with_spent(name, (*self.spent[name], code))
-
-    def _with_spent(self, name: str, codes: tuple[str, ...]) -> State:
-        spent = {each: self.spent[each] for each in self.spent if each != name}
-        spent[name] = codes
-        while len(spent) > MAX_SETS:
-            del spent[next(iter(spent))]
-        return State(self.sequence + 1, self.last, spent)
+        return State(self.last, _with(self.spent, name, (*self.spent[name], code), MAX_SETS))
 
 
-def encode(state: State) -> bytes:
+def _with(records: dict[str, _Value], name: str, value: _Value, most: int) -> dict[str, _Value]:
+    """Change a record and make it the newest; the oldest ones go when there are too many."""
+    changed = {each: records[each] for each in records if each != name}
+    changed[name] = value
+    while len(changed) > most:
+        del changed[next(iter(changed))]
+    return changed
+
+
+def encode(state: State, sequence: int) -> bytes:
     """Make a slot of a state: 4096 bytes."""
     text = _text_of(state)
-    head = MAGIC + state.sequence.to_bytes(8, "big") + len(text).to_bytes(2, "big") + text
+    head = MAGIC + sequence.to_bytes(8, "big") + len(text).to_bytes(2, "big") + text
     body = head.ljust(SLOT_BYTES - _CHECKSUM_BYTES, b"\0")
     if len(body) + _CHECKSUM_BYTES > SLOT_BYTES:
         raise ValueError("the state does not fit into a slot")
     return body + hashlib.sha256(body).digest()
 
 
-def place_of(state: State) -> int:
-    """Tell where in the file a state's slot is: that of the version before the last one."""
-    return state.sequence % 2 * SLOT_BYTES
+def place_of(sequence: int) -> int:
+    """Tell where in the file the slot of a sequence number is: never where that of the number before it is."""
+    return sequence % 2 * SLOT_BYTES
 
 
-def decode(data: bytes, *, path: str) -> State:
+def decode(data: bytes, *, path: str) -> tuple[int, State]:
     """Read a state file: the newer of the slots that are whole.
 
     Args:
         data: the file's bytes, not empty.
         path: its name, for the error.
+
+    Returns:
+        The sequence number of the slot, and the state.
 
     Raises:
         DamagedState: neither slot is whole.
@@ -117,19 +118,20 @@ def decode(data: bytes, *, path: str) -> State:
             continue
     if not slots or len(data) > FILE_BYTES:
         raise DamagedState(path, "neither of its two records is whole")
-    return max(slots, key=lambda state: state.sequence)
+    return max(slots, key=lambda slot: slot[0])
 
 
-def _decode_slot(slot: bytes, place: int) -> State:
+def _decode_slot(slot: bytes, place: int) -> tuple[int, State]:
     body, checksum = slot[:-_CHECKSUM_BYTES], slot[-_CHECKSUM_BYTES:]
     if len(slot) != SLOT_BYTES or hashlib.sha256(body).digest() != checksum or body[:8] != MAGIC:
         raise ValueError("not a slot")
+    sequence = int.from_bytes(body[8:16], "big")
     end = _HEADER_BYTES + int.from_bytes(body[16:18], "big")
-    state = _state_from(int.from_bytes(body[8:16], "big"), body[_HEADER_BYTES:end].decode("ascii"))
+    state = _state_from(body[_HEADER_BYTES:end].decode("ascii"))
     # One canonical spelling: what does not come out again as it went in was not written by us.
-    if state.sequence < 1 or place_of(state) != place or encode(state) != slot:
+    if sequence < 1 or place_of(sequence) != place or encode(state, sequence) != slot:
         raise ValueError("not a slot of ours")
-    return state
+    return sequence, state
 
 
 def _text_of(state: State) -> bytes:
@@ -138,7 +140,7 @@ def _text_of(state: State) -> bytes:
     return "".join(lines).encode("ascii")
 
 
-def _state_from(sequence: int, text: str) -> State:
+def _state_from(text: str) -> State:
     last: dict[str, int] = {}
     spent: dict[str, tuple[str, ...]] = {}
     for line in text.split("\n")[:-1]:
@@ -149,7 +151,7 @@ def _state_from(sequence: int, text: str) -> State:
             spent[name] = tuple(rest)
         else:
             raise ValueError("not a line of ours")
-    return State(sequence, last, spent)
+    return State(last, spent)
 
 
 def _is_name(word: str, length: int) -> bool:

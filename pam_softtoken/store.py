@@ -105,11 +105,12 @@ class Store:
         location: where they are.
     """
 
-    __slots__ = ("_directory", "_made", "_state", "_tokens", "location")
+    __slots__ = ("_directory", "_made", "_sequence", "_state", "_tokens", "location")
 
     def __init__(self, location: Location) -> None:
         self.location = location
         self._made: list[str] = []
+        self._sequence = 0
         self._directory = self._tokens = self._state = -1
 
     def close(self) -> None:
@@ -231,30 +232,30 @@ class Store:
         """
         path = self._path(STATE)
         data = files.read(self._state, state.FILE_BYTES, path=path)
-        return state.decode(data, path=path) if data else None
+        self._sequence, present = state.decode(data, path=path) if data else (0, None)
+        return present
 
-    def start_state(self, new: State) -> None:
-        """Write the first state into an empty file, both slots, so that later stores need no space.
+    def write_state(self, new: State) -> None:
+        """Write a state over the older slot and return when it is durable. `read_state` comes first, under one lock.
+
+        Into an empty file both slots are written, so that later stores need no space.
 
         Raises:
-            NotStored: it is not on the disk.
+            NotStored: it may or may not be on the disk.
         """
         path = self._path(STATE)
-        slots = sorted((state.place_of(each), state.encode(each)) for each in (new, new.successor()))
-        files.overwrite(self._state, b"".join(slot for _, slot in slots), 0, path=path)
+        is_first = self._sequence == 0
+        self._sequence += 1
+        files.overwrite(self._state, state.encode(new, self._sequence), state.place_of(self._sequence), path=path)
+        if not is_first:
+            return
+        self._sequence += 1
+        files.overwrite(self._state, state.encode(new, self._sequence), state.place_of(self._sequence), path=path)
         try:
             os.fsync(self._state)
             os.fsync(self._directory)
         except OSError as error:
             raise NotStored(path, os.strerror(error.errno or 0)) from None
-
-    def write_state(self, new: State) -> None:
-        """Write a state over the older slot and return when it is durable.
-
-        Raises:
-            NotStored: it may or may not be on the disk.
-        """
-        files.overwrite(self._state, state.encode(new), state.place_of(new), path=self._path(STATE))
 
     def write_tokens(self, content: TokenFile) -> None:
         """Put a new token file in the place of the old one, whole or not at all.

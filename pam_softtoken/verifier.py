@@ -110,9 +110,6 @@ class Attempt:
             start = policy.starting_point(token, now=now)
             if start is not None and token.fingerprint() not in state.last:
                 state = state.with_last(token.fingerprint(), start)
-        if stored is None:
-            self._store.start_state(state)
-            return state.successor()
         if state is not stored:
             self._store.write_state(state)
         return state

@@ -14,60 +14,59 @@ FINGERPRINT = "0123456789abcdef" * 2
 OTHER = "f" * 32
 
 
-def _file(*states: State) -> bytes:
+def _file(*slots: tuple[int, State]) -> bytes:
     data = bytearray(state.FILE_BYTES)
-    for each in states:
-        data[state.place_of(each) : state.place_of(each) + SLOT_BYTES] = state.encode(each)
+    for sequence, each in slots:
+        place = state.place_of(sequence)
+        data[place : place + SLOT_BYTES] = state.encode(each, sequence)
     return bytes(data)
 
 
 def _decode(data: bytes) -> State:
-    return state.decode(data, path="state")
+    return state.decode(data, path="state")[1]
 
 
 def test_state__the_newer_slot_is_read() -> None:
-    old = State(7, {FINGERPRINT: 1}, {})
+    old = State({FINGERPRINT: 1}, {})
     new = old.with_last(FINGERPRINT, 2).with_set("0" * 16).with_spent("0" * 16, "1" * 8)
-    assert _decode(_file(old, old.successor())).last == {FINGERPRINT: 1}
-    read = _decode(_file(old.successor(), new))
-    assert (read.sequence, read.last, read.spent) == (10, {FINGERPRINT: 2}, {"0" * 16: ("1" * 8,)})
+    for slots in ([(7, old), (8, new)], [(8, new), (9, old)]):
+        sequence, read = state.decode(_file(*slots), path="state")
+        newest = slots[1][1]
+        assert (sequence, read.last, read.spent) == (slots[1][0], newest.last, newest.spent)
 
 
 def test_state__a_set_that_is_forgotten_takes_its_spent_codes_along() -> None:
     present = State.new()
     for number in range(state.MAX_SETS + 1):
         present = present.with_set(f"{number:016x}").with_spent(f"{number:016x}", "1" * 8)
-    assert list(_decode(_file(present)).spent) == [f"{number:016x}" for number in range(1, state.MAX_SETS + 1)]
+    assert list(_decode(_file((1, present))).spent) == [f"{number:016x}" for number in range(1, state.MAX_SETS + 1)]
 
 
 def test_state__a_known_set_never_forgets_a_spent_code() -> None:
     present = State.new().with_set("0" * 16)
     for number in range(recovery.MAX_CODES):
         present = present.with_spent("0" * 16, f"{number:08x}").with_set("0" * 16)
-    assert len(_decode(_file(present)).spent["0" * 16]) == recovery.MAX_CODES
+    assert len(_decode(_file((1, present))).spent["0" * 16]) == recovery.MAX_CODES
 
 
 def test_state__successive_versions_take_turns() -> None:
-    first = State.new()
-    assert state.place_of(first) != state.place_of(first.successor())
-    assert state.place_of(first) == state.place_of(first.successor().successor())
+    assert {state.place_of(sequence) for sequence in (1, 2)} == {0, SLOT_BYTES}
+    assert [state.place_of(sequence) for sequence in (1, 2)] == [state.place_of(sequence) for sequence in (3, 4)]
 
 
 @given(st.integers(0, SLOT_BYTES))
 def test_state__a_torn_write_leaves_the_version_before(written: int) -> None:
-    old = State(4, {FINGERPRINT: 100}, {})
-    older, new = State(3, {FINGERPRINT: 99}, {}), old.with_last(FINGERPRINT, 101)
-    data = bytearray(_file(older, old))
-    place = state.place_of(new)
-    data[place : place + written] = state.encode(new)[:written]
-    read = _decode(bytes(data))
-    assert read.last[FINGERPRINT] in (100, 101)
-    assert read.last[FINGERPRINT] == 101 or bytes(data[place : place + SLOT_BYTES]) != state.encode(new)
+    older, old, new = (State({FINGERPRINT: counter}, {}) for counter in (99, 100, 101))
+    data = bytearray(_file((3, older), (4, old)))
+    place = state.place_of(5)
+    data[place : place + written] = state.encode(new, 5)[:written]
+    whole = bytes(data[place : place + SLOT_BYTES]) == state.encode(new, 5)
+    assert _decode(bytes(data)).last[FINGERPRINT] == (101 if whole else 100)
 
 
 @given(st.integers(0, SLOT_BYTES - 1), st.integers(1, 255))
 def test_state__any_changed_byte_spoils_a_slot(place: int, change: int) -> None:
-    data = bytearray(_file(State(2, {FINGERPRINT: 5}, {"a" * 16: ("b" * 8,)})))
+    data = bytearray(_file((2, State({FINGERPRINT: 5}, {"a" * 16: ("b" * 8,)}))))
     data[place] ^= change
     with pytest.raises(DamagedState):
         _decode(bytes(data))
@@ -83,11 +82,11 @@ def test_state__without_a_whole_slot_it_is_damaged(data: bytes) -> None:
 
 def test_state__a_longer_file_is_damaged() -> None:
     with pytest.raises(DamagedState):
-        _decode(_file(State.new()) + b"\0")
+        _decode(_file((1, State.new())) + b"\0")
 
 
 def test_state__a_slot_in_the_other_place_is_not_read() -> None:
-    data = state.encode(State(1, {}, {})) + state.encode(State(2, {}, {}))  # 1 belongs second, 2 first
+    data = state.encode(State.new(), 1) + state.encode(State.new(), 2)  # 1 belongs second, 2 first
     with pytest.raises(DamagedState):
         _decode(data)
 
@@ -104,14 +103,14 @@ def test_state__a_counter_never_goes_back(history: list[tuple[str, int]]) -> Non
 
 
 def test_state__the_fullest_one_fits_into_a_slot() -> None:
-    present = State(2**63, {}, {})
+    present = State.new()
     for number in range(state.MAX_RECORDS + 5):
         present = present.with_last(f"{number:032x}", 2**64 - 1)
     for name in (f"{number:016x}" for number in range(state.MAX_SETS + 5)):
         present = present.with_set(name)
         for code in range(recovery.MAX_CODES):
             present = present.with_spent(name, f"{code:08x}")
-    assert len(state.encode(present)) == SLOT_BYTES
+    assert len(state.encode(present, 2**64 - 1)) == SLOT_BYTES
     assert len(present.last) == state.MAX_RECORDS
     # The oldest records make room, never the newest.
     assert f"{state.MAX_RECORDS + 4:032x}" in present.last
