@@ -110,5 +110,7 @@ def main(path: str) -> NoReturn:
     start = wire.decode_start(os.read(SOCKET, wire.MAX_FRAME_BYTES + 1))
     code = pam_module.pam_sm_authenticate(Handle(start), start.flags, [path, *start.arguments])
     os.write(SOCKET, wire.encode_result(code))
-    # Tearing the interpreter down takes half a millisecond that nobody needs.
+    # Wait for the bridge to close its end: if we ended now, the host could find itself waiting, on our processor, until
+    # our memory is taken down. Then leave the interpreter as it is; nobody needs it tidy.
+    os.read(SOCKET, 1)
     os._exit(0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hmac
+from pam_softtoken import mac
 
-ALGORITHMS = ("SHA1", "SHA256", "SHA512")
+ALGORITHMS = mac.ALGORITHMS
 MIN_DIGITS, MAX_DIGITS = 6, 8
 MIN_PERIOD_S, MAX_PERIOD_S = 1, 300
 MAX_COUNTER = 2**64 - 1
@@ -49,7 +49,7 @@ def hotp(key: bytes, counter: int, *, algorithm: str = "SHA1", digits: int = 6) 
     """
     if algorithm not in ALGORITHMS or not MIN_DIGITS <= digits <= MAX_DIGITS or not 0 <= counter <= MAX_COUNTER:
         raise ValueError("algorithm, digits or counter out of range")
-    mac = hmac.digest(key, counter.to_bytes(8, "big"), algorithm)
+    mac = mac.hmac_digest(key, counter.to_bytes(8, "big"), algorithm)
     return str(dynamic_truncate(mac) % 10**digits).zfill(digits)
 
 

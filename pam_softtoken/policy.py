@@ -5,10 +5,9 @@ The replay rule is here and only here: a counter or time step at or below the la
 
 from __future__ import annotations
 
-import hmac
-
 from pam_softtoken import otp, recovery
 from pam_softtoken.errors import MalformedAnswer, OTPMismatch, OTPReplayed
+from pam_softtoken.mac import compare_digest
 from pam_softtoken.token import HOTPToken, Token, TOTPToken
 
 TYPE_CHECKING = False
@@ -135,7 +134,7 @@ def match_otp(tokens: Iterable[Token], state: State, answer: str, *, now: int, c
     for token in tokens:
         last = state.last.get(token.fingerprint())
         for counter in open_counters(token, last, now=now, config=config):
-            if not hmac.compare_digest(token.otp_at(counter).encode(), typed):
+            if not compare_digest(token.otp_at(counter).encode(), typed):
                 continue
             if last is None or counter <= last or (isinstance(token, HOTPToken) and counter < token.counter):
                 replayed = token
@@ -161,7 +160,7 @@ def match_two_otps(tokens: Iterable[Token], state: State, first: str, second: st
         before = token.otp_at(token.counter).encode()
         for counter in range(token.counter + 1, token.counter + LOST_COUNTER_RANGE):
             this = token.otp_at(counter).encode()
-            consecutive = hmac.compare_digest(before, first.encode()) & hmac.compare_digest(this, second.encode())
+            consecutive = compare_digest(before, first.encode()) & compare_digest(this, second.encode())
             if consecutive and found is None:
                 found = Match(token, counter)
             before = this

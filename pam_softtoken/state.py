@@ -17,9 +17,8 @@ Imports nothing that touches a file.
 
 from __future__ import annotations
 
-import hashlib
-
 from pam_softtoken.errors import DamagedState
+from pam_softtoken.mac import sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def encode(state: State, sequence: int) -> bytes:
     body = head.ljust(SLOT_BYTES - _CHECKSUM_BYTES, b"\0")
     if len(body) + _CHECKSUM_BYTES > SLOT_BYTES:
         raise ValueError("the state does not fit into a slot")
-    return body + hashlib.sha256(body).digest()
+    return body + sha256(body).digest()
 
 
 def place_of(sequence: int) -> int:
@@ -123,7 +122,7 @@ def decode(data: bytes, *, path: str) -> tuple[int, State]:
 
 def _decode_slot(slot: bytes, place: int) -> tuple[int, State]:
     body, checksum = slot[:-_CHECKSUM_BYTES], slot[-_CHECKSUM_BYTES:]
-    if len(slot) != SLOT_BYTES or hashlib.sha256(body).digest() != checksum or body[:8] != MAGIC:
+    if len(slot) != SLOT_BYTES or sha256(body).digest() != checksum or body[:8] != MAGIC:
         raise ValueError("not a slot")
     sequence = int.from_bytes(body[8:16], "big")
     end = _HEADER_BYTES + int.from_bytes(body[16:18], "big")

@@ -105,11 +105,13 @@ class Store:
         location: where they are.
     """
 
-    __slots__ = ("_directory", "_made", "_sequence", "_state", "_tokens", "location")
+    __slots__ = ("_directory", "_made", "_present", "_seen", "_sequence", "_state", "_tokens", "location")
 
     def __init__(self, location: Location) -> None:
         self.location = location
         self._made: list[str] = []
+        self._seen: bytes | None = None  # the state file's bytes, so that they are not decoded again under the lock
+        self._present: State | None = None
         self._sequence = 0
         self._directory = self._tokens = self._state = -1
 
@@ -232,8 +234,10 @@ class Store:
         """
         path = self._path(STATE)
         data = files.read(self._state, state.FILE_BYTES, path=path)
-        self._sequence, present = state.decode(data, path=path) if data else (0, None)
-        return present
+        if data != self._seen:
+            self._sequence, self._present = state.decode(data, path=path) if data else (0, None)
+            self._seen = data
+        return self._present
 
     def write_state(self, new: State) -> None:
         """Write a state over the older slot and return when it is durable. `read_state` comes first, under one lock.
@@ -244,6 +248,7 @@ class Store:
             NotStored: it may or may not be on the disk.
         """
         path = self._path(STATE)
+        self._seen = None
         is_first = self._sequence == 0
         self._sequence += 1
         files.overwrite(self._state, state.encode(new, self._sequence), state.place_of(self._sequence), path=path)

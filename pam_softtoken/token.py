@@ -6,9 +6,8 @@ person at the prompt would wait for it.
 
 from __future__ import annotations
 
-import hashlib
-
 from pam_softtoken import otp
+from pam_softtoken.mac import sha256
 
 MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 128  # RFC 4226, section 4, R6: 128 bits at least
 KEY_BYTES = {"SHA1": 20, "SHA256": 32, "SHA512": 64}  # as long as the MAC: RFC 6238, section 5.1
@@ -80,7 +79,7 @@ class Token:
         ValueError: an argument is out of its range.
     """
 
-    __slots__ = ("algorithm", "created", "digits", "name", "secret")
+    __slots__ = ("_fingerprint", "_otps", "algorithm", "created", "digits", "name", "secret")
     kind = ""
 
     def __init__(self, name: str, secret: Secret, *, algorithm: str, digits: int, created: int) -> None:
@@ -97,6 +96,8 @@ class Token:
         self.algorithm = algorithm
         self.digits = digits
         self.created = created
+        self._fingerprint = ""
+        self._otps: dict[int, str] = {}
 
     def _scope(self) -> str:
         raise NotImplementedError
@@ -108,11 +109,20 @@ class Token:
             32 hexadecimal digits. They cover the key and the way its counter runs, so that a key that is enrolled
             anew with another period is not held back by counters of another scale.
         """
-        return hashlib.sha256(self._scope().encode() + b"\0" + self.secret.reveal()).hexdigest()[:32]
+        if not self._fingerprint:
+            self._fingerprint = sha256(self._scope().encode() + b"\0" + self.secret.reveal()).hexdigest()[:32]
+        return self._fingerprint
 
     def otp_at(self, counter: int) -> str:
-        """Compute the OTP of a counter (HOTP) or time step (TOTP); `ValueError` when it is out of range."""
-        return otp.hotp(self.secret.reveal(), counter, algorithm=self.algorithm, digits=self.digits)
+        """Compute the OTP of a counter (HOTP) or time step (TOTP); `ValueError` when it is out of range.
+
+        It is remembered, so that what was computed before the person answered need not be computed afterwards.
+        """
+        known = self._otps.get(counter)
+        if known is None:
+            known = otp.hotp(self.secret.reveal(), counter, algorithm=self.algorithm, digits=self.digits)
+            self._otps[counter] = known
+        return known
 
 
 class HOTPToken(Token):

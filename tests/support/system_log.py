@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 
 DEV_LOG = Path("/dev/log")
 ASIDE = Path("/dev/log.before-softtoken-test")
+TURN = Path("/run/softtoken-test-log.lock")
 
 
 class SystemLog:
@@ -19,6 +21,9 @@ class SystemLog:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        # There is one /dev/log; another run of the tests on this machine waits until we are through with it.
+        self._turn = TURN.open("w")
+        fcntl.flock(self._turn, fcntl.LOCK_EX)
         if DEV_LOG.is_symlink() or DEV_LOG.exists():
             DEV_LOG.rename(ASIDE)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -40,6 +45,7 @@ class SystemLog:
         DEV_LOG.unlink(missing_ok=True)
         if ASIDE.is_symlink() or ASIDE.exists():
             os.rename(ASIDE, DEV_LOG)
+        self._turn.close()
 
     def ours(self) -> list[str]:
         """Give our module's lines without date and process, in order. Waits until no more arrive."""
