@@ -24,6 +24,7 @@ from bench_ssh import measure_logins
 SINGLE = (OURS, GOOGLE, OATH, PYTHON, NOTHING)
 TOGETHER = (OURS, GOOGLE, OATH)
 QUICK_ROUNDS = 10
+QUIET_SHARE = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -61,7 +62,8 @@ class Watch:
         """Say how long it took and how busy the machine was."""
         took_s, busy_s, ours_s = (now - then for now, then in zip(self._now(), self._started, strict=True))
         share = max(0.0, busy_s - ours_s) / took_s / (os.cpu_count() or 1)
-        return f"The run took {took_s:.0f} s; other work kept {share:.0%} of the machine's CPUs busy meanwhile."
+        text = f"The run took {took_s:.0f} s; other work kept {share:.0%} of the machine's CPUs busy meanwhile."
+        return text + " That is much: measure again when it is quiet." if share > QUIET_SHARE else text
 
 
 def main() -> int:
@@ -69,13 +71,16 @@ def main() -> int:
     options = _parse()
     for number in _SIGNALS:
         signal.signal(number, _interrupt)
+    progress = Progress()
     try:
-        return _bench(options)
+        return _bench(options, progress)
     except BenchError as error:
-        print(f"\nbench: error: {error}", file=sys.stderr)
+        progress.say("")
+        print(f"bench: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nbench: interrupted", file=sys.stderr)
+        progress.say("")
+        print("bench: interrupted", file=sys.stderr)
         return 130
 
 
@@ -106,12 +111,13 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _bench(options: argparse.Namespace) -> int:
+def _bench(options: argparse.Namespace, progress: Progress) -> int:
     rounds: int = options.rounds
     passes, logins = max(2, rounds // 40), max(5, rounds // 4)
     check_disk(options.directory)
-    progress, watch = Progress(), Watch()
+    watch = Watch()
     adopt_orphans()
+    os.umask(0o022)
     most_codes = max(rounds * len(TYPING_MS), passes * sum(LOGINS_OF_EACH.values()), logins + 1)
     shop = Workshop(options.directory, most_codes)
     try:

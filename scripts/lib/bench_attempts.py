@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
+from typing import TypeVar
 
 from bench_setup import NOTHING, BenchError, Candidate, Service, Workshop, reap, running
 
@@ -19,6 +20,15 @@ CROWDS = (1, 8, 64)
 PAM_SUCCESS = 0
 LOGINS_OF_EACH = {1: 48, 8: 8, 64: 8}  # per pass; enough that starting the clients does not count
 _TIMEOUT_S = 120.0
+
+
+Item = TypeVar("Item")
+
+
+def in_turn(items: Sequence[Item], number: int) -> Sequence[Item]:
+    """Begin with another one each time, so that each comes first as often as the others."""
+    start = number % len(items)
+    return (*items[start:], *items[:start])
 
 
 @dataclass(slots=True)
@@ -74,9 +84,7 @@ def measure_attempts(
     services = {candidate.key: shop.add_service(candidate) for candidate in candidates}
     for number in range(rounds):
         progress(number)
-        # Everybody comes after everybody else, equally often.
-        turn = number % len(candidates)
-        for candidate in (*candidates[turn:], *candidates[:turn]):
+        for candidate in in_turn(candidates, number):
             for typing_ms in TYPING_MS if candidate is not NOTHING else (0,):
                 _attempt(shop, services[candidate.key], typing_ms, figures[candidate.key])
     return figures
@@ -118,7 +126,7 @@ def measure_crowds(
     for number in range(passes):
         progress(number)
         for crowd in CROWDS:
-            for candidate in candidates:
+            for candidate in in_turn(candidates, number):
                 per_s = _log_in_together(shop, services[candidate.key][:crowd], LOGINS_OF_EACH[crowd])
                 figures[candidate.key].logins_per_s[crowd].values.append(per_s)
 

@@ -90,7 +90,7 @@ def goals(figures: dict[str, Figures]) -> list[Goal]:
 def goal_table(reached: Sequence[Goal]) -> Table:
     """Make the table of goals."""
     rows: list[tuple[str, ...]] = [(goal.text, goal.measured, "met" if goal.met else "not met") for goal in reached]
-    return Table(("goal", "measured", ""), rows)
+    return Table(("goal", "measured", "result"), rows)
 
 
 def notes(figures: dict[str, Figures], directory: Path, *, rounds: int, passes: int, logins: int) -> list[str]:

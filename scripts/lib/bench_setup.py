@@ -131,13 +131,18 @@ class Workshop:
         self.backend = self.path / "tree/scripts/softtoken-backend"
         self.services = self.path / "pam.d"
         self.services.mkdir()
+        # Every host has it, and libpam logs a complaint at each login where it is missing.
+        (self.services / "other").write_text("auth required pam_deny.so\n")
         self._key = secrets.token_bytes(20)
         self._code_count = code_count
         self._codes: list[str] = []
         self.log: SystemLog
 
     def remove(self) -> None:
-        """Take it away; the mounts go with the process."""
+        """Take it away; the mounts go with the process, unless `isolate` was interrupted with one still in here."""
+        for name in ("dev", "etc"):
+            if (self.path / name).is_mount():
+                subprocess.run(["umount", "--recursive", "--lazy", self.path / name], check=False)
         shutil.rmtree(self.path, ignore_errors=True)
 
     def prepare(self) -> None:
@@ -174,7 +179,10 @@ class Workshop:
         settings = self.path / "etc"
         settings.mkdir()
         run("mount", "-t", "tmpfs", "-o", "mode=755", "etc", settings)
-        run("cp", "-a", "/etc/.", settings)
+        # A lock or a temporary file of somebody else's may vanish meanwhile; only what we need has to be there.
+        done = subprocess.run(["cp", "-a", "/etc/.", settings], capture_output=True, text=True, check=False)
+        if not all((settings / name).exists() for name in ("passwd", "shadow", "group", "nsswitch.conf", "pam.d")):
+            raise BenchError(f"cannot copy /etc: {done.stderr.strip()}")
         run("mount", "--move", settings, "/etc")
 
     def add_service(self, candidate: Candidate, number: int = 0) -> Service:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench_attempts import Sample
+from bench_attempts import Sample, in_turn
 from bench_setup import BenchError, Service, Workshop, run, running
 
 USER = "softtoken-bench"
@@ -70,11 +70,12 @@ def measure_logins(shop: Workshop, logins: int, progress: Callable[[int], None])
     }
     samples = {name: Sample() for name in servers}
     with _listening(shop, servers):
-        _log_in_all(shop, servers, environment)  # the first pays for what the others find in memory
+        for server in servers.values():
+            _log_in(shop, server, environment)  # the first pays for what the others find in memory
         for number in range(logins):
             progress(number)
-            for name, took_ms in _log_in_all(shop, servers, environment).items():
-                samples[name].values.append(took_ms)
+            for name in in_turn(tuple(servers), number):
+                samples[name].values.append(_log_in(shop, servers[name], environment))
     return samples
 
 
@@ -176,10 +177,6 @@ def _wait_for(port: int, process: subprocess.Popen[str]) -> None:
             return
         time.sleep(0.02)
     raise BenchError("sshd does not start")
-
-
-def _log_in_all(shop: Workshop, servers: dict[str, Server], environment: dict[str, str]) -> dict[str, float]:
-    return {name: _log_in(shop, server, environment) for name, server in servers.items()}
 
 
 def _log_in(shop: Workshop, server: Server, environment: dict[str, str]) -> float:

@@ -3,7 +3,11 @@
  * JSON object a line for each attempt.
  *
  * A line of the script answers one prompt: "=TEXT" gives TEXT, "-" gives no answer (NULL), "!" fails the conversation.
- * With --hold, each attempt waits after its prompt for a byte on descriptor 3, so that many can be let go at once.
+ * With --hold[=FD], each attempt waits after its prompt for a byte on a descriptor (3), so that many can be let go at
+ * once; with --announce=FD it first writes a byte there, so that whoever lets it go knows that it waits.
+ *
+ * --fail-with=CODE is what a failed conversation returns, --deaf fails a message that asks for nothing, --chatty writes a
+ * line to stdout and stderr before each answer, --no-authenticate leaves only --setcred.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -18,10 +22,11 @@
 #define MAX_MESSAGES 32
 
 static unsigned int typing_us;
-static bool hold;
+static int hold_fd = -1, announce_fd = -1, failure = PAM_CONV_ERR;
+static bool deaf, chatty;
 
 struct attempt {
-	long long started_us, prompted_us, answered_us;
+	long long opened_us, started_us, prompted_us, answered_us;
 	int styles[MAX_MESSAGES];
 	char *texts[MAX_MESSAGES];
 	int messages;
@@ -56,17 +61,22 @@ static int
 answer_one(struct attempt *attempt, int style, char **answer)
 {
 	char byte, *line;
-	int retval = PAM_CONV_ERR;
+	int retval = failure;
 
 	*answer = NULL;
 	if (style != PAM_PROMPT_ECHO_OFF && style != PAM_PROMPT_ECHO_ON)
-		return PAM_SUCCESS;
+		return deaf ? failure : PAM_SUCCESS;
 	if (attempt->prompted_us == 0)
 		attempt->prompted_us = now_us();
-	if (hold && read(3, &byte, 1) < 0)
+	if (announce_fd >= 0 && write(announce_fd, ".", 1) != 1)
+		return PAM_CONV_ERR;
+	if (hold_fd >= 0 && read(hold_fd, &byte, 1) < 0)
 		return PAM_CONV_ERR;
 	if (typing_us > 0)
 		usleep(typing_us);
+	for (int fd = 1; chatty && fd <= 2; fd++)
+		if (write(fd, "client: asking\n", 15) < 0)
+			errno = 0; /* whoever has none does without */
 	line = next_line();
 	if (line != NULL && line[0] == '=')
 		*answer = strdup(line + 1);
@@ -114,19 +124,23 @@ print_text(const char *text)
 	putchar('"');
 }
 
-static long
-resident_kb(void)
+struct memory {
+	long resident_kb, private_dirty_kb;
+};
+
+static struct memory
+memory_now(void)
 {
 	FILE *file = fopen("/proc/self/smaps_rollup", "re");
+	struct memory memory = { 0, 0 };
 	char line[256];
-	long value, total = 0;
 
 	while (file != NULL && fgets(line, sizeof(line), file) != NULL)
-		if (sscanf(line, "Rss: %ld", &value) == 1)
-			total = value;
+		if (sscanf(line, "Rss: %ld", &memory.resident_kb) != 1)
+			(void)sscanf(line, "Private_Dirty: %ld", &memory.private_dirty_kb);
 	if (file != NULL)
 		fclose(file);
-	return total;
+	return memory;
 }
 
 static void
@@ -143,13 +157,16 @@ set_item(pam_handle_t *pamh, const char *setting)
 }
 
 static void
-report(const struct attempt *attempt, int result, int setcred, long grown_kb)
+report(const struct attempt *attempt, int result, int setcred, struct memory before, struct memory after)
 {
 	long long ended = now_us();
 
-	printf("{\"result\": %d, \"setcred\": %d, \"prompt_us\": %lld, \"verdict_us\": %lld, \"grown_kb\": %ld, \"messages\": [",
-	       result, setcred, attempt->prompted_us ? attempt->prompted_us - attempt->started_us : -1,
-	       attempt->answered_us ? ended - attempt->answered_us : -1, grown_kb);
+	printf("{\"result\": %d, \"setcred\": %d, \"start_us\": %lld, \"prompt_us\": %lld, \"verdict_us\": %lld, ",
+	       result, setcred, attempt->started_us - attempt->opened_us,
+	       attempt->prompted_us ? attempt->prompted_us - attempt->started_us : -1,
+	       attempt->answered_us ? ended - attempt->answered_us : -1);
+	printf("\"grown_kb\": %ld, \"grown_private_kb\": %ld, \"messages\": [",
+	       after.resident_kb - before.resident_kb, after.private_dirty_kb - before.private_dirty_kb);
 	for (int index = 0; index < attempt->messages; index++) {
 		printf("%s[%d, ", index > 0 ? ", " : "", attempt->styles[index]);
 		print_text(attempt->texts[index]);
@@ -166,11 +183,13 @@ main(int argc, char **argv)
 		{ "confdir", required_argument, NULL, 'c' }, { "item", required_argument, NULL, 'i' },
 		{ "typing-ms", required_argument, NULL, 't' }, { "repeat", required_argument, NULL, 'r' },
 		{ "silent", no_argument, NULL, 's' }, { "setcred", no_argument, NULL, 'e' },
-		{ "hold", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
+		{ "hold", optional_argument, NULL, 'h' }, { "announce", required_argument, NULL, 'a' },
+		{ "fail-with", required_argument, NULL, 'f' }, { "deaf", no_argument, NULL, 'd' },
+		{ "no-authenticate", no_argument, NULL, 'n' }, { "chatty", no_argument, NULL, 'y' }, { NULL, 0, NULL, 0 },
 	};
 	const char *confdir = NULL, *items[8];
 	int item_count = 0, repeat = 1, flags = 0, option;
-	bool with_setcred = false;
+	bool with_setcred = false, authenticate = true;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (option) {
@@ -180,7 +199,12 @@ main(int argc, char **argv)
 		case 'r': repeat = atoi(optarg); break;
 		case 's': flags = (int)PAM_SILENT; break;
 		case 'e': with_setcred = true; break;
-		case 'h': hold = true; break;
+		case 'h': hold_fd = optarg != NULL ? atoi(optarg) : 3; break;
+		case 'a': announce_fd = atoi(optarg); break;
+		case 'f': failure = atoi(optarg); break;
+		case 'd': deaf = true; break;
+		case 'n': authenticate = false; break;
+		case 'y': chatty = true; break;
 		default: return 2;
 		}
 	}
@@ -188,13 +212,17 @@ main(int argc, char **argv)
 		fprintf(stderr, "usage: client [options] SERVICE USER\n");
 		return 2;
 	}
-	long before_kb = resident_kb();
+	/* The first reading touches pages of libc that would count as the module's. */
+	(void)memory_now();
+	struct memory before = memory_now();
 	for (int round = 0; round < repeat; round++) {
 		struct attempt attempt = { 0 };
 		struct pam_conv conversation = { converse, &attempt };
 		pam_handle_t *pamh = NULL;
 		int result, setcred = -1;
 
+		/* libpam loads the modules here, and the person waits for that, too. */
+		attempt.opened_us = now_us();
 		result = confdir != NULL ?
 			pam_start_confdir(argv[optind], argv[optind + 1], &conversation, confdir, &pamh) :
 			pam_start(argv[optind], argv[optind + 1], &conversation, &pamh);
@@ -205,15 +233,15 @@ main(int argc, char **argv)
 		for (int index = 0; index < item_count; index++)
 			set_item(pamh, items[index]);
 		attempt.started_us = now_us();
-		result = pam_authenticate(pamh, flags);
+		result = authenticate ? pam_authenticate(pamh, flags) : -1;
 		long long ended = now_us();
-		long grown_kb = resident_kb() - before_kb;
+		struct memory after = memory_now();
 		if (with_setcred)
 			setcred = pam_setcred(pamh, PAM_ESTABLISH_CRED);
 		/* The time of reading smaps is not the module's. */
 		if (attempt.answered_us != 0)
 			attempt.answered_us += now_us() - ended;
-		report(&attempt, result, setcred, grown_kb);
+		report(&attempt, result, setcred, before, after);
 		pam_end(pamh, result);
 		for (int index = 0; index < attempt.messages; index++)
 			free(attempt.texts[index]);
