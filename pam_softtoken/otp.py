@@ -10,11 +10,11 @@ MIN_PERIOD_S, MAX_PERIOD_S = 1, 300
 MAX_COUNTER = 2**64 - 1
 
 
-def dynamic_truncate(mac: bytes) -> int:
+def dynamic_truncate(digest: bytes) -> int:
     """Take the 31 bits of a MAC that its own last nibble points at.
 
     Args:
-        mac: 20, 32 or 64 bytes.
+        digest: 20, 32 or 64 bytes.
 
     Returns:
         0 to 2**31 - 1.
@@ -22,8 +22,8 @@ def dynamic_truncate(mac: bytes) -> int:
     Source:
         RFC 4226, section 5.3; for longer MACs the last byte, as in RFC 6238, appendix A.
     """
-    offset = mac[-1] & 0x0F
-    return int.from_bytes(mac[offset : offset + 4], "big") & 0x7FFFFFFF
+    offset = digest[-1] & 0x0F
+    return int.from_bytes(digest[offset : offset + 4], "big") & 0x7FFFFFFF
 
 
 def hotp(key: bytes, counter: int, *, algorithm: str = "SHA1", digits: int = 6) -> str:
@@ -49,8 +49,8 @@ def hotp(key: bytes, counter: int, *, algorithm: str = "SHA1", digits: int = 6) 
     """
     if algorithm not in ALGORITHMS or not MIN_DIGITS <= digits <= MAX_DIGITS or not 0 <= counter <= MAX_COUNTER:
         raise ValueError("algorithm, digits or counter out of range")
-    mac = mac.hmac_digest(key, counter.to_bytes(8, "big"), algorithm)
-    return str(dynamic_truncate(mac) % 10**digits).zfill(digits)
+    digest = mac.hmac_digest(key, counter.to_bytes(8, "big"), algorithm)
+    return str(dynamic_truncate(digest) % 10**digits).zfill(digits)
 
 
 def time_step(now: int, period_s: int) -> int:
