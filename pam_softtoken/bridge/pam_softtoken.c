@@ -139,6 +139,7 @@ build_start(struct frame *frame, pam_handle_t *pamh, int flags, int argc, const 
 	append_field(frame, "%u", (unsigned int)flags);
 	append_field(frame, "%s", user);
 	append_account(frame, pamh, user);
+	append_field(frame, "%u", (unsigned int)getuid());
 	append_item(frame, pamh, PAM_SERVICE);
 	append_item(frame, pamh, PAM_RHOST);
 	append_item(frame, pamh, PAM_TTY);

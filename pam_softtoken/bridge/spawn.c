@@ -8,13 +8,15 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
+#include <limits.h>
 #include <linux/close_range.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -33,15 +35,20 @@
 #define KEEPER_POLLS 8 /* when the host's own signals interrupt the wait */
 #define KERNEL_SIGNALS 64
 
-/* Shared with the children, which run in our memory until execve; volatile because the compiler cannot see that. */
+/*
+ * All that the children need, in a mapping of its own; they run in our memory until execve. `error` is volatile because the
+ * compiler cannot see that.
+ */
 struct order {
-	char *const *argv;
-	char *const *environment;
+	char script[PATH_MAX];
+	const char *argv[6];
+	const char *environment[3];
 	unsigned int timeout_s;
 	int socket;
 	bool kept;
-	char *backend_stack_top;
 	volatile int error;
+	_Alignas(16) char backend_stack[STACK_BYTES];
+	_Alignas(16) char middle_stack[STACK_BYTES];
 };
 
 static void
@@ -97,10 +104,6 @@ become_backend(void *argument)
 	if (setsid() < 0 || chdir("/") != 0)
 		goto out;
 	(void)umask(077);
-	/* In a set-uid host the caller is still the real user: as such he could signal or trace the backend. */
-	if (geteuid() == 0 && (syscall(SYS_setgroups, 0, NULL) != 0 || syscall(SYS_setresgid, 0, 0, 0) != 0 ||
-			       syscall(SYS_setresuid, 0, 0, 0) != 0))
-		goto out;
 
 	if (order->socket == 0) {
 		if (fcntl(0, F_SETFD, 0) != 0)
@@ -124,10 +127,25 @@ become_backend(void *argument)
 	(void)alarm(order->timeout_s);
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	(void)execve(order->argv[0], order->argv, order->environment);
+	(void)execve(order->argv[0], (char *const *)order->argv, (char *const *)order->environment);
 out:
 	order->error = errno;
 	_exit(127);
+}
+
+/*
+ * In a set-uid host the caller is still the real user, and as such may signal our children, as long as they have his id.
+ * The middle child takes root's before it makes the backend: were it killed while the backend still runs in the host's
+ * memory, the host would go on and take that memory away.
+ */
+__attribute__((no_sanitize("address", "undefined"))) static int
+become_root(void)
+{
+	if (geteuid() != 0)
+		return 0;
+	if (syscall(SYS_setgroups, 0, NULL) != 0 || syscall(SYS_setresgid, 0, 0, 0) != 0)
+		return -1;
+	return (int)syscall(SYS_setresuid, 0, 0, 0);
 }
 
 __attribute__((no_sanitize("address", "undefined"))) static int
@@ -135,6 +153,11 @@ stand_between(void *argument)
 {
 	struct order *order = argument;
 	pid_t backend;
+
+	if (become_root() != 0) {
+		order->error = errno;
+		_exit(127);
+	}
 
 	if (order->kept) {
 		/* We live as long as the backend: hold nothing of the host's, and die with it. */
@@ -144,7 +167,7 @@ stand_between(void *argument)
 		if (order->socket != 0 || close_from(1) != 0)
 			_exit(127);
 	}
-	backend = clone(become_backend, order->backend_stack_top, CLONE_VM | CLONE_VFORK | SIGCHLD, order);
+	backend = clone(become_backend, order->backend_stack + STACK_BYTES, CLONE_VM | CLONE_VFORK | SIGCHLD, order);
 	if (backend < 0)
 		order->error = errno;
 	if (order->kept) {
@@ -163,49 +186,75 @@ inherits_orphans(void)
 	return getpid() == 1 || (prctl(PR_GET_CHILD_SUBREAPER, &subreaper) == 0 && subreaper != 0);
 }
 
-int
-spawn_backend(struct backend_process *process, const char *interpreter, const char *script, unsigned int timeout_s)
+static struct order *
+make_order(const char *interpreter, const char *script, unsigned int timeout_s)
 {
-	char *const argv[] = { (char *)interpreter, "-I", "-S", "-B", (char *)script, NULL };
-	char *const environment[] = { "LC_ALL=C.UTF-8", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
-	struct order order = { .argv = argv, .environment = environment, .timeout_s = timeout_s };
-	int pair[2] = { -1, -1 }, error = 0, flags;
-	sigset_t all, before;
-	char *stacks;
-	pid_t middle = 0;
+	struct order *order = mmap(NULL, sizeof(*order), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
-		return errno;
-	stacks = mmap(NULL, 2 * STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-	if (stacks == MAP_FAILED) {
-		error = errno;
-		goto out;
-	}
-	order.socket = pair[1];
-	order.backend_stack_top = stacks + STACK_BYTES;
+	if (order == MAP_FAILED)
+		return NULL;
+	(void)snprintf(order->script, sizeof(order->script), "%s", script);
+	memcpy(order->argv, (const char *[]){ interpreter, "-I", "-S", "-B", order->script, NULL }, sizeof(order->argv));
+	order->environment[0] = "LC_ALL=C.UTF-8";
+	order->environment[1] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+	order->timeout_s = timeout_s;
 	/*
 	 * A host that inherits orphans would get the backend as its child after all. There the middle child stays, as a
 	 * copy of the host, until the backend has ended.
 	 */
-	order.kept = inherits_orphans();
-	flags = order.kept ? 0 : CLONE_VM | CLONE_VFORK;
+	order->kept = inherits_orphans();
+	return order;
+}
 
+/* A socket pair above the standard descriptors: a host may lack those, and would talk to the backend instead. */
+static int
+make_socket_pair(int pair[2])
+{
+	int low[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, low) != 0)
+		return errno;
+	pair[0] = fcntl(low[0], F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	pair[1] = fcntl(low[1], F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	int error = pair[0] < 0 || pair[1] < 0 ? errno : 0;
+	(void)close(low[0]);
+	(void)close(low[1]);
+	return error;
+}
+
+int
+spawn_backend(struct backend_process *process, const char *interpreter, const char *script, unsigned int timeout_s)
+{
+	int pair[2] = { -1, -1 }, status = 0, error = make_socket_pair(pair);
+	struct order *order = error == 0 ? make_order(interpreter, script, timeout_s) : NULL;
+	sigset_t all, before;
+	pid_t middle = 0;
+
+	if (order == NULL) {
+		error = error != 0 ? error : errno;
+		goto out;
+	}
+	order->socket = pair[1];
 	(void)sigfillset(&all);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
-	middle = clone(stand_between, stacks + 2 * STACK_BYTES, flags, &order);
-	error = middle < 0 ? errno : order.error;
-	if (middle > 0 && !order.kept)
-		(void)waitpid(middle, NULL, __WCLONE);
+	middle = clone(stand_between, order->middle_stack + STACK_BYTES, order->kept ? 0 : CLONE_VM | CLONE_VFORK, order);
+	error = middle < 0 ? errno : order->error;
+	process->keeper = order->kept ? middle : 0;
+	if (middle > 0 && !order->kept && (waitpid(middle, &status, __WCLONE) != middle || !WIFEXITED(status)))
+		error = error != 0 ? error : ECHILD;
 	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	(void)munmap(stacks, 2 * STACK_BYTES);
+	/* If somebody has killed the middle child, the backend may still be in there: better to lose the memory. */
+	if (error != ECHILD)
+		(void)munmap(order, sizeof(*order));
 out:
-	(void)close(pair[1]);
+	if (pair[1] >= 0)
+		(void)close(pair[1]);
 	if (error != 0) {
-		(void)close(pair[0]);
+		if (pair[0] >= 0)
+			(void)close(pair[0]);
 		return error;
 	}
 	process->socket = pair[0];
-	process->keeper = order.kept ? middle : 0;
 	return 0;
 }
 
