@@ -71,6 +71,7 @@ class Handle:
         self.rhost = start.rhost
         self.tty = start.tty
         self.ruser = start.ruser
+        self.caller_uid = start.caller_uid
         self.account: files.Account | None = None
         if start.uid is not None:
             self.account = files.Account(start.user, start.uid, start.gid, home=start.home)

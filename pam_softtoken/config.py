@@ -146,6 +146,12 @@ OPTIONS = (
         argument_only=True,
         meaning="How long the host waits for the backend, the person's time not counted, 1 to 120.",
     ),
+    Option(
+        "no_throttle",
+        False,
+        check=_flag,
+        meaning="Do not slow down wrong answers; for tests, and for those who have another limit.",
+    ),
     Option("debug", False, check=_flag, meaning="Log the steps of an attempt; no key, code or answer is among them."),
 )
 
@@ -164,6 +170,7 @@ class Config:
     conf: str
     backend: str
     timeout: int
+    no_throttle: bool
     debug: bool
 
     def __init__(self, **values: Value) -> None:
@@ -188,14 +195,16 @@ def load(arguments: list[str], read_conf: Callable[[str, bool], str]) -> Config:
         ConfigError: with every mistake of both.
     """
     problems: list[str] = []
-    given = _collect(((argument, "module argument") for argument in arguments), problems, in_file=False)
-    path = given.get("conf", DEFAULT_CONF)
-    try:
-        text = read_conf(str(path), "conf" in given)
-    except ConfigError as error:
-        problems.extend(error.problems)
-        text = ""
-    from_file = _collect(_settings_in(text, str(path)), problems, in_file=True)
+    given = _collect([(argument, "module argument") for argument in arguments], problems, in_file=False)
+    path = str(given.get("conf", DEFAULT_CONF))
+    text = ""
+    # Where the file's name is wrong, that has been reported, and the default file is not what was meant.
+    if "conf" in given or not any(argument.partition("=")[0] == "conf" for argument in arguments):
+        try:
+            text = read_conf(path, "conf" in given)
+        except ConfigError as error:
+            problems.extend(error.problems)
+    from_file = _collect(_settings_in(text, path), problems, in_file=True)
     if problems:
         raise ConfigError(tuple(problems))
     return Config(**{**from_file, **given})
@@ -213,6 +222,7 @@ def _settings_in(text: str, path: str) -> list[tuple[str, str]]:
 
 def _collect(settings: Iterable[tuple[str, str]], problems: list[str], *, in_file: bool) -> dict[str, Value]:
     values: dict[str, Value] = {}
+    seen: set[str] = set()
     for setting, place in settings:
         name, equals, text = setting.partition("=")
         option = _BY_NAME.get(name)
@@ -220,12 +230,12 @@ def _collect(settings: Iterable[tuple[str, str]], problems: list[str], *, in_fil
             problems.append(f"{place}: unknown option {name[:64]!r}")
         elif in_file and option.argument_only:
             problems.append(f"{place}: {name} can only be a module argument")
-        elif name in values:
+        elif name in seen:
             problems.append(f"{place}: {name} is given twice")
         elif option.value and not equals:
             problems.append(f"{place}: {name} needs a value: {name}={option.value}")
         else:
-            values[name] = option.default
+            seen.add(name)
             try:
                 values[name] = option.check(text if equals else "yes")
             except ValueError as error:

@@ -34,11 +34,24 @@ class MalformedAnswer(Refused):
     """The answer has the form of neither an OTP nor a recovery code."""
 
 
+class Throttled(Refused):
+    """There were too many wrong answers; nothing was compared.
+
+    Args:
+        retry_after_s: how long the wait still is.
+    """
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"throttled for {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
 class NotEnrolled(Refused):
     """The user has no token file.
 
     Args:
-        proven: the directory that would hold it was opened and the file is not there; an unknown user proves nothing.
+        proven: he never was: the directory that would hold the file was opened and the file is not there, nor is the
+            mark that the first accepted code leaves.
     """
 
     def __init__(self, *, proven: bool) -> None:

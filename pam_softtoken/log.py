@@ -20,6 +20,7 @@ REASONS = frozenset(
         "recovery",
         "mismatch",
         "replayed",
+        "throttled",
         "malformed",
         "not_enrolled",
         "unknown_user",

@@ -16,7 +16,7 @@ if not __package__:  # loaded by its path, as pam_python.so does
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from pam_softtoken import config as configuration
-from pam_softtoken import errors, files, log
+from pam_softtoken import errors, files, log, mark, throttle
 from pam_softtoken.verifier import Accepted, Attempt
 
 TYPE_CHECKING = False
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 PAM_SILENT = 0x8000
 SECOND_PROMPT = "The code after that one:"
 UNKNOWN = "(unknown)"
+MAX_LOGGED_PROBLEMS = 50  # the bridge takes 64 frames
 
 OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
     errors.OTPMismatch: ("PAM_AUTH_ERR", log.NOTICE, "mismatch"),
     errors.OTPReplayed: ("PAM_AUTH_ERR", log.NOTICE, "replayed"),
+    errors.Throttled: ("PAM_AUTH_ERR", log.NOTICE, "throttled"),
     errors.MalformedAnswer: ("PAM_AUTH_ERR", log.NOTICE, "malformed"),
     errors.NotEnrolled: ("PAM_AUTH_ERR", log.NOTICE, "not_enrolled"),
     errors.UnknownUser: ("PAM_AUTH_ERR", log.NOTICE, "unknown_user"),
@@ -89,11 +91,21 @@ def _authenticate(pamh: Any, flags: int, arguments: list[str], record: log.Log) 
         second = None
         if attempt.needs_two_otps and first.replace(" ", "").isdecimal():
             second = _ask(pamh, config, SECOND_PROMPT)
-        accepted = attempt.verify(first, second, now=int(time.time()))
+        source = throttle.source_of(record.rhost, _caller_uid(pamh))
+        try:
+            accepted = attempt.verify(first, second, source=source, now=int(time.time()))
+        except errors.Throttled as error:
+            if not record.rhost and _caller_uid(pamh) == attempt.account.uid and not flags & PAM_SILENT:
+                _tell(pamh, pamh.PAM_ERROR_MSG, f"Too many wrong codes; try again in {error.retry_after_s} s.", record)
+            raise
     finally:
         if attempt is not None:
             attempt.close()
     _report(pamh, flags, accepted, record)
+    try:
+        mark.set_for(attempt.account.uid)
+    except errors.UnusableFile as error:  # a full disk must not keep the owner out
+        record.note(log.WARNING, f"cannot mark the user as enrolled: {error}")
     return int(pamh.PAM_SUCCESS)
 
 
@@ -132,6 +144,14 @@ def _account_of(pamh: Any) -> files.Account:
     return known
 
 
+def _caller_uid(pamh: Any) -> int:
+    """Give the real uid of the application; under pam_python that is us."""
+    try:
+        return int(pamh.caller_uid)
+    except AttributeError:
+        return os.getuid()
+
+
 def _ask(pamh: Any, config: Config, prompt: str) -> str:
     """Show a prompt and return the answer.
 
@@ -157,18 +177,29 @@ def _report(pamh: Any, flags: int, accepted: Accepted, record: log.Log) -> None:
     if flags & PAM_SILENT:
         return
     left = f"{accepted.recovery_left} recovery codes left" if accepted.recovery_left != 1 else "1 recovery code left"
+    _tell(pamh, pamh.PAM_TEXT_INFO, f"Recovery code accepted; {left}.", record)
+
+
+def _tell(pamh: Any, style: int, text: str, record: log.Log) -> None:
+    """Show a text to the person. What was decided stands, whether the application shows it or not."""
     try:
-        pamh.conversation(pamh.Message(pamh.PAM_TEXT_INFO, f"Recovery code accepted; {left}."))
-    except (pamh.exception, errors.ProtocolError):
-        record.note(log.WARNING, "the application did not show the number of recovery codes left")
+        pamh.conversation(pamh.Message(style, text))
+    except pamh.exception:
+        record.note(log.WARNING, "the application did not show a message")
 
 
 def _deny(pamh: Any, error: Exception, record: log.Log) -> int:
     code, level, reason = OUTCOMES.get(type(error), ("PAM_AUTH_ERR", log.ERR, "internal"))
     if isinstance(error, errors.ConfigError):
-        for problem in error.problems:
+        for problem in error.problems[:MAX_LOGGED_PROBLEMS]:
             record.note(level, problem)
+        if len(error.problems) > MAX_LOGGED_PROBLEMS:
+            record.note(level, f"and {len(error.problems) - MAX_LOGGED_PROBLEMS} more")
         detail = ""
+    elif isinstance(error, errors.NotEnrolled) and not error.proven:
+        detail = "has been enrolled before, and the token file is gone"
+    elif isinstance(error, errors.Throttled):
+        detail = f"{error.retry_after_s} s left"
     elif isinstance(error, errors.PathError):
         detail = str(error)
     elif reason == "internal":

@@ -1,4 +1,4 @@
-"""What has been used: the last accepted counter of each token, and the spent recovery codes.
+"""What has happened: last accepted counters, spent recovery codes, wrong answers, where the owner logs in from.
 
 Format and transitions only; `store` has the file.
 
@@ -33,6 +33,10 @@ NEVER = -1
 """The last accepted counter of a token that has not been used."""
 MAX_RECORDS = 24
 MAX_SETS = 8
+MAX_SOURCES = 8
+MAX_BUCKETS = MAX_SOURCES + 2
+MAX_WRONG = 9999
+SHARED_BUCKETS = ("local", "remote")
 _HEADER_BYTES = 18
 _CHECKSUM_BYTES = 32
 
@@ -45,31 +49,59 @@ class State:
             changed first.
         spent: for each known set of recovery codes the names of its spent ones; the least recently changed first. Of
             a set that is not known nobody can tell what is spent.
+        wrong: for each bucket of `throttle` that has any, the number of wrong answers in a row, and when the last one
+            was, in Unix seconds.
+        sources: for each of the last sources with a success, when that was; the least recent first.
     """
 
-    __slots__ = ("last", "spent")
+    __slots__ = ("last", "sources", "spent", "wrong")
 
-    def __init__(self, last: dict[str, int], spent: dict[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        last: dict[str, int],
+        spent: dict[str, tuple[str, ...]],
+        wrong: dict[str, tuple[int, int]],
+        sources: dict[str, int],
+    ) -> None:
         self.last = last
         self.spent = spent
+        self.wrong = wrong
+        self.sources = sources
 
     @classmethod
     def new(cls) -> State:
         """The state before anything was used."""
-        return cls({}, {})
+        return cls({}, {}, {}, {})
 
     def with_last(self, fingerprint: str, counter: int) -> State:
         """Record an accepted counter or time step. A lower one than before is not recorded: nothing goes back."""
         highest = max(counter, self.last.get(fingerprint, NEVER))
-        return State(_with(self.last, fingerprint, highest, MAX_RECORDS), self.spent)
+        return State(_with(self.last, fingerprint, highest, MAX_RECORDS), self.spent, self.wrong, self.sources)
 
     def with_set(self, name: str) -> State:
         """Record a new set of recovery codes, none of them spent; of a set that is known nothing is forgotten."""
-        return State(self.last, _with(self.spent, name, self.spent.get(name, ()), MAX_SETS))
+        return self._with_spent(name, self.spent.get(name, ()))
 
     def with_spent(self, name: str, code: str) -> State:
         """Record a spent recovery code of a known set."""
-        return State(self.last, _with(self.spent, name, (*self.spent[name], code), MAX_SETS))
+        return self._with_spent(name, (*self.spent[name], code))
+
+    def _with_spent(self, name: str, codes: tuple[str, ...]) -> State:
+        return State(self.last, _with(self.spent, name, codes, MAX_SETS), self.wrong, self.sources)
+
+    def with_wrong(self, bucket: str, count: int, when: int) -> State:
+        """Record how many wrong answers a bucket has, and when the last one was."""
+        wrong = _with(self.wrong, bucket, (min(count, MAX_WRONG), when), MAX_BUCKETS)
+        return State(self.last, self.spent, wrong, self.sources)
+
+    def without_wrong(self, bucket: str) -> State:
+        """Forget a bucket's wrong answers."""
+        wrong = {each: self.wrong[each] for each in self.wrong if each != bucket}
+        return State(self.last, self.spent, wrong, self.sources)
+
+    def with_source(self, name: str, when: int) -> State:
+        """Record a success from a source."""
+        return State(self.last, self.spent, self.wrong, _with(self.sources, name, when, MAX_SOURCES))
 
 
 def _with(records: dict[str, _Value], name: str, value: _Value, most: int) -> dict[str, _Value]:
@@ -136,21 +168,29 @@ def _decode_slot(slot: bytes, place: int) -> tuple[int, State]:
 def _text_of(state: State) -> bytes:
     lines = [f"last {fingerprint} {counter}\n" for fingerprint, counter in state.last.items()]
     lines += [" ".join(("spent", name, *codes)) + "\n" for name, codes in state.spent.items()]
+    lines += [f"wrong {bucket} {count} {when}\n" for bucket, (count, when) in state.wrong.items()]
+    lines += [f"source {name} {when}\n" for name, when in state.sources.items()]
     return "".join(lines).encode("ascii")
 
 
 def _state_from(text: str) -> State:
     last: dict[str, int] = {}
     spent: dict[str, tuple[str, ...]] = {}
+    wrong: dict[str, tuple[int, int]] = {}
+    sources: dict[str, int] = {}
     for line in text.split("\n")[:-1]:
         kind, name, *rest = line.split(" ")
         if kind == "last" and len(rest) == 1 and _is_name(name, 32):
             last[name] = int(rest[0])
         elif kind == "spent" and _is_name(name, 16) and all(_is_name(code, 8) for code in rest):
             spent[name] = tuple(rest)
+        elif kind == "wrong" and len(rest) == 2 and (name in SHARED_BUCKETS or _is_name(name, 16)):
+            wrong[name] = (int(rest[0]), int(rest[1]))
+        elif kind == "source" and len(rest) == 1 and _is_name(name, 16):
+            sources[name] = int(rest[0])
         else:
             raise ValueError("not a line of ours")
-    return State(last, spent)
+    return State(last, spent, wrong, sources)
 
 
 def _is_name(word: str, length: int) -> bool:

@@ -133,8 +133,8 @@ def _scan(data: bytes) -> object:
     text = text.strip(" \t\r\n")
     try:
         value, end = make_scanner(_ScannerSettings())(text, 0)  # type: ignore[arg-type,unused-ignore]
-    except StopIteration as error:
-        raise ValueError(f"not JSON at character {error.value}") from None
+    except (StopIteration, SystemError):  # the latter where `json` would have been needed for a better word
+        raise ValueError("not JSON") from None
     if end != len(text):
         raise ValueError(f"more text after the end, at character {end}")
     return value

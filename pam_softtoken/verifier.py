@@ -5,7 +5,7 @@ Knows nothing of PAM, sockets or clocks.
 
 from __future__ import annotations
 
-from pam_softtoken import policy
+from pam_softtoken import policy, throttle
 from pam_softtoken.errors import DamagedState, OTPMismatch, OTPReplayed
 from pam_softtoken.state import State
 from pam_softtoken.store import Location, Store
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pam_softtoken.config import Config
     from pam_softtoken.files import Account
     from pam_softtoken.policy import Answer
+    from pam_softtoken.throttle import Source
 
 LOCK_TIMEOUT_S = 5.0
 
@@ -47,9 +48,10 @@ class Attempt:
         NotEnrolled, BadTokenFile, DamagedState, InsecureFile, UnusableFile: as their names say.
     """
 
-    __slots__ = ("_config", "_content", "_lock_timeout_s", "_store", "needs_two_otps")
+    __slots__ = ("_config", "_content", "_lock_timeout_s", "_store", "account", "needs_two_otps")
 
     def __init__(self, account: Account, config: Config, *, now: int) -> None:
+        self.account = account
         self._config = config
         # Half of what the host grants, so that there is time left to say why.
         self._lock_timeout_s = min(LOCK_TIMEOUT_S, config.timeout / 2)
@@ -67,12 +69,13 @@ class Attempt:
         except (OTPMismatch, OTPReplayed):
             pass
 
-    def verify(self, first: str, second: str | None, *, now: int) -> Accepted:
+    def verify(self, first: str, second: str | None, *, source: Source, now: int) -> Accepted:
         """Judge an answer, and record it as used if it is right.
 
         Args:
             first: what the person typed.
             second: the answer to a second prompt, when `needs_two_otps`.
+            source: where it comes from, from `throttle.source_of`.
             now: Unix seconds, read after the answer came.
 
         Returns:
@@ -80,23 +83,55 @@ class Attempt:
 
         Raises:
             OTPMismatch, OTPReplayed, MalformedAnswer: the answer is wrong.
+            Throttled: there were too many wrong ones; this one was not looked at.
             LockTimeout, NotStored, DamagedState, InsecureFile, UnusableFile, BadTokenFile, NotEnrolled: it cannot be
                 judged or recorded.
         """
         answer = policy.read_answer(first)
-        # Hashing takes 40 ms, so it is done before the lock is taken.
-        spending = self._content.recovery.identify(answer.recovery_code) if answer.recovery_code else ""
+        # Read before anything is compared: a malformed second answer must not make a free guess of the first.
+        following = policy.read_answer(second).otp if second is not None else ""
+        spending = self._identify(answer, source, now)
         self._store.lock(self._lock_timeout_s)
         try:
             changed = self._store.reread_tokens()
             if changed is not None:
                 self._content = changed
+                spending = self._identify(answer, source, now)
             state = self._present_state(now)
-            if spending:
-                return self._accept_recovery_code(state, spending)
-            return self._accept_otp(state, answer, second, now)
+            bucket = self._require_open(state, source, now)
+            try:
+                if answer.recovery_code:
+                    accepted, state = self._accept_recovery_code(state, spending)
+                else:
+                    accepted, state = self._accept_otp(state, answer.otp, following, now)
+            except OTPMismatch:
+                # A replay is not a guess; to count it would shut out an owner who types one code in two terminals.
+                if not self._config.no_throttle:
+                    self._store.write_state(throttle.after_wrong_answer(state, bucket, now=now))
+                raise
+            self._store.write_state(throttle.after_success(state, source, bucket, now=now))
+            return accepted
         finally:
             self._store.unlock()
+
+    def _identify(self, answer: Answer, source: Source, now: int) -> str:
+        """Find out which recovery code was typed, if any; "" for none of them, which is judged under the lock.
+
+        Hashing takes 40 ms, so it is done without the lock, and not at all for those who have to wait.
+        """
+        if not answer.recovery_code:
+            return ""
+        self._require_open(throttle.set_right(self._store.read_state() or State.new(), now=now), source, now)
+        try:
+            return self._content.recovery.identify(answer.recovery_code)
+        except OTPMismatch:
+            return ""
+
+    def _require_open(self, state: State, source: Source, now: int) -> str:
+        bucket = throttle.bucket_of(state, source, now=now)
+        if not self._config.no_throttle:
+            throttle.require_open(state, bucket, now=now)
+        return bucket
 
     def close(self) -> None:
         """Close the files."""
@@ -105,7 +140,7 @@ class Attempt:
     def _present_state(self, now: int) -> State:
         """Read the state; where a token's counter is not recorded, give it the one to start from, durably."""
         stored = self._store.read_state()
-        state = stored or State.new()
+        state = throttle.set_right(stored or State.new(), now=now)
         for token in self._content.tokens:
             start = policy.starting_point(token, now=now)
             if start is not None and token.fingerprint() not in state.last:
@@ -114,26 +149,23 @@ class Attempt:
             self._store.write_state(state)
         return state
 
-    def _accept_otp(self, state: State, answer: Answer, second: str | None, now: int) -> Accepted:
+    def _accept_otp(self, state: State, typed: str, following: str, now: int) -> tuple[Accepted, State]:
         tokens = self._content.tokens
         try:
-            match = policy.match_otp(tokens, state, answer.otp, now=now, config=self._config)
+            match = policy.match_otp(tokens, state, typed, now=now, config=self._config)
         except OTPMismatch:
-            if second is None:
+            if not following:
                 raise
-            match = policy.match_two_otps(tokens, state, answer.otp, policy.read_answer(second).otp)
-        self._store.write_state(state.with_last(match.token.fingerprint(), match.counter))
-        return Accepted(match.token.name, None)
+            match = policy.match_two_otps(tokens, state, typed, following)
+        return Accepted(match.token.name, None), state.with_last(match.token.fingerprint(), match.counter)
 
-    def _accept_recovery_code(self, state: State, name: str) -> Accepted:
-        names = self._content.recovery.names()
-        if name not in names:
+    def _accept_recovery_code(self, state: State, name: str) -> tuple[Accepted, State]:
+        codes = self._content.recovery
+        if name not in codes.names():
             raise OTPMismatch
-        known = self._content.recovery.name
-        if known not in state.spent:
+        if codes.name not in state.spent:
             raise DamagedState(self._store.location.path, "which recovery codes are spent has been lost")
-        if name in state.spent[known]:
+        if name in state.spent[codes.name]:
             raise OTPReplayed("")
-        changed = state.with_spent(known, name)
-        self._store.write_state(changed)
-        return Accepted("", sum(each not in changed.spent[known] for each in names))
+        state = state.with_spent(codes.name, name)
+        return Accepted("", len(codes.names()) - len(state.spent[codes.name])), state

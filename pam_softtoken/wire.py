@@ -13,7 +13,7 @@ VERSION = 1
 MAX_FRAME_BYTES = 4096
 MAX_ANSWER_BYTES = 512
 START, ANSWER, CONVERSE, LOG, RESULT = b"S", b"A", b"C", b"L", b"R"
-_FIXED_FIELDS = 9
+_FIXED_FIELDS = 10
 
 
 class Start:
@@ -23,11 +23,12 @@ class Start:
         flags: PAM flags.
         user: `PAM_USER`.
         uid, gid, home: the bridge's own look-up of the user; `uid` is None when there is no such user.
+        caller_uid: real uid of the application.
         service, rhost, tty, ruser: PAM items; None when they are not set.
         arguments: the module arguments.
     """
 
-    __slots__ = ("arguments", "flags", "gid", "home", "rhost", "ruser", "service", "tty", "uid", "user")
+    __slots__ = ("arguments", "caller_uid", "flags", "gid", "home", "rhost", "ruser", "service", "tty", "uid", "user")
 
     def __init__(self, fields: list[str]) -> None:
         self.flags = _number(fields[0])
@@ -36,7 +37,8 @@ class Start:
         self.uid = _number(fields[2]) if known else None
         self.gid = _number(fields[3]) if known else 0
         self.home = fields[4]
-        self.service, self.rhost, self.tty, self.ruser = (_item(field) for field in fields[5:_FIXED_FIELDS])
+        self.caller_uid = _number(fields[5])
+        self.service, self.rhost, self.tty, self.ruser = (_item(field) for field in fields[6:_FIXED_FIELDS])
         self.arguments = fields[_FIXED_FIELDS:]
 
 

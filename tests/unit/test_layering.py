@@ -14,13 +14,13 @@ LAYERS = [
     {"errors", "log"},
     {"mac", "otp"},
     {"token", "recovery", "key_uri", "tokenfile", "config"},
-    {"files", "store", "state"},
-    {"policy", "verifier"},
+    {"files", "mark", "store", "state"},
+    {"policy", "throttle", "verifier"},
     {"pam_module", "wire", "backend"},
     {"terminal", "enroll"},
 ]
 """Low to high. Inside a layer an import must not go in a circle."""
-PURE = {"mac", "otp", "token", "recovery", "key_uri", "tokenfile", "config", "state", "policy", "wire"}
+PURE = {"mac", "otp", "token", "recovery", "key_uri", "tokenfile", "config", "state", "policy", "throttle", "wire"}
 ALLOWED_ON_LOGIN = {
     "__future__",
     "_json",

@@ -27,7 +27,7 @@ def _decode(data: bytes) -> State:
 
 
 def test_state__the_newer_slot_is_read() -> None:
-    old = State({FINGERPRINT: 1}, {})
+    old = State({FINGERPRINT: 1}, {}, {}, {})
     new = old.with_last(FINGERPRINT, 2).with_set("0" * 16).with_spent("0" * 16, "1" * 8)
     for slots in ([(7, old), (8, new)], [(8, new), (9, old)]):
         sequence, read = state.decode(_file(*slots), path="state")
@@ -56,7 +56,7 @@ def test_state__successive_versions_take_turns() -> None:
 
 @given(st.integers(0, SLOT_BYTES))
 def test_state__a_torn_write_leaves_the_version_before(written: int) -> None:
-    older, old, new = (State({FINGERPRINT: counter}, {}) for counter in (99, 100, 101))
+    older, old, new = (State({FINGERPRINT: counter}, {}, {}, {}) for counter in (99, 100, 101))
     data = bytearray(_file((3, older), (4, old)))
     place = state.place_of(5)
     data[place : place + written] = state.encode(new, 5)[:written]
@@ -66,7 +66,7 @@ def test_state__a_torn_write_leaves_the_version_before(written: int) -> None:
 
 @given(st.integers(0, SLOT_BYTES - 1), st.integers(1, 255))
 def test_state__any_changed_byte_spoils_a_slot(place: int, change: int) -> None:
-    data = bytearray(_file((2, State({FINGERPRINT: 5}, {"a" * 16: ("b" * 8,)}))))
+    data = bytearray(_file((2, State({FINGERPRINT: 5}, {"a" * 16: ("b" * 8,)}, {"local": (3, 9)}, {"c" * 16: 7}))))
     data[place] ^= change
     with pytest.raises(DamagedState):
         _decode(bytes(data))
@@ -110,7 +110,13 @@ def test_state__the_fullest_one_fits_into_a_slot() -> None:
         present = present.with_set(name)
         for code in range(recovery.MAX_CODES):
             present = present.with_spent(name, f"{code:08x}")
+    for number in range(state.MAX_SOURCES + 5):
+        present = present.with_source(f"{number:016x}", 2**40).with_wrong(f"{number:016x}", 10**6, 2**40)
+    for bucket in state.SHARED_BUCKETS:
+        present = present.with_wrong(bucket, 10**6, 2**40)
     assert len(state.encode(present, 2**64 - 1)) == SLOT_BYTES
+    read = state.decode(_file((1, present)), path="state")[1]
+    assert (read.wrong, read.sources) == (present.wrong, present.sources)
     assert len(present.last) == state.MAX_RECORDS
     # The oldest records make room, never the newest.
     assert f"{state.MAX_RECORDS + 4:032x}" in present.last

@@ -16,6 +16,7 @@ START = b"\x01S" + b"\0".join(
         b"1000",
         b"1000",
         b"/home/alice",
+        b"1001",
         b"=sshd",
         b"=192.0.2.7",
         b"",
@@ -35,7 +36,7 @@ def test_start__gives_the_fields() -> None:
 
 
 def test_start__an_unknown_user_has_no_uid() -> None:
-    assert wire.decode_start(b"\x01S" + b"\0".join([b"0", b"eve", *[b""] * 7, b""])).uid is None
+    assert wire.decode_start(b"\x01S" + b"\0".join([b"0", b"eve", *[b""] * 3, b"0", *[b""] * 4, b""])).uid is None
 
 
 @pytest.mark.parametrize(
