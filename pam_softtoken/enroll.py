@@ -6,13 +6,12 @@ Nothing that was there before changes until the last step, whatever interrupts i
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import pwd
-import signal
 import sys
 import time
-from types import FrameType
 from typing import NoReturn
 
 from pam_softtoken import config as configuration
@@ -20,7 +19,10 @@ from pam_softtoken import files, key_uri, otp, policy, recovery, terminal
 from pam_softtoken.errors import (
     BadTokenFile,
     ConfigError,
+    DamagedState,
     EnrolmentFailed,
+    InsecureFile,
+    LockTimeout,
     OTPReplayed,
     PathError,
     Refused,
@@ -30,7 +32,6 @@ from pam_softtoken.state import NEVER, State
 from pam_softtoken.store import Location, Store
 from pam_softtoken.token import (
     KEY_BYTES,
-    MAX_KEY_BYTES,
     HOTPToken,
     Secret,
     Token,
@@ -43,8 +44,8 @@ from pam_softtoken.tokenfile import TokenFile
 PROGRAM = "softtoken-enroll"
 CONFIRMATIONS = 3
 LOCK_TIMEOUT_S = 5.0
+MAX_KEY_FILE_BYTES = 1024
 SEARCHED_STEPS = 40  # how far a wrong clock is looked for after a code that does not fit
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 DESCRIPTION = "Link a soft token (an app that shows one-time codes) to this account."
 EPILOG = """\
@@ -108,13 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the program: exit status 0 done, 1 failed, 2 usage."""
     # A caller's umask could make files that lock their owner out.
     os.umask(0o077)
-    for number in _SIGNALS:
-        signal.signal(number, _interrupt)
     return terminal.run(PROGRAM, lambda screen: _enrol(screen, arguments))
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _enrol(screen: terminal.Terminal, arguments: list[str] | None) -> None:
@@ -127,49 +122,142 @@ def _enrol(screen: terminal.Terminal, arguments: list[str] | None) -> None:
             "there is no terminal to ask for a code on", hint="run it in a terminal, or add --no-confirm"
         )
     token = _new_token(options)
+    terminal.checkpoint()
     store = Store(location)
     try:
-        codes = _enrol_in(store, screen, options, token, settings)
+        Enrolment(screen, options, token, store=store, settings=settings).carry_out()
     except PathError as error:
         store.withdraw()
         raise EnrolmentFailed(f"{error}; nothing was changed", hint=_hint_for(error, location)) from None
-    except OSError as error:
-        store.withdraw()
-        raise EnrolmentFailed(
-            f"{location.path}: {os.strerror(error.errno or 0)}; nothing was changed",
-            hint="make room, or make the directory writable for its owner, and start again",
-        ) from None
     except BaseException:
         store.withdraw()
         raise
     finally:
         store.close()
-    if options.json:
-        screen.show(json.dumps(_as_json(token, account, codes)))
-    else:
+    if not options.json:
         screen.tell(f'Done. {account.name} is enrolled with token "{token.name}", in {location.path}.')
 
 
-def _enrol_in(
-    store: Store,
-    screen: terminal.Terminal,
-    options: argparse.Namespace,
-    token: Token,
-    settings: configuration.Config,
-) -> list[str]:
-    """Go through the dialogue and write; the recovery codes come back."""
-    before = _open(store, force=options.force)
-    codes = recovery.generate(options.recovery_codes)
-    if options.no_confirm and options.json:
+class Enrolment:
+    """One enrolment, from the first look at what is there to the moment when the new files are in place.
+
+    Args:
+        screen: where results go.
+        options: the command line.
+        token: what is to be enrolled.
+        store: where.
+        settings: the host's.
+    """
+
+    def __init__(
+        self,
+        screen: terminal.Terminal,
+        options: argparse.Namespace,
+        token: Token,
+        *,
+        store: Store,
+        settings: configuration.Config,
+    ) -> None:
+        self._screen = screen
+        # With --json stdout is for the one object, and the person reads on stderr.
+        self._page = terminal.Terminal(PROGRAM, results=sys.stderr) if options.json else screen
+        self._options = options
+        self._token = token
+        self._store = store
+        self._settings = settings
+
+    def carry_out(self) -> None:
+        """Go through the dialogue and write.
+
+        Raises:
+            EnrolmentFailed, PathError, KeyboardInterrupt: nothing was changed but what `Store.withdraw` takes away.
+        """
+        options = self._options
+        self._screen.require_open()
+        self._require_free_or_force()
+        self._store.begin_state()
+        codes = recovery.generate(options.recovery_codes)
         counter = NEVER
-    else:
-        # With --json stdout is for the one object; the person reads on stderr.
-        page = terminal.Terminal(PROGRAM, results=sys.stderr) if options.json else screen
-        _introduce(page, token, store.location.account, options.qr)
-        counter = NEVER if options.no_confirm else _confirm(page, token, before, settings)
-        _show_recovery_codes(page, codes, wait=not options.no_confirm)
-    _write(store, TokenFile((token,), recovery.RecoverySet.of(codes)), token, counter)
-    return codes
+        if not (options.no_confirm and options.json):
+            _introduce(self._page, self._token, self._store.location.account, options.qr)
+            if not options.no_confirm:
+                counter = self._confirm()
+            _show_recovery_codes(self._page, codes, wait=not options.no_confirm)
+        self._write(TokenFile((self._token,), recovery.RecoverySet.of(codes)), codes, counter)
+
+    def _require_free_or_force(self) -> None:
+        try:
+            present = self._store.open_for_enrolment()
+        except BadTokenFile:
+            if not self._options.force:
+                raise
+            return
+        if present is not None and not self._options.force:
+            raise EnrolmentFailed(
+                f'{self._store.location.account.name} is already enrolled with token "{present.tokens[0].name}"',
+                hint=f"{PROGRAM} --force replaces the token and the recovery codes",
+            )
+
+    def _confirm(self) -> int:
+        """Have the person type a code, so that a token that was not scanned cannot lock him out.
+
+        Returns:
+            Its counter or time step, which is used by that.
+        """
+        token = self._token
+        for _ in range(CONFIRMATIONS):
+            typed = self._page.ask("Code that the app shows:")
+            now = int(time.time())
+            # A login may have used a code in the meantime, where the key was enrolled before.
+            state = (self._store.read_state() or State.new()).with_last(token.fingerprint(), NEVER)
+            try:
+                answer = policy.read_answer(typed)
+                counter = policy.match_otp((token,), state, answer.otp, now=now, config=self._settings).counter
+            except OTPReplayed:
+                self._page.tell("That code has been used before. Wait for the next one.")
+            except Refused:
+                self._page.tell(f"That code does not fit. {_guess_at_mistake(token, typed, now)}")
+            else:
+                self._page.tell("Right. This code is now spent: use the next one to log in.")
+                return counter
+        raise EnrolmentFailed(
+            "no code was right; nothing was changed", hint="remove the new entry from the app, and start again"
+        )
+
+    def _write(self, content: TokenFile, codes: list[str], counter: int) -> None:
+        """Write the counter, then put the token file in its place, under the lock.
+
+        In this order a crash in between leaves a record too many, which harms nobody, and never a token whose
+        confirming code could be used again. All that can fail comes first.
+        """
+        store, token = self._store, self._token
+        store.lock(LOCK_TIMEOUT_S)
+        self._require_unchanged()
+        state = store.read_state() or State.new()
+        if counter != NEVER and state.last.get(token.fingerprint(), NEVER) >= counter:
+            raise EnrolmentFailed(
+                "the code that confirmed was used by a login meanwhile; nothing was changed",
+                hint="start again, with the next code",
+            )
+        replacement = store.prepare_tokens(content)
+        with store.location.as_owner():
+            try:
+                terminal.checkpoint()
+                if self._options.json:
+                    self._screen.show(json.dumps(_as_json(token, store.location.account, codes)))
+                store.write_state(state.with_last(token.fingerprint(), counter).with_set(content.recovery.name))
+            except BaseException:
+                replacement.discard()
+                raise
+            replacement.put()
+
+    def _require_unchanged(self) -> None:
+        """Make sure that without --force nothing is replaced that came while the person was busy."""
+        if not self._options.force and self._store.has_tokens():
+            raise EnrolmentFailed(
+                f"{self._store.location.account.name} is already enrolled, by somebody who was quicker",
+                hint=f"{PROGRAM} --force replaces the token and the recovery codes",
+            )
 
 
 def _account(user: str | None) -> files.Account:
@@ -187,14 +275,17 @@ def _account(user: str | None) -> files.Account:
 
 def _settings(store: str | None) -> configuration.Config:
     """Take the host's settings, so that a token goes where the module looks for it."""
+    given = [] if store is None else [f"store={store}"]
     try:
-        settings = configuration.load([], files.read_conf)
-        if store is None:
-            return settings
-        given = configuration.load([f"store={store}"], lambda path, required: "")
+        configuration.load(given, lambda path, required: "")
+    except ConfigError as error:
+        raise UsageError(
+            f"--store {error.problems[0].partition('store ')[2]}", hint="as in --store %h/.softtoken"
+        ) from None
+    try:
+        return configuration.load(given, files.read_conf)
     except ConfigError as error:
         raise EnrolmentFailed(str(error), hint="an administrator has to correct it") from None
-    return given
 
 
 def _location(settings: configuration.Config, account: files.Account) -> Location:
@@ -217,7 +308,11 @@ def _new_token(options: argparse.Namespace) -> Token:
         raise UsageError(
             f'--recovery-codes: "{options.recovery_codes}" is not 0 to {recovery.MAX_CODES}', hint="10 is usual"
         )
-    secret = _read_key(options.key_file) if options.key_file else Secret(os.urandom(KEY_BYTES[options.algorithm]))
+    secret = (
+        _read_key(options.key_file)
+        if options.key_file is not None
+        else Secret(os.urandom(KEY_BYTES[options.algorithm]))
+    )
     created = int(time.time())
     try:
         if options.type == "hotp":
@@ -231,102 +326,67 @@ def _new_token(options: argparse.Namespace) -> Token:
 
 
 def _read_key(path: str) -> Secret:
-    limit = MAX_KEY_BYTES * 4
     try:
-        if path == "-":
-            text = sys.stdin.read(limit)
+        if path != "-":
+            with open(path, "rb") as file:
+                data = file.read(MAX_KEY_FILE_BYTES + 1)
+        elif sys.stdin is not None:
+            data = sys.stdin.buffer.read(MAX_KEY_FILE_BYTES + 1)
         else:
-            with open(path, encoding="ascii") as file:
-                text = file.read(limit)
-        return Secret(decode_base32("".join(text.split()).replace("-", "").rstrip("=").upper()))
+            raise OSError(errno.EBADF, "")
     except OSError as error:
         raise EnrolmentFailed(
             f'cannot read the key file "{path}": {os.strerror(error.errno or 0)}', hint="--key-file takes a file, or -"
         ) from None
+    try:
+        if len(data) > MAX_KEY_FILE_BYTES or not data.isascii():
+            raise ValueError("not canonical Base32")
+        text = "".join(data.decode("ascii").split())
+        return Secret(decode_base32(text.replace("-", "").rstrip("=").upper()))
     except ValueError as error:
         # The text itself may be most of a key; it is not repeated.
         raise EnrolmentFailed(
-            f'the key file "{path}" holds no usable key: {_ascii_reason(error)}',
+            f'the key file "{path}" holds no usable key: {error}',
             hint="a key is Base32 (A to Z, 2 to 7), 26 characters or more",
         ) from None
 
 
-def _ascii_reason(error: ValueError) -> str:
-    return "it is not text" if isinstance(error, UnicodeError) else str(error)
-
-
-def _open(store: Store, *, force: bool) -> State | None:
-    """Open the store and make sure there is room for the state, before the person starts scanning."""
-    try:
-        present = store.open_for_enrolment()
-    except BadTokenFile:
-        if not force:
-            raise
-        present = None
-    if present is not None and not force:
-        raise EnrolmentFailed(
-            f'{store.location.account.name} is already enrolled with token "{present.tokens[0].name}"',
-            hint=f"{PROGRAM} --force replaces the token and the recovery codes",
-        )
-    state = store.read_state()
-    if state is None:
-        store.write_state(State.new())
-    return state
-
-
-def _introduce(screen: terminal.Terminal, token: Token, account: files.Account, qr: str | None) -> None:
+def _introduce(page: terminal.Terminal, token: Token, account: files.Account, qr: str | None) -> None:
     """Show the token in the three ways in which an app can take it."""
     uri = _uri(token, account)
-    screen.show(f"Enrolling {account.name} on {os.uname().nodename}.")
-    style = qr or ("utf8" if screen.can_show_blocks() else "ansi")
-    if style != "none":
-        screen.show("Scan this with your app:\n")
-        screen.show(_qr(uri, style, colour=screen.has_colour()))
-    screen.show(f"\nKey:  {terminal.grouped(encode_base32(token.secret.reveal()))}")
-    screen.show(f"URI:  {uri}\n")
+    drawn = _draw_qr(page, uri, qr) if qr != "none" else ""
+    page.show(f"Enrolling {account.name} on {os.uname().nodename}.")
+    if drawn:
+        page.show(f"Scan this with your app:\n\n{drawn}")
+    page.show(f"\nKey:  {terminal.grouped(encode_base32(token.secret.reveal()))}")
+    page.show(f"URI:  {uri}\n")
 
 
-def _qr(uri: str, style: str, *, colour: bool) -> str:
+def _draw_qr(page: terminal.Terminal, uri: str, wanted: str | None) -> str:
+    """Draw the QR code in the way that was asked for, or in one that fits; "" where none does."""
     try:
         import segno  # noqa: PLC0415 - a host without it can still enrol by key
     except ImportError:
         raise EnrolmentFailed(
             "QR codes need the segno library", hint="apt install python3-segno, or add --qr none"
         ) from None
+    if wanted == "utf8" and not page.can_show_blocks():
+        raise EnrolmentFailed("this terminal cannot show block characters", hint="--qr ansi, or --qr none")
     code = segno.make(uri, error="l", micro=False)
     matrix = [list(row) for row in code.matrix_iter(border=terminal.QUIET_MODULES)]
-    return terminal.backgrounds(matrix) if style == "ansi" else terminal.half_blocks(matrix, colour=colour)
+    blocks = wanted == "utf8" or (wanted is None and page.can_show_blocks())
+    width = len(matrix[0]) * (1 if blocks else 2)
+    if width > page.columns():
+        page.tell(f"The QR code needs {width} columns; widen the terminal to see it, or type the key.")
+        return ""
+    if blocks:
+        return terminal.half_blocks(matrix, colour=page.has_colour())
+    # Without block characters it takes colours, which not everybody wants.
+    return terminal.backgrounds(matrix) if page.has_colour() or wanted == "ansi" else ""
 
 
 def _uri(token: Token, account: files.Account) -> str:
     return key_uri.build(token, issuer=os.uname().nodename, account=account.name)
-
-
-def _confirm(screen: terminal.Terminal, token: Token, before: State | None, settings: configuration.Config) -> int:
-    """Have the person type a code, so that a token that was not scanned cannot lock him out.
-
-    Returns:
-        Its counter or time step, which is used by that.
-    """
-    state = before or State.new()
-    if token.fingerprint() not in state.last:
-        state = state.with_last(token.fingerprint(), NEVER)
-    for _ in range(CONFIRMATIONS):
-        typed = screen.ask("Code that the app shows:")
-        now = int(time.time())
-        try:
-            answer = policy.read_answer(typed)
-            counter = policy.match_otp((token,), state, answer.otp, now=now, config=settings).counter
-        except OTPReplayed:
-            screen.tell("That code has been used before. Wait for the next one.")
-        except Refused:
-            screen.tell(f"That code does not fit. {_guess_at_mistake(token, typed, now)}")
-        else:
-            screen.tell("Right. This code is now spent: use the next one to log in.")
-            return counter
-    raise EnrolmentFailed(
-        "no code was right; nothing was changed", hint="remove the new entry from the app, and start again"
-    )
 
 
 def _guess_at_mistake(token: Token, typed: str, now: int) -> str:
@@ -354,31 +414,15 @@ def _show_recovery_codes(screen: terminal.Terminal, codes: list[str], *, wait: b
         screen.ask("Press Enter when you have them:")
 
 
-def _write(store: Store, content: TokenFile, token: Token, counter: int) -> None:
-    """Write the counter, then the token file, under the lock and without interruption.
-
-    In this order a crash in between leaves a record too many, which harms nobody, and never a token whose confirming
-    code could be used again.
-    """
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        store.lock(LOCK_TIMEOUT_S)
-        state = store.read_state() or State.new()
-        store.write_state(state.with_last(token.fingerprint(), counter).with_set(content.recovery.name))
-        store.write_tokens(content)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-
-
 def _hint_for(error: PathError, location: Location) -> str:
-    name = type(error).__name__
+    if error.why in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)):
+        return "make room on the disk and start again"
     return {
-        "InsecureFile": f"only its owner may own and write it: see ls -la {location.path}",
-        "NotStored": "make room on the disk and start again",
-        "LockTimeout": "a login is using it; start again",
-        "BadTokenFile": f"{PROGRAM} --force writes a new one",
-        "DamagedState": f"as it is, nobody can tell which codes were used; remove {location.path}/state to start anew",
-    }.get(name, "make the directory readable and writable for its owner, and start again")
+        InsecureFile: f"only its owner may own and write it: see ls -la {location.path}",
+        LockTimeout: "a login is using it; start again",
+        BadTokenFile: f"{PROGRAM} --force writes a new one",
+        DamagedState: f"as it is, nobody can tell which codes were used; remove {location.path}/state to start anew",
+    }.get(type(error), "make the directory readable and writable for its owner, and start again")
 
 
 def _as_json(token: Token, account: files.Account, codes: list[str]) -> dict[str, object]:

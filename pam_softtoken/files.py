@@ -107,21 +107,46 @@ def open_directory(path: str, *, below: int | None, owner: int) -> int:
     """Open a directory that must be its owner's alone to write.
 
     Args:
-        path: a name below `below`, or an absolute path.
-        below: descriptor of the directory above, or None.
+        path: absolute.
+        below: descriptor of the directory above it, from which it is opened; None for one that no user can exchange.
         owner: uid.
 
     Raises:
         FileNotFoundError: there is none.
         InsecureFile, UnusableFile: as their names say.
     """
+    name = path if below is None else os.path.basename(path)
     try:
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _OPEN, dir_fd=below)
+        directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | _OPEN, dir_fd=below)
     except FileNotFoundError:
         raise
+    except NotADirectoryError as error:  # what Linux says of a link, too, when it is asked for a directory
+        if stat.S_ISLNK(os.lstat(name, dir_fd=below).st_mode):
+            raise InsecureFile(path, "is a symbolic link") from None
+        raise _refusal(path, error) from None
     except OSError as error:
         raise _refusal(path, error) from None
     return _checked_directory(directory, path, (owner,))
+
+
+def make_directory(path: str, *, below: int | None, made: list[str]) -> None:
+    """Make a directory, mode 0700, unless it is there.
+
+    Args:
+        path: absolute.
+        below: as in `open_directory`.
+        made: gets the path added if it was made.
+
+    Raises:
+        UnusableFile: it cannot be made.
+    """
+    try:
+        os.mkdir(path if below is None else os.path.basename(path), 0o700, dir_fd=below)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise _refusal(path, error) from None
+    made.append(path)
 
 
 def _checked_directory(directory: int, path: str, owners: tuple[int, ...]) -> int:
@@ -136,26 +161,25 @@ def _checked_directory(directory: int, path: str, owners: tuple[int, ...]) -> in
     raise InsecureFile(path, why)
 
 
-def open_file(name: str, flags: int, *, below: int, owner: int, max_bytes: int) -> int:
-    """Open a file and check on the descriptor that it is a regular one, its owner's alone, not too large.
+def open_file(path: str, flags: int, *, below: int, owner: int) -> int:
+    """Open a file and check on the descriptor that it is a regular one, and its owner's alone.
 
     Args:
-        name: its name below `below`.
+        path: absolute.
         flags: `os.O_RDONLY` or the like; never blocks and never follows a link.
-        below: descriptor of the directory.
+        below: descriptor of the directory that it is in, from which it is opened.
         owner: uid.
-        max_bytes: size that is still accepted.
 
     Raises:
         FileNotFoundError: there is none.
         InsecureFile, UnusableFile: as their names say.
     """
     try:
-        descriptor = os.open(name, flags | _OPEN, dir_fd=below)
+        descriptor = os.open(os.path.basename(path), flags | _OPEN, dir_fd=below)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise _refusal(name, error) from None
+        raise _refusal(path, error) from None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         why = "is not a regular file"
@@ -165,15 +189,13 @@ def open_file(name: str, flags: int, *, below: int, owner: int, max_bytes: int) 
         why = f"belongs to uid {status.st_uid}"
     elif status.st_mode & _GROUP_OR_OTHERS:
         why = f"is open to others (mode {stat.S_IMODE(status.st_mode):04o})"
-    elif status.st_size > max_bytes:
-        why = f"is larger than {max_bytes} bytes"
     else:
         return descriptor
     os.close(descriptor)
-    raise InsecureFile(name, why)
+    raise InsecureFile(path, why)
 
 
-def open_or_make_file(name: str, flags: int, *, below: int, owner: int, max_bytes: int) -> tuple[int, bool]:
+def open_or_make_file(path: str, flags: int, *, below: int, owner: int) -> tuple[int, bool]:
     """Open a file as `open_file` does, and make it, empty, where there is none.
 
     Returns:
@@ -183,15 +205,19 @@ def open_or_make_file(name: str, flags: int, *, below: int, owner: int, max_byte
         InsecureFile, UnusableFile: as their names say.
     """
     try:
-        return open_file(name, flags, below=below, owner=owner, max_bytes=max_bytes), False
+        return open_file(path, flags, below=below, owner=owner), False
     except FileNotFoundError:
         pass
     try:
-        descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL | _OPEN, 0o600, dir_fd=below)
-    except FileExistsError:  # made by somebody else in between
-        return open_file(name, flags, below=below, owner=owner, max_bytes=max_bytes), False
+        descriptor = os.open(os.path.basename(path), flags | os.O_CREAT | os.O_EXCL | _OPEN, 0o600, dir_fd=below)
+    except FileExistsError:
+        # Made by somebody else in between. Should it be gone again, that is no absence on which to rely.
+        try:
+            return open_file(path, flags, below=below, owner=owner), False
+        except FileNotFoundError as error:
+            raise _refusal(path, error) from None
     except OSError as error:
-        raise _refusal(name, error) from None
+        raise _refusal(path, error) from None
     # The mode does not depend on the caller's umask, which could lock the owner out for good.
     os.fchmod(descriptor, 0o600)
     return descriptor, True
@@ -276,35 +302,56 @@ def overwrite(descriptor: int, data: bytes, offset: int, *, path: str) -> None:
         raise NotStored(path, _words(error)) from None
 
 
-def replace(name: str, data: bytes, *, below: int, path: str) -> None:
-    """Put a new file in the place of an old one, whole or not at all.
+class Replacement:
+    """A new file beside an old one, durable and complete, that takes its place in one step or not at all.
 
     Args:
-        name: its name below `below`.
+        path: absolute path of the file to be replaced.
         data: the new content; the file's mode is 0600.
-        below: descriptor of the directory.
-        path: the name for an error.
+        below: descriptor of the directory that it is in.
 
     Raises:
-        NotStored: nothing has changed.
+        NotStored: there is no room, and nothing has changed.
     """
-    # A name of its own, so that what a killed enrolment left behind is in nobody's way.
-    temporary = f".{name}.{os.urandom(8).hex()}"
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN, 0o600, dir_fd=below)
+
+    __slots__ = ("_below", "_path", "_temporary")
+
+    def __init__(self, path: str, data: bytes, *, below: int) -> None:
+        self._path = path
+        self._below = below
+        # A name of its own, so that what a killed enrolment left behind is in nobody's way.
+        self._temporary = f".{os.path.basename(path)}.{os.urandom(8).hex()}"
+        try:
+            descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN, 0o600, dir_fd=below)
+        except OSError as error:
+            raise NotStored(path, _words(error)) from None
         try:
             os.fchmod(descriptor, 0o600)
             overwrite(descriptor, data, 0, path=path)
             os.fsync(descriptor)
-            os.rename(temporary, name, src_dir_fd=below, dst_dir_fd=below)
         except BaseException:
-            os.unlink(temporary, dir_fd=below)
+            self.discard()
             raise
         finally:
             os.close(descriptor)
-    except OSError as error:
-        raise NotStored(path, _words(error)) from None
-    os.fsync(below)
+
+    def put(self) -> None:
+        """Take the old file's place.
+
+        Raises:
+            NotStored: nothing has changed.
+        """
+        try:
+            name = os.path.basename(self._path)
+            os.rename(self._temporary, name, src_dir_fd=self._below, dst_dir_fd=self._below)
+        except OSError as error:
+            self.discard()
+            raise NotStored(self._path, _words(error)) from None
+        os.fsync(self._below)
+
+    def discard(self) -> None:
+        """Leave the old file where it is."""
+        os.unlink(self._temporary, dir_fd=self._below)
 
 
 def read_conf(path: str, required: bool) -> str:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 
-from pam_softtoken import files, state, tokenfile
+from pam_softtoken import files, mark, state, tokenfile
 from pam_softtoken.errors import ConfigError, InsecureFile, NotEnrolled, NotStored, UnusableFile
+from pam_softtoken.state import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pam_softtoken.files import Account
-    from pam_softtoken.state import State
     from pam_softtoken.tokenfile import TokenFile
 
 TOKENS, STATE = "tokens", "state"
+ENROLMENT_LOCK_TIMEOUT_S = 5.0
 _OURSELVES = files.Account("", 0, 0, home="/")
 
 
@@ -41,7 +42,7 @@ class Location:
         words = [word for word in template.split("/") if word not in ("", ".")]
         self.in_home = words[0] == "%h"
         # The part that is the same for all users must be there already; only what is below it proves an absence.
-        common = 1
+        common = 1 if self.in_home else 0
         while not self.in_home and common < len(words) and "%" not in words[common].replace("%%", ""):
             common += 1
         self.account = account
@@ -54,33 +55,36 @@ class Location:
         """A block in which the files are touched as their owner."""
         return files.AsUser(self.account if self.in_home else _OURSELVES)
 
-    def open_directory(self, *, make: bool = False) -> int:
+    def open_directory(self, *, making: list[str] | None = None) -> int:
         """Open the directory, every part of it checked; call it as the owner.
 
         Args:
-            make: make what is missing, with mode 0700.
+            making: make what is missing, with mode 0700, and add the paths of what was made to this list.
 
         Raises:
             FileNotFoundError: it is missing, and the directory where it would be was seen.
             InsecureFile, UnusableFile: as their names say.
-            OSError: it cannot be made.
         """
-        directory = self._open_start(make)
+        directory = self._open_start(making)
+        path = self._start.rstrip("/")
         for name in self._names:
+            path += "/" + name
             try:
-                if make:
-                    _make_directory(name, directory)
-                below = files.open_directory(name, below=directory, owner=self.owner)
+                if making is not None:
+                    files.make_directory(path, below=directory, made=making)
+                below = files.open_directory(path, below=directory, owner=self.owner)
             finally:
                 os.close(directory)
             directory = below
         return directory
 
-    def _open_start(self, make: bool) -> int:
+    def _open_start(self, making: list[str] | None) -> int:
         if self.in_home:
             return files.open_home(self.account)
-        if make:
-            os.makedirs(self._start, 0o700, exist_ok=True)
+        if making is not None:
+            parts = self._start.split("/")
+            for end in range(2, len(parts) + 1):
+                files.make_directory("/".join(parts[:end]), below=None, made=making)
         try:
             return files.open_directory(self._start, below=None, owner=self.owner)
         except FileNotFoundError:
@@ -91,13 +95,6 @@ def _fill(word: str, account: Account) -> str:
     return "%".join(piece.replace("%u", account.name).replace("%U", str(account.uid)) for piece in word.split("%%"))
 
 
-def _make_directory(name: str, below: int) -> None:
-    try:
-        os.mkdir(name, 0o700, dir_fd=below)
-    except FileExistsError:
-        pass
-
-
 class Store:
     """The files of one user, opened once and kept open for one attempt or one enrolment.
 
@@ -105,12 +102,22 @@ class Store:
         location: where they are.
     """
 
-    __slots__ = ("_directory", "_made", "_present", "_seen", "_sequence", "_state", "_tokens", "location")
+    __slots__ = (
+        "_directory",
+        "_made",
+        "_present",
+        "_seen",
+        "_sequence",
+        "_state",
+        "_tokens",
+        "location",
+    )
 
     def __init__(self, location: Location) -> None:
         self.location = location
         self._made: list[str] = []
-        self._seen: bytes | None = None  # the state file's bytes, so that they are not decoded again under the lock
+        # What was read last, so that the same bytes are not decoded again under the lock.
+        self._seen: bytes | None = None
         self._present: State | None = None
         self._sequence = 0
         self._directory = self._tokens = self._state = -1
@@ -128,64 +135,79 @@ class Store:
         A missing state file is made, empty; what that means is `verifier`'s business.
 
         Raises:
-            NotEnrolled: there is no token file; proven.
+            NotEnrolled: there is no token file.
             BadTokenFile, InsecureFile, UnusableFile: as their names say.
         """
         try:
-            return self._open_all()
-        except UnusableFile as error:
-            if not error.denied:
-                raise
-        # The way to the home directory may be open to one of the user's groups only.
-        self.close()
-        self.location.account.look_up_groups()
-        return self._open_all()
-
-    def _open_all(self) -> TokenFile:
-        with self.location.as_owner():
             try:
-                self._directory = self.location.open_directory()
-                self._open_tokens()
-            except FileNotFoundError:
-                raise NotEnrolled(proven=True) from None
+                content = self._open_as_owner()
+            except UnusableFile as error:
+                if not error.denied:
+                    raise
+                # The way to the home directory may be open to one of the user's groups only.
+                self.close()
+                self.location.account.look_up_groups()
+                content = self._open_as_owner()
+        except FileNotFoundError:
+            raise NotEnrolled(proven=not mark.is_set(self.location.account.uid)) from None
+        return content
+
+    def _open_as_owner(self) -> TokenFile:
+        with self.location.as_owner():
+            self._directory = self.location.open_directory()
+            self._open_tokens()
             content = self._read_tokens()
             self._open_state()
         return content
 
     def open_for_enrolment(self) -> TokenFile | None:
-        """Open the directory and the state file, making both where they are missing, and read the present tokens.
+        """Open the directory, making it where it is missing, and read the present tokens.
 
         Returns:
             The present token file, or None.
 
         Raises:
             BadTokenFile, InsecureFile, UnusableFile: as their names say.
-            OSError: something cannot be made.
         """
         with self.location.as_owner():
-            try:
-                self._directory = self.location.open_directory()
-            except FileNotFoundError:
-                self._directory = self.location.open_directory(make=True)
-                self._made.append("directory")
-            if self._open_state():
-                self._made.append(STATE)
+            self._directory = self.location.open_directory(making=self._made)
             try:
                 self._open_tokens()
             except FileNotFoundError:
                 return None
             return self._read_tokens()
 
+    def has_tokens(self) -> bool:
+        """Tell whether there is a token file now."""
+        return TOKENS in os.listdir(self._directory)
+
+    def begin_state(self) -> None:
+        """Open the state file for an enrolment, making it, with room for all that will come, where it is missing.
+
+        Raises:
+            DamagedState, InsecureFile, LockTimeout, NotStored, UnusableFile: as their names say.
+        """
+        with self.location.as_owner():
+            if self._open_state():
+                self._made.append(self._path(STATE))
+        self.lock(ENROLMENT_LOCK_TIMEOUT_S)
+        try:
+            if self.read_state() is None:
+                self.write_state(State.new())
+        finally:
+            self.unlock()
+
     def withdraw(self) -> None:
-        """Take away what `open_for_enrolment` made, because nothing came of it."""
+        """Take away what was made for an enrolment of which nothing came."""
         with self.location.as_owner():
             try:
-                if STATE in self._made and TOKENS not in os.listdir(self._directory):
-                    os.unlink(STATE, dir_fd=self._directory)
-                if "directory" in self._made:
-                    os.rmdir(self.location.path)
+                for path in reversed(self._made):
+                    if path != self._path(STATE):
+                        os.rmdir(path)
+                    elif not self.has_tokens():
+                        os.unlink(STATE, dir_fd=self._directory)
             except OSError:
-                pass  # an empty directory left behind harms nobody
+                pass  # somebody else has put something there; an empty directory left behind harms nobody
         self._made.clear()
 
     def reread_tokens(self) -> TokenFile | None:
@@ -242,44 +264,50 @@ class Store:
     def write_state(self, new: State) -> None:
         """Write a state over the older slot and return when it is durable. `read_state` comes first, under one lock.
 
-        Into an empty file both slots are written, so that later stores need no space.
-
         Raises:
             NotStored: it may or may not be on the disk.
         """
-        path = self._path(STATE)
         self._seen = None
-        is_first = self._sequence == 0
-        self._sequence += 1
-        files.overwrite(self._state, state.encode(new, self._sequence), state.place_of(self._sequence), path=path)
-        if not is_first:
+        if self._sequence == 0:
+            self._write_first_state(new)
             return
         self._sequence += 1
-        files.overwrite(self._state, state.encode(new, self._sequence), state.place_of(self._sequence), path=path)
+        path, place = self._path(STATE), state.place_of(self._sequence)
+        files.overwrite(self._state, state.encode(new, self._sequence), place, path=path)
+
+    def _write_first_state(self, new: State) -> None:
+        """Fill an empty file with both slots, so that later stores need no space; what fails leaves it empty."""
+        path = self._path(STATE)
+        slots = sorted((state.place_of(sequence), state.encode(new, sequence)) for sequence in (1, 2))
+        self._sequence = 2
         try:
+            files.overwrite(self._state, b"".join(slot for _, slot in slots), 0, path=path)
             os.fsync(self._state)
             os.fsync(self._directory)
-        except OSError as error:
-            raise NotStored(path, os.strerror(error.errno or 0)) from None
+        except (NotStored, OSError) as error:
+            os.ftruncate(self._state, 0)
+            raise NotStored(
+                path, error.why if isinstance(error, NotStored) else os.strerror(error.errno or 0)
+            ) from None
 
-    def write_tokens(self, content: TokenFile) -> None:
-        """Put a new token file in the place of the old one, whole or not at all.
+    def prepare_tokens(self, content: TokenFile) -> files.Replacement:
+        """Write a new token file beside the old one; `put` it in its place as the owner.
 
         Raises:
             NotStored: nothing has changed.
         """
         with self.location.as_owner():
-            data = tokenfile.serialise(content)
-            files.replace(TOKENS, data, below=self._directory, path=self._path(TOKENS))
+            return files.Replacement(self._path(TOKENS), tokenfile.serialise(content), below=self._directory)
 
     def _open_tokens(self) -> None:
-        self._tokens = files.open_file(
-            TOKENS, os.O_RDONLY, below=self._directory, owner=self.location.owner, max_bytes=tokenfile.MAX_BYTES
-        )
+        self._tokens = self._open_file(TOKENS, os.O_RDONLY)
+
+    def _open_file(self, name: str, flags: int) -> int:
+        return files.open_file(self._path(name), flags, below=self._directory, owner=self.location.owner)
 
     def _open_state(self) -> bool:
         self._state, is_new = files.open_or_make_file(
-            STATE, os.O_RDWR, below=self._directory, owner=self.location.owner, max_bytes=state.FILE_BYTES
+            self._path(STATE), os.O_RDWR, below=self._directory, owner=self.location.owner
         )
         return is_new
 

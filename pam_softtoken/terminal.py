@@ -6,8 +6,12 @@ Results go to stdout, everything else to stderr, so that a script can take the o
 from __future__ import annotations
 
 import os
+import resource
+import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import TextIO
 
 from pam_softtoken.errors import EnrolmentFailed, ProgramError
@@ -15,6 +19,8 @@ from pam_softtoken.errors import EnrolmentFailed, ProgramError
 _DARK_ON_LIGHT = "\x1b[30;107m"
 _DARK, _LIGHT = "\x1b[40m", "\x1b[107m"
 _PLAIN = "\x1b[0m"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_interrupted_by: list[int] = []
 QUIET_MODULES = 4  # ISO/IEC 18004 asks for a light border of four modules
 
 
@@ -23,31 +29,56 @@ class Terminal:
 
     Args:
         program: the name before `error:` and `hint:`.
-        results: where results go, if not to stdout.
+        results: where results go; None where that is closed.
     """
 
-    def __init__(self, program: str, *, results: TextIO | None = None) -> None:
+    def __init__(self, program: str, *, results: TextIO | None) -> None:
         self._program = program
-        self._results = results or sys.stdout
+        self._results = results
 
     def show(self, text: str = "") -> None:
-        """Print a result."""
-        print(text, file=self._results)
-        self._results.flush()
+        """Print a result.
+
+        Raises:
+            EnrolmentFailed: it did not arrive.
+        """
+        self.require_open()
+        try:
+            print(text, file=self._results, flush=True)
+        except OSError as error:
+            raise _lost(os.strerror(error.errno or 0)) from None
+
+    def require_open(self) -> None:
+        """Make sure that results have somewhere to go.
+
+        Raises:
+            EnrolmentFailed: they have not.
+        """
+        if self._results is None:
+            raise _lost("it is closed")
 
     def tell(self, text: str = "") -> None:
         """Print what is not a result."""
-        print(text, file=sys.stderr)
+        try:
+            print(text, file=sys.stderr, flush=True)
+        except (OSError, ValueError):
+            pass  # there is nobody left to be told
 
     def ask(self, question: str) -> str:
-        """Ask the person for one line.
+        """Ask the person for one line. Only here, and at `checkpoint`, a signal interrupts a program.
 
         Raises:
             EnrolmentFailed: the input has ended.
+            KeyboardInterrupt: the person, or somebody else, wants the program to stop.
         """
-        sys.stderr.write(question + " ")
-        sys.stderr.flush()
-        line = sys.stdin.readline()
+        print(question, end=" ", file=sys.stderr, flush=True)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        try:
+            line = sys.stdin.readline() if sys.stdin is not None else ""
+        except OSError:
+            line = ""  # the terminal is gone
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         if not line:
             self.tell()
             raise EnrolmentFailed(
@@ -58,21 +89,53 @@ class Terminal:
 
     def error(self, error: ProgramError) -> None:
         """Print a mistake and what helps."""
-        self.tell(f"{self._program}: error: {error.message}")
-        self.tell(f"{self._program}: hint: {error.hint}")
+        self.tell(f"{self._program}: error: {visible(error.message)}")
+        self.tell(f"{self._program}: hint: {visible(error.hint)}")
 
     def can_show_blocks(self) -> bool:
         """Tell whether the results' encoding has block characters."""
-        return (self._results.encoding or "").lower().replace("-", "") == "utf8"
+        encoding = self._results.encoding if self._results is not None else ""
+        return encoding.lower().replace("-", "") == "utf8"
 
     def has_colour(self) -> bool:
         """Tell whether colours can and may be used."""
-        return self._results.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        is_terminal = self._results is not None and self._results.isatty()
+        return is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+    def columns(self) -> int:
+        """Give the width of the terminal; of anything else that of a usual one."""
+        if self._results is None or not self._results.isatty():
+            return 80
+        try:
+            return os.get_terminal_size(self._results.fileno()).columns or 80
+        except OSError:
+            return shutil.get_terminal_size().columns
+
+
+def _lost(why: str) -> EnrolmentFailed:
+    return EnrolmentFailed(
+        f"cannot write the result: {why}; nothing was changed", hint="without it nobody would have the key"
+    )
+
+
+def visible(text: str) -> str:
+    """Show control characters instead of obeying them, so that no text plays with the terminal."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def person_is_there() -> bool:
     """Tell whether somebody can answer questions."""
-    return sys.stdin.isatty()
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def checkpoint() -> None:
+    """Let a signal that came meanwhile interrupt the program here; afterwards it is too late.
+
+    Raises:
+        KeyboardInterrupt: there was one.
+    """
+    if signal.sigpending() & set(_SIGNALS):
+        raise KeyboardInterrupt
 
 
 def run(program: str, body: Callable[[Terminal], None]) -> int:
@@ -81,20 +144,46 @@ def run(program: str, body: Callable[[Terminal], None]) -> int:
     Returns:
         0 done, 1 failed, 2 usage.
     """
-    terminal = Terminal(program)
+    # Keys are in this process: none of it goes into a core file.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Signals wait until the program asks for them, so that each step is done as a whole or not at all.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    for number in _SIGNALS:
+        signal.signal(number, _interrupt)
+    if sys.stdin is not None:
+        sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+    terminal = Terminal(program, results=sys.stdout)
+    status = 0
     try:
         body(terminal)
-        return 0
     except ProgramError as error:
         terminal.error(error)
-        return error.exit_status
+        status = error.exit_status
     except KeyboardInterrupt:
         terminal.tell()
         terminal.error(EnrolmentFailed("interrupted; nothing was changed", hint=f"start again with {program}"))
-        return 1
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        status = 1
+    finally:
+        _let_go(sys.stdout, sys.stderr)
+    return status
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # Once is enough: a second signal, such as a closing terminal sends, must not interrupt the tidying up.
+    if not _interrupted_by:
+        _interrupted_by.append(number)
+        raise KeyboardInterrupt
+
+
+def _let_go(*streams: TextIO | None) -> None:
+    """Flush, and send what cannot be written nowhere, or the interpreter would complain about it at its end."""
+    for stream in streams:
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno() if stream is not None else nowhere)
 
 
 def half_blocks(matrix: Sequence[Sequence[int]], *, colour: bool) -> str:
