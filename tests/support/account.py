@@ -92,4 +92,5 @@ class Person:
     def remove(self) -> None:
         """Take the user and his home directory away again."""
         subprocess.run(["pkill", "-KILL", "-u", self.name], check=False, capture_output=True)
+        (Path("/var/lib/softtoken/enrolled") / str(self.uid)).unlink(missing_ok=True)
         subprocess.run(["userdel", "--remove", "--force", self.name], check=True, capture_output=True)

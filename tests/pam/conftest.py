@@ -1,0 +1,45 @@
+"""What the tests of the module share beyond what all tests share."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.account import Person, Phone
+from tests.support.client import Service
+from tests.support.installation import Installation
+from tests.support.pam_scene import NO_CODES, Backends, Clock, Pam
+
+
+@pytest.fixture
+def backends(world: Path) -> Iterator[Backends]:
+    """Make backends that misbehave."""
+    parent = Path(tempfile.mkdtemp(prefix="backends-", dir=world))
+    parent.chmod(0o755)
+    yield Backends(parent)
+    shutil.rmtree(parent)
+
+
+@pytest.fixture
+def pam(make_service: Callable[[str], Service], installed: Installation) -> Pam:
+    """Make services with options of their own."""
+    return Pam(installed, make_service)
+
+
+@pytest.fixture
+def phone(installed: Installation, alice: Person) -> Phone:
+    """Alice's token; its codes last so long that no test outlasts one."""
+    return alice.enrol(installed, "--period=300", NO_CODES)
+
+
+@pytest.fixture
+def clock(world: Path, installed: Installation) -> Iterator[Clock]:
+    """A clock that stands where the test puts it; services that go by it have `clock.backend`."""
+    parent = Path(tempfile.mkdtemp(prefix="clock-", dir=world))
+    parent.chmod(0o755)
+    yield Clock(parent / "clock", installed)
+    shutil.rmtree(parent)

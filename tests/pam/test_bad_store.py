@@ -1,0 +1,377 @@
+"""Store, state or lock unusable: whatever is wrong with the user's files, it is a denial, with the cause in the log."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.account import Person, Phone
+from tests.support.client import (
+    PAM_AUTH_ERR,
+    PAM_SUCCESS,
+    Outcome,
+    Service,
+)
+from tests.support.pam_scene import (
+    ALERT,
+    ERR,
+    PROMPT,
+    Pam,
+    severities,
+    wait_until,
+)
+from tests.support.pam_waiting import Waiting
+from tests.support.system_log import SystemLog
+
+
+def test_state__both_records_damaged_denies(
+    service: Service, alice: Person, phone: Phone, system_log: SystemLog
+) -> None:
+    state = alice.store / "state"
+    damaged = bytearray(state.read_bytes())
+    damaged[100] ^= 1
+    damaged[4096 + 100] ^= 1
+    state.write_bytes(damaged)
+    outcome = service.log_in(alice, phone.totp())
+    assert outcome.result == PAM_AUTH_ERR
+    assert outcome.messages == PROMPT
+    (fields,) = system_log.outcomes()
+    assert fields["reason"] == "damaged_state"
+    assert str(state) in fields["detail"]
+    assert severities(system_log) == [ALERT]
+    assert state.read_bytes() == bytes(damaged)
+
+
+@pytest.mark.parametrize("size", [1, 4095, 4097, 8191])
+def test_state__cut_off_so_that_no_record_is_whole_denies(
+    service: Service, alice: Person, phone: Phone, system_log: SystemLog, size: int
+) -> None:
+    state = alice.store / "state"
+    data = state.read_bytes()
+    # A file that was cut has lost the second record; the first is spoilt so that nothing is left.
+    state.write_bytes((b"X" + data[1:])[:size])
+    assert service.log_in(alice, phone.totp()).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["damaged_state"]
+
+
+def test_state__larger_than_ours_denies(service: Service, alice: Person, phone: Phone, system_log: SystemLog) -> None:
+    with (alice.store / "state").open("ab") as state:
+        state.write(b"\0")
+    assert service.log_in(alice, phone.totp()).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["damaged_state"]
+
+
+@pytest.mark.parametrize("broken", ["older", "newer"])
+def test_state__one_record_damaged_still_works(
+    service: Service, alice: Person, phone: Phone, system_log: SystemLog, broken: str
+) -> None:
+    state = alice.store / "state"
+    code = phone.totp()
+    before = state.read_bytes()
+    assert service.log_in(alice, code).result == PAM_SUCCESS
+    after = bytearray(state.read_bytes())
+    written = 0 if before[:4096] != after[:4096] else 4096
+    after[(written if broken == "newer" else 4096 - written) + 50] ^= 0x80
+    state.write_bytes(after)
+    # When the newer record is gone, its code is the one that nobody remembers; a code after it works either way.
+    if broken == "older":
+        assert service.log_in(alice, code).result == PAM_AUTH_ERR
+        assert system_log.reasons()[-1] == "replayed"
+    assert service.log_in(alice, phone.totp(1)).result == PAM_SUCCESS
+    assert service.log_in(alice, phone.totp(1)).result == PAM_AUTH_ERR
+    assert service.log_in(alice, code).result == PAM_AUTH_ERR
+    assert system_log.reasons()[-2:] == ["replayed", "replayed"]
+
+
+def _symlink(path: Path, alice: Person) -> None:
+    aside = alice.home / "aside"
+    path.rename(aside)
+    path.symlink_to(aside)
+
+
+def _hard_link(path: Path, alice: Person) -> None:
+    os.link(path, alice.home / "aside")
+
+
+def _fifo(path: Path, alice: Person) -> None:
+    path.unlink()
+    os.mkfifo(path, 0o600)
+    os.chown(path, alice.uid, alice.gid)
+
+
+def _directory(path: Path, alice: Person) -> None:
+    path.unlink()
+    path.mkdir(0o700)
+    os.chown(path, alice.uid, alice.gid)
+
+
+def _of_root(path: Path, alice: Person) -> None:
+    os.chown(path, 0, 0)
+
+
+def _readable_by_others(path: Path, alice: Person) -> None:
+    path.chmod(0o604)
+
+
+def _unreadable(path: Path, alice: Person) -> None:
+    path.chmod(0)
+
+
+def _endless(path: Path, alice: Person) -> None:
+    os.truncate(path, 1 << 30)
+
+
+@pytest.mark.parametrize("name", ["tokens", "state"])
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (_symlink, "insecure_file"),
+        (_hard_link, "insecure_file"),
+        (_fifo, "insecure_file"),
+        (_directory, None),  # refused by open or by the check behind it
+        (_of_root, "unusable_file"),
+        (_readable_by_others, "insecure_file"),
+        (_unreadable, "unusable_file"),
+        (_endless, "too large"),
+    ],
+)
+def test_store__file_that_is_not_as_enrolment_made_it_denies(
+    pam: Pam,
+    alice: Person,
+    phone: Phone,
+    system_log: SystemLog,
+    name: str,
+    spoil: Callable[[Path, Person], None],
+    reason: str | None,
+) -> None:
+    if reason == "too large":
+        reason = "bad_token_file" if name == "tokens" else "damaged_state"
+    spoil(alice.store / name, alice)
+    for service in (pam.service(), pam.only_ignore("nullok")):
+        outcome = service.log_in(alice, phone.totp())
+        assert outcome.result == PAM_AUTH_ERR
+        assert outcome.messages == PROMPT
+    assert set(system_log.reasons()) <= ({reason} if reason else {"insecure_file", "unusable_file"})
+    assert len(system_log.reasons()) == 2
+    assert set(severities(system_log)) <= {ALERT, ERR}
+
+
+def _home_missing(alice: Person) -> None:
+    alice.home.rename(alice.home.with_name(alice.home.name + ".away"))
+
+
+def _home_writable_by_others(alice: Person) -> None:
+    alice.home.chmod(0o757)
+
+
+def _home_of_somebody_else(alice: Person) -> None:
+    os.chown(alice.home, 1, 1)
+
+
+def _home_closed(alice: Person) -> None:
+    os.chown(alice.home, 0, 0)
+    alice.home.chmod(0o700)
+
+
+def _store_is_a_link(alice: Person) -> None:
+    _symlink(alice.store, alice)
+
+
+def _store_writable_by_others(alice: Person) -> None:
+    alice.store.chmod(0o707)
+
+
+def _store_of_root(alice: Person) -> None:
+    os.chown(alice.store, 0, 0)
+    alice.store.chmod(0o755)
+
+
+def _store_closed(alice: Person) -> None:
+    alice.store.chmod(0)
+
+
+def _store_is_a_file(alice: Person) -> None:
+    shutil.rmtree(alice.store)
+    alice.store.touch(0o700)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (_home_missing, "unusable_file"),
+        (_home_writable_by_others, "insecure_file"),
+        (_home_of_somebody_else, "insecure_file"),
+        (_home_closed, "unusable_file"),
+        (_store_is_a_link, None),
+        (_store_writable_by_others, "insecure_file"),
+        (_store_of_root, "insecure_file"),
+        (_store_closed, "unusable_file"),
+        (_store_is_a_file, "unusable_file"),
+    ],
+)
+def test_store__directory_that_cannot_be_trusted_denies_with_nullok_too(
+    pam: Pam,
+    alice: Person,
+    phone: Phone,
+    system_log: SystemLog,
+    spoil: Callable[[Person], None],
+    reason: str | None,
+) -> None:
+    spoil(alice)
+    try:
+        for service in (pam.service(), pam.only_ignore("nullok")):
+            outcome = service.log_in(alice, phone.totp())
+            assert outcome.result == PAM_AUTH_ERR
+            assert outcome.messages == PROMPT
+    finally:
+        if spoil is _home_missing:
+            alice.home.with_name(alice.home.name + ".away").rename(alice.home)
+    assert set(system_log.reasons()) <= ({reason} if reason else {"insecure_file", "unusable_file"})
+    assert len(system_log.reasons()) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{}",
+        b"{",
+        b'{"version" 1}',
+        b"\xff\xfe",
+        b"[" * 20000,
+        b'{"version": 2, "tokens": [], "recovery": {}}',
+    ],
+)
+def test_store__token_file_that_enrolment_did_not_write_denies(
+    service: Service, alice: Person, phone: Phone, system_log: SystemLog, text: bytes
+) -> None:
+    (alice.store / "tokens").write_bytes(text)
+    outcome = service.log_in(alice, phone.totp())
+    assert outcome.result == PAM_AUTH_ERR
+    assert outcome.messages == PROMPT
+    assert system_log.reasons() == ["bad_token_file"]
+    assert severities(system_log) == [ALERT]
+
+
+# ---- could not be stored; lock time-out
+
+
+def test_not_stored__host_that_may_write_no_file_is_refused_and_the_code_is_not_used_up(
+    service: Service, alice: Person, phone: Phone, system_log: SystemLog
+) -> None:
+    # The caller of a host without root may take away its right to write files; see section 6 of the design.
+    code = phone.totp()
+    done = subprocess.run(
+        ["prlimit", "--fsize=0:0", *service.command(alice)],
+        input=f"={code}\n",
+        text=True,
+        check=True,
+        capture_output=True,
+        user=alice.uid,
+        group=alice.gid,
+        extra_groups=[],
+    )
+    assert Outcome(done.stdout).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["not_stored"]
+    assert severities(system_log) == [ERR]
+    assert service.log_in(alice, code).result == PAM_SUCCESS
+
+
+CAP_SYS_RESOURCE = 24
+
+
+def _may_raise_limits() -> bool:
+    capabilities = re.search(r"CapEff:\s*(\w+)", Path("/proc/self/status").read_text())
+    return capabilities is not None and bool(int(capabilities.group(1), 16) >> CAP_SYS_RESOURCE & 1)
+
+
+@pytest.mark.parametrize("hard", [False, True], ids=["soft", "hard"])
+def test_not_stored__no_caller_of_a_host_of_roots_can_make_it_happen_by_his_limits(
+    service: Service, alice: Person, phone: Phone, system_log: SystemLog, hard: bool
+) -> None:
+    if hard and not _may_raise_limits():
+        pytest.skip("root has no CAP_SYS_RESOURCE here, so that nobody can raise a hard limit")
+    limits = {"fsize": 0, "cpu": 1, "data": 1 << 22, "as": 1 << 23, "stack": 1 << 16}
+    words = [f"--{name}={value}:{value if hard else ''}" for name, value in limits.items()]
+    done = subprocess.run(
+        ["prlimit", *words, *service.command(alice)],
+        input=f"={phone.totp()}\n",
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+    assert Outcome(done.stdout).result == PAM_SUCCESS
+    assert system_log.reasons() == ["accepted"]
+
+
+@pytest.fixture
+def held_lock(alice: Person, phone: Phone) -> Iterator[None]:
+    """Somebody else holds the lock for the whole of the test."""
+    with (alice.store / "state").open("rb") as state:
+        fcntl.flock(state, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.mark.usefixtures("held_lock")
+def test_lock_timeout__held_lock_denies_within_the_time_granted(
+    pam: Pam, alice: Person, phone: Phone, system_log: SystemLog
+) -> None:
+    started = time.monotonic()
+    outcome = pam.service("timeout=2").log_in(alice, phone.totp())
+    assert time.monotonic() - started < 3
+    assert outcome.result == PAM_AUTH_ERR
+    assert outcome.messages == PROMPT
+    (fields,) = system_log.outcomes()
+    assert fields["reason"] == "lock_timeout"
+    assert severities(system_log) == [ERR]
+
+
+@pytest.mark.usefixtures("held_lock")
+def test_lock_timeout__does_not_keep_a_prompt_back(service: Service, alice: Person) -> None:
+    with Waiting(service, alice) as client:
+        client.wait_for_prompt()
+        assert client.answer("12345").result == PAM_AUTH_ERR
+
+
+def test_lock_timeout__lock_that_is_given_back_in_time_is_waited_for(
+    service: Service, alice: Person, phone: Phone, system_log: SystemLog
+) -> None:
+    with (alice.store / "state").open("rb") as state, Waiting(service, alice) as client:
+        fcntl.flock(state, fcntl.LOCK_EX)
+        client.wait_for_prompt()
+        client.write_down(phone.totp())
+        client.release()
+        backend = _backend_with(alice.store / "state")
+        wait_until(lambda: _tries_a_lock(backend), "the backend tried the lock")
+        fcntl.flock(state, fcntl.LOCK_UN)
+        assert client.outcome().result == PAM_SUCCESS
+    assert system_log.reasons() == ["accepted"]
+
+
+def _backend_with(state: Path) -> int:
+    """Find the backend by the state file that it has open."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        process = int(link.parts[2])
+        with contextlib.suppress(OSError):
+            if process != os.getpid() and link.readlink() == state:
+                return process
+    raise AssertionError("no backend has the state file open")
+
+
+def _tries_a_lock(process: int) -> bool:
+    # Between its tries the backend sleeps, and does nothing else after an answer.
+    call = Path(f"/proc/{process}/syscall").read_text().split()[0]
+    return call in {str(number) for number in _SLEEPING}
+
+
+_SLEEPING = (230, 35) if os.uname().machine == "x86_64" else (115, 101)
+"""clock_nanosleep and nanosleep."""

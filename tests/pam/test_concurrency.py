@@ -1,0 +1,195 @@
+"""One code, N logins at once through the real module: exactly one of them is let in, every time.
+
+N clients stand at their prompts, each with a backend that has read token and state file; then all get the same answer
+at once. A client makes one attempt after the other, so that no time goes into starting clients.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.account import Person, Phone
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome, Service
+from tests.support.installation import Installation
+from tests.support.pam_scene import NO_CODES, Pam, oathtool, steady_step
+from tests.support.pam_waiting import Waiting
+from tests.support.system_log import SystemLog
+
+ROUNDS = 100
+CROWDS = (2, 8, 32)
+WINDOW = 20
+MARGIN = 2  # steps at either end of the window: the clock goes on while the rounds are played
+FULL, LOW = 2**14, 2**10
+"""Of scrypt: what enrolment chooses, and the least that a token file may hold."""
+PATIENT = "timeout=60"
+"""Thirty-two recovery codes at once are 32 x 40 ms of hashing on however few cores the machine has to spare."""
+
+
+class Crowd:
+    """Some clients at their prompts.
+
+    Args:
+        service: where they log in.
+        person: as whom.
+        size: how many.
+        rounds: how many attempts each makes.
+        prompts: how many answers an attempt takes.
+    """
+
+    def __init__(self, service: Service, person: Person, *, size: int, rounds: int, prompts: int = 1) -> None:
+        self._prompts = prompts
+        self._exits = contextlib.ExitStack()
+        self._clients = [self._exits.enter_context(Waiting(service, person, attempts=rounds)) for _ in range(size)]
+
+    def close(self) -> None:
+        """Send them home."""
+        self._exits.close()
+
+    def all_answer(self, *answers: str) -> list[Outcome]:
+        """Wait until all stand at their prompt, give all the same answers at once, and collect the outcomes."""
+        for client in self._clients:
+            client.write_down(*answers)
+        for _ in range(self._prompts):
+            for client in self._clients:
+                client.wait_for_prompt()
+            for client in self._clients:
+                client.release()
+        return [client.outcome() for client in self._clients]
+
+
+@contextlib.contextmanager
+def crowd(service: Service, person: Person, *, size: int, rounds: int, prompts: int = 1) -> Iterator[Crowd]:
+    """Gather a crowd, and send it home in the end."""
+    clients = Crowd(service, person, size=size, rounds=rounds, prompts=prompts)
+    try:
+        yield clients
+    finally:
+        clients.close()
+
+
+def assert_one_is_let_in(outcomes: list[Outcome], log: SystemLog, *, accepted: str = "accepted") -> None:
+    """See that one was accepted, and all others were refused for the one reason that it was."""
+    results = sorted(outcome.result for outcome in outcomes)
+    assert results == [PAM_SUCCESS] + (len(outcomes) - 1) * [PAM_AUTH_ERR]
+    assert sorted(log.reasons()) == sorted([accepted] + (len(outcomes) - 1) * ["replayed"])
+    log.clear()
+
+
+@pytest.mark.parametrize("size", CROWDS)
+def test_hotp__one_code_at_many_prompts_lets_one_in(
+    installed: Installation, pam: Pam, alice: Person, system_log: SystemLog, size: int
+) -> None:
+    codes = oathtool(alice.enrol(installed, "--type=hotp", NO_CODES), 0, ROUNDS)
+    with crowd(pam.service(PATIENT), alice, size=size, rounds=ROUNDS) as clients:
+        for code in codes:
+            assert_one_is_let_in(clients.all_answer(code), system_log)
+
+
+@pytest.mark.parametrize("size", CROWDS)
+def test_totp__one_code_at_many_prompts_lets_one_in(
+    installed: Installation, pam: Pam, alice: Person, system_log: SystemLog, size: int
+) -> None:
+    """The window of one enrolment has some forty steps, which are used up one after the other."""
+    service = pam.service(PATIENT, f"window={WINDOW}")
+    played = 0
+    while played < ROUNDS:
+        phone = alice.enrol(installed, "--period=300", NO_CODES, "--force")
+        count = min(2 * (WINDOW - MARGIN) + 1, ROUNDS - played)
+        codes = oathtool(phone, int(time.time()) // 300 - WINDOW + MARGIN, count)
+        with crowd(service, alice, size=size, rounds=count) as clients:
+            for code in codes:
+                assert_one_is_let_in(clients.all_answer(code), system_log)
+        played += count
+
+
+@pytest.mark.parametrize(("size", "cost", "rounds"), [(2, FULL, 100), (8, FULL, 100), (32, LOW, 100), (32, FULL, 10)])
+def test_recovery__one_code_at_many_prompts_lets_one_in(
+    installed: Installation, pam: Pam, alice: Person, system_log: SystemLog, size: int, cost: int, rounds: int
+) -> None:
+    """Thirty-two at the full cost take a second of two cores for each round, nearly all of it before they get to the
+    lock; with the low cost more of them meet there.
+    """
+    service = pam.service(PATIENT)
+    played = 0
+    while played < rounds:
+        codes = alice.enrol(installed, "--recovery-codes=24", "--force").recovery_codes[: rounds - played]
+        if cost != FULL:
+            hash_anew(alice.store / "tokens", codes, cost)
+        with crowd(service, alice, size=size, rounds=len(codes)) as clients:
+            for code in codes:
+                assert_one_is_let_in(clients.all_answer(code), system_log, accepted="recovery")
+        played += len(codes)
+
+
+def hash_anew(tokens: Path, codes: list[str], cost: int) -> None:
+    """Put other hashes of the same codes into a token file: scrypt (RFC 7914) of the 12 characters."""
+    document = json.loads(tokens.read_text())
+    salt = bytes.fromhex(document["recovery"]["salt"])
+    hashes = [hashlib.scrypt(code.replace("-", "").encode(), salt=salt, n=cost, r=8, p=1, dklen=16) for code in codes]
+    document["recovery"].update(scrypt=[cost, 8, 1], hashes=[entry.hex() for entry in hashes])
+    tokens.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize("kind", ["totp", "hotp"])
+def test_first_state__is_made_once_by_many(
+    installed: Installation, pam: Pam, alice: Person, system_log: SystemLog, kind: str
+) -> None:
+    """Without a state file all of the crowd find it missing, and only one makes the first record."""
+    service = pam.service(PATIENT)
+    size, rounds = 8, 20
+    for _ in range(rounds):
+        if kind == "totp":
+            phone = alice.enrol(installed, "--period=300", NO_CODES, "--force")
+            answers = oathtool(phone, steady_step(300) + 1)
+        else:
+            phone = alice.enrol(installed, "--type=hotp", NO_CODES, "--force")
+            answers = oathtool(phone, 5, 2)
+        (alice.store / "state").unlink()
+        with crowd(service, alice, size=size, rounds=1, prompts=len(answers)) as clients:
+            outcomes = clients.all_answer(*answers)
+        # A HOTP code that the pair has passed over is a replay by then; the rest of the crowd sees that or a mismatch.
+        assert sorted(outcome.result for outcome in outcomes) == [PAM_SUCCESS] + (size - 1) * [PAM_AUTH_ERR]
+        assert system_log.reasons().count("accepted") == 1
+        assert set(system_log.reasons()) <= {"accepted", "replayed", "mismatch"}
+        system_log.clear()
+
+
+def test_mixed__each_of_several_codes_lets_one_in(
+    installed: Installation, pam: Pam, alice: Person, system_log: SystemLog
+) -> None:
+    """An OTP and a recovery code, each at four prompts at once: no store of the one loses the other's."""
+    service = pam.service(PATIENT, f"window={WINDOW}")
+    phone: Phone = alice.enrol(installed, "--period=300", "--recovery-codes=10")
+    codes = oathtool(phone, steady_step(300) - WINDOW + MARGIN, 10)
+    with contextlib.ExitStack() as exits:
+        clients = [exits.enter_context(Waiting(service, alice, attempts=10)) for _ in range(8)]
+        for otp, recovery in zip(codes, phone.recovery_codes, strict=True):
+            for number, client in enumerate(clients):
+                client.write_down(otp if number % 2 else recovery)
+            for client in clients:
+                client.wait_for_prompt()
+            for client in clients:
+                client.release()
+            outcomes = [client.outcome().result for client in clients]
+            assert sorted(outcomes[::2]) == sorted(outcomes[1::2]) == [PAM_SUCCESS, *3 * [PAM_AUTH_ERR]]
+            assert sorted(system_log.reasons()) == ["accepted", "recovery", *6 * ["replayed"]]
+            system_log.clear()
+    for used in (*codes, *phone.recovery_codes):
+        assert service.log_in(alice, used).result == PAM_AUTH_ERR
+
+
+def test_killed__login_gives_its_lock_back(service: Service, alice: Person, phone: Phone) -> None:
+    """A client that is killed at its prompt is in nobody's way."""
+    for _ in range(5):
+        with Waiting(service, alice) as client:
+            client.wait_for_prompt()
+            subprocess.run(["kill", "-KILL", str(client.pid)], check=True)
+    assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS

@@ -1,0 +1,358 @@
+"""Every option flipped and seen to act, as a module argument and, where it may stand there, in a configuration file."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pam_softtoken.config import OPTIONS
+from tests.support.account import Person, Phone
+from tests.support.client import (
+    ECHO_OFF,
+    ECHO_ON,
+    PAM_AUTH_ERR,
+    PAM_CONV_ERR,
+    PAM_SERVICE_ERR,
+    PAM_SUCCESS,
+    Outcome,
+    Service,
+)
+from tests.support.installation import Installation
+from tests.support.pam_scene import NO_CODES, PROMPT, Backends, Pam, oathtool, steady_step
+from tests.support.system_log import SystemLog
+
+FLIPPED: set[str] = set()
+FLIPPED_IN_FILE: set[str] = set()
+Test = Callable[..., None]
+Given = Callable[..., Service]
+
+
+def flips(name: str, *, in_file: bool = True) -> Callable[[Test], Test]:
+    """Mark a test as the one that sees an option act; one that can stand in the file takes `given` and runs twice."""
+
+    def mark(test: Test) -> Test:
+        FLIPPED.add(name)
+        if in_file:
+            FLIPPED_IN_FILE.add(name)
+        return test
+
+    return mark
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    """A configuration file that root may believe."""
+    path = tmp_path / "softtoken.conf"
+    path.touch(0o644)
+    return path
+
+
+@pytest.fixture(params=["argument", "file"])
+def given(request: pytest.FixtureRequest, pam: Pam, conf: Path) -> Given:
+    """Make a service with some options, written in the PAM line or in a file that it names."""
+
+    def make(*options: str) -> Service:
+        if request.param == "argument":
+            return pam.service(*options)
+        conf.write_text("".join(f"{option}\n" for option in options))
+        return pam.service(f"conf={conf}")
+
+    return make
+
+
+def test_options__each_is_flipped_by_a_test_here() -> None:
+    assert {option.name for option in OPTIONS} == FLIPPED
+    assert {option.name for option in OPTIONS if not option.argument_only} == FLIPPED_IN_FILE
+
+
+@flips("nullok")
+def test_nullok__lets_in_who_never_enrolled(pam: Pam, alice: Person, given: Given) -> None:
+    # libpam says PAM_PERM_DENIED, 6, when no module of a stack had a say.
+    assert pam.service().log_in(alice, "123456").result == PAM_AUTH_ERR
+    outcome = given("nullok").log_in(alice)
+    assert (outcome.result, outcome.messages) == (6, [])
+    outcome = given("nullok=no").log_in(alice, "123456")
+    assert (outcome.result, outcome.messages) == (PAM_AUTH_ERR, PROMPT)
+
+
+def test_nullok__asks_who_is_enrolled(alice: Person, phone: Phone, given: Given) -> None:
+    service = given("nullok")
+    assert service.log_in(alice, "000").result == PAM_AUTH_ERR
+    assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
+
+
+@flips("echo")
+def test_echo__shows_what_is_typed(alice: Person, phone: Phone, given: Given) -> None:
+    assert given().log_in(alice, "000").messages[0][0] == ECHO_OFF
+    assert given("echo=no").log_in(alice, "000").messages[0][0] == ECHO_OFF
+    outcome = given("echo").log_in(alice, phone.totp())
+    assert outcome.result == PAM_SUCCESS
+    assert outcome.messages[0][0] == ECHO_ON
+
+
+@flips("prompt")
+@pytest.mark.parametrize("text", ["Code:", "Code from your phone, please", "[%s%n] 50%", "Código é:", "a=b"])
+def test_prompt__is_what_the_person_is_asked(alice: Person, given: Given, text: str) -> None:
+    outcome = given(f"prompt={text}").log_in(alice, "000")
+    assert outcome.messages == [(ECHO_OFF, text + " ")]
+
+
+@flips("window")
+def test_window__is_how_far_a_clock_may_be_off(
+    pam: Pam, installed: Installation, alice: Person, given: Given, system_log: SystemLog
+) -> None:
+    phone = alice.enrol(installed, "--period=300", NO_CODES)
+    step = steady_step(300)
+    code = {offset: oathtool(phone, step + offset)[0] for offset in (-4, -3, -2, -1, 0, 1, 3, 4)}
+    narrow = given("window=0", "no_throttle")
+    assert narrow.log_in(alice, code[-1]).result == PAM_AUTH_ERR
+    assert narrow.log_in(alice, code[1]).result == PAM_AUTH_ERR
+    assert pam.service("no_throttle").log_in(alice, code[-2]).result == PAM_AUTH_ERR
+    wide = given("window=3", "no_throttle")
+    assert wide.log_in(alice, code[-4]).result == PAM_AUTH_ERR
+    assert wide.log_in(alice, code[4]).result == PAM_AUTH_ERR
+    assert system_log.reasons() == 5 * ["mismatch"]
+    assert wide.log_in(alice, code[-3]).result == PAM_SUCCESS
+    assert given("window=0").log_in(alice, code[0]).result == PAM_SUCCESS
+    assert given("window=3").log_in(alice, code[3]).result == PAM_SUCCESS
+
+
+@flips("no_throttle")
+def test_no_throttle__lets_the_right_code_in_after_any_number_of_wrong_ones(
+    pam: Pam, installed: Installation, alice: Person, given: Given
+) -> None:
+    phone = alice.enrol(installed, "--type=hotp", NO_CODES)
+    limited = pam.service()
+    for _ in range(6):
+        assert limited.log_in(alice, "00000000").result == PAM_AUTH_ERR
+    assert given("no_throttle").log_in(alice, phone.hotp()).result == PAM_SUCCESS
+
+
+@flips("look_ahead")
+def test_look_ahead__is_how_often_a_button_may_be_pressed_in_vain(
+    pam: Pam, installed: Installation, alice: Person, given: Given
+) -> None:
+    codes = oathtool(alice.enrol(installed, "--type=hotp", NO_CODES), 0, 40)
+    assert pam.service().log_in(alice, codes[10]).result == PAM_AUTH_ERR
+    assert given("look_ahead=12").log_in(alice, codes[12]).result == PAM_AUTH_ERR
+    assert given("look_ahead=13").log_in(alice, codes[12]).result == PAM_SUCCESS
+    assert given("look_ahead=1").log_in(alice, codes[14]).result == PAM_AUTH_ERR
+    assert given("look_ahead=1").log_in(alice, codes[13]).result == PAM_SUCCESS
+
+
+@flips("store")
+def test_store__is_where_the_token_is_looked_for(
+    pam: Pam, installed: Installation, alice: Person, given: Given, system_log: SystemLog
+) -> None:
+    phone = alice.enrol(installed, "--period=300", NO_CODES, "--store=%h/other")
+    assert {path.name for path in (alice.home / "other").iterdir()} == {"tokens", "state"}
+    assert {path.stat().st_uid for path in (alice.home / "other").iterdir()} == {alice.uid}
+    assert pam.service().log_in(alice, phone.totp()).result == PAM_AUTH_ERR
+    assert given("store=%h/other").log_in(alice, phone.totp()).result == PAM_SUCCESS
+    assert given("store=%h/other").log_in(alice, phone.totp()).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["not_enrolled", "accepted", "replayed"]
+
+
+@flips("conf", in_file=False)
+def test_conf__names_the_file(pam: Pam, conf: Path, alice: Person) -> None:
+    conf.write_text("# asked in the file\n\n  prompt  =  From the file:  \n")
+    assert pam.service().log_in(alice, "000").messages == PROMPT
+    assert pam.service(f"conf={conf}").log_in(alice, "000").messages == [(ECHO_OFF, "From the file: ")]
+
+
+@flips("backend", in_file=False)
+def test_backend__is_the_program_that_is_started(pam: Pam, backends: Backends, alice: Person) -> None:
+    backend = backends.make(script="send(b'C', 4, b'I am another one'); receive(); send(b'R', 0)")
+    assert pam.service().log_in(alice, "000").messages == PROMPT
+    assert pam.with_backend(backend).log_in(alice, "000").messages == [(4, "I am another one")]
+
+
+@flips("timeout", in_file=False)
+def test_timeout__is_how_long_the_host_waits(pam: Pam, backends: Backends, alice: Person) -> None:
+    backend = backends.make(script="signal.alarm(0); wait_for_the_end()")
+    for timeout_s in (1, 2):
+        started = time.monotonic()
+        assert pam.with_backend(backend, f"timeout={timeout_s}").log_in(alice).result == PAM_AUTH_ERR
+        assert timeout_s - 0.1 < time.monotonic() - started < timeout_s + 0.9
+
+
+def test_timeout__is_known_to_the_backend_too(pam: Pam, alice: Person, phone: Phone, system_log: SystemLog) -> None:
+    with (alice.store / "state").open("rb") as state:
+        fcntl.flock(state, fcntl.LOCK_EX)
+        started = time.monotonic()
+        assert pam.service("timeout=1").log_in(alice, phone.totp()).result == PAM_AUTH_ERR
+        assert time.monotonic() - started < 1
+    assert system_log.reasons() == ["lock_timeout"]
+
+
+@flips("debug")
+def test_debug__logs_the_steps_on_the_way(alice: Person, phone: Phone, given: Given, system_log: SystemLog) -> None:
+    assert given("debug=no").log_in(alice, "000").result == PAM_AUTH_ERR
+    (only,) = system_log.ours()
+    assert "result=denied" in only
+    system_log.clear()
+    assert given("debug").log_in(alice, phone.totp()).result == PAM_SUCCESS
+    lines = system_log.ours()
+    assert len(lines) > 1
+    assert "result=accepted" in lines[-1]
+    assert all("user=" in line and "result=" not in line for line in lines[:-1])
+    assert all(line.startswith("<87>") for line in system_log.lines[:-1] if "pam_softtoken(" in line)  # authpriv.debug
+
+
+# ---- the file
+
+
+@pytest.mark.parametrize("option", [option.name for option in OPTIONS if option.argument_only])
+def test_file__cannot_set_what_is_for_arguments_only(pam: Pam, conf: Path, alice: Person, option: str) -> None:
+    conf.write_text(f"{option} = {'5' if option == 'timeout' else '/bin/true'}\n")
+    assert pam.service(f"conf={conf}").log_in(alice, "000").result == PAM_SERVICE_ERR
+
+
+@pytest.mark.parametrize(
+    ("in_file", "argument", "messages"),
+    [
+        ("prompt = File:", "prompt=Argument:", [(ECHO_OFF, "Argument: ")]),
+        ("echo", "echo=no", PROMPT),
+        ("echo = no", "echo", [(ECHO_ON, PROMPT[0][1])]),
+        ("nullok", "nullok=no", PROMPT),
+        ("nullok = no", "nullok", []),
+        ("nullok = yes", "echo", []),
+        ("store = /var/lib/nowhere/%U\nnullok", "store=%h/.softtoken", []),
+    ],
+)
+def test_file__is_overruled_by_arguments(
+    pam: Pam, conf: Path, alice: Person, in_file: str, argument: str, messages: list[tuple[int, str]]
+) -> None:
+    conf.write_text(in_file + "\n")
+    assert pam.service(f"conf={conf}", argument).log_in(alice, "000").messages == messages
+
+
+def test_file__at_its_own_place_is_read_where_none_is_named(
+    service: Service, alice: Person, tmp_path: Path, system_log: SystemLog
+) -> None:
+    """In a mount namespace of the client's own, so that the machine's file stays what it is."""
+    security = tmp_path / "security"
+    security.mkdir()
+    script = 'mount --bind "$0" /etc/security && exec "$@"'
+
+    def log_in() -> Outcome:
+        command = ["unshare", "--mount", "sh", "-c", script, str(security), *service.command(alice)]
+        return Outcome(subprocess.run(command, input="=000\n", check=True, capture_output=True, text=True).stdout)
+
+    assert log_in().messages == PROMPT
+    (security / "softtoken.conf").write_text("prompt = From the usual place:\n")
+    assert log_in().messages == [(ECHO_OFF, "From the usual place: ")]
+    (security / "softtoken.conf").chmod(0o666)
+    assert log_in().result == PAM_SERVICE_ERR
+    (security / "softtoken.conf").write_text("")
+    assert system_log.reasons() == ["not_enrolled", "not_enrolled", "bad_option"]
+
+
+# ---- a store outside the home directory
+
+
+@pytest.fixture
+def outside(world: Path) -> Iterator[Path]:
+    """A directory of root's for everybody's tokens."""
+    path = world / f"store-{time.monotonic_ns()}"
+    path.mkdir(mode=0o755)
+    yield path
+    subprocess.run(["rm", "-rf", path], check=True)
+
+
+@pytest.mark.parametrize("field", ["%U", "%u", "users/%u-%U%%"])
+def test_store__outside_the_home_is_roots(
+    installed: Installation, pam: Pam, alice: Person, outside: Path, system_log: SystemLog, field: str
+) -> None:
+    (outside / "users").mkdir(mode=0o755)
+    template = f"{outside}/{field}"
+    phone = alice.enrol(installed, "--period=300", NO_CODES, f"--store={template}")
+    filled = field.replace("%%", "@").replace("%U", str(alice.uid)).replace("%u", alice.name).replace("@", "%")
+    directory = outside / filled
+    for path, mode in ((directory, 0o40700), (directory / "tokens", 0o100600), (directory / "state", 0o100600)):
+        status = path.stat()
+        assert (status.st_uid, status.st_gid, status.st_mode) == (0, 0, mode)
+    assert not alice.store.exists()
+    service = pam.service(f"store={template}")
+    assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
+    assert service.log_in(alice, phone.totp()).result == PAM_AUTH_ERR
+    assert service.log_in(alice, phone.totp(1)).result == PAM_SUCCESS
+    assert system_log.reasons() == ["accepted", "replayed", "accepted"]
+
+
+def test_store__outside_the_home_is_made_by_the_first_enrolment(
+    installed: Installation, pam: Pam, alice: Person, outside: Path
+) -> None:
+    phone = alice.enrol(installed, "--period=300", NO_CODES, f"--store={outside}/softtoken/%U")
+    assert ((outside / "softtoken").stat().st_uid, (outside / "softtoken").stat().st_mode) == (0, 0o40700)
+    assert pam.service(f"store={outside}/softtoken/%U").log_in(alice, phone.totp()).result == PAM_SUCCESS
+
+
+@pytest.mark.parametrize("name", [".", "tokens", "state"])
+def test_store__outside_the_home_with_something_of_the_users_in_it_denies(
+    installed: Installation, pam: Pam, alice: Person, outside: Path, system_log: SystemLog, name: str
+) -> None:
+    phone = alice.enrol(installed, "--period=300", NO_CODES, f"--store={outside}/%U")
+    subprocess.run(["chown", alice.name, outside / str(alice.uid) / name], check=True)
+    assert pam.service(f"store={outside}/%U").log_in(alice, phone.totp()).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["insecure_file"]
+
+
+def test_store__outside_the_home_is_no_use_to_a_host_that_is_the_user(
+    installed: Installation, pam: Pam, alice: Person, outside: Path, system_log: SystemLog
+) -> None:
+    phone = alice.enrol(installed, "--period=300", NO_CODES, f"--store={outside}/%U")
+    service = pam.service(f"store={outside}/%U")
+    assert service.log_in(alice, phone.totp(), run_as=alice).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["insecure_file"]
+
+
+def test_store__outside_the_home_ignores_who_has_no_directory_there(
+    pam: Pam, alice: Person, outside: Path, system_log: SystemLog
+) -> None:
+    assert pam.only_ignore("nullok", f"store={outside}/%U").log_in(alice).result == PAM_SUCCESS
+    assert pam.service(f"store={outside}/%U").log_in(alice, "000").result == PAM_AUTH_ERR
+    # The common part proves nothing about anybody when it is not there, for instance not mounted.
+    outside.rmdir()
+    assert pam.only_ignore("nullok", f"store={outside}/%U").log_in(alice, "000").result == PAM_AUTH_ERR
+    outside.mkdir()
+    assert system_log.reasons() == ["not_enrolled", "not_enrolled", "unusable_file"]
+
+
+def test_store__outside_the_home_does_not_need_a_home(
+    installed: Installation, pam: Pam, alice: Person, outside: Path
+) -> None:
+    phone = alice.enrol(installed, "--period=300", NO_CODES, f"--store={outside}/%U")
+    away = alice.home.with_name(alice.home.name + ".away")
+    alice.home.rename(away)
+    try:
+        assert pam.service(f"store={outside}/%U").log_in(alice, phone.totp()).result == PAM_SUCCESS
+    finally:
+        away.rename(alice.home)
+
+
+def test_store__of_one_user_is_not_anothers(
+    installed: Installation, pam: Pam, make_person: Callable[[], Person], outside: Path
+) -> None:
+    alice, mallory = make_person(), make_person()
+    phone = alice.enrol(installed, "--period=300", NO_CODES, f"--store={outside}/%U")
+    service = pam.service(f"store={outside}/%U")
+    assert service.log_in(mallory, phone.totp()).result == PAM_AUTH_ERR
+    assert service.log_in(mallory, run_as=mallory).result == PAM_CONV_ERR
+    assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
+
+
+# ---- how a PAM line is written
+
+
+def test_line__brackets_keep_spaces_and_brackets_together(pam: Pam, alice: Person) -> None:
+    service = pam.stack(
+        f"auth required {pam.installed.bridge} backend={pam.installed.backend} "
+        r"[prompt=Code [of [your\] phone\]:] window=2 [store=%h/my tokens]" + "\n"
+    )
+    assert service.log_in(alice, "000").messages == [(ECHO_OFF, "Code [of [your] phone]: ")]

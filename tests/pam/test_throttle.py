@@ -1,0 +1,117 @@
+"""The limit on wrong answers, through real libpam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.support.account import Person
+from tests.support.client import ERROR_MSG, PAM_AUTH_ERR, PAM_SUCCESS, Service
+from tests.support.installation import Installation
+from tests.support.system_log import SystemLog
+
+WRONG = "00000000"  # of another length than the token's codes, so that it cannot be right by chance
+HOME, ELSEWHERE = "--item=rhost=192.0.2.7", "--item=rhost=198.51.100.9"
+
+
+def _guess(service: Service, person: Person, count: int, place: str) -> None:
+    outcomes = service.log_in_often(person, *[WRONG] * count, options=[place], attempts=count)
+    assert {outcome.result for outcome in outcomes} == {PAM_AUTH_ERR}
+
+
+def test_throttle__after_five_wrong_answers_the_right_one_is_not_looked_at(
+    installed: Installation, service: Service, alice: Person, system_log: SystemLog
+) -> None:
+    phone = alice.enrol(installed, "--type=hotp")
+    _guess(service, alice, 12, ELSEWHERE)
+    code = phone.hotp()
+    assert service.log_in(alice, code, options=[ELSEWHERE]).result == PAM_AUTH_ERR
+    reasons = system_log.reasons()
+    assert reasons[:5] == ["mismatch"] * 5
+    assert reasons[-1] == "throttled"
+    # It was not compared, so it is not spent: the owner uses it from a place of his own.
+    assert service.log_in(alice, code).result == PAM_SUCCESS
+
+
+def test_throttle__guesses_from_elsewhere_do_not_keep_out_a_known_source(
+    installed: Installation, service: Service, alice: Person
+) -> None:
+    phone = alice.enrol(installed, "--type=hotp")
+    assert service.log_in(alice, phone.hotp(), options=[HOME]).result == PAM_SUCCESS
+    _guess(service, alice, 40, ELSEWHERE)
+    assert service.log_in(alice, phone.hotp(), options=[HOME]).result == PAM_SUCCESS
+
+
+def test_throttle__guesses_at_once_are_counted_one_by_one(
+    installed: Installation, service: Service, alice: Person, system_log: SystemLog
+) -> None:
+    alice.enrol(installed, "--type=hotp")
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: service.log_in(alice, WRONG, options=[ELSEWHERE]), range(24)))
+    # Five are free; one more may come in each time that a second is over.
+    assert 5 <= system_log.reasons().count("mismatch") <= 10
+
+
+def test_throttle__holds_inside_one_connection(
+    installed: Installation, service: Service, alice: Person, system_log: SystemLog
+) -> None:
+    alice.enrol(installed, "--type=hotp")
+    _guess(service, alice, 100, ELSEWHERE)
+    assert system_log.reasons().count("throttled") > 80
+
+
+def test_throttle__a_wrong_recovery_code_counts_and_a_replayed_code_does_not(
+    installed: Installation, service: Service, alice: Person, system_log: SystemLog
+) -> None:
+    phone = alice.enrol(installed, "--type=hotp")
+    code = phone.hotp()
+    assert service.log_in(alice, code, options=[HOME]).result == PAM_SUCCESS
+    answers = [code] * 6 + ["AAAA-AAAA-AAAA"] * 5 + [code]
+    service.log_in_often(alice, *answers, options=[ELSEWHERE], attempts=12)
+    assert system_log.reasons()[1:] == ["replayed"] * 6 + ["mismatch"] * 5 + ["throttled"]
+
+
+def test_throttle__nothing_is_stored_while_waiting(
+    installed: Installation, service: Service, alice: Person, system_log: SystemLog
+) -> None:
+    alice.enrol(installed, "--type=hotp")
+    unchanged: list[bool] = []
+    # On a slow machine a wait may be over before the next guess, which is then looked at and counted.
+    while len(unchanged) < 3:
+        before = (alice.store / "state").read_bytes()
+        _guess(service, alice, 1, ELSEWHERE)
+        if system_log.reasons()[-1] == "throttled":
+            unchanged.append((alice.store / "state").read_bytes() == before)
+    assert all(unchanged)
+
+
+def test_throttle__looks_the_same_to_somebody_from_elsewhere(
+    installed: Installation, service: Service, alice: Person
+) -> None:
+    alice.enrol(installed, "--type=hotp")
+    first = service.log_in(alice, WRONG, options=[ELSEWHERE])
+    _guess(service, alice, 12, ELSEWHERE)
+    throttled = service.log_in(alice, WRONG, options=[ELSEWHERE])
+    assert (throttled.result, throttled.messages) == (first.result, first.messages)
+
+
+def test_throttle__who_already_is_the_user_is_told_how_long_to_wait(
+    installed: Installation, service: Service, alice: Person
+) -> None:
+    alice.enrol(installed, "--type=hotp")
+    outcomes = service.log_in_often(alice, *[WRONG] * 12, run_as=alice, attempts=12)
+    style, text = outcomes[-1].messages[-1]
+    assert style == ERROR_MSG
+    assert "try again in" in text
+    quiet = service.log_in(alice, WRONG, run_as=alice, options=["--silent"])
+    assert not [text for style, text in quiet.messages if style == ERROR_MSG]
+
+
+def test_throttle__no_throttle_turns_it_off(
+    installed: Installation, make_service: Callable[[str], Service], alice: Person, system_log: SystemLog
+) -> None:
+    phone = alice.enrol(installed, "--type=hotp")
+    service = make_service(installed.line("no_throttle"))
+    _guess(service, alice, 20, ELSEWHERE)
+    assert service.log_in(alice, phone.hotp(), options=[ELSEWHERE]).result == PAM_SUCCESS
+    assert system_log.reasons() == ["mismatch"] * 20 + ["accepted"]

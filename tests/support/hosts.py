@@ -1,0 +1,350 @@
+"""Real programs that ask through PAM - sshd, sudo, su, login - and a person at a terminal in front of them."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import socket
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pexpect
+
+from tests.support.account import Person
+from tests.support.private_mounts import PrivateMounts
+from tests.support.process import Process, descendants, is_running, wait_until
+
+STEP_S = 30
+UNIX_PASSWORD = "auth required pam_unix.so nodelay\n"
+UNIX_PASSWORD_OR_STOP = "auth requisite pam_unix.so nodelay\n"
+# As Debian's common-auth has it: lets through whom everything above ignored.
+NOTHING_ELSE = "auth required pam_permit.so\n"
+REST = "account required pam_unix.so\nsession required pam_unix.so\npassword required pam_deny.so\n"
+
+PASSWORD, CODE, SHELL, SESSION, REFUSED, END = range(6)
+WHO = 'echo "session of $(id -un)"'
+WHO_AND_STAY = f"{WHO}; read -r line"
+
+
+class Visit:
+    """What came of one person's attempt to get in.
+
+    Attributes:
+        prompts: `password` and `code`, in the order in which they were asked for.
+        entered_as: what `id -un` said in the session; empty when there was none.
+        screen: all that stood on the terminal.
+    """
+
+    def __init__(self, terminal: pexpect.spawn[str], record: io.StringIO) -> None:
+        self.prompts: list[str] = []
+        self.entered_as = ""
+        self._terminal = terminal
+        self._record = record
+
+    @property
+    def screen(self) -> str:
+        return self._record.getvalue()
+
+    @property
+    def pid(self) -> int:
+        """The process that was started on the terminal."""
+        assert self._terminal.pid is not None
+        return self._terminal.pid
+
+    def __repr__(self) -> str:
+        return f"<entered as {self.entered_as!r} after {self.prompts}; screen: {self.screen!r}>"
+
+
+class Host(ABC):
+    """A program that asks through PAM, run with private services.
+
+    Args:
+        mounts: where the services are.
+        password: it asks for the Unix password before our module asks for the code.
+
+    Attributes:
+        service: what it calls itself towards PAM.
+        rhost: where it says that the person is.
+        silent: it tells modules to say nothing (PAM_SILENT).
+        environment: more variables of the caller, where he is an ordinary user.
+        shell_has_prompt: a session is a shell that waits for a command.
+    """
+
+    service: str
+    rhost = ""
+    silent = False
+    shell_has_prompt = False
+
+    def __init__(self, mounts: PrivateMounts, *, password: bool) -> None:
+        self.mounts = mounts
+        self.environment: dict[str, str] = {}
+        self.first_prompts = ["password"] if password else []
+
+    def use_stack(self, ours: str, *, first: str = UNIX_PASSWORD) -> None:
+        """Set the PAM stack: the first factor, if it is PAM's, and our lines after it."""
+        stack = first + ours if self.first_prompts else ours + NOTHING_ELSE
+        self.mounts.set_service(self.service, stack + REST)
+
+    def log_in(self, person: Person, *codes: str, password: str | None = None) -> Visit:
+        """Go in, look around, and leave again.
+
+        Args:
+            person: who.
+            codes: typed one after the other when asked for a code; with none left, the person hangs up.
+            password: instead of the right one.
+        """
+        with self.session(person, *codes, password=password) as visit:
+            return visit
+
+    @contextmanager
+    def session(self, person: Person, *codes: str, password: str | None = None) -> Iterator[Visit]:
+        """Go in and stay for the length of the `with` block, if let in."""
+        record = io.StringIO()
+        command = self.command(person)
+        terminal = pexpect.spawn(
+            command[0],
+            command[1:],
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TERM": "dumb"},
+            encoding="utf-8",
+            codec_errors="replace",
+            timeout=STEP_S,
+            dimensions=(24, 250),
+            preexec_fn=_heed_hang_up,
+        )
+        terminal.delaybeforesend = None
+        # Otherwise each attempt would take a tenth of a second longer than it does.
+        terminal.ptyproc.delayafterclose = terminal.ptyproc.delayafterterminate = 0.02  # type: ignore[attr-defined]
+        terminal.logfile_read = record
+        visit = Visit(terminal, record)
+        try:
+            self._go_in(visit, terminal, person, list(codes), password or person.password)
+            yield visit
+            if visit.entered_as:
+                terminal.sendline("exit")
+                terminal.expect(pexpect.EOF)
+        finally:
+            terminal.close(force=True)
+
+    def processes_of(self, visit: Visit) -> list[Process]:
+        """Give the processes that this program made to let the person in, and the session's."""
+        return descendants(visit.pid)
+
+    def log_line(self, person: Person, result: str, reason: str, *, token: str = "", detail: str = "") -> str:
+        """Compose the line that our module should log here."""
+        fields = {"user": person.name, "rhost": self.rhost, "token": token, "result": result, "reason": reason}
+        words = [f"{key}={value}" for key, value in fields.items() if value]
+        return f"pam_softtoken({self.service}:auth): {' '.join(words)}" + (f' detail="{detail}"' if detail else "")
+
+    @abstractmethod
+    def command(self, person: Person) -> list[str]:
+        """Give what is started on the terminal."""
+
+    @abstractmethod
+    def becomes(self, person: Person) -> str:
+        """Say as whom that person finds himself in a session here."""
+
+    def _go_in(
+        self, visit: Visit, terminal: pexpect.spawn[str], person: Person, codes: list[str], password: str
+    ) -> None:
+        awaited: list[Any] = [
+            r"[Pp]assword[^\r\n]*: ",
+            "Verification code: ",
+            rf"{person.name}@[^\r\n]*\$ " if self.shell_has_prompt else "(?!)",
+            r"session of ([\w-]+)\r\n",
+            r"Login incorrect\s+[^\r\n]*login: ",
+            pexpect.EOF,
+        ]
+        while True:
+            seen = terminal.expect(awaited)
+            if seen == PASSWORD:
+                visit.prompts.append("password")
+                terminal.sendline(password)
+            elif seen == CODE:
+                visit.prompts.append("code")
+                if not codes:
+                    return
+                terminal.sendline(codes.pop(0))
+            elif seen == SHELL:
+                terminal.sendline(WHO)
+            else:
+                if seen == SESSION:
+                    assert isinstance(terminal.match, re.Match)
+                    visit.entered_as = terminal.match[1]
+                return
+
+
+class Sudo(Host):
+    """`sudo` on a terminal, as the person himself, to become root."""
+
+    service = "sudo"
+    silent = True  # always up to 1.9.15, and later unless sudoers has !pam_silent
+
+    def command(self, person: Person) -> list[str]:
+        return self.mounts.command(
+            *_as_person(person, self.environment), "/usr/bin/sudo", "--", "sh", "-c", WHO_AND_STAY
+        )
+
+    def becomes(self, person: Person) -> str:
+        return "root"
+
+
+class Su(Host):
+    """Set-uid `su` on a terminal, as another user, to become the person.
+
+    Args:
+        mounts: where the services are.
+        password: it asks for the Unix password before our module asks for the code.
+        caller: the other user.
+    """
+
+    service = "su"
+
+    def __init__(self, mounts: PrivateMounts, caller: Person, *, password: bool) -> None:
+        super().__init__(mounts, password=password)
+        self.caller = caller
+        # It would wait for a second after each refusal.
+        mounts.add_login_definition("FAIL_DELAY 0")
+
+    def command(self, person: Person) -> list[str]:
+        return self.mounts.command(
+            *_as_person(self.caller, self.environment), "/bin/su", person.name, "-c", WHO_AND_STAY
+        )
+
+    def becomes(self, person: Person) -> str:
+        return person.name
+
+
+class Login(Host):
+    """`login` on a terminal, as root, with the name given, as getty starts it."""
+
+    service = "login"
+    shell_has_prompt = True
+
+    def command(self, person: Person) -> list[str]:
+        return self.mounts.command("/bin/login", "--", person.name)
+
+    def becomes(self, person: Person) -> str:
+        return person.name
+
+
+class SSH(Host):
+    """An sshd of our own on a port of 127.0.0.1, and the ssh client on a terminal.
+
+    Args:
+        mounts: where the services are.
+        password: password and code through PAM; otherwise public key, then the code through PAM.
+
+    Attributes:
+        knows_key: the person's public key is among his authorized keys.
+    """
+
+    service = "sshd"
+    rhost = "127.0.0.1"
+    shell_has_prompt = True
+
+    def __init__(self, mounts: PrivateMounts, *, password: bool) -> None:
+        super().__init__(mounts, password=password)
+        self._tries = 1
+        self.knows_key = not password
+        self._directory = mounts.directory / "sshd"
+        self._directory.mkdir(mode=0o700)
+        self.client_key = self._make_key("client_key")
+        self.host_key = self._make_key("host_key")
+        self._log = self._directory / "sshd.log"
+        self.port, self._server = self._start()
+
+    def processes_of(self, visit: Visit) -> list[Process]:
+        """Give the processes of all connections."""
+        return descendants(self._server.pid)
+
+    def allow_tries(self, tries: int) -> None:
+        """Let a person answer that often in one connection; it is once if nobody says."""
+        self._tries = tries
+
+    def command(self, person: Person) -> list[str]:
+        if self.knows_key:
+            self._authorise(person)
+        methods = ["keyboard-interactive"] if self.first_prompts else ["publickey", "keyboard-interactive"]
+        options = {
+            "IdentitiesOnly": "yes",
+            "IdentityFile": self.client_key,
+            "NumberOfPasswordPrompts": self._tries,
+            "PreferredAuthentications": ",".join(methods),
+            "StrictHostKeyChecking": "yes",
+            "UserKnownHostsFile": self._directory / "known_hosts",
+        }
+        words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+        return ["/usr/bin/ssh", "-F", "/dev/null", "-tt", "-p", str(self.port), *words, f"{person.name}@127.0.0.1"]
+
+    def becomes(self, person: Person) -> str:
+        return person.name
+
+    def close(self) -> None:
+        """End the server and whatever connection it still has."""
+        connections = descendants(self._server.pid)
+        self._server.terminate()
+        self._server.wait(10)
+        wait_until(lambda: not any(is_running(each.pid) for each in connections), f"the end of {connections}")
+
+    def _make_key(self, name: str) -> Path:
+        path = self._directory / name
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True, timeout=STEP_S)
+        return path
+
+    def _authorise(self, person: Person) -> None:
+        directory = person.home / ".ssh"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        (directory / "authorized_keys").write_bytes(self.client_key.with_suffix(".pub").read_bytes())
+        for path in (directory, directory / "authorized_keys"):
+            os.chown(path, person.uid, person.gid)
+
+    def _start(self) -> tuple[int, subprocess.Popen[bytes]]:
+        for _ in range(5):
+            port = _free_port()
+            (self._directory / "known_hosts").write_text(
+                f"[127.0.0.1]:{port} {self.host_key.with_suffix('.pub').read_text()}"
+            )
+            server = self._start_on(port)
+            if server is not None:
+                return port, server
+        raise AssertionError(f"sshd does not start: {self._log.read_text()}")
+
+    def _start_on(self, port: int) -> subprocess.Popen[bytes] | None:
+        """Start on this port; nobody keeps it free for us in the meantime, so it can fail."""
+        factors = "keyboard-interactive:pam" if self.first_prompts else "publickey,keyboard-interactive:pam"
+        configuration = self._directory / "sshd_config"
+        configuration.write_text(
+            f"ListenAddress 127.0.0.1:{port}\nHostKey {self.host_key}\nPidFile none\nLogLevel VERBOSE\n"
+            "UsePAM yes\nPasswordAuthentication no\nKbdInteractiveAuthentication yes\nPubkeyAuthentication yes\n"
+            f"AuthenticationMethods {factors}\n"
+        )
+        # It must not outlive the tests, not even killed ones.
+        words = ["setpriv", "--pdeathsig", "TERM", "/usr/sbin/sshd", "-D", "-e", "-f", str(configuration)]
+        with self._log.open("wb") as log:
+            server = subprocess.Popen(self.mounts.command(*words), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_until(lambda: "Server listening" in self._log.read_text() or server.poll() is not None, "sshd to listen")
+        return server if server.poll() is None else None
+
+
+def _heed_hang_up() -> None:
+    # Under nohup it is ignored, and login would go on with a terminal that is gone.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def _as_person(person: Person, environment: dict[str, str]) -> list[str]:
+    identity = [f"--reuid={person.name}", f"--regid={person.gid}", "--init-groups"]
+    # In his home, as after a login; nsenter has gone to the root directory.
+    place = [f"--chdir={person.home}", *(f"{name}={value}" for name, value in environment.items())]
+    return ["setpriv", *identity, "env", *place]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,174 @@
+"""What the scenarios of `tests/pam` are made of: lines of a stack, backends that misbehave, clocks that stand still."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.support.account import Phone
+from tests.support.client import ECHO_OFF, PERMIT, Service
+from tests.support.installation import Installation
+from tests.support.system_log import SystemLog
+
+STEADY_S = 8
+"""More than a test needs between looking at the clock and the last login that depends on the time step."""
+
+
+OURS = "pam_softtoken(softtoken-test:auth)"
+NO_CODES = "--recovery-codes=0"
+"""Recovery codes take half a second to hash; most tests need none."""
+PROMPT = [(ECHO_OFF, "Verification code: ")]
+NOBODY = "nobody-of-that-name-here"
+ROOT = "root"
+"""The user where it does not matter who logs in."""
+ALERT, ERR, NOTICE, INFO = 1, 3, 5, 6
+_AUTHPRIV = 10 << 3
+
+
+def severities(log: SystemLog) -> list[int]:
+    """Give the syslog severities of our lines, and see that all go to the private facility."""
+    log.ours()
+    numbers = [int(line[1 : line.index(">")]) for line in log.lines if "pam_softtoken(" in line]
+    assert all(number & ~7 == _AUTHPRIV for number in numbers)
+    return [number & 7 for number in numbers]
+
+
+class Pam:
+    """Stacks in private directories.
+
+    Attributes:
+        installed: the module's copy that they run.
+        stack: makes a service from the text of its stack.
+    """
+
+    def __init__(self, installed: Installation, stack: Callable[[str], Service]) -> None:
+        self.installed = installed
+        self.stack = stack
+
+    def service(self, *options: str) -> Service:
+        """Make a service of nothing but our module."""
+        return self.stack(self.line(f"backend={self.installed.backend}", *options))
+
+    def only_ignore(self, *options: str) -> Service:
+        """Make a service that lets somebody in if our module says `PAM_IGNORE`, and not if it says `PAM_SUCCESS`."""
+        ours = self.line(f"backend={self.installed.backend}", *options, control="[ignore=1 default=die]")
+        return self.stack(ours + "auth requisite pam_deny.so\n" + PERMIT)
+
+    def with_backend(self, backend: Path | str, *options: str) -> Service:
+        """Make a service whose module runs another backend."""
+        return self.stack(self.line(f"backend={backend}", *options))
+
+    def line(self, *options: str, control: str = "required") -> str:
+        """Write a PAM line with these options and no other; those with spaces get their brackets."""
+        words = [option if " " not in option else "[" + option.replace("]", "\\]") + "]" for option in options]
+        return f"auth {control} {self.installed.bridge} {' '.join(words)}\n"
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, patience_s: float = 20) -> None:
+    """Wait for a condition of the outside world, looking at it every few milliseconds."""
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited in vain until {what}")
+        time.sleep(0.002)
+
+
+def steady_step(period_s: int) -> int:
+    """Give the present time step, once it has long enough to run for the test's logins all to fall into it."""
+    margin_s = min(STEADY_S, period_s // 2)
+    wait_until(lambda: time.time() % period_s < period_s - margin_s, "a new time step began", patience_s=margin_s + 2)
+    return int(time.time()) // period_s
+
+
+def oathtool(phone: Phone, first: int, count: int = 1) -> list[str]:
+    """Let oathtool compute the codes of some consecutive counters or time steps.
+
+    The TOTP of second N with steps of one second is the HOTP of counter N (RFC 6238, section 4.2), and oathtool's own
+    HOTP knows SHA-1 only.
+    """
+    record = phone.record
+    command = ["oathtool", "--base32", f"--digits={record['digits']}", f"--window={count - 1}"]
+    if record["type"] == "hotp" and record["algorithm"] == "SHA1":
+        command += ["--hotp", f"--counter={first}"]
+    else:
+        command += [f"--totp={record['algorithm']}", "--time-step-size=1s", f"--now=@{first}"]
+    done = subprocess.run([*command, str(record["key"])], check=True, capture_output=True, text=True)
+    return done.stdout.split()
+
+
+def wrong_code(phone: Phone) -> str:
+    """Give a code that is right neither now nor for a long time around now, nor for the first thousand counters."""
+    if phone.record["type"] == "hotp":
+        near = set(oathtool(phone, 0, 1000))
+    else:
+        near = set(oathtool(phone, int(time.time()) // int(str(phone.record["period"])) - 500, 1000))
+    digits = int(str(phone.record["digits"]))
+    return next(code for code in (str(number).zfill(digits) for number in range(2000)) if code not in near)
+
+
+class Backends:
+    """Backends of our own making, each in a directory that is root's.
+
+    Args:
+        parent: a directory that everybody can enter.
+    """
+
+    def __init__(self, parent: Path) -> None:
+        self._parent = parent
+
+    def make(self, *, script: str, mode: int = 0o644) -> Path:
+        """Write a backend that reads the bridge's first frame and then does what `script` says.
+
+        The script finds `send(type, number, text)` and `receive()`, and the bytes of the first frame as `start`.
+        """
+        directory = Path(tempfile.mkdtemp(prefix="backend-", dir=self._parent))
+        directory.chmod(0o755)
+        path = directory / "backend.py"
+        path.write_text(_PREAMBLE + script + "\n")
+        path.chmod(mode)
+        return path
+
+
+_PREAMBLE = """\
+import os, signal, time
+def send(kind, number, text=b"", version=1):
+    os.write(0, bytes((version,)) + kind + bytes((number,)) + text)
+def receive():
+    return os.read(0, 65536)
+def wait_for_the_end():
+    while receive():
+        pass
+start = receive()
+"""
+
+
+class Clock:
+    """A clock that a real backend reads instead of the machine's: all else about the login is real.
+
+    Args:
+        directory: a new directory of root's that everybody can enter.
+        installed: whose backend.
+    """
+
+    def __init__(self, directory: Path, installed: Installation) -> None:
+        directory.mkdir(mode=0o755)
+        directory.chmod(0o755)
+        self._now = directory / "now"
+        self.backend = directory / "softtoken-backend"
+        self.backend.write_text(
+            "import sys, types\n"
+            f"sys.path.insert(0, {str(installed.root)!r})\n"
+            "from pam_softtoken import pam_module\n"
+            f"pam_module.time = types.SimpleNamespace(time=lambda: float(open({str(self._now)!r}).read()))\n"
+            "from pam_softtoken.backend import main\n"
+            "main(__file__)\n"
+        )
+        self.set(time.time())
+
+    def set(self, now: float) -> None:
+        """Turn the hands."""
+        self._now.write_text(repr(now))
+        self._now.chmod(0o644)

@@ -1,0 +1,153 @@
+"""A mount namespace with PAM services, sudoers, /run and a system log of our own; the machine's stay as they are."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from tests.support.process import wait_until
+from tests.support.system_log import SystemLog
+
+# What a host writes on its way (time stamps, utmp, wtmp, lectures) goes to places that vanish with the namespace.
+_MOUNT = """
+mount --bind "$1/pam.d" /etc/pam.d
+mount --bind "$1/sudoers" /etc/sudoers
+mount --bind "$1/login.defs" /etc/login.defs
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -m 755 /run/sshd
+: >/run/utmp
+mount -t tmpfs -o mode=755 tmpfs /var/log
+touch /var/log/wtmp /var/log/btmp /var/log/lastlog
+mount -t tmpfs -o mode=700 tmpfs /var/lib/sudo
+mkdir "$1/dev"
+mount -t tmpfs -o mode=755 tmpfs "$1/dev"
+for name in null zero full random urandom tty; do
+	touch "$1/dev/$name"
+	mount --bind "/dev/$name" "$1/dev/$name"
+done
+for name in pts shm; do
+	mkdir "$1/dev/$name"
+	mount --bind "/dev/$name" "$1/dev/$name"
+done
+ln -s /proc/self/fd "$1/dev/fd"
+ln -s pts/ptmx "$1/dev/ptmx"
+touch "$1/dev/log"
+mount --bind "$1/log" "$1/dev/log"
+mount --rbind "$1/dev" /dev
+echo mounted
+exec cat
+"""
+
+_UNSHARE = ("unshare", "--mount", "--propagation", "private")
+
+_SUDOERS = """
+Defaults env_reset
+Defaults secure_path="/usr/sbin:/usr/bin:/sbin:/bin"
+Defaults use_pty
+Defaults lecture=never
+Defaults timestamp_timeout=0
+Defaults passwd_tries={tries}
+ALL ALL=(ALL:ALL) ALL
+"""
+
+
+class PrivateLog(SystemLog):
+    """What arrives at /dev/log inside; whatever else goes on on this machine is not in it.
+
+    Args:
+        path: of the socket; must not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.lines = []
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        path.chmod(0o666)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._send("")
+        self._thread.join(5)
+        self._socket.close()
+        self._path.unlink()
+
+    def _settle(self) -> None:
+        mark = f"mark {time.monotonic_ns()}"
+        self._send(mark)
+        wait_until(lambda: mark in self.lines, "the log to answer")
+        self.lines.remove(mark)
+
+    def _send(self, text: str) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(text.encode(), str(self._path))
+
+
+class PrivateMounts:
+    """Holds the namespace until `close`, or until this process dies.
+
+    Args:
+        directory: for the files that stand in for the machine's; must not exist.
+
+    Attributes:
+        directory: the same.
+        log: the system log of those inside.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(mode=0o755)
+        # With what links lead to, so that nothing is written through them.
+        shutil.copytree("/etc/pam.d", directory / "pam.d", ignore_dangling_symlinks=True)
+        self.set_sudo_tries(1)
+        self.add_login_definition("")
+        self.log = PrivateLog(directory / "log")
+        self._holder = subprocess.Popen(
+            [*_UNSHARE, "sh", "-euc", _MOUNT, "sh", str(directory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self._holder.stdout is not None
+        if self._holder.stdout.readline() != b"mounted\n":
+            raise AssertionError("the private mounts could not be made")
+
+    @staticmethod
+    def possible() -> bool:
+        """Tell whether this process may make a mount namespace; in many containers it may not."""
+        return subprocess.run([*_UNSHARE, "true"], check=False, capture_output=True).returncode == 0
+
+    def set_service(self, name: str, stack: str) -> None:
+        """Replace one PAM service, for whoever looks from inside."""
+        self._write(f"pam.d/{name}", stack)
+
+    def add_login_definition(self, line: str) -> None:
+        """Add a line to the machine's login.defs."""
+        self._write("login.defs", Path("/etc/login.defs").read_text() + f"\n{line}\n")
+
+    def set_sudo_tries(self, tries: int) -> None:
+        """Say how often sudo asks before it gives up."""
+        self._write("sudoers", _SUDOERS.format(tries=tries), mode=0o440)
+
+    def command(self, *words: str) -> list[str]:
+        """Give the command line that runs a command inside."""
+        return ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", "--", *words]
+
+    def close(self) -> None:
+        """Let go of the namespace, and with it of all its mounts."""
+        try:
+            self._holder.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._holder.kill()
+            raise
+        finally:
+            self.log.close()
+
+    def _write(self, name: str, text: str, mode: int = 0o644) -> None:
+        path = self.directory / name
+        path.write_text(text)
+        path.chmod(mode)
