@@ -1,0 +1,101 @@
+"""`/etc/security/softtoken.conf`: a token has to go where the module will look for it.
+
+The machine's own file is not touched: the program runs where another directory stands in for /etc/security.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.account import Person
+from tests.support.enroller import CODE_PROMPT, ENTER_PROMPT, Enroller
+from tests.support.listing import listing
+
+SCRIPT = ("--no-confirm", "--json", "--recovery-codes=0")
+CONF = "/etc/security/softtoken.conf"
+_INSIDE = 'mount --bind "$1" /etc/security; shift; exec setpriv "$@"'
+
+
+@pytest.fixture
+def on_host_with(enroller: Enroller, outside: Path) -> Callable[..., Enroller]:
+    """Give the program as it is on a host with such a configuration file, for a user or for root."""
+
+    def make(conf: str, *, person: Person | None = None, mode: int = 0o644, owner: int = 0) -> Enroller:
+        security = outside / "security"
+        security.mkdir(exist_ok=True)
+        (security / "softtoken.conf").write_text(conf)
+        (security / "softtoken.conf").chmod(mode)
+        os.chown(security / "softtoken.conf", owner, 0)
+        words = [f"--reuid={person.uid}", f"--regid={person.gid}", "--clear-groups"] if person else ["--reuid=0"]
+        unshare = ("unshare", "--mount", "--propagation=private")
+        return enroller.after(*unshare, "sh", "-euc", _INSIDE, "sh", security, *words)
+
+    return make
+
+
+def test_conf__store_of_the_host_is_where_the_token_goes(
+    on_host_with: Callable[..., Enroller], alice: Person, outside: Path
+) -> None:
+    program = on_host_with(f"store = {outside}/%U\n")
+    assert program.run(*SCRIPT, "--user", alice.name).status == 0
+    assert (outside / str(alice.uid) / "tokens").exists()
+    assert not alice.store.exists()
+
+
+def test_conf__store_of_the_host_that_is_roots_sends_users_to_an_administrator(
+    on_host_with: Callable[..., Enroller], alice: Person, outside: Path
+) -> None:
+    program = on_host_with(f"store = {outside}/%U\n", person=alice)
+    mistake = program.run(*SCRIPT).refused()
+    assert mistake.error == f"tokens of this host are kept by root in {outside}/{alice.uid}"
+    assert mistake.hint == f"ask an administrator for: softtoken-enroll --user {alice.name}"
+    assert not alice.store.exists()
+
+
+def test_conf__option_wins_over_the_file(on_host_with: Callable[..., Enroller], alice: Person, outside: Path) -> None:
+    program = on_host_with(f"store = {outside}/%U\n")
+    assert program.run(*SCRIPT, "--user", alice.name, "--store=%h/.softtoken").status == 0
+    assert (alice.store / "tokens").exists()
+    assert not (outside / str(alice.uid)).exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--store=%h/.softtoken"]], ids=["from the file", "with --store"])
+def test_conf__window_of_the_host_decides_which_code_confirms(
+    on_host_with: Callable[..., Enroller], alice: Person, options: list[str]
+) -> None:
+    program = on_host_with("window = 10\n", person=alice)
+    with program.start("--period=300", *options) as dialogue:
+        dialogue.expect(CODE_PROMPT)
+        dialogue.type(dialogue.phone().totp(-5))
+        dialogue.expect(ENTER_PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("conf", "mode", "words"),
+    [
+        ("stroe = /x/%U\n", 0o644, "unknown option 'stroe'"),
+        ("window = 99\n", 0o644, "window takes a whole number from 0 to 20"),
+        ("window = 1\n", 0o666, "others own it or can write it"),
+        ("x" * 20_000, 0o644, "is larger than 16384 bytes"),
+    ],
+    ids=["unknown", "out of range", "writable", "too large"],
+)
+def test_conf__mistake_of_the_administrator_is_named_and_nothing_is_enrolled(
+    on_host_with: Callable[..., Enroller], alice: Person, conf: str, mode: int, words: str
+) -> None:
+    program = on_host_with(conf, person=alice, mode=mode)
+    before = listing(alice.home)
+    mistake = program.run(*SCRIPT).refused()
+    assert CONF in mistake.error
+    assert words in mistake.error
+    assert "administrator" in mistake.hint
+    assert listing(alice.home) == before
+
+
+def test_conf__of_another_user_is_not_believed(on_host_with: Callable[..., Enroller], alice: Person) -> None:
+    program = on_host_with("window = 2\n", owner=alice.uid)
+    assert "others own it" in program.run(*SCRIPT, "--user", alice.name).refused().error

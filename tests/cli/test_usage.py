@@ -1,0 +1,147 @@
+"""The command line of `softtoken-enroll`: what it takes, what it refuses, what its help says."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import pytest
+
+from tests.support.account import Person
+from tests.support.client import PAM_SUCCESS, Service
+from tests.support.enroller import CODE_PROMPT, ENTER_PROMPT, ENVIRONMENT, Enroller
+from tests.support.installation import Installation
+from tests.support.listing import listing
+
+SCRIPT = ("--no-confirm", "--json", "--recovery-codes=0")
+# DESIGN.md, section 7
+TOKEN_OPTIONS = ("--name", "--type", "--algorithm", "--digits", "--period", "--key-file", "--recovery-codes")
+OTHER_OPTIONS = ("--user", "--no-confirm", "--qr", "--force", "--store", "--json")
+
+MISUSES: dict[str, list[str]] = {
+    "digits 5": ["--digits=5"],
+    "digits 9": ["--digits=9"],
+    "digits in words": ["--digits=six"],
+    "period 0": ["--period=0"],
+    "period 301": ["--period=301"],
+    "period -30": ["--period=-30"],
+    "period 1.5": ["--period=1.5"],
+    "recovery codes -1": ["--recovery-codes=-1"],
+    "recovery codes 25": ["--recovery-codes=25"],
+    "recovery codes in words": ["--recovery-codes=many"],
+    "unknown option": ["--frobnicate"],
+    "unknown short option": ["-x"],
+    "abbreviated option": ["--forc"],
+    "argument that is no option": ["alice"],
+    "option without its value": ["--name"],
+    "value for a flag": ["--force=yes"],
+    "unknown type": ["--type=steam"],
+    "unknown algorithm": ["--algorithm=MD5"],
+    "algorithm in lower case": ["--algorithm=sha1"],
+    "unknown drawing": ["--qr=png"],
+    "HOTP with a period": ["--type=hotp", "--period=30"],
+    "empty name": ["--name="],
+    "blank name": ["--name= "],
+    "name with a control character": ["--name=a\x07b"],
+    "name with a newline": ["--name=a\nb"],
+    "name with an escape sequence": ["--name=\x1b[2J"],
+    "name of 65 characters": ["--name=" + "n" * 65],
+    "name that is no text": ["--name=\udcff"],
+}
+
+
+@pytest.mark.parametrize("misuse", MISUSES)
+def test_usage__mistake_is_one_error_one_hint_and_status_2(enroller: Enroller, alice: Person, misuse: str) -> None:
+    before = listing(alice.home)
+    mistake = enroller.run("--no-confirm", *MISUSES[misuse], person=alice).refused(2)
+    assert mistake.hint
+    assert listing(alice.home) == before
+
+
+@pytest.mark.parametrize("option", ["--frobnicate=\x1b[31mred", "--type=\x1b[31mred", "--digits=\x1b[31mred", "a\nb"])
+def test_usage__mistake_does_not_play_with_the_terminal(enroller: Enroller, alice: Person, option: str) -> None:
+    done = enroller.run("--no-confirm", option, person=alice)
+    done.refused(2)
+    assert "\x1b" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--digits=6"], ["--digits=8"], ["--period=1"], ["--period=300"], ["--recovery-codes=0"],
+        ["--recovery-codes=24"], ["--name=n"], ["--name=" + "n" * 64], ["--name=" + "é" * 64], ["--type=hotp"],
+        ["--algorithm=SHA512"], ["--digits", "7"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_usage__edges_of_every_range_are_taken(enroller: Enroller, alice: Person, options: list[str]) -> None:
+    done = enroller.run(*SCRIPT, *options, person=alice)
+    assert (done.status, done.stderr) == (0, "")
+    record = json.loads(done.stdout)
+    if options[0].startswith("--name="):
+        assert record["name"] == options[0].removeprefix("--name=")
+
+
+@pytest.mark.parametrize("columns", [None, "80", "200"])
+def test_help__is_on_stdout_and_fits_into_80_columns(enroller: Enroller, alice: Person, columns: str | None) -> None:
+    environment = {**ENVIRONMENT, **({"COLUMNS": columns} if columns else {})}
+    done = enroller.run("--help", person=alice, environment=environment)
+    assert (done.status, done.stderr) == (0, "")
+    assert [line for line in done.stdout.splitlines() if len(line) > 80] == [] or columns == "200"
+    assert done.stdout.endswith("\n")
+    assert done.stdout.isascii()
+    assert not alice.store.exists()
+
+
+def test_help__fits_into_a_terminal_of_80_columns(enroller: Enroller, alice: Person) -> None:
+    with enroller.start("--help", person=alice) as dialogue:
+        assert dialogue.finish() == 0
+        assert [line for line in dialogue.transcript.splitlines() if len(line) > 80] == []
+
+
+def test_help__lists_every_option_that_is_designed_and_no_other(enroller: Enroller) -> None:
+    text = enroller.run("--help").stdout
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) == {*TOKEN_OPTIONS, *OTHER_OPTIONS, "--help"}
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help__wins_over_a_home_that_cannot_be_used(enroller: Enroller, alice: Person, flag: str) -> None:
+    alice.home.chmod(0o777)
+    assert enroller.run(flag, person=alice).status == 0
+
+
+def examples(text: str) -> list[list[str]]:
+    """Take the commands out of the help's last part: each starts in column 3, words after a wide gap explain it."""
+    lines = text.partition("examples:\n")[2].splitlines()
+    commands = [re.split(r" {3,}", line.strip())[0] for line in lines if re.match(r" {2}\S", line)]
+    return [shlex.split(command) for command in commands]
+
+
+def test_help__examples_are_there(enroller: Enroller) -> None:
+    commands = examples(enroller.run("--help").stdout)
+    assert len(commands) >= 5
+    assert {command[0] for command in commands} == {"softtoken-enroll"}
+
+
+def test_help__every_example_does_what_it_says(
+    enroller: Enroller, installed: Installation, alice: Person, service: Service
+) -> None:
+    (alice.home / "key.txt").write_text("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n")
+    for command in examples(enroller.run("--help").stdout):
+        words = [alice.name if word == "alice" else word for word in command[1:]]
+        runner = None if "--user" in words else alice
+        if "--force" not in words:
+            for file in alice.store.glob("*"):
+                file.unlink()
+        if "--no-confirm" in words:
+            assert enroller.run(*words, "--recovery-codes=0", person=runner, cwd=alice.home).status == 0, command
+            continue
+        with enroller.start(*words, "--recovery-codes=1", person=runner, cwd=alice.home) as dialogue:
+            dialogue.expect(CODE_PROMPT)
+            phone = dialogue.phone()
+            dialogue.type(phone.hotp() if "hotp" in words else phone.totp())
+            dialogue.expect(ENTER_PROMPT)
+            dialogue.type("")
+            assert dialogue.finish() == 0, command
+        assert service.log_in(alice, phone.next()).result == PAM_SUCCESS, command
