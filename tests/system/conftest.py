@@ -1,0 +1,89 @@
+"""Real hosts in private mount namespaces. Each fixture takes itself away at the end."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.account import Person
+from tests.support.hosts import SSH, Host, Login, Su, Sudo
+from tests.support.installation import Installation
+from tests.support.private_mounts import PrivateMounts
+from tests.support.system_log import SystemLog
+
+HOSTS: dict[str, tuple[type[Host], bool]] = {
+    "sshd with password": (SSH, True),
+    "sshd with key": (SSH, False),
+    "sudo with password": (Sudo, True),
+    "sudo with code only": (Sudo, False),
+    "su with password": (Su, True),
+    "su with code only": (Su, False),
+    "login with password": (Login, True),
+    "login with code only": (Login, False),
+}
+EVERY_HOST = list(HOSTS)
+PASSWORD_HOSTS = [name for name, (_, password) in HOSTS.items() if password]
+BackendRemover = Callable[[], AbstractContextManager[None]]
+
+
+@pytest.fixture
+def mounts(world: Path) -> Iterator[PrivateMounts]:
+    """A mount namespace for the hosts of one test."""
+    if not PrivateMounts.possible():
+        pytest.skip("needs CAP_SYS_ADMIN: the hosts see PAM services of their own in a private mount namespace")
+    directory = Path(tempfile.mkdtemp(prefix="host-", dir=world))
+    directory.chmod(0o755)
+    made = PrivateMounts(directory / "mounts")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def system_log(mounts: PrivateMounts) -> SystemLog:
+    """Everything that the hosts of the test log; the machine's own log is left alone."""
+    return mounts.log
+
+
+@pytest.fixture
+def make_host(mounts: PrivateMounts, make_person: Callable[[], Person]) -> Iterator[Callable[[str], Host]]:
+    """Make a host by its name in `HOSTS`."""
+    servers: list[SSH] = []
+
+    def make(name: str) -> Host:
+        kind, password = HOSTS[name]
+        if kind is SSH:
+            servers.append(SSH(mounts, password=password))
+            return servers[-1]
+        if kind is Su:
+            return Su(mounts, make_person(), password=password)
+        return kind(mounts, password=password)
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture(params=EVERY_HOST)
+def host(request: pytest.FixtureRequest, make_host: Callable[[str], Host]) -> Host:
+    """Each of the hosts, or the ones that the test names."""
+    return make_host(request.param)
+
+
+@pytest.fixture
+def remove_backend(installed: Installation) -> BackendRemover:
+    """Take the backend away under a live stack, for the length of a `with` block."""
+
+    @contextmanager
+    def remove() -> Iterator[None]:
+        aside = installed.backend.with_suffix(".aside")
+        installed.backend.rename(aside)
+        try:
+            yield
+        finally:
+            aside.rename(installed.backend)
+
+    return remove

@@ -1,0 +1,120 @@
+"""What only sshd has: keys, several answers in one connection, several connections at once, strangers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.account import Person
+from tests.support.hosts import SSH, Host
+from tests.support.installation import Installation
+from tests.support.system_log import SystemLog
+from tests.system.scenario import SLOW, wrong_code
+
+WITH_PASSWORD, WITH_KEY = "sshd with password", "sshd with key"
+
+
+class Stranger(Person):
+    """Somebody whom this machine does not know.
+
+    Args:
+        homes: where others have their homes.
+    """
+
+    def __init__(self, homes: Path) -> None:
+        self.name, self.password, self.home = "stranger", "a password", homes / "stranger"
+
+
+@pytest.fixture(params=[WITH_PASSWORD, WITH_KEY])
+def sshd(request: pytest.FixtureRequest, make_host: Callable[[str], Host]) -> SSH:
+    """An sshd of each kind, or of the one that the test names."""
+    made = make_host(request.param)
+    assert isinstance(made, SSH)
+    return made
+
+
+def test_sshd__hotp_code_lets_in_once(sshd: SSH, installed: Installation, alice: Person, system_log: SystemLog) -> None:
+    sshd.use_stack(installed.line())
+    phone = alice.enrol(installed, "--type=hotp")
+    first = phone.hotp()
+    phone.hotp()  # shown, and never typed
+    third = phone.hotp()
+    assert sshd.log_in(alice, first).entered_as == alice.name
+    assert not sshd.log_in(alice, first).entered_as
+    assert sshd.log_in(alice, third).entered_as == alice.name
+    assert not sshd.log_in(alice, third).entered_as
+    assert system_log.ours() == [
+        sshd.log_line(alice, "accepted", "accepted", token="phone"),
+        sshd.log_line(alice, "denied", "replayed", token="phone"),
+        sshd.log_line(alice, "accepted", "accepted", token="phone"),
+        sshd.log_line(alice, "denied", "replayed", token="phone"),
+    ]
+
+
+def test_sshd__hotp_code_that_was_passed_over_is_refused(
+    sshd: SSH, installed: Installation, alice: Person, system_log: SystemLog
+) -> None:
+    sshd.use_stack(installed.line())
+    phone = alice.enrol(installed, "--type=hotp")
+    passed_over, later = phone.hotp(), phone.hotp()
+    assert sshd.log_in(alice, later).entered_as == alice.name
+    assert not sshd.log_in(alice, passed_over).entered_as
+    assert system_log.reasons() == ["accepted", "replayed"]
+
+
+def test_sshd__typing_mistake_is_put_right_in_the_same_connection(
+    sshd: SSH, installed: Installation, alice: Person, system_log: SystemLog
+) -> None:
+    sshd.use_stack(installed.line())
+    sshd.allow_tries(2)
+    phone = alice.enrol(installed, SLOW)
+    visit = sshd.log_in(alice, wrong_code(phone), phone.totp())
+    assert visit.entered_as == alice.name, visit
+    assert visit.prompts == [*sshd.first_prompts, "code"] * 2
+    assert system_log.reasons() == ["mismatch", "accepted"]
+
+
+def test_sshd__same_code_in_four_logins_at_once_lets_in_one(
+    sshd: SSH, installed: Installation, alice: Person, system_log: SystemLog
+) -> None:
+    sshd.use_stack(installed.line())
+    code = alice.enrol(installed, SLOW).totp()
+    with ThreadPoolExecutor(4) as people:
+        visits = list(people.map(lambda _: sshd.log_in(alice, code), range(4)))
+    assert sorted(visit.entered_as for visit in visits) == ["", "", "", alice.name], visits
+    assert sorted(system_log.reasons()) == ["accepted", "replayed", "replayed", "replayed"]
+
+
+@pytest.mark.parametrize("sshd", [WITH_KEY], indirect=True)
+def test_sshd__without_the_key_no_code_is_asked_for(
+    sshd: SSH, installed: Installation, alice: Person, system_log: SystemLog
+) -> None:
+    sshd.use_stack(installed.line())
+    phone = alice.enrol(installed, SLOW)
+    sshd.knows_key = False
+    visit = sshd.log_in(alice, phone.totp())
+    assert not visit.entered_as, visit
+    assert visit.prompts == []
+    assert system_log.ours() == []
+
+
+@pytest.mark.parametrize("sshd", [WITH_PASSWORD], indirect=True)
+def test_sshd__stranger_is_asked_and_refused_like_everybody(
+    sshd: SSH, installed: Installation, alice: Person, system_log: SystemLog
+) -> None:
+    sshd.use_stack(installed.line("nullok"))
+    phone = alice.enrol(installed, SLOW)
+    wrong = sshd.log_in(alice, wrong_code(phone))
+    system_log.clear()
+    stranger = Stranger(alice.home.parent)
+    visit = sshd.log_in(stranger, "123456")
+    assert not visit.entered_as, visit
+    assert visit.prompts == ["password", "code"]
+    assert visit.screen.replace(stranger.name, "NAME") == wrong.screen.replace(alice.name, "NAME")
+    # His name may be a password that was typed too early, so it is not logged.
+    assert system_log.ours() == [
+        "pam_softtoken(sshd:auth): user=(unknown) rhost=127.0.0.1 result=denied reason=unknown_user"
+    ]
