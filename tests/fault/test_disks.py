@@ -1,0 +1,67 @@
+"""Full and read-only disks: the owner gets in, and a code still works once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.account import Person
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
+from tests.support.installation import Installation
+from tests.support.system_log import SystemLog
+
+
+@contextmanager
+def _small_disk_as_home(person: Person) -> Iterator[None]:
+    options = f"size=128k,mode=755,uid={person.uid},gid={person.gid}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", person.home], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", person.home], check=True)
+
+
+def _fill(directory: Path) -> None:
+    full = subprocess.run(["dd", "if=/dev/zero", f"of={directory}/ballast", "bs=4k"], check=False, capture_output=True)
+    assert b"No space" in full.stderr
+
+
+def test_full_disk__the_owner_gets_in_with_totp_hotp_and_recovery_codes_each_once(
+    installed: Installation, service: Service, alice: Person
+) -> None:
+    with _small_disk_as_home(alice):
+        for kind in ("--type=totp", "--type=hotp"):
+            phone = alice.enrol(installed, kind, "--force")
+            _fill(alice.home)
+            code = phone.hotp() if kind == "--type=hotp" else phone.totp()
+            for answer in (code, phone.recovery_codes[0]):
+                assert service.log_in(alice, answer).result == PAM_SUCCESS
+                assert service.log_in(alice, answer).result == PAM_AUTH_ERR
+            (alice.home / "ballast").unlink()
+
+
+def test_read_only_disk__is_denied_and_the_log_says_why(
+    installed: Installation, service: Service, alice: Person, system_log: SystemLog
+) -> None:
+    with _small_disk_as_home(alice):
+        phone = alice.enrol(installed)
+        subprocess.run(["mount", "-o", "remount,ro", alice.home], check=True)
+        assert service.log_in(alice, phone.totp()).result == PAM_AUTH_ERR
+        assert system_log.outcomes()[-1]["reason"] == "unusable_file"
+        assert "Read-only" in system_log.outcomes()[-1]["detail"]
+
+
+def test_full_disk__a_state_that_cannot_be_made_denies(
+    installed: Installation, service: Service, alice: Person, system_log: SystemLog
+) -> None:
+    with _small_disk_as_home(alice):
+        phone = alice.enrol(installed, "--period=300")
+        (alice.store / "state").unlink()
+        _fill(alice.home)
+        assert service.log_in(alice, phone.totp(1)).result == PAM_AUTH_ERR
+        assert system_log.reasons() == ["not_stored"]
+        os.unlink(alice.home / "ballast")
+        assert service.log_in(alice, phone.totp(1)).result == PAM_SUCCESS
