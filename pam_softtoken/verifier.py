@@ -6,7 +6,7 @@ Knows nothing of PAM, sockets or clocks.
 from __future__ import annotations
 
 from pam_softtoken import policy, throttle
-from pam_softtoken.errors import DamagedState, OTPMismatch, OTPReplayed
+from pam_softtoken.errors import DamagedState, OTPMismatch, OTPReplayed, Throttled
 from pam_softtoken.state import State
 from pam_softtoken.store import Location, Store
 
@@ -99,6 +99,8 @@ class Attempt:
                 spending = self._identify(answer, source, now)
             state = self._present_state(now)
             bucket = self._require_open(state, source, now)
+            if spending is None:
+                raise Throttled(1)  # opened by a success in between; the answer has not been looked at
             try:
                 if answer.recovery_code:
                     accepted, state = self._accept_recovery_code(state, spending)
@@ -114,14 +116,18 @@ class Attempt:
         finally:
             self._store.unlock()
 
-    def _identify(self, answer: Answer, source: Source, now: int) -> str:
+    def _identify(self, answer: Answer, source: Source, now: int) -> str | None:
         """Find out which recovery code was typed, if any; "" for none of them, which is judged under the lock.
 
-        Hashing takes 40 ms, so it is done without the lock, and not at all for those who have to wait.
+        Hashing takes 40 ms, so it is done without the lock, and not at all for those who have to wait: then the result
+        is None, and the lock's holder says so, because only he can put right a wait that a wrong clock has left.
         """
         if not answer.recovery_code:
             return ""
-        self._require_open(throttle.set_right(self._store.read_state() or State.new(), now=now), source, now)
+        try:
+            self._require_open(throttle.set_right(self._store.read_state() or State.new(), now=now), source, now)
+        except Throttled:
+            return None
         try:
             return self._content.recovery.identify(answer.recovery_code)
         except OTPMismatch:

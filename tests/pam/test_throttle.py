@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from pam_softtoken import state
 from tests.support.account import Person
 from tests.support.client import ERROR_MSG, PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.installation import Installation
@@ -115,3 +117,19 @@ def test_throttle__no_throttle_turns_it_off(
     _guess(service, alice, 20, ELSEWHERE)
     assert service.log_in(alice, phone.hotp(), options=[ELSEWHERE]).result == PAM_SUCCESS
     assert system_log.reasons() == ["mismatch"] * 20 + ["accepted"]
+
+
+def test_throttle__a_wait_left_by_a_wrong_clock_ends_for_recovery_codes_too(
+    installed: Installation, service: Service, alice: Person
+) -> None:
+    phone = alice.enrol(installed, "--recovery-codes=1")
+    path = alice.store / "state"
+    sequence, present = state.decode(path.read_bytes(), path=str(path))
+    spoilt = present.with_wrong("local", 6, int(time.time()) + 365 * 86400)
+    with path.open("r+b") as file:
+        for number in (sequence + 1, sequence + 2):
+            file.seek(state.place_of(number))
+            file.write(state.encode(spoilt, number))
+    deadline = time.monotonic() + 20
+    while service.log_in(alice, phone.recovery_codes[0]).result != PAM_SUCCESS:
+        assert time.monotonic() < deadline

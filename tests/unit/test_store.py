@@ -1,0 +1,20 @@
+"""Where a user's files are: no template lets two users share one place."""
+
+from __future__ import annotations
+
+import pytest
+
+from pam_softtoken.files import Account
+from pam_softtoken.store import Location
+
+ALICE, BOB = (Account(name, uid, uid, home=f"/home/{name}") for name, uid in (("alice", 1001), ("bob", 1002)))
+
+
+@pytest.mark.parametrize("template", ["/%U", "/%u", "/var/lib/softtoken/%U", "/a%%b/%u/token", "%h/.softtoken"])
+def test_location__is_another_one_for_each_user(template: str) -> None:
+    assert Location(template, ALICE).path != Location(template, BOB).path
+
+
+def test_location__fills_in_the_user() -> None:
+    assert Location("/srv/100%%/%U-%u", ALICE).path == "/srv/100%/1001-alice"
+    assert Location("%h/.softtoken", ALICE).path == "/home/alice/.softtoken"
