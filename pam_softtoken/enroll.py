@@ -29,7 +29,7 @@ from pam_softtoken.errors import (
     UsageError,
 )
 from pam_softtoken.state import NEVER, State
-from pam_softtoken.store import Location, Store
+from pam_softtoken.store import ENROLMENT_LOCK_TIMEOUT_S, Location, Store
 from pam_softtoken.token import (
     KEY_BYTES,
     HOTPToken,
@@ -43,7 +43,6 @@ from pam_softtoken.tokenfile import TokenFile
 
 PROGRAM = "softtoken-enroll"
 CONFIRMATIONS = 3
-LOCK_TIMEOUT_S = 5.0
 MAX_KEY_FILE_BYTES = 1024
 SEARCHED_STEPS = 40  # how far a wrong clock is looked for after a code that does not fit
 
@@ -231,7 +230,7 @@ class Enrolment:
         confirming code could be used again. All that can fail comes first.
         """
         store, token = self._store, self._token
-        store.lock(LOCK_TIMEOUT_S)
+        store.lock(ENROLMENT_LOCK_TIMEOUT_S)
         self._require_unchanged()
         state = store.read_state() or State.new()
         if counter != NEVER and state.last.get(token.fingerprint(), NEVER) >= counter:
