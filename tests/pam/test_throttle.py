@@ -71,9 +71,13 @@ def test_throttle__a_wrong_recovery_code_counts_and_a_replayed_code_does_not(
     phone = alice.enrol(installed, "--type=hotp")
     code = phone.hotp()
     assert service.log_in(alice, code, options=[HOME]).result == PAM_SUCCESS
-    answers = [code] * 6 + ["AAAA-AAAA-AAAA"] * 5 + [code]
-    service.log_in_often(alice, *answers, options=[ELSEWHERE], attempts=12)
-    assert system_log.reasons()[1:] == ["replayed"] * 6 + ["mismatch"] * 5 + ["throttled"]
+    answers = [code] * 6 + ["AAAA-AAAA-AAAA"] * 5
+    service.log_in_often(alice, *answers, options=[ELSEWHERE], attempts=11)
+    assert system_log.reasons()[1:] == ["replayed"] * 6 + ["mismatch"] * 5
+    # The first wait of a second, by a clock that counts whole ones, may be over at once; the next ones are longer.
+    _guess(service, alice, 12, ELSEWHERE)
+    assert system_log.reasons()[12:].count("mismatch") <= 2
+    assert system_log.reasons()[-1] == "throttled"
 
 
 def test_throttle__nothing_is_stored_while_waiting(
