@@ -21,6 +21,7 @@ from pam_softtoken.verifier import Accepted, Attempt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from pam_softtoken.config import Config
@@ -84,6 +85,8 @@ def _authenticate(pamh: Any, flags: int, arguments: list[str], record: log.Log) 
         if config.nullok and isinstance(obstacle, errors.NotEnrolled) and obstacle.proven:
             record.outcome(log.INFO, "ignored", "not_enrolled")
             return int(pamh.PAM_IGNORE)
+        source = throttle.source_of(record.rhost, _caller_uid(pamh))
+        marked = attempt is not None and _is_marked(attempt.account.uid)
         # Whatever stands in the way is only said in the log: to the person all attempts look alike.
         first = _ask(pamh, config, config.prompt)
         if obstacle is not None or attempt is None:
@@ -91,21 +94,18 @@ def _authenticate(pamh: Any, flags: int, arguments: list[str], record: log.Log) 
         second = None
         if attempt.needs_two_otps and first.replace(" ", "").isdecimal():
             second = _ask(pamh, config, SECOND_PROMPT)
-        source = throttle.source_of(record.rhost, _caller_uid(pamh))
         try:
             accepted = attempt.verify(first, second, source=source, now=int(time.time()))
         except errors.Throttled as error:
             if not record.rhost and _caller_uid(pamh) == attempt.account.uid and not flags & PAM_SILENT:
                 _tell(pamh, pamh.PAM_ERROR_MSG, f"Too many wrong codes; try again in {error.retry_after_s} s.", record)
             raise
+        if not marked:
+            _mark(attempt.account.uid, record)
+        _report(pamh, flags, accepted, record)
     finally:
         if attempt is not None:
-            attempt.close()
-    _report(pamh, flags, accepted, record)
-    try:
-        mark.set_for(attempt.account.uid)
-    except errors.UnusableFile as error:  # a full disk must not keep the owner out
-        record.note(log.WARNING, f"cannot mark the user as enrolled: {error}")
+            _after(pamh, attempt.close)
     return int(pamh.PAM_SUCCESS)
 
 
@@ -122,6 +122,29 @@ def _prepare(
         return None, error
     record.note(log.DEBUG, "before the prompt: token and state file opened")
     return attempt, None
+
+
+def _after(pamh: Any, work: Callable[[], None]) -> None:
+    """Have work done after the verdict has been given; under pam_python that means at once."""
+    afterwards = getattr(pamh, "afterwards", None)
+    if afterwards is None:
+        work()
+    else:
+        afterwards(work)
+
+
+def _is_marked(uid: int) -> bool:
+    try:
+        return mark.is_set(uid)
+    except errors.UnusableFile:
+        return False
+
+
+def _mark(uid: int, record: log.Log) -> None:
+    try:
+        mark.set_for(uid)
+    except errors.UnusableFile as error:  # a full disk must not keep the owner out
+        record.note(log.WARNING, f"cannot mark the user as enrolled: {error}")
 
 
 def _account_of(pamh: Any) -> files.Account:

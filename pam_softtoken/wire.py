@@ -2,7 +2,7 @@
 
 A frame is one message of a SOCK_SEQPACKET socket: a byte of protocol version, a byte of type, a payload, 4096 bytes in
 all. The bridge opens with START; then the backend sends CONVERSE, LOG and at last RESULT, and each CONVERSE is answered
-by one ANSWER.
+by one ANSWER. RESULT brings the log line of the outcome along, so that the bridge is woken only once for both.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ VERSION = 1
 MAX_FRAME_BYTES = 4096
 MAX_ANSWER_BYTES = 512
 START, ANSWER, CONVERSE, LOG, RESULT = b"S", b"A", b"C", b"L", b"R"
-_FIXED_FIELDS = 10
+_FIXED_FIELDS = 11
+_GIVEN, _MISSING = (bytes((VERSION,)) + ANSWER + status for status in (b"=", b"-"))
 
 
 class Start:
@@ -24,11 +25,25 @@ class Start:
         user: `PAM_USER`.
         uid, gid, home: the bridge's own look-up of the user; `uid` is None when there is no such user.
         caller_uid: real uid of the application.
+        cpu: number of the processor that it runs on.
         service, rhost, tty, ruser: PAM items; None when they are not set.
         arguments: the module arguments.
     """
 
-    __slots__ = ("arguments", "caller_uid", "flags", "gid", "home", "rhost", "ruser", "service", "tty", "uid", "user")
+    __slots__ = (
+        "arguments",
+        "caller_uid",
+        "cpu",
+        "flags",
+        "gid",
+        "home",
+        "rhost",
+        "ruser",
+        "service",
+        "tty",
+        "uid",
+        "user",
+    )
 
     def __init__(self, fields: list[str]) -> None:
         self.flags = _number(fields[0])
@@ -38,7 +53,8 @@ class Start:
         self.gid = _number(fields[3]) if known else 0
         self.home = fields[4]
         self.caller_uid = _number(fields[5])
-        self.service, self.rhost, self.tty, self.ruser = (_item(field) for field in fields[6:_FIXED_FIELDS])
+        self.cpu = _number(fields[6])
+        self.service, self.rhost, self.tty, self.ruser = (_item(field) for field in fields[7:_FIXED_FIELDS])
         self.arguments = fields[_FIXED_FIELDS:]
 
 
@@ -66,10 +82,9 @@ def decode_answer(frame: bytes) -> str | None:
     Raises:
         ProtocolError: it is not an answer, or the conversation failed.
     """
-    payload = _payload(frame, ANSWER)
-    if payload[:1] == b"=" and len(payload) <= 1 + MAX_ANSWER_BYTES:
-        return payload[1:].decode("utf-8", "surrogateescape")
-    if payload == b"-":
+    if frame.startswith(_GIVEN) and len(frame) <= len(_GIVEN) + MAX_ANSWER_BYTES:
+        return frame[len(_GIVEN) :].decode("utf-8", "surrogateescape")
+    if frame == _MISSING:
         return None
     raise ProtocolError("the conversation failed")
 
@@ -84,9 +99,10 @@ def encode_log(level: int, text: str) -> bytes:
     return _frame(LOG, level, text)
 
 
-def encode_result(code: int) -> bytes:
-    """Give the verdict: a PAM return code."""
-    return _frame(RESULT, code, "")
+def encode_result(code: int, level: int, text: str) -> bytes:
+    """Give the verdict, a PAM return code, and a last line for the log; an empty one is left away."""
+    verdict = _frame(RESULT, code, "")
+    return (verdict + _frame(LOG, level, text)[2:])[:MAX_FRAME_BYTES] if text else verdict
 
 
 def _frame(kind: bytes, number: int, text: str) -> bytes:

@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <pwd.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -108,6 +109,19 @@ append_item(struct frame *frame, pam_handle_t *pamh, int item)
 		append_field(frame, "%s", "");
 }
 
+/* Log that there is no backend to say why: the bridge's only reason of its own. */
+__attribute__((format(printf, 3, 4))) static void
+log_refusal(pam_handle_t *pamh, int level, const char *format, ...)
+{
+	char detail[MAX_FRAME_BYTES];
+	va_list arguments;
+
+	va_start(arguments, format);
+	(void)vsnprintf(detail, sizeof(detail), format, arguments);
+	va_end(arguments);
+	pam_syslog(pamh, level, "result=denied reason=backend detail=\"%s\"", detail);
+}
+
 /*
  * The user as this host knows it, or three empty fields. Supplementary groups are left to the backend, which seldom needs
  * them: looking them up makes the host load every name service that it has.
@@ -131,7 +145,7 @@ static int
 build_start(struct frame *frame, pam_handle_t *pamh, int flags, int argc, const char **argv)
 {
 	const char *user = NULL;
-	int retval = pam_get_user(pamh, &user, NULL);
+	int retval = pam_get_user(pamh, &user, NULL), cpu = sched_getcpu();
 
 	if (retval != PAM_SUCCESS || user == NULL)
 		return PAM_CONV_ERR;
@@ -140,6 +154,7 @@ build_start(struct frame *frame, pam_handle_t *pamh, int flags, int argc, const 
 	append_field(frame, "%s", user);
 	append_account(frame, pamh, user);
 	append_field(frame, "%u", (unsigned int)getuid());
+	append_field(frame, "%u", cpu >= 0 ? (unsigned int)cpu : 0);
 	append_item(frame, pamh, PAM_SERVICE);
 	append_item(frame, pamh, PAM_RHOST);
 	append_item(frame, pamh, PAM_TTY);
@@ -148,7 +163,7 @@ build_start(struct frame *frame, pam_handle_t *pamh, int flags, int argc, const 
 		append_field(frame, "%s", argv[index]);
 	if (!frame->overflow)
 		return PAM_SUCCESS;
-	pam_syslog(pamh, LOG_ERR, "module arguments and items do not fit into %d bytes", MAX_FRAME_BYTES);
+	log_refusal(pamh, LOG_ERR, "module arguments and items do not fit into %d bytes", MAX_FRAME_BYTES);
 	return PAM_AUTH_ERR;
 }
 
@@ -173,12 +188,12 @@ resolve_backend(pam_handle_t *pamh, const char *backend)
 
 	if (path == NULL || lstat(path, &status) != 0 || !S_ISREG(status.st_mode) ||
 	    (size_t)snprintf(walk, sizeof(walk), "%s", path) >= sizeof(walk)) {
-		pam_syslog(pamh, LOG_ERR, "backend missing: \"%s\" is not the absolute path of a file", backend);
+		log_refusal(pamh, LOG_ERR, "backend missing: '%s' is not the absolute path of a file", backend);
 		goto refuse;
 	}
 	for (;;) {
 		if ((status.st_uid != 0 && status.st_uid != geteuid()) || writable_by_others(&status)) {
-			pam_syslog(pamh, LOG_ALERT, "backend refused: others own or can write \"%s\"", walk);
+			log_refusal(pamh, LOG_ALERT, "backend refused: others own or can write '%s'", walk);
 			goto refuse;
 		}
 		if (strcmp(walk, "/") == 0)
@@ -243,13 +258,13 @@ send_frame(int socket, const struct frame *frame)
 	return 0;
 }
 
-/* The frame's text behind its first byte; NULL when it holds a NUL, which would cut it short. */
+/* The frame's text from a place on; NULL when it holds a NUL, which would cut it short. */
 static const char *
-frame_text(struct frame *frame, char *text)
+frame_text(const struct frame *frame, size_t place, char *text)
 {
-	size_t length = frame->length - 3;
+	size_t length = frame->length - place;
 
-	memcpy(text, frame->bytes + 3, length);
+	memcpy(text, frame->bytes + place, length);
 	text[length] = '\0';
 	return memchr(text, '\0', length) == NULL ? text : NULL;
 }
@@ -259,7 +274,7 @@ static int
 relay_conversation(pam_handle_t *pamh, int socket, struct frame *frame)
 {
 	char text[MAX_FRAME_BYTES];
-	const char *message = frame_text(frame, text);
+	const char *message = frame_text(frame, 3, text);
 	int style = frame->bytes[2], error;
 	char status = CONVERSATION_FAILED;
 	char *answer = NULL;
@@ -282,15 +297,16 @@ relay_conversation(pam_handle_t *pamh, int socket, struct frame *frame)
 	return error;
 }
 
+/* A log line: its level, which stands at a place of the frame, and the text behind that. */
 static int
-relay_log(pam_handle_t *pamh, struct frame *frame)
+relay_log(pam_handle_t *pamh, const struct frame *frame, size_t place)
 {
 	char text[MAX_FRAME_BYTES];
-	const char *line = frame_text(frame, text);
+	const char *line = frame_text(frame, place + 1, text);
 
-	if (line == NULL || frame->bytes[2] > LOG_DEBUG)
+	if (line == NULL || frame->bytes[place] > LOG_DEBUG)
 		return EPROTO;
-	pam_syslog(pamh, frame->bytes[2], "%s", line);
+	pam_syslog(pamh, frame->bytes[place], "%s", line);
 	return 0;
 }
 
@@ -309,12 +325,26 @@ permitted_result(unsigned char code)
 	}
 }
 
+/*
+ * syslog() loads the time zone when it is first used. Have that done while the interpreter loads, or the person would
+ * wait for it between the code and the verdict.
+ */
+static void
+load_time_zone(void)
+{
+	time_t now = time(NULL);
+	struct tm unused;
+
+	(void)localtime_r(&now, &unused);
+}
+
 /* Serve the backend until it gives its verdict. */
 static int
 relay(pam_handle_t *pamh, int socket, struct frame *frame, unsigned int timeout_s)
 {
 	int error = send_frame(socket, frame);
 
+	load_time_zone();
 	for (int frames = 0; error == 0 && frames < MAX_FRAMES; frames++) {
 		error = receive_frame(socket, frame, timeout_s);
 		if (error != 0)
@@ -324,19 +354,19 @@ relay(pam_handle_t *pamh, int socket, struct frame *frame, unsigned int timeout_
 			error = relay_conversation(pamh, socket, frame);
 			break;
 		case FRAME_LOG:
-			error = relay_log(pamh, frame);
+			error = relay_log(pamh, frame, 2);
 			break;
 		case FRAME_RESULT:
-			if (frame->length == 3)
+			error = frame->length > 3 ? relay_log(pamh, frame, 3) : 0;
+			if (error == 0)
 				return permitted_result(frame->bytes[2]);
-			error = EPROTO;
 			break;
 		default:
 			error = EPROTO;
 		}
 	}
-	pam_syslog(pamh, LOG_ERR, "result=denied reason=backend detail=\"%s\"",
-		   error == EPIPE ? "ended without a verdict" : strerror(error != 0 ? error : EPROTO));
+	log_refusal(pamh, LOG_ERR, "%s",
+		    error == EPIPE ? "ended without a verdict" : strerror(error != 0 ? error : EPROTO));
 	return PAM_AUTH_ERR;
 }
 
@@ -378,7 +408,7 @@ pam_sm_authenticate(pam_handle_t *pamh, int flags, int argc, const char **argv)
 	retval = PAM_AUTH_ERR;
 	error = spawn_backend(&process, INTERPRETER, script, timeout_s);
 	if (error != 0) {
-		pam_syslog(pamh, LOG_ERR, "result=denied reason=backend detail=\"cannot start: %s\"", strerror(error));
+		log_refusal(pamh, LOG_ERR, "cannot start: %s", strerror(error));
 		goto out;
 	}
 	retval = relay(pamh, process.socket, &frame, timeout_s);

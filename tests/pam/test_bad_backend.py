@@ -40,13 +40,23 @@ def test_backend__of_our_own_can_say_yes(backends: Backends, pam: Pam, system_lo
     assert system_log.ours() == [f"{OURS}: hello"]
 
 
+def test_backend__verdict_brings_a_line_for_the_log_along(backends: Backends, pam: Pam, system_log: SystemLog) -> None:
+    backend = backends.make(script=r"send(b'L', 6, b'hello'); send(b'R', 0, b'\5' + b'x' * 4092)")
+    assert pam.with_backend(backend).log_in(ROOT).result == PAM_SUCCESS
+    hello, last = system_log.ours()
+    assert hello == f"{OURS}: hello"
+    assert last.startswith(f"{OURS}: xxx")
+    assert severities(system_log) == [6, 5]
+
+
 @pytest.mark.parametrize("path", ["/nonexistent/backend", "/usr/bin", "/dev/null", "relative", ""])
 def test_backend__missing_denies(pam: Pam, system_log: SystemLog, path: str) -> None:
     outcome = pam.with_backend(path).log_in(ROOT, "123456")
     assert outcome.result == PAM_AUTH_ERR
     assert outcome.messages == []
     (said,) = system_log.ours()
-    assert f'backend missing: "{path}"' in said
+    assert f"backend missing: '{path}'" in said
+    assert system_log.reasons() == ["backend"]
     assert severities(system_log) == [ERR]
 
 
@@ -129,6 +139,7 @@ def test_backend__that_others_could_have_written_is_not_started(
     assert not mark.exists()
     (said,) = system_log.ours()
     assert "backend refused: others own or can write" in said
+    assert system_log.reasons() == ["backend"]
     assert severities(system_log) == [ALERT]
 
 
@@ -228,7 +239,9 @@ def test_backend__that_dies_without_a_verdict_denies(
         r"os.write(0, b'1R0')",
         "send(b'R', 0, version=2)",
         "send(b'R', 0, b'x')",
-        r"send(b'R', 0, b'\0')",
+        r"send(b'R', 0, b'\10level')",
+        r"send(b'R', 0, b'\6cut\0here')",
+        r"send(b'R', 0, b'\6' + b'x' * 4093)",
         "send(b'X', 0)",
         "send(b'S', 0)",
         "send(b'A', 0)",
@@ -321,5 +334,5 @@ def test_backend__that_reads_no_answer_does_not_block_the_host(backends: Backend
 
 def test_host__items_that_do_not_fit_into_a_frame_deny(service: Service, system_log: SystemLog) -> None:
     assert service.log_in(4096 * "x", "123456").result == PAM_AUTH_ERR
-    assert "do not fit" in system_log.ours()[0]
+    assert "do not fit" in system_log.outcomes()[0]["detail"]
     assert not [line for line in system_log.lines if "xxxx" in line]

@@ -70,7 +70,7 @@ def test_accepted__is_said_only_after_the_use_is_on_the_disk(
     calls = [line.split(maxsplit=1)[1] for line in trace.read_text().splitlines()]
     stored = max(number for number, call in enumerate(calls) if call.startswith("pwrite64("))
     synced = max(number for number, call in enumerate(calls) if call.startswith("fdatasync("))
-    said = [number for number, call in enumerate(calls) if call.startswith(r'write(0, "\1R\0"')]
+    said = [number for number, call in enumerate(calls) if call.startswith(r'write(0, "\1R\0')]
     assert len(said) == 1
     assert stored < synced < said[0]
     assert calls[synced].endswith("= 0")

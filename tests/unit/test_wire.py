@@ -17,6 +17,7 @@ START = b"\x01S" + b"\0".join(
         b"1000",
         b"/home/alice",
         b"1001",
+        b"1",
         b"=sshd",
         b"=192.0.2.7",
         b"",
@@ -36,7 +37,7 @@ def test_start__gives_the_fields() -> None:
 
 
 def test_start__an_unknown_user_has_no_uid() -> None:
-    assert wire.decode_start(b"\x01S" + b"\0".join([b"0", b"eve", *[b""] * 3, b"0", *[b""] * 4, b""])).uid is None
+    assert wire.decode_start(b"\x01S" + b"\0".join([b"0", b"eve", *[b""] * 3, b"0", b"0", *[b""] * 4, b""])).uid is None
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,11 @@ def test_frames__random_bytes_are_refused_or_understood(data: bytes) -> None:
 
 @given(st.text(max_size=5000))
 def test_frames__what_is_sent_always_fits(text: str) -> None:
-    for frame in (wire.encode_converse(1, text), wire.encode_log(5, text)):
+    for frame in (wire.encode_converse(1, text), wire.encode_log(5, text), wire.encode_result(7, 5, text)):
         assert 3 <= len(frame) <= wire.MAX_FRAME_BYTES
         assert b"\0" not in frame[3:]
+
+
+def test_result__brings_the_log_line_along() -> None:
+    assert wire.encode_result(7, 5, "user=alice") == b"\x01R\x07\x05user=alice"
+    assert wire.encode_result(0, 0, "") == b"\x01R\x00"
