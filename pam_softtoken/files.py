@@ -239,15 +239,10 @@ def read(descriptor: int, max_bytes: int, *, path: str) -> bytes:
     Raises:
         UnusableFile: the system would not read it.
     """
-    pieces = []
-    length = 0
     try:
-        while piece := os.pread(descriptor, max_bytes + 1 - length, length):
-            pieces.append(piece)
-            length += len(piece)
+        return os.pread(descriptor, max_bytes + 1, 0)
     except OSError as error:
         raise UnusableFile(path, _words(error)) from None
-    return b"".join(pieces)
 
 
 def lock(descriptor: int, timeout_s: float, *, path: str) -> None:

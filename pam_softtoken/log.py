@@ -38,6 +38,9 @@ REASONS = frozenset(
 )
 """What `reason=` can say. `backend` is said by the bridge, when there is no backend left to say it."""
 
+MAX_VALUE_CHARACTERS = 256
+_PLAIN = "".join(chr(code) for code in range(ord("!"), ord("~") + 1) if chr(code) not in '"\\=')
+
 
 def escape(value: str) -> str:
     r"""Make a value from outside safe to stand in one field of one line.
@@ -48,12 +51,14 @@ def escape(value: str) -> str:
     Returns:
         At most 256 visible ASCII characters; anything else as `\xNN` for each of its UTF-8 bytes.
     """
+    if len(value) <= MAX_VALUE_CHARACTERS and not value.strip(_PLAIN):
+        return value
     return "".join(
         character
-        if "!" <= character <= "~" and character not in '"\\='
+        if character in _PLAIN
         else "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
-        for character in value[:256]
-    )[:256]
+        for character in value[:MAX_VALUE_CHARACTERS]
+    )[:MAX_VALUE_CHARACTERS]
 
 
 class Log:
@@ -81,9 +86,10 @@ class Log:
         """
         if reason not in REASONS:
             raise ValueError(f"not a reason: {reason}")
-        fields = [("user", self.user), ("rhost", self.rhost), ("token", token), ("result", result), ("reason", reason)]
-        line = " ".join(f"{key}={escape(value)}" for key, value in fields if value)
-        self._send(level, line + self._quoted(detail))
+        who = f"user={escape(self.user)} " if self.user else ""
+        where = f"rhost={escape(self.rhost)} " if self.rhost else ""
+        which = f"token={escape(token)} " if token else ""
+        self._send(level, f"{who}{where}{which}result={result} reason={reason}{self._quoted(detail)}")
 
     def note(self, level: int, text: str) -> None:
         """Write a line beside the outcome: a warning, or, under `debug`, a step on the way."""
@@ -92,5 +98,7 @@ class Log:
 
     @staticmethod
     def _quoted(detail: str) -> str:
+        if not detail:
+            return ""
         words = " ".join(escape(word).replace("\\x3d", "=") for word in detail.split())
         return f' detail="{words}"' if words else ""

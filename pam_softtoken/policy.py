@@ -133,9 +133,7 @@ def match_otp(tokens: Iterable[Token], state: State, answer: str, *, now: int, c
     typed = answer.encode()
     for token in tokens:
         last = state.last.get(token.fingerprint())
-        for counter in open_counters(token, last, now=now, config=config):
-            if not compare_digest(token.otp_at(counter).encode(), typed):
-                continue
+        for counter in token.matching(open_counters(token, last, now=now, config=config), typed):
             if last is None or counter <= last or (isinstance(token, HOTPToken) and counter < token.counter):
                 replayed = token
             elif found is None:

@@ -10,7 +10,7 @@ the power fails in the middle of it, the other slot still stands. A slot is
     length of the text  2 bytes, big-endian
     text                lines of ASCII words, see `_text_of`
     zeros               up to the checksum
-    checksum            32 bytes, SHA-256 of all before it
+    checksum            32 bytes, SHA-256 of all before the zeros
 
 Imports nothing that touches a file.
 """
@@ -96,6 +96,8 @@ class State:
 
     def without_wrong(self, bucket: str) -> State:
         """Forget a bucket's wrong answers."""
+        if bucket not in self.wrong:
+            return self
         wrong = {each: self.wrong[each] for each in self.wrong if each != bucket}
         return State(self.last, self.spent, wrong, self.sources)
 
@@ -116,11 +118,10 @@ def _with(records: dict[str, _Value], name: str, value: _Value, most: int) -> di
 def encode(state: State, sequence: int) -> bytes:
     """Make a slot of a state: 4096 bytes."""
     text = _text_of(state)
-    head = MAGIC + sequence.to_bytes(8, "big") + len(text).to_bytes(2, "big") + text
-    body = head.ljust(SLOT_BYTES - _CHECKSUM_BYTES, b"\0")
-    if len(body) + _CHECKSUM_BYTES > SLOT_BYTES:
+    content = MAGIC + sequence.to_bytes(8, "big") + len(text).to_bytes(2, "big") + text
+    if len(content) + _CHECKSUM_BYTES > SLOT_BYTES:
         raise ValueError("the state does not fit into a slot")
-    return body + sha256(body).digest()
+    return content.ljust(SLOT_BYTES - _CHECKSUM_BYTES, b"\0") + sha256(content).digest()
 
 
 def place_of(sequence: int) -> int:
@@ -153,12 +154,11 @@ def decode(data: bytes, *, path: str) -> tuple[int, State]:
 
 
 def _decode_slot(slot: bytes, place: int) -> tuple[int, State]:
-    body, checksum = slot[:-_CHECKSUM_BYTES], slot[-_CHECKSUM_BYTES:]
-    if len(slot) != SLOT_BYTES or sha256(body).digest() != checksum or body[:8] != MAGIC:
+    end = _HEADER_BYTES + int.from_bytes(slot[16:18], "big")
+    if len(slot) != SLOT_BYTES or slot[:8] != MAGIC or sha256(slot[:end]).digest() != slot[-_CHECKSUM_BYTES:]:
         raise ValueError("not a slot")
-    sequence = int.from_bytes(body[8:16], "big")
-    end = _HEADER_BYTES + int.from_bytes(body[16:18], "big")
-    state = _state_from(body[_HEADER_BYTES:end].decode("ascii"))
+    sequence = int.from_bytes(slot[8:16], "big")
+    state = _state_from(slot[_HEADER_BYTES:end].decode("ascii"))
     # One canonical spelling: what does not come out again as it went in was not written by us.
     if sequence < 1 or place_of(sequence) != place or encode(state, sequence) != slot:
         raise ValueError("not a slot of ours")

@@ -7,7 +7,7 @@ person at the prompt would wait for it.
 from __future__ import annotations
 
 from pam_softtoken import otp
-from pam_softtoken.mac import sha256
+from pam_softtoken.mac import compare_digest, sha256
 
 MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 128  # RFC 4226, section 4, R6: 128 bits at least
 KEY_BYTES = {"SHA1": 20, "SHA256": 32, "SHA512": 64}  # as long as the MAC: RFC 6238, section 5.1
@@ -97,7 +97,7 @@ class Token:
         self.digits = digits
         self.created = created
         self._fingerprint = ""
-        self._otps: dict[int, str] = {}
+        self._otps: dict[int, bytes] = {}
 
     def _scope(self) -> str:
         raise NotImplementedError
@@ -114,15 +114,22 @@ class Token:
         return self._fingerprint
 
     def otp_at(self, counter: int) -> str:
-        """Compute the OTP of a counter (HOTP) or time step (TOTP); `ValueError` when it is out of range.
+        """Compute the OTP of a counter (HOTP) or time step (TOTP); `ValueError` when it is out of range."""
+        return otp.hotp(self.secret.reveal(), counter, algorithm=self.algorithm, digits=self.digits)
 
-        It is remembered, so that what was computed before the person answered need not be computed afterwards.
+    def matching(self, counters: range, typed: bytes) -> list[int]:
+        """Find the counters whose OTP was typed; all of them are compared, whatever is found on the way.
+
+        The OTPs are remembered, so that what was computed before the person answered need not be computed afterwards.
         """
-        known = self._otps.get(counter)
-        if known is None:
-            known = otp.hotp(self.secret.reveal(), counter, algorithm=self.algorithm, digits=self.digits)
-            self._otps[counter] = known
-        return known
+        known = self._otps
+        found = []
+        for counter in counters:
+            if counter not in known:
+                known[counter] = self.otp_at(counter).encode()
+            if compare_digest(known[counter], typed):
+                found.append(counter)
+        return found
 
 
 class HOTPToken(Token):

@@ -70,7 +70,7 @@ class Attempt:
             pass
 
     def verify(self, first: str, second: str | None, *, source: Source, now: int) -> Accepted:
-        """Judge an answer, and record it as used if it is right.
+        """Judge an answer, and record it as used if it is right. Then the lock is kept until `close`.
 
         Args:
             first: what the person typed.
@@ -112,9 +112,11 @@ class Attempt:
                     self._store.write_state(throttle.after_wrong_answer(state, bucket, now=now))
                 raise
             self._store.write_state(throttle.after_success(state, source, bucket, now=now))
-            return accepted
-        finally:
+        except BaseException:
+            # The person may be told why, which can take any time.
             self._store.unlock()
+            raise
+        return accepted
 
     def _identify(self, answer: Answer, source: Source, now: int) -> str | None:
         """Find out which recovery code was typed, if any; "" for none of them, which is judged under the lock.
