@@ -39,6 +39,7 @@ REASONS = frozenset(
 """What `reason=` can say. `backend` is said by the bridge, when there is no backend left to say it."""
 
 MAX_VALUE_CHARACTERS = 256
+MAX_DETAIL_CHARACTERS = 512
 _PLAIN = "".join(chr(code) for code in range(ord("!"), ord("~") + 1) if chr(code) not in '"\\=')
 
 
@@ -100,5 +101,5 @@ class Log:
     def _quoted(detail: str) -> str:
         if not detail:
             return ""
-        words = " ".join(escape(word).replace("\\x3d", "=") for word in detail.split())
+        words = " ".join(escape(word).replace("\\x3d", "=") for word in detail.split())[:MAX_DETAIL_CHARACTERS]
         return f' detail="{words}"' if words else ""
