@@ -90,11 +90,13 @@ class UnusableFile(PathError):
 
     Args:
         denied: for want of permission.
+        read_only: because nothing can be written on this file system.
     """
 
-    def __init__(self, path: str, why: str, *, denied: bool = False) -> None:
+    def __init__(self, path: str, why: str, *, denied: bool = False, read_only: bool = False) -> None:
         super().__init__(path, why)
         self.denied = denied
+        self.read_only = read_only
 
 
 class LockTimeout(PathError):

@@ -230,7 +230,7 @@ def _words(error: OSError) -> str:
 def _refusal(path: str, error: OSError) -> InsecureFile | UnusableFile:
     if error.errno == errno.ELOOP:
         return InsecureFile(path, "is a symbolic link")
-    return UnusableFile(path, _words(error), denied=error.errno == errno.EACCES)
+    return UnusableFile(path, _words(error), denied=error.errno == errno.EACCES, read_only=error.errno == errno.EROFS)
 
 
 def read(descriptor: int, max_bytes: int, *, path: str) -> bytes:

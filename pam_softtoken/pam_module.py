@@ -100,6 +100,8 @@ def _authenticate(pamh: Any, flags: int, arguments: list[str], record: log.Log) 
             if not record.rhost and _caller_uid(pamh) == attempt.account.uid and not flags & PAM_SILENT:
                 _tell(pamh, pamh.PAM_ERROR_MSG, f"Too many wrong codes; try again in {error.retry_after_s} s.", record)
             raise
+        if attempt.kept_in_memory:
+            record.note(log.WARNING, "the file system is read-only; until the next restart /run keeps what was used")
         if not marked:
             _mark(attempt.account.uid, record)
         _report(pamh, flags, accepted, record)

@@ -105,6 +105,25 @@ def starting_point(token: Token, *, now: int) -> int | None:
     return max(0, now) // token.period_s if isinstance(token, TOTPToken) else None
 
 
+def highest_used_before(token: Token, *, since: int, config: Config) -> int:
+    """Say which counter a token may have reached before a moment of which no record is left.
+
+    Args:
+        token: the token.
+        since: Unix seconds.
+        config: `window`.
+
+    Returns:
+        TOTP: the last time step that was open then. HOTP: -1, it is of no help; see `must_last`.
+    """
+    return max(0, since) // token.period_s + config.window if isinstance(token, TOTPToken) else -1
+
+
+def must_last(token: Token) -> bool:
+    """Tell whether a use has to be remembered for ever: a HOTP never expires by itself, a TOTP does."""
+    return not isinstance(token, TOTPToken)
+
+
 def needs_two_otps(tokens: Iterable[Token], state: State | None) -> bool:
     """Tell whether the person has to be asked for two consecutive OTPs: a HOTP token's counter has been lost."""
     return any(

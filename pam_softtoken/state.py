@@ -115,6 +115,20 @@ def _with(records: dict[str, _Value], name: str, value: _Value, most: int) -> di
     return changed
 
 
+def with_volatile(stored: State | None, volatile: State, *, newer: bool) -> State:
+    """Put together a state file and the record that stood in for it.
+
+    Args:
+        stored: what the file says; None when it is empty.
+        volatile: what the record says. It holds no use of a recovery code that the file does not.
+        newer: the record was written after the file.
+    """
+    state = stored or State.new()
+    for fingerprint, counter in volatile.last.items():
+        state = state.with_last(fingerprint, counter)
+    return State(state.last, state.spent, volatile.wrong, volatile.sources) if newer else state
+
+
 def encode(state: State, sequence: int) -> bytes:
     """Make a slot of a state: 4096 bytes."""
     text = _text_of(state)
@@ -145,22 +159,25 @@ def decode(data: bytes, *, path: str) -> tuple[int, State]:
     slots = []
     for place in (0, SLOT_BYTES):
         try:
-            slots.append(_decode_slot(data[place : place + SLOT_BYTES], place))
+            slot = decode_slot(data[place : place + SLOT_BYTES])
         except ValueError:
             continue
+        if place_of(slot[0]) == place:
+            slots.append(slot)
     if not slots or len(data) > FILE_BYTES:
         raise DamagedState(path, "neither of its two records is whole")
     return max(slots, key=lambda slot: slot[0])
 
 
-def _decode_slot(slot: bytes, place: int) -> tuple[int, State]:
+def decode_slot(slot: bytes) -> tuple[int, State]:
+    """Read one slot: its sequence number and the state. `ValueError` when it is not one of ours, or not whole."""
     end = _HEADER_BYTES + int.from_bytes(slot[16:18], "big")
     if len(slot) != SLOT_BYTES or slot[:8] != MAGIC or sha256(slot[:end]).digest() != slot[-_CHECKSUM_BYTES:]:
         raise ValueError("not a slot")
     sequence = int.from_bytes(slot[8:16], "big")
     state = _state_from(slot[_HEADER_BYTES:end].decode("ascii"))
     # One canonical spelling: what does not come out again as it went in was not written by us.
-    if sequence < 1 or place_of(sequence) != place or encode(state, sequence) != slot:
+    if sequence < 1 or encode(state, sequence) != slot:
         raise ValueError("not a slot of ours")
     return sequence, state
 

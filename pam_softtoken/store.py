@@ -6,10 +6,11 @@ process that opens it, which for a login is root.
 
 from __future__ import annotations
 
+import errno
 import os
 
-from pam_softtoken import files, mark, state, tokenfile
-from pam_softtoken.errors import ConfigError, InsecureFile, NotEnrolled, NotStored, UnusableFile
+from pam_softtoken import files, mark, state, tokenfile, volatile
+from pam_softtoken.errors import ConfigError, DamagedState, InsecureFile, NotEnrolled, NotStored, UnusableFile
 from pam_softtoken.state import State
 
 TYPE_CHECKING = False
@@ -100,6 +101,9 @@ class Store:
 
     Args:
         location: where they are.
+
+    Attributes:
+        read_only: nothing can be written there, and uses are recorded in memory until the next restart.
     """
 
     __slots__ = (
@@ -109,17 +113,22 @@ class Store:
         "_seen",
         "_sequence",
         "_state",
+        "_stored_sequence",
         "_tokens",
+        "_volatile_path",
         "location",
+        "read_only",
     )
 
     def __init__(self, location: Location) -> None:
         self.location = location
         self._made: list[str] = []
         # What was read last, so that the same bytes are not decoded again under the lock.
-        self._seen: bytes | None = None
+        self._seen: tuple[bytes, bytes | None] | None = None
         self._present: State | None = None
-        self._sequence = 0
+        self._sequence = self._stored_sequence = 0
+        self._volatile_path = volatile.path_of(location.account.uid, location.path)
+        self.read_only = False
         self._directory = self._tokens = self._state = -1
 
     def close(self) -> None:
@@ -190,6 +199,8 @@ class Store:
         with self.location.as_owner():
             if self._open_state():
                 self._made.append(self._path(STATE))
+        if self.read_only:
+            raise NotStored(self._path(STATE), os.strerror(errno.EROFS))
         self.lock(ENROLMENT_LOCK_TIMEOUT_S)
         try:
             if self.read_state() is None:
@@ -255,11 +266,33 @@ class Store:
             UnusableFile: the system would not read it.
         """
         path = self._path(STATE)
-        data = files.read(self._state, state.FILE_BYTES, path=path)
-        if data != self._seen:
-            self._sequence, self._present = state.decode(data, path=path) if data else (0, None)
-            self._seen = data
+        seen = (files.read(self._state, state.FILE_BYTES, path=path), volatile.read(self._volatile_path))
+        if seen != self._seen:
+            self._decode(*seen)
+            self._seen = seen
         return self._present
+
+    def _decode(self, stored: bytes, record: bytes | None) -> None:
+        self._sequence, self._present = state.decode(stored, path=self._path(STATE)) if stored else (0, None)
+        self._stored_sequence = self._sequence
+        if record is None:
+            return
+        try:
+            sequence, kept = state.decode_slot(record)
+        except ValueError:
+            raise DamagedState(self._volatile_path, "is not whole") from None
+        self._present = state.with_volatile(self._present, kept, newer=sequence > self._sequence)
+        self._sequence = max(sequence, self._sequence)
+
+    def lost_since_s(self) -> int | None:
+        """Tell how many seconds ago a record of uses can have been lost, which is why nothing from before counts.
+
+        Returns:
+            None unless the file system is read-only and there is no record yet.
+        """
+        if not self.read_only or self._seen is None or self._seen[1] is not None:
+            return None
+        return volatile.age_s()
 
     def write_state(self, new: State) -> None:
         """Write a state over the older slot and return when it is durable. `read_state` comes first, under one lock.
@@ -267,13 +300,22 @@ class Store:
         Raises:
             NotStored: it may or may not be on the disk.
         """
+        had_record = self._seen is not None and self._seen[1] is not None
         self._seen = None
-        if self._sequence == 0:
-            self._write_first_state(new)
-            return
         self._sequence += 1
-        path, place = self._path(STATE), state.place_of(self._sequence)
-        files.overwrite(self._state, state.encode(new, self._sequence), place, path=path)
+        if self.read_only:
+            volatile.write(self._volatile_path, state.encode(new, self._sequence))
+            return
+        if self._stored_sequence == 0:
+            self._write_first_state(new)
+        else:
+            if state.place_of(self._sequence) == state.place_of(self._stored_sequence):
+                self._sequence += 1  # a record has taken the number between
+            place = state.place_of(self._sequence)
+            files.overwrite(self._state, state.encode(new, self._sequence), place, path=self._path(STATE))
+        self._stored_sequence = self._sequence
+        if had_record:
+            volatile.remove(self._volatile_path)
 
     def _write_first_state(self, new: State) -> None:
         """Fill an empty file with both slots, so that later stores need no space; what fails leaves it empty."""
@@ -306,10 +348,23 @@ class Store:
         return files.open_file(self._path(name), flags, below=self._directory, owner=self.location.owner)
 
     def _open_state(self) -> bool:
-        self._state, is_new = files.open_or_make_file(
-            self._path(STATE), os.O_RDWR, below=self._directory, owner=self.location.owner
-        )
+        try:
+            self._state, is_new = files.open_or_make_file(
+                self._path(STATE), os.O_RDWR, below=self._directory, owner=self.location.owner
+            )
+        except UnusableFile as error:
+            if not error.read_only:
+                raise
+            self._open_read_only_state()
+            return False
         return is_new
+
+    def _open_read_only_state(self) -> None:
+        try:
+            self._state = self._open_file(STATE, os.O_RDONLY)
+        except FileNotFoundError:
+            raise UnusableFile(self._path(STATE), "is missing, and the file system is read-only") from None
+        self.read_only = True
 
     def _read_tokens(self) -> TokenFile:
         path = self._path(TOKENS)

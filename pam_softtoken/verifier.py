@@ -6,7 +6,7 @@ Knows nothing of PAM, sockets or clocks.
 from __future__ import annotations
 
 from pam_softtoken import policy, throttle
-from pam_softtoken.errors import DamagedState, OTPMismatch, OTPReplayed, Throttled
+from pam_softtoken.errors import DamagedState, NotStored, OTPMismatch, OTPReplayed, Throttled
 from pam_softtoken.state import State
 from pam_softtoken.store import Location, Store
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pam_softtoken.throttle import Source
 
 LOCK_TIMEOUT_S = 5.0
+READ_ONLY = (
+    "the file system is read-only, where only TOTP can be accepted: the use of anything else must outlast a restart"
+)
 
 
 class Accepted:
@@ -141,6 +144,11 @@ class Attempt:
             throttle.require_open(state, bucket, now=now)
         return bucket
 
+    @property
+    def kept_in_memory(self) -> bool:
+        """Whether uses are recorded only until the next restart, because nothing can be written."""
+        return self._store.read_only
+
     def close(self) -> None:
         """Close the files."""
         self._store.close()
@@ -153,6 +161,12 @@ class Attempt:
             start = policy.starting_point(token, now=now)
             if start is not None and token.fingerprint() not in state.last:
                 state = state.with_last(token.fingerprint(), start)
+        lost_since_s = self._store.lost_since_s()
+        if lost_since_s is not None:
+            for token in self._content.tokens:
+                highest = policy.highest_used_before(token, since=now - lost_since_s, config=self._config)
+                if highest >= 0:
+                    state = state.with_last(token.fingerprint(), highest)
         if state is not stored:
             self._store.write_state(state)
         return state
@@ -165,6 +179,8 @@ class Attempt:
             if not following:
                 raise
             match = policy.match_two_otps(tokens, state, typed, following)
+        if self._store.read_only and policy.must_last(match.token):
+            raise NotStored(self._store.location.path, READ_ONLY)
         return Accepted(match.token.name, None), state.with_last(match.token.fingerprint(), match.counter)
 
     def _accept_recovery_code(self, state: State, name: str) -> tuple[Accepted, State]:
@@ -175,5 +191,7 @@ class Attempt:
             raise DamagedState(self._store.location.path, "which recovery codes are spent has been lost")
         if name in state.spent[codes.name]:
             raise OTPReplayed("")
+        if self._store.read_only:
+            raise NotStored(self._store.location.path, READ_ONLY)
         state = state.with_spent(codes.name, name)
         return Accepted("", len(codes.names()) - len(state.spent[codes.name])), state

@@ -58,6 +58,10 @@ class Phone:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
+RECORDS = Path("/run/softtoken")
+"""Where uses are kept while a home is read-only."""
+
+
 class Person:
     """A user of this machine, made for one test.
 
@@ -93,4 +97,6 @@ class Person:
         """Take the user and his home directory away again."""
         subprocess.run(["pkill", "-KILL", "-u", self.name], check=False, capture_output=True)
         (Path("/var/lib/softtoken/enrolled") / str(self.uid)).unlink(missing_ok=True)
+        for record in RECORDS.glob(f"{self.uid}-*"):
+            record.unlink()
         subprocess.run(["userdel", "--remove", "--force", self.name], check=True, capture_output=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -71,3 +72,11 @@ def wait_until(condition: Callable[[], object], what: str, *, within_s: float = 
         if time.monotonic() > deadline:
             raise AssertionError(f"waited in vain for {what}")
         time.sleep(0.005)
+
+
+def when_left(*command: str | Path) -> None:
+    """Run a command on a file system as soon as the last backend, whose verdict came before its end, has left it."""
+    wait_until(
+        lambda: subprocess.run(command, check=False, capture_output=True).returncode == 0,
+        f"{' '.join(map(str, command))} to succeed",
+    )

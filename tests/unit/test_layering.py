@@ -14,7 +14,7 @@ LAYERS = [
     {"errors", "log"},
     {"mac", "otp"},
     {"token", "recovery", "key_uri", "tokenfile", "config"},
-    {"files", "mark", "store", "state"},
+    {"files", "mark", "volatile", "store", "state"},
     {"policy", "throttle", "verifier"},
     {"pam_module", "wire", "backend"},
     {"terminal", "enroll"},

@@ -1,0 +1,106 @@
+"""What stands in for the state file while its file system is read-only: a record of root's in /run.
+
+It is worth no more than /run itself, which a restart empties; that is enough for TOTP, whose OTPs die with their time
+steps. It is read and written under the lock of the state file that it belongs to, which a read-only file has as well:
+those who can write the file and those who cannot see each other's records.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pam_softtoken import files
+from pam_softtoken.errors import NotStored, UnusableFile
+from pam_softtoken.mac import sha256
+
+DIRECTORY = "/run/softtoken"
+MAX_BYTES = 4096
+_MODE = 0o711  # an application without root can see that its own user has a record, but nobody can list them
+
+
+def path_of(uid: int, state_path: str) -> str:
+    """Give the path of the record that belongs to a state file: named after the user and the file's own path."""
+    return f"{DIRECTORY}/{uid}-{sha256(state_path.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
+
+
+def read(path: str) -> bytes | None:
+    """Read a record.
+
+    Returns:
+        At most one byte more than `MAX_BYTES`, or None when there is none.
+
+    Raises:
+        InsecureFile, UnusableFile: there is one, and it is not to be trusted or cannot be read.
+    """
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UnusableFile(path, os.strerror(error.errno or 0)) from None
+    try:
+        directory = files.open_directory(DIRECTORY, below=None, owner=0)
+        try:
+            record = files.open_file(path, os.O_RDONLY, below=directory, owner=0)
+        finally:
+            os.close(directory)
+    except FileNotFoundError:
+        return None
+    try:
+        return files.read(record, MAX_BYTES, path=path)
+    finally:
+        os.close(record)
+
+
+def write(path: str, data: bytes) -> None:
+    """Write a record in place of the present one.
+
+    Raises:
+        NotStored: it is as it was.
+    """
+    if os.geteuid() != 0:
+        raise NotStored(path, "the file system of the state is read-only, and only root can record a use elsewhere")
+    try:
+        try:
+            os.mkdir(DIRECTORY, _MODE)
+            os.chmod(DIRECTORY, _MODE)  # whatever the umask
+        except FileExistsError:
+            pass
+        directory = files.open_directory(DIRECTORY, below=None, owner=0)
+    except OSError as error:
+        raise NotStored(path, os.strerror(error.errno or 0)) from None
+    try:
+        files.Replacement(path, data, below=directory).put()
+    finally:
+        os.close(directory)
+
+
+def remove(path: str) -> None:
+    """Take away a record whose content is in the state file again; one that stays is older than that and harmless."""
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
+def age_s() -> int:
+    """Tell for how long /run can have kept records, in seconds: since the first process of this machine or container.
+
+    Raises:
+        UnusableFile: nobody can tell.
+    """
+    try:
+        uptime_s = float(_read_process_file("/proc/uptime").split()[0])
+        # proc(5): the 22nd field is the start, in clock ticks since boot; the second, in brackets, can hold spaces.
+        started = int(_read_process_file("/proc/1/stat").rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        raise UnusableFile("/proc/1/stat", "cannot tell how old /run is") from None
+    return int(uptime_s - started / os.sysconf("SC_CLK_TCK"))
+
+
+def _read_process_file(path: str) -> str:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 4096).decode("ascii", "replace")
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,240 @@
+"""A home that cannot be written: TOTP works, each code once, by a record in /run; nothing else does."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pam_softtoken import volatile
+from tests.support.account import RECORDS, Person
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome, Service
+from tests.support.installation import Installation
+from tests.support.pam_scene import NO_CODES, Clock, Pam, oathtool
+from tests.support.process import wait_until, when_left
+from tests.support.system_log import SystemLog
+
+PERIOD_S = 10
+START = 170_000_000
+"""The time step at which the clock stands first."""
+
+
+class Disk:
+    """A small disk with Alice's home on it."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def remount(self, mode: str) -> None:
+        """Make it read-only (`ro`) or writable (`rw`)."""
+        when_left("mount", "-o", f"remount,{mode}", self._home)
+
+
+@pytest.fixture
+def disk(alice: Person) -> Iterator[Disk]:
+    """Put Alice's home on a disk of its own."""
+    # What was used before a restart is not known, so a machine that has just been started waits for one window.
+    wait_until(lambda: volatile.age_s() > 3 * PERIOD_S, "the machine to be older than a code")
+    options = f"size=128k,mode=755,uid={alice.uid},gid={alice.gid}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", alice.home], check=True)
+    yield Disk(alice.home)
+    when_left("umount", alice.home)
+
+
+@pytest.fixture
+def codes(disk: Disk, installed: Installation, alice: Person) -> list[str]:
+    """What Alice's token shows, from the first step on; it was enrolled when the disk could be written."""
+    return oathtool(alice.enrol(installed, f"--period={PERIOD_S}", NO_CODES), START, 12)
+
+
+@pytest.fixture
+def service(pam: Pam, clock: Clock) -> Service:
+    """A service that goes by a clock that stands still."""
+    _turn(clock, 0)
+    return pam.with_backend(clock.backend)
+
+
+def _turn(clock: Clock, step: int) -> None:
+    clock.set((START + step) * PERIOD_S)
+
+
+def _inside(service: Service, user: Person, code: str, *unshare: str, setup: str = "true") -> Outcome:
+    """Log in from namespaces of our own, after a command in there."""
+    script = f'{setup} && exec "$@"'
+    command = [
+        "unshare",
+        "--mount",
+        "--propagation=private",
+        *unshare,
+        "sh",
+        "-c",
+        script,
+        "sh",
+        *service.command(user),
+    ]
+    done = subprocess.run(command, input=f"={code}\n", capture_output=True, text=True, check=True)
+    return Outcome(done.stdout)
+
+
+def _where_it_is_read_only(service: Service, user: Person, code: str) -> Outcome:
+    return _inside(service, user, code, setup=f"mount -o remount,bind,ro {user.home}")
+
+
+def _after_a_restart(service: Service, user: Person, code: str) -> Outcome:
+    """Log in where process 1 is new and /run is empty."""
+    return _inside(service, user, code, "--pid", "--fork", "--mount-proc", setup="mount -t tmpfs tmpfs /run")
+
+
+def test_read_only_home__totp_works_and_each_code_once(
+    service: Service, alice: Person, codes: list[str], disk: Disk, system_log: SystemLog
+) -> None:
+    disk.remount("ro")
+    for code in codes[:2]:
+        assert service.log_in(alice, code).result == PAM_SUCCESS
+        assert service.log_in(alice, code).result == PAM_AUTH_ERR
+    assert service.log_in(alice, codes[0]).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["accepted", "replayed"] * 2 + ["replayed"]
+    assert any("read-only" in line for line in system_log.ours())
+
+
+def test_read_only_home__what_was_used_before_stays_used(
+    service: Service, alice: Person, codes: list[str], disk: Disk
+) -> None:
+    assert service.log_in(alice, codes[0]).result == PAM_SUCCESS
+    disk.remount("ro")
+    assert service.log_in(alice, codes[0]).result == PAM_AUTH_ERR
+
+
+def test_read_only_home__uses_are_merged_as_soon_as_it_can_be_written(
+    service: Service, alice: Person, codes: list[str], disk: Disk, clock: Clock
+) -> None:
+    disk.remount("ro")
+    assert service.log_in(alice, codes[1]).result == PAM_SUCCESS
+    disk.remount("rw")
+    assert service.log_in(alice, codes[1]).result == PAM_AUTH_ERR
+    _turn(clock, 2)
+    assert service.log_in(alice, codes[2]).result == PAM_SUCCESS
+    assert not list(RECORDS.glob(f"{alice.uid}-*"))
+    _turn(clock, 0)
+    for step in (0, 1):
+        assert service.log_in(alice, codes[step]).result == PAM_AUTH_ERR
+
+
+def test_read_only_home__both_records_stay_whole_when_it_changes_to_and_fro(
+    service: Service, alice: Person, codes: list[str], disk: Disk, clock: Clock
+) -> None:
+    """Whichever slot is the older one: the newest state that is on the disk is never the one that is overwritten."""
+    for step in range(6):
+        _turn(clock, step)
+        disk.remount("ro" if step % 3 else "rw")
+        before = (alice.store / "state").read_bytes()
+        assert service.log_in(alice, codes[step]).result == PAM_SUCCESS
+        after = (alice.store / "state").read_bytes()
+        changed = [place for place in (0, 4096) if before[place : place + 4096] != after[place : place + 4096]]
+        assert len(changed) == (0 if step % 3 else 1)
+        assert {service.log_in(alice, code).result for code in codes[max(0, step - 1) : step + 1]} == {PAM_AUTH_ERR}
+
+
+def test_read_only_home__hotp_and_recovery_codes_are_refused_and_not_spent(
+    installed: Installation, service: Service, alice: Person, disk: Disk, system_log: SystemLog
+) -> None:
+    phone = alice.enrol(installed, "--type=hotp")
+    code, recovery_code = phone.hotp(), phone.recovery_codes[0]
+    disk.remount("ro")
+    for answer in (code, recovery_code):
+        assert service.log_in(alice, answer).result == PAM_AUTH_ERR
+        assert system_log.outcomes()[-1]["reason"] == "not_stored"
+        assert "read-only" in system_log.outcomes()[-1]["detail"]
+    disk.remount("rw")
+    for answer in (code, recovery_code):
+        assert service.log_in(alice, answer).result == PAM_SUCCESS
+
+
+def test_read_only_home__of_one_host_only_still_lets_a_code_in_once(
+    service: Service, alice: Person, codes: list[str]
+) -> None:
+    """A service with its own, read-only view of the homes beside one that writes them."""
+    first, second = codes[:2]
+    assert _where_it_is_read_only(service, alice, first).result == PAM_SUCCESS
+    assert service.log_in(alice, first).result == PAM_AUTH_ERR
+    assert service.log_in(alice, second).result == PAM_SUCCESS
+    assert _where_it_is_read_only(service, alice, second).result == PAM_AUTH_ERR
+
+
+def test_read_only_home__one_code_at_many_prompts_of_both_views_lets_one_in(
+    service: Service, alice: Person, codes: list[str], clock: Clock
+) -> None:
+    for step in range(5):
+        _turn(clock, step)
+        code = codes[step]
+        with ThreadPoolExecutor(8) as threads:
+            writing = [threads.submit(service.log_in, alice, code) for _ in range(4)]
+            reading = [threads.submit(_where_it_is_read_only, service, alice, code) for _ in range(4)]
+        results = [each.result().result for each in (*writing, *reading)]
+        assert results.count(PAM_SUCCESS) == 1
+
+
+def test_read_only_home__a_restart_brings_no_used_code_back(
+    service: Service, alice: Person, codes: list[str], disk: Disk, clock: Clock, system_log: SystemLog
+) -> None:
+    disk.remount("ro")
+    assert service.log_in(alice, codes[1]).result == PAM_SUCCESS
+    for step in (0, 1):
+        assert _after_a_restart(service, alice, codes[step]).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["accepted", "replayed", "replayed"]
+    _turn(clock, 1)
+    assert _after_a_restart(service, alice, codes[2]).result == PAM_AUTH_ERR
+    _turn(clock, 3)
+    assert service.log_in(alice, codes[3]).result == PAM_SUCCESS
+
+
+def test_read_only_home__guesses_are_slowed_down_there_as_well(
+    service: Service, alice: Person, codes: list[str], disk: Disk, system_log: SystemLog
+) -> None:
+    disk.remount("ro")
+    service.log_in_often(alice, *["00000000"] * 12, attempts=12)
+    assert system_log.reasons() == ["mismatch"] * 5 + ["throttled"] * 7
+
+
+def test_read_only_home__a_host_without_root_denies_where_it_cannot_look(
+    installed: Installation, service: Service, alice: Person, codes: list[str], disk: Disk, system_log: SystemLog
+) -> None:
+    disk.remount("ro")
+    assert service.log_in(alice, codes[0], run_as=alice).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["not_stored"]
+    assert service.log_in(alice, codes[0]).result == PAM_SUCCESS
+    disk.remount("rw")
+    assert service.log_in(alice, codes[1], run_as=alice).result == PAM_AUTH_ERR
+    assert system_log.reasons()[2:] == ["unusable_file"]
+    assert service.log_in(alice, codes[1]).result == PAM_SUCCESS
+
+
+def test_read_only_home__a_broken_or_foreign_record_denies(
+    service: Service, alice: Person, codes: list[str], disk: Disk, system_log: SystemLog
+) -> None:
+    disk.remount("ro")
+    assert service.log_in(alice, codes[0]).result == PAM_SUCCESS
+    (record,) = RECORDS.glob(f"{alice.uid}-*")
+    whole = record.read_bytes()
+    for broken in (b"", b"x", whole[:-1], whole[:100] + b"x" + whole[101:]):
+        record.write_bytes(broken)
+        assert service.log_in(alice, codes[1]).result == PAM_AUTH_ERR
+        assert system_log.reasons()[-1] == "damaged_state"
+    record.write_bytes(whole)
+    record.chmod(0o666)
+    assert service.log_in(alice, codes[1]).result == PAM_AUTH_ERR
+    assert system_log.reasons()[-1] == "insecure_file"
+    record.chmod(0o600)
+    assert service.log_in(alice, codes[1]).result == PAM_SUCCESS
+
+
+def test_read_only_home__without_a_state_denies(
+    service: Service, alice: Person, codes: list[str], disk: Disk, system_log: SystemLog
+) -> None:
+    (alice.store / "state").unlink()
+    disk.remount("ro")
+    assert service.log_in(alice, codes[1]).result == PAM_AUTH_ERR
+    assert "read-only" in system_log.outcomes()[-1]["detail"]
