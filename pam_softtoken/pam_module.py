@@ -16,7 +16,7 @@ if not __package__:  # loaded by its path, as pam_python.so does
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from pam_softtoken import config as configuration
-from pam_softtoken import errors, files, log, mark, throttle
+from pam_softtoken import errors, files, log, mark, throttle, verifier
 from pam_softtoken.verifier import Accepted, Attempt
 
 TYPE_CHECKING = False
@@ -30,6 +30,8 @@ PAM_SILENT = 0x8000
 SECOND_PROMPT = "The code after that one:"
 UNKNOWN = "(unknown)"
 MAX_LOGGED_PROBLEMS = 50  # the bridge takes 64 frames
+REFUSAL_STEP_S, HASHED_REFUSAL_STEP_S = 0.01, 0.1
+"""A refusal comes this long after the answer, or a multiple of it, so that its time does not say what was looked at."""
 
 OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
     errors.OTPMismatch: ("PAM_AUTH_ERR", log.NOTICE, "mismatch"),
@@ -89,16 +91,19 @@ def _authenticate(pamh: Any, flags: int, arguments: list[str], record: log.Log) 
         marked = attempt is not None and _is_marked(attempt.account.uid)
         # Whatever stands in the way is only said in the log: to the person all attempts look alike.
         first = _ask(pamh, config, config.prompt)
-        if obstacle is not None or attempt is None:
-            raise obstacle or errors.UnknownUser
         second = None
-        if attempt.needs_two_otps and first.replace(" ", "").isdecimal():
+        if attempt is not None and attempt.needs_two_otps and first.replace(" ", "").isdecimal():
             second = _ask(pamh, config, SECOND_PROMPT)
+        answered_s = time.monotonic()
         try:
+            if obstacle is not None or attempt is None:
+                verifier.pretend(first)
+                raise obstacle or errors.UnknownUser
             accepted = attempt.verify(first, second, source=source, now=int(time.time()))
-        except errors.Throttled as error:
-            if not record.rhost and _caller_uid(pamh) == attempt.account.uid and not flags & PAM_SILENT:
-                _tell(pamh, pamh.PAM_ERROR_MSG, f"Too many wrong codes; try again in {error.retry_after_s} s.", record)
+        except errors.SoftTokenError as error:
+            if isinstance(error, errors.Throttled):
+                _tell_to_wait(pamh, flags, error, record)
+            _wait_out(first, answered_s)
             raise
         if attempt.kept_in_memory:
             record.note(log.WARNING, "the file system is read-only; until the next restart /run keeps what was used")
@@ -203,6 +208,19 @@ def _report(pamh: Any, flags: int, accepted: Accepted, record: log.Log) -> None:
         return
     left = f"{accepted.recovery_left} recovery codes left" if accepted.recovery_left != 1 else "1 recovery code left"
     _tell(pamh, pamh.PAM_TEXT_INFO, f"Recovery code accepted; {left}.", record)
+
+
+def _wait_out(answer: str, answered_s: float) -> None:
+    """Give every refusal one of few times, which depend on the form of the answer and not on why it is refused."""
+    step_s = HASHED_REFUSAL_STEP_S if verifier.is_hashed(answer) else REFUSAL_STEP_S
+    time.sleep(step_s - (time.monotonic() - answered_s) % step_s)
+
+
+def _tell_to_wait(pamh: Any, flags: int, error: errors.Throttled, record: log.Log) -> None:
+    """Tell how long to wait, but only to somebody who already is the user."""
+    account = _account_of(pamh)
+    if not record.rhost and _caller_uid(pamh) == account.uid and not flags & PAM_SILENT:
+        _tell(pamh, pamh.PAM_ERROR_MSG, f"Too many wrong codes; try again in {error.retry_after_s} s.", record)
 
 
 def _tell(pamh: Any, style: int, text: str, record: log.Log) -> None:

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 import bench_report as report
 from bench_attempts import CROWDS, LOGINS_OF_EACH, TYPING_MS, measure_attempts, measure_crowds
+from bench_refusals import measure_refusals, refusal_table
 from bench_setup import GOOGLE, NOTHING, OATH, OURS, PYTHON, BenchError, Workshop, adopt_orphans, check_disk, reap
 from bench_ssh import measure_logins
 
@@ -89,6 +90,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=200, metavar="N", help="attempts of each kind (default: 200)")
     parser.add_argument("--quick", action="store_true", help=f"a trial: {QUICK_ROUNDS} rounds")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
+    parser.add_argument("--refusals", action="store_true", help="compare the times of refusals instead")
     parser.add_argument(
         "--directory",
         type=Path,
@@ -124,6 +126,12 @@ def _bench(options: argparse.Namespace, progress: Progress) -> int:
         progress.say("building")
         shop.prepare()
         shop.isolate()
+        if options.refusals:
+            kinds = measure_refusals(shop, rounds, progress.counting("refusals", rounds))
+            progress.say("")
+            print((report.markdown if options.markdown else report.plain)(refusal_table(kinds)))
+            print(watch.summary())
+            return 0
         figures = measure_attempts(shop, SINGLE, rounds, progress.counting("single attempts", rounds))
         progress.say("enrolling a crowd")
         label = f"logins at once ({', '.join(map(str, CROWDS))})"

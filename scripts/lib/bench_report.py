@@ -72,7 +72,7 @@ def ssh_table(samples: dict[str, Sample]) -> Table:
 
 
 def goals(figures: dict[str, Figures]) -> list[Goal]:
-    """Compare with the goals of DESIGN.md, section 2, and issue 2."""
+    """Compare what was measured with what was aimed at."""
     ours, google, python = (figures[candidate.key] for candidate in (OURS, GOOGLE, PYTHON))
     verdict = ours.verdict_ms[200].median() / google.verdict_ms[200].median()
     prompt_ms, python_ms = ours.prompt_ms.median(), python.prompt_ms.median()

@@ -98,7 +98,7 @@ def test_enroll__hotp_code_beyond_the_look_ahead_is_wrong(enroller: Enroller, al
     with enroller.start("--type=hotp", person=alice) as dialogue:
         dialogue.expect(CODE_PROMPT)
         phone = dialogue.phone()
-        phone.counter = 10  # DESIGN.md, section 6: look_ahead is 10, counters 0 to 9 here
+        phone.counter = 10  # look_ahead is 10, counters 0 to 9 here
         dialogue.type(phone.hotp())
         dialogue.expect("That code does not fit.")
         dialogue.press_control("C")

@@ -15,7 +15,7 @@ from tests.support.enroller import ENVIRONMENT, TIMEOUT_S, Enroller, Mistake, id
 from tests.support.installation import Installation
 from tests.support.listing import listing
 
-FIELDS = ["name", "type", "algorithm", "digits", "period", "counter", "key", "uri", "recovery_codes"]  # DESIGN.md, 7
+FIELDS = ["name", "type", "algorithm", "digits", "period", "counter", "key", "uri", "recovery_codes"]
 SCRIPT = ("--no-confirm", "--json")
 QUICK = (*SCRIPT, "--recovery-codes=0")
 

@@ -15,7 +15,6 @@ from tests.support.installation import Installation
 from tests.support.listing import listing
 
 SCRIPT = ("--no-confirm", "--json", "--recovery-codes=0")
-# DESIGN.md, section 7
 TOKEN_OPTIONS = ("--name", "--type", "--algorithm", "--digits", "--period", "--key-file", "--recovery-codes")
 OTHER_OPTIONS = ("--user", "--no-confirm", "--qr", "--force", "--store", "--json")
 
