@@ -1,0 +1,96 @@
+"""When a refusal comes: that says what form the answer had, and nothing about whom it was asked of."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.account import Person
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
+from tests.support.installation import Installation
+from tests.support.pam_scene import Pam
+
+WRONG, RECOVERY_CODE, NONSENSE = "00000000", "AAAA-AAAA-AAAA", "let me in"
+NOBODY = "nobody-of-that-name"
+_BACKEND = """
+import hashlib, json, sys, types
+sys.path.insert(0, {root!r})
+from pam_softtoken import pam_module
+real, asked, hashes = pam_module.time, [], []
+def monotonic():
+    asked.append(real.monotonic())
+    return asked[-1]
+def sleep(pause_s):
+    facts = {{"elapsed_s": asked[-1] - asked[0], "pause_s": pause_s, "hashes": len(hashes)}}
+    open({facts!r}, "a").write(json.dumps(facts) + "\\n")
+scrypt = hashlib.scrypt
+hashlib.scrypt = lambda *words, **options: hashes.append(1) or scrypt(*words, **options)
+pam_module.time = types.SimpleNamespace(time=real.time, monotonic=monotonic, sleep=sleep)
+from pam_softtoken.backend import main
+main(__file__)
+"""
+
+
+class Watched:
+    """A service with a real backend whose pauses are written down instead of waited for."""
+
+    def __init__(self, service: Service, facts: Path) -> None:
+        self._service = service
+        self._facts = facts
+
+    def refuse(self, user: Person | str, answer: str) -> tuple[float, int]:
+        """Have an answer refused; give the time from the answer to the refusal in seconds, and the hashes computed."""
+        self._facts.write_text("")
+        assert self._service.log_in(user, answer).result == PAM_AUTH_ERR
+        (facts,) = map(json.loads, self._facts.read_text().splitlines())
+        return facts["elapsed_s"] + facts["pause_s"], facts["hashes"]
+
+
+@pytest.fixture
+def watched(world: Path, installed: Installation, pam: Pam) -> Iterator[Watched]:
+    """A service that notes when it refuses."""
+    place = Path(tempfile.mkdtemp(prefix="watched-", dir=world))
+    place.chmod(0o755)
+    facts = place / "facts"
+    backend = place / "softtoken-backend"
+    backend.write_text(_BACKEND.format(root=str(installed.root), facts=str(facts)))
+    yield Watched(pam.with_backend(backend), facts)
+    shutil.rmtree(place)
+
+
+def _is_multiple(time_s: float, step_s: float) -> bool:
+    return time_s > step_s / 2 and min(time_s % step_s, -time_s % step_s) < 1e-6
+
+
+def test_refusal__comes_at_one_of_few_times_for_whatever_reason(
+    installed: Installation, service: Service, watched: Watched, alice: Person
+) -> None:
+    for user in (NOBODY, alice):
+        assert _is_multiple(watched.refuse(user, WRONG)[0], 0.01)
+        assert _is_multiple(watched.refuse(user, NONSENSE)[0], 0.01)
+    code = alice.enrol(installed, "--period=300").totp()
+    assert service.log_in(alice, code).result == PAM_SUCCESS
+    for answer in (code, NONSENSE, *[WRONG] * 7):  # used, malformed, wrong, and in the end throttled
+        assert _is_multiple(watched.refuse(alice, answer)[0], 0.01)
+
+
+def test_refusal__of_a_recovery_code_takes_a_hash_for_everybody(
+    installed: Installation, watched: Watched, alice: Person
+) -> None:
+    for user in (NOBODY, alice):
+        time_s, hashes = watched.refuse(user, RECOVERY_CODE)
+        assert _is_multiple(time_s, 0.1)
+        assert hashes == 1
+    alice.enrol(installed)
+    time_s, hashes = watched.refuse(alice, RECOVERY_CODE)
+    assert _is_multiple(time_s, 0.1)
+    assert hashes == 1
+    for _ in range(7):
+        time_s, hashes = watched.refuse(alice, RECOVERY_CODE)
+        assert _is_multiple(time_s, 0.1)
+    assert hashes == 0, "while waiting, nothing is computed"
