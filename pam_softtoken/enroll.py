@@ -44,7 +44,6 @@ from pam_softtoken.tokenfile import TokenFile
 PROGRAM = "softtoken-enroll"
 CONFIRMATIONS = 3
 MAX_KEY_FILE_BYTES = 1024
-SEARCHED_STEPS = 40  # how far a wrong clock is looked for after a code that does not fit
 
 DESCRIPTION = "Link a soft token (an app that shows one-time codes) to this account."
 EPILOG = """\
@@ -392,13 +391,10 @@ def _guess_at_mistake(token: Token, typed: str, now: int) -> str:
     digits = typed.replace(" ", "")
     if len(digits) != token.digits or not (digits.isascii() and digits.isdecimal()):
         return f"It has {token.digits} digits."
-    if isinstance(token, TOTPToken):
-        step = now // token.period_s
-        for distance in range(-SEARCHED_STEPS, SEARCHED_STEPS + 1):
-            if step + distance >= 0 and token.otp_at(step + distance) == digits:
-                off_s = abs(distance) * token.period_s
-                side = "ahead of" if distance > 0 else "behind"
-                return f"The app's clock is about {off_s} s {side} this machine's; one of the two is wrong."
+    off_s = policy.clock_off_s((token,), State.new(), digits, now=now, window=0)
+    if off_s != 0:
+        side = "ahead of" if off_s > 0 else "behind"
+        return f"The app's clock is about {abs(off_s)} s {side} this machine's; one of the two is wrong."
     return "Look at the entry that you have just scanned."
 
 

@@ -14,11 +14,27 @@ class Refused(SoftTokenError):
     """The attempt was judged, and the answer is no."""
 
 
-class OTPMismatch(Refused):
+class OTPRefused(Refused):
+    """The code was compared and must not be accepted.
+
+    Attributes:
+        clock_off_s: by how much the token's clock seems to be ahead of this machine's, negative when behind; 0 when
+            nothing says so.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.clock_off_s = 0
+
+
+class OTPMismatch(OTPRefused):
     """The code is none of those that would have been accepted."""
 
+    def __init__(self) -> None:
+        super().__init__("mismatch")
 
-class OTPReplayed(Refused):
+
+class OTPReplayed(OTPRefused):
     """The code was right, and has been used or passed over.
 
     Args:

@@ -243,6 +243,9 @@ def _deny(pamh: Any, error: Exception, record: log.Log) -> int:
         detail = "has been enrolled before, and the token file is gone"
     elif isinstance(error, errors.Throttled):
         detail = f"{error.retry_after_s} s left"
+    elif isinstance(error, errors.OTPRefused) and error.clock_off_s != 0:
+        side = "ahead of" if error.clock_off_s > 0 else "behind"
+        detail = f"the token's clock seems {abs(error.clock_off_s)} s {side} this machine's"
     elif isinstance(error, errors.PathError):
         detail = str(error)
     elif reason == "internal":

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pam_softtoken.state import State
 
 MAX_ANSWER_CHARACTERS = 64
+SEARCHED_STEPS = 120
+"""How far from now a refused OTP is searched for, to tell a wrong clock; an hour with the usual period."""
 LOST_COUNTER_RANGE = 10_000
 """How far two consecutive OTPs are searched for when a HOTP token's counter has been lost: some years of logins."""
 
@@ -162,6 +164,33 @@ def match_otp(tokens: Iterable[Token], state: State, answer: str, *, now: int, c
     if replayed is not None:
         raise OTPReplayed(replayed.name)
     raise OTPMismatch
+
+
+def clock_off_s(tokens: Iterable[Token], state: State, answer: str, *, now: int, window: int) -> int:
+    """Estimate how wrong a clock is, for the log and for whoever asks why a code was refused; decides nothing.
+
+    Args:
+        tokens: of this user.
+        state: what has been accepted.
+        answer: the refused OTP, 6 to 8 digits.
+        now: Unix seconds.
+        window: time steps on each side that are right.
+
+    Returns:
+        Seconds by which a token's clock is ahead of this machine's; negative when it is behind; 0 when the OTP is of no
+        time step near by, and no later one has been accepted.
+    """
+    for token in tokens:
+        if not isinstance(token, TOTPToken):
+            continue
+        step = max(0, now) // token.period_s
+        for counter in token.matching(range(max(0, step - SEARCHED_STEPS), step + SEARCHED_STEPS + 1), answer.encode()):
+            if abs(counter - step) > window:
+                return (counter - step) * token.period_s
+        last = state.last.get(token.fingerprint(), step)
+        if last > step + window:
+            return (last - step) * token.period_s
+    return 0
 
 
 def match_two_otps(tokens: Iterable[Token], state: State, first: str, second: str) -> Match:

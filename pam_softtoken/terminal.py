@@ -144,8 +144,9 @@ def run(program: str, body: Callable[[Terminal], None]) -> int:
     Returns:
         0 done, 1 failed, 2 usage.
     """
-    # Keys are in this process: none of it goes into a core file.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Keys are in this process: none of it goes into a core file, nor to a program that takes cores, as it could with 0.
+    if resource.getrlimit(resource.RLIMIT_CORE)[1] != 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
     # Signals wait until the program asks for them, so that each step is done as a whole or not at all.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     for number in _SIGNALS:

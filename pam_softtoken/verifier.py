@@ -193,8 +193,10 @@ class Attempt:
         tokens = self._content.tokens
         try:
             match = policy.match_otp(tokens, state, typed, now=now, config=self._config)
-        except OTPMismatch:
-            if not following:
+        except (OTPMismatch, OTPReplayed) as error:
+            if isinstance(error, OTPReplayed) or not following:
+                window = self._config.window
+                error.clock_off_s = policy.clock_off_s(tokens, state, typed, now=now, window=window)
                 raise
             match = policy.match_two_otps(tokens, state, typed, following)
         if self._store.read_only and policy.must_last(match.token):

@@ -120,7 +120,7 @@ become_backend(void *argument)
 	soften_limit(RLIMIT_CPU, RLIM_INFINITY);
 	soften_limit(RLIMIT_STACK, BACKEND_STACK_BYTES);
 	cap_limit(RLIMIT_NOFILE, BACKEND_DESCRIPTORS);
-	cap_limit(RLIMIT_CORE, 0);
+	cap_limit(RLIMIT_CORE, 1); /* no core, and none for a program to which cores go, which 0 would allow */
 	if (open("/dev/null", O_RDWR) != 1 || dup(1) != 2)
 		goto out;
 

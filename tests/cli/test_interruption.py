@@ -109,7 +109,7 @@ def test_enroll__key_cannot_get_into_a_core_file(enroller: Enroller, alice: Pers
     with enroller.after("prlimit", "--core=1073741824").start(person=alice) as dialogue:
         go_to(CODE_PROMPT, dialogue)
         limits = Path(f"/proc/{dialogue.pid}/limits").read_text()
-    assert re.search(r"^Max core file size +(\d+)", limits, re.MULTILINE).group(1) == "0"  # type: ignore[union-attr]
+    assert re.search(r"^Max core file size +(\d+)", limits, re.MULTILINE).group(1) == "1"  # type: ignore[union-attr]
 
 
 def test_enroll__killed_at_the_prompt_does_not_hinder_the_next_one(

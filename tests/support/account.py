@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from tests.support.installation import Installation
+from tests.support.leak import keep, keep_code
 
 
 class Phone:
@@ -21,7 +22,8 @@ class Phone:
 
     def __init__(self, record: dict[str, object]) -> None:
         self.record = record
-        self.recovery_codes = [str(code) for code in record["recovery_codes"]]  # type: ignore[attr-defined]
+        self.recovery_codes = [keep(str(code)) for code in record["recovery_codes"]]  # type: ignore[attr-defined]
+        keep(str(record["key"]))
         self.counter = int(str(record["counter"] or 0))
 
     def totp(self, steps: int = 0) -> str:
@@ -55,7 +57,7 @@ class Phone:
 
     def _oathtool(self, *options: str) -> str:
         command = ["oathtool", "--base32", "--digits", str(self.record["digits"]), *options, str(self.record["key"])]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        return keep_code(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
 
 
 RECORDS = Path("/run/softtoken")
@@ -71,7 +73,7 @@ class Person:
 
     def __init__(self, homes: Path) -> None:
         self.name = f"st{secrets.token_hex(4)}"
-        self.password = secrets.token_urlsafe(12)
+        self.password = keep(secrets.token_urlsafe(12))
         self.home = homes / self.name
         command = ["useradd", "--create-home", "--home-dir", str(self.home), "--shell", "/bin/bash", self.name]
         subprocess.run(command, check=True, capture_output=True)

@@ -39,8 +39,10 @@ class Installation:
         return made
 
     def line(self, *options: str, control: str = "required") -> str:
-        """Write a PAM line that runs this copy."""
-        words = [option if " " not in option else f"[{option}]" for option in (f"backend={self.backend}", *options)]
+        """Write a PAM line that runs this copy, with `debug`, so that the tests see all that could ever be logged."""
+        words = [
+            option if " " not in option else f"[{option}]" for option in (f"backend={self.backend}", "debug", *options)
+        ]
         return f"auth {control} {self.bridge} {' '.join(words)}\n"
 
 

@@ -74,6 +74,7 @@ class PrivateLog(SystemLog):
     def close(self) -> None:
         self._send("")
         self._thread.join(5)
+        self._lines_seen()
         self._socket.close()
         self._path.unlink()
 

@@ -11,6 +11,9 @@ import threading
 import time
 from pathlib import Path
 
+from tests.support import leak
+
+DEBUG = "<87>"  # authpriv.debug
 DEV_LOG = Path("/dev/log")
 ASIDE = Path("/dev/log.before-softtoken-test")
 TURN = Path("/run/softtoken-test-log.lock")
@@ -41,6 +44,7 @@ class SystemLog:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"", str(DEV_LOG))
         self._thread.join(5)
+        self._lines_seen()
         self._socket.close()
         DEV_LOG.unlink(missing_ok=True)
         if ASIDE.is_symlink() or ASIDE.exists():
@@ -48,9 +52,10 @@ class SystemLog:
         self._turn.close()
 
     def ours(self) -> list[str]:
-        """Give our module's lines without date and process, in order. Waits until no more arrive."""
+        """Give our module's lines without date and process, in order, but those for debugging. Waits for the last."""
         self._settle()
-        return [line[line.index("pam_softtoken(") :] for line in self.lines if "pam_softtoken(" in line]
+        lines = [line for line in self.lines if "pam_softtoken(" in line and not line.startswith(DEBUG)]
+        return [line[line.index("pam_softtoken(") :] for line in lines]
 
     def outcomes(self) -> list[dict[str, str]]:
         """Give the fields of our `result=` lines."""
@@ -63,7 +68,12 @@ class SystemLog:
     def clear(self) -> None:
         """Forget what has been logged so far."""
         self._settle()
+        self._lines_seen()
         self.lines.clear()
+
+    def _lines_seen(self) -> None:
+        """Look at all that was logged, the lines for debugging too, before it is forgotten."""
+        leak.refuse(self.lines)
 
     def _settle(self) -> None:
         """Wait for a mark of our own: a datagram socket keeps the order, so all before it has been read then."""

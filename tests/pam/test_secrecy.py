@@ -1,0 +1,56 @@
+"""The backend while it waits for an answer: nothing secret is where others can see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.account import Person, Phone
+from tests.support.client import PAM_SUCCESS, Service
+from tests.support.installation import Installation
+from tests.support.leak import refuse
+from tests.support.pam_waiting import Waiting
+from tests.support.process import processes
+
+
+def _backend_of(installed: Installation) -> Path:
+    (found,) = [process for process in processes() if str(installed.backend) in process.command]
+    return Path(f"/proc/{found.pid}")
+
+
+def test_backend__shows_nothing_in_its_arguments_and_environment(
+    installed: Installation, service: Service, alice: Person, phone: Phone
+) -> None:
+    with Waiting(service, alice) as waiting:
+        waiting.wait_for_prompt()
+        place = _backend_of(installed)
+        arguments = (place / "cmdline").read_bytes().split(b"\0")[:-1]
+        environment = set((place / "environ").read_bytes().split(b"\0")[:-1])
+        assert waiting.answer(phone.totp()).result == PAM_SUCCESS
+    assert arguments == [b"/usr/bin/python3", b"-I", b"-S", b"-B", str(installed.backend).encode()]
+    assert environment == {b"LC_ALL=C.UTF-8", b"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
+def test_backend__cannot_leave_its_memory_in_a_core(
+    installed: Installation, service: Service, alice: Person, phone: Phone
+) -> None:
+    """A limit of 1 byte stops a core file and, where 0 does not, one that is piped to a program: core(5)."""
+    with Waiting(service, alice) as waiting:
+        waiting.wait_for_prompt()
+        (line,) = [
+            line
+            for line in (_backend_of(installed) / "limits").read_text().splitlines()
+            if line.startswith("Max core file size")
+        ]
+        assert waiting.answer(phone.totp()).result == PAM_SUCCESS
+    assert line.split()[4:6] == ["1", "1"]
+
+
+def test_watch__finds_a_secret_in_a_log(phone: Phone) -> None:
+    """The control for the look at the log that every test ends with."""
+    harmless = f"<85>Nov 23 12:00:00 sshd[{phone.totp()}]: pam_softtoken(sshd:auth): user=alice result=denied"
+    refuse([harmless])
+    for secret in (phone.totp(), str(phone.record["key"])):
+        with pytest.raises(AssertionError, match="has been logged"):
+            refuse([harmless + f' detail="{secret}"'])
