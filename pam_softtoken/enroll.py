@@ -14,10 +14,11 @@ import sys
 import time
 from typing import NoReturn
 
+from pam_softtoken import check, files, handout, otp, policy, recovery, terminal
 from pam_softtoken import config as configuration
-from pam_softtoken import files, key_uri, otp, policy, recovery, terminal
 from pam_softtoken.errors import (
     BadTokenFile,
+    CheckFailed,
     ConfigError,
     DamagedState,
     EnrolmentFailed,
@@ -37,7 +38,6 @@ from pam_softtoken.token import (
     Token,
     TOTPToken,
     decode_base32,
-    encode_base32,
 )
 from pam_softtoken.tokenfile import TokenFile
 
@@ -54,6 +54,8 @@ examples:
       replace the token, for instance after the phone was lost
   softtoken-enroll --type hotp
       a token that counts instead of going by the clock
+  softtoken-enroll --check
+      does the app's code work, and if not, why?
   softtoken-enroll --user alice
       as root, for somebody else
   softtoken-enroll --no-confirm --json --key-file key.txt
@@ -96,6 +98,9 @@ def build_parser() -> argparse.ArgumentParser:
     where.add_argument("--user", metavar="USER", help="enrol somebody else; root only")
     where.add_argument("--store", metavar="TEMPLATE", help="where the files are, as in the module's store= option")
     where.add_argument("--force", action="store_true", help="replace the token that is there")
+    parser.add_argument_group("instead of enrolling").add_argument(
+        "--check", action="store_true", help="try a code through PAM and say what is wrong; it is spent by that"
+    )
     how = parser.add_argument_group("how it is shown")
     how.add_argument("--qr", choices=("utf8", "ansi", "none"), help="how the QR code is drawn (default: what fits)")
     how.add_argument("--no-confirm", action="store_true", help="ask nothing; write at once")
@@ -115,6 +120,9 @@ def _enrol(screen: terminal.Terminal, arguments: list[str] | None) -> None:
     account = _account(options.user)
     settings = _settings(options.store)
     location = _location(settings, account)
+    if options.check:
+        _check(screen, options, location, settings)
+        return
     if not options.no_confirm and not terminal.person_is_there():
         raise EnrolmentFailed(
             "there is no terminal to ask for a code on", hint="run it in a terminal, or add --no-confirm"
@@ -134,6 +142,17 @@ def _enrol(screen: terminal.Terminal, arguments: list[str] | None) -> None:
         store.close()
     if not options.json:
         screen.tell(f'Done. {account.name} is enrolled with token "{token.name}", in {location.path}.')
+
+
+def _check(
+    screen: terminal.Terminal, options: argparse.Namespace, location: Location, settings: configuration.Config
+) -> None:
+    if not terminal.person_is_there():
+        raise UsageError("--check asks for a code, and there is no terminal", hint="run it in a terminal")
+    try:
+        check.check(screen, location, settings, store=options.store)
+    except PathError as error:
+        raise CheckFailed(str(error), hint=_hint_for(error, location)) from None
 
 
 class Enrolment:
@@ -177,10 +196,10 @@ class Enrolment:
         codes = recovery.generate(options.recovery_codes)
         counter = NEVER
         if not (options.no_confirm and options.json):
-            _introduce(self._page, self._token, self._store.location.account, options.qr)
+            handout.introduce(self._page, self._token, self._store.location.account, options.qr)
             if not options.no_confirm:
                 counter = self._confirm()
-            _show_recovery_codes(self._page, codes, wait=not options.no_confirm)
+            handout.show_recovery_codes(self._page, codes, wait=not options.no_confirm)
         self._write(TokenFile((self._token,), recovery.RecoverySet.of(codes)), codes, counter)
 
     def _require_free_or_force(self) -> None:
@@ -242,7 +261,7 @@ class Enrolment:
             try:
                 terminal.checkpoint()
                 if self._options.json:
-                    self._screen.show(json.dumps(_as_json(token, store.location.account, codes)))
+                    self._screen.show(json.dumps(handout.as_json(token, store.location.account, codes)))
                 store.write_state(state.with_last(token.fingerprint(), counter).with_set(content.recovery.name))
             except BaseException:
                 replacement.discard()
@@ -349,44 +368,6 @@ def _read_key(path: str) -> Secret:
         ) from None
 
 
-def _introduce(page: terminal.Terminal, token: Token, account: files.Account, qr: str | None) -> None:
-    """Show the token in the three ways in which an app can take it."""
-    uri = _uri(token, account)
-    drawn = _draw_qr(page, uri, qr) if qr != "none" else ""
-    page.show(f"Enrolling {account.name} on {os.uname().nodename}.")
-    if drawn:
-        page.show(f"Scan this with your app:\n\n{drawn}")
-    page.show(f"\nKey:  {terminal.grouped(encode_base32(token.secret.reveal()))}")
-    page.show(f"URI:  {uri}\n")
-
-
-def _draw_qr(page: terminal.Terminal, uri: str, wanted: str | None) -> str:
-    """Draw the QR code in the way that was asked for, or in one that fits; "" where none does."""
-    try:
-        import segno  # noqa: PLC0415 - a host without it can still enrol by key
-    except ImportError:
-        raise EnrolmentFailed(
-            "QR codes need the segno library", hint="apt install python3-segno, or add --qr none"
-        ) from None
-    if wanted == "utf8" and not page.can_show_blocks():
-        raise EnrolmentFailed("this terminal cannot show block characters", hint="--qr ansi, or --qr none")
-    code = segno.make(uri, error="l", micro=False)
-    matrix = [list(row) for row in code.matrix_iter(border=terminal.QUIET_MODULES)]
-    blocks = wanted == "utf8" or (wanted is None and page.can_show_blocks())
-    width = len(matrix[0]) * (1 if blocks else 2)
-    if width > page.columns():
-        page.tell(f"The QR code needs {width} columns; widen the terminal to see it, or type the key.")
-        return ""
-    if blocks:
-        return terminal.half_blocks(matrix, colour=page.has_colour())
-    # Without block characters it takes colours, which not everybody wants.
-    return terminal.backgrounds(matrix) if page.has_colour() or wanted == "ansi" else ""
-
-
-def _uri(token: Token, account: files.Account) -> str:
-    return key_uri.build(token, issuer=os.uname().nodename, account=account.name)
-
-
 def _guess_at_mistake(token: Token, typed: str, now: int) -> str:
     digits = typed.replace(" ", "")
     if len(digits) != token.digits or not (digits.isascii() and digits.isdecimal()):
@@ -398,17 +379,6 @@ def _guess_at_mistake(token: Token, typed: str, now: int) -> str:
     return "Look at the entry that you have just scanned."
 
 
-def _show_recovery_codes(screen: terminal.Terminal, codes: list[str], *, wait: bool) -> None:
-    if not codes:
-        return
-    screen.show("\nRecovery codes, for when the token is lost. Each works once, in place of a code:\n")
-    for place in range(0, len(codes), 2):
-        screen.show("    " + "    ".join(codes[place : place + 2]))
-    screen.show("\nThey are not shown again. Keep them on paper, away from this machine.")
-    if wait:
-        screen.ask("Press Enter when you have them:")
-
-
 def _hint_for(error: PathError, location: Location) -> str:
     if error.why in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)):
         return "make room on the disk and start again"
@@ -418,17 +388,3 @@ def _hint_for(error: PathError, location: Location) -> str:
         BadTokenFile: f"{PROGRAM} --force writes a new one",
         DamagedState: f"as it is, nobody can tell which codes were used; remove {location.path}/state to start anew",
     }.get(type(error), "make the directory readable and writable for its owner, and start again")
-
-
-def _as_json(token: Token, account: files.Account, codes: list[str]) -> dict[str, object]:
-    return {
-        "name": token.name,
-        "type": token.kind,
-        "algorithm": token.algorithm,
-        "digits": token.digits,
-        "period": token.period_s if isinstance(token, TOTPToken) else None,
-        "counter": token.counter if isinstance(token, HOTPToken) else None,
-        "key": encode_base32(token.secret.reveal()),
-        "uri": _uri(token, account),
-        "recovery_codes": codes,
-    }

@@ -171,6 +171,10 @@ class EnrolmentFailed(ProgramError):
     """The token was not enrolled, and what was there before is unchanged."""
 
 
+class CheckFailed(ProgramError):
+    """A code that was tried was refused, or could not be tried."""
+
+
 class UsageError(ProgramError):
     """The command line asks for something that does not exist."""
 

@@ -29,7 +29,7 @@ def start_from(directory: str) -> Callable[[Any, Any, Any, Any], int]:
 
 def through_pamela(directory: str, service: str, user: str, answer: str) -> tuple[int, list[str]]:
     """Authenticate, check the account and set credentials, as pamela does."""
-    import pamela  # type: ignore[import-untyped]
+    import pamela
 
     pamela.PAM_START = start_from(directory)
     try:

@@ -1,0 +1,157 @@
+"""`softtoken-enroll --check`: try a code for real, through PAM, and say in plain words what came of it.
+
+The module in a private PAM service gives the verdict. Why it is one comes from the same files and rules, looked at just
+before, because the module tells nobody but the log.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from pam_softtoken import policy, terminal, throttle
+from pam_softtoken.config import Config
+from pam_softtoken.errors import CheckFailed, MalformedAnswer, NotEnrolled, OTPMismatch, OTPReplayed, Throttled
+from pam_softtoken.state import State
+from pam_softtoken.store import Location, Store
+from pam_softtoken.tokenfile import TokenFile
+
+SERVICE = "softtoken-check"
+QUESTION = "Code that the app shows now:"
+SECOND_QUESTION = "The code after that one:"
+_ROOT = Path(__file__).resolve().parents[1]
+_PAM_SUCCESS, _PAM_CONV_ERR = 0, 19
+
+
+def check(screen: terminal.Terminal, location: Location, settings: Config, *, store: str | None) -> None:
+    """Ask for a code and try it.
+
+    Args:
+        screen: where the person is.
+        location: the user and his files.
+        settings: the host's.
+        store: the `store` option, if one was given.
+
+    Raises:
+        CheckFailed: it was refused; the message says why.
+        PathError: as for a login.
+    """
+    files = Store(location)
+    try:
+        try:
+            content = files.open()
+        except NotEnrolled:
+            raise CheckFailed(
+                f"{location.account.name} is not enrolled in {location.path}", hint="softtoken-enroll, without --check"
+            ) from None
+        answers = [screen.ask(QUESTION)]
+        if policy.needs_two_otps(content.tokens, files.read_state()):
+            answers.append(screen.ask(SECOND_QUESTION))
+        _require_otp(answers)
+        state = files.read_state()
+    finally:
+        files.close()
+    forecast = _forecast(content, state or State.new(), answers[0], settings, location.account.uid)
+    if _ask_pam(location.account.name, answers, store) != _PAM_SUCCESS:
+        raise forecast or CheckFailed(
+            "the module refused it, although the code and the files look right",
+            hint="the system's log says why, in a line with pam_softtoken",
+        )
+    screen.show("Accepted: the code is right. It is now spent; the next login takes the next one.")
+
+
+def _require_otp(answers: list[str]) -> None:
+    for answer in answers:
+        try:
+            is_otp = policy.read_answer(answer).otp != ""
+        except MalformedAnswer:
+            raise CheckFailed("that is not a code", hint="it is what the app shows: 6 to 8 digits") from None
+        if not is_otp:
+            raise CheckFailed("that is a recovery code, and checking it would spend it", hint="type one of the app's")
+
+
+def _forecast(content: TokenFile, state: State, typed: str, settings: Config, uid: int) -> CheckFailed | None:
+    """Say why the module will refuse an answer; None when it should not."""
+    now = int(time.time())
+    otp = policy.read_answer(typed).otp
+    try:
+        if not settings.no_throttle:
+            source = throttle.source_of("", os.getuid())
+            throttle.require_open(
+                throttle.set_right(state, now=now), throttle.bucket_of(state, source, now=now), now=now
+            )
+        policy.match_otp(content.tokens, state, otp, now=now, config=settings)
+    except Throttled as error:
+        return CheckFailed(
+            f"too many wrong codes; the next one is looked at in {error.retry_after_s} s", hint="wait, then try again"
+        )
+    except OTPReplayed as error:
+        if policy.clock_off_s(content.tokens, state, otp, now=now, window=settings.window) == 0:
+            return CheckFailed(
+                f'that code of "{error.token}" has been used, or one after it has',
+                hint="wait until the app shows the next",
+            )
+    except OTPMismatch:
+        pass
+    else:
+        return None
+    off_s = policy.clock_off_s(content.tokens, state, otp, now=now, window=settings.window)
+    if off_s == 0:
+        return CheckFailed(
+            "the code is none of those that are right now",
+            hint="is it the entry of this host and account in the app? softtoken-enroll --force makes a new one",
+        )
+    side = "behind" if off_s > 0 else "ahead of"
+    return CheckFailed(
+        f"this machine's clock seems {abs(off_s)} s {side} that of the app",
+        hint="timedatectl shows this machine's time, and whether it is kept right by the network",
+    )
+
+
+def _ask_pam(user: str, answers: list[str], store: str | None) -> int:
+    """Have the real module judge the answers, in a service of its own; give the PAM return code."""
+    try:
+        import pamela  # noqa: PLC0415 - only this needs it
+    except ImportError:
+        raise CheckFailed("the check needs the pamela library", hint="apt install python3-pamela") from None
+    left = [answer.encode("utf-8", "surrogateescape") for answer in answers]
+
+    @pamela.CONV_FUNC  # type: ignore[untyped-decorator]
+    def converse(count: int, messages: object, responses: object, data: object) -> int:
+        address = pamela.CALLOC(count, ctypes.sizeof(pamela.PamResponse))
+        responses[0] = ctypes.cast(address, ctypes.POINTER(pamela.PamResponse))  # type: ignore[index]
+        for number in range(count):
+            style = messages[number].contents.msg_style  # type: ignore[index]
+            if style in (pamela.PAM_PROMPT_ECHO_OFF, pamela.PAM_PROMPT_ECHO_ON):
+                if not left:
+                    return _PAM_CONV_ERR
+                responses.contents[number].resp = pamela.STRDUP(left.pop(0))  # type: ignore[attr-defined]
+        return _PAM_SUCCESS
+
+    with tempfile.TemporaryDirectory(prefix="softtoken-check-") as directory:
+        (Path(directory) / SERVICE).write_text(f"auth required {_module()}{_store_argument(store)}\n")
+        handle = pamela.PamHandle()
+        conversation = ctypes.pointer(pamela.PamConv(converse, 0))
+        started = pamela.LIBPAM.pam_start_confdir(
+            SERVICE.encode(), user.encode(), conversation, directory.encode(), ctypes.byref(handle)
+        )
+        if started != _PAM_SUCCESS:
+            return int(started)
+        result = int(pamela.PAM_AUTHENTICATE(handle, 0))
+        pamela.PAM_END(handle, result)
+        return result
+
+
+def _module() -> str:
+    """Name the module that belongs to this package: the tree's own, or that of the host."""
+    built = _ROOT / "build" / "pam_softtoken.so"
+    if built.exists():
+        return f"[{built}] [backend={_ROOT / 'scripts' / 'softtoken-backend'}]"
+    return "pam_softtoken.so"
+
+
+def _store_argument(store: str | None) -> str:
+    return "" if store is None else " [store=" + store.replace("]", "\\]") + "]"

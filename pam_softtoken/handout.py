@@ -1,0 +1,75 @@
+"""What a person is handed when enrolling: QR code, key, Key URI, recovery codes; a program gets the same as JSON."""
+
+from __future__ import annotations
+
+import os
+
+from pam_softtoken import files, key_uri, terminal
+from pam_softtoken.errors import EnrolmentFailed
+from pam_softtoken.token import HOTPToken, Token, TOTPToken, encode_base32
+
+
+def introduce(page: terminal.Terminal, token: Token, account: files.Account, qr: str | None) -> None:
+    """Show the token in the three ways in which an app can take it."""
+    uri = uri_of(token, account)
+    drawn = _draw_qr(page, uri, qr) if qr != "none" else ""
+    page.show(f"Enrolling {account.name} on {os.uname().nodename}.")
+    if drawn:
+        page.show(f"Scan this with your app:\n\n{drawn}")
+    page.show(f"\nKey:  {terminal.grouped(encode_base32(token.secret.reveal()))}")
+    page.show(f"URI:  {uri}\n")
+
+
+def _draw_qr(page: terminal.Terminal, uri: str, wanted: str | None) -> str:
+    """Draw the QR code in the way that was asked for, or in one that fits; "" where none does."""
+    try:
+        import segno  # noqa: PLC0415 - a host without it can still enrol by key
+    except ImportError:
+        raise EnrolmentFailed(
+            "QR codes need the segno library", hint="apt install python3-segno, or add --qr none"
+        ) from None
+    if wanted == "utf8" and not page.can_show_blocks():
+        raise EnrolmentFailed("this terminal cannot show block characters", hint="--qr ansi, or --qr none")
+    code = segno.make(uri, error="l", micro=False)
+    matrix = [list(row) for row in code.matrix_iter(border=terminal.QUIET_MODULES)]
+    blocks = wanted == "utf8" or (wanted is None and page.can_show_blocks())
+    width = len(matrix[0]) * (1 if blocks else 2)
+    if width > page.columns():
+        page.tell(f"The QR code needs {width} columns; widen the terminal to see it, or type the key.")
+        return ""
+    if blocks:
+        return terminal.half_blocks(matrix, colour=page.has_colour())
+    # Without block characters it takes colours, which not everybody wants.
+    return terminal.backgrounds(matrix) if page.has_colour() or wanted == "ansi" else ""
+
+
+def uri_of(token: Token, account: files.Account) -> str:
+    """Give the Key URI, with this host as the issuer."""
+    return key_uri.build(token, issuer=os.uname().nodename, account=account.name)
+
+
+def show_recovery_codes(screen: terminal.Terminal, codes: list[str], *, wait: bool) -> None:
+    """Show the recovery codes; with `wait` until the person has them."""
+    if not codes:
+        return
+    screen.show("\nRecovery codes, for when the token is lost. Each works once, in place of a code:\n")
+    for place in range(0, len(codes), 2):
+        screen.show("    " + "    ".join(codes[place : place + 2]))
+    screen.show("\nThey are not shown again. Keep them on paper, away from this machine.")
+    if wait:
+        screen.ask("Press Enter when you have them:")
+
+
+def as_json(token: Token, account: files.Account, codes: list[str]) -> dict[str, object]:
+    """Give everything about a new token to a program."""
+    return {
+        "name": token.name,
+        "type": token.kind,
+        "algorithm": token.algorithm,
+        "digits": token.digits,
+        "period": token.period_s if isinstance(token, TOTPToken) else None,
+        "counter": token.counter if isinstance(token, HOTPToken) else None,
+        "key": encode_base32(token.secret.reveal()),
+        "uri": uri_of(token, account),
+        "recovery_codes": codes,
+    }

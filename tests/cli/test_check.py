@@ -1,0 +1,137 @@
+"""`softtoken-enroll --check`: a code is tried for real, and the person is told in plain words what came of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.account import Person, Phone
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
+from tests.support.enroller import Enroller, Mistake
+from tests.support.installation import Installation
+
+QUESTION = "Code that the app shows now: "
+SECOND_QUESTION = "The code after that one: "
+ACCEPTED = "Accepted: the code is right."
+
+
+@pytest.fixture
+def phone(installed: Installation, alice: Person) -> Phone:
+    """Alice's token; its codes last so long that no test outlasts one."""
+    return alice.enrol(installed, "--period=300")
+
+
+@pytest.fixture
+def check(enroller: Enroller, alice: Person) -> Callable[..., str]:
+    """Have Alice check codes; gives all that the terminal has shown."""
+
+    def run(*codes: str) -> str:
+        with enroller.start("--check", person=alice) as dialogue:
+            for question, code in zip((QUESTION, SECOND_QUESTION), codes, strict=False):
+                dialogue.expect(question)
+                dialogue.type(code)
+            dialogue.finish()
+            return dialogue.transcript
+
+    return run
+
+
+def test_check__right_code_is_accepted_and_spent(
+    check: Callable[..., str], alice: Person, phone: Phone, service: Service
+) -> None:
+    assert ACCEPTED in check(phone.totp())
+    assert service.log_in(alice, phone.totp()).result == PAM_AUTH_ERR
+    assert service.log_in(alice, phone.totp(1)).result == PAM_SUCCESS
+
+
+def test_check__used_code_is_told(check: Callable[..., str], alice: Person, phone: Phone, service: Service) -> None:
+    assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
+    mistake = Mistake(check(phone.totp()))
+    assert 'that code of "phone" has been used' in mistake.error
+    assert "the next" in mistake.hint
+
+
+@pytest.mark.parametrize(("steps", "words"), [(10, "3000 s behind"), (-10, "3000 s ahead of")])
+def test_check__wrong_clock_is_told_with_how_much(
+    check: Callable[..., str], phone: Phone, steps: int, words: str
+) -> None:
+    assert f"this machine's clock seems {words} that of the app" in Mistake(check(phone.totp(steps))).error
+
+
+def test_check__code_of_another_entry_is_told(check: Callable[..., str], phone: Phone) -> None:
+    far_away = phone.totp(100_000)
+    assert "none of those that are right now" in Mistake(check(far_away)).error
+
+
+def test_check__throttled_is_told_with_how_long(
+    check: Callable[..., str], alice: Person, phone: Phone, service: Service
+) -> None:
+    wait_s = 0
+    while wait_s < 8:  # long enough not to be over before the check
+        told = service.log_in_often(alice, *[phone.totp(100_000)] * 12, run_as=alice, attempts=12)[-1].messages[-1][1]
+        wait_s = int((re.findall(r"again in (\d+) s", told) or ["0"])[0])
+    mistake = Mistake(check(phone.totp()))
+    assert "too many wrong codes; the next one is looked at in" in mistake.error
+
+
+def test_check__wrong_modes_are_told(enroller: Enroller, alice: Person, phone: Phone) -> None:
+    (alice.store / "tokens").chmod(0o644)
+    with enroller.start("--check", person=alice) as dialogue:
+        mistake = dialogue.refused()
+    assert "is open to others (mode 0644)" in mistake.error
+
+
+def test_check__without_a_token_says_so(enroller: Enroller, alice: Person) -> None:
+    with enroller.start("--check", person=alice) as dialogue:
+        assert "is not enrolled" in dialogue.refused().error
+
+
+@pytest.mark.parametrize(("typed", "words"), [("hello", "not a code"), ("", "not a code"), ("12345", "not a code")])
+def test_check__what_is_no_code_is_told(check: Callable[..., str], phone: Phone, typed: str, words: str) -> None:
+    assert words in Mistake(check(typed)).error
+
+
+def test_check__recovery_code_is_not_spent_by_it(
+    check: Callable[..., str], alice: Person, phone: Phone, service: Service
+) -> None:
+    assert "recovery code" in Mistake(check(phone.recovery_codes[0])).error
+    assert service.log_in(alice, phone.recovery_codes[0]).result == PAM_SUCCESS
+
+
+def test_check__lost_hotp_counter_takes_two_codes(
+    check: Callable[..., str], installed: Installation, alice: Person
+) -> None:
+    phone = alice.enrol(installed, "--type=hotp")
+    (alice.store / "state").unlink()
+    assert ACCEPTED in check(phone.hotp(), phone.hotp())
+
+
+def test_check__verdict_is_the_modules_own(
+    enroller: Enroller, installed: Installation, alice: Person, phone: Phone
+) -> None:
+    """The same code in a host whose module cannot work: the files look right, and it is refused all the same."""
+    backend = installed.backend
+    aside = backend.with_suffix(".aside")
+    with enroller.start("--check", person=alice) as dialogue:
+        dialogue.expect(QUESTION)
+        backend.rename(aside)
+        try:
+            dialogue.type(phone.totp())
+            mistake = dialogue.refused()
+        finally:
+            aside.rename(backend)
+    assert "the module refused it, although" in mistake.error
+
+
+def test_check__without_a_terminal_is_a_usage_error(enroller: Enroller, alice: Person, phone: Phone) -> None:
+    assert "no terminal" in enroller.run("--check", person=alice).refused(2).error
+
+
+def test_check__by_root_for_somebody_else(enroller: Enroller, alice: Person, phone: Phone) -> None:
+    with enroller.start("--check", "--user", alice.name) as dialogue:
+        dialogue.expect(QUESTION)
+        dialogue.type(phone.totp())
+        assert dialogue.finish() == 0
+        assert ACCEPTED in dialogue.transcript
