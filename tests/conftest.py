@@ -13,6 +13,7 @@ import pytest
 from tests.support.account import Person
 from tests.support.client import Service
 from tests.support.installation import Installation
+from tests.support.pam_scene import Pam
 from tests.support.system_log import SystemLog
 
 
@@ -74,6 +75,12 @@ def make_service(world: Path, installed: Installation) -> Iterator[Callable[[str
 def service(make_service: Callable[[str], Service], installed: Installation) -> Service:
     """A stack of nothing but our module with its defaults."""
     return make_service(installed.line())
+
+
+@pytest.fixture
+def pam(make_service: Callable[[str], Service], installed: Installation) -> Pam:
+    """Make services with options of their own."""
+    return Pam(installed, make_service)
 
 
 @pytest.fixture

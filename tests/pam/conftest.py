@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.account import Person, Phone
-from tests.support.client import Service
 from tests.support.installation import Installation
-from tests.support.pam_scene import NO_CODES, Backends, Clock, Pam
+from tests.support.pam_scene import NO_CODES, Backends, Clock
 
 
 @pytest.fixture
@@ -22,12 +21,6 @@ def backends(world: Path) -> Iterator[Backends]:
     parent.chmod(0o755)
     yield Backends(parent)
     shutil.rmtree(parent)
-
-
-@pytest.fixture
-def pam(make_service: Callable[[str], Service], installed: Installation) -> Pam:
-    """Make services with options of their own."""
-    return Pam(installed, make_service)
 
 
 @pytest.fixture

@@ -1,0 +1,83 @@
+"""What no other test can bring about at will: the moments between two system calls."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pam_softtoken import files
+from pam_softtoken.errors import InsecureFile, UnusableFile
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[int]:
+    """An open directory."""
+    descriptor = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
+    yield descriptor
+    os.close(descriptor)
+
+
+class OtherProcess:
+    """Makes something just before we would make a file there.
+
+    Args:
+        path: of the file.
+        leads_to: makes a link that leads there instead of a file.
+        stays: it does not take it away again just after.
+    """
+
+    def __init__(self, path: Path, *, leads_to: Path | None = None, stays: bool = True) -> None:
+        self._path = path
+        self._leads_to = leads_to
+        self._stays = stays
+        self._open = os.open
+
+    def open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        """Stand in for `os.open`."""
+        if not flags & os.O_CREAT:
+            return self._open(path, flags, mode, dir_fd=dir_fd)
+        if self._leads_to:
+            self._path.symlink_to(self._leads_to)
+        else:
+            self._path.write_bytes(b"")
+            self._path.chmod(0o600)
+        try:
+            return self._open(path, flags, mode, dir_fd=dir_fd)
+        finally:
+            if not self._stays:
+                self._path.unlink()
+
+
+def test_open_or_make__file_made_by_somebody_else_in_between_is_opened(
+    tmp_path: Path, directory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state"
+    monkeypatch.setattr(os, "open", OtherProcess(state).open)
+    descriptor, is_new = files.open_or_make_file(str(state), os.O_RDWR, below=directory, owner=os.geteuid())
+    assert not is_new
+    assert os.fstat(descriptor).st_ino == state.stat().st_ino
+    os.close(descriptor)
+
+
+def test_open_or_make__file_that_is_gone_again_is_no_proof_that_there_was_none(
+    tmp_path: Path, directory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`nullok` lets in whom a FileNotFoundError shows to have never enrolled; this one must not be it."""
+    state = tmp_path / "state"
+    monkeypatch.setattr(os, "open", OtherProcess(state, stays=False).open)
+    with pytest.raises(UnusableFile, match="No such file"):
+        files.open_or_make_file(str(state), os.O_RDWR, below=directory, owner=os.geteuid())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_open_or_make__link_put_there_in_between_is_refused(
+    tmp_path: Path, directory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, outside = tmp_path / "state", tmp_path / "outside"
+    monkeypatch.setattr(os, "open", OtherProcess(state, leads_to=outside).open)
+    with pytest.raises(InsecureFile, match="is a symbolic link"):
+        files.open_or_make_file(str(state), os.O_RDWR, below=directory, owner=os.geteuid())
+    assert not outside.exists()
