@@ -1,0 +1,192 @@
+"""The user swaps his files, as fast as he can, for links to others' while root logs him in (CVE-2025-6020's kind).
+
+What root checks by name can be another thing by the time that it is opened. So whatever an attempt got hold of, it must
+be the true thing or a refusal: no code of another's token lets in, no code lets in twice, and nothing outside changes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.account import Person
+from tests.support.client import PAM_SUCCESS, Service
+from tests.support.installation import Installation
+from tests.support.listing import listing
+from tests.support.pam_scene import NO_CODES, PROMPT, Pam, oathtool, steady_step
+from tests.support.system_log import SystemLog
+
+LOGINS = 40
+STEPS = 20
+STORE, TOKENS, STATE = ".softtoken", ".softtoken/tokens", ".softtoken/state"
+REFUSALS = {"mismatch", "replayed", "insecure_file", "unusable_file", "not_enrolled", "lock_timeout"}
+
+# One system call swaps two names, so that there is always something at each of them.
+_EXCHANGE = """
+import ctypes, os, sys
+HERE, EXCHANGE = -100, 2
+true, *others = map(os.fsencode, sys.argv[1:])
+renameat2 = ctypes.CDLL(None).renameat2
+print("begun", flush=True)
+while True:
+    for other in others:
+        renameat2(HERE, true, HERE, other, EXCHANGE)
+        renameat2(HERE, true, HERE, other, EXCHANGE)
+"""
+
+_TAKE_AWAY = """
+import os, sys
+name, aside = sys.argv[1:]
+print("begun", flush=True)
+while True:
+    os.rename(name, aside)
+    os.rename(aside, name)
+"""
+
+_MAKE_AND_REMOVE = """
+import os, sys
+print("begun", flush=True)
+while True:
+    try:
+        os.close(os.open(sys.argv[1], os.O_CREAT | os.O_EXCL, 0o600))
+        os.unlink(sys.argv[1])
+    except OSError:
+        pass
+"""
+
+
+@contextmanager
+def restless(person: Person, script: str, *paths: Path) -> Iterator[None]:
+    """Have a process of this user's do something to his files again and again during the `with` block."""
+    command = ["/usr/bin/python3", "-I", "-c", script, *map(str, paths)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, user=person.uid, group=person.gid, extra_groups=[], cwd="/"
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        yield
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def outside(world: Path) -> Iterator[Path]:
+    """A directory that is not in the home."""
+    path = Path(tempfile.mkdtemp(prefix="outside-", dir=world))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+def give(path: Path, uid: int, gid: int, *, open_to_all: bool = False) -> Path:
+    """Change the owner of something and of all below it."""
+    for each in [path, *path.rglob("*")]:
+        os.chown(each, uid, gid)
+        if open_to_all:
+            each.chmod(0o777 if each.is_dir() else 0o666)
+    return path
+
+
+def copy(source: Path, target: Path) -> Path:
+    """Copy a file or a directory with its modes."""
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copy2(source, target)
+    return target
+
+
+def fakes(alice: Person, place: str, outside: Path, other_store: Path) -> list[Path]:
+    """Put what could stand in for one of her files beside her store: links, hard links, and root's own.
+
+    Behind each is somebody else's token; a state is a copy of hers, so that what is used in it could be used again.
+    """
+    model = {STORE: other_store, TOKENS: other_store / "tokens", STATE: alice.store / "state"}[place]
+    hers = give(copy(model, outside / "hers"), alice.uid, alice.gid)
+    roots = give(copy(model, outside / "roots"), 0, 0, open_to_all=True)
+    made = []
+    for name, target in (("link-to-hers", hers), ("link-to-roots", roots)):
+        made.append(alice.home / name)
+        made[-1].symlink_to(target)
+    made.append(give(copy(model, alice.home / "planted"), 0, 0, open_to_all=True))
+    if place != STORE:
+        made.append(alice.home / "hard-link")
+        os.link(give(copy(model, outside / "linked"), alice.uid, alice.gid), made[-1])
+    return made
+
+
+def log_in_with_all(service: Service, person: Person, codes: list[str]) -> dict[str, int]:
+    """Give each code in two applications at once; count how often each let in."""
+    with ThreadPoolExecutor(2) as applications:
+        ran = list(applications.map(lambda _: log_in_with_each(service, person, codes), range(2)))
+    return {code: sum(results) for code, *results in zip(codes, *ran, strict=True)}
+
+
+def log_in_with_each(service: Service, person: Person, codes: list[str]) -> list[bool]:
+    """Give one code after the other, and see that all attempts look alike; tell which of them let in."""
+    outcomes = service.log_in_often(person, *codes, attempts=len(codes))
+    assert [outcome.messages for outcome in outcomes] == len(codes) * [PROMPT]
+    return [outcome.result == PAM_SUCCESS for outcome in outcomes]
+
+
+@pytest.mark.parametrize("place", [STORE, TOKENS, STATE])
+def test_race__file_swapped_for_others_never_lets_in_by_them_and_never_changes_them(
+    pam: Pam,
+    installed: Installation,
+    make_person: Callable[[], Person],
+    outside: Path,
+    system_log: SystemLog,
+    place: str,
+) -> None:
+    alice, bob = make_person(), make_person()
+    hers = oathtool(alice.enrol(installed, "--type=hotp", "--digits=8", NO_CODES), 0, LOGINS)
+    other = bob.enrol(installed, "--digits=8", "--period=300", NO_CODES)
+    others = oathtool(other, steady_step(300) + 1, STEPS) * (LOGINS // STEPS)
+    swapped = fakes(alice, place, outside, bob.store)
+    before = listing(outside)
+    with restless(alice, _EXCHANGE, alice.home / place, *swapped):
+        service = pam.service("no_throttle", f"look_ahead={LOGINS}", f"window={STEPS}")
+        let_in = log_in_with_all(service, alice, [code for pair in zip(hers, others, strict=True) for code in pair])
+    assert {let_in[code] for code in others} == {0}
+    # Both are there, or it was no race.
+    assert {let_in[code] for code in hers} == {0, 1}
+    assert {"accepted", "insecure_file"} < set(system_log.reasons()) <= {"accepted", *REFUSALS}
+    assert listing(outside) == before
+    assert not [line for line in system_log.lines if str(other.record["key"]) in line]
+
+
+@pytest.mark.parametrize("place", [STORE, TOKENS, STATE])
+def test_race__file_that_comes_and_goes_is_never_taken_for_one_that_never_was(
+    pam: Pam, installed: Installation, alice: Person, system_log: SystemLog, place: str
+) -> None:
+    # Of the present step: that counts as used where the record of it is lost.
+    code = alice.enrol(installed, "--period=300", NO_CODES).totp()
+    assert pam.service().log_in(alice, code).result == PAM_SUCCESS
+    system_log.clear()
+    with restless(alice, _TAKE_AWAY, alice.home / place, alice.home / "aside"):
+        let_in = log_in_with_all(pam.only_ignore("nullok", "no_throttle"), alice, LOGINS * [code])
+    assert set(let_in.values()) == {0}
+    assert set(system_log.reasons()) <= REFUSALS
+    assert len(set(system_log.reasons())) > 1  # there and not there, or it was no race
+
+
+def test_race__state_that_is_made_and_removed_is_no_proof_that_there_are_no_tokens(
+    pam: Pam, installed: Installation, alice: Person, system_log: SystemLog
+) -> None:
+    alice.enrol(installed, NO_CODES)
+    (alice.store / "state").unlink()
+    with restless(alice, _MAKE_AND_REMOVE, alice.store / "state"):
+        let_in = log_in_with_all(pam.only_ignore("nullok", "no_throttle"), alice, 2 * LOGINS * ["no code"])
+    assert set(let_in.values()) == {0}
+    assert set(system_log.reasons()) <= {"malformed", *REFUSALS}
