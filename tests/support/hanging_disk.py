@@ -1,0 +1,87 @@
+"""A file system that never answers, as a network disk whose server is gone: whoever touches it hangs.
+
+It is a FUSE mount in a mount namespace of its own, of which nobody but those sent inside sees anything. What hangs in
+it is let go at the end.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from types import TracebackType
+
+# Those who wait for a request that nobody has read can be killed; those whose request was read cannot. Writing to
+# `abort` lets all of them go; so does the end of this process, which has the only descriptor of the connection.
+_SERVER = """
+import ctypes, os, struct, subprocess, sys, threading
+path, reads = sys.argv[1], sys.argv[2] == "reads"
+device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other"
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.mount(b"hanging", path.encode(), b"fuse", 6, options.encode()) != 0:
+    sys.exit(os.strerror(ctypes.get_errno()))
+subprocess.run(["mount", "-t", "fusectl", "fusectl", "/sys/fs/fuse/connections"], check=True)
+[number] = [line.split()[2].split(":")[1] for line in open("/proc/self/mountinfo") if f" {path} " in line]
+def read():
+    request = os.read(device, 1 << 17)
+    unique = struct.unpack_from("<IIQ", request)[2]
+    answer = struct.pack("<IIIIHHIIHHI28x", 7, 31, 1 << 16, 0, 0, 0, 4096, 1, 0, 0, 0)  # to FUSE_INIT
+    os.write(device, struct.pack("<IiQ", 16 + len(answer), 0, unique) + answer)
+    try:
+        while os.read(device, 1 << 17):
+            pass
+    except OSError:
+        pass  # aborted
+if reads:
+    threading.Thread(target=read, daemon=True).start()
+print("mounted", flush=True)
+sys.stdin.read()
+with open(f"/sys/fs/fuse/connections/{number}/abort", "w") as abort:
+    abort.write("1")
+"""
+
+_UNSHARE = ("unshare", "--mount", "--propagation", "private")
+
+
+class HangingDisk:
+    """A directory that hangs, for those inside, during the `with` block.
+
+    Args:
+        path: of the directory.
+        unkillable: it hangs them so that not even SIGKILL ends them.
+    """
+
+    def __init__(self, path: Path, *, unkillable: bool) -> None:
+        self._server = subprocess.Popen(
+            [*_UNSHARE, "/usr/bin/python3", "-I", "-c", _SERVER, path, "reads" if unkillable else "does not read"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    @staticmethod
+    def possible() -> bool:
+        """Tell whether this process may mount such a file system."""
+        mounting = [*_UNSHARE, "mount", "-t", "fusectl", "fusectl", "/mnt"]
+        mounted = subprocess.run(mounting, check=False, capture_output=True).returncode == 0
+        return mounted and Path("/dev/fuse").exists()
+
+    @property
+    def inside(self) -> list[str]:
+        """The start of a command line that runs a command where the directory hangs."""
+        return ["nsenter", f"--mount=/proc/{self._server.pid}/ns/mnt", "--"]
+
+    def __enter__(self) -> HangingDisk:
+        assert self._server.stdout is not None
+        if self._server.stdout.readline() != b"mounted\n":
+            raise AssertionError("the hanging file system could not be mounted")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._server.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._server.kill()
+            self._server.communicate()
+            raise
