@@ -74,6 +74,22 @@ def test_host__replayed_code_is_refused(
     ]
 
 
+def test_host__hotp_code_lets_in_once_and_none_that_was_passed_over(
+    host: Host, installed: Installation, alice: Person, system_log: SystemLog
+) -> None:
+    host.use_stack(installed.line())
+    phone = alice.enrol(installed, "--type=hotp")
+    first, passed_over, third = phone.hotp(), phone.hotp(), phone.hotp()
+    assert host.log_in(alice, first).entered_as == host.becomes(alice)
+    assert not host.log_in(alice, first).entered_as
+    assert host.log_in(alice, third).entered_as == host.becomes(alice)
+    assert not host.log_in(alice, third).entered_as
+    assert not host.log_in(alice, passed_over).entered_as
+    accepted = host.log_line(alice, "accepted", "accepted", token="phone")
+    replayed = host.log_line(alice, "denied", "replayed", token="phone")
+    assert system_log.ours() == [accepted, replayed, accepted, replayed, replayed]
+
+
 def test_host__recovery_code_lets_in_once_and_says_how_many_are_left(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:

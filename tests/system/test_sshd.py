@@ -36,35 +36,6 @@ def sshd(request: pytest.FixtureRequest, make_host: Callable[[str], Host]) -> SS
     return made
 
 
-def test_sshd__hotp_code_lets_in_once(sshd: SSH, installed: Installation, alice: Person, system_log: SystemLog) -> None:
-    sshd.use_stack(installed.line())
-    phone = alice.enrol(installed, "--type=hotp")
-    first = phone.hotp()
-    phone.hotp()  # shown, and never typed
-    third = phone.hotp()
-    assert sshd.log_in(alice, first).entered_as == alice.name
-    assert not sshd.log_in(alice, first).entered_as
-    assert sshd.log_in(alice, third).entered_as == alice.name
-    assert not sshd.log_in(alice, third).entered_as
-    assert system_log.ours() == [
-        sshd.log_line(alice, "accepted", "accepted", token="phone"),
-        sshd.log_line(alice, "denied", "replayed", token="phone"),
-        sshd.log_line(alice, "accepted", "accepted", token="phone"),
-        sshd.log_line(alice, "denied", "replayed", token="phone"),
-    ]
-
-
-def test_sshd__hotp_code_that_was_passed_over_is_refused(
-    sshd: SSH, installed: Installation, alice: Person, system_log: SystemLog
-) -> None:
-    sshd.use_stack(installed.line())
-    phone = alice.enrol(installed, "--type=hotp")
-    passed_over, later = phone.hotp(), phone.hotp()
-    assert sshd.log_in(alice, later).entered_as == alice.name
-    assert not sshd.log_in(alice, passed_over).entered_as
-    assert system_log.reasons() == ["accepted", "replayed"]
-
-
 def test_sshd__typing_mistake_is_put_right_in_the_same_connection(
     sshd: SSH, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
