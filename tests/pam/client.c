@@ -42,25 +42,38 @@ now_us(void)
 }
 
 static char *
-next_line(void)
+next_line(size_t *length)
 {
 	char *line = NULL;
 	size_t room = 0;
-	ssize_t length = getline(&line, &room, stdin);
+	ssize_t read = getline(&line, &room, stdin);
 
-	if (length <= 0) {
+	if (read <= 0) {
 		free(line);
 		return NULL;
 	}
-	if (line[length - 1] == '\n')
-		line[length - 1] = '\0';
+	*length = (size_t)read;
+	if (line[read - 1] == '\n')
+		line[--*length] = '\0';
 	return line;
+}
+
+/* The text with whatever stands behind a NUL in it, which strdup would leave out. */
+static char *
+copy(const char *text, size_t length)
+{
+	char *copied = malloc(length + 1);
+
+	if (copied != NULL)
+		memcpy(copied, text, length + 1);
+	return copied;
 }
 
 static int
 answer_one(struct attempt *attempt, int style, char **answer)
 {
 	char byte, *line;
+	size_t length = 0;
 	int retval = failure;
 
 	*answer = NULL;
@@ -77,9 +90,9 @@ answer_one(struct attempt *attempt, int style, char **answer)
 	for (int fd = 1; chatty && fd <= 2; fd++)
 		if (write(fd, "client: asking\n", 15) < 0)
 			errno = 0; /* whoever has none does without */
-	line = next_line();
+	line = next_line(&length);
 	if (line != NULL && line[0] == '=')
-		*answer = strdup(line + 1);
+		*answer = copy(line + 1, length - 1);
 	if (line != NULL && line[0] != '!')
 		retval = PAM_SUCCESS;
 	free(line);

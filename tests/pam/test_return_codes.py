@@ -1,6 +1,7 @@
 """Each row of the design's table of PAM codes (section 6), through the real libpam, with the reason that is logged.
 
-What can be wrong with the files and with the backend has files of its own: `test_bad_store.py`, `test_bad_backend.py`.
+What can be wrong with the files, the backend and the answer has files of its own: `test_bad_store.py`,
+`test_bad_backend.py`, `test_bad_answer.py`.
 """
 
 from __future__ import annotations
@@ -118,54 +119,6 @@ def test_refused__recovery_code_that_is_not_of_the_set_is_a_mismatch(
     others = make_person().enrol(installed, "--recovery-codes=1").recovery_codes
     assert service.log_in(alice, others[0]).result == PAM_AUTH_ERR
     assert system_log.reasons() == ["mismatch"]
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "",
-        " ",
-        "1",
-        "12345",
-        "123456789",
-        "12 34",
-        "abcdef",
-        "123-456",
-        "-",
-        "0x1234",
-        "+12345",
-        6 * "\N{FULLWIDTH DIGIT ONE}",
-        "12345\t6",
-        "12345\x01",
-        "\udcff\udcfe\udcfd\udcfc\udcfb\udcfa",
-        "1" * 512,
-        "1" * 513,
-        "7" * 65536,
-        "ABCD-EFGH-JKM",
-        "ABCD-EFGH-JKM0",
-        "' OR 1=1 --",
-        "%s%s%s%n",
-    ],
-    ids=lambda answer: repr(answer[:16]) + (f"x{len(answer)}" if len(answer) > 16 else ""),
-)
-def test_refused__malformed_answer(
-    service: Service, alice: Person, phone: Phone, system_log: SystemLog, answer: str
-) -> None:
-    # "=-" in the client's script: the text, not the missing answer.
-    script = f"={answer}\n".encode("utf-8", "surrogateescape")
-    done = subprocess.run(service.command(alice), input=script, capture_output=True, check=True, timeout=60)
-    outcome = Outcome(done.stdout.decode())
-    assert outcome.result == PAM_AUTH_ERR
-    assert outcome.messages == PROMPT
-    assert system_log.reasons() == ["malformed"]
-    assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
-
-
-def test_refused__right_code_with_512_spaces_behind_it_is_malformed(
-    service: Service, alice: Person, phone: Phone, system_log: SystemLog
-) -> None:
-    assert service.log_in(alice, phone.totp() + 600 * " ").result == PAM_AUTH_ERR
-    assert system_log.reasons() == ["malformed"]
 
 
 def test_refused__answer_is_in_no_line_of_the_log(pam: Pam, alice: Person, system_log: SystemLog) -> None:
