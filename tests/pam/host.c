@@ -9,6 +9,8 @@
  *   --subreaper            orphans below become our children
  *   --own-child            have a child of our own end during each call, and reap it after
  *   --waiter               a thread that stands in wait(-1) all the time
+ *   --threads=N            make the attempts in that many threads at once
+ *   --spare=N              with all descriptors but that many in use during each call
  */
 #include <dirent.h>
 #include <errno.h>
@@ -37,6 +39,7 @@ extern char **environ;
 static volatile sig_atomic_t children_signalled, children_reaped;
 static bool reap, own_child;
 static int own_pipe[2] = { -1, -1 };
+static int spare = -1;
 static pid_t own_pid = -1, waited_for = -1, taken_by_waiter = -1;
 
 static void
@@ -256,6 +259,68 @@ converse(int count, const struct pam_message **messages, struct pam_response **r
 	return PAM_SUCCESS;
 }
 
+#define DESCRIPTORS 64
+
+/* Use up descriptors; returns how many are in `taken`. */
+static int
+take_descriptors(int taken[DESCRIPTORS])
+{
+	int count = 0;
+
+	if (spare < 0)
+		return 0;
+	while (count < DESCRIPTORS && (taken[count] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+		count++;
+	for (int given_back = 0; given_back < spare && count > 0; given_back++)
+		close(taken[--count]);
+	return count;
+}
+
+static void
+log_in(char **arguments, int call)
+{
+	struct pam_conv conversation = { converse, &call };
+	pam_handle_t *pamh = NULL;
+	int taken[DESCRIPTORS], count, result;
+
+	if (pam_start_confdir(arguments[1], arguments[2], &conversation, arguments[0], &pamh) != PAM_SUCCESS)
+		exit(3);
+	count = take_descriptors(taken);
+	result = pam_authenticate(pamh, 0);
+	while (count > 0)
+		close(taken[--count]);
+	pam_end(pamh, result);
+	fact("result", "code", result);
+}
+
+struct share {
+	char **arguments;
+	int calls;
+};
+
+static void *
+log_in_often(void *data)
+{
+	const struct share *share = data;
+
+	for (int call = 1; call <= share->calls; call++)
+		log_in(share->arguments, call);
+	return NULL;
+}
+
+static void
+log_in_with_threads(char **arguments, int threads, int calls)
+{
+	struct share share = { arguments, calls / threads };
+	pthread_t thread[threads];
+
+	for (int index = 0; index < threads; index++)
+		if (pthread_create(&thread[index], NULL, log_in_often, &share) != 0)
+			exit(3);
+	for (int index = 0; index < threads; index++)
+		pthread_join(thread[index], NULL);
+}
+
 static void
 set_sigchld(const char *how)
 {
@@ -278,11 +343,12 @@ main(int argc, char **argv)
 	static const struct option options[] = {
 		{ "calls", required_argument, NULL, 'n' }, { "sigchld", required_argument, NULL, 's' },
 		{ "reap", no_argument, NULL, 'r' }, { "subreaper", no_argument, NULL, 'u' },
-		{ "own-child", no_argument, NULL, 'o' }, { "waiter", no_argument, NULL, 'w' }, { NULL, 0, NULL, 0 },
+		{ "own-child", no_argument, NULL, 'o' }, { "waiter", no_argument, NULL, 'w' },
+		{ "threads", required_argument, NULL, 't' }, { "spare", required_argument, NULL, 'p' }, { NULL, 0, NULL, 0 },
 	};
 	bool waiter = false;
 	pthread_t thread;
-	int calls = 1, option;
+	int calls = 1, threads = 0, option;
 	sigset_t some;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -293,6 +359,8 @@ main(int argc, char **argv)
 		case 'u': prctl(PR_SET_CHILD_SUBREAPER, 1); break;
 		case 'o': own_child = true; break;
 		case 'w': waiter = true; break;
+		case 't': threads = atoi(optarg); break;
+		case 'p': spare = atoi(optarg); break;
 		default: return 2;
 		}
 	}
@@ -308,6 +376,8 @@ main(int argc, char **argv)
 	umask(0137);
 	if (chdir("/usr/share") != 0)
 		return 3;
+	if (spare >= 0 && setrlimit(RLIMIT_NOFILE, &(struct rlimit){ DESCRIPTORS, DESCRIPTORS }) != 0)
+		return 3;
 	/* The descriptor of syslog(3) is libc's, and every PAM application has it. */
 	openlog("host", LOG_NDELAY, LOG_AUTHPRIV);
 	if (waiter) {
@@ -316,16 +386,12 @@ main(int argc, char **argv)
 	}
 	snapshot("before", false);
 	long settled = 0;
-	for (int call = 0; call < calls; call++) {
-		struct pam_conv conversation = { converse, &call };
-		pam_handle_t *pamh = NULL;
+	if (threads > 0)
+		log_in_with_threads(argv + optind, threads, calls);
+	for (int call = 0; threads == 0 && call < calls; call++) {
 		if (own_child)
 			start_own_child();
-		if (pam_start_confdir(argv[optind + 1], argv[optind + 2], &conversation, argv[optind], &pamh) != PAM_SUCCESS)
-			return 3;
-		int result = pam_authenticate(pamh, 0);
-		pam_end(pamh, result);
-		fact("result", "code", result);
+		log_in(argv + optind, call);
 		if (own_child && !reap)
 			fact("own", "was ours", waitpid(own_pid, NULL, 0) == own_pid);
 		if (call == (calls - 1) / 2)

@@ -12,8 +12,10 @@ from tests.support.account import Person
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.installation import TREE, Installation
 from tests.support.pam_scene import NO_CODES, ROOT, Backends, Pam, oathtool
+from tests.support.system_log import SystemLog
 
 CALLS = 50
+PAM_SYSTEM_ERR = 4
 Facts = dict[str, Counter[str]]
 
 
@@ -79,6 +81,47 @@ def test_host__is_as_it_was_after_50_calls(
     assert "SIGCHLD\t0" in facts["after"]
     assert "wait(-1)\t-1" in facts["during"]
     assert_untouched(facts)
+
+
+def test_host__is_as_it_was_after_1000_calls(
+    host: Path, pam: Pam, installed: Installation, alice: Person, system_log: SystemLog
+) -> None:
+    right = oathtool(alice.enrol(installed, "--type=hotp", NO_CODES), 0, 900)
+    # Before each ninth of them something that is no code.
+    answers = [answer for first in range(0, 900, 9) for answer in ("no code", *right[first : first + 9])]
+    facts = watch(host, pam.service("no_throttle"), alice, answers, "--sigchld=handler")
+    assert facts["result"] == Counter({f"code\t{PAM_SUCCESS}": 900, f"code\t{PAM_AUTH_ERR}": 100})
+    assert "SIGCHLD\t0" in facts["after"]
+    assert_untouched(facts)
+    assert Counter(system_log.reasons()) == Counter(accepted=900, malformed=100)
+
+
+def test_host__with_threads_that_log_in_at_once_is_as_it_was(
+    host: Path, pam: Pam, alice: Person, codes: list[str], system_log: SystemLog
+) -> None:
+    facts = watch(host, pam.service(f"look_ahead={CALLS}"), alice, codes, "--threads=5", "--sigchld=handler")
+    # A code that a thread types after a later one of another thread's is passed over.
+    outcomes = Counter(system_log.reasons())
+    assert facts["result"] == Counter(
+        {f"code\t{PAM_SUCCESS}": outcomes["accepted"], f"code\t{PAM_AUTH_ERR}": outcomes["replayed"]}
+    )
+    assert outcomes.total() == CALLS
+    assert outcomes["accepted"] > 0
+    assert facts["after"] == facts["before"]
+    assert facts["end"] == Counter({"children\t0": 1})
+
+
+def test_host__that_has_no_descriptors_left_is_as_it_was_and_refuses(
+    host: Path, pam: Pam, alice: Person, codes: list[str], system_log: SystemLog
+) -> None:
+    for spare, reason in enumerate(("backend", "backend", "backend", "backend", "accepted", "accepted")):
+        facts = watch(host, pam.service("nullok"), alice, [codes[spare]], f"--spare={spare}", "--sigchld=handler")
+        # With none at all libpam cannot write its audit record, and has a code of its own for that.
+        refusal = PAM_SYSTEM_ERR if spare == 0 else PAM_AUTH_ERR
+        assert results(facts) == {str(PAM_SUCCESS if reason == "accepted" else refusal)}
+        assert system_log.reasons()[spare:] == [reason]
+        assert facts["after"] == facts["before"]
+        assert facts["end"] == Counter({"children\t0": 1})
 
 
 @pytest.mark.parametrize("subreaper", [[], ["--subreaper"]], ids=["plain", "subreaper"])

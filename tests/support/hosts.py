@@ -73,6 +73,7 @@ class Host(ABC):
         rhost: where it says that the person is.
         silent: it tells modules to say nothing (PAM_SILENT).
         environment: more variables of the caller, where he is an ordinary user.
+        around: a command of his that runs the program, with which he changes what it inherits.
         shell_has_prompt: a session is a shell that waits for a command.
     """
 
@@ -84,6 +85,7 @@ class Host(ABC):
     def __init__(self, mounts: PrivateMounts, *, password: bool) -> None:
         self.mounts = mounts
         self.environment: dict[str, str] = {}
+        self.around: list[str] = []
         self.first_prompts = ["password"] if password else []
 
     def use_stack(self, ours: str, *, first: str = UNIX_PASSWORD) -> None:
@@ -187,7 +189,7 @@ class Sudo(Host):
 
     def command(self, person: Person) -> list[str]:
         return self.mounts.command(
-            *_as_person(person, self.environment), "/usr/bin/sudo", "--", "sh", "-c", WHO_AND_STAY
+            *_as_person(person, self.environment), *self.around, "/usr/bin/sudo", "--", "sh", "-c", WHO_AND_STAY
         )
 
     def becomes(self, person: Person) -> str:
@@ -213,7 +215,7 @@ class Su(Host):
 
     def command(self, person: Person) -> list[str]:
         return self.mounts.command(
-            *_as_person(self.caller, self.environment), "/bin/su", person.name, "-c", WHO_AND_STAY
+            *_as_person(self.caller, self.environment), *self.around, "/bin/su", person.name, "-c", WHO_AND_STAY
         )
 
     def becomes(self, person: Person) -> str:

@@ -1,4 +1,4 @@
-"""What sudo and su add: the caller of a set-uid program chooses its environment and working directory.
+"""What sudo and su add: the caller of a set-uid program chooses its environment, directory, limits, signals and files.
 
 The traps are those of CVE-2019-16729 (pam-python) and of fingwit issue 54: modules and programs of the caller's that a
 root process would run.
@@ -91,6 +91,74 @@ def test_set_uid_host__runs_nothing_of_its_callers(
     assert not host.log_in(alice, wrong_code(phone)).entered_as
     assert traps.tale == []
     assert system_log.reasons() == ["accepted", "replayed", "mismatch"]
+
+
+def after(change: str) -> list[str]:
+    """Run a program after a change that a shell can make."""
+    return ["/bin/bash", "-c", f'{change}; exec "$@"', "bash"]
+
+
+WITH_197_DESCRIPTORS = ["/usr/bin/python3", "-I", "-c", """
+import os, sys
+while os.open("/dev/null", os.O_RDONLY) < 199:
+    pass
+for descriptor in range(3, 200):
+    os.set_inheritable(descriptor, True)
+os.execv(sys.argv[1], sys.argv[1:])
+"""]  # fmt: skip
+SOFT_LIMITS = ["--fsize=0:", "--data=8388608:", "--as=67108864:", "--stack=131072:", "--cpu=5:"]
+HARD_LIMITS = ["--nofile=24:24", "--locks=0:0", "--sigpending=0:0", "--msgqueue=0:0", "--memlock=0:0"]
+
+SURROUNDINGS = {
+    "ignored signals, umask 0777, no directory, many descriptors": [
+        *after("mkdir gone && cd gone && rmdir ../gone && umask 0777"),
+        *WITH_197_DESCRIPTORS,
+        "/usr/bin/env",
+        "--ignore-signal",
+    ],
+    "blocked signals, low priority, low limits": [
+        *("nice", "-n", "19", "env", "--block-signal", "prlimit", *SOFT_LIMITS, *HARD_LIMITS, "--")
+    ],
+    "no file may be written": ["prlimit", "--fsize=0:0", "--"],
+    "no stdin": after("exec 0<&-"),
+    "no stderr": after("exec 2>&-"),
+}
+SUDO, SU = "sudo with code only", "su with code only"
+ONCE = ["accepted", "replayed", "mismatch"]
+NOT_STORED = 3 * ["not_stored"]
+UNASKED = 3 * ["conversation"]
+
+
+@pytest.mark.parametrize(
+    ("host", "around", "expected"),
+    [
+        (SUDO, "ignored signals, umask 0777, no directory, many descriptors", [ONCE]),
+        (SU, "ignored signals, umask 0777, no directory, many descriptors", [ONCE]),
+        (SUDO, "blocked signals, low priority, low limits", [ONCE]),
+        (SU, "blocked signals, low priority, low limits", [ONCE]),
+        # With CAP_SYS_RESOURCE root puts that right.
+        (SUDO, "no file may be written", [ONCE, NOT_STORED]),
+        (SU, "no file may be written", [ONCE, NOT_STORED]),
+        (SUDO, "no stdin", [ONCE]),
+        (SUDO, "no stderr", [ONCE]),
+        # From there su would read the answer.
+        (SU, "no stdin", [UNASKED]),
+    ],
+    indirect=["host"],
+)
+def test_set_uid_host__judges_alike_whatever_its_caller_hands_down(
+    host: Host, installed: Installation, alice: Person, system_log: SystemLog, around: str, expected: list[list[str]]
+) -> None:
+    host.use_stack(installed.line())
+    phone = alice.enrol(installed, SLOW, "--recovery-codes=0")
+    host.around = SURROUNDINGS[around]
+    code = phone.totp()
+    visits = [host.log_in(alice, answer) for answer in (code, code, wrong_code(phone))]
+    assert system_log.reasons() in expected, visits
+    entered = [host.becomes(alice) if reason == "accepted" else "" for reason in system_log.reasons()]
+    assert [visit.entered_as for visit in visits] == entered
+    host.around = []
+    assert host.log_in(alice, phone.totp(1)).entered_as == host.becomes(alice)
 
 
 @pytest.mark.parametrize("isolated", [False, True], ids=["not isolated", "isolated"])
