@@ -55,11 +55,14 @@ def escape(value: str) -> str:
     if len(value) <= MAX_VALUE_CHARACTERS and not value.strip(_PLAIN):
         return value
     return "".join(
-        character
-        if character in _PLAIN
-        else "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
+        character if character in _PLAIN else "".join(f"\\x{byte:02x}" for byte in _bytes_of(character))
         for character in value[:MAX_VALUE_CHARACTERS]
     )[:MAX_VALUE_CHARACTERS]
+
+
+def _bytes_of(character: str) -> bytes:
+    # Half of a surrogate pair stands for a byte that was not UTF-8, or it was written so in a token file's JSON.
+    return character.encode("utf-8", "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass")
 
 
 class Log:
@@ -101,5 +104,5 @@ class Log:
     def _quoted(detail: str) -> str:
         if not detail:
             return ""
-        words = " ".join(escape(word).replace("\\x3d", "=") for word in detail.split())[:MAX_DETAIL_CHARACTERS]
-        return f' detail="{words}"' if words else ""
+        words = " ".join(escape(word).replace("\\x3d", "=") for word in detail.split())
+        return f' detail="{words[:MAX_DETAIL_CHARACTERS]}"' if words else ""

@@ -163,6 +163,7 @@ def test_store__home_that_cannot_be_trusted_denies_with_nullok_too(
         b"\xff\xfe",
         b"[" * 20000,
         b'{"version": 2, "tokens": [], "recovery": {}}',
+        b'{"version": 1, "\\ud800": []}',
     ],
 )
 def test_store__token_file_that_enrolment_did_not_write_denies(

@@ -49,6 +49,16 @@ def test_escape__spaces_quotes_and_equals_signs_cannot_make_a_field() -> None:
     assert log.escape('a b"c=d\n') == r"a\x20b\x22c\x3dd\x0a"
 
 
+def test_escape__half_of_a_surrogate_pair_is_a_character_like_others() -> None:
+    assert log.escape("\ud800\udcff\udfff") == r"\xed\xa0\x80\xff\xed\xbf\xbf"
+
+
+def test_outcome__a_detail_of_many_words_is_cut_as_well() -> None:
+    sink = _Sink()
+    log.Log(sink).outcome(log.NOTICE, "denied", "mismatch", detail="\x80 " * 200)
+    assert len(sink.lines[0][1]) < 600
+
+
 def test_note__debug_lines_need_debug() -> None:
     sink = _Sink()
     record = log.Log(sink)
