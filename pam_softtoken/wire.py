@@ -12,6 +12,7 @@ from pam_softtoken.errors import ProtocolError
 VERSION = 1
 MAX_FRAME_BYTES = 4096
 MAX_ANSWER_BYTES = 512
+MAX_NUMBER = 2**32 - 1
 START, ANSWER, CONVERSE, LOG, RESULT = b"S", b"A", b"C", b"L", b"R"
 _FIXED_FIELDS = 11
 _GIVEN, _MISSING = (bytes((VERSION,)) + ANSWER + status for status in (b"=", b"-"))
@@ -49,6 +50,8 @@ class Start:
         self.flags = _number(fields[0])
         self.user = fields[1]
         known = fields[2] != ""
+        if not known and (fields[3] or fields[4]):
+            raise ProtocolError("an account without a uid")
         self.uid = _number(fields[2]) if known else None
         self.gid = _number(fields[3]) if known else 0
         self.home = fields[4]
@@ -117,7 +120,8 @@ def _payload(frame: bytes, kind: bytes) -> bytes:
 
 
 def _number(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > 10:
+    plain = text.isascii() and text.isdecimal() and len(text) <= 10 and (text == "0" or text[0] != "0")
+    if not plain or int(text) > MAX_NUMBER:
         raise ProtocolError("not a number")
     return int(text)
 
