@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from pam_softtoken.errors import DamagedState
 from pam_softtoken.mac import sha256
+from pam_softtoken.recovery import MAX_CODES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ MAX_WRONG = 9999
 SHARED_BUCKETS = ("local", "remote")
 _HEADER_BYTES = 18
 _CHECKSUM_BYTES = 32
+_COUNTER_DIGITS, _WRONG_DIGITS, _TIME_DIGITS = 20, 4, 13
 
 
 class State:
@@ -198,16 +200,26 @@ def _state_from(text: str) -> State:
     for line in text.split("\n")[:-1]:
         kind, name, *rest = line.split(" ")
         if kind == "last" and len(rest) == 1 and _is_name(name, 32):
-            last[name] = int(rest[0])
+            last[name] = _number(rest[0], _COUNTER_DIGITS)
         elif kind == "spent" and _is_name(name, 16) and all(_is_name(code, 8) for code in rest):
             spent[name] = tuple(rest)
         elif kind == "wrong" and len(rest) == 2 and (name in SHARED_BUCKETS or _is_name(name, 16)):
-            wrong[name] = (int(rest[0]), int(rest[1]))
+            wrong[name] = (_number(rest[0], _WRONG_DIGITS), _number(rest[1], _TIME_DIGITS))
         elif kind == "source" and len(rest) == 1 and _is_name(name, 16):
-            sources[name] = int(rest[0])
+            sources[name] = _number(rest[0], _TIME_DIGITS)
         else:
             raise ValueError("not a line of ours")
+    # A fuller one could leave no room for the next record, and then no right code would be accepted.
+    most = (len(last) <= MAX_RECORDS, len(wrong) <= MAX_BUCKETS, len(sources) <= MAX_SOURCES, len(spent) <= MAX_SETS)
+    if not all(most) or any(len(codes) > MAX_CODES for codes in spent.values()):
+        raise ValueError("more than we ever write")
     return State(last, spent, wrong, sources)
+
+
+def _number(word: str, digits: int) -> int:
+    if len(word) > digits:
+        raise ValueError("longer than we ever write")
+    return int(word)
 
 
 def _is_name(word: str, length: int) -> bool:

@@ -80,6 +80,26 @@ def test_state__without_a_whole_slot_it_is_damaged(data: bytes) -> None:
         _decode(data)
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        State({f"{number:032x}": 1 for number in range(state.MAX_RECORDS + 1)}, {}, {}, {}),
+        State({}, {f"{number:016x}": () for number in range(state.MAX_SETS + 1)}, {}, {}),
+        State({}, {"0" * 16: ("1" * 8,) * (recovery.MAX_CODES + 1)}, {}, {}),
+        State({}, {}, {f"{number:016x}": (1, 1) for number in range(state.MAX_BUCKETS + 1)}, {}),
+        State({}, {}, {}, {f"{number:016x}": 1 for number in range(state.MAX_SOURCES + 1)}),
+        State({FINGERPRINT: 10**20}, {}, {}, {}),
+        State({}, {}, {"local": (state.MAX_WRONG + 1, 1)}, {}),
+        State({}, {}, {"local": (1, 10**13)}, {}),
+        State({}, {}, {}, {"c" * 16: 10**13}),
+    ],
+)
+def test_state__fuller_than_we_ever_make_it_is_damaged(odd: State) -> None:
+    """Else there could be no room for the next record, and the right code would not be accepted."""
+    with pytest.raises(DamagedState):
+        _decode(_file((1, odd)))
+
+
 def test_state__a_longer_file_is_damaged() -> None:
     with pytest.raises(DamagedState):
         _decode(_file((1, State.new())) + b"\0")
