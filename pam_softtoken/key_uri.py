@@ -32,5 +32,5 @@ def build(token: Token, *, issuer: str, account: str) -> str:
         parameters["counter"] = token.counter
     elif isinstance(token, TOTPToken):
         parameters["period"] = token.period_s
-    label = ":".join(quote(part.replace(":", " "), safe="") for part in (issuer, account))
-    return f"otpauth://{token.kind}/{label}?{urlencode(parameters, quote_via=quote)}"
+    label = ":".join(quote(part.replace(":", " "), safe="", errors="surrogateescape") for part in (issuer, account))
+    return f"otpauth://{token.kind}/{label}?{urlencode(parameters, quote_via=quote, errors='surrogateescape')}"
