@@ -1,0 +1,251 @@
+/*
+ * The bridge's frames for libFuzzer: the bridge itself, with a libpam and a backend around it that do what the input says,
+ * and a second opinion on what the verdict must be.
+ *
+ * An input is a row of texts, each two bytes of length (big-endian) and that many bytes; what is missing is empty:
+ * user, home, service, rhost, tty, two module arguments, the person's answer (its first byte: 0 NULL, 1 the text behind
+ * it, 2 the conversation fails), and then the frames of the backend.
+ */
+#include "../../pam_softtoken/bridge/pam_softtoken.c"
+
+#include <stdint.h>
+
+#define FIRST_TEXTS 8
+#define ARGUMENTS 3
+#define MAX_TEXT 8192
+
+struct text {
+	unsigned char bytes[MAX_TEXT + 1];
+	size_t length;
+};
+
+enum { USER, HOME, SERVICE, RHOST, TTY, ARGUMENT_1, ARGUMENT_2, ANSWER };
+
+static struct text first[FIRST_TEXTS];
+static const uint8_t *rest;
+static size_t rest_length;
+static int backend_end = -1;
+static unsigned int shown, logged;
+static bool started;
+
+#define REQUIRE(condition)                                                            \
+	do {                                                                          \
+		if (!(condition)) {                                                   \
+			fprintf(stderr, "%d: not so: %s\n", __LINE__, #condition);    \
+			abort();                                                      \
+		}                                                                     \
+	} while (0)
+
+static bool
+next_text(const uint8_t **data, size_t *size, struct text *text)
+{
+	size_t length;
+
+	if (*size < 2)
+		return false;
+	length = (size_t)(*data)[0] << 8 | (*data)[1];
+	*data += 2;
+	*size -= 2;
+	length = length < *size ? length : *size;
+	length = length < MAX_TEXT ? length : MAX_TEXT;
+	memcpy(text->bytes, *data, length);
+	text->bytes[length] = '\0';
+	text->length = length;
+	*data += length;
+	*size -= length;
+	return true;
+}
+
+/* ---- a libpam ---- */
+
+int
+pam_get_user(pam_handle_t *pamh, const char **user, const char *prompt)
+{
+	(void)pamh;
+	(void)prompt;
+	*user = (const char *)first[USER].bytes;
+	return PAM_SUCCESS;
+}
+
+int
+pam_get_item(const pam_handle_t *pamh, int item, const void **value)
+{
+	(void)pamh;
+	*value = item == PAM_SERVICE ? first[SERVICE].bytes : item == PAM_RHOST ? first[RHOST].bytes :
+		 item == PAM_TTY     ? first[TTY].bytes :
+				       NULL;
+	return PAM_SUCCESS;
+}
+
+struct passwd *
+pam_modutil_getpwnam(pam_handle_t *pamh, const char *user)
+{
+	static struct passwd account;
+
+	(void)pamh;
+	account = (struct passwd){ .pw_uid = 1000, .pw_gid = 1000, .pw_dir = (char *)first[HOME].bytes };
+	return user[0] != '\0' ? &account : NULL;
+}
+
+int
+pam_prompt(pam_handle_t *pamh, int style, char **response, const char *format, ...)
+{
+	va_list arguments;
+
+	(void)pamh;
+	va_start(arguments, format);
+	const char *message = va_arg(arguments, const char *);
+	REQUIRE(strcmp(format, "%s") == 0 && strlen(message) <= MAX_FRAME_BYTES - 3);
+	va_end(arguments);
+	REQUIRE(style >= PAM_PROMPT_ECHO_OFF && style <= PAM_TEXT_INFO);
+	shown++;
+	*response = NULL;
+	if (first[ANSWER].bytes[0] == 2)
+		return PAM_CONV_ERR;
+	if (first[ANSWER].bytes[0] == 1)
+		*response = strdup((const char *)first[ANSWER].bytes + 1);
+	return PAM_SUCCESS;
+}
+
+void
+pam_syslog(const pam_handle_t *pamh, int priority, const char *format, ...)
+{
+	char line[2 * MAX_FRAME_BYTES];
+	va_list arguments;
+
+	(void)pamh;
+	REQUIRE(priority >= LOG_EMERG && priority <= LOG_DEBUG);
+	va_start(arguments, format);
+	REQUIRE(vsnprintf(line, sizeof(line), format, arguments) >= 0);
+	va_end(arguments);
+	logged++;
+}
+
+/* ---- a backend ---- */
+
+int
+spawn_backend(struct backend_process *process, const char *interpreter, const char *script, unsigned int timeout_s)
+{
+	static struct text frame;
+	int pair[2], room = 1 << 20;
+	const uint8_t *data = rest;
+	size_t size = rest_length;
+
+	REQUIRE(strcmp(interpreter, INTERPRETER) == 0 && script[0] == '/');
+	REQUIRE(timeout_s >= 1 && timeout_s <= MAX_TIMEOUT_S);
+	REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
+	REQUIRE(setsockopt(pair[1], SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)) == 0 ||
+		setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)) == 0);
+	while (next_text(&data, &size, &frame))
+		if (send(pair[1], frame.bytes, frame.length, MSG_DONTWAIT) < 0)
+			break;
+	/* Nothing more will come, so that nobody waits; what the bridge sends can still be looked at. */
+	REQUIRE(shutdown(pair[1], SHUT_WR) == 0);
+	backend_end = pair[1];
+	started = true;
+	process->socket = pair[0];
+	process->keeper = 0;
+	return 0;
+}
+
+void
+release_backend(struct backend_process *process)
+{
+	(void)close(process->socket);
+}
+
+/* ---- what must hold ---- */
+
+static bool
+is_text(const struct text *frame, size_t place)
+{
+	return memchr(frame->bytes + place, '\0', frame->length - place) == NULL;
+}
+
+/* The verdict by the words of the protocol and not by the bridge's code. */
+static int
+expected_verdict(void)
+{
+	static struct text frame;
+	const uint8_t *data = rest;
+	size_t size = rest_length;
+
+	for (int number = 1; number <= 64 && next_text(&data, &size, &frame); number++) {
+		if (frame.length < 3 || frame.length > 4096 || frame.bytes[0] != 1)
+			return PAM_AUTH_ERR;
+		int third = frame.bytes[2];
+		if (frame.bytes[1] == 'C') {
+			if (third < 1 || third > 4 || !is_text(&frame, 3))
+				return PAM_AUTH_ERR;
+		} else if (frame.bytes[1] == 'L') {
+			if (third > 7 || !is_text(&frame, 3))
+				return PAM_AUTH_ERR;
+		} else if (frame.bytes[1] == 'R') {
+			if (frame.length > 3 && (frame.bytes[3] > 7 || !is_text(&frame, 4)))
+				return PAM_AUTH_ERR;
+			return third == 0 || third == 3 || third == 19 || third == 25 ? third : PAM_AUTH_ERR;
+		} else {
+			return PAM_AUTH_ERR;
+		}
+	}
+	return PAM_AUTH_ERR;
+}
+
+static void
+look_at_what_was_sent(unsigned int arguments)
+{
+	unsigned char bytes[2 * MAX_FRAME_BYTES];
+	unsigned int fields = 0, answers = 0;
+	int error;
+	socklen_t size = sizeof(error);
+	ssize_t length;
+
+	/* That the bridge has closed its end with frames unread would else be told before what it had sent. */
+	REQUIRE(getsockopt(backend_end, SOL_SOCKET, SO_ERROR, &error, &size) == 0);
+	length = recv(backend_end, bytes, sizeof(bytes), MSG_DONTWAIT);
+	REQUIRE(length >= 2 && length <= MAX_FRAME_BYTES && bytes[0] == 1 && bytes[1] == 'S' && bytes[length - 1] == '\0');
+	for (ssize_t place = 2; place < length; place++)
+		fields += bytes[place] == '\0';
+	REQUIRE(fields == 11 + arguments);
+	for (; (length = recv(backend_end, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0; answers++) {
+		const char *text = (const char *)first[ANSWER].bytes + 1;
+		REQUIRE(length >= 3 && bytes[0] == 1 && bytes[1] == 'A');
+		if (first[ANSWER].bytes[0] == 1) {
+			REQUIRE((size_t)length == 3 + strnlen(text, 512) && bytes[2] == '=');
+			REQUIRE(memcmp(bytes + 3, text, (size_t)length - 3) == 0);
+		} else {
+			REQUIRE(length == 3 && bytes[2] == (first[ANSWER].bytes[0] == 2 ? '!' : '-'));
+		}
+	}
+	REQUIRE(answers == shown);
+	(void)close(backend_end);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	const char *argv[ARGUMENTS];
+	int result;
+
+	memset(first, 0, sizeof(first));
+	for (size_t index = 0; index < FIRST_TEXTS; index++)
+		(void)next_text(&data, &size, &first[index]);
+	/* Its first byte decides; anything above the three is an answer, too. */
+	first[ANSWER].bytes[0] %= 3;
+	rest = data;
+	rest_length = size;
+	shown = logged = 0;
+	started = false;
+	argv[0] = (const char *)first[ARGUMENT_1].bytes;
+	argv[1] = (const char *)first[ARGUMENT_2].bytes;
+	argv[2] = "backend=/bin/true"; /* any file of root's */
+	result = pam_sm_authenticate((pam_handle_t *)first, 0, ARGUMENTS, argv);
+	if (started) {
+		REQUIRE(result == expected_verdict());
+		look_at_what_was_sent(ARGUMENTS);
+	} else {
+		REQUIRE(result == PAM_AUTH_ERR);
+		REQUIRE(logged == 1);
+	}
+	return 0;
+}

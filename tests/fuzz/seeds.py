@@ -1,0 +1,259 @@
+"""The first inputs of each target, valid ones and near misses: `python -m tests.fuzz.seeds` writes them to the corpus.
+
+The keys are those of the RFCs' appendices. What a long run finds is added to the same directories by hand.
+"""
+
+from __future__ import annotations
+
+import json
+
+from pam_softtoken import config, state, tokenfile, wire
+from pam_softtoken.recovery import RecoverySet
+from pam_softtoken.state import State
+from pam_softtoken.token import HOTPToken, Secret, TOTPToken
+from pam_softtoken.tokenfile import TokenFile
+from tests.fuzz.harness import CORPUS
+
+RFC_KEY = b"12345678901234567890"  # RFC 4226, appendix D
+
+
+def _token_files() -> dict[str, bytes]:
+    totp = TOTPToken("phone", Secret(RFC_KEY), algorithm="SHA256", digits=8, created=1700000000, period_s=60)
+    hotp = HOTPToken("button", Secret(RFC_KEY * 3), algorithm="SHA512", digits=7, created=5, counter=2**62 - 1)
+    codes = RecoverySet(b"s" * 16, (b"1" * 16, b"2" * 16), scrypt_n=2**10)
+    good = tokenfile.serialise(TokenFile((totp, hotp), codes))
+    one = tokenfile.serialise(TokenFile((totp,), RecoverySet(b"s" * 16, ())))
+    return {
+        "two-tokens": good,
+        "one-token": json.dumps(json.loads(one)).encode(),
+        "a-name-of-another-script": one.replace(b"phone", b"\\u043a\\u043b\\u044e\\u0447"),
+        "half-a-character-as-a-key": b'{"version": 1, "tokens": [], "\\ud800": 1}',
+        "half-a-character-as-a-name": one.replace(b"phone", b"\\udfff"),
+        "a-key-twice": one.replace(b'"version": 1', b'"version": 1, "version": 1'),
+        "a-key-of-bad-base32": one.replace(b"GEZDGNBV", b"GEZDGNB1"),
+        "a-number-too-long": one.replace(b"1700000000", b"9" * 21),
+        "a-number-that-is-none": one.replace(b"1700000000", b"1.7e9"),
+        "minus-nothing": one.replace(b"1700000000", b"-0"),
+        "infinity": one.replace(b"1700000000", b"Infinity"),
+        "cut-short": good[:-20],
+        "more-after-the-end": one + b"{}",
+        "deep": b"[" * 2000,
+        "nothing": b"",
+    }
+
+
+def _full_state() -> State:
+    present = State.new()
+    for number in range(state.MAX_RECORDS):
+        present = present.with_last(f"{number:032x}", 2**64 - 1)
+    for number in range(state.MAX_SOURCES):
+        present = present.with_source(f"{number:016x}", 2**31).with_wrong(f"{number:016x}", 9999, 2**31)
+    return present.with_set("a" * 16).with_spent("a" * 16, "b" * 8)
+
+
+def _states() -> dict[str, State]:
+    return {
+        "new": State.new(),
+        "used": State({"0" * 32: state.NEVER, "1" * 32: 57000000}, {"a" * 16: ()}, {"remote": (3, 9)}, {"c" * 16: 7}),
+        "full": _full_state(),
+    }
+
+
+def _state_files() -> dict[str, bytes]:
+    made = {}
+    for name, each in _states().items():
+        made[name] = state.encode(each, 2) + state.encode(each, 1)
+    torn = bytearray(made["used"])
+    torn[100:200] = bytes(100)
+    wrong_way_round = state.encode(State.new(), 1) + state.encode(State.new(), 2)
+    return {
+        **made,
+        "torn": bytes(torn),
+        "wrong-way-round": wrong_way_round,
+        "too-long": made["new"] + b"\0",
+        "too-short": made["used"][:-1],
+        "last-sequence-number": bytes(state.SLOT_BYTES) + state.encode(State.new(), 2**64 - 1),
+        "zeros": bytes(state.FILE_BYTES),
+    }
+
+
+def _state_texts() -> dict[str, bytes]:
+    sequence = (2).to_bytes(8, "big")
+    made = {}
+    for name, each in _states().items():
+        slot = state.encode(each, 2)
+        made[name] = sequence + slot[18 : 18 + int.from_bytes(slot[16:18], "big")]
+    last = b"last " + b"0" * 32
+    return {
+        **made,
+        "plus": sequence + last + b" +5\n",
+        "leading-zero": sequence + last + b" 05\n",
+        "underscore": sequence + last + b" 1_0\n",
+        "huge": sequence + last + b" " + b"9" * 3000 + b"\n",
+        "negative": sequence + last + b" -2\n",
+        "twice": sequence + (last + b" 5\n") * 2,
+        "no-newline": sequence + last + b" 5",
+        "no-name": sequence + b"last\n",
+        "other-order": sequence + b"source " + b"0" * 16 + b" 1\n" + last + b" 5\n",
+        "many-spent": sequence + b"spent " + b"0" * 16 + b" 11111111" * 440 + b"\n",
+        "sequence-zero": bytes(8) + last + b" 5\n",
+    }
+
+
+def _confs() -> dict[str, bytes]:
+    defaults = "".join(
+        f"{option.name} = {option.default}\n"
+        for option in config.OPTIONS
+        if not option.argument_only and not isinstance(option.default, bool)
+    )
+    return {
+        "defaults": defaults.encode(),
+        "flags": b"# a comment\n\n  nullok\necho = yes\nno_throttle=no\n",
+        "shared": b"store=/var/lib/softtoken/%U\nwindow=20\n",
+        "percent": b"store=/var/%%%%%u/%%U\n",
+        "mistakes": b"window=21\nlook_ahead=0\nconf=/x\nwhat\nnullok=maybe\necho\necho\n",
+        "upwards": b"store=/var/lib/../%u\n",
+        "shared-by-all": b"store=/var/lib/%%u\n",
+        "not-utf-8": b"prompt=\xff\n",
+        "other-spaces": "prompt\u00a0=\u2003Code:\u3000\n".encode(),
+    }
+
+
+def _arguments() -> dict[str, bytes]:
+    return {
+        "none": b"",
+        "many": b"nullok\0echo=no\0prompt=Code:\0window=3\0store=%h/.x\0timeout=120\0backend=/usr/lib/b\0debug",
+        "conf": b"conf=/etc/other.conf\0look_ahead=100",
+        "twice": b"window=1\0window=1",
+        "digits-of-another-script": "window=\u0663".encode(),
+        "not-utf-8": b"prompt=\xff\xfe\0\xed\xa0\x80",
+        "empty-value": b"prompt=\0store=\0=\0",
+    }
+
+
+def _starts() -> dict[str, bytes]:
+    fields = [b"32768", b"alice", b"1000", b"1000", b"/home/alice", b"1001", b"1", b"=sshd", b"=192.0.2.7", b"", b"="]
+
+    def frame(*all_fields: bytes) -> bytes:
+        return b"\1S" + b"".join(field + b"\0" for field in all_fields)
+
+    return {
+        "known": frame(*fields, b"nullok", b"window=2"),
+        "unknown": frame(b"0", b"eve", b"", b"", b"", b"0", b"0", b"", b"", b"", b""),
+        "leading-zero": frame(b"007", *fields[1:]),
+        "unknown-with-a-group": frame(*fields[:2], b"", *fields[3:]),
+        "no-number": frame(b"", *fields[1:]),
+        "odd-bytes": frame(fields[0], b"\xff\xc3", *fields[2:]),
+        "field-missing": frame(*fields[:10]),
+        "no-end": frame(*fields)[:-1],
+        "other-version": b"\2" + frame(*fields)[1:],
+        "largest": frame(*fields).ljust(wire.MAX_FRAME_BYTES - 1, b"x") + b"\0",
+        "too-large": frame(*fields).ljust(wire.MAX_FRAME_BYTES, b"x") + b"\0",
+    }
+
+
+def _answers() -> dict[str, bytes]:
+    return {
+        "otp": b"\1A=123 456",
+        "recovery-code": b"\1A=9kqt-4haw-7xec",
+        "empty": b"\1A=",
+        "missing": b"\1A-",
+        "failed": b"\1A!",
+        "longest": b"\1A=" + b"1" * 512,
+        "too-long": b"\1A=" + b"1" * 513,
+        "odd-bytes": b"\1A=\xff\0",
+    }
+
+
+def _typed() -> dict[str, bytes]:
+    return {
+        "otp": b"755224",
+        "spaced": b" 94 287 082 ",
+        "recovery-code": b"9KQT-4HAW-7XEC",
+        "long-s": "9KQT-4HAW-7XE\u017f".encode(),
+        "other-digits": "\u0661\u0662\u0663\u0664\u0665\u0666".encode(),
+        "newline": b"755224\n",
+        "many-spaces": b" " * 60 + b"755224",
+        "not-utf-8": b"\xff" * 6,
+    }
+
+
+def _sent() -> dict[str, bytes]:
+    return {
+        "prompt": b"Verification code: ",
+        "percent": b"%s%n",
+        "nul": b"a\0b",
+        "not-utf-8": b"\xff\xfe",
+        "too-long": "\u20ac".encode() * 1400,
+    }
+
+
+def _uris() -> dict[str, bytes]:
+    return {
+        "totp": b"\0\4" + RFC_KEY + b"my host\0alice",
+        "hotp": b"\1\4" + RFC_KEY + b"my host\0alice",
+        "sha-512": b"\4\x2f" + RFC_KEY * 3 + b"abc\0",
+        "separators": b"\2\4" + RFC_KEY + b"a:b\0c/d?e&f=g#h%41",
+        "other-script": b"\0\4" + RFC_KEY + "\u00e4\u0000\u043a".encode(),
+        "not-utf-8": b"\0\4" + RFC_KEY + b"h\0\xff",
+    }
+
+
+def _conversations() -> dict[str, bytes]:
+    """For the bridge: see `bridge_frames.c`."""
+
+    def text(content: bytes) -> bytes:
+        return len(content).to_bytes(2, "big") + content
+
+    def case(*frames: bytes, answer: bytes = b"\1123456", items: bytes = b"") -> bytes:
+        filled = items or text(b"alice") + text(b"/home/alice") + text(b"sshd") + text(b"192.0.2.7") + text(b"")
+        return filled + text(b"nullok") + text(b"timeout=5") + text(answer) + b"".join(text(frame) for frame in frames)
+
+    converse, line, verdict = b"\1C\1Code: ", b"\1L\5result=denied", b"\1R\0\6user=alice"
+    return {
+        "accepted": case(converse, verdict),
+        "denied": case(converse, line, b"\1R\7"),
+        "asked-twice": case(converse, converse, b"\1R\0"),
+        "no-answer": case(converse, b"\1R\0", answer=b"\0"),
+        "conversation-fails": case(converse, b"\1R\0", answer=b"\2"),
+        "long-answer": case(converse, b"\1R\0", answer=b"\1" + b"1" * 513),
+        "no-verdict": case(converse, line),
+        "empty-frame": case(b"", b"\1R\0"),
+        "short-frame": case(b"\1R", b"\1R\0"),
+        "short-frame-behind-a-zero": case(b"\1L\0x", b"\1R"),
+        "largest-frame": case(b"\1C\4" + b"x" * 4093, b"\1R\0"),
+        "too-large-frame": case(b"\1C\4" + b"x" * 4094, b"\1R\0"),
+        "nul-in-a-text": case(b"\1L\6a\0b", b"\1R\0"),
+        "odd-level": case(b"\1R\0\x08x"),
+        "level-alone": case(b"\1R\0\7"),
+        "ignored": case(b"\1R\x19"),
+        "odd-verdict": case(b"\1R\6"),
+        "63-lines": case(*[b"\1L\6x"] * 63, b"\1R\0"),
+        "64-lines": case(*[b"\1L\6x"] * 64, b"\1R\0"),
+        "items-too-large": case(b"\1R\0", items=text(b"u" * 4000) + text(b"h" * 90) + text(b"") * 3),
+        "nothing": b"",
+    }
+
+
+def seeds() -> dict[str, dict[str, bytes]]:
+    """Give for each target its inputs by name."""
+    return {
+        "token_file": _token_files(),
+        "state_file": _state_files(),
+        "state_text": _state_texts(),
+        "conf": _confs(),
+        "arguments": _arguments(),
+        "start_frame": _starts(),
+        "answer_frame": _answers(),
+        "typed_answer": _typed(),
+        "sent_frames": _sent(),
+        "uri": _uris(),
+        "bridge_frames": _conversations(),
+    }
+
+
+if __name__ == "__main__":
+    for target, inputs in seeds().items():
+        (CORPUS / target).mkdir(parents=True, exist_ok=True)
+        for name, content in inputs.items():
+            (CORPUS / target / name).write_bytes(content)

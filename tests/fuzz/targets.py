@@ -1,0 +1,229 @@
+"""What is fuzzed, and what must hold for any input: one function of bytes for each parser.
+
+Each lets through only the exception that its parser documents, and sees that what was accepted comes out again as it
+went in. Imports no fuzzer, so that the kept inputs can be replayed without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from pam_softtoken import config, key_uri, log, otp, policy, recovery, state, tokenfile, wire
+from pam_softtoken.errors import BadTokenFile, ConfigError, DamagedState, MalformedAnswer, ProtocolError
+from pam_softtoken.mac import sha256
+from pam_softtoken.state import State
+from pam_softtoken.store import Location
+from pam_softtoken.token import HOTPToken, Secret, Token, TOTPToken, encode_base32
+
+PATH = "/home/alice/.softtoken/file"
+
+
+def _assert_can_be_logged(error: Exception) -> None:
+    lines: list[str] = []
+    log.Log(lambda level, line: lines.append(line)).outcome(log.ALERT, "denied", "internal", detail=str(error))
+    assert lines[0].isascii()
+    assert lines[0].isprintable()
+
+
+def token_file(data: bytes) -> None:
+    """The token file, of which its owner can make what he likes."""
+    try:
+        content = tokenfile.parse(data, path=PATH)
+    except BadTokenFile as error:
+        _assert_can_be_logged(error)
+        return
+    assert len(data) <= tokenfile.MAX_BYTES
+    written = tokenfile.serialise(content)
+    assert len(written) <= tokenfile.MAX_BYTES
+    again = tokenfile.parse(written, path=PATH)
+    assert tokenfile.serialise(again) == written
+    assert [token.fingerprint() for token in again.tokens] == [token.fingerprint() for token in content.tokens]
+    for token in content.tokens:
+        assert len(token.otp_at(0)) == token.digits
+
+
+def state_file(data: bytes) -> None:
+    """The state file as it is; the checksums keep nearly everything out."""
+    try:
+        sequence, present = state.decode(data, path=PATH)
+    except DamagedState as error:
+        _assert_can_be_logged(error)
+        return
+    place = state.place_of(sequence)
+    assert state.encode(present, sequence) == data[place : place + state.SLOT_BYTES]
+    _assert_can_go_on(present, sequence)
+
+
+def state_text(data: bytes) -> None:
+    """A slot with a right checksum: 8 bytes of sequence number, then the text."""
+    text = data[8 : 8 + state.SLOT_BYTES]
+    content = state.MAGIC + data[:8].ljust(8, b"\0") + len(text).to_bytes(2, "big") + text
+    if len(content) + 32 <= state.SLOT_BYTES:
+        slot = content.ljust(state.SLOT_BYTES - 32, b"\0") + sha256(content).digest()
+        state_file(slot + bytes(state.SLOT_BYTES))
+        state_file(bytes(state.SLOT_BYTES) + slot)
+
+
+def _assert_can_go_on(present: State, sequence: int) -> None:
+    """What was accepted can be written again after any attempt, or the owner would be kept out."""
+    changed = present.with_last("f" * 32, 2**64 - 1).with_source("f" * 16, 2**40).with_wrong("local", 1, 2**40)
+    for name in present.spent:
+        changed = changed.with_set(name)
+    assert len(state.encode(changed, sequence + 1 if sequence < 2**64 - 1 else sequence)) == state.SLOT_BYTES
+
+
+def conf(data: bytes) -> None:
+    """The configuration file."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return  # `files.read_conf` has refused it
+    _load([], text)
+
+
+def arguments(data: bytes) -> None:
+    """Module arguments, each ended by a NUL, as the bridge sends them."""
+    _load([piece.decode("utf-8", "surrogateescape") for piece in data.split(b"\0")], "")
+
+
+def _load(given: list[str], text: str) -> None:
+    try:
+        settings = config.load(given, lambda path, required: text)
+    except ConfigError as error:
+        for problem in error.problems:
+            _assert_can_be_logged(ConfigError((problem,)))
+        return
+    values = {option.name: getattr(settings, option.name) for option in config.OPTIONS}
+    written = [f"{name}={_spelling(value)}" for name, value in values.items() if value != ""]
+    again = config.load(written, lambda path, required: "")
+    for option in config.OPTIONS:
+        assert getattr(again, option.name) == values[option.name]
+    _assert_own_directory(settings.store)
+
+
+def _spelling(value: bool | int | str) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _assert_own_directory(template: str) -> None:
+    """No two users share a store, and it is where the template says."""
+    paths = []
+    for name, uid in (("alice", 1001), ("bob", 1002)):
+        account = SimpleNamespace(name=name, uid=uid, home=f"/home/{name}")
+        paths.append(Location(template, account).path)  # type: ignore[arg-type]
+    assert paths[0] != paths[1]
+    assert all(path.startswith("/") and "/../" not in path + "/" for path in paths)
+
+
+def start_frame(data: bytes) -> None:
+    """The bridge's first frame."""
+    try:
+        start = wire.decode_start(data)
+    except ProtocolError:
+        return
+    assert len(data) <= wire.MAX_FRAME_BYTES
+    numbers = [
+        str(start.flags),
+        "" if start.uid is None else str(start.uid),
+        "" if start.uid is None else str(start.gid),
+    ]
+    fields = [numbers[0], start.user, *numbers[1:], start.home, str(start.caller_uid), str(start.cpu)]
+    items = [start.service, start.rhost, start.tty, start.ruser]
+    fields += ["" if item is None else "=" + item for item in items]
+    written = "".join(field + "\0" for field in [*fields, *start.arguments])
+    assert b"\1S" + written.encode("utf-8", "surrogateescape") == data
+
+
+def answer_frame(data: bytes) -> None:
+    """What the bridge sends on from the person, and what the backend then makes of it."""
+    try:
+        answer = wire.decode_answer(data)
+    except ProtocolError:
+        return
+    if answer is None:
+        assert data == b"\1A-"
+        return
+    assert b"\1A=" + answer.encode("utf-8", "surrogateescape") == data
+    assert len(data) <= 3 + wire.MAX_ANSWER_BYTES
+    typed_answer(data[3:])
+
+
+def typed_answer(data: bytes) -> None:
+    """What the person typed."""
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        answer = policy.read_answer(text)
+    except MalformedAnswer:
+        return
+    assert len(text) <= policy.MAX_ANSWER_CHARACTERS
+    assert bool(answer.otp) != bool(answer.recovery_code)
+    if answer.otp:
+        assert otp.MIN_DIGITS <= len(answer.otp) <= otp.MAX_DIGITS
+        assert not answer.otp.strip("0123456789")
+        assert policy.read_answer(answer.otp).otp == answer.otp
+    else:
+        assert len(answer.recovery_code) == recovery.LENGTH
+        assert not answer.recovery_code.strip(recovery.ALPHABET)
+        assert policy.read_answer(answer.recovery_code).recovery_code == answer.recovery_code
+
+
+def sent_frames(data: bytes) -> None:
+    """Texts of any kind on their way to the bridge."""
+    text = data.decode("utf-8", "surrogateescape")
+    for frame in (wire.encode_converse(1, text), wire.encode_log(5, text), wire.encode_result(7, 5, text)):
+        assert 3 <= len(frame) <= wire.MAX_FRAME_BYTES
+        assert b"\0" not in frame[3:]
+
+
+def uri(data: bytes) -> None:
+    """Key URIs, read back by the standard library: one byte of kind, one of key length, the key, issuer, account."""
+    kind, length = (*data[:2], 0, 0)[:2]
+    key = data[2 : 18 + length % 48].ljust(16, b"\0")
+    issuer, _, account = data[18 + length % 48 :].decode("utf-8", "surrogateescape").partition("\0")
+    token = _token(kind, Secret(key))
+    text = key_uri.build(token, issuer=issuer, account=account)
+    assert text.isascii()
+    assert text.isprintable()
+    parts = urlsplit(text)
+    label = parts.path[1:].split(":")
+    given = [each.replace(":", " ") for each in (issuer, account)]
+    assert (parts.scheme, parts.netloc, parts.fragment) == ("otpauth", token.kind, "")
+    assert [unquote(each, errors="surrogateescape") for each in label] == given
+    parameters = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True, errors="surrogateescape"))
+    counting = {"counter": str(token.counter)} if isinstance(token, HOTPToken) else {"period": "30"}
+    assert parameters == {
+        "secret": encode_base32(key),
+        "issuer": given[0],
+        "algorithm": token.algorithm,
+        "digits": str(token.digits),
+        **counting,
+    }
+
+
+def _token(kind: int, secret: Secret) -> Token:
+    algorithm, digits = ("SHA1", "SHA256", "SHA512")[kind // 2 % 3], 6 + kind // 6 % 3
+    if kind % 2:
+        return HOTPToken("button", secret, algorithm=algorithm, digits=digits, created=0, counter=kind)
+    return TOTPToken("phone", secret, algorithm=algorithm, digits=digits, created=0)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target
+    for target in (
+        token_file,
+        state_file,
+        state_text,
+        conf,
+        arguments,
+        start_frame,
+        answer_frame,
+        typed_answer,
+        sent_frames,
+        uri,
+    )
+}
+
+MAX_INPUT_BYTES = {"token_file": tokenfile.MAX_BYTES + 16, "state_file": state.FILE_BYTES + 16}
+"""Where the fuzzer has to be allowed more than the length of a frame."""
