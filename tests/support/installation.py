@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[2]
@@ -25,14 +26,24 @@ class Installation:
         self.package = root / "pam_softtoken"
 
     @classmethod
-    def make(cls, root: Path) -> Installation:
-        """Copy the sources to `root` and build there."""
+    def make(cls, root: Path, *, flags: Iterable[str] = (), around_client: str = "") -> Installation:
+        """Copy the sources to `root` and build there.
+
+        Args:
+            root: a directory to be made.
+            flags: more of the compiler's, for the bridge and the client.
+            around_client: words before the client's command line, such as a checker's.
+        """
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(TREE / "pam_softtoken", root / "pam_softtoken", ignore=ignored)
         shutil.copytree(TREE / "scripts", root / "scripts", ignore=ignored)
         made = cls(root)
-        subprocess.run([root / "scripts" / "build"], check=True, capture_output=True)
-        compile_client(made.client)
+        subprocess.run([root / "scripts" / "build", *flags], check=True, capture_output=True)
+        compile_client(made.client, flags=flags)
+        if around_client:
+            program = made.client.rename(made.client.with_name("client-itself"))
+            made.client.write_text(f'#!/bin/sh\nexec {around_client} {program} "$@"\n')
+            made.client.chmod(0o755)
         for path in [root, *root.rglob("*")]:
             os.chown(path, 0, 0)
             path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
@@ -45,10 +56,30 @@ class Installation:
         ]
         return f"auth {control} {self.bridge} {' '.join(words)}\n"
 
+    def broken_bridge(self, target: Path, *, right: str, wrong: str, flags: Iterable[str] = ()) -> Path:
+        """Build a bridge of which one place is wrong, to see that a test notices it.
 
-def compile_client(target: Path) -> None:
+        Args:
+            target: `pam_softtoken.so` in a directory of its own.
+            right: what stands once in the bridge's source.
+            wrong: what shall stand there.
+            flags: more of the compiler's.
+        """
+        copy = target.with_name("broken")
+        for part in ("pam_softtoken", "scripts"):
+            shutil.copytree(self.root / part, copy / part)
+        source = copy / "pam_softtoken" / "bridge" / "pam_softtoken.c"
+        text = source.read_text()
+        assert text.count(right) == 1
+        source.write_text(text.replace(right, wrong))
+        environment = {**os.environ, "BUILD_DIR": str(target.parent)}
+        subprocess.run([copy / "scripts" / "build", *flags], check=True, capture_output=True, env=environment)
+        return target
+
+
+def compile_client(target: Path, *, flags: Iterable[str] = ()) -> None:
     """Build the PAM application that the tests drive."""
     target.parent.mkdir(parents=True, exist_ok=True)
     source = TREE / "tests" / "pam" / "client.c"
-    flags = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O2"]
-    subprocess.run(["gcc", *flags, "-o", target, source, "-lpam"], check=True, capture_output=True)
+    always = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O2"]
+    subprocess.run(["gcc", *always, *flags, "-o", target, source, "-lpam"], check=True, capture_output=True)
