@@ -162,7 +162,7 @@ set_item(pam_handle_t *pamh, const char *setting)
 	static const struct {
 		const char *prefix;
 		int item;
-	} items[] = { { "rhost=", PAM_RHOST }, { "tty=", PAM_TTY }, { "ruser=", PAM_RUSER }, { "xdisplay=", PAM_XDISPLAY } };
+	} items[] = { { "user=", PAM_USER }, { "rhost=", PAM_RHOST }, { "tty=", PAM_TTY }, { "ruser=", PAM_RUSER }, { "xdisplay=", PAM_XDISPLAY } };
 
 	for (size_t index = 0; index < sizeof(items) / sizeof(items[0]); index++)
 		if (strncmp(setting, items[index].prefix, strlen(items[index].prefix)) == 0)

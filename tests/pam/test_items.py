@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome, Service
-from tests.support.pam_scene import ERR, INFO, NOTICE, OURS, PROMPT, Pam, severities
+from tests.support.installation import Installation
+from tests.support.pam_scene import ERR, INFO, NO_CODES, NOTICE, OURS, PROMPT, Pam, severities
 from tests.support.system_log import SystemLog
 
 MARK = "item-of-a-stranger"
@@ -102,3 +104,19 @@ def test_user__of_5000_characters_is_denied_with_one_line(pam: Pam, system_log: 
     assert pam.only_ignore("nullok").log_in(ENDLESS, "123456").result == PAM_AUTH_ERR
     assert MARK not in only_line(system_log)
     assert severities(system_log) == [ERR]
+
+
+def test_user__that_the_application_changes_before_the_attempt_is_the_one_who_is_asked(
+    installed: Installation, service: Service, alice: Person, make_person: Callable[[], Person], system_log: SystemLog
+) -> None:
+    """As in CVE-2024-9313: the name is read where it is used, and nothing is kept of an earlier one."""
+    bob = make_person()
+    phones = {person: person.enrol(installed, "--period=300", NO_CODES) for person in (alice, bob)}
+    become_bob = [f"--item=user={bob.name}"]
+    assert service.log_in(alice, phones[alice].totp(), options=become_bob).result == PAM_AUTH_ERR
+    assert service.log_in(alice, phones[bob].totp(), options=become_bob).result == PAM_SUCCESS
+    assert [(fields["user"], fields["reason"]) for fields in system_log.outcomes()] == [
+        (bob.name, "mismatch"),
+        (bob.name, "accepted"),
+    ]
+    assert service.log_in(alice, phones[alice].totp()).result == PAM_SUCCESS
