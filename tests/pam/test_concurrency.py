@@ -7,19 +7,16 @@ at once. A client makes one attempt after the other, so that no time goes into s
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome, Service
 from tests.support.installation import Installation
-from tests.support.pam_scene import NO_CODES, Pam, oathtool, steady_step
+from tests.support.pam_scene import NO_CODES, Pam, hash_anew, oathtool, steady_step
 from tests.support.pam_waiting import Waiting
 from tests.support.system_log import SystemLog
 
@@ -127,15 +124,6 @@ def test_recovery__one_code_at_many_prompts_lets_one_in(
             for code in codes:
                 assert_one_is_let_in(clients.all_answer(code), system_log, accepted="recovery")
         played += len(codes)
-
-
-def hash_anew(tokens: Path, codes: list[str], cost: int) -> None:
-    """Put other hashes of the same codes into a token file: scrypt (RFC 7914) of the 12 characters."""
-    document = json.loads(tokens.read_text())
-    salt = bytes.fromhex(document["recovery"]["salt"])
-    hashes = [hashlib.scrypt(code.replace("-", "").encode(), salt=salt, n=cost, r=8, p=1, dklen=16) for code in codes]
-    document["recovery"].update(scrypt=[cost, 8, 1], hashes=[entry.hex() for entry in hashes])
-    tokens.write_text(json.dumps(document))
 
 
 @pytest.mark.parametrize("kind", ["totp", "hotp"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import tempfile
 import time
@@ -107,6 +109,15 @@ def wrong_code(phone: Phone) -> str:
         near = set(oathtool(phone, int(time.time()) // int(str(phone.record["period"])) - 500, 1000))
     digits = int(str(phone.record["digits"]))
     return next(code for code in (str(number).zfill(digits) for number in range(2000)) if code not in near)
+
+
+def hash_anew(tokens: Path, codes: list[str], cost: int) -> None:
+    """Put other hashes of the same codes into a token file: scrypt (RFC 7914) of the 12 characters."""
+    document = json.loads(tokens.read_text())
+    salt = bytes.fromhex(document["recovery"]["salt"])
+    hashes = [hashlib.scrypt(code.replace("-", "").encode(), salt=salt, n=cost, r=8, p=1, dklen=16) for code in codes]
+    document["recovery"].update(scrypt=[cost, 8, 1], hashes=[entry.hex() for entry in hashes])
+    tokens.write_text(json.dumps(document))
 
 
 class Backends:

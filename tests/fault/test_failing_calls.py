@@ -1,0 +1,188 @@
+"""Every system call of an attempt fails once, with one error after the other: never a success without the right code
+and a durable record, never `PAM_IGNORE`, and the next login is as if nothing had been.
+
+All of it is under `nullok`, and no mark says that the user has enrolled, so that a `PAM_IGNORE` is as near as it gets.
+
+Each call fails with the errors that its manual page knows, and with `ESTALE` where a network file system may have it.
+The usual run has all of them for a TOTP code and for the first login, from the bridge's first frame to the end of the
+backend. A recovery code and a pair of HOTP codes get one error for each call, and so does the interpreter's start, when
+nothing of ours has run. With EVERY_ERROR=1 in the environment every call meets every error, which takes minutes.
+
+Calls that cannot fail are left alone: to have `geteuid` fail would test strace. So is the second `clone`, which strace
+cannot tell from the first.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.client import PAM_SUCCESS
+from tests.support.fault import (
+    FILE_GONE,
+    KINDS,
+    NEVER_ENROLLED,
+    PAM_PERM_DENIED,
+    REFUSALS,
+    Call,
+    Stage,
+    Troupe,
+    assert_used_once_at_most,
+    before_the_first_frame,
+    from_the_first_frame,
+)
+from tests.support.system_log import SystemLog
+
+ERRORS = ("ENOSPC", "EROFS", "EDQUOT", "EIO", "EMFILE", "ENOLCK", "ESTALE", "ENOMEM", "EACCES", "EINTR", "EAGAIN")
+_STORING = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "ESTALE")
+ERRORS_OF = {
+    **dict.fromkeys(("pwrite64", "fdatasync", "fsync", "ftruncate"), _STORING),
+    **dict.fromkeys(("setgroups", "setresgid", "setresuid", "getgroups"), ("EPERM", "ENOMEM", "EAGAIN")),
+    **dict.fromkeys(("read", "pread64"), ("EIO", "ESTALE", "ENOMEM")),
+    **dict.fromkeys(("brk", "mmap", "mprotect", "munmap"), ("ENOMEM",)),
+    **dict.fromkeys(("dup", "dup2", "fcntl"), ("EMFILE",)),
+    **dict.fromkeys(("socket", "socketpair"), ("EMFILE", "ENOMEM")),
+    **dict.fromkeys(("sendto", "recvfrom"), ("ENOMEM", "EINTR", "EAGAIN")),
+    "openat": ("EMFILE", "ENOMEM", "EIO", "ESTALE", "EACCES", "ENOSPC", "EROFS", "EDQUOT"),
+    "mkdir": (*_STORING, "ENOMEM"),
+    "newfstatat": ("EIO", "ESTALE", "ENOMEM", "EACCES"),
+    "flock": ("ENOLCK", "EIO", "ESTALE"),
+    "close": ("EIO", "ENOSPC", "EDQUOT"),
+    "write": ("ENOMEM", "EIO", "EPIPE"),
+    "poll": ("EINTR", "ENOMEM"),
+    "clone": ("EAGAIN", "ENOMEM"),
+}
+"""Of a call that is not here: EIO."""
+EVERY_ERROR = bool(os.environ.get("EVERY_ERROR"))
+MADE_AGAIN = ("error=EINTR", "error=EAGAIN")
+"""After these a call is made once more, and then all is well."""
+CANNOT_FAIL = (
+    *("alarm", "arch_prctl", "exit_group", "getegid", "geteuid", "getgid", "getpid", "gettid", "getuid"),
+    *("rt_sigaction", "rt_sigreturn", "set_robust_list", "set_tid_address", "umask"),
+)
+"""Their manual pages know of no error, or only of wrong arguments."""
+NEEDED = (
+    *("flock", "pread64", "pwrite64", "fdatasync", "fsync"),
+    *("setgroups", "setresgid", "setresuid", "read(0, ", "write(0, "),
+)
+"""Without any of these there is no record, or nothing to compare with, or nobody to tell."""
+PAM_SYSTEM_ERR = 4
+"""What libpam itself says when it cannot write the audit trail."""
+
+
+def _failures(calls: list[Call], *, most: int = len(ERRORS), for_good: bool = False) -> list[tuple[Call, str]]:
+    """Pair calls with the errors that each shall meet.
+
+    Args:
+        calls: those that cannot fail are left out.
+        most: how many errors for one call.
+        for_good: whether all later calls of the name meet the error, too.
+    """
+    pairs = []
+    for call in calls:
+        errors = ERRORS if EVERY_ERROR else ERRORS_OF.get(call.name, ("EIO",))[:most]
+        if call.name not in CANNOT_FAIL:
+            pairs += [(call, f"error={name}{'+' * for_good}") for name in errors]
+    return pairs
+
+
+def _right_code(stage: Stage, call: Call, how: str) -> None:
+    """Log in with the right code: there is a success only with all that it needs, and only one."""
+    result = stage.disturb_backend(call, how, *stage.act.answers)
+    needed = call.text.startswith(NEEDED) and how not in MADE_AGAIN
+    assert result != PAM_SUCCESS or not needed, "a success all the same"
+    assert_used_once_at_most(stage, result)
+
+
+def _refused(stage: Stage, call: Call, how: str, *answers: str) -> None:
+    result = stage.disturb_backend(call, how, *answers)
+    assert result in REFUSALS, f"gave {result}"
+
+
+def test_instrument__an_ignored_factor_would_be_seen(make_troupe: Callable[[str], Troupe]) -> None:
+    assert make_troupe(NEVER_ENROLLED).lead.log_in() == PAM_PERM_DENIED
+    assert PAM_PERM_DENIED not in REFUSALS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_backend__any_call_fails_and_no_code_works_twice(make_troupe: Callable[[str], Troupe], kind: str) -> None:
+    troupe = make_troupe(kind)
+    calls = from_the_first_frame(troupe.lead.backend_calls(*troupe.lead.act.answers))
+    troupe.play(_right_code, _failures(calls, most=len(ERRORS) if kind.endswith("totp") else 1))
+
+
+def test_backend__any_call_fails_for_good_and_no_code_works_twice(make_troupe: Callable[[str], Troupe]) -> None:
+    """As on a disk that stays full: all later calls of the name fail, too."""
+    troupe = make_troupe("first_totp")
+    calls = from_the_first_frame(troupe.lead.backend_calls(*troupe.lead.act.answers))
+    troupe.play(_right_code, _failures(calls, most=1, for_good=True))
+
+
+def test_backend__any_call_fails_and_a_wrong_code_stays_wrong(make_troupe: Callable[[str], Troupe]) -> None:
+    troupe = make_troupe("totp")
+    calls = from_the_first_frame(troupe.lead.backend_calls(troupe.lead.act.wrong))
+    troupe.play(lambda stage, call, how: _refused(stage, call, how, stage.act.wrong), _failures(calls))
+
+
+def test_backend__any_call_fails_and_a_token_file_that_is_gone_is_no_excuse(
+    make_troupe: Callable[[str], Troupe],
+) -> None:
+    """The mark says that the user has enrolled; not being able to read it is no proof that he has not."""
+    troupe = make_troupe(FILE_GONE)
+    calls = from_the_first_frame(troupe.lead.backend_calls(*troupe.lead.act.answers))
+    troupe.play(lambda stage, call, how: _refused(stage, call, how, *stage.act.answers), _failures(calls))
+
+
+def test_backend__any_call_fails_that_would_prove_that_the_user_never_enrolled(
+    make_troupe: Callable[[str], Troupe],
+) -> None:
+    """Without proof there is no `PAM_IGNORE`. After EACCES the groups are looked up and there is a second proof."""
+    troupe = make_troupe(NEVER_ENROLLED)
+    calls = from_the_first_frame(troupe.lead.backend_calls())
+    proof = [call for call in calls if call.name in ("openat", "newfstatat", "setgroups", "setresgid", "setresuid")]
+    pairs = [(call, f"{how}{'+' * (how == 'error=EACCES')}") for call, how in _failures(proof) if how not in MADE_AGAIN]
+    troupe.play(_refused, pairs)
+
+
+def test_backend__any_call_fails_while_it_starts(make_troupe: Callable[[str], Troupe]) -> None:
+    """It starts all the same, or the person is refused and has lost nothing."""
+    troupe = make_troupe("totp")
+    calls = troupe.lead.backend_calls(*troupe.lead.act.answers)
+
+    def scene(stage: Stage, call: Call, how: str) -> None:
+        result = stage.disturb_backend(call, how, *stage.act.answers)
+        if result != PAM_SUCCESS:
+            assert result in REFUSALS, f"gave {result}"
+            assert stage.log_in(*stage.act.answers) == PAM_SUCCESS, "the code is lost"
+
+    troupe.play(scene, _failures(calls[1 : before_the_first_frame(calls)], most=1))
+
+
+def test_backend__any_call_fails_before_it_is_a_program(
+    make_troupe: Callable[[str], Troupe], system_log: SystemLog
+) -> None:
+    """The two children of the bridge, between clone and execve."""
+    troupe = make_troupe("totp")
+
+    def scene(stage: Stage, call: Call, how: str) -> None:
+        result = stage.disturb_children(call, how)
+        assert_used_once_at_most(stage, result)
+        stage.wait_for_the_end()
+
+    troupe.play(scene, _failures(troupe.lead.child_calls()))
+
+
+def test_host__any_call_fails_and_the_login_ends_in_time(
+    make_troupe: Callable[[str], Troupe], system_log: SystemLog
+) -> None:
+    """The library's own refusal is one, too, though the code is spent by then."""
+    troupe = make_troupe("totp")
+
+    def scene(stage: Stage, call: Call, how: str) -> None:
+        result = stage.disturb_host(call, how)
+        assert_used_once_at_most(stage, None if result == PAM_SYSTEM_ERR else result)
+        stage.wait_for_the_end()
+
+    troupe.play(scene, _failures(troupe.lead.host_calls()))

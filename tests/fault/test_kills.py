@@ -1,0 +1,94 @@
+"""SIGKILL at every system call of an attempt, of the backend and of the host: afterwards the code works once at most in
+all, and the next one works.
+
+strace kills a process as it enters a call, and the call is not made. What a process does between two calls nobody else
+can see, so a kill after a call is the one before the next call, and none is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
+from tests.support.fault import (
+    KILL,
+    KINDS,
+    Call,
+    Stage,
+    Troupe,
+    assert_used_once_at_most,
+    before_the_first_frame,
+    from_the_first_frame,
+    is_unsteady,
+)
+from tests.support.system_log import SystemLog
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_backend__killed_at_any_call_from_the_first_frame_on(make_troupe: Callable[[str], Troupe], kind: str) -> None:
+    """A code is left to be used until the call that records it, and never after it."""
+    troupe = make_troupe(kind)
+    calls = from_the_first_frame(troupe.lead.backend_calls(*troupe.lead.act.answers))
+    told = [call.text.startswith(r'write(0, "\1R\0') for call in calls].index(True)
+    recorded = max(place for place, call in enumerate(calls) if call.name == "pwrite64")
+    assert recorded < told
+
+    def scene(stage: Stage, call: Call, how: str) -> None:
+        place = calls.index(call)
+        result = stage.disturb_backend(call, how, *stage.act.answers)
+        left = assert_used_once_at_most(stage, result)
+        if not is_unsteady(call):
+            assert result == (PAM_SUCCESS if place > told else PAM_AUTH_ERR), f"the killed login gave {result}"
+            assert left == (place <= recorded), f"the code {'still works' if left else 'is lost'}"
+
+    troupe.play(scene, [(call, KILL) for call in calls])
+
+
+def test_backend__killed_at_any_call_while_it_starts(make_troupe: Callable[[str], Troupe]) -> None:
+    """Nobody has given a code by then, so it still works, and nothing else can have changed either."""
+    troupe = make_troupe("totp")
+    calls = troupe.lead.backend_calls(*troupe.lead.act.answers)
+
+    def scene(stage: Stage, call: Call, how: str) -> None:
+        results = [stage.disturb_backend(call, how, *stage.act.answers), stage.log_in(*stage.act.answers)]
+        expected = [PAM_AUTH_ERR, PAM_SUCCESS]
+        assert results == expected or (is_unsteady(call) and results == expected[::-1]), f"gave {results}"
+
+    # The first call is the execve that makes it a program of its own.
+    troupe.play(scene, [(call, KILL) for call in calls[1 : before_the_first_frame(calls)]])
+
+
+def test_backend__killed_at_any_call_before_it_is_a_program(
+    make_troupe: Callable[[str], Troupe], system_log: SystemLog
+) -> None:
+    """The two children of the bridge, between clone and execve; until then they run in the host's memory."""
+    troupe = make_troupe("totp")
+    calls = troupe.lead.child_calls()
+    assert {"setresuid", "setsid", "close_range", "prlimit64"} <= {call.name for call in calls}
+
+    def scene(stage: Stage, call: Call, how: str) -> None:
+        result = stage.disturb_children(call, how)
+        left = assert_used_once_at_most(stage, result)
+        assert result == PAM_AUTH_ERR, f"the killed login gave {result}"
+        assert left, "the code is lost"
+        stage.wait_for_the_end()
+
+    troupe.play(scene, [(call, KILL) for call in calls])
+
+
+def test_host__killed_at_any_call_takes_the_backend_with_it(
+    make_troupe: Callable[[str], Troupe], system_log: SystemLog
+) -> None:
+    """The backend is gone within seconds, and with it the lock."""
+    troupe = make_troupe("totp")
+    calls = troupe.lead.host_calls()
+    assert {"socketpair", "clone", "poll", "recvfrom"} <= {call.name for call in calls}
+
+    def scene(stage: Stage, call: Call, how: str) -> None:
+        assert stage.disturb_host(call, how) is None
+        stage.wait_for_the_end()
+        assert_used_once_at_most(stage, None)
+
+    troupe.play(scene, [(call, KILL) for call in calls])

@@ -1,0 +1,370 @@
+"""One login with one of its system calls disturbed: strace lists the calls that an attempt makes, and then kills the
+process, or fails the call, at any one of them.
+
+Host and backend make calls of the same names, and strace counts them for each process. So the backend is traced alone:
+a script in its place has the interpreter run under strace, with the socket and everything else as the bridge left it.
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.account import Person
+from tests.support.client import PAM_AUTH_ERR, PAM_CONV_ERR, PAM_SERVICE_ERR, PAM_SUCCESS, Outcome, Service
+from tests.support.installation import Installation
+from tests.support.pam_scene import NO_CODES, hash_anew, oathtool, wrong_code
+from tests.support.process import processes, wait_until
+
+TIMEOUT_S = 2
+"""What the module grants its backend; a disturbed login may take this long, and no longer."""
+SLACK_S = 8
+"""For a busy machine, on top of that."""
+REFUSALS = (PAM_AUTH_ERR, PAM_SERVICE_ERR, PAM_CONV_ERR)
+PAM_PERM_DENIED = 6
+"""What libpam makes of a stack of which every module said `PAM_IGNORE`."""
+ADDRESSES = ("brk", "mmap", "munmap", "mremap", "madvise", "futex")
+"""Their number depends on where the kernel happened to put the memory: one of them may not come in the next run."""
+KILL = "signal=KILL"
+MARKS = Path("/var/lib/softtoken/enrolled")
+LEAST_SCRYPT_N = 2**10
+_INTERPRETER = ("/usr/bin/python3", "-I", "-S", "-B")
+_CALL = re.compile(r"^(?P<pid>\d+) +(?P<text>(?P<name>\w+)\(.*)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A system call of one process.
+
+    Attributes:
+        name: as strace has it.
+        number: how many of this name the process has made with this one.
+        text: strace's line.
+    """
+
+    name: str
+    number: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.name} number {self.number}, {self.text}"
+
+
+def calls_in(trace: str) -> dict[int, list[Call]]:
+    """Read a trace that has been made with `-f`: for each process its calls, in order."""
+    found: dict[int, list[Call]] = {}
+    for line in trace.splitlines():
+        match = _CALL.match(line)
+        if match:
+            calls = found.setdefault(int(match["pid"]), [])
+            number = sum(call.name == match["name"] for call in calls) + 1
+            calls.append(Call(match["name"], number, match["text"]))
+    return found
+
+
+def is_unsteady(call: Call) -> bool:
+    """Tell whether another run of the same attempt may come without this call."""
+    return call.name in ADDRESSES
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What the person types.
+
+    Attributes:
+        answers: for the disturbed login.
+        following: what must work after it.
+        wrong: what never works.
+    """
+
+    answers: tuple[str, ...]
+    following: tuple[str, ...]
+    wrong: str
+
+
+KINDS = ("totp", "recovery", "first_totp", "first_hotp")
+"""An OTP, a recovery code, and the first login, for which there is no state file yet: then HOTP takes two OTPs."""
+NEVER_ENROLLED, FILE_GONE = "never_enrolled", "file_gone"
+"""Nobody to be let in: no token file, and with the second of these the mark that there has been one."""
+
+
+def _enrol(kind: str, person: Person, installed: Installation) -> Act:
+    if kind == "recovery":
+        codes = person.enrol(installed, "--recovery-codes=2").recovery_codes
+        hash_anew(person.store / "tokens", codes, LEAST_SCRYPT_N)
+        return Act((codes[0],), (codes[1],), "AAAA-AAAA-AAAA")
+    if kind.endswith("hotp"):
+        phone = person.enrol(installed, "--type=hotp", NO_CODES)
+        codes = oathtool(phone, 0, 4)
+        return Act((codes[0], codes[1]), (codes[2], codes[3]), wrong_code(phone))
+    if kind == NEVER_ENROLLED:
+        return Act(("123456",), (), "123456")
+    # Far enough ahead for a step to end during the test, also where the present step counts as used.
+    phone = person.enrol(installed, "--period=300", NO_CODES)
+    return Act((phone.totp(2),), (phone.totp(3),), wrong_code(phone))
+
+
+class Stage:
+    """A person, her token, and a module whose backend can be disturbed; every login can be had again from the start.
+
+    Args:
+        directory: a new one, root's, that everybody can enter.
+        installed: whose module.
+        person: who logs in; not enrolled yet.
+        make_service: makes a PAM service.
+        kind: one of `KINDS`, or one of those who have no token file.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        installed: Installation,
+        person: Person,
+        make_service: Callable[[str], Service],
+        kind: str,
+    ) -> None:
+        self.person = person
+        self.act = _enrol(kind, person, installed)
+        self._directory = directory
+        self._trace = directory / "trace"
+        self._traced = directory / "traced-backend"
+        # A script of our own, so that its processes can be told from those of other logins.
+        self._backend = directory / "backend"
+        self._backend.write_text(
+            f"import sys\nsys.path.insert(0, {str(installed.root)!r})\n"
+            "from pam_softtoken.backend import main\nmain(__file__)\n"
+        )
+        settings = ("window=5", "nullok", f"timeout={TIMEOUT_S}")
+        self._disturbed = make_service(_line(installed, self._traced, *settings))
+        self.service = make_service(_line(installed, self._backend, *settings))
+        self._mark = MARKS / str(person.uid)
+        self._is_marked = kind == FILE_GONE
+        if self._is_marked:
+            assert self.log_in(*self.act.answers) == PAM_SUCCESS
+            (person.store / "tokens").unlink()
+        state = person.store / "state"
+        self._state = None if kind.startswith("first") or not state.exists() else state.read_bytes()
+
+    def reset(self) -> None:
+        """Have it as it was after the enrolment: with that state, or with none, and with no mark of a success."""
+        if not self._is_marked:
+            self._mark.unlink(missing_ok=True)
+        if self._state is None:
+            (self.person.store / "state").unlink(missing_ok=True)
+        else:
+            (self.person.store / "state").write_bytes(self._state)
+
+    def log_in(self, *answers: str) -> int:
+        """Log in as everybody does."""
+        return self.service.log_in(self.person, *answers).result
+
+    def backend_calls(self, *answers: str) -> list[Call]:
+        """List the calls of a backend, from its first one as a program to its end."""
+        self.reset()
+        self._trace_backend("trace=all")
+        self._disturbed.log_in(self.person, *answers)
+        (calls,) = calls_in(self._trace_of_backend()).values()
+        return calls
+
+    def disturb_backend(self, call: Call, how: str, *answers: str) -> int:
+        """Log in, with the backend's call failing or killing it.
+
+        Args:
+            call: one of `backend_calls`.
+            how: what strace shall do; a `+` at the end has all later calls of that name meet the same.
+            answers: what the person types.
+        """
+        when = f"when={call.number}{'+' * how.endswith('+')}"
+        # strace stops at the one call only, which is much faster, but then it cannot deliver a signal.
+        quick = () if how == KILL else ("--seccomp-bpf",)
+        self._trace_backend(f"trace={call.name}", f"inject={call.name}:{how.rstrip('+')}:{when}", options=quick)
+        began = time.monotonic()
+        result = self._disturbed.log_in(self.person, *answers).result
+        assert time.monotonic() - began < TIMEOUT_S + SLACK_S, "the login took longer than the module allows"
+        trace = self._trace_of_backend()
+        assert is_unsteady(call) or ("killed by SIGKILL" if how == KILL else "(INJECTED)") in trace, "did not happen"
+        return result
+
+    def host_calls(self) -> list[Call]:
+        """List the calls of the host in pam_authenticate, and around it a few of the client that drives it."""
+        self.reset()
+        done = self._trace_host("trace=all")
+        assert Outcome(done.stdout).result == PAM_SUCCESS
+        calls = _calls_of_one(self._trace.read_text())
+        texts = [call.text for call in calls]
+        begin = max(number for number, text in enumerate(texts) if str(self.service.directory) in text)
+        end = next(number for number, text in enumerate(texts) if number > begin and "/proc/self/smaps" in text)
+        return calls[begin + 1 : end]
+
+    def disturb_host(self, call: Call, how: str) -> int | None:
+        """Log in, with the host's call failing or killing it.
+
+        Returns:
+            The PAM code, or None when the host was killed.
+        """
+        if how != KILL:
+            return self._disturb_host(call, how)
+        done = self._trace_host(f"trace={call.name}", f"inject={call.name}:{how}:when={call.number}")
+        assert done.returncode == -9, "did not happen"
+        return None
+
+    def child_calls(self) -> list[Call]:
+        """List what the bridge's two children do before they run another program, and the host does not.
+
+        A call that the host makes, too, under the same name and number, cannot be disturbed in the children alone.
+        """
+        self.reset()
+        self._trace_host("trace=all", options=("-f",))
+        (_, host), *children = calls_in(self._trace.read_text()).items()
+        those_of_host = {(call.name, call.number) for call in host}
+        found: dict[tuple[str, int], Call] = {}
+        for _, calls in children:
+            for call in calls:
+                if call.name == "execve" and call.number > 1:
+                    break
+                found.setdefault((call.name, call.number), call)
+                if call.name == "execve":
+                    break
+        return [call for key, call in found.items() if key not in those_of_host]
+
+    def disturb_children(self, call: Call, how: str) -> int:
+        """Log in, with a call failing or killing in each process of the login that makes it."""
+        return self._disturb_host(call, how, options=("-f",))
+
+    def wait_for_the_end(self) -> None:
+        """Wait until no backend of this stage is left."""
+        wait_until(
+            lambda: not any(str(self._directory) in process.command for process in processes()),
+            "the backend to go",
+            within_s=TIMEOUT_S + SLACK_S,
+        )
+
+    def _disturb_host(self, call: Call, how: str, *, options: tuple[str, ...] = ()) -> int:
+        expressions = (f"trace={call.name}", f"inject={call.name}:{how}:when={call.number}")
+        began = time.monotonic()
+        done = self._trace_host(*expressions, options=options)
+        assert time.monotonic() - began < TIMEOUT_S + SLACK_S, "the login took longer than the module allows"
+        happened = "killed by SIGKILL" if how == KILL else "(INJECTED)"
+        assert is_unsteady(call) or happened in self._trace.read_text(), "did not happen"
+        return Outcome(done.stdout).result
+
+    def _trace_backend(self, *expressions: str, options: tuple[str, ...] = ()) -> None:
+        self._trace.unlink(missing_ok=True)
+        # With -D it is strace that is the child, and the backend remains the process that the bridge has made.
+        command = ["strace", "-D", "-f", *options, "-o", str(self._trace), *_expressions(expressions)]
+        command += [*_INTERPRETER, str(self._backend)]
+        self._traced.write_text(f"import os\nos.execv('/usr/bin/strace', {command!r})\n")
+
+    def _trace_of_backend(self) -> str:
+        wait_until(lambda: self._trace.exists() and "+++" in self._trace.read_text(), "the end of the trace")
+        return self._trace.read_text()
+
+    def _trace_host(self, *expressions: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        self._trace.unlink(missing_ok=True)
+        command = ["strace", *options, "-o", str(self._trace), *_expressions(expressions)]
+        return subprocess.run(
+            [*command, *self.service.command(self.person)],
+            input="".join(f"={answer}\n" for answer in self.act.answers),
+            text=True,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+
+
+def _line(installed: Installation, backend: Path, *settings: str) -> str:
+    return f"auth required {installed.bridge} backend={backend} {' '.join(settings)}\n"
+
+
+def _expressions(expressions: Iterable[str]) -> list[str]:
+    return [word for expression in expressions for word in ("-e", expression)]
+
+
+def _calls_of_one(trace: str) -> list[Call]:
+    """Read a trace that has been made without `-f`."""
+    seen: Counter[str] = Counter()
+    found = []
+    for line in trace.splitlines():
+        name = line.partition("(")[0]
+        if name.isidentifier():
+            seen[name] += 1
+            found.append(Call(name, seen[name], line))
+    return found
+
+
+def from_the_first_frame(calls: list[Call]) -> list[Call]:
+    """Leave out the start of the interpreter: what comes before the bridge's first frame is read."""
+    return calls[before_the_first_frame(calls) :]
+
+
+def before_the_first_frame(calls: list[Call]) -> int:
+    """Tell how many calls it takes the interpreter to start."""
+    return next(number for number, call in enumerate(calls) if call.text.startswith(r'read(0, "\1S'))
+
+
+def make_directory(world: Path) -> Path:
+    """Make a directory for one stage."""
+    directory = Path(tempfile.mkdtemp(prefix="stage-", dir=world))
+    directory.chmod(0o755)
+    return directory
+
+
+class Troupe:
+    """Some stages of one kind, on which the same piece is played at once.
+
+    Args:
+        stages: at least one.
+    """
+
+    def __init__(self, stages: list[Stage]) -> None:
+        self.lead = stages[0]
+        self._stages = stages
+        self._free: queue.SimpleQueue[Stage] = queue.SimpleQueue()
+        for stage in stages:
+            self._free.put(stage)
+
+    def play(self, scene: Callable[[Stage, Call, str], None], pairs: list[tuple[Call, str]]) -> None:
+        """Play a scene for each call and what is done to it, and say of all that went wrong where it did."""
+        assert pairs
+        with ThreadPoolExecutor(len(self._stages)) as pool:
+            complaints = list(pool.map(lambda pair: self._complaint_of(scene, *pair), pairs))
+        found = [complaint for complaint in complaints if complaint]
+        assert not found, "\n".join([f"{len(found)} of {len(pairs)}:", *found])
+
+    def _complaint_of(self, scene: Callable[[Stage, Call, str], None], call: Call, how: str) -> str:
+        stage = self._free.get()
+        try:
+            stage.reset()
+            scene(stage, call, how)
+        except AssertionError as error:
+            return f"{how} at {call}: {str(error).splitlines()[0]}"
+        finally:
+            self._free.put(stage)
+        return ""
+
+
+def assert_used_once_at_most(stage: Stage, result: int | None) -> bool:
+    """See that the code of a disturbed login works once at most, and that the one after it works.
+
+    Args:
+        stage: where the login was.
+        result: what it came to; None when nobody was left to be told.
+
+    Returns:
+        Whether the code was left to be used.
+    """
+    assert result is None or result == PAM_SUCCESS or result in REFUSALS, f"the disturbed login gave {result}"
+    again = stage.log_in(*stage.act.answers)
+    assert again in (PAM_SUCCESS, PAM_AUTH_ERR), f"the same code gave {again}"
+    assert [result, again].count(PAM_SUCCESS) <= 1, "the code worked twice"
+    following = stage.log_in(*stage.act.following)
+    assert following == PAM_SUCCESS, f"the next code gave {following}"
+    return again == PAM_SUCCESS
