@@ -22,12 +22,12 @@ def make_troupe(
     make_person: Callable[[], Person],
     make_service: Callable[[str], Service],
 ) -> Iterator[Callable[[str], Troupe]]:
-    """Make a stage for each processor, all of one kind."""
+    """Make a stage for each processor, up to four, all of one kind."""
     directories: list[Path] = []
 
     def make(kind: str) -> Troupe:
         stages = []
-        for _ in range(len(os.sched_getaffinity(0))):
+        for _ in range(min(len(os.sched_getaffinity(0)), 4)):
             directories.append(make_directory(world))
             stages.append(Stage(directories[-1], installed, make_person(), make_service, kind))
         return Troupe(stages)

@@ -13,6 +13,8 @@ import pytest
 
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
 from tests.support.fault import (
+    HOST_IDS,
+    HOSTS,
     KILL,
     KINDS,
     Call,
@@ -78,16 +80,17 @@ def test_backend__killed_at_any_call_before_it_is_a_program(
     troupe.play(scene, [(call, KILL) for call in calls])
 
 
+@pytest.mark.parametrize("options", HOSTS, ids=HOST_IDS)
 def test_host__killed_at_any_call_takes_the_backend_with_it(
-    make_troupe: Callable[[str], Troupe], system_log: SystemLog
+    make_troupe: Callable[[str], Troupe], system_log: SystemLog, options: tuple[str, ...]
 ) -> None:
     """The backend is gone within seconds, and with it the lock."""
     troupe = make_troupe("totp")
-    calls = troupe.lead.host_calls()
+    calls = troupe.lead.host_calls(*options)
     assert {"socketpair", "clone", "poll", "recvfrom"} <= {call.name for call in calls}
 
     def scene(stage: Stage, call: Call, how: str) -> None:
-        assert stage.disturb_host(call, how) is None
+        stage.kill_host(call, *options)
         stage.wait_for_the_end()
         assert_used_once_at_most(stage, None)
 

@@ -7,7 +7,8 @@
  * once; with --announce=FD it first writes a byte there, so that whoever lets it go knows that it waits.
  *
  * --fail-with=CODE is what a failed conversation returns, --deaf fails a message that asks for nothing, --chatty writes a
- * line to stdout and stderr before each answer, --no-authenticate leaves only --setcred.
+ * line to stdout and stderr before each answer, --no-authenticate leaves only --setcred, --subreaper has orphans become
+ * our children.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -198,7 +200,8 @@ main(int argc, char **argv)
 		{ "silent", no_argument, NULL, 's' }, { "setcred", no_argument, NULL, 'e' },
 		{ "hold", optional_argument, NULL, 'h' }, { "announce", required_argument, NULL, 'a' },
 		{ "fail-with", required_argument, NULL, 'f' }, { "deaf", no_argument, NULL, 'd' },
-		{ "no-authenticate", no_argument, NULL, 'n' }, { "chatty", no_argument, NULL, 'y' }, { NULL, 0, NULL, 0 },
+		{ "no-authenticate", no_argument, NULL, 'n' }, { "chatty", no_argument, NULL, 'y' },
+		{ "subreaper", no_argument, NULL, 'u' }, { NULL, 0, NULL, 0 },
 	};
 	const char *confdir = NULL, *items[8];
 	int item_count = 0, repeat = 1, flags = 0, option;
@@ -218,6 +221,7 @@ main(int argc, char **argv)
 		case 'd': deaf = true; break;
 		case 'n': authenticate = false; break;
 		case 'y': chatty = true; break;
+		case 'u': prctl(PR_SET_CHILD_SUBREAPER, 1); break;
 		default: return 2;
 		}
 	}

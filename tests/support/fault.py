@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import queue
 import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -34,6 +35,8 @@ PAM_PERM_DENIED = 6
 ADDRESSES = ("brk", "mmap", "munmap", "mremap", "madvise", "futex")
 """Their number depends on where the kernel happened to put the memory: one of them may not come in the next run."""
 KILL = "signal=KILL"
+HOSTS, HOST_IDS = ((), ("--subreaper",)), ("plain", "subreaper")
+"""Options of the client. A host that inherits orphans has the bridge's middle child until the backend has ended."""
 MARKS = Path("/var/lib/softtoken/enrolled")
 LEAST_SCRYPT_N = 2**10
 _INTERPRETER = ("/usr/bin/python3", "-I", "-S", "-B")
@@ -142,9 +145,10 @@ class Stage:
             f"import sys\nsys.path.insert(0, {str(installed.root)!r})\n"
             "from pam_softtoken.backend import main\nmain(__file__)\n"
         )
-        settings = ("window=5", "nullok", f"timeout={TIMEOUT_S}")
-        self._disturbed = make_service(_line(installed, self._traced, *settings))
-        self.service = make_service(_line(installed, self._backend, *settings))
+        impatient = f"timeout={TIMEOUT_S}"
+        self._disturbed_backend = make_service(_line(installed, self._traced, impatient))
+        self._disturbed_host = make_service(_line(installed, self._backend, impatient))
+        self._undisturbed = make_service(_line(installed, self._backend))
         self._mark = MARKS / str(person.uid)
         self._is_marked = kind == FILE_GONE
         if self._is_marked:
@@ -164,13 +168,13 @@ class Stage:
 
     def log_in(self, *answers: str) -> int:
         """Log in as everybody does."""
-        return self.service.log_in(self.person, *answers).result
+        return self._undisturbed.log_in(self.person, *answers).result
 
     def backend_calls(self, *answers: str) -> list[Call]:
         """List the calls of a backend, from its first one as a program to its end."""
         self.reset()
         self._trace_backend("trace=all")
-        self._disturbed.log_in(self.person, *answers)
+        self._disturbed_backend.log_in(self.person, *answers)
         (calls,) = calls_in(self._trace_of_backend()).values()
         return calls
 
@@ -182,39 +186,39 @@ class Stage:
             how: what strace shall do; a `+` at the end has all later calls of that name meet the same.
             answers: what the person types.
         """
-        when = f"when={call.number}{'+' * how.endswith('+')}"
         # strace stops at the one call only, which is much faster, but then it cannot deliver a signal.
         quick = () if how == KILL else ("--seccomp-bpf",)
-        self._trace_backend(f"trace={call.name}", f"inject={call.name}:{how.rstrip('+')}:{when}", options=quick)
+        self._trace_backend(*_at(call, how), options=quick)
         began = time.monotonic()
-        result = self._disturbed.log_in(self.person, *answers).result
+        result = self._disturbed_backend.log_in(self.person, *answers).result
         assert time.monotonic() - began < TIMEOUT_S + SLACK_S, "the login took longer than the module allows"
         trace = self._trace_of_backend()
         assert is_unsteady(call) or ("killed by SIGKILL" if how == KILL else "(INJECTED)") in trace, "did not happen"
         return result
 
-    def host_calls(self) -> list[Call]:
-        """List the calls of the host in pam_authenticate, and around it a few of the client that drives it."""
+    def host_calls(self, *options: str) -> list[Call]:
+        """List the calls of the host in pam_authenticate, and around it a few of the client that drives it.
+
+        Args:
+            options: of the client.
+        """
         self.reset()
-        done = self._trace_host("trace=all")
+        done = self._trace_host(options, "trace=all")
         assert Outcome(done.stdout).result == PAM_SUCCESS
         calls = _calls_of_one(self._trace.read_text())
         texts = [call.text for call in calls]
-        begin = max(number for number, text in enumerate(texts) if str(self.service.directory) in text)
+        begin = max(number for number, text in enumerate(texts) if str(self._disturbed_host.directory) in text)
         end = next(number for number, text in enumerate(texts) if number > begin and "/proc/self/smaps" in text)
         return calls[begin + 1 : end]
 
-    def disturb_host(self, call: Call, how: str) -> int | None:
-        """Log in, with the host's call failing or killing it.
+    def fail_host(self, call: Call, how: str, *options: str) -> int:
+        """Log in, with the host's call failing."""
+        return self._disturb_host(call, how, options)
 
-        Returns:
-            The PAM code, or None when the host was killed.
-        """
-        if how != KILL:
-            return self._disturb_host(call, how)
-        done = self._trace_host(f"trace={call.name}", f"inject={call.name}:{how}:when={call.number}")
-        assert done.returncode == -9, "did not happen"
-        return None
+    def kill_host(self, call: Call, *options: str) -> None:
+        """Log in, with the host's call killing it."""
+        done = self._trace_host(options, *_at(call, KILL))
+        assert done.returncode == -signal.SIGKILL, "did not happen"
 
     def child_calls(self) -> list[Call]:
         """List what the bridge's two children do before they run another program, and the host does not.
@@ -222,7 +226,7 @@ class Stage:
         A call that the host makes, too, under the same name and number, cannot be disturbed in the children alone.
         """
         self.reset()
-        self._trace_host("trace=all", options=("-f",))
+        self._trace_host((), "trace=all", follow=True)
         (_, host), *children = calls_in(self._trace.read_text()).items()
         those_of_host = {(call.name, call.number) for call in host}
         found: dict[tuple[str, int], Call] = {}
@@ -237,20 +241,20 @@ class Stage:
 
     def disturb_children(self, call: Call, how: str) -> int:
         """Log in, with a call failing or killing in each process of the login that makes it."""
-        return self._disturb_host(call, how, options=("-f",))
+        return self._disturb_host(call, how, follow=True)
 
     def wait_for_the_end(self) -> None:
-        """Wait until no backend of this stage is left."""
+        """Wait until no backend and no client of this stage is left."""
+        ours = (str(self._directory), str(self._disturbed_host.directory))
         wait_until(
-            lambda: not any(str(self._directory) in process.command for process in processes()),
+            lambda: not any(path in process.command for process in processes() for path in ours),
             "the backend to go",
             within_s=TIMEOUT_S + SLACK_S,
         )
 
-    def _disturb_host(self, call: Call, how: str, *, options: tuple[str, ...] = ()) -> int:
-        expressions = (f"trace={call.name}", f"inject={call.name}:{how}:when={call.number}")
+    def _disturb_host(self, call: Call, how: str, options: tuple[str, ...] = (), *, follow: bool = False) -> int:
         began = time.monotonic()
-        done = self._trace_host(*expressions, options=options)
+        done = self._trace_host(options, *_at(call, how), follow=follow)
         assert time.monotonic() - began < TIMEOUT_S + SLACK_S, "the login took longer than the module allows"
         happened = "killed by SIGKILL" if how == KILL else "(INJECTED)"
         assert is_unsteady(call) or happened in self._trace.read_text(), "did not happen"
@@ -267,11 +271,13 @@ class Stage:
         wait_until(lambda: self._trace.exists() and "+++" in self._trace.read_text(), "the end of the trace")
         return self._trace.read_text()
 
-    def _trace_host(self, *expressions: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    def _trace_host(
+        self, options: tuple[str, ...], *expressions: str, follow: bool = False
+    ) -> subprocess.CompletedProcess[str]:
         self._trace.unlink(missing_ok=True)
-        command = ["strace", *options, "-o", str(self._trace), *_expressions(expressions)]
+        command = ["strace", *(["-f"] if follow else []), "-o", str(self._trace), *_expressions(expressions)]
         return subprocess.run(
-            [*command, *self.service.command(self.person)],
+            [*command, *self._disturbed_host.command(self.person, *options)],
             input="".join(f"={answer}\n" for answer in self.act.answers),
             text=True,
             capture_output=True,
@@ -281,7 +287,13 @@ class Stage:
 
 
 def _line(installed: Installation, backend: Path, *settings: str) -> str:
-    return f"auth required {installed.bridge} backend={backend} {' '.join(settings)}\n"
+    return f"auth required {installed.bridge} backend={backend} window=5 nullok {' '.join(settings)}\n"
+
+
+def _at(call: Call, how: str) -> tuple[str, str]:
+    """Tell strace what to do when; a `+` at the end of `how` makes it once and ever after."""
+    when = f"{call.number}{'+' * how.endswith('+')}"
+    return f"trace={call.name}", f"inject={call.name}:{how.rstrip('+')}:when={when}"
 
 
 def _expressions(expressions: Iterable[str]) -> list[str]:
