@@ -192,8 +192,9 @@ class Stage:
         began = time.monotonic()
         result = self._disturbed_backend.log_in(self.person, *answers).result
         assert time.monotonic() - began < TIMEOUT_S + SLACK_S, "the login took longer than the module allows"
-        trace = self._trace_of_backend()
-        assert is_unsteady(call) or ("killed by SIGKILL" if how == KILL else "(INJECTED)") in trace, "did not happen"
+        calls = [other for each in calls_in(self._trace_of_backend()).values() for other in each]
+        met = [other.number for other in calls if "(INJECTED)" in other.text or (how == KILL and other == calls[-1])]
+        assert is_unsteady(call) or met[:1] == [call.number], f"happened at {met}"
         return result
 
     def host_calls(self, *options: str) -> list[Call]:
