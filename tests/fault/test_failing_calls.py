@@ -122,7 +122,8 @@ def test_backend__any_call_fails_for_good_and_no_code_works_twice(make_troupe: C
     """As on a disk that stays full: all later calls of the name fail, too."""
     troupe = make_troupe("first_totp")
     calls = from_the_first_frame(troupe.lead.backend_calls(*troupe.lead.act.answers))
-    troupe.play(_right_code, _failures(calls, most=1, for_good=True))
+    interrupted = "error=EINTR+"  # for ever: that is nothing that a kernel does
+    troupe.play(_right_code, [pair for pair in _failures(calls, most=1, for_good=True) if pair[1] != interrupted])
 
 
 def test_backend__any_call_fails_and_a_wrong_code_stays_wrong(make_troupe: Callable[[str], Troupe]) -> None:

@@ -2,7 +2,8 @@
 process, or fails the call, at any one of them.
 
 Host and backend make calls of the same names, and strace counts them for each process. So the backend is traced alone:
-a script in its place has the interpreter run under strace, with the socket and everything else as the bridge left it.
+a script in its place has the interpreter run under strace, with the socket and all else as the bridge left it, except for
+the alarm, which does not get past strace.
 """
 
 from __future__ import annotations
