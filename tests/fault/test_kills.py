@@ -65,7 +65,10 @@ def test_backend__killed_at_any_call_while_it_starts(make_troupe: Callable[[str]
 def test_backend__killed_at_any_call_before_it_is_a_program(
     make_troupe: Callable[[str], Troupe], system_log: SystemLog
 ) -> None:
-    """The two children of the bridge, between clone and execve; until then they run in the host's memory."""
+    """The two children of the bridge, between clone and execve; until then they run in the host's memory.
+
+    Left out are the few calls that strace cannot tell from the host's own, see `child_calls`.
+    """
     troupe = make_troupe("totp")
     calls = troupe.lead.child_calls()
     assert {"setresuid", "setsid", "close_range", "prlimit64"} <= {call.name for call in calls}

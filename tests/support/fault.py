@@ -2,7 +2,7 @@
 process, or fails the call, at any one of them.
 
 Host and backend make calls of the same names, and strace counts them for each process. So the backend is traced alone:
-a script in its place has the interpreter run under strace, with the socket and all else as the bridge left it, except for
+a script in its place has the interpreter run under strace. The socket and all else are as the bridge left them, but for
 the alarm, which does not get past strace.
 """
 
