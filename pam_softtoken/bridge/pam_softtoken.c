@@ -24,7 +24,6 @@
 
 #include <security/pam_ext.h>
 #include <security/pam_modules.h>
-#include <security/pam_modutil.h>
 
 #include "spawn.h"
 
@@ -39,6 +38,7 @@
 #define MAX_ANSWER_BYTES 512 /* a longer answer could fill the socket and block the host */
 #define DEFAULT_TIMEOUT_S 10
 #define MAX_TIMEOUT_S 120
+#define ACCOUNT_BYTES (16 * 1024)
 
 enum frame_type {
 	FRAME_START = 'S',
@@ -124,14 +124,16 @@ log_refusal(pam_handle_t *pamh, int level, const char *format, ...)
 
 /*
  * The user as this host knows it, or three empty fields. Supplementary groups are left to the backend, which seldom needs
- * them: looking them up makes the host load every name service that it has.
+ * them: looking them up makes the host load every name service that it has. pam_modutil_getpwnam would not do: where
+ * memory has run out, it tries two thousand million times to keep the entry, and logs each of them.
  */
 static void
-append_account(struct frame *frame, pam_handle_t *pamh, const char *user)
+append_account(struct frame *frame, const char *user)
 {
-	const struct passwd *account = pam_modutil_getpwnam(pamh, user);
+	struct passwd entry, *account = NULL;
+	char strings[ACCOUNT_BYTES];
 
-	if (account == NULL) {
+	if (getpwnam_r(user, &entry, strings, sizeof(strings), &account) != 0 || account == NULL) {
 		for (int field = 0; field < 3; field++)
 			append_field(frame, "%s", "");
 		return;
@@ -152,7 +154,7 @@ build_start(struct frame *frame, pam_handle_t *pamh, int flags, int argc, const 
 	begin_frame(frame, FRAME_START);
 	append_field(frame, "%u", (unsigned int)flags);
 	append_field(frame, "%s", user);
-	append_account(frame, pamh, user);
+	append_account(frame, user);
 	append_field(frame, "%u", (unsigned int)getuid());
 	append_field(frame, "%u", cpu >= 0 ? (unsigned int)cpu : 0);
 	append_item(frame, pamh, PAM_SERVICE);
