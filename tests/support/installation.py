@@ -56,19 +56,22 @@ class Installation:
         ]
         return f"auth {control} {self.bridge} {' '.join(words)}\n"
 
-    def broken_bridge(self, target: Path, *, right: str, wrong: str, flags: Iterable[str] = ()) -> Path:
+    def broken_bridge(
+        self, target: Path, *, right: str, wrong: str, file: str = "pam_softtoken.c", flags: Iterable[str] = ()
+    ) -> Path:
         """Build a bridge of which one place is wrong, to see that a test notices it.
 
         Args:
             target: `pam_softtoken.so` in a directory of its own.
-            right: what stands once in the bridge's source.
+            right: what stands once in the source.
             wrong: what shall stand there.
+            file: of the bridge.
             flags: more of the compiler's.
         """
         copy = target.with_name("broken")
         for part in ("pam_softtoken", "scripts"):
             shutil.copytree(self.root / part, copy / part)
-        source = copy / "pam_softtoken" / "bridge" / "pam_softtoken.c"
+        source = copy / "pam_softtoken" / "bridge" / file
         text = source.read_text()
         assert text.count(right) == 1
         source.write_text(text.replace(right, wrong))

@@ -1,0 +1,84 @@
+"""Run the backend with one allocation after the other failing, each time in a fresh copy of this process.
+
+`/usr/bin/python3 -I -S starved_backend.py PARENT USER UID GID HOME ANSWERS STEP ARGUMENT...` plays the bridge and
+prints a line for each attempt: number of the allocation that failed, PAM code of the verdict or `none`, PAM code when
+the same was typed again with memory enough, the last log line. It ends when there are no more allocations. With a STEP
+above 1 only every so many are tried. ANSWERS, with commas in between, are taken in turn.
+
+Allocations are those of CPython's three allocators, by `_testcapi.set_nomemory`; what libc and OpenSSL take for
+themselves is not among them.
+"""
+
+import _testcapi  # type: ignore[import-not-found]  # of Debian's libpython3-stdlib
+import gc
+import os
+import signal
+import socket
+import sys
+
+VERSION = 1
+CODE_BYTE = 2
+PATIENCE_S = 20
+NEVER = 2**30
+MANY = 200
+JUDGED = "reason=mismatch"
+
+
+def attempt(start: bytes, answer: bytes, failing: int, *, in_a_row: int = 1) -> tuple[str, str]:
+    """Let the backend judge one answer; give its verdict and what it last logged."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.dup2(theirs.fileno(), 0)
+            os.dup2(os.open("/dev/null", os.O_WRONLY), 2)
+            os.closerange(3, 64)
+            signal.alarm(PATIENCE_S)
+            _testcapi.set_nomemory(failing, failing + in_a_row)
+            backend.main("/backend")
+        finally:
+            os._exit(1)
+    theirs.close()
+    verdict, line = "none", ""
+    try:
+        ours.send(start)
+        while frame := ours.recv(8192):
+            if frame[1:2] == b"C":
+                ours.send(bytes((VERSION,)) + b"A=" + answer)
+            elif frame[1:2] == b"R":
+                verdict = str(frame[CODE_BYTE])
+                line = frame[4:].decode("ascii", "replace") or line
+            else:
+                line = frame[3:].decode("ascii", "replace")
+    except OSError:
+        pass  # it ended in the middle
+    ours.close()
+    os.waitpid(child, 0)
+    return verdict, line
+
+
+def main() -> None:
+    """Try all of them."""
+    _, _, user, uid, gid, home, answers, step, *arguments = sys.argv
+    fields = ["0", user, uid, gid, home, "0", "0", "=starved", "", "", "", *arguments]
+    start = bytes((VERSION,)) + b"S" + "".join(field + "\0" for field in fields).encode()
+    unused = answers.split(",")
+    failing = 1
+    while True:
+        answer = unused[0].encode()
+        verdict, line = attempt(start, answer, failing)
+        again = attempt(start, answer, NEVER)[0]
+        print(failing, verdict, again, line, flush=True)
+        # So many failures in a row have no effect only where there is nothing left to fail. (Without any end to them
+        # CPython itself may go round in circles.)
+        if failing % 256 < int(step) and JUDGED in attempt(start, b"000000", failing, in_a_row=MANY)[1]:
+            break
+        failing += int(step)
+        unused = unused[1:] or unused
+
+
+gc.disable()
+sys.path.insert(0, sys.argv[1])
+from pam_softtoken import backend  # noqa: E402
+
+main()
