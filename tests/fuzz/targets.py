@@ -6,6 +6,7 @@ went in. Imports no fuzzer, so that the kept inputs can be replayed without one.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from types import SimpleNamespace
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -37,11 +38,19 @@ def token_file(data: bytes) -> None:
     assert len(data) <= tokenfile.MAX_BYTES
     written = tokenfile.serialise(content)
     assert len(written) <= tokenfile.MAX_BYTES
+    # The standard library's reader sees the same, down to `6` not being `6.0` or `true`.
+    seen = [json.loads(text, object_pairs_hook=_without_repetition) for text in (data, written)]
+    assert json.dumps(seen[0], sort_keys=True) == json.dumps(seen[1], sort_keys=True)
     again = tokenfile.parse(written, path=PATH)
     assert tokenfile.serialise(again) == written
     assert [token.fingerprint() for token in again.tokens] == [token.fingerprint() for token in content.tokens]
     for token in content.tokens:
         assert len(token.otp_at(0)) == token.digits
+
+
+def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    assert len(dict(pairs)) == len(pairs)
+    return dict(pairs)
 
 
 def state_file(data: bytes) -> None:
