@@ -43,10 +43,11 @@ def main(arguments: list[str]) -> None:
     common = ["-timeout=5", "-rss_limit_mb=1024", f"-artifact_prefix={found}/"]
     options = [*common, *options, *(directories or [str(found)]), str(CORPUS / name)]
     if name == BRIDGE:
-        harness = str(compile_harness(found / "harness"))
+        harness = str(compile_harness(TREE / "build" / "bridge-harness"))
         command = [*without_randomised_addresses(), harness, "-max_len=9000", *options]
         os.execvp(command[0], command)
     _fuzz(name, options)
 
 
-main(sys.argv[1:])
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -77,8 +77,9 @@ def main() -> None:
         unused = unused[1:] or unused
 
 
-gc.disable()
-sys.path.insert(0, sys.argv[1])
-from pam_softtoken import backend  # noqa: E402
+if __name__ == "__main__":
+    gc.disable()
+    sys.path.insert(0, sys.argv[1])
+    from pam_softtoken import backend
 
-main()
+    main()
