@@ -9,10 +9,9 @@ import pytest
 
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
-from tests.support.enroller import Enroller, Mistake
+from tests.support.enroller import CHECK_PROMPT, Enroller, Mistake
 from tests.support.installation import Installation
 
-QUESTION = "Code that the app shows now: "
 SECOND_QUESTION = "The code after that one: "
 ACCEPTED = "Accepted: the code is right."
 
@@ -29,7 +28,7 @@ def check(enroller: Enroller, alice: Person) -> Callable[..., str]:
 
     def run(*codes: str) -> str:
         with enroller.start("--check", person=alice) as dialogue:
-            for question, code in zip((QUESTION, SECOND_QUESTION), codes, strict=False):
+            for question, code in zip((CHECK_PROMPT, SECOND_QUESTION), codes, strict=False):
                 dialogue.expect(question)
                 dialogue.type(code)
             dialogue.finish()
@@ -115,7 +114,7 @@ def test_check__verdict_is_the_modules_own(
     backend = installed.backend
     aside = backend.with_suffix(".aside")
     with enroller.start("--check", person=alice) as dialogue:
-        dialogue.expect(QUESTION)
+        dialogue.expect(CHECK_PROMPT)
         backend.rename(aside)
         try:
             dialogue.type(phone.totp())
@@ -131,7 +130,7 @@ def test_check__without_a_terminal_is_a_usage_error(enroller: Enroller, alice: P
 
 def test_check__by_root_for_somebody_else(enroller: Enroller, alice: Person, phone: Phone) -> None:
     with enroller.start("--check", "--user", alice.name) as dialogue:
-        dialogue.expect(QUESTION)
+        dialogue.expect(CHECK_PROMPT)
         dialogue.type(phone.totp())
         assert dialogue.finish() == 0
         assert ACCEPTED in dialogue.transcript

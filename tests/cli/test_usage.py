@@ -10,13 +10,13 @@ import pytest
 
 from tests.support.account import Person
 from tests.support.client import PAM_SUCCESS, Service
-from tests.support.enroller import CODE_PROMPT, ENTER_PROMPT, ENVIRONMENT, Enroller
+from tests.support.enroller import CHECK_PROMPT, CODE_PROMPT, ENTER_PROMPT, ENVIRONMENT, Enroller
 from tests.support.installation import Installation
 from tests.support.listing import listing
 
 SCRIPT = ("--no-confirm", "--json", "--recovery-codes=0")
 TOKEN_OPTIONS = ("--name", "--type", "--algorithm", "--digits", "--period", "--key-file", "--recovery-codes")
-OTHER_OPTIONS = ("--user", "--no-confirm", "--qr", "--force", "--store", "--json")
+OTHER_OPTIONS = ("--user", "--no-confirm", "--qr", "--force", "--store", "--json", "--check")
 
 MISUSES: dict[str, list[str]] = {
     "digits 5": ["--digits=5"],
@@ -130,6 +130,13 @@ def test_help__every_example_does_what_it_says(
     for command in examples(enroller.run("--help").stdout):
         words = [alice.name if word == "alice" else word for word in command[1:]]
         runner = None if "--user" in words else alice
+        if "--check" in words:
+            code = alice.enrol(installed, "--force", "--period=300").totp()
+            with enroller.start(*words, person=runner) as dialogue:
+                dialogue.expect(CHECK_PROMPT)
+                dialogue.type(code)
+                assert dialogue.finish() == 0, command
+            continue
         if "--force" not in words:
             for file in alice.store.glob("*"):
                 file.unlink()

@@ -25,6 +25,7 @@ from tests.support.account import Person, Phone
 
 TIMEOUT_S = 15
 CODE_PROMPT = "Code that the app shows: "
+CHECK_PROMPT = "Code that the app shows now: "
 ENTER_PROMPT = "Press Enter when you have them: "
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"}
 _ERROR, _HINT = "softtoken-enroll: error: ", "softtoken-enroll: hint: "
