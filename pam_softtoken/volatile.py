@@ -8,6 +8,7 @@ those who can write the file and those who cannot see each other's records.
 from __future__ import annotations
 
 import os
+import time
 
 from pam_softtoken import files
 from pam_softtoken.errors import NotStored, UnusableFile
@@ -90,12 +91,13 @@ def age_s() -> int:
         UnusableFile: nobody can tell.
     """
     try:
-        uptime_s = float(_read_process_file("/proc/uptime").split()[0])
+        # Not /proc/uptime, which lxcfs lets count from the start of the container, and the field below from the host's.
+        uptime_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         # proc(5): the 22nd field is the start, in clock ticks since boot; the second, in brackets, can hold spaces.
         started = int(_read_process_file("/proc/1/stat").rpartition(")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         raise UnusableFile("/proc/1/stat", "cannot tell how old /run is") from None
-    return int(uptime_s - started / os.sysconf("SC_CLK_TCK"))
+    return max(0, int(uptime_s - started / os.sysconf("SC_CLK_TCK")))
 
 
 def _read_process_file(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -194,6 +195,19 @@ def test_read_only_home__a_restart_brings_no_used_code_back(
     assert _after_a_restart(service, alice, codes[2]).result == PAM_AUTH_ERR
     _turn(clock, 3)
     assert service.log_in(alice, codes[3]).result == PAM_SUCCESS
+
+
+def test_read_only_home__age_of_a_container_that_sees_its_own_uptime_is_not_before_its_start(
+    installed: Installation, tmp_path: Path
+) -> None:
+    """As with lxcfs: /proc/uptime counts from the container's start, /proc/1/stat from the host's."""
+    uptime = tmp_path / "uptime"
+    uptime.write_text("1.00 1.00\n")
+    program = f"import sys; sys.path.insert(0, {str(installed.root)!r}); from pam_softtoken import volatile as v; print(v.age_s())"
+    script = f"mount --bind {uptime} /proc/uptime && exec python3 -c {shlex.quote(program)}"
+    command = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--mount-proc", "sh", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert 0 <= int(done.stdout) < 60
 
 
 def test_read_only_home__guesses_are_slowed_down_there_as_well(
