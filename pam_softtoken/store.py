@@ -288,11 +288,9 @@ class Store:
         """Tell how many seconds ago a record of uses can have been lost, which is why nothing from before counts.
 
         Returns:
-            None unless the file system is read-only and there is no record yet.
+            None unless the file system is read-only.
         """
-        if not self.read_only or self._seen is None or self._seen[1] is not None:
-            return None
-        return volatile.age_s()
+        return volatile.age_s() if self.read_only else None
 
     def write_state(self, new: State) -> None:
         """Write a state over the older slot and return when it is durable. `read_state` comes first, under one lock.

@@ -179,20 +179,28 @@ class Attempt:
             start = policy.starting_point(token, now=now)
             if start is not None and token.fingerprint() not in state.last:
                 state = state.with_last(token.fingerprint(), start)
+        if state is not stored:
+            self._store.write_state(state)
+        return state
+
+    def _with_lost(self, state: State, now: int) -> State:
+        """Take for used what may have been used before the last restart, where that has left no trace.
+
+        It is not recorded: `now` may come from a clock that is wrong until the network has put it right, and then one
+        attempt, right or wrong, would keep the owner out.
+        """
         lost_since_s = self._store.lost_since_s()
         if lost_since_s is not None:
             for token in self._content.tokens:
                 highest = policy.highest_used_before(token, since=now - lost_since_s, config=self._config)
                 if highest >= 0:
                     state = state.with_last(token.fingerprint(), highest)
-        if state is not stored:
-            self._store.write_state(state)
         return state
 
     def _accept_otp(self, state: State, typed: str, following: str, now: int) -> tuple[Accepted, State]:
         tokens = self._content.tokens
         try:
-            match = policy.match_otp(tokens, state, typed, now=now, config=self._config)
+            match = policy.match_otp(tokens, self._with_lost(state, now), typed, now=now, config=self._config)
         except (OTPMismatch, OTPReplayed) as error:
             if isinstance(error, OTPReplayed) or not following:
                 window = self._config.window

@@ -203,11 +203,26 @@ def test_read_only_home__age_of_a_container_that_sees_its_own_uptime_is_not_befo
     """As with lxcfs: /proc/uptime counts from the container's start, /proc/1/stat from the host's."""
     uptime = tmp_path / "uptime"
     uptime.write_text("1.00 1.00\n")
-    program = f"import sys; sys.path.insert(0, {str(installed.root)!r}); from pam_softtoken import volatile as v; print(v.age_s())"
+    program = (
+        f"import sys; sys.path[:0] = [{str(installed.root)!r}]; from pam_softtoken.volatile import *; print(age_s())"
+    )
     script = f"mount --bind {uptime} /proc/uptime && exec python3 -c {shlex.quote(program)}"
     command = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--mount-proc", "sh", "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert 0 <= int(done.stdout) < 60
+
+
+def test_read_only_home__an_attempt_while_the_clock_was_ahead_after_a_restart_locks_nobody_out(
+    service: Service, alice: Person, codes: list[str], disk: Disk, clock: Clock, system_log: SystemLog
+) -> None:
+    """As when the clock of the hardware is in local time, until the network has put it right."""
+    disk.remount("ro")
+    _turn(clock, 720)
+    new_process_1 = ("--pid", "--fork", "--mount-proc")
+    assert _inside(service, alice, "00000000", *new_process_1).result == PAM_AUTH_ERR
+    _turn(clock, 3)
+    assert service.log_in(alice, codes[3]).result == PAM_SUCCESS
+    assert system_log.reasons() == ["mismatch", "accepted"]
 
 
 def test_read_only_home__guesses_are_slowed_down_there_as_well(
