@@ -109,6 +109,8 @@ def _authenticate(pamh: Any, flags: int, arguments: list[str], record: log.Log) 
             record.note(log.WARNING, "the file system is read-only; until the next restart /run keeps what was used")
         if not marked:
             _mark(attempt.account.uid, record)
+        if accepted.recovery_left is not None:
+            attempt.close()  # the person is told, which can take any time, and others may not wait for the lock
         _report(pamh, flags, accepted, record)
     finally:
         if attempt is not None:

@@ -6,6 +6,8 @@
  * With --hold[=FD], each attempt waits after its prompt for a byte on a descriptor (3), so that many can be let go at
  * once; with --announce=FD it first writes a byte there, so that whoever lets it go knows that it waits.
  *
+ * --slow-reader waits and announces at each message that asks for nothing as well.
+ *
  * --fail-with=CODE is what a failed conversation returns, --deaf fails a message that asks for nothing, --chatty writes a
  * line to stdout and stderr before each answer, --no-authenticate leaves only --setcred, --subreaper has orphans become
  * our children.
@@ -25,7 +27,7 @@
 
 static unsigned int typing_us;
 static int hold_fd = -1, announce_fd = -1, failure = PAM_CONV_ERR;
-static bool deaf, chatty;
+static bool deaf, chatty, slow_reader;
 
 struct attempt {
 	long long opened_us, started_us, prompted_us, answered_us;
@@ -78,8 +80,10 @@ answer_one(struct attempt *attempt, int style, char **answer)
 	size_t length = 0;
 	int retval = failure;
 
+	bool asks = style == PAM_PROMPT_ECHO_OFF || style == PAM_PROMPT_ECHO_ON;
+
 	*answer = NULL;
-	if (style != PAM_PROMPT_ECHO_OFF && style != PAM_PROMPT_ECHO_ON)
+	if (!asks && !slow_reader)
 		return deaf ? failure : PAM_SUCCESS;
 	if (attempt->prompted_us == 0)
 		attempt->prompted_us = now_us();
@@ -87,6 +91,8 @@ answer_one(struct attempt *attempt, int style, char **answer)
 		return PAM_CONV_ERR;
 	if (hold_fd >= 0 && read(hold_fd, &byte, 1) < 0)
 		return PAM_CONV_ERR;
+	if (!asks)
+		return PAM_SUCCESS;
 	if (typing_us > 0)
 		usleep(typing_us);
 	for (int fd = 1; chatty && fd <= 2; fd++)
@@ -201,7 +207,7 @@ main(int argc, char **argv)
 		{ "hold", optional_argument, NULL, 'h' }, { "announce", required_argument, NULL, 'a' },
 		{ "fail-with", required_argument, NULL, 'f' }, { "deaf", no_argument, NULL, 'd' },
 		{ "no-authenticate", no_argument, NULL, 'n' }, { "chatty", no_argument, NULL, 'y' },
-		{ "subreaper", no_argument, NULL, 'u' }, { NULL, 0, NULL, 0 },
+		{ "subreaper", no_argument, NULL, 'u' }, { "slow-reader", no_argument, NULL, 'l' }, { NULL, 0, NULL, 0 },
 	};
 	const char *confdir = NULL, *items[8];
 	int item_count = 0, repeat = 1, flags = 0, option;
@@ -221,6 +227,7 @@ main(int argc, char **argv)
 		case 'd': deaf = true; break;
 		case 'n': authenticate = false; break;
 		case 'y': chatty = true; break;
+		case 'l': slow_reader = true; break;
 		case 'u': prctl(PR_SET_CHILD_SUBREAPER, 1); break;
 		default: return 2;
 		}

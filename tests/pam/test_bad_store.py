@@ -20,6 +20,7 @@ from tests.support.client import (
     Outcome,
     Service,
 )
+from tests.support.installation import Installation
 from tests.support.pam_scene import (
     ALERT,
     ERR,
@@ -255,6 +256,21 @@ def test_lock_timeout__does_not_keep_a_prompt_back(service: Service, alice: Pers
     with Waiting(service, alice) as client:
         client.wait_for_prompt()
         assert client.answer("12345").result == PAM_AUTH_ERR
+
+
+def test_lock__is_not_held_while_the_person_is_told_of_recovery_codes(
+    installed: Installation, service: Service, alice: Person
+) -> None:
+    """As at a terminal that was stopped with Ctrl-S."""
+    phone = alice.enrol(installed, "--period=300", "--recovery-codes=2")
+    with Waiting(service, alice, options=["--slow-reader"]) as reader:
+        reader.write_down(phone.recovery_codes[0])
+        reader.wait_for_prompt()
+        reader.release()
+        reader.wait_for_prompt()
+        assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
+        reader.release()
+        assert reader.outcome().result == PAM_SUCCESS
 
 
 def test_lock_timeout__lock_that_is_given_back_in_time_is_waited_for(
