@@ -30,8 +30,10 @@ PAM_SILENT = 0x8000
 SECOND_PROMPT = "The code after that one:"
 UNKNOWN = "(unknown)"
 MAX_LOGGED_PROBLEMS = 50  # the bridge takes 64 frames
-REFUSAL_STEP_S, HASHED_REFUSAL_STEP_S = 0.01, 0.1
-"""A refusal comes this long after the answer, or a multiple of it, so that its time does not say what was looked at."""
+REFUSAL_STEP_S = 0.1
+"""A refusal comes this long after the answer, or a multiple of it, so that its time does not say what was looked at.
+Longer than a disk needs to store that an answer was wrong, others to give the lock back, or a recovery code its hash.
+"""
 
 OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
     errors.OTPMismatch: ("PAM_AUTH_ERR", log.NOTICE, "mismatch"),
@@ -103,7 +105,7 @@ def _authenticate(pamh: Any, flags: int, arguments: list[str], record: log.Log) 
         except errors.SoftTokenError as error:
             if isinstance(error, errors.Throttled):
                 _tell_to_wait(pamh, flags, error, record)
-            _wait_out(first, answered_s)
+            _wait_out(answered_s)
             raise
         if attempt.kept_in_memory:
             record.note(log.WARNING, "the file system is read-only; until the next restart /run keeps what was used")
@@ -212,10 +214,9 @@ def _report(pamh: Any, flags: int, accepted: Accepted, record: log.Log) -> None:
     _tell(pamh, pamh.PAM_TEXT_INFO, f"Recovery code accepted; {left}.", record)
 
 
-def _wait_out(answer: str, answered_s: float) -> None:
-    """Give every refusal one of few times, which depend on the form of the answer and not on why it is refused."""
-    step_s = HASHED_REFUSAL_STEP_S if verifier.is_hashed(answer) else REFUSAL_STEP_S
-    time.sleep(step_s - (time.monotonic() - answered_s) % step_s)
+def _wait_out(answered_s: float) -> None:
+    """Give every refusal one of few times, whatever was refused and why."""
+    time.sleep(REFUSAL_STEP_S - (time.monotonic() - answered_s) % REFUSAL_STEP_S)
 
 
 def _tell_to_wait(pamh: Any, flags: int, error: errors.Throttled, record: log.Log) -> None:
