@@ -6,10 +6,12 @@ before, because the module tells nobody but the log.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from pam_softtoken import policy, terminal, throttle
@@ -22,6 +24,7 @@ from pam_softtoken.tokenfile import TokenFile
 SERVICE = "softtoken-check"
 QUESTION = "Code that the app shows now:"
 SECOND_QUESTION = "The code after that one:"
+ROOTS_PLACE = "/run"
 _ROOT = Path(__file__).resolve().parents[1]
 _PAM_SUCCESS, _PAM_CONV_ERR = 0, 19
 
@@ -131,8 +134,7 @@ def _ask_pam(user: str, answers: list[str], store: str | None) -> int:
                 responses.contents[number].resp = pamela.STRDUP(left.pop(0))  # type: ignore[attr-defined]
         return _PAM_SUCCESS
 
-    with tempfile.TemporaryDirectory(prefix="softtoken-check-") as directory:
-        (Path(directory) / SERVICE).write_text(f"auth required {_module()}{_store_argument(store)}\n")
+    with _service(store) as directory:
         handle = pamela.PamHandle()
         conversation = ctypes.pointer(pamela.PamConv(converse, 0))
         started = pamela.LIBPAM.pam_start_confdir(
@@ -143,6 +145,21 @@ def _ask_pam(user: str, answers: list[str], store: str | None) -> int:
         result = int(pamela.PAM_AUTHENTICATE(handle, 0))
         pamela.PAM_END(handle, result)
         return result
+
+
+@contextlib.contextmanager
+def _service(store: str | None) -> Iterator[str]:
+    """Make a directory with a PAM service of nothing but the module, for as long as the block lasts."""
+    # For root not where TMPDIR says: `su` leaves that as it was, and the place's owner could put in another module.
+    place = ROOTS_PLACE if os.geteuid() == 0 else None
+    with contextlib.ExitStack() as stack:
+        try:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="softtoken-check-", dir=place))
+            (Path(directory) / SERVICE).write_text(f"auth required {_module()}{_store_argument(store)}\n")
+        except OSError as error:
+            why = os.strerror(error.errno or 0)
+            raise CheckFailed(f"cannot make a PAM service to try it in: {why}", hint="make room in /tmp") from None
+        yield directory
 
 
 def _module() -> str:

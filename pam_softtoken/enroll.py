@@ -14,7 +14,7 @@ import sys
 import time
 from typing import NoReturn
 
-from pam_softtoken import check, files, handout, otp, policy, recovery, terminal
+from pam_softtoken import check, files, handout, otp, policy, recovery, terminal, volatile
 from pam_softtoken import config as configuration
 from pam_softtoken.errors import (
     BadTokenFile,
@@ -382,6 +382,8 @@ def _guess_at_mistake(token: Token, typed: str, now: int) -> str:
 def _hint_for(error: PathError, location: Location) -> str:
     if error.why in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)):
         return "make room on the disk and start again"
+    if error.path.startswith(volatile.DIRECTORY):
+        return "root keeps there what was used while the home was read-only, until the next login through sshd or su"
     return {
         InsecureFile: f"only its owner may own and write it: see ls -la {location.path}",
         LockTimeout: "a login is using it; start again",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from pam_softtoken import state, volatile
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
-from tests.support.enroller import CHECK_PROMPT, Enroller, Mistake
+from tests.support.enroller import CHECK_PROMPT, ENVIRONMENT, Enroller, Mistake
+
 from tests.support.installation import Installation
 
 SECOND_QUESTION = "The code after that one: "
@@ -134,3 +138,42 @@ def test_check__by_root_for_somebody_else(enroller: Enroller, alice: Person, pho
         dialogue.type(phone.totp())
         assert dialogue.finish() == 0
         assert ACCEPTED in dialogue.transcript
+
+
+def test_check__by_root_makes_its_service_where_no_user_can_exchange_it(
+    enroller: Enroller, alice: Person, phone: Phone
+) -> None:
+    """`su` leaves TMPDIR as it was."""
+    theirs = alice.home / "tmp"
+    theirs.mkdir()
+    os.chown(theirs, alice.uid, alice.gid)
+    before = theirs.stat().st_mtime_ns
+    environment = {**ENVIRONMENT, "TMPDIR": str(theirs)}
+    with enroller.start("--check", "--user", alice.name, environment=environment) as dialogue:
+        dialogue.expect(CHECK_PROMPT)
+        dialogue.type(phone.totp())
+        assert dialogue.finish() == 0
+    assert theirs.stat().st_mtime_ns == before
+
+
+def test_check__without_room_for_its_service_says_so(enroller: Enroller, alice: Person, phone: Phone) -> None:
+    with enroller.after("prlimit", "--fsize=0").start("--check", person=alice) as dialogue:
+        dialogue.expect(CHECK_PROMPT)
+        dialogue.type(phone.totp())
+        assert "cannot make a PAM service" in dialogue.refused().error
+
+
+def test_check__record_of_roots_has_a_hint_that_helps(
+    enroller: Enroller, alice: Person, phone: Phone, service: Service
+) -> None:
+    record = Path(volatile.path_of(alice.uid, str(alice.store)))
+    is_new = not record.parent.exists()
+    volatile.write(str(record), state.encode(state.State.new(), 1))
+    with enroller.start("--check", person=alice) as dialogue:
+        dialogue.expect(CHECK_PROMPT)
+        dialogue.type(phone.totp())
+        assert "the next login through sshd or su" in dialogue.refused().hint
+    assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
+    assert not record.exists()
+    if is_new:
+        record.parent.rmdir()
