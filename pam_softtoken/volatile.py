@@ -64,9 +64,9 @@ def write(path: str, data: bytes) -> None:
     try:
         try:
             os.mkdir(DIRECTORY, _MODE)
-            os.chmod(DIRECTORY, _MODE)  # whatever the umask
         except FileExistsError:
             pass
+        os.chmod(DIRECTORY, _MODE)  # whatever the umask, and should whoever made it have got no further
         directory = files.open_directory(DIRECTORY, below=None, owner=0)
     except OSError as error:
         raise NotStored(path, os.strerror(error.errno or 0)) from None

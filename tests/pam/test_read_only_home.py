@@ -62,7 +62,9 @@ def _turn(clock: Clock, step: int) -> None:
     clock.set((START + step) * PERIOD_S)
 
 
-def _inside(service: Service, user: Person, code: str, *unshare: str, setup: str = "true") -> Outcome:
+def _inside(
+    service: Service, user: Person, code: str, *unshare: str, setup: str = "true", before: tuple[str, ...] = ()
+) -> Outcome:
     """Log in from namespaces of our own, after a command in there."""
     script = f'{setup} && exec "$@"'
     command = [
@@ -74,6 +76,7 @@ def _inside(service: Service, user: Person, code: str, *unshare: str, setup: str
         "-c",
         script,
         "sh",
+        *before,
         *service.command(user),
     ]
     done = subprocess.run(command, input=f"={code}\n", capture_output=True, text=True, check=True)
@@ -244,6 +247,20 @@ def test_read_only_home__a_host_without_root_denies_where_it_cannot_look(
     assert service.log_in(alice, codes[1], run_as=alice).result == PAM_AUTH_ERR
     assert system_log.reasons()[2:] == ["unusable_file"]
     assert service.log_in(alice, codes[1]).result == PAM_SUCCESS
+
+
+def test_read_only_home__a_login_killed_while_it_made_the_place_for_records_shuts_nobody_out(
+    service: Service, alice: Person, codes: list[str], disk: Disk, clock: Clock
+) -> None:
+    """The next one sets its mode right: an application without root has to see that its user has no record."""
+    disk.remount("ro")
+    record = volatile.path_of(alice.uid, str(alice.store))
+    setup = f"mount -t tmpfs tmpfs /run && mkdir -m 0700 {RECORDS}"
+    setup += f" && echo ={codes[0]} | {shlex.join(service.command(alice))} >/dev/null && rm {record}"
+    setup += f" && mount -o remount,rw {alice.home}"
+    as_alice = ("setpriv", f"--reuid={alice.uid}", f"--regid={alice.gid}", "--clear-groups")
+    done = _inside(service, alice, codes[1], setup=setup, before=as_alice)
+    assert done.result == PAM_SUCCESS
 
 
 def test_read_only_home__a_broken_or_foreign_record_denies(
