@@ -97,5 +97,10 @@ def after_wrong_answer(state: State, bucket: str, *, now: int) -> State:
 
 
 def after_success(state: State, source: Source, bucket: str, *, now: int) -> State:
-    """Open the bucket again, and remember the source as one of the owner's."""
-    return state.without_wrong(bucket).with_source(source[0], now)
+    """Remember the source as one of the owner's, and open its own bucket again.
+
+    The others' wrong answers in a shared bucket stay: a success must not give a guesser new free answers.
+    """
+    if bucket not in SHARED_BUCKETS:
+        state = state.without_wrong(bucket)
+    return state.with_source(source[0], now)

@@ -115,3 +115,12 @@ def test_throttle__a_quiet_day_is_forgiven() -> None:
     state = State.new().with_wrong(throttle.REMOTE, 20, NOW)
     assert throttle.after_wrong_answer(state, throttle.REMOTE, now=NOW + DAY_S).wrong[throttle.REMOTE][0] == 1
     assert throttle.after_wrong_answer(state, throttle.REMOTE, now=NOW + DAY_S - 1).wrong[throttle.REMOTE][0] == 21
+
+
+def test_throttle__success_leaves_the_wrong_answers_of_a_shared_bucket_and_opens_the_owners_own() -> None:
+    state = State.new()
+    for bucket in (throttle.REMOTE, HOME[0]):
+        for _ in range(throttle.FREE_ANSWERS):
+            state = throttle.after_wrong_answer(state, bucket, now=NOW)
+    assert throttle.after_success(state, HOME, throttle.REMOTE, now=NOW).wrong == state.wrong
+    assert throttle.after_success(state, HOME, HOME[0], now=NOW).wrong == {throttle.REMOTE: (5, NOW)}
