@@ -242,8 +242,9 @@ def read(descriptor: int, max_bytes: int, *, path: str) -> bytes:
     data = b""
     try:
         # Before a block that cannot be read a call just ends early, and only the next one says why. Without asking on,
-        # a state file would have lost its newer record, and a used code would work again.
-        while len(data) <= max_bytes and (piece := os.pread(descriptor, max_bytes + 1 - len(data), len(data))):
+        # a state file would have lost its newer record, and a used code would work again. What has come to `max_bytes`
+        # has all of it.
+        while len(data) < max_bytes and (piece := os.pread(descriptor, max_bytes + 1 - len(data), len(data))):
             data += piece
     except OSError as error:
         raise UnusableFile(path, _words(error)) from None

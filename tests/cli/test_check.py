@@ -13,7 +13,6 @@ from pam_softtoken import state, volatile
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.enroller import CHECK_PROMPT, ENVIRONMENT, Enroller, Mistake
-
 from tests.support.installation import Installation
 
 SECOND_QUESTION = "The code after that one: "
