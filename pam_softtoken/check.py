@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pam_softtoken import policy, terminal, throttle
 from pam_softtoken.config import Config
-from pam_softtoken.errors import CheckFailed, MalformedAnswer, NotEnrolled, OTPMismatch, OTPReplayed, Throttled
+from pam_softtoken.errors import CheckFailed, MalformedAnswer, NotEnrolled, OTPRefused, OTPReplayed, Throttled
 from pam_softtoken.state import State
 from pam_softtoken.store import Location, Store
 from pam_softtoken.tokenfile import TokenFile
@@ -42,22 +42,22 @@ def check(screen: terminal.Terminal, location: Location, settings: Config, *, st
         CheckFailed: it was refused; the message says why.
         PathError: as for a login.
     """
-    files = Store(location)
+    place = Store(location)
     try:
         try:
-            content = files.open()
+            content = place.open()
         except NotEnrolled:
             raise CheckFailed(
                 f"{location.account.name} is not enrolled in {location.path}", hint="softtoken-enroll, without --check"
             ) from None
         answers = [screen.ask(QUESTION)]
-        if policy.needs_two_otps(content.tokens, files.read_state()):
+        if policy.needs_two_otps(content.tokens, place.read_state()):
             answers.append(screen.ask(SECOND_QUESTION))
         _require_otp(answers)
-        state = files.read_state()
+        state = place.read_state()
     finally:
-        files.close()
-    forecast = _forecast(content, state or State.new(), answers[0], settings, location.account.uid)
+        place.close()
+    forecast = _forecast(content, state or State.new(), answers[0], settings)
     if _ask_pam(location.account.name, answers, store) != _PAM_SUCCESS:
         raise forecast or CheckFailed(
             "the module refused it, although the code and the files look right",
@@ -76,7 +76,7 @@ def _require_otp(answers: list[str]) -> None:
             raise CheckFailed("that is a recovery code, and checking it would spend it", hint="type one of the app's")
 
 
-def _forecast(content: TokenFile, state: State, typed: str, settings: Config, uid: int) -> CheckFailed | None:
+def _forecast(content: TokenFile, state: State, typed: str, settings: Config) -> CheckFailed | None:
     """Say why the module will refuse an answer; None when it should not."""
     now = int(time.time())
     otp = policy.read_answer(typed).otp
@@ -91,26 +91,27 @@ def _forecast(content: TokenFile, state: State, typed: str, settings: Config, ui
         return CheckFailed(
             f"too many wrong codes; the next one is looked at in {error.retry_after_s} s", hint="wait, then try again"
         )
-    except OTPReplayed as error:
-        if policy.clock_off_s(content.tokens, state, otp, now=now, window=settings.window) == 0:
-            return CheckFailed(
-                f'that code of "{error.token}" has been used, or one after it has',
-                hint="wait until the app shows the next",
-            )
-    except OTPMismatch:
-        pass
-    else:
-        return None
-    off_s = policy.clock_off_s(content.tokens, state, otp, now=now, window=settings.window)
-    if off_s == 0:
+    except OTPRefused as error:
+        off_s = policy.clock_off_s(content.tokens, state, otp, now=now, window=settings.window)
+        return _explain(error, off_s)
+    return None
+
+
+def _explain(error: OTPRefused, off_s: int) -> CheckFailed:
+    if off_s != 0:
+        side = "behind" if off_s > 0 else "ahead of"
         return CheckFailed(
-            "the code is none of those that are right now",
-            hint="is it the entry of this host and account in the app? softtoken-enroll --force makes a new one",
+            f"this machine's clock seems {abs(off_s)} s {side} that of the app",
+            hint="timedatectl shows this machine's time, and whether it is kept right by the network",
         )
-    side = "behind" if off_s > 0 else "ahead of"
+    if isinstance(error, OTPReplayed):
+        return CheckFailed(
+            f'that code of "{error.token}" has been used, or one after it has',
+            hint="wait until the app shows the next",
+        )
     return CheckFailed(
-        f"this machine's clock seems {abs(off_s)} s {side} that of the app",
-        hint="timedatectl shows this machine's time, and whether it is kept right by the network",
+        "the code is none of those that are right now",
+        hint="is it the entry of this host and account in the app? softtoken-enroll --force makes a new one",
     )
 
 

@@ -147,6 +147,8 @@ def _enrol(screen: terminal.Terminal, arguments: list[str] | None) -> None:
 def _check(
     screen: terminal.Terminal, options: argparse.Namespace, location: Location, settings: configuration.Config
 ) -> None:
+    if options.json:
+        raise UsageError("--check has no result for programs", hint="its exit status is 0 if the code was accepted")
     if not terminal.person_is_there():
         raise UsageError("--check asks for a code, and there is no terminal", hint="run it in a terminal")
     try:

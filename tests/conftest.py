@@ -83,6 +83,15 @@ def service(make_service: Callable[[str], Service], installed: Installation) -> 
 
 
 @pytest.fixture
+def outside(world: Path) -> Iterator[Path]:
+    """A directory of root's that is nobody's home, and that everybody can enter."""
+    path = Path(tempfile.mkdtemp(prefix="outside-", dir=world))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
 def pam(make_service: Callable[[str], Service], installed: Installation) -> Pam:
     """Make services with options of their own."""
     return Pam(installed, make_service)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.account import Person
+from tests.support.account import Person, resident_of
+from tests.support.disk import disk_as_home
 from tests.support.enroller import ENVIRONMENT, Enroller
 from tests.support.installation import Installation
 
@@ -24,13 +24,9 @@ def enroller(installed: Installation) -> Enroller:
 
 @pytest.fixture(scope="session")
 def resident(world: Path) -> Iterator[Person]:
-    """The one user of all tests here: to make one takes longer than most of the tests."""
-    homes = world / "homes-cli"
-    homes.mkdir(mode=0o755)
-    homes.chmod(0o755)
-    person = Person(homes)
-    yield person
-    person.remove()
+    """The one user of all tests here."""
+    with resident_of(world / "homes-cli") as person:
+        yield person
 
 
 @pytest.fixture
@@ -50,21 +46,10 @@ def alice(resident: Person) -> Person:
 
 
 @pytest.fixture
-def outside(world: Path) -> Iterator[Path]:
-    """A directory of root's that is nobody's home, and that everybody can enter."""
-    path = Path(tempfile.mkdtemp(prefix="outside-", dir=world))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture
 def small_home(alice: Person) -> Iterator[Path]:
     """Alice's home as a file system of its own, 256 KiB and 64 files large."""
-    options = f"size=256k,nr_inodes=64,mode=0755,uid={alice.uid},gid={alice.gid}"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", alice.home], check=True)
-    yield alice.home
-    subprocess.run(["umount", alice.home], check=True)
+    with disk_as_home(alice, "size=256k,nr_inodes=64"):
+        yield alice.home
 
 
 @pytest.fixture(scope="session")

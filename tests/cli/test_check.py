@@ -176,3 +176,7 @@ def test_check__record_of_roots_has_a_hint_that_helps(
     assert not record.exists()
     if is_new:
         record.parent.rmdir()
+
+
+def test_check__with_json_is_a_usage_error(enroller: Enroller, alice: Person) -> None:
+    assert "no result for programs" in enroller.run("--check", "--json", person=alice).refused(2).error

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from pam_softtoken import state
 from tests.support.account import Person
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
+from tests.support.disk import disk_as_home
 from tests.support.installation import Installation
 from tests.support.pam_scene import NO_CODES
-from tests.support.process import when_left
 from tests.support.system_log import SystemLog
-
-
-@contextmanager
-def _small_disk_as_home(person: Person) -> Iterator[None]:
-    options = f"size=128k,mode=755,uid={person.uid},gid={person.gid}"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", person.home], check=True)
-    try:
-        yield
-    finally:
-        when_left("umount", person.home)
 
 
 def _fill(directory: Path) -> None:
@@ -35,7 +24,7 @@ def _fill(directory: Path) -> None:
 def test_full_disk__the_owner_gets_in_with_totp_hotp_and_recovery_codes_each_once(
     installed: Installation, service: Service, alice: Person
 ) -> None:
-    with _small_disk_as_home(alice):
+    with disk_as_home(alice):
         for kind in ("--type=totp", "--type=hotp"):
             phone = alice.enrol(installed, kind, "--force")
             _fill(alice.home)
@@ -49,7 +38,7 @@ def test_full_disk__the_owner_gets_in_with_totp_hotp_and_recovery_codes_each_onc
 def test_full_disk__a_state_that_cannot_be_made_denies(
     installed: Installation, service: Service, alice: Person, system_log: SystemLog
 ) -> None:
-    with _small_disk_as_home(alice):
+    with disk_as_home(alice):
         phone = alice.enrol(installed, "--period=300")
         (alice.store / "state").unlink()
         _fill(alice.home)

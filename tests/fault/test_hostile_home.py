@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.account import Person, Phone
+from tests.support.account import Person, Phone, resident_of
 from tests.support.client import PAM_AUTH_ERR
 from tests.support.installation import Installation
 from tests.support.listing import listing
@@ -243,12 +243,8 @@ CASES = [(trap, place, *said) for trap, places in TRAPS for place, said in place
 @pytest.fixture(scope="module")
 def resident(world: Path) -> Iterator[Person]:
     """The one user of all traps: to make one takes longer than to fall into one."""
-    homes = world / "homes-hostile"
-    homes.mkdir(mode=0o755)
-    homes.chmod(0o755)
-    person = Person(homes)
-    yield person
-    person.remove()
+    with resident_of(world / "homes-hostile") as person:
+        yield person
 
 
 @pytest.fixture

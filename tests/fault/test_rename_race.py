@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,15 +77,6 @@ def restless(person: Person, script: str, *paths: Path) -> Iterator[None]:
     finally:
         process.kill()
         process.communicate()
-
-
-@pytest.fixture
-def outside(world: Path) -> Iterator[Path]:
-    """A directory that is not in the home."""
-    path = Path(tempfile.mkdtemp(prefix="outside-", dir=world))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
 
 
 def give(path: Path, uid: int, gid: int, *, open_to_all: bool = False) -> Path:

@@ -13,6 +13,7 @@ import pytest
 from pam_softtoken import volatile
 from tests.support.account import RECORDS, Person
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome, Service
+from tests.support.disk import disk_as_home
 from tests.support.installation import Installation
 from tests.support.pam_scene import NO_CODES, Clock, Pam, oathtool
 from tests.support.process import wait_until, when_left
@@ -39,10 +40,8 @@ def disk(alice: Person) -> Iterator[Disk]:
     """Put Alice's home on a disk of its own."""
     # What was used before a restart is not known, so a machine that has just been started waits for one window.
     wait_until(lambda: volatile.age_s() > 3 * PERIOD_S, "the machine to be older than a code")
-    options = f"size=128k,mode=755,uid={alice.uid},gid={alice.gid}"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", alice.home], check=True)
-    yield Disk(alice.home)
-    when_left("umount", alice.home)
+    with disk_as_home(alice):
+        yield Disk(alice.home)
 
 
 @pytest.fixture

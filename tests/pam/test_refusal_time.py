@@ -106,7 +106,10 @@ def test_refusal__of_a_recovery_code_takes_a_hash_for_everybody(
     time_s, hashes = watched.refuse(alice, RECOVERY_CODE)
     assert _is_multiple(time_s, STEP_S)
     assert hashes == 1
-    for _ in range(7):
+    # The first waits may be over before the next answer comes, which is then looked at; they double.
+    for _ in range(20):
         time_s, hashes = watched.refuse(alice, RECOVERY_CODE)
         assert _is_multiple(time_s, STEP_S)
+        if hashes == 0:
+            break
     assert hashes == 0, "while waiting, nothing is computed"

@@ -7,10 +7,22 @@ import pwd
 import secrets
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.installation import Installation
 from tests.support.leak import keep, keep_code
+
+
+@contextmanager
+def resident_of(homes: Path) -> Iterator[Person]:
+    """Make a user who serves many tests, with a home in a new directory: to make one takes longer than most tests."""
+    homes.mkdir(mode=0o755)
+    homes.chmod(0o755)
+    person = Person(homes)
+    yield person
+    person.remove()
 
 
 class Phone:

@@ -1,0 +1,25 @@
+"""Small disks of their own for home directories."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.support.account import Person
+from tests.support.process import when_left
+
+
+@contextmanager
+def disk_as_home(person: Person, size: str = "size=128k") -> Iterator[None]:
+    """Put a person's home on a new, empty disk in memory, for as long as the block lasts.
+
+    Args:
+        size: options of tmpfs(5) that say how large it is.
+    """
+    options = f"{size},mode=755,uid={person.uid},gid={person.gid}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", person.home], check=True)
+    try:
+        yield
+    finally:
+        when_left("umount", person.home)
