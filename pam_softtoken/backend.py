@@ -64,6 +64,7 @@ class Handle:
     PAM_PROMPT_ECHO_ON = 2
     PAM_ERROR_MSG = 3
     PAM_TEXT_INFO = 4
+    PAM_AUTHTOK = 6
     exception = PamError
     Message = _Message
 
@@ -74,6 +75,7 @@ class Handle:
         self.tty = start.tty
         self.ruser = start.ruser
         self.caller_uid = start.caller_uid
+        self.session = start.session
         self._cpu = start.cpu
         self.last_line = (0, "")
         self._left_over: list[Callable[[], None]] = []
@@ -91,16 +93,34 @@ class Handle:
         Raises:
             PamError: the application would not.
         """
-        self._send_last_line()
         left_s = alarm(0)  # the time is the person's now, not ours
-        os.write(SOCKET, wire.encode_converse(message.msg_style, message.msg))
+        try:
+            return Response(self._exchange(wire.encode_converse(message.msg_style, message.msg)))
+        finally:
+            alarm(left_s or 1)
+
+    @property
+    def authtok(self) -> str | None:
+        """The password that an earlier module has asked for, or None; what is set is for the next one.
+
+        Raises:
+            PamError: PAM would not.
+        """
+        return self._exchange(wire.encode_get(self.PAM_AUTHTOK))
+
+    @authtok.setter
+    def authtok(self, password: str) -> None:
+        self._exchange(wire.encode_put(self.PAM_AUTHTOK, password))
+
+    def _exchange(self, question: bytes) -> str | None:
+        self._send_last_line()
+        os.write(SOCKET, question)
         self._move_to_the_host()
         frame = os.read(SOCKET, wire.MAX_FRAME_BYTES + 1)
-        alarm(left_s or 1)
         if not frame:
             os._exit(1)  # the host is gone
         try:
-            return Response(wire.decode_answer(frame))
+            return wire.decode_answer(frame)
         except errors.ProtocolError as error:
             raise PamError from error
 

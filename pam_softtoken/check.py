@@ -14,7 +14,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pam_softtoken import policy, terminal, throttle
+from pam_softtoken import answer, policy, terminal, throttle
+from pam_softtoken.claim import Claim, claim
 from pam_softtoken.config import Config
 from pam_softtoken.errors import CheckFailed, MalformedAnswer, NotEnrolled, OTPRefused, OTPReplayed, Throttled
 from pam_softtoken.state import State
@@ -23,7 +24,8 @@ from pam_softtoken.tokenfile import TokenFile
 
 SERVICE = "softtoken-check"
 QUESTION = "Code that the app shows now:"
-SECOND_QUESTION = "The code after that one:"
+_AS_HERE = "try_first_pass=no use_first_pass=no forward_pass=no grace=0"
+"""Whatever the configuration file says: the code is asked for, and alone."""
 ROOTS_PLACE = "/run"
 _ROOT = Path(__file__).resolve().parents[1]
 _PAM_SUCCESS, _PAM_CONV_ERR = 0, 19
@@ -50,15 +52,13 @@ def check(screen: terminal.Terminal, location: Location, settings: Config, *, st
             raise CheckFailed(
                 f"{location.account.name} is not enrolled in {location.path}", hint="softtoken-enroll, without --check"
             ) from None
-        answers = [screen.ask(QUESTION)]
-        if policy.needs_two_otps(content.tokens, place.read_state()):
-            answers.append(screen.ask(SECOND_QUESTION))
-        _require_otp(answers)
+        typed = screen.ask(QUESTION)
+        claimed = _claim(content, typed)
         state = place.read_state()
     finally:
         place.close()
-    forecast = _forecast(content, state or State.new(), answers[0], settings)
-    if _ask_pam(location.account.name, answers, store) != _PAM_SUCCESS:
+    forecast = _forecast(content, state or State.new(), claimed, settings)
+    if _ask_pam(location.account.name, typed, store) != _PAM_SUCCESS:
         raise forecast or CheckFailed(
             "the module refused it, although the code and the files look right",
             hint="the system's log says why, in a line with pam_softtoken",
@@ -66,34 +66,36 @@ def check(screen: terminal.Terminal, location: Location, settings: Config, *, st
     screen.show("Accepted: the code is right. It is now spent; the next login takes the next one.")
 
 
-def _require_otp(answers: list[str]) -> None:
-    for answer in answers:
-        try:
-            is_otp = policy.read_answer(answer).otp != ""
-        except MalformedAnswer:
-            raise CheckFailed("that is not a code", hint="it is what the app shows: 6 to 8 digits") from None
-        if not is_otp:
-            raise CheckFailed("that is a recovery code, and checking it would spend it", hint="type one of the app's")
+def _claim(content: TokenFile, typed: str) -> Claim:
+    try:
+        readings = answer.read(typed)
+        claimed = claim(content, typed, combined=False)
+    except MalformedAnswer:
+        raise CheckFailed("that is not a code", hint="it is what the app shows: 6 to 8 digits") from None
+    if claimed.code or not any(reading.otp for reading in readings):
+        raise CheckFailed("that is a recovery code, and checking it would spend it", hint="type one of the app's")
+    return claimed
 
 
-def _forecast(content: TokenFile, state: State, typed: str, settings: Config) -> CheckFailed | None:
+def _forecast(content: TokenFile, state: State, claimed: Claim, settings: Config) -> CheckFailed | None:
     """Say why the module will refuse an answer; None when it should not."""
     now = int(time.time())
-    otp = policy.read_answer(typed).otp
+    tokens, typed = content.tokens, claimed.otps
+    if not typed:
+        return CheckFailed("the PIN in front of the code is wrong", hint="type the PIN and the code as one: 1234567890")
     try:
         if not settings.no_throttle:
             source = throttle.source_of("", os.getuid())
             throttle.require_open(
                 throttle.set_right(state, now=now), throttle.bucket_of(state, source, now=now), now=now
             )
-        policy.match_otp(content.tokens, state, otp, now=now, config=settings)
+        policy.match_otp(tokens, state, typed, now=now, config=settings)
     except Throttled as error:
         return CheckFailed(
             f"too many wrong codes; the next one is looked at in {error.retry_after_s} s", hint="wait, then try again"
         )
     except OTPRefused as error:
-        off_s = policy.clock_off_s(content.tokens, state, otp, now=now, window=settings.window)
-        return _explain(error, off_s)
+        return _explain(error, policy.clock_off_s(tokens, state, typed, now=now, config=settings))
     return None
 
 
@@ -115,13 +117,13 @@ def _explain(error: OTPRefused, off_s: int) -> CheckFailed:
     )
 
 
-def _ask_pam(user: str, answers: list[str], store: str | None) -> int:
-    """Have the real module judge the answers, in a service of its own; give the PAM return code."""
+def _ask_pam(user: str, typed: str, store: str | None) -> int:
+    """Have the real module judge an answer, in a service of its own; give the PAM return code."""
     try:
         import pamela  # noqa: PLC0415 - only this needs it
     except ImportError:
         raise CheckFailed("the check needs the pamela library", hint="apt install python3-pamela") from None
-    left = [answer.encode("utf-8", "surrogateescape") for answer in answers]
+    left = [typed.encode("utf-8", "surrogateescape")]
 
     @pamela.CONV_FUNC  # type: ignore[untyped-decorator]
     def converse(count: int, messages: object, responses: object, data: object) -> int:
@@ -156,7 +158,7 @@ def _service(store: str | None) -> Iterator[str]:
     with contextlib.ExitStack() as stack:
         try:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="softtoken-check-", dir=place))
-            (Path(directory) / SERVICE).write_text(f"auth required {_module()}{_store_argument(store)}\n")
+            (Path(directory) / SERVICE).write_text(f"auth required {_module()} {_AS_HERE}{_store_argument(store)}\n")
         except OSError as error:
             why = os.strerror(error.errno or 0)
             raise CheckFailed(f"cannot make a PAM service to try it in: {why}", hint="make room in /tmp") from None

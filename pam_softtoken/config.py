@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     Value = bool | int | str
 
 DEFAULT_CONF = "/etc/security/softtoken.conf"
+DEFAULT_PROMPT = "Verification code:"
+MAX_GRACE_S = 30 * 24 * 60 * 60
+_UNIT_S = {"s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
 
 
 class Option:
@@ -65,6 +68,17 @@ def _whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
     return check
 
 
+def _duration(text: str) -> int:
+    if text == "0":
+        return 0
+    number, unit = text[:-1], text[-1:]
+    plain = number.isascii() and number.isdecimal() and len(number) <= 7 and number[0] != "0"
+    seconds = int(number) * _UNIT_S[unit] if plain and unit in _UNIT_S else 0
+    if not 1 <= seconds <= MAX_GRACE_S:
+        raise ValueError("takes 0, or a number and s, m, h or d, such as 8h, up to 30d")
+    return seconds
+
+
 def _absolute_path(text: str) -> str:
     if not text.startswith("/") or not text.isprintable() or len(text) > 1024:
         raise ValueError("takes an absolute path")
@@ -95,10 +109,28 @@ OPTIONS = (
     Option("echo", False, check=_flag, meaning="Show the code while it is typed."),
     Option(
         "prompt",
-        "Verification code:",
+        DEFAULT_PROMPT,
         value="TEXT",
         check=_prompt,
         meaning="What the person is asked; one space is added.",
+    ),
+    Option(
+        "try_first_pass",
+        False,
+        check=_flag,
+        meaning="Look for the code at the end of the password that an earlier module has asked for, before asking.",
+    ),
+    Option(
+        "use_first_pass",
+        False,
+        check=_flag,
+        meaning="Take the code only from there, and never ask.",
+    ),
+    Option(
+        "forward_pass",
+        False,
+        check=_flag,
+        meaning="The answer is the password with the code behind it; the password goes on to the next module.",
     ),
     Option(
         "window",
@@ -113,6 +145,25 @@ OPTIONS = (
         value="N",
         check=_whole_number(1, 100),
         meaning="HOTP: counters from the next one on that are accepted, 1 to 100.",
+    ),
+    Option(
+        "no_drift",
+        False,
+        check=_flag,
+        meaning="Do not learn how far an app's clock is off, nor accept two consecutive codes from outside the window.",
+    ),
+    Option(
+        "pin_required",
+        False,
+        check=_flag,
+        meaning="Refuse users who have not set a PIN.",
+    ),
+    Option(
+        "grace",
+        0,
+        value="DURATION",
+        check=_duration,
+        meaning="After a code, ask for no other from the same source and service for so long: `30m`, `8h`, `1d`.",
     ),
     Option(
         "store",
@@ -164,8 +215,14 @@ class Config:
     nullok: bool
     echo: bool
     prompt: str
+    try_first_pass: bool
+    use_first_pass: bool
+    forward_pass: bool
     window: int
     look_ahead: int
+    no_drift: bool
+    pin_required: bool
+    grace: int
     store: str
     conf: str
     backend: str

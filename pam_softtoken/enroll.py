@@ -14,7 +14,7 @@ import sys
 import time
 from typing import NoReturn
 
-from pam_softtoken import check, files, handout, otp, policy, recovery, terminal, volatile
+from pam_softtoken import answer, check, files, handout, otp, policy, recovery, terminal, volatile
 from pam_softtoken import config as configuration
 from pam_softtoken.errors import (
     BadTokenFile,
@@ -230,8 +230,8 @@ class Enrolment:
             # A login may have used a code in the meantime, where the key was enrolled before.
             state = (self._store.read_state() or State.new()).with_last(token.fingerprint(), NEVER)
             try:
-                answer = policy.read_answer(typed)
-                counter = policy.match_otp((token,), state, answer.otp, now=now, config=self._settings).counter
+                otps = {token.digits: answer.read_code(typed).otp}
+                counter = policy.match_otp((token,), state, otps, now=now, config=self._settings).counter
             except OTPReplayed:
                 self._page.tell("That code has been used before. Wait for the next one.")
             except Refused:
@@ -374,7 +374,8 @@ def _guess_at_mistake(token: Token, typed: str, now: int) -> str:
     digits = typed.replace(" ", "")
     if len(digits) != token.digits or not (digits.isascii() and digits.isdecimal()):
         return f"It has {token.digits} digits."
-    off_s = policy.clock_off_s((token,), State.new(), digits, now=now, window=0)
+    narrow = configuration.Config(window=0)
+    off_s = policy.clock_off_s((token,), State.new(), {token.digits: digits}, now=now, config=narrow)
     if off_s != 0:
         side = "ahead of" if off_s > 0 else "behind"
         return f"The app's clock is about {abs(off_s)} s {side} this machine's; one of the two is wrong."

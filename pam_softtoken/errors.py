@@ -75,6 +75,10 @@ class NotEnrolled(Refused):
         self.proven = proven
 
 
+class PINMissing(Refused):
+    """The user has not set a PIN, and this host wants one."""
+
+
 class UnknownUser(Refused):
     """This host knows no user of that name."""
 

@@ -18,11 +18,13 @@ REASONS = frozenset(
     {
         "accepted",
         "recovery",
+        "grace",
         "mismatch",
         "replayed",
         "throttled",
         "malformed",
         "not_enrolled",
+        "pin_missing",
         "unknown_user",
         "insecure_file",
         "unusable_file",

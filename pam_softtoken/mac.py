@@ -1,7 +1,7 @@
-"""HMAC, SHA-2 and comparison in constant time, from what is built into the interpreter.
+"""HMAC, SHA-2, scrypt and comparison in constant time; all but scrypt from what is built into the interpreter.
 
 `hmac` and `hashlib` load OpenSSL, which takes 3 ms of the time before the prompt and 4 ms of a login's CPU, to compute
-a few hashes of a few bytes. They stand in where an interpreter lacks these modules; `recovery` needs OpenSSL's scrypt.
+a few hashes of a few bytes. They stand in where an interpreter lacks these modules. Only scrypt needs OpenSSL.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ else:
         from hashlib import sha1, sha256, sha512
         from hmac import compare_digest
 
-__all__ = ["ALGORITHMS", "compare_digest", "hmac_digest", "sha256"]
+__all__ = ["ALGORITHMS", "compare_digest", "hmac_digest", "scrypt", "sha256"]
 
 _HASHES = {"SHA1": (sha1, 64), "SHA256": (sha256, 64), "SHA512": (sha512, 128)}
 ALGORITHMS = tuple(_HASHES)
+SALT_BYTES = 16
+HASH_BYTES = 16
+SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 1  # 16 MiB and some 40 ms
+MIN_SCRYPT_N, MAX_SCRYPT_N = 2**10, 2**15  # a user's own file must not make root's process take a gigabyte
 _INNER_PAD = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER_PAD = bytes(byte ^ 0x5C for byte in range(256))
 
@@ -48,3 +52,36 @@ def hmac_digest(key: bytes, message: bytes, algorithm: str) -> bytes:
     key = key.ljust(block_bytes, b"\0")
     inner = make(key.translate(_INNER_PAD) + message).digest()
     return make(key.translate(_OUTER_PAD) + inner).digest()
+
+
+def check_scrypt(salt: bytes, scrypt_n: int) -> None:
+    """Check the parameters of `scrypt`; `ValueError` when they are not such as we write."""
+    if len(salt) != SALT_BYTES:
+        raise ValueError(f"a salt has {SALT_BYTES} bytes")
+    if scrypt_n.bit_count() != 1 or not MIN_SCRYPT_N <= scrypt_n <= MAX_SCRYPT_N:
+        raise ValueError(f"scrypt's n is a power of two from {MIN_SCRYPT_N} to {MAX_SCRYPT_N}")
+
+
+def prepare_scrypt() -> None:
+    """Load OpenSSL now, for a `scrypt` that will have to be quick."""
+    import hashlib  # noqa: F401, PLC0415 - see `scrypt`
+
+
+def scrypt(text: str, salt: bytes, *, scrypt_n: int) -> bytes:
+    """Hash what a person remembers or keeps on paper, slowly.
+
+    Args:
+        text: what is hashed.
+        salt: 16 bytes.
+        scrypt_n: the cost, a power of two.
+
+    Returns:
+        16 bytes.
+
+    Source:
+        RFC 7914.
+    """
+    # Loading OpenSSL takes a tenth of what scrypt does; a login that has no use for it is spared both.
+    import hashlib  # noqa: PLC0415
+
+    return hashlib.scrypt(text.encode(), salt=salt, n=scrypt_n, r=SCRYPT_R, p=SCRYPT_P, maxmem=2**26, dklen=HASH_BYTES)

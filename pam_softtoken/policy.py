@@ -1,13 +1,13 @@
-"""Pure decisions: what an answer is, which counters are open to it, which it matches. No file, clock, socket or log.
+"""Pure decisions: which counters are open to an OTP, which it matches, what it tells of the token's clock.
 
-The replay rule is here and only here: a counter or time step at or below the last accepted one is never accepted.
+The replay rule is here and only here: a counter or time step at or below the last accepted one is never accepted. No
+file, clock, socket or log.
 """
 
 from __future__ import annotations
 
-from pam_softtoken import otp, recovery
-from pam_softtoken.errors import MalformedAnswer, OTPMismatch, OTPReplayed
-from pam_softtoken.mac import compare_digest
+from pam_softtoken import otp
+from pam_softtoken.errors import OTPMismatch, OTPReplayed
 from pam_softtoken.token import HOTPToken, Token, TOTPToken
 
 TYPE_CHECKING = False
@@ -17,84 +17,72 @@ if TYPE_CHECKING:
     from pam_softtoken.config import Config
     from pam_softtoken.state import State
 
-MAX_ANSWER_CHARACTERS = 64
+    OTPs = dict[int, str]
+
+RESYNC_STEPS = 40
+"""TOTP: how far from now two consecutive OTPs are found; 20 minutes with the usual period."""
+RESYNC_COUNTERS = 100
+"""HOTP: how far ahead two consecutive OTPs are found."""
+LOST_COUNTER_RANGE = 10_000
+"""The same when a HOTP token's counter has been lost: some years of logins."""
 SEARCHED_STEPS = 120
 """How far from now a refused OTP is searched for, to tell a wrong clock; an hour with the usual period."""
-LOST_COUNTER_RANGE = 10_000
-"""How far two consecutive OTPs are searched for when a HOTP token's counter has been lost: some years of logins."""
 
 
 class Match:
-    """An OTP that is right: whose it is, and the counter or time step that is now used.
+    """An OTP that is right: whose it is, the counter or time step that is now used, and what it tells of the clock.
 
     Args:
         token: the token.
         counter: its counter or time step.
+        drift: by how many half time steps the token's clock is taken to be ahead from now on.
     """
 
-    __slots__ = ("counter", "token")
+    __slots__ = ("counter", "drift", "token")
 
-    def __init__(self, token: Token, counter: int) -> None:
+    def __init__(self, token: Token, counter: int, *, drift: int = 0) -> None:
         self.token = token
         self.counter = counter
+        self.drift = drift
 
 
-class Answer:
-    """What a person typed, in its canonical form; exactly one of the two is set.
-
-    Args:
-        otp: 6 to 8 digits.
-        recovery_code: 12 characters.
-    """
-
-    __slots__ = ("otp", "recovery_code")
-
-    def __init__(self, *, otp: str = "", recovery_code: str = "") -> None:
-        self.otp = otp
-        self.recovery_code = recovery_code
-
-
-def read_answer(text: str) -> Answer:
-    """Tell an OTP from a recovery code and from nonsense.
-
-    Args:
-        text: as typed. Spaces inside an OTP, and case, spaces and hyphens of a recovery code, do not matter.
-
-    Raises:
-        MalformedAnswer: it is neither.
-    """
-    if len(text) > MAX_ANSWER_CHARACTERS or not text.isascii() or not text.isprintable():
-        raise MalformedAnswer
-    digits = text.replace(" ", "")
-    if digits.isdecimal() and otp.MIN_DIGITS <= len(digits) <= otp.MAX_DIGITS:
-        return Answer(otp=digits)
-    code = recovery.normalise(text)
-    if code is None:
-        raise MalformedAnswer
-    return Answer(recovery_code=code)
-
-
-def open_counters(token: Token, last: int | None, *, now: int, config: Config) -> range:
+def open_counters(token: Token, state: State, *, now: int, config: Config) -> range:
     """Give the counters that could be accepted, used ones among them.
 
     Args:
         token: the token.
-        last: its last accepted counter or time step; None when that is not known.
+        state: holds its last accepted counter, and its drift.
         now: Unix seconds.
-        config: `window` and `look_ahead`.
+        config: `window`, `look_ahead` and `no_drift`.
 
     Returns:
-        Counters or time steps. Those at or below `last` are there to tell a replay from a mismatch.
+        Counters or time steps. Those at or below the last accepted one are there to tell a replay from a mismatch.
+
+    Source:
+        RFC 4226, section 7.2 (look-ahead), RFC 6238, section 5.2 (window) and 6 (drift).
     """
     if isinstance(token, TOTPToken):
         if now < 0:
             return range(0)
         step = otp.time_step(now, token.period_s)
-        return range(max(0, step - config.window), step + config.window + 1)
+        if not config.no_drift:
+            step += _whole_steps(state.drift.get(token.fingerprint(), 0))
+        return range(max(0, step - config.window), max(0, step + config.window + 1))
+    last = state.last.get(token.fingerprint())
     if not isinstance(token, HOTPToken) or last is None:
         return range(0)
     following = max(token.counter, last + 1)
     return range(max(0, following - config.look_ahead), following + config.look_ahead)
+
+
+def _whole_steps(drift: int) -> int:
+    """Give the whole steps of a drift. Half a step does not move the window: one OTP that was typed late must not."""
+    return drift // 2 if drift >= 0 else -(-drift // 2)
+
+
+def _is_used(token: Token, last: int, counter: int) -> bool:
+    """Apply the replay rule."""
+    return counter <= last or (isinstance(token, HOTPToken) and counter < token.counter)
 
 
 def starting_point(token: Token, *, now: int) -> int | None:
@@ -107,18 +95,22 @@ def starting_point(token: Token, *, now: int) -> int | None:
     return max(0, now) // token.period_s if isinstance(token, TOTPToken) else None
 
 
-def highest_used_before(token: Token, *, since: int, config: Config) -> int:
+def highest_used_before(token: Token, state: State, *, since: int, config: Config) -> int:
     """Say which counter a token may have reached before a moment of which no record is left.
 
     Args:
         token: the token.
+        state: its drift, which is recorded only where records last.
         since: Unix seconds.
-        config: `window`.
+        config: `window` and `no_drift`.
 
     Returns:
         TOTP: the last time step that was open then. HOTP: -1, it is of no help; see `must_last`.
     """
-    return max(0, since) // token.period_s + config.window if isinstance(token, TOTPToken) else -1
+    if not isinstance(token, TOTPToken):
+        return -1
+    counters = open_counters(token, state, now=max(0, since), config=config)
+    return counters[-1] if counters else -1
 
 
 def must_last(token: Token) -> bool:
@@ -126,14 +118,7 @@ def must_last(token: Token) -> bool:
     return not isinstance(token, TOTPToken)
 
 
-def needs_two_otps(tokens: Iterable[Token], state: State | None) -> bool:
-    """Tell whether the person has to be asked for two consecutive OTPs: a HOTP token's counter has been lost."""
-    return any(
-        isinstance(token, HOTPToken) and (state is None or token.fingerprint() not in state.last) for token in tokens
-    )
-
-
-def match_otp(tokens: Iterable[Token], state: State, answer: str, *, now: int, config: Config) -> Match:
+def match_otp(tokens: Iterable[Token], state: State, typed: OTPs, *, now: int, config: Config) -> Match:
     """Find the token and counter of an OTP, and apply the replay rule.
 
     All tokens and the whole of their windows are computed whatever is found on the way.
@@ -141,9 +126,9 @@ def match_otp(tokens: Iterable[Token], state: State, answer: str, *, now: int, c
     Args:
         tokens: of this user.
         state: holds a last accepted counter for each token, or the token cannot match.
-        answer: 6 to 8 digits.
+        typed: the OTP that was typed, for each number of digits that it could have; a token looks at one.
         now: Unix seconds.
-        config: `window` and `look_ahead`.
+        config: `window`, `look_ahead` and `no_drift`.
 
     Raises:
         OTPReplayed: right, but used, or passed over by a later one.
@@ -151,14 +136,13 @@ def match_otp(tokens: Iterable[Token], state: State, answer: str, *, now: int, c
     """
     found: Match | None = None
     replayed: Token | None = None
-    typed = answer.encode()
     for token in tokens:
         last = state.last.get(token.fingerprint())
-        for counter in token.matching(open_counters(token, last, now=now, config=config), typed):
-            if last is None or counter <= last or (isinstance(token, HOTPToken) and counter < token.counter):
+        for counter in token.matching(open_counters(token, state, now=now, config=config), _typed(token, typed)):
+            if last is None or _is_used(token, last, counter):
                 replayed = token
             elif found is None:
-                found = Match(token, counter)
+                found = _match(token, state, counter, now=now)
     if found is not None:
         return found
     if replayed is not None:
@@ -166,15 +150,93 @@ def match_otp(tokens: Iterable[Token], state: State, answer: str, *, now: int, c
     raise OTPMismatch
 
 
-def clock_off_s(tokens: Iterable[Token], state: State, answer: str, *, now: int, window: int) -> int:
+def match_following(tokens: Iterable[Token], state: State, typed: OTPs, *, now: int, config: Config) -> Match:
+    """Find the token whose OTP was typed right after the one before it: two consecutive OTPs, both out of the window.
+
+    Raises:
+        OTPMismatch: no token has them one after the other.
+
+    Source:
+        RFC 4226, section 7.4.
+    """
+    found: Match | None = None
+    for token in tokens:
+        when, *counters = state.near.get(token.fingerprint(), (0,))
+        last = state.last.get(token.fingerprint(), -1)
+        for counter in counters:
+            following = counter + 1
+            fits = token.matching(range(following, following + 1), _typed(token, typed))
+            reachable = following in _resync_counters(token, state, now=now, config=config)
+            if fits and reachable and not _is_used(token, last, following) and _in_step(token, now - when):
+                found = found or _match(token, state, following, now=now, resync=True)
+    if found is None:
+        raise OTPMismatch
+    return found
+
+
+def nearby(
+    tokens: Iterable[Token], state: State, typed: OTPs, *, now: int, config: Config
+) -> dict[str, tuple[int, ...]]:
+    """Find for which counters out of the window a refused OTP is right, so that the next one can bring the token there.
+
+    Returns:
+        For each fingerprint the counters or time steps, none of them used.
+    """
+    found = {}
+    for token in tokens:
+        last = state.last.get(token.fingerprint(), -1)
+        reachable = _resync_counters(token, state, now=now, config=config)
+        counters = [each for each in token.matching(reachable, _typed(token, typed)) if not _is_used(token, last, each)]
+        if counters:
+            found[token.fingerprint()] = tuple(counters)
+    return found
+
+
+def _typed(token: Token, typed: OTPs) -> bytes:
+    return typed.get(token.digits, "").encode()
+
+
+def _match(token: Token, state: State, counter: int, *, now: int, resync: bool = False) -> Match:
+    """Say what an accepted OTP tells of the token's clock.
+
+    The drift follows by half a step at a time, and at once where two consecutive OTPs have shown it.
+    """
+    if not isinstance(token, TOTPToken):
+        return Match(token, counter)
+    seen = 2 * (counter - otp.time_step(now, token.period_s))
+    drift = state.drift.get(token.fingerprint(), 0)
+    drift = seen if resync else drift + (seen > drift) - (seen < drift)
+    return Match(token, counter, drift=max(-2 * RESYNC_STEPS, min(drift, 2 * RESYNC_STEPS)))
+
+
+def _resync_counters(token: Token, state: State, *, now: int, config: Config) -> range:
+    if isinstance(token, TOTPToken):
+        if now < 0 or config.no_drift:
+            return range(0)
+        step = otp.time_step(now, token.period_s)
+        return range(max(0, step - RESYNC_STEPS), step + RESYNC_STEPS + 1)
+    last = state.last.get(token.fingerprint())
+    start = token.counter if isinstance(token, HOTPToken) else 0
+    if last is None:
+        return range(start, start + LOST_COUNTER_RANGE)
+    start = max(start, last + 1)
+    return range(start, start + RESYNC_COUNTERS)
+
+
+def _in_step(token: Token, elapsed_s: int) -> bool:
+    """Tell whether two consecutive TOTPs came as an app shows them, and not from somebody's notes."""
+    return not isinstance(token, TOTPToken) or 0 <= elapsed_s <= 3 * token.period_s
+
+
+def clock_off_s(tokens: Iterable[Token], state: State, typed: OTPs, *, now: int, config: Config) -> int:
     """Estimate how wrong a clock is, for the log and for whoever asks why a code was refused; decides nothing.
 
     Args:
         tokens: of this user.
         state: what has been accepted.
-        answer: the refused OTP, 6 to 8 digits.
+        typed: the refused OTP, as for `match_otp`.
         now: Unix seconds.
-        window: time steps on each side that are right.
+        config: `window` and `no_drift`.
 
     Returns:
         Seconds by which a token's clock is ahead of this machine's; negative when it is behind; 0 when the OTP is of no
@@ -184,32 +246,18 @@ def clock_off_s(tokens: Iterable[Token], state: State, answer: str, *, now: int,
         if not isinstance(token, TOTPToken):
             continue
         step = max(0, now) // token.period_s
-        for counter in token.matching(range(max(0, step - SEARCHED_STEPS), step + SEARCHED_STEPS + 1), answer.encode()):
-            if abs(counter - step) > window:
+        usual = open_counters(token, state, now=now, config=config)
+        searched = range(max(0, step - SEARCHED_STEPS), step + SEARCHED_STEPS + 1)
+        for counter in token.matching(searched, _typed(token, typed)):
+            if counter not in usual:
                 return (counter - step) * token.period_s
         last = state.last.get(token.fingerprint(), step)
-        if last > step + window:
+        if last not in usual and last > step:
             return (last - step) * token.period_s
     return 0
 
 
-def match_two_otps(tokens: Iterable[Token], state: State, first: str, second: str) -> Match:
-    """Find a HOTP token whose counter has been lost by two consecutive OTPs.
-
-    Raises:
-        OTPMismatch: no such token has them one after the other.
-    """
-    found: Match | None = None
-    for token in tokens:
-        if not isinstance(token, HOTPToken) or token.fingerprint() in state.last:
-            continue
-        before = token.otp_at(token.counter).encode()
-        for counter in range(token.counter + 1, token.counter + LOST_COUNTER_RANGE):
-            this = token.otp_at(counter).encode()
-            consecutive = compare_digest(before, first.encode()) & compare_digest(this, second.encode())
-            if consecutive and found is None:
-                found = Match(token, counter)
-            before = this
-    if found is None:
-        raise OTPMismatch
-    return found
+def in_grace(state: State, name: str, *, now: int, config: Config) -> bool:
+    """Tell whether a code was accepted from this source for this service so lately that no other is asked for."""
+    when = state.graces.get(name)
+    return when is not None and 0 <= now - when < config.grace

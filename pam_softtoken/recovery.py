@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from pam_softtoken.errors import OTPMismatch
-from pam_softtoken.mac import compare_digest
+from pam_softtoken.mac import HASH_BYTES, SALT_BYTES, SCRYPT_N, check_scrypt, compare_digest, scrypt
 
 ALPHABET = "34679ACDEFGHJKMNPQRTWXY"
 """23 characters, none of which looks like another in any common typeface (no 0 O, 1 I L, 2 Z, 5 S, 8 B, U V)."""
@@ -16,11 +16,8 @@ LENGTH = 12
 """12 characters of 23 are 54.3 random bits."""
 GROUP = 4
 MAX_CODES = 24
-
-SALT_BYTES = 16
-HASH_BYTES = 16
-SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 1  # 16 MiB and some 40 ms
-MIN_SCRYPT_N, MAX_SCRYPT_N = 2**10, 2**15  # a user's own file must not make root's process take a gigabyte
+SCRATCH_LENGTH = 8
+"""Digits of a scratch code, which is what google-authenticator calls a recovery code; only an import brings them."""
 
 
 def generate(count: int) -> list[str]:
@@ -72,35 +69,39 @@ class RecoverySet:
         salt: 16 bytes.
         hashes: 16 bytes for each code.
         scrypt_n: scrypt's cost, a power of two.
+        scratch: there are scratch codes among them, so that 8 digits can be one.
 
     Raises:
         ValueError: an argument is out of its range.
     """
 
-    __slots__ = ("hashes", "salt", "scrypt_n")
+    __slots__ = ("hashes", "salt", "scratch", "scrypt_n")
 
-    def __init__(self, salt: bytes, hashes: tuple[bytes, ...], *, scrypt_n: int = SCRYPT_N) -> None:
-        if len(salt) != SALT_BYTES or any(len(entry) != HASH_BYTES for entry in hashes):
-            raise ValueError(f"a salt has {SALT_BYTES} bytes and a hash {HASH_BYTES}")
+    def __init__(
+        self, salt: bytes, hashes: tuple[bytes, ...], *, scrypt_n: int = SCRYPT_N, scratch: bool = False
+    ) -> None:
+        check_scrypt(salt, scrypt_n)
+        if any(len(entry) != HASH_BYTES for entry in hashes):
+            raise ValueError(f"a hash has {HASH_BYTES} bytes")
         if len(hashes) > MAX_CODES or len({self.name_of(entry) for entry in hashes}) != len(hashes):
             raise ValueError(f"there are up to {MAX_CODES} different hashes")
-        if scrypt_n.bit_count() != 1 or not MIN_SCRYPT_N <= scrypt_n <= MAX_SCRYPT_N:
-            raise ValueError(f"scrypt's n is a power of two from {MIN_SCRYPT_N} to {MAX_SCRYPT_N}")
         self.salt = salt
+        self.scratch = scratch
         self.hashes = hashes
         self.scrypt_n = scrypt_n
 
     @classmethod
     def of(cls, codes: list[str]) -> RecoverySet:
-        """Hash new codes with a new salt."""
+        """Hash codes, new ones or scratch codes, with a new salt."""
         empty = cls(os.urandom(SALT_BYTES), ())
-        return cls(empty.salt, tuple(empty._hash(code.replace("-", "")) for code in codes))
+        scratch = any(code.isdecimal() for code in codes)
+        return cls(empty.salt, tuple(empty._hash(code.replace("-", "")) for code in codes), scratch=scratch)
 
     def identify(self, code: str) -> str:
         """Find out which code of the set was typed.
 
         Args:
-            code: 12 characters, as `normalise` gives them.
+            code: 12 characters, as `normalise` gives them, or the 8 digits of a scratch code.
 
         Returns:
             The name under which the state file remembers it as spent: 8 hexadecimal digits of its hash.
@@ -129,9 +130,4 @@ class RecoverySet:
         return entry.hex()[:8]
 
     def _hash(self, code: str) -> bytes:
-        # Loading OpenSSL takes a tenth of what scrypt does; a login without a recovery code is spared it.
-        import hashlib  # noqa: PLC0415
-
-        return hashlib.scrypt(
-            code.encode(), salt=self.salt, n=self.scrypt_n, r=SCRYPT_R, p=SCRYPT_P, maxmem=2**26, dklen=HASH_BYTES
-        )
+        return scrypt(code, self.salt, scrypt_n=self.scrypt_n)

@@ -1,4 +1,4 @@
-"""What has happened: last accepted counters, spent recovery codes, wrong answers, where the owner logs in from.
+"""What has happened: last accepted counters, drift, spent recovery codes, wrong answers, where the owner logs in from.
 
 Format and transitions only; `store` has the file.
 
@@ -32,53 +32,77 @@ SLOT_BYTES = 4096
 FILE_BYTES = 2 * SLOT_BYTES
 NEVER = -1
 """The last accepted counter of a token that has not been used."""
-MAX_RECORDS = 24
-MAX_SETS = 8
+MAX_RECORDS = 20
+MAX_SETS = 4
 MAX_SOURCES = 8
 MAX_BUCKETS = MAX_SOURCES + 2
+MAX_NEAR, MAX_NEAR_COUNTERS = 3, 2
+MAX_GRACES = 8
 MAX_WRONG = 9999
 SHARED_BUCKETS = ("local", "remote")
 _HEADER_BYTES = 18
 _CHECKSUM_BYTES = 32
-_COUNTER_DIGITS, _WRONG_DIGITS, _TIME_DIGITS = 20, 4, 13
+_COUNTER_DIGITS, _DRIFT_DIGITS, _WRONG_DIGITS, _TIME_DIGITS = 19, 4, 4, 13
 
 
 class State:
     """What one state file says. Does not change; the transitions return a new one.
 
-    Args:
+    Attributes:
         last: for each token's fingerprint the highest accepted counter or time step, or `NEVER`; the least recently
             changed first.
+        drift: for a fingerprint of `last` by how many half time steps the token's clock is ahead; not there when 0.
+        when: for a fingerprint of `last` when its last OTP was accepted, in Unix seconds; not there when never.
+        near: the last answer, if it was wrong and is the OTP of counters that two consecutive OTPs could bring the
+            token to: for each fingerprint when that was, and these counters.
         spent: for each known set of recovery codes the names of its spent ones; the least recently changed first. Of
             a set that is not known nobody can tell what is spent.
         wrong: for each bucket of `throttle` that has any, the number of wrong answers in a row, and when the last one
             was, in Unix seconds.
         sources: for each of the last sources with a success, when that was; the least recent first.
+        graces: for each of the last sources and services from which a code was accepted, when that was.
     """
 
-    __slots__ = ("last", "sources", "spent", "wrong")
+    __slots__ = ("drift", "graces", "last", "near", "sources", "spent", "when", "wrong")
+    last: dict[str, int]
+    drift: dict[str, int]
+    when: dict[str, int]
+    near: dict[str, tuple[int, ...]]
+    spent: dict[str, tuple[str, ...]]
+    wrong: dict[str, tuple[int, int]]
+    sources: dict[str, int]
+    graces: dict[str, int]
 
-    def __init__(
-        self,
-        last: dict[str, int],
-        spent: dict[str, tuple[str, ...]],
-        wrong: dict[str, tuple[int, int]],
-        sources: dict[str, int],
-    ) -> None:
-        self.last = last
-        self.spent = spent
-        self.wrong = wrong
-        self.sources = sources
+    def __init__(self, **records: object) -> None:
+        for name in self.__slots__:
+            setattr(self, name, records.get(name) or {})
 
     @classmethod
     def new(cls) -> State:
         """The state before anything was used."""
-        return cls({}, {}, {}, {})
+        return cls()
+
+    def _changed(self, **records: object) -> State:
+        return State(**{name: records.get(name, getattr(self, name)) for name in self.__slots__})
 
     def with_last(self, fingerprint: str, counter: int) -> State:
-        """Record an accepted counter or time step. A lower one than before is not recorded: nothing goes back."""
+        """Record that a counter or time step is used up. A lower one than before is not recorded: nothing goes back."""
         highest = max(counter, self.last.get(fingerprint, NEVER))
-        return State(_with(self.last, fingerprint, highest, MAX_RECORDS), self.spent, self.wrong, self.sources)
+        last = _with(self.last, fingerprint, highest, MAX_RECORDS)
+        return self._changed(last=last, drift=_only(self.drift, last), when=_only(self.when, last))
+
+    def with_accepted(self, fingerprint: str, counter: int, *, drift: int, now: int) -> State:
+        """Record an accepted OTP: its counter or time step, and what it tells of the token's clock, in half steps."""
+        state = self.with_last(fingerprint, counter)
+        drifts = _without(state.drift, fingerprint)
+        if drift != 0:
+            drifts[fingerprint] = drift
+        return state._changed(drift=drifts, when={**state.when, fingerprint: max(0, now)}, near={})
+
+    def with_near(self, near: dict[str, tuple[int, ...]], now: int) -> State:
+        """Record for which counters a wrong answer is the OTP; the answers before it no longer count."""
+        few = {each: near[each][:MAX_NEAR_COUNTERS] for each in list(near)[:MAX_NEAR]}
+        return self._changed(near={each: (max(0, now), *counters) for each, counters in few.items()})
 
     def with_set(self, name: str) -> State:
         """Record a new set of recovery codes, none of them spent; of a set that is known nothing is forgotten."""
@@ -89,32 +113,44 @@ class State:
         return self._with_spent(name, (*self.spent[name], code))
 
     def _with_spent(self, name: str, codes: tuple[str, ...]) -> State:
-        return State(self.last, _with(self.spent, name, codes, MAX_SETS), self.wrong, self.sources)
+        return self._changed(spent=_with(self.spent, name, codes, MAX_SETS))
 
     def with_wrong(self, bucket: str, count: int, when: int) -> State:
         """Record how many wrong answers a bucket has, and when the last one was."""
-        wrong = _with(self.wrong, bucket, (min(count, MAX_WRONG), when), MAX_BUCKETS)
-        return State(self.last, self.spent, wrong, self.sources)
+        return self._changed(wrong=_with(self.wrong, bucket, (min(count, MAX_WRONG), when), MAX_BUCKETS))
 
     def without_wrong(self, bucket: str) -> State:
         """Forget a bucket's wrong answers."""
-        if bucket not in self.wrong:
-            return self
-        wrong = {each: self.wrong[each] for each in self.wrong if each != bucket}
-        return State(self.last, self.spent, wrong, self.sources)
+        return self if bucket not in self.wrong else self._changed(wrong=_without(self.wrong, bucket))
 
     def with_source(self, name: str, when: int) -> State:
         """Record a success from a source."""
-        return State(self.last, self.spent, self.wrong, _with(self.sources, name, when, MAX_SOURCES))
+        return self._changed(sources=_with(self.sources, name, when, MAX_SOURCES))
+
+    def with_grace(self, name: str, when: int) -> State:
+        """Record that a code was accepted from a source for a service."""
+        return self._changed(graces=_with(self.graces, name, max(0, when), MAX_GRACES))
+
+    def without_graces(self) -> State:
+        """Have a code asked for everywhere again."""
+        return self._changed(graces={})
 
 
 def _with(records: dict[str, _Value], name: str, value: _Value, most: int) -> dict[str, _Value]:
     """Change a record and make it the newest; the oldest ones go when there are too many."""
-    changed = {each: records[each] for each in records if each != name}
+    changed = _without(records, name)
     changed[name] = value
     while len(changed) > most:
         del changed[next(iter(changed))]
     return changed
+
+
+def _without(records: dict[str, _Value], name: str) -> dict[str, _Value]:
+    return {each: records[each] for each in records if each != name}
+
+
+def _only(records: dict[str, _Value], names: dict[str, int]) -> dict[str, _Value]:
+    return {each: records[each] for each in records if each in names}
 
 
 def with_volatile(stored: State | None, volatile: State, *, newer: bool) -> State:
@@ -128,7 +164,7 @@ def with_volatile(stored: State | None, volatile: State, *, newer: bool) -> Stat
     state = stored or State.new()
     for fingerprint, counter in volatile.last.items():
         state = state.with_last(fingerprint, counter)
-    return State(state.last, state.spent, volatile.wrong, volatile.sources) if newer else state
+    return volatile._changed(last=state.last, spent=state.spent) if newer else state
 
 
 def encode(state: State, sequence: int) -> bytes:
@@ -185,35 +221,92 @@ def decode_slot(slot: bytes) -> tuple[int, State]:
 
 
 def _text_of(state: State) -> bytes:
-    lines = [f"last {fingerprint} {counter}\n" for fingerprint, counter in state.last.items()]
+    lines = [
+        f"last {name} {counter} {state.drift.get(name, 0)} {state.when.get(name, 0)}\n"
+        for name, counter in state.last.items()
+    ]
+    lines += [" ".join(("near", name, *map(str, numbers))) + "\n" for name, numbers in state.near.items()]
     lines += [" ".join(("spent", name, *codes)) + "\n" for name, codes in state.spent.items()]
     lines += [f"wrong {bucket} {count} {when}\n" for bucket, (count, when) in state.wrong.items()]
     lines += [f"source {name} {when}\n" for name, when in state.sources.items()]
+    lines += [f"grace {name} {when}\n" for name, when in state.graces.items()]
     return "".join(lines).encode("ascii")
 
 
 def _state_from(text: str) -> State:
-    last: dict[str, int] = {}
-    spent: dict[str, tuple[str, ...]] = {}
-    wrong: dict[str, tuple[int, int]] = {}
-    sources: dict[str, int] = {}
+    state = State()
     for line in text.split("\n")[:-1]:
         kind, name, *rest = line.split(" ")
-        if kind == "last" and len(rest) == 1 and _is_name(name, 32):
-            last[name] = _number(rest[0], _COUNTER_DIGITS)
-        elif kind == "spent" and _is_name(name, 16) and all(_is_name(code, 8) for code in rest):
-            spent[name] = tuple(rest)
-        elif kind == "wrong" and len(rest) == 2 and (name in SHARED_BUCKETS or _is_name(name, 16)):
-            wrong[name] = (_number(rest[0], _WRONG_DIGITS), _number(rest[1], _TIME_DIGITS))
-        elif kind == "source" and len(rest) == 1 and _is_name(name, 16):
-            sources[name] = _number(rest[0], _TIME_DIGITS)
-        else:
+        read = _READERS.get(kind)
+        if read is None:
             raise ValueError("not a line of ours")
+        read(state, name, rest)
     # A fuller one could leave no room for the next record, and then no right code would be accepted.
-    most = (len(last) <= MAX_RECORDS, len(wrong) <= MAX_BUCKETS, len(sources) <= MAX_SOURCES, len(spent) <= MAX_SETS)
-    if not all(most) or any(len(codes) > MAX_CODES for codes in spent.values()):
+    most = (
+        len(state.last) <= MAX_RECORDS,
+        len(state.wrong) <= MAX_BUCKETS,
+        len(state.sources) <= MAX_SOURCES,
+        len(state.spent) <= MAX_SETS,
+        len(state.near) <= MAX_NEAR,
+        len(state.graces) <= MAX_GRACES,
+    )
+    if not all(most):
         raise ValueError("more than we ever write")
-    return State(last, spent, wrong, sources)
+    return state
+
+
+def _read_last(state: State, name: str, words: list[str]) -> None:
+    _require(_is_name(name, 32))
+    counter, drift, when = words
+    state.last[name] = _number(counter, _COUNTER_DIGITS)
+    if drift != "0":
+        state.drift[name] = _number(drift, _DRIFT_DIGITS)
+    if when != "0":
+        state.when[name] = _number(when, _TIME_DIGITS)
+
+
+def _read_near(state: State, name: str, words: list[str]) -> None:
+    _require(_is_name(name, 32) and 2 <= len(words) <= 1 + MAX_NEAR_COUNTERS)
+    counters = [_number(word, _COUNTER_DIGITS) for word in words[1:]]
+    state.near[name] = (_number(words[0], _TIME_DIGITS), *counters)
+
+
+def _read_spent(state: State, name: str, words: list[str]) -> None:
+    _require(_is_name(name, 16) and len(words) <= MAX_CODES and all(_is_name(code, 8) for code in words))
+    state.spent[name] = tuple(words)
+
+
+def _read_wrong(state: State, name: str, words: list[str]) -> None:
+    _require(name in SHARED_BUCKETS or _is_name(name, 16))
+    count, when = words
+    state.wrong[name] = (_number(count, _WRONG_DIGITS), _number(when, _TIME_DIGITS))
+
+
+def _read_source(state: State, name: str, words: list[str]) -> None:
+    _require(_is_name(name, 16))
+    (when,) = words
+    state.sources[name] = _number(when, _TIME_DIGITS)
+
+
+def _read_grace(state: State, name: str, words: list[str]) -> None:
+    _require(_is_name(name, 16))
+    (when,) = words
+    state.graces[name] = _number(when, _TIME_DIGITS)
+
+
+_READERS = {
+    "last": _read_last,
+    "near": _read_near,
+    "spent": _read_spent,
+    "wrong": _read_wrong,
+    "source": _read_source,
+    "grace": _read_grace,
+}
+
+
+def _require(holds: bool) -> None:
+    if not holds:
+        raise ValueError("not a line of ours")
 
 
 def _number(word: str, digits: int) -> int:

@@ -7,7 +7,9 @@ costs nothing, so reading uses that; writing, which enrolment does, uses `json` 
 from __future__ import annotations
 
 from pam_softtoken.errors import BadTokenFile
-from pam_softtoken.recovery import SCRYPT_P, SCRYPT_R, RecoverySet
+from pam_softtoken.mac import SCRYPT_P, SCRYPT_R
+from pam_softtoken.pin import PIN
+from pam_softtoken.recovery import RecoverySet
 from pam_softtoken.token import HOTPToken, Secret, Token, TOTPToken, decode_base32, encode_base32
 
 try:
@@ -29,11 +31,12 @@ class TokenFile:
     Args:
         tokens: at least one; no two of the same name or fingerprint.
         recovery: the recovery codes' hashes.
+        pin: the PIN's hash, or None.
     """
 
-    __slots__ = ("recovery", "tokens")
+    __slots__ = ("pin", "recovery", "tokens")
 
-    def __init__(self, tokens: tuple[Token, ...], recovery: RecoverySet) -> None:
+    def __init__(self, tokens: tuple[Token, ...], recovery: RecoverySet, pin: PIN | None = None) -> None:
         if not 1 <= len(tokens) <= MAX_TOKENS:
             raise ValueError(f"there are 1 to {MAX_TOKENS} tokens")
         if len({token.name for token in tokens}) < len(tokens):
@@ -42,6 +45,7 @@ class TokenFile:
             raise ValueError("two tokens have the same key")
         self.tokens = tokens
         self.recovery = recovery
+        self.pin = pin
 
 
 def parse(data: bytes, *, path: str) -> TokenFile:
@@ -66,15 +70,25 @@ def serialise(content: TokenFile) -> bytes:
     """Write a token file's text: JSON, indented, ending with a newline."""
     import json  # noqa: PLC0415 - see above
 
+    recovery: dict[str, object] = {
+        "scrypt": [content.recovery.scrypt_n, SCRYPT_R, SCRYPT_P],
+        "salt": content.recovery.salt.hex(),
+        "hashes": [entry.hex() for entry in content.recovery.hashes],
+    }
+    if content.recovery.scratch:
+        recovery["scratch"] = True
     document = {
         "version": VERSION,
         "tokens": [_object_of(token) for token in content.tokens],
-        "recovery": {
-            "scrypt": [content.recovery.scrypt_n, SCRYPT_R, SCRYPT_P],
-            "salt": content.recovery.salt.hex(),
-            "hashes": [entry.hex() for entry in content.recovery.hashes],
-        },
+        "recovery": recovery,
     }
+    if content.pin is not None:
+        document["pin"] = {
+            "scrypt": [content.pin.scrypt_n, SCRYPT_R, SCRYPT_P],
+            "salt": content.pin.salt.hex(),
+            "hash": content.pin.digest.hex(),
+            "length": content.pin.length,
+        }
     return (json.dumps(document, indent=2) + "\n").encode()
 
 
@@ -141,12 +155,13 @@ def _scan(data: bytes) -> object:
 
 
 def _file_from(document: object) -> TokenFile:
-    fields = _object(document, "the file", ("version", "tokens", "recovery"))
+    fields = _object(document, "the file", ("version", "tokens", "recovery"), optional="pin")
     if _integer(fields["version"], "version") != VERSION:
         raise ValueError(f"version: only {VERSION} is known")
     entries = _array(fields["tokens"], "tokens")
     tokens = tuple(_token_from(entry, f"tokens[{place}]") for place, entry in enumerate(entries))
-    return TokenFile(tokens, _recovery_from(fields["recovery"]))
+    pin = _pin_from(fields["pin"]) if "pin" in fields else None
+    return TokenFile(tokens, _recovery_from(fields["recovery"]), pin)
 
 
 def _token_from(document: object, place: str) -> Token:
@@ -169,22 +184,40 @@ def _token_from(document: object, place: str) -> Token:
 
 
 def _recovery_from(document: object) -> RecoverySet:
-    fields = _object(document, "recovery", ("scrypt", "salt", "hashes"))
-    costs = [_integer(cost, "recovery.scrypt") for cost in _array(fields["scrypt"], "recovery.scrypt")]
-    if len(costs) != 3 or costs[1:] != [SCRYPT_R, SCRYPT_P]:
-        raise ValueError(f"recovery.scrypt: must be [n, {SCRYPT_R}, {SCRYPT_P}]")
+    fields = _object(document, "recovery", ("scrypt", "salt", "hashes"), optional="scratch")
+    scrypt_n = _scrypt_n(fields["scrypt"], "recovery.scrypt")
     hashes = tuple(_hex(entry, "recovery.hashes") for entry in _array(fields["hashes"], "recovery.hashes"))
+    if fields.get("scratch", True) is not True:
+        raise ValueError("recovery.scratch: must be true, or not be there")
+    scratch = "scratch" in fields
     try:
-        return RecoverySet(_hex(fields["salt"], "recovery.salt"), hashes, scrypt_n=costs[0])
+        return RecoverySet(_hex(fields["salt"], "recovery.salt"), hashes, scrypt_n=scrypt_n, scratch=scratch)
     except ValueError as error:
         raise ValueError(f"recovery: {error}") from None
 
 
-def _object(value: object, place: str, keys: tuple[str, ...]) -> dict[str, object]:
+def _pin_from(document: object) -> PIN:
+    fields = _object(document, "pin", ("scrypt", "salt", "hash", "length"))
+    scrypt_n = _scrypt_n(fields["scrypt"], "pin.scrypt")
+    salt, digest = _hex(fields["salt"], "pin.salt"), _hex(fields["hash"], "pin.hash")
+    try:
+        return PIN(salt, digest, length=_integer(fields["length"], "pin.length"), scrypt_n=scrypt_n)
+    except ValueError as error:
+        raise ValueError(f"pin: {error}") from None
+
+
+def _scrypt_n(value: object, place: str) -> int:
+    costs = [_integer(cost, place) for cost in _array(value, place)]
+    if len(costs) != 3 or costs[1:] != [SCRYPT_R, SCRYPT_P]:
+        raise ValueError(f"{place}: must be [n, {SCRYPT_R}, {SCRYPT_P}]")
+    return costs[0]
+
+
+def _object(value: object, place: str, keys: tuple[str, ...], *, optional: str = "") -> dict[str, object]:
     if not isinstance(value, dict):
         raise ValueError(f"{place}: must be an object")
-    if set(value) != set(keys):
-        odd = sorted(set(value) ^ set(keys))
+    odd = sorted((set(value) - {optional}) ^ set(keys))
+    if odd:
         raise ValueError(f"{place}: missing or unknown: {', '.join(odd)[:80]}")
     return value
 

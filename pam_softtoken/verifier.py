@@ -6,8 +6,9 @@ Knows nothing of PAM, sockets or clocks.
 from __future__ import annotations
 
 from pam_softtoken import policy, throttle
-from pam_softtoken.errors import DamagedState, MalformedAnswer, NotStored, OTPMismatch, OTPReplayed, Throttled
-from pam_softtoken.recovery import SALT_BYTES, RecoverySet
+from pam_softtoken.claim import Claim, claim
+from pam_softtoken.errors import DamagedState, NotStored, OTPMismatch, OTPRefused, OTPReplayed, PINMissing, Throttled
+from pam_softtoken.mac import prepare_scrypt
 from pam_softtoken.state import State
 from pam_softtoken.store import Location, Store
 
@@ -15,7 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pam_softtoken.config import Config
     from pam_softtoken.files import Account
-    from pam_softtoken.policy import Answer
     from pam_softtoken.throttle import Source
 
 LOCK_TIMEOUT_S = 5.0
@@ -24,29 +24,24 @@ READ_ONLY = (
 )
 
 
-def pretend(text: str) -> None:
-    """Spend the time on the answer of somebody who has no token that it would take if he had one."""
-    try:
-        code = policy.read_answer(text).recovery_code
-        if code:
-            RecoverySet(bytes(SALT_BYTES), ()).identify(code)
-    except (MalformedAnswer, OTPMismatch):
-        pass
-
-
 class Accepted:
     """An answer that was right and is recorded as used.
 
     Args:
         token: name of the token; empty for a recovery code.
         recovery_left: how many recovery codes are left after one was used, or None after an OTP.
+        password: what stood in front of PIN and code, for the next module.
     """
 
-    __slots__ = ("recovery_left", "token")
+    __slots__ = ("password", "recovery_left", "token")
 
-    def __init__(self, token: str, recovery_left: int | None) -> None:
+    def __init__(self, token: str, recovery_left: int | None, *, password: str) -> None:
         self.token = token
         self.recovery_left = recovery_left
+        self.password = password
+
+    def __repr__(self) -> str:
+        return "Accepted(...)"
 
 
 class Attempt:
@@ -59,10 +54,11 @@ class Attempt:
 
     Raises:
         ConfigError: the store has no place for this user.
+        PINMissing: he has no PIN, and `config` wants one.
         NotEnrolled, BadTokenFile, DamagedState, InsecureFile, UnusableFile: as their names say.
     """
 
-    __slots__ = ("_config", "_content", "_lock_timeout_s", "_store", "account", "needs_two_otps")
+    __slots__ = ("_config", "_content", "_lock_timeout_s", "_store", "account")
 
     def __init__(self, account: Account, config: Config, *, now: int) -> None:
         self.account = account
@@ -72,25 +68,33 @@ class Attempt:
         self._store = Store(Location(config.store, account))
         try:
             self._content = self._store.open()
+            self._require_pin()
             state = self._store.read_state()
         except BaseException:
             self._store.close()
             raise
-        self.needs_two_otps = policy.needs_two_otps(self._content.tokens, state)
         # A rehearsal on an answer that nothing matches: what is slow only the first time is slow now.
         try:
-            policy.match_otp(self._content.tokens, state or State.new(), "", now=now, config=config)
+            policy.match_otp(self._content.tokens, state or State.new(), {}, now=now, config=config)
         except (OTPMismatch, OTPReplayed):
             pass
+        if self._content.pin is not None:
+            prepare_scrypt()
 
-    def verify(self, first: str, second: str | None, *, source: Source, now: int) -> Accepted:
+    def in_grace(self, name: str, *, now: int) -> bool:
+        """Tell whether a code was accepted from this source, by its name from `grace`, so lately that none is due."""
+        state = self._store.read_state()
+        return bool(name) and state is not None and policy.in_grace(state, name, now=now, config=self._config)
+
+    def verify(self, typed: str, *, combined: bool = False, source: Source, now: int, grace: str = "") -> Accepted:
         """Judge an answer, and record it as used if it is right. Then the lock is kept until `close`.
 
         Args:
-            first: what the person typed.
-            second: the answer to a second prompt, when `needs_two_otps`.
+            typed: what the person typed.
+            combined: a password can stand in front of it.
             source: where it comes from, from `throttle.source_of`.
             now: Unix seconds, read after the answer came.
+            grace: the source's name from `grace`, to be remembered; empty for none.
 
         Returns:
             What was accepted; it is durable by then.
@@ -98,33 +102,29 @@ class Attempt:
         Raises:
             OTPMismatch, OTPReplayed, MalformedAnswer: the answer is wrong.
             Throttled: there were too many wrong ones; this one was not looked at.
+            PINMissing: the PIN has been taken away meanwhile.
             LockTimeout, NotStored, DamagedState, InsecureFile, UnusableFile, BadTokenFile, NotEnrolled: it cannot be
                 judged or recorded.
         """
-        answer = policy.read_answer(first)
-        # Read before anything is compared: a malformed second answer must not make a free guess of the first.
-        following = policy.read_answer(second).otp if second is not None else ""
-        spending = self._identify(answer, source, now)
+        claimed = self._claim(typed, combined, source, now)
         self._store.lock(self._lock_timeout_s)
         try:
             changed = self._store.reread_tokens()
             if changed is not None:
                 self._content = changed
-                spending = self._identify(answer, source, now)
+                self._require_pin()
+                claimed = self._claim(typed, combined, source, now)
             state = self._present_state(now)
             bucket = self._require_open(state, source, now)
-            if spending is None:
+            if claimed is None:
                 raise Throttled(1)  # opened by a success in between; the answer has not been looked at
             try:
-                if answer.recovery_code:
-                    accepted, state = self._accept_recovery_code(state, spending)
-                else:
-                    accepted, state = self._accept_otp(state, answer.otp, following, now)
+                accepted, state = self._accept(state, claimed, now)
             except OTPMismatch:
-                # A replay is not a guess; to count it would shut out an owner who types one code in two terminals.
-                if not self._config.no_throttle:
-                    self._store.write_state(throttle.after_wrong_answer(state, bucket, now=now))
+                self._record_mismatch(state, claimed, bucket, now)
                 raise
+            if grace:
+                state = state.with_grace(grace, now)
             self._store.write_state(throttle.after_success(state, source, bucket, now=now))
         except BaseException:
             # The person may be told why, which can take any time.
@@ -132,22 +132,21 @@ class Attempt:
             raise
         return accepted
 
-    def _identify(self, answer: Answer, source: Source, now: int) -> str | None:
-        """Find out which recovery code was typed, if any; "" for none of them, which is judged under the lock.
+    def _require_pin(self) -> None:
+        if self._config.pin_required and self._content.pin is None:
+            raise PINMissing
 
-        Hashing takes 40 ms, so it is done without the lock, and not at all for those who have to wait: then the result
-        is None, and the lock's holder says so, because only he can put right a wait that a wrong clock has left.
+    def _claim(self, typed: str, combined: bool, source: Source, now: int) -> Claim | None:
+        """Hash what has to be hashed, without the lock, and not at all for those who have to wait.
+
+        Returns:
+            None for those: the lock's holder says so, because only he can put right a wait that a wrong clock has left.
         """
-        if not answer.recovery_code:
-            return ""
         try:
             self._require_open(throttle.set_right(self._store.read_state() or State.new(), now=now), source, now)
         except Throttled:
             return None
-        try:
-            return self._content.recovery.identify(answer.recovery_code)
-        except OTPMismatch:
-            return ""
+        return claim(self._content, typed, combined=combined)
 
     def _require_open(self, state: State, source: Source, now: int) -> str:
         bucket = throttle.bucket_of(state, source, now=now)
@@ -185,27 +184,41 @@ class Attempt:
         lost_since_s = self._store.lost_since_s()
         if lost_since_s is not None:
             for token in self._content.tokens:
-                highest = policy.highest_used_before(token, since=now - lost_since_s, config=self._config)
+                since = now - lost_since_s
+                highest = policy.highest_used_before(token, state, since=since, config=self._config)
                 if highest >= 0:
                     state = state.with_last(token.fingerprint(), highest)
         return state
 
-    def _accept_otp(self, state: State, typed: str, following: str, now: int) -> tuple[Accepted, State]:
-        tokens = self._content.tokens
+    def _accept(self, state: State, claimed: Claim, now: int) -> tuple[Accepted, State]:
+        try:
+            return self._accept_otp(state, claimed, now)
+        except OTPRefused as error:
+            if claimed.code:
+                return self._accept_recovery_code(state, claimed)
+            tokens, typed = self._content.tokens, claimed.otps
+            error.clock_off_s = policy.clock_off_s(tokens, state, typed, now=now, config=self._config)
+            raise
+
+    def _accept_otp(self, state: State, claimed: Claim, now: int) -> tuple[Accepted, State]:
+        tokens, typed = self._content.tokens, claimed.otps
         try:
             match = policy.match_otp(tokens, self._with_lost(state, now), typed, now=now, config=self._config)
-        except (OTPMismatch, OTPReplayed) as error:
-            if isinstance(error, OTPReplayed) or not following:
-                window = self._config.window
-                error.clock_off_s = policy.clock_off_s(tokens, state, typed, now=now, window=window)
+        except OTPMismatch:
+            if self._store.read_only:
                 raise
-            match = policy.match_two_otps(tokens, state, typed, following)
-        if self._store.read_only and policy.must_last(match.token):
-            raise NotStored(self._store.location.path, READ_ONLY)
-        return Accepted(match.token.name, None), state.with_last(match.token.fingerprint(), match.counter)
+            match = policy.match_following(tokens, state, typed, now=now, config=self._config)
+        drift = match.drift
+        if self._store.read_only:
+            if policy.must_last(match.token):
+                raise NotStored(self._store.location.path, READ_ONLY)
+            # What a restart forgets must not move the window, or nobody could tell where it has been.
+            drift = state.drift.get(match.token.fingerprint(), 0)
+        state = state.with_accepted(match.token.fingerprint(), match.counter, drift=drift, now=now)
+        return Accepted(match.token.name, None, password=claimed.passwords[match.token.digits]), state
 
-    def _accept_recovery_code(self, state: State, name: str) -> tuple[Accepted, State]:
-        codes = self._content.recovery
+    def _accept_recovery_code(self, state: State, claimed: Claim) -> tuple[Accepted, State]:
+        codes, name = self._content.recovery, claimed.code
         if name not in codes.names():
             raise OTPMismatch
         if codes.name not in state.spent:
@@ -215,4 +228,21 @@ class Attempt:
         if self._store.read_only:
             raise NotStored(self._store.location.path, READ_ONLY)
         state = state.with_spent(codes.name, name)
-        return Accepted("", len(codes.names()) - len(state.spent[codes.name])), state
+        left = len(codes.names()) - len(state.spent[codes.name])
+        return Accepted("", left, password=claimed.passwords[0]), state
+
+    def _record_mismatch(self, state: State, claimed: Claim, bucket: str, now: int) -> None:
+        """Record a wrong answer before it is said to be one. A replay is not a guess: to count it would shut out an
+        owner who types one code in two terminals.
+        """
+        near = {}
+        if not self._store.read_only:
+            tokens, typed = self._content.tokens, claimed.otps
+            near = policy.nearby(tokens, state, typed, now=now, config=self._config)
+        before = state
+        if near or state.near:
+            state = state.with_near(near, now)
+        if not self._config.no_throttle:
+            state = throttle.after_wrong_answer(state, bucket, now=now)
+        if state is not before:
+            self._store.write_state(state)

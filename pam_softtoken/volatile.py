@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from pam_softtoken import files
+from pam_softtoken import files, process
 from pam_softtoken.errors import NotStored, UnusableFile
 from pam_softtoken.mac import sha256
 
@@ -93,16 +93,7 @@ def age_s() -> int:
     try:
         # Not /proc/uptime, which lxcfs lets count from the start of the container, and the field below from the host's.
         uptime_s = time.clock_gettime(time.CLOCK_BOOTTIME)
-        # proc(5): the 22nd field is the start, in clock ticks since boot; the second, in brackets, can hold spaces.
-        started = int(_read_process_file("/proc/1/stat").rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
+        started = process.start_ticks(1)
+    except (OSError, ValueError):
         raise UnusableFile("/proc/1/stat", "cannot tell how old /run is") from None
     return max(0, int(uptime_s - started / os.sysconf("SC_CLK_TCK")))
-
-
-def _read_process_file(path: str) -> str:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, 4096).decode("ascii", "replace")
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,8 @@
 
 A frame is one message of a SOCK_SEQPACKET socket: a byte of protocol version, a byte of type, a payload, 4096 bytes in
 all. The bridge opens with START; then the backend sends CONVERSE, LOG and at last RESULT, and each CONVERSE is answered
-by one ANSWER. RESULT brings the log line of the outcome along, so that the bridge is woken only once for both.
+by one ANSWER. So are GET and PUT, which read and change the password that PAM modules share. RESULT brings the log line
+of the outcome along, so that the bridge is woken only once for both.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ VERSION = 1
 MAX_FRAME_BYTES = 4096
 MAX_ANSWER_BYTES = 512
 MAX_NUMBER = 2**32 - 1
-START, ANSWER, CONVERSE, LOG, RESULT = b"S", b"A", b"C", b"L", b"R"
-_FIXED_FIELDS = 11
+START, ANSWER, CONVERSE, GET, PUT, LOG, RESULT = b"S", b"A", b"C", b"G", b"P", b"L", b"R"
+_FIXED_FIELDS = 12
 _GIVEN, _MISSING = (bytes((VERSION,)) + ANSWER + status for status in (b"=", b"-"))
 
 
@@ -27,6 +28,7 @@ class Start:
         uid, gid, home: the bridge's own look-up of the user; `uid` is None when there is no such user.
         caller_uid: real uid of the application.
         cpu: number of the processor that it runs on.
+        session: its session (`getsid`), 0 when that is not known.
         service, rhost, tty, ruser: PAM items; None when they are not set.
         arguments: the module arguments.
     """
@@ -41,6 +43,7 @@ class Start:
         "rhost",
         "ruser",
         "service",
+        "session",
         "tty",
         "uid",
         "user",
@@ -57,7 +60,8 @@ class Start:
         self.home = fields[4]
         self.caller_uid = _number(fields[5])
         self.cpu = _number(fields[6])
-        self.service, self.rhost, self.tty, self.ruser = (_item(field) for field in fields[7:_FIXED_FIELDS])
+        self.session = _number(fields[7])
+        self.service, self.rhost, self.tty, self.ruser = (_item(field) for field in fields[8:_FIXED_FIELDS])
         self.arguments = fields[_FIXED_FIELDS:]
 
 
@@ -95,6 +99,16 @@ def decode_answer(frame: bytes) -> str | None:
 def encode_converse(style: int, text: str) -> bytes:
     """Ask the application to show a prompt or a message: `style` as in PAM, `text` cut to what fits."""
     return _frame(CONVERSE, style, text)
+
+
+def encode_get(item: int) -> bytes:
+    """Ask for a PAM item; only `PAM_AUTHTOK` is given."""
+    return _frame(GET, item, "")
+
+
+def encode_put(item: int, text: str) -> bytes:
+    """Have a PAM item changed; only `PAM_AUTHTOK` is. The answer has no text."""
+    return _frame(PUT, item, text)
 
 
 def encode_log(level: int, text: str) -> bytes:

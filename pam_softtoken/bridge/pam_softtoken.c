@@ -44,6 +44,8 @@ enum frame_type {
 	FRAME_START = 'S',
 	FRAME_ANSWER = 'A',
 	FRAME_CONVERSE = 'C',
+	FRAME_GET = 'G',
+	FRAME_PUT = 'P',
 	FRAME_LOG = 'L',
 	FRAME_RESULT = 'R',
 };
@@ -148,6 +150,7 @@ build_start(struct frame *frame, pam_handle_t *pamh, int flags, int argc, const 
 {
 	const char *user = NULL;
 	int retval = pam_get_user(pamh, &user, NULL), cpu = sched_getcpu();
+	pid_t session = getsid(0);
 
 	if (retval != PAM_SUCCESS || user == NULL)
 		return PAM_CONV_ERR;
@@ -157,6 +160,7 @@ build_start(struct frame *frame, pam_handle_t *pamh, int flags, int argc, const 
 	append_account(frame, user);
 	append_field(frame, "%u", (unsigned int)getuid());
 	append_field(frame, "%u", cpu >= 0 ? (unsigned int)cpu : 0);
+	append_field(frame, "%u", session >= 0 ? (unsigned int)session : 0);
 	append_item(frame, pamh, PAM_SERVICE);
 	append_item(frame, pamh, PAM_RHOST);
 	append_item(frame, pamh, PAM_TTY);
@@ -299,6 +303,35 @@ relay_conversation(pam_handle_t *pamh, int socket, struct frame *frame)
 	return error;
 }
 
+/* Give the backend the password that PAM modules share, or change it: the only item that it may read or write so. */
+static int
+relay_authtok(pam_handle_t *pamh, int socket, struct frame *frame)
+{
+	char text[MAX_FRAME_BYTES];
+	const char *password = frame_text(frame, 3, text);
+	const void *authtok = NULL;
+	char status = CONVERSATION_FAILED;
+	int error = EPROTO;
+
+	if (password == NULL || frame->bytes[2] != PAM_AUTHTOK)
+		goto out;
+	if (frame->bytes[1] == FRAME_PUT) {
+		if (pam_set_item(pamh, PAM_AUTHTOK, password) == PAM_SUCCESS)
+			status = ANSWER_MISSING;
+	} else if (pam_get_item(pamh, PAM_AUTHTOK, &authtok) == PAM_SUCCESS) {
+		status = authtok != NULL ? ANSWER_GIVEN : ANSWER_MISSING;
+	}
+	begin_frame(frame, FRAME_ANSWER);
+	append(frame, &status, 1);
+	if (status == ANSWER_GIVEN)
+		append(frame, authtok, strnlen(authtok, MAX_ANSWER_BYTES));
+	error = send_frame(socket, frame);
+	explicit_bzero(frame->bytes, sizeof(frame->bytes));
+out:
+	explicit_bzero(text, sizeof(text));
+	return error;
+}
+
 /* A log line: its level, which stands at a place of the frame, and the text behind that. */
 static int
 relay_log(pam_handle_t *pamh, const struct frame *frame, size_t place)
@@ -354,6 +387,10 @@ relay(pam_handle_t *pamh, int socket, struct frame *frame, unsigned int timeout_
 		switch (frame->bytes[1]) {
 		case FRAME_CONVERSE:
 			error = relay_conversation(pamh, socket, frame);
+			break;
+		case FRAME_GET:
+		case FRAME_PUT:
+			error = relay_authtok(pamh, socket, frame);
 			break;
 		case FRAME_LOG:
 			error = relay_log(pamh, frame, 2);

@@ -4,7 +4,7 @@
  *
  * An input is a row of texts, each two bytes of length (big-endian) and that many bytes; what is missing is empty:
  * user, home, service, rhost, tty, two module arguments, the person's answer (its first byte: 0 NULL, 1 the text behind
- * it, 2 the conversation fails), and then the frames of the backend.
+ * it, 2 the conversation fails), and then the frames of the backend. PAM_AUTHTOK is that answer, too.
  */
 #include "../../pam_softtoken/bridge/pam_softtoken.c"
 
@@ -26,6 +26,7 @@ static const uint8_t *rest;
 static size_t rest_length;
 static int backend_end = -1;
 static unsigned int shown, logged;
+static char questions[MAX_FRAMES]; /* what was answered: C and G with a text, P without one */
 static bool started;
 
 #define REQUIRE(condition)                                                            \
@@ -71,10 +72,24 @@ int
 pam_get_item(const pam_handle_t *pamh, int item, const void **value)
 {
 	(void)pamh;
+	if (item == PAM_AUTHTOK) {
+		questions[shown++] = 'G';
+		*value = first[ANSWER].bytes[0] == 1 ? first[ANSWER].bytes + 1 : NULL;
+		return first[ANSWER].bytes[0] == 2 ? PAM_BAD_ITEM : PAM_SUCCESS;
+	}
 	*value = item == PAM_SERVICE ? first[SERVICE].bytes : item == PAM_RHOST ? first[RHOST].bytes :
 		 item == PAM_TTY     ? first[TTY].bytes :
 				       NULL;
 	return PAM_SUCCESS;
+}
+
+int
+pam_set_item(pam_handle_t *pamh, int item, const void *value)
+{
+	(void)pamh;
+	REQUIRE(item == PAM_AUTHTOK && strlen(value) <= MAX_FRAME_BYTES - 3);
+	questions[shown++] = 'P';
+	return first[ANSWER].bytes[0] == 2 ? PAM_BAD_ITEM : PAM_SUCCESS;
 }
 
 int
@@ -97,7 +112,7 @@ pam_prompt(pam_handle_t *pamh, int style, char **response, const char *format, .
 	REQUIRE(strcmp(format, "%s") == 0 && strlen(message) <= MAX_FRAME_BYTES - 3);
 	va_end(arguments);
 	REQUIRE(style >= PAM_PROMPT_ECHO_OFF && style <= PAM_TEXT_INFO);
-	shown++;
+	questions[shown++] = 'C';
 	*response = NULL;
 	if (first[ANSWER].bytes[0] == 2)
 		return PAM_CONV_ERR;
@@ -176,6 +191,9 @@ expected_verdict(void)
 		if (frame.bytes[1] == 'C') {
 			if (third < 1 || third > 4 || !is_text(&frame, 3))
 				return PAM_AUTH_ERR;
+		} else if (frame.bytes[1] == 'G' || frame.bytes[1] == 'P') {
+			if (third != 6 || !is_text(&frame, 3))
+				return PAM_AUTH_ERR;
 		} else if (frame.bytes[1] == 'L') {
 			if (third > 7 || !is_text(&frame, 3))
 				return PAM_AUTH_ERR;
@@ -205,11 +223,11 @@ look_at_what_was_sent(unsigned int arguments)
 	REQUIRE(length >= 2 && length <= MAX_FRAME_BYTES && bytes[0] == 1 && bytes[1] == 'S' && bytes[length - 1] == '\0');
 	for (ssize_t place = 2; place < length; place++)
 		fields += bytes[place] == '\0';
-	REQUIRE(fields == 11 + arguments);
+	REQUIRE(fields == 12 + arguments);
 	for (; (length = recv(backend_end, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0; answers++) {
 		const char *text = (const char *)first[ANSWER].bytes + 1;
 		REQUIRE(length >= 3 && bytes[0] == 1 && bytes[1] == 'A');
-		if (first[ANSWER].bytes[0] == 1) {
+		if (first[ANSWER].bytes[0] == 1 && questions[answers] != 'P') {
 			REQUIRE((size_t)length == 3 + strnlen(text, 512) && bytes[2] == '=');
 			REQUIRE(memcmp(bytes + 3, text, (size_t)length - 3) == 0);
 		} else {

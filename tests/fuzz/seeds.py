@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 from pam_softtoken import config, state, tokenfile, wire
+from pam_softtoken.pin import PIN
 from pam_softtoken.recovery import RecoverySet
 from pam_softtoken.state import State
 from pam_softtoken.token import HOTPToken, Secret, TOTPToken
@@ -25,6 +26,13 @@ def _token_files() -> dict[str, bytes]:
     one = tokenfile.serialise(TokenFile((totp,), RecoverySet(b"s" * 16, ())))
     return {
         "two-tokens": good,
+        "pin-and-scratch-codes": tokenfile.serialise(
+            TokenFile(
+                (totp,),
+                RecoverySet(b"s" * 16, (b"1" * 16,), scrypt_n=2**10, scratch=True),
+                PIN(b"p" * 16, b"h" * 16, length=4, scrypt_n=2**10),
+            )
+        ),
         "one-token": json.dumps(json.loads(one)).encode(),
         "a-name-of-another-script": one.replace(b"phone", b"\\u043a\\u043b\\u044e\\u0447"),
         "half-a-character-as-a-key": b'{"version": 1, "tokens": [], "\\ud800": 1}',
@@ -47,7 +55,7 @@ def _token_files() -> dict[str, bytes]:
 def _full_state() -> State:
     present = State.new()
     for number in range(state.MAX_RECORDS):
-        present = present.with_last(f"{number:032x}", 2**64 - 1)
+        present = present.with_last(f"{number:032x}", 2**62 - 1)
     for number in range(state.MAX_SOURCES):
         present = present.with_source(f"{number:016x}", 2**31).with_wrong(f"{number:016x}", 9999, 2**31)
     return present.with_set("a" * 16).with_spent("a" * 16, "b" * 8)
@@ -56,7 +64,16 @@ def _full_state() -> State:
 def _states() -> dict[str, State]:
     return {
         "new": State.new(),
-        "used": State({"0" * 32: state.NEVER, "1" * 32: 57000000}, {"a" * 16: ()}, {"remote": (3, 9)}, {"c" * 16: 7}),
+        "used": State(
+            last={"0" * 32: state.NEVER, "1" * 32: 57000000},
+            drift={"1" * 32: -2},
+            when={"1" * 32: 1700000000},
+            near={"0" * 32: (1700000000, 12)},
+            spent={"a" * 16: ()},
+            wrong={"remote": (3, 9)},
+            sources={"c" * 16: 7},
+            graces={"d" * 16: 8},
+        ),
         "full": _full_state(),
     }
 
@@ -134,19 +151,20 @@ def _arguments() -> dict[str, bytes]:
 
 
 def _starts() -> dict[str, bytes]:
-    fields = [b"32768", b"alice", b"1000", b"1000", b"/home/alice", b"1001", b"1", b"=sshd", b"=192.0.2.7", b"", b"="]
+    fields = [b"32768", b"alice", b"1000", b"1000", b"/home/alice", b"1001", b"1", b"4711"]
+    fields += [b"=sshd", b"=192.0.2.7", b"", b"="]
 
     def frame(*all_fields: bytes) -> bytes:
         return b"\1S" + b"".join(field + b"\0" for field in all_fields)
 
     return {
         "known": frame(*fields, b"nullok", b"window=2"),
-        "unknown": frame(b"0", b"eve", b"", b"", b"", b"0", b"0", b"", b"", b"", b""),
+        "unknown": frame(b"0", b"eve", b"", b"", b"", b"0", b"0", b"0", b"", b"", b"", b""),
         "leading-zero": frame(b"007", *fields[1:]),
         "unknown-with-a-group": frame(*fields[:2], b"", *fields[3:]),
         "no-number": frame(b"", *fields[1:]),
         "odd-bytes": frame(fields[0], b"\xff\xc3", *fields[2:]),
-        "field-missing": frame(*fields[:10]),
+        "field-missing": frame(*fields[:11]),
         "no-end": frame(*fields)[:-1],
         "other-version": b"\2" + frame(*fields)[1:],
         "largest": frame(*fields).ljust(wire.MAX_FRAME_BYTES - 1, b"x") + b"\0",
@@ -172,6 +190,8 @@ def _typed() -> dict[str, bytes]:
         "otp": b"755224",
         "spaced": b" 94 287 082 ",
         "recovery-code": b"9KQT-4HAW-7XEC",
+        "pin-and-otp": b"4711 287 082",
+        "password-and-recovery-code": "geh\u00e9im-9kqt-4haw-7xec ".encode(),
         "long-s": "9KQT-4HAW-7XE\u017f".encode(),
         "other-digits": "\u0661\u0662\u0663\u0664\u0665\u0666".encode(),
         "newline": b"755224\n",
@@ -228,6 +248,13 @@ def _conversations() -> dict[str, bytes]:
         "nul-in-a-text": case(b"\1L\6a\0b", b"\1R\0"),
         "odd-level": case(b"\1R\0\x08x"),
         "level-alone": case(b"\1R\0\7"),
+        "authtok": case(b"\1G\6", b"\1P\6secret", verdict),
+        "no-authtok": case(b"\1G\6", b"\1R\0", answer=b"\0"),
+        "authtok-fails": case(b"\1G\6", b"\1P\6secret", b"\1R\0", answer=b"\2"),
+        "long-authtok": case(b"\1G\6", b"\1R\0", answer=b"\1" + b"1" * 513),
+        "nul-in-an-authtok": case(b"\1P\6a\0b", b"\1R\0"),
+        "another-item": case(b"\1P\2root", b"\1R\0"),
+        "another-item-read": case(b"\1G\1", b"\1R\0"),
         "ignored": case(b"\1R\x19"),
         "odd-verdict": case(b"\1R\6"),
         "63-lines": case(*[b"\1L\6x"] * 63, b"\1R\0"),

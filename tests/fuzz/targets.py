@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pam_softtoken import config, key_uri, log, otp, policy, recovery, state, tokenfile, wire
+from pam_softtoken import answer, config, key_uri, log, otp, recovery, state, tokenfile, wire
 from pam_softtoken.errors import BadTokenFile, ConfigError, DamagedState, MalformedAnswer, ProtocolError
 from pam_softtoken.mac import sha256
 from pam_softtoken.state import State
@@ -105,14 +105,16 @@ def _load(given: list[str], text: str) -> None:
             _assert_can_be_logged(ConfigError((problem,)))
         return
     values = {option.name: getattr(settings, option.name) for option in config.OPTIONS}
-    written = [f"{name}={_spelling(value)}" for name, value in values.items() if value != ""]
+    written = [f"{name}={_spelling(name, value)}" for name, value in values.items() if value != ""]
     again = config.load(written, lambda path, required: "")
     for option in config.OPTIONS:
         assert getattr(again, option.name) == values[option.name]
     _assert_own_directory(settings.store)
 
 
-def _spelling(value: bool | int | str) -> str:
+def _spelling(name: str, value: bool | int | str) -> str:
+    if name == "grace" and value != 0:
+        return f"{value}s"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
@@ -139,6 +141,7 @@ def start_frame(data: bytes) -> None:
         "" if start.uid is None else str(start.gid),
     ]
     fields = [numbers[0], start.user, *numbers[1:], start.home, str(start.caller_uid), str(start.cpu)]
+    fields += [str(start.session)]
     items = [start.service, start.rhost, start.tty, start.ruser]
     fields += ["" if item is None else "=" + item for item in items]
     written = "".join(field + "\0" for field in [*fields, *start.arguments])
@@ -148,13 +151,13 @@ def start_frame(data: bytes) -> None:
 def answer_frame(data: bytes) -> None:
     """What the bridge sends on from the person, and what the backend then makes of it."""
     try:
-        answer = wire.decode_answer(data)
+        typed = wire.decode_answer(data)
     except ProtocolError:
         return
-    if answer is None:
+    if typed is None:
         assert data == b"\1A-"
         return
-    assert b"\1A=" + answer.encode("utf-8", "surrogateescape") == data
+    assert b"\1A=" + typed.encode("utf-8", "surrogateescape") == data
     assert len(data) <= 3 + wire.MAX_ANSWER_BYTES
     typed_answer(data[3:])
 
@@ -163,25 +166,31 @@ def typed_answer(data: bytes) -> None:
     """What the person typed."""
     text = data.decode("utf-8", "surrogateescape")
     try:
-        answer = policy.read_answer(text)
+        readings = answer.read(text)
     except MalformedAnswer:
         return
-    assert len(text) <= policy.MAX_ANSWER_CHARACTERS
-    assert bool(answer.otp) != bool(answer.recovery_code)
-    if answer.otp:
-        assert otp.MIN_DIGITS <= len(answer.otp) <= otp.MAX_DIGITS
-        assert not answer.otp.strip("0123456789")
-        assert policy.read_answer(answer.otp).otp == answer.otp
-    else:
-        assert len(answer.recovery_code) == recovery.LENGTH
-        assert not answer.recovery_code.strip(recovery.ALPHABET)
-        assert policy.read_answer(answer.recovery_code).recovery_code == answer.recovery_code
+    for reading in readings:
+        assert text.startswith(reading.front)
+        assert bool(reading.otp) != bool(reading.recovery_code)
+        if reading.otp:
+            assert otp.MIN_DIGITS <= len(reading.otp) <= otp.MAX_DIGITS
+            assert not reading.otp.strip("0123456789")
+            assert answer.read_code(reading.otp).otp == reading.otp
+        else:
+            assert len(reading.recovery_code) == recovery.LENGTH
+            assert not reading.recovery_code.strip(recovery.ALPHABET)
+            assert answer.read_code(reading.recovery_code).recovery_code == reading.recovery_code
 
 
 def sent_frames(data: bytes) -> None:
     """Texts of any kind on their way to the bridge."""
     text = data.decode("utf-8", "surrogateescape")
-    for frame in (wire.encode_converse(1, text), wire.encode_log(5, text), wire.encode_result(7, 5, text)):
+    for frame in (
+        wire.encode_converse(1, text),
+        wire.encode_log(5, text),
+        wire.encode_put(6, text),
+        wire.encode_result(7, 5, text),
+    ):
         assert 3 <= len(frame) <= wire.MAX_FRAME_BYTES
         assert b"\0" not in frame[3:]
 

@@ -145,7 +145,7 @@ class Asked:
         self._socket.settimeout(BOUND_S)
         items = ["=softtoken-test", "", "", ""]
         account = [person.name, str(person.uid), str(person.gid), str(person.home)]
-        fields = ["0", *account, str(os.getuid()), "0", *items]
+        fields = ["0", *account, str(os.getuid()), "0", "0", *items]
         self.send(frame(wire.START, "".join(f"{field}\0" for field in fields).encode()))
 
     def send(self, message: bytes) -> None:

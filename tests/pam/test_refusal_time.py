@@ -26,8 +26,8 @@ os.fdatasync = lambda file: time.sleep(0.02) or store(file)
 _BACKEND = """
 import hashlib, json, sys, types
 sys.path.insert(0, {root!r})
-from pam_softtoken import pam_module
-real, asked, hashes = pam_module.time, [], []
+from pam_softtoken import login
+real, asked, hashes = login.time, [], []
 def monotonic():
     asked.append(real.monotonic())
     return asked[-1]
@@ -36,7 +36,7 @@ def sleep(pause_s):
     open({facts!r}, "a").write(json.dumps(facts) + "\\n")
 scrypt = hashlib.scrypt
 hashlib.scrypt = lambda *words, **options: hashes.append(1) or scrypt(*words, **options)
-pam_module.time = types.SimpleNamespace(time=real.time, monotonic=monotonic, sleep=sleep)
+login.time = types.SimpleNamespace(time=real.time, monotonic=monotonic, sleep=sleep)
 from pam_softtoken.backend import main
 main(__file__)
 """

@@ -172,9 +172,9 @@ class Clock:
         self.backend.write_text(
             "import sys, types\n"
             f"sys.path.insert(0, {str(installed.root)!r})\n"
-            "from pam_softtoken import pam_module\n"
-            "real = pam_module.time\n"
-            f"pam_module.time = types.SimpleNamespace(time=lambda: float(open({str(self._now)!r}).read()),\n"
+            "from pam_softtoken import login\n"
+            "real = login.time\n"
+            f"login.time = types.SimpleNamespace(time=lambda: float(open({str(self._now)!r}).read()),\n"
             "    monotonic=real.monotonic, sleep=real.sleep)\n"
             "from pam_softtoken.backend import main\n"
             "main(__file__)\n"

@@ -12,6 +12,16 @@ from pam_softtoken.state import NEVER, SLOT_BYTES, State
 
 FINGERPRINT = "0123456789abcdef" * 2
 OTHER = "f" * 32
+FULL_OF_KINDS = State(
+    last={FINGERPRINT: 5},
+    drift={FINGERPRINT: -3},
+    when={FINGERPRINT: 8},
+    near={OTHER: (9, 1, 2)},
+    spent={"a" * 16: ("b" * 8,)},
+    wrong={"local": (3, 9)},
+    sources={"c" * 16: 7},
+    graces={"d" * 16: 8},
+)
 
 
 def _file(*slots: tuple[int, State]) -> bytes:
@@ -27,7 +37,7 @@ def _decode(data: bytes) -> State:
 
 
 def test_state__the_newer_slot_is_read() -> None:
-    old = State({FINGERPRINT: 1}, {}, {}, {})
+    old = State(last={FINGERPRINT: 1})
     new = old.with_last(FINGERPRINT, 2).with_set("0" * 16).with_spent("0" * 16, "1" * 8)
     for slots in ([(7, old), (8, new)], [(8, new), (9, old)]):
         sequence, read = state.decode(_file(*slots), path="state")
@@ -56,7 +66,7 @@ def test_state__successive_versions_take_turns() -> None:
 
 @given(st.integers(0, SLOT_BYTES))
 def test_state__a_torn_write_leaves_the_version_before(written: int) -> None:
-    older, old, new = (State({FINGERPRINT: counter}, {}, {}, {}) for counter in (99, 100, 101))
+    older, old, new = (State(last={FINGERPRINT: counter}) for counter in (99, 100, 101))
     data = bytearray(_file((3, older), (4, old)))
     place = state.place_of(5)
     data[place : place + written] = state.encode(new, 5)[:written]
@@ -66,7 +76,7 @@ def test_state__a_torn_write_leaves_the_version_before(written: int) -> None:
 
 @given(st.integers(0, SLOT_BYTES - 1), st.integers(1, 255))
 def test_state__any_changed_byte_spoils_a_slot(place: int, change: int) -> None:
-    data = bytearray(_file((2, State({FINGERPRINT: 5}, {"a" * 16: ("b" * 8,)}, {"local": (3, 9)}, {"c" * 16: 7}))))
+    data = bytearray(_file((2, FULL_OF_KINDS)))
     data[place] ^= change
     with pytest.raises(DamagedState):
         _decode(bytes(data))
@@ -83,15 +93,21 @@ def test_state__without_a_whole_slot_it_is_damaged(data: bytes) -> None:
 @pytest.mark.parametrize(
     "odd",
     [
-        State({f"{number:032x}": 1 for number in range(state.MAX_RECORDS + 1)}, {}, {}, {}),
-        State({}, {f"{number:016x}": () for number in range(state.MAX_SETS + 1)}, {}, {}),
-        State({}, {"0" * 16: ("1" * 8,) * (recovery.MAX_CODES + 1)}, {}, {}),
-        State({}, {}, {f"{number:016x}": (1, 1) for number in range(state.MAX_BUCKETS + 1)}, {}),
-        State({}, {}, {}, {f"{number:016x}": 1 for number in range(state.MAX_SOURCES + 1)}),
-        State({FINGERPRINT: 10**20}, {}, {}, {}),
-        State({}, {}, {"local": (state.MAX_WRONG + 1, 1)}, {}),
-        State({}, {}, {"local": (1, 10**13)}, {}),
-        State({}, {}, {}, {"c" * 16: 10**13}),
+        State(last={f"{number:032x}": 1 for number in range(state.MAX_RECORDS + 1)}),
+        State(spent={f"{number:016x}": () for number in range(state.MAX_SETS + 1)}),
+        State(spent={"0" * 16: ("1" * 8,) * (recovery.MAX_CODES + 1)}),
+        State(wrong={f"{number:016x}": (1, 1) for number in range(state.MAX_BUCKETS + 1)}),
+        State(sources={f"{number:016x}": 1 for number in range(state.MAX_SOURCES + 1)}),
+        State(graces={f"{number:016x}": 1 for number in range(state.MAX_GRACES + 1)}),
+        State(near={f"{number:032x}": (1, 1) for number in range(state.MAX_NEAR + 1)}),
+        State(near={FINGERPRINT: (1, *range(state.MAX_NEAR_COUNTERS + 1))}),
+        State(near={FINGERPRINT: (1,)}),
+        State(last={FINGERPRINT: 10**19}),
+        State(last={FINGERPRINT: 1}, drift={FINGERPRINT: 10**4}),
+        State(last={FINGERPRINT: 1}, when={FINGERPRINT: 10**13}),
+        State(wrong={"local": (state.MAX_WRONG + 1, 1)}),
+        State(wrong={"local": (1, 10**13)}),
+        State(sources={"c" * 16: 10**13}),
     ],
 )
 def test_state__fuller_than_we_ever_make_it_is_damaged(odd: State) -> None:
@@ -122,21 +138,37 @@ def test_state__a_counter_never_goes_back(history: list[tuple[str, int]]) -> Non
         assert present.last[fingerprint] == max(counter for name, counter in history if name == fingerprint)
 
 
+def test_state__every_kind_of_record_comes_back() -> None:
+    read = _decode(_file((1, FULL_OF_KINDS)))
+    for kind in State.__slots__:
+        assert getattr(read, kind) == getattr(FULL_OF_KINDS, kind) != {}
+
+
+def test_state__an_accepted_code_ends_what_was_near_and_sets_the_clock() -> None:
+    state_before = State.new().with_last(OTHER, 1).with_near({OTHER: (50,)}, 7)
+    accepted = state_before.with_accepted(FINGERPRINT, 4, drift=-3, now=9)
+    assert (accepted.near, accepted.drift, accepted.when) == ({}, {FINGERPRINT: -3}, {FINGERPRINT: 9})
+    assert accepted.with_accepted(FINGERPRINT, 5, drift=0, now=10).drift == {}
+
+
 def test_state__the_fullest_one_fits_into_a_slot() -> None:
     present = State.new()
     for number in range(state.MAX_RECORDS + 5):
-        present = present.with_last(f"{number:032x}", 2**64 - 1)
+        present = present.with_accepted(f"{number:032x}", 2**62, drift=-999, now=10**13 - 1)
+    present = present.with_near({f"{number:032x}": (2**62,) * 9 for number in range(9)}, 10**13 - 1)
     for name in (f"{number:016x}" for number in range(state.MAX_SETS + 5)):
         present = present.with_set(name)
         for code in range(recovery.MAX_CODES):
             present = present.with_spent(name, f"{code:08x}")
     for number in range(state.MAX_SOURCES + 5):
-        present = present.with_source(f"{number:016x}", 2**40).with_wrong(f"{number:016x}", 10**6, 2**40)
+        present = present.with_source(f"{number:016x}", 10**13 - 1).with_wrong(f"{number:016x}", 10**6, 10**13 - 1)
+        present = present.with_grace(f"{number:016x}", 10**13 - 1)
     for bucket in state.SHARED_BUCKETS:
-        present = present.with_wrong(bucket, 10**6, 2**40)
+        present = present.with_wrong(bucket, 10**6, 10**13 - 1)
     assert len(state.encode(present, 2**64 - 1)) == SLOT_BYTES
     read = state.decode(_file((1, present)), path="state")[1]
-    assert (read.wrong, read.sources) == (present.wrong, present.sources)
-    assert len(present.last) == state.MAX_RECORDS
+    for kind in State.__slots__:
+        assert getattr(read, kind) == getattr(present, kind)
+    assert len(present.last) == len(present.when) == len(present.drift) == state.MAX_RECORDS
     # The oldest records make room, never the newest.
     assert f"{state.MAX_RECORDS + 4:032x}" in present.last

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from pam_softtoken import tokenfile
 from pam_softtoken.errors import BadTokenFile
+from pam_softtoken.pin import PIN
 from pam_softtoken.recovery import RecoverySet
 from pam_softtoken.token import HOTPToken, Secret, TOTPToken
 from pam_softtoken.tokenfile import TokenFile
 
 KEY_TEXT = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+PIN_DOCUMENT = {"scrypt": [16384, 8, 1], "salt": "00" * 16, "hash": "11" * 16, "length": 4}
 
 
 def _document() -> dict[str, Any]:
@@ -41,14 +43,19 @@ def _parse(document: object) -> TokenFile:
     return tokenfile.parse(json.dumps(document).encode(), path="tokens")
 
 
-def test_tokenfile__what_is_written_is_read() -> None:
+@pytest.mark.parametrize("scratch", [False, True])
+@pytest.mark.parametrize("pin", [None, PIN(b"p" * 16, b"h" * 16, length=4, scrypt_n=2**10)])
+def test_tokenfile__what_is_written_is_read(pin: PIN | None, scratch: bool) -> None:
     tokens = (
         TOTPToken("phone", Secret(b"k" * 20), algorithm="SHA256", digits=8, created=5, period_s=60),
         HOTPToken("spare", Secret(b"h" * 64), algorithm="SHA512", digits=7, created=6, counter=9),
     )
-    written = tokenfile.serialise(TokenFile(tokens, RecoverySet(b"s" * 16, (b"1" * 16, b"2" * 16))))
+    codes = RecoverySet(b"s" * 16, (b"1" * 16, b"2" * 16), scratch=scratch)
+    written = tokenfile.serialise(TokenFile(tokens, codes, pin))
     read = tokenfile.parse(written, path="tokens")
     assert tokenfile.serialise(read) == written
+    assert read.recovery.scratch == scratch
+    assert (read.pin and read.pin.length) == (pin and 4)
     phone, spare = read.tokens
     assert isinstance(phone, TOTPToken)
     assert isinstance(spare, HOTPToken)
@@ -109,6 +116,16 @@ def _remove(*path: str | int) -> Callable[[dict[str, Any]], None]:
         (_set("recovery", "salt", value="00"), "recovery"),
         (_set("recovery", "hashes", value=["zz"]), "recovery.hashes"),
         (_set("recovery", "hashes", value=["11" * 16] * 2), "recovery"),
+        (_set("recovery", "scratch", value=False), "recovery.scratch"),
+        (_set("recovery", "scratch", value=1), "recovery.scratch"),
+        (_set("pin", value=None), "pin"),
+        (_set("pin", value={**PIN_DOCUMENT, "length": 3}), "4 to 16 characters"),
+        (_set("pin", value={**PIN_DOCUMENT, "length": 17}), "4 to 16 characters"),
+        (_set("pin", value={**PIN_DOCUMENT, "length": True}), "pin.length"),
+        (_set("pin", value={**PIN_DOCUMENT, "salt": "00"}), "pin"),
+        (_set("pin", value={**PIN_DOCUMENT, "hash": "00"}), "pin"),
+        (_set("pin", value={**PIN_DOCUMENT, "scrypt": [2**20, 8, 1]}), "pin"),
+        (_set("pin", value={**PIN_DOCUMENT, "extra": 1}), "pin"),
     ],
 )
 def test_tokenfile__a_mistake_is_refused_and_its_place_named(

@@ -18,6 +18,7 @@ START = b"\x01S" + b"\0".join(
         b"/home/alice",
         b"1001",
         b"1",
+        b"4711",
         b"=sshd",
         b"=192.0.2.7",
         b"",
@@ -32,12 +33,16 @@ START = b"\x01S" + b"\0".join(
 def test_start__gives_the_fields() -> None:
     start = wire.decode_start(START)
     assert (start.flags, start.user, start.uid, start.gid, start.home) == (32768, "alice", 1000, 1000, "/home/alice")
+    assert (start.caller_uid, start.cpu, start.session) == (1001, 1, 4711)
     assert (start.service, start.rhost, start.tty, start.ruser) == ("sshd", "192.0.2.7", None, "")
     assert start.arguments == ["nullok", "window=2"]
 
 
 def test_start__an_unknown_user_has_no_uid() -> None:
-    assert wire.decode_start(b"\x01S" + b"\0".join([b"0", b"eve", *[b""] * 3, b"0", b"0", *[b""] * 4, b""])).uid is None
+    assert (
+        wire.decode_start(b"\x01S" + b"\0".join([b"0", b"eve", *[b""] * 3, b"0", b"0", b"0", *[b""] * 4, b""])).uid
+        is None
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,213 @@
+"""One login: who asks, what is asked, what is judged, and what the person is told. Whatever it says no to, it raises.
+
+The one place that reads the clock for a login. `pamh` is as in `pam_module`.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import time
+
+from pam_softtoken import answer, conversation, errors, files, grace, log, mark, throttle
+from pam_softtoken.claim import pretend
+from pam_softtoken.verifier import Accepted, Attempt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pam_softtoken.config import Config
+
+REFUSAL_STEP_S = 0.1
+"""A refusal comes this long after the answer, or a multiple of it, so that its time does not say what was looked at.
+Longer than a disk needs to store that an answer was wrong, others to give the lock back, or a recovery code its hash.
+"""
+
+
+class Login:
+    """One call of the module.
+
+    Args:
+        pamh: the PAM handle.
+        config: the settings.
+        record: the log.
+        silent: the application wants no messages shown.
+    """
+
+    __slots__ = ("_attempt", "_caller_uid", "_config", "_obstacle", "_place", "_record", "_silent", "_source", "pamh")
+
+    def __init__(self, pamh: Any, config: Config, record: log.Log, *, silent: bool) -> None:
+        self.pamh = pamh
+        self._config = config
+        self._record = record
+        self._silent = silent
+        self._caller_uid = _caller_uid(pamh)
+        self._source = throttle.source_of(record.rhost, self._caller_uid)
+        self._place = ""
+        if config.grace:
+            session = _session(pamh)
+            self._place = grace.name_of(record.rhost, pamh.service or "", caller_uid=self._caller_uid, session=session)
+        self._attempt: Attempt | None = None
+        # What stands in the way is only said in the log: to the person all attempts look alike.
+        self._obstacle: errors.Refused | errors.Unusable = errors.UnknownUser()
+        try:
+            account = _account_of(pamh)
+            record.user = account.name
+            self._attempt = Attempt(account, config, now=int(time.time()))
+        except (errors.Refused, errors.Unusable) as error:
+            self._obstacle = error
+            record.note(log.DEBUG, f"before the prompt: {type(error).__name__}")
+        else:
+            record.note(log.DEBUG, "before the prompt: token and state file opened")
+
+    @property
+    def never_enrolled(self) -> bool:
+        """Whether there is proof that the user never enrolled."""
+        return self._attempt is None and isinstance(self._obstacle, errors.NotEnrolled) and self._obstacle.proven
+
+    def carry_out(self) -> None:
+        """Ask for a code and judge it, unless one was accepted so lately that none is needed.
+
+        Raises:
+            Refused, Unusable, ConversationFailed: the answer is no. Otherwise the code is durably recorded as used.
+        """
+        if self._attempt is not None and self._attempt.in_grace(self._place, now=int(time.time())):
+            self._record.outcome(log.INFO, "accepted", "grace")
+            return
+        marked = self._attempt is not None and _is_marked(self._attempt.account.uid)
+        attempt, accepted = self._judge_first_pass() or self._judge_answer()
+        if self._config.forward_pass:
+            conversation.forward(self.pamh, accepted.password)
+        self._report(attempt, accepted, marked=marked)
+
+    def close(self) -> None:
+        """Close the files after the verdict has been given; under pam_python that means at once."""
+        if self._attempt is None:
+            return
+        afterwards = getattr(self.pamh, "afterwards", None)
+        if afterwards is None:
+            self._attempt.close()
+        else:
+            afterwards(self._attempt.close)
+
+    def _judge_answer(self) -> tuple[Attempt, Accepted]:
+        return self._judge(conversation.ask(self.pamh, self._config), combined=self._config.forward_pass)
+
+    def _judge_first_pass(self) -> tuple[Attempt, Accepted] | None:
+        """Judge the password that an earlier module has asked for, if the code is to be looked for there.
+
+        Returns:
+            None when the person is to be asked.
+        """
+        config = self._config
+        if not config.try_first_pass and not config.use_first_pass:
+            return None
+        password = conversation.first_pass(self.pamh)
+        if not config.use_first_pass:
+            try:
+                answer.read(password)
+            except errors.MalformedAnswer:
+                return None  # it ends with no code, whoever the user is
+        try:
+            return self._judge(password, combined=True)
+        except (errors.Refused, errors.Unusable) as error:
+            if config.use_first_pass:
+                raise
+            self._record.note(log.DEBUG, f"the password of an earlier module: {type(error).__name__}")
+            return None
+
+    def _judge(self, typed: str, *, combined: bool) -> tuple[Attempt, Accepted]:
+        answered_s = time.monotonic()
+        try:
+            if self._attempt is None:
+                pretend(typed, combined=combined)
+                raise self._obstacle
+            now = int(time.time())
+            accepted = self._attempt.verify(typed, combined=combined, source=self._source, now=now, grace=self._place)
+        except errors.SoftTokenError as error:
+            if isinstance(error, errors.Throttled):
+                self._tell_to_wait(error)
+            _wait_out(answered_s)
+            raise
+        return self._attempt, accepted
+
+    def _report(self, attempt: Attempt, accepted: Accepted, *, marked: bool) -> None:
+        """Leave the mark of the first success, log it, and tell the person what a recovery code leaves behind."""
+        record = self._record
+        if attempt.kept_in_memory:
+            record.note(log.WARNING, "the file system is read-only; until the next restart /run keeps what was used")
+        if not marked:
+            _mark(attempt.account.uid, record)
+        left = accepted.recovery_left
+        if left is None:
+            record.outcome(log.INFO, "accepted", "accepted", token=accepted.token)
+            return
+        attempt.close()  # the person is told, which can take any time, and others may not wait for the lock
+        record.outcome(log.INFO, "accepted", "recovery", detail=f"left={left}")
+        if not self._silent:
+            codes = "1 recovery code" if left == 1 else f"{left} recovery codes"
+            conversation.tell(self.pamh, self.pamh.PAM_TEXT_INFO, f"Recovery code accepted; {codes} left.", record)
+
+    def _tell_to_wait(self, error: errors.Throttled) -> None:
+        """Tell how long to wait, but only to somebody who already is the user."""
+        attempt = self._attempt
+        is_user = attempt is not None and not self._record.rhost and self._caller_uid == attempt.account.uid
+        if is_user and not self._silent:
+            text = f"Too many wrong codes; try again in {error.retry_after_s} s."
+            conversation.tell(self.pamh, self.pamh.PAM_ERROR_MSG, text, self._record)
+
+
+def _account_of(pamh: Any) -> files.Account:
+    """Look the user up, unless the bridge has done it already.
+
+    Raises:
+        UnknownUser: this host knows no such user.
+    """
+    user = pamh.get_user(None)
+    try:
+        known: files.Account | None = pamh.account
+    except AttributeError:
+        try:
+            entry = pwd.getpwnam(user)
+        except KeyError:
+            raise errors.UnknownUser from None
+        return files.Account(user, entry.pw_uid, entry.pw_gid, home=entry.pw_dir)
+    if known is None:
+        raise errors.UnknownUser
+    return known
+
+
+def _caller_uid(pamh: Any) -> int:
+    """Give the real uid of the application; under pam_python that is us."""
+    try:
+        return int(pamh.caller_uid)
+    except AttributeError:
+        return os.getuid()
+
+
+def _session(pamh: Any) -> int:
+    """Give the session of the application; under pam_python that is ours."""
+    try:
+        return int(pamh.session)
+    except AttributeError:
+        return os.getsid(0)
+
+
+def _is_marked(uid: int) -> bool:
+    try:
+        return mark.is_set(uid)
+    except errors.UnusableFile:
+        return False
+
+
+def _mark(uid: int, record: log.Log) -> None:
+    try:
+        mark.set_for(uid)
+    except errors.UnusableFile as error:  # a full disk must not keep the owner out
+        record.note(log.WARNING, f"cannot mark the user as enrolled: {error}")
+
+
+def _wait_out(answered_s: float) -> None:
+    """Give every refusal one of few times, whatever was refused and why."""
+    time.sleep(REFUSAL_STEP_S - (time.monotonic() - answered_s) % REFUSAL_STEP_S)

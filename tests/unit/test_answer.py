@@ -1,0 +1,89 @@
+"""What a person typed, taken apart."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pam_softtoken import answer
+from pam_softtoken.errors import MalformedAnswer
+
+
+@pytest.mark.parametrize("typed", ["123456", "123 456", " 12 34 56 ", "1234567", "12345678"])
+def test_answer__digits_with_spaces_are_an_otp(typed: str) -> None:
+    assert answer.read_code(typed).otp == typed.replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "",
+        " ",
+        "1",
+        "12345",
+        "123456789",
+        "12345a",
+        "-12345",
+        "+123456",
+        "1_2_3_4",
+        "0x1234",
+        "12.3456",
+        "\uff11\uff12\uff13\uff14\uff15\uff16",
+        "\u0661\u0662\u0663\u0664\u0665\u0666",
+        "123\t456",
+        "123456\n",
+        "123456\x00",
+        "123456\udcff",
+        "1" * 512,
+        " " * 60 + "123456",
+    ],
+)
+def test_answer__anything_else_is_malformed(typed: str) -> None:
+    with pytest.raises(MalformedAnswer):
+        answer.read_code(typed)
+
+
+def test_answer__a_recovery_code_is_one_in_any_spelling() -> None:
+    assert answer.read_code("9kqt 4haw-7xec").recovery_code == "9KQT4HAW7XEC"
+
+
+@pytest.mark.parametrize(
+    ("typed", "front", "otp"),
+    [
+        ("123456", "", "123456"),
+        ("secret123456", "secret", "123456"),
+        ("secret 123 456", "secret ", "123456"),
+        ("secret 123456 ", "secret ", "123456"),
+        ("geheim\u00e9\udcff123456", "geheim\u00e9\udcff", "123456"),
+        ("4711287082", "4711", "287082"),
+        ("4711287082", "471", "1287082"),
+        ("4711287082", "47", "11287082"),
+    ],
+)
+def test_answer__what_stands_in_front_of_an_otp_is_kept_as_typed(typed: str, front: str, otp: str) -> None:
+    assert (front, otp) in [(reading.front, reading.otp) for reading in answer.read(typed)]
+
+
+@pytest.mark.parametrize(
+    ("typed", "front"),
+    [
+        ("9KQT-4HAW-7XEC", ""),
+        ("pass-9kqt 4haw-7xec", "pass-"),
+        ("pass9KQT4HAW7XEC ", "pass"),
+        ("4711 9KQT4HAW7XEC", "4711 "),
+    ],
+)
+def test_answer__what_stands_in_front_of_a_recovery_code_is_kept_as_typed(typed: str, front: str) -> None:
+    assert [(reading.front, reading.recovery_code) for reading in answer.read(typed)] == [(front, "9KQT4HAW7XEC")]
+
+
+@pytest.mark.parametrize("typed", ["", "password", "12345", "secret-12345", "secret123456x", "123456\n", "b" * 512])
+def test_answer__without_a_code_at_its_end_is_malformed(typed: str) -> None:
+    with pytest.raises(MalformedAnswer):
+        answer.read(typed)
+
+
+@given(st.text(max_size=30), st.text(alphabet="0123456789", min_size=6, max_size=8))
+def test_answer__any_password_is_given_back_whole(password: str, otp: str) -> None:
+    assert (password, otp) in [(reading.front, reading.otp) for reading in answer.read(password + otp)]
