@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.support.account import Phone
 from tests.support.client import ECHO_OFF, PERMIT, Service
 from tests.support.installation import Installation
+from tests.support.leak import keep
 from tests.support.system_log import SystemLog
 
 STEADY_S = 8
@@ -117,6 +118,16 @@ def hash_anew(tokens: Path, codes: list[str], cost: int) -> None:
     salt = bytes.fromhex(document["recovery"]["salt"])
     hashes = [hashlib.scrypt(code.replace("-", "").encode(), salt=salt, n=cost, r=8, p=1, dklen=16) for code in codes]
     document["recovery"].update(scrypt=[cost, 8, 1], hashes=[entry.hex() for entry in hashes])
+    tokens.write_text(json.dumps(document))
+
+
+def set_pin(tokens: Path, pin: str) -> None:
+    """Put a PIN into a token file: its scrypt (RFC 7914), at the lowest cost that is allowed, and its length."""
+    document = json.loads(tokens.read_text())
+    digest = hashlib.scrypt(
+        (pin if pin.isdecimal() else keep(pin)).encode(), salt=bytes(16), n=1024, r=8, p=1, dklen=16
+    ).hex()
+    document["pin"] = {"scrypt": [1024, 8, 1], "salt": "00" * 16, "hash": digest, "length": len(pin)}
     tokens.write_text(json.dumps(document))
 
 

@@ -1,0 +1,141 @@
+"""A time of grace after a code: for the same source and service, and for no source that is only claimed."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tests.support.account import Person, Phone
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome, Service
+from tests.support.installation import Installation
+from tests.support.pam_scene import NO_CODES, PROMPT, Clock, Pam, set_pin
+from tests.support.system_log import SystemLog
+
+HERE, THERE = "--item=rhost=192.0.2.7", "--item=rhost=2001:db8::7"
+LETS_IN_UNASKED: tuple[int, list[object]] = (PAM_SUCCESS, [])
+
+
+@pytest.fixture
+def phone(installed: Installation, alice: Person) -> Phone:
+    """A token that counts."""
+    return alice.enrol(installed, "--type=hotp", NO_CODES)
+
+
+def _unasked(service: Service, person: Person, *options: str) -> bool:
+    """Try without an answer; tells whether none was wanted."""
+    outcome = service.log_in(person, options=options)
+    if (outcome.result, outcome.messages) == LETS_IN_UNASKED:
+        return True
+    assert outcome.result != PAM_SUCCESS
+    assert outcome.messages == PROMPT
+    return False
+
+
+def test_grace__nobody_gets_one_unless_it_is_switched_on(pam: Pam, alice: Person, phone: Phone) -> None:
+    service = pam.service()
+    assert service.log_in(alice, phone.hotp(), options=[HERE]).result == PAM_SUCCESS
+    assert not _unasked(service, alice, HERE)
+
+
+def test_grace__asks_an_address_for_one_code_until_it_is_over(
+    pam: Pam, alice: Person, phone: Phone, clock: Clock, system_log: SystemLog
+) -> None:
+    service = pam.with_backend(clock.backend, "grace=8h")
+    now = 1_740_000_000
+    clock.set(now)
+    assert not _unasked(service, alice, HERE)
+    assert service.log_in(alice, phone.hotp(), options=[HERE]).result == PAM_SUCCESS
+    for elapsed_s, is_over in ((0, False), (8 * 3600 - 1, False), (8 * 3600, True), (-1, True)):
+        clock.set(now + elapsed_s)
+        assert _unasked(service, alice, HERE) != is_over
+    assert not _unasked(service, alice, THERE)
+    assert [line for line in system_log.reasons() if line != "conversation"] == ["accepted", "grace", "grace"]
+
+
+def test_grace__is_not_made_longer_by_itself(pam: Pam, alice: Person, phone: Phone, clock: Clock) -> None:
+    service = pam.with_backend(clock.backend, "grace=60s")
+    clock.set(1_740_000_000)
+    assert service.log_in(alice, phone.hotp(), options=[HERE]).result == PAM_SUCCESS
+    clock.set(1_740_000_059)
+    assert _unasked(service, alice, HERE)
+    clock.set(1_740_000_061)
+    assert not _unasked(service, alice, HERE)
+
+
+def test_grace__comes_of_no_wrong_code(pam: Pam, alice: Person, phone: Phone) -> None:
+    service = pam.service("grace=8h")
+    assert service.log_in(alice, "00000000", options=[HERE]).result == PAM_AUTH_ERR
+    assert not _unasked(service, alice, HERE)
+
+
+@pytest.mark.parametrize("rhost", ["host.example", "192.0.2.7.example", "localhost", "UNKNOWN", "192.0.2.7%eth0", " "])
+def test_grace__is_not_for_a_name_that_its_owner_chose(pam: Pam, alice: Person, phone: Phone, rhost: str) -> None:
+    service = pam.service("grace=8h")
+    assert service.log_in(alice, phone.hotp(), options=[f"--item=rhost={rhost}"]).result == PAM_SUCCESS
+    assert not _unasked(service, alice, f"--item=rhost={rhost}")
+
+
+def test_grace__is_not_for_a_host_without_root_which_can_claim_any_source(
+    pam: Pam, alice: Person, phone: Phone
+) -> None:
+    service = pam.service("grace=8h")
+    assert service.log_in(alice, phone.hotp(), run_as=alice, options=[HERE]).result == PAM_SUCCESS
+    assert not _unasked(service, alice, HERE)
+    assert service.log_in(alice, phone.hotp(), options=[HERE]).result == PAM_SUCCESS
+    assert service.log_in(alice, run_as=alice, options=[HERE]).messages == PROMPT
+
+
+def test_grace__is_for_one_service(pam: Pam, installed: Installation, alice: Person, phone: Phone) -> None:
+    service = pam.service("grace=8h")
+    assert service.log_in(alice, phone.hotp(), options=[HERE]).result == PAM_SUCCESS
+    (service.directory / service.name).rename(service.directory / "another")
+    service.name = "another"
+    assert not _unasked(service, alice, HERE)
+
+
+def test_grace__is_for_one_user(
+    pam: Pam, installed: Installation, alice: Person, phone: Phone, make_person: object
+) -> None:
+    bob = make_person()  # type: ignore[operator]
+    bob.enrol(installed, NO_CODES)
+    service = pam.service("grace=8h")
+    assert service.log_in(alice, phone.hotp(), options=[HERE]).result == PAM_SUCCESS
+    assert not _unasked(service, bob, HERE)
+
+
+def _in_one_session(service: Service, person: Person, *scripts: str) -> list[Outcome]:
+    """Make local attempts, one after the other, in a login session of their own."""
+    command = " ".join(f"'{word}'" for word in service.command(person))
+    lines = "".join(f"printf '{script}' | {command}; " for script in scripts)
+    done = subprocess.run(["setsid", "--wait", "sh", "-c", lines], check=False, capture_output=True, text=True)
+    return [Outcome(line) for line in done.stdout.splitlines()]
+
+
+def test_grace__of_a_local_session_is_not_that_of_the_next(pam: Pam, alice: Person, phone: Phone) -> None:
+    service = pam.service("grace=8h")
+    first, second = _in_one_session(service, alice, f"={phone.hotp()}\n", "")
+    assert (first.result, second.result, second.messages) == (PAM_SUCCESS, PAM_SUCCESS, [])
+    (other,) = _in_one_session(service, alice, "")
+    assert (other.result == PAM_SUCCESS, other.messages) == (False, PROMPT)
+
+
+def test_grace__of_a_local_session_knows_no_terminal(pam: Pam, alice: Person, phone: Phone) -> None:
+    """The same terminal's name in another session is somebody else."""
+    service = pam.service("grace=8h")
+    for _ in range(2):
+        outcome = service.log_in(alice, phone.hotp(), options=["--item=tty=/dev/tty1"])
+        assert outcome.result == PAM_SUCCESS
+        (other,) = _in_one_session(service, alice, "")
+        assert other.messages == PROMPT
+
+
+def test_grace__wants_no_pin_either_but_lets_nobody_in_who_is_not_enrolled(
+    pam: Pam, alice: Person, phone: Phone
+) -> None:
+    set_pin(alice.store / "tokens", "4711")
+    service = pam.service("grace=8h")
+    assert service.log_in(alice, "4711" + phone.hotp(), options=[HERE]).result == PAM_SUCCESS
+    assert _unasked(service, alice, HERE)
+    (alice.store / "tokens").unlink()
+    assert not _unasked(service, alice, HERE)

@@ -1,0 +1,101 @@
+"""A token that has run away comes back by two consecutive codes; what is learned of it brings nothing old back."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.account import Person
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
+from tests.support.installation import Installation
+from tests.support.pam_scene import NO_CODES, PROMPT, Clock, Pam, oathtool
+from tests.support.system_log import SystemLog
+
+STEP = 58_000_000  # in 2025
+
+
+def test_hotp__button_pressed_too_often_comes_back_by_two_codes(
+    installed: Installation, pam: Pam, alice: Person, system_log: SystemLog
+) -> None:
+    phone = alice.enrol(installed, "--type=hotp", NO_CODES)
+    service = pam.service()
+    for counter, result in ((0, 0), (61, 7), (62, 0), (61, 7), (62, 7), (63, 0), (30, 7), (31, 7)):
+        outcome = service.log_in(alice, phone.hotp_at(counter))
+        assert (counter, outcome.result, outcome.messages) == (counter, result, PROMPT)
+    assert system_log.reasons()[:3] == ["accepted", "mismatch", "accepted"]
+
+
+@pytest.mark.parametrize("between", ["000000", "recovery", "replay"])
+def test_hotp__what_is_typed_between_the_two_decides(
+    installed: Installation, pam: Pam, alice: Person, between: str
+) -> None:
+    phone = alice.enrol(installed, "--type=hotp", "--recovery-codes=1")
+    service = pam.service()
+    service.log_in(alice, phone.hotp_at(0))
+    service.log_in(alice, phone.hotp_at(50))
+    answer = {"recovery": phone.recovery_codes[0], "replay": phone.hotp_at(0)}.get(between, between)
+    service.log_in(alice, answer)
+    # A wrong one spoils them; a used one or a recovery code says nothing about the token.
+    expected = PAM_AUTH_ERR if between == "000000" else PAM_SUCCESS
+    assert service.log_in(alice, phone.hotp_at(51)).result == expected
+
+
+@pytest.mark.parametrize("off", [-30, -5, 4, 38])
+def test_totp__app_that_is_minutes_off_comes_back_by_two_codes(
+    installed: Installation, pam: Pam, alice: Person, clock: Clock, system_log: SystemLog, off: int
+) -> None:
+    phone = alice.enrol(installed, NO_CODES)
+    (alice.store / "state").write_bytes(b"")
+    service = pam.with_backend(clock.backend)
+    clock.set((STEP - 100) * 30)
+    service.log_in(alice, "000000")  # leaves a record that is older than all codes below
+    accepted = []
+    for turn, result in ((0, 7), (1, 0), (1, 7), (2, 0), (3, 0)):
+        clock.set((STEP + turn) * 30 + 5)
+        (code,) = oathtool(phone, STEP + turn + off)
+        assert service.log_in(alice, code).result == result, turn
+        accepted += [code] * (result == 0)
+    reasons = system_log.reasons()
+    assert reasons[1:3] == ["mismatch", "accepted"]
+    for code in accepted:
+        assert service.log_in(alice, code).result == PAM_AUTH_ERR
+
+
+def test_totp__no_drift_takes_neither(installed: Installation, pam: Pam, alice: Person, clock: Clock) -> None:
+    phone = alice.enrol(installed, NO_CODES)
+    (alice.store / "state").write_bytes(b"")
+    service = pam.with_backend(clock.backend, "no_drift", "no_throttle")
+    for turn in range(4):
+        clock.set((STEP + turn) * 30)
+        assert service.log_in(alice, oathtool(phone, STEP + turn + 5)[0]).result == PAM_AUTH_ERR
+
+
+def test_totp__clock_that_runs_away_slowly_is_followed(
+    installed: Installation, pam: Pam, alice: Person, clock: Clock
+) -> None:
+    phone = alice.enrol(installed, NO_CODES)
+    (alice.store / "state").write_bytes(b"")
+    service = pam.with_backend(clock.backend)
+    clock.set((STEP - 100) * 30)
+    service.log_in(alice, "000000")
+    for login in range(16):  # half a step ahead each time
+        clock.set((STEP + 10 * login) * 30)
+        (code,) = oathtool(phone, STEP + 10 * login + login // 3)
+        assert service.log_in(alice, code).result == PAM_SUCCESS, login
+    assert service.log_in(alice, oathtool(phone, STEP + 151)[0]).result == PAM_AUTH_ERR
+
+
+def test_resync__is_a_wrong_answer_first_and_counted(
+    installed: Installation, pam: Pam, alice: Person, system_log: SystemLog
+) -> None:
+    phone = alice.enrol(installed, "--type=hotp", NO_CODES)
+    for counter in range(50, 64, 2):
+        pam.service().log_in(alice, phone.hotp_at(counter))
+    assert system_log.reasons()[:5] == 5 * ["mismatch"]
+    assert "throttled" in system_log.reasons()
+
+
+def test_resync__works_with_no_throttle_too(installed: Installation, pam: Pam, alice: Person) -> None:
+    phone = alice.enrol(installed, "--type=hotp", NO_CODES)
+    service = pam.service("no_throttle")
+    assert service.log_in(alice, phone.hotp_at(40)).result == PAM_AUTH_ERR
+    assert service.log_in(alice, phone.hotp_at(41)).result == PAM_SUCCESS
