@@ -22,13 +22,25 @@ class Waiting:
         user: as whom.
         attempts: how many it makes, one after the other.
         options: more of the client's.
+        around: words before the client's command line.
     """
 
-    def __init__(self, service: Service, user: Person | str, *, attempts: int = 1, options: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        service: Service,
+        user: Person | str,
+        *,
+        attempts: int = 1,
+        options: Iterable[str] = (),
+        around: Iterable[str] = (),
+    ) -> None:
         hold, self._hold = os.pipe()
         self._announced, announce = os.pipe()
         self._process = subprocess.Popen(
-            service.command(user, f"--hold={hold}", f"--announce={announce}", f"--repeat={attempts}", *options),
+            [
+                *around,
+                *service.command(user, f"--hold={hold}", f"--announce={announce}", f"--repeat={attempts}", *options),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(hold, announce),
