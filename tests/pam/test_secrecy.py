@@ -58,6 +58,15 @@ def test_watch__finds_a_secret_in_a_log(phone: Phone) -> None:
             refuse([harmless + f' detail="{secret}"'])
 
 
+def test_watch__finds_what_was_typed_in_a_log_however_it_is_set_off(service: Service, alice: Person) -> None:
+    service.log_in(alice, "739 154")
+    for text in ("typed:739154", "[739154]", "code 739154.", "739154, said he", "739 154", "/739154", "-739154-"):
+        with pytest.raises(AssertionError, match="has been logged"):
+            refuse([f"<87>Nov 23 12:00:00 sshd[739154]: pam_softtoken(sshd:auth): {text}"])
+    for text in ("0.739154", "x739154", "739154x", "17391549", "739154.5"):
+        refuse([f"<87>Nov 23 12:00:00 sshd[739154]: pam_softtoken(sshd:auth): {text}"])
+
+
 def test_watch__that_finds_a_secret_gives_the_log_back_all_the_same(phone: Phone) -> None:
     """Or the next program that logs would wait for ever."""
     before = os.lstat(DEV_LOG).st_ino if os.path.lexists(DEV_LOG) else None

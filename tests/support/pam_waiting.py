@@ -10,6 +10,7 @@ from types import TracebackType
 
 from tests.support.account import Person
 from tests.support.client import FAIL, NO_ANSWER, Outcome, Service
+from tests.support.leak import keep_answer
 
 PATIENCE_S = 60.0
 
@@ -57,6 +58,8 @@ class Waiting:
     def write_down(self, *answers: str) -> None:
         """Put down answers for the next prompts, without giving them yet."""
         assert self._process.stdin is not None
+        for answer in answers:
+            keep_answer(answer)
         script = "".join(f"{answer if answer in (NO_ANSWER, FAIL) else '=' + answer}\n" for answer in answers)
         self._process.stdin.write(script.encode())
 
