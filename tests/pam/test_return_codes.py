@@ -211,6 +211,19 @@ def test_user__who_cannot_be_looked_up_is_not_called_unknown(
     assert severities(system_log) == [ERR, INFO]
 
 
+def test_unknown_user__where_a_name_service_says_so_by_an_error_is_unknown_as_well(
+    service: Service, tmp_path: Path, system_log: SystemLog
+) -> None:
+    """Hesiod without its configuration says ENOENT of everybody, as getpwnam(3) has it for "not found"."""
+    services = tmp_path / "nsswitch.conf"
+    services.write_text("passwd: files hesiod\n")
+    inside = ["unshare", "--mount", "--propagation=private", "sh", "-c", 'mount --bind "$0" /etc/nsswitch.conf; "$@"']
+    command = [*inside, str(services), *service.command(NOBODY)]
+    done = subprocess.run(command, input="=123456\n", capture_output=True, text=True, check=True)
+    assert Outcome(done.stdout).messages == PROMPT
+    assert system_log.reasons() == ["unknown_user"]
+
+
 @pytest.mark.parametrize("user", ["", "hunter2\nuser=root result=accepted", "../../etc", "%s%n", "x" * 300, "\udcff"])
 def test_unknown_user__of_an_odd_name_is_refused_like_any_other(
     service: Service, system_log: SystemLog, user: str
