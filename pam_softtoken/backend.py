@@ -79,6 +79,7 @@ class Handle:
         self._cpu = start.cpu
         self.last_line = (0, "")
         self._left_over: list[Callable[[], None]] = []
+        self.look_up_error = start.look_up_error
         self.account: files.Account | None = None
         if start.uid is not None:
             self.account = files.Account(start.user, start.uid, start.gid, home=start.home)

@@ -386,6 +386,8 @@ def _hint_for(error: PathError, location: Location) -> str:
     if error.why in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)):
         return "make room on the disk and start again"
     if error.path.startswith(volatile.DIRECTORY):
+        if isinstance(error, DamagedState):
+            return f"it said which codes were used while the home was read-only; as root, remove {error.path}"
         return "root keeps there what was used while the home was read-only, until the next login through sshd or su"
     return {
         InsecureFile: f"only its owner may own and write it: see ls -la {location.path}",

@@ -87,6 +87,18 @@ class Unusable(SoftTokenError):
     """Something that the verdict needs is not as it must be."""
 
 
+class LookUpFailed(Unusable):
+    """The host could not tell whether it knows a user of that name.
+
+    Args:
+        why: the cause, for the log.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the host cannot look the user up: {why}")
+        self.why = why
+
+
 class PathError(Unusable):
     """Root of what can be wrong with a file.
 

@@ -38,7 +38,7 @@ REASONS = frozenset(
         "backend",
     }
 )
-"""What `reason=` can say. `backend` is said by the bridge, when there is no backend left to say it."""
+"""What `reason=` can say. `backend` is mostly said by the bridge, when there is no backend left to say it."""
 
 MAX_VALUE_CHARACTERS = 256
 MAX_DETAIL_CHARACTERS = 512

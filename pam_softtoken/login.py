@@ -163,6 +163,7 @@ def _account_of(pamh: Any) -> files.Account:
 
     Raises:
         UnknownUser: this host knows no such user.
+        LookUpFailed: it cannot tell.
     """
     user = pamh.get_user(None)
     try:
@@ -174,7 +175,7 @@ def _account_of(pamh: Any) -> files.Account:
             raise errors.UnknownUser from None
         return files.Account(user, entry.pw_uid, entry.pw_gid, home=entry.pw_dir)
     if known is None:
-        raise errors.UnknownUser
+        raise errors.LookUpFailed(pamh.look_up_error) if pamh.look_up_error else errors.UnknownUser
     return known
 
 

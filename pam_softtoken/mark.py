@@ -44,11 +44,33 @@ def set_for(uid: int) -> None:
         return
     try:
         for directory in (os.path.dirname(DIRECTORY), DIRECTORY):
-            try:
-                os.mkdir(directory, _MODE)
-                os.chmod(directory, _MODE)  # whatever the umask
-            except FileExistsError:
-                pass
+            _make(directory)
         os.close(os.open(path_of(uid), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise UnusableFile(path_of(uid), os.strerror(error.errno or 0)) from None
+
+
+def _make(directory: str) -> None:
+    """Make a directory with its mode, whatever the umask, unless it is there.
+
+    Between making it and setting its mode a login may be killed, and the next one could not tell that mode from a
+    stricter one that an administrator has chosen. So it gets its name last, and what a killed login left is used.
+    """
+    if os.path.isdir(directory):
+        return
+    new = f"{directory}.new"
+    try:
+        os.mkdir(new, 0o700)
+    except FileExistsError:
+        pass
+    try:
+        os.chmod(new, _MODE)
+        os.rename(new, directory)
+    except OSError:
+        if not os.path.isdir(directory):
+            raise
+        # Another login was quicker.
+        try:
+            os.rmdir(new)
+        except OSError:
+            pass

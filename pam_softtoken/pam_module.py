@@ -33,6 +33,7 @@ OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
     errors.NotEnrolled: ("PAM_AUTH_ERR", log.NOTICE, "not_enrolled"),
     errors.PINMissing: ("PAM_AUTH_ERR", log.NOTICE, "pin_missing"),
     errors.UnknownUser: ("PAM_AUTH_ERR", log.NOTICE, "unknown_user"),
+    errors.LookUpFailed: ("PAM_AUTH_ERR", log.ERR, "backend"),
     errors.InsecureFile: ("PAM_AUTH_ERR", log.ALERT, "insecure_file"),
     errors.UnusableFile: ("PAM_AUTH_ERR", log.ERR, "unusable_file"),
     errors.BadTokenFile: ("PAM_AUTH_ERR", log.ALERT, "bad_token_file"),
@@ -101,7 +102,7 @@ def _deny(pamh: Any, error: Exception, record: log.Log) -> int:
     elif isinstance(error, errors.OTPRefused) and error.clock_off_s != 0:
         side = "ahead of" if error.clock_off_s > 0 else "behind"
         detail = f"the token's clock seems {abs(error.clock_off_s)} s {side} this machine's"
-    elif isinstance(error, errors.PathError):
+    elif isinstance(error, (errors.PathError, errors.LookUpFailed)):
         detail = str(error)
     elif reason == "internal":
         detail = _where(error)  # not its text, which may quote what was typed

@@ -26,6 +26,7 @@ class Start:
         flags: PAM flags.
         user: `PAM_USER`.
         uid, gid, home: the bridge's own look-up of the user; `uid` is None when there is no such user.
+        look_up_error: why the host could not tell whether there is; empty when it could.
         caller_uid: real uid of the application.
         cpu: number of the processor that it runs on.
         session: its session (`getsid`), 0 when that is not known.
@@ -40,6 +41,7 @@ class Start:
         "flags",
         "gid",
         "home",
+        "look_up_error",
         "rhost",
         "ruser",
         "service",
@@ -53,11 +55,12 @@ class Start:
         self.flags = _number(fields[0])
         self.user = fields[1]
         known = fields[2] != ""
-        if not known and (fields[3] or fields[4]):
+        if not known and (fields[3] or fields[4][:1] not in ("", "!")):
             raise ProtocolError("an account without a uid")
         self.uid = _number(fields[2]) if known else None
         self.gid = _number(fields[3]) if known else 0
-        self.home = fields[4]
+        self.home = fields[4] if known else ""
+        self.look_up_error = "" if known else fields[4][1:]
         self.caller_uid = _number(fields[5])
         self.cpu = _number(fields[6])
         self.session = _number(fields[7])

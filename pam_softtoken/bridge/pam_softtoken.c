@@ -124,20 +124,33 @@ log_refusal(pam_handle_t *pamh, int level, const char *format, ...)
 	pam_syslog(pamh, level, "result=denied reason=backend detail=\"%s\"", detail);
 }
 
+/* Of the errors of getpwnam_r some say, with some name services, just that there is no such user: getpwnam(3). */
+static bool
+means_unknown(int error)
+{
+	return error == 0 || error == ENOENT || error == ESRCH || error == EBADF || error == EPERM;
+}
+
 /*
- * The user as this host knows it, or three empty fields. Supplementary groups are left to the backend, which seldom needs
- * them: looking them up makes the host load every name service that it has. pam_modutil_getpwnam would not do: where
- * memory has run out, it tries two thousand million times to keep the entry, and logs each of them.
+ * The user as this host knows it, or three empty fields, the last of them with "!" and the cause where the host could not
+ * tell. Supplementary groups are left to the backend, which seldom needs them: looking them up makes the host load every
+ * name service that it has. pam_modutil_getpwnam would not do: where memory has run out, it tries two thousand million
+ * times to keep the entry, and logs each of them.
  */
 static void
 append_account(struct frame *frame, const char *user)
 {
 	struct passwd entry, *account = NULL;
 	char strings[ACCOUNT_BYTES];
+	int error = getpwnam_r(user, &entry, strings, sizeof(strings), &account);
 
-	if (getpwnam_r(user, &entry, strings, sizeof(strings), &account) != 0 || account == NULL) {
-		for (int field = 0; field < 3; field++)
+	if (error != 0 || account == NULL) {
+		append_field(frame, "%s", "");
+		append_field(frame, "%s", "");
+		if (means_unknown(error))
 			append_field(frame, "%s", "");
+		else
+			append_field(frame, "!%s", strerror(error));
 		return;
 	}
 	append_field(frame, "%u", (unsigned int)account->pw_uid);

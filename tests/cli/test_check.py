@@ -178,5 +178,27 @@ def test_check__record_of_roots_has_a_hint_that_helps(
         record.parent.rmdir()
 
 
+def test_check__damaged_record_of_roots_has_a_hint_that_helps(
+    enroller: Enroller, alice: Person, phone: Phone, service: Service
+) -> None:
+    record = Path(volatile.path_of(alice.uid, str(alice.store)))
+    is_new = not record.parent.exists()
+    volatile.write(str(record), b"not whole")
+    for options in (("--check", f"--user={alice.name}"), ("--force", f"--user={alice.name}")):
+        with enroller.start(*options) as dialogue:
+            if options[0] == "--check":
+                dialogue.expect(CHECK_PROMPT)
+                dialogue.type(phone.totp())
+            mistake = dialogue.refused()
+        assert f"{record}: is not whole" in mistake.error
+        assert f"remove {record}" in mistake.hint
+        assert f"{alice.store}/state" not in mistake.hint
+    assert service.log_in(alice, phone.totp()).result == PAM_AUTH_ERR
+    record.unlink()
+    assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
+    if is_new:
+        record.parent.rmdir()
+
+
 def test_check__with_json_is_a_usage_error(enroller: Enroller, alice: Person) -> None:
     assert "no result for programs" in enroller.run("--check", "--json", person=alice).refused(2).error

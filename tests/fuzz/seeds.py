@@ -160,6 +160,7 @@ def _starts() -> dict[str, bytes]:
     return {
         "known": frame(*fields, b"nullok", b"window=2"),
         "unknown": frame(b"0", b"eve", b"", b"", b"", b"0", b"0", b"0", b"", b"", b"", b""),
+        "no-look-up": frame(*fields[:2], b"", b"", b"!Cannot allocate memory", *fields[5:]),
         "leading-zero": frame(b"007", *fields[1:]),
         "unknown-with-a-group": frame(*fields[:2], b"", *fields[3:]),
         "no-number": frame(b"", *fields[1:]),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from tests.support.account import Person
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, PERMIT, Service
 from tests.support.installation import Installation
+from tests.support.pam_scene import NO_CODES
 from tests.support.system_log import SystemLog
 
 MARKS = Path("/var/lib/softtoken/enrolled")
@@ -74,3 +77,46 @@ def test_nullok__an_application_without_root_sees_the_mark(
     _log_in_once(installed, nullok, alice)
     shutil.rmtree(alice.store)
     assert nullok.log_in(alice, "123456", run_as=alice).result == PAM_AUTH_ERR
+
+
+def _in_an_empty_var_lib(service: Service, person: Person, *steps: str) -> list[str]:
+    """Do some steps of a shell where /var/lib is empty, and give what they print; `log_in CODE` is one."""
+    script = "mount -t tmpfs -o mode=755 tmpfs /var/lib\n"
+    script += f'log_in() {{ echo "=$1" | "${{@:2}}" {shlex.join(service.command(person))} >/dev/null; }}\n'
+    command = ["unshare", "--mount", "--propagation=private", "bash", "-c", script + "\n".join(steps)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+MODES = "cd /var/lib && find . -mindepth 1 -printf '%m %P\\n' | sort -k 2"
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["the first directory", "the second directory"])
+@pytest.mark.parametrize("call", ["mkdir", "chmod,fchmod,fchmodat", "rename,renameat,renameat2"])
+def test_mark__login_killed_while_it_made_the_directories_leaves_none_with_a_wrong_mode(
+    installed: Installation, service: Service, alice: Person, call: str, number: int
+) -> None:
+    """The next one goes on where it stopped; an application without root has to get to its own user's mark."""
+    phone = alice.enrol(installed, "--type=hotp", NO_CODES)
+    kill = ["strace", "-f", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={number}"]
+    killed, following = (phone.hotp_at(counter) for counter in range(2))
+    printed = _in_an_empty_var_lib(
+        service,
+        alice,
+        f"log_in {killed} {shlex.join(kill)}",
+        "find /var/lib -type f | wc -l",
+        f"log_in {following}",
+        MODES,
+    )
+    assert printed == ["0", "711 softtoken", "711 softtoken/enrolled", f"600 softtoken/enrolled/{alice.uid}"]
+
+
+@pytest.mark.parametrize("closed", ["softtoken", "softtoken/enrolled"])
+def test_mark__directory_that_an_administrator_has_closed_stays_closed(
+    installed: Installation, service: Service, alice: Person, closed: str
+) -> None:
+    code = alice.enrol(installed, "--type=hotp", NO_CODES).hotp()
+    make = f"mkdir -p /var/lib/softtoken && mkdir -p /var/lib/{closed} && chmod 0700 /var/lib/{closed}"
+    printed = _in_an_empty_var_lib(service, alice, "umask 066", make, f"log_in {code}", MODES)
+    assert f"700 {closed}" in printed
+    assert [line.split()[0] for line in printed].count("711") == 1
+    assert printed[-1] == f"600 softtoken/enrolled/{alice.uid}"

@@ -178,6 +178,52 @@ def test_unknown_user__is_asked_and_refused_and_never_named(
     assert not [line for line in system_log.lines if NOBODY in line]
 
 
+@pytest.mark.parametrize("options", [[], ["nullok"]], ids=["plain", "nullok"])
+def test_user__who_cannot_be_looked_up_is_not_called_unknown(
+    pam: Pam, alice: Person, phone: Phone, tmp_path: Path, system_log: SystemLog, options: list[str]
+) -> None:
+    """An entry of the user database that is longer than the bridge takes; the person sees what everybody sees."""
+    entries = tmp_path / "passwd"
+    service = pam.service(*options)
+    for comment_bytes, result in ((20 * 1024, PAM_AUTH_ERR), (10 * 1024, PAM_SUCCESS)):
+        known = [line for line in Path("/etc/passwd").read_text().splitlines() if not line.startswith(f"{alice.name}:")]
+        entry = f"{alice.name}:x:{alice.uid}:{alice.gid}:{comment_bytes * 'x'}:{alice.home}:/bin/sh"
+        entries.write_text("\n".join([*known, entry, ""]))
+        inside = [
+            "unshare",
+            "--mount",
+            "--propagation=private",
+            "sh",
+            "-c",
+            f'mount --bind {entries} /etc/passwd; "$@"',
+            "sh",
+        ]
+        command = [*inside, *service.command(alice)]
+        done = subprocess.run(command, input=f"={phone.totp()}\n", capture_output=True, text=True, check=True)
+        outcome = Outcome(done.stdout)
+        assert outcome.result == result
+        assert outcome.messages == PROMPT
+    assert system_log.ours()[0] == (
+        f'{OURS}: user=(unknown) result=denied reason=backend detail="the host cannot look the user up: '
+        'Numerical result out of range"'
+    )
+    assert system_log.reasons() == ["backend", "accepted"]
+    assert severities(system_log) == [ERR, INFO]
+
+
+def test_unknown_user__where_a_name_service_says_so_by_an_error_is_unknown_as_well(
+    service: Service, tmp_path: Path, system_log: SystemLog
+) -> None:
+    """Hesiod without its configuration says ENOENT of everybody, as getpwnam(3) has it for "not found"."""
+    services = tmp_path / "nsswitch.conf"
+    services.write_text("passwd: files hesiod\n")
+    inside = ["unshare", "--mount", "--propagation=private", "sh", "-c", 'mount --bind "$0" /etc/nsswitch.conf; "$@"']
+    command = [*inside, str(services), *service.command(NOBODY)]
+    done = subprocess.run(command, input="=123456\n", capture_output=True, text=True, check=True)
+    assert Outcome(done.stdout).messages == PROMPT
+    assert system_log.reasons() == ["unknown_user"]
+
+
 @pytest.mark.parametrize("user", ["", "hunter2\nuser=root result=accepted", "../../etc", "%s%n", "x" * 300, "\udcff"])
 def test_unknown_user__of_an_odd_name_is_refused_like_any_other(
     service: Service, system_log: SystemLog, user: str

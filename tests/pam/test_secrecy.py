@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.support.installation import Installation
 from tests.support.leak import refuse
 from tests.support.pam_waiting import Waiting
 from tests.support.process import processes
+from tests.support.system_log import DEV_LOG, SystemLog
 
 
 def _backend_of(installed: Installation) -> Path:
@@ -54,3 +56,22 @@ def test_watch__finds_a_secret_in_a_log(phone: Phone) -> None:
     for secret in (phone.totp(), str(phone.record["key"])):
         with pytest.raises(AssertionError, match="has been logged"):
             refuse([harmless + f' detail="{secret}"'])
+
+
+def test_watch__finds_what_was_typed_in_a_log_however_it_is_set_off(service: Service, alice: Person) -> None:
+    service.log_in(alice, "739 154")
+    for text in ("typed:739154", "[739154]", "code 739154.", "739154, said he", "739 154", "/739154", "-739154-"):
+        with pytest.raises(AssertionError, match="has been logged"):
+            refuse([f"<87>Nov 23 12:00:00 sshd[739154]: pam_softtoken(sshd:auth): {text}"])
+    for text in ("0.739154", "x739154", "739154x", "17391549", "739154.5"):
+        refuse([f"<87>Nov 23 12:00:00 sshd[739154]: pam_softtoken(sshd:auth): {text}"])
+
+
+def test_watch__that_finds_a_secret_gives_the_log_back_all_the_same(phone: Phone) -> None:
+    """Or the next program that logs would wait for ever."""
+    before = os.lstat(DEV_LOG).st_ino if os.path.lexists(DEV_LOG) else None
+    log = SystemLog()
+    log.lines.append(f"<85>Nov 23 12:00:00 sshd[1]: code {phone.totp()}")
+    with pytest.raises(AssertionError, match="has been logged"):
+        log.close()
+    assert (os.lstat(DEV_LOG).st_ino if os.path.lexists(DEV_LOG) else None) == before

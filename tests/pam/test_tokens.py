@@ -606,7 +606,9 @@ def test_during__token_file_that_is_removed_denies(
         client.wait_for_prompt()
         (alice.store / "tokens").unlink()
         assert client.answer(phone.totp()).result == PAM_AUTH_ERR
-    assert system_log.reasons() == ["not_enrolled"]
+    (fields,) = system_log.outcomes()
+    assert fields["reason"] == "not_enrolled"
+    assert fields["detail"] == '"has been enrolled before, and the token file is gone"'
 
 
 @pytest.mark.parametrize("name", ["tokens", "state"])

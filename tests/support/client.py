@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.support.account import Person
 from tests.support.installation import Installation
+from tests.support.leak import keep_answer
 
 PAM_SUCCESS, PAM_SERVICE_ERR, PAM_AUTH_ERR, PAM_CONV_ERR, PAM_IGNORE = 0, 3, 7, 19, 25
 ECHO_OFF, ECHO_ON, ERROR_MSG, TEXT_INFO = 1, 2, 3, 4
@@ -83,6 +84,8 @@ class Service:
         attempts: int,
     ) -> list[Outcome]:
         """Make several attempts in one process."""
+        for answer in answers:
+            keep_answer(answer)
         script = "".join(f"{answer if answer in (NO_ANSWER, FAIL) else '=' + answer}\n" for answer in answers)
         done = subprocess.run(
             self.command(user, *options, f"--repeat={attempts}"),

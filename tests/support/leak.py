@@ -23,6 +23,15 @@ def keep_code(code: str) -> str:
     return code
 
 
+def keep_answer(answer: str) -> None:
+    """Remember what is typed at a prompt, if it has the form of a code, right or wrong."""
+    digits = answer.replace(" ", "")
+    if digits.isascii() and digits.isdecimal() and 6 <= len(digits) <= 8:
+        _codes.add(digits)
+        if digits != answer.strip():
+            _secrets.add(answer.strip())
+
+
 def refuse(lines: Iterable[str]) -> None:
     """Look through log lines, whoever wrote them.
 
@@ -30,8 +39,9 @@ def refuse(lines: Iterable[str]) -> None:
         AssertionError: there is a secret in one.
     """
     for line in lines:
-        # Digits that are part of a longer number, such as a time or a process id, are no code.
-        words = set(re.findall(r"(?<![\w.:/\[-])\d{6,8}(?![\w.:/\]-])", line))
+        # The program's process id in front of the text, and digits that are part of a word or a number, are no code.
+        text = re.sub(r"\[\d+\]: ", ": ", line, count=1)
+        words = set(re.findall(r"(?<![\w.])\d{6,8}(?!\w|\.\d)", text))
         found = [secret for secret in _secrets if secret in line] + sorted(words & _codes)
         if found:
             raise AssertionError(f"a secret has been logged: {line!r}")

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from tests.support.account import Person
 from tests.support.client import FAIL, NO_ANSWER, Outcome, Service
+from tests.support.leak import keep_answer
 
 PATIENCE_S = 60.0
 
@@ -22,13 +23,25 @@ class Waiting:
         user: as whom.
         attempts: how many it makes, one after the other.
         options: more of the client's.
+        around: words before the client's command line.
     """
 
-    def __init__(self, service: Service, user: Person | str, *, attempts: int = 1, options: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        service: Service,
+        user: Person | str,
+        *,
+        attempts: int = 1,
+        options: Iterable[str] = (),
+        around: Iterable[str] = (),
+    ) -> None:
         hold, self._hold = os.pipe()
         self._announced, announce = os.pipe()
         self._process = subprocess.Popen(
-            service.command(user, f"--hold={hold}", f"--announce={announce}", f"--repeat={attempts}", *options),
+            [
+                *around,
+                *service.command(user, f"--hold={hold}", f"--announce={announce}", f"--repeat={attempts}", *options),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(hold, announce),
@@ -45,6 +58,8 @@ class Waiting:
     def write_down(self, *answers: str) -> None:
         """Put down answers for the next prompts, without giving them yet."""
         assert self._process.stdin is not None
+        for answer in answers:
+            keep_answer(answer)
         script = "".join(f"{answer if answer in (NO_ANSWER, FAIL) else '=' + answer}\n" for answer in answers)
         self._process.stdin.write(script.encode())
 

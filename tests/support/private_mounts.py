@@ -74,9 +74,11 @@ class PrivateLog(SystemLog):
     def close(self) -> None:
         self._send("")
         self._thread.join(5)
-        self._lines_seen()
-        self._socket.close()
-        self._path.unlink()
+        try:
+            self._lines_seen()
+        finally:
+            self._socket.close()
+            self._path.unlink()
 
     def _settle(self) -> None:
         mark = f"mark {time.monotonic_ns()}"

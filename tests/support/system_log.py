@@ -44,12 +44,15 @@ class SystemLog:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"", str(DEV_LOG))
         self._thread.join(5)
-        self._lines_seen()
-        self._socket.close()
-        DEV_LOG.unlink(missing_ok=True)
-        if ASIDE.is_symlink() or ASIDE.exists():
-            os.rename(ASIDE, DEV_LOG)
-        self._turn.close()
+        try:
+            self._lines_seen()
+        finally:
+            # Whatever was found: who writes to a log that nobody reads any more waits for ever.
+            self._socket.close()
+            DEV_LOG.unlink(missing_ok=True)
+            if ASIDE.is_symlink() or ASIDE.exists():
+                os.rename(ASIDE, DEV_LOG)
+            self._turn.close()
 
     def ours(self) -> list[str]:
         """Give our module's lines without date and process, in order, but those for debugging. Waits for the last."""

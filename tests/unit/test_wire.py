@@ -45,6 +45,12 @@ def test_start__an_unknown_user_has_no_uid() -> None:
     )
 
 
+def test_start__a_user_who_cannot_be_looked_up_has_the_cause_and_no_account() -> None:
+    start = wire.decode_start(START.replace(b"1000\x001000\x00/home/alice", b"\x00\x00!Cannot allocate memory"))
+    assert (start.uid, start.home, start.look_up_error) == (None, "", "Cannot allocate memory")
+    assert wire.decode_start(START).look_up_error == ""
+
+
 @pytest.mark.parametrize(
     "frame",
     [

@@ -1,0 +1,77 @@
+"""What the backend stands in while it waits for an answer: nothing of its host's, whatever the host was handed down."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.account import Person, Phone
+from tests.support.client import PAM_SUCCESS, Service
+from tests.support.fault import HOST_IDS, HOSTS
+from tests.support.installation import Installation
+from tests.support.pam_waiting import Waiting
+from tests.support.process import processes, wait_until
+
+IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
+CHANGES = """
+cd "$0"
+umask 0777
+ulimit -S -c hard
+exec 7</dev/null 200</dev/null
+exec env --ignore-signal --block-signal PYTHONPATH="$0" LD_DEBUG_OUTPUT="$0" TZ="$0" "$@"
+"""
+
+
+def _status(process: Path) -> dict[str, str]:
+    return dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines())
+
+
+def _signals(mask: str) -> set[int]:
+    return {number for number in range(1, 65) if int(mask, 16) >> (number - 1) & 1}
+
+
+def _environment(process: Path) -> set[bytes]:
+    return {entry.split(b"=")[0] for entry in (process / "environ").read_bytes().split(b"\0")[:-1]}
+
+
+def _descriptors(process: Path) -> dict[str, str]:
+    return {entry.name: str(entry.readlink()) for entry in (process / "fd").iterdir()}
+
+
+@pytest.mark.parametrize("options", HOSTS, ids=HOST_IDS)
+def test_backend__has_nothing_of_its_hosts(
+    installed: Installation, service: Service, alice: Person, phone: Phone, outside: Path, options: tuple[str, ...]
+) -> None:
+    """The host ignores and blocks all signals and has a directory, descriptors and an environment of its own."""
+    around = ["bash", "-euc", CHANGES, str(outside)]
+    with Waiting(service, alice, options=options, around=around) as waiting:
+        waiting.wait_for_prompt()
+        host = Path(f"/proc/{waiting.pid}")
+        (found,) = [process for process in processes() if str(installed.backend) in process.command]
+        backend = Path(f"/proc/{found.pid}")
+
+        # The control: the host has all that the backend must not have.
+        status = _status(host)
+        assert {signal.SIGALRM, signal.SIGCHLD} <= _signals(status["SigIgn"]) & _signals(status["SigBlk"])
+        assert (status["Umask"], (host / "cwd").readlink()) == ("0777", outside)
+        assert {"7", "200"} <= set(_descriptors(host))
+        assert b"PYTHONPATH" in _environment(host)
+
+        status = _status(backend)
+        assert _signals(status["SigIgn"]) == IGNORED_BY_PYTHON
+        assert _signals(status["SigBlk"]) == set()
+        assert (status["Umask"], (backend / "cwd").readlink()) == ("0077", Path("/"))
+        assert os.getsid(found.pid) == os.getpgid(found.pid) == found.pid
+        assert _environment(backend) == {b"LC_ALL", b"PATH"}
+        descriptors = _descriptors(backend)
+        assert descriptors.pop("0").startswith("socket:")
+        assert {descriptors.pop(name) for name in ("1", "2")} == {"/dev/null"}
+        assert {Path(place) for place in descriptors.values()} == {alice.store, *alice.store.iterdir()}
+        if options:
+            keeper = Path(f"/proc/{found.parent}")
+            assert f"PPid:\t{waiting.pid}\n" in (keeper / "status").read_text()
+            wait_until(lambda: not _descriptors(keeper), "the process between them to have no descriptor")
+        assert waiting.answer(phone.totp()).result == PAM_SUCCESS
