@@ -227,7 +227,7 @@ class Printout:
         """Say where the pictures are, before a code is asked for."""
         for option in ("--png", "--svg"):
             if option in self._made:
-                page.tell(f"The QR code is in {self._name(option)}, too.\n")
+                page.tell(f"The QR code is in {self._name(option)}, too.")
 
     def advise(self, screen: terminal.Terminal) -> None:
         """Say what to do with the files, after the enrolment."""
