@@ -14,7 +14,7 @@ import sys
 import time
 from typing import NoReturn
 
-from pam_softtoken import answer, check, files, handout, otp, policy, recovery, terminal, volatile
+from pam_softtoken import answer, check, files, handout, otp, policy, printout, recovery, terminal, volatile
 from pam_softtoken import config as configuration
 from pam_softtoken.errors import (
     BadTokenFile,
@@ -103,6 +103,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     how = parser.add_argument_group("how it is shown")
     how.add_argument("--qr", choices=("utf8", "ansi", "none"), help="how the QR code is drawn (default: what fits)")
+    how.add_argument("--png", metavar="FILE", help="the QR code as a picture, too, in a new file")
+    how.add_argument("--svg", metavar="FILE", help="the same, as SVG")
+    how.add_argument(
+        "--sheet", metavar="FILE.html", help="a page to print, in a new file: QR code, key, recovery codes, what to do"
+    )
     how.add_argument("--no-confirm", action="store_true", help="ask nothing; write at once")
     how.add_argument("--json", action="store_true", help="one JSON object on stdout, for programs")
     return parser
@@ -131,7 +136,8 @@ def _enrol(screen: terminal.Terminal, arguments: list[str] | None) -> None:
     terminal.checkpoint()
     store = Store(location)
     try:
-        Enrolment(screen, options, token, store=store, settings=settings).carry_out()
+        with printout.Printout(png=options.png, svg=options.svg, sheet=options.sheet) as printed:
+            Enrolment(screen, options, token, store=store, settings=settings, printed=printed).carry_out()
     except PathError as error:
         store.withdraw()
         raise EnrolmentFailed(f"{error}; nothing was changed", hint=_hint_for(error, location)) from None
@@ -142,11 +148,13 @@ def _enrol(screen: terminal.Terminal, arguments: list[str] | None) -> None:
         store.close()
     if not options.json:
         screen.tell(f'Done. {account.name} is enrolled with token "{token.name}", in {location.path}.')
+        printed.advise(screen)
 
 
 def _check(
     screen: terminal.Terminal, options: argparse.Namespace, location: Location, settings: configuration.Config
 ) -> None:
+    printout.refuse_beside("--check", options.png, options.svg, options.sheet)
     if options.json:
         raise UsageError("--check has no result for programs", hint="its exit status is 0 if the code was accepted")
     if not terminal.person_is_there():
@@ -166,6 +174,7 @@ class Enrolment:
         token: what is to be enrolled.
         store: where.
         settings: the host's.
+        printed: the files that are made for the person.
     """
 
     def __init__(
@@ -176,6 +185,7 @@ class Enrolment:
         *,
         store: Store,
         settings: configuration.Config,
+        printed: printout.Printout,
     ) -> None:
         self._screen = screen
         # With --json stdout is for the one object, and the person reads on stderr.
@@ -184,6 +194,7 @@ class Enrolment:
         self._token = token
         self._store = store
         self._settings = settings
+        self._printed = printed
 
     def carry_out(self) -> None:
         """Go through the dialogue and write.
@@ -197,11 +208,14 @@ class Enrolment:
         self._store.begin_state()
         codes = recovery.generate(options.recovery_codes)
         counter = NEVER
+        self._printed.fill_pictures(self._token, self._store.location.account)
         if not (options.no_confirm and options.json):
             handout.introduce(self._page, self._token, self._store.location.account, options.qr)
+            self._printed.announce(self._page)
             if not options.no_confirm:
                 counter = self._confirm()
             handout.show_recovery_codes(self._page, codes, wait=not options.no_confirm)
+        self._printed.fill_sheet(self._token, self._store.location.account, codes)
         self._write(TokenFile((self._token,), recovery.RecoverySet.of(codes)), codes, counter)
 
     def _require_free_or_force(self) -> None:

@@ -355,6 +355,71 @@ class Replacement:
         os.unlink(self._temporary, dir_fd=self._below)
 
 
+class NewFile:
+    """A file where there was none before, 0600 and empty at first, that its maker fills or takes away again.
+
+    It belongs to the process that makes it. That the way to its directory may go over links is the caller's affair, who
+    named it; its name itself may be taken by nothing, not even by a link to nowhere.
+
+    Args:
+        path: absolute, or as seen from the working directory.
+
+    Raises:
+        UnusableFile: it cannot be made; nothing has changed.
+    """
+
+    __slots__ = ("_descriptor", "_directory", "path")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        directory = os.path.dirname(path) or "."
+        try:
+            self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _refusal(path, error) from None
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN
+            self._descriptor = os.open(os.path.basename(path), flags, 0o600, dir_fd=self._directory)
+        except OSError as error:
+            os.close(self._directory)
+            raise _refusal(path, error) from None
+        try:
+            os.fchmod(self._descriptor, 0o600)
+        except OSError as error:  # a file system without modes would show it to everybody
+            self.discard()
+            self.close()
+            raise _refusal(path, error) from None
+
+    def fill(self, data: bytes) -> None:
+        """Write the content, once, and return only when it would survive a power failure.
+
+        Raises:
+            NotStored: not all of it is there.
+        """
+        overwrite(self._descriptor, data, 0, path=self.path)
+        try:
+            os.fsync(self._descriptor)
+            os.fsync(self._directory)
+        except OSError as error:
+            raise NotStored(self.path, _words(error)) from None
+
+    def discard(self) -> None:
+        """Take it away. What was written is gone even if the file has got another name meanwhile."""
+        name = os.path.basename(self.path)
+        try:
+            os.ftruncate(self._descriptor, 0)
+            present = os.stat(name, dir_fd=self._directory, follow_symlinks=False)
+            if os.path.samestat(present, os.fstat(self._descriptor)):
+                os.unlink(name, dir_fd=self._directory)
+        except OSError:
+            pass  # somebody has moved it, or closed the directory; it is empty
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._descriptor)
+        os.close(self._directory)
+
+
 def read_conf(path: str, required: bool) -> str:
     """Read the administrator's configuration file.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import ModuleType
 
 from pam_softtoken import files, key_uri, terminal
 from pam_softtoken.errors import EnrolmentFailed
@@ -22,12 +23,7 @@ def introduce(page: terminal.Terminal, token: Token, account: files.Account, qr:
 
 def _draw_qr(page: terminal.Terminal, uri: str, wanted: str | None) -> str:
     """Draw the QR code in the way that was asked for, or in one that fits; "" where none does."""
-    try:
-        import segno  # noqa: PLC0415 - a host without it can still enrol by key
-    except ImportError:
-        raise EnrolmentFailed(
-            "QR codes need the segno library", hint="apt install python3-segno, or add --qr none"
-        ) from None
+    segno = load_segno(otherwise="add --qr none")
     if wanted == "utf8" and not page.can_show_blocks():
         raise EnrolmentFailed("this terminal cannot show block characters", hint="--qr ansi, or --qr none")
     code = segno.make(uri, error="l", micro=False)
@@ -41,6 +37,21 @@ def _draw_qr(page: terminal.Terminal, uri: str, wanted: str | None) -> str:
         return terminal.half_blocks(matrix, colour=page.has_colour())
     # Without block characters it takes colours, which not everybody wants.
     return terminal.backgrounds(matrix) if page.has_colour() or wanted == "ansi" else ""
+
+
+def load_segno(*, otherwise: str) -> ModuleType:
+    """Import the library that makes QR codes; a host without it can still enrol by key.
+
+    Raises:
+        EnrolmentFailed: it is not installed; the hint is to install it, or to do `otherwise`.
+    """
+    try:
+        import segno  # noqa: PLC0415 - needed only here
+    except ImportError:
+        raise EnrolmentFailed(
+            "QR codes need the segno library", hint=f"apt install python3-segno, or {otherwise}"
+        ) from None
+    return segno
 
 
 def uri_of(token: Token, account: files.Account) -> str:

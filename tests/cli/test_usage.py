@@ -16,7 +16,18 @@ from tests.support.listing import listing
 
 SCRIPT = ("--no-confirm", "--json", "--recovery-codes=0")
 TOKEN_OPTIONS = ("--name", "--type", "--algorithm", "--digits", "--period", "--key-file", "--recovery-codes")
-OTHER_OPTIONS = ("--user", "--no-confirm", "--qr", "--force", "--store", "--json", "--check")
+OTHER_OPTIONS = (
+    "--user",
+    "--no-confirm",
+    "--qr",
+    "--force",
+    "--store",
+    "--json",
+    "--check",
+    "--png",
+    "--svg",
+    "--sheet",
+)
 
 MISUSES: dict[str, list[str]] = {
     "digits 5": ["--digits=5"],

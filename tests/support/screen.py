@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+from pathlib import Path
 
 from PIL import Image
 
@@ -87,15 +88,11 @@ class Screen:
         return picture
 
     def read_qr_codes(self) -> list[str]:
-        """Hold a phone in front of it: zbarimg, which shares no code with us or with segno."""
+        """Hold a phone in front of it."""
         with tempfile.NamedTemporaryFile(suffix=".png") as file:
             self.picture().save(file, "PNG")
             file.flush()
-            command = ["zbarimg", "--quiet", "--raw", "--nodbus", "-Sdisable", "-Sqrcode.enable=1", file.name]
-            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
-        if done.returncode not in (0, 4):  # 4: no code in the picture
-            raise AssertionError(f"zbarimg failed: {done.stderr}")
-        return done.stdout.splitlines()
+            return read_qr_codes_of(Path(file.name))
 
     def _set_colour(self, parameter: int) -> None:
         if parameter == 0:
@@ -111,6 +108,15 @@ class Screen:
         if len(self._lines[-1]) == self._columns:
             self._lines.append([])
         self._lines[-1].append((character, self._foreground, self._background))
+
+
+def read_qr_codes_of(picture: Path) -> list[str]:
+    """Read the QR codes off a picture: zbarimg, which shares no code with us or with segno."""
+    command = ["zbarimg", "--quiet", "--raw", "--nodbus", "-Sdisable", "-Sqrcode.enable=1", str(picture)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    if done.returncode not in (0, 4):  # 4: no code in the picture
+        raise AssertionError(f"zbarimg failed: {done.stderr}")
+    return done.stdout.splitlines()
 
 
 def read_qr_codes(text: str, *, theme: str = "dark", columns: int = 80) -> list[str]:
