@@ -187,12 +187,16 @@ class ImportFailed(ProgramError):
 
     Args:
         path: the file.
-        problems: one text for each mistake, with its place; all of them, not the first.
+        problems: one text for each mistake, with its place; all of them, of which the message has the first ones.
         hint: what would help.
     """
 
+    shown = 20
+
     def __init__(self, path: str, problems: tuple[str, ...], *, hint: str) -> None:
-        super().__init__(f'cannot import "{path}": {"; ".join(problems)}', hint=hint)
+        told = "; ".join(problems[: self.shown])
+        more = f"; and {len(problems) - self.shown} more" if len(problems) > self.shown else ""
+        super().__init__(f'cannot import "{path}": {told}{more}', hint=hint)
         self.path = path
         self.problems = problems
 

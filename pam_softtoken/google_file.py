@@ -153,7 +153,7 @@ def _by_the_clock(key: bytes, options: _Options, codes: tuple[str, ...], now: in
 def _drift(options: _Options) -> int:
     if "TIME_SKEW" not in options:
         return 0
-    text = "".join(options.words("TIME_SKEW"))
+    text = " ".join(options.words("TIME_SKEW"))
     sign = -1 if text.startswith("-") else 1
     return sign * number(text.removeprefix("-"), f"{options.place('TIME_SKEW')}: TIME_SKEW", highest=MAX_DRIFT)
 

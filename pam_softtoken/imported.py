@@ -24,10 +24,9 @@ from pam_softtoken.token import (
 UNNAMED = "phone"
 MAX_DRIFT = 10**6
 """Time steps; a clock that is off by a year has been set wrongly, and its record says nothing."""
-FURTHEST_STEPS = 1000
-"""How far ahead of the clock a used time step can be; the widest window of any program that is read is far smaller."""
+FURTHEST_STEPS = 2000
+"""How far ahead of the clock a used time step can be; google-authenticator follows a token's clock for some 1500."""
 ENROL_ANEW = "enrol anew with softtoken-enroll, which draws a key that is long enough"
-SHOWN_PROBLEMS = 20
 
 
 @dataclass(frozen=True, slots=True)

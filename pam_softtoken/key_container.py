@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 _MAX_ITERATIONS = 10**7
 """Of PBKDF2: some seconds. The file could ask for hours."""
 _MAX_DERIVED_BYTES = 64
-_USER_ID = re.compile(r"(?:[Uu][Ii][Dd]=)?([A-Za-z0-9_][A-Za-z0-9_.-]*)(?:,.*)?\Z", re.DOTALL)
+_LOGIN = r"([A-Za-z0-9_][A-Za-z0-9_.-]*)"
+_USER_ID = re.compile(rf"[Uu][Ii][Dd]={_LOGIN}(?:,.*)?\Z|{_LOGIN}\Z", re.DOTALL)  # a distinguished name, or not
 _OURS = ("hotp", "totp")
 _HINT = "the file must be as RFC 6030 has it; its maker can tell"
 _CLOSED_HINT = "give its passphrase, or its pre-shared key in hexadecimal"
@@ -141,7 +142,7 @@ def _token(key: Key, *, place: str, now: int) -> Imported:
     user = _USER_ID.match(told)
     if told and not user:
         pin_notes += ("the user's name in the file is not a login name",)
-    login = user[1] if user else ""
+    login = (user[1] or user[2]) if user else ""
     if algorithm == "hotp":
         token = hotp_token(name, secret, now=now, counter=counter, algorithm=hash_name, digits=digits)
         return Imported(token, last=last_before(counter), user=login, pin=pin, place=place, notes=notes + pin_notes)

@@ -123,7 +123,7 @@ def test_google__counter_is_the_next_one_after_right_and_wrong_codes(outside: Pa
     assert google.log_in(record.token.otp_at(counter)) == PAM_SUCCESS
 
 
-@pytest.mark.parametrize("drift", [20, -7])
+@pytest.mark.parametrize("drift", [20, -7, 1400, -1400])
 def test_google__drift_is_that_of_the_token(outside: Path, make_service: Stack, drift: int) -> None:
     google = Google(outside / "file", make_service, "-t", "-d", "-u", "-W", "-e0")
     step = steady_step(30)

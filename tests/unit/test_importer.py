@@ -101,6 +101,7 @@ def test_google_file__old_short_key_is_refused_with_the_reason() -> None:
         (f'{KEY_TEXT}\n" TOTP_AUTH\n" STEP_SIZE 30 30\n', "line 3: STEP_SIZE is not a number"),
         (f'{KEY_TEXT}\n" TOTP_AUTH\n" WINDOW_SIZE x\n', "line 3: WINDOW_SIZE is not a number"),
         (f'{KEY_TEXT}\n" TOTP_AUTH\n" TIME_SKEW 1.5\n', "line 3: TIME_SKEW is not a number"),
+        (f'{KEY_TEXT}\n" TOTP_AUTH\n" TIME_SKEW 1 2\n', "line 3: TIME_SKEW is not a number"),
         (f'{KEY_TEXT}\n" TOTP_AUTH\n" TIME_SKEW --1\n', "line 3: TIME_SKEW is not a number"),
         (f'{KEY_TEXT}\n" TOTP_AUTH\n" DISALLOW_REUSE 1 x\n', "line 3: a used time step is not a number"),
         (f'{KEY_TEXT}\n" TOTP_AUTH\n" DISALLOW_REUSE {NOW}\n', "a used time step lies far in the future"),
@@ -170,7 +171,7 @@ HOTP/E erin - {KEY_HEX} 0 {CODES[0]} 2023-11-14T22:13:20L
         (f"HOTP alice - {KEY_HEX} 2 {CODES[1]} 2023-11-14T22:13:20L", "not that of the counter"),
         (f"HOTP alice - {KEY_HEX} 1 0{CODES[1]} 2023-11-14T22:13:20L", "does not have 6 digits"),
         (f"HOTP alice - {KEY_HEX} 1 {CODES[1]} 14.11.2023", "the time of the last code"),
-        (f"HOTP/T30 alice - {KEY_HEX} 1001 {CODES[1]} 2023-11-14T22:13:20L", "more than 1000 time steps away"),
+        (f"HOTP/T30 alice - {KEY_HEX} 2001 {CODES[1]} 2023-11-14T22:13:20L", "more than 2000 time steps away"),
         (f"HOTP/E/6 carol - {KEY_HEX}", "the user has the same key in line 1"),
     ],
 )
@@ -183,6 +184,13 @@ def test_users_file__mistake_is_refused_with_its_line(line: str, problem: str) -
 def test_users_file__all_mistakes_are_told() -> None:
     told = _problems(f"HOTP a - {KEY_HEX}\nHOTP b\nHOTP c - {KEY_HEX} x\nHOTP d - {KEY_HEX}\nTOTP e - {KEY_HEX}\n")
     assert [problem.split(":")[0] for problem in told] == ["line 2", "line 3", "line 5"]
+
+
+def test_users_file__message_of_many_mistakes_stays_short() -> None:
+    with pytest.raises(ImportFailed) as caught:
+        _read("HOTP x\n" * 5000)
+    assert len(caught.value.problems) == 5000
+    assert caught.value.message.endswith("line 20: 2 fields, and not 4, 5 or 7; and 4980 more")
 
 
 def test_users_file__used_time_step_is_found_without_its_time() -> None:

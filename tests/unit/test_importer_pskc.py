@@ -72,6 +72,27 @@ def test_pskc__figure_3_has_user_and_counter() -> None:
     assert record.notes == ()
 
 
+@pytest.mark.parametrize(
+    ("told", "user"),
+    [
+        ("jsmith", "jsmith"),
+        ("uid=j.smith-2", "j.smith-2"),
+        ("DC=example-bank,DC=net", ""),
+        ("Smith, John", ""),
+        ("UID=../x,DC=net", ""),
+        ("-x", ""),
+    ],
+)
+def test_pskc__user_is_one_that_can_log_in(told: str, user: str) -> None:
+    (record,) = _read(_file(_key(f"{SECRET}{_plain('Counter', '0')}", more=f"<UserId>{told}</UserId>")))
+    assert record.user == user
+    assert record.notes == (() if user else ("the user's name in the file is not a login name",))
+
+
+def test_pskc__byte_order_mark_changes_nothing() -> None:
+    assert _read(b"\xef\xbb\xbf" + _file(_key(SECRET)).encode())[0].token.secret.reveal() == KEY
+
+
 def test_pskc__figure_2_has_a_key_that_is_too_short() -> None:
     problem = _problem(_file(_key(_plain("Secret", "MTIzNA=="), digits="")))
     assert problem == "line 4: the key has 32 bits, and RFC 4226 asks for 128 at least"
