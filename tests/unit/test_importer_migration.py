@@ -129,6 +129,7 @@ GOOD = _export(ACCOUNT).SerializeToString()
         (_uri(GOOD) + "&data=", "data is given twice"),
         (_uri(GOOD).replace("C", "-", 1), "the export is not Base64"),
         (_uri(GOOD) + "%20", "the export is not Base64"),
+        ("otpauth-migration://offline?data=Ch%3D%3D", "the export is not Base64 of whole bytes"),
         ("otpauth-migration://offline?data=", "an export without accounts"),
     ],
 )

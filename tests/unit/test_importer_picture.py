@@ -61,11 +61,23 @@ def _screenshot(*codes: bytes) -> PIL.Image.Image:
         _segno(URI, dark="white", light="black"),
         _qrencode(URI),
         _qrencode(URI, "--foreground=000000ff", "--background=ffffff00"),
+        _qrencode(URI, "--foreground=000000ff", "--background=00000000"),
         _saved(_screenshot(_qrencode(URI)), "PNG"),
         _saved(_screenshot(_qrencode(URI)), "JPEG"),
         _saved(_screenshot(_segno(URI)).rotate(90, expand=True), "JPEG"),
     ],
-    ids=["segno", "coloured", "transparent", "inverted", "qrencode", "transparent-2", "screen", "jpeg", "turned"],
+    ids=[
+        "segno",
+        "coloured",
+        "transparent",
+        "inverted",
+        "qrencode",
+        "transparent-2",
+        "transparent-3",
+        "screen",
+        "jpeg",
+        "turned",
+    ],
 )
 def test_picture__key_uri_is_read(data: bytes) -> None:
     (record,) = _read(data)
