@@ -191,6 +191,32 @@ class CheckFailed(ProgramError):
     """A code that was tried was refused, or could not be tried."""
 
 
+class Unreadable(ProgramError):
+    """One thing that another program wrote cannot be taken over, wherever it stands; the message repeats none of it."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+
+
+class ImportFailed(ProgramError):
+    """A file of another program cannot be taken over.
+
+    Args:
+        path: the file.
+        problems: one text for each mistake, with its place; all of them, of which the message has the first ones.
+        hint: what would help.
+    """
+
+    shown = 20
+
+    def __init__(self, path: str, problems: tuple[str, ...], *, hint: str) -> None:
+        told = "; ".join(problems[: self.shown])
+        more = f"; and {len(problems) - self.shown} more" if len(problems) > self.shown else ""
+        super().__init__(f'cannot import "{path}": {told}{more}', hint=hint)
+        self.path = path
+        self.problems = problems
+
+
 class UsageError(ProgramError):
     """The command line asks for something that does not exist."""
 

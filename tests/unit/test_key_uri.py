@@ -1,11 +1,15 @@
-"""Key URIs, read back by pyotp, which shares no code with us."""
+"""Key URIs: ours are read by pyotp, which shares no code with us, and those of pyotp by us."""
 
 from __future__ import annotations
+
+import hashlib
+from typing import Any
 
 import pyotp
 import pytest
 
 from pam_softtoken import key_uri
+from pam_softtoken.errors import Unreadable
 from pam_softtoken.token import HOTPToken, Secret, Token, TOTPToken
 
 KEY = b"12345678901234567890"
@@ -35,3 +39,133 @@ def test_key_uri__gives_a_hotp_app_its_counter() -> None:
     read = pyotp.parse_uri(key_uri.build(hotp, issuer="host", account="alice"))
     assert isinstance(read, pyotp.HOTP)
     assert read.at(0) == hotp.otp_at(7)
+
+
+NOW = 1_700_000_000
+SECRET = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+
+
+@pytest.mark.parametrize("digest", [hashlib.sha1, hashlib.sha256, hashlib.sha512])
+@pytest.mark.parametrize("digits", [6, 7, 8])
+@pytest.mark.parametrize("interval", [30, 60])
+def test_key_uri__of_pyotp_is_read(digest: Any, digits: int, interval: int) -> None:
+    theirs = pyotp.TOTP(SECRET, digits=digits, digest=digest, interval=interval)
+    ours = key_uri.parse(theirs.provisioning_uri(name="alice@example.com", issuer_name="Big & Co: £"), now=NOW)
+    assert isinstance(ours.token, TOTPToken)
+    assert ours.token.period_s == interval
+    assert ours.token.otp_at(NOW // interval) == theirs.at(NOW)
+    assert ours.token.name == "Big & Co: £ alice@example.com"
+    assert ours.last is None
+
+
+def test_key_uri__of_pyotp_with_a_counter_is_read() -> None:
+    theirs = pyotp.HOTP(SECRET, initial_count=5)
+    ours = key_uri.parse(theirs.provisioning_uri(name="alice", initial_count=5), now=NOW)
+    assert isinstance(ours.token, HOTPToken)
+    assert (ours.token.counter, ours.last) == (5, 4)
+    assert ours.token.otp_at(5) == theirs.at(0)
+
+
+@pytest.mark.parametrize("issuer", ["my host", "a/b?c&d=e%", "älice"])
+def test_key_uri__of_our_own_is_read(issuer: str) -> None:
+    token = TOTPToken("phone", Secret(KEY), algorithm="SHA512", digits=8, created=0, period_s=45)
+    ours = key_uri.parse(key_uri.build(token, issuer=issuer, account="alice"), now=NOW).token
+    assert ours.fingerprint() == token.fingerprint()
+    assert (ours.algorithm, ours.digits, ours.name) == ("SHA512", 8, f"{issuer} alice")
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        SECRET,
+        SECRET.lower(),
+        "gezd gnbv gy3t qojq gezd gnbv gy3t qojq".replace(" ", "%20"),
+        "gezd gnbv gy3t qojq gezd gnbv gy3t qojq".replace(" ", "+"),
+        "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ".replace("G", "%47"),
+    ],
+)
+def test_key_uri__secret_is_read_as_apps_write_it(secret: str) -> None:
+    assert key_uri.parse(f"otpauth://totp/x?secret={secret}", now=NOW).token.secret.reveal() == KEY
+
+
+@pytest.mark.parametrize("padding", ["", "======", "%3D%3D%3D%3D%3D%3D"])
+def test_key_uri__padding_may_stand_there_whole(padding: str) -> None:
+    text = "GEZDGNBVGY3TQOJQGEZDGNBVGY"  # 16 bytes, 26 characters
+    uri = f"otpauth://totp/x?secret={text}{padding}"
+    assert key_uri.parse(uri, now=NOW).token.secret.reveal() == KEY[:16]
+
+
+@pytest.mark.parametrize(
+    ("label", "issuer", "name"),
+    [
+        ("host:alice", "host", "host alice"),
+        ("host%3A%20alice", "", "host alice"),
+        ("alice", "host", "host alice"),
+        ("alice", "", "alice"),
+        ("", "", "phone"),
+        ("%00%0A", "", "phone"),
+        ("%FF", "", "\ufffd"),
+        ("a" * 100, "", "a" * 64),
+        ("a" * 63 + "%20b", "", "a" * 63),
+    ],
+)
+def test_key_uri__name_is_made_from_issuer_and_label(label: str, issuer: str, name: str) -> None:
+    uri = f"otpauth://totp/{label}?secret={SECRET}" + (f"&issuer={issuer}" if issuer else "")
+    assert key_uri.parse(uri, now=NOW).token.name == name
+
+
+def test_key_uri__decoration_is_ignored() -> None:
+    uri = (
+        f"OTPAUTH://TOTP/x?secret={SECRET}&image=https%3A%2F%2Fexample.com&icon=1&color=ff0000&algorithm=sha1&counter=0"
+    )
+    assert key_uri.parse(uri, now=NOW).token.secret.reveal() == KEY
+
+
+@pytest.mark.parametrize(
+    ("uri", "problem"),
+    [
+        ("otpauth://totp/x", "not a Key URI"),
+        (f"otpauth:totp/x?secret={SECRET}", "not a Key URI"),
+        (f"https://totp/x?secret={SECRET}", "not a Key URI"),
+        (f"otpauth://totp/x?secret={SECRET}#&digits=8", "not a Key URI"),
+        (f"otpauth://totp/x\x00?secret={SECRET}", "not a Key URI"),
+        ("otpauth://totp/x?issuer=y", "the secret is missing"),
+        ("otpauth://totp/x?secret=", "the key is empty"),
+        ("otpauth://totp/x?secret=JBSWY3DPEHPK3PXP", "the key has 80 bits"),
+        (f"otpauth://totp/x?secret={SECRET[:-1]}0", "0, 1, 8 or 9"),
+        (f"otpauth://totp/x?secret={SECRET[:-1]}", "not Base32 of whole bytes"),
+        (f"otpauth://totp/x?secret={SECRET[:25]}Z", "not Base32 of whole bytes"),
+        (f"otpauth://totp/x?secret={SECRET[:-1]}-", "the key is not Base32"),
+        (f"otpauth://totp/x?secret={SECRET}%C4%B1", "the key is not Base32"),
+        (f"otpauth://totp/x?secret={SECRET}%FF", "secret is not UTF-8"),
+        (f"otpauth://totp/x?secret={SECRET}%", "a % without"),
+        (f"otpauth://totp/x%4?secret={SECRET}", "a % without"),
+        (f"otpauth://totp/x?secret={SECRET}=", "the key has too many or too few ="),
+        (f"otpauth://totp/x?secret={SECRET}&secret={SECRET}", "secret is given twice"),
+        (f"otpauth://totp/x?secret={SECRET}&digits=6&digits=8", "digits is given twice"),
+        (f"otpauth://totp/x?secret={SECRET}&digits", "not known here"),
+        (f"otpauth://totp/x?secret={SECRET}&offset=5", "not known here"),
+        (f"otpauth://totp/x?secret={SECRET}&Secret={SECRET}", "not known here"),
+        (f"otpauth://totp/x?secret={SECRET}&digits=5", "digits is not a number from 6 to 8"),
+        (f"otpauth://totp/x?secret={SECRET}&digits=06", "digits is not a number"),
+        (f"otpauth://totp/x?secret={SECRET}&digits=%D9%A6", "digits is not a number"),
+        (f"otpauth://totp/x?secret={SECRET}&period=0", "period is not a number from 1 to 300"),
+        (f"otpauth://totp/x?secret={SECRET}&period=30.0", "period is not a number"),
+        (f"otpauth://totp/x?secret={SECRET}&algorithm=MD5", "the algorithm is none of"),
+        (f"otpauth://totp/x?secret={SECRET}&algorithm=", "the algorithm is none of"),
+        (f"otpauth://hotp/x?secret={SECRET}", "the counter is missing"),
+        (f"otpauth://hotp/x?secret={SECRET}&counter=-1", "counter is not a number"),
+        (f"otpauth://hotp/x?secret={SECRET}&counter=9999999999999999999", "counter is not a number"),
+        (f"otpauth://totp/x?secret={SECRET}&encoder=steam", '"steam"'),
+        (f"otpauth://totp/x?secret={SECRET}&encoder={SECRET}", "of another maker"),
+        (f"otpauth://steam/x?secret={SECRET}", '"steam"'),
+        (f"otpauth://yaotp/x?secret={SECRET}", '"yaotp"'),
+        (f"otpauth://motp/x?secret={SECRET}", '"motp"'),
+        (f"otpauth://{SECRET}/x?secret={SECRET}", "the type is neither hotp nor totp"),
+    ],
+)
+def test_key_uri__what_could_be_understood_in_two_ways_is_refused(uri: str, problem: str) -> None:
+    with pytest.raises(Unreadable) as caught:
+        key_uri.parse(uri, now=NOW)
+    assert problem in caught.value.message
+    assert SECRET[:12] not in f"{caught.value!r} {caught.value.hint}".upper()

@@ -13,16 +13,17 @@ PACKAGE = Path(__file__).resolve().parents[2] / "pam_softtoken"
 LAYERS = [
     {"errors", "log"},
     {"mac", "otp"},
-    {"token", "recovery", "pin", "answer", "key_uri", "tokenfile", "config"},
+    {"token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config"},
     {"files", "process", "mark", "volatile", "store", "state", "grace"},
     {"policy", "claim", "throttle", "verifier"},
     {"conversation", "login", "pam_module", "wire", "backend"},
+    {"migration", "google_file", "users_file", "xml_survey", "key_container", "picture", "importer"},
     {"terminal", "handout", "printout", "check", "enroll"},
 ]
 """Low to high. Inside a layer an import must not go in a circle."""
 PURE = {
-    "mac", "otp", "token", "recovery", "pin", "answer", "key_uri", "tokenfile", "config", "state", "policy", "claim",
-    "throttle", "wire",
+    "mac", "otp", "token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config", "state", "policy",
+    "claim", "throttle", "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
 }  # fmt: skip
 ALLOWED_ON_LOGIN = {
     "__future__",

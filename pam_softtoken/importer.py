@@ -1,0 +1,118 @@
+"""Import: what other programs keep of a soft token becomes ours. Reads bytes, and writes nothing anywhere.
+
+One function for all formats, which are told apart by what stands in the file; each has a module of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pam_softtoken import google_file, key_container, key_uri, migration, picture, users_file
+from pam_softtoken.errors import ImportFailed, Unreadable
+from pam_softtoken.imported import Imported, Mistakes
+
+MAX_BYTES = 2**20
+GOOGLE, OATH, URI, PSKC, PICTURE = "google-authenticator", "pam_oath", "uri", "pskc", "picture"
+KINDS = (GOOGLE, OATH, URI, PSKC, PICTURE)
+"""Of `URI` are Key URIs and exports of Google Authenticator alike, one or more lines of them."""
+_BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_HINT = (
+    "known are: the files of google-authenticator and pam_oath, Key URIs (otpauth://), exports of Google Authenticator "
+    "(otpauth-migration://), PSKC, and PNG or JPEG pictures of QR codes"
+)
+
+
+def read(data: bytes, *, path: str, now: int, kind: str | None = None, passphrase: str | None = None) -> list[Imported]:
+    """Read a file of another program.
+
+    Args:
+        data: what stands in it.
+        path: its name, for the error.
+        now: Unix seconds.
+        kind: one of `KINDS`; None finds it out.
+        passphrase: what opens an encrypted PSKC file; of one with a pre-shared key that key in hexadecimal.
+
+    Returns:
+        At least one token.
+
+    Raises:
+        ImportFailed: with all mistakes, and nothing of what could be a key, a code or a PIN.
+        ValueError: there is no such kind.
+    """
+    if kind is not None and kind not in KINDS:
+        raise ValueError("no such kind")
+    mistakes = Mistakes(path)
+    found: list[Imported] = []
+    with mistakes.at(""):
+        if len(data) > MAX_BYTES:
+            hint = "cut the QR code out of the picture" if _is_picture(data) else _HINT
+            raise Unreadable(f"larger than {MAX_BYTES} bytes", hint=hint)
+        if not data.strip():
+            raise Unreadable("the file is empty")
+        found = _read(data, kind or _kind_of(data), passphrase, mistakes, now)
+        mistakes.raise_any(hint=_HINT)
+        if not found:
+            raise Unreadable("there is no token in the file")
+    mistakes.raise_any(hint=_HINT)
+    return found
+
+
+def _read(data: bytes, kind: str, passphrase: str | None, mistakes: Mistakes, now: int) -> list[Imported]:
+    if kind == PSKC:
+        return key_container.read(data, passphrase=passphrase, mistakes=mistakes, now=now)
+    if kind == PICTURE:
+        return _uris([(f"QR code {n}", text) for n, text in enumerate(picture.read(data), 1)], mistakes, now)
+    lines = _lines(data)
+    if kind == GOOGLE:
+        return google_file.read(lines, mistakes=mistakes, now=now)
+    if kind == OATH:
+        return users_file.read(lines, mistakes=mistakes, now=now)
+    return _uris([(f"line {n}", line) for n, line in enumerate(lines, 1) if line.strip()], mistakes, now)
+
+
+def _uris(texts: list[tuple[str, str]], mistakes: Mistakes, now: int) -> list[Imported]:
+    found: list[Imported] = []
+    for place, text in texts:
+        if text.lower().startswith(f"{migration.SCHEME}:"):
+            found += migration.read(text.strip(), place=place, mistakes=mistakes, now=now)
+        else:
+            with mistakes.at(place):
+                found.append(replace(key_uri.parse(text.strip(), now=now), place=place))
+    return found
+
+
+def _lines(data: bytes) -> list[str]:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        count = data.count(b"\n", 0, error.start) + 1
+        raise Unreadable(f"line {count}: not UTF-8 text") from None
+    # Only these end a line; `splitlines` knows many more, some of which may stand in a name.
+    return [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
+
+
+def _is_picture(data: bytes) -> bool:
+    return data.startswith((picture.PNG, picture.JPEG))
+
+
+def _kind_of(data: bytes) -> str:
+    """Tell the kind by the first line that is neither empty nor a comment.
+
+    Raises:
+        Unreadable: it is none that is known.
+    """
+    if _is_picture(data):
+        return PICTURE
+    first = next((line for line in _lines(data) if line.strip() and not line.lstrip().startswith("#")), "").strip()
+    if first.startswith("<"):
+        return PSKC
+    if "://" in first:
+        return URI
+    if first.split("/")[0].split(maxsplit=1)[:1] == ["HOTP"] and len(first.split()) > 1:
+        return OATH
+    if first and not first.upper().strip(_BASE32 + "0189="):
+        return GOOGLE
+    raise Unreadable("no format that is known here")
+
+
+__all__ = ["KINDS", "ImportFailed", "Imported", "read"]
