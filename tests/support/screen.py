@@ -92,7 +92,7 @@ class Screen:
             self.picture().save(file, "PNG")
             file.flush()
             command = ["zbarimg", "--quiet", "--raw", "--nodbus", "-Sdisable", "-Sqrcode.enable=1", file.name]
-            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
         if done.returncode not in (0, 4):  # 4: no code in the picture
             raise AssertionError(f"zbarimg failed: {done.stderr}")
         return done.stdout.splitlines()
