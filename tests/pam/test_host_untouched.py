@@ -139,7 +139,9 @@ def test_host__that_reaps_in_its_handler_gets_its_own_children_only(
 ) -> None:
     facts = watch(host, service, alice, codes, "--sigchld=handler", "--reap", "--own-child", *subreaper)
     assert results(facts) == {str(PAM_SUCCESS)}
-    assert f"SIGCHLD\t{CALLS}" in facts["after"]
+    # On a busy machine two of them can end before the host gets on, and then one signal tells of both.
+    (signals,) = (int(fact.split("\t")[1]) for fact in facts["after"] if fact.startswith("SIGCHLD\t"))
+    assert 0 < signals <= CALLS
     assert f"reaped in the handler\t{CALLS}" in facts["after"]
     assert facts["end"] == Counter({"children\t0": 1})
 
