@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -13,7 +14,7 @@ import pytest
 
 from tests.support.account import Person
 from tests.support.client import Service
-from tests.support.installation import Installation
+from tests.support.installation import TREE, Installation
 from tests.support.pam_scene import Pam
 from tests.support.system_log import SystemLog
 
@@ -25,12 +26,18 @@ def world() -> Iterator[Path]:
         pytest.skip("needs root: it makes users and PAM services")
     path = Path(tempfile.mkdtemp(prefix="softtoken-test-"))
     path.chmod(0o755)
+    # The processes that share the tests out among themselves hold this together; the last one clears up.
+    tree = os.open(TREE, os.O_RDONLY)
+    fcntl.flock(tree, fcntl.LOCK_SH)
     yield path
     shutil.rmtree(path)
-    # The module made these where they were missing; on a host that uses it they are not empty.
-    for directory in ("/run/softtoken", "/var/lib/softtoken/enrolled", "/var/lib/softtoken"):
-        with contextlib.suppress(OSError):
-            os.rmdir(directory)
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(tree, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The module made these where they were missing; on a host that uses it they are not empty.
+        for directory in ("/run/softtoken", "/var/lib/softtoken/enrolled", "/var/lib/softtoken"):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
+    os.close(tree)
 
 
 @pytest.fixture(scope="session")

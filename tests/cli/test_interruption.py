@@ -202,7 +202,7 @@ def test_enroll__ctrl_c_while_it_starts_shows_no_traceback(enroller: Enroller, a
             or "Traceback" in finished.stderr
             or listing(alice.home) != before
         ):
-            failed.append(f"{call.line}: {finished.stderr}")
+            failed.append(f"{call.line}: status {finished.status}, {finished.stderr}")
         shutil.rmtree(alice.store, ignore_errors=True)
     assert not failed, "\n".join(failed)
 

@@ -129,7 +129,7 @@ def oathtool_code(record: dict[str, object], *options: str | int) -> str:
     """Have oathtool show the code of a counter or a time."""
     words = [option if isinstance(option, str) else f"--now=@{option}" for option in options]
     command = ["oathtool", "--base32", f"--digits={record['digits']}", *words, str(record["key"])]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     directories = [each for each in given if not each.startswith("-")]
     found = Path(directories[0]) if directories else TREE / "build" / "fuzz" / name
     found.mkdir(parents=True, exist_ok=True)
-    common = ["-timeout=5", "-rss_limit_mb=1024", f"-artifact_prefix={found}/"]
+    common = ["-timeout=60", "-rss_limit_mb=1024", f"-artifact_prefix={found}/"]
     options = [*common, *options, *(directories or [str(found)]), str(CORPUS / name)]
     if name == BRIDGE:
         harness = str(compile_harness(TREE / "build" / "bridge-harness"))

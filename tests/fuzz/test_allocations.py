@@ -35,7 +35,7 @@ def host(world: Path) -> Path:
 def starve_host(host: Path, service: Service, user: Person, answers: list[str], *options: str) -> list[int]:
     """Let each allocation fail, and give the PAM codes, or the signals as negative numbers."""
     command = [str(host), str(service.directory), service.name, user.name, ",".join(answers), "1", "1", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     lines = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
     # All were there but the last one, and the allocations of a login are more than a few.
     assert [there for _, _, there in lines] == [1] * (len(lines) - 1) + [0]

@@ -22,9 +22,9 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(harness: Path, found: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    options = ["-max_len=9000", "-timeout=5", "-rss_limit_mb=1024", f"-artifact_prefix={found}/", *arguments]
+    options = ["-max_len=9000", "-timeout=60", "-rss_limit_mb=1024", f"-artifact_prefix={found}/", *arguments]
     command = [*without_randomised_addresses(), str(harness), *options]
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=600)
 
 
 def test_bridge__judges_every_kept_conversation_rightly(harness: Path, tmp_path: Path) -> None:

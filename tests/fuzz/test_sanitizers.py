@@ -61,7 +61,7 @@ def test_login__right_and_wrong_leaves_no_report(
     service = pam.service("no_throttle")
     script = "".join(f"={answer}\n" for answer in (codes[0], codes[0], codes[1], "nonsense", codes[2]))
     command = [*around, *service.command(alice, "--repeat=6")]
-    done = subprocess.run(command, input=script, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=True, timeout=300)
     results = [Outcome(line).result for line in done.stdout.splitlines()]
     assert results == [PAM_SUCCESS, PAM_AUTH_ERR, PAM_SUCCESS, PAM_AUTH_ERR, PAM_SUCCESS, PAM_CONV_ERR]
 
@@ -87,6 +87,6 @@ def test_sanitizer__notices_a_broken_bridge(
     backend = backends.make(script="send(b'C', 1, b'? '); receive(); send(b'R', 0)")
     broken = installed.broken_bridge(backend.with_name("pam_softtoken.so"), right=right, wrong=wrong, flags=FLAGS)
     service = make_service(f"auth required {broken} backend={backend}\n")
-    done = subprocess.run(service.command(ROOT), input=b"=x\n", capture_output=True, check=False, timeout=60)
+    done = subprocess.run(service.command(ROOT), input=b"=x\n", capture_output=True, check=False, timeout=300)
     assert done.returncode != 0
     assert word in "".join(no_report()) + done.stderr.decode()

@@ -68,7 +68,7 @@ def test_login__of_a_host_that_is_process_1_leaves_no_report(
     codes = oathtool(alice.enrol(installed, "--type=hotp", NO_CODES), 0, ROUNDS)
     command = ["unshare", "--pid", "--fork", "--mount-proc", *service.command(alice, f"--repeat={ROUNDS}")]
     script = "".join(f"={code}\n" for code in codes)
-    done = subprocess.run(command, input=script, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=True, timeout=300)
     assert [Outcome(line).result for line in done.stdout.splitlines()] == [PAM_SUCCESS] * ROUNDS
 
 
@@ -91,6 +91,6 @@ def test_valgrind__notices_a_broken_bridge(
     backend = backends.make(script="send(b'C', 1, b'? '); receive(); send(b'R', 0)")
     broken = installed.broken_bridge(backend.with_name("pam_softtoken.so"), right=right, wrong=wrong, flags=("-g",))
     service = make_service(f"auth required {broken} backend={backend}\n")
-    done = subprocess.run(service.command(ROOT), input=b"=x\n", capture_output=True, check=False, timeout=60)
+    done = subprocess.run(service.command(ROOT), input=b"=x\n", capture_output=True, check=False, timeout=300)
     assert done.returncode == REPORTED
     assert word in done.stderr.decode()

@@ -15,9 +15,11 @@ from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome, Service
 from tests.support.installation import Installation
 from tests.support.pam_scene import NOTICE, PROMPT, severities, wrong_code
+from tests.support.process import WAIT_S
 from tests.support.system_log import SystemLog
 
-BOUND_S = 2
+BOUND_S = 8
+"""Nothing was waited for: that would take the ten seconds that the module grants its backend."""
 KIB = 1024
 
 MALFORMED: dict[str, bytes] = {
@@ -142,7 +144,7 @@ class Asked:
         with its_own:
             command = ["/usr/bin/python3", "-I", "-S", "-B", str(installed.backend)]
             self._process = subprocess.Popen(command, stdin=its_own.fileno(), cwd="/", env={})
-        self._socket.settimeout(BOUND_S)
+        self._socket.settimeout(WAIT_S)
         items = ["=softtoken-test", "", "", ""]
         account = [person.name, str(person.uid), str(person.gid), str(person.home)]
         fields = ["0", *account, str(os.getuid()), "0", "0", *items]
@@ -163,7 +165,7 @@ class Asked:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._socket.close()
-        self._process.wait(10)
+        self._process.wait(WAIT_S)
 
 
 def frame(kind: bytes, payload: bytes) -> bytes:

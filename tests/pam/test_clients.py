@@ -140,7 +140,7 @@ class Library:
             capture_output=True,
             check=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
         said = json.loads(done.stdout)
         assert said["uid"] == 3 * [run_as.uid]

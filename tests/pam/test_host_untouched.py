@@ -42,7 +42,7 @@ def watch(
     name = user if isinstance(user, str) else user.name
     done = subprocess.run(
         [*around, host, f"--calls={len(answers)}", *options, service.directory, service.name, name],
-        input="".join(f"{answer}\n" for answer in answers), capture_output=True, text=True, check=True, timeout=120,
+        input="".join(f"{answer}\n" for answer in answers), capture_output=True, text=True, check=True, timeout=300,
         **({"user": run_as.uid, "group": run_as.gid, "extra_groups": []} if run_as else {}),  # type: ignore[call-overload]
     )  # fmt: skip
     facts: Facts = {}
@@ -139,7 +139,9 @@ def test_host__that_reaps_in_its_handler_gets_its_own_children_only(
 ) -> None:
     facts = watch(host, service, alice, codes, "--sigchld=handler", "--reap", "--own-child", *subreaper)
     assert results(facts) == {str(PAM_SUCCESS)}
-    assert f"SIGCHLD\t{CALLS}" in facts["after"]
+    # On a busy machine two of them can end before the host gets on, and then one signal tells of both.
+    (signals,) = (int(fact.split("\t")[1]) for fact in facts["after"] if fact.startswith("SIGCHLD\t"))
+    assert 0 < signals <= CALLS
     assert f"reaped in the handler\t{CALLS}" in facts["after"]
     assert facts["end"] == Counter({"children\t0": 1})
 
@@ -182,8 +184,8 @@ def test_host__that_is_process_1_keeps_no_zombie(host: Path, service: Service, a
 def test_host__is_as_it_was_after_a_backend_that_misbehaves(
     host: Path, backends: Backends, pam: Pam, script: str, subreaper: list[str]
 ) -> None:
-    calls = 2 if "pause" in script else 10
-    service = pam.with_backend(backends.make(script=script), "timeout=1")
+    calls, options = (2, ["timeout=1"]) if "pause" in script else (10, [])
+    service = pam.with_backend(backends.make(script=script), *options)
     facts = watch(host, service, ROOT, calls * ["x"], "--sigchld=handler", *subreaper)
     assert results(facts) == {str(PAM_SUCCESS if "'R'" in script else PAM_AUTH_ERR)}
     assert facts["after"] == facts["before"]
@@ -221,5 +223,5 @@ def test_host__that_has_no_stdout_does_not_write_to_the_backend_instead(
 ) -> None:
     # The descriptor of syslog(3) may fill the first gap; with two the module's is in one of them.
     command = ["bash", "-c", 'exec "$@" 1>&- 2>&-', "bash", *service.command(alice, "--chatty")]
-    subprocess.run(command, input=f"={codes[0]}\n", text=True, check=False, timeout=20)
+    subprocess.run(command, input=f"={codes[0]}\n", text=True, check=False, timeout=300)
     assert service.log_in(alice, codes[0]).result == PAM_AUTH_ERR  # it was accepted, and is used

@@ -17,7 +17,7 @@ def test_spawn__middle_child_is_roots_before_the_backend_exists(
     """Who may signal the middle child could end it while the backend still runs in the host's memory."""
     trace = tmp_path / "trace"
     command = ["strace", "-f", "-o", str(trace), "-e", "trace=clone,setgroups,setresgid,setresuid,execve"]
-    subprocess.run([*command, *service.command(alice)], input=b"=000000\n", capture_output=True, check=True, timeout=30)
+    subprocess.run([*command, *service.command(alice)], input=b"=000000\n", capture_output=True, check=True, timeout=60)
     calls = [(int(pid), call) for pid, call in re.findall(r"^(\d+) +(\w+)\(", trace.read_text(), re.MULTILINE)]
     host = calls[0][0]
     middle = next(pid for pid, _ in calls if pid != host)

@@ -10,6 +10,7 @@ from pam_softtoken import state
 from tests.support.account import Person
 from tests.support.client import ERROR_MSG, PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.installation import Installation
+from tests.support.process import WAIT_S
 from tests.support.system_log import SystemLog
 
 WRONG = "00000000"  # of another length than the token's codes, so that it cannot be right by chance
@@ -60,7 +61,7 @@ def test_throttle__guesses_at_once_are_counted_one_by_one(
     # Five are free; the next ones come after 1, 2, 4 ... s, by a clock that counts whole seconds.
     elapsed_s = int(time.monotonic() - started) + 1
     allowed = 5 + sum(2**number - 1 <= elapsed_s for number in range(1, 12))
-    assert 5 <= system_log.reasons().count("mismatch") <= min(allowed, 8)
+    assert 5 <= system_log.reasons().count("mismatch") <= allowed
 
 
 def test_throttle__holds_inside_one_connection(
@@ -80,10 +81,11 @@ def test_throttle__a_wrong_recovery_code_counts_and_a_replayed_code_does_not(
     answers = [code] * 6 + ["AAAA-AAAA-AAAA"] * 5
     service.log_in_often(alice, *answers, options=[ELSEWHERE], attempts=11)
     assert system_log.reasons()[1:] == ["replayed"] * 6 + ["mismatch"] * 5
-    # The first wait of a second, by a clock that counts whole ones, may be over at once; the next ones are longer.
-    _guess(service, alice, 8, ELSEWHERE)
-    assert system_log.reasons()[12:].count("mismatch") <= 2
-    assert "throttled" in system_log.reasons()[12:]
+    # The first waits may be over before the next guess; if nothing had been counted, five more would be looked at.
+    _guess(service, alice, 1, ELSEWHERE)
+    while system_log.reasons()[-1] != "throttled":
+        _guess(service, alice, 1, ELSEWHERE)
+    assert system_log.reasons()[12:].count("mismatch") < 5
 
 
 def test_throttle__nothing_is_stored_while_waiting(
@@ -145,6 +147,6 @@ def test_throttle__a_wait_left_by_a_wrong_clock_ends_for_recovery_codes_too(
         for number in (sequence + 1, sequence + 2):
             file.seek(state.place_of(number))
             file.write(state.encode(spoilt, number))
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + WAIT_S
     while service.log_in(alice, phone.recovery_codes[0]).result != PAM_SUCCESS:
         assert time.monotonic() < deadline

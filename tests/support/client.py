@@ -92,7 +92,7 @@ class Service:
             input=script.encode("utf-8", "surrogateescape"),
             capture_output=True,
             check=True,
-            timeout=60,
+            timeout=300,
             **({"user": run_as.uid, "group": run_as.gid, "extra_groups": []} if run_as else {}),  # type: ignore[call-overload]
         )
         return [Outcome(line) for line in done.stdout.decode("utf-8", "replace").splitlines()]

@@ -23,7 +23,7 @@ from pexpect import fdpexpect
 
 from tests.support.account import Person, Phone
 
-TIMEOUT_S = 15
+TIMEOUT_S = 60
 CODE_PROMPT = "Code that the app shows: "
 CHECK_PROMPT = "Code that the app shows now: "
 ENTER_PROMPT = "Press Enter when you have them: "

@@ -80,7 +80,7 @@ class HangingDisk:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._server.communicate(timeout=10)
+            self._server.communicate(timeout=60)
         except subprocess.TimeoutExpired:
             self._server.kill()
             self._server.communicate()

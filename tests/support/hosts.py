@@ -20,7 +20,7 @@ from tests.support.account import Person
 from tests.support.private_mounts import PrivateMounts
 from tests.support.process import Process, descendants, is_running, wait_until
 
-STEP_S = 30
+STEP_S = 60
 UNIX_PASSWORD = "auth required pam_unix.so nodelay\n"
 UNIX_PASSWORD_OR_STOP = "auth requisite pam_unix.so nodelay\n"
 # As Debian's common-auth has it: lets through whom everything above ignored.
@@ -291,7 +291,7 @@ class SSH(Host):
         """End the server and whatever connection it still has."""
         connections = descendants(self._server.pid)
         self._server.terminate()
-        self._server.wait(10)
+        self._server.wait(STEP_S)
         wait_until(lambda: not any(is_running(each.pid) for each in connections), f"the end of {connections}")
 
     def _make_key(self, name: str) -> Path:

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+from tests.support.installation import TREE
 from tests.support.process import wait_until
 from tests.support.system_log import SystemLog
 
@@ -25,16 +26,8 @@ touch /var/log/wtmp /var/log/btmp /var/log/lastlog
 mount -t tmpfs -o mode=700 tmpfs /var/lib/sudo
 mkdir "$1/dev"
 mount -t tmpfs -o mode=755 tmpfs "$1/dev"
-for name in null zero full random urandom tty; do
-	touch "$1/dev/$name"
-	mount --bind "/dev/$name" "$1/dev/$name"
-done
-for name in pts shm; do
-	mkdir "$1/dev/$name"
-	mount --bind "/dev/$name" "$1/dev/$name"
-done
-ln -s /proc/self/fd "$1/dev/fd"
-ln -s pts/ptmx "$1/dev/ptmx"
+. "$2"
+make_dev "$1/dev"
 touch "$1/dev/log"
 mount --bind "$1/log" "$1/dev/log"
 mount --rbind "$1/dev" /dev
@@ -42,6 +35,7 @@ echo mounted
 exec cat
 """
 
+_MAKE_DEV = TREE / "scripts" / "lib" / "dev.sh"
 _UNSHARE = ("unshare", "--mount", "--propagation", "private")
 
 _SUDOERS = """
@@ -111,7 +105,7 @@ class PrivateMounts:
         self.add_login_definition("")
         self.log = PrivateLog(directory / "log")
         self._holder = subprocess.Popen(
-            [*_UNSHARE, "sh", "-euc", _MOUNT, "sh", str(directory)],
+            [*_UNSHARE, "sh", "-euc", _MOUNT, "sh", str(directory), str(_MAKE_DEV)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -143,7 +137,7 @@ class PrivateMounts:
     def close(self) -> None:
         """Let go of the namespace, and with it of all its mounts."""
         try:
-            self._holder.communicate(timeout=10)
+            self._holder.communicate(timeout=60)
         except subprocess.TimeoutExpired:
             self._holder.kill()
             raise

@@ -17,7 +17,7 @@ from tests.system.scenario import SLOW, wrong_code
 
 def wait_for_end_of_backend(installed: Installation) -> None:
     """Wait for it to end by itself: less than the ten seconds after which its alarm ends it."""
-    wait_until(lambda: not backends(installed), "the end of the backend", within_s=5)
+    wait_until(lambda: not backends(installed), "the end of the backend", within_s=8)
 
 
 def backends(installed: Installation) -> list[Process]:
