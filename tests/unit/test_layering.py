@@ -17,7 +17,10 @@ LAYERS = [
     {"files", "process", "mark", "volatile", "store", "state", "grace"},
     {"policy", "claim", "throttle", "verifier"},
     {"conversation", "login", "pam_module", "wire", "backend"},
-    {"terminal", "handout", "printout", "check", "enroll"},
+    {"terminal", "editor", "handout", "printout", "request", "check", "job"},
+    {"permission", "inventory"},
+    {"enrolment", "upkeep"},
+    {"enroll"},
 ]
 """Low to high. Inside a layer an import must not go in a circle."""
 PURE = {
