@@ -17,7 +17,7 @@ from pam_softtoken.token import Token
 from pam_softtoken.tokenfile import TokenFile
 
 UNKNOWN = "unknown"
-_HEADER = ("name", "type", "created", "last used")
+HEADER = ("name", "type", "created", "last used")
 _GAP = "  "
 
 
@@ -48,9 +48,9 @@ class Inventory:
         """Print it for a person."""
         names = [(screen.spell(token.name), token) for token in self._content.tokens]
         rows = [(name, token.kind, _local(token.created), self._last_used_in_words(token)) for name, token in names]
-        widths = [max(_width(row[place]) for row in (_HEADER, *rows)) for place in range(len(_HEADER))]
+        widths = [max(_width(row[place]) for row in (HEADER, *rows)) for place in range(len(HEADER))]
         if not screen.is_terminal() or sum(widths) + len(_GAP) * (len(widths) - 1) <= screen.columns():
-            for row in (_HEADER, *rows):
+            for row in (HEADER, *rows):
                 screen.show(_GAP.join(_padded(*cell) for cell in zip(row, widths, strict=True)).rstrip())
         else:
             for name, kind, created, last_used in rows:

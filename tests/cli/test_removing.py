@@ -235,6 +235,22 @@ def test_renew__old_recovery_codes_are_dead_and_the_new_ones_work(
     assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
 
 
+def test_renew__helps_where_nobody_can_tell_which_are_spent(
+    enroller: Enroller, installed: Installation, alice: Person, service: Service
+) -> None:
+    phone = alice.enrol(installed, "--period=300", "--recovery-codes=1")
+    (alice.store / "state").unlink()
+    with enroller.start(RENEW, "--recovery-codes=1", person=alice) as dialogue:
+        dialogue.expect(TOKEN_PROMPT)
+        dialogue.type(phone.totp(1))  # the state being lost, the present one counts as used
+        dialogue.expect(SPENT)
+        (code,) = recovery_codes_in(dialogue.expect(ENTER_PROMPT))
+        dialogue.type("")
+        assert dialogue.finish() == 0
+    assert service.log_in(alice, phone.recovery_codes[0]).result == PAM_AUTH_ERR
+    assert service.log_in(alice, code).result == PAM_SUCCESS
+
+
 def test_renew__shows_the_codes_on_stdout_and_asks_on_stderr(enroller: Enroller, alice: Person, phone: Phone) -> None:
     with enroller.start(RENEW, person=alice, piped=[2]) as dialogue:
         dialogue.type(phone.hotp())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -56,6 +57,15 @@ def code_of(phone: Phone, kind: str) -> str:
     if kind == "recovery":
         return phone.recovery_codes[0]
     return phone.hotp() if kind == "hotp" else phone.totp()
+
+
+def set_pin(person: Person, pin: str) -> None:
+    """Put a PIN into a token file: scrypt (RFC 7914) of its characters."""
+    file = person.store / "tokens"
+    document = json.loads(file.read_bytes())
+    digest = hashlib.scrypt(pin.encode(), salt=bytes(16), n=1024, r=8, p=1, dklen=16)
+    document["pin"] = {"scrypt": [1024, 8, 1], "salt": bytes(16).hex(), "hash": digest.hex(), "length": len(pin)}
+    file.write_text(json.dumps(document))
 
 
 @pytest.fixture
@@ -237,6 +247,23 @@ def test_add__lost_hotp_counter_takes_two_codes(
         spare = finish(dialogue)
     for token in (phone, spare):
         assert service.log_in(alice, token.hotp()).result == PAM_SUCCESS
+
+
+def test_add__pin_is_asked_for_and_stays(enroller: Enroller, alice: Person, phone: Phone, service: Service) -> None:
+    set_pin(alice, "2468")
+    with enroller.start("--name=spare", *HOTP, person=alice) as dialogue:
+        dialogue.expect("PIN and code of one of your tokens: ")
+        dialogue.type(phone.hotp_at(0))
+        dialogue.expect("That ")
+        dialogue.expect("PIN and code of one of your tokens: ")
+        dialogue.type("2468" + phone.hotp())
+        dialogue.expect(SPENT)
+        dialogue.expect(CODE_PROMPT)
+        spare = finish(dialogue)
+    assert enroller.run("--new-recovery-codes", "--no-confirm", "--user", alice.name).status == 0
+    assert enroller.run("--remove=phone", "--force", "--user", alice.name).status == 0
+    assert service.log_in(alice, spare.hotp()).result == PAM_AUTH_ERR
+    assert service.log_in(alice, "2468" + spare.hotp()).result == PAM_SUCCESS
 
 
 def test_add__root_is_asked_for_no_code(enroller: Enroller, alice: Person, phone: Phone, service: Service) -> None:
