@@ -212,7 +212,6 @@ def _remove(job: Job) -> str:
 
 
 def _renew(job: Job) -> str:
-    job.require_person()
     return Renewal(job).carry_out()
 
 

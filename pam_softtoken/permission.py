@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from pam_softtoken import throttle
+from pam_softtoken import terminal, throttle
 from pam_softtoken.errors import (
     EnrolmentFailed,
     MalformedAnswer,
@@ -76,7 +76,8 @@ def obtain(job: Job) -> Permission:
             "that takes a code of a token that is there, and --no-confirm asks for none",
             hint="leave --no-confirm out; only root needs no code",
         )
-    job.require_person()
+    if not terminal.person_is_there():
+        raise EnrolmentFailed("there is no terminal to ask for a code on", hint="run it in a terminal")
     try:
         attempt = Attempt(job.store.location.account, job.settings, now=int(time.time()))
         try:

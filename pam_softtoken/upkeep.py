@@ -44,8 +44,6 @@ class Removal:
             EnrolmentFailed, NotEnrolled, PathError, KeyboardInterrupt: nothing was changed.
         """
         store = self._store
-        if not self._options.force:
-            self._job.require_person()
         at_first = store.open_enrolled()
         doomed, left = self._chosen(at_first)
         store.begin_state()
@@ -91,6 +89,7 @@ class Removal:
             self._warn()
         granted = permission.obtain(self._job)
         if granted.is_roots and not (self._options.force or self._options.no_confirm):
+            self._job.require_person()
             answer = self._page.ask(f'Remove token "{self._name}" of {self._user}? [y/N]')
             if answer.strip().lower() not in ("y", "yes"):
                 raise EnrolmentFailed("not confirmed; nothing was changed", hint="y removes it")
@@ -132,6 +131,7 @@ class Renewal:
         store.begin_state()
         store.require_room(at_first)
         granted = permission.obtain(self._job)
+        self._job.require_person()
         codes = recovery.generate(options.recovery_codes)
         fresh = RecoverySet.of(codes)
         if not (options.no_confirm and options.json):

@@ -13,6 +13,7 @@ from tests.support.disk import fill
 from tests.support.enroller import CODE_PROMPT, ENTER_PROMPT, TOKEN_PROMPT, Enroller, recovery_codes_in
 from tests.support.installation import Installation
 from tests.support.listing import listing
+from tests.support.pam_scene import Pam
 
 HOTP = ("--type=hotp", "--recovery-codes=0")
 RENEW = "--new-recovery-codes"
@@ -86,7 +87,8 @@ def test_remove__by_a_user_whom_nobody_asks_is_refused(
     enroller: Enroller, alice: Person, spare: Phone, options: tuple[str, ...]
 ) -> None:
     tokens = (alice.store / "tokens").read_bytes()
-    enroller.run("--remove=spare", *options, person=alice).refused()
+    hint = enroller.run("--remove=spare", *options, person=alice).refused().hint
+    assert "add --no-confirm" not in hint, "that would not help"
     assert (alice.store / "tokens").read_bytes() == tokens
 
 
@@ -208,6 +210,18 @@ def test_remove__full_disk_changes_nothing(
     assert names(alice) == ["phone", "spare"]
     assert sorted(path.name for path in alice.store.iterdir()) == ["state", "tokens"]
     assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
+
+
+def test_remove__ends_the_time_in_which_no_code_is_asked_for(
+    enroller: Enroller, alice: Person, phone: Phone, *, spare: Phone, pam: Pam
+) -> None:
+    service = pam.service("grace=1h")
+    options = ["--item=rhost=192.0.2.7"]
+    assert service.log_in(alice, spare.hotp(), options=options).result == PAM_SUCCESS
+    assert service.log_in(alice, options=options).prompts == []
+    assert enroller.run("--remove=spare", "--force", "--user", alice.name).status == 0
+    assert service.log_in(alice, spare.hotp(), options=options).result == PAM_AUTH_ERR
+    assert service.log_in(alice, phone.hotp(), options=options).result == PAM_SUCCESS
 
 
 # New recovery codes.
