@@ -134,7 +134,7 @@ def sheet(token: Token, account: files.Account, codes: list[str] | None) -> byte
         qr=qr.decode(),
         facts="\n".join(f"<div><dt>{name}</dt><dd>{_isolated(value)}</dd></div>" for name, value in _facts(token)),
         key=terminal.grouped(encode_base32(token.secret.reveal())),
-        named="" if token.name == DEFAULT_NAME else " with <code>--name</code> and the token's name",
+        named="" if token.name == DEFAULT_NAME else " with its <code>--name</code>",
         recovery=_WITH_CODES.format(items=items) if codes else _WITHOUT_CODES if codes == [] else _WITH_OLD_CODES,
     )
     return page.encode()

@@ -120,6 +120,18 @@ def test_add__json_is_one_object_without_recovery_codes(
     assert service.log_in(alice, Phone(record).hotp_at(1)).result == PAM_SUCCESS
 
 
+def test_add__page_to_print_says_that_the_recovery_codes_stay(
+    enroller: Enroller, alice: Person, phone: Phone, outside: Path
+) -> None:
+    page = outside / "page.html"
+    done = enroller.run(*QUICK, "--user", alice.name, "--name=spare", "--sheet", page)
+    assert done.status == 0, done.stderr
+    text = page.read_text()
+    assert "Those that the account has are as they were" in text
+    assert "There are none" not in text
+    assert "<code>--name</code>" in text
+
+
 def test_tokens__each_has_a_counter_of_its_own(installed: Installation, alice: Person, service: Service) -> None:
     tokens = [alice.enrol(installed, *HOTP, f"--name=token {number}") for number in range(3)]
     used = []
