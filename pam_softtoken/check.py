@@ -113,7 +113,7 @@ def _explain(error: OTPRefused, off_s: int) -> CheckFailed:
         )
     return CheckFailed(
         "the code is none of those that are right now",
-        hint="is it the entry of this host and account in the app? softtoken-enroll --force makes a new one",
+        hint="is it the entry of this host and account in the app? softtoken-enroll --list shows what is enrolled",
     )
 
 

@@ -184,7 +184,7 @@ class ProgramError(SoftTokenError):
 
 
 class EnrolmentFailed(ProgramError):
-    """The token was not enrolled, and what was there before is unchanged."""
+    """What is enrolled was not changed as it was asked for, or not shown; it is as it was."""
 
 
 class CheckFailed(ProgramError):

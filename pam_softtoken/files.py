@@ -420,6 +420,23 @@ class NewFile:
         os.close(self._directory)
 
 
+def remove(path: str, *, below: int) -> None:
+    """Take a file away, and return only when it would stay away after a power failure.
+
+    Args:
+        path: absolute.
+        below: descriptor of the directory that it is in.
+
+    Raises:
+        NotStored: it is still there, or may come back.
+    """
+    try:
+        os.unlink(os.path.basename(path), dir_fd=below)
+        os.fsync(below)
+    except OSError as error:
+        raise NotStored(path, _words(error)) from None
+
+
 def read_conf(path: str, required: bool) -> str:
     """Read the administrator's configuration file.
 

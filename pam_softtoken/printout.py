@@ -15,6 +15,7 @@ from types import TracebackType
 
 from pam_softtoken import files, handout, terminal
 from pam_softtoken.errors import EnrolmentFailed, PathError, UsageError
+from pam_softtoken.job import DEFAULT_NAME
 from pam_softtoken.token import HOTPToken, Token, TOTPToken, encode_base32
 
 _PIXELS = 8  # of a module; a phone reads it off any screen, and paper of a hand's width takes it unscaled
@@ -79,8 +80,8 @@ code {{ white-space: nowrap }}
 <section>
 <h2>Keep this page to yourself</h2>
 <p>Whoever has it can make the codes of this token. Keep it on paper, away from the host and from the app, and
-delete the file from which it was printed. If the token is lost, run <code>softtoken-enroll --force</code>, or ask an
-administrator for a new one: then nothing on this page works any more.</p>
+delete the file from which it was printed. If the token is lost, run <code>softtoken-enroll --force</code>{named}, or
+ask an administrator for a new one: then nothing on this page works any more.</p>
 </section>
 </main>
 </body>
@@ -92,6 +93,8 @@ _WITH_CODES = """\
 {items}
 </ol>"""
 _WITHOUT_CODES = "<p>There are none. If the token is lost, only an administrator can help.</p>"
+
+_WITH_OLD_CODES = "<p>Those that the account has are as they were: this token came beside another one.</p>"
 
 
 def png(token: Token, account: files.Account) -> bytes:
@@ -112,18 +115,18 @@ def svg(token: Token, account: files.Account) -> bytes:
     return _draw(token, account, kind="svg", scale=_PIXELS, light="white")
 
 
-def sheet(token: Token, account: files.Account, codes: list[str]) -> bytes:
+def sheet(token: Token, account: files.Account, codes: list[str] | None) -> bytes:
     """Write the page to print: HTML that needs no other file, no network and no script, on one A4 or Letter page.
 
     Args:
-        codes: the recovery codes, 24 at most.
+        codes: the recovery codes, 24 at most; None where the account has some that stay.
 
     Raises:
         EnrolmentFailed: the library for the QR code is not there.
     """
     qr = _draw(token, account, kind="svg", light="white", xmldecl=False, svgns=False, nl=False, omitsize=True)
     host = os.uname().nodename
-    items = "\n".join(f'<li><span class="box"></span>{html.escape(code)}</li>' for code in codes)
+    items = "\n".join(f'<li><span class="box"></span>{html.escape(code)}</li>' for code in codes or ())
     page = _PAGE.format(
         title=f"{_escaped(account.name)} on {_escaped(host)}",
         account=_isolated(account.name),
@@ -131,7 +134,8 @@ def sheet(token: Token, account: files.Account, codes: list[str]) -> bytes:
         qr=qr.decode(),
         facts="\n".join(f"<div><dt>{name}</dt><dd>{_isolated(value)}</dd></div>" for name, value in _facts(token)),
         key=terminal.grouped(encode_base32(token.secret.reveal())),
-        recovery=_WITH_CODES.format(items=items) if codes else _WITHOUT_CODES,
+        named="" if token.name == DEFAULT_NAME else " with its <code>--name</code>",
+        recovery=_WITH_CODES.format(items=items) if codes else _WITHOUT_CODES if codes == [] else _WITH_OLD_CODES,
     )
     return page.encode()
 
@@ -214,8 +218,8 @@ class Printout:
             if option in self._made:
                 _fill(self._made[option], draw(token, account))
 
-    def fill_sheet(self, token: Token, account: files.Account, codes: list[str]) -> None:
-        """Write the page.
+    def fill_sheet(self, token: Token, account: files.Account, codes: list[str] | None) -> None:
+        """Write the page; `codes` as for `sheet`.
 
         Raises:
             EnrolmentFailed: that cannot be done.
@@ -229,27 +233,13 @@ class Printout:
             if option in self._made:
                 page.tell(f"The QR code is in {self._name(option)}, too.")
 
-    def advise(self, screen: terminal.Terminal) -> None:
-        """Say what to do with the files, after the enrolment."""
-        for option in self._made:
-            use = "print it" if option == "--sheet" else "scan it"
-            screen.tell(f"The key is in {self._name(option)}: {use}, then delete it.")
+    def advice(self) -> list[str]:
+        """Say what to do with the files, after the enrolment: a line for each."""
+        uses = {option: "print it" if option == "--sheet" else "scan it" for option in self._made}
+        return [f"The key is in {self._name(option)}: {use}, then delete it." for option, use in uses.items()]
 
     def _name(self, option: str) -> str:
         return f'"{terminal.visible(self._made[option].path)}"'
-
-
-def refuse_beside(option: str, *paths: str | None) -> None:
-    """Make sure that no file is asked for where there is nothing to print.
-
-    Raises:
-        UsageError: there is.
-    """
-    if any(path is not None for path in paths):
-        raise UsageError(
-            f"--png, --svg and --sheet do not go with {option}",
-            hint="they are for enrolling: only then is the key shown",
-        )
 
 
 def _make(option: str, path: str) -> files.NewFile:

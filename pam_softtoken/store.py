@@ -1,4 +1,4 @@
-"""A user's token file and state file: where they are, and how they are opened, read and written.
+"""A user's token file and state file: where they are, and how a login opens, reads and writes them.
 
 By default they are in `~/.softtoken` and touched only as the user. A store outside the home directory belongs to the
 process that opens it, which for a login is root.
@@ -6,7 +6,6 @@ process that opens it, which for a login is root.
 
 from __future__ import annotations
 
-import errno
 import os
 
 from pam_softtoken import files, mark, state, tokenfile, volatile
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from pam_softtoken.tokenfile import TokenFile
 
 TOKENS, STATE = "tokens", "state"
-ENROLMENT_LOCK_TIMEOUT_S = 5.0
 _OURSELVES = files.Account("", 0, 0, home="/")
 
 
@@ -97,7 +95,7 @@ def _fill(word: str, account: Account) -> str:
 
 
 class Store:
-    """The files of one user, opened once and kept open for one attempt or one enrolment.
+    """The files of one user, opened once and kept open for one attempt.
 
     Args:
         location: where they are.
@@ -108,7 +106,6 @@ class Store:
 
     __slots__ = (
         "_directory",
-        "_made",
         "_present",
         "_seen",
         "_sequence",
@@ -122,7 +119,6 @@ class Store:
 
     def __init__(self, location: Location) -> None:
         self.location = location
-        self._made: list[str] = []
         # What was read last, so that the same bytes are not decoded again under the lock.
         self._seen: tuple[bytes, bytes | None] | None = None
         self._present: State | None = None
@@ -168,58 +164,6 @@ class Store:
             content = self._read_tokens()
             self._open_state()
         return content
-
-    def open_for_enrolment(self) -> TokenFile | None:
-        """Open the directory, making it where it is missing, and read the present tokens.
-
-        Returns:
-            The present token file, or None.
-
-        Raises:
-            BadTokenFile, InsecureFile, UnusableFile: as their names say.
-        """
-        with self.location.as_owner():
-            self._directory = self.location.open_directory(making=self._made)
-            try:
-                self._open_tokens()
-            except FileNotFoundError:
-                return None
-            return self._read_tokens()
-
-    def has_tokens(self) -> bool:
-        """Tell whether there is a token file now."""
-        return TOKENS in os.listdir(self._directory)
-
-    def begin_state(self) -> None:
-        """Open the state file for an enrolment, making it, with room for all that will come, where it is missing.
-
-        Raises:
-            DamagedState, InsecureFile, LockTimeout, NotStored, UnusableFile: as their names say.
-        """
-        with self.location.as_owner():
-            if self._open_state():
-                self._made.append(self._path(STATE))
-        if self.read_only:
-            raise NotStored(self._path(STATE), os.strerror(errno.EROFS))
-        self.lock(ENROLMENT_LOCK_TIMEOUT_S)
-        try:
-            if self.read_state() is None:
-                self.write_state(State.new())
-        finally:
-            self.unlock()
-
-    def withdraw(self) -> None:
-        """Take away what was made for an enrolment of which nothing came."""
-        with self.location.as_owner():
-            try:
-                for path in reversed(self._made):
-                    if path != self._path(STATE):
-                        os.rmdir(path)
-                    elif not self.has_tokens():
-                        os.unlink(STATE, dir_fd=self._directory)
-            except OSError:
-                pass  # somebody else has put something there; an empty directory left behind harms nobody
-        self._made.clear()
 
     def reread_tokens(self) -> TokenFile | None:
         """Read the tokens again if enrolment or removal has replaced the file since it was opened.
@@ -329,15 +273,6 @@ class Store:
             raise NotStored(
                 path, error.why if isinstance(error, NotStored) else os.strerror(error.errno or 0)
             ) from None
-
-    def prepare_tokens(self, content: TokenFile) -> files.Replacement:
-        """Write a new token file beside the old one; `put` it in its place as the owner.
-
-        Raises:
-            NotStored: nothing has changed.
-        """
-        with self.location.as_owner():
-            return files.Replacement(self._path(TOKENS), tokenfile.serialise(content), below=self._directory)
 
     def _open_tokens(self) -> None:
         self._tokens = self._open_file(TOKENS, os.O_RDONLY)

@@ -97,14 +97,22 @@ class Terminal:
         encoding = self._results.encoding if self._results is not None else ""
         return encoding.lower().replace("-", "") == "utf8"
 
+    def spell(self, text: str) -> str:
+        """Write characters that the results' encoding lacks as escapes, so that a name can always be shown."""
+        encoding = self._results.encoding if self._results is not None else "ascii"
+        return text.encode(encoding, "backslashreplace").decode(encoding)
+
+    def is_terminal(self) -> bool:
+        """Tell whether results go to a terminal."""
+        return self._results is not None and self._results.isatty()
+
     def has_colour(self) -> bool:
         """Tell whether colours can and may be used."""
-        is_terminal = self._results is not None and self._results.isatty()
-        return is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        return self.is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
     def columns(self) -> int:
         """Give the width of the terminal; of anything else that of a usual one."""
-        if self._results is None or not self._results.isatty():
+        if self._results is None or not self.is_terminal():
             return 80
         try:
             return os.get_terminal_size(self._results.fileno()).columns or 80
@@ -114,7 +122,7 @@ class Terminal:
 
 def _lost(why: str) -> EnrolmentFailed:
     return EnrolmentFailed(
-        f"cannot write the result: {why}; nothing was changed", hint="without it nobody would have the key"
+        f"cannot write the result: {why}; nothing was changed", hint="let the output go where it can be written"
     )
 
 

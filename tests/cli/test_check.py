@@ -201,4 +201,4 @@ def test_check__damaged_record_of_roots_has_a_hint_that_helps(
 
 
 def test_check__with_json_is_a_usage_error(enroller: Enroller, alice: Person) -> None:
-    assert "no result for programs" in enroller.run("--check", "--json", person=alice).refused(2).error
+    assert "--json does not go with --check" in enroller.run("--check", "--json", person=alice).refused(2).error

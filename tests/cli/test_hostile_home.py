@@ -12,22 +12,13 @@ import pytest
 
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_SUCCESS, Service
+from tests.support.disk import fill
 from tests.support.enroller import CODE_PROMPT, ENTER_PROMPT, Enroller, Mistake
 from tests.support.installation import Installation
 from tests.support.listing import listing
 
 SCRIPT = ("--no-confirm", "--json", "--period=300", "--recovery-codes=0")
 NOBODY = 65534
-
-
-def fill(directory: Path) -> None:
-    """Take the last block of a file system."""
-    with (directory / "filler").open("wb", buffering=0) as file:
-        try:
-            while file.write(b"\0" * 4096):
-                pass
-        except OSError:
-            return
 
 
 def take_all_files(directory: Path) -> None:

@@ -20,9 +20,11 @@ def test_enroll__refuses_to_overwrite_without_force(
 ) -> None:
     phone = alice.enrol(installed, "--period=300", "--name=old phone", "--recovery-codes=0")
     before = listing(alice.home)
-    mistake = enroller.run(*SCRIPT, person=alice).refused()
+    mistake = enroller.run(*SCRIPT, "--name=old phone", person=alice).refused()
     assert mistake.error == f'{alice.name} is already enrolled with token "old phone"'
-    assert "--force" in mistake.hint
+    assert mistake.hint == (
+        "softtoken-enroll --name spare adds another one; --force replaces it and the recovery codes"
+    )
     assert listing(alice.home) == before
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
 

@@ -65,7 +65,7 @@ def test_enroll__user_cannot_enrol_somebody_else(
     before = listing(bob.home)
     for other in (bob.name, "root"):
         mistake = enroller.run(*SCRIPT, "--user", other, person=alice).refused()
-        assert mistake.error == "only root can enrol somebody else"
+        assert mistake.error == "only root can do that for somebody else"
         assert mistake.hint == f"sudo softtoken-enroll --user {other}"
     assert listing(bob.home) == before
 

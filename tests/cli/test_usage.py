@@ -8,26 +8,24 @@ import shlex
 
 import pytest
 
-from tests.support.account import Person
+from tests.support.account import Person, Phone
 from tests.support.client import PAM_SUCCESS, Service
-from tests.support.enroller import CHECK_PROMPT, CODE_PROMPT, ENTER_PROMPT, ENVIRONMENT, Enroller
+from tests.support.enroller import (
+    CHECK_PROMPT,
+    CODE_PROMPT,
+    ENTER_PROMPT,
+    ENVIRONMENT,
+    TOKEN_PROMPT,
+    Dialogue,
+    Enroller,
+)
 from tests.support.installation import Installation
 from tests.support.listing import listing
 
 SCRIPT = ("--no-confirm", "--json", "--recovery-codes=0")
 TOKEN_OPTIONS = ("--name", "--type", "--algorithm", "--digits", "--period", "--key-file", "--recovery-codes")
-OTHER_OPTIONS = (
-    "--user",
-    "--no-confirm",
-    "--qr",
-    "--force",
-    "--store",
-    "--json",
-    "--check",
-    "--png",
-    "--svg",
-    "--sheet",
-)
+OTHER_OPTIONS = ("--user", "--no-confirm", "--qr", "--force", "--store", "--json", "--png", "--svg", "--sheet")
+TOOLS = ("--check", "--list", "--remove", "--new-recovery-codes")
 
 MISUSES: dict[str, list[str]] = {
     "digits 5": ["--digits=5"],
@@ -58,6 +56,16 @@ MISUSES: dict[str, list[str]] = {
     "name with an escape sequence": ["--name=\x1b[2J"],
     "name of 65 characters": ["--name=" + "n" * 65],
     "name that is no text": ["--name=\udcff"],
+    "list and check": ["--list", "--check"],
+    "list and remove": ["--list", "--remove=phone"],
+    "list and a name": ["--list", "--name=spare"],
+    "list by force": ["--list", "--force"],
+    "remove without a name": ["--remove"],
+    "remove for a program": ["--remove=phone", "--json"],
+    "remove with a type": ["--remove=phone", "--type=hotp"],
+    "new recovery codes and a type": ["--new-recovery-codes", "--type=hotp"],
+    "new recovery codes and list": ["--new-recovery-codes", "--list"],
+    "too many new recovery codes": ["--new-recovery-codes", "--recovery-codes=25"],
 }
 
 
@@ -112,7 +120,7 @@ def test_help__fits_into_a_terminal_of_80_columns(enroller: Enroller, alice: Per
 
 def test_help__lists_every_option_that_is_designed_and_no_other(enroller: Enroller) -> None:
     text = enroller.run("--help").stdout
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) == {*TOKEN_OPTIONS, *OTHER_OPTIONS, "--help"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) == {*TOKEN_OPTIONS, *OTHER_OPTIONS, *TOOLS, "--help"}
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
@@ -134,6 +142,19 @@ def test_help__examples_are_there(enroller: Enroller) -> None:
     assert {command[0] for command in commands} == {"softtoken-enroll"}
 
 
+def play(dialogue: Dialogue, old: Phone) -> None:
+    """Answer every question rightly, whichever are asked: with codes of the old token, or of the new one."""
+    prompts = (CODE_PROMPT, ENTER_PROMPT, TOKEN_PROMPT, CHECK_PROMPT)
+    while prompt := dialogue.expect_any(*prompts):
+        if prompt == ENTER_PROMPT:
+            dialogue.type("")
+        elif prompt == CODE_PROMPT:
+            new = dialogue.phone()
+            dialogue.type(new.hotp() if new.record["type"] == "hotp" else new.totp())
+        else:
+            dialogue.type(old.hotp())
+
+
 def test_help__every_example_does_what_it_says(
     enroller: Enroller, installed: Installation, alice: Person, service: Service
 ) -> None:
@@ -141,24 +162,22 @@ def test_help__every_example_does_what_it_says(
     for command in examples(enroller.run("--help").stdout):
         words = [alice.name if word == "alice" else word for word in command[1:]]
         runner = None if "--user" in words else alice
-        if "--check" in words:
-            code = alice.enrol(installed, "--force", "--period=300").totp()
-            with enroller.start(*words, person=runner) as dialogue:
-                dialogue.expect(CHECK_PROMPT)
-                dialogue.type(code)
-                assert dialogue.finish() == 0, command
-            continue
-        if "--force" not in words:
-            for file in alice.store.glob("*"):
-                file.unlink()
+        for file in alice.store.glob("*"):
+            file.unlink()
+        old = alice.enrol(installed, "--type=hotp", "--recovery-codes=1")
+        old_ones_work = {"--name", "--list", "--remove", "--check", "--new-recovery-codes"} & set(words)
+        if "--remove" in words:
+            alice.enrol(installed, "--name=spare", "--recovery-codes=0")
+        elif not old_ones_work and "--force" not in words:
+            (alice.store / "tokens").unlink()
         if "--no-confirm" in words:
-            assert enroller.run(*words, "--recovery-codes=0", person=runner, cwd=alice.home).status == 0, command
+            assert enroller.run(*words, person=runner, cwd=alice.home).status == 0, command
             continue
-        with enroller.start(*words, "--recovery-codes=1", person=runner, cwd=alice.home) as dialogue:
-            dialogue.expect(CODE_PROMPT)
-            phone = dialogue.phone()
-            dialogue.type(phone.hotp() if "hotp" in words else phone.totp())
-            dialogue.expect(ENTER_PROMPT)
-            dialogue.type("")
+        with enroller.start(*words, person=runner, cwd=alice.home) as dialogue:
+            play(dialogue, old)
             assert dialogue.finish() == 0, command
-        assert service.log_in(alice, phone.next()).result == PAM_SUCCESS, command
+        assert (service.log_in(alice, old.hotp()).result == PAM_SUCCESS) == bool(old_ones_work), command
+        if "URI:" in dialogue.transcript:
+            new = dialogue.phone()
+            new.counter += 1
+            assert service.log_in(alice, new.next()).result == PAM_SUCCESS, command

@@ -546,6 +546,8 @@ def test_enrolled_again__same_key_does_not_bring_a_used_step_back(
     key.write_text(str(phone.record["key"]))
     steady_step(300)
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
+    if "--name=other" in options:
+        (alice.store / "tokens").unlink()  # a second token could not have the same key
     phone = alice.enrol(installed, "--period=300", NO_CODES, f"--key-file={key}", "--force", *options)
     assert service.log_in(alice, phone.totp()).result == PAM_AUTH_ERR
     assert service.log_in(alice, phone.totp(1)).result == PAM_SUCCESS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.support.account import Person
 from tests.support.process import when_left
@@ -23,3 +24,13 @@ def disk_as_home(person: Person, size: str = "size=128k") -> Iterator[None]:
         yield
     finally:
         when_left("umount", person.home)
+
+
+def fill(directory: Path) -> None:
+    """Take the last block of a file system."""
+    with (directory / "filler").open("wb", buffering=0) as file:
+        try:
+            while file.write(b"\0" * 4096):
+                pass
+        except OSError:
+            return

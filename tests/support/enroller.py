@@ -25,6 +25,7 @@ from tests.support.account import Person, Phone
 
 TIMEOUT_S = 60
 CODE_PROMPT = "Code that the app shows: "
+TOKEN_PROMPT = "Code of one of your tokens: "
 CHECK_PROMPT = "Code that the app shows now: "
 ENTER_PROMPT = "Press Enter when you have them: "
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"}
@@ -180,6 +181,11 @@ class Dialogue:
     def expect_or_end(self, text: str) -> bool:
         """Wait until the terminal shows a text or the program ends, and tell whether it was the text."""
         return int(self._terminal.expect_exact([text, pexpect.EOF])) == 0
+
+    def expect_any(self, *texts: str) -> str:
+        """Wait until the terminal shows one of some texts, and tell which; "" when the program ends."""
+        found = int(self._terminal.expect_exact([*texts, pexpect.EOF]))
+        return [*texts, ""][found]
 
     def type(self, line: str) -> None:
         """Type a line and Enter."""

@@ -18,7 +18,10 @@ LAYERS = [
     {"policy", "claim", "throttle", "verifier"},
     {"conversation", "login", "pam_module", "wire", "backend"},
     {"migration", "google_file", "users_file", "xml_survey", "key_container", "picture", "importer"},
-    {"terminal", "handout", "printout", "check", "enroll"},
+    {"terminal", "editor", "handout", "printout", "request", "check", "job"},
+    {"permission", "inventory"},
+    {"enrolment", "upkeep"},
+    {"enroll"},
 ]
 """Low to high. Inside a layer an import must not go in a circle."""
 PURE = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pam_softtoken import log
+from pam_softtoken import enroll, inventory, log, permission
 from pam_softtoken.config import OPTIONS
 
 TREE = Path(__file__).resolve().parents[2]
@@ -48,6 +48,20 @@ def test_readme__lists_every_module() -> None:
     for path in (TREE / "pam_softtoken").rglob("*.[pc]*"):
         if path.suffix in (".py", ".c") and path.stem != "__init__":
             assert f"{path.name}`" in section, path.name
+
+
+def test_readme__names_only_options_of_softtoken_enroll_that_exist() -> None:
+    known = set(enroll.build_parser()._option_string_actions)
+    for words in re.findall(r"softtoken-enroll((?: [^`\n]*)?)[`\n]", README):
+        options = set(re.findall(r"(?<![\w-])--[a-z-]+", words))
+        assert options <= known, words
+
+
+def test_readme__transcript_of_your_tokens_says_what_the_programs_say() -> None:
+    section = README.split("## Your tokens")[1].split("\n## ")[0]
+    assert f"\n{permission.QUESTION} " in section
+    listed = section.split("--list\n")[1].splitlines()[0]
+    assert tuple(re.split(r" {2,}", listed)) == inventory.HEADER
 
 
 def test_readme__names_only_programs_that_exist() -> None:

@@ -1,0 +1,256 @@
+"""One enrolment: show the key, have it confirmed by a code, show the recovery codes, write.
+
+It is the first token of an account, one more, or one in the place of another. Nothing that was there before changes
+until the last step, whatever interrupts it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import NamedTuple
+
+from pam_softtoken import answer, handout, permission, policy, recovery, terminal
+from pam_softtoken.config import Config
+from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, OTPReplayed, Refused
+from pam_softtoken.job import PROGRAM, Job
+from pam_softtoken.mac import compare_digest
+from pam_softtoken.permission import Permission
+from pam_softtoken.printout import Printout
+from pam_softtoken.recovery import RecoverySet
+from pam_softtoken.state import NEVER, State
+from pam_softtoken.token import Token
+from pam_softtoken.tokenfile import MAX_TOKENS, TokenFile
+
+CONFIRMATIONS = 3
+
+
+class Plan(NamedTuple):
+    """What an enrolment does to what is there.
+
+    Args:
+        adds: there are other tokens, and they and the recovery codes stay.
+        replaces: what is thrown away, if anything: fingerprint of the token, name of the set of recovery codes.
+    """
+
+    adds: bool
+    replaces: tuple[str, ...] = ()
+
+
+class Confirmed(NamedTuple):
+    """A code that confirmed a token.
+
+    Args:
+        match: what it is the code of.
+        now: when that was, in Unix seconds.
+    """
+
+    match: policy.Match
+    now: int
+
+
+class Enrolment:
+    """One enrolment, from the first look at what is there to the moment when the new files are in place.
+
+    Args:
+        job: where it goes and how.
+        token: what is to be enrolled.
+        printed: the files that the person wants of it.
+    """
+
+    def __init__(self, job: Job, token: Token, printed: Printout) -> None:
+        self._job = job
+        self._screen = job.screen
+        self._page = job.page
+        self._options = job.options
+        self._store = job.store
+        self._token = token
+        self._printed = printed
+        self._user = job.user
+        self._plan = Plan(adds=False)
+        self._permission = Permission(self._user, "")
+        self._codes: list[str] = []
+        self._recovery = RecoverySet.of([])
+
+    def carry_out(self) -> str:
+        """Go through the dialogue and write.
+
+        Returns:
+            What has been done, for the person.
+
+        Raises:
+            EnrolmentFailed, PathError, KeyboardInterrupt: nothing was changed but what `Editor.withdraw` takes away.
+        """
+        options = self._options
+        self._screen.require_open()
+        present = self._open()
+        self._plan = self._plan_for(present)
+        self._store.begin_state()
+        self._store.require_room(self._applied_to(present))
+        if self._plan.adds:
+            self._ask_for_permission(present)
+        else:
+            self._codes = recovery.generate(options.recovery_codes)
+        confirmed: Confirmed | None = None
+        account = self._store.location.account
+        self._printed.fill_pictures(self._token, account)
+        if not (options.no_confirm and options.json):
+            handout.introduce(self._page, self._token, account, options.qr)
+            self._printed.announce(self._page)
+            if not options.no_confirm:
+                confirmed = self._confirm()
+            handout.show_recovery_codes(self._page, self._codes, wait=not options.no_confirm)
+        self._printed.fill_sheet(self._token, account, None if self._plan.adds else self._codes)
+        self._recovery = RecoverySet.of(self._codes)
+        self._write(confirmed)
+        if self._plan.adds:
+            return f'Done. {self._user} has another token, "{self._token.name}"; the recovery codes are as they were.'
+        return f'Done. {self._user} is enrolled with token "{self._token.name}", in {self._store.location.path}.'
+
+    def _open(self) -> TokenFile | None:
+        try:
+            return self._store.open_for_enrolment()
+        except BadTokenFile:
+            if not self._options.force:
+                raise
+            return None
+
+    def _plan_for(self, present: TokenFile | None) -> Plan:
+        """Decide what becomes of what is there; without --force nothing is thrown away."""
+        if present is None:
+            return Plan(adds=False)
+        names = [token.name for token in present.tokens]
+        if self._token.name not in names:
+            return Plan(adds=True)
+        if not self._options.force:
+            other = next(name for name in _other_names() if name not in names)
+            raise EnrolmentFailed(
+                f'{self._user} is already enrolled with token "{self._token.name}"',
+                hint=f"{PROGRAM} --name {other} adds another one; --force replaces it and the recovery codes",
+            )
+        old = present.tokens[names.index(self._token.name)]
+        return Plan(adds=False, replaces=(old.fingerprint(), present.recovery.name))
+
+    def _applied_to(self, present: TokenFile | None) -> TokenFile:
+        """Give the content of the token file as it is to become."""
+        token = self._token
+        if present is None:
+            return TokenFile((token,), self._recovery)
+        others = [each for each in present.tokens if each.name != token.name]
+        if len(others) == MAX_TOKENS:
+            raise EnrolmentFailed(
+                f"{self._user} has {MAX_TOKENS} tokens, and there can be no more",
+                hint=f"{PROGRAM} --remove NAME takes one away, --list shows them",
+            )
+        for other in others:
+            if _have_one_key(token, other):
+                raise EnrolmentFailed(
+                    f'token "{other.name}" of {self._user} has the same key',
+                    hint="each token needs a key of its own; without --key-file a new one is made",
+                )
+        if len(others) == len(present.tokens):
+            return TokenFile((*others, token), present.recovery, present.pin)
+        tokens = tuple(token if each.name == token.name else each for each in present.tokens)
+        return TokenFile(tokens, self._recovery, present.pin)
+
+    def _ask_for_permission(self, present: TokenFile | None) -> None:
+        names = ", ".join(f'"{token.name}"' for token in present.tokens) if present is not None else ""
+        if not self._options.no_confirm:
+            self._page.tell(f'{self._user} is enrolled with {names}. This adds "{self._token.name}".')
+        self._permission = permission.obtain(self._job)
+
+    def _confirm(self) -> Confirmed:
+        """Have the person type a code, so that a token that was not scanned cannot lock him out.
+
+        Returns:
+            What it matched, which is used by that.
+        """
+        token = self._token
+        for _ in range(CONFIRMATIONS):
+            typed = self._page.ask("Code that the app shows:")
+            now = int(time.time())
+            # A login may have used a code in the meantime, where the key was enrolled before.
+            state = (self._store.read_state() or State.new()).with_last(token.fingerprint(), NEVER)
+            try:
+                otps = {token.digits: answer.read_code(typed).otp}
+                match = policy.match_otp((token,), state, otps, now=now, config=self._job.settings)
+            except OTPReplayed:
+                self._page.tell("That code has been used before. Wait for the next one.")
+            except Refused:
+                self._page.tell(f"That code does not fit. {_guess_at_mistake(token, typed, now)}")
+            else:
+                self._page.tell("Right. This code is now spent: use the next one to log in.")
+                return Confirmed(match, now)
+        raise EnrolmentFailed(
+            "no code was right; nothing was changed", hint="remove the new entry from the app, and start again"
+        )
+
+    def _write(self, confirmed: Confirmed | None) -> None:
+        """Apply the plan to what is there by now."""
+
+        def change(present: TokenFile | None, state: State) -> tuple[TokenFile, State]:
+            if self._plan_for(present) != self._plan:
+                raise self._job.changed_meanwhile()
+            if present is not None:
+                self._permission.require_in(present)
+            content = self._applied_to(present)
+            return content, self._recorded_in(state, content, confirmed)
+
+        def last_word() -> None:
+            terminal.checkpoint()
+            if self._options.json:
+                record = handout.as_json(self._token, self._store.location.account, self._codes)
+                self._screen.show(json.dumps(record))
+
+        self._store.exchange(change, last_word, anew=self._options.force)
+
+    def _recorded_in(self, state: State, content: TokenFile, confirmed: Confirmed | None) -> State:
+        """Record the code that confirmed as used, and the recovery codes as new if they are."""
+        fingerprint = self._token.fingerprint()
+        state = _with_newest(state, content)
+        if confirmed is None:
+            state = state.with_last(fingerprint, NEVER)
+        else:
+            counter, drift = confirmed.match.counter, confirmed.match.drift
+            if state.last.get(fingerprint, NEVER) >= counter:
+                raise EnrolmentFailed(
+                    "the code that confirmed was used by a login meanwhile; nothing was changed",
+                    hint="start again, with the next code",
+                )
+            state = state.with_accepted(fingerprint, counter, drift=drift, now=confirmed.now)
+        # Of codes that stay, only the state knows which are spent; when that is lost, they must not be new again.
+        return state if self._plan.adds else state.with_set(content.recovery.name).without_graces()
+
+
+def _with_newest(state: State, content: TokenFile) -> State:
+    """Make the records of the present tokens the newest, so that those of removed ones are forgotten first."""
+    for token in content.tokens:
+        if token.fingerprint() in state.last:
+            state = state.with_last(token.fingerprint(), NEVER)
+    return state
+
+
+def _other_names() -> list[str]:
+    return ["spare", *(f"spare{number}" for number in range(2, MAX_TOKENS + 2))]
+
+
+def _have_one_key(one: Token, other: Token) -> bool:
+    """Tell whether a code of one token would also be one of the other, so that it could be used twice.
+
+    HMAC pads short keys with zeros and hashes long ones (RFC 2104, section 2), so other bytes can be the same key.
+    """
+    if compare_digest(one.secret.reveal(), other.secret.reveal()):
+        return True
+    return all(one.otp_at(counter)[-6:] == other.otp_at(counter)[-6:] for counter in range(4))
+
+
+def _guess_at_mistake(token: Token, typed: str, now: int) -> str:
+    digits = typed.replace(" ", "")
+    if len(digits) != token.digits or not (digits.isascii() and digits.isdecimal()):
+        return f"It has {token.digits} digits."
+    narrow = Config(window=0)
+    off_s = policy.clock_off_s((token,), State.new(), {token.digits: digits}, now=now, config=narrow)
+    if off_s != 0:
+        side = "ahead of" if off_s > 0 else "behind"
+        return f"The app's clock is about {abs(off_s)} s {side} this machine's; one of the two is wrong."
+    return "Look at the entry that you have just scanned."

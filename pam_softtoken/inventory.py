@@ -1,0 +1,133 @@
+"""What an account has: its tokens, when each was made and last used, how many recovery codes are left.
+
+Looks only: it makes, writes and locks nothing, and shows no key.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import unicodedata
+
+from pam_softtoken import terminal
+from pam_softtoken.editor import Editor
+from pam_softtoken.errors import DamagedState
+from pam_softtoken.state import NEVER, State
+from pam_softtoken.token import Token
+from pam_softtoken.tokenfile import TokenFile
+
+UNKNOWN = "unknown"
+HEADER = ("name", "type", "created", "last used")
+_GAP = "  "
+
+
+class Inventory:
+    """All that is said about one account.
+
+    Args:
+        store: the user's files, not opened yet.
+
+    Raises:
+        NotEnrolled: there is nothing to say.
+        PathError: a file cannot be used.
+    """
+
+    def __init__(self, store: Editor) -> None:
+        self._account = store.location.account.name
+        self._path = store.location.path
+        self._content: TokenFile = store.open_enrolled()
+        self._state: State | None = None
+        self._is_all = True
+        self._is_damaged = False
+        try:
+            self._state, self._is_all = store.glance_at_state()
+        except DamagedState:
+            self._is_damaged = True
+
+    def show(self, screen: terminal.Terminal) -> None:
+        """Print it for a person."""
+        names = [(screen.spell(token.name), token) for token in self._content.tokens]
+        rows = [(name, token.kind, _local(token.created), self._last_used_in_words(token)) for name, token in names]
+        widths = [max(_width(row[place]) for row in (HEADER, *rows)) for place in range(len(HEADER))]
+        if not screen.is_terminal() or sum(widths) + len(_GAP) * (len(widths) - 1) <= screen.columns():
+            for row in (HEADER, *rows):
+                screen.show(_GAP.join(_padded(*cell) for cell in zip(row, widths, strict=True)).rstrip())
+        else:
+            for name, kind, created, last_used in rows:
+                screen.show(f"{name}\n  {kind}\n  created   {created}\n  last used {last_used}")
+        screen.show(f"\n{self._recovery_in_words()}")
+        if not self._is_all:
+            screen.tell("Uses while the home directory was read-only are not among this; only root can see them.")
+
+    def show_json(self, screen: terminal.Terminal) -> None:
+        """Print it for a program."""
+        record = {
+            "user": self._account,
+            "store": self._path,
+            "tokens": [
+                {
+                    "name": token.name,
+                    "type": token.kind,
+                    "created": _utc(token.created),
+                    "last_used": _utc(self._when(token)),
+                }
+                for token in self._content.tokens
+            ],
+            "recovery_codes": {"total": len(self._content.recovery.hashes), "left": self._left()},
+            "state": "damaged" if self._is_damaged else "missing" if self._state is None else "ok",
+        }
+        screen.show(json.dumps(record))
+
+    def _when(self, token: Token) -> int | None:
+        return self._state.when.get(token.fingerprint()) if self._state is not None else None
+
+    def _last_used_in_words(self, token: Token) -> str:
+        when = self._when(token)
+        if when is not None:
+            return _local(when)
+        never_used = self._state is not None and self._state.last.get(token.fingerprint(), NEVER) == NEVER
+        return "never" if never_used else UNKNOWN
+
+    def _left(self) -> int | None:
+        """Count the recovery codes that are not spent; None when nobody can tell."""
+        codes = self._content.recovery
+        if not codes.hashes:
+            return 0
+        if self._state is None or codes.name not in self._state.spent:
+            return None
+        return len(set(codes.names()) - set(self._state.spent[codes.name]))
+
+    def _recovery_in_words(self) -> str:
+        total, left = len(self._content.recovery.hashes), self._left()
+        if total == 0:
+            return "no recovery codes"
+        if left is not None:
+            return f"{left} of {total} recovery codes left"
+        why = "the state file is damaged" if self._is_damaged else "nobody can tell which are spent"
+        return f"{total} recovery codes, none of them valid: {why}"
+
+
+def _local(when: int) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
+    except (OverflowError, ValueError, OSError):
+        return UNKNOWN
+
+
+def _utc(when: int | None) -> str | None:
+    try:
+        return None if when is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def _width(text: str) -> int:
+    """Count the columns that a text takes in a terminal (Unicode Standard Annex 11)."""
+    return sum(
+        0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
+        for character in text
+    )
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))

@@ -1,0 +1,79 @@
+"""The token that a command line asks for: with a new key, or with one from a file."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+import time
+
+from pam_softtoken import recovery
+from pam_softtoken.errors import EnrolmentFailed, UsageError
+from pam_softtoken.token import KEY_BYTES, HOTPToken, Secret, Token, TOTPToken, decode_base32
+
+MAX_KEY_FILE_BYTES = 1024
+
+
+def require_number_of_codes(options: argparse.Namespace) -> None:
+    """Make sure that there can be as many recovery codes as were asked for.
+
+    Raises:
+        UsageError: there cannot.
+    """
+    if not 0 <= options.recovery_codes <= recovery.MAX_CODES:
+        raise UsageError(
+            f'--recovery-codes: "{options.recovery_codes}" is not 0 to {recovery.MAX_CODES}', hint="10 is usual"
+        )
+
+
+def new_token(options: argparse.Namespace) -> Token:
+    """Make the token.
+
+    Raises:
+        UsageError: there is no such token.
+        EnrolmentFailed: the key file cannot be used.
+    """
+    if options.type == "hotp" and options.period is not None:
+        raise UsageError("--period goes with --type totp", hint="a HOTP token counts and knows no time")
+    secret = (
+        _read_key(options.key_file)
+        if options.key_file is not None
+        else Secret(os.urandom(KEY_BYTES[options.algorithm]))
+    )
+    created = int(time.time())
+    try:
+        if options.type == "hotp":
+            return HOTPToken(options.name, secret, algorithm=options.algorithm, digits=options.digits, created=created)
+        period_s = 30 if options.period is None else options.period
+        return TOTPToken(
+            options.name, secret, algorithm=options.algorithm, digits=options.digits, created=created, period_s=period_s
+        )
+    except ValueError as error:
+        raise UsageError(str(error), hint="see softtoken-enroll --help") from None
+
+
+def _read_key(path: str) -> Secret:
+    try:
+        if path != "-":
+            with open(path, "rb") as file:
+                data = file.read(MAX_KEY_FILE_BYTES + 1)
+        elif sys.stdin is not None:
+            data = sys.stdin.buffer.read(MAX_KEY_FILE_BYTES + 1)
+        else:
+            raise OSError(errno.EBADF, "")
+    except OSError as error:
+        raise EnrolmentFailed(
+            f'cannot read the key file "{path}": {os.strerror(error.errno or 0)}', hint="--key-file takes a file, or -"
+        ) from None
+    try:
+        if len(data) > MAX_KEY_FILE_BYTES or not data.isascii():
+            raise ValueError("not canonical Base32")
+        text = "".join(data.decode("ascii").split())
+        return Secret(decode_base32(text.replace("-", "").rstrip("=").upper()))
+    except ValueError as error:
+        # The text itself may be most of a key; it is not repeated.
+        raise EnrolmentFailed(
+            f'the key file "{path}" holds no usable key: {error}',
+            hint="a key is Base32 (A to Z, 2 to 7), 26 characters or more",
+        ) from None
