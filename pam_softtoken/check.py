@@ -24,6 +24,7 @@ from pam_softtoken.tokenfile import TokenFile
 
 SERVICE = "softtoken-check"
 QUESTION = "Code that the app shows now:"
+QUESTION_WITH_PIN = "PIN, and behind it the code that the app shows now:"
 _AS_HERE = "try_first_pass=no use_first_pass=no forward_pass=no grace=0"
 """Whatever the configuration file says: the code is asked for, and alone."""
 ROOTS_PLACE = "/run"
@@ -52,7 +53,7 @@ def check(screen: terminal.Terminal, location: Location, settings: Config, *, st
             raise CheckFailed(
                 f"{location.account.name} is not enrolled in {location.path}", hint="softtoken-enroll, without --check"
             ) from None
-        typed = screen.ask(QUESTION)
+        typed = screen.ask(QUESTION if content.pin is None else QUESTION_WITH_PIN)
         claimed = _claim(content, typed)
         state = place.read_state()
     finally:
@@ -81,6 +82,8 @@ def _forecast(content: TokenFile, state: State, claimed: Claim, settings: Config
     """Say why the module will refuse an answer; None when it should not."""
     now = int(time.time())
     tokens, typed = content.tokens, claimed.otps
+    if settings.pin_required and content.pin is None:
+        return CheckFailed("on this host everybody has to have a PIN", hint="softtoken-enroll --pin sets one")
     if not typed:
         return CheckFailed("the PIN in front of the code is wrong", hint="type the PIN and the code as one: 1234567890")
     try:

@@ -239,6 +239,10 @@ class Config:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a Config does not change")
 
+    def without(self, name: str) -> Config:
+        """Give the same settings with one of them as if nobody had said anything."""
+        return Config(**{option.name: getattr(self, option.name) for option in OPTIONS if option.name != name})
+
 
 def load(arguments: list[str], read_conf: Callable[[str, bool], str]) -> Config:
     """Make the settings from a PAM line's arguments and the configuration file; arguments win.

@@ -28,6 +28,7 @@ from pam_softtoken.errors import (
 )
 from pam_softtoken.inventory import Inventory
 from pam_softtoken.job import DEFAULT_NAME, PROGRAM, Job
+from pam_softtoken.pin_change import PINChange
 from pam_softtoken.store import Location
 from pam_softtoken.upkeep import Removal, Renewal
 
@@ -48,6 +49,8 @@ examples:
       take a token away; its codes are refused from then on
   softtoken-enroll --new-recovery-codes
       the old ones are used up, or somebody has seen them
+  softtoken-enroll --pin
+      set a PIN; 4711 and the code 287082 are typed as 4711287082
   softtoken-enroll --check
       does the app's code work, and if not, why?
   softtoken-enroll --user alice
@@ -61,6 +64,8 @@ TOOLS = {
     "list": ("json",),
     "remove": ("force", "no_confirm"),
     "new_recovery_codes": ("recovery_codes", "no_confirm", "json"),
+    "pin": (),
+    "no_pin": (),
 }
 
 
@@ -106,6 +111,10 @@ def build_parser() -> argparse.ArgumentParser:
     tools.add_argument("--remove", metavar="NAME", help="take a token away; the last one only with --force")
     tools.add_argument("--new-recovery-codes", action="store_true", help="make new recovery codes; the old ones die")
     tools.add_argument(
+        "--pin", action="store_true", help="set a PIN, to be typed in front of each code, or another one"
+    )
+    tools.add_argument("--no-pin", action="store_true", help="take codes without a PIN again")
+    tools.add_argument(
         "--check", action="store_true", help="try a code through PAM and say what is wrong; it is spent by that"
     )
     how = parser.add_argument_group("how it is shown")
@@ -137,7 +146,13 @@ def _run(screen: terminal.Terminal, arguments: list[str] | None) -> None:
     if tool == "check":
         _check(screen, options, location, settings)
         return
-    work = {"list": _list, "remove": _remove, "new_recovery_codes": _renew}.get(tool, _enrol)
+    work = {
+        "list": _list,
+        "remove": _remove,
+        "new_recovery_codes": _renew,
+        "pin": _change_pin,
+        "no_pin": _change_pin,
+    }.get(tool, _enrol)
     page = terminal.Terminal(PROGRAM, results=sys.stderr) if options.json else screen
     try:
         done = _carry_out(work, Job(screen, page, options, Editor(location), settings))
@@ -213,6 +228,10 @@ def _remove(job: Job) -> str:
 
 def _renew(job: Job) -> str:
     return Renewal(job).carry_out()
+
+
+def _change_pin(job: Job) -> str:
+    return PINChange(job).carry_out()
 
 
 def _account(user: str | None, tool: str) -> files.Account:

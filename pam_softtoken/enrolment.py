@@ -105,7 +105,10 @@ class Enrolment:
         self._write(confirmed)
         if self._plan.adds:
             return f'Done. {self._user} has another token, "{self._token.name}"; the recovery codes are as they were.'
-        return f'Done. {self._user} is enrolled with token "{self._token.name}", in {self._store.location.path}.'
+        done = f'Done. {self._user} is enrolled with token "{self._token.name}", in {self._store.location.path}.'
+        if self._job.settings.pin_required and (present is None or present.pin is None):
+            done += f"\nOn this host everybody has to have a PIN, or codes are refused: {PROGRAM} --pin sets one."
+        return done
 
     def _open(self) -> TokenFile | None:
         try:

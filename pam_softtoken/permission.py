@@ -18,7 +18,7 @@ from pam_softtoken.errors import (
     PINMissing,
     Throttled,
 )
-from pam_softtoken.job import Job
+from pam_softtoken.job import PROGRAM, Job
 from pam_softtoken.tokenfile import TokenFile
 from pam_softtoken.verifier import Attempt
 
@@ -58,11 +58,12 @@ class Permission:
             )
 
 
-def obtain(job: Job) -> Permission:
+def obtain(job: Job, *, without_pin: bool = False) -> Permission:
     """Ask for a code and have it judged. It is spent by that, and a wrong one counts as a wrong answer.
 
     Args:
         job: whose tokens are to be changed; its store is open, and not locked.
+        without_pin: take a code alone from somebody who has no PIN, even where everybody has to have one.
 
     Raises:
         EnrolmentFailed: nobody is to be asked, or no answer was right.
@@ -78,15 +79,16 @@ def obtain(job: Job) -> Permission:
         )
     if not terminal.person_is_there():
         raise EnrolmentFailed("there is no terminal to ask for a code on", hint="run it in a terminal")
+    settings = job.settings.without("pin_required") if without_pin else job.settings
     try:
-        attempt = Attempt(job.store.location.account, job.settings, now=int(time.time()))
+        attempt = Attempt(job.store.location.account, settings, now=int(time.time()))
         try:
             granted_by = _ask(job, attempt)
         finally:
             attempt.close()
     except PINMissing:
         raise EnrolmentFailed(
-            f"codes count here only behind a PIN, and {job.user} has none", hint="root can change tokens without a code"
+            f"codes count here only behind a PIN, and {job.user} has none", hint=f"{PROGRAM} --pin sets one"
         ) from None
     job.page.tell("Right. That code is now spent.")
     return Permission(job.user, granted_by)

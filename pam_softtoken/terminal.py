@@ -5,12 +5,14 @@ Results go to stdout, everything else to stderr, so that a script can take the o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import termios
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TextIO
 
@@ -64,21 +66,22 @@ class Terminal:
         except (OSError, ValueError):
             pass  # there is nobody left to be told
 
-    def ask(self, question: str) -> str:
+    def ask(self, question: str, *, hidden: bool = False) -> str:
         """Ask the person for one line. Only here, and at `checkpoint`, a signal interrupts a program.
+
+        Args:
+            question: what is asked.
+            hidden: do not show what is typed.
 
         Raises:
             EnrolmentFailed: the input has ended.
             KeyboardInterrupt: the person, or somebody else, wants the program to stop.
         """
         print(question, end=" ", file=sys.stderr, flush=True)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        try:
-            line = sys.stdin.readline() if sys.stdin is not None else ""
-        except OSError:
-            line = ""  # the terminal is gone
-        finally:
-            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        with _echo(not hidden):
+            line = _read_line()
+        if hidden:
+            self.tell()
         if not line:
             self.tell()
             raise EnrolmentFailed(
@@ -118,6 +121,36 @@ class Terminal:
             return os.get_terminal_size(self._results.fileno()).columns or 80
         except OSError:
             return shutil.get_terminal_size().columns
+
+
+def _read_line() -> str:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    try:
+        return sys.stdin.readline() if sys.stdin is not None else ""
+    except OSError:
+        return ""  # the terminal is gone
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
+@contextlib.contextmanager
+def _echo(shown: bool) -> Iterator[None]:
+    """Have the terminal show what is typed, or not, for as long as the block lasts."""
+    if shown or not person_is_there():
+        yield
+        return
+    try:
+        before = termios.tcgetattr(sys.stdin)
+        quiet = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, quiet)
+    except termios.error:  # the terminal is gone
+        yield
+        return
+    try:
+        yield
+    finally:
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 def _lost(why: str) -> EnrolmentFailed:

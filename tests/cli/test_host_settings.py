@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.account import Person
-from tests.support.enroller import CODE_PROMPT, ENTER_PROMPT, Enroller
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
+from tests.support.enroller import CODE_PROMPT, ENTER_PROMPT, TOKEN_PROMPT, Enroller
+from tests.support.installation import Installation
 from tests.support.listing import listing
+from tests.support.pam_scene import Pam
 
 SCRIPT = ("--no-confirm", "--json", "--recovery-codes=0")
 CONF = "/etc/security/softtoken.conf"
@@ -99,3 +102,26 @@ def test_conf__mistake_of_the_administrator_is_named_and_nothing_is_enrolled(
 def test_conf__of_another_user_is_not_believed(on_host_with: Callable[..., Enroller], alice: Person) -> None:
     program = on_host_with("window = 2\n", owner=alice.uid)
     assert "others own it" in program.run(*SCRIPT, "--user", alice.name).refused().error
+
+
+def test_conf__pin_that_everybody_must_have_is_set_with_a_code_alone_and_stays(
+    on_host_with: Callable[..., Enroller], alice: Person, installed: Installation, pam: Pam
+) -> None:
+    phone = alice.enrol(installed, "--type=hotp")
+    service = pam.service("pin_required")
+    assert service.log_in(alice, phone.hotp_at(0)).result == PAM_AUTH_ERR
+    enroller = on_host_with("pin_required\n", person=alice)
+    with enroller.start("--pin") as dialogue:
+        dialogue.expect(TOKEN_PROMPT)
+        dialogue.type(phone.hotp())
+        for question in ("New PIN", "The same again:"):
+            dialogue.expect(question)
+            dialogue.type("4711")
+        assert dialogue.finish() == 0
+    assert service.log_in(alice, "4711" + phone.hotp()).result == PAM_SUCCESS
+    assert "everybody has to have a PIN" in enroller.run("--no-pin").refused().error
+
+
+def test_conf__enrolment_says_that_a_pin_is_wanted(on_host_with: Callable[..., Enroller], alice: Person) -> None:
+    done = on_host_with("pin_required\n", person=alice).run("--no-confirm")
+    assert "softtoken-enroll --pin sets one." in done.stderr

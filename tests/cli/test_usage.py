@@ -22,10 +22,11 @@ from tests.support.enroller import (
 from tests.support.installation import Installation
 from tests.support.listing import listing
 
+PIN_PROMPT, AGAIN_PROMPT, PIN = "New PIN", "The same again:", "4711"
 SCRIPT = ("--no-confirm", "--json", "--recovery-codes=0")
 TOKEN_OPTIONS = ("--name", "--type", "--algorithm", "--digits", "--period", "--key-file", "--recovery-codes")
 OTHER_OPTIONS = ("--user", "--no-confirm", "--qr", "--force", "--store", "--json", "--png", "--svg", "--sheet")
-TOOLS = ("--check", "--list", "--remove", "--new-recovery-codes")
+TOOLS = ("--check", "--list", "--remove", "--new-recovery-codes", "--pin", "--no-pin")
 
 MISUSES: dict[str, list[str]] = {
     "digits 5": ["--digits=5"],
@@ -59,6 +60,8 @@ MISUSES: dict[str, list[str]] = {
     "list and check": ["--list", "--check"],
     "list and remove": ["--list", "--remove=phone"],
     "list and a name": ["--list", "--name=spare"],
+    "PIN and no PIN": ["--pin", "--no-pin"],
+    "PIN and a name": ["--pin", "--name=spare"],
     "list by force": ["--list", "--force"],
     "remove without a name": ["--remove"],
     "remove for a program": ["--remove=phone", "--json"],
@@ -144,13 +147,15 @@ def test_help__examples_are_there(enroller: Enroller) -> None:
 
 def play(dialogue: Dialogue, old: Phone) -> None:
     """Answer every question rightly, whichever are asked: with codes of the old token, or of the new one."""
-    prompts = (CODE_PROMPT, ENTER_PROMPT, TOKEN_PROMPT, CHECK_PROMPT)
+    prompts = (CODE_PROMPT, ENTER_PROMPT, TOKEN_PROMPT, CHECK_PROMPT, PIN_PROMPT, AGAIN_PROMPT)
     while prompt := dialogue.expect_any(*prompts):
         if prompt == ENTER_PROMPT:
             dialogue.type("")
         elif prompt == CODE_PROMPT:
             new = dialogue.phone()
             dialogue.type(new.hotp() if new.record["type"] == "hotp" else new.totp())
+        elif prompt in (PIN_PROMPT, AGAIN_PROMPT):
+            dialogue.type(PIN)
         else:
             dialogue.type(old.hotp())
 
@@ -165,7 +170,7 @@ def test_help__every_example_does_what_it_says(
         for file in alice.store.glob("*"):
             file.unlink()
         old = alice.enrol(installed, "--type=hotp", "--recovery-codes=1")
-        old_ones_work = {"--name", "--list", "--remove", "--check", "--new-recovery-codes"} & set(words)
+        old_ones_work = {"--name", "--list", "--remove", "--check", "--new-recovery-codes", "--pin"} & set(words)
         if "--remove" in words:
             alice.enrol(installed, "--name=spare", "--recovery-codes=0")
         elif not old_ones_work and "--force" not in words:
@@ -176,7 +181,8 @@ def test_help__every_example_does_what_it_says(
         with enroller.start(*words, person=runner, cwd=alice.home) as dialogue:
             play(dialogue, old)
             assert dialogue.finish() == 0, command
-        assert (service.log_in(alice, old.hotp()).result == PAM_SUCCESS) == bool(old_ones_work), command
+        front = PIN if "--pin" in words else ""
+        assert (service.log_in(alice, front + old.hotp()).result == PAM_SUCCESS) == bool(old_ones_work), command
         if "URI:" in dialogue.transcript:
             new = dialogue.phone()
             new.counter += 1

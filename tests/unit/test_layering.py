@@ -20,7 +20,7 @@ LAYERS = [
     {"migration", "google_file", "users_file", "xml_survey", "key_container", "picture", "importer"},
     {"terminal", "editor", "handout", "printout", "request", "check", "job"},
     {"permission", "inventory"},
-    {"enrolment", "upkeep"},
+    {"enrolment", "upkeep", "pin_change"},
     {"enroll"},
 ]
 """Low to high. Inside a layer an import must not go in a circle."""
