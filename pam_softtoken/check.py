@@ -98,7 +98,13 @@ def _forecast(content: TokenFile, state: State, claimed: Claim, settings: Config
             f"too many wrong codes; the next one is looked at in {error.retry_after_s} s", hint="wait, then try again"
         )
     except OTPRefused as error:
-        return _explain(error, policy.clock_off_s(tokens, state, typed, now=now, config=settings))
+        off_s = policy.clock_off_s(tokens, state, typed, now=now, config=settings)
+        if off_s == 0 and policy.nearby(tokens, state, typed, now=now, config=settings):
+            return CheckFailed(
+                "the code is of a later counter than was expected",
+                hint="try again with the code after it: two in a row bring the token back",
+            )
+        return _explain(error, off_s)
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
 import pwd
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from pam_softtoken import check, files, otp, printout, recovery, request, terminal, volatile
+from pam_softtoken import check, files, otp, printout, recovery, request, takeover, terminal, volatile
 from pam_softtoken import config as configuration
 from pam_softtoken.editor import Editor
 from pam_softtoken.enrolment import Enrolment
@@ -30,6 +31,7 @@ from pam_softtoken.inventory import Inventory
 from pam_softtoken.job import DEFAULT_NAME, PROGRAM, Job
 from pam_softtoken.pin_change import PINChange
 from pam_softtoken.store import Location
+from pam_softtoken.takeover import Takeover
 from pam_softtoken.upkeep import Removal, Renewal
 
 DESCRIPTION = "Link soft tokens (apps that show one-time codes) to this account."
@@ -51,6 +53,8 @@ examples:
       the old ones are used up, or somebody has seen them
   softtoken-enroll --pin
       set a PIN; 4711 and the code 287082 are typed as 4711287082
+  softtoken-enroll --import ~/.google_authenticator
+      go on with the token that google-authenticator knows
   softtoken-enroll --check
       does the app's code work, and if not, why?
   softtoken-enroll --user alice
@@ -64,9 +68,11 @@ TOOLS = {
     "list": ("json",),
     "remove": ("force", "no_confirm"),
     "new_recovery_codes": ("recovery_codes", "no_confirm", "json"),
+    "import_file": ("name", "no_confirm", "dry_run", "passphrase_file", "recovery_codes"),
     "pin": (),
     "no_pin": (),
 }
+ONLY_WITH_IMPORT = ("dry_run", "passphrase_file")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -110,6 +116,11 @@ def build_parser() -> argparse.ArgumentParser:
     tools.add_argument("--list", action="store_true", help="show the tokens, and how many recovery codes are left")
     tools.add_argument("--remove", metavar="NAME", help="take a token away; the last one only with --force")
     tools.add_argument("--new-recovery-codes", action="store_true", help="make new recovery codes; the old ones die")
+    tools.add_argument(
+        "--import", metavar="FILE", dest="import_file", help="take over the tokens of another program, from FILE or -"
+    )
+    tools.add_argument("--dry-run", action="store_true", help="with --import: only say what would be taken over")
+    tools.add_argument("--passphrase-file", metavar="FILE", help="with --import: what opens an encrypted file")
     tools.add_argument(
         "--pin", action="store_true", help="set a PIN, to be typed in front of each code, or another one"
     )
@@ -155,7 +166,10 @@ def _run(screen: terminal.Terminal, arguments: list[str] | None) -> None:
     }.get(tool, _enrol)
     page = terminal.Terminal(PROGRAM, results=sys.stderr) if options.json else screen
     try:
-        done = _carry_out(work, Job(screen, page, options, Editor(location), settings))
+        if tool == "import_file":
+            done = _import(screen, options, settings, account.name)
+        else:
+            done = _carry_out(work, Job(screen, page, options, Editor(location), settings))
     except PathError as error:
         raise EnrolmentFailed(f"{error}; nothing was changed", hint=_hint_for(error, location)) from None
     except NotEnrolled:
@@ -164,6 +178,17 @@ def _run(screen: terminal.Terminal, arguments: list[str] | None) -> None:
         ) from None
     if done and not options.json:
         screen.tell(done)
+
+
+def _import(screen: terminal.Terminal, options: argparse.Namespace, settings: configuration.Config, own: str) -> str:
+    users = takeover.by_user(takeover.read(options.import_file, options.passphrase_file), own, only=bool(options.user))
+    with contextlib.ExitStack() as open_stores:
+        jobs = {}
+        for user, found in users.items():
+            job = Job(screen, screen, options, Editor(_location(settings, _account(user, "import"))), settings)
+            open_stores.callback(job.store.close)
+            jobs[user] = Takeover(job, found, alone=len(users) == 1)
+        return takeover.carry_out_all(jobs, dry_run=options.dry_run, tell=screen.tell)
 
 
 def _carry_out(work: Callable[[Job], str], job: Job) -> str:
@@ -184,12 +209,14 @@ def _tool(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
     for name in given:
         if name not in fitting:
             raise UsageError(f"--{_spelt(name)} does not go with --{_spelt(tool)}", hint=f"see {PROGRAM} --help")
+        if not tool and name in ONLY_WITH_IMPORT:
+            raise UsageError(f"--{_spelt(name)} goes with --import", hint=f"see {PROGRAM} --help")
     request.require_number_of_codes(options)
     return tool
 
 
 def _spelt(name: str) -> str:
-    return name.replace("_", "-")
+    return {"import_file": "import"}.get(name, name.replace("_", "-"))
 
 
 def _check(

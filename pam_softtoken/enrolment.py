@@ -146,7 +146,7 @@ class Enrolment:
                 hint=f"{PROGRAM} --remove NAME takes one away, --list shows them",
             )
         for other in others:
-            if _have_one_key(token, other):
+            if have_one_key(token, other):
                 raise EnrolmentFailed(
                     f'token "{other.name}" of {self._user} has the same key',
                     hint="each token needs a key of its own; without --key-file a new one is made",
@@ -237,7 +237,7 @@ def _other_names() -> list[str]:
     return ["spare", *(f"spare{number}" for number in range(2, MAX_TOKENS + 2))]
 
 
-def _have_one_key(one: Token, other: Token) -> bool:
+def have_one_key(one: Token, other: Token) -> bool:
     """Tell whether a code of one token would also be one of the other, so that it could be used twice.
 
     HMAC pads short keys with zeros and hashes long ones (RFC 2104, section 2), so other bytes can be the same key.

@@ -36,6 +36,11 @@ class Job(NamedTuple):
         """Name of the user whose tokens these are."""
         return self.store.location.account.name
 
+    @property
+    def has_name(self) -> bool:
+        """Whether the person has said what to call the token."""
+        return bool(self.options.name != DEFAULT_NAME)
+
     def require_person(self) -> None:
         """Make sure that somebody can be asked, if somebody is to be asked.
 

@@ -94,10 +94,14 @@ class State:
     def with_accepted(self, fingerprint: str, counter: int, *, drift: int, now: int) -> State:
         """Record an accepted OTP: its counter or time step, and what it tells of the token's clock, in half steps."""
         state = self.with_last(fingerprint, counter)
-        drifts = _without(state.drift, fingerprint)
+        return state.with_drift(fingerprint, drift)._changed(when={**state.when, fingerprint: max(0, now)}, near={})
+
+    def with_drift(self, fingerprint: str, drift: int) -> State:
+        """Record by how many half time steps the clock of a token that is in `last` is ahead."""
+        drifts = _without(self.drift, fingerprint)
         if drift != 0:
             drifts[fingerprint] = drift
-        return state._changed(drift=drifts, when={**state.when, fingerprint: max(0, now)}, near={})
+        return self._changed(drift=drifts)
 
     def with_near(self, near: dict[str, tuple[int, ...]], now: int) -> State:
         """Record for which counters a wrong answer is the OTP; the answers before it no longer count."""

@@ -14,8 +14,8 @@ from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.enroller import CHECK_PROMPT, ENVIRONMENT, Enroller, Mistake
 from tests.support.installation import Installation
+from tests.support.pam_scene import set_pin
 
-SECOND_QUESTION = "The code after that one: "
 ACCEPTED = "Accepted: the code is right."
 
 
@@ -29,11 +29,10 @@ def phone(installed: Installation, alice: Person) -> Phone:
 def check(enroller: Enroller, alice: Person) -> Callable[..., str]:
     """Have Alice check codes; gives all that the terminal has shown."""
 
-    def run(*codes: str) -> str:
+    def run(code: str) -> str:
         with enroller.start("--check", person=alice) as dialogue:
-            for question, code in zip((CHECK_PROMPT, SECOND_QUESTION), codes, strict=False):
-                dialogue.expect(question)
-                dialogue.type(code)
+            dialogue.expect(CHECK_PROMPT)
+            dialogue.type(code)
             dialogue.finish()
             return dialogue.transcript
 
@@ -107,7 +106,10 @@ def test_check__lost_hotp_counter_takes_two_codes(
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp")
     (alice.store / "state").unlink()
-    assert ACCEPTED in check(phone.hotp(), phone.hotp())
+    mistake = Mistake(check(phone.hotp()))
+    assert "a later counter" in mistake.error
+    assert "the code after it" in mistake.hint
+    assert ACCEPTED in check(phone.hotp())
 
 
 def test_check__verdict_is_the_modules_own(
@@ -202,3 +204,16 @@ def test_check__damaged_record_of_roots_has_a_hint_that_helps(
 
 def test_check__with_json_is_a_usage_error(enroller: Enroller, alice: Person) -> None:
     assert "--json does not go with --check" in enroller.run("--check", "--json", person=alice).refused(2).error
+
+
+def test_check__pin_is_asked_for_and_a_wrong_one_told(
+    enroller: Enroller, installed: Installation, alice: Person
+) -> None:
+    phone = alice.enrol(installed, "--type=hotp", "--recovery-codes=0")
+    set_pin(alice.store / "tokens", "4711")
+    for front, said in (("0815", "the PIN in front of the code is wrong"), ("4711", ACCEPTED)):
+        with enroller.start("--check", person=alice) as dialogue:
+            dialogue.expect("PIN, and behind it the code that the app shows now:")
+            dialogue.type(front + phone.hotp_at(0))
+            dialogue.finish()
+            assert said in dialogue.transcript

@@ -27,6 +27,7 @@ SCRIPT = ("--no-confirm", "--json", "--recovery-codes=0")
 TOKEN_OPTIONS = ("--name", "--type", "--algorithm", "--digits", "--period", "--key-file", "--recovery-codes")
 OTHER_OPTIONS = ("--user", "--no-confirm", "--qr", "--force", "--store", "--json", "--png", "--svg", "--sheet")
 TOOLS = ("--check", "--list", "--remove", "--new-recovery-codes", "--pin", "--no-pin")
+IMPORT = ("--import", "--dry-run", "--passphrase-file")
 
 MISUSES: dict[str, list[str]] = {
     "digits 5": ["--digits=5"],
@@ -60,6 +61,9 @@ MISUSES: dict[str, list[str]] = {
     "list and check": ["--list", "--check"],
     "list and remove": ["--list", "--remove=phone"],
     "list and a name": ["--list", "--name=spare"],
+    "import and a type": ["--import=file", "--type=hotp"],
+    "dry run of nothing": ["--dry-run"],
+    "passphrase of nothing": ["--passphrase-file=file"],
     "PIN and no PIN": ["--pin", "--no-pin"],
     "PIN and a name": ["--pin", "--name=spare"],
     "list by force": ["--list", "--force"],
@@ -123,7 +127,13 @@ def test_help__fits_into_a_terminal_of_80_columns(enroller: Enroller, alice: Per
 
 def test_help__lists_every_option_that_is_designed_and_no_other(enroller: Enroller) -> None:
     text = enroller.run("--help").stdout
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) == {*TOKEN_OPTIONS, *OTHER_OPTIONS, *TOOLS, "--help"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) == {
+        *TOKEN_OPTIONS,
+        *OTHER_OPTIONS,
+        *TOOLS,
+        *IMPORT,
+        "--help",
+    }
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
@@ -164,8 +174,9 @@ def test_help__every_example_does_what_it_says(
     enroller: Enroller, installed: Installation, alice: Person, service: Service
 ) -> None:
     (alice.home / "key.txt").write_text("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n")
+    (alice.home / ".google_authenticator").write_text('GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n" TOTP_AUTH\n')
     for command in examples(enroller.run("--help").stdout):
-        words = [alice.name if word == "alice" else word for word in command[1:]]
+        words = [alice.name if word == "alice" else word.replace("~", str(alice.home)) for word in command[1:]]
         runner = None if "--user" in words else alice
         for file in alice.store.glob("*"):
             file.unlink()

@@ -6,79 +6,16 @@ files as they write them. Codes are computed by oathtool.
 
 from __future__ import annotations
 
-import base64
-import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pam_softtoken import importer
-from pam_softtoken.imported import Imported
 from pam_softtoken.token import HOTPToken, TOTPToken
-from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
 from tests.support.pam_scene import ROOT, steady_step
-
-KEY_HEX = b"12345678901234567890".hex()
-Stack = Callable[[str], Service]
-
-
-def _oathtool(key_hex: str, *options: str) -> str:
-    return subprocess.run(["oathtool", *options, key_hex], check=True, capture_output=True, text=True).stdout.strip()
-
-
-def _hotp(key_hex: str, counter: int, digits: int = 6) -> str:
-    return _oathtool(key_hex, "--hotp", f"--counter={counter}", f"--digits={digits}")
-
-
-def _totp(key_hex: str, step: int, digits: int = 6) -> str:
-    # The TOTP of second N with steps of one second is the HOTP of counter N (RFC 6238, section 4.2).
-    return _oathtool(key_hex, "--totp", "--time-step-size=1s", f"--now=@{step}", f"--digits={digits}")
-
-
-class Google:
-    """A file that the program google-authenticator made, and a service whose module keeps it."""
-
-    def __init__(self, path: Path, stack: Stack, *options: str) -> None:
-        command = ["google-authenticator", "--force", "--quiet", f"--secret={path}", *options]
-        subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
-        self.path = path
-        self.service = stack(f"auth required pam_google_authenticator.so secret={path} user=root\n")
-        text = path.read_text().splitlines()[0]
-        self.key_hex = base64.b32decode(text + "=" * (-len(text) % 8)).hex()
-        self.scratch_codes = [line for line in path.read_text().splitlines() if line.isdecimal()]
-
-    def log_in(self, code: str) -> int:
-        return self.service.log_in(ROOT, code).result
-
-    def insert(self, option: str) -> None:
-        key, _, rest = self.path.read_text().partition("\n")
-        self.path.chmod(0o600)
-        self.path.write_text(f'{key}\n" {option}\n{rest}')
-
-    def imported(self) -> Imported:
-        (record,) = importer.read(self.path.read_bytes(), path=str(self.path), now=int(time.time()))
-        assert record.token.secret.reveal().hex() == self.key_hex
-        return record
-
-
-class Oath:
-    """A users file with one line, and a service whose module keeps it."""
-
-    def __init__(self, path: Path, stack: Stack, kind: str, *fields: str, options: str = "") -> None:
-        path.touch(mode=0o600)
-        path.write_text("\t".join((kind, ROOT, "-", KEY_HEX, *fields)) + "\n")
-        self.path = path
-        self.service = stack(f"auth required pam_oath.so usersfile={path} window=10 {options}\n")
-
-    def log_in(self, code: str) -> int:
-        return self.service.log_in(ROOT, code).result
-
-    def imported(self) -> Imported:
-        (record,) = importer.read(self.path.read_bytes(), path=str(self.path), now=int(time.time()))
-        assert (record.user, record.token.secret.reveal().hex()) == (ROOT, KEY_HEX)
-        return record
+from tests.support.peers import KEY_HEX, Google, Oath, Stack, hotp, totp
 
 
 def test_google__file_that_was_never_used(outside: Path, make_service: Stack) -> None:
@@ -95,9 +32,9 @@ def test_google__file_that_was_never_used(outside: Path, make_service: Stack) ->
 def test_google__used_time_steps_and_scratch_codes_are_carried_over(outside: Path, make_service: Stack) -> None:
     google = Google(outside / "file", make_service, "-t", "-d", "-u", "-w17", "-e3")
     step = steady_step(30)
-    for code in (_totp(google.key_hex, step), _totp(google.key_hex, step + 3), google.scratch_codes[1]):
+    for code in (totp(google.key_hex, step), totp(google.key_hex, step + 3), google.scratch_codes[1]):
         assert google.log_in(code) == PAM_SUCCESS
-    assert google.log_in(_totp(google.key_hex, step + 3)) == PAM_AUTH_ERR
+    assert google.log_in(totp(google.key_hex, step + 3)) == PAM_AUTH_ERR
     record = google.imported()
     assert record.last == step + 3
     assert record.scratch_codes == (google.scratch_codes[0], google.scratch_codes[2])
@@ -110,9 +47,9 @@ def test_google__used_time_steps_and_scratch_codes_are_carried_over(outside: Pat
 def test_google__counter_is_the_next_one_after_right_and_wrong_codes(outside: Path, make_service: Stack) -> None:
     google = Google(outside / "file", make_service, "-c", "-u", "-w5", "-e0")
     for code, result, counter in (
-        (_hotp(google.key_hex, 1), PAM_SUCCESS, 2),
-        (_hotp(google.key_hex, 4), PAM_SUCCESS, 5),
-        (_hotp(google.key_hex, 4), PAM_AUTH_ERR, 6),  # it counts wrong ones, too
+        (hotp(google.key_hex, 1), PAM_SUCCESS, 2),
+        (hotp(google.key_hex, 4), PAM_SUCCESS, 5),
+        (hotp(google.key_hex, 4), PAM_AUTH_ERR, 6),  # it counts wrong ones, too
     ):
         assert google.log_in(code) == result
         record = google.imported()
@@ -129,8 +66,8 @@ def test_google__drift_is_that_of_the_token(outside: Path, make_service: Stack, 
     step = steady_step(30)
     # Two codes that were off by as much, at other times; the third one makes the module believe it.
     google.insert(f"RESETTING_TIME_SKEW {step - 3}{drift:+} {step - 1}{drift:+}")
-    assert google.log_in(_totp(google.key_hex, step + drift)) == PAM_SUCCESS
-    assert google.log_in(_totp(google.key_hex, step + drift + 1)) == PAM_SUCCESS
+    assert google.log_in(totp(google.key_hex, step + drift)) == PAM_SUCCESS
+    assert google.log_in(totp(google.key_hex, step + drift + 1)) == PAM_SUCCESS
     record = google.imported()
     assert (record.drift, record.last) == (drift, step + drift + 1)
 
@@ -141,7 +78,7 @@ def test_google__grace_time_is_told(outside: Path, make_service: Stack) -> None:
     service = make_service(
         f"auth required pam_google_authenticator.so secret={google.path} user=root grace_period=99\n"
     )
-    answer = _totp(google.key_hex, step)
+    answer = totp(google.key_hex, step)
     assert service.log_in(ROOT, answer, options=["--item=rhost=192.0.2.7"]).result == PAM_SUCCESS
     assert '" LAST0 192.0.2.7' in google.path.read_text()
     assert any("need no code for a while" in note for note in google.imported().notes)
@@ -151,7 +88,7 @@ def test_google__short_key_that_its_module_takes_is_refused(outside: Path, make_
     google = Google(outside / "file", make_service, "-t", "-D", "-u", "-W", "-e0")
     google.path.chmod(0o600)
     google.path.write_text('GEZDGNBVGY3TQOJQ\n" TOTP_AUTH\n')
-    assert google.log_in(_totp(KEY_HEX[:20], steady_step(30))) == PAM_SUCCESS
+    assert google.log_in(totp(KEY_HEX[:20], steady_step(30))) == PAM_SUCCESS
     with pytest.raises(importer.ImportFailed, match="the key has 80 bits"):
         google.imported()
 
@@ -161,12 +98,12 @@ def test_oath__counter_is_the_next_one_before_and_after_the_first_code(outside: 
     before = oath.imported()
     assert isinstance(before.token, HOTPToken)
     assert (before.token.counter, before.last) == (3, 2)
-    assert oath.log_in(_hotp(KEY_HEX, before.token.counter)) == PAM_SUCCESS
+    assert oath.log_in(hotp(KEY_HEX, before.token.counter)) == PAM_SUCCESS
     after = oath.imported()
     assert isinstance(after.token, HOTPToken)
     assert (after.token.counter, after.last) == (4, 3)
     assert oath.log_in(after.token.otp_at(3)) == PAM_AUTH_ERR
-    assert oath.log_in(_hotp(KEY_HEX, 8)) == PAM_SUCCESS
+    assert oath.log_in(hotp(KEY_HEX, 8)) == PAM_SUCCESS
     assert oath.imported().last == 8
     assert oath.log_in(after.token.otp_at(9)) == PAM_SUCCESS
 
@@ -176,7 +113,7 @@ def test_oath__used_time_step_is_carried_over(outside: Path, make_service: Stack
     oath = Oath(outside / "users", make_service, kind)
     step = steady_step(period_s)
     assert oath.imported().last is None
-    assert oath.log_in(_totp(KEY_HEX, step + 2)) == PAM_SUCCESS
+    assert oath.log_in(totp(KEY_HEX, step + 2)) == PAM_SUCCESS
     record = oath.imported()
     assert isinstance(record.token, TOTPToken)
     assert (record.token.period_s, record.last) == (period_s, step + 2)
@@ -188,7 +125,7 @@ def test_oath__used_time_step_is_carried_over(outside: Path, make_service: Stack
 def test_oath__used_time_step_that_has_passed_needs_no_record(outside: Path, make_service: Stack) -> None:
     oath = Oath(outside / "users", make_service, "HOTP/T30")
     step = steady_step(30)
-    assert oath.log_in(_totp(KEY_HEX, step - 2)) == PAM_SUCCESS
+    assert oath.log_in(totp(KEY_HEX, step - 2)) == PAM_SUCCESS
     record = oath.imported()
     assert record.last is None or record.last <= step
 
@@ -214,6 +151,6 @@ def test_oath__types_that_go_by_the_clock(outside: Path, make_service: Stack, ki
 @pytest.mark.parametrize("kind", ["HOTP/T45", "HOTP/E/9", "hotp", "HOTP/6", "TOTP"])
 def test_oath__types_that_its_module_does_not_take_are_refused(outside: Path, make_service: Stack, kind: str) -> None:
     oath = Oath(outside / "users", make_service, kind)
-    assert oath.log_in(_hotp(KEY_HEX, 0)) != PAM_SUCCESS
+    assert oath.log_in(hotp(KEY_HEX, 0)) != PAM_SUCCESS
     with pytest.raises(importer.ImportFailed):
         importer.read(oath.path.read_bytes(), path="users", now=int(time.time()), kind="pam_oath")

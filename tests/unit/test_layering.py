@@ -21,6 +21,7 @@ LAYERS = [
     {"terminal", "editor", "handout", "printout", "request", "check", "job"},
     {"permission", "inventory"},
     {"enrolment", "upkeep", "pin_change"},
+    {"takeover"},
     {"enroll"},
 ]
 """Low to high. Inside a layer an import must not go in a circle."""
