@@ -70,6 +70,20 @@ def test_google__hotp_goes_on_where_it_was(
         assert service.log_in(alice, hotp(google.key_hex, counter)).result == result
 
 
+def test_google__learned_skew_goes_on(
+    enroller: Enroller, alice: Person, outside: Path, service: Service, make_service: Stack
+) -> None:
+    google = Google(outside / "file", make_service, "-t", "-d", "-u", "-W", "-e0")
+    step = steady_step(30)
+    # Two codes that were off by as much, at other times; the third one makes the module believe it.
+    google.insert(f"RESETTING_TIME_SKEW {step - 3}+20 {step - 1}+20")
+    assert google.log_in(totp(google.key_hex, step + 20)) == PAM_SUCCESS
+    done = enroller.run(TAKE, _of_user(alice, google.path), "--no-confirm", "--recovery-codes=0", person=alice)
+    assert done.status == 0
+    for code, result in ((step, PAM_AUTH_ERR), (step + 20, PAM_AUTH_ERR), (step + 21, PAM_SUCCESS)):
+        assert service.log_in(alice, totp(google.key_hex, code)).result == result
+
+
 def test_google__without_scratch_codes_new_recovery_codes_are_shown_once(
     enroller: Enroller, alice: Person, outside: Path, service: Service, make_service: Stack
 ) -> None:
