@@ -216,7 +216,9 @@ class Takeover:
         """Record as used what may have been used, up to this moment."""
         for token, each in zip(self._taken, self._found, strict=True):
             start = policy.starting_point(token, now=self._now)
-            used = max(NEVER, *(counter for counter in (each.last, start) if counter is not None), NEVER)
+            # What the token shows now: google-authenticator does not record the code that made it learn a skew.
+            shown = start + each.drift if start is not None else NEVER
+            used = max(NEVER, shown, each.last if each.last is not None else NEVER)
             farthest = 2 * policy.RESYNC_STEPS
             drift = max(-farthest, min(2 * each.drift, farthest)) if isinstance(token, TOTPToken) else 0
             state = state.with_last(token.fingerprint(), used).with_drift(token.fingerprint(), drift)
