@@ -86,7 +86,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog=PROGRAM,
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s [OPTION ...]",
+        formatter_class=terminal.HelpFormatter,
         allow_abbrev=False,
     )
     token = parser.add_argument_group("the token")

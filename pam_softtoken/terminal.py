@@ -5,6 +5,7 @@ Results go to stdout, everything else to stderr, so that a script can take the o
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import resource
@@ -12,6 +13,7 @@ import shutil
 import signal
 import sys
 import termios
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TextIO
@@ -226,6 +228,20 @@ def _let_go(*streams: TextIO | None) -> None:
         except (OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno() if stream is not None else nowhere)
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Write the help for any width. Examples keep their lines: a command stays whole, so that it can be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(self._fitting(line, width, indent) for line in text.splitlines())
+
+    def _fitting(self, line: str, width: int, indent: str) -> str:
+        words = line.lstrip()
+        indent += line[: len(line) - len(words)]
+        if words.startswith(self._prog):
+            return indent + words
+        return textwrap.fill(words, width, initial_indent=indent, subsequent_indent=indent)
 
 
 def half_blocks(matrix: Sequence[Sequence[int]], *, colour: bool) -> str:

@@ -8,6 +8,7 @@ import shlex
 
 import pytest
 
+from pam_softtoken.enroll import EPILOG
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_SUCCESS, Service
 from tests.support.enroller import (
@@ -125,6 +126,12 @@ def test_help__fits_into_a_terminal_of_80_columns(enroller: Enroller, alice: Per
         assert [line for line in dialogue.transcript.splitlines() if len(line) > 80] == []
 
 
+def test_help__fits_into_40_columns_but_for_commands_that_are_to_be_copied(enroller: Enroller) -> None:
+    lines = enroller.run("--help", environment={**ENVIRONMENT, "COLUMNS": "40"}).stdout.splitlines()
+    commands = [line for line in EPILOG.splitlines() if line.startswith("  softtoken-enroll")]
+    assert {line for line in lines if len(line) > 40} <= set(commands) <= set(lines)
+
+
 def test_help__lists_every_option_that_is_designed_and_no_other(enroller: Enroller) -> None:
     text = enroller.run("--help").stdout
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) == {
@@ -152,7 +159,7 @@ def examples(text: str) -> list[list[str]]:
 def test_help__examples_are_there(enroller: Enroller) -> None:
     commands = examples(enroller.run("--help").stdout)
     assert len(commands) >= 5
-    assert {command[0] for command in commands} == {"softtoken-enroll"}
+    assert [" ".join(command) for command in commands] == re.findall(r"^ +(softtoken-enroll.*)$", EPILOG, re.MULTILINE)
 
 
 def play(dialogue: Dialogue, old: Phone) -> None:

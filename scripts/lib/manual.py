@@ -1,0 +1,144 @@
+"""The man pages, in mdoc: templates, and in them the tables of options, which are made from the code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from pam_softtoken import config, enroll
+
+TEMPLATES = Path(config.__file__).parent / "man"
+PUNCTUATION = ".,:;)?!"
+
+
+def pages() -> dict[str, str]:
+    """Give the text of each page, by its path below the directory of all documents."""
+    made = {}
+    for path in sorted(TEMPLATES.glob("*.in")):
+        name = path.name.removesuffix(".in")
+        made[f"man/man{name[-1]}/{name}"] = _filled(path.read_text())
+    return made
+
+
+def _filled(template: str) -> str:
+    parser = enroll.build_parser()
+    parts = {
+        "PAM_OPTIONS": _module_options(config.OPTIONS),
+        "CONF_OPTIONS": _module_options(option for option in config.OPTIONS if not option.argument_only),
+        "ARGUMENT_ONLY": _enumeration([option.name for option in config.OPTIONS if option.argument_only]),
+        "ENROLL_SYNOPSIS": "\n".join([".Nm", *(f".Op {_spelt(action)}" for action in actions(parser))]),
+        "ENROLL_OPTIONS": _program_options(parser),
+        "ENROLL_EXAMPLES": _examples(parser.epilog or ""),
+    }
+    for name, text in parts.items():
+        template = template.replace(f"@{name}@\n", text + "\n")
+    return re.sub(r"@(\w+)\.(\w+)@", _constant, template)
+
+
+def _constant(match: re.Match[str]) -> str:
+    """Give a constant of the code; a time as people say it."""
+    value = getattr(importlib.import_module(f"pam_softtoken.{match[1]}"), match[2])
+    if not match[2].endswith("_S"):
+        return str(value)
+    for unit, seconds in (("days", 24 * 60 * 60), ("minutes", 60)):
+        if value % seconds == 0:
+            return f"{value // seconds} {unit}"
+    return f"{value} seconds"
+
+
+def _module_options(options: Iterable[config.Option]) -> str:
+    lines = [".Bl -tag -width Ds"]
+    for option in options:
+        lines.append(f".It Cm {option.name}" + (f" Ns = Ns Ar {option.value}" if option.value else ""))
+        lines += _prose(option.meaning)
+        if option.value:
+            default = f"`{option.default}`" if option.default != "" else "the one that was installed with the module"
+            lines += _prose(f"The default is {default}.")
+    return "\n".join([*lines, ".El"])
+
+
+def _enumeration(names: list[str]) -> str:
+    *first, last = names
+    return "\n".join([*(f".Cm {name} ," for name in first[:-1]), f".Cm {first[-1]}", "and", f".Cm {last}"])
+
+
+def actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Give the options of a command line, in their order."""
+    return [action for action in parser._actions if action.option_strings]
+
+
+def _spelt(action: argparse.Action) -> str:
+    """Write an option as in a synopsis."""
+    spelt = " | ".join(f"Fl {name[1:]}" for name in action.option_strings)
+    if choices(action):
+        return f"{spelt} Cm {' | '.join(choices(action))}"
+    return f"{spelt} Ar {action.metavar or action.dest.upper()}" if action.nargs != 0 else spelt
+
+
+def choices(action: argparse.Action) -> list[str]:
+    """Give the values that an option can have, where they are few."""
+    if action.choices:
+        return [str(choice) for choice in action.choices]
+    return action.metavar.split("|") if isinstance(action.metavar, str) and "|" in action.metavar else []
+
+
+def _program_options(parser: argparse.ArgumentParser) -> str:
+    lines = []
+    for group in parser._action_groups:
+        if not group._group_actions:
+            continue
+        if group.title != "options":  # so argparse calls those that are in no group
+            lines.append(f".Ss {_capital(group.title or '')}")
+        lines.append(".Bl -tag -width Ds")
+        for action in group._group_actions:
+            lines += [f".It {_spelt(action)}", *_prose(_sentence(action.help or ""))]
+        lines.append(".El")
+    return "\n".join(lines)
+
+
+def _examples(epilog: str) -> str:
+    """Take the examples out of the help: a command in the third column, and what it does below it."""
+    lines = []
+    for line in epilog.splitlines()[1:]:
+        if re.match(r" {2}\S", line):
+            command = line.strip()
+        else:
+            lines += [".Pp", *_prose(_sentence(line.strip()))]
+            lines.append(".Dl " + " ".join(_word(word) for word in command.split()))
+    return "\n".join(lines[1:])
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _sentence(text: str) -> str:
+    return _capital(text) if text.endswith(("?", ".")) else _capital(text) + "."
+
+
+def _prose(text: str) -> list[str]:
+    """Write a text with code between backquotes as mdoc, one line for each sentence."""
+    lines = []
+    pieces = text.split("`")
+    for number, piece in enumerate(pieces):
+        if number % 2:
+            behind = pieces[number + 1]
+            mark = behind[: len(behind) - len(behind.lstrip(PUNCTUATION))]
+            pieces[number + 1] = behind[len(mark) :]
+            lines.append(" ".join([f'.Ql "{_word(piece)}"', *mark]))
+        else:
+            sentences = re.split(r"(?<=[.?!]) +", piece.strip())
+            lines += [re.sub(r"^(?=[.'])", r"\\&", _escaped(each)) for each in sentences if each]
+    return lines
+
+
+def _word(text: str) -> str:
+    """Keep a word of a macro's line from being taken for a macro, and its end for punctuation."""
+    return rf"\&{_escaped(text)}" + (r"\&" if text[-1:] in PUNCTUATION else "")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\e").replace('"', "\\(dq")

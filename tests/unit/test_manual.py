@@ -1,0 +1,157 @@
+"""The man pages against the code: what they list is what there is, and what they show works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pam_softtoken import config, enroll, log, pam_module
+
+TREE = Path(__file__).resolve().parents[2]
+NAMES = ("man1/softtoken-enroll.1", "man5/softtoken.conf.5", "man8/pam_softtoken.8")
+
+
+@pytest.fixture(scope="module")
+def share(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Everything that is made from the code for a directory like /usr/share."""
+    made = tmp_path_factory.mktemp("share")
+    subprocess.run([TREE / "scripts/document", made], check=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def pages(share: Path) -> dict[str, str]:
+    """The source of each page."""
+    return {path.name: path.read_text() for path in (share / "man").glob("*/*")}
+
+
+def shown(share: Path, name: str) -> str:
+    """Read a page as a person does, without line ends."""
+    mandoc = shutil.which("mandoc") or pytest.skip("needs mandoc")
+    done = subprocess.run([mandoc, "-Tascii", share / "man" / name], check=True, capture_output=True, text=True)
+    return re.sub(r"\s+", " ", re.sub(".\b", "", done.stdout))
+
+
+def blocks(text: str) -> list[str]:
+    """Take the examples out of a page that are shown as they would stand in a file."""
+    return re.findall(r"^\.Bd -literal.*\n((?s:.*?))\.Ed$", text, re.MULTILINE)
+
+
+def section(text: str, title: str) -> str:
+    return text.split(f".Sh {title}\n")[1].partition("\n.Sh ")[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_page__has_no_mistake_that_mandoc_sees(share: Path, name: str) -> None:
+    mandoc = shutil.which("mandoc") or pytest.skip("needs mandoc")
+    done = subprocess.run(
+        [mandoc, "-Tlint", "-W", "warning", share / "man" / name], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_page__is_shown_by_groff_without_a_warning(share: Path, name: str) -> None:
+    groff = shutil.which("groff") or pytest.skip("needs groff")
+    command = [groff, "-ww", "-mdoc", "-Tascii", str(share / "man" / name)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_pages__leave_nothing_to_be_filled_in(pages: dict[str, str]) -> None:
+    for name, text in pages.items():
+        assert re.findall(r"@[A-Za-z_.]+@", text) == [], name
+
+
+def test_pages__name_only_pages_that_exist(pages: dict[str, str]) -> None:
+    for text in pages.values():
+        for name, number in re.findall(r"^\.Xr (\S*softtoken\S*) (\d)", text, re.MULTILINE):
+            assert f"{name}.{number}" in pages
+
+
+def test_module_page__has_every_option_with_its_meaning(share: Path) -> None:
+    text = shown(share, "man8/pam_softtoken.8").replace("'", "`")
+    for option in config.OPTIONS:
+        name = f"{option.name}={option.value}" if option.value else option.name
+        assert f" {name} {option.meaning}".replace("'", "`") in text
+
+
+def test_conf_page__has_every_option_that_may_stand_in_the_file(pages: dict[str, str]) -> None:
+    listed = re.findall(r"^\.It Cm (\w+)", pages["softtoken.conf.5"], re.MULTILINE)
+    assert listed == [option.name for option in config.OPTIONS if not option.argument_only]
+
+
+def test_enroll_page__has_every_option_in_the_synopsis_and_with_its_meaning(share: Path) -> None:
+    text = shown(share, "man1/softtoken-enroll.1").replace("'", "`")
+    synopsis = text.split("SYNOPSIS")[1].split("DESCRIPTION")[0]
+    for action in enroll.build_parser()._actions:
+        assert f"{action.option_strings[-1]}" in re.findall(r"--[\w-]+", synopsis)
+        meaning = (action.help or "").replace("'", "`")
+        assert meaning[1:] in text
+
+
+def test_module_page__explains_every_reason(pages: dict[str, str]) -> None:
+    items = re.findall(r"^\.It Cm (.*)", section(pages["pam_softtoken.8"], "DIAGNOSTICS"), re.MULTILINE)
+    assert {name for item in items for name in item.split(" , ")} == log.REASONS
+
+
+def test_module_page__explains_every_code_that_is_returned(pages: dict[str, str]) -> None:
+    items = re.findall(r"^\.It Dv (\w+)", section(pages["pam_softtoken.8"], "PAM RETURN VALUES"), re.MULTILINE)
+    assert set(items) == {code for code, _, _ in pam_module.OUTCOMES.values()} | {"PAM_SUCCESS", "PAM_IGNORE"}
+
+
+def test_module_page__lines_for_pam_have_right_options(pages: dict[str, str]) -> None:
+    lines = [line for block in blocks(pages["pam_softtoken.8"]) for line in block.splitlines() if ".so" in line]
+    ours = [line.split(None, 3) for line in lines if "pam_softtoken.so" in line]
+    assert len(ours) >= 6
+    for management, control, module, *options in ours:
+        assert (management, control, module) == ("auth", "required", "pam_softtoken.so")
+        arguments = re.findall(r"\[([^]]*)\]|(\S+)", options[0]) if options else []
+        config.load([bracketed or plain for bracketed, plain in arguments], lambda path, required: "")
+
+
+def test_module_page__services_ask_for_the_code_behind_the_password(pages: dict[str, str]) -> None:
+    services = [block for block in blocks(pages["pam_softtoken.8"]) if "@include" in block]
+    assert len(services) == 2
+    for service in services:
+        assert re.search(r"^@include common-auth\nauth +required +pam_softtoken\.so ", service, re.MULTILINE)
+        assert "@include common-account\n" in service
+
+
+def test_conf_page__examples_are_taken(pages: dict[str, str]) -> None:
+    files = blocks(pages["softtoken.conf.5"])
+    assert len(files) >= 2
+    for text in files:
+        config.load([], partial(_given, text))
+
+
+def _given(text: str, path: str, required: bool) -> str:
+    return text
+
+
+def test_pages__commands_are_taken(pages: dict[str, str]) -> None:
+    text = "\n".join(pages.values()).replace("\\&", "")
+    commands = re.findall(r"^(?:\.Dl|\.Ql|.*:) (softtoken-enroll(?: \S+)*)", text, re.MULTILINE)
+    assert len(commands) >= 8
+    for command in commands:
+        enroll.build_parser().parse_args(shlex.split(command.rstrip(" .,"))[1:])
+
+
+def test_installation__takes_every_document_there_and_away(share: Path) -> None:
+    script = (TREE / "scripts/install").read_text()
+    listed = re.findall(r'^documents="([^"]*)"', script, re.MULTILINE)[0].split()
+    assert sorted(listed) == sorted(str(path.relative_to(share)) for path in share.rglob("*") if path.is_file())
+
+
+def test_document__without_a_directory_says_what_it_takes() -> None:
+    for arguments in ([], ["--help"], ["a", "b"]):
+        command = [str(TREE / "scripts/document"), *arguments]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "error: takes the directory" in done.stderr
