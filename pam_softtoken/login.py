@@ -45,7 +45,8 @@ class Login:
         self._caller_uid = _caller_uid(pamh)
         self._source = throttle.source_of(record.rhost, self._caller_uid)
         self._place = ""
-        if config.grace:
+        # Where our question is the one for the password, there would be none for the next module.
+        if config.grace and (config.try_first_pass or config.use_first_pass or not config.forward_pass):
             session = _session(pamh)
             self._place = grace.name_of(record.rhost, pamh.service or "", caller_uid=self._caller_uid, session=session)
         self._attempt: Attempt | None = None

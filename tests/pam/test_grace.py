@@ -139,3 +139,23 @@ def test_grace__wants_no_pin_either_but_lets_nobody_in_who_is_not_enrolled(
     assert _unasked(service, alice, HERE)
     (alice.store / "tokens").unlink()
     assert not _unasked(service, alice, HERE)
+
+
+def test_grace__is_none_where_our_question_is_the_one_for_the_password(
+    installed: Installation, pam: Pam, alice: Person, phone: Phone
+) -> None:
+    last = "auth required pam_unix.so use_first_pass nodelay\n"
+    service = pam.stack(installed.line("grace=8h", "forward_pass") + last)
+    for _ in range(2):
+        outcome = service.log_in(alice, alice.password + phone.hotp(), options=[HERE])
+        assert (outcome.result, outcome.prompts) == (PAM_SUCCESS, ["Password & verification code: "])
+
+
+def test_grace__leaves_the_password_of_an_earlier_module_to_the_next(
+    installed: Installation, pam: Pam, alice: Person, phone: Phone
+) -> None:
+    first, last = "auth optional pam_unix.so nodelay\n", "auth required pam_unix.so use_first_pass nodelay\n"
+    service = pam.stack(first + installed.line("grace=8h", "use_first_pass", "forward_pass") + last)
+    assert service.log_in(alice, alice.password + phone.hotp(), options=[HERE]).result == PAM_SUCCESS
+    assert service.log_in(alice, alice.password, options=[HERE]).result == PAM_SUCCESS
+    assert service.log_in(alice, alice.password + "x", options=[HERE]).result != PAM_SUCCESS
