@@ -71,7 +71,7 @@ def scrypt(text: str, salt: bytes, *, scrypt_n: int) -> bytes:
     """Hash what a person remembers or keeps on paper, slowly.
 
     Args:
-        text: what is hashed.
+        text: what is hashed; half of a surrogate pair stands for a byte that was not UTF-8.
         salt: 16 bytes.
         scrypt_n: the cost, a power of two.
 
@@ -84,4 +84,5 @@ def scrypt(text: str, salt: bytes, *, scrypt_n: int) -> bytes:
     # Loading OpenSSL takes a tenth of what scrypt does; a login that has no use for it is spared both.
     import hashlib  # noqa: PLC0415
 
-    return hashlib.scrypt(text.encode(), salt=salt, n=scrypt_n, r=SCRYPT_R, p=SCRYPT_P, maxmem=2**26, dklen=HASH_BYTES)
+    data = text.encode("utf-8", "surrogateescape")
+    return hashlib.scrypt(data, salt=salt, n=scrypt_n, r=SCRYPT_R, p=SCRYPT_P, maxmem=2**26, dklen=HASH_BYTES)

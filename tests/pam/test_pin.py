@@ -101,3 +101,20 @@ def test_pin__taken_away_during_the_login_counts_as_missing(
     set_pin(alice.store / "tokens", "0815")
     assert service.log_in(alice, PIN + phone.hotp_at(0)).result == PAM_AUTH_ERR
     assert service.log_in(alice, "0815" + phone.hotp_at(0)).result == PAM_SUCCESS
+
+
+@pytest.mark.parametrize("password", ["geheim\udce9", "\udcff\udcfe\udcfd\udcfc", "\udce9" * 4 + "x"])
+def test_pin__behind_a_password_that_is_not_utf_8_is_found(
+    installed: Installation, pam: Pam, alice: Person, password: str
+) -> None:
+    """Of a PIN that ends in digits the last ones could belong to a longer code, and then others stand in its place."""
+    phone = alice.enrol(installed, "--type=hotp", "--recovery-codes=1")
+    set_pin(alice.store / "tokens", PIN)
+    service = pam.service("forward_pass")
+    for code in (phone.hotp(), phone.recovery_codes[0]):
+        assert service.log_in(alice, password + PIN + code).result == PAM_SUCCESS
+
+
+def test_pin__that_is_not_utf_8_is_a_wrong_one(pam: Pam, alice: Person, phone: Phone, system_log: SystemLog) -> None:
+    assert pam.service().log_in(alice, "\udce9\udce9\udce9\udce9" + phone.hotp()).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["mismatch"]
