@@ -13,6 +13,7 @@ from pam_softtoken.errors import ProtocolError
 VERSION = 1
 MAX_FRAME_BYTES = 4096
 MAX_ANSWER_BYTES = 512
+"""Where the bridge cuts an answer, as long as `PAM_MAX_RESP_SIZE`, which counts the NUL at its end."""
 MAX_NUMBER = 2**32 - 1
 START, ANSWER, CONVERSE, GET, PUT, LOG, RESULT = b"S", b"A", b"C", b"G", b"P", b"L", b"R"
 _FIXED_FIELDS = 12
@@ -87,13 +88,15 @@ def decode_answer(frame: bytes) -> str | None:
     """Read what the person answered.
 
     Returns:
-        The answer, or None when the application had none to give.
+        The answer, or None when the application had none to give. It is empty when the bridge may have cut it: what is
+        left of it may end like a code by chance, and is no whole password. PAM's own limit leaves room for this.
 
     Raises:
         ProtocolError: it is not an answer, or the conversation failed.
     """
     if frame.startswith(_GIVEN) and len(frame) <= len(_GIVEN) + MAX_ANSWER_BYTES:
-        return frame[len(_GIVEN) :].decode("utf-8", "surrogateescape")
+        answer = frame[len(_GIVEN) :]
+        return answer.decode("utf-8", "surrogateescape") if len(answer) < MAX_ANSWER_BYTES else ""
     if frame == _MISSING:
         return None
     raise ProtocolError("the conversation failed")

@@ -93,6 +93,26 @@ def test_forward_pass__gives_any_password_on_as_it_was_typed(
         assert seen.read_bytes().rstrip(b"\0") == password.encode()
 
 
+@pytest.mark.parametrize("length", [506, 512, 600])
+def test_forward_pass__gives_no_password_on_that_was_cut(
+    installed: Installation, pam: Pam, alice: Person, phone: Phone, length: int
+) -> None:
+    """The bridge cuts an answer at 512 bytes; what is left of a longer one may end like a code by chance."""
+    service = pam.service("forward_pass")
+    code = phone.hotp()
+    cut = ("x" * (length - 6) + code)[-512:] if length > 506 else "x" * 506 + code
+    assert service.log_in(alice, cut + "and more").result == PAM_AUTH_ERR
+    assert service.log_in(alice, "x" * 505 + code).result == PAM_SUCCESS
+
+
+def test_try_first_pass__takes_no_code_from_a_password_that_was_cut(
+    between: Callable[..., Service], alice: Person, phone: Phone, system_log: SystemLog
+) -> None:
+    service = between("use_first_pass", last="")
+    assert _log_in(service, alice, "x" * 506 + phone.hotp_at(0) + "and more").result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["malformed"]
+
+
 def test_forward_pass__keeps_a_prompt_of_the_administrator(pam: Pam, alice: Person, phone: Phone) -> None:
     service = pam.service("forward_pass", "prompt=Both:")
     assert service.log_in(alice, "secret" + phone.hotp()).prompts == ["Both: "]

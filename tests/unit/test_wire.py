@@ -105,3 +105,8 @@ def test_frames__what_is_sent_always_fits(text: str) -> None:
 def test_result__brings_the_log_line_along() -> None:
     assert wire.encode_result(7, 5, "user=alice") == b"\x01R\x07\x05user=alice"
     assert wire.encode_result(0, 0, "") == b"\x01R\x00"
+
+
+@pytest.mark.parametrize(("length", "left"), [(511, 511), (512, 0)])
+def test_answer__that_may_have_been_cut_counts_as_empty(length: int, left: int) -> None:
+    assert wire.decode_answer(b"\x01A=" + b"1" * length) == "1" * left
