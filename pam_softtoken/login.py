@@ -111,23 +111,25 @@ class Login:
             except errors.MalformedAnswer:
                 return None  # it ends with no code, whoever the user is
         try:
-            return self._judge(password, combined=True)
+            return self._judge(password, combined=True, tentative=not config.use_first_pass)
         except (errors.Refused, errors.Unusable) as error:
             if config.use_first_pass:
                 raise
             self._record.note(log.DEBUG, f"the password of an earlier module: {type(error).__name__}")
             return None
 
-    def _judge(self, typed: str, *, combined: bool) -> tuple[Attempt, Accepted]:
+    def _judge(self, typed: str, *, combined: bool, tentative: bool = False) -> tuple[Attempt, Accepted]:
         answered_s = time.monotonic()
         try:
             if self._attempt is None:
                 pretend(typed, combined=combined)
                 raise self._obstacle
             now = int(time.time())
-            accepted = self._attempt.verify(typed, combined=combined, source=self._source, now=now, grace=self._place)
+            accepted = self._attempt.verify(
+                typed, combined=combined, tentative=tentative, source=self._source, now=now, grace=self._place
+            )
         except errors.SoftTokenError as error:
-            if isinstance(error, errors.Throttled):
+            if isinstance(error, errors.Throttled) and not tentative:
                 self._tell_to_wait(error)
             _wait_out(answered_s)
             raise

@@ -76,6 +76,15 @@ def require_open(state: State, bucket: str, *, now: int) -> None:
         raise Throttled(closed_for_s)
 
 
+def require_spare(state: State, bucket: str, *, now: int) -> None:
+    """Let something be judged that may not have been meant as an answer, only if another could follow were it wrong.
+
+    Raises:
+        Throttled: it would close the bucket, or it is closed already.
+    """
+    require_open(after_wrong_answer(state, bucket, now=now), bucket, now=now)
+
+
 def set_right(state: State, *, now: int) -> State:
     """Let the waits begin now that would end in the future only because the clock was set back.
 

@@ -86,12 +86,23 @@ class Attempt:
         state = self._store.read_state()
         return bool(name) and state is not None and policy.in_grace(state, name, now=now, config=self._config)
 
-    def verify(self, typed: str, *, combined: bool = False, source: Source, now: int, grace: str = "") -> Accepted:
+    def verify(
+        self,
+        typed: str,
+        *,
+        combined: bool = False,
+        tentative: bool = False,
+        source: Source,
+        now: int,
+        grace: str = "",
+    ) -> Accepted:
         """Judge an answer, and record it as used if it is right. Then the lock is kept until `close`.
 
         Args:
             typed: what the person typed.
             combined: a password can stand in front of it.
+            tentative: it may be a password without a code, and the person can still answer: it must not be what makes
+                him wait, nor come between two consecutive OTPs.
             source: where it comes from, from `throttle.source_of`.
             now: Unix seconds, read after the answer came.
             grace: the source's name from `grace`, to be remembered; empty for none.
@@ -106,22 +117,22 @@ class Attempt:
             LockTimeout, NotStored, DamagedState, InsecureFile, UnusableFile, BadTokenFile, NotEnrolled: it cannot be
                 judged or recorded.
         """
-        claimed = self._claim(typed, combined, source, now)
+        claimed = self._claim(typed, combined, tentative, source, now)
         self._store.lock(self._lock_timeout_s)
         try:
             changed = self._store.reread_tokens()
             if changed is not None:
                 self._content = changed
                 self._require_pin()
-                claimed = self._claim(typed, combined, source, now)
+                claimed = self._claim(typed, combined, tentative, source, now)
             state = self._present_state(now)
-            bucket = self._require_open(state, source, now)
+            bucket = self._require_open(state, source, now, tentative=tentative)
             if claimed is None:
                 raise Throttled(1)  # opened by a success in between; the answer has not been looked at
             try:
                 accepted, state = self._accept(state, claimed, now)
             except OTPMismatch:
-                self._record_mismatch(state, claimed, bucket, now)
+                self._record_mismatch(state, claimed, bucket, now, tentative=tentative)
                 raise
             if grace:
                 state = state.with_grace(grace, now)
@@ -136,22 +147,24 @@ class Attempt:
         if self._config.pin_required and self._content.pin is None:
             raise PINMissing
 
-    def _claim(self, typed: str, combined: bool, source: Source, now: int) -> Claim | None:
+    def _claim(self, typed: str, combined: bool, tentative: bool, source: Source, now: int) -> Claim | None:
         """Hash what has to be hashed, without the lock, and not at all for those who have to wait.
 
         Returns:
             None for those: the lock's holder says so, because only he can put right a wait that a wrong clock has left.
         """
         try:
-            self._require_open(throttle.set_right(self._store.read_state() or State.new(), now=now), source, now)
+            state = throttle.set_right(self._store.read_state() or State.new(), now=now)
+            self._require_open(state, source, now, tentative=tentative)
         except Throttled:
             return None
         return claim(self._content, typed, combined=combined)
 
-    def _require_open(self, state: State, source: Source, now: int) -> str:
+    def _require_open(self, state: State, source: Source, now: int, *, tentative: bool) -> str:
         bucket = throttle.bucket_of(state, source, now=now)
         if not self._config.no_throttle:
-            throttle.require_open(state, bucket, now=now)
+            require = throttle.require_spare if tentative else throttle.require_open
+            require(state, bucket, now=now)
         return bucket
 
     @property
@@ -231,7 +244,7 @@ class Attempt:
         left = len(codes.names()) - len(state.spent[codes.name])
         return Accepted("", left, password=claimed.passwords[0]), state
 
-    def _record_mismatch(self, state: State, claimed: Claim, bucket: str, now: int) -> None:
+    def _record_mismatch(self, state: State, claimed: Claim, bucket: str, now: int, *, tentative: bool) -> None:
         """Record a wrong answer before it is said to be one. A replay is not a guess: to count it would shut out an
         owner who types one code in two terminals.
         """
@@ -240,7 +253,7 @@ class Attempt:
             tokens, typed = self._content.tokens, claimed.otps
             near = policy.nearby(tokens, state, typed, now=now, config=self._config)
         before = state
-        if near or state.near:
+        if near or (state.near and not tentative):
             state = state.with_near(near, now)
         if not self._config.no_throttle:
             state = throttle.after_wrong_answer(state, bucket, now=now)

@@ -10,7 +10,7 @@ import pytest
 from tests.support.account import Person, Phone
 from tests.support.client import ECHO_OFF, PAM_AUTH_ERR, PAM_SUCCESS, Outcome, Service
 from tests.support.installation import Installation
-from tests.support.pam_scene import NO_CODES, PROMPT, Pam, wrong_code
+from tests.support.pam_scene import NO_CODES, PROMPT, Clock, Pam, wrong_code
 from tests.support.system_log import SystemLog
 
 MODES = ("try_first_pass", "use_first_pass", "forward_pass")
@@ -142,6 +142,27 @@ def test_try_first_pass__a_wrong_code_behind_the_password_counts_and_the_person_
     for _ in range(5):
         assert _log_in(service, alice, alice.password + wrong_code(phone), wrong_code(phone)).result == PAM_AUTH_ERR
     assert "throttled" in system_log.reasons()
+
+
+def test_try_first_pass__a_password_that_ends_like_a_code_does_not_keep_its_owner_out(
+    pam: Pam, installed: Installation, alice: Person, phone: Phone, clock: Clock
+) -> None:
+    """However many answers have been wrong: once the wait is over, it is the person who answers."""
+    service = pam.stack(ASKS_FIRST + pam.line(f"backend={clock.backend}", "try_first_pass"))
+    clock.set(1_740_000_000)
+    for _ in range(10):
+        assert _log_in(service, alice, "in 20260101", wrong_code(phone)).result == PAM_AUTH_ERR
+    clock.set(1_740_000_901)
+    outcome = _log_in(service, alice, "in 20260101", phone.hotp())
+    assert (outcome.result, outcome.messages) == (PAM_SUCCESS, [PASSWORD, *PROMPT])
+
+
+def test_try_first_pass__a_password_that_ends_like_a_code_does_not_part_two_consecutive_codes(
+    between: Callable[..., Service], alice: Person, phone: Phone
+) -> None:
+    service = between("try_first_pass", last="")
+    assert _log_in(service, alice, "in 20260101", phone.hotp_at(50)).result == PAM_AUTH_ERR
+    assert _log_in(service, alice, "in 20260101", phone.hotp_at(51)).result == PAM_SUCCESS
 
 
 def test_try_first_pass__a_password_without_a_code_costs_nothing(

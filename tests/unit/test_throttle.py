@@ -44,6 +44,17 @@ def test_throttle__five_answers_are_free_then_the_wait_doubles_up_to_15_minutes(
     assert waits == [0, 0, 0, 0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
 
 
+def test_throttle__what_may_be_no_answer_is_judged_only_while_it_leaves_the_bucket_open() -> None:
+    state = State.new()
+    for number in range(4):
+        throttle.require_spare(state, throttle.REMOTE, now=NOW)
+        state = throttle.after_wrong_answer(state, throttle.REMOTE, now=NOW + number)
+    throttle.require_open(state, throttle.REMOTE, now=NOW + 4)
+    with pytest.raises(Throttled):
+        throttle.require_spare(state, throttle.REMOTE, now=NOW + 4)
+    throttle.require_spare(state, throttle.REMOTE, now=NOW + 3 + DAY_S)
+
+
 def test_throttle__guesses_from_elsewhere_leave_a_known_source_open() -> None:
     state = throttle.after_success(State.new(), HOME, throttle.REMOTE, now=NOW)
     for number in range(10_000):
