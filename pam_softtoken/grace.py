@@ -1,8 +1,9 @@
 """Who gets a time of grace after a code: the name of a source and service, or none where the source is only claimed.
 
 A local source is a login session of this boot, by what the kernel says of it; a terminal's name says nothing, the next
-person may have it. A remote one is an address that a daemon of root's has seen; a host name is what its owner claims,
-and a set-uid program may be told one by its caller.
+person may have it. It counts for what a user has started, such as sudo: a daemon of root's has one session for all whom
+it serves. A remote source is an address that a daemon of root's has seen; a host name is what its owner claims, and a
+set-uid program may be told one by its caller.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def name_of(rhost: str, service: str, *, caller_uid: int, session: int) -> str:
     """
     if os.geteuid() != 0:
         return ""  # service and rhost are whatever the user's own program says
-    place = _remote(rhost, caller_uid) if rhost else _session(session)
+    place = _remote(rhost, caller_uid) if rhost else _local(session, caller_uid)
     text = f"{service}\0{place}".encode("utf-8", "surrogateescape")
     return sha256(text).hexdigest()[:16] if place else ""
 
@@ -36,9 +37,9 @@ def _remote(rhost: str, caller_uid: int) -> str:
     return f"address {rhost}" if caller_uid == 0 and _is_address(rhost) else ""
 
 
-def _session(session: int) -> str:
+def _local(session: int, caller_uid: int) -> str:
     """Name a login session as long as the process that leads it lives; its number alone could come again."""
-    if session <= 0:
+    if session <= 0 or caller_uid == 0:
         return ""
     try:
         return f"session {process.boot_id()} {session} {process.start_ticks(session)}"

@@ -104,9 +104,15 @@ def test_grace__is_for_one_user(
     assert not _unasked(service, bob, HERE)
 
 
-def _in_one_session(service: Service, person: Person, *scripts: str) -> list[Outcome]:
-    """Make local attempts, one after the other, in a login session of their own."""
-    command = " ".join(f"'{word}'" for word in service.command(person))
+def _in_one_session(service: Service, person: Person, *scripts: str, caller: str = "nobody") -> list[Outcome]:
+    """Make local attempts, one after the other, in a login session of their own.
+
+    Args:
+        scripts: the answers of each.
+        caller: who runs the host, which is then set-uid; empty for root.
+    """
+    words = [*(["setpriv", f"--ruid={caller}"] if caller else []), *service.command(person)]
+    command = " ".join(f"'{word}'" for word in words)
     lines = "".join(f"printf '{script}' | {command}; " for script in scripts)
     done = subprocess.run(["setsid", "--wait", "sh", "-c", lines], check=False, capture_output=True, text=True)
     return [Outcome(line) for line in done.stdout.splitlines()]
@@ -128,6 +134,27 @@ def test_grace__of_a_local_session_knows_no_terminal(pam: Pam, alice: Person, ph
         assert outcome.result == PAM_SUCCESS
         (other,) = _in_one_session(service, alice, "")
         assert other.messages == PROMPT
+
+
+def test_grace__is_not_for_a_local_daemon_of_roots_that_does_not_say_who_is_there(
+    pam: Pam, alice: Person, phone: Phone
+) -> None:
+    """It would have one session for everybody that it serves, from wherever."""
+    service = pam.service("grace=8h")
+    first, second = _in_one_session(service, alice, f"={phone.hotp()}\n", "", caller="")
+    assert first.result == PAM_SUCCESS
+    assert (second.result == PAM_SUCCESS, second.messages) == (False, PROMPT)
+
+
+@pytest.mark.parametrize("options", [("--force",), ("--force", "--type=hotp")], ids=" ".join)
+def test_grace__ends_when_the_token_is_replaced(
+    pam: Pam, installed: Installation, alice: Person, phone: Phone, options: tuple[str, ...]
+) -> None:
+    service = pam.service("grace=8h")
+    assert service.log_in(alice, phone.hotp(), options=[HERE]).result == PAM_SUCCESS
+    assert _unasked(service, alice, HERE)
+    alice.enrol(installed, NO_CODES, *options)
+    assert not _unasked(service, alice, HERE)
 
 
 def test_grace__wants_no_pin_either_but_lets_nobody_in_who_is_not_enrolled(

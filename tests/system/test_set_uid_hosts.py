@@ -180,3 +180,22 @@ def test_sudo__typing_mistake_is_put_right_at_the_next_prompt(
     assert visit.entered_as == "root", visit
     assert visit.prompts == [*host.first_prompts, "code"] * 2
     assert system_log.reasons() == ["mismatch", "accepted"]
+
+
+@pytest.mark.parametrize("host", ["sudo with password", "su with code only"], indirect=True)
+def test_set_uid_host__grants_a_time_of_grace_to_one_session(
+    host: Host, installed: Installation, alice: Person, system_log: SystemLog
+) -> None:
+    host.use_stack(installed.line("grace=1h"))
+    phone = alice.enrol(installed, SLOW)
+    program = "/usr/bin/sudo -- true" if host.service == "sudo" else f"/bin/su {alice.name} -c true"
+    host.around = ["sh", "-c", f'{program}; exec "$@"', "sh"]
+    twice = host.log_in(alice, phone.totp())
+    assert twice.entered_as == host.becomes(alice), twice
+    assert twice.prompts == [*host.first_prompts, "code", *host.first_prompts]
+    assert system_log.ours() == [
+        host.log_line(alice, "accepted", "accepted", token="phone"),
+        host.log_line(alice, "accepted", "grace"),
+    ]
+    host.around = []
+    assert host.log_in(alice).prompts == [*host.first_prompts, "code"]
