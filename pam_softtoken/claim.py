@@ -8,10 +8,12 @@ from __future__ import annotations
 from pam_softtoken import answer
 from pam_softtoken.answer import MAX_ANSWER_CHARACTERS, Reading
 from pam_softtoken.errors import MalformedAnswer, OTPMismatch
+from pam_softtoken.pin import MIN_CHARACTERS
 from pam_softtoken.recovery import SCRATCH_LENGTH, RecoverySet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pam_softtoken.pin import PIN
     from pam_softtoken.tokenfile import TokenFile
 
 _NO_CODES = RecoverySet(bytes(16), ())
@@ -49,22 +51,11 @@ def claim(content: TokenFile, typed: str, *, combined: bool) -> Claim:
         MalformedAnswer: there is no code in it.
     """
     made = Claim()
+    seen: dict[str, bool] = {}
     for reading in _readings(content, typed, combined=combined):
-        front = reading.front
+        front, is_right = _front_of(reading, combined=combined), True
         if content.pin is not None:
-            if not combined:
-                front = front.replace(" ", "").replace("-", "")
-            place = len(front) - content.pin.length
-            if place < 0 or (place > 0 and not combined):
-                continue
-            try:
-                content.pin.verify(front[place:])
-                is_right = True
-            except OTPMismatch:
-                is_right = False
-            front = front[:place]
-        else:
-            is_right = True
+            front, is_right = _without_pin(content.pin, front, seen, combined=combined)
         if reading.recovery_code:
             # Hashed even behind a wrong PIN: its time must not tell that the PIN was wrong.
             name = _identify(content.recovery, reading.recovery_code)
@@ -73,6 +64,16 @@ def claim(content: TokenFile, typed: str, *, combined: bool) -> Claim:
         elif is_right:
             made.otps[len(reading.otp)], made.passwords[len(reading.otp)] = reading.otp, front
     return made
+
+
+def most_hashes(typed: str, *, combined: bool) -> int:
+    """Say how many hashes an answer of this form can take, whoever the user is and whatever he has: 6 at most."""
+    try:
+        readings = answer.read(typed)
+    except MalformedAnswer:
+        return 0
+    pins = sum(len(_front_of(reading, combined=combined)) >= MIN_CHARACTERS for reading in readings)
+    return pins + sum(not reading.otp or len(reading.otp) == SCRATCH_LENGTH for reading in readings)
 
 
 def pretend(typed: str, *, combined: bool) -> None:
@@ -94,12 +95,42 @@ def _readings(content: TokenFile, typed: str, *, combined: bool) -> tuple[Readin
         readings = answer.read(typed)
     else:
         raise MalformedAnswer
-    if not content.recovery.scratch:
-        return readings
-    return (
-        *readings,
-        *(Reading(each.front, recovery_code=each.otp) for each in readings if len(each.otp) == SCRATCH_LENGTH),
-    )
+    digits = {token.digits for token in content.tokens}
+    usable = [each for each in readings if each.recovery_code or len(each.otp) in digits]
+    if content.recovery.scratch:
+        scratch = [each for each in readings if len(each.otp) == SCRATCH_LENGTH]
+        usable += [Reading(each.front, recovery_code=each.otp) for each in scratch]
+    return tuple(usable)
+
+
+def _front_of(reading: Reading, *, combined: bool) -> str:
+    # In a password spaces and hyphens are characters like any other.
+    return reading.front if combined else reading.front.replace(" ", "").replace("-", "")
+
+
+def _without_pin(pin: PIN, front: str, seen: dict[str, bool], *, combined: bool) -> tuple[str, bool]:
+    """Take the PIN off what stands in front of a code.
+
+    Whatever is long enough for any PIN is hashed, and once: how often must not tell how long the right one is.
+
+    Args:
+        front: what stands there.
+        seen: what has been hashed before, and whether it was right.
+
+    Returns:
+        What stands in front of the PIN, and whether the PIN is right.
+    """
+    if len(front) < MIN_CHARACTERS:
+        return "", False
+    place = max(0, len(front) - pin.length) if combined else 0
+    typed = front[place:]
+    if typed not in seen:
+        try:
+            pin.verify(typed)
+            seen[typed] = True
+        except OTPMismatch:
+            seen[typed] = False
+    return front[:place], seen[typed]
 
 
 def _identify(codes: RecoverySet, typed: str) -> str:

@@ -10,7 +10,7 @@ import pwd
 import time
 
 from pam_softtoken import answer, conversation, errors, files, grace, log, mark, throttle
-from pam_softtoken.claim import pretend
+from pam_softtoken.claim import most_hashes, pretend
 from pam_softtoken.verifier import Accepted, Attempt
 
 TYPE_CHECKING = False
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 REFUSAL_STEP_S = 0.1
 """A refusal comes this long after the answer, or a multiple of it, so that its time does not say what was looked at.
 Longer than a disk needs to store that an answer was wrong, others to give the lock back, or a recovery code its hash.
+An answer whose form leaves room for more hashes, such as that of a PIN, is refused after `LONG_REFUSAL_STEPS` of these.
 """
+LONG_REFUSAL_STEPS = 3
 
 
 class Login:
@@ -131,7 +133,7 @@ class Login:
         except errors.SoftTokenError as error:
             if isinstance(error, errors.Throttled) and not tentative:
                 self._tell_to_wait(error)
-            _wait_out(answered_s)
+            _wait_out(answered_s, steps=LONG_REFUSAL_STEPS if most_hashes(typed, combined=combined) > 1 else 1)
             raise
         return self._attempt, accepted
 
@@ -212,6 +214,7 @@ def _mark(uid: int, record: log.Log) -> None:
         record.note(log.WARNING, f"cannot mark the user as enrolled: {error}")
 
 
-def _wait_out(answered_s: float) -> None:
+def _wait_out(answered_s: float, *, steps: int) -> None:
     """Give every refusal one of few times, whatever was refused and why."""
-    time.sleep(REFUSAL_STEP_S - (time.monotonic() - answered_s) % REFUSAL_STEP_S)
+    pause_s = steps * REFUSAL_STEP_S
+    time.sleep(pause_s - (time.monotonic() - answered_s) % pause_s)

@@ -121,13 +121,13 @@ def hash_anew(tokens: Path, codes: list[str], cost: int) -> None:
     tokens.write_text(json.dumps(document))
 
 
-def set_pin(tokens: Path, pin: str) -> None:
+def set_pin(tokens: Path, pin: str, *, cost: int = 1024) -> None:
     """Put a PIN into a token file: its scrypt (RFC 7914), at the lowest cost that is allowed, and its length."""
     document = json.loads(tokens.read_text())
     digest = hashlib.scrypt(
-        (pin if pin.isdecimal() else keep(pin)).encode(), salt=bytes(16), n=1024, r=8, p=1, dklen=16
+        (pin if pin.isdecimal() else keep(pin)).encode(), salt=bytes(16), n=cost, r=8, p=1, dklen=16
     ).hex()
-    document["pin"] = {"scrypt": [1024, 8, 1], "salt": "00" * 16, "hash": digest, "length": len(pin)}
+    document["pin"] = {"scrypt": [cost, 8, 1], "salt": "00" * 16, "hash": digest, "length": len(pin)}
     tokens.write_text(json.dumps(document))
 
 
