@@ -83,8 +83,10 @@ class Attempt:
 
     def in_grace(self, name: str, *, now: int) -> bool:
         """Tell whether a code was accepted from this source, by its name from `grace`, so lately that none is due."""
+        if not name:
+            return False
         state = self._store.read_state()
-        return bool(name) and state is not None and policy.in_grace(state, name, now=now, config=self._config)
+        return state is not None and policy.in_grace(state, name, now=now, config=self._config)
 
     def verify(
         self,

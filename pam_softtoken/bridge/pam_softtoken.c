@@ -339,8 +339,8 @@ relay_authtok(pam_handle_t *pamh, int socket, struct frame *frame)
 	if (status == ANSWER_GIVEN)
 		append(frame, authtok, strnlen(authtok, MAX_ANSWER_BYTES));
 	error = send_frame(socket, frame);
-	explicit_bzero(frame->bytes, sizeof(frame->bytes));
 out:
+	explicit_bzero(frame->bytes, sizeof(frame->bytes));
 	explicit_bzero(text, sizeof(text));
 	return error;
 }

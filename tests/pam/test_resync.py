@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from tests.support.account import Person
-from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome
 from tests.support.installation import Installation
 from tests.support.pam_scene import NO_CODES, PROMPT, Clock, Pam, oathtool
 from tests.support.system_log import SystemLog
@@ -99,3 +101,72 @@ def test_resync__works_with_no_throttle_too(installed: Installation, pam: Pam, a
     service = pam.service("no_throttle")
     assert service.log_in(alice, phone.hotp_at(40)).result == PAM_AUTH_ERR
     assert service.log_in(alice, phone.hotp_at(41)).result == PAM_SUCCESS
+
+
+@pytest.mark.parametrize("kind", ["hotp", "totp"])
+def test_resync__second_code_at_many_prompts_lets_one_in(
+    installed: Installation, pam: Pam, alice: Person, clock: Clock, kind: str
+) -> None:
+    phone = alice.enrol(installed, f"--type={kind}", NO_CODES)
+    (alice.store / "state").write_bytes(b"")
+    service = pam.with_backend(clock.backend, "no_throttle")
+    clock.set((STEP - 100) * 30)
+    service.log_in(alice, "00000000")
+    clock.set(STEP * 30)
+    first = STEP + 20 if kind == "totp" else 30
+    codes = oathtool(phone, first, 2)
+    assert service.log_in(alice, codes[0]).result == PAM_AUTH_ERR
+    waiting = [
+        subprocess.Popen(service.command(alice), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(6)
+    ]
+    for each in waiting:
+        assert each.stdin is not None
+        each.stdin.write(f"={codes[1]}\n")
+        each.stdin.flush()
+    results = [Outcome(each.communicate()[0]).result for each in waiting]
+    assert sorted(results) == [PAM_SUCCESS, *[PAM_AUTH_ERR] * 5]
+    for code in codes:
+        assert service.log_in(alice, code).result == PAM_AUTH_ERR
+
+
+@pytest.mark.parametrize("turn", [-3600, -1, 91, 3600])
+def test_totp__clock_that_is_turned_between_the_two_codes_parts_them(
+    installed: Installation, pam: Pam, alice: Person, clock: Clock, turn: int
+) -> None:
+    phone = alice.enrol(installed, NO_CODES)
+    (alice.store / "state").write_bytes(b"")
+    service = pam.with_backend(clock.backend, "no_throttle")
+    clock.set((STEP - 200) * 30)
+    service.log_in(alice, "00000000")
+    codes = oathtool(phone, STEP + 20, 3)
+    clock.set(STEP * 30)
+    assert service.log_in(alice, codes[0]).result == PAM_AUTH_ERR
+    clock.set(STEP * 30 + turn)
+    assert service.log_in(alice, codes[1]).result == PAM_AUTH_ERR
+    # What was typed last is near now, as far as it can be reached at all.
+    clock.set(STEP * 30 + turn + 30)
+    reachable = abs(turn) < 3600
+    assert (service.log_in(alice, codes[2]).result == PAM_SUCCESS) == reachable
+
+
+def test_totp__window_that_a_clock_has_moved_lets_no_used_code_back_in(
+    installed: Installation, pam: Pam, alice: Person, clock: Clock
+) -> None:
+    """Ahead by two consecutive codes, back by two others: what was accepted on the way stays used."""
+    phone = alice.enrol(installed, NO_CODES)
+    (alice.store / "state").write_bytes(b"")
+    service = pam.with_backend(clock.backend, "no_throttle", "window=20")
+    clock.set((STEP - 100) * 30)
+    service.log_in(alice, "00000000")
+    accepted = []
+    for turn, off in ((0, 30), (1, 30), (2, -10), (3, -10), (33, 0), (34, 0), (35, -30), (36, -30), (40, 15)):
+        clock.set((STEP + turn) * 30)
+        (code,) = oathtool(phone, STEP + turn + off)
+        if service.log_in(alice, code).result != PAM_SUCCESS:
+            continue
+        accepted.append(turn + off)
+        for used in accepted:
+            for typed in oathtool(phone, STEP + used - 1, 2):
+                assert service.log_in(alice, typed).result == PAM_AUTH_ERR
+    assert accepted == [31, 34, 55]
