@@ -181,3 +181,14 @@ def test_killed__login_gives_its_lock_back(service: Service, alice: Person, phon
             client.wait_for_prompt()
             subprocess.run(["kill", "-KILL", str(client.pid)], check=True)
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
+
+
+def test_resync__second_code_at_many_prompts_lets_one_in(installed: Installation, pam: Pam, alice: Person) -> None:
+    """What was near is read by all of them before the first one is let in."""
+    codes = oathtool(alice.enrol(installed, "--type=hotp", NO_CODES), 0, 20 * 30 + 2)
+    service = pam.service("no_throttle")
+    with crowd(service, alice, size=8, rounds=20) as clients:
+        for first in range(20, 20 * 30, 30):
+            assert service.log_in(alice, codes[first]).result == PAM_AUTH_ERR
+            results = sorted(outcome.result for outcome in clients.all_answer(codes[first + 1]))
+            assert results == [PAM_SUCCESS, *[PAM_AUTH_ERR] * 7]

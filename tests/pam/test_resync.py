@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-
 import pytest
 
 from tests.support.account import Person
-from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
 from tests.support.installation import Installation
 from tests.support.pam_scene import NO_CODES, PROMPT, Clock, Pam, oathtool
 from tests.support.system_log import SystemLog
@@ -101,33 +99,6 @@ def test_resync__works_with_no_throttle_too(installed: Installation, pam: Pam, a
     service = pam.service("no_throttle")
     assert service.log_in(alice, phone.hotp_at(40)).result == PAM_AUTH_ERR
     assert service.log_in(alice, phone.hotp_at(41)).result == PAM_SUCCESS
-
-
-@pytest.mark.parametrize("kind", ["hotp", "totp"])
-def test_resync__second_code_at_many_prompts_lets_one_in(
-    installed: Installation, pam: Pam, alice: Person, clock: Clock, kind: str
-) -> None:
-    phone = alice.enrol(installed, f"--type={kind}", NO_CODES)
-    (alice.store / "state").write_bytes(b"")
-    service = pam.with_backend(clock.backend, "no_throttle")
-    clock.set((STEP - 100) * 30)
-    service.log_in(alice, "00000000")
-    clock.set(STEP * 30)
-    first = STEP + 20 if kind == "totp" else 30
-    codes = oathtool(phone, first, 2)
-    assert service.log_in(alice, codes[0]).result == PAM_AUTH_ERR
-    waiting = [
-        subprocess.Popen(service.command(alice), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(6)
-    ]
-    for each in waiting:
-        assert each.stdin is not None
-        each.stdin.write(f"={codes[1]}\n")
-        each.stdin.flush()
-    results = [Outcome(each.communicate()[0]).result for each in waiting]
-    assert sorted(results) == [PAM_SUCCESS, *[PAM_AUTH_ERR] * 5]
-    for code in codes:
-        assert service.log_in(alice, code).result == PAM_AUTH_ERR
 
 
 @pytest.mark.parametrize("turn", [-3600, -1, 91, 3600])
