@@ -105,12 +105,14 @@ def highest_used_before(token: Token, state: State, *, since: int, config: Confi
         config: `window` and `no_drift`.
 
     Returns:
-        TOTP: the last time step that was open then. HOTP: -1, it is of no help; see `must_last`.
+        TOTP: the last time step that was open then, to any service. HOTP: -1, it is of no help; see `must_last`.
     """
     if not isinstance(token, TOTPToken):
         return -1
-    counters = open_counters(token, state, now=max(0, since), config=config)
-    return counters[-1] if counters else -1
+    drift = _whole_steps(state.drift.get(token.fingerprint(), 0))
+    if config.no_drift:
+        drift = max(0, drift)  # another service may have followed the token's clock
+    return otp.time_step(max(0, since), token.period_s) + drift + config.window
 
 
 def must_last(token: Token) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
+from collections.abc import Sequence
 
 import pytest
 
@@ -86,6 +88,25 @@ def test_grace__is_not_for_a_host_without_root_which_can_claim_any_source(
     assert service.log_in(alice, run_as=alice, options=[HERE]).messages == PROMPT
 
 
+def test_grace__is_not_for_an_address_that_a_user_gave_to_a_set_uid_host(pam: Pam, alice: Person, phone: Phone) -> None:
+    service = pam.service("grace=8h")
+    for caller, code, unasked in (("nobody", phone.hotp(), False), ("", phone.hotp(), True), ("nobody", "", False)):
+        scripts = [f"={code}\n" if code else "", ""]
+        *_, last = _in_one_session(service, alice, *scripts, caller=caller, options=[HERE])
+        assert (last.result == PAM_SUCCESS) == unasked, caller
+
+
+@pytest.mark.parametrize("hidden", ["/proc", "/proc/sys/kernel/random"])
+def test_grace__is_not_for_a_session_of_which_the_kernel_does_not_say_whose_it_is(
+    pam: Pam, alice: Person, phone: Phone, hidden: str
+) -> None:
+    service = pam.service("grace=8h")
+    around = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {hidden} && exec "$@"', "sh"]
+    first, second = _in_one_session(service, alice, f"={phone.hotp()}\n", "", around=around)
+    assert first.result == PAM_SUCCESS
+    assert (second.result == PAM_SUCCESS, second.messages) == (False, PROMPT)
+
+
 def test_grace__is_for_one_service(pam: Pam, installed: Installation, alice: Person, phone: Phone) -> None:
     service = pam.service("grace=8h")
     assert service.log_in(alice, phone.hotp(), options=[HERE]).result == PAM_SUCCESS
@@ -104,15 +125,24 @@ def test_grace__is_for_one_user(
     assert not _unasked(service, bob, HERE)
 
 
-def _in_one_session(service: Service, person: Person, *scripts: str, caller: str = "nobody") -> list[Outcome]:
+def _in_one_session(
+    service: Service,
+    person: Person,
+    *scripts: str,
+    caller: str = "nobody",
+    options: Sequence[str] = (),
+    around: Sequence[str] = (),
+) -> list[Outcome]:
     """Make local attempts, one after the other, in a login session of their own.
 
     Args:
         scripts: the answers of each.
         caller: who runs the host, which is then set-uid; empty for root.
+        options: more of the client's.
+        around: a command that runs the host.
     """
-    words = [*(["setpriv", f"--ruid={caller}"] if caller else []), *service.command(person)]
-    command = " ".join(f"'{word}'" for word in words)
+    words = [*around, *(["setpriv", f"--ruid={caller}"] if caller else []), *service.command(person, *options)]
+    command = shlex.join(words)
     lines = "".join(f"printf '{script}' | {command}; " for script in scripts)
     done = subprocess.run(["setsid", "--wait", "sh", "-c", lines], check=False, capture_output=True, text=True)
     return [Outcome(line) for line in done.stdout.splitlines()]

@@ -157,6 +157,21 @@ def test_try_first_pass__a_password_that_ends_like_a_code_does_not_keep_its_owne
     assert (outcome.result, outcome.messages) == (PAM_SUCCESS, [PASSWORD, *PROMPT])
 
 
+def test_try_first_pass__looks_at_neither_answer_while_the_person_has_to_wait(
+    pam: Pam, installed: Installation, alice: Person, phone: Phone, clock: Clock, system_log: SystemLog
+) -> None:
+    service = pam.stack(ASKS_FIRST + pam.line(f"backend={clock.backend}", "try_first_pass"))
+    wrong, code = wrong_code(phone), phone.hotp()
+    clock.set(1_740_000_000)
+    for _ in range(3):
+        assert _log_in(service, alice, "secret" + wrong, wrong).result == PAM_AUTH_ERR
+    assert _log_in(service, alice, "secret" + code, code).result == PAM_AUTH_ERR
+    # Six answers, of which the sixth was not looked at: five wrong ones are a wait of a second.
+    assert system_log.reasons() == ["mismatch", "mismatch", "mismatch", "throttled"]
+    clock.set(1_740_000_002)
+    assert _log_in(service, alice, "secret" + code, code).result == PAM_SUCCESS
+
+
 def test_try_first_pass__a_password_that_ends_like_a_code_does_not_part_two_consecutive_codes(
     between: Callable[..., Service], alice: Person, phone: Phone
 ) -> None:

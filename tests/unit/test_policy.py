@@ -274,3 +274,14 @@ def test_policy__no_accepted_counter_is_at_or_below_an_earlier_one(
 def test_starting_point__is_the_present_step_for_totp_and_unknown_for_hotp() -> None:
     assert policy.starting_point(_totp(), now=NOW) == STEP
     assert policy.starting_point(_hotp(), now=NOW) is None
+
+
+@pytest.mark.parametrize("drift", [-80, -9, -1, 0, 1, 9, 80])
+@pytest.mark.parametrize("no_drift", [False, True])
+def test_lost_record__whatever_any_service_could_have_accepted_counts_as_used(drift: int, no_drift: bool) -> None:
+    """One may have followed the token's clock, and another that does not is the one that is asked afterwards."""
+    phone = _totp()
+    state = _state(phone, STEP - 100)
+    state = state.with_accepted(phone.fingerprint(), STEP - 100, drift=drift, now=NOW)
+    lost = policy.highest_used_before(phone, state, since=NOW, config=Config(no_drift=no_drift))
+    assert lost >= policy.open_counters(phone, state, now=NOW, config=Config())[-1]
