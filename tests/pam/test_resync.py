@@ -141,3 +141,24 @@ def test_totp__window_that_a_clock_has_moved_lets_no_used_code_back_in(
             for typed in oathtool(phone, STEP + used - 1, 2):
                 assert service.log_in(alice, typed).result == PAM_AUTH_ERR
     assert accepted == [31, 34, 55]
+
+
+def test_resync__two_codes_of_which_another_token_was_between_are_not_consecutive(
+    installed: Installation, pam: Pam, alice: Person
+) -> None:
+    phone, button = (alice.enrol(installed, "--type=hotp", NO_CODES, f"--name={name}") for name in ("phone", "button"))
+    service = pam.service("no_throttle")
+    for token, counter, result in (
+        (phone, 40, 7),
+        (button, 60, 7),
+        (phone, 41, 7),
+        (button, 61, 7),  # that one was followed by another token's
+        (button, 62, 0),
+        (phone, 42, 7),
+        (button, 63, 0),  # a success ends what was begun
+        (phone, 43, 7),
+        (phone, 44, 0),
+        (phone, 43, 7),
+        (phone, 44, 7),
+    ):
+        assert service.log_in(alice, token.hotp_at(counter)).result == result, (token.record["name"], counter)
