@@ -24,7 +24,7 @@ from tests.support.client import (
     Service,
 )
 from tests.support.installation import Installation
-from tests.support.pam_scene import NO_CODES, PROMPT, Backends, Pam, oathtool, steady_step
+from tests.support.pam_scene import NO_CODES, PROMPT, Backends, Pam, oathtool, set_pin, steady_step
 from tests.support.process import shortest_s
 from tests.support.system_log import DEBUG, SystemLog
 
@@ -67,6 +67,16 @@ def given(request: pytest.FixtureRequest, pam: Pam, conf: Path) -> Given:
     return make
 
 
+@pytest.fixture
+def behind_a_password(pam: Pam) -> Callable[[Service], Service]:
+    """Put a module in front of ours that asks for a password and says nothing to it."""
+
+    def make(service: Service) -> Service:
+        return pam.stack("auth optional pam_unix.so nodelay\n" + (service.directory / service.name).read_text())
+
+    return make
+
+
 def test_options__each_is_flipped_by_a_test_here() -> None:
     assert {option.name for option in OPTIONS} == FLIPPED
     assert {option.name for option in OPTIONS if not option.argument_only} == FLIPPED_IN_FILE
@@ -102,6 +112,69 @@ def test_echo__shows_what_is_typed(alice: Person, phone: Phone, given: Given) ->
 def test_prompt__is_what_the_person_is_asked(alice: Person, given: Given, text: str) -> None:
     outcome = given(f"prompt={text}").log_in(alice, "000")
     assert outcome.messages == [(ECHO_OFF, text + " ")]
+
+
+@flips("try_first_pass")
+def test_try_first_pass__finds_the_code_behind_a_password_and_asks_otherwise(
+    installed: Installation, alice: Person, given: Given, behind_a_password: Callable[[Service], Service]
+) -> None:
+    phone = alice.enrol(installed, "--type=hotp", NO_CODES)
+    for option, prompts in (("try_first_pass=no", 2), ("try_first_pass", 1)):
+        service = behind_a_password(given(option))
+        outcome = service.log_in(alice, "secret" + phone.hotp(), phone.hotp())
+        assert (outcome.result, len(outcome.prompts)) == (PAM_SUCCESS, prompts)
+    assert len(service.log_in(alice, "secret", phone.hotp()).prompts) == 2
+
+
+@flips("use_first_pass")
+def test_use_first_pass__finds_the_code_behind_a_password_and_never_asks(
+    installed: Installation, alice: Person, given: Given, behind_a_password: Callable[[Service], Service]
+) -> None:
+    phone = alice.enrol(installed, "--type=hotp", NO_CODES)
+    assert behind_a_password(given("use_first_pass=no")).log_in(alice, "secret", phone.hotp()).result == PAM_SUCCESS
+    service = behind_a_password(given("use_first_pass"))
+    for answer, result in (("secret", PAM_AUTH_ERR), ("secret" + phone.hotp(), PAM_SUCCESS)):
+        outcome = service.log_in(alice, answer)
+        assert (outcome.result, len(outcome.prompts)) == (result, 1)
+
+
+@flips("forward_pass")
+def test_forward_pass__takes_password_and_code_in_one_answer(
+    installed: Installation, alice: Person, given: Given
+) -> None:
+    phone = alice.enrol(installed, "--type=hotp", NO_CODES)
+    assert given("forward_pass=no").log_in(alice, "secret" + phone.hotp_at(0)).result == PAM_AUTH_ERR
+    assert given("forward_pass").log_in(alice, "secret" + phone.hotp_at(0)).result == PAM_SUCCESS
+
+
+@flips("no_drift")
+def test_no_drift__learns_nothing_of_an_apps_clock(installed: Installation, alice: Person, given: Given) -> None:
+    phone = alice.enrol(installed, "--period=300", NO_CODES)
+    step = steady_step(300)
+    codes = oathtool(phone, step + 5, 4)
+    for option, result in (("no_drift", PAM_AUTH_ERR), ("no_drift=no", PAM_SUCCESS)):
+        service = given(option, "no_throttle")
+        assert service.log_in(alice, codes[0]).result == PAM_AUTH_ERR
+        assert service.log_in(alice, codes[1]).result == result
+
+
+@flips("pin_required")
+def test_pin_required__refuses_who_has_none(installed: Installation, alice: Person, given: Given) -> None:
+    phone = alice.enrol(installed, "--type=hotp", NO_CODES)
+    assert given("pin_required").log_in(alice, phone.hotp_at(0)).result == PAM_AUTH_ERR
+    assert given("pin_required=no").log_in(alice, phone.hotp()).result == PAM_SUCCESS
+    set_pin(alice.store / "tokens", "4711")
+    assert given("pin_required").log_in(alice, "4711" + phone.hotp()).result == PAM_SUCCESS
+
+
+@flips("grace")
+def test_grace__asks_for_no_second_code(installed: Installation, alice: Person, given: Given) -> None:
+    phone = alice.enrol(installed, "--type=hotp", NO_CODES)
+    here = ["--item=rhost=192.0.2.7"]
+    for option, prompts in (("grace=0", PROMPT), ("grace=8h", [])):
+        service = given(option)
+        assert service.log_in(alice, phone.hotp(), options=here).result == PAM_SUCCESS
+        assert service.log_in(alice, phone.hotp(), options=here).messages == prompts
 
 
 @flips("window")
