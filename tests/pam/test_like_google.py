@@ -130,6 +130,10 @@ SCENARIOS = (
         (Try(0, YES), Try(-1, YES, NO, "nothing at or below the last used one is taken"), Try(1, YES)),
     ),
     Scenario(
+        "a code in each of many steps, and the clock set back",
+        (*(Try(count, YES, at=30 * count) for count in range(8)), Try(0, YES, NO, "theirs has forgotten it by then")),
+    ),
+    Scenario(
         "a code again where their file allows it",
         (Try(0, YES), Try(0, YES, NO, "each code works once, there is no option for more")),
         lines=(),

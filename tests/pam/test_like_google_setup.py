@@ -130,3 +130,29 @@ def test_both_passes__theirs_takes_the_later_one_and_ours_never_asks_then(
         theirs, ours = pair.theirs(*asked.modes).log_in(asked, code), pair.ours(*asked.modes).log_in(asked, code)
         assert (theirs.says, theirs.asked) == expected
         assert (ours.says, ours.asked) == (NO, 0)
+
+
+@ALL_WAYS
+@pytest.mark.parametrize("password", ["99999999", "in 2026 123456", "geheim \u00e9", "x" * 200])
+def test_password__of_any_kind_lets_in_and_is_handed_on(
+    pair: Pair, google_records: Enrolments, standing_clock: Clock, way: Way, password: str
+) -> None:
+    pair.enrol("totp", REUSE)
+    they, we = pair.theirs(*way.modes), pair.ours(*way.modes)
+    # One that ends like a code is tried as one behind `try_first_pass`, which must not keep its owner waiting.
+    for count, code in enumerate(oathtool(google_records.phones["totp"], STEP, 7)):
+        standing_clock.set(NOW + 30 * count)
+        theirs, ours = they.log_in(way, code, password=password), we.log_in(way, code, password=password)
+        assert theirs.says == YES
+        assert agree(way, ours, theirs)
+
+
+@ALL_WAYS
+def test_question__is_what_the_line_says(pair: Pair, google_records: Enrolments, way: Way) -> None:
+    pair.enrol("totp", REUSE)
+    they = pair.theirs(*way.modes, "echo_verification_code", "[authtok_prompt=Code of the app: ]")
+    we = pair.ours(*way.modes, "echo", "prompt=Code of the app:")
+    for code, expected in (("123456", NO), (oathtool(google_records.phones["totp"], STEP)[0], YES)):
+        theirs, ours = they.log_in(way, code), we.log_in(way, code)
+        assert theirs.says == expected
+        assert agree(way, ours, theirs)

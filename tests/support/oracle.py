@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.account import Person, Phone
-from tests.support.client import PAM_SUCCESS, Outcome, Service
+from tests.support.client import ECHO_OFF, ECHO_ON, PAM_SUCCESS, Outcome, Service
 from tests.support.installation import Installation
 from tests.support.pam_scene import Clock, Pam, hash_anew
 
@@ -76,11 +76,11 @@ class Way:
         """Whether a password can stand in front of the code."""
         return self.behind or "forward_pass" in self.modes
 
-    def answers(self, code: str) -> list[str]:
+    def answers(self, code: str, password: str) -> list[str]:
         """Give what is typed at the question for the password, and at the module's: nothing there, if it was typed."""
         if self.behind:
-            return [PASSWORD + code, ""]
-        return [PASSWORD, (PASSWORD if "forward_pass" in self.modes else "") + code]
+            return [password + code, ""]
+        return [password, (password if "forward_pass" in self.modes else "") + code]
 
 
 def _ways() -> list[Way]:
@@ -104,6 +104,7 @@ class Verdict:
 
     Attributes:
         says: `YES`, `NO` or `IGNORE`.
+        questions: (style, text) of what it asked.
         asked: how often it asked.
         handed_on: the password that the next module gets; None if it did not let in.
     """
@@ -111,7 +112,8 @@ class Verdict:
     def __init__(self, outcome: Outcome, handed_on: str | None) -> None:
         let_in = outcome.result == PAM_SUCCESS
         self.says = (IGNORE if handed_on is None else YES) if let_in else NO
-        self.asked = len(outcome.prompts) - 1
+        self.questions = [(style, text) for style, text in outcome.messages[1:] if style in (ECHO_OFF, ECHO_ON)]
+        self.asked = len(self.questions)
         self.handed_on = handed_on
 
     def __repr__(self) -> str:
@@ -125,6 +127,8 @@ def agree(way: Way, ours: Verdict, theirs: Verdict) -> bool:
     nor again behind `try_first_pass` where the code was right at some other time.
     """
     if (ours.says, ours.handed_on) != (theirs.says, theirs.handed_on):
+        return False
+    if ours.questions[: theirs.asked] != theirs.questions:
         return False
     if ours.says == NO:
         return theirs.asked <= ours.asked == (0 if "use_first_pass" in way.modes else 1)
@@ -145,10 +149,10 @@ class Contestant:
         self._person = person
         self._seen = seen
 
-    def log_in(self, way: Way, code: str) -> Verdict:
+    def log_in(self, way: Way, code: str, *, password: str = PASSWORD) -> Verdict:
         """Make an attempt."""
         self._seen.unlink(missing_ok=True)
-        outcome = self.service.log_in(self._person, *way.answers(code))
+        outcome = self.service.log_in(self._person, *way.answers(code, password))
         return Verdict(outcome, self._seen.read_bytes().rstrip(b"\0").decode() if self._seen.exists() else None)
 
 
