@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.client import FAIL, NO_ANSWER, PAM_AUTH_ERR, PAM_CONV_ERR, PAM_SUCCESS
 from tests.support.oracle import (
     ALL_WAYS,
     IGNORE,
@@ -12,13 +13,14 @@ from tests.support.oracle import (
     PASSWORD,
     SCRATCH_CODES,
     STEP,
+    WAYS,
     YES,
     Enrolments,
     Pair,
     Way,
     agree,
 )
-from tests.support.pam_scene import Clock, oathtool
+from tests.support.pam_scene import Clock, Pam, oathtool
 
 REUSE = "DISALLOW_REUSE"
 
@@ -156,3 +158,29 @@ def test_question__is_what_the_line_says(pair: Pair, google_records: Enrolments,
         theirs, ours = they.log_in(way, code), we.log_in(way, code)
         assert theirs.says == expected
         assert agree(way, ours, theirs)
+
+
+@pytest.mark.parametrize(("last", "expected"), [("try_first_pass", PAM_SUCCESS), ("use_first_pass", PAM_AUTH_ERR)])
+def test_nullok_with_forward_pass__leaves_the_question_to_the_next_module(
+    pam: Pam, google_records: Enrolments, last: str, expected: int
+) -> None:
+    google_records.remove()
+    person = google_records.person
+    for line in (
+        pam.line(f"backend={pam.installed.backend}", "forward_pass", "nullok"),
+        "auth required pam_google_authenticator.so forward_pass nullok\n",
+    ):
+        outcome = pam.stack(f"{line}auth required pam_unix.so {last} nodelay\n").log_in(person, person.password)
+        assert outcome.result == expected
+        # It asks for a password only; and not at all where it has been told that somebody else does.
+        assert outcome.prompts == (["Password: "] if last == "try_first_pass" else [])
+
+
+@pytest.mark.parametrize("answer", [NO_ANSWER, FAIL], ids=["none", "cancelled"])
+@pytest.mark.parametrize("way", [way for way in WAYS if not way.behind], ids=str)
+def test_no_answer__is_refused(pair: Pair, google_records: Enrolments, way: Way, answer: str) -> None:
+    pair.enrol("totp", REUSE)
+    person = google_records.person
+    assert pair.theirs(*way.modes).service.log_in(person, PASSWORD, answer).result == PAM_AUTH_ERR
+    # Ours says that it is the application's doing.
+    assert pair.ours(*way.modes).service.log_in(person, PASSWORD, answer).result == PAM_CONV_ERR
