@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.account import Person, Phone
+from tests.support.account import Person, Phone, resident_of
 from tests.support.installation import Installation
-from tests.support.pam_scene import NO_CODES, Backends, Clock
+from tests.support.oracle import Enrolments, Pair
+from tests.support.pam_scene import NO_CODES, Backends, Clock, Pam
 
 
 @pytest.fixture
@@ -36,3 +37,25 @@ def clock(world: Path, installed: Installation) -> Iterator[Clock]:
     parent.chmod(0o755)
     yield Clock(parent / "clock", installed)
     shutil.rmtree(parent)
+
+
+@pytest.fixture
+def standing_clock(outside: Path, installed: Installation) -> Clock:
+    """The same for tests that are not about when a refusal comes."""
+    return Clock(outside / "clock", installed, patient=False)
+
+
+@pytest.fixture(scope="module")
+def google_records(world: Path, installed: Installation) -> Iterator[Enrolments]:
+    """One person with a token of each kind, for the comparison with google-authenticator."""
+    directory = Path(tempfile.mkdtemp(prefix="google-", dir=world))
+    directory.chmod(0o755)
+    with resident_of(directory / "homes") as person:
+        yield Enrolments(directory, installed, person)
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def pair(outside: Path, pam: Pam, google_records: Enrolments, standing_clock: Clock) -> Pair:
+    """Our module and google-authenticator's."""
+    return Pair(outside, pam, google_records, standing_clock)

@@ -173,20 +173,21 @@ class Clock:
     Args:
         directory: a new directory of root's that everybody can enter.
         installed: whose backend.
+        patient: refusals come as late as they should; for tests that do not time them they may come at once.
     """
 
-    def __init__(self, directory: Path, installed: Installation) -> None:
+    def __init__(self, directory: Path, installed: Installation, *, patient: bool = True) -> None:
         directory.mkdir(mode=0o755)
         directory.chmod(0o755)
-        self._now = directory / "now"
+        self.path = directory / "now"
         self.backend = directory / "softtoken-backend"
         self.backend.write_text(
             "import sys, types\n"
             f"sys.path.insert(0, {str(installed.root)!r})\n"
             "from pam_softtoken import login\n"
             "real = login.time\n"
-            f"login.time = types.SimpleNamespace(time=lambda: float(open({str(self._now)!r}).read()),\n"
-            "    monotonic=real.monotonic, sleep=real.sleep)\n"
+            f"login.time = types.SimpleNamespace(time=lambda: float(open({str(self.path)!r}).read()),\n"
+            f"    monotonic=real.monotonic, sleep={'real.sleep' if patient else 'lambda seconds: None'})\n"
             "from pam_softtoken.backend import main\n"
             "main(__file__)\n"
         )
@@ -194,5 +195,5 @@ class Clock:
 
     def set(self, now: float) -> None:
         """Turn the hands."""
-        self._now.write_text(repr(now))
-        self._now.chmod(0o644)
+        self.path.write_text(repr(now))
+        self.path.chmod(0o644)
