@@ -143,4 +143,5 @@ def test_backend__without_memory_never_accepts_a_code_twice(
             if verdict == str(PAM_SUCCESS)
             else again in (str(PAM_SUCCESS), str(PAM_AUTH_ERR))
         )
-    assert sum("MemoryError" in line for _, _, line in found) > len(found) // 2
+    # A wrong code, which says when there is nothing left to fail, needs more of them than a right one.
+    assert sum("MemoryError" in line for _, _, line in found) > 1000 // starved_step
