@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pam_softtoken import answer, policy, terminal, throttle
-from pam_softtoken.claim import Claim, claim
+from pam_softtoken.answer import Claim, claim
 from pam_softtoken.config import Config
 from pam_softtoken.errors import CheckFailed, MalformedAnswer, NotEnrolled, OTPRefused, OTPReplayed, Throttled
 from pam_softtoken.state import State

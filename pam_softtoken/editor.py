@@ -9,7 +9,7 @@ import errno
 import os
 from collections.abc import Callable
 
-from pam_softtoken import files, mark, state, tokenfile, volatile
+from pam_softtoken import files, mark, new_file, state, tokenfile, volatile
 from pam_softtoken.errors import BadTokenFile, NotEnrolled, NotStored, UnusableFile
 from pam_softtoken.state import State
 from pam_softtoken.store import STATE, TOKENS, Location, Store
@@ -188,9 +188,9 @@ class Editor(Store):
             if replacement is not None:
                 replacement.put()
             else:
-                files.remove(self._path(TOKENS), below=self._directory)
+                new_file.remove(self._path(TOKENS), below=self._directory)
 
-    def _prepare(self, content: TokenFile) -> files.Replacement:
+    def _prepare(self, content: TokenFile) -> new_file.Replacement:
         """Write a new token file beside the old one; `put` it in its place as the owner."""
         with self.location.as_owner():
-            return files.Replacement(self._path(TOKENS), tokenfile.serialise(content), below=self._directory)
+            return new_file.Replacement(self._path(TOKENS), tokenfile.serialise(content), below=self._directory)

@@ -1,5 +1,5 @@
 """Checked opens, locks and durable writes, as the user where the files are the user's. The only module that opens,
-locks or renames a file on the way of a login.
+locks or renames a file on the way of a usual login.
 
 The rule for every user-owned path: become the user, start at the home directory, follow no link, and believe nothing
 but what the open descriptor says.
@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _GROUP_OR_OTHERS_WRITE = 0o022
 _GROUP_OR_OTHERS = 0o077
 MAX_CONF_BYTES = 16 * 1024
@@ -99,7 +99,7 @@ def open_home(account: Account) -> int:
     try:
         directory = os.open(account.home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise _refusal(account.home, error) from None
+        raise refusal(account.home, error) from None
     return _checked_directory(directory, account.home, (0, account.uid))
 
 
@@ -117,15 +117,15 @@ def open_directory(path: str, *, below: int | None, owner: int) -> int:
     """
     name = path if below is None else os.path.basename(path)
     try:
-        directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | _OPEN, dir_fd=below)
+        directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | SAFELY, dir_fd=below)
     except FileNotFoundError:
         raise
     except NotADirectoryError as error:  # what Linux says of a link, too, when it is asked for a directory
         if stat.S_ISLNK(os.lstat(name, dir_fd=below).st_mode):
             raise InsecureFile(path, "is a symbolic link") from None
-        raise _refusal(path, error) from None
+        raise refusal(path, error) from None
     except OSError as error:
-        raise _refusal(path, error) from None
+        raise refusal(path, error) from None
     return _checked_directory(directory, path, (owner,))
 
 
@@ -145,7 +145,7 @@ def make_directory(path: str, *, below: int | None, made: list[str]) -> None:
     except FileExistsError:
         return
     except OSError as error:
-        raise _refusal(path, error) from None
+        raise refusal(path, error) from None
     made.append(path)
 
 
@@ -175,11 +175,11 @@ def open_file(path: str, flags: int, *, below: int, owner: int) -> int:
         InsecureFile, UnusableFile: as their names say.
     """
     try:
-        descriptor = os.open(os.path.basename(path), flags | _OPEN, dir_fd=below)
+        descriptor = os.open(os.path.basename(path), flags | SAFELY, dir_fd=below)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise _refusal(path, error) from None
+        raise refusal(path, error) from None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         why = "is not a regular file"
@@ -209,28 +209,28 @@ def open_or_make_file(path: str, flags: int, *, below: int, owner: int) -> tuple
     except FileNotFoundError:
         pass
     try:
-        descriptor = os.open(os.path.basename(path), flags | os.O_CREAT | os.O_EXCL | _OPEN, 0o600, dir_fd=below)
+        descriptor = os.open(os.path.basename(path), flags | os.O_CREAT | os.O_EXCL | SAFELY, 0o600, dir_fd=below)
     except FileExistsError:
         # Made by somebody else in between. Should it be gone again, that is no absence on which to rely.
         try:
             return open_file(path, flags, below=below, owner=owner), False
         except FileNotFoundError as error:
-            raise _refusal(path, error) from None
+            raise refusal(path, error) from None
     except OSError as error:
-        raise _refusal(path, error) from None
+        raise refusal(path, error) from None
     # The mode does not depend on the caller's umask, which could lock the owner out for good.
     os.fchmod(descriptor, 0o600)
     return descriptor, True
 
 
-def _words(error: OSError) -> str:
+def words_of(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else "cannot be used"
 
 
-def _refusal(path: str, error: OSError) -> InsecureFile | UnusableFile:
+def refusal(path: str, error: OSError) -> InsecureFile | UnusableFile:
     if error.errno == errno.ELOOP:
         return InsecureFile(path, "is a symbolic link")
-    return UnusableFile(path, _words(error), denied=error.errno == errno.EACCES, read_only=error.errno == errno.EROFS)
+    return UnusableFile(path, words_of(error), denied=error.errno == errno.EACCES, read_only=error.errno == errno.EROFS)
 
 
 def read(descriptor: int, max_bytes: int, *, path: str) -> bytes:
@@ -247,7 +247,7 @@ def read(descriptor: int, max_bytes: int, *, path: str) -> bytes:
         while len(data) < max_bytes and (piece := os.pread(descriptor, max_bytes + 1 - len(data), len(data))):
             data += piece
     except OSError as error:
-        raise UnusableFile(path, _words(error)) from None
+        raise UnusableFile(path, words_of(error)) from None
     return data
 
 
@@ -271,7 +271,7 @@ def lock(descriptor: int, timeout_s: float, *, path: str) -> None:
             if waited_s >= timeout_s:
                 raise LockTimeout(path, f"somebody else holds the lock for {timeout_s:g} s") from None
         except OSError as error:
-            raise UnusableFile(path, _words(error)) from None
+            raise UnusableFile(path, words_of(error)) from None
         pause_s = _LOCK_PAUSES_S[min(tries, len(_LOCK_PAUSES_S) - 1)]
         time.sleep(pause_s)
         waited_s += pause_s
@@ -300,141 +300,7 @@ def overwrite(descriptor: int, data: bytes, offset: int, *, path: str) -> None:
             written += os.pwrite(descriptor, data[written:], offset + written)
         os.fdatasync(descriptor)
     except OSError as error:
-        raise NotStored(path, _words(error)) from None
-
-
-class Replacement:
-    """A new file beside an old one, durable and complete, that takes its place in one step or not at all.
-
-    Args:
-        path: absolute path of the file to be replaced.
-        data: the new content; the file's mode is 0600.
-        below: descriptor of the directory that it is in.
-
-    Raises:
-        NotStored: there is no room, and nothing has changed.
-    """
-
-    __slots__ = ("_below", "_path", "_temporary")
-
-    def __init__(self, path: str, data: bytes, *, below: int) -> None:
-        self._path = path
-        self._below = below
-        # A name of its own, so that what a killed enrolment left behind is in nobody's way.
-        self._temporary = f".{os.path.basename(path)}.{os.urandom(8).hex()}"
-        try:
-            descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN, 0o600, dir_fd=below)
-        except OSError as error:
-            raise NotStored(path, _words(error)) from None
-        try:
-            os.fchmod(descriptor, 0o600)
-            overwrite(descriptor, data, 0, path=path)
-            os.fsync(descriptor)
-        except BaseException:
-            self.discard()
-            raise
-        finally:
-            os.close(descriptor)
-
-    def put(self) -> None:
-        """Take the old file's place.
-
-        Raises:
-            NotStored: nothing has changed.
-        """
-        try:
-            name = os.path.basename(self._path)
-            os.rename(self._temporary, name, src_dir_fd=self._below, dst_dir_fd=self._below)
-        except OSError as error:
-            self.discard()
-            raise NotStored(self._path, _words(error)) from None
-        os.fsync(self._below)
-
-    def discard(self) -> None:
-        """Leave the old file where it is."""
-        os.unlink(self._temporary, dir_fd=self._below)
-
-
-class NewFile:
-    """A file where there was none before, 0600 and empty at first, that its maker fills or takes away again.
-
-    It belongs to the process that makes it. That the way to its directory may go over links is the caller's affair, who
-    named it; its name itself may be taken by nothing, not even by a link to nowhere.
-
-    Args:
-        path: absolute, or as seen from the working directory.
-
-    Raises:
-        UnusableFile: it cannot be made; nothing has changed.
-    """
-
-    __slots__ = ("_descriptor", "_directory", "path")
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        directory = os.path.dirname(path) or "."
-        try:
-            self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise _refusal(path, error) from None
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN
-            self._descriptor = os.open(os.path.basename(path), flags, 0o600, dir_fd=self._directory)
-        except OSError as error:
-            os.close(self._directory)
-            raise _refusal(path, error) from None
-        try:
-            os.fchmod(self._descriptor, 0o600)
-        except OSError as error:  # a file system without modes would show it to everybody
-            self.discard()
-            self.close()
-            raise _refusal(path, error) from None
-
-    def fill(self, data: bytes) -> None:
-        """Write the content, once, and return only when it would survive a power failure.
-
-        Raises:
-            NotStored: not all of it is there.
-        """
-        overwrite(self._descriptor, data, 0, path=self.path)
-        try:
-            os.fsync(self._descriptor)
-            os.fsync(self._directory)
-        except OSError as error:
-            raise NotStored(self.path, _words(error)) from None
-
-    def discard(self) -> None:
-        """Take it away. What was written is gone even if the file has got another name meanwhile."""
-        name = os.path.basename(self.path)
-        try:
-            os.ftruncate(self._descriptor, 0)
-            present = os.stat(name, dir_fd=self._directory, follow_symlinks=False)
-            if os.path.samestat(present, os.fstat(self._descriptor)):
-                os.unlink(name, dir_fd=self._directory)
-        except OSError:
-            pass  # somebody has moved it, or closed the directory; it is empty
-
-    def close(self) -> None:
-        """Let go of it."""
-        os.close(self._descriptor)
-        os.close(self._directory)
-
-
-def remove(path: str, *, below: int) -> None:
-    """Take a file away, and return only when it would stay away after a power failure.
-
-    Args:
-        path: absolute.
-        below: descriptor of the directory that it is in.
-
-    Raises:
-        NotStored: it is still there, or may come back.
-    """
-    try:
-        os.unlink(os.path.basename(path), dir_fd=below)
-        os.fsync(below)
-    except OSError as error:
-        raise NotStored(path, _words(error)) from None
+        raise NotStored(path, words_of(error)) from None
 
 
 def read_conf(path: str, required: bool) -> str:
@@ -454,7 +320,7 @@ def read_conf(path: str, required: bool) -> str:
             raise ConfigError((f"{path}: no such file",)) from None
         return ""
     except OSError as error:
-        raise ConfigError((f"{path}: {_words(error)}",)) from None
+        raise ConfigError((f"{path}: {words_of(error)}",)) from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

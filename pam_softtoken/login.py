@@ -9,8 +9,8 @@ import os
 import pwd
 import time
 
-from pam_softtoken import answer, conversation, errors, files, grace, log, mark, throttle
-from pam_softtoken.claim import most_hashes, pretend
+from pam_softtoken import answer, errors, files, log, mark, throttle
+from pam_softtoken import config as configuration
 from pam_softtoken.verifier import Accepted, Attempt
 
 TYPE_CHECKING = False
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pam_softtoken.config import Config
 
+COMBINED_PROMPT = "Password & verification code:"
 REFUSAL_STEP_S = 0.1
 """A refusal comes this long after the answer, or a multiple of it, so that its time does not say what was looked at.
 Longer than a disk needs to store that an answer was wrong, others to give the lock back, or a recovery code its hash.
@@ -49,6 +50,8 @@ class Login:
         self._place = ""
         # Where our question is the one for the password, there would be none for the next module.
         if config.grace and (config.try_first_pass or config.use_first_pass or not config.forward_pass):
+            from pam_softtoken import grace  # noqa: PLC0415 - few want it
+
             session = _session(pamh)
             self._place = grace.name_of(record.rhost, pamh.service or "", caller_uid=self._caller_uid, session=session)
         self._attempt: Attempt | None = None
@@ -81,7 +84,7 @@ class Login:
         marked = self._attempt is not None and _is_marked(self._attempt.account.uid)
         attempt, accepted = self._judge_first_pass() or self._judge_answer()
         if self._config.forward_pass:
-            conversation.forward(self.pamh, accepted.password)
+            _forward(self.pamh, accepted.password)
         self._report(attempt, accepted, marked=marked)
 
     def close(self) -> None:
@@ -95,7 +98,7 @@ class Login:
             afterwards(self._attempt.close)
 
     def _judge_answer(self) -> tuple[Attempt, Accepted]:
-        return self._judge(conversation.ask(self.pamh, self._config), combined=self._config.forward_pass)
+        return self._judge(_ask(self.pamh, self._config), combined=self._config.forward_pass)
 
     def _judge_first_pass(self) -> tuple[Attempt, Accepted] | None:
         """Judge the password that an earlier module has asked for, if the code is to be looked for there.
@@ -106,7 +109,7 @@ class Login:
         config = self._config
         if not config.try_first_pass and not config.use_first_pass:
             return None
-        password = conversation.first_pass(self.pamh)
+        password = _first_pass(self.pamh)
         if not config.use_first_pass:
             try:
                 answer.read(password)
@@ -124,7 +127,7 @@ class Login:
         answered_s = time.monotonic()
         try:
             if self._attempt is None:
-                pretend(typed, combined=combined)
+                answer.pretend(typed, combined=combined)
                 raise self._obstacle
             now = int(time.time())
             accepted = self._attempt.verify(
@@ -133,7 +136,7 @@ class Login:
         except errors.SoftTokenError as error:
             if isinstance(error, errors.Throttled) and not tentative:
                 self._tell_to_wait(error)
-            _wait_out(answered_s, steps=LONG_REFUSAL_STEPS if most_hashes(typed, combined=combined) > 1 else 1)
+            _wait_out(answered_s, steps=LONG_REFUSAL_STEPS if answer.most_hashes(typed, combined=combined) > 1 else 1)
             raise
         return self._attempt, accepted
 
@@ -152,7 +155,7 @@ class Login:
         record.outcome(log.INFO, "accepted", "recovery", detail=f"left={left}")
         if not self._silent:
             codes = "1 recovery code" if left == 1 else f"{left} recovery codes"
-            conversation.tell(self.pamh, self.pamh.PAM_TEXT_INFO, f"Recovery code accepted; {codes} left.", record)
+            _tell(self.pamh, self.pamh.PAM_TEXT_INFO, f"Recovery code accepted; {codes} left.", record)
 
     def _tell_to_wait(self, error: errors.Throttled) -> None:
         """Tell how long to wait, but only to somebody who already is the user."""
@@ -160,7 +163,59 @@ class Login:
         is_user = attempt is not None and not self._record.rhost and self._caller_uid == attempt.account.uid
         if is_user and not self._silent:
             text = f"Too many wrong codes; try again in {error.retry_after_s} s."
-            conversation.tell(self.pamh, self.pamh.PAM_ERROR_MSG, text, self._record)
+            _tell(self.pamh, self.pamh.PAM_ERROR_MSG, text, self._record)
+
+
+def _ask(pamh: Any, config: Config) -> str:
+    """Show the prompt and return the answer.
+
+    Raises:
+        ConversationFailed: there is none.
+    """
+    style = pamh.PAM_PROMPT_ECHO_ON if config.echo else pamh.PAM_PROMPT_ECHO_OFF
+    prompt = config.prompt
+    if config.forward_pass and prompt == configuration.DEFAULT_PROMPT:
+        prompt = COMBINED_PROMPT
+    try:
+        answer = pamh.conversation(pamh.Message(style, prompt + " ")).resp
+    except pamh.exception:
+        raise errors.ConversationFailed from None
+    if answer is None:
+        raise errors.ConversationFailed
+    return str(answer)
+
+
+def _first_pass(pamh: Any) -> str:
+    """Give the password that an earlier module has asked for; empty when there is none.
+
+    Raises:
+        ConversationFailed: PAM would not give it.
+    """
+    try:
+        password = pamh.authtok
+    except pamh.exception:
+        raise errors.ConversationFailed from None
+    return str(password) if password is not None else ""
+
+
+def _forward(pamh: Any, password: str) -> None:
+    """Leave a password for the next module.
+
+    Raises:
+        ConversationFailed: PAM would not take it.
+    """
+    try:
+        pamh.authtok = password
+    except pamh.exception:
+        raise errors.ConversationFailed from None
+
+
+def _tell(pamh: Any, style: int, text: str, record: log.Log) -> None:
+    """Show a text to the person. What was decided stands, whether the application shows it or not."""
+    try:
+        pamh.conversation(pamh.Message(style, text))
+    except pamh.exception:
+        record.note(log.WARNING, "the application did not show a message")
 
 
 def _account_of(pamh: Any) -> files.Account:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 
+from pam_softtoken.answer import MAX_PIN_CHARACTERS, MIN_PIN_CHARACTERS
 from pam_softtoken.errors import OTPMismatch
 from pam_softtoken.mac import HASH_BYTES, SALT_BYTES, SCRYPT_N, check_scrypt, compare_digest, scrypt
 
-MIN_CHARACTERS, MAX_CHARACTERS = 4, 16
+MIN_CHARACTERS, MAX_CHARACTERS = MIN_PIN_CHARACTERS, MAX_PIN_CHARACTERS
 
 
 class PIN:

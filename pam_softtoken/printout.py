@@ -16,6 +16,7 @@ from types import TracebackType
 from pam_softtoken import files, handout, terminal
 from pam_softtoken.errors import EnrolmentFailed, PathError, UsageError
 from pam_softtoken.job import DEFAULT_NAME
+from pam_softtoken.new_file import NewFile
 from pam_softtoken.token import HOTPToken, Token, TOTPToken, encode_base32
 
 _PIXELS = 8  # of a module; a phone reads it off any screen, and paper of a hand's width takes it unscaled
@@ -182,7 +183,7 @@ class Printout:
 
     def __init__(self, *, png: str | None, svg: str | None, sheet: str | None) -> None:
         self._wanted = {"--png": png, "--svg": svg, "--sheet": sheet}
-        self._made: dict[str, files.NewFile] = {}
+        self._made: dict[str, NewFile] = {}
 
     def __enter__(self) -> Printout:
         """Make the files, empty.
@@ -242,16 +243,16 @@ class Printout:
         return f'"{terminal.visible(self._made[option].path)}"'
 
 
-def _make(option: str, path: str) -> files.NewFile:
+def _make(option: str, path: str) -> NewFile:
     if path in ("", "-"):
         raise UsageError(f'{option} takes the name of a file, not "{path}"', hint=f"as in {option} ./token")
     try:
-        return files.NewFile(path)
+        return NewFile(path)
     except PathError as error:
         raise _cannot_write(error) from None
 
 
-def _fill(file: files.NewFile, content: bytes) -> None:
+def _fill(file: NewFile, content: bytes) -> None:
     try:
         file.fill(content)
     except PathError as error:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from pam_softtoken.errors import BadTokenFile
 from pam_softtoken.mac import SCRYPT_P, SCRYPT_R
-from pam_softtoken.pin import PIN
 from pam_softtoken.recovery import RecoverySet
 from pam_softtoken.token import HOTPToken, Secret, Token, TOTPToken, decode_base32, encode_base32
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pam_softtoken.pin import PIN
 
 try:
     from _json import make_scanner
@@ -197,11 +200,13 @@ def _recovery_from(document: object) -> RecoverySet:
 
 
 def _pin_from(document: object) -> PIN:
+    from pam_softtoken import pin  # noqa: PLC0415 - few have one
+
     fields = _object(document, "pin", ("scrypt", "salt", "hash", "length"))
     scrypt_n = _scrypt_n(fields["scrypt"], "pin.scrypt")
     salt, digest = _hex(fields["salt"], "pin.salt"), _hex(fields["hash"], "pin.hash")
     try:
-        return PIN(salt, digest, length=_integer(fields["length"], "pin.length"), scrypt_n=scrypt_n)
+        return pin.PIN(salt, digest, length=_integer(fields["length"], "pin.length"), scrypt_n=scrypt_n)
     except ValueError as error:
         raise ValueError(f"pin: {error}") from None
 

@@ -6,7 +6,7 @@ Knows nothing of PAM, sockets or clocks.
 from __future__ import annotations
 
 from pam_softtoken import policy, throttle
-from pam_softtoken.claim import Claim, claim
+from pam_softtoken.answer import Claim, claim
 from pam_softtoken.errors import DamagedState, NotStored, OTPMismatch, OTPRefused, OTPReplayed, PINMissing, Throttled
 from pam_softtoken.mac import prepare_scrypt
 from pam_softtoken.state import State

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from pam_softtoken import files, process
+from pam_softtoken import files
 from pam_softtoken.errors import NotStored, UnusableFile
 from pam_softtoken.mac import sha256
 
@@ -59,6 +59,8 @@ def write(path: str, data: bytes) -> None:
     Raises:
         NotStored: it is as it was.
     """
+    from pam_softtoken.new_file import Replacement  # noqa: PLC0415 - few homes are read-only
+
     if os.geteuid() != 0:
         raise NotStored(path, "the file system of the state is read-only, and only root can record a use elsewhere")
     try:
@@ -71,7 +73,7 @@ def write(path: str, data: bytes) -> None:
     except OSError as error:
         raise NotStored(path, os.strerror(error.errno or 0)) from None
     try:
-        files.Replacement(path, data, below=directory).put()
+        Replacement(path, data, below=directory).put()
     finally:
         os.close(directory)
 
@@ -90,6 +92,8 @@ def age_s() -> int:
     Raises:
         UnusableFile: nobody can tell.
     """
+    from pam_softtoken import process  # noqa: PLC0415 - see `write`
+
     try:
         # Not /proc/uptime, which lxcfs lets count from the start of the container, and the field below from the host's.
         uptime_s = time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -14,9 +14,9 @@ LAYERS = [
     {"errors", "log"},
     {"mac", "otp"},
     {"token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config"},
-    {"files", "process", "mark", "volatile", "store", "state", "grace"},
-    {"policy", "claim", "throttle", "verifier"},
-    {"conversation", "login", "pam_module", "wire", "backend"},
+    {"files", "new_file", "process", "mark", "volatile", "store", "state", "grace"},
+    {"policy", "throttle", "verifier"},
+    {"login", "pam_module", "wire", "backend"},
     {"migration", "google_file", "users_file", "xml_survey", "key_container", "picture", "importer"},
     {"terminal", "editor", "handout", "printout", "request", "check", "job"},
     {"permission", "inventory"},
@@ -27,7 +27,7 @@ LAYERS = [
 """Low to high. Inside a layer an import must not go in a circle."""
 PURE = {
     "mac", "otp", "token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config", "state", "policy",
-    "claim", "throttle", "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
+    "throttle", "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
 }  # fmt: skip
 ALLOWED_ON_LOGIN = {
     "__future__",
