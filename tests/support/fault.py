@@ -87,15 +87,19 @@ class Act:
         answers: for the disturbed login.
         following: what must work after it.
         wrong: what never works.
+        before: what is typed, and refused, before the state file is as it is for the disturbed login.
     """
 
     answers: tuple[str, ...]
     following: tuple[str, ...]
     wrong: str
+    before: str = ""
 
 
-KINDS = ("totp", "recovery", "first_totp", "first_hotp")
-"""An OTP, a recovery code, and the first login, for which there is no state file yet: then HOTP takes two OTPs."""
+KINDS = ("totp", "recovery", "first_totp", "lost_hotp")
+"""An OTP, a recovery code, the first login, for which there is no state file yet, and the second of two consecutive
+OTPs, of a token whose counter has been lost.
+"""
 NEVER_ENROLLED, FILE_GONE = "never_enrolled", "file_gone"
 """Nobody to be let in: no token file, and with the second of these the mark that there has been one."""
 
@@ -108,7 +112,7 @@ def _enrol(kind: str, person: Person, installed: Installation) -> Act:
     if kind.endswith("hotp"):
         phone = person.enrol(installed, "--type=hotp", NO_CODES)
         codes = oathtool(phone, 0, 4)
-        return Act((codes[0], codes[1]), (codes[2], codes[3]), wrong_code(phone))
+        return Act((codes[1],), (codes[2],), wrong_code(phone), before=codes[0])
     if kind == NEVER_ENROLLED:
         return Act(("123456",), (), "123456")
     # Far enough ahead for a step to end during the test, also where the present step counts as used.
@@ -156,6 +160,9 @@ class Stage:
             assert self.log_in(*self.act.answers) == PAM_SUCCESS
             (person.store / "tokens").unlink()
         state = person.store / "state"
+        if self.act.before:
+            state.unlink()
+            assert self.log_in(self.act.before) == PAM_AUTH_ERR
         self._state = None if kind.startswith("first") or not state.exists() else state.read_bytes()
 
     def reset(self) -> None:
