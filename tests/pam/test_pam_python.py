@@ -108,9 +108,8 @@ def test_pam_python__lost_hotp_counter_is_found_by_two_codes(
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp", NO_CODES)
     (alice.store / "state").unlink()
-    assert under().log_in(alice, phone.hotp_at(7), phone.hotp_at(9)).result == PAM_AUTH_ERR
-    outcome = under().log_in(alice, phone.hotp_at(7), phone.hotp_at(8))
-    assert (outcome.result, len(outcome.prompts)) == (PAM_SUCCESS, 2)
+    for counter, result in ((7, PAM_AUTH_ERR), (9, PAM_AUTH_ERR), (10, PAM_SUCCESS), (9, PAM_AUTH_ERR)):
+        assert under().log_in(alice, phone.hotp_at(counter)).result == result
 
 
 def test_pam_python__not_enrolled_is_asked_or_ignored(under: Under, alice: Person, system_log: SystemLog) -> None:
