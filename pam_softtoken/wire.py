@@ -56,7 +56,7 @@ class Start:
         self.flags = _number(fields[0])
         self.user = fields[1]
         known = fields[2] != ""
-        if not known and (fields[3] or fields[4][:1] not in ("", "!")):
+        if not known and (fields[3] or fields[4] == "!" or fields[4][:1] not in ("", "!")):
             raise ProtocolError("an account without a uid")
         self.uid = _number(fields[2]) if known else None
         self.gid = _number(fields[3]) if known else 0

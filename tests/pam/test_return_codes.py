@@ -478,18 +478,6 @@ def test_conversation__that_fails_is_a_conversation_error(
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
 
 
-@pytest.mark.parametrize("answer", [FAIL, NO_ANSWER])
-def test_conversation__that_fails_at_the_second_prompt_is_a_conversation_error(
-    installed: Installation, service: Service, alice: Person, system_log: SystemLog, answer: str
-) -> None:
-    phone = alice.enrol(installed, "--type=hotp", NO_CODES)
-    (alice.store / "state").unlink()
-    outcome = service.log_in(alice, phone.hotp(), answer)
-    assert outcome.result == PAM_CONV_ERR
-    assert len(outcome.prompts) == 2
-    assert system_log.reasons() == ["conversation"]
-
-
 @pytest.mark.parametrize("user", ["stranger", "unknown"])
 def test_conversation__that_fails_tells_nothing_about_the_user(
     service: Service, alice: Person, system_log: SystemLog, user: str
