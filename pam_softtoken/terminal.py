@@ -79,8 +79,8 @@ class Terminal:
             EnrolmentFailed: the input has ended.
             KeyboardInterrupt: the person, or somebody else, wants the program to stop.
         """
-        print(question, end=" ", file=sys.stderr, flush=True)
         with _echo(not hidden):
+            print(question, end=" ", file=sys.stderr, flush=True)
             line = _read_line()
         if hidden:
             self.tell()
