@@ -57,7 +57,7 @@ def sheets(world: Path, installed: Installation, resident: Person) -> dict[str, 
     """Pages with no recovery codes, with the usual number, and with all that can be: long names and a long key, too."""
     directory = world / "sheets"
     directory.mkdir()
-    common = (*SCRIPT, "--force", f"--user={resident.name}", f"--store={directory}/%U")
+    common = (*SCRIPT, "--force", f"--user={resident.name}")
     host = "import socket, sys; socket.sethostname('w' * 64)"
     crowded = ("--recovery-codes=24", "--algorithm=SHA512", "--digits=8", f"--name={'W' * 64}", "--key-file=-")
     enroller = Enroller(installed.enroll)
@@ -69,7 +69,8 @@ def sheets(world: Path, installed: Installation, resident: Person) -> dict[str, 
         ("crowded", long_named, crowded),
     ):
         page = directory / f"{name}.html"
-        done = program.run(*common, *options, f"--sheet={page}", typed=LONGEST_KEY)
+        store = f"--store={directory}/{name}/%U"  # another name in the same place would be one more token
+        done = program.run(*common, *options, store, f"--sheet={page}", typed=LONGEST_KEY)
         assert (done.status, done.stderr) == (0, "")
         made[name] = Sheet(json.loads(done.stdout), page)
     return made
