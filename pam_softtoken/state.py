@@ -83,7 +83,13 @@ class State:
         return cls()
 
     def _changed(self, **records: object) -> State:
-        return State(**{name: records.get(name, getattr(self, name)) for name in self.__slots__})
+        # Line by line: a loop over the names takes four times as long, between the person's answer and the verdict.
+        state = State.__new__(State)
+        state.last, state.drift, state.when, state.near = self.last, self.drift, self.when, self.near
+        state.spent, state.wrong, state.sources, state.graces = self.spent, self.wrong, self.sources, self.graces
+        for name, value in records.items():
+            setattr(state, name, value)
+        return state
 
     def with_last(self, fingerprint: str, counter: int) -> State:
         """Record that a counter or time step is used up. A lower one than before is not recorded: nothing goes back."""
@@ -94,7 +100,9 @@ class State:
     def with_accepted(self, fingerprint: str, counter: int, *, drift: int, now: int) -> State:
         """Record an accepted OTP: its counter or time step, and what it tells of the token's clock, in half steps."""
         state = self.with_last(fingerprint, counter)
-        return state.with_drift(fingerprint, drift)._changed(when={**state.when, fingerprint: max(0, now)}, near={})
+        if drift != self.drift.get(fingerprint, 0):
+            state = state.with_drift(fingerprint, drift)
+        return state._changed(when={**state.when, fingerprint: max(0, now)}, near={})
 
     def with_drift(self, fingerprint: str, drift: int) -> State:
         """Record by how many half time steps the clock of a token that is in `last` is ahead."""
