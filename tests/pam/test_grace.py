@@ -176,6 +176,15 @@ def test_grace__is_not_for_a_local_daemon_of_roots_that_does_not_say_who_is_ther
     assert (second.result == PAM_SUCCESS, second.messages) == (False, PROMPT)
 
 
+def test_grace__of_a_local_session_is_not_for_a_program_of_the_users_own(pam: Pam, alice: Person, phone: Phone) -> None:
+    """It can call itself by the name of any service."""
+    service = pam.service("grace=8h")
+    own = ("setpriv", f"--reuid={alice.uid}", f"--regid={alice.gid}", "--clear-groups")
+    first, second = _in_one_session(service, alice, f"={phone.hotp()}\n", "", caller="", around=own)
+    assert first.result == PAM_SUCCESS
+    assert (second.result == PAM_SUCCESS, second.messages) == (False, PROMPT)
+
+
 @pytest.mark.parametrize("options", [("--force",), ("--force", "--type=hotp")], ids=" ".join)
 def test_grace__ends_when_the_token_is_replaced(
     pam: Pam, installed: Installation, alice: Person, phone: Phone, options: tuple[str, ...]
