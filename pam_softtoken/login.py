@@ -177,12 +177,12 @@ def _ask(pamh: Any, config: Config) -> str:
     if config.forward_pass and prompt == configuration.DEFAULT_PROMPT:
         prompt = COMBINED_PROMPT
     try:
-        answer = pamh.conversation(pamh.Message(style, prompt + " ")).resp
+        typed = pamh.conversation(pamh.Message(style, prompt + " ")).resp
     except pamh.exception:
         raise errors.ConversationFailed from None
-    if answer is None:
+    if typed is None:
         raise errors.ConversationFailed
-    return str(answer)
+    return str(typed)
 
 
 def _first_pass(pamh: Any) -> str:

@@ -5,6 +5,7 @@ Bytes are read by `importer`; here it is decided what becomes of them. Nothing c
 
 from __future__ import annotations
 
+import copy
 import os
 import stat
 import sys
@@ -13,14 +14,14 @@ from collections.abc import Callable
 
 from pam_softtoken import handout, importer, permission, policy, recovery, terminal
 from pam_softtoken.enrolment import have_one_key
-from pam_softtoken.errors import EnrolmentFailed, NotEnrolled
+from pam_softtoken.errors import EnrolmentFailed, NotEnrolled, UsageError
 from pam_softtoken.imported import Imported
 from pam_softtoken.job import PROGRAM, Job
 from pam_softtoken.permission import Permission
 from pam_softtoken.pin import PIN
 from pam_softtoken.recovery import RecoverySet
 from pam_softtoken.state import NEVER, State
-from pam_softtoken.token import HOTPToken, Token, TOTPToken
+from pam_softtoken.token import Token, TOTPToken, require_name
 from pam_softtoken.tokenfile import MAX_TOKENS, TokenFile
 
 MAX_PASSPHRASE_BYTES = 1024
@@ -109,10 +110,8 @@ class Takeover:
             self._job.screen.show(f'{self._job.user}: "{self._job.screen.spell(token.name)}", {_kind(token)}')
             for note in each.notes:
                 self._job.page.tell(f"  {terminal.visible(note)}")
-            if abs(each.drift) > policy.RESYNC_STEPS:
-                self._job.page.tell(
-                    "  its clock is far off: at the first login type two codes in a row, one after the other"
-                )
+            if each.pin and not self._is_new:
+                self._job.page.tell("  its PIN does not go on: one PIN is for all tokens of the account, or none")
         if self._scratch_codes and self._is_new:
             self._job.page.tell(f"  {len(self._scratch_codes)} unspent scratch codes go on as recovery codes")
         elif self._scratch_codes:
@@ -177,6 +176,12 @@ class Takeover:
                         f'{each.place}: its key is that of token "{other.name}" of {self._job.user}',
                         hint=f"{PROGRAM} --list shows the tokens, --remove takes one away",
                     )
+            if abs(each.drift) > policy.RESYNC_STEPS:
+                raise EnrolmentFailed(
+                    f"{each.place or each.token.name}: the token's clock is {abs(each.drift)} time steps off, "
+                    f"and at most {policy.RESYNC_STEPS} can be followed",
+                    hint="set the app's clock right and enrol anew",
+                )
             token = _renamed(each.token, self._name_of(each.token, {other.name for other in there}))
             self._taken.append(token)
             there.append(token)
@@ -219,9 +224,7 @@ class Takeover:
             # What the token shows now: google-authenticator does not record the code that made it learn a skew.
             shown = start + each.drift if start is not None else NEVER
             used = max(NEVER, shown, each.last if each.last is not None else NEVER)
-            farthest = 2 * policy.RESYNC_STEPS
-            drift = max(-farthest, min(2 * each.drift, farthest)) if isinstance(token, TOTPToken) else 0
-            state = state.with_last(token.fingerprint(), used).with_drift(token.fingerprint(), drift)
+            state = state.with_last(token.fingerprint(), used).with_drift(token.fingerprint(), 2 * each.drift)
         return state.with_set(self._recovery.name).without_graces() if is_new else state
 
 
@@ -251,24 +254,13 @@ def carry_out_all(jobs: dict[str, Takeover], *, dry_run: bool, tell: Callable[[s
 
 
 def _renamed(token: Token, name: str) -> Token:
-    if isinstance(token, HOTPToken):
-        return HOTPToken(
-            name,
-            token.secret,
-            algorithm=token.algorithm,
-            digits=token.digits,
-            created=token.created,
-            counter=token.counter,
-        )
-    assert isinstance(token, TOTPToken)  # noqa: S101 - there is no other kind
-    return TOTPToken(
-        name,
-        token.secret,
-        algorithm=token.algorithm,
-        digits=token.digits,
-        created=token.created,
-        period_s=token.period_s,
-    )
+    try:
+        require_name(name)
+    except ValueError as error:
+        raise UsageError(str(error), hint=f"see {PROGRAM} --help") from None
+    renamed = copy.copy(token)
+    renamed.name = name
+    return renamed
 
 
 def _kind(token: Token) -> str:

@@ -65,6 +65,12 @@ class Secret:
         raise TypeError("a secret cannot be pickled")
 
 
+def require_name(name: str) -> None:
+    """Make sure that a token can be called so; `ValueError` when it cannot."""
+    if not 1 <= len(name) <= MAX_NAME_CHARACTERS or not name.isprintable() or name != name.strip():
+        raise ValueError(f"a name has 1 to {MAX_NAME_CHARACTERS} visible characters")
+
+
 class Token:
     """What HOTP and TOTP tokens have in common.
 
@@ -83,8 +89,7 @@ class Token:
     kind = ""
 
     def __init__(self, name: str, secret: Secret, *, algorithm: str, digits: int, created: int) -> None:
-        if not 1 <= len(name) <= MAX_NAME_CHARACTERS or not name.isprintable() or name != name.strip():
-            raise ValueError(f"a name has 1 to {MAX_NAME_CHARACTERS} visible characters")
+        require_name(name)
         if algorithm not in otp.ALGORITHMS:
             raise ValueError("the algorithm is " + ", ".join(otp.ALGORITHMS[:-1]) + " or " + otp.ALGORITHMS[-1])
         if not otp.MIN_DIGITS <= digits <= otp.MAX_DIGITS:

@@ -84,6 +84,17 @@ def test_google__learned_skew_goes_on(
         assert service.log_in(alice, totp(google.key_hex, code)).result == result
 
 
+def test_google__skew_that_nobody_could_follow_is_refused(
+    enroller: Enroller, alice: Person, outside: Path, make_service: Stack
+) -> None:
+    """What it has used lies hours ahead: no code of a clock that is set right would be accepted until then."""
+    google = Google(outside / "file", make_service, "-t", "-d", "-u", "-W", "-e0")
+    google.insert("TIME_SKEW 1400")
+    refused = enroller.run(TAKE, _of_user(alice, google.path), "--no-confirm", person=alice).refused()
+    assert "the token's clock is 1400 time steps off, and at most 40 can be followed" in refused.error
+    assert not alice.store.exists()
+
+
 def test_google__without_scratch_codes_new_recovery_codes_are_shown_once(
     enroller: Enroller, alice: Person, outside: Path, service: Service, make_service: Stack
 ) -> None:
@@ -190,6 +201,14 @@ def test_import__to_an_account_that_is_enrolled_takes_a_code_and_adds(
     assert "its key is that of token" in enroller.run(TAKE, file, "--user", alice.name).refused().error
 
 
+def test_import__pin_that_does_not_go_on_is_told(
+    enroller: Enroller, installed: Installation, alice: Person, users: Path
+) -> None:
+    alice.enrol(installed, "--type=hotp", "--recovery-codes=0")
+    users.write_text(f"HOTP {alice.name} 4711 {KEY_HEX}\n")
+    assert "its PIN does not go on" in enroller.run(TAKE, users, "--dry-run").stderr
+
+
 def test_import__names_are_told_apart_and_one_can_be_chosen(enroller: Enroller, alice: Person, outside: Path) -> None:
     file = outside / "uris"
     first = "otpauth://hotp/me?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&counter=0\n"
@@ -233,4 +252,15 @@ def test_import__on_a_full_disk_takes_nothing_over(
     subprocess.run(["dd", "if=/dev/zero", f"of={small_home}/ballast", "bs=4k"], check=False, capture_output=True)
     refused = enroller.run(TAKE, file, "--no-confirm", person=alice).refused()
     assert "nothing was changed" in refused.error
+    assert not alice.store.exists()
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "n" * 65])
+def test_import__name_that_cannot_be_one_is_a_usage_error(
+    enroller: Enroller, alice: Person, outside: Path, name: str
+) -> None:
+    file = outside / "uri"
+    file.write_text("otpauth://hotp/me?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&counter=7\n")
+    mistake = enroller.run(TAKE, file, f"--name={name}", "--no-confirm", person=alice).refused(2)
+    assert "a name has 1 to 64 visible characters" in mistake.error
     assert not alice.store.exists()
