@@ -9,9 +9,8 @@ import os
 import pwd
 import sys
 from collections.abc import Callable
-from typing import NoReturn
 
-from pam_softtoken import check, files, otp, printout, recovery, request, takeover, terminal, volatile
+from pam_softtoken import check, command, files, otp, printout, recovery, request, takeover, terminal, volatile
 from pam_softtoken import config as configuration
 from pam_softtoken.editor import Editor
 from pam_softtoken.enrolment import Enrolment
@@ -75,14 +74,9 @@ TOOLS = {
 ONLY_WITH_IMPORT = ("dry_run", "passphrase_file")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, hint=f"see {PROGRAM} --help")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Make the command line; `--help` is made from it, too."""
-    parser = _Parser(
+    parser = command.Parser(
         prog=PROGRAM,
         description=DESCRIPTION,
         epilog=EPILOG,

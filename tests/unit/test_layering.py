@@ -18,13 +18,16 @@ LAYERS = [
     {"policy", "throttle", "verifier"},
     {"login", "pam_module", "wire", "backend"},
     {"migration", "google_file", "users_file", "xml_survey", "key_container", "picture", "importer"},
-    {"terminal", "editor", "handout", "printout", "request", "check", "job"},
+    {"terminal", "command", "editor", "handout", "printout", "request", "check", "job"},
     {"permission", "inventory"},
     {"enrolment", "upkeep", "pin_change"},
     {"takeover"},
     {"enroll"},
+    {"admin.program"},
+    {"device.program"},
 ]
 """Low to high. Inside a layer an import must not go in a circle."""
+PACKAGES = ("pam_softtoken", "pam_softtoken.admin", "pam_softtoken.device")
 PURE = {
     "mac", "otp", "token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config", "state", "policy",
     "throttle", "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
@@ -47,7 +50,11 @@ ALLOWED_ON_LOGIN = {
     "syslog",
     "time",
 }
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+    if path.stem != "__init__"
+)
 
 
 def _layer(module: str) -> int:
@@ -55,7 +62,7 @@ def _layer(module: str) -> int:
 
 
 def _tree(module: str) -> ast.Module:
-    return ast.parse((PACKAGE / f"{module}.py").read_text())
+    return ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text())
 
 
 def _imports(module: str) -> set[str]:
@@ -68,8 +75,8 @@ def _imports(module: str) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "pam_softtoken":
-            names |= {f"pam_softtoken.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module in PACKAGES:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add(node.module or "")
     return names
@@ -162,8 +169,28 @@ def test_pure_modules__touch_no_file_clock_or_socket(module: str) -> None:
     assert not {node.id for node in ast.walk(_tree(module)) if isinstance(node, ast.Name)} & {"open", "print", "input"}
 
 
-def test_programs__never_import_the_module_side() -> None:
-    assert not _reachable("enroll") & {"pam_module", "backend", "wire"}
+@pytest.mark.parametrize("program", ["enroll", "admin.program", "device.program"])
+def test_programs__never_import_the_module_side(program: str) -> None:
+    assert not _reachable(program) & {"pam_module", "backend", "wire"}
+
+
+def test_device__knows_nothing_of_a_host() -> None:
+    """It runs on machines without PAM, and for nobody but its caller."""
+    host = {
+        "login",
+        "verifier",
+        "store",
+        "state",
+        "throttle",
+        "editor",
+        "mark",
+        "volatile",
+        "enroll",
+        "check",
+        "config",
+    }
+    assert not _reachable("device.program") & host
+    assert not {name for name in _reachable("device.program") if name.startswith("admin.")}
 
 
 def test_verifier__never_sees_pam() -> None:

@@ -1,0 +1,1 @@
+"""`softtoken`: the soft token itself, on the person's own device. It needs no PAM and nothing of a host's set-up."""
