@@ -143,12 +143,6 @@ def test_pages__commands_are_taken(pages: dict[str, str]) -> None:
         enroll.build_parser().parse_args(shlex.split(command.rstrip(" .,"))[1:])
 
 
-def test_installation__takes_every_document_there_and_away(share: Path) -> None:
-    script = (TREE / "scripts/install").read_text()
-    listed = re.findall(r'^documents="([^"]*)"', script, re.MULTILINE)[0].split()
-    assert sorted(listed) == sorted(str(path.relative_to(share)) for path in share.rglob("*") if path.is_file())
-
-
 def test_document__without_a_directory_says_what_it_takes() -> None:
     for arguments in ([], ["--help"], ["a", "b"]):
         command = [str(TREE / "scripts/document"), *arguments]
