@@ -19,7 +19,7 @@ HEAD = """\
 # Options of pam_softtoken for all PAM services of this host; see softtoken.conf(5).
 # An option in a PAM line wins over this file. A mistake here is logged, and every login through the module is then
 # denied: try changes with "softtoken-enroll --check" while a root shell is open.
-# Each line below is the default; to change it, take the # away.
+# Each line below is the default, unless it says otherwise; to change it, take the # away.
 """
 TAKES = {
     "": "yes or no",
@@ -31,6 +31,8 @@ TAKES = {
     "DATE": "a day, such as 2027-01-15",
 }
 """What a value can be, by its placeholder."""
+EXAMPLES = {"DATE": "2027-01-15"}
+"""What stands there where an option has no default."""
 WIDTH = 118
 
 
@@ -40,11 +42,13 @@ def text() -> str:
 
 
 def _entry(option: config.Option) -> str:
-    default = {True: "yes", False: "no"}[option.default] if isinstance(option.default, bool) else option.default
-    meaning = option.meaning.replace("`", "")
-    takes = f"Takes {TAKES[option.value]}."
-    comment = textwrap.wrap(f"{meaning} {takes}", WIDTH, initial_indent="# ", subsequent_indent="# ")
-    return "\n".join([*comment, f"#{option.name} = {default}".rstrip(), ""])
+    value = {True: "yes", False: "no"}[option.default] if isinstance(option.default, bool) else option.default
+    sentences = [option.meaning.replace("`", ""), f"Takes {TAKES[option.value]}."]
+    if value == "":
+        value = EXAMPLES[option.value]
+        sentences.append("An example; it is not set.")
+    comment = textwrap.wrap(" ".join(sentences), WIDTH, initial_indent="# ", subsequent_indent="# ")
+    return "\n".join([*comment, f"#{option.name} = {value}", ""])
 
 
 if __name__ == "__main__":

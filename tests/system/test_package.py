@@ -13,7 +13,7 @@ import pytest
 from pam_softtoken.admin import program as admin
 from pam_softtoken.device import program as device
 from tests.support.account import Person, Phone
-from tests.support.fresh_debian import FreshDebian, InsideHost, InsideSSH, InsideSu, Resident
+from tests.support.fresh_debian import ENVIRONMENT, FreshDebian, InsideHost, InsideSSH, InsideSu, Resident
 from tests.support.installation import TREE
 from tests.support.packages import NAMES, Packages
 
@@ -238,6 +238,34 @@ def test_package__refuses_with_the_backend_gone_under_nullok_too(
         assert (visit.entered_as, visit.prompts) == ("", ["password"]), visit
         debian.run("mv", "/root/aside", gone)
     assert_asks_for_no_code(su, alice)
+
+
+def changes_of_names(debian: FreshDebian, package: Path, record: Path) -> list[str]:
+    """Unpack a package, and give the names that files got or lost, in that order."""
+    shutil.copy(package, debian.path("/root"))
+    dpkg = debian.command("dpkg", "--unpack", "--force-depends", f"/root/{package.name}")
+    strace = ["strace", "-f", "-qq", "-e", "trace=rename,unlink,rmdir", "-o", str(record)]
+    subprocess.run([*strace, *dpkg], check=True, capture_output=True, env=ENVIRONMENT)
+    found = re.findall(r'(?:rename\(".*", |(?:unlink|rmdir)\()"(.*)"\)', record.read_text())
+    assert found
+    return found
+
+
+def test_package__that_dpkg_puts_in_place_is_the_old_one_or_the_new_one(
+    debian: FreshDebian, packages: Packages, newer_packages: Packages, tmp_path: Path
+) -> None:
+    debian.install(*packages.all)
+    names = changes_of_names(debian, newer_packages["softtoken-common"], tmp_path / "calls")
+    switch = names.index(f"{HOME}/bin/softtoken-backend")
+    new = {
+        path
+        for path in newer_packages.files("softtoken-common")
+        if path.startswith(f"{HOME}/{newer_packages.version}/")
+    }
+    old = {path for path in packages.files("softtoken-common") if path.startswith(f"{HOME}/{packages.version}/")}
+    assert new <= set(names[:switch])
+    assert old <= set(names[switch:])
+    assert not old & set(names[:switch])
 
 
 def test_package__unpacked_and_not_yet_configured_asks_for_codes(
