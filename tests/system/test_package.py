@@ -257,12 +257,10 @@ def test_package__that_dpkg_puts_in_place_is_the_old_one_or_the_new_one(
     debian.install(*packages.all)
     names = changes_of_names(debian, newer_packages["softtoken-common"], tmp_path / "calls")
     switch = names.index(f"{HOME}/bin/softtoken-backend")
-    new = {
-        path
-        for path in newer_packages.files("softtoken-common")
-        if path.startswith(f"{HOME}/{newer_packages.version}/")
-    }
-    old = {path for path in packages.files("softtoken-common") if path.startswith(f"{HOME}/{packages.version}/")}
+    new, old = (
+        {path for path in each.files("softtoken-common") if path.startswith(f"{HOME}/{each.version}/")}
+        for each in (newer_packages, packages)
+    )
     assert new <= set(names[:switch])
     assert old <= set(names[switch:])
     assert not old & set(names[:switch])
@@ -388,6 +386,19 @@ def test_package__takes_the_place_of_what_was_installed_without_packages(
     found = debian.run("find", HOME, "/usr/share/man", "/usr/bin", "-name", "*softtoken*", "!", "-type", "d").split()
     assert [path for path in found if path not in owned and not path.endswith(".pyc")] == []
     assert not debian.path(f"{HOME}/pam_softtoken").exists()
+
+
+def test_pam_python__runs_the_installed_module(
+    debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
+) -> None:
+    debian.install(*packages.all, "libpam-python")
+    phone = alice.link("--type=hotp")
+    line = f"auth required /lib/security/pam_python.so {HOME}/pam_module.py\n"
+    debian.write("/etc/pam.d/su", debian.path("/etc/pam.d/su").read_text() + line)
+    assert_asks_for_codes(su, alice, phone)
+    worked, said = debian.apt("remove", *NAMES)
+    assert not worked
+    assert "error: still in use by: /etc/pam.d/su\n" in said
 
 
 @pytest.mark.skipif(not (TREE / "debian/softtoken.sudoers").exists(), reason="there is no rule for sudo in this tree")
