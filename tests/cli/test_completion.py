@@ -21,6 +21,7 @@ import pytest
 from pam_softtoken import enroll
 from pam_softtoken.admin import program as admin
 from pam_softtoken.device import program as device
+from pam_softtoken.job import PROGRAM
 from tests.support.installation import TREE
 
 TIMEOUT_S = 60
@@ -76,7 +77,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("completion")
     subprocess.run([TREE / "scripts/document", home / "share"], check=True)
     (home / "bin").mkdir()
-    for name in (enroll.PROGRAM, admin.PROGRAM, device.PROGRAM):
+    for name in (PROGRAM, admin.PROGRAM, device.PROGRAM):
         stand_in = home / "bin" / name
         stand_in.write_text("#!/bin/sh\nprintf '<%s>' \"$@\"\necho '<end>'\n")
         stand_in.chmod(0o755)
@@ -116,7 +117,7 @@ class Shell:
         self._terminal.expect_exact("<begin><end>")
         self._terminal.expect_exact(PROMPT)
 
-    def arguments_after(self, typed: str, *, program: str = enroll.PROGRAM) -> list[str]:
+    def arguments_after(self, typed: str, *, program: str = PROGRAM) -> list[str]:
         """Type the beginning of a line, Tab and Enter, and give the arguments that the program got."""
         self._terminal.send(f"{program} {typed}\t\r")
         self._terminal.expect(r"(?:<[^<>\r\n]*>)+<end>")
@@ -152,7 +153,7 @@ def shell(request: pytest.FixtureRequest, place: Path) -> Iterator[Shell]:
     started.close()
 
 
-def fish_offers(place: Path, typed: str, *, program: str = enroll.PROGRAM) -> list[str]:
+def fish_offers(place: Path, typed: str, *, program: str = PROGRAM) -> list[str]:
     """Ask fish what it would offer at the end of a line."""
     fish = shutil.which("fish") or pytest.skip("needs fish")
     command = [fish, "-c", f"complete -C {shlex.quote(program + ' ' + typed)}"]
