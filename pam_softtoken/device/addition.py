@@ -20,7 +20,9 @@ _HINT = "a Key URI is like otpauth://totp/host:alice?secret=...&issuer=host"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the subcommand its arguments."""
     parser.add_argument("--name", metavar="NAME", help="what to call it (default: the account in the Key URI)")
-    parser.add_argument("--image", metavar="FILE", help="take it from the QR code in a PNG or JPEG picture, - for stdin")
+    parser.add_argument(
+        "--image", metavar="FILE", help="take it from the QR code in a PNG or JPEG picture, - for stdin"
+    )
     parser.add_argument("--echo", action="store_true", help="show the key while it is typed")
     passphrase.add_arguments(parser)
 

@@ -57,9 +57,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
             )
         return typed
 
-    harvest = exports.read(
-        desk.read_file(options.file), path=path, now=int(time.time()), ask_passphrase=ask_passphrase
-    )
+    harvest = exports.read(desk.read_file(options.file), path=path, now=int(time.time()), ask_passphrase=ask_passphrase)
     vault, _ = desk.open_or_make_vault(screen, options)
     terminal.checkpoint()
     with vault.changing() as entries:

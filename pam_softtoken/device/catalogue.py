@@ -39,8 +39,8 @@ def _kind_of(each: Entry) -> tuple[str, str]:
     how = f"{token.digits} digits, {token.algorithm}"
     if isinstance(token, TOTPToken):
         return "totp", f"{how}, every {token.period_s} s"
-    assert isinstance(token, HOTPToken)
-    return "hotp", f"{how}, next is number {token.counter}"
+    counter = token.counter if isinstance(token, HOTPToken) else 0
+    return token.kind, f"{how}, next is number {counter}"
 
 
 def _rename_arguments(parser: argparse.ArgumentParser) -> None:

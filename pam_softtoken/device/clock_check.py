@@ -71,7 +71,7 @@ def compare(token: TOTPToken, typed: str, *, asked: int, answered: int) -> str:
         least, most, way = asked - ((step + 1) * period_s - 1), answered - step * period_s, "ahead of"
     raise CheckFailed(
         f"this machine's clock is {least} to {most} seconds {way} the other device's",
-        hint="timedatectl tells whether this machine's clock is set by the network; a code typed late looks like this, too",
+        hint="timedatectl tells whether the network sets this clock; a code that was typed late looks the same",
     )
 
 

@@ -66,7 +66,8 @@ def read_file(path: str) -> bytes:
                 data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise VaultFailed(
-            f'cannot read "{path}": {os.strerror(error.errno or 0)}', hint="give a file that you can read, or - for stdin"
+            f'cannot read "{path}": {os.strerror(error.errno or 0)}',
+            hint="give a file that you can read, or - for stdin",
         ) from None
     if len(data) > MAX_FILE_BYTES:
         raise VaultFailed(f'"{path}" is larger than {MAX_FILE_BYTES} bytes', hint="give the file that was meant")

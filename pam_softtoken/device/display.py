@@ -11,7 +11,7 @@ from pam_softtoken.device import desk, passphrase
 from pam_softtoken.device.entry import Entry, find
 from pam_softtoken.device.vault import Vault
 from pam_softtoken.errors import ProgramError, UsageError, VaultFailed
-from pam_softtoken.token import HOTPToken, Token, TOTPToken
+from pam_softtoken.token import TOTPToken
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,40 +53,18 @@ def show_one(screen: terminal.Terminal, vault: Vault, entry: Entry) -> None:
     """
     if isinstance(entry.token, TOTPToken):
         now = int(time.time())
-        screen.show(present_code(entry.token, now))
+        screen.show(entry.token.otp_at(otp.time_step(now, entry.token.period_s)))
         if screen.is_terminal():
             period_s = entry.token.period_s
             screen.tell(f"{screen.spell(entry.name)}: {period_s - now % period_s} s left")
         return
-    code = next_code(vault, entry)
+    code = vault.next_code(entry)
     try:
         screen.show(code)
     except ProgramError as error:
         raise VaultFailed(
             error.message.replace("nothing was changed", "the code was not shown and counts as used"), hint=error.hint
         ) from None
-
-
-def present_code(token: Token, now: int) -> str:
-    """Compute the code of this moment."""
-    assert isinstance(token, TOTPToken)
-    return token.otp_at(otp.time_step(now, token.period_s))
-
-
-def next_code(vault: Vault, entry: Entry) -> str:
-    """Count on, and give the code only when that is on the disk: no code is ever given twice.
-
-    Raises:
-        VaultFailed: the count could not be stored, or the entry has gone meanwhile.
-    """
-    with vault.changing() as entries:
-        number = next((number for number, each in enumerate(entries) if each.is_same(entry)), None)
-        if number is None:
-            raise VaultFailed(f'"{entry.name}" is no longer in the vault', hint="softtoken list shows what is")
-        token = entries[number].token
-        entries[number] = entries[number].counted()
-    assert isinstance(token, HOTPToken)
-    return token.otp_at(token.counter)
 
 
 COMMAND = Command("code", "show a code, or a live table of all of them", add_arguments, run)

@@ -44,20 +44,19 @@ class Entry(NamedTuple):
         """Give the same under another name."""
         return self._replace(token=_made(self.token, name=name))
 
-    def counted(self) -> Entry:
-        """Give a token that counts as it is behind its next code.
+    def counted(self) -> tuple[str, Entry]:
+        """Give the next code of a token that counts, and the token as it is behind that.
 
         Raises:
             VaultFailed: it has counted to the end.
         """
         token = self.token
-        assert isinstance(token, HOTPToken)
+        if not isinstance(token, HOTPToken):
+            raise TypeError("this token does not count")
         try:
-            return self._replace(token=_made(token, counter=token.counter + 1))
+            return token.otp_at(token.counter), self._replace(token=_made(token, counter=token.counter + 1))
         except ValueError:
-            raise VaultFailed(
-                f'"{self.name}" has counted to the end', hint="ask the service for a new key"
-            ) from None
+            raise VaultFailed(f'"{self.name}" has counted to the end', hint="ask the service for a new key") from None
 
     def is_same(self, other: Entry) -> bool:
         """Tell whether both always give the same codes; where they have got to in counting is no difference."""
@@ -173,13 +172,9 @@ def _entry(record: dict[str, Any]) -> Entry:
     algorithm, digits = record["algorithm"], record["digits"]
     token: Token
     if record["type"] == "totp":
-        token = TOTPToken(
-            name, secret, algorithm=algorithm, digits=digits, created=created, period_s=record["period"]
-        )
+        token = TOTPToken(name, secret, algorithm=algorithm, digits=digits, created=created, period_s=record["period"])
     elif record["type"] == "hotp":
-        token = HOTPToken(
-            name, secret, algorithm=algorithm, digits=digits, created=created, counter=record["counter"]
-        )
+        token = HOTPToken(name, secret, algorithm=algorithm, digits=digits, created=created, counter=record["counter"])
     else:
         raise ValueError("another type")
     return Entry(token, record["issuer"])

@@ -1,5 +1,5 @@
-"""The passphrase of the vault: from the person, from a descriptor, or from the desktop's keyring. Never from argv or the
-environment, which other programs can read.
+"""The passphrase of the vault: from the person, from a descriptor, or from the desktop's keyring. Never from argv or
+the environment, which other programs can read.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ def from_descriptor(descriptor: int) -> bytes:
             line += piece
     except OSError as error:
         raise UsageError(
-            f"cannot read descriptor {descriptor}: {os.strerror(error.errno or 0)}", hint="as in --passphrase-fd 3 3<FILE"
+            f"cannot read descriptor {descriptor}: {os.strerror(error.errno or 0)}",
+            hint="as in --passphrase-fd 3 3<FILE",
         ) from None
     line = line.removesuffix(b"\r")
     if not 1 <= len(line) <= MAX_BYTES:

@@ -1,11 +1,11 @@
 """Sealing: bytes and a passphrase become bytes that say nothing without it. No I/O, and no clock.
 
-A header of 48 bytes, and behind it what ChaCha20-Poly1305 (RFC 8439) has made of the content, with the header as associated
-data. ChaCha20-Poly1305 rather than AES-GCM because it takes the same time for every key on machines without AES
-instructions, too, and every release of `cryptography` has it.
+A header of 48 bytes, and behind it what ChaCha20-Poly1305 (RFC 8439) has made of the content, with the header as
+associated data. ChaCha20-Poly1305 rather than AES-GCM because it takes the same time for every key on machines without
+AES instructions, too, and every release of `cryptography` has it.
 
-The salt stays for as long as the passphrase and the cost do, so that one derivation of the key serves for opening and for
-writing. The nonce is drawn anew at each writing: 96 random bits under one key are good for 2**32 of them.
+The salt stays for as long as the passphrase and the cost do, so that one derivation of the key serves for opening and
+for writing. The nonce is drawn anew at each writing: 96 random bits under one key are good for 2**32 of them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _HEADER = struct.Struct(">16sBBBB16s12s")  # magic, version, log2 of n, r, p, sa
 TAG_BYTES = 16
 MAX_LOG2_N = 20
 MAX_MEMORY_BYTES = 2**28
-"""Twice what we take ourselves. Whoever writes a file decides about the cost of opening it, and must not be able to take
-all memory or hours with that: n r p is held to four times our own, too.
+"""Twice what we take ourselves. Whoever writes a file decides about the cost of opening it, and must not be able to
+take all memory or hours with that: n r p is held to four times our own, too.
 """
 MAX_WORK = 2**22
 _HINT = (

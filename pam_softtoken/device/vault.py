@@ -1,7 +1,7 @@
 """The vault file: where it is, opening it, and changing it whole or not at all.
 
-Whoever changes it holds a lock from the reading to the writing. Whoever only reads needs none, because a new vault takes
-the old one's place in one step.
+Whoever changes it holds a lock from the reading to the writing. Whoever only reads needs none, because a new vault
+takes the old one's place in one step.
 """
 
 from __future__ import annotations
@@ -87,6 +87,19 @@ class Vault:
             yield entries
             self._write(entries, directory)
 
+    def next_code(self, wanted: Entry) -> str:
+        """Count on, and give the code only when that is on the disk: no code is ever given twice.
+
+        Raises:
+            VaultFailed: the count could not be stored, or the entry has gone meanwhile.
+        """
+        with self.changing() as entries:
+            number = next((number for number, each in enumerate(entries) if each.is_same(wanted)), None)
+            if number is None:
+                raise VaultFailed(f'"{wanted.name}" is no longer in the vault', hint="softtoken list shows what is")
+            code, entries[number] = entries[number].counted()
+        return code
+
     def renew(self, passphrase: bytes) -> None:
         """Write the vault under another passphrase, with a new salt.
 
@@ -142,10 +155,12 @@ class Vault:
         return entry.read(content, path=self.path)
 
     def _write(self, entries: list[Entry], directory: int) -> None:
-        assert self._key is not None
-        if (cost := self._key.cost.raised_to(self._cost)) != self._key.cost and cost.is_bearable:
-            self._key = sealing.SealingKey.new(self._passphrase, cost)
-        data = self._key.seal(entry.write(entries))
+        key = self._key
+        if key is None:
+            raise ValueError("the vault is not open")
+        if (cost := key.cost.raised_to(self._cost)) != key.cost and cost.is_bearable:
+            self._key = key = sealing.SealingKey.new(self._passphrase, cost)
+        data = key.seal(entry.write(entries))
         if len(data) > MAX_BYTES:
             raise VaultFailed(f"the vault would be larger than {MAX_BYTES} bytes", hint=f"take fewer; {_NOTHING}")
         self._sweep(directory)
