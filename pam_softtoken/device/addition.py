@@ -35,8 +35,9 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     """
     if options.name is not None:
         _require_name(options.name)
+    source = desk.passphrase_of(screen, options)
     new, other_name = _new_entry(screen, options)
-    vault, _ = desk.open_or_make_vault(screen, options)
+    vault, _ = desk.open_or_make_vault(source)
     terminal.checkpoint()
     with vault.changing() as entries:
         same = next((entry for entry in entries if entry.is_same(new)), None)

@@ -44,6 +44,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     Raises:
         ProgramError: none was taken over.
     """
+    source = desk.passphrase_of(screen, options)
     path = "stdin" if options.file == "-" else options.file
 
     def ask_passphrase() -> str:
@@ -58,7 +59,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         return typed
 
     harvest = exports.read(desk.read_file(options.file), path=path, now=int(time.time()), ask_passphrase=ask_passphrase)
-    vault, _ = desk.open_or_make_vault(screen, options)
+    vault, _ = desk.open_or_make_vault(source)
     terminal.checkpoint()
     with vault.changing() as entries:
         report = take(harvest.found, entries)

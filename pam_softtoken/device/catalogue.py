@@ -19,7 +19,7 @@ def _list_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(screen: terminal.Terminal, options: argparse.Namespace) -> None:
-    _, entries = desk.open_vault(screen, options)
+    _, entries = desk.open_vault(desk.passphrase_of(screen, options))
     if options.json:
         screen.show(json.dumps([entry.shown(each) for each in entries], indent=2))
         return
@@ -54,7 +54,7 @@ def _rename(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         require_name(options.new)
     except ValueError as error:
         raise UsageError(str(error), hint="as in softtoken rename phone work") from None
-    vault, _ = desk.open_vault(screen, options)
+    vault, _ = desk.open_vault(desk.passphrase_of(screen, options))
     terminal.checkpoint()
     with vault.changing() as entries:
         number = entry.find(entries, options.old, whole=True)
@@ -71,7 +71,7 @@ def _remove_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _remove(screen: terminal.Terminal, options: argparse.Namespace) -> None:
-    vault, entries = desk.open_vault(screen, options)
+    vault, entries = desk.open_vault(desk.passphrase_of(screen, options))
     entry.find(entries, options.name, whole=True)
     name = screen.spell(options.name)
     desk.require_consent(screen, f'Remove "{name}"? Its key is gone then, from here.', given=options.yes)

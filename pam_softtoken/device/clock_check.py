@@ -28,7 +28,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         CheckFailed: they differ, or the code says nothing about them.
         ProgramError: there is nothing to compare.
     """
-    _, entries = desk.open_vault(screen, options)
+    _, entries = desk.open_vault(desk.passphrase_of(screen, options))
     chosen = entries[entry.find(entries, options.name)]
     token = chosen.token
     if not isinstance(token, TOTPToken):

@@ -26,7 +26,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         ProgramError: they were not all shown.
     """
     screen.require_open()
-    _, entries = desk.open_vault(screen, options)
+    _, entries = desk.open_vault(desk.passphrase_of(screen, options))
     chosen = [entries[entry.find(entries, name, whole=True)] for name in options.names] or entries
     if not chosen:
         raise VaultFailed("the vault is empty", hint="softtoken add takes a Key URI, softtoken import a file")

@@ -15,7 +15,12 @@ from pam_softtoken.errors import EnrolmentFailed, UsageError, VaultFailed
 MAX_FILE_BYTES = 2**24
 
 
-def open_vault(screen: terminal.Terminal, options: argparse.Namespace) -> tuple[Vault, list[Entry]]:
+def passphrase_of(screen: terminal.Terminal, options: argparse.Namespace) -> Passphrase:
+    """Find out where the passphrase of the vault comes from."""
+    return Passphrase(screen, options, default_path())
+
+
+def open_vault(passphrase: Passphrase) -> tuple[Vault, list[Entry]]:
     """Open the vault that there is.
 
     Raises:
@@ -26,17 +31,16 @@ def open_vault(screen: terminal.Terminal, options: argparse.Namespace) -> tuple[
         raise VaultFailed(
             f'there is no vault "{vault.path}" yet', hint="softtoken add makes one, and softtoken import does, too"
         )
-    return vault, _open(vault, Passphrase(screen, options, vault.path))
+    return vault, _open(vault, passphrase)
 
 
-def open_or_make_vault(screen: terminal.Terminal, options: argparse.Namespace) -> tuple[Vault, list[Entry]]:
+def open_or_make_vault(passphrase: Passphrase) -> tuple[Vault, list[Entry]]:
     """Open the vault, or make an empty one where there is none.
 
     Raises:
         VaultFailed, UsageError: it cannot be done.
     """
     vault = Vault(default_path())
-    passphrase = Passphrase(screen, options, vault.path)
     if vault.exists():
         return vault, _open(vault, passphrase)
     new = passphrase.of_new_vault()

@@ -30,7 +30,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         ProgramError: there is none to be shown.
     """
     screen.require_open()
-    vault, entries = desk.open_vault(screen, options)
+    vault, entries = desk.open_vault(desk.passphrase_of(screen, options))
     if not entries:
         raise VaultFailed("the vault is empty", hint="softtoken add takes a Key URI, softtoken import a file")
     if options.name is None and screen.is_terminal() and terminal.person_is_there():

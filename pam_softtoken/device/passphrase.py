@@ -33,13 +33,19 @@ class Passphrase:
 
     Args:
         screen: for asking.
-        options: what `add_arguments` has added.
+        options: what `add_arguments` has added. A descriptor is read at once: what comes after the passphrase may be
+            for somebody else.
         path: the vault's, by which the keyring knows it.
+
+    Raises:
+        UsageError: the descriptor has no passphrase.
+        VaultFailed: there is no keyring.
     """
 
     def __init__(self, screen: terminal.Terminal, options: argparse.Namespace, path: str) -> None:
         self._screen = screen
-        self._descriptor: int | None = options.passphrase_fd
+        descriptor: int | None = options.passphrase_fd
+        self._given = from_descriptor(descriptor) if descriptor is not None else None
         self._keyring = _Keyring(path) if options.keyring else None
         self._is_kept = False
 
@@ -50,8 +56,8 @@ class Passphrase:
             VaultFailed: there is none to be had.
             UsageError: there is nobody to ask.
         """
-        if self._descriptor is not None:
-            return from_descriptor(self._descriptor)
+        if self._given is not None:
+            return self._given
         if self._keyring is not None and (kept := self._keyring.get()) is not None:
             self._is_kept = True
             return _bytes_of(kept)
@@ -64,8 +70,8 @@ class Passphrase:
             VaultFailed: there is none to be had.
             UsageError: there is nobody to ask.
         """
-        if self._descriptor is not None:
-            return from_descriptor(self._descriptor)
+        if self._given is not None:
+            return self._given
         return self.ask_twice("New passphrase for the vault:")
 
     def ask_twice(self, question: str) -> bytes:

@@ -24,8 +24,8 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     Raises:
         ProgramError: it is the old one still.
     """
-    vault, _ = desk.open_vault(screen, options)
-    source = passphrase.Passphrase(screen, options, vault.path)
+    source = desk.passphrase_of(screen, options)
+    vault, _ = desk.open_vault(source)
     if options.new_passphrase_fd is not None:
         new = passphrase.from_descriptor(options.new_passphrase_fd)
     else:
