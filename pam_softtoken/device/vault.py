@@ -42,6 +42,7 @@ class Vault:
         self._cost = cost
         self._passphrase = b""
         self._key: sealing.SealingKey | None = None
+        self._is_new = False
 
     def exists(self) -> bool:
         """Tell whether there is one.
@@ -61,6 +62,7 @@ class Vault:
         """Make an empty one, which is on the disk only after the first `changing`."""
         self._passphrase = passphrase
         self._key = sealing.SealingKey.new(passphrase, self._cost)
+        self._is_new = True
 
     def open(self, passphrase: bytes) -> list[Entry]:
         """Open it, and give what is in it.
@@ -83,7 +85,7 @@ class Vault:
             VaultFailed: it cannot be read or written; it is as it was.
         """
         with _told(self.path), self._locked() as directory:
-            entries = self._read(directory, may_be_new=True)
+            entries = self._read(directory)
             yield entries
             self._write(entries, directory)
 
@@ -108,7 +110,8 @@ class Vault:
         """
         with _told(self.path), self._locked() as directory:
             entries = self._read(directory)
-            self.create(passphrase)
+            self._passphrase = passphrase
+            self._key = sealing.SealingKey.new(passphrase, self._cost)
             self._write(entries, directory)
 
     @contextmanager
@@ -137,11 +140,11 @@ class Vault:
             finally:
                 os.close(lock)
 
-    def _read(self, directory: int, *, may_be_new: bool = False) -> list[Entry]:
+    def _read(self, directory: int) -> list[Entry]:
         try:
             file = files.open_file(self.path, os.O_RDONLY, below=directory, owner=os.geteuid())
         except FileNotFoundError:
-            if may_be_new and self._key is not None:
+            if self._is_new:
                 return []
             raise
         try:
@@ -165,6 +168,7 @@ class Vault:
             raise VaultFailed(f"the vault would be larger than {MAX_BYTES} bytes", hint=f"take fewer; {_NOTHING}")
         self._sweep(directory)
         new_file.Replacement(self.path, data, below=directory).put()
+        self._is_new = False
 
     def _sweep(self, directory: int) -> None:
         """Take away what killed programs left; nobody else writes while we hold the lock."""
