@@ -23,7 +23,7 @@ from pam_softtoken.device.app_cipher import (
     unseal,
 )
 from pam_softtoken.device.app_document import Fields
-from pam_softtoken.device.app_entry import Entry, Harvest, harvest, refuse_dialect
+from pam_softtoken.device.app_entry import Entry, Harvest, harvest
 from pam_softtoken.errors import Unreadable
 from pam_softtoken.imported import key_from_base32, name_from_label
 
@@ -67,7 +67,7 @@ def read(document: object, *, ask_passphrase: Callable[[], str], now: int) -> Ha
         content = vault.inner("db")
     if content.integer("version") not in _CONTENT_VERSIONS:
         raise Unreadable("only versions 1 to 3 of the content of Aegis's vaults are known")
-    return harvest(content.array("entries"), _name, _entry, now=now)
+    return harvest(content.array("entries"), name_of=_name, kind_of=_kind, read=_entry, now=now)
 
 
 def _decrypted(vault: Fields, header: Fields, ask_passphrase: Callable[[], str]) -> bytes:
@@ -116,12 +116,13 @@ def _name(entry: Fields) -> str:
     return name_from_label(entry.text("issuer", ""), entry.text("name", ""))
 
 
+def _kind(entry: Fields) -> str:
+    return entry.text("type")
+
+
 def _entry(entry: Fields) -> Entry:
-    kind = entry.text("type")
-    refuse_dialect(kind)
     info = entry.inner("info")
     return Entry(
-        kind=kind,
         key=key_from_base32(info.text("secret")),
         algorithm=info.text("algo"),
         digits=info.integer("digits"),

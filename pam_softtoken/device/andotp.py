@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pam_softtoken.device import app_document
 from pam_softtoken.device.app_cipher import MAX_ITERATIONS, NONCE_BYTES, TAG_BYTES, key_from_pbkdf2, unseal
 from pam_softtoken.device.app_document import Fields
-from pam_softtoken.device.app_entry import Entry, Harvest, harvest, refuse_dialect
+from pam_softtoken.device.app_entry import Entry, Harvest, harvest
 from pam_softtoken.errors import Unreadable
 from pam_softtoken.imported import key_from_base32, name_from_label
 
@@ -42,7 +42,7 @@ def read(document: object, *, now: int) -> Harvest:
     Raises:
         Unreadable: the file as a whole.
     """
-    return harvest(app_document.array(document, "the file"), _name, _entry, now=now)
+    return harvest(app_document.array(document, "the file"), name_of=_name, kind_of=_kind, read=_entry, now=now)
 
 
 def read_encrypted(data: bytes, *, ask_passphrase: Callable[[], str], now: int) -> Harvest:
@@ -71,12 +71,13 @@ def _name(entry: Fields) -> str:
     return name_from_label(entry.text("issuer", ""), entry.text("label", ""))
 
 
+def _kind(entry: Fields) -> str:
+    # Old versions of the app knew nothing else, and wrote neither this nor most of what follows down.
+    return entry.text("type", "TOTP")
+
+
 def _entry(entry: Fields) -> Entry:
-    # Old versions of the app knew none of these, and wrote none of them down.
-    kind = entry.text("type", "TOTP")
-    refuse_dialect(kind)
     return Entry(
-        kind=kind,
         key=key_from_base32(entry.text("secret")),
         algorithm=entry.text("algorithm", "SHA1"),
         digits=entry.integer("digits", 6),

@@ -20,11 +20,12 @@ _DAMAGED = "see whether all of the export was copied"
 def parse(data: bytes) -> object:
     """Read a document.
 
+    Args:
+        data: no more than `MAX_BYTES`.
+
     Raises:
         Unreadable: it is not JSON, or JSON that two readers could understand differently.
     """
-    if len(data) > MAX_BYTES:
-        raise Unreadable(f"larger than {MAX_BYTES} bytes")
     try:
         return json.loads(
             data.decode("utf-8-sig"),

@@ -31,7 +31,6 @@ class Entry:
     """An account as an app writes it down.
 
     Attributes:
-        kind: "totp" or "hotp" in either case, or what the app calls another one.
         key: its bytes, any number of them.
         algorithm: name of the hash function, in either case.
         digits: of a code.
@@ -39,7 +38,6 @@ class Entry:
         counter: the next one of a token that counts; None when the file does not say.
     """
 
-    kind: str
     key: bytes = field(repr=False)
     algorithm: str
     digits: int
@@ -48,14 +46,20 @@ class Entry:
 
 
 def harvest(
-    entries: list[object], name_of: Callable[[Fields], str], read: Callable[[Fields], Entry], *, now: int
+    entries: list[object],
+    *,
+    name_of: Callable[[Fields], str],
+    kind_of: Callable[[Fields], str],
+    read: Callable[[Fields], Entry],
+    now: int,
 ) -> Harvest:
     """Go through the accounts of an export.
 
     Args:
         entries: as they were read.
-        name_of: gives a token's name; raises `Unreadable`.
-        read: gives the account; raises `Unreadable`.
+        name_of: gives a token's name; raises `Unreadable`, as do the next two.
+        kind_of: gives "totp" or "hotp" in either case, or what the app calls another one.
+        read: gives the rest; only called for a TOTP or HOTP account.
         now: Unix seconds.
     """
     found, skipped = [], []
@@ -65,34 +69,28 @@ def harvest(
             fields = Fields(entry, "it")
             name = name_of(fields)
             told = f'{place} "{name}"'
-            found.append(_imported(read(fields), name, place=place, now=now))
+            kind = kind_of(fields).lower()
+            _refuse_dialect(kind)
+            found.append(_imported(kind, name, read(fields), place=place, now=now))
         except Unreadable as error:
             skipped.append(f"{told}: {error.message}")
     return Harvest(tuple(found), tuple(skipped))
 
 
-def refuse_dialect(kind: str) -> None:
-    """Refuse a token whose codes this one would compute wrongly.
-
-    Args:
-        kind: what an app calls it.
-
-    Raises:
-        Unreadable: it is neither HOTP nor TOTP.
-    """
-    known = _DIALECTS.get(kind.lower())
+def _refuse_dialect(kind: str) -> None:
+    """Refuse a token whose codes would be computed wrongly here."""
+    known = _DIALECTS.get(kind)
     if known:
         raise Unreadable(f"a {known} token makes its codes in a way of its own, which is neither HOTP nor TOTP")
-    if kind.lower() not in ("hotp", "totp"):
+    if kind not in ("hotp", "totp"):
         raise Unreadable("its type is neither HOTP nor TOTP")
 
 
-def _imported(entry: Entry, name: str, *, place: str, now: int) -> Imported:
-    refuse_dialect(entry.kind)
+def _imported(kind: str, name: str, entry: Entry, *, place: str, now: int) -> Imported:
     algorithm = entry.algorithm.upper()
     if not entry.algorithm.isascii() or algorithm not in _ALGORITHMS:
         raise Unreadable("its hash function is none of SHA1, SHA256 and SHA512")
-    if entry.kind.lower() == "totp":
+    if kind == "totp":
         token = totp_token(
             name,
             entry.key,

@@ -7,7 +7,7 @@ the one of the next code.
 from __future__ import annotations
 
 from pam_softtoken.device.app_document import Fields
-from pam_softtoken.device.app_entry import Entry, Harvest, harvest, refuse_dialect
+from pam_softtoken.device.app_entry import Entry, Harvest, harvest
 from pam_softtoken.errors import Unreadable
 from pam_softtoken.imported import name_from_label
 
@@ -27,7 +27,7 @@ def read(document: object, *, now: int) -> Harvest:
     Raises:
         Unreadable: the file as a whole.
     """
-    return harvest(Fields(document, "the export").array("tokens"), _name, _entry, now=now)
+    return harvest(Fields(document, "the export").array("tokens"), name_of=_name, kind_of=_kind, read=_entry, now=now)
 
 
 def _name(token: Fields) -> str:
@@ -35,11 +35,14 @@ def _name(token: Fields) -> str:
     return name_from_label(next(filter(None, issuers), ""), token.text("labelAlt", "") or token.text("label", ""))
 
 
+def _kind(token: Fields) -> str:
+    # The app knows it by this name, and writes it down as TOTP.
+    steam = "Steam" in [token.text(name, "") for name in ("issuerInt", "issuerExt")]
+    return "steam" if steam else token.text("type")
+
+
 def _entry(token: Fields) -> Entry:
-    if "Steam" in [token.text(name, "") for name in ("issuerInt", "issuerExt")]:
-        refuse_dialect("steam")  # by this name the app knows it
     return Entry(
-        kind=token.text("type"),
         key=_key(token.array("secret")),
         algorithm=token.text("algo", "SHA1"),
         digits=token.integer("digits"),

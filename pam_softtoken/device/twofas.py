@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pam_softtoken.device import app_document
 from pam_softtoken.device.app_cipher import NONCE_BYTES, bytes_from_base64, key_from_pbkdf2, unseal
 from pam_softtoken.device.app_document import Fields
-from pam_softtoken.device.app_entry import Entry, Harvest, harvest, refuse_dialect
+from pam_softtoken.device.app_entry import Entry, Harvest, harvest
 from pam_softtoken.errors import Unreadable
 from pam_softtoken.imported import key_from_base32, name_from_label
 
@@ -47,7 +47,7 @@ def read(document: object, *, ask_passphrase: Callable[[], str], now: int) -> Ha
         raise Unreadable("the backup has accounts in clear and encrypted ones")
     if sealed:
         services = app_document.array(app_document.parse(_decrypted(sealed, ask_passphrase)), "the list of accounts")
-    return harvest(services, _name, _entry, now=now)
+    return harvest(services, name_of=_name, kind_of=_kind, read=_entry, now=now)
 
 
 def _decrypted(text: str, ask_passphrase: Callable[[], str]) -> bytes:
@@ -66,13 +66,14 @@ def _name(service: Fields) -> str:
     return name_from_label(otp.text("issuer", "") or service.text("name", ""), account)
 
 
+def _kind(service: Fields) -> str:
+    # The app took every account for TOTP before it wrote the type down; defaults it does not write down to this day.
+    return service.inner("otp").text("tokenType", "TOTP")
+
+
 def _entry(service: Fields) -> Entry:
     otp = service.inner("otp")
-    # The app took every account for TOTP before it wrote the type down; defaults it does not write down to this day.
-    kind = otp.text("tokenType", "TOTP")
-    refuse_dialect(kind)
     return Entry(
-        kind=kind,
         key=key_from_base32(service.text("secret")),
         algorithm=otp.text("algorithm", "SHA1"),
         digits=otp.integer("digits", 6),
