@@ -119,11 +119,11 @@ def _zsh_arguments(parser: argparse.ArgumentParser) -> str:
             lines.append(f"'(- *)'{names}{_quoted(meaning)}" if alone else _quoted(name + meaning))
             continue
         lines.append(_quoted(f"{name}={meaning}:{action.dest.replace('_', ' ')}:{_zsh_values(action)}"))
-    for action in operands(parser):
-        place = "*" if action.nargs in ("*", "+") else "1"
-        lines.append(_quoted(f"{place}:{_zsh_title(action)}:{_zsh_values(action)}"))
-        if place == "1" and len(operands(parser)) > 1:
-            lines[-1] = lines[-1].replace("'1:", f"'{operands(parser).index(action) + 1}:", 1)
+    for number, action in enumerate(operands(parser), 1):
+        place = "*" if action.nargs in ("*", "+") else number
+        # With a space, which says so to the person, zsh would not complete an option in this place either.
+        values = _zsh_values(action).strip() or "()"
+        lines.append(_quoted(f"{place}:{_zsh_title(action)}:{values}"))
     return " \\\n\t".join(lines)
 
 
