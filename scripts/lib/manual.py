@@ -12,6 +12,7 @@ from pam_softtoken import config, enroll
 
 TEMPLATES = Path(config.__file__).parent / "man"
 PUNCTUATION = ".,:;)?!"
+_DEFAULTS_IN_WORDS = {"backend": "the one that was installed with the module", "required_from": "no such day"}
 
 
 def pages() -> dict[str, str]:
@@ -55,7 +56,7 @@ def _module_options(options: Iterable[config.Option]) -> str:
         lines.append(f".It Cm {option.name}" + (f" Ns = Ns Ar {option.value}" if option.value else ""))
         lines += _prose(option.meaning)
         if option.value:
-            default = f"`{option.default}`" if option.default != "" else "the one that was installed with the module"
+            default = f"`{option.default}`" if option.default != "" else _DEFAULTS_IN_WORDS[option.name]
             lines += _prose(f"The default is {default}.")
     return "\n".join([*lines, ".El"])
 

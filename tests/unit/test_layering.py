@@ -15,7 +15,7 @@ LAYERS = [
     {"mac", "otp"},
     {"token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config"},
     {"files", "new_file", "process", "mark", "volatile", "store", "state", "grace"},
-    {"policy", "throttle", "verifier"},
+    {"policy", "throttle", "verifier", "deadline"},
     {"login", "pam_module", "wire", "backend"},
     {"migration", "google_file", "users_file", "xml_survey", "key_container", "picture", "importer"},
     {"terminal", "command", "editor", "handout", "printout", "request", "check", "job"},
