@@ -22,6 +22,14 @@ _HINT = (
 )
 
 
+def is_text_of_ours(data: bytes) -> bool:
+    """Tell whether this package alone would read it, line by line, and no library for pictures, XML or encryption."""
+    try:
+        return _kind_of(data) in (GOOGLE, OATH, URI)
+    except Unreadable:
+        return True
+
+
 def read(data: bytes, *, path: str, now: int, kind: str | None = None, passphrase: str | None = None) -> list[Imported]:
     """Read a file of another program.
 

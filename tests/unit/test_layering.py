@@ -19,7 +19,7 @@ LAYERS = [
     {"login", "pam_module", "wire", "backend"},
     {"migration", "google_file", "users_file", "xml_survey", "key_container", "picture", "importer"},
     {"terminal", "command", "editor", "handout", "printout", "request", "check", "job"},
-    {"permission", "inventory"},
+    {"permission", "inventory", "self_service"},
     {"enrolment", "upkeep", "pin_change"},
     {"takeover"},
     {"enroll"},
