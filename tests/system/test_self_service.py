@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken import throttle
+from pam_softtoken.state import State, decode
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.enroller import (
@@ -156,19 +158,26 @@ def test_self__changes_nothing_without_a_code(
     assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
 
 
-def test_self__wrong_codes_count_as_wrong_answers_of_the_user(host: RootStore, alice: Person, phone: Phone) -> None:
-    for answers in (3, 2):
-        with host.start(alice, "--force") as dialogue:
-            for _ in range(answers):
-                dialogue.expect(TOKEN_PROMPT)
-                dialogue.type("00000000")
-            dialogue.expect_any(TOKEN_PROMPT)
+def test_self__wrong_codes_and_right_ones_are_the_users(host: RootStore, alice: Person, phone: Phone) -> None:
+    """And not root's, from whom guesses would be counted once more."""
+
+    def state() -> State:
+        path = host.store_of(alice) / "state"
+        return decode(path.read_bytes(), path=str(path))[1]
+
+    for options, prompt in ((["--name=spare"], TOKEN_PROMPT), (["--check"], CHECK_PROMPT)):
+        with host.start(alice, *options) as dialogue:
+            dialogue.expect(prompt)
+            dialogue.type("00000000")
+            dialogue.expect_any(prompt)
             dialogue.press_control("C")
             dialogue.finish()
+    assert state().wrong[throttle.LOCAL][0] == 2
     with host.start(alice, "--check") as dialogue:
         dialogue.expect(CHECK_PROMPT)
         dialogue.type(phone.hotp())
-        assert "too many wrong codes" in refusal(dialogue).error
+        assert dialogue.finish() == 0
+    assert list(state().sources) == [throttle.source_of("", alice.uid)[0]]
 
 
 def test_self__gives_no_first_token_to_who_had_one(

@@ -23,6 +23,7 @@ LAYERS = [
     {"enrolment", "upkeep", "pin_change"},
     {"takeover"},
     {"enroll"},
+    {"admin.move"},
     {"admin.program"},
     {"device.program"},
 ]
