@@ -37,6 +37,21 @@ from tests.support.root_store import RULE, RootStore
 from tests.system.test_set_uid_hosts import Traps
 
 SELF = ("/usr/bin/sudo", "--", "/usr/bin/softtoken-enroll", "--self")
+MARKS = Path("/var/lib/softtoken/enrolled")
+WITH_FULL_STDOUT = """
+import os, sys
+reader, writer = os.pipe()
+os.set_blocking(writer, False)
+try:
+    while True:
+        os.write(writer, bytes(4096))
+except BlockingIOError:
+    pass
+os.set_blocking(writer, True)
+os.set_inheritable(reader, True)
+os.dup2(writer, 1)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 NEW_PIN = ("New PIN, 4 to 16 letters and digits: ", "The same again: ")
 KEY = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
 
@@ -173,11 +188,15 @@ def test_self__wrong_codes_and_right_ones_are_the_users(host: RootStore, alice: 
             dialogue.press_control("C")
             dialogue.finish()
     assert state().wrong[throttle.LOCAL][0] == 2
-    with host.start(alice, "--check") as dialogue:
-        dialogue.expect(CHECK_PROMPT)
-        dialogue.type(phone.hotp())
-        assert dialogue.finish() == 0
-    assert list(state().sources) == [throttle.source_of("", alice.uid)[0]]
+    for options, prompt in (
+        (["--new-recovery-codes", "--recovery-codes=0"], TOKEN_PROMPT),
+        (["--check"], CHECK_PROMPT),
+    ):
+        with host.start(alice, *options) as dialogue:
+            dialogue.expect(prompt)
+            dialogue.type(phone.hotp())
+            assert dialogue.finish() == 0
+        assert list(state().sources) == [throttle.source_of("", alice.uid)[0]]
 
 
 def test_self__gives_no_first_token_to_who_had_one(
@@ -251,12 +270,18 @@ def test_self__takes_no_variable_from_the_command_line(host: RootStore, alice: P
 def test_self__asks_for_the_password_every_time_whatever_else_is_allowed_without(
     host: RootStore, alice: Person
 ) -> None:
-    host.set_rule("ALL ALL=(ALL) NOPASSWD: ALL\n" + RULE.read_text())
-    for _ in range(2):
+    for other in ("ALL ALL=(ALL) NOPASSWD: ALL\n", "Defaults !authenticate\nALL ALL=(ALL) ALL\n"):
+        host.set_rule(other + RULE.read_text())
         with host.start(alice, "--list", password=False) as dialogue:
             dialogue.expect("[sudo] password")
             dialogue.type(alice.password)
             assert "is not enrolled" in refusal(dialogue).error
+    host.set_rule("ALL ALL=(ALL) ALL\n" + RULE.read_text())
+    around = ["sh", "-c", 'sudo true; sudo -n true && exec "$@"', "sh"]
+    with host.start(alice, "--list", around=around) as dialogue:  # the first password is for sudo true
+        dialogue.expect("[sudo] password")
+        dialogue.type(alice.password)
+        assert "is not enrolled" in refusal(dialogue).error
     with host.start(alice, password=False) as dialogue:
         dialogue.expect("[sudo] password")
         dialogue.type("wrong")
@@ -413,3 +438,43 @@ def test_self__is_nothing_for_a_user_to_call(installed: Installation, alice: Per
     done = Enroller(installed.enroll).run("--self", "--no-confirm", person=alice, environment=environment)
     done.refused(2)
     assert listing(alice.home) == before
+
+
+def test_self__result_that_nobody_reads_holds_no_lock_for_long(
+    host: RootStore, alice: Person, phone: Phone, service: Service
+) -> None:
+    around = ["/usr/bin/python3", "-I", "-c", WITH_FULL_STDOUT]
+    before = (host.store_of(alice) / "tokens").read_bytes()
+    with host.start(alice, "--name=spare", "--json", "--recovery-codes=0", around=around) as dialogue:
+        dialogue.expect(TOKEN_PROMPT)
+        dialogue.type(phone.hotp())
+        dialogue.expect(CODE_PROMPT)
+        dialogue.type(dialogue.phone().totp())
+        assert refusal(dialogue).error == "interrupted; nothing was changed"
+    assert (host.store_of(alice) / "tokens").read_bytes() == before
+    assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
+
+
+def test_self__where_sudo_asks_for_a_code_too_the_first_token_comes_under_nullok(
+    host: RootStore, alice: Person, installed: Installation, mounts: PrivateMounts
+) -> None:
+    def ask_for_a_code(option: str) -> None:
+        ours = installed.line(f"store={host.template}", *([option] if option else []))
+        rest = "account required pam_unix.so\nsession required pam_permit.so\n"
+        mounts.set_service("sudo", "auth required pam_unix.so nodelay\n" + ours + rest)
+
+    ask_for_a_code("")
+    with host.start(alice) as dialogue:
+        dialogue.expect("Verification code: ")
+        dialogue.type("000000")
+        assert "where sudo asks for a code that you cannot have yet" in refusal(dialogue).hint
+    for option in ("nullok", "required_from=2999-12-31"):
+        ask_for_a_code(option)
+        with host.start(alice, "--type=hotp", "--recovery-codes=1") as dialogue:
+            phone = dialogue.confirm()
+        with host.start(alice, "--list") as dialogue:
+            dialogue.expect("Verification code: ")
+            dialogue.type(phone.hotp_at(1))
+            assert dialogue.finish() == 0
+        for path in (host.store_of(alice) / "tokens", MARKS / str(alice.uid)):
+            path.unlink()
