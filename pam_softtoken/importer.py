@@ -26,7 +26,7 @@ _HINT = (
 def is_text_of_ours(data: bytes) -> bool:
     """Tell whether this package alone would read it, line by line, and no library for pictures, XML or encryption."""
     try:
-        return _kind_of(data) in (GOOGLE, OATH, URI)
+        return kind_of(data) in (GOOGLE, OATH, URI)
     except Unreadable:
         return True
 
