@@ -187,6 +187,10 @@ class EnrolmentFailed(ProgramError):
     """What is enrolled was not changed as it was asked for, or not shown; it is as it was."""
 
 
+class MoveFailed(ProgramError):
+    """The tokens of some users are where they were."""
+
+
 class CheckFailed(ProgramError):
     """A code that was tried was refused, or could not be tried."""
 

@@ -23,6 +23,14 @@ _HINT = (
 )
 
 
+def is_text_of_ours(data: bytes) -> bool:
+    """Tell whether this package alone would read it, line by line, and no library for pictures, XML or encryption."""
+    try:
+        return kind_of(data) in (GOOGLE, OATH, URI)
+    except Unreadable:
+        return True
+
+
 def read(
     data: bytes,
     *,

@@ -24,7 +24,8 @@ from pam_softtoken.errors import EnrolmentFailed, ProgramError
 _DARK_ON_LIGHT = "\x1b[30;107m"
 _DARK, _LIGHT = "\x1b[40m", "\x1b[107m"
 _PLAIN = "\x1b[0m"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_stopping: list[signal.Signals] = []
 _interrupted_by: list[int] = []
 QUIET_MODULES = 4  # ISO/IEC 18004 asks for a light border of four modules
 
@@ -154,11 +155,12 @@ def interruptible() -> Iterator[None]:
     Raises:
         KeyboardInterrupt: one did.
     """
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    heeded = (*SIGNALS, *_stopping)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, heeded)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, heeded)
 
 
 def _read_line(stream: TextIO | None) -> str:
@@ -215,13 +217,19 @@ def person_is_there() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
+def interrupt_only_at_questions(signals: Sequence[signal.Signals]) -> None:
+    """Let these signals, too, wait until the program asks something; they do what they do by themselves."""
+    _stopping.extend(signals)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+
 def checkpoint() -> None:
     """Let a signal that came meanwhile interrupt the program here; afterwards it is too late.
 
     Raises:
         KeyboardInterrupt: there was one.
     """
-    if signal.sigpending() & set(_SIGNALS):
+    if signal.sigpending() & set(SIGNALS):
         raise KeyboardInterrupt
 
 
@@ -235,8 +243,8 @@ def run(program: str, body: Callable[[Terminal], None]) -> int:
     if resource.getrlimit(resource.RLIMIT_CORE)[1] != 0:
         resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
     # Signals wait until the program asks for them, so that each step is done as a whole or not at all.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    for number in _SIGNALS:
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    for number in SIGNALS:
         signal.signal(number, _interrupt)
     if sys.stdin is not None:
         sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]

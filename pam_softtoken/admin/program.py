@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pam_softtoken import command
+from pam_softtoken.admin import move
 
 PROGRAM = "softtoken-admin"
 DESCRIPTION = "Turn the second factor on and off for the services of this host, and help its users."
 EPILOG = """\
 examples:
+  softtoken-admin move --all --to system --dry-run
+      which tokens would go out of the users' homes into root's hands?
 """
-COMMANDS: tuple[command.Command, ...] = ()
+COMMANDS: tuple[command.Command, ...] = (move.COMMAND,)
 
 
 def build_parser() -> command.Parser:

@@ -124,7 +124,7 @@ def _confs() -> dict[str, bytes]:
     defaults = "".join(
         f"{option.name} = {option.default}\n"
         for option in config.OPTIONS
-        if not option.argument_only and not isinstance(option.default, bool)
+        if not option.argument_only and not isinstance(option.default, bool) and option.default != ""
     )
     return {
         "defaults": defaults.encode(),
