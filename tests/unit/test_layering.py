@@ -22,7 +22,8 @@ LAYERS = [
     {"permission", "inventory"},
     {"enrolment", "upkeep", "pin_change"},
     {"takeover"},
-    {"enroll"},
+    {"enroll", "admin.duration", "admin.deed", "admin.person"},
+    {"admin.code_for", "admin.relief"},
     {"admin.program"},
     {"device.program"},
 ]
