@@ -22,8 +22,8 @@ LAYERS = [
     {"permission", "inventory"},
     {"enrolment", "upkeep", "pin_change"},
     {"takeover"},
-    {"enroll", "admin.duration", "admin.deed", "admin.person"},
-    {"admin.code_for", "admin.relief"},
+    {"enroll", "admin.duration", "admin.deed", "admin.person", "admin.logins", "admin.survey"},
+    {"admin.code_for", "admin.relief", "admin.status"},
     {"admin.program"},
     {"device.program"},
 ]
