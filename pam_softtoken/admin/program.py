@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pam_softtoken import command
 from pam_softtoken.admin.code_for import CODE_FOR
+from pam_softtoken.admin.log_table import LOG
 from pam_softtoken.admin.relief import RESET_STATE, REVOKE, UNLOCK
 from pam_softtoken.admin.status import STATUS
 
@@ -19,6 +20,8 @@ examples:
       whoever has found it gets nowhere with it
   softtoken-admin unlock alice
       somebody has typed too many wrong codes
+  softtoken-admin log --user alice --since today
+      what became of her logins, and why
 """
 COMMANDS: tuple[command.Command, ...] = (
     STATUS,
@@ -26,6 +29,7 @@ COMMANDS: tuple[command.Command, ...] = (
     UNLOCK,
     REVOKE,
     RESET_STATE,
+    LOG,
 )
 
 

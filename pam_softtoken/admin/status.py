@@ -7,22 +7,20 @@ import calendar
 import json
 import pwd
 import sys
-import textwrap
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from pam_softtoken import terminal
-from pam_softtoken.admin import logins, person
+from pam_softtoken.admin import logins, person, table
 from pam_softtoken.admin.survey import ENROLLED, NOT_ENROLLED, UNUSABLE, Facts, facts_of, survey
 from pam_softtoken.command import Command
 from pam_softtoken.config import Config
 from pam_softtoken.errors import AdministrationFailed
-from pam_softtoken.inventory import local, padded, width
+from pam_softtoken.inventory import local
 
 HEADER = ("user", "status", "tokens", "last used", "recovery", "remarks")
-_GAP = "  "
 _NAMED = 10
 
 
@@ -41,7 +39,7 @@ def _status(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         screen.show(json.dumps({"users": found, "totals": totals, "only_in_by_nullok": _only_in_by_nullok(found)}))
         return
     rows = [HEADER, *(_row(screen, facts, settings) for facts in found)]
-    screen.show("\n".join(_laid_out(rows, screen.columns() if screen.is_terminal() else None)))
+    table.show(screen, rows)
     screen.show("\n" + "\n".join(_summary(screen, found, whole=not screen.is_terminal())))
 
 
@@ -114,37 +112,6 @@ def _here(when: str) -> str:
 
 def _clock(when: str) -> str:
     return time.strftime("%H:%M:%S", time.localtime(_seconds(when)))
-
-
-def _laid_out(rows: list[tuple[str, ...]], columns: int | None) -> Iterable[str]:
-    """Set the rows in columns, a line each; remarks, and then all of it, below one another where they do not fit.
-
-    Args:
-        rows: the first one is the header.
-        columns: of the terminal; None for anything else, where a line is as long as it is.
-    """
-    widths = [max(width(row[place]) for row in rows) for place in range(len(HEADER) - 1)]
-    base = sum(widths) + len(_GAP) * (len(widths) - 1)
-    for row in rows:
-        cells = _GAP.join(padded(*cell) for cell in zip(row[:-1], widths, strict=True))
-        remarks = row[-1]
-        if columns is None or base + len(_GAP) + width(remarks) <= columns:
-            yield (cells + _GAP + remarks).rstrip()
-        elif base <= columns:
-            if row is not rows[0]:
-                yield cells.rstrip()
-                yield from _below(remarks, columns)
-            else:
-                yield cells.rstrip()
-        elif row is not rows[0]:
-            yield row[0]
-            named = [f"{row[1]}"] + [f"{name} {cell}" for name, cell in zip(HEADER[2:-1], row[2:-1], strict=True)]
-            yield from _below(", ".join(each for each in named if not each.endswith(" -")), columns)
-            yield from _below(remarks, columns)
-
-
-def _below(text: str, columns: int) -> list[str]:
-    return textwrap.wrap(text, max(columns, 10), initial_indent=_GAP, subsequent_indent=_GAP, break_on_hyphens=False)
 
 
 def _totals(found: list[Facts]) -> dict[str, int]:
