@@ -34,13 +34,25 @@ LAYERS = [
     },
     {"admin.code_for", "admin.relief", "admin.status", "admin.log_table"},
     {"admin.program"},
+    {
+        "device.app_document",
+        "device.app_entry",
+        "device.app_cipher",
+        "device.aegis",
+        "device.andotp",
+        "device.twofas",
+        "device.freeotp_plus",
+        "device.exports",
+    },
     {"device.program"},
 ]
 """Low to high. Inside a layer an import must not go in a circle."""
 PACKAGES = ("pam_softtoken", "pam_softtoken.admin", "pam_softtoken.device")
 PURE = {
     "mac", "otp", "token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config", "state", "policy",
-    "throttle", "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
+    "throttle", "wire", "migration", "google_file", "users_file", "xml_survey", "importer", "device.app_document",
+    "device.app_entry", "device.app_cipher", "device.aegis", "device.andotp", "device.twofas", "device.freeotp_plus",
+    "device.exports",
 }  # fmt: skip
 ALLOWED_ON_LOGIN = {
     "__future__",
