@@ -29,7 +29,7 @@ class Report(NamedTuple):
 
     Attributes:
         taken: names in the vault.
-        skipped: why something was not taken, a sentence for each.
+        skipped: why something was not taken.
         remarks: what was left behind of tokens that were taken, a sentence for each.
     """
 
@@ -65,8 +65,10 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         report = take(harvest.found, entries)
     for name in report.taken:
         screen.tell(f'Took "{screen.spell(name)}".')
-    for sentence in (*report.remarks, *harvest.skipped, *report.skipped):
-        screen.tell(screen.spell(terminal.visible(sentence)))
+    for remark in report.remarks:
+        screen.tell(screen.spell(terminal.visible(remark)))
+    for reason in (*harvest.skipped, *report.skipped):
+        screen.tell(f"Skipped: {screen.spell(terminal.visible(reason)).removesuffix('.')}.")
     screen.tell(f"{len(report.taken)} taken, {len(harvest.skipped) + len(report.skipped)} skipped.")
     if not report.taken and not report.skipped:
         raise VaultFailed(f'there is no token in "{path}" that can be taken', hint="what stands above says why")
@@ -79,7 +81,7 @@ def take(found: tuple[Imported, ...], entries: list[Entry]) -> Report:
         new = Entry(each.token)
         same = next((entry for entry in entries if entry.is_same(new)), None)
         if same is not None:
-            report.skipped.append(f'Skipped "{new.name}": it is there already, as "{same.name}".')
+            report.skipped.append(f'"{new.name}" is there already, as "{same.name}"')
             continue
         name = free_name(entries, new.name)
         entries.append(new.named(name))

@@ -66,7 +66,8 @@ def read_file(path: str) -> bytes:
         if path == "-":
             data = _read_stdin()
         else:
-            with open(path, "rb") as file:
+            # A pipe keeps the person waiting for as long as its other end likes.
+            with terminal.interruptible(), open(path, "rb") as file:
                 data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise VaultFailed(

@@ -103,8 +103,9 @@ def from_descriptor(descriptor: int) -> bytes:
     """
     line = b""
     try:
-        while len(line) <= MAX_BYTES and (piece := os.read(descriptor, 1)) not in (b"", b"\n"):
-            line += piece
+        with terminal.interruptible():
+            while len(line) <= MAX_BYTES and (piece := os.read(descriptor, 1)) not in (b"", b"\n"):
+                line += piece
     except OSError as error:
         raise UsageError(
             f"cannot read descriptor {descriptor}: {os.strerror(error.errno or 0)}",

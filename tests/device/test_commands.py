@@ -216,8 +216,8 @@ def test_import__takes_each_token_once_and_says_what_it_did(device: Device, tmp_
     assert _names(device) == ["alice", "one bob", "one bob (2)"]
     said = done.stderr.splitlines()
     assert said[:2] == ['Took "one bob".', 'Took "one bob (2)".']
-    assert 'Skipped "myhost alice": it is there already, as "alice".' in said
-    assert any("steam" in line for line in said)
+    assert 'Skipped: "myhost alice" is there already, as "alice".' in said
+    assert any(line.startswith("Skipped: line 3: ") and "steam" in line for line in said)
     assert said[-1] == "2 taken, 3 skipped."
     before = device.path.read_bytes()
     assert device.run("import", file).status == 0

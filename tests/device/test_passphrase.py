@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,25 @@ def test_no_terminal__is_told_what_helps(device: Device) -> None:
     done = device.run("list", passphrase=None)
     assert done.status == 2
     assert "--passphrase-fd 3 3<FILE" in Mistake(done.stderr).hint
+
+
+@pytest.mark.parametrize("words", [("import", "pipe"), ("list", "--passphrase-fd", "0")])
+def test_waiting__for_a_pipe_or_a_descriptor_ends_with_ctrl_c(device: Device, words: tuple[str, ...]) -> None:
+    device.hold(totp("alice"))
+    os.mkfifo(device.data / "pipe")
+    with device.start(*(str(device.data / word) if word == "pipe" else word for word in words)) as person:
+        status = Path(f"/proc/{person.pid}/status")
+        # The program catches this one, and lets it in only while it waits; SIGINT the interpreter catches as well.
+        wait_until(lambda: _lets_in(status, signal.SIGTERM), "it to wait")
+        person.press_control("c")
+        assert _refused(person).error == "interrupted; nothing was changed"
+
+
+def _lets_in(status: Path, number: signal.Signals) -> bool:
+    """Tell whether a program that catches a signal does not hold it up."""
+    masks = dict(line.split(":\t") for line in status.read_text().splitlines() if line.startswith("Sig"))
+    bit = 1 << (number - 1)
+    return bool(int(masks["SigCgt"], 16) & bit and not int(masks["SigBlk"], 16) & bit)
 
 
 @pytest.mark.parametrize("passphrase", ["", "x" * 1025])

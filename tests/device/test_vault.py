@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import threading
@@ -194,6 +195,9 @@ def test_program__vault_that_others_could_have_touched_is_told(
     assert (done.status, done.stdout) == (1, "")
     mistake = Mistake(done.stderr)
     assert told in mistake.error
+    # What is opened is checked as well, should it have been exchanged after the first look.
+    with pytest.raises(VaultFailed, match=re.escape(told)):
+        device.content()
     if "mode" in told:
         where = device.directory if "write" in told else device.path
         assert mistake.hint.endswith(f"chmod {'700' if 'write' in told else '600'} {where}")

@@ -214,6 +214,15 @@ def test_device__knows_nothing_of_a_host() -> None:
     """It runs on machines without PAM, and for nobody but its caller."""
     host = {
         "login",
+        "pam_module",
+        "backend",
+        "wire",
+        "policy",
+        "grace",
+        "tokenfile",
+        "inventory",
+        "takeover",
+        "job",
         "verifier",
         "store",
         "state",
@@ -227,6 +236,15 @@ def test_device__knows_nothing_of_a_host() -> None:
     }
     assert not _reachable("device.program") & host
     assert not {name for name in _reachable("device.program") if name.startswith("admin.")}
+
+
+def test_device__loads_heavy_libraries_only_when_it_needs_them() -> None:
+    """Neither --help nor a mistake in the command line waits for them, and each may be missing."""
+    script = "import sys; sys.path.insert(0, sys.argv[1]); import pam_softtoken.device.program; print(*sys.modules)"
+    command = [sys.executable, "-I", "-c", script, str(PACKAGE.parent)]
+    loaded = set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    assert "pam_softtoken.device.vault" in loaded
+    assert not loaded & {"cryptography", "prompt_toolkit", "asyncio", "keyring", "PIL", "zxingcpp", "segno", "pamela"}
 
 
 def test_verifier__never_sees_pam() -> None:
