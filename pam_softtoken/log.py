@@ -19,6 +19,8 @@ REASONS = frozenset(
         "accepted",
         "recovery",
         "grace",
+        "enrolled",
+        "enrolment",
         "mismatch",
         "replayed",
         "throttled",
