@@ -109,8 +109,11 @@ pam_putenv(pam_handle_t *pamh, const char *setting)
 {
 	(void)pamh;
 	REQUIRE(strncmp(setting, "PAM_SOFTTOKEN_ENROL", 19) == 0 && (setting[19] == '\0' || setting[19] == '='));
-	if (!started)
+	if (!started) {
+		REQUIRE(setting[19] == '\0');
+		has_mark = false;
 		return PAM_SUCCESS;
+	}
 	questions[shown++] = 'P';
 	return first[ANSWER].bytes[0] == 2 ? PAM_BAD_ITEM : PAM_SUCCESS;
 }
@@ -286,9 +289,11 @@ call(const char **argv, bool account)
 
 	shown = logged = 0;
 	started = false;
-	has_mark = account;
+	has_mark = true;
 	result = account ? pam_sm_acct_mgmt((pam_handle_t *)first, 0, ARGUMENTS, argv) :
 			   pam_sm_authenticate((pam_handle_t *)first, 0, ARGUMENTS, argv);
+	/* What an earlier attempt has left says nothing about a new one. */
+	REQUIRE(has_mark == account);
 	if (started) {
 		REQUIRE(result == expected_verdict());
 		look_at_what_was_sent(ARGUMENTS, account ? 'M' : 'S');

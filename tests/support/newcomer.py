@@ -1,20 +1,28 @@
-"""Somebody who enrols in a login: reads what the host shows, holds the phone in front of it, types."""
+"""Somebody who enrols in a login: reads what the host shows, holds the phone in front of it, types.
+
+At a real host on a terminal (`arrival`), or at our own PAM application (`Talk`), whose service stands in /etc/pam.d of
+a mount namespace of its own, because that is where the module looks for its lines.
+"""
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pexpect
 
 from tests.support.account import Person, Phone
+from tests.support.client import ECHO_OFF, ECHO_ON, Outcome, Service
 from tests.support.enroller import CODE_PROMPT, ENTER_PROMPT, record_of, recovery_codes_in, uri_in
 from tests.support.hosts import STEP_S, WHO, Host
 from tests.support.installation import Installation
+from tests.support.leak import keep_answer
 
 ENROLS = "no soft token yet"
 PASSWORD, CODE, NEW_CODE, ENTER, SHELL, SESSION, END = range(7)
@@ -128,3 +136,113 @@ def arrival(
         yield made
     finally:
         terminal.close(force=True)
+
+
+_IN_ITS_DIRECTORY = 'mount --bind "$0" /etc/pam.d && exec "$@"'
+
+
+def command_in_its_directory(service: Service, person: Person, *options: str) -> list[str]:
+    """Give the client's command line, with the directory of its service in the place of /etc/pam.d."""
+    alone = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _IN_ITS_DIRECTORY, str(service.directory)]
+    return [*alone, *service.command(person, "--account", *options)]
+
+
+def in_its_directory(service: Service, person: Person, *answers: str, options: Sequence[str] = ()) -> Outcome:
+    """Make one attempt, with answers that are known beforehand."""
+    for answer in answers:
+        keep_answer(answer)
+    script = "".join(f"={answer}\n" for answer in answers)
+    command = command_in_its_directory(service, person, *options)
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=True, timeout=300)
+    return Outcome(done.stdout)
+
+
+class Talk:
+    """One login at our own application, question by question. Use it in a `with` block.
+
+    Args:
+        service: its service.
+        person: who logs in.
+        around: words before the client's own command line, such as a tracer's.
+        options: of the client.
+    """
+
+    def __init__(
+        self, service: Service, person: Person, *, around: Sequence[str] = (), options: Sequence[str] = ()
+    ) -> None:
+        command = [*command_in_its_directory(service, person, "--tell", *options)]
+        place = command.index(str(service.installed.client))
+        command[place:place] = around
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._person = person
+        self.shown: list[str] = []
+        self.outcome: Outcome | None = None
+
+    def __enter__(self) -> Talk:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._process.kill()
+        self._process.communicate(timeout=STEP_S)
+
+    @property
+    def pid(self) -> int:
+        """The application's process."""
+        return self._process.pid
+
+    @property
+    def text(self) -> str:
+        """All that was shown."""
+        return "\n".join(self.shown)
+
+    @property
+    def phone(self) -> Phone:
+        """The token, with the recovery codes as far as they have been shown."""
+        return Phone(record_of(uri_in(self.text), recovery_codes_in(self.text)))
+
+    def next_question(self) -> str:
+        """Wait for a question; "" when there is no more, and `outcome` says how it ended."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            record = json.loads(line)
+            if "result" in record:
+                self.outcome = Outcome(line)
+                break
+            self.shown.append(record["text"])
+            if record["style"] in (ECHO_OFF, ECHO_ON):
+                return str(record["text"])
+        self._process.wait(STEP_S)
+        return ""
+
+    def answer(self, text: str) -> None:
+        """Answer the question."""
+        keep_answer(text)
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"={text}\n")
+        self._process.stdin.flush()
+
+    def go_on(self, *, until: str = "", before: Callable[[str], None] | None = None, password: str = "") -> Talk:
+        """Answer rightly whatever is asked.
+
+        Args:
+            until: stop at this question.
+            before: called with each question before it is answered.
+            password: instead of the right one.
+        """
+        while question := self.next_question():
+            if question == until:
+                break
+            if before is not None:
+                before(question)
+            if question == "Password: ":
+                self.answer(password or self._person.password)
+            elif question == CODE_PROMPT:
+                self.answer(self.phone.totp())
+            else:
+                self.answer("" if question == ENTER_PROMPT else "000000")
+        return self
+
+    @property
+    def let_in(self) -> bool:
+        """Whether both management groups have said yes."""
+        return self.outcome is not None and (self.outcome.result, self.outcome.account) == (0, 0)
