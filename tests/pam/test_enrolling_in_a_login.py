@@ -436,6 +436,13 @@ def test_logins_at_once__enrol_one_of_them(enrols: Service, pam: Pam, alice: Per
     assert pam.service().log_in(alice, winner.phone.recovery_codes[0]).result == PAM_SUCCESS
 
 
+def test_auth_line__says_ignore_and_never_yes(pam: Pam, installed: Installation, alice: Person) -> None:
+    """Here nobody says yes: the password's module only jumps over the one that refuses."""
+    service = pam.stack(DEBIAN.removesuffix(PERMIT) + lines(installed) + ACCOUNT)
+    outcome = in_its_directory(service, alice, alice.password)
+    assert (outcome.result, outcome.account, outcome.prompts) == (6, -1, ["Password: "])  # PAM_PERM_DENIED
+
+
 def test_account_phase__says_ignore_and_never_yes(pam: Pam, installed: Installation, alice: Person) -> None:
     """So that what enrols cannot stand in for a module that looks at the account."""
     auth, account = lines(installed).splitlines(keepends=True)
