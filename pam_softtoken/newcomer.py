@@ -99,7 +99,7 @@ class Newcomer:
         record: the log.
     """
 
-    __slots__ = ("_codes", "_config", "_location", "_record", "_token", "pamh")
+    __slots__ = ("_codes", "_config", "_location", "_matrix", "_record", "_token", "pamh")
 
     def __init__(self, pamh: Any, account: files.Account, config: Config, record: log.Log) -> None:
         self.pamh = pamh
@@ -110,6 +110,8 @@ class Newcomer:
         created = int(time.time())
         self._token = TOTPToken(token.DEFAULT_NAME, secret, algorithm="SHA1", digits=6, created=created)
         self._codes = recovery.generate(RECOVERY_CODES)
+        # Of the QR code, as long as it can be shown the other way round; empty where none can be drawn.
+        self._matrix: list[list[int]] = []
 
     def carry_out(self) -> None:
         """Go through the dialogue, and write.
@@ -162,18 +164,33 @@ class Newcomer:
         account = self._location.account
         uri = key_uri.build(self._token, issuer=os.uname().nodename, account=account.name)
         self._tell(f"This host asks for a code at each login, and {account.name} has no soft token yet.")
-        drawn = _draw(uri)
-        self._tell("Scan this with an authenticator app:" if drawn else "Give this key to an authenticator app:")
-        for part in _in_parts(drawn):
-            self._tell(part)
+        self._matrix = _matrix_of(uri)
+        self._tell("Scan this with an authenticator app:" if self._matrix else "Give this key to an authenticator app:")
+        self._draw(self._matrix)
         self._tell(f"Key:  {drawing.grouped(token.encode_base32(self._token.secret.reveal()))}")
         self._tell(f"URI:  {uri}")
+        if self._matrix:
+            self._tell("If the app does not see the QR code, on a light background, press Enter without a code.")
+
+    def _draw(self, matrix: list[list[int]]) -> None:
+        """Draw a QR code without colours, because OpenSSH's client shows no control characters.
+
+        So it has to be guessed what the background is like: a dark one first, where light modules have to be drawn.
+        """
+        drawn = drawing.half_blocks(matrix, colour=False) if matrix else ""
+        for part in _in_parts(drawn):
+            self._tell(part)
 
     def _confirm(self) -> tuple[policy.Match, int]:
         """Have the person type a code, so that a token that was not scanned cannot lock him out."""
         state = State.new().with_last(self._token.fingerprint(), NEVER)
+        question = "Code that the app shows: "
         for left in range(CONFIRMATIONS - 1, -1, -1):
-            typed = self._ask("Code that the app shows: ", shown=self._config.echo)
+            typed = self._ask(question, shown=self._config.echo)
+            if self._matrix and not typed.strip():
+                inverted, self._matrix = [[1 - module for module in row] for row in self._matrix], []
+                self._draw(inverted)
+                typed = self._ask(question, shown=self._config.echo)
             now = int(time.time())
             try:
                 otps = {self._token.digits: answer.read_code(typed).otp}
@@ -240,17 +257,13 @@ def _nothing_more() -> None:
     pass
 
 
-def _draw(uri: str) -> str:
-    """Draw a QR code; "" where the library for it is missing.
-
-    Without colours, because OpenSSH's client shows no control characters: light modules are drawn, as on a dark
-    terminal. Where the background is light, it is inverted, which most apps read.
-    """
+def _matrix_of(uri: str) -> list[list[int]]:
+    """Make a QR code, 1 for dark; empty where the library for it is missing."""
     segno = _load_segno()
     if segno is None:
-        return ""
+        return []
     code = segno.make(uri, error="l", micro=False)
-    return drawing.half_blocks([list(row) for row in code.matrix_iter(border=drawing.QUIET_MODULES)], colour=False)
+    return [list(row) for row in code.matrix_iter(border=drawing.QUIET_MODULES)]
 
 
 def _load_segno() -> ModuleType | None:

@@ -109,7 +109,7 @@ def test_enrol__has_who_never_enrolled_do_it_at_the_account_line(
         stack = path.read_text().replace("optional pam_unix.so", "required pam_unix.so")
         ours = next(line for line in stack.splitlines() if str(installed.bridge) in line)
         path.write_text(f"{stack}account{ours.removeprefix('auth')}\n")
-        outcome = in_its_directory(service, alice, alice.password, "", "", "")
+        outcome = in_its_directory(service, alice, alice.password, "1", "2", "3")
         assert ("Code that the app shows: " in outcome.prompts) is offered
         assert ("Verification code: " in outcome.prompts) is not offered
 

@@ -12,7 +12,7 @@ import pytest
 from tests.support.account import Person
 from tests.support.hosts import UNIX_PASSWORD, UNIX_PASSWORD_OR_STOP, Host
 from tests.support.installation import Installation
-from tests.support.newcomer import ENROLS, ENTER, NEW_CODE, arrival, lines
+from tests.support.newcomer import ENROLS, ENTER, NEW_CODE, Arrival, arrival, lines
 from tests.support.process import wait_until
 from tests.support.screen import read_qr_codes
 from tests.support.system_log import SystemLog
@@ -74,10 +74,31 @@ def test_newcomer__enrols_in_the_login_and_is_asked_for_a_code_at_the_next(
 def test_newcomer__scans_the_qr_code_off_the_terminal(host: Host, installed: Installation, alice: Person) -> None:
     host.use_stack(lines(installed))
     with arrival(host, alice, until=NEW_CODE) as visit:
-        uri = f"otpauth://totp/{os.uname().nodename}:{alice.name}"
-        (scanned,) = read_qr_codes(_drawing(visit.screen))
-        assert scanned.startswith(uri)
-        assert f"URI:  {scanned}" in visit.screen.replace("\r", "")
+        _scan(visit, alice, theme="dark")
+
+
+@pytest.mark.parametrize("host", ["sshd with password", "login with password"], indirect=True)
+def test_newcomer__with_a_light_terminal_scans_the_qr_code_that_enter_draws(
+    host: Host, installed: Installation, alice: Person
+) -> None:
+    host.use_stack(lines(installed))
+    with arrival(host, alice, until=NEW_CODE) as visit:
+        before = len(visit.screen)
+        visit.terminal.sendline("")
+        visit.go_on(host, alice, password=alice.password, until=NEW_CODE)
+        _scan(visit, alice, theme="light", after=before)
+        visit.terminal.sendline(visit.phone.totp())  # type: ignore[union-attr]
+        visit.go_on(host, alice, password=alice.password)
+        assert visit.entered_as == alice.name, visit
+
+
+def _scan(visit: Arrival, person: Person, *, theme: str, after: int = 0) -> None:
+    """Hold the phone in front of what has been drawn since some place of the screen."""
+    drawn = [line.rstrip("\r") for line in visit.screen[after:].split("\n")]
+    blocks = "\n".join(line for line in drawn if line and not line.strip(" ▀▄█"))
+    (scanned,) = read_qr_codes(blocks, theme=theme)
+    assert scanned.startswith(f"otpauth://totp/{os.uname().nodename}:{person.name}?")
+    assert f"URI:  {scanned}" in visit.screen.replace("\r", "")
 
 
 @pytest.mark.parametrize("front", FRONTS)
@@ -155,7 +176,7 @@ def test_newcomer__who_types_three_wrong_codes_is_refused_and_as_before(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     host.use_stack(lines(installed))
-    with arrival(host, alice, "", "12345", "not a code") as visit:
+    with arrival(host, alice, "", "12345", "not a code", "") as visit:
         assert not visit.entered_as, visit
         assert "2 left to try" in visit.screen
         assert "1 left to try" in visit.screen
@@ -207,9 +228,3 @@ def test_newcomer__whose_terminal_knows_ascii_only_has_the_key_as_text(
     with arrival(host, alice, locale="C") as visit:
         assert visit.entered_as == alice.name, visit
         assert "Key:  " in visit.screen
-
-
-def _drawing(screen: str) -> str:
-    """Cut the QR code out of what stood on the terminal."""
-    drawn = [line.rstrip("\r") for line in screen.split("\n")]
-    return "\n".join(line for line in drawn if line and not line.strip(" ▀▄█"))
