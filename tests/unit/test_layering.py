@@ -159,6 +159,11 @@ def test_login__loads_nothing_slow() -> None:
         "signal",
         "_socket",
         "contextlib",
+        "pam_softtoken.newcomer",
+        "pam_softtoken.stack",
+        "pam_softtoken.editor",
+        "pam_softtoken.drawing",
+        "pam_softtoken.key_uri",
     }
 
 
