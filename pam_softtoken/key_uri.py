@@ -17,7 +17,7 @@ from pam_softtoken.imported import (
     number,
     totp_token,
 )
-from pam_softtoken.token import HOTPToken, Token, TOTPToken, encode_base32
+from pam_softtoken.token import MIN_KEY_BYTES, HOTPToken, Token, TOTPToken, encode_base32
 
 SCHEME = "otpauth"
 _ALGORITHMS = {"SHA1": "SHA1", "SHA256": "SHA256", "SHA512": "SHA512"}
@@ -54,7 +54,7 @@ def build(token: Token, *, issuer: str, account: str) -> str:
     return f"otpauth://{token.kind}/{label}?{urlencode(parameters, quote_via=quote, errors='surrogateescape')}"
 
 
-def parse(uri: str, *, now: int) -> Imported:
+def parse(uri: str, *, now: int, min_key_bytes: int = MIN_KEY_BYTES) -> Imported:
     """Read a Key URI.
 
     What decorates is ignored; whatever else is not known could change the codes, and is refused.
@@ -62,6 +62,7 @@ def parse(uri: str, *, now: int) -> Imported:
     Args:
         uri: the text, without a line end.
         now: Unix seconds.
+        min_key_bytes: how long the key must be.
 
     Raises:
         Unreadable: it is not a Key URI, can be understood in two ways, or is of a token that is not HOTP or TOTP.
@@ -86,10 +87,15 @@ def parse(uri: str, *, now: int) -> Imported:
     period_s = number(parameters.get("period", "30"), "period", lowest=1, highest=300)
     counter = number(parameters.get("counter", "0"), "counter", highest=_MAX_COUNTER)
     if kind == "totp":
-        return Imported(totp_token(name, key, now=now, algorithm=algorithm, digits=digits, period_s=period_s))
+        token = totp_token(
+            name, key, now=now, algorithm=algorithm, digits=digits, period_s=period_s, min_key_bytes=min_key_bytes
+        )
+        return Imported(token)
     if "counter" not in parameters:
         raise Unreadable("the counter is missing, which a token that counts must have")
-    token = hotp_token(name, key, now=now, algorithm=algorithm, digits=digits, counter=counter)
+    token = hotp_token(
+        name, key, now=now, algorithm=algorithm, digits=digits, counter=counter, min_key_bytes=min_key_bytes
+    )
     return Imported(token, last=last_before(counter))
 
 

@@ -24,6 +24,16 @@ LAYERS = [
     {"takeover"},
     {"enroll"},
     {"admin.program"},
+    {
+        "device.app_document",
+        "device.app_entry",
+        "device.app_cipher",
+        "device.aegis",
+        "device.andotp",
+        "device.twofas",
+        "device.freeotp_plus",
+        "device.exports",
+    },
     {"device.program"},
 ]
 """Low to high. Inside a layer an import must not go in a circle."""
@@ -31,6 +41,8 @@ PACKAGES = ("pam_softtoken", "pam_softtoken.admin", "pam_softtoken.device")
 PURE = {
     "mac", "otp", "drawing", "token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config",
     "state", "policy", "throttle", "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
+    "device.app_document", "device.app_entry", "device.app_cipher", "device.aegis", "device.andotp", "device.twofas",
+    "device.freeotp_plus", "device.exports",
 }  # fmt: skip
 ALLOWED_ON_LOGIN = {
     "__future__",
