@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -45,7 +46,12 @@ def ignored_line(host: Host, person: Person) -> str:
 def environments_of(person: Person) -> bytes:
     """Give what all processes of a session have in their environment."""
     done = subprocess.run(["pgrep", "-u", person.name], check=True, capture_output=True, text=True)
-    return b"".join(Path(f"/proc/{pid}/environ").read_bytes() for pid in done.stdout.split())
+    seen = []
+    for pid in done.stdout.split():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            seen.append(Path(f"/proc/{pid}/environ").read_bytes())
+    assert any(b"HOME=" in each for each in seen)
+    return b"".join(seen)
 
 
 @pytest.mark.parametrize("host", ROOMS, indirect=True)
