@@ -33,7 +33,7 @@ def build(token: Token, *, issuer: str, account: str) -> str:
 
     Args:
         token: what the app shall become.
-        issuer: who asks for the codes; here the host's name.
+        issuer: who asks for the codes; here the host's name. "" leaves it out.
         account: whom they are for; here the user's name.
 
     Returns:
@@ -50,7 +50,10 @@ def build(token: Token, *, issuer: str, account: str) -> str:
         parameters["counter"] = token.counter
     elif isinstance(token, TOTPToken):
         parameters["period"] = token.period_s
-    label = ":".join(quote(part.replace(":", " "), safe="", errors="surrogateescape") for part in (issuer, account))
+    if not issuer:
+        del parameters["issuer"]
+    parts = (issuer, account) if issuer else (account,)
+    label = ":".join(quote(part.replace(":", " "), safe="", errors="surrogateescape") for part in parts)
     return f"otpauth://{token.kind}/{label}?{urlencode(parameters, quote_via=quote, errors='surrogateescape')}"
 
 
@@ -97,6 +100,24 @@ def parse(uri: str, *, now: int, min_key_bytes: int = MIN_KEY_BYTES) -> Imported
         name, key, now=now, algorithm=algorithm, digits=digits, counter=counter, min_key_bytes=min_key_bytes
     )
     return Imported(token, last=last_before(counter))
+
+
+def label_of(uri: str) -> tuple[str, str]:
+    """Take the label of a Key URI apart, which `parse` makes one name of.
+
+    Args:
+        uri: one that `parse` has taken.
+
+    Returns:
+        Issuer and account, either of which can be "".
+    """
+    label, _, query = uri.partition("://")[2].partition("/")[2].partition("?")
+    text = _bytes_of(label).decode("utf-8", "replace")
+    issuer = parameters_of(query, _MEANINGFUL, _DECORATION).get("issuer", "")
+    if issuer and text.startswith(f"{issuer}:"):  # an issuer with a colon of its own
+        return issuer, text[len(issuer) + 1 :].strip()
+    prefix, colon, account = text.partition(":")
+    return (issuer or prefix.strip(), account.strip()) if colon else (issuer, text.strip())
 
 
 def parameters_of(query: str, meaningful: tuple[str, ...], decoration: tuple[str, ...] = ()) -> dict[str, str]:
