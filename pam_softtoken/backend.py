@@ -48,6 +48,31 @@ class Response:
         self.resp_retcode = 0
 
 
+class _Environment:
+    """PAM's environment, as pam_python shows it; the bridge gives and takes few variables.
+
+    Args:
+        exchange: sends a frame and gives the answer to it.
+    """
+
+    __slots__ = ("_exchange",)
+
+    def __init__(self, exchange: Callable[[bytes], str | None]) -> None:
+        self._exchange = exchange
+
+    def __getitem__(self, name: str) -> str:
+        value = self._exchange(wire.encode_get(wire.ENVIRONMENT, name))
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __setitem__(self, name: str, value: str) -> None:
+        self._exchange(wire.encode_put(wire.ENVIRONMENT, f"{name}={value}"))
+
+    def __delitem__(self, name: str) -> None:
+        self._exchange(wire.encode_put(wire.ENVIRONMENT, name))
+
+
 class Handle:
     """A PAM handle as `pam_module` uses it, forwarding to the bridge. Numbers are Linux-PAM's, `_pam_types.h`.
 
@@ -113,6 +138,11 @@ class Handle:
     def authtok(self, password: str) -> None:
         self._exchange(wire.encode_put(self.PAM_AUTHTOK, password))
 
+    @property
+    def env(self) -> _Environment:
+        """PAM's environment; using it raises `PamError` when PAM would not, and `KeyError`."""
+        return _Environment(self._exchange)
+
     def _exchange(self, question: bytes) -> str | None:
         self._send_last_line()
         os.write(SOCKET, question)
@@ -161,7 +191,8 @@ def main(path: str) -> NoReturn:
     """
     start = wire.decode_start(os.read(SOCKET, wire.MAX_FRAME_BYTES + 1))
     handle = Handle(start)
-    code = pam_module.pam_sm_authenticate(handle, start.flags, [path, *start.arguments])
+    enter = pam_module.pam_sm_acct_mgmt if start.account_phase else pam_module.pam_sm_authenticate
+    code = enter(handle, start.flags, [path, *start.arguments])
     os.write(SOCKET, wire.encode_result(code, *handle.last_line))
     handle.finish()
     # If we ended now, the host could find itself waiting, on our processor, until our memory is taken down; to wait for

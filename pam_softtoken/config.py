@@ -142,6 +142,13 @@ OPTIONS = (
         meaning="As `nullok`, but only until this day begins in the host's time zone, and with a reminder. Where both "
         "are given, this one counts.",
     ),
+    Option(
+        "enrol",
+        False,
+        check=_flag,
+        meaning="Have users who have never enrolled do it in the login itself, once all else has let them in. Needs an "
+        "`account` line, too.",
+    ),
     Option("echo", False, check=_flag, meaning="Show the code while it is typed."),
     Option(
         "prompt",
@@ -242,6 +249,11 @@ OPTIONS = (
     Option("debug", False, check=_flag, meaning="Log the steps of an attempt; no key, code or answer is among them."),
 )
 
+_NOT_WITH_ENROL = (
+    ("use_first_pass", "that never asks"),
+    ("forward_pass", "that has asked for no password yet when it is seen who is enrolled"),
+    ("pin_required", "who enrols in a login has no PIN, and would be refused at the next one"),
+)
 _BY_NAME = {option.name: option for option in OPTIONS}
 
 
@@ -250,6 +262,7 @@ class Config:
 
     nullok: bool
     required_from: str
+    enrol: bool
     echo: bool
     prompt: str
     try_first_pass: bool
@@ -303,9 +316,15 @@ def load(arguments: list[str], read_conf: Callable[[str, bool], str]) -> Config:
         except ConfigError as error:
             problems.extend(error.problems)
     from_file = _collect(_settings_in(text, path), problems, in_file=True)
+    values = {**from_file, **given}
+    problems.extend(f"enrol does not go with {name}: {why}" for name, why in _NOT_WITH_ENROL if _both(values, name))
     if problems:
         raise ConfigError(tuple(problems))
-    return Config(**{**from_file, **given})
+    return Config(**values)
+
+
+def _both(values: dict[str, Value], name: str) -> bool:
+    return bool(values.get("enrol")) and bool(values.get(name))
 
 
 def _settings_in(text: str, path: str) -> list[tuple[str, str]]:

@@ -191,11 +191,19 @@ class Editor(Store):
                 for path in reversed(self._made):
                     if path != self._path(STATE):
                         os.rmdir(path)
-                    elif TOKENS not in os.listdir(self._directory):
+                    elif self._is_nobody_elses():
                         os.unlink(STATE, dir_fd=self._directory)
             except OSError:
                 pass  # somebody else has put something there; an empty directory left behind harms nobody
         self._made.clear()
+
+    def _is_nobody_elses(self) -> bool:
+        """Tell whether nobody has put tokens beside the state file; under the lock, so that nobody does now."""
+        try:
+            self.lock(LOCK_TIMEOUT_S)
+        except PathError:
+            return False
+        return TOKENS not in os.listdir(self._directory)
 
     def require_room(self, content: TokenFile) -> None:
         """Make sure that a token file of about this size can be written, before anybody is asked or shown anything.

@@ -39,10 +39,11 @@ from pam_softtoken.errors import (
     UsageError,
 )
 from pam_softtoken.inventory import Inventory
-from pam_softtoken.job import DEFAULT_NAME, PROGRAM, Job
+from pam_softtoken.job import PROGRAM, Job
 from pam_softtoken.pin_change import PINChange
 from pam_softtoken.store import Location
 from pam_softtoken.takeover import Takeover
+from pam_softtoken.token import DEFAULT_NAME
 from pam_softtoken.upkeep import Removal, Renewal
 
 DESCRIPTION = "Link soft tokens (apps that show one-time codes) to this account."

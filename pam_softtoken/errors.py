@@ -82,6 +82,18 @@ class NotEnrolled(Refused):
         self.proven = proven
 
 
+class EnrolmentRefused(Refused):
+    """The user was to enrol in the login itself, and did not come to it.
+
+    Args:
+        why: the cause, for the log.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"not enrolled in the login: {why}")
+        self.why = why
+
+
 class PINMissing(Refused):
     """The user has not set a PIN, and this host wants one."""
 

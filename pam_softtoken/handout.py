@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from types import ModuleType
 
-from pam_softtoken import files, key_uri, terminal
+from pam_softtoken import drawing, files, key_uri, terminal
 from pam_softtoken.errors import EnrolmentFailed
 from pam_softtoken.token import HOTPToken, Token, TOTPToken, encode_base32
 
@@ -17,7 +17,7 @@ def introduce(page: terminal.Terminal, token: Token, account: files.Account, qr:
     page.show(f"Enrolling {account.name} on {os.uname().nodename}.")
     if drawn:
         page.show(f"Scan this with your app:\n\n{drawn}")
-    page.show(f"\nKey:  {terminal.grouped(encode_base32(token.secret.reveal()))}")
+    page.show(f"\nKey:  {drawing.grouped(encode_base32(token.secret.reveal()))}")
     page.show(f"URI:  {uri}\n")
 
 
@@ -27,16 +27,16 @@ def draw_qr(page: terminal.Terminal, uri: str, wanted: str | None) -> str:
     if wanted == "utf8" and not page.can_show_blocks():
         raise EnrolmentFailed("this terminal cannot show block characters", hint="--qr ansi, or --qr none")
     code = segno.make(uri, error="l", micro=False)
-    matrix = [list(row) for row in code.matrix_iter(border=terminal.QUIET_MODULES)]
+    matrix = [list(row) for row in code.matrix_iter(border=drawing.QUIET_MODULES)]
     blocks = wanted == "utf8" or (wanted is None and page.can_show_blocks())
     width = len(matrix[0]) * (1 if blocks else 2)
     if width > page.columns():
         page.tell(f"The QR code needs {width} columns; widen the terminal to see it, or type the key.")
         return ""
     if blocks:
-        return terminal.half_blocks(matrix, colour=page.has_colour())
+        return drawing.half_blocks(matrix, colour=page.has_colour())
     # Without block characters it takes colours, which not everybody wants.
-    return terminal.backgrounds(matrix) if page.has_colour() or wanted == "ansi" else ""
+    return drawing.backgrounds(matrix) if page.has_colour() or wanted == "ansi" else ""
 
 
 def load_segno(*, otherwise: str) -> ModuleType:

@@ -12,9 +12,9 @@ from pam_softtoken import files, mark, terminal
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
 from pam_softtoken.errors import EnrolmentFailed
+from pam_softtoken.token import DEFAULT_NAME
 
 PROGRAM = "softtoken-enroll"
-DEFAULT_NAME = "phone"
 
 
 class Job(NamedTuple):

@@ -20,6 +20,8 @@ REASONS = frozenset(
         "recovery",
         "issued",
         "grace",
+        "enrolled",
+        "enrolment",
         "mismatch",
         "replayed",
         "expired",

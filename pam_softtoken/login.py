@@ -58,7 +58,7 @@ class Login:
         # What stands in the way is only said in the log: to the person all attempts look alike.
         self._obstacle: errors.Refused | errors.Unusable = errors.UnknownUser()
         try:
-            account = _account_of(pamh)
+            account = account_of(pamh)
             record.user = account.name
             self._attempt = Attempt(account, config, now=int(time.time()))
         except (errors.Refused, errors.Unusable) as error:
@@ -237,7 +237,7 @@ def _tell(pamh: Any, style: int, text: str, record: log.Log) -> None:
         record.note(log.WARNING, "the application did not show a message")
 
 
-def _account_of(pamh: Any) -> files.Account:
+def account_of(pamh: Any) -> files.Account:
     """Look the user up, unless the bridge has done it already.
 
     Raises:

@@ -15,7 +15,7 @@ if not __package__:  # loaded by its path, as pam_python.so does
 
 from pam_softtoken import config as configuration
 from pam_softtoken import errors, files, log
-from pam_softtoken.login import Login
+from pam_softtoken.login import Login, account_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
     errors.Throttled: ("PAM_AUTH_ERR", log.NOTICE, "throttled"),
     errors.MalformedAnswer: ("PAM_AUTH_ERR", log.NOTICE, "malformed"),
     errors.NotEnrolled: ("PAM_AUTH_ERR", log.NOTICE, "not_enrolled"),
+    errors.EnrolmentRefused: ("PAM_AUTH_ERR", log.NOTICE, "enrolment"),
     errors.PINMissing: ("PAM_AUTH_ERR", log.NOTICE, "pin_missing"),
     errors.UnknownUser: ("PAM_AUTH_ERR", log.NOTICE, "unknown_user"),
     errors.LookUpFailed: ("PAM_AUTH_ERR", log.ERR, "backend"),
@@ -58,12 +59,28 @@ def pam_sm_authenticate(pamh: Any, flags: int, argv: list[str]) -> int:
 
     Returns:
         `PAM_SUCCESS` only for an answer that was right and is durably recorded as used, `PAM_IGNORE` only for a user
-        who provably never enrolled, under `nullok` or before the day of `required_from`, otherwise a denial. Raises
-        nothing.
+        who provably never enrolled, under `nullok`, before the day of `required_from`, or under `enrol`, which has him
+        do so at the `account` line; otherwise a denial. Raises nothing.
     """
-    record = log.Log(getattr(pamh, "log", None) or _syslog_of(pamh))
+    record = log.Log(getattr(pamh, "log", None) or _syslog_of(pamh, "auth"))
     try:
         return _authenticate(pamh, flags, argv[1:], record)
+    except Exception as error:
+        return _deny(pamh, error, record)
+
+
+def pam_sm_acct_mgmt(pamh: Any, flags: int, argv: list[str]) -> int:
+    """Have a user enrol who was ignored for that under `enrol` when he authenticated.
+
+    Args:
+        pamh, flags, argv: as for `pam_sm_authenticate`.
+
+    Returns:
+        `PAM_IGNORE` for all others, and when he is durably enrolled; otherwise a denial. Raises nothing.
+    """
+    record = log.Log(getattr(pamh, "log", None) or _syslog_of(pamh, "account"))
+    try:
+        return _manage_account(pamh, flags, argv[1:], record)
     except Exception as error:
         return _deny(pamh, error, record)
 
@@ -74,25 +91,60 @@ def pam_sm_setcred(pamh: Any, flags: int, argv: list[str]) -> int:
 
 
 def _authenticate(pamh: Any, flags: int, arguments: list[str], record: log.Log) -> int:
-    record.rhost = pamh.rhost or ""
-    record.user = UNKNOWN  # a name that the host does not know may be a mistyped password
-    config = configuration.load(arguments, files.read_conf)
-    record.debugging = config.debug
-    login = Login(pamh, config, record, silent=bool(flags & PAM_SILENT))
+    config = _settings(pamh, arguments, record)
+    silent = bool(flags & PAM_SILENT)
+    login = Login(pamh, config, record, silent=silent)
     try:
-        if login.never_enrolled and config.required_from:
-            days_left = login.days_left()
-            if days_left > 0:
-                record.outcome(log.INFO, "ignored", "not_enrolled", detail=f"required in {days_left} d")
-                login.remind(days_left)
-                return int(pamh.PAM_IGNORE)
-        elif login.never_enrolled and config.nullok:
-            record.outcome(log.INFO, "ignored", "not_enrolled")
+        if login.never_enrolled and _may_come_later(pamh, config, record, login, silent=silent):
             return int(pamh.PAM_IGNORE)
         login.carry_out()
     finally:
         login.close()
     return int(pamh.PAM_SUCCESS)
+
+
+def _settings(pamh: Any, arguments: list[str], record: log.Log) -> configuration.Config:
+    record.rhost = pamh.rhost or ""
+    record.user = UNKNOWN  # a name that the host does not know may be a mistyped password
+    config = configuration.load(arguments, files.read_conf)
+    record.debugging = config.debug
+    return config
+
+
+def _may_come_later(pamh: Any, config: configuration.Config, record: log.Log, login: Login, *, silent: bool) -> bool:
+    """Tell whether somebody who never enrolled is ignored here, and log it."""
+    days_left = login.days_left() if config.required_from else 0
+    if days_left > 0:
+        record.outcome(log.INFO, "ignored", "not_enrolled", detail=f"required in {days_left} d")
+        login.remind(days_left)
+        return True
+    if config.enrol:
+        from pam_softtoken import newcomer  # noqa: PLC0415 - once in the life of an account
+
+        if newcomer.announce(pamh, config, record, silent=silent):
+            record.outcome(log.INFO, "ignored", "not_enrolled", detail="is to enrol at the account line")
+            return True
+    if config.nullok and not config.required_from:
+        record.outcome(log.INFO, "ignored", "not_enrolled")
+        return True
+    return False
+
+
+def _manage_account(pamh: Any, flags: int, arguments: list[str], record: log.Log) -> int:
+    from pam_softtoken import newcomer  # noqa: PLC0415 - as above
+
+    if not newcomer.is_marked(pamh):
+        return int(pamh.PAM_IGNORE)
+    config = _settings(pamh, arguments, record)
+    account = account_of(pamh)
+    record.user = account.name
+    if not config.enrol:
+        raise errors.ConfigError(("enrol: is set for the auth line, and not for the account line",))
+    if flags & PAM_SILENT:
+        raise errors.EnrolmentRefused("the application wants no messages shown")
+    newcomer.Newcomer(pamh, account, config, record).carry_out()
+    del pamh.env[newcomer.MARK]
+    return int(pamh.PAM_IGNORE)
 
 
 def _deny(pamh: Any, error: Exception, record: log.Log) -> int:
@@ -112,6 +164,8 @@ def _deny(pamh: Any, error: Exception, record: log.Log) -> int:
         detail = f"the token's clock seems {abs(error.clock_off_s)} s {side} this machine's"
     elif isinstance(error, (errors.PathError, errors.LookUpFailed)):
         detail = str(error)
+    elif isinstance(error, errors.EnrolmentRefused):
+        detail = error.why
     elif reason == "internal":
         detail = _where(error)  # not its text, which may quote what was typed
     else:
@@ -129,9 +183,9 @@ def _where(error: Exception) -> str:
     return f"{type(error).__name__} at {place}"
 
 
-def _syslog_of(pamh: Any) -> Any:
+def _syslog_of(pamh: Any, kind: str) -> Any:
     """Write to the system log ourselves, as pam_syslog would; for pam_python, which has no way to it."""
-    prefix = f"pam_softtoken({log.escape(pamh.service or '')}:auth): "
+    prefix = f"pam_softtoken({log.escape(pamh.service or '')}:{kind}): "
 
     def send(level: int, line: str) -> None:
         syslog.syslog(syslog.LOG_AUTHPRIV | level, prefix + line)

@@ -14,11 +14,10 @@ import time
 from contextlib import AbstractContextManager
 from types import TracebackType
 
-from pam_softtoken import files, handout, terminal
+from pam_softtoken import drawing, files, handout, terminal
 from pam_softtoken.errors import EnrolmentFailed, PathError, UsageError
-from pam_softtoken.job import DEFAULT_NAME
 from pam_softtoken.new_file import NewFile
-from pam_softtoken.token import HOTPToken, Token, TOTPToken, encode_base32
+from pam_softtoken.token import DEFAULT_NAME, HOTPToken, Token, TOTPToken, encode_base32
 
 _PIXELS = 8  # of a module; a phone reads it off any screen, and paper of a hand's width takes it unscaled
 
@@ -135,7 +134,7 @@ def sheet(token: Token, account: files.Account, codes: list[str] | None) -> byte
         host=_isolated(host),
         qr=qr.decode(),
         facts="\n".join(f"<div><dt>{name}</dt><dd>{_isolated(value)}</dd></div>" for name, value in _facts(token)),
-        key=terminal.grouped(encode_base32(token.secret.reveal())),
+        key=drawing.grouped(encode_base32(token.secret.reveal())),
         named="" if token.name == DEFAULT_NAME else " with its <code>--name</code>",
         recovery=_WITH_CODES.format(items=items) if codes else _WITHOUT_CODES if codes == [] else _WITH_OLD_CODES,
     )
@@ -147,7 +146,7 @@ def _draw(token: Token, account: files.Account, **form: object) -> bytes:
     drawn = io.BytesIO()
     # Paper gets creased: this level still reads with 15 % of it gone (ISO/IEC 18004).
     code = segno.make(handout.uri_of(token, account), error="m", micro=False)
-    code.save(drawn, border=terminal.QUIET_MODULES, **form)
+    code.save(drawn, border=drawing.QUIET_MODULES, **form)
     return drawn.getvalue()
 
 

@@ -21,13 +21,9 @@ from typing import TextIO
 
 from pam_softtoken.errors import EnrolmentFailed, ProgramError
 
-_DARK_ON_LIGHT = "\x1b[30;107m"
-_DARK, _LIGHT = "\x1b[40m", "\x1b[107m"
-_PLAIN = "\x1b[0m"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _stopping: list[signal.Signals] = []
 _interrupted_by: list[int] = []
-QUIET_MODULES = 4  # ISO/IEC 18004 asks for a light border of four modules
 
 
 class Terminal:
@@ -294,34 +290,3 @@ class HelpFormatter(argparse.HelpFormatter):
         if words.startswith(self._prog):
             return indent + words
         return textwrap.fill(words, width, initial_indent=indent, subsequent_indent=indent)
-
-
-def half_blocks(matrix: Sequence[Sequence[int]], *, colour: bool) -> str:
-    """Draw a QR code with two modules in each character.
-
-    Args:
-        matrix: rows of modules, 1 is dark; with the quiet zone.
-        colour: set black on white, which can be read on any background. Without, light modules are drawn, as on a
-            dark terminal.
-    """
-    rows = [list(row) for row in matrix]
-    if len(rows) % 2:
-        rows.append([0] * len(rows[0]))
-    lines = []
-    for upper, lower in zip(rows[::2], rows[1::2], strict=True):
-        pairs = zip(upper, lower, strict=True)
-        if colour:
-            lines.append(_DARK_ON_LIGHT + "".join(" ▄▀█"[up * 2 + down] for up, down in pairs) + _PLAIN)
-        else:
-            lines.append("".join("█▀▄ "[up * 2 + down] for up, down in pairs))
-    return "\n".join(lines)
-
-
-def backgrounds(matrix: Sequence[Sequence[int]]) -> str:
-    """Draw a QR code with coloured spaces, two for each module, for terminals without block characters."""
-    return "\n".join("".join((_DARK if module else _LIGHT) + "  " for module in row) + _PLAIN for row in matrix)
-
-
-def grouped(text: str, size: int = 4) -> str:
-    """Set a space after every `size` characters, as people read keys to each other."""
-    return " ".join(text[place : place + size] for place in range(0, len(text), size))

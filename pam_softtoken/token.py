@@ -12,6 +12,7 @@ from pam_softtoken.mac import compare_digest, sha256
 MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 128  # RFC 4226, section 4, R6: 128 bits at least
 KEY_BYTES = {"SHA1": 20, "SHA256": 32, "SHA512": 64}  # as long as the MAC: RFC 6238, section 5.1
 MAX_NAME_CHARACTERS = 64
+DEFAULT_NAME = "phone"
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _TO_RADIX_32 = str.maketrans(_BASE32, "0123456789abcdefghijklmnopqrstuv")
 

@@ -1,9 +1,10 @@
 """Frames between the bridge and the backend: strict, versioned, no I/O. `bridge/pam_softtoken.c` has the other half.
 
 A frame is one message of a SOCK_SEQPACKET socket: a byte of protocol version, a byte of type, a payload, 4096 bytes in
-all. The bridge opens with START; then the backend sends CONVERSE, LOG and at last RESULT, and each CONVERSE is answered
-by one ANSWER. So are GET and PUT, which read and change the password that PAM modules share. RESULT brings the log line
-of the outcome along, so that the bridge is woken only once for both.
+all. The bridge opens with START, or with ACCOUNT when it is called to manage an account; then the backend sends
+CONVERSE, LOG and at last RESULT, and each CONVERSE is answered by one ANSWER. So are GET and PUT, which read and change
+the password that PAM modules share, and PAM's environment. RESULT brings the log line of the outcome along, so that the
+bridge is woken only once for both.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ MAX_FRAME_BYTES = 4096
 MAX_ANSWER_BYTES = 512
 """Where the bridge cuts an answer, as long as `PAM_MAX_RESP_SIZE`, which counts the NUL at its end."""
 MAX_NUMBER = 2**32 - 1
-START, ANSWER, CONVERSE, GET, PUT, LOG, RESULT = b"S", b"A", b"C", b"G", b"P", b"L", b"R"
+START, ACCOUNT, ANSWER, CONVERSE, GET, PUT, LOG, RESULT = b"S", b"M", b"A", b"C", b"G", b"P", b"L", b"R"
+ENVIRONMENT = 0
+"""Stands in GET and PUT for a variable of PAM's environment, where the number of an item would be."""
 _FIXED_FIELDS = 12
 _GIVEN, _MISSING = (bytes((VERSION,)) + ANSWER + status for status in (b"=", b"-"))
 
@@ -24,6 +27,7 @@ class Start:
     """Who asks, and how: the first frame.
 
     Args:
+        account_phase: the application has authenticated the user, and asks whether he may come in.
         flags: PAM flags.
         user: `PAM_USER`.
         uid, gid, home: the bridge's own look-up of the user; `uid` is None when there is no such user.
@@ -36,6 +40,7 @@ class Start:
     """
 
     __slots__ = (
+        "account_phase",
         "arguments",
         "caller_uid",
         "cpu",
@@ -52,7 +57,8 @@ class Start:
         "user",
     )
 
-    def __init__(self, fields: list[str]) -> None:
+    def __init__(self, fields: list[str], *, account_phase: bool = False) -> None:
+        self.account_phase = account_phase
         self.flags = _number(fields[0])
         self.user = fields[1]
         known = fields[2] != ""
@@ -75,13 +81,14 @@ def decode_start(frame: bytes) -> Start:
     Raises:
         ProtocolError: it is not one.
     """
-    payload = _payload(frame, START)
+    account_phase = frame[1:2] == ACCOUNT
+    payload = _payload(frame, ACCOUNT if account_phase else START)
     if not payload.endswith(b"\0"):
         raise ProtocolError("a field has no end")
     fields = [field.decode("utf-8", "surrogateescape") for field in payload[:-1].split(b"\0")]
     if len(fields) < _FIXED_FIELDS:
         raise ProtocolError("a field is missing")
-    return Start(fields)
+    return Start(fields, account_phase=account_phase)
 
 
 def decode_answer(frame: bytes) -> str | None:
@@ -107,13 +114,16 @@ def encode_converse(style: int, text: str) -> bytes:
     return _frame(CONVERSE, style, text)
 
 
-def encode_get(item: int) -> bytes:
-    """Ask for a PAM item; only `PAM_AUTHTOK` is given."""
-    return _frame(GET, item, "")
+def encode_get(item: int, name: str = "") -> bytes:
+    """Ask for `PAM_AUTHTOK`, the only PAM item that is given, or for a variable by its name."""
+    return _frame(GET, item, name)
 
 
 def encode_put(item: int, text: str) -> bytes:
-    """Have a PAM item changed; only `PAM_AUTHTOK` is. The answer has no text."""
+    """Have `PAM_AUTHTOK` changed, or a variable, by `NAME=VALUE` or by `NAME` alone, which removes it.
+
+    The answer has no text.
+    """
     return _frame(PUT, item, text)
 
 

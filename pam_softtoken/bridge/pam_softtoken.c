@@ -39,10 +39,17 @@
 #define MAX_ANSWER_BYTES 512 /* a longer answer could fill the socket and block the host */
 #define DEFAULT_TIMEOUT_S 10
 #define MAX_TIMEOUT_S 120
+#define MIN_ENROLMENT_TIMEOUT_S 30 /* many slow hashes, once in the life of an account */
 #define ACCOUNT_BYTES (16 * 1024)
+
+/* PAM environment: what sshd says about the factors that it has checked, and our own mark of who is to enrol. */
+#define FIRST_FACTORS "SSH_AUTH_INFO_0"
+#define NEWCOMER "PAM_SOFTTOKEN_ENROL"
+#define ENVIRONMENT 0 /* instead of the number of an item, which none has */
 
 enum frame_type {
 	FRAME_START = 'S',
+	FRAME_ACCOUNT = 'M',
 	FRAME_ANSWER = 'A',
 	FRAME_CONVERSE = 'C',
 	FRAME_GET = 'G',
@@ -172,7 +179,7 @@ append_account(struct frame *frame, const char *user)
 }
 
 static int
-build_start(struct frame *frame, pam_handle_t *pamh, int flags, int argc, const char **argv)
+build_start(struct frame *frame, enum frame_type type, pam_handle_t *pamh, int flags, int argc, const char **argv)
 {
 	const char *user = NULL;
 	int retval = pam_get_user(pamh, &user, NULL), cpu = sched_getcpu();
@@ -180,7 +187,7 @@ build_start(struct frame *frame, pam_handle_t *pamh, int flags, int argc, const 
 
 	if (retval != PAM_SUCCESS || user == NULL)
 		return PAM_CONV_ERR;
-	begin_frame(frame, FRAME_START);
+	begin_frame(frame, type);
 	append_field(frame, "%u", (unsigned int)flags);
 	append_field(frame, "%s", user);
 	append_account(frame, user);
@@ -329,28 +336,50 @@ relay_conversation(pam_handle_t *pamh, int socket, struct frame *frame)
 	return error;
 }
 
-/* Give the backend the password that PAM modules share, or change it: the only item that it may read or write so. */
+/* The items and variables that the backend may read or write: the password that PAM modules share, and those above. */
+static bool
+permitted_item(const struct frame *frame, const char *text)
+{
+	static const char mark[] = NEWCOMER;
+	size_t length = sizeof(mark) - 1;
+
+	if (frame->bytes[2] == PAM_AUTHTOK)
+		return true;
+	if (frame->bytes[2] != ENVIRONMENT)
+		return false;
+	if (frame->bytes[1] == FRAME_GET)
+		return strcmp(text, FIRST_FACTORS) == 0 || strcmp(text, mark) == 0;
+	return strncmp(text, mark, length) == 0 && (text[length] == '=' || text[length] == '\0');
+}
+
+/* Give the backend a PAM item or variable, or change it. */
 static int
-relay_authtok(pam_handle_t *pamh, int socket, struct frame *frame)
+relay_item(pam_handle_t *pamh, int socket, struct frame *frame)
 {
 	char text[MAX_FRAME_BYTES];
-	const char *password = frame_text(frame, 3, text);
-	const void *authtok = NULL;
+	const char *content = frame_text(frame, 3, text);
+	const void *value = NULL;
+	size_t max_bytes = MAX_ANSWER_BYTES;
 	char status = CONVERSATION_FAILED;
-	int error = EPROTO;
+	int error = EPROTO, retval = PAM_SUCCESS;
 
-	if (password == NULL || frame->bytes[2] != PAM_AUTHTOK)
+	if (content == NULL || !permitted_item(frame, content))
 		goto out;
+	bool is_variable = frame->bytes[2] == ENVIRONMENT;
 	if (frame->bytes[1] == FRAME_PUT) {
-		if (pam_set_item(pamh, PAM_AUTHTOK, password) == PAM_SUCCESS)
-			status = ANSWER_MISSING;
-	} else if (pam_get_item(pamh, PAM_AUTHTOK, &authtok) == PAM_SUCCESS) {
-		status = authtok != NULL ? ANSWER_GIVEN : ANSWER_MISSING;
+		retval = is_variable ? pam_putenv(pamh, content) : pam_set_item(pamh, PAM_AUTHTOK, content);
+	} else if (is_variable) {
+		value = pam_getenv(pamh, content);
+		max_bytes--; /* its beginning is enough, where an answer as long as that counts as cut */
+	} else {
+		retval = pam_get_item(pamh, PAM_AUTHTOK, &value);
 	}
+	if (retval == PAM_SUCCESS)
+		status = value != NULL ? ANSWER_GIVEN : ANSWER_MISSING;
 	begin_frame(frame, FRAME_ANSWER);
 	append(frame, &status, 1);
 	if (status == ANSWER_GIVEN)
-		append(frame, authtok, strnlen(authtok, MAX_ANSWER_BYTES));
+		append(frame, value, strnlen(value, max_bytes));
 	error = send_frame(socket, frame);
 out:
 	explicit_bzero(frame->bytes, sizeof(frame->bytes));
@@ -416,7 +445,7 @@ relay(pam_handle_t *pamh, int socket, struct frame *frame, unsigned int timeout_
 			break;
 		case FRAME_GET:
 		case FRAME_PUT:
-			error = relay_authtok(pamh, socket, frame);
+			error = relay_item(pamh, socket, frame);
 			break;
 		case FRAME_LOG:
 			error = relay_log(pamh, frame, 2);
@@ -453,8 +482,9 @@ read_own_arguments(int argc, const char **argv, const char **backend, unsigned i
 	}
 }
 
-__attribute__((visibility("default"))) int
-pam_sm_authenticate(pam_handle_t *pamh, int flags, int argc, const char **argv)
+/* Have a backend decide, from its start to its verdict. */
+static int
+run_backend(pam_handle_t *pamh, enum frame_type type, int flags, int argc, const char **argv)
 {
 	int retval = PAM_AUTH_ERR, error;
 	struct backend_process process;
@@ -464,10 +494,12 @@ pam_sm_authenticate(pam_handle_t *pamh, int flags, int argc, const char **argv)
 	char *script = NULL;
 
 	read_own_arguments(argc, argv, &backend, &timeout_s);
+	if (type == FRAME_ACCOUNT && timeout_s < MIN_ENROLMENT_TIMEOUT_S)
+		timeout_s = MIN_ENROLMENT_TIMEOUT_S;
 	script = resolve_backend(pamh, backend);
 	if (script == NULL)
 		goto out;
-	retval = build_start(&frame, pamh, flags, argc, argv);
+	retval = build_start(&frame, type, pamh, flags, argc, argv);
 	if (retval != PAM_SUCCESS)
 		goto out;
 	retval = PAM_AUTH_ERR;
@@ -481,6 +513,24 @@ pam_sm_authenticate(pam_handle_t *pamh, int flags, int argc, const char **argv)
 out:
 	free(script);
 	return retval;
+}
+
+__attribute__((visibility("default"))) int
+pam_sm_authenticate(pam_handle_t *pamh, int flags, int argc, const char **argv)
+{
+	/* What an earlier attempt in the same process has left says nothing about this one. */
+	if (pam_getenv(pamh, NEWCOMER) != NULL && pam_putenv(pamh, NEWCOMER) != PAM_SUCCESS)
+		return PAM_AUTH_ERR;
+	return run_backend(pamh, FRAME_START, flags, argc, argv);
+}
+
+/* Only for those whom the backend has marked when they authenticated; nothing is started for anybody else. */
+__attribute__((visibility("default"))) int
+pam_sm_acct_mgmt(pam_handle_t *pamh, int flags, int argc, const char **argv)
+{
+	if (pam_getenv(pamh, NEWCOMER) == NULL)
+		return PAM_IGNORE;
+	return run_backend(pamh, FRAME_ACCOUNT, flags, argc, argv);
 }
 
 __attribute__((visibility("default"))) int

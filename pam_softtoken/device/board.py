@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pam_softtoken import otp, terminal
+from pam_softtoken import drawing, otp
 from pam_softtoken.device.entry import Entry, matches
 from pam_softtoken.token import TOTPToken
 
@@ -146,4 +146,4 @@ class Board:
 
 
 def _grouped(code: str) -> str:
-    return terminal.grouped(code, 4 if len(code) > 6 else 3)
+    return drawing.grouped(code, 4 if len(code) > 6 else 3)

@@ -4,7 +4,8 @@
  *
  * An input is a row of texts, each two bytes of length (big-endian) and that many bytes; what is missing is empty:
  * user, home, service, rhost, tty, two module arguments, the person's answer (its first byte: 0 NULL, 1 the text behind
- * it, 2 the conversation fails), and then the frames of the backend. PAM_AUTHTOK is that answer, too.
+ * it, 2 the conversation fails), and then the frames of the backend. PAM_AUTHTOK is that answer, too, and so are the
+ * variables of PAM's environment; where there is one, pam_sm_acct_mgmt is called as well.
  */
 /* The machine's own log is none of a fuzzer's business, but that the bridge would get lines to a journal is. */
 #define SYSLOG_SOCKET "/proc/self/cwd/journal-of-the-fuzzer"
@@ -30,8 +31,8 @@ static const uint8_t *rest;
 static size_t rest_length;
 static int backend_end = -1;
 static unsigned int shown, logged;
-static char questions[MAX_FRAMES]; /* what was answered: C and G with a text, P without one */
-static bool started;
+static char questions[MAX_FRAMES]; /* what was answered: C, G and E with a text, P without one */
+static bool started, has_mark;
 
 #define REQUIRE(condition)                                                            \
 	do {                                                                          \
@@ -96,6 +97,31 @@ pam_set_item(pam_handle_t *pamh, int item, const void *value)
 	return first[ANSWER].bytes[0] == 2 ? PAM_BAD_ITEM : PAM_SUCCESS;
 }
 
+const char *
+pam_getenv(pam_handle_t *pamh, const char *name)
+{
+	(void)pamh;
+	if (!started)
+		return has_mark ? "alice" : NULL;
+	REQUIRE(strcmp(name, "SSH_AUTH_INFO_0") == 0 || strcmp(name, "PAM_SOFTTOKEN_ENROL") == 0);
+	questions[shown++] = 'E';
+	return first[ANSWER].bytes[0] == 1 ? (const char *)first[ANSWER].bytes + 1 : NULL;
+}
+
+int
+pam_putenv(pam_handle_t *pamh, const char *setting)
+{
+	(void)pamh;
+	REQUIRE(strncmp(setting, "PAM_SOFTTOKEN_ENROL", 19) == 0 && (setting[19] == '\0' || setting[19] == '='));
+	if (!started) {
+		REQUIRE(setting[19] == '\0');
+		has_mark = false;
+		return PAM_SUCCESS;
+	}
+	questions[shown++] = 'P';
+	return first[ANSWER].bytes[0] == 2 ? PAM_BAD_ITEM : PAM_SUCCESS;
+}
+
 int
 getpwnam_r(const char *user, struct passwd *entry, char *strings, size_t size, struct passwd **found)
 {
@@ -150,7 +176,8 @@ spawn_backend(struct backend_process *process, const char *interpreter, const ch
 	size_t size = rest_length;
 
 	REQUIRE(strcmp(interpreter, INTERPRETER) == 0 && script[0] == '/');
-	REQUIRE(timeout_s >= 1 && timeout_s <= MAX_TIMEOUT_S);
+	/* Who enrols has ten slow hashes to wait for, whatever the administrator grants a login. */
+	REQUIRE(timeout_s >= (has_mark ? 30 : 1) && timeout_s <= 120);
 	REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
 	REQUIRE(setsockopt(pair[1], SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)) == 0 ||
 		setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)) == 0);
@@ -180,6 +207,21 @@ is_text(const struct text *frame, size_t place)
 	return memchr(frame->bytes + place, '\0', frame->length - place) == NULL;
 }
 
+static bool
+is_permitted(const struct text *frame)
+{
+	const char *name = (const char *)frame->bytes + 3;
+
+	if (frame->bytes[2] == 6)
+		return true;
+	if (frame->bytes[2] != 0)
+		return false;
+	if (frame->bytes[1] == 'G' && strcmp(name, "SSH_AUTH_INFO_0") == 0)
+		return true;
+	return strcmp(name, "PAM_SOFTTOKEN_ENROL") == 0 ||
+	       (frame->bytes[1] == 'P' && strncmp(name, "PAM_SOFTTOKEN_ENROL=", 20) == 0);
+}
+
 /* The verdict by the words of the protocol and not by the bridge's code. */
 static int
 expected_verdict(void)
@@ -196,7 +238,7 @@ expected_verdict(void)
 			if (third < 1 || third > 4 || !is_text(&frame, 3))
 				return PAM_AUTH_ERR;
 		} else if (frame.bytes[1] == 'G' || frame.bytes[1] == 'P') {
-			if (third != 6 || !is_text(&frame, 3))
+			if (!is_text(&frame, 3) || !is_permitted(&frame))
 				return PAM_AUTH_ERR;
 		} else if (frame.bytes[1] == 'L') {
 			if (third > 7 || !is_text(&frame, 3))
@@ -213,7 +255,7 @@ expected_verdict(void)
 }
 
 static void
-look_at_what_was_sent(unsigned int arguments)
+look_at_what_was_sent(unsigned int arguments, char type)
 {
 	unsigned char bytes[2 * MAX_FRAME_BYTES];
 	unsigned int fields = 0, answers = 0;
@@ -224,7 +266,7 @@ look_at_what_was_sent(unsigned int arguments)
 	/* That the bridge has closed its end with frames unread would else be told before what it had sent. */
 	REQUIRE(getsockopt(backend_end, SOL_SOCKET, SO_ERROR, &error, &size) == 0);
 	length = recv(backend_end, bytes, sizeof(bytes), MSG_DONTWAIT);
-	REQUIRE(length >= 2 && length <= MAX_FRAME_BYTES && bytes[0] == 1 && bytes[1] == 'S' && bytes[length - 1] == '\0');
+	REQUIRE(length >= 2 && length <= MAX_FRAME_BYTES && bytes[0] == 1 && bytes[1] == type && bytes[length - 1] == '\0');
 	for (ssize_t place = 2; place < length; place++)
 		fields += bytes[place] == '\0';
 	REQUIRE(fields == 12 + arguments);
@@ -232,8 +274,11 @@ look_at_what_was_sent(unsigned int arguments)
 		const char *text = (const char *)first[ANSWER].bytes + 1;
 		REQUIRE(length >= 3 && bytes[0] == 1 && bytes[1] == 'A');
 		if (first[ANSWER].bytes[0] == 1 && questions[answers] != 'P') {
-			REQUIRE((size_t)length == 3 + strnlen(text, 512) && bytes[2] == '=');
+			size_t most = questions[answers] == 'E' ? 511 : 512;
+			REQUIRE((size_t)length == 3 + strnlen(text, most) && bytes[2] == '=');
 			REQUIRE(memcmp(bytes + 3, text, (size_t)length - 3) == 0);
+		} else if (questions[answers] == 'E') {
+			REQUIRE(length == 3 && bytes[2] == '-');
 		} else {
 			REQUIRE(length == 3 && bytes[2] == (first[ANSWER].bytes[0] == 2 ? '!' : '-'));
 		}
@@ -242,11 +287,31 @@ look_at_what_was_sent(unsigned int arguments)
 	(void)close(backend_end);
 }
 
+static void
+call(const char **argv, bool account)
+{
+	int result;
+
+	shown = logged = 0;
+	started = false;
+	has_mark = true;
+	result = account ? pam_sm_acct_mgmt((pam_handle_t *)first, 0, ARGUMENTS, argv) :
+			   pam_sm_authenticate((pam_handle_t *)first, 0, ARGUMENTS, argv);
+	/* What an earlier attempt has left says nothing about a new one. */
+	REQUIRE(has_mark == account);
+	if (started) {
+		REQUIRE(result == expected_verdict());
+		look_at_what_was_sent(ARGUMENTS, account ? 'M' : 'S');
+	} else {
+		REQUIRE(result == PAM_AUTH_ERR);
+		REQUIRE(logged == 1);
+	}
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const char *argv[ARGUMENTS];
-	int result;
 
 	memset(first, 0, sizeof(first));
 	for (size_t index = 0; index < FIRST_TEXTS; index++)
@@ -255,18 +320,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	first[ANSWER].bytes[0] %= 3;
 	rest = data;
 	rest_length = size;
-	shown = logged = 0;
-	started = false;
 	argv[0] = (const char *)first[ARGUMENT_1].bytes;
 	argv[1] = (const char *)first[ARGUMENT_2].bytes;
 	argv[2] = "backend=/bin/true"; /* any file of root's */
-	result = pam_sm_authenticate((pam_handle_t *)first, 0, ARGUMENTS, argv);
-	if (started) {
-		REQUIRE(result == expected_verdict());
-		look_at_what_was_sent(ARGUMENTS);
-	} else {
-		REQUIRE(result == PAM_AUTH_ERR);
-		REQUIRE(logged == 1);
-	}
+	call(argv, false);
+	if (first[ANSWER].bytes[0] == 1)
+		call(argv, true);
 	return 0;
 }

@@ -11,6 +11,9 @@
  * --fail-with=CODE is what a failed conversation returns, --deaf fails a message that asks for nothing, --chatty writes a
  * line to stdout and stderr before each answer, --no-authenticate leaves only --setcred, --subreaper has orphans become
  * our children.
+ *
+ * --account goes on to pam_acct_mgmt when pam_authenticate has said yes, as applications do; --tell writes each message to
+ * stdout as soon as it is there, in an object of its own, so that an answer can depend on it.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -23,11 +26,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAX_MESSAGES 32
+#define MAX_MESSAGES 64
 
 static unsigned int typing_us;
 static int hold_fd = -1, announce_fd = -1, failure = PAM_CONV_ERR;
-static bool deaf, chatty, slow_reader;
+static bool deaf, chatty, slow_reader, tell;
 
 struct attempt {
 	long long opened_us, started_us, prompted_us, answered_us;
@@ -108,6 +111,29 @@ answer_one(struct attempt *attempt, int style, char **answer)
 	return retval;
 }
 
+static void
+print_text(const char *text)
+{
+	putchar('"');
+	for (; *text != '\0'; text++) {
+		unsigned char byte = (unsigned char)*text;
+		if (byte == '"' || byte == '\\' || byte < 0x20)
+			printf("\\u%04x", byte);
+		else
+			putchar(byte);
+	}
+	putchar('"');
+}
+
+static void
+print_message(const struct pam_message *message)
+{
+	printf("{\"style\": %d, \"text\": ", message->msg_style);
+	print_text(message->msg);
+	printf("}\n");
+	fflush(stdout);
+}
+
 static int
 converse(int count, const struct pam_message **messages, struct pam_response **responses, void *data)
 {
@@ -122,6 +148,8 @@ converse(int count, const struct pam_message **messages, struct pam_response **r
 			attempt->styles[attempt->messages] = messages[index]->msg_style;
 			attempt->texts[attempt->messages++] = strdup(messages[index]->msg);
 		}
+		if (tell)
+			print_message(messages[index]);
 		retval = answer_one(attempt, messages[index]->msg_style, &(*responses)[index].resp);
 	}
 	if (retval != PAM_SUCCESS) {
@@ -129,20 +157,6 @@ converse(int count, const struct pam_message **messages, struct pam_response **r
 		*responses = NULL;
 	}
 	return retval;
-}
-
-static void
-print_text(const char *text)
-{
-	putchar('"');
-	for (; *text != '\0'; text++) {
-		unsigned char byte = (unsigned char)*text;
-		if (byte == '"' || byte == '\\' || byte < 0x20)
-			printf("\\u%04x", byte);
-		else
-			putchar(byte);
-	}
-	putchar('"');
 }
 
 struct memory {
@@ -178,12 +192,12 @@ set_item(pam_handle_t *pamh, const char *setting)
 }
 
 static void
-report(const struct attempt *attempt, int result, int setcred, struct memory before, struct memory after)
+report(const struct attempt *attempt, int result, int account, int setcred, struct memory before, struct memory after)
 {
 	long long ended = now_us();
 
-	printf("{\"result\": %d, \"setcred\": %d, \"start_us\": %lld, \"prompt_us\": %lld, \"verdict_us\": %lld, ",
-	       result, setcred, attempt->started_us - attempt->opened_us,
+	printf("{\"result\": %d, \"account\": %d, \"setcred\": %d, \"start_us\": %lld, \"prompt_us\": %lld, \"verdict_us\": %lld, ",
+	       result, account, setcred, attempt->started_us - attempt->opened_us,
 	       attempt->prompted_us ? attempt->prompted_us - attempt->started_us : -1,
 	       attempt->answered_us ? ended - attempt->answered_us : -1);
 	printf("\"grown_kb\": %ld, \"grown_private_kb\": %ld, \"messages\": [",
@@ -207,11 +221,12 @@ main(int argc, char **argv)
 		{ "hold", optional_argument, NULL, 'h' }, { "announce", required_argument, NULL, 'a' },
 		{ "fail-with", required_argument, NULL, 'f' }, { "deaf", no_argument, NULL, 'd' },
 		{ "no-authenticate", no_argument, NULL, 'n' }, { "chatty", no_argument, NULL, 'y' },
-		{ "subreaper", no_argument, NULL, 'u' }, { "slow-reader", no_argument, NULL, 'l' }, { NULL, 0, NULL, 0 },
+		{ "subreaper", no_argument, NULL, 'u' }, { "slow-reader", no_argument, NULL, 'l' },
+		{ "account", no_argument, NULL, 'm' }, { "tell", no_argument, NULL, 'o' }, { NULL, 0, NULL, 0 },
 	};
 	const char *confdir = NULL, *items[8];
 	int item_count = 0, repeat = 1, flags = 0, option;
-	bool with_setcred = false, authenticate = true;
+	bool with_account = false, with_setcred = false, authenticate = true;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (option) {
@@ -228,6 +243,8 @@ main(int argc, char **argv)
 		case 'n': authenticate = false; break;
 		case 'y': chatty = true; break;
 		case 'l': slow_reader = true; break;
+		case 'm': with_account = true; break;
+		case 'o': tell = true; break;
 		case 'u': prctl(PR_SET_CHILD_SUBREAPER, 1); break;
 		default: return 2;
 		}
@@ -243,7 +260,7 @@ main(int argc, char **argv)
 		struct attempt attempt = { 0 };
 		struct pam_conv conversation = { converse, &attempt };
 		pam_handle_t *pamh = NULL;
-		int result, setcred = -1;
+		int result, account = -1, setcred = -1;
 
 		/* libpam loads the modules here, and the person waits for that, too. */
 		attempt.opened_us = now_us();
@@ -260,12 +277,14 @@ main(int argc, char **argv)
 		result = authenticate ? pam_authenticate(pamh, flags) : -1;
 		long long ended = now_us();
 		struct memory after = memory_now();
+		if (with_account && (result == PAM_SUCCESS || !authenticate))
+			account = pam_acct_mgmt(pamh, flags);
 		if (with_setcred)
 			setcred = pam_setcred(pamh, PAM_ESTABLISH_CRED);
 		/* The time of reading smaps is not the module's. */
 		if (attempt.answered_us != 0)
 			attempt.answered_us += now_us() - ended;
-		report(&attempt, result, setcred, before, after);
+		report(&attempt, result, account, setcred, before, after);
 		pam_end(pamh, result);
 		for (int index = 0; index < attempt.messages; index++)
 			free(attempt.texts[index]);

@@ -25,6 +25,7 @@ from tests.support.client import (
     Service,
 )
 from tests.support.installation import Installation
+from tests.support.newcomer import in_its_directory
 from tests.support.pam_scene import NO_CODES, PROMPT, Backends, Pam, oathtool, set_pin, steady_step
 from tests.support.process import shortest_s
 from tests.support.system_log import DEBUG, SystemLog
@@ -105,6 +106,30 @@ def test_nullok__asks_who_is_enrolled(alice: Person, phone: Phone, given: Given)
     service = given("nullok")
     assert service.log_in(alice, "000").result == PAM_AUTH_ERR
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
+
+
+@flips("enrol")
+def test_enrol__has_who_never_enrolled_do_it_at_the_account_line(
+    installed: Installation, alice: Person, given: Given, behind_a_password: Callable[[Service], Service]
+) -> None:
+    for option, offered in (("enrol", True), ("enrol=no", False)):
+        service = behind_a_password(given(option))
+        path = service.directory / service.name
+        stack = path.read_text().replace("optional pam_unix.so", "required pam_unix.so")
+        ours = next(line for line in stack.splitlines() if str(installed.bridge) in line)
+        path.write_text(f"{stack}account{ours.removeprefix('auth')}\n")
+        outcome = in_its_directory(service, alice, alice.password, "1", "2", "3")
+        assert ("Code that the app shows: " in outcome.prompts) is offered
+        assert ("Verification code: " in outcome.prompts) is not offered
+
+
+@pytest.mark.parametrize("other", ["use_first_pass", "forward_pass", "pin_required"])
+def test_enrol__is_refused_beside_what_it_does_not_go_with(
+    alice: Person, given: Given, system_log: SystemLog, other: str
+) -> None:
+    assert given("enrol", other).log_in(alice, "000").result == PAM_SERVICE_ERR
+    assert f"enrol does not go with {other}" in system_log.ours()[0]
+    assert given("enrol", f"{other}=no").log_in(alice, "000").result == PAM_AUTH_ERR
 
 
 @flips("echo")

@@ -23,6 +23,7 @@ from tests.support.client import (
     Service,
 )
 from tests.support.installation import Installation
+from tests.support.newcomer import Talk, in_its_directory
 from tests.support.pam_scene import INFO, NO_CODES, NOBODY, NOTICE, OURS, PROMPT, oathtool, severities, wrong_code
 from tests.support.system_log import SystemLog
 
@@ -189,3 +190,23 @@ def test_pam_python__host_without_root_logs_its_user_in(
 def test_pam_python__setcred_succeeds(under: Under, alice: Person, phone: Phone) -> None:
     outcome = under().log_in(alice, phone.totp(), options=["--setcred"])
     assert (outcome.result, outcome.setcred) == (PAM_SUCCESS, PAM_SUCCESS)
+
+
+def test_pam_python__enrols_in_the_login(
+    make_service: Callable[[str], Service], installed: Installation, alice: Person, system_log: SystemLog
+) -> None:
+    module = f"{PAM_PYTHON} {installed.package / 'pam_module.py'} enrol"
+    front = "auth requisite pam_unix.so nodelay\n"
+    ours = f"auth required {module}\naccount required {module}\n"
+    service = make_service(front + ours + "account required pam_permit.so\n")
+    with Talk(service, alice) as talk:
+        talk.go_on(password="wrong")
+    assert "otpauth" not in talk.text
+    with Talk(service, alice) as talk:
+        talk.go_on()
+    assert talk.let_in, talk.text
+    assert "▀" in talk.text
+    assert in_its_directory(service, alice, alice.password, talk.phone.totp(1)).account == PAM_SUCCESS
+    assert system_log.ours()[1] == (
+        f"pam_softtoken(softtoken-test:account): user={alice.name} token=phone result=accepted reason=enrolled"
+    )

@@ -28,6 +28,7 @@ from tests.support.client import (
     Service,
 )
 from tests.support.installation import Installation
+from tests.support.newcomer import lines
 from tests.support.pam_scene import (
     ERR,
     INFO,
@@ -525,6 +526,19 @@ def test_setcred__succeeds_without_starting_anything(
     outcome, calls = _calls(service, alice, tmp_path / "trace", f"={phone.totp()}\n", "--setcred")
     assert (outcome.result, outcome.setcred) == (PAM_SUCCESS, PAM_SUCCESS)
     assert calls == ["execve", "socketpair", "clone", "clone", "execve"]
+
+
+def test_account__is_ignored_without_starting_anything_for_all_but_newcomers(
+    pam: Pam, installed: Installation, alice: Person, phone: Phone, tmp_path: Path, system_log: SystemLog
+) -> None:
+    service = pam.stack(lines(installed) + "account required pam_permit.so\n")
+    outcome, calls = _calls(service, alice, tmp_path / "trace", f"={phone.totp()}\n", "--account")
+    assert (outcome.result, outcome.account) == (PAM_SUCCESS, PAM_SUCCESS)
+    assert calls == ["execve", "socketpair", "clone", "clone", "execve"]
+    assert system_log.reasons() == ["accepted"]
+    # By itself it says neither yes nor no, which libpam says to be no permission, 6.
+    service = pam.stack(lines(installed))
+    assert service.log_in(alice, phone.totp(1), options=["--account"]).account == 6
 
 
 def test_setcred__succeeds_whatever_the_options_and_the_backend_are(pam: Pam, system_log: SystemLog) -> None:

@@ -22,12 +22,14 @@ class Outcome:
 
     Attributes:
         result: PAM return code.
+        account: that of `pam_acct_mgmt`; -1 where it was not called.
         messages: (style, text) of everything the person was shown.
     """
 
     def __init__(self, line: str) -> None:
         record = json.loads(line)
         self.result: int = record["result"]
+        self.account: int = record["account"]
         self.setcred: int = record["setcred"]
         self.prompt_us: int = record["prompt_us"]
         self.verdict_us: int = record["verdict_us"]

@@ -110,3 +110,16 @@ def test_result__brings_the_log_line_along() -> None:
 @pytest.mark.parametrize(("length", "left"), [(511, 511), (512, 0)])
 def test_answer__that_may_have_been_cut_counts_as_empty(length: int, left: int) -> None:
     assert wire.decode_answer(b"\x01A=" + b"1" * length) == "1" * left
+
+
+def test_start__says_which_of_the_two_calls_it_is() -> None:
+    fields = b"0\x00alice\x001000\x001000\x00/home/alice\x000\x000\x000\x00=sshd\x00\x00\x00\x00"
+    assert not wire.decode_start(b"\x01S" + fields).account_phase
+    assert wire.decode_start(b"\x01M" + fields).account_phase
+    with pytest.raises(ProtocolError):
+        wire.decode_start(b"\x01A" + fields)
+
+
+def test_environment__stands_where_the_number_of_an_item_would() -> None:
+    assert wire.encode_get(wire.ENVIRONMENT, "SSH_AUTH_INFO_0") == b"\x01G\x00SSH_AUTH_INFO_0"
+    assert wire.encode_put(wire.ENVIRONMENT, "A=b") == b"\x01P\x00A=b"

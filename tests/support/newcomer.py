@@ -1,0 +1,248 @@
+"""Somebody who enrols in a login: reads what the host shows, holds the phone in front of it, types.
+
+At a real host on a terminal (`arrival`), or at our own PAM application (`Talk`), whose service stands in /etc/pam.d of
+a mount namespace of its own, because that is where the module looks for its lines.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pexpect
+
+from tests.support.account import Person, Phone
+from tests.support.client import ECHO_OFF, ECHO_ON, Outcome, Service
+from tests.support.enroller import CODE_PROMPT, ENTER_PROMPT, record_of, recovery_codes_in, uri_in
+from tests.support.hosts import STEP_S, WHO, Host
+from tests.support.installation import Installation
+from tests.support.leak import keep_answer
+
+ENROLS = "no soft token yet"
+PASSWORD, CODE, NEW_CODE, ENTER, SHELL, SESSION, END = range(7)
+
+
+def lines(installed: Installation, *options: str) -> str:
+    """Write the two PAM lines."""
+    ours = installed.line("enrol", *options)
+    return ours + "account" + ours.removeprefix("auth")
+
+
+class Arrival:
+    """One login of somebody who is asked to enrol.
+
+    Attributes:
+        seen: what was asked, in order.
+        entered_as: what `id -un` said in the session; empty when there was none.
+        phone: the token, once its code was asked for.
+    """
+
+    def __init__(self, terminal: pexpect.spawn[str], record: io.StringIO) -> None:
+        self.terminal = terminal
+        self._record = record
+        self.seen: list[str] = []
+        self.entered_as = ""
+        self.phone: Phone | None = None
+
+    @property
+    def screen(self) -> str:
+        """All that stood on the terminal."""
+        return self._record.getvalue()
+
+    def __repr__(self) -> str:
+        return f"<entered as {self.entered_as!r} after {self.seen}; screen: {self.screen!r}>"
+
+    @property
+    def phone_with_codes(self) -> Phone:
+        """The token, with the recovery codes that have been shown."""
+        return Phone(record_of(uri_in(self.screen), recovery_codes_in(self.screen)))
+
+    def go_on(self, host: Host, person: Person, *codes: str, password: str, until: int = END) -> None:
+        """Answer whatever is asked, up to a question.
+
+        Args:
+            codes: for the questions for a code of the new token; with none left, the right one.
+        """
+        left = list(codes)
+        awaited: list[Any] = [
+            r"[Pp]assword[^\r\n]*: ",
+            "Verification code: ",
+            re.escape(CODE_PROMPT),
+            re.escape(ENTER_PROMPT),
+            rf"{person.name}@[^\r\n]*\$ " if host.shell_has_prompt else "(?!)",
+            r"session of ([\w-]+)\r\n",
+            pexpect.EOF,
+            r"Login incorrect\s+[^\r\n]*login: ",
+        ]
+        while True:
+            found = self.terminal.expect(awaited)
+            if found == PASSWORD:
+                self._answer("password", password)
+            elif found == CODE:
+                self._answer("code", "000000")
+            elif found == NEW_CODE:
+                self.phone = Phone(record_of(uri_in(self.screen)))
+                if until == NEW_CODE:
+                    return
+                self._answer("new code", left.pop(0) if left else self.phone.totp())
+            elif found == ENTER:
+                if until == ENTER:
+                    return
+                self.press_enter()
+            elif found == SHELL:
+                self.terminal.sendline(WHO)
+            else:
+                if found == SESSION:
+                    assert isinstance(self.terminal.match, re.Match)
+                    self.entered_as = self.terminal.match[1]
+                return
+
+    def press_enter(self) -> None:
+        """Go on behind the recovery codes."""
+        self._answer("enter", "")
+
+    def _answer(self, asked: str, line: str) -> None:
+        self.seen.append(asked)
+        self.terminal.sendline(line)
+
+
+@contextmanager
+def arrival(
+    host: Host, person: Person, *codes: str, password: str = "", until: int = END, locale: str = "C.UTF-8"
+) -> Iterator[Arrival]:
+    """Log in and enrol, and stay for the length of the `with` block."""
+    record = io.StringIO()
+    words = host.command(person)
+    terminal = pexpect.spawn(
+        words[0],
+        words[1:],
+        env={"PATH": os.environ["PATH"], "LC_ALL": locale, "TERM": "dumb"},
+        encoding="utf-8",
+        codec_errors="replace",
+        timeout=STEP_S,
+        dimensions=(60, 250),
+    )
+    terminal.delaybeforesend = None
+    terminal.logfile_read = record
+    made = Arrival(terminal, record)
+    try:
+        made.go_on(host, person, *codes, password=password or person.password, until=until)
+        yield made
+    finally:
+        terminal.close(force=True)
+
+
+_IN_ITS_DIRECTORY = 'mount --bind "$0" /etc/pam.d && exec "$@"'
+
+
+def command_in_its_directory(service: Service, person: Person, *options: str) -> list[str]:
+    """Give the client's command line, with the directory of its service in the place of /etc/pam.d."""
+    alone = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _IN_ITS_DIRECTORY, str(service.directory)]
+    return [*alone, *service.command(person, "--account", *options)]
+
+
+def in_its_directory(service: Service, person: Person, *answers: str, options: Sequence[str] = ()) -> Outcome:
+    """Make one attempt, with answers that are known beforehand."""
+    for answer in answers:
+        keep_answer(answer)
+    script = "".join(f"={answer}\n" for answer in answers)
+    command = command_in_its_directory(service, person, *options)
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=True, timeout=300)
+    return Outcome(done.stdout)
+
+
+class Talk:
+    """One login at our own application, question by question. Use it in a `with` block.
+
+    Args:
+        service: its service.
+        person: who logs in.
+        around: words before the client's own command line, such as a tracer's.
+        options: of the client.
+    """
+
+    def __init__(
+        self, service: Service, person: Person, *, around: Sequence[str] = (), options: Sequence[str] = ()
+    ) -> None:
+        command = [*command_in_its_directory(service, person, "--tell", *options)]
+        place = command.index(str(service.installed.client))
+        command[place:place] = around
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._person = person
+        self.shown: list[str] = []
+        self.outcome: Outcome | None = None
+
+    def __enter__(self) -> Talk:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._process.kill()
+        self._process.communicate(timeout=STEP_S)
+
+    @property
+    def pid(self) -> int:
+        """The application's process."""
+        return self._process.pid
+
+    @property
+    def text(self) -> str:
+        """All that was shown."""
+        return "\n".join(self.shown)
+
+    @property
+    def phone(self) -> Phone:
+        """The token, with the recovery codes as far as they have been shown."""
+        return Phone(record_of(uri_in(self.text), recovery_codes_in(self.text)))
+
+    def next_question(self) -> str:
+        """Wait for a question; "" when there is no more, and `outcome` says how it ended."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            record = json.loads(line)
+            if "result" in record:
+                self.outcome = Outcome(line)
+                break
+            self.shown.append(record["text"])
+            if record["style"] in (ECHO_OFF, ECHO_ON):
+                return str(record["text"])
+        self._process.wait(STEP_S)
+        return ""
+
+    def answer(self, text: str) -> None:
+        """Answer the question."""
+        keep_answer(text)
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"={text}\n")
+        self._process.stdin.flush()
+
+    def go_on(self, *, until: str = "", before: Callable[[str], None] | None = None, password: str = "") -> Talk:
+        """Answer rightly whatever is asked.
+
+        Args:
+            until: stop at this question.
+            before: called with each question before it is answered.
+            password: instead of the right one.
+        """
+        while question := self.next_question():
+            if question == until:
+                break
+            if before is not None:
+                before(question)
+            if question == "Password: ":
+                self.answer(password or self._person.password)
+            elif question == CODE_PROMPT:
+                self.answer(self.phone.totp())
+            else:
+                self.answer("" if question == ENTER_PROMPT else "000000")
+        return self
+
+    @property
+    def let_in(self) -> bool:
+        """Whether both management groups have said yes."""
+        return self.outcome is not None and (self.outcome.result, self.outcome.account) == (0, 0)

@@ -1,0 +1,116 @@
+"""What is read out of /etc/pam.d: the lines as libpam takes them, and whether ours are safe to enrol behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pam_softtoken import stack
+from pam_softtoken.errors import ConfigError
+
+OURS = "required pam_softtoken.so enrol"
+ACCOUNT = f"account {OURS}\n"
+UNIX = "auth required pam_unix.so\n"
+
+
+@pytest.fixture
+def pam_d(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two directories of services; the first goes before the second."""
+    first, second = tmp_path / "etc", tmp_path / "usr"
+    first.mkdir()
+    second.mkdir()
+    monkeypatch.setattr(stack, "DIRECTORIES", (str(first), str(second)))
+    return first
+
+
+def _shown(service: str, kind: str) -> list[str]:
+    return [" ".join((line.control, line.module, *line.arguments)) for line in stack.read(service, kind)]
+
+
+def test_read__takes_lines_as_libpam_does(pam_d: Path) -> None:
+    """As pam.conf(5) describes them."""
+    (pam_d / "sshd").write_text(
+        "# a comment\n"
+        "AUTH\tRequired pam_env.so   a=b [c d]  # behind a line\n"
+        "-auth [success=1 default=ignore] /lib/security/pam_unix.so \\\n  nullok\n"
+        "\n"
+        "account required pam_nologin.so\n"
+        "auth include common\n"
+        "@include both\n"
+        "auth substack common\n"
+    )
+    (pam_d / "common").write_text("auth optional pam_cap.so\naccount required pam_access.so\n")
+    (pam_d.parent / "usr" / "both").write_text("auth required pam_deny.so\naccount required pam_time.so\n")
+    assert _shown("sshd", "auth") == [
+        "required pam_env.so a=b c d",
+        "success=1 default=ignore pam_unix.so nullok",
+        "optional pam_cap.so",
+        "required pam_deny.so",
+        "optional pam_cap.so",
+    ]
+    assert _shown("sshd", "account") == ["required pam_nologin.so", "required pam_time.so"]
+    assert _shown("/usr/sbin/SSHD", "account") == _shown("sshd", "account")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../etc/sshd", "missing"])
+def test_read__of_what_is_no_service_fails(pam_d: Path, name: str) -> None:
+    with pytest.raises(ConfigError):
+        stack.read(name, "auth")
+
+
+def test_read__does_not_follow_a_circle_of_files(pam_d: Path) -> None:
+    (pam_d / "sshd").write_text("@include sshd\n")
+    with pytest.raises(ConfigError, match="too deeply"):
+        stack.read("sshd", "auth")
+
+
+def test_read__refuses_a_file_that_others_can_write(pam_d: Path) -> None:
+    (pam_d / "sshd").write_text(UNIX)
+    (pam_d / "sshd").chmod(0o666)
+    with pytest.raises(ConfigError, match="others"):
+        stack.read("sshd", "auth")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{UNIX}auth {OURS}\n{ACCOUNT}",
+        f"auth requisite pam_sss.so\nauth requisite pam_softtoken.so\n{ACCOUNT}",
+        f"auth [success=1 default=ignore] pam_unix.so\nauth requisite pam_deny.so\nauth {OURS}\n{ACCOUNT}",
+        f"auth [success=ok default=die] pam_unix.so\nauth {OURS}\n{ACCOUNT}",
+        f"auth sufficient pam_rootok.so\n{UNIX}auth {OURS}\naccount required pam_nologin.so\n{ACCOUNT}",
+        f"{UNIX}auth required pam_python.so /usr/lib/pam_softtoken/pam_softtoken/pam_module.py enrol\n{ACCOUNT}",
+    ],
+)
+def test_enrolment__is_safe(pam_d: Path, text: str) -> None:
+    (pam_d / "sshd").write_text(text)
+    stack.require_that_enrolment_is_safe("sshd", factor_seen_by_host=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (f"auth {OURS}\n{UNIX}{ACCOUNT}", "no auth line of sshd before ours"),
+        (f"auth sufficient pam_unix.so\nauth {OURS}\n{ACCOUNT}", "no auth line of sshd before ours"),
+        (f"auth required pam_env.so\nauth optional pam_unix.so\nauth {OURS}\n{ACCOUNT}", "no auth line of sshd before"),
+        (f"{UNIX}auth sufficient pam_softtoken.so enrol\n{ACCOUNT}", "neither required nor requisite"),
+        (f"{UNIX}{ACCOUNT}", "no auth line with this module"),
+        (f"{UNIX}auth {OURS}\n", "no account line with this module"),
+        (f"{UNIX}auth {OURS}\naccount sufficient pam_unix.so\n{ACCOUNT}", "pam_unix.so could pass by"),
+        (f"{UNIX}auth {OURS}\naccount [success=1 default=ignore] pam_unix.so\n{ACCOUNT}", "pam_unix.so could pass by"),
+        (f"{UNIX}auth {OURS}\naccount optional pam_softtoken.so\n", "neither required nor requisite"),
+    ],
+)
+def test_enrolment__is_not_safe(pam_d: Path, text: str, why: str) -> None:
+    (pam_d / "sshd").write_text(text)
+    with pytest.raises(ConfigError, match=why):
+        stack.require_that_enrolment_is_safe("sshd", factor_seen_by_host=False)
+
+
+def test_enrolment__behind_a_key_needs_no_module_in_front(pam_d: Path) -> None:
+    (pam_d / "sshd").write_text(f"auth {OURS}\n{ACCOUNT}")
+    stack.require_that_enrolment_is_safe("sshd", factor_seen_by_host=True)
+    (pam_d / "sshd").write_text(f"auth {OURS}\n")
+    with pytest.raises(ConfigError):
+        stack.require_that_enrolment_is_safe("sshd", factor_seen_by_host=True)
