@@ -23,6 +23,7 @@ LAYERS = [
     {"enrolment", "upkeep", "pin_change"},
     {"takeover"},
     {"enroll"},
+    {"admin.pam_stack"},
     {"admin.program"},
     {"device.program"},
 ]
@@ -31,6 +32,7 @@ PACKAGES = ("pam_softtoken", "pam_softtoken.admin", "pam_softtoken.device")
 PURE = {
     "mac", "otp", "token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config", "state", "policy",
     "throttle", "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
+    "admin.pam_stack",
 }  # fmt: skip
 ALLOWED_ON_LOGIN = {
     "__future__",
