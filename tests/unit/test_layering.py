@@ -22,8 +22,9 @@ LAYERS = [
     {"permission", "inventory"},
     {"enrolment", "upkeep", "pin_change"},
     {"takeover"},
-    {"enroll"},
+    {"enroll", "admin.duration", "admin.deed", "admin.person", "admin.logins", "admin.survey"},
     {"admin.pam_stack"},
+    {"admin.code_for", "admin.relief", "admin.status"},
     {"admin.program"},
     {"device.program"},
 ]
