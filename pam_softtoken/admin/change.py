@@ -95,17 +95,25 @@ def locked() -> Iterator[None]:
     Raises:
         AdministrationFailed: somebody else does, for longer than it takes.
     """
-    base = os.path.dirname(DIRECTORY)
-    if not os.path.isdir(base):
-        os.makedirs(base, exist_ok=True)
-        os.chmod(base, 0o711)  # noqa: S103 - as the mark of enrolled users needs it
-    os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
-    descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = _open_lock()
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise AdministrationFailed(f"{DIRECTORY}: {why}", hint="make it writable, and make room") from None
     try:
         _lock(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+def _open_lock() -> int:
+    base = os.path.dirname(DIRECTORY)
+    if not os.path.isdir(base):
+        os.makedirs(base, exist_ok=True)
+        os.chmod(base, 0o711)  # noqa: S103 - as the mark of enrolled users needs it
+    os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
+    return os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _lock(descriptor: int) -> None:
@@ -237,7 +245,8 @@ def go_back(steps: list[Step]) -> None:
 def forget(change: Change) -> None:
     """Take the record away, after everything is back and in use."""
     place = f"{DIRECTORY}/{change.service}"
-    shutil.rmtree(place)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(place)
     host_file.sync_directory(DIRECTORY)
 
 

@@ -77,8 +77,8 @@ def _carry_out(screen: terminal.Terminal, plan: Plan, for_s: float) -> Change:
     with change.locked():
         _require_none_pending(service)
         planned = change.new(service, plan.files, for_s=for_s)
-        change.begin(planned)
         try:
+            change.begin(planned)
             watchdog.start(planned)
             change.apply(planned)
             if service == sshd.SERVICE:
@@ -86,6 +86,12 @@ def _carry_out(screen: terminal.Terminal, plan: Plan, for_s: float) -> Change:
         except AdministrationFailed:
             watchdog.undo(planned, screen.tell)
             raise
+        except OSError as error:
+            watchdog.undo(planned, screen.tell)
+            why = os.strerror(error.errno or 0)
+            raise AdministrationFailed(
+                f"cannot go on: {why}; nothing was changed", hint="make room, then start again"
+            ) from None
     return planned
 
 
@@ -117,14 +123,14 @@ def _who_tries(options: argparse.Namespace, enrolled: list[str]) -> str:
 def _second_terminal(service: str, enrolled: list[str]) -> str:
     user = enrolled[0] if len(enrolled) == 1 else "USER"
     ways = {
-        "sshd": f"log in: ssh {user}@{os.uname().nodename}",
-        "sudo": "run: sudo -k true",
-        "sudo-i": "run: sudo -k -i true",
-        "su": f"run, not as root: su {user}",
-        "su-l": f"run, not as root: su - {user}",
-        "login": "on another console, log in",
+        "sshd": f"ssh {user}@{os.uname().nodename}",
+        "sudo": "sudo -k true",
+        "sudo-i": "sudo -k -i true",
+        "su": f"su {user}, not as root",
+        "su-l": f"su - {user}, not as root",
+        "login": "on another console",
     }
-    return f"In another terminal, {ways.get(service, f'log in through {service}')}, with a code."
+    return f"Now, in another terminal, log in with a code: {ways.get(service, f'through {service}')}"
 
 
 def _confirm(service: str) -> str:

@@ -283,7 +283,7 @@ BROKEN = {
     "sufficient in front": ("auth sufficient pam_unix.so\n@include common-auth\n", "/etc/pam.d/sudo:1 would let"),
     "password is the last word": ("auth sufficient pam_unix.so\n", "/etc/pam.d/sudo:1 would let"),
     "hop": (
-        "auth [success=3 default=ignore] pam_exec.so\n@include common-auth\nauth required pam_permit.so\n",
+        "auth [success=5 default=ignore] pam_exec.so\n@include common-auth\nauth required pam_permit.so\n",
         "would",
     ),
     "include missing": ("@include absent\n@include common-auth\n", "/etc/pam.d/sudo:1: there is no"),
