@@ -130,7 +130,7 @@ def _second_terminal(service: str, enrolled: list[str]) -> str:
         "su-l": f"su - {user}, not as root",
         "login": "on another console",
     }
-    return f"Now, in another terminal, log in with a code: {ways.get(service, f'through {service}')}"
+    return f"In another terminal, log in with a code: {ways.get(service, f'through {service}')}"
 
 
 def _confirm(service: str) -> str:
