@@ -202,6 +202,10 @@ class AdministrationFailed(ProgramError):
     """What an administrator asked for was not done."""
 
 
+class VaultFailed(ProgramError):
+    """The vault of a soft token, or what was to go into it or come out of it, is not as the person asked for."""
+
+
 class Unreadable(ProgramError):
     """One thing that another program wrote cannot be taken over, wherever it stands; the message repeats none of it."""
 

@@ -14,6 +14,7 @@ import signal
 import sys
 import termios
 import textwrap
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TextIO
@@ -79,9 +80,9 @@ class Terminal:
             EnrolmentFailed: the input has ended.
             KeyboardInterrupt: the person, or somebody else, wants the program to stop.
         """
-        with _echo(not hidden):
+        with _echo(sys.stdin, not hidden):
             print(question, end=" ", file=sys.stderr, flush=True)
-            line = _read_line()
+            line = _read_line(sys.stdin)
         if hidden:
             self.tell()
         if not line:
@@ -91,6 +92,27 @@ class Terminal:
                 hint="answer the questions, or use --no-confirm in a script",
             )
         return line.rstrip("\r\n")
+
+    def ask_person(self, question: str) -> str | None:
+        """Ask the person for one line that is not shown, on the terminal itself, wherever stdin and stderr go.
+
+        Returns:
+            The line; None when there is no terminal, or no answer.
+
+        Raises:
+            KeyboardInterrupt: the person, or somebody else, wants the program to stop.
+        """
+        try:
+            descriptor = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        # A file object for both ways would want to seek.
+        with os.fdopen(descriptor, encoding="utf-8", errors="surrogateescape") as stream:
+            with _echo(stream, False):
+                os.write(descriptor, f"{question} ".encode())
+                line = _read_line(stream)
+            os.write(descriptor, b"\n")
+        return line.rstrip("\r\n") if line else None
 
     def error(self, error: ProgramError) -> None:
         """Print a mistake and what helps."""
@@ -125,26 +147,38 @@ class Terminal:
             return shutil.get_terminal_size().columns
 
 
-def _read_line() -> str:
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let signals interrupt the program for as long as the block lasts.
+
+    Raises:
+        KeyboardInterrupt: one did.
+    """
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     try:
-        return sys.stdin.readline() if sys.stdin is not None else ""
-    except OSError:
-        return ""  # the terminal is gone
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 
+def _read_line(stream: TextIO | None) -> str:
+    with interruptible():
+        try:
+            return stream.readline() if stream is not None else ""
+        except OSError:
+            return ""  # the terminal is gone
+
+
 @contextlib.contextmanager
-def _echo(shown: bool) -> Iterator[None]:
+def _echo(stream: TextIO | None, shown: bool) -> Iterator[None]:
     """Have the terminal show what is typed, or not, for as long as the block lasts."""
-    if shown or not person_is_there():
+    if shown or stream is None or not stream.isatty():
         yield
         return
     try:
-        before = termios.tcgetattr(sys.stdin)
+        before = termios.tcgetattr(stream)
         quiet = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, quiet)
+        termios.tcsetattr(stream, termios.TCSADRAIN, quiet)
     except termios.error:  # the terminal is gone
         yield
         return
@@ -152,7 +186,7 @@ def _echo(shown: bool) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(termios.error):
-            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+            termios.tcsetattr(stream, termios.TCSADRAIN, before)
 
 
 def _lost(why: str) -> EnrolmentFailed:
@@ -164,6 +198,16 @@ def _lost(why: str) -> EnrolmentFailed:
 def visible(text: str) -> str:
     """Show control characters instead of obeying them, so that no text plays with the terminal."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+
+
+def width(text: str) -> int:
+    """Give how many columns a text takes: two for wide characters, none for marks that sit on others."""
+    return sum(
+        0 if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf")
+        else 2 if unicodedata.east_asian_width(character) in "WF"
+        else 1
+        for character in text
+    )  # fmt: skip
 
 
 def person_is_there() -> bool:

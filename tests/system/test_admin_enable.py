@@ -323,7 +323,13 @@ def test_enable__earlier_setting_of_sshd_that_wins_is_named(admin: Admin, phone:
     assert "does not include /etc/ssh/sshd_config.d" in admin.run("enable", "sshd", SHORT).stderr
 
 
-def test_enable__nobody_enrolled_is_refused_unless_they_enrol_later(admin: Admin, alice: Person) -> None:
+def test_enable__nobody_enrolled_is_refused_unless_they_enrol_later(
+    admin: Admin, alice: Person, tmp_path: Path
+) -> None:
+    # Nobody else on this machine has that shell, whoever may be enrolled.
+    (tmp_path / "shells").write_text("/bin/rbash\n")
+    admin.inside("mount", "--bind", str(tmp_path / "shells"), "/etc/shells")
+    subprocess.run(["usermod", "--shell", "/bin/rbash", alice.name], check=True)
     before = admin.pam()
     refused = admin.run("enable", "sudo", SHORT)
     assert refused.returncode == 1

@@ -27,13 +27,39 @@ LAYERS = [
     {"admin.change", "admin.trial", "admin.plan", "admin.watchdog", "admin.switch"},
     {"admin.code_for", "admin.relief", "admin.status"},
     {"admin.program"},
+    {
+        "device.app_document",
+        "device.app_entry",
+        "device.app_cipher",
+        "device.aegis",
+        "device.andotp",
+        "device.twofas",
+        "device.freeotp_plus",
+        "device.exports",
+        "device.sealing",
+        "device.entry",
+        "device.vault",
+        "device.passphrase",
+        "device.desk",
+    },
+    {"device.board", "device.display", "device.live_table"},
+    {
+        "device.addition",
+        "device.arrival",
+        "device.catalogue",
+        "device.clock_check",
+        "device.departure",
+        "device.passphrase_change",
+    },
     {"device.program"},
 ]
 """Low to high. Inside a layer an import must not go in a circle."""
 PACKAGES = ("pam_softtoken", "pam_softtoken.admin", "pam_softtoken.device")
 PURE = {
     "mac", "otp", "token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config", "state", "policy",
-    "throttle", "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
+    "throttle", "wire", "migration", "google_file", "users_file", "xml_survey", "importer", "device.app_document",
+    "device.app_entry", "device.app_cipher", "device.aegis", "device.andotp", "device.twofas", "device.freeotp_plus",
+    "device.exports",
     "admin.pam_stack", "admin.pam_verdict",
 }  # fmt: skip
 ALLOWED_ON_LOGIN = {
