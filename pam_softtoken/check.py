@@ -7,14 +7,13 @@ before, because the module tells nobody but the log.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pam_softtoken import answer, policy, terminal, throttle
+from pam_softtoken import answer, pam_client, policy, terminal, throttle
 from pam_softtoken.answer import Claim, claim
 from pam_softtoken.config import Config
 from pam_softtoken.errors import CheckFailed, MalformedAnswer, NotEnrolled, OTPRefused, OTPReplayed, Throttled
@@ -28,8 +27,6 @@ QUESTION_WITH_PIN = "PIN, and behind it the code that the app shows now:"
 _AS_HERE = "try_first_pass=no use_first_pass=no forward_pass=no grace=0"
 """Whatever the configuration file says: the code is asked for, and alone."""
 ROOTS_PLACE = "/run"
-_ROOT = Path(__file__).resolve().parents[1]
-_PAM_SUCCESS, _PAM_CONV_ERR = 0, 19
 
 
 def check(screen: terminal.Terminal, location: Location, settings: Config, *, store: str | None) -> None:
@@ -59,7 +56,7 @@ def check(screen: terminal.Terminal, location: Location, settings: Config, *, st
     finally:
         place.close()
     forecast = _forecast(content, state or State.new(), claimed, settings)
-    if _ask_pam(location.account.name, typed, store) != _PAM_SUCCESS:
+    if _ask_pam(location.account.name, typed, store) != pam_client.PAM_SUCCESS:
         raise forecast or CheckFailed(
             "the module refused it, although the code and the files look right",
             hint="the system's log says why, in a line with pam_softtoken",
@@ -129,35 +126,11 @@ def _explain(error: OTPRefused, off_s: int) -> CheckFailed:
 
 def _ask_pam(user: str, typed: str, store: str | None) -> int:
     """Have the real module judge an answer, in a service of its own; give the PAM return code."""
-    try:
-        import pamela  # noqa: PLC0415 - only this needs it
-    except ImportError:
-        raise CheckFailed("the check needs the pamela library", hint="apt install python3-pamela") from None
-    left = [typed.encode("utf-8", "surrogateescape")]
-
-    @pamela.CONV_FUNC  # type: ignore[untyped-decorator]
-    def converse(count: int, messages: object, responses: object, data: object) -> int:
-        address = pamela.CALLOC(count, ctypes.sizeof(pamela.PamResponse))
-        responses[0] = ctypes.cast(address, ctypes.POINTER(pamela.PamResponse))  # type: ignore[index]
-        for number in range(count):
-            style = messages[number].contents.msg_style  # type: ignore[index]
-            if style in (pamela.PAM_PROMPT_ECHO_OFF, pamela.PAM_PROMPT_ECHO_ON):
-                if not left:
-                    return _PAM_CONV_ERR
-                responses.contents[number].resp = pamela.STRDUP(left.pop(0))  # type: ignore[attr-defined]
-        return _PAM_SUCCESS
-
+    left = [typed]
     with _service(store) as directory:
-        handle = pamela.PamHandle()
-        conversation = ctypes.pointer(pamela.PamConv(converse, 0))
-        started = pamela.LIBPAM.pam_start_confdir(
-            SERVICE.encode(), user.encode(), conversation, directory.encode(), ctypes.byref(handle)
+        return pam_client.authenticate(
+            SERVICE, user, lambda question, shown: left.pop(0) if left else None, directory=directory
         )
-        if started != _PAM_SUCCESS:
-            return int(started)
-        result = int(pamela.PAM_AUTHENTICATE(handle, 0))
-        pamela.PAM_END(handle, result)
-        return result
 
 
 @contextlib.contextmanager
@@ -168,19 +141,13 @@ def _service(store: str | None) -> Iterator[str]:
     with contextlib.ExitStack() as stack:
         try:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="softtoken-check-", dir=place))
-            (Path(directory) / SERVICE).write_text(f"auth required {_module()} {_AS_HERE}{_store_argument(store)}\n")
+            (Path(directory) / SERVICE).write_text(
+                f"auth required {pam_client.our_module()} {_AS_HERE}{_store_argument(store)}\n"
+            )
         except OSError as error:
             why = os.strerror(error.errno or 0)
             raise CheckFailed(f"cannot make a PAM service to try it in: {why}", hint="make room in /tmp") from None
         yield directory
-
-
-def _module() -> str:
-    """Name the module that belongs to this package: the tree's own, or that of the host."""
-    built = _ROOT / "build" / "pam_softtoken.so"
-    if built.exists():
-        return f"[{built}] [backend={_ROOT / 'scripts' / 'softtoken-backend'}]"
-    return "pam_softtoken.so"
 
 
 def _store_argument(store: str | None) -> str:

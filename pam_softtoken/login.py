@@ -9,7 +9,7 @@ import os
 import pwd
 import time
 
-from pam_softtoken import answer, errors, files, log, mark, throttle
+from pam_softtoken import answer, change_note, errors, files, log, mark, throttle
 from pam_softtoken import config as configuration
 from pam_softtoken.verifier import Accepted, Attempt
 
@@ -161,6 +161,9 @@ class Login:
             record.note(log.WARNING, "the file system is read-only; until the next restart /run keeps what was used")
         if not marked:
             _mark(attempt.account.uid, record)
+        service = self.pamh.service or ""
+        if change_note.is_waited_for(service):
+            change_note.leave(service)
         left = accepted.recovery_left
         if accepted.token:
             record.outcome(log.INFO, "accepted", "accepted", token=accepted.token)

@@ -8,11 +8,20 @@ from pam_softtoken.admin.code_for import CODE_FOR
 from pam_softtoken.admin.log_table import LOG
 from pam_softtoken.admin.relief import RESET_STATE, REVOKE, UNLOCK
 from pam_softtoken.admin.status import STATUS
+from pam_softtoken.admin.switch import CONFIRM, DISABLE, ENABLE, ROLL_BACK
 
 PROGRAM = "softtoken-admin"
 DESCRIPTION = "Turn the second factor on and off for the services of this host, and help its users."
 EPILOG = """\
 examples:
+  softtoken-admin enable sshd
+      ask for a code behind the password; goes back by itself if nobody can log in
+  softtoken-admin enable sshd --with publickey --for 5m
+      a code on top of the public key
+  softtoken-admin confirm
+      it works: keep it
+  softtoken-admin disable sudo
+      ask for no code any more
   softtoken-admin status
       who is enrolled, and who would be locked out without nullok?
   softtoken-admin code-for alice --for 1h
@@ -27,6 +36,10 @@ examples:
       which tokens would go out of the users' homes into root's hands?
 """
 COMMANDS: tuple[command.Command, ...] = (
+    ENABLE,
+    CONFIRM,
+    DISABLE,
+    ROLL_BACK,
     STATUS,
     CODE_FOR,
     UNLOCK,

@@ -1,4 +1,4 @@
-"""A mount namespace with PAM services, sudoers, /run and a system log of our own; the machine's stay as they are."""
+"""A mount namespace with PAM services, sshd's files, sudoers, /run and a system log of its own; the machine's stay."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ _MOUNT = """
 mount --bind "$1/pam.d" /etc/pam.d
 mount --bind "$1/sudoers" /etc/sudoers
 mount --bind "$1/login.defs" /etc/login.defs
+cp -a /etc/ssh "$1/ssh"
+mount --bind "$1/ssh" /etc/ssh
+install -d -m 711 /var/lib/softtoken
+mkdir -p /var/lib/softtoken/changes
+mount -t tmpfs -o mode=700 tmpfs /var/lib/softtoken/changes
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -m 755 /run/sshd
 : >/run/utmp

@@ -14,11 +14,11 @@ LAYERS = [
     {"errors", "log"},
     {"mac", "otp", "drawing"},
     {"token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config"},
-    {"files", "new_file", "process", "mark", "volatile", "store", "state", "grace", "editor", "stack"},
+    {"files", "new_file", "process", "mark", "change_note", "volatile", "store", "state", "grace", "editor", "stack"},
     {"policy", "throttle", "verifier", "deadline", "newcomer"},
     {"login", "pam_module", "wire", "backend"},
     {"migration", "google_file", "users_file", "xml_survey", "key_container", "picture", "importer"},
-    {"terminal", "command", "handout", "printout", "request", "check", "job"},
+    {"terminal", "command", "handout", "printout", "request", "pam_client", "check", "job"},
     {"permission", "inventory", "self_service"},
     {"enrolment", "upkeep", "pin_change"},
     {"takeover"},
@@ -32,6 +32,8 @@ LAYERS = [
         "admin.table",
         "admin.log_lines",
     },
+    {"admin.pam_stack", "admin.pam_verdict", "admin.host_file", "admin.sshd"},
+    {"admin.change", "admin.trial", "admin.plan", "admin.watchdog", "admin.switch"},
     {"admin.code_for", "admin.relief", "admin.status", "admin.log_table", "admin.move"},
     {"admin.program"},
     {
@@ -66,7 +68,7 @@ PURE = {
     "mac", "otp", "drawing", "token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config",
     "state", "policy", "throttle", "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
     "device.app_document", "device.app_entry", "device.app_cipher", "device.aegis", "device.andotp", "device.twofas",
-    "device.freeotp_plus", "device.exports",
+    "device.freeotp_plus", "device.exports", "admin.pam_stack", "admin.pam_verdict",
 }  # fmt: skip
 ALLOWED_ON_LOGIN = {
     "__future__",

@@ -1,0 +1,188 @@
+"""sshd's part of a change: a file of ours beside its configuration, tried with `sshd -T` before it is in place."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+from pam_softtoken.errors import AdministrationFailed
+
+SERVICE = "sshd"
+PROGRAM = "/usr/sbin/sshd"
+CONFIG = "/etc/ssh/sshd_config"
+DIRECTORY = "/etc/ssh/sshd_config.d"
+DROP_IN = f"{DIRECTORY}/00-softtoken.conf"
+"""Early in the alphabet, because of several settings of one thing sshd takes the first."""
+_PASSWORD = {"UsePAM": "yes", "KbdInteractiveAuthentication": "yes", "PasswordAuthentication": "no"}
+_PUBLIC_KEY = {**_PASSWORD, "AuthenticationMethods": "publickey,keyboard-interactive"}
+_OTHER_NAMES = {"challengeresponseauthentication": "kbdinteractiveauthentication"}
+_WAIT_S = 30
+
+
+def settings_for(way: str) -> dict[str, str]:
+    """Give the settings that ask for a code behind the password or behind the public key."""
+    return _PUBLIC_KEY if way == "publickey" else _PASSWORD
+
+
+def drop_in(way: str) -> bytes:
+    """Write the file."""
+    lines = [f"{name} {value}" for name, value in settings_for(way).items()]
+    return "\n".join(
+        ["# By softtoken-admin enable sshd; softtoken-admin disable sshd takes it away.", *lines, ""]
+    ).encode()
+
+
+def require_effect(way: str) -> dict[str, str]:
+    """Try the new configuration: sshd reads it, and our settings are those that count.
+
+    Returns:
+        All settings as they would be, names in lower case.
+
+    Raises:
+        AdministrationFailed: it does not, or they are not.
+    """
+    with tempfile.TemporaryDirectory(prefix="softtoken-sshd-", dir="/run") as place:
+        effective = _effective(place, drop_in(way))
+    wanted = {name.lower(): value for name, value in settings_for(way).items()}
+    for name, value in wanted.items():
+        if effective.get(name) != value:
+            raise AdministrationFailed(
+                f"sshd would not go by our file {DROP_IN}: {name} would be {effective.get(name, 'unset')}, "
+                f"not {value}; {_culprit(name)}",
+                hint=f"in {CONFIG}, let this be the first line: Include {DIRECTORY}/*.conf",
+            )
+    return effective
+
+
+def blocks_of_their_own(way: str) -> list[str]:
+    """Name the lines inside `Match` that set, for some people, what we set for all."""
+    names = {name.lower() for name in settings_for(way)}
+    return [f"{place}: {line}" for place, line, inside in _lines() if inside and _name_of(line) in names]
+
+
+def _effective(place: str, new: bytes) -> dict[str, str]:
+    config = Path(place) / "sshd_config"
+    beside = Path(place) / "sshd_config.d"
+    beside.mkdir()
+    for path in sorted(glob.glob(f"{DIRECTORY}/*.conf")):
+        (beside / os.path.basename(path)).write_bytes(Path(path).read_bytes())
+    (beside / os.path.basename(DROP_IN)).write_bytes(new)
+    try:
+        text = Path(CONFIG).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise AdministrationFailed(f"{CONFIG}: {os.strerror(error.errno or 0)}", hint="is sshd installed?") from None
+    # `Include sshd_config.d/*.conf` is seen from /etc/ssh.
+    text = re.sub(
+        rf"(?im)^(\s*Include\b.*?)(?:{re.escape(DIRECTORY)}|(?<![\w/.])sshd_config\.d)/",
+        lambda match: f"{match[1]}{beside}/",
+        text,
+    )
+    config.write_text(text, encoding="utf-8", errors="surrogateescape")
+    return _ask_sshd("-T", "-f", str(config))
+
+
+def _ask_sshd(*arguments: str) -> dict[str, str]:
+    if not os.path.isdir("/run/sshd"):
+        os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # sshd -t wants it, and its unit makes it only when it runs
+        os.chmod("/run/sshd", 0o755)  # noqa: S103
+    try:
+        done = subprocess.run(  # noqa: S603 - our own words
+            [PROGRAM, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_WAIT_S,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise AdministrationFailed(f"{PROGRAM} cannot be run: {error}", hint="is openssh-server installed?") from None
+    if done.returncode != 0:
+        why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise AdministrationFailed(
+            f"sshd refuses its configuration: {why}", hint="sshd -t shows it; put it right first"
+        )
+    pairs = (line.partition(" ")[::2] for line in done.stdout.splitlines())
+    return {name.lower(): value for name, value in pairs}
+
+
+def _culprit(name: str) -> str:
+    included = any(
+        _name_of(line) == "include" and "sshd_config.d" in line for place, line, inside in _lines() if not inside
+    )
+    if not included:
+        return f"{CONFIG} does not include {DIRECTORY}"
+    for place, line, inside in _lines():
+        if not inside and _name_of(line) == name:
+            return f"{place} comes first"
+    return "something else comes first"
+
+
+def _name_of(line: str) -> str:
+    name = re.split(r"[\s=]", line, maxsplit=1)[0].lower()
+    return _OTHER_NAMES.get(name, name)
+
+
+def _lines() -> list[tuple[str, str, bool]]:
+    """Give the settings as sshd comes to them: place, text, whether inside a `Match`."""
+    found: list[tuple[str, str, bool]] = []
+
+    def walk(path: str, inside: bool, depth: int) -> bool:
+        try:
+            text = Path(path).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return inside
+        for number, line in enumerate(text.splitlines(), 1):
+            content = line.strip()
+            if not content or content.startswith("#"):
+                continue
+            if _name_of(content) == "match":
+                inside = content.split()[1:2] != ["all"]
+            found.append((f"{path}:{number}", content, inside))
+            if _name_of(content) == "include" and depth < 16:
+                for pattern in content.split()[1:]:
+                    for each in sorted(glob.glob(os.path.join("/etc/ssh", pattern))):
+                        walk(each, inside, depth + 1)
+        return inside
+
+    walk(CONFIG, False, 0)
+    return found
+
+
+def reload() -> str:
+    """Have sshd read its configuration anew, when it is one that it accepts.
+
+    Returns:
+        What was done, for the person.
+
+    Raises:
+        AdministrationFailed: it cannot be done; sshd goes on with what it has.
+    """
+    effective = _ask_sshd("-T")
+    if os.path.isdir("/run/systemd/system"):
+        for unit in ("ssh.service", "sshd.service"):
+            # One that is still to be started, after us, would let us wait for it in vain.
+            if _systemctl("is-active", "--quiet", unit) and _systemctl("reload", unit):
+                return "sshd has read its configuration anew."
+    try:
+        pid = int(Path(effective.get("pidfile", "/run/sshd.pid")).read_text())
+        if not os.path.samefile(f"/proc/{pid}/exe", PROGRAM):
+            raise ValueError
+        os.kill(pid, signal.SIGHUP)
+    except (OSError, ValueError):
+        return "No sshd runs that could be told; one that is started from now on goes by the new configuration."
+    return "sshd has read its configuration anew."
+
+
+def _systemctl(*words: str) -> bool:
+    try:
+        done = subprocess.run(  # noqa: S603 - our own words
+            ["/usr/bin/systemctl", *words], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_WAIT_S
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0

@@ -1,0 +1,79 @@
+"""A program that asks through PAM, as login does, with services from a directory of its own."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+
+from pam_softtoken.errors import CheckFailed
+
+PAM_SUCCESS, PAM_CONV_ERR = 0, 19
+_ROOT = Path(__file__).resolve().parents[1]
+
+Answer = Callable[[str, bool], "str | None"]
+"""Answers a question; its second argument says whether what is typed may be seen. None ends the conversation."""
+
+
+def authenticate(service: str, user: str, answer: Answer, *, directory: str) -> int:
+    """Have PAM judge somebody.
+
+    Args:
+        service: a file in the directory. What that includes is looked for on the host by libpam up to 1.5.2.
+        user: who.
+        answer: gives the answers.
+        directory: of the services.
+
+    Returns:
+        The PAM return code.
+
+    Raises:
+        CheckFailed: there is no pamela library.
+        BaseException: whatever `answer` raises.
+    """
+    try:
+        import pamela  # noqa: PLC0415 - few programs need it
+    except ImportError:
+        raise CheckFailed("the check needs the pamela library", hint="apt install python3-pamela") from None
+    raised: list[BaseException] = []
+
+    @pamela.CONV_FUNC  # type: ignore[untyped-decorator]
+    def converse(count: int, messages: object, responses: object, data: object) -> int:
+        address = pamela.CALLOC(count, ctypes.sizeof(pamela.PamResponse))
+        responses[0] = ctypes.cast(address, ctypes.POINTER(pamela.PamResponse))  # type: ignore[index]
+        for number in range(count):
+            style = messages[number].contents.msg_style  # type: ignore[index]
+            if style not in (pamela.PAM_PROMPT_ECHO_OFF, pamela.PAM_PROMPT_ECHO_ON):
+                continue
+            text = ctypes.cast(messages[number].contents.msg, ctypes.c_char_p).value  # type: ignore[index]
+            question = (text or b"").decode("utf-8", "replace")
+            try:
+                typed = answer(question, style == pamela.PAM_PROMPT_ECHO_ON)
+            except BaseException as error:  # none may pass through libpam
+                raised.append(error)
+                typed = None
+            if typed is None:
+                return PAM_CONV_ERR
+            responses.contents[number].resp = pamela.STRDUP(typed.encode("utf-8", "surrogateescape"))  # type: ignore[attr-defined]
+        return PAM_SUCCESS
+
+    handle = pamela.PamHandle()
+    conversation = ctypes.pointer(pamela.PamConv(converse, 0))
+    started = pamela.LIBPAM.pam_start_confdir(
+        service.encode(), user.encode(), conversation, directory.encode(), ctypes.byref(handle)
+    )
+    if started != PAM_SUCCESS:
+        return int(started)
+    result = int(pamela.PAM_AUTHENTICATE(handle, 0))
+    pamela.PAM_END(handle, result)
+    if raised:
+        raise raised[0]
+    return result
+
+
+def our_module() -> str:
+    """Name the module that belongs to this package, as a PAM line has it: the tree's own, or that of the host."""
+    built = _ROOT / "build" / "pam_softtoken.so"
+    if built.exists():
+        return f"[{built}] [backend={_ROOT / 'scripts' / 'softtoken-backend'}]"
+    return "pam_softtoken.so"

@@ -1,0 +1,52 @@
+"""The command lines of `enable`, `disable` and `confirm`, and what they say to somebody who asks for what cannot be."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.account import Person
+from tests.support.admin import Admin, refused
+from tests.support.installation import Installation
+
+
+@pytest.fixture
+def admin(installed: Installation) -> Admin:
+    """The installed `softtoken-admin`."""
+    return Admin(installed)
+
+
+USAGE = {
+    "../sudo": ('"../sudo" is no name of a service',),
+    "": ('"" is no name of a service',),
+    "sudo --for 1y": ('"1y" is no time from 1s to 1d',),
+    "sudo --for 2d": ('"2d" is no time from 1s to 1d',),
+    "sudo --with publickey": ('"sudo" knows no public keys', "--with publickey is for sshd"),
+    "sudo --with token": ("invalid choice: 'token'",),
+}
+
+
+@pytest.mark.parametrize("words", USAGE)
+def test_enable__what_cannot_be_meant_is_a_usage_error(words: str, admin: Admin) -> None:
+    said = refused(admin.run("enable", *(words.split() or [""])), status=2)
+    assert all(text in "; ".join(said) for text in USAGE[words])
+
+
+@pytest.mark.parametrize("command", ["enable", "disable"])
+def test_service__that_there_is_not_is_answered_with_those_that_there_are(command: str, admin: Admin) -> None:
+    error, hint = refused(admin.run(command, "ssh"))
+    assert error == 'no such service: "ssh"'
+    assert {"su", "login"} <= set(hint.removeprefix("there are ").split(", "))
+    assert "common-auth" not in hint
+
+
+def test_confirm__with_nothing_to_confirm_says_so(admin: Admin) -> None:
+    error, _ = refused(admin.run("confirm", "no-such-service"))
+    assert error == "nothing waits to be confirmed"
+
+
+@pytest.mark.parametrize("words", ["enable sudo", "disable sudo", "confirm", "roll-back"])
+def test_service__only_root_may_change_one(words: str, admin: Admin, alice: Person) -> None:
+    assert refused(admin.run(*words.split(), person=alice)) == (
+        "only root can do that",
+        f"sudo softtoken-admin {words}",
+    )

@@ -1,0 +1,397 @@
+"""`softtoken-admin enable` and the rest on a host of its own: real sshd, sudo and su, real logins, real kills.
+
+What cannot be shown here: systemd starting the unit at boot, and a clock that goes on while the machine is suspended. A
+restarted machine is one whose record names another boot.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from tests.support.account import Person, Phone
+from tests.support.hosts import SSH, Host, Login, Su, Sudo
+from tests.support.installation import Installation
+from tests.support.private_mounts import PrivateMounts
+from tests.support.process import processes, wait_until
+from tests.system.scenario import SLOW, wrong_code
+
+LONG, SHORT = "--for=5m", "--for=2s"
+PATIENCE_S = 120
+CHANGES = "/var/lib/softtoken/changes"
+ASKED = "asks for a code now"
+
+
+class DebianSSH(SSH):
+    """An sshd that goes by /etc/ssh, where Debian's configuration stands, on a port of its own."""
+
+    def _start_on(self, port: int) -> subprocess.Popen[bytes] | None:
+        (self.mounts.directory / "ssh" / "sshd_config").write_text(
+            "Include /etc/ssh/sshd_config.d/*.conf\nKbdInteractiveAuthentication no\nUsePAM yes\n"
+            f"ListenAddress 127.0.0.1:{port}\nHostKey {self.host_key}\nPidFile /run/sshd.pid\nLogLevel VERBOSE\n"
+        )
+        words = ["setpriv", "--pdeathsig", "TERM", "/usr/sbin/sshd", "-D", "-e"]
+        with self._log.open("wb") as log:
+            server = subprocess.Popen(self.mounts.command(*words), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_until(lambda: "Server listening" in self._log.read_text() or server.poll() is not None, "sshd to listen")
+        return server if server.poll() is None else None
+
+
+class Admin:
+    """Root at a terminal of a host.
+
+    Args:
+        mounts: the host's own places.
+        installed: whose program.
+    """
+
+    def __init__(self, mounts: PrivateMounts, installed: Installation) -> None:
+        self.mounts = mounts
+        self._program = str(installed.root / "scripts" / "softtoken-admin")
+
+    def run(self, *words: str, around: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        """Run a command without a terminal."""
+        return subprocess.run(
+            self.mounts.command(*around, self._program, *words),
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=PATIENCE_S,
+        )  # fmt: skip
+
+    def start(self, *words: str) -> pexpect.spawn[str]:
+        """Run a command at a terminal."""
+        command = self.mounts.command(self._program, *words)
+        terminal = pexpect.spawn(command[0], command[1:], encoding="utf-8", timeout=PATIENCE_S, dimensions=(24, 250))
+        terminal.delaybeforesend = None
+        terminal.logfile_read = io.StringIO()
+        return terminal
+
+    def pam(self) -> dict[str, bytes]:
+        """Give all that is in /etc/pam.d and sshd's directory of settings."""
+        directories = (self.mounts.directory / "pam.d", self.mounts.directory / "ssh" / "sshd_config.d")
+        return {str(path): path.read_bytes() for each in directories for path in each.iterdir()}
+
+    def inside(self, *words: str) -> str:
+        """Run any command inside."""
+        return subprocess.run(self.mounts.command(*words), check=True, capture_output=True, text=True).stdout
+
+    def watchdogs(self) -> list[int]:
+        """Give the processes that would put things back: of our program, and without a parent."""
+        return [each.pid for each in processes() if each.parent == 1 and self._program in each.command]
+
+    def kill_watchdogs(self) -> None:
+        for pid in self.watchdogs():
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not self.watchdogs(), "the end of the watchdogs")
+
+
+@pytest.fixture
+def admin(mounts: PrivateMounts, installed: Installation) -> Iterator[Admin]:
+    made = Admin(mounts, installed)
+    yield made
+    made.kill_watchdogs()
+
+
+@pytest.fixture
+def phone(alice: Person, installed: Installation) -> Phone:
+    """The token of somebody who is enrolled."""
+    return alice.enrol(installed, SLOW)
+
+
+@pytest.fixture
+def sshd(mounts: PrivateMounts) -> Iterator[Callable[[bool], SSH]]:
+    servers: list[SSH] = []
+
+    def make(password: bool) -> SSH:
+        servers.append(DebianSSH(mounts, password=password))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+def changed(admin: Admin, before: dict[str, bytes]) -> Callable[[], bool]:
+    return lambda: admin.pam() != before
+
+
+@pytest.mark.parametrize("service", ["sudo", "su", "login"])
+def test_enable__a_login_with_a_code_confirms(
+    service: str, admin: Admin, alice: Person, phone: Phone, make_person: Callable[[], Person]
+) -> None:
+    before = admin.pam()
+    hosts: dict[str, Callable[[], Host]] = {
+        "sudo": lambda: Sudo(admin.mounts, password=True),
+        "su": lambda: Su(admin.mounts, make_person(), password=True),
+        "login": lambda: Login(admin.mounts, password=True),
+    }
+    host = hosts[service]()
+    screen = admin.start("enable", service, "--yes", LONG)
+    screen.expect(ASKED)
+    assert not host.log_in(alice, wrong_code(phone)).entered_as
+    assert screen.isalive()
+    visit = host.log_in(alice, phone.totp())
+    assert visit.entered_as == host.becomes(alice), visit
+    assert visit.prompts == ["password", "code"]
+    screen.expect("Done.")
+    screen.expect(pexpect.EOF)
+    screen.close()
+    assert screen.exitstatus == 0
+    wait_until(lambda: not admin.watchdogs(), "the watchdog to have nothing to do")
+    assert admin.run("disable", service).returncode == 0
+    assert admin.pam() == before
+
+
+@pytest.mark.parametrize("way", ["password", "publickey"])
+def test_enable__sshd_asks_for_a_code_on_top_of_either(
+    way: str, sshd: Callable[[bool], SSH], admin: Admin, alice: Person, phone: Phone
+) -> None:
+    host = sshd(way == "password")
+    before = admin.pam()
+    screen = admin.start("enable", "sshd", "--yes", LONG, "--with", way)
+    screen.expect(ASKED)
+    visit = host.log_in(alice, phone.totp())
+    assert visit.entered_as == alice.name, visit
+    assert visit.prompts == [*host.first_prompts, "code"]
+    screen.expect("Done.")
+    screen.expect(pexpect.EOF)
+    done = admin.run("disable", "sshd")
+    assert "sshd has read its configuration anew" in done.stderr
+    assert admin.pam() == before
+
+
+def test_enable__nobody_confirms_and_all_goes_back(admin: Admin, phone: Phone) -> None:
+    before = admin.pam()
+    done = admin.run("enable", "sudo", SHORT)
+    assert done.returncode == 1
+    assert ASKED in done.stderr
+    assert "everything is as it was before" in done.stderr
+    assert admin.pam() == before
+    assert admin.inside("ls", CHANGES) == ""
+
+
+def test_enable__terminal_dies_and_all_goes_back(admin: Admin, phone: Phone) -> None:
+    before = admin.pam()
+    screen = admin.start("enable", "sudo", "--yes", "--for=4s")
+    screen.expect(ASKED)
+    screen.close(force=True)
+    assert admin.pam() != before
+    wait_until(lambda: admin.pam() == before, "all to go back")
+
+
+def test_enable__program_is_killed_and_all_goes_back(admin: Admin, phone: Phone) -> None:
+    before = admin.pam()
+    screen = admin.start("enable", "sudo", "--yes", "--for=4s")
+    screen.expect(ASKED)
+    assert screen.pid is not None
+    os.kill(screen.pid, signal.SIGKILL)
+    assert admin.pam() != before
+    wait_until(lambda: admin.pam() == before, "all to go back")
+
+
+def test_enable__program_and_watchdog_are_killed_and_the_next_command_takes_it_back(admin: Admin, phone: Phone) -> None:
+    before = admin.pam()
+    screen = admin.start("enable", "sudo", "--yes", SHORT)
+    screen.expect(ASKED)
+    admin.kill_watchdogs()
+    assert screen.pid is not None
+    os.kill(screen.pid, signal.SIGKILL)
+    assert admin.pam() != before
+    wait_until(lambda: "not confirmed in time" in admin.run("roll-back").stderr, "the time to be over")
+    assert admin.pam() == before
+
+
+def test_roll_back__takes_back_what_an_earlier_boot_left(admin: Admin, phone: Phone, tmp_path: Path) -> None:
+    before = admin.pam()
+    screen = admin.start("enable", "sudo", "--yes", LONG)
+    screen.expect(ASKED)
+    admin.kill_watchdogs()
+    assert screen.pid is not None
+    os.kill(screen.pid, signal.SIGKILL)
+    record = json.loads(admin.inside("cat", f"{CHANGES}/sudo/pending"))
+    record["boot"] = "of another day"
+    (tmp_path / "record").write_text(json.dumps(record))
+    admin.inside("cp", str(tmp_path / "record"), f"{CHANGES}/sudo/pending")
+    admin.inside("touch", f"{CHANGES}/sudo/login")  # whatever came of it then
+    assert admin.run("roll-back").returncode == 0
+    assert admin.pam() == before
+
+
+def test_confirm__keeps_it_and_disable_gives_back_every_byte(admin: Admin, phone: Phone) -> None:
+    before = admin.pam()
+    screen = admin.start("enable", "sudo", "--yes", LONG)
+    screen.expect(ASKED)
+    assert admin.run("confirm").returncode == 0
+    screen.expect("Done.")
+    screen.expect(pexpect.EOF)
+    again = admin.run("enable", "sudo")
+    assert again.returncode == 1
+    assert "asks for a code already: /etc/pam.d/sudo:" in again.stderr
+    assert admin.run("disable", "sudo").returncode == 0
+    assert admin.pam() == before
+    assert "asks for no code" in admin.run("disable", "sudo").stderr
+
+
+def test_enable__ctrl_c_says_what_becomes_of_it(admin: Admin, phone: Phone) -> None:
+    before = admin.pam()
+    screen = admin.start("enable", "sudo", "--yes", LONG)
+    screen.expect(ASKED)
+    screen.sendintr()
+    screen.expect("goes back by itself in")
+    screen.expect("softtoken-admin confirm sudo")
+    screen.expect(pexpect.EOF)
+    assert admin.run("disable", "sudo").returncode == 0
+    assert admin.pam() == before
+    wait_until(lambda: not admin.watchdogs(), "the watchdog to have nothing to do")
+
+
+def test_enable__person_tries_the_new_stack_before_it_is_in_use(admin: Admin, alice: Person, phone: Phone) -> None:
+    before = admin.pam()
+    screen = admin.start("enable", "su", "--user", alice.name, SHORT)
+    screen.expect("root itself is not asked")
+    screen.expect("Password:")
+    screen.sendline(alice.password)
+    screen.expect("Verification code:")
+    assert admin.pam() == before
+    screen.sendline(phone.totp())
+    screen.expect("that gets in")
+    screen.expect(ASKED)
+    # The trial's code has confirmed nothing.
+    screen.expect("was not confirmed")
+    screen.expect(pexpect.EOF)
+    assert admin.pam() == before
+
+
+def test_enable__ctrl_c_during_the_trial_changes_nothing(admin: Admin, phone: Phone) -> None:
+    before = admin.pam()
+    screen = admin.start("enable", "sudo", LONG)
+    screen.expect("Password:")
+    screen.sendintr()
+    screen.expect("nothing was changed")
+    screen.expect(pexpect.EOF)
+    assert admin.pam() == before
+
+
+BROKEN = {
+    "module missing": ("auth required pam_absent.so\n@include common-auth\n", "pam_absent.so is not there"),
+    "sufficient in front": ("auth sufficient pam_unix.so\n@include common-auth\n", "/etc/pam.d/sudo:1 would let"),
+    "password is the last word": ("auth sufficient pam_unix.so\n", "/etc/pam.d/sudo:1 would let"),
+    "hop": (
+        "auth [success=5 default=ignore] pam_exec.so\n@include common-auth\nauth required pam_permit.so\n",
+        "would",
+    ),
+    "include missing": ("@include absent\n@include common-auth\n", "/etc/pam.d/sudo:1: there is no"),
+    "no password": ("auth required pam_permit.so\n", "asks for no password"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_enable__broken_stack_is_refused_before_it_is_applied(name: str, admin: Admin, phone: Phone) -> None:
+    stack, why = BROKEN[name]
+    admin.mounts.set_service("sudo", stack)
+    before = admin.pam()
+    done = admin.run("enable", "sudo", SHORT)
+    assert done.returncode == 1
+    assert why in done.stderr
+    assert ASKED not in done.stderr
+    assert admin.pam() == before
+
+
+def test_enable__backend_that_does_not_work_is_noticed(
+    admin: Admin, phone: Phone, remove_backend: Callable[[], object]
+) -> None:
+    before = admin.pam()
+    with remove_backend():  # type: ignore[attr-defined]
+        done = admin.run("enable", "sudo", SHORT)
+    assert "our own line does not work" in done.stderr
+    assert admin.pam() == before
+
+
+def test_enable__earlier_setting_of_sshd_that_wins_is_named(admin: Admin, phone: Phone) -> None:
+    (admin.mounts.directory / "ssh" / "sshd_config").write_text(
+        "KbdInteractiveAuthentication no\nInclude /etc/ssh/sshd_config.d/*.conf\n"
+    )
+    done = admin.run("enable", "sshd", SHORT)
+    assert "/etc/ssh/sshd_config:1 comes first" in done.stderr
+    (admin.mounts.directory / "ssh" / "sshd_config").write_text("PasswordAuthentication yes\n")
+    assert "does not include /etc/ssh/sshd_config.d" in admin.run("enable", "sshd", SHORT).stderr
+
+
+def test_enable__nobody_enrolled_is_refused_unless_they_enrol_later(
+    admin: Admin, alice: Person, tmp_path: Path
+) -> None:
+    # Nobody else on this machine has that shell, whoever may be enrolled.
+    (tmp_path / "shells").write_text("/bin/rbash\n")
+    admin.inside("mount", "--bind", str(tmp_path / "shells"), "/etc/shells")
+    subprocess.run(["usermod", "--shell", "/bin/rbash", alice.name], check=True)
+    before = admin.pam()
+    refused = admin.run("enable", "sudo", SHORT)
+    assert refused.returncode == 1
+    assert "nobody who can log in is enrolled" in refused.stderr
+    later = admin.run("enable", "sudo", "--enrol-later", "--dry-run")
+    assert later.returncode == 0, later.stderr
+    assert any(line.startswith("+auth") and line.endswith("nullok") for line in later.stdout.splitlines())
+    assert admin.pam() == before
+
+
+def test_disable__leaves_what_somebody_else_has_changed(admin: Admin, phone: Phone) -> None:
+    screen = admin.start("enable", "sudo", "--yes", LONG)
+    screen.expect(ASKED)
+    path = admin.mounts.directory / "pam.d" / "sudo"
+    ours = path.read_text()
+    path.write_text(ours + "# mine\n")
+    done = admin.run("disable", "sudo")
+    assert "changed by somebody else" in done.stderr
+    assert path.read_text().endswith("# mine\n")
+    assert "pam_softtoken" not in path.read_text()
+
+
+def test_enable__two_at_once_and_one_wins(admin: Admin, phone: Phone) -> None:
+    before = admin.pam()
+    screens = [admin.start("enable", "sudo", "--yes", LONG) for _ in range(2)]
+    ends = [
+        screen.expect([ASKED, "waits to be confirmed", "asks for a code already", "meanwhile"]) for screen in screens
+    ]
+    assert sorted(ends)[0] == 0
+    assert ends.count(0) == 1
+    assert (admin.mounts.directory / "pam.d" / "sudo").read_text().count("pam_softtoken.so") == 1
+    assert admin.run("disable", "sudo").returncode == 0
+    assert admin.pam() == before
+
+
+CALLS = {"rename": range(1, 4), "fsync": range(1, 9), "unlink": range(1, 6), "write": range(1, 4)}
+
+
+@pytest.mark.parametrize(("call", "number"), [(call, number) for call, numbers in CALLS.items() for number in numbers])
+@pytest.mark.parametrize("doing", ["enable", "disable"])
+def test_kill__at_each_file_operation_leaves_the_old_or_the_new(
+    doing: str, call: str, number: int, admin: Admin, phone: Phone
+) -> None:
+    before = admin.pam()
+    if doing == "disable":
+        screen = admin.start("enable", "sudo", "--yes", LONG)
+        screen.expect(ASKED)
+        assert admin.run("confirm").returncode == 0
+        screen.expect(pexpect.EOF)
+    after = admin.pam()
+    path = str(admin.mounts.directory / "pam.d" / "sudo")
+    around = ("strace", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={number}")
+    admin.run(doing, "sudo", *(["--for=1s"] if doing == "enable" else []), around=around)
+    admin.kill_watchdogs()
+    text = admin.pam()[path]
+    assert text in (before[path], after[path]) or (doing == "enable" and text.count(b"pam_softtoken.so") == 1)
+    if doing == "disable":
+        admin.run("disable", "sudo")
+    wait_until(lambda: not _waits(admin), "the next command to repair it")
+    assert admin.pam() == before
+
+
+def _waits(admin: Admin) -> bool:
+    admin.run("roll-back")
+    return "sudo/pending" in admin.inside("sh", "-c", f"cd {CHANGES} && ls */pending 2>/dev/null || true")
