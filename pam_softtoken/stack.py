@@ -17,6 +17,7 @@ from pam_softtoken.errors import ConfigError
 DIRECTORIES = ("/etc/pam.d", "/usr/lib/pam.d")
 """Where libpam looks for the file of a service, in this order."""
 MAX_DEPTH = 16
+_FEWEST_WORDS = {"auth": 3, "account": 3, "password": 3, "session": 3, "@include": 2}
 _OURS = "pam_softtoken"
 _REFUSING = ("required", "requisite")
 _ALWAYS_GOES_ON = ("required", "requisite", "optional")
@@ -107,12 +108,14 @@ def _lines_of(name: str, kind: str, depth: int) -> list[Line]:
     if depth == 0 or not name or name.startswith("."):
         raise ConfigError(("enrol: the PAM services include each other too deeply",))
     lines = []
-    for text in _logical_lines(_text_of(name)):
+    for text in _logical_lines(_text_of(name), name):
         words = _words(text)
         first = words[0].lower().removeprefix("-")
-        if first == "@include" and len(words) > 1:
+        if first not in _FEWEST_WORDS or len(words) < _FEWEST_WORDS[first]:
+            raise ConfigError((f"enrol: a line of {name} cannot be understood",))
+        if first == "@include":
             lines += _lines_of(words[1], kind, depth - 1)
-        elif first == kind and len(words) > 2:
+        elif first == kind:
             control = words[1].lower()
             if control in ("include", "substack"):
                 lines += _lines_of(words[2], kind, depth - 1)
@@ -130,9 +133,24 @@ def _text_of(name: str) -> str:
     raise ConfigError((f"enrol: there is no {DIRECTORIES[0]}/{name} in which to look for our lines",))
 
 
-def _logical_lines(text: str) -> list[str]:
-    lines = [line.partition("#")[0].strip() for line in text.replace("\\\n", " ").split("\n")]
-    return [line for line in lines if line]
+def _logical_lines(text: str, name: str) -> list[str]:
+    """Put continued lines together. Where versions of libpam differ in what belongs together, nothing is guessed."""
+    lines, begun = [], ""
+    for physical in text.split("\n"):
+        visible, comment, _ = physical.partition("#")
+        visible = visible.strip()
+        goes_on = physical.rstrip().endswith("\\")
+        if (goes_on and comment) or (begun and not visible):
+            raise ConfigError((f"enrol: {name} has a line that goes on in or behind a comment or an empty line",))
+        if goes_on:
+            begun += visible[:-1] + " "
+            continue
+        if visible:
+            lines.append(begun + visible)
+        begun = ""
+    if begun:
+        raise ConfigError((f"enrol: {name} ends where a line goes on",))
+    return lines
 
 
 def _words(line: str) -> list[str]:

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ LOCK = f"{DIRECTORY}/.lock"  # no service has a name with a dot
 _LOCK_TRIES, _LOCK_PAUSE_S = 100, 0.1
 PENDING, CONFIRMED, NOTE = change_note.PENDING, "confirmed", change_note.NOTE
 _VERSION = 1
+_STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 
 class FileChange(NamedTuple):
@@ -92,6 +94,8 @@ def new(service: str, files: tuple[FileChange, ...], *, for_s: float) -> Change:
 def locked() -> Iterator[None]:
     """Keep all others from changing any service, for the length of the block; it is never held while somebody types.
 
+    Nor while we are stopped at the terminal: whoever would have to put things back meanwhile could not.
+
     Raises:
         AdministrationFailed: somebody else does, for longer than it takes.
     """
@@ -100,11 +104,13 @@ def locked() -> Iterator[None]:
     except OSError as error:
         why = os.strerror(error.errno or 0)
         raise AdministrationFailed(f"{DIRECTORY}: {why}", hint="make it writable, and make room") from None
+    heeded = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
         _lock(descriptor)
         yield
     finally:
         os.close(descriptor)
+        signal.pthread_sigmask(signal.SIG_SETMASK, heeded)
 
 
 def _open_lock() -> int:
@@ -186,16 +192,15 @@ def begin(change: Change) -> None:
     host_file.write(f"{place}/{PENDING}", Content(json.dumps(document).encode(), 0o600))
 
 
-def apply(change: Change) -> None:
-    """Write the files, unless somebody has changed one since it was looked at.
+def apply(each: FileChange) -> None:
+    """Write a file, unless somebody has changed it since it was looked at.
 
     Raises:
-        AdministrationFailed: somebody has, or one cannot be written.
+        AdministrationFailed: somebody has, or it cannot be written.
     """
-    for each in change.files:
-        if host_file.read(each.path).data != each.before.data:
-            raise AdministrationFailed(f"{each.path}: was changed meanwhile", hint="start again")
-        host_file.write(each.path, each.after)
+    if host_file.read(each.path).data != each.before.data:
+        raise AdministrationFailed(f"{each.path}: was changed meanwhile", hint="start again")
+    host_file.write(each.path, each.after)
 
 
 def confirm(change: Change) -> None:

@@ -113,7 +113,8 @@ class Plan:
         effective = sshd.require_effect(way)
         if way == WITH_PASSWORD and effective.get("pubkeyauthentication") == "yes":
             self.remarks.append("who logs in with a public key is not asked for a code; --with publickey asks them.")
-        self.files = (*self.files, FileChange(sshd.DROP_IN, before, Content(new)))
+        # First there, and last on the way back: PAM does without the password only while sshd asks for a key.
+        self.files = (FileChange(sshd.DROP_IN, before, Content(new)), *self.files)
         self.remarks += [f"for some people something else counts: {each}" for each in sshd.blocks_of_their_own(way)]
 
 

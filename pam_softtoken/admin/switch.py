@@ -74,20 +74,21 @@ def _require_none_pending(service: str) -> None:
 
 def _carry_out(screen: terminal.Terminal, plan: Plan, for_s: float) -> Change:
     service = plan.stack.service
-    with change.locked():
+    with watchdog.told_afterwards(screen.tell) as tell, change.locked():
         _require_none_pending(service)
         planned = change.new(service, plan.files, for_s=for_s)
         try:
             change.begin(planned)
             watchdog.start(planned)
-            change.apply(planned)
-            if service == sshd.SERVICE:
-                screen.tell(sshd.reload())
+            for each in planned.files:
+                change.apply(each)
+                if each.path == sshd.DROP_IN:
+                    tell(sshd.reload())
         except AdministrationFailed:
-            watchdog.undo(planned, screen.tell)
+            watchdog.undo(planned, tell)
             raise
         except OSError as error:
-            watchdog.undo(planned, screen.tell)
+            watchdog.undo(planned, tell)
             why = os.strerror(error.errno or 0)
             raise AdministrationFailed(
                 f"cannot go on: {why}; nothing was changed", hint="make room, then start again"
@@ -168,17 +169,18 @@ def _disable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     service = options.service
     person.require_root(f"disable {service}")
     watchdog.settle(screen.tell)
-    with change.locked():
+    with watchdog.told_afterwards(screen.tell) as tell, change.locked():
         present = change.load(service)
         stack = require_service(service)
         if present is None:
             present = _found_by_hand(service, stack)
         steps = change.way_back(present)
-        screen.show(diff((step.path, step.present, step.target) for step in steps))
-        if options.dry_run:
-            screen.tell("Nothing was changed.")
-            return
-        watchdog.undo(present, screen.tell)
+        if not options.dry_run:
+            watchdog.undo(present, tell)
+    screen.show(diff((step.path, step.present, step.target) for step in steps))
+    if options.dry_run:
+        screen.tell("Nothing was changed.")
+        return
     deed.record("disable", "all", service=service)
     left = pam_stack.read(service, text_of).ours
     if left:
@@ -204,7 +206,7 @@ def _found_by_hand(service: str, stack: pam_stack.Stack) -> Change:
     files = [change.FileChange(stack.file, present._replace(data=text.encode("utf-8", "surrogateescape")), present)]
     drop_in = host_file.read(sshd.DROP_IN)
     if service == sshd.SERVICE and drop_in.data in (sshd.drop_in(WITH_PASSWORD), sshd.drop_in(WITH_PUBLIC_KEY)):
-        files.append(change.FileChange(sshd.DROP_IN, host_file.Content(None), drop_in))
+        files.insert(0, change.FileChange(sshd.DROP_IN, host_file.Content(None), drop_in))
     return change.new(service, tuple(files), for_s=0)
 
 

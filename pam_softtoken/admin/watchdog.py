@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from pam_softtoken import process
 from pam_softtoken.admin import change, deed, sshd
@@ -31,10 +31,21 @@ def settle(tell: Tell) -> None:
     for service in change.services():
         try:
             if _fate(change.load(service)) is not WAIT:
-                with change.locked():
-                    _settle(service, tell)
+                with told_afterwards(tell) as later, change.locked():
+                    _settle(service, later)
         except AdministrationFailed as error:
             tell(f"{service}: {error.message}")
+
+
+@contextmanager
+def told_afterwards(tell: Tell) -> Iterator[Tell]:
+    """Keep what is told until the block is over: a terminal that takes nothing must not have us hold the lock."""
+    lines: list[str] = []
+    try:
+        yield lines.append
+    finally:
+        for line in lines:
+            tell(line)
 
 
 def _settle(service: str, tell: Tell) -> None:

@@ -6,11 +6,13 @@ restarted machine is one whose record names another boot.
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +21,7 @@ import pytest
 
 from tests.support.account import Person, Phone
 from tests.support.hosts import SSH, Host, Login, Su, Sudo
-from tests.support.installation import Installation
+from tests.support.installation import TREE, Installation
 from tests.support.private_mounts import PrivateMounts
 from tests.support.process import processes, wait_until
 from tests.system.scenario import SLOW, wrong_code
@@ -363,6 +365,48 @@ def test_enable__two_at_once_and_one_wins(admin: Admin, phone: Phone) -> None:
     assert (admin.mounts.directory / "pam.d" / "sudo").read_text().count("pam_softtoken.so") == 1
     assert admin.run("disable", "sudo").returncode == 0
     assert admin.pam() == before
+
+
+_HOLDS_LOCK = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from pam_softtoken.admin import change
+change.DIRECTORY, change.LOCK = sys.argv[2], sys.argv[2] + "/.lock"
+with change.locked():
+    os.kill(os.getpid(), signal.SIGTSTP)
+"""
+
+
+def test_lock__is_not_held_by_who_is_stopped_at_the_terminal(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", _HOLDS_LOCK, str(TREE), str(tmp_path)]
+    # A group of its own, as a shell makes it: one that has no shell could not be stopped.
+    with subprocess.Popen(words, process_group=0) as program:
+        try:
+            _, status = os.waitpid(program.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status)
+            with (tmp_path / ".lock").open("wb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.kill(program.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+@pytest.mark.parametrize("doing", ["enable", "disable"])
+def test_publickey__pam_gives_up_the_password_only_while_sshd_asks_for_a_key(
+    doing: str, number: int, admin: Admin, phone: Phone, sshd: Callable[[bool], SSH]
+) -> None:
+    sshd(False)
+    enable = ("enable", "sshd", "--with=publickey", "--yes", LONG)
+    if doing == "disable":
+        admin.start(*enable).expect(ASKED)
+        assert admin.run("confirm").returncode == 0
+    words = (*enable[:-1], "--for=1s") if doing == "enable" else ("disable", "sshd")
+    admin.run(*words, around=("strace", "-o", "/dev/null", "-e", f"inject=rename,unlink:signal=KILL:when={number}"))
+    admin.kill_watchdogs()
+    stack = (admin.mounts.directory / "pam.d" / "sshd").read_text()
+    drop_in = admin.mounts.directory / "ssh" / "sshd_config.d" / "00-softtoken.conf"
+    if "#softtoken-admin: " in stack:
+        assert "AuthenticationMethods publickey" in drop_in.read_text()
 
 
 CALLS = {"rename": range(1, 4), "fsync": range(1, 9), "unlink": range(1, 6), "write": range(1, 4)}

@@ -114,3 +114,27 @@ def test_enrolment__behind_a_key_needs_no_module_in_front(pam_d: Path) -> None:
     (pam_d / "sshd").write_text(f"auth {OURS}\n")
     with pytest.raises(ConfigError):
         stack.require_that_enrolment_is_safe("sshd", factor_seen_by_host=True)
+
+
+@pytest.mark.parametrize(
+    "hiding",
+    [
+        "# \\\naccount sufficient pam_permit.so\n",
+        "account \\ \n sufficient pam_permit.so\n",
+        "account \\\n\n sufficient pam_permit.so\n",
+        "account \\\n# between\n sufficient pam_permit.so\n",
+    ],
+    ids=["behind a comment", "spaces behind the backslash", "an empty line between", "a comment between"],
+)
+def test_enrolment__no_way_to_continue_a_line_hides_one_that_passes_ours_by(pam_d: Path, hiding: str) -> None:
+    """Libpam 1.5 takes each of them for a `sufficient` line."""
+    (pam_d / "sshd").write_text(f"{UNIX}auth {OURS}\n{hiding}{ACCOUNT}")
+    with pytest.raises(ConfigError):
+        stack.require_that_enrolment_is_safe("sshd", factor_seen_by_host=False)
+
+
+@pytest.mark.parametrize("line", ["account required", "accounts required pam_permit.so", "@include"])
+def test_read__refuses_a_line_that_it_does_not_understand(pam_d: Path, line: str) -> None:
+    (pam_d / "sshd").write_text(f"{UNIX}{line}\n")
+    with pytest.raises(ConfigError, match="cannot be understood"):
+        stack.read("sshd", "account")
