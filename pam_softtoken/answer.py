@@ -102,16 +102,16 @@ class Claim:
 
     Attributes:
         otps: the OTP that was typed, for each number of digits that it can have.
-        code: name of the recovery code that was typed; empty for none.
-        passwords: what stood in front of PIN and code, for each number of digits, and for a recovery code under 0.
+        codes: the hash of each recovery code that it can be, and what stood in front of PIN and code.
+        passwords: what stood in front of PIN and OTP, for each number of digits.
     """
 
-    __slots__ = ("code", "otps", "passwords")
+    __slots__ = ("codes", "otps", "passwords")
 
     def __init__(self) -> None:
         self.otps: dict[int, str] = {}
         self.passwords: dict[int, str] = {}
-        self.code = ""
+        self.codes: dict[bytes, str] = {}
 
 
 def claim(content: TokenFile, typed: str, *, combined: bool) -> Claim:
@@ -136,9 +136,9 @@ def claim(content: TokenFile, typed: str, *, combined: bool) -> Claim:
             front, is_right = _without_pin(content.pin, front, seen, combined=combined)
         if reading.recovery_code:
             # Hashed even behind a wrong PIN: its time must not tell that the PIN was wrong.
-            name = _identify(content.recovery, reading.recovery_code)
-            if name and is_right:
-                made.code, made.passwords[0] = name, front
+            digest = content.recovery.digest(reading.recovery_code)
+            if is_right:
+                made.codes[digest] = front
         elif is_right:
             made.otps[len(reading.otp)], made.passwords[len(reading.otp)] = reading.otp, front
     return made
@@ -159,7 +159,7 @@ def pretend(typed: str, *, combined: bool) -> None:
     try:
         for reading in read(typed) if combined else (read_code(typed),):
             if reading.recovery_code:
-                _identify(_NO_CODES, reading.recovery_code)
+                _NO_CODES.digest(reading.recovery_code)
     except MalformedAnswer:
         pass
 
@@ -209,10 +209,3 @@ def _without_pin(pin: PIN, front: str, seen: dict[str, bool], *, combined: bool)
         except OTPMismatch:
             seen[typed] = False
     return front[:place], seen[typed]
-
-
-def _identify(codes: RecoverySet, typed: str) -> str:
-    try:
-        return codes.identify(typed)
-    except OTPMismatch:
-        return ""

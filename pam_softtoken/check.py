@@ -73,7 +73,8 @@ def _claim(content: TokenFile, typed: str) -> Claim:
         claimed = claim(content, typed, combined=False)
     except MalformedAnswer:
         raise CheckFailed("that is not a code", hint="it is what the app shows: 6 to 8 digits") from None
-    if claimed.code or not any(reading.otp for reading in readings):
+    is_code = any(digest in content.recovery.hashes for digest in claimed.codes)
+    if is_code or not any(reading.otp for reading in readings):
         raise CheckFailed("that is a recovery code, and checking it would spend it", hint="type one of the app's")
     return claimed
 

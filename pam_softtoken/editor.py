@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 
 from pam_softtoken import files, mark, new_file, state, tokenfile, volatile
-from pam_softtoken.errors import BadTokenFile, NotEnrolled, NotStored, UnusableFile
+from pam_softtoken.errors import BadTokenFile, DamagedState, NotEnrolled, NotStored, PathError, UnusableFile
 from pam_softtoken.state import State
 from pam_softtoken.store import STATE, TOKENS, Location, Store
 from pam_softtoken.tokenfile import TokenFile
@@ -121,6 +121,68 @@ class Editor(Store):
                 self.write_state(State.new())
         finally:
             self.unlock()
+
+    def change_state(
+        self,
+        change: Callable[[TokenFile, State | None], State | None],
+        last_word: Callable[[], None],
+        *,
+        salvaging: bool = False,
+    ) -> None:
+        """Change what the state says, under the lock, and leave the tokens as they are. The lock is kept until `close`.
+
+        Args:
+            change: makes the new state out of the tokens and the state that are there by now, None where there is none;
+                the same one back means that nothing is written. It raises what it likes, and nothing is changed.
+            last_word: called when all but the writing is done; raises what it likes, and nothing is changed.
+            salvaging: of a damaged state take what is left of it, mostly none, instead of giving up.
+
+        Raises:
+            NotEnrolled: there is no token file.
+            BadTokenFile, DamagedState, InsecureFile, LockTimeout, NotStored, UnusableFile: as their names say.
+        """
+        if self._state >= 0:
+            os.close(self._state)  # of a glance
+            self._state = -1
+        with self.location.as_owner():
+            if self._open_state():
+                self._made.append(self._path(STATE))
+        self.lock(LOCK_TIMEOUT_S)
+        content = self.present_tokens()
+        if content is None:
+            raise NotEnrolled(proven=False)
+        before = self._salvage() if salvaging else self.read_state()
+        after = change(content, before)
+        last_word()
+        if after is None or (after is before and not salvaging):
+            return
+        if salvaging and not self.read_only and os.fstat(self._state).st_size > state.FILE_BYTES:
+            os.ftruncate(self._state, state.FILE_BYTES)
+        self.write_state(after)
+
+    def _salvage(self) -> State | None:
+        """Read what can still be read of a state whose file, or the record beside it, is damaged."""
+        path = self._path(STATE)
+        stored = files.read(self._state, state.FILE_BYTES, path=path)
+        known: State | None = None
+        self._sequence = 0
+        try:
+            if stored:
+                self._sequence, known = state.decode(stored, path=path)
+        except DamagedState:
+            if self.read_only:
+                raise NotStored(path, os.strerror(errno.EROFS)) from None
+        self._stored_sequence = self._sequence
+        try:
+            record = volatile.read(self._volatile_path)
+            if record is not None:
+                sequence, kept = state.decode_slot(record)
+                known = state.with_volatile(known, kept, newer=sequence > self._sequence)
+                self._sequence = max(sequence, self._sequence)
+        except (PathError, ValueError):
+            record = b""
+        self._seen = (stored, record)
+        return known
 
     def withdraw(self) -> None:
         """Take away what was made for a change of which nothing came."""

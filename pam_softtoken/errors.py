@@ -46,6 +46,13 @@ class OTPReplayed(OTPRefused):
         self.token = token
 
 
+class CodeExpired(OTPRefused):
+    """The code was issued by an administrator, and its time is over, or has not begun."""
+
+    def __init__(self) -> None:
+        super().__init__("expired")
+
+
 class MalformedAnswer(Refused):
     """The answer has the form of neither an OTP nor a recovery code."""
 
@@ -189,6 +196,10 @@ class EnrolmentFailed(ProgramError):
 
 class CheckFailed(ProgramError):
     """A code that was tried was refused, or could not be tried."""
+
+
+class AdministrationFailed(ProgramError):
+    """What an administrator asked for was not done."""
 
 
 class Unreadable(ProgramError):

@@ -47,11 +47,11 @@ class Inventory:
     def show(self, screen: terminal.Terminal) -> None:
         """Print it for a person."""
         names = [(screen.spell(token.name), token) for token in self._content.tokens]
-        rows = [(name, token.kind, _local(token.created), self._last_used_in_words(token)) for name, token in names]
-        widths = [max(_width(row[place]) for row in (HEADER, *rows)) for place in range(len(HEADER))]
+        rows = [(name, token.kind, local(token.created), self._last_used_in_words(token)) for name, token in names]
+        widths = [max(width(row[place]) for row in (HEADER, *rows)) for place in range(len(HEADER))]
         if not screen.is_terminal() or sum(widths) + len(_GAP) * (len(widths) - 1) <= screen.columns():
             for row in (HEADER, *rows):
-                screen.show(_GAP.join(_padded(*cell) for cell in zip(row, widths, strict=True)).rstrip())
+                screen.show(_GAP.join(padded(*cell) for cell in zip(row, widths, strict=True)).rstrip())
         else:
             for name, kind, created, last_used in rows:
                 screen.show(f"{name}\n  {kind}\n  created   {created}\n  last used {last_used}")
@@ -61,22 +61,49 @@ class Inventory:
 
     def show_json(self, screen: terminal.Terminal) -> None:
         """Print it for a program."""
-        record = {
+        screen.show(json.dumps(self.facts()))
+
+    def facts(self) -> dict[str, object]:
+        """Give all of it as what JSON can hold, times in UTC."""
+        return {
             "user": self._account,
             "store": self._path,
             "tokens": [
                 {
                     "name": token.name,
                     "type": token.kind,
-                    "created": _utc(token.created),
-                    "last_used": _utc(self._when(token)),
+                    "created": utc(token.created),
+                    "last_used": utc(self._when(token)),
                 }
                 for token in self._content.tokens
             ],
             "recovery_codes": {"total": len(self._content.recovery.hashes), "left": self._left()},
             "state": "damaged" if self._is_damaged else "missing" if self._state is None else "ok",
         }
-        screen.show(json.dumps(record))
+
+    @property
+    def last_used(self) -> int | None:
+        """When a code of any kind was used last, in Unix seconds; None when that is not known or never."""
+        known = self._state or State.new()
+        return max((*known.when.values(), *known.sources.values()), default=None)
+
+    @property
+    def has_pin(self) -> bool:
+        """Whether a PIN is set."""
+        return self._content.pin is not None
+
+    @property
+    def state(self) -> State | None:
+        """What has happened; None when that is not known."""
+        return self._state
+
+    def issued_until(self, now: int) -> int | None:
+        """Until when a code that an administrator has issued can be used, in Unix seconds; None when there is none."""
+        issued = self._state.issued.get(self._content.recovery.name) if self._state is not None else None
+        if issued is None:
+            return None
+        _, since, until, unused = issued
+        return until if unused and since <= now < until else None
 
     def _when(self, token: Token) -> int | None:
         return self._state.when.get(token.fingerprint()) if self._state is not None else None
@@ -84,7 +111,7 @@ class Inventory:
     def _last_used_in_words(self, token: Token) -> str:
         when = self._when(token)
         if when is not None:
-            return _local(when)
+            return local(when)
         never_used = self._state is not None and self._state.last.get(token.fingerprint(), NEVER) == NEVER
         return "never" if never_used else UNKNOWN
 
@@ -107,21 +134,23 @@ class Inventory:
         return f"{total} recovery codes, none of them valid: {why}"
 
 
-def _local(when: int) -> str:
+def local(when: int) -> str:
+    """Write a time as the clock on the wall shows it."""
     try:
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
     except (OverflowError, ValueError, OSError):
         return UNKNOWN
 
 
-def _utc(when: int | None) -> str | None:
+def utc(when: int | None) -> str | None:
+    """Write a time for a program."""
     try:
         return None if when is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
     except (OverflowError, ValueError, OSError):
         return None
 
 
-def _width(text: str) -> int:
+def width(text: str) -> int:
     """Count the columns that a text takes in a terminal (Unicode Standard Annex 11)."""
     return sum(
         0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
@@ -129,5 +158,6 @@ def _width(text: str) -> int:
     )
 
 
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - _width(text))
+def padded(text: str, columns: int) -> str:
+    """Fill a text up to so many columns."""
+    return text + " " * (columns - width(text))

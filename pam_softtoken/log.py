@@ -18,9 +18,11 @@ REASONS = frozenset(
     {
         "accepted",
         "recovery",
+        "issued",
         "grace",
         "mismatch",
         "replayed",
+        "expired",
         "throttled",
         "malformed",
         "not_enrolled",

@@ -148,14 +148,19 @@ class Login:
         if not marked:
             _mark(attempt.account.uid, record)
         left = accepted.recovery_left
-        if left is None:
+        if accepted.token:
             record.outcome(log.INFO, "accepted", "accepted", token=accepted.token)
             return
         attempt.close()  # the person is told, which can take any time, and others may not wait for the lock
-        record.outcome(log.INFO, "accepted", "recovery", detail=f"left={left}")
-        if not self._silent:
+        if left is None:
+            record.outcome(log.INFO, "accepted", "issued")
+            text = "Code of the administrator accepted; it does not work again."
+        else:
+            record.outcome(log.INFO, "accepted", "recovery", detail=f"left={left}")
             codes = "1 recovery code" if left == 1 else f"{left} recovery codes"
-            _tell(self.pamh, self.pamh.PAM_TEXT_INFO, f"Recovery code accepted; {codes} left.", record)
+            text = f"Recovery code accepted; {codes} left."
+        if not self._silent:
+            _tell(self.pamh, self.pamh.PAM_TEXT_INFO, text, record)
 
     def _tell_to_wait(self, error: errors.Throttled) -> None:
         """Tell how long to wait, but only to somebody who already is the user."""

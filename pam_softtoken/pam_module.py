@@ -28,6 +28,7 @@ MAX_LOGGED_PROBLEMS = 50  # the bridge takes 64 frames
 OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
     errors.OTPMismatch: ("PAM_AUTH_ERR", log.NOTICE, "mismatch"),
     errors.OTPReplayed: ("PAM_AUTH_ERR", log.NOTICE, "replayed"),
+    errors.CodeExpired: ("PAM_AUTH_ERR", log.NOTICE, "expired"),
     errors.Throttled: ("PAM_AUTH_ERR", log.NOTICE, "throttled"),
     errors.MalformedAnswer: ("PAM_AUTH_ERR", log.NOTICE, "malformed"),
     errors.NotEnrolled: ("PAM_AUTH_ERR", log.NOTICE, "not_enrolled"),

@@ -115,7 +115,7 @@ def _ask(job: Job, attempt: Attempt) -> str:
         else:
             # The lock is still held, so this is what the code was compared with.
             content = _present(job)
-            if accepted.recovery_left is not None:
+            if not accepted.token:
                 return content.recovery.name
             return next(token.fingerprint() for token in content.tokens if token.name == accepted.token)
     raise EnrolmentFailed(

@@ -95,13 +95,21 @@ class RecoverySet:
         """Hash codes, new ones or scratch codes, with a new salt."""
         empty = cls(os.urandom(SALT_BYTES), ())
         scratch = any(code.isdecimal() for code in codes)
-        return cls(empty.salt, tuple(empty._hash(code.replace("-", "")) for code in codes), scratch=scratch)
+        return cls(empty.salt, tuple(empty.digest(code.replace("-", "")) for code in codes), scratch=scratch)
 
-    def identify(self, code: str) -> str:
-        """Find out which code of the set was typed.
+    def digest(self, code: str) -> bytes:
+        """Hash a code with the salt of this set, whether it is one of the set or not.
 
         Args:
             code: 12 characters, as `normalise` gives them, or the 8 digits of a scratch code.
+        """
+        return scrypt(code, self.salt, scrypt_n=self.scrypt_n)
+
+    def identify(self, digest: bytes) -> str:
+        """Find out which code of the set was typed.
+
+        Args:
+            digest: of what was typed.
 
         Returns:
             The name under which the state file remembers it as spent: 8 hexadecimal digits of its hash.
@@ -109,8 +117,7 @@ class RecoverySet:
         Raises:
             OTPMismatch: none of them.
         """
-        typed = self._hash(code)
-        found = [entry for entry in self.hashes if compare_digest(entry, typed)]
+        found = [entry for entry in self.hashes if compare_digest(entry, digest)]
         if not found:
             raise OTPMismatch
         return self.name_of(found[0])
@@ -128,6 +135,3 @@ class RecoverySet:
     def name_of(entry: bytes) -> str:
         """Shorten a hash to the name of its code."""
         return entry.hex()[:8]
-
-    def _hash(self, code: str) -> bytes:
-        return scrypt(code, self.salt, scrypt_n=self.scrypt_n)

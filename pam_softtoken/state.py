@@ -61,9 +61,11 @@ class State:
             was, in Unix seconds.
         sources: for each of the last sources with a success, when that was; the least recent first.
         graces: for each of the last sources and services from which a code was accepted, when that was.
+        issued: the code that an administrator has issued last, if the recovery codes are still those of that time: for
+            the name of their set its hash, from when to before when it is valid, and whether it is unused, 1 or 0.
     """
 
-    __slots__ = ("drift", "graces", "last", "near", "sources", "spent", "when", "wrong")
+    __slots__ = ("drift", "graces", "issued", "last", "near", "sources", "spent", "when", "wrong")
     last: dict[str, int]
     drift: dict[str, int]
     when: dict[str, int]
@@ -72,6 +74,7 @@ class State:
     wrong: dict[str, tuple[int, int]]
     sources: dict[str, int]
     graces: dict[str, int]
+    issued: dict[str, tuple[str, int, int, int]]
 
     def __init__(self, **records: object) -> None:
         for name in self.__slots__:
@@ -87,6 +90,7 @@ class State:
         state = State.__new__(State)
         state.last, state.drift, state.when, state.near = self.last, self.drift, self.when, self.near
         state.spent, state.wrong, state.sources, state.graces = self.spent, self.wrong, self.sources, self.graces
+        state.issued = self.issued
         for name, value in records.items():
             setattr(state, name, value)
         return state
@@ -147,6 +151,23 @@ class State:
         """Have a code asked for everywhere again."""
         return self._changed(graces={})
 
+    def without_waits(self) -> State:
+        """Forget all wrong answers, and so whoever has to wait for them."""
+        return self._changed(wrong={}, near={})
+
+    def with_issued(self, set_name: str, digest: str, *, since: int, until: int) -> State:
+        """Record a code that an administrator issues; one that was issued before dies."""
+        return self._changed(issued={set_name: (digest, since, until, 1)})
+
+    def with_issued_used(self, set_name: str) -> State:
+        """Record that the issued code is used."""
+        digest, since, until, _ = self.issued[set_name]
+        return self._changed(issued={set_name: (digest, since, until, 0)})
+
+    def without_issued(self) -> State:
+        """Have no issued code accepted any more."""
+        return self._changed(issued={})
+
 
 def _with(records: dict[str, _Value], name: str, value: _Value, most: int) -> dict[str, _Value]:
     """Change a record and make it the newest; the oldest ones go when there are too many."""
@@ -170,13 +191,13 @@ def with_volatile(stored: State | None, volatile: State, *, newer: bool) -> Stat
 
     Args:
         stored: what the file says; None when it is empty.
-        volatile: what the record says. It holds no use of a recovery code that the file does not.
+        volatile: what the record says. It holds no use of a recovery code or an issued one that the file does not.
         newer: the record was written after the file.
     """
     state = stored or State.new()
     for fingerprint, counter in volatile.last.items():
         state = state.with_last(fingerprint, counter)
-    return volatile._changed(last=state.last, spent=state.spent) if newer else state
+    return volatile._changed(last=state.last, spent=state.spent, issued=state.issued) if newer else state
 
 
 def encode(state: State, sequence: int) -> bytes:
@@ -242,6 +263,7 @@ def _text_of(state: State) -> bytes:
     lines += [f"wrong {bucket} {count} {when}\n" for bucket, (count, when) in state.wrong.items()]
     lines += [f"source {name} {when}\n" for name, when in state.sources.items()]
     lines += [f"grace {name} {when}\n" for name, when in state.graces.items()]
+    lines += [" ".join(("issued", name, *map(str, words))) + "\n" for name, words in state.issued.items()]
     return "".join(lines).encode("ascii")
 
 
@@ -261,6 +283,7 @@ def _state_from(text: str) -> State:
         len(state.spent) <= MAX_SETS,
         len(state.near) <= MAX_NEAR,
         len(state.graces) <= MAX_GRACES,
+        len(state.issued) <= 1,
     )
     if not all(most):
         raise ValueError("more than we ever write")
@@ -306,6 +329,12 @@ def _read_grace(state: State, name: str, words: list[str]) -> None:
     state.graces[name] = _number(when, _TIME_DIGITS)
 
 
+def _read_issued(state: State, name: str, words: list[str]) -> None:
+    digest, since, until, unused = words
+    _require(_is_name(name, 16) and _is_name(digest, 32) and unused in ("0", "1"))
+    state.issued[name] = (digest, _number(since, _TIME_DIGITS), _number(until, _TIME_DIGITS), int(unused))
+
+
 _READERS = {
     "last": _read_last,
     "near": _read_near,
@@ -313,6 +342,7 @@ _READERS = {
     "wrong": _read_wrong,
     "source": _read_source,
     "grace": _read_grace,
+    "issued": _read_issued,
 }
 
 

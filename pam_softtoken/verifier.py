@@ -7,8 +7,17 @@ from __future__ import annotations
 
 from pam_softtoken import policy, throttle
 from pam_softtoken.answer import Claim, claim
-from pam_softtoken.errors import DamagedState, NotStored, OTPMismatch, OTPRefused, OTPReplayed, PINMissing, Throttled
-from pam_softtoken.mac import prepare_scrypt
+from pam_softtoken.errors import (
+    CodeExpired,
+    DamagedState,
+    NotStored,
+    OTPMismatch,
+    OTPRefused,
+    OTPReplayed,
+    PINMissing,
+    Throttled,
+)
+from pam_softtoken.mac import compare_digest, prepare_scrypt
 from pam_softtoken.state import State
 from pam_softtoken.store import Location, Store
 
@@ -28,8 +37,8 @@ class Accepted:
     """An answer that was right and is recorded as used.
 
     Args:
-        token: name of the token; empty for a recovery code.
-        recovery_left: how many recovery codes are left after one was used, or None after an OTP.
+        token: name of the token; empty for a recovery code, or an issued one.
+        recovery_left: how many recovery codes are left after one was used, or None after anything else.
         password: what stood in front of PIN and code, for the next module.
     """
 
@@ -113,7 +122,7 @@ class Attempt:
             What was accepted; it is durable by then.
 
         Raises:
-            OTPMismatch, OTPReplayed, MalformedAnswer: the answer is wrong.
+            OTPMismatch, OTPReplayed, CodeExpired, MalformedAnswer: the answer is wrong.
             Throttled: there were too many wrong ones; this one was not looked at.
             PINMissing: the PIN has been taken away meanwhile.
             LockTimeout, NotStored, DamagedState, InsecureFile, UnusableFile, BadTokenFile, NotEnrolled: it cannot be
@@ -209,8 +218,8 @@ class Attempt:
         try:
             return self._accept_otp(state, claimed, now)
         except OTPRefused as error:
-            if claimed.code:
-                return self._accept_recovery_code(state, claimed)
+            if claimed.codes:
+                return self._accept_code(state, claimed, now)
             tokens, typed = self._content.tokens, claimed.otps
             error.clock_off_s = policy.clock_off_s(tokens, state, typed, now=now, config=self._config)
             raise
@@ -232,10 +241,32 @@ class Attempt:
         state = state.with_accepted(match.token.fingerprint(), match.counter, drift=drift, now=now)
         return Accepted(match.token.name, None, password=claimed.passwords[match.token.digits]), state
 
-    def _accept_recovery_code(self, state: State, claimed: Claim) -> tuple[Accepted, State]:
-        codes, name = self._content.recovery, claimed.code
-        if name not in codes.names():
-            raise OTPMismatch
+    def _accept_code(self, state: State, claimed: Claim, now: int) -> tuple[Accepted, State]:
+        """Accept an issued code or a recovery code; both are hashed with the same salt, and so once."""
+        codes = self._content.recovery
+        issued = bytes.fromhex(state.issued[codes.name][0]) if codes.name in state.issued else b""
+        for digest, password in claimed.codes.items():
+            if compare_digest(digest, issued):
+                return self._accept_issued_code(state, password, now)
+            try:
+                return self._accept_recovery_code(state, codes.identify(digest), password)
+            except OTPMismatch:
+                pass  # 8 digits can end what has the form of a recovery code
+        raise OTPMismatch
+
+    def _accept_issued_code(self, state: State, password: str, now: int) -> tuple[Accepted, State]:
+        name = self._content.recovery.name
+        _, since, until, unused = state.issued[name]
+        if not unused:
+            raise OTPReplayed("")
+        if not since <= now < until:
+            raise CodeExpired
+        if self._store.read_only:
+            raise NotStored(self._store.location.path, READ_ONLY)
+        return Accepted("", None, password=password), state.with_issued_used(name)
+
+    def _accept_recovery_code(self, state: State, name: str, password: str) -> tuple[Accepted, State]:
+        codes = self._content.recovery
         if codes.name not in state.spent:
             raise DamagedState(self._store.location.path, "which recovery codes are spent has been lost")
         if name in state.spent[codes.name]:
@@ -244,7 +275,7 @@ class Attempt:
             raise NotStored(self._store.location.path, READ_ONLY)
         state = state.with_spent(codes.name, name)
         left = len(codes.names()) - len(state.spent[codes.name])
-        return Accepted("", left, password=claimed.passwords[0]), state
+        return Accepted("", left, password=password), state
 
     def _record_mismatch(self, state: State, claimed: Claim, bucket: str, now: int, *, tentative: bool) -> None:
         """Record a wrong answer before it is said to be one. A replay is not a guess: to count it would shut out an

@@ -20,6 +20,7 @@ MIN_FREE_BYTES = 4 * 1024 * 1024
 MIN_FREE_INODES = 100
 AUDIT_LOG = "/var/log/audit/audit.log"
 CHANGES = f"{os.path.dirname(mark.DIRECTORY)}/changes"
+_PENDING = "pending"
 _HOSTS = frozenset({"sshd", "sudo", "su", "login", "sshd-session", "python3", "softtoken-backe"})
 _DENIAL = re.compile(r'apparmor="DENIED"|avc:\s+denied')
 _KERNEL_LINES = 20000
@@ -36,7 +37,7 @@ def check_clock() -> Report:
     container = container_of()
     if container:
         what = f"inside {container} nobody can tell whether the clock is right: its host keeps it"
-        return Report((Finding(NOTE, "clock", "", what, "timedatectl timesync-status  # on the host"),), looked_at)
+        return Report((Finding(NOTE, "clock", "", what, "timedatectl  # on the host of the container"),), looked_at)
     has_timesyncd = os.path.exists("/lib/systemd/systemd-timesyncd")
     mend = "timedatectl set-ntp true" if has_timesyncd else "apt-get install systemd-timesyncd"
     what = "nothing keeps the clock right; when it is off by more than a minute, codes are refused"
@@ -135,7 +136,7 @@ def check_space(directories: list[str]) -> Report:
     Args:
         directories: where tokens are, with those that do not exist yet.
     """
-    findings = {}
+    findings: dict[int, list[Finding]] = {}
     places = [os.path.dirname(mark.DIRECTORY), "/run/softtoken", *directories]
     for place in places:
         directory = place
@@ -167,9 +168,9 @@ def space_of(place: str, status: os.statvfs_result) -> Iterator[Finding]:
 def check_changes() -> Report:
     """See whether a change of a PAM service waits to be confirmed."""
     try:
-        names = sorted(name for name in os.listdir(CHANGES) if not name.startswith("."))
+        names = sorted(name for name in os.listdir(CHANGES) if os.path.lexists(f"{CHANGES}/{name}/{_PENDING}"))
     except OSError:
         names = []
-    what = "a change of a PAM service is not confirmed yet, and will be taken back"
-    found = [Finding(WARNING, f"{CHANGES}/{name}", "", what, "softtoken-admin confirm") for name in names]
+    what = "a change is not confirmed yet, and will be taken back"
+    found = [Finding(WARNING, f"{CHANGES}/{name}", "", what, f"softtoken-admin confirm {name}") for name in names]
     return Report(tuple(found), ("changes that wait to be confirmed",))

@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 from pam_softtoken import command
+from pam_softtoken.admin.code_for import CODE_FOR
+from pam_softtoken.admin.doctor import DOCTOR
+from pam_softtoken.admin.log_table import LOG
+from pam_softtoken.admin.relief import RESET_STATE, REVOKE, UNLOCK
+from pam_softtoken.admin.status import STATUS
 
 PROGRAM = "softtoken-admin"
 DESCRIPTION = "Turn the second factor on and off for the services of this host, and help its users."
 EPILOG = """\
 examples:
+  softtoken-admin status
+      who is enrolled, and who would be locked out without nullok?
+  softtoken-admin code-for alice --for 1h
+      alice has lost the phone: a code that works once
+  softtoken-admin revoke alice phone
+      whoever has found it gets nowhere with it
+  softtoken-admin unlock alice
+      somebody has typed too many wrong codes
+  softtoken-admin log --user alice --since today
+      what became of her logins, and why
+  softtoken-admin doctor
+      does anything lead past the code, or keep people out?
 """
-COMMANDS: tuple[command.Command, ...] = ()
+COMMANDS: tuple[command.Command, ...] = (
+    STATUS,
+    CODE_FOR,
+    UNLOCK,
+    REVOKE,
+    RESET_STATE,
+    LOG,
+    DOCTOR,
+)
 
 
 def build_parser() -> command.Parser:

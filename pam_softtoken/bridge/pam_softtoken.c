@@ -25,6 +25,7 @@
 #include <security/pam_ext.h>
 #include <security/pam_modules.h>
 
+#include "journal.h"
 #include "spawn.h"
 
 #ifndef PAM_SOFTTOKEN_BACKEND
@@ -111,17 +112,29 @@ append_item(struct frame *frame, pam_handle_t *pamh, int item)
 		append_field(frame, "%s", "");
 }
 
+/* Write a line to the system log: as pam_syslog does, or with its fields where that is the journal. */
+static void
+write_log(pam_handle_t *pamh, int level, const char *line)
+{
+	const void *service = NULL;
+
+	if (pam_get_item(pamh, PAM_SERVICE, &service) != PAM_SUCCESS || service == NULL ||
+	    !send_to_journal(service, level, line))
+		pam_syslog(pamh, level, "%s", line);
+}
+
 /* Log that there is no backend to say why: the bridge's only reason of its own. */
 __attribute__((format(printf, 3, 4))) static void
 log_refusal(pam_handle_t *pamh, int level, const char *format, ...)
 {
-	char detail[MAX_FRAME_BYTES];
+	char detail[MAX_FRAME_BYTES], line[MAX_FRAME_BYTES + 64];
 	va_list arguments;
 
 	va_start(arguments, format);
 	(void)vsnprintf(detail, sizeof(detail), format, arguments);
 	va_end(arguments);
-	pam_syslog(pamh, level, "result=denied reason=backend detail=\"%s\"", detail);
+	(void)snprintf(line, sizeof(line), "result=denied reason=backend detail=\"%s\"", detail);
+	write_log(pamh, level, line);
 }
 
 /* Of the errors of getpwnam_r some say, with some name services, just that there is no such user: getpwnam(3). */
@@ -354,7 +367,7 @@ relay_log(pam_handle_t *pamh, const struct frame *frame, size_t place)
 
 	if (line == NULL || frame->bytes[place] > LOG_DEBUG)
 		return EPROTO;
-	pam_syslog(pamh, frame->bytes[place], "%s", line);
+	write_log(pamh, frame->bytes[place], line);
 	return 0;
 }
 

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.account import Person
+from tests.support.admin import Admin, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.installation import Installation
+from tests.support.leak import keep
 from tests.support.pam_scene import NO_CODES, Pam, set_pin
 
 USUAL_COST = 2**14
@@ -118,6 +120,10 @@ def test_refusal__of_a_recovery_code_takes_a_hash_for_everybody(
     time_s, hashes = watched.refuse(alice, RECOVERY_CODE)
     assert _is_multiple(time_s, STEP_S)
     assert hashes == 1
+    issued = succeeded(Admin(installed).run("code-for", alice.name, "--for=1h"))
+    keep(issued.strip())
+    _, hashes = watched.refuse(alice, RECOVERY_CODE)
+    assert hashes == 1, "with an issued code it takes no more"
     # The first waits may be over before the next answer comes, which is then looked at; they double.
     for _ in range(20):
         time_s, hashes = watched.refuse(alice, RECOVERY_CODE)

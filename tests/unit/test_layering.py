@@ -22,8 +22,24 @@ LAYERS = [
     {"permission", "inventory"},
     {"enrolment", "upkeep", "pin_change"},
     {"takeover"},
-    {"enroll"},
-    {"admin.pam_stack"},
+    {
+        "enroll",
+        "admin.pam_stack",
+        "admin.duration",
+        "admin.deed",
+        "admin.person",
+        "admin.logins",
+        "admin.survey",
+        "admin.table",
+        "admin.log_lines",
+    },
+    {"admin.code_for", "admin.relief", "admin.status", "admin.log_table"},
+    {"admin.finding", "admin.stack_walk", "admin.sshd_config"},
+    {"admin.bounded", "admin.stack_mend"},
+    {"admin.stack_check", "admin.host_check"},
+    {"admin.option_check"},
+    {"admin.sshd_check", "admin.mode_check", "admin.backend_check", "admin.people_check"},
+    {"admin.doctor"},
     {"admin.program"},
     {"device.program"},
 ]
@@ -32,7 +48,7 @@ PACKAGES = ("pam_softtoken", "pam_softtoken.admin", "pam_softtoken.device")
 PURE = {
     "mac", "otp", "token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config", "state", "policy",
     "throttle", "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
-    "admin.pam_stack",
+    "admin.pam_stack", "admin.finding", "admin.stack_walk", "admin.stack_mend", "admin.sshd_config",
 }  # fmt: skip
 ALLOWED_ON_LOGIN = {
     "__future__",

@@ -52,10 +52,10 @@ def test_normalise__anything_else_is_no_recovery_code(typed: str) -> None:
 def test_set__identifies_each_code_and_no_other() -> None:
     codes = recovery.generate(3)
     kept = RecoverySet.of(codes)
-    names = [kept.identify(code.replace("-", "")) for code in codes]
+    names = [kept.identify(kept.digest(code.replace("-", ""))) for code in codes]
     assert sorted(names) == sorted(kept.names())
     with pytest.raises(OTPMismatch):
-        kept.identify("AAAAAAAAAAAA")
+        kept.identify(kept.digest("AAAAAAAAAAAA"))
 
 
 def test_set__the_same_codes_get_another_salt() -> None:

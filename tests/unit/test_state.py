@@ -21,6 +21,7 @@ FULL_OF_KINDS = State(
     wrong={"local": (3, 9)},
     sources={"c" * 16: 7},
     graces={"d" * 16: 8},
+    issued={"a" * 16: ("e" * 32, 7, 10, 1)},
 )
 
 
@@ -108,6 +109,9 @@ def test_state__without_a_whole_slot_it_is_damaged(data: bytes) -> None:
         State(wrong={"local": (state.MAX_WRONG + 1, 1)}),
         State(wrong={"local": (1, 10**13)}),
         State(sources={"c" * 16: 10**13}),
+        State(issued={f"{number:016x}": ("e" * 32, 1, 2, 1) for number in range(2)}),
+        State(issued={"a" * 16: ("e" * 32, 1, 10**13, 1)}),
+        State(issued={"a" * 16: ("e" * 32, 1, 2, 2)}),
     ],
 )
 def test_state__fuller_than_we_ever_make_it_is_damaged(odd: State) -> None:
@@ -151,6 +155,19 @@ def test_state__an_accepted_code_ends_what_was_near_and_sets_the_clock() -> None
     assert accepted.with_accepted(FINGERPRINT, 5, drift=0, now=10).drift == {}
 
 
+def test_state__an_issued_code_is_one_and_takes_the_place_of_the_one_before() -> None:
+    present = State.new().with_issued("a" * 16, "b" * 32, since=1, until=2)
+    assert present.with_issued_used("a" * 16).issued == {"a" * 16: ("b" * 32, 1, 2, 0)}
+    assert present.with_issued("c" * 16, "d" * 32, since=3, until=4).issued == {"c" * 16: ("d" * 32, 3, 4, 1)}
+    assert present.without_issued().issued == {}
+
+
+def test_state__an_issued_code_is_that_of_the_file_whatever_a_record_says() -> None:
+    issued = State.new().with_issued("a" * 16, "b" * 32, since=1, until=2)
+    for newer in (True, False):
+        assert state.with_volatile(issued.with_issued_used("a" * 16), issued, newer=newer).issued["a" * 16][3] == 0
+
+
 def test_state__the_fullest_one_fits_into_a_slot() -> None:
     present = State.new()
     for number in range(state.MAX_RECORDS + 5):
@@ -165,6 +182,7 @@ def test_state__the_fullest_one_fits_into_a_slot() -> None:
         present = present.with_grace(f"{number:016x}", 10**13 - 1)
     for bucket in state.SHARED_BUCKETS:
         present = present.with_wrong(bucket, 10**6, 10**13 - 1)
+    present = present.with_issued("a" * 16, "e" * 32, since=10**13 - 1, until=10**13 - 1)
     assert len(state.encode(present, 2**64 - 1)) == SLOT_BYTES
     read = state.decode(_file((1, present)), path="state")[1]
     for kind in State.__slots__:

@@ -1,0 +1,75 @@
+"""`code-for`: one code for somebody who has lost the phone. It works once, and only for a while.
+
+It has the form of a recovery code and is hashed with their salt, so that a wrong answer is hashed no more often than
+without it. The state has the hash, not the token file: what brings an older token file back does not bring the code
+back, and new recovery codes, which come with each new enrolment, end it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+from pam_softtoken import recovery, terminal
+from pam_softtoken.admin import deed, duration, person
+from pam_softtoken.command import Command
+from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.state import State
+from pam_softtoken.tokenfile import TokenFile
+
+SHORTEST, LONGEST = "1m", "24h"
+
+
+def _issue(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+    user = options.user
+    person.require_root(f"code-for {user}")
+    valid_s = duration.between("--for", options.valid_for, SHORTEST, LONGEST)
+    screen.require_open()
+    (code,) = recovery.generate(1)
+    until = 0
+    with person.opened(user, person.settings_of(options.store)) as store:
+        content = store.open_enrolled()
+        codes = content.recovery
+        # Hashed before the lock is taken.
+        digest = codes.digest(code.replace("-", "")).hex()
+
+        def change(present: TokenFile, state: State | None) -> State:
+            nonlocal until
+            if present.recovery.name != codes.name:
+                raise AdministrationFailed(
+                    f"{user} has enrolled anew meanwhile; nothing was changed",
+                    hint="start again, if it is still needed",
+                )
+            since = int(time.time())
+            until = since + valid_s
+            return (state or State.new()).with_issued(codes.name, digest, since=since, until=until)
+
+        store.change_state(change, terminal.checkpoint)
+    expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(until))
+    deed.record("code-for", user, until=expires)
+    if options.json:
+        has_pin = content.pin is not None
+        screen.show(json.dumps({"user": user, "code": code, "expires": expires, "pin_in_front": has_pin}))
+        return
+    screen.show(code)
+    here = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(until))
+    screen.tell(f"For {user}: works once, in place of a code of the app, until {here}.")
+    if content.pin is not None:
+        screen.tell("The PIN goes in front of it, as in front of any code.")
+    screen.tell("A code that was issued before is dead; so is this one after the next, or after revoke.")
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("user", metavar="USER", help="for whom")
+    parser.add_argument(
+        "--for", dest="valid_for", metavar="TIME", required=True,
+        help=f"how long it can be used, such as 30m or 8h; {SHORTEST} to {LONGEST}",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, for programs")
+    person.add_store(parser)
+
+
+CODE_FOR = Command(
+    "code-for", "issue a code that works once, for somebody who has lost the phone", _add_arguments, _issue
+)

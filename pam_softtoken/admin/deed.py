@@ -1,0 +1,37 @@
+"""What an administrator did to a user, as one line in the system's log: who, whom, what. No secret is ever in it."""
+
+from __future__ import annotations
+
+import os
+import syslog
+from pathlib import Path
+
+from pam_softtoken import log
+
+IDENTIFIER = "softtoken-admin"
+_NOBODY = 2**32 - 1
+
+
+def record(action: str, user: str, **facts: str) -> None:
+    """Write the line, as `key=value` throughout.
+
+    Args:
+        action: the subcommand.
+        user: whom it was about.
+        facts: more, in this order.
+    """
+    fields = {"action": action, "user": user, **facts, **_doer()}
+    line = " ".join(f"{name}={log.escape(value)}" for name, value in fields.items())
+    syslog.openlog(IDENTIFIER, syslog.LOG_PID, syslog.LOG_AUTHPRIV)
+    syslog.syslog(syslog.LOG_NOTICE, f"softtoken-admin: {line}")
+    syslog.closelog()
+
+
+def _doer() -> dict[str, str]:
+    """Say who it was: the name that sudo gives, which root could have changed, and the uid that the kernel keeps."""
+    doer = {"by": os.environ.get("SUDO_USER") or "root"}
+    try:
+        login_uid = int(Path("/proc/self/loginuid").read_text())
+    except (OSError, ValueError):
+        return doer
+    return doer if login_uid == _NOBODY else {**doer, "loginuid": str(login_uid)}

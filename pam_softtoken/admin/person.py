@@ -1,0 +1,152 @@
+"""The user whom a command is about: who that is, where his files are, what to do when they are broken."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pam_softtoken import config as configuration
+from pam_softtoken import files, terminal
+from pam_softtoken.config import Config
+from pam_softtoken.editor import Editor
+from pam_softtoken.errors import (
+    AdministrationFailed,
+    BadTokenFile,
+    ConfigError,
+    DamagedState,
+    InsecureFile,
+    LockTimeout,
+    NotEnrolled,
+    NotStored,
+    PathError,
+    UsageError,
+)
+from pam_softtoken.store import Location
+
+PROGRAM = "softtoken-admin"
+
+
+def add_user(parser: argparse.ArgumentParser) -> None:
+    """Give a subcommand its user, and the option that says where his files are."""
+    parser.add_argument("user", metavar="USER", help="whose tokens")
+    add_store(parser)
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Give a subcommand the option that says where users' files are."""
+    parser.add_argument(
+        "--store", metavar="TEMPLATE",
+        help="where the files are, as in the module's store= option; needed only where that is an argument in pam.d "
+        "and not in softtoken.conf",
+    )  # fmt: skip
+
+
+def add_yes(parser: argparse.ArgumentParser) -> None:
+    """Give a subcommand the option that answers its question."""
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def require_root(what: str) -> None:
+    """Make sure that we are root.
+
+    Raises:
+        AdministrationFailed: we are not.
+    """
+    if os.geteuid() != 0:
+        raise AdministrationFailed("only root can do that", hint=f"sudo {PROGRAM} {what}")
+
+
+def account_of(user: str) -> files.Account:
+    """Look a user up.
+
+    Raises:
+        AdministrationFailed: there is none of that name.
+    """
+    try:
+        entry = pwd.getpwnam(user)
+    except (KeyError, ValueError, UnicodeError):
+        raise AdministrationFailed(
+            f'no such user: "{user}"', hint="getent passwd lists the users of this host"
+        ) from None
+    account = files.Account(entry.pw_name, entry.pw_uid, entry.pw_gid, home=entry.pw_dir)
+    account.look_up_groups()  # a way to the home directory may be open to one of them only
+    return account
+
+
+def settings_of(store: str | None) -> Config:
+    """Take the host's settings, with another store where one is given.
+
+    Raises:
+        UsageError: that is no store.
+        AdministrationFailed: the configuration file is wrong.
+    """
+    given = [] if store is None else [f"store={store}"]
+    try:
+        configuration.load(given, lambda path, required: "")
+    except ConfigError as error:
+        raise UsageError(
+            f"--store {error.problems[0].partition('store ')[2]}", hint="as in --store /var/lib/softtoken/%U"
+        ) from None
+    try:
+        return configuration.load(given, files.read_conf)
+    except ConfigError as error:
+        raise AdministrationFailed(str(error), hint=f"correct it in {configuration.DEFAULT_CONF}") from None
+
+
+@contextmanager
+def opened(user: str, settings: Config) -> Iterator[Editor]:
+    """Work on a user's files; what is wrong with them is said as a program says it.
+
+    Raises:
+        AdministrationFailed: they cannot be used.
+    """
+    account = account_of(user)
+    try:
+        store = Editor(Location(settings.store, account))
+    except ConfigError as error:
+        raise AdministrationFailed(str(error), hint="--store takes another template") from None
+    try:
+        yield store
+    except PathError as error:
+        store.withdraw()
+        raise AdministrationFailed(f"{error}; nothing was changed", hint=hint_for(error, account.name)) from None
+    except NotEnrolled:
+        store.withdraw()
+        raise AdministrationFailed(
+            f"{account.name} is not enrolled in {store.location.path}",
+            hint=f"softtoken-enroll --user {account.name} enrols, and --store says where else to look",
+        ) from None
+    except BaseException:
+        store.withdraw()
+        raise
+    finally:
+        store.close()
+
+
+def hint_for(error: PathError, user: str) -> str:
+    """Say what helps against what is wrong with a user's file."""
+    hints: dict[type[PathError], str] = {
+        InsecureFile: f"make it {user}'s alone to own and write; somebody else could have put it there",
+        LockTimeout: "a login or another program is using it; start again",
+        BadTokenFile: f"{PROGRAM} revoke {user} takes it away, then {user} enrols anew",
+        DamagedState: f"{PROGRAM} reset-state {user} starts it anew, and says what that gives up",
+        NotStored: "make room on the disk, or make it writable, and start again",
+    }
+    return hints.get(type(error), "make the directory readable and writable for its owner, and start again")
+
+
+def require_yes(screen: terminal.Terminal, question: str, options: argparse.Namespace) -> None:
+    """Ask whether to go on, unless that was answered with --yes.
+
+    Raises:
+        AdministrationFailed: the answer is not yes, or there is nobody to ask.
+    """
+    if options.yes:
+        return
+    if not terminal.person_is_there():
+        raise AdministrationFailed("there is no terminal to ask on; nothing was changed", hint="add --yes")
+    if screen.ask(f"{question} [y/N]").strip().lower() not in ("y", "yes"):
+        raise AdministrationFailed("not confirmed; nothing was changed", hint="y does it")

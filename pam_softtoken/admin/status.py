@@ -1,0 +1,163 @@
+"""`status`: a line for each user who can log in, and who would be locked out without `nullok`."""
+
+from __future__ import annotations
+
+import argparse
+import calendar
+import json
+import pwd
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pam_softtoken import terminal
+from pam_softtoken.admin import logins, person, table
+from pam_softtoken.admin.survey import ENROLLED, NOT_ENROLLED, UNUSABLE, Facts, facts_of, survey
+from pam_softtoken.command import Command
+from pam_softtoken.config import Config
+from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.inventory import local
+
+HEADER = ("user", "status", "tokens", "last used", "recovery", "remarks")
+_NAMED = 10
+
+
+def _status(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+    person.require_root("status")
+    settings = person.settings_of(options.store)
+    users = _chosen(options)
+    now = int(time.time())
+    with _progress(len(users)) as advance:
+        found = []
+        for facts in survey(users, lambda entry: facts_of(entry, settings, now=now)):
+            found.append(facts)
+            advance()
+    if options.json:
+        totals = _totals(found)
+        screen.show(json.dumps({"users": found, "totals": totals, "only_in_by_nullok": _only_in_by_nullok(found)}))
+        return
+    rows = [HEADER, *(_row(screen, facts, settings) for facts in found)]
+    table.show(screen, rows)
+    screen.show("\n" + "\n".join(_summary(screen, found, whole=not screen.is_terminal())))
+
+
+def _chosen(options: argparse.Namespace) -> list[pwd.struct_passwd]:
+    if not options.users:
+        return logins.everybody() if options.all else logins.who_can_log_in()
+    chosen = []
+    for name in options.users:
+        try:
+            chosen.append(pwd.getpwnam(name))
+        except (KeyError, ValueError, UnicodeError):
+            raise AdministrationFailed(
+                f'no such user: "{name}"', hint="getent passwd lists the users of this host"
+            ) from None
+    return chosen
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Any]:
+    """Show on a terminal how far we are; beside the results, so that they can go elsewhere."""
+    try:
+        from rich.console import Console  # noqa: PLC0415 - takes longer than most hosts' users
+        from rich.progress import Progress  # noqa: PLC0415
+    except ImportError:
+        yield lambda: None
+        return
+    console = Console(stderr=True)
+    if not console.is_terminal or sys.stderr is None or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("looking", total=total)
+        yield lambda: bar.advance(task)
+
+
+def _row(screen: terminal.Terminal, facts: Facts, settings: Config) -> tuple[str, ...]:
+    name = screen.spell(terminal.visible(facts["user"]))
+    if facts["status"] != ENROLLED:
+        return name, facts["status"], "-", "-", "-", screen.spell(terminal.visible(_remarks(facts, settings)))
+    codes = facts["recovery_codes"]
+    left = "?" if codes["left"] is None else codes["left"]
+    recovery = f"{left}/{codes['total']}" if codes["total"] else "none"
+    last = _here(facts["last_used"]) if facts["last_used"] else "never" if facts["state"] == "ok" else "unknown"
+    remarks = screen.spell(terminal.visible(_remarks(facts, settings)))
+    return name, ENROLLED, str(len(facts["tokens"])), last, recovery, remarks
+
+
+def _remarks(facts: Facts, settings: Config) -> str:
+    """Say what is out of the ordinary."""
+    remarks = [str(facts["problem"])] if facts["problem"] else []
+    if facts["status"] == NOT_ENROLLED and facts["was_enrolled"]:
+        remarks.append("was enrolled before: denied, nullok or not")
+    if facts["status"] == ENROLLED and facts["state"] == "missing":
+        remarks.append("state is missing")
+    if settings.pin_required and facts["pin"] is False:
+        remarks.append("has no PIN: denied")
+    remarks += [f"{each['source']} must wait until {_clock(each['until'])}" for each in facts["waiting"]]
+    if facts["issued_code_until"]:
+        remarks.append(f"issued code until {_here(facts['issued_code_until'])}")
+    return "; ".join(remarks)
+
+
+def _seconds(when: str) -> int:
+    return calendar.timegm(time.strptime(when, "%Y-%m-%dT%H:%M:%SZ"))
+
+
+def _here(when: str) -> str:
+    return local(_seconds(when))
+
+
+def _clock(when: str) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(_seconds(when)))
+
+
+def _totals(found: list[Facts]) -> dict[str, int]:
+    return {
+        "users": len(found),
+        **{status.replace("-", "_"): _count(found, status) for status in (ENROLLED, NOT_ENROLLED, UNUSABLE)},
+        "waiting": sum(bool(facts["waiting"]) for facts in found),
+    }
+
+
+def _count(found: list[Facts], status: str) -> int:
+    return sum(facts["status"] == status for facts in found)
+
+
+def _only_in_by_nullok(found: list[Facts]) -> list[str]:
+    return [facts["user"] for facts in found if facts["status"] == NOT_ENROLLED and not facts["was_enrolled"]]
+
+
+def _summary(screen: terminal.Terminal, found: list[Facts], *, whole: bool) -> list[str]:
+    totals = _totals(found)
+    users = "1 user" if totals["users"] == 1 else f"{totals['users']} users"
+    waiting = f"; waits are on for {totals['waiting']}" if totals["waiting"] else ""
+    statuses = ", ".join(f"{_count(found, status)} {status}" for status in (ENROLLED, NOT_ENROLLED, UNUSABLE))
+    lines = [f"{users}: {statuses}{waiting}"]
+    names = [screen.spell(terminal.visible(name)) for name in _only_in_by_nullok(found)]
+    if not names:
+        return [*lines, "nullok: nobody here needs it"]
+    shown = names if whole else names[:_NAMED]
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return [*lines, f"nullok: without it these are denied ({len(names)}): {' '.join(shown)}{more}"]
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Show for each user who can log in: whether he is enrolled, with how many tokens, when a code of his was last "
+        "used, how many recovery codes are left, and what is out of the ordinary. Who can log in is: who has a shell "
+        "of /etc/shells other than nologin and false, and is root, or has a uid of UID_MIN in /etc/login.defs or more, "
+        "or has a password. Users of a directory service are among them if it lists its users, or once they have "
+        "logged in with a code. Nothing is changed, no code is tried, and no lock is taken."
+    )
+    parser.add_argument("users", metavar="USER", nargs="*", help="only these users")
+    parser.add_argument("--all", action="store_true", help="every user of the host, with a login shell or not")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout, for programs")
+    person.add_store(parser)
+
+
+STATUS = Command(
+    "status", "show who is enrolled, who must wait, and who is only let in by nullok", _add_arguments, _status
+)

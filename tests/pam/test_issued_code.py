@@ -1,0 +1,163 @@
+"""A code that an administrator has issued, through the real module: once, in its time, and never by an older file."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.account import Person, Phone
+from tests.support.admin import Admin, succeeded
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, TEXT_INFO, Service
+from tests.support.installation import Installation
+from tests.support.leak import keep
+from tests.support.pam_scene import Clock, Pam, set_pin, wrong_code
+from tests.support.pam_waiting import Waiting
+from tests.support.system_log import SystemLog
+
+
+@pytest.fixture
+def issue(installed: Installation) -> Callable[..., str]:
+    """Have an administrator issue a code."""
+    admin = Admin(installed)
+
+    def issue(person: Person, *, valid: str = "1h") -> str:
+        return keep(succeeded(admin.run("code-for", person.name, f"--for={valid}")).strip())
+
+    return issue
+
+
+def put(path: Path, data: bytes, owner: Person) -> None:
+    """Bring a file back from a backup."""
+    path.write_bytes(data)
+    path.chmod(0o600)
+    os.chown(path, owner.uid, owner.gid)
+
+
+def test_issued_code__works_once_and_says_so(
+    service: Service, alice: Person, phone: Phone, issue: Callable[..., str], system_log: SystemLog
+) -> None:
+    code = issue(alice)
+    outcome = service.log_in(alice, code.lower().replace("-", " "))
+    assert outcome.result == PAM_SUCCESS
+    assert outcome.messages[1:] == [(TEXT_INFO, "Code of the administrator accepted; it does not work again.")]
+    assert service.log_in(alice, code).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["issued", "replayed"]
+
+
+def test_issued_code__is_no_guess_when_it_is_typed_again(
+    service: Service, alice: Person, phone: Phone, issue: Callable[..., str]
+) -> None:
+    code = issue(alice)
+    assert service.log_in(alice, code).result == PAM_SUCCESS
+    for _ in range(7):
+        assert service.log_in(alice, code).result == PAM_AUTH_ERR
+    assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("after_s", "reason"), [(-2, "expired"), (59 * 60, "issued"), (3601, "expired"), (10**9, "expired")]
+)
+def test_issued_code__works_in_its_time_only(
+    pam: Pam,
+    standing_clock: Clock,
+    alice: Person,
+    phone: Phone,
+    issue: Callable[..., str],
+    system_log: SystemLog,
+    after_s: int,
+    reason: str,
+) -> None:
+    before = int(time.time())
+    code = issue(alice)
+    standing_clock.set((before if after_s < 0 else time.time()) + after_s)
+    assert (pam.with_backend(standing_clock.backend).log_in(alice, code).result == PAM_SUCCESS) == (reason == "issued")
+    assert system_log.reasons() == [reason]
+
+
+def test_issued_code__a_new_one_takes_its_place(
+    service: Service, alice: Person, phone: Phone, issue: Callable[..., str], system_log: SystemLog
+) -> None:
+    first, second = issue(alice), issue(alice)
+    assert service.log_in(alice, first).result == PAM_AUTH_ERR
+    assert service.log_in(alice, second).result == PAM_SUCCESS
+    assert system_log.reasons() == ["mismatch", "issued"]
+
+
+def test_issued_code__an_older_token_file_brings_neither_a_used_nor_a_dead_one_back(
+    installed: Installation, service: Service, alice: Person, phone: Phone, issue: Callable[..., str]
+) -> None:
+    backup = (alice.store / "tokens").read_bytes()
+    code = issue(alice)
+    assert service.log_in(alice, code).result == PAM_SUCCESS
+    put(alice.store / "tokens", backup, alice)
+    assert service.log_in(alice, code).result == PAM_AUTH_ERR
+    dead = issue(alice)
+    during = (alice.store / "tokens").read_bytes()
+    assert succeeded(Admin(installed).run("revoke", alice.name, "--yes")) == ""
+    put(alice.store / "tokens", during, alice)
+    assert service.log_in(alice, dead).result == PAM_AUTH_ERR
+
+
+def test_issued_code__a_lost_state_file_does_not_revive_it(
+    service: Service, alice: Person, phone: Phone, issue: Callable[..., str]
+) -> None:
+    code = issue(alice)
+    (alice.store / "state").unlink()
+    assert service.log_in(alice, code).result == PAM_AUTH_ERR
+
+
+def test_issued_code__dies_with_a_new_enrolment(
+    installed: Installation, service: Service, alice: Person, phone: Phone, issue: Callable[..., str]
+) -> None:
+    code = issue(alice)
+    fresh = alice.enrol(installed, "--force", "--period=300")
+    assert service.log_in(alice, code).result == PAM_AUTH_ERR
+    assert service.log_in(alice, fresh.totp()).result == PAM_SUCCESS
+
+
+def test_issued_code__lets_one_of_many_in_who_type_it_at_once(
+    service: Service, alice: Person, phone: Phone, issue: Callable[..., str], system_log: SystemLog
+) -> None:
+    code = issue(alice)
+    clients = [Waiting(service, alice, attempts=1) for _ in range(6)]
+    try:
+        for client in clients:
+            client.write_down(code)
+        for client in clients:
+            client.wait_for_prompt()
+        for client in clients:
+            client.release()
+        results = sorted(client.outcome().result for client in clients)
+    finally:
+        for client in clients:
+            client.__exit__(None, None, None)
+    assert results == [PAM_SUCCESS] + 5 * [PAM_AUTH_ERR]
+    assert sorted(system_log.reasons()) == ["issued"] + 5 * ["replayed"]
+
+
+def test_issued_code__is_not_looked_at_while_waiting(
+    service: Service, alice: Person, phone: Phone, issue: Callable[..., str], system_log: SystemLog
+) -> None:
+    code = issue(alice)
+    for _ in range(7):
+        assert service.log_in(alice, wrong_code(phone)).result == PAM_AUTH_ERR
+    # The waits double, so one of these comes in a wait.
+    while "throttled" not in system_log.reasons():
+        assert service.log_in(alice, wrong_code(phone)).result == PAM_AUTH_ERR
+    system_log.clear()
+    assert service.log_in(alice, code).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["throttled"]
+
+
+def test_issued_code__takes_the_pin_in_front(
+    service: Service, alice: Person, phone: Phone, issue: Callable[..., str]
+) -> None:
+    set_pin(alice.store / "tokens", "4711")
+    code = issue(alice)
+    assert service.log_in(alice, code).result == PAM_AUTH_ERR
+    assert service.log_in(alice, "4712" + code).result == PAM_AUTH_ERR
+    assert service.log_in(alice, "4711" + code).result == PAM_SUCCESS

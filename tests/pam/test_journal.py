@@ -1,0 +1,151 @@
+"""The module's lines in systemd's journal: once each, with their parts as fields, and nothing slipped in."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.account import Person, Phone
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
+from tests.support.journal import DAEMON, Journal
+from tests.support.pam_scene import Pam
+from tests.support.private_mounts import PrivateMounts
+from tests.support.process import wait_until
+
+AUTHPRIV = "10"
+OURS = "pam_softtoken(softtoken-test:auth): "
+
+
+@pytest.fixture
+def journal(outside: Path) -> Iterator[Journal]:
+    """The journal as the system log."""
+    if not DAEMON.exists():
+        pytest.skip("needs the systemd package, for its journal")
+    if not PrivateMounts.possible():
+        pytest.skip("this container does not allow a mount namespace")
+    with Journal(outside / "journal") as journal:
+        yield journal
+
+
+def text_of(entry: dict[str, object]) -> str:
+    """Give an entry's message, which is an array of bytes where it has a control character."""
+    message = entry["MESSAGE"]
+    return bytes(message).decode() if isinstance(message, list) else str(message)
+
+
+def outcomes(journal: Journal) -> list[dict[str, object]]:
+    """Wait for the outcomes that the journal has, and give them."""
+    found: list[dict[str, object]] = []
+
+    def look() -> bool:
+        found[:] = [each for each in journal.entries() if "result=" in text_of(each)]
+        return bool(found)
+
+    wait_until(look, "an outcome in the journal")
+    return found
+
+
+def test_journal__has_each_outcome_once_with_its_fields(
+    journal: Journal, pam: Pam, alice: Person, phone: Phone
+) -> None:
+    code = phone.totp()
+    for result in (PAM_SUCCESS, PAM_AUTH_ERR):
+        assert journal.log_in(pam.service(), alice.name, code, options=("--item=rhost=192.0.2.7",)) == result
+    accepted, denied = outcomes(journal)
+    assert denied["MESSAGE"] == (f"{OURS}user={alice.name} rhost=192.0.2.7 token=phone result=denied reason=replayed")
+    fields = {name: value for name, value in denied.items() if name.startswith("SOFTTOKEN_")}
+    assert fields == {
+        "SOFTTOKEN_SERVICE": "softtoken-test",
+        "SOFTTOKEN_USER": alice.name,
+        "SOFTTOKEN_RHOST": "192.0.2.7",
+        "SOFTTOKEN_TOKEN": "phone",
+        "SOFTTOKEN_RESULT": "denied",
+        "SOFTTOKEN_REASON": "replayed",
+    }
+    assert (denied["SYSLOG_FACILITY"], denied["PRIORITY"], denied["SYSLOG_IDENTIFIER"]) == (AUTHPRIV, "5", "client")
+    assert denied["_TRANSPORT"] == "journal"
+    assert accepted["SOFTTOKEN_RESULT"] == accepted["SOFTTOKEN_REASON"] == "accepted"
+    (found,) = journal.entries(f"SOFTTOKEN_USER={alice.name}", "SOFTTOKEN_RESULT=accepted")
+    assert found["MESSAGE"] == accepted["MESSAGE"]
+
+
+def test_journal__has_the_detail_as_a_field(journal: Journal, pam: Pam, alice: Person, phone: Phone) -> None:
+    (alice.store / "tokens").chmod(0o644)
+    assert journal.log_in(pam.service(), alice.name, "000000") == PAM_AUTH_ERR
+    (denied,) = outcomes(journal)
+    assert denied["SOFTTOKEN_DETAIL"] == f"{alice.store}/tokens: is open to others (mode 0644)"
+    assert denied["PRIORITY"] == "1"
+
+
+@pytest.mark.parametrize(
+    "rhost",
+    ["a\nSOFTTOKEN_RESULT=accepted", "a\nSOFTTOKEN_USER=root\n\n", "a result=accepted reason=accepted", 'a" detail="x'],
+)
+def test_journal__nothing_from_outside_becomes_a_field(
+    journal: Journal, pam: Pam, alice: Person, phone: Phone, rhost: str
+) -> None:
+    assert journal.log_in(pam.service(), alice.name, "nonsense", options=(f"--item=rhost={rhost}",)) == PAM_AUTH_ERR
+    (denied,) = outcomes(journal)
+    assert denied["SOFTTOKEN_RESULT"] == "denied"
+    assert denied["SOFTTOKEN_USER"] == alice.name
+    assert str(denied["SOFTTOKEN_RHOST"]).startswith("a\\x")
+    assert "SOFTTOKEN_DETAIL" not in denied
+
+
+def test_journal__a_line_with_a_control_character_goes_there_as_text(
+    journal: Journal, pam: Pam, alice: Person, outside: Path
+) -> None:
+    """Only a module argument can bring one, which is the administrator's; it is no line of its own either."""
+    service = pam.with_backend(f"{outside}/no\x01SOFTTOKEN_RESULT=accepted")
+    assert journal.log_in(service, alice.name) == PAM_AUTH_ERR
+    (denied,) = outcomes(journal)
+    assert "SOFTTOKEN_RESULT" not in denied
+    assert denied["_TRANSPORT"] == "syslog"
+
+
+def test_journal__what_the_bridge_says_itself_has_fields_too(
+    journal: Journal, pam: Pam, alice: Person, outside: Path
+) -> None:
+    assert journal.log_in(pam.with_backend(outside / "missing"), alice.name) == PAM_AUTH_ERR
+    (denied,) = outcomes(journal)
+    assert (denied["SOFTTOKEN_RESULT"], denied["SOFTTOKEN_REASON"]) == ("denied", "backend")
+    assert "backend missing" in str(denied["SOFTTOKEN_DETAIL"])
+
+
+def test_journal__that_is_full_or_gone_leaves_the_line_to_syslog(
+    outside: Path, pam: Pam, alice: Person, phone: Phone
+) -> None:
+    """The link says journal; whoever listens at its end takes syslog's lines only."""
+    if not PrivateMounts.possible():
+        pytest.skip("this container does not allow a mount namespace")
+    if not DAEMON.exists():
+        pytest.skip("needs the systemd package, for its journal")
+    with Journal(outside / "journal") as journal:
+        assert journal.run("rm", "/run/systemd/journal/socket").returncode == 0
+        assert journal.log_in(pam.service(), alice.name, phone.totp()) == PAM_SUCCESS
+        (accepted,) = outcomes(journal)
+    assert accepted["_TRANSPORT"] == "syslog"
+    assert accepted["MESSAGE"] == f"{OURS}user={alice.name} token=phone result=accepted reason=accepted"
+
+
+def test_journal__is_passed_over_where_another_daemon_is_the_system_log(
+    outside: Path, pam: Pam, alice: Person, phone: Phone
+) -> None:
+    if not DAEMON.exists():
+        pytest.skip("needs the systemd package, for its journal")
+    if not PrivateMounts.possible():
+        pytest.skip("this container does not allow a mount namespace")
+    path = outside / "other-daemon"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(str(path))
+        path.chmod(0o666)
+        daemon.settimeout(60)
+        with Journal(outside / "journal", system_log=str(path)) as journal:
+            assert journal.log_in(pam.service(), alice.name, phone.totp()) == PAM_SUCCESS
+            while "pam_softtoken(" not in (line := daemon.recv(65536).decode()):
+                pass  # libpam has something to say, too
+            assert not [each for each in journal.entries() if "pam_softtoken" in str(each["MESSAGE"])]
+    assert f"{OURS}user={alice.name} token=phone result=accepted" in line
