@@ -108,7 +108,6 @@ def faults(view: View) -> Iterator[Fault]:
     """Tell which settings let somebody in without a code, with nothing but a code, or not at all."""
     if not view.on("usepam"):
         yield Fault(ERROR, "usepam", "sshd does not use PAM, so that nobody is asked for a code", "yes")
-        return
     ways = view.ways
     explicit = view.settings["authenticationmethods"] != "any"
     if not view.on("kbdinteractiveauthentication"):

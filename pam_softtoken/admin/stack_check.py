@@ -115,8 +115,11 @@ def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:
         yield Finding(ERROR, str(second.place), shown(second), what, delete(second))
         return
     ours = stack.ours[0]
-    for line in stack_mend.skipping(lines):
+    past = stack_mend.skipping(lines)
+    for line in past:
         yield _skipped(stack, line, reading)
+    if any(line.name not in stack_walk.SELECTING for line in past):
+        return  # all else that could be said follows from it
     found = stack_walk.ends(lines)
     if stack_mend.denial_is_lost(found):
         what = f"a refused code does not keep anybody out of {stack.service}, whatever else is there"

@@ -74,6 +74,8 @@ def actions_of(control: str) -> dict[str, str]:
 
 def anything(line: Line) -> set[str]:
     """Say what a module can answer: whatever its line makes a difference for."""
+    if line.is_ours:
+        return {SUCCESS, IGNORED, DENIED, "service_err", "conv_err"}
     if line.name == "pam_deny.so":
         return {DENIED}
     if line.name == "pam_permit.so":
@@ -83,8 +85,7 @@ def anything(line: Line) -> set[str]:
 
 def no_first_factor(line: Line) -> set[str]:
     """The same, for somebody who proves nothing but the code."""
-    codes = anything(line)
-    return codes if line.is_ours or line.name in NEUTRAL else codes - {SUCCESS, "new_authtok_reqd"} or {DENIED}
+    return anything(line) if line.is_ours or line.name in NEUTRAL else {DENIED}
 
 
 def ends(lines: Sequence[Line], answers: Callable[[Line], set[str]] = anything) -> set[End]:

@@ -1,10 +1,11 @@
-"""`softtoken-admin doctor`: what is wrong is named with its line and a command that mends it; what is well is passed over.
+"""`softtoken-admin doctor`: what is wrong is named with its line and a command that mends it; nothing else is told.
 
 Each host is sound but for what the test says.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -315,8 +316,8 @@ def test_option__nullok_that_nobody_needs_is_named_and_mended(
     store.chmod(0o711)
     template = f"store={store}/%u"
     program = installed.root / "scripts" / "softtoken-admin"
-    users = [line.split()[0] for line in sick.run(program, "status", f"--{template}").stdout.splitlines()[1:]]
-    for user in users:
+    listed = json.loads(sick.run(program, "status", "--json").stdout)["users"]
+    for user in [each["user"] for each in listed]:
         sick.run(installed.enroll, f"--user={user}", "--no-confirm", "--json", f"--{template}", "--recovery-codes=0")
     sick.set_service("sshd", COMMON + sick.line("nullok", template))
     finding = sick.examine().only("/etc/pam.d/sshd:2", "everybody who can log in is enrolled")

@@ -30,14 +30,14 @@ AuthenticationMethods keyboard-interactive
 """
 REST = "account required pam_unix.so\nsession required pam_unix.so\npassword required pam_deny.so\n"
 COMMON = "@include common-auth\n"
-MOST_S = 600
+MOST_S = 120
 
 
 class Found(NamedTuple):
     """What was found, and how the program ended.
 
     Attributes:
-        findings: those for which a test's own host is to blame; whether somebody keeps its clock right is not its affair.
+        findings: but for those of clock and kernel log, which are the machine's, not this host's.
     """
 
     findings: list[dict[str, Any]]
@@ -106,6 +106,7 @@ class PatientHost:
             check=False,
             env=environment,
             cwd="/",
+            stdin=subprocess.DEVNULL,
             timeout=MOST_S,
         )
 
@@ -118,6 +119,7 @@ class PatientHost:
     def mend(self, finding: dict[str, Any]) -> Found:
         """Do what the finding says; it must be gone then, and nothing new have come."""
         before = self.examine().findings
+        assert "editor" not in finding["mend"], finding
         done = self.run("sh", "-c", finding["mend"])
         assert done.returncode == 0, (finding, done.stderr)
         after = self.examine()
