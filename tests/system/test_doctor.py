@@ -33,8 +33,8 @@ def examine(mounts: PrivateMounts, installed: Installation) -> Examine:
     """Have the doctor look at an sshd and its PAM service."""
 
     def look(host: SSH) -> Found:
-        words = ["mount", "--bind", str(host.configuration), "/etc/ssh/sshd_config"]
-        subprocess.run(mounts.command(*words), check=True, capture_output=True)
+        script = "while umount -l /etc/ssh/sshd_config 2>/dev/null; do :; done; mount --bind $1 /etc/ssh/sshd_config"
+        subprocess.run(mounts.command("sh", "-euc", script, "sh", str(host.configuration)), check=True)
         program = str(installed.root / "scripts" / "softtoken-admin")
         done = subprocess.run(
             mounts.command(program, "doctor", "--json"), capture_output=True, text=True, check=False, timeout=300
