@@ -49,7 +49,9 @@ def build_parser(program: str, description: str, epilog: str, commands: Iterable
         formatter_class=terminal.HelpFormatter,
         allow_abbrev=False,
     )
-    subcommands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    subcommands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=Parser, prog=program
+    )
     for command in commands:
         own = subcommands.add_parser(
             command.name,

@@ -102,9 +102,45 @@ def _store(text: str) -> str:
     return text
 
 
+def day_number(date: str) -> int:
+    """Count the days of the Gregorian calendar up to a date, so that two dates have a distance.
+
+    >>> day_number("2028-03-01") - day_number("2028-02-28")
+    2
+    """
+    year, month, day = int(date[:4]), int(date[5:7]), int(date[8:])
+    if month < 3:  # a year that starts in March has its leap day at its end
+        year, month = year - 1, month + 12
+    return 365 * year + year // 4 - year // 100 + year // 400 + (153 * month - 457) // 5 + day
+
+
+def _date(text: str) -> str:
+    digits = text[:4] + text[5:7] + text[8:]
+    plain = len(text) == 10 and text[4] == text[7] == "-" and len(digits) == 8
+    if not plain or not digits.isascii() or not digits.isdecimal() or not _is_in_calendar(text):
+        raise ValueError("takes a day, such as 2027-01-15, from 2000-01-01 to 2999-12-31")
+    return text
+
+
+def _is_in_calendar(date: str) -> bool:
+    year, month, day = int(date[:4]), int(date[5:7]), int(date[8:])
+    if not (2000 <= year <= 2999 and 1 <= month <= 12 and day >= 1):
+        return False
+    following = f"{year}-{month + 1:02}-01" if month < 12 else f"{year + 1}-01-01"
+    return day_number(date) < day_number(following)
+
+
 OPTIONS = (
     Option(
         "nullok", False, check=_flag, meaning="Let users in who have never enrolled: `PAM_IGNORE`, without a prompt."
+    ),
+    Option(
+        "required_from",
+        "",
+        value="DATE",
+        check=_date,
+        meaning="As `nullok`, but only until this day begins in the host's time zone, and with a reminder. Where both "
+        "are given, this one counts.",
     ),
     Option("echo", False, check=_flag, meaning="Show the code while it is typed."),
     Option(
@@ -213,6 +249,7 @@ class Config:
     """The settings of one attempt; an attribute for each option."""
 
     nullok: bool
+    required_from: str
     echo: bool
     prompt: str
     try_first_pass: bool

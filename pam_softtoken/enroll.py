@@ -10,7 +10,19 @@ import pwd
 import sys
 from collections.abc import Callable
 
-from pam_softtoken import check, command, files, otp, printout, recovery, request, takeover, terminal, volatile
+from pam_softtoken import (
+    check,
+    command,
+    files,
+    otp,
+    printout,
+    recovery,
+    request,
+    self_service,
+    takeover,
+    terminal,
+    volatile,
+)
 from pam_softtoken import config as configuration
 from pam_softtoken.editor import Editor
 from pam_softtoken.enrolment import Enrolment
@@ -106,6 +118,10 @@ def build_parser() -> argparse.ArgumentParser:
     where = parser.add_argument_group("where it goes")
     where.add_argument("--user", metavar="USER", help="somebody else's tokens; root only")
     where.add_argument("--store", metavar="TEMPLATE", help="where the files are, as in the module's store= option")
+    where.add_argument(
+        "--self", action="store_true", dest="through_sudo",
+        help="as root for the user who comes through sudo; added where root keeps the tokens",
+    )  # fmt: skip
     where.add_argument("--force", action="store_true", help="replace the token of that name, and the recovery codes")
     tools = parser.add_argument_group("instead of enrolling")
     tools.add_argument("--list", action="store_true", help="show the tokens, and how many recovery codes are left")
@@ -139,16 +155,25 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the program: exit status 0 done, 1 failed, 2 usage."""
     # A caller's umask could make files that lock their owner out.
     os.umask(0o077)
-    return terminal.run(PROGRAM, lambda screen: _run(screen, arguments))
+    words = sys.argv[1:] if arguments is None else arguments
+    status = terminal.run(PROGRAM, lambda screen: _run(screen, words))
+    return self_service.FAILED if status == 1 and "--self" in words else status
 
 
-def _run(screen: terminal.Terminal, arguments: list[str] | None) -> None:
+def _run(screen: terminal.Terminal, arguments: list[str]) -> None:
     parser = build_parser()
     options = parser.parse_args(arguments)
     tool = _tool(parser, options)
-    account = _account(options.user, tool)
+    account = _account(_caller(options) if options.through_sudo else options.user, tool)
     settings = _settings(options.store)
     location = _location(settings, account)
+    if not location.in_home and os.geteuid() != 0:
+        if options.store is None:
+            self_service.go_through_sudo(screen, arguments, user=account.name, path=location.path)
+        raise EnrolmentFailed(
+            f"tokens in {location.path} are kept by root",
+            hint=f"ask an administrator for: {PROGRAM} --user {account.name}",
+        )
     if tool == "check":
         _check(screen, options, location, settings)
         return
@@ -162,11 +187,12 @@ def _run(screen: terminal.Terminal, arguments: list[str] | None) -> None:
     page = terminal.Terminal(PROGRAM, results=sys.stderr) if options.json else screen
     try:
         if tool == "import_file":
-            done = _import(screen, options, settings, account.name)
+            done = _import(screen, options, settings, account)
         else:
-            done = _carry_out(work, Job(screen, page, options, Editor(location), settings))
+            done = _carry_out(work, _job(screen, page, options, location, settings))
     except PathError as error:
-        raise EnrolmentFailed(f"{error}; nothing was changed", hint=_hint_for(error, location)) from None
+        hint = _hint_for(error, location, through_sudo=options.through_sudo)
+        raise EnrolmentFailed(f"{error}; nothing was changed", hint=hint) from None
     except NotEnrolled:
         raise EnrolmentFailed(
             f"{account.name} is not enrolled in {location.path}", hint=f"{PROGRAM} without other options enrols"
@@ -175,12 +201,38 @@ def _run(screen: terminal.Terminal, arguments: list[str] | None) -> None:
         screen.tell(done)
 
 
-def _import(screen: terminal.Terminal, options: argparse.Namespace, settings: configuration.Config, own: str) -> str:
-    users = takeover.by_user(takeover.read(options.import_file, options.passphrase_file), own, only=bool(options.user))
+def _caller(options: argparse.Namespace) -> str:
+    """Tell for whom sudo has started us, and that the options leave it at that."""
+    for name in ("user", "store"):
+        if getattr(options, name) is not None:
+            raise UsageError(f"--{name} does not go with --self", hint=f"see {PROGRAM} --help")
+    name = self_service.caller()
+    self_service.settle_in()
+    return name
+
+
+def _job(
+    screen: terminal.Terminal,
+    page: terminal.Terminal,
+    options: argparse.Namespace,
+    location: Location,
+    settings: configuration.Config,
+) -> Job:
+    editor = self_service.BriefEditor if options.through_sudo else Editor
+    return Job(screen, page, options, editor(location), settings, options.through_sudo)
+
+
+def _import(
+    screen: terminal.Terminal, options: argparse.Namespace, settings: configuration.Config, account: files.Account
+) -> str:
+    with _job(screen, screen, options, _location(settings, account), settings).as_caller():
+        found = takeover.read(options.import_file, options.passphrase_file, only_text=options.through_sudo)
+    may_others = os.geteuid() == 0 and not options.through_sudo
+    users = takeover.by_user(found, account.name, only=bool(options.user), may_others=may_others)
     with contextlib.ExitStack() as open_stores:
         jobs = {}
         for user, found in users.items():
-            job = Job(screen, screen, options, Editor(_location(settings, _account(user, "import"))), settings)
+            job = _job(screen, screen, options, _location(settings, _account(user, "import")), settings)
             open_stores.callback(job.store.close)
             jobs[user] = Takeover(job, found, alone=len(users) == 1)
         return takeover.carry_out_all(jobs, dry_run=options.dry_run, tell=screen.tell)
@@ -200,7 +252,7 @@ def _tool(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
     """Tell which of the tools is wanted, "" for an enrolment, and that no option is given which means nothing to it."""
     given = [name for name, value in vars(options).items() if value != parser.get_default(name)]
     tool = next((name for name in TOOLS if name in given), "")
-    fitting = (tool, "user", "store", *TOOLS[tool]) if tool else given
+    fitting = (tool, "user", "store", "through_sudo", *TOOLS[tool]) if tool else given
     for name in given:
         if name not in fitting:
             raise UsageError(f"--{_spelt(name)} does not go with --{_spelt(tool)}", hint=f"see {PROGRAM} --help")
@@ -211,26 +263,31 @@ def _tool(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
 
 
 def _spelt(name: str) -> str:
-    return {"import_file": "import"}.get(name, name.replace("_", "-"))
+    return {"import_file": "import", "through_sudo": "self"}.get(name, name.replace("_", "-"))
 
 
 def _check(
     screen: terminal.Terminal, options: argparse.Namespace, location: Location, settings: configuration.Config
 ) -> None:
+    if options.through_sudo:
+        # For the module, too, a wrong code is then one of his. It judges in a process of its own, which he cannot stop.
+        os.setresuid(location.account.uid, 0, 0)
     if not terminal.person_is_there():
         raise UsageError("--check asks for a code, and there is no terminal", hint="run it in a terminal")
     try:
         check.check(screen, location, settings, store=options.store)
     except PathError as error:
-        raise CheckFailed(str(error), hint=_hint_for(error, location)) from None
+        raise CheckFailed(str(error), hint=_hint_for(error, location, through_sudo=options.through_sudo)) from None
 
 
 def _enrol(job: Job) -> str:
     job.require_person()
-    token = request.new_token(job.options)
-    terminal.checkpoint()
     options = job.options
-    with printout.Printout(png=options.png, svg=options.svg, sheet=options.sheet) as printed:
+    with job.as_caller():
+        token = request.new_token(options, only_files=job.through_sudo)
+    terminal.checkpoint()
+    wanted = printout.Printout(png=options.png, svg=options.svg, sheet=options.sheet, identity=job.as_caller())
+    with wanted as printed:
         done = Enrolment(job, token, printed).carry_out()
     return "\n".join([done, *printed.advice()])
 
@@ -289,18 +346,14 @@ def _settings(store: str | None) -> configuration.Config:
 
 def _location(settings: configuration.Config, account: files.Account) -> Location:
     try:
-        location = Location(settings.store, account)
+        return Location(settings.store, account)
     except ConfigError as error:
         raise EnrolmentFailed(str(error), hint="--store takes another template") from None
-    if not location.in_home and os.geteuid() != 0:
-        raise EnrolmentFailed(
-            f"tokens of this host are kept by root in {location.path}",
-            hint=f"ask an administrator for: {PROGRAM} --user {account.name}",
-        )
-    return location
 
 
-def _hint_for(error: PathError, location: Location) -> str:
+def _hint_for(error: PathError, location: Location, *, through_sudo: bool) -> str:
+    if through_sudo and not isinstance(error, LockTimeout):
+        return f"an administrator has to see to that, and can then help with: {PROGRAM} --user {location.account.name}"
     if error.why in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)):
         return "make room on the disk and start again"
     if error.path.startswith(volatile.DIRECTORY):

@@ -87,9 +87,9 @@ class Enrolment:
         self._plan = self._plan_for(present)
         self._store.begin_state()
         self._store.require_room(self._applied_to(present))
-        if self._plan.adds:
+        if self._plan.adds or (self._plan.replaces and self._job.through_sudo):
             self._ask_for_permission(present)
-        else:
+        if not self._plan.adds:
             self._codes = recovery.generate(options.recovery_codes)
         confirmed: Confirmed | None = None
         account = self._store.location.account
@@ -114,13 +114,19 @@ class Enrolment:
         try:
             return self._store.open_for_enrolment()
         except BadTokenFile:
-            if not self._options.force:
+            if not self._begins_anew:
                 raise
             return None
+
+    @property
+    def _begins_anew(self) -> bool:
+        """Whether files that say nothing any more are thrown away; whose they are may do that."""
+        return bool(self._options.force) and not self._job.through_sudo
 
     def _plan_for(self, present: TokenFile | None) -> Plan:
         """Decide what becomes of what is there; without --force nothing is thrown away."""
         if present is None:
+            self._job.require_never_enrolled()
             return Plan(adds=False)
         names = [token.name for token in present.tokens]
         if self._token.name not in names:
@@ -159,7 +165,9 @@ class Enrolment:
     def _ask_for_permission(self, present: TokenFile | None) -> None:
         names = ", ".join(f'"{token.name}"' for token in present.tokens) if present is not None else ""
         if not self._options.no_confirm:
-            self._page.tell(f'{self._user} is enrolled with {names}. This adds "{self._token.name}".')
+            does = f'This {"adds" if self._plan.adds else "replaces"} "{self._token.name}"'
+            also = "" if self._plan.adds else " and the recovery codes"
+            self._page.tell(f"{self._user} is enrolled with {names}. {does}{also}.")
         self._permission = permission.obtain(self._job)
 
     def _confirm(self) -> Confirmed:
@@ -205,7 +213,7 @@ class Enrolment:
                 record = handout.as_json(self._token, self._store.location.account, self._codes)
                 self._screen.show(json.dumps(record))
 
-        self._store.exchange(change, last_word, anew=self._options.force)
+        self._store.exchange(change, last_word, anew=self._begins_anew)
 
     def _recorded_in(self, state: State, content: TokenFile, confirmed: Confirmed | None) -> State:
         """Record the code that confirmed as used, and the recovery codes as new if they are."""

@@ -194,12 +194,20 @@ class EnrolmentFailed(ProgramError):
     """What is enrolled was not changed as it was asked for, or not shown; it is as it was."""
 
 
+class MoveFailed(ProgramError):
+    """The tokens of some users are where they were."""
+
+
 class CheckFailed(ProgramError):
     """A code that was tried was refused, or could not be tried."""
 
 
 class AdministrationFailed(ProgramError):
     """What an administrator asked for was not done."""
+
+
+class VaultFailed(ProgramError):
+    """The vault of a soft token, or what was to go into it or come out of it, is not as the person asked for."""
 
 
 class Unreadable(ProgramError):

@@ -13,7 +13,7 @@ from pam_softtoken.token import HOTPToken, Token, TOTPToken, encode_base32
 def introduce(page: terminal.Terminal, token: Token, account: files.Account, qr: str | None) -> None:
     """Show the token in the three ways in which an app can take it."""
     uri = uri_of(token, account)
-    drawn = _draw_qr(page, uri, qr) if qr != "none" else ""
+    drawn = draw_qr(page, uri, qr) if qr != "none" else ""
     page.show(f"Enrolling {account.name} on {os.uname().nodename}.")
     if drawn:
         page.show(f"Scan this with your app:\n\n{drawn}")
@@ -21,7 +21,7 @@ def introduce(page: terminal.Terminal, token: Token, account: files.Account, qr:
     page.show(f"URI:  {uri}\n")
 
 
-def _draw_qr(page: terminal.Terminal, uri: str, wanted: str | None) -> str:
+def draw_qr(page: terminal.Terminal, uri: str, wanted: str | None) -> str:
     """Draw the QR code in the way that was asked for, or in one that fits; "" where none does."""
     segno = load_segno(otherwise="add --qr none")
     if wanted == "utf8" and not page.can_show_blocks():

@@ -22,6 +22,9 @@ from pam_softtoken.token import (
 )
 
 UNNAMED = "phone"
+SHORTEST_KEY_BYTES = 1
+"""What a soft token takes. It does not choose its keys: many services give 80 bits, some fewer, and refusing such a key
+would keep its owner out without making the service any safer. Without a byte there is no secret at all."""
 MAX_DRIFT = 10**6
 """Time steps; a clock that is off by a year has been set wrongly, and its record says nothing."""
 FURTHEST_STEPS = 2000
@@ -79,6 +82,11 @@ class Mistakes:
         """Take note of one mistake; of the hints the first one counts."""
         self._problems.append(f"{place}: {error.message}" if place else error.message)
         self._hint = self._hint or error.hint
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One text for each mistake so far."""
+        return tuple(self._problems)
 
     def raise_any(self, *, hint: str) -> None:
         """Report the mistakes, if there are any.
@@ -143,13 +151,22 @@ def key_from_base32(text: str) -> bytes:
         raise Unreadable("the key is not Base32 of whole bytes", hint="see whether all of it was copied") from None
 
 
-def hotp_token(name: str, key: bytes, *, now: int, counter: int, algorithm: str = "SHA1", digits: int = 6) -> Token:
+def hotp_token(
+    name: str,
+    key: bytes,
+    *,
+    now: int,
+    counter: int,
+    algorithm: str = "SHA1",
+    digits: int = 6,
+    min_key_bytes: int = MIN_KEY_BYTES,
+) -> Token:
     """Make a token that counts.
 
     Raises:
         Unreadable: an argument is out of its range.
     """
-    secret = _secret(key)
+    secret = _secret(key, min_key_bytes)
     try:
         return HOTPToken(name, secret, algorithm=algorithm, digits=digits, created=now, counter=counter)
     except ValueError as error:
@@ -157,27 +174,36 @@ def hotp_token(name: str, key: bytes, *, now: int, counter: int, algorithm: str 
 
 
 def totp_token(
-    name: str, key: bytes, *, now: int, period_s: int = 30, algorithm: str = "SHA1", digits: int = 6
+    name: str,
+    key: bytes,
+    *,
+    now: int,
+    period_s: int = 30,
+    algorithm: str = "SHA1",
+    digits: int = 6,
+    min_key_bytes: int = MIN_KEY_BYTES,
 ) -> Token:
     """Make a token that goes by the clock.
 
     Raises:
         Unreadable: an argument is out of its range.
     """
-    secret = _secret(key)
+    secret = _secret(key, min_key_bytes)
     try:
         return TOTPToken(name, secret, algorithm=algorithm, digits=digits, created=now, period_s=period_s)
     except ValueError as error:
         raise Unreadable(str(error)) from None
 
 
-def _secret(key: bytes) -> Secret:
-    if len(key) < MIN_KEY_BYTES:
+def _secret(key: bytes, min_bytes: int) -> Secret:
+    if not key:
+        raise Unreadable("the key is empty")
+    if len(key) < min_bytes:
         raise Unreadable(
-            f"the key has {8 * len(key)} bits, and RFC 4226 asks for {8 * MIN_KEY_BYTES} at least", hint=ENROL_ANEW
+            f"the key has {8 * len(key)} bits, and RFC 4226 asks for {8 * min_bytes} at least", hint=ENROL_ANEW
         )
     try:
-        return Secret(key)
+        return Secret(key, min_bytes=min_bytes)
     except ValueError as error:
         raise Unreadable(str(error)) from None
 

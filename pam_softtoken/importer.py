@@ -10,6 +10,7 @@ from dataclasses import replace
 from pam_softtoken import google_file, key_container, key_uri, migration, picture, users_file
 from pam_softtoken.errors import ImportFailed, Unreadable
 from pam_softtoken.imported import Imported, Mistakes
+from pam_softtoken.token import MIN_KEY_BYTES
 
 MAX_BYTES = 2**20
 GOOGLE, OATH, URI, PSKC, PICTURE = "google-authenticator", "pam_oath", "uri", "pskc", "picture"
@@ -22,7 +23,23 @@ _HINT = (
 )
 
 
-def read(data: bytes, *, path: str, now: int, kind: str | None = None, passphrase: str | None = None) -> list[Imported]:
+def is_text_of_ours(data: bytes) -> bool:
+    """Tell whether this package alone would read it, line by line, and no library for pictures, XML or encryption."""
+    try:
+        return kind_of(data) in (GOOGLE, OATH, URI)
+    except Unreadable:
+        return True
+
+
+def read(
+    data: bytes,
+    *,
+    path: str,
+    now: int,
+    kind: str | None = None,
+    passphrase: str | None = None,
+    min_key_bytes: int = MIN_KEY_BYTES,
+) -> list[Imported]:
     """Read a file of another program.
 
     Args:
@@ -31,6 +48,8 @@ def read(data: bytes, *, path: str, now: int, kind: str | None = None, passphras
         now: Unix seconds.
         kind: one of `KINDS`; None finds it out.
         passphrase: what opens an encrypted PSKC file; of one with a pre-shared key that key in hexadecimal.
+        min_key_bytes: how long a key must be that comes in a Key URI, an export or a QR code; in the files of hosts and
+            of makers of tokens it must always be as long as a host's own.
 
     Returns:
         At least one token.
@@ -49,7 +68,11 @@ def read(data: bytes, *, path: str, now: int, kind: str | None = None, passphras
             raise Unreadable(f"larger than {MAX_BYTES} bytes", hint=hint)
         if not data.strip():
             raise Unreadable("the file is empty")
-        found = _read(data, kind or _kind_of(data), passphrase, mistakes, now)
+        kind = kind or kind_of(data)
+        if kind in (URI, PICTURE):
+            found = read_uris(data, kind=kind, mistakes=mistakes, now=now, min_key_bytes=min_key_bytes)
+        else:
+            found = _read_file(data, kind, passphrase, mistakes, now)
         mistakes.raise_any(hint=_HINT)
         if not found:
             raise Unreadable("there is no token in the file")
@@ -57,27 +80,41 @@ def read(data: bytes, *, path: str, now: int, kind: str | None = None, passphras
     return found
 
 
-def _read(data: bytes, kind: str, passphrase: str | None, mistakes: Mistakes, now: int) -> list[Imported]:
+def _read_file(data: bytes, kind: str, passphrase: str | None, mistakes: Mistakes, now: int) -> list[Imported]:
     if kind == PSKC:
         return key_container.read(data, passphrase=passphrase, mistakes=mistakes, now=now)
-    if kind == PICTURE:
-        return _uris([(f"QR code {n}", text) for n, text in enumerate(picture.read(data), 1)], mistakes, now)
-    lines = _lines(data)
     if kind == GOOGLE:
-        return google_file.read(lines, mistakes=mistakes, now=now)
-    if kind == OATH:
-        return users_file.read(lines, mistakes=mistakes, now=now)
-    return _uris([(f"line {n}", line) for n, line in enumerate(lines, 1) if line.strip()], mistakes, now)
+        return google_file.read(_lines(data), mistakes=mistakes, now=now)
+    return users_file.read(_lines(data), mistakes=mistakes, now=now)
 
 
-def _uris(texts: list[tuple[str, str]], mistakes: Mistakes, now: int) -> list[Imported]:
+def read_uris(
+    data: bytes, *, kind: str, mistakes: Mistakes, now: int, min_key_bytes: int = MIN_KEY_BYTES
+) -> list[Imported]:
+    """Read Key URIs and exports of Google Authenticator: lines of them, or QR codes in a picture.
+
+    Args:
+        data: no more than `MAX_BYTES`.
+        kind: `URI` or `PICTURE`.
+        mistakes: takes note of each that cannot be read; the others are returned.
+        now: Unix seconds.
+        min_key_bytes: how long the keys must be.
+
+    Raises:
+        Unreadable: the whole file.
+    """
+    if kind == PICTURE:
+        texts = [(f"QR code {n}", text) for n, text in enumerate(picture.read(data), 1)]
+    else:
+        texts = [(f"line {n}", line) for n, line in enumerate(_lines(data), 1) if line.strip()]
     found: list[Imported] = []
     for place, text in texts:
         if text.lower().startswith(f"{migration.SCHEME}:"):
-            found += migration.read(text.strip(), place=place, mistakes=mistakes, now=now)
+            found += migration.read(text.strip(), place=place, mistakes=mistakes, now=now, min_key_bytes=min_key_bytes)
         else:
             with mistakes.at(place):
-                found.append(replace(key_uri.parse(text.strip(), now=now), place=place))
+                record = key_uri.parse(text.strip(), now=now, min_key_bytes=min_key_bytes)
+                found.append(replace(record, place=place))
     return found
 
 
@@ -95,7 +132,7 @@ def _is_picture(data: bytes) -> bool:
     return data.startswith((picture.PNG, picture.JPEG))
 
 
-def _kind_of(data: bytes) -> str:
+def kind_of(data: bytes) -> str:
     """Tell the kind by the first line that is neither empty nor a comment.
 
     Raises:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
-from pam_softtoken import terminal
+from pam_softtoken import files, mark, terminal
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
 from pam_softtoken.errors import EnrolmentFailed
@@ -23,6 +26,7 @@ class Job(NamedTuple):
         options: the command line.
         store: the user's files, not opened yet.
         settings: the host's.
+        through_sudo: we are root only because root keeps the files, and do what their user has asked for.
     """
 
     screen: terminal.Terminal
@@ -30,11 +34,39 @@ class Job(NamedTuple):
     options: argparse.Namespace
     store: Editor
     settings: Config
+    through_sudo: bool = False
 
     @property
     def user(self) -> str:
         """Name of the user whose tokens these are."""
         return self.store.location.account.name
+
+    @property
+    def is_roots(self) -> bool:
+        """Whether root himself asks for it, who needs no code."""
+        return os.geteuid() == 0 and not self.through_sudo
+
+    @property
+    def caller_uid(self) -> int:
+        """Whose wrong answers these are."""
+        return self.store.location.account.uid if self.through_sudo else os.getuid()
+
+    def as_caller(self) -> AbstractContextManager[None]:
+        """A block in which files that the command line names are touched: as the one who has named them."""
+        return files.AsUser(self.store.location.account) if self.through_sudo else contextlib.nullcontext()
+
+    def require_never_enrolled(self) -> None:
+        """Make sure that nobody gets a first token who had one before, when the password is all that he has shown.
+
+        Raises:
+            EnrolmentFailed: that takes root.
+            UnusableFile: nobody can tell.
+        """
+        if self.through_sudo and mark.is_set(self.store.location.account.uid):
+            raise EnrolmentFailed(
+                f"{self.user} has been enrolled before, so only root can make a first token again",
+                hint=f"ask an administrator for: {PROGRAM} --user {self.user}",
+            )
 
     @property
     def has_name(self) -> bool:

@@ -17,7 +17,7 @@ from pam_softtoken.imported import (
     number,
     totp_token,
 )
-from pam_softtoken.token import HOTPToken, Token, TOTPToken, encode_base32
+from pam_softtoken.token import MIN_KEY_BYTES, HOTPToken, Token, TOTPToken, encode_base32
 
 SCHEME = "otpauth"
 _ALGORITHMS = {"SHA1": "SHA1", "SHA256": "SHA256", "SHA512": "SHA512"}
@@ -33,7 +33,7 @@ def build(token: Token, *, issuer: str, account: str) -> str:
 
     Args:
         token: what the app shall become.
-        issuer: who asks for the codes; here the host's name.
+        issuer: who asks for the codes; here the host's name. "" leaves it out.
         account: whom they are for; here the user's name.
 
     Returns:
@@ -50,11 +50,14 @@ def build(token: Token, *, issuer: str, account: str) -> str:
         parameters["counter"] = token.counter
     elif isinstance(token, TOTPToken):
         parameters["period"] = token.period_s
-    label = ":".join(quote(part.replace(":", " "), safe="", errors="surrogateescape") for part in (issuer, account))
+    if not issuer:
+        del parameters["issuer"]
+    parts = (issuer, account) if issuer else (account,)
+    label = ":".join(quote(part.replace(":", " "), safe="", errors="surrogateescape") for part in parts)
     return f"otpauth://{token.kind}/{label}?{urlencode(parameters, quote_via=quote, errors='surrogateescape')}"
 
 
-def parse(uri: str, *, now: int) -> Imported:
+def parse(uri: str, *, now: int, min_key_bytes: int = MIN_KEY_BYTES) -> Imported:
     """Read a Key URI.
 
     What decorates is ignored; whatever else is not known could change the codes, and is refused.
@@ -62,6 +65,7 @@ def parse(uri: str, *, now: int) -> Imported:
     Args:
         uri: the text, without a line end.
         now: Unix seconds.
+        min_key_bytes: how long the key must be.
 
     Raises:
         Unreadable: it is not a Key URI, can be understood in two ways, or is of a token that is not HOTP or TOTP.
@@ -86,11 +90,34 @@ def parse(uri: str, *, now: int) -> Imported:
     period_s = number(parameters.get("period", "30"), "period", lowest=1, highest=300)
     counter = number(parameters.get("counter", "0"), "counter", highest=_MAX_COUNTER)
     if kind == "totp":
-        return Imported(totp_token(name, key, now=now, algorithm=algorithm, digits=digits, period_s=period_s))
+        token = totp_token(
+            name, key, now=now, algorithm=algorithm, digits=digits, period_s=period_s, min_key_bytes=min_key_bytes
+        )
+        return Imported(token)
     if "counter" not in parameters:
         raise Unreadable("the counter is missing, which a token that counts must have")
-    token = hotp_token(name, key, now=now, algorithm=algorithm, digits=digits, counter=counter)
+    token = hotp_token(
+        name, key, now=now, algorithm=algorithm, digits=digits, counter=counter, min_key_bytes=min_key_bytes
+    )
     return Imported(token, last=last_before(counter))
+
+
+def label_of(uri: str) -> tuple[str, str]:
+    """Take the label of a Key URI apart, which `parse` makes one name of.
+
+    Args:
+        uri: one that `parse` has taken.
+
+    Returns:
+        Issuer and account, either of which can be "".
+    """
+    label, _, query = uri.partition("://")[2].partition("/")[2].partition("?")
+    text = _bytes_of(label).decode("utf-8", "replace")
+    issuer = parameters_of(query, _MEANINGFUL, _DECORATION).get("issuer", "")
+    if issuer and text.startswith(f"{issuer}:"):  # an issuer with a colon of its own
+        return issuer, text[len(issuer) + 1 :].strip()
+    prefix, colon, account = text.partition(":")
+    return (issuer or prefix.strip(), account.strip()) if colon else (issuer, text.strip())
 
 
 def parameters_of(query: str, meaningful: tuple[str, ...], decoration: tuple[str, ...] = ()) -> dict[str, str]:

@@ -72,6 +72,20 @@ class Login:
         """Whether there is proof that the user never enrolled."""
         return self._attempt is None and isinstance(self._obstacle, errors.NotEnrolled) and self._obstacle.proven
 
+    def days_left(self) -> int:
+        """Tell for how many days more somebody who never enrolled is let in without a code."""
+        from pam_softtoken import deadline  # noqa: PLC0415 - for a few weeks in the life of a host
+
+        return deadline.days_left(self._config.required_from, now=time.time())
+
+    def remind(self, days_left: int) -> None:
+        """Tell somebody who has been let in without a code what will be asked of him, and when."""
+        from pam_softtoken import deadline  # noqa: PLC0415 - as above
+
+        if not self._silent:
+            text = deadline.reminder(self._config.required_from, days_left)
+            _tell(self.pamh, self.pamh.PAM_TEXT_INFO, text, self._record)
+
     def carry_out(self) -> None:
         """Ask for a code and judge it, unless one was accepted so lately that none is needed.
 

@@ -15,6 +15,7 @@ import binascii
 from pam_softtoken.errors import Unreadable
 from pam_softtoken.imported import Imported, Mistakes, hotp_token, last_before, name_from_label, totp_token
 from pam_softtoken.key_uri import parameters_of
+from pam_softtoken.token import MIN_KEY_BYTES
 
 SCHEME = "otpauth-migration"
 _NUMBER, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
@@ -32,7 +33,7 @@ _MAX_PARTS = 1000
 _DAMAGED = "see whether all of the export was copied"
 
 
-def read(uri: str, *, place: str, mistakes: Mistakes, now: int) -> list[Imported]:
+def read(uri: str, *, place: str, mistakes: Mistakes, now: int, min_key_bytes: int = MIN_KEY_BYTES) -> list[Imported]:
     """Read one export URI, which is one QR code of the app.
 
     Args:
@@ -40,6 +41,7 @@ def read(uri: str, *, place: str, mistakes: Mistakes, now: int) -> list[Imported
         place: where it stands.
         mistakes: takes note of what is wrong.
         now: Unix seconds.
+        min_key_bytes: how long the keys must be.
     """
     with mistakes.at(place):
         fields = _fields(_data(uri), _MESSAGE, repeated=_ACCOUNT)
@@ -51,7 +53,7 @@ def read(uri: str, *, place: str, mistakes: Mistakes, now: int) -> list[Imported
         for count, account in enumerate(accounts, 1):
             here = f"{place}, account {count}"
             with mistakes.at(here):
-                found.append(_account(account, place=here, notes=notes, now=now))
+                found.append(_account(account, place=here, notes=notes, now=now, min_key_bytes=min_key_bytes))
         return found
     return []
 
@@ -79,7 +81,7 @@ def _part(parts: int, part: int) -> tuple[str, ...]:
     return (f"this is part {part + 1} of {parts} of the export; each part has its own QR code",)
 
 
-def _account(data: bytes, *, place: str, notes: tuple[str, ...], now: int) -> Imported:
+def _account(data: bytes, *, place: str, notes: tuple[str, ...], now: int, min_key_bytes: int) -> Imported:
     fields = _fields(data, _ACCOUNT_FIELDS)
     algorithm = _ALGORITHMS.get(_one(fields, _ALGORITHM))
     digits = _DIGIT_COUNTS.get(_one(fields, _DIGITS))
@@ -92,12 +94,15 @@ def _account(data: bytes, *, place: str, notes: tuple[str, ...], now: int) -> Im
     name = name_from_label(issuer, label)
     if kind == _HOTP:
         counter = _one(fields, _COUNTER)
-        counting = hotp_token(name, key, now=now, algorithm=algorithm, digits=digits, counter=counter)
-        return Imported(counting, last=last_before(counter), place=place, notes=notes)
+        token = hotp_token(
+            name, key, now=now, algorithm=algorithm, digits=digits, counter=counter, min_key_bytes=min_key_bytes
+        )
+        return Imported(token, last=last_before(counter), place=place, notes=notes)
     if kind != _TOTP:
         raise Unreadable("the type is neither HOTP nor TOTP")
     # The export has no period; the app knows none but 30 seconds.
-    return Imported(totp_token(name, key, now=now, algorithm=algorithm, digits=digits), place=place, notes=notes)
+    token = totp_token(name, key, now=now, algorithm=algorithm, digits=digits, min_key_bytes=min_key_bytes)
+    return Imported(token, place=place, notes=notes)
 
 
 def _one(fields: dict[int, list[int | bytes]], place: int) -> int:

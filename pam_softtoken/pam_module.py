@@ -58,7 +58,8 @@ def pam_sm_authenticate(pamh: Any, flags: int, argv: list[str]) -> int:
 
     Returns:
         `PAM_SUCCESS` only for an answer that was right and is durably recorded as used, `PAM_IGNORE` only for a user
-        who provably never enrolled under `nullok`, otherwise a denial. Raises nothing.
+        who provably never enrolled, under `nullok` or before the day of `required_from`, otherwise a denial. Raises
+        nothing.
     """
     record = log.Log(getattr(pamh, "log", None) or _syslog_of(pamh))
     try:
@@ -79,7 +80,13 @@ def _authenticate(pamh: Any, flags: int, arguments: list[str], record: log.Log) 
     record.debugging = config.debug
     login = Login(pamh, config, record, silent=bool(flags & PAM_SILENT))
     try:
-        if login.never_enrolled and config.nullok:
+        if login.never_enrolled and config.required_from:
+            days_left = login.days_left()
+            if days_left > 0:
+                record.outcome(log.INFO, "ignored", "not_enrolled", detail=f"required in {days_left} d")
+                login.remind(days_left)
+                return int(pamh.PAM_IGNORE)
+        elif login.never_enrolled and config.nullok:
             record.outcome(log.INFO, "ignored", "not_enrolled")
             return int(pamh.PAM_IGNORE)
         login.carry_out()

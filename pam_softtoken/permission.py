@@ -5,7 +5,6 @@ There is no second way here to find out whether a code is right: `verifier` says
 
 from __future__ import annotations
 
-import os
 import time
 
 from pam_softtoken import terminal, throttle
@@ -70,7 +69,7 @@ def obtain(job: Job, *, without_pin: bool = False) -> Permission:
         NotEnrolled: all tokens have been removed meanwhile.
         PathError: the code could not be judged, or not be recorded as used.
     """
-    if os.geteuid() == 0:
+    if job.is_roots:
         return Permission(job.user, "")
     if job.options.no_confirm:
         raise EnrolmentFailed(
@@ -100,7 +99,7 @@ def _ask(job: Job, attempt: Attempt) -> str:
     for _ in range(TRIES):
         typed = page.ask(question)
         try:
-            accepted = attempt.verify(typed, source=throttle.source_of("", os.getuid()), now=int(time.time()))
+            accepted = attempt.verify(typed, source=throttle.source_of("", job.caller_uid), now=int(time.time()))
         except OTPReplayed:
             page.tell("That code has been used before. Wait for the next one.")
         except OTPMismatch:

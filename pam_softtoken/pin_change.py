@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from pam_softtoken import permission, terminal
 from pam_softtoken.errors import EnrolmentFailed, NotEnrolled
 from pam_softtoken.job import PROGRAM, Job
@@ -64,7 +62,7 @@ class PINChange:
             self._job.require_person()
         elif present.pin is None:
             raise EnrolmentFailed(f"{self._job.user} has no PIN", hint=f"{PROGRAM} --pin sets one")
-        elif self._job.settings.pin_required and os.geteuid() != 0:
+        elif self._job.settings.pin_required and not self._job.is_roots:
             raise EnrolmentFailed("on this host everybody has to have a PIN", hint=f"{PROGRAM} --pin sets another one")
 
     def _ask(self) -> PIN:

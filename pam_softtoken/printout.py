@@ -11,6 +11,7 @@ import html
 import io
 import os
 import time
+from contextlib import AbstractContextManager
 from types import TracebackType
 
 from pam_softtoken import files, handout, terminal
@@ -179,9 +180,13 @@ class Printout:
 
     Args:
         png, svg, sheet: names of new files; None for those that nobody wants.
+        identity: a block in which files are made and taken away, as the one who wants them.
     """
 
-    def __init__(self, *, png: str | None, svg: str | None, sheet: str | None) -> None:
+    def __init__(
+        self, *, png: str | None, svg: str | None, sheet: str | None, identity: AbstractContextManager[None]
+    ) -> None:
+        self._identity = identity
         self._wanted = {"--png": png, "--svg": svg, "--sheet": sheet}
         self._made: dict[str, NewFile] = {}
 
@@ -193,9 +198,10 @@ class Printout:
             UsageError: one of them has no name.
         """
         try:
-            for option, path in self._wanted.items():
-                if path is not None:
-                    self._made[option] = _make(option, path)
+            with self._identity:
+                for option, path in self._wanted.items():
+                    if path is not None:
+                        self._made[option] = _make(option, path)
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
@@ -204,10 +210,11 @@ class Printout:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for file in self._made.values():
-            if error is not None:
-                file.discard()
-            file.close()
+        with self._identity:
+            for file in self._made.values():
+                if error is not None:
+                    file.discard()
+                file.close()
 
     def fill_pictures(self, token: Token, account: files.Account) -> None:
         """Write the pictures, as soon as there is a key: the person may want to scan one of them.
@@ -217,7 +224,7 @@ class Printout:
         """
         for option, draw in (("--png", png), ("--svg", svg)):
             if option in self._made:
-                _fill(self._made[option], draw(token, account))
+                self._fill(option, draw(token, account))
 
     def fill_sheet(self, token: Token, account: files.Account, codes: list[str] | None) -> None:
         """Write the page; `codes` as for `sheet`.
@@ -226,7 +233,11 @@ class Printout:
             EnrolmentFailed: that cannot be done.
         """
         if "--sheet" in self._made:
-            _fill(self._made["--sheet"], sheet(token, account, codes))
+            self._fill("--sheet", sheet(token, account, codes))
+
+    def _fill(self, option: str, content: bytes) -> None:
+        with self._identity:
+            _fill(self._made[option], content)
 
     def announce(self, page: terminal.Terminal) -> None:
         """Say where the pictures are, before a code is asked for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import stat
 import sys
 import time
 
@@ -27,8 +28,11 @@ def require_number_of_codes(options: argparse.Namespace) -> None:
         )
 
 
-def new_token(options: argparse.Namespace) -> Token:
+def new_token(options: argparse.Namespace, *, only_files: bool = False) -> Token:
     """Make the token.
+
+    Args:
+        only_files: wait for no pipe that is named as the key file.
 
     Raises:
         UsageError: there is no such token.
@@ -37,7 +41,7 @@ def new_token(options: argparse.Namespace) -> Token:
     if options.type == "hotp" and options.period is not None:
         raise UsageError("--period goes with --type totp", hint="a HOTP token counts and knows no time")
     secret = (
-        _read_key(options.key_file)
+        _read_key(options.key_file, only_files=only_files)
         if options.key_file is not None
         else Secret(os.urandom(KEY_BYTES[options.algorithm]))
     )
@@ -53,10 +57,13 @@ def new_token(options: argparse.Namespace) -> Token:
         raise UsageError(str(error), hint="see softtoken-enroll --help") from None
 
 
-def _read_key(path: str) -> Secret:
+def _read_key(path: str, *, only_files: bool) -> Secret:
+    waiting = os.O_NONBLOCK | os.O_NOCTTY if only_files else 0
     try:
         if path != "-":
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=lambda name, flags: os.open(name, flags | waiting)) as file:
+                if only_files and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise OSError(errno.EINVAL, "")
                 data = file.read(MAX_KEY_FILE_BYTES + 1)
         elif sys.stdin is not None:
             data = sys.stdin.buffer.read(MAX_KEY_FILE_BYTES + 1)

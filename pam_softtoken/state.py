@@ -200,6 +200,21 @@ def with_volatile(stored: State | None, volatile: State, *, newer: bool) -> Stat
     return volatile._changed(last=state.last, spent=state.spent, issued=state.issued) if newer else state
 
 
+def moved_onto(leftover: State, live: State, fingerprints: set[str]) -> State:
+    """Put what is known together where a token file goes to another place.
+
+    Args:
+        leftover: what the new place still knows, from another time. It can add uses, and never take one away.
+        live: what the old place says.
+        fingerprints: of the tokens that are moved. What `live` has lost of these stays lost: `leftover` may know less.
+    """
+    unknown = {*fingerprints, *live.last}
+    last = {each: counter for each, counter in leftover.last.items() if each not in unknown}
+    last |= {each: max(counter, leftover.last.get(each, NEVER)) for each, counter in live.last.items()}
+    spent = {name: tuple(dict.fromkeys((*leftover.spent.get(name, ()), *live.spent[name]))) for name in live.spent}
+    return live._changed(last=dict(list(last.items())[-MAX_RECORDS:]), spent=spent)
+
+
 def encode(state: State, sequence: int) -> bytes:
     """Make a slot of a state: 4096 bytes."""
     text = _text_of(state)

@@ -27,31 +27,38 @@ from pam_softtoken.tokenfile import MAX_TOKENS, TokenFile
 MAX_PASSPHRASE_BYTES = 1024
 
 
-def read(path: str, passphrase_file: str | None) -> list[Imported]:
+def read(path: str, passphrase_file: str | None, *, only_text: bool = False) -> list[Imported]:
     """Read a file of another program.
 
     Args:
         path: the file, or - for stdin.
         passphrase_file: the file with what opens it, if it is encrypted.
+        only_text: nothing that takes a library, of which one mistake would be root's, where it is root who reads what
+            somebody else has made.
 
     Raises:
         EnrolmentFailed: it cannot be read.
         ImportFailed: it cannot be understood.
     """
     data = _read(path, importer.MAX_BYTES + 1)
+    if only_text and not importer.is_text_of_ours(data):
+        raise EnrolmentFailed(
+            "root takes over no pictures and no PSKC files for users", hint="take over the Key URI (otpauth://) instead"
+        )
     passphrase = None
     if passphrase_file is not None:
         passphrase = _read(passphrase_file, MAX_PASSPHRASE_BYTES).decode("utf-8", "surrogateescape").rstrip("\r\n")
     return importer.read(data, path="stdin" if path == "-" else path, now=int(time.time()), passphrase=passphrase)
 
 
-def by_user(found: list[Imported], own: str, *, only: bool) -> dict[str, list[Imported]]:
+def by_user(found: list[Imported], own: str, *, only: bool, may_others: bool) -> dict[str, list[Imported]]:
     """Tell whose each token becomes.
 
     Args:
         found: the tokens.
         own: the account that the program runs for; it gets those of which the file names no user.
         only: the tokens of others are left out.
+        may_others: they are taken over as well.
 
     Raises:
         EnrolmentFailed: there is nothing left, or somebody else's that only root may take over.
@@ -65,7 +72,7 @@ def by_user(found: list[Imported], own: str, *, only: bool) -> dict[str, list[Im
         raise EnrolmentFailed(
             f"there is no token of {own} in the file", hint=f"{PROGRAM} --dry-run shows those there are"
         )
-    if os.geteuid() != 0 and set(users) != {own}:
+    if not may_others and set(users) != {own}:
         raise EnrolmentFailed("only root can take over the tokens of others", hint=f"--user {own} takes your own")
     return users
 
@@ -132,6 +139,7 @@ class Takeover:
         store.require_room(self._applied_to(at_first))
         granted = permission.obtain(job) if at_first is not None else Permission(job.user, "")
         if at_first is None:
+            job.require_never_enrolled()
             self._make_recovery_codes()
 
         def change(present: TokenFile | None, state: State) -> tuple[TokenFile, State]:

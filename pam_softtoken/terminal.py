@@ -14,6 +14,7 @@ import signal
 import sys
 import termios
 import textwrap
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TextIO
@@ -23,7 +24,8 @@ from pam_softtoken.errors import EnrolmentFailed, ProgramError
 _DARK_ON_LIGHT = "\x1b[30;107m"
 _DARK, _LIGHT = "\x1b[40m", "\x1b[107m"
 _PLAIN = "\x1b[0m"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_stopping: list[signal.Signals] = []
 _interrupted_by: list[int] = []
 QUIET_MODULES = 4  # ISO/IEC 18004 asks for a light border of four modules
 
@@ -79,9 +81,9 @@ class Terminal:
             EnrolmentFailed: the input has ended.
             KeyboardInterrupt: the person, or somebody else, wants the program to stop.
         """
-        with _echo(not hidden):
+        with _echo(sys.stdin, not hidden):
             print(question, end=" ", file=sys.stderr, flush=True)
-            line = _read_line()
+            line = _read_line(sys.stdin)
         if hidden:
             self.tell()
         if not line:
@@ -91,6 +93,27 @@ class Terminal:
                 hint="answer the questions, or use --no-confirm in a script",
             )
         return line.rstrip("\r\n")
+
+    def ask_person(self, question: str) -> str | None:
+        """Ask the person for one line that is not shown, on the terminal itself, wherever stdin and stderr go.
+
+        Returns:
+            The line; None when there is no terminal, or no answer.
+
+        Raises:
+            KeyboardInterrupt: the person, or somebody else, wants the program to stop.
+        """
+        try:
+            descriptor = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        # A file object for both ways would want to seek.
+        with os.fdopen(descriptor, encoding="utf-8", errors="surrogateescape") as stream:
+            with _echo(stream, False):
+                os.write(descriptor, f"{question} ".encode())
+                line = _read_line(stream)
+            os.write(descriptor, b"\n")
+        return line.rstrip("\r\n") if line else None
 
     def error(self, error: ProgramError) -> None:
         """Print a mistake and what helps."""
@@ -125,26 +148,39 @@ class Terminal:
             return shutil.get_terminal_size().columns
 
 
-def _read_line() -> str:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let signals interrupt the program for as long as the block lasts.
+
+    Raises:
+        KeyboardInterrupt: one did.
+    """
+    heeded = (*SIGNALS, *_stopping)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, heeded)
     try:
-        return sys.stdin.readline() if sys.stdin is not None else ""
-    except OSError:
-        return ""  # the terminal is gone
+        yield
     finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, heeded)
+
+
+def _read_line(stream: TextIO | None) -> str:
+    with interruptible():
+        try:
+            return stream.readline() if stream is not None else ""
+        except OSError:
+            return ""  # the terminal is gone
 
 
 @contextlib.contextmanager
-def _echo(shown: bool) -> Iterator[None]:
+def _echo(stream: TextIO | None, shown: bool) -> Iterator[None]:
     """Have the terminal show what is typed, or not, for as long as the block lasts."""
-    if shown or not person_is_there():
+    if shown or stream is None or not stream.isatty():
         yield
         return
     try:
-        before = termios.tcgetattr(sys.stdin)
+        before = termios.tcgetattr(stream)
         quiet = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, quiet)
+        termios.tcsetattr(stream, termios.TCSADRAIN, quiet)
     except termios.error:  # the terminal is gone
         yield
         return
@@ -152,7 +188,7 @@ def _echo(shown: bool) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(termios.error):
-            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+            termios.tcsetattr(stream, termios.TCSADRAIN, before)
 
 
 def _lost(why: str) -> EnrolmentFailed:
@@ -166,9 +202,25 @@ def visible(text: str) -> str:
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
+def width(text: str) -> int:
+    """Give how many columns a text takes: two for wide characters, none for marks that sit on others."""
+    return sum(
+        0 if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf")
+        else 2 if unicodedata.east_asian_width(character) in "WF"
+        else 1
+        for character in text
+    )  # fmt: skip
+
+
 def person_is_there() -> bool:
     """Tell whether somebody can answer questions."""
     return sys.stdin is not None and sys.stdin.isatty()
+
+
+def interrupt_only_at_questions(signals: Sequence[signal.Signals]) -> None:
+    """Let these signals, too, wait until the program asks something; they do what they do by themselves."""
+    _stopping.extend(signals)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
 
 def checkpoint() -> None:
@@ -177,7 +229,7 @@ def checkpoint() -> None:
     Raises:
         KeyboardInterrupt: there was one.
     """
-    if signal.sigpending() & set(_SIGNALS):
+    if signal.sigpending() & set(SIGNALS):
         raise KeyboardInterrupt
 
 
@@ -191,8 +243,8 @@ def run(program: str, body: Callable[[Terminal], None]) -> int:
     if resource.getrlimit(resource.RLIMIT_CORE)[1] != 0:
         resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
     # Signals wait until the program asks for them, so that each step is done as a whole or not at all.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    for number in _SIGNALS:
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    for number in SIGNALS:
         signal.signal(number, _interrupt)
     if sys.stdin is not None:
         sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]

@@ -42,13 +42,22 @@ def decode_base32(text: str) -> bytes:
 
 
 class Secret:
-    """Key bytes that do not show themselves: not printed, not formatted, not pickled."""
+    """Key bytes that do not show themselves: not printed, not formatted, not pickled.
+
+    Args:
+        key: the bytes.
+        min_bytes: the fewest that are taken. Only a soft token, which gets the keys of other services, takes fewer
+            than a host that draws its own.
+
+    Raises:
+        ValueError: there are fewer or more bytes.
+    """
 
     __slots__ = ("_key",)
 
-    def __init__(self, key: bytes) -> None:
-        if not MIN_KEY_BYTES <= len(key) <= MAX_KEY_BYTES:
-            raise ValueError(f"a key has {MIN_KEY_BYTES} to {MAX_KEY_BYTES} bytes")
+    def __init__(self, key: bytes, *, min_bytes: int = MIN_KEY_BYTES) -> None:
+        if not min_bytes <= len(key) <= MAX_KEY_BYTES:
+            raise ValueError(f"a key has {min_bytes} to {MAX_KEY_BYTES} bytes")
         self._key = bytes(key)
 
     def reveal(self) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pam_softtoken import command
+from pam_softtoken.admin import move
 from pam_softtoken.admin.code_for import CODE_FOR
 from pam_softtoken.admin.doctor import DOCTOR
 from pam_softtoken.admin.log_table import LOG
@@ -25,6 +26,8 @@ examples:
       what became of her logins, and why
   softtoken-admin doctor
       does anything lead past the code, or keep people out?
+  softtoken-admin move --all --to system --dry-run
+      which tokens would go out of the users' homes into root's hands?
 """
 COMMANDS: tuple[command.Command, ...] = (
     STATUS,
@@ -34,6 +37,7 @@ COMMANDS: tuple[command.Command, ...] = (
     RESET_STATE,
     LOG,
     DOCTOR,
+    move.COMMAND,
 )
 
 

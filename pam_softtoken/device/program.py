@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 from pam_softtoken import command
+from pam_softtoken.device import addition, arrival, catalogue, clock_check, departure, display, passphrase_change
 
 PROGRAM = "softtoken"
 DESCRIPTION = "A soft token: keeps keys encrypted, and shows their one-time codes."
 EPILOG = """\
 examples:
+  softtoken add --image screenshot.png
+      add the token whose QR code is on a web page or in a terminal
+  softtoken add < uri.txt
+      add a Key URI; in a terminal, without anything, it is typed
+  softtoken code
+      all codes, with the seconds left; type to search, Enter copies
+  softtoken code host
+      one code on stdout, by a part of the name
+  softtoken list
+      which tokens are there?
+  softtoken import aegis.json
+      take over what another app has exported
+  softtoken export --qr work
+      show a key to the camera of another device
+  softtoken verify work
+      is this machine's clock right?
+  softtoken passwd --keyring
+      a new passphrase, kept in the desktop's keyring
 """
-COMMANDS: tuple[command.Command, ...] = ()
+COMMANDS: tuple[command.Command, ...] = (
+    addition.COMMAND,
+    display.COMMAND,
+    catalogue.LIST,
+    catalogue.RENAME,
+    catalogue.REMOVE,
+    arrival.COMMAND,
+    departure.COMMAND,
+    clock_check.COMMAND,
+    passphrase_change.COMMAND,
+)
 
 
 def build_parser() -> command.Parser:

@@ -1,29 +1,28 @@
-"""Completions of `softtoken-enroll` for bash, zsh and fish, made from its command line.
+"""Completions of the programs for bash, zsh and fish, made from their command lines.
 
 They are plain scripts of the shells: a Tab starts no program of ours, and files and users are what the shell itself
-takes for them.
+takes for them. A Tab behind a name whose values nobody can list offers nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from manual import actions, choices
+from manual import PROGRAMS, actions, choices, operands, subcommands
 
-from pam_softtoken import enroll
-
-PROGRAM = enroll.PROGRAM
 NOTE = "made by scripts/document"
+SERVICES = "/etc/pam.d"
 
 
 def scripts() -> dict[str, str]:
-    """Give the script for each shell, by its path below the directory of all documents."""
-    options = actions(enroll.build_parser())
-    return {
-        f"bash-completion/completions/{PROGRAM}": _bash(options),
-        f"zsh/vendor-completions/_{PROGRAM}": _zsh(options),
-        f"fish/vendor_completions.d/{PROGRAM}.fish": _fish(options),
-    }
+    """Give the script of each program for each shell, by its path below the directory of all documents."""
+    made = {}
+    for program in PROGRAMS.values():
+        name, parser = program.PROGRAM, program.build_parser()
+        made[f"bash-completion/completions/{name}"] = _bash(name, parser)
+        made[f"zsh/vendor-completions/_{name}"] = _zsh(name, parser)
+        made[f"fish/vendor_completions.d/{name}.fish"] = _fish(name, parser)
+    return made
 
 
 def _is_file(action: argparse.Action) -> bool:
@@ -34,37 +33,84 @@ def _is_user(action: argparse.Action) -> bool:
     return action.metavar == "USER"
 
 
-def _bash(options: list[argparse.Action]) -> str:
-    cases = []
-    for action in options:
-        if action.nargs == 0:
-            continue
-        if _is_file(action):
-            what = "_filedir"
-        elif _is_user(action):
-            what = 'COMPREPLY=($(compgen -u -- "$cur"))'
-        elif choices(action):
-            what = f"COMPREPLY=($(compgen -W '{' '.join(choices(action))}' -- \"$cur\"))"
-        else:
-            what = ":"
-        cases.append(f"\t{' | '.join(action.option_strings)}) {what} ;;\n")
-    every = " ".join(name for action in options for name in action.option_strings if name.startswith("--"))
+def _is_service(action: argparse.Action) -> bool:
+    return action.metavar == "SERVICE"
+
+
+def _bash(name: str, parser: argparse.ArgumentParser) -> str:
+    function = "_" + name.replace("-", "_")
+    commands = subcommands(parser)
+    if commands:
+        words = " ".join([*commands, "--help"])
+        body = "\tcase $cword:${words[1]} in\n"
+        body += f"\t1:*) COMPREPLY=($(compgen -W '{words}' -- \"$cur\")) ;;\n"
+        for command, (_, own) in commands.items():
+            body += f"\t*:{command})\n{_bash_arguments(own, indent=chr(9) * 2)}\t\t;;\n"
+        body += "\tesac\n"
+    else:
+        body = _bash_arguments(parser, indent="\t")
     return f"""\
-# Completions of {PROGRAM} for bash, {NOTE}.
-_softtoken_enroll() {{
+# Completions of {name} for bash, {NOTE}.
+{function}() {{
 	local cur prev words cword split
 	_init_completion -s || return
-	case $prev in
-{"".join(cases)}\t*) $split || COMPREPLY=($(compgen -W '{every}' -- "$cur")) ;;
-	esac
-}}
-complete -F _softtoken_enroll {PROGRAM}
+{body}}}
+complete -F {function} {name}
 """
 
 
-def _zsh(options: list[argparse.Action]) -> str:
+def _bash_arguments(parser: argparse.ArgumentParser, *, indent: str) -> str:
+    lines = ["case $prev in"]
+    for action in actions(parser):
+        if action.nargs != 0:
+            lines.append(f"{' | '.join(action.option_strings)}) {_bash_values(action)} ;;")
+    every = " ".join(name for action in actions(parser) for name in action.option_strings if name.startswith("--"))
+    offer = f"COMPREPLY=($(compgen -W '{every}' -- \"$cur\"))"
+    values = [_bash_values(action) for action in operands(parser)]
+    if any(value != ":" for value in values):
+        offer = f"if [[ $cur == -* ]]; then {offer}; else {next(value for value in values if value != ':')}; fi"
+    lines += [f"*) $split || {{ {offer}; }} ;;" if values else f"*) $split || {offer} ;;", "esac"]
+    return "".join(f"{indent}{line}\n" for line in lines)
+
+
+def _bash_values(action: argparse.Action) -> str:
+    if _is_file(action):
+        return "_filedir"
+    if _is_user(action):
+        return 'COMPREPLY=($(compgen -u -- "$cur"))'
+    if _is_service(action):
+        return f'COMPREPLY=($(cd {SERVICES} && compgen -f -- "$cur"))'
+    if choices(action):
+        return f"COMPREPLY=($(compgen -W '{' '.join(choices(action))}' -- \"$cur\"))"
+    return ":"
+
+
+def _zsh(name: str, parser: argparse.ArgumentParser) -> str:
+    head = f"#compdef {name}\n# Completions of {name} for zsh, {NOTE}.\n"
+    commands = subcommands(parser)
+    if not commands:
+        return f"{head}_arguments -S \\\n\t{_zsh_arguments(parser)}\n"
+    described = " ".join(_quoted(f"{command}:{_escaped(meaning, ':')}") for command, (meaning, _) in commands.items())
+    cases = "".join(
+        f"{command}) _arguments -S \\\n\t{_zsh_arguments(own)} ;;\n" for command, (_, own) in commands.items()
+    )
+    return f"""{head}local -a commands=({described})
+local context state state_descr line
+local -A opt_args
+_arguments -C '(- *)'{{-h,--help}}'[show this help message and exit]' '1:command:->command' '*::argument:->argument'
+case $state in
+command) _describe -t commands command commands ;;
+argument)
+case $words[1] in
+{cases}esac
+;;
+esac
+"""
+
+
+def _zsh_arguments(parser: argparse.ArgumentParser) -> str:
     lines = []
-    for action in options:
+    for action in actions(parser):
         name = action.option_strings[-1]
         meaning = f"[{_escaped(action.help or '', '[]')}]"
         if action.nargs == 0:
@@ -72,32 +118,66 @@ def _zsh(options: list[argparse.Action]) -> str:
             names = f"{{{','.join(action.option_strings)}}}" if alone else name
             lines.append(f"'(- *)'{names}{_quoted(meaning)}" if alone else _quoted(name + meaning))
             continue
-        what = " "
-        if _is_file(action):
-            what = "_files"
-        elif _is_user(action):
-            what = "_users"
-        elif choices(action):
-            what = f"({' '.join(choices(action))})"
-        lines.append(_quoted(f"{name}={meaning}:{action.dest.replace('_', ' ')}:{what}"))
-    body = " \\\n\t".join(lines)
-    return f"#compdef {PROGRAM}\n# Completions of {PROGRAM} for zsh, {NOTE}.\n_arguments -S \\\n\t{body}\n"
+        lines.append(_quoted(f"{name}={meaning}:{action.dest.replace('_', ' ')}:{_zsh_values(action)}"))
+    for number, action in enumerate(operands(parser), 1):
+        place = "*" if action.nargs in ("*", "+") else number
+        # With a space, which says so to the person, zsh would not complete an option in this place either.
+        values = _zsh_values(action).strip() or "()"
+        lines.append(_quoted(f"{place}:{_zsh_title(action)}:{values}"))
+    return " \\\n\t".join(lines)
 
 
-def _fish(options: list[argparse.Action]) -> str:
-    lines = [f"# Completions of {PROGRAM} for fish, {NOTE}.", f"complete -c {PROGRAM} -f"]
-    for action in options:
-        words = [f"complete -c {PROGRAM}"]
-        words += [f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in action.option_strings]
-        if action.nargs != 0:
-            if _is_file(action):
-                words.append("-r -F")
-            elif _is_user(action):
-                words.append("-x -a '(__fish_complete_users)'")
-            else:
-                words.append(f"-x -a '{' '.join(choices(action))}'" if choices(action) else "-x")
-        lines.append(f"{' '.join(words)} -d '{_escaped(action.help or '', chr(39))}'")
+def _zsh_title(action: argparse.Action) -> str:
+    return str(action.metavar or action.dest).split("|")[0].lower().replace(":", " ")
+
+
+def _zsh_values(action: argparse.Action) -> str:
+    if _is_file(action):
+        return "_files"
+    if _is_user(action):
+        return "_users"
+    if _is_service(action):
+        return f"_files -W {SERVICES}"
+    return f"({' '.join(choices(action))})" if choices(action) else " "
+
+
+def _fish(name: str, parser: argparse.ArgumentParser) -> str:
+    lines = [f"# Completions of {name} for fish, {NOTE}.", f"complete -c {name} -f"]
+    commands = subcommands(parser)
+    if commands:
+        first = "-n __fish_use_subcommand"
+        lines.append(f"complete -c {name} {first} -l help -s h -d 'show this help message and exit'")
+        for command, (meaning, own) in commands.items():
+            lines.append(f"complete -c {name} {first} -a {command} -d '{_escaped(meaning, chr(39))}'")
+            lines += _fish_arguments(name, own, when=f" -n '__fish_seen_subcommand_from {command}'")
+    else:
+        lines += _fish_arguments(name, parser, when="")
     return "\n".join(lines) + "\n"
+
+
+def _fish_arguments(name: str, parser: argparse.ArgumentParser, *, when: str) -> list[str]:
+    lines = []
+    for action in actions(parser):
+        words = [f"complete -c {name}{when}"]
+        words += [f"-l {each[2:]}" if each.startswith("--") else f"-s {each[1:]}" for each in action.option_strings]
+        if action.nargs != 0:
+            words.append(_fish_values(action) or "-x")
+        lines.append(f"{' '.join(words)} -d '{_escaped(action.help or '', chr(39))}'")
+    for action in operands(parser):
+        values = _fish_values(action)
+        if values:
+            lines.append(f"complete -c {name}{when} {values.replace('-r -F', '-F').replace('-x ', '')}")
+    return lines
+
+
+def _fish_values(action: argparse.Action) -> str:
+    if _is_file(action):
+        return "-r -F"
+    if _is_user(action):
+        return "-x -a '(__fish_complete_users)'"
+    if _is_service(action):
+        return f"-x -a '(path basename {SERVICES}/*)'"
+    return f"-x -a '{' '.join(choices(action))}'" if choices(action) else ""
 
 
 def _quoted(text: str) -> str:

@@ -1,4 +1,7 @@
-"""The demonstration: enrol, log in over a real sshd, be refused, use sudo; every step is checked and nothing stays."""
+"""The demonstration: enrol, log in over a real sshd, be refused, use sudo; every step is checked and nothing stays.
+
+The codes come from `softtoken`, as on the person's own laptop: all that it knows is the picture of the QR code.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ import pexpect
 
 TREE = Path(__file__).resolve().parents[2]
 STEP_TIMEOUT_S = 20
+PERIOD_S = 10  # a third of what is usual, so that nobody waits long for the next code
 _PRIVILEGE_SEPARATION = Path("/run/sshd")  # sshd wants it; a machine without a running sshd has none
 PROMPT = "Verification code: "
 
@@ -115,17 +119,45 @@ class Stage:
             time.sleep(0.05)
 
 
+class Laptop:
+    """The person's own device, with `softtoken` on it.
+
+    Args:
+        program: `softtoken`.
+        directory: to be made; what the device keeps.
+    """
+
+    def __init__(self, program: Path, directory: Path) -> None:
+        self._program = program
+        self._passphrase = directory / "passphrase"
+        self._environment = {**os.environ, "XDG_DATA_HOME": str(directory), "LC_ALL": "C.UTF-8"}
+        directory.mkdir(mode=0o700)
+        self._passphrase.write_text(secrets.token_urlsafe(9) + "\n")
+
+    def softtoken(self, *words: str) -> str:
+        """Run it and give what it says."""
+        with self._passphrase.open() as passphrase:
+            given = passphrase.fileno()
+            command = [str(self._program), *words, "--passphrase-fd", str(given)]
+            done = subprocess.run(
+                command, env=self._environment, capture_output=True, text=True, check=False, pass_fds=[given]
+            )
+        if done.returncode != 0:
+            raise Failed(f"softtoken {words[0]} failed:\n{done.stderr}")
+        return done.stdout.strip() or done.stderr.strip()
+
+
 class Story:
-    """The person: has a phone, types what is asked, looks at what comes."""
+    """The person: has a laptop, types what is asked, looks at what comes."""
 
     _AS_USER = "setpriv --reuid={0} --regid={0} --init-groups --reset-env"
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
+        self.laptop = Laptop(stage.product / "scripts" / "softtoken", stage.root / "laptop")
         self.key = ""
         self.recovery_code = ""
         self.last_code = ""
-        self.last_step = 0
 
     def tell(self) -> None:
         """Go through all of it."""
@@ -140,9 +172,10 @@ class Story:
         self._sudo(self.last_code, "refused", "sudo with the code that has just been used")
 
     def _enrol(self) -> None:
-        _heading("Enrol: scan the QR code, confirm it by a code, keep the recovery codes")
+        _heading("Enrol: scan the QR code with the soft token, confirm it by a code, keep the recovery codes")
         program = self.stage.product / "scripts" / "softtoken-enroll"
-        command = f"{self._AS_USER.format(self.stage.user)} {program}"
+        picture = self.stage.root / "home" / "qr.png"
+        command = f"{self._AS_USER.format(self.stage.user)} {program} --period {PERIOD_S} --png {picture}"
         screen = pexpect.spawn(command, encoding="utf-8", timeout=STEP_TIMEOUT_S, dimensions=(60, 100))
         screen.expect("Code that the app shows:")
         shown = screen.before or ""
@@ -150,6 +183,7 @@ class Story:
         if found is None:
             raise Failed(f"no key was shown:\n{shown}")
         self.key = found[1].replace(" ", "").strip()
+        added = self.laptop.softtoken("add", "--image", str(picture), "--name", "demo")
         screen.sendline(self._next_code())
         screen.expect("Press Enter when you have them:")
         codes = re.findall(r"[0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{4}", screen.before or "")
@@ -160,7 +194,9 @@ class Story:
         if screen.exitstatus != 0 or len(codes) != 10:
             raise Failed(f"enrolment failed:\n{shown}{confirmed}{screen.before}")
         self.recovery_code = codes[0]
-        print(_indented(shown + "Code that the app shows:" + confirmed + (screen.before or "")))
+        device = f"\n[laptop]$ softtoken add --image qr.png --name demo\n[laptop] {added}\n"
+        device += f"[laptop]$ softtoken code demo\n[laptop] {self.last_code}\n\n"
+        print(_indented(shown + device + "Code that the app shows:" + confirmed + (screen.before or "")))
 
     def _ssh(self, code: str, expected: str, heading: str, note: str = "") -> None:
         stage = self.stage
@@ -194,26 +230,36 @@ class Story:
         print(f"  ok: {'let in' if got_in else 'refused'}")
 
     def _next_code(self) -> str:
-        """Read the phone: a code that has not been shown yet, waiting for it if need be."""
-        self.last_step = max(self.last_step + 1, int(time.time()) // 30)
-        # One step ahead is within the window; further ahead would be too early.
-        while int(time.time()) // 30 + 1 < self.last_step:
-            left_s = (self.last_step - 1) * 30 - int(time.time())
+        """Read the laptop: a code that has not been shown yet, waiting for it if need be."""
+        deadline = time.monotonic() + PERIOD_S + STEP_TIMEOUT_S
+        while (code := self.laptop.softtoken("code", "demo")) == self.last_code:
+            if time.monotonic() > deadline:
+                raise Failed("softtoken shows no other code")
+            left_s = PERIOD_S - int(time.time()) % PERIOD_S
             if sys.stdout.isatty():
                 print(f"\r  waiting for the next code: {left_s:2} s ", end="", flush=True)
             time.sleep(1)
         if sys.stdout.isatty():
             print("\r" + " " * 40 + "\r", end="")
-        self.last_code = self._code_at(self.last_step)
-        return self.last_code
+        self.last_code = code
+        return code
 
     def _wrong_code(self) -> str:
-        right = {self._code_at(self.last_step + distance) for distance in range(-5, 6)}
+        step = int(time.time()) // PERIOD_S
+        right = {self._code_at(step + distance) for distance in range(-5, 6)}
         return next(code for code in ("000000", *(str(digit) * 6 for digit in range(1, 10))) if code not in right)
 
     def _code_at(self, step: int) -> str:
-        # oathtool stands for the phone: it shares no code with us. Its key goes by stdin, not by argv.
-        command = ["oathtool", "--totp", "--base32", "--now", f"@{step * 30}", "-"]
+        # Its key goes by stdin, not by argv.
+        command = [
+            "oathtool",
+            "--totp",
+            "--base32",
+            f"--time-step-size={PERIOD_S}s",
+            "--now",
+            f"@{step * PERIOD_S}",
+            "-",
+        ]
         return subprocess.run(command, input=self.key, check=True, capture_output=True, text=True).stdout.strip()
 
 

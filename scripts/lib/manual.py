@@ -9,9 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pam_softtoken import config, enroll
+from pam_softtoken.admin import program as admin
+from pam_softtoken.device import program as device
 
 TEMPLATES = Path(config.__file__).parent / "man"
 PUNCTUATION = ".,:;)?!"
+PROGRAMS = {"ENROLL": enroll, "ADMIN": admin, "DEVICE": device}
+"""By the word for each in the templates."""
+_DEFAULTS_IN_WORDS = {"backend": "the one that was installed with the module", "required_from": "no such day"}
 
 
 def pages() -> dict[str, str]:
@@ -24,15 +29,17 @@ def pages() -> dict[str, str]:
 
 
 def _filled(template: str) -> str:
-    parser = enroll.build_parser()
     parts = {
         "PAM_OPTIONS": _module_options(config.OPTIONS),
         "CONF_OPTIONS": _module_options(option for option in config.OPTIONS if not option.argument_only),
         "ARGUMENT_ONLY": _enumeration([option.name for option in config.OPTIONS if option.argument_only]),
-        "ENROLL_SYNOPSIS": "\n".join([".Nm", *(f".Op {_spelt(action)}" for action in actions(parser))]),
-        "ENROLL_OPTIONS": _program_options(parser),
-        "ENROLL_EXAMPLES": _examples(parser.epilog or ""),
     }
+    for word, program in PROGRAMS.items():
+        parser = program.build_parser()
+        parts[f"{word}_SYNOPSIS"] = "\n".join(_synopses(parser))
+        parts[f"{word}_OPTIONS"] = _program_options(parser)
+        parts[f"{word}_COMMANDS"] = _commands(parser)
+        parts[f"{word}_EXAMPLES"] = _examples(parser.epilog or "")
     for name, text in parts.items():
         template = template.replace(f"@{name}@\n", text + "\n")
     return re.sub(r"@(\w+)\.(\w+)@", _constant, template)
@@ -55,7 +62,7 @@ def _module_options(options: Iterable[config.Option]) -> str:
         lines.append(f".It Cm {option.name}" + (f" Ns = Ns Ar {option.value}" if option.value else ""))
         lines += _prose(option.meaning)
         if option.value:
-            default = f"`{option.default}`" if option.default != "" else "the one that was installed with the module"
+            default = f"`{option.default}`" if option.default != "" else _DEFAULTS_IN_WORDS[option.name]
             lines += _prose(f"The default is {default}.")
     return "\n".join([*lines, ".El"])
 
@@ -70,6 +77,42 @@ def actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     return [action for action in parser._actions if action.option_strings]
 
 
+def operands(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Give what stands on a command line without a name, in its order."""
+    return [action for action in parser._actions if not action.option_strings and not _is_choice_of_commands(action)]
+
+
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, tuple[str, argparse.ArgumentParser]]:
+    """Give what each subcommand does, and its own command line; nothing for a program without any."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            meanings = {choice.dest: choice.help or "" for choice in action._choices_actions}
+            return {name: (meanings[name], own) for name, own in action.choices.items()}
+    return {}
+
+
+def _is_choice_of_commands(action: argparse.Action) -> bool:
+    return isinstance(action, argparse._SubParsersAction)
+
+
+def _synopses(parser: argparse.ArgumentParser) -> list[str]:
+    commands = subcommands(parser)
+    if not commands:
+        return [".Nm", *(f".Op {_spelt(action)}" for action in actions(parser))]
+    lines = []
+    for name, (_, own) in commands.items():
+        lines += [".Nm", f".Cm {name}"]
+        lines += [f".Op {_spelt(action)}" for action in actions(own) if action.dest != "help"]
+        lines += [_spelt_operand(action) for action in operands(own)]
+    return lines
+
+
+def _spelt_operand(action: argparse.Action) -> str:
+    name = action.metavar or "|".join(choices(action)) or action.dest.upper()
+    spelt = f"Ar {name}" + (" ..." if action.nargs in ("*", "+") else "")
+    return f".Op {spelt}" if action.nargs in ("?", "*") else f".{spelt}"
+
+
 def _spelt(action: argparse.Action) -> str:
     """Write an option as in a synopsis."""
     spelt = " | ".join(f"Fl {name[1:]}" for name in action.option_strings)
@@ -80,7 +123,7 @@ def _spelt(action: argparse.Action) -> str:
 
 def choices(action: argparse.Action) -> list[str]:
     """Give the values that an option can have, where they are few."""
-    if action.choices:
+    if action.choices and not _is_choice_of_commands(action):
         return [str(choice) for choice in action.choices]
     return action.metavar.split("|") if isinstance(action.metavar, str) and "|" in action.metavar else []
 
@@ -88,14 +131,29 @@ def choices(action: argparse.Action) -> list[str]:
 def _program_options(parser: argparse.ArgumentParser) -> str:
     lines = []
     for group in parser._action_groups:
-        if not group._group_actions:
+        if not group._group_actions or any(map(_is_choice_of_commands, group._group_actions)):
             continue
         if group.title != "options":  # so argparse calls those that are in no group
             lines.append(f".Ss {_capital(group.title or '')}")
         lines.append(".Bl -tag -width Ds")
         for action in group._group_actions:
-            lines += [f".It {_spelt(action)}", *_prose(_sentence(action.help or ""))]
+            lines += _item(action)
         lines.append(".El")
+    return "\n".join(lines)
+
+
+def _item(action: argparse.Action) -> list[str]:
+    spelt = _spelt(action) if action.option_strings else _spelt_operand(action).removeprefix(".").removeprefix("Op ")
+    return [f".It {spelt}", *_prose(_sentence(action.help or ""))]
+
+
+def _commands(parser: argparse.ArgumentParser) -> str:
+    lines = []
+    for name, (meaning, own) in subcommands(parser).items():
+        lines += [f".Ss {name}", *_prose(_sentence(own.description or meaning))]
+        arguments = [*operands(own), *(action for action in actions(own) if action.dest != "help")]
+        if arguments:
+            lines += [".Bl -tag -width Ds", *(line for action in arguments for line in _item(action)), ".El"]
     return "\n".join(lines)
 
 
@@ -103,6 +161,8 @@ def _examples(epilog: str) -> str:
     """Take the examples out of the help: a command in the third column, and what it does below it."""
     lines = []
     for line in epilog.splitlines()[1:]:
+        if not line.strip():
+            continue
         if re.match(r" {2}\S", line):
             command = line.strip()
         else:

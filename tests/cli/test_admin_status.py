@@ -331,6 +331,20 @@ def test_status__looks_once_at_the_others_of_a_disk_that_does_not_answer(
     assert re.search(r"enrolled +1 ", lines["zzz"])
 
 
+def test_status__what_a_user_mounts_in_his_home_says_nothing_of_other_homes(admin: Admin, host: Host) -> None:
+    """Else he could have nobody looked at: a user may mount FUSE file systems of his own."""
+    if not HangingDisk.possible():
+        pytest.skip("this container does not allow a FUSE mount")
+    hanging = host.add("hanging", enrolled=True) / ".softtoken"
+    host.add("zzz", enrolled=True)
+    a_disk_of_homes = ("sh", "-euc", 'mount --rbind "$0" "$0"; exec "$@"', str(host.homes))
+    with HangingDisk(hanging, unkillable=False) as disk:
+        done = host.inside(admin).after(*disk.inside, *a_disk_of_homes).run("status")
+    lines = lines_by_user(succeeded(done))
+    assert "does not answer" in lines["hanging"]
+    assert re.search(r"enrolled +1 ", lines["zzz"])
+
+
 # -- many
 
 

@@ -5,6 +5,7 @@ In place of the program stands one that shows its arguments, so that a line whic
 
 from __future__ import annotations
 
+import argparse
 import os
 import pwd
 import re
@@ -18,6 +19,9 @@ import pexpect
 import pytest
 
 from pam_softtoken import enroll
+from pam_softtoken.admin import program as admin
+from pam_softtoken.device import program as device
+from pam_softtoken.job import PROGRAM
 from tests.support.installation import TREE
 
 TIMEOUT_S = 60
@@ -47,6 +51,16 @@ ENDS = {
     "the-k": "the-k",
 }
 """What is typed, and what stands there after a Tab. `USER` is a user of this machine, `USE` begins that name."""
+SUBCOMMANDS = {
+    program.PROGRAM: {
+        name: [each for action in own._actions for each in action.option_strings if len(each) > 2]
+        for action in program.build_parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for name, own in action.choices.items()
+    }
+    for program in (admin, device)
+}
+"""For each program with subcommands these, and for each of them its options."""
 OPTIONS = [name for action in enroll.build_parser()._actions for name in action.option_strings if len(name) > 2]
 
 
@@ -63,9 +77,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("completion")
     subprocess.run([TREE / "scripts/document", home / "share"], check=True)
     (home / "bin").mkdir()
-    stand_in = home / "bin/softtoken-enroll"
-    stand_in.write_text("#!/bin/sh\nprintf '<%s>' \"$@\"\necho '<end>'\n")
-    stand_in.chmod(0o755)
+    for name in (PROGRAM, admin.PROGRAM, device.PROGRAM):
+        stand_in = home / "bin" / name
+        stand_in.write_text("#!/bin/sh\nprintf '<%s>' \"$@\"\necho '<end>'\n")
+        stand_in.chmod(0o755)
     (home / "the-key.txt").touch()
     (home / "pictures").mkdir()
     return home
@@ -102,9 +117,9 @@ class Shell:
         self._terminal.expect_exact("<begin><end>")
         self._terminal.expect_exact(PROMPT)
 
-    def arguments_after(self, typed: str) -> list[str]:
+    def arguments_after(self, typed: str, *, program: str = PROGRAM) -> list[str]:
         """Type the beginning of a line, Tab and Enter, and give the arguments that the program got."""
-        self._terminal.send(f"softtoken-enroll {typed}\t\r")
+        self._terminal.send(f"{program} {typed}\t\r")
         self._terminal.expect(r"(?:<[^<>\r\n]*>)+<end>")
         *arguments, _ = re.findall("<([^>]*)>", str(self._terminal.after))
         self._terminal.expect_exact(PROMPT)
@@ -138,10 +153,10 @@ def shell(request: pytest.FixtureRequest, place: Path) -> Iterator[Shell]:
     started.close()
 
 
-def fish_offers(place: Path, typed: str) -> list[str]:
+def fish_offers(place: Path, typed: str, *, program: str = PROGRAM) -> list[str]:
     """Ask fish what it would offer at the end of a line."""
     fish = shutil.which("fish") or pytest.skip("needs fish")
-    command = [fish, "-c", f"complete -C {shlex.quote('softtoken-enroll ' + typed)}"]
+    command = [fish, "-c", f"complete -C {shlex.quote(program + ' ' + typed)}"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment(place), cwd=place)
     return [line.partition("\t")[0] for line in done.stdout.splitlines()]
 
@@ -181,3 +196,28 @@ def test_fish__knows_every_option_and_no_other(place: Path) -> None:
 )
 def test_fish__offers_every_value(place: Path, typed: str, offered: list[str]) -> None:
     assert sorted(fish_offers(place, typed)) == offered
+
+
+@pytest.mark.parametrize("program", SUBCOMMANDS)
+def test_tab__knows_every_subcommand(shell: Shell, program: str) -> None:
+    names = list(SUBCOMMANDS[program])
+    for name in names:
+        shortest = next(
+            name[:end] for end in range(1, len(name) + 1) if sum(n.startswith(name[:end]) for n in names) == 1
+        )
+        assert shell.arguments_after(shortest, program=program) == [name]
+
+
+@pytest.mark.parametrize("program", SUBCOMMANDS)
+def test_tab__knows_every_option_of_a_subcommand(shell: Shell, program: str) -> None:
+    for name, options in SUBCOMMANDS[program].items():
+        for option in options:
+            ended = shell.arguments_after(f"{name} {option[:-1]}", program=program)
+            assert [word.rstrip("=") for word in ended] == [name, option]
+
+
+@pytest.mark.parametrize("program", SUBCOMMANDS)
+def test_fish__knows_every_subcommand_and_option(place: Path, program: str) -> None:
+    assert sorted(fish_offers(place, "", program=program)) == sorted(SUBCOMMANDS[program])
+    for name, options in SUBCOMMANDS[program].items():
+        assert sorted(fish_offers(place, f"{name} --", program=program)) == sorted(options)

@@ -123,7 +123,7 @@ class TestStoreOutside:
     def test_store__outside_the_home_is_not_for_users(self, enroller: Enroller, alice: Person, outside: Path) -> None:
         before = listing(outside)
         mistake = enroller.run(*SCRIPT, f"--store={outside}/%U", person=alice).refused()
-        assert mistake.error == f"tokens of this host are kept by root in {outside}/{alice.uid}"
+        assert mistake.error == f"tokens in {outside}/{alice.uid} are kept by root"
         assert mistake.hint == f"ask an administrator for: softtoken-enroll --user {alice.name}"
         assert listing(outside) == before
 

@@ -26,7 +26,18 @@ from tests.support.listing import listing
 PIN_PROMPT, AGAIN_PROMPT, PIN = "New PIN", "The same again:", "4711"
 SCRIPT = ("--no-confirm", "--json", "--recovery-codes=0")
 TOKEN_OPTIONS = ("--name", "--type", "--algorithm", "--digits", "--period", "--key-file", "--recovery-codes")
-OTHER_OPTIONS = ("--user", "--no-confirm", "--qr", "--force", "--store", "--json", "--png", "--svg", "--sheet")
+OTHER_OPTIONS = (
+    "--user",
+    "--no-confirm",
+    "--qr",
+    "--force",
+    "--store",
+    "--json",
+    "--png",
+    "--svg",
+    "--sheet",
+    "--self",
+)
 TOOLS = ("--check", "--list", "--remove", "--new-recovery-codes", "--pin", "--no-pin")
 IMPORT = ("--import", "--dry-run", "--passphrase-file")
 

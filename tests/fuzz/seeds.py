@@ -13,6 +13,7 @@ from pam_softtoken.recovery import RecoverySet
 from pam_softtoken.state import State
 from pam_softtoken.token import HOTPToken, Secret, TOTPToken
 from pam_softtoken.tokenfile import TokenFile
+from tests.device import export_maker
 from tests.fuzz.harness import CORPUS
 
 RFC_KEY = b"12345678901234567890"  # RFC 4226, appendix D
@@ -123,7 +124,7 @@ def _confs() -> dict[str, bytes]:
     defaults = "".join(
         f"{option.name} = {option.default}\n"
         for option in config.OPTIONS
-        if not option.argument_only and not isinstance(option.default, bool)
+        if not option.argument_only and not isinstance(option.default, bool) and option.default != ""
     )
     return {
         "defaults": defaults.encode(),
@@ -222,6 +223,34 @@ def _uris() -> dict[str, bytes]:
     }
 
 
+def _exports() -> dict[str, bytes]:
+    aegis, encrypted, twofas = export_maker.aegis(), export_maker.aegis_encrypted(), export_maker.twofas()
+    # One account of each type is enough to begin with, and leaves the fuzzer less to change in vain.
+    few = {**aegis, "db": {"version": 3, "entries": aegis["db"]["entries"][2:4] + aegis["db"]["entries"][-1:]}}
+    uri = b"otpauth://hotp/a%3Ab?secret=GEZDGNBVGY3TQOJQ&counter=7\n"
+    migration = b"otpauth-migration://offline?data=CjEKCkhlbGxvId6tvu8SGEV4YW1wbGU6YWxpY2VAZ29vZ2xlLmNvbRoHRXhhbXBsZTAC"
+    documents = {
+        "aegis": few,
+        "aegis-encrypted": {**encrypted, "db": "AAAA"},
+        "aegis-too-much-work": {"version": 1, "header": {"slots": [{"type": 1, "n": 2**30, "r": 8, "p": 1}]}, "db": ""},
+        "andotp": export_maker.andotp()[2:4],
+        "twofas": {**twofas, "services": twofas["services"][2:4]},
+        "twofas-encrypted": {"schemaVersion": 4, "servicesEncrypted": "AAAA:AAAA:AAAAAAAAAAAAAAAA"},
+        "freeotp-plus": export_maker.freeotp_plus(tokens=export_maker.freeotp_plus()["tokens"][2:4]),
+        "half-a-character": [{"secret": "GEZDGNBVGY3TQOJQ", "label": "\udfff"}],
+        "unknown": {"items": []},
+    }
+    return {
+        **{name: json.dumps(document).encode() for name, document in documents.items()},
+        "andotp-encrypted": b"\0\0\3\xe8" + bytes(50),
+        "byte-order-mark": b"\xef\xbb\xbf[]",
+        "deep": b"[" * 2000,
+        "a-fraction": b'[{"digits": 6.0, "secret": "GEZDGNBVGY3TQOJQ", "label": ""}]',
+        "key-uris": uri + b"otpauth://steam/x?secret=GEZDGNBVGY3TQOJQ\n" + migration,
+        "openpgp": b"-----BEGIN PGP MESSAGE-----",
+    }
+
+
 def _conversations() -> dict[str, bytes]:
     """For the bridge: see `bridge_frames.c`."""
 
@@ -278,6 +307,7 @@ def seeds() -> dict[str, dict[str, bytes]]:
         "typed_answer": _typed(),
         "sent_frames": _sent(),
         "uri": _uris(),
+        "app_export": _exports(),
         "bridge_frames": _conversations(),
     }
 

@@ -12,7 +12,16 @@ from types import SimpleNamespace
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pam_softtoken import answer, config, key_uri, log, otp, recovery, state, tokenfile, wire
-from pam_softtoken.errors import BadTokenFile, ConfigError, DamagedState, MalformedAnswer, ProtocolError
+from pam_softtoken.device import exports
+from pam_softtoken.errors import (
+    BadTokenFile,
+    ConfigError,
+    DamagedState,
+    ImportFailed,
+    MalformedAnswer,
+    ProtocolError,
+)
+from pam_softtoken.imported import SHORTEST_KEY_BYTES
 from pam_softtoken.mac import sha256
 from pam_softtoken.state import State
 from pam_softtoken.store import Location
@@ -224,6 +233,39 @@ def uri(data: bytes) -> None:
     }
 
 
+class _Asked(Exception):
+    """The export is encrypted, and otherwise as it should be; what a passphrase would cost is not the question."""
+
+
+def app_export(data: bytes) -> None:
+    """An export of another app, which comes from anywhere."""
+
+    def ask() -> str:
+        raise _Asked
+
+    refused = None
+    try:
+        harvest = exports.read(data, path="export", now=1700000000, ask_passphrase=ask)
+    except _Asked:
+        return
+    except ImportFailed as error:
+        refused = error
+    if refused is not None:
+        assert refused.problems
+        assert f"{refused.message}{refused.hint}".isprintable()
+        return
+    assert harvest.found
+    assert all(sentence.isprintable() for sentence in harvest.skipped)
+    for record in harvest.found:
+        token = record.token
+        assert len(token.otp_at(0)) == token.digits
+        # What was taken can be given away again, and taken again.
+        text = key_uri.build(token, issuer="", account=token.name)
+        again = key_uri.parse(text, now=1700000000, min_key_bytes=SHORTEST_KEY_BYTES).token
+        assert again.fingerprint() == token.fingerprint()
+        assert (again.otp_at(1), again.kind) == (token.otp_at(1), token.kind)
+
+
 def _token(kind: int, secret: Secret) -> Token:
     algorithm, digits = ("SHA1", "SHA256", "SHA512")[kind // 2 % 3], 6 + kind // 6 % 3
     if kind % 2:
@@ -244,6 +286,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         typed_answer,
         sent_frames,
         uri,
+        app_export,
     )
 }
 

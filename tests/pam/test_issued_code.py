@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.account import Person, Phone
-from tests.support.admin import Admin, succeeded
+from tests.support.admin import Admin, refused, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, TEXT_INFO, Service
+from tests.support.disk import disk_as_home
+from tests.support.enroller import CODE_PROMPT, TOKEN_PROMPT, Enroller
 from tests.support.installation import Installation
 from tests.support.leak import keep
 from tests.support.pam_scene import Clock, Pam, set_pin, wrong_code
 from tests.support.pam_waiting import Waiting
+from tests.support.process import when_left
 from tests.support.system_log import SystemLog
 
 
@@ -117,6 +120,35 @@ def test_issued_code__dies_with_a_new_enrolment(
     fresh = alice.enrol(installed, "--force", "--period=300")
     assert service.log_in(alice, code).result == PAM_AUTH_ERR
     assert service.log_in(alice, fresh.totp()).result == PAM_SUCCESS
+
+
+def test_issued_code__permits_to_enrol_one_more_token(
+    installed: Installation, alice: Person, phone: Phone, issue: Callable[..., str]
+) -> None:
+    code = issue(alice)
+    with Enroller(installed.enroll).start("--name=spare", person=alice) as dialogue:
+        dialogue.expect(TOKEN_PROMPT)
+        dialogue.type(code)
+        dialogue.expect("That code is now spent.")
+        dialogue.expect(CODE_PROMPT)
+        dialogue.type(dialogue.phone().totp())
+        assert dialogue.finish() == 0, dialogue.transcript
+
+
+def test_issued_code__is_refused_and_kept_where_nothing_can_be_recorded(
+    service: Service, installed: Installation, alice: Person, issue: Callable[..., str], system_log: SystemLog
+) -> None:
+    with disk_as_home(alice):
+        alice.enrol(installed, "--recovery-codes=0")
+        code = issue(alice)
+        when_left("mount", "-o", "remount,ro", alice.home)
+        assert service.log_in(alice, code).result == PAM_AUTH_ERR
+        error, hint = refused(Admin(installed).run("code-for", alice.name, "--for=1h"))
+        assert "Read-only" in error
+        assert "make it writable" in hint
+        when_left("mount", "-o", "remount,rw", alice.home)
+        assert service.log_in(alice, code).result == PAM_SUCCESS
+    assert system_log.reasons() == ["not_stored", "issued"]
 
 
 def test_issued_code__lets_one_of_many_in_who_type_it_at_once(

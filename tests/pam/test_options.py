@@ -20,6 +20,7 @@ from tests.support.client import (
     PAM_CONV_ERR,
     PAM_SERVICE_ERR,
     PAM_SUCCESS,
+    TEXT_INFO,
     Outcome,
     Service,
 )
@@ -89,6 +90,14 @@ def test_nullok__lets_in_who_never_enrolled(pam: Pam, alice: Person, given: Give
     outcome = given("nullok").log_in(alice)
     assert (outcome.result, outcome.messages) == (6, [])
     outcome = given("nullok=no").log_in(alice, "123456")
+    assert (outcome.result, outcome.messages) == (PAM_AUTH_ERR, PROMPT)
+
+
+@flips("required_from")
+def test_required_from__lets_in_who_never_enrolled_until_that_day(alice: Person, given: Given) -> None:
+    outcome = given("required_from=2999-12-31").log_in(alice)
+    assert (outcome.result, [style for style, _ in outcome.messages]) == (6, [TEXT_INFO])
+    outcome = given("required_from=2000-01-01").log_in(alice, "123456")
     assert (outcome.result, outcome.messages) == (PAM_AUTH_ERR, PROMPT)
 
 

@@ -93,11 +93,16 @@ class Person:
         self.home.chmod(0o755)
         entry = pwd.getpwnam(self.name)
         self.uid, self.gid = entry.pw_uid, entry.pw_gid
+        self._mark.unlink(missing_ok=True)  # of somebody who had this uid in a run that was killed
 
     @property
     def store(self) -> Path:
         """The directory of the token file."""
         return self.home / ".softtoken"
+
+    @property
+    def _mark(self) -> Path:
+        return Path("/var/lib/softtoken/enrolled") / str(self.uid)
 
     def enrol(self, installed: Installation, *options: str) -> Phone:
         """Enrol without questions, as root for this user, and give him the token."""
@@ -110,7 +115,7 @@ class Person:
     def remove(self) -> None:
         """Take the user and his home directory away again."""
         subprocess.run(["pkill", "-KILL", "-u", self.name], check=False, capture_output=True)
-        (Path("/var/lib/softtoken/enrolled") / str(self.uid)).unlink(missing_ok=True)
+        self._mark.unlink(missing_ok=True)
         for record in RECORDS.glob(f"{self.uid}-*"):
             record.unlink()
         subprocess.run(["userdel", "--remove", "--force", self.name], check=True, capture_output=True)

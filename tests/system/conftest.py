@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.account import Person
+from tests.support.fresh_debian import FreshDebian
 from tests.support.hosts import SSH, Host, Login, Su, Sudo
 from tests.support.installation import Installation
+from tests.support.packages import Packages, build_as_maintainer, build_by_script, copy_of_the_tree
 from tests.support.private_mounts import PrivateMounts
 from tests.support.system_log import SystemLog
 
@@ -87,3 +89,33 @@ def remove_backend(installed: Installation) -> BackendRemover:
             aside.rename(installed.backend)
 
     return remove
+
+
+@pytest.fixture(scope="session")
+def clone(world: Path) -> Path:
+    """A clone of the repository, in which the packages are built."""
+    return copy_of_the_tree(world / "packages" / "pam-softtoken")
+
+
+@pytest.fixture(scope="session")
+def packages(clone: Path) -> Packages:
+    """The Debian packages, as a maintainer builds them."""
+    return build_as_maintainer(clone)
+
+
+@pytest.fixture(scope="session")
+def newer_packages(world: Path) -> Packages:
+    """The same of a higher version, as `scripts/install` builds them."""
+    return build_by_script(world / "newer-packages")
+
+
+@pytest.fixture(scope="session")
+def fresh_debian(world: Path) -> Iterator[FreshDebian]:
+    """A fresh Debian for the tests of one session; each takes out of it again what it has put in."""
+    if why_not := FreshDebian.why_not():
+        pytest.skip(why_not)
+    directory = world / "fresh-debian"
+    directory.mkdir(mode=0o755)
+    made = FreshDebian(directory)
+    yield made
+    made.close()

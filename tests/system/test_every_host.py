@@ -227,3 +227,16 @@ def test_host__session_has_nothing_of_ours_left_in_it(host: Host, installed: Ins
         family = host.processes_of(visit)
         assert family, "the session itself is there"
         assert not [each for each in family if each.state == "Z"], family
+
+
+def test_host__before_the_day_lets_in_who_never_enrolled_with_a_reminder(
+    host: Host, installed: Installation, alice: Person, system_log: SystemLog
+) -> None:
+    host.use_stack(installed.line("required_from=2999-12-31"))
+    visit = host.log_in(alice)
+    assert visit.entered_as == host.becomes(alice), visit
+    assert visit.prompts == host.first_prompts
+    assert ("From 2999-12-31 on" in visit.screen) == (not host.silent), visit
+    assert system_log.reasons() == ["not_enrolled"]
+    host.use_stack(installed.line("required_from=2000-01-01"))
+    assert not host.log_in(alice, "123456").entered_as

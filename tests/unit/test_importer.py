@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,7 @@ CODES = ["755224", "287082", "359152", "969429", "338314", "254676", "287922", "
 PIN = "7351"
 
 
-def _read(text: str | bytes, **options: str) -> list[Imported]:
+def _read(text: str | bytes, **options: Any) -> list[Imported]:
     data = text.encode() if isinstance(text, str) else text
     return importer.read(data, path="old", now=NOW, **options)
 

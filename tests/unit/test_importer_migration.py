@@ -11,6 +11,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from pam_softtoken import importer
 from pam_softtoken.errors import ImportFailed
+from pam_softtoken.imported import SHORTEST_KEY_BYTES
 from pam_softtoken.token import HOTPToken, TOTPToken
 
 NOW = 1_700_000_000
@@ -92,6 +93,9 @@ def test_migration__published_example_is_refused_for_its_short_key() -> None:
     with pytest.raises(ImportFailed) as caught:
         importer.read(uri.encode(), path="old", now=NOW)
     assert caught.value.problems == ("line 1, account 1: the key has 80 bits, and RFC 4226 asks for 128 at least",)
+    # A device takes it. The codes: oathtool --totp -b -N @0 JBSWY3DPEHPK3PXP, and @1111111109.
+    (record,) = importer.read(uri.encode(), path="old", now=NOW, min_key_bytes=SHORTEST_KEY_BYTES)
+    assert [record.token.otp_at(step) for step in (0, 1111111109 // 30)] == ["282760", "071271"]
 
 
 def _account(**changes: Any) -> str:
@@ -109,7 +113,7 @@ GOOD = _export(ACCOUNT).SerializeToString()
         (_account(digits=3), "account 1: a code does not have 6 or 8 digits"),
         (_account(type=0), "account 1: the type is neither HOTP nor TOTP"),
         (_account(type=3), "account 1: the type is neither HOTP nor TOTP"),
-        (_account(secret=b""), "account 1: the key has 0 bits"),
+        (_account(secret=b""), "account 1: the key is empty"),
         (_account(type=HOTP, counter=-1), "account 1: the counter is out of range"),
         (_uri(_export()), "an export without accounts"),
         (_uri(_export(ACCOUNT, batch_size=2, batch_index=2)), "the number of the part is out of range"),

@@ -10,6 +10,7 @@ import pytest
 
 from pam_softtoken import key_uri
 from pam_softtoken.errors import Unreadable
+from pam_softtoken.imported import SHORTEST_KEY_BYTES
 from pam_softtoken.token import HOTPToken, Secret, Token, TOTPToken
 
 KEY = b"12345678901234567890"
@@ -169,3 +170,11 @@ def test_key_uri__what_could_be_understood_in_two_ways_is_refused(uri: str, prob
         key_uri.parse(uri, now=NOW)
     assert problem in caught.value.message
     assert SECRET[:12] not in f"{caught.value!r} {caught.value.hint}".upper()
+
+
+def test_key_uri__a_device_takes_a_key_of_80_bits() -> None:
+    # The codes are what `oathtool --totp -b -N @1111111109 JBSWY3DPEHPK3PXP` and `oathtool -b -c 7 ...` print.
+    for kind, counter, otp in (("totp", 1111111109 // 30, "071271"), ("hotp", 7, "449891")):
+        uri = f"otpauth://{kind}/x?secret=JBSWY3DPEHPK3PXP&counter=7"
+        token = key_uri.parse(uri, now=NOW, min_key_bytes=SHORTEST_KEY_BYTES).token
+        assert token.otp_at(counter) == otp

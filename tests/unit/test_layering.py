@@ -15,11 +15,11 @@ LAYERS = [
     {"mac", "otp"},
     {"token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config"},
     {"files", "new_file", "process", "mark", "volatile", "store", "state", "grace"},
-    {"policy", "throttle", "verifier"},
+    {"policy", "throttle", "verifier", "deadline"},
     {"login", "pam_module", "wire", "backend"},
     {"migration", "google_file", "users_file", "xml_survey", "key_container", "picture", "importer"},
     {"terminal", "command", "editor", "handout", "printout", "request", "check", "job"},
-    {"permission", "inventory"},
+    {"permission", "inventory", "self_service"},
     {"enrolment", "upkeep", "pin_change"},
     {"takeover"},
     {
@@ -33,7 +33,7 @@ LAYERS = [
         "admin.table",
         "admin.log_lines",
     },
-    {"admin.code_for", "admin.relief", "admin.status", "admin.log_table"},
+    {"admin.code_for", "admin.relief", "admin.status", "admin.log_table", "admin.move"},
     {"admin.finding", "admin.stack_walk", "admin.sshd_config"},
     {"admin.bounded", "admin.stack_mend"},
     {"admin.stack_check", "admin.host_check"},
@@ -41,13 +41,39 @@ LAYERS = [
     {"admin.sshd_check", "admin.mode_check", "admin.backend_check", "admin.people_check"},
     {"admin.doctor"},
     {"admin.program"},
+    {
+        "device.app_document",
+        "device.app_entry",
+        "device.app_cipher",
+        "device.aegis",
+        "device.andotp",
+        "device.twofas",
+        "device.freeotp_plus",
+        "device.exports",
+        "device.sealing",
+        "device.entry",
+        "device.vault",
+        "device.passphrase",
+        "device.desk",
+    },
+    {"device.board", "device.display", "device.live_table"},
+    {
+        "device.addition",
+        "device.arrival",
+        "device.catalogue",
+        "device.clock_check",
+        "device.departure",
+        "device.passphrase_change",
+    },
     {"device.program"},
 ]
 """Low to high. Inside a layer an import must not go in a circle."""
 PACKAGES = ("pam_softtoken", "pam_softtoken.admin", "pam_softtoken.device")
 PURE = {
     "mac", "otp", "token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config", "state", "policy",
-    "throttle", "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
+    "throttle", "wire", "migration", "google_file", "users_file", "xml_survey", "importer", "device.app_document",
+    "device.app_entry", "device.app_cipher", "device.aegis", "device.andotp", "device.twofas", "device.freeotp_plus",
+    "device.exports",
     "admin.pam_stack", "admin.finding", "admin.stack_walk", "admin.stack_mend", "admin.sshd_config",
 }  # fmt: skip
 ALLOWED_ON_LOGIN = {
@@ -196,6 +222,15 @@ def test_device__knows_nothing_of_a_host() -> None:
     """It runs on machines without PAM, and for nobody but its caller."""
     host = {
         "login",
+        "pam_module",
+        "backend",
+        "wire",
+        "policy",
+        "grace",
+        "tokenfile",
+        "inventory",
+        "takeover",
+        "job",
         "verifier",
         "store",
         "state",
@@ -209,6 +244,15 @@ def test_device__knows_nothing_of_a_host() -> None:
     }
     assert not _reachable("device.program") & host
     assert not {name for name in _reachable("device.program") if name.startswith("admin.")}
+
+
+def test_device__loads_heavy_libraries_only_when_it_needs_them() -> None:
+    """Neither --help nor a mistake in the command line waits for them, and each may be missing."""
+    script = "import sys; sys.path.insert(0, sys.argv[1]); import pam_softtoken.device.program; print(*sys.modules)"
+    command = [sys.executable, "-I", "-c", script, str(PACKAGE.parent)]
+    loaded = set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    assert "pam_softtoken.device.vault" in loaded
+    assert not loaded & {"cryptography", "prompt_toolkit", "asyncio", "keyring", "PIL", "zxingcpp", "segno", "pamela"}
 
 
 def test_verifier__never_sees_pam() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import shlex
 import shutil
@@ -11,10 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import config, enroll, log, pam_module
+from pam_softtoken import command, config, enroll, log, pam_module
+from pam_softtoken.admin import program as admin
+from pam_softtoken.device import program as device
 
 TREE = Path(__file__).resolve().parents[2]
-NAMES = ("man1/softtoken-enroll.1", "man5/softtoken.conf.5", "man8/pam_softtoken.8")
+NAMES = (
+    "man1/softtoken-enroll.1",
+    "man1/softtoken.1",
+    "man5/softtoken.conf.5",
+    "man8/pam_softtoken.8",
+    "man8/softtoken-admin.8",
+)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +105,21 @@ def test_enroll_page__has_every_option_in_the_synopsis_and_with_its_meaning(shar
         assert meaning[1:] in text
 
 
+@pytest.mark.parametrize(
+    ("name", "parser"),
+    [("man8/softtoken-admin.8", admin.build_parser()), ("man1/softtoken.1", device.build_parser())],
+)
+def test_page__has_every_subcommand_with_its_options(share: Path, name: str, parser: command.Parser) -> None:
+    text = shown(share, name).replace("'", "`")
+    subcommands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    assert subcommands.choices
+    for word, own in subcommands.choices.items():
+        assert f"{parser.prog} {word}" in text
+        for action in own._actions:
+            if action.dest != "help":
+                assert (action.help or "?").replace("'", "`")[1:] in text
+
+
 def test_module_page__explains_every_reason(pages: dict[str, str]) -> None:
     items = re.findall(r"^\.It Cm (.*)", section(pages["pam_softtoken.8"], "DIAGNOSTICS"), re.MULTILINE)
     assert {name for item in items for name in item.split(" , ")} == log.REASONS
@@ -137,16 +161,12 @@ def _given(text: str, path: str, required: bool) -> str:
 
 def test_pages__commands_are_taken(pages: dict[str, str]) -> None:
     text = "\n".join(pages.values()).replace("\\&", "")
-    commands = re.findall(r"^(?:\.Dl|\.Ql|.*:) (softtoken-enroll(?: \S+)*)", text, re.MULTILINE)
+    commands = re.findall(r"^(?:\.Dl|\.Ql|.*:) (softtoken(?:-enroll|-admin)?(?: \S+)*)", text, re.MULTILINE)
     assert len(commands) >= 8
-    for command in commands:
-        enroll.build_parser().parse_args(shlex.split(command.rstrip(" .,"))[1:])
-
-
-def test_installation__takes_every_document_there_and_away(share: Path) -> None:
-    script = (TREE / "scripts/install").read_text()
-    listed = re.findall(r'^documents="([^"]*)"', script, re.MULTILINE)[0].split()
-    assert sorted(listed) == sorted(str(path.relative_to(share)) for path in share.rglob("*") if path.is_file())
+    parsers = {program.PROGRAM: program.build_parser() for program in (enroll, admin, device)}
+    for line in commands:
+        program, *arguments = shlex.split(line.rstrip(" .,").partition(" | ")[0].partition(" < ")[0])
+        parsers[program].parse_args(arguments)
 
 
 def test_document__without_a_directory_says_what_it_takes() -> None:

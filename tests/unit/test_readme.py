@@ -12,13 +12,15 @@ TREE = Path(__file__).resolve().parents[2]
 README = (TREE / "README.md").read_text()
 INDEX = (TREE / "tests/INDEX.md").read_text()
 
+DEFAULTS_IN_WORDS = {"backend": "where it is installed", "required_from": "no such day"}
+
 
 def option_rows() -> list[str]:
     """Write README's table of options from the option table."""
     rows = []
     for option in OPTIONS:
         shown = {True: "on", False: "off"}[option.default] if isinstance(option.default, bool) else option.default
-        default = f"`{shown}`" if shown != "" else "where it is installed"
+        default = f"`{shown}`" if shown != "" else DEFAULTS_IN_WORDS[option.name]
         name = f"`{option.name}={option.value}`" if option.value else f"`{option.name}`"
         rows.append(f"| {name} | {default} | {option.meaning} |")
     return rows

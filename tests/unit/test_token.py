@@ -57,6 +57,13 @@ def test_secret__too_short_or_long_a_key_is_refused(length: int) -> None:
         Secret(bytes(length))
 
 
+def test_secret__short_ones_only_where_they_are_asked_for() -> None:
+    assert Secret(b"k", min_bytes=1).reveal() == b"k"
+    for key in (b"", b"k" * 129):
+        with pytest.raises(ValueError, match="1 to 128 bytes"):
+            Secret(key, min_bytes=1)
+
+
 def test_fingerprint__follows_the_key_and_not_the_name() -> None:
     assert _totp("phone").fingerprint() == _totp("spare").fingerprint()
     assert _totp(key=KEY).fingerprint() != _totp(key=KEY[::-1]).fingerprint()

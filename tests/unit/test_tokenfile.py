@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from pam_softtoken import tokenfile
 from pam_softtoken.errors import BadTokenFile
+from pam_softtoken.imported import SHORTEST_KEY_BYTES
 from pam_softtoken.pin import PIN
 from pam_softtoken.recovery import RecoverySet
-from pam_softtoken.token import HOTPToken, Secret, TOTPToken
+from pam_softtoken.token import HOTPToken, Secret, TOTPToken, encode_base32
 from pam_softtoken.tokenfile import TokenFile
 
 KEY_TEXT = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
@@ -65,6 +66,13 @@ def test_tokenfile__what_is_written_is_read(pin: PIN | None, scratch: bool) -> N
 
 def test_tokenfile__the_example_is_good() -> None:
     assert _parse(_document()).tokens[0].name == "phone"
+
+
+def test_tokenfile__a_key_that_only_a_device_takes_is_refused() -> None:
+    document = _document()
+    document["tokens"][0]["key"] = encode_base32(Secret(b"k" * 15, min_bytes=SHORTEST_KEY_BYTES).reveal())
+    with pytest.raises(BadTokenFile, match="a key has 16 to 128 bytes"):
+        _parse(document)
 
 
 def _set(*path: str | int, value: object) -> Callable[[dict[str, Any]], None]:

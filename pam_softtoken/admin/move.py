@@ -1,0 +1,333 @@
+"""`softtoken-admin move`: tokens and what is known of their use go out of the users' homes into root's hands, or back.
+
+There is one moment at which the old place stops being used, and only after it the new one begins. Killed in between, a
+user has no token until the same command has been given again, and never two that go by different counters. What was
+used is recorded in the new place before that moment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import pwd
+from typing import NamedTuple
+
+from pam_softtoken import config as configuration
+from pam_softtoken import files, mark, new_file, state, terminal, tokenfile, volatile
+from pam_softtoken.command import Command
+from pam_softtoken.editor import LOCK_TIMEOUT_S, Editor
+from pam_softtoken.errors import (
+    BadTokenFile,
+    ConfigError,
+    DamagedState,
+    LockTimeout,
+    MoveFailed,
+    NotEnrolled,
+    NotStored,
+    PathError,
+    UsageError,
+)
+from pam_softtoken.store import STATE, TOKENS, Location
+from pam_softtoken.tokenfile import TokenFile
+
+TEMPLATES = {"system": "/var/lib/softtoken/%U", "home": "%h/.softtoken"}
+ASIDE = ".tokens.moving"
+"""What the old token file is called from the moment when it is not used any more until the new one is in its place."""
+
+
+class _Place(Editor):
+    """The files of one user in the place where they are, or will be."""
+
+    __slots__ = ()
+
+    def look(self) -> tuple[TokenFile | None, TokenFile | None]:
+        """Open the directory if there is one, and make nothing.
+
+        Returns:
+            The tokens, and those that an interrupted move has set aside.
+        """
+        try:
+            return self.open_enrolled(), self.aside()
+        except NotEnrolled:
+            return None, self.aside()
+
+    def aside(self) -> TokenFile | None:
+        """Read the token file that was set aside, if there is one."""
+        if self._directory < 0:
+            return None
+        path = self._path(ASIDE)
+        try:
+            with self.location.as_owner():
+                descriptor = self._open_file(ASIDE, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        try:
+            return tokenfile.parse(files.read(descriptor, tokenfile.MAX_BYTES, path=path), path=path)
+        finally:
+            os.close(descriptor)
+
+    def set_aside(self) -> None:
+        """Have the token file used no more."""
+        self._rename(TOKENS, ASIDE)
+
+    def put_back(self) -> None:
+        """Have it used again."""
+        self._rename(ASIDE, TOKENS)
+
+    def _rename(self, old: str, new: str) -> None:
+        try:
+            with self.location.as_owner():
+                os.rename(old, new, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+                os.fsync(self._directory)
+        except OSError as error:
+            raise NotStored(self._path(old), files.words_of(error)) from None
+
+    def prepare(self, content: TokenFile) -> new_file.Replacement:
+        """Write the token file beside its place."""
+        return self._prepare(content)
+
+    def put(self, replacement: new_file.Replacement) -> None:
+        """Put it there."""
+        with self.location.as_owner():
+            replacement.put()
+
+    def clear(self) -> None:
+        """Take away what a move leaves behind. Who waits for the lock sees that the file is gone, and is refused."""
+        with self.location.as_owner():
+            for name in (ASIDE, STATE):
+                try:
+                    new_file.remove(self._path(name), below=self._directory)
+                except NotStored as error:
+                    if error.why != os.strerror(errno.ENOENT):
+                        raise
+        volatile.remove(volatile.path_of(self.location.account.uid, self.location.path))
+        with self.location.as_owner():
+            try:
+                os.rmdir(self.location.path)
+            except OSError:
+                pass  # there is something else in it
+
+
+class _Move(NamedTuple):
+    """One user's move.
+
+    Args:
+        source, target: the two places.
+    """
+
+    source: _Place
+    target: _Place
+
+    def rehearse(self) -> TokenFile:
+        """See what would be moved; nothing is changed.
+
+        Raises:
+            MoveFailed, NotEnrolled, PathError: nothing could be.
+        """
+        try:
+            live, aside = self.source.look()
+            content = live or aside
+            if content is None:
+                raise NotEnrolled(proven=False)
+            try:
+                there, _ = self.target.look()
+            except PathError:
+                if os.path.lexists(self.target.location.path):
+                    raise
+                there = None
+            if live is not None and there is not None:
+                raise self._occupied()
+            return content
+        finally:
+            self._close()
+
+    def carry_out(self) -> None:
+        """Move, or go on with a move that was interrupted.
+
+        Raises:
+            MoveFailed, NotEnrolled, PathError: all is as it was.
+        """
+        try:
+            live, aside = self.source.look()
+            if live is None and aside is None:
+                raise NotEnrolled(proven=False)
+            try:
+                self._carry_out()
+            except BaseException:
+                self.target.withdraw()
+                raise
+        finally:
+            self._close()
+
+    def _carry_out(self) -> None:
+        source, target = self.source, self.target
+        source.begin_state()
+        # Whoever still looks in the old place then finds no token there, which must not pass for never having had one.
+        mark.set_for(source.location.account.uid)
+        target.open_for_enrolment()
+        target.begin_state()
+        # Always in this order, or two moves could wait for each other.
+        for place in sorted((source, target), key=lambda place: not place.location.in_home):
+            place.lock(LOCK_TIMEOUT_S)
+        live, there, aside = source.present_tokens(), target.present_tokens(), source.aside()
+        if there is not None:
+            if live is not None:
+                raise self._occupied()
+            source.clear()  # a move was killed when all that mattered was done
+            return
+        content = live or aside
+        if content is None:
+            raise NotEnrolled(proven=False)
+        used = source.read_state() or state.State.new()
+        fingerprints = {token.fingerprint() for token in content.tokens}
+        replacement = target.prepare(content)
+        try:
+            target.write_state(state.moved_onto(target.read_state() or state.State.new(), used, fingerprints))
+            if live is not None:
+                source.set_aside()
+        except BaseException:
+            with target.location.as_owner():
+                replacement.discard()
+            raise
+        try:
+            target.put(replacement)
+        except NotStored:
+            if live is not None:
+                source.put_back()
+            raise
+        source.clear()
+
+    def _occupied(self) -> MoveFailed:
+        path = self.target.location.path
+        return MoveFailed(
+            f"there are tokens in {path} already",
+            hint="softtoken-enroll --list --store TEMPLATE shows which are where; take one of the two away",
+        )
+
+    def _close(self) -> None:
+        for place in self:
+            place.close()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what `move` takes."""
+    parser.add_argument("users", nargs="*", metavar="USER", help="whose tokens")
+    parser.add_argument("--all", action="store_true", help="those of all users whom getent passwd lists")
+    parser.add_argument(
+        "--to", choices=tuple(TEMPLATES), required=True,
+        help=f"system: {TEMPLATES['system'].replace('%', '%%')}, kept by root; "
+        f"home: {TEMPLATES['home'].replace('%', '%%')}",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be moved")
+
+
+def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+    """Move the tokens of some users.
+
+    Raises:
+        MoveFailed: those of some could not be moved; of each it has been said why.
+        UsageError: nobody is named, or somebody who does not exist.
+    """
+    if os.geteuid() != 0:
+        raise MoveFailed("only root can move tokens", hint="sudo softtoken-admin move ...")
+    if bool(options.users) == options.all:
+        raise UsageError("either users or --all", hint="as in softtoken-admin move --all --to system --dry-run")
+    accounts = _accounts(options)
+    done: list[str] = []
+    failed: list[str] = []
+    try:
+        for account in accounts:
+            terminal.checkpoint()
+            try:
+                screen.show(f"{account.name}: {_move(account, options.to, dry_run=options.dry_run)}")
+                done.append(account.name)
+            except NotEnrolled:
+                if not options.all:
+                    failed.append(account.name)
+                    screen.tell(f"{account.name}: is not enrolled there")
+            except (ConfigError, MoveFailed, PathError) as error:
+                failed.append(account.name)
+                screen.tell(f"{account.name}: {terminal.visible(str(error))}; {_advice(error)}")
+    except KeyboardInterrupt:
+        raise MoveFailed(
+            f"interrupted after {_counted(len(done))}", hint="the same command goes on with the others"
+        ) from None
+    if done and not options.dry_run:
+        _tell_what_next(screen, options.to)
+    if failed:
+        raise MoveFailed(
+            f"{_counted(len(failed))} of {len(done) + len(failed)} not moved: {', '.join(failed)}",
+            hint="what was wrong is above; the same command goes on with them",
+        )
+    if not done:
+        screen.tell("Nobody has tokens there.")
+
+
+def _accounts(options: argparse.Namespace) -> list[files.Account]:
+    try:
+        entries = pwd.getpwall() if options.all else [pwd.getpwnam(name) for name in dict.fromkeys(options.users)]
+    except KeyError as error:
+        raise UsageError(f"no such user: {error.args[0]}", hint="getent passwd lists the users of this host") from None
+    accounts = []
+    for entry in entries:
+        account = files.Account(entry.pw_name, entry.pw_uid, entry.pw_gid, home=entry.pw_dir)
+        account.look_up_groups()
+        if not options.all or _has_something(account, options.to):
+            accounts.append(account)
+    return accounts
+
+
+def _has_something(account: files.Account, to: str) -> bool:
+    """Tell whether there is anything at all where the tokens would be, as far as their owner can see."""
+    location = Location(_other(to), account)
+    with location.as_owner():
+        return os.path.lexists(location.path)
+
+
+def _other(to: str) -> str:
+    return TEMPLATES["home" if to == "system" else "system"]
+
+
+def _move(account: files.Account, to: str, *, dry_run: bool) -> str:
+    source, target = Location(_other(to), account), Location(TEMPLATES[to], account)
+    move = _Move(_Place(source), _Place(target))
+    if not dry_run:
+        move.carry_out()
+        return f"moved to {target.path}"
+    content = move.rehearse()
+    names = ", ".join(f'"{terminal.visible(token.name)}"' for token in content.tokens)
+    return f"{names} would move from {source.path} to {target.path}"
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, MoveFailed):
+        return error.hint
+    if isinstance(error, LockTimeout):
+        return "a login is using it: start again"
+    if isinstance(error, DamagedState):
+        return "nobody can tell which codes were used: enrol anew"
+    if isinstance(error, BadTokenFile):
+        return "enrol anew"
+    return "nothing was changed"
+
+
+def _tell_what_next(screen: terminal.Terminal, to: str) -> None:
+    template = TEMPLATES[to]
+    try:
+        now = configuration.load([], files.read_conf).store
+    except ConfigError as error:
+        screen.tell(f"{configuration.DEFAULT_CONF} has mistakes: {terminal.visible(str(error))}")
+        now = ""
+    if now != template:
+        screen.tell(
+            f"Next, in {configuration.DEFAULT_CONF}: store = {template}\n"
+            "Until that is there, and wherever a PAM line says otherwise, those who were moved are refused."
+        )
+
+
+def _counted(number: int) -> str:
+    return "1 user" if number == 1 else f"{number} users"
+
+
+COMMAND = Command("move", "move tokens out of the users' homes into root's hands, or back", add_arguments, run)

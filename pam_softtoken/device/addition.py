@@ -1,0 +1,136 @@
+"""`softtoken add`: one more token, from a Key URI, from a picture of a QR code, or typed field by field."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from pam_softtoken import imported, key_uri, migration, otp, picture, terminal
+from pam_softtoken.command import Command
+from pam_softtoken.device import desk, passphrase
+from pam_softtoken.device.entry import Entry, free_name
+from pam_softtoken.errors import Unreadable, UsageError, VaultFailed
+from pam_softtoken.token import require_name
+
+_MAX_URI_BYTES = 4096
+_MAX_COUNTER = 2**62 - 1
+_HINT = "a Key URI is like otpauth://totp/host:alice?secret=...&issuer=host"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the subcommand its arguments."""
+    parser.add_argument("--name", metavar="NAME", help="what to call it (default: the account in the Key URI)")
+    parser.add_argument(
+        "--image", metavar="FILE", help="take it from the QR code in a PNG or JPEG picture, - for stdin"
+    )
+    parser.add_argument("--echo", action="store_true", help="show the key while it is typed")
+    passphrase.add_arguments(parser)
+
+
+def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+    """Add a token.
+
+    Raises:
+        ProgramError: nothing was added.
+    """
+    if options.name is not None:
+        _require_name(options.name)
+    source = desk.passphrase_of(screen, options)
+    new, other_name = _new_entry(screen, options)
+    vault, _ = desk.open_or_make_vault(source)
+    terminal.checkpoint()
+    with vault.changing() as entries:
+        same = next((entry for entry in entries if entry.is_same(new)), None)
+        if same is not None:
+            raise VaultFailed(
+                f'that token is there already, as "{same.name}"', hint=f'softtoken code "{same.name}" shows its code'
+            )
+        name = options.name or free_name(entries, new.name, other_name)
+        if any(entry.name == name for entry in entries):
+            raise VaultFailed(f'there is another entry "{name}"', hint="--name gives it another name")
+        entries.append(new.named(name))
+    screen.tell(f'Added "{screen.spell(name)}".')
+
+
+def _require_name(name: str) -> None:
+    try:
+        require_name(name)
+    except ValueError as error:
+        raise UsageError(str(error), hint="as in --name work") from None
+
+
+def _new_entry(screen: terminal.Terminal, options: argparse.Namespace) -> tuple[Entry, str]:
+    """Take the token in, and give the name that it gets when its own is taken, too."""
+    if options.image is not None:
+        return _from_uri(_in_picture(desk.read_file(options.image)))
+    if terminal.person_is_there():
+        return _asked_for(screen, options)
+    data = desk.read_file("-")
+    if len(data) > _MAX_URI_BYTES:
+        raise VaultFailed("there is more than a Key URI on stdin", hint="softtoken import takes a file of them")
+    lines = data.decode("utf-8", "surrogateescape").split()
+    if len(lines) != 1:
+        found = "no Key URI" if not lines else "more than a Key URI"
+        raise VaultFailed(f"there is {found} on stdin", hint=f"{_HINT}; softtoken import takes a file of them")
+    return _from_uri(lines[0])
+
+
+def _in_picture(data: bytes) -> str:
+    """Give the one Key URI that is in a picture, whatever other codes are."""
+    texts = picture.read(data)
+    found = [text.strip() for text in texts if text.lower().startswith((f"{key_uri.SCHEME}:", f"{migration.SCHEME}:"))]
+    if not found:
+        raise VaultFailed("no QR code in the picture is a Key URI", hint=_HINT)
+    if len(found) > 1:
+        raise VaultFailed(
+            f"there are {len(found)} Key URIs in the picture", hint="softtoken import takes them all; or cut one out"
+        )
+    return found[0]
+
+
+def _from_uri(uri: str) -> tuple[Entry, str]:
+    if uri.lower().startswith(f"{migration.SCHEME}:"):
+        raise VaultFailed("this is an export with any number of tokens", hint="softtoken import takes it")
+    try:
+        token = key_uri.parse(uri, now=int(time.time()), min_key_bytes=imported.SHORTEST_KEY_BYTES).token
+    except Unreadable as error:
+        raise VaultFailed(error.message, hint=error.hint or _HINT) from None
+    issuer, account = key_uri.label_of(uri)
+    issuer = imported.name_from(issuer) if issuer else ""
+    return Entry(token, issuer).named(imported.name_from(account or issuer)), token.name
+
+
+def _asked_for(screen: terminal.Terminal, options: argparse.Namespace) -> tuple[Entry, str]:
+    """Ask for everything; whoever has a Key URI can paste it in place of the first answer."""
+    name = options.name or desk.ask(screen, "Name, or a Key URI")
+    if name.lower().startswith((f"{key_uri.SCHEME}:", f"{migration.SCHEME}:")):
+        return _from_uri(name)
+    _require_name(name)
+    now = int(time.time())
+    try:
+        key = imported.key_from_base32(desk.ask(screen, "Key, in Base32", hidden=not options.echo))
+        kind = desk.ask(screen, "Type, totp or hotp", default="totp").lower()
+        if kind not in ("totp", "hotp"):
+            raise Unreadable("the type is neither totp nor hotp", hint="most services mean totp")
+        digits = imported.number(desk.ask(screen, "Digits", default="6"), "digits", lowest=6, highest=8)
+        algorithm = desk.ask(screen, "Algorithm", default="SHA1").upper().replace("-", "")
+        if algorithm not in otp.ALGORITHMS:
+            raise Unreadable("the algorithm is none of " + ", ".join(otp.ALGORITHMS), hint="most services mean SHA1")
+        least = imported.SHORTEST_KEY_BYTES
+        if kind == "totp":
+            typed = desk.ask(screen, "Period in seconds", default="30")
+            period_s = imported.number(typed, "the period", lowest=1, highest=300)
+            token = imported.totp_token(
+                name, key, now=now, period_s=period_s, algorithm=algorithm, digits=digits, min_key_bytes=least
+            )
+        else:
+            counter = imported.number(desk.ask(screen, "Counter", default="0"), "the counter", highest=_MAX_COUNTER)
+            token = imported.hotp_token(
+                name, key, now=now, counter=counter, algorithm=algorithm, digits=digits, min_key_bytes=least
+            )
+    except Unreadable as error:
+        raise VaultFailed(f"{error.message}; nothing was changed", hint=error.hint or "start again") from None
+    return Entry(token), name
+
+
+COMMAND = Command("add", "add a token: a Key URI on stdin, a picture, or typed", add_arguments, run)

@@ -1,0 +1,138 @@
+"""JSON as apps export it, read with suspicion: what is deep, long, doubled or of another type is refused by its name.
+
+Shared by the readers of exports. No message repeats a value: any of them could be a key. No I/O.
+"""
+
+from __future__ import annotations
+
+import json
+
+from pam_softtoken.errors import Unreadable
+
+MAX_BYTES = 8 * 2**20
+"""An export may carry a picture for each of its accounts."""
+MAX_ENTRIES = 10_000
+_MAX_NUMBER_CHARACTERS = 20
+_MAX_INTEGER = 2**63 - 1
+_DAMAGED = "see whether all of the export was copied"
+
+
+def parse(data: bytes) -> object:
+    """Read a document.
+
+    Args:
+        data: no more than `MAX_BYTES`.
+
+    Raises:
+        Unreadable: it is not JSON, or JSON that two readers could understand differently.
+    """
+    try:
+        return json.loads(
+            data.decode("utf-8-sig"),
+            object_pairs_hook=_without_repetition,
+            parse_int=_integer,
+            parse_float=_fraction,
+            parse_constant=_constant,
+        )
+    except UnicodeDecodeError:
+        raise Unreadable("not UTF-8 text", hint=_DAMAGED) from None
+    except json.JSONDecodeError as error:
+        raise Unreadable(f"line {error.lineno}: not JSON", hint=_DAMAGED) from None
+    except RecursionError:
+        raise Unreadable("the JSON is nested too deeply") from None
+
+
+def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        raise Unreadable("a name stands twice in one JSON object")
+    return result
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_NUMBER_CHARACTERS:
+        raise Unreadable("a number is too long")
+    return int(digits)
+
+
+def _fraction(digits: str) -> float:
+    # None of the fields that are read here has one, but an app may keep one beside them.
+    if len(digits) > 2 * _MAX_NUMBER_CHARACTERS:
+        raise Unreadable("a number is too long")
+    return float(digits)
+
+
+def _constant(_name: str) -> object:
+    raise Unreadable("a number that is none")
+
+
+class Fields:
+    """A JSON object, of which each field has the type that it should have; null counts as a field that is not there.
+
+    Args:
+        value: what was read.
+        what: what it should be, for the error.
+
+    Raises:
+        Unreadable: it is not an object.
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, value: object, what: str) -> None:
+        if not isinstance(value, dict):
+            raise Unreadable(f"{what} is not a JSON object")
+        self._fields: dict[str, object] = value
+
+    def __contains__(self, name: str) -> bool:
+        return self._fields.get(name) is not None
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """Give a text; `Unreadable` when it is something else, or not there and there is no default."""
+        value = self._value(name, default)
+        if not isinstance(value, str):
+            raise Unreadable(f'"{name}" is not a text')
+        return value
+
+    def integer(self, name: str, default: int | None = None, *, lowest: int = 0) -> int:
+        """Give a whole number; `Unreadable` when it is something else or out of range, or missing without a default."""
+        value = self._value(name, default)
+        if type(value) is not int or not lowest <= value <= _MAX_INTEGER:  # True is an int to isinstance
+            raise Unreadable(f'"{name}" is not a number of the right size')
+        return value
+
+    def array(self, name: str) -> list[object]:
+        """Give an array of no more than `MAX_ENTRIES`; `Unreadable` when it is something else or not there."""
+        return array(self._value(name, None), f'"{name}"')
+
+    def inner(self, name: str) -> Fields:
+        """Give an object; `Unreadable` when it is something else or not there."""
+        return Fields(self._value(name, None), f'"{name}"')
+
+    def hexadecimal(self, name: str, *lengths: int) -> bytes:
+        """Give the bytes of a hexadecimal text; `Unreadable` when it is something else or of another length."""
+        text = self.text(name)
+        if text.strip("0123456789abcdefABCDEF") or len(text) % 2 or len(text) // 2 not in lengths:
+            raise Unreadable(f'"{name}" is not hexadecimal of the right length', hint=_DAMAGED)
+        return bytes.fromhex(text)
+
+    def _value(self, name: str, default: object) -> object:
+        value = self._fields.get(name)
+        if value is None:
+            value = default
+        if value is None:
+            raise Unreadable(f'"{name}" is missing')
+        return value
+
+
+def array(value: object, what: str) -> list[object]:
+    """Make sure that something is an array of no more than `MAX_ENTRIES`.
+
+    Raises:
+        Unreadable: it is not.
+    """
+    if not isinstance(value, list):
+        raise Unreadable(f"{what} is not a JSON array")
+    if len(value) > MAX_ENTRIES:
+        raise Unreadable(f"{what} has more than {MAX_ENTRIES} entries")
+    return value

@@ -1,0 +1,98 @@
+"""`softtoken import`: the tokens of another app's export, none of them twice."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import NamedTuple
+
+from pam_softtoken import terminal
+from pam_softtoken.command import Command
+from pam_softtoken.device import desk, exports, passphrase
+from pam_softtoken.device.entry import Entry, free_name
+from pam_softtoken.errors import UsageError, VaultFailed
+from pam_softtoken.imported import Imported
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the subcommand its arguments."""
+    parser.add_argument("file", metavar="FILE", help="what another app has exported, or - for stdin")
+    parser.add_argument(
+        "--file-passphrase-fd", type=int, metavar="N",
+        help="take what opens an encrypted export from descriptor N, one line, instead of asking",
+    )  # fmt: skip
+    passphrase.add_arguments(parser)
+
+
+class Report(NamedTuple):
+    """What became of an export.
+
+    Attributes:
+        taken: names in the vault.
+        skipped: why something was not taken.
+        remarks: what was left behind of tokens that were taken, a sentence for each.
+    """
+
+    taken: list[str]
+    skipped: list[str]
+    remarks: list[str]
+
+
+def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+    """Take tokens over.
+
+    Raises:
+        ProgramError: none was taken over.
+    """
+    source = desk.passphrase_of(screen, options)
+    path = "stdin" if options.file == "-" else options.file
+
+    def ask_passphrase() -> str:
+        if options.file_passphrase_fd is not None:
+            return passphrase.from_descriptor(options.file_passphrase_fd).decode("utf-8", "surrogateescape")
+        typed = screen.ask_person("Passphrase of the export:")
+        if typed is None:
+            raise UsageError(
+                "there is no terminal to ask for the passphrase of the export",
+                hint="hand it over: --file-passphrase-fd 4 4<FILE",
+            )
+        return typed
+
+    harvest = exports.read(desk.read_file(options.file), path=path, now=int(time.time()), ask_passphrase=ask_passphrase)
+    vault, _ = desk.open_or_make_vault(source)
+    terminal.checkpoint()
+    with vault.changing() as entries:
+        report = take(harvest.found, entries)
+    for name in report.taken:
+        screen.tell(f'Took "{screen.spell(name)}".')
+    for remark in report.remarks:
+        screen.tell(screen.spell(terminal.visible(remark)))
+    for reason in (*harvest.skipped, *report.skipped):
+        screen.tell(f"Skipped: {screen.spell(terminal.visible(reason)).removesuffix('.')}.")
+    screen.tell(f"{len(report.taken)} taken, {len(harvest.skipped) + len(report.skipped)} skipped.")
+    if not report.taken and not report.skipped:
+        raise VaultFailed(f'there is no token in "{path}" that can be taken', hint="what stands above says why")
+
+
+def take(found: tuple[Imported, ...], entries: list[Entry]) -> Report:
+    """Put what was found behind the entries that there are."""
+    report = Report([], [], [])
+    for each in found:
+        new = Entry(each.token)
+        same = next((entry for entry in entries if entry.is_same(new)), None)
+        if same is not None:
+            report.skipped.append(f'"{new.name}" is there already, as "{same.name}"')
+            continue
+        name = free_name(entries, new.name)
+        entries.append(new.named(name))
+        report.taken.append(name)
+        left = [*each.notes]
+        if each.pin:
+            left.append("its PIN is not kept here; type it in front of the code")
+        if each.scratch_codes:
+            left.append("its recovery codes are not kept here; keep the file until you have them on paper")
+        report.remarks.extend(f'"{name}": {note.rstrip(".")}.' for note in left)
+    return report
+
+
+COMMAND = Command("import", "take the tokens of another app's export", add_arguments, run)

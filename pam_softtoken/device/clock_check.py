@@ -1,0 +1,82 @@
+"""`softtoken verify`: is this machine's clock right, against a code that another device shows?"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from pam_softtoken import otp, terminal
+from pam_softtoken.command import Command
+from pam_softtoken.device import desk, entry, passphrase
+from pam_softtoken.errors import CheckFailed, VaultFailed
+from pam_softtoken.token import TOTPToken
+
+FURTHEST_S = 3600
+"""Codes of an hour each way are compared: with 6 digits and 30 s a wrong one is among them in 1 of 4000 cases."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the subcommand its arguments."""
+    parser.add_argument("name", metavar="NAME", help="whose code, or a part of the name that no other has")
+    passphrase.add_arguments(parser)
+
+
+def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+    """Compare clocks.
+
+    Raises:
+        CheckFailed: they differ, or the code says nothing about them.
+        ProgramError: there is nothing to compare.
+    """
+    _, entries = desk.open_vault(desk.passphrase_of(screen, options))
+    chosen = entries[entry.find(entries, options.name)]
+    token = chosen.token
+    if not isinstance(token, TOTPToken):
+        raise VaultFailed(
+            f'"{chosen.name}" counts, and its codes say nothing about clocks', hint="give an entry of type totp"
+        )
+    asked = int(time.time())
+    typed = desk.ask(screen, f'Code of "{screen.spell(chosen.name)}" that another device shows now')
+    screen.tell(compare(token, "".join(typed.split()), asked=asked, answered=int(time.time())))
+
+
+def compare(token: TOTPToken, typed: str, *, asked: int, answered: int) -> str:
+    """Tell that the clock is right.
+
+    Args:
+        token: whose code it is.
+        typed: the code.
+        asked, answered: this machine's time before and after the typing, Unix seconds.
+
+    Raises:
+        CheckFailed: it is not, by so much; or the code is of no time near.
+    """
+    period_s = token.period_s
+    present = range(otp.time_step(asked, period_s), otp.time_step(answered, period_s) + 1)
+    reach = max(1, FURTHEST_S // period_s)
+    wide = range(max(0, present[0] - reach), present[-1] + reach + 1)
+    found = token.matching(wide, typed.encode("utf-8", "surrogateescape"))
+    if not found:
+        raise CheckFailed(
+            "this is no code of this entry within an hour of now",
+            hint="see whether the other device shows the same account; or this clock is off by more: see the date",
+        )
+    step = min(found, key=lambda each: _distance(each, present))
+    if step in present:
+        return "The code is the one of now: this machine's clock is right."
+    # The other clock stood anywhere in its step, and ours anywhere between question and answer.
+    if step > present[-1]:
+        least, most, way = step * period_s - answered, (step + 1) * period_s - 1 - asked, "behind"
+    else:
+        least, most, way = asked - ((step + 1) * period_s - 1), answered - step * period_s, "ahead of"
+    raise CheckFailed(
+        f"this machine's clock is {least} to {most} seconds {way} the other device's",
+        hint="timedatectl tells whether the network sets this clock; a code that was typed late looks the same",
+    )
+
+
+def _distance(step: int, present: range) -> int:
+    return max(present[0] - step, step - present[-1], 0)
+
+
+COMMAND = Command("verify", "tell by a code of another device whether this clock is right", add_arguments, run)

@@ -1,0 +1,54 @@
+"""`softtoken export`: keys leave the vault, as Key URIs or QR codes for another device."""
+
+from __future__ import annotations
+
+import argparse
+
+from pam_softtoken import handout, key_uri, terminal
+from pam_softtoken.command import Command
+from pam_softtoken.device import desk, entry, passphrase
+from pam_softtoken.errors import VaultFailed
+from pam_softtoken.token import HOTPToken
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the subcommand its arguments."""
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which ones; without it, all of them")
+    parser.add_argument("--qr", action="store_true", help="draw QR codes, for the camera of another device")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    passphrase.add_arguments(parser)
+
+
+def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+    """Show keys.
+
+    Raises:
+        ProgramError: they were not all shown.
+    """
+    screen.require_open()
+    _, entries = desk.open_vault(desk.passphrase_of(screen, options))
+    chosen = [entries[entry.find(entries, name, whole=True)] for name in options.names] or entries
+    if not chosen:
+        raise VaultFailed("the vault is empty", hint="softtoken add takes a Key URI, softtoken import a file")
+    keys = "1 key" if len(chosen) == 1 else f"{len(chosen)} keys"
+    onlookers = "whoever sees this screen has them, too" if screen.is_terminal() else "nothing encrypts the output"
+    desk.require_consent(screen, f"Show {keys}? {onlookers.capitalize()}.", given=options.yes)
+    if options.yes and screen.is_terminal():
+        screen.tell(f"This shows {keys}: {onlookers}.")
+    terminal.checkpoint()
+    for each in chosen:
+        uri = key_uri.build(each.token, issuer=each.issuer, account=each.name)
+        if options.qr:
+            drawn = handout.draw_qr(screen, uri, None)
+            if not drawn:
+                raise VaultFailed(
+                    f'the QR code of "{each.name}" cannot be drawn here', hint="without --qr the Key URI is shown"
+                )
+            screen.show(f"{screen.spell(each.name)}\n\n{drawn}\n")
+        else:
+            screen.show(uri)
+    if any(isinstance(each.token, HOTPToken) for each in chosen):
+        screen.tell("Tokens that count must count in one place only: remove them here once they are used elsewhere.")
+
+
+COMMAND = Command("export", "show keys, as Key URIs or QR codes, for another device", add_arguments, run)

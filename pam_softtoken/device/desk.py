@@ -1,0 +1,122 @@
+"""What most subcommands begin with: the vault open, a file read, a question answered."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from pam_softtoken import terminal
+from pam_softtoken.device.entry import Entry
+from pam_softtoken.device.passphrase import Passphrase
+from pam_softtoken.device.vault import Vault, default_path
+from pam_softtoken.errors import EnrolmentFailed, UsageError, VaultFailed
+
+MAX_FILE_BYTES = 2**24
+
+
+def passphrase_of(screen: terminal.Terminal, options: argparse.Namespace) -> Passphrase:
+    """Find out where the passphrase of the vault comes from."""
+    return Passphrase(screen, options, default_path())
+
+
+def open_vault(passphrase: Passphrase) -> tuple[Vault, list[Entry]]:
+    """Open the vault that there is.
+
+    Raises:
+        VaultFailed, UsageError: it cannot be opened.
+    """
+    vault = Vault(default_path())
+    if not vault.exists():
+        raise VaultFailed(
+            f'there is no vault "{vault.path}" yet', hint="softtoken add makes one, and softtoken import does, too"
+        )
+    return vault, _open(vault, passphrase)
+
+
+def open_or_make_vault(passphrase: Passphrase) -> tuple[Vault, list[Entry]]:
+    """Open the vault, or make an empty one where there is none.
+
+    Raises:
+        VaultFailed, UsageError: it cannot be done.
+    """
+    vault = Vault(default_path())
+    if vault.exists():
+        return vault, _open(vault, passphrase)
+    new = passphrase.of_new_vault()
+    vault.create(new)
+    passphrase.was_right(new, is_new=True)
+    return vault, []
+
+
+def _open(vault: Vault, passphrase: Passphrase) -> list[Entry]:
+    given = passphrase.of_vault()
+    entries = vault.open(given)
+    passphrase.was_right(given)
+    return entries
+
+
+def read_file(path: str) -> bytes:
+    """Read a file that the person named, or stdin for -.
+
+    Raises:
+        VaultFailed: it cannot be read, or is larger than anything that is meant.
+    """
+    try:
+        if path == "-":
+            data = _read_stdin()
+        else:
+            # A pipe keeps the person waiting for as long as its other end likes.
+            with terminal.interruptible(), open(path, "rb") as file:
+                data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise VaultFailed(
+            f'cannot read "{path}": {os.strerror(error.errno or 0)}',
+            hint="give a file that you can read, or - for stdin",
+        ) from None
+    if len(data) > MAX_FILE_BYTES:
+        raise VaultFailed(f'"{path}" is larger than {MAX_FILE_BYTES} bytes', hint="give the file that was meant")
+    return data
+
+
+def _read_stdin() -> bytes:
+    """Read from the descriptor, so that a line which --passphrase-fd 0 has taken is not there again."""
+    if sys.stdin is None:
+        return b""
+    data = b""
+    with terminal.interruptible():
+        while len(data) <= MAX_FILE_BYTES and (piece := os.read(sys.stdin.fileno(), 65536)):
+            data += piece
+    return data
+
+
+def ask(screen: terminal.Terminal, question: str, *, default: str = "", hidden: bool = False) -> str:
+    """Ask a person something that has a usual answer.
+
+    Raises:
+        VaultFailed: there was no answer.
+    """
+    try:
+        typed = screen.ask(f"{question} [{default}]:" if default else f"{question}:", hidden=hidden)
+    except EnrolmentFailed:
+        raise VaultFailed("the input ended before an answer; nothing was changed", hint="start again") from None
+    return typed.strip() or default
+
+
+def require_consent(screen: terminal.Terminal, question: str, *, given: bool) -> None:
+    """Have the person agree, unless that was said on the command line.
+
+    Raises:
+        UsageError: there is nobody to ask.
+        VaultFailed: the answer is no.
+    """
+    if given:
+        return
+    if not terminal.person_is_there():
+        raise UsageError("nobody is there to agree", hint="--yes agrees to it beforehand")
+    try:
+        answer = screen.ask(f"{question} [y/N]")
+    except EnrolmentFailed:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise VaultFailed("not agreed to; nothing was changed", hint="answer y, or add --yes")

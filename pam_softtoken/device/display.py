@@ -1,0 +1,70 @@
+"""`softtoken code`: one code on stdout, or on a terminal the table of all of them."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from pam_softtoken import otp, terminal
+from pam_softtoken.command import Command
+from pam_softtoken.device import desk, passphrase
+from pam_softtoken.device.entry import Entry, find
+from pam_softtoken.device.vault import Vault
+from pam_softtoken.errors import ProgramError, UsageError, VaultFailed
+from pam_softtoken.token import TOTPToken
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the subcommand its arguments."""
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME",
+        help="whose code, or a part of the name that no other has; without it, on a terminal, all of them",
+    )  # fmt: skip
+    passphrase.add_arguments(parser)
+
+
+def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+    """Show codes.
+
+    Raises:
+        ProgramError: there is none to be shown.
+    """
+    screen.require_open()
+    vault, entries = desk.open_vault(desk.passphrase_of(screen, options))
+    if not entries:
+        raise VaultFailed("the vault is empty", hint="softtoken add takes a Key URI, softtoken import a file")
+    if options.name is None and screen.is_terminal() and terminal.person_is_there():
+        from pam_softtoken.device import live_table  # noqa: PLC0415 - its library takes as long as everything else
+
+        live_table.show(screen, vault, entries)
+        return
+    if options.name is None and len(entries) > 1:
+        raise UsageError("whose code?", hint="softtoken code NAME; softtoken list shows the names")
+    number = find(entries, options.name) if options.name is not None else 0
+    terminal.checkpoint()
+    show_one(screen, vault, entries[number])
+
+
+def show_one(screen: terminal.Terminal, vault: Vault, entry: Entry) -> None:
+    """Put one code on stdout.
+
+    Raises:
+        ProgramError: it could not be stored as used, or not be shown.
+    """
+    if isinstance(entry.token, TOTPToken):
+        now = int(time.time())
+        screen.show(entry.token.otp_at(otp.time_step(now, entry.token.period_s)))
+        if screen.is_terminal():
+            period_s = entry.token.period_s
+            screen.tell(f"{screen.spell(entry.name)}: {period_s - now % period_s} s left")
+        return
+    code = vault.next_code(entry)
+    try:
+        screen.show(code)
+    except ProgramError as error:
+        raise VaultFailed(
+            error.message.replace("nothing was changed", "the code was not shown and counts as used"), hint=error.hint
+        ) from None
+
+
+COMMAND = Command("code", "show a code, or a live table of all of them", add_arguments, run)

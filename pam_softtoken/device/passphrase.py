@@ -1,0 +1,167 @@
+"""The passphrase of the vault: from the person, from a descriptor, or from the desktop's keyring. Never from argv or
+the environment, which other programs can read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import unicodedata
+from types import ModuleType
+
+from pam_softtoken import terminal
+from pam_softtoken.errors import UsageError, VaultFailed
+
+MAX_BYTES = 1024
+SERVICE = "softtoken"
+_SCRIPT_HINT = "run it in a terminal, or hand the passphrase over: --passphrase-fd 3 3<FILE"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give a subcommand the options that say where the passphrase comes from."""
+    where = parser.add_argument_group("the passphrase").add_mutually_exclusive_group()
+    where.add_argument(
+        "--passphrase-fd", type=int, metavar="N", help="take it from descriptor N, one line, instead of asking"
+    )
+    where.add_argument(
+        "--keyring", action="store_true", help="take it from the desktop's keyring; it is kept there once it was right"
+    )
+
+
+class Passphrase:
+    """Where the passphrase comes from.
+
+    Args:
+        screen: for asking.
+        options: what `add_arguments` has added. A descriptor is read at once: what comes after the passphrase may be
+            for somebody else.
+        path: the vault's, by which the keyring knows it.
+
+    Raises:
+        UsageError: the descriptor has no passphrase.
+        VaultFailed: there is no keyring.
+    """
+
+    def __init__(self, screen: terminal.Terminal, options: argparse.Namespace, path: str) -> None:
+        self._screen = screen
+        descriptor: int | None = options.passphrase_fd
+        self._given = from_descriptor(descriptor) if descriptor is not None else None
+        self._keyring = _Keyring(path) if options.keyring else None
+        self._is_kept = False
+
+    def of_vault(self) -> bytes:
+        """Give the passphrase of the vault that there is.
+
+        Raises:
+            VaultFailed: there is none to be had.
+            UsageError: there is nobody to ask.
+        """
+        if self._given is not None:
+            return self._given
+        if self._keyring is not None and (kept := self._keyring.get()) is not None:
+            self._is_kept = True
+            return _bytes_of(kept)
+        return _bytes_of(self._ask("Passphrase of the vault:"))
+
+    def of_new_vault(self) -> bytes:
+        """Give the passphrase for a new vault, which a person types twice.
+
+        Raises:
+            VaultFailed: there is none to be had.
+            UsageError: there is nobody to ask.
+        """
+        if self._given is not None:
+            return self._given
+        return self.ask_twice("New passphrase for the vault:")
+
+    def ask_twice(self, question: str) -> bytes:
+        """Ask for a new passphrase."""
+        typed = self._ask(question)
+        if self._ask("The same again:") != typed:
+            raise VaultFailed("the two passphrases differ; nothing was changed", hint="start again")
+        return _bytes_of(typed)
+
+    def was_right(self, passphrase: bytes, *, is_new: bool = False) -> None:
+        """Keep in the keyring what has opened the vault, if the keyring was asked for."""
+        if self._keyring is not None and (is_new or not self._is_kept):
+            self._keyring.keep(passphrase.decode("utf-8", "surrogateescape"))
+
+    def _ask(self, question: str) -> str:
+        typed = self._screen.ask_person(question)
+        if typed is None:
+            raise UsageError("there is no terminal to ask for the passphrase", hint=_SCRIPT_HINT)
+        if not typed:
+            raise VaultFailed("the passphrase is empty; nothing was changed", hint="start again and type one")
+        return typed
+
+
+def from_descriptor(descriptor: int) -> bytes:
+    """Read one line, byte for byte, so that what follows is left to others.
+
+    Raises:
+        UsageError: the descriptor cannot be read, or there is no passphrase in it.
+    """
+    line = b""
+    try:
+        with terminal.interruptible():
+            while len(line) <= MAX_BYTES and (piece := os.read(descriptor, 1)) not in (b"", b"\n"):
+                line += piece
+    except OSError as error:
+        raise UsageError(
+            f"cannot read descriptor {descriptor}: {os.strerror(error.errno or 0)}",
+            hint="as in --passphrase-fd 3 3<FILE",
+        ) from None
+    line = line.removesuffix(b"\r")
+    if not 1 <= len(line) <= MAX_BYTES:
+        raise UsageError(
+            f"a passphrase has 1 to {MAX_BYTES} bytes, and that of descriptor {descriptor} has not",
+            hint="as in --passphrase-fd 3 3<FILE",
+        )
+    return _bytes_of(line.decode("utf-8", "surrogateescape"))
+
+
+def _bytes_of(typed: str) -> bytes:
+    """Give what is derived from: the same bytes on every keyboard, some of which compose letters and some do not."""
+    return unicodedata.normalize("NFC", typed).encode("utf-8", "surrogateescape")
+
+
+class _Keyring:
+    """The desktop's keyring, through the library of that name."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._library = _load_keyring()
+
+    def get(self) -> str | None:
+        """Give what is kept for the vault, if anything is."""
+        try:
+            kept = self._library.get_password(SERVICE, self._path)
+        except self._library.errors.KeyringError as error:
+            raise _unusable(error) from None
+        return str(kept) if kept is not None else None
+
+    def keep(self, passphrase: str) -> None:
+        """Keep it for the next time."""
+        try:
+            self._library.set_password(SERVICE, self._path, passphrase)
+        except self._library.errors.KeyringError as error:
+            raise _unusable(error) from None
+
+
+def _unusable(error: Exception) -> VaultFailed:
+    # Only the kind of mistake: some back ends have what they were given in the text.
+    return VaultFailed(
+        f"the keyring cannot be used: {type(error).__name__}", hint="log in to a desktop, or leave --keyring out"
+    )
+
+
+def _load_keyring() -> ModuleType:
+    try:
+        import keyring  # noqa: PLC0415 - it looks for every desktop there is
+        import keyring.errors  # noqa: PLC0415
+    except ImportError:
+        raise VaultFailed(
+            "--keyring needs the keyring library",
+            hint="apt install python3-keyring, or pip install 'pam-softtoken[keyring]'; or leave --keyring out",
+        ) from None
+    return keyring

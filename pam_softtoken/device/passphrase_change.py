@@ -1,0 +1,39 @@
+"""`softtoken passwd`: another passphrase for the vault."""
+
+from __future__ import annotations
+
+import argparse
+
+from pam_softtoken import terminal
+from pam_softtoken.command import Command
+from pam_softtoken.device import desk, passphrase
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the subcommand its arguments."""
+    parser.add_argument(
+        "--new-passphrase-fd", type=int, metavar="N",
+        help="take the new one from descriptor N, one line, instead of asking",
+    )  # fmt: skip
+    passphrase.add_arguments(parser)
+
+
+def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+    """Change the passphrase.
+
+    Raises:
+        ProgramError: it is the old one still.
+    """
+    source = desk.passphrase_of(screen, options)
+    vault, _ = desk.open_vault(source)
+    if options.new_passphrase_fd is not None:
+        new = passphrase.from_descriptor(options.new_passphrase_fd)
+    else:
+        new = source.ask_twice("New passphrase for the vault:")
+    terminal.checkpoint()
+    vault.renew(new)
+    source.was_right(new, is_new=True)
+    screen.tell("The vault has a new passphrase. Copies of the file open with the one they were made under.")
+
+
+COMMAND = Command("passwd", "change the passphrase", add_arguments, run)

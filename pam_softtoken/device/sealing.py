@@ -1,0 +1,163 @@
+"""Sealing: bytes and a passphrase become bytes that say nothing without it. No I/O, and no clock.
+
+A header of 48 bytes, and behind it what ChaCha20-Poly1305 (RFC 8439) has made of the content, with the header as
+associated data. ChaCha20-Poly1305 rather than AES-GCM because it takes the same time for every key on machines without
+AES instructions, too, and every release of `cryptography` has it.
+
+The salt stays for as long as the passphrase and the cost do, so that one derivation of the key serves for opening and
+for writing. The nonce is drawn anew at each writing: 96 random bits under one key are good for 2**32 of them.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from types import ModuleType
+from typing import NamedTuple
+
+from pam_softtoken.errors import VaultFailed
+
+MAGIC = b"softtoken vault\n"
+VERSION = 1
+_HEADER = struct.Struct(">16sBBBB16s12s")  # magic, version, log2 of n, r, p, salt, nonce
+TAG_BYTES = 16
+MAX_LOG2_N = 20
+MAX_MEMORY_BYTES = 2**28
+"""Twice what we take ourselves. Whoever writes a file decides about the cost of opening it, and must not be able to
+take all memory or hours with that: n r p is held to four times our own, too.
+"""
+MAX_WORK = 2**22
+_HINT = (
+    "try again; if the passphrase was right, take the file from a backup, or a newer softtoken if that wrote it; "
+    "nothing was changed"
+)
+
+
+class Cost(NamedTuple):
+    """What scrypt is made to cost (RFC 7914).
+
+    Args:
+        log2_n: 2**log2_n is n, the cost of time and memory.
+        r: size of a block; 128 n r bytes are needed.
+        p: how often it is done.
+    """
+
+    log2_n: int
+    r: int
+    p: int
+
+    @property
+    def is_bearable(self) -> bool:
+        """Tell whether a file may ask for it."""
+        if not (1 <= self.log2_n <= MAX_LOG2_N and self.r >= 1 and self.p >= 1):
+            return False
+        work = self.r << self.log2_n
+        return work * 128 <= MAX_MEMORY_BYTES and work * self.p <= MAX_WORK
+
+    def raised_to(self, floor: Cost) -> Cost:
+        """Give a cost that is in no part lower than another."""
+        return Cost(max(self.log2_n, floor.log2_n), max(self.r, floor.r), max(self.p, floor.p))
+
+
+COST = Cost(17, 8, 1)
+"""128 MiB and a third of a second on a machine of 2020."""
+
+
+class SealingKey:
+    """A key that has been derived from a passphrase.
+
+    Args:
+        passphrase: any bytes.
+        cost: bearable.
+        salt: 16 bytes.
+    """
+
+    __slots__ = ("_key", "cost", "salt")
+
+    def __init__(self, passphrase: bytes, cost: Cost, salt: bytes) -> None:
+        self.cost = cost
+        self.salt = salt
+        self._key = _derive(passphrase, cost, salt)
+
+    @classmethod
+    def new(cls, passphrase: bytes, cost: Cost = COST) -> SealingKey:
+        """Derive one with a new salt."""
+        return cls(passphrase, cost, os.urandom(16))
+
+    def fits(self, sealed: bytes) -> bool:
+        """Tell whether something was sealed with this salt and at this cost."""
+        parts = _parts(sealed)
+        return parts is not None and (parts.cost, parts.salt) == (self.cost, self.salt)
+
+    def seal(self, content: bytes) -> bytes:
+        """Encrypt, with a new nonce."""
+        nonce = os.urandom(12)
+        header = _HEADER.pack(MAGIC, VERSION, *self.cost, self.salt, nonce)
+        return header + bytes(_aead().ChaCha20Poly1305(self._key).encrypt(nonce, content, header))
+
+    def unseal(self, sealed: bytes) -> bytes | None:
+        """Decrypt; None when a bit is not as it was sealed."""
+        parts = _parts(sealed)
+        if parts is None:
+            return None
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415
+
+        header, body = sealed[: _HEADER.size], sealed[_HEADER.size :]
+        try:
+            return bytes(_aead().ChaCha20Poly1305(self._key).decrypt(parts.nonce, body, header))
+        except InvalidTag:
+            return None
+
+
+def unseal(sealed: bytes, passphrase: bytes, *, path: str) -> tuple[SealingKey, bytes]:
+    """Open what was sealed, and give the key for writing it again.
+
+    Args:
+        sealed: header and ciphertext.
+        passphrase: what it was sealed with.
+        path: for the error.
+
+    Raises:
+        VaultFailed: the passphrase is another one, or a bit is not as it was; there is no telling which.
+    """
+    parts = _parts(sealed)
+    if parts is not None:
+        key = SealingKey(passphrase, parts.cost, parts.salt)
+        content = key.unseal(sealed)
+        if content is not None:
+            return key, content
+    raise VaultFailed(f'cannot open "{path}": the passphrase is wrong, or the file is damaged', hint=_HINT)
+
+
+class _Parts(NamedTuple):
+    cost: Cost
+    salt: bytes
+    nonce: bytes
+
+
+def _parts(sealed: bytes) -> _Parts | None:
+    if len(sealed) < _HEADER.size + TAG_BYTES:
+        return None
+    magic, version, log2_n, r, p, salt, nonce = _HEADER.unpack_from(sealed)
+    cost = Cost(log2_n, r, p)
+    if magic != MAGIC or version != VERSION or not cost.is_bearable:
+        return None
+    return _Parts(cost, salt, nonce)
+
+
+def _derive(passphrase: bytes, cost: Cost, salt: bytes) -> bytes:
+    _aead()  # the hint, where the library is missing
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt  # noqa: PLC0415
+
+    return bytes(Scrypt(salt=salt, length=32, n=2**cost.log2_n, r=cost.r, p=cost.p).derive(passphrase))
+
+
+def _aead() -> ModuleType:
+    try:
+        from cryptography.hazmat.primitives.ciphers import aead  # noqa: PLC0415 - 30 ms, and not for --help
+    except ImportError:
+        raise VaultFailed(
+            "the vault needs the cryptography library",
+            hint="apt install python3-cryptography, or pip install 'pam-softtoken[device]'",
+        ) from None
+    return aead

@@ -1,0 +1,208 @@
+"""The vault file: where it is, opening it, and changing it whole or not at all.
+
+Whoever changes it holds a lock from the reading to the writing. Whoever only reads needs none, because a new vault
+takes the old one's place in one step.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pam_softtoken import files, new_file
+from pam_softtoken.device import entry, sealing
+from pam_softtoken.device.entry import Entry
+from pam_softtoken.errors import InsecureFile, LockTimeout, PathError, VaultFailed
+
+MAX_BYTES = 2**24
+LOCK_TIMEOUT_S = 10.0
+_NOTHING = "nothing was changed"
+
+
+def default_path() -> str:
+    """Give the vault's place (XDG Base Directory Specification: a relative directory is to be ignored)."""
+    data = os.environ.get("XDG_DATA_HOME", "")
+    if not data.startswith("/"):
+        data = os.path.join(os.path.expanduser("~"), ".local", "share")
+    return os.path.join(data, "softtoken", "vault")
+
+
+class Vault:
+    """The person's vault. Close it, or use it in a `with` block.
+
+    Args:
+        path: absolute.
+        cost: what a new vault costs to open, and an old one at least after it was written.
+    """
+
+    def __init__(self, path: str, *, cost: sealing.Cost = sealing.COST) -> None:
+        self.path = path
+        self._cost = cost
+        self._passphrase = b""
+        self._key: sealing.SealingKey | None = None
+        self._is_new = False
+
+    def exists(self) -> bool:
+        """Tell whether there is one.
+
+        Raises:
+            VaultFailed: there is something, and it may not be used.
+        """
+        with _told(self.path):
+            try:
+                with self._directory() as directory:
+                    os.close(files.open_file(self.path, os.O_RDONLY, below=directory, owner=os.geteuid()))
+            except FileNotFoundError:
+                return False
+            return True
+
+    def create(self, passphrase: bytes) -> None:
+        """Make an empty one, which is on the disk only after the first `changing`."""
+        self._passphrase = passphrase
+        self._key = sealing.SealingKey.new(passphrase, self._cost)
+        self._is_new = True
+
+    def open(self, passphrase: bytes) -> list[Entry]:
+        """Open it, and give what is in it.
+
+        Raises:
+            VaultFailed: it cannot be.
+        """
+        self._passphrase = passphrase
+        self._key = None
+        with _told(self.path), self._directory() as directory:
+            return self._read(directory)
+
+    @contextmanager
+    def changing(self) -> Iterator[list[Entry]]:
+        """Give what is in the vault at this moment, and write at the end of the block what has become of it.
+
+        Behind the block it is on the disk for good. What the block raises leaves the vault as it was.
+
+        Raises:
+            VaultFailed: it cannot be read or written; it is as it was.
+        """
+        with _told(self.path), self._locked() as directory:
+            entries = self._read(directory)
+            yield entries
+            self._write(entries, directory)
+
+    def next_code(self, wanted: Entry) -> str:
+        """Count on, and give the code only when that is on the disk: no code is ever given twice.
+
+        Raises:
+            VaultFailed: the count could not be stored, or the entry has gone meanwhile.
+        """
+        with self.changing() as entries:
+            number = next((number for number, each in enumerate(entries) if each.is_same(wanted)), None)
+            if number is None:
+                raise VaultFailed(f'"{wanted.name}" is no longer in the vault', hint="softtoken list shows what is")
+            code, entries[number] = entries[number].counted()
+        return code
+
+    def renew(self, passphrase: bytes) -> None:
+        """Write the vault under another passphrase, with a new salt.
+
+        Raises:
+            VaultFailed: it cannot be read or written; it is as it was.
+        """
+        with _told(self.path), self._locked() as directory:
+            entries = self._read(directory)
+            self._passphrase = passphrase
+            self._key = sealing.SealingKey.new(passphrase, self._cost)
+            self._write(entries, directory)
+
+    @contextmanager
+    def _directory(self) -> Iterator[int]:
+        where = os.path.dirname(self.path)
+        directory = files.open_directory(where, below=None, owner=os.geteuid())
+        try:
+            yield directory
+        finally:
+            os.close(directory)
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        where = os.path.dirname(self.path)
+        try:
+            os.makedirs(os.path.dirname(where), 0o700, exist_ok=True)
+        except OSError as error:
+            raise files.refusal(os.path.dirname(where), error) from None
+        files.make_directory(where, below=None, made=[])
+        lock_path = f"{self.path}.lock"
+        with self._directory() as directory:
+            lock, _ = files.open_or_make_file(lock_path, os.O_RDWR, below=directory, owner=os.geteuid())
+            try:
+                files.lock(lock, LOCK_TIMEOUT_S, path=lock_path)
+                yield directory
+            finally:
+                os.close(lock)
+
+    def _read(self, directory: int) -> list[Entry]:
+        try:
+            file = files.open_file(self.path, os.O_RDONLY, below=directory, owner=os.geteuid())
+        except FileNotFoundError:
+            if self._is_new:
+                return []
+            raise
+        try:
+            sealed = files.read(file, MAX_BYTES, path=self.path)
+        finally:
+            os.close(file)
+        content = self._key.unseal(sealed) if self._key is not None and self._key.fits(sealed) else None
+        if content is None:
+            # Another program may have changed it meanwhile, or even its passphrase.
+            self._key, content = sealing.unseal(sealed, self._passphrase, path=self.path)
+        return entry.read(content, path=self.path)
+
+    def _write(self, entries: list[Entry], directory: int) -> None:
+        key = self._key
+        if key is None:
+            raise ValueError("the vault is not open")
+        if (cost := key.cost.raised_to(self._cost)) != key.cost and cost.is_bearable:
+            self._key = key = sealing.SealingKey.new(self._passphrase, cost)
+        data = key.seal(entry.write(entries))
+        if len(data) > MAX_BYTES:
+            raise VaultFailed(f"the vault would be larger than {MAX_BYTES} bytes", hint=f"take fewer; {_NOTHING}")
+        self._sweep(directory)
+        new_file.Replacement(self.path, data, below=directory).put()
+        self._is_new = False
+
+    def _sweep(self, directory: int) -> None:
+        """Take away what killed programs left; nobody else writes while we hold the lock."""
+        start = f".{os.path.basename(self.path)}."
+        for name in os.listdir(directory):
+            if name.startswith(start):
+                os.unlink(name, dir_fd=directory)
+
+
+@contextmanager
+def _told(path: str) -> Iterator[None]:
+    """Say to a person what is the matter with a file."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise VaultFailed(
+            f'there is no vault "{path}" yet', hint="softtoken add makes one, and softtoken import does, too"
+        ) from None
+    except PathError as error:
+        raise VaultFailed(f"{error}; {_NOTHING}", hint=_hint_for(error, path)) from None
+    except OSError as error:
+        raise VaultFailed(f"{path}: {files.words_of(error)}", hint=_hint(path)) from None
+
+
+def _hint(path: str) -> str:
+    return f"see ls -la {os.path.dirname(path)}"
+
+
+def _hint_for(error: PathError, path: str) -> str:
+    if error.why in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)):
+        return "make room on the disk and start again"
+    if isinstance(error, LockTimeout):
+        return "another softtoken is changing it; wait for its end, and start again"
+    if isinstance(error, InsecureFile) and "mode" in error.why:
+        only_mine = "700" if error.path == os.path.dirname(path) else "600"
+        return f"see who had access, then: chmod {only_mine} {error.path}"
+    return _hint(path)

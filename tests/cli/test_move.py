@@ -1,0 +1,314 @@
+"""`softtoken-admin move`: nothing that was used is new again, and two copies are never used, whatever interrupts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pam_softtoken import state as states
+from pam_softtoken.state import State
+from tests.support.account import RECORDS, Person, Phone
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
+from tests.support.disk import disk_as_home
+from tests.support.fault import Call, calls_in
+from tests.support.installation import Installation
+from tests.support.listing import listing
+from tests.support.pam_scene import oathtool
+
+ROOTS = Path("/var/lib/softtoken")
+CHANGING = {
+    "rename", "renameat", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "write", "pwrite64", "fsync", "fdatasync",
+    "ftruncate", "fchmod", "flock", "openat", "setresuid",
+}  # fmt: skip
+
+
+class Movers:
+    """The program, and the two places.
+
+    Args:
+        installed: whose program.
+        make_service: makes a PAM service.
+    """
+
+    def __init__(self, installed: Installation, make_service: Callable[[str], Service]) -> None:
+        self.program = installed.root / "scripts" / "softtoken-admin"
+        self.home = make_service(installed.line())
+        self.system = make_service(installed.line(f"store={ROOTS}/%U"))
+
+    def command(self, *words: str) -> list[str]:
+        return [str(self.program), "move", *words]
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run it."""
+        return subprocess.run(self.command(*words), capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture
+def movers(installed: Installation, make_service: Callable[[str], Service]) -> Movers:
+    """The program, and the two places."""
+    return Movers(installed, make_service)
+
+
+@pytest.fixture
+def roots(alice: Person) -> Iterator[Path]:
+    """Where root keeps Alice's files."""
+    path = ROOTS / str(alice.uid)
+    shutil.rmtree(path, ignore_errors=True)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+    (ROOTS / "enrolled" / str(alice.uid)).unlink(missing_ok=True)
+
+
+@pytest.fixture
+def phone(alice: Person, installed: Installation, roots: Path) -> Phone:
+    """A token that counts, and two recovery codes, in Alice's home."""
+    return alice.enrol(installed, "--type=hotp", "--recovery-codes=2")
+
+
+def use_up(service: Service, alice: Person, *codes: str) -> None:
+    for code in codes:
+        assert service.log_in(alice, code).result == PAM_SUCCESS
+
+
+def test_move__takes_tokens_and_uses_along_and_back(movers: Movers, alice: Person, phone: Phone, roots: Path) -> None:
+    used = [phone.hotp(), phone.recovery_codes[0]]
+    use_up(movers.home, alice, *used)
+    tokens = json.loads((alice.store / "tokens").read_text())
+    done = movers.run(alice.name, "--to=system")
+    assert (done.returncode, done.stdout) == (0, f"{alice.name}: moved to {roots}\n")
+    assert done.stderr.startswith("Next, in /etc/security/softtoken.conf: store = /var/lib/softtoken/%U\n")
+    assert not alice.store.exists()
+    assert [(path.name, path.stat().st_uid, path.stat().st_mode & 0o777) for path in sorted(roots.iterdir())] == [
+        ("state", 0, 0o600),
+        ("tokens", 0, 0o600),
+    ]
+    assert json.loads((roots / "tokens").read_text()) == tokens
+    for code in used:
+        assert movers.system.log_in(alice, code).result == PAM_AUTH_ERR
+    used.append(phone.hotp())
+    use_up(movers.system, alice, used[-1])
+    assert movers.run(alice.name, "--to=home").returncode == 0
+    assert not roots.exists()
+    assert {path.name: path.stat().st_uid for path in alice.store.iterdir()} == dict.fromkeys(
+        ("tokens", "state"), alice.uid
+    )
+    for code in used:
+        assert movers.home.log_in(alice, code).result == PAM_AUTH_ERR
+    use_up(movers.home, alice, phone.hotp(), phone.recovery_codes[1])
+
+
+def test_move__leaves_nobody_who_could_pass_for_one_who_never_enrolled(
+    movers: Movers, alice: Person, phone: Phone, make_service: Callable[[str], Service], installed: Installation
+) -> None:
+    """Alice has not logged in yet, so nothing else says that she is enrolled."""
+    assert movers.run(alice.name, "--to=system").returncode == 0
+    assert make_service(installed.line("nullok")).log_in(alice, "000000").result == PAM_AUTH_ERR
+
+
+def test_move__what_a_place_knows_from_an_earlier_time_brings_nothing_back(
+    movers: Movers, alice: Person, phone: Phone, roots: Path
+) -> None:
+    """The state file of a token that was there before, by an older and by a newer record."""
+    use_up(movers.home, alice, phone.hotp())
+    older = (alice.store / "state").read_bytes()
+    used = phone.hotp()
+    use_up(movers.home, alice, used, phone.recovery_codes[0])
+    newer = (alice.store / "state").read_bytes()
+    for leftover, live in ((older, newer), (newer, older)):
+        shutil.rmtree(roots, ignore_errors=True)
+        roots.mkdir(0o700)
+        (roots / "state").write_bytes(leftover)
+        (roots / "state").chmod(0o600)
+        (alice.store / "state").write_bytes(live)
+        assert movers.run(alice.name, "--to=system").returncode == 0
+        for code in (used, phone.recovery_codes[0]):
+            assert movers.system.log_in(alice, code).result == PAM_AUTH_ERR
+        assert movers.run(alice.name, "--to=home").returncode == 0
+    use_up(movers.home, alice, phone.hotp())
+
+
+def test_moved_onto__what_is_lost_of_a_token_that_is_moved_stays_lost() -> None:
+    """An older record of it would let in what was used since."""
+    leftover = State(last={"moved": 5, "other": 7}, spent={"set": ("a",), "old": ("b",)})
+    together = states.moved_onto(leftover, State(last={"more": 3}), {"moved"})
+    assert together.last == {"other": 7, "more": 3}
+    assert together.spent == {}
+    together = states.moved_onto(leftover, State(last={"moved": 3}, spent={"set": ("c",)}), {"moved"})
+    assert together.last == {"other": 7, "moved": 5}
+    assert together.spent == {"set": ("a", "c")}
+
+
+def test_move__takes_along_what_was_used_while_the_home_was_read_only(
+    movers: Movers, alice: Person, installed: Installation, roots: Path
+) -> None:
+    with disk_as_home(alice, "size=1m"):
+        phone = alice.enrol(installed, "--period=300", "--recovery-codes=0")
+        first, second = phone.totp(), phone.totp(1)
+        subprocess.run(["mount", "-o", "remount,ro", str(alice.home)], check=True)
+        use_up(movers.home, alice, first)
+        assert len(list(RECORDS.glob(f"{alice.uid}-*"))) == 1
+        done = movers.run(alice.name, "--to=system")
+        assert (done.returncode, alice.store.exists()) == (1, True)
+        assert "Read-only file system" in done.stderr
+        subprocess.run(["mount", "-o", "remount,rw", str(alice.home)], check=True)
+        assert movers.run(alice.name, "--to=system").returncode == 0
+    assert list(RECORDS.glob(f"{alice.uid}-*")) == []
+    assert movers.system.log_in(alice, first).result == PAM_AUTH_ERR
+    use_up(movers.system, alice, second)
+
+
+def test_move__refuses_where_there_are_tokens_already(
+    movers: Movers, alice: Person, phone: Phone, installed: Installation, roots: Path
+) -> None:
+    alice.enrol(installed, f"--store={ROOTS}/%U", "--recovery-codes=0")
+    before = listing(alice.home), listing(roots)
+    for to in ("system", "home"):
+        for more in ((), ("--dry-run",)):
+            done = movers.run(alice.name, f"--to={to}", *more)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert "there are tokens in" in done.stderr
+    assert (listing(alice.home), listing(roots)) == before
+
+
+def test_move__dry_run_changes_nothing(movers: Movers, alice: Person, phone: Phone, roots: Path) -> None:
+    before = listing(alice.home)
+    done = movers.run(alice.name, "--to=system", "--dry-run")
+    assert done.stdout == f'{alice.name}: "phone" would move from {alice.store} to {roots}\n'
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (listing(alice.home), roots.exists()) == (before, False)
+
+
+def test_move__of_several_says_who_was_moved_and_who_was_not(
+    movers: Movers, alice: Person, phone: Phone, roots: Path, make_person: Callable[[], Person], installed: Installation
+) -> None:
+    bob, carol = make_person(), make_person()
+    bob.enrol(installed, "--recovery-codes=0")
+    (bob.store / "tokens").write_text("torn")
+    done = movers.run(alice.name, bob.name, carol.name, "--to=system")
+    assert (done.returncode, done.stdout) == (1, f"{alice.name}: moved to {roots}\n")
+    assert f"{bob.name}: {bob.store}/tokens:" in done.stderr
+    assert f"{carol.name}: is not enrolled there\n" in done.stderr
+    assert f"softtoken-admin: error: 2 users of 3 not moved: {bob.name}, {carol.name}\n" in done.stderr
+    assert (bob.store / "tokens").read_text() == "torn"
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--to=system"], ["--to=elsewhere", "root"], ["--all", "root", "--to=home"], ["root"],
+              ["nobody-of-that-name", "--to=home"]]
+)  # fmt: skip
+def test_move__mistake_is_status_2(movers: Movers, words: list[str]) -> None:
+    assert movers.run(*words).returncode == 2
+
+
+def test_move__files_of_the_home_are_touched_as_the_user_and_links_are_not_followed(
+    movers: Movers, alice: Person, phone: Phone, roots: Path, outside: Path
+) -> None:
+    precious = outside / "precious"
+    precious.write_text("precious")
+    for name in (".tokens.moving", "state", "tokens"):
+        path = alice.store / name
+        aside = path.with_suffix(".aside")
+        if path.exists():
+            path.rename(aside)
+        for make in (lambda path: path.symlink_to(precious), os.mkfifo, lambda path: os.link(precious, path)):
+            make(path)
+            done = movers.run(alice.name, "--to=system")
+            assert done.returncode == 1, done
+            path.unlink()
+        if aside.exists():
+            aside.rename(path)
+    assert precious.read_text() == "precious"
+    assert not (roots / "tokens").exists()
+    assert movers.run(alice.name, "--to=system").returncode == 0
+
+
+class Interrupted:
+    """A move that is killed at one of its calls, again and again from the same start.
+
+    Args:
+        movers: the program.
+        alice: who has used codes 0 and 1, and a recovery code.
+        roots: where root keeps her files.
+        to: where they go.
+    """
+
+    def __init__(self, movers: Movers, alice: Person, roots: Path, to: str) -> None:
+        self.places = {"home": alice.store, "system": roots}
+        self.source = self.places["home" if to == "system" else "system"]
+        self.target = self.places[to]
+        self._movers = movers
+        self._words = (alice.name, f"--to={to}")
+        self._kept = {path.name: path.read_bytes() for path in self.source.iterdir()}
+        self._owner = self.source.stat()
+        self._trace = roots.with_name(f"trace-{alice.uid}")
+
+    def reset(self) -> None:
+        for place in self.places.values():
+            shutil.rmtree(place, ignore_errors=True)
+        self.source.mkdir(0o700)
+        for name, content in self._kept.items():
+            (self.source / name).write_bytes(content)
+            (self.source / name).chmod(0o600)
+        for path in (self.source, *self.source.iterdir()):
+            os.chown(path, self._owner.st_uid, self._owner.st_gid)
+
+    def calls(self) -> list[Call]:
+        """List the calls that can change anything, from the first look at a token on."""
+        self.reset()
+        self._strace("trace=all")
+        (calls,) = calls_in(self._trace.read_text()).values()
+        first = next(number for number, call in enumerate(calls) if '"tokens"' in call.text)
+        return [call for call in calls[first:] if call.name in CHANGING]
+
+    def kill_at(self, call: Call) -> None:
+        self._strace(f"trace={call.name}", f"inject={call.name}:signal=KILL:when={call.number}")
+
+    def go_on(self) -> subprocess.CompletedProcess[str]:
+        return self._movers.run(*self._words)
+
+    def clear(self) -> None:
+        self._trace.unlink(missing_ok=True)
+
+    def _strace(self, *expressions: str) -> None:
+        words = [word for expression in expressions for word in ("-e", expression)]
+        command = ["strace", "-f", "-o", str(self._trace), *words, *self._movers.command(*self._words)]
+        done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+        assert done.returncode == (-signal.SIGKILL if len(expressions) > 1 else 0)
+
+
+@pytest.mark.parametrize("to", ["system", "home"])
+def test_move__killed_at_any_call_leaves_one_copy_at_most_and_no_spent_code(
+    movers: Movers, alice: Person, phone: Phone, roots: Path, to: str
+) -> None:
+    if to == "home":
+        assert movers.run(alice.name, "--to=system").returncode == 0
+    old, new = (movers.home, movers.system) if to == "system" else (movers.system, movers.home)
+    codes = oathtool(phone, 0, 4)
+    use_up(old, alice, *codes[:2], phone.recovery_codes[0])
+    interrupted = Interrupted(movers, alice, roots, to)
+    calls = interrupted.calls()
+    assert {"flock", "pwrite64", "fsync"} <= {call.name for call in calls}
+    left = set()
+    for call in calls:
+        interrupted.reset()
+        interrupted.kill_at(call)
+        live = [place for place in interrupted.places.values() if (place / "tokens").exists()]
+        assert len(live) <= 1, f"two copies, killed at {call}"
+        left.add(str(live))
+        done = interrupted.go_on()
+        assert done.returncode == 0 or live == [interrupted.target], f"{done.stderr}, killed at {call}"
+        assert (interrupted.target / "tokens").exists()
+        assert not (interrupted.source / "tokens").exists()
+        assert not (interrupted.source / ".tokens.moving").exists()
+        assert new.log_in(alice, codes[1]).result == PAM_AUTH_ERR, f"killed at {call}"
+        assert new.log_in(alice, codes[2]).result == PAM_SUCCESS, f"killed at {call}"
+        assert old.log_in(alice, codes[3]).result == PAM_AUTH_ERR, f"killed at {call}"
+    interrupted.clear()
+    assert len(left) == 3, "before, between, after"

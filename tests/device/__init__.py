@@ -1,0 +1,1 @@
+"""`softtoken`: the soft token itself, on the person's own device."""

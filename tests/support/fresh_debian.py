@@ -1,0 +1,266 @@
+"""A fresh Debian in memory, with namespaces of its own: packages are installed there, and people log in there.
+
+Nothing in it concerns this machine, and when its holder ends, or these tests are killed, all of it is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.support.account import Person, Phone
+from tests.support.hosts import WHO_AND_STAY, Host
+from tests.support.installation import TREE
+from tests.support.leak import keep
+from tests.support.private_mounts import PrivateLog
+from tests.support.process import Process, descendants, is_running, wait_until
+
+INCLUDED = "openssh-client,openssh-server,oathtool,python3,python3-pexpect,sudo"
+"""What the tests need there, beside what is in every Debian."""
+PORT = 2222
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8"}
+SLOW_S = 600
+_CONF = "/etc/ssh/sshd_config.d/tests.conf"
+_SSHD = "UsePAM yes\nKbdInteractiveAuthentication yes\nPasswordAuthentication no\n"
+
+# $1 is where the tree goes, $2 where our scripts are, $3 the release, $4 the mirror, $5 more packages.
+_MAKE = """
+mount -t tmpfs -o mode=755 tmpfs "$1"
+debootstrap --variant=minbase --include="$5" "$3" "$1" "$4" >&2
+rm -rf "$1/var/lib/apt/lists"
+cp -a /var/lib/apt/lists "$1/var/lib/apt/"
+cp -L /etc/resolv.conf "$1/etc/"
+printf '#!/bin/sh\\nexit 101\\n' >"$1/usr/sbin/policy-rc.d"
+chmod 755 "$1/usr/sbin/policy-rc.d"
+# su would wait for three seconds after each refusal.
+sed -i 's/^FAIL_DELAY.*/FAIL_DELAY 0/' "$1/etc/login.defs"
+mount -t tmpfs -o mode=755 tmpfs "$1/run"
+mkdir -m 755 "$1/run/sshd" "$1/run/lock"
+mount -t tmpfs -o mode=755 tmpfs "$1/dev"
+. "$2/lib/dev.sh"
+make_dev "$1/dev"
+exec unshare --net --pid --fork --kill-child=KILL sh -euc '
+mount -t proc proc "$1/proc"
+ip link set lo up
+exec chroot "$1" /bin/bash -c "echo made; read -r _"
+' sh "$1"
+"""
+
+
+class FreshDebian:
+    """A Debian as its installer leaves it, with an sshd on demand.
+
+    Args:
+        directory: an empty one.
+
+    Attributes:
+        log: the system log of those inside.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        release, mirror, sources = _archive()
+        words = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", _MAKE, "sh"]
+        arguments = [str(directory), str(TREE / "scripts"), release, mirror, INCLUDED]
+        record = directory.with_suffix(".log")
+        with record.open("wb") as log:
+            self._holder = subprocess.Popen(
+                [*words, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+            )
+        assert self._holder.stdout is not None
+        if self._holder.stdout.readline() != b"made\n":
+            self._holder.wait(SLOW_S)
+            raise AssertionError(f"the tree could not be made: {record.read_text()[-4000:]}")
+        (inside,) = descendants(self._holder.pid)
+        self._pid = inside.pid
+        self.write("/etc/apt/sources.list", sources)
+        self.write(_CONF, _SSHD)
+        self.log = PrivateLog(self.path("/dev/log"))
+        self._sshd: subprocess.Popen[bytes] | None = None
+
+    @staticmethod
+    def why_not() -> str:
+        """Say why this machine does not allow it; empty when it does."""
+        if os.geteuid() != 0 or shutil.which("debootstrap") is None:
+            return "needs root and debootstrap, for a fresh Debian"
+        command = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--net", "true"]
+        if subprocess.run(command, check=False, capture_output=True).returncode != 0:
+            return "needs CAP_SYS_ADMIN, for a fresh Debian with namespaces of its own"
+        return ""
+
+    def path(self, name: str) -> Path:
+        """Give what a path inside leads to, for those outside; a link inside may lead elsewhere."""
+        return Path(f"/proc/{self._pid}/root{name}")
+
+    def write(self, name: str, text: str, mode: int = 0o644) -> None:
+        """Write a file."""
+        self.path(name).write_text(text)
+        self.path(name).chmod(mode)
+
+    def command(self, *words: str, online: bool = False) -> list[str]:
+        """Give the command line that runs a command inside.
+
+        Args:
+            online: with this machine's network, for packages to be fetched; otherwise with a loopback of its own.
+        """
+        kinds = ["--mount", "--pid", "--root", "--wd", *([] if online else ["--net"])]
+        return ["nsenter", f"--target={self._pid}", *kinds, "--", *words]
+
+    def try_to_run(
+        self, *words: str, online: bool = False, typed: str = "", environment: Mapping[str, str] = ENVIRONMENT
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command inside, as root, and give what came of it."""
+        return subprocess.run(
+            self.command(*words, online=online),
+            input=typed,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=dict(environment),
+            cwd="/",
+            timeout=SLOW_S,
+        )
+
+    def run(self, *words: str, online: bool = False, typed: str = "") -> str:
+        """Run a command inside, as root, and give what it wrote to stdout.
+
+        Raises:
+            AssertionError: it failed.
+        """
+        done = self.try_to_run(*words, online=online, typed=typed)
+        assert done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def apt(self, *words: str, **environment: str) -> tuple[bool, str]:
+        """Run apt-get as an administrator who takes every default.
+
+        Returns:
+            Whether it did what it was told, and all that it said.
+        """
+        variables = {**ENVIRONMENT, "DEBIAN_FRONTEND": "noninteractive", **environment}
+        done = self.try_to_run("apt-get", "-y", "-q", *words, online=True, environment=variables)
+        return done.returncode == 0, (done.stdout + done.stderr).replace("\r\n", "\n")
+
+    def install(self, *packages: Path | str) -> None:
+        """Install packages: files of this machine, or names; with what they depend on."""
+        names = []
+        for package in packages:
+            if isinstance(package, Path):
+                shutil.copy(package, self.path("/root"))
+            names.append(f"/root/{package.name}" if isinstance(package, Path) else package)
+        worked, said = self.apt("install", "--allow-downgrades", *names)
+        assert worked, said
+
+    def start_sshd(self) -> None:
+        """Start an sshd, with its own configuration for password and code, unless one runs."""
+        if self._sshd is not None:
+            return
+        words = self.command("/usr/sbin/sshd", "-D", "-e", "-p", str(PORT), "-o", "ListenAddress=127.0.0.1")
+        record = self.path("/run/sshd.log")
+        with record.open("wb") as log:
+            self._sshd = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        server = self._sshd
+        wait_until(lambda: "Server listening" in record.read_text() or server.poll() is not None, "sshd to listen")
+        assert server.poll() is None, record.read_text()
+
+    def close(self) -> None:
+        """Let go of it: with its first process all others in it end."""
+        self.log.close()
+        self._holder.communicate(timeout=SLOW_S)
+        if self._sshd is not None:
+            self._sshd.wait(SLOW_S)
+        assert not is_running(self._pid)
+
+
+class Resident(Person):
+    """A user of the fresh Debian."""
+
+    def __init__(self, tree: FreshDebian) -> None:
+        self.tree = tree
+        self.name = f"st{secrets.token_hex(4)}"
+        self.password = keep(secrets.token_urlsafe(12))
+        self.home = Path("/home", self.name)
+        tree.run("useradd", "--create-home", "--shell", "/bin/bash", self.name)
+        tree.run("chpasswd", typed=f"{self.name}:{self.password}\n")
+        self.uid, self.gid = (int(tree.run("id", option, self.name)) for option in ("-u", "-g"))
+
+    def link(self, *options: str) -> Phone:
+        """Enrol with the installed program, as root for this user, and give him the token."""
+        words = ("softtoken-enroll", "--user", self.name, "--no-confirm", "--json", *options)
+        return Phone(json.loads(self.tree.run(*words)))
+
+    def remove(self) -> None:
+        """Take the user and his home directory away again."""
+        self.tree.try_to_run("pkill", "-KILL", "-u", self.name)
+        self.tree.run("userdel", "--remove", "--force", self.name)
+
+
+class InsideHost(Host):
+    """A program of the fresh Debian that asks through PAM, with the services that are installed there."""
+
+    def __init__(self, tree: FreshDebian) -> None:
+        self.tree = tree
+        self.environment = {}
+        self.around = []
+        self.first_prompts = ["password"]
+
+    def use_stack(self, ours: str, *, first: str = "") -> None:
+        """Refuse: what is installed counts."""
+        raise NotImplementedError
+
+    def becomes(self, person: Person) -> str:
+        return person.name
+
+
+class InsideSu(InsideHost):
+    """`su` on a terminal, as another user."""
+
+    service = "su"
+
+    def __init__(self, tree: FreshDebian, caller: Person) -> None:
+        super().__init__(tree)
+        self._caller = caller
+
+    def command(self, person: Person) -> list[str]:
+        identity = [f"--reuid={self._caller.uid}", f"--regid={self._caller.gid}", "--clear-groups"]
+        return self.tree.command("setpriv", *identity, "/bin/su", person.name, "-c", WHO_AND_STAY)
+
+
+class InsideSSH(InsideHost):
+    """The fresh Debian's own sshd, and its ssh client on a terminal."""
+
+    service = "sshd"
+    rhost = "127.0.0.1"
+    shell_has_prompt = True
+
+    def __init__(self, tree: FreshDebian) -> None:
+        super().__init__(tree)
+        tree.start_sshd()
+
+    def command(self, person: Person) -> list[str]:
+        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "NumberOfPasswordPrompts=1"]
+        words = [word for option in options for word in ("-o", option)]
+        return self.tree.command("ssh", "-q", "-tt", "-p", str(PORT), *words, f"{person.name}@127.0.0.1")
+
+    def processes_of(self, visit: object) -> list[Process]:
+        raise NotImplementedError
+
+
+def _archive() -> tuple[str, str, str]:
+    """Give this machine's release, where its packages come from, and its sources of that release."""
+    release = next(
+        line.partition("=")[2]
+        for line in Path("/etc/os-release").read_text().splitlines()
+        if line.startswith("VERSION_CODENAME=")
+    )
+    form = "$(REPO_URI) $(CODENAME) $(COMPONENT)"
+    command = ["apt-get", "indextargets", "--format", form, "Identifier: Packages"]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    targets = [line.split() for line in dict.fromkeys(listed)]
+    ours = [target for target in targets if target[1].startswith(release)]
+    mirror = next(uri for uri, suite, _ in ours if suite == release)
+    return release, mirror, "".join(f"deb {' '.join(target)}\n" for target in ours)

@@ -1,0 +1,433 @@
+"""The Debian packages: what is in them, and their life on a fresh Debian, from `apt install` to `apt purge`."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pam_softtoken.admin import program as admin
+from pam_softtoken.device import program as device
+from tests.support.account import Person, Phone
+from tests.support.fresh_debian import ENVIRONMENT, FreshDebian, InsideHost, InsideSSH, InsideSu, Resident
+from tests.support.installation import TREE
+from tests.support.packages import NAMES, Packages
+
+HOME = "/usr/lib/pam_softtoken"
+PYTHON = ("/usr/bin/python3", "-I")
+LINE = "auth required pam_softtoken.so\n"
+CONF = "/etc/security/softtoken.conf"
+PROGRAMS = {"softtoken-enroll": "libpam-softtoken", "softtoken-admin": "libpam-softtoken", "softtoken": "softtoken"}
+
+
+@pytest.fixture
+def debian(fresh_debian: FreshDebian) -> Iterator[FreshDebian]:
+    """A fresh Debian in which nothing of ours is, neither before nor afterwards."""
+    before = pam_files(fresh_debian)
+    fresh_debian.log.clear()
+    yield fresh_debian
+    for path in fresh_debian.path("/etc/pam.d").iterdir():
+        if path.name not in before:
+            path.unlink()
+    for name, content in before.items():
+        fresh_debian.path(f"/etc/pam.d/{name}").write_bytes(content)
+    fresh_debian.apt("purge", *NAMES, PAM_SOFTTOKEN_REMOVE_IN_USE="yes")
+
+
+@pytest.fixture
+def alice(debian: FreshDebian) -> Iterator[Resident]:
+    """A user of the fresh Debian."""
+    made = Resident(debian)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def su(debian: FreshDebian) -> Iterator[InsideSu]:
+    """Somebody else in front of `su`."""
+    caller = Resident(debian)
+    yield InsideSu(debian, caller)
+    caller.remove()
+
+
+@pytest.fixture
+def ssh(debian: FreshDebian) -> InsideSSH:
+    """The fresh Debian's sshd."""
+    return InsideSSH(debian)
+
+
+def pam_files(debian: FreshDebian) -> dict[str, bytes]:
+    """Give everything that is in /etc/pam.d."""
+    return {path.name: path.read_bytes() for path in debian.path("/etc/pam.d").iterdir()}
+
+
+def program_path(packages: Packages, name: str) -> str:
+    """Give where a program goes."""
+    (path,) = (each for each in packages.files(PROGRAMS[name]) if re.fullmatch(rf"/usr/s?bin/{name}", each))
+    return path
+
+
+def status(debian: FreshDebian, name: str) -> list[str]:
+    """Give what dpkg thinks of a package, and its version; nothing when it does not know it."""
+    return debian.try_to_run("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Version}", name).stdout.split()
+
+
+def wrong(phone: Phone) -> str:
+    """Think of a code that a token which counts does not show anywhere near."""
+    near = {phone.hotp_at(max(0, phone.counter + step)) for step in range(-20, 120)}
+    return next(code for code in (6 * str(digit) for digit in range(10)) if code not in near)
+
+
+def assert_takes_a_code(host: InsideHost, person: Person, phone: Phone) -> str:
+    """Log in with a code, and give it."""
+    code = phone.hotp()
+    visit = host.log_in(person, code)
+    assert (visit.entered_as, visit.prompts) == (person.name, ["password", "code"]), visit
+    return code
+
+
+def assert_asks_for_codes(host: InsideHost, person: Person, phone: Phone) -> None:
+    """Log in with a code; then with the same one and a wrong one, which are refused."""
+    for answer in (assert_takes_a_code(host, person, phone), wrong(phone)):
+        visit = host.log_in(person, answer)
+        assert (visit.entered_as, visit.prompts) == ("", ["password", "code"]), visit
+
+
+def assert_asks_for_no_code(host: InsideHost, person: Person) -> None:
+    visit = host.log_in(person)
+    assert (visit.entered_as, visit.prompts) == (person.name, ["password"]), visit
+
+
+def assert_nothing_of_ours_is_left(debian: FreshDebian) -> None:
+    places = ("/etc", "/lib/systemd", "/run", "/usr", "/var")
+    # Of apt, which was told about files in /root, and has them listed.
+    found = debian.run("find", *places, "-name", "*softtoken*", "-not", "-path", "/var/lib/apt/*").splitlines()
+    assert found == []
+
+
+def test_build__leaves_nothing_that_git_sees(clone: Path, packages: Packages) -> None:
+    command = ["git", "-C", str(clone), "status", "--porcelain"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert [line for line in lines if line[1] != " "] == []
+
+
+def test_packages__lintian_has_neither_error_nor_warning(packages: Packages) -> None:
+    lintian = shutil.which("lintian") or pytest.skip("needs lintian")
+    (changes,) = packages.directory.glob("*.changes")
+    command = [lintian, "--allow-root", "--fail-on", "none", "--tag-display-limit", "0", str(changes)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    tags = {line for line in done.stdout.splitlines() if line[:1] in ("E", "W")}
+    # A program that can do nothing yet has no manual page.
+    for name, parts in {"softtoken-admin": admin.COMMANDS, "softtoken": device.COMMANDS}.items():
+        if not parts:
+            tags.discard(f"W: {PROGRAMS[name]}: no-manual-page [{program_path(packages, name)[1:]}]")
+    assert tags == set()
+
+
+def test_packages__logins_run_one_version_or_the_other_while_dpkg_puts_files_in_place(
+    packages: Packages, newer_packages: Packages
+) -> None:
+    assert packages.version < newer_packages.version
+    entry = {f"{HOME}/bin/softtoken-backend", f"{HOME}/pam_module.py"}
+    modules: list[set[str]] = []
+    for each in (packages, newer_packages):
+        ours = [path for path in each.files("softtoken-common") if path.startswith(f"{HOME}/")]
+        versioned = f"{HOME}/{each.version}/"
+        # dpkg gives files their names in this order, so the backend is the last to change.
+        assert [path.startswith(versioned) for path in ours] == [True] * (len(ours) - 2) + [False] * 2
+        assert set(ours[-2:]) == entry
+        assert {path.removeprefix(versioned) for path in ours[:-2]} == {
+            str(path.relative_to(TREE)) for path in (TREE / "pam_softtoken").rglob("*.py")
+        }
+        modules.append(set(ours[:-2]))
+        runs = {each.text("softtoken-common", path) for path in entry}
+        runs |= {each.text(package, program_path(each, name)) for name, package in PROGRAMS.items()}
+        for text in runs:
+            assert re.findall(r"^sys\.path\.insert\(.*", text, re.MULTILINE) == [
+                f'sys.path.insert(0, "{HOME}/{each.version}")'
+            ]
+    assert not modules[0] & modules[1]
+
+
+def test_packages__have_every_document_that_is_made_from_the_code(packages: Packages, tmp_path: Path) -> None:
+    subprocess.run([TREE / "scripts/document", tmp_path], check=True)
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            name = f"/usr/share/{path.relative_to(tmp_path)}"
+            package = "softtoken" if re.fullmatch(r"_?softtoken(\.1|\.fish)?", path.name) else "libpam-softtoken"
+            assert {name, f"{name}.gz"} & set(packages.files(package)), name
+    subprocess.run([*PYTHON, TREE / "scripts/lib/conf.py", tmp_path / "conf"], check=True)
+    assert packages.text("libpam-softtoken", CONF) == (tmp_path / "conf").read_text()
+
+
+def test_packages__files_are_roots_and_nobody_else_can_write_them(packages: Packages) -> None:
+    for name in NAMES:
+        for mode, owner, *_, path in packages.listing(name):
+            assert owner == "root/root", path
+            if mode[0] == "d" or re.search(r"/s?bin/|/runtime\.d/", path):
+                assert mode[1:] == "rwxr-xr-x", path
+            else:
+                assert mode == ("-r--r-----" if "/sudoers.d/" in path else "-rw-r--r--"), path
+
+
+def test_package__from_installation_to_purge_leaves_the_stack_as_it_was(
+    debian: FreshDebian, packages: Packages, newer_packages: Packages, alice: Resident, su: InsideSu, ssh: InsideSSH
+) -> None:
+    before = pam_files(debian)
+    debian.install(*packages.all)
+    assert pam_files(debian) == before
+    for host in (su, ssh):
+        assert_asks_for_no_code(host, alice)
+
+    phone = alice.link("--type=hotp")
+    debian.run("pam-auth-update", "--enable", "softtoken")
+    enabled = pam_files(debian)
+    assert {name for name in before if before[name] != enabled[name]} == {"common-auth"}
+    for host in (su, ssh):
+        assert_asks_for_codes(host, alice, phone)
+    # A wrong password is the end, and the code is not asked for.
+    visit = su.log_in(alice, phone.hotp_at(phone.counter), password="not " + alice.password)
+    assert (visit.entered_as, visit.prompts) == ("", ["password"]), visit
+
+    debian.install(*newer_packages.all)
+    assert status(debian, "softtoken-common") == ["ii", newer_packages.version]
+    assert pam_files(debian) == enabled
+    for host in (su, ssh):
+        assert_asks_for_codes(host, alice, phone)
+
+    debian.run("pam-auth-update", "--disable", "softtoken")
+    assert pam_files(debian) == before
+    assert_asks_for_no_code(su, alice)
+
+    debian.run("pam-auth-update", "--enable", "softtoken")
+    assert pam_files(debian) == enabled
+    worked, said = debian.apt("remove", *NAMES)
+    assert worked, said
+    assert pam_files(debian) == before
+    assert_asks_for_no_code(ssh, alice)
+    kept = [CONF, f"/var/lib/softtoken/enrolled/{alice.uid}", str(alice.store / "tokens"), str(alice.store / "state")]
+    assert [path for path in kept if not debian.path(path).exists()] == []
+
+    debian.install(*newer_packages.all)
+    assert pam_files(debian) == before
+    debian.run("pam-auth-update", "--enable", "softtoken")
+    assert_asks_for_codes(su, alice, phone)
+
+    worked, said = debian.apt("purge", *NAMES)
+    assert worked, said
+    assert pam_files(debian) == before
+    assert_nothing_of_ours_is_left(debian)
+    assert [debian.path(path).exists() for path in kept] == [False, False, True, True]
+    assert_asks_for_no_code(su, alice)
+
+
+def test_package__refuses_with_the_backend_gone_under_nullok_too(
+    debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
+) -> None:
+    debian.install(*packages.all)
+    debian.write(CONF, "nullok\n")
+    debian.run("pam-auth-update", "--enable", "softtoken")
+    assert_asks_for_no_code(su, alice)
+    for gone in (f"{HOME}/bin/softtoken-backend", f"{HOME}/{packages.version}"):
+        debian.run("mv", gone, "/root/aside")
+        visit = su.log_in(alice)
+        assert (visit.entered_as, visit.prompts) == ("", ["password"]), visit
+        debian.run("mv", "/root/aside", gone)
+    assert_asks_for_no_code(su, alice)
+
+
+def changes_of_names(debian: FreshDebian, package: Path, record: Path) -> list[str]:
+    """Unpack a package, and give the names that files got or lost, in that order."""
+    shutil.copy(package, debian.path("/root"))
+    dpkg = debian.command("dpkg", "--unpack", "--force-depends", f"/root/{package.name}")
+    strace = ["strace", "-f", "-qq", "-e", "trace=rename,unlink,rmdir", "-o", str(record)]
+    subprocess.run([*strace, *dpkg], check=True, capture_output=True, env=ENVIRONMENT)
+    found = re.findall(r'(?:rename\(".*", |(?:unlink|rmdir)\()"(.*)"\)', record.read_text())
+    assert found
+    return found
+
+
+def test_package__that_dpkg_puts_in_place_is_the_old_one_or_the_new_one(
+    debian: FreshDebian, packages: Packages, newer_packages: Packages, tmp_path: Path
+) -> None:
+    debian.install(*packages.all)
+    names = changes_of_names(debian, newer_packages["softtoken-common"], tmp_path / "calls")
+    switch = names.index(f"{HOME}/bin/softtoken-backend")
+    new, old = (
+        {path for path in each.files("softtoken-common") if path.startswith(f"{HOME}/{each.version}/")}
+        for each in (newer_packages, packages)
+    )
+    assert new <= set(names[:switch])
+    assert old <= set(names[switch:])
+    assert not old & set(names[:switch])
+
+
+def test_package__unpacked_and_not_yet_configured_asks_for_codes(
+    debian: FreshDebian, packages: Packages, newer_packages: Packages, alice: Resident, su: InsideSu
+) -> None:
+    debian.install(*packages.all)
+    phone = alice.link("--type=hotp")
+    debian.run("pam-auth-update", "--enable", "softtoken")
+    for path in newer_packages.all:
+        shutil.copy(path, debian.path("/root"))
+        debian.run("dpkg", "--unpack", "--force-depends", f"/root/{path.name}")
+        assert_takes_a_code(su, alice, phone)
+    debian.run("dpkg", "--configure", "--pending")
+    assert_asks_for_codes(su, alice, phone)
+    assert not debian.path(f"{HOME}/{packages.version}").exists()
+
+
+def test_package__every_module_is_compiled_by_the_installation(debian: FreshDebian, packages: Packages) -> None:
+    debian.install(*packages.all)
+    version = debian.run("/usr/bin/python3", "-c", "import sys; print(sys.implementation.cache_tag)").strip()
+    for path in packages.files("softtoken-common"):
+        if path.startswith(HOME) and path.endswith(".py"):
+            source = Path(path)
+            compiled = debian.path(str(source.parent / "__pycache__" / f"{source.stem}.{version}.pyc"))
+            assert compiled.exists(), path
+            assert (compiled.stat().st_uid, compiled.stat().st_mode & 0o7777) == (0, 0o644), path
+
+
+def test_programs__run_on_a_fresh_debian(debian: FreshDebian, packages: Packages) -> None:
+    debian.install(*packages.all)
+    for name in PROGRAMS:
+        assert "usage: " in debian.run(name, "--help")
+
+
+def test_softtoken__comes_without_anything_of_pam(debian: FreshDebian, packages: Packages) -> None:
+    debian.install(packages["softtoken"], packages["softtoken-common"])
+    assert "usage: " in debian.run("softtoken", "--help")
+    assert {name for name in NAMES if "ii" in status(debian, name)} == {"softtoken", "softtoken-common"}
+
+
+def test_remove__is_refused_while_a_service_names_the_module(
+    debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
+) -> None:
+    debian.install(*packages.all)
+    phone = alice.link("--type=hotp")
+    debian.run("pam-auth-update", "--enable", "softtoken")
+    debian.write("/etc/pam.d/sudo", debian.path("/etc/pam.d/sudo").read_text() + LINE)
+    debian.write("/etc/pam.d/sshd.dpkg-old", LINE)
+    debian.write("/etc/pam.d/login", f"# {LINE}" + debian.path("/etc/pam.d/login").read_text())
+    enabled = pam_files(debian)
+    # Without the Python side, too, nobody could log in.
+    for names in (NAMES, ["libpam-softtoken"], ["softtoken-common"]):
+        worked, said = debian.apt("remove", *names)
+        assert not worked
+        assert "libpam-softtoken: error: still in use by: /etc/pam.d/sudo\n" in said
+        assert "libpam-softtoken: hint: " in said
+        assert pam_files(debian) == enabled
+        assert [status(debian, name) for name in NAMES] == 3 * [["ii", packages.version]]
+    assert_asks_for_codes(su, alice, phone)
+    worked, said = debian.apt("remove", *NAMES, PAM_SOFTTOKEN_REMOVE_IN_USE="yes")
+    assert worked, said
+    assert LINE in debian.path("/etc/pam.d/sudo").read_text()
+    assert_asks_for_no_code(su, alice)
+
+
+def test_remove__is_refused_where_common_auth_was_edited_by_hand(
+    debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
+) -> None:
+    debian.install(*packages.all)
+    phone = alice.link("--type=hotp")
+    debian.run("pam-auth-update", "--enable", "softtoken")
+    stack = debian.path("/etc/pam.d/common-auth")
+    # Something that pam-auth-update has not written there keeps it from writing anything.
+    stack.write_text(stack.read_text().replace("\n# end of pam", "\nauth optional pam_echo.so\n# end of pam"))
+    worked, said = debian.apt("remove", *NAMES)
+    assert not worked
+    assert "error: still in use by: /etc/pam.d/common-auth\n" in said
+    assert_asks_for_codes(su, alice, phone)
+
+
+def test_script__removes_and_says_when_there_is_nothing(debian: FreshDebian, packages: Packages) -> None:
+    shutil.copytree(TREE / "scripts", debian.path("/root/scripts"), dirs_exist_ok=True)
+    debian.install(*packages.all)
+    debian.write("/etc/pam.d/sudo", debian.path("/etc/pam.d/sudo").read_text() + LINE)
+    done = debian.try_to_run("/root/scripts/install", "--remove", online=True)
+    assert done.returncode != 0
+    assert "error: still in use by: /etc/pam.d/sudo" in done.stdout
+    debian.run("/root/scripts/install", "--remove", "--force", online=True)
+    assert not {name for name in NAMES if "ii" in status(debian, name)}
+    done = debian.try_to_run("/root/scripts/install", "--remove")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "error: the packages are not installed" in done.stderr
+    done = debian.try_to_run("/root/scripts/install", "--sideways")
+    assert done.returncode == 2
+    assert "hint: " in done.stderr
+
+
+def test_package__takes_the_place_of_what_was_installed_without_packages(
+    debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
+) -> None:
+    # As scripts/install once did it.
+    for directory in ("pam_softtoken", "bin"):
+        debian.run("mkdir", "-p", f"{HOME}/{directory}")
+    shutil.copytree(TREE / "pam_softtoken", debian.path(f"{HOME}/pam_softtoken"), dirs_exist_ok=True)
+    for name in ("softtoken-backend", "softtoken-enroll"):
+        shutil.copy(TREE / "scripts" / name, debian.path(f"{HOME}/bin/{name}"))
+    debian.run("ln", "-s", f"{HOME}/bin/softtoken-enroll", "/usr/bin/softtoken-enroll")
+    pages = ("man1/softtoken-enroll.1", "man5/softtoken.conf.5", "man8/pam_softtoken.8")
+    for page in pages:
+        debian.run("mkdir", "-p", f"/usr/share/man/{page[:4]}")
+        debian.write(f"/usr/share/man/{page}", "an older one\n")
+    phone = alice.link("--type=hotp")
+    debian.write("/etc/pam.d/su", debian.path("/etc/pam.d/su").read_text() + LINE)
+
+    debian.install(*packages.all)
+    assert_asks_for_codes(su, alice, phone)
+    assert not debian.path("/usr/bin/softtoken-enroll").is_symlink()
+    assert '"phone"' in debian.run("softtoken-enroll", "--user", alice.name, "--list", "--json")
+    owned = debian.run("dpkg", "-L", *NAMES).split()
+    found = debian.run("find", HOME, "/usr/share/man", "/usr/bin", "-name", "*softtoken*", "!", "-type", "d").split()
+    assert [path for path in found if path not in owned and not path.endswith(".pyc")] == []
+    assert not debian.path(f"{HOME}/pam_softtoken").exists()
+
+
+def test_pam_python__runs_the_installed_module(
+    debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
+) -> None:
+    debian.install(*packages.all, "libpam-python")
+    phone = alice.link("--type=hotp")
+    line = f"auth required /lib/security/pam_python.so {HOME}/pam_module.py\n"
+    debian.write("/etc/pam.d/su", debian.path("/etc/pam.d/su").read_text() + line)
+    assert_asks_for_codes(su, alice, phone)
+    worked, said = debian.apt("remove", *NAMES)
+    assert not worked
+    assert "error: still in use by: /etc/pam.d/su\n" in said
+
+
+@pytest.mark.skipif(not (TREE / "debian/softtoken.sudoers").exists(), reason="there is no rule for sudo in this tree")
+def test_sudoers__are_taken_by_visudo(debian: FreshDebian, packages: Packages) -> None:
+    debian.install(*packages.all)
+    assert "/etc/sudoers.d/softtoken: parsed OK" in debian.run("visudo", "-c")
+    kept = debian.path("/etc/sudoers.d/softtoken").stat()
+    assert (kept.st_uid, kept.st_gid, kept.st_mode & 0o7777) == (0, 0, 0o440)
+    assert "/etc/sudoers.d/softtoken" in debian.run("dpkg-query", "-W", "-f", "${Conffiles}", "libpam-softtoken")
+
+
+@pytest.mark.skipif(
+    not (TREE / "debian/softtoken.softtoken-rollback.service").exists(), reason="there is no unit in this tree"
+)
+def test_unit__runs_a_program_of_the_package_at_the_next_start(debian: FreshDebian, packages: Packages) -> None:
+    debian.install(*packages.all)
+    unit = debian.path("/lib/systemd/system/softtoken-rollback.service").read_text()
+    for path in re.findall(r"^Exec\w+=(/\S+)", unit, re.MULTILINE):
+        assert debian.path(path).exists(), path
+    assert debian.run("deb-systemd-helper", "--quiet", "was-enabled", "softtoken-rollback.service") == ""
+
+
+def test_autopkgtest__passes_on_the_installed_packages(debian: FreshDebian, packages: Packages) -> None:
+    before = pam_files(debian)
+    debian.install(*packages.all)
+    shutil.copytree(TREE / "debian/tests", debian.path("/root/tests"), dirs_exist_ok=True)
+    listed = re.findall(r"^Tests: (\S+)$", (TREE / "debian/tests/control").read_text(), re.MULTILINE)
+    assert listed
+    for name in listed:
+        done = debian.try_to_run(f"/root/tests/{name}")
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert pam_files(debian) == before

@@ -1,0 +1,83 @@
+"""What debian/ says, against the code: versions, and the libraries that the programs import."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pam_softtoken import config
+from tests.support.installation import TREE
+
+CONTROL = (TREE / "debian/control").read_text()
+PACKAGE = TREE / "pam_softtoken"
+OTHER_NAMES = {"zxingcpp": "python3-zxing-cpp"}
+"""Libraries whose package has not the library's name behind `python3-`."""
+
+
+def libraries(path: Path) -> set[str]:
+    """Give the Debian packages of the libraries that a module imports when it runs."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body.clear()
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").partition(".")[0])
+    foreign = names - set(sys.stdlib_module_names) - {"pam_softtoken", ""}
+    return {OTHER_NAMES.get(name, f"python3-{name.lower().replace('_', '-')}") for name in foreign}
+
+
+def named_by(package: str) -> set[str]:
+    """Give the packages that one of ours depends on, recommends or suggests."""
+    stanza = next(text for text in CONTROL.split("\n\n") if f"Package: {package}\n" in text)
+    fields = re.findall(r"^(?:Depends|Recommends|Suggests): ((?:.*\n)(?: .*\n)*)", stanza, re.MULTILINE)
+    return set(re.findall(r"(?<![\w$:{-])[a-z][a-z0-9+.-]+", " ".join(fields)))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_packages__name_every_library_that_is_imported(path: Path) -> None:
+    package = "softtoken" if path.parent.name == "device" else "libpam-softtoken"
+    assert libraries(path) - named_by(package) == set()
+
+
+def test_packages__have_the_version_of_the_project() -> None:
+    version = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]["version"]
+    assert re.match(r"pam-softtoken \(([^)]*)\) ", (TREE / "debian/changelog").read_text())[1] == version  # type: ignore[index]
+
+
+def test_conf__says_nothing_and_every_line_of_it_can_be_taken(tmp_path: Path) -> None:
+    path = tmp_path / "softtoken.conf"
+    subprocess.run(["/usr/bin/python3", "-I", TREE / "scripts/lib/conf.py", path], check=True)
+    text = path.read_text()
+    assert [line for line in text.splitlines() if line and not line.startswith("#")] == []
+    assert config.load([], lambda path, required: text).window == config.Config().window
+    lines = [line[1:] for line in text.splitlines() if re.match(r"#\w", line)]
+    options = [option for option in config.OPTIONS if not option.argument_only]
+    assert [line.partition(" = ")[0] for line in lines] == [option.name for option in options]
+    for option, line in zip(options, lines, strict=True):
+        settings = config.load([], partial(_given, line))
+        assert getattr(settings, option.name) == option.default or option.default == ""
+    # With line ends where they were not.
+    prose = re.sub(r"\s*\n# ", " ", text)
+    for option in options:
+        assert option.meaning.replace("`", "") in prose
+
+
+def _given(text: str, path: str, required: bool) -> str:
+    return text
+
+
+def test_profile__asks_behind_the_password_and_counts_every_failure() -> None:
+    profile = (TREE / "debian/pam-configs/softtoken").read_text()
+    assert "Default: no\n" in profile
+    assert profile.endswith("Auth-Type: Additional\nAuth:\n\trequired\tpam_softtoken.so\n")
