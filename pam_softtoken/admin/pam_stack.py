@@ -231,8 +231,8 @@ def _logical_lines(path: str, text: str, problems: list[Problem]) -> Iterator[_R
     """Put continued lines together, and leave out what is empty or a comment.
 
     Source:
-        libpam 1.5.2, what `_pam_assemble_line` does: a `#` ends the line wherever it stands, also behind a `\\`; a comment
-        or an empty line between the parts of a continued line is passed over.
+        libpam 1.5.2, `_pam_assemble_line`: a `#` ends the line wherever it stands; a comment or an empty line between
+        the parts of a continued line is passed over.
     """
     begun, pending = 0, ""
     number = 0
