@@ -5,6 +5,7 @@ from __future__ import annotations
 from pam_softtoken import command
 from pam_softtoken.admin import move
 from pam_softtoken.admin.code_for import CODE_FOR
+from pam_softtoken.admin.doctor import DOCTOR
 from pam_softtoken.admin.log_table import LOG
 from pam_softtoken.admin.relief import RESET_STATE, REVOKE, UNLOCK
 from pam_softtoken.admin.status import STATUS
@@ -32,6 +33,8 @@ examples:
       somebody has typed too many wrong codes
   softtoken-admin log --user alice --since today
       what became of her logins, and why
+  softtoken-admin doctor
+      does anything lead past the code, or keep people out?
   softtoken-admin move --all --to system --dry-run
       which tokens would go out of the users' homes into root's hands?
 """
@@ -46,6 +49,7 @@ COMMANDS: tuple[command.Command, ...] = (
     REVOKE,
     RESET_STATE,
     LOG,
+    DOCTOR,
     move.COMMAND,
 )
 

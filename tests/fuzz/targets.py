@@ -219,17 +219,18 @@ def uri(data: bytes) -> None:
     assert text.isprintable()
     parts = urlsplit(text)
     label = parts.path[1:].split(":")
-    given = [each.replace(":", " ") for each in (issuer, account)]
+    # Without an issuer there is neither its part of the label nor its parameter.
+    given = [each.replace(":", " ") for each in (issuer, account)] if issuer else [account.replace(":", " ")]
     assert (parts.scheme, parts.netloc, parts.fragment) == ("otpauth", token.kind, "")
     assert [unquote(each, errors="surrogateescape") for each in label] == given
     parameters = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True, errors="surrogateescape"))
     counting = {"counter": str(token.counter)} if isinstance(token, HOTPToken) else {"period": "30"}
     assert parameters == {
         "secret": encode_base32(key),
-        "issuer": given[0],
         "algorithm": token.algorithm,
         "digits": str(token.digits),
         **counting,
+        **({"issuer": given[0]} if issuer else {}),
     }
 
 

@@ -241,8 +241,10 @@ class SSH(Host):
     Args:
         mounts: where the services are.
         password: password and code through PAM; otherwise public key, then the code through PAM.
+        settings: lines of sshd_config, which go before the usual ones.
 
     Attributes:
+        configuration: sshd's.
         knows_key: the person's public key is among his authorized keys.
     """
 
@@ -250,14 +252,16 @@ class SSH(Host):
     rhost = "127.0.0.1"
     shell_has_prompt = True
 
-    def __init__(self, mounts: PrivateMounts, *, password: bool) -> None:
+    def __init__(self, mounts: PrivateMounts, *, password: bool, settings: str = "") -> None:
         super().__init__(mounts, password=password)
+        self._settings = settings
         self._tries = 1
         self.knows_key = not password
         self._directory = mounts.directory / "sshd"
         self._directory.mkdir(mode=0o700)
         self.client_key = self._make_key("client_key")
         self.host_key = self._make_key("host_key")
+        self.configuration = self._directory / "sshd_config"
         self._log = self._directory / "sshd.log"
         self.port, self._server = self._start()
 
@@ -320,14 +324,13 @@ class SSH(Host):
     def _start_on(self, port: int) -> subprocess.Popen[bytes] | None:
         """Start on this port; nobody keeps it free for us in the meantime, so it can fail."""
         factors = "keyboard-interactive:pam" if self.first_prompts else "publickey,keyboard-interactive:pam"
-        configuration = self._directory / "sshd_config"
-        configuration.write_text(
-            f"ListenAddress 127.0.0.1:{port}\nHostKey {self.host_key}\nPidFile none\nLogLevel VERBOSE\n"
+        self.configuration.write_text(
+            f"{self._settings}ListenAddress 127.0.0.1:{port}\nHostKey {self.host_key}\nPidFile none\nLogLevel VERBOSE\n"
             "UsePAM yes\nPasswordAuthentication no\nKbdInteractiveAuthentication yes\nPubkeyAuthentication yes\n"
             f"AuthenticationMethods {factors}\n"
         )
         # It must not outlive the tests, not even killed ones.
-        words = ["setpriv", "--pdeathsig", "TERM", "/usr/sbin/sshd", "-D", "-e", "-f", str(configuration)]
+        words = ["setpriv", "--pdeathsig", "TERM", "/usr/sbin/sshd", "-D", "-e", "-f", str(self.configuration)]
         with self._log.open("wb") as log:
             server = subprocess.Popen(self.mounts.command(*words), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_until(lambda: "Server listening" in self._log.read_text() or server.poll() is not None, "sshd to listen")

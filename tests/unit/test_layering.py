@@ -24,6 +24,7 @@ LAYERS = [
     {"takeover"},
     {
         "enroll",
+        "admin.pam_stack",
         "admin.duration",
         "admin.deed",
         "admin.person",
@@ -35,6 +36,12 @@ LAYERS = [
     {"admin.pam_stack", "admin.pam_verdict", "admin.host_file", "admin.sshd"},
     {"admin.change", "admin.trial", "admin.plan", "admin.watchdog", "admin.switch"},
     {"admin.code_for", "admin.relief", "admin.status", "admin.log_table", "admin.move"},
+    {"admin.finding", "admin.stack_walk", "admin.sshd_config"},
+    {"admin.bounded", "admin.stack_mend"},
+    {"admin.stack_check", "admin.host_check"},
+    {"admin.option_check"},
+    {"admin.sshd_check", "admin.mode_check", "admin.backend_check", "admin.people_check"},
+    {"admin.doctor"},
     {"admin.program"},
     {
         "device.app_document",
@@ -69,6 +76,7 @@ PURE = {
     "state", "policy", "throttle", "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
     "device.app_document", "device.app_entry", "device.app_cipher", "device.aegis", "device.andotp", "device.twofas",
     "device.freeotp_plus", "device.exports", "admin.pam_stack", "admin.pam_verdict",
+    "admin.finding", "admin.stack_walk", "admin.stack_mend", "admin.sshd_config",
 }  # fmt: skip
 ALLOWED_ON_LOGIN = {
     "__future__",

@@ -1,0 +1,94 @@
+"""Whether the module and its backend start and answer: an attempt of nobody, in a PAM service of its own."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import tempfile
+from pathlib import Path
+
+from pam_softtoken import check as enrolment_check
+from pam_softtoken.admin import bounded
+from pam_softtoken.admin.finding import ERROR, Finding, Report, shown
+from pam_softtoken.admin.mode_check import INTERPRETER
+from pam_softtoken.admin.option_check import arguments_of, our_lines, settings_of
+from pam_softtoken.admin.pam_stack import Line
+from pam_softtoken.admin.stack_check import Services, module_paths
+
+NOBODY = "no-such-user.softtoken"
+_SERVICE = "softtoken-doctor"
+_WRONG = b"000000"
+_OURS = ("backend", "timeout")
+"""Arguments that a trial takes over; all others can change whether it asks."""
+_AS_USUAL = "try_first_pass=no use_first_pass=no forward_pass=no"
+_PAM_SUCCESS = 0
+_REINSTALL = "apt-get install --reinstall libpam-softtoken"
+
+
+def check(services: Services) -> Report:
+    """Try each different module and backend that the services name."""
+    answer = bounded.ask(INTERPRETER, "-I", "-S", "-c", "print(6 * 7)")
+    if answer is None or answer.stdout.strip() != "42":
+        what = "the interpreter does not start, so that every login is refused"
+        mend = "apt-get install --reinstall python3-minimal"
+        return Report((Finding(ERROR, INTERPRETER, "", what, mend),), ("interpreter",))
+    findings, doubts = [], []
+    lines = {_line_of(line): line for stack in services.ours for line in our_lines(stack) if _can_be_tried(line)}
+    for text, line in lines.items():
+        try:
+            asked, result = _try(text)
+        except (ImportError, OSError) as error:
+            doubts.append(f"backend: it cannot be tried: {error}")
+            continue
+        if result == _PAM_SUCCESS:
+            what = "the module lets somebody in who does not exist"
+            findings.append(Finding(ERROR, str(line.place), shown(line), what, _REINSTALL))
+        elif not asked:
+            what = "the module does not ask for a code, but refuses everybody; the log says why"
+            findings.append(Finding(ERROR, str(line.place), shown(line), what, _REINSTALL))
+    tried = ("interpreter", f"module and backend, tried with an unknown user in {len(lines) - len(doubts)} ways")
+    return Report(tuple(findings), tried, tuple(doubts))
+
+
+def _can_be_tried(line: Line) -> bool:
+    """Leave out lines with wrong options, and modules that are missing: both have been told."""
+    there = any(os.path.exists(path) for path in module_paths(line.module))
+    return line.kind == "auth" and line.name != "pam_python.so" and there and settings_of(line) is not None
+
+
+def _line_of(line: Line) -> str:
+    kept = [word for word in arguments_of(line) if word.partition("=")[0] in _OURS]
+    return " ".join((f"auth required [{line.module}]", *(f"[{word}]" for word in kept), _AS_USUAL)) + "\n"
+
+
+def _try(text: str) -> tuple[bool, int]:
+    """Make an attempt; tell whether a code was asked for, and what came of it."""
+    import pamela  # noqa: PLC0415 - only this needs it
+
+    asked = False
+
+    @pamela.CONV_FUNC  # type: ignore[untyped-decorator]
+    def converse(count: int, messages: object, responses: object, data: object) -> int:
+        nonlocal asked
+        address = pamela.CALLOC(count, ctypes.sizeof(pamela.PamResponse))
+        responses[0] = ctypes.cast(address, ctypes.POINTER(pamela.PamResponse))  # type: ignore[index]
+        for number in range(count):
+            style = messages[number].contents.msg_style  # type: ignore[index]
+            if style in (pamela.PAM_PROMPT_ECHO_OFF, pamela.PAM_PROMPT_ECHO_ON):
+                asked = True
+                responses.contents[number].resp = pamela.STRDUP(_WRONG)  # type: ignore[attr-defined]
+        return _PAM_SUCCESS
+
+    # Not where TMPDIR says: its owner could put in another module.
+    with tempfile.TemporaryDirectory(prefix="softtoken-doctor-", dir=enrolment_check.ROOTS_PLACE) as directory:
+        (Path(directory) / _SERVICE).write_text(text)
+        handle = pamela.PamHandle()
+        conversation = ctypes.pointer(pamela.PamConv(converse, 0))
+        started = pamela.LIBPAM.pam_start_confdir(
+            _SERVICE.encode(), NOBODY.encode(), conversation, directory.encode(), ctypes.byref(handle)
+        )
+        if started != _PAM_SUCCESS:
+            return False, int(started)
+        result = int(pamela.PAM_AUTHENTICATE(handle, 0))
+        pamela.PAM_END(handle, result)
+        return asked, result

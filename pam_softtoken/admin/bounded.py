@@ -1,0 +1,176 @@
+"""Work that must not hang or fall over: with a limit of time, and of what is read. Nothing here changes a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Callable
+
+from pam_softtoken.admin.finding import Finding, Report
+from pam_softtoken.admin.pam_stack import Reader
+
+LIMIT_S = 60.0
+MAX_FILE_BYTES = 256 * 1024
+MOST_READS = 400
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8"}
+
+
+def run(check: Callable[[], Report], what: str, *, limit_s: float = LIMIT_S) -> Report:
+    """Have a check done in a process of its own.
+
+    Args:
+        check: what is done.
+        what: names it where it could not be done.
+        limit_s: how long it may take; a dead file server must not hold the others up.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _serve(check, writing)
+    os.close(writing)
+    try:
+        text = _read_until(reading, time.monotonic() + limit_s)
+    finally:
+        os.close(reading)
+        _end(child)
+    if text is None:
+        return Report(not_looked_at=(f"{what}: it took longer than {limit_s:g} s",))
+    try:
+        findings, looked_at, not_looked_at = json.loads(text)
+    except ValueError:
+        return Report(not_looked_at=(f"{what}: the check itself ended before it was through",))
+    return Report(tuple(Finding(*each) for each in findings), tuple(looked_at), tuple(not_looked_at))
+
+
+def _serve(check: Callable[[], Report], writing: int) -> None:
+    try:
+        os.setsid()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(nowhere, descriptor)
+        data = json.dumps(check()).encode()
+        while data:
+            data = data[os.write(writing, data) :]
+    finally:
+        os._exit(0)  # whatever was raised, nothing has been written, and that is told
+
+
+def _read_until(descriptor: int, deadline: float) -> str | None:
+    data = b""
+    while True:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0 or not select.select([descriptor], [], [], left_s)[0]:
+            return None
+        piece = os.read(descriptor, 65536)
+        if not piece:
+            return data.decode()
+        data += piece
+
+
+def _end(child: int) -> None:
+    for kill in (os.killpg, os.kill):
+        try:
+            kill(child, signal.SIGKILL)
+        except OSError:
+            pass
+    # One that waits for a dead disk cannot be killed; it is not waited for, either.
+    for _ in range(1000):
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return
+        time.sleep(0.001)
+
+
+class Answer(subprocess.CompletedProcess[str]):
+    """What a command wrote, and its exit status."""
+
+
+def ask(*command: str, limit_s: float = 20.0) -> Answer | None:
+    """Run a command that only tells something; None where it is missing or takes too long."""
+    try:
+        done = subprocess.run(  # noqa: S603 - a list of words, none of them from outside but names of files
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=_ENVIRONMENT,
+            timeout=limit_s,
+            check=False,
+            cwd="/",
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    out, errors = (stream.decode("utf-8", "replace") for stream in (done.stdout, done.stderr))
+    return Answer(command, done.returncode, out, errors)
+
+
+def read(path: str, max_bytes: int = MAX_FILE_BYTES, *, from_end: bool = False) -> str:
+    """Read a text file, whatever it is.
+
+    Args:
+        path: absolute.
+        max_bytes: at most; of a larger one the rest is left out.
+        from_end: leave out the beginning, not the end.
+
+    Raises:
+        OSError: it cannot be opened or read, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(0, "is not a regular file", path)
+        if from_end and status.st_size > max_bytes:
+            os.lseek(descriptor, -max_bytes, os.SEEK_END)
+        data = b""
+        while len(data) < max_bytes and (piece := os.read(descriptor, max_bytes - len(data))):
+            data += piece
+        return data.decode("utf-8", "surrogateescape")
+    finally:
+        os.close(descriptor)
+
+
+class Reading:
+    """Reads files for one purpose, each once, and not without end.
+
+    Attributes:
+        refused: what could not be read, by path.
+    """
+
+    def __init__(self) -> None:
+        self.refused: dict[str, str] = {}
+        self._texts: dict[str, str | None] = {}
+        self._reads = 0
+
+    def text(self, path: str) -> str | None:
+        """Give a file's text; None where there is none, it cannot be read, or too much has been read."""
+        self._reads += 1
+        if self._reads > MOST_READS:
+            self.refused[path] = "files include each other too often"
+            return None
+        if path not in self._texts:
+            try:
+                self._texts[path] = read(path)
+            except FileNotFoundError:
+                self._texts[path] = None
+            except (OSError, ValueError) as error:
+                self._texts[path] = None
+                self.refused[path] = str(getattr(error, "strerror", None) or "cannot be read")
+        return self._texts[path]
+
+    def again(self) -> None:
+        """Begin to count anew."""
+        self._reads = 0
+
+    def line(self, path: str, number: int) -> str:
+        """Give one line of a file that was read."""
+        lines = (self._texts.get(path) or "").split("\n")
+        return lines[number - 1].strip() if 1 <= number <= len(lines) else ""
+
+    @property
+    def reader(self) -> Reader:
+        """The same as a function."""
+        return self.text

@@ -1,0 +1,89 @@
+"""The users: whose files a login would refuse, and whether anybody still needs to be let in without a token."""
+
+from __future__ import annotations
+
+import pwd
+import re
+import shlex
+import time
+from collections.abc import Iterator
+
+from pam_softtoken.admin import logins, survey
+from pam_softtoken.admin.finding import NOTE, WARNING, Finding, Report, named
+from pam_softtoken.admin.option_check import our_lines, set_where, settings_of
+from pam_softtoken.admin.pam_stack import Line, Stack
+from pam_softtoken.admin.stack_check import Services
+from pam_softtoken.admin.survey import Facts
+from pam_softtoken.config import Config
+
+MOST_USERS = 2000
+LIMIT_S = 600.0
+_STATUS = "softtoken-admin status"
+
+
+def check(services: Services) -> Report:
+    """Look at the files of all who can log in, in each store that our lines name."""
+    users = logins.who_can_log_in()
+    seen: dict[str, list[Facts]] = {}
+    findings: list[Finding] = []
+    for stack, line, settings in _lines(services):
+        if settings.store not in seen:
+            seen[settings.store] = _look(users[:MOST_USERS], settings)
+            findings += [each for facts in seen[settings.store] for each in _of_user(facts)]
+        findings += _left_on(stack, line, settings, seen[settings.store])
+    doubts = (f"files of {len(users) - MOST_USERS} more users: {_STATUS}",) if len(users) > MOST_USERS else ()
+    if not seen:
+        return Report()
+    unique = {(finding.place, finding.what): finding for finding in findings}
+    return Report(tuple(unique.values()), (f"files of {min(len(users), MOST_USERS)} users",), doubts)
+
+
+def _lines(services: Services) -> Iterator[tuple[Stack, Line, Config]]:
+    for stack in services.ours:
+        for line in our_lines(stack):
+            settings = settings_of(line)
+            if settings is not None and line.kind == "auth":
+                yield stack, line, settings
+
+
+def _look(users: list[pwd.struct_passwd], settings: Config) -> list[Facts]:
+    now = int(time.time())
+    return list(survey.survey(users, lambda entry: survey.facts_of(entry, settings, now=now)))
+
+
+def _of_user(facts: Facts) -> Iterator[Finding]:
+    path, _, why = str(facts["problem"]).rpartition(": ")
+    if not path or "No such file" in why:
+        return  # nobody who has no home directory logs in
+    user, file = shlex.quote(str(facts["user"])), shlex.quote(path)
+    owner = user if str(facts["store"]).startswith(_home_of(str(facts["user"]))) else "root"
+    mends = {
+        r"others can write it": f"chmod go-w {file}",
+        r"is open to others": f"chmod go= {file}",
+        r"belongs to uid": f"chown {owner} {file}",
+        r"is damaged": f"softtoken-admin reset-state {user}",
+    }
+    mend = next((mend for pattern, mend in mends.items() if re.search(pattern, why)), _STATUS)
+    yield Finding(WARNING, path, "", f"{facts['user']} is refused at each login: {why}", mend)
+
+
+def _home_of(user: str) -> str:
+    try:
+        return pwd.getpwnam(user).pw_dir.rstrip("/") + "/"
+    except KeyError:
+        return "\0"
+
+
+def _left_on(stack: Stack, line: Line, settings: Config, people: list[Facts]) -> Iterator[Finding]:
+    """Tell that `nullok` is on, and who still needs it."""
+    if not settings.nullok:
+        return
+    where = set_where(line, "nullok")
+    waiting = [str(facts["user"]) for facts in people if facts["status"] == survey.NOT_ENROLLED]
+    waiting = [str(facts["user"]) for facts in people if str(facts["user"]) in waiting and not facts["was_enrolled"]]
+    if waiting:
+        what = f"{stack.service} lets {len(waiting)} users in without a code, who have never enrolled: {named(waiting)}"
+        yield Finding(NOTE, where.place, where.line, what, _STATUS)
+    else:
+        what = f"everybody who can log in is enrolled, and {stack.service} would still let a new user in without a code"
+        yield Finding(WARNING, where.place, where.line, what, where.drop)

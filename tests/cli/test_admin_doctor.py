@@ -1,0 +1,489 @@
+"""`softtoken-admin doctor`: what is wrong is named with its line and a command that mends it; nothing else is told.
+
+Each host is sound but for what the test says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.account import Person
+from tests.support.doctor import COMMON, PatientHost
+from tests.support.installation import Installation
+
+PERMIT = "auth required pam_permit.so\n"
+UNIX = "auth required pam_unix.so\n"
+STACKS = {
+    "sufficient": ("auth sufficient pam_unix.so\n", "", 1, "gets into sshd without a code"),
+    "sufficient, and deny behind it": (
+        "auth sufficient pam_unix.so\nauth required pam_deny.so\n",
+        "",
+        1,
+        "gets into sshd without a code",
+    ),
+    "a hop over our line": ("auth [success=1 default=die] pam_unix.so\n", PERMIT, 1, "gets into sshd without a code"),
+    "done": ("auth [success=done default=die] pam_unix.so\n", "", 1, "gets into sshd without a code"),
+    "in the middle of a block": (
+        "auth [success=1 default=ignore] pam_unix.so\n",
+        "auth requisite pam_deny.so\nauth required pam_permit.so\n",
+        2,
+        "nobody gets into sshd",
+    ),
+    "denied before": ("auth requisite pam_unix.so\nauth requisite pam_deny.so\n", "", 3, "nobody gets into sshd"),
+    "an optional password": ("auth optional pam_unix.so\n", "", 1, "a wrong password does not keep anybody out"),
+}
+"""For each: what stands before our line, what behind it, the line that is to blame, and what is said of it."""
+
+
+@pytest.fixture
+def sick(world: Path, installed: Installation) -> Iterator[PatientHost]:
+    """A sound host, for the test to make ill."""
+    directory = Path(tempfile.mkdtemp(prefix="doctor-", dir=world))
+    directory.chmod(0o755)
+    yield PatientHost(directory / "host", installed)
+    shutil.rmtree(directory)
+
+
+def test_doctor__finds_nothing_worse_than_notes_on_a_sound_host(sick: PatientHost) -> None:
+    found = sick.examine()
+    assert found.findings == []
+    assert any("PAM services with our line: sshd" in each for each in found.looked_at)
+    assert found.not_looked_at == []
+
+
+def test_doctor__says_so_where_no_service_asks_for_a_code(sick: PatientHost) -> None:
+    sick.set_service("sshd", COMMON)
+    assert sick.examine().only("/etc/pam.d", "no service")["severity"] == "note"
+
+
+@pytest.mark.parametrize(("before", "behind", "number", "words"), STACKS.values(), ids=STACKS)
+def test_stack__that_leads_past_us_or_nowhere_is_named_and_mended(
+    sick: PatientHost, before: str, behind: str, number: int, words: str
+) -> None:
+    sick.set_service("sshd", before + sick.line() + behind)
+    found = sick.examine()
+    finding = found.only(f"/etc/pam.d/sshd:{number}", words)
+    assert finding["severity"] == "error"
+    assert found.status == 1
+    assert "1 error" in found.stderr
+    assert sick.mend(finding).findings == []
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        UNIX,
+        COMMON,
+        "auth requisite pam_unix.so\n",
+        "auth substack common-auth\n",
+        "auth [success=1 default=ignore] pam_unix.so\nauth requisite pam_deny.so\n",
+        "auth sufficient pam_rootok.so\n" + UNIX,
+        "auth optional pam_faildelay.so delay=1\n" + UNIX,
+        # It ends the substack, not the stack.
+        "auth substack inner\n",
+    ],
+)
+def test_stack__that_is_sound_is_passed_over(sick: PatientHost, before: str) -> None:
+    sick.set_service("inner", "auth sufficient pam_unix.so\nauth requisite pam_deny.so\n")
+    sick.set_service("sshd", before + sick.line())
+    assert sick.examine().findings == []
+
+
+def test_stack__file_that_is_included_is_named_with_its_own_line(sick: PatientHost) -> None:
+    sick.set_service("inner", "# ours\nauth sufficient pam_unix.so\n")
+    sick.set_service("sshd", "auth include inner\n" + sick.line())
+    finding = sick.examine().only("/etc/pam.d/inner:2", "without a code")
+    assert finding["line"] == "auth sufficient pam_unix.so"
+    assert sick.mend(finding).findings == []
+
+
+def test_stack__selected_people_who_are_not_asked_are_a_note(sick: PatientHost) -> None:
+    selecting = "auth [success=1 default=ignore] pam_succeed_if.so user ingroup backup\n"
+    sick.set_service("sshd", UNIX + selecting + sick.line())
+    assert sick.examine().only("/etc/pam.d/sshd:2", "pam_succeed_if.so selects")["severity"] == "note"
+    assert sick.examine().status in (0, 1)  # 1 where the machine itself has something
+
+
+@pytest.mark.parametrize("control", ["optional", "sufficient", "[default=ignore success=ok]"])
+def test_stack__control_with_which_a_denial_does_not_count_is_named_and_mended(sick: PatientHost, control: str) -> None:
+    sick.set_service("sshd", UNIX + sick.line(control=control))
+    finding = sick.examine().only("/etc/pam.d/sshd:2", "a refused code does not keep anybody out")
+    assert sick.mend(finding).findings == []
+
+
+def test_stack__sufficient_in_front_of_a_wall_is_a_warning(sick: PatientHost) -> None:
+    sick.set_service("sshd", UNIX + sick.line(control="[success=done default=die]") + "auth required pam_env.so\n")
+    finding = sick.examine().only("/etc/pam.d/sshd:2", "passed over")
+    assert finding["severity"] == "warning"
+    assert sick.mend(finding).findings == []
+
+
+def test_stack__two_lines_of_ours_are_named_and_mended(sick: PatientHost) -> None:
+    sick.set_service("sshd", COMMON + sick.line() + sick.line())
+    finding = sick.examine().only("/etc/pam.d/sshd:3", "twice")
+    assert sick.mend(finding).findings == []
+
+
+def test_stack__missing_module_is_named_and_mended(sick: PatientHost) -> None:
+    sick.set_service(
+        "sshd", "auth required pam_of_yesterday.so\n-auth optional pam_not_needed.so\n" + COMMON + sick.line()
+    )
+    finding = sick.examine().only("/etc/pam.d/sshd:1", "a module that is not there")
+    assert sick.mend(finding).findings == []
+
+
+def test_stack__our_module_missing_is_an_error(sick: PatientHost) -> None:
+    sick.set_service("sshd", COMMON + "auth required /nowhere/pam_softtoken.so\n")
+    finding = sick.examine().only("/etc/pam.d/sshd:2", "refuses everybody")
+    assert "reinstall" in finding["mend"]
+
+
+def test_stack__line_that_cannot_be_read_is_named_and_mended(sick: PatientHost) -> None:
+    sick.set_service("sshd", "auht required pam_unix.so\n" + COMMON + sick.line())
+    finding = sick.examine().only("/etc/pam.d/sshd:1", "cannot be read as it is meant")
+    assert finding["line"] == "auht required pam_unix.so"
+    assert sick.mend(finding).findings == []
+
+
+def test_stack__other_way_into_the_same_program_is_a_warning(sick: PatientHost) -> None:
+    sick.set_conf("store = /var/lib/softtoken/%U\n")
+    sick.set_service("sudo-i", COMMON)
+    sick.set_service("sudo", COMMON + sick.line())
+    assert sick.examine().only("/etc/pam.d/sudo-i", "another way")["severity"] == "warning"
+    sick.set_service("sudo-i", COMMON + sick.line())
+    assert sick.examine().findings == []
+
+
+SSHD = "UsePAM yes\nKbdInteractiveAuthentication yes\nPasswordAuthentication no\n"
+SETTINGS = {
+    "a key alone, by default": (SSHD, "/etc/ssh/sshd_config", "a public key skips PAM"),
+    "a key alone, by name": (
+        SSHD + "AuthenticationMethods publickey keyboard-interactive\n",
+        "/etc/ssh/sshd_config:4",
+        "a public key skips PAM",
+    ),
+    "a key alone, for some": (
+        SSHD + "AuthenticationMethods keyboard-interactive\nMatch User backup\n  AuthenticationMethods publickey\n",
+        "/etc/ssh/sshd_config:6",
+        '(for those whom "Match User backup" selects)',
+    ),
+    "no question": (
+        "UsePAM yes\nKbdInteractiveAuthentication no\nPubkeyAuthentication no\nPasswordAuthentication no\n",
+        "/etc/ssh/sshd_config:2",
+        "nobody is asked for a code",
+    ),
+    "no question, by its old name": (
+        "UsePAM yes\nChallengeResponseAuthentication no\nPubkeyAuthentication no\nPasswordAuthentication yes\n",
+        "/etc/ssh/sshd_config:2",
+        "nobody is asked for a code",
+    ),
+    "no PAM": ("UsePAM no\n", "/etc/ssh/sshd_config:1", "does not use PAM"),
+    "no PAM, by default": ("Port 22\n", "/etc/ssh/sshd_config", "does not use PAM"),
+    "password beside it": (
+        "UsePAM yes\nPubkeyAuthentication no\nPasswordAuthentication yes\n",
+        "/etc/ssh/sshd_config:3",
+        "the method password cannot ask for a code",
+    ),
+    "password in the list": (
+        SSHD.replace("Authentication no", "Authentication yes") + "AuthenticationMethods password\n",
+        "/etc/ssh/sshd_config:4",
+        "the method password cannot ask for a code",
+    ),
+    "a word that sshd does not know": (
+        SSHD + "AuthenticationMethods keyboard-interactive\nPermitRotLogin no\n",
+        "/etc/ssh/sshd_config:5",
+        "sshd does not start with this",
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "place", "words"), SETTINGS.values(), ids=SETTINGS)
+def test_sshd__setting_is_named_with_its_place_and_mended(
+    sick: PatientHost, settings: str, place: str, words: str
+) -> None:
+    sick.set_sshd(settings)
+    sick.mend(sick.examine().only(place, words))
+
+
+def test_sshd__mends_together_make_it_sound(sick: PatientHost) -> None:
+    sick.set_sshd("Include /etc/ssh/sshd_config.d/*.conf\nUsePAM no\nKbdInteractiveAuthentication no\n")
+    for _ in range(5):
+        worst = sick.examine().findings
+        if not worst:
+            break
+        sick.mend(worst[0])
+    assert sick.examine().findings == []
+
+
+def test_sshd__drop_in_is_named_and_the_first_value_counts(sick: PatientHost) -> None:
+    sick.set_sshd("KbdInteractiveAuthentication no\n", "sshd_config.d/10-cloud.conf")
+    finding = sick.examine().only("/etc/ssh/sshd_config.d/10-cloud.conf:1", "AuthenticationMethods names")
+    assert sick.mend(finding).findings == []
+
+
+def test_sshd__code_alone_is_named_and_mended(sick: PatientHost) -> None:
+    sick.set_service("sshd", sick.line())
+    finding = sick.examine().only("/etc/ssh/sshd_config:5", "the code alone lets people in")
+    assert sick.mend(finding).findings == []
+
+
+@pytest.mark.parametrize("methods", ["publickey,keyboard-interactive", "keyboard-interactive:pam"])
+def test_sshd__sound_ways_are_passed_over(sick: PatientHost, methods: str) -> None:
+    sick.set_sshd(SSHD + f"AuthenticationMethods {methods}\n")
+    assert sick.examine().findings == []
+
+
+def test_sshd__password_with_the_code_in_it_is_passed_over(sick: PatientHost) -> None:
+    sick.set_sshd("UsePAM yes\nKbdInteractiveAuthentication no\nPasswordAuthentication yes\nPubkeyAuthentication no\n")
+    sick.set_service("sshd", sick.line("forward_pass") + "auth required pam_unix.so use_first_pass\n")
+    assert sick.examine().findings == []
+
+
+def test_sshd__without_our_line_its_settings_are_its_own_affair(sick: PatientHost) -> None:
+    sick.set_service("sshd", COMMON)
+    sick.set_service("login", COMMON + sick.line())
+    sick.set_sshd("UsePAM no\n")
+    assert sick.examine().findings == []
+
+
+WRONG_OPTIONS = {
+    "unknown": ("nulok", "unknown option 'nulok'"),
+    "out of range": ("window=99", "window takes a whole number"),
+    "with brackets": ("prompt=" + "x " * 70 + "x", "prompt takes 1 to 128"),
+    "no value": ("grace", "grace needs a value"),
+}
+
+
+@pytest.mark.parametrize(("option", "words"), WRONG_OPTIONS.values(), ids=WRONG_OPTIONS)
+def test_option__that_is_wrong_is_named_and_mended(sick: PatientHost, option: str, words: str) -> None:
+    sick.set_service("sshd", COMMON + sick.line(option, "echo"))
+    finding = sick.examine().only("/etc/pam.d/sshd:2", words)
+    assert sick.mend(finding).findings == []
+    assert (sick.directory / "pam.d" / "sshd").read_text().splitlines()[1].endswith(" echo")
+
+
+def test_option__in_the_file_is_named_and_mended(sick: PatientHost) -> None:
+    sick.set_conf("# ours\nwindow = two\n\ncolour = red\n")
+    assert sick.examine().only("/etc/security/softtoken.conf:2", "window takes")["line"] == "window = two"
+    sick.mend(sick.examine().only("/etc/security/softtoken.conf:4", "unknown option 'colour'"))
+
+
+def test_option__file_that_others_can_write_is_named_and_mended(sick: PatientHost) -> None:
+    sick.set_conf("window = 2\n")
+    (sick.directory / "security" / "softtoken.conf").chmod(0o666)
+    found = sick.examine()
+    assert {each["place"] for each in found.findings} == {"/etc/security/softtoken.conf"}
+    assert sick.mend(found.findings[0]).findings == []
+
+
+@pytest.mark.parametrize(("option", "severity", "words"), [
+    ("debug", "note", "each step of each login is logged"),
+    ("no_throttle", "warning", "nothing slows down"),
+])  # fmt: skip
+@pytest.mark.parametrize("in_file", [False, True], ids=["in the line", "in the file"])
+def test_option__left_on_is_named_and_mended(
+    sick: PatientHost, option: str, severity: str, words: str, in_file: bool
+) -> None:
+    sick.set_service("sshd", COMMON + sick.line(*([] if in_file else [option])))
+    sick.set_conf(f"{option} = yes\n" if in_file else "")
+    place = "/etc/security/softtoken.conf:1" if in_file else "/etc/pam.d/sshd:2"
+    finding = sick.examine().only(place, words)
+    assert finding["severity"] == severity
+    assert sick.mend(finding).findings == []
+
+
+def test_option__nullok_names_who_needs_it(sick: PatientHost, alice: Person) -> None:
+    sick.set_service("sshd", COMMON + sick.line("nullok"))
+    finding = sick.examine().only("/etc/pam.d/sshd:2", "who have never enrolled")
+    assert finding["severity"] == "note"
+    assert alice.name in finding["what"]
+
+
+def test_option__nullok_that_nobody_needs_is_named_and_mended(
+    sick: PatientHost, installed: Installation, alice: Person
+) -> None:
+    # In a store where all are enrolled who can log in here.
+    store = sick.directory / "store"
+    store.mkdir(mode=0o711)
+    store.chmod(0o711)
+    template = f"store={store}/%u"
+    program = installed.root / "scripts" / "softtoken-admin"
+    listed = json.loads(sick.run(program, "status", "--json").stdout)["users"]
+    for user in [each["user"] for each in listed]:
+        sick.run(installed.enroll, f"--user={user}", "--no-confirm", "--json", f"--{template}", "--recovery-codes=0")
+    sick.set_service("sshd", COMMON + sick.line("nullok", template))
+    finding = sick.examine().only("/etc/pam.d/sshd:2", "everybody who can log in is enrolled")
+    assert finding["severity"] == "warning"
+    assert sick.mend(finding).findings == []
+
+
+def test_option__store_in_the_home_directory_behind_sudo_is_a_note(sick: PatientHost) -> None:
+    for service in ("sudo", "sudo-i"):
+        sick.set_service(service, COMMON + sick.line())
+    found = sick.examine()
+    assert found.only("/etc/pam.d/sudo:2", "can read the key")["severity"] == "note"
+    assert found.worse_than_notes() == []
+    sick.set_conf("store = /var/lib/softtoken/%U\n")
+    assert sick.examine().findings == []
+
+
+def test_users__home_that_others_can_write_is_named_and_mended(sick: PatientHost, alice: Person) -> None:
+    alice.home.chmod(0o775)
+    finding = sick.examine().only(str(alice.home), "others can write it (mode 0775)")
+    assert finding["severity"] == "warning"
+    assert sick.mend(finding).findings == []
+
+
+def test_users__open_token_file_is_named_and_mended(sick: PatientHost, installed: Installation, alice: Person) -> None:
+    alice.enrol(installed, "--recovery-codes=0")
+    (alice.store / "tokens").chmod(0o644)
+    finding = sick.examine().only(str(alice.store / "tokens"), "is open to others")
+    assert sick.mend(finding).findings == []
+
+
+def test_files__state_that_others_can_write_is_named_and_mended(sick: PatientHost) -> None:
+    (sick.directory / "state").chmod(0o777)
+    finding = sick.examine().only("/var/lib/softtoken", "others than root can write it")
+    assert finding["severity"] == "error"
+    assert sick.mend(finding).findings == []
+
+
+def test_files__store_of_root_that_others_own_is_named_and_mended(sick: PatientHost, alice: Person) -> None:
+    sick.set_conf("store = /var/lib/softtoken/%U\n")
+    store = sick.directory / "state" / str(alice.uid)
+    store.mkdir(mode=0o700)
+    assert sick.examine().findings == []
+    os.chown(store, alice.uid, alice.gid)
+    found = sick.examine()
+    assert sick.mend(found.only(f"/var/lib/softtoken/{alice.uid}", "somebody other than root owns it")).findings == []
+
+
+@pytest.fixture
+def own_copy(sick: PatientHost) -> Installation:
+    """A copy of the product that the test can spoil, run by the host's sshd."""
+    root = sick.directory.parent / "copy"
+    shutil.copytree(sick.installed.root, root, symlinks=True)
+    shutil.rmtree(root / "pam_softtoken" / "__pycache__")
+    copy = Installation(root)
+    sick.run("python3", "-m", "compileall", "-q", copy.package)
+    sick.set_service("sshd", COMMON + f"auth required {copy.bridge} backend={copy.backend}\n")
+    return copy
+
+
+def test_files__package_that_others_can_write_is_named_and_mended(sick: PatientHost, own_copy: Installation) -> None:
+    assert sick.examine().findings == []
+    (own_copy.package / "policy.py").chmod(0o666)
+    finding = sick.examine().only(str(own_copy.package), "policy.py")
+    assert sick.mend(finding).findings == []
+
+
+def test_files__module_that_is_not_compiled_is_named_and_mended(sick: PatientHost, own_copy: Installation) -> None:
+    source = own_copy.package / "policy.py"
+    source.write_text(source.read_text() + "# changed\n")
+    finding = sick.examine().only(str(own_copy.package), "policy.py")
+    assert finding["severity"] == "warning"
+    assert sick.mend(finding).findings == []
+
+
+def test_files__directory_above_the_backend_that_is_somebody_elses_is_named_and_mended(
+    sick: PatientHost, own_copy: Installation, alice: Person
+) -> None:
+    os.chown(own_copy.root, alice.uid, 0)
+    finding = sick.examine().only(str(own_copy.root), f"it belongs to uid {alice.uid}")
+    after = sick.mend(finding)
+    assert after.findings == []
+
+
+def test_backend__that_is_not_there_is_named(sick: PatientHost, own_copy: Installation) -> None:
+    own_copy.backend.unlink()
+    found = sick.examine()
+    assert found.only(str(own_copy.backend), "the backend is not there")["severity"] == "error"
+    assert found.only("/etc/pam.d/sshd:2", "does not ask for a code")["severity"] == "error"
+
+
+def test_backend__that_does_not_start_is_named(sick: PatientHost, own_copy: Installation) -> None:
+    (own_copy.package / "policy.py").write_text("this is no Python\n")
+    sick.run("python3", "-m", "compileall", "-q", own_copy.package)
+    assert sick.examine().only("/etc/pam.d/sshd:2", "does not ask for a code")["severity"] == "error"
+
+
+def test_changes__that_wait_are_named(sick: PatientHost) -> None:
+    change = sick.directory / "state" / "changes" / "sshd"
+    change.mkdir(parents=True)
+    assert sick.examine().findings == []
+    (change / "pending").touch()
+    finding = sick.examine().only("/var/lib/softtoken/changes/sshd", "not confirmed")
+    assert finding["mend"] == "softtoken-admin confirm sshd"
+
+
+def spoil(path: Path, how: str) -> None:
+    """Put garbage in a file's place."""
+    path.unlink(missing_ok=True)
+    if how == "a FIFO":
+        os.mkfifo(path)
+    elif how == "a directory":
+        path.mkdir()
+    elif how == "a link to itself":
+        path.symlink_to(path.name)
+    elif how == "bytes":
+        path.write_bytes(os.urandom(4096) + b"\0\n@include \xff\nauth [ pam_unix.so\n")
+    elif how == "huge":
+        path.write_bytes(b"auth required pam_permit.so\n" * 100_000)
+    elif how == "one long line":
+        path.write_bytes(b"auth required pam_permit.so " + b"x" * 5_000_000)
+    else:
+        path.write_text(f"@include {path.name}\n" * 20 + f"Include {path}\n" * 20)
+
+
+@pytest.mark.parametrize(
+    "how", ["a FIFO", "a directory", "a link to itself", "bytes", "huge", "one long line", "it includes itself"]
+)
+@pytest.mark.parametrize(
+    "name", ["pam.d/sshd", "pam.d/common-auth", "ssh/sshd_config", "security/softtoken.conf", "state/enrolled"]
+)
+def test_doctor__survives_garbage_in_any_file(sick: PatientHost, name: str, how: str) -> None:
+    sick.set_service("login", UNIX + sick.line())
+    spoil(sick.directory / name, how)
+    found = sick.examine()
+    assert not [each for each in found.not_looked_at if "the check itself" in each or "took longer" in each], found
+    assert any("login" in each for each in found.looked_at)
+
+
+def test_doctor__changes_nothing(sick: PatientHost) -> None:
+    sick.set_service("sshd", "auth sufficient pam_unix.so\n" + sick.line("nullok"))
+
+    def seen() -> list[Any]:
+        paths = sorted(sick.directory.rglob("*"))
+        return [(path, path.lstat().st_mtime_ns, path.lstat().st_mode) for path in paths]
+
+    before = seen()
+    sick.examine()
+    assert seen() == before
+
+
+def test_doctor__text_has_place_line_and_command(sick: PatientHost) -> None:
+    sick.set_service("sshd", "auth sufficient pam_unix.so\n" + sick.line())
+    done = sick.run(sick.installed.root / "scripts" / "softtoken-admin", "doctor")
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    start = lines.index("PAM services:")
+    assert lines[start + 1].startswith("  error: /etc/pam.d/sshd:1: ")
+    assert lines[start + 2] == "    | auth sufficient pam_unix.so"
+    assert lines[start + 3].startswith("    # sed -i ")
+    assert "softtoken-admin: error: found 1 error" in done.stderr
+
+
+def test_doctor__needs_root(sick: PatientHost, alice: Person) -> None:
+    program = sick.installed.root / "scripts" / "softtoken-admin"
+    done = sick.run("setpriv", f"--reuid={alice.uid}", "--clear-groups", program, "doctor")
+    assert done.returncode == 1
+    assert "hint: sudo softtoken-admin doctor" in done.stderr
+    assert sick.run(program, "doctor", "--nonsense").returncode == 2

@@ -1,0 +1,85 @@
+"""What the doctor reads from logs and file systems, and that no check hangs or ends it."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from pam_softtoken.admin import bounded, host_check
+from pam_softtoken.admin.finding import Report
+
+# As the kernel writes them: apparmor(7), and the audit system's records.
+APPARMOR = (
+    'audit: type=1400 audit(1700000000.123:45): apparmor="DENIED" operation="exec" profile="/usr/sbin/sshd" '
+    'name="/usr/bin/python3.11" pid=814 comm="sshd" requested_mask="x" denied_mask="x" fsuid=0 ouid=0'
+)
+SELINUX = (
+    'type=AVC msg=audit(1700000000.456:46): avc:  denied  { execute } for  pid=815 comm="sshd" name="python3.11" '
+    'dev="vda1" ino=1234 scontext=system_u:system_r:sshd_t:s0 tcontext=system_u:object_r:bin_t:s0 tclass=file'
+)
+OF_OTHERS = APPARMOR.replace("/usr/bin/python3.11", "/etc/shadow").replace('comm="sshd"', 'comm="cupsd"')
+
+
+def statvfs(*, free: int, inodes: int, total_inodes: int = 1000, flags: int = 0) -> os.statvfs_result:
+    """Make what statvfs(3) gives: block size, fragment size, blocks, three of free ones, and of inodes, flags."""
+    return os.statvfs_result(
+        (4096, 4096, 10**6, free // 4096, free // 4096, total_inodes, inodes, inodes, flags, 255, 0)
+    )
+
+
+@pytest.mark.parametrize(("line", "words", "mend"), [
+    (APPARMOR, "AppArmor forbids /usr/sbin/sshd", "aa-logprof"),
+    (SELINUX, "SELinux forbids sshd", "audit2allow"),
+])  # fmt: skip
+def test_denials__of_what_a_login_needs_are_told(line: str, words: str, mend: str) -> None:
+    (finding,) = host_check.denials("kernel log", f"usb 1-1: new device\n{line}\n")
+    assert words in finding.what
+    assert mend in finding.mend
+    assert finding.line == line
+
+
+def test_denials__of_others_are_passed_over() -> None:
+    assert list(host_check.denials("kernel log", OF_OTHERS + '\napparmor="ALLOWED" softtoken\n\0\udcff')) == []
+
+
+def test_space__that_is_short_is_told() -> None:
+    assert list(host_check.space_of("/x", statvfs(free=10**9, inodes=500))) == []
+    # Some file systems make inodes as they go, and say 0 of 0.
+    assert list(host_check.space_of("/x", statvfs(free=10**9, inodes=0, total_inodes=0))) == []
+    (short,) = host_check.space_of("/x", statvfs(free=8192, inodes=500))
+    assert (short.severity, short.what[:5]) == ("warning", "8 KiB")
+    (full,) = host_check.space_of("/x", statvfs(free=0, inodes=500))
+    assert full.severity == "error"
+    (no_inodes,) = host_check.space_of("/x", statvfs(free=10**9, inodes=0))
+    assert no_inodes.severity == "error"
+    (read_only,) = host_check.space_of("/x", statvfs(free=10**9, inodes=500, flags=os.ST_RDONLY))
+    assert "remount,rw" in read_only.mend
+
+
+def hang() -> Report:
+    """Wait for ever."""
+    while True:
+        signal.pause()
+
+
+def fall_over() -> Report:
+    """End in the midst of it."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return Report()
+
+
+def stumble() -> Report:
+    """Meet what nobody has thought of."""
+    raise RecursionError
+
+
+def test_bounded__check_that_hangs_is_told_and_ended() -> None:
+    assert bounded.run(hang, "homes", limit_s=0.05).not_looked_at == ("homes: it took longer than 0.05 s",)
+
+
+@pytest.mark.parametrize("check", [fall_over, stumble])
+def test_bounded__check_that_fails_is_told(check: object) -> None:
+    report = bounded.run(check, "homes")  # type: ignore[arg-type]
+    assert report.not_looked_at == ("homes: the check itself ended before it was through",)
