@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,11 @@ from tests.support.client import Service
 from tests.support.installation import TREE, Installation
 from tests.support.pam_scene import Pam
 from tests.support.system_log import SystemLog
+
+
+def pytest_configure() -> None:
+    """Let a terminal that closes end what runs in it, as it does for people: a caller such as nohup ignores that."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
