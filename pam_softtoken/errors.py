@@ -222,6 +222,10 @@ class VaultFailed(ProgramError):
     """The vault of a soft token, or what was to go into it or come out of it, is not as the person asked for."""
 
 
+class NotOpened(VaultFailed):
+    """The passphrase is another one, or a bit of the vault is not as it was; there is no telling which."""
+
+
 class Unreadable(ProgramError):
     """One thing that another program wrote cannot be taken over, wherever it stands; the message repeats none of it."""
 

@@ -8,7 +8,7 @@ import time
 from pam_softtoken import imported, key_uri, migration, otp, picture, terminal
 from pam_softtoken.command import Command
 from pam_softtoken.device import desk, passphrase
-from pam_softtoken.device.entry import Entry, free_name
+from pam_softtoken.device.entry import Entry, Names
 from pam_softtoken.errors import Unreadable, UsageError, VaultFailed
 from pam_softtoken.token import require_name
 
@@ -45,7 +45,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
             raise VaultFailed(
                 f'that token is there already, as "{same.name}"', hint=f'softtoken code "{same.name}" shows its code'
             )
-        name = options.name or free_name(entries, new.name, other_name)
+        name = options.name or Names(entries).take(new.name, other_name)
         if any(entry.name == name for entry in entries):
             raise VaultFailed(f'there is another entry "{name}"', hint="--name gives it another name")
         entries.append(new.named(name))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pam_softtoken import terminal
 from pam_softtoken.command import Command
 from pam_softtoken.device import desk, exports, passphrase
-from pam_softtoken.device.entry import Entry, free_name
+from pam_softtoken.device.entry import Entry, Names
 from pam_softtoken.errors import UsageError, VaultFailed
 from pam_softtoken.imported import Imported
 
@@ -49,7 +49,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
 
     def ask_passphrase() -> str:
         if options.file_passphrase_fd is not None:
-            return passphrase.from_descriptor(options.file_passphrase_fd).decode("utf-8", "surrogateescape")
+            return passphrase.line_from_descriptor(options.file_passphrase_fd)
         typed = screen.ask_person("Passphrase of the export:")
         if typed is None:
             raise UsageError(
@@ -77,13 +77,14 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
 def take(found: tuple[Imported, ...], entries: list[Entry]) -> Report:
     """Put what was found behind the entries that there are."""
     report = Report([], [], [])
+    names = Names(entries)
+    held = {entry.way: entry.name for entry in reversed(entries)}
     for each in found:
         new = Entry(each.token)
-        same = next((entry for entry in entries if entry.is_same(new)), None)
-        if same is not None:
-            report.skipped.append(f'"{new.name}" is there already, as "{same.name}"')
+        if new.way in held:
+            report.skipped.append(f'"{new.name}" is there already, as "{held[new.way]}"')
             continue
-        name = free_name(entries, new.name)
+        name = held[new.way] = names.take(new.name)
         entries.append(new.named(name))
         report.taken.append(name)
         left = [*each.notes]

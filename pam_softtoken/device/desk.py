@@ -10,7 +10,7 @@ from pam_softtoken import terminal
 from pam_softtoken.device.entry import Entry
 from pam_softtoken.device.passphrase import Passphrase
 from pam_softtoken.device.vault import Vault, default_path
-from pam_softtoken.errors import EnrolmentFailed, UsageError, VaultFailed
+from pam_softtoken.errors import EnrolmentFailed, NotOpened, UsageError, VaultFailed
 
 MAX_FILE_BYTES = 2**24
 
@@ -51,7 +51,11 @@ def open_or_make_vault(passphrase: Passphrase) -> tuple[Vault, list[Entry]]:
 
 def _open(vault: Vault, passphrase: Passphrase) -> list[Entry]:
     given = passphrase.of_vault()
-    entries = vault.open(given)
+    try:
+        entries = vault.open(given)
+    except NotOpened as error:
+        given = passphrase.instead_of(error, vault.path)
+        entries = vault.open(given)
     passphrase.was_right(given)
     return entries
 

@@ -60,7 +60,14 @@ class Entry(NamedTuple):
 
     def is_same(self, other: Entry) -> bool:
         """Tell whether both always give the same codes; where they have got to in counting is no difference."""
-        return _way_of(self.token) == _way_of(other.token)
+        return self.way == other.way
+
+    @property
+    def way(self) -> tuple[object, ...]:
+        """How its codes are made: what two entries have in common that are the same. It has the key in it."""
+        token = self.token
+        period = token.period_s if isinstance(token, TOTPToken) else None
+        return token.kind, token.secret.reveal(), token.algorithm, token.digits, period
 
 
 def _made(token: Token, **changed: Any) -> Token:
@@ -74,11 +81,6 @@ def _made(token: Token, **changed: Any) -> Token:
         **changed,
     }
     return type(token)(facts.pop("name"), token.secret, **facts)
-
-
-def _way_of(token: Token) -> tuple[object, ...]:
-    period = token.period_s if isinstance(token, TOTPToken) else None
-    return token.kind, token.secret.reveal(), token.algorithm, token.digits, period
 
 
 def find(entries: Sequence[Entry], wanted: str, *, whole: bool = False) -> int:
@@ -115,16 +117,31 @@ def matches(entry: Entry, wanted: str) -> bool:
     return all(word in text for word in wanted.casefold().split())
 
 
-def free_name(entries: Iterable[Entry], *wanted: str) -> str:
-    """Give the first of some names that no entry has; the last of them with a number behind it, if need be."""
-    taken = {entry.name for entry in entries}
-    for name in wanted:
-        if name not in taken:
-            return name
-    number = 2
-    while (name := f"{wanted[-1][: MAX_NAME_CHARACTERS - 6].rstrip()} ({number})") in taken:
-        number += 1
-    return name
+class Names:
+    """The names that are taken.
+
+    Args:
+        entries: whose.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._taken = {entry.name for entry in entries}
+        self._numbers: dict[str, int] = {}
+
+    def take(self, *wanted: str) -> str:
+        """Give the first of some names that is free, and take it; the last with a number behind it, if need be."""
+        name = next((name for name in wanted if name not in self._taken), "") or self._numbered(wanted[-1])
+        self._taken.add(name)
+        return name
+
+    def _numbered(self, name: str) -> str:
+        start = name[: MAX_NAME_CHARACTERS - 8].rstrip()
+        # From the last number on, or accounts that all have one name would take for ever.
+        number = self._numbers.get(start, 1) + 1
+        while f"{start} ({number})" in self._taken:
+            number += 1
+        self._numbers[start] = number
+        return f"{start} ({number})"
 
 
 def write(entries: Iterable[Entry]) -> bytes:

@@ -10,10 +10,11 @@ import unicodedata
 from types import ModuleType
 
 from pam_softtoken import terminal
-from pam_softtoken.errors import UsageError, VaultFailed
+from pam_softtoken.errors import NotOpened, UsageError, VaultFailed
 
 MAX_BYTES = 1024
 SERVICE = "softtoken"
+_QUESTION = "Passphrase of the vault:"
 _SCRIPT_HINT = "run it in a terminal, or hand the passphrase over: --passphrase-fd 3 3<FILE"
 
 
@@ -61,7 +62,25 @@ class Passphrase:
         if self._keyring is not None and (kept := self._keyring.get()) is not None:
             self._is_kept = True
             return _bytes_of(kept)
-        return _bytes_of(self._ask("Passphrase of the vault:"))
+        return _bytes_of(self._ask(_QUESTION))
+
+    def instead_of(self, error: NotOpened, path: str) -> bytes:
+        """Give another passphrase in place of one that did not open the vault: the keyring's can be out of date.
+
+        Raises:
+            NotOpened: the wrong one is not the keyring's, or there is nobody to ask.
+            VaultFailed: there is none to be had.
+        """
+        if not self._is_kept:
+            raise error
+        typed = self._screen.ask_person(f"The passphrase in the keyring does not open the vault. {_QUESTION}")
+        if typed is None:
+            raise NotOpened(
+                f'cannot open "{path}": the passphrase in the keyring is wrong, or the file is damaged',
+                hint="in a terminal, softtoken list --keyring asks for the right one and keeps it",
+            )
+        self._is_kept = False
+        return _bytes_of(_required(typed))
 
     def of_new_vault(self) -> bytes:
         """Give the passphrase for a new vault, which a person types twice.
@@ -90,13 +109,22 @@ class Passphrase:
         typed = self._screen.ask_person(question)
         if typed is None:
             raise UsageError("there is no terminal to ask for the passphrase", hint=_SCRIPT_HINT)
-        if not typed:
-            raise VaultFailed("the passphrase is empty; nothing was changed", hint="start again and type one")
-        return typed
+        return _required(typed)
+
+
+def _required(typed: str) -> str:
+    if not typed:
+        raise VaultFailed("the passphrase is empty; nothing was changed", hint="start again and type one")
+    return typed
 
 
 def from_descriptor(descriptor: int) -> bytes:
-    """Read one line, byte for byte, so that what follows is left to others.
+    """Read a passphrase of the vault; see `line_from_descriptor`."""
+    return _bytes_of(line_from_descriptor(descriptor))
+
+
+def line_from_descriptor(descriptor: int) -> str:
+    """Read one line, byte for byte, so that what follows is left to others, and give it as it is.
 
     Raises:
         UsageError: the descriptor cannot be read, or there is no passphrase in it.
@@ -117,7 +145,7 @@ def from_descriptor(descriptor: int) -> bytes:
             f"a passphrase has 1 to {MAX_BYTES} bytes, and that of descriptor {descriptor} has not",
             hint="as in --passphrase-fd 3 3<FILE",
         )
-    return _bytes_of(line.decode("utf-8", "surrogateescape"))
+    return line.decode("utf-8", "surrogateescape")
 
 
 def _bytes_of(typed: str) -> bytes:

@@ -7,6 +7,7 @@ import argparse
 from pam_softtoken import terminal
 from pam_softtoken.command import Command
 from pam_softtoken.device import desk, passphrase
+from pam_softtoken.errors import VaultFailed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +33,13 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         new = source.ask_twice("New passphrase for the vault:")
     terminal.checkpoint()
     vault.renew(new)
-    source.was_right(new, is_new=True)
+    try:
+        source.was_right(new, is_new=True)
+    except VaultFailed as error:
+        raise VaultFailed(
+            f"the vault has the new passphrase, and the keyring does not: {error.message}",
+            hint="softtoken list --keyring asks for it and keeps it",
+        ) from None
     screen.tell("The vault has a new passphrase. Copies of the file open with the one they were made under.")
 
 

@@ -15,7 +15,7 @@ import struct
 from types import ModuleType
 from typing import NamedTuple
 
-from pam_softtoken.errors import VaultFailed
+from pam_softtoken.errors import NotOpened, VaultFailed
 
 MAGIC = b"softtoken vault\n"
 VERSION = 1
@@ -118,7 +118,8 @@ def unseal(sealed: bytes, passphrase: bytes, *, path: str) -> tuple[SealingKey, 
         path: for the error.
 
     Raises:
-        VaultFailed: the passphrase is another one, or a bit is not as it was; there is no telling which.
+        NotOpened: the passphrase is another one, or a bit is not as it was; there is no telling which.
+        VaultFailed: the library is missing, or there is too little memory.
     """
     parts = _parts(sealed)
     if parts is not None:
@@ -126,7 +127,7 @@ def unseal(sealed: bytes, passphrase: bytes, *, path: str) -> tuple[SealingKey, 
         content = key.unseal(sealed)
         if content is not None:
             return key, content
-    raise VaultFailed(f'cannot open "{path}": the passphrase is wrong, or the file is damaged', hint=_HINT)
+    raise NotOpened(f'cannot open "{path}": the passphrase is wrong, or the file is damaged', hint=_HINT)
 
 
 class _Parts(NamedTuple):
@@ -149,7 +150,14 @@ def _derive(passphrase: bytes, cost: Cost, salt: bytes) -> bytes:
     _aead()  # the hint, where the library is missing
     from cryptography.hazmat.primitives.kdf.scrypt import Scrypt  # noqa: PLC0415
 
-    return bytes(Scrypt(salt=salt, length=32, n=2**cost.log2_n, r=cost.r, p=cost.p).derive(passphrase))
+    try:
+        return bytes(Scrypt(salt=salt, length=32, n=2**cost.log2_n, r=cost.r, p=cost.p).derive(passphrase))
+    except MemoryError:
+        needed = max(1, (128 * cost.r << cost.log2_n) >> 20)
+        raise VaultFailed(
+            f"there is too little memory for the vault, which takes {needed} MiB; nothing was changed",
+            hint="end another program, or raise the limit: ulimit -v tells it",
+        ) from None
 
 
 def _aead() -> ModuleType:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pam_softtoken import files, new_file
 from pam_softtoken.device import entry, sealing
@@ -172,9 +173,10 @@ class Vault:
 
     def _sweep(self, directory: int) -> None:
         """Take away what killed programs left; nobody else writes while we hold the lock."""
-        start = f".{os.path.basename(self.path)}."
-        for name in os.listdir(directory):
-            if name.startswith(start):
+        left = re.compile(re.escape(f".{os.path.basename(self.path)}.") + "[0-9a-f]{16}")
+        for name in filter(left.fullmatch, os.listdir(directory)):
+            # What cannot go, such as a directory of that name, is in nobody's way.
+            with suppress(OSError):
                 os.unlink(name, dir_fd=directory)
 
 

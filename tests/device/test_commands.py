@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import urllib.parse
 from pathlib import Path
+from types import FrameType
 
 import pytest
 import segno
 
 from pam_softtoken.device import clock_check
+from pam_softtoken.device.arrival import take
 from pam_softtoken.errors import CheckFailed
+from pam_softtoken.imported import Imported
 from pam_softtoken.token import TOTPToken, encode_base32
 from tests.support.device import PASSPHRASE, RFC_KEY, RFC_KEY_BASE32, Device, hotp, totp
 from tests.support.screen import read_qr_codes
@@ -223,6 +227,31 @@ def test_import__takes_each_token_once_and_says_what_it_did(device: Device, tmp_
     assert device.run("import", file).status == 0
     assert len(device.content()) == 3
     assert len(device.path.read_bytes()) == len(before)
+
+
+def _calls_for(accounts: int, name: str) -> int:
+    """Count the calls that it takes to put accounts into a vault that has as many."""
+    held = [totp(name.format(0), b"held %d" % number) for number in range(accounts)]
+    found = tuple(Imported(totp(name.format(number), b"new %d" % number).token) for number in range(1, accounts + 1))
+    calls = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        report = take(found, held)
+    finally:
+        sys.setprofile(None)
+    assert len(report.taken) == accounts
+    assert len({*report.taken, name.format(0)}) == accounts + 1
+    return calls
+
+
+@pytest.mark.parametrize("name", ["account {}", "all the same"])
+def test_import__twice_as_many_accounts_take_twice_as_long(name: str) -> None:
+    assert _calls_for(400, name) < 3 * _calls_for(200, name)
 
 
 def test_import__file_without_tokens_is_refused(device: Device) -> None:

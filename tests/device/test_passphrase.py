@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,12 +12,15 @@ from pathlib import Path
 import pytest
 
 from pam_softtoken.device.sealing import COST
+from tests.device import export_maker
+from tests.device.published_exports import ACCOUNTS
 from tests.support.device import PASSPHRASE, PROGRAM, RFC_HOTP, RFC_KEY_BASE32, Device, Mistake, hotp, totp
 from tests.support.enroller import Dialogue
 from tests.support.process import wait_until
 
 URI = f"otpauth://totp/alice?secret={RFC_KEY_BASE32}".encode()
 NEW = "battery staple"
+OLD = "what it was before"
 
 
 def _refused(person: Dialogue) -> Mistake:
@@ -108,6 +112,27 @@ def test_passphrase__composed_or_not_is_the_same(device: Device) -> None:
     assert device.run("list", passphrase="cafe\u0301").status == 0
 
 
+@pytest.mark.parametrize("passphrase", ["cafe\u0301", "caf\u00e9"])
+@pytest.mark.parametrize("is_typed", [True, False])
+def test_passphrase__of_an_export_is_taken_as_it_is(
+    device: Device, tmp_path: Path, passphrase: str, is_typed: bool
+) -> None:
+    device.hold()
+    file, passphrases = tmp_path / "aegis.json", tmp_path / "passphrases"
+    slot = export_maker.aegis_slot(passphrase, b"m" * 32)
+    file.write_text(json.dumps(export_maker.aegis_encrypted(slot)))
+    passphrases.write_text(f"{passphrase}\n", encoding="utf-8")
+    if is_typed:
+        with device.start("import", str(file)) as person:
+            for question, typed in (("Passphrase of the export: ", passphrase), ("of the vault: ", PASSPHRASE)):
+                person.expect(question)
+                person.type(typed)
+            assert person.finish() == 0
+    else:
+        device.did("import", file, "--file-passphrase-fd", "0", typed=passphrases.read_bytes())
+    assert len(device.content()) == len(ACCOUNTS)
+
+
 def test_passwd__old_one_opens_no_longer_and_the_cost_is_the_present_one(device: Device) -> None:
     device.hold(totp("alice"))
     done = device.run("passwd", "--new-passphrase-fd", "0", typed=NEW.encode() + b"\n")
@@ -151,7 +176,7 @@ def test_program__leaves_no_core_with_keys_in_it(device: Device) -> None:
 
 
 KEYRING = """\
-import json, keyring.backend, pathlib
+import json, keyring.backend, keyring.errors, pathlib
 class Keyring(keyring.backend.KeyringBackend):
     priority = 1
     file = pathlib.Path(__file__).with_name("kept.json")
@@ -160,6 +185,8 @@ class Keyring(keyring.backend.KeyringBackend):
     def get_password(self, service, username):
         return self._kept().get(f"{service} {username}")
     def set_password(self, service, username, password):
+        if self.file.with_name("locked").exists():
+            raise keyring.errors.PasswordSetError(password)
         self.file.write_text(json.dumps(self._kept() | {f"{service} {username}": password}))
 """
 """Stands for a desktop's: in a keyring's own configuration file, as keyring(1) has it."""
@@ -201,6 +228,42 @@ def test_keyring__gets_the_new_passphrase(device: Device, keyring: Path) -> None
     assert PASSPHRASE not in keyring.read_text() or NEW in keyring.read_text()
 
 
+def test_keyring__that_is_stale_is_put_right_on_a_terminal(device: Device, keyring: Path) -> None:
+    device.hold(totp("alice"))
+    keyring.write_text(json.dumps({f"softtoken {device.path}": OLD}))
+    for typed, status in (("wrong", 1), (PASSPHRASE, 0)):
+        with device.start("list", "--keyring") as person:
+            person.expect("The passphrase in the keyring does not open the vault. Passphrase of the vault: ")
+            person.type(typed)
+            assert person.finish() == status
+        assert list(json.loads(keyring.read_text()).values()) == [typed if status == 0 else OLD]
+    assert device.run("list", "--keyring", passphrase=None).status == 0
+
+
+def test_keyring__that_is_stale_is_told_where_nobody_can_be_asked(device: Device, keyring: Path) -> None:
+    device.hold(totp("alice"))
+    keyring.write_text(json.dumps({f"softtoken {device.path}": OLD}))
+    done = device.run("list", "--keyring", passphrase=None)
+    assert (done.status, done.stdout) == (1, "")
+    mistake = Mistake(done.stderr)
+    assert "the passphrase in the keyring is wrong, or the file is damaged" in mistake.error
+    assert "softtoken list --keyring" in mistake.hint
+    assert not mistake.before
+    assert OLD not in done.stderr
+
+
+def test_keyring__that_fails_after_the_change_does_not_hide_the_change(device: Device, keyring: Path) -> None:
+    device.hold(totp("alice"))
+    keyring.write_text(json.dumps({f"softtoken {device.path}": PASSPHRASE}))
+    keyring.with_name("locked").touch()
+    with device.start("passwd", "--keyring") as person:
+        for question in ("New passphrase", "same again"):
+            person.expect(question)
+            person.type(NEW)
+        assert "the vault has the new passphrase, and the keyring does not" in _refused(person).error
+    assert [entry.name for entry in device.content(NEW)] == ["alice"]
+
+
 def test_keyring__that_does_not_work_is_told_without_a_secret(device: Device, keyring: Path) -> None:
     device.hold(totp("alice"))
     device.environment["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
@@ -220,7 +283,41 @@ def test_library__that_is_missing_is_told_with_what_helps(
     device: Device, library: str, words: tuple[str, ...], told: str
 ) -> None:
     device.hold(totp("alice"))
-    script = (
+    source, end = os.pipe()
+    os.write(end, f"{PASSPHRASE}\n".encode())
+    os.close(end)
+    where = [] if "--keyring" in words else ["--passphrase-fd", str(source)]
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", _without(library), *words, *where],
+        env=device.environment, capture_output=True, text=True, check=False, pass_fds=(source,),
+    )  # fmt: skip
+    os.close(source)
+    assert done.returncode == 1
+    assert told in Mistake(done.stderr).hint
+
+
+def test_library__of_the_table_that_is_missing_is_told_with_what_helps(device: Device) -> None:
+    device.hold(hotp("alice"))
+    command = [sys.executable, "-I", "-c", _without("prompt_toolkit"), "code"]
+    with Dialogue(command, person=None, environment=device.environment) as person:
+        person.expect("Passphrase of the vault: ")
+        person.type(PASSPHRASE)
+        assert person.finish() == 1
+        said = person.transcript[person.transcript.index("softtoken: error") :]
+    mistake = Mistake(said)
+    assert mistake.error == "the live table needs the prompt_toolkit library"
+    assert "apt install python3-prompt-toolkit, or pip install 'pam-softtoken[device]'" in mistake.hint
+    assert "softtoken code NAME" in mistake.hint
+    done = subprocess.run(
+        [*command, "alice", "--passphrase-fd", "0"], input=f"{PASSPHRASE}\n",
+        env=device.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, f"{RFC_HOTP[0]}\n")
+
+
+def _without(library: str) -> str:
+    """Give a script that is the program on a machine without a library."""
+    return (
         "import sys; from importlib.abc import MetaPathFinder\n"
         "class Gone(MetaPathFinder):\n"
         "    def find_spec(self, name, path, target=None):\n"
@@ -229,14 +326,3 @@ def test_library__that_is_missing_is_told_with_what_helps(
         f"sys.path.insert(0, {str(Path(PROGRAM[-1]).parents[1])!r})\n"
         "from pam_softtoken.device.program import main\nsys.exit(main())\n"
     )
-    source, end = os.pipe()
-    os.write(end, f"{PASSPHRASE}\n".encode())
-    os.close(end)
-    where = [] if "--keyring" in words else ["--passphrase-fd", str(source)]
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", script, *words, *where],
-        env=device.environment, capture_output=True, text=True, check=False, pass_fds=(source,),
-    )  # fmt: skip
-    os.close(source)
-    assert done.returncode == 1
-    assert told in Mistake(done.stderr).hint

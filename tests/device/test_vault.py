@@ -267,6 +267,35 @@ def test_vault__remains_of_killed_writers_go_at_the_next_writing(path: Path) -> 
     assert sorted(file.name for file in path.parent.iterdir()) == ["vault", "vault.lock"]
 
 
+@pytest.mark.parametrize("name", [".vault.x", ".vault.0123456789abcdef"])
+def test_vault__directory_named_like_remains_is_in_nobodys_way(path: Path, name: str) -> None:
+    vault = write_vault(path, [hotp("alice")])
+    (path.parent / name).mkdir()
+    assert vault.next_code(hotp("alice")) == "755224"
+    assert (path.parent / name).is_dir()
+
+
+@pytest.mark.parametrize("name", [".vault.mine", ".vault.swp", ".vault.0123456789ABCDEF", ".vault.0123456789abcdef0"])
+def test_vault__file_that_no_softtoken_left_stays(path: Path, name: str) -> None:
+    vault = write_vault(path, [hotp("alice")])
+    (path.parent / name).write_bytes(b"the person's own")
+    vault.next_code(hotp("alice"))
+    assert (path.parent / name).read_bytes() == b"the person's own"
+
+
+@pytest.mark.parametrize("words", [("list",), ("passwd", "--new-passphrase-fd", "0")])
+def test_program__too_little_memory_is_one_clear_error(device: Device, words: tuple[str, ...]) -> None:
+    write_vault(device.path, [totp("alice")], cost=COST)
+    before = device.path.read_bytes()
+    shell = ["sh", "-c", 'ulimit -v 150000; exec "$@"', "sh"]
+    done = device.run(*words, before=shell, typed=b"another\n")
+    assert (done.status, done.stdout) == (1, "")
+    mistake = Mistake(done.stderr)
+    assert mistake.error == "there is too little memory for the vault, which takes 128 MiB; nothing was changed"
+    assert "ulimit -v" in mistake.hint
+    assert device.path.read_bytes() == before
+
+
 @pytest.fixture
 def small_disk(device: Device) -> Iterator[Device]:
     """A device whose data are on a disk of their own, of 64 KiB."""
