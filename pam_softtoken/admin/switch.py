@@ -8,7 +8,7 @@ import argparse
 import os
 import time
 
-from pam_softtoken import terminal
+from pam_softtoken import change_note, terminal
 from pam_softtoken.admin import (
     change,
     deed,
@@ -231,7 +231,11 @@ def _confirm_change(screen: terminal.Terminal, options: argparse.Namespace) -> N
 
 def _roll_back(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     person.require_root("roll-back")
-    watchdog.settle(screen.tell)
+    if failed := watchdog.settle(screen.tell):
+        raise AdministrationFailed(
+            f"could not be taken back, or not be read: {', '.join(failed)}",
+            hint=f"what stood there before is in {change_note.DIRECTORY}; see to it, and start again",
+        )
 
 
 def _add_service(parser: argparse.ArgumentParser) -> None:

@@ -22,12 +22,16 @@ PAUSE_S = 0.1
 WAIT, STAY, GO_BACK = "wait", "stay", "go back"
 
 
-def settle(tell: Tell) -> None:
+def settle(tell: Tell) -> list[str]:
     """See to all changes that wait: what a login has confirmed stays, what is overdue goes back.
 
     Args:
         tell: takes a line for the person.
+
+    Returns:
+        The services whose change could not be seen to.
     """
+    failed = []
     for service in change.services():
         try:
             if _fate(change.load(service)) is not WAIT:
@@ -35,6 +39,8 @@ def settle(tell: Tell) -> None:
                     _settle(service, later)
         except AdministrationFailed as error:
             tell(f"{service}: {error.message}")
+            failed.append(service)
+    return failed
 
 
 @contextmanager

@@ -225,6 +225,25 @@ def test_roll_back__takes_back_what_an_earlier_boot_left(admin: Admin, phone: Ph
     assert admin.pam() == before
 
 
+def test_roll_back__that_cannot_read_what_to_take_back_fails(admin: Admin, phone: Phone) -> None:
+    before = admin.pam()
+    screen = admin.start("enable", "sudo", "--yes", LONG)
+    screen.expect(ASKED)
+    admin.kill_watchdogs()
+    assert screen.pid is not None
+    os.kill(screen.pid, signal.SIGKILL)
+    record = admin.inside("cat", f"{CHANGES}/sudo/pending")
+    admin.inside("truncate", "--size=9", f"{CHANGES}/sudo/pending")
+    done = admin.run("roll-back")
+    assert done.returncode == 1
+    assert "hint: what stood there before is in" in done.stderr
+    admin.inside(
+        "python3", "-c", "import sys; open(sys.argv[1], 'w').write(sys.argv[2])", f"{CHANGES}/sudo/pending", record
+    )
+    assert admin.run("disable", "sudo").returncode == 0
+    assert admin.pam() == before
+
+
 def test_confirm__keeps_it_and_disable_gives_back_every_byte(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     screen = admin.start("enable", "sudo", "--yes", LONG)
