@@ -250,6 +250,11 @@ class InsideSSH(InsideHost):
         raise NotImplementedError
 
 
+def pam_files(debian: FreshDebian) -> dict[str, bytes]:
+    """Give everything that is in /etc/pam.d."""
+    return {path.name: path.read_bytes() for path in debian.path("/etc/pam.d").iterdir()}
+
+
 def _archive() -> tuple[str, str, str]:
     """Give this machine's release, where its packages come from, and its sources of that release."""
     release = next(

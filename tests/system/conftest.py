@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.account import Person
-from tests.support.fresh_debian import FreshDebian
+from tests.support.fresh_debian import FreshDebian, pam_files
 from tests.support.hosts import SSH, Host, Login, Su, Sudo
 from tests.support.installation import Installation
-from tests.support.packages import Packages, build_as_maintainer, build_by_script, copy_of_the_tree
+from tests.support.packages import NAMES, Packages, build_as_maintainer, build_by_script, copy_of_the_tree
 from tests.support.private_mounts import PrivateMounts
 from tests.support.system_log import SystemLog
 
@@ -119,3 +119,17 @@ def fresh_debian(world: Path) -> Iterator[FreshDebian]:
     made = FreshDebian(directory)
     yield made
     made.close()
+
+
+@pytest.fixture
+def debian(fresh_debian: FreshDebian) -> Iterator[FreshDebian]:
+    """A fresh Debian in which nothing of ours is, neither before nor afterwards."""
+    before = pam_files(fresh_debian)
+    fresh_debian.log.clear()
+    yield fresh_debian
+    for path in fresh_debian.path("/etc/pam.d").iterdir():
+        if path.name not in before:
+            path.unlink()
+    for name, content in before.items():
+        fresh_debian.path(f"/etc/pam.d/{name}").write_bytes(content)
+    fresh_debian.apt("purge", *NAMES, PAM_SOFTTOKEN_REMOVE_IN_USE="yes")
