@@ -10,13 +10,10 @@ from typing import NamedTuple
 
 from pam_softtoken import config, files
 from pam_softtoken.admin.finding import ERROR, NOTE, WARNING, Finding, Report, drop_argument, sed, shown
-from pam_softtoken.admin.pam_stack import Line, Stack
+from pam_softtoken.admin.pam_stack import SET_UID_SERVICES, Line, Stack
 from pam_softtoken.admin.stack_check import Services
 from pam_softtoken.config import Config
 from pam_softtoken.errors import ConfigError
-
-SET_UID_SERVICES = frozenset({"sudo", "sudo-i", "su", "su-l", "polkit-1", "doas"})
-"""Programs that the user starts, and that make him somebody else."""
 
 
 class Setting(NamedTuple):

@@ -16,6 +16,8 @@ DIRECTORIES = (DIRECTORY, "/usr/lib/pam.d")
 FALLBACK = "other"
 KINDS = ("auth", "account", "password", "session")
 MODULE = "pam_softtoken.so"
+SET_UID_SERVICES = frozenset({"sudo", "sudo-i", "su", "su-l", "polkit-1", "doas"})
+"""Services of programs that the user starts, and that make him somebody else."""
 PASSWORD_MODULES = frozenset(
     f"pam_{name}.so"
     for name in ("unix", "unix2", "pwdfile", "sss", "ldap", "krb5", "winbind", "userdb", "tcb", "himmelblau")

@@ -39,6 +39,9 @@ def _enable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     plan = Plan(service, options.way, nullok=options.enrol_later)
     enrolled = _enrolled_users(options)
     screen.show(diff((each.path, each.before, each.after) for each in plan.files))
+    if service in pam_stack.SET_UID_SERVICES and person.settings_of(None).store.startswith("%h"):
+        plan.remarks.append(f"a program of the user's can read the key in his home directory and answer {service}.")
+        plan.remarks.append("softtoken-admin move --all --to system puts the tokens where it cannot.")
     for remark in plan.remarks:
         screen.tell(remark)
     with trial.prepared(plan.stack, plan.text) as new:

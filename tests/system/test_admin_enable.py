@@ -358,6 +358,7 @@ def test_enable__nobody_enrolled_is_refused_unless_they_enrol_later(
     later = admin.run("enable", "sudo", "--enrol-later", "--dry-run")
     assert later.returncode == 0, later.stderr
     assert any(line.startswith("+auth") and line.endswith("nullok") for line in later.stdout.splitlines())
+    assert "a program of the user's can read the key in his home directory and answer sudo." in later.stderr
     assert admin.pam() == before
 
 
