@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import state, volatile
+from pam_softtoken import volatile
 from tests.support.account import Person, Phone
 from tests.support.admin import Admin, refused, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_IGNORE, PAM_SUCCESS, Service
 from tests.support.enroller import ENVIRONMENT
 from tests.support.installation import Installation
 from tests.support.leak import keep
-from tests.support.pam_scene import Pam, steady_step
+from tests.support.pam_scene import Pam, lock_out, steady_step
 from tests.support.system_log import SystemLog
 
 CODE = r"[0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{4}"
@@ -44,16 +44,6 @@ def arguments(command: str, user: str) -> list[str]:
     """Give the words of a subcommand that asks nothing."""
     more = {"revoke": ["--yes"], "reset-state": ["--yes"], "code-for": ["--for=1h"]}
     return [command, user, *more.get(command, [])]
-
-
-def lock_out(person: Person) -> None:
-    """Let as many wrong codes have been typed on this host as make for the longest wait, which no test outlasts."""
-    file = person.store / "state"
-    sequence, present = state.decode(file.read_bytes(), path="state")
-    present = present.with_wrong("local", 100, int(time.time()))
-    with file.open("r+b") as slots:
-        slots.seek(state.place_of(sequence + 1))
-        slots.write(state.encode(present, sequence + 1))
 
 
 # -- all of them

@@ -16,7 +16,7 @@ from tests.support.disk import disk_as_home
 from tests.support.enroller import CODE_PROMPT, TOKEN_PROMPT, Enroller
 from tests.support.installation import Installation
 from tests.support.leak import keep
-from tests.support.pam_scene import Clock, Pam, set_pin, wrong_code
+from tests.support.pam_scene import Clock, Pam, lock_out, set_pin
 from tests.support.pam_waiting import Waiting
 from tests.support.process import when_left
 from tests.support.system_log import SystemLog
@@ -175,12 +175,7 @@ def test_issued_code__is_not_looked_at_while_waiting(
     service: Service, alice: Person, phone: Phone, issue: Callable[..., str], system_log: SystemLog
 ) -> None:
     code = issue(alice)
-    for _ in range(7):
-        assert service.log_in(alice, wrong_code(phone)).result == PAM_AUTH_ERR
-    # The waits double, so one of these comes in a wait.
-    while "throttled" not in system_log.reasons():
-        assert service.log_in(alice, wrong_code(phone)).result == PAM_AUTH_ERR
-    system_log.clear()
+    lock_out(alice)
     assert service.log_in(alice, code).result == PAM_AUTH_ERR
     assert system_log.reasons() == ["throttled"]
 

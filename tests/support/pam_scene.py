@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.account import Phone
+from pam_softtoken import state
+from tests.support.account import Person, Phone
 from tests.support.client import ECHO_OFF, PERMIT, Service
 from tests.support.installation import Installation
 from tests.support.leak import keep
@@ -197,3 +198,13 @@ class Clock:
         """Turn the hands."""
         self.path.write_text(repr(now))
         self.path.chmod(0o644)
+
+
+def lock_out(person: Person) -> None:
+    """Let as many wrong codes have been typed on this host as make for the longest wait, which no test outlasts."""
+    file = person.store / "state"
+    sequence, present = state.decode(file.read_bytes(), path="state")
+    present = present.with_wrong("local", 100, int(time.time()))
+    with file.open("r+b") as slots:
+        slots.seek(state.place_of(sequence + 1))
+        slots.write(state.encode(present, sequence + 1))
