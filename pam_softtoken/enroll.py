@@ -14,6 +14,7 @@ from pam_softtoken import (
     check,
     command,
     files,
+    host_settings,
     otp,
     printout,
     recovery,
@@ -332,15 +333,8 @@ def _account(user: str | None, tool: str) -> files.Account:
 
 def _settings(store: str | None) -> configuration.Config:
     """Take the host's settings, so that a token goes where the module looks for it."""
-    given = [] if store is None else [f"store={store}"]
     try:
-        configuration.load(given, lambda path, required: "")
-    except ConfigError as error:
-        raise UsageError(
-            f"--store {error.problems[0].partition('store ')[2]}", hint="as in --store %h/.softtoken"
-        ) from None
-    try:
-        return configuration.load(given, files.read_conf)
+        return host_settings.load(store, example="%h/.softtoken")
     except ConfigError as error:
         raise EnrolmentFailed(str(error), hint="an administrator has to correct it") from None
 

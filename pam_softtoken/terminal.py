@@ -22,6 +22,7 @@ from typing import TextIO
 from pam_softtoken.errors import EnrolmentFailed, ProgramError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_NUDGE_S = 0.2
 _stopping: list[signal.Signals] = []
 _interrupted_by: list[int] = []
 
@@ -152,11 +153,30 @@ def interruptible() -> Iterator[None]:
         KeyboardInterrupt: one did.
     """
     heeded = (*SIGNALS, *_stopping)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, heeded)
+    with _nudged():
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, heeded)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, heeded)
+
+
+@contextlib.contextmanager
+def _nudged() -> Iterator[None]:
+    """Wake the program again and again for as long as the block lasts.
+
+    The interpreter only notes a signal and obeys it before its next step. One that comes just before a read begins
+    would be obeyed after the read, which may never end.
+    """
+    handler = signal.signal(signal.SIGALRM, lambda number, frame: None)
+    blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+    timer = signal.setitimer(signal.ITIMER_REAL, _NUDGE_S, _NUDGE_S)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, heeded)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.signal(signal.SIGALRM, handler)
 
 
 def _read_line(stream: TextIO | None) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pam_softtoken import config as configuration
-from pam_softtoken import files, terminal
+from pam_softtoken import files, host_settings, terminal
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
 from pam_softtoken.errors import (
@@ -22,7 +22,6 @@ from pam_softtoken.errors import (
     NotEnrolled,
     NotStored,
     PathError,
-    UsageError,
 )
 from pam_softtoken.store import Location
 
@@ -83,15 +82,8 @@ def settings_of(store: str | None) -> Config:
         UsageError: that is no store.
         AdministrationFailed: the configuration file is wrong.
     """
-    given = [] if store is None else [f"store={store}"]
     try:
-        configuration.load(given, lambda path, required: "")
-    except ConfigError as error:
-        raise UsageError(
-            f"--store {error.problems[0].partition('store ')[2]}", hint="as in --store /var/lib/softtoken/%U"
-        ) from None
-    try:
-        return configuration.load(given, files.read_conf)
+        return host_settings.load(store, example="/var/lib/softtoken/%U")
     except ConfigError as error:
         raise AdministrationFailed(str(error), hint=f"correct it in {configuration.DEFAULT_CONF}") from None
 

@@ -16,6 +16,7 @@ from tests.device import export_maker
 from tests.device.published_exports import ACCOUNTS
 from tests.support.device import PASSPHRASE, PROGRAM, RFC_HOTP, RFC_KEY_BASE32, Device, Mistake, hotp, totp
 from tests.support.enroller import Dialogue
+from tests.support.preload import compile_library
 from tests.support.process import wait_until
 
 URI = f"otpauth://totp/alice?secret={RFC_KEY_BASE32}".encode()
@@ -84,6 +85,34 @@ def test_waiting__for_a_pipe_or_a_descriptor_ends_with_ctrl_c(device: Device, wo
         # The program catches this one, and lets it in only while it waits; SIGINT the interpreter catches as well.
         wait_until(lambda: _lets_in(status, signal.SIGTERM), "it to wait")
         person.press_control("c")
+        assert _refused(person).error == "interrupted; nothing was changed"
+
+
+_CTRL_C_BEFORE_READ = r"""
+#define _GNU_SOURCE
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+ssize_t read(int descriptor, void *data, size_t size)
+{
+	static int pressed;
+
+	if (!pressed && isatty(descriptor)) {
+		pressed = 1;
+		raise(SIGINT);
+	}
+	return syscall(SYS_read, descriptor, data, size);
+}
+"""
+"""Ctrl-C in the last moment before the program waits, when the interpreter has looked for signals already."""
+
+
+@pytest.mark.parametrize("words", [("list",), ("list", "--passphrase-fd", "0")])
+def test_waiting__hears_a_ctrl_c_of_the_last_moment_before(device: Device, words: tuple[str, ...]) -> None:
+    device.hold(totp("alice"))
+    device.environment["LD_PRELOAD"] = str(compile_library(device.data / "ctrl_c.so", _CTRL_C_BEFORE_READ))
+    with device.start(*words) as person:
         assert _refused(person).error == "interrupted; nothing was changed"
 
 

@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from tests.support.account import Person, Phone
 from tests.support.client import ECHO_OFF, ECHO_ON, PAM_SUCCESS, Outcome, Service
 from tests.support.installation import Installation
 from tests.support.pam_scene import Clock, Pam, hash_anew
+from tests.support.preload import compile_library
 
 MODES = ("try_first_pass", "use_first_pass", "forward_pass")
 STEP = 70_000_000
@@ -250,22 +250,7 @@ class Enrolments:
             tokens.write_text(json.dumps(document))
             self._files[kind] = {path.name: path.read_bytes() for path in person.store.iterdir()}
             self.remove()
-        source = directory / "set_clock.c"
-        source.write_text(_SET_CLOCK)
-        self.library = directory / "set_clock.so"
-        command = [
-            "gcc",
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-O2",
-            "-shared",
-            "-fPIC",
-            "-o",
-            str(self.library),
-            str(source),
-        ]
-        subprocess.run(command, check=True, capture_output=True)
+        self.library = compile_library(directory / "set_clock.so", _SET_CLOCK)
 
     def remove(self, *, keep_mark: bool = False) -> None:
         """Let him never have enrolled, or, with the mark of the first login, let him have lost the files."""

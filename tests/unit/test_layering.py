@@ -18,7 +18,7 @@ LAYERS = [
     {"policy", "throttle", "verifier", "deadline", "newcomer"},
     {"login", "pam_module", "wire", "backend"},
     {"migration", "google_file", "users_file", "xml_survey", "key_container", "picture", "importer"},
-    {"terminal", "command", "handout", "printout", "request", "pam_client", "check", "job"},
+    {"terminal", "command", "host_settings", "handout", "printout", "request", "pam_client", "check", "job"},
     {"permission", "inventory", "self_service"},
     {"enrolment", "upkeep", "pin_change"},
     {"takeover"},
