@@ -1,6 +1,8 @@
-"""The note that an accepted code leaves while a change of its service waits to be confirmed. Root's; imports only `os`.
+"""The notes that a login leaves while a change of its service waits to be confirmed. Root's; imports only `os`.
 
-`softtoken-admin enable` makes the file `PENDING` in a directory named after the service, and watches for the note.
+`softtoken-admin enable` makes the file `PENDING` in a directory named after the service. An accepted code leaves
+`ACCEPTED` with the user's name behind it. Where the whole stack has let him in, the bridge makes `NOTE` of that file
+when the host asks for credentials (`pam_sm_setcred`), and `NOTE` is what confirms.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import os
 
 DIRECTORY = "/var/lib/softtoken/changes"
-PENDING, NOTE = "pending", "login"
+PENDING, ACCEPTED, NOTE = "pending", "accepted:", "login"
 
 
 def is_waited_for(service: str) -> bool:
@@ -22,11 +24,12 @@ def is_waited_for(service: str) -> bool:
     return True
 
 
-def leave(service: str) -> None:
-    """Leave the note; that it cannot be left matters to nobody here."""
+def leave(service: str, user: str) -> None:
+    """Leave the note of an accepted code; that it cannot be left matters to nobody here."""
+    if "/" in user:
+        return
+    path = f"{DIRECTORY}/{service}/{ACCEPTED}{user}"
     try:
-        os.close(
-            os.open(f"{DIRECTORY}/{service}/{NOTE}", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        )
-    except OSError:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    except (OSError, ValueError):
         pass

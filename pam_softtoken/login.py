@@ -163,7 +163,7 @@ class Login:
             _mark(attempt.account.uid, record)
         service = self.pamh.service or ""
         if change_note.is_waited_for(service):
-            change_note.leave(service)
+            change_note.leave(service, self.pamh.user or "")
         left = accepted.recovery_left
         if accepted.token:
             record.outcome(log.INFO, "accepted", "accepted", token=accepted.token)

@@ -25,7 +25,7 @@ from pam_softtoken.errors import AdministrationFailed
 DIRECTORY = change_note.DIRECTORY
 LOCK = f"{DIRECTORY}/.lock"  # no service has a name with a dot
 _LOCK_TRIES, _LOCK_PAUSE_S = 100, 0.1
-PENDING, CONFIRMED, NOTE = change_note.PENDING, "confirmed", change_note.NOTE
+PENDING, CONFIRMED = change_note.PENDING, "confirmed"
 _VERSION = 1
 _STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
@@ -176,9 +176,9 @@ def begin(change: Change) -> None:
     for directory in (DIRECTORY, place):
         os.makedirs(directory, mode=0o700, exist_ok=True)
         host_file.sync_directory(os.path.dirname(directory))
-    for old in (NOTE, CONFIRMED):
-        with suppress(FileNotFoundError):
-            os.unlink(f"{place}/{old}")
+    _remove_notes(place)
+    with suppress(FileNotFoundError):
+        os.unlink(f"{place}/{CONFIRMED}")
     document = {
         "version": _VERSION,
         "identity": change.identity,
@@ -208,13 +208,19 @@ def confirm(change: Change) -> None:
     place = f"{DIRECTORY}/{change.service}"
     os.rename(f"{place}/{PENDING}", f"{place}/{CONFIRMED}")
     host_file.sync_directory(place)
-    with suppress(FileNotFoundError):
-        os.unlink(f"{place}/{NOTE}")
+    _remove_notes(place)
+
+
+def _remove_notes(place: str) -> None:
+    for name in os.listdir(place):
+        if name == change_note.NOTE or name.startswith(change_note.ACCEPTED):
+            with suppress(FileNotFoundError):  # the bridge has renamed it
+                os.unlink(f"{place}/{name}")
 
 
 def has_note(change: Change) -> bool:
-    """Tell whether somebody has logged in with a code since it was applied."""
-    return os.path.lexists(f"{DIRECTORY}/{change.service}/{NOTE}")
+    """Tell whether somebody has logged in with a code since it was applied, and the whole stack has let him in."""
+    return os.path.lexists(f"{DIRECTORY}/{change.service}/{change_note.NOTE}")
 
 
 def way_back(change: Change) -> list[Step]:

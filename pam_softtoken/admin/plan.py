@@ -111,7 +111,9 @@ class Plan:
         if before.data not in (None, new):
             raise AdministrationFailed(f"{sshd.DROP_IN} is there, and not as we make it", hint="move it away first")
         effective = sshd.require_effect(way)
-        if way == WITH_PASSWORD and effective.get("pubkeyauthentication") == "yes":
+        if way == WITH_PUBLIC_KEY:
+            sshd.require_obedient(effective)
+        elif effective.get("pubkeyauthentication") == "yes":
             self.remarks.append("who logs in with a public key is not asked for a code; --with publickey asks them.")
         # First there, and last on the way back: PAM does without the password only while sshd asks for a key.
         self.files = (FileChange(sshd.DROP_IN, before, Content(new)), *self.files)

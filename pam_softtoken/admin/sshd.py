@@ -163,19 +163,59 @@ def reload() -> str:
         AdministrationFailed: it cannot be done; sshd goes on with what it has.
     """
     effective = _ask_sshd("-T")
-    if os.path.isdir("/run/systemd/system"):
-        for unit in ("ssh.service", "sshd.service"):
-            # One that is still to be started, after us, would let us wait for it in vain.
-            if _systemctl("is-active", "--quiet", unit) and _systemctl("reload", unit):
-                return "sshd has read its configuration anew."
-    try:
-        pid = int(Path(effective.get("pidfile", "/run/sshd.pid")).read_text())
-        if not os.path.samefile(f"/proc/{pid}/exe", PROGRAM):
-            raise ValueError
-        os.kill(pid, signal.SIGHUP)
-    except (OSError, ValueError):
-        return "No sshd runs that could be told; one that is started from now on goes by the new configuration."
+    if not any(_systemctl("reload", unit) for unit in _active_units()):
+        try:
+            os.kill(_listener(effective), signal.SIGHUP)
+        except (OSError, ValueError):
+            return "No sshd runs that could be told; one that is started from now on goes by the new configuration."
     return "sshd has read its configuration anew."
+
+
+def require_obedient(effective: dict[str, str]) -> None:
+    """Make sure that no sshd goes on with the configuration that it has now.
+
+    Args:
+        effective: all settings, names in lower case.
+
+    Raises:
+        AdministrationFailed: one runs that cannot be told to read it anew.
+    """
+    if _active_units() or not any(map(_listens, glob.glob("/proc/[0-9]*"))):
+        return
+    try:
+        _listener(effective)
+    except (OSError, ValueError):
+        raise AdministrationFailed(
+            "sshd runs and cannot be told to read its configuration anew, so a code without a key would get in",
+            hint="start it with a PidFile in its configuration, or stop it for as long as this takes",
+        ) from None
+
+
+def _active_units() -> list[str]:
+    if not os.path.isdir("/run/systemd/system"):
+        return []
+    # One that is still to be started, after us, would let us wait for it in vain.
+    return [unit for unit in ("ssh.service", "sshd.service") if _systemctl("is-active", "--quiet", unit)]
+
+
+def _listener(effective: dict[str, str]) -> int:
+    """Give the process that sshd has put into its PidFile; OSError or ValueError when there is none."""
+    pid = int(Path(effective.get("pidfile", "/run/sshd.pid")).read_text())
+    if not _listens(f"/proc/{pid}"):
+        raise ValueError("no sshd")
+    return pid
+
+
+def _listens(process: str) -> bool:
+    """Tell whether a process, by its place in /proc, waits for connections as sshd, here and not in some container."""
+    try:
+        return (
+            os.path.samefile(f"{process}/exe", PROGRAM)
+            and os.path.samefile(f"{process}/ns/mnt", "/proc/self/ns/mnt")
+            and b"[listener]" in Path(f"{process}/cmdline").read_bytes()
+        )
+    except OSError:
+        return False
 
 
 def _systemctl(*words: str) -> bool:

@@ -47,6 +47,9 @@
 #define NEWCOMER "PAM_SOFTTOKEN_ENROL"
 #define ENVIRONMENT 0 /* instead of the number of an item, which none has */
 
+/* Where a change of a service waits for a login with a code; pam_softtoken/change_note.py has the same. */
+#define CHANGES "/var/lib/softtoken/changes"
+
 enum frame_type {
 	FRAME_START = 'S',
 	FRAME_ACCOUNT = 'M',
@@ -533,11 +536,47 @@ pam_sm_acct_mgmt(pam_handle_t *pamh, int flags, int argc, const char **argv)
 	return run_backend(pamh, FRAME_ACCOUNT, flags, argc, argv);
 }
 
+/* A string item that leads to no other directory than it is used in; NULL where there is none. */
+static const char *
+item_as_name(pam_handle_t *pamh, int item)
+{
+	const void *value = NULL;
+
+	if (pam_get_item(pamh, item, &value) != PAM_SUCCESS || value == NULL || strchr(value, '/') != NULL)
+		return NULL;
+	return value;
+}
+
+/*
+ * The backend leaves a note of an accepted code where a change of the service waits for a login. Other modules may still
+ * have refused that login; hosts come here only when none has, so here it becomes the note that confirms.
+ */
+static void
+confirm_change(pam_handle_t *pamh)
+{
+	static const int users[] = { PAM_USER, PAM_RUSER }; /* sudo says by now who the command is run as */
+	const char *service = item_as_name(pamh, PAM_SERVICE);
+	char accepted[PATH_MAX], confirming[PATH_MAX];
+
+	if (service == NULL || strchr(service, '.') != NULL)
+		return;
+	for (size_t index = 0; index < sizeof(users) / sizeof(users[0]); index++) {
+		const char *user = item_as_name(pamh, users[index]);
+
+		if (user == NULL ||
+		    (size_t)snprintf(accepted, sizeof(accepted), CHANGES "/%s/accepted:%s", service, user) >= sizeof(accepted) ||
+		    (size_t)snprintf(confirming, sizeof(confirming), CHANGES "/%s/login", service) >= sizeof(confirming))
+			continue;
+		if (rename(accepted, confirming) == 0)
+			return;
+	}
+}
+
 __attribute__((visibility("default"))) int
 pam_sm_setcred(pam_handle_t *pamh, int flags, int argc, const char **argv)
 {
-	(void)pamh;
-	(void)flags;
+	if (!(flags & PAM_DELETE_CRED))
+		confirm_change(pamh);
 	(void)argc;
 	(void)argv;
 	return PAM_SUCCESS;

@@ -46,6 +46,10 @@ class DebianSSH(SSH):
         wait_until(lambda: "Server listening" in self._log.read_text() or server.poll() is not None, "sshd to listen")
         return server if server.poll() is None else None
 
+    def wait_until_told(self) -> None:
+        """Wait until it listens again: between the old configuration and the new one nobody can connect."""
+        wait_until(lambda: self._log.read_text().count("Server listening") == 2, "sshd to listen again")
+
 
 class Admin:
     """Root at a terminal of a host.
@@ -57,6 +61,7 @@ class Admin:
 
     def __init__(self, mounts: PrivateMounts, installed: Installation) -> None:
         self.mounts = mounts
+        self.installed = installed
         self._program = str(installed.root / "scripts" / "softtoken-admin")
 
     def run(self, *words: str, around: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -107,10 +112,10 @@ def phone(alice: Person, installed: Installation) -> Phone:
 
 
 @pytest.fixture
-def sshd(mounts: PrivateMounts) -> Iterator[Callable[[bool], SSH]]:
-    servers: list[SSH] = []
+def sshd(mounts: PrivateMounts) -> Iterator[Callable[[bool], DebianSSH]]:
+    servers: list[DebianSSH] = []
 
-    def make(password: bool) -> SSH:
+    def make(password: bool) -> DebianSSH:
         servers.append(DebianSSH(mounts, password=password))
         return servers[-1]
 
@@ -152,12 +157,13 @@ def test_enable__a_login_with_a_code_confirms(
 
 @pytest.mark.parametrize("way", ["password", "publickey"])
 def test_enable__sshd_asks_for_a_code_on_top_of_either(
-    way: str, sshd: Callable[[bool], SSH], admin: Admin, alice: Person, phone: Phone
+    way: str, sshd: Callable[[bool], DebianSSH], admin: Admin, alice: Person, phone: Phone
 ) -> None:
     host = sshd(way == "password")
     before = admin.pam()
     screen = admin.start("enable", "sshd", "--yes", LONG, "--with", way)
     screen.expect(ASKED)
+    host.wait_until_told()
     visit = host.log_in(alice, phone.totp())
     assert visit.entered_as == alice.name, visit
     assert visit.prompts == [*host.first_prompts, "code"]
@@ -166,6 +172,39 @@ def test_enable__sshd_asks_for_a_code_on_top_of_either(
     done = admin.run("disable", "sshd")
     assert "sshd has read its configuration anew" in done.stderr
     assert admin.pam() == before
+
+
+def test_enable__login_that_another_line_refuses_confirms_nothing(
+    admin: Admin, alice: Person, phone: Phone, make_person: Callable[[], Person]
+) -> None:
+    path = admin.mounts.directory / "pam.d" / "su"
+    path.write_text("account required pam_succeed_if.so quiet user != " + alice.name + "\n" + path.read_text())
+    bob = make_person()
+    codes = bob.enrol(admin.installed, SLOW)
+    host = Su(admin.mounts, make_person(), password=True)
+    screen = admin.start("enable", "su", "--yes", LONG)
+    screen.expect(ASKED)
+    visit = host.log_in(alice, phone.totp())
+    assert visit.prompts == ["password", "code"]
+    assert not visit.entered_as
+    assert "reason=accepted" in "".join(admin.mounts.log.lines)
+    assert admin.inside("ls", f"{CHANGES}/su").split() == [f"accepted:{alice.name}", "pending"]
+    assert host.log_in(bob, codes.totp()).entered_as == bob.name
+    screen.expect("Done.")
+
+
+def test_publickey__sshd_that_cannot_be_told_is_refused(
+    admin: Admin, phone: Phone, sshd: Callable[[bool], DebianSSH]
+) -> None:
+    sshd(False)
+    config = admin.mounts.directory / "ssh" / "sshd_config"
+    config.write_text(config.read_text().replace("PidFile /run/sshd.pid", "PidFile none"))
+    before = admin.pam()
+    done = admin.run("enable", "sshd", "--with=publickey", SHORT)
+    assert done.returncode == 1
+    assert "cannot be told to read its configuration anew" in done.stderr
+    assert admin.pam() == before
+    assert ASKED in admin.run("enable", "sshd", SHORT).stderr
 
 
 def test_enable__nobody_confirms_and_all_goes_back(admin: Admin, phone: Phone) -> None:
@@ -387,6 +426,25 @@ def test_enable__two_at_once_and_one_wins(admin: Admin, phone: Phone) -> None:
     assert admin.pam() == before
 
 
+@pytest.mark.parametrize("start", ["off", "on"])
+def test_enable__and_disable_at_once_leave_one_of_the_two(start: str, admin: Admin, phone: Phone) -> None:
+    before = admin.pam()
+    path = str(admin.mounts.directory / "pam.d" / "sudo")
+    if start == "on":
+        admin.start("enable", "sudo", "--yes", LONG).expect(ASKED)
+        assert admin.run("confirm").returncode == 0
+    screens = [admin.start(*words) for words in (("enable", "sudo", "--yes", LONG), ("disable", "sudo")) * 2]
+    for screen in screens:
+        screen.expect([ASKED, "Done.", "error: "])
+    present = admin.pam()
+    is_on = present != before
+    assert present[path].count(b"pam_softtoken.so") == is_on
+    assert admin.inside("sh", "-c", f"ls {CHANGES}").split() == ["sudo"] * is_on
+    assert admin.run("disable", "sudo").returncode == (0 if is_on else 1)
+    assert admin.pam() == before
+    assert admin.inside("ls", CHANGES) == ""
+
+
 _HOLDS_LOCK = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
@@ -413,7 +471,7 @@ def test_lock__is_not_held_by_who_is_stopped_at_the_terminal(tmp_path: Path) -> 
 @pytest.mark.parametrize("number", range(1, 7))
 @pytest.mark.parametrize("doing", ["enable", "disable"])
 def test_publickey__pam_gives_up_the_password_only_while_sshd_asks_for_a_key(
-    doing: str, number: int, admin: Admin, phone: Phone, sshd: Callable[[bool], SSH]
+    doing: str, number: int, admin: Admin, phone: Phone, sshd: Callable[[bool], DebianSSH]
 ) -> None:
     sshd(False)
     enable = ("enable", "sshd", "--with=publickey", "--yes", LONG)
