@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 
 from pam_softtoken import pam_client
-from pam_softtoken.admin import host_file, pam_stack, pam_verdict, sshd
+from pam_softtoken.admin import host_file, pam_stack, sshd, stack_walk
 from pam_softtoken.admin.change import FileChange
 from pam_softtoken.admin.host_file import Content
 from pam_softtoken.admin.pam_stack import Stack
@@ -95,14 +95,14 @@ class Plan:
             raise AdministrationFailed(
                 f"our line would stand {len(self.stack.ours)} times", hint=f"see {pam_stack.places(self.stack.ours)}"
             )
-        culprit = pam_verdict.bypass(lines)
+        culprit = stack_walk.bypass(lines)
         if culprit is not None:
             raise AdministrationFailed(
                 f"{culprit.place} would let people in without a code: {culprit.control} {culprit.module}",
                 hint='let that line be "required", or take it out; the password may not be the last word',
             )
-        exempt = [line for line in lines if line.name == pam_verdict.ROOT_OK]
-        if exempt and pam_verdict.bypass(lines, root_is_asked=True):
+        exempt = [line for line in lines if line.name in stack_walk.OF_ROOT]
+        if exempt and stack_walk.bypass(lines, root_is_asked=True):
             self.remarks.append(f"root itself is not asked, as {exempt[0].place} wants it.")
 
     def _add_drop_in(self, way: str) -> None:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from pam_softtoken.admin.pam_stack import PASSWORD_MODULES, Line
 
 SUCCESS, DENIED, IGNORED = "success", "auth_err", "ignore"
+_OTHER = "any other"
+"""A code that no control names, so that `default` counts."""
 _WORDS = {
     "required": {"success": "ok", "new_authtok_reqd": "ok", "ignore": "ignore", "default": "bad"},
     "requisite": {"success": "ok", "new_authtok_reqd": "ok", "ignore": "ignore", "default": "die"},
@@ -41,7 +43,7 @@ class End(NamedTuple):
     Args:
         is_in: PAM said yes.
         ours: the last return code of our module; empty when it was not run.
-        past: the line that led past ours; None when nothing did.
+        past: the line that led past ours, or made it be forgotten; None when nothing did.
         open_minded: when ours was run, nothing had said no.
     """
 
@@ -52,12 +54,22 @@ class End(NamedTuple):
 
 
 class _At(NamedTuple):
+    """How far a way has come.
+
+    Args:
+        place: the line that is next.
+        impression, fine: as libpam counts them; whether the result so far is success.
+        ours, past, open_minded: as in `End`.
+        outside: impression and fine when each substack around was entered, outermost first.
+    """
+
     place: int
     impression: int
     fine: bool
     ours: str
     past: int | None
     open_minded: bool
+    outside: tuple[tuple[int, bool], ...] = ()
 
 
 def actions_of(control: str) -> dict[str, str]:
@@ -75,12 +87,17 @@ def actions_of(control: str) -> dict[str, str]:
 def anything(line: Line) -> set[str]:
     """Say what a module can answer: whatever its line makes a difference for."""
     if line.is_ours:
-        return {SUCCESS, IGNORED, DENIED, "service_err", "conv_err"}
+        return {SUCCESS, IGNORED, DENIED, "service_err", "conv_err", "module_unknown"}
     if line.name == "pam_deny.so":
         return {DENIED}
     if line.name == "pam_permit.so":
         return {SUCCESS}
-    return {SUCCESS, DENIED, IGNORED, *actions_of(line.control)} - {"default"}
+    return {SUCCESS, DENIED, IGNORED, _OTHER, *actions_of(line.control)} - {"default"}
+
+
+def nobody_is_root(line: Line) -> set[str]:
+    """The same, for somebody who is not root before he starts."""
+    return {DENIED, IGNORED} if line.name in OF_ROOT else anything(line)
 
 
 def no_first_factor(line: Line) -> set[str]:
@@ -110,8 +127,29 @@ def ends(lines: Sequence[Line], answers: Callable[[Line], set[str]] = anything) 
     return found
 
 
+def bypass(lines: Sequence[Line], *, root_is_asked: bool = False) -> Line | None:
+    """Find a line because of which somebody gets in whom our module has not accepted, nor passed over.
+
+    Args:
+        lines: of the type `auth`.
+        root_is_asked: a way that `pam_rootok` opens counts, too. Otherwise it is taken for what it is there for.
+
+    Returns:
+        The line, the last one where it is nobody's fault, or None when every way in leads through our module.
+    """
+    found = ends(lines, anything if root_is_asked else nobody_is_root)
+    guilty = [end.past for end in found if end.is_in and end.ours not in (SUCCESS, IGNORED)]
+    if not guilty:
+        return None
+    return lines[min((place for place in guilty if place is not None), default=-1)]
+
+
 def _steps(lines: Sequence[Line], at: _At, answers: Callable[[Line], set[str]]) -> list[_At]:
     line = lines[at.place]
+    outside = at.outside[: line.depth]
+    while len(outside) < line.depth:
+        outside = (*outside, (at.impression, at.fine))
+    at = at._replace(outside=outside)
     if line.control == "substack":
         return [at._replace(place=at.place + 1)]
     actions = actions_of(line.control)
@@ -138,12 +176,13 @@ def _after(lines: Sequence[Line], at: _At, code: str, action: str) -> _At:
         if action == "die":
             target = _end_of_level(lines, at.place)
     elif action == "reset":
-        impression, fine = _UNDECIDED, True
+        impression, fine = at.outside[-1] if at.outside else (_UNDECIDED, True)
     elif action.isdecimal():
         target, left = _jump(lines, at.place, int(action))
         if left:
             impression, fine = _NEGATIVE, False
-    passed = not at.ours and any(line.is_ours for line in lines[at.place + 1 : target])
+    hopped = not at.ours and any(line.is_ours for line in lines[at.place + 1 : target])
+    passed = hopped or (action == "reset" and bool(at.ours))
     return at._replace(place=target, impression=impression, fine=fine, past=at.place if passed else at.past)
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pam_softtoken import pam_client, terminal
-from pam_softtoken.admin import pam_stack, pam_verdict
+from pam_softtoken.admin import pam_stack, stack_walk
 from pam_softtoken.admin.pam_stack import Stack
 from pam_softtoken.errors import AdministrationFailed
 
@@ -129,7 +129,9 @@ def prepared(stack: Stack, text: str) -> Iterator[Trial]:
         alone = " ".join("[" + word.replace("]", "\\]") + "]" for word in words)
         (Path(directory) / ALONE).write_text(f"auth required {alone}\n")
         # We are root, whom it would let in without a question.
-        lines = [line for line in text.splitlines(keepends=True) if pam_verdict.ROOT_OK not in line]
+        lines = [
+            line for line in text.splitlines(keepends=True) if not any(name in line for name in stack_walk.OF_ROOT)
+        ]
         Path(directory, SERVICE).write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
         yield Trial(directory, stack)
 

@@ -33,10 +33,11 @@ LAYERS = [
         "admin.table",
         "admin.log_lines",
     },
-    {"admin.pam_stack", "admin.pam_verdict", "admin.host_file", "admin.sshd"},
+    {"admin.pam_stack", "admin.host_file", "admin.sshd"},
+    {"admin.stack_walk"},
     {"admin.change", "admin.trial", "admin.plan", "admin.watchdog", "admin.switch"},
     {"admin.code_for", "admin.relief", "admin.status", "admin.log_table", "admin.move"},
-    {"admin.finding", "admin.stack_walk", "admin.sshd_config"},
+    {"admin.finding", "admin.sshd_config"},
     {"admin.bounded", "admin.stack_mend"},
     {"admin.stack_check", "admin.host_check"},
     {"admin.option_check"},
@@ -75,7 +76,7 @@ PURE = {
     "mac", "otp", "drawing", "token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config",
     "state", "policy", "throttle", "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
     "device.app_document", "device.app_entry", "device.app_cipher", "device.aegis", "device.andotp", "device.twofas",
-    "device.freeotp_plus", "device.exports", "admin.pam_stack", "admin.pam_verdict",
+    "device.freeotp_plus", "device.exports", "admin.pam_stack",
     "admin.finding", "admin.stack_walk", "admin.stack_mend", "admin.sshd_config",
 }  # fmt: skip
 ALLOWED_ON_LOGIN = {

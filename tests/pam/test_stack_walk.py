@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.admin import pam_stack, pam_verdict
+from pam_softtoken.admin import pam_stack, stack_walk
 from tests.support.client import PAM_SUCCESS, Service
 
 OURS = "auth required pam_softtoken.so\n"
-RESULTS = ("success", "auth_err", "ignore", "new_authtok_reqd")
+RESULTS = ("success", "auth_err", "ignore", "new_authtok_reqd", "user_unknown")
 
 TIGHT = {
     "alone": OURS,
@@ -27,6 +27,7 @@ TIGHT = {
     "hop onto it": "auth [success=1 default=ignore] A\nauth required B\n" + OURS,
     "hop too far": "auth [success=5 default=die] A\n" + OURS,
     "done inside a substack": "auth substack inner\n" + OURS,
+    "reset inside a substack": OURS + "auth substack forgetful\nauth required pam_permit.so\n",
     "sufficient that never succeeds": "auth sufficient pam_deny.so\n" + OURS,
 }
 LEAKING = {
@@ -37,20 +38,28 @@ LEAKING = {
         "auth required B\nauth [success=2 default=ok] A\nauth optional B\n" + OURS + "auth optional B\n",
         2,
     ),
+    "hop over it by an answer that is not named": (
+        "auth [success=ok auth_err=die default=1] A\n" + OURS + "auth required pam_permit.so\n",
+        1,
+    ),
     "reset behind": (OURS + "auth [default=reset] A\nauth required pam_permit.so\n", 2),
     "optional itself": ("auth required A\nauth optional pam_softtoken.so\n", 2),
     "its failure ignored": ("auth [success=ok default=ignore] pam_softtoken.so\nauth required pam_permit.so\n", 2),
     "hop over the substack with it": ("auth [success=1 default=ignore] A\nauth substack ours\nauth required B\n", 1),
 }
-SUBSTACKS = {"inner": "auth sufficient A\nauth required pam_deny.so\n", "ours": OURS}
+SUBSTACKS = {
+    "inner": "auth sufficient A\nauth required pam_deny.so\n",
+    "ours": OURS,
+    "forgetful": "auth [default=reset] A\n",
+}
 
 
-def verdict(text: str) -> pam_stack.Line | None:
+def bypass(text: str) -> pam_stack.Line | None:
     files = {f"/etc/pam.d/{name}": content.replace("A", "pam_a.so") for name, content in SUBSTACKS.items()}
     named = text.replace(" A\n", " pam_a.so\n").replace(" B\n", " pam_b.so\n")
     stack = pam_stack.read("x", {"/etc/pam.d/x": named, **files}.get)
     assert not stack.problems
-    return pam_verdict.bypass(stack.of("auth"))
+    return stack_walk.bypass(stack.of("auth"))
 
 
 def lets_in(text: str, make_service: Callable[[str], Service], directory: Path) -> bool:
@@ -71,26 +80,26 @@ def lets_in(text: str, make_service: Callable[[str], Service], directory: Path) 
 
 
 @pytest.mark.parametrize("name", TIGHT)
-def test_verdict__every_way_in_leads_through_our_module(
+def test_bypass__every_way_in_leads_through_our_module(
     name: str, make_service: Callable[[str], Service], tmp_path: Path
 ) -> None:
-    assert verdict(TIGHT[name]) is None
+    assert bypass(TIGHT[name]) is None
     assert not lets_in(TIGHT[name], make_service, tmp_path)
 
 
 @pytest.mark.parametrize("name", LEAKING)
-def test_verdict__names_the_line_that_lets_in_past_our_module(
+def test_bypass__names_the_line_that_lets_in_past_our_module(
     name: str, make_service: Callable[[str], Service], tmp_path: Path
 ) -> None:
     text, number = LEAKING[name]
-    culprit = verdict(text)
+    culprit = bypass(text)
     assert culprit is not None
     assert culprit.place == pam_stack.Place("/etc/pam.d/x", number)
     assert lets_in(text, make_service, tmp_path)
 
 
-def test_verdict__su_lets_root_through_and_nobody_else() -> None:
+def test_bypass__su_lets_root_through_and_nobody_else() -> None:
     text = "auth sufficient pam_rootok.so\n" + OURS
     lines = pam_stack.read("su", {"/etc/pam.d/su": text}.get).of("auth")
-    assert pam_verdict.bypass(lines) is None
-    assert pam_verdict.bypass(lines, root_is_asked=True) == lines[0]
+    assert stack_walk.bypass(lines) is None
+    assert stack_walk.bypass(lines, root_is_asked=True) == lines[0]
