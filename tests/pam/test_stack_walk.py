@@ -39,7 +39,7 @@ LEAKING = {
         2,
     ),
     "hop over it by an answer that is not named": (
-        "auth [success=ok auth_err=die default=1] A\n" + OURS + "auth required pam_permit.so\n",
+        "auth [success=ok auth_err=die ignore=ignore default=1] A\n" + OURS + "auth required pam_permit.so\n",
         1,
     ),
     "reset behind": (OURS + "auth [default=reset] A\nauth required pam_permit.so\n", 2),
