@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import tempfile
 from pathlib import Path
 
 from pam_softtoken import check as enrolment_check
+from pam_softtoken import pam_client
 from pam_softtoken.admin import bounded
 from pam_softtoken.admin.finding import ERROR, Finding, Report, shown
 from pam_softtoken.admin.mode_check import INTERPRETER
 from pam_softtoken.admin.option_check import arguments_of, our_lines, settings_of
 from pam_softtoken.admin.pam_stack import Line
 from pam_softtoken.admin.stack_check import Services, module_paths
+from pam_softtoken.errors import CheckFailed
 
 NOBODY = "no-such-user.softtoken"
 _SERVICE = "softtoken-doctor"
-_WRONG = b"000000"
+_WRONG = "000000"
 _OURS = ("backend", "timeout")
 """Arguments that a trial takes over; all others can change whether it asks."""
 _AS_USUAL = "try_first_pass=no use_first_pass=no forward_pass=no"
-_PAM_SUCCESS = 0
 _REINSTALL = "apt-get install --reinstall libpam-softtoken"
 
 
@@ -37,10 +37,10 @@ def check(services: Services) -> Report:
     for text, line in lines.items():
         try:
             asked, result = _try(text)
-        except (ImportError, OSError) as error:
+        except (CheckFailed, OSError) as error:
             doubts.append(f"backend: it cannot be tried: {error}")
             continue
-        if result == _PAM_SUCCESS:
+        if result == pam_client.PAM_SUCCESS:
             what = "the module lets somebody in who does not exist"
             findings.append(Finding(ERROR, str(line.place), shown(line), what, _REINSTALL))
         elif not asked:
@@ -63,32 +63,14 @@ def _line_of(line: Line) -> str:
 
 def _try(text: str) -> tuple[bool, int]:
     """Make an attempt; tell whether a code was asked for, and what came of it."""
-    import pamela  # noqa: PLC0415 - only this needs it
+    questions = []
 
-    asked = False
-
-    @pamela.CONV_FUNC  # type: ignore[untyped-decorator]
-    def converse(count: int, messages: object, responses: object, data: object) -> int:
-        nonlocal asked
-        address = pamela.CALLOC(count, ctypes.sizeof(pamela.PamResponse))
-        responses[0] = ctypes.cast(address, ctypes.POINTER(pamela.PamResponse))  # type: ignore[index]
-        for number in range(count):
-            style = messages[number].contents.msg_style  # type: ignore[index]
-            if style in (pamela.PAM_PROMPT_ECHO_OFF, pamela.PAM_PROMPT_ECHO_ON):
-                asked = True
-                responses.contents[number].resp = pamela.STRDUP(_WRONG)  # type: ignore[attr-defined]
-        return _PAM_SUCCESS
+    def answer(question: str, echoed: bool) -> str:
+        questions.append(question)
+        return _WRONG
 
     # Not where TMPDIR says: its owner could put in another module.
     with tempfile.TemporaryDirectory(prefix="softtoken-doctor-", dir=enrolment_check.ROOTS_PLACE) as directory:
         (Path(directory) / _SERVICE).write_text(text)
-        handle = pamela.PamHandle()
-        conversation = ctypes.pointer(pamela.PamConv(converse, 0))
-        started = pamela.LIBPAM.pam_start_confdir(
-            _SERVICE.encode(), NOBODY.encode(), conversation, directory.encode(), ctypes.byref(handle)
-        )
-        if started != _PAM_SUCCESS:
-            return False, int(started)
-        result = int(pamela.PAM_AUTHENTICATE(handle, 0))
-        pamela.PAM_END(handle, result)
-        return asked, result
+        result = pam_client.authenticate(_SERVICE, NOBODY, answer, directory=directory)
+        return bool(questions), result

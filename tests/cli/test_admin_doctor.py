@@ -300,6 +300,28 @@ def test_option__left_on_is_named_and_mended(
     assert sick.mend(finding).findings == []
 
 
+@pytest.mark.parametrize("in_file", [False, True], ids=["in the line", "in the file"])
+def test_option__required_from_that_has_come_is_named_and_mended(sick: PatientHost, in_file: bool) -> None:
+    sick.set_service("sshd", COMMON + sick.line(*([] if in_file else ["required_from=2026-01-15"])))
+    sick.set_conf("required_from = 2026-01-15\n" if in_file else "")
+    place = "/etc/security/softtoken.conf:1" if in_file else "/etc/pam.d/sshd:2"
+    finding = sick.examine().only(place, "since 2026-01-15 everybody is asked for a code")
+    assert finding["severity"] == "note"
+    assert sick.mend(finding).findings == []
+
+
+def test_option__required_from_that_is_to_come_is_passed_over(sick: PatientHost) -> None:
+    sick.set_service("sshd", COMMON + sick.line("required_from=2999-01-15"))
+    assert sick.examine().findings == []
+
+
+def test_option__enrol_without_its_account_line_is_named_and_mended(sick: PatientHost) -> None:
+    sick.set_service("sshd", COMMON + sick.line("enrol"))
+    finding = sick.examine().only("/etc/pam.d/sshd:2", "sshd lacks our line of the type account")
+    assert finding["severity"] == "error"
+    assert sick.mend(finding).findings == []
+
+
 def test_option__nullok_names_who_needs_it(sick: PatientHost, alice: Person) -> None:
     sick.set_service("sshd", COMMON + sick.line("nullok"))
     finding = sick.examine().only("/etc/pam.d/sshd:2", "who have never enrolled")
