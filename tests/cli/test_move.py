@@ -19,6 +19,7 @@ from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.disk import disk_as_home
 from tests.support.fault import Call, calls_in
 from tests.support.installation import Installation
+from tests.support.leak import keep
 from tests.support.listing import listing
 from tests.support.pam_scene import oathtool
 
@@ -102,6 +103,27 @@ def test_move__takes_tokens_and_uses_along_and_back(movers: Movers, alice: Perso
     for code in used:
         assert movers.home.log_in(alice, code).result == PAM_AUTH_ERR
     use_up(movers.home, alice, phone.hotp(), phone.recovery_codes[1])
+
+
+def test_move__takes_an_issued_code_along_and_none_that_was_used(
+    movers: Movers, alice: Person, phone: Phone, roots: Path
+) -> None:
+    used, fresh = (
+        keep(
+            subprocess.run(
+                [movers.program, "code-for", alice.name, "--for=1h"], check=True, capture_output=True, text=True
+            ).stdout.strip()
+        )
+        for _ in range(2)
+    )
+    assert used != fresh
+    assert movers.home.log_in(alice, used).result == PAM_AUTH_ERR  # the later one takes its place
+    assert movers.run(alice.name, "--to=system").returncode == 0
+    assert movers.system.log_in(alice, used).result == PAM_AUTH_ERR
+    use_up(movers.system, alice, fresh)
+    assert movers.run(alice.name, "--to=home").returncode == 0
+    assert movers.home.log_in(alice, fresh).result == PAM_AUTH_ERR
+    use_up(movers.home, alice, phone.hotp())
 
 
 def test_move__leaves_nobody_who_could_pass_for_one_who_never_enrolled(

@@ -128,6 +128,18 @@ def test_service__that_libpam_has_from_elsewhere_enrols_nobody(
     assert system_log.reasons() == ["not_enrolled"]
 
 
+@pytest.mark.parametrize(("day", "enrols"), [("2999-01-15", False), ("2000-01-15", True)])
+def test_required_from__reminds_until_its_day_and_has_people_enrol_from_then_on(
+    pam: Pam, installed: Installation, alice: Person, day: str, enrols: bool
+) -> None:
+    service = pam.stack(UNIX.format("requisite") + lines(installed, f"required_from={day}") + ACCOUNT)
+    with Talk(service, alice) as talk:
+        talk.go_on()
+    assert talk.let_in
+    assert (f"From {day} on" in talk.text, ENROLS in talk.text) == (not enrols, enrols)
+    assert (alice.store / "tokens").exists() is enrols
+
+
 def test_account_phase__without_authentication_does_nothing(
     enrols: Service, alice: Person, system_log: SystemLog
 ) -> None:
