@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from pam_softtoken.errors import AdministrationFailed
@@ -22,6 +24,7 @@ _PASSWORD = {"UsePAM": "yes", "KbdInteractiveAuthentication": "yes", "PasswordAu
 _PUBLIC_KEY = {**_PASSWORD, "AuthenticationMethods": "publickey,keyboard-interactive"}
 _OTHER_NAMES = {"challengeresponseauthentication": "kbdinteractiveauthentication"}
 _WAIT_S = 30
+_LISTENER_TRIES, _LISTENER_PAUSE_S = 50, 0.1
 
 
 def settings_for(way: str) -> dict[str, str]:
@@ -199,20 +202,32 @@ def _active_units() -> list[str]:
 
 
 def _listener(effective: dict[str, str]) -> int:
-    """Give the process that sshd has put into its PidFile; OSError or ValueError when there is none."""
-    pid = int(Path(effective.get("pidfile", "/run/sshd.pid")).read_text())
-    if not _listens(f"/proc/{pid}"):
-        raise ValueError("no sshd")
-    return pid
+    """Give the process that sshd has put into its PidFile, or raise ValueError when there is none."""
+    for _ in range(_LISTENER_TRIES):
+        with suppress(OSError, ValueError):
+            pid = int(Path(effective.get("pidfile", "/run/sshd.pid")).read_text())
+            if _listens(f"/proc/{pid}"):
+                return pid
+        if not any(map(_is_sshd, glob.glob("/proc/[0-9]*"))):
+            break
+        # While it reads its configuration anew, it has no PidFile, and a signal would be lost.
+        time.sleep(_LISTENER_PAUSE_S)
+    raise ValueError("no sshd that could be told")
 
 
 def _listens(process: str) -> bool:
-    """Tell whether a process, by its place in /proc, waits for connections as sshd, here and not in some container."""
+    """Tell whether a process, by its place in /proc, waits for connections as sshd."""
     try:
-        return (
-            os.path.samefile(f"{process}/exe", PROGRAM)
-            and os.path.samefile(f"{process}/ns/mnt", "/proc/self/ns/mnt")
-            and b"[listener]" in Path(f"{process}/cmdline").read_bytes()
+        return _is_sshd(process) and b"[listener]" in Path(f"{process}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _is_sshd(process: str) -> bool:
+    """Tell whether a process, by its place in /proc, is sshd, here and not in some container."""
+    try:
+        return os.path.samefile(f"{process}/exe", PROGRAM) and os.path.samefile(
+            f"{process}/ns/mnt", "/proc/self/ns/mnt"
         )
     except OSError:
         return False

@@ -46,9 +46,9 @@ class DebianSSH(SSH):
         wait_until(lambda: "Server listening" in self._log.read_text() or server.poll() is not None, "sshd to listen")
         return server if server.poll() is None else None
 
-    def wait_until_told(self) -> None:
+    def wait_until_told(self, times: int = 1) -> None:
         """Wait until it listens again: between the old configuration and the new one nobody can connect."""
-        wait_until(lambda: self._log.read_text().count("Server listening") == 2, "sshd to listen again")
+        wait_until(lambda: self._log.read_text().count("Server listening") == 1 + times, "sshd to listen again")
 
 
 class Admin:
@@ -205,6 +205,31 @@ def test_publickey__sshd_that_cannot_be_told_is_refused(
     assert "cannot be told to read its configuration anew" in done.stderr
     assert admin.pam() == before
     assert ASKED in admin.run("enable", "sshd", SHORT).stderr
+
+
+def test_sshd__is_told_of_what_goes_back_at_once(
+    admin: Admin, alice: Person, phone: Phone, sshd: Callable[[bool], DebianSSH]
+) -> None:
+    host = sshd(True)
+    before = admin.pam()
+    server = admin.inside("cat", "/run/sshd.pid").strip()
+    # It takes its time before it has read its configuration anew.
+    slow = ["strace", "-p", server, "-o", "/dev/null", "-e", "inject=execve:delay_enter=1000000"]
+    # The record, sshd's file, and then the PAM service.
+    failing = ("strace", "-o", "/dev/null", "-e", "inject=rename:error=ENOSPC:when=3")
+    with subprocess.Popen(slow, stderr=subprocess.DEVNULL) as tracer:
+        wait_until(
+            lambda: f"TracerPid:\t{tracer.pid}" in Path(f"/proc/{server}/status").read_text(), "strace to attach"
+        )
+        try:
+            done = admin.run("enable", "sshd", SHORT, around=failing)
+        finally:
+            tracer.terminate()
+    assert done.returncode == 1
+    assert "/etc/pam.d/sshd: cannot be written: No space left on device" in done.stderr
+    assert done.stderr.count("sshd has read its configuration anew.") == 2
+    host.wait_until_told(times=2)
+    assert admin.pam() == before
 
 
 def test_enable__nobody_confirms_and_all_goes_back(admin: Admin, phone: Phone) -> None:
