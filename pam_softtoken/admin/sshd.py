@@ -24,7 +24,7 @@ _PASSWORD = {"UsePAM": "yes", "KbdInteractiveAuthentication": "yes", "PasswordAu
 _PUBLIC_KEY = {**_PASSWORD, "AuthenticationMethods": "publickey,keyboard-interactive"}
 _OTHER_NAMES = {"challengeresponseauthentication": "kbdinteractiveauthentication"}
 _WAIT_S = 30
-_LISTENER_TRIES, _LISTENER_PAUSE_S = 50, 0.1
+_LISTENER_TRIES, _PAUSE_S = 50, 0.1
 
 
 def settings_for(way: str) -> dict[str, str]:
@@ -166,12 +166,28 @@ def reload() -> str:
         AdministrationFailed: it cannot be done; sshd goes on with what it has.
     """
     effective = _ask_sshd("-T")
+    before = _pid_file(effective)
     if not any(_systemctl("reload", unit) for unit in _active_units()):
         try:
-            os.kill(_listener(effective), signal.SIGHUP)
+            listener = _listener(effective)
+            before = _pid_file(effective)
+            os.kill(listener, signal.SIGHUP)
         except (OSError, ValueError):
             return "No sshd runs that could be told; one that is started from now on goes by the new configuration."
+    # Until it has made that file anew, nobody can connect.
+    started = time.monotonic()
+    while before is not None and _pid_file(effective) in (None, before) and time.monotonic() < started + _WAIT_S:
+        time.sleep(_PAUSE_S)
     return "sshd has read its configuration anew."
+
+
+def _pid_file(effective: dict[str, str]) -> tuple[int, int] | None:
+    """Tell sshd's PidFile from an earlier and a later one; None when there is none."""
+    try:
+        status = os.stat(effective.get("pidfile", "/run/sshd.pid"))
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def require_obedient(effective: dict[str, str]) -> None:
@@ -211,7 +227,7 @@ def _listener(effective: dict[str, str]) -> int:
         if not any(map(_is_sshd, glob.glob("/proc/[0-9]*"))):
             break
         # While it reads its configuration anew, it has no PidFile, and a signal would be lost.
-        time.sleep(_LISTENER_PAUSE_S)
+        time.sleep(_PAUSE_S)
     raise ValueError("no sshd that could be told")
 
 

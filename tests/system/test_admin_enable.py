@@ -46,9 +46,10 @@ class DebianSSH(SSH):
         wait_until(lambda: "Server listening" in self._log.read_text() or server.poll() is not None, "sshd to listen")
         return server if server.poll() is None else None
 
-    def wait_until_told(self, times: int = 1) -> None:
-        """Wait until it listens again: between the old configuration and the new one nobody can connect."""
-        wait_until(lambda: self._log.read_text().count("Server listening") == 1 + times, "sshd to listen again")
+    @property
+    def times_told(self) -> int:
+        """How often it has begun to listen anew: between the old configuration and the new one nobody can connect."""
+        return self._log.read_text().count("Server listening") - 1
 
 
 class Admin:
@@ -163,7 +164,7 @@ def test_enable__sshd_asks_for_a_code_on_top_of_either(
     before = admin.pam()
     screen = admin.start("enable", "sshd", "--yes", LONG, "--with", way)
     screen.expect(ASKED)
-    host.wait_until_told()
+    assert host.times_told == 1
     visit = host.log_in(alice, phone.totp())
     assert visit.entered_as == alice.name, visit
     assert visit.prompts == [*host.first_prompts, "code"]
@@ -228,7 +229,7 @@ def test_sshd__is_told_of_what_goes_back_at_once(
     assert done.returncode == 1
     assert "/etc/pam.d/sshd: cannot be written: No space left on device" in done.stderr
     assert done.stderr.count("sshd has read its configuration anew.") == 2
-    host.wait_until_told(times=2)
+    assert host.times_told == 2
     assert admin.pam() == before
 
 
