@@ -98,6 +98,14 @@ class Admin:
             os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not self.watchdogs(), "the end of the watchdogs")
 
+    def leave_unwatched(self, time: str) -> None:
+        """Enable sudo, and kill the program and all that would put things back."""
+        screen = self.start("enable", "sudo", "--yes", time)
+        screen.expect(ASKED)
+        self.kill_watchdogs()
+        assert screen.pid is not None
+        os.kill(screen.pid, signal.SIGKILL)
+
 
 @pytest.fixture
 def admin(mounts: PrivateMounts, installed: Installation) -> Iterator[Admin]:
@@ -264,11 +272,7 @@ def test_enable__program_is_killed_and_all_goes_back(admin: Admin, phone: Phone)
 
 def test_enable__program_and_watchdog_are_killed_and_the_next_command_takes_it_back(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
-    screen = admin.start("enable", "sudo", "--yes", SHORT)
-    screen.expect(ASKED)
-    admin.kill_watchdogs()
-    assert screen.pid is not None
-    os.kill(screen.pid, signal.SIGKILL)
+    admin.leave_unwatched(SHORT)
     assert admin.pam() != before
     wait_until(lambda: "not confirmed in time" in admin.run("roll-back").stderr, "the time to be over")
     assert admin.pam() == before
@@ -276,11 +280,7 @@ def test_enable__program_and_watchdog_are_killed_and_the_next_command_takes_it_b
 
 def test_roll_back__takes_back_what_an_earlier_boot_left(admin: Admin, phone: Phone, tmp_path: Path) -> None:
     before = admin.pam()
-    screen = admin.start("enable", "sudo", "--yes", LONG)
-    screen.expect(ASKED)
-    admin.kill_watchdogs()
-    assert screen.pid is not None
-    os.kill(screen.pid, signal.SIGKILL)
+    admin.leave_unwatched(LONG)
     record = json.loads(admin.inside("cat", f"{CHANGES}/sudo/pending"))
     record["boot"] = "of another day"
     (tmp_path / "record").write_text(json.dumps(record))
@@ -292,11 +292,7 @@ def test_roll_back__takes_back_what_an_earlier_boot_left(admin: Admin, phone: Ph
 
 def test_roll_back__that_cannot_read_what_to_take_back_fails(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
-    screen = admin.start("enable", "sudo", "--yes", LONG)
-    screen.expect(ASKED)
-    admin.kill_watchdogs()
-    assert screen.pid is not None
-    os.kill(screen.pid, signal.SIGKILL)
+    admin.leave_unwatched(LONG)
     record = admin.inside("cat", f"{CHANGES}/sudo/pending")
     admin.inside("truncate", "--size=9", f"{CHANGES}/sudo/pending")
     done = admin.run("roll-back")
