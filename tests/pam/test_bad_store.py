@@ -29,7 +29,7 @@ from tests.support.pam_scene import (
     wait_until,
 )
 from tests.support.pam_waiting import Waiting
-from tests.support.process import shortest_s
+from tests.support.process import processes, shortest_s
 from tests.support.system_log import SystemLog
 
 
@@ -280,27 +280,28 @@ def test_lock_timeout__lock_that_is_given_back_in_time_is_waited_for(
         client.wait_for_prompt()
         client.write_down(phone.totp())
         client.release()
-        backend = _backend_with(alice.store / "state")
-        wait_until(lambda: _tries_a_lock(backend), "the backend tried the lock")
+        wait_until(lambda: _waits_for_the_lock_of(alice.store / "state"), "the backend tried the lock")
         fcntl.flock(state, fcntl.LOCK_UN)
         assert client.outcome().result == PAM_SUCCESS
     assert system_log.reasons() == ["accepted"]
 
 
-def _backend_with(state: Path) -> int:
-    """Find the backend by the state file that it has open."""
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        process = int(link.parts[2])
-        with contextlib.suppress(OSError):
-            if process != os.getpid() and link.readlink() == state:
-                return process
-    raise AssertionError("no backend has the state file open")
+def _waits_for_the_lock_of(state: Path) -> bool:
+    """Tell whether a backend that has the state file open sleeps."""
+    return any(_has_open(each.pid, state) and _sleeps(each.pid) for each in processes() if each.pid != os.getpid())
 
 
-def _tries_a_lock(process: int) -> bool:
-    # Between its tries the backend sleeps, and does nothing else after an answer.
-    call = Path(f"/proc/{process}/syscall").read_text().split()[0]
-    return call in {str(number) for number in _SLEEPING}
+def _has_open(process: int, path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return any(link.readlink() == path for link in Path(f"/proc/{process}/fd").iterdir())
+    return False
+
+
+def _sleeps(process: int) -> bool:
+    # Between its tries of the lock the backend sleeps, and does nothing else after an answer.
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/syscall").read_text().partition(" ")[0] in {str(number) for number in _SLEEPING}
+    return False
 
 
 _SLEEPING = (230, 35) if os.uname().machine == "x86_64" else (115, 101)

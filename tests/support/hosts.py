@@ -29,7 +29,8 @@ REST = "account required pam_unix.so\nsession required pam_unix.so\npassword req
 
 PASSWORD, CODE, SHELL, SESSION, REFUSED, END = range(6)
 WHO = 'echo "session of $(id -un)"'
-WHO_AND_STAY = f"{WHO}; read -r line"
+# Without stdin the terminal is still stdout, and sudo 1.9.13 hangs now and then if its command ends at once.
+WHO_AND_STAY = f"{WHO}; read -r line <&1"
 
 
 class Visit:
