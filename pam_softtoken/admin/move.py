@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 from pam_softtoken import config as configuration
 from pam_softtoken import files, mark, new_file, state, terminal, tokenfile, volatile
+from pam_softtoken.admin import deed
+from pam_softtoken.admin.person import PLACES
 from pam_softtoken.command import Command
 from pam_softtoken.editor import LOCK_TIMEOUT_S, Editor
 from pam_softtoken.errors import (
@@ -31,7 +33,6 @@ from pam_softtoken.errors import (
 from pam_softtoken.store import STATE, TOKENS, Location
 from pam_softtoken.tokenfile import TokenFile
 
-TEMPLATES = {"system": "/var/lib/softtoken/%U", "home": "%h/.softtoken"}
 ASIDE = ".tokens.moving"
 """What the old token file is called from the moment when it is not used any more until the new one is in its place."""
 
@@ -215,9 +216,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("users", nargs="*", metavar="USER", help="whose tokens")
     parser.add_argument("--all", action="store_true", help="those of all users whom getent passwd lists")
     parser.add_argument(
-        "--to", choices=tuple(TEMPLATES), required=True,
-        help=f"system: {TEMPLATES['system'].replace('%', '%%')}, kept by root; "
-        f"home: {TEMPLATES['home'].replace('%', '%%')}",
+        "--to", choices=tuple(PLACES), required=True,
+        help=f"system: {PLACES['system'].replace('%', '%%')}, kept by root; "
+        f"home: {PLACES['home'].replace('%', '%%')}",
     )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="only say what would be moved")
 
@@ -286,14 +287,15 @@ def _has_something(account: files.Account, to: str) -> bool:
 
 
 def _other(to: str) -> str:
-    return TEMPLATES["home" if to == "system" else "system"]
+    return PLACES["home" if to == "system" else "system"]
 
 
 def _move(account: files.Account, to: str, *, dry_run: bool) -> str:
-    source, target = Location(_other(to), account), Location(TEMPLATES[to], account)
+    source, target = Location(_other(to), account), Location(PLACES[to], account)
     move = _Move(_Place(source), _Place(target))
     if not dry_run:
         move.carry_out()
+        deed.record("move", account.name, to=to)
         return f"moved to {target.path}"
     content = move.rehearse()
     names = ", ".join(f'"{terminal.visible(token.name)}"' for token in content.tokens)
@@ -313,7 +315,7 @@ def _advice(error: Exception) -> str:
 
 
 def _tell_what_next(screen: terminal.Terminal, to: str) -> None:
-    template = TEMPLATES[to]
+    template = PLACES[to]
     try:
         now = configuration.load([], files.read_conf).store
     except ConfigError as error:

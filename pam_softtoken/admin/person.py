@@ -26,6 +26,8 @@ from pam_softtoken.errors import (
 from pam_softtoken.store import Location
 
 PROGRAM = "softtoken-admin"
+PLACES = {"system": "/var/lib/softtoken/%U", "home": "%h/.softtoken"}
+"""The stores between which `move` moves, by its words."""
 
 
 def add_user(parser: argparse.ArgumentParser) -> None:

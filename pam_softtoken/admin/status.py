@@ -92,6 +92,7 @@ def _remarks(facts: Facts, settings: Config) -> str:
     remarks = [str(facts["problem"])] if facts["problem"] else []
     if facts["status"] == NOT_ENROLLED and facts["was_enrolled"]:
         remarks.append("was enrolled before: denied, nullok or not")
+    remarks += [f"has tokens in {path}, where nobody looks{_move(facts, settings)}" for path in facts["elsewhere"]]
     if facts["status"] == ENROLLED and facts["state"] == "missing":
         remarks.append("state is missing")
     if settings.pin_required and facts["pin"] is False:
@@ -100,6 +101,11 @@ def _remarks(facts: Facts, settings: Config) -> str:
     if facts["issued_code_until"]:
         remarks.append(f"issued code until {_here(facts['issued_code_until'])}")
     return "; ".join(remarks)
+
+
+def _move(facts: Facts, settings: Config) -> str:
+    to = [word for word, template in person.PLACES.items() if template == settings.store]
+    return f": {person.PROGRAM} move {facts['user']} --to {to[0]}" if to else ""
 
 
 def _seconds(when: str) -> int:

@@ -6,6 +6,7 @@ hangs whoever touches it, so a child process looks, and one that has said nothin
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from pam_softtoken import files, mark, terminal, throttle
+from pam_softtoken.admin import person
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
 from pam_softtoken.errors import ConfigError, NotEnrolled, PathError, UnusableFile
@@ -37,15 +39,10 @@ def facts_of(entry: pwd.struct_passwd, config: Config, *, now: int) -> Facts:
         location = Location(config.store, account)
         facts["store"] = location.path
         facts["was_enrolled"] = mark.is_set(entry.pw_uid)
-        try:
-            _look(location, facts, now, config)
-        except UnusableFile as error:
-            if not error.denied:
-                raise
-            account.look_up_groups()  # the way to the home directory may be open to one of them only
-            _look(location, facts, now, config)
+        _as_member(account, lambda: _look(location, facts, now, config))
     except NotEnrolled:
         facts["status"] = NOT_ENROLLED
+        facts["elsewhere"] = _elsewhere(account, config.store)
     except (PathError, ConfigError, OSError, ValueError) as error:
         facts["problem"] = str(error)
     return facts
@@ -58,6 +55,7 @@ def _unknown(entry: pwd.struct_passwd, problem: str) -> Facts:
         "status": UNUSABLE,
         "problem": problem,
         "store": "",
+        "elsewhere": [],
         "was_enrolled": False,
         "tokens": [],
         "last_used": None,
@@ -67,6 +65,36 @@ def _unknown(entry: pwd.struct_passwd, problem: str) -> Facts:
         "waiting": [],
         "issued_code_until": None,
     }
+
+
+def _as_member(account: files.Account, look: Callable[[], None]) -> None:
+    try:
+        look()
+    except UnusableFile as error:
+        if not error.denied:
+            raise
+        account.look_up_groups()  # the way to the home directory may be open to one of them only
+        look()
+
+
+def _elsewhere(account: files.Account, looked_at: str) -> list[str]:
+    """Find where a user has tokens that no login looks at, because they were not moved, or not moved back."""
+    found: list[str] = []
+
+    def look() -> None:
+        store = Editor(location)
+        try:
+            store.open_enrolled()
+            found.append(location.path)
+        finally:
+            store.close()
+
+    for template in person.PLACES.values():
+        location = Location(template, account)
+        if template != looked_at:
+            with contextlib.suppress(NotEnrolled, PathError):  # whatever is there, it is not what decides
+                _as_member(account, look)
+    return found
 
 
 def _look(location: Location, facts: Facts, now: int, config: Config) -> None:
