@@ -7,6 +7,7 @@ hangs whoever touches it, so a child process looks, and one that has said nothin
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import pwd
@@ -80,21 +81,21 @@ def _as_member(account: files.Account, look: Callable[[], None]) -> None:
 def _elsewhere(account: files.Account, looked_at: str) -> list[str]:
     """Find where a user has tokens that no login looks at, because they were not moved, or not moved back."""
     found: list[str] = []
-
-    def look() -> None:
-        store = Editor(location)
-        try:
-            store.open_enrolled()
-            found.append(location.path)
-        finally:
-            store.close()
-
     for template in person.PLACES.values():
         location = Location(template, account)
         if template != looked_at:
             with contextlib.suppress(NotEnrolled, PathError):  # whatever is there, it is not what decides
-                _as_member(account, look)
+                _as_member(account, functools.partial(_find, location))
+                found.append(location.path)
     return found
+
+
+def _find(location: Location) -> None:
+    store = Editor(location)
+    try:
+        store.open_enrolled()
+    finally:
+        store.close()
 
 
 def _look(location: Location, facts: Facts, now: int, config: Config) -> None:

@@ -337,7 +337,7 @@ def test_move__is_logged_with_whom_where_to_and_who_did_it(
     succeeded(admin.run("move", alice.name, "--to=home", environment={**ENVIRONMENT, "SUDO_USER": "carol"}))
     refused(admin.run("move", alice.name, "--to=home"))
     system_log.ours()  # waits for the last
-    (line,) = [line for line in system_log.lines if "softtoken-admin" in line]
+    (line,) = [line for line in system_log.lines if f"action=move user={alice.name} " in line]
     assert re.search(rf"softtoken-admin\[\d+\]: softtoken-admin: action=move user={alice.name} to=home by=carol", line)
 
 
