@@ -25,7 +25,7 @@ import time
 from pam_softtoken import answer, drawing, errors, files, key_uri, log, mark, policy, recovery, stack, token
 from pam_softtoken.editor import Editor
 from pam_softtoken.recovery import RecoverySet
-from pam_softtoken.state import NEVER, State
+from pam_softtoken.state import State
 from pam_softtoken.store import Location
 from pam_softtoken.token import TOTPToken
 from pam_softtoken.tokenfile import TokenFile
@@ -181,9 +181,9 @@ class Newcomer:
         for part in _in_parts(drawn):
             self._tell(part)
 
-    def _confirm(self) -> tuple[policy.Match, int]:
+    def _confirm(self) -> tuple[policy.Finding, int]:
         """Have the person type a code, so that a token that was not scanned cannot lock him out."""
-        state = State.new().with_last(self._token.fingerprint(), NEVER)
+        limits = policy.Limits.of(self._config)
         question = "Code that the app shows: "
         for left in range(CONFIRMATIONS - 1, -1, -1):
             typed = self._ask(question, shown=self._config.echo)
@@ -193,15 +193,15 @@ class Newcomer:
                 typed = self._ask(question, shown=self._config.echo)
             now = int(time.time())
             try:
-                otps = {self._token.digits: answer.read_code(typed).otp}
-                match = policy.match_otp((self._token,), state, otps, now=now, config=self._config)
+                otp = answer.read_code(typed).otp
+                match = policy.confirm(self._token, State.new(), otp, now=now, limits=limits)
             except errors.Refused:
                 if left:
                     self._tell(
                         f"That code does not fit. Look at the entry that you have just made; {left} left to try."
                     )
             else:
-                self._tell("Right. That code is now spent.")
+                self._tell("Right. That code cannot be used again.")
                 return match, now
         raise errors.EnrolmentRefused(f"no code of the new token in {CONFIRMATIONS} answers")
 
@@ -212,7 +212,7 @@ class Newcomer:
         self._tell("They are not shown again. Keep them on paper, away from this machine.")
         self._ask("Press Enter when you have them: ", shown=True)
 
-    def _write(self, match: policy.Match, now: int) -> None:
+    def _write(self, match: policy.Finding, now: int) -> None:
         content = TokenFile((self._token,), RecoverySet.of(self._codes))
 
         def change(present: TokenFile | None, state: State) -> tuple[TokenFile, State]:

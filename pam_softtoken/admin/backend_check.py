@@ -6,7 +6,6 @@ import os
 import tempfile
 from pathlib import Path
 
-from pam_softtoken import check as enrolment_check
 from pam_softtoken import pam_client
 from pam_softtoken.admin import bounded
 from pam_softtoken.admin.finding import ERROR, Finding, Report, shown
@@ -17,7 +16,7 @@ from pam_softtoken.admin.stack_check import Services, module_paths
 from pam_softtoken.errors import CheckFailed
 
 NOBODY = "no-such-user.softtoken"
-_SERVICE = "softtoken-doctor"
+_SERVICE, _PLACE = "softtoken-doctor", "/run"
 _WRONG = "000000"
 _OURS = ("backend", "timeout")
 """Arguments that a trial takes over; all others can change whether it asks."""
@@ -70,7 +69,7 @@ def _try(text: str) -> tuple[bool, int]:
         return _WRONG
 
     # Not where TMPDIR says: its owner could put in another module.
-    with tempfile.TemporaryDirectory(prefix="softtoken-doctor-", dir=enrolment_check.ROOTS_PLACE) as directory:
+    with tempfile.TemporaryDirectory(prefix="softtoken-doctor-", dir=_PLACE) as directory:
         (Path(directory) / _SERVICE).write_text(text)
         result = pam_client.authenticate(_SERVICE, NOBODY, answer, directory=directory)
         return bool(questions), result

@@ -11,15 +11,15 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "pam_softtoken"
 LAYERS = [
-    {"errors", "log"},
+    {"errors", "log", "outcome"},
     {"mac", "otp", "drawing"},
     {"token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config"},
     {"files", "new_file", "process", "mark", "change_note", "volatile", "store", "state", "grace", "editor", "stack"},
-    {"policy", "throttle", "verifier", "deadline", "newcomer"},
+    {"policy", "throttle", "verifier", "deadline", "newcomer", "refusal_time"},
     {"login", "pam_module", "wire", "backend"},
     {"migration", "google_file", "users_file", "xml_survey", "key_container", "picture", "importer"},
-    {"terminal", "command", "host_settings", "handout", "printout", "request", "pam_client", "check", "job"},
-    {"permission", "inventory", "self_service"},
+    {"terminal", "command", "host_settings", "handout", "printout", "request", "pam_client", "code_check", "job"},
+    {"permission", "check", "inventory", "self_service"},
     {"enrolment", "upkeep", "pin_change"},
     {"takeover"},
     {
@@ -74,7 +74,8 @@ LAYERS = [
 PACKAGES = ("pam_softtoken", "pam_softtoken.admin", "pam_softtoken.device")
 PURE = {
     "mac", "otp", "drawing", "token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config",
-    "state", "policy", "throttle", "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
+    "state", "policy", "throttle", "outcome",
+    "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
     "device.app_document", "device.app_entry", "device.app_cipher", "device.aegis", "device.andotp", "device.twofas",
     "device.freeotp_plus", "device.exports", "admin.pam_stack",
     "admin.finding", "admin.stack_walk", "admin.stack_mend", "admin.sshd_config",
