@@ -96,8 +96,8 @@ def test_unlock__ends_the_wait_at_once(admin: Admin, alice: Person, phone: Phone
     done = admin.run("unlock", alice.name)
     assert succeeded(done) == ""
     assert "forgotten" in done.stderr
-    assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
-    assert service.log_in(alice, phone.totp()).result == PAM_AUTH_ERR, "a used code stays used"
+    assert service.log_in(alice, phone.totp(1)).result == PAM_SUCCESS
+    assert service.log_in(alice, phone.totp(1)).result == PAM_AUTH_ERR, "a used code stays used"
 
 
 def test_unlock__of_who_need_not_wait_says_so_and_changes_nothing(admin: Admin, alice: Person, phone: Phone) -> None:

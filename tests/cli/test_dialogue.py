@@ -36,7 +36,7 @@ def test_enroll__dialogue_shows_key_asks_for_a_code_and_shows_recovery_codes(enr
         assert recovery_codes_in(introduction) == []
 
         dialogue.type(dialogue.phone().totp())
-        dialogue.expect("Right. This code is now spent: use the next one to log in.")
+        dialogue.expect("Right. This code cannot be used again: use the next one to log in.")
         recovery = dialogue.expect(ENTER_PROMPT)
         assert len(set(recovery_codes_in(recovery))) == 10
         assert not (alice.store / "tokens").exists()
