@@ -148,7 +148,7 @@ def after_success(state: State, source: Source, bucket: str, *, now: int) -> Sta
     """
     if bucket not in SHARED_BUCKETS:
         state = state.without_wrong(bucket)
-    return state.without_missed().without_notes((source.key,)).with_source(source.name, now)
+    return state.without_missed().with_source(source.name, now)
 
 
 def missed_elsewhere(state: State, source: Source) -> int:

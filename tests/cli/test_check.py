@@ -132,8 +132,6 @@ def test_check__record_of_roots_has_a_hint_that_helps(
     is_new = not record.parent.exists()
     volatile.write(str(record), state.encode(state.State.new(), 1))
     with enroller.start("--check", person=alice) as dialogue:
-        dialogue.expect(CHECK_PROMPT)
-        dialogue.type(phone.totp())
         assert "the next login through sshd or su" in dialogue.refused().hint
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
     assert not record.exists()
@@ -149,9 +147,6 @@ def test_check__damaged_record_of_roots_has_a_hint_that_helps(
     volatile.write(str(record), b"not whole")
     for options in (("--check", f"--user={alice.name}"), ("--force", f"--user={alice.name}")):
         with enroller.start(*options) as dialogue:
-            if options[0] == "--check":
-                dialogue.expect(CHECK_PROMPT)
-                dialogue.type(phone.totp())
             mistake = dialogue.refused()
         assert f"{record}: is not whole" in mistake.error
         assert f"remove {record}" in mistake.hint

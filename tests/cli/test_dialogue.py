@@ -22,7 +22,7 @@ from tests.support.installation import Installation
 from tests.support.screen import read_qr_codes
 from tests.support.system_log import SystemLog
 
-STATE_BYTES = 8192  # two slots of 4 KiB
+STATE_BYTES = 16384  # two slots of 8 KiB
 
 
 def test_enroll__dialogue_shows_key_asks_for_a_code_and_shows_recovery_codes(enroller: Enroller, alice: Person) -> None:

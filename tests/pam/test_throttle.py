@@ -48,12 +48,12 @@ def test_throttle__the_owner_is_told_of_wrong_codes_from_elsewhere(
     installed: Installation, service: Service, alice: Person
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp")
-    _guess(service, alice, 4, ELSEWHERE)
+    _guess(service, alice, 3, ELSEWHERE)
     _guess(service, alice, 1, HOME)
     told = service.log_in(alice, phone.hotp(), options=[HOME])
     assert told.result == PAM_SUCCESS
     assert [text for style, text in told.messages if style == TEXT_INFO] == [
-        f"Since the last login 4 wrong codes were typed elsewhere for {alice.name}."
+        f"Since the last login 3 wrong codes were typed elsewhere for {alice.name}."
     ]
     again = service.log_in(alice, phone.hotp(), options=[HOME])
     assert [text for style, text in again.messages if style == TEXT_INFO] == []

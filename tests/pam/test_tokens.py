@@ -424,7 +424,7 @@ def test_lost_state__totp_refuses_the_present_code_and_accepts_the_next(
     denied = ["replayed", "replayed", "accepted", "replayed", "replayed", "accepted"]
     assert system_log.reasons() == ["accepted", *denied]
     status = (alice.store / "state").stat()
-    assert (status.st_uid, status.st_gid, status.st_mode, status.st_size) == (alice.uid, alice.gid, 0o100600, 8192)
+    assert (status.st_uid, status.st_gid, status.st_mode, status.st_size) == (alice.uid, alice.gid, 0o100600, 16384)
 
 
 @pytest.mark.parametrize("lose", [_delete, _empty])
