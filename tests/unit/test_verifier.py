@@ -177,6 +177,7 @@ def test_owner__of_a_counting_token_gets_in_with_two_codes(make_gate: Callable[.
     assert not gate.gets_in(BUTTON.otp_at(4))
     assert not gate.gets_in(BUTTON.otp_at(4), STRANGER)
     assert gate.gets_in(BUTTON.otp_at(5))
+    assert gate.state().notes == {}
     assert not gate.gets_in(BUTTON.otp_at(5))
 
 
