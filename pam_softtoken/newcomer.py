@@ -22,8 +22,9 @@ import os
 import sys
 import time
 
-from pam_softtoken import answer, drawing, errors, files, key_uri, log, mark, policy, recovery, stack, token
+from pam_softtoken import answer, drawing, errors, files, key_uri, log, mark, policy, recovery, token
 from pam_softtoken.editor import Editor
+from pam_softtoken.pam import enrolment_safety, host_program
 from pam_softtoken.recovery import RecoverySet
 from pam_softtoken.state import NEVER, State
 from pam_softtoken.store import Location
@@ -76,10 +77,11 @@ def _require_possible(pamh: Any, *, silent: bool) -> None:
         raise errors.EnrolmentRefused("the application wants no messages shown")
     if os.geteuid() != 0:
         raise errors.EnrolmentRefused("the application does not run as root")
+    host_program.require_known(getattr(pamh, "host_pid", None) or os.getpid())  # under pam_python we are in it
     seen_by_host = bool(_variable(pamh, FIRST_FACTORS).strip())
     if not seen_by_host and not pamh.authtok:
         raise errors.EnrolmentRefused("there was no first factor: no password was asked for, and no key was seen")
-    stack.require_that_enrolment_is_safe(pamh.service or "", factor_seen_by_host=seen_by_host)
+    enrolment_safety.require_that_enrolment_is_safe(pamh.service or "", factor_seen_by_host=seen_by_host)
 
 
 def _variable(pamh: Any, name: str) -> str:

@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 from pam_softtoken import config, files
 from pam_softtoken.admin.finding import ERROR, NOTE, WARNING, Finding, Report, drop_argument, sed, shown
-from pam_softtoken.admin.pam_stack import SET_UID_SERVICES, Line, Stack
 from pam_softtoken.admin.stack_check import Services
 from pam_softtoken.config import Config
 from pam_softtoken.errors import ConfigError
+from pam_softtoken.pam import known_modules
+from pam_softtoken.pam.service_file import SET_UID_SERVICES
+from pam_softtoken.pam.stack import Line, Stack
 
 
 class Setting(NamedTuple):
@@ -52,7 +54,7 @@ def our_lines(stack: Stack) -> Iterator[Line]:
 
 def arguments_of(line: Line) -> list[str]:
     """Give the module arguments; under pam_python the first one is the module's path."""
-    return list(line.arguments[1:] if line.name == "pam_python.so" else line.arguments)
+    return list(line.arguments[1:] if line.name == known_modules.PYTHON else line.arguments)
 
 
 def settings_of(line: Line) -> Config | None:

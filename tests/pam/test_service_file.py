@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.admin import pam_stack
+from pam_softtoken.pam import installed_libpam, service_edit, service_file
+from pam_softtoken.pam.dialect import IN_PIECES
+from pam_softtoken.pam.stack import Stack
 from tests.support.client import TEXT_INFO, Service
 
-OURS = pam_stack.our_line("pam_softtoken.so")
+OURS = service_edit.our_line("pam_softtoken.so")
 DEBIAN = """\
 # The first factor.
 
@@ -27,7 +29,7 @@ auth\toptional\t\t\tpam_cap.so
 """
 
 
-def reader_of(directory: Path) -> pam_stack.Reader:
+def reader_of(directory: Path) -> Callable[[str], str | None]:
     def read(path: str) -> str | None:
         file = directory / path.removeprefix("/etc/pam.d/")
         return file.read_bytes().decode() if file.is_relative_to(directory) and file.is_file() else None
@@ -35,10 +37,10 @@ def reader_of(directory: Path) -> pam_stack.Reader:
     return read
 
 
-def stack_of(text: str, **others: str) -> pam_stack.Stack:
+def stack_of(text: str, **others: str) -> Stack:
     """Read a service "sshd" of this text; others are beside it, `_` for `-`."""
     files = {f"/etc/pam.d/{name.replace('_', '-')}": content for name, content in others.items()}
-    return pam_stack.read("sshd", {"/etc/pam.d/sshd": text, **files}.get)
+    return service_file.read("sshd", {"/etc/pam.d/sshd": text, **files}.get, IN_PIECES)
 
 
 PLAIN = "auth required pam_echo.so"
@@ -72,7 +74,7 @@ def test_reader__sees_the_lines_and_words_that_libpam_sees(name: str, make_servi
     (service.directory / "deeper").write_text(f"{PLAIN} deep\n")
     (service.directory / "other").write_text(f"{PLAIN} fallback\n")
     shown = [text for style, text in service.log_in("root").messages if style == TEXT_INFO]
-    stack = pam_stack.read(service.name, reader_of(service.directory))
+    stack = service_file.read(service.name, reader_of(service.directory), installed_libpam.dialect())
     assert shown
     assert shown == [" ".join(line.arguments) for line in stack.of("auth") if line.name == "pam_echo.so"]
     assert not stack.problems
@@ -102,13 +104,13 @@ def test_reader__tells_where_an_included_line_came_from() -> None:
 
 
 def test_put__stands_behind_the_include_that_asks_for_the_password() -> None:
-    changed = pam_stack.put(DEBIAN, stack_of(DEBIAN, common_auth=COMMON), OURS)
+    changed = service_edit.put(DEBIAN, stack_of(DEBIAN, common_auth=COMMON), OURS)
     assert changed == DEBIAN.replace("common-auth\n", "common-auth\nauth\trequired\tpam_softtoken.so\n")
     assert [line.name for line in stack_of(changed, common_auth=COMMON).of("auth")][-1] == "pam_softtoken.so"
 
 
 def test_put__stands_behind_what_the_password_s_control_hops_over() -> None:
-    changed = pam_stack.put(COMMON, stack_of(COMMON), OURS)
+    changed = service_edit.put(COMMON, stack_of(COMMON), OURS)
     assert [line.split()[-1] for line in changed.splitlines()] == [
         "nullok", "pam_deny.so", "pam_softtoken.so", "pam_permit.so", "pam_cap.so",
     ]  # fmt: skip
@@ -116,8 +118,8 @@ def test_put__stands_behind_what_the_password_s_control_hops_over() -> None:
 
 def test_put__refuses_where_no_password_is_asked_for() -> None:
     text = "auth required pam_permit.so\n"
-    with pytest.raises(pam_stack.CannotEdit):
-        pam_stack.put(text, stack_of(text), OURS)
+    with pytest.raises(service_edit.CannotEdit):
+        service_edit.put(text, stack_of(text), OURS)
 
 
 @pytest.mark.parametrize("instead", [False, True])
@@ -133,14 +135,14 @@ def test_put__refuses_where_no_password_is_asked_for() -> None:
 )
 def test_take_out__gives_back_every_byte(text: str, instead: bool) -> None:
     stack = stack_of(text, common_auth=COMMON)
-    changed = pam_stack.put(text, stack, OURS, instead=instead)
+    changed = service_edit.put(text, stack, OURS, instead=instead)
     assert changed != text
     assert len(stack_of(changed, common_auth=COMMON).ours) == 1
-    assert pam_stack.take_out(changed) == text
+    assert service_edit.take_out(changed, IN_PIECES) == text
 
 
 def test_instead__leaves_no_question_for_the_password() -> None:
-    changed = pam_stack.put(DEBIAN, stack_of(DEBIAN, common_auth=COMMON), OURS, instead=True)
+    changed = service_edit.put(DEBIAN, stack_of(DEBIAN, common_auth=COMMON), OURS, instead=True)
     assert [line.name for line in stack_of(changed, common_auth=COMMON).of("auth")] == ["pam_softtoken.so"]
 
 
@@ -151,7 +153,7 @@ def test_take_out__knows_our_line_however_it_is_written() -> None:
         "auth required pam_python.so /usr/lib/pam_softtoken/pam_softtoken/pam_module.py\n",
     ]
     others = "# pam_softtoken.so\nauth required pam_python.so /opt/x.py\n"
-    assert pam_stack.take_out("".join(lines) + others) == others
+    assert service_edit.take_out("".join(lines) + others, IN_PIECES) == others
 
 
 def test_reader__a_bracket_that_nothing_closes_goes_to_the_end() -> None:

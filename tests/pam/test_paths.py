@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.admin import pam_stack, stack_walk
+from pam_softtoken.pam import paths, service_file
+from pam_softtoken.pam.dialect import IN_PIECES
+from pam_softtoken.pam.stack import Line, Place
 from tests.support.client import PAM_SUCCESS, Service
 
 OURS = "auth required pam_softtoken.so\n"
@@ -54,12 +56,12 @@ SUBSTACKS = {
 }
 
 
-def bypass(text: str) -> pam_stack.Line | None:
+def bypass(text: str) -> Line | None:
     files = {f"/etc/pam.d/{name}": content.replace("A", "pam_a.so") for name, content in SUBSTACKS.items()}
     named = text.replace(" A\n", " pam_a.so\n").replace(" B\n", " pam_b.so\n")
-    stack = pam_stack.read("x", {"/etc/pam.d/x": named, **files}.get)
+    stack = service_file.read("x", {"/etc/pam.d/x": named, **files}.get, IN_PIECES)
     assert not stack.problems
-    return stack_walk.bypass(stack.of("auth"))
+    return paths.bypass(stack.of("auth"))
 
 
 def lets_in(text: str, make_service: Callable[[str], Service], directory: Path) -> bool:
@@ -94,12 +96,12 @@ def test_bypass__names_the_line_that_lets_in_past_our_module(
     text, number = LEAKING[name]
     culprit = bypass(text)
     assert culprit is not None
-    assert culprit.place == pam_stack.Place("/etc/pam.d/x", number)
+    assert culprit.place == Place("/etc/pam.d/x", number)
     assert lets_in(text, make_service, tmp_path)
 
 
 def test_bypass__su_lets_root_through_and_nobody_else() -> None:
     text = "auth sufficient pam_rootok.so\n" + OURS
-    lines = pam_stack.read("su", {"/etc/pam.d/su": text}.get).of("auth")
-    assert stack_walk.bypass(lines) is None
-    assert stack_walk.bypass(lines, root_is_asked=True) == lines[0]
+    lines = service_file.read("su", {"/etc/pam.d/su": text}.get, IN_PIECES).of("auth")
+    assert paths.bypass(lines) is None
+    assert paths.bypass(lines, root_is_asked=True) == lines[0]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import stack
 from pam_softtoken.errors import ConfigError
+from pam_softtoken.pam import enrolment_safety, service_file
 
 OURS = "required pam_softtoken.so enrol"
 ACCOUNT = f"account {OURS}\n"
@@ -20,12 +20,13 @@ def pam_d(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     first, second = tmp_path / "etc", tmp_path / "usr"
     first.mkdir()
     second.mkdir()
-    monkeypatch.setattr(stack, "DIRECTORIES", (str(first), str(second)))
+    monkeypatch.setattr(service_file, "DIRECTORY", str(first))
+    monkeypatch.setattr(service_file, "DIRECTORIES", (str(first), str(second)))
     return first
 
 
 def _shown(service: str, kind: str) -> list[str]:
-    return [" ".join((line.control, line.module, *line.arguments)) for line in stack.read(service, kind)]
+    return [" ".join((line.control, line.name, *line.arguments)) for line in enrolment_safety.read(service).of(kind)]
 
 
 def test_read__takes_lines_as_libpam_does(pam_d: Path) -> None:
@@ -41,35 +42,46 @@ def test_read__takes_lines_as_libpam_does(pam_d: Path) -> None:
         "auth substack common\n"
     )
     (pam_d / "common").write_text("auth optional pam_cap.so\naccount required pam_access.so\n")
-    (pam_d.parent / "usr" / "both").write_text("auth required pam_deny.so\naccount required pam_time.so\n")
+    (pam_d / "both").write_text("auth required pam_deny.so\naccount required pam_time.so\n")
     assert _shown("sshd", "auth") == [
         "required pam_env.so a=b c d",
         "success=1 default=ignore pam_unix.so nullok",
         "optional pam_cap.so",
         "required pam_deny.so",
+        "substack common",
         "optional pam_cap.so",
     ]
     assert _shown("sshd", "account") == ["required pam_nologin.so", "required pam_time.so"]
     assert _shown("/usr/sbin/SSHD", "account") == _shown("sshd", "account")
 
 
+def test_read__finds_a_service_but_no_included_file_among_the_vendors(pam_d: Path) -> None:
+    """Debian's libpam looks for included files in /etc/pam.d only; others look in both directories."""
+    (pam_d.parent / "usr" / "sshd").write_text("auth required pam_deny.so\n")
+    assert _shown("sshd", "auth") == ["required pam_deny.so"]
+    (pam_d / "sshd").write_text("@include both\n")
+    (pam_d.parent / "usr" / "both").write_text("auth required pam_deny.so\n")
+    with pytest.raises(ConfigError, match='there is no "both" to include'):
+        enrolment_safety.read("sshd")
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "../etc/sshd", "missing"])
 def test_read__of_what_is_no_service_fails(pam_d: Path, name: str) -> None:
     with pytest.raises(ConfigError):
-        stack.read(name, "auth")
+        enrolment_safety.read(name)
 
 
 def test_read__does_not_follow_a_circle_of_files(pam_d: Path) -> None:
     (pam_d / "sshd").write_text("@include sshd\n")
-    with pytest.raises(ConfigError, match="too deeply"):
-        stack.read("sshd", "auth")
+    with pytest.raises(ConfigError, match="includes itself, or too deep"):
+        enrolment_safety.read("sshd")
 
 
 def test_read__refuses_a_file_that_others_can_write(pam_d: Path) -> None:
     (pam_d / "sshd").write_text(UNIX)
     (pam_d / "sshd").chmod(0o666)
     with pytest.raises(ConfigError, match="others"):
-        stack.read("sshd", "auth")
+        enrolment_safety.read("sshd")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +97,7 @@ def test_read__refuses_a_file_that_others_can_write(pam_d: Path) -> None:
 )
 def test_enrolment__is_safe(pam_d: Path, text: str) -> None:
     (pam_d / "sshd").write_text(text)
-    stack.require_that_enrolment_is_safe("sshd", factor_seen_by_host=False)
+    enrolment_safety.require_that_enrolment_is_safe("sshd", factor_seen_by_host=False)
 
 
 @pytest.mark.parametrize(
@@ -105,15 +117,15 @@ def test_enrolment__is_safe(pam_d: Path, text: str) -> None:
 def test_enrolment__is_not_safe(pam_d: Path, text: str, why: str) -> None:
     (pam_d / "sshd").write_text(text)
     with pytest.raises(ConfigError, match=why):
-        stack.require_that_enrolment_is_safe("sshd", factor_seen_by_host=False)
+        enrolment_safety.require_that_enrolment_is_safe("sshd", factor_seen_by_host=False)
 
 
 def test_enrolment__behind_a_key_needs_no_module_in_front(pam_d: Path) -> None:
     (pam_d / "sshd").write_text(f"auth {OURS}\n{ACCOUNT}")
-    stack.require_that_enrolment_is_safe("sshd", factor_seen_by_host=True)
+    enrolment_safety.require_that_enrolment_is_safe("sshd", factor_seen_by_host=True)
     (pam_d / "sshd").write_text(f"auth {OURS}\n")
     with pytest.raises(ConfigError):
-        stack.require_that_enrolment_is_safe("sshd", factor_seen_by_host=True)
+        enrolment_safety.require_that_enrolment_is_safe("sshd", factor_seen_by_host=True)
 
 
 @pytest.mark.parametrize(
@@ -130,11 +142,11 @@ def test_enrolment__no_way_to_continue_a_line_hides_one_that_passes_ours_by(pam_
     """Libpam 1.5 takes each of them for a `sufficient` line."""
     (pam_d / "sshd").write_text(f"{UNIX}auth {OURS}\n{hiding}{ACCOUNT}")
     with pytest.raises(ConfigError):
-        stack.require_that_enrolment_is_safe("sshd", factor_seen_by_host=False)
+        enrolment_safety.require_that_enrolment_is_safe("sshd", factor_seen_by_host=False)
 
 
 @pytest.mark.parametrize("line", ["account required", "accounts required pam_permit.so", "@include"])
 def test_read__refuses_a_line_that_it_does_not_understand(pam_d: Path, line: str) -> None:
     (pam_d / "sshd").write_text(f"{UNIX}{line}\n")
-    with pytest.raises(ConfigError, match="cannot be understood"):
-        stack.read("sshd", "account")
+    with pytest.raises(ConfigError, match="/sshd:2: "):
+        enrolment_safety.read("sshd")
