@@ -121,7 +121,7 @@ def ends(lines: Sequence[Line], answers: Answers = anything) -> list[End]:
     while waiting:
         at = waiting.pop()
         if at.place >= len(lines):
-            code = at.status if at.impression == _POSITIVE else ""
+            code = "" if at.status == SUCCESS and at.impression != _POSITIVE else at.status
             key = (code, at.ours, at.past, at.open_minded)
             found[key] = End(code, at.ours, at.past, open_minded=at.open_minded)
             continue
@@ -175,11 +175,12 @@ def _after(lines: Sequence[Line], at: _At, outside: tuple[tuple[str, str], ...],
     impression, status, target = at.impression, at.status, at.place + 1
     if action in ("ok", "done"):
         if impression == _UNDECIDED or (impression == _POSITIVE and status == SUCCESS):
-            impression, status = _POSITIVE, code if code in (SUCCESS, RENEWAL) else ""
+            impression, status = _POSITIVE, _status(code)
         if impression == _POSITIVE and action == "done":
             target = _end_of_level(lines, at.place)
     elif action in ("bad", "die"):
-        impression, status = _NEGATIVE, ""
+        if impression != _NEGATIVE:
+            impression, status = _NEGATIVE, _status(code)  # even so, `new_authtok_reqd` is what PAM says
         if action == "die":
             target = _end_of_level(lines, at.place)
     elif action == "reset":
@@ -192,6 +193,10 @@ def _after(lines: Sequence[Line], at: _At, outside: tuple[tuple[str, str], ...],
     if hopped or (action == "reset" and ours):
         past = at.place
     return _At(target, impression, status, ours=ours, past=past, open_minded=open_minded, outside=outside)
+
+
+def _status(code: str) -> str:
+    return code if code in (SUCCESS, RENEWAL) else ""
 
 
 def _end_of_level(lines: Sequence[Line], index: int) -> int:

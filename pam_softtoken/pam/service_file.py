@@ -58,8 +58,8 @@ def read(service: str, reader: Reader, dialect: Dialect) -> Stack:
         path, text = ONE_FILE, reader(ONE_FILE)
         _read_one_file(name, text or "", own, other)
     else:
-        own.is_given_up = text is not None and not own.read(path, text)
-        other.is_given_up = other_text is not None and not other.read(other_path, other_text)
+        own.read_all(path, text)
+        other.read_all(other_path, other_text)
     # The service "other" itself has its lines twice.
     missing = [kind for kind in KINDS if name == FALLBACK or not any(line.kind == kind for line in own.lines)]
     lines = [*own.lines, *(line for line in other.lines if line.kind in missing)]
@@ -91,9 +91,14 @@ def _read_one_file(name: str, text: str, own: _Reading, other: _Reading) -> None
     for line in lines:
         wanted = {FALLBACK: other, name: own}.get(_lower(line.words[0]))
         rest = LogicalLine(line.first, line.last, line.words[1:])
-        if wanted is not None and not wanted.take(Place(ONE_FILE, line.first), rest):
-            wanted.is_given_up = True
-            return
+        try:
+            own.is_given_up |= wanted is not None and not wanted.take(Place(ONE_FILE, line.first), rest)
+        except _GivenUp:
+            own.is_given_up = True
+
+
+class _GivenUp(Exception):
+    """libpam crashes, or goes by memory that it has not set: nothing of the service counts."""
 
 
 class _Reading:
@@ -115,6 +120,13 @@ class _Reading:
         self.is_given_up = False
         self._reader = reader
         self._files = 0
+
+    def read_all(self, path: str, text: str | None) -> None:
+        """Read the file of a service, if there is one."""
+        try:
+            self.is_given_up = text is not None and not self.read(path, text)
+        except _GivenUp:
+            self.is_given_up = True
 
     def read(self, path: str, text: str, only: str = "", via: tuple[Place, ...] = (), depth: int = 0) -> bool:
         """Read a file.
@@ -164,7 +176,7 @@ class _Reading:
             self.problems.append(Problem(place, broken))
         if len(words) > 2 and not _is_module_name(module):
             self.problems.append(Problem(place, f'"{module}" is no name of a module'))
-            return False
+            raise _GivenUp
         self.lines.append(
             Line(
                 place, line.last, kind, control, actions=actions, module=module, arguments=arguments, quiet=quiet,
@@ -195,14 +207,13 @@ class _Reading:
             head: `include` or `substack`; empty for `@include`.
         """
         if not target:
-            # Debian's libpam reads a NULL pointer here.
             self.problems.append(Problem(place, "what to include is missing"))
-            return False
+            raise _GivenUp
         inner = depth
         if head == SUBSTACK:
             if not _is_module_name(target[0]):
                 self.problems.append(Problem(place, f'"{target[0]}" is no name of a substack'))
-                return False
+                raise _GivenUp
             self.lines.append(Line(place, last, kind, head, actions={}, module=target[0], via=via, depth=depth))
             inner += 1
         if self._load(target[0], place, kind, via, inner):
