@@ -36,14 +36,16 @@ class Flaw:
         number: of the physical line.
         why: in words.
         fatal: libpam gives up reading the file there.
+        hangs: libpam never gets on from there.
     """
 
-    __slots__ = ("fatal", "number", "why")
+    __slots__ = ("fatal", "hangs", "number", "why")
 
-    def __init__(self, number: int, why: str, *, fatal: bool) -> None:
+    def __init__(self, number: int, why: str, *, fatal: bool = False, hangs: bool = False) -> None:
         self.number = number
         self.why = why
-        self.fatal = fatal
+        self.fatal = fatal or hangs
+        self.hangs = hangs
 
 
 def assemble(text: str, dialect: Dialect) -> tuple[list[LogicalLine], list[Flaw]]:
@@ -59,7 +61,7 @@ def assemble(text: str, dialect: Dialect) -> tuple[list[LogicalLine], list[Flaw]
     data = text.encode("utf-8", "surrogateescape")
     flaws = []
     if b"\0" in data:
-        flaws.append(Flaw(data[: data.index(b"\0")].count(b"\n") + 1, "there is a NUL byte in it", fatal=False))
+        flaws.append(Flaw(data[: data.index(b"\0")].count(b"\n") + 1, "there is a NUL byte in it"))
     lines = _whole(data, flaws) if dialect.whole_lines else _in_pieces(data, flaws)
     return lines, flaws
 
@@ -70,7 +72,7 @@ def _in_pieces(data: bytes, flaws: list[Flaw]) -> list[LogicalLine]:
     while True:
         room = PIECE_BYTES - len(begun)
         if room == 0:
-            flaws.append(Flaw(number, "libpam hangs: a backslash is the last byte that it has room for", fatal=True))
+            flaws.append(Flaw(number, "libpam hangs: a backslash is the last byte that it has room for", hangs=True))
             return lines
         feed = data.find(b"\n", at, at + room)
         end = feed + 1 if feed >= 0 else min(at + room, len(data))
@@ -82,16 +84,17 @@ def _in_pieces(data: bytes, flaws: list[Flaw]) -> list[LogicalLine]:
         at, number = end, number + (feed >= 0)
         if feed < 0 and end < len(data):
             why = f"the line is longer than {PIECE_BYTES} bytes: libpam takes the rest for another line"
-            flaws.append(Flaw(here, why, fatal=False))
+            flaws.append(Flaw(here, why))
         seen = piece.partition(b"\0")[0]
         content = seen.lstrip(_BLANKS)
         if not content or content.startswith(b"#"):
             continue
         first = first or here
-        visible, comment, _ = content.partition(b"#")
-        bare = content.rstrip(_BLANKS)
+        # The blanks in front matter inside brackets.
+        visible, comment, _ = seen.partition(b"#")
+        bare = seen.rstrip(_BLANKS)
         if not comment and bare.endswith(b"\\"):
-            begun += seen[: len(seen) - len(content)] + bare[:-1] + b" "
+            begun += bare[:-1] + b" "
             continue
         lines.append(LogicalLine(first, here, words_of(begun + visible)))
         first, begun = 0, b""

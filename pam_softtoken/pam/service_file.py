@@ -98,7 +98,7 @@ def _read_one_file(name: str, text: str, own: _Reading, other: _Reading) -> None
 
 
 class _GivenUp(Exception):
-    """libpam crashes, or goes by memory that it has not set: nothing of the service counts."""
+    """libpam crashes or hangs, or goes by memory that it has not set: nothing of the service counts."""
 
 
 class _Reading:
@@ -141,6 +141,8 @@ class _Reading:
         self.problems += [Problem(Place(path, flaw.number), flaw.why) for flaw in flaws]
         if not all(self.take(Place(path, line.first), line, only, via, depth) for line in lines):
             return False
+        if any(flaw.hangs for flaw in flaws):
+            raise _GivenUp
         return not any(flaw.fatal for flaw in flaws)
 
     def take(
