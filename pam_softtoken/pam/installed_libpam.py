@@ -20,8 +20,17 @@ def dialect() -> Dialect:
         ctypes.CDLL(LIBRARY)
         with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
             path = next(line.split(None, 5)[5].strip() for line in maps if LIBRARY in line)
-        with open(path, "rb") as library:
-            code = library.read()
+        return dialect_of(path)
     except (OSError, StopIteration):
         return IN_PIECES
+
+
+def dialect_of(library: str) -> Dialect:
+    """Return the dialect of a libpam by what its file contains.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(library, "rb") as file:
+        code = file.read()
     return Dialect(whole_lines=_WHOLE_LINES in code, debian=_DEBIAN in code)

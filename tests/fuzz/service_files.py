@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pam_softtoken.pam import paths, service_file
+from pam_softtoken.pam import installed_libpam, paths, service_file
 from pam_softtoken.pam.control import RETURN_CODES
 from pam_softtoken.pam.dialect import Dialect
 from pam_softtoken.pam.stack import Line, Stack
@@ -188,10 +188,17 @@ class Libpam:
 
     Args:
         directory: new, for all that is built.
+        root: unpacked packages of another Debian, whose libpam is taken: libpam0g and what it needs, libc6 too.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, root: str = "") -> None:
         self._directory = directory
+        self._loader: list[str] = []
+        self.dialect = installed_libpam.dialect()
+        if root:
+            libraries = f"{root}/usr/lib/x86_64-linux-gnu"
+            self._loader = [f"{libraries}/ld-linux-x86-64.so.2", "--library-path", libraries]
+            self.dialect = installed_libpam.dialect_of(f"{libraries}/{installed_libpam.LIBRARY}")
         (directory / "m").mkdir(parents=True)
         flags = ["gcc", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O1"]
         self._host = directory / "host"
@@ -216,7 +223,7 @@ class Libpam:
             names.append(f"/mnt/c/{number}\n")
         script = f"mount --bind {self._directory} /mnt && " + (_NO_DIRECTORIES if mode == "one-file" else "")
         command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script + 'exec "$@"', "sh"]
-        words = [*command, "/mnt/host", mode, SERVICE]
+        words = [*command, *self._loader, "/mnt/host", mode, SERVICE]
         done = subprocess.run(words, input="".join(names), capture_output=True, text=True, check=True, timeout=600)
         return list(_accounts(done.stdout))
 

@@ -1,6 +1,8 @@
 """The reader of PAM service files against libpam itself: what libpam runs, with which arguments, and what comes of it.
 
 SERVICE_FILES_SECONDS=3600 goes on for an hour; SERVICE_FILES_SEED is printed with each failure, and plays it again.
+SERVICE_FILES_ROOT names a directory with the unpacked packages libpam0g, libc6, libaudit1 and libcap-ng0 of another
+Debian, whose libpam is then taken instead of this machine's.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.pam import installed_libpam
 from pam_softtoken.pam.dialect import IN_PIECES, WHOLE_LINES
 from tests.fuzz import service_files
 from tests.fuzz.service_files import Case, Libpam, difference
@@ -33,14 +34,14 @@ MAKERS = {
 @pytest.fixture(scope="module")
 def libpam(world: Path) -> Iterator[Libpam]:
     with tempfile.TemporaryDirectory(prefix="service-files-", dir=world) as directory:
-        yield Libpam(Path(directory) / "root")
+        yield Libpam(Path(directory) / "root", os.environ.get("SERVICE_FILES_ROOT", ""))
 
 
 def _require_same(libpam: Libpam, cases: list[Case], seed: str) -> None:
     accounts = libpam.run(cases)
     assert len(accounts) == len(cases)
     for number, (case, account) in enumerate(zip(cases, accounts, strict=True)):
-        difference_ = difference(case, account, installed_libpam.dialect())
+        difference_ = difference(case, account, libpam.dialect)
         assert not difference_, f"{seed}, case {number}: {case}\n{difference_}"
 
 

@@ -111,6 +111,13 @@ def test_enrolment__is_safe(pam_d: Path, text: str) -> None:
         (f"{UNIX}auth {OURS}\n", "no account line with this module"),
         (f"{UNIX}auth {OURS}\naccount sufficient pam_unix.so\n{ACCOUNT}", "pam_unix.so could pass by"),
         (f"{UNIX}auth {OURS}\naccount [success=1 default=ignore] pam_unix.so\n{ACCOUNT}", "pam_unix.so could pass by"),
+        (
+            f"{UNIX}auth {OURS}\naccount [success=ok new_authtok_reqd=done default=die] pam_unix.so\n{ACCOUNT}",
+            "pam_unix.so could pass by",
+        ),
+        (f"auth required pam_sss.so ignore_unknown_user\nauth {OURS}\n{ACCOUNT}", "keeps out"),
+        (f"auth required pam_winbind.so\nauth {OURS}\n{ACCOUNT}", "keeps out"),
+        (f"auth required pam_u2f.so\nauth {OURS}\n{ACCOUNT}", "before ours checks a password"),
         (f"{UNIX}auth {OURS}\naccount optional pam_softtoken.so\n", "neither required nor requisite"),
     ],
 )
