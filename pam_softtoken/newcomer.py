@@ -8,8 +8,9 @@ front it is called after a wrong password, too. So the work is in two parts, in 
 2. `Newcomer`, at the `account` line. sshd, login and su come to it only after the whole of `auth` has said yes; without
    the mark it does nothing. Here the key is shown, and here the files are written.
 
-If there were no second part, being ignored would be being let in. So `announce` looks into the service's file, whether
-our `account` line is there and cannot be passed by, and whether something in front of our `auth` line keeps people out.
+If there were no second part, being ignored would be being let in. So `announce` checks that the program is one that is
+known to go on to the `account` line, that our line is there and cannot be passed by, and that a module for a password
+in front of our `auth` line keeps out users who do not know it.
 It also wants to see a trace of the first factor: a password in PAM's hands, or sshd's word that it has seen a key.
 
 The files are written by the same hands as in `softtoken-enroll`, after the last question, in one go. So whatever ends

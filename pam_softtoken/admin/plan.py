@@ -50,6 +50,10 @@ def require_service(service: str) -> Stack:
             if not os.path.basename(path).startswith("common-") and os.path.basename(path) != service_file.FALLBACK
         )
         raise AdministrationFailed(f'no such service: "{service}"', hint="there are " + ", ".join(known))
+    if stack.file == service_file.ONE_FILE:
+        raise AdministrationFailed(
+            f"{stack.file}: only services in {service_file.DIRECTORY} can be changed", hint="put the line there by hand"
+        )
     return stack
 
 

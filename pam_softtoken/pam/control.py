@@ -69,10 +69,10 @@ def _action(text: str) -> tuple[str, str]:
     rest = text.lstrip(_DIGITS)
     if len(rest) == len(text):
         return _prefix(text, _ACTIONS)
-    hops = int(text[: len(text) - len(rest)])
-    if not 0 < hops <= _MOST_HOPS:  # a larger one overflows in libpam 1.5.2
+    hops = text[: len(text) - len(rest)].lstrip("0")
+    if not hops or len(hops) > len(str(_MOST_HOPS)) or int(hops) > _MOST_HOPS:  # it overflows in libpam 1.5.2
         raise BadControl
-    return str(hops), rest
+    return hops, rest
 
 
 def jump_of(actions: dict[str, str]) -> int:

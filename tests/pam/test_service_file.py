@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken.admin import plan
+from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.pam import installed_libpam, service_edit, service_file
 from pam_softtoken.pam.dialect import IN_PIECES
 from pam_softtoken.pam.stack import Stack
@@ -159,3 +161,10 @@ def test_take_out__knows_our_line_however_it_is_written() -> None:
 def test_reader__a_bracket_that_nothing_closes_goes_to_the_end() -> None:
     (line,) = stack_of("auth required pam_x.so one [two three # four ]\n").of("auth")
     assert [word.strip() for word in line.arguments] == ["one", "two three"]
+
+
+def test_enable__changes_no_service_that_stands_in_pam_conf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in /etc/pam.d would hide all other services of /etc/pam.conf."""
+    monkeypatch.setattr(plan, "text_of", {"/etc/pam.conf": "sshd auth required pam_unix.so\n"}.get)
+    with pytest.raises(AdministrationFailed, match=r"only services in /etc/pam\.d"):
+        plan.require_service("sshd")
