@@ -1,6 +1,6 @@
 /*
  * A PAM module that says on stdout that it was called, of which type it was, by which path, and with which arguments, all
- * but the type in hexadecimal. Its answer depends on its arguments alone, so that whoever knows them knows the answer.
+ * but the type in hexadecimal. Its answer depends on its arguments alone, so that a test can predict it.
  */
 #include <dlfcn.h>
 #include <security/pam_modules.h>
