@@ -8,8 +8,9 @@ front it is called after a wrong password, too. So the work is in two parts, in 
 2. `Newcomer`, at the `account` line. sshd, login and su come to it only after the whole of `auth` has said yes; without
    the mark it does nothing. Here the key is shown, and here the files are written.
 
-If there were no second part, being ignored would be being let in. So `announce` looks into the service's file, whether
-our `account` line is there and cannot be passed by, and whether something in front of our `auth` line keeps people out.
+If there were no second part, being ignored would be being let in. So `announce` checks that the program is one that is
+known to go on to the `account` line, that our line is there and cannot be passed by, and that a module for a password
+in front of our `auth` line keeps out users who do not know it.
 It also wants to see a trace of the first factor: a password in PAM's hands, or sshd's word that it has seen a key.
 
 The files are written by the same hands as in `softtoken-enroll`, after the last question, in one go. So whatever ends
@@ -22,8 +23,9 @@ import os
 import sys
 import time
 
-from pam_softtoken import answer, drawing, errors, files, key_uri, log, mark, policy, recovery, stack, token
+from pam_softtoken import answer, drawing, errors, files, key_uri, log, mark, policy, recovery, token
 from pam_softtoken.editor import Editor
+from pam_softtoken.pam import enrolment_safety, host_program
 from pam_softtoken.recovery import RecoverySet
 from pam_softtoken.state import State
 from pam_softtoken.store import Location
@@ -76,10 +78,11 @@ def _require_possible(pamh: Any, *, silent: bool) -> None:
         raise errors.EnrolmentRefused("the application wants no messages shown")
     if os.geteuid() != 0:
         raise errors.EnrolmentRefused("the application does not run as root")
+    host_program.require_known(getattr(pamh, "host_pid", None) or os.getpid())  # under pam_python we are in it
     seen_by_host = bool(_variable(pamh, FIRST_FACTORS).strip())
     if not seen_by_host and not pamh.authtok:
         raise errors.EnrolmentRefused("there was no first factor: no password was asked for, and no key was seen")
-    stack.require_that_enrolment_is_safe(pamh.service or "", factor_seen_by_host=seen_by_host)
+    enrolment_safety.require_that_enrolment_is_safe(pamh.service or "", factor_seen_by_host=seen_by_host)
 
 
 def _variable(pamh: Any, name: str) -> str:

@@ -11,9 +11,10 @@ from pam_softtoken.admin import bounded
 from pam_softtoken.admin.finding import ERROR, Finding, Report, shown
 from pam_softtoken.admin.mode_check import INTERPRETER
 from pam_softtoken.admin.option_check import arguments_of, our_lines, settings_of
-from pam_softtoken.admin.pam_stack import Line
 from pam_softtoken.admin.stack_check import Services, module_paths
 from pam_softtoken.errors import CheckFailed
+from pam_softtoken.pam import known_modules
+from pam_softtoken.pam.stack import Line
 
 NOBODY = "no-such-user.softtoken"
 _SERVICE, _PLACE = "softtoken-doctor", "/run"
@@ -52,7 +53,7 @@ def check(services: Services) -> Report:
 def _can_be_tried(line: Line) -> bool:
     """Leave out lines with wrong options, and modules that are missing: both have been told."""
     there = any(os.path.exists(path) for path in module_paths(line.module))
-    return line.kind == "auth" and line.name != "pam_python.so" and there and settings_of(line) is not None
+    return line.kind == "auth" and line.name != known_modules.PYTHON and there and settings_of(line) is not None
 
 
 def _line_of(line: Line) -> str:
