@@ -16,7 +16,7 @@ from pathlib import Path
 from pam_softtoken import answer, pam_client, policy, terminal, throttle
 from pam_softtoken.answer import Claim, claim
 from pam_softtoken.config import Config
-from pam_softtoken.errors import CheckFailed, MalformedAnswer, NotEnrolled, OTPRefused, OTPReplayed, Throttled
+from pam_softtoken.errors import CheckFailed, MalformedAnswer, NotEnrolled, OTPRefused, OTPReplayed, Revoked, Throttled
 from pam_softtoken.state import State
 from pam_softtoken.store import Location, Store
 from pam_softtoken.tokenfile import TokenFile
@@ -46,6 +46,11 @@ def check(screen: terminal.Terminal, location: Location, settings: Config, *, st
     try:
         try:
             content = place.open()
+        except Revoked:
+            raise CheckFailed(
+                f"all tokens of {location.account.name} have been revoked; only root can enrol a new one",
+                hint=f"ask an administrator for: softtoken-enroll --user {location.account.name}",
+            ) from None
         except NotEnrolled:
             raise CheckFailed(
                 f"{location.account.name} is not enrolled in {location.path}", hint="softtoken-enroll, without --check"

@@ -269,7 +269,8 @@ def lock(descriptor: int, timeout_s: float, *, path: str) -> None:
             return
         except BlockingIOError:
             if waited_s >= timeout_s:
-                raise LockTimeout(path, f"somebody else holds the lock for {timeout_s:g} s") from None
+                why = f"somebody else holds the lock for {timeout_s:g} s"
+                raise LockTimeout(path, why, inode=os.fstat(descriptor).st_ino) from None
         except OSError as error:
             raise UnusableFile(path, words_of(error)) from None
         pause_s = _LOCK_PAUSES_S[min(tries, len(_LOCK_PAUSES_S) - 1)]

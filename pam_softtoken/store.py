@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from pam_softtoken import files, mark, state, tokenfile, volatile
+from pam_softtoken import files, mark, revocation, state, tokenfile, volatile
 from pam_softtoken.errors import ConfigError, DamagedState, InsecureFile, NotEnrolled, NotStored, UnusableFile
 from pam_softtoken.state import State
 
@@ -107,6 +107,7 @@ class Store:
     __slots__ = (
         "_directory",
         "_present",
+        "_revocation",
         "_seen",
         "_sequence",
         "_state",
@@ -122,6 +123,7 @@ class Store:
         # What was read last, so that the same bytes are not decoded again under the lock.
         self._seen: tuple[bytes, bytes | None] | None = None
         self._present: State | None = None
+        self._revocation = revocation.Revocation(location.account.uid)
         self._sequence = self._stored_sequence = 0
         self._volatile_path = volatile.path_of(location.account.uid, location.path)
         self.read_only = False
@@ -141,8 +143,10 @@ class Store:
 
         Raises:
             NotEnrolled: there is no token file.
+            Revoked: there are only tokens that root has revoked.
             BadTokenFile, InsecureFile, UnusableFile: as their names say.
         """
+        self._revocation = revocation.read(self.location.account.uid)
         try:
             try:
                 content = self._open_as_owner()
@@ -154,7 +158,8 @@ class Store:
                 self.location.account.look_up_groups()
                 content = self._open_as_owner()
         except FileNotFoundError:
-            raise NotEnrolled(proven=not mark.is_set(self.location.account.uid)) from None
+            was_enrolled = bool(self._revocation.names) or mark.is_set(self.location.account.uid)
+            raise NotEnrolled(proven=not was_enrolled) from None
         return content
 
     def _open_as_owner(self) -> TokenFile:
@@ -207,8 +212,10 @@ class Store:
 
         Raises:
             DamagedState: it says nothing that can be trusted.
+            Revoked: something was revoked since the tokens were read.
             UnusableFile: the system would not read it.
         """
+        self._require_not_revoked()
         path = self._path(STATE)
         seen = (files.read(self._state, state.FILE_BYTES, path=path), volatile.read(self._volatile_path))
         if seen != self._seen:
@@ -219,14 +226,19 @@ class Store:
     def _decode(self, stored: bytes, record: bytes | None) -> None:
         self._sequence, self._present = state.decode(stored, path=self._path(STATE)) if stored else (0, None)
         self._stored_sequence = self._sequence
-        if record is None:
-            return
-        try:
-            sequence, kept = state.decode_slot(record)
-        except ValueError:
-            raise DamagedState(self._volatile_path, "is not whole") from None
-        self._present = state.with_volatile(self._present, kept, newer=sequence > self._sequence)
-        self._sequence = max(sequence, self._sequence)
+        if record is not None:
+            try:
+                sequence, kept = state.decode_slot(record)
+            except ValueError:
+                raise DamagedState(self._volatile_path, "is not whole") from None
+            self._present = state.with_volatile(self._present, kept, newer=sequence > self._sequence)
+            self._sequence = max(sequence, self._sequence)
+        if self._present is not None:
+            self._present = self._revocation.living_state(self._present)
+
+    def _require_not_revoked(self) -> None:
+        """Check that root has revoked nothing since the tokens were read; `revocation` says why it has to be here."""
+        self._revocation.require_unchanged()
 
     def lost_since_s(self) -> int | None:
         """Tell how many seconds ago a record of uses can have been lost, which is why nothing from before counts.
@@ -241,7 +253,13 @@ class Store:
 
         Raises:
             NotStored: it may or may not be on the disk.
+            Revoked: it is there, but something was revoked before it was.
         """
+        self._write_durably(new)
+        # After the disk has it, and before anybody is told: whatever comes later was revoked after this login.
+        self._require_not_revoked()
+
+    def _write_durably(self, new: State) -> None:
         had_record = self._seen is not None and self._seen[1] is not None
         self._seen = None
         self._sequence += 1
@@ -301,7 +319,8 @@ class Store:
 
     def _read_tokens(self) -> TokenFile:
         path = self._path(TOKENS)
-        return tokenfile.parse(files.read(self._tokens, tokenfile.MAX_BYTES, path=path), path=path)
+        content = tokenfile.parse(files.read(self._tokens, tokenfile.MAX_BYTES, path=path), path=path)
+        return self._revocation.living(content)
 
     def _path(self, name: str) -> str:
         return f"{self.location.path}/{name}"
