@@ -199,8 +199,7 @@ def meddle(frame, event, called):
         revoking.revoke({uid}, fingerprints=(), everything=True, now=0)
         os.setegid(ids[1])
         os.seteuid(ids[0])
-    if called.__name__ == "_exit":
-        sys.setprofile(None)
+    if called.__name__ == "write":  # the last one is the verdict
         with open({calls!r}, "w") as file:
             file.write(" ".join(calls))
 sys.setprofile(meddle)
