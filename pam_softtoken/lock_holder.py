@@ -40,7 +40,7 @@ def find(inode: int) -> list[Holder] | None:
     """Return the processes that hold a lock of a file.
 
     A lock belongs to an open file, which processes can share and hand on. So it is looked for where a process has that
-    file open, and not in /proc/locks alone, which names the process that took it and may be gone.
+    file open. /proc/locks only names the process that took it, which may be gone.
 
     Args:
         inode: number of the file. Another file system can have the same number; then both are found.
@@ -49,13 +49,12 @@ def find(inode: int) -> list[Holder] | None:
         None where the kernel does not say.
     """
     try:
-        listed = process.lock_takers(inode)
         pids = process.all_pids()
     except OSError:
         return None
     holders = []
     for pid in pids:
-        if pid in listed or process.has_lock(pid, inode):
+        if process.has_lock(pid, inode):
             try:
                 holders.append(Holder(pid, process.real_uid(pid), process.name(pid)))
             except (OSError, ValueError):

@@ -35,7 +35,10 @@ def all_pids() -> list[int]:
     Raises:
         OSError: nobody can tell.
     """
-    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    if os.getpid() not in pids:
+        raise FileNotFoundError(0, "/proc is not there")
+    return pids
 
 
 def real_uid(pid: int) -> int:
@@ -57,19 +60,6 @@ def name(pid: int) -> str:
         OSError: nobody can tell; it may have ended.
     """
     return _read(f"/proc/{pid}/comm").removesuffix("\n")
-
-
-def lock_takers(inode: int) -> set[int]:
-    """Return the processes that have taken a lock (flock) of a file; some may have handed it on and ended.
-
-    Raises:
-        OSError: nobody can tell.
-
-    Source:
-        proc_locks(5). Of another container's process the number is 0 or below.
-    """
-    fields = [line.split() for line in _read("/proc/locks", to_the_end=True).split("\n")]
-    return {int(words[4]) for words in fields if _is_lock_of(words, inode)}
 
 
 def has_lock(pid: int, inode: int) -> bool:
@@ -94,16 +84,13 @@ def has_lock(pid: int, inode: int) -> bool:
 
 
 def _is_lock_of(words: list[str], inode: int) -> bool:
-    """Tell whether a line such as `1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF` is a lock of a file, and held."""
+    """Return whether a line such as `1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF` is a held lock of a file."""
     return len(words) >= 6 and words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode)
 
 
-def _read(path: str, *, to_the_end: bool = False) -> str:
+def _read(path: str) -> str:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        data = os.read(descriptor, 4096)
-        while to_the_end and (piece := os.read(descriptor, 65536)):
-            data += piece
-        return data.decode("utf-8", "replace")
+        return os.read(descriptor, 4096).decode("utf-8", "replace")
     finally:
         os.close(descriptor)
