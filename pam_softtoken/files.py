@@ -150,7 +150,11 @@ def make_directory(path: str, *, below: int | None, made: list[str]) -> None:
 
 
 def _checked_directory(directory: int, path: str, owners: tuple[int, ...]) -> int:
-    status = os.fstat(directory)
+    try:
+        status = os.fstat(directory)
+    except OSError as error:  # a FUSE file system that is closed to us lets itself be opened as a path
+        os.close(directory)
+        raise refusal(path, error) from None
     if status.st_uid not in owners:
         why = f"belongs to uid {status.st_uid}"
     elif status.st_mode & _GROUP_OR_OTHERS_WRITE:
