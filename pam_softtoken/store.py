@@ -215,12 +215,12 @@ class Store:
             Revoked: something was revoked since the tokens were read.
             UnusableFile: the system would not read it.
         """
-        self._require_not_revoked()
         path = self._path(STATE)
         seen = (files.read(self._state, state.FILE_BYTES, path=path), volatile.read(self._volatile_path))
         if seen != self._seen:
             self._decode(*seen)
             self._seen = seen
+        self._require_not_revoked()  # a time of grace lets in by what is read here, and records nothing
         return self._present
 
     def _decode(self, stored: bytes, record: bytes | None) -> None:

@@ -253,8 +253,8 @@ def test_revoke__before_any_call_of_a_login_refuses_it_unless_it_was_accepted_be
     answers = {"totp": [phone.totp(2)], "recovery": phone.recovery_codes[:1], "grace": []}[kind]
     calls = meddler.calls(*answers)
     last_look = max(number for number, name in enumerate(calls, 1) if name == "listdir")
-    if kind != "grace":
-        assert last_look > max(number for number, name in enumerate(calls, 1) if name == "fdatasync")
+    decisive = "pread" if kind == "grace" else "fdatasync"
+    assert last_look > max(number for number, name in enumerate(calls, 1) if name == decisive)
     first_look = calls.index("listdir") + 1
     for place in range(first_look, len(calls) + 1):
         expected = PAM_SUCCESS if place > last_look else PAM_AUTH_ERR
@@ -304,7 +304,8 @@ def test_revoke__twice_takes_what_was_enrolled_in_between(
     succeeded(admin.run("revoke", alice.name, "--yes"))
     fresh = alice.enrol(installed, "--period=300", NO_CODES)
     put_back = copy_of(alice, tmp_path / "kept")
-    succeeded(admin.run("revoke", alice.name, "--yes"))
+    with revoking.against(alice, revoking.PIPES_FOR_FILES):  # so that nobody can see which tokens these are
+        succeeded(admin.run("revoke", alice.name, "--yes"))
     put_back()
     assert_refused(service, alice, fresh.totp(), phone.totp(1))
 
