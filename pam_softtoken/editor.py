@@ -63,7 +63,7 @@ class Editor(Store):
             Revoked: there is none that counts.
             BadTokenFile, InsecureFile, UnusableFile: as their names say.
         """
-        self._revocation = revocation.read(self.location.account.uid)
+        self._look_for_revocations()
         try:
             with self.location.as_owner():
                 self._directory = self.location.open_directory()
@@ -85,7 +85,7 @@ class Editor(Store):
         Raises:
             BadTokenFile, InsecureFile, UnusableFile: as their names say.
         """
-        self._revocation = revocation.read(self.location.account.uid)
+        self._look_for_revocations()
         with self.location.as_owner():
             if self._tokens >= 0:
                 os.close(self._tokens)
@@ -99,6 +99,15 @@ class Editor(Store):
             except Revoked:
                 return None
 
+    def _look_for_revocations(self) -> None:
+        try:
+            self._revocation = revocation.read(self.location.account.uid)
+        except UnusableFile as error:
+            # An administrator may have closed the directory to all but root. The user's program can do without:
+            # whatever it writes, a login looks for itself.
+            if os.geteuid() == 0 or not error.denied:
+                raise
+
     def _require_not_revoked(self) -> None:
         """Nothing to check: what is written here lets nobody in, and the login that reads it looks for itself."""
 
@@ -109,11 +118,15 @@ class Editor(Store):
             EnrolmentFailed: everything was revoked, and since then only root enrols this user.
             UnusableFile: nobody can tell.
         """
-        account = self.location.account
-        if os.geteuid() != 0 and revocation.read(account.uid).closing:
+        self._look_for_revocations()
+        self._require_root_to_enrol()
+
+    def _require_root_to_enrol(self) -> None:
+        name = self.location.account.name
+        if self._revocation.closing and os.geteuid() != 0:
             raise EnrolmentFailed(
-                f"an administrator has revoked all tokens of {account.name}, and only root can enrol a new one",
-                hint=f"ask an administrator for: softtoken-enroll --user {account.name}",
+                f"an administrator has revoked all tokens of {name}, and only root can enrol a new one",
+                hint=f"ask an administrator for: softtoken-enroll --user {name}",
             )
 
     def _require_not_dead(self, content: TokenFile) -> None:
@@ -125,7 +138,11 @@ class Editor(Store):
                 )
 
     def _admit(self, content: TokenFile, present: TokenFile | None) -> None:
-        """Have count, after everything was revoked, what root enrols now; what was there before gains nothing by it."""
+        """Have count, after everything was revoked, what root enrols now; what was there before gains nothing by it.
+
+        It counts after the revocations that were known when `present` was read. By that root decided to enrol. One that
+        came since is not to be looked for here: it revokes this, too.
+        """
         self._require_not_dead(content)
         if not self._revocation.closing:
             return
@@ -133,7 +150,7 @@ class Editor(Store):
         fresh = [token.fingerprint() for token in content.tokens if token.fingerprint() not in before]
         is_new_set = present is None or present.recovery.name != content.recovery.name
         if fresh or is_new_set:
-            self.require_may_enrol()
+            self._require_root_to_enrol()
             revoking.admit(self._revocation, tokens=fresh, recovery_set=content.recovery.name if is_new_set else "")
 
     def admit_issued(self, digest: str) -> None:

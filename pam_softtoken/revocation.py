@@ -136,7 +136,8 @@ def _names(uid: int) -> frozenset[str]:
     except FileNotFoundError:
         return frozenset()
     except OSError as error:
-        raise UnusableFile(directory_of(uid), os.strerror(error.errno or 0)) from None
+        denied = isinstance(error, PermissionError)
+        raise UnusableFile(directory_of(uid), os.strerror(error.errno or 0), denied=denied) from None
     # The others are `LIVING`, and what a killed command has left.
     return frozenset(name for name in entries if len(name) == NAME_DIGITS and not name.strip(_HEXADECIMAL))
 

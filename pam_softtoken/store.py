@@ -83,11 +83,24 @@ class Location:
         if making is not None:
             parts = self._start.split("/")
             for end in range(2, len(parts) + 1):
-                files.make_directory("/".join(parts[:end]), below=None, made=making)
+                path = "/".join(parts[:end])
+                if path == os.path.dirname(mark.DIRECTORY):
+                    _make_for_all(path, making)
+                files.make_directory(path, below=None, made=making)
         try:
             return files.open_directory(self._start, below=None, owner=self.owner)
         except FileNotFoundError:
             raise UnusableFile(self._start, "the store's directory is missing") from None
+
+
+def _make_for_all(path: str, made: list[str]) -> None:
+    """Make the directory in which programs without root have to find what root says of their own user."""
+    try:
+        if not os.path.isdir(path):
+            mark.make_directory(path)
+            made.append(path)
+    except OSError:
+        pass  # whoever makes the store next says why that cannot be
 
 
 def _fill(word: str, account: Account) -> str:

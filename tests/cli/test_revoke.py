@@ -12,7 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import revocation, tokenfile
+from pam_softtoken import files, revocation, tokenfile
+from pam_softtoken.editor import Editor
+from pam_softtoken.revoking import revoke
+from pam_softtoken.state import State
+from pam_softtoken.store import Location
+from pam_softtoken.tokenfile import TokenFile
 from tests.support import revoking
 from tests.support.account import Person, Phone
 from tests.support.admin import Admin, refused, succeeded
@@ -310,6 +315,31 @@ def test_revoke__twice_takes_what_was_enrolled_in_between(
     assert_refused(service, alice, fresh.totp(), phone.totp(1))
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["undisturbed", "revoked-meanwhile"])
+def test_revoke__in_the_middle_of_an_enrolment_of_roots_takes_the_new_token_too(
+    alice: Person, phone: Phone, service: Service, again: bool
+) -> None:
+    content = tokenfile.parse((alice.store / "tokens").read_bytes(), path="tokens")
+    shutil.rmtree(alice.store)
+    revoke(alice.uid, fingerprints=(), everything=True, now=1)
+
+    def change(present: TokenFile | None, state: State) -> tuple[TokenFile, State]:
+        assert present is None
+        if again:
+            revoke(alice.uid, fingerprints=(), everything=True, now=2)
+        return content, state
+
+    store = Editor(Location("%h/.softtoken", files.Account(alice.name, alice.uid, alice.gid, home=str(alice.home))))
+    try:
+        store.open_for_enrolment()
+        store.begin_state()
+        store.exchange(change, lambda: None)
+    finally:
+        store.close()
+    result = service.log_in(alice, phone.totp(1)).result
+    assert result == (PAM_AUTH_ERR if again else PAM_SUCCESS)
+
+
 def test_revoke__a_code_from_before_is_dead_and_one_from_after_works(
     admin: Admin, installed: Installation, alice: Person, phone: Phone, service: Service, tmp_path: Path
 ) -> None:
@@ -476,3 +506,55 @@ def test_revoke__killed_at_any_call_has_revoked_all_or_nothing(
         assert _strace(trace, script, "-e", "trace=none") == 0
         assert not any(revocation.read(alice.uid).counts(fingerprint) for fingerprint in both)
     assert seen == {True, False}
+
+
+CHANGING = {
+    "rename",
+    "fsync",
+    "unlink",
+    "mkdir",
+    "chmod",
+    "fchmod",
+    "write",
+    "sendto",
+    "clone",
+    "fork",
+    "vfork",
+    "wait4",
+}
+
+
+def test_revoke__command_killed_at_any_change_has_revoked_all_or_nothing(
+    admin: Admin, installed: Installation, alice: Person, phone: Phone, service: Service, tmp_path: Path
+) -> None:
+    """The token file may be there or not; what counts is that no code of either token works, or the codes of both."""
+    spare = alice.enrol(installed, "--name=spare", "--period=300")
+    put_back = copy_of(alice, tmp_path / "kept")
+    trace = tmp_path / "trace"
+    program = [str(word) for word in admin.program]
+
+    def run(*options: str) -> int:
+        alice.forget_on_the_host()
+        put_back()
+        command = ["strace", "-o", str(trace), *options, *program, "revoke", alice.name, "--yes"]
+        return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode
+
+    assert run() == 0
+    lines = trace.read_text().splitlines()
+    numbers: dict[str, int] = {}
+    calls = []
+    for line in lines:
+        name = line.partition("(")[0]
+        numbers[name] = numbers.get(name, 0) + 1
+        calls.append(Call(name, numbers[name], line))
+    begin = next(number for number, call in enumerate(calls) if "/var/lib/softtoken" in call.text)
+    seen = set()
+    for call in calls[begin:]:
+        if call.name not in CHANGING:
+            continue
+        run("-e", f"trace={call.name}", "-e", f"inject={call.name}:signal=KILL:when={call.number}")
+        results = {service.log_in(alice, token.totp(1)).result for token in (phone, spare)}
+        is_recorded = bool(revocation.read(alice.uid).names)
+        assert results == {PAM_AUTH_ERR if is_recorded else PAM_SUCCESS}, f"killed at {call}"
+        seen |= results
+    assert seen == {PAM_AUTH_ERR, PAM_SUCCESS}
