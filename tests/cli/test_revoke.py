@@ -154,13 +154,17 @@ def test_revoke__where_root_keeps_the_tokens_waits_for_no_login_that_hangs(
 def test_revoke__during_a_flood_of_right_codes_none_is_accepted_afterwards(
     admin: Admin, installed: Installation, alice: Person, pam: Pam
 ) -> None:
-    """All have read the tokens before. Half of them answer while it is revoked, the others when that is done."""
+    """All have read the tokens before. Half of them answer while it is revoked, the others when that is done.
+
+    In every second round the user has closed their directory, so that the token file stays where it is.
+    """
     service = pam.service(*WIDE)
     for number in range(ROUNDS + 1):
         shutil.rmtree(alice.store, ignore_errors=True)
         alice.forget_on_the_host()
         button = alice.enrol(installed, "--type=hotp", NO_CODES)
         clock = alice.enrol(installed, "--name=clock", "--period=300")
+        alice.store.chmod(0o500 if number % 2 else 0o700)
         counting = oathtool(button, 0, CROWD)
         codes = [*counting[: CROWD // 4], *(clock.totp(step) for step in range(-3, 1))]
         late = [*counting[CROWD // 4 : CROWD // 2], *(clock.totp(step) for step in range(1, 5))]
