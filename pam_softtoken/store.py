@@ -119,6 +119,7 @@ class Store:
 
     __slots__ = (
         "_directory",
+        "_is_locked",
         "_present",
         "_revocation",
         "_seen",
@@ -137,6 +138,7 @@ class Store:
         self._seen: tuple[bytes, bytes | None] | None = None
         self._present: State | None = None
         self._revocation = revocation.Revocation(location.account.uid)
+        self._is_locked = False
         self._sequence = self._stored_sequence = 0
         self._volatile_path = volatile.path_of(location.account.uid, location.path)
         self.read_only = False
@@ -210,11 +212,13 @@ class Store:
         """
         path = self._path(STATE)
         files.lock(self._state, timeout_s, path=path)
+        self._is_locked = True
         if not files.is_linked(self._state):
             raise InsecureFile(path, "was replaced during the attempt")
 
     def unlock(self) -> None:
         """Give the lock back; the files stay open."""
+        self._is_locked = False
         files.unlock(self._state)
 
     def read_state(self) -> State | None:
@@ -233,7 +237,8 @@ class Store:
         if seen != self._seen:
             self._decode(*seen)
             self._seen = seen
-        self._require_not_revoked()  # a time of grace lets in by what is read here, and records nothing
+        if not self._is_locked:  # a time of grace lets in by what is read so; what reads under the lock records later
+            self._require_not_revoked()
         return self._present
 
     def _decode(self, stored: bytes, record: bytes | None) -> None:
