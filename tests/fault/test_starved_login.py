@@ -75,6 +75,9 @@ def hogs() -> Iterator[None]:
     ]
     running = [subprocess.Popen(command) for _ in range(HOGS)]
     try:
+        for each in running:
+            spinning = Path("/proc", str(each.pid), "cmdline")
+            wait_until(lambda path=spinning: b"sh\0-c\0while" in path.read_bytes(), "a hog to run")  # type: ignore[misc]
         yield
     finally:
         for each in running:
