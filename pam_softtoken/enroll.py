@@ -15,6 +15,7 @@ from pam_softtoken import (
     command,
     files,
     host_settings,
+    lock_holder,
     otp,
     printout,
     recovery,
@@ -37,6 +38,7 @@ from pam_softtoken.errors import (
     LockTimeout,
     NotEnrolled,
     PathError,
+    Revoked,
     UsageError,
 )
 from pam_softtoken.inventory import Inventory
@@ -195,6 +197,12 @@ def _run(screen: terminal.Terminal, arguments: list[str]) -> None:
     except PathError as error:
         hint = _hint_for(error, location, through_sudo=options.through_sudo)
         raise EnrolmentFailed(f"{error}; nothing was changed", hint=hint) from None
+    except Revoked:
+        as_root = "" if os.geteuid() == 0 and not options.through_sudo else "ask an administrator for: "
+        raise EnrolmentFailed(
+            f"all tokens of {account.name} have been revoked; only root can enrol a new one",
+            hint=f"{as_root}{PROGRAM} --user {account.name}",
+        ) from None
     except NotEnrolled:
         raise EnrolmentFailed(
             f"{account.name} is not enrolled in {location.path}", hint=f"{PROGRAM} without other options enrols"
@@ -347,6 +355,8 @@ def _location(settings: configuration.Config, account: files.Account) -> Locatio
 def _hint_for(error: PathError, location: Location, *, through_sudo: bool) -> str:
     if through_sudo and not isinstance(error, LockTimeout):
         return f"an administrator has to see to that, and can then help with: {PROGRAM} --user {location.account.name}"
+    if isinstance(error, LockTimeout) and not through_sudo:
+        return lock_holder.advice(error)
     if error.why in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)):
         return "make room on the disk and start again"
     if error.path.startswith(volatile.DIRECTORY):

@@ -107,6 +107,13 @@ class NotEnrolled(Refused):
         self.proven = proven
 
 
+class Revoked(NotEnrolled):
+    """Root has revoked all tokens of the user, or something of the user's during the attempt."""
+
+    def __init__(self) -> None:
+        super().__init__(proven=False)
+
+
 class EnrolmentRefused(Refused):
     """The user was to enrol in the login itself, and did not come to it.
 
@@ -176,7 +183,15 @@ class UnusableFile(PathError):
 
 
 class LockTimeout(PathError):
-    """Somebody else held the lock for too long."""
+    """Somebody else held the lock for too long.
+
+    Args:
+        inode: number of the file; 0 where it is not known.
+    """
+
+    def __init__(self, path: str, why: str, *, inode: int = 0) -> None:
+        super().__init__(path, why)
+        self.inode = inode
 
 
 class BadTokenFile(PathError):

@@ -28,6 +28,7 @@ REASONS = frozenset(
         "throttled",
         "malformed",
         "not_enrolled",
+        "revoked",
         "pin_missing",
         "unknown_user",
         "insecure_file",

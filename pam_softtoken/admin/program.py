@@ -7,7 +7,8 @@ from pam_softtoken.admin import move
 from pam_softtoken.admin.code_for import CODE_FOR
 from pam_softtoken.admin.doctor import DOCTOR
 from pam_softtoken.admin.log_table import LOG
-from pam_softtoken.admin.relief import RESET_STATE, REVOKE, UNLOCK
+from pam_softtoken.admin.relief import RESET_STATE, UNLOCK
+from pam_softtoken.admin.revoke import REVOKE
 from pam_softtoken.admin.status import STATUS
 from pam_softtoken.admin.switch import CONFIRM, DISABLE, ENABLE, ROLL_BACK
 
