@@ -15,6 +15,7 @@ LAYERS = [
     {"mac", "otp", "drawing"},
     {"token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config"},
     {"files", "new_file", "process", "mark", "change_note", "volatile", "store", "state", "grace", "editor", "stack"},
+    {"user_path"},
     {"policy", "throttle", "verifier", "deadline", "newcomer"},
     {"login", "pam_module", "wire", "backend"},
     {"migration", "google_file", "users_file", "xml_survey", "key_container", "picture", "importer"},
