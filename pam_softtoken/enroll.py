@@ -155,8 +155,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program: exit status 0 done, 1 failed, 2 usage."""
-    # A caller's umask could make files that lock their owner out.
-    os.umask(0o077)
+    command.settle_in()
     words = sys.argv[1:] if arguments is None else arguments
     status = terminal.run(PROGRAM, lambda screen: _run(screen, words))
     return self_service.FAILED if status == 1 and "--self" in words else status

@@ -81,8 +81,8 @@ class NamedFiles:
                 return _checked(os.open(path, _READING | (0 if waits else os.O_NONBLOCK)), path, waits=waits)
             if self._through_sudo:
                 return self._open_as_user(path, path, below=None)
-            if inherited := _INHERITED.fullmatch(path):
-                return os.dup(int(inherited[1] or inherited[2]))
+            if (inherited := _inherited(path)) is not None:
+                return inherited
             with _Walk(path, uid=self._uid) as walk:
                 if walk.is_users:
                     return self._open_as_user(walk.rest, path, below=walk.directory)
@@ -151,11 +151,33 @@ def open_directory(path: str, *, making: bool = False) -> int:
     """
     try:
         with _Walk(path, making="directories" if making else "") as walk:
-            return os.open(walk.rest, os.O_RDONLY | os.O_DIRECTORY | files.SAFELY, dir_fd=walk.directory)
+            directory = os.open(walk.rest, os.O_RDONLY | os.O_DIRECTORY | files.SAFELY, dir_fd=walk.directory)
+        if os.fstat(directory).st_mode & _OTHERS_WRITE:
+            os.close(directory)
+            raise InsecureFile(path, "others can write it")
+        return directory
     except FileNotFoundError:
         raise
     except OSError as error:
         raise files.refusal(path, error) from None
+
+
+def open_regular(path: str) -> int:
+    """Open a file of which root shows something to root alone, whatever stands there. It waits for no pipe by its name.
+
+    Raises:
+        OSError: it cannot be opened.
+        UnusableFile: it is not a regular file.
+    """
+    if (inherited := _inherited(path)) is not None:
+        return inherited
+    return _checked(os.open(path, _READING | os.O_NONBLOCK), path)
+
+
+def _inherited(path: str) -> int | None:
+    """Return a copy of a descriptor that the caller has opened, if the path stands for one, as `<(...)` of a shell."""
+    found = _INHERITED.fullmatch(path)
+    return os.dup(int(found[1] or found[2])) if found else None
 
 
 class _Walk:
@@ -264,7 +286,7 @@ def _require_roots_alone(status: os.stat_result, path: str, *, above: os.stat_re
     if status.st_uid != 0:
         raise InsecureFile(path, f"belongs to uid {status.st_uid}")
     if status.st_mode & _OTHERS_WRITE and not status.st_mode & stat.S_ISVTX:
-        raise InsecureFile(path, f"others than root can write it (mode {stat.S_IMODE(status.st_mode):04o})")
+        raise InsecureFile(path, f"others can write it (mode {stat.S_IMODE(status.st_mode):04o})")
     _require_mounted_by_root(status, path, above)
 
 
@@ -276,7 +298,7 @@ def _require_no_strangers(status: os.stat_result, path: str, *, above: os.stat_r
     if status.st_uid not in (0, uid):
         raise InsecureFile(path, f"belongs to uid {status.st_uid}")
     if status.st_mode & _OTHERS_WRITE:
-        raise InsecureFile(path, f"others than root can write it (mode {stat.S_IMODE(status.st_mode):04o})")
+        raise InsecureFile(path, f"others can write it (mode {stat.S_IMODE(status.st_mode):04o})")
     if not stat.S_ISREG(status.st_mode):
         raise UnusableFile(path, "is not a regular file")
     _require_mounted_by_root(status, path, above)
@@ -305,7 +327,7 @@ def _checked(descriptor: int, path: str, *, waits: bool = False, owners: tuple[i
                 raise UnusableFile(path, os.strerror(errno.EISDIR))
             raise UnusableFile(path, "is not a regular file")
         if owners and (status.st_uid not in owners or status.st_mode & _OTHERS_WRITE):
-            raise InsecureFile(path, "others than root can write it")
+            raise InsecureFile(path, "others can write it")
     except PathError:
         os.close(descriptor)
         raise

@@ -6,13 +6,14 @@ import json
 import os
 import select
 import signal
-import stat
 import subprocess
 import time
 from collections.abc import Callable
 
+from pam_softtoken import user_path
 from pam_softtoken.admin.finding import Finding, Report
 from pam_softtoken.admin.pam_stack import Reader
+from pam_softtoken.errors import UnusableFile
 
 LIMIT_S = 60.0
 MAX_FILE_BYTES = 256 * 1024
@@ -118,12 +119,12 @@ def read(path: str, max_bytes: int = MAX_FILE_BYTES, *, from_end: bool = False) 
     Raises:
         OSError: it cannot be opened or read, or is no regular file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(0, "is not a regular file", path)
-        if from_end and status.st_size > max_bytes:
+        descriptor = user_path.open_regular(path)
+    except UnusableFile as error:
+        raise OSError(0, error.why, path) from None
+    try:
+        if from_end and os.fstat(descriptor).st_size > max_bytes:
             os.lseek(descriptor, -max_bytes, os.SEEK_END)
         data = b""
         while len(data) < max_bytes and (piece := os.read(descriptor, max_bytes - len(data))):

@@ -232,10 +232,10 @@ def test_root__reads_what_is_in_a_directory_of_its_own(
 
 
 CHANGEABLE = {
-    "file that others can write": ("file", 0, 0o666, "others than root can write it (mode 0666)"),
+    "file that others can write": ("file", 0, 0o666, "others can write it (mode 0666)"),
     "file of another user": ("file", 65534, 0o600, "belongs to uid 65534"),
-    "directory that others can write": (".", 0, 0o777, "others than root can write it (mode 0777)"),
-    "directory that a group can write": (".", 0, 0o775, "others than root can write it (mode 0775)"),
+    "directory that others can write": (".", 0, 0o777, "others can write it (mode 0777)"),
+    "directory that a group can write": (".", 0, 0o775, "others can write it (mode 0775)"),
     "directory of another user": (".", 65534, 0o755, "belongs to uid 65534"),
     "sticky directory": (".", 0, 0o1777, "is in a directory that others than root can write"),
 }
@@ -404,7 +404,7 @@ def test_root__makes_no_file_where_others_could_take_it_away(
     place.mkdir()
     place.chmod(mode)
     refused = run(enroller, scene, option, place / "new").refused()
-    assert f"others than root can write it (mode {mode:04o})" in refused.error
+    assert f"others can write it (mode {mode:04o})" in refused.error
     assert list(place.iterdir()) == []
     assert not scene.alice.store.exists()
 
