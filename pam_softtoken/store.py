@@ -80,6 +80,9 @@ class Location:
         if self.in_home:
             return files.open_home(self.account)
         if making is not None:
+            from pam_softtoken import user_path  # noqa: PLC0415 - usual logins make nothing
+
+            user_path.require_no_way_in(self._start)
             parts = self._start.split("/")
             for end in range(2, len(parts) + 1):
                 files.make_directory("/".join(parts[:end]), below=None, made=making)

@@ -423,3 +423,16 @@ def test_user__reads_and_makes_what_the_user_can_as_ever(enroller: Enroller, sce
         (alice.home / "new.png").unlink()
     shell = enroller.after("bash", "-c", 'exec "$@" --key-file <(printf %s "$0")', KEY)
     assert shell.run(*QUIET, person=alice).status == 0
+
+
+@pytest.mark.parametrize("link", ["a", "a/b"])
+def test_root__makes_no_store_where_a_users_link_leads(
+    enroller: Enroller, alice: Person, outside: Path, link: str
+) -> None:
+    """An administrator who puts root's store below a home gets an error, not directories elsewhere."""
+    (alice.home / link).parent.mkdir(exist_ok=True)
+    (alice.home / link).symlink_to(outside)
+    before = listing(outside), listing(alice.home)
+    refused = enroller.run(*QUIET, f"--user={alice.name}", f"--store={alice.home}/a/b/c/%U").refused()
+    assert f"{alice.home}: belongs to uid {alice.uid}" in refused.error
+    assert (listing(outside), listing(alice.home)) == before
