@@ -57,7 +57,7 @@ class NamedFiles:
             descriptor = self.open(path, waits=waits)
             try:
                 data = b""
-                while len(data) < max_bytes and (piece := os.read(descriptor, max_bytes - len(data))):
+                while len(data) < max_bytes and (piece := os.read(descriptor, min(max_bytes - len(data), 2**20))):
                     data += piece
                 return data
             finally:
