@@ -178,12 +178,14 @@ def open_regular(path: str) -> int:
     """Open a file of which root shows something to root alone, whatever stands there. It waits for no pipe by its name.
 
     Raises:
-        OSError: it cannot be opened.
-        UnusableFile: it is not a regular file.
+        OSError: it cannot be opened, or is not a regular file.
     """
     if (inherited := _inherited(path)) is not None:
         return inherited
-    return _checked(os.open(path, _READING | os.O_NONBLOCK), path)
+    try:
+        return _checked(os.open(path, _READING | os.O_NONBLOCK), path)
+    except UnusableFile as error:
+        raise OSError(0, error.why, path) from None
 
 
 def _inherited(path: str) -> int | None:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pam_softtoken import user_path
 from pam_softtoken.admin.finding import Finding, Report
 from pam_softtoken.admin.pam_stack import Reader
-from pam_softtoken.errors import UnusableFile
 
 LIMIT_S = 60.0
 MAX_FILE_BYTES = 256 * 1024
@@ -119,10 +118,7 @@ def read(path: str, max_bytes: int = MAX_FILE_BYTES, *, from_end: bool = False) 
     Raises:
         OSError: it cannot be opened or read, or is no regular file.
     """
-    try:
-        descriptor = user_path.open_regular(path)
-    except UnusableFile as error:
-        raise OSError(0, error.why, path) from None
+    descriptor = user_path.open_regular(path)
     try:
         if from_end and os.fstat(descriptor).st_size > max_bytes:
             os.lseek(descriptor, -max_bytes, os.SEEK_END)

@@ -18,7 +18,7 @@ from pam_softtoken import log, terminal, user_path
 from pam_softtoken.admin import duration, person, table
 from pam_softtoken.admin.log_lines import FIELDS, Entry, read_journal_entry, read_line
 from pam_softtoken.command import Command
-from pam_softtoken.errors import AdministrationFailed, UnusableFile
+from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.inventory import utc
 
 HEADER = ("time", "service", *FIELDS)
@@ -114,9 +114,10 @@ def _of_file(file: Path) -> Iterator[Entry]:
                     line = text.readline(MAX_LINE_CHARACTERS)
                 if entry is not None:
                     yield entry
-    except (OSError, EOFError, UnusableFile) as error:
-        why = getattr(error, "strerror", None) or getattr(error, "why", None) or error
-        raise AdministrationFailed(f'cannot read "{file}": {why}', hint="--file names other files") from None
+    except (OSError, EOFError) as error:
+        raise AdministrationFailed(
+            f'cannot read "{file}": {getattr(error, "strerror", None) or error}', hint="--file names other files"
+        ) from None
 
 
 def _of_journal(since: float, *more: str) -> Iterator[Entry]:
