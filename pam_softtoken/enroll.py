@@ -157,8 +157,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program: exit status 0 done, 1 failed, 2 usage."""
-    # A caller's umask could make files that lock their owner out.
-    os.umask(0o077)
+    command.settle_in()
     words = sys.argv[1:] if arguments is None else arguments
     status = terminal.run(PROGRAM, lambda screen: _run(screen, words))
     return self_service.FAILED if status == 1 and "--self" in words else status
@@ -235,8 +234,8 @@ def _job(
 def _import(
     screen: terminal.Terminal, options: argparse.Namespace, settings: configuration.Config, account: files.Account
 ) -> str:
-    with _job(screen, screen, options, _location(settings, account), settings).as_caller():
-        found = takeover.read(options.import_file, options.passphrase_file, only_text=options.through_sudo)
+    named_files = _job(screen, screen, options, _location(settings, account), settings).named_files
+    found = takeover.read(options.import_file, options.passphrase_file, named_files, only_text=options.through_sudo)
     may_others = os.geteuid() == 0 and not options.through_sudo
     users = takeover.by_user(found, account.name, only=bool(options.user), may_others=may_others)
     with contextlib.ExitStack() as open_stores:
@@ -291,10 +290,9 @@ def _check(job: Job) -> None:
 def _enrol(job: Job) -> str:
     job.require_person()
     options = job.options
-    with job.as_caller():
-        token = request.new_token(options, only_files=job.through_sudo)
+    token = request.new_token(options, job.named_files)
     terminal.checkpoint()
-    wanted = printout.Printout(png=options.png, svg=options.svg, sheet=options.sheet, identity=job.as_caller())
+    wanted = printout.Printout(png=options.png, svg=options.svg, sheet=options.sheet, named_files=job.named_files)
     with wanted as printed:
         done = Enrolment(job, token, printed).carry_out()
     return "\n".join([done, *printed.advice()])

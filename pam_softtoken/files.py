@@ -49,6 +49,10 @@ class Account:
         self.groups = os.getgrouplist(self.name, self.gid)
 
 
+OURSELVES = Account("", 0, 0, home="/")
+"""Stands for no change of identity."""
+
+
 class AsUser:
     """A `with` block in which root is the user: effective uid and gid, and supplementary groups.
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pam_softtoken.tokenfile import TokenFile
 
 TOKENS, STATE = "tokens", "state"
-_OURSELVES = files.Account("", 0, 0, home="/")
 
 
 class Location:
@@ -52,7 +51,7 @@ class Location:
 
     def as_owner(self) -> files.AsUser:
         """A block in which the files are touched as their owner."""
-        return files.AsUser(self.account if self.in_home else _OURSELVES)
+        return files.AsUser(self.account if self.in_home else files.OURSELVES)
 
     def open_directory(self, *, making: list[str] | None = None) -> int:
         """Open the directory, every part of it checked; call it as the owner.
@@ -81,6 +80,9 @@ class Location:
         if self.in_home:
             return files.open_home(self.account)
         if making is not None:
+            from pam_softtoken import user_path  # noqa: PLC0415 - usual logins make nothing
+
+            user_path.require_no_way_in(self._start)
             parts = self._start.split("/")
             for end in range(2, len(parts) + 1):
                 path = "/".join(parts[:end])

@@ -6,12 +6,12 @@ import json
 import os
 import select
 import signal
-import stat
 import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
 
+from pam_softtoken import user_path
 from pam_softtoken.admin.finding import Finding, Report
 
 LIMIT_S = 60.0
@@ -134,12 +134,9 @@ def read(path: str, max_bytes: int = MAX_FILE_BYTES, *, from_end: bool = False) 
     Raises:
         OSError: it cannot be opened or read, or is no regular file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    descriptor = user_path.open_regular(path)
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(0, "is not a regular file", path)
-        if from_end and status.st_size > max_bytes:
+        if from_end and os.fstat(descriptor).st_size > max_bytes:
             os.lseek(descriptor, -max_bytes, os.SEEK_END)
         data = b""
         while len(data) < max_bytes and (piece := os.read(descriptor, max_bytes - len(data))):

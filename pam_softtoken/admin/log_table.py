@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import io
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pam_softtoken import log, terminal
+from pam_softtoken import log, terminal, user_path
 from pam_softtoken.admin import duration, person, table
 from pam_softtoken.admin.log_lines import FIELDS, Entry, read_journal_entry, read_line
 from pam_softtoken.command import Command
@@ -95,10 +96,17 @@ def _with_rotated(file: Path, since: float) -> list[Path]:
 
 
 def _of_file(file: Path) -> Iterator[Entry]:
-    opener = gzip.open if file.suffix == ".gz" else open
     try:
         written_by = file.stat().st_mtime
-        with opener(file, "rt", encoding="utf-8", errors="backslashreplace", newline="\n") as text:
+        with (
+            open(user_path.open_regular(str(file)), "rb") as raw,
+            io.TextIOWrapper(
+                gzip.GzipFile(fileobj=raw) if file.suffix == ".gz" else raw,
+                encoding="utf-8",
+                errors="backslashreplace",
+                newline="\n",
+            ) as text,
+        ):
             while line := text.readline(MAX_LINE_CHARACTERS):
                 terminal.checkpoint()
                 entry = read_line(line.rstrip("\n"), written_by=written_by) if line.endswith("\n") else None

@@ -135,7 +135,7 @@ class _Move(NamedTuple):
             try:
                 there, _ = self.target.look()
             except PathError:
-                if os.path.lexists(self.target.location.path):
+                if _is_there(self.target.location):
                     raise
                 there = None
             if live is not None and there is not None:
@@ -284,7 +284,10 @@ def _accounts(options: argparse.Namespace) -> list[files.Account]:
 
 def _has_something(account: files.Account, to: str) -> bool:
     """Tell whether there is anything at all where the tokens would be, as far as their owner can see."""
-    location = Location(_other(to), account)
+    return _is_there(Location(_other(to), account))
+
+
+def _is_there(location: Location) -> bool:
     with location.as_owner():
         return os.path.lexists(location.path)
 
