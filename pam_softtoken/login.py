@@ -45,7 +45,7 @@ class Login:
         self._config = config
         self._record = record
         self._silent = silent
-        self._caller_uid = _caller_uid(pamh)
+        self._caller_uid = caller_uid_of(pamh)
         self._source = throttle.source_of(record.rhost, self._caller_uid)
         self._place = ""
         # Where our question is the one for the password, there would be none for the next module.
@@ -261,8 +261,8 @@ def account_of(pamh: Any) -> files.Account:
     return known
 
 
-def _caller_uid(pamh: Any) -> int:
-    """Give the real uid of the application; under pam_python that is us."""
+def caller_uid_of(pamh: Any) -> int:
+    """Return the real uid of the application; under pam_python that is us."""
     try:
         return int(pamh.caller_uid)
     except AttributeError:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken.admin.log_lines import read_message
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
 from tests.support.journal import DAEMON, Journal
@@ -95,15 +96,19 @@ def test_journal__nothing_from_outside_becomes_a_field(
     assert "SOFTTOKEN_DETAIL" not in denied
 
 
-def test_journal__a_line_with_a_control_character_goes_there_as_text(
-    journal: Journal, pam: Pam, alice: Person, outside: Path
+@pytest.mark.parametrize("odd", ['"', "\\", "\x01", "\x1b[31m", "ö"])
+def test_journal__what_the_bridge_says_itself_is_escaped(
+    journal: Journal, pam: Pam, alice: Person, outside: Path, odd: str
 ) -> None:
-    """Only a module argument can bring one, which is the administrator's; it is no line of its own either."""
-    service = pam.with_backend(f"{outside}/no\x01SOFTTOKEN_RESULT=accepted")
+    """The name of a file can have any character, and so can an error's text in another language."""
+    service = pam.with_backend(f"{outside}/no{odd}SOFTTOKEN_RESULT=accepted")
     assert journal.log_in(service, alice.name) == PAM_AUTH_ERR
     (denied,) = outcomes(journal)
-    assert "SOFTTOKEN_RESULT" not in denied
-    assert denied["_TRANSPORT"] == "syslog"
+    assert denied["SOFTTOKEN_RESULT"] == "denied"
+    assert r"no\x" in str(denied["SOFTTOKEN_DETAIL"])
+    message = read_message(str(denied["MESSAGE"]))
+    assert message is not None
+    assert message[1]["detail"] == denied["SOFTTOKEN_DETAIL"]
 
 
 def test_journal__what_the_bridge_says_itself_has_fields_too(

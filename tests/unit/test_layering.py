@@ -32,6 +32,7 @@ LAYERS = [
         "admin.survey",
         "admin.table",
         "admin.log_lines",
+        "admin.log_sources",
     },
     {"admin.pam_stack", "admin.host_file", "admin.sshd"},
     {"admin.stack_walk"},
