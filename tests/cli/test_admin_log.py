@@ -18,7 +18,7 @@ from tests.support.admin import Admin, refused, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
 from tests.support.enroller import ENVIRONMENT
 from tests.support.installation import Installation
-from tests.support.journal import DAEMON, Journal
+from tests.support.journal import DAEMON, Journal, OwnJournal
 from tests.support.leak import keep
 from tests.support.pam_scene import Pam
 from tests.support.private_mounts import PrivateMounts
@@ -263,7 +263,7 @@ def journal(outside: Path) -> Iterator[Journal]:
         pytest.skip("needs the systemd package, for its journal")
     if not PrivateMounts.possible():
         pytest.skip("this container does not allow a mount namespace")
-    with Journal(outside / "journal") as journal:
+    with OwnJournal(outside / "journal") as journal:
         yield journal
 
 

@@ -11,7 +11,7 @@ import pytest
 from pam_softtoken.admin.log_lines import read_message
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
-from tests.support.journal import DAEMON, Journal
+from tests.support.journal import DAEMON, Journal, OwnJournal
 from tests.support.pam_scene import Pam
 from tests.support.private_mounts import PrivateMounts
 from tests.support.process import wait_until
@@ -27,7 +27,7 @@ def journal(outside: Path) -> Iterator[Journal]:
         pytest.skip("needs the systemd package, for its journal")
     if not PrivateMounts.possible():
         pytest.skip("this container does not allow a mount namespace")
-    with Journal(outside / "journal") as journal:
+    with OwnJournal(outside / "journal") as journal:
         yield journal
 
 
@@ -111,6 +111,18 @@ def test_journal__what_the_bridge_says_itself_is_escaped(
     assert message[1]["detail"] == denied["SOFTTOKEN_DETAIL"]
 
 
+def test_journal__names_the_phase(journal: Journal, pam: Pam, alice: Person) -> None:
+    """The mark makes the account phase do something: it refuses, as the option is not set there."""
+    ours = pam.line(f"backend={pam.installed.backend}")
+    service = pam.stack("account" + ours.removeprefix("auth"))
+    mark = f"--variable=PAM_SOFTTOKEN_ENROL={alice.name}"
+    journal.log_in(service, alice.name, options=(mark, "--no-authenticate", "--account"))
+    (denied,) = outcomes(journal)
+    message = read_message(str(denied["MESSAGE"]))
+    assert message == ("softtoken-test", {"user": alice.name, "result": "denied", "reason": "bad_option"})
+    assert str(denied["MESSAGE"]).startswith("pam_softtoken(softtoken-test:account): ")
+
+
 def test_journal__what_the_bridge_says_itself_has_fields_too(
     journal: Journal, pam: Pam, alice: Person, outside: Path
 ) -> None:
@@ -128,7 +140,7 @@ def test_journal__that_takes_nothing_leaves_the_line_to_syslog(
         pytest.skip("this container does not allow a mount namespace")
     if not DAEMON.exists():
         pytest.skip("needs the systemd package, for its journal")
-    with Journal(outside / "journal") as journal:
+    with OwnJournal(outside / "journal") as journal:
         assert journal.run("rm", "/run/systemd/journal/socket").returncode == 0
         assert journal.log_in(pam.service(), alice.name, phone.totp()) == PAM_SUCCESS
         (accepted,) = outcomes(journal)
@@ -148,7 +160,7 @@ def test_journal__is_passed_over_where_another_daemon_is_the_system_log(
         daemon.bind(str(path))
         path.chmod(0o666)
         daemon.settimeout(60)
-        with Journal(outside / "journal", system_log=str(path)) as journal:
+        with OwnJournal(outside / "journal", system_log=str(path)) as journal:
             assert journal.log_in(pam.service(), alice.name, phone.totp()) == PAM_SUCCESS
             while "pam_softtoken(" not in (line := daemon.recv(65536).decode()):
                 pass  # libpam has something to say, too
