@@ -61,7 +61,8 @@ class _Selection:
             yield f"{lines} left out that programs without root wrote, which anybody can do; --all shows them."
         if self.trials:
             lines = "1 line is" if self.trials == 1 else f"{self.trials} lines are"
-            yield f"{lines} left out that come from trials by enable or doctor; --all shows them."
+            source = "comes from a trial" if self.trials == 1 else "come from trials"
+            yield f"{lines} left out that {source} by enable or doctor; --all shows them."
 
 
 def _show(screen: terminal.Terminal, options: argparse.Namespace) -> None:

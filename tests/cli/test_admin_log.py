@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken.admin.log_lines import SUPPRESSED
 from pam_softtoken.admin.log_sources import MAX_LINE_BYTES
 from tests.support.account import Person, Phone
 from tests.support.admin import Admin, refused, succeeded
@@ -50,13 +51,13 @@ class File:
         self._admin = admin
         self._path = path
 
-    def read(self, *lines: str, options: tuple[str, ...] = EVER, changed: int | None = None) -> list[dict[str, str]]:
+    def read(self, *lines: str, options: tuple[str, ...] = EVER, changed: int | None = None) -> list[dict[str, object]]:
         """Give what the program makes of some lines."""
         self._path.write_text("".join(f"{line}\n" for line in lines))
         if changed is not None:
             os.utime(self._path, (changed, changed))
         done = self._admin.run("log", "--json", "--file", self._path, *options, environment=UTC)
-        entries: list[dict[str, str]] = json.loads(succeeded(done))["entries"]
+        entries: list[dict[str, object]] = json.loads(succeeded(done))["entries"]
         return entries
 
 
@@ -182,6 +183,30 @@ def test_log__older_parts_are_read_too_oldest_first(admin: Admin, outside: Path)
     assert "--file" in hint
 
 
+def test_log__lines_of_the_account_phase_are_read(file: File) -> None:
+    line = DENIED.replace(":auth)", ":account)").replace("replayed", "enrolment")
+    assert [entry["reason"] for entry in file.read(f"{ISO} host sshd[1]: {line}")] == ["enrolment"]
+    assert file.read(f"{ISO} host sshd[1]: {line.replace(':account)', ':session)')}") == []
+
+
+def test_log__trials_are_left_out_but_with_all(admin: Admin, file: File, outside: Path) -> None:
+    trial = f"{ISO} host softtoken-admin[1]: pam_softtoken(softtoken-trial:auth): {{}}result=denied reason=mismatch{{}}"
+    lines = (trial.format("", " trial=yes"), trial.format("user=a ", ""))
+    assert [entry["trial"] for entry in file.read(*lines)] == [False]
+    assert [entry["trial"] for entry in file.read(*lines, options=(*EVER, "--all"))] == [True, False]
+    said = admin.run("log", *EVER, "--file", outside / "auth.log").stderr
+    assert "1 line is left out that comes from a trial" in said
+    assert "any local user can have added one" in said
+
+
+def test_log__several_files_are_one_log(admin: Admin, outside: Path) -> None:
+    for name, minutes in ("a", (1, 4)), ("b", (2, 3)):
+        (outside / name).write_text("".join(f"2005-03-18T01:0{each}:00Z host sshd: {DENIED}\n" for each in minutes))
+    done = admin.run("log", "--json", *EVER, "--file", outside / "a", "--file", outside / "b", environment=UTC)
+    times = [entry["time"][14:16] for entry in json.loads(succeeded(done))["entries"]]
+    assert times == ["01", "02", "03", "04"]
+
+
 # -- what is wanted
 
 
@@ -293,22 +318,41 @@ def test_log__of_the_journal_has_logins_and_deeds(
     assert {entry["written_by_uid"] for entry in entries} == {0}
 
 
+SEND = f"""
+import array, os, socket, struct
+entry = b"MESSAGE=" + {DENIED!r}.encode() + (
+    b"\\nSYSLOG_FACILITY=10\\nSYSLOG_IDENTIFIER=sshd\\nMESSAGE_ID={SUPPRESSED}\\n_UID=0\\n_TRANSPORT=driver\\n"
+)
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect("/run/systemd/journal/socket")
+claim = []
+{{claims}}
+s.{{send}}
+"""
+AS_ROOT = "claim = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, struct.pack('3i', os.getpid(), 0, 0))]"
+
+
 def test_log__of_the_journal_leaves_out_what_others_than_root_wrote(
     admin: Admin, journal: Journal, alice: Person
 ) -> None:
     """Any user can hand the journal any line, under any name and with any field but those that it finds out itself."""
-    forged = (
-        f"import socket, syslog; syslog.openlog('sshd'); syslog.syslog(syslog.LOG_AUTHPRIV | 5, {DENIED!r})\n"
-        "s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
-        f"s.sendto(b'MESSAGE=' + {DENIED!r}.encode() + b'\\nSYSLOG_FACILITY=10\\nSYSLOG_IDENTIFIER=sshd\\n_UID=0\\n',"
-        " '/run/systemd/journal/socket')\n"
-    )
     as_alice = ("setpriv", f"--reuid={alice.uid}", f"--regid={alice.gid}", "--clear-groups")
-    done = journal.run(*as_alice, "/usr/bin/python3", "-c", forged)
-    assert done.returncode == 0, done.stderr
+    for command in (
+        ("/usr/bin/python3", "-c", SEND.format(claims="", send="sendmsg([entry])")),
+        # The kernel lets nobody claim to be root; in a user namespace of alice's own, root is alice.
+        ("/usr/bin/python3", "-c", SEND.format(claims=AS_ROOT, send="sendmsg([entry], claim)")),
+        ("unshare", "--user", "--map-root-user", "/usr/bin/python3", "-c",
+         SEND.format(claims=AS_ROOT, send="sendmsg([entry], claim)")),
+        ("logger", "-t", "sshd", "-p", "authpriv.notice", DENIED),
+        ("logger", "-t", "softtoken-admin", "-p", "authpriv.notice", DEED),
+        ("systemd-cat", "--identifier=sshd", "echo", DENIED),
+    ):  # fmt: skip
+        journal.run(*as_alice, *command)
     journal.entries()
     shown = admin.after(*journal.inside).run("log")
     assert succeeded(shown) == ""
-    assert "2 lines are left out that programs without root wrote" in shown.stderr
+    assert re.search(r"[3-6] lines are left out that programs without root wrote", shown.stderr), shown.stderr
     entries = json.loads(succeeded(admin.after(*journal.inside).run("log", "--all", "--json")))["entries"]
-    assert [entry["written_by_uid"] for entry in entries] == [alice.uid] * 2
+    assert {entry["written_by_uid"] for entry in entries} == {alice.uid}
+    assert {entry["service"] for entry in entries} == {"sshd", "softtoken-admin"}
+    assert not any(entry["service"] == "systemd-journald" for entry in entries)

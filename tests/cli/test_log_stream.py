@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 from tests.support.admin import Admin
 from tests.support.enroller import ENVIRONMENT
 from tests.support.installation import Installation
-from tests.support.process import processes, wait_until
+from tests.support.process import processes
 
 LINE = "2005-03-18T01:58:29Z host sshd[1]: pam_softtoken(sshd:auth): user=u{} result=denied reason=mismatch\n"
 OTHER = "2005-03-18T01:58:29Z host sshd[1]: Connection closed by 192.0.2.7 port 4242 [preauth] softtoken {}\n"
@@ -149,13 +150,18 @@ def test_log__that_is_interrupted_ends_journalctl_too(admin: Admin, slow_journal
     environment = {**ENVIRONMENT, "PATH": f"{slow_journal}:{os.environ['PATH']}"}
     words = [str(word) for word in (*admin.program, "log", "--since", "1970-01-01", "--file", "a.journal")]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    with process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.readline()
-        children = [each.pid for each in processes() if str(slow_journal / "journalctl") in each.command]
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    children = [each.pid for each in processes() if str(slow_journal / "journalctl") in each.command]
+    try:
         assert len(children) == 1
         process.send_signal(number)
-        assert process.wait(60) == 1
+        assert process.wait(20) == 1
         assert "interrupted" in process.stderr.read()
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), "the end of journalctl")
+        assert not Path(f"/proc/{children[0]}").exists()
+    finally:
+        for pid in (*children, process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.communicate()
