@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 
@@ -132,3 +133,18 @@ def test_log__leaves_out_what_doctor_and_enable_only_try(
     assert set(trials) == {"softtoken-doctor", "softtoken-trial", "softtoken-trial-alone"}
     assert all(each["written_by_uid"] == 0 for each in shown(journal, installed, "--all"))
     assert len(journal.entries("SOFTTOKEN_TRIAL=yes")) == len(trials)
+
+
+@pytest.mark.parametrize("name", NAMES, ids=["softtoken-admin", "a message", "two lines", "long", "odd"])
+@pytest.mark.parametrize("host", SET_UID_HOSTS, indirect=True)
+def test_syslog__has_guesses_under_the_services_name_whatever_the_guesser_calls_the_program(
+    host: Host, mounts: PrivateMounts, installed: Installation, alice: Person, phone: Phone, name: str
+) -> None:
+    """No journal here: `softtoken-admin log` reads what such a daemon writes into a file."""
+    host.use_stack(installed.line())
+    host.around = ["/bin/bash", "-c", 'exec -a "$0" "$@"', name]
+    assert not host.log_in(alice, wrong_code(phone)).entered_as
+    ours = host.log_line(alice, "denied", "mismatch")
+    assert mounts.log.ours() == [ours]
+    (line,) = [line for line in mounts.log.lines if "result=" in line]
+    assert re.fullmatch(rf"<85>{host.service}\[\d+\]: {re.escape(ours)}", line)
