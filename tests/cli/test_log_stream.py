@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.admin import Admin
-from tests.support.enroller import ENVIRONMENT
+from tests.support.enroller import ENVIRONMENT, TIMEOUT_S
 from tests.support.installation import Installation
 from tests.support.process import processes
 
@@ -85,6 +86,7 @@ def running(admin: Admin, outside: Path, request: pytest.FixtureRequest) -> Iter
 @pytest.mark.parametrize("running", [(), ("--json",)], ids=["table", "json"], indirect=True)
 def test_log__shows_the_first_lines_before_the_log_has_ended(running: subprocess.Popen[str]) -> None:
     assert running.stdout is not None
+    assert select.select([running.stdout], [], [], TIMEOUT_S)[0], "it shows nothing yet"
     assert "u0" in running.stdout.readline() + running.stdout.readline()
     assert running.poll() is None
 
