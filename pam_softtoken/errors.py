@@ -246,6 +246,10 @@ class EnrolmentFailed(ProgramError):
     """What is enrolled was not changed as it was asked for, or not shown; it is as it was."""
 
 
+class OutputClosed(EnrolmentFailed):
+    """The program that read the output, such as a pager, has ended."""
+
+
 class MoveFailed(ProgramError):
     """The tokens of some users are where they were."""
 

@@ -45,6 +45,7 @@ LAYERS = [
         "admin.survey",
         "admin.table",
         "admin.log_lines",
+        "admin.log_sources",
     },
     {"admin.host_file", "admin.sshd"},
     {"admin.change", "admin.trial", "admin.plan", "admin.watchdog", "admin.switch"},
