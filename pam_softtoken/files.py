@@ -27,12 +27,12 @@ _LOCK_PAUSES_S = (0.001, 0.002, 0.005, 0.01, 0.02)
 
 
 class Account:
-    """A user as the host knows him.
+    """A user as the host knows them.
 
     Args:
-        name: login name.
-        uid, gid: his ids.
-        home: absolute path of his home directory.
+        name: canonical login name, `pw_name`, from `user_lookup`; never what somebody typed.
+        uid, gid: the user's ids.
+        home: absolute path of the home directory.
     """
 
     __slots__ = ("gid", "groups", "home", "name", "uid")

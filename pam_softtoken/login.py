@@ -6,10 +6,9 @@ The one place that reads the clock for a login. `pamh` is as in `pam_module`.
 from __future__ import annotations
 
 import os
-import pwd
 import time
 
-from pam_softtoken import answer, change_note, errors, files, log, mark, throttle
+from pam_softtoken import answer, change_note, errors, files, log, mark, throttle, user_lookup
 from pam_softtoken import config as configuration
 from pam_softtoken.verifier import Accepted, Attempt
 
@@ -163,7 +162,7 @@ class Login:
             _mark(attempt.account.uid, record)
         service = self.pamh.service or ""
         if change_note.is_waited_for(service):
-            change_note.leave(service, self.pamh.user or "")
+            change_note.leave(service, attempt.account.name)
         left = accepted.recovery_left
         if accepted.token:
             record.outcome(log.INFO, "accepted", "accepted", token=accepted.token)
@@ -241,21 +240,16 @@ def _tell(pamh: Any, style: int, text: str, record: log.Log) -> None:
 
 
 def account_of(pamh: Any) -> files.Account:
-    """Look the user up, unless the bridge has done it already.
+    """Look the user up, unless the bridge has done it already. The account has the canonical name, whatever was typed.
 
     Raises:
         UnknownUser: this host knows no such user.
         LookUpFailed: it cannot tell.
     """
-    user = pamh.get_user(None)
     try:
         known: files.Account | None = pamh.account
     except AttributeError:
-        try:
-            entry = pwd.getpwnam(user)
-        except KeyError:
-            raise errors.UnknownUser from None
-        return files.Account(user, entry.pw_uid, entry.pw_gid, home=entry.pw_dir)
+        return user_lookup.account_of_name(pamh.get_user(None))
     if known is None:
         raise errors.LookUpFailed(pamh.look_up_error) if pamh.look_up_error else errors.UnknownUser
     return known

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pam_softtoken import log, terminal
+from pam_softtoken import log, terminal, user_lookup
 from pam_softtoken.admin import duration, person, table
 from pam_softtoken.admin.log_lines import FIELDS, Entry, read_journal_entry, read_line
 from pam_softtoken.command import Command
@@ -139,7 +139,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "systemd's journal, or where there is none from /var/log/auth.log and its older parts. In a file anybody who "
         "can write to the system log can have put a line; of the journal's only those are shown that root wrote."
     )
-    parser.add_argument("--user", metavar="USER", help="only what is about this user")
+    parser.add_argument("--user", metavar="USER", type=user_lookup.canonical_name, help="only what is about this user")
     parser.add_argument(
         "--since", metavar="TIME", default="7d",
         help='1h, 2d, today, yesterday, 2026-11-20 or "2026-11-20 10:00" (default: 7d)',

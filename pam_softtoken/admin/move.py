@@ -14,7 +14,7 @@ import pwd
 from typing import NamedTuple
 
 from pam_softtoken import config as configuration
-from pam_softtoken import files, mark, new_file, state, terminal, tokenfile, volatile
+from pam_softtoken import files, mark, new_file, state, terminal, tokenfile, user_lookup, volatile
 from pam_softtoken.admin import deed
 from pam_softtoken.admin.person import PLACES
 from pam_softtoken.command import Command
@@ -24,10 +24,12 @@ from pam_softtoken.errors import (
     ConfigError,
     DamagedState,
     LockTimeout,
+    LookUpFailed,
     MoveFailed,
     NotEnrolled,
     NotStored,
     PathError,
+    UnknownUser,
     UsageError,
 )
 from pam_softtoken.store import STATE, TOKENS, Location
@@ -266,17 +268,20 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
 
 
 def _accounts(options: argparse.Namespace) -> list[files.Account]:
-    try:
-        entries = pwd.getpwall() if options.all else [pwd.getpwnam(name) for name in dict.fromkeys(options.users)]
-    except KeyError as error:
-        raise UsageError(f"no such user: {error.args[0]}", hint="getent passwd lists the users of this host") from None
+    entries = pwd.getpwall() if options.all else [_entry_of(name) for name in options.users]
     accounts = []
-    for entry in entries:
-        account = files.Account(entry.pw_name, entry.pw_uid, entry.pw_gid, home=entry.pw_dir)
+    for account in {entry.pw_name: user_lookup.account_of(entry) for entry in entries if entry.pw_name}.values():
         account.look_up_groups()
         if not options.all or _has_something(account, options.to):
             accounts.append(account)
     return accounts
+
+
+def _entry_of(name: str) -> pwd.struct_passwd:
+    try:
+        return user_lookup.entry_of_name(name)
+    except (LookUpFailed, UnknownUser):
+        raise UsageError(f"no such user: {name}", hint="getent passwd lists the users of this host") from None
 
 
 def _has_something(account: files.Account, to: str) -> bool:

@@ -8,6 +8,7 @@ import shlex
 import time
 from collections.abc import Iterator
 
+from pam_softtoken import user_lookup
 from pam_softtoken.admin import logins, survey
 from pam_softtoken.admin.finding import NOTE, WARNING, Finding, Report, named
 from pam_softtoken.admin.option_check import our_lines, set_where, settings_of
@@ -15,6 +16,7 @@ from pam_softtoken.admin.pam_stack import Line, Stack
 from pam_softtoken.admin.stack_check import Services
 from pam_softtoken.admin.survey import Facts
 from pam_softtoken.config import Config
+from pam_softtoken.errors import LookUpFailed, UnknownUser
 
 MOST_USERS = 2000
 LIMIT_S = 600.0
@@ -69,8 +71,8 @@ def _of_user(facts: Facts) -> Iterator[Finding]:
 
 def _home_of(user: str) -> str:
     try:
-        return pwd.getpwnam(user).pw_dir.rstrip("/") + "/"
-    except KeyError:
+        return user_lookup.account_of_name(user).home.rstrip("/") + "/"
+    except (LookUpFailed, UnknownUser):
         return "\0"
 
 

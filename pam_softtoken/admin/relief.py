@@ -203,7 +203,7 @@ def _reset(screen: terminal.Terminal, options: argparse.Namespace) -> None:
 
 
 def _add_to_revoke(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("user", metavar="USER", help="whose tokens")
+    person.add_user_name(parser)
     parser.add_argument("name", metavar="NAME", nargs="?", help="only the token of that name (default: everything)")
     person.add_yes(parser)
     person.add_store(parser)

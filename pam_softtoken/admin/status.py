@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pam_softtoken import terminal
+from pam_softtoken import terminal, user_lookup
 from pam_softtoken.admin import logins, person, table
 from pam_softtoken.admin.survey import ENROLLED, NOT_ENROLLED, UNUSABLE, Facts, facts_of, survey
 from pam_softtoken.command import Command
 from pam_softtoken.config import Config
-from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.inventory import local
 
 HEADER = ("user", "status", "tokens", "last used", "recovery", "remarks")
@@ -48,13 +47,9 @@ def _chosen(options: argparse.Namespace) -> list[pwd.struct_passwd]:
         return logins.everybody() if options.all else logins.who_can_log_in()
     chosen = []
     for name in options.users:
-        try:
-            chosen.append(pwd.getpwnam(name))
-        except (KeyError, ValueError, UnicodeError):
-            raise AdministrationFailed(
-                f'no such user: "{name}"', hint="getent passwd lists the users of this host"
-            ) from None
-    return chosen
+        with person.existing(name):
+            chosen.append(user_lookup.entry_of_name(name))
+    return list({entry.pw_name: entry for entry in chosen}.values())
 
 
 @contextmanager

@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
-from pam_softtoken import files, mark, terminal, throttle
+from pam_softtoken import files, mark, terminal, throttle, user_lookup
 from pam_softtoken.admin import person
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
-from pam_softtoken.errors import ConfigError, NotEnrolled, PathError, UnusableFile
+from pam_softtoken.errors import ConfigError, LookUpFailed, NotEnrolled, PathError, UnusableFile
 from pam_softtoken.inventory import Inventory, utc
 from pam_softtoken.state import SHARED_BUCKETS, State
 from pam_softtoken.store import Location
@@ -36,7 +36,7 @@ def facts_of(entry: pwd.struct_passwd, config: Config, *, now: int) -> Facts:
     """Look at one user's files."""
     facts = _unknown(entry, "")
     try:
-        account = files.Account(entry.pw_name, entry.pw_uid, entry.pw_gid, home=entry.pw_dir)
+        account = user_lookup.account_of(entry)
         location = Location(config.store, account)
         facts["store"] = location.path
         facts["was_enrolled"] = mark.is_set(entry.pw_uid)
@@ -44,7 +44,7 @@ def facts_of(entry: pwd.struct_passwd, config: Config, *, now: int) -> Facts:
     except NotEnrolled:
         facts["status"] = NOT_ENROLLED
         facts["elsewhere"] = _elsewhere(account, config.store)
-    except (PathError, ConfigError, OSError, ValueError) as error:
+    except (PathError, LookUpFailed, ConfigError, OSError, ValueError) as error:
         facts["problem"] = str(error)
     return facts
 

@@ -126,7 +126,13 @@ int
 getpwnam_r(const char *user, struct passwd *entry, char *strings, size_t size, struct passwd **found)
 {
 	memset(strings, 'x', size);
-	*entry = (struct passwd){ .pw_uid = 1000, .pw_gid = 1000, .pw_dir = (char *)first[HOME].bytes };
+	/* Another spelling begins with a backslash, and what stands behind it is the canonical name: perhaps nothing. */
+	*entry = (struct passwd){
+		.pw_name = (char *)first[USER].bytes + (user[0] == '\\'),
+		.pw_uid = 1000,
+		.pw_gid = 1000,
+		.pw_dir = (char *)first[HOME].bytes,
+	};
 	*found = user[0] != '\0' ? entry : NULL;
 	return 0;
 }

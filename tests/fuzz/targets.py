@@ -150,7 +150,7 @@ def start_frame(data: bytes) -> None:
         "" if start.uid is None else str(start.gid),
     ]
     home = f"!{start.look_up_error}" if start.look_up_error else start.home
-    fields = [numbers[0], start.user, *numbers[1:], home, str(start.caller_uid), str(start.cpu)]
+    fields = [numbers[0], start.user, start.name, *numbers[1:], home, str(start.caller_uid), str(start.cpu)]
     fields += [str(start.session)]
     items = [start.service, start.rhost, start.tty, start.ruser]
     fields += ["" if item is None else "=" + item for item in items]
