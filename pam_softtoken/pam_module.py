@@ -121,7 +121,7 @@ def _may_come_later(pamh: Any, config: configuration.Config, record: log.Log, lo
     if config.enrol:
         from pam_softtoken import newcomer  # noqa: PLC0415 - once in the life of an account
 
-        if newcomer.announce(pamh, config, record, silent=silent):
+        if newcomer.announce(pamh, account_of(pamh), record, silent=silent):
             record.outcome(log.INFO, "ignored", "not_enrolled", detail="is to enrol at the account line")
             return True
     if config.nullok and not config.required_from:
@@ -133,11 +133,12 @@ def _may_come_later(pamh: Any, config: configuration.Config, record: log.Log, lo
 def _manage_account(pamh: Any, flags: int, arguments: list[str], record: log.Log) -> int:
     from pam_softtoken import newcomer  # noqa: PLC0415 - as above
 
-    if not newcomer.is_marked(pamh):
+    if not newcomer.is_somebody_marked(pamh):
         return int(pamh.PAM_IGNORE)
     config = _settings(pamh, arguments, record)
     account = account_of(pamh)
     record.user = account.name
+    newcomer.require_marked(pamh, account)
     if not config.enrol:
         raise errors.ConfigError(("enrol: is set for the auth line, and not for the account line",))
     if flags & PAM_SILENT:
