@@ -9,7 +9,7 @@ import errno
 import os
 from collections.abc import Callable
 
-from pam_softtoken import files, mark, new_file, state, tokenfile, volatile
+from pam_softtoken import files, new_file, state, tokenfile, volatile
 from pam_softtoken.errors import BadTokenFile, DamagedState, NotEnrolled, NotStored, PathError, UnusableFile
 from pam_softtoken.state import State
 from pam_softtoken.store import STATE, TOKENS, Location, Store
@@ -30,6 +30,11 @@ class Editor(Store):
     def __init__(self, location: Location) -> None:
         super().__init__(location)
         self._made: list[str] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the directory is there and has been opened."""
+        return self._directory >= 0
 
     def open_for_enrolment(self) -> TokenFile | None:
         """Open the directory, making it where it is missing, and read the present tokens.
@@ -58,7 +63,7 @@ class Editor(Store):
         except FileNotFoundError:
             content = None
         if content is None:
-            raise NotEnrolled(proven=not mark.is_set(self.location.account.uid))
+            raise self.not_enrolled()
         return content
 
     def present_tokens(self) -> TokenFile | None:
@@ -243,13 +248,15 @@ class Editor(Store):
             if not anew:
                 raise
             present = None
-        before = self.read_state() or State.new()
+        stored = self.read_state() or State.new()
+        # What lets in without a token is not handed down from one enrolment to the next, which may be somebody else's.
+        before = stored if present is not None else stored.without_graces().without_issued()
         content, after = change(present, before)
         replacement = self._prepare(content) if content is not None else None
         with self.location.as_owner():
             try:
                 last_word()
-                if after is not before:
+                if after is not stored:
                     self.write_state(after)
             except BaseException:
                 if replacement is not None:
@@ -262,5 +269,6 @@ class Editor(Store):
 
     def _prepare(self, content: TokenFile) -> new_file.Replacement:
         """Write a new token file beside the old one; `put` it in its place as the owner."""
+        data = tokenfile.serialise(content, owner=self.location.bound_to)
         with self.location.as_owner():
-            return new_file.Replacement(self._path(TOKENS), tokenfile.serialise(content), below=self._directory)
+            return new_file.Replacement(self._path(TOKENS), data, below=self._directory)

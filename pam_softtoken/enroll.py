@@ -37,6 +37,7 @@ from pam_softtoken.errors import (
     LockTimeout,
     LookUpFailed,
     NotEnrolled,
+    OtherAccount,
     PathError,
     UnknownUser,
     UsageError,
@@ -362,5 +363,6 @@ def _hint_for(error: PathError, location: Location, *, through_sudo: bool) -> st
         InsecureFile: f"only its owner may own and write it: see ls -la {location.path}",
         LockTimeout: "a login is using it; start again",
         BadTokenFile: f"{PROGRAM} --force writes a new one",
+        OtherAccount: f"{PROGRAM} --user {location.account.name} --force throws them away and enrols anew",
         DamagedState: f"as it is, nobody can tell which codes were used; remove {location.path}/state to start anew",
     }.get(type(error), "make the directory readable and writable for its owner, and start again")

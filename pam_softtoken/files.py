@@ -46,7 +46,10 @@ class Account:
 
     def look_up_groups(self) -> None:
         """Find the supplementary groups; not done beforehand, because it may ask every name service of the host."""
-        self.groups = os.getgrouplist(self.name, self.gid)
+        try:
+            self.groups = os.getgrouplist(self.name, self.gid)
+        except UnicodeEncodeError:  # it takes no name that is not UTF-8; then the user is in no other group for us
+            self.groups = [self.gid]
 
 
 class AsUser:

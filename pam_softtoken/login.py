@@ -94,7 +94,7 @@ class Login:
         if self._attempt is not None and self._attempt.in_grace(self._place, now=int(time.time())):
             self._record.outcome(log.INFO, "accepted", "grace")
             return
-        marked = self._attempt is not None and _is_marked(self._attempt.account.uid)
+        marked = self._attempt is not None and _is_marked(self._attempt.account)
         attempt, accepted = self._judge_first_pass() or self._judge_answer()
         if self._config.forward_pass:
             _forward(self.pamh, accepted.password)
@@ -159,7 +159,7 @@ class Login:
         if attempt.kept_in_memory:
             record.note(log.WARNING, "the file system is read-only; until the next restart /run keeps what was used")
         if not marked:
-            _mark(attempt.account.uid, record)
+            _mark(attempt.account, record)
         service = self.pamh.service or ""
         if change_note.is_waited_for(service):
             change_note.leave(service, attempt.account.name)
@@ -271,16 +271,16 @@ def _session(pamh: Any) -> int:
         return os.getsid(0)
 
 
-def _is_marked(uid: int) -> bool:
+def _is_marked(account: files.Account) -> bool:
     try:
-        return mark.is_set(uid)
+        return mark.is_set_for(account)
     except errors.UnusableFile:
         return False
 
 
-def _mark(uid: int, record: log.Log) -> None:
+def _mark(account: files.Account, record: log.Log) -> None:
     try:
-        mark.set_for(uid)
+        mark.set_for(account)
     except errors.UnusableFile as error:  # a full disk must not keep the owner out
         record.note(log.WARNING, f"cannot mark the user as enrolled: {error}")
 

@@ -155,9 +155,8 @@ class Newcomer:
             what = "The new token could not be stored" if isinstance(error, errors.PathError) else "Not enrolled"
             self._tell(f"{what}; nothing was changed. Remove the new entry from the app, and log in again.")
             raise
-        uid = self._location.account.uid
         try:
-            mark.set_for(uid)
+            mark.set_for(self._location.account)
         except errors.UnusableFile as error:  # the token counts, marked or not
             self._record.note(log.WARNING, f"cannot mark the user as enrolled: {error}")
         self._record.outcome(log.INFO, "accepted", "enrolled", token=self._token.name)

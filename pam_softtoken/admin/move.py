@@ -14,7 +14,7 @@ import pwd
 from typing import NamedTuple
 
 from pam_softtoken import config as configuration
-from pam_softtoken import files, mark, new_file, state, terminal, tokenfile, user_lookup, volatile
+from pam_softtoken import files, mark, new_file, state, terminal, user_lookup, volatile
 from pam_softtoken.admin import deed
 from pam_softtoken.admin.person import PLACES
 from pam_softtoken.command import Command
@@ -28,6 +28,7 @@ from pam_softtoken.errors import (
     MoveFailed,
     NotEnrolled,
     NotStored,
+    OtherAccount,
     PathError,
     UnknownUser,
     UsageError,
@@ -66,7 +67,7 @@ class _Place(Editor):
         except FileNotFoundError:
             return None
         try:
-            return tokenfile.parse(files.read(descriptor, tokenfile.MAX_BYTES, path=path), path=path)
+            return self._parsed(descriptor, path)
         finally:
             os.close(descriptor)
 
@@ -167,7 +168,7 @@ class _Move(NamedTuple):
         source, target = self.source, self.target
         source.begin_state()
         # Whoever still looks in the old place then finds no token there, which must not pass for never having had one.
-        mark.set_for(source.location.account.uid)
+        mark.set_for(source.location.account)
         target.open_for_enrolment()
         target.begin_state()
         # Always in this order, or two moves could wait for each other.
@@ -314,6 +315,8 @@ def _advice(error: Exception) -> str:
         return "a login is using it: start again"
     if isinstance(error, DamagedState):
         return "nobody can tell which codes were used: enrol anew"
+    if isinstance(error, OtherAccount):
+        return "rebind it first"
     if isinstance(error, BadTokenFile):
         return "enrol anew"
     return "nothing was changed"

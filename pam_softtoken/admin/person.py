@@ -20,6 +20,7 @@ from pam_softtoken.errors import (
     LockTimeout,
     NotEnrolled,
     NotStored,
+    OtherAccount,
     PathError,
     Refused,
     Unusable,
@@ -144,6 +145,7 @@ def hint_for(error: PathError, user: str) -> str:
         InsecureFile: f"make it {user}'s alone to own and write; somebody else could have put it there",
         LockTimeout: "a login or another program is using it; start again",
         BadTokenFile: f"{PROGRAM} revoke {user} takes it away, then {user} enrols anew",
+        OtherAccount: f"{PROGRAM} rebind --help says what to do after an account was renamed, or replaced",
         DamagedState: f"{PROGRAM} reset-state {user} starts it anew, and says what that gives up",
         NotStored: "make room on the disk, or make it writable, and start again",
     }

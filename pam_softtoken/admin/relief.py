@@ -74,7 +74,7 @@ class _Revocation:
         person.require_yes(self._screen, "Revoke?", self._options)
         store.begin_state()
         # First of all: without it `nullok` would let in who has been enrolled, and has not used a code yet.
-        mark.set_for(store.location.account.uid)
+        mark.set_for(store.location.account)
         store.exchange(self._change, terminal.checkpoint, anew=at_first is None)
         deed.record("revoke", user, token=name or "(all)")
         if self._left is None:

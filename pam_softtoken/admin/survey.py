@@ -40,6 +40,7 @@ def facts_of(entry: pwd.struct_passwd, config: Config, *, now: int) -> Facts:
         location = Location(config.store, account)
         facts["store"] = location.path
         facts["was_enrolled"] = mark.is_set(entry.pw_uid)
+        facts["former_name"] = mark.former_name(account)
         _as_member(account, lambda: _look(location, facts, now, config))
     except NotEnrolled:
         facts["status"] = NOT_ENROLLED
@@ -58,6 +59,7 @@ def _unknown(entry: pwd.struct_passwd, problem: str) -> Facts:
         "store": "",
         "elsewhere": [],
         "was_enrolled": False,
+        "former_name": "",
         "tokens": [],
         "last_used": None,
         "recovery_codes": {"total": 0, "left": 0},

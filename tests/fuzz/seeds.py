@@ -27,6 +27,10 @@ def _token_files() -> dict[str, bytes]:
     one = tokenfile.serialise(TokenFile((totp,), RecoverySet(b"s" * 16, ())))
     return {
         "two-tokens": good,
+        "bound": tokenfile.serialise(TokenFile((totp,), RecoverySet(b"s" * 16, ())), owner=("CORP\\carol", 2**32 - 1)),
+        "bound-to-no-name": one.replace(b'"version": 1', b'"version": 1, "account": {"name": "", "uid": 0}'),
+        "bound-to-no-uid": one.replace(b'"version": 1', b'"version": 1, "account": {"name": "carol"}'),
+        "bound-to-a-uid-below-none": one.replace(b'"version": 1', b'"version": 1, "account": {"name": "a", "uid": -1}'),
         "pin-and-scratch-codes": tokenfile.serialise(
             TokenFile(
                 (totp,),

@@ -79,7 +79,9 @@ class DirectoryService:
             person: whose uid and home it answers with.
             name: the canonical name that it answers with (default: the person's).
         """
-        fields = (typed, person.name if name is None else name, person.uid, person.gid, person.home)
+        shadow = dict(line.split(":")[:2] for line in Path("/etc/shadow").read_text().splitlines())
+        canonical = person.name if name is None else name
+        fields = (typed, canonical, person.uid, person.gid, person.home, shadow[person.name])
         with self._people.open("a") as people:
             people.write("\t".join(str(field) for field in fields) + "\n")
 

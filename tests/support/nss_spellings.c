@@ -1,8 +1,8 @@
 /*
  * A name service that knows people under other spellings of their names, as directories do: "CORP\carol" is carol.
  *
- * PEOPLE is a file of its own with a line for each spelling: typed, canonical, uid, gid, home, separated by tabs. In the
- * canonical name "\xNN" stands for a byte, so that it can be what no honest service would say.
+ * PEOPLE is a file of its own with a line for each spelling: typed, canonical, uid, gid, home, hash of the password,
+ * separated by tabs. In the canonical name "\xNN" stands for a byte, so that it can be what no honest service would say.
  */
 #include <errno.h>
 #include <nss.h>
@@ -54,17 +54,17 @@ _nss_spellings_getpwnam_r(const char *name, struct passwd *entry, char *room, si
 	if (people == NULL)
 		return NSS_STATUS_UNAVAIL;
 	while (status == NSS_STATUS_NOTFOUND && fgets(line, sizeof(line), people) != NULL) {
-		char *rest = line, *field[5];
+		char *rest = line, *field[6];
 
 		line[strcspn(line, "\n")] = '\0';
-		for (int index = 0; index < 5; index++)
+		for (int index = 0; index < 6; index++)
 			if ((field[index] = strsep(&rest, "\t")) == NULL)
 				abort();
 		if (strcmp(field[0], name) != 0)
 			continue;
 		decode(field[1]);
 		entry->pw_name = keep(&room, &left, field[1]);
-		entry->pw_passwd = keep(&room, &left, "x");
+		entry->pw_passwd = keep(&room, &left, field[5]);
 		entry->pw_gecos = keep(&room, &left, "");
 		entry->pw_dir = keep(&room, &left, field[4]);
 		entry->pw_shell = keep(&room, &left, "/bin/bash");
