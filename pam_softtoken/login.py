@@ -35,9 +35,23 @@ class Login:
         config: the settings.
         record: the log.
         silent: the application wants no messages shown.
+
+    Attributes:
+        account: the user; None where the host does not know one.
     """
 
-    __slots__ = ("_attempt", "_caller_uid", "_config", "_obstacle", "_place", "_record", "_silent", "_source", "pamh")
+    __slots__ = (
+        "_attempt",
+        "_caller_uid",
+        "_config",
+        "_obstacle",
+        "_place",
+        "_record",
+        "_silent",
+        "_source",
+        "account",
+        "pamh",
+    )
 
     def __init__(self, pamh: Any, config: Config, record: log.Log, *, silent: bool) -> None:
         self.pamh = pamh
@@ -56,8 +70,9 @@ class Login:
         self._attempt: Attempt | None = None
         # What stands in the way is only said in the log: to the person all attempts look alike.
         self._obstacle: errors.Refused | errors.Unusable = errors.UnknownUser()
+        self.account: files.Account | None = None
         try:
-            account = account_of(pamh)
+            account = self.account = account_of(pamh)
             record.user = account.name
             self._attempt = Attempt(account, config, now=int(time.time()))
         except (errors.Refused, errors.Unusable) as error:

@@ -20,6 +20,7 @@ from tests.support.pam_scene import Pam, wrong_code
 from tests.support.private_mounts import PrivateMounts
 
 SPELLINGS = (0, 1, 2)
+PAM_PYTHON = Path("/lib/security/pam_python.so")
 ACCOUNT = "account required pam_permit.so\n"
 
 
@@ -226,3 +227,16 @@ def test_canonical_name__that_leads_elsewhere_is_denied_and_makes_nothing(
         done = directory.run("softtoken-enroll", "--user", "eve", "--no-confirm", "--store", store)
         assert done.refused().error
     assert sorted(path.name for path in directory.stores.rglob("*")) == ["tokens", "users"]
+
+
+@pytest.mark.skipif(not PAM_PYTHON.exists(), reason="Debian's libpam-python is not installed")
+def test_pam_python__knows_one_account_under_every_spelling(
+    directory: DirectoryService, pam: Pam, installed: Installation, alice: Person
+) -> None:
+    option = f"store={directory.stores}/%u"
+    service = pam.stack(f"auth required {PAM_PYTHON} {installed.package}/pam_module.py {option} nullok\n" + PERMIT)
+    phone = directory.enrol(alice.name, "--period=300", "--store", f"{directory.stores}/%u")
+    _, domain, mail = directory.spellings_of(alice)
+    assert directory.log_in(service, domain, phone.totp()).result == PAM_SUCCESS
+    assert directory.log_in(service, mail, phone.totp()).result == PAM_AUTH_ERR
+    assert [fields["user"] for fields in directory.log.outcomes()] == [alice.name] * 2

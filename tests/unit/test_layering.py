@@ -55,7 +55,7 @@ LAYERS = [
     {"admin.bounded", "admin.stack_mend"},
     {"admin.stack_check", "admin.host_check"},
     {"admin.option_check"},
-    {"admin.sshd_check", "admin.mode_check", "admin.backend_check", "admin.people_check"},
+    {"admin.sshd_check", "admin.mode_check", "admin.backend_check", "admin.people_check", "admin.store_check"},
     {"admin.doctor"},
     {"admin.program"},
     {
