@@ -337,3 +337,23 @@ def test_status__names_places_that_fit_no_account(host: Host, alice: Person, mak
     (orphan,) = json.loads(host.admin("status", "--json"))["orphans"]
     assert (orphan["path"], orphan["user"], orphan["uid"]) == (str(place), *old)
     assert f"orphan: {place}" in host.admin("status")
+
+
+@pytest.mark.parametrize("change", ["name", "uid"])
+@pytest.mark.parametrize("call", ["renameat,renameat2", "rename"], ids=["of the file", "of the directory"])
+def test_rebind__killed_where_it_renames_lets_nobody_in_and_is_finished_by_the_same_command(
+    host: Host, alice: Person, change: str, call: str
+) -> None:
+    phone = host.enrol(alice)
+    first = phone.totp()
+    assert _outcome(host, alice, first)[0] == PAM_SUCCESS
+    words = [*_rebind_words(host, change, alice), "--store", host.template]
+    kill = ["strace", "-f", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL"]
+    killed = host.directory.run("softtoken-admin", *words, around=kill).status
+    moves_directory = host.by_name is (change == "name")
+    assert (killed != 0) is (call != "rename" or moves_directory)
+    result, prompts, _ = _outcome(host, alice, first)
+    assert (result, prompts) == (PAM_AUTH_ERR, 1)
+    if killed:
+        host.directory.run("softtoken-admin", *words)
+    assert _outcome(host, alice, phone.totp(1))[0] == PAM_SUCCESS

@@ -94,10 +94,10 @@ class DirectoryService:
         done = subprocess.run(command, input=script, capture_output=True, text=True, check=True, timeout=300)
         return Outcome(done.stdout.splitlines()[-1])
 
-    def run(self, program: str, *words: str | Path) -> Finished:
-        """Run one of the programs as root, without a terminal."""
+    def run(self, program: str, *words: str | Path, around: Sequence[str] = ()) -> Finished:
+        """Run one of the programs as root, without a terminal; `around` are words before it, such as a tracer's."""
         path = str(self._installed.root / "scripts" / program)
-        command = self.mounts.command(path, *(str(word) for word in words))
+        command = self.mounts.command(*around, path, *(str(word) for word in words))
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300
         )
