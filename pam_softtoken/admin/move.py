@@ -316,7 +316,7 @@ def _advice(error: Exception) -> str:
     if isinstance(error, DamagedState):
         return "nobody can tell which codes were used: enrol anew"
     if isinstance(error, OtherAccount):
-        return "rebind it first"
+        return "softtoken-admin rebind says first whose they are"
     if isinstance(error, BadTokenFile):
         return "enrol anew"
     return "nothing was changed"

@@ -64,6 +64,7 @@ def _of_user(facts: Facts) -> Iterator[Finding]:
         r"is open to others": f"chmod go= {file}",
         r"belongs to uid": f"chown {owner} {file}",
         r"is damaged": f"softtoken-admin reset-state {user}",
+        r"holds the tokens of|does not name its account": f"softtoken-admin rebind {user} --help",
     }
     mend = next((mend for pattern, mend in mends.items() if re.search(pattern, why)), _STATUS)
     yield Finding(WARNING, path, "", f"{facts['user']} is refused at each login: {why}", mend)

@@ -14,6 +14,7 @@ import pytest
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, PERMIT, Service
 from tests.support.directory_service import DirectoryService
+from tests.support.enroller import Finished
 from tests.support.installation import Installation
 from tests.support.newcomer import Talk, lines
 from tests.support.pam_scene import Pam
@@ -186,6 +187,32 @@ def test_newcomer__in_a_login_is_bound(host: Host, alice: Person) -> None:
     with Talk(service, alice, inside=host.directory.mounts.command()) as talk:
         talk.go_on()
     assert talk.let_in
+    assert host.owner_of(alice) == {"name": alice.name, "uid": alice.uid}
+
+
+def _self_service(host: Host, person: Person, *words: str, user: str = "") -> Finished:
+    """Run the program as sudo starts it for a person."""
+    host.directory.set_conf(f"store = {host.template}\n")
+    sudo = ["env", f"SUDO_UID={person.uid}", f"SUDO_USER={user or person.name}"]
+    return host.directory.run("softtoken-enroll", "--self", "--no-confirm", *words, around=sudo)
+
+
+@pytest.mark.parametrize("words", [[], ["--force"], ["--new-recovery-codes"], ["--remove=phone", "--force"]])
+def test_self__changes_nothing_of_a_former_users_and_gives_no_new_token(
+    host: Host, alice: Person, words: list[str]
+) -> None:
+    host.enrol(alice)
+    tokens = host.place_of(alice) / "tokens"
+    before = tokens.read_bytes()
+    _successor(host, alice)
+    assert "administrator" in _self_service(host, alice, *words).stderr
+    assert tokens.read_bytes() == before
+
+
+def test_self__under_another_spelling_is_the_one_account(host: Host, alice: Person) -> None:
+    _, domain, _ = host.directory.spellings_of(alice)
+    done = _self_service(host, alice, "--recovery-codes=0", user=domain)
+    assert done.status == 0, done.stderr
     assert host.owner_of(alice) == {"name": alice.name, "uid": alice.uid}
 
 

@@ -126,17 +126,18 @@ def test_enroll__under_any_spelling_is_the_one_account(
     assert directory.log_in(service, name, phone.totp()).result == PAM_SUCCESS
 
 
+@pytest.mark.parametrize("asking", ["for all", "for one", "for one by a third spelling"])
 def test_import__of_a_file_with_another_spelling_is_for_the_one_account(
-    directory: DirectoryService, pam: Pam, installed: Installation, alice: Person, store: str
+    directory: DirectoryService, pam: Pam, installed: Installation, alice: Person, store: str, asking: str
 ) -> None:
     service = pam.stack(installed.line(store))
     template = store.removeprefix("store=")
-    name, domain, _ = directory.spellings_of(alice)
+    name, domain, mail = directory.spellings_of(alice)
     users = directory.directory / "users.oath"
     users.write_text(f"HOTP {domain} - 3132333435363738393031323334353637383930\n")
     users.chmod(0o600)
-    done = directory.run("softtoken-enroll", "--import", users, "--no-confirm", "--store", template)
-    _succeeded(done)
+    whose = {"for all": [], "for one": ["--user", name], "for one by a third spelling": ["--user", mail]}[asking]
+    _succeeded(directory.run("softtoken-enroll", *whose, "--import", users, "--no-confirm", "--store", template))
     assert directory.log_in(service, name, "755224").result == PAM_SUCCESS  # RFC 4226, appendix D
 
 
