@@ -305,3 +305,15 @@ def test_imports__cannot_fail_for_want_of_a_file(module: str) -> None:
         command = [sys.executable, "-I", "-S", "-c", script, str(PACKAGE.parent)]
         done = subprocess.run(command, cwd="/", env={}, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_user__is_looked_up_in_one_place() -> None:
+    """Only lists of users are made elsewhere; a name that was typed becomes an account here alone."""
+    calls = {"getpwnam", "getpwuid"}
+    found = {
+        module
+        for module in MODULES
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.Attribute) and node.attr in calls
+    }
+    assert found == {"user_lookup", "admin.logins"}
