@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from pam_softtoken import answer, change_note, errors, files, log, mark, throttle, user_lookup
+from pam_softtoken import answer, change_note, errors, files, log, mark, throttle
 from pam_softtoken import config as configuration
 from pam_softtoken.verifier import Accepted, Attempt
 
@@ -264,6 +264,8 @@ def account_of(pamh: Any) -> files.Account:
     try:
         known: files.Account | None = pamh.account
     except AttributeError:
+        from pam_softtoken import user_lookup  # noqa: PLC0415 - only pam_python leaves it to us
+
         return user_lookup.account_of_name(pamh.get_user(None))
     if known is None:
         raise errors.LookUpFailed(pamh.look_up_error) if pamh.look_up_error else errors.UnknownUser

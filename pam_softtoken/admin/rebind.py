@@ -161,6 +161,11 @@ def _owner_of(old: _Place, new: _Place) -> Owner | None:
             hint=f"{person.PROGRAM} rebind {new.location.account.name} --old-name {name} --old-uid {uid}, "
             "if that is the same user; --newcomer, if it is not",
         )
+    if bound_to is None and location.path != new.location.path:
+        raise AdministrationFailed(
+            f"the tokens in {location.path} do not name their account",
+            hint=f"{person.PROGRAM} rebind, without an old name or uid, binds them to the account whose place that is",
+        )
     if bound_to == location.bound_to == new.location.bound_to:
         raise AdministrationFailed(
             f"the tokens in {location.path} are those of {_named(new.location.account)} already",

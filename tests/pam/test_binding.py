@@ -297,13 +297,21 @@ def test_rebind__takes_nothing_from_an_account_that_is_there(
     assert (host.place_of(alice) / "tokens").read_bytes() == before
 
 
-def test_rebind__binds_a_file_that_names_nobody(host: Host, alice: Person) -> None:
+def test_rebind__binds_a_file_that_names_nobody_to_the_account_whose_place_it_is_in(
+    host: Host, alice: Person, make_person: Callable[[], Person]
+) -> None:
     phone = host.enrol(alice)
     tokens = host.place_of(alice) / "tokens"
     document = json.loads(tokens.read_text())
     del document["account"]
     tokens.write_text(json.dumps(document))
     assert _outcome(host, alice, phone.totp())[2] == "other_account"
+    bob = make_person()
+    # The place by the name is that of any uid, and the place by the uid that of any name.
+    elsewhere = ("--old-name", alice.name if host.by_name else "somebody-gone", "--old-uid", str(alice.uid))
+    if host.by_name:
+        elsewhere = (*elsewhere[:3], str(alice.uid + 7))
+    assert "do not name" in host.refused("rebind", bob.name, *elsewhere, "--yes")
     host.admin("rebind", alice.name, "--yes")
     assert _outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
 
