@@ -130,6 +130,23 @@ def test_successor__is_let_in_by_no_grace_and_no_issued_code(host: Host, alice: 
     assert host.directory.log_in(service, alice.name, anew.totp(), options=rhost).result == PAM_SUCCESS
 
 
+def test_enrolment__where_the_tokens_are_gone_inherits_no_grace(
+    host: Host, alice: Person, directory: DirectoryService
+) -> None:
+    phone = host.enrol(alice)
+    rhost = ["--item=rhost=192.0.2.7"]
+    service = host.service("grace=1h")
+    assert directory.log_in(service, alice.name, phone.totp(), options=rhost).result == PAM_SUCCESS
+    (host.place_of(alice) / "tokens").unlink()
+    users = directory.directory / "users.oath"
+    users.write_text(f"HOTP {alice.name} - 3132333435363738393031323334353637383930\n")
+    users.chmod(0o600)
+    done = directory.run("softtoken-enroll", "--import", users, "--no-confirm", "--store", host.template)
+    assert done.status == 0, done.stderr
+    outcome = directory.log_in(service, alice.name, "000000", options=rhost)
+    assert (outcome.result, len(outcome.prompts)) == (PAM_AUTH_ERR, 1)
+
+
 @pytest.mark.parametrize("damage", ["unbound", "bound to another name", "bound to another uid"])
 def test_reader__takes_no_file_of_another_account(host: Host, alice: Person, damage: str) -> None:
     """The login, the user's program and the administrator's: none of them reads it as the user's."""
@@ -281,6 +298,17 @@ def test_rebind__asks_nobody_but_root_and_only_for_what_was_said(host: Host, ali
     assert host.refused("rebind", alice.name, "--old-name", "mallory", "--old-uid", "77", "--yes")
     (tokens,) = host.directory.stores.glob("*/tokens")
     assert json.loads(tokens.read_text())["account"] == {"name": old[0], "uid": old[1]}
+
+
+def test_rebind__without_a_word_of_the_former_user_hands_nothing_over(host: Host, alice: Person) -> None:
+    host.enrol(alice)
+    tokens = host.place_of(alice) / "tokens"
+    before = tokens.read_bytes()
+    old = f"{alice.name} (uid {alice.uid})"
+    _successor(host, alice)
+    for words in ([], ["--old-name", "mallory"] if not host.by_name else ["--old-uid", "77"]):
+        assert f"are those of {old}" in host.refused("rebind", alice.name, *words, "--yes")
+    assert tokens.read_bytes() == before
 
 
 def test_rebind__takes_nothing_from_an_account_that_is_there(

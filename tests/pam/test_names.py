@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken import state
 from tests.support.account import Person
 from tests.support.client import PAM_AUTH_ERR, PAM_SERVICE_ERR, PAM_SUCCESS, PERMIT
 from tests.support.directory_service import DirectoryService
 from tests.support.enroller import Finished
 from tests.support.installation import Installation
 from tests.support.newcomer import Talk, lines
-from tests.support.pam_scene import Pam, wrong_code
+from tests.support.pam_scene import Pam, lock_out, wrong_code
 from tests.support.private_mounts import PrivateMounts
 
 SPELLINGS = (0, 1, 2)
@@ -60,6 +61,13 @@ def _succeeded(done: Finished) -> str:
     return done.stdout
 
 
+def _place(directory: DirectoryService, person: Person, store: str) -> Path:
+    """Return the directory of somebody's files."""
+    if "%h" in store:
+        return person.store
+    return directory.stores / (person.name if store.endswith("%u") else str(person.uid))
+
+
 def _marks(directory: DirectoryService) -> dict[str, str]:
     return {path.name: path.read_text() for path in directory.marks.iterdir()} if directory.marks.exists() else {}
 
@@ -95,9 +103,11 @@ def test_throttle__counts_guesses_under_all_spellings_together(
     service = pam.stack(installed.line(store))
     spellings = directory.spellings_of(alice)
     phone = directory.enrol(alice.name, "--period=300", "--store", store.removeprefix("store="))
-    for number in range(8):
+    for number in range(4):
         directory.log_in(service, spellings[number % 3], wrong_code(phone))
-    assert "throttled" in directory.log.reasons()
+    assert directory.log.reasons() == ["mismatch"] * 4
+    present = state.decode((_place(directory, alice, store) / "state").read_bytes(), path="state")[1]
+    assert [count for count, _ in present.wrong.values()] == [4]
     assert {fields["user"] for fields in directory.log.outcomes()} == {alice.name}
 
 
@@ -174,8 +184,8 @@ def test_admin__helps_a_user_under_any_spelling(
     service = pam.stack(installed.line(store, "nullok") + PERMIT)
     name, domain, mail = directory.spellings_of(alice)
     phone = directory.enrol(name, "--period=300", "--store", template)
-    for _ in range(6):
-        directory.log_in(service, domain, wrong_code(phone))
+    directory.log_in(service, domain, wrong_code(phone))
+    lock_out(alice, _place(directory, alice, store))
     (facts,) = json.loads(_succeeded(directory.run("softtoken-admin", "status", "--json", mail, "--store", template)))[
         "users"
     ]

@@ -200,9 +200,9 @@ class Clock:
         self.path.chmod(0o644)
 
 
-def lock_out(person: Person) -> None:
+def lock_out(person: Person, store: Path | None = None) -> None:
     """Let as many wrong codes have been typed on this host as make for the longest wait, which no test outlasts."""
-    file = person.store / "state"
+    file = (store or person.store) / "state"
     sequence, present = state.decode(file.read_bytes(), path="state")
     present = present.with_wrong("local", 100, int(time.time()))
     with file.open("r+b") as slots:
