@@ -248,15 +248,13 @@ class Editor(Store):
             if not anew:
                 raise
             present = None
-        stored = self.read_state() or State.new()
-        # What lets in without a token is not handed down from one enrolment to the next, which may be somebody else's.
-        before = stored if present is not None else stored.without_graces().without_issued()
+        before = self.read_state() or State.new()
         content, after = change(present, before)
         replacement = self._prepare(content) if content is not None else None
         with self.location.as_owner():
             try:
                 last_word()
-                if after is not stored:
+                if after is not before:
                     self.write_state(after)
             except BaseException:
                 if replacement is not None:

@@ -257,6 +257,18 @@ def test_move__out_of_the_store_does_not_hand_over_the_tokens_of_another_account
     assert not alice.store.exists()
 
 
+def test_move__that_was_interrupted_does_not_hand_over_what_was_set_aside(
+    directory: DirectoryService, alice: Person
+) -> None:
+    directory.enrol(alice.name)
+    assert directory.run("softtoken-admin", "move", alice.name, "--to", "system").status == 0
+    place = directory.state / str(alice.uid)
+    (place / "tokens").rename(place / ".tokens.moving")
+    _rename(alice, f"{alice.name}new")
+    assert directory.run("softtoken-admin", "move", alice.name, "--to", "home").status == 1
+    assert not alice.store.exists()
+
+
 # -- rebind
 
 
