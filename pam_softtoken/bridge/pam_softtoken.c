@@ -591,12 +591,13 @@ confirm_change(pam_handle_t *pamh)
 	const char *service = item_as_name(pamh, PAM_SERVICE);
 	char accepted[PATH_MAX], confirming[PATH_MAX], strings[ACCOUNT_BYTES];
 	struct passwd entry;
+	struct stat status;
 
 	if (service == NULL || strchr(service, '.') != NULL)
 		return;
 	/* Without a change that waits, which is nearly always, nobody is looked up. */
 	if ((size_t)snprintf(accepted, sizeof(accepted), CHANGES "/%s/pending", service) >= sizeof(accepted) ||
-	    access(accepted, F_OK) != 0)
+	    lstat(accepted, &status) != 0) /* access() would ask as the caller of sudo */
 		return;
 	for (size_t index = 0; index < sizeof(users) / sizeof(users[0]); index++) {
 		const char *user = canonical_name(pamh, users[index], &entry, strings, sizeof(strings));
