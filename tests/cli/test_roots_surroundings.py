@@ -17,7 +17,7 @@ from tests.support.account import Person
 from tests.support.admin import Admin
 from tests.support.device import Device, Mistake, totp
 from tests.support.enroller import ENVIRONMENT, Enroller
-from tests.support.installation import Installation
+from tests.support.installation import TREE, Installation
 from tests.support.listing import listing
 from tests.system.test_set_uid_hosts import Traps
 
@@ -95,6 +95,25 @@ def test_root__hashes_by_no_library_that_the_environment_names(
     done = subprocess.run([*trace, *words], env=trapped, cwd="/", capture_output=True, text=True, check=True)
     assert '"recovery_codes": ["' in done.stdout
     assert [line for line in calls.read_text().splitlines() if f"{alice.home}/configuration" in line] == []
+
+
+@pytest.mark.parametrize("script", ["install", "demo"])
+def test_script__of_roots_makes_no_file_and_runs_no_program_where_the_environment_says(
+    alice: Person, trapped: dict[str, str], tmp_path: Path, script: str
+) -> None:
+    """The script up to where it installs packages; instead it shows where it would find programs and make files."""
+    scripts = tmp_path / "scripts"
+    (scripts / "lib").mkdir(parents=True)
+    (scripts / "lib" / "packages.sh").write_text("mktemp -u; command -v python3; exit\n")
+    copy = scripts / script
+    copy.write_text((TREE / "scripts" / script).read_text())
+    for name in ("dirname", "id"):
+        (alice.home / name).symlink_to(alice.home / "sh")
+    shown = subprocess.run(
+        ["/bin/sh", str(copy)], env=trapped, cwd="/", capture_output=True, text=True, check=True
+    ).stdout
+    assert shown.split()[1:] == ["/usr/bin/python3"]
+    assert shown.startswith("/tmp/")
 
 
 class TestVaultInAUsersHome:
