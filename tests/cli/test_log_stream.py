@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import select
@@ -53,6 +54,34 @@ def test_log__of_fifty_times_the_length_takes_no_more_memory(
                 text.write(LINE.format(number) + OTHER.format(number))
         peaks.append(peak_memory_kb(admin, "--file", path, *options))
     assert peaks[1] - peaks[0] < MOST_GROWTH_KB, peaks
+
+
+@pytest.mark.parametrize("field", ["uid", "user", "rhost", "token", "detail"])
+def test_log__leaves_out_a_line_with_a_longer_value_than_is_ever_written(
+    admin: Admin, outside: Path, field: str
+) -> None:
+    """Anybody can write one; it must neither end the listing nor make all its lines as wide."""
+    path = outside / "auth.log"
+    forged = LINE.format(1).replace(
+        "user=u1", f"user=u1 {field}={'9' * 6000}" if field != "user" else "user=" + "9" * 6000
+    )
+    path.write_text(forged + LINE.format(2))
+    for options in ((), ("--json",)):
+        done = admin.run("log", *EVER, "--file", path, *options)
+        assert done.status == 0, done.stderr
+        assert "999999" not in done.stdout
+        assert "u2" in done.stdout
+        assert "Traceback" not in done.stderr
+
+
+def test_log__says_that_a_compressed_file_is_damaged_wherever_it_is(admin: Admin, outside: Path) -> None:
+    path = outside / "auth.log.2.gz"
+    whole = gzip.compress("".join(LINE.format(number) for number in range(2000)).encode())
+    for place in range(0, len(whole), len(whole) // 40):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        done = admin.run("log", *EVER, "--file", path)
+        assert "Traceback" not in done.stderr, (place, done.stderr)
+        assert done.status == 0 or f'cannot read "{path}"' in done.stderr
 
 
 def test_log__with_an_endless_line_takes_no_more_memory(admin: Admin, outside: Path) -> None:
