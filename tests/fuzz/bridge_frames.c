@@ -227,6 +227,9 @@ is_permitted(const struct text *frame)
 		return false;
 	if (frame->bytes[1] == 'G' && strcmp(name, "SSH_AUTH_INFO_0") == 0)
 		return true;
+	if (frame->bytes[1] == 'P' &&
+	    (strcmp(name, "PAM_SOFTTOKEN_NOTE") == 0 || strncmp(name, "PAM_SOFTTOKEN_NOTE=", 19) == 0))
+		return true;
 	return strcmp(name, "PAM_SOFTTOKEN_ENROL") == 0 ||
 	       (frame->bytes[1] == 'P' && strncmp(name, "PAM_SOFTTOKEN_ENROL=", 20) == 0);
 }
