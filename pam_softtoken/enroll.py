@@ -365,12 +365,16 @@ def _hint_for(error: PathError, location: Location, *, through_sudo: bool) -> st
         if isinstance(error, DamagedState):
             return f"it said which codes were used while the home was read-only; as root, remove {error.path}"
         return "root keeps there what was used while the home was read-only, until the next login through sshd or su"
-    if isinstance(error, DamagedState) and os.geteuid() == 0:  # what root removes by its path, a user can exchange
-        return f"softtoken-admin reset-state {location.account.name} starts it anew, and says what that gives up"
     return {
         InsecureFile: f"only its owner may own and write it: see ls -la {location.path}",
         LockTimeout: "a login is using it; start again",
         BadTokenFile: f"{PROGRAM} --force writes a new one",
         OtherAccount: f"{PROGRAM} --user {location.account.name} --force throws them away and enrols anew",
-        DamagedState: f"as it is, nobody can tell which codes were used; remove {location.path}/state to start anew",
+        DamagedState: _hint_for_damage(location),
     }.get(type(error), "make the directory readable and writable for its owner, and start again")
+
+
+def _hint_for_damage(location: Location) -> str:
+    if os.geteuid() == 0:  # what root would remove by its path, the user could exchange before
+        return f"softtoken-admin reset-state {location.account.name} starts it anew, and says what that gives up"
+    return f"as it is, nobody can tell which codes were used; remove {location.path}/state to start anew"
