@@ -82,16 +82,16 @@ class Finished:
 
 
 def record_of(uri: str, recovery_codes: Sequence[str] = ()) -> dict[str, object]:
-    """Read a Key URI as an app does."""
+    """Read a Key URI as an app does: what it leaves out is SHA1, 6 digits and 30 s."""
     parts = urllib.parse.urlsplit(uri)
     assert parts.scheme == "otpauth"
     fields = dict(urllib.parse.parse_qsl(parts.query, strict_parsing=True))
     return {
         "type": parts.netloc,
         "key": fields["secret"],
-        "algorithm": fields["algorithm"],
-        "digits": int(fields["digits"]),
-        "period": int(fields["period"]) if "period" in fields else None,
+        "algorithm": fields.get("algorithm", "SHA1"),
+        "digits": int(fields.get("digits", 6)),
+        "period": int(fields.get("period", 30)) if parts.netloc == "totp" else None,
         "counter": int(fields["counter"]) if "counter" in fields else None,
         "recovery_codes": list(recovery_codes),
     }
