@@ -88,16 +88,15 @@ TOOLS = {
 ONLY_WITH_IMPORT = ("dry_run", "passphrase_file")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> command.Parser:
     """Make the command line; `--help` is made from it, too."""
     parser = command.Parser(
         prog=PROGRAM,
         description=DESCRIPTION,
         epilog=EPILOG,
         usage="%(prog)s [OPTION ...]",
-        formatter_class=terminal.HelpFormatter,
-        allow_abbrev=False,
     )
+    command.add_version(parser)
     token = parser.add_argument_group("the token")
     token.add_argument(
         "--name", default=DEFAULT_NAME, metavar="NAME", help=f"what to call it (default: {DEFAULT_NAME})"

@@ -37,6 +37,7 @@ OTHER_OPTIONS = (
     "--svg",
     "--sheet",
     "--self",
+    "--version",
 )
 TOOLS = ("--check", "--list", "--remove", "--new-recovery-codes", "--pin", "--no-pin")
 IMPORT = ("--import", "--dry-run", "--passphrase-file")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import pam_softtoken
 from pam_softtoken import config
 from tests.support.installation import TREE
 
@@ -51,8 +52,12 @@ def test_packages__name_every_library_that_is_imported(path: Path) -> None:
 
 
 def test_packages__have_the_version_of_the_project() -> None:
-    version = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]["version"]
-    assert re.match(r"pam-softtoken \(([^)]*)\) ", (TREE / "debian/changelog").read_text())[1] == version  # type: ignore[index]
+    """It stands in one place; what Debian wants to read in its own file is checked against that."""
+    project = tomllib.loads((TREE / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "pam_softtoken.__version__"}
+    changelog = (TREE / "debian/changelog").read_text()
+    assert changelog.startswith(f"pam-softtoken ({pam_softtoken.__version__}) ")
 
 
 def test_conf__says_nothing_and_every_line_of_it_can_be_taken(tmp_path: Path) -> None:
