@@ -48,7 +48,8 @@ def check(screen: terminal.Terminal, location: Location, settings: Config, *, st
             content = place.open()
         except NotEnrolled:
             raise CheckFailed(
-                f"{location.account.name} is not enrolled in {location.path}", hint="softtoken-enroll, without --check"
+                f"{location.account.name} is not enrolled in {location.path}",
+                hint="softtoken-enroll without other options enrols",
             ) from None
         typed = screen.ask(QUESTION if content.pin is None else QUESTION_WITH_PIN)
         claimed = _claim(content, typed)

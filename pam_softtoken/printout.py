@@ -14,7 +14,7 @@ import time
 from contextlib import AbstractContextManager
 from types import TracebackType
 
-from pam_softtoken import drawing, files, handout, terminal
+from pam_softtoken import drawing, files, handout, qr_code, terminal
 from pam_softtoken.errors import EnrolmentFailed, PathError, UsageError
 from pam_softtoken.new_file import NewFile
 from pam_softtoken.token import DEFAULT_NAME, HOTPToken, Token, TOTPToken, encode_base32
@@ -142,7 +142,7 @@ def sheet(token: Token, account: files.Account, codes: list[str] | None) -> byte
 
 
 def _draw(token: Token, account: files.Account, **form: object) -> bytes:
-    segno = handout.load_segno(otherwise="leave out --png, --svg and --sheet")
+    segno = qr_code.load_segno(otherwise="leave out --png, --svg and --sheet")
     drawn = io.BytesIO()
     # Paper gets creased: this level still reads with 15 % of it gone (ISO/IEC 18004).
     code = segno.make(handout.uri_of(token, account), error="m", micro=False)

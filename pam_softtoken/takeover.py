@@ -70,7 +70,7 @@ def by_user(found: list[Imported], own: str, *, only: bool, may_others: bool) ->
         users = {user: users[user] for user in users if user == own}
     if not users:
         raise EnrolmentFailed(
-            f"there is no token of {own} in the file", hint=f"{PROGRAM} --dry-run shows those there are"
+            f"there is no token of {own} in the file", hint=f"{PROGRAM} --import FILE --dry-run shows those there are"
         )
     if not may_others and set(users) != {own}:
         raise EnrolmentFailed("only root can take over the tokens of others", hint=f"--user {own} takes your own")
