@@ -31,6 +31,11 @@ class Editor(Store):
         super().__init__(location)
         self._made: list[str] = []
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the directory is open: it is there."""
+        return self._directory >= 0
+
     def open_for_enrolment(self) -> TokenFile | None:
         """Open the directory, making it where it is missing, and read the present tokens.
 

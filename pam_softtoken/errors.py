@@ -206,6 +206,12 @@ class EnrolmentFailed(ProgramError):
     """What is enrolled was not changed as it was asked for, or not shown; it is as it was."""
 
 
+class EnrolledOtherwise(EnrolmentFailed):
+    """With --if-absent: the account has another token, or had one that was taken away, and is left as it is."""
+
+    exit_status = 4
+
+
 class MoveFailed(ProgramError):
     """The tokens of some users are where they were."""
 

@@ -95,7 +95,9 @@ _WITH_CODES = """\
 </ol>"""
 _WITHOUT_CODES = "<p>There are none. If the token is lost, only an administrator can help.</p>"
 
-_WITH_OLD_CODES = "<p>Those that the account has are as they were: this token came beside another one.</p>"
+_WITH_OLD_CODES = (
+    "<p>They are not on this page: the account keeps those that it had, or they were handed out before.</p>"
+)
 
 
 def png(token: Token, account: files.Account) -> bytes:
@@ -120,7 +122,7 @@ def sheet(token: Token, account: files.Account, codes: list[str] | None) -> byte
     """Write the page to print: HTML that needs no other file, no network and no script, on one A4 or Letter page.
 
     Args:
-        codes: the recovery codes, 24 at most; None where the account has some that stay.
+        codes: the recovery codes, 24 at most; None where they are not known here.
 
     Raises:
         EnrolmentFailed: the library for the QR code is not there.

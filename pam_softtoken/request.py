@@ -9,11 +9,13 @@ import stat
 import sys
 import time
 
-from pam_softtoken import recovery
-from pam_softtoken.errors import EnrolmentFailed, UsageError
+from pam_softtoken import recovery, tokenfile
+from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, UsageError
+from pam_softtoken.recovery import RecoverySet
 from pam_softtoken.token import KEY_BYTES, HOTPToken, Secret, Token, TOTPToken, decode_base32
 
 MAX_KEY_FILE_BYTES = 1024
+MAX_HASHES_BYTES = 8192
 
 
 def require_number_of_codes(options: argparse.Namespace) -> None:
@@ -26,6 +28,16 @@ def require_number_of_codes(options: argparse.Namespace) -> None:
         raise UsageError(
             f'--recovery-codes: "{options.recovery_codes}" is not 0 to {recovery.MAX_CODES}', hint="10 is usual"
         )
+
+
+def require_one_use_of_stdin(options: argparse.Namespace) -> None:
+    """Make sure that stdin is named once at most.
+
+    Raises:
+        UsageError: it is named twice.
+    """
+    if options.key_file == options.recovery_hashes == "-":
+        raise UsageError("only one of --key-file and --recovery-hashes can be stdin", hint="name a file for the other")
 
 
 def new_token(options: argparse.Namespace, *, only_files: bool = False) -> Token:
@@ -57,18 +69,54 @@ def new_token(options: argparse.Namespace, *, only_files: bool = False) -> Token
         raise UsageError(str(error), hint="see softtoken-enroll --help") from None
 
 
-def _read_key(path: str, *, only_files: bool) -> Secret:
-    waiting = os.O_NONBLOCK | os.O_NOCTTY if only_files else 0
+def recovery_hashes(options: argparse.Namespace, *, only_files: bool = False) -> RecoverySet | None:
+    """Read the hashes of recovery codes that somebody has already; None where the command line names none.
+
+    Args:
+        options: the command line.
+        only_files: wait for no pipe that is named as their file.
+
+    Raises:
+        EnrolmentFailed: the file cannot be used.
+    """
+    path = options.recovery_hashes
+    if path is None:
+        return None
     try:
-        if path != "-":
-            with open(path, "rb", opener=lambda name, flags: os.open(name, flags | waiting)) as file:
-                if only_files and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise OSError(errno.EINVAL, "")
-                data = file.read(MAX_KEY_FILE_BYTES + 1)
-        elif sys.stdin is not None:
-            data = sys.stdin.buffer.read(MAX_KEY_FILE_BYTES + 1)
-        else:
+        data = _read(path, MAX_HASHES_BYTES + 1, only_files=only_files)
+    except OSError as error:
+        raise EnrolmentFailed(
+            f'cannot read "{path}": {os.strerror(error.errno or 0)}', hint="--recovery-hashes takes a file, or -"
+        ) from None
+    try:
+        if len(data) > MAX_HASHES_BYTES:
+            raise BadTokenFile(path, "it is too long")
+        found = tokenfile.parse_recovery(data, path=path)
+        if found.scratch:
+            raise BadTokenFile(path, "there are scratch codes in it")
+    except BadTokenFile as error:
+        raise EnrolmentFailed(
+            f'"{path}" holds no hashes of recovery codes: {error.why}',
+            hint="they are the member recovery_hashes of what softtoken-enroll --print-recovery-codes shows",
+        ) from None
+    return found
+
+
+def _read(path: str, max_bytes: int, *, only_files: bool) -> bytes:
+    if path == "-":
+        if sys.stdin is None:
             raise OSError(errno.EBADF, "")
+        return sys.stdin.buffer.read(max_bytes)
+    waiting = os.O_NONBLOCK | os.O_NOCTTY if only_files else 0
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | waiting)) as file:
+        if only_files and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "")
+        return file.read(max_bytes)
+
+
+def _read_key(path: str, *, only_files: bool) -> Secret:
+    try:
+        data = _read(path, MAX_KEY_FILE_BYTES + 1, only_files=only_files)
     except OSError as error:
         raise EnrolmentFailed(
             f'cannot read the key file "{path}": {os.strerror(error.errno or 0)}', hint="--key-file takes a file, or -"

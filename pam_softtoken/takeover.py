@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from pam_softtoken import handout, importer, permission, policy, recovery, terminal
+from pam_softtoken import handout, hashing, importer, permission, policy, recovery, terminal
 from pam_softtoken.enrolment import have_one_key
 from pam_softtoken.errors import EnrolmentFailed, NotEnrolled, UsageError
 from pam_softtoken.imported import Imported
@@ -171,7 +171,7 @@ class Takeover:
                 f"{len(codes)} scratch codes are more than the {recovery.MAX_CODES} that there can be",
                 hint="take some out of the file",
             )
-        self._recovery = RecoverySet.of(codes)
+        self._recovery = hashing.hashed(codes)
 
     def _applied_to(self, present: TokenFile | None) -> TokenFile:
         """Give the content of the token file as it is to become."""

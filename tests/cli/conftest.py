@@ -33,6 +33,7 @@ def resident(world: Path) -> Iterator[Person]:
 def alice(resident: Person) -> Person:
     """A user who is not enrolled yet, with a home directory as it is made for new users."""
     home = resident.home
+    resident.forget_logins()
     for record in RECORDS.glob(f"{resident.uid}-*"):
         record.unlink()  # of a login while the home was read-only
     for entry in home.iterdir():

@@ -127,7 +127,7 @@ def test_add__page_to_print_says_that_the_recovery_codes_stay(
     done = enroller.run(*QUICK, "--user", alice.name, "--name=spare", "--sheet", page)
     assert done.status == 0, done.stderr
     text = page.read_text()
-    assert "Those that the account has are as they were" in text
+    assert "the account keeps those that it had" in text
     assert "There are none" not in text
     assert "<code>--name</code>" in text
 

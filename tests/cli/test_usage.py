@@ -25,7 +25,16 @@ from tests.support.listing import listing
 
 PIN_PROMPT, AGAIN_PROMPT, PIN = "New PIN", "The same again:", "4711"
 SCRIPT = ("--no-confirm", "--json", "--recovery-codes=0")
-TOKEN_OPTIONS = ("--name", "--type", "--algorithm", "--digits", "--period", "--key-file", "--recovery-codes")
+TOKEN_OPTIONS = (
+    "--name",
+    "--type",
+    "--algorithm",
+    "--digits",
+    "--period",
+    "--key-file",
+    "--recovery-codes",
+    "--recovery-hashes",
+)
 OTHER_OPTIONS = (
     "--user",
     "--no-confirm",
@@ -38,8 +47,9 @@ OTHER_OPTIONS = (
     "--sheet",
     "--self",
     "--version",
+    "--if-absent",
 )
-TOOLS = ("--check", "--list", "--remove", "--new-recovery-codes", "--pin", "--no-pin")
+TOOLS = ("--check", "--list", "--remove", "--new-recovery-codes", "--pin", "--no-pin", "--print-recovery-codes")
 IMPORT = ("--import", "--dry-run", "--passphrase-file")
 
 MISUSES: dict[str, list[str]] = {
@@ -85,6 +95,12 @@ MISUSES: dict[str, list[str]] = {
     "remove with a type": ["--remove=phone", "--type=hotp"],
     "new recovery codes and a type": ["--new-recovery-codes", "--type=hotp"],
     "new recovery codes and list": ["--new-recovery-codes", "--list"],
+    "if absent, and by force": ["--if-absent", "--force"],
+    "if absent and list": ["--if-absent", "--list"],
+    "recovery codes twice": ["--recovery-codes=5", "--recovery-hashes=file"],
+    "key and hashes from one stdin": ["--key-file=-", "--recovery-hashes=-"],
+    "hashes of new recovery codes": ["--new-recovery-codes", "--recovery-hashes=file"],
+    "recovery codes for nobody, and a type": ["--print-recovery-codes", "--type=hotp"],
     "too many new recovery codes": ["--new-recovery-codes", "--recovery-codes=25"],
 }
 
@@ -205,6 +221,8 @@ def test_help__every_example_does_what_it_says(
             alice.enrol(installed, "--name=spare", "--recovery-codes=0")
         elif not old_ones_work and "--force" not in words:
             (alice.store / "tokens").unlink()
+        if "--if-absent" in words:
+            alice.forget_logins()
         if "--no-confirm" in words:
             assert enroller.run(*words, person=runner, cwd=alice.home).status == 0, command
             continue

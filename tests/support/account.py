@@ -93,7 +93,7 @@ class Person:
         self.home.chmod(0o755)
         entry = pwd.getpwnam(self.name)
         self.uid, self.gid = entry.pw_uid, entry.pw_gid
-        self._mark.unlink(missing_ok=True)  # of somebody who had this uid in a run that was killed
+        self.forget_logins()  # of somebody who had this uid in a run that was killed
 
     @property
     def store(self) -> Path:
@@ -103,6 +103,10 @@ class Person:
     @property
     def _mark(self) -> Path:
         return Path("/var/lib/softtoken/enrolled") / str(self.uid)
+
+    def forget_logins(self) -> None:
+        """Take the mark of an accepted code away, as for a user who has never logged in with one."""
+        self._mark.unlink(missing_ok=True)
 
     def enrol(self, installed: Installation, *options: str) -> Phone:
         """Enrol without questions, as root for this user, and give him the token."""
@@ -115,7 +119,7 @@ class Person:
     def remove(self) -> None:
         """Take the user and his home directory away again."""
         subprocess.run(["pkill", "-KILL", "-u", self.name], check=False, capture_output=True)
-        self._mark.unlink(missing_ok=True)
+        self.forget_logins()
         for record in RECORDS.glob(f"{self.uid}-*"):
             record.unlink()
         subprocess.run(["userdel", "--remove", "--force", self.name], check=True, capture_output=True)
