@@ -106,6 +106,15 @@ def test_if_absent__key_that_was_taken_away_does_not_come_back(
     stands(enroller, alice, "--type=hotp")
 
 
+def test_if_absent__key_that_was_removed_before_its_first_login_does_not_come_back(
+    enroller: Enroller, alice: Person
+) -> None:
+    assert provision(enroller, alice).status == 0
+    assert enroller.run("--user", alice.name, "--remove=phone", "--force").status == 0
+    assert "was taken away" in differs(enroller, alice)
+    assert provision(enroller, alice, key=OTHER).status == 0
+
+
 def test_if_absent__account_that_has_logged_in_and_lost_its_files_is_left_to_an_administrator(
     enroller: Enroller, alice: Person, service: Service
 ) -> None:
