@@ -105,6 +105,14 @@ class Passphrase:
         if self._keyring is not None and (is_new or not self._is_kept):
             self._keyring.keep(passphrase.decode("utf-8", "surrogateescape"))
 
+    def introduce_keyring(self, path: str) -> None:
+        """Say, to a person who has just made a vault and typed its passphrase, that it need not be typed each time."""
+        if self._given is None and self._keyring is None:
+            self._screen.tell(
+                f'Made the vault "{terminal.visible(path)}". '
+                "With --keyring the desktop's keyring keeps the passphrase."
+            )
+
     def _ask(self, question: str) -> str:
         typed = self._screen.ask_person(question)
         if typed is None:

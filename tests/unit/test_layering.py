@@ -70,6 +70,7 @@ LAYERS = [
         "device.vault",
         "device.passphrase",
         "device.desk",
+        "device.typed_token",
     },
     {"device.board", "device.display", "device.live_table"},
     {
