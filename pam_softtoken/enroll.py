@@ -378,6 +378,8 @@ def _hint_for(error: PathError, location: Location, *, through_sudo: bool) -> st
         return f"an administrator has to see to that, and can then help with: {PROGRAM} --user {location.account.name}"
     if error.why in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)):
         return "make room on the disk and start again"
+    if hint := host_settings.hint_about_home(error, location.account):
+        return hint
     if error.path.startswith(volatile.DIRECTORY):
         if isinstance(error, DamagedState):
             return f"it said which codes were used while the home was read-only; as root, remove {error.path}"

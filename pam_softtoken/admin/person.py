@@ -106,7 +106,7 @@ def opened(user: str, settings: Config) -> Iterator[Editor]:
         yield store
     except PathError as error:
         store.withdraw()
-        raise AdministrationFailed(f"{error}; nothing was changed", hint=hint_for(error, account.name)) from None
+        raise AdministrationFailed(f"{error}; nothing was changed", hint=hint_for(error, account)) from None
     except NotEnrolled:
         store.withdraw()
         raise AdministrationFailed(
@@ -120,8 +120,11 @@ def opened(user: str, settings: Config) -> Iterator[Editor]:
         store.close()
 
 
-def hint_for(error: PathError, user: str) -> str:
-    """Say what helps against what is wrong with a user's file."""
+def hint_for(error: PathError, account: files.Account) -> str:
+    """Return what helps against what is wrong with a user's file."""
+    user = account.name
+    if hint := host_settings.hint_about_home(error, account):
+        return hint
     hints: dict[type[PathError], str] = {
         InsecureFile: f"make it {user}'s alone to own and write; somebody else could have put it there",
         LockTimeout: "a login or another program is using it; start again",
