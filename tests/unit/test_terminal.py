@@ -28,7 +28,7 @@ raise SystemExit(terminal.run("program", body))
 def test_terminal__results_messages_questions_and_errors_keep_their_order_in_a_pipe() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _SAYS],
-        check=False, cwd=TREE, text=True, input="answer\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        check=False, cwd=TREE, env={}, text=True, input="answer\n", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
