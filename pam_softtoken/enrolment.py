@@ -186,7 +186,7 @@ class Enrolment:
         """
         token = self._token
         for _ in range(CONFIRMATIONS):
-            typed = self._page.ask("Code that the app shows:")
+            typed = self._page.ask(self._job.addressed("Code that the app shows:", "Code that the app of {} shows:"))
             now = int(time.time())
             # A login may have used a code in the meantime, where the key was enrolled before.
             state = (self._store.read_state() or State.new()).with_last(token.fingerprint(), NEVER)

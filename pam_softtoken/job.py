@@ -51,6 +51,16 @@ class Job(NamedTuple):
         """Whose wrong answers these are."""
         return self.store.location.account.uid if self.through_sudo else os.getuid()
 
+    def addressed(self, own: str, others: str) -> str:
+        """Choose between two texts: for users themselves, and for root at the work for somebody else.
+
+        Args:
+            own: what users read about their own account.
+            others: the same, with `{}` for the name of the account.
+        """
+        is_own = self.through_sudo or self.store.location.account.uid == os.getuid()
+        return own if is_own else others.format(self.user)
+
     def as_caller(self) -> AbstractContextManager[None]:
         """A block in which files that the command line names are touched: as the one who has named them."""
         return files.AsUser(self.store.location.account) if self.through_sudo else contextlib.nullcontext()

@@ -113,6 +113,15 @@ def _ask_sshd(*arguments: str) -> dict[str, str]:
     return {name.lower(): value for name, value in pairs}
 
 
+def port_option() -> str:
+    """Return what the command `ssh` needs to find this host's sshd: `-p PORT ` or, for the usual port, ""."""
+    try:
+        port = _ask_sshd("-T")["port"]
+    except (AdministrationFailed, KeyError):
+        return ""
+    return "" if port == "22" else f"-p {port} "
+
+
 def _culprit(name: str) -> str:
     included = any(
         _name_of(line) == "include" and "sshd_config.d" in line for place, line, inside in _lines() if not inside

@@ -16,6 +16,7 @@ from tests.support.enroller import (
     CODE_PROMPT,
     ENTER_PROMPT,
     ENVIRONMENT,
+    OTHERS_CODE_PROMPT,
     TOKEN_PROMPT,
     Dialogue,
     Enroller,
@@ -192,11 +193,12 @@ def test_help__examples_are_there(enroller: Enroller) -> None:
 
 def play(dialogue: Dialogue, old: Phone) -> None:
     """Answer every question rightly, whichever are asked: with codes of the old token, or of the new one."""
-    prompts = (CODE_PROMPT, ENTER_PROMPT, TOKEN_PROMPT, CHECK_PROMPT, PIN_PROMPT, AGAIN_PROMPT)
+    others = OTHERS_CODE_PROMPT.partition("{")[0]
+    prompts = (CODE_PROMPT, others, ENTER_PROMPT, TOKEN_PROMPT, CHECK_PROMPT, PIN_PROMPT, AGAIN_PROMPT)
     while prompt := dialogue.expect_any(*prompts):
         if prompt == ENTER_PROMPT:
             dialogue.type("")
-        elif prompt == CODE_PROMPT:
+        elif prompt in (CODE_PROMPT, others):
             new = dialogue.phone()
             dialogue.type(new.hotp() if new.record["type"] == "hotp" else new.totp())
         elif prompt in (PIN_PROMPT, AGAIN_PROMPT):

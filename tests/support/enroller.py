@@ -25,6 +25,7 @@ from tests.support.account import Person, Phone
 
 TIMEOUT_S = 60
 CODE_PROMPT = "Code that the app shows: "
+OTHERS_CODE_PROMPT = "Code that the app of {} shows: "
 TOKEN_PROMPT = "Code of one of your tokens: "
 CHECK_PROMPT = "Code that the app shows now: "
 ENTER_PROMPT = "Press Enter when you have them: "
@@ -233,9 +234,9 @@ class Dialogue:
         """Scan: take the token from the Key URI, and the recovery codes as far as they have been shown."""
         return Phone(record_of(uri_in(self.transcript), recovery_codes_in(self.transcript)))
 
-    def confirm(self) -> Phone:
+    def confirm(self, *, prompt: str = CODE_PROMPT) -> Phone:
         """Go through the whole dialogue as somebody who does everything right."""
-        self.expect(CODE_PROMPT)
+        self.expect(prompt)
         return self.confirm_from_here()
 
     def confirm_from_here(self) -> Phone:
