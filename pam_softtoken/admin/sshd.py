@@ -116,10 +116,11 @@ def _ask_sshd(*arguments: str) -> dict[str, str]:
 def port_option() -> str:
     """Return what the command `ssh` needs to find this host's sshd: `-p PORT ` or, for the usual port, ""."""
     try:
-        port = _ask_sshd("-T")["port"]
-    except (AdministrationFailed, KeyError):
+        address = _ask_sshd("-T").get("listenaddress", "")
+    except AdministrationFailed:
         return ""
-    return "" if port == "22" else f"-p {port} "
+    found = re.search(r":(\d+)$", address)
+    return f"-p {found[1]} " if found and found[1] != "22" else ""
 
 
 def _culprit(name: str) -> str:

@@ -172,6 +172,7 @@ def test_enable__sshd_asks_for_a_code_on_top_of_either(
     before = admin.pam()
     screen = admin.start("enable", "sshd", "--yes", LONG, "--with", way)
     screen.expect(ASKED)
+    screen.expect_exact(f"ssh -p {host.port} {alice.name}@")
     assert host.times_told == 1
     visit = host.log_in(alice, phone.totp())
     assert visit.entered_as == alice.name, visit
