@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(formatter_class=terminal.HelpFormatter, **{**settings, "allow_abbrev": False})
+        super().__init__(**{"formatter_class": terminal.HelpFormatter, **settings, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse has found.

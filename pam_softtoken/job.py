@@ -52,7 +52,7 @@ class Job(NamedTuple):
         return self.store.location.account.uid if self.through_sudo else os.getuid()
 
     def addressed(self, own: str, others: str) -> str:
-        """Choose between two texts: for users themselves, and for root at the work for somebody else.
+        """Return one of two texts: the one for users themselves, or the one for root who works for somebody else.
 
         Args:
             own: what users read about their own account.

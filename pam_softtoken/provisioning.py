@@ -16,7 +16,7 @@ from pam_softtoken.token import Token
 
 
 def print_codes(screen: terminal.Terminal, count: int) -> None:
-    """Show new recovery codes and their hashes as one JSON object. They belong to no account yet.
+    """Write new recovery codes and their hashes as one JSON object. They belong to no account yet.
 
     Raises:
         EnrolmentFailed: the result did not arrive.
@@ -28,7 +28,7 @@ def print_codes(screen: terminal.Terminal, count: int) -> None:
 
 
 def is_done(job: Job, token: Token) -> bool:
-    """Tell whether the account needs no enrolment any more; the person is told so. Nothing is made, locked or written.
+    """Return whether the account needs no enrolment any more; the person is told so. Nothing is made, locked or written.
 
     Args:
         job: whose account it is; `options.key_file` says whether the key is a certain one.
@@ -59,7 +59,7 @@ def is_done(job: Job, token: Token) -> bool:
 
 
 def _is_same(one: Token, other: Token) -> bool:
-    """Tell whether two tokens show the same codes, whatever they are called."""
+    """Return whether two tokens show the same codes, whatever they are called."""
     alike = (one.kind, one.algorithm, one.digits) == (other.kind, other.algorithm, other.digits)
     return alike and getattr(one, "period_s", 0) == getattr(other, "period_s", 0) and have_one_key(one, other)
 

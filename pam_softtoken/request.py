@@ -31,7 +31,7 @@ def require_number_of_codes(options: argparse.Namespace) -> None:
 
 
 def require_one_use_of_stdin(options: argparse.Namespace) -> None:
-    """Make sure that stdin is named once at most.
+    """Check that stdin is named once at most.
 
     Raises:
         UsageError: it is named twice.

@@ -114,7 +114,7 @@ class Passphrase:
             self._keyring.keep(passphrase.decode("utf-8", "surrogateescape"))
 
     def introduce_keyring(self, path: str) -> None:
-        """Say, to a person who has just made a vault and typed its passphrase, that it need not be typed each time."""
+        """Write, for a person who has just made a vault, that its passphrase need not be typed each time."""
         if self._given is None and self._keyring is None:
             self._screen.tell(
                 f'Made the vault "{terminal.visible(path)}". '

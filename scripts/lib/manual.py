@@ -78,7 +78,7 @@ def actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 
 def meaning(action: argparse.Action) -> str:
-    """Give what an option does, as its program's help has it, with the values that argparse fills in."""
+    """Return what an option does, as its program's help has it, with the values that argparse fills in."""
     return (action.help or "") % {**vars(action), "prog": ""}
 
 

@@ -63,7 +63,7 @@ class Controller:
         return done.stdout + done.stderr
 
     def phone(self, person: Person) -> Phone:
-        """Give the token that a user's letter is about."""
+        """Return the token that a user's letter is about."""
         (uri,) = re.findall(r"^ +(otpauth://\S+)$", (self.secrets / f"{person.name}.letter").read_text(), re.MULTILINE)
         codes = json.loads((self.secrets / f"{person.name}.recovery").read_text())["recovery_codes"]
         return Phone(record_of(uri, codes))

@@ -17,7 +17,7 @@ PARSERS = {program.PROGRAM: program.build_parser() for program in (enroll, admin
 
 
 def command_lines() -> Iterator[tuple[list[str], argparse.ArgumentParser]]:
-    """Give each program and subcommand: the words that lead to it, and its parser."""
+    """Return each program and subcommand: the words that lead to it, and its parser."""
     for program, parser in PARSERS.items():
         yield [program], parser
         for action in parser._actions:

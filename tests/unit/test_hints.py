@@ -45,7 +45,7 @@ class Text(NamedTuple):
 
 
 def texts_of(module: str) -> Iterator[Text]:
-    """Give every text of a module that is not a docstring."""
+    """Return every text of a module that is not a docstring."""
     tree = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text())
     hints, passed_by = set(), set()
     for node in ast.walk(tree):
@@ -69,7 +69,7 @@ def _placeholder(part: ast.expr) -> str:
 
 
 def users_of(module: str) -> list[str]:
-    """Give the programs that load a module."""
+    """Return the programs that load a module."""
     return [program for program in PROGRAMS if module in REACHABLE[program]]
 
 
@@ -78,19 +78,19 @@ TEXTS = [(module, text) for module in MODULES for text in texts_of(module)]
 
 
 def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """Give the command line of each subcommand."""
+    """Return the command line of each subcommand."""
     found = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     return next((dict(action.choices) for action in found), {})
 
 
 def options_of(parser: argparse.ArgumentParser) -> set[str]:
-    """Give every option of a program, whichever subcommand takes it."""
+    """Return every option of a program, whichever subcommand takes it."""
     lines = [parser, *subcommands(parser).values()]
     return {option for line in lines for option in line._option_string_actions}
 
 
 def is_foreign_value(parser: argparse.ArgumentParser, option: str, value: str) -> bool:
-    """Tell whether the word behind an option is a value of it in another program, and none in this one."""
+    """Return whether the word behind an option is a value of it in another program, and none in this one."""
 
     def values_in(program: argparse.ArgumentParser) -> set[str]:
         lines = [program, *subcommands(program).values()]
@@ -102,12 +102,12 @@ def is_foreign_value(parser: argparse.ArgumentParser, option: str, value: str) -
 
 
 def pieces(words: str, program: str) -> Iterator[str]:
-    """Cut a text where one piece of advice ends and another one begins."""
+    """Return a text in pieces, cut where one piece of advice ends and another one begins."""
     yield from re.split(r"[;,:()\n]| or | and ", OWN_NAME.sub(program, words))
 
 
 def spelt_out(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
-    """Take the words of a command line from the beginning of a sentence, such as `--remove NAME takes one away`."""
+    """Return the words of a command line from the beginning of a sentence, such as `--remove NAME takes one away`."""
     taken: list[str] = []
     if words and words[0] in subcommands(parser):
         taken, parser, words = [words[0]], subcommands(parser)[words[0]], words[1:]
