@@ -267,5 +267,6 @@ class Editor(Store):
 
     def _prepare(self, content: TokenFile) -> new_file.Replacement:
         """Write a new token file beside the old one; `put` it in its place as the owner."""
+        self._live |= content.record_names()  # before the exchange the old tokens are live, after it the new ones
         with self.location.as_owner():
             return new_file.Replacement(self._path(TOKENS), tokenfile.serialise(content), below=self._directory)

@@ -156,7 +156,7 @@ def build_parser() -> command.Parser:
     )
     tools.add_argument("--no-pin", action="store_true", help="take codes without a PIN again")
     tools.add_argument(
-        "--check", action="store_true", help="try a code through PAM and say what is wrong; it is spent by that"
+        "--check", action="store_true", help="try a code, and say what is wrong; a right one cannot be used again"
     )
     how = parser.add_argument_group("how it is shown")
     how.add_argument("--qr", choices=("utf8", "ansi", "none"), help="how the QR code is drawn (default: what fits)")
@@ -197,7 +197,7 @@ def _run(screen: terminal.Terminal, arguments: list[str]) -> None:
             hint=f"ask an administrator for: {PROGRAM} --user {account.name}",
         )
     if tool == "check":
-        _check(screen, options, location, settings)
+        _check(_job(screen, screen, options, location, settings))
         return
     work = {
         "list": _list,
@@ -292,18 +292,16 @@ def _spelt(name: str) -> str:
     return {"import_file": "import", "through_sudo": "self"}.get(name, name.replace("_", "-"))
 
 
-def _check(
-    screen: terminal.Terminal, options: argparse.Namespace, location: Location, settings: configuration.Config
-) -> None:
-    if options.through_sudo:
-        # For the module, too, a wrong code is then one of his. It judges in a process of its own, which he cannot stop.
-        os.setresuid(location.account.uid, 0, 0)
+def _check(job: Job) -> None:
     if not terminal.person_is_there():
         raise UsageError("--check asks for a code, and there is no terminal", hint="run it in a terminal")
+    location = job.store.location
     try:
-        check.check(screen, location, settings, store=options.store)
+        job.screen.show(check.check(job))
     except PathError as error:
-        raise CheckFailed(str(error), hint=_hint_for(error, location, through_sudo=options.through_sudo)) from None
+        raise CheckFailed(str(error), hint=_hint_for(error, location, through_sudo=job.through_sudo)) from None
+    finally:
+        job.store.close()
 
 
 def _enrol(job: Job) -> str:

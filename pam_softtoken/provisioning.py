@@ -28,7 +28,7 @@ def print_codes(screen: terminal.Terminal, count: int) -> None:
 
 
 def is_done(job: Job, token: Token) -> bool:
-    """Return whether the account needs no enrolment any more; the person is told so. Nothing is made, locked or written.
+    """Return whether the account needs no enrolment any more, and tell the person. Nothing is made, locked or written.
 
     Args:
         job: whose account it is; `options.key_file` says whether the key is a certain one.

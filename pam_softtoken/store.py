@@ -106,6 +106,7 @@ class Store:
 
     __slots__ = (
         "_directory",
+        "_live",
         "_present",
         "_seen",
         "_sequence",
@@ -122,6 +123,8 @@ class Store:
         # What was read last, so that the same bytes are not decoded again under the lock.
         self._seen: tuple[bytes, bytes | None] | None = None
         self._present: State | None = None
+        # Names of the tokens and recovery sets whose records must not be dropped.
+        self._live: frozenset[str] = frozenset()
         self._sequence = self._stored_sequence = 0
         self._volatile_path = volatile.path_of(location.account.uid, location.path)
         self.read_only = False
@@ -239,6 +242,8 @@ class Store:
     def write_state(self, new: State) -> None:
         """Write a state over the older slot and return when it is durable. `read_state` comes first, under one lock.
 
+        Records of the tokens that were read last, and of those about to be written, are never dropped for want of room.
+
         Raises:
             NotStored: it may or may not be on the disk.
         """
@@ -246,7 +251,7 @@ class Store:
         self._seen = None
         self._sequence += 1
         if self.read_only:
-            volatile.write(self._volatile_path, state.encode(new, self._sequence))
+            volatile.write(self._volatile_path, state.encode(new, self._sequence, self._live))
             return
         if self._stored_sequence == 0:
             self._write_first_state(new)
@@ -254,7 +259,7 @@ class Store:
             if state.place_of(self._sequence) == state.place_of(self._stored_sequence):
                 self._sequence += 1  # a record has taken the number between
             place = state.place_of(self._sequence)
-            files.overwrite(self._state, state.encode(new, self._sequence), place, path=self._path(STATE))
+            files.overwrite(self._state, state.encode(new, self._sequence, self._live), place, path=self._path(STATE))
         self._stored_sequence = self._sequence
         if had_record:
             volatile.remove(self._volatile_path)
@@ -262,7 +267,7 @@ class Store:
     def _write_first_state(self, new: State) -> None:
         """Fill an empty file with both slots, so that later stores need no space; what fails leaves it empty."""
         path = self._path(STATE)
-        slots = sorted((state.place_of(sequence), state.encode(new, sequence)) for sequence in (1, 2))
+        slots = sorted((state.place_of(sequence), state.encode(new, sequence, self._live)) for sequence in (1, 2))
         self._sequence = 2
         try:
             files.overwrite(self._state, b"".join(slot for _, slot in slots), 0, path=path)
@@ -301,7 +306,9 @@ class Store:
 
     def _read_tokens(self) -> TokenFile:
         path = self._path(TOKENS)
-        return tokenfile.parse(files.read(self._tokens, tokenfile.MAX_BYTES, path=path), path=path)
+        content = tokenfile.parse(files.read(self._tokens, tokenfile.MAX_BYTES, path=path), path=path)
+        self._live = content.record_names()
+        return content
 
     def _path(self, name: str) -> str:
         return f"{self.location.path}/{name}"

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 
 from pam_softtoken.admin.finding import Finding, Report
-from pam_softtoken.admin.pam_stack import Reader
 
 LIMIT_S = 60.0
 MAX_FILE_BYTES = 256 * 1024
@@ -157,7 +156,8 @@ class Reading:
             except FileNotFoundError:
                 self._texts[path] = None
             except (OSError, ValueError) as error:
-                self._texts[path] = None
+                # What libpam reads of a directory is nothing.
+                self._texts[path] = "" if os.path.isdir(path) else None
                 self.refused[path] = str(getattr(error, "strerror", None) or "cannot be read")
         return self._texts[path]
 
@@ -171,6 +171,6 @@ class Reading:
         return lines[number - 1].strip() if 1 <= number <= len(lines) else ""
 
     @property
-    def reader(self) -> Reader:
+    def reader(self) -> Callable[[str], str | None]:
         """The same as a function."""
         return self.text

@@ -18,9 +18,10 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from pam_softtoken import change_note, process
-from pam_softtoken.admin import host_file, pam_stack
+from pam_softtoken.admin import host_file
 from pam_softtoken.admin.host_file import Content
 from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.pam import installed_libpam, service_edit, service_file
 
 DIRECTORY = change_note.DIRECTORY
 LOCK = f"{DIRECTORY}/.lock"  # no service has a name with a dot
@@ -262,9 +263,9 @@ def forget(change: Change) -> None:
 
 
 def _without_ours(present: bytes, each: FileChange) -> bytes | None:
-    if os.path.dirname(each.path) == pam_stack.DIRECTORY:
+    if os.path.dirname(each.path) == service_file.DIRECTORY:
         text = present.decode("utf-8", "surrogateescape")
-        return pam_stack.take_out(text).encode("utf-8", "surrogateescape")
+        return service_edit.take_out(text, installed_libpam.dialect()).encode("utf-8", "surrogateescape")
     ours = set((each.after.data or b"").splitlines())
     kept = [line for line in present.splitlines(keepends=True) if line.rstrip(b"\n") not in ours]
     return b"".join(kept) if kept or each.before.data is not None else None

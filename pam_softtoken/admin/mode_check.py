@@ -12,6 +12,7 @@ from pam_softtoken import config, mark, volatile
 from pam_softtoken.admin.finding import ERROR, WARNING, Finding, Report, named
 from pam_softtoken.admin.option_check import our_lines, settings_of
 from pam_softtoken.admin.stack_check import Services, module_paths
+from pam_softtoken.pam import known_modules
 
 DEFAULT_BACKEND = "/usr/lib/pam_softtoken/bin/softtoken-backend"
 INTERPRETER = "/usr/bin/python3"
@@ -52,7 +53,7 @@ def backends(services: Services) -> list[str]:
     for stack in services.ours:
         for line in our_lines(stack):
             settings = settings_of(line)
-            if line.name == "pam_python.so":
+            if line.name == known_modules.PYTHON:
                 found.append(line.arguments[0])
             elif settings is not None and settings.backend:
                 found.append(settings.backend)

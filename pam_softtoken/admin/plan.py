@@ -8,11 +8,12 @@ import os
 from collections.abc import Iterable
 
 from pam_softtoken import pam_client
-from pam_softtoken.admin import host_file, pam_stack, sshd, stack_walk
+from pam_softtoken.admin import host_file, sshd
 from pam_softtoken.admin.change import FileChange
 from pam_softtoken.admin.host_file import Content
-from pam_softtoken.admin.pam_stack import Stack
 from pam_softtoken.errors import AdministrationFailed, UsageError
+from pam_softtoken.pam import installed_libpam, known_modules, paths, service_edit, service_file
+from pam_softtoken.pam.stack import Stack, places
 
 WITH_PASSWORD, WITH_PUBLIC_KEY = "password", "publickey"
 
@@ -22,7 +23,9 @@ def text_of(path: str) -> str | None:
     try:
         with open(path, "rb") as file:
             return file.read().decode("utf-8", "surrogateescape")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+    except IsADirectoryError:
+        return ""  # that is what libpam reads of one
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise AdministrationFailed(f"{path}: {os.strerror(error.errno or 0)}", hint="make it readable") from None
@@ -36,15 +39,21 @@ def require_service(service: str) -> Stack:
         AdministrationFailed: there is none of that name.
     """
     if "/" in service or "." in service or not service.isprintable() or not service:
-        raise UsageError(f'"{service}" is no name of a service', hint=f"a file in {pam_stack.DIRECTORY}, such as sudo")
-    stack = pam_stack.read(service, text_of)
+        raise UsageError(
+            f'"{service}" is no name of a service', hint=f"a file in {service_file.DIRECTORY}, such as sudo"
+        )
+    stack = service_file.read(service, text_of, installed_libpam.dialect())
     if not stack.file:
         known = sorted(
             os.path.basename(path)
-            for path in glob.glob(f"{pam_stack.DIRECTORY}/*")
-            if not os.path.basename(path).startswith("common-") and os.path.basename(path) != pam_stack.FALLBACK
+            for path in glob.glob(f"{service_file.DIRECTORY}/*")
+            if not os.path.basename(path).startswith("common-") and os.path.basename(path) != service_file.FALLBACK
         )
         raise AdministrationFailed(f'no such service: "{service}"', hint="there are " + ", ".join(known))
+    if stack.file == service_file.ONE_FILE:
+        raise AdministrationFailed(
+            f"{stack.file}: only services in {service_file.DIRECTORY} can be changed", hint="put the line there by hand"
+        )
     return stack
 
 
@@ -73,14 +82,16 @@ class Plan:
         _require_sound(old)
         if old.ours:
             raise AdministrationFailed(
-                f'"{service}" asks for a code already: {pam_stack.places(old.ours)}',
+                f'"{service}" asks for a code already: {places(old.ours)}',
                 hint=f"softtoken-admin disable {service} first, if it shall ask in another way",
             )
         self.remarks: list[str] = []
-        path = f"{pam_stack.DIRECTORY}/{service}"
-        line = pam_stack.our_line(pam_client.our_module(), *(["nullok"] if nullok else []))
-        self.text = pam_stack.put(text_of(old.file) or "", old, line, instead=way == WITH_PUBLIC_KEY)
-        self.stack = pam_stack.read(service, lambda each: self.text if each == path else text_of(each))
+        path = f"{service_file.DIRECTORY}/{service}"
+        line = service_edit.our_line(pam_client.our_module(), *(["nullok"] if nullok else []))
+        self.text = service_edit.put(text_of(old.file) or "", old, line, instead=way == WITH_PUBLIC_KEY)
+        self.stack = service_file.read(
+            service, lambda each: self.text if each == path else text_of(each), installed_libpam.dialect()
+        )
         self._require_asked()
         before = host_file.read(path)
         after = before._replace(data=self.text.encode("utf-8", "surrogateescape"))
@@ -93,16 +104,16 @@ class Plan:
         _require_sound(self.stack)
         if len(self.stack.ours) != 1:
             raise AdministrationFailed(
-                f"our line would stand {len(self.stack.ours)} times", hint=f"see {pam_stack.places(self.stack.ours)}"
+                f"our line would stand {len(self.stack.ours)} times", hint=f"see {places(self.stack.ours)}"
             )
-        culprit = stack_walk.bypass(lines)
+        culprit = paths.bypass(lines)
         if culprit is not None:
             raise AdministrationFailed(
                 f"{culprit.place} would let people in without a code: {culprit.control} {culprit.module}",
                 hint='let that line be "required", or take it out; the password may not be the last word',
             )
-        exempt = [line for line in lines if line.name in stack_walk.OF_ROOT]
-        if exempt and stack_walk.bypass(lines, root_is_asked=True):
+        exempt = [line for line in lines if line.name in known_modules.ROOT_ONLY]
+        if exempt and paths.bypass(lines, root_is_asked=True):
             self.remarks.append(f"root itself is not asked, as {exempt[0].place} wants it.")
 
     def _add_drop_in(self, way: str) -> None:

@@ -11,6 +11,7 @@ from pam_softtoken.command import Command
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
 from pam_softtoken.errors import AdministrationFailed, BadTokenFile, DamagedState
+from pam_softtoken.policy import Limits
 from pam_softtoken.state import State
 from pam_softtoken.token import HOTPToken
 from pam_softtoken.tokenfile import TokenFile
@@ -22,7 +23,7 @@ def _unlock(screen: terminal.Terminal, options: argparse.Namespace) -> None:
 
     def change(content: TokenFile, before: State | None) -> State | None:
         nonlocal counted
-        if before is None or not (before.wrong or before.near):
+        if before is None or not (before.wrong or before.notes):
             return None
         counted = sum(count for count, _ in before.wrong.values())
         return before.without_waits()
@@ -118,14 +119,14 @@ def _revoke(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         screen.tell(_Revocation(screen, options, store).carry_out())
 
 
-def fresh_state(content: TokenFile, known: State | None, *, now: int, config: Config) -> State:
+def fresh_state(content: TokenFile, known: State | None, *, now: int, limits: Limits) -> State:
     """Make the state to go on with after one that is lost, so that as few used codes as possible work again.
 
     Args:
         content: the tokens.
         known: what could be read of the old one; None for nothing.
         now: Unix seconds.
-        config: `window` and `no_drift`.
+        limits: the settings.
 
     Returns:
         TOTP: all time steps that any code could have been accepted for by now count as used. HOTP and recovery codes
@@ -136,7 +137,7 @@ def fresh_state(content: TokenFile, known: State | None, *, now: int, config: Co
     last = {fingerprint: counter for fingerprint, counter in known.last.items() if fingerprint in counting}
     fresh = State(last=last, spent=known.spent, sources=known.sources)
     for token in content.tokens:
-        highest = policy.highest_used_before(token, known, since=now, config=config)
+        highest = policy.highest_used_before(token, known, since=now, limits=limits)
         if highest >= 0:
             fresh = fresh.with_last(token.fingerprint(), highest)
     drift = {each: known.drift[each] for each in known.drift if each in fresh.last}
@@ -184,7 +185,7 @@ def _reset(screen: terminal.Terminal, options: argparse.Namespace) -> None:
 
     def change(content: TokenFile, known: State | None) -> State:
         nonlocal recovery_died
-        fresh = fresh_state(content, known, now=int(time.time()), config=settings)
+        fresh = fresh_state(content, known, now=int(time.time()), limits=Limits.of(settings))
         recovery_died = bool(content.recovery.hashes) and content.recovery.name not in fresh.spent
         return fresh
 

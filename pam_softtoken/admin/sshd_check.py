@@ -8,13 +8,14 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pam_softtoken.admin import bounded, sshd_config, stack_walk
+from pam_softtoken.admin import bounded, sshd_config
 from pam_softtoken.admin.bounded import Reading
 from pam_softtoken.admin.finding import ERROR, WARNING, Finding, Report, sed
 from pam_softtoken.admin.option_check import settings_of
-from pam_softtoken.admin.pam_stack import Stack
 from pam_softtoken.admin.sshd_config import Directive
 from pam_softtoken.admin.stack_check import Services
+from pam_softtoken.pam import paths
+from pam_softtoken.pam.stack import Stack
 
 PROGRAM = "/usr/sbin/sshd"
 SERVICE = "sshd"
@@ -151,7 +152,7 @@ def _mended(view: View, ways: list[list[str]], *, explicit: bool) -> str:
 def _view(stack: Stack, settings: dict[str, str]) -> View:
     options = settings_of(stack.ours[0])
     taking = options is not None and (options.try_first_pass or options.use_first_pass or options.forward_pass)
-    return View(settings, stack_walk.asks_for_password(stack.of("auth")), taking)
+    return View(settings, paths.asks_for_password(stack.of("auth")), taking)
 
 
 def _value(directives: list[Directive], condition: str, name: str, present: dict[str, str]) -> str:

@@ -15,7 +15,6 @@ from pam_softtoken.admin import (
     duration,
     host_file,
     logins,
-    pam_stack,
     person,
     sshd,
     survey,
@@ -26,6 +25,8 @@ from pam_softtoken.admin.change import Change
 from pam_softtoken.admin.plan import WITH_PASSWORD, WITH_PUBLIC_KEY, Plan, diff, require_service, text_of
 from pam_softtoken.command import Command
 from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.pam import installed_libpam, service_edit, service_file
+from pam_softtoken.pam.stack import Stack, places
 
 SHORTEST, LONGEST, USUAL = "1s", "1d", "10m"
 
@@ -39,7 +40,7 @@ def _enable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     plan = Plan(service, options.way, nullok=options.enrol_later)
     enrolled = _enrolled_users(options)
     screen.show(diff((each.path, each.before, each.after) for each in plan.files))
-    if service in pam_stack.SET_UID_SERVICES and person.settings_of(None).store.startswith("%h"):
+    if service in service_file.SET_UID_SERVICES and person.settings_of(None).store.startswith("%h"):
         plan.remarks.append(f"a program of the user's can read the key in his home directory and answer {service}.")
         plan.remarks.append("softtoken-admin move --all --to system puts the tokens where it cannot.")
     for remark in plan.remarks:
@@ -185,27 +186,28 @@ def _disable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         screen.tell("Nothing was changed.")
         return
     deed.record("disable", "all", service=service)
-    left = pam_stack.read(service, text_of).ours
+    left = service_file.read(service, text_of, installed_libpam.dialect()).ours
     if left:
         raise AdministrationFailed(
-            f'"{service}" still asks for a code, because of {pam_stack.places(left)}',
+            f'"{service}" still asks for a code, because of {places(left)}',
             hint="take that line out; if pam-auth-update has made it, with that",
         )
     screen.show(f'Done. "{service}" asks for no code any more.')
 
 
-def _found_by_hand(service: str, stack: pam_stack.Stack) -> Change:
+def _found_by_hand(service: str, stack: Stack) -> Change:
     """Describe what an administrator has put there, as if it were ours."""
     own = [line for line in stack.ours if not line.via and line.place.file == stack.file]
     if not own:
         raise AdministrationFailed(
-            f'"{service}" asks for a code because of {pam_stack.places(stack.ours)}, which other services include'
+            f'"{service}" asks for a code because of {places(stack.ours)}, which other services include'
             if stack.ours
             else f'"{service}" asks for no code',
             hint="pam-auth-update, or an editor, takes that line out" if stack.ours else "softtoken-admin enable does",
         )
     present = host_file.read(stack.file)
-    text = pam_stack.take_out((present.data or b"").decode("utf-8", "surrogateescape"))
+    text = (present.data or b"").decode("utf-8", "surrogateescape")
+    text = service_edit.take_out(text, installed_libpam.dialect())
     files = [change.FileChange(stack.file, present._replace(data=text.encode("utf-8", "surrogateescape")), present)]
     drop_in = host_file.read(sshd.DROP_IN)
     if service == sshd.SERVICE and drop_in.data in (sshd.drop_in(WITH_PASSWORD), sshd.drop_in(WITH_PUBLIC_KEY)):

@@ -196,7 +196,7 @@ def test_self__wrong_codes_and_right_ones_are_the_users(host: RootStore, alice: 
             dialogue.expect(prompt)
             dialogue.type(phone.hotp())
             assert dialogue.finish() == 0
-        assert list(state().sources) == [throttle.source_of("", alice.uid)[0]]
+        assert list(state().sources) == [throttle.source_of("", alice.uid).name]
 
 
 def test_self__gives_no_first_token_to_who_had_one(

@@ -11,11 +11,13 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "pam_softtoken"
 LAYERS = [
-    {"errors", "log"},
+    {"errors", "log", "outcome"},
     {"mac", "otp", "drawing"},
     {"token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config"},
-    {"files", "new_file", "process", "mark", "change_note", "volatile", "store", "state", "grace", "editor", "stack"},
-    {"policy", "throttle", "verifier", "deadline", "newcomer"},
+    {"files", "new_file", "process", "mark", "change_note", "volatile", "store", "state", "grace", "editor"},
+    {"pam.control", "pam.dialect", "pam.logical_lines", "pam.known_modules", "pam.stack", "pam.service_file"},
+    {"pam.paths", "pam.enrolment_safety", "pam.host_program"},
+    {"policy", "throttle", "verifier", "deadline", "newcomer", "refusal_time"},
     {"login", "pam_module", "wire", "backend"},
     {"migration", "google_file", "users_file", "xml_survey", "key_container", "picture", "importer"},
     {
@@ -28,15 +30,14 @@ LAYERS = [
         "printout",
         "request",
         "pam_client",
-        "check",
+        "code_check",
         "job",
     },
-    {"permission", "inventory", "self_service"},
+    {"permission", "check", "inventory", "self_service", "pam.installed_libpam", "pam.service_edit"},
     {"enrolment", "upkeep", "pin_change"},
     {"takeover", "provisioning"},
     {
         "enroll",
-        "admin.pam_stack",
         "admin.duration",
         "admin.deed",
         "admin.person",
@@ -45,8 +46,7 @@ LAYERS = [
         "admin.table",
         "admin.log_lines",
     },
-    {"admin.pam_stack", "admin.host_file", "admin.sshd"},
-    {"admin.stack_walk"},
+    {"admin.host_file", "admin.sshd"},
     {"admin.change", "admin.trial", "admin.plan", "admin.watchdog", "admin.switch"},
     {"admin.code_for", "admin.relief", "admin.status", "admin.log_table", "admin.move"},
     {"admin.finding", "admin.sshd_config"},
@@ -84,13 +84,14 @@ LAYERS = [
     {"device.program"},
 ]
 """Low to high. Inside a layer an import must not go in a circle."""
-PACKAGES = ("pam_softtoken", "pam_softtoken.admin", "pam_softtoken.device")
+PACKAGES = ("pam_softtoken", "pam_softtoken.admin", "pam_softtoken.device", "pam_softtoken.pam")
 PURE = {
     "mac", "otp", "drawing", "token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config",
-    "state", "policy", "throttle", "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
+    "state", "policy", "throttle", "outcome",
+    "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
     "device.app_document", "device.app_entry", "device.app_cipher", "device.aegis", "device.andotp", "device.twofas",
-    "device.freeotp_plus", "device.exports", "admin.pam_stack",
-    "admin.finding", "admin.stack_walk", "admin.stack_mend", "admin.sshd_config",
+    "device.freeotp_plus", "device.exports", "admin.finding", "admin.stack_mend", "admin.sshd_config",
+    "pam.control", "pam.dialect", "pam.logical_lines", "pam.stack", "pam.service_file", "pam.paths", "pam.service_edit",
 }  # fmt: skip
 ALLOWED_ON_LOGIN = {
     "__future__",
@@ -220,7 +221,8 @@ def test_login__loads_nothing_slow() -> None:
         "_socket",
         "contextlib",
         "pam_softtoken.newcomer",
-        "pam_softtoken.stack",
+        "pam_softtoken.pam",
+        "pam_softtoken.pam.service_file",
         "pam_softtoken.editor",
         "pam_softtoken.drawing",
         "pam_softtoken.key_uri",
