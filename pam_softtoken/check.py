@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pam_softtoken import answer, terminal
 from pam_softtoken.code_check import CodeCheck, CodeRefused
-from pam_softtoken.errors import CheckFailed, MalformedAnswer, NotEnrolled
+from pam_softtoken.errors import CheckFailed, MalformedAnswer, NotEnrolled, Revoked
 from pam_softtoken.job import PROGRAM, Job
 
 QUESTION, FOR_OTHERS = " that the app shows now:", " that the app of {} shows now:"
@@ -26,6 +26,11 @@ def check(job: Job) -> str:
         code_check = CodeCheck(
             job.store.location.account, job.settings, caller_uid=job.caller_uid, explains=not job.through_sudo
         )
+    except Revoked:
+        raise CheckFailed(
+            f"all tokens of {job.user} have been revoked; only root can enrol a new one",
+            hint=f"ask an administrator for: {PROGRAM} --user {job.user}",
+        ) from None
     except NotEnrolled:
         raise CheckFailed(
             f"{job.user} is not enrolled in {job.store.location.path}", hint=f"{PROGRAM}, without --check"

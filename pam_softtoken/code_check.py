@@ -62,6 +62,7 @@ class CodeCheck:
 
     def __init__(self, account: Account, config: Config, *, caller_uid: int, explains: bool) -> None:
         self._explains = explains
+        self._caller_uid = caller_uid
         self._source = throttle.source_of("", caller_uid, session=os.getsid(0))
         self._user = account.name
         self._accepted: Accepted | None = None
@@ -132,8 +133,9 @@ class CodeCheck:
         if os.geteuid() != 0:
             return
         syslog.openlog(IDENTIFIER, syslog.LOG_PID, syslog.LOG_AUTHPRIV)
-        record = log.Log(lambda level, line: syslog.syslog(level, f"pam_softtoken({IDENTIFIER}:auth): {line}"))
+        record = log.Log(lambda level, line: syslog.syslog(level, log.head(IDENTIFIER, "auth") + line))
         record.user = self._user
+        record.uid = str(self._caller_uid) if self._caller_uid else ""
         if error is None:
             record.outcome(log.INFO, "accepted", "accepted")
         else:

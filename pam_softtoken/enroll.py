@@ -15,6 +15,7 @@ from pam_softtoken import (
     command,
     files,
     host_settings,
+    lock_holder,
     otp,
     printout,
     provisioning,
@@ -38,6 +39,7 @@ from pam_softtoken.errors import (
     LockTimeout,
     NotEnrolled,
     PathError,
+    Revoked,
     UsageError,
 )
 from pam_softtoken.inventory import Inventory
@@ -172,8 +174,7 @@ def build_parser() -> command.Parser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program: exit status 0 done, 1 failed, 2 usage."""
-    # A caller's umask could make files that lock their owner out.
-    os.umask(0o077)
+    command.settle_in()
     words = sys.argv[1:] if arguments is None else arguments
     status = terminal.run(PROGRAM, lambda screen: _run(screen, words))
     return self_service.FAILED if status == 1 and "--self" in words else status
@@ -215,6 +216,12 @@ def _run(screen: terminal.Terminal, arguments: list[str]) -> None:
     except PathError as error:
         hint = _hint_for(error, location, through_sudo=options.through_sudo)
         raise EnrolmentFailed(f"{error}; nothing was changed", hint=hint) from None
+    except Revoked:
+        as_root = "" if os.geteuid() == 0 and not options.through_sudo else "ask an administrator for: "
+        raise EnrolmentFailed(
+            f"all tokens of {account.name} have been revoked; only root can enrol a new one",
+            hint=f"{as_root}{PROGRAM} --user {account.name}",
+        ) from None
     except NotEnrolled:
         raise EnrolmentFailed(
             f"{account.name} is not enrolled in {location.path}", hint=f"{PROGRAM} without other options enrols"
@@ -247,8 +254,8 @@ def _job(
 def _import(
     screen: terminal.Terminal, options: argparse.Namespace, settings: configuration.Config, account: files.Account
 ) -> str:
-    with _job(screen, screen, options, _location(settings, account), settings).as_caller():
-        found = takeover.read(options.import_file, options.passphrase_file, only_text=options.through_sudo)
+    named_files = _job(screen, screen, options, _location(settings, account), settings).named_files
+    found = takeover.read(options.import_file, options.passphrase_file, named_files, only_text=options.through_sudo)
     may_others = os.geteuid() == 0 and not options.through_sudo
     users = takeover.by_user(found, account.name, only=bool(options.user), may_others=may_others)
     with contextlib.ExitStack() as open_stores:
@@ -306,14 +313,13 @@ def _check(job: Job) -> None:
 
 def _enrol(job: Job) -> str:
     options = job.options
-    with job.as_caller():
-        token = request.new_token(options, only_files=job.through_sudo)
-        given = request.recovery_hashes(options, only_files=job.through_sudo)
+    token = request.new_token(options, job.named_files)
+    given = request.recovery_hashes(options, job.named_files)
     if options.if_absent and provisioning.is_done(job, token):
         return ""
     job.require_person()
     terminal.checkpoint()
-    wanted = printout.Printout(png=options.png, svg=options.svg, sheet=options.sheet, identity=job.as_caller())
+    wanted = printout.Printout(png=options.png, svg=options.svg, sheet=options.sheet, named_files=job.named_files)
     with wanted as printed:
         done = Enrolment(job, token, printed, given).carry_out()
     return "\n".join([done, *printed.advice()])
@@ -374,17 +380,18 @@ def _location(settings: configuration.Config, account: files.Account) -> Locatio
 def _hint_for(error: PathError, location: Location, *, through_sudo: bool) -> str:
     if through_sudo and not isinstance(error, LockTimeout):
         return f"an administrator has to see to that, and can then help with: {PROGRAM} --user {location.account.name}"
+    if isinstance(error, LockTimeout) and not through_sudo:
+        return lock_holder.advice(error)
     if error.why in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)):
         return "make room on the disk and start again"
-    if hint := host_settings.hint_about_home(error, location.account):
-        return hint
     if error.path.startswith(volatile.DIRECTORY):
         if isinstance(error, DamagedState):
             return f"it said which codes were used while the home was read-only; as root, remove {error.path}"
         return "root keeps there what was used while the home was read-only, until the next login through sshd or su"
+    otherwise = "make the directory readable and writable for its owner, and start again"
     return {
         InsecureFile: f"only its owner may own and write it: see ls -la {location.path}",
         LockTimeout: "a login is using it; start again",
         BadTokenFile: f"{PROGRAM} --force writes a new one",
         DamagedState: f"as it is, nobody can tell which codes were used; remove {location.path}/state to start anew",
-    }.get(type(error), "make the directory readable and writable for its owner, and start again")
+    }.get(type(error), host_settings.hint_about_home(error, location.account) or otherwise)

@@ -107,6 +107,13 @@ class NotEnrolled(Refused):
         self.proven = proven
 
 
+class Revoked(NotEnrolled):
+    """Root has revoked all tokens of the user, or something of the user's during the attempt."""
+
+    def __init__(self) -> None:
+        super().__init__(proven=False)
+
+
 class EnrolmentRefused(Refused):
     """The user was to enrol in the login itself, and did not come to it.
 
@@ -176,7 +183,15 @@ class UnusableFile(PathError):
 
 
 class LockTimeout(PathError):
-    """Somebody else held the lock for too long."""
+    """Somebody else held the lock for too long.
+
+    Args:
+        inode: number of the file; 0 where it is not known.
+    """
+
+    def __init__(self, path: str, why: str, *, inode: int = 0) -> None:
+        super().__init__(path, why)
+        self.inode = inode
 
 
 class BadTokenFile(PathError):
@@ -235,6 +250,10 @@ class EnrolledOtherwise(EnrolmentFailed):
     """With --if-absent: the account has another token, or had one that was taken away, and is left as it is."""
 
     exit_status = 4
+
+
+class OutputClosed(EnrolmentFailed):
+    """The program that read the output, such as a pager, has ended."""
 
 
 class MoveFailed(ProgramError):

@@ -39,7 +39,7 @@ class Login:
         self._config = config
         self._record = record
         self._silent = silent
-        self._caller_uid = _caller_uid(pamh)
+        self._caller_uid = caller_uid_of(pamh)
         session = _session(pamh)
         self._source = throttle.source_of(record.rhost, self._caller_uid, session=session)
         self._place = ""
@@ -258,8 +258,8 @@ def account_of(pamh: Any) -> files.Account:
     return known
 
 
-def _caller_uid(pamh: Any) -> int:
-    """Give the real uid of the application; under pam_python that is us."""
+def caller_uid_of(pamh: Any) -> int:
+    """Return the real uid of the application; under pam_python that is us."""
     try:
         return int(pamh.caller_uid)
     except AttributeError:

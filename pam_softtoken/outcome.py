@@ -16,6 +16,7 @@ OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
     errors.Throttled: ("PAM_AUTH_ERR", log.NOTICE, "throttled"),
     errors.MalformedAnswer: ("PAM_AUTH_ERR", log.NOTICE, "malformed"),
     errors.NotEnrolled: ("PAM_AUTH_ERR", log.NOTICE, "not_enrolled"),
+    errors.Revoked: ("PAM_AUTH_ERR", log.NOTICE, "revoked"),
     errors.EnrolmentRefused: ("PAM_AUTH_ERR", log.NOTICE, "enrolment"),
     errors.PINMissing: ("PAM_AUTH_ERR", log.NOTICE, "pin_missing"),
     errors.UnknownUser: ("PAM_AUTH_ERR", log.NOTICE, "unknown_user"),
@@ -50,6 +51,8 @@ def write(record: log.Log, error: Exception) -> str:
         if len(error.problems) > MAX_LOGGED_PROBLEMS:
             record.note(level, f"and {len(error.problems) - MAX_LOGGED_PROBLEMS} more")
         detail = ""
+    elif isinstance(error, errors.Revoked):
+        detail = "by softtoken-admin revoke"
     elif isinstance(error, errors.NotEnrolled) and not error.proven:
         detail = "has been enrolled before, and the token file is gone"
     elif isinstance(error, errors.Throttled):

@@ -15,7 +15,7 @@ if not __package__:  # loaded by its path, as pam_python.so does
 
 from pam_softtoken import config as configuration
 from pam_softtoken import errors, files, log, outcome
-from pam_softtoken.login import Login, account_of
+from pam_softtoken.login import Login, account_of, caller_uid_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,10 +81,27 @@ def _authenticate(pamh: Any, flags: int, arguments: list[str], record: log.Log) 
 
 def _settings(pamh: Any, arguments: list[str], record: log.Log) -> configuration.Config:
     record.rhost = pamh.rhost or ""
+    uid = caller_uid_of(pamh)
+    record.uid = str(uid) if uid != 0 else ""
+    record.trial = uid == 0 and _is_trial(pamh)
     record.user = UNKNOWN  # a name that the host does not know may be a mistyped password
     config = configuration.load(arguments, files.read_conf)
     record.debugging = config.debug
     return config
+
+
+def _is_trial(pamh: Any) -> bool:
+    """Check whether the attempt only tries whether we work, so that `softtoken-admin log` need not show it.
+
+    A guess must never pass for one. The caller has made sure that the program was started by root. The service's name
+    and PAM's environment come from that program, and no host lets its users choose both.
+    """
+    if not (pamh.service or "").startswith(log.TRIAL_SERVICES):
+        return False
+    try:
+        return bool(pamh.env[log.TRIAL_VARIABLE] == log.TRIAL)
+    except (KeyError, pamh.exception):
+        return False
 
 
 def _may_come_later(pamh: Any, config: configuration.Config, record: log.Log, login: Login, *, silent: bool) -> bool:
@@ -129,9 +146,9 @@ def _deny(pamh: Any, error: Exception, record: log.Log) -> int:
 
 def _syslog_of(pamh: Any, kind: str) -> Any:
     """Write to the system log ourselves, as pam_syslog would; for pam_python, which has no way to it."""
-    prefix = f"pam_softtoken({log.escape(pamh.service or '')}:{kind}): "
+    head = log.head(pamh.service or "", kind)
 
     def send(level: int, line: str) -> None:
-        syslog.syslog(syslog.LOG_AUTHPRIV | level, prefix + line)
+        syslog.syslog(syslog.LOG_AUTHPRIV | level, head + line)
 
     return send

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
-import stat
-import sys
 import time
 
 from pam_softtoken import recovery, tokenfile
-from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, UsageError
+from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, PathError, UsageError
 from pam_softtoken.recovery import RecoverySet
 from pam_softtoken.token import KEY_BYTES, HOTPToken, Secret, Token, TOTPToken, decode_base32
+from pam_softtoken.user_path import NamedFiles, reason
 
 MAX_KEY_FILE_BYTES = 1024
 MAX_HASHES_BYTES = 8192
@@ -40,11 +38,12 @@ def require_one_use_of_stdin(options: argparse.Namespace) -> None:
         raise UsageError("only one of --key-file and --recovery-hashes can be stdin", hint="name a file for the other")
 
 
-def new_token(options: argparse.Namespace, *, only_files: bool = False) -> Token:
+def new_token(options: argparse.Namespace, named_files: NamedFiles) -> Token:
     """Make the token.
 
     Args:
-        only_files: wait for no pipe that is named as the key file.
+        options: the command line.
+        named_files: opens the key file.
 
     Raises:
         UsageError: there is no such token.
@@ -53,7 +52,7 @@ def new_token(options: argparse.Namespace, *, only_files: bool = False) -> Token
     if options.type == "hotp" and options.period is not None:
         raise UsageError("--period goes with --type totp", hint="a HOTP token counts and knows no time")
     secret = (
-        _read_key(options.key_file, only_files=only_files)
+        _read_key(options.key_file, named_files)
         if options.key_file is not None
         else Secret(os.urandom(KEY_BYTES[options.algorithm]))
     )
@@ -69,12 +68,12 @@ def new_token(options: argparse.Namespace, *, only_files: bool = False) -> Token
         raise UsageError(str(error), hint="see softtoken-enroll --help") from None
 
 
-def recovery_hashes(options: argparse.Namespace, *, only_files: bool = False) -> RecoverySet | None:
+def recovery_hashes(options: argparse.Namespace, named_files: NamedFiles) -> RecoverySet | None:
     """Read the hashes of recovery codes that somebody has already; None where the command line names none.
 
     Args:
         options: the command line.
-        only_files: wait for no pipe that is named as their file.
+        named_files: opens the file.
 
     Raises:
         EnrolmentFailed: the file cannot be used.
@@ -83,10 +82,11 @@ def recovery_hashes(options: argparse.Namespace, *, only_files: bool = False) ->
     if path is None:
         return None
     try:
-        data = _read(path, MAX_HASHES_BYTES + 1, only_files=only_files)
-    except OSError as error:
+        data = named_files.read(path, MAX_HASHES_BYTES + 1, waits=True)
+    except PathError as error:
         raise EnrolmentFailed(
-            f'cannot read "{path}": {os.strerror(error.errno or 0)}', hint="--recovery-hashes takes a file, or -"
+            f'cannot read "{path}": {reason(error, path)}',
+            hint=named_files.hint_for(error, otherwise="--recovery-hashes takes a file, or -"),
         ) from None
     try:
         if len(data) > MAX_HASHES_BYTES:
@@ -102,24 +102,13 @@ def recovery_hashes(options: argparse.Namespace, *, only_files: bool = False) ->
     return found
 
 
-def _read(path: str, max_bytes: int, *, only_files: bool) -> bytes:
-    if path == "-":
-        if sys.stdin is None:
-            raise OSError(errno.EBADF, "")
-        return sys.stdin.buffer.read(max_bytes)
-    waiting = os.O_NONBLOCK | os.O_NOCTTY if only_files else 0
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | waiting)) as file:
-        if only_files and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "")
-        return file.read(max_bytes)
-
-
-def _read_key(path: str, *, only_files: bool) -> Secret:
+def _read_key(path: str, named_files: NamedFiles) -> Secret:
     try:
-        data = _read(path, MAX_KEY_FILE_BYTES + 1, only_files=only_files)
-    except OSError as error:
+        data = named_files.read(path, MAX_KEY_FILE_BYTES + 1, waits=True)
+    except PathError as error:
         raise EnrolmentFailed(
-            f'cannot read the key file "{path}": {os.strerror(error.errno or 0)}', hint="--key-file takes a file, or -"
+            f'cannot read the key file "{path}": {reason(error, path)}',
+            hint=named_files.hint_for(error, otherwise="--key-file takes a file, or -"),
         ) from None
     try:
         if len(data) > MAX_KEY_FILE_BYTES or not data.isascii():

@@ -72,5 +72,5 @@ def _try(text: str) -> tuple[bool, int]:
     # Not where TMPDIR says: its owner could put in another module.
     with tempfile.TemporaryDirectory(prefix="softtoken-doctor-", dir=_PLACE) as directory:
         (Path(directory) / _SERVICE).write_text(text)
-        result = pam_client.authenticate(_SERVICE, NOBODY, answer, directory=directory)
+        result = pam_client.authenticate(_SERVICE, NOBODY, answer, directory=directory, is_trial=True)
         return bool(questions), result

@@ -80,13 +80,14 @@ class Trial:
             asked.append(question)
             return WRONG
 
-        result = pam_client.authenticate(ALONE, NOBODY, answer, directory=self._directory)
+        result = pam_client.authenticate(ALONE, NOBODY, answer, directory=self._directory, is_trial=True)
         if not asked or result == pam_client.PAM_SUCCESS:
             raise AdministrationFailed(
                 f"our own line does not work: it asked for {len(asked)} codes and PAM said {result}",
                 hint="the system's log says why, in a line with pam_softtoken: an option, the backend, its owner",
             )
-        if pam_client.authenticate(SERVICE, NOBODY, answer, directory=self._directory) == pam_client.PAM_SUCCESS:
+        result = pam_client.authenticate(SERVICE, NOBODY, answer, directory=self._directory, is_trial=True)
+        if result == pam_client.PAM_SUCCESS:
             raise AdministrationFailed(
                 "the new stack lets in somebody who answers everything wrongly", hint="look at its other lines first"
             )
@@ -100,7 +101,7 @@ class Trial:
         for number in range(1, TRIES + 1):
             result = pam_client.authenticate(
                 SERVICE, user, lambda question, shown: screen.ask(_named(question, user), hidden=not shown),
-                directory=self._directory,
+                directory=self._directory, is_trial=True,
             )  # fmt: skip
             if result == pam_client.PAM_SUCCESS:
                 return

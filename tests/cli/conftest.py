@@ -33,9 +33,10 @@ def resident(world: Path) -> Iterator[Person]:
 def alice(resident: Person) -> Person:
     """A user who is not enrolled yet, with a home directory as it is made for new users."""
     home = resident.home
-    resident.forget_logins()
+    resident.forget_on_the_host()
     for record in RECORDS.glob(f"{resident.uid}-*"):
         record.unlink()  # of a login while the home was read-only
+    shutil.rmtree(resident.revocations, ignore_errors=True)
     for entry in home.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import re
 import time
 from pathlib import Path
@@ -143,20 +142,6 @@ def test_revoke__of_one_token_leaves_the_others_and_the_recovery_codes(
     assert service.log_in(alice, issued).result == PAM_AUTH_ERR
     assert service.log_in(alice, spare.totp()).result == PAM_SUCCESS
     assert service.log_in(alice, phone.recovery_codes[0]).result == PAM_SUCCESS
-
-
-def test_revoke__keeps_what_was_used_so_that_no_code_comes_back_with_the_key(
-    admin: Admin, installed: Installation, alice: Person, phone: Phone, service: Service
-) -> None:
-    before = (alice.store / "tokens").read_bytes()
-    code = phone.totp()
-    assert service.log_in(alice, code).result == PAM_SUCCESS
-    assert succeeded(admin.run("revoke", alice.name, "--yes")) == ""
-    (alice.store / "tokens").write_bytes(before)
-    (alice.store / "tokens").chmod(0o600)
-    os.chown(alice.store / "tokens", alice.uid, alice.gid)
-    assert service.log_in(alice, code).result == PAM_AUTH_ERR
-    assert service.log_in(alice, phone.totp(1)).result == PAM_SUCCESS
 
 
 def test_revoke__asks_and_says_what_goes(admin: Admin, alice: Person, phone: Phone) -> None:

@@ -224,7 +224,7 @@ def test_help__every_example_does_what_it_says(
         elif not old_ones_work and "--force" not in words:
             (alice.store / "tokens").unlink()
         if "--if-absent" in words:
-            alice.forget_logins()
+            alice.forget_on_the_host()
         if "--no-confirm" in words:
             assert enroller.run(*words, person=runner, cwd=alice.home).status == 0, command
             continue
