@@ -8,7 +8,7 @@ import argparse
 import os
 import time
 
-from pam_softtoken import change_note, terminal
+from pam_softtoken import change_note, terminal, user_lookup
 from pam_softtoken.admin import (
     change,
     deed,
@@ -263,7 +263,10 @@ def _add_enable(parser: argparse.ArgumentParser) -> None:
         help=f"how long to wait for a login with a code, or for confirm, before all goes back; {SHORTEST} to {LONGEST} "
         "(default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--user", metavar="USER", help="who tries the new stack before it is in use, at this terminal")
+    parser.add_argument(
+        "--user", metavar="USER", type=user_lookup.canonical_name,
+        help="who tries the new stack before it is in use, at this terminal",
+    )  # fmt: skip
     parser.add_argument(
         "--yes", action="store_true",
         help="do not ask anybody to try it; as without a terminal, only that it loads, asks for a code and refuses a "

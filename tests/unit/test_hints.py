@@ -119,7 +119,9 @@ def spelt_out(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
             taken.append(word)
             if action is not None and action.nargs is None and words:
                 value = words.pop(0)
-                taken.append(str(next(iter(action.choices))) if action.choices and "{" in value else value)
+                if "{" in value and (action.choices or action.type is not None):
+                    value = str(next(iter(action.choices or ["1"])))
+                taken.append(value)
         elif needed:
             needed.pop()
             taken.append(word)
@@ -132,6 +134,8 @@ def spelt_out(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
 
 def require_parsed(parser: argparse.ArgumentParser, words: list[str]) -> None:
     """Parse a command as the program would; `UsageError` is raised where it would be refused."""
+    if len(words) == 1 and words[0] in subcommands(parser):
+        return  # it is only named
     try:
         options = parser.parse_args(words)
     except SystemExit:  # --help and --version
