@@ -180,6 +180,22 @@ def test_recovery_hashes__their_codes_log_in_once_each(
     assert service.log_in(alice, codes[0]).result == PAM_AUTH_ERR
 
 
+@pytest.mark.parametrize("removed", [False, True])
+def test_recovery_hashes__that_come_back_bring_no_used_code_back(
+    enroller: Enroller, alice: Person, service: Service, outside: Path, removed: bool
+) -> None:
+    codes, hashes = made_elsewhere(enroller)
+    path = hashes_in(outside, hashes)
+    words = ["--user", alice.name, "--no-confirm", "--json", "--type=hotp", f"--recovery-hashes={path}"]
+    assert enroller.run(*words).status == 0
+    assert service.log_in(alice, codes[0]).result == PAM_SUCCESS
+    between = ["--remove=phone", "--force"] if removed else ["--force", "--no-confirm", "--json", "--recovery-codes=1"]
+    assert enroller.run("--user", alice.name, *between).status == 0
+    assert enroller.run(*words, *([] if removed else ["--force"])).status == 0
+    assert service.log_in(alice, codes[0]).result == PAM_AUTH_ERR
+    assert service.log_in(alice, codes[1]).result == PAM_SUCCESS
+
+
 def test_print_recovery_codes__touches_no_account(enroller: Enroller, alice: Person) -> None:
     before = listing(alice.home)
     done = enroller.run("--print-recovery-codes", "--recovery-codes=24", person=alice, cwd=alice.home)
