@@ -101,15 +101,20 @@ def running(admin: Admin, outside: Path, request: pytest.FixtureRequest) -> Iter
     options: tuple[str, ...] = getattr(request, "param", ())
     path = outside / "auth.log"
     os.mkfifo(path)
-    words = [str(word) for word in (*admin.program, "log", *EVER, *options, "--file", path)]
-    process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(ENVIRONMENT)
-    )  # fmt: skip
-    with path.open("w") as log, process:
-        log.writelines(LINE.format(number) for number in range(MANY))
-        log.flush()
-        yield process
-        process.kill()
+    # Root waits for no pipe by its name, but reads one that its caller has opened.
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with path.open("w") as log:
+        os.set_blocking(reading, True)
+        words = [str(word) for word in (*admin.program, "log", *EVER, *options, "--file", f"/dev/fd/{reading}")]
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(ENVIRONMENT), pass_fds=(reading,)
+        )  # fmt: skip
+        os.close(reading)
+        with process:
+            log.writelines(LINE.format(number) for number in range(MANY))
+            log.flush()
+            yield process
+            process.kill()
 
 
 @pytest.mark.parametrize("running", [(), ("--json",)], ids=["table", "json"], indirect=True)

@@ -172,6 +172,7 @@ def test_enable__sshd_asks_for_a_code_on_top_of_either(
     before = admin.pam()
     screen = admin.start("enable", "sshd", "--yes", LONG, "--with", way)
     screen.expect(ASKED)
+    screen.expect_exact(f"ssh -p {host.port} {alice.name}@")
     assert host.times_told == 1
     visit = host.log_in(alice, phone.totp())
     assert visit.entered_as == alice.name, visit
@@ -378,9 +379,9 @@ def test_enable__person_tries_the_new_stack_before_it_is_in_use(admin: Admin, al
     before = admin.pam()
     screen = admin.start("enable", "su", "--user", alice.name, SHORT)
     screen.expect("root itself is not asked")
-    screen.expect("Password:")
+    screen.expect(f"Password for {alice.name}:")
     screen.sendline(alice.password)
-    screen.expect("Verification code:")
+    screen.expect(f"Verification code for {alice.name}:")
     assert admin.pam() == before
     screen.sendline(phone.totp())
     screen.expect("that gets in")
@@ -394,7 +395,7 @@ def test_enable__person_tries_the_new_stack_before_it_is_in_use(admin: Admin, al
 def test_enable__ctrl_c_during_the_trial_changes_nothing(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     screen = admin.start("enable", "sudo", LONG)
-    screen.expect("Password:")
+    screen.expect("Password for ")
     screen.sendintr()
     screen.expect("nothing was changed")
     screen.expect(pexpect.EOF)
