@@ -254,7 +254,7 @@ class Attempt:
                 raise _NotAccepted(state, keys, finding, error) from None
         if waiting is not None:
             raise _NotAccepted(state, keys, finding, waiting)
-        if finding.token is not None:  # used, or used up by being noted
+        if finding.token is not None:  # used, or noted
             raise _NotAccepted(state, keys, finding, OTPReplayed(finding.token.name))
         raise _NotAccepted(state, keys, finding, OTPMismatch(noted=finding.kind == policy.NOTED))
 
@@ -316,7 +316,7 @@ class Attempt:
         state, finding = refusal.state, refusal.finding
         if finding.spent is not None:
             state = state.with_last(*finding.spent)
-        if finding.notes and (finding.spent is not None or not self._store.read_only):
+        if finding.notes and (finding.token is not None or not self._store.read_only):
             state = state.without_notes(refusal.keys).with_note(source.key, finding.notes, now)
         elif not tentative and finding.kind != policy.USED:
             state = state.without_notes(refusal.keys)

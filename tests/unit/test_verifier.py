@@ -191,6 +191,45 @@ def test_wait__who_saw_the_first_code_cannot_use_it_anywhere(make_gate: Callable
         gate.answer(_totp(NOW), STRANGER)
 
 
+def _guess_right(gate: Gate, right: Callable[[], str]) -> None:
+    """Have a stranger who guesses during a wait be lucky now and then."""
+    for _ in range(20):
+        assert not gate.gets_in(right(), STRANGER)
+        assert not gate.gets_in(_wrong(NOW), STRANGER)
+
+
+def test_wait__lucky_guesses_do_not_take_the_codes_of_a_token_that_counts_away(make_gate: Callable[..., Gate]) -> None:
+    """At 50 answers a second a guesser hits one of ten codes 40 times a day, and nobody turns a token forward that far."""
+    gate = make_gate(BUTTON)
+    gate.change(lambda state: throttle.after_success(state, OWNER, throttle.REMOTE, now=NOW - 999))
+    _close(gate, STRANGER)
+    _guess_right(gate, lambda: BUTTON.otp_at(gate.state().last[BUTTON.fingerprint()] + 10))
+    assert gate.gets_in(BUTTON.otp_at(0))
+
+
+def test_wait__lucky_guesses_do_not_take_the_codes_of_the_minutes_to_come_away(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(PHONE, config=Config(window=20))
+    gate.change(lambda state: throttle.after_success(state, OWNER, throttle.REMOTE, now=NOW - 999))
+    _close(gate, STRANGER)
+    for steps in range(2, 21):
+        _guess_right(gate, lambda steps=steps: _totp(NOW, steps))  # type: ignore[misc]
+    assert gate.gets_in(_totp(NOW))
+
+
+@pytest.mark.parametrize("ahead", range(4))
+@pytest.mark.parametrize("token", [PHONE, BUTTON], ids=["totp", "hotp"])
+def test_wait__a_code_that_is_noted_gets_nobody_in_alone(
+    make_gate: Callable[..., Gate], token: Token, ahead: int
+) -> None:
+    gate = make_gate(token, config=Config(window=3))
+    _close(gate, STRANGER)
+    code = token.otp_at(ahead + (NOW // 30 if token is PHONE else 0))
+    with pytest.raises(Throttled):
+        gate.answer(code, STRANGER)
+    with pytest.raises(OTPReplayed):
+        gate.answer(code, throttle.source_of("", 1001, session=4_194_300))
+
+
 def test_wait__says_that_two_codes_help_unless_there_is_a_pin(make_gate: Callable[..., Gate]) -> None:
     gate = make_gate(PHONE)
     _close(gate, OWNER)
