@@ -161,7 +161,8 @@ class Attempt:
             if grace:
                 state = state.with_grace(grace, now)
             accepted.missed = throttle.missed_elsewhere(state, source)
-            self._store.write_state(throttle.after_success(state, source, bucket, now=now))
+            with_pin = self._content.pin is not None
+            self._store.write_state(throttle.after_success(state, source, bucket, now=now, with_pin=with_pin))
         except BaseException as error:
             # The person may be told why, which can take any time.
             self._store.unlock()

@@ -199,7 +199,7 @@ def _guess_right(gate: Gate, right: Callable[[], str]) -> None:
 
 
 def test_wait__lucky_guesses_do_not_take_the_codes_of_a_token_that_counts_away(make_gate: Callable[..., Gate]) -> None:
-    """At 50 answers a second a guesser hits one of ten codes 40 times a day, and nobody turns a token forward that far."""
+    """At 50 answers a second a guesser hits one of ten codes 40 times a day; nobody turns a token forward that far."""
     gate = make_gate(BUTTON)
     gate.change(lambda state: throttle.after_success(state, OWNER, throttle.REMOTE, now=NOW - 999))
     _close(gate, STRANGER)
