@@ -12,7 +12,16 @@ import pytest
 from pam_softtoken import otp, throttle
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
-from pam_softtoken.errors import CodeExpired, OTPMismatch, OTPReplayed, Refused, Throttled
+from pam_softtoken.errors import (
+    BadTokenFile,
+    CodeExpired,
+    InsecureFile,
+    NotEnrolled,
+    OTPMismatch,
+    OTPReplayed,
+    Refused,
+    Throttled,
+)
 from pam_softtoken.files import Account
 from pam_softtoken.pin import PIN
 from pam_softtoken.recovery import RecoverySet
@@ -341,6 +350,24 @@ def test_pin__that_is_set_while_an_answer_waits_for_the_lock_is_asked_for(
 
     monkeypatch.setattr(type(store), "lock", lambda self, timeout_s: locked_late(timeout_s) if self is store else None)
     with pytest.raises(OTPMismatch):
+        attempt.verify(_totp(NOW), source=OWNER, now=NOW)
+    attempt.close()
+
+
+@pytest.mark.parametrize("name", ["tokens", "state"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_attempt__goes_by_no_file_that_was_moved_away_while_the_person_typed(
+    make_gate: Callable[..., Gate], name: str, *, replaced: bool
+) -> None:
+    """A move sets the tokens aside under another name; killed then, it would leave two places that take a code."""
+    gate = make_gate(PHONE)
+    path = Path(gate.account.home, ".softtoken", name)
+    attempt = Attempt(gate.account, gate.config, now=NOW)
+    path.rename(path.with_name("aside"))
+    if replaced:
+        path.write_text("of somebody else")
+        path.chmod(0o600)
+    with pytest.raises((NotEnrolled, BadTokenFile, InsecureFile)):
         attempt.verify(_totp(NOW), source=OWNER, now=NOW)
     attempt.close()
 
