@@ -191,9 +191,12 @@ class Login:
                 _tell(self.pamh, self.pamh.PAM_TEXT_INFO, text, record)
 
     def _tell_to_wait(self, error: errors.Throttled) -> None:
-        """Tell how long to wait, but only to somebody who already is the user."""
+        """Tell how long to wait, but only to somebody who already is the user.
+
+        Of root nobody can tell: a daemon such as a display manager is root, too, and serves whom nobody knows yet.
+        """
         attempt = self._attempt
-        is_user = attempt is not None and not self._record.rhost and self._caller_uid == attempt.account.uid
+        is_user = attempt is not None and not self._record.rhost and self._caller_uid == attempt.account.uid != 0
         if is_user and not self._silent:
             text = error.advice()
             _tell(self.pamh, self.pamh.PAM_ERROR_MSG, text, self._record)
