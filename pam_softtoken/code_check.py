@@ -96,7 +96,8 @@ class CodeCheck:
         """
         answered_s = time.monotonic()
         try:
-            accepted = self._attempt.verify(typed, source=self._source, now=int(time.time()), only_otps=only_otps)
+            now = int(time.time())
+            accepted = self._attempt.verify(typed, source=self._source, now=now, only_otps=only_otps, silent=True)
         except (Refused, Unusable) as error:
             self._log(error)
             if not self._explains:

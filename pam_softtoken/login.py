@@ -153,7 +153,13 @@ class Login:
                 raise self._obstacle
             now = int(time.time())
             accepted = self._attempt.verify(
-                typed, combined=combined, tentative=tentative, source=self._source, now=now, grace=self._place
+                typed,
+                combined=combined,
+                tentative=tentative,
+                source=self._source,
+                now=now,
+                grace=self._place,
+                silent=self._silent,
             )
         except errors.SoftTokenError as error:
             if isinstance(error, errors.Throttled) and not tentative:

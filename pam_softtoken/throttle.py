@@ -146,15 +146,21 @@ def after_wrong_answer(state: State, source: Source, bucket: str, *, now: int) -
     return state.with_wrong(bucket, wrong + 1, now).with_missed(source.name)
 
 
-def after_success(state: State, source: Source, bucket: str, *, now: int, with_pin: bool = False) -> State:
+def after_success(
+    state: State, source: Source, bucket: str, *, now: int, with_pin: bool = False, told: bool = True
+) -> State:
     """Remember the source as one of the owner's, and forgive wrong answers in its own bucket.
 
     The others' wrong answers in a shared bucket stay: a success must not give a guesser new free answers.
+
+    Args:
+        with_pin: a PIN stands in front of the codes.
+        told: the owner is told now how many wrong answers came from elsewhere. Otherwise that waits for next time.
     """
     if bucket not in SHARED_BUCKETS:
         # Behind a PIN a guesser gains little: there the wait ends soon in any case.
         state = state.without_wrong(bucket) if with_pin else _forgiven(state, source, bucket, now=now)
-    return state.without_missed().with_source(source.name, now)
+    return state.without_missed("" if told else source.name).with_source(source.name, now)
 
 
 def _forgiven(state: State, source: Source, bucket: str, *, now: int) -> State:

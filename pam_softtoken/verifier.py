@@ -112,6 +112,7 @@ class Attempt:
         now: int,
         grace: str = "",
         only_otps: bool = False,
+        silent: bool = False,
     ) -> Accepted:
         """Judge an answer, and record it as used if it is right. Then the lock is kept until `close`.
 
@@ -124,6 +125,7 @@ class Attempt:
             now: Unix seconds, read after the answer came.
             grace: the source's name from `grace`, to be remembered; empty for none.
             only_otps: compare it with no recovery code and no issued one, so that none is used up.
+            silent: nobody will be told how many wrong answers came from elsewhere.
 
         Returns:
             What was accepted; it is durable by then.
@@ -162,7 +164,8 @@ class Attempt:
                 state = state.with_grace(grace, now)
             accepted.missed = throttle.missed_elsewhere(state, source)
             with_pin = self._content.pin is not None
-            self._store.write_state(throttle.after_success(state, source, bucket, now=now, with_pin=with_pin))
+            state = throttle.after_success(state, source, bucket, now=now, with_pin=with_pin, told=not silent)
+            self._store.write_state(state)
         except BaseException as error:
             # The person may be told why, which can take any time.
             self._store.unlock()

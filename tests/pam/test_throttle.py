@@ -64,6 +64,10 @@ def test_throttle__the_owner_is_told_of_wrong_codes_from_elsewhere(
     quiet = service.log_in(alice, phone.hotp(), options=[HOME, "--silent"])
     assert quiet.result == PAM_SUCCESS
     assert [text for style, text in quiet.messages if style == TEXT_INFO] == []
+    later = service.log_in(alice, phone.hotp(), options=[HOME])
+    assert [text for style, text in later.messages if style == TEXT_INFO] == [
+        f"Since the last login 1 wrong code was typed elsewhere for {alice.name}."
+    ]
 
 
 def test_throttle__guesses_from_elsewhere_do_not_keep_out_a_known_source(

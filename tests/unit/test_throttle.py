@@ -233,3 +233,10 @@ def test_notice__counts_what_came_from_elsewhere_since_the_last_success() -> Non
         state = _after_wrong(state, HOME, now=NOW)
     assert throttle.missed_elsewhere(state, HOME) == 7
     assert throttle.missed_elsewhere(_after_success(state, HOME, now=NOW), HOME) == 0
+
+
+def test_notice__that_nobody_could_be_told_is_kept_for_the_next_success() -> None:
+    state = _after_wrong(_after_wrong(State.new(), ELSEWHERE, now=NOW), HOME, now=NOW)
+    state = throttle.after_success(state, HOME, throttle.REMOTE, now=NOW, told=False)
+    laptop = throttle.source_of("", 1000)
+    assert throttle.missed_elsewhere(state, laptop) == 1
