@@ -96,8 +96,9 @@ class CodeCheck:
         """
         answered_s = time.monotonic()
         try:
-            now = int(time.time())
-            accepted = self._attempt.verify(typed, source=self._source, now=now, only_otps=only_otps, silent=True)
+            accepted = self._attempt.verify(
+                typed, source=self._source, clock=lambda: int(time.time()), only_otps=only_otps, silent=True
+            )
         except (Refused, Unusable) as error:
             self._log(error)
             if not self._explains:

@@ -26,6 +26,8 @@ from pam_softtoken.store import Location, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pam_softtoken.config import Config
     from pam_softtoken.files import Account
     from pam_softtoken.throttle import Source
@@ -109,7 +111,7 @@ class Attempt:
         combined: bool = False,
         tentative: bool = False,
         source: Source,
-        now: int,
+        clock: Callable[[], int],
         grace: str = "",
         only_otps: bool = False,
         silent: bool = False,
@@ -122,7 +124,8 @@ class Attempt:
             tentative: it may be a password without a code, and the person can still answer: it must not be what makes
                 them wait, nor come between two consecutive OTPs.
             source: where it comes from, from `throttle.source_of`.
-            now: Unix seconds, read after the answer came.
+            clock: reads the time in Unix seconds. It is read under the lock: somebody can have held us up before that,
+                and with a time of before that a wait would seem to be over.
             grace: the source's name from `grace`, to be remembered; empty for none.
             only_otps: compare it with no recovery code and no issued one, so that none is used up.
             silent: nobody will be told how many wrong answers came from elsewhere.
@@ -137,8 +140,9 @@ class Attempt:
             LockTimeout, NotStored, DamagedState, InsecureFile, UnusableFile, BadTokenFile, NotEnrolled: it cannot be
                 judged or recorded.
         """
-        claimed = self._claim(typed, combined, source, now)
+        claimed = self._claim(typed, combined, source, clock())
         self._store.lock(self._lock_timeout_s)
+        now = clock()
         try:
             changed = self._store.reread_tokens()
             if changed is not None:

@@ -90,7 +90,7 @@ class Gate:
     def answer(self, typed: str, source: Source = OWNER, *, now: int = NOW, only_otps: bool = False) -> Accepted:
         attempt = Attempt(self.account, self.config, now=now)
         try:
-            return attempt.verify(typed, source=source, now=now, only_otps=only_otps)
+            return attempt.verify(typed, source=source, clock=lambda: now, only_otps=only_otps)
         finally:
             attempt.close()
 
@@ -350,7 +350,7 @@ def test_pin__that_is_set_while_an_answer_waits_for_the_lock_is_asked_for(
 
     monkeypatch.setattr(type(store), "lock", lambda self, timeout_s: locked_late(timeout_s) if self is store else None)
     with pytest.raises(OTPMismatch):
-        attempt.verify(_totp(NOW), source=OWNER, now=NOW)
+        attempt.verify(_totp(NOW), source=OWNER, clock=lambda: NOW)
     attempt.close()
 
 
@@ -368,8 +368,32 @@ def test_attempt__goes_by_no_file_that_was_moved_away_while_the_person_typed(
         path.write_text("of somebody else")
         path.chmod(0o600)
     with pytest.raises((NotEnrolled, BadTokenFile, InsecureFile)):
-        attempt.verify(_totp(NOW), source=OWNER, now=NOW)
+        attempt.verify(_totp(NOW), source=OWNER, clock=lambda: NOW)
     attempt.close()
+
+
+@pytest.mark.parametrize("pin", ["", "4711"])
+def test_clock__is_read_under_the_lock_so_that_an_answer_that_was_held_up_opens_no_wait(
+    make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch, pin: str
+) -> None:
+    """A local user can freeze a process between its look at the clock and the lock, for a day or more."""
+    gate = make_gate(PHONE, pin=PIN.of(pin) if pin else None)
+    clock = [NOW - 3 * 24 * 60 * 60]
+    attempt = Attempt(gate.account, gate.config, now=clock[0])
+    lock = type(attempt._store).lock
+
+    def held_up(self: object, timeout_s: float) -> None:
+        if self is attempt._store:
+            clock[0] = NOW
+        lock(self, timeout_s)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("pam_softtoken.store.Store.lock", held_up)
+    _close(gate, STRANGER)
+    before = gate.state().wrong
+    with pytest.raises(Throttled):
+        attempt.verify(pin + _wrong(NOW), source=STRANGER, clock=lambda: clock[0])
+    attempt.close()
+    assert gate.state().wrong == before
 
 
 def test_clock__is_searched_for_without_the_lock(
