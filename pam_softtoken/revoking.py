@@ -67,7 +67,7 @@ def admit(present: Revocation, *, tokens: Iterable[str] = (), recovery_set: str 
     _put(present.uid, revocation.LIVING, [revocation.LIVING_HEADER, *lines])
 
 
-def hand_over(old_uid: int, new_uid: int, *, keep: bool) -> None:
+def hand_over(old_uid: int, new_uid: int, *, keeping: bool) -> None:
     """Give an account that got another uid what was revoked for it under the old one; durable on return.
 
     Killed in between, and run again, all of it arrives: a record is copied before it goes. What root has enrolled since
@@ -75,7 +75,7 @@ def hand_over(old_uid: int, new_uid: int, *, keep: bool) -> None:
 
     Args:
         old_uid, new_uid: of the account.
-        keep: leave it for the old uid, too, because somebody else has that now: the records do not say whose they are.
+        keeping: the old uid is somebody else's now. Nobody can tell whose revocations these are, so they count for both.
 
     Raises:
         NotStored, UnusableFile: some of it may still be where it was.
@@ -90,7 +90,7 @@ def hand_over(old_uid: int, new_uid: int, *, keep: bool) -> None:
         lines = _text_of(old_uid, name)
         if lines:
             _put(new_uid, name, lines)
-    if not keep:
+    if not keeping:
         forget(old_uid)
 
 

@@ -116,14 +116,15 @@ def _hand_over(screen: terminal.Terminal, options: argparse.Namespace, account: 
         screen.tell(f"{what} will be that of {_named(account)}, and its codes let {account.name} in.")
         person.require_yes(screen, "Is that the same user?", options)
         mark.set_for(account)  # first of all: killed in between, the user is no newcomer
+        is_anothers = _has_user(former.uid)
         if former.uid != account.uid:
-            # Before the tokens: what was revoked stays revoked, also for another user who has the old uid now.
-            revoking.hand_over(former.uid, account.uid, keep=_has_user(former.uid))
+            # Before the tokens: what was revoked stays revoked.
+            revoking.hand_over(former.uid, account.uid, keeping=is_anothers)
         if bound_to not in (_NOTHING, new.location.bound_to):
             old.bind(expected=bound_to, owner=(account.name, account.uid))
         if bound_to != _NOTHING and old.location.path != new.location.path and os.path.lexists(old.location.path):
             _move(old.location, new.location)
-        if former.uid != account.uid and mark.name_of(former.uid) in ("", former.name) and not _has_user(former.uid):
+        if former.uid != account.uid and mark.name_of(former.uid) in ("", former.name) and not is_anothers:
             mark.forget(former.uid)
         deed.record("rebind", account.name, uid=str(account.uid), old_name=former.name, old_uid=str(former.uid))
     finally:

@@ -370,21 +370,6 @@ def _revoke(directory: DirectoryService, person: Person) -> Phone:
     return phone
 
 
-def test_rebind__lifts_no_revocation_of_another_user_who_has_the_old_uid_now(
-    directory: DirectoryService, pam: Pam, installed: Installation, alice: Person, make_person: Callable[[], Person]
-) -> None:
-    service = pam.stack(installed.line() + PERMIT)
-    bob, old = make_person(), alice.uid
-    _renumber(alice, old + 5000)
-    _renumber(bob, old)
-    phone = _revoke(directory, bob)
-    assert directory.log_in(service, bob.name, phone.totp()).result == PAM_AUTH_ERR
-    done = directory.run("softtoken-admin", "rebind", alice.name, "--old-uid", str(old), "--yes")
-    assert done.status == 0, done.stderr
-    assert directory.log_in(service, bob.name, phone.totp()).result == PAM_AUTH_ERR
-    assert directory.log.reasons()[-1] == "revoked"
-
-
 @pytest.mark.parametrize("host", ["%u"], indirect=True)
 def test_newcomer__lifts_no_revocation_of_the_account_itself(host: Host, alice: Person) -> None:
     """What is in the way is only what a former user of the name has left in a store by names."""
