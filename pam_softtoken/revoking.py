@@ -75,7 +75,7 @@ def hand_over(old_uid: int, new_uid: int, *, keeping: bool) -> None:
 
     Args:
         old_uid, new_uid: of the account.
-        keeping: the old uid is another user's now. Nobody can tell whose revocations these are; they count for both.
+        keeping: the old uid is somebody else's now. Whose revocations these are nobody can tell: they count for both.
 
     Raises:
         NotStored, UnusableFile: some of it may still be where it was.
