@@ -176,7 +176,7 @@ class Login:
             _mark(attempt.account, record)
         service = self.pamh.service or ""
         if change_note.is_waited_for(service):
-            change_note.leave(service, attempt.account.name)
+            _leave_note(self.pamh, service, record)
         left, texts = accepted.recovery_left, []
         if accepted.token:
             record.outcome(log.INFO, "accepted", "accepted", token=accepted.token)
@@ -295,6 +295,14 @@ def _session(pamh: Any) -> int:
         return int(pamh.session)
     except AttributeError:
         return os.getsid(0)
+
+
+def _leave_note(pamh: Any, service: str, record: log.Log) -> None:
+    """Leave a note that this login may confirm a change. What was decided stands, whether that can be done or not."""
+    try:
+        pamh.env[change_note.VARIABLE] = change_note.leave(service)
+    except (OSError, pamh.exception) as error:
+        record.note(log.WARNING, f"a login cannot confirm the change that waits: {type(error).__name__}")
 
 
 def _is_marked(account: files.Account) -> bool:

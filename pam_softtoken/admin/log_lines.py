@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from pam_softtoken.log import (
     FIELDS,
-    MAX_DETAIL_CHARACTERS,
     MAX_VALUE_CHARACTERS,
     PHASES,
     REASONS,
@@ -33,6 +32,7 @@ _ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\
 _TRADITIONAL = re.compile(r"([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d)" + _TAG, re.ASCII)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MOST_DIGITS = 20
+_MOST_OF_DETAIL = 1024  # of the bridge (MAX_DETAIL_BYTES), which is more than the backend writes
 
 
 class Entry(NamedTuple):
@@ -89,7 +89,7 @@ def _words(text: str) -> dict[str, str]:
 
 
 def _longest(name: str) -> int:
-    return MAX_DETAIL_CHARACTERS + len('""') if name == "detail" else MAX_VALUE_CHARACTERS
+    return _MOST_OF_DETAIL + len('""') if name == "detail" else MAX_VALUE_CHARACTERS
 
 
 def _is_written_by(tag: str | None, service: str) -> bool:

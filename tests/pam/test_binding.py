@@ -338,6 +338,35 @@ def test_rebind__takes_nothing_from_an_account_that_is_there(
     assert (host.place_of(alice) / "tokens").read_bytes() == before
 
 
+@pytest.mark.parametrize("store", ["%h/.softtoken", "%U"])
+def test_rebind__with_the_uid_of_an_account_that_is_there_undoes_no_revocation_of_it(
+    directory: DirectoryService, pam: Pam, alice: Person, make_person: Callable[[], Person], store: str
+) -> None:
+    """The uid that alice had before was given to bob, or root has mistyped it."""
+    bob = make_person()
+    template = store if store.startswith("%h") else f"{directory.stores}/{store}"
+    service = pam.stack(pam.installed.line(f"store={template}") + PERMIT)
+    where = ("--store", template)
+    phone = directory.enrol(bob.name, "--period=300", *where)
+    assert directory.log_in(service, bob.name, phone.totp()).result == PAM_SUCCESS
+    tokens = (bob.store if store.startswith("%h") else directory.stores / str(bob.uid)) / "tokens"
+    kept = tokens.read_bytes()
+    assert directory.run("softtoken-admin", "revoke", bob.name, "--yes", *where).status == 0
+    directory.run("softtoken-admin", "rebind", alice.name, "--old-uid", str(bob.uid), "--yes", *where)
+    tokens.parent.mkdir(mode=0o700, exist_ok=True)
+    tokens.write_bytes(kept)
+    tokens.chmod(0o600)
+    owner = bob if store.startswith("%h") else None
+    for path in (tokens.parent, tokens) if owner else ():
+        os.chown(path, bob.uid, bob.gid)
+    assert directory.log_in(service, bob.name, phone.totp(1)).result == PAM_AUTH_ERR
+    assert directory.log.reasons()[-1] == "revoked"
+    assert (
+        directory.log_in(pam.stack(pam.installed.line(f"store={template}", "nullok") + PERMIT), bob.name).result
+        != PAM_SUCCESS
+    )
+
+
 def test_rebind__binds_a_file_that_names_nobody_to_the_account_whose_place_it_is_in(
     host: Host, alice: Person, make_person: Callable[[], Person]
 ) -> None:
