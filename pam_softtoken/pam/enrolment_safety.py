@@ -92,7 +92,7 @@ def _yes(lines: tuple[Line, ...]) -> Line:
     """Return a line behind some others that says yes, so that no refusal rests on what stands behind ours today."""
     last = lines[-1]
     actions = WORDS["required"]
-    return Line(last.place, last.last, last.kind, "required", actions=actions, module=known_modules.PERMIT)
+    return Line(last.place, last.kind, "required", actions=actions, module=known_modules.PERMIT)
 
 
 def _without_password(line: Line) -> set[str]:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.pam.dialect import IN_PIECES, WHOLE_LINES
+from pam_softtoken.pam import paths, service_edit
+from pam_softtoken.pam.dialect import IN_PIECES, KNOWN, WHOLE_LINES, Dialect
 from tests.fuzz import service_files
 from tests.fuzz.service_files import Case, Libpam, difference
 
@@ -62,6 +63,28 @@ def test_reader__predicts_what_libpam_does_with_a_kept_service(libpam: Libpam, i
     kept = service_files.kept_cases()
     names = [name for name, case in kept.items() if ("pam.conf" in case) is in_one_file]
     _require_same(libpam, [kept[name] for name in names], f"kept cases {names}")
+
+
+@pytest.mark.parametrize("dialect", KNOWN, ids=repr)
+@pytest.mark.parametrize("instead", [False, True], ids=["behind the password", "in place of it"])
+def test_edit__of_any_service_keeps_each_other_line_and_gives_every_byte_back(dialect: Dialect, instead: bool) -> None:
+    source = random.Random(SEED)
+    edited = 0
+    for _ in range(3 * AT_ONCE):
+        case = service_files.make_sound_case(source)
+        stack = service_files.read(case, dialect)
+        if stack.problems or not paths.asks_for_password(stack.of("auth")):
+            continue  # `enable` refuses it; a line that goes on can swallow the one behind it
+        text = case["etc/x"].decode("utf-8", "surrogateescape")
+        new = service_edit.put(text, stack, service_edit.our_line("pam_softtoken.so"), instead=instead)
+        lines = service_files.read({**case, "etc/x": new.encode("utf-8", "surrogateescape")}, dialect).lines
+        others = [line.meaning for line in lines if not line.is_ours]
+        assert len(lines) == len(others) + 1, new
+        before = [line.meaning for line in stack.lines]
+        assert others == before if not instead else len(others) < len(before), new
+        assert service_edit.take_out(new, dialect) == text
+        edited += 1
+    assert edited > AT_ONCE // 4
 
 
 def test_cases__reach_what_they_are_made_for() -> None:
