@@ -12,7 +12,7 @@ import pytest
 from pam_softtoken import otp, throttle
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
-from pam_softtoken.errors import CodeExpired, OTPMismatch, OTPReplayed, Refused, Throttled
+from pam_softtoken.errors import CodeExpired, OTPMismatch, OTPReplayed, PINMissing, Refused, Throttled
 from pam_softtoken.files import Account
 from pam_softtoken.pin import PIN
 from pam_softtoken.recovery import RecoverySet
@@ -304,6 +304,26 @@ def test_pin__that_is_set_while_an_answer_waits_for_the_lock_is_asked_for(
     with pytest.raises(OTPMismatch):
         attempt.verify(_totp(NOW), source=OWNER, now=NOW)
     attempt.close()
+
+
+def test_pin__that_is_taken_away_while_an_answer_waits_for_the_lock_is_missed_where_it_is_required(
+    make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = make_gate(PHONE, pin=PIN.of("4711"), config=Config(pin_required=True))
+    attempt = Attempt(gate.account, gate.config, now=NOW)
+    claim = attempt._claim
+
+    def claimed_before(*arguments: object) -> object:
+        claimed = claim(*arguments)  # type: ignore[arg-type]
+        if attempt._content.pin is not None:
+            gate.write(TokenFile((PHONE,), RecoverySet(bytes(16), (), scrypt_n=CHEAP)))
+        return claimed
+
+    monkeypatch.setattr(Attempt, "_claim", lambda _, *arguments: claimed_before(*arguments))
+    with pytest.raises(PINMissing):
+        attempt.verify("4711" + _totp(NOW), source=OWNER, now=NOW)
+    attempt.close()
+    assert gate.state().last[PHONE.fingerprint()] == NEVER
 
 
 def test_clock__is_searched_for_without_the_lock(
