@@ -104,7 +104,8 @@ pam_getenv(pam_handle_t *pamh, const char *name)
 	(void)pamh;
 	if (!started)
 		return has_mark ? "alice" : NULL;
-	REQUIRE(strcmp(name, "SSH_AUTH_INFO_0") == 0 || strcmp(name, "PAM_SOFTTOKEN_ENROL") == 0);
+	REQUIRE(strcmp(name, "SSH_AUTH_INFO_0") == 0 || strcmp(name, "PAM_SOFTTOKEN_ENROL") == 0 ||
+		strcmp(name, "PAM_SOFTTOKEN_TRIAL") == 0);
 	questions[shown++] = 'E';
 	return first[ANSWER].bytes[0] == 1 ? (const char *)first[ANSWER].bytes + 1 : NULL;
 }
@@ -223,7 +224,7 @@ is_permitted(const struct text *frame)
 		return true;
 	if (frame->bytes[2] != 0)
 		return false;
-	if (frame->bytes[1] == 'G' && strcmp(name, "SSH_AUTH_INFO_0") == 0)
+	if (frame->bytes[1] == 'G' && (strcmp(name, "SSH_AUTH_INFO_0") == 0 || strcmp(name, "PAM_SOFTTOKEN_TRIAL") == 0))
 		return true;
 	return strcmp(name, "PAM_SOFTTOKEN_ENROL") == 0 ||
 	       (frame->bytes[1] == 'P' && strncmp(name, "PAM_SOFTTOKEN_ENROL=", 20) == 0);

@@ -301,6 +301,8 @@ def _conversations() -> dict[str, bytes]:
         "newcomer-with-a-long-key": case(b"\1G\0SSH_AUTH_INFO_0", b"\1R\x19", answer=b"\1" + b"k" * 700),
         "another-variable": case(b"\1P\0LD_PRELOAD=x", b"\1R\0"),
         "another-variable-read": case(b"\1G\0HOME", b"\1R\0"),
+        "trial": case(b"\1G\0PAM_SOFTTOKEN_TRIAL", b"\1R\0"),
+        "trial-claimed": case(b"\1P\0PAM_SOFTTOKEN_TRIAL=yes", b"\1R\0"),
         "variable-with-a-longer-name": case(b"\1P\0PAM_SOFTTOKEN_ENROLLED=1", b"\1R\0"),
         "ignored": case(b"\1R\x19"),
         "odd-verdict": case(b"\1R\6"),
