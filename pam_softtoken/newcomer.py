@@ -24,7 +24,7 @@ import sys
 import time
 
 from pam_softtoken import answer, drawing, errors, files, key_uri, log, mark, policy, recovery, token
-from pam_softtoken.editor import Editor
+from pam_softtoken.editor import UsersEditor
 from pam_softtoken.pam import enrolment_safety, host_program
 from pam_softtoken.recovery import RecoverySet
 from pam_softtoken.state import State
@@ -170,7 +170,7 @@ class Newcomer:
         """Make sure that all can be written that will be, before anything is shown; it leaves nothing behind."""
         # The way to the home directory may be open to one of the user's groups only.
         self._location.account.look_up_groups()
-        store = Editor(self._location)
+        store = UsersEditor(self._location)
         try:
             self._require_not_enrolled(store.open_for_enrolment())
             store.begin_state()
@@ -244,11 +244,14 @@ class Newcomer:
             state = state.with_accepted(self._token.fingerprint(), match.counter, drift=match.drift, now=now)
             return content, state.with_set(content.recovery.name).without_graces()
 
-        store = Editor(self._location)
+        store = UsersEditor(self._location)
         try:
             store.open_for_enrolment()
             store.begin_state()
             store.exchange(change, _nothing_more)
+        except errors.EnrolmentFailed as error:
+            store.withdraw()
+            raise errors.EnrolmentRefused(str(error)) from None
         except BaseException:
             store.withdraw()
             raise
