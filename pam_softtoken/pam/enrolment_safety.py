@@ -40,6 +40,8 @@ def require_that_enrolment_is_safe(service: str, *, factor_seen_by_host: bool) -
             raise ConfigError((f"enrol: {service} has no {kind} line with this module",))
         if any(line.control not in _REFUSING for line in ours):
             raise ConfigError((f"enrol: our {kind} line of {service} is neither required nor requisite",))
+    if len(stack.ours) > 1:  # another one would forget whom the first one has marked
+        raise ConfigError((f"enrol: {service} has more than one auth line with this module",))
     if not factor_seen_by_host:
         _require_first_factor(stack)
     _require_account_line(stack)
