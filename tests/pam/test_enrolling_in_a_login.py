@@ -527,3 +527,20 @@ def test_newcomer__of_whom_all_is_revoked_during_the_dialogue_is_not_enrolled(
     assert not alice.store.exists()
     assert system_log.reasons()[-1] == "enrolment"
     assert pam.service("nullok").log_in(alice, talk.phone.totp(1)).result == PAM_AUTH_ERR
+
+
+def test_newcomer__whom_root_enrols_between_the_two_phases_is_shown_nothing(
+    pam: Pam, installed: Installation, alice: Person, outside: Path, system_log: SystemLog
+) -> None:
+    words = "--no-confirm --json --qr=none --recovery-codes=0"
+    script = outside / "enrol"
+    script.write_text(f"#!/bin/sh\nexec {installed.enroll} --user {alice.name} {words} >/dev/null\n")
+    script.chmod(0o700)
+    between = f"auth required pam_exec.so quiet {script}\n"
+    auth, account = lines(installed).splitlines(keepends=True)
+    with Talk(pam.stack(UNIX.format("requisite") + auth + between + PERMIT + account + ACCOUNT), alice) as talk:
+        talk.go_on()
+    assert (alice.store / "tokens").exists()
+    assert not talk.let_in
+    assert "otpauth" not in talk.text
+    assert system_log.reasons()[-1] == "enrolment"
