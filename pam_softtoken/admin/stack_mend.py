@@ -33,7 +33,7 @@ class Edit:
         """Give a line another control."""
         pattern = r"\[[^]]*\]" if "=" in line.control else line.control
         self._scripts.append(f"{lines_of(line)}s/{pattern}/{control}/I")
-        self._patterns[line.place.number] = (pattern, control)
+        self._patterns.update(dict.fromkeys(range(line.place.number, line.last + 1), (pattern, control)))
         return self
 
     def delete(self, line: Line) -> Edit:

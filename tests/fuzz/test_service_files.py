@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken.admin.stack_mend import Edit
 from pam_softtoken.pam import paths, service_edit
 from pam_softtoken.pam.dialect import IN_PIECES, KNOWN, WHOLE_LINES, Dialect
 from tests.fuzz import service_files
@@ -85,6 +87,29 @@ def test_edit__of_any_service_keeps_each_other_line_and_gives_every_byte_back(di
         assert service_edit.take_out(new, dialect) == text
         edited += 1
     assert edited > AT_ONCE // 4
+
+
+def test_mend__command_does_to_a_file_what_was_tried_on_its_text(tmp_path: Path) -> None:
+    """The doctor tries an edit on the text, and prints a command for sed."""
+    source = random.Random(SEED)
+    file = tmp_path / "x"
+    tried = 0
+    while tried < AT_ONCE:
+        case = service_files.make_sound_case(source)
+        stack = service_files.read(case, source.choice(KNOWN))
+        own = [line for line in stack.of("auth") if not line.via and not line.is_substack]
+        if stack.problems or not own:
+            continue
+        line, last = source.choice(own), own[-1].last
+        edits = [Edit(str(file)).set_control(line, "requisite"), Edit(str(file)).delete(line)]
+        if last > line.last == line.place.number:
+            edits.append(Edit(str(file)).move(line, last))
+        for edit in edits:
+            file.write_bytes(case["etc/x"])
+            subprocess.run(edit.command, shell=True, check=True, env={"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"]})
+            expected = edit.apply(case["etc/x"].decode("utf-8", "surrogateescape"))
+            assert file.read_bytes().rstrip(b"\n") == expected.rstrip("\n").encode("utf-8", "surrogateescape")
+            tried += 1
 
 
 def test_cases__reach_what_they_are_made_for() -> None:
