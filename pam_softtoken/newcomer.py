@@ -44,6 +44,8 @@ CONFIRMATIONS = 3
 RECOVERY_CODES = 10
 MAX_MESSAGE_BYTES = 511
 """`PAM_MAX_MSG_SIZE` without its NUL; an application may take no more."""
+MAX_PARTS = 20
+"""Of a drawing that can be shown twice: the bridge relays 64 frames, and the dialogue has some 23 others."""
 LIBRARIES = "/usr/lib/python3/dist-packages"
 """Where Debian has segno; a backend looks nowhere by itself but in the standard library."""
 
@@ -192,7 +194,8 @@ class Newcomer:
         self._tell("Scan this with an authenticator app:" if self._matrix else "Give this key to an authenticator app:")
         self._draw(self._matrix)
         self._tell(f"Key:  {drawing.grouped(token.encode_base32(self._token.secret.reveal()))}")
-        self._tell(f"URI:  {uri}")
+        if len(f"URI:  {uri}".encode()) <= MAX_MESSAGE_BYTES:
+            self._tell(f"URI:  {uri}")
         if self._matrix:
             self._tell("If the app does not see the QR code, on a light background, press Enter without a code.")
 
@@ -285,12 +288,13 @@ def _nothing_more() -> None:
 
 
 def _matrix_of(uri: str) -> list[list[int]]:
-    """Make a QR code, 1 for dark; empty where the library for it is missing."""
+    """Make a QR code, 1 for dark; empty where the library for it is missing, or a long name makes it too large."""
     segno = _load_segno()
     if segno is None:
         return []
     code = segno.make(uri, error="l", micro=False)
-    return [list(row) for row in code.matrix_iter(border=drawing.QUIET_MODULES)]
+    matrix = [list(row) for row in code.matrix_iter(border=drawing.QUIET_MODULES)]
+    return matrix if len(_in_parts(drawing.half_blocks(matrix, colour=False))) <= MAX_PARTS else []
 
 
 def _load_segno() -> ModuleType | None:
