@@ -164,9 +164,8 @@ def highest_used_before(token: Token, state: State, *, since: int, limits: Limit
     """
     if not isinstance(token, TOTPToken):
         return NEVER
-    drift = _whole_steps(state.drift.get(token.fingerprint(), 0))
-    if limits.no_drift:
-        drift = max(0, drift)  # another service may have followed the token's clock
+    # One service may follow the token's clock, and another one not.
+    drift = max(0, _whole_steps(state.drift.get(token.fingerprint(), 0)))
     return otp.time_step(max(0, since), token.period_s) + drift + limits.window
 
 

@@ -118,7 +118,8 @@ def split(template: str) -> tuple[str, list[str]]:
 
 
 def _fill(word: str, account: Account) -> str:
-    return "%".join(piece.replace("%u", account.name).replace("%U", str(account.uid)) for piece in word.split("%%"))
+    # The uid first: in a name "%U" stands for itself.
+    return "%".join(piece.replace("%U", str(account.uid)).replace("%u", account.name) for piece in word.split("%%"))
 
 
 class Store:

@@ -586,6 +586,22 @@ def test_store__in_homes_that_are_made_behind_it_is_told(sick: PatientHost, modu
     assert not any("makes a home directory" in each["what"] for each in sick.examine().findings)
 
 
+@pytest.mark.parametrize(
+    ("option", "severity"), [("nullok", "error"), ("required_from=2999-12-31", "error"), ("window=1", "warning")]
+)
+@pytest.mark.parametrize("module", ["pam_mount.so", "pam_ecryptfs.so", "pam_fscrypt.so"])
+def test_store__in_homes_that_are_opened_behind_it_is_told(
+    sick: PatientHost, module: str, option: str, severity: str
+) -> None:
+    line = f"session optional {module}\n"
+    sick.set_service("sshd", COMMON + sick.line(option) + line)
+    finding = sick.examine().only("/etc/pam.d/sshd:3", f"{module} opens home directories")
+    assert finding["severity"] == severity
+    assert ("without a code" in finding["what"]) is (severity == "error")
+    sick.set_service("sshd", COMMON + sick.line("store=/var/lib/softtoken/%U", option) + line)
+    assert not any("opens home directories" in each["what"] for each in sick.examine().findings)
+
+
 def test_store__in_homes_on_the_network_is_told(sick: PatientHost, alice: Person) -> None:
     row = "99 27 0:99 / {} rw - {} server:/export rw"
     for kind, severity in (("nfs4", "warning"), ("cifs", "warning"), ("autofs", "note")):

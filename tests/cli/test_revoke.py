@@ -457,9 +457,9 @@ def test_revoke__a_record_that_cannot_be_understood_denies(
 _KILLED = """\
 import sys
 sys.path.insert(0, {tree!r})
-from pam_softtoken import mark, revoking
+from pam_softtoken import files, mark, revoking
 open("/dev/null").close()  # the mark from which on it is killed
-mark.set_for({uid})
+mark.set_for(files.Account({name!r}, {uid}, {uid}, home="/"))
 revoking.revoke({uid}, fingerprints={fingerprints!r}, everything={everything}, now=1)
 """
 
@@ -502,7 +502,7 @@ def test_revoke__killed_at_any_call_has_revoked_all_or_nothing(
     alice.enrol(installed, "--name=spare", "--period=300")
     content = tokenfile.parse((alice.store / "tokens").read_bytes(), path="tokens")
     both = [token.fingerprint() for token in content.tokens]
-    script = _KILLED.format(tree=str(TREE), uid=alice.uid, fingerprints=both, everything=everything)
+    script = _KILLED.format(tree=str(TREE), name=alice.name, uid=alice.uid, fingerprints=both, everything=everything)
     trace = tmp_path / "trace"
     restored()
     assert _strace(trace, script) == 0

@@ -19,6 +19,7 @@ from pam_softtoken.errors import (
     NotEnrolled,
     OTPMismatch,
     OTPReplayed,
+    PINMissing,
     Refused,
     Throttled,
 )
@@ -394,6 +395,26 @@ def test_clock__is_read_under_the_lock_so_that_an_answer_that_was_held_up_opens_
         attempt.verify(pin + _wrong(NOW), source=STRANGER, clock=lambda: clock[0])
     attempt.close()
     assert gate.state().wrong == before
+
+
+def test_pin__that_is_taken_away_while_an_answer_waits_for_the_lock_is_missed_where_it_is_required(
+    make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = make_gate(PHONE, pin=PIN.of("4711"), config=Config(pin_required=True))
+    attempt = Attempt(gate.account, gate.config, now=NOW)
+    claim = attempt._claim
+
+    def claimed_before(*arguments: object) -> object:
+        claimed = claim(*arguments)  # type: ignore[arg-type]
+        if attempt._content.pin is not None:
+            gate.write(TokenFile((PHONE,), RecoverySet(bytes(16), (), scrypt_n=CHEAP)))
+        return claimed
+
+    monkeypatch.setattr(Attempt, "_claim", lambda _, *arguments: claimed_before(*arguments))
+    with pytest.raises(PINMissing):
+        attempt.verify("4711" + _totp(NOW), source=OWNER, clock=lambda: NOW)
+    attempt.close()
+    assert gate.state().last[PHONE.fingerprint()] == NEVER
 
 
 def test_clock__is_searched_for_without_the_lock(
