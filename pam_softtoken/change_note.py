@@ -2,7 +2,8 @@
 
 `softtoken-admin enable` makes the file `PENDING` in a directory named after the service. An accepted code leaves
 `ACCEPTED` with the user's name behind it. Where the whole stack has let him in, the bridge makes `NOTE` of that file
-when the host asks for credentials (`pam_sm_setcred`), and `NOTE` is what confirms.
+when the host asks for credentials (`pam_sm_setcred`), and `NOTE` is what confirms. Where `AWAITED` with a user's name
+is there, only that user's codes leave a note.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 
 DIRECTORY = "/var/lib/softtoken/changes"
-PENDING, ACCEPTED, NOTE = "pending", "accepted:", "login"
+PENDING, AWAITED, ACCEPTED, NOTE = "pending", "awaited:", "accepted:", "login"
 
 
 def is_waited_for(service: str) -> bool:
@@ -30,6 +31,9 @@ def leave(service: str, user: str) -> None:
         return
     path = f"{DIRECTORY}/{service}/{ACCEPTED}{user}"
     try:
+        awaited = [name for name in os.listdir(f"{DIRECTORY}/{service}") if name.startswith(AWAITED)]
+        if awaited and f"{AWAITED}{user}" not in awaited:
+            return
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     except (OSError, ValueError):
         pass

@@ -6,10 +6,11 @@ from pam_softtoken import command
 from pam_softtoken.admin import move
 from pam_softtoken.admin.code_for import CODE_FOR
 from pam_softtoken.admin.doctor import DOCTOR
+from pam_softtoken.admin.enable import ENABLE
 from pam_softtoken.admin.log_table import LOG
 from pam_softtoken.admin.relief import RESET_STATE, REVOKE, UNLOCK
 from pam_softtoken.admin.status import STATUS
-from pam_softtoken.admin.switch import CONFIRM, DISABLE, ENABLE, ROLL_BACK
+from pam_softtoken.admin.switch import CONFIRM, DISABLE, ROLL_BACK
 
 PROGRAM = "softtoken-admin"
 DESCRIPTION = "Turn the second factor on and off for the services of this host, and help its users."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pwd
 import secrets
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -111,6 +112,11 @@ class Person:
         if done.returncode != 0:
             raise AssertionError(f"enrolment failed: {done.stderr}")
         return Phone(json.loads(done.stdout))
+
+    def forget(self) -> None:
+        """Make the user one who has never enrolled."""
+        self._mark.unlink(missing_ok=True)
+        shutil.rmtree(self.store, ignore_errors=True)
 
     def remove(self) -> None:
         """Take the user and his home directory away again."""

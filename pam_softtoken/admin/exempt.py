@@ -1,0 +1,102 @@
+"""Groups whose members are not asked for a code, by standard parts: `pam_succeed_if` in a stack, `Match Group` in sshd.
+
+Pure. The lines stand directly around ours and hop over it, so they are taken out together with it: without ours they
+would hop over somebody else's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from pam_softtoken.admin import pam_stack
+from pam_softtoken.admin.pam_stack import Line
+
+MODULE = "pam_succeed_if.so"
+_WORDS = ("quiet", "user", "ingroup")
+_HOP = re.compile(
+    r"auth[ \t]+\[success=[1-9] default=ignore\][ \t]+pam_succeed_if\.so"
+    r"[ \t]+quiet[ \t]+user[ \t]+ingroup[ \t]+\S+[ \t]*\n"
+)
+_PERMIT = "auth\trequired\tpam_permit.so\n"
+GROUP_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
+_SPELT = {
+    "kbdinteractiveauthentication": "KbdInteractiveAuthentication",
+    "passwordauthentication": "PasswordAuthentication",
+    "authenticationmethods": "AuthenticationMethods",
+}
+
+
+def lines_with(line: str, groups: Sequence[str], *, permit: bool) -> str:
+    """Return what stands in a stack for our line: before it, a line for each exempt group.
+
+    Args:
+        line: ours.
+        groups: names that `GROUP_NAME` matches.
+        permit: nothing else of the stack says yes where ours ignores somebody.
+    """
+    most = len(groups) + permit
+    hops = [
+        f"auth\t[success={most - number} default=ignore]\t{MODULE} {' '.join(_WORDS)} {group}"
+        for number, group in enumerate(groups)
+    ]
+    return "\n".join([*hops, line, *([_PERMIT.rstrip("\n")] if permit else [])])
+
+
+def group_of(line: Line) -> str:
+    """Return the group that a line exempts; empty where it is another line."""
+    hops = re.fullmatch(r"success=[1-9] default=ignore", line.control) is not None
+    if line.name == MODULE and hops and line.arguments[:-1] == _WORDS:
+        return line.arguments[-1]
+    return ""
+
+
+def groups_of(auth: Sequence[Line]) -> list[str]:
+    """Return the groups that are exempt in a stack: those whose lines stand directly before ours."""
+    found: list[str] = []
+    ours = next((number for number, line in enumerate(auth) if line.is_ours), 0)
+    for line in reversed(auth[:ours]):
+        group = group_of(line)
+        if not group:
+            break
+        found.insert(0, group)
+    return found
+
+
+def asked(auth: Sequence[Line]) -> tuple[Line, ...]:
+    """Return a stack as it is for somebody whom no line exempts."""
+    exempt = groups_of(auth)
+    return tuple(
+        line._replace(module="pam_deny.so", control="optional", arguments=()) if group_of(line) in exempt else line
+        for line in auth
+    )
+
+
+def take_out(text: str) -> str:
+    """Take out every line of ours with the lines of exempt groups before it; all other bytes stay."""
+    kept: list[str] = []
+    lines = text.splitlines(keepends=True) if "\r" not in text else [text]
+    for number, line in enumerate(lines):
+        rest = next((each for each in lines[number:] if not _HOP.fullmatch(each)), "")
+        if _HOP.fullmatch(line) and _is_ours(rest):
+            continue
+        if line == _PERMIT and number and _is_ours(lines[number - 1]):
+            continue
+        kept.append(line)
+    return pam_stack.take_out("".join(kept))
+
+
+def _is_ours(line: str) -> bool:
+    return bool(line) and pam_stack.take_out(line) == ""
+
+
+def match_blocks(groups: Iterable[str], today: Mapping[str, str]) -> Iterator[str]:
+    """Write the lines of sshd's file that leave the settings of exempt groups as they are today.
+
+    Args:
+        groups: their names.
+        today: settings by name in lower case.
+    """
+    for group in groups:
+        yield f"Match Group {group}"
+        yield from (f"\t{spelt} {today[name]}" for name, spelt in _SPELT.items() if name in today)

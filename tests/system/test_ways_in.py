@@ -1,0 +1,245 @@
+"""What `enable` says of who gets in, today and then, is true: every claim is tried by real logins, before and after.
+
+Each host is a real sshd in a network and a mount namespace of its own. Nobody is locked out whom `enable` has not
+named.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support.account import Person, resident_of
+from tests.support.installation import Installation
+from tests.support.private_mounts import PrivateMounts
+from tests.support.process import wait_until
+from tests.support.ways import CODE, FAR, KEY, NEAR, PASSWORD, Gate, Table, telling_attempts
+
+GROUP = "softtokenrobots"
+PATIENCE_S = 300
+ASKED = "asks for a code now"
+_SUDOERS = """
+Defaults env_reset
+Defaults lecture=never
+Defaults timestamp_timeout=0
+root ALL=(ALL:ALL) ALL
+{sudoer} ALL=(ALL:ALL) ALL
+"""
+
+
+class People(NamedTuple):
+    """Who there is: an administrator with everything, somebody with a password only, and a machine with a key only."""
+
+    admin: Person
+    plain: Person
+    robot: Person
+
+
+@pytest.fixture(scope="module")
+def people(world: Path) -> Iterator[People]:
+    """The users of all hosts of this file."""
+    homes = world / "ways-homes"
+    homes.mkdir(mode=0o755)
+    homes.chmod(0o755)
+    made = [resident_of(homes / name) for name in ("admin", "plain", "robot")]
+    persons = [each.__enter__() for each in made]
+    subprocess.run(["groupadd", GROUP], check=True)
+    subprocess.run(["usermod", "--append", "--groups", GROUP, persons[2].name], check=True)
+    subprocess.run(["usermod", "--password", "*", persons[2].name], check=True)
+    yield People(*persons)
+    for each in made:
+        each.__exit__(None, None, None)
+    subprocess.run(["groupdel", GROUP], check=True)
+
+
+class Scene:
+    """A host, its people, and `softtoken-admin` there.
+
+    Args:
+        mounts: of the host.
+        gate: its sshd.
+        people: who there is.
+        installed: whose program.
+    """
+
+    def __init__(self, mounts: PrivateMounts, gate: Gate, people: People, installed: Installation) -> None:
+        self.mounts = mounts
+        self.gate = gate
+        self.people = people
+        self._program = str(installed.root / "scripts" / "softtoken-admin")
+
+    def command(self, *words: str, runner: str = "") -> list[str]:
+        """Give the command line of the program, run by somebody through sudo."""
+        return self.mounts.command("env", f"SUDO_USER={runner}", self._program, *words)
+
+    def run(self, *words: str, runner: str = "") -> subprocess.CompletedProcess[str]:
+        """Run it without a terminal."""
+        return subprocess.run(
+            self.command(*words, runner=runner),
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=PATIENCE_S,
+        )  # fmt: skip
+
+    def enable(self, *words: str, service: str = "sshd") -> None:
+        """Turn it on, and keep it."""
+        record = self.mounts.directory / "enable.log"
+        command = self.command("enable", service, "--for=5m", *words, runner=self.people.admin.name)
+        with (
+            record.open("w") as log,
+            subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log, stdout=log) as done,
+        ):
+            wait_until(lambda: ASKED in record.read_text() or done.poll() is not None, "the change to be in use")
+            assert done.poll() is None, record.read_text()
+            confirmed = self.run("confirm", service)
+            assert confirmed.returncode == 0, confirmed.stderr
+            assert done.wait(PATIENCE_S) == 0, record.read_text()
+
+    def try_claims(
+        self, table: Table, when: str, users: list[str], sources: dict[str, str]
+    ) -> dict[tuple[str, str], bool]:
+        """Try what the table says by real logins; those of one user one after the other.
+
+        Returns:
+            For each user and source whether there is a way in.
+        """
+
+        def try_one(user: str) -> list[str]:
+            wrong = []
+            for label, source in sources.items():
+                for given, expected in telling_attempts(table.ways(user, label, when)):
+                    if self.gate.lets_in(user, given, source) != expected:
+                        wrong.append(f"{when}: {user} from {label} with {sorted(given)}: not {expected}")
+            return wrong
+
+        with ThreadPoolExecutor(len(users)) as pool:
+            wrong = [each for found in pool.map(try_one, users) for each in found]
+        assert not wrong, "\n".join([*wrong, self.gate.log()[-6000:]])
+        return {(user, label): bool(table.ways(user, label, when)) for user in users for label in sources}
+
+
+class Case(NamedTuple):
+    """A kind of host.
+
+    Args:
+        settings: of sshd.
+        options: of `enable`.
+        lost: who would be locked out, and has to be named.
+        with_root: root has a key.
+        from_near: connections from near are another class.
+        then: what the administrator needs then, from elsewhere.
+    """
+
+    settings: str
+    options: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ("plain",)
+    with_root: bool = False
+    from_near: bool = False
+    then: tuple[set[str], ...] = ({PASSWORD, CODE},)
+
+
+BOTH = ({KEY}, {PASSWORD, CODE})
+CASES = {
+    "password": Case("PubkeyAuthentication no\n"),
+    "key only": Case("PasswordAuthentication no\n", lost=("robot", "root"), with_root=True, then=({KEY, CODE},)),
+    "key or password": Case("", then=BOTH, with_root=True),
+    "key or password, to key and code": Case(
+        "", ("--with=publickey",), lost=("plain", "robot"), then=({KEY, CODE},)
+    ),
+    "key and password": Case(
+        "AuthenticationMethods publickey,password\n", lost=(), then=({KEY, PASSWORD, CODE},)
+    ),
+    "methods: key": Case("AuthenticationMethods publickey\n", lost=("robot",), then=({KEY, CODE},)),
+    "root may give a code": Case(
+        "PasswordAuthentication no\nPermitRootLogin yes\n", lost=("robot", "root"), with_root=True, then=({KEY, CODE},)
+    ),
+    "automation by key": Case(
+        "PasswordAuthentication no\n", (f"--except={GROUP}",), lost=(), then=({KEY, CODE},)
+    ),
+    "automation by key beside passwords": Case("", (f"--except={GROUP}", "--with=password"), then=BOTH),
+    "Match User": Case(
+        "PasswordAuthentication no\nMatch User {robot}\n  AuthenticationMethods publickey\n", lost=(),
+        then=({KEY, CODE},),
+    ),
+    "Match Group": Case(
+        f"PasswordAuthentication no\nMatch Group {GROUP}\n  AuthenticationMethods publickey\n", lost=(),
+        then=({KEY, CODE},),
+    ),
+    "Match Address": Case(
+        "PasswordAuthentication no\nMatch Address 10.0.0.0/8\n  AuthenticationMethods publickey\n",
+        lost=("robot",), from_near=True, then=({KEY, CODE},),
+    ),
+    "passwords of a network only": Case(
+        "PasswordAuthentication no\nMatch Address 10.0.0.0/8\n  PasswordAuthentication yes\n",
+        lost=("robot", "plain"), from_near=True, then=({KEY, CODE},),
+    ),
+    "those who enrol later": Case("PasswordAuthentication no\n", ("--enrol-later",), lost=(), then=({KEY, CODE},)),
+}  # fmt: skip
+
+
+@pytest.fixture
+def make_scene(world: Path, people: People, installed: Installation) -> Iterator[Callable[[str], Scene]]:
+    """Make a host with settings of sshd's."""
+    if not PrivateMounts.possible():
+        pytest.skip("needs CAP_SYS_ADMIN: the hosts stand in a private mount and network namespace")
+    made: list[Scene] = []
+
+    def make(settings: str) -> Scene:
+        directory = Path(tempfile.mkdtemp(prefix="ways-", dir=world))
+        directory.chmod(0o755)
+        mounts = PrivateMounts(directory / "mounts", (NEAR, FAR))
+        (mounts.directory / "sudoers").write_text(_SUDOERS.format(sudoer=people.admin.name))
+        gate = Gate(mounts, settings.replace("{robot}", people.robot.name))
+        scene = Scene(mounts, gate, people, installed)
+        made.append(scene)
+        for user in (people.admin, people.robot):
+            gate.give_key(user.name)
+        people.admin.forget()
+        gate.know(people.admin, people.admin.enrol(installed, "--type=hotp", "--recovery-codes=0"))
+        gate.know(people.plain)
+        return scene
+
+    yield make
+    for scene in made:
+        scene.gate.close()
+        scene.mounts.close()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_table__is_true_before_and_after(name: str, make_scene: Callable[[str], Scene]) -> None:
+    case = CASES[name]
+    scene = make_scene(case.settings)
+    users = [each.name for each in scene.people]
+    known = dict(zip(("admin", "plain", "robot"), users, strict=True)) | {"root": "root"}
+    if case.with_root:
+        scene.gate.give_key("root")
+    users += ["root"]
+    sources = {"elsewhere": FAR} | ({"10.0.0.0/8": NEAR} if case.from_near else {})
+    admin = scene.people.admin.name
+    shown = scene.run("enable", "sshd", "--dry-run", *case.options, runner=admin)
+    assert shown.returncode == 0, shown.stderr
+    table = Table(shown.stderr)
+    assert sorted(map(sorted, table.ways(admin, "elsewhere", "then"))) == sorted(map(sorted, case.then)), shown.stderr
+    before = scene.try_claims(table, "today", users, sources)
+
+    # Nobody is locked out who has not been named.
+    lost = {known[each] for each in case.lost}
+    if lost:
+        refused = scene.run("enable", "sshd", "--yes", *case.options, runner=admin)
+        assert refused.returncode == 1
+        assert {each.strip() for each in refused.stderr.split("--lock-out ")[1].split(",")} == lost, refused.stderr
+    scene.enable("--yes", *case.options, *([f"--lock-out={','.join(lost)}"] if lost else []))
+    after = scene.try_claims(table, "then", users, sources)
+    assert {user for user, label in before if before[user, label] and not after[user, label]} == lost
+
+    # The doctor has nothing against it.
+    found = json.loads(scene.run("doctor", "--json").stdout)["findings"]
+    mine = [each for each in found if each["family"] in ("sshd", "PAM services", "options", "users")]
+    assert [each for each in mine if each["severity"] != "note"] == []
+    done = scene.run("disable", "sshd")
+    assert done.returncode == 0, done.stderr
