@@ -20,6 +20,14 @@ _HOP = re.compile(
 )
 _PERMIT = "auth\trequired\tpam_permit.so\n"
 GROUP_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
+METHODS = {
+    "publickey": "pubkeyauthentication",
+    "gssapi-with-mic": "gssapiauthentication",
+    "hostbased": "hostbasedauthentication",
+    "password": "passwordauthentication",
+    "keyboard-interactive": "kbdinteractiveauthentication",
+}
+"""sshd's methods, and the settings that turn them on."""
 _SPELT = {
     "kbdinteractiveauthentication": "KbdInteractiveAuthentication",
     "passwordauthentication": "PasswordAuthentication",
@@ -99,4 +107,12 @@ def match_blocks(groups: Iterable[str], today: Mapping[str, str]) -> Iterator[st
     """
     for group in groups:
         yield f"Match Group {group}"
-        yield from (f"\t{spelt} {today[name]}" for name, spelt in _SPELT.items() if name in today)
+        yield from (f"\t{spelt} {_kept(name, today)}" for name, spelt in _SPELT.items() if name in today)
+
+
+def _kept(name: str, today: Mapping[str, str]) -> str:
+    value = today[name]
+    if name != "authenticationmethods" or value != "any":
+        return value
+    # Behind other lists sshd does not take "any", so all that it stands for is named.
+    return " ".join(method for method, setting in METHODS.items() if today.get(setting) == "yes") or "publickey"

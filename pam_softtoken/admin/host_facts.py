@@ -90,6 +90,25 @@ def read_sshd(
     return Sshd(directives, peers, rows, usual)
 
 
+def read_files(people: Iterable[Names], directives: list[Directive], defaults: Settings) -> Sshd:
+    """Take what counts in sshd from its files, where it does not say so itself.
+
+    Args:
+        people: its users.
+        directives: what stands there.
+        defaults: the settings that are wanted, with what counts where nobody says anything.
+    """
+    nobody, anywhere = Names(_NOBODY, ()), Peer("", "192.0.2.77", "192.0.2.77")
+    peers = ssh_match.peers(directives, use_dns=False)
+    rows: dict[tuple[tuple[bool, ...], Peer], Settings] = {}
+    for names in people:
+        for peer in peers:
+            key = ssh_match.key_of(names, directives), peer
+            if key not in rows:
+                rows[key] = ssh_match.settings_in(directives, names, peer, defaults)
+    return Sshd(directives, peers, rows, ssh_match.settings_in(directives, nobody, anywhere, defaults))
+
+
 def door_of(stack: Stack) -> Door:
     """Return what a PAM service asks for."""
     asking: dict[Line, Asking | None] = {}

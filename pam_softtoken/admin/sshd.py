@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pam_softtoken.admin import bounded, sshd_config
+from pam_softtoken.admin.exempt import METHODS
 from pam_softtoken.admin.sshd_config import Directive
 from pam_softtoken.errors import AdministrationFailed
 
@@ -27,11 +28,7 @@ DROP_IN = f"{DIRECTORY}/00-softtoken.conf"
 _SETTINGS = {"UsePAM": "yes", "KbdInteractiveAuthentication": "yes", "PasswordAuthentication": "no"}
 _METHODS = "AuthenticationMethods"
 _ASKING = "keyboard-interactive"
-_WITHOUT_PAM = {
-    "publickey": "pubkeyauthentication",
-    "hostbased": "hostbasedauthentication",
-    "gssapi-with-mic": "gssapiauthentication",
-}
+_WITHOUT_PAM = ("publickey", "hostbased", "gssapi-with-mic")
 _LISTS = ("allowusers", "denyusers", "allowgroups", "denygroups")
 _HEAD = "# By softtoken-admin enable sshd; softtoken-admin disable sshd takes it away."
 _WAIT_S = 30
@@ -49,8 +46,8 @@ def settings_for(way: str, today: Mapping[str, str]) -> dict[str, str]:
     """
     methods = today.get("authenticationmethods", "any")
     if way == "publickey":
-        lists = [[method for method, name in _WITHOUT_PAM.items() if today.get(name) == "yes"]]
-        lists = [[method] for method in lists[0]] if methods == "any" else [each.split(",") for each in methods.split()]
+        enabled = [[method] for method, name in METHODS.items() if today.get(name) == "yes"]
+        lists = enabled if methods == "any" else [each.split(",") for each in methods.split()]
         keyed = [[method for method in each if method in _WITHOUT_PAM] for each in lists]
         wanted = [",".join([*each, _ASKING]) for each in keyed if each]
         return {**_SETTINGS, _METHODS: " ".join(dict.fromkeys(wanted)) or f"publickey,{_ASKING}"}

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pam_softtoken.admin import pam_stack, stack_mend, stack_walk
+from pam_softtoken.admin import exempt, pam_stack, stack_mend, stack_walk
 from pam_softtoken.admin.bounded import Reading
 from pam_softtoken.admin.finding import ERROR, NOTE, WARNING, Finding, Report, delete, lines_of, named, sed, shown
 from pam_softtoken.admin.pam_stack import Line, Stack
@@ -117,7 +117,12 @@ def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:
     ours = stack.ours[0]
     past = stack_mend.skipping(lines)
     for line in past:
-        yield _skipped(stack, line, reading)
+        if exempt.group_of(line) not in exempt.groups_of(lines):
+            yield _skipped(stack, line, reading)
+        elif stack.service != "sshd":
+            again = f"softtoken-admin disable {stack.service} && softtoken-admin enable {stack.service}"
+            what = f"the group {exempt.group_of(line)} is exempt from codes at {stack.service}; the command below asks "
+            yield Finding(NOTE, str(line.place), shown(line), f"{what}its members, too", again)
     if any(line.name not in stack_walk.SELECTING for line in past):
         return  # all else that could be said follows from it
     found = stack_walk.ends(lines)
@@ -139,7 +144,10 @@ def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:
 
 def _skipped(stack: Stack, line: Line, reading: Reading) -> Finding:
     if line.name in stack_walk.SELECTING:
-        what = f"whom {line.name} selects gets into {stack.service} without a code"
+        what = (
+            f"whom {line.name} selects gets into {stack.service} without a code; with the command below those who are "
+            "not enrolled do not get in any more"
+        )
         return Finding(NOTE, str(line.place), shown(line), what, sed(f"{lines_of(line)}s/^/# /", line.place.file))
     what = f'whom {line.name} accepts gets into {stack.service} without a code: "{line.control}" leads past our line'
     mend = stack_mend.first_that_helps(stack, reading.reader, stack_mend.against_skip(stack, line))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 
 from pam_softtoken.admin import ssh_match
+from pam_softtoken.admin.exempt import METHODS
 from pam_softtoken.admin.finding import named
 from pam_softtoken.admin.pam_judge import Judge, answers_of
 from pam_softtoken.admin.proofs import (
@@ -31,13 +32,6 @@ from pam_softtoken.admin.proofs import (
 from pam_softtoken.admin.ssh_match import MAYBE, NO, YES, Peer, glob
 from pam_softtoken.admin.stack_walk import NEUTRAL
 
-_METHODS = {
-    "publickey": "pubkeyauthentication",
-    "gssapi-with-mic": "gssapiauthentication",
-    "hostbased": "hostbasedauthentication",
-    "password": "passwordauthentication",
-    "keyboard-interactive": "kbdinteractiveauthentication",
-}
 _OF_METHOD = {"publickey": KEY, "gssapi-with-mic": TICKET, "hostbased": HOST_KEY}
 ASKING = "keyboard-interactive"
 
@@ -92,7 +86,7 @@ def sshd_ways(person: Person, settings: Settings, judge: Judge, peer: Peer) -> W
 
 def method_lists(settings: Settings) -> list[list[str]]:
     """Return the lists of methods, each of which lets in when all of it succeeds; those that are off are left out."""
-    enabled = [method for method, name in _METHODS.items() if settings.get(name, "no") == "yes"]
+    enabled = [method for method, name in METHODS.items() if settings.get(name, "no") == "yes"]
     if settings.get("usepam") != "yes" and ASKING in enabled:
         enabled.remove(ASKING)
     methods = settings.get("authenticationmethods", "any")
