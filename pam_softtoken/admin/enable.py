@@ -68,12 +68,27 @@ def _enable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
             _try(screen, new, found, user, options)
     terminal.checkpoint()
     is_theirs = user in (options.user, verdict.runner) and service not in _OF_TARGETS
-    awaited = user if is_theirs else ""
-    planned = _carry_out(screen, found.plan, for_s, awaited)
-    deed.record("enable", "all", service=service, way=found.plan.way, confirm_within=options.time)
-    screen.tell(f'"{service}" asks for a code now. {_second_terminal(service, awaited or user)}')
+    _put_in_use(screen, found.plan, options, for_s=for_s, awaited=user if is_theirs else "", user=user)
+
+
+def _put_in_use(
+    screen: terminal.Terminal, plan: Plan, options: argparse.Namespace, *, for_s: float, awaited: str, user: str
+) -> None:
+    """Apply the change, say how to confirm it, and wait for that.
+
+    Args:
+        screen: takes what is said.
+        plan, options: of the change.
+        for_s: how long to wait.
+        awaited: whose login confirms it; empty for anybody's.
+        user: somebody who can.
+    """
+    service = options.service
+    planned = _carry_out(screen, plan, for_s, awaited)
+    deed.record("enable", "all", service=service, way=plan.way, confirm_within=options.time)
+    screen.tell(f'"{service}" asks for a code now. {_second_terminal(service, user)}')
     if awaited:
-        screen.tell(f"Only a login of {awaited} confirms it; --user takes somebody else.")
+        screen.tell(f"Only a login of {awaited} confirms it.")
     screen.tell(
         f"If that does not happen within {options.time}, all goes back. To keep it without: {_confirm(service)}"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pwd
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 from pam_softtoken.admin import exempt, host_facts, pam_stack, person, sshd, ways_table
@@ -86,15 +86,18 @@ class Forecast(NamedTuple):
         return list(unknowns(self.then.judge.door, list(meant.values()), rows))
 
 
-def look_around(settings: Sequence[Config], current: Sshd | None = None, *, sudo: bool = True) -> Host:
+def look_around(
+    settings: Sequence[Config], current: Sshd | None = None, *, sudo: bool = True, only: Container[str] | None = None
+) -> Host:
     """Look at all accounts of this host.
 
     Args:
         settings: of the module, one for each store.
         current: sshd's settings, which say where keys are; without them no key is looked for.
         sudo: find out what sudo lets them do.
+        only: these accounts.
     """
-    entries = host_facts.accounts()
+    entries = {name: each for name, each in host_facts.accounts().items() if only is None or name in only}
     names = host_facts.names_of(entries)
     key_files: dict[str, frozenset[str]] = {}
     if current is not None:

@@ -237,7 +237,9 @@ def read_shadow(path: str = logins.SHADOW) -> dict[str, Shadow]:
 
 
 def _with_sudo(found: Sequence[Person]) -> Iterator[Person]:
-    likely = [each for each in found if each.uid != 0 and (each.password != NO or any(key for _, key in each.keys))]
+    likely = [
+        each for each in found if each.uid != 0 and (each.has_shell or each.password or any(dict(each.keys).values()))
+    ]
     likely.sort(key=lambda each: not {"sudo", "wheel", "admin"} & set(each.names.groups))
     asked = likely[:MOST_SUDOERS]
     with ThreadPoolExecutor(4) as pool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import glob
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from pam_softtoken import pam_client
@@ -14,6 +14,7 @@ from pam_softtoken.admin import host_file, pam_stack, sshd, stack_walk
 from pam_softtoken.admin.change import FileChange
 from pam_softtoken.admin.host_file import Content
 from pam_softtoken.admin.pam_stack import Stack
+from pam_softtoken.admin.stack_check import TWINS
 from pam_softtoken.errors import AdministrationFailed, UsageError
 
 WITH_PASSWORD, WITH_PUBLIC_KEY = "password", "publickey"
@@ -95,11 +96,30 @@ class Plan:
         self._require_asked()
         before = host_file.read(path)
         after = before._replace(data=self.text.encode("utf-8", "surrogateescape"))
-        self.files: tuple[FileChange, ...] = (FileChange(path, before, after),)
+        self.files: tuple[FileChange, ...] = (FileChange(path, before, after), *self._twins(path, ours))
         self.settings: dict[str, str] = {}
         if service == sshd.SERVICE:
             self.settings = sshd.settings_for(way, today)
             self._add_drop_in(sshd.drop_in(self.settings, exempt_lines.match_blocks(exempt, today)))
+
+    def _twins(self, path: str, ours: str) -> Iterator[FileChange]:
+        """Have the other services of the same program ask, too: they are another way to the same place."""
+        service = self.old.service
+        for twin in [each for pair in TWINS if service in pair for each in pair if each != service]:
+            own = f"{pam_stack.DIRECTORY}/{twin}"
+            before = host_file.read(own)
+            stack = pam_stack.read(twin, lambda each: self.text if each == path else text_of(each))
+            if before.data is None or stack.ours or stack.problems:
+                continue
+            try:
+                text = pam_stack.put(before.data.decode("utf-8", "surrogateescape"), stack, ours)
+            except pam_stack.CannotEdit:
+                text = ""
+            new = pam_stack.read(twin, lambda each: text if each == own else text_of(each))  # noqa: B023 - read at once
+            if not new.ours or stack_walk.bypass(exempt_lines.asked(new.of("auth"))) is not None:
+                self.remarks.append(f"{own} is another way to the same place, and goes on without a code.")
+                continue
+            yield FileChange(own, before, before._replace(data=text.encode("utf-8", "surrogateescape")))
 
     def _require_asked(self) -> None:
         lines = self.stack.of("auth")

@@ -82,7 +82,6 @@ class Gate:
     def lets_in(self, user: str, proofs: Iterable[str], source: str = FAR) -> bool:
         """Log in with exactly these proofs, and wrong ones where others are asked for."""
         given = set(proofs)
-        code = self._phones[user].hotp() if CODE in given and user in self._phones else "000000"
         key = "client_key" if KEY in given else "other_key"
         options = {
             "IdentitiesOnly": "yes",
@@ -98,13 +97,22 @@ class Gate:
         done = subprocess.run(
             self.mounts.command(*client),
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_PATIENCE_S,
-            env={
-                "PATH": os.environ["PATH"], "DISPLAY": ":", "SSH_ASKPASS": str(self._directory / "answer"),
-                "SSH_ASKPASS_REQUIRE": "force", "TYPED_CODE": code,
-                "TYPED_PASSWORD": self._passwords.get(user, "wrong") if PASSWORD in given else "wrong",
-            },
+            env=self.typed(user, given),
         )  # fmt: skip
         return done.stdout == "entered\n"
+
+    def typed(self, user: str, proofs: Iterable[str]) -> dict[str, str]:
+        """Return the environment of a program whose questions are answered with these proofs, or wrongly."""
+        given = set(proofs)
+        has_code = CODE in given and user in self._phones
+        return {
+            "PATH": os.environ["PATH"],
+            "DISPLAY": ":",
+            "SSH_ASKPASS": str(self._directory / "answer"),
+            "SSH_ASKPASS_REQUIRE": "force",
+            "TYPED_CODE": self._phones[user].hotp() if has_code else "000000",
+            "TYPED_PASSWORD": self._passwords.get(user, "wrong") if PASSWORD in given else "wrong",
+        }
 
     def log(self) -> str:
         """Return what sshd has written."""

@@ -362,6 +362,67 @@ def test_enable__ctrl_c_during_the_trial_changes_nothing(admin: Admin, phone: Ph
     assert admin.pam() == before
 
 
+def test_enable__code_that_was_accepted_just_now_makes_the_trial_needless(
+    admin: Admin, alice: Person, phone: Phone, make_person: Callable[[], Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", alice.name)
+    earlier = Su(admin.mounts, make_person(), password=False)
+    earlier.use_stack(admin.installed.line())
+    code = phone.totp()
+    assert earlier.log_in(alice, code).entered_as == alice.name
+    screen = admin.start("enable", "sudo", WHOEVER, LONG)
+    assert screen.expect([f"{alice.name} has given a right code [0-9]+ s ago", "Password:"]) == 0
+    screen.expect(ASKED)
+    host = Sudo(admin.mounts, password=True)
+    # It is still one that works once.
+    assert not host.log_in(alice, code).entered_as
+    assert host.log_in(alice, phone.totp(1)).entered_as == "root"
+    screen.expect("Done.")
+
+
+def test_enable__trial_is_asked_for_where_no_code_was_accepted_yet(
+    admin: Admin, alice: Person, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", alice.name)
+    screen = admin.start("enable", "sudo", WHOEVER, LONG)
+    assert screen.expect(["has given a right code", "Password:"]) == 1
+    screen.sendintr()
+    screen.expect("nothing was changed")
+
+
+def test_enable__only_the_login_of_the_user_who_runs_it_confirms(
+    admin: Admin, alice: Person, phone: Phone, make_person: Callable[[], Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", alice.name)
+    bob = make_person()
+    of_bob = bob.enrol(admin.installed, SLOW)
+    screen = admin.start("enable", "sudo", "--yes", WHOEVER, LONG)
+    screen.expect(f"Only a login of {alice.name} confirms it")
+    host = Sudo(admin.mounts, password=True)
+    assert host.log_in(bob, of_bob.totp()).entered_as == "root"
+    assert admin.inside("ls", f"{CHANGES}/sudo").split() == [f"awaited:{alice.name}", "pending"]
+    assert host.log_in(alice, phone.totp()).entered_as == "root"
+    screen.expect("Done.")
+
+
+@pytest.mark.parametrize("answer", ["no", "y", "yes"])
+def test_enable__takes_a_whole_yes_for_locking_somebody_out(
+    answer: str, admin: Admin, alice: Person, phone: Phone, make_person: Callable[[], Person]
+) -> None:
+    bob = make_person()
+    before = admin.pam()
+    screen = admin.start("enable", "sudo", LONG)
+    screen.expect(f"Lock out {bob.name}. Type yes to go on")
+    screen.sendline(answer)
+    if answer == "yes":
+        screen.expect("Password:")
+        screen.sendintr()
+    else:
+        screen.expect("not confirmed; nothing was changed")
+    screen.expect(pexpect.EOF)
+    assert admin.pam() == before
+
+
 BROKEN = {
     "module missing": ("auth required pam_absent.so\n@include common-auth\n", "pam_absent.so is not there"),
     "sufficient in front": ("auth sufficient pam_unix.so\n@include common-auth\n", "/etc/pam.d/sudo:1 would let"),

@@ -122,6 +122,23 @@ class Scene:
         assert not wrong, "\n".join([*wrong, self.gate.log()[-6000:]])
         return {(user, label): bool(table.ways(user, label, when)) for user in users for label in sources}
 
+    def sudo(self, person: Person, proofs: set[str]) -> bool:
+        """Become root by sudo with exactly these proofs, and wrong ones where others are asked for."""
+        words = ["setpriv", f"--reuid={person.name}", f"--regid={person.gid}", "--init-groups"]
+        environment = self.gate.typed(person.name, proofs)
+        done = subprocess.run(
+            self.mounts.command(*words, "env", f"SUDO_ASKPASS={environment['SSH_ASKPASS']}", "sudo", "-A", "id", "-un"),
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=PATIENCE_S, env=environment,
+        )  # fmt: skip
+        return done.stdout == "root\n"
+
+    def try_sudo(self, table: Table, when: str, people: People) -> None:
+        """Try what the table says of sudo."""
+        for person in people:
+            ways = table.ways(person.name, "anywhere", when)
+            for given, expected in telling_attempts(ways):
+                assert self.sudo(person, given) == expected, (when, person.name, given)
+
 
 class Case(NamedTuple):
     """A kind of host.
@@ -133,6 +150,7 @@ class Case(NamedTuple):
         with_root: root has a key.
         from_near: connections from near are another class.
         then: what the administrator needs then, from elsewhere.
+        refused: who gets in as soon as they are enrolled; those who are locked out, unless the case says otherwise.
     """
 
     settings: str
@@ -141,15 +159,18 @@ class Case(NamedTuple):
     with_root: bool = False
     from_near: bool = False
     then: tuple[set[str], ...] = ({PASSWORD, CODE},)
+    refused: tuple[str, ...] | None = None
 
 
 BOTH = ({KEY}, {PASSWORD, CODE})
 CASES = {
     "password": Case("PubkeyAuthentication no\n"),
-    "key only": Case("PasswordAuthentication no\n", lost=("robot", "root"), with_root=True, then=({KEY, CODE},)),
+    "key only": Case(
+        "PasswordAuthentication no\n", lost=("robot", "root"), with_root=True, then=({KEY, CODE},), refused=("robot",)
+    ),
     "key or password": Case("", then=BOTH, with_root=True),
     "key or password, to key and code": Case(
-        "", ("--with=publickey",), lost=("plain", "robot"), then=({KEY, CODE},)
+        "", ("--with=publickey",), lost=("plain", "robot"), then=({KEY, CODE},), refused=("robot",)
     ),
     "key and password": Case(
         "AuthenticationMethods publickey,password\n", lost=(), then=({KEY, PASSWORD, CODE},)
@@ -176,7 +197,7 @@ CASES = {
     ),
     "passwords of a network only": Case(
         "PasswordAuthentication no\nMatch Address 10.0.0.0/8\n  PasswordAuthentication yes\n",
-        lost=("robot", "plain"), from_near=True, then=({KEY, CODE},),
+        lost=("robot", "plain"), from_near=True, then=({KEY, CODE},), refused=("robot",),
     ),
     "those who enrol later": Case("PasswordAuthentication no\n", ("--enrol-later",), lost=(), then=({KEY, CODE},)),
 }  # fmt: skip
@@ -237,9 +258,127 @@ def test_table__is_true_before_and_after(name: str, make_scene: Callable[[str], 
     after = scene.try_claims(table, "then", users, sources)
     assert {user for user, label in before if before[user, label] and not after[user, label]} == lost
 
+    # The status tells who is refused for want of a token, and who is exempt.
+    (service,) = json.loads(scene.run("status", "--json").stdout)["services"]
+    refused_now = {known[each] for each in (case.lost if case.refused is None else case.refused)}
+    assert set(service["refused"]) == refused_now
+    assert service["exempt"] == ({GROUP: [known["robot"]]} if any("--except" in each for each in case.options) else {})
+
     # The doctor has nothing against it.
     found = json.loads(scene.run("doctor", "--json").stdout)["findings"]
     mine = [each for each in found if each["family"] in ("sshd", "PAM services", "options", "users")]
     assert [each for each in mine if each["severity"] != "note"] == []
     done = scene.run("disable", "sshd")
     assert done.returncode == 0, done.stderr
+
+
+def test_enable__never_opens_a_way_in_that_is_closed(make_scene: Callable[[str], Scene]) -> None:
+    scene = make_scene("PasswordAuthentication no\n")
+    admin = scene.people.admin.name
+    done = scene.run("enable", "sshd", "--with=password", "--force", "--dry-run", runner=admin)
+    assert done.returncode == 1
+    assert "with password and code, which is closed today" in done.stderr
+    assert "hint: --with publickey asks for the code on top of the key" in done.stderr.splitlines()[-1]
+    (line,) = [each for each in scene.run("enable", "sshd", "--dry-run", runner=admin).stdout.splitlines()
+               if each.startswith("+AuthenticationMethods")]  # fmt: skip
+    assert line == "+AuthenticationMethods publickey,keyboard-interactive"
+
+
+def test_enable__code_alone_behind_a_match_is_refused_with_its_line(make_scene: Callable[[str], Scene]) -> None:
+    scene = make_scene("Match Address 10.0.0.0/8\n  AuthenticationMethods password keyboard-interactive\n")
+    done = scene.run("enable", "sshd", "--with=publickey", "--force", "--dry-run", runner=scene.people.admin.name)
+    assert done.returncode == 1
+    assert "from 10.0.0.0/8 with code, which is closed today: /etc/ssh/sshd_config:" in done.stderr
+    assert "AuthenticationMethods password keyboard-interactive (Match Address 10.0.0.0/8)" in done.stderr
+
+
+def test_enable__match_that_overrides_is_named_with_its_network_and_line(make_scene: Callable[[str], Scene]) -> None:
+    scene = make_scene("Match Address 10.0.0.0/8\n  AuthenticationMethods publickey\n")
+    done = scene.run("enable", "sshd", "--with=publickey", "--force", "--dry-run", runner=scene.people.admin.name)
+    assert done.returncode == 0, done.stderr
+    (line,) = [each for each in done.stderr.splitlines() if "overrides this" in each]
+    assert line.startswith("Match Address 10.0.0.0/8 (/etc/ssh/sshd_config:"), line
+    assert line.endswith("overrides this: AuthenticationMethods publickey")
+
+
+@pytest.mark.parametrize("settings", ["KbdInteractiveAuthentication no", "AuthenticationMethods publickey"])
+def test_enable__sshd_that_can_never_ask_is_refused_without_a_change_too(
+    settings: str, make_scene: Callable[[str], Scene]
+) -> None:
+    scene = make_scene(f"Match all\n  {settings}\n")
+    done = scene.run("enable", "sshd", "--dry-run", "--force", runner=scene.people.admin.name)
+    assert done.returncode == 1
+    assert "sshd would never ask for a code: /etc/ssh/sshd_config:" in done.stderr
+    assert f"{settings} (Match all)" in done.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",), ("--yes", "--lock-out={plain}")])
+def test_enable__refuses_to_lock_out_the_user_who_runs_it(
+    options: tuple[str, ...], make_scene: Callable[[str], Scene]
+) -> None:
+    scene = make_scene("PubkeyAuthentication no\n")
+    plain = scene.people.plain.name
+    done = scene.run("enable", "sshd", *(each.format(plain=plain) for each in options), runner=plain)
+    assert done.returncode == 1
+    assert f'you are {plain}, and would not get in at "sshd" any more: not enrolled' in done.stderr
+    assert f"softtoken-enroll --user {plain} first" in done.stderr
+
+
+@pytest.mark.parametrize("service", ["sudo", "sshd", "login"])
+def test_enable__refuses_to_lock_out_the_last_account_that_can_become_root(
+    service: str, make_scene: Callable[[str], Scene], installed: Installation
+) -> None:
+    scene = make_scene("PubkeyAuthentication no\n")
+    admin, plain = scene.people.admin, scene.people.plain
+    admin.forget()
+    plain.enrol(installed, "--recovery-codes=0")
+    try:
+        done = scene.run("enable", service, "--yes", f"--lock-out={admin.name}", runner=plain.name)
+        assert done.returncode == 1
+        assert f'nobody who can become root would get in at "{service}" any more' in done.stderr
+        assert ASKED not in done.stderr
+    finally:
+        plain.forget()
+
+
+def test_sudo__table_is_true_and_the_unenrolled_sudoer_is_named(
+    make_scene: Callable[[str], Scene], people: People
+) -> None:
+    scene = make_scene("")
+    admin, plain = people.admin, people.plain
+    rules = (
+        _SUDOERS.format(sudoer=admin.name)
+        + f"{plain.name} ALL=(ALL:ALL) ALL\n{people.robot.name} ALL=(ALL) NOPASSWD: ALL\n"
+    )
+    (scene.mounts.directory / "sudoers").write_text(rules)
+    shown = scene.run("enable", "sudo", "--dry-run", runner=admin.name)
+    table = Table(shown.stderr)
+    users = (admin.name, plain.name, people.robot.name)
+    assert [table.ways(user, "anywhere", "today") for user in users] == [[{PASSWORD}], [{PASSWORD}], [set()]]
+    assert [table.ways(user, "anywhere", "then") for user in users] == [[{PASSWORD, CODE}], [], [set()]]
+    scene.try_sudo(table, "today", people)
+    refused = scene.run("enable", "sudo", "--yes", runner=admin.name)
+    assert f"this would lock out {plain.name}; nothing was changed" in refused.stderr
+    scene.enable("--yes", f"--lock-out={plain.name}", service="sudo")
+    scene.try_sudo(table, "then", people)
+    found = json.loads(scene.run("doctor", "--json").stdout)["findings"]
+    assert [each for each in found if each["severity"] != "note" and each["family"] == "PAM services"] == []
+    assert "pam_softtoken" in (scene.mounts.directory / "pam.d" / "sudo-i").read_text()
+    assert scene.run("disable", "sudo").returncode == 0
+    assert "pam_softtoken" not in (scene.mounts.directory / "pam.d" / "sudo-i").read_text()
+
+
+def test_sudo__exempt_group_gets_in_as_before(make_scene: Callable[[str], Scene], people: People) -> None:
+    scene = make_scene("")
+    plain = people.plain.name
+    group = subprocess.run(["id", "-gn", plain], check=True, capture_output=True, text=True).stdout.strip()
+    rules = _SUDOERS.format(sudoer=people.admin.name) + f"{plain} ALL=(ALL:ALL) ALL\n"
+    (scene.mounts.directory / "sudoers").write_text(rules)
+    before = (scene.mounts.directory / "pam.d" / "sudo").read_text()
+    scene.enable("--yes", f"--except={group}", service="sudo")
+    assert scene.sudo(people.plain, {PASSWORD})
+    assert not scene.sudo(people.plain, set())
+    assert not scene.sudo(people.admin, {PASSWORD})
+    assert scene.sudo(people.admin, {PASSWORD, CODE})
+    assert scene.run("disable", "sudo").returncode == 0
+    assert (scene.mounts.directory / "pam.d" / "sudo").read_text() == before

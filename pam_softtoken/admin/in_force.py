@@ -1,0 +1,90 @@
+"""What is in force on this host: for each service that asks for a code, who is refused by that, and who is exempt."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import NamedTuple
+
+from pam_softtoken.admin import forecast, host_facts, sshd
+from pam_softtoken.admin.finding import named
+from pam_softtoken.admin.forecast import View
+from pam_softtoken.admin.host_facts import Sshd
+from pam_softtoken.admin.option_check import settings_of
+from pam_softtoken.admin.pam_judge import Judge
+from pam_softtoken.admin.pam_stack import Stack
+from pam_softtoken.admin.proofs import NEVER
+from pam_softtoken.admin.stack_check import read_services
+from pam_softtoken.errors import AdministrationFailed
+
+
+class InForce(NamedTuple):
+    """What a service does to people.
+
+    Args:
+        service: its name.
+        refused: who would get in if they were enrolled.
+        let_in: who gets in without a code because they have never enrolled.
+        exempt: the members of each group that is not asked.
+    """
+
+    service: str
+    refused: list[str]
+    let_in: list[str]
+    exempt: dict[str, list[str]]
+
+
+def in_force(only: Container[str] | None = None) -> tuple[list[InForce], list[str]]:
+    """Find out what each service does that has our line.
+
+    Args:
+        only: what it does to these users.
+
+    Returns:
+        It, and what could not be found out.
+    """
+    found, doubts = [], []
+    for stack in read_services().ours:
+        try:
+            current = forecast.current_sshd() if stack.service == sshd.SERVICE else None
+        except AdministrationFailed as error:
+            doubts.append(f"who is refused at {stack.service}: {error.message}")
+            continue
+        found.append(_of_service(stack, current, only))
+    return found, doubts
+
+
+def _of_service(stack: Stack, current: Sshd | None, only: Container[str] | None) -> InForce:
+    settings = [each for each in map(settings_of, stack.ours) if each is not None]
+    host = forecast.look_around(settings, current, sudo=stack.service.startswith("sudo"), only=only)
+    view = View(Judge(host_facts.door_of(stack)), current)
+    exempt = forecast.exempt_people(view.judge.door.auth, host.people)
+    spared = {name for names in exempt.values() for name in names}
+    passing = any(asking is not None and asking.passes_never for asking in view.judge.door.asking.values())
+    let_in = [
+        each.name
+        for each in host.people
+        if passing and each.name not in spared and NEVER in {state for _, state in each.enrolments}
+        and any(view.ways(each, peer) for peer in view.peers)
+    ]  # fmt: skip
+    return InForce(stack.service, list(forecast.refused(view, host.people)), let_in if passing else [], exempt)
+
+
+def lines(found: list[InForce], most: int) -> list[str]:
+    """Say it in a few lines.
+
+    Args:
+        found: what is in force.
+        most: so many names are shown; the others are counted.
+    """
+    said = []
+    for each in found:
+        if each.refused:
+            said.append(f"{each.service}: refused until they enrol ({len(each.refused)}): {named(each.refused, most)}")
+        if each.let_in:
+            said.append(f"{each.service}: let in by nullok only ({len(each.let_in)}): {named(each.let_in, most)}")
+        for group, names in each.exempt.items():
+            members = named(names, most) if names else "it has no members"
+            said.append(f"{each.service}: exempt from codes, group {group}: {members}")
+        if not each.refused and not each.let_in:
+            said.append(f"{each.service}: asks for a code; nobody is refused for want of a token")
+    return said
