@@ -103,15 +103,17 @@ class Claim:
     Attributes:
         otps: the OTP that was typed, for each number of digits that it can have.
         codes: the hash of each recovery code that it can be, and what stood in front of PIN and code.
+        scratch: the same for 8 digits that can be a scratch code, which is short enough to be guessed.
         passwords: what stood in front of PIN and OTP, for each number of digits.
     """
 
-    __slots__ = ("codes", "otps", "passwords")
+    __slots__ = ("codes", "otps", "passwords", "scratch")
 
     def __init__(self) -> None:
         self.otps: dict[int, str] = {}
         self.passwords: dict[int, str] = {}
         self.codes: dict[bytes, str] = {}
+        self.scratch: dict[bytes, str] = {}
 
 
 def claim(content: TokenFile, typed: str, *, combined: bool) -> Claim:
@@ -138,7 +140,7 @@ def claim(content: TokenFile, typed: str, *, combined: bool) -> Claim:
             # Hashed even behind a wrong PIN: its time must not tell that the PIN was wrong.
             digest = content.recovery.digest(reading.recovery_code)
             if is_right:
-                made.codes[digest] = front
+                (made.scratch if reading.recovery_code.isdecimal() else made.codes)[digest] = front
         elif is_right:
             made.otps[len(reading.otp)], made.passwords[len(reading.otp)] = reading.otp, front
     return made

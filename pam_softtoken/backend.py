@@ -6,6 +6,7 @@ Everything that the verdict needs is imported at the top, before the person is a
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 try:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SOCKET = 0
 LINGERING_S = 0.002
+_UCRED_BYTES = 12
 
 
 class PamError(Exception):
@@ -112,6 +114,18 @@ class Handle:
     def get_user(self, prompt: str | None = None) -> str:
         """Give `PAM_USER`; the bridge has asked for it where it had to."""
         return self.user
+
+    @property
+    def host_pid(self) -> int:
+        """The process of the application: it made the socket, and the kernel remembers that. Source: unix(7)."""
+        import _socket  # noqa: PLC0415 - asked once in the life of an account
+
+        host = _socket.socket(fileno=SOCKET)
+        try:
+            credentials = host.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _UCRED_BYTES)
+        finally:
+            host.detach()
+        return int.from_bytes(credentials[:4], sys.byteorder)
 
     def conversation(self, message: _Message) -> Response:
         """Show a message and wait, as long as it takes, for what comes back.

@@ -10,6 +10,9 @@ from typing import NamedTuple, NoReturn
 from pam_softtoken import terminal
 from pam_softtoken.errors import UsageError
 
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PLACES = ("TMPDIR", "TEMP", "TMP", "LANGUAGE")
+
 
 class Parser(argparse.ArgumentParser):
     """A command line whose mistakes are `UsageError`, with a hint at the help."""
@@ -65,10 +68,32 @@ def build_parser(program: str, description: str, epilog: str, commands: Iterable
     return parser
 
 
-def main(parser: Parser, arguments: list[str] | None) -> int:
-    """Run a program with subcommands: exit status 0 done, 1 failed, 2 usage."""
-    # A caller's umask could make files that lock their owner out.
+def settle_in() -> None:
+    """Undo what a caller's surroundings could do to a program; before a command line is made, which looks for texts.
+
+    A umask could make files that lock their owner out. `su` leaves the environment of a user to root: programs,
+    directories for new files, and translations (gettext(3)) would come from where that user says.
+    """
     os.umask(0o077)
+    if os.geteuid() != 0:
+        return
+    os.environ["PATH"] = _PATH
+    for name in _PLACES:
+        os.environ.pop(name, None)
+    for name in [name for name in os.environ if name == "LANG" or name.startswith("LC_")]:
+        if "/" in os.environ[name]:
+            del os.environ[name]
+
+
+def main(build: Callable[[], Parser], arguments: list[str] | None) -> int:
+    """Run a program with subcommands: exit status 0 done, 1 failed, 2 usage.
+
+    Args:
+        build: makes its command line.
+        arguments: its words; None for those of the process.
+    """
+    settle_in()
+    parser = build()
 
     def body(screen: terminal.Terminal) -> None:
         options = parser.parse_args(arguments)

@@ -9,8 +9,17 @@ import errno
 import os
 from collections.abc import Callable
 
-from pam_softtoken import files, mark, new_file, state, tokenfile, volatile
-from pam_softtoken.errors import BadTokenFile, DamagedState, NotEnrolled, NotStored, PathError, UnusableFile
+from pam_softtoken import files, mark, new_file, revocation, revoking, state, tokenfile, volatile
+from pam_softtoken.errors import (
+    BadTokenFile,
+    DamagedState,
+    EnrolmentFailed,
+    NotEnrolled,
+    NotStored,
+    PathError,
+    Revoked,
+    UnusableFile,
+)
 from pam_softtoken.state import State
 from pam_softtoken.store import STATE, TOKENS, Location, Store
 from pam_softtoken.tokenfile import TokenFile
@@ -38,8 +47,10 @@ class Editor(Store):
             The present token file, or None.
 
         Raises:
+            EnrolmentFailed: after a revocation only root enrols.
             BadTokenFile, InsecureFile, UnusableFile: as their names say.
         """
+        self.require_may_enrol()
         with self.location.as_owner():
             self._directory = self.location.open_directory(making=self._made)
         return self.present_tokens()
@@ -49,14 +60,18 @@ class Editor(Store):
 
         Raises:
             NotEnrolled: there is no token file.
+            Revoked: there is none that counts.
             BadTokenFile, InsecureFile, UnusableFile: as their names say.
         """
+        self._look_for_revocations()
         try:
             with self.location.as_owner():
                 self._directory = self.location.open_directory()
             content = self.present_tokens()
         except FileNotFoundError:
             content = None
+        if content is None and self._revocation.names:
+            raise Revoked
         if content is None:
             raise NotEnrolled(proven=not mark.is_set(self.location.account.uid))
         return content
@@ -65,11 +80,12 @@ class Editor(Store):
         """Read the token file that is there now; under the lock for a decision.
 
         Returns:
-            Its content, or None when there is none.
+            Its content without what was revoked, or None when there is none.
 
         Raises:
             BadTokenFile, InsecureFile, UnusableFile: as their names say.
         """
+        self._look_for_revocations()
         with self.location.as_owner():
             if self._tokens >= 0:
                 os.close(self._tokens)
@@ -78,7 +94,68 @@ class Editor(Store):
                 self._open_tokens()
             except FileNotFoundError:
                 return None
-            return self._read_tokens()
+            try:
+                return self._read_tokens()
+            except Revoked:
+                return None
+
+    def _look_for_revocations(self) -> None:
+        try:
+            self._revocation = revocation.read(self.location.account.uid)
+        except UnusableFile as error:
+            # An administrator may have closed the directory to all but root. The user's program can do without:
+            # whatever it writes, a login looks for itself.
+            if os.geteuid() == 0 or not error.denied:
+                raise
+
+    def _require_not_revoked(self) -> None:
+        """Nothing to check: what is written here lets nobody in, and the login that reads it looks for itself."""
+
+    def require_may_enrol(self) -> None:
+        """Check that what is enrolled now would count.
+
+        Raises:
+            EnrolmentFailed: everything was revoked, and since then only root enrols this user.
+            UnusableFile: nobody can tell.
+        """
+        self._look_for_revocations()
+        self._require_root_to_enrol()
+
+    def _require_root_to_enrol(self) -> None:
+        name = self.location.account.name
+        if self._revocation.closing and os.geteuid() != 0:
+            raise EnrolmentFailed(
+                f"an administrator has revoked all tokens of {name}, and only root can enrol a new one",
+                hint=f"ask an administrator for: softtoken-enroll --user {name}",
+            )
+
+    def _require_not_dead(self, content: TokenFile) -> None:
+        for token in content.tokens:
+            if token.fingerprint() in self._revocation.dead:
+                raise EnrolmentFailed(
+                    f'the key of token "{token.name}" has been revoked, and a revoked key never works again',
+                    hint="enrol a token with a new key: without --key-file and --import one is made",
+                )
+
+    def _admit(self, content: TokenFile, present: TokenFile | None) -> None:
+        """Have count, after everything was revoked, what root enrols now; what was there before gains nothing by it.
+
+        It counts after the revocations that were known when `present` was read. By that root decided to enrol. One that
+        came since is not to be looked for here: it revokes this, too.
+        """
+        self._require_not_dead(content)
+        if not self._revocation.closing:
+            return
+        before = {token.fingerprint() for token in present.tokens} if present is not None else set()
+        fresh = [token.fingerprint() for token in content.tokens if token.fingerprint() not in before]
+        is_new_set = present is None or present.recovery.name != content.recovery.name
+        if fresh or is_new_set:
+            self._require_root_to_enrol()
+            revoking.admit(self._revocation, tokens=fresh, recovery_set=content.recovery.name if is_new_set else "")
+
+    def admit_issued(self, digest: str) -> None:
+        """Have a code count that root issues now, whatever was revoked before; `NotStored` when it cannot be."""
+        revoking.admit(self._revocation, issued=digest)
 
     def glance_at_state(self) -> tuple[State | None, bool]:
         """Read the state only to show it: nothing is made, written or locked.
@@ -209,8 +286,10 @@ class Editor(Store):
         """Make sure that a token file of about this size can be written, before anybody is asked or shown anything.
 
         Raises:
+            EnrolmentFailed: one of its keys was revoked.
             NotStored: it cannot.
         """
+        self._require_not_dead(content)
         replacement = self._prepare(content)
         with self.location.as_owner():
             replacement.discard()
@@ -234,6 +313,7 @@ class Editor(Store):
             anew: a token file that says nothing that can be read counts as none.
 
         Raises:
+            EnrolmentFailed: what is new could not count, because of a revocation.
             BadTokenFile, DamagedState, InsecureFile, LockTimeout, NotStored, UnusableFile: as their names say.
         """
         self.lock(LOCK_TIMEOUT_S)
@@ -245,6 +325,8 @@ class Editor(Store):
             present = None
         before = self.read_state() or State.new()
         content, after = change(present, before)
+        if content is not None:
+            self._admit(content, present)
         replacement = self._prepare(content) if content is not None else None
         with self.location.as_owner():
             try:
@@ -262,5 +344,6 @@ class Editor(Store):
 
     def _prepare(self, content: TokenFile) -> new_file.Replacement:
         """Write a new token file beside the old one; `put` it in its place as the owner."""
+        self._live |= content.record_names()  # before the exchange the old tokens are live, after it the new ones
         with self.location.as_owner():
             return new_file.Replacement(self._path(TOKENS), tokenfile.serialise(content), below=self._directory)

@@ -15,6 +15,7 @@ from pam_softtoken import (
     command,
     files,
     host_settings,
+    lock_holder,
     otp,
     printout,
     recovery,
@@ -37,6 +38,7 @@ from pam_softtoken.errors import (
     LockTimeout,
     NotEnrolled,
     PathError,
+    Revoked,
     UsageError,
 )
 from pam_softtoken.inventory import Inventory
@@ -139,7 +141,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     tools.add_argument("--no-pin", action="store_true", help="take codes without a PIN again")
     tools.add_argument(
-        "--check", action="store_true", help="try a code through PAM and say what is wrong; it is spent by that"
+        "--check", action="store_true", help="try a code, and say what is wrong; a right one cannot be used again"
     )
     how = parser.add_argument_group("how it is shown")
     how.add_argument("--qr", choices=("utf8", "ansi", "none"), help="how the QR code is drawn (default: what fits)")
@@ -155,8 +157,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program: exit status 0 done, 1 failed, 2 usage."""
-    # A caller's umask could make files that lock their owner out.
-    os.umask(0o077)
+    command.settle_in()
     words = sys.argv[1:] if arguments is None else arguments
     status = terminal.run(PROGRAM, lambda screen: _run(screen, words))
     return self_service.FAILED if status == 1 and "--self" in words else status
@@ -177,7 +178,7 @@ def _run(screen: terminal.Terminal, arguments: list[str]) -> None:
             hint=f"ask an administrator for: {PROGRAM} --user {account.name}",
         )
     if tool == "check":
-        _check(screen, options, location, settings)
+        _check(_job(screen, screen, options, location, settings))
         return
     work = {
         "list": _list,
@@ -195,6 +196,12 @@ def _run(screen: terminal.Terminal, arguments: list[str]) -> None:
     except PathError as error:
         hint = _hint_for(error, location, through_sudo=options.through_sudo)
         raise EnrolmentFailed(f"{error}; nothing was changed", hint=hint) from None
+    except Revoked:
+        as_root = "" if os.geteuid() == 0 and not options.through_sudo else "ask an administrator for: "
+        raise EnrolmentFailed(
+            f"all tokens of {account.name} have been revoked; only root can enrol a new one",
+            hint=f"{as_root}{PROGRAM} --user {account.name}",
+        ) from None
     except NotEnrolled:
         raise EnrolmentFailed(
             f"{account.name} is not enrolled in {location.path}", hint=f"{PROGRAM} without other options enrols"
@@ -227,8 +234,8 @@ def _job(
 def _import(
     screen: terminal.Terminal, options: argparse.Namespace, settings: configuration.Config, account: files.Account
 ) -> str:
-    with _job(screen, screen, options, _location(settings, account), settings).as_caller():
-        found = takeover.read(options.import_file, options.passphrase_file, only_text=options.through_sudo)
+    named_files = _job(screen, screen, options, _location(settings, account), settings).named_files
+    found = takeover.read(options.import_file, options.passphrase_file, named_files, only_text=options.through_sudo)
     may_others = os.geteuid() == 0 and not options.through_sudo
     users = takeover.by_user(found, account.name, only=bool(options.user), may_others=may_others)
     with contextlib.ExitStack() as open_stores:
@@ -268,27 +275,24 @@ def _spelt(name: str) -> str:
     return {"import_file": "import", "through_sudo": "self"}.get(name, name.replace("_", "-"))
 
 
-def _check(
-    screen: terminal.Terminal, options: argparse.Namespace, location: Location, settings: configuration.Config
-) -> None:
-    if options.through_sudo:
-        # For the module, too, a wrong code is then one of his. It judges in a process of its own, which he cannot stop.
-        os.setresuid(location.account.uid, 0, 0)
+def _check(job: Job) -> None:
     if not terminal.person_is_there():
         raise UsageError("--check asks for a code, and there is no terminal", hint="run it in a terminal")
+    location = job.store.location
     try:
-        check.check(screen, location, settings, store=options.store)
+        job.screen.show(check.check(job))
     except PathError as error:
-        raise CheckFailed(str(error), hint=_hint_for(error, location, through_sudo=options.through_sudo)) from None
+        raise CheckFailed(str(error), hint=_hint_for(error, location, through_sudo=job.through_sudo)) from None
+    finally:
+        job.store.close()
 
 
 def _enrol(job: Job) -> str:
     job.require_person()
     options = job.options
-    with job.as_caller():
-        token = request.new_token(options, only_files=job.through_sudo)
+    token = request.new_token(options, job.named_files)
     terminal.checkpoint()
-    wanted = printout.Printout(png=options.png, svg=options.svg, sheet=options.sheet, identity=job.as_caller())
+    wanted = printout.Printout(png=options.png, svg=options.svg, sheet=options.sheet, named_files=job.named_files)
     with wanted as printed:
         done = Enrolment(job, token, printed).carry_out()
     return "\n".join([done, *printed.advice()])
@@ -349,6 +353,8 @@ def _location(settings: configuration.Config, account: files.Account) -> Locatio
 def _hint_for(error: PathError, location: Location, *, through_sudo: bool) -> str:
     if through_sudo and not isinstance(error, LockTimeout):
         return f"an administrator has to see to that, and can then help with: {PROGRAM} --user {location.account.name}"
+    if isinstance(error, LockTimeout) and not through_sudo:
+        return lock_holder.advice(error)
     if error.why in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)):
         return "make room on the disk and start again"
     if error.path.startswith(volatile.DIRECTORY):

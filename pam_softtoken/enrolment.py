@@ -11,7 +11,6 @@ import time
 from typing import NamedTuple
 
 from pam_softtoken import answer, handout, permission, policy, recovery, terminal
-from pam_softtoken.config import Config
 from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, OTPReplayed, Refused
 from pam_softtoken.job import PROGRAM, Job
 from pam_softtoken.mac import compare_digest
@@ -41,11 +40,11 @@ class Confirmed(NamedTuple):
     """A code that confirmed a token.
 
     Args:
-        match: what it is the code of.
+        finding: what it is the code of.
         now: when that was, in Unix seconds.
     """
 
-    match: policy.Match
+    finding: policy.Finding
     now: int
 
 
@@ -181,17 +180,17 @@ class Enrolment:
             typed = self._page.ask("Code that the app shows:")
             now = int(time.time())
             # A login may have used a code in the meantime, where the key was enrolled before.
-            state = (self._store.read_state() or State.new()).with_last(token.fingerprint(), NEVER)
+            state = self._store.read_state() or State.new()
             try:
-                otps = {token.digits: answer.read_code(typed).otp}
-                match = policy.match_otp((token,), state, otps, now=now, config=self._job.settings)
+                limits = policy.Limits.of(self._job.settings)
+                finding = policy.confirm(token, state, answer.read_code(typed).otp, now=now, limits=limits)
             except OTPReplayed:
                 self._page.tell("That code has been used before. Wait for the next one.")
             except Refused:
                 self._page.tell(f"That code does not fit. {_guess_at_mistake(token, typed, now)}")
             else:
-                self._page.tell("Right. This code is now spent: use the next one to log in.")
-                return Confirmed(match, now)
+                self._page.tell("Right. This code cannot be used again: use the next one to log in.")
+                return Confirmed(finding, now)
         raise EnrolmentFailed(
             "no code was right; nothing was changed", hint="remove the new entry from the app, and start again"
         )
@@ -218,11 +217,10 @@ class Enrolment:
     def _recorded_in(self, state: State, content: TokenFile, confirmed: Confirmed | None) -> State:
         """Record the code that confirmed as used, and the recovery codes as new if they are."""
         fingerprint = self._token.fingerprint()
-        state = _with_newest(state, content)
         if confirmed is None:
             state = state.with_last(fingerprint, NEVER)
         else:
-            counter, drift = confirmed.match.counter, confirmed.match.drift
+            counter, drift = confirmed.finding.counter, confirmed.finding.drift
             if state.last.get(fingerprint, NEVER) >= counter:
                 raise EnrolmentFailed(
                     "the code that confirmed was used by a login meanwhile; nothing was changed",
@@ -231,14 +229,6 @@ class Enrolment:
             state = state.with_accepted(fingerprint, counter, drift=drift, now=confirmed.now)
         # Of codes that stay, only the state knows which are spent; when that is lost, they must not be new again.
         return state if self._plan.adds else state.with_set(content.recovery.name).without_graces()
-
-
-def _with_newest(state: State, content: TokenFile) -> State:
-    """Make the records of the present tokens the newest, so that those of removed ones are forgotten first."""
-    for token in content.tokens:
-        if token.fingerprint() in state.last:
-            state = state.with_last(token.fingerprint(), NEVER)
-    return state
 
 
 def _other_names() -> list[str]:
@@ -259,8 +249,8 @@ def _guess_at_mistake(token: Token, typed: str, now: int) -> str:
     digits = typed.replace(" ", "")
     if len(digits) != token.digits or not (digits.isascii() and digits.isdecimal()):
         return f"It has {token.digits} digits."
-    narrow = Config(window=0)
-    off_s = policy.clock_off_s((token,), State.new(), {token.digits: digits}, now=now, config=narrow)
+    narrow = policy.Limits(window=0, look_ahead=1, no_drift=False)
+    off_s = policy.clock_off_s((token,), State.new(), {token.digits: digits}, now=now, limits=narrow)
     if off_s != 0:
         side = "ahead of" if off_s > 0 else "behind"
         return f"The app's clock is about {abs(off_s)} s {side} this machine's; one of the two is wrong."

@@ -28,10 +28,15 @@ class OTPRefused(Refused):
 
 
 class OTPMismatch(OTPRefused):
-    """The code is none of those that would have been accepted."""
+    """The code is none of those that would have been accepted.
 
-    def __init__(self) -> None:
+    Args:
+        noted: it is right for a counter out of reach, and the code after it will be accepted next.
+    """
+
+    def __init__(self, *, noted: bool = False) -> None:
         super().__init__("mismatch")
+        self.noted = noted
 
 
 class OTPReplayed(OTPRefused):
@@ -58,15 +63,35 @@ class MalformedAnswer(Refused):
 
 
 class Throttled(Refused):
-    """There were too many wrong answers; nothing was compared.
+    """There were too many wrong answers; one code alone is not accepted now.
 
     Args:
         retry_after_s: how long the wait still is.
+        pair_helps: two codes in a row are accepted all the same.
     """
 
-    def __init__(self, retry_after_s: int) -> None:
+    def __init__(self, retry_after_s: int, *, pair_helps: bool = False) -> None:
         super().__init__(f"throttled for {retry_after_s} s")
         self.retry_after_s = retry_after_s
+        self.pair_helps = pair_helps
+
+    def advice(self) -> str:
+        """Return what to do, for somebody who already is the user."""
+        what = "Type two codes in a row, or wait" if self.pair_helps else "Wait"
+        return f"Too many wrong codes. {what} {in_words(self.retry_after_s)}."
+
+
+def in_words(seconds: int) -> str:
+    """Return a duration in its largest unit, rounded up: `34 s`, `15 min`, `24 h`.
+
+    >>> [in_words(seconds) for seconds in (34, 119, 120, 900, 7201)]
+    ['34 s', '119 s', '2 min', '15 min', '3 h']
+    """
+    if seconds < 2 * 60:
+        return f"{seconds} s"
+    if seconds < 2 * 60 * 60:
+        return f"{-(-seconds // 60)} min"
+    return f"{-(-seconds // 3600)} h"
 
 
 class NotEnrolled(Refused):
@@ -80,6 +105,13 @@ class NotEnrolled(Refused):
     def __init__(self, *, proven: bool) -> None:
         super().__init__("not enrolled")
         self.proven = proven
+
+
+class Revoked(NotEnrolled):
+    """Root has revoked all tokens of the user, or something of the user's during the attempt."""
+
+    def __init__(self) -> None:
+        super().__init__(proven=False)
 
 
 class EnrolmentRefused(Refused):
@@ -151,7 +183,15 @@ class UnusableFile(PathError):
 
 
 class LockTimeout(PathError):
-    """Somebody else held the lock for too long."""
+    """Somebody else held the lock for too long.
+
+    Args:
+        inode: number of the file; 0 where it is not known.
+    """
+
+    def __init__(self, path: str, why: str, *, inode: int = 0) -> None:
+        super().__init__(path, why)
+        self.inode = inode
 
 
 class BadTokenFile(PathError):
@@ -204,6 +244,10 @@ class ProgramError(SoftTokenError):
 
 class EnrolmentFailed(ProgramError):
     """What is enrolled was not changed as it was asked for, or not shown; it is as it was."""
+
+
+class OutputClosed(EnrolmentFailed):
+    """The program that read the output, such as a pager, has ended."""
 
 
 class MoveFailed(ProgramError):

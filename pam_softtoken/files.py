@@ -49,6 +49,10 @@ class Account:
         self.groups = os.getgrouplist(self.name, self.gid)
 
 
+OURSELVES = Account("", 0, 0, home="/")
+"""Stands for no change of identity."""
+
+
 class AsUser:
     """A `with` block in which root is the user: effective uid and gid, and supplementary groups.
 
@@ -150,7 +154,11 @@ def make_directory(path: str, *, below: int | None, made: list[str]) -> None:
 
 
 def _checked_directory(directory: int, path: str, owners: tuple[int, ...]) -> int:
-    status = os.fstat(directory)
+    try:
+        status = os.fstat(directory)
+    except OSError as error:  # a FUSE file system that is closed to us lets itself be opened as a path
+        os.close(directory)
+        raise refusal(path, error) from None
     if status.st_uid not in owners:
         why = f"belongs to uid {status.st_uid}"
     elif status.st_mode & _GROUP_OR_OTHERS_WRITE:
@@ -269,7 +277,8 @@ def lock(descriptor: int, timeout_s: float, *, path: str) -> None:
             return
         except BlockingIOError:
             if waited_s >= timeout_s:
-                raise LockTimeout(path, f"somebody else holds the lock for {timeout_s:g} s") from None
+                why = f"somebody else holds the lock for {timeout_s:g} s"
+                raise LockTimeout(path, why, inode=os.fstat(descriptor).st_ino) from None
         except OSError as error:
             raise UnusableFile(path, words_of(error)) from None
         pause_s = _LOCK_PAUSES_S[min(tries, len(_LOCK_PAUSES_S) - 1)]

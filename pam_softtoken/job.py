@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-from contextlib import AbstractContextManager
 from typing import NamedTuple
 
-from pam_softtoken import files, mark, terminal
+from pam_softtoken import mark, terminal
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
 from pam_softtoken.errors import EnrolmentFailed
 from pam_softtoken.token import DEFAULT_NAME
+from pam_softtoken.user_path import NamedFiles
 
 PROGRAM = "softtoken-enroll"
 
@@ -51,9 +50,10 @@ class Job(NamedTuple):
         """Whose wrong answers these are."""
         return self.store.location.account.uid if self.through_sudo else os.getuid()
 
-    def as_caller(self) -> AbstractContextManager[None]:
-        """A block in which files that the command line names are touched: as the one who has named them."""
-        return files.AsUser(self.store.location.account) if self.through_sudo else contextlib.nullcontext()
+    @property
+    def named_files(self) -> NamedFiles:
+        """Whatever opens the files that the command line names."""
+        return NamedFiles(self.store.location.account, through_sudo=self.through_sudo)
 
     def require_never_enrolled(self) -> None:
         """Make sure that nobody gets a first token who had one before, when the password is all that he has shown.

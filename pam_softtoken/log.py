@@ -1,7 +1,7 @@
-"""Log lines: field order, escaping and levels. Whoever owns a way to the system log passes it in as `send`.
+"""Log lines: field order, escaping and levels. The owner of a way to the system log passes it in as `send`.
 
 Every line is for an administrator with a question, so it is `key=value` throughout, and nothing that a person typed
-at a prompt is ever in it. Imports nothing.
+at a prompt is ever in it. `admin/log_lines.py` reads the lines. Imports nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ REASONS = frozenset(
         "throttled",
         "malformed",
         "not_enrolled",
+        "revoked",
         "pin_missing",
         "unknown_user",
         "insecure_file",
@@ -43,6 +44,14 @@ REASONS = frozenset(
     }
 )
 """What `reason=` can say. `backend` is mostly said by the bridge, when there is no backend left to say it."""
+
+RESULTS = frozenset({"accepted", "denied", "ignored"})
+FIELDS = ("user", "uid", "rhost", "token", "result", "reason", "trial", "detail")
+"""The fields of an outcome, in this order. `uid` is the caller's, where that is not root: who typed at su or sudo."""
+PHASES = ("auth", "account")
+
+TRIAL_VARIABLE, TRIAL_SERVICES, TRIAL = "PAM_SOFTTOKEN_TRIAL", "softtoken-", "yes"
+"""How our own programs mark an attempt that only tries whether the module works; see `pam_module`."""
 
 MAX_VALUE_CHARACTERS = 256
 MAX_DETAIL_CHARACTERS = 512
@@ -71,6 +80,16 @@ def _bytes_of(character: str) -> bytes:
     return character.encode("utf-8", "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass")
 
 
+def head(service: str, phase: str) -> str:
+    """Return what stands in front of each line, as pam_syslog(3) writes it."""
+    return f"pam_softtoken({escape(service)}:{phase}): "
+
+
+def words(fields: dict[str, str]) -> str:
+    """Return a line of `name=value` words, without those that have no value."""
+    return " ".join(f"{name}={escape(value)}" for name, value in fields.items() if value)
+
+
 class Log:
     """The log of one attempt.
 
@@ -81,7 +100,9 @@ class Log:
     def __init__(self, send: Callable[[int, str], None]) -> None:
         self._send = send
         self.user = ""
+        self.uid = ""
         self.rhost = ""
+        self.trial = False
         self.debugging = False
 
     def outcome(self, level: int, result: str, reason: str, *, token: str = "", detail: str = "") -> None:
@@ -89,17 +110,15 @@ class Log:
 
         Args:
             level: syslog severity.
-            result: `accepted`, `denied` or `ignored`.
+            result: one of `RESULTS`.
             reason: one of `REASONS`.
             token: name of the token, where one matched.
             detail: more for the administrator; never what was typed.
         """
         if reason not in REASONS:
             raise ValueError(f"not a reason: {reason}")
-        who = f"user={escape(self.user)} " if self.user else ""
-        where = f"rhost={escape(self.rhost)} " if self.rhost else ""
-        which = f"token={escape(token)} " if token else ""
-        self._send(level, f"{who}{where}{which}result={result} reason={reason}{self._quoted(detail)}")
+        values = (self.user, self.uid, self.rhost, token, result, reason, TRIAL if self.trial else "")
+        self._send(level, words(dict(zip(FIELDS[:-1], values))) + self._quoted(detail))  # noqa: B905 - quick
 
     def note(self, level: int, text: str) -> None:
         """Write a line beside the outcome: a warning, or, under `debug`, a step on the way."""

@@ -9,7 +9,7 @@ import os
 import pwd
 import time
 
-from pam_softtoken import answer, change_note, errors, files, log, mark, throttle
+from pam_softtoken import answer, change_note, errors, files, log, mark, refusal_time, throttle
 from pam_softtoken import config as configuration
 from pam_softtoken.verifier import Accepted, Attempt
 
@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from pam_softtoken.config import Config
 
 COMBINED_PROMPT = "Password & verification code:"
-REFUSAL_STEP_S = 0.1
-"""A refusal comes this long after the answer, or a multiple of it, so that its time does not say what was looked at.
-Longer than a disk needs to store that an answer was wrong, others to give the lock back, or a recovery code its hash.
-An answer whose form leaves room for more hashes, such as that of a PIN, is refused after `LONG_REFUSAL_STEPS` of these.
-"""
-LONG_REFUSAL_STEPS = 3
 
 
 class Login:
@@ -45,14 +39,14 @@ class Login:
         self._config = config
         self._record = record
         self._silent = silent
-        self._caller_uid = _caller_uid(pamh)
-        self._source = throttle.source_of(record.rhost, self._caller_uid)
+        self._caller_uid = caller_uid_of(pamh)
+        session = _session(pamh)
+        self._source = throttle.source_of(record.rhost, self._caller_uid, session=session)
         self._place = ""
         # Where our question is the one for the password, there would be none for the next module.
         if config.grace and (config.try_first_pass or config.use_first_pass or not config.forward_pass):
             from pam_softtoken import grace  # noqa: PLC0415 - few want it
 
-            session = _session(pamh)
             self._place = grace.name_of(record.rhost, pamh.service or "", caller_uid=self._caller_uid, session=session)
         self._attempt: Attempt | None = None
         # What stands in the way is only said in the log: to the person all attempts look alike.
@@ -150,7 +144,7 @@ class Login:
         except errors.SoftTokenError as error:
             if isinstance(error, errors.Throttled) and not tentative:
                 self._tell_to_wait(error)
-            _wait_out(answered_s, steps=LONG_REFUSAL_STEPS if answer.most_hashes(typed, combined=combined) > 1 else 1)
+            refusal_time.wait_out(answered_s, typed, combined=combined)
             raise
         return self._attempt, accepted
 
@@ -164,27 +158,30 @@ class Login:
         service = self.pamh.service or ""
         if change_note.is_waited_for(service):
             change_note.leave(service, self.pamh.user or "")
-        left = accepted.recovery_left
+        left, texts = accepted.recovery_left, []
         if accepted.token:
             record.outcome(log.INFO, "accepted", "accepted", token=accepted.token)
-            return
-        attempt.close()  # the person is told, which can take any time, and others may not wait for the lock
-        if left is None:
+        elif left is None:
             record.outcome(log.INFO, "accepted", "issued")
-            text = "Code of the administrator accepted; it does not work again."
+            texts.append("Code of the administrator accepted; it does not work again.")
         else:
             record.outcome(log.INFO, "accepted", "recovery", detail=f"left={left}")
             codes = "1 recovery code" if left == 1 else f"{left} recovery codes"
-            text = f"Recovery code accepted; {codes} left."
-        if not self._silent:
-            _tell(self.pamh, self.pamh.PAM_TEXT_INFO, text, record)
+            texts.append(f"Recovery code accepted; {codes} left.")
+        if accepted.missed:
+            answers = "1 wrong code was" if accepted.missed == 1 else f"{accepted.missed} wrong codes were"
+            texts.append(f"Since the last login {answers} typed elsewhere for {attempt.account.name}.")
+        if texts and not self._silent:
+            attempt.close()  # showing a text can take any time, and others must not wait for the lock
+            for text in texts:
+                _tell(self.pamh, self.pamh.PAM_TEXT_INFO, text, record)
 
     def _tell_to_wait(self, error: errors.Throttled) -> None:
         """Tell how long to wait, but only to somebody who already is the user."""
         attempt = self._attempt
         is_user = attempt is not None and not self._record.rhost and self._caller_uid == attempt.account.uid
         if is_user and not self._silent:
-            text = f"Too many wrong codes; try again in {error.retry_after_s} s."
+            text = error.advice()
             _tell(self.pamh, self.pamh.PAM_ERROR_MSG, text, self._record)
 
 
@@ -261,8 +258,8 @@ def account_of(pamh: Any) -> files.Account:
     return known
 
 
-def _caller_uid(pamh: Any) -> int:
-    """Give the real uid of the application; under pam_python that is us."""
+def caller_uid_of(pamh: Any) -> int:
+    """Return the real uid of the application; under pam_python that is us."""
     try:
         return int(pamh.caller_uid)
     except AttributeError:
@@ -289,9 +286,3 @@ def _mark(uid: int, record: log.Log) -> None:
         mark.set_for(uid)
     except errors.UnusableFile as error:  # a full disk must not keep the owner out
         record.note(log.WARNING, f"cannot mark the user as enrolled: {error}")
-
-
-def _wait_out(answered_s: float, *, steps: int) -> None:
-    """Give every refusal one of few times, whatever was refused and why."""
-    pause_s = steps * REFUSAL_STEP_S
-    time.sleep(pause_s - (time.monotonic() - answered_s) % pause_s)

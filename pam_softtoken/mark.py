@@ -44,14 +44,14 @@ def set_for(uid: int) -> None:
         return
     try:
         for directory in (os.path.dirname(DIRECTORY), DIRECTORY):
-            _make(directory)
+            make_directory(directory)
         os.close(os.open(path_of(uid), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise UnusableFile(path_of(uid), os.strerror(error.errno or 0)) from None
 
 
-def _make(directory: str) -> None:
-    """Make a directory with its mode, whatever the umask, unless it is there.
+def make_directory(directory: str, *, mode: int = _MODE) -> None:
+    """Make a directory of root's with its mode, whatever the umask, unless it is there; `OSError` when it cannot be.
 
     Between making it and setting its mode a login may be killed, and the next one could not tell that mode from a
     stricter one that an administrator has chosen. So it gets its name last, and what a killed login left is used.
@@ -64,7 +64,7 @@ def _make(directory: str) -> None:
     except FileExistsError:
         pass
     try:
-        os.chmod(new, _MODE)
+        os.chmod(new, mode)
         os.rename(new, directory)
     except OSError:
         if not os.path.isdir(directory):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pam_softtoken.errors import NotStored
-from pam_softtoken.files import SAFELY, overwrite, refusal, words_of
+from pam_softtoken.files import OURSELVES, SAFELY, AsUser, overwrite, refusal, words_of
 
 
 class Replacement:
@@ -63,37 +63,52 @@ class Replacement:
 class NewFile:
     """A file where there was none before, 0600 and empty at first, that its maker fills or takes away again.
 
-    It belongs to the process that makes it. That the way to its directory may go over links is the caller's affair, who
-    named it; its name itself may be taken by nothing, not even by a link to nowhere.
+    Its name may be taken by nothing, not even by a link to nowhere. Whether the way to its directory can be trusted is
+    for `user_path` to check.
 
     Args:
-        path: absolute, or as seen from the working directory.
+        path: absolute, or as seen from the working directory; for messages, if there is a `way`.
+        way: the path as seen from `below`.
+        below: descriptor of a directory; it is not kept.
+        identity: a block in which the file is made, filled and taken away, as the user whose file it is.
 
     Raises:
         UnusableFile: it cannot be made; nothing has changed.
     """
 
-    __slots__ = ("_descriptor", "_directory", "path")
+    __slots__ = ("_descriptor", "_directory", "_identity", "_name", "path")
 
-    def __init__(self, path: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        way: str | None = None,
+        below: int | None = None,
+        identity: AsUser | None = None,
+    ) -> None:
         self.path = path
-        directory = os.path.dirname(path) or "."
+        directory, self._name = os.path.split(path if way is None else way)
+        self._identity = identity or AsUser(OURSELVES)
+        with self._identity:
+            self._make(directory or ".", below)
+
+    def _make(self, directory: str, below: int | None) -> None:
         try:
-            self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=below)
         except OSError as error:
-            raise refusal(path, error) from None
+            raise refusal(self.path, error) from None
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY
-            self._descriptor = os.open(os.path.basename(path), flags, 0o600, dir_fd=self._directory)
+            self._descriptor = os.open(self._name, flags, 0o600, dir_fd=self._directory)
         except OSError as error:
             os.close(self._directory)
-            raise refusal(path, error) from None
+            raise refusal(self.path, error) from None
         try:
             os.fchmod(self._descriptor, 0o600)
         except OSError as error:  # a file system without modes would show it to everybody
-            self.discard()
+            self._take_away()
             self.close()
-            raise refusal(path, error) from None
+            raise refusal(self.path, error) from None
 
     def fill(self, data: bytes) -> None:
         """Write the content, once, and return only when it would survive a power failure.
@@ -101,21 +116,25 @@ class NewFile:
         Raises:
             NotStored: not all of it is there.
         """
-        overwrite(self._descriptor, data, 0, path=self.path)
-        try:
-            os.fsync(self._descriptor)
-            os.fsync(self._directory)
-        except OSError as error:
-            raise NotStored(self.path, words_of(error)) from None
+        with self._identity:
+            overwrite(self._descriptor, data, 0, path=self.path)
+            try:
+                os.fsync(self._descriptor)
+                os.fsync(self._directory)
+            except OSError as error:
+                raise NotStored(self.path, words_of(error)) from None
 
     def discard(self) -> None:
         """Take it away. What was written is gone even if the file has got another name meanwhile."""
-        name = os.path.basename(self.path)
+        with self._identity:
+            self._take_away()
+
+    def _take_away(self) -> None:
         try:
             os.ftruncate(self._descriptor, 0)
-            present = os.stat(name, dir_fd=self._directory, follow_symlinks=False)
+            present = os.stat(self._name, dir_fd=self._directory, follow_symlinks=False)
             if os.path.samestat(present, os.fstat(self._descriptor)):
-                os.unlink(name, dir_fd=self._directory)
+                os.unlink(self._name, dir_fd=self._directory)
         except OSError:
             pass  # somebody has moved it, or closed the directory; it is empty
 

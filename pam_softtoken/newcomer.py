@@ -8,8 +8,9 @@ front it is called after a wrong password, too. So the work is in two parts, in 
 2. `Newcomer`, at the `account` line. sshd, login and su come to it only after the whole of `auth` has said yes; without
    the mark it does nothing. Here the key is shown, and here the files are written.
 
-If there were no second part, being ignored would be being let in. So `announce` looks into the service's file, whether
-our `account` line is there and cannot be passed by, and whether something in front of our `auth` line keeps people out.
+If there were no second part, being ignored would be being let in. So `announce` checks that the program is one that is
+known to go on to the `account` line, that our line is there and cannot be passed by, and that a module for a password
+in front of our `auth` line keeps out users who do not know it.
 It also wants to see a trace of the first factor: a password in PAM's hands, or sshd's word that it has seen a key.
 
 The files are written by the same hands as in `softtoken-enroll`, after the last question, in one go. So whatever ends
@@ -22,10 +23,11 @@ import os
 import sys
 import time
 
-from pam_softtoken import answer, drawing, errors, files, key_uri, log, mark, policy, recovery, stack, token
+from pam_softtoken import answer, drawing, errors, files, key_uri, log, mark, policy, recovery, token
 from pam_softtoken.editor import Editor
+from pam_softtoken.pam import enrolment_safety, host_program
 from pam_softtoken.recovery import RecoverySet
-from pam_softtoken.state import NEVER, State
+from pam_softtoken.state import State
 from pam_softtoken.store import Location
 from pam_softtoken.token import TOTPToken
 from pam_softtoken.tokenfile import TokenFile
@@ -76,10 +78,11 @@ def _require_possible(pamh: Any, *, silent: bool) -> None:
         raise errors.EnrolmentRefused("the application wants no messages shown")
     if os.geteuid() != 0:
         raise errors.EnrolmentRefused("the application does not run as root")
+    host_program.require_known(getattr(pamh, "host_pid", None) or os.getpid())  # under pam_python we are in it
     seen_by_host = bool(_variable(pamh, FIRST_FACTORS).strip())
     if not seen_by_host and not pamh.authtok:
         raise errors.EnrolmentRefused("there was no first factor: no password was asked for, and no key was seen")
-    stack.require_that_enrolment_is_safe(pamh.service or "", factor_seen_by_host=seen_by_host)
+    enrolment_safety.require_that_enrolment_is_safe(pamh.service or "", factor_seen_by_host=seen_by_host)
 
 
 def _variable(pamh: Any, name: str) -> str:
@@ -181,9 +184,9 @@ class Newcomer:
         for part in _in_parts(drawn):
             self._tell(part)
 
-    def _confirm(self) -> tuple[policy.Match, int]:
+    def _confirm(self) -> tuple[policy.Finding, int]:
         """Have the person type a code, so that a token that was not scanned cannot lock him out."""
-        state = State.new().with_last(self._token.fingerprint(), NEVER)
+        limits = policy.Limits.of(self._config)
         question = "Code that the app shows: "
         for left in range(CONFIRMATIONS - 1, -1, -1):
             typed = self._ask(question, shown=self._config.echo)
@@ -193,15 +196,15 @@ class Newcomer:
                 typed = self._ask(question, shown=self._config.echo)
             now = int(time.time())
             try:
-                otps = {self._token.digits: answer.read_code(typed).otp}
-                match = policy.match_otp((self._token,), state, otps, now=now, config=self._config)
+                otp = answer.read_code(typed).otp
+                match = policy.confirm(self._token, State.new(), otp, now=now, limits=limits)
             except errors.Refused:
                 if left:
                     self._tell(
                         f"That code does not fit. Look at the entry that you have just made; {left} left to try."
                     )
             else:
-                self._tell("Right. That code is now spent.")
+                self._tell("Right. That code cannot be used again.")
                 return match, now
         raise errors.EnrolmentRefused(f"no code of the new token in {CONFIRMATIONS} answers")
 
@@ -212,7 +215,7 @@ class Newcomer:
         self._tell("They are not shown again. Keep them on paper, away from this machine.")
         self._ask("Press Enter when you have them: ", shown=True)
 
-    def _write(self, match: policy.Match, now: int) -> None:
+    def _write(self, match: policy.Finding, now: int) -> None:
         content = TokenFile((self._token,), RecoverySet.of(self._codes))
 
         def change(present: TokenFile | None, state: State) -> tuple[TokenFile, State]:

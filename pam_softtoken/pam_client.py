@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Callable
 from pathlib import Path
 
+from pam_softtoken import log
 from pam_softtoken.errors import CheckFailed
 
 PAM_SUCCESS, PAM_CONV_ERR = 0, 19
@@ -15,7 +16,7 @@ Answer = Callable[[str, bool], "str | None"]
 """Answers a question; its second argument says whether what is typed may be seen. None ends the conversation."""
 
 
-def authenticate(service: str, user: str, answer: Answer, *, directory: str) -> int:
+def authenticate(service: str, user: str, answer: Answer, *, directory: str, is_trial: bool = False) -> int:
     """Have PAM judge somebody.
 
     Args:
@@ -23,6 +24,7 @@ def authenticate(service: str, user: str, answer: Answer, *, directory: str) -> 
         user: who.
         answer: gives the answers.
         directory: of the services.
+        is_trial: no person guesses here, so `softtoken-admin log` need not show it. Only for programs that root runs.
 
     Returns:
         The PAM return code.
@@ -64,6 +66,8 @@ def authenticate(service: str, user: str, answer: Answer, *, directory: str) -> 
     )
     if started != PAM_SUCCESS:
         return int(started)
+    if is_trial:
+        pamela.LIBPAM.pam_putenv(handle, f"{log.TRIAL_VARIABLE}={log.TRIAL}".encode())
     result = int(pamela.PAM_AUTHENTICATE(handle, 0))
     pamela.PAM_END(handle, result)
     if raised:

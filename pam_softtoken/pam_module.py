@@ -14,8 +14,8 @@ if not __package__:  # loaded by its path, as pam_python.so does
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from pam_softtoken import config as configuration
-from pam_softtoken import errors, files, log
-from pam_softtoken.login import Login, account_of
+from pam_softtoken import errors, files, log, outcome
+from pam_softtoken.login import Login, account_of, caller_uid_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,30 +23,6 @@ if TYPE_CHECKING:
 
 PAM_SILENT = 0x8000
 UNKNOWN = "(unknown)"
-MAX_LOGGED_PROBLEMS = 50  # the bridge takes 64 frames
-
-OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
-    errors.OTPMismatch: ("PAM_AUTH_ERR", log.NOTICE, "mismatch"),
-    errors.OTPReplayed: ("PAM_AUTH_ERR", log.NOTICE, "replayed"),
-    errors.CodeExpired: ("PAM_AUTH_ERR", log.NOTICE, "expired"),
-    errors.Throttled: ("PAM_AUTH_ERR", log.NOTICE, "throttled"),
-    errors.MalformedAnswer: ("PAM_AUTH_ERR", log.NOTICE, "malformed"),
-    errors.NotEnrolled: ("PAM_AUTH_ERR", log.NOTICE, "not_enrolled"),
-    errors.EnrolmentRefused: ("PAM_AUTH_ERR", log.NOTICE, "enrolment"),
-    errors.PINMissing: ("PAM_AUTH_ERR", log.NOTICE, "pin_missing"),
-    errors.UnknownUser: ("PAM_AUTH_ERR", log.NOTICE, "unknown_user"),
-    errors.LookUpFailed: ("PAM_AUTH_ERR", log.ERR, "backend"),
-    errors.InsecureFile: ("PAM_AUTH_ERR", log.ALERT, "insecure_file"),
-    errors.UnusableFile: ("PAM_AUTH_ERR", log.ERR, "unusable_file"),
-    errors.BadTokenFile: ("PAM_AUTH_ERR", log.ALERT, "bad_token_file"),
-    errors.DamagedState: ("PAM_AUTH_ERR", log.ALERT, "damaged_state"),
-    errors.LockTimeout: ("PAM_AUTH_ERR", log.ERR, "lock_timeout"),
-    errors.NotStored: ("PAM_AUTH_ERR", log.ERR, "not_stored"),
-    errors.ConfigError: ("PAM_SERVICE_ERR", log.ERR, "bad_option"),
-    errors.ConversationFailed: ("PAM_CONV_ERR", log.NOTICE, "conversation"),
-    errors.ProtocolError: ("PAM_CONV_ERR", log.NOTICE, "conversation"),
-}
-"""For each error the PAM code, the syslog severity and the logged reason. What is not here is denied as `internal`."""
 
 
 def pam_sm_authenticate(pamh: Any, flags: int, argv: list[str]) -> int:
@@ -105,10 +81,27 @@ def _authenticate(pamh: Any, flags: int, arguments: list[str], record: log.Log) 
 
 def _settings(pamh: Any, arguments: list[str], record: log.Log) -> configuration.Config:
     record.rhost = pamh.rhost or ""
+    uid = caller_uid_of(pamh)
+    record.uid = str(uid) if uid != 0 else ""
+    record.trial = uid == 0 and _is_trial(pamh)
     record.user = UNKNOWN  # a name that the host does not know may be a mistyped password
     config = configuration.load(arguments, files.read_conf)
     record.debugging = config.debug
     return config
+
+
+def _is_trial(pamh: Any) -> bool:
+    """Check whether the attempt only tries whether we work, so that `softtoken-admin log` need not show it.
+
+    A guess must never pass for one. The caller has made sure that the program was started by root. The service's name
+    and PAM's environment come from that program, and no host lets its users choose both.
+    """
+    if not (pamh.service or "").startswith(log.TRIAL_SERVICES):
+        return False
+    try:
+        return bool(pamh.env[log.TRIAL_VARIABLE] == log.TRIAL)
+    except (KeyError, pamh.exception):
+        return False
 
 
 def _may_come_later(pamh: Any, config: configuration.Config, record: log.Log, login: Login, *, silent: bool) -> bool:
@@ -148,46 +141,14 @@ def _manage_account(pamh: Any, flags: int, arguments: list[str], record: log.Log
 
 
 def _deny(pamh: Any, error: Exception, record: log.Log) -> int:
-    code, level, reason = OUTCOMES.get(type(error), ("PAM_AUTH_ERR", log.ERR, "internal"))
-    if isinstance(error, errors.ConfigError):
-        for problem in error.problems[:MAX_LOGGED_PROBLEMS]:
-            record.note(level, problem)
-        if len(error.problems) > MAX_LOGGED_PROBLEMS:
-            record.note(level, f"and {len(error.problems) - MAX_LOGGED_PROBLEMS} more")
-        detail = ""
-    elif isinstance(error, errors.NotEnrolled) and not error.proven:
-        detail = "has been enrolled before, and the token file is gone"
-    elif isinstance(error, errors.Throttled):
-        detail = f"{error.retry_after_s} s left"
-    elif isinstance(error, errors.OTPRefused) and error.clock_off_s != 0:
-        side = "ahead of" if error.clock_off_s > 0 else "behind"
-        detail = f"the token's clock seems {abs(error.clock_off_s)} s {side} this machine's"
-    elif isinstance(error, (errors.PathError, errors.LookUpFailed)):
-        detail = str(error)
-    elif isinstance(error, errors.EnrolmentRefused):
-        detail = error.why
-    elif reason == "internal":
-        detail = _where(error)  # not its text, which may quote what was typed
-    else:
-        detail = ""
-    token = error.token if isinstance(error, errors.OTPReplayed) else ""
-    record.outcome(level, "denied", reason, token=token, detail=detail)
-    return int(getattr(pamh, code))
-
-
-def _where(error: Exception) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "nowhere"
-    return f"{type(error).__name__} at {place}"
+    return int(getattr(pamh, outcome.write(record, error)))
 
 
 def _syslog_of(pamh: Any, kind: str) -> Any:
     """Write to the system log ourselves, as pam_syslog would; for pam_python, which has no way to it."""
-    prefix = f"pam_softtoken({log.escape(pamh.service or '')}:{kind}): "
+    head = log.head(pamh.service or "", kind)
 
     def send(level: int, line: str) -> None:
-        syslog.syslog(syslog.LOG_AUTHPRIV | level, prefix + line)
+        syslog.syslog(syslog.LOG_AUTHPRIV | level, head + line)
 
     return send

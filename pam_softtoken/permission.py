@@ -1,25 +1,12 @@
-"""Leave to change what is enrolled: a code that is right now, judged as a login judges it. Root needs none.
-
-There is no second way here to find out whether a code is right: `verifier` says it, and records the code as used.
-"""
+"""Permission to change what is enrolled: a code that is right now, judged as a login judges it. Root needs none."""
 
 from __future__ import annotations
 
-import time
-
-from pam_softtoken import terminal, throttle
-from pam_softtoken.errors import (
-    EnrolmentFailed,
-    MalformedAnswer,
-    NotEnrolled,
-    OTPMismatch,
-    OTPReplayed,
-    PINMissing,
-    Throttled,
-)
+from pam_softtoken import terminal
+from pam_softtoken.code_check import CodeCheck, CodeRefused
+from pam_softtoken.errors import EnrolmentFailed, NotEnrolled
 from pam_softtoken.job import PROGRAM, Job
 from pam_softtoken.tokenfile import TokenFile
-from pam_softtoken.verifier import Attempt
 
 QUESTION = "Code of one of your tokens:"
 QUESTION_WITH_PIN = "PIN and code of one of your tokens:"
@@ -58,7 +45,7 @@ class Permission:
 
 
 def obtain(job: Job, *, without_pin: bool = False) -> Permission:
-    """Ask for a code and have it judged. It is spent by that, and a wrong one counts as a wrong answer.
+    """Ask for a code and have it judged. A right one is used up by that, and a wrong one counts as a wrong answer.
 
     Args:
         job: whose tokens are to be changed; its store is open, and not locked.
@@ -79,47 +66,35 @@ def obtain(job: Job, *, without_pin: bool = False) -> Permission:
     if not terminal.person_is_there():
         raise EnrolmentFailed("there is no terminal to ask for a code on", hint="run it in a terminal")
     settings = job.settings.without("pin_required") if without_pin else job.settings
+    account = job.store.location.account
     try:
-        attempt = Attempt(job.store.location.account, settings, now=int(time.time()))
-        try:
-            granted_by = _ask(job, attempt)
-        finally:
-            attempt.close()
-    except PINMissing:
-        raise EnrolmentFailed(
-            f"codes count here only behind a PIN, and {job.user} has none", hint=f"{PROGRAM} --pin sets one"
-        ) from None
-    job.page.tell("Right. That code is now spent.")
+        code_check = CodeCheck(account, settings, caller_uid=job.caller_uid, explains=not job.through_sudo)
+    except CodeRefused as error:
+        raise EnrolmentFailed(error.message, hint=error.hint) from None
+    with code_check:
+        granted_by = _ask(job, code_check)
+    job.page.tell("Right. That code cannot be used again.")
     return Permission(job.user, granted_by)
 
 
-def _ask(job: Job, attempt: Attempt) -> str:
+def _ask(job: Job, code_check: CodeCheck) -> str:
     page = job.page
     question = QUESTION if _present(job).pin is None else QUESTION_WITH_PIN
     for _ in range(TRIES):
         typed = page.ask(question)
         try:
-            accepted = attempt.verify(typed, source=throttle.source_of("", job.caller_uid), now=int(time.time()))
-        except OTPReplayed:
-            page.tell("That code has been used before. Wait for the next one.")
-        except OTPMismatch:
-            page.tell("That code is not right. If it is what the app shows, type the next one, too.")
-        except MalformedAnswer:
-            page.tell("That is neither a code of 6 to 8 digits nor a recovery code.")
-        except Throttled as error:
-            raise EnrolmentFailed(
-                f"too many wrong codes; the next one is looked at in {error.retry_after_s} s; nothing was changed",
-                hint="wait, then start again",
-            ) from None
+            accepted = code_check.judge(typed)
+        except CodeRefused as error:
+            if not error.may_retry:
+                raise EnrolmentFailed(f"{error.message}; nothing was changed", hint=error.hint) from None
+            page.tell(f"{error.message[:1].upper()}{error.message[1:]}: {error.hint}.")
         else:
             # The lock is still held, so this is what the code was compared with.
             content = _present(job)
             if not accepted.token:
                 return content.recovery.name
             return next(token.fingerprint() for token in content.tokens if token.name == accepted.token)
-    raise EnrolmentFailed(
-        "no code was right; nothing was changed", hint="softtoken-enroll --check says what is wrong with one"
-    )
+    raise EnrolmentFailed("no code was right; nothing was changed", hint=f"{PROGRAM} --check tries one")
 
 
 def _present(job: Job) -> TokenFile:

@@ -1,4 +1,4 @@
-"""Pure decisions: which counters are open to an OTP, which it matches, what it tells of the token's clock.
+"""Pure decisions: what an answer is worth, counter by counter.
 
 The replay rule is here and only here: a counter or time step at or below the last accepted one is never accepted. No
 file, clock, socket or log.
@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from pam_softtoken import otp
 from pam_softtoken.errors import OTPMismatch, OTPReplayed
+from pam_softtoken.state import NEVER
 from pam_softtoken.token import HOTPToken, Token, TOTPToken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from pam_softtoken.config import Config
     from pam_softtoken.state import State
 
     OTPs = dict[int, str]
+    Found = tuple[Token, int]
 
 RESYNC_STEPS = 40
 """TOTP: how far from now two consecutive OTPs are found; 20 minutes with the usual period."""
@@ -26,34 +28,79 @@ RESYNC_COUNTERS = 100
 LOST_COUNTER_RANGE = 10_000
 """The same when a HOTP token's counter has been lost: some years of logins."""
 SEARCHED_STEPS = 120
-"""How far from now a refused OTP is searched for, to tell a wrong clock; an hour with the usual period."""
+"""How far from now a refused OTP is searched for, to estimate a clock error; an hour with the usual period."""
+NOTED_PERIODS = 3
+"""The second of two consecutive TOTPs must follow the first within this many periods."""
+
+ACCEPTED, USED, NOTED, NOTHING = "accepted", "used", "noted", "nothing"
+"""What `examine` can find."""
 
 
-class Match:
-    """An OTP that is right: whose it is, the counter or time step that is now used, and what it tells of the clock.
+class Limits:
+    """The numbers that decide which counters are open.
 
     Args:
-        token: the token.
-        counter: its counter or time step.
-        drift: by how many half time steps the token's clock is taken to be ahead from now on.
+        window: TOTP: time steps on each side of now.
+        look_ahead: HOTP: counters.
+        no_drift: do not follow a token's clock.
     """
 
-    __slots__ = ("counter", "drift", "token")
+    __slots__ = ("look_ahead", "no_drift", "window")
 
-    def __init__(self, token: Token, counter: int, *, drift: int = 0) -> None:
+    def __init__(self, *, window: int, look_ahead: int, no_drift: bool) -> None:
+        self.window = window
+        self.look_ahead = look_ahead
+        self.no_drift = no_drift
+
+    @classmethod
+    def of(cls, config: Config) -> Limits:
+        """Take them from the settings."""
+        return cls(window=config.window, look_ahead=config.look_ahead, no_drift=config.no_drift)
+
+
+class Finding:
+    """What one examination of one answer found.
+
+    Attributes:
+        kind: `ACCEPTED`: acceptable now. `USED`: right, but used, or passed over by a later one. `NOTED`: right and
+            unused, but acceptable only together with the code after it. `NOTHING`: none of these.
+        token: the token, for all kinds but `NOTHING`.
+        counter: for `ACCEPTED` its counter or time step, which is used from now on.
+        drift: for `ACCEPTED` by how many half time steps the token's clock is taken to be ahead from now on.
+        notes: for `NOTED` the fingerprints and counters to note.
+        spent: for `NOTED` the fingerprint of `token` and the counter up to which its codes are used from now on, or
+            None: a code of the present window is used up by being noted, so that nobody who saw it can use it
+            elsewhere.
+    """
+
+    __slots__ = ("counter", "drift", "kind", "notes", "spent", "token")
+
+    def __init__(
+        self,
+        kind: str,
+        token: Token | None = None,
+        counter: int = NEVER,
+        *,
+        drift: int = 0,
+        notes: tuple[tuple[str, int], ...] = (),
+        spent: tuple[str, int] | None = None,
+    ) -> None:
+        self.kind = kind
         self.token = token
         self.counter = counter
         self.drift = drift
+        self.notes = notes
+        self.spent = spent
 
 
-def open_counters(token: Token, state: State, *, now: int, config: Config) -> range:
-    """Give the counters that could be accepted, used ones among them.
+def open_counters(token: Token, state: State, *, now: int, limits: Limits) -> range:
+    """Return the counters that could be accepted, used ones among them.
 
     Args:
         token: the token.
         state: holds its last accepted counter, and its drift.
         now: Unix seconds.
-        config: `window`, `look_ahead` and `no_drift`.
+        limits: the settings.
 
     Returns:
         Counters or time steps. Those at or below the last accepted one are there to tell a replay from a mismatch.
@@ -65,18 +112,18 @@ def open_counters(token: Token, state: State, *, now: int, config: Config) -> ra
         if now < 0:
             return range(0)
         step = otp.time_step(now, token.period_s)
-        if not config.no_drift:
+        if not limits.no_drift:
             step += _whole_steps(state.drift.get(token.fingerprint(), 0))
-        return range(max(0, step - config.window), max(0, step + config.window + 1))
+        return range(max(0, step - limits.window), max(0, step + limits.window + 1))
     last = state.last.get(token.fingerprint())
     if not isinstance(token, HOTPToken) or last is None:
         return range(0)
     following = max(token.counter, last + 1)
-    return range(max(0, following - config.look_ahead), following + config.look_ahead)
+    return range(max(0, following - limits.look_ahead), following + limits.look_ahead)
 
 
 def _whole_steps(drift: int) -> int:
-    """Give the whole steps of a drift. Half a step does not move the window: one OTP that was typed late must not."""
+    """Return the whole steps of a drift. Half a step does not move the window: one OTP that was typed late must not."""
     return drift // 2 if drift >= 0 else -(-drift // 2)
 
 
@@ -86,134 +133,185 @@ def _is_used(token: Token, last: int, counter: int) -> bool:
 
 
 def starting_point(token: Token, *, now: int) -> int | None:
-    """Say where a token starts whose last accepted counter is not recorded.
+    """Return where a token starts whose last accepted counter is not recorded.
 
     Returns:
         TOTP: the present time step, so that the next OTP works and no old one does. HOTP: None; nothing but two
-        consecutive OTPs can tell.
+        consecutive OTPs can show it.
     """
     return max(0, now) // token.period_s if isinstance(token, TOTPToken) else None
 
 
-def highest_used_before(token: Token, state: State, *, since: int, config: Config) -> int:
-    """Say which counter a token may have reached before a moment of which no record is left.
+def _last_used(token: Token, state: State, *, now: int) -> int:
+    """Return the last accepted counter, or what has to be taken for it where none is recorded."""
+    last = state.last.get(token.fingerprint())
+    if last is None:
+        last = starting_point(token, now=now)
+    return NEVER if last is None else last
+
+
+def highest_used_before(token: Token, state: State, *, since: int, limits: Limits) -> int:
+    """Return the counter that a token may have reached before a moment of which no record is left.
 
     Args:
         token: the token.
         state: its drift, which is recorded only where records last.
         since: Unix seconds.
-        config: `window` and `no_drift`.
+        limits: the settings.
 
     Returns:
         TOTP: the last time step that was open then, to any service. HOTP: -1, it is of no help; see `must_last`.
     """
     if not isinstance(token, TOTPToken):
-        return -1
+        return NEVER
     drift = _whole_steps(state.drift.get(token.fingerprint(), 0))
-    if config.no_drift:
+    if limits.no_drift:
         drift = max(0, drift)  # another service may have followed the token's clock
-    return otp.time_step(max(0, since), token.period_s) + drift + config.window
+    return otp.time_step(max(0, since), token.period_s) + drift + limits.window
 
 
 def must_last(token: Token) -> bool:
-    """Tell whether a use has to be remembered for ever: a HOTP never expires by itself, a TOTP does."""
+    """Check whether a use has to be remembered for ever: a HOTP never expires by itself, a TOTP does."""
     return not isinstance(token, TOTPToken)
 
 
-def match_otp(tokens: Iterable[Token], state: State, typed: OTPs, *, now: int, config: Config) -> Match:
-    """Find the token and counter of an OTP, and apply the replay rule.
+def examine(
+    tokens: Iterable[Token],
+    state: State,
+    typed: OTPs,
+    *,
+    keys: Iterable[str] = (),
+    now: int,
+    limits: Limits,
+    waiting: bool = False,
+) -> Finding:
+    """Examine an answer, once, and apply the replay rule.
 
     All tokens and the whole of their windows are computed whatever is found on the way.
 
     Args:
         tokens: of this user.
-        state: holds a last accepted counter for each token, or the token cannot match.
+        state: what was accepted and what was noted. Of a token without a last accepted counter nobody can tell what is
+            used: its first right code is only noted.
         typed: the OTP that was typed, for each number of digits that it could have; a token looks at one.
+        keys: under which notes of this source can stand, see `throttle.note_keys`.
         now: Unix seconds.
-        config: `window`, `look_ahead` and `no_drift`.
-
-    Raises:
-        OTPReplayed: right, but used, or passed over by a later one.
-        OTPMismatch: none of those.
-    """
-    found: Match | None = None
-    replayed: Token | None = None
-    for token in tokens:
-        last = state.last.get(token.fingerprint())
-        for counter in token.matching(open_counters(token, state, now=now, config=config), _typed(token, typed)):
-            if last is None or _is_used(token, last, counter):
-                replayed = token
-            elif found is None:
-                found = _match(token, state, counter, now=now)
-    if found is not None:
-        return found
-    if replayed is not None:
-        raise OTPReplayed(replayed.name)
-    raise OTPMismatch
-
-
-def match_following(tokens: Iterable[Token], state: State, typed: OTPs, *, now: int, config: Config) -> Match:
-    """Find the token whose OTP was typed right after the one before it: two consecutive OTPs, both out of the window.
-
-    Raises:
-        OTPMismatch: no token has them one after the other.
+        limits: the settings.
+        waiting: the source has to wait, so that one code alone is not accepted; nor is one outside the window noted,
+            because a guesser can answer as often as they like here.
 
     Source:
-        RFC 4226, section 7.4.
+        RFC 4226, section 7.4, for two consecutive codes.
     """
-    found: Match | None = None
+    present: Found | None = None
+    following: Found | None = None
+    unknown: Found | None = None
+    used: Token | None = None
     for token in tokens:
-        when, *counters = state.near.get(token.fingerprint(), (0,))
-        last = state.last.get(token.fingerprint(), -1)
-        for counter in counters:
-            following = counter + 1
-            fits = token.matching(range(following, following + 1), _typed(token, typed))
-            reachable = following in _resync_counters(token, state, now=now, config=config)
-            if fits and reachable and not _is_used(token, last, following) and _in_step(token, now - when):
-                found = found or _match(token, state, following, now=now, resync=True)
-    if found is None:
+        last = state.last.get(token.fingerprint())
+        digits = _typed(token, typed)
+        for counter in token.matching(open_counters(token, state, now=now, limits=limits), digits):
+            if last is None:
+                unknown = token, counter
+            elif _is_used(token, last, counter):
+                used = token
+            else:
+                present = present or (token, counter)
+        for counter in _following(token, state, keys, now=now, limits=limits):
+            if token.matching(range(counter, counter + 1), digits):
+                following = following or (token, counter)
+    if present is not None and not waiting:
+        return _accepted(present, state, now=now)
+    if following is not None:
+        return _accepted(following, state, now=now, resync=following != present)
+    if present is not None:
+        return _spent(present, present[1])
+    if unknown is not None:
+        return _spent(unknown, max(unknown[1], _last_used(unknown[0], state, now=now)))
+    if used is not None:
+        return Finding(USED, used)
+    notes = () if waiting else tuple(_nearby(tokens, state, typed, now=now, limits=limits))
+    return Finding(NOTED if notes else NOTHING, notes=notes)
+
+
+def confirm(token: Token, state: State, typed: str, *, now: int, limits: Limits) -> Finding:
+    """Return what a code of a token that is being enrolled matches.
+
+    Args:
+        token: the new token.
+        state: what is known of the same key from an earlier enrolment.
+        typed: the OTP.
+        now: Unix seconds.
+        limits: the settings.
+
+    Raises:
+        OTPReplayed: right, but used.
+        OTPMismatch: not right.
+    """
+    state = state.with_last(token.fingerprint(), NEVER)  # nothing goes back; only an unknown token becomes a known one
+    finding = examine((token,), state, {token.digits: typed}, now=now, limits=limits)
+    if finding.kind == USED:
+        raise OTPReplayed(token.name)
+    if finding.kind != ACCEPTED:
         raise OTPMismatch
-    return found
+    return finding
 
 
-def nearby(
-    tokens: Iterable[Token], state: State, typed: OTPs, *, now: int, config: Config
-) -> dict[str, tuple[int, ...]]:
-    """Find for which counters out of the window a refused OTP is right, so that the next one can bring the token there.
+def _spent(found: Found, up_to: int) -> Finding:
+    token, counter = found
+    name = token.fingerprint()
+    return Finding(NOTED, token, counter, notes=((name, counter),), spent=(name, up_to))
 
-    Returns:
-        For each fingerprint the counters or time steps, none of them used.
-    """
-    found = {}
+
+def _following(token: Token, state: State, keys: Iterable[str], *, now: int, limits: Limits) -> Iterator[int]:
+    """List the counters right after those that this source's last answer was the OTP of, if they can be accepted."""
+    if not state.notes:
+        return
+    last = _last_used(token, state, now=now)
+    for key in keys:
+        when, noted = state.notes.get(key, (0, ()))
+        for fingerprint, counter in noted:
+            if fingerprint != token.fingerprint() or not _in_step(token, now - when):
+                continue
+            window = open_counters(token, state, now=now, limits=limits)
+            reachable = counter + 1 in window or counter + 1 in _resync_counters(token, state, now=now, limits=limits)
+            if reachable and not _is_used(token, last, counter + 1):
+                yield counter + 1
+
+
+def _nearby(
+    tokens: Iterable[Token], state: State, typed: OTPs, *, now: int, limits: Limits
+) -> Iterator[tuple[str, int]]:
+    """List the unused counters outside the window that a refused OTP is right for."""
     for token in tokens:
-        last = state.last.get(token.fingerprint(), -1)
-        reachable = _resync_counters(token, state, now=now, config=config)
-        counters = [each for each in token.matching(reachable, _typed(token, typed)) if not _is_used(token, last, each)]
-        if counters:
-            found[token.fingerprint()] = tuple(counters)
-    return found
+        last = _last_used(token, state, now=now)
+        reachable = _resync_counters(token, state, now=now, limits=limits)
+        for counter in token.matching(reachable, _typed(token, typed)):
+            if not _is_used(token, last, counter):
+                yield token.fingerprint(), counter
 
 
 def _typed(token: Token, typed: OTPs) -> bytes:
     return typed.get(token.digits, "").encode()
 
 
-def _match(token: Token, state: State, counter: int, *, now: int, resync: bool = False) -> Match:
-    """Say what an accepted OTP tells of the token's clock.
+def _accepted(found: Found, state: State, *, now: int, resync: bool = False) -> Finding:
+    """Return an acceptance, with what it shows of the token's clock.
 
     The drift follows by half a step at a time, and at once where two consecutive OTPs have shown it.
     """
+    token, counter = found
     if not isinstance(token, TOTPToken):
-        return Match(token, counter)
+        return Finding(ACCEPTED, token, counter)
     seen = 2 * (counter - otp.time_step(now, token.period_s))
     drift = state.drift.get(token.fingerprint(), 0)
     drift = seen if resync else drift + (seen > drift) - (seen < drift)
-    return Match(token, counter, drift=max(-2 * RESYNC_STEPS, min(drift, 2 * RESYNC_STEPS)))
+    return Finding(ACCEPTED, token, counter, drift=max(-2 * RESYNC_STEPS, min(drift, 2 * RESYNC_STEPS)))
 
 
-def _resync_counters(token: Token, state: State, *, now: int, config: Config) -> range:
+def _resync_counters(token: Token, state: State, *, now: int, limits: Limits) -> range:
     if isinstance(token, TOTPToken):
-        if now < 0 or config.no_drift:
+        if now < 0 or limits.no_drift:
             return range(0)
         step = otp.time_step(now, token.period_s)
         return range(max(0, step - RESYNC_STEPS), step + RESYNC_STEPS + 1)
@@ -226,19 +324,21 @@ def _resync_counters(token: Token, state: State, *, now: int, config: Config) ->
 
 
 def _in_step(token: Token, elapsed_s: int) -> bool:
-    """Tell whether two consecutive TOTPs came as an app shows them, and not from somebody's notes."""
-    return not isinstance(token, TOTPToken) or 0 <= elapsed_s <= 3 * token.period_s
+    """Check whether two consecutive TOTPs came as an app shows them, and not from somebody's notes."""
+    return not isinstance(token, TOTPToken) or 0 <= elapsed_s <= NOTED_PERIODS * token.period_s
 
 
-def clock_off_s(tokens: Iterable[Token], state: State, typed: OTPs, *, now: int, config: Config) -> int:
-    """Estimate how wrong a clock is, for the log and for whoever asks why a code was refused; decides nothing.
+def clock_off_s(tokens: Iterable[Token], state: State, typed: OTPs, *, now: int, limits: Limits) -> int:
+    """Estimate how wrong a clock is, for the log and for people who may know why a code was refused. Decides nothing.
+
+    Slow: call it without the lock.
 
     Args:
         tokens: of this user.
         state: what has been accepted.
-        typed: the refused OTP, as for `match_otp`.
+        typed: the refused OTP, as for `examine`.
         now: Unix seconds.
-        config: `window` and `no_drift`.
+        limits: the settings.
 
     Returns:
         Seconds by which a token's clock is ahead of this machine's; negative when it is behind; 0 when the OTP is of no
@@ -248,7 +348,7 @@ def clock_off_s(tokens: Iterable[Token], state: State, typed: OTPs, *, now: int,
         if not isinstance(token, TOTPToken):
             continue
         step = max(0, now) // token.period_s
-        usual = open_counters(token, state, now=now, config=config)
+        usual = open_counters(token, state, now=now, limits=limits)
         searched = range(max(0, step - SEARCHED_STEPS), step + SEARCHED_STEPS + 1)
         for counter in token.matching(searched, _typed(token, typed)):
             if counter not in usual:
@@ -259,7 +359,7 @@ def clock_off_s(tokens: Iterable[Token], state: State, typed: OTPs, *, now: int,
     return 0
 
 
-def in_grace(state: State, name: str, *, now: int, config: Config) -> bool:
-    """Tell whether a code was accepted from this source for this service so lately that no other is asked for."""
+def in_grace(state: State, name: str, *, now: int, grace_s: int) -> bool:
+    """Check whether a code was accepted from this source for this service so lately that no other is asked for."""
     when = state.graces.get(name)
-    return when is not None and 0 <= now - when < config.grace
+    return when is not None and 0 <= now - when < grace_s

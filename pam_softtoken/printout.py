@@ -11,13 +11,13 @@ import html
 import io
 import os
 import time
-from contextlib import AbstractContextManager
 from types import TracebackType
 
 from pam_softtoken import drawing, files, handout, terminal
-from pam_softtoken.errors import EnrolmentFailed, PathError, UsageError
+from pam_softtoken.errors import EnrolmentFailed, InsecureFile, PathError, UsageError
 from pam_softtoken.new_file import NewFile
 from pam_softtoken.token import DEFAULT_NAME, HOTPToken, Token, TOTPToken, encode_base32
+from pam_softtoken.user_path import HINT_FOR_NEW, NamedFiles, reason
 
 _PIXELS = 8  # of a module; a phone reads it off any screen, and paper of a hand's width takes it unscaled
 
@@ -179,13 +179,11 @@ class Printout:
 
     Args:
         png, svg, sheet: names of new files; None for those that nobody wants.
-        identity: a block in which files are made and taken away, as the one who wants them.
+        named_files: makes them.
     """
 
-    def __init__(
-        self, *, png: str | None, svg: str | None, sheet: str | None, identity: AbstractContextManager[None]
-    ) -> None:
-        self._identity = identity
+    def __init__(self, *, png: str | None, svg: str | None, sheet: str | None, named_files: NamedFiles) -> None:
+        self._named_files = named_files
         self._wanted = {"--png": png, "--svg": svg, "--sheet": sheet}
         self._made: dict[str, NewFile] = {}
 
@@ -197,10 +195,9 @@ class Printout:
             UsageError: one of them has no name.
         """
         try:
-            with self._identity:
-                for option, path in self._wanted.items():
-                    if path is not None:
-                        self._made[option] = _make(option, path)
+            for option, path in self._wanted.items():
+                if path is not None:
+                    self._made[option] = _make(option, path, self._named_files)
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
@@ -209,11 +206,10 @@ class Printout:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._identity:
-            for file in self._made.values():
-                if error is not None:
-                    file.discard()
-                file.close()
+        for file in self._made.values():
+            if error is not None:
+                file.discard()
+            file.close()
 
     def fill_pictures(self, token: Token, account: files.Account) -> None:
         """Write the pictures, as soon as there is a key: the person may want to scan one of them.
@@ -223,7 +219,7 @@ class Printout:
         """
         for option, draw in (("--png", png), ("--svg", svg)):
             if option in self._made:
-                self._fill(option, draw(token, account))
+                _fill(self._made[option], draw(token, account))
 
     def fill_sheet(self, token: Token, account: files.Account, codes: list[str] | None) -> None:
         """Write the page; `codes` as for `sheet`.
@@ -232,11 +228,7 @@ class Printout:
             EnrolmentFailed: that cannot be done.
         """
         if "--sheet" in self._made:
-            self._fill("--sheet", sheet(token, account, codes))
-
-    def _fill(self, option: str, content: bytes) -> None:
-        with self._identity:
-            _fill(self._made[option], content)
+            _fill(self._made["--sheet"], sheet(token, account, codes))
 
     def announce(self, page: terminal.Terminal) -> None:
         """Say where the pictures are, before a code is asked for."""
@@ -253,29 +245,30 @@ class Printout:
         return f'"{terminal.visible(self._made[option].path)}"'
 
 
-def _make(option: str, path: str) -> NewFile:
+def _make(option: str, path: str, named_files: NamedFiles) -> NewFile:
     if path in ("", "-"):
         raise UsageError(f'{option} takes the name of a file, not "{path}"', hint=f"as in {option} ./token")
     try:
-        return NewFile(path)
+        return named_files.make(path)
     except PathError as error:
-        raise _cannot_write(error) from None
+        raise _cannot_write(path, error) from None
 
 
 def _fill(file: NewFile, content: bytes) -> None:
     try:
         file.fill(content)
     except PathError as error:
-        raise _cannot_write(error) from None
+        raise _cannot_write(file.path, error) from None
 
 
-def _cannot_write(error: PathError) -> EnrolmentFailed:
+def _cannot_write(path: str, error: PathError) -> EnrolmentFailed:
     if error.why == os.strerror(errno.EEXIST):
         return EnrolmentFailed(
-            f'"{error.path}" is there already; nothing was changed', hint="name a new file; none is ever overwritten"
+            f'"{path}" is there already; nothing was changed', hint="name a new file; none is ever overwritten"
         )
-    full = error.why in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
-    return EnrolmentFailed(
-        f'cannot write "{error.path}": {error.why}; nothing was changed',
-        hint="make room on the disk and start again" if full else "name a new file in a directory that you can write",
-    )
+    hint = "name a new file in a directory that you can write"
+    if error.why in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)):
+        hint = "make room on the disk and start again"
+    elif isinstance(error, InsecureFile):
+        hint = HINT_FOR_NEW
+    return EnrolmentFailed(f'cannot write "{path}": {reason(error, path)}; nothing was changed', hint=hint)

@@ -29,9 +29,68 @@ def boot_id() -> str:
     return _read("/proc/sys/kernel/random/boot_id").strip()
 
 
+def all_pids() -> list[int]:
+    """Return the numbers of all processes that we may see.
+
+    Raises:
+        OSError: nobody can tell.
+    """
+    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    if os.getpid() not in pids:
+        raise FileNotFoundError(0, "/proc is not there")
+    return pids
+
+
+def real_uid(pid: int) -> int:
+    """Return whose a process is.
+
+    Raises:
+        OSError, ValueError: nobody can tell; it may have ended.
+    """
+    for line in _read(f"/proc/{pid}/status").split("\n"):
+        if line.startswith("Uid:"):
+            return int(line.split()[1])
+    raise ValueError("no uid in /proc/PID/status")
+
+
+def name(pid: int) -> str:
+    """Return what a process calls itself: any text.
+
+    Raises:
+        OSError: nobody can tell; it may have ended.
+    """
+    return _read(f"/proc/{pid}/comm").removesuffix("\n")
+
+
+def has_lock(pid: int, inode: int) -> bool:
+    """Return whether a process has a file open whose lock (flock) is taken; False where nobody can tell.
+
+    Source:
+        proc_pid_fdinfo(5): `lock:` and a line as in /proc/locks.
+    """
+    directory = f"/proc/{pid}/fdinfo"
+    try:
+        descriptors = os.listdir(directory)
+    except OSError:
+        return False
+    for descriptor in descriptors:
+        try:
+            lines = _read(f"{directory}/{descriptor}").split("\n")
+        except OSError:
+            continue
+        if any(_is_lock_of(line.split()[1:], inode) for line in lines if line.startswith("lock:")):
+            return True
+    return False
+
+
+def _is_lock_of(words: list[str], inode: int) -> bool:
+    """Return whether a line such as `1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF` is a held lock of a file."""
+    return len(words) >= 6 and words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode)
+
+
 def _read(path: str) -> str:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.read(descriptor, 4096).decode("ascii", "replace")
+        return os.read(descriptor, 4096).decode("utf-8", "replace")
     finally:
         os.close(descriptor)

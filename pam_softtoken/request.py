@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
-import stat
-import sys
 import time
 
 from pam_softtoken import recovery
-from pam_softtoken.errors import EnrolmentFailed, UsageError
+from pam_softtoken.errors import EnrolmentFailed, PathError, UsageError
 from pam_softtoken.token import KEY_BYTES, HOTPToken, Secret, Token, TOTPToken, decode_base32
+from pam_softtoken.user_path import NamedFiles, reason
 
 MAX_KEY_FILE_BYTES = 1024
 
@@ -28,11 +26,12 @@ def require_number_of_codes(options: argparse.Namespace) -> None:
         )
 
 
-def new_token(options: argparse.Namespace, *, only_files: bool = False) -> Token:
+def new_token(options: argparse.Namespace, named_files: NamedFiles) -> Token:
     """Make the token.
 
     Args:
-        only_files: wait for no pipe that is named as the key file.
+        options: the command line.
+        named_files: opens the key file.
 
     Raises:
         UsageError: there is no such token.
@@ -41,7 +40,7 @@ def new_token(options: argparse.Namespace, *, only_files: bool = False) -> Token
     if options.type == "hotp" and options.period is not None:
         raise UsageError("--period goes with --type totp", hint="a HOTP token counts and knows no time")
     secret = (
-        _read_key(options.key_file, only_files=only_files)
+        _read_key(options.key_file, named_files)
         if options.key_file is not None
         else Secret(os.urandom(KEY_BYTES[options.algorithm]))
     )
@@ -57,21 +56,13 @@ def new_token(options: argparse.Namespace, *, only_files: bool = False) -> Token
         raise UsageError(str(error), hint="see softtoken-enroll --help") from None
 
 
-def _read_key(path: str, *, only_files: bool) -> Secret:
-    waiting = os.O_NONBLOCK | os.O_NOCTTY if only_files else 0
+def _read_key(path: str, named_files: NamedFiles) -> Secret:
     try:
-        if path != "-":
-            with open(path, "rb", opener=lambda name, flags: os.open(name, flags | waiting)) as file:
-                if only_files and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise OSError(errno.EINVAL, "")
-                data = file.read(MAX_KEY_FILE_BYTES + 1)
-        elif sys.stdin is not None:
-            data = sys.stdin.buffer.read(MAX_KEY_FILE_BYTES + 1)
-        else:
-            raise OSError(errno.EBADF, "")
-    except OSError as error:
+        data = named_files.read(path, MAX_KEY_FILE_BYTES + 1, waits=True)
+    except PathError as error:
         raise EnrolmentFailed(
-            f'cannot read the key file "{path}": {os.strerror(error.errno or 0)}', hint="--key-file takes a file, or -"
+            f'cannot read the key file "{path}": {reason(error, path)}',
+            hint=named_files.hint_for(error, otherwise="--key-file takes a file, or -"),
         ) from None
     try:
         if len(data) > MAX_KEY_FILE_BYTES or not data.isascii():

@@ -1,8 +1,9 @@
 """What has happened: last accepted counters, drift, spent recovery codes, wrong answers, where the owner logs in from.
 
-Format and transitions only; `store` has the file.
+Format and transitions only; `store` has the file. The transitions forget nothing of a token. When a state is encoded,
+`within_bounds` drops the oldest records, and only those of tokens and recovery sets that are not enrolled any more.
 
-The file holds two slots of 4 KiB. A store overwrites the older one in place, so it needs no space on the disk, and when
+The file holds two slots of 8 KiB. A store overwrites the older one in place, so it needs no space on the disk, and when
 the power fails in the middle of it, the other slot still stands. A slot is
 
     magic and version   8 bytes
@@ -26,17 +27,22 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     _Value = TypeVar("_Value")
+    Note = tuple[int, tuple[tuple[str, int], ...]]
 
-MAGIC = b"softtok\x01"
-SLOT_BYTES = 4096
+MAGIC = b"softtok\x02"
+SLOT_BYTES = 8192
 FILE_BYTES = 2 * SLOT_BYTES
 NEVER = -1
 """The last accepted counter of a token that has not been used."""
-MAX_RECORDS = 20
+MAX_RECORDS = 40
+"""More than all tokens of a user twice: at a replacement the old and the new ones are live."""
 MAX_SETS = 4
 MAX_SOURCES = 8
 MAX_BUCKETS = MAX_SOURCES + 2
-MAX_NEAR, MAX_NEAR_COUNTERS = 3, 2
+MAX_NOTES, MAX_NOTED_COUNTERS = 8, 2
+MAX_MISSED = 4
+OTHERS = "0" * 16
+"""In `missed`: all sources that have no record of their own."""
 MAX_GRACES = 8
 MAX_WRONG = 9999
 SHARED_BUCKETS = ("local", "remote")
@@ -53,25 +59,28 @@ class State:
             changed first.
         drift: for a fingerprint of `last` by how many half time steps the token's clock is ahead; not there when 0.
         when: for a fingerprint of `last` when its last OTP was accepted, in Unix seconds; not there when never.
-        near: the last answer, if it was wrong and is the OTP of counters that two consecutive OTPs could bring the
-            token to: for each fingerprint when that was, and these counters.
+        notes: for each `throttle.Source.key` whose last answer was right but not acceptable by itself: when that
+            was, and the fingerprints and counters that it is the OTP of. The code after it is accepted next.
         spent: for each known set of recovery codes the names of its spent ones; the least recently changed first. Of
             a set that is not known nobody can tell what is spent.
         wrong: for each bucket of `throttle` that has any, the number of wrong answers in a row, and when the last one
             was, in Unix seconds.
+        missed: for each of the last sources of a wrong answer how many there were since the last success by anybody;
+            those of other sources stand under `OTHERS`.
         sources: for each of the last sources with a success, when that was; the least recent first.
         graces: for each of the last sources and services from which a code was accepted, when that was.
         issued: the code that an administrator has issued last, if the recovery codes are still those of that time: for
             the name of their set its hash, from when to before when it is valid, and whether it is unused, 1 or 0.
     """
 
-    __slots__ = ("drift", "graces", "issued", "last", "near", "sources", "spent", "when", "wrong")
+    __slots__ = ("drift", "graces", "issued", "last", "missed", "notes", "sources", "spent", "when", "wrong")
     last: dict[str, int]
     drift: dict[str, int]
     when: dict[str, int]
-    near: dict[str, tuple[int, ...]]
+    notes: dict[str, Note]
     spent: dict[str, tuple[str, ...]]
     wrong: dict[str, tuple[int, int]]
+    missed: dict[str, int]
     sources: dict[str, int]
     graces: dict[str, int]
     issued: dict[str, tuple[str, int, int, int]]
@@ -88,9 +97,9 @@ class State:
     def _changed(self, **records: object) -> State:
         # Line by line: a loop over the names takes four times as long, between the person's answer and the verdict.
         state = State.__new__(State)
-        state.last, state.drift, state.when, state.near = self.last, self.drift, self.when, self.near
+        state.last, state.drift, state.when, state.notes = self.last, self.drift, self.when, self.notes
         state.spent, state.wrong, state.sources, state.graces = self.spent, self.wrong, self.sources, self.graces
-        state.issued = self.issued
+        state.issued, state.missed = self.issued, self.missed
         for name, value in records.items():
             setattr(state, name, value)
         return state
@@ -98,15 +107,14 @@ class State:
     def with_last(self, fingerprint: str, counter: int) -> State:
         """Record that a counter or time step is used up. A lower one than before is not recorded: nothing goes back."""
         highest = max(counter, self.last.get(fingerprint, NEVER))
-        last = _with(self.last, fingerprint, highest, MAX_RECORDS)
-        return self._changed(last=last, drift=_only(self.drift, last), when=_only(self.when, last))
+        return self._changed(last=_with(self.last, fingerprint, highest))
 
     def with_accepted(self, fingerprint: str, counter: int, *, drift: int, now: int) -> State:
         """Record an accepted OTP: its counter or time step, and what it tells of the token's clock, in half steps."""
         state = self.with_last(fingerprint, counter)
         if drift != self.drift.get(fingerprint, 0):
             state = state.with_drift(fingerprint, drift)
-        return state._changed(when={**state.when, fingerprint: max(0, now)}, near={})
+        return state._changed(when={**state.when, fingerprint: max(0, now)})
 
     def with_drift(self, fingerprint: str, drift: int) -> State:
         """Record by how many half time steps the clock of a token that is in `last` is ahead."""
@@ -115,10 +123,15 @@ class State:
             drifts[fingerprint] = drift
         return self._changed(drift=drifts)
 
-    def with_near(self, near: dict[str, tuple[int, ...]], now: int) -> State:
-        """Record for which counters a wrong answer is the OTP; the answers before it no longer count."""
-        few = {each: near[each][:MAX_NEAR_COUNTERS] for each in list(near)[:MAX_NEAR]}
-        return self._changed(near={each: (max(0, now), *counters) for each, counters in few.items()})
+    def with_note(self, key: str, noted: tuple[tuple[str, int], ...], now: int) -> State:
+        """Note that an answer was right for these counters."""
+        return self._changed(notes=_with(self.notes, key, (max(0, now), noted[:MAX_NOTED_COUNTERS]), MAX_NOTES))
+
+    def without_notes(self, keys: tuple[str, ...]) -> State:
+        """Forget what is noted under these keys; the same state if there is nothing."""
+        if not self.notes or not any(key in self.notes for key in keys):
+            return self
+        return self._changed(notes={key: self.notes[key] for key in self.notes if key not in keys})
 
     def with_set(self, name: str) -> State:
         """Record a new set of recovery codes, none of them spent; of a set that is known nothing is forgotten."""
@@ -129,7 +142,7 @@ class State:
         return self._with_spent(name, (*self.spent[name], code))
 
     def _with_spent(self, name: str, codes: tuple[str, ...]) -> State:
-        return self._changed(spent=_with(self.spent, name, codes, MAX_SETS))
+        return self._changed(spent=_with(self.spent, name, codes))
 
     def with_wrong(self, bucket: str, count: int, when: int) -> State:
         """Record how many wrong answers a bucket has, and when the last one was."""
@@ -138,6 +151,19 @@ class State:
     def without_wrong(self, bucket: str) -> State:
         """Forget a bucket's wrong answers."""
         return self if bucket not in self.wrong else self._changed(wrong=_without(self.wrong, bucket))
+
+    def with_missed(self, name: str) -> State:
+        """Count a wrong answer of a source, for the owner to be told of."""
+        missed = _with(self.missed, name, min(self.missed.get(name, 0) + 1, MAX_WRONG))
+        while len(missed) > MAX_MISSED:
+            oldest = next(each for each in missed if each != OTHERS)
+            missed = {OTHERS: 0, **missed}
+            missed[OTHERS] = min(missed[OTHERS] + missed.pop(oldest), MAX_WRONG)
+        return self._changed(missed=missed)
+
+    def without_missed(self) -> State:
+        """Forget the wrong answers that the owner has been told of."""
+        return self if not self.missed else self._changed(missed={})
 
     def with_source(self, name: str, when: int) -> State:
         """Record a success from a source."""
@@ -153,7 +179,7 @@ class State:
 
     def without_waits(self) -> State:
         """Forget all wrong answers, and so whoever has to wait for them."""
-        return self._changed(wrong={}, near={})
+        return self._changed(wrong={}, notes={})
 
     def with_issued(self, set_name: str, digest: str, *, since: int, until: int) -> State:
         """Record a code that an administrator issues; one that was issued before dies."""
@@ -169,11 +195,11 @@ class State:
         return self._changed(issued={})
 
 
-def _with(records: dict[str, _Value], name: str, value: _Value, most: int) -> dict[str, _Value]:
-    """Change a record and make it the newest; the oldest ones go when there are too many."""
+def _with(records: dict[str, _Value], name: str, value: _Value, most: int = 0) -> dict[str, _Value]:
+    """Change a record and make it the newest; of more than `most`, if that is given, the oldest ones go."""
     changed = _without(records, name)
     changed[name] = value
-    while len(changed) > most:
+    while most and len(changed) > most:
         del changed[next(iter(changed))]
     return changed
 
@@ -184,6 +210,27 @@ def _without(records: dict[str, _Value], name: str) -> dict[str, _Value]:
 
 def _only(records: dict[str, _Value], names: dict[str, int]) -> dict[str, _Value]:
     return {each: records[each] for each in records if each in names}
+
+
+def within_bounds(state: State, live: frozenset[str]) -> State:
+    """Drop the oldest records of tokens and recovery sets that are not enrolled, until the rest has room.
+
+    Args:
+        state: with any number of records.
+        live: fingerprints of the enrolled tokens, and names of their recovery sets. They are never dropped.
+
+    Raises:
+        ValueError: there is no room even so.
+    """
+    if len(state.last) <= MAX_RECORDS and len(state.spent) <= MAX_SETS:
+        return state
+    last, spent = dict(state.last), dict(state.spent)
+    for records, most in ((last, MAX_RECORDS), (spent, MAX_SETS)):
+        for name in [each for each in records if each not in live][: max(0, len(records) - most)]:
+            del records[name]
+        if len(records) > most:
+            raise ValueError("more live records than there is room for")
+    return state._changed(last=last, spent=spent, drift=_only(state.drift, last), when=_only(state.when, last))
 
 
 def with_volatile(stored: State | None, volatile: State, *, newer: bool) -> State:
@@ -212,12 +259,18 @@ def moved_onto(leftover: State, live: State, fingerprints: set[str]) -> State:
     last = {each: counter for each, counter in leftover.last.items() if each not in unknown}
     last |= {each: max(counter, leftover.last.get(each, NEVER)) for each, counter in live.last.items()}
     spent = {name: tuple(dict.fromkeys((*leftover.spent.get(name, ()), *live.spent[name]))) for name in live.spent}
-    return live._changed(last=dict(list(last.items())[-MAX_RECORDS:]), spent=spent)
+    return live._changed(last=last, spent=spent)
 
 
-def encode(state: State, sequence: int) -> bytes:
-    """Make a slot of a state: 4096 bytes."""
-    text = _text_of(state)
+def encode(state: State, sequence: int, live: frozenset[str] = frozenset()) -> bytes:
+    """Make a slot of a state: 8192 bytes.
+
+    Args:
+        state: with any number of records, of which `within_bounds` drops what is too much.
+        sequence: the slot's number.
+        live: as for `within_bounds`.
+    """
+    text = _text_of(within_bounds(state, live))
     content = MAGIC + sequence.to_bytes(8, "big") + len(text).to_bytes(2, "big") + text
     if len(content) + _CHECKSUM_BYTES > SLOT_BYTES:
         raise ValueError("the state does not fit into a slot")
@@ -225,7 +278,7 @@ def encode(state: State, sequence: int) -> bytes:
 
 
 def place_of(sequence: int) -> int:
-    """Tell where in the file the slot of a sequence number is: never where that of the number before it is."""
+    """Return where in the file the slot of a sequence number is: never where that of the number before it is."""
     return sequence % 2 * SLOT_BYTES
 
 
@@ -273,9 +326,11 @@ def _text_of(state: State) -> bytes:
         f"last {name} {counter} {state.drift.get(name, 0)} {state.when.get(name, 0)}\n"
         for name, counter in state.last.items()
     ]
-    lines += [" ".join(("near", name, *map(str, numbers))) + "\n" for name, numbers in state.near.items()]
+    for key, (when, noted) in state.notes.items():
+        lines.append(" ".join(("note", key, str(when), *(f"{each} {counter}" for each, counter in noted))) + "\n")
     lines += [" ".join(("spent", name, *codes)) + "\n" for name, codes in state.spent.items()]
     lines += [f"wrong {bucket} {count} {when}\n" for bucket, (count, when) in state.wrong.items()]
+    lines += [f"missed {name} {count}\n" for name, count in state.missed.items()]
     lines += [f"source {name} {when}\n" for name, when in state.sources.items()]
     lines += [f"grace {name} {when}\n" for name, when in state.graces.items()]
     lines += [" ".join(("issued", name, *map(str, words))) + "\n" for name, words in state.issued.items()]
@@ -296,7 +351,8 @@ def _state_from(text: str) -> State:
         len(state.wrong) <= MAX_BUCKETS,
         len(state.sources) <= MAX_SOURCES,
         len(state.spent) <= MAX_SETS,
-        len(state.near) <= MAX_NEAR,
+        len(state.notes) <= MAX_NOTES,
+        len(state.missed) <= MAX_MISSED,
         len(state.graces) <= MAX_GRACES,
         len(state.issued) <= 1,
     )
@@ -315,10 +371,18 @@ def _read_last(state: State, name: str, words: list[str]) -> None:
         state.when[name] = _number(when, _TIME_DIGITS)
 
 
-def _read_near(state: State, name: str, words: list[str]) -> None:
-    _require(_is_name(name, 32) and 2 <= len(words) <= 1 + MAX_NEAR_COUNTERS)
-    counters = [_number(word, _COUNTER_DIGITS) for word in words[1:]]
-    state.near[name] = (_number(words[0], _TIME_DIGITS), *counters)
+def _read_note(state: State, name: str, words: list[str]) -> None:
+    fingerprints, counters = words[1::2], words[2::2]
+    _require(_is_name(name, 24) and 1 <= len(counters) == len(fingerprints) <= MAX_NOTED_COUNTERS)
+    _require(all(_is_name(each, 32) for each in fingerprints))
+    noted = zip(fingerprints, (_number(word, _COUNTER_DIGITS) for word in counters), strict=True)
+    state.notes[name] = (_number(words[0], _TIME_DIGITS), tuple(noted))
+
+
+def _read_missed(state: State, name: str, words: list[str]) -> None:
+    _require(_is_name(name, 16))
+    (count,) = words
+    state.missed[name] = _number(count, _WRONG_DIGITS)
 
 
 def _read_spent(state: State, name: str, words: list[str]) -> None:
@@ -352,9 +416,10 @@ def _read_issued(state: State, name: str, words: list[str]) -> None:
 
 _READERS = {
     "last": _read_last,
-    "near": _read_near,
+    "note": _read_note,
     "spent": _read_spent,
     "wrong": _read_wrong,
+    "missed": _read_missed,
     "source": _read_source,
     "grace": _read_grace,
     "issued": _read_issued,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from pam_softtoken import files, mark, state, tokenfile, volatile
+from pam_softtoken import files, mark, revocation, state, tokenfile, volatile
 from pam_softtoken.errors import ConfigError, DamagedState, InsecureFile, NotEnrolled, NotStored, UnusableFile
 from pam_softtoken.state import State
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pam_softtoken.tokenfile import TokenFile
 
 TOKENS, STATE = "tokens", "state"
-_OURSELVES = files.Account("", 0, 0, home="/")
 
 
 class Location:
@@ -52,7 +51,7 @@ class Location:
 
     def as_owner(self) -> files.AsUser:
         """A block in which the files are touched as their owner."""
-        return files.AsUser(self.account if self.in_home else _OURSELVES)
+        return files.AsUser(self.account if self.in_home else files.OURSELVES)
 
     def open_directory(self, *, making: list[str] | None = None) -> int:
         """Open the directory, every part of it checked; call it as the owner.
@@ -81,13 +80,29 @@ class Location:
         if self.in_home:
             return files.open_home(self.account)
         if making is not None:
+            from pam_softtoken import user_path  # noqa: PLC0415 - usual logins make nothing
+
+            user_path.require_no_way_in(self._start)
             parts = self._start.split("/")
             for end in range(2, len(parts) + 1):
-                files.make_directory("/".join(parts[:end]), below=None, made=making)
+                path = "/".join(parts[:end])
+                if path == os.path.dirname(mark.DIRECTORY):
+                    _make_for_all(path, making)
+                files.make_directory(path, below=None, made=making)
         try:
             return files.open_directory(self._start, below=None, owner=self.owner)
         except FileNotFoundError:
             raise UnusableFile(self._start, "the store's directory is missing") from None
+
+
+def _make_for_all(path: str, made: list[str]) -> None:
+    """Make the directory in which programs without root have to find what root says of their own user."""
+    try:
+        if not os.path.isdir(path):
+            mark.make_directory(path)
+            made.append(path)
+    except OSError:
+        pass  # whoever makes the store next says why that cannot be
 
 
 def _fill(word: str, account: Account) -> str:
@@ -106,7 +121,10 @@ class Store:
 
     __slots__ = (
         "_directory",
+        "_is_locked",
+        "_live",
         "_present",
+        "_revocation",
         "_seen",
         "_sequence",
         "_state",
@@ -122,6 +140,10 @@ class Store:
         # What was read last, so that the same bytes are not decoded again under the lock.
         self._seen: tuple[bytes, bytes | None] | None = None
         self._present: State | None = None
+        # Names of the tokens and recovery sets whose records must not be dropped.
+        self._live: frozenset[str] = frozenset()
+        self._revocation = revocation.Revocation(location.account.uid)
+        self._is_locked = False
         self._sequence = self._stored_sequence = 0
         self._volatile_path = volatile.path_of(location.account.uid, location.path)
         self.read_only = False
@@ -141,8 +163,10 @@ class Store:
 
         Raises:
             NotEnrolled: there is no token file.
+            Revoked: there are only tokens that root has revoked.
             BadTokenFile, InsecureFile, UnusableFile: as their names say.
         """
+        self._revocation = revocation.read(self.location.account.uid)
         try:
             try:
                 content = self._open_as_owner()
@@ -154,7 +178,8 @@ class Store:
                 self.location.account.look_up_groups()
                 content = self._open_as_owner()
         except FileNotFoundError:
-            raise NotEnrolled(proven=not mark.is_set(self.location.account.uid)) from None
+            was_enrolled = bool(self._revocation.names) or mark.is_set(self.location.account.uid)
+            raise NotEnrolled(proven=not was_enrolled) from None
         return content
 
     def _open_as_owner(self) -> TokenFile:
@@ -192,11 +217,13 @@ class Store:
         """
         path = self._path(STATE)
         files.lock(self._state, timeout_s, path=path)
+        self._is_locked = True
         if not files.is_linked(self._state):
             raise InsecureFile(path, "was replaced during the attempt")
 
     def unlock(self) -> None:
         """Give the lock back; the files stay open."""
+        self._is_locked = False
         files.unlock(self._state)
 
     def read_state(self) -> State | None:
@@ -207,6 +234,7 @@ class Store:
 
         Raises:
             DamagedState: it says nothing that can be trusted.
+            Revoked: something was revoked since the tokens were read.
             UnusableFile: the system would not read it.
         """
         path = self._path(STATE)
@@ -214,19 +242,26 @@ class Store:
         if seen != self._seen:
             self._decode(*seen)
             self._seen = seen
+        if not self._is_locked:  # a time of grace lets in by what is read so; what reads under the lock records later
+            self._require_not_revoked()
         return self._present
 
     def _decode(self, stored: bytes, record: bytes | None) -> None:
         self._sequence, self._present = state.decode(stored, path=self._path(STATE)) if stored else (0, None)
         self._stored_sequence = self._sequence
-        if record is None:
-            return
-        try:
-            sequence, kept = state.decode_slot(record)
-        except ValueError:
-            raise DamagedState(self._volatile_path, "is not whole") from None
-        self._present = state.with_volatile(self._present, kept, newer=sequence > self._sequence)
-        self._sequence = max(sequence, self._sequence)
+        if record is not None:
+            try:
+                sequence, kept = state.decode_slot(record)
+            except ValueError:
+                raise DamagedState(self._volatile_path, "is not whole") from None
+            self._present = state.with_volatile(self._present, kept, newer=sequence > self._sequence)
+            self._sequence = max(sequence, self._sequence)
+        if self._present is not None:
+            self._present = self._revocation.living_state(self._present)
+
+    def _require_not_revoked(self) -> None:
+        """Check that root has revoked nothing since the tokens were read; `revocation` says why it has to be here."""
+        self._revocation.require_unchanged()
 
     def lost_since_s(self) -> int | None:
         """Tell how many seconds ago a record of uses can have been lost, which is why nothing from before counts.
@@ -239,14 +274,22 @@ class Store:
     def write_state(self, new: State) -> None:
         """Write a state over the older slot and return when it is durable. `read_state` comes first, under one lock.
 
+        Records of the tokens that were read last, and of those about to be written, are never dropped for want of room.
+
         Raises:
             NotStored: it may or may not be on the disk.
+            Revoked: it is there, but something was revoked before it was.
         """
+        self._write_durably(new)
+        # After the disk has it, and before anybody is told: whatever comes later was revoked after this login.
+        self._require_not_revoked()
+
+    def _write_durably(self, new: State) -> None:
         had_record = self._seen is not None and self._seen[1] is not None
         self._seen = None
         self._sequence += 1
         if self.read_only:
-            volatile.write(self._volatile_path, state.encode(new, self._sequence))
+            volatile.write(self._volatile_path, state.encode(new, self._sequence, self._live))
             return
         if self._stored_sequence == 0:
             self._write_first_state(new)
@@ -254,7 +297,7 @@ class Store:
             if state.place_of(self._sequence) == state.place_of(self._stored_sequence):
                 self._sequence += 1  # a record has taken the number between
             place = state.place_of(self._sequence)
-            files.overwrite(self._state, state.encode(new, self._sequence), place, path=self._path(STATE))
+            files.overwrite(self._state, state.encode(new, self._sequence, self._live), place, path=self._path(STATE))
         self._stored_sequence = self._sequence
         if had_record:
             volatile.remove(self._volatile_path)
@@ -262,7 +305,7 @@ class Store:
     def _write_first_state(self, new: State) -> None:
         """Fill an empty file with both slots, so that later stores need no space; what fails leaves it empty."""
         path = self._path(STATE)
-        slots = sorted((state.place_of(sequence), state.encode(new, sequence)) for sequence in (1, 2))
+        slots = sorted((state.place_of(sequence), state.encode(new, sequence, self._live)) for sequence in (1, 2))
         self._sequence = 2
         try:
             files.overwrite(self._state, b"".join(slot for _, slot in slots), 0, path=path)
@@ -301,7 +344,9 @@ class Store:
 
     def _read_tokens(self) -> TokenFile:
         path = self._path(TOKENS)
-        return tokenfile.parse(files.read(self._tokens, tokenfile.MAX_BYTES, path=path), path=path)
+        content = tokenfile.parse(files.read(self._tokens, tokenfile.MAX_BYTES, path=path), path=path)
+        self._live = content.record_names()
+        return self._revocation.living(content)
 
     def _path(self, name: str) -> str:
         return f"{self.location.path}/{name}"

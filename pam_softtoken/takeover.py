@@ -6,15 +6,12 @@ Bytes are read by `importer`; here it is decided what becomes of them. Nothing c
 from __future__ import annotations
 
 import copy
-import os
-import stat
-import sys
 import time
 from collections.abc import Callable
 
 from pam_softtoken import handout, importer, permission, policy, recovery, terminal
 from pam_softtoken.enrolment import have_one_key
-from pam_softtoken.errors import EnrolmentFailed, NotEnrolled, UsageError
+from pam_softtoken.errors import EnrolmentFailed, NotEnrolled, PathError, UsageError
 from pam_softtoken.imported import Imported
 from pam_softtoken.job import PROGRAM, Job
 from pam_softtoken.permission import Permission
@@ -23,16 +20,18 @@ from pam_softtoken.recovery import RecoverySet
 from pam_softtoken.state import NEVER, State
 from pam_softtoken.token import Token, TOTPToken, require_name
 from pam_softtoken.tokenfile import MAX_TOKENS, TokenFile
+from pam_softtoken.user_path import NamedFiles, reason
 
 MAX_PASSPHRASE_BYTES = 1024
 
 
-def read(path: str, passphrase_file: str | None, *, only_text: bool = False) -> list[Imported]:
+def read(path: str, passphrase_file: str | None, named_files: NamedFiles, *, only_text: bool = False) -> list[Imported]:
     """Read a file of another program.
 
     Args:
         path: the file, or - for stdin.
         passphrase_file: the file with what opens it, if it is encrypted.
+        named_files: opens the two.
         only_text: nothing that takes a library, of which one mistake would be root's, where it is root who reads what
             somebody else has made.
 
@@ -40,14 +39,15 @@ def read(path: str, passphrase_file: str | None, *, only_text: bool = False) -> 
         EnrolmentFailed: it cannot be read.
         ImportFailed: it cannot be understood.
     """
-    data = _read(path, importer.MAX_BYTES + 1)
+    data = _read(path, importer.MAX_BYTES + 1, named_files)
     if only_text and not importer.is_text_of_ours(data):
         raise EnrolmentFailed(
             "root takes over no pictures and no PSKC files for users", hint="take over the Key URI (otpauth://) instead"
         )
     passphrase = None
     if passphrase_file is not None:
-        passphrase = _read(passphrase_file, MAX_PASSPHRASE_BYTES).decode("utf-8", "surrogateescape").rstrip("\r\n")
+        passphrase = _read(passphrase_file, MAX_PASSPHRASE_BYTES, named_files).decode("utf-8", "surrogateescape")
+        passphrase = passphrase.rstrip("\r\n")
     return importer.read(data, path="stdin" if path == "-" else path, now=int(time.time()), passphrase=passphrase)
 
 
@@ -276,16 +276,12 @@ def _kind(token: Token) -> str:
     return f"{token.kind.upper()}, {token.algorithm}, {token.digits} digits, {counts}"
 
 
-def _read(path: str, max_bytes: int) -> bytes:
+def _read(path: str, max_bytes: int, named_files: NamedFiles) -> bytes:
     try:
-        if path == "-":
-            return sys.stdin.buffer.read(max_bytes) if sys.stdin is not None else b""
         # What a user puts in root's way may be a pipe that nobody ever writes to.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise EnrolmentFailed(f'"{path}" is not a file', hint="- reads stdin")
-            return file.read(max_bytes)
-    except OSError as error:
+        return named_files.read(path, max_bytes)
+    except PathError as error:
         raise EnrolmentFailed(
-            f'cannot read "{path}": {os.strerror(error.errno or 0)}', hint="--import takes a file, or -"
+            f'cannot read "{path}": {reason(error, path)}',
+            hint=named_files.hint_for(error, otherwise="give a file, or - for stdin"),
         ) from None

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TextIO
 
-from pam_softtoken.errors import EnrolmentFailed, ProgramError
+from pam_softtoken.errors import EnrolmentFailed, OutputClosed, ProgramError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _NUDGE_S = 0.2
@@ -43,11 +43,13 @@ class Terminal:
         """Print a result.
 
         Raises:
-            EnrolmentFailed: it did not arrive.
+            EnrolmentFailed: it did not arrive; `OutputClosed` if its reader has gone.
         """
         self.require_open()
         try:
             print(text, file=self._results, flush=True)
+        except BrokenPipeError as error:
+            raise _lost(os.strerror(error.errno or 0), OutputClosed) from None
         except OSError as error:
             raise _lost(os.strerror(error.errno or 0)) from None
 
@@ -207,8 +209,8 @@ def _echo(stream: TextIO | None, shown: bool) -> Iterator[None]:
             termios.tcsetattr(stream, termios.TCSADRAIN, before)
 
 
-def _lost(why: str) -> EnrolmentFailed:
-    return EnrolmentFailed(
+def _lost(why: str, kind: type[EnrolmentFailed] = EnrolmentFailed) -> EnrolmentFailed:
+    return kind(
         f"cannot write the result: {why}; nothing was changed", hint="let the output go where it can be written"
     )
 

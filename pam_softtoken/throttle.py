@@ -1,88 +1,124 @@
-"""Which wrong answers slow whom down: pure decisions on the state's records of sources and wrong answers. No I/O.
+"""Which wrong answers slow down which sources: pure decisions on the state's records. No I/O.
 
 Wrong answers are counted in buckets, so that somebody who guesses from elsewhere cannot keep the owner out: each source
 from which the owner has logged in lately has a bucket of its own, and all others share one for this host and one for
-the network. After `FREE_ANSWERS` wrong ones a bucket is closed for a second, then for two, and so on up to 15 minutes;
-while it is closed, nothing that is typed is compared with anything.
+the network. After `FREE_ANSWERS` wrong answers a bucket has to wait for a second, then for two, and so on up to a day.
+During the wait one code alone is refused; two consecutive codes, a recovery code and an issued code are not, because
+they cannot be guessed. Where a PIN is set, the PIN is what is being guessed: nothing is compared during the wait, which
+therefore ends after 15 minutes.
 """
 
 from __future__ import annotations
 
-from pam_softtoken.errors import Throttled
 from pam_softtoken.mac import sha256
 from pam_softtoken.state import SHARED_BUCKETS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pam_softtoken.state import State
+    from collections.abc import Callable
 
-    Source = tuple[str, str]
+    from pam_softtoken.state import State
 
 LOCAL, REMOTE = SHARED_BUCKETS
 FREE_ANSWERS = 5
-LONGEST_WAIT_S = 15 * 60
-FORGOTTEN_AFTER_S = 24 * 60 * 60
-"""A bucket without a wrong answer for a day starts anew: slower for a guesser than going on."""
+LONGEST_WAIT_S = 24 * 60 * 60
+LONGEST_WAIT_WITH_PIN_S = 15 * 60
+FORGOTTEN_AFTER_S = 30 * 24 * 60 * 60
+"""A bucket without a wrong answer for this long starts anew. That is slower for a guesser than going on: the 22 answers
+up to the longest wait then take more than 30 days, in which 30 more would have been judged.
+"""
 KNOWN_FOR_S = 30 * 24 * 60 * 60
 
 
-def source_of(rhost: str, caller_uid: int) -> Source:
-    """Name the place that an attempt comes from.
+class Source:
+    """The place that an attempt comes from.
+
+    Attributes:
+        name: 16 hexadecimal digits; one for all addresses of an IPv6 /64, because one machine has all of them.
+        shared: the bucket that it shares with others until it is known.
+        key: under which its answers are noted, 24 hexadecimal digits: the name and the session. So nothing that others
+            from the same source answer comes between two consecutive codes of one session.
+    """
+
+    __slots__ = ("key", "name", "shared")
+
+    def __init__(self, name: str, shared: str, *, session: int) -> None:
+        self.name = name
+        self.shared = shared
+        self.key = f"{name}{session & 0xFFFFFFFF:08x}"
+
+
+def source_of(rhost: str, caller_uid: int, *, session: int = 0) -> Source:
+    """Return the source of an attempt.
 
     Args:
         rhost: `PAM_RHOST`; empty for this host.
         caller_uid: real uid of the process that asks, which tells the local ones apart.
-
-    Returns:
-        The source's own name, 16 hexadecimal digits, and the bucket that it shares until it is known.
+        session: session id (`getsid`) of that process; 0 when it is not known.
     """
-    place = f"rhost {rhost}" if rhost else f"uid {caller_uid}"
+    place = f"rhost {_network_of(rhost)}" if rhost else f"uid {caller_uid}"
     name = sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return name, REMOTE if rhost else LOCAL
+    return Source(name, REMOTE if rhost else LOCAL, session=session)
+
+
+def note_keys(state: State, source: Source, is_alive: Callable[[int], bool]) -> tuple[str, ...]:
+    """Return the keys of the notes that an answer from this source can be the second code to.
+
+    Its own session's, and those of ended sessions of the same source: some hosts take one answer in each connection.
+    One wrong answer spoils them all, so that there is one guess to each note.
+
+    Args:
+        state: holds the notes.
+        source: where the answer comes from.
+        is_alive: checks whether a session of that id still exists.
+    """
+    others = [key for key in state.notes if key[:16] == source.name and key != source.key]
+    return (source.key, *(key for key in others if not is_alive(int(key[16:], 16))))
+
+
+def _network_of(rhost: str) -> str:
+    """Return the /64 of an IPv6 address, the address of a mapped IPv4 one, and anything else as it is."""
+    if ":" not in rhost:
+        return rhost
+    import _socket  # noqa: PLC0415 - most addresses are IPv4
+
+    try:
+        address = _socket.inet_pton(_socket.AF_INET6, rhost.partition("%")[0])
+    except (OSError, ValueError):
+        return rhost
+    if address[:12] == bytes(10) + b"\xff\xff":
+        return _socket.inet_ntop(_socket.AF_INET, address[12:])
+    return _socket.inet_ntop(_socket.AF_INET6, address[:8] + bytes(8)) + "/64"
 
 
 def bucket_of(state: State, source: Source, *, now: int) -> str:
-    """Give the bucket whose wrong answers count for a source.
+    """Return the bucket whose wrong answers count for a source.
 
     Returns:
         The source's own when its last success is less than 30 days ago, otherwise the shared one.
     """
-    name, shared = source
-    succeeded = state.sources.get(name)
+    succeeded = state.sources.get(source.name)
     # A success in the future was stored under another clock; it still happened.
-    return name if succeeded is not None and now - succeeded < KNOWN_FOR_S else shared
+    return source.name if succeeded is not None and now - succeeded < KNOWN_FOR_S else source.shared
 
 
-def wait_s(wrong: int) -> int:
-    """Give how long a bucket is closed after that many wrong answers in a row, in seconds.
+def wait_s(wrong: int, *, with_pin: bool = False) -> int:
+    """Return how long a bucket has to wait after that many wrong answers in a row, in seconds.
 
-    >>> [wait_s(wrong) for wrong in (4, 5, 6, 7, 14, 15, 1000)]
-    [0, 1, 2, 4, 512, 900, 900]
+    >>> [wait_s(wrong) for wrong in (4, 5, 6, 7, 14, 21, 22, 1000)]
+    [0, 1, 2, 4, 512, 65536, 86400, 86400]
+    >>> wait_s(1000, with_pin=True)
+    900
     """
     if wrong < FREE_ANSWERS:
         return 0
-    return min(1 << min(wrong - FREE_ANSWERS, 20), LONGEST_WAIT_S)
+    return min(1 << min(wrong - FREE_ANSWERS, 20), LONGEST_WAIT_WITH_PIN_S if with_pin else LONGEST_WAIT_S)
 
 
-def require_open(state: State, bucket: str, *, now: int) -> None:
-    """Let an attempt go on only if its bucket is open.
-
-    Raises:
-        Throttled: it is not; nothing must be compared.
-    """
+def left_s(state: State, bucket: str, *, now: int, with_pin: bool = False) -> int:
+    """Return how long a bucket still has to wait, in seconds; 0 when its answers are judged."""
     wrong, last = state.wrong.get(bucket, (0, 0))
-    closed_for_s = wait_s(wrong) - (now - last)
-    if closed_for_s > 0:
-        raise Throttled(closed_for_s)
-
-
-def require_spare(state: State, bucket: str, *, now: int) -> None:
-    """Let something be judged that may not have been meant as an answer, only if another could follow were it wrong.
-
-    Raises:
-        Throttled: it would close the bucket, or it is closed already.
-    """
-    require_open(after_wrong_answer(state, bucket, now=now), bucket, now=now)
+    return max(0, wait_s(wrong, with_pin=with_pin) - (now - last))
 
 
 def set_right(state: State, *, now: int) -> State:
@@ -97,12 +133,12 @@ def set_right(state: State, *, now: int) -> State:
     return state
 
 
-def after_wrong_answer(state: State, bucket: str, *, now: int) -> State:
+def after_wrong_answer(state: State, source: Source, bucket: str, *, now: int) -> State:
     """Count a wrong answer."""
     wrong, last = state.wrong.get(bucket, (0, 0))
     if now - last >= FORGOTTEN_AFTER_S:
         wrong = 0
-    return state.with_wrong(bucket, wrong + 1, now)
+    return state.with_wrong(bucket, wrong + 1, now).with_missed(source.name)
 
 
 def after_success(state: State, source: Source, bucket: str, *, now: int) -> State:
@@ -112,4 +148,9 @@ def after_success(state: State, source: Source, bucket: str, *, now: int) -> Sta
     """
     if bucket not in SHARED_BUCKETS:
         state = state.without_wrong(bucket)
-    return state.with_source(source[0], now)
+    return state.without_missed().with_source(source.name, now)
+
+
+def missed_elsewhere(state: State, source: Source) -> int:
+    """Return how many wrong answers other sources have given since the last success."""
+    return sum(count for name, count in state.missed.items() if name != source.name)

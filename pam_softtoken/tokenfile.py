@@ -50,6 +50,10 @@ class TokenFile:
         self.recovery = recovery
         self.pin = pin
 
+    def record_names(self) -> frozenset[str]:
+        """Return the names under which the state keeps records of these tokens and of this recovery set."""
+        return frozenset((self.recovery.name, *(token.fingerprint() for token in self.tokens)))
+
 
 def parse(data: bytes, *, path: str) -> TokenFile:
     """Read a token file's text.

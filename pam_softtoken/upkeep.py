@@ -128,6 +128,7 @@ class Renewal:
         options, store = self._job.options, self._job.store
         self._job.screen.require_open()
         at_first = store.open_enrolled()
+        store.require_may_enrol()
         store.begin_state()
         store.require_room(at_first)
         granted = permission.obtain(self._job)

@@ -5,6 +5,8 @@ Knows nothing of PAM, sockets or clocks.
 
 from __future__ import annotations
 
+import os
+
 from pam_softtoken import policy, throttle
 from pam_softtoken.answer import Claim, claim
 from pam_softtoken.errors import (
@@ -18,6 +20,7 @@ from pam_softtoken.errors import (
     Throttled,
 )
 from pam_softtoken.mac import compare_digest, prepare_scrypt
+from pam_softtoken.policy import Finding, Limits
 from pam_softtoken.state import State
 from pam_softtoken.store import Location, Store
 
@@ -40,11 +43,15 @@ class Accepted:
         token: name of the token; empty for a recovery code, or an issued one.
         recovery_left: how many recovery codes are left after one was used, or None after anything else.
         password: what stood in front of PIN and code, for the next module.
+
+    Attributes:
+        missed: how many wrong answers other sources have given since the last success.
     """
 
-    __slots__ = ("password", "recovery_left", "token")
+    __slots__ = ("missed", "password", "recovery_left", "token")
 
     def __init__(self, token: str, recovery_left: int | None, *, password: str) -> None:
+        self.missed = 0
         self.token = token
         self.recovery_left = recovery_left
         self.password = password
@@ -67,11 +74,12 @@ class Attempt:
         NotEnrolled, BadTokenFile, DamagedState, InsecureFile, UnusableFile: as their names say.
     """
 
-    __slots__ = ("_config", "_content", "_lock_timeout_s", "_store", "account")
+    __slots__ = ("_config", "_content", "_limits", "_lock_timeout_s", "_store", "account")
 
     def __init__(self, account: Account, config: Config, *, now: int) -> None:
         self.account = account
         self._config = config
+        self._limits = Limits.of(config)
         # Half of what the host grants, so that there is time left to say why.
         self._lock_timeout_s = min(LOCK_TIMEOUT_S, config.timeout / 2)
         self._store = Store(Location(config.store, account))
@@ -83,19 +91,16 @@ class Attempt:
             self._store.close()
             raise
         # A rehearsal on an answer that nothing matches: what is slow only the first time is slow now.
-        try:
-            policy.match_otp(self._content.tokens, state or State.new(), {}, now=now, config=config)
-        except (OTPMismatch, OTPReplayed):
-            pass
+        policy.examine(self._content.tokens, state or State.new(), {}, now=now, limits=self._limits, waiting=True)
         if self._content.pin is not None:
             prepare_scrypt()
 
     def in_grace(self, name: str, *, now: int) -> bool:
-        """Tell whether a code was accepted from this source, by its name from `grace`, so lately that none is due."""
+        """Check whether a code was accepted from this source, by its name from `grace`, so lately that none is due."""
         if not name:
             return False
         state = self._store.read_state()
-        return state is not None and policy.in_grace(state, name, now=now, config=self._config)
+        return state is not None and policy.in_grace(state, name, now=now, grace_s=self._config.grace)
 
     def verify(
         self,
@@ -106,6 +111,7 @@ class Attempt:
         source: Source,
         now: int,
         grace: str = "",
+        only_otps: bool = False,
     ) -> Accepted:
         """Judge an answer, and record it as used if it is right. Then the lock is kept until `close`.
 
@@ -113,44 +119,56 @@ class Attempt:
             typed: what the person typed.
             combined: a password can stand in front of it.
             tentative: it may be a password without a code, and the person can still answer: it must not be what makes
-                him wait, nor come between two consecutive OTPs.
+                them wait, nor come between two consecutive OTPs.
             source: where it comes from, from `throttle.source_of`.
             now: Unix seconds, read after the answer came.
             grace: the source's name from `grace`, to be remembered; empty for none.
+            only_otps: compare it with no recovery code and no issued one, so that none is used up.
 
         Returns:
             What was accepted; it is durable by then.
 
         Raises:
             OTPMismatch, OTPReplayed, CodeExpired, MalformedAnswer: the answer is wrong.
-            Throttled: there were too many wrong ones; this one was not looked at.
+            Throttled: there were too many wrong ones before.
             PINMissing: the PIN has been taken away meanwhile.
             LockTimeout, NotStored, DamagedState, InsecureFile, UnusableFile, BadTokenFile, NotEnrolled: it cannot be
                 judged or recorded.
         """
-        claimed = self._claim(typed, combined, tentative, source, now)
+        claimed = self._claim(typed, combined, source, now)
         self._store.lock(self._lock_timeout_s)
         try:
             changed = self._store.reread_tokens()
             if changed is not None:
                 self._content = changed
                 self._require_pin()
-                claimed = self._claim(typed, combined, tentative, source, now)
-            state = self._present_state(now)
-            bucket = self._require_open(state, source, now, tentative=tentative)
-            if claimed is None:
-                raise Throttled(1)  # opened by a success in between; the answer has not been looked at
+                claimed = self._claim(typed, combined, source, now)
+            stored = self._store.read_state()
+            state = throttle.set_right(stored or State.new(), now=now)
+            bucket = throttle.bucket_of(state, source, now=now)
+            waiting = self._wait(state, source, bucket, now, tentative=tentative)
+            if claimed is None or (waiting is not None and not waiting.pair_helps):
+                if state is not stored:
+                    self._store.write_state(state)
+                raise waiting or Throttled(1)  # opened by a success in between; the answer has not been looked at
+            if only_otps:
+                claimed.codes, claimed.scratch = {}, {}
             try:
-                accepted, state = self._accept(state, claimed, now)
-            except OTPMismatch:
-                self._record_mismatch(state, claimed, bucket, now, tentative=tentative)
-                raise
+                accepted, state = self._accept(state, claimed, source, now, waiting)
+            except _NotAccepted as refusal:
+                self._record_refusal(refusal, source, bucket, now, stored=stored, tentative=tentative)
+                raise refusal.error from None
             if grace:
                 state = state.with_grace(grace, now)
+            accepted.missed = throttle.missed_elsewhere(state, source)
             self._store.write_state(throttle.after_success(state, source, bucket, now=now))
-        except BaseException:
+        except BaseException as error:
             # The person may be told why, which can take any time.
             self._store.unlock()
+            if isinstance(error, OTPRefused) and claimed is not None:
+                error.clock_off_s = policy.clock_off_s(
+                    self._content.tokens, state, claimed.otps, now=now, limits=self._limits
+                )
             raise
         return accepted
 
@@ -158,25 +176,33 @@ class Attempt:
         if self._config.pin_required and self._content.pin is None:
             raise PINMissing
 
-    def _claim(self, typed: str, combined: bool, tentative: bool, source: Source, now: int) -> Claim | None:
-        """Hash what has to be hashed, without the lock, and not at all for those who have to wait.
+    def _claim(self, typed: str, combined: bool, source: Source, now: int) -> Claim | None:
+        """Hash what has to be hashed, without the lock.
 
         Returns:
-            None for those: the lock's holder says so, because only he can put right a wait that a wrong clock has left.
+            None where a PIN is set and the source has to wait: then nothing is compared. The lock's holder says so,
+            because only the holder can put right a wait that a wrong clock has left.
         """
-        try:
+        if self._content.pin is not None:
             state = throttle.set_right(self._store.read_state() or State.new(), now=now)
-            self._require_open(state, source, now, tentative=tentative)
-        except Throttled:
-            return None
+            if self._wait(state, source, throttle.bucket_of(state, source, now=now), now) is not None:
+                return None
         return claim(self._content, typed, combined=combined)
 
-    def _require_open(self, state: State, source: Source, now: int, *, tentative: bool) -> str:
-        bucket = throttle.bucket_of(state, source, now=now)
-        if not self._config.no_throttle:
-            require = throttle.require_spare if tentative else throttle.require_open
-            require(state, bucket, now=now)
-        return bucket
+    def _wait(
+        self, state: State, source: Source, bucket: str, now: int, *, tentative: bool = False
+    ) -> Throttled | None:
+        """Return how a source is throttled, or None when its answer is judged.
+
+        What may not have been meant as an answer is judged only if another could follow, were it wrong.
+        """
+        if self._config.no_throttle:
+            return None
+        with_pin = self._content.pin is not None
+        if tentative:
+            state = throttle.after_wrong_answer(state, source, bucket, now=now)
+        left_s = throttle.left_s(state, bucket, now=now, with_pin=with_pin)
+        return Throttled(left_s, pair_helps=not with_pin and not tentative) if left_s > 0 else None
 
     @property
     def kept_in_memory(self) -> bool:
@@ -186,18 +212,6 @@ class Attempt:
     def close(self) -> None:
         """Close the files."""
         self._store.close()
-
-    def _present_state(self, now: int) -> State:
-        """Read the state; where a token's counter is not recorded, give it the one to start from, durably."""
-        stored = self._store.read_state()
-        state = throttle.set_right(stored or State.new(), now=now)
-        for token in self._content.tokens:
-            start = policy.starting_point(token, now=now)
-            if start is not None and token.fingerprint() not in state.last:
-                state = state.with_last(token.fingerprint(), start)
-        if state is not stored:
-            self._store.write_state(state)
-        return state
 
     def _with_lost(self, state: State, now: int) -> State:
         """Take for used what may have been used before the last restart, where that has left no trace.
@@ -209,43 +223,57 @@ class Attempt:
         if lost_since_s is not None:
             for token in self._content.tokens:
                 since = now - lost_since_s
-                highest = policy.highest_used_before(token, state, since=since, config=self._config)
+                highest = policy.highest_used_before(token, state, since=since, limits=self._limits)
                 if highest >= 0:
                     state = state.with_last(token.fingerprint(), highest)
         return state
 
-    def _accept(self, state: State, claimed: Claim, now: int) -> tuple[Accepted, State]:
-        try:
-            return self._accept_otp(state, claimed, now)
-        except OTPRefused as error:
-            if claimed.codes:
-                return self._accept_code(state, claimed, now)
-            tokens, typed = self._content.tokens, claimed.otps
-            error.clock_off_s = policy.clock_off_s(tokens, state, typed, now=now, config=self._config)
-            raise
+    def _accept(
+        self, state: State, claimed: Claim, source: Source, now: int, waiting: Throttled | None
+    ) -> tuple[Accepted, State]:
+        """Accept an answer, or raise `_NotAccepted` with the one finding about it."""
+        keys = throttle.note_keys(state, source, _session_is_alive) if state.notes else ()
+        finding = policy.examine(
+            self._content.tokens,
+            self._with_lost(state, now),
+            claimed.otps,
+            keys=keys,
+            now=now,
+            limits=self._limits,
+            waiting=waiting is not None,
+        )
+        if finding.kind == policy.ACCEPTED:
+            return self._accept_otp(state.without_notes(keys), finding, claimed, now)
+        codes = claimed.codes if waiting is not None else {**claimed.codes, **claimed.scratch}
+        if codes:
+            try:
+                return self._accept_code(state, codes, now)
+            except OTPMismatch:
+                pass
+            except OTPRefused as error:
+                raise _NotAccepted(state, keys, finding, error) from None
+        if waiting is not None:
+            raise _NotAccepted(state, keys, finding, waiting)
+        if finding.token is not None:  # used, or used up by being noted
+            raise _NotAccepted(state, keys, finding, OTPReplayed(finding.token.name))
+        raise _NotAccepted(state, keys, finding, OTPMismatch(noted=finding.kind == policy.NOTED))
 
-    def _accept_otp(self, state: State, claimed: Claim, now: int) -> tuple[Accepted, State]:
-        tokens, typed = self._content.tokens, claimed.otps
-        try:
-            match = policy.match_otp(tokens, self._with_lost(state, now), typed, now=now, config=self._config)
-        except OTPMismatch:
-            if self._store.read_only:
-                raise
-            match = policy.match_following(tokens, state, typed, now=now, config=self._config)
-        drift = match.drift
+    def _accept_otp(self, state: State, finding: Finding, claimed: Claim, now: int) -> tuple[Accepted, State]:
+        token, drift = finding.token, finding.drift
+        assert token is not None  # noqa: S101 - an accepted finding has its token
         if self._store.read_only:
-            if policy.must_last(match.token):
+            if policy.must_last(token):
                 raise NotStored(self._store.location.path, READ_ONLY)
             # What a restart forgets must not move the window, or nobody could tell where it has been.
-            drift = state.drift.get(match.token.fingerprint(), 0)
-        state = state.with_accepted(match.token.fingerprint(), match.counter, drift=drift, now=now)
-        return Accepted(match.token.name, None, password=claimed.passwords[match.token.digits]), state
+            drift = state.drift.get(token.fingerprint(), 0)
+        state = state.with_accepted(token.fingerprint(), finding.counter, drift=drift, now=now)
+        return Accepted(token.name, None, password=claimed.passwords[token.digits]), state
 
-    def _accept_code(self, state: State, claimed: Claim, now: int) -> tuple[Accepted, State]:
+    def _accept_code(self, state: State, typed: dict[bytes, str], now: int) -> tuple[Accepted, State]:
         """Accept an issued code or a recovery code; both are hashed with the same salt, and so once."""
         codes = self._content.recovery
         issued = bytes.fromhex(state.issued[codes.name][0]) if codes.name in state.issued else b""
-        for digest, password in claimed.codes.items():
+        for digest, password in typed.items():
             if compare_digest(digest, issued):
                 return self._accept_issued_code(state, password, now)
             try:
@@ -277,18 +305,41 @@ class Attempt:
         left = len(codes.names()) - len(state.spent[codes.name])
         return Accepted("", left, password=password), state
 
-    def _record_mismatch(self, state: State, claimed: Claim, bucket: str, now: int, *, tentative: bool) -> None:
-        """Record a wrong answer before it is said to be one. A replay is not a guess: to count it would shut out an
-        owner who types one code in two terminals.
+    def _record_refusal(
+        self, refusal: _NotAccepted, source: Source, bucket: str, now: int, *, stored: State | None, tentative: bool
+    ) -> None:
+        """Record what a refused answer changes before it is said to be refused.
+
+        A replay is not a guess: to count it would shut out an owner who types one code in two terminals. An answer
+        during a wait is not counted either, or somebody who goes on guessing would make the wait endless.
         """
-        near = {}
-        if not self._store.read_only:
-            tokens, typed = self._content.tokens, claimed.otps
-            near = policy.nearby(tokens, state, typed, now=now, config=self._config)
-        before = state
-        if near or (state.near and not tentative):
-            state = state.with_near(near, now)
-        if not self._config.no_throttle:
-            state = throttle.after_wrong_answer(state, bucket, now=now)
-        if state is not before:
+        state, finding = refusal.state, refusal.finding
+        if finding.spent is not None:
+            state = state.with_last(*finding.spent)
+        if finding.notes and (finding.spent is not None or not self._store.read_only):
+            state = state.without_notes(refusal.keys).with_note(source.key, finding.notes, now)
+        elif not tentative and finding.kind != policy.USED:
+            state = state.without_notes(refusal.keys)
+        if isinstance(refusal.error, OTPMismatch) and not self._config.no_throttle:
+            state = throttle.after_wrong_answer(state, source, bucket, now=now)
+        if state is not stored:
             self._store.write_state(state)
+
+
+class _NotAccepted(Exception):
+    """An answer that is not accepted: the state and the notes that it was examined with, the finding, what to raise."""
+
+    def __init__(self, state: State, keys: tuple[str, ...], finding: Finding, error: OTPRefused | Throttled) -> None:
+        super().__init__()
+        self.state = state
+        self.keys = keys
+        self.finding = finding
+        self.error = error
+
+
+def _session_is_alive(session: int) -> bool:
+    """Check whether the process that leads a session lives."""
+    try:
+        return session > 0 and os.getsid(session) == session
+    except (OSError, OverflowError):
+        return False

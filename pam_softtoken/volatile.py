@@ -15,7 +15,7 @@ from pam_softtoken.errors import NotStored, UnusableFile
 from pam_softtoken.mac import sha256
 
 DIRECTORY = "/run/softtoken"
-MAX_BYTES = 4096
+MAX_BYTES = 8192
 _MODE = 0o711  # an application without root can see that its own user has a record, but nobody can list them
 
 

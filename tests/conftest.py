@@ -40,7 +40,12 @@ def world() -> Iterator[Path]:
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(tree, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # The module made these where they were missing; on a host that uses it they are not empty.
-        for directory in ("/run/softtoken", "/var/lib/softtoken/enrolled", "/var/lib/softtoken"):
+        for directory in (
+            "/run/softtoken",
+            "/var/lib/softtoken/enrolled",
+            "/var/lib/softtoken/revoked",
+            "/var/lib/softtoken",
+        ):
             with contextlib.suppress(OSError):
                 os.rmdir(directory)
     os.close(tree)

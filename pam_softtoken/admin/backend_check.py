@@ -6,18 +6,18 @@ import os
 import tempfile
 from pathlib import Path
 
-from pam_softtoken import check as enrolment_check
 from pam_softtoken import pam_client
 from pam_softtoken.admin import bounded
 from pam_softtoken.admin.finding import ERROR, Finding, Report, shown
 from pam_softtoken.admin.mode_check import INTERPRETER
 from pam_softtoken.admin.option_check import arguments_of, our_lines, settings_of
-from pam_softtoken.admin.pam_stack import Line
 from pam_softtoken.admin.stack_check import Services, module_paths
 from pam_softtoken.errors import CheckFailed
+from pam_softtoken.pam import known_modules
+from pam_softtoken.pam.stack import Line
 
 NOBODY = "no-such-user.softtoken"
-_SERVICE = "softtoken-doctor"
+_SERVICE, _PLACE = "softtoken-doctor", "/run"
 _WRONG = "000000"
 _OURS = ("backend", "timeout")
 """Arguments that a trial takes over; all others can change whether it asks."""
@@ -53,7 +53,7 @@ def check(services: Services) -> Report:
 def _can_be_tried(line: Line) -> bool:
     """Leave out lines with wrong options, and modules that are missing: both have been told."""
     there = any(os.path.exists(path) for path in module_paths(line.module))
-    return line.kind == "auth" and line.name != "pam_python.so" and there and settings_of(line) is not None
+    return line.kind == "auth" and line.name != known_modules.PYTHON and there and settings_of(line) is not None
 
 
 def _line_of(line: Line) -> str:
@@ -70,7 +70,7 @@ def _try(text: str) -> tuple[bool, int]:
         return _WRONG
 
     # Not where TMPDIR says: its owner could put in another module.
-    with tempfile.TemporaryDirectory(prefix="softtoken-doctor-", dir=enrolment_check.ROOTS_PLACE) as directory:
+    with tempfile.TemporaryDirectory(prefix="softtoken-doctor-", dir=_PLACE) as directory:
         (Path(directory) / _SERVICE).write_text(text)
-        result = pam_client.authenticate(_SERVICE, NOBODY, answer, directory=directory)
+        result = pam_client.authenticate(_SERVICE, NOBODY, answer, directory=directory, is_trial=True)
         return bool(questions), result

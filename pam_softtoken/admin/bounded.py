@@ -1,4 +1,4 @@
-"""Work that must not hang or fall over: with a limit of time, and of what is read. Nothing here changes a file."""
+"""Work that must not hang or fall over: with a limit of time, and of what is read."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 import os
 import select
 import signal
-import stat
 import subprocess
 import time
 from collections.abc import Callable
+from typing import Any
 
+from pam_softtoken import user_path
 from pam_softtoken.admin.finding import Finding, Report
-from pam_softtoken.admin.pam_stack import Reader
 
 LIMIT_S = 60.0
 MAX_FILE_BYTES = 256 * 1024
@@ -28,10 +28,30 @@ def run(check: Callable[[], Report], what: str, *, limit_s: float = LIMIT_S) -> 
         what: names it where it could not be done.
         limit_s: how long it may take; a dead file server must not hold the others up.
     """
+    try:
+        findings, looked_at, not_looked_at = answer_of(check, limit_s=limit_s)
+    except TimeoutError:
+        return Report(not_looked_at=(f"{what}: it took longer than {limit_s:g} s",))
+    except ValueError:
+        return Report(not_looked_at=(f"{what}: the check itself ended before it was through",))
+    return Report(tuple(Finding(*each) for each in findings), tuple(looked_at), tuple(not_looked_at))
+
+
+def answer_of(work: Callable[[], object], *, limit_s: float) -> Any:
+    """Have work done in a process of its own, which is killed when it takes too long, and return what it says.
+
+    Args:
+        work: returns what JSON can hold. What it raises is lost.
+        limit_s: how long it may take.
+
+    Raises:
+        TimeoutError: it took longer.
+        ValueError: it ended before it was through.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        _serve(check, writing)
+        _serve(work, writing)
     os.close(writing)
     try:
         text = _read_until(reading, time.monotonic() + limit_s)
@@ -39,15 +59,11 @@ def run(check: Callable[[], Report], what: str, *, limit_s: float = LIMIT_S) -> 
         os.close(reading)
         _end(child)
     if text is None:
-        return Report(not_looked_at=(f"{what}: it took longer than {limit_s:g} s",))
-    try:
-        findings, looked_at, not_looked_at = json.loads(text)
-    except ValueError:
-        return Report(not_looked_at=(f"{what}: the check itself ended before it was through",))
-    return Report(tuple(Finding(*each) for each in findings), tuple(looked_at), tuple(not_looked_at))
+        raise TimeoutError
+    return json.loads(text)
 
 
-def _serve(check: Callable[[], Report], writing: int) -> None:
+def _serve(check: Callable[[], object], writing: int) -> None:
     try:
         os.setsid()
         nowhere = os.open(os.devnull, os.O_RDWR)
@@ -118,12 +134,9 @@ def read(path: str, max_bytes: int = MAX_FILE_BYTES, *, from_end: bool = False) 
     Raises:
         OSError: it cannot be opened or read, or is no regular file.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    descriptor = user_path.open_regular(path)
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(0, "is not a regular file", path)
-        if from_end and status.st_size > max_bytes:
+        if from_end and os.fstat(descriptor).st_size > max_bytes:
             os.lseek(descriptor, -max_bytes, os.SEEK_END)
         data = b""
         while len(data) < max_bytes and (piece := os.read(descriptor, max_bytes - len(data))):
@@ -157,7 +170,8 @@ class Reading:
             except FileNotFoundError:
                 self._texts[path] = None
             except (OSError, ValueError) as error:
-                self._texts[path] = None
+                # What libpam reads of a directory is nothing.
+                self._texts[path] = "" if os.path.isdir(path) else None
                 self.refused[path] = str(getattr(error, "strerror", None) or "cannot be read")
         return self._texts[path]
 
@@ -171,6 +185,6 @@ class Reading:
         return lines[number - 1].strip() if 1 <= number <= len(lines) else ""
 
     @property
-    def reader(self) -> Reader:
+    def reader(self) -> Callable[[str], str | None]:
         """The same as a function."""
         return self.text

@@ -17,16 +17,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from pam_softtoken import change_note, process
-from pam_softtoken.admin import exempt, host_file, pam_stack
+from pam_softtoken import change_note, process, user_path
+from pam_softtoken.admin import exempt, host_file
 from pam_softtoken.admin.host_file import Content
-from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.errors import AdministrationFailed, PathError
+from pam_softtoken.pam import installed_libpam, service_file
+from pam_softtoken.user_path import NamedFiles
 
 DIRECTORY = change_note.DIRECTORY
 LOCK = f"{DIRECTORY}/.lock"  # no service has a name with a dot
 _LOCK_TRIES, _LOCK_PAUSE_S = 100, 0.1
 PENDING, CONFIRMED = change_note.PENDING, "confirmed"
 _VERSION = 1
+MAX_RECORD_BYTES = 2**24
 _STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 
@@ -104,6 +107,9 @@ def locked() -> Iterator[None]:
     except OSError as error:
         why = os.strerror(error.errno or 0)
         raise AdministrationFailed(f"{DIRECTORY}: {why}", hint="make it writable, and make room") from None
+    except PathError as error:
+        hint = "see what stands there, and let only root write it: chown root, chmod go-w"
+        raise AdministrationFailed(str(error), hint=hint) from None
     heeded = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
         _lock(descriptor)
@@ -119,6 +125,7 @@ def _open_lock() -> int:
         os.makedirs(base, exist_ok=True)
         os.chmod(base, 0o711)  # noqa: S103 - as the mark of enrolled users needs it
     os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
+    os.close(user_path.open_directory(DIRECTORY))
     return os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
@@ -142,8 +149,10 @@ def load(service: str) -> Change | None:
     for name in (PENDING, CONFIRMED):
         path = f"{DIRECTORY}/{service}/{name}"
         try:
-            with open(path, "rb") as file:
-                document = json.loads(file.read())
+            if not os.path.lexists(path):
+                continue
+            # What stands in it is written as root: nobody else may have put it there.
+            document = json.loads(NamedFiles().read(path, MAX_RECORD_BYTES))
             if document["version"] != _VERSION:
                 raise ValueError("another version")
             files = tuple(
@@ -153,9 +162,11 @@ def load(service: str) -> Change | None:
             return Change(
                 document["identity"], service, files, document["boot"], document["deadline_s"], name == CONFIRMED
             )
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except PathError as error:
+            raise AdministrationFailed(
+                f"{path}: cannot be read: {error}", hint=f"look at /etc/pam.d/{service}, then remove it"
+            ) from None
+        except (ValueError, KeyError, TypeError) as error:
             raise AdministrationFailed(
                 f"{path}: cannot be read ({type(error).__name__})", hint=f"look at /etc/pam.d/{service}, then remove it"
             ) from None
@@ -269,9 +280,9 @@ def forget(change: Change) -> None:
 
 
 def _without_ours(present: bytes, each: FileChange) -> bytes | None:
-    if os.path.dirname(each.path) == pam_stack.DIRECTORY:
+    if os.path.dirname(each.path) == service_file.DIRECTORY:
         text = present.decode("utf-8", "surrogateescape")
-        return exempt.take_out(text).encode("utf-8", "surrogateescape")
+        return exempt.take_out(text, installed_libpam.dialect()).encode("utf-8", "surrogateescape")
     ours = set((each.after.data or b"").splitlines())
     kept = [line for line in present.splitlines(keepends=True) if line.rstrip(b"\n") not in ours]
     return b"".join(kept) if kept or each.before.data is not None else None

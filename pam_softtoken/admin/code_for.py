@@ -47,6 +47,7 @@ def _issue(screen: terminal.Terminal, options: argparse.Namespace) -> None:
                 )
             since = int(time.time())
             until = since + valid_s
+            store.admit_issued(digest)
             return (state or State.new()).with_issued(codes.name, digest, since=since, until=until)
 
         store.change_state(change, terminal.checkpoint)

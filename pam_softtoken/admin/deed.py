@@ -21,9 +21,8 @@ def record(action: str, user: str, **facts: str) -> None:
         facts: more, in this order.
     """
     fields = {"action": action, "user": user, **facts, **_doer()}
-    line = " ".join(f"{name}={log.escape(value)}" for name, value in fields.items())
     syslog.openlog(IDENTIFIER, syslog.LOG_PID, syslog.LOG_AUTHPRIV)
-    syslog.syslog(syslog.LOG_NOTICE, f"softtoken-admin: {line}")
+    syslog.syslog(syslog.LOG_NOTICE, f"{IDENTIFIER}: {log.words(fields)}")
     syslog.closelog()
 
 

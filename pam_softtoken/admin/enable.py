@@ -21,7 +21,6 @@ from pam_softtoken.admin import (
     exempt,
     forecast,
     lockout,
-    pam_stack,
     person,
     sshd,
     trial,
@@ -32,6 +31,7 @@ from pam_softtoken.admin.forecast import Forecast
 from pam_softtoken.admin.plan import WITH_PASSWORD, WITH_PUBLIC_KEY, Plan, diff
 from pam_softtoken.command import Command
 from pam_softtoken.errors import AdministrationFailed, UsageError
+from pam_softtoken.pam import service_file
 
 SHORTEST, LONGEST, USUAL = "1s", "1d", "10m"
 FRESH_S = 15 * 60
@@ -101,7 +101,7 @@ def _show(screen: terminal.Terminal, found: Forecast, verdict: lockout.Verdict) 
     service = plan.stack.service
     screen.show(diff((each.path, each.before, each.after) for each in plan.files))
     lockout.show(screen, found, verdict)
-    if service in pam_stack.SET_UID_SERVICES and person.settings_of(None).store.startswith("%h"):
+    if service in service_file.SET_UID_SERVICES and person.settings_of(None).store.startswith("%h"):
         plan.remarks.append(f"A program of the user's can read the key in the home directory and answer {service}.")
         plan.remarks.append("softtoken-admin move --all --to system puts the tokens where it cannot.")
     for remark in (*lockout.remarks(found), *plan.remarks):

@@ -9,15 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from pam_softtoken.admin import pam_stack
-from pam_softtoken.admin.pam_stack import Line
+from pam_softtoken.pam import control, known_modules, service_edit, service_file
+from pam_softtoken.pam.dialect import Dialect
+from pam_softtoken.pam.logical_lines import physical_lines
+from pam_softtoken.pam.stack import Line
 
 MODULE = "pam_succeed_if.so"
 _WORDS = ("quiet", "user", "ingroup")
-_HOP = re.compile(
-    r"auth[ \t]+\[success=[1-9] default=ignore\][ \t]+pam_succeed_if\.so"
-    r"[ \t]+quiet[ \t]+user[ \t]+ingroup[ \t]+\S+[ \t]*\n"
-)
+_NAME = "softtoken-edited"
+_FILE = f"{service_file.DIRECTORY}/{_NAME}"
 _PERMIT = "auth\trequired\tpam_permit.so\n"
 GROUP_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 METHODS = {
@@ -74,28 +74,37 @@ def groups_of(auth: Sequence[Line]) -> list[str]:
 def asked(auth: Sequence[Line]) -> tuple[Line, ...]:
     """Return a stack as it is for somebody whom no line exempts."""
     exempt = groups_of(auth)
-    return tuple(
-        line._replace(module="pam_deny.so", control="optional", arguments=()) if group_of(line) in exempt else line
-        for line in auth
-    )
+    return tuple(_powerless(line) if group_of(line) in exempt else line for line in auth)
 
 
-def take_out(text: str) -> str:
-    """Take out every line of ours with the lines of exempt groups before it; all other bytes stay."""
-    kept: list[str] = []
-    lines = text.splitlines(keepends=True) if "\r" not in text else [text]
-    for number, line in enumerate(lines):
-        rest = next((each for each in lines[number:] if not _HOP.fullmatch(each)), "")
-        if _HOP.fullmatch(line) and _is_ours(rest):
+def _powerless(line: Line) -> Line:
+    return Line(
+        line.place, line.last, line.kind, "optional", actions=control.actions_of("optional"),
+        module=known_modules.DENY, via=line.via, depth=line.depth,
+    )  # fmt: skip
+
+
+def take_out(text: str, dialect: Dialect) -> str:
+    """Take out every line of ours with the lines around it that are there for it; all other bytes stay.
+
+    Args:
+        text: of a service file.
+        dialect: of the libpam that reads it.
+    """
+    stack = service_file.read(_NAME, lambda path: text if path == _FILE else "", dialect)
+    own = [line for line in stack.of("auth") if not line.via]
+    around: set[int] = set()
+    for number, line in enumerate(own):
+        if not line.is_ours:
             continue
-        if line == _PERMIT and number and _is_ours(lines[number - 1]):
-            continue
-        kept.append(line)
-    return pam_stack.take_out("".join(kept))
-
-
-def _is_ours(line: str) -> bool:
-    return bool(line) and pam_stack.take_out(line) == ""
+        for before in reversed(own[:number]):
+            if not group_of(before):
+                break
+            around.add(before.place.number)
+        if number + 1 < len(own) and physical_lines(text)[own[number + 1].place.number - 1] == _PERMIT:
+            around.add(own[number + 1].place.number)
+    text = service_edit.without(text, lambda line: line.kind == "auth" and line.place.number in around, dialect)
+    return service_edit.take_out(text, dialect)
 
 
 def match_blocks(groups: Iterable[str], today: Mapping[str, str]) -> Iterator[str]:

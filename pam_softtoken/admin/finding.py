@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from pam_softtoken.admin.pam_stack import Line
+from pam_softtoken.pam.stack import Line
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (ERROR, WARNING, NOTE)

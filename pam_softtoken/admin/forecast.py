@@ -6,10 +6,9 @@ import pwd
 from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
-from pam_softtoken.admin import exempt, host_facts, pam_stack, person, sshd, ways_table
+from pam_softtoken.admin import exempt, host_facts, person, sshd, ways_table
 from pam_softtoken.admin.host_facts import Sshd
 from pam_softtoken.admin.pam_judge import Judge
-from pam_softtoken.admin.pam_stack import Stack
 from pam_softtoken.admin.plan import WITH_PASSWORD, WITH_PUBLIC_KEY, Plan, require_service
 from pam_softtoken.admin.proofs import CODE, ENROLLED, NEVER, Person, Ways
 from pam_softtoken.admin.ssh_match import ANYWHERE, MAYBE, YES, Names, Peer, responsible
@@ -19,6 +18,7 @@ from pam_softtoken.admin.ways_in import service_ways, sshd_ways, unknowns
 from pam_softtoken.admin.ways_table import Claim
 from pam_softtoken.config import Config
 from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.pam.stack import Line, Stack
 
 _HERE = Peer(ANYWHERE, "", "")
 
@@ -255,7 +255,7 @@ def _overriding(plan: Plan, directives: Iterable[Directive]) -> list[str]:
     ]
 
 
-def exempt_people(auth: Sequence[pam_stack.Line], people: Iterable[Person]) -> dict[str, list[str]]:
+def exempt_people(auth: Sequence[Line], people: Iterable[Person]) -> dict[str, list[str]]:
     """Return the members of each group that is exempt in a stack."""
     everybody = list(people)
     return {group: [each.name for each in everybody if group in each.names.groups] for group in exempt.groups_of(auth)}

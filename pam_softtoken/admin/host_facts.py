@@ -18,12 +18,12 @@ from typing import NamedTuple
 
 from pam_softtoken.admin import authorized_keys, bounded, logins, ssh_match, sshd, survey
 from pam_softtoken.admin.option_check import settings_of
-from pam_softtoken.admin.pam_stack import Line, Stack
 from pam_softtoken.admin.proofs import BEFORE, ENROLLED, NEVER, UNKNOWN, UNUSABLE, Asking, Door, Person, Settings
 from pam_softtoken.admin.ssh_match import MAYBE, NO, YES, Names, Peer
 from pam_softtoken.admin.sshd_config import Directive
 from pam_softtoken.admin.survey import Facts
 from pam_softtoken.config import Config
+from pam_softtoken.pam.stack import Line, Stack
 
 MOST_SUDOERS = 200
 """More accounts are not asked about, one by one, what sudo lets them do."""

@@ -11,10 +11,10 @@ from pam_softtoken.admin.forecast import View
 from pam_softtoken.admin.host_facts import Sshd
 from pam_softtoken.admin.option_check import settings_of
 from pam_softtoken.admin.pam_judge import Judge
-from pam_softtoken.admin.pam_stack import Stack
 from pam_softtoken.admin.proofs import NEVER
 from pam_softtoken.admin.stack_check import read_services
 from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.pam.stack import Stack
 
 
 class InForce(NamedTuple):

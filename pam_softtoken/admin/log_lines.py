@@ -1,7 +1,8 @@
-"""Lines of a system log: which are ours, what they say, and when they were written.
+"""Lines of a system log: which are ours, what they say, when they were written, and by which user.
 
-Much in a log is written by whoever can type a user name, so a line is ours only if its message begins as ours do, right
-behind the tag of the program that wrote it. No I/O.
+The one reader of what `pam_softtoken.log` and `admin.deed` write. Much in a log comes from people who only typed a
+user name. So a line is ours only if its message begins as ours do, right behind the tag of the program that wrote it.
+No I/O.
 """
 
 from __future__ import annotations
@@ -10,33 +11,40 @@ import datetime
 import re
 from typing import NamedTuple
 
-from pam_softtoken.log import REASONS
+from pam_softtoken.log import FIELDS, PHASES, REASONS, RESULTS, TRIAL, escape
 
-MODULE, PROGRAM = "pam_softtoken", "softtoken-admin"
-FIELDS = ("user", "rhost", "token", "result", "reason", "detail")
-_OURS = re.compile(r"pam_softtoken\(([!-'*-~]{1,64}):auth\): (.*)", re.ASCII)
+PROGRAM, JOURNAL = "softtoken-admin", "systemd-journald"
+SUPPRESSED = "a596d6fe7bfa4994828e72309e95d61e"
+"""The journal's own message that a unit wrote too much, so that some of it was dropped."""
+_OURS = re.compile(rf"pam_softtoken\(([!-~]{{1,256}}):(?:{'|'.join(PHASES)})\): (.*)", re.ASCII)
 _DEED = re.compile(r"softtoken-admin: (action=.*)", re.ASCII)
-_WORD = re.compile(r'([a-z]+)=("[^"]*"|[!#-~]*)(?: |\Z)', re.ASCII)
+_WORD = re.compile(r'([a-z]+)=("[ !#-~]*"|[!#-~]*)(?: |\Z)', re.ASCII)
 _TAG = r" \S+ ([^\s:\[\]]+)(?:\[\d+\])?: (.*)"
 _ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d))" + _TAG, re.ASCII)
 _TRADITIONAL = re.compile(r"([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d)" + _TAG, re.ASCII)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MOST_DIGITS = 20
 
 
 class Entry(NamedTuple):
-    """One outcome, or one deed of an administrator.
+    """One outcome, one deed of an administrator, or the journal's word that something is missing here.
 
     Args:
         when: Unix seconds.
         service: the PAM service; `softtoken-admin` for a deed.
-        fields: what the line says; see `FIELDS`. A deed has its name as `result`, and the rest as `detail`.
-        uid: who wrote it, as the journal knows it; None where nobody does.
+        fields: what the line says; see `log.FIELDS`. A deed has its name as `result`, and the rest as `detail`.
+        writer_uid: the user who wrote it, as the journal knows; None for a file, which does not.
     """
 
     when: float
     service: str
     fields: dict[str, str]
-    uid: int | None
+    writer_uid: int | None
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether `enable` or `doctor` only tried whether the module works."""
+        return self.fields.get("trial") == TRIAL
 
 
 def read_message(text: str) -> tuple[str, dict[str, str]] | None:
@@ -47,7 +55,7 @@ def read_message(text: str) -> tuple[str, dict[str, str]] | None:
     """
     if (ours := _OURS.fullmatch(text)) is not None:
         fields = _words(ours[2])
-        if fields.get("reason") in REASONS and fields.get("result") in ("accepted", "denied", "ignored"):
+        if fields.get("reason") in REASONS and fields.get("result") in RESULTS:
             return ours[1], {name: fields[name] for name in FIELDS if name in fields}
     elif (deed := _DEED.fullmatch(text)) is not None:
         fields = _words(deed[1])
@@ -71,13 +79,18 @@ def _words(text: str) -> dict[str, str]:
     return words
 
 
+def _is_written_by(tag: str | None, service: str) -> bool:
+    # The tag of a module's line is the host program's, which can have any name; ours alone writes deeds.
+    return service != PROGRAM or tag == PROGRAM
+
+
 def read_line(line: str, *, written_by: float) -> Entry | None:
     """Read a line of a log file.
 
     Args:
         line: without its end.
-        written_by: Unix seconds of the file's last change. The traditional time stamp has no year; it is the last one
-            that fits.
+        written_by: Unix seconds of the file's last change. The traditional time stamp has no year; it is that one, or
+            the one before.
     """
     iso, traditional = _ISO.fullmatch(line), _TRADITIONAL.fullmatch(line)
     stamped = iso or traditional
@@ -85,7 +98,7 @@ def read_line(line: str, *, written_by: float) -> Entry | None:
         return None
     *stamp, tag, text = stamped.groups()
     message = read_message(text)
-    if message is None or (message[0] == PROGRAM) != (tag == PROGRAM):
+    if message is None or not _is_written_by(tag, message[0]):
         return None
     try:
         if iso is not None:
@@ -100,7 +113,7 @@ def read_line(line: str, *, written_by: float) -> Entry | None:
 def _traditional_time(month: str, *numbers: str, written_by: float) -> float:
     day, hour, minute, second = (int(number) for number in numbers)
     last = datetime.datetime.fromtimestamp(written_by).astimezone() + datetime.timedelta(days=1)
-    for year in range(last.year, last.year - 9, -1):  # a leap day may be some years ago
+    for year in (last.year, last.year - 1):
         try:
             when = datetime.datetime(year, _MONTHS.index(month) + 1, day, hour, minute, second).astimezone()
         except ValueError:
@@ -112,10 +125,22 @@ def _traditional_time(month: str, *numbers: str, written_by: float) -> float:
 
 def read_journal_entry(record: dict[str, object]) -> Entry | None:
     """Read what `journalctl --output=json` prints for an entry."""
-    text, when, uid = record.get("MESSAGE"), record.get("__REALTIME_TIMESTAMP"), record.get("_UID")
-    if not isinstance(text, str) or not isinstance(when, str) or not when.isdecimal():
+    text, when, uid = record.get("MESSAGE"), _number(record.get("__REALTIME_TIMESTAMP")), _number(record.get("_UID"))
+    if not isinstance(text, str) or when is None:
         return None
+    # A field that begins with "_" is the journal's own; no sender can set one.
+    if record.get("MESSAGE_ID") == SUPPRESSED and record.get("_TRANSPORT") == "driver":
+        detail = " ".join(escape(word) for word in text.split())
+        return Entry(when / 1_000_000, JOURNAL, {"result": "suppressed", "detail": detail}, 0)
     message = read_message(text)
-    if message is None or (message[0] == PROGRAM) != (record.get("SYSLOG_IDENTIFIER") == PROGRAM):
+    tag = record.get("SYSLOG_IDENTIFIER")
+    if message is None or not _is_written_by(tag if isinstance(tag, str) else None, message[0]):
         return None
-    return Entry(int(when) / 1_000_000, *message, int(uid) if isinstance(uid, str) and uid.isdecimal() else None)
+    # One whose writer is not known is nobody's that could be trusted.
+    return Entry(when / 1_000_000, *message, -1 if uid is None else uid)
+
+
+def _number(value: object) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= _MOST_DIGITS:
+        return int(value)
+    return None

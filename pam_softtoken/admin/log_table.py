@@ -1,143 +1,121 @@
-"""`log`: what became of logins, as a table: from systemd's journal, or from the files of the system log."""
+"""`log`: what became of logins, as a table that begins at once and needs no more memory for a longer log."""
 
 from __future__ import annotations
 
 import argparse
-import gzip
+import contextlib
 import json
-import os
-import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from pam_softtoken import log, terminal
-from pam_softtoken.admin import duration, person, table
-from pam_softtoken.admin.log_lines import FIELDS, Entry, read_journal_entry, read_line
+from pam_softtoken.admin import duration, log_sources, person, table
+from pam_softtoken.admin.log_lines import JOURNAL, Entry
 from pam_softtoken.command import Command
-from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.errors import OutputClosed
 from pam_softtoken.inventory import utc
 
-HEADER = ("time", "service", *FIELDS)
-JOURNALS = ("/run/log/journal", "/var/log/journal")
-FILES = ("/var/log/auth.log", "/var/log/secure")
-MAX_LINE_CHARACTERS = 8192
-_AUTHPRIV = 10
+COLUMNS = tuple(name for name in log.FIELDS if name != "trial")
+HEADER = ("time", "service", *COLUMNS)
+
+
+class _Selection:
+    """The entries that are wanted, and how many were left out for which reason.
+
+    Args:
+        user: only lines about that user; the name as it is escaped in the log.
+        since: Unix seconds.
+        everything: also what others than root wrote, and trials.
+    """
+
+    def __init__(self, *, user: str | None, since: float, everything: bool) -> None:
+        self._user = user
+        self._since = since
+        self._everything = everything
+        self.taken = self.from_files = self.by_others = self.trials = 0
+
+    def of(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        for entry in entries:
+            if entry.when < self._since or not self._is_about_user(entry):
+                continue
+            if entry.writer_uid not in (None, 0) and not self._everything:
+                self.by_others += 1
+            elif entry.is_trial and not self._everything:
+                self.trials += 1
+            else:
+                self.taken += 1
+                self.from_files += entry.writer_uid is None
+                yield entry
+
+    def _is_about_user(self, entry: Entry) -> bool:
+        # What the journal has dropped can be about anybody.
+        return self._user is None or entry.fields.get("user") == self._user or entry.service == JOURNAL
+
+    def remarks(self) -> Iterator[str]:
+        if not self.taken:
+            yield "There is nothing in the log about that."
+        if self.from_files:
+            yield "A log file does not say which user wrote a line: any local user can have added one."
+        if self.by_others:
+            lines = "1 line is" if self.by_others == 1 else f"{self.by_others} lines are"
+            yield f"{lines} left out that programs without root wrote, which anybody can do; --all shows them."
+        if self.trials:
+            lines = "1 line is" if self.trials == 1 else f"{self.trials} lines are"
+            source = "comes from a trial" if self.trials == 1 else "come from trials"
+            yield f"{lines} left out that {source} by enable or doctor; --all shows them."
 
 
 def _show(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     person.require_root("log")
     since = duration.moment("--since", options.since, time.time())
     user = log.escape(options.user) if options.user is not None else None
-    entries, others = [], 0
-    for entry in _entries(options.file, since):
-        if entry.when < since or (user is not None and entry.fields.get("user") != user):
-            continue
-        if entry.uid not in (None, 0) and not options.all:
-            others += 1
-            continue
-        entries.append(entry)
-    entries.sort(key=lambda entry: entry.when)
-    if options.json:
-        screen.show(json.dumps({"entries": [_record_of(entry) for entry in entries]}))
-    elif entries:
-        table.show(screen, [HEADER, *(_row(entry) for entry in entries)])
-    else:
-        screen.tell("There is nothing in the log about that.")
-    if others:
-        lines = "1 line is" if others == 1 else f"{others} lines are"
-        screen.tell(f"{lines} left out that programs without root wrote, which anybody can do; --all shows them.")
+    selection = _Selection(user=user, since=since, everything=options.all)
+    # Nothing is changed, so a signal may come at any time; a pager that is closed is no mistake.
+    with contextlib.suppress(OutputClosed), terminal.interruptible():
+        with log_sources.opened(options.file, since) as entries:
+            if options.json:
+                _show_json(screen, selection.of(entries))
+            else:
+                table.stream(screen, HEADER, (_row(entry) for entry in selection.of(entries)))
+        for remark in selection.remarks():
+            screen.tell(remark)
+
+
+def _show_json(screen: terminal.Terminal, entries: Iterator[Entry]) -> None:
+    """Print one object, an entry a line, as they come."""
+    before = '{"entries": ['
+    for entry in entries:
+        screen.show(before + json.dumps(_record_of(entry)))
+        before = ", "
+    screen.show("]}" if before == ", " else before + "]}")
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.when))
-    fields = (entry.fields.get(name) or "-" for name in FIELDS[:-1])
+    fields = (entry.fields.get(name) or "-" for name in COLUMNS[:-1])
     # A service may have any name; the rest was escaped when it was written, and read back as strictly.
     return when, terminal.visible(entry.service), *fields, entry.fields.get("detail", "")
 
 
 def _record_of(entry: Entry) -> dict[str, object]:
-    fields = {name: entry.fields.get(name) for name in FIELDS}
-    return {"time": utc(int(entry.when)), "service": entry.service, **fields, "written_by_uid": entry.uid}
-
-
-def _entries(files: list[str], since: float) -> Iterator[Entry]:
-    if files:
-        for name in files:
-            yield from _of_journal(since, f"--file={name}") if name.endswith(".journal") else _of_file(Path(name))
-    elif shutil.which("journalctl") and any(_has_content(directory) for directory in JOURNALS):
-        yield from _of_journal(since)
-    else:
-        present = [Path(name) for name in FILES if Path(name).exists()]
-        if not present:
-            raise AdministrationFailed(
-                f"there is no journal, and no {' or '.join(FILES)}", hint="--file names the file that the log goes to"
-            )
-        for file in present:
-            for each in _with_rotated(file, since):
-                yield from _of_file(each)
-
-
-def _has_content(directory: str) -> bool:
-    try:
-        return bool(os.listdir(directory))
-    except OSError:
-        return False
-
-
-def _with_rotated(file: Path, since: float) -> list[Path]:
-    """Give a log and its older parts, oldest first, but those that ended before."""
-    parts = [each for each in file.parent.glob(file.name + "[.-]*") if each.is_file()]
-    recent = [each for each in [file, *parts] if each.stat().st_mtime >= since]
-    return sorted(recent, key=lambda each: each.stat().st_mtime)
-
-
-def _of_file(file: Path) -> Iterator[Entry]:
-    opener = gzip.open if file.suffix == ".gz" else open
-    try:
-        written_by = file.stat().st_mtime
-        with opener(file, "rt", encoding="utf-8", errors="backslashreplace", newline="\n") as text:
-            while line := text.readline(MAX_LINE_CHARACTERS):
-                terminal.checkpoint()
-                entry = read_line(line.rstrip("\n"), written_by=written_by) if line.endswith("\n") else None
-                while line and not line.endswith("\n"):  # its rest must not pass for a line of its own
-                    line = text.readline(MAX_LINE_CHARACTERS)
-                if entry is not None:
-                    yield entry
-    except (OSError, EOFError) as error:
-        raise AdministrationFailed(
-            f'cannot read "{file}": {getattr(error, "strerror", None) or error}', hint="--file names other files"
-        ) from None
-
-
-def _of_journal(since: float, *more: str) -> Iterator[Entry]:
-    options = ("--output=json", "--no-pager", "--quiet", f"--since=@{int(since)}", f"SYSLOG_FACILITY={_AUTHPRIV}")
-    with tempfile.TemporaryFile() as said:
-        try:
-            journal = subprocess.Popen(  # noqa: S603 - no shell, and nothing of it but --file is from outside
-                [shutil.which("journalctl") or "journalctl", *more, *options], stdout=subprocess.PIPE, stderr=said
-            )
-        except OSError as error:
-            raise AdministrationFailed(f"cannot run journalctl: {error.strerror}", hint="apt install systemd") from None
-        with journal:
-            for line in journal.stdout or ():
-                terminal.checkpoint()
-                entry = read_journal_entry(json.loads(line))
-                if entry is not None:
-                    yield entry
-        if journal.returncode != 0:
-            said.seek(0)
-            why = said.read(1024).decode(errors="backslashreplace").strip()
-            raise AdministrationFailed(f"journalctl failed: {why}", hint="--file names files to read instead")
+    fields = {name: entry.fields.get(name) for name in COLUMNS}
+    uid = fields["uid"]
+    return {
+        "time": utc(int(entry.when)),
+        "service": entry.service,
+        **fields,
+        "uid": int(uid) if uid is not None and uid.isdecimal() else None,
+        "trial": entry.is_trial,
+        "written_by_uid": entry.writer_uid,
+    }
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Show what became of logins that were asked for a code, and what administrators did, oldest first: from "
         "systemd's journal, or where there is none from /var/log/auth.log and its older parts. In a file anybody who "
-        "can write to the system log can have put a line; of the journal's only those are shown that root wrote."
+        "can write to the system log can have put a line; of the journal's only those are shown that root wrote. The "
+        "column uid is the user who ran su or sudo."
     )
     parser.add_argument("--user", metavar="USER", help="only what is about this user")
     parser.add_argument(
@@ -149,8 +127,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="read this file instead, as often as it is given: text, .gz or .journal",
     )  # fmt: skip
     parser.add_argument(
-        "--all", action="store_true", help="lines, too, that programs without root wrote, such as screen lockers"
-    )
+        "--all", action="store_true",
+        help="also lines that programs without root wrote, such as screen lockers, and trials by enable and doctor",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, for programs")
 
 

@@ -8,10 +8,11 @@ import shlex
 import stat
 from collections.abc import Iterable, Iterator
 
-from pam_softtoken import config, mark, volatile
+from pam_softtoken import config, mark, revocation, volatile
 from pam_softtoken.admin.finding import ERROR, WARNING, Finding, Report, named
 from pam_softtoken.admin.option_check import our_lines, settings_of
 from pam_softtoken.admin.stack_check import Services, module_paths
+from pam_softtoken.pam import known_modules
 
 DEFAULT_BACKEND = "/usr/lib/pam_softtoken/bin/softtoken-backend"
 INTERPRETER = "/usr/bin/python3"
@@ -30,7 +31,7 @@ def check(services: Services) -> Report:
             findings.append(Finding(ERROR, path, "", what, "apt-get install --reinstall libpam-softtoken"))
     for package in packages(services):
         findings += [*_writable_below(package), *not_compiled(package)]
-    for directory in (os.path.dirname(mark.DIRECTORY), mark.DIRECTORY, volatile.DIRECTORY):
+    for directory in (os.path.dirname(mark.DIRECTORY), mark.DIRECTORY, revocation.DIRECTORY, volatile.DIRECTORY):
         findings += not_roots_alone(directory)
     for directory in stores_of_root(services):
         findings += [*not_roots_alone(directory), *_open_stores(directory)]
@@ -52,7 +53,7 @@ def backends(services: Services) -> list[str]:
     for stack in services.ours:
         for line in our_lines(stack):
             settings = settings_of(line)
-            if line.name == "pam_python.so":
+            if line.name == known_modules.PYTHON:
                 found.append(line.arguments[0])
             elif settings is not None and settings.backend:
                 found.append(settings.backend)
@@ -166,7 +167,7 @@ def _open_stores(directory: str) -> Iterator[Finding]:
         names = sorted(os.listdir(directory))
     except OSError:
         return
-    ours = {os.path.basename(mark.DIRECTORY), "changes"}
+    ours = {os.path.basename(mark.DIRECTORY), os.path.basename(revocation.DIRECTORY), "changes"}
     for name in names[:MOST_ENTRIES]:
         path = f"{directory}/{name}"
         status = os.lstat(path)

@@ -14,7 +14,7 @@ import pwd
 from typing import NamedTuple
 
 from pam_softtoken import config as configuration
-from pam_softtoken import files, mark, new_file, state, terminal, tokenfile, volatile
+from pam_softtoken import files, lock_holder, mark, new_file, state, terminal, tokenfile, volatile
 from pam_softtoken.admin import deed
 from pam_softtoken.admin.person import PLACES
 from pam_softtoken.command import Command
@@ -33,6 +33,7 @@ from pam_softtoken.errors import (
 from pam_softtoken.store import STATE, TOKENS, Location
 from pam_softtoken.tokenfile import TokenFile
 
+MOST_OFFERS = 5
 ASIDE = ".tokens.moving"
 """What the old token file is called from the moment when it is not used any more until the new one is in its place."""
 
@@ -134,7 +135,7 @@ class _Move(NamedTuple):
             try:
                 there, _ = self.target.look()
             except PathError:
-                if os.path.lexists(self.target.location.path):
+                if _is_there(self.target.location):
                     raise
                 there = None
             if live is not None and there is not None:
@@ -256,6 +257,8 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         ) from None
     if done and not options.dry_run:
         _tell_what_next(screen, options.to)
+        if options.to == "system":
+            _offer_new_keys(screen, done)
     if failed:
         raise MoveFailed(
             f"{_counted(len(failed))} of {len(done) + len(failed)} not moved: {', '.join(failed)}",
@@ -281,7 +284,10 @@ def _accounts(options: argparse.Namespace) -> list[files.Account]:
 
 def _has_something(account: files.Account, to: str) -> bool:
     """Tell whether there is anything at all where the tokens would be, as far as their owner can see."""
-    location = Location(_other(to), account)
+    return _is_there(Location(_other(to), account))
+
+
+def _is_there(location: Location) -> bool:
     with location.as_owner():
         return os.path.lexists(location.path)
 
@@ -306,7 +312,7 @@ def _advice(error: Exception) -> str:
     if isinstance(error, MoveFailed):
         return error.hint
     if isinstance(error, LockTimeout):
-        return "a login is using it: start again"
+        return lock_holder.advice(error)
     if isinstance(error, DamagedState):
         return "nobody can tell which codes were used: enrol anew"
     if isinstance(error, BadTokenFile):
@@ -326,6 +332,17 @@ def _tell_what_next(screen: terminal.Terminal, to: str) -> None:
             f"Next, in {configuration.DEFAULT_CONF}: store = {template}\n"
             "Until that is there, and wherever a PAM line says otherwise, those who were moved are refused."
         )
+
+
+def _offer_new_keys(screen: terminal.Terminal, users: list[str]) -> None:
+    """Say that a moved key is as secret as it was in the home directory, and how to replace it."""
+    screen.tell(
+        "A program that ran as the user may have read the key in the home directory. To make a new one instead:"
+    )
+    for user in users[:MOST_OFFERS]:
+        screen.tell(f"  softtoken-admin revoke {user} && softtoken-enroll --user {user}")
+    if len(users) > MOST_OFFERS:
+        screen.tell(f"  and likewise for {_counted(len(users) - MOST_OFFERS)} more")
 
 
 def _counted(number: int) -> str:

@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 from pam_softtoken import config, files
 from pam_softtoken.admin.finding import ERROR, NOTE, WARNING, Finding, Report, drop_argument, sed, shown
-from pam_softtoken.admin.pam_stack import SET_UID_SERVICES, Line, Stack
 from pam_softtoken.admin.stack_check import Services
 from pam_softtoken.config import Config
 from pam_softtoken.errors import ConfigError
+from pam_softtoken.pam import enrolment_safety, known_modules, paths
+from pam_softtoken.pam.service_file import SET_UID_SERVICES
+from pam_softtoken.pam.stack import Line, Stack
 
 
 class Setting(NamedTuple):
@@ -52,7 +54,7 @@ def our_lines(stack: Stack) -> Iterator[Line]:
 
 def arguments_of(line: Line) -> list[str]:
     """Give the module arguments; under pam_python the first one is the module's path."""
-    return list(line.arguments[1:] if line.name == "pam_python.so" else line.arguments)
+    return list(line.arguments[1:] if line.name == known_modules.PYTHON else line.arguments)
 
 
 def settings_of(line: Line) -> Config | None:
@@ -154,8 +156,23 @@ def _of_line(stack: Stack, line: Line) -> Iterator[Finding]:
         where = set_where(line, "required_from")
         what = f"since {day} everybody is asked for a code, so that this does nothing any more"
         yield Finding(NOTE, where.place, where.line, what, where.drop)
-    if getattr(settings, "enrol", False) and not any(each.kind == "account" for each in our_lines(stack)):
-        where = set_where(line, "enrol")
+    if settings.enrol:
+        yield from _of_enrolment(stack, line)
+
+
+def _of_enrolment(stack: Stack, line: Line) -> Iterator[Finding]:
+    """Tell why new users are refused where they should enrol."""
+    where = set_where(line, "enrol")
+    if not any(each.kind == "account" for each in our_lines(stack)):
         what = f"nobody can enrol while logging in: {stack.service} lacks our line of the type account"
         account = " ".join(["account required", line.module, *(f"[{word}]" for word in line.arguments)])
         yield Finding(ERROR, where.place, where.line, what, sed(f"$a {account}", stack.file))
+        return
+    try:
+        # Without a module for a password it is sshd that has seen a key.
+        by_host = not paths.asks_for_password(stack.of("auth"))
+        enrolment_safety.require_that_enrolment_is_safe(stack.service, factor_seen_by_host=by_host)
+    except ConfigError as error:
+        what = f"nobody can enrol while logging in: {error.problems[0].removeprefix('enrol: ')}"
+        mend = f"sensible-editor {shlex.quote(stack.file)}"
+        yield Finding(ERROR, where.place, where.line, what, mend)

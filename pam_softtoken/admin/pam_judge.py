@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pam_softtoken.admin import stack_walk
-from pam_softtoken.admin.pam_stack import PASSWORD_MODULES, SET_UID_SERVICES, Line
 from pam_softtoken.admin.proofs import CODE, ENROLLED, NEVER, PASSWORD, UNKNOWN, Asking, Door, Person, Proofs
 from pam_softtoken.admin.ssh_match import MAYBE, NO, YES, glob
-from pam_softtoken.admin.stack_walk import DENIED, IGNORED, NEUTRAL, OF_ROOT, SUCCESS
+from pam_softtoken.pam import paths
+from pam_softtoken.pam.known_modules import DENY, NEUTRAL, PERMIT, ROOT_ONLY
+from pam_softtoken.pam.known_modules import PASSWORD as PASSWORD_MODULES
+from pam_softtoken.pam.paths import DENIED, IGNORED, SUCCESS
+from pam_softtoken.pam.service_file import SET_UID_SERVICES
+from pam_softtoken.pam.stack import Line
 
 _UNSURE = {SUCCESS, DENIED, IGNORED, "user_unknown"}
 
@@ -38,7 +41,7 @@ class Judge:
         answers = tuple(frozenset(answers_of(line, self.door, person, proofs, once=once)) for line in self.door.auth)
         if answers not in self._verdicts:
             known = dict(zip(self.door.auth, map(set, answers), strict=True))
-            found = {end.is_in for end in stack_walk.ends(self.door.auth, lambda line: known[line])}
+            found = {end.is_in for end in paths.ends(self.door.auth, lambda line: known[line])}
             self._verdicts[answers] = YES if found == {True} else MAYBE if True in found else NO
         return self._verdicts[answers]
 
@@ -51,8 +54,8 @@ def answers_of(line: Line, door: Door, person: Person, proofs: Proofs, *, once: 
         return _of_password(line, person, proofs)
     if line.name == "pam_succeed_if.so":
         return {NO: {DENIED}, MAYBE: {SUCCESS, DENIED}, YES: {SUCCESS}}[succeeds(line.arguments, person, door.service)]
-    fixed = {"pam_deny.so": DENIED, "pam_permit.so": SUCCESS}
-    fixed |= dict.fromkeys(OF_ROOT, DENIED if door.service in SET_UID_SERVICES else SUCCESS)
+    fixed = {DENY: DENIED, PERMIT: SUCCESS}
+    fixed |= dict.fromkeys(ROOT_ONLY, DENIED if door.service in SET_UID_SERVICES else SUCCESS)
     fixed["pam_faillock.so"] = IGNORED if "authfail" in line.arguments else SUCCESS
     if line.name in fixed:
         return {fixed[line.name]}

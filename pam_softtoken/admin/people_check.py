@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pam_softtoken.admin import logins, survey
 from pam_softtoken.admin.finding import NOTE, WARNING, Finding, Report, named
 from pam_softtoken.admin.option_check import our_lines, set_where, settings_of
-from pam_softtoken.admin.pam_stack import Line, Stack
 from pam_softtoken.admin.stack_check import Services
 from pam_softtoken.admin.survey import Facts
 from pam_softtoken.config import Config
+from pam_softtoken.pam.stack import Line, Stack
 
 MOST_USERS = 2000
 LIMIT_S = 600.0

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pam_softtoken import config as configuration
-from pam_softtoken import files, host_settings, terminal
+from pam_softtoken import files, host_settings, lock_holder, terminal
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
 from pam_softtoken.errors import (
@@ -22,6 +22,7 @@ from pam_softtoken.errors import (
     NotEnrolled,
     NotStored,
     PathError,
+    Revoked,
 )
 from pam_softtoken.store import Location
 
@@ -90,6 +91,19 @@ def settings_of(store: str | None) -> Config:
         raise AdministrationFailed(str(error), hint=f"correct it in {configuration.DEFAULT_CONF}") from None
 
 
+def location_of(user: str, settings: Config) -> Location:
+    """Look a user up, and say where their files are.
+
+    Raises:
+        AdministrationFailed: there is no such user, or the store has no place for them.
+    """
+    account = account_of(user)
+    try:
+        return Location(settings.store, account)
+    except ConfigError as error:
+        raise AdministrationFailed(str(error), hint="--store takes another template") from None
+
+
 @contextmanager
 def opened(user: str, settings: Config) -> Iterator[Editor]:
     """Work on a user's files; what is wrong with them is said as a program says it.
@@ -97,22 +111,23 @@ def opened(user: str, settings: Config) -> Iterator[Editor]:
     Raises:
         AdministrationFailed: they cannot be used.
     """
-    account = account_of(user)
-    try:
-        store = Editor(Location(settings.store, account))
-    except ConfigError as error:
-        raise AdministrationFailed(str(error), hint="--store takes another template") from None
+    location = location_of(user, settings)
+    account = location.account
+    store = Editor(location)
     try:
         yield store
     except PathError as error:
         store.withdraw()
         raise AdministrationFailed(f"{error}; nothing was changed", hint=hint_for(error, account.name)) from None
-    except NotEnrolled:
+    except Revoked:
         store.withdraw()
         raise AdministrationFailed(
-            f"{account.name} is not enrolled in {store.location.path}",
-            hint=f"softtoken-enroll --user {account.name} enrols, and --store says where else to look",
+            f"all tokens of {account.name} have been revoked",
+            hint=f"softtoken-enroll --user {account.name} makes a new one",
         ) from None
+    except NotEnrolled:
+        store.withdraw()
+        raise not_enrolled(location) from None
     except BaseException:
         store.withdraw()
         raise
@@ -120,11 +135,21 @@ def opened(user: str, settings: Config) -> Iterator[Editor]:
         store.close()
 
 
+def not_enrolled(location: Location) -> AdministrationFailed:
+    """Say that a user has no token where we look."""
+    name = location.account.name
+    return AdministrationFailed(
+        f"{name} is not enrolled in {location.path}",
+        hint=f"softtoken-enroll --user {name} enrols, and --store says where else to look",
+    )
+
+
 def hint_for(error: PathError, user: str) -> str:
     """Say what helps against what is wrong with a user's file."""
+    if isinstance(error, LockTimeout):
+        return lock_holder.advice(error)
     hints: dict[type[PathError], str] = {
         InsecureFile: f"make it {user}'s alone to own and write; somebody else could have put it there",
-        LockTimeout: "a login or another program is using it; start again",
         BadTokenFile: f"{PROGRAM} revoke {user} takes it away, then {user} enrols anew",
         DamagedState: f"{PROGRAM} reset-state {user} starts it anew, and says what that gives up",
         NotStored: "make room on the disk, or make it writable, and start again",

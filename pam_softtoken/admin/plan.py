@@ -10,12 +10,13 @@ from types import MappingProxyType
 
 from pam_softtoken import pam_client
 from pam_softtoken.admin import exempt as exempt_lines
-from pam_softtoken.admin import host_file, pam_stack, sshd, stack_walk
+from pam_softtoken.admin import host_file, sshd
 from pam_softtoken.admin.change import FileChange
 from pam_softtoken.admin.host_file import Content
-from pam_softtoken.admin.pam_stack import Stack
 from pam_softtoken.admin.stack_check import TWINS
 from pam_softtoken.errors import AdministrationFailed, UsageError
+from pam_softtoken.pam import installed_libpam, known_modules, paths, service_edit, service_file
+from pam_softtoken.pam.stack import Stack, places
 
 WITH_PASSWORD, WITH_PUBLIC_KEY = "password", "publickey"
 EMPTY: Mapping[str, str] = MappingProxyType({})
@@ -26,7 +27,9 @@ def text_of(path: str) -> str | None:
     try:
         with open(path, "rb") as file:
             return file.read().decode("utf-8", "surrogateescape")
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+    except IsADirectoryError:
+        return ""  # that is what libpam reads of one
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise AdministrationFailed(f"{path}: {os.strerror(error.errno or 0)}", hint="make it readable") from None
@@ -40,15 +43,21 @@ def require_service(service: str) -> Stack:
         AdministrationFailed: there is none of that name.
     """
     if "/" in service or "." in service or not service.isprintable() or not service:
-        raise UsageError(f'"{service}" is no name of a service', hint=f"a file in {pam_stack.DIRECTORY}, such as sudo")
-    stack = pam_stack.read(service, text_of)
+        raise UsageError(
+            f'"{service}" is no name of a service', hint=f"a file in {service_file.DIRECTORY}, such as sudo"
+        )
+    stack = service_file.read(service, text_of, installed_libpam.dialect())
     if not stack.file:
         known = sorted(
             os.path.basename(path)
-            for path in glob.glob(f"{pam_stack.DIRECTORY}/*")
-            if not os.path.basename(path).startswith("common-") and os.path.basename(path) != pam_stack.FALLBACK
+            for path in glob.glob(f"{service_file.DIRECTORY}/*")
+            if not os.path.basename(path).startswith("common-") and os.path.basename(path) != service_file.FALLBACK
         )
         raise AdministrationFailed(f'no such service: "{service}"', hint="there are " + ", ".join(known))
+    if stack.file == service_file.ONE_FILE:
+        raise AdministrationFailed(
+            f"{stack.file}: only services in {service_file.DIRECTORY} can be changed", hint="put the line there by hand"
+        )
     return stack
 
 
@@ -82,17 +91,17 @@ class Plan:
         _require_sound(self.old)
         if self.old.ours:
             raise AdministrationFailed(
-                f'"{service}" asks for a code already: {pam_stack.places(self.old.ours)}',
+                f'"{service}" asks for a code already: {places(self.old.ours)}',
                 hint=f"softtoken-admin disable {service} first, if it shall ask in another way",
             )
         self.remarks: list[str] = []
         self.way = way
-        path = f"{pam_stack.DIRECTORY}/{service}"
-        line = pam_stack.our_line(pam_client.our_module(), *(["nullok"] if nullok else []))
+        path = f"{service_file.DIRECTORY}/{service}"
+        line = service_edit.our_line(pam_client.our_module(), *(["nullok"] if nullok else []))
         # Behind a key nothing else of the stack says yes where ours ignores somebody.
         ours = exempt_lines.lines_with(line, exempt, permit=nullok and way == WITH_PUBLIC_KEY)
-        self.text = pam_stack.put(text_of(self.old.file) or "", self.old, ours, instead=way == WITH_PUBLIC_KEY)
-        self.stack = pam_stack.read(service, lambda each: self.text if each == path else text_of(each))
+        self.text = service_edit.put(text_of(self.old.file) or "", self.old, ours, instead=way == WITH_PUBLIC_KEY)
+        self.stack = self._read(service, path, self.text)
         self._require_asked()
         before = host_file.read(path)
         after = before._replace(data=self.text.encode("utf-8", "surrogateescape"))
@@ -102,21 +111,28 @@ class Plan:
             self.settings = sshd.settings_for(way, today)
             self._add_drop_in(sshd.drop_in(self.settings, exempt_lines.match_blocks(exempt, today)))
 
+    @staticmethod
+    def _read(service: str, path: str, text: str) -> Stack:
+        """Read a service as it would be with another text of one file."""
+        return service_file.read(
+            service, lambda each: text if each == path else text_of(each), installed_libpam.dialect()
+        )
+
     def _twins(self, path: str, ours: str) -> Iterator[FileChange]:
         """Have the other services of the same program ask, too: they are another way to the same place."""
         service = self.old.service
         for twin in [each for pair in TWINS if service in pair for each in pair if each != service]:
-            own = f"{pam_stack.DIRECTORY}/{twin}"
+            own = f"{service_file.DIRECTORY}/{twin}"
             before = host_file.read(own)
-            stack = pam_stack.read(twin, lambda each: self.text if each == path else text_of(each))
+            stack = self._read(twin, path, self.text)
             if before.data is None or stack.ours or stack.problems:
                 continue
             try:
-                text = pam_stack.put(before.data.decode("utf-8", "surrogateescape"), stack, ours)
-            except pam_stack.CannotEdit:
+                text = service_edit.put(before.data.decode("utf-8", "surrogateescape"), stack, ours)
+            except service_edit.CannotEdit:
                 text = ""
-            new = pam_stack.read(twin, lambda each: text if each == own else text_of(each))  # noqa: B023 - read at once
-            if not new.ours or stack_walk.bypass(exempt_lines.asked(new.of("auth"))) is not None:
+            new = self._read(twin, own, text)
+            if not new.ours or paths.bypass(exempt_lines.asked(new.of("auth"))) is not None:
                 self.remarks.append(f"{own} is another way to the same place, and goes on without a code.")
                 continue
             yield FileChange(own, before, before._replace(data=text.encode("utf-8", "surrogateescape")))
@@ -126,17 +142,17 @@ class Plan:
         _require_sound(self.stack)
         if len(self.stack.ours) != 1:
             raise AdministrationFailed(
-                f"our line would stand {len(self.stack.ours)} times", hint=f"see {pam_stack.places(self.stack.ours)}"
+                f"our line would stand {len(self.stack.ours)} times", hint=f"see {places(self.stack.ours)}"
             )
         asked = exempt_lines.asked(lines)
-        culprit = stack_walk.bypass(asked)
+        culprit = paths.bypass(asked)
         if culprit is not None:
             raise AdministrationFailed(
                 f"{culprit.place} would let people in without a code: {culprit.control} {culprit.module}",
                 hint='let that line be "required", or take it out; the password may not be the last word',
             )
-        exempt = [line for line in lines if line.name in stack_walk.OF_ROOT]
-        if exempt and stack_walk.bypass(asked, root_is_asked=True):
+        exempt = [line for line in lines if line.name in known_modules.ROOT_ONLY]
+        if exempt and paths.bypass(asked, root_is_asked=True):
             self.remarks.append(f"root itself is not asked, as {exempt[0].place} wants it.")
 
     def _add_drop_in(self, new: bytes) -> None:

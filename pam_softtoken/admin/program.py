@@ -8,7 +8,8 @@ from pam_softtoken.admin.code_for import CODE_FOR
 from pam_softtoken.admin.doctor import DOCTOR
 from pam_softtoken.admin.enable import ENABLE
 from pam_softtoken.admin.log_table import LOG
-from pam_softtoken.admin.relief import RESET_STATE, REVOKE, UNLOCK
+from pam_softtoken.admin.relief import RESET_STATE, UNLOCK
+from pam_softtoken.admin.revoke import REVOKE
 from pam_softtoken.admin.status import STATUS
 from pam_softtoken.admin.switch import CONFIRM, DISABLE, ROLL_BACK
 
@@ -62,4 +63,4 @@ def build_parser() -> command.Parser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program: exit status 0 done, 1 failed, 2 usage."""
-    return command.main(build_parser(), arguments)
+    return command.main(build_parser, arguments)

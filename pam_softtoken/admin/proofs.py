@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from pam_softtoken.admin.pam_stack import Line
 from pam_softtoken.admin.ssh_match import MAYBE, NO, YES, Names
+from pam_softtoken.pam.stack import Line
 
 KEY, PASSWORD, CODE, TICKET, HOST_KEY = "key", "password", "code", "Kerberos ticket", "host's key"
 PROOFS = (KEY, TICKET, HOST_KEY, PASSWORD, CODE)

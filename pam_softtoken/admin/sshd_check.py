@@ -8,20 +8,21 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pam_softtoken.admin import bounded, exempt, forecast, host_facts, ssh_match, sshd, sshd_config, stack_walk
+from pam_softtoken.admin import bounded, exempt, forecast, host_facts, ssh_match, sshd, sshd_config
 from pam_softtoken.admin.bounded import Reading
 from pam_softtoken.admin.exempt import METHODS
 from pam_softtoken.admin.finding import ERROR, NOTE, WARNING, Finding, Report, named, sed
 from pam_softtoken.admin.host_facts import Sshd
 from pam_softtoken.admin.option_check import settings_of
 from pam_softtoken.admin.pam_judge import Judge
-from pam_softtoken.admin.pam_stack import Stack
 from pam_softtoken.admin.proofs import CODE, KEY, Person, Settings, Ways
 from pam_softtoken.admin.ssh_match import Peer
 from pam_softtoken.admin.sshd_config import Directive
 from pam_softtoken.admin.stack_check import Services
 from pam_softtoken.admin.ways_in import sshd_ways
 from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.pam import paths
+from pam_softtoken.pam.stack import Stack
 
 PROGRAM = "/usr/sbin/sshd"
 SERVICE = "sshd"
@@ -151,7 +152,7 @@ def _of_people(stack: Stack, view: forecast.View, people: list[Person]) -> Itera
     for group, names in exempt_people.items():
         what = f"the group {group} is exempt from codes at sshd: {named(names) or 'it has no members'}; the command "
         yield Finding(NOTE, ours, "", f"{what}below asks them, too, and refuses those who are not enrolled", again)
-    if not stack_walk.asks_for_password(stack.of("auth")):
+    if not paths.asks_for_password(stack.of("auth")):
         return
     exempted = {name for names in exempt_people.values() for name in names}
     ways = {each.name: [view.ways(each, peer) for peer in view.peers] for each in people if each.name not in exempted}
@@ -215,7 +216,7 @@ def _mended(view: View, ways: list[list[str]], *, explicit: bool) -> str:
 def _view(stack: Stack, settings: Settings) -> View:
     options = settings_of(stack.ours[0])
     taking = options is not None and (options.try_first_pass or options.use_first_pass or options.forward_pass)
-    return View(settings, stack_walk.asks_for_password(stack.of("auth")), taking)
+    return View(settings, paths.asks_for_password(stack.of("auth")), taking)
 
 
 def _ask_sshd(reading: Reading, directives: list[Directive]) -> tuple[Sshd, list[Finding], list[str]]:

@@ -9,12 +9,12 @@ import shlex
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from pam_softtoken.admin.pam_stack import Reader
-
 FILE = "/etc/ssh/sshd_config"
 _MOST_LEVELS = 16  # as in sshd
 _KBD = "kbdinteractiveauthentication"
 _ALIASES = {"challengeresponseauthentication": _KBD, "skeyauthentication": _KBD}
+Reader = Callable[[str], "str | None"]
+"""Gives the text of a file by its absolute path, None where there is none."""
 Expander = Callable[[str], "list[str]"]
 """Gives the files that a pattern with wildcards stands for, in order."""
 

@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pam_softtoken.admin import exempt, pam_stack, stack_mend, stack_walk
+from pam_softtoken.admin import exempt, stack_mend
 from pam_softtoken.admin.bounded import Reading
 from pam_softtoken.admin.finding import ERROR, NOTE, WARNING, Finding, Report, delete, lines_of, named, sed, shown
-from pam_softtoken.admin.pam_stack import Line, Stack
 from pam_softtoken.admin.stack_mend import Edit
+from pam_softtoken.pam import installed_libpam, known_modules, paths, service_file
+from pam_softtoken.pam.stack import Line, Stack
 
 MOST_SERVICES = 500
 TWINS = (("sudo", "sudo-i"), ("su", "su-l"))
@@ -40,7 +41,7 @@ class Services(NamedTuple):
 def read_services() -> Services:
     """Read all of them; what cannot be read is told by `Reading.refused`."""
     names: list[str] = []
-    for directory in pam_stack.DIRECTORIES:
+    for directory in service_file.DIRECTORIES:
         try:
             found = sorted(os.listdir(directory))
         except OSError:
@@ -51,7 +52,7 @@ def read_services() -> Services:
     for name in names[:MOST_SERVICES]:
         # What one service includes without end takes nothing from the next.
         shared.again()
-        stacks[name] = pam_stack.read(name, shared.reader)
+        stacks[name] = service_file.read(name, shared.reader, installed_libpam.dialect())
     return Services(stacks, shared)
 
 
@@ -73,7 +74,7 @@ def check(services: Services) -> Report:
 
 def _unreadable(stack: Stack, reading: Reading) -> Iterator[Finding]:
     for problem in stack.problems:
-        file, number = problem.place
+        file, number = problem.place.file, problem.place.number
         yield Finding(
             ERROR,
             str(problem.place),
@@ -85,7 +86,7 @@ def _unreadable(stack: Stack, reading: Reading) -> Iterator[Finding]:
 
 def _missing(stack: Stack) -> Iterator[Finding]:
     for line in stack.lines:
-        if line.control == "substack" or line.quiet or "module_unknown=ignore" in line.control:
+        if line.is_substack or line.is_broken or line.quiet or line.actions.get("module_unknown") == "ignore":
             continue
         if any(os.path.exists(path) for path in module_paths(line.module)):
             continue
@@ -123,19 +124,19 @@ def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:
             again = f"softtoken-admin disable {stack.service} && softtoken-admin enable {stack.service}"
             what = f"the group {exempt.group_of(line)} is exempt from codes at {stack.service}; the command below asks "
             yield Finding(NOTE, str(line.place), shown(line), f"{what}its members, too", again)
-    if any(line.name not in stack_walk.SELECTING for line in past):
+    if any(line.name not in known_modules.SELECTING for line in past):
         return  # all else that could be said follows from it
-    found = stack_walk.ends(lines)
+    found = paths.ends(lines)
     if stack_mend.denial_is_lost(found):
         what = f"a refused code does not keep anybody out of {stack.service}, whatever else is there"
         yield Finding(ERROR, str(ours.place), shown(ours), what, _require(stack, ours, reading))
     elif not stack_mend.lets_in(found):
         yield _closed(stack, ours, reading, reached=any(end.open_minded for end in found))
-    elif "done" in stack_walk.actions_of(ours.control).values():
+    elif "done" in ours.actions.values():
         what = f"a right code ends the stack of {stack.service}: what stands below is passed over"
         yield Finding(WARNING, str(ours.place), shown(ours), what, _require(stack, ours, reading))
     if stack_mend.code_alone(lines):
-        guilty = next(line for line in lines if line.name in pam_stack.PASSWORD_MODULES)
+        guilty = next(line for line in lines if line.name in known_modules.PASSWORD)
         what = f"a wrong password does not keep anybody out of {stack.service} who has a right code"
         edits = [Edit(guilty.place.file).set_control(guilty, "requisite")]
         mend = stack_mend.first_that_helps(stack, reading.reader, edits)
@@ -143,7 +144,7 @@ def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:
 
 
 def _skipped(stack: Stack, line: Line, reading: Reading) -> Finding:
-    if line.name in stack_walk.SELECTING:
+    if line.name in known_modules.SELECTING:
         what = (
             f"whom {line.name} selects gets into {stack.service} without a code; with the command below those who are "
             "not enrolled do not get in any more"
@@ -171,7 +172,7 @@ def _uncovered(services: Services) -> Iterator[Finding]:
     asking = {stack.service for stack in services.ours}
     if not asking:
         what = "no service of this host asks for a code"
-        yield Finding(NOTE, pam_stack.DIRECTORY, "", what, "softtoken-admin enable sshd")
+        yield Finding(NOTE, service_file.DIRECTORY, "", what, "softtoken-admin enable sshd")
         return
     for first, second in TWINS:
         for with_code, without in ((first, second), (second, first)):

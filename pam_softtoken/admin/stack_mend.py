@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from pam_softtoken.admin import pam_stack, stack_walk
 from pam_softtoken.admin.finding import lines_of
-from pam_softtoken.admin.pam_stack import Line, Reader, Stack
+from pam_softtoken.pam import installed_libpam, known_modules, paths, service_file
+from pam_softtoken.pam.stack import Line, Stack
 
 
 class Edit:
@@ -68,29 +68,29 @@ class Edit:
 
 def skipping(lines: Sequence[Line]) -> list[Line]:
     """Give the lines that lead in past ours, but not those that do it for root."""
-    past = {end.past for end in stack_walk.ends(lines) if end.is_in and not end.ours}
+    past = {end.past for end in paths.ends(lines) if end.is_in and not end.ours}
     guilty = [lines[index] for index in sorted(index for index in past if index is not None)]
-    return [line for line in guilty if line.name not in stack_walk.OF_ROOT]
+    return [line for line in guilty if line.name not in known_modules.ROOT_ONLY]
 
 
 def code_alone(lines: Sequence[Line]) -> bool:
     """Tell whether a stack that asks for a password lets somebody in who only has a code."""
-    return stack_walk.asks_for_password(lines) and any(
-        end.is_in and end.ours == stack_walk.SUCCESS for end in stack_walk.ends(lines, stack_walk.no_first_factor)
+    return paths.asks_for_password(lines) and any(
+        end.is_in and end.ours == paths.SUCCESS for end in paths.ends(lines, paths.no_first_factor)
     )
 
 
-def denial_is_lost(found: Iterable[stack_walk.End]) -> bool:
+def denial_is_lost(found: Iterable[paths.End]) -> bool:
     """Tell whether somebody gets in whose code was refused."""
-    return any(end.is_in and end.ours not in ("", stack_walk.SUCCESS, stack_walk.IGNORED) for end in found)
+    return any(end.is_in and end.ours not in ("", paths.SUCCESS, paths.IGNORED) for end in found)
 
 
-def lets_in(found: Iterable[stack_walk.End]) -> bool:
+def lets_in(found: Iterable[paths.End]) -> bool:
     """Tell whether somebody gets in whose code was right."""
-    return any(end.is_in and end.ours == stack_walk.SUCCESS for end in found)
+    return any(end.is_in and end.ours == paths.SUCCESS for end in found)
 
 
-def first_that_helps(stack: Stack, reader: Reader, edits: Iterable[Edit]) -> str:
+def first_that_helps(stack: Stack, reader: Callable[[str], str | None], edits: Iterable[Edit]) -> str:
     """Give the first command after which the stack has neither gaps nor walls; where there is none, the editor."""
     for edit in edits:
 
@@ -98,10 +98,10 @@ def first_that_helps(stack: Stack, reader: Reader, edits: Iterable[Edit]) -> str
             text = reader(path)
             return edit.apply(text) if text is not None and path == edit.file else text
 
-        after = pam_stack.read(stack.service, changed)
+        after = service_file.read(stack.service, changed, installed_libpam.dialect())
         lines = after.of("auth")
-        found = stack_walk.ends(lines)
-        gaps = [line for line in skipping(lines) if line.name not in stack_walk.SELECTING]
+        found = paths.ends(lines)
+        gaps = [line for line in skipping(lines) if line.name not in known_modules.SELECTING]
         sound = lets_in(found) and not gaps and not denial_is_lost(found) and not code_alone(lines)
         if len(after.ours) == 1 and sound:
             return edit.command
@@ -110,13 +110,13 @@ def first_that_helps(stack: Stack, reader: Reader, edits: Iterable[Edit]) -> str
 
 def against_skip(stack: Stack, line: Line) -> Iterator[Edit]:
     """Think of what could keep a line from leading past ours."""
-    if stack_walk.actions_of(line.control).get(stack_walk.SUCCESS, "").isdecimal():
+    if line.actions.get(paths.SUCCESS, "").isdecimal():
         yield from moves(stack)
     yield Edit(line.place.file).set_control(line, "requisite")
     # What refused all others until now would refuse everybody.
     edit = Edit(line.place.file).set_control(line, "requisite")
     for other in stack.of("auth"):
-        if other.name == "pam_deny.so" and other.place.file == line.place.file:
+        if other.name == known_modules.DENY and other.place.file == line.place.file:
             edit.delete(other)
     yield edit
 
@@ -125,7 +125,7 @@ def against_wall(stack: Stack) -> Iterator[Edit]:
     """Think of what could let people through who have everything."""
     yield from moves(stack)
     for line in stack.of("auth"):
-        if line.name == "pam_deny.so":
+        if line.name == known_modules.DENY:
             yield Edit(line.place.file).delete(line)
 
 

@@ -103,6 +103,7 @@ def _look(location: Location, facts: Facts, now: int, config: Config) -> None:
     try:
         inventory = Inventory(store)
         seen = inventory.facts()
+        waiting = _waits(inventory.state, location.account.uid, now, with_pin=inventory.has_pin)
         facts.update(
             status=ENROLLED,
             tokens=seen["tokens"],
@@ -110,7 +111,7 @@ def _look(location: Location, facts: Facts, now: int, config: Config) -> None:
             state=seen["state"],
             last_used=utc(inventory.last_used),
             pin=inventory.has_pin,
-            waiting=[] if config.no_throttle else _waits(inventory.state, location.account.uid, now),
+            waiting=[] if config.no_throttle else waiting,
             issued_code_until=utc(inventory.issued_until(now)),
         )
         if seen["state"] == "damaged":
@@ -119,13 +120,13 @@ def _look(location: Location, facts: Facts, now: int, config: Config) -> None:
         store.close()
 
 
-def _waits(state: State | None, uid: int, now: int) -> list[Facts]:
+def _waits(state: State | None, uid: int, now: int, *, with_pin: bool) -> list[Facts]:
     """Say who has to wait, until when. Of other hosts the state has no addresses, only their hashes."""
-    local = {throttle.source_of("", each)[0]: f"uid {each}" for each in (0, uid)}
+    local = {throttle.source_of("", each).name: f"uid {each}" for each in (0, uid)}
     shared = dict(zip(SHARED_BUCKETS, ("other local users", "other hosts"), strict=True))
     waits = []
     for bucket, (wrong, last) in (state.wrong if state is not None else {}).items():
-        until = min(last, now) + throttle.wait_s(wrong)
+        until = min(last, now) + throttle.wait_s(wrong, with_pin=with_pin)
         if until > now:
             source = shared.get(bucket) or local.get(bucket) or f"a known place ({bucket[:6]})"
             waits.append({"source": source, "until": utc(until), "wrong_answers": wrong})

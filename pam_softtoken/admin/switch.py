@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 
 from pam_softtoken import change_note, terminal
-from pam_softtoken.admin import change, deed, enable, exempt, host_file, pam_stack, person, sshd, watchdog
+from pam_softtoken.admin import change, deed, enable, exempt, host_file, person, sshd, watchdog
 from pam_softtoken.admin.change import Change
 from pam_softtoken.admin.plan import diff, require_service, text_of
 from pam_softtoken.command import Command
 from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.pam import installed_libpam, service_file
+from pam_softtoken.pam.stack import Stack, places
 
 
 def _disable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
@@ -29,27 +31,28 @@ def _disable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         screen.tell("Nothing was changed.")
         return
     deed.record("disable", "all", service=service)
-    left = pam_stack.read(service, text_of).ours
+    left = service_file.read(service, text_of, installed_libpam.dialect()).ours
     if left:
         raise AdministrationFailed(
-            f'"{service}" still asks for a code, because of {pam_stack.places(left)}',
+            f'"{service}" still asks for a code, because of {places(left)}',
             hint="take that line out; if pam-auth-update has made it, with that",
         )
     screen.show(f'Done. "{service}" asks for no code any more.')
 
 
-def _found_by_hand(service: str, stack: pam_stack.Stack) -> Change:
+def _found_by_hand(service: str, stack: Stack) -> Change:
     """Describe what an administrator has put there, as if it were ours."""
     own = [line for line in stack.ours if not line.via and line.place.file == stack.file]
     if not own:
         raise AdministrationFailed(
-            f'"{service}" asks for a code because of {pam_stack.places(stack.ours)}, which other services include'
+            f'"{service}" asks for a code because of {places(stack.ours)}, which other services include'
             if stack.ours
             else f'"{service}" asks for no code',
             hint="pam-auth-update, or an editor, takes that line out" if stack.ours else "softtoken-admin enable does",
         )
     present = host_file.read(stack.file)
-    text = exempt.take_out((present.data or b"").decode("utf-8", "surrogateescape"))
+    text = (present.data or b"").decode("utf-8", "surrogateescape")
+    text = exempt.take_out(text, installed_libpam.dialect())
     files = [change.FileChange(stack.file, present._replace(data=text.encode("utf-8", "surrogateescape")), present)]
     drop_in = host_file.read(sshd.DROP_IN)
     if service == sshd.SERVICE and sshd.is_drop_in(drop_in.data):

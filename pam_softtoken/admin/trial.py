@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pam_softtoken import pam_client, terminal
-from pam_softtoken.admin import pam_stack, stack_walk
-from pam_softtoken.admin.pam_stack import Stack
 from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.pam import installed_libpam, known_modules, service_edit, service_file
+from pam_softtoken.pam.stack import Stack
 
 SERVICE, ALONE = "softtoken-trial", "softtoken-trial-alone"
 """Not the service's own name: an accepted code of a trial confirms nothing."""
@@ -54,7 +54,7 @@ class Trial:
             AdministrationFailed: one is not.
         """
         for line in self._stack.of("auth"):
-            if line.control == "substack" or line.quiet:
+            if line.is_substack or line.quiet:
                 continue
             path = _path_of(line.module)
             try:
@@ -80,13 +80,14 @@ class Trial:
             asked.append(question)
             return WRONG
 
-        result = pam_client.authenticate(ALONE, NOBODY, answer, directory=self._directory)
+        result = pam_client.authenticate(ALONE, NOBODY, answer, directory=self._directory, is_trial=True)
         if not asked or result == pam_client.PAM_SUCCESS:
             raise AdministrationFailed(
                 f"our own line does not work: it asked for {len(asked)} codes and PAM said {result}",
                 hint="the system's log says why, in a line with pam_softtoken: an option, the backend, its owner",
             )
-        if pam_client.authenticate(SERVICE, NOBODY, answer, directory=self._directory) == pam_client.PAM_SUCCESS:
+        result = pam_client.authenticate(SERVICE, NOBODY, answer, directory=self._directory, is_trial=True)
+        if result == pam_client.PAM_SUCCESS:
             raise AdministrationFailed(
                 "the new stack lets in somebody who answers everything wrongly", hint="look at its other lines first"
             )
@@ -100,7 +101,7 @@ class Trial:
         for number in range(1, TRIES + 1):
             result = pam_client.authenticate(
                 SERVICE, user, lambda question, shown: screen.ask(question.strip(), hidden=not shown),
-                directory=self._directory,
+                directory=self._directory, is_trial=True,
             )  # fmt: skip
             if result == pam_client.PAM_SUCCESS:
                 return
@@ -121,7 +122,7 @@ def prepared(stack: Stack, text: str) -> Iterator[Trial]:
         text: of the service's file.
     """
     with tempfile.TemporaryDirectory(prefix="softtoken-trial-", dir="/run") as directory:
-        for path in glob.glob(f"{pam_stack.DIRECTORY}/*"):
+        for path in glob.glob(f"{service_file.DIRECTORY}/*"):
             if os.path.isfile(path):
                 shutil.copy(path, directory)
         own = stack.ours[0]
@@ -129,10 +130,10 @@ def prepared(stack: Stack, text: str) -> Iterator[Trial]:
         alone = " ".join("[" + word.replace("]", "\\]") + "]" for word in words)
         (Path(directory) / ALONE).write_text(f"auth required {alone}\n")
         # We are root, whom it would let in without a question.
-        lines = [
-            line for line in text.splitlines(keepends=True) if not any(name in line for name in stack_walk.OF_ROOT)
-        ]
-        Path(directory, SERVICE).write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
+        asked = service_edit.without(
+            text, lambda line: line.name in known_modules.ROOT_ONLY, installed_libpam.dialect()
+        )
+        Path(directory, SERVICE).write_text(asked, encoding="utf-8", errors="surrogateescape")
         yield Trial(directory, stack)
 
 

@@ -30,7 +30,7 @@ from pam_softtoken.admin.proofs import (
     Ways,
 )
 from pam_softtoken.admin.ssh_match import MAYBE, NO, YES, Peer, glob
-from pam_softtoken.admin.stack_walk import NEUTRAL
+from pam_softtoken.pam.known_modules import NEUTRAL
 
 _OF_METHOD = {"publickey": KEY, "gssapi-with-mic": TICKET, "hostbased": HOST_KEY}
 ASKING = "keyboard-interactive"

@@ -41,10 +41,12 @@
 #define MAX_TIMEOUT_S 120
 #define MIN_ENROLMENT_TIMEOUT_S 30 /* many slow hashes, once in the life of an account */
 #define ACCOUNT_BYTES (16 * 1024)
+#define MAX_DETAIL_BYTES 1024
 
-/* PAM environment: what sshd says about the factors that it has checked, and our own mark of who is to enrol. */
+/* PAM environment: what sshd says about the factors that it has checked, and our own marks. */
 #define FIRST_FACTORS "SSH_AUTH_INFO_0"
 #define NEWCOMER "PAM_SOFTTOKEN_ENROL"
+#define TRIAL "PAM_SOFTTOKEN_TRIAL" /* set by our own programs; pam_softtoken/log.py has the same */
 #define ENVIRONMENT 0 /* instead of the number of an item, which none has */
 
 /* Where a change of a service waits for a login with a code; pam_softtoken/change_note.py has the same. */
@@ -122,29 +124,30 @@ append_item(struct frame *frame, pam_handle_t *pamh, int item)
 		append_field(frame, "%s", "");
 }
 
-/* Write a line to the system log: as pam_syslog does, or with its fields where that is the journal. */
+/* Write a line to the system log: as pam_syslog does, or better where we can. */
 static void
-write_log(pam_handle_t *pamh, int level, const char *line)
+write_log(pam_handle_t *pamh, enum frame_type type, int level, const char *line)
 {
 	const void *service = NULL;
 
 	if (pam_get_item(pamh, PAM_SERVICE, &service) != PAM_SUCCESS || service == NULL ||
-	    !send_to_journal(service, level, line))
+	    !send_to_system_log(service, type == FRAME_ACCOUNT ? "account" : "auth", level, line))
 		pam_syslog(pamh, level, "%s", line);
 }
 
 /* Log that there is no backend to say why: the bridge's only reason of its own. */
-__attribute__((format(printf, 3, 4))) static void
-log_refusal(pam_handle_t *pamh, int level, const char *format, ...)
+__attribute__((format(printf, 4, 5))) static void
+log_refusal(pam_handle_t *pamh, enum frame_type type, int level, const char *format, ...)
 {
-	char detail[MAX_FRAME_BYTES], line[MAX_FRAME_BYTES + 64];
+	char detail[MAX_DETAIL_BYTES], escaped[MAX_DETAIL_BYTES], line[MAX_DETAIL_BYTES + 64];
 	va_list arguments;
 
 	va_start(arguments, format);
 	(void)vsnprintf(detail, sizeof(detail), format, arguments);
 	va_end(arguments);
-	(void)snprintf(line, sizeof(line), "result=denied reason=backend detail=\"%s\"", detail);
-	write_log(pamh, level, line);
+	escape_text(escaped, sizeof(escaped), detail, "\"\\");
+	(void)snprintf(line, sizeof(line), "result=denied reason=backend detail=\"%s\"", escaped);
+	write_log(pamh, type, level, line);
 }
 
 /* Of the errors of getpwnam_r some say, with some name services, just that there is no such user: getpwnam(3). */
@@ -205,7 +208,7 @@ build_start(struct frame *frame, enum frame_type type, pam_handle_t *pamh, int f
 		append_field(frame, "%s", argv[index]);
 	if (!frame->overflow)
 		return PAM_SUCCESS;
-	log_refusal(pamh, LOG_ERR, "module arguments and items do not fit into %d bytes", MAX_FRAME_BYTES);
+	log_refusal(pamh, type, LOG_ERR, "module arguments and items do not fit into %d bytes", MAX_FRAME_BYTES);
 	return PAM_AUTH_ERR;
 }
 
@@ -222,7 +225,7 @@ writable_by_others(const struct stat *status)
  * closed to other writers. Returns the path without links, to be freed, or NULL.
  */
 static char *
-resolve_backend(pam_handle_t *pamh, const char *backend)
+resolve_backend(pam_handle_t *pamh, enum frame_type type, const char *backend)
 {
 	char *path = backend[0] == '/' ? realpath(backend, NULL) : NULL;
 	char walk[PATH_MAX];
@@ -230,12 +233,12 @@ resolve_backend(pam_handle_t *pamh, const char *backend)
 
 	if (path == NULL || lstat(path, &status) != 0 || !S_ISREG(status.st_mode) ||
 	    (size_t)snprintf(walk, sizeof(walk), "%s", path) >= sizeof(walk)) {
-		log_refusal(pamh, LOG_ERR, "backend missing: '%s' is not the absolute path of a file", backend);
+		log_refusal(pamh, type, LOG_ERR, "backend missing: '%s' is not the absolute path of a file", backend);
 		goto refuse;
 	}
 	for (;;) {
 		if ((status.st_uid != 0 && status.st_uid != geteuid()) || writable_by_others(&status)) {
-			log_refusal(pamh, LOG_ALERT, "backend refused: others own or can write '%s'", walk);
+			log_refusal(pamh, type, LOG_ALERT, "backend refused: others own or can write '%s'", walk);
 			goto refuse;
 		}
 		if (strcmp(walk, "/") == 0)
@@ -351,7 +354,7 @@ permitted_item(const struct frame *frame, const char *text)
 	if (frame->bytes[2] != ENVIRONMENT)
 		return false;
 	if (frame->bytes[1] == FRAME_GET)
-		return strcmp(text, FIRST_FACTORS) == 0 || strcmp(text, mark) == 0;
+		return strcmp(text, FIRST_FACTORS) == 0 || strcmp(text, mark) == 0 || strcmp(text, TRIAL) == 0;
 	return strncmp(text, mark, length) == 0 && (text[length] == '=' || text[length] == '\0');
 }
 
@@ -392,14 +395,14 @@ out:
 
 /* A log line: its level, which stands at a place of the frame, and the text behind that. */
 static int
-relay_log(pam_handle_t *pamh, const struct frame *frame, size_t place)
+relay_log(pam_handle_t *pamh, enum frame_type type, const struct frame *frame, size_t place)
 {
 	char text[MAX_FRAME_BYTES];
 	const char *line = frame_text(frame, place + 1, text);
 
 	if (line == NULL || frame->bytes[place] > LOG_DEBUG)
 		return EPROTO;
-	write_log(pamh, frame->bytes[place], line);
+	write_log(pamh, type, frame->bytes[place], line);
 	return 0;
 }
 
@@ -433,7 +436,7 @@ load_time_zone(void)
 
 /* Serve the backend until it gives its verdict. */
 static int
-relay(pam_handle_t *pamh, int socket, struct frame *frame, unsigned int timeout_s)
+relay(pam_handle_t *pamh, enum frame_type type, int socket, struct frame *frame, unsigned int timeout_s)
 {
 	int error = send_frame(socket, frame);
 
@@ -451,10 +454,10 @@ relay(pam_handle_t *pamh, int socket, struct frame *frame, unsigned int timeout_
 			error = relay_item(pamh, socket, frame);
 			break;
 		case FRAME_LOG:
-			error = relay_log(pamh, frame, 2);
+			error = relay_log(pamh, type, frame, 2);
 			break;
 		case FRAME_RESULT:
-			error = frame->length > 3 ? relay_log(pamh, frame, 3) : 0;
+			error = frame->length > 3 ? relay_log(pamh, type, frame, 3) : 0;
 			if (error == 0)
 				return permitted_result(frame->bytes[2]);
 			break;
@@ -462,7 +465,7 @@ relay(pam_handle_t *pamh, int socket, struct frame *frame, unsigned int timeout_
 			error = EPROTO;
 		}
 	}
-	log_refusal(pamh, LOG_ERR, "%s",
+	log_refusal(pamh, type, LOG_ERR, "%s",
 		    error == EPIPE ? "ended without a verdict" : strerror(error != 0 ? error : EPROTO));
 	return PAM_AUTH_ERR;
 }
@@ -499,7 +502,7 @@ run_backend(pam_handle_t *pamh, enum frame_type type, int flags, int argc, const
 	read_own_arguments(argc, argv, &backend, &timeout_s);
 	if (type == FRAME_ACCOUNT && timeout_s < MIN_ENROLMENT_TIMEOUT_S)
 		timeout_s = MIN_ENROLMENT_TIMEOUT_S;
-	script = resolve_backend(pamh, backend);
+	script = resolve_backend(pamh, type, backend);
 	if (script == NULL)
 		goto out;
 	retval = build_start(&frame, type, pamh, flags, argc, argv);
@@ -508,10 +511,10 @@ run_backend(pam_handle_t *pamh, enum frame_type type, int flags, int argc, const
 	retval = PAM_AUTH_ERR;
 	error = spawn_backend(&process, INTERPRETER, script, timeout_s);
 	if (error != 0) {
-		log_refusal(pamh, LOG_ERR, "cannot start: %s", strerror(error));
+		log_refusal(pamh, type, LOG_ERR, "cannot start: %s", strerror(error));
 		goto out;
 	}
-	retval = relay(pamh, process.socket, &frame, timeout_s);
+	retval = relay(pamh, type, process.socket, &frame, timeout_s);
 	release_backend(&process);
 out:
 	free(script);

@@ -10,7 +10,8 @@ from pam_softtoken import terminal
 from pam_softtoken.device.entry import Entry
 from pam_softtoken.device.passphrase import Passphrase
 from pam_softtoken.device.vault import Vault, default_path
-from pam_softtoken.errors import EnrolmentFailed, NotOpened, UsageError, VaultFailed
+from pam_softtoken.errors import EnrolmentFailed, NotOpened, PathError, UsageError, VaultFailed
+from pam_softtoken.user_path import NamedFiles, reason
 
 MAX_FILE_BYTES = 2**24
 
@@ -66,18 +67,21 @@ def read_file(path: str) -> bytes:
     Raises:
         VaultFailed: it cannot be read, or is larger than anything that is meant.
     """
+    named_files = NamedFiles()
     try:
         if path == "-":
             data = _read_stdin()
         else:
             # A pipe keeps the person waiting for as long as its other end likes.
-            with terminal.interruptible(), open(path, "rb") as file:
-                data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
+            with terminal.interruptible():
+                data = named_files.read(path, MAX_FILE_BYTES + 1, waits=True)
+    except PathError as error:
         raise VaultFailed(
-            f'cannot read "{path}": {os.strerror(error.errno or 0)}',
-            hint="give a file that you can read, or - for stdin",
+            f'cannot read "{path}": {reason(error, path)}',
+            hint=named_files.hint_for(error, otherwise="give a file that you can read, or - for stdin"),
         ) from None
+    except OSError as error:
+        raise VaultFailed(f'cannot read "{path}": {os.strerror(error.errno or 0)}', hint="give a file") from None
     if len(data) > MAX_FILE_BYTES:
         raise VaultFailed(f'"{path}" is larger than {MAX_FILE_BYTES} bytes', hint="give the file that was meant")
     return data

@@ -48,4 +48,4 @@ def build_parser() -> command.Parser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program: exit status 0 done, 1 failed, 2 usage."""
-    return command.main(build_parser(), arguments)
+    return command.main(build_parser, arguments)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from pam_softtoken import files, new_file
+from pam_softtoken import files, new_file, user_path
 from pam_softtoken.device import entry, sealing
 from pam_softtoken.device.entry import Entry
 from pam_softtoken.errors import InsecureFile, LockTimeout, PathError, VaultFailed
@@ -116,9 +116,15 @@ class Vault:
             self._write(entries, directory)
 
     @contextmanager
-    def _directory(self) -> Iterator[int]:
+    def _directory(self, *, making: bool = False) -> Iterator[int]:
         where = os.path.dirname(self.path)
-        directory = files.open_directory(where, below=None, owner=os.geteuid())
+        if os.geteuid() == 0:
+            # Root's process may have been given the HOME of a user, who can put links there.
+            directory = user_path.open_directory(where, making=making)
+        else:
+            if making:
+                _make_directory(where)
+            directory = files.open_directory(where, below=None, owner=os.geteuid())
         try:
             yield directory
         finally:
@@ -126,14 +132,8 @@ class Vault:
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        where = os.path.dirname(self.path)
-        try:
-            os.makedirs(os.path.dirname(where), 0o700, exist_ok=True)
-        except OSError as error:
-            raise files.refusal(os.path.dirname(where), error) from None
-        files.make_directory(where, below=None, made=[])
         lock_path = f"{self.path}.lock"
-        with self._directory() as directory:
+        with self._directory(making=True) as directory:
             lock, _ = files.open_or_make_file(lock_path, os.O_RDWR, below=directory, owner=os.geteuid())
             try:
                 files.lock(lock, LOCK_TIMEOUT_S, path=lock_path)
@@ -178,6 +178,15 @@ class Vault:
             # What cannot go, such as a directory of that name, is in nobody's way.
             with suppress(OSError):
                 os.unlink(name, dir_fd=directory)
+
+
+def _make_directory(path: str) -> None:
+    above = os.path.dirname(path)
+    try:
+        os.makedirs(above, 0o700, exist_ok=True)
+    except OSError as error:
+        raise files.refusal(above, error) from None
+    files.make_directory(path, below=None, made=[])
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from pam_softtoken import config, enroll
 from pam_softtoken.admin import program as admin
 from pam_softtoken.device import program as device
+from pam_softtoken.pam import known_modules
 
 TEMPLATES = Path(config.__file__).parent / "man"
 PUNCTUATION = ".,:;)?!"
@@ -34,6 +35,8 @@ def _filled(template: str) -> str:
         "CONF_OPTIONS": _module_options(option for option in config.OPTIONS if not option.argument_only),
         "ARGUMENT_ONLY": _enumeration([option.name for option in config.OPTIONS if option.argument_only]),
     }
+    names = sorted(known_modules.PASSWORD)
+    parts["PASSWORD_MODULES"] = "\n".join(f".Pa {name} {',' if name != names[-1] else ';'}" for name in names)
     for word, program in PROGRAMS.items():
         parser = program.build_parser()
         parts[f"{word}_SYNOPSIS"] = "\n".join(_synopses(parser))

@@ -35,6 +35,7 @@ def alice(resident: Person) -> Person:
     home = resident.home
     for record in RECORDS.glob(f"{resident.uid}-*"):
         record.unlink()  # of a login while the home was read-only
+    shutil.rmtree(resident.revocations, ignore_errors=True)
     for entry in home.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)

@@ -363,6 +363,15 @@ def test_option__enrol_without_its_account_line_is_named_and_mended(sick: Patien
     assert sick.mend(finding).findings == []
 
 
+def test_enrol__behind_an_account_line_that_leads_past_ours_is_told(sick: PatientHost) -> None:
+    ours = sick.line("enrol")
+    sick.set_service("sshd", COMMON + ours + "@include common-account\naccount" + ours.removeprefix("auth"))
+    found = sick.examine().only("/etc/pam.d/sshd:2", "nobody can enrol while logging in: pam_unix.so could pass by")
+    assert found["severity"] == "error"
+    sick.set_service("sshd", COMMON + ours + "account" + ours.removeprefix("auth") + "@include common-account\n")
+    assert sick.examine().findings == []
+
+
 def test_option__nullok_names_who_needs_it(sick: PatientHost, alice: Person) -> None:
     sick.set_service("sshd", COMMON + sick.line("nullok"))
     finding = sick.examine().only("/etc/pam.d/sshd:2", "who have never enrolled")

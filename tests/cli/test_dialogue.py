@@ -22,7 +22,7 @@ from tests.support.installation import Installation
 from tests.support.screen import read_qr_codes
 from tests.support.system_log import SystemLog
 
-STATE_BYTES = 8192  # two slots of 4 KiB
+STATE_BYTES = 16384  # two slots of 8 KiB
 
 
 def test_enroll__dialogue_shows_key_asks_for_a_code_and_shows_recovery_codes(enroller: Enroller, alice: Person) -> None:
@@ -36,7 +36,7 @@ def test_enroll__dialogue_shows_key_asks_for_a_code_and_shows_recovery_codes(enr
         assert recovery_codes_in(introduction) == []
 
         dialogue.type(dialogue.phone().totp())
-        dialogue.expect("Right. This code is now spent: use the next one to log in.")
+        dialogue.expect("Right. This code cannot be used again: use the next one to log in.")
         recovery = dialogue.expect(ENTER_PROMPT)
         assert len(set(recovery_codes_in(recovery))) == 10
         assert not (alice.store / "tokens").exists()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken.state import SLOT_BYTES
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_SUCCESS, Service
 from tests.support.disk import fill
@@ -323,7 +324,7 @@ def test_enroll__damaged_token_file_is_an_error_until_it_is_replaced(
 
 
 @pytest.mark.parametrize("options", [(), ("--force",)], ids=["new", "force"])
-@pytest.mark.parametrize("size", [1, 4096, 8192])
+@pytest.mark.parametrize("size", [1, SLOT_BYTES, 2 * SLOT_BYTES])
 def test_enroll__damaged_state_is_an_error_and_the_hint_helps(
     enroller: Enroller, installed: Installation, alice: Person, *, service: Service, size: int, options: tuple[str, ...]
 ) -> None:
@@ -351,10 +352,11 @@ def test_enroll__one_damaged_slot_is_no_obstacle(
     state = alice.store / "state"
     slots = state.read_bytes()
     # The slot that is now the older one; its place is told by the sequence number (see `state`).
-    older = 0 if int.from_bytes(slots[8:16], "big") < int.from_bytes(slots[4104:4112], "big") else 4096
+    first, second = (int.from_bytes(slots[place + 8 : place + 16], "big") for place in (0, SLOT_BYTES))
+    older = 0 if first < second else SLOT_BYTES
     with state.open("r+b") as file:
         file.seek(older)
-        file.write(b"\xff" * 4096)
+        file.write(b"\xff" * SLOT_BYTES)
     key = str(phone.record["key"]).encode()
     assert enroller.run(*SCRIPT, "--force", "--key-file=-", person=alice, typed=key).status == 0
     assert service.log_in(alice, used).result != PAM_SUCCESS

@@ -160,7 +160,7 @@ def test_pictures__hold_the_key_uri(enroller: Enroller, alice: Person, outside: 
 
 @pytest.mark.parametrize("umask", [0, 0o777], ids=["0000", "0777"])
 @pytest.mark.parametrize("caller", ["alice", "root"])
-def test_files__are_the_callers_and_nobody_else_can_read_them(
+def test_files__are_the_users_in_whose_home_they_are_and_nobody_else_can_read_them(
     enroller: Enroller, alice: Person, caller: str, umask: int
 ) -> None:
     person = alice if caller == "alice" else None
@@ -169,7 +169,7 @@ def test_files__are_the_callers_and_nobody_else_can_read_them(
     for option in OPTIONS:
         status = (alice.home / option.strip("-")).lstat()
         assert (stat.filemode(status.st_mode), status.st_nlink) == ("-rw-------", 1)
-        assert status.st_uid == (0 if person is None else alice.uid)
+        assert status.st_uid == alice.uid
 
 
 def test_files__may_be_named_from_the_working_directory(enroller: Enroller, alice: Person) -> None:

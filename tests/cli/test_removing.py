@@ -17,7 +17,7 @@ from tests.support.pam_scene import Pam
 
 HOTP = ("--type=hotp", "--recovery-codes=0")
 RENEW = "--new-recovery-codes"
-SPENT = "Right. That code is now spent."
+SPENT = "Right. That code cannot be used again."
 
 
 def names(person: Person) -> list[str]:

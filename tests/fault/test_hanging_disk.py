@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.support.account import Person
+from tests.support.admin import Admin
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome
 from tests.support.fault import SLACK_S
 from tests.support.hanging_disk import HangingDisk
@@ -68,7 +69,7 @@ def test_hanging_disk__denies_within_seconds(
         assert time.monotonic() - started < TIMEOUT_S + SLACK_S
         assert (Outcome(done.stdout).result, Outcome(done.stdout).messages) == (PAM_AUTH_ERR, [])
         if unkillable:
-            assert [backend.state for backend in backends(installed)] == ["D"]
+            wait_until(lambda: [backend.state for backend in backends(installed)] == ["D"], "a backend that hangs")
         else:
             wait_until(lambda: not backends(installed), "the end of the backend by its alarm")
     wait_until(lambda: not backends(installed), "the end of the backend")
@@ -76,3 +77,35 @@ def test_hanging_disk__denies_within_seconds(
     assert severities(system_log) == [ERR]
     # With the disk back, all is well.
     assert pam.service().log_in(alice, code).result == PAM_SUCCESS
+
+
+@pytest.mark.parametrize("unkillable", [False, True], ids=["killable", "unkillable"])
+def test_hanging_disk__does_not_hold_up_revoke(
+    pam: Pam, installed: Installation, alice: Person, unkillable: bool
+) -> None:
+    code = alice.enrol(installed, "--period=300", NO_CODES).totp()
+    with HangingDisk(alice.home, unkillable=unkillable) as disk:
+        done = Admin(installed).after(*disk.inside).run("revoke", alice.name, "--yes")
+        assert done.status == 0, done.stderr
+        assert f"From now on no code of {alice.name} is accepted." in done.stderr
+        assert "the disk does not answer" in done.stderr
+    assert pam.service().log_in(alice, code).result == PAM_AUTH_ERR
+
+
+def test_hanging_disk__that_the_user_has_mounted_for_themselves_is_closed_to_root_and_denied(
+    pam: Pam, installed: Installation, alice: Person, system_log: SystemLog
+) -> None:
+    """The kernel asks such a file system nothing for a process of root's, so it cannot hang or lie."""
+    code = alice.enrol(installed, "--period=300", NO_CODES).totp()
+    service = pam.only_ignore("nullok", "timeout=60")
+    with HangingDisk(alice.home, unkillable=True, owner=alice.uid) as disk:
+        done = subprocess.run(
+            [*disk.inside, *service.command(alice)],
+            input=f"={code}\n", capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        assert Outcome(done.stdout).result == PAM_AUTH_ERR
+        revoked = Admin(installed).after(*disk.inside).run("revoke", alice.name, "--yes")
+        assert revoked.status == 0
+        assert "Permission denied" in revoked.stderr
+    assert system_log.reasons() == ["unusable_file"]
+    assert pam.service().log_in(alice, code).result == PAM_AUTH_ERR

@@ -216,6 +216,7 @@ main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "confdir", required_argument, NULL, 'c' }, { "item", required_argument, NULL, 'i' },
+		{ "variable", required_argument, NULL, 'v' },
 		{ "typing-ms", required_argument, NULL, 't' }, { "repeat", required_argument, NULL, 'r' },
 		{ "silent", no_argument, NULL, 's' }, { "setcred", no_argument, NULL, 'e' },
 		{ "hold", optional_argument, NULL, 'h' }, { "announce", required_argument, NULL, 'a' },
@@ -224,7 +225,7 @@ main(int argc, char **argv)
 		{ "subreaper", no_argument, NULL, 'u' }, { "slow-reader", no_argument, NULL, 'l' },
 		{ "account", no_argument, NULL, 'm' }, { "tell", no_argument, NULL, 'o' }, { NULL, 0, NULL, 0 },
 	};
-	const char *confdir = NULL, *items[8];
+	const char *confdir = NULL, *items[8], *variable = NULL;
 	int item_count = 0, repeat = 1, flags = 0, option;
 	bool with_account = false, with_setcred = false, authenticate = true;
 
@@ -232,6 +233,7 @@ main(int argc, char **argv)
 		switch (option) {
 		case 'c': confdir = optarg; break;
 		case 'i': if (item_count < 8) items[item_count++] = optarg; break;
+		case 'v': variable = optarg; break;
 		case 't': typing_us = (unsigned int)atoi(optarg) * 1000; break;
 		case 'r': repeat = atoi(optarg); break;
 		case 's': flags = (int)PAM_SILENT; break;
@@ -273,6 +275,8 @@ main(int argc, char **argv)
 		}
 		for (int index = 0; index < item_count; index++)
 			set_item(pamh, items[index]);
+		if (variable != NULL)
+			(void)pam_putenv(pamh, variable);
 		attempt.started_us = now_us();
 		result = authenticate ? pam_authenticate(pamh, flags) : -1;
 		long long ended = now_us();

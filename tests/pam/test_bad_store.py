@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken.state import SLOT_BYTES
 from tests.support.account import Person, Phone
 from tests.support.client import (
     PAM_AUTH_ERR,
@@ -39,7 +40,7 @@ def test_state__both_records_damaged_denies(
     state = alice.store / "state"
     damaged = bytearray(state.read_bytes())
     damaged[100] ^= 1
-    damaged[4096 + 100] ^= 1
+    damaged[SLOT_BYTES + 100] ^= 1
     state.write_bytes(damaged)
     outcome = service.log_in(alice, phone.totp())
     assert outcome.result == PAM_AUTH_ERR
@@ -51,7 +52,7 @@ def test_state__both_records_damaged_denies(
     assert state.read_bytes() == bytes(damaged)
 
 
-@pytest.mark.parametrize("size", [1, 4095, 4097, 8191])
+@pytest.mark.parametrize("size", [1, SLOT_BYTES - 1, SLOT_BYTES + 1, 2 * SLOT_BYTES - 1])
 def test_state__cut_off_so_that_no_record_is_whole_denies(
     service: Service, alice: Person, phone: Phone, system_log: SystemLog, size: int
 ) -> None:
@@ -79,8 +80,8 @@ def test_state__one_record_damaged_still_works(
     before = state.read_bytes()
     assert service.log_in(alice, code).result == PAM_SUCCESS
     after = bytearray(state.read_bytes())
-    written = 0 if before[:4096] != after[:4096] else 4096
-    after[(written if broken == "newer" else 4096 - written) + 50] ^= 0x80
+    written = 0 if before[:SLOT_BYTES] != after[:SLOT_BYTES] else SLOT_BYTES
+    after[(written if broken == "newer" else SLOT_BYTES - written) + 50] ^= 0x80
     state.write_bytes(after)
     # When the newer record is gone, its code is the one that nobody remembers; a code after it works either way.
     if broken == "older":

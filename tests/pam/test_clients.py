@@ -62,7 +62,7 @@ def test_unprivileged__state_is_made_where_it_is_missing(service: Service, alice
     assert service.log_in(alice, phone.totp(), run_as=alice).result == PAM_AUTH_ERR
     assert service.log_in(alice, phone.totp(1), run_as=alice).result == PAM_SUCCESS
     status = (alice.store / "state").stat()
-    assert (status.st_uid, status.st_mode, status.st_size) == (alice.uid, 0o100600, 8192)
+    assert (status.st_uid, status.st_mode, status.st_size) == (alice.uid, 0o100600, 16384)
 
 
 def test_unprivileged__not_enrolled_is_asked_or_ignored(pam: Pam, alice: Person, system_log: SystemLog) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken.admin.log_lines import read_message
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
-from tests.support.journal import DAEMON, Journal
+from tests.support.journal import DAEMON, Journal, OwnJournal
 from tests.support.pam_scene import Pam
 from tests.support.private_mounts import PrivateMounts
 from tests.support.process import wait_until
@@ -26,7 +27,7 @@ def journal(outside: Path) -> Iterator[Journal]:
         pytest.skip("needs the systemd package, for its journal")
     if not PrivateMounts.possible():
         pytest.skip("this container does not allow a mount namespace")
-    with Journal(outside / "journal") as journal:
+    with OwnJournal(outside / "journal") as journal:
         yield journal
 
 
@@ -95,15 +96,31 @@ def test_journal__nothing_from_outside_becomes_a_field(
     assert "SOFTTOKEN_DETAIL" not in denied
 
 
-def test_journal__a_line_with_a_control_character_goes_there_as_text(
-    journal: Journal, pam: Pam, alice: Person, outside: Path
+@pytest.mark.parametrize("odd", ['"', "\\", "\x01", "\x1b[31m", "ö"])
+def test_journal__what_the_bridge_says_itself_is_escaped(
+    journal: Journal, pam: Pam, alice: Person, outside: Path, odd: str
 ) -> None:
-    """Only a module argument can bring one, which is the administrator's; it is no line of its own either."""
-    service = pam.with_backend(f"{outside}/no\x01SOFTTOKEN_RESULT=accepted")
+    """The name of a file can have any character, and so can an error's text in another language."""
+    service = pam.with_backend(f"{outside}/no{odd}SOFTTOKEN_RESULT=accepted")
     assert journal.log_in(service, alice.name) == PAM_AUTH_ERR
     (denied,) = outcomes(journal)
-    assert "SOFTTOKEN_RESULT" not in denied
-    assert denied["_TRANSPORT"] == "syslog"
+    assert denied["SOFTTOKEN_RESULT"] == "denied"
+    assert r"no\x" in str(denied["SOFTTOKEN_DETAIL"])
+    message = read_message(str(denied["MESSAGE"]))
+    assert message is not None
+    assert message[1]["detail"] == denied["SOFTTOKEN_DETAIL"]
+
+
+def test_journal__names_the_phase(journal: Journal, pam: Pam, alice: Person) -> None:
+    """The mark makes the account phase do something: it refuses, as the option is not set there."""
+    ours = pam.line(f"backend={pam.installed.backend}")
+    service = pam.stack("account" + ours.removeprefix("auth"))
+    mark = f"--variable=PAM_SOFTTOKEN_ENROL={alice.name}"
+    journal.log_in(service, alice.name, options=(mark, "--no-authenticate", "--account"))
+    (denied,) = outcomes(journal)
+    message = read_message(str(denied["MESSAGE"]))
+    assert message == ("softtoken-test", {"user": alice.name, "result": "denied", "reason": "bad_option"})
+    assert str(denied["MESSAGE"]).startswith("pam_softtoken(softtoken-test:account): ")
 
 
 def test_journal__what_the_bridge_says_itself_has_fields_too(
@@ -123,7 +140,7 @@ def test_journal__that_takes_nothing_leaves_the_line_to_syslog(
         pytest.skip("this container does not allow a mount namespace")
     if not DAEMON.exists():
         pytest.skip("needs the systemd package, for its journal")
-    with Journal(outside / "journal") as journal:
+    with OwnJournal(outside / "journal") as journal:
         assert journal.run("rm", "/run/systemd/journal/socket").returncode == 0
         assert journal.log_in(pam.service(), alice.name, phone.totp()) == PAM_SUCCESS
         (accepted,) = outcomes(journal)
@@ -143,7 +160,7 @@ def test_journal__is_passed_over_where_another_daemon_is_the_system_log(
         daemon.bind(str(path))
         path.chmod(0o666)
         daemon.settimeout(60)
-        with Journal(outside / "journal", system_log=str(path)) as journal:
+        with OwnJournal(outside / "journal", system_log=str(path)) as journal:
             assert journal.log_in(pam.service(), alice.name, phone.totp()) == PAM_SUCCESS
             while "pam_softtoken(" not in (line := daemon.recv(65536).decode()):
                 pass  # libpam has something to say, too

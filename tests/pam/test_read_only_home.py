@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pam_softtoken import volatile
+from pam_softtoken.state import SLOT_BYTES
 from tests.support.account import RECORDS, Person
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome, Service
 from tests.support.disk import disk_as_home
@@ -143,7 +144,7 @@ def test_read_only_home__the_newest_record_on_the_disk_is_never_the_one_that_is_
 
 def _slots(alice: Person) -> tuple[bytes, bytes]:
     data = (alice.store / "state").read_bytes()
-    return data[:4096], data[4096:]
+    return data[:SLOT_BYTES], data[SLOT_BYTES:]
 
 
 def test_read_only_home__hotp_and_recovery_codes_are_refused_and_not_spent(

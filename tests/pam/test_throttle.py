@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pam_softtoken import state
 from tests.support.account import Person
-from tests.support.client import ERROR_MSG, PAM_AUTH_ERR, PAM_SUCCESS, Service
+from tests.support.client import ERROR_MSG, PAM_AUTH_ERR, PAM_SUCCESS, TEXT_INFO, Service
 from tests.support.installation import Installation
 from tests.support.process import WAIT_S
 from tests.support.system_log import SystemLog
@@ -28,7 +28,7 @@ def _guess_until_closed(service: Service, person: Person, place: str, log: Syste
         _guess(service, person, 2, place)
 
 
-def test_throttle__after_five_wrong_answers_the_right_one_is_not_looked_at(
+def test_throttle__after_five_wrong_answers_one_code_is_refused_and_the_next_one_accepted(
     installed: Installation, service: Service, alice: Person, system_log: SystemLog
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp")
@@ -38,8 +38,29 @@ def test_throttle__after_five_wrong_answers_the_right_one_is_not_looked_at(
     reasons = system_log.reasons()
     assert reasons[:5] == ["mismatch"] * 5
     assert reasons[-1] == "throttled"
-    # It was not compared, so it is not spent: the owner uses it from a place of his own.
-    assert service.log_in(alice, code).result == PAM_SUCCESS
+    # Who has seen it being typed cannot use it.
+    assert service.log_in(alice, code, options=[HOME]).result == PAM_AUTH_ERR
+    _guess(service, alice, 2, HOME)
+    assert service.log_in(alice, phone.hotp(), options=[ELSEWHERE]).result == PAM_SUCCESS
+
+
+def test_throttle__the_owner_is_told_of_wrong_codes_from_elsewhere(
+    installed: Installation, service: Service, alice: Person
+) -> None:
+    phone = alice.enrol(installed, "--type=hotp")
+    _guess(service, alice, 3, ELSEWHERE)
+    _guess(service, alice, 1, HOME)
+    told = service.log_in(alice, phone.hotp(), options=[HOME])
+    assert told.result == PAM_SUCCESS
+    assert [text for style, text in told.messages if style == TEXT_INFO] == [
+        f"Since the last login 3 wrong codes were typed elsewhere for {alice.name}."
+    ]
+    again = service.log_in(alice, phone.hotp(), options=[HOME])
+    assert [text for style, text in again.messages if style == TEXT_INFO] == []
+    _guess(service, alice, 1, ELSEWHERE)
+    quiet = service.log_in(alice, phone.hotp(), options=[HOME, "--silent"])
+    assert quiet.result == PAM_SUCCESS
+    assert [text for style, text in quiet.messages if style == TEXT_INFO] == []
 
 
 def test_throttle__guesses_from_elsewhere_do_not_keep_out_a_known_source(
@@ -120,7 +141,7 @@ def test_throttle__who_already_is_the_user_is_told_how_long_to_wait(
     # A wait of a second or two may be over when the next guess comes, which is then looked at.
     told = [text for outcome in outcomes for style, text in outcome.messages if style == ERROR_MSG]
     assert told
-    assert all("try again in" in text for text in told)
+    assert all(text.startswith("Too many wrong codes. Type two codes in a row, or wait ") for text in told)
     assert not any(style == ERROR_MSG for outcome in outcomes[:5] for style, _ in outcome.messages)
     quiet = service.log_in(alice, WRONG, run_as=alice, options=["--silent"])
     assert not [text for style, text in quiet.messages if style == ERROR_MSG]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken.state import SLOT_BYTES
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, TEXT_INFO, Service
 from tests.support.installation import Installation
@@ -246,7 +247,7 @@ def test_hotp__codes_passed_over_never_work(
 
 def recorded(state: Path) -> set[bytes]:
     """Read what the newer half of a state file has recorded as used."""
-    halves = [state.read_bytes()[place : place + 4096] for place in (0, 4096)]
+    halves = [state.read_bytes()[place : place + SLOT_BYTES] for place in (0, SLOT_BYTES)]
     newer = max(halves, key=lambda half: int.from_bytes(half[8:16], "big"))
     return {line for line in newer[18:].split(b"\n") if line.startswith((b"last", b"spent"))}
 
@@ -423,7 +424,7 @@ def test_lost_state__totp_refuses_the_present_code_and_accepts_the_next(
     denied = ["replayed", "replayed", "accepted", "replayed", "replayed", "accepted"]
     assert system_log.reasons() == ["accepted", *denied]
     status = (alice.store / "state").stat()
-    assert (status.st_uid, status.st_gid, status.st_mode, status.st_size) == (alice.uid, alice.gid, 0o100600, 8192)
+    assert (status.st_uid, status.st_gid, status.st_mode, status.st_size) == (alice.uid, alice.gid, 0o100600, 16384)
 
 
 @pytest.mark.parametrize("lose", [_delete, _empty])

@@ -94,7 +94,7 @@ class Person:
         self.home.chmod(0o755)
         entry = pwd.getpwnam(self.name)
         self.uid, self.gid = entry.pw_uid, entry.pw_gid
-        self._mark.unlink(missing_ok=True)  # of somebody who had this uid in a run that was killed
+        self.forget_on_the_host()  # somebody had this uid in a run that was killed
 
     @property
     def store(self) -> Path:
@@ -104,6 +104,18 @@ class Person:
     @property
     def _mark(self) -> Path:
         return Path("/var/lib/softtoken/enrolled") / str(self.uid)
+
+    @property
+    def revocations(self) -> Path:
+        """Root's records of what was revoked."""
+        return Path("/var/lib/softtoken/revoked") / str(self.uid)
+
+    def forget_on_the_host(self) -> None:
+        """Take away what root's files say of this user."""
+        self._mark.unlink(missing_ok=True)
+        shutil.rmtree(self.revocations, ignore_errors=True)
+        for record in RECORDS.glob(f"{self.uid}-*"):
+            record.unlink()
 
     def enrol(self, installed: Installation, *options: str) -> Phone:
         """Enrol without questions, as root for this user, and give him the token."""
@@ -121,7 +133,5 @@ class Person:
     def remove(self) -> None:
         """Take the user and his home directory away again."""
         subprocess.run(["pkill", "-KILL", "-u", self.name], check=False, capture_output=True)
-        self._mark.unlink(missing_ok=True)
-        for record in RECORDS.glob(f"{self.uid}-*"):
-            record.unlink()
+        self.forget_on_the_host()
         subprocess.run(["userdel", "--remove", "--force", self.name], check=True, capture_output=True)

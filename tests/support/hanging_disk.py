@@ -14,9 +14,9 @@ from types import TracebackType
 # `abort` lets all of them go; so does the end of this process, which has the only descriptor of the connection.
 _SERVER = """
 import ctypes, os, struct, subprocess, sys, threading
-path, reads = sys.argv[1], sys.argv[2] == "reads"
+path, reads, owner = sys.argv[1], sys.argv[2] == "reads", int(sys.argv[3])
 device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other"
+options = f"fd={device},rootmode=40000,user_id={owner},group_id={owner}" + ("" if owner else ",allow_other")
 libc = ctypes.CDLL(None, use_errno=True)
 if libc.mount(b"hanging", path.encode(), b"fuse", 6, options.encode()) != 0:
     sys.exit(os.strerror(ctypes.get_errno()))
@@ -49,11 +49,16 @@ class HangingDisk:
     Args:
         path: of the directory.
         unkillable: it hangs them so that not even SIGKILL ends them.
+        owner: uid of the user who has mounted it for themselves, as with fusermount; then nobody else may touch it, not
+            even root. 0 for a mount of root's that hangs everybody.
     """
 
-    def __init__(self, path: Path, *, unkillable: bool) -> None:
+    def __init__(self, path: Path, *, unkillable: bool, owner: int = 0) -> None:
         self._server = subprocess.Popen(
-            [*_UNSHARE, "/usr/bin/python3", "-I", "-c", _SERVER, path, "reads" if unkillable else "does not read"],
+            [
+                *(*_UNSHARE, "/usr/bin/python3", "-I", "-c", _SERVER),
+                *(path, "reads" if unkillable else "does not read", str(owner)),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

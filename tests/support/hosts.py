@@ -138,10 +138,15 @@ class Host(ABC):
         """Give the processes that this program made to let the person in, and the session's."""
         return descendants(visit.pid)
 
+    def caller_uid_of(self, person: Person) -> int:
+        """Return the user id of the user who runs this program."""
+        return 0
+
     def log_line(self, person: Person, result: str, reason: str, *, token: str = "", detail: str = "") -> str:
         """Compose the line that our module should log here."""
-        fields = {"user": person.name, "rhost": self.rhost, "token": token, "result": result, "reason": reason}
-        words = [f"{key}={value}" for key, value in fields.items() if value]
+        uid = self.caller_uid_of(person)
+        who = {"user": person.name, "uid": str(uid) if uid else "", "rhost": self.rhost, "token": token}
+        words = [f"{key}={value}" for key, value in {**who, "result": result, "reason": reason}.items() if value]
         return f"pam_softtoken({self.service}:auth): {' '.join(words)}" + (f' detail="{detail}"' if detail else "")
 
     @abstractmethod
@@ -196,6 +201,9 @@ class Sudo(Host):
     def becomes(self, person: Person) -> str:
         return "root"
 
+    def caller_uid_of(self, person: Person) -> int:
+        return person.uid
+
 
 class Su(Host):
     """Set-uid `su` on a terminal, as another user, to become the person.
@@ -218,6 +226,9 @@ class Su(Host):
         return self.mounts.command(
             *_as_person(self.caller, self.environment), *self.around, "/bin/su", person.name, "-c", WHO_AND_STAY
         )
+
+    def caller_uid_of(self, person: Person) -> int:
+        return self.caller.uid
 
     def becomes(self, person: Person) -> str:
         return person.name

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from tests.support.client import Service
 from tests.support.installation import TREE
+from tests.support.private_mounts import PrivateMounts
 from tests.support.process import wait_until
 
 DAEMON = Path("/lib/systemd/systemd-journald")
 _UNSHARE = ("unshare", "--mount", "--propagation", "private")
-_MOUNT = """
+_MACHINE_ID = """
+echo 0123456789abcdef0123456789abcdef >"$1/machine-id"
+[ -e /etc/machine-id ] || : >/etc/machine-id
+mount --bind "$1/machine-id" /etc/machine-id
+"""
+_MOUNT = f"""
 for place in /run /var/log; do
 	mount -t tmpfs -o mode=755 tmpfs $place
 done
@@ -25,44 +33,34 @@ mount -t tmpfs -o mode=755 tmpfs "$1/dev"
 make_dev "$1/dev"
 ln -s "$3" "$1/dev/log"
 mount --rbind "$1/dev" /dev
-echo 0123456789abcdef0123456789abcdef >"$1/machine-id"
-[ -e /etc/machine-id ] || : >/etc/machine-id
-mount --bind "$1/machine-id" /etc/machine-id
+{_MACHINE_ID}
 cd /
 echo mounted
 exec cat
+"""
+_REPLACE_LOG = f"""
+mkdir -p /run/systemd/journal /run/log/journal
+umount /dev/log "$1/dev/log"
+rm /dev/log
+ln -s /run/systemd/journal/dev-log /dev/log
+{_MACHINE_ID}
 """
 _MAKE_DEV = TREE / "scripts" / "lib" / "dev.sh"
 
 
 class Journal:
-    """The journal, while the `with` block lasts.
+    """A journal daemon, from `start` to the end of the `with` block.
 
     Args:
-        directory: for what it needs; must not exist.
-        system_log: where /dev/log leads to.
+        inside: the start of a command line that runs a command where the journal is.
     """
 
-    def __init__(self, directory: Path, *, system_log: str = "/run/systemd/journal/dev-log") -> None:
-        directory.mkdir(mode=0o755)
-        directory.chmod(0o755)
-        self._holder = subprocess.Popen(
-            [*_UNSHARE, "sh", "-euc", _MOUNT, "sh", str(directory), str(_MAKE_DEV), system_log],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert self._holder.stdout is not None
-        if self._holder.stdout.readline() != b"mounted\n":
-            raise AssertionError("the private mounts could not be made")
-        self._daemon = subprocess.Popen(
-            [*self.inside, str(DAEMON)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    def __init__(self, inside: list[str]) -> None:
+        self.inside = inside
+        self.daemon = subprocess.Popen(
+            [*inside, str(DAEMON)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         wait_until(lambda: self.run("test", "-S", "/run/systemd/journal/socket").returncode == 0, "the journal")
-
-    @property
-    def inside(self) -> list[str]:
-        """The start of a command line that runs a command where the journal is."""
-        return ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", "--"]
 
     def run(self, *command: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
         """Run a command inside."""
@@ -82,12 +80,53 @@ class Journal:
         done = self.run("journalctl", "--output=json", "--no-pager", *matches)
         return [json.loads(line) for line in done.stdout.splitlines()]
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._daemon.terminate()
-        self._daemon.wait(60)
+        self.daemon.send_signal(signal.SIGCONT)
+        self.daemon.terminate()
+        self.daemon.wait(60)
+
+
+class OwnJournal(Journal):
+    """A journal with a mount namespace of its own.
+
+    Args:
+        directory: for what it needs; must not exist.
+        system_log: where /dev/log leads to.
+    """
+
+    def __init__(self, directory: Path, *, system_log: str = "/run/systemd/journal/dev-log") -> None:
+        directory.mkdir(mode=0o755)
+        directory.chmod(0o755)
+        self._holder = subprocess.Popen(
+            [*_UNSHARE, "sh", "-euc", _MOUNT, "sh", str(directory), str(_MAKE_DEV), system_log],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self._holder.stdout is not None
+        if self._holder.stdout.readline() != b"mounted\n":
+            raise AssertionError("the private mounts could not be made")
+        super().__init__(["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", "--"])
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
         self._holder.communicate(timeout=60)
+
+
+class HostJournal(Journal):
+    """The journal as the system log of hosts that have a mount namespace.
+
+    Args:
+        mounts: theirs.
+    """
+
+    def __init__(self, mounts: PrivateMounts) -> None:
+        command = mounts.command("sh", "-euc", _REPLACE_LOG, "sh", str(mounts.directory))
+        subprocess.run(command, check=True, timeout=60)
+        super().__init__(mounts.command())

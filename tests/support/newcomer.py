@@ -138,13 +138,16 @@ def arrival(
         terminal.close(force=True)
 
 
-_IN_ITS_DIRECTORY = 'mount --bind "$0" /etc/pam.d && exec "$@"'
+LOGIN = "/usr/bin/login"
+"""In its place our own application is one of the programs under which users can enrol."""
+_IN_ITS_DIRECTORY = 'mount --bind "$0" /etc/pam.d && mount --bind "$1" "$2" && shift 2 && exec "$@"'
 
 
 def command_in_its_directory(service: Service, person: Person, *options: str) -> list[str]:
-    """Give the client's command line, with the directory of its service in the place of /etc/pam.d."""
+    """Give the client's command line, with its services in the place of /etc/pam.d, and itself in that of login."""
     alone = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _IN_ITS_DIRECTORY, str(service.directory)]
-    return [*alone, *service.command(person, "--account", *options)]
+    client, *words = service.command(person, "--account", *options)
+    return [*alone, client, LOGIN, LOGIN, *words]
 
 
 def in_its_directory(service: Service, person: Person, *answers: str, options: Sequence[str] = ()) -> Outcome:
@@ -171,7 +174,7 @@ class Talk:
         self, service: Service, person: Person, *, around: Sequence[str] = (), options: Sequence[str] = ()
     ) -> None:
         command = [*command_in_its_directory(service, person, "--tell", *options)]
-        place = command.index(str(service.installed.client))
+        place = command.index(LOGIN) + 1
         command[place:place] = around
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._person = person

@@ -202,9 +202,13 @@ class Clock:
 
 def lock_out(person: Person) -> None:
     """Let as many wrong codes have been typed on this host as make for the longest wait, which no test outlasts."""
+    rewrite_state(person, lambda present: present.with_wrong("local", 100, int(time.time())))
+
+
+def rewrite_state(person: Person, change: Callable[[state.State], state.State]) -> None:
+    """Change what a state file says, as one of our programs would."""
     file = person.store / "state"
     sequence, present = state.decode(file.read_bytes(), path="state")
-    present = present.with_wrong("local", 100, int(time.time()))
     with file.open("r+b") as slots:
         slots.seek(state.place_of(sequence + 1))
-        slots.write(state.encode(present, sequence + 1))
+        slots.write(state.encode(change(present), sequence + 1))

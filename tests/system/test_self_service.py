@@ -196,7 +196,7 @@ def test_self__wrong_codes_and_right_ones_are_the_users(host: RootStore, alice: 
             dialogue.expect(prompt)
             dialogue.type(phone.hotp())
             assert dialogue.finish() == 0
-        assert list(state().sources) == [throttle.source_of("", alice.uid)[0]]
+        assert list(state().sources) == [throttle.source_of("", alice.uid).name]
 
 
 def test_self__gives_no_first_token_to_who_had_one(
@@ -478,3 +478,102 @@ def test_self__where_sudo_asks_for_a_code_too_the_first_token_comes_under_nullok
             assert dialogue.finish() == 0
         for path in (host.store_of(alice) / "tokens", MARKS / str(alice.uid)):
             path.unlink()
+
+
+SOMEBODY_ELSE = (
+    ["--user=root"], ["--user", "root"], ["--use=root"], ["--us", "root"], ["--u=root"], ["--user="], ["-uroot"],
+    ["--store=/nowhere/%U"], ["--stor=/nowhere/%U"], ["--sto", "/nowhere/%U"], ["--store="],
+    ["--", "--user=root"], ["root"], ["--list", "root"], ["--self=root"], ["--sel"], ["--self", "--user=root"],
+    ["--user=root", "--self"], ["--list", "--user=root"], ["--check", "--user=root"], ["--import=uri", "--user=root"],
+    ["--user=root\n"], ["--user\t=root"], ["@arguments"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("words", SOMEBODY_ELSE, ids=" ".join)
+def test_self__no_spelling_of_an_option_names_somebody_else(
+    host: RootStore, alice: Person, phone: Phone, words: list[str]
+) -> None:
+    (alice.home / "arguments").write_text("--user=root\n--force\n")
+    (alice.home / "uri").write_text(f"otpauth://totp/x:y?secret={KEY}&issuer=x\n")
+    before = listing(host.store_of(alice).parent)
+    for more in ([], ["--force", "--no-confirm"]):
+        with host.start(alice, *words, *more, program=SELF) as dialogue:
+            assert dialogue.finish() in (2, 3), dialogue.transcript
+        Mistake(dialogue.transcript)
+        assert KEY not in dialogue.transcript
+    assert listing(host.store_of(alice).parent) == before
+
+
+def test_self__named_as_its_own_user_is_nothing_more(host: RootStore, alice: Person, phone: Phone) -> None:
+    with host.start(alice, f"--user={alice.name}", "--force", "--no-confirm", program=SELF) as dialogue:
+        assert dialogue.finish() == 2
+    assert "--user does not go with --self" in dialogue.transcript
+
+
+TO_SUDO = (
+    ["SUDO_UID=0", "SUDO_USER=root"], ["PYTHONPATH=."], ["LC_ALL=../x"], ["PATH=."], ["TMPDIR=."],
+    ["--preserve-env"], ["--preserve-env=PYTHONPATH"], ["-E"], ["-H"],
+    ["-u", "daemon"], ["-g", "daemon"], ["-R", "."], ["-D", "."], ["-s"], ["-i"], ["-b"], ["-e"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("words", TO_SUDO, ids=" ".join)
+def test_self__nothing_that_sudo_is_told_goes_further_than_the_rule(
+    host: RootStore, alice: Person, phone: Phone, words: list[str]
+) -> None:
+    traps = Traps(alice.home)
+    before = listing(host.store_of(alice).parent)
+    command = ["/usr/bin/sudo", *words, "/usr/bin/softtoken-enroll", "--self", "--force", "--no-confirm", "--json"]
+    with host.start(alice, program=command, password=False) as dialogue:
+        if dialogue.expect_any("[sudo] password"):
+            dialogue.type(alice.password)
+            dialogue.finish()
+    assert '"key"' not in dialogue.transcript
+    assert traps.tale == []
+    assert listing(host.store_of(alice).parent) == before
+
+
+def test_self__acts_for_the_caller_whatever_the_environment_says(
+    host: RootStore, alice: Person, phone: Phone, make_person: Callable[[], Person], installed: Installation
+) -> None:
+    bob = make_person()
+    bob.enrol(installed, "--name=bobs", "--recovery-codes=0", f"--store={host.template}")
+    places = {name: str(alice.home) for name in ("HOME", "TMPDIR", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "GCONV_PATH")}
+    spoofed = {
+        "SUDO_UID": str(bob.uid), "SUDO_USER": bob.name, "SUDO_GID": "0", "SUDO_COMMAND": "/bin/true",
+        "USER": bob.name, "LOGNAME": bob.name, "USERNAME": bob.name, "MAIL": "/", "TERM": "../../x", **places,
+        "LANGUAGE": f"../../../../..{alice.home}", "LC_ALL": f"../../../../..{alice.home}", "COLUMNS": "1",
+        "PYTHONINSPECT": "1", "PYTHONBREAKPOINT": "os.system", "NO_COLOR": "\x1b[31m",
+    }  # fmt: skip
+    around = ["/usr/bin/env", *(f"{name}={value}" for name, value in spoofed.items())]
+    with host.start(alice, "--list", around=around) as dialogue:
+        assert dialogue.finish() == 0, dialogue.transcript
+    assert "phone  hotp" in dialogue.transcript
+    assert "bobs" not in dialogue.transcript
+
+
+@pytest.mark.parametrize(
+    "limit", ["nofile=3:", "nofile=8:", "as=40000000:", "stack=65536:", "nproc=1:", "data=1000000:", "memlock=0:"]
+)
+def test_self__limits_change_nothing_of_what_takes_a_code(
+    host: RootStore, alice: Person, phone: Phone, service: Service, limit: str
+) -> None:
+    before = listing(host.store_of(alice).parent)
+    around = ["prlimit", f"--{limit}", "--"]
+    with host.start(alice, "--force", "--no-confirm", "--json", around=around, password=False) as dialogue:
+        if dialogue.expect_any("[sudo] password"):
+            dialogue.type(alice.password)
+        assert dialogue.finish() != 0
+    assert '"key"' not in dialogue.transcript
+    assert listing(host.store_of(alice).parent) == before
+    assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
+
+
+@pytest.mark.parametrize("option", ["--key-file", "--import"])
+def test_self__reads_no_descriptor_that_its_process_has_opened(host: RootStore, alice: Person, option: str) -> None:
+    for number in range(3, 12):
+        for path in (f"/dev/fd/{number}", f"/proc/self/fd/{number}"):
+            with host.start(alice, f"{option}={path}", "--no-confirm") as dialogue:
+                said = refusal(dialogue).error
+                assert "Permission denied" in said or "No such file" in said
+    assert not (host.store_of(alice) / "tokens").exists()

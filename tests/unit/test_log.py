@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pam_softtoken import log
+from pam_softtoken.admin import log_lines
 
 
 class _Sink:
@@ -67,3 +70,99 @@ def test_note__debug_lines_need_debug() -> None:
     record.debugging = True
     record.note(log.DEBUG, "a step")
     assert sink.lines == [(7, 'user= detail="a step"')]
+
+
+# -- written and read again
+
+
+def unescaped(value: str) -> str:
+    """Undo the escapes of a value; the log is the only one that makes a backslash."""
+    plain = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), value.encode("ascii"))
+    return plain.decode("utf-8")
+
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=20)  # so short that nothing is cut off
+
+
+@given(
+    service=st.text(st.characters(codec="utf-8"), min_size=1, max_size=20),
+    phase=st.sampled_from(log.PHASES),
+    user=TEXT,
+    uid=st.integers(0, 2**32 - 2),
+    rhost=TEXT,
+    trial=st.booleans(),
+    result=st.sampled_from(sorted(log.RESULTS)),
+    reason=st.sampled_from(sorted(log.REASONS)),
+    token=TEXT,
+    detail=TEXT,
+)
+@example("a:auth)", "auth", "a result=x", 0, "b", False, "denied", "replayed", 'c"', 'a="b" c')
+def test_line__that_was_written_is_read_again(
+    service: str, phase: str, user: str, uid: int, rhost: str, trial: bool, result: str, reason: str, token: str,
+    detail: str,
+) -> None:  # fmt: skip
+    sink = _Sink()
+    record = log.Log(sink)
+    record.user, record.uid, record.rhost, record.trial = user, str(uid) if uid else "", rhost, trial
+    record.outcome(log.NOTICE, result, reason, token=token, detail=detail)
+    line = log.head(service, phase) + sink.lines[0][1]
+    read = log_lines.read_message(line)
+    assert read is not None, line
+    assert unescaped(read[0]) == service
+    wanted = {
+        "user": user, "uid": record.uid, "rhost": rhost, "token": token, "result": result, "reason": reason,
+        "trial": "yes" if trial else "", "detail": " ".join(detail.split()),
+    }  # fmt: skip
+    assert {name: unescaped(value) for name, value in read[1].items()} == {k: v for k, v in wanted.items() if v}
+    assert list(read[1]) == [name for name in log.FIELDS if wanted[name]]
+
+
+@given(st.dictionaries(st.text(st.characters(min_codepoint=97, max_codepoint=122), min_size=1), st.text(max_size=300)))
+def test_words__of_a_deed_are_read_again(facts: dict[str, str]) -> None:
+    fields = {"action": "revoke", "user": "alice", **facts}
+    read = log_lines.read_message(f"softtoken-admin: {log.words(fields)}")
+    if fields["action"] and fields["user"]:
+        assert read is not None
+        assert (read[1]["result"], read[1]["user"]) == (log.escape(fields["action"]), log.escape(fields["user"]))
+        rest = [name for name in facts if name not in ("action", "user") and facts[name]]
+        assert re.findall(r"([a-z]+)=", read[1]["detail"]) == rest
+
+
+# -- the journal
+
+
+def entry_of(**fields: str) -> log_lines.Entry | None:
+    """Read a journal's entry with these fields."""
+    return log_lines.read_journal_entry({"__REALTIME_TIMESTAMP": "1111111109000000", **fields})
+
+
+OURS = "pam_softtoken(su:auth): user=root uid=1000 result=denied reason=mismatch"
+
+
+def test_journal_entry__has_its_writer() -> None:
+    entry = entry_of(MESSAGE=OURS, _UID="0", SYSLOG_IDENTIFIER="anything")
+    assert entry is not None
+    assert (entry.when, entry.service, entry.writer_uid) == (1111111109, "su", 0)
+    assert entry.fields["uid"] == "1000"
+
+
+@pytest.mark.parametrize("uid", ["", "-1", "0x0", "\u0660", "9" * 5000])
+def test_journal_entry__whose_writer_is_not_known_is_not_roots(uid: str) -> None:
+    entry = entry_of(MESSAGE=OURS, _UID=uid)
+    assert entry is not None
+    assert entry.writer_uid == -1
+    without = entry_of(MESSAGE=OURS)
+    assert without is not None
+    assert without.writer_uid == -1
+
+
+def test_journal_entry__of_dropped_lines_is_shown_if_the_journal_itself_says_so() -> None:
+    said = {"MESSAGE": "Suppressed 12 messages from session-3.scope", "MESSAGE_ID": log_lines.SUPPRESSED, "_UID": "0"}
+    entry = entry_of(**said, _TRANSPORT="driver")
+    assert entry is not None
+    assert (entry.service, entry.fields) == (
+        "systemd-journald",
+        {"result": "suppressed", "detail": "Suppressed 12 messages from session-3.scope"},
+    )
+    assert entry_of(**said, _TRANSPORT="journal") is None
+    assert entry_of(**said) is None

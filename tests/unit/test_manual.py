@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import command, config, enroll, log, pam_module
+from pam_softtoken import command, config, enroll, log, outcome
 from pam_softtoken.admin import program as admin
 from pam_softtoken.device import program as device
 
@@ -127,7 +127,7 @@ def test_module_page__explains_every_reason(pages: dict[str, str]) -> None:
 
 def test_module_page__explains_every_code_that_is_returned(pages: dict[str, str]) -> None:
     items = re.findall(r"^\.It Dv (\w+)", section(pages["pam_softtoken.8"], "PAM RETURN VALUES"), re.MULTILINE)
-    assert set(items) == {code for code, _, _ in pam_module.OUTCOMES.values()} | {"PAM_SUCCESS", "PAM_IGNORE"}
+    assert set(items) == {code for code, _, _ in outcome.OUTCOMES.values()} | {"PAM_SUCCESS", "PAM_IGNORE"}
 
 
 def test_module_page__lines_for_pam_have_right_options(pages: dict[str, str]) -> None:

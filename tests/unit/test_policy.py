@@ -7,15 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pam_softtoken import policy
-from pam_softtoken.config import Config
 from pam_softtoken.errors import OTPMismatch, OTPReplayed, Refused
+from pam_softtoken.policy import ACCEPTED, NOTED, USED, Finding, Limits
 from pam_softtoken.state import NEVER, State
 from pam_softtoken.token import HOTPToken, Secret, Token, TOTPToken
 
 NOW = 1_700_000_010  # 10 s into step 56666667 of 30 s
 STEP = NOW // 30
 KEY = b"12345678901234567890"
-CONFIG = Config()
+LIMITS = Limits(window=1, look_ahead=10, no_drift=False)
+FIXED = Limits(window=1, look_ahead=10, no_drift=True)
+KEYS = ("a" * 24,)
 
 
 def _totp() -> TOTPToken:
@@ -30,8 +32,18 @@ def _state(token: Token, last: int) -> State:
     return State.new().with_last(token.fingerprint(), last)
 
 
-def _match(token: Token, last: int, otp: str, *, now: int = NOW, config: Config = CONFIG) -> int:
-    return policy.match_otp((token,), _state(token, last), {8: otp}, now=now, config=config).counter
+def _match(token: Token, last: int, otp: str, *, now: int = NOW, limits: Limits = LIMITS) -> int:
+    """Return the counter that an answer is accepted for; raises what it is refused for."""
+    return _judged(policy.examine((token,), _state(token, last), {8: otp}, now=now, limits=limits)).counter
+
+
+def _judged(finding: Finding) -> Finding:
+    if finding.kind == USED or finding.spent is not None:
+        assert finding.token is not None
+        raise OTPReplayed(finding.token.name)
+    if finding.kind != ACCEPTED:
+        raise OTPMismatch(noted=finding.kind == NOTED)
+    return finding
 
 
 @pytest.mark.parametrize("distance", [-1, 0, 1])
@@ -46,10 +58,10 @@ def test_totp__steps_outside_the_window_do_not(distance: int) -> None:
 
 
 def test_totp__a_window_of_zero_takes_only_the_present_step() -> None:
-    narrow = Config(window=0)
-    assert _match(_totp(), NEVER, _totp().otp_at(STEP), config=narrow) == STEP
+    narrow = Limits(window=0, look_ahead=10, no_drift=False)
+    assert _match(_totp(), NEVER, _totp().otp_at(STEP), limits=narrow) == STEP
     with pytest.raises(OTPMismatch):
-        _match(_totp(), NEVER, _totp().otp_at(STEP + 1), config=narrow)
+        _match(_totp(), NEVER, _totp().otp_at(STEP + 1), limits=narrow)
 
 
 @pytest.mark.parametrize("last", [STEP, STEP + 1])
@@ -61,7 +73,7 @@ def test_totp__a_step_at_or_below_the_last_one_is_a_replay(last: int) -> None:
 
 def test_totp__without_a_record_nothing_matches() -> None:
     with pytest.raises(OTPReplayed):
-        policy.match_otp((_totp(),), State.new(), {8: _totp().otp_at(STEP)}, now=NOW, config=CONFIG)
+        _judged(policy.examine((_totp(),), State.new(), {8: _totp().otp_at(STEP)}, now=NOW, limits=LIMITS))
 
 
 def test_totp__a_clock_before_1970_matches_nothing() -> None:
@@ -88,20 +100,32 @@ def test_hotp__counters_below_the_enrolled_one_never_match() -> None:
 
 def test_hotp__without_a_record_one_otp_never_matches() -> None:
     with pytest.raises(OTPMismatch):
-        policy.match_otp((_hotp(),), State.new(), {8: _hotp().otp_at(0)}, now=NOW, config=CONFIG)
+        _judged(policy.examine((_hotp(),), State.new(), {8: _hotp().otp_at(0)}, now=NOW, limits=LIMITS))
 
 
-def _type(token: Token, state: State, otp: str, *, now: int = NOW, config: Config = CONFIG) -> State:
+def _type(
+    token: Token,
+    state: State,
+    otp: str,
+    *,
+    now: int = NOW,
+    limits: Limits = LIMITS,
+    keys: tuple[str, ...] = KEYS,
+    waiting: bool = False,
+) -> State:
     """Do with an answer what a login does; raises what it is refused for, and takes the state of that along."""
-    typed = {8: otp}
-    try:
-        try:
-            match = policy.match_otp((token,), state, typed, now=now, config=config)
-        except OTPMismatch:
-            match = policy.match_following((token,), state, typed, now=now, config=config)
-    except OTPMismatch:
-        raise Wrong(state.with_near(policy.nearby((token,), state, typed, now=now, config=config), now)) from None
-    return state.with_accepted(token.fingerprint(), match.counter, drift=match.drift, now=now)
+    finding = policy.examine((token,), state, {8: otp}, keys=keys, now=now, limits=limits, waiting=waiting)
+    if finding.kind == ACCEPTED:
+        state = state.with_accepted(token.fingerprint(), finding.counter, drift=finding.drift, now=now)
+        return state.without_notes(keys)
+    if finding.kind == USED:
+        raise OTPReplayed(token.name)
+    if finding.spent is not None:
+        state = state.with_last(*finding.spent)
+    state = state.without_notes(keys)
+    if finding.notes:
+        state = state.with_note(keys[0], finding.notes, now)
+    raise Wrong(state)
 
 
 class Wrong(Exception):
@@ -111,9 +135,18 @@ class Wrong(Exception):
         self.state = state
 
 
-def _type_wrong(token: Token, state: State, otp: str, *, now: int = NOW, config: Config = CONFIG) -> State:
+def _type_wrong(
+    token: Token,
+    state: State,
+    otp: str,
+    *,
+    now: int = NOW,
+    limits: Limits = LIMITS,
+    keys: tuple[str, ...] = KEYS,
+    waiting: bool = False,
+) -> State:
     with pytest.raises(Wrong) as caught:
-        _type(token, state, otp, now=now, config=config)
+        _type(token, state, otp, now=now, limits=limits, keys=keys, waiting=waiting)
     return caught.value.state
 
 
@@ -158,8 +191,7 @@ def test_hotp__another_answer_between_the_two_spoils_them(between: str) -> None:
 def test_hotp__two_otps_are_no_way_round_a_record() -> None:
     button = _hotp()
     state = _type_wrong(button, State.new(), button.otp_at(3)).with_last(button.fingerprint(), 50)
-    with pytest.raises(OTPMismatch):
-        policy.match_following((button,), state, {8: button.otp_at(4)}, now=NOW, config=CONFIG)
+    _type_wrong(button, state, button.otp_at(4))
 
 
 @pytest.mark.parametrize("off", [-39, -2, 2, 20, 39])
@@ -184,9 +216,9 @@ def test_totp__two_consecutive_otps_from_somebodys_notes_do_not() -> None:
 @pytest.mark.parametrize("off", [-41, 41, -20, 20])
 def test_totp__none_from_too_far_or_with_no_drift(off: int) -> None:
     phone = _totp()
-    config = Config(no_drift=abs(off) <= policy.RESYNC_STEPS)
-    state = _type_wrong(phone, _state(phone, STEP - 100), phone.otp_at(STEP + off), config=config)
-    _type_wrong(phone, state, phone.otp_at(STEP + off + 1), now=NOW + 30, config=config)
+    limits = FIXED if abs(off) <= policy.RESYNC_STEPS else LIMITS
+    state = _type_wrong(phone, _state(phone, STEP - 100), phone.otp_at(STEP + off), limits=limits)
+    _type_wrong(phone, state, phone.otp_at(STEP + off + 1), now=NOW + 30, limits=limits)
 
 
 def test_drift__follows_a_clock_that_runs_away_step_by_step() -> None:
@@ -213,11 +245,11 @@ def test_drift__ends_at_the_farthest_that_two_otps_reach() -> None:
 
 
 def test_drift__is_neither_learned_nor_used_with_no_drift() -> None:
-    phone, fixed = _totp(), Config(no_drift=True)
+    phone = _totp()
     state = State.new().with_accepted(phone.fingerprint(), 1, drift=8, now=NOW)
-    assert _match(phone, NEVER, phone.otp_at(STEP), config=fixed) == STEP
+    assert _match(phone, NEVER, phone.otp_at(STEP), limits=FIXED) == STEP
     with pytest.raises(OTPMismatch):
-        policy.match_otp((phone,), state, {8: phone.otp_at(STEP + 4)}, now=NOW, config=fixed)
+        _judged(policy.examine((phone,), state, {8: phone.otp_at(STEP + 4)}, now=NOW, limits=FIXED))
 
 
 def test_otp__is_compared_by_tokens_of_its_length_only() -> None:
@@ -225,21 +257,20 @@ def test_otp__is_compared_by_tokens_of_its_length_only() -> None:
     eight = _totp()
     state = _state(six, NEVER).with_last(eight.fingerprint(), NEVER)
     typed = {6: six.otp_at(STEP), 8: "00000000"}
-    assert policy.match_otp((eight, six), state, typed, now=NOW, config=CONFIG).token is six
+    assert _judged(policy.examine((eight, six), state, typed, now=NOW, limits=LIMITS)).token is six
 
 
 def test_grace__lasts_as_long_as_the_option_says() -> None:
     state = State.new().with_grace("a" * 16, NOW)
-    config = Config(grace=60)
-    assert policy.in_grace(state, "a" * 16, now=NOW + 59, config=config)
-    for name, now, each in (("a", 60, config), ("a", -1, config), ("b", 1, config), ("a", 0, Config())):
-        assert not policy.in_grace(state, name * 16, now=NOW + now, config=each)
+    assert policy.in_grace(state, "a" * 16, now=NOW + 59, grace_s=60)
+    for name, now, grace_s in (("a", 60, 60), ("a", -1, 60), ("b", 1, 60), ("a", 0, 0)):
+        assert not policy.in_grace(state, name * 16, now=NOW + now, grace_s=grace_s)
 
 
 @settings(max_examples=300)
 @given(
     st.lists(
-        st.tuples(st.integers(-60, 60), st.integers(-45, 45), st.sampled_from((0, 1, 2)), st.booleans()),
+        st.tuples(st.integers(-60, 60), st.integers(-45, 45), st.sampled_from((0, 1, 2)), st.booleans(), st.booleans()),
         min_size=1,
         max_size=40,
     ),
@@ -247,20 +278,21 @@ def test_grace__lasts_as_long_as_the_option_says() -> None:
     st.booleans(),
 )
 def test_policy__no_accepted_counter_is_at_or_below_an_earlier_one(
-    history: list[tuple[int, int, int, bool]], window: int, no_drift: bool
+    history: list[tuple[int, int, int, bool, bool]], window: int, no_drift: bool
 ) -> None:
-    """The clock jumps, codes come from around it in any order, one after the other or not: what is accepted rises."""
+    """The clock jumps, codes come from around it in any order, one after the other or not, during a wait or not."""
     tokens: tuple[Token, ...] = (_totp(), HOTPToken("b", Secret(KEY[::-1]), algorithm="SHA1", digits=8, created=0))
-    config = Config(window=window, no_drift=no_drift)
+    limits = Limits(window=window, look_ahead=10, no_drift=no_drift)
     states: dict[Token, State] = {token: _state(token, NEVER) for token in tokens}
     accepted: dict[Token, list[int]] = {token: [] for token in tokens}
-    for clock_steps, distance, following, by_counter in history:
+    for clock_steps, distance, following, by_counter, waiting in history:
         now = NOW + 30 * clock_steps
         token: Token = tokens[by_counter]
         base = states[token].last[token.fingerprint()] if by_counter else now // 30
         for counter in range(max(0, base + distance), max(0, base + distance) + 1 + following):
             try:
-                states[token] = _type(token, states[token], token.otp_at(counter), now=now, config=config)
+                otp = token.otp_at(counter)
+                states[token] = _type(token, states[token], otp, now=now, limits=limits, waiting=waiting)
             except Wrong as wrong:
                 states[token] = wrong.state
             except OTPReplayed:
@@ -283,5 +315,90 @@ def test_lost_record__whatever_any_service_could_have_accepted_counts_as_used(dr
     phone = _totp()
     state = _state(phone, STEP - 100)
     state = state.with_accepted(phone.fingerprint(), STEP - 100, drift=drift, now=NOW)
-    lost = policy.highest_used_before(phone, state, since=NOW, config=Config(no_drift=no_drift))
-    assert lost >= policy.open_counters(phone, state, now=NOW, config=Config())[-1]
+    lost = policy.highest_used_before(phone, state, since=NOW, limits=FIXED if no_drift else LIMITS)
+    assert lost >= policy.open_counters(phone, state, now=NOW, limits=LIMITS)[-1]
+
+
+@pytest.mark.parametrize("distance", [-1, 0, 1])
+def test_waiting__one_code_is_used_up_and_the_one_after_it_accepted(distance: int) -> None:
+    phone = _totp()
+    state = _type_wrong(phone, _state(phone, NEVER), phone.otp_at(STEP + distance), waiting=True)
+    assert state.last[phone.fingerprint()] == STEP + distance
+    with pytest.raises(OTPReplayed):
+        _type(phone, state, phone.otp_at(STEP + distance), keys=("c" * 24,))
+    after = _type(phone, state, phone.otp_at(STEP + distance + 1), now=NOW + 30, waiting=True)
+    assert after.last[phone.fingerprint()] == STEP + distance + 1
+    assert after.notes == {}
+
+
+def test_waiting__the_noted_code_again_does_not_spoil_the_pair() -> None:
+    phone = _totp()
+    state = _type_wrong(phone, _state(phone, NEVER), phone.otp_at(STEP), waiting=True)
+    for seconds in (10, 20):
+        with pytest.raises(OTPReplayed):
+            _type(phone, state, phone.otp_at(STEP), now=NOW + seconds, waiting=True)
+    assert _type(phone, state, phone.otp_at(STEP + 1), now=NOW + 30, waiting=True)
+
+
+@pytest.mark.parametrize("seconds", [-1, 91])
+def test_waiting__the_second_code_too_late_or_before_the_first_is_only_noted(seconds: int) -> None:
+    phone = _totp()
+    wide = Limits(window=4, look_ahead=10, no_drift=False)
+    state = _type_wrong(phone, _state(phone, NEVER), phone.otp_at(STEP), limits=wide, waiting=True)
+    _type_wrong(phone, state, phone.otp_at(STEP + 1), now=NOW + seconds, limits=wide, waiting=True)
+
+
+def test_waiting__answers_from_elsewhere_do_not_spoil_the_pair_and_cannot_finish_it() -> None:
+    phone, elsewhere = _totp(), ("c" * 24,)
+    state = _type_wrong(phone, _state(phone, NEVER), phone.otp_at(STEP), waiting=True)
+    state = _type_wrong(phone, state, "00000000", keys=elsewhere, waiting=True)
+    _type_wrong(phone, state, phone.otp_at(STEP + 1), now=NOW + 30, keys=elsewhere, waiting=True)
+    assert _type(phone, state, phone.otp_at(STEP + 1), now=NOW + 30, waiting=True)
+
+
+def test_waiting__a_wrong_answer_of_the_same_session_spoils_the_pair() -> None:
+    phone = _totp()
+    state = _type_wrong(phone, _state(phone, NEVER), phone.otp_at(STEP), waiting=True)
+    state = _type_wrong(phone, state, "00000000", waiting=True)
+    _type_wrong(phone, state, phone.otp_at(STEP + 1), now=NOW + 30, waiting=True)
+
+
+@pytest.mark.parametrize("off", [-20, -2, 2, 20])
+def test_waiting__a_code_outside_the_window_is_not_noted(off: int) -> None:
+    """A guesser can answer as often as they like during a wait, and would hit one of 81 noted codes much sooner."""
+    phone = _totp()
+    state = _type_wrong(phone, _state(phone, NEVER), phone.otp_at(STEP + off), waiting=True)
+    assert state.notes == {}
+
+
+def test_waiting__hotp_takes_two_consecutive_codes() -> None:
+    button = _hotp()
+    state = _type_wrong(button, _state(button, 41), button.otp_at(44), waiting=True)
+    with pytest.raises(OTPReplayed):
+        _type(button, state, button.otp_at(44), keys=("c" * 24,))
+    assert _type(button, state, button.otp_at(45), waiting=True).last[button.fingerprint()] == 45
+
+
+def test_lost_record__two_consecutive_totps_of_the_past_are_not_accepted() -> None:
+    """Nobody knows which codes were used, so only those after the present step count."""
+    phone = _totp()
+    state = _type_wrong(phone, State.new(), phone.otp_at(STEP - 20))
+    assert state.notes == {}
+    _type_wrong(phone, state, phone.otp_at(STEP - 19), now=NOW + 1)
+
+
+def test_lost_record__a_wrong_answer_leaves_none_and_a_right_one_starts_at_the_present_step() -> None:
+    phone = _totp()
+    assert _type_wrong(phone, State.new(), "00000000").last == {}
+    state = _type_wrong(phone, State.new(), phone.otp_at(STEP - 1))
+    assert state.last == {phone.fingerprint(): STEP}
+    assert _type(phone, state, phone.otp_at(STEP + 1), now=NOW + 30)
+
+
+def test_confirm__says_whether_a_code_is_used_or_wrong() -> None:
+    phone = _totp()
+    assert policy.confirm(phone, State.new(), phone.otp_at(STEP), now=NOW, limits=LIMITS).counter == STEP
+    with pytest.raises(OTPReplayed):
+        policy.confirm(phone, _state(phone, STEP), phone.otp_at(STEP), now=NOW, limits=LIMITS)
+    with pytest.raises(Refused):
+        policy.confirm(phone, State.new(), phone.otp_at(STEP + 20), now=NOW, limits=LIMITS)

@@ -16,7 +16,8 @@ FULL_OF_KINDS = State(
     last={FINGERPRINT: 5},
     drift={FINGERPRINT: -3},
     when={FINGERPRINT: 8},
-    near={OTHER: (9, 1, 2)},
+    notes={"9" * 24: (9, ((OTHER, 1), (FINGERPRINT, 2)))},
+    missed={"c" * 16: 4},
     spent={"a" * 16: ("b" * 8,)},
     wrong={"local": (3, 9)},
     sources={"c" * 16: 7},
@@ -46,11 +47,39 @@ def test_state__the_newer_slot_is_read() -> None:
         assert (sequence, read.last, read.spent) == (slots[1][0], newest.last, newest.spent)
 
 
-def test_state__a_set_that_is_forgotten_takes_its_spent_codes_along() -> None:
+def test_state__the_oldest_set_that_is_not_live_is_forgotten_with_its_spent_codes() -> None:
     present = State.new()
-    for number in range(state.MAX_SETS + 1):
-        present = present.with_set(f"{number:016x}").with_spent(f"{number:016x}", "1" * 8)
-    assert list(_decode(_file((1, present))).spent) == [f"{number:016x}" for number in range(1, state.MAX_SETS + 1)]
+    names = [f"{number:016x}" for number in range(state.MAX_SETS + 2)]
+    for name in names:
+        present = present.with_set(name).with_spent(name, "1" * 8)
+    kept = state.decode_slot(state.encode(present, 1, frozenset(names[:1])))[1]
+    assert list(kept.spent) == [names[0], *names[3:]]
+
+
+@given(st.lists(st.integers(0, 99), min_size=1, max_size=150), st.sets(st.integers(0, 99), max_size=32))
+def test_state__records_of_live_tokens_are_never_dropped_for_want_of_room(used: list[int], live: set[int]) -> None:
+    present = State.new()
+    for number in used:
+        present = present.with_accepted(f"{number:032x}", number, drift=number + 1, now=number + 1)
+    names = frozenset(f"{number:032x}" for number in live)
+    kept = state.decode_slot(state.encode(present, 1, names))[1]
+    assert len(kept.last) <= state.MAX_RECORDS
+    for name in names & set(present.last):
+        assert (kept.last[name], kept.drift[name], kept.when[name]) == (
+            present.last[name],
+            present.drift[name],
+            present.when[name],
+        )
+    # Of the others the newest ones stay.
+    dead = [name for name in present.last if name not in names]
+    stayed = [name for name in kept.last if name not in names]
+    assert stayed == dead[len(dead) - len(stayed) :]
+
+
+def test_state__more_live_records_than_there_is_room_for_is_an_error() -> None:
+    last = {f"{number:032x}": 1 for number in range(state.MAX_RECORDS + 1)}
+    with pytest.raises(ValueError, match="live"):
+        state.encode(State(last=last), 1, frozenset(last))
 
 
 def test_state__a_known_set_never_forgets_a_spent_code() -> None:
@@ -94,15 +123,15 @@ def test_state__without_a_whole_slot_it_is_damaged(data: bytes) -> None:
 @pytest.mark.parametrize(
     "odd",
     [
-        State(last={f"{number:032x}": 1 for number in range(state.MAX_RECORDS + 1)}),
-        State(spent={f"{number:016x}": () for number in range(state.MAX_SETS + 1)}),
         State(spent={"0" * 16: ("1" * 8,) * (recovery.MAX_CODES + 1)}),
         State(wrong={f"{number:016x}": (1, 1) for number in range(state.MAX_BUCKETS + 1)}),
         State(sources={f"{number:016x}": 1 for number in range(state.MAX_SOURCES + 1)}),
         State(graces={f"{number:016x}": 1 for number in range(state.MAX_GRACES + 1)}),
-        State(near={f"{number:032x}": (1, 1) for number in range(state.MAX_NEAR + 1)}),
-        State(near={FINGERPRINT: (1, *range(state.MAX_NEAR_COUNTERS + 1))}),
-        State(near={FINGERPRINT: (1,)}),
+        State(notes={f"{number:024x}": (1, ((FINGERPRINT, 1),)) for number in range(state.MAX_NOTES + 1)}),
+        State(notes={"9" * 24: (1, ((FINGERPRINT, 1),) * (state.MAX_NOTED_COUNTERS + 1))}),
+        State(notes={"9" * 24: (1, ())}),
+        State(missed={f"{number:016x}": 1 for number in range(state.MAX_MISSED + 1)}),
+        State(missed={"9" * 16: 10**4}),
         State(last={FINGERPRINT: 10**19}),
         State(last={FINGERPRINT: 1}, drift={FINGERPRINT: 10**4}),
         State(last={FINGERPRINT: 1}, when={FINGERPRINT: 10**13}),
@@ -148,10 +177,24 @@ def test_state__every_kind_of_record_comes_back() -> None:
         assert getattr(read, kind) == getattr(FULL_OF_KINDS, kind) != {}
 
 
-def test_state__an_accepted_code_ends_what_was_near_and_sets_the_clock() -> None:
-    state_before = State.new().with_last(OTHER, 1).with_near({OTHER: (50,)}, 7)
-    accepted = state_before.with_accepted(FINGERPRINT, 4, drift=-3, now=9)
-    assert (accepted.near, accepted.drift, accepted.when) == ({}, {FINGERPRINT: -3}, {FINGERPRINT: 9})
+@pytest.mark.parametrize(
+    "odd",
+    [
+        State(last={f"{number:032x}": 1 for number in range(state.MAX_RECORDS + 1)}),
+        State(spent={f"{number:016x}": () for number in range(state.MAX_SETS + 1)}),
+    ],
+)
+def test_state__a_slot_with_more_records_than_we_write_is_damaged(odd: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(state, "within_bounds", lambda each, live: each)
+        slot = state.encode(odd, 2)
+    with pytest.raises(DamagedState):
+        _decode(slot + bytes(SLOT_BYTES))
+
+
+def test_state__an_accepted_code_sets_the_clock() -> None:
+    accepted = State.new().with_last(OTHER, 1).with_accepted(FINGERPRINT, 4, drift=-3, now=9)
+    assert (accepted.drift, accepted.when) == ({FINGERPRINT: -3}, {FINGERPRINT: 9})
     assert accepted.with_accepted(FINGERPRINT, 5, drift=0, now=10).drift == {}
 
 
@@ -172,7 +215,10 @@ def test_state__the_fullest_one_fits_into_a_slot() -> None:
     present = State.new()
     for number in range(state.MAX_RECORDS + 5):
         present = present.with_accepted(f"{number:032x}", 2**62, drift=-999, now=10**13 - 1)
-    present = present.with_near({f"{number:032x}": (2**62,) * 9 for number in range(9)}, 10**13 - 1)
+    for number in range(state.MAX_NOTES + 5):
+        noted = tuple((f"{each:032x}", 2**62) for each in range(9))
+        present = present.with_note(f"{number:024x}", noted, 10**13 - 1)
+        present = present.with_missed(f"{number:016x}")
     for name in (f"{number:016x}" for number in range(state.MAX_SETS + 5)):
         present = present.with_set(name)
         for code in range(recovery.MAX_CODES):
@@ -185,8 +231,20 @@ def test_state__the_fullest_one_fits_into_a_slot() -> None:
     present = present.with_issued("a" * 16, "e" * 32, since=10**13 - 1, until=10**13 - 1)
     assert len(state.encode(present, 2**64 - 1)) == SLOT_BYTES
     read = state.decode(_file((1, present)), path="state")[1]
+    bounded = state.within_bounds(present, frozenset())
     for kind in State.__slots__:
-        assert getattr(read, kind) == getattr(present, kind)
-    assert len(present.last) == len(present.when) == len(present.drift) == state.MAX_RECORDS
+        assert getattr(read, kind) == getattr(bounded, kind)
+    assert len(read.last) == len(read.when) == len(read.drift) == state.MAX_RECORDS
+    assert (len(read.notes), len(read.missed), len(read.spent)) == (state.MAX_NOTES, state.MAX_MISSED, state.MAX_SETS)
     # The oldest records make room, never the newest.
-    assert f"{state.MAX_RECORDS + 4:032x}" in present.last
+    assert f"{state.MAX_RECORDS + 4:032x}" in read.last
+
+
+def test_state__wrong_answers_of_many_sources_are_counted_together() -> None:
+    present = State.new()
+    for number in range(1, 10):
+        for _ in range(number):
+            present = present.with_missed(f"{number:016x}")
+    assert sum(present.missed.values()) == sum(range(1, 10))
+    assert len(present.missed) == state.MAX_MISSED
+    assert present.missed[f"{9:016x}"] == 9

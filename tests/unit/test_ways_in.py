@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pam_softtoken.admin import exempt, pam_stack, sshd, ways_table
+from pam_softtoken.admin import exempt, sshd, ways_table
 from pam_softtoken.admin.authorized_keys import key_line
 from pam_softtoken.admin.host_facts import sudo_rights
 from pam_softtoken.admin.pam_judge import Judge, succeeds
@@ -26,6 +26,9 @@ from pam_softtoken.admin.ssh_match import MAYBE, NO, YES, Names, Peer, key_of, p
 from pam_softtoken.admin.sshd_config import Directive, read
 from pam_softtoken.admin.ways_in import service_ways, sshd_ways
 from pam_softtoken.admin.ways_table import Claim
+from pam_softtoken.pam import service_file
+from pam_softtoken.pam.dialect import IN_PIECES
+from pam_softtoken.pam.stack import Stack
 
 HOME = "%h/.softtoken"
 KEYS = ".ssh/authorized_keys"
@@ -49,9 +52,13 @@ def person(name: str = "alice", *, groups: tuple[str, ...] = (), state: str = EN
     return Person(Names(name, (name, *groups)), **{**usual, "enrolments": ((HOME, state),), **facts})
 
 
+def read_stack(text: str, service: str) -> Stack:
+    return service_file.read(service, lambda path: text if path == f"/etc/pam.d/{service}" else None, IN_PIECES)
+
+
 def judge(text: str, service: str = "sshd", *, nullok: bool = False, from_password: bool = False) -> Judge:
     """Read a stack."""
-    stack = pam_stack.read(service, lambda path: text if path == f"/etc/pam.d/{service}" else None)
+    stack = read_stack(text, service)
     asking = Asking(HOME, passes_never=nullok, from_password=from_password)
     return Judge(Door(service, stack.of("auth"), dict.fromkeys(stack.ours, asking)))
 
@@ -147,9 +154,9 @@ def test_exempt__lines_come_out_with_ours_and_nothing_else_does(groups: tuple[st
     mine = "auth required pam_permit.so\n" + GROUPED
     lines = exempt.lines_with("auth\trequired\tpam_softtoken.so", groups, permit=permit)
     text = UNIX + lines + "\n" + mine
-    stack = pam_stack.read("x", lambda path: text if path == "/etc/pam.d/x" else None)
+    stack = read_stack(text, "x")
     assert exempt.groups_of(stack.of("auth")) == list(groups)
-    assert exempt.take_out(text) == UNIX + mine
+    assert exempt.take_out(text, IN_PIECES) == UNIX + mine
 
 
 def test_exempt__hops_land_behind_everything_of_ours() -> None:

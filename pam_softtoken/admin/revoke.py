@@ -1,0 +1,218 @@
+"""`softtoken-admin revoke`: take a token of a user away, or everything, for ever and at once.
+
+It counts from the moment when root's own record says so, which needs no lock and no file of the user's; `revocation`
+has the argument. What is done in the user's files is done afterwards, in a process that is given up when it takes too
+long, and nothing depends on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+import time
+from typing import NamedTuple
+
+from pam_softtoken import lock_holder, mark, revoking, terminal
+from pam_softtoken.admin import bounded, deed, person
+from pam_softtoken.command import Command
+from pam_softtoken.editor import Editor
+from pam_softtoken.errors import AdministrationFailed, BadTokenFile, LockTimeout, NotEnrolled, NotStored, PathError
+from pam_softtoken.state import State
+from pam_softtoken.store import Location
+from pam_softtoken.tokenfile import TokenFile
+
+LOOK_LIMIT_S = 5.0
+TIDY_LIMIT_S = 5.0
+TIDY_LOCK_TIMEOUT_S = 1.0
+
+
+class _Seen(NamedTuple):
+    """What could be seen of a user's tokens. Only what root's record says is certain.
+
+    Args:
+        tokens: name and fingerprint of each.
+        trouble: why nothing could be seen; empty otherwise.
+        is_absent: there is no token file.
+    """
+
+    tokens: tuple[tuple[str, str], ...] = ()
+    trouble: str = ""
+    is_absent: bool = False
+
+
+class _Tidier(Editor):
+    """The files of the user, for whose lock we wait only a moment."""
+
+    __slots__ = ()
+
+    def lock(self, timeout_s: float) -> None:
+        """Take the lock if nobody keeps it."""
+        super().lock(min(timeout_s, TIDY_LOCK_TIMEOUT_S))
+
+
+class _Revocation:
+    """One revocation.
+
+    Args:
+        options: `name` is the token's, None for everything.
+        location: the user, and where the files are.
+    """
+
+    def __init__(self, screen: terminal.Terminal, options: argparse.Namespace, location: Location) -> None:
+        self._screen = screen
+        self._name: str | None = options.name
+        self._options = options
+        self._location = location
+        self._user = location.account.name
+
+    def carry_out(self) -> None:
+        """Ask, revoke, and tidy up."""
+        seen = _look(self._location)
+        doomed = self._chosen(seen)
+        left = [name for name, fingerprint in seen.tokens if fingerprint not in doomed]
+        self._warn(left)
+        person.require_yes(self._screen, "Revoke?", self._options)
+        terminal.checkpoint()
+        self._record(doomed, everything=not left)
+        which = f'"{self._name}" of {self._user}' if left else self._user
+        self._screen.tell(f"From now on no code of {which} is accepted.")
+        if not seen.is_absent:
+            self._tidy()
+        if not left:
+            self._screen.tell(
+                f"Done. {self._user} has no token any more; softtoken-enroll --user {self._user} makes a new one."
+            )
+        else:
+            names = ", ".join(f'"{name}"' for name in left)
+            self._screen.tell(f'Done. "{self._name}" is gone; {self._user} has {names}.')
+
+    def _chosen(self, seen: _Seen) -> tuple[str, ...]:
+        """Return the fingerprints of the tokens that are meant.
+
+        Raises:
+            AdministrationFailed: there is nothing to revoke, as far as can be seen.
+        """
+        if self._name is None:
+            if seen.is_absent and not self._options.force and not mark.is_set(self._location.account.uid):
+                raise person.not_enrolled(self._location)
+            return tuple(fingerprint for _, fingerprint in seen.tokens)
+        if seen.is_absent:
+            raise person.not_enrolled(self._location)
+        everything = f"softtoken-admin revoke {self._user} takes everything away, whatever the files say"
+        if seen.trouble:
+            raise AdministrationFailed(f"{seen.trouble}; nothing was changed", hint=everything)
+        chosen = tuple(fingerprint for name, fingerprint in seen.tokens if name == self._name)
+        if not chosen:
+            names = ", ".join(f'"{name}"' for name, _ in seen.tokens)
+            raise AdministrationFailed(f'{self._user} has no token "{self._name}"', hint=f"there are: {names}")
+        return chosen
+
+    def _warn(self, left: list[str]) -> None:
+        user = self._user
+        if not left:
+            self._screen.tell(
+                f"All tokens, recovery codes and the PIN of {user} go for ever, and with them every code that was "
+                f"issued.\nLogins that ask for a code are denied until root enrols {user} again, under nullok, too."
+            )
+        else:
+            self._screen.tell(
+                f'The codes of token "{self._name}" of {user} are refused from now on and for ever, '
+                "and so is a code that was issued.\n"
+                "The recovery codes stay. Whoever found the phone may have found them, too: without a name, all goes."
+            )
+
+    def _record(self, doomed: tuple[str, ...], *, everything: bool) -> None:
+        uid = self._location.account.uid
+        try:
+            # First of all: without it `nullok` would let in a user who has been enrolled, and has not used a code yet.
+            mark.set_for(uid)
+            revoking.revoke(uid, fingerprints=doomed, everything=everything, now=int(time.time()))
+        except PathError as error:
+            raise AdministrationFailed(
+                f"{error}; nothing was revoked", hint="make room on the disk of /var/lib/softtoken, and start again"
+            ) from None
+        deed.record("revoke", self._user, token="(all)" if everything else self._name or "(all)")
+
+    def _tidy(self) -> None:
+        try:
+            trouble = bounded.answer_of(lambda: _tidy(self._location), limit_s=TIDY_LIMIT_S)
+        except TimeoutError:
+            trouble = "the disk does not answer"
+        except ValueError:
+            trouble = "they cannot be changed"
+        if trouble:
+            self._screen.tell(
+                f"The files in {self._location.path} are as they were: {terminal.visible(str(trouble))}.\n"
+                "They may stay: nothing in them that was revoked counts any more."
+            )
+
+
+def _look(location: Location) -> _Seen:
+    """Look at the tokens of a user, whatever their disk does to those who look."""
+    try:
+        answer = bounded.answer_of(lambda: _seen(location), limit_s=LOOK_LIMIT_S)
+    except TimeoutError:
+        return _Seen(trouble=f"{location.path}: the disk does not answer")
+    except ValueError:
+        return _Seen(trouble=f"{location.path}: cannot be read")
+    tokens, trouble, is_absent = answer
+    return _Seen(tuple((name, fingerprint) for name, fingerprint in tokens), trouble, is_absent)
+
+
+def _seen(location: Location) -> _Seen:
+    store = Editor(location)
+    try:
+        content = store.open_enrolled()
+    except NotEnrolled:
+        return _Seen(is_absent=True)
+    except PathError as error:
+        return _Seen(trouble=str(error))
+    finally:
+        store.close()
+    return _Seen(tuple((token.name, token.fingerprint()) for token in content.tokens))
+
+
+def _tidy(location: Location) -> str:
+    """Take out of the user's files what was revoked, so that nobody is misled by them.
+
+    Returns:
+        Why it could not be done; empty when it was.
+    """
+    store = _Tidier(location)
+    try:
+        with contextlib.suppress(NotEnrolled, BadTokenFile):  # as it is there is nothing in it that counts
+            store.open_enrolled()
+        store.begin_state()
+        store.exchange(_without_revoked, lambda: None, anew=True)
+    except LockTimeout as error:
+        return lock_holder.describe(error)
+    except NotStored as error:
+        return "" if error.why == os.strerror(errno.ENOENT) else str(error)
+    except (PathError, OSError) as error:
+        return str(error)
+    finally:
+        store.close()
+    return ""
+
+
+def _without_revoked(present: TokenFile | None, state: State) -> tuple[TokenFile | None, State]:
+    return present, state.without_graces().without_issued()
+
+
+def _run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+    person.require_root(f"revoke {options.user}")
+    location = person.location_of(options.user, person.settings_of(options.store))
+    _Revocation(screen, options, location).carry_out()
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("user", metavar="USER", help="whose tokens")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="only the token of that name (default: everything)")
+    parser.add_argument("--force", action="store_true", help="also if no token of the user is to be seen")
+    person.add_yes(parser)
+    person.add_store(parser)
+
+
+REVOKE = Command("revoke", "take a token of a user away for ever, or all of them", _add_arguments, _run)

@@ -1,0 +1,165 @@
+"""Root's walk along a path in which somebody else may have a part: one directory at a time, checked when it is open.
+
+It ends before the last name, or where the user's own part begins. No link is followed unless only root can have put it
+there. The standard library only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from pam_softtoken.errors import InsecureFile, UnusableFile
+
+OTHERS_WRITE = 0o022
+MOST_LINKS = 40
+"""As many as the kernel follows in one path."""
+_LOOKING = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class CheckedWalk:
+    """A walk. Use it in a `with` block, which closes the directory that it has come to.
+
+    Args:
+        path: absolute, or as seen from the working directory.
+        uid: of the user whose parts may be on the way; 0 for nobody's.
+        making: "file": the last name is not looked at; "directories": those that are missing are made.
+
+    Attributes:
+        directory: descriptor of where it has come to.
+        rest: the way from there; one name, unless it is the user's.
+        is_users: the rest is to be opened as the user.
+    """
+
+    __slots__ = ("_at", "_links", "_making", "_uid", "_words", "directory", "is_users", "rest")
+
+    def __init__(self, path: str, *, uid: int = 0, making: str = "") -> None:
+        self._uid = uid
+        self._making = making
+        self._words = _words(path if path.startswith("/") else f"{os.getcwd()}/{path}")
+        self._links = 0
+        self.rest, self.is_users = ".", False
+        self.directory = -1
+
+    def __enter__(self) -> CheckedWalk:
+        """Walk.
+
+        Raises:
+            InsecureFile: there is a part that is neither root's alone nor this user's.
+            UnusableFile, OSError: it is no way to a file.
+        """
+        try:
+            self._start()
+            while self._words:
+                if self._making == "file" and len(self._words) == 1:
+                    self.rest = self._words.pop()
+                else:
+                    self._step(self._words.pop(0))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.directory >= 0:
+            os.close(self.directory)
+            self.directory = -1
+
+    def _start(self) -> None:
+        self.__exit__()
+        self.directory, self._at = os.open("/", _LOOKING | os.O_DIRECTORY), "/"
+        _require_roots_alone(os.fstat(self.directory), "/", above=None)
+
+    def _step(self, name: str) -> None:
+        entry = self._look(name)
+        try:
+            above, status = os.fstat(self.directory), os.fstat(entry)
+            path = os.path.join(self._at, name)
+            shared = bool(above.st_mode & OTHERS_WRITE)
+            if status.st_uid == self._uid != 0 and (shared or stat.S_ISDIR(status.st_mode)):
+                self.rest, self.is_users = "/".join((name, *self._words)), True
+                self._words = []
+            elif stat.S_ISLNK(status.st_mode) and not shared:
+                self._follow(entry)
+            elif self._words or stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode):
+                _require_roots_alone(status, path, above=above)
+                self.directory, entry, self._at = entry, self.directory, path
+            else:
+                _require_no_strangers(status, path, above=above, uid=self._uid)
+                self.rest = name
+        finally:
+            os.close(entry)
+
+    def _look(self, name: str) -> int:
+        try:
+            return self._open(name)
+        except FileNotFoundError:
+            if self._making != "directories":
+                raise
+        try:
+            os.mkdir(name, 0o700, dir_fd=self.directory)
+        except FileExistsError:
+            pass
+        return self._open(name)
+
+    def _open(self, name: str) -> int:
+        try:
+            # Asked for a directory, the kernel mounts what is mounted when it is used.
+            return os.open(name, _LOOKING | os.O_DIRECTORY, dir_fd=self.directory)
+        except NotADirectoryError:
+            return os.open(name, _LOOKING, dir_fd=self.directory)
+
+    def _follow(self, link: int) -> None:
+        self._links += 1
+        if self._links > MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        target = os.readlink("", dir_fd=link)
+        if target.startswith("/"):
+            self._start()
+        self._words = [*_words(target), *self._words]
+
+
+def _words(path: str) -> list[str]:
+    return [word for word in path.split("/") if word not in ("", ".")]
+
+
+def _require_roots_alone(status: os.stat_result, path: str, *, above: os.stat_result | None) -> None:
+    """Check a directory. One of root's in a sticky one of root's, such as /tmp, can be neither moved nor exchanged."""
+    if not stat.S_ISDIR(status.st_mode):
+        if stat.S_ISLNK(status.st_mode):
+            raise InsecureFile(path, "is a symbolic link in a directory that others can write")
+        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+    if status.st_uid != 0:
+        raise InsecureFile(path, f"belongs to uid {status.st_uid}")
+    if status.st_mode & OTHERS_WRITE and not status.st_mode & stat.S_ISVTX:
+        raise InsecureFile(path, f"others can write it (mode {stat.S_IMODE(status.st_mode):04o})")
+    _require_mounted_by_root(status, path, above)
+
+
+def _require_no_strangers(status: os.stat_result, path: str, *, above: os.stat_result, uid: int) -> None:
+    """Check the file itself."""
+    if above.st_mode & OTHERS_WRITE:
+        # Sticky or not: a file of root's may have been moved or linked there by somebody else.
+        raise InsecureFile(path, "is in a directory that others than root can write")
+    if status.st_uid not in (0, uid):
+        raise InsecureFile(path, f"belongs to uid {status.st_uid}")
+    if status.st_mode & OTHERS_WRITE:
+        raise InsecureFile(path, f"others can write it (mode {stat.S_IMODE(status.st_mode):04o})")
+    if not stat.S_ISREG(status.st_mode):
+        raise UnusableFile(path, "is not a regular file")
+    _require_mounted_by_root(status, path, above)
+
+
+def _require_mounted_by_root(status: os.stat_result, path: str, above: os.stat_result | None) -> None:
+    """Check that no program of a user says what is there: in FUSE (fuse(4)) it can call anything root's."""
+    if above is None or status.st_dev == above.st_dev:
+        return
+    number = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        for line in table:
+            mount, _, source = line.partition(" - ")
+            kind, _, options = source.partition(" ")
+            is_users = kind.startswith("fuse") and "user_id=0" not in options.replace(",", " ").split()
+            if is_users and mount.split()[2] == number:
+                raise InsecureFile(path, "is a file system that a user has mounted")

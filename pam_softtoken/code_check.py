@@ -1,0 +1,168 @@
+"""Have a code that was typed into a program judged as a login judges it, and explain a refusal to people who may know.
+
+There is no second way to find out whether a code is right: `verifier` judges it under the lock, counts a wrong one, and
+records a right one as used. The reasons here are the verifier's own.
+"""
+
+from __future__ import annotations
+
+import os
+import syslog
+import time
+
+from pam_softtoken import log, outcome, refusal_time, throttle
+from pam_softtoken.config import Config
+from pam_softtoken.errors import (
+    CodeExpired,
+    MalformedAnswer,
+    OTPMismatch,
+    OTPRefused,
+    OTPReplayed,
+    PINMissing,
+    ProgramError,
+    Refused,
+    SoftTokenError,
+    Throttled,
+    Unusable,
+    in_words,
+)
+from pam_softtoken.files import Account
+from pam_softtoken.verifier import Accepted, Attempt
+
+IDENTIFIER = "softtoken-enroll"
+
+
+class CodeRefused(ProgramError):
+    """A typed code was not accepted.
+
+    Args:
+        message, hint: for the person.
+        may_retry: another answer can be judged right away.
+    """
+
+    def __init__(self, message: str, *, hint: str, may_retry: bool) -> None:
+        super().__init__(message, hint=hint)
+        self.may_retry = may_retry
+
+
+class CodeCheck:
+    """Judges the codes that somebody types for one account. A `with` block; its end gives the lock back.
+
+    Args:
+        account: whose codes.
+        config: the host's settings.
+        caller_uid: the user who types; wrong answers count for this local source.
+        explains: the person may know why a code was refused: it is root, or the files are the person's own. Otherwise
+            they learn no more than at a login: accepted, refused, or how long to wait.
+
+    Raises:
+        CodeRefused: codes do not count without a PIN here, and there is none.
+        NotEnrolled, PathError: as for a login.
+    """
+
+    def __init__(self, account: Account, config: Config, *, caller_uid: int, explains: bool) -> None:
+        self._explains = explains
+        self._caller_uid = caller_uid
+        self._source = throttle.source_of("", caller_uid, session=os.getsid(0))
+        self._user = account.name
+        self._accepted: Accepted | None = None
+        try:
+            self._attempt = Attempt(account, config, now=int(time.time()))
+        except PINMissing as error:
+            self._log(error)
+            raise self._explanation(error) from None
+        except Refused as error:
+            self._log(error)
+            raise
+
+    def __enter__(self) -> CodeCheck:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._attempt.close()
+        if self._accepted is not None:  # not before: the log may be slow, and the lock is given back only now
+            self._log(None)
+
+    def judge(self, typed: str, *, only_otps: bool = False) -> Accepted:
+        """Judge a code. A right one is used up by that, and the lock is kept until the end of the block.
+
+        Args:
+            typed: the answer.
+            only_otps: use up no recovery code and no issued one.
+
+        Raises:
+            CodeRefused: it was not accepted.
+            PathError: it cannot be judged, or not be recorded as used.
+        """
+        answered_s = time.monotonic()
+        try:
+            accepted = self._attempt.verify(typed, source=self._source, now=int(time.time()), only_otps=only_otps)
+        except (Refused, Unusable) as error:
+            self._log(error)
+            if not self._explains:
+                refusal_time.wait_out(answered_s, typed, combined=False)
+            if isinstance(error, (OTPRefused, MalformedAnswer, Throttled, PINMissing)):
+                raise self._explanation(error) from None
+            raise
+        self._accepted = accepted
+        return accepted
+
+    def _explanation(self, error: Refused) -> CodeRefused:
+        if isinstance(error, Throttled):
+            also = "two codes in a row are accepted now; or " if error.pair_helps else ""
+            return CodeRefused(
+                f"too many wrong codes; one code alone is accepted again in {in_words(error.retry_after_s)}",
+                hint=f"{also}wait, then try again",
+                may_retry=error.pair_helps,
+            )
+        if isinstance(error, MalformedAnswer):
+            return CodeRefused("that is not a code", hint="a code has 6 to 8 digits", may_retry=True)
+        if isinstance(error, PINMissing):
+            return CodeRefused(
+                f"on this host codes count only behind a PIN, and {self._user} has none",
+                hint="softtoken-enroll --pin sets one",
+                may_retry=False,
+            )
+        if not self._explains:
+            return CodeRefused("the code was refused", hint="wait for the next code, and try again", may_retry=True)
+        message, hint = _reason(error)
+        return CodeRefused(message, hint=hint, may_retry=True)
+
+    def _log(self, error: Exception | None) -> None:
+        """Write the line of a login, where the system's log can believe it: in a process of root's."""
+        if os.geteuid() != 0:
+            return
+        syslog.openlog(IDENTIFIER, syslog.LOG_PID, syslog.LOG_AUTHPRIV)
+        record = log.Log(lambda level, line: syslog.syslog(level, log.head(IDENTIFIER, "auth") + line))
+        record.user = self._user
+        record.uid = str(self._caller_uid) if self._caller_uid else ""
+        if error is None:
+            record.outcome(log.INFO, "accepted", "accepted")
+        else:
+            outcome.write(record, error)
+        syslog.closelog()
+
+
+def _reason(error: SoftTokenError) -> tuple[str, str]:
+    """Return the reason of a refusal in words, and what to do."""
+    off_s = error.clock_off_s if isinstance(error, OTPRefused) else 0
+    if off_s != 0:
+        side = "behind" if off_s > 0 else "ahead of"
+        return (
+            f"this machine's clock seems {abs(off_s)} s {side} that of the app",
+            "timedatectl shows this machine's time; if it is right, correct the app's, or type the next code, too",
+        )
+    if isinstance(error, OTPReplayed):
+        whose = f'that code of "{error.token}"' if error.token else "that code"
+        return f"{whose} has been used, or one after it has", "wait until the app shows the next one"
+    if isinstance(error, CodeExpired):
+        return "the time of that code is over", "softtoken-admin code-for issues another one"
+    if isinstance(error, OTPMismatch) and error.noted:
+        return (
+            "the code is of a later counter than was expected",
+            "try again with the code after it: two in a row bring the token back",
+        )
+    return (
+        "the code is none of those that are right now",
+        "is it the entry of this host and account in the app? softtoken-enroll --list shows what is enrolled",
+    )

@@ -1,0 +1,81 @@
+"""What each error means: the PAM code, and the line in the log. The one table of both.
+
+Imports nothing but the errors and the log's format.
+"""
+
+from __future__ import annotations
+
+from pam_softtoken import errors, log
+
+MAX_LOGGED_PROBLEMS = 50  # the bridge takes 64 frames
+
+OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
+    errors.OTPMismatch: ("PAM_AUTH_ERR", log.NOTICE, "mismatch"),
+    errors.OTPReplayed: ("PAM_AUTH_ERR", log.NOTICE, "replayed"),
+    errors.CodeExpired: ("PAM_AUTH_ERR", log.NOTICE, "expired"),
+    errors.Throttled: ("PAM_AUTH_ERR", log.NOTICE, "throttled"),
+    errors.MalformedAnswer: ("PAM_AUTH_ERR", log.NOTICE, "malformed"),
+    errors.NotEnrolled: ("PAM_AUTH_ERR", log.NOTICE, "not_enrolled"),
+    errors.Revoked: ("PAM_AUTH_ERR", log.NOTICE, "revoked"),
+    errors.EnrolmentRefused: ("PAM_AUTH_ERR", log.NOTICE, "enrolment"),
+    errors.PINMissing: ("PAM_AUTH_ERR", log.NOTICE, "pin_missing"),
+    errors.UnknownUser: ("PAM_AUTH_ERR", log.NOTICE, "unknown_user"),
+    errors.LookUpFailed: ("PAM_AUTH_ERR", log.ERR, "backend"),
+    errors.InsecureFile: ("PAM_AUTH_ERR", log.ALERT, "insecure_file"),
+    errors.UnusableFile: ("PAM_AUTH_ERR", log.ERR, "unusable_file"),
+    errors.BadTokenFile: ("PAM_AUTH_ERR", log.ALERT, "bad_token_file"),
+    errors.DamagedState: ("PAM_AUTH_ERR", log.ALERT, "damaged_state"),
+    errors.LockTimeout: ("PAM_AUTH_ERR", log.ERR, "lock_timeout"),
+    errors.NotStored: ("PAM_AUTH_ERR", log.ERR, "not_stored"),
+    errors.ConfigError: ("PAM_SERVICE_ERR", log.ERR, "bad_option"),
+    errors.ConversationFailed: ("PAM_CONV_ERR", log.NOTICE, "conversation"),
+    errors.ProtocolError: ("PAM_CONV_ERR", log.NOTICE, "conversation"),
+}
+"""For each error the PAM code, the syslog severity and the logged reason. What is not here is denied as `internal`."""
+
+
+def write(record: log.Log, error: Exception) -> str:
+    """Write the line that says why an attempt was refused.
+
+    Args:
+        record: the attempt's log.
+        error: why.
+
+    Returns:
+        The name of the PAM code.
+    """
+    code, level, reason = OUTCOMES.get(type(error), ("PAM_AUTH_ERR", log.ERR, "internal"))
+    if isinstance(error, errors.ConfigError):
+        for problem in error.problems[:MAX_LOGGED_PROBLEMS]:
+            record.note(level, problem)
+        if len(error.problems) > MAX_LOGGED_PROBLEMS:
+            record.note(level, f"and {len(error.problems) - MAX_LOGGED_PROBLEMS} more")
+        detail = ""
+    elif isinstance(error, errors.Revoked):
+        detail = "by softtoken-admin revoke"
+    elif isinstance(error, errors.NotEnrolled) and not error.proven:
+        detail = "has been enrolled before, and the token file is gone"
+    elif isinstance(error, errors.Throttled):
+        detail = f"{error.retry_after_s} s left"
+    elif isinstance(error, errors.OTPRefused) and error.clock_off_s != 0:
+        side = "ahead of" if error.clock_off_s > 0 else "behind"
+        detail = f"the token's clock seems {abs(error.clock_off_s)} s {side} this machine's"
+    elif isinstance(error, (errors.PathError, errors.LookUpFailed)):
+        detail = str(error)
+    elif isinstance(error, errors.EnrolmentRefused):
+        detail = error.why
+    elif reason == "internal":
+        detail = _where(error)  # not its text, which may quote what was typed
+    else:
+        detail = ""
+    token = error.token if isinstance(error, errors.OTPReplayed) else ""
+    record.outcome(level, "denied", reason, token=token, detail=detail)
+    return code
+
+
+def _where(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "nowhere"
+    return f"{type(error).__name__} at {place}"

@@ -1,0 +1,1 @@
+"""PAM services: read the way libpam reads them, and followed from line to line."""

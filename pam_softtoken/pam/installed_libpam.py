@@ -1,0 +1,36 @@
+"""Which dialect the libpam of this machine speaks. For the programs only: a login cannot know the application's."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+
+from pam_softtoken.pam.dialect import IN_PIECES, Dialect
+
+LIBRARY = "libpam.so.0"
+_WHOLE_LINES = b"maximum level of inclusions reached"
+"""A message of libpam since 1.6.0, the version that also reads lines whole."""
+_DEBIAN = b"@include"
+
+
+@functools.cache
+def dialect() -> Dialect:
+    """Return the dialect of this machine's libpam; that of Debian 12 where there is none to look at."""
+    try:
+        ctypes.CDLL(LIBRARY)
+        with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+            path = next(line.split(None, 5)[5].strip() for line in maps if LIBRARY in line)
+        return dialect_of(path)
+    except (OSError, StopIteration):
+        return IN_PIECES
+
+
+def dialect_of(library: str) -> Dialect:
+    """Return the dialect of a libpam by what its file contains.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(library, "rb") as file:
+        code = file.read()
+    return Dialect(whole_lines=_WHOLE_LINES in code, debian=_DEBIAN in code)

@@ -1,0 +1,223 @@
+"""All paths through a PAM stack, as libpam takes them: whether one of them leads in past our module.
+
+Pure. Source: what `_pam_dispatch_aux` of libpam 1.5.2 and 1.7.0 does with the return codes.
+"""
+
+from __future__ import annotations
+
+from pam_softtoken.pam import known_modules
+from pam_softtoken.pam.control import DEFAULT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pam_softtoken.pam.stack import Line
+
+    Answers = Callable[[Line], set[str]]
+    """Returns the codes with which the module of a line can answer."""
+
+SUCCESS, DENIED, IGNORED = "success", "auth_err", "ignore"
+RENEWAL = "new_authtok_reqd"
+"""At the end of the account phase an application asks for a new password, and lets in."""
+_BROKEN = "perm_denied"
+_OTHER = "any other"
+"""A code that no control names, so that `default` counts."""
+_UNDECIDED, _POSITIVE, _NEGATIVE = "undecided", "positive", "negative"
+
+
+class End:
+    """How one path through a stack ended.
+
+    Args:
+        code: that PAM said: `success`, `new_authtok_reqd`, or empty for all others.
+        ours: the last return code of our module; empty when it was not run.
+        past: the line that led past ours, or made it be forgotten; None when nothing did.
+        open_minded: when ours was run, nothing had said no.
+    """
+
+    __slots__ = ("code", "open_minded", "ours", "past")
+
+    def __init__(self, code: str, ours: str, past: int | None, *, open_minded: bool) -> None:
+        self.code = code
+        self.ours = ours
+        self.past = past
+        self.open_minded = open_minded
+
+    @property
+    def is_in(self) -> bool:
+        """Whether PAM said yes."""
+        return self.code == SUCCESS
+
+
+class _At:
+    """How far a path has come.
+
+    Args:
+        place: the line that is next.
+        impression, status: as libpam keeps them; the status only as far as it can let in.
+        ours, past, open_minded: as in `End`.
+        outside: impression and status when each substack around was entered, outermost first.
+    """
+
+    __slots__ = ("impression", "open_minded", "ours", "outside", "past", "place", "status")
+
+    def __init__(
+        self,
+        place: int,
+        impression: str = _UNDECIDED,
+        status: str = "",
+        *,
+        ours: str = "",
+        past: int | None = None,
+        open_minded: bool = False,
+        outside: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self.place = place
+        self.impression = impression
+        self.status = status
+        self.ours = ours
+        self.past = past
+        self.open_minded = open_minded
+        self.outside = outside
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """All of it, to see which have been visited."""
+        return self.place, self.impression, self.status, self.ours, self.past, self.open_minded, self.outside
+
+
+def anything(line: Line) -> set[str]:
+    """Return what a module can answer: whatever its line makes a difference for."""
+    if line.is_ours:
+        return {SUCCESS, IGNORED, DENIED, "service_err", "conv_err", "module_unknown"}
+    if line.name == known_modules.DENY:
+        return {DENIED}
+    if line.name == known_modules.PERMIT:
+        return {SUCCESS}
+    return {SUCCESS, DENIED, IGNORED, RENEWAL, _OTHER, *line.actions} - {DEFAULT}
+
+
+def nobody_is_root(line: Line) -> set[str]:
+    """Return the same, for a user who is not root before they start."""
+    return {DENIED, IGNORED} if line.name in known_modules.ROOT_ONLY else anything(line)
+
+
+def no_first_factor(line: Line) -> set[str]:
+    """Return the same, for somebody who proves nothing but the code."""
+    return anything(line) if line.is_ours or line.name in known_modules.NEUTRAL else {DENIED}
+
+
+def ends(lines: Sequence[Line], answers: Answers = anything) -> list[End]:
+    """Take all paths through the lines of one type.
+
+    Args:
+        lines: in order, with those of substacks behind their heads.
+        answers: what the module of a line can answer.
+    """
+    found: dict[tuple[object, ...], End] = {}
+    waiting = [_At(0)]
+    seen = {waiting[0].key}
+    while waiting:
+        at = waiting.pop()
+        if at.place >= len(lines):
+            code = "" if at.status == SUCCESS and at.impression != _POSITIVE else at.status
+            key = (code, at.ours, at.past, at.open_minded)
+            found[key] = End(code, at.ours, at.past, open_minded=at.open_minded)
+            continue
+        for following in _steps(lines, at, answers):
+            if following.key not in seen:
+                seen.add(following.key)
+                waiting.append(following)
+    return list(found.values())
+
+
+def bypass(lines: Sequence[Line], *, root_is_asked: bool = False) -> Line | None:
+    """Return the line that lets a login bypass this module.
+
+    Args:
+        lines: of the type `auth`.
+        root_is_asked: a path that `pam_rootok` opens counts, too. Otherwise it is taken for what it is there for.
+
+    Returns:
+        The line, the last one where no single line is at fault, or None when every path in leads through our module.
+    """
+    found = ends(lines, anything if root_is_asked else nobody_is_root)
+    guilty = [end.past for end in found if end.is_in and end.ours not in (SUCCESS, IGNORED)]
+    if not guilty:
+        return None
+    return lines[min((place for place in guilty if place is not None), default=-1)]
+
+
+def _steps(lines: Sequence[Line], at: _At, answers: Answers) -> list[_At]:
+    line = lines[at.place]
+    outside = at.outside[: line.depth]
+    while len(outside) < line.depth:
+        outside = (*outside, (at.impression, at.status))
+    if line.is_substack:
+        step = _At(
+            at.place + 1, at.impression, at.status, ours=at.ours, past=at.past, open_minded=at.open_minded,
+            outside=outside,
+        )  # fmt: skip
+        return [step]
+    return [
+        _after(lines, at, outside, code, line.actions.get(code, line.actions[DEFAULT]))
+        for code in sorted({_BROKEN} if line.is_broken else answers(line))
+    ]
+
+
+def _after(lines: Sequence[Line], at: _At, outside: tuple[tuple[str, str], ...], code: str, action: str) -> _At:
+    """Return the state after one answer."""
+    line = lines[at.place]
+    ours, past, open_minded = at.ours, at.past, at.open_minded
+    if line.is_ours:
+        ours, past, open_minded = code, None, open_minded or at.impression != _NEGATIVE
+    impression, status, target = at.impression, at.status, at.place + 1
+    if action in ("ok", "done"):
+        if impression == _UNDECIDED or (impression == _POSITIVE and status == SUCCESS):
+            impression, status = _POSITIVE, _status(code)
+        if impression == _POSITIVE and action == "done":
+            target = _end_of_level(lines, at.place)
+    elif action in ("bad", "die"):
+        if impression != _NEGATIVE:
+            impression, status = _NEGATIVE, _status(code)  # even so, `new_authtok_reqd` is what PAM says
+        if action == "die":
+            target = _end_of_level(lines, at.place)
+    elif action == "reset":
+        impression, status = outside[-1] if outside else (_UNDECIDED, "")
+    elif action.isdecimal():
+        target, left = _jump(lines, at.place, int(action))
+        if left:
+            impression, status = _NEGATIVE, ""
+    hopped = not ours and any(each.is_ours for each in lines[at.place + 1 : target])
+    if hopped or (action == "reset" and ours):
+        past = at.place
+    return _At(target, impression, status, ours=ours, past=past, open_minded=open_minded, outside=outside)
+
+
+def _status(code: str) -> str:
+    return code if code in (SUCCESS, RENEWAL) else ""
+
+
+def _end_of_level(lines: Sequence[Line], index: int) -> int:
+    """Return where a stack goes on that is ended here: a substack's end is not that of the whole."""
+    target = index + 1
+    while target < len(lines) and lines[target].depth >= lines[index].depth:
+        target += 1
+    return target
+
+
+def _jump(lines: Sequence[Line], index: int, hops: int) -> tuple[int, int]:
+    """Return the place of the line behind so many others, a substack counted as one, and how many were wanting."""
+    depth, at = lines[index].depth, index + 1
+    while hops and at < len(lines) and lines[at].depth >= depth:
+        at += 1
+        while at < len(lines) and lines[at].depth > depth:
+            at += 1
+        hops -= 1
+    return at, hops
+
+
+def asks_for_password(lines: Sequence[Line]) -> bool:
+    """Check whether a stack has a module for a password."""
+    return any(line.name in known_modules.PASSWORD for line in lines)

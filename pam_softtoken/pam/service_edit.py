@@ -1,0 +1,118 @@
+"""The one line of ours that is put into a PAM service file and taken out again. Pure; every other byte stays.
+
+Texts are decoded with `surrogateescape`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from pam_softtoken.errors import ProgramError
+from pam_softtoken.pam import known_modules, service_file
+from pam_softtoken.pam.control import jump_of
+from pam_softtoken.pam.dialect import Dialect
+from pam_softtoken.pam.logical_lines import assemble, physical_lines
+from pam_softtoken.pam.stack import Line, Stack
+
+_ESCAPED = "#softtoken-admin: "
+_NAME = "softtoken-edited"
+_FILE = f"{service_file.DIRECTORY}/{_NAME}"
+"""Stands for the one that is edited; what it includes is not looked at."""
+
+
+class CannotEdit(ProgramError):
+    """There is no place in a service for our line."""
+
+
+def our_line(module: str, *options: str) -> str:
+    """Write our line.
+
+    Args:
+        module: its name or path, and what has to stand behind it.
+        options: more of them, each as it stands in the line.
+    """
+    return " ".join(("auth\trequired\t" + module, *options))
+
+
+def put(text: str, stack: Stack, line: str, *, instead: bool = False) -> str:
+    """Put our line behind the one that asks for the password.
+
+    Args:
+        text: of the service's own file.
+        stack: the service, read with this text.
+        line: of ours, from `our_line`.
+        instead: leave the lines that ask for the password as comments.
+
+    Raises:
+        CannotEdit: there is none, or not in this file.
+    """
+    first, last = _password_block(stack)
+    lines = physical_lines(text)
+    if instead:
+        lines[first - 1 : last] = [_ESCAPED + each for each in lines[first - 1 : last]]
+    if lines[last - 1].endswith("\n"):
+        lines.insert(last, line + "\n")
+    else:
+        lines.insert(last, "\n" + line)
+    return "".join(lines)
+
+
+def _password_block(stack: Stack) -> tuple[int, int]:
+    """Return the first and the last physical line of what asks for the password in the service's own file.
+
+    A control that hops over lines belongs to them: with ours in between, it would hop over ours.
+    """
+    auth = stack.of("auth")
+    asking = [
+        number
+        for number, line in enumerate(auth)
+        if line.name in known_modules.PASSWORD and line.outermost.file == stack.file
+    ]
+    if not asking:
+        raise CannotEdit(
+            f'"{stack.service}" asks for no password: neither its file nor what that includes has a module for it',
+            hint=f"put the line where it belongs by hand: auth required {known_modules.OURS}",
+        )
+    end = asking[-1]
+    number = asking[0]
+    while number <= end:
+        end = min(max(end, number + jump_of(auth[number].actions)), len(auth) - 1)
+        number += 1
+    block = [line for line in auth[asking[0] : end + 1] if line.outermost.file == stack.file]
+    return block[0].outermost.number, max(line.outermost.number if line.via else line.last for line in block)
+
+
+def take_out(text: str, dialect: Dialect) -> str:
+    """Take out every line of ours, and turn what was left as comments back into lines."""
+    return without(text, lambda line: line.is_ours, dialect, uncover=True)
+
+
+def without(text: str, unwanted: Callable[[Line], bool], dialect: Dialect, *, uncover: bool = False) -> str:
+    """Take lines out of the text of one service file.
+
+    Args:
+        text: of the file.
+        unwanted: says which lines.
+        dialect: of the libpam that reads it.
+        uncover: turn what `put` left as comments back into lines.
+    """
+    stack = service_file.read(_NAME, lambda path: text if path == _FILE else "", dialect)
+    guilty = _count(range(line.place.number, line.last + 1) for line in stack.lines if not line.via and unwanted(line))
+    # libpam can see two lines in one that is too long for it; then the other one must stay.
+    present = _count(range(line.first, line.last + 1) for line in assemble(text, dialect)[0])
+    kept: list[str] = []
+    for number, physical in enumerate(physical_lines(text), 1):
+        if number not in guilty or guilty[number] < present[number]:
+            kept.append(physical.removeprefix(_ESCAPED) if uncover else physical)
+        elif not physical.endswith("\n") and kept:
+            kept[-1] = kept[-1].removesuffix("\n")
+    return "".join(kept)
+
+
+def _count(ranges: Iterable[range]) -> dict[int, int]:
+    """Return in how many of the ranges each number is."""
+    counts: dict[int, int] = {}
+    for numbers in ranges:
+        for number in numbers:
+            counts[number] = counts.get(number, 0) + 1
+    return counts

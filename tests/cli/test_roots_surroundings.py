@@ -1,0 +1,122 @@
+"""Root's programs in the environment of a user, as `su` leaves it: nothing that a user can write is opened.
+
+What the dynamic linker and the C library take from the environment of any program (LD_*, LOCPATH, GCONV_PATH) is read
+before a line of ours runs; `sudo` removes it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.account import Person
+from tests.support.admin import Admin
+from tests.support.device import Device, Mistake
+from tests.support.enroller import ENVIRONMENT, Enroller
+from tests.support.installation import Installation
+from tests.support.listing import listing
+from tests.system.test_set_uid_hosts import Traps
+
+COMMANDS = {
+    "help": ["softtoken-admin", "--help"],
+    "usage": ["softtoken-admin", "no-such-command"],
+    "status": ["softtoken-admin", "status"],
+    "journal": ["softtoken-admin", "log", "--file", "/nonexistent.journal"],
+    "doctor": ["softtoken-admin", "doctor"],
+    "move": ["softtoken-admin", "move", "--all", "--to=system", "--dry-run"],
+    "enrol": ["softtoken-enroll", "--user=daemon", "--store=/nowhere/%U", "--no-confirm", "--sheet=/nowhere/sheet"],
+    "usage of enrol": ["softtoken-enroll", "--no-such-option"],
+    "device": ["softtoken", "--help"],
+}
+
+
+def catalogue(directory: Path, translations: dict[str, str]) -> None:
+    """Write a catalogue of translations (GNU gettext's MO file) for any program of Python's."""
+    texts = {"": "Content-Type: text/plain; charset=UTF-8\n", **translations}
+    ids, values = [each.encode() for each in sorted(texts)], [texts[each].encode() for each in sorted(texts)]
+    table, data, start = b"", b"", 28 + 16 * len(ids)
+    for word in [*ids, *values]:
+        table += struct.pack("<2I", len(word), start + len(data))
+        data += word + b"\0"
+    head = struct.pack("<7I", 0x950412DE, 0, len(ids), 28, 28 + 8 * len(ids), 0, 0)
+    (directory / "LC_MESSAGES").mkdir(parents=True)
+    (directory / "LC_MESSAGES" / "messages.mo").write_bytes(head + table + data)
+
+
+@pytest.fixture
+def trapped(alice: Person) -> dict[str, str]:
+    """An environment in which everything leads to Alice's home; its translations too, through `..`."""
+    traps = Traps(alice.home)
+    catalogue(alice.home / "texts", {"usage: ": "trap: ", "show this help message and exit": "trapped"})
+    language = f"../../../../../..{alice.home}/texts"
+    places = {name: value for name, value in traps.environment.items() if name not in ("GCONV_PATH", "LOCPATH")}
+    places.pop("LD_LIBRARY_PATH")
+    return {**places, "TMP": str(alice.home), "LANGUAGE": language, "LC_MESSAGES": language, "LANG": language}
+
+
+@pytest.mark.parametrize("what", COMMANDS)
+def test_root__opens_nothing_that_the_environment_names(
+    installed: Installation, alice: Person, trapped: dict[str, str], tmp_path: Path, what: str
+) -> None:
+    trapped.pop("TZ")  # the C library's
+    program, *words = COMMANDS[what]
+    before = listing(alice.home)
+    calls = tmp_path / "calls"
+    trace = ["strace", "-f", "-qq", "-e", "trace=%file", "-o", str(calls)]
+    done = subprocess.run(
+        [*trace, str(installed.root / "scripts" / program), *words],
+        env=trapped, cwd=alice.home, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    assert "trap" not in done.stdout + done.stderr
+    looks = ("softtoken/tokens", ".softtoken", f'"{alice.home}"')  # what status and doctor look at as Alice
+    seen = [line for line in calls.read_text().splitlines() if str(alice.home) in line]
+    assert [line for line in seen if not any(each in line for each in looks) and "getcwd" not in line] == []
+    assert listing(alice.home) == before
+
+
+class TestVaultInAUsersHome:
+    """`softtoken` as root, with HOME or XDG_DATA_HOME of a user."""
+
+    @pytest.mark.parametrize("part", [".local", ".local/share", ".local/share/softtoken"])
+    def test_root__makes_no_directory_where_a_users_link_leads(self, alice: Person, outside: Path, part: str) -> None:
+        (alice.home / part).parent.mkdir(parents=True, exist_ok=True)
+        (alice.home / part).symlink_to(outside)
+        before = listing(outside), listing(alice.home)
+        device = Device(outside / "unused")
+        environment = {"HOME": str(alice.home), "XDG_DATA_HOME": ""}
+        uri = b"otpauth://totp/x:y?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&issuer=x\n"
+        for words in (["add", "-"], ["import", "-"], ["list"]):
+            done = device.run(*words, typed=uri, environment=environment)
+            assert done.status != 0
+            Mistake(done.stderr)
+        assert (listing(outside), listing(alice.home)) == before
+
+    def test_root__imports_no_file_through_a_users_link(self, alice: Person, outside: Path, tmp_path: Path) -> None:
+        secret = outside / "secret"
+        secret.write_text("otpauth://totp/x:y?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&issuer=x\n")
+        (alice.home / "link").symlink_to(secret)
+        device = Device(tmp_path / "data")
+        mistake = device.refused("import", alice.home / "link")
+        assert f"{alice.home} belongs to uid {alice.uid}" in mistake.error
+        assert mistake.hint.startswith("copy it to a directory that only root can write")
+        device.did("import", secret)
+
+
+def test_log__waits_for_no_pipe(installed: Installation, alice: Person) -> None:
+    for name in ("pipe", "pipe.gz"):
+        os.mkfifo(alice.home / name)
+        done = Admin(installed).run("log", "--file", alice.home / name)
+        assert done.status == 1
+        assert "is not a regular file" in done.stderr
+
+
+def test_log__reads_what_its_caller_has_opened(installed: Installation) -> None:
+    line = "2005-03-18T01:58:29.123456+00:00 host sshd[1]: pam_softtoken(sshd:auth): user=alice result=denied"
+    shell = Enroller("bash", "-c", 'exec "$1" log --since 2000-01-01 --json --file <(echo "$0")', line)
+    done = Enroller(*shell.program, installed.root / "scripts" / "softtoken-admin").run(environment=ENVIRONMENT)
+    assert done.status == 0, done.stderr

@@ -1,0 +1,134 @@
+"""A login that gets no processor while it holds the lock: SCHED_IDLE, beside programs that want all of it.
+
+The kernel's autogroups would give it a share of its own. A control group of its own for the processor, as systemd makes
+for users, ends that, and so does a host that has switched them off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pam_softtoken import process
+from tests.support.account import Person
+from tests.support.admin import Admin, succeeded
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
+from tests.support.installation import Installation
+from tests.support.pam_scene import NO_CODES, Pam
+from tests.support.pam_waiting import Waiting
+from tests.support.process import wait_until
+from tests.support.system_log import SystemLog
+
+GROUP = Path("/sys/fs/cgroup/cpu/softtoken-starved")
+PROCESSOR = 0
+HOGS = 4
+JOIN = f'echo $$ > {GROUP}/cgroup.procs; exec "$@"'
+STARVED_BACKEND = """
+import os, sys
+sys.path.insert(0, {root!r})
+from pam_softtoken import files
+from pam_softtoken.backend import main
+real = files.lock
+def lock(*arguments, **options):
+    real(*arguments, **options)
+    os.sched_setaffinity(0, ({processor},))
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+files.lock = lock
+main(__file__)
+"""
+
+
+@pytest.fixture
+def group() -> Iterator[None]:
+    """A control group of which the kernel makes no autogroups."""
+    try:
+        GROUP.mkdir(exist_ok=True)
+    except OSError:
+        pytest.skip("needs to make a control group for the processor: /sys/fs/cgroup/cpu cannot be written")
+    yield
+    wait_until(lambda: not (GROUP / "cgroup.procs").read_text(), "the end of all in the group")
+    GROUP.rmdir()
+
+
+@contextlib.contextmanager
+def hogs() -> Iterator[None]:
+    """Have programs of the highest priority run on the one processor, in the same group."""
+    command = [
+        "sh",
+        "-c",
+        JOIN,
+        "sh",
+        "taskset",
+        "-c",
+        str(PROCESSOR),
+        "nice",
+        "-n",
+        "-20",
+        "sh",
+        "-c",
+        "while :; do :; done",
+    ]
+    running = [subprocess.Popen(command) for _ in range(HOGS)]
+    try:
+        for each in running:
+            spinning = Path("/proc", str(each.pid), "cmdline")
+            wait_until(lambda path=spinning: b"sh\0-c\0while" in path.read_bytes(), "a hog to run")  # type: ignore[misc]
+        yield
+    finally:
+        for each in running:
+            each.kill()
+            each.wait()
+
+
+def holders(person: Person) -> list[int]:
+    """Find the processes that hold the lock of somebody's state."""
+    inode = (person.store / "state").stat().st_ino
+    return [pid for pid in process.all_pids() if process.has_lock(pid, inode)]
+
+
+@pytest.mark.usefixtures("group")
+def test_starved__login_that_holds_the_lock_delays_others_for_seconds_and_revoke_not_at_all(
+    installed: Installation, alice: Person, pam: Pam, outside: Path, system_log: SystemLog
+) -> None:
+    phone = alice.enrol(installed, "--period=300", NO_CODES)
+    backend = outside / "backend"
+    backend.write_text(STARVED_BACKEND.format(root=str(installed.root), processor=PROCESSOR))
+    starved = pam.with_backend(backend, "window=5", "timeout=120")
+    service = pam.service("window=5", "timeout=30")
+    with Waiting(starved, alice, around=["sh", "-c", JOIN, "sh"]) as victim:
+        victim.write_down(phone.totp(1))
+        victim.wait_for_prompt()
+        with hogs():
+            victim.release()
+            wait_until(lambda: holders(alice), "the login to take the lock")
+            assert service.log_in(alice, phone.totp(2)).result == PAM_AUTH_ERR
+            assert system_log.reasons() == ["lock_timeout"], "it waited for as long as it may, and no longer"
+            done = Admin(installed).run("revoke", alice.name, "--yes")
+            assert holders(alice), "the login was not starved"
+            succeeded(done)
+            assert "holds the lock" in done.stderr
+        assert victim.outcome().result == PAM_AUTH_ERR, "it had not been accepted when everything was revoked"
+    assert service.log_in(alice, phone.totp(3)).result == PAM_AUTH_ERR
+
+
+@pytest.mark.usefixtures("group")
+def test_starved__login_is_accepted_when_there_is_a_processor_again(
+    installed: Installation, alice: Person, pam: Pam, outside: Path
+) -> None:
+    phone = alice.enrol(installed, "--period=300", NO_CODES)
+    backend = outside / "backend"
+    backend.write_text(STARVED_BACKEND.format(root=str(installed.root), processor=PROCESSOR))
+    with Waiting(pam.with_backend(backend, "timeout=120"), alice, around=["sh", "-c", JOIN, "sh"]) as victim:
+        victim.write_down(phone.totp())
+        victim.wait_for_prompt()
+        with hogs():
+            victim.release()
+            wait_until(lambda: holders(alice), "the login to take the lock")
+        assert victim.outcome().result == PAM_SUCCESS
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    wait_until(lambda: not holders(alice), "the end of the login")

@@ -1,0 +1,91 @@
+"""Our line in PAM service files: known by the name of its module's file, and taken out without a change of others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pam_softtoken.pam import known_modules, service_edit, service_file
+from pam_softtoken.pam.dialect import IN_PIECES, KNOWN, WHOLE_LINES, Dialect
+from pam_softtoken.pam.logical_lines import PIECE_BYTES
+
+ODD_PLACES = (
+    "auth required pam_exec.so /usr/lib/security/pam_softtoken.so\n"
+    "auth required pam_permit.so pam_softtoken.so\n"
+    "auth required pam_permit.so [pam_softtoken.so]\n"
+    "auth [pam_softtoken.so] pam_permit.so\n"
+    "auth required pam_softtoken.so.old\n"
+    "auth required not_pam_softtoken.so\n"
+    "auth required pam_softtoken.so/pam_permit.so\n"
+    "auth required PAM_SOFTTOKEN.SO\n"
+    "auth required pam_python.so /opt/pam_softtoken/pam_module.py\n"
+    "auth required pam_python.so /opt/x.py /usr/lib/pam_softtoken/pam_module.py\n"
+    "auth include pam_softtoken.so\n"
+    "auth substack pam_softtoken.so\n"
+    "pam_softtoken.so required pam_permit.so\n"
+    "auth required pam_permit.so \\\n  pam_softtoken.so\n"
+    "auth required pam_softtoken.so\r\n"
+)
+OURS = [
+    "auth required pam_softtoken.so",
+    "-Auth [success=ok default=die] /lib/security/pam_softtoken.so nullok # ours",
+    "auth required \\\n\t[pam_softtoken.so] window=2",
+    "auth required pam_python.so /usr/lib/pam_softtoken/pam_module.py",
+    f"auth required pam_python.so {known_modules.OUR_PYTHON_FILES[0]} nullok",
+    "account required pam_softtoken.so enrol",
+]
+
+
+def _ours(text: str, dialect: Dialect) -> int:
+    stack = service_file.read("x", {"/etc/pam.d/x": text}.get, dialect)
+    return sum(line.is_ours for line in stack.lines)
+
+
+@pytest.mark.parametrize("dialect", KNOWN, ids=repr)
+def test_reader__takes_no_line_for_ours_that_only_mentions_us(dialect: Dialect) -> None:
+    assert _ours(ODD_PLACES, dialect) == 0
+    assert service_edit.take_out(ODD_PLACES, dialect) == ODD_PLACES
+
+
+@pytest.mark.parametrize("dialect", KNOWN, ids=repr)
+@pytest.mark.parametrize("ours", OURS)
+def test_take_out__takes_our_line_and_nothing_else(ours: str, dialect: Dialect) -> None:
+    assert _ours(ours + "\n", dialect) == 1
+    before, behind = ODD_PLACES.splitlines(keepends=True)[0], "session required pam_x.so"
+    assert service_edit.take_out(f"{before}{ours}\n{behind}", dialect) == before + behind
+
+
+def test_reader__knows_our_python_file_by_a_link_to_it(tmp_path: Path) -> None:
+    (tmp_path / "otp.py").symlink_to(known_modules.OUR_PYTHON_FILES[0])
+    (tmp_path / "pam_module.py").write_text("")
+    assert _ours(f"auth required pam_python.so {tmp_path}/otp.py\n", IN_PIECES) == 1
+    assert _ours(f"auth required pam_python.so {tmp_path}/pam_module.py\n", IN_PIECES) == 0
+
+
+def test_take_out__leaves_a_physical_line_that_holds_another_line_as_well() -> None:
+    """libpam up to 1.5 sees two lines; to take ours out would change the other."""
+    text = "auth required pam_softtoken.so".ljust(PIECE_BYTES) + "auth required pam_deny.so\n"
+    assert _ours(text, IN_PIECES) == 1
+    assert service_edit.take_out(text, IN_PIECES) == text
+    assert service_edit.take_out(text, WHOLE_LINES) == ""
+
+
+def test_without__takes_a_module_out_by_its_name_only() -> None:
+    kept = "auth required pam_exec.so /lib/security/pam_rootok.so\n# pam_rootok.so\nauth required pam_unix.so\n"
+    text = "auth sufficient pam_rootok.so\n" + kept
+    assert service_edit.without(text, lambda line: line.name in known_modules.ROOT_ONLY, IN_PIECES) == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("# " + "x" * 1021 + "auth sufficient pam_permit.so\nauth required pam_unix.so\n", "longer than 1023 bytes"),
+        ("auth required pam_unix.so " + "x" * 1000 + "\n", "longer than 1023 bytes"),
+        ("auth required pam_unix.so".ljust(1022) + "\\\n nullok\n", "libpam hangs"),
+        ("auth required pam_unix.so\0\n", "a NUL byte"),
+    ],
+)
+def test_reader__tells_what_libpam_makes_something_else_of(text: str, why: str) -> None:
+    stack = service_file.read("x", {"/etc/pam.d/x": text}.get, IN_PIECES)
+    assert any(why in str(problem) for problem in stack.problems)

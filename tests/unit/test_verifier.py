@@ -1,0 +1,357 @@
+"""The judge on real files: owners among attackers, what a wait lets through, and what odds two codes in a row give."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pam_softtoken import otp, throttle
+from pam_softtoken.config import Config
+from pam_softtoken.editor import Editor
+from pam_softtoken.errors import CodeExpired, OTPMismatch, OTPReplayed, Refused, Throttled
+from pam_softtoken.files import Account
+from pam_softtoken.pin import PIN
+from pam_softtoken.recovery import RecoverySet
+from pam_softtoken.state import NEVER, State
+from pam_softtoken.store import Location
+from pam_softtoken.throttle import Source
+from pam_softtoken.token import HOTPToken, Secret, Token, TOTPToken
+from pam_softtoken.tokenfile import TokenFile
+from pam_softtoken.verifier import Accepted, Attempt
+
+NOW = 1_700_000_010
+KEY = b"12345678901234567890"
+PHONE = TOTPToken("phone", Secret(KEY), algorithm="SHA1", digits=6, created=0)
+BUTTON = HOTPToken("button", Secret(KEY[::-1]), algorithm="SHA1", digits=6, created=0)
+OWNER = throttle.source_of("192.0.2.7", 0, session=4_194_301)
+STRANGER = throttle.source_of("198.51.100.9", 0, session=4_194_302)
+CHEAP = 2**10
+CODES = ("ACDEFGHJKMNP", "CDEFGHJKMNPQ")
+
+
+class Gate:
+    """One user's files and the judge before them.
+
+    Args:
+        home: the home directory.
+        content: what is enrolled.
+        config: the settings.
+    """
+
+    def __init__(self, home: Path, content: TokenFile, config: Config) -> None:
+        home.mkdir(mode=0o700)
+        self.account = Account("me", os.getuid(), os.getgid(), home=str(home))
+        self.config = config
+        self.write(content)
+
+    def editor(self) -> Editor:
+        return Editor(Location(self.config.store, self.account))
+
+    def write(self, content: TokenFile) -> None:
+        """Enrol, as the program does: never used."""
+
+        def change(present: TokenFile | None, state: State) -> tuple[TokenFile, State]:
+            for token in content.tokens:
+                state = state.with_last(token.fingerprint(), NEVER)
+            return content, state.with_set(content.recovery.name)
+
+        editor = self.editor()
+        editor.open_for_enrolment()
+        editor.begin_state()
+        editor.exchange(change, lambda: None)
+        editor.close()
+
+    def state(self) -> State:
+        editor = self.editor()
+        editor.open_enrolled()
+        known, _ = editor.glance_at_state()
+        editor.close()
+        return known or State.new()
+
+    def change(self, change: Callable[[State], State]) -> None:
+        editor = self.editor()
+        editor.open_enrolled()
+        editor.change_state(lambda content, state: change(state or State.new()), lambda: None)
+        editor.close()
+
+    def answer(self, typed: str, source: Source = OWNER, *, now: int = NOW, only_otps: bool = False) -> Accepted:
+        attempt = Attempt(self.account, self.config, now=now)
+        try:
+            return attempt.verify(typed, source=source, now=now, only_otps=only_otps)
+        finally:
+            attempt.close()
+
+    def gets_in(self, typed: str, source: Source = OWNER, *, now: int = NOW) -> bool:
+        try:
+            self.answer(typed, source, now=now)
+        except Refused:
+            return False
+        return True
+
+
+@pytest.fixture
+def make_gate(tmp_path: Path) -> Callable[..., Gate]:
+    def make(*tokens: Token, pin: PIN | None = None, codes: tuple[str, ...] = (), config: Config | None = None) -> Gate:
+        empty = RecoverySet(os.urandom(16), (), scrypt_n=CHEAP)
+        scratch = any(code.isdecimal() for code in codes)
+        hashes = tuple(empty.digest(code) for code in codes)
+        recovery = RecoverySet(empty.salt, hashes, scrypt_n=CHEAP, scratch=scratch)
+        return Gate(tmp_path / "home", TokenFile(tokens, recovery, pin), config or Config())
+
+    return make
+
+
+def _totp(now: int, steps: int = 0) -> str:
+    return PHONE.otp_at(now // 30 + steps)
+
+
+def _wrong(now: int) -> str:
+    """Return digits that are no code of the phone for an hour either way."""
+    right = {_totp(now, steps) for steps in range(-121, 122)} | {BUTTON.otp_at(counter) for counter in range(300)}
+    return next(code for number in range(10**6) if (code := f"{number:06d}") not in right)
+
+
+def _close(gate: Gate, source: Source, *, now: int = NOW, answers: int = 40) -> None:
+    """Have a source guess until it has to wait for a day."""
+
+    def guessed(state: State) -> State:
+        for _ in range(answers):
+            state = throttle.after_wrong_answer(state, source, throttle.bucket_of(state, source, now=now), now=now)
+        return state
+
+    gate.change(guessed)
+
+
+def _connection(rhost: str, number: int) -> Source:
+    """Return a source in a session of its own, of a number that no process has."""
+    return throttle.source_of(rhost, 0, session=4_194_305 + number)
+
+
+ATTACKERS: dict[str, Callable[[int], Source]] = {
+    "one address": lambda number: _connection("198.51.100.9", number),
+    "many addresses": lambda number: _connection(f"198.51.{number % 250}.9", number),
+    "the owner's network": lambda number: _connection(f"2001:db8::{number % 9999}", number),
+    "the owner's address": lambda number: _connection("2001:db8::7", number),
+}
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["a new place", "a known place"])
+@pytest.mark.parametrize("attackers", ATTACKERS)
+def test_owner__gets_in_with_two_codes_while_attackers_poll(
+    make_gate: Callable[..., Gate], attackers: str, *, known: bool
+) -> None:
+    """They answer every 0.5 s; the owner types every 10 s what the phone shows, in one connection."""
+    gate = make_gate(PHONE)
+    owner = throttle.source_of("2001:db8::7", 0, session=os.getsid(0))
+    if known:
+        gate.change(lambda state: throttle.after_success(state, owner, throttle.REMOTE, now=NOW - 999))
+    wrong, number = _wrong(NOW), 0
+    for begin in (NOW, NOW + 3 * 24 * 60 * 60):
+        entered = False
+        for tenths in range(0, 60, 10):
+            for half in range(20):
+                number += 1
+                assert not gate.gets_in(wrong, ATTACKERS[attackers](number), now=begin + tenths + half // 2)
+            entered = entered or gate.gets_in(_totp(begin + tenths), owner, now=begin + tenths + 10)
+        assert entered
+        wrong = _wrong(begin + 3 * 24 * 60 * 60)
+
+
+def test_owner__gets_in_with_two_connections_where_a_host_takes_one_answer_in_each(
+    make_gate: Callable[..., Gate],
+) -> None:
+    gate = make_gate(PHONE)
+    _close(gate, STRANGER)
+    first, second = (throttle.source_of("192.0.2.7", 0, session=4_194_300 + number) for number in (11, 12))
+    assert not gate.gets_in(_totp(NOW), first)
+    assert gate.gets_in(_totp(NOW, 1), second, now=NOW + 30)
+
+
+def test_owner__of_a_counting_token_gets_in_with_two_codes(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(BUTTON)
+    _close(gate, STRANGER)
+    assert not gate.gets_in(BUTTON.otp_at(4))
+    assert not gate.gets_in(BUTTON.otp_at(4), STRANGER)
+    assert gate.gets_in(BUTTON.otp_at(5))
+    assert gate.state().notes == {}
+    assert not gate.gets_in(BUTTON.otp_at(5))
+
+
+def test_wait__who_saw_the_first_code_cannot_use_it_anywhere(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(PHONE)
+    _close(gate, throttle.source_of("", 1000))
+    local = throttle.source_of("", 1001, session=4_194_300)
+    with pytest.raises(Throttled):
+        gate.answer(_totp(NOW), local)
+    with pytest.raises(OTPReplayed):
+        gate.answer(_totp(NOW), STRANGER)
+
+
+def test_wait__says_that_two_codes_help_unless_there_is_a_pin(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(PHONE)
+    _close(gate, OWNER)
+    with pytest.raises(Throttled) as caught:
+        gate.answer(_wrong(NOW))
+    assert caught.value.advice() == "Too many wrong codes. Type two codes in a row, or wait 24 h."
+
+
+def test_wait__recovery_and_issued_codes_get_in_each_once(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(PHONE, codes=CODES)
+    _close(gate, OWNER)
+    editor = gate.editor()
+    name, digest = editor.open_enrolled().recovery.name, editor.present_tokens().recovery.digest("DEFGHJKMNPQR").hex()  # type: ignore[union-attr]
+    editor.close()
+    gate.change(lambda state: state.with_issued(name, digest, since=NOW, until=NOW + 60))
+    for code in (CODES[0], "DEFGHJKMNPQR"):
+        assert gate.gets_in(code, STRANGER)
+        with pytest.raises(OTPReplayed):
+            gate.answer(code, STRANGER)
+
+
+def test_wait__an_issued_code_whose_time_is_over_does_not(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(PHONE, codes=CODES)
+    editor = gate.editor()
+    content = editor.open_enrolled()
+    editor.close()
+    digest = content.recovery.digest("DEFGHJKMNPQR").hex()
+    gate.change(lambda state: state.with_issued(content.recovery.name, digest, since=NOW, until=NOW + 60))
+    _close(gate, OWNER)
+    with pytest.raises(CodeExpired):
+        gate.answer("DEFGHJKMNPQR", now=NOW + 60)
+
+
+def test_wait__a_scratch_code_waits_like_a_single_code(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(PHONE, codes=("12345678",))
+    _close(gate, OWNER)
+    with pytest.raises(Throttled):
+        gate.answer("12345678")
+    gate.change(State.without_waits)
+    assert gate.gets_in("12345678")
+
+
+def test_wait__behind_a_pin_nothing_is_compared_and_it_is_over_after_15_minutes(
+    make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pin = PIN.of("4711")
+    gate = make_gate(PHONE, pin=pin, codes=CODES)
+    _close(gate, OWNER)
+    with monkeypatch.context() as patched:
+        patched.setattr(PIN, "verify", lambda *_: pytest.fail("the PIN was compared"))
+        for typed in ("4711" + _totp(NOW), "4711" + CODES[0], "4711" + _totp(NOW)):
+            with pytest.raises(Throttled) as caught:
+                gate.answer(typed)
+            assert not caught.value.pair_helps
+    assert gate.state().last[PHONE.fingerprint()] == NEVER
+    assert gate.gets_in("4711" + _totp(NOW + 900), now=NOW + 900)
+
+
+@pytest.mark.parametrize("pin", ["", "4711"])
+def test_wait__left_by_a_wrong_clock_ends_though_the_answers_go_on(make_gate: Callable[..., Gate], pin: str) -> None:
+    gate = make_gate(PHONE, pin=PIN.of(pin) if pin else None)
+    _close(gate, OWNER, now=NOW + 10**7, answers=8)
+    for seconds in range(8):
+        assert not gate.gets_in(pin + _wrong(NOW), now=NOW + seconds)
+    assert gate.gets_in(pin + _totp(NOW + 8), now=NOW + 8)
+
+
+def test_wait__answers_during_it_are_not_counted(make_gate: Callable[..., Gate]) -> None:
+    """Or somebody who goes on guessing would make it endless."""
+    gate = make_gate(PHONE)
+    _close(gate, OWNER, answers=9)
+    before = gate.state().wrong
+    for _ in range(50):
+        assert not gate.gets_in(_wrong(NOW))
+    assert gate.state().wrong == before
+
+
+def test_answer__only_otps_uses_up_no_code_and_does_not_tell_a_right_one(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(PHONE, codes=("12345678", CODES[0]))
+    for code in ("12345678", CODES[0]):
+        with pytest.raises(OTPMismatch):
+            gate.answer(code, only_otps=True)
+    assert gate.gets_in("12345678")
+    assert gate.gets_in(CODES[0])
+
+
+def test_notice__counts_wrong_answers_from_elsewhere_and_not_ones_own(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(PHONE)
+    for number in range(4):
+        gate.gets_in(_wrong(NOW), throttle.source_of(f"198.51.100.{number}", 0))
+    for _ in range(2):
+        gate.gets_in(_wrong(NOW))
+    assert gate.answer(_totp(NOW + 60), now=NOW + 60).missed == 4
+    assert gate.answer(_totp(NOW + 90), now=NOW + 90).missed == 0
+
+
+def test_pin__that_is_set_while_an_answer_waits_for_the_lock_is_asked_for(
+    make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer was taken apart for an account without a PIN; the token file is read again under the lock."""
+    gate = make_gate(PHONE)
+    attempt = Attempt(gate.account, gate.config, now=NOW)
+    store = attempt._store
+    lock = store.lock
+
+    def locked_late(timeout_s: float) -> None:
+        gate.write(TokenFile((PHONE,), RecoverySet(bytes(16), (), scrypt_n=CHEAP), PIN.of("4711")))
+        lock(timeout_s)
+
+    monkeypatch.setattr(type(store), "lock", lambda self, timeout_s: locked_late(timeout_s) if self is store else None)
+    with pytest.raises(OTPMismatch):
+        attempt.verify(_totp(NOW), source=OWNER, now=NOW)
+    attempt.close()
+
+
+def test_clock__is_searched_for_without_the_lock(
+    make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """240 codes for each token: others would wait for it."""
+    gate = make_gate(PHONE)
+    held = []
+    unlock = Editor.unlock
+
+    def note_unlock(self: Editor) -> None:
+        held.append("unlocked")
+        unlock(self)
+
+    def search(*_: object, **__: object) -> int:
+        held.append("searched")
+        return 0
+
+    monkeypatch.setattr("pam_softtoken.store.Store.unlock", note_unlock)
+    monkeypatch.setattr("pam_softtoken.policy.clock_off_s", search)
+    assert not gate.gets_in(_wrong(NOW))
+    assert held == ["unlocked", "searched"]
+
+
+def test_drift__learned_backwards_is_not_followed_with_no_drift(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(PHONE, config=Config(no_drift=True))
+    gate.change(lambda state: state.with_drift(PHONE.fingerprint(), -20))
+    assert not gate.gets_in(_totp(NOW, -10))
+    assert gate.gets_in(_totp(NOW))
+
+
+def test_odds__of_two_codes_in_a_row_are_as_computed(
+    make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 12 different codes in place of a million: each answer starts a pair with 3/12 and ends one with 1/12."""
+    space = 12
+    monkeypatch.setattr(otp, "dynamic_truncate", lambda digest: digest[0] * 256 + digest[1])
+    hotp = otp.hotp
+    monkeypatch.setattr(otp, "hotp", lambda *args, **options: f"{int(hotp(*args, **options)) % space:06d}")
+    gate = make_gate(TOTPToken("phone", Secret(KEY), algorithm="SHA1", digits=6, created=0))
+    chance = random.Random(4226)
+    trials, hits, now = 4000, 0, NOW
+    for _ in range(trials):
+        now += 1
+        _close(gate, STRANGER, now=now)
+        # After a hit from another address: the one before is known now, and need not wait.
+        source = _connection(f"203.0.113.{hits % 250}", now)
+        hits += gate.gets_in(f"{chance.randrange(space):06d}", source, now=now)
+    expected = trials * 3 / space / space
+    assert hits < expected + 5 * expected**0.5
+    assert hits > 0
