@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import stat
 
-from pam_softtoken import files
+from pam_softtoken import files, user_path
 from pam_softtoken.admin.ssh_match import MAYBE, NO, YES
-from pam_softtoken.errors import UnusableFile
+from pam_softtoken.errors import PathError, UnusableFile
 
 _MAX_KEY_BYTES = 1024 * 1024
 _GROUP_OR_OTHERS_WRITE = 0o022
@@ -33,21 +32,20 @@ def keys_of(entry: pwd.struct_passwd, pattern: str) -> int:
             continue
         path = re.sub("%[%huU]", lambda match: tokens[match[0]], word)
         path = path if path.startswith("/") else f"{entry.pw_dir}/{path}"
-        with files.AsUser(account):
-            best = max(best, _keys_in(path, entry))
+        best = max(best, _keys_in(path, account))
     return best
 
 
-def _keys_in(path: str, entry: pwd.struct_passwd) -> int:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    except OSError as error:
-        return NO if isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError) else MAYBE
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+def _keys_in(path: str, account: files.Account) -> int:
+    with files.AsUser(account):
+        if not os.access(path, os.R_OK, effective_ids=True):
             return NO
-        if not _is_trusted(path, status, entry):
+    try:
+        descriptor = user_path.NamedFiles(account).open(path)
+    except PathError:
+        return MAYBE
+    try:
+        if not _is_trusted(path, os.fstat(descriptor), account):
             return MAYBE  # sshd refuses it, unless StrictModes is off
         text = files.read(descriptor, _MAX_KEY_BYTES, path=path).decode("utf-8", "replace")
     except (OSError, UnusableFile):
@@ -57,11 +55,11 @@ def _keys_in(path: str, entry: pwd.struct_passwd) -> int:
     return max((key_line(line) for line in text.splitlines()), default=NO)
 
 
-def _is_trusted(path: str, status: os.stat_result, entry: pwd.struct_passwd) -> bool:
+def _is_trusted(path: str, status: os.stat_result, account: files.Account) -> bool:
     """Check as sshd does with `StrictModes`: the file and the directories above it, up to the home directory."""
-    real, home = os.path.realpath(path), os.path.realpath(entry.pw_dir)
+    real, home = os.path.realpath(path), os.path.realpath(account.home)
     while True:
-        if status.st_uid not in (0, entry.pw_uid) or status.st_mode & _GROUP_OR_OTHERS_WRITE:
+        if status.st_uid not in (0, account.uid) or status.st_mode & _GROUP_OR_OTHERS_WRITE:
             return False
         if real in (home, "/"):
             return True

@@ -8,40 +8,58 @@ from typing import NamedTuple
 
 from pam_softtoken.admin import exempt, host_facts, person, sshd, ways_table
 from pam_softtoken.admin.host_facts import Sshd
-from pam_softtoken.admin.pam_judge import Judge
+from pam_softtoken.admin.pam_judge import Judge, answers_of
 from pam_softtoken.admin.plan import WITH_PASSWORD, WITH_PUBLIC_KEY, Plan, require_service
 from pam_softtoken.admin.proofs import CODE, ENROLLED, NEVER, Person, Ways
-from pam_softtoken.admin.ssh_match import ANYWHERE, MAYBE, YES, Names, Peer, responsible
+from pam_softtoken.admin.ssh_match import ANYWHERE, MAYBE, YES, Names, Peer, key_of, responsible
 from pam_softtoken.admin.sshd_config import Directive
 from pam_softtoken.admin.survey import Facts
-from pam_softtoken.admin.ways_in import service_ways, sshd_ways, unknowns
+from pam_softtoken.admin.ways_in import admitted, service_ways, sshd_ways, unknowns
 from pam_softtoken.admin.ways_table import Claim
 from pam_softtoken.config import Config
 from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.pam.stack import Line, Stack
 
 _HERE = Peer(ANYWHERE, "", "")
+_ANYBODY = Names("", ())
 
 
-class View(NamedTuple):
-    """One service at one moment.
+class View:
+    """One service at one moment. Users who are alike are looked at once: a host can have ten thousand of them.
 
     Args:
         judge: of its PAM service.
         sshd: what counts in sshd; None for other services.
     """
 
-    judge: Judge
-    sshd: Sshd | None
+    def __init__(self, judge: Judge, sshd: Sshd | None) -> None:
+        self.judge = judge
+        self.sshd = sshd
+        self._choosing = [line for line in judge.door.auth if line.name == exempt.MODULE]
+        self._rows: dict[Names, tuple[bool, ...]] = {}
+        self._known: dict[tuple[object, ...], Ways] = {}
 
     def ways(self, someone: Person, peer: Peer) -> Ways:
         """Return the ways in of a user."""
+        answers = (answers_of(line, self.judge.door, someone, frozenset()) for line in self._choosing)
+        alike = someone._replace(names=_ANYBODY, uid=min(someone.uid, 1))
+        key: tuple[object, ...] = (alike, peer, *map(frozenset, answers))
         if self.sshd is None:
-            return service_ways(someone, self.judge)
-        return sshd_ways(someone, self.sshd.settings(someone.names, peer), self.judge, peer)
+            if key not in self._known:
+                self._known[key] = service_ways(someone, self.judge)
+            return self._known[key]
+        if someone.names not in self._rows:
+            self._rows[someone.names] = key_of(someone.names, self.sshd.directives)
+        row = self._rows[someone.names]
+        settings = self.sshd.rows[row, peer]
+        key = (*key, row, admitted(someone, settings, peer))
+        if key not in self._known:
+            self._known[key] = sshd_ways(someone, settings, self.judge, peer)
+        return self._known[key]
 
     @property
     def peers(self) -> list[Peer]:
+        """The classes of connections."""
         return [_HERE] if self.sshd is None else self.sshd.peers
 
 

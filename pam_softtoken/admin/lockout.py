@@ -15,7 +15,11 @@ from pam_softtoken.admin.proofs import BEFORE, CODE, ENROLLED, KEY, NEVER, UNUSA
 from pam_softtoken.admin.ssh_match import YES, responsible
 from pam_softtoken.errors import AdministrationFailed, UsageError
 
-_ENROL = "softtoken-enroll --user {} enrols one"
+_HELP = {
+    "softtoken-enroll --user NAME": "enrols one of them",
+    "--enrol-later": "lets users in who have never enrolled",
+    "--except GROUP": "asks the members of a group for no code",
+}
 _WHY_ROOT = "sshd takes no code from root unless PermitRootLogin is yes"
 
 
@@ -70,8 +74,9 @@ def show(screen: terminal.Terminal, found: Forecast, verdict: Verdict) -> None:
     for why, names in reasons.items():
         screen.tell(terminal.visible(f"  {named(names, 10)}: {why}"))
     if verdict.lost:
-        screen.tell(f"What helps: {_ENROL.format('NAME')}; --enrol-later lets those in who have never enrolled;")
-        screen.tell("--except GROUP asks the members of a group for no code.")
+        screen.tell("What helps:")
+        for what, words in _HELP.items():
+            screen.tell(f"  {what:30}  {words}")
     if verdict.in_doubt:
         screen.tell(
             terminal.visible(f"These get in today; whether they would then is not known: {named(verdict.in_doubt, 10)}")

@@ -21,12 +21,14 @@ examples:
       ask for a code behind the password; goes back by itself if nobody can log in
   softtoken-admin enable sshd --with publickey --for 5m
       a code on top of the public key
+  softtoken-admin enable sshd --except robots
+      the accounts of the group robots go on without codes
   softtoken-admin confirm
       it works: keep it
   softtoken-admin disable sudo
       ask for no code any more
   softtoken-admin status
-      who is enrolled, and who would be locked out without nullok?
+      who is enrolled, and whom do services refuse?
   softtoken-admin code-for alice --for 1h
       alice has lost the phone: a code that works once
   softtoken-admin revoke alice phone

@@ -7,6 +7,7 @@ OpenSSH 9.2.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -69,7 +70,8 @@ def glob(pattern: str, text: str) -> bool:
     return re.fullmatch("".join(parts.get(each) or re.escape(each) for each in pattern), text, re.DOTALL) is not None
 
 
-def criteria(condition: str) -> list[tuple[str, str]]:
+@functools.cache
+def criteria(condition: str) -> tuple[tuple[str, str], ...]:
     """Return the criteria of a `Match` line as pairs of name, in lower case, and pattern list."""
     words = condition.split()[1:]
     words = [part for word in words for part in (word.split("=", 1) if "=" in word else [word])]
@@ -77,7 +79,7 @@ def criteria(condition: str) -> list[tuple[str, str]]:
     while words:
         name = words.pop(0).lower()
         found.append((name, "*" if name in ("all", "invalid-user") or not words else words.pop(0)))
-    return found
+    return tuple(found)
 
 
 def address_matches(pattern: str, address: str) -> bool:

@@ -70,7 +70,7 @@ def service_ways(person: Person, judge: Judge) -> Ways:
 
 def sshd_ways(person: Person, settings: Settings, judge: Judge, peer: Peer) -> Ways:
     """Return the ways in at sshd, for one class of connections."""
-    if _admitted(person, settings, peer) == NO:
+    if admitted(person, settings, peer) == NO:
         return NO_WAY
     lists = method_lists(settings)
     named = {method for each in lists for method in each}
@@ -79,7 +79,7 @@ def sshd_ways(person: Person, settings: Settings, judge: Judge, peer: Peer) -> W
 
     def verdict(given: Proofs) -> int:
         found = (min((_method(each, given, person, settings, judge) for each in way), default=NO) for way in lists)
-        return min(max(found, default=NO), _admitted(person, settings, peer))
+        return min(max(found, default=NO), admitted(person, settings, peer))
 
     return ways(person, verdict, proofs)
 
@@ -110,7 +110,7 @@ def _method(method: str, given: Proofs, person: Person, settings: Settings, judg
     return person.password if PASSWORD in given else NO
 
 
-def _admitted(person: Person, settings: Settings, peer: Peer) -> int:
+def admitted(person: Person, settings: Settings, peer: Peer) -> int:
     """Return what sshd's lists of users and groups say."""
     if person.uid == 0 and settings.get("permitrootlogin") == "no":
         return NO
