@@ -22,6 +22,7 @@ from pam_softtoken.admin import (
     forecast,
     lockout,
     person,
+    proofs,
     sshd,
     trial,
     watchdog,
@@ -36,8 +37,6 @@ from pam_softtoken.pam import service_file
 SHORTEST, LONGEST, USUAL = "1s", "1d", "10m"
 FRESH_S = 15 * 60
 """A code that was accepted so recently shows as much of a token and its clock as a trial would."""
-_OF_TARGETS = ("su", "su-l")
-"""Services that ask for the code of the account that the user becomes."""
 
 
 def _enable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
@@ -67,7 +66,7 @@ def _enable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         if user and terminal.person_is_there() and not options.yes:
             _try(screen, new, found, user, options)
     terminal.checkpoint()
-    is_theirs = user in (options.user, verdict.runner) and service not in _OF_TARGETS
+    is_theirs = user in (options.user, verdict.runner) and service not in proofs.OF_TARGETS
     _put_in_use(screen, found.plan, options, for_s=for_s, awaited=user if is_theirs else "", user=user)
 
 

@@ -129,7 +129,6 @@ def asking_of(settings: Config) -> Asking:
         passes_never=passing,
         from_password=settings.try_first_pass or settings.use_first_pass or settings.forward_pass,
         asks=not settings.use_first_pass,
-        needs_pin=settings.pin_required,
     )
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pam_softtoken.admin import forecast, host_facts, sshd
 from pam_softtoken.admin.finding import named
-from pam_softtoken.admin.forecast import View
+from pam_softtoken.admin.forecast import Host, View
 from pam_softtoken.admin.host_facts import Sshd
 from pam_softtoken.admin.option_check import settings_of
 from pam_softtoken.admin.pam_judge import Judge
@@ -42,31 +42,35 @@ def in_force(only: Container[str] | None = None) -> tuple[list[InForce], list[st
     Returns:
         It, and what could not be found out.
     """
-    found, doubts = [], []
-    for stack in read_services().ours:
+    stacks = read_services().ours
+    doubts: list[str] = []
+    current = None
+    if any(stack.service == sshd.SERVICE for stack in stacks):
         try:
-            current = forecast.current_sshd() if stack.service == sshd.SERVICE else None
+            current = forecast.current_sshd()
         except AdministrationFailed as error:
-            doubts.append(f"who is refused at {stack.service}: {error.message}")
-            continue
-        found.append(_of_service(stack, current, only))
-    return found, doubts
+            doubts.append(f"who is refused at sshd: {error.message}")
+            stacks = tuple(stack for stack in stacks if stack.service != sshd.SERVICE)
+    settings = {each.store: each for stack in stacks for each in map(settings_of, stack.ours) if each is not None}
+    if not stacks:
+        return [], doubts
+    sudo = any(stack.service.startswith("sudo") for stack in stacks)
+    host = forecast.look_around(list(settings.values()), current, sudo=sudo, only=only)
+    return [_of_service(stack, current if stack.service == sshd.SERVICE else None, host) for stack in stacks], doubts
 
 
-def _of_service(stack: Stack, current: Sshd | None, only: Container[str] | None) -> InForce:
-    settings = [each for each in map(settings_of, stack.ours) if each is not None]
-    host = forecast.look_around(settings, current, sudo=stack.service.startswith("sudo"), only=only)
+def _of_service(stack: Stack, current: Sshd | None, host: Host) -> InForce:
     view = View(Judge(host_facts.door_of(stack)), current)
     exempt = forecast.exempt_people(view.judge.door.auth, host.people)
     spared = {name for names in exempt.values() for name in names}
-    passing = any(asking is not None and asking.passes_never for asking in view.judge.door.asking.values())
+    passing = [each.store for each in view.judge.door.asking.values() if each is not None and each.passes_never]
     let_in = [
         each.name
         for each in host.people
-        if passing and each.name not in spared and NEVER in {state for _, state in each.enrolments}
+        if each.name not in spared and any(each.enrolment(store) == NEVER for store in passing)
         and any(view.ways(each, peer) for peer in view.peers)
     ]  # fmt: skip
-    return InForce(stack.service, list(forecast.refused(view, host.people)), let_in if passing else [], exempt)
+    return InForce(stack.service, list(forecast.refused(view, host.people)), let_in, exempt)
 
 
 def lines(found: list[InForce], most: int) -> list[str]:

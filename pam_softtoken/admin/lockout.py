@@ -43,11 +43,13 @@ def judge(found: Forecast) -> Verdict:
     """Find out what a change does to people."""
     lost = ways_table.lost(found.claims)
     runner = host_facts.runner()
-    roots_today = {claim.person.name for claim in found.claims if claim.person.root and claim.today}
-    roots_then = {claim.person.name for claim in found.claims if claim.person.root and claim.then}
     service = found.plan.stack.service
+    of_target = service in proofs.OF_TARGETS
+    roots = [claim for claim in found.claims if (claim.person.uid == 0 if of_target else claim.person.root)]
+    roots_today = {claim.person.name for claim in roots if claim.today}
+    roots_then = {claim.person.name for claim in roots if claim.then}
     refusal = ""
-    if runner in lost:
+    if runner in lost and not of_target:
         refusal = f'you are {runner}, and would not get in at "{service}" any more: {_why(found, runner)}'
     elif roots_today and not roots_then & roots_today:
         refusal = f'nobody who can become root would get in at "{service}" any more'

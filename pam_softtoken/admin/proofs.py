@@ -14,6 +14,8 @@ from pam_softtoken.pam.stack import Line
 KEY, PASSWORD, CODE, TICKET, HOST_KEY = "key", "password", "code", "Kerberos ticket", "host's key"
 PROOFS = (KEY, TICKET, HOST_KEY, PASSWORD, CODE)
 """What somebody can prove who they are with, in the order in which people are asked."""
+OF_TARGETS = ("su", "su-l")
+"""Services that ask for what the account has that somebody becomes."""
 ENROLLED, NEVER, BEFORE, UNUSABLE, UNKNOWN = "enrolled", "never", "before", "unusable", "unknown"
 """Whether a user has a token in a store: yes; never had; had one once; files that are refused; it cannot be seen."""
 Settings = Mapping[str, str]
@@ -88,14 +90,12 @@ class Asking(NamedTuple):
         passes_never: it lets users in who have never enrolled.
         from_password: it takes the code out of the password.
         asks: it can ask for the code by itself.
-        needs_pin: it refuses users without a PIN.
     """
 
     store: str
     passes_never: bool = False
     from_password: bool = False
     asks: bool = True
-    needs_pin: bool = False
 
 
 class Door(NamedTuple):

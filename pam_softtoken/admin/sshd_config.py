@@ -77,12 +77,3 @@ def _words(line: str) -> list[str]:
         return [name[0], *shlex.split(rest, comments=True)]
     except ValueError:
         return [name[0], *rest.split()]
-
-
-def settings_for(directives: list[Directive], condition: str, name: str) -> Directive | None:
-    """Give the setting that counts for a condition: its own first one, or the first one for everybody."""
-    for wanted in (condition, "") if condition else ("",):
-        for directive in directives:
-            if directive.name == name and directive.condition == wanted:
-                return directive
-    return None

@@ -78,7 +78,10 @@ def sshd_ways(person: Person, settings: Settings, judge: Judge, peer: Peer) -> W
     proofs += [PASSWORD, CODE] if {"password", ASKING} & named else []
 
     def verdict(given: Proofs) -> int:
-        found = (min((_method(each, given, person, settings, judge) for each in way), default=NO) for way in lists)
+        found = (
+            min(_method(each, given, person, settings, judge, twice=way.count(each) > 1) for each in way)
+            for way in lists
+        )
         return min(max(found, default=NO), admitted(person, settings, peer))
 
     return ways(person, verdict, proofs)
@@ -96,11 +99,12 @@ def method_lists(settings: Settings) -> list[list[str]]:
     return [each for each in lists if set(each) <= set(enabled)]
 
 
-def _method(method: str, given: Proofs, person: Person, settings: Settings, judge: Judge) -> int:
+def _method(method: str, given: Proofs, person: Person, settings: Settings, judge: Judge, *, twice: bool) -> int:
     permitted = settings.get("permitrootlogin", "yes") if person.uid == 0 else "yes"
     if permitted == "no" or (permitted != "yes" and method in ("password", ASKING)):
         return NO
-    most = MAYBE if permitted == "forced-commands-only" else YES
+    # Twice means another key; how many there are is not looked at.
+    most = MAYBE if permitted == "forced-commands-only" or twice else YES
     if method == "publickey":
         return min(most, person.key(settings)) if KEY in given else NO
     if method in _OF_METHOD:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from pam_softtoken.admin.finding import named
-from pam_softtoken.admin.proofs import CODE, NO_WAY, Person, Ways, text_of
+from pam_softtoken.admin.proofs import CODE, OF_TARGETS, Person, Ways, text_of
 from pam_softtoken.admin.ssh_match import ANYWHERE, NO, YES
 
 MOST_NAMES = 4
@@ -110,7 +110,8 @@ def table(found: Sequence[Row], service: str) -> list[str]:
     shown = [cell if somewhere else (cell[0], *cell[2:]) for cell in cells]
     widths = [max(len(cell[place]) for cell in shown) for place in range(len(shown[0]))]
     lines = ["  " + "  ".join(text.ljust(width) for text, width in zip(cell, widths, strict=True)) for cell in shown]
-    return [f"Who gets in at {service}:", *(line.rstrip() for line in lines)]
+    of_whom = " (the account that somebody becomes)" if service in OF_TARGETS else ""
+    return [f"Who gets in at {service}{of_whom}:", *(line.rstrip() for line in lines)]
 
 
 def _few(names: Sequence[str]) -> str:
@@ -122,8 +123,3 @@ def opened(claims: Iterable[Claim]) -> Iterator[tuple[Claim, str]]:
     for claim in claims:
         for way in claim.opened:
             yield claim, text_of(frozenset({way}))
-
-
-def only_known(found: Ways) -> Ways:
-    """Return the ways that are certain."""
-    return frozenset(way for way in found if way[1] == YES) or NO_WAY
