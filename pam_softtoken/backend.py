@@ -109,10 +109,10 @@ class Handle:
         self.look_up_error = start.look_up_error
         self.account: files.Account | None = None
         if start.uid is not None:
-            self.account = files.Account(start.user, start.uid, start.gid, home=start.home)
+            self.account = files.Account(start.name, start.uid, start.gid, home=start.home)
 
     def get_user(self, prompt: str | None = None) -> str:
-        """Give `PAM_USER`; the bridge has asked for it where it had to."""
+        """Return `PAM_USER` as it was typed; the bridge has asked for it where it had to."""
         return self.user
 
     @property

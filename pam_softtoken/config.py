@@ -213,8 +213,8 @@ OPTIONS = (
         "%h/.softtoken",
         value="TEMPLATE",
         check=_store,
-        meaning="Directory of the token and the state file: `%h` home (at the start only), `%u` user, `%U` uid. "
-        "Outside the home it is root's.",
+        meaning="Directory of the token and the state file: `%h` home (at the start only), "
+        "`%u` the user's canonical name, `%U` uid. Outside the home it is root's.",
     ),
     Option(
         "conf",

@@ -9,7 +9,7 @@ import errno
 import os
 from collections.abc import Callable
 
-from pam_softtoken import files, mark, new_file, revocation, revoking, state, tokenfile, volatile
+from pam_softtoken import files, new_file, revocation, revoking, state, tokenfile, volatile
 from pam_softtoken.errors import (
     BadTokenFile,
     DamagedState,
@@ -39,6 +39,11 @@ class Editor(Store):
     def __init__(self, location: Location) -> None:
         super().__init__(location)
         self._made: list[str] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the directory is there and has been opened."""
+        return self._directory >= 0
 
     def open_for_enrolment(self) -> TokenFile | None:
         """Open the directory, making it where it is missing, and read the present tokens.
@@ -73,7 +78,7 @@ class Editor(Store):
         if content is None and self._revocation.names:
             raise Revoked
         if content is None:
-            raise NotEnrolled(proven=not mark.is_set(self.location.account.uid))
+            raise self.not_enrolled()
         return content
 
     def present_tokens(self) -> TokenFile | None:
@@ -345,5 +350,6 @@ class Editor(Store):
     def _prepare(self, content: TokenFile) -> new_file.Replacement:
         """Write a new token file beside the old one; `put` it in its place as the owner."""
         self._live |= content.record_names()  # before the exchange the old tokens are live, after it the new ones
+        data = tokenfile.serialise(content, owner=self.location.bound_to)
         with self.location.as_owner():
-            return new_file.Replacement(self._path(TOKENS), tokenfile.serialise(content), below=self._directory)
+            return new_file.Replacement(self._path(TOKENS), data, below=self._directory)

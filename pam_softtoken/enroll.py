@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import errno
 import os
-import pwd
 import sys
 from collections.abc import Callable
 
@@ -23,6 +22,7 @@ from pam_softtoken import (
     self_service,
     takeover,
     terminal,
+    user_lookup,
     volatile,
 )
 from pam_softtoken import config as configuration
@@ -36,9 +36,12 @@ from pam_softtoken.errors import (
     EnrolmentFailed,
     InsecureFile,
     LockTimeout,
+    LookUpFailed,
     NotEnrolled,
+    OtherAccount,
     PathError,
     Revoked,
+    UnknownUser,
     UsageError,
 )
 from pam_softtoken.inventory import Inventory
@@ -320,17 +323,18 @@ def _change_pin(job: Job) -> str:
 
 
 def _account(user: str | None, tool: str) -> files.Account:
+    name = user if user is not None else f"uid {os.getuid()}"
     try:
-        entry = pwd.getpwnam(user) if user is not None else pwd.getpwuid(os.getuid())
-    except KeyError:
-        name = user if user is not None else f"uid {os.getuid()}"
+        account = user_lookup.account_of_name(user) if user is not None else user_lookup.account_of_uid(os.getuid())
+    except UnknownUser:
         raise EnrolmentFailed(f'no such user: "{name}"', hint="getent passwd lists the users of this host") from None
-    if entry.pw_uid != os.getuid() and os.geteuid() != 0:
+    except LookUpFailed as error:
+        raise EnrolmentFailed(f"{name}: {error}", hint="see what getent passwd says of this user") from None
+    if account.uid != os.getuid() and os.geteuid() != 0:
         what = f" --{_spelt(tool)}" if tool else ""
         raise EnrolmentFailed(
-            "only root can do that for somebody else", hint=f"sudo {PROGRAM}{what} --user {entry.pw_name}"
+            "only root can do that for somebody else", hint=f"sudo {PROGRAM}{what} --user {account.name}"
         )
-    account = files.Account(entry.pw_name, entry.pw_uid, entry.pw_gid, home=entry.pw_dir)
     account.look_up_groups()  # a way to the home directory may be open to one of them only
     return account
 
@@ -365,5 +369,6 @@ def _hint_for(error: PathError, location: Location, *, through_sudo: bool) -> st
         InsecureFile: f"only its owner may own and write it: see ls -la {location.path}",
         LockTimeout: "a login is using it; start again",
         BadTokenFile: f"{PROGRAM} --force writes a new one",
+        OtherAccount: f"{PROGRAM} --user {location.account.name} --force throws them away and enrols anew",
         DamagedState: f"as it is, nobody can tell which codes were used; remove {location.path}/state to start anew",
     }.get(type(error), "make the directory readable and writable for its owner, and start again")

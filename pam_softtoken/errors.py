@@ -100,11 +100,13 @@ class NotEnrolled(Refused):
     Args:
         proven: he never was: the directory that would hold the file was opened and the file is not there, nor is the
             mark that the first accepted code leaves.
+        former: the name under which the uid was enrolled, where that is another one; empty otherwise.
     """
 
-    def __init__(self, *, proven: bool) -> None:
+    def __init__(self, *, proven: bool, former: str = "") -> None:
         super().__init__("not enrolled")
         self.proven = proven
+        self.former = former
 
 
 class Revoked(NotEnrolled):
@@ -196,6 +198,13 @@ class LockTimeout(PathError):
 
 class BadTokenFile(PathError):
     """The token file is not what enrolment wrote; `why` names the place."""
+
+
+class OtherAccount(BadTokenFile):
+    """The token file in a store of root's is that of another account, or does not say whose it is.
+
+    A uid or a name that is given to somebody new gives them nothing of its former owner's. It is no absence either.
+    """
 
 
 class DamagedState(PathError):

@@ -27,12 +27,12 @@ _LOCK_PAUSES_S = (0.001, 0.002, 0.005, 0.01, 0.02)
 
 
 class Account:
-    """A user as the host knows him.
+    """A user as the host knows them.
 
     Args:
-        name: login name.
-        uid, gid: his ids.
-        home: absolute path of his home directory.
+        name: canonical login name, `pw_name`, from `user_lookup`; never what somebody typed.
+        uid, gid: the user's ids.
+        home: absolute path of the home directory.
     """
 
     __slots__ = ("gid", "groups", "home", "name", "uid")
@@ -46,7 +46,10 @@ class Account:
 
     def look_up_groups(self) -> None:
         """Find the supplementary groups; not done beforehand, because it may ask every name service of the host."""
-        self.groups = os.getgrouplist(self.name, self.gid)
+        try:
+            self.groups = os.getgrouplist(self.name, self.gid)
+        except UnicodeEncodeError:  # it takes no name that is not UTF-8; then the user is in no other group for us
+            self.groups = [self.gid]
 
 
 OURSELVES = Account("", 0, 0, home="/")

@@ -6,11 +6,10 @@ Looks at /proc only and never at the files that a process has open, because one 
 from __future__ import annotations
 
 import os
-import pwd
 from typing import NamedTuple
 
-from pam_softtoken import process, terminal
-from pam_softtoken.errors import LockTimeout
+from pam_softtoken import process, terminal, user_lookup
+from pam_softtoken.errors import LockTimeout, LookUpFailed, UnknownUser
 
 MOST_NAMED = 3
 
@@ -30,8 +29,8 @@ class Holder(NamedTuple):
 
     def __str__(self) -> str:
         try:
-            name = f"{pwd.getpwuid(self.uid).pw_name}, "
-        except (KeyError, OSError):
+            name = f"{user_lookup.account_of_uid(self.uid).name}, "
+        except (LookUpFailed, UnknownUser):
             name = ""
         return f"process {self.pid} ({terminal.visible(self.program)}; {name}uid {self.uid})"
 

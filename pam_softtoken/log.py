@@ -34,6 +34,7 @@ REASONS = frozenset(
         "insecure_file",
         "unusable_file",
         "bad_token_file",
+        "other_account",
         "damaged_state",
         "lock_timeout",
         "not_stored",

@@ -6,7 +6,6 @@ The one place that reads the clock for a login. `pamh` is as in `pam_module`.
 from __future__ import annotations
 
 import os
-import pwd
 import time
 
 from pam_softtoken import answer, change_note, errors, files, log, mark, refusal_time, throttle
@@ -30,9 +29,23 @@ class Login:
         config: the settings.
         record: the log.
         silent: the application wants no messages shown.
+
+    Attributes:
+        account: the user; None where the host does not know one.
     """
 
-    __slots__ = ("_attempt", "_caller_uid", "_config", "_obstacle", "_place", "_record", "_silent", "_source", "pamh")
+    __slots__ = (
+        "_attempt",
+        "_caller_uid",
+        "_config",
+        "_obstacle",
+        "_place",
+        "_record",
+        "_silent",
+        "_source",
+        "account",
+        "pamh",
+    )
 
     def __init__(self, pamh: Any, config: Config, record: log.Log, *, silent: bool) -> None:
         self.pamh = pamh
@@ -51,8 +64,9 @@ class Login:
         self._attempt: Attempt | None = None
         # What stands in the way is only said in the log: to the person all attempts look alike.
         self._obstacle: errors.Refused | errors.Unusable = errors.UnknownUser()
+        self.account: files.Account | None = None
         try:
-            account = account_of(pamh)
+            account = self.account = account_of(pamh)
             record.user = account.name
             self._attempt = Attempt(account, config, now=int(time.time()))
         except (errors.Refused, errors.Unusable) as error:
@@ -89,7 +103,7 @@ class Login:
         if self._attempt is not None and self._attempt.in_grace(self._place, now=int(time.time())):
             self._record.outcome(log.INFO, "accepted", "grace")
             return
-        marked = self._attempt is not None and _is_marked(self._attempt.account.uid)
+        marked = self._attempt is not None and _is_marked(self._attempt.account)
         attempt, accepted = self._judge_first_pass() or self._judge_answer()
         if self._config.forward_pass:
             _forward(self.pamh, accepted.password)
@@ -154,10 +168,10 @@ class Login:
         if attempt.kept_in_memory:
             record.note(log.WARNING, "the file system is read-only; until the next restart /run keeps what was used")
         if not marked:
-            _mark(attempt.account.uid, record)
+            _mark(attempt.account, record)
         service = self.pamh.service or ""
         if change_note.is_waited_for(service):
-            change_note.leave(service, self.pamh.user or "")
+            change_note.leave(service, attempt.account.name)
         left, texts = accepted.recovery_left, []
         if accepted.token:
             record.outcome(log.INFO, "accepted", "accepted", token=accepted.token)
@@ -238,21 +252,18 @@ def _tell(pamh: Any, style: int, text: str, record: log.Log) -> None:
 
 
 def account_of(pamh: Any) -> files.Account:
-    """Look the user up, unless the bridge has done it already.
+    """Look the user up, unless the bridge has done it already. The account has the canonical name, whatever was typed.
 
     Raises:
         UnknownUser: this host knows no such user.
         LookUpFailed: it cannot tell.
     """
-    user = pamh.get_user(None)
     try:
         known: files.Account | None = pamh.account
     except AttributeError:
-        try:
-            entry = pwd.getpwnam(user)
-        except KeyError:
-            raise errors.UnknownUser from None
-        return files.Account(user, entry.pw_uid, entry.pw_gid, home=entry.pw_dir)
+        from pam_softtoken import user_lookup  # noqa: PLC0415 - only pam_python leaves it to us
+
+        return user_lookup.account_of_name(pamh.get_user(None))
     if known is None:
         raise errors.LookUpFailed(pamh.look_up_error) if pamh.look_up_error else errors.UnknownUser
     return known
@@ -274,15 +285,15 @@ def _session(pamh: Any) -> int:
         return os.getsid(0)
 
 
-def _is_marked(uid: int) -> bool:
+def _is_marked(account: files.Account) -> bool:
     try:
-        return mark.is_set(uid)
+        return mark.is_set_for(account)
     except errors.UnusableFile:
         return False
 
 
-def _mark(uid: int, record: log.Log) -> None:
+def _mark(account: files.Account, record: log.Log) -> None:
     try:
-        mark.set_for(uid)
+        mark.set_for(account)
     except errors.UnusableFile as error:  # a full disk must not keep the owner out
         record.note(log.WARNING, f"cannot mark the user as enrolled: {error}")

@@ -48,15 +48,21 @@ LIBRARIES = "/usr/lib/python3/dist-packages"
 """Where Debian has segno; a backend looks nowhere by itself but in the standard library."""
 
 
-def announce(pamh: Any, config: Config, record: log.Log, *, silent: bool) -> bool:
+def announce(pamh: Any, account: files.Account, record: log.Log, *, silent: bool) -> bool:
     """Mark a user who provably never enrolled as one who is to do it once the whole of `auth` has said yes.
+
+    Args:
+        pamh: the PAM handle.
+        account: the user.
+        record: the log.
+        silent: the application wants no messages shown.
 
     Returns:
         False where he cannot; the log says why.
     """
     try:
         _require_possible(pamh, silent=silent)
-        pamh.env[MARK] = pamh.get_user(None)
+        pamh.env[MARK] = _mark_of(account)
     except errors.EnrolmentRefused as error:
         record.note(log.NOTICE, f"no enrolment in this login: {error.why}")
     except errors.ConfigError as error:
@@ -68,9 +74,25 @@ def announce(pamh: Any, config: Config, record: log.Log, *, silent: bool) -> boo
     return False
 
 
-def is_marked(pamh: Any) -> bool:
-    """Tell whether `announce` has marked the user who is logging in now."""
-    return bool(_variable(pamh, MARK) == pamh.get_user(None))
+def is_somebody_marked(pamh: Any) -> bool:
+    """Return whether `announce` has marked anybody: then the account phase has to end in an enrolment."""
+    return bool(_variable(pamh, MARK))
+
+
+def require_marked(pamh: Any, account: files.Account) -> None:
+    """Check that the user who is logging in now is the one whom `announce` has marked.
+
+    Another module may have changed the spelling of the name meanwhile; the account must be the same.
+
+    Raises:
+        EnrolmentRefused: it is another one, and nobody has asked them for a code.
+    """
+    if _variable(pamh, MARK) != _mark_of(account):
+        raise errors.EnrolmentRefused("the user is another one than in the auth phase")
+
+
+def _mark_of(account: files.Account) -> str:
+    return f"{account.uid} {account.name}"
 
 
 def _require_possible(pamh: Any, *, silent: bool) -> None:
@@ -136,9 +158,8 @@ class Newcomer:
             what = "The new token could not be stored" if isinstance(error, errors.PathError) else "Not enrolled"
             self._tell(f"{what}; nothing was changed. Remove the new entry from the app, and log in again.")
             raise
-        uid = self._location.account.uid
         try:
-            mark.set_for(uid)
+            mark.set_for(self._location.account)
         except errors.UnusableFile as error:  # the token counts, marked or not
             self._record.note(log.WARNING, f"cannot mark the user as enrolled: {error}")
         self._record.outcome(log.INFO, "accepted", "enrolled", token=self._token.name)

@@ -24,6 +24,7 @@ OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
     errors.InsecureFile: ("PAM_AUTH_ERR", log.ALERT, "insecure_file"),
     errors.UnusableFile: ("PAM_AUTH_ERR", log.ERR, "unusable_file"),
     errors.BadTokenFile: ("PAM_AUTH_ERR", log.ALERT, "bad_token_file"),
+    errors.OtherAccount: ("PAM_AUTH_ERR", log.ALERT, "other_account"),
     errors.DamagedState: ("PAM_AUTH_ERR", log.ALERT, "damaged_state"),
     errors.LockTimeout: ("PAM_AUTH_ERR", log.ERR, "lock_timeout"),
     errors.NotStored: ("PAM_AUTH_ERR", log.ERR, "not_stored"),
@@ -55,6 +56,8 @@ def write(record: log.Log, error: Exception) -> str:
         detail = "by softtoken-admin revoke"
     elif isinstance(error, errors.NotEnrolled) and not error.proven:
         detail = "has been enrolled before, and the token file is gone"
+        if error.former:
+            detail = f"the uid was enrolled as {error.former}; if that is another user, see softtoken-admin rebind"
     elif isinstance(error, errors.Throttled):
         detail = f"{error.retry_after_s} s left"
     elif isinstance(error, errors.OTPRefused) and error.clock_off_s != 0:

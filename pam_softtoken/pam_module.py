@@ -69,14 +69,26 @@ def pam_sm_setcred(pamh: Any, flags: int, argv: list[str]) -> int:
 def _authenticate(pamh: Any, flags: int, arguments: list[str], record: log.Log) -> int:
     config = _settings(pamh, arguments, record)
     silent = bool(flags & PAM_SILENT)
+    user = pamh.get_user(None)
     login = Login(pamh, config, record, silent=silent)
     try:
-        if login.never_enrolled and _may_come_later(pamh, config, record, login, silent=silent):
-            return int(pamh.PAM_IGNORE)
-        login.carry_out()
+        code = pamh.PAM_IGNORE
+        if not (login.never_enrolled and _may_come_later(pamh, config, record, login, silent=silent)):
+            login.carry_out()
+            code = pamh.PAM_SUCCESS
+        _require_still(pamh, user)
     finally:
         login.close()
-    return int(pamh.PAM_SUCCESS)
+    return int(code)
+
+
+def _require_still(pamh: Any, user: str) -> None:
+    """Check that the application has not put another user in the place of the one whom the verdict is about.
+
+    Under the bridge `PAM_USER` cannot change here, and the bridge itself checks it.
+    """
+    if pamh.get_user(None) != user:
+        raise errors.LookUpFailed("the application has changed the user during the attempt")
 
 
 def _settings(pamh: Any, arguments: list[str], record: log.Log) -> configuration.Config:
@@ -114,7 +126,7 @@ def _may_come_later(pamh: Any, config: configuration.Config, record: log.Log, lo
     if config.enrol:
         from pam_softtoken import newcomer  # noqa: PLC0415 - once in the life of an account
 
-        if newcomer.announce(pamh, config, record, silent=silent):
+        if login.account is not None and newcomer.announce(pamh, login.account, record, silent=silent):
             record.outcome(log.INFO, "ignored", "not_enrolled", detail="is to enrol at the account line")
             return True
     if config.nullok and not config.required_from:
@@ -126,16 +138,19 @@ def _may_come_later(pamh: Any, config: configuration.Config, record: log.Log, lo
 def _manage_account(pamh: Any, flags: int, arguments: list[str], record: log.Log) -> int:
     from pam_softtoken import newcomer  # noqa: PLC0415 - as above
 
-    if not newcomer.is_marked(pamh):
+    if not newcomer.is_somebody_marked(pamh):
         return int(pamh.PAM_IGNORE)
     config = _settings(pamh, arguments, record)
+    user = pamh.get_user(None)
     account = account_of(pamh)
     record.user = account.name
+    newcomer.require_marked(pamh, account)
     if not config.enrol:
         raise errors.ConfigError(("enrol: is set for the auth line, and not for the account line",))
     if flags & PAM_SILENT:
         raise errors.EnrolmentRefused("the application wants no messages shown")
     newcomer.Newcomer(pamh, account, config, record).carry_out()
+    _require_still(pamh, user)
     del pamh.env[newcomer.MARK]
     return int(pamh.PAM_IGNORE)
 

@@ -67,6 +67,56 @@ def admit(present: Revocation, *, tokens: Iterable[str] = (), recovery_set: str 
     _put(present.uid, revocation.LIVING, [revocation.LIVING_HEADER, *lines])
 
 
+def hand_over(old_uid: int, new_uid: int) -> None:
+    """Give an account that got another uid what was revoked for it under the old one; durable on return.
+
+    Killed in between, and run again, all of it arrives: a record is copied before it goes. What root has enrolled since
+    goes along only where nothing was revoked for the new uid: otherwise root enrols once more.
+
+    Raises:
+        NotStored, UnusableFile: some of it may still be where it was.
+    """
+    old = revocation.read(old_uid)
+    if not old.names:
+        return
+    new = revocation.read(new_uid)
+    _make_directory(new_uid)
+    copied = [revocation.LIVING] if new.names <= old.names else []
+    for name in (*copied, *old.names):
+        lines = _text_of(old_uid, name)
+        if lines:
+            _put(new_uid, name, lines)
+    forget(old_uid)
+
+
+def _text_of(uid: int, name: str) -> list[str]:
+    path = f"{revocation.directory_of(uid)}/{name}"
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise NotStored(path, str(error)) from None
+
+
+def forget(uid: int) -> None:
+    """Take away all that was revoked for a uid, when somebody else has it now.
+
+    Raises:
+        NotStored: some of it is still there.
+    """
+    directory = revocation.directory_of(uid)
+    try:
+        for name in os.listdir(directory):
+            os.unlink(f"{directory}/{name}")
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise NotStored(directory, os.strerror(error.errno or 0)) from None
+
+
 def _make_directory(uid: int) -> None:
     path = revocation.directory_of(uid)
     try:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import resource
 import signal
 from typing import NoReturn
 
-from pam_softtoken import terminal
+from pam_softtoken import terminal, user_lookup
 from pam_softtoken.editor import Editor
-from pam_softtoken.errors import EnrolmentFailed, UsageError
+from pam_softtoken.errors import EnrolmentFailed, LookUpFailed, UnknownUser, UsageError
 from pam_softtoken.job import PROGRAM
 
 SUDO, INSTALLED = "/usr/bin/sudo", f"/usr/bin/{PROGRAM}"
@@ -76,14 +75,14 @@ def caller() -> str:
         raise UsageError("--self is what sudo is told, and this is not root", hint=f"{PROGRAM}, without --self")
     uid, name = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_USER", "")
     try:
-        entry = pwd.getpwnam(name)
-    except (KeyError, ValueError):
-        entry = None
-    if entry is None or str(entry.pw_uid) != uid:
+        account = user_lookup.account_of_name(name)
+    except (LookUpFailed, UnknownUser):
+        account = None
+    if account is None or str(account.uid) != uid:
         raise UsageError("--self is for users who come through sudo", hint=f"as root: {PROGRAM} --user USER")
-    if entry.pw_uid == 0:
+    if account.uid == 0:
         raise UsageError("--self is not for root", hint=f"{PROGRAM}, without --self")
-    return name
+    return account.name
 
 
 def settle_in() -> None:

@@ -31,23 +31,21 @@ class Location:
         ConfigError: the user's name cannot be part of a path.
     """
 
-    __slots__ = ("_names", "_start", "account", "in_home", "owner", "path")
+    __slots__ = ("_names", "_start", "account", "bound_to", "in_home", "owner", "path")
 
     def __init__(self, template: str, account: Account) -> None:
         name = account.name
         if "%u" in template and (not name.isprintable() or "/" in name or name.startswith(".") or not name):
             raise ConfigError((f"store: %u cannot stand for the user name {name[:64]!r}; use %U",))
-        words = [word for word in template.split("/") if word not in ("", ".")]
-        self.in_home = words[0] == "%h"
-        # The part that is the same for all users must be there already; only what is below it proves an absence.
-        common = 1 if self.in_home else 0
-        while not self.in_home and common < len(words) and "%" not in words[common].replace("%%", ""):
-            common += 1
+        self.in_home = template.startswith("%h")
+        start, words = split(template)
         self.account = account
-        self._start = account.home if self.in_home else "/" + "/".join(words[:common]).replace("%%", "%")
-        self._names = [_fill(word, account) for word in words[common:]]
+        self._start = account.home if self.in_home else start
+        self._names = [_fill(word, account) for word in words]
         self.path = "/".join((self._start.rstrip("/"), *self._names))
         self.owner = account.uid if self.in_home else os.geteuid()
+        # Names and uids are given to others one day; a file that only root can write says whose it is.
+        self.bound_to = None if self.in_home else (account.name, account.uid)
 
     def as_owner(self) -> files.AsUser:
         """A block in which the files are touched as their owner."""
@@ -103,6 +101,20 @@ def _make_for_all(path: str, made: list[str]) -> None:
             made.append(path)
     except OSError:
         pass  # whoever makes the store next says why that cannot be
+
+
+def split(template: str) -> tuple[str, list[str]]:
+    """Return the path that is the same for all users, `%h` for a store in the home directory, and the words below it.
+
+    The first part must be there already; only what is below it proves an absence.
+    """
+    words = [word for word in template.split("/") if word not in ("", ".")]
+    if words[0] == "%h":
+        return "%h", words[1:]
+    common = 0
+    while common < len(words) and "%" not in words[common].replace("%%", ""):
+        common += 1
+    return "/" + "/".join(words[:common]).replace("%%", "%"), words[common:]
 
 
 def _fill(word: str, account: Account) -> str:
@@ -178,9 +190,14 @@ class Store:
                 self.location.account.look_up_groups()
                 content = self._open_as_owner()
         except FileNotFoundError:
-            was_enrolled = bool(self._revocation.names) or mark.is_set(self.location.account.uid)
-            raise NotEnrolled(proven=not was_enrolled) from None
+            raise self.not_enrolled() from None
         return content
+
+    def not_enrolled(self) -> NotEnrolled:
+        """Return the error for a token file that is not there; the enrolled mark says what that proves."""
+        account = self.location.account
+        was_enrolled = bool(self._revocation.names) or mark.is_set(account.uid)
+        return NotEnrolled(proven=not was_enrolled, former=mark.former_name(account))
 
     def _open_as_owner(self) -> TokenFile:
         with self.location.as_owner():
@@ -344,9 +361,13 @@ class Store:
 
     def _read_tokens(self) -> TokenFile:
         path = self._path(TOKENS)
-        content = tokenfile.parse(files.read(self._tokens, tokenfile.MAX_BYTES, path=path), path=path)
+        content = self._parsed(self._tokens, path)
         self._live = content.record_names()
         return self._revocation.living(content)
+
+    def _parsed(self, tokens: int, path: str) -> TokenFile:
+        data = files.read(tokens, tokenfile.MAX_BYTES, path=path)
+        return tokenfile.parse(data, path=path, owner=self.location.bound_to)
 
     def _path(self, name: str) -> str:
         return f"{self.location.path}/{name}"

@@ -9,7 +9,7 @@ import copy
 import time
 from collections.abc import Callable
 
-from pam_softtoken import handout, importer, permission, policy, recovery, terminal
+from pam_softtoken import handout, importer, permission, policy, recovery, terminal, user_lookup
 from pam_softtoken.enrolment import have_one_key
 from pam_softtoken.errors import EnrolmentFailed, NotEnrolled, PathError, UsageError
 from pam_softtoken.imported import Imported
@@ -65,7 +65,7 @@ def by_user(found: list[Imported], own: str, *, only: bool, may_others: bool) ->
     """
     users: dict[str, list[Imported]] = {}
     for each in found:
-        users.setdefault(each.user or own, []).append(each)
+        users.setdefault(user_lookup.canonical_name(each.user) if each.user else own, []).append(each)
     if only:
         users = {user: users[user] for user in users if user == own}
     if not users:

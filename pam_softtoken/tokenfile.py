@@ -6,7 +6,7 @@ costs nothing, so reading uses that; writing, which enrolment does, uses `json` 
 
 from __future__ import annotations
 
-from pam_softtoken.errors import BadTokenFile
+from pam_softtoken.errors import BadTokenFile, OtherAccount
 from pam_softtoken.mac import SCRYPT_P, SCRYPT_R
 from pam_softtoken.recovery import RecoverySet
 from pam_softtoken.token import HOTPToken, Secret, Token, TOTPToken, decode_base32, encode_base32
@@ -23,6 +23,11 @@ except ImportError:  # an interpreter without the accelerator
 VERSION = 1
 MAX_BYTES = 32 * 1024
 MAX_TOKENS = 16
+MAX_NAME_CHARACTERS = 255
+MAX_UID = 2**32 - 1
+
+Owner = tuple[str, int]
+"""The account that a token file of root's is bound to: canonical name and uid."""
 
 _COMMON = ("name", "type", "key", "algorithm", "digits", "created")
 _COUNTING = {"hotp": "counter", "totp": "period"}
@@ -55,15 +60,37 @@ class TokenFile:
         return frozenset((self.recovery.name, *(token.fingerprint() for token in self.tokens)))
 
 
-def parse(data: bytes, *, path: str) -> TokenFile:
-    """Read a token file's text.
+def parse(data: bytes, *, path: str, owner: Owner | None = None) -> TokenFile:
+    """Read a token file's text, for one account.
 
     Args:
         data: the file's bytes.
         path: its name, for the error.
+        owner: the account that the file must be bound to; None for a file of the user's own, which is bound to nobody.
 
     Raises:
+        OtherAccount: it is bound to another account, or to none.
         BadTokenFile: with the place, such as `tokens[0].digits`, and never with a value that could be a key.
+    """
+    content, bound_to = parse_any(data, path=path)
+    if bound_to == owner:
+        return content
+    if owner is None:
+        raise BadTokenFile(path, "account: only a file in a store of root's names its account")
+    hint = f"if they are the same user, see softtoken-admin rebind {owner[0]}"
+    if bound_to is None:
+        raise OtherAccount(path, f"does not name its account; {hint}")
+    raise OtherAccount(path, f"holds the tokens of {described(bound_to)}, not of {described(owner)}; {hint}")
+
+
+def parse_any(data: bytes, *, path: str) -> tuple[TokenFile, Owner | None]:
+    """Read a token file's text, whoever it belongs to. For administration; what lets somebody in uses `parse`.
+
+    Returns:
+        The content, and the account that the file is bound to.
+
+    Raises:
+        BadTokenFile: as for `parse`.
     """
     try:
         return _file_from(_scan(data))
@@ -73,8 +100,18 @@ def parse(data: bytes, *, path: str) -> TokenFile:
         raise BadTokenFile(path, str(error)) from None
 
 
-def serialise(content: TokenFile) -> bytes:
-    """Write a token file's text: JSON, indented, ending with a newline."""
+def described(owner: Owner) -> str:
+    """Return an account as a message names it."""
+    return f"{owner[0]} (uid {owner[1]})"
+
+
+def serialise(content: TokenFile, *, owner: Owner | None = None) -> bytes:
+    """Write a token file's text: JSON, indented, ending with a newline.
+
+    Args:
+        content: what it says.
+        owner: the account that the file is bound to, in a store of root's.
+    """
     import json  # noqa: PLC0415 - see above
 
     recovery: dict[str, object] = {
@@ -84,8 +121,10 @@ def serialise(content: TokenFile) -> bytes:
     }
     if content.recovery.scratch:
         recovery["scratch"] = True
-    document = {
-        "version": VERSION,
+    document: dict[str, object] = {"version": VERSION}
+    if owner is not None:
+        document["account"] = {"name": owner[0], "uid": owner[1]}
+    document |= {
         "tokens": [_object_of(token) for token in content.tokens],
         "recovery": recovery,
     }
@@ -161,14 +200,23 @@ def _scan(data: bytes) -> object:
     return value
 
 
-def _file_from(document: object) -> TokenFile:
-    fields = _object(document, "the file", ("version", "tokens", "recovery"), optional="pin")
+def _file_from(document: object) -> tuple[TokenFile, Owner | None]:
+    fields = _object(document, "the file", ("version", "tokens", "recovery"), optional=("account", "pin"))
     if _integer(fields["version"], "version") != VERSION:
         raise ValueError(f"version: only {VERSION} is known")
     entries = _array(fields["tokens"], "tokens")
     tokens = tuple(_token_from(entry, f"tokens[{place}]") for place, entry in enumerate(entries))
     pin = _pin_from(fields["pin"]) if "pin" in fields else None
-    return TokenFile(tokens, _recovery_from(fields["recovery"]), pin)
+    owner = _owner_from(fields["account"]) if "account" in fields else None
+    return TokenFile(tokens, _recovery_from(fields["recovery"]), pin), owner
+
+
+def _owner_from(document: object) -> Owner:
+    fields = _object(document, "account", ("name", "uid"))
+    name, uid = _text(fields["name"], "account.name"), _integer(fields["uid"], "account.uid")
+    if not 1 <= len(name) <= MAX_NAME_CHARACTERS or not 0 <= uid <= MAX_UID:
+        raise ValueError("account: is out of range")
+    return name, uid
 
 
 def _token_from(document: object, place: str) -> Token:
@@ -191,7 +239,7 @@ def _token_from(document: object, place: str) -> Token:
 
 
 def _recovery_from(document: object) -> RecoverySet:
-    fields = _object(document, "recovery", ("scrypt", "salt", "hashes"), optional="scratch")
+    fields = _object(document, "recovery", ("scrypt", "salt", "hashes"), optional=("scratch",))
     scrypt_n = _scrypt_n(fields["scrypt"], "recovery.scrypt")
     hashes = tuple(_hex(entry, "recovery.hashes") for entry in _array(fields["hashes"], "recovery.hashes"))
     if fields.get("scratch", True) is not True:
@@ -222,10 +270,10 @@ def _scrypt_n(value: object, place: str) -> int:
     return costs[0]
 
 
-def _object(value: object, place: str, keys: tuple[str, ...], *, optional: str = "") -> dict[str, object]:
+def _object(value: object, place: str, keys: tuple[str, ...], *, optional: tuple[str, ...] = ()) -> dict[str, object]:
     if not isinstance(value, dict):
         raise ValueError(f"{place}: must be an object")
-    odd = sorted((set(value) - {optional}) ^ set(keys))
+    odd = sorted((set(value) - set(optional)) ^ set(keys))
     if odd:
         raise ValueError(f"{place}: missing or unknown: {', '.join(odd)[:80]}")
     return value

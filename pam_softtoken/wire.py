@@ -19,7 +19,9 @@ MAX_NUMBER = 2**32 - 1
 START, ACCOUNT, ANSWER, CONVERSE, GET, PUT, LOG, RESULT = b"S", b"M", b"A", b"C", b"G", b"P", b"L", b"R"
 ENVIRONMENT = 0
 """Stands in GET and PUT for a variable of PAM's environment, where the number of an item would be."""
-_FIXED_FIELDS = 12
+_FIXED_FIELDS = 13
+MAX_NAME_BYTES = 255
+"""Of a canonical name: it becomes part of a path."""
 _GIVEN, _MISSING = (bytes((VERSION,)) + ANSWER + status for status in (b"=", b"-"))
 
 
@@ -29,8 +31,9 @@ class Start:
     Args:
         account_phase: the application has authenticated the user, and asks whether he may come in.
         flags: PAM flags.
-        user: `PAM_USER`.
-        uid, gid, home: the bridge's own look-up of the user; `uid` is None when there is no such user.
+        user: `PAM_USER`, as it was typed.
+        name, uid, gid, home: the bridge's own look-up of the user, `name` the canonical one; `uid` is None when there
+            is no such user.
         look_up_error: why the host could not tell whether there is; empty when it could.
         caller_uid: real uid of the application.
         cpu: number of the processor that it runs on.
@@ -48,6 +51,7 @@ class Start:
         "gid",
         "home",
         "look_up_error",
+        "name",
         "rhost",
         "ruser",
         "service",
@@ -61,17 +65,20 @@ class Start:
         self.account_phase = account_phase
         self.flags = _number(fields[0])
         self.user = fields[1]
-        known = fields[2] != ""
-        if not known and (fields[3] or fields[4] == "!" or fields[4][:1] not in ("", "!")):
-            raise ProtocolError("an account without a uid")
-        self.uid = _number(fields[2]) if known else None
-        self.gid = _number(fields[3]) if known else 0
-        self.home = fields[4] if known else ""
-        self.look_up_error = "" if known else fields[4][1:]
-        self.caller_uid = _number(fields[5])
-        self.cpu = _number(fields[6])
-        self.session = _number(fields[7])
-        self.service, self.rhost, self.tty, self.ruser = (_item(field) for field in fields[8:_FIXED_FIELDS])
+        self.name, uid, gid, home = fields[2:6]
+        known = self.name != ""
+        if not known and (uid or gid or home == "!" or home[:1] not in ("", "!")):
+            raise ProtocolError("an account without a name")
+        if len(self.name.encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES:
+            raise ProtocolError("a name that is too long")
+        self.uid = _number(uid) if known else None
+        self.gid = _number(gid) if known else 0
+        self.home = home if known else ""
+        self.look_up_error = "" if known else home[1:]
+        self.caller_uid = _number(fields[6])
+        self.cpu = _number(fields[7])
+        self.session = _number(fields[8])
+        self.service, self.rhost, self.tty, self.ruser = (_item(field) for field in fields[9:_FIXED_FIELDS])
         self.arguments = fields[_FIXED_FIELDS:]
 
 

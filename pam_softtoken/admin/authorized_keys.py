@@ -6,7 +6,7 @@ import os
 import pwd
 import re
 
-from pam_softtoken import files, user_path
+from pam_softtoken import files, user_lookup, user_path
 from pam_softtoken.admin.ssh_match import MAYBE, NO, YES
 from pam_softtoken.errors import PathError, UnusableFile
 
@@ -23,7 +23,7 @@ def keys_of(entry: pwd.struct_passwd, pattern: str) -> int:
         entry: who.
         pattern: value of `AuthorizedKeysFile`.
     """
-    account = files.Account(entry.pw_name, entry.pw_uid, entry.pw_gid, home=entry.pw_dir)
+    account = user_lookup.account_of(entry)
     account.look_up_groups()
     tokens = {"%%": "%", "%h": entry.pw_dir, "%u": entry.pw_name, "%U": str(entry.pw_uid)}
     best = NO

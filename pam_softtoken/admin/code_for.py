@@ -66,7 +66,7 @@ def _issue(screen: terminal.Terminal, options: argparse.Namespace) -> None:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("user", metavar="USER", help="for whom")
+    person.add_user_name(parser, help_text="for whom")
     parser.add_argument(
         "--for", dest="valid_for", metavar="TIME", required=True,
         help=f"how long it can be used, such as 30m or 8h; {SHORTEST} to {LONGEST}",

@@ -25,6 +25,7 @@ from pam_softtoken.admin import (
     people_check,
     sshd_check,
     stack_check,
+    store_check,
 )
 from pam_softtoken.admin.finding import NOTE, SEVERITIES, Finding, Report
 from pam_softtoken.admin.stack_check import Services
@@ -56,6 +57,7 @@ FAMILIES = (
     Family("sshd", sshd_check.check, people_check.LIMIT_S),
     Family("PAM services", stack_check.check),
     Family("options", option_check.check),
+    Family("stores", store_check.check),
     Family("files", mode_check.check),
     Family("backend", backend_check.check),
     Family("users", people_check.check, people_check.LIMIT_S),

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Sequence
 
-from pam_softtoken import terminal
+from pam_softtoken import terminal, user_lookup
 from pam_softtoken.admin import (
     change,
     deed,
@@ -267,7 +267,7 @@ def _add_enable(parser: argparse.ArgumentParser) -> None:
         "(default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--user", metavar="USER",
+        "--user", metavar="USER", type=user_lookup.canonical_name,
         help="who tries the new stack before it is in use, at this terminal, and whose login confirms it; if nobody is "
         "named, it is the user who runs this, who need not try it if a code of theirs was accepted in the last "
         f"{FRESH_S // 60} minutes",

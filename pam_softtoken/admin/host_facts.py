@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from pam_softtoken import user_lookup
 from pam_softtoken.admin import authorized_keys, bounded, logins, ssh_match, sshd, survey
 from pam_softtoken.admin.option_check import settings_of
 from pam_softtoken.admin.proofs import BEFORE, ENROLLED, NEVER, UNKNOWN, UNUSABLE, Asking, Door, Person, Settings
@@ -23,6 +24,7 @@ from pam_softtoken.admin.ssh_match import MAYBE, NO, YES, Names, Peer
 from pam_softtoken.admin.sshd_config import Directive
 from pam_softtoken.admin.survey import Facts
 from pam_softtoken.config import Config
+from pam_softtoken.errors import LookUpFailed, UnknownUser
 from pam_softtoken.pam.stack import Line, Stack
 
 MOST_SUDOERS = 200
@@ -288,8 +290,7 @@ def runner() -> str:
     name = os.environ.get("SUDO_USER", "")
     try:
         if name and name != "root":
-            return pwd.getpwnam(name).pw_name
-        uid = int(Path("/proc/self/loginuid").read_text(encoding="ascii"))
-        return pwd.getpwuid(uid).pw_name
-    except (KeyError, OSError, ValueError, OverflowError):
+            return user_lookup.account_of_name(name).name
+        return user_lookup.account_of_uid(int(Path("/proc/self/loginuid").read_text(encoding="ascii"))).name
+    except (UnknownUser, LookUpFailed, OSError, ValueError, OverflowError):
         return "root"

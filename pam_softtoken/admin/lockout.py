@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import pwd
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from pam_softtoken import terminal
+from pam_softtoken import terminal, user_lookup
 from pam_softtoken.admin import host_facts, proofs, sshd, ways_table
 from pam_softtoken.admin.finding import named
 from pam_softtoken.admin.forecast import Forecast, is_sure
 from pam_softtoken.admin.proofs import BEFORE, CODE, ENROLLED, KEY, NEVER, UNUSABLE, Person
 from pam_softtoken.admin.ssh_match import YES, responsible
-from pam_softtoken.errors import AdministrationFailed, UsageError
+from pam_softtoken.errors import AdministrationFailed, LookUpFailed, UnknownUser, UsageError
 
 _HELP = {
     "softtoken-enroll --user NAME": "enrols one of them",
@@ -149,13 +148,13 @@ def names_meant(given: str | None) -> set[str]:
     Raises:
         UsageError: there is no such user.
     """
-    names = [name.strip() for name in (given or "").split(",") if name.strip()]
-    for name in names:
+    found = set()
+    for name in filter(None, map(str.strip, (given or "").split(","))):
         try:
-            pwd.getpwnam(name)
-        except KeyError:
+            found.add(user_lookup.account_of_name(name).name)
+        except (UnknownUser, LookUpFailed):
             raise UsageError(f'no such user: "{name}"', hint="--lock-out takes names, with commas between") from None
-    return set(names)
+    return found
 
 
 def require_exempt_as_they_are(found: Forecast, groups: Iterable[str]) -> None:

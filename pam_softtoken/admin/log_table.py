@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Iterator
 
-from pam_softtoken import log, terminal
+from pam_softtoken import log, terminal, user_lookup
 from pam_softtoken.admin import duration, log_sources, person, table
 from pam_softtoken.admin.log_lines import JOURNAL, Entry
 from pam_softtoken.command import Command
@@ -117,7 +117,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "can write to the system log can have put a line; of the journal's only those are shown that root wrote. The "
         "column uid is the user who ran su or sudo."
     )
-    parser.add_argument("--user", metavar="USER", help="only what is about this user")
+    parser.add_argument("--user", metavar="USER", type=user_lookup.canonical_name, help="only what is about this user")
     parser.add_argument(
         "--since", metavar="TIME", default="7d",
         help='1h, 2d, today, yesterday, 2026-11-20 or "2026-11-20 10:00" (default: 7d)',

@@ -14,7 +14,7 @@ import pwd
 from typing import NamedTuple
 
 from pam_softtoken import config as configuration
-from pam_softtoken import files, lock_holder, mark, new_file, state, terminal, tokenfile, volatile
+from pam_softtoken import files, lock_holder, mark, new_file, state, terminal, user_lookup, volatile
 from pam_softtoken.admin import deed
 from pam_softtoken.admin.person import PLACES
 from pam_softtoken.command import Command
@@ -24,10 +24,13 @@ from pam_softtoken.errors import (
     ConfigError,
     DamagedState,
     LockTimeout,
+    LookUpFailed,
     MoveFailed,
     NotEnrolled,
     NotStored,
+    OtherAccount,
     PathError,
+    UnknownUser,
     UsageError,
 )
 from pam_softtoken.store import STATE, TOKENS, Location
@@ -65,7 +68,7 @@ class _Place(Editor):
         except FileNotFoundError:
             return None
         try:
-            return tokenfile.parse(files.read(descriptor, tokenfile.MAX_BYTES, path=path), path=path)
+            return self._parsed(descriptor, path)
         finally:
             os.close(descriptor)
 
@@ -166,7 +169,7 @@ class _Move(NamedTuple):
         source, target = self.source, self.target
         source.begin_state()
         # Whoever still looks in the old place then finds no token there, which must not pass for never having had one.
-        mark.set_for(source.location.account.uid)
+        mark.set_for(source.location.account)
         target.open_for_enrolment()
         target.begin_state()
         # Always in this order, or two moves could wait for each other.
@@ -269,17 +272,20 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
 
 
 def _accounts(options: argparse.Namespace) -> list[files.Account]:
-    try:
-        entries = pwd.getpwall() if options.all else [pwd.getpwnam(name) for name in dict.fromkeys(options.users)]
-    except KeyError as error:
-        raise UsageError(f"no such user: {error.args[0]}", hint="getent passwd lists the users of this host") from None
+    entries = pwd.getpwall() if options.all else [_entry_of(name) for name in options.users]
     accounts = []
-    for entry in entries:
-        account = files.Account(entry.pw_name, entry.pw_uid, entry.pw_gid, home=entry.pw_dir)
+    for account in {entry.pw_name: user_lookup.account_of(entry) for entry in entries if entry.pw_name}.values():
         account.look_up_groups()
         if not options.all or _has_something(account, options.to):
             accounts.append(account)
     return accounts
+
+
+def _entry_of(name: str) -> pwd.struct_passwd:
+    try:
+        return user_lookup.entry_of_name(name)
+    except (LookUpFailed, UnknownUser):
+        raise UsageError(f"no such user: {name}", hint="getent passwd lists the users of this host") from None
 
 
 def _has_something(account: files.Account, to: str) -> bool:
@@ -315,6 +321,8 @@ def _advice(error: Exception) -> str:
         return lock_holder.advice(error)
     if isinstance(error, DamagedState):
         return "nobody can tell which codes were used: enrol anew"
+    if isinstance(error, OtherAccount):
+        return "softtoken-admin rebind says first whose they are"
     if isinstance(error, BadTokenFile):
         return "enrol anew"
     return "nothing was changed"

@@ -8,12 +8,14 @@ import shlex
 import time
 from collections.abc import Iterator
 
+from pam_softtoken import user_lookup
 from pam_softtoken.admin import logins, survey
 from pam_softtoken.admin.finding import NOTE, WARNING, Finding, Report, named
 from pam_softtoken.admin.option_check import our_lines, set_where, settings_of
 from pam_softtoken.admin.stack_check import Services
 from pam_softtoken.admin.survey import Facts
 from pam_softtoken.config import Config
+from pam_softtoken.errors import LookUpFailed, UnknownUser
 from pam_softtoken.pam.stack import Line, Stack
 
 MOST_USERS = 2000
@@ -62,6 +64,7 @@ def _of_user(facts: Facts) -> Iterator[Finding]:
         r"is open to others": f"chmod go= {file}",
         r"belongs to uid": f"chown {owner} {file}",
         r"is damaged": f"softtoken-admin reset-state {user}",
+        r"holds the tokens of|does not name its account": f"softtoken-admin rebind {user} --help",
     }
     mend = next((mend for pattern, mend in mends.items() if re.search(pattern, why)), _STATUS)
     yield Finding(WARNING, path, "", f"{facts['user']} is refused at each login: {why}", mend)
@@ -69,8 +72,8 @@ def _of_user(facts: Facts) -> Iterator[Finding]:
 
 def _home_of(user: str) -> str:
     try:
-        return pwd.getpwnam(user).pw_dir.rstrip("/") + "/"
-    except KeyError:
+        return user_lookup.account_of_name(user).home.rstrip("/") + "/"
+    except (LookUpFailed, UnknownUser):
         return "\0"
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pam_softtoken import config as configuration
-from pam_softtoken import files, host_settings, lock_holder, terminal
+from pam_softtoken import files, host_settings, lock_holder, terminal, user_lookup
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
 from pam_softtoken.errors import (
@@ -21,8 +20,11 @@ from pam_softtoken.errors import (
     LockTimeout,
     NotEnrolled,
     NotStored,
+    OtherAccount,
     PathError,
+    Refused,
     Revoked,
+    Unusable,
 )
 from pam_softtoken.store import Location
 
@@ -33,8 +35,13 @@ PLACES = {"system": "/var/lib/softtoken/%U", "home": "%h/.softtoken"}
 
 def add_user(parser: argparse.ArgumentParser) -> None:
     """Give a subcommand its user, and the option that says where his files are."""
-    parser.add_argument("user", metavar="USER", help="whose tokens")
+    add_user_name(parser)
     add_store(parser)
+
+
+def add_user_name(parser: argparse.ArgumentParser, *, help_text: str = "whose tokens") -> None:
+    """Add a user as an argument, in any spelling of the name; the command gets the canonical one."""
+    parser.add_argument("user", metavar="USER", type=user_lookup.canonical_name, help=help_text)
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
@@ -67,15 +74,27 @@ def account_of(user: str) -> files.Account:
     Raises:
         AdministrationFailed: there is none of that name.
     """
+    with existing(user):
+        account = user_lookup.account_of_name(user)
+    account.look_up_groups()  # a way to the home directory may be open to one of them only
+    return account
+
+
+@contextmanager
+def existing(user: str) -> Iterator[None]:
+    """Report a user who is not there as a program does; the block looks the user up.
+
+    Raises:
+        AdministrationFailed: there is none of that name, or nobody can tell.
+    """
     try:
-        entry = pwd.getpwnam(user)
-    except (KeyError, ValueError, UnicodeError):
+        yield
+    except Refused:
         raise AdministrationFailed(
             f'no such user: "{user}"', hint="getent passwd lists the users of this host"
         ) from None
-    account = files.Account(entry.pw_name, entry.pw_uid, entry.pw_gid, home=entry.pw_dir)
-    account.look_up_groups()  # a way to the home directory may be open to one of them only
-    return account
+    except Unusable as error:
+        raise AdministrationFailed(f"{user}: {error}", hint="see what getent passwd says of this user") from None
 
 
 def settings_of(store: str | None) -> Config:
@@ -151,6 +170,7 @@ def hint_for(error: PathError, user: str) -> str:
     hints: dict[type[PathError], str] = {
         InsecureFile: f"make it {user}'s alone to own and write; somebody else could have put it there",
         BadTokenFile: f"{PROGRAM} revoke {user} takes it away, then {user} enrols anew",
+        OtherAccount: f"{PROGRAM} rebind --help says what to do after an account was renamed, or replaced",
         DamagedState: f"{PROGRAM} reset-state {user} starts it anew, and says what that gives up",
         NotStored: "make room on the disk, or make it writable, and start again",
     }

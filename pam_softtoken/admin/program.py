@@ -8,6 +8,7 @@ from pam_softtoken.admin.code_for import CODE_FOR
 from pam_softtoken.admin.doctor import DOCTOR
 from pam_softtoken.admin.enable import ENABLE
 from pam_softtoken.admin.log_table import LOG
+from pam_softtoken.admin.rebind import REBIND
 from pam_softtoken.admin.relief import RESET_STATE, UNLOCK
 from pam_softtoken.admin.revoke import REVOKE
 from pam_softtoken.admin.status import STATUS
@@ -41,6 +42,8 @@ examples:
       does anything lead past the code, or keep people out?
   softtoken-admin move --all --to system --dry-run
       which tokens would go out of the users' homes into root's hands?
+  softtoken-admin rebind alice --old-name alicia
+      after usermod -l alice alicia: it is the same user
 """
 COMMANDS: tuple[command.Command, ...] = (
     ENABLE,
@@ -55,6 +58,7 @@ COMMANDS: tuple[command.Command, ...] = (
     LOG,
     DOCTOR,
     move.COMMAND,
+    REBIND,
 )
 
 

@@ -124,11 +124,11 @@ class _Revocation:
             )
 
     def _record(self, doomed: tuple[str, ...], *, everything: bool) -> None:
-        uid = self._location.account.uid
+        account = self._location.account
         try:
             # First of all: without it `nullok` would let in a user who has been enrolled, and has not used a code yet.
-            mark.set_for(uid)
-            revoking.revoke(uid, fingerprints=doomed, everything=everything, now=int(time.time()))
+            mark.set_for(account)
+            revoking.revoke(account.uid, fingerprints=doomed, everything=everything, now=int(time.time()))
         except PathError as error:
             raise AdministrationFailed(
                 f"{error}; nothing was revoked", hint="make room on the disk of /var/lib/softtoken, and start again"

@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pam_softtoken import terminal
-from pam_softtoken.admin import in_force, logins, person, table
+from pam_softtoken import terminal, user_lookup
+from pam_softtoken.admin import in_force, logins, orphans, person, table
 from pam_softtoken.admin.survey import ENROLLED, NOT_ENROLLED, UNUSABLE, Facts, facts_of, survey
 from pam_softtoken.command import Command
 from pam_softtoken.config import Config
-from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.inventory import local
 
 HEADER = ("user", "status", "tokens", "last used", "recovery", "remarks")
@@ -36,12 +35,14 @@ def _status(screen: terminal.Terminal, options: argparse.Namespace) -> None:
             advance()
     names = {str(facts["user"]) for facts in found} if options.users else None
     services, doubts = in_force.in_force(names)
+    left = orphans.find(settings.store) if not options.users else []
     if options.json:
         document = {
             "users": found,
             "totals": _totals(found),
             "only_in_by_nullok": _only_in_by_nullok(found),
             "services": [each._asdict() for each in services],
+            "orphans": left,
         }
         screen.show(json.dumps(document))
         return
@@ -50,6 +51,10 @@ def _status(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     said = in_force.lines(services, _NAMED if screen.is_terminal() else len(found))
     said += [f"Not known: {doubt}" for doubt in doubts]
     screen.show("\n" + "\n".join([_summary(found), *(screen.spell(terminal.visible(line)) for line in said)]))
+    for each in left:
+        screen.show(screen.spell(terminal.visible(f"orphan: {each['path']}: {each['problem']}")))
+    if left:
+        screen.show(f"{person.PROGRAM} rebind --help says how tokens get to an account that was renamed.")
 
 
 def _chosen(options: argparse.Namespace) -> list[pwd.struct_passwd]:
@@ -57,13 +62,9 @@ def _chosen(options: argparse.Namespace) -> list[pwd.struct_passwd]:
         return logins.everybody() if options.all else logins.who_can_log_in()
     chosen = []
     for name in options.users:
-        try:
-            chosen.append(pwd.getpwnam(name))
-        except (KeyError, ValueError, UnicodeError):
-            raise AdministrationFailed(
-                f'no such user: "{name}"', hint="getent passwd lists the users of this host"
-            ) from None
-    return chosen
+        with person.existing(name):
+            chosen.append(user_lookup.entry_of_name(name))
+    return list({entry.pw_name: entry for entry in chosen}.values())
 
 
 @contextmanager
@@ -100,7 +101,8 @@ def _remarks(facts: Facts, settings: Config) -> str:
     """Say what is out of the ordinary."""
     remarks = [str(facts["problem"])] if facts["problem"] else []
     if facts["status"] == NOT_ENROLLED and facts["was_enrolled"]:
-        remarks.append("was enrolled before: denied, nullok or not")
+        former = f", as {facts['former_name']}" if facts["former_name"] else ""
+        remarks.append(f"was enrolled before{former}: denied, nullok or not")
     remarks += [f"has tokens in {path}, where nobody looks{_move(facts, settings)}" for path in facts["elsewhere"]]
     if facts["status"] == ENROLLED and facts["state"] == "missing":
         remarks.append("state is missing")
@@ -159,7 +161,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "used, how many recovery codes are left, and what is out of the ordinary. Who can log in is: who has a shell "
         "of /etc/shells other than nologin and false, and is root, or has a uid of UID_MIN in /etc/login.defs or more, "
         "or has a password. Users of a directory service are among them if it lists its users, or once they have "
-        "logged in with a code. Nothing is changed, no code is tried, and no lock is taken."
+        "logged in with a code. Then come the directories of a store of root's that fit no account. "
+        "Nothing is changed, no code is tried, and no lock is taken."
     )
     parser.add_argument("users", metavar="USER", nargs="*", help="only these users")
     parser.add_argument("--all", action="store_true", help="every user of the host, with a login shell or not")

@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
-from pam_softtoken import files, mark, terminal, throttle
+from pam_softtoken import files, mark, terminal, throttle, user_lookup
 from pam_softtoken.admin import person
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
-from pam_softtoken.errors import ConfigError, NotEnrolled, PathError, UnusableFile
+from pam_softtoken.errors import ConfigError, LookUpFailed, NotEnrolled, PathError, UnusableFile
 from pam_softtoken.inventory import Inventory, utc
 from pam_softtoken.state import SHARED_BUCKETS, State
 from pam_softtoken.store import Location
@@ -36,15 +36,16 @@ def facts_of(entry: pwd.struct_passwd, config: Config, *, now: int) -> Facts:
     """Look at one user's files."""
     facts = _unknown(entry, "")
     try:
-        account = files.Account(entry.pw_name, entry.pw_uid, entry.pw_gid, home=entry.pw_dir)
+        account = user_lookup.account_of(entry)
         location = Location(config.store, account)
         facts["store"] = location.path
         facts["was_enrolled"] = mark.is_set(entry.pw_uid)
+        facts["former_name"] = mark.former_name(account)
         _as_member(account, lambda: _look(location, facts, now, config))
     except NotEnrolled:
         facts["status"] = NOT_ENROLLED
         facts["elsewhere"] = _elsewhere(account, config.store)
-    except (PathError, ConfigError, OSError, ValueError) as error:
+    except (PathError, LookUpFailed, ConfigError, OSError, ValueError) as error:
         facts["problem"] = str(error)
     return facts
 
@@ -58,6 +59,7 @@ def _unknown(entry: pwd.struct_passwd, problem: str) -> Facts:
         "store": "",
         "elsewhere": [],
         "was_enrolled": False,
+        "former_name": "",
         "tokens": [],
         "last_used": None,
         "recovery_codes": {"total": 0, "left": 0},

@@ -158,8 +158,8 @@ means_unknown(int error)
 }
 
 /*
- * The user as this host knows it, or three empty fields, the last of them with "!" and the cause where the host could not
- * tell. Supplementary groups are left to the backend, which seldom needs them: looking them up makes the host load every
+ * The user as this host knows it: canonical name, uid, gid and home. Or four empty fields, the last of them with "!" and
+ * the cause where the host could not tell. Supplementary groups are left to the backend, which seldom needs them: looking them up makes the host load every
  * name service that it has. pam_modutil_getpwnam would not do: where memory has run out, it tries two thousand million
  * times to keep the entry, and logs each of them.
  */
@@ -169,30 +169,33 @@ append_account(struct frame *frame, const char *user)
 	struct passwd entry, *account = NULL;
 	char strings[ACCOUNT_BYTES];
 	int error = getpwnam_r(user, &entry, strings, sizeof(strings), &account);
+	bool has_name = account != NULL && account->pw_name != NULL && account->pw_name[0] != '\0';
 
-	if (error != 0 || account == NULL) {
-		append_field(frame, "%s", "");
-		append_field(frame, "%s", "");
-		if (means_unknown(error))
+	if (error != 0 || !has_name) {
+		for (int field = 0; field < 3; field++)
+			append_field(frame, "%s", "");
+		if (account != NULL)
+			append_field(frame, "!%s", "the name service gives this user no name");
+		else if (means_unknown(error))
 			append_field(frame, "%s", "");
 		else
 			append_field(frame, "!%s", strerror(error));
 		return;
 	}
+	append_field(frame, "%s", account->pw_name);
 	append_field(frame, "%u", (unsigned int)account->pw_uid);
 	append_field(frame, "%u", (unsigned int)account->pw_gid);
 	append_field(frame, "%s", account->pw_dir);
 }
 
-static int
-build_start(struct frame *frame, enum frame_type type, pam_handle_t *pamh, int flags, int argc, const char **argv)
+static bool
+build_start(
+    struct frame *frame, enum frame_type type, pam_handle_t *pamh, const char *user, int flags, int argc,
+    const char **argv)
 {
-	const char *user = NULL;
-	int retval = pam_get_user(pamh, &user, NULL), cpu = sched_getcpu();
+	int cpu = sched_getcpu();
 	pid_t session = getsid(0);
 
-	if (retval != PAM_SUCCESS || user == NULL)
-		return PAM_CONV_ERR;
 	begin_frame(frame, type);
 	append_field(frame, "%u", (unsigned int)flags);
 	append_field(frame, "%s", user);
@@ -206,10 +209,9 @@ build_start(struct frame *frame, enum frame_type type, pam_handle_t *pamh, int f
 	append_item(frame, pamh, PAM_RUSER);
 	for (int index = 0; index < argc; index++)
 		append_field(frame, "%s", argv[index]);
-	if (!frame->overflow)
-		return PAM_SUCCESS;
-	log_refusal(pamh, type, LOG_ERR, "module arguments and items do not fit into %d bytes", MAX_FRAME_BYTES);
-	return PAM_AUTH_ERR;
+	if (frame->overflow)
+		log_refusal(pamh, type, LOG_ERR, "module arguments and items do not fit into %d bytes", MAX_FRAME_BYTES);
+	return !frame->overflow;
 }
 
 static bool
@@ -488,6 +490,15 @@ read_own_arguments(int argc, const char **argv, const char **backend, unsigned i
 	}
 }
 
+/* What was decided is about one user; it must not count for another, whom the application has put in that place. */
+static bool
+user_is_still(pam_handle_t *pamh, const char *asked)
+{
+	const void *user = NULL;
+
+	return pam_get_item(pamh, PAM_USER, &user) == PAM_SUCCESS && user != NULL && strcmp(user, asked) == 0;
+}
+
 /* Have a backend decide, from its start to its verdict. */
 static int
 run_backend(pam_handle_t *pamh, enum frame_type type, int flags, int argc, const char **argv)
@@ -496,8 +507,8 @@ run_backend(pam_handle_t *pamh, enum frame_type type, int flags, int argc, const
 	struct backend_process process;
 	struct frame frame;
 	unsigned int timeout_s;
-	const char *backend;
-	char *script = NULL;
+	const char *backend, *user = NULL;
+	char *script = NULL, *asked = NULL;
 
 	read_own_arguments(argc, argv, &backend, &timeout_s);
 	if (type == FRAME_ACCOUNT && timeout_s < MIN_ENROLMENT_TIMEOUT_S)
@@ -505,10 +516,13 @@ run_backend(pam_handle_t *pamh, enum frame_type type, int flags, int argc, const
 	script = resolve_backend(pamh, type, backend);
 	if (script == NULL)
 		goto out;
-	retval = build_start(&frame, type, pamh, flags, argc, argv);
-	if (retval != PAM_SUCCESS)
+	if (pam_get_user(pamh, &user, NULL) != PAM_SUCCESS || user == NULL) {
+		retval = PAM_CONV_ERR;
 		goto out;
-	retval = PAM_AUTH_ERR;
+	}
+	asked = strdup(user);
+	if (asked == NULL || !build_start(&frame, type, pamh, asked, flags, argc, argv))
+		goto out;
 	error = spawn_backend(&process, INTERPRETER, script, timeout_s);
 	if (error != 0) {
 		log_refusal(pamh, type, LOG_ERR, "cannot start: %s", strerror(error));
@@ -516,7 +530,12 @@ run_backend(pam_handle_t *pamh, enum frame_type type, int flags, int argc, const
 	}
 	retval = relay(pamh, type, process.socket, &frame, timeout_s);
 	release_backend(&process);
+	if ((retval == PAM_SUCCESS || retval == PAM_IGNORE) && !user_is_still(pamh, asked)) {
+		log_refusal(pamh, type, LOG_ALERT, "the application has changed the user during the attempt");
+		retval = PAM_AUTH_ERR;
+	}
 out:
+	free(asked);
 	free(script);
 	return retval;
 }
@@ -550,6 +569,20 @@ item_as_name(pam_handle_t *pamh, int item)
 	return value;
 }
 
+/* The canonical name of the user whom an item names, to which alone notes are left; NULL where there is none. */
+static const char *
+canonical_name(pam_handle_t *pamh, int item, struct passwd *entry, char *strings, size_t size)
+{
+	const void *typed = NULL;
+	struct passwd *account = NULL;
+
+	if (pam_get_item(pamh, item, &typed) != PAM_SUCCESS || typed == NULL ||
+	    getpwnam_r(typed, entry, strings, size, &account) != 0 || account == NULL || account->pw_name == NULL ||
+	    strchr(account->pw_name, '/') != NULL)
+		return NULL;
+	return account->pw_name;
+}
+
 /*
  * The backend leaves a note of an accepted code where a change of the service waits for a login. Other modules may still
  * have refused that login; hosts come here only when none has, so here it becomes the note that confirms.
@@ -559,12 +592,18 @@ confirm_change(pam_handle_t *pamh)
 {
 	static const int users[] = { PAM_USER, PAM_RUSER }; /* sudo says by now who the command is run as */
 	const char *service = item_as_name(pamh, PAM_SERVICE);
-	char accepted[PATH_MAX], confirming[PATH_MAX];
+	char accepted[PATH_MAX], confirming[PATH_MAX], strings[ACCOUNT_BYTES];
+	struct passwd entry;
+	struct stat status;
 
 	if (service == NULL || strchr(service, '.') != NULL)
 		return;
+	/* Without a change that waits, which is nearly always, nobody is looked up. */
+	if ((size_t)snprintf(accepted, sizeof(accepted), CHANGES "/%s/pending", service) >= sizeof(accepted) ||
+	    lstat(accepted, &status) != 0) /* access() would ask as the caller of sudo */
+		return;
 	for (size_t index = 0; index < sizeof(users) / sizeof(users[0]); index++) {
-		const char *user = item_as_name(pamh, users[index]);
+		const char *user = canonical_name(pamh, users[index], &entry, strings, sizeof(strings));
 
 		if (user == NULL ||
 		    (size_t)snprintf(accepted, sizeof(accepted), CHANGES "/%s/accepted:%s", service, user) >= sizeof(accepted) ||

@@ -561,3 +561,36 @@ def test_doctor__needs_root(sick: PatientHost, alice: Person) -> None:
     assert done.returncode == 1
     assert "hint: sudo softtoken-admin doctor" in done.stderr
     assert sick.run(program, "doctor", "--nonsense").returncode == 2
+
+
+@pytest.mark.parametrize("source", ["sss", "ldap", "winbind"])
+def test_store__by_name_with_a_directory_service_is_told(sick: PatientHost, source: str) -> None:
+    sick.set_service("sshd", COMMON + sick.line("store=/var/lib/softtoken/%u"))
+    assert not any("users come from" in each["what"] for each in sick.examine().findings)
+    sick.set_nsswitch(f"passwd: files {source} # the staff\ngroup: files\n")
+    found = sick.examine()
+    assert found.only("/etc/pam.d/sshd:2", f"users come from {source}")["severity"] == "warning"
+    sick.set_service("sshd", COMMON + sick.line("store=/var/lib/softtoken/%U"))
+    assert not any("users come from" in each["what"] for each in sick.examine().findings)
+
+
+@pytest.mark.parametrize("module", ["pam_mkhomedir.so", "pam_oddjob_mkhomedir.so"])
+def test_store__in_homes_that_are_made_behind_it_is_told(sick: PatientHost, module: str) -> None:
+    line = f"session optional {module} umask=0077\n"
+    sick.set_service("sshd", COMMON + sick.line() + line)
+    found = sick.examine()
+    assert found.only("/etc/pam.d/sshd:3", f"{module} makes a home directory")["severity"] == "warning"
+    sick.set_service("sshd", COMMON + sick.line("store=/var/lib/softtoken/%U") + line)
+    assert not any("makes a home directory" in each["what"] for each in sick.examine().findings)
+
+
+def test_store__in_homes_on_the_network_is_told(sick: PatientHost, alice: Person) -> None:
+    row = "99 27 0:99 / {} rw - {} server:/export rw"
+    for kind, severity in (("nfs4", "warning"), ("cifs", "warning"), ("autofs", "note")):
+        found = sick.examine_with_mounts(row.format(alice.home.parent, kind))
+        assert found.only(str(alice.home.parent), f"home directories are on {kind}")["severity"] == severity
+    found = sick.examine_with_mounts(row.format(f"{alice.home.parent}-of-others", "nfs4"))
+    assert not any("home directories are on" in each["what"] for each in found.findings)
+    sick.set_service("sshd", COMMON + sick.line("store=/var/lib/softtoken/%U"))
+    found = sick.examine_with_mounts(row.format(alice.home.parent, "nfs4"))
+    assert not any("home directories are on" in each["what"] for each in found.findings)

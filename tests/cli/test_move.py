@@ -90,7 +90,8 @@ def test_move__takes_tokens_and_uses_along_and_back(movers: Movers, alice: Perso
         ("state", 0, 0o600),
         ("tokens", 0, 0o600),
     ]
-    assert json.loads((roots / "tokens").read_text()) == tokens
+    bound = {**tokens, "account": {"name": alice.name, "uid": alice.uid}}
+    assert json.loads((roots / "tokens").read_text()) == bound
     for code in used:
         assert movers.system.log_in(alice, code).result == PAM_AUTH_ERR
     used.append(phone.hotp())

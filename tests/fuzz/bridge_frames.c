@@ -82,7 +82,8 @@ pam_get_item(const pam_handle_t *pamh, int item, const void **value)
 		*value = first[ANSWER].bytes[0] == 1 ? first[ANSWER].bytes + 1 : NULL;
 		return first[ANSWER].bytes[0] == 2 ? PAM_BAD_ITEM : PAM_SUCCESS;
 	}
-	*value = item == PAM_SERVICE ? first[SERVICE].bytes : item == PAM_RHOST ? first[RHOST].bytes :
+	*value = item == PAM_USER    ? first[USER].bytes :
+		 item == PAM_SERVICE ? first[SERVICE].bytes : item == PAM_RHOST ? first[RHOST].bytes :
 		 item == PAM_TTY     ? first[TTY].bytes :
 				       NULL;
 	return PAM_SUCCESS;
@@ -126,7 +127,13 @@ int
 getpwnam_r(const char *user, struct passwd *entry, char *strings, size_t size, struct passwd **found)
 {
 	memset(strings, 'x', size);
-	*entry = (struct passwd){ .pw_uid = 1000, .pw_gid = 1000, .pw_dir = (char *)first[HOME].bytes };
+	/* Another spelling begins with a backslash, and what stands behind it is the canonical name: perhaps nothing. */
+	*entry = (struct passwd){
+		.pw_name = (char *)first[USER].bytes + (user[0] == '\\'),
+		.pw_uid = 1000,
+		.pw_gid = 1000,
+		.pw_dir = (char *)first[HOME].bytes,
+	};
 	*found = user[0] != '\0' ? entry : NULL;
 	return 0;
 }
@@ -254,6 +261,21 @@ expected_verdict(void)
 	return PAM_AUTH_ERR;
 }
 
+/* The typed name as it is; behind it the canonical one and its account, or three empty fields and perhaps a cause. */
+static void
+look_at_the_account(const char *flags)
+{
+	const char *typed = flags + strlen(flags) + 1, *name = typed + strlen(typed) + 1, *uid = name + strlen(name) + 1;
+	const char *gid = uid + strlen(uid) + 1, *home = gid + strlen(gid) + 1;
+	const char *user = (const char *)first[USER].bytes;
+
+	REQUIRE(strcmp(typed, user) == 0);
+	REQUIRE(strcmp(name, user[0] == '\\' ? user + 1 : user) == 0);
+	REQUIRE(strcmp(uid, name[0] != '\0' ? "1000" : "") == 0 && strcmp(gid, uid) == 0);
+	REQUIRE(name[0] != '\0' ? strcmp(home, (const char *)first[HOME].bytes) == 0 :
+				  home[0] == (user[0] == '\\' ? '!' : '\0'));
+}
+
 static void
 look_at_what_was_sent(unsigned int arguments, char type)
 {
@@ -269,7 +291,8 @@ look_at_what_was_sent(unsigned int arguments, char type)
 	REQUIRE(length >= 2 && length <= MAX_FRAME_BYTES && bytes[0] == 1 && bytes[1] == type && bytes[length - 1] == '\0');
 	for (ssize_t place = 2; place < length; place++)
 		fields += bytes[place] == '\0';
-	REQUIRE(fields == 12 + arguments);
+	REQUIRE(fields == 13 + arguments);
+	look_at_the_account((const char *)bytes + 2);
 	for (; (length = recv(backend_end, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0; answers++) {
 		const char *text = (const char *)first[ANSWER].bytes + 1;
 		REQUIRE(length >= 3 && bytes[0] == 1 && bytes[1] == 'A');

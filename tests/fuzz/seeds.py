@@ -27,6 +27,10 @@ def _token_files() -> dict[str, bytes]:
     one = tokenfile.serialise(TokenFile((totp,), RecoverySet(b"s" * 16, ())))
     return {
         "two-tokens": good,
+        "bound": tokenfile.serialise(TokenFile((totp,), RecoverySet(b"s" * 16, ())), owner=("CORP\\carol", 2**32 - 1)),
+        "bound-to-no-name": one.replace(b'"version": 1', b'"version": 1, "account": {"name": "", "uid": 0}'),
+        "bound-to-no-uid": one.replace(b'"version": 1', b'"version": 1, "account": {"name": "carol"}'),
+        "bound-to-a-uid-below-none": one.replace(b'"version": 1', b'"version": 1, "account": {"name": "a", "uid": -1}'),
         "pin-and-scratch-codes": tokenfile.serialise(
             TokenFile(
                 (totp,),
@@ -153,7 +157,7 @@ def _arguments() -> dict[str, bytes]:
 
 
 def _starts() -> dict[str, bytes]:
-    fields = [b"32768", b"alice", b"1000", b"1000", b"/home/alice", b"1001", b"1", b"4711"]
+    fields = [b"32768", b"CORP\\alice", b"alice", b"1000", b"1000", b"/home/alice", b"1001", b"1", b"4711"]
     fields += [b"=sshd", b"=192.0.2.7", b"", b"="]
 
     def frame(*all_fields: bytes) -> bytes:
@@ -161,13 +165,15 @@ def _starts() -> dict[str, bytes]:
 
     return {
         "known": frame(*fields, b"nullok", b"window=2"),
-        "unknown": frame(b"0", b"eve", b"", b"", b"", b"0", b"0", b"0", b"", b"", b"", b""),
-        "no-look-up": frame(*fields[:2], b"", b"", b"!Cannot allocate memory", *fields[5:]),
+        "unknown": frame(b"0", b"eve", b"", b"", b"", b"", b"0", b"0", b"0", b"", b"", b"", b""),
+        "no-look-up": frame(*fields[:2], b"", b"", b"", b"!Cannot allocate memory", *fields[6:]),
         "leading-zero": frame(b"007", *fields[1:]),
-        "unknown-with-a-group": frame(*fields[:2], b"", *fields[3:]),
+        "unknown-with-a-group": frame(*fields[:2], b"", b"", *fields[4:]),
+        "uid-without-a-name": frame(*fields[:2], b"", *fields[3:]),
+        "name-too-long": frame(*fields[:2], b"a" * 256, *fields[3:]),
         "no-number": frame(b"", *fields[1:]),
         "odd-bytes": frame(fields[0], b"\xff\xc3", *fields[2:]),
-        "field-missing": frame(*fields[:11]),
+        "field-missing": frame(*fields[:12]),
         "no-end": frame(*fields)[:-1],
         "other-version": b"\2" + frame(*fields)[1:],
         "largest": frame(*fields).ljust(wire.MAX_FRAME_BYTES - 1, b"x") + b"\0",
@@ -265,6 +271,10 @@ def _conversations() -> dict[str, bytes]:
     converse, line, verdict = b"\1C\1Code: ", b"\1L\5result=denied", b"\1R\0\6user=alice"
     return {
         "accepted": case(converse, verdict),
+        "other-spelling": case(
+            converse, verdict, items=text(b"\\alice") + b"".join(map(text, (b"/home", b"", b"", b"")))
+        ),
+        "no-name": case(converse, verdict, items=text(b"\\") + b"".join(map(text, (b"/home", b"", b"", b"")))),
         "denied": case(converse, line, b"\1R\7"),
         "asked-twice": case(converse, converse, b"\1R\0"),
         "no-answer": case(converse, b"\1R\0", answer=b"\0"),

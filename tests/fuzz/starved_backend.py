@@ -61,7 +61,7 @@ def attempt(start: bytes, answer: bytes, failing: int, *, in_a_row: int = 1) -> 
 def main() -> None:
     """Try all of them."""
     _, _, user, uid, gid, home, answers, step, *arguments = sys.argv
-    fields = ["0", user, uid, gid, home, "0", "0", "0", "=starved", "", "", "", *arguments]
+    fields = ["0", user, user, uid, gid, home, "0", "0", "0", "=starved", "", "", "", *arguments]
     start = bytes((VERSION,)) + b"S" + "".join(field + "\0" for field in fields).encode()
     unused = answers.split(",")
     failing = 1

@@ -40,18 +40,18 @@ def _assert_can_be_logged(error: Exception) -> None:
 def token_file(data: bytes) -> None:
     """The token file, of which its owner can make what he likes."""
     try:
-        content = tokenfile.parse(data, path=PATH)
+        content, owner = tokenfile.parse_any(data, path=PATH)
     except BadTokenFile as error:
         _assert_can_be_logged(error)
         return
     assert len(data) <= tokenfile.MAX_BYTES
-    written = tokenfile.serialise(content)
+    written = tokenfile.serialise(content, owner=owner)
     assert len(written) <= tokenfile.MAX_BYTES
     # The standard library's reader sees the same, down to `6` not being `6.0` or `true`.
     seen = [json.loads(text, object_pairs_hook=_without_repetition) for text in (data, written)]
     assert json.dumps(seen[0], sort_keys=True) == json.dumps(seen[1], sort_keys=True)
-    again = tokenfile.parse(written, path=PATH)
-    assert tokenfile.serialise(again) == written
+    again = tokenfile.parse(written, path=PATH, owner=owner)
+    assert tokenfile.serialise(again, owner=owner) == written
     assert [token.fingerprint() for token in again.tokens] == [token.fingerprint() for token in content.tokens]
     for token in content.tokens:
         assert len(token.otp_at(0)) == token.digits
@@ -150,7 +150,7 @@ def start_frame(data: bytes) -> None:
         "" if start.uid is None else str(start.gid),
     ]
     home = f"!{start.look_up_error}" if start.look_up_error else start.home
-    fields = [numbers[0], start.user, *numbers[1:], home, str(start.caller_uid), str(start.cpu)]
+    fields = [numbers[0], start.user, start.name, *numbers[1:], home, str(start.caller_uid), str(start.cpu)]
     fields += [str(start.session)]
     items = [start.service, start.rhost, start.tty, start.ruser]
     fields += ["" if item is None else "=" + item for item in items]

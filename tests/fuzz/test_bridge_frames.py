@@ -45,6 +45,8 @@ def test_bridge__judges_whatever_is_said_rightly(harness: Path, tmp_path: Path) 
         ("if (length < 3 ||", "if (length < 2 ||"),
         ("strnlen(answer, MAX_ANSWER_BYTES)", "strlen(answer)"),
         ("\t\tfree(answer);\n", ""),
+        ("account->pw_name != NULL && account->pw_name[0] != '\\0';", "account->pw_name != NULL;"),
+        ('append_field(frame, "%s", account->pw_name);', 'append_field(frame, "%s", user);'),
     ],
 )
 def test_fuzzer__notices_a_broken_bridge(tmp_path: Path, right: str, wrong: str) -> None:

@@ -14,6 +14,8 @@
  *
  * --account goes on to pam_acct_mgmt when pam_authenticate has said yes, as applications do; --tell writes each message to
  * stdout as soon as it is there, in an object of its own, so that an answer can depend on it.
+ *
+ * --user-at=N:NAME changes PAM_USER at the Nth prompt, --user-between=NAME between pam_authenticate and pam_acct_mgmt.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -31,12 +33,15 @@
 static unsigned int typing_us;
 static int hold_fd = -1, announce_fd = -1, failure = PAM_CONV_ERR;
 static bool deaf, chatty, slow_reader, tell;
+static int user_at;
+static const char *other_user, *user_between;
 
 struct attempt {
 	long long opened_us, started_us, prompted_us, answered_us;
 	int styles[MAX_MESSAGES];
 	char *texts[MAX_MESSAGES];
-	int messages;
+	int messages, prompts;
+	pam_handle_t *pamh;
 };
 
 static long long
@@ -88,6 +93,8 @@ answer_one(struct attempt *attempt, int style, char **answer)
 	*answer = NULL;
 	if (!asks && !slow_reader)
 		return deaf ? failure : PAM_SUCCESS;
+	if (asks && ++attempt->prompts == user_at)
+		pam_set_item(attempt->pamh, PAM_USER, other_user);
 	if (attempt->prompted_us == 0)
 		attempt->prompted_us = now_us();
 	if (announce_fd >= 0 && write(announce_fd, ".", 1) != 1)
@@ -223,7 +230,9 @@ main(int argc, char **argv)
 		{ "fail-with", required_argument, NULL, 'f' }, { "deaf", no_argument, NULL, 'd' },
 		{ "no-authenticate", no_argument, NULL, 'n' }, { "chatty", no_argument, NULL, 'y' },
 		{ "subreaper", no_argument, NULL, 'u' }, { "slow-reader", no_argument, NULL, 'l' },
-		{ "account", no_argument, NULL, 'm' }, { "tell", no_argument, NULL, 'o' }, { NULL, 0, NULL, 0 },
+		{ "account", no_argument, NULL, 'm' }, { "tell", no_argument, NULL, 'o' },
+		{ "user-at", required_argument, NULL, 'p' }, { "user-between", required_argument, NULL, 'b' },
+		{ NULL, 0, NULL, 0 },
 	};
 	const char *confdir = NULL, *items[8], *variable = NULL;
 	int item_count = 0, repeat = 1, flags = 0, option;
@@ -247,6 +256,8 @@ main(int argc, char **argv)
 		case 'l': slow_reader = true; break;
 		case 'm': with_account = true; break;
 		case 'o': tell = true; break;
+		case 'b': user_between = optarg; break;
+		case 'p': user_at = atoi(optarg); other_user = strchr(optarg, ':') + 1; break;
 		case 'u': prctl(PR_SET_CHILD_SUBREAPER, 1); break;
 		default: return 2;
 		}
@@ -273,6 +284,7 @@ main(int argc, char **argv)
 			fprintf(stderr, "client: pam_start: %d\n", result);
 			return 1;
 		}
+		attempt.pamh = pamh;
 		for (int index = 0; index < item_count; index++)
 			set_item(pamh, items[index]);
 		if (variable != NULL)
@@ -281,6 +293,8 @@ main(int argc, char **argv)
 		result = authenticate ? pam_authenticate(pamh, flags) : -1;
 		long long ended = now_us();
 		struct memory after = memory_now();
+		if (user_between != NULL)
+			pam_set_item(pamh, PAM_USER, user_between);
 		if (with_account && (result == PAM_SUCCESS || !authenticate))
 			account = pam_acct_mgmt(pamh, flags);
 		if (with_setcred)

@@ -464,3 +464,39 @@ def test_account_phase__says_ignore_and_never_yes(pam: Pam, installed: Installat
     assert (alice.store / "tokens").exists()
     assert talk.outcome is not None
     assert talk.outcome.account not in (PAM_SUCCESS, PAM_IGNORE)
+
+
+def _two_lines(pam: Pam, installed: Installation) -> Service:
+    return pam.stack(UNIX.format("requisite") + lines(installed) + PERMIT + ACCOUNT)
+
+
+def test_account_phase__of_another_user_than_was_authenticated_enrols_and_lets_in_nobody(
+    pam: Pam, installed: Installation, alice: Person, make_person: Callable[[], Person], system_log: SystemLog
+) -> None:
+    bob = make_person()
+    outcome = in_its_directory(
+        _two_lines(pam, installed), alice, alice.password, "000000", options=[f"--user-between={bob.name}"]
+    )
+    assert (outcome.result, outcome.account) == (PAM_SUCCESS, PAM_AUTH_ERR)
+    assert len(outcome.prompts) == 1
+    assert not alice.store.exists()
+    assert not bob.store.exists()
+    assert system_log.reasons()[-1] == "enrolment"
+
+
+@pytest.mark.parametrize("prompt", [2, 3], ids=["the code", "the recovery codes"])
+def test_account_phase__whose_user_changes_at_a_prompt_enrols_no_other_and_lets_in_nobody(
+    pam: Pam,
+    installed: Installation,
+    alice: Person,
+    make_person: Callable[[], Person],
+    system_log: SystemLog,
+    prompt: int,
+) -> None:
+    bob = make_person()
+    with Talk(_two_lines(pam, installed), alice, options=[f"--user-at={prompt}:{bob.name}"]) as talk:
+        talk.go_on()
+    assert not talk.let_in
+    assert not bob.store.exists()
+    assert not (MARKS / str(bob.uid)).exists()
+    assert system_log.reasons()[-1] == "backend"

@@ -120,3 +120,13 @@ def test_user__that_the_application_changes_before_the_attempt_is_the_one_who_is
         (bob.name, "accepted"),
     ]
     assert service.log_in(alice, phones[alice].totp()).result == PAM_SUCCESS
+
+
+def test_user__that_the_application_changes_at_the_prompt_is_not_let_in(
+    installed: Installation, service: Service, alice: Person, make_person: Callable[[], Person], system_log: SystemLog
+) -> None:
+    bob = make_person()
+    phone = alice.enrol(installed, "--period=300", NO_CODES)
+    outcome = service.log_in(alice, phone.totp(), options=[f"--user-at=1:{bob.name}"])
+    assert outcome.result == PAM_AUTH_ERR
+    assert system_log.reasons()[-1] == "backend"

@@ -210,3 +210,12 @@ def test_pam_python__enrols_in_the_login(
     assert system_log.ours()[1] == (
         f"pam_softtoken(softtoken-test:account): user={alice.name} token=phone result=accepted reason=enrolled"
     )
+
+
+def test_pam_python__user_that_the_application_changes_at_the_prompt_is_not_let_in(
+    under: Under, alice: Person, phone: Phone, make_person: Callable[[], Person], system_log: SystemLog
+) -> None:
+    bob = make_person()
+    outcome = under().log_in(alice, phone.totp(), options=[f"--user-at=1:{bob.name}"])
+    assert outcome.result == PAM_AUTH_ERR
+    assert system_log.reasons()[-1] == "backend"

@@ -143,8 +143,8 @@ LOGIN = "/usr/bin/login"
 _IN_ITS_DIRECTORY = 'mount --bind "$0" /etc/pam.d && mount --bind "$1" "$2" && shift 2 && exec "$@"'
 
 
-def command_in_its_directory(service: Service, person: Person, *options: str) -> list[str]:
-    """Give the client's command line, with its services in the place of /etc/pam.d, and itself in that of login."""
+def command_in_its_directory(service: Service, person: Person | str, *options: str) -> list[str]:
+    """Return the client's command line, with its services in the place of /etc/pam.d, and itself in that of login."""
     alone = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _IN_ITS_DIRECTORY, str(service.directory)]
     client, *words = service.command(person, "--account", *options)
     return [*alone, client, LOGIN, LOGIN, *words]
@@ -168,12 +168,21 @@ class Talk:
         person: who logs in.
         around: words before the client's own command line, such as a tracer's.
         options: of the client.
+        typed: another spelling of the name.
+        inside: words before the whole command line, which lead into a mount namespace.
     """
 
     def __init__(
-        self, service: Service, person: Person, *, around: Sequence[str] = (), options: Sequence[str] = ()
+        self,
+        service: Service,
+        person: Person,
+        *,
+        around: Sequence[str] = (),
+        options: Sequence[str] = (),
+        typed: str = "",
+        inside: Sequence[str] = (),
     ) -> None:
-        command = [*command_in_its_directory(service, person, "--tell", *options)]
+        command = [*inside, *command_in_its_directory(service, typed or person, "--tell", *options)]
         place = command.index(LOGIN) + 1
         command[place:place] = around
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

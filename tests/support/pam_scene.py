@@ -200,14 +200,14 @@ class Clock:
         self.path.chmod(0o644)
 
 
-def lock_out(person: Person) -> None:
+def lock_out(person: Person, store: Path | None = None) -> None:
     """Let as many wrong codes have been typed on this host as make for the longest wait, which no test outlasts."""
-    rewrite_state(person, lambda present: present.with_wrong("local", 100, int(time.time())))
+    rewrite_state(person, lambda present: present.with_wrong("local", 100, int(time.time())), store)
 
 
-def rewrite_state(person: Person, change: Callable[[state.State], state.State]) -> None:
+def rewrite_state(person: Person, change: Callable[[state.State], state.State], store: Path | None = None) -> None:
     """Change what a state file says, as one of our programs would."""
-    file = person.store / "state"
+    file = (store or person.store) / "state"
     sequence, present = state.decode(file.read_bytes(), path="state")
     with file.open("r+b") as slots:
         slots.seek(state.place_of(sequence + 1))

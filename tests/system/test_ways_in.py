@@ -80,7 +80,8 @@ class Scene:
         return self.mounts.command("env", f"SUDO_USER={runner}", self._program, *words)
 
     def run(self, *words: str, runner: str = "") -> subprocess.CompletedProcess[str]:
-        """Run it without a terminal."""
+        """Run it without a terminal; what it should not have begun goes back at once."""
+        words = (*words, "--for=1s") if words[0] == "enable" else words
         return subprocess.run(
             self.command(*words, runner=runner),
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=PATIENCE_S,

@@ -14,7 +14,7 @@ LAYERS = [
     {"errors", "log", "outcome"},
     {"mac", "otp", "drawing"},
     {"token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config"},
-    {"files", "new_file", "checked_walk", "user_path", "process", "mark", "change_note", "volatile"},
+    {"files", "new_file", "user_lookup", "checked_walk", "user_path", "process", "mark", "change_note", "volatile"},
     {"revocation", "revoking", "store", "state", "grace", "editor"},
     {"pam.control", "pam.dialect", "pam.logical_lines", "pam.known_modules", "pam.stack", "pam.service_file"},
     {"pam.paths", "pam.enrolment_safety", "pam.host_program"},
@@ -42,6 +42,7 @@ LAYERS = [
         "admin.deed",
         "admin.person",
         "admin.logins",
+        "admin.orphans",
         "admin.survey",
         "admin.table",
         "admin.log_lines",
@@ -57,9 +58,9 @@ LAYERS = [
     {"admin.change", "admin.trial", "admin.plan", "admin.watchdog"},
     {"admin.forecast", "admin.lockout", "admin.in_force"},
     {"admin.enable", "admin.switch"},
-    {"admin.code_for", "admin.relief", "admin.status", "admin.log_table", "admin.move"},
+    {"admin.code_for", "admin.relief", "admin.status", "admin.log_table", "admin.move", "admin.rebind"},
     {"admin.revoke"},
-    {"admin.sshd_check", "admin.mode_check", "admin.backend_check", "admin.people_check"},
+    {"admin.sshd_check", "admin.mode_check", "admin.backend_check", "admin.people_check", "admin.store_check"},
     {"admin.doctor"},
     {"admin.program"},
     {
@@ -314,3 +315,15 @@ def test_imports__cannot_fail_for_want_of_a_file(module: str) -> None:
         command = [sys.executable, "-I", "-S", "-c", script, str(PACKAGE.parent)]
         done = subprocess.run(command, cwd="/", env={}, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_user__is_looked_up_in_one_place() -> None:
+    """Only lists of users are made elsewhere; a name that was typed becomes an account here alone."""
+    calls = {"getpwnam", "getpwuid"}
+    found = {
+        module
+        for module in MODULES
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.Attribute) and node.attr in calls
+    }
+    assert found == {"user_lookup", "admin.logins"}

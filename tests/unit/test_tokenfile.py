@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pam_softtoken import tokenfile
-from pam_softtoken.errors import BadTokenFile
+from pam_softtoken.errors import BadTokenFile, OtherAccount
 from pam_softtoken.imported import SHORTEST_KEY_BYTES
 from pam_softtoken.pin import PIN
 from pam_softtoken.recovery import RecoverySet
@@ -182,3 +182,47 @@ def test_tokenfile__any_damage_is_refused_or_harmless(data: st.DataObject) -> No
     except BadTokenFile:
         return
     assert tokenfile.parse(tokenfile.serialise(read), path="tokens").tokens[0].name == read.tokens[0].name
+
+
+def _bound(**account: object) -> bytes:
+    return json.dumps({**_document(), "account": {"name": "carol", "uid": 1000, **account}}).encode()
+
+
+def test_tokenfile__of_roots_is_read_for_its_account_only() -> None:
+    content = tokenfile.parse(_bound(), path="tokens", owner=("carol", 1000))
+    assert tokenfile.parse_any(tokenfile.serialise(content, owner=("carol", 1000)), path="tokens")[1] == ("carol", 1000)
+    for owner in (("carol", 1001), ("dave", 1000), ("Carol", 1000)):
+        with pytest.raises(OtherAccount, match="holds the tokens of carol"):
+            tokenfile.parse(_bound(), path="tokens", owner=owner)
+    with pytest.raises(OtherAccount, match="does not name its account"):
+        tokenfile.parse(json.dumps(_document()).encode(), path="tokens", owner=("carol", 1000))
+
+
+def test_tokenfile__of_the_users_own_is_bound_to_nobody() -> None:
+    with pytest.raises(BadTokenFile, match="only a file in a store of root's"):
+        tokenfile.parse(_bound(), path="tokens")
+
+
+@pytest.mark.parametrize("name", ["carol", "CORP\\carol", "carol@corp.example", "k\u00e4the", "\udcff"])
+def test_tokenfile__is_bound_to_any_name(name: str) -> None:
+    content = tokenfile.parse(json.dumps(_document()).encode(), path="tokens")
+    written = tokenfile.serialise(content, owner=(name, 2**32 - 1))
+    assert tokenfile.parse_any(written, path="tokens")[1] == (name, 2**32 - 1)
+
+
+@pytest.mark.parametrize(
+    "account",
+    [
+        {"name": ""},
+        {"name": "a" * 256},
+        {"name": 7},
+        {"uid": -1},
+        {"uid": 2**32},
+        {"uid": "1000"},
+        {"uid": True},
+        {"x": 1},
+    ],
+)
+def test_tokenfile__account_that_is_none_is_refused(account: dict[str, object]) -> None:
+    with pytest.raises(BadTokenFile, match="account"):
+        tokenfile.parse_any(_bound(**account), path="tokens")

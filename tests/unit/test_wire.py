@@ -12,6 +12,7 @@ from pam_softtoken.errors import ProtocolError
 START = b"\x01S" + b"\0".join(
     [
         b"32768",
+        b"CORP\\alice",
         b"alice",
         b"1000",
         b"1000",
@@ -32,7 +33,8 @@ START = b"\x01S" + b"\0".join(
 
 def test_start__gives_the_fields() -> None:
     start = wire.decode_start(START)
-    assert (start.flags, start.user, start.uid, start.gid, start.home) == (32768, "alice", 1000, 1000, "/home/alice")
+    assert (start.flags, start.user, start.name) == (32768, "CORP\\alice", "alice")
+    assert (start.uid, start.gid, start.home) == (1000, 1000, "/home/alice")
     assert (start.caller_uid, start.cpu, start.session) == (1001, 1, 4711)
     assert (start.service, start.rhost, start.tty, start.ruser) == ("sshd", "192.0.2.7", None, "")
     assert start.arguments == ["nullok", "window=2"]
@@ -40,13 +42,15 @@ def test_start__gives_the_fields() -> None:
 
 def test_start__an_unknown_user_has_no_uid() -> None:
     assert (
-        wire.decode_start(b"\x01S" + b"\0".join([b"0", b"eve", *[b""] * 3, b"0", b"0", b"0", *[b""] * 4, b""])).uid
+        wire.decode_start(b"\x01S" + b"\0".join([b"0", b"eve", *[b""] * 4, b"0", b"0", b"0", *[b""] * 4, b""])).uid
         is None
     )
 
 
 def test_start__a_user_who_cannot_be_looked_up_has_the_cause_and_no_account() -> None:
-    start = wire.decode_start(START.replace(b"1000\x001000\x00/home/alice", b"\x00\x00!Cannot allocate memory"))
+    start = wire.decode_start(
+        START.replace(b"\0alice\x001000\x001000\x00/home/alice", b"\0\0\0\0!Cannot allocate memory")
+    )
     assert (start.uid, start.home, start.look_up_error) == (None, "", "Cannot allocate memory")
     assert wire.decode_start(START).look_up_error == ""
 
@@ -67,6 +71,9 @@ def test_start__a_user_who_cannot_be_looked_up_has_the_cause_and_no_account() ->
         START.replace(b"1000", b"4294967296"),
         START.replace(b"1000", b"", 1),
         START.replace(b"1000\x001000", b"\0"),
+        START.replace(b"\0alice\0", b"\0\0"),
+        START.replace(b"\0alice\0", b"\0" + b"a" * 256 + b"\0"),
+        START.replace(b"\0alice\0", b"\0" + "\u00e9".encode() * 128 + b"\0"),
         START.replace(b"=sshd", b"sshd"),
         START + b"x" * 4096,
     ],
@@ -113,7 +120,7 @@ def test_answer__that_may_have_been_cut_counts_as_empty(length: int, left: int) 
 
 
 def test_start__says_which_of_the_two_calls_it_is() -> None:
-    fields = b"0\x00alice\x001000\x001000\x00/home/alice\x000\x000\x000\x00=sshd\x00\x00\x00\x00"
+    fields = b"0\x00alice\x00alice\x001000\x001000\x00/home/alice\x000\x000\x000\x00=sshd\x00\x00\x00\x00"
     assert not wire.decode_start(b"\x01S" + fields).account_phase
     assert wire.decode_start(b"\x01M" + fields).account_phase
     with pytest.raises(ProtocolError):
