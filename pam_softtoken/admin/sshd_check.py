@@ -109,36 +109,34 @@ def check(services: Services) -> Report:
     stores = [each for each in map(settings_of, stack.ours) if each is not None]
     host = forecast.look_around(stores, current, sudo=False)
     view = forecast.View(Judge(host_facts.door_of(stack)), current)
-    findings += _of_settings(stack, view, host.people)
+    findings += _of_settings(stack, view, current, host.people)
     findings += _of_people(stack, view, host.people)
     return Report(tuple(findings), (f"sshd's settings in {sshd_config.FILE}",), tuple(doubts))
 
 
-def _of_settings(stack: Stack, view: forecast.View, people: list[Person]) -> list[Finding]:
+def _of_settings(stack: Stack, view: forecast.View, current: Sshd, people: list[Person]) -> list[Finding]:
     """Tell what is wrong in the settings of anybody who is not exempt."""
-    assert view.sshd is not None  # noqa: S101 - for the type checker
     exempt_groups = set(exempt.groups_of(stack.of("auth")))
     cases: dict[tuple[str, str], Case] = {}
     for someone in people:
         if exempt_groups & set(someone.names.groups):
             continue
         for peer in view.peers:
-            for fault in faults(_view(stack, view.sshd.settings(someone.names, peer))):
-                line = ssh_match.responsible(view.sshd.directives, fault.name, someone.names, peer)
+            for fault in faults(_view(stack, current.settings(someone.names, peer))):
+                line = ssh_match.responsible(current.directives, fault.name, someone.names, peer)
                 finding = _finding(fault, line)
                 case = cases.setdefault((finding.place, finding.mend), Case(finding, fault, []))
                 case.concerned.append((someone, peer))
-    return [case.finding._replace(what=case.finding.what + _cost(case, view)) for case in cases.values()]
+    return [case.finding._replace(what=case.finding.what + _cost(case, view.judge, current)) for case in cases.values()]
 
 
-def _cost(case: Case, view: forecast.View) -> str:
-    """Say who would lose the way in by the command that mends a fault."""
-    assert view.sshd is not None  # noqa: S101 - for the type checker
+def _cost(case: Case, judge: Judge, current: Sshd) -> str:
+    """Say who would lose a way in by the command that mends a fault."""
     losers: dict[str, None] = {}
     for someone, peer in case.concerned:
-        settings = view.sshd.settings(someone.names, peer)
+        settings = current.settings(someone.names, peer)
         mended = {**settings, case.fault.name: case.fault.value}
-        before, after = (sshd_ways(someone, each, view.judge, peer) for each in (settings, mended))
+        before, after = (sshd_ways(someone, each, judge, peer) for each in (settings, mended))
         if any(not any(then - {CODE} <= proofs for then, _ in after) for proofs, _ in before):
             losers[someone.name] = None
     return f"; the command below takes a way in from {named(losers)}" if losers else ""

@@ -16,6 +16,7 @@ from pam_softtoken.pam import installed_libpam, known_modules, paths, service_fi
 from pam_softtoken.pam.stack import Line, Stack
 
 MOST_SERVICES = 500
+_COST = "; with the command below those who are not enrolled do not get in any more"
 TWINS = (("sudo", "sudo-i"), ("su", "su-l"))
 """Two services of one program: who is asked by the one expects to be asked by the other."""
 
@@ -128,7 +129,7 @@ def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:
         return  # all else that could be said follows from it
     found = paths.ends(lines)
     if stack_mend.denial_is_lost(found):
-        what = f"a refused code does not keep anybody out of {stack.service}, whatever else is there"
+        what = f"a refused code does not keep anybody out of {stack.service}, whatever else is there{_COST}"
         yield Finding(ERROR, str(ours.place), shown(ours), what, _require(stack, ours, reading))
     elif not stack_mend.lets_in(found):
         yield _closed(stack, ours, reading, reached=any(end.open_minded for end in found))
@@ -137,7 +138,10 @@ def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:
         yield Finding(WARNING, str(ours.place), shown(ours), what, _require(stack, ours, reading))
     if stack_mend.code_alone(lines):
         guilty = next(line for line in lines if line.name in known_modules.PASSWORD)
-        what = f"a wrong password does not keep anybody out of {stack.service} who has a right code"
+        what = (
+            f"a wrong password does not keep anybody out of {stack.service} who has a right code; with the command "
+            "below those who have no password do not get in any more"
+        )
         edits = [Edit(guilty.place.file).set_control(guilty, "requisite")]
         mend = stack_mend.first_that_helps(stack, reading.reader, edits)
         yield Finding(ERROR, str(guilty.place), shown(guilty), what, mend)
@@ -145,12 +149,10 @@ def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:
 
 def _skipped(stack: Stack, line: Line, reading: Reading) -> Finding:
     if line.name in known_modules.SELECTING:
-        what = (
-            f"whom {line.name} selects gets into {stack.service} without a code; with the command below those who are "
-            "not enrolled do not get in any more"
-        )
+        what = f"whom {line.name} selects gets into {stack.service} without a code{_COST}"
         return Finding(NOTE, str(line.place), shown(line), what, sed(f"{lines_of(line)}s/^/# /", line.place.file))
     what = f'whom {line.name} accepts gets into {stack.service} without a code: "{line.control}" leads past our line'
+    what += _COST
     mend = stack_mend.first_that_helps(stack, reading.reader, stack_mend.against_skip(stack, line))
     return Finding(ERROR, str(line.place), shown(line), what, mend)
 
