@@ -177,6 +177,10 @@ def forecast(service: str, way: str | None, *, nullok: bool, groups: Sequence[st
             continue
         if each == WITH_PUBLIC_KEY:
             sshd.require_obedient(dict(then.usual))
+        if each != (way or WITH_PASSWORD):
+            plan.remarks.append(
+                "Passwords are closed here, so the code comes on top of the key, as --with publickey asks."
+            )
         plan.remarks += _overriding(plan, directives)
         return found
     raise AssertionError("no way was tried")

@@ -117,7 +117,7 @@ def door_of(stack: Stack) -> Door:
     for line in stack.ours:
         settings = settings_of(line)
         asking[line] = None if settings is None else asking_of(settings)
-    return Door(stack.service, stack.of("auth"), asking)
+    return Door(stack.service, stack.of("auth"), asking, stack.of("account"))
 
 
 def asking_of(settings: Config) -> Asking:

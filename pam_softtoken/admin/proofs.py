@@ -105,11 +105,13 @@ class Door(NamedTuple):
         service: its name.
         auth: its lines of that type.
         asking: what our lines among them ask for; None for one with wrong options, which refuses everybody.
+        account: its lines of that type, which can keep somebody out who has proved everything.
     """
 
     service: str
     auth: tuple[Line, ...]
     asking: Mapping[Line, Asking | None]
+    account: tuple[Line, ...] = ()
 
     @property
     def is_ours(self) -> bool:

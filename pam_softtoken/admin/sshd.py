@@ -213,7 +213,7 @@ def reload() -> str:
     started = time.monotonic()
     while before is not None and _pid_file(effective) in (None, before) and time.monotonic() < started + _WAIT_S:
         time.sleep(_PAUSE_S)
-    return "sshd has read its configuration anew."
+    return "sshd reloaded its configuration."
 
 
 def _pid_file(effective: dict[str, str]) -> tuple[int, int] | None:

@@ -30,7 +30,7 @@ from pam_softtoken.admin.proofs import (
     Ways,
 )
 from pam_softtoken.admin.ssh_match import MAYBE, NO, YES, Peer, glob
-from pam_softtoken.pam.known_modules import NEUTRAL
+from pam_softtoken.pam.known_modules import NEUTRAL, SELECTING
 
 _OF_METHOD = {"publickey": KEY, "gssapi-with-mic": TICKET, "hostbased": HOST_KEY}
 ASKING = "keyboard-interactive"
@@ -139,6 +139,9 @@ def unknowns(door: Door, people: Sequence[Person], rows: Sequence[Settings] = ()
         known = line.is_ours or line.name in NEUTRAL or line.name == "pam_unix.so"
         if not known and any(len(answers_of(line, door, person, everything)) > 1 for person in people):
             yield f"what {line.name} says ({line.place})"
+    for line in door.account:
+        if line.name in SELECTING:
+            yield f"whom {line.name} keeps out all the same ({line.place})"
     for name, what in (
         ("authorizedkeyscommand", "keys that AuthorizedKeysCommand finds"),
         ("trustedusercakeys", "certificates of TrustedUserCAKeys"),
@@ -148,7 +151,7 @@ def unknowns(door: Door, people: Sequence[Person], rows: Sequence[Settings] = ()
             yield what
     vague = [person.name for person in people if person.password == MAYBE]
     if vague:
-        yield f"the passwords of {named(vague, 3)}, who are not in /etc/shadow"
+        yield f"the passwords of accounts that are not in /etc/shadow: {named(vague, 3)}"
     vague = [person.name for person in people if any(known == MAYBE for _, known in person.keys)]
     if rows and vague:
         yield f"whether the keys of {named(vague, 3)} can be used: files that cannot be read, or options such as from="

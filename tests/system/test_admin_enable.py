@@ -181,7 +181,7 @@ def test_enable__sshd_asks_for_a_code_on_top_of_either(
     screen.expect("Done.")
     screen.expect(pexpect.EOF)
     done = admin.run("disable", "sshd")
-    assert "sshd has read its configuration anew" in done.stderr
+    assert "sshd reloaded its configuration" in done.stderr
     assert admin.pam() == before
 
 
@@ -238,7 +238,7 @@ def test_sshd__is_told_of_what_goes_back_at_once(
             tracer.terminate()
     assert done.returncode == 1
     assert "/etc/pam.d/sshd: cannot be written: No space left on device" in done.stderr
-    assert done.stderr.count("sshd has read its configuration anew.") == 2
+    assert done.stderr.count("sshd reloaded its configuration.") == 2
     assert host.times_told == 2
     assert admin.pam() == before
 
@@ -421,6 +421,24 @@ def test_enable__takes_a_whole_yes_for_locking_somebody_out(
         screen.expect("not confirmed; nothing was changed")
     screen.expect(pexpect.EOF)
     assert admin.pam() == before
+
+
+@pytest.mark.parametrize("service", ["su", "login"])
+def test_enable__names_at_su_and_login_too_who_is_refused_then(
+    service: str, admin: Admin, alice: Person, phone: Phone, make_person: Callable[[], Person]
+) -> None:
+    bob, caller = make_person(), make_person()
+    host = Su(admin.mounts, caller, password=True) if service == "su" else Login(admin.mounts, password=True)
+    assert host.log_in(bob).entered_as == bob.name
+    refused = admin.run("enable", service, SHORT)
+    meant = refused.stderr.strip().rpartition("--lock-out ")[2]
+    assert set(meant.split(",")) == {bob.name, caller.name}
+    screen = admin.start("enable", service, "--yes", "--lock-out", meant, LONG)
+    screen.expect(ASKED)
+    visit = host.log_in(bob, "000000")
+    assert (visit.entered_as, visit.prompts) == ("", ["password", "code"])
+    assert host.log_in(alice, phone.totp()).entered_as == alice.name
+    screen.expect("Done.")
 
 
 BROKEN = {

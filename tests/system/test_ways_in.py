@@ -283,6 +283,8 @@ def test_enable__never_opens_a_way_in_that_is_closed(make_scene: Callable[[str],
     (line,) = [each for each in scene.run("enable", "sshd", "--dry-run", runner=admin).stdout.splitlines()
                if each.startswith("+AuthenticationMethods")]  # fmt: skip
     assert line == "+AuthenticationMethods publickey,keyboard-interactive"
+    shown = scene.run("enable", "sshd", "--dry-run", runner=admin).stderr
+    assert "Passwords are closed here, so the code comes on top of the key" in shown
 
 
 def test_enable__code_alone_behind_a_match_is_refused_with_its_line(make_scene: Callable[[str], Scene]) -> None:

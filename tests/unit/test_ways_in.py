@@ -24,7 +24,7 @@ from pam_softtoken.admin.proofs import (
 )
 from pam_softtoken.admin.ssh_match import MAYBE, NO, YES, Names, Peer, key_of, peers, selects, user_listed
 from pam_softtoken.admin.sshd_config import Directive, read
-from pam_softtoken.admin.ways_in import service_ways, sshd_ways
+from pam_softtoken.admin.ways_in import service_ways, sshd_ways, unknowns
 from pam_softtoken.admin.ways_table import Claim
 from pam_softtoken.pam import service_file
 from pam_softtoken.pam.dialect import IN_PIECES
@@ -137,6 +137,21 @@ def test_sshd__what_it_cannot_tell_is_perhaps() -> None:
     assert text_of(found) == "perhaps key"
     other = judge("auth requisite pam_access.so\n" + UNIX)
     assert text_of(sshd_ways(person(keys=((KEYS, NO),)), OPEN, other, PEER)) == "perhaps password"
+
+
+def test_unknowns__name_what_only_others_can_tell() -> None:
+    text = "auth required pam_access.so\n" + UNIX + "account required pam_time.so\naccount required pam_unix.so\n"
+    stack = read_stack(text, "sshd")
+    door = Door("sshd", stack.of("auth"), {}, stack.of("account"))
+    commanded = {**OPEN, "authorizedkeyscommand": "/usr/bin/x"}
+    found = list(unknowns(door, [person(), person("bob", password=MAYBE)], [commanded]))
+    assert found == [
+        "what pam_access.so says (/etc/pam.d/sshd:1)",
+        "whom pam_time.so keeps out all the same (/etc/pam.d/sshd:3)",
+        "keys that AuthorizedKeysCommand finds",
+        "the passwords of accounts that are not in /etc/shadow: bob",
+    ]
+    assert list(unknowns(judge(UNIX).door, [person()], [OPEN])) == []
 
 
 GROUPED = "auth\t[success=1 default=ignore]\tpam_succeed_if.so quiet user ingroup robots\n"
