@@ -6,7 +6,8 @@ import pwd
 from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
-from pam_softtoken.admin import exempt, host_facts, person, sshd, ways_table
+from pam_softtoken.admin import exempt, host_facts, logins, person, sshd, ways_table
+from pam_softtoken.admin.finding import named
 from pam_softtoken.admin.host_facts import Sshd
 from pam_softtoken.admin.pam_judge import Judge, answers_of
 from pam_softtoken.admin.plan import WITH_PASSWORD, WITH_PUBLIC_KEY, Plan, require_service
@@ -101,7 +102,9 @@ class Forecast(NamedTuple):
         """Name what cannot be told of those who get in."""
         meant = {claim.person.name: claim.person for claim in self.claims if claim.today or claim.then}
         rows = [] if self.then.sshd is None else list(self.then.sshd.rows.values())
-        return list(unknowns(self.then.judge.door, list(meant.values()), rows))
+        services = logins.directory_services()
+        unlisted = [f"users of {named(services)} who have never logged in with a code here"] if services else []
+        return [*unlisted, *unknowns(self.then.judge.door, list(meant.values()), rows)]
 
 
 def look_around(
