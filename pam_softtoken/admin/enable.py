@@ -268,8 +268,8 @@ def _add_enable(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--user", metavar="USER", type=user_lookup.canonical_name,
-        help="who tries the new stack before it is in use, at this terminal, and whose login confirms it; if nobody is "
-        "named, it is the user who runs this, who need not try it if a code of theirs was accepted in the last "
+        help="the user who tries the new stack at this terminal before it is in use, and whose login confirms it "
+        "(default: the user who runs this); no trial is needed if a code of theirs was accepted in the last "
         f"{FRESH_S // 60} minutes",
     )  # fmt: skip
     parser.add_argument(
@@ -277,20 +277,19 @@ def _add_enable(parser: argparse.ArgumentParser) -> None:
         help="ask the members of a group for no code, and leave their ways in as they are; may be given several times",
     )  # fmt: skip
     parser.add_argument(
-        "--lock-out", metavar="NAME,...", help="these users get in today and need not then; without a terminal all "
-        "who would be locked out have to be named",
+        "--lock-out", metavar="NAME,...",
+        help="these users may lose their way in; without a terminal, name all users who would be locked out",
     )  # fmt: skip
     parser.add_argument(
-        "--force", action="store_true", help="go on whoever is locked out, yourself and the last way to root included"
-    )
+        "--force", action="store_true",
+        help="go on even if this locks out the user who runs it, or the last account that can become root",
+    )  # fmt: skip
     parser.add_argument(
         "--yes", action="store_true",
-        help="do not ask anybody to try it; as without a terminal, only that it loads, asks for a code and refuses a "
-        "wrong one is certain before it is in use, not that a right one gets in",
+        help="ask nothing, so nobody tries the new stack before it is in use; this proves only that the modules load, "
+        "and that the stack asks for a code and refuses wrong answers",
     )  # fmt: skip
-    parser.add_argument(
-        "--enrol-later", action="store_true", help="let those in who have never enrolled (the option nullok)"
-    )
+    parser.add_argument("--enrol-later", action="store_true", help="let users in who have never enrolled (nullok)")
     add_dry_run(parser)
 
 
