@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pwd
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import product
 from typing import NamedTuple
 
 from pam_softtoken.admin import exempt, host_facts, logins, person, sshd, ways_table
@@ -19,7 +20,7 @@ from pam_softtoken.admin.ways_in import admitted, service_ways, sshd_ways, unkno
 from pam_softtoken.admin.ways_table import Claim
 from pam_softtoken.config import Config
 from pam_softtoken.errors import AdministrationFailed
-from pam_softtoken.pam.stack import Line, Stack
+from pam_softtoken.pam.stack import Stack
 
 _HERE = Peer(ANYWHERE, "", "")
 _ANYBODY = Names("", ())
@@ -213,18 +214,26 @@ def require_nothing_opened(found: Forecast) -> None:
         ClosedToday: somebody would.
     """
     for each in found.host.people:
-        whole = each.with_everything
-        stores = [store for store, _ in each.enrolments]
-        for state in (ENROLLED, NEVER):
-            whole = whole._replace(enrolments=tuple((store, state) for store in stores), sudo=max(each.sudo, MAYBE))
-            for peer in found.then.peers:
-                claim = Claim(whole, peer.label, found.today.ways(whole, peer), found.then.ways(whole, peer))
-                for _, words in ways_table.opened([claim]):
-                    raise ClosedToday(
-                        f"this would let {each.name} in{_from(peer)} with {words}, which is closed today"
-                        f"{_line_behind(found, each, peer)}",
-                        hint=_hint(found.plan.way, found.plan.stack.service),
-                    )
+        for variant, peer in product(_variants(each), found.then.peers):
+            claim = Claim(variant, peer.label, found.today.ways(variant, peer), found.then.ways(variant, peer))
+            for _, words in ways_table.opened([claim]):
+                raise ClosedToday(
+                    f"this would let {each.name} in{_from(peer)} with {words}, which is closed today"
+                    f"{_line_behind(found, each, peer)}",
+                    hint=_hint(found.plan.way, found.plan.stack.service),
+                )
+
+
+def _variants(someone: Person) -> Iterator[Person]:
+    """Return a user as they are, and as they could be one day: with all that can be asked for, enrolled and not."""
+    yield someone
+    for state in (ENROLLED, NEVER):
+        whole = someone.with_everything._replace(
+            enrolments=tuple((store, state) for store, _ in someone.enrolments), sudo=max(someone.sudo, MAYBE)
+        )
+        yield whole
+        if someone.locked:
+            yield whole._replace(locked=True)
 
 
 def _hint(way: str, service: str) -> str:
@@ -278,22 +287,6 @@ def _overriding(plan: Plan, directives: Iterable[Directive]) -> list[str]:
         for each in directives
         if each.condition and each.file != sshd.DROP_IN and ours.get(each.name, each.value) != each.value
     ]
-
-
-def exempt_people(auth: Sequence[Line], people: Iterable[Person]) -> dict[str, list[str]]:
-    """Return the members of each group that is exempt in a stack."""
-    everybody = list(people)
-    return {group: [each.name for each in everybody if group in each.names.groups] for group in exempt.groups_of(auth)}
-
-
-def refused(view: View, people: Iterable[Person]) -> dict[str, list[str]]:
-    """Return who is refused at a service only because they have no token that counts, with the connections."""
-    claims = []
-    for each in people:
-        whole = each._replace(enrolments=tuple((store, ENROLLED) for store, _ in each.enrolments))
-        for peer in view.peers:
-            claims.append(Claim(each, peer.label, view.ways(whole, peer), view.ways(each, peer)))
-    return ways_table.lost(claims)
 
 
 def is_sure(found: Ways) -> bool:

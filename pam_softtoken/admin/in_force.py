@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
-from pam_softtoken.admin import forecast, host_facts, sshd
+from pam_softtoken.admin import exempt, forecast, host_facts, sshd, ways_table
 from pam_softtoken.admin.finding import named
 from pam_softtoken.admin.forecast import Host, View
 from pam_softtoken.admin.host_facts import Sshd
 from pam_softtoken.admin.option_check import settings_of
 from pam_softtoken.admin.pam_judge import Judge
-from pam_softtoken.admin.proofs import NEVER
+from pam_softtoken.admin.proofs import ENROLLED, NEVER, Person
 from pam_softtoken.admin.stack_check import read_services
+from pam_softtoken.admin.ways_table import Claim
 from pam_softtoken.errors import AdministrationFailed
-from pam_softtoken.pam.stack import Stack
+from pam_softtoken.pam.stack import Line, Stack
 
 
 class InForce(NamedTuple):
@@ -61,8 +62,8 @@ def in_force(only: Container[str] | None = None) -> tuple[list[InForce], list[st
 
 def _of_service(stack: Stack, current: Sshd | None, host: Host) -> InForce:
     view = View(Judge(host_facts.door_of(stack)), current)
-    exempt = forecast.exempt_people(view.judge.door.auth, host.people)
-    spared = {name for names in exempt.values() for name in names}
+    spared_groups = exempt_people(view.judge.door.auth, host.people)
+    spared = {name for names in spared_groups.values() for name in names}
     passing = [each.store for each in view.judge.door.asking.values() if each is not None and each.passes_never]
     let_in = [
         each.name
@@ -70,7 +71,23 @@ def _of_service(stack: Stack, current: Sshd | None, host: Host) -> InForce:
         if each.name not in spared and any(each.enrolment(store) == NEVER for store in passing)
         and any(view.ways(each, peer) for peer in view.peers)
     ]  # fmt: skip
-    return InForce(stack.service, list(forecast.refused(view, host.people)), let_in, exempt)
+    return InForce(stack.service, list(refused(view, host.people)), let_in, spared_groups)
+
+
+def exempt_people(auth: Sequence[Line], people: Iterable[Person]) -> dict[str, list[str]]:
+    """Return the members of each group that is exempt in a stack."""
+    everybody = list(people)
+    return {group: [each.name for each in everybody if group in each.names.groups] for group in exempt.groups_of(auth)}
+
+
+def refused(view: View, people: Iterable[Person]) -> dict[str, list[str]]:
+    """Return who is refused at a service only because they have no token that counts, with the connections."""
+    claims = []
+    for each in people:
+        whole = each._replace(enrolments=tuple((store, ENROLLED) for store, _ in each.enrolments))
+        for peer in view.peers:
+            claims.append(Claim(each, peer.label, view.ways(whole, peer), view.ways(each, peer)))
+    return ways_table.lost(claims)
 
 
 def lines(found: list[InForce], most: int) -> list[str]:

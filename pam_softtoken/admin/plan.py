@@ -13,7 +13,6 @@ from pam_softtoken.admin import exempt as exempt_lines
 from pam_softtoken.admin import host_file, sshd
 from pam_softtoken.admin.change import FileChange
 from pam_softtoken.admin.host_file import Content
-from pam_softtoken.admin.stack_check import TWINS
 from pam_softtoken.errors import AdministrationFailed, UsageError
 from pam_softtoken.pam import installed_libpam, known_modules, paths, service_edit, service_file
 from pam_softtoken.pam.stack import Stack, places
@@ -121,7 +120,7 @@ class Plan:
     def _twins(self, path: str, ours: str) -> Iterator[FileChange]:
         """Have the other services of the same program ask, too: they are another way to the same place."""
         service = self.old.service
-        for twin in [each for pair in TWINS if service in pair for each in pair if each != service]:
+        for twin in [each for pair in service_file.TWINS if service in pair for each in pair if each != service]:
             own = f"{service_file.DIRECTORY}/{twin}"
             before = host_file.read(own)
             stack = self._read(twin, path, self.text)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pam_softtoken.admin import bounded, exempt, forecast, host_facts, ssh_match, sshd, sshd_config
+from pam_softtoken.admin import bounded, exempt, forecast, host_facts, in_force, ssh_match, sshd, sshd_config
 from pam_softtoken.admin.bounded import Reading
 from pam_softtoken.admin.exempt import METHODS
 from pam_softtoken.admin.finding import ERROR, NOTE, WARNING, Finding, Report, named, sed
@@ -146,7 +146,7 @@ def _of_people(stack: Stack, view: forecast.View, people: list[Person]) -> Itera
     """Tell whose public key skips the code that the password needs, and who is exempt from it."""
     again = "softtoken-admin disable sshd && softtoken-admin enable sshd"
     ours = str(stack.ours[0].place)
-    exempt_people = forecast.exempt_people(stack.of("auth"), people)
+    exempt_people = in_force.exempt_people(stack.of("auth"), people)
     for group, names in exempt_people.items():
         what = f"the group {group} is exempt from codes at sshd: {named(names) or 'it has no members'}; the command "
         yield Finding(NOTE, ours, "", f"{what}below asks them, too, and refuses those who are not enrolled", again)

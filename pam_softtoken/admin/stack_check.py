@@ -17,8 +17,6 @@ from pam_softtoken.pam.stack import Line, Stack
 
 MOST_SERVICES = 500
 _COST = "; with the command below those who are not enrolled do not get in any more"
-TWINS = (("sudo", "sudo-i"), ("su", "su-l"))
-"""Two services of one program: who is asked by the one expects to be asked by the other."""
 
 
 class Services(NamedTuple):
@@ -176,7 +174,7 @@ def _uncovered(services: Services) -> Iterator[Finding]:
         what = "no service of this host asks for a code"
         yield Finding(NOTE, service_file.DIRECTORY, "", what, "softtoken-admin enable sshd")
         return
-    for first, second in TWINS:
+    for first, second in service_file.TWINS:
         for with_code, without in ((first, second), (second, first)):
             if with_code in asking and without not in asking and without in services.stacks:
                 what = f"{with_code} asks for a code, and {without} does not: it is another way to the same place"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pam_softtoken.admin import exempt, sshd, ways_table
+from pam_softtoken.admin import exempt, forecast, host_facts, sshd, ways_table
 from pam_softtoken.admin.authorized_keys import key_line
 from pam_softtoken.admin.host_facts import sudo_rights
 from pam_softtoken.admin.pam_judge import Judge, succeeds
@@ -359,3 +361,42 @@ METHODS = {
 def test_methods__get_longer_and_never_shorter(way: str, today: str) -> None:
     settings = {**OPEN, "authenticationmethods": today}
     assert sshd.settings_for(way, settings).get("AuthenticationMethods") == METHODS[way, today]
+
+
+LISTS = ["any", "publickey", "password", "publickey,password", "keyboard-interactive", "publickey password",
+         "publickey,keyboard-interactive", "publickey,password password,publickey keyboard-interactive",
+         "hostbased,publickey hostbased"]  # fmt: skip
+SWITCHES = ["passwordauthentication", "kbdinteractiveauthentication", "pubkeyauthentication", "hostbasedauthentication"]
+
+
+@pytest.mark.parametrize("way", ["password", "publickey"])
+@pytest.mark.parametrize("methods", LISTS)
+def test_change__of_any_sshd_opens_nothing_or_is_seen_to_and_keeps_in_who_has_everything(
+    methods: str, way: str
+) -> None:
+    before, after = judge(UNIX), judge(UNIX + OURS if way == "password" else OURS)
+    accepted = 0
+    for values in itertools.product(("yes", "no"), repeat=len(SWITCHES)):
+        today = {**OPEN, "authenticationmethods": methods, **dict(zip(SWITCHES, values, strict=True))}
+        then = {**today, **{name.lower(): value for name, value in sshd.settings_for(way, today).items()}}
+        found = claim(sshd_ways(person(), today, before, PEER), sshd_ways(person(), then, after, PEER))
+        if found.opened or not any(CODE in proofs for proofs, _ in found.then):
+            continue  # it is refused
+        accepted += 1
+        for proofs, _ in found.then:
+            assert CODE in proofs or (proofs, YES) in found.today or (proofs, MAYBE) in found.today
+        assert found.then or not found.today
+    assert accepted or way == "publickey" or "password" not in methods
+
+
+def test_change__that_lets_locked_accounts_in_with_their_keys_is_seen() -> None:
+    """Without PAM sshd refuses an account with a `!` in the shadow file; with PAM it takes the key."""
+    today, then = {**OPEN, "usepam": "no"}, OPEN
+    views = [
+        forecast.View(judge(UNIX), host_facts.Sshd([], [PEER], {((), PEER): each}, each)) for each in (today, then)
+    ]
+    host = forecast.Host({}, {}, (), [person(locked=True, password=NO)], {})
+    plan = SimpleNamespace(way="password", stack=SimpleNamespace(service="sshd"))
+    found = forecast.Forecast(plan, [], views[0], views[1], host)  # type: ignore[arg-type]
+    with pytest.raises(forecast.ClosedToday, match="would let alice in with key, which is closed today"):
+        forecast.require_nothing_opened(found)
