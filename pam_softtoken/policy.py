@@ -192,7 +192,7 @@ def examine(
     Args:
         tokens: of this user.
         state: what was accepted and what was noted. Of a token without a last accepted counter nobody can tell what is
-            used: its first right code is only noted.
+            used: codes up to the present time step are only noted.
         typed: the OTP that was typed, for each number of digits that it could have; a token looks at one.
         keys: under which notes of this source can stand, see `throttle.note_keys`.
         now: Unix seconds.
@@ -208,15 +208,15 @@ def examine(
     unknown: Found | None = None
     used: Token | None = None
     for token in tokens:
-        last = state.last.get(token.fingerprint())
+        last = _last_used(token, state, now=now)
         digits = _typed(token, typed)
         for counter in token.matching(open_counters(token, state, now=now, limits=limits), digits):
-            if last is None:
-                unknown = token, counter
-            elif _is_used(token, last, counter):
+            if not _is_used(token, last, counter):
+                present = present or (token, counter)
+            elif token.fingerprint() in state.last:
                 used = token
             else:
-                present = present or (token, counter)
+                unknown = token, counter
         for counter in _following(token, state, keys, now=now, limits=limits):
             if token.matching(range(counter, counter + 1), digits):
                 following = following or (token, counter)

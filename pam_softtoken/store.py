@@ -197,7 +197,7 @@ class Store:
         """Return the error for a token file that is not there; the enrolled mark says what that proves."""
         account = self.location.account
         was_enrolled = bool(self._revocation.names) or mark.is_set(account.uid)
-        return NotEnrolled(proven=not was_enrolled, former=mark.former_name(account))
+        return NotEnrolled(proven=not was_enrolled, former=mark.former_name(account) if was_enrolled else "")
 
     def _open_as_owner(self) -> TokenFile:
         with self.location.as_owner():

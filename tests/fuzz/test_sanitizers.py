@@ -69,7 +69,7 @@ def test_login__right_and_wrong_leaves_no_report(
 @pytest.mark.parametrize(
     ("right", "wrong", "word"),
     [
-        ("out:\n\tfree(script);", "out:", "LeakSanitizer"),
+        ("out:\n\tfree(asked);\n\tfree(script);", "out:", "LeakSanitizer"),
         ("\ttext[length] = '\\0';", "\ttext[length + MAX_FRAME_BYTES] = '\\0';", "stack-buffer-overflow"),
         ("int style = frame->bytes[2]", "int style = frame->bytes[frame->length + MAX_FRAME_BYTES]", "runtime error"),
     ],

@@ -75,7 +75,7 @@ def test_login__of_a_host_that_is_process_1_leaves_no_report(
 @pytest.mark.parametrize(
     ("right", "wrong", "word"),
     [
-        ("out:\n\tfree(script);", "out:", "definitely lost"),
+        ("out:\n\tfree(asked);\n\tfree(script);", "out:", "definitely lost"),
         ("explicit_bzero(answer, strlen(answer));", "explicit_bzero(answer, strlen(answer) + 2);", "Invalid write"),
     ],
 )

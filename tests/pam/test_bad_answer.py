@@ -146,7 +146,7 @@ class Asked:
             self._process = subprocess.Popen(command, stdin=its_own.fileno(), cwd="/", env={})
         self._socket.settimeout(WAIT_S)
         items = ["=softtoken-test", "", "", ""]
-        account = [person.name, str(person.uid), str(person.gid), str(person.home)]
+        account = [person.name, person.name, str(person.uid), str(person.gid), str(person.home)]
         fields = ["0", *account, str(os.getuid()), "0", "0", *items]
         self.send(frame(wire.START, "".join(f"{field}\0" for field in fields).encode()))
 

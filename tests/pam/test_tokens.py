@@ -431,7 +431,7 @@ def test_lost_state__totp_refuses_the_present_code_and_accepts_the_next(
 def test_lost_state__totp_starts_anew_even_when_the_first_answer_is_wrong(
     installed: Installation, pam: Pam, alice: Person, clock: Clock, lose: Callable[[Path], None]
 ) -> None:
-    """The first attempt fixes where counting starts: no later attempt opens a step that was past by then."""
+    """A wrong answer fixes nothing; a right one does, and what was past by then stays closed."""
     phone = alice.enrol(installed, NO_CODES)
     step = 56_666_666
     codes = oathtool(phone, step, 4)
@@ -440,7 +440,7 @@ def test_lost_state__totp_starts_anew_even_when_the_first_answer_is_wrong(
     clock.set(step * 30)
     assert service.log_in(alice, wrong_code(phone)).result == PAM_AUTH_ERR
     clock.set((step + 2) * 30)
-    for code, result in ((codes[1], 0), (codes[0], 7), (codes[1], 7), (codes[3], 0)):
+    for code, result in ((codes[1], 7), (codes[0], 7), (codes[2], 7), (codes[3], 0), (codes[3], 7)):
         assert service.log_in(alice, code).result == result
 
 
