@@ -107,6 +107,13 @@ def start_to_enable(
     return screen
 
 
+def worse_than_notes(debian: FreshDebian) -> list[dict[str, str]]:
+    """Return what the doctor has against the services and their users."""
+    found = json.loads(debian.try_to_run("softtoken-admin", "doctor", "--json").stdout)["findings"]
+    ours = [each for each in found if each["family"] in ("sshd", "PAM services", "options", "users", "files")]
+    return [each for each in ours if each["severity"] != "note"]
+
+
 def test_new_administrator__turns_it_on_breaks_it_and_gets_back_in(
     debian: FreshDebian, packages: Packages, alice: Resident, ssh: InsideSSH
 ) -> None:
@@ -137,9 +144,7 @@ def test_new_administrator__turns_it_on_breaks_it_and_gets_back_in(
     assert end_of(screen)[0] == 0
 
     # The doctor has nothing against what has just been turned on.
-    found = json.loads(debian.try_to_run("softtoken-admin", "doctor", "--json").stdout)["findings"]
-    ours = [each for each in found if each["family"] in ("sshd", "PAM services", "options", "users", "files")]
-    assert [each for each in ours if each["severity"] != "note"] == []
+    assert worse_than_notes(debian) == []
 
     # A wrong option, and a backend that is gone, keep people out until they are put right.
     stack = debian.path("/etc/pam.d/sshd").read_text()
