@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pam_softtoken.admin import exempt, forecast, host_facts, sshd, ways_table
+from pam_softtoken.admin import exempt, forecast, host_facts, in_force, sshd, ways_table
 from pam_softtoken.admin.authorized_keys import key_line
 from pam_softtoken.admin.host_facts import sudo_rights
 from pam_softtoken.admin.pam_judge import Judge, succeeds
@@ -400,3 +400,19 @@ def test_change__that_lets_locked_accounts_in_with_their_keys_is_seen() -> None:
     found = forecast.Forecast(plan, [], views[0], views[1], host)  # type: ignore[arg-type]
     with pytest.raises(forecast.ClosedToday, match="would let alice in with key, which is closed today"):
         forecast.require_nothing_opened(found)
+
+
+def test_status__says_in_a_line_each_what_a_service_does_to_whom() -> None:
+    names = [f"user{number}" for number in range(4)]
+    found = [
+        in_force.InForce("sshd", refused=names, let_in=[], exempt={"robots": ["deploy"], "glass": []}),
+        in_force.InForce("sudo", refused=[], let_in=["bob"], exempt={}),
+        in_force.InForce("su", refused=[], let_in=[], exempt={}),
+    ]
+    assert in_force.lines(found, 2) == [
+        "sshd: refused until they enrol (4): user0, user1 and 2 more",
+        "sshd: exempt from codes, group robots: deploy",
+        "sshd: exempt from codes, group glass: it has no members",
+        "sudo: let in by nullok only (1): bob",
+        "su: asks for a code; nobody is refused for want of a token",
+    ]
