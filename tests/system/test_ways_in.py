@@ -385,3 +385,31 @@ def test_sudo__exempt_group_gets_in_as_before(make_scene: Callable[[str], Scene]
     assert scene.sudo(people.admin, {PASSWORD, CODE})
     assert scene.run("disable", "sudo").returncode == 0
     assert (scene.mounts.directory / "pam.d" / "sudo").read_text() == before
+
+
+def test_table__has_no_line_for_accounts_that_are_over_or_denied(make_scene: Callable[[str], Scene]) -> None:
+    scene = make_scene("DenyUsers {robot}\n")
+    plain, robot = scene.people.plain.name, scene.people.robot.name
+    subprocess.run(["usermod", "--expiredate", "1", plain], check=True)
+    try:
+        table = Table(scene.run("enable", "sshd", "--dry-run", runner=scene.people.admin.name).stderr)
+        assert table.ways(plain, "anywhere", "today") == table.ways(robot, "anywhere", "today") == []
+        assert not scene.gate.lets_in(plain, {PASSWORD})
+    finally:
+        subprocess.run(["usermod", "--expiredate", "", plain], check=True)
+    assert not scene.gate.lets_in(robot, {KEY})
+    assert scene.gate.lets_in(plain, {PASSWORD})
+
+
+def test_except__that_would_not_leave_a_group_as_it_is_is_refused(make_scene: Callable[[str], Scene]) -> None:
+    scene = make_scene("")
+    plain = scene.people.plain.name
+    group = subprocess.run(["id", "-gn", plain], check=True, capture_output=True, text=True).stdout.strip()
+    options = ("--with=publickey", f"--except={group}", "--dry-run", "--force")
+    done = scene.run("enable", "sshd", *options, runner=scene.people.admin.name)
+    assert done.returncode == 1
+    assert f"--except would not leave {plain} as today: password today, no way in then" in done.stderr
+    assert scene.run("enable", "sshd", "--except", "no-such-group").stderr.startswith(
+        'softtoken-admin: error: no such group: "no-such-group"'
+    )
+    assert scene.run("enable", "sshd", "--except", "a b").returncode == 2
