@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from pam_softtoken.admin.sshd_config import METHODS
 from pam_softtoken.pam import control, known_modules, service_edit, service_file
 from pam_softtoken.pam.dialect import Dialect
 from pam_softtoken.pam.logical_lines import physical_lines
@@ -20,14 +21,6 @@ _NAME = "softtoken-edited"
 _FILE = f"{service_file.DIRECTORY}/{_NAME}"
 _PERMIT = "auth\trequired\tpam_permit.so\n"
 GROUP_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
-METHODS = {
-    "publickey": "pubkeyauthentication",
-    "gssapi-with-mic": "gssapiauthentication",
-    "hostbased": "hostbasedauthentication",
-    "password": "passwordauthentication",
-    "keyboard-interactive": "kbdinteractiveauthentication",
-}
-"""sshd's methods, and the settings that turn them on."""
 _SPELT = {
     "kbdinteractiveauthentication": "KbdInteractiveAuthentication",
     "passwordauthentication": "PasswordAuthentication",

@@ -15,20 +15,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pam_softtoken.admin import bounded, sshd_config
-from pam_softtoken.admin.exempt import METHODS
 from pam_softtoken.admin.ssh_match import Names, Peer, responsible
-from pam_softtoken.admin.sshd_config import Directive
+from pam_softtoken.admin.sshd_config import ASKING, METHODS, Directive
 from pam_softtoken.errors import AdministrationFailed
 
 SERVICE = "sshd"
 PROGRAM = "/usr/sbin/sshd"
-CONFIG = "/etc/ssh/sshd_config"
+CONFIG = sshd_config.FILE
 DIRECTORY = "/etc/ssh/sshd_config.d"
 DROP_IN = f"{DIRECTORY}/00-softtoken.conf"
 """Early in the alphabet, because of several settings of one thing sshd takes the first."""
 _SETTINGS = {"UsePAM": "yes", "KbdInteractiveAuthentication": "yes", "PasswordAuthentication": "no"}
 _METHODS = "AuthenticationMethods"
-_ASKING = "keyboard-interactive"
 _WITHOUT_PAM = ("publickey", "hostbased", "gssapi-with-mic")
 _LISTS = ("allowusers", "denyusers", "allowgroups", "denygroups")
 _HEAD = "# By softtoken-admin enable sshd; softtoken-admin disable sshd takes it away."
@@ -50,12 +48,12 @@ def settings_for(way: str, today: Mapping[str, str]) -> dict[str, str]:
         enabled = [[method] for method, name in METHODS.items() if today.get(name) == "yes"]
         lists = enabled if methods == "any" else [each.split(",") for each in methods.split()]
         keyed = [[method for method in each if method in _WITHOUT_PAM] for each in lists]
-        wanted = [",".join([*each, _ASKING]) for each in keyed if each]
-        return {**_SETTINGS, _METHODS: " ".join(dict.fromkeys(wanted)) or f"publickey,{_ASKING}"}
+        wanted = [",".join([*each, ASKING]) for each in keyed if each]
+        return {**_SETTINGS, _METHODS: " ".join(dict.fromkeys(wanted)) or f"publickey,{ASKING}"}
     if methods == "any":
         return dict(_SETTINGS)
     named = [
-        ",".join(dict.fromkeys(_ASKING if method == "password" else method for method in each.split(",")))
+        ",".join(dict.fromkeys(ASKING if method == "password" else method for method in each.split(",")))
         for each in methods.split()
     ]
     return {**_SETTINGS, _METHODS: " ".join(dict.fromkeys(named))}

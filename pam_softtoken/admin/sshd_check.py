@@ -10,23 +10,19 @@ from typing import NamedTuple
 
 from pam_softtoken.admin import bounded, exempt, forecast, host_facts, in_force, ssh_match, sshd, sshd_config
 from pam_softtoken.admin.bounded import Reading
-from pam_softtoken.admin.exempt import METHODS
 from pam_softtoken.admin.finding import ERROR, NOTE, WARNING, Finding, Report, named, sed
 from pam_softtoken.admin.host_facts import Sshd
 from pam_softtoken.admin.option_check import settings_of
 from pam_softtoken.admin.pam_judge import Judge
 from pam_softtoken.admin.proofs import CODE, KEY, Person, Settings, Ways
 from pam_softtoken.admin.ssh_match import Peer
-from pam_softtoken.admin.sshd_config import Directive
+from pam_softtoken.admin.sshd_config import ASKING, METHODS, Directive
 from pam_softtoken.admin.stack_check import Services
 from pam_softtoken.admin.ways_in import sshd_ways
 from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.pam import paths
 from pam_softtoken.pam.stack import Stack
 
-PROGRAM = "/usr/sbin/sshd"
-SERVICE = "sshd"
-_ASKING = "keyboard-interactive"
 _DEFAULTS = {
     "usepam": "no",
     "kbdinteractiveauthentication": "yes",
@@ -99,8 +95,8 @@ class Case(NamedTuple):
 
 def check(services: Services) -> Report:
     """Look at sshd's configuration, if our line is in its PAM service."""
-    stack = next((stack for stack in services.ours if stack.service == SERVICE), None)
-    if stack is None or not os.path.exists(PROGRAM):
+    stack = next((stack for stack in services.ours if stack.service == sshd.SERVICE), None)
+    if stack is None or not os.path.exists(sshd.PROGRAM):
         return Report(not_looked_at=("sshd: its PAM service has no line of ours",) if stack is None else ())
     reading = Reading()
     directives = sshd_config.read(reading.reader, lambda pattern: sorted(glob.glob(pattern)))
@@ -173,39 +169,39 @@ def faults(view: View) -> Iterator[Fault]:
     ways = view.ways
     explicit = view.settings["authenticationmethods"] != "any"
     if not view.on("kbdinteractiveauthentication"):
-        if explicit and any(_ASKING in way for way in ways):
+        if explicit and any(ASKING in way for way in ways):
             what = "nobody gets in by the way that AuthenticationMethods names: what asks for the code is off"
             yield Fault(ERROR, "kbdinteractiveauthentication", what, "yes")
         elif not (view.on("passwordauthentication") and view.code_in_password):
             what = "nobody is asked for a code: what would ask is off"
             yield Fault(ERROR, "kbdinteractiveauthentication", what, "yes")
-    keys = [way for way in ways if not {_ASKING, "password"} & set(way)]
+    keys = [way for way in ways if not {ASKING, "password"} & set(way)]
     if keys and not view.password_in_pam:
         # Where PAM asks for a password, the code may be meant to be on top of that only; see `_of_people`.
         names = " or ".join(dict.fromkeys("a public key" if way[0] == "publickey" else way[0] for way in keys))
         what = f"{names} skips PAM: who has it gets in without a code"
         yield Fault(ERROR, "authenticationmethods", what, _mended(view, ways, explicit=explicit), can_be_meant=True)
-    if any("password" in way and _ASKING not in way for way in ways) and not view.code_in_password:
+    if any("password" in way and ASKING not in way for way in ways) and not view.code_in_password:
         what = "the method password cannot ask for a code: it is always refused, and counts as a wrong answer"
         if explicit:
             yield Fault(WARNING, "authenticationmethods", what, _mended(view, ways, explicit=True))
         else:
             yield Fault(WARNING, "passwordauthentication", what, "no")
-    elif not view.password_in_pam and [_ASKING] in ways:
+    elif not view.password_in_pam and [ASKING] in ways:
         what = "the code alone lets people in: PAM asks for no password, and sshd for no key"
-        yield Fault(ERROR, "authenticationmethods", what, f"publickey,{_ASKING}")
+        yield Fault(ERROR, "authenticationmethods", what, f"publickey,{ASKING}")
 
 
 def _mended(view: View, ways: list[list[str]], *, explicit: bool) -> str:
     """Give `AuthenticationMethods` with which every way asks for a code, and for something else."""
     if not explicit:
-        return _ASKING if view.password_in_pam else f"publickey,{_ASKING}"
+        return ASKING if view.password_in_pam else f"publickey,{ASKING}"
     sound = []
     for way in ways:
         methods = [method for method in way if method != "password" or view.code_in_password]
-        if _ASKING not in methods and "password" not in methods:
-            methods.append(_ASKING)
-        if methods == [_ASKING] and not view.password_in_pam:
+        if ASKING not in methods and "password" not in methods:
+            methods.append(ASKING)
+        if methods == [ASKING] and not view.password_in_pam:
             methods.insert(0, "publickey")
         sound.append(",".join(methods))
     return " ".join(dict.fromkeys(sound))
@@ -223,7 +219,7 @@ def _ask_sshd(reading: Reading, directives: list[Directive]) -> tuple[Sshd, list
     answers: list[bounded.Answer | None] = []
 
     def ask(*words: str) -> dict[str, str]:
-        answers.append(bounded.ask(PROGRAM, *words))
+        answers.append(bounded.ask(sshd.PROGRAM, *words))
         if answers[-1] is None or answers[-1].returncode != 0:
             raise AdministrationFailed("sshd does not say", hint="")
         return sshd.parse(answers[-1].stdout)

@@ -10,6 +10,16 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 FILE = "/etc/ssh/sshd_config"
+METHODS = {
+    "publickey": "pubkeyauthentication",
+    "gssapi-with-mic": "gssapiauthentication",
+    "hostbased": "hostbasedauthentication",
+    "password": "passwordauthentication",
+    "keyboard-interactive": "kbdinteractiveauthentication",
+}
+"""sshd's methods, and the settings that turn them on."""
+ASKING = "keyboard-interactive"
+"""The method with which PAM can ask for anything."""
 _MOST_LEVELS = 16  # as in sshd
 _KBD = "kbdinteractiveauthentication"
 _ALIASES = {"challengeresponseauthentication": _KBD, "skeyauthentication": _KBD}

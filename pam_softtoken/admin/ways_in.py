@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 
 from pam_softtoken.admin import ssh_match
-from pam_softtoken.admin.exempt import METHODS
 from pam_softtoken.admin.finding import named
 from pam_softtoken.admin.pam_judge import Judge, answers_of
 from pam_softtoken.admin.proofs import (
@@ -30,10 +29,10 @@ from pam_softtoken.admin.proofs import (
     Ways,
 )
 from pam_softtoken.admin.ssh_match import MAYBE, NO, YES, Peer, glob
+from pam_softtoken.admin.sshd_config import ASKING, METHODS
 from pam_softtoken.pam.known_modules import NEUTRAL, SELECTING
 
 _OF_METHOD = {"publickey": KEY, "gssapi-with-mic": TICKET, "hostbased": HOST_KEY}
-ASKING = "keyboard-interactive"
 
 
 def ways(person: Person, verdict: Callable[[Proofs], int], proofs: Sequence[str] = PROOFS) -> Ways:
