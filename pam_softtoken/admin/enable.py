@@ -140,7 +140,7 @@ def _require_somebody(asked: list[str], options: argparse.Namespace) -> None:
 
 
 def _try(screen: terminal.Terminal, new: trial.Trial, found: Forecast, user: str, options: argparse.Namespace) -> None:
-    """Have the user log in through the new stack, unless they have just shown that their codes are right."""
+    """Ask the user to log in through the new stack, unless a code of theirs was accepted just now."""
     ago_s = _last_code_ago_s(found, user)
     if not options.user and ago_s is not None and ago_s <= FRESH_S:
         screen.tell(

@@ -78,7 +78,7 @@ def _powerless(line: Line) -> Line:
 
 
 def take_out(text: str, dialect: Dialect) -> str:
-    """Take out every line of ours with the lines around it that are there for it; all other bytes stay.
+    """Return a text without our lines and the lines around them that are there for them; all other bytes stay.
 
     Args:
         text: of a service file.

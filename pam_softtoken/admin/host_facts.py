@@ -93,7 +93,7 @@ def read_sshd(
 
 
 def read_files(people: Iterable[Names], directives: list[Directive], defaults: Settings) -> Sshd:
-    """Take what counts in sshd from its files, where it does not say so itself.
+    """Read from sshd's files what counts, where sshd itself does not say it.
 
     Args:
         people: its users.

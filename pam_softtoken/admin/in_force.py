@@ -91,7 +91,7 @@ def refused(view: View, people: Iterable[Person]) -> dict[str, list[str]]:
 
 
 def lines(found: list[InForce], most: int) -> list[str]:
-    """Say it in a few lines.
+    """Return it in a few lines.
 
     Args:
         found: what is in force.

@@ -181,7 +181,7 @@ def asked_names(found: Forecast) -> list[str]:
 
 
 def remarks(found: Forecast) -> Iterable[str]:
-    """Say which ways in ask for no code."""
+    """Return lines that name the ways in without a code."""
     if found.plan.stack.service == sshd.SERVICE and found.plan.settings.get("AuthenticationMethods") is None:
         keyed = [claim.person.name for claim in found.claims if any(way == frozenset({KEY}) for way, _ in claim.then)]
         if keyed:

@@ -118,7 +118,7 @@ class Plan:
         )
 
     def _twins(self, path: str, ours: str) -> Iterator[FileChange]:
-        """Have the other services of the same program ask, too: they are another way to the same place."""
+        """Return the changes with which the other services of the same program ask, too."""
         service = self.old.service
         for twin in [each for pair in service_file.TWINS if service in pair for each in pair if each != service]:
             own = f"{service_file.DIRECTORY}/{twin}"

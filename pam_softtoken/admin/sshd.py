@@ -145,7 +145,7 @@ def _stage(place: str, new: bytes) -> Path:
 
 
 def ask(*arguments: str) -> dict[str, str]:
-    """Have sshd say what counts, as `sshd -T` does.
+    """Ask sshd what counts, as `sshd -T` does.
 
     Raises:
         AdministrationFailed: it refuses its configuration, or cannot be run.
@@ -190,7 +190,7 @@ def _culprit(name: str, directives: list[Directive]) -> str:
 
 
 def reload() -> str:
-    """Have sshd read its configuration anew, when it is one that it accepts.
+    """Make sshd reload its configuration, if it accepts it.
 
     Returns:
         What was done, for the person.
@@ -215,7 +215,7 @@ def reload() -> str:
 
 
 def _pid_file(effective: dict[str, str]) -> tuple[int, int] | None:
-    """Tell sshd's PidFile from an earlier and a later one; None when there is none."""
+    """Return what distinguishes sshd's PidFile from an earlier or later one; None when there is none."""
     try:
         status = os.stat(effective.get("pidfile", "/run/sshd.pid"))
     except OSError:
@@ -251,7 +251,7 @@ def _active_units() -> list[str]:
 
 
 def _listener(effective: dict[str, str]) -> int:
-    """Give the process that sshd has put into its PidFile, or raise ValueError when there is none."""
+    """Return the process that sshd has put into its PidFile, or raise ValueError when there is none."""
     for _ in range(_LISTENER_TRIES):
         with suppress(OSError, ValueError):
             pid = int(Path(effective.get("pidfile", "/run/sshd.pid")).read_text())
@@ -265,7 +265,7 @@ def _listener(effective: dict[str, str]) -> int:
 
 
 def _listens(process: str) -> bool:
-    """Tell whether a process, by its place in /proc, waits for connections as sshd."""
+    """Check whether a process, by its place in /proc, waits for connections as sshd."""
     try:
         return _is_sshd(process) and b"[listener]" in Path(f"{process}/cmdline").read_bytes()
     except OSError:
@@ -273,7 +273,7 @@ def _listens(process: str) -> bool:
 
 
 def _is_sshd(process: str) -> bool:
-    """Tell whether a process, by its place in /proc, is sshd, here and not in some container."""
+    """Check whether a process, by its place in /proc, is sshd, here and not in some container."""
     try:
         return os.path.samefile(f"{process}/exe", PROGRAM) and os.path.samefile(
             f"{process}/ns/mnt", "/proc/self/ns/mnt"

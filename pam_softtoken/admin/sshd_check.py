@@ -111,7 +111,7 @@ def check(services: Services) -> Report:
 
 
 def _of_settings(stack: Stack, view: forecast.View, current: Sshd, people: list[Person]) -> list[Finding]:
-    """Tell what is wrong in the settings of anybody who is not exempt."""
+    """List what is wrong in the settings of anybody who is not exempt."""
     exempt_groups = set(exempt.groups_of(stack.of("auth")))
     cases: dict[tuple[str, str], Case] = {}
     for someone in people:
@@ -127,7 +127,7 @@ def _of_settings(stack: Stack, view: forecast.View, current: Sshd, people: list[
 
 
 def _cost(case: Case, judge: Judge, current: Sshd) -> str:
-    """Say who would lose a way in by the command that mends a fault."""
+    """Return who would lose a way in by the command that mends a fault."""
     losers: dict[str, None] = {}
     for someone, peer in case.concerned:
         settings = current.settings(someone.names, peer)
@@ -139,7 +139,7 @@ def _cost(case: Case, judge: Judge, current: Sshd) -> str:
 
 
 def _of_people(stack: Stack, view: forecast.View, people: list[Person]) -> Iterator[Finding]:
-    """Tell whose public key skips the code that the password needs, and who is exempt from it."""
+    """List whose public key skips the code that the password needs, and who is exempt from it."""
     again = "softtoken-admin disable sshd && softtoken-admin enable sshd"
     ours = str(stack.ours[0].place)
     exempt_people = in_force.exempt_people(stack.of("auth"), people)
@@ -163,7 +163,7 @@ def _has_key_alone(found: Ways) -> bool:
 
 
 def faults(view: View) -> Iterator[Fault]:
-    """Tell which settings let somebody in without a code, with nothing but a code, or not at all."""
+    """List the settings that let somebody in without a code, with nothing but a code, or not at all."""
     if not view.on("usepam"):
         yield Fault(ERROR, "usepam", "sshd does not use PAM, so that nobody is asked for a code", "yes")
     ways = view.ways
@@ -193,7 +193,7 @@ def faults(view: View) -> Iterator[Fault]:
 
 
 def _mended(view: View, ways: list[list[str]], *, explicit: bool) -> str:
-    """Give `AuthenticationMethods` with which every way asks for a code, and for something else."""
+    """Return `AuthenticationMethods` with which every way asks for a code, and for something else."""
     if not explicit:
         return ASKING if view.password_in_pam else f"publickey,{ASKING}"
     sound = []
@@ -214,7 +214,7 @@ def _view(stack: Stack, settings: Settings) -> View:
 
 
 def _ask_sshd(reading: Reading, directives: list[Directive]) -> tuple[Sshd, list[Finding], list[str]]:
-    """Have sshd say what counts for all; where it will not, its files say it."""
+    """Ask sshd what counts for all; where it does not answer, read its files."""
     names = host_facts.names_of(host_facts.accounts())
     answers: list[bounded.Answer | None] = []
 

@@ -76,7 +76,7 @@ class Scene:
         self._program = str(installed.root / "scripts" / "softtoken-admin")
 
     def command(self, *words: str, runner: str = "") -> list[str]:
-        """Give the command line of the program, run by somebody through sudo."""
+        """Return the command line of the program, run by somebody through sudo."""
         return self.mounts.command("env", f"SUDO_USER={runner}", self._program, *words)
 
     def run(self, *words: str, runner: str = "") -> subprocess.CompletedProcess[str]:
