@@ -205,7 +205,7 @@ def _who_tries(options: argparse.Namespace, asked: list[str]) -> str:
 def _second_terminal(service: str, user: str) -> str:
     user = user or "USER"
     ways = {
-        "sshd": f"ssh {user}@{os.uname().nodename}",
+        "sshd": f"ssh {sshd.port_option()}{user}@{os.uname().nodename}",
         "sudo": "sudo -k true",
         "sudo-i": "sudo -k -i true",
         "su": f"su {user}, not as root",

@@ -90,7 +90,7 @@ def _rebind(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     except ConfigError as error:
         raise AdministrationFailed(str(error), hint="--store takes another template") from None
     except PathError as error:
-        raise AdministrationFailed(str(error), hint=person.hint_for(error, account.name)) from None
+        raise AdministrationFailed(str(error), hint=person.hint_for(error, account)) from None
 
 
 def _hand_over(screen: terminal.Terminal, options: argparse.Namespace, account: files.Account, store: str) -> str:

@@ -172,6 +172,16 @@ def ask(*arguments: str) -> dict[str, str]:
     return parse(done.stdout)
 
 
+def port_option() -> str:
+    """Return what the command `ssh` needs to find this host's sshd: `-p PORT ` or, for the usual port, ""."""
+    try:
+        address = ask("-T").get("listenaddress", "")
+    except AdministrationFailed:
+        return ""
+    found = re.search(r":(\d+)$", address)
+    return f"-p {found[1]} " if found and found[1] != "22" else ""
+
+
 def parse(text: str) -> dict[str, str]:
     """Read what `sshd -T` writes; of a list that has a line for each value all of them are joined."""
     found: dict[str, str] = {}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.account import RECORDS, Person, resident_of
+from tests.support.account import Person, resident_of
 from tests.support.disk import disk_as_home
 from tests.support.enroller import ENVIRONMENT, Enroller
 from tests.support.installation import Installation
@@ -33,9 +33,7 @@ def resident(world: Path) -> Iterator[Person]:
 def alice(resident: Person) -> Person:
     """A user who is not enrolled yet, with a home directory as it is made for new users."""
     home = resident.home
-    for record in RECORDS.glob(f"{resident.uid}-*"):
-        record.unlink()  # of a login while the home was read-only
-    shutil.rmtree(resident.revocations, ignore_errors=True)
+    resident.forget_on_the_host()
     for entry in home.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)

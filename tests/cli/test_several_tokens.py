@@ -17,6 +17,7 @@ from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.disk import fill
 from tests.support.enroller import (
     CODE_PROMPT,
+    OTHERS_CODE_PROMPT,
     TOKEN_PROMPT,
     Dialogue,
     Enroller,
@@ -128,7 +129,7 @@ def test_add__page_to_print_says_that_the_recovery_codes_stay(
     done = enroller.run(*QUICK, "--user", alice.name, "--name=spare", "--sheet", page)
     assert done.status == 0, done.stderr
     text = page.read_text()
-    assert "Those that the account has are as they were" in text
+    assert "the account keeps those that it had" in text
     assert "There are none" not in text
     assert "<code>--name</code>" in text
 
@@ -290,7 +291,7 @@ def test_add__pin_is_asked_for_and_stays(enroller: Enroller, alice: Person, phon
 
 def test_add__root_is_asked_for_no_code(enroller: Enroller, alice: Person, phone: Phone, service: Service) -> None:
     with enroller.start("--user", alice.name, "--name=spare", *HOTP) as dialogue:
-        dialogue.expect(CODE_PROMPT)
+        dialogue.expect(OTHERS_CODE_PROMPT.format(alice.name))
         assert TOKEN_PROMPT not in dialogue.transcript
         spare = finish(dialogue)
     for token in (phone, spare):

@@ -33,16 +33,28 @@ def test_terminal__new_passphrase_is_typed_twice_and_not_shown(device: Device) -
     with device.start("add", "--name", "alice") as person:
         person.expect("Key, in Base32: ")
         person.type(RFC_KEY_BASE32)
-        for _ in range(4):
-            person.expect("]: ")
-            person.type("")
-        person.expect("New passphrase for the vault: ")
-        person.type(PASSPHRASE)
-        person.expect("The same again: ")
-        person.type("something else")
+        for _ in range(3):
+            person.expect("New passphrase for the vault: ")
+            person.type(PASSPHRASE)
+            person.expect("The same again: ")
+            person.type("something else")
+            person.expect("That was not the same.")
         assert _refused(person).error == "the two passphrases differ; nothing was changed"
         assert PASSPHRASE not in person.transcript
     assert not device.path.exists()
+
+
+def test_terminal__new_passphrase_that_was_mistyped_once_is_asked_for_again(device: Device) -> None:
+    with device.start("add", "--name", "alice") as person:
+        person.expect("Key, in Base32: ")
+        person.type(RFC_KEY_BASE32)
+        for again in ("something else", PASSPHRASE):
+            person.expect("New passphrase for the vault: ")
+            person.type(PASSPHRASE)
+            person.expect("The same again: ")
+            person.type(again)
+        assert person.finish() == 0
+    assert [entry.name for entry in device.content()] == ["alice"]
 
 
 def test_terminal__is_asked_though_stdin_is_a_pipe(device: Device) -> None:

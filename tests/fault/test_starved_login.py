@@ -27,6 +27,8 @@ from tests.support.system_log import SystemLog
 GROUP = Path("/sys/fs/cgroup/cpu/softtoken-starved")
 PROCESSOR = 0
 HOGS = 4
+WORK = 20_000_000
+"""About a second of a processor, of which a starved process gets a few thousandths."""
 JOIN = f'echo $$ > {GROUP}/cgroup.procs; exec "$@"'
 STARVED_BACKEND = """
 import os, sys
@@ -36,8 +38,11 @@ from pam_softtoken.backend import main
 real = files.lock
 def lock(*arguments, **options):
     real(*arguments, **options)
+    os.close(os.open({gate!r}, os.O_RDONLY))  # until the others run
     os.sched_setaffinity(0, ({processor},))
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    for _ in range({work}):
+        pass
 files.lock = lock
 main(__file__)
 """
@@ -85,6 +90,15 @@ def hogs() -> Iterator[None]:
             each.wait()
 
 
+def starved_backend(installed: Installation, outside: Path) -> tuple[Path, Path]:
+    """Make a backend that is starved once it has the lock and somebody has opened a pipe; return both paths."""
+    backend, gate = outside / "backend", outside / "gate"
+    os.mkfifo(gate)
+    text = STARVED_BACKEND.format(root=str(installed.root), processor=PROCESSOR, gate=str(gate), work=WORK)
+    backend.write_text(text)
+    return backend, gate
+
+
 def holders(person: Person) -> list[int]:
     """Find the processes that hold the lock of somebody's state."""
     inode = (person.store / "state").stat().st_ino
@@ -96,16 +110,16 @@ def test_starved__login_that_holds_the_lock_delays_others_for_seconds_and_revoke
     installed: Installation, alice: Person, pam: Pam, outside: Path, system_log: SystemLog
 ) -> None:
     phone = alice.enrol(installed, "--period=300", NO_CODES)
-    backend = outside / "backend"
-    backend.write_text(STARVED_BACKEND.format(root=str(installed.root), processor=PROCESSOR))
+    backend, gate = starved_backend(installed, outside)
     starved = pam.with_backend(backend, "window=5", "timeout=120")
     service = pam.service("window=5", "timeout=30")
     with Waiting(starved, alice, around=["sh", "-c", JOIN, "sh"]) as victim:
         victim.write_down(phone.totp(1))
         victim.wait_for_prompt()
+        victim.release()
+        wait_until(lambda: holders(alice), "the login to take the lock")
         with hogs():
-            victim.release()
-            wait_until(lambda: holders(alice), "the login to take the lock")
+            os.close(os.open(gate, os.O_WRONLY))
             assert service.log_in(alice, phone.totp(2)).result == PAM_AUTH_ERR
             assert system_log.reasons() == ["lock_timeout"], "it waited for as long as it may, and no longer"
             done = Admin(installed).run("revoke", alice.name, "--yes")
@@ -121,14 +135,14 @@ def test_starved__login_is_accepted_when_there_is_a_processor_again(
     installed: Installation, alice: Person, pam: Pam, outside: Path
 ) -> None:
     phone = alice.enrol(installed, "--period=300", NO_CODES)
-    backend = outside / "backend"
-    backend.write_text(STARVED_BACKEND.format(root=str(installed.root), processor=PROCESSOR))
+    backend, gate = starved_backend(installed, outside)
     with Waiting(pam.with_backend(backend, "timeout=120"), alice, around=["sh", "-c", JOIN, "sh"]) as victim:
         victim.write_down(phone.totp())
         victim.wait_for_prompt()
+        victim.release()
+        wait_until(lambda: holders(alice), "the login to take the lock")
         with hogs():
-            victim.release()
-            wait_until(lambda: holders(alice), "the login to take the lock")
+            os.close(os.open(gate, os.O_WRONLY))
         assert victim.outcome().result == PAM_SUCCESS
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
     wait_until(lambda: not holders(alice), "the end of the login")

@@ -145,7 +145,7 @@ class Asked:
             command = ["/usr/bin/python3", "-I", "-S", "-B", str(installed.backend)]
             self._process = subprocess.Popen(command, stdin=its_own.fileno(), cwd="/", env={})
         self._socket.settimeout(WAIT_S)
-        items = ["=softtoken-test", "", "", ""]
+        items = ["=test", "", "", ""]
         account = [person.name, person.name, str(person.uid), str(person.gid), str(person.home)]
         fields = ["0", *account, str(os.getuid()), "0", "0", *items]
         self.send(frame(wire.START, "".join(f"{field}\0" for field in fields).encode()))

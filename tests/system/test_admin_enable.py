@@ -174,6 +174,7 @@ def test_enable__sshd_asks_for_a_code_on_top_of_either(
     before = admin.pam()
     screen = admin.start("enable", "sshd", "--yes", WHOEVER, LONG, "--with", way)
     screen.expect(ASKED)
+    screen.expect_exact(f"ssh -p {host.port} {alice.name}@")
     assert host.times_told == 1
     visit = host.log_in(alice, phone.totp())
     assert visit.entered_as == alice.name, visit
@@ -339,9 +340,9 @@ def test_enable__person_tries_the_new_stack_before_it_is_in_use(admin: Admin, al
     before = admin.pam()
     screen = admin.start("enable", "su", "--user", alice.name, SHORT)
     screen.expect("root itself is not asked")
-    screen.expect("Password:")
+    screen.expect(f"Password for {alice.name}:")
     screen.sendline(alice.password)
-    screen.expect("Verification code:")
+    screen.expect(f"Verification code for {alice.name}:")
     assert admin.pam() == before
     screen.sendline(phone.totp())
     screen.expect("that gets in")
@@ -355,7 +356,7 @@ def test_enable__person_tries_the_new_stack_before_it_is_in_use(admin: Admin, al
 def test_enable__ctrl_c_during_the_trial_changes_nothing(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     screen = admin.start("enable", "sudo", LONG)
-    screen.expect("Password:")
+    screen.expect("Password for ")
     screen.sendintr()
     screen.expect("nothing was changed")
     screen.expect(pexpect.EOF)
@@ -371,7 +372,7 @@ def test_enable__code_that_was_accepted_just_now_makes_the_trial_needless(
     code = phone.totp()
     assert earlier.log_in(alice, code).entered_as == alice.name
     screen = admin.start("enable", "sudo", WHOEVER, LONG)
-    assert screen.expect([f"{alice.name} has given a right code [0-9]+ s ago", "Password:"]) == 0
+    assert screen.expect([f"{alice.name} has given a right code [0-9]+ s ago", "Password for "]) == 0
     screen.expect(ASKED)
     host = Sudo(admin.mounts, password=True)
     # It is still one that works once.
@@ -385,7 +386,7 @@ def test_enable__trial_is_asked_for_where_no_code_was_accepted_yet(
 ) -> None:
     monkeypatch.setenv("SUDO_USER", alice.name)
     screen = admin.start("enable", "sudo", WHOEVER, LONG)
-    assert screen.expect(["has given a right code", "Password:"]) == 1
+    assert screen.expect(["has given a right code", "Password for "]) == 1
     screen.sendintr()
     screen.expect("nothing was changed")
 
@@ -415,7 +416,7 @@ def test_enable__takes_a_whole_yes_for_locking_somebody_out(
     screen.expect(f"Lock out {bob.name}. Type yes to go on")
     screen.sendline(answer)
     if answer == "yes":
-        screen.expect("Password:")
+        screen.expect("Password for ")
         screen.sendintr()
     else:
         screen.expect("not confirmed; nothing was changed")
