@@ -175,7 +175,7 @@ class Login:
         if not marked:
             _mark(attempt.account, record)
         service = self.pamh.service or ""
-        if change_note.is_waited_for(service):
+        if change_note.is_waited_for(service, attempt.account.name):
             _leave_note(self.pamh, service, record)
         left, texts = accepted.recovery_left, []
         if accepted.token:

@@ -13,8 +13,7 @@ from pam_softtoken.admin.stack_check import Services
 from pam_softtoken.config import Config
 from pam_softtoken.pam.stack import Line, Stack
 
-NSSWITCH, MOUNTS = "/etc/nsswitch.conf", "/proc/self/mountinfo"
-DIRECTORY_SERVICES = ("sss", "ldap", "winbind")
+MOUNTS = "/proc/self/mountinfo"
 HOME_MAKERS = ("pam_mkhomedir.so", "pam_oddjob_mkhomedir.so")
 HOME_OPENERS = ("pam_mount.so", "pam_ecryptfs.so", "pam_fscrypt.so", "pam_encfs.so", "pam_zfs_key.so")
 """What they open is closed until the session begins, and the module sees an empty directory in its place."""
@@ -31,7 +30,7 @@ class Mount(NamedTuple):
 
 def check(services: Services) -> Report:
     """Look at each store that our lines name."""
-    directory_services = _directory_services()
+    directory_services = logins.directory_services()
     far_homes = _far_homes()
     findings: list[Finding] = []
     for stack in services.ours:
@@ -43,7 +42,7 @@ def check(services: Services) -> Report:
                 findings += [*_late_homes(stack), *_closed_homes(stack, settings), *_homes_elsewhere(line, far_homes)]
             findings += _named_places(line, settings, directory_services)
     unique = {(finding.place, finding.what): finding for finding in findings}
-    return Report(tuple(unique.values()), (NSSWITCH, "where the homes are mounted"))
+    return Report(tuple(unique.values()), (logins.NSSWITCH, "where the homes are mounted"))
 
 
 def _named_places(line: Line, settings: Config, directory_services: list[str]) -> Iterator[Finding]:
@@ -90,17 +89,6 @@ def _homes_elsewhere(line: Line, far_homes: list[Mount]) -> Iterator[Finding]:
         )
         severity = NOTE if mount.kind == "autofs" else WARNING
         yield Finding(severity, mount.path, shown(line), what, _MOVE)
-
-
-def _directory_services() -> list[str]:
-    """List the directory services that give this host users."""
-    try:
-        with open(NSSWITCH, encoding="utf-8", errors="surrogateescape") as lines:
-            found = [line.partition("#")[0].split() for line in lines]
-    except OSError:
-        return []
-    sources = [word for words in found if words[:1] == ["passwd:"] for word in words[1:]]
-    return [service for service in DIRECTORY_SERVICES if service in sources]
 
 
 def _far_homes() -> list[Mount]:

@@ -30,6 +30,8 @@ FALLBACK = "other"
 KINDS = ("auth", "account", "password", "session")
 SET_UID_SERVICES = frozenset({"sudo", "sudo-i", "su", "su-l", "polkit-1", "doas"})
 """Services of programs that a user starts to become somebody else."""
+TWINS = (("sudo", "sudo-i"), ("su", "su-l"))
+"""Two services of one program: users who are asked by the one expect to be asked by the other."""
 SUBSTACK = "substack"
 _INCLUDE, _INCLUDE_ALL = "include", "@include"
 _SUGAR = ("required", "requisite", "sufficient", "optional", _INCLUDE, SUBSTACK)
