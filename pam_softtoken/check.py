@@ -7,8 +7,7 @@ from pam_softtoken.code_check import CodeCheck, CodeRefused
 from pam_softtoken.errors import CheckFailed, MalformedAnswer, NotEnrolled, Revoked
 from pam_softtoken.job import PROGRAM, Job
 
-QUESTION = "Code that the app shows now:"
-QUESTION_WITH_PIN = "PIN, and behind it the code that the app shows now:"
+QUESTION, FOR_OTHERS = " that the app shows now:", " that the app of {} shows now:"
 
 
 def check(job: Job) -> str:
@@ -39,7 +38,8 @@ def check(job: Job) -> str:
     except CodeRefused as error:
         raise CheckFailed(error.message, hint=error.hint) from None
     with code_check:
-        typed = job.page.ask(QUESTION_WITH_PIN if with_pin else QUESTION)
+        front = "PIN, and behind it the code" if with_pin else "Code"
+        typed = job.page.ask(front + job.addressed(QUESTION, FOR_OTHERS))
         terminal.checkpoint()
         _require_no_recovery_code(typed)
         try:

@@ -143,7 +143,7 @@ class Editor(Store):
             if token.fingerprint() in self._revocation.dead:
                 raise EnrolmentFailed(
                     f'the key of token "{token.name}" has been revoked, and a revoked key never works again',
-                    hint="enrol a token with a new key: without --key-file and --import one is made",
+                    hint="enrol a token with a new key, which softtoken-enroll makes unless it is given one",
                 )
 
     def _admit(self, content: TokenFile, present: TokenFile | None) -> None:

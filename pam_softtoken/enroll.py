@@ -17,6 +17,7 @@ from pam_softtoken import (
     lock_holder,
     otp,
     printout,
+    provisioning,
     recovery,
     request,
     self_service,
@@ -79,6 +80,8 @@ examples:
       as root, for somebody else; root needs no code of hers
   softtoken-enroll --no-confirm --json --key-file key.txt
       from a script, with a key that is in a token already
+  softtoken-enroll --if-absent --no-confirm --json --key-file key.txt
+      the same, from a script that runs again and again
 """
 # What each tool takes beside --user and --store; the rest of the options is about a new token.
 TOOLS = {
@@ -86,23 +89,24 @@ TOOLS = {
     "list": ("json",),
     "remove": ("force", "no_confirm"),
     "new_recovery_codes": ("recovery_codes", "no_confirm", "json"),
+    "print_recovery_codes": ("recovery_codes",),
     "import_file": ("name", "no_confirm", "dry_run", "passphrase_file", "recovery_codes"),
     "pin": (),
     "no_pin": (),
 }
+NEVER_TOGETHER = (("if_absent", "force"), ("recovery_hashes", "recovery_codes"))
 ONLY_WITH_IMPORT = ("dry_run", "passphrase_file")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> command.Parser:
     """Make the command line; `--help` is made from it, too."""
     parser = command.Parser(
         prog=PROGRAM,
         description=DESCRIPTION,
         epilog=EPILOG,
         usage="%(prog)s [OPTION ...]",
-        formatter_class=terminal.HelpFormatter,
-        allow_abbrev=False,
     )
+    command.add_version(parser)
     token = parser.add_argument_group("the token")
     token.add_argument(
         "--name", default=DEFAULT_NAME, metavar="NAME", help=f"what to call it (default: {DEFAULT_NAME})"
@@ -122,6 +126,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--recovery-codes", type=int, default=10, metavar="N",
         help=f"how many codes for when the token is lost, 0 to {recovery.MAX_CODES} (default: 10)",
     )  # fmt: skip
+    token.add_argument(
+        "--recovery-hashes", metavar="FILE",
+        help="enrol recovery codes that somebody has already, by their hashes: see --print-recovery-codes",
+    )  # fmt: skip
     where = parser.add_argument_group("where it goes")
     where.add_argument("--user", metavar="USER", help="somebody else's tokens; root only")
     where.add_argument("--store", metavar="TEMPLATE", help="where the files are, as in the module's store= option")
@@ -130,10 +138,19 @@ def build_parser() -> argparse.ArgumentParser:
         help="as root for the user who comes through sudo; added where root keeps the tokens",
     )  # fmt: skip
     where.add_argument("--force", action="store_true", help="replace the token of that name, and the recovery codes")
+    where.add_argument(
+        "--if-absent", action="store_true",
+        help="only if the account is not enrolled: nothing is changed where it has the token of --key-file, or any "
+        "token without --key-file; exit status 4 where it has another one, or had one that was taken away",
+    )  # fmt: skip
     tools = parser.add_argument_group("instead of enrolling")
     tools.add_argument("--list", action="store_true", help="show the tokens, and how many recovery codes are left")
     tools.add_argument("--remove", metavar="NAME", help="take a token away; the last one only with --force")
     tools.add_argument("--new-recovery-codes", action="store_true", help="make new recovery codes; the old ones die")
+    tools.add_argument(
+        "--print-recovery-codes", action="store_true",
+        help="make recovery codes for later and show them with their hashes, as JSON; no account is touched",
+    )  # fmt: skip
     tools.add_argument(
         "--import", metavar="FILE", dest="import_file", help="take over the tokens of another program, from FILE or -"
     )
@@ -170,6 +187,9 @@ def _run(screen: terminal.Terminal, arguments: list[str]) -> None:
     parser = build_parser()
     options = parser.parse_args(arguments)
     tool = _tool(parser, options)
+    if tool == "print_recovery_codes":
+        provisioning.print_codes(screen, options.recovery_codes)
+        return
     account = _account(_caller(options) if options.through_sudo else options.user, tool)
     settings = _settings(options.store)
     location = _location(settings, account)
@@ -270,7 +290,11 @@ def _tool(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
             raise UsageError(f"--{_spelt(name)} does not go with --{_spelt(tool)}", hint=f"see {PROGRAM} --help")
         if not tool and name in ONLY_WITH_IMPORT:
             raise UsageError(f"--{_spelt(name)} goes with --import", hint=f"see {PROGRAM} --help")
+    for one, other in NEVER_TOGETHER:
+        if one in given and other in given:
+            raise UsageError(f"--{_spelt(one)} does not go with --{_spelt(other)}", hint=f"see {PROGRAM} --help")
     request.require_number_of_codes(options)
+    request.require_one_use_of_stdin(options)
     return tool
 
 
@@ -291,13 +315,16 @@ def _check(job: Job) -> None:
 
 
 def _enrol(job: Job) -> str:
-    job.require_person()
     options = job.options
     token = request.new_token(options, job.named_files)
+    given = request.recovery_hashes(options, job.named_files)
+    if options.if_absent and provisioning.is_done(job, token):
+        return ""
+    job.require_person()
     terminal.checkpoint()
     wanted = printout.Printout(png=options.png, svg=options.svg, sheet=options.sheet, named_files=job.named_files)
     with wanted as printed:
-        done = Enrolment(job, token, printed).carry_out()
+        done = Enrolment(job, token, printed, given).carry_out()
     return "\n".join([done, *printed.advice()])
 
 
@@ -365,10 +392,17 @@ def _hint_for(error: PathError, location: Location, *, through_sudo: bool) -> st
         if isinstance(error, DamagedState):
             return f"it said which codes were used while the home was read-only; as root, remove {error.path}"
         return "root keeps there what was used while the home was read-only, until the next login through sshd or su"
+    otherwise = "make the directory readable and writable for its owner, and start again"
     return {
         InsecureFile: f"only its owner may own and write it: see ls -la {location.path}",
         LockTimeout: "a login is using it; start again",
         BadTokenFile: f"{PROGRAM} --force writes a new one",
         OtherAccount: f"{PROGRAM} --user {location.account.name} --force throws them away and enrols anew",
-        DamagedState: f"as it is, nobody can tell which codes were used; remove {location.path}/state to start anew",
-    }.get(type(error), "make the directory readable and writable for its owner, and start again")
+        DamagedState: _hint_for_damage(location),
+    }.get(type(error), host_settings.hint_about_home(error, location.account) or otherwise)
+
+
+def _hint_for_damage(location: Location) -> str:
+    if os.geteuid() == 0:  # what root would remove by its path, the user could exchange before
+        return f"softtoken-admin reset-state {location.account.name} starts it anew, and says what that gives up"
+    return f"as it is, nobody can tell which codes were used; remove {location.path}/state to start anew"

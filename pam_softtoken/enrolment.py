@@ -10,7 +10,7 @@ import json
 import time
 from typing import NamedTuple
 
-from pam_softtoken import answer, handout, permission, policy, recovery, terminal
+from pam_softtoken import answer, handout, hashing, permission, policy, recovery, terminal
 from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, OTPReplayed, Refused
 from pam_softtoken.job import PROGRAM, Job
 from pam_softtoken.mac import compare_digest
@@ -55,9 +55,10 @@ class Enrolment:
         job: where it goes and how.
         token: what is to be enrolled.
         printed: the files that the person wants of it.
+        given: hashes of recovery codes that somebody has already; None where new ones are made.
     """
 
-    def __init__(self, job: Job, token: Token, printed: Printout) -> None:
+    def __init__(self, job: Job, token: Token, printed: Printout, given: RecoverySet | None = None) -> None:
         self._job = job
         self._screen = job.screen
         self._page = job.page
@@ -65,6 +66,7 @@ class Enrolment:
         self._store = job.store
         self._token = token
         self._printed = printed
+        self._given = given
         self._user = job.user
         self._plan = Plan(adds=False)
         self._permission = Permission(self._user, "")
@@ -88,7 +90,7 @@ class Enrolment:
         self._store.require_room(self._applied_to(present))
         if self._plan.adds or (self._plan.replaces and self._job.through_sudo):
             self._ask_for_permission(present)
-        if not self._plan.adds:
+        if not self._plan.adds and self._given is None:
             self._codes = recovery.generate(options.recovery_codes)
         confirmed: Confirmed | None = None
         account = self._store.location.account
@@ -99,8 +101,9 @@ class Enrolment:
             if not options.no_confirm:
                 confirmed = self._confirm()
             handout.show_recovery_codes(self._page, self._codes, wait=not options.no_confirm)
-        self._printed.fill_sheet(self._token, account, None if self._plan.adds else self._codes)
-        self._recovery = RecoverySet.of(self._codes)
+        kept = self._plan.adds or self._given is not None
+        self._printed.fill_sheet(self._token, account, None if kept else self._codes)
+        self._recovery = self._given or hashing.hashed(self._codes)
         self._write(confirmed)
         if self._plan.adds:
             return f'Done. {self._user} has another token, "{self._token.name}"; the recovery codes are as they were.'
@@ -129,6 +132,11 @@ class Enrolment:
             return Plan(adds=False)
         names = [token.name for token in present.tokens]
         if self._token.name not in names:
+            if self._given is not None:
+                raise EnrolmentFailed(
+                    f"{self._user} has recovery codes already, and they stay when a token is added",
+                    hint="leave --recovery-hashes out",
+                )
             return Plan(adds=True)
         if not self._options.force:
             other = next(name for name in _other_names() if name not in names)
@@ -177,7 +185,7 @@ class Enrolment:
         """
         token = self._token
         for _ in range(CONFIRMATIONS):
-            typed = self._page.ask("Code that the app shows:")
+            typed = self._page.ask(self._job.addressed("Code that the app shows:", "Code that the app of {} shows:"))
             now = int(time.time())
             # A login may have used a code in the meantime, where the key was enrolled before.
             state = self._store.read_state() or State.new()

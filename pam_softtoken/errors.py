@@ -255,6 +255,12 @@ class EnrolmentFailed(ProgramError):
     """What is enrolled was not changed as it was asked for, or not shown; it is as it was."""
 
 
+class EnrolledOtherwise(EnrolmentFailed):
+    """With --if-absent: the account has another token, or had one that was taken away, and is left as it is."""
+
+    exit_status = 4
+
+
 class OutputClosed(EnrolmentFailed):
     """The program that read the output, such as a pager, has ended."""
 

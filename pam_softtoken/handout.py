@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from types import ModuleType
 
-from pam_softtoken import drawing, files, key_uri, terminal
+from pam_softtoken import drawing, files, key_uri, qr_code, terminal
 from pam_softtoken.errors import EnrolmentFailed
 from pam_softtoken.token import HOTPToken, Token, TOTPToken, encode_base32
 
@@ -13,45 +12,14 @@ from pam_softtoken.token import HOTPToken, Token, TOTPToken, encode_base32
 def introduce(page: terminal.Terminal, token: Token, account: files.Account, qr: str | None) -> None:
     """Show the token in the three ways in which an app can take it."""
     uri = uri_of(token, account)
-    drawn = draw_qr(page, uri, qr) if qr != "none" else ""
+    if qr == "utf8" and not page.can_show_blocks():
+        raise EnrolmentFailed("this terminal cannot show block characters", hint="--qr ansi, or --qr none")
+    drawn = qr_code.draw(page, uri, qr, otherwise="add --qr none") if qr != "none" else ""
     page.show(f"Enrolling {account.name} on {os.uname().nodename}.")
     if drawn:
         page.show(f"Scan this with your app:\n\n{drawn}")
     page.show(f"\nKey:  {drawing.grouped(encode_base32(token.secret.reveal()))}")
     page.show(f"URI:  {uri}\n")
-
-
-def draw_qr(page: terminal.Terminal, uri: str, wanted: str | None) -> str:
-    """Draw the QR code in the way that was asked for, or in one that fits; "" where none does."""
-    segno = load_segno(otherwise="add --qr none")
-    if wanted == "utf8" and not page.can_show_blocks():
-        raise EnrolmentFailed("this terminal cannot show block characters", hint="--qr ansi, or --qr none")
-    code = segno.make(uri, error="l", micro=False)
-    matrix = [list(row) for row in code.matrix_iter(border=drawing.QUIET_MODULES)]
-    blocks = wanted == "utf8" or (wanted is None and page.can_show_blocks())
-    width = len(matrix[0]) * (1 if blocks else 2)
-    if width > page.columns():
-        page.tell(f"The QR code needs {width} columns; widen the terminal to see it, or type the key.")
-        return ""
-    if blocks:
-        return drawing.half_blocks(matrix, colour=page.has_colour())
-    # Without block characters it takes colours, which not everybody wants.
-    return drawing.backgrounds(matrix) if page.has_colour() or wanted == "ansi" else ""
-
-
-def load_segno(*, otherwise: str) -> ModuleType:
-    """Import the library that makes QR codes; a host without it can still enrol by key.
-
-    Raises:
-        EnrolmentFailed: it is not installed; the hint is to install it, or to do `otherwise`.
-    """
-    try:
-        import segno  # noqa: PLC0415 - needed only here
-    except ImportError:
-        raise EnrolmentFailed(
-            "QR codes need the segno library", hint=f"apt install python3-segno, or {otherwise}"
-        ) from None
-    return segno
 
 
 def uri_of(token: Token, account: files.Account) -> str:

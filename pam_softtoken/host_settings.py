@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 from pam_softtoken import config, files
-from pam_softtoken.errors import ConfigError, UsageError
+from pam_softtoken.errors import ConfigError, PathError, UsageError
+
+_ELSEWHERE = f"let root keep the tokens, with store=/var/lib/softtoken/%U in {config.DEFAULT_CONF}"
+
+
+def hint_about_home(error: PathError, account: files.Account) -> str:
+    """Return what helps where the files cannot be used because their user has no home directory; "" otherwise.
+
+    Args:
+        error: what is wrong.
+        account: whose files they are.
+    """
+    if error.path != account.home:
+        return ""
+    if not account.home.startswith("/"):
+        return f"give {account.name} a home directory, with usermod --home; or {_ELSEWHERE}"
+    if error.why == os.strerror(errno.ENOENT):
+        return f"as root, mkhomedir_helper {account.name} makes the home directory; or {_ELSEWHERE}"
+    return ""
 
 
 def load(store: str | None, *, example: str) -> config.Config:

@@ -50,6 +50,16 @@ class Job(NamedTuple):
         """Whose wrong answers these are."""
         return self.store.location.account.uid if self.through_sudo else os.getuid()
 
+    def addressed(self, own: str, others: str) -> str:
+        """Return one of two texts: the one for users themselves, or the one for root who works for somebody else.
+
+        Args:
+            own: what users read about their own account.
+            others: the same, with `{}` for the name of the account.
+        """
+        is_own = self.through_sudo or self.store.location.account.uid == os.getuid()
+        return own if is_own else others.format(self.user)
+
     @property
     def named_files(self) -> NamedFiles:
         """Whatever opens the files that the command line names."""

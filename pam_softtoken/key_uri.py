@@ -24,12 +24,14 @@ _ALGORITHMS = {"SHA1": "SHA1", "SHA256": "SHA256", "SHA512": "SHA512"}
 _OTHER_KINDS = ("steam", "yaotp", "motp", "mobileotp", "yandex")
 _MEANINGFUL = ("secret", "issuer", "algorithm", "digits", "period", "counter")
 _DECORATION = ("image", "icon", "color", "lock")
+DEFAULT_ALGORITHM, DEFAULT_DIGITS, DEFAULT_PERIOD_S = "SHA1", 6, 30
+"""What a Key URI means where it says nothing; the counter of a HOTP token has no default and is always there."""
 _HINT = "a Key URI is like otpauth://totp/host:alice?secret=...&issuer=host"
 _MAX_COUNTER = 2**62 - 1
 
 
 def build(token: Token, *, issuer: str, account: str) -> str:
-    """Write a token as a Key URI.
+    """Write a token as a Key URI, without parameters that have the format's default.
 
     Args:
         token: what the app shall become.
@@ -43,12 +45,15 @@ def build(token: Token, *, issuer: str, account: str) -> str:
     parameters: dict[str, str | int] = {
         "secret": encode_base32(token.secret.reveal()),
         "issuer": issuer.replace(":", " "),
-        "algorithm": token.algorithm,
-        "digits": token.digits,
     }
+    # What every app takes for granted is left out: the QR code gets smaller, and a small one is easier to scan.
+    if token.algorithm != DEFAULT_ALGORITHM:
+        parameters["algorithm"] = token.algorithm
+    if token.digits != DEFAULT_DIGITS:
+        parameters["digits"] = token.digits
     if isinstance(token, HOTPToken):
         parameters["counter"] = token.counter
-    elif isinstance(token, TOTPToken):
+    elif isinstance(token, TOTPToken) and token.period_s != DEFAULT_PERIOD_S:
         parameters["period"] = token.period_s
     if not issuer:
         del parameters["issuer"]
@@ -82,12 +87,12 @@ def parse(uri: str, *, now: int, min_key_bytes: int = MIN_KEY_BYTES) -> Imported
     if "secret" not in parameters:
         raise Unreadable("the secret is missing", hint=_HINT)
     key = key_from_base32(parameters["secret"].replace("+", " "))
-    algorithm = _ALGORITHMS.get(parameters.get("algorithm", "SHA1").upper())
+    algorithm = _ALGORITHMS.get(parameters.get("algorithm", DEFAULT_ALGORITHM).upper())
     if algorithm is None:
         raise Unreadable("the algorithm is none of SHA1, SHA256 and SHA512")
-    digits = number(parameters.get("digits", "6"), "digits", lowest=6, highest=8)
+    digits = number(parameters.get("digits", str(DEFAULT_DIGITS)), "digits", lowest=6, highest=8)
     # Some apps write both parameters for either type; the type decides, but a number must be one.
-    period_s = number(parameters.get("period", "30"), "period", lowest=1, highest=300)
+    period_s = number(parameters.get("period", str(DEFAULT_PERIOD_S)), "period", lowest=1, highest=300)
     counter = number(parameters.get("counter", "0"), "counter", highest=_MAX_COUNTER)
     if kind == "totp":
         token = totp_token(

@@ -247,11 +247,14 @@ class Newcomer:
             state = state.with_accepted(self._token.fingerprint(), match.counter, drift=match.drift, now=now)
             return content, state.with_set(content.recovery.name).without_graces()
 
-        store = UsersEditor(self._location)
+        store = _Entrance(self._location)
         try:
             store.open_for_enrolment()
             store.begin_state()
             store.exchange(change, _nothing_more)
+        except errors.Revoked:
+            store.withdraw()
+            raise errors.EnrolmentRefused("an administrator has revoked everything meanwhile") from None
         except errors.EnrolmentFailed as error:
             store.withdraw()
             raise errors.EnrolmentRefused(str(error)) from None
@@ -277,6 +280,15 @@ class Newcomer:
         if typed is None:
             raise errors.ConversationFailed
         return str(typed)
+
+
+class _Entrance(UsersEditor):
+    """The files of a user whom their own change lets in; so it looks for revocations as a login does."""
+
+    __slots__ = ()
+
+    def _require_not_revoked(self) -> None:
+        self._revocation.require_unchanged()
 
 
 _HASHES_OF_NOTHING = tuple(bytes((number,)) * 16 for number in range(RECOVERY_CODES))

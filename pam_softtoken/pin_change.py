@@ -10,6 +10,7 @@ from pam_softtoken.state import State
 from pam_softtoken.tokenfile import TokenFile
 
 QUESTION = f"New PIN, {MIN_CHARACTERS} to {MAX_CHARACTERS} letters and digits:"
+FOR_OTHERS = f"New PIN for {{}}, {MIN_CHARACTERS} to {MAX_CHARACTERS} letters and digits:"
 AGAIN = "The same again:"
 TRIES = 3
 
@@ -67,7 +68,7 @@ class PINChange:
 
     def _ask(self) -> PIN:
         for _ in range(TRIES):
-            typed = self._page.ask(QUESTION, hidden=True)
+            typed = self._page.ask(self._job.addressed(QUESTION, FOR_OTHERS), hidden=True)
             try:
                 pin = PIN.of(typed)
             except ValueError:

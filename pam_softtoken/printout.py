@@ -13,7 +13,7 @@ import os
 import time
 from types import TracebackType
 
-from pam_softtoken import drawing, files, handout, terminal
+from pam_softtoken import drawing, files, handout, qr_code, terminal
 from pam_softtoken.errors import EnrolmentFailed, InsecureFile, PathError, UsageError
 from pam_softtoken.new_file import NewFile
 from pam_softtoken.token import DEFAULT_NAME, HOTPToken, Token, TOTPToken, encode_base32
@@ -95,7 +95,9 @@ _WITH_CODES = """\
 </ol>"""
 _WITHOUT_CODES = "<p>There are none. If the token is lost, only an administrator can help.</p>"
 
-_WITH_OLD_CODES = "<p>Those that the account has are as they were: this token came beside another one.</p>"
+_WITH_OLD_CODES = (
+    "<p>They are not on this page: the account keeps those that it had, or they were handed out before.</p>"
+)
 
 
 def png(token: Token, account: files.Account) -> bytes:
@@ -120,7 +122,7 @@ def sheet(token: Token, account: files.Account, codes: list[str] | None) -> byte
     """Write the page to print: HTML that needs no other file, no network and no script, on one A4 or Letter page.
 
     Args:
-        codes: the recovery codes, 24 at most; None where the account has some that stay.
+        codes: the recovery codes, 24 at most; None where they are not known here.
 
     Raises:
         EnrolmentFailed: the library for the QR code is not there.
@@ -142,7 +144,7 @@ def sheet(token: Token, account: files.Account, codes: list[str] | None) -> byte
 
 
 def _draw(token: Token, account: files.Account, **form: object) -> bytes:
-    segno = handout.load_segno(otherwise="leave out --png, --svg and --sheet")
+    segno = qr_code.load_segno(otherwise="leave out --png, --svg and --sheet")
     drawn = io.BytesIO()
     # Paper gets creased: this level still reads with 15 % of it gone (ISO/IEC 18004).
     code = segno.make(handout.uri_of(token, account), error="m", micro=False)

@@ -10,6 +10,10 @@ import os
 from pam_softtoken.errors import OTPMismatch
 from pam_softtoken.mac import HASH_BYTES, SALT_BYTES, SCRYPT_N, check_scrypt, compare_digest, scrypt
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
 ALPHABET = "34679ACDEFGHJKMNPQRTWXY"
 """23 characters, none of which looks like another in any common typeface (no 0 O, 1 I L, 2 Z, 5 S, 8 B, U V)."""
 LENGTH = 12
@@ -91,11 +95,16 @@ class RecoverySet:
         self.scrypt_n = scrypt_n
 
     @classmethod
-    def of(cls, codes: list[str]) -> RecoverySet:
-        """Hash codes, new ones or scratch codes, with a new salt."""
+    def of(cls, codes: list[str], *, mapped: Callable[..., Iterable[bytes]] = map) -> RecoverySet:
+        """Hash codes, new ones or scratch codes, with a new salt.
+
+        Args:
+            codes: what is hashed.
+            mapped: applies the hash to each of them as `map` does, perhaps to several at once.
+        """
         empty = cls(os.urandom(SALT_BYTES), ())
         scratch = any(code.isdecimal() for code in codes)
-        return cls(empty.salt, tuple(empty.digest(code.replace("-", "")) for code in codes), scratch=scratch)
+        return cls(empty.salt, tuple(mapped(empty.digest, [code.replace("-", "") for code in codes])), scratch=scratch)
 
     def digest(self, code: str) -> bytes:
         """Hash a code with the salt of this set, whether it is one of the set or not.

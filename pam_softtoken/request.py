@@ -6,12 +6,14 @@ import argparse
 import os
 import time
 
-from pam_softtoken import recovery
-from pam_softtoken.errors import EnrolmentFailed, PathError, UsageError
+from pam_softtoken import recovery, tokenfile
+from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, PathError, UsageError
+from pam_softtoken.recovery import RecoverySet
 from pam_softtoken.token import KEY_BYTES, HOTPToken, Secret, Token, TOTPToken, decode_base32
 from pam_softtoken.user_path import NamedFiles, reason
 
 MAX_KEY_FILE_BYTES = 1024
+MAX_HASHES_BYTES = 8192
 
 
 def require_number_of_codes(options: argparse.Namespace) -> None:
@@ -24,6 +26,16 @@ def require_number_of_codes(options: argparse.Namespace) -> None:
         raise UsageError(
             f'--recovery-codes: "{options.recovery_codes}" is not 0 to {recovery.MAX_CODES}', hint="10 is usual"
         )
+
+
+def require_one_use_of_stdin(options: argparse.Namespace) -> None:
+    """Check that stdin is named once at most.
+
+    Raises:
+        UsageError: it is named twice.
+    """
+    if options.key_file == options.recovery_hashes == "-":
+        raise UsageError("only one of --key-file and --recovery-hashes can be stdin", hint="name a file for the other")
 
 
 def new_token(options: argparse.Namespace, named_files: NamedFiles) -> Token:
@@ -54,6 +66,40 @@ def new_token(options: argparse.Namespace, named_files: NamedFiles) -> Token:
         )
     except ValueError as error:
         raise UsageError(str(error), hint="see softtoken-enroll --help") from None
+
+
+def recovery_hashes(options: argparse.Namespace, named_files: NamedFiles) -> RecoverySet | None:
+    """Read the hashes of recovery codes that somebody has already; None where the command line names none.
+
+    Args:
+        options: the command line.
+        named_files: opens the file.
+
+    Raises:
+        EnrolmentFailed: the file cannot be used.
+    """
+    path = options.recovery_hashes
+    if path is None:
+        return None
+    try:
+        data = named_files.read(path, MAX_HASHES_BYTES + 1, waits=True)
+    except PathError as error:
+        raise EnrolmentFailed(
+            f'cannot read "{path}": {reason(error, path)}',
+            hint=named_files.hint_for(error, otherwise="--recovery-hashes takes a file, or -"),
+        ) from None
+    try:
+        if len(data) > MAX_HASHES_BYTES:
+            raise BadTokenFile(path, "it is too long")
+        found = tokenfile.parse_recovery(data, path=path)
+        if found.scratch:
+            raise BadTokenFile(path, "there are scratch codes in it")
+    except BadTokenFile as error:
+        raise EnrolmentFailed(
+            f'"{path}" holds no hashes of recovery codes: {error.why}',
+            hint="they are the member recovery_hashes of what softtoken-enroll --print-recovery-codes shows",
+        ) from None
+    return found
 
 
 def _read_key(path: str, named_files: NamedFiles) -> Secret:

@@ -9,7 +9,7 @@ import copy
 import time
 from collections.abc import Callable
 
-from pam_softtoken import handout, importer, permission, policy, recovery, terminal, user_lookup
+from pam_softtoken import handout, hashing, importer, permission, policy, recovery, terminal, user_lookup
 from pam_softtoken.enrolment import have_one_key
 from pam_softtoken.errors import EnrolmentFailed, NotEnrolled, PathError, UsageError
 from pam_softtoken.imported import Imported
@@ -70,7 +70,7 @@ def by_user(found: list[Imported], own: str, *, only: bool, may_others: bool) ->
         users = {user: users[user] for user in users if user == own}
     if not users:
         raise EnrolmentFailed(
-            f"there is no token of {own} in the file", hint=f"{PROGRAM} --dry-run shows those there are"
+            f"there is no token of {own} in the file", hint=f"{PROGRAM} --import FILE --dry-run shows those there are"
         )
     if not may_others and set(users) != {own}:
         raise EnrolmentFailed("only root can take over the tokens of others", hint=f"--user {own} takes your own")
@@ -173,7 +173,7 @@ class Takeover:
                 f"{len(codes)} scratch codes are more than the {recovery.MAX_CODES} that there can be",
                 hint="take some out of the file",
             )
-        self._recovery = RecoverySet.of(codes)
+        self._recovery = hashing.hashed(codes)
 
     def _applied_to(self, present: TokenFile | None) -> TokenFile:
         """Give the content of the token file as it is to become."""

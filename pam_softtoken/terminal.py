@@ -89,7 +89,7 @@ class Terminal:
             self.tell()
             raise EnrolmentFailed(
                 "the input ended before an answer; nothing was changed",
-                hint="answer the questions, or use --no-confirm in a script",
+                hint="start again, and answer the questions",
             )
         return line.rstrip("\r\n")
 

@@ -114,19 +114,12 @@ def serialise(content: TokenFile, *, owner: Owner | None = None) -> bytes:
     """
     import json  # noqa: PLC0415 - see above
 
-    recovery: dict[str, object] = {
-        "scrypt": [content.recovery.scrypt_n, SCRYPT_R, SCRYPT_P],
-        "salt": content.recovery.salt.hex(),
-        "hashes": [entry.hex() for entry in content.recovery.hashes],
-    }
-    if content.recovery.scratch:
-        recovery["scratch"] = True
     document: dict[str, object] = {"version": VERSION}
     if owner is not None:
         document["account"] = {"name": owner[0], "uid": owner[1]}
     document |= {
         "tokens": [_object_of(token) for token in content.tokens],
-        "recovery": recovery,
+        "recovery": recovery_object(content.recovery),
     }
     if content.pin is not None:
         document["pin"] = {
@@ -136,6 +129,30 @@ def serialise(content: TokenFile, *, owner: Owner | None = None) -> bytes:
             "length": content.pin.length,
         }
     return (json.dumps(document, indent=2) + "\n").encode()
+
+
+def recovery_object(recovery: RecoverySet) -> dict[str, object]:
+    """Return the hashes of recovery codes as they stand in a token file."""
+    fields: dict[str, object] = {
+        "scrypt": [recovery.scrypt_n, SCRYPT_R, SCRYPT_P],
+        "salt": recovery.salt.hex(),
+        "hashes": [entry.hex() for entry in recovery.hashes],
+    }
+    if recovery.scratch:
+        fields["scratch"] = True
+    return fields
+
+
+def parse_recovery(data: bytes, *, path: str) -> RecoverySet:
+    """Read hashes of recovery codes that stand alone, as `recovery_object` writes them.
+
+    Raises:
+        BadTokenFile: with the place, and never with a value.
+    """
+    try:
+        return _recovery_from(_scan(data))
+    except (ValueError, RecursionError) as error:
+        raise BadTokenFile(path, str(error)) from None
 
 
 def _object_of(token: Token) -> dict[str, str | int]:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 
-from pam_softtoken import handout, mark, permission, recovery, terminal
+from pam_softtoken import command, handout, hashing, mark, permission, recovery, terminal
 from pam_softtoken.errors import EnrolmentFailed, NotEnrolled
 from pam_softtoken.job import PROGRAM, Job
 from pam_softtoken.permission import Permission
-from pam_softtoken.recovery import RecoverySet
 from pam_softtoken.state import State
 from pam_softtoken.token import Token
 from pam_softtoken.tokenfile import TokenFile
@@ -72,8 +71,10 @@ class Removal:
         chosen = [token for token in present.tokens if token.name == self._name]
         left = tuple(token for token in present.tokens if token.name != self._name)
         if not chosen:
+            nearest = command.did_you_mean(self._name, (token.name for token in present.tokens))
             raise EnrolmentFailed(
-                f'{self._user} has no token "{self._name}"', hint=f"{PROGRAM} --list shows those that there are"
+                f'{self._user} has no token "{self._name}"',
+                hint=f"{nearest}{PROGRAM} --list shows those that there are",
             )
         if left:
             return chosen[0], TokenFile(left, present.recovery, present.pin)
@@ -134,7 +135,7 @@ class Renewal:
         granted = permission.obtain(self._job)
         self._job.require_person()
         codes = recovery.generate(options.recovery_codes)
-        fresh = RecoverySet.of(codes)
+        fresh = hashing.hashed(codes)
         if not (options.no_confirm and options.json):
             handout.show_recovery_codes(self._job.page, codes, wait=not options.no_confirm)
 

@@ -137,7 +137,7 @@ def opened(user: str, settings: Config) -> Iterator[Editor]:
         yield store
     except PathError as error:
         store.withdraw()
-        raise AdministrationFailed(f"{error}; nothing was changed", hint=hint_for(error, account.name)) from None
+        raise AdministrationFailed(f"{error}; nothing was changed", hint=hint_for(error, account)) from None
     except Revoked:
         store.withdraw()
         raise AdministrationFailed(
@@ -163,8 +163,11 @@ def not_enrolled(location: Location) -> AdministrationFailed:
     )
 
 
-def hint_for(error: PathError, user: str) -> str:
-    """Say what helps against what is wrong with a user's file."""
+def hint_for(error: PathError, account: files.Account) -> str:
+    """Return what helps against what is wrong with a user's file."""
+    user = account.name
+    if hint := host_settings.hint_about_home(error, account):
+        return hint
     if isinstance(error, LockTimeout):
         return lock_holder.advice(error)
     hints: dict[type[PathError], str] = {

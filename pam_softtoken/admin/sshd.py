@@ -113,6 +113,16 @@ def _ask_sshd(*arguments: str) -> dict[str, str]:
     return {name.lower(): value for name, value in pairs}
 
 
+def port_option() -> str:
+    """Return what the command `ssh` needs to find this host's sshd: `-p PORT ` or, for the usual port, ""."""
+    try:
+        address = _ask_sshd("-T").get("listenaddress", "")
+    except AdministrationFailed:
+        return ""
+    found = re.search(r":(\d+)$", address)
+    return f"-p {found[1]} " if found and found[1] != "22" else ""
+
+
 def _culprit(name: str) -> str:
     included = any(
         _name_of(line) == "include" and "sshd_config.d" in line for place, line, inside in _lines() if not inside

@@ -128,7 +128,7 @@ def _who_tries(options: argparse.Namespace, enrolled: list[str]) -> str:
 def _second_terminal(service: str, enrolled: list[str]) -> str:
     user = enrolled[0] if len(enrolled) == 1 else "USER"
     ways = {
-        "sshd": f"ssh {user}@{os.uname().nodename}",
+        "sshd": f"ssh {sshd.port_option()}{user}@{os.uname().nodename}",
         "sudo": "sudo -k true",
         "sudo-i": "sudo -k -i true",
         "su": f"su {user}, not as root",

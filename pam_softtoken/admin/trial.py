@@ -100,7 +100,7 @@ class Trial:
         """
         for number in range(1, TRIES + 1):
             result = pam_client.authenticate(
-                SERVICE, user, lambda question, shown: screen.ask(question.strip(), hidden=not shown),
+                SERVICE, user, lambda question, shown: screen.ask(_named(question, user), hidden=not shown),
                 directory=self._directory, is_trial=True,
             )  # fmt: skip
             if result == pam_client.PAM_SUCCESS:
@@ -111,6 +111,12 @@ class Trial:
             f"the new stack refused {user} {TRIES} times; nothing was changed",
             hint=f"softtoken-enroll --user {user} --check says what is wrong with a code; --user takes somebody else",
         )
+
+
+def _named(question: str, user: str) -> str:
+    """Return a prompt that says whose answer is meant: an administrator could take `Password:` for the own one."""
+    words = question.strip()
+    return words if f"for {user}" in words or not words.endswith(":") else f"{words[:-1]} for {user}:"
 
 
 @contextmanager

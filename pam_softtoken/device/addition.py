@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import time
 
-from pam_softtoken import imported, key_uri, migration, otp, picture, terminal
+from pam_softtoken import imported, key_uri, migration, picture, terminal
 from pam_softtoken.command import Command
-from pam_softtoken.device import desk, passphrase
+from pam_softtoken.device import desk, passphrase, typed_token
 from pam_softtoken.device.entry import Entry, Names
 from pam_softtoken.errors import Unreadable, UsageError, VaultFailed
 from pam_softtoken.token import require_name
 
 _MAX_URI_BYTES = 4096
-_MAX_COUNTER = 2**62 - 1
 _HINT = "a Key URI is like otpauth://totp/host:alice?secret=...&issuer=host"
 
 
@@ -22,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", metavar="NAME", help="what to call it (default: the account in the Key URI)")
     parser.add_argument(
         "--image", metavar="FILE", help="take it from the QR code in a PNG or JPEG picture, - for stdin"
+    )
+    parser.add_argument(
+        "--advanced", action="store_true", help="ask for type, digits, algorithm and period or counter, too"
     )
     parser.add_argument("--echo", action="store_true", help="show the key while it is typed")
     passphrase.add_arguments(parser)
@@ -34,7 +36,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         ProgramError: nothing was added.
     """
     if options.name is not None:
-        _require_name(options.name)
+        _require_name(options.name, hint="as in --name work")
     source = desk.passphrase_of(screen, options)
     new, other_name = _new_entry(screen, options)
     vault, _ = desk.open_or_make_vault(source)
@@ -52,11 +54,11 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     screen.tell(f'Added "{screen.spell(name)}".')
 
 
-def _require_name(name: str) -> None:
+def _require_name(name: str, *, hint: str) -> None:
     try:
         require_name(name)
     except ValueError as error:
-        raise UsageError(str(error), hint="as in --name work") from None
+        raise UsageError(str(error), hint=hint) from None
 
 
 def _new_entry(screen: terminal.Terminal, options: argparse.Namespace) -> tuple[Entry, str]:
@@ -101,36 +103,18 @@ def _from_uri(uri: str) -> tuple[Entry, str]:
 
 
 def _asked_for(screen: terminal.Terminal, options: argparse.Namespace) -> tuple[Entry, str]:
-    """Ask for everything; whoever has a Key URI can paste it in place of the first answer."""
-    name = options.name or desk.ask(screen, "Name, or a Key URI")
-    if name.lower().startswith((f"{key_uri.SCHEME}:", f"{migration.SCHEME}:")):
-        return _from_uri(name)
-    _require_name(name)
-    now = int(time.time())
-    try:
-        key = imported.key_from_base32(desk.ask(screen, "Key, in Base32", hidden=not options.echo))
-        kind = desk.ask(screen, "Type, totp or hotp", default="totp").lower()
-        if kind not in ("totp", "hotp"):
-            raise Unreadable("the type is neither totp nor hotp", hint="most services mean totp")
-        digits = imported.number(desk.ask(screen, "Digits", default="6"), "digits", lowest=6, highest=8)
-        algorithm = desk.ask(screen, "Algorithm", default="SHA1").upper().replace("-", "")
-        if algorithm not in otp.ALGORITHMS:
-            raise Unreadable("the algorithm is none of " + ", ".join(otp.ALGORITHMS), hint="most services mean SHA1")
-        least = imported.SHORTEST_KEY_BYTES
-        if kind == "totp":
-            typed = desk.ask(screen, "Period in seconds", default="30")
-            period_s = imported.number(typed, "the period", lowest=1, highest=300)
-            token = imported.totp_token(
-                name, key, now=now, period_s=period_s, algorithm=algorithm, digits=digits, min_key_bytes=least
-            )
-        else:
-            counter = imported.number(desk.ask(screen, "Counter", default="0"), "the counter", highest=_MAX_COUNTER)
-            token = imported.hotp_token(
-                name, key, now=now, counter=counter, algorithm=algorithm, digits=digits, min_key_bytes=least
-            )
-    except Unreadable as error:
-        raise VaultFailed(f"{error.message}; nothing was changed", hint=error.hint or "start again") from None
-    return Entry(token), name
+    """Ask for the fields; a person who has a Key URI can paste it in place of the first answer."""
+
+    def name_or_entry(typed: str) -> str | tuple[Entry, str]:
+        if typed.lower().startswith((f"{key_uri.SCHEME}:", f"{migration.SCHEME}:")):
+            return _from_uri(typed)
+        _require_name(typed, hint="for instance work")
+        return typed
+
+    first = options.name or typed_token.ask(screen, "Name, or a Key URI", name_or_entry)
+    if isinstance(first, tuple):
+        return first
+    return Entry(typed_token.token(screen, first, advanced=options.advanced, echo=options.echo)), first
 
 
 COMMAND = Command("add", "add a token: a Key URI on stdin, a picture, or typed", add_arguments, run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pam_softtoken import handout, key_uri, terminal
+from pam_softtoken import key_uri, qr_code, terminal
 from pam_softtoken.command import Command
 from pam_softtoken.device import desk, entry, passphrase
 from pam_softtoken.errors import VaultFailed
@@ -39,7 +39,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     for each in chosen:
         uri = key_uri.build(each.token, issuer=each.issuer, account=each.name)
         if options.qr:
-            drawn = handout.draw_qr(screen, uri, None)
+            drawn = qr_code.draw(screen, uri, None, otherwise="leave --qr out")
             if not drawn:
                 raise VaultFailed(
                     f'the QR code of "{each.name}" cannot be drawn here', hint="without --qr the Key URI is shown"

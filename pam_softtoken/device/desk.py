@@ -47,6 +47,7 @@ def open_or_make_vault(passphrase: Passphrase) -> tuple[Vault, list[Entry]]:
     new = passphrase.of_new_vault()
     vault.create(new)
     passphrase.was_right(new, is_new=True)
+    passphrase.introduce_keyring(vault.path)
     return vault, []
 
 

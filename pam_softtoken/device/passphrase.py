@@ -9,10 +9,11 @@ import os
 import unicodedata
 from types import ModuleType
 
-from pam_softtoken import terminal
-from pam_softtoken.errors import NotOpened, UsageError, VaultFailed
+from pam_softtoken import terminal, user_path
+from pam_softtoken.errors import NotOpened, PathError, UsageError, VaultFailed
 
 MAX_BYTES = 1024
+TRIES = 3
 SERVICE = "softtoken"
 _QUESTION = "Passphrase of the vault:"
 _SCRIPT_HINT = "run it in a terminal, or hand the passphrase over: --passphrase-fd 3 3<FILE"
@@ -94,16 +95,31 @@ class Passphrase:
         return self.ask_twice("New passphrase for the vault:")
 
     def ask_twice(self, question: str) -> bytes:
-        """Ask for a new passphrase."""
-        typed = self._ask(question)
-        if self._ask("The same again:") != typed:
-            raise VaultFailed("the two passphrases differ; nothing was changed", hint="start again")
-        return _bytes_of(typed)
+        """Ask for a new passphrase, and once more for the same; a slip of the fingers is asked for again.
+
+        Raises:
+            VaultFailed: the two differed each time, or one was empty.
+            UsageError: there is nobody to ask.
+        """
+        for _ in range(TRIES):
+            typed = self._ask(question)
+            if self._ask("The same again:") == typed:
+                return _bytes_of(typed)
+            self._screen.tell("That was not the same.")
+        raise VaultFailed("the two passphrases differ; nothing was changed", hint="start again")
 
     def was_right(self, passphrase: bytes, *, is_new: bool = False) -> None:
         """Keep in the keyring what has opened the vault, if the keyring was asked for."""
         if self._keyring is not None and (is_new or not self._is_kept):
             self._keyring.keep(passphrase.decode("utf-8", "surrogateescape"))
+
+    def introduce_keyring(self, path: str) -> None:
+        """Write, for a person who has just made a vault, that its passphrase need not be typed each time."""
+        if self._given is None and self._keyring is None:
+            self._screen.tell(
+                f'Made the vault "{terminal.visible(path)}". '
+                "With --keyring the desktop's keyring keeps the passphrase."
+            )
 
     def _ask(self, question: str) -> str:
         typed = self._screen.ask_person(question)
@@ -184,6 +200,7 @@ def _unusable(error: Exception) -> VaultFailed:
 
 
 def _load_keyring() -> ModuleType:
+    _require_own_configuration()
     try:
         import keyring  # noqa: PLC0415 - it looks for every desktop there is
         import keyring.errors  # noqa: PLC0415
@@ -193,3 +210,21 @@ def _load_keyring() -> ModuleType:
             hint="apt install python3-keyring, or pip install 'pam-softtoken[keyring]'; or leave --keyring out",
         ) from None
     return keyring
+
+
+def _require_own_configuration() -> None:
+    """Check that root, with the HOME of a user, takes no library from where the keyring's configuration says.
+
+    Raises:
+        VaultFailed: somebody else can write that configuration.
+    """
+    if os.geteuid() != 0:
+        return
+    for variable, usual in (("XDG_CONFIG_HOME", "~/.config"), ("XDG_DATA_HOME", "~/.local/share")):
+        directory = os.environ.get(variable) or os.path.expanduser(usual)
+        try:
+            user_path.require_no_way_in(f"{directory}/python_keyring/keyringrc.cfg")
+        except PathError as error:
+            raise VaultFailed(
+                f"root uses no keyring that others configure: {error}", hint="leave --keyring out, or use your own HOME"
+            ) from None

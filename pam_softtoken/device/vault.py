@@ -205,6 +205,9 @@ def _told(path: str) -> Iterator[None]:
 
 
 def _hint(path: str) -> str:
+    home = os.path.expanduser("~")
+    if path.startswith(f"{home}/") and not os.path.isdir(home):
+        return "there is no home directory; set XDG_DATA_HOME to a directory that you can write, for the vault"
     return f"see ls -la {os.path.dirname(path)}"
 
 

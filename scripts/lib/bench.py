@@ -69,6 +69,7 @@ class Watch:
 
 def main() -> int:
     """Run the program."""
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     options = _parse()
     for number in _SIGNALS:
         signal.signal(number, _interrupt)

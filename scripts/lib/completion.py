@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from manual import PROGRAMS, actions, choices, operands, subcommands
+from manual import PROGRAMS, actions, choices, meaning, operands, subcommands
 
 NOTE = "made by scripts/document"
 SERVICES = "/etc/pam.d"
@@ -41,7 +41,7 @@ def _bash(name: str, parser: argparse.ArgumentParser) -> str:
     function = "_" + name.replace("-", "_")
     commands = subcommands(parser)
     if commands:
-        words = " ".join([*commands, "--help"])
+        words = " ".join([*commands, *(action.option_strings[-1] for action in actions(parser))])
         body = "\tcase $cword:${words[1]} in\n"
         body += f"\t1:*) COMPREPLY=($(compgen -W '{words}' -- \"$cur\")) ;;\n"
         for command, (_, own) in commands.items():
@@ -90,14 +90,16 @@ def _zsh(name: str, parser: argparse.ArgumentParser) -> str:
     commands = subcommands(parser)
     if not commands:
         return f"{head}_arguments -S \\\n\t{_zsh_arguments(parser)}\n"
-    described = " ".join(_quoted(f"{command}:{_escaped(meaning, ':')}") for command, (meaning, _) in commands.items())
+    described = " ".join(_quoted(f"{command}:{_escaped(purpose, ':')}") for command, (purpose, _) in commands.items())
     cases = "".join(
         f"{command}) _arguments -S \\\n\t{_zsh_arguments(own)} ;;\n" for command, (_, own) in commands.items()
     )
     return f"""{head}local -a commands=({described})
 local context state state_descr line
 local -A opt_args
-_arguments -C '(- *)'{{-h,--help}}'[show this help message and exit]' '1:command:->command' '*::argument:->argument'
+_arguments -C \\
+	{_zsh_arguments(parser)} \\
+	'1:command:->command' '*::argument:->argument'
 case $state in
 command) _describe -t commands command commands ;;
 argument)
@@ -112,13 +114,13 @@ def _zsh_arguments(parser: argparse.ArgumentParser) -> str:
     lines = []
     for action in actions(parser):
         name = action.option_strings[-1]
-        meaning = f"[{_escaped(action.help or '', '[]')}]"
+        described = f"[{_escaped(meaning(action), '[]')}]"
         if action.nargs == 0:
-            alone = action.dest == "help"
-            names = f"{{{','.join(action.option_strings)}}}" if alone else name
-            lines.append(f"'(- *)'{names}{_quoted(meaning)}" if alone else _quoted(name + meaning))
+            names = f"{{{','.join(action.option_strings)}}}" if len(action.option_strings) > 1 else name
+            alone = isinstance(action, (argparse._HelpAction, argparse._VersionAction))
+            lines.append(f"'(- *)'{names}{_quoted(described)}" if alone else _quoted(name + described))
             continue
-        lines.append(_quoted(f"{name}={meaning}:{action.dest.replace('_', ' ')}:{_zsh_values(action)}"))
+        lines.append(_quoted(f"{name}={described}:{action.dest.replace('_', ' ')}:{_zsh_values(action)}"))
     for number, action in enumerate(operands(parser), 1):
         place = "*" if action.nargs in ("*", "+") else number
         # With a space, which says so to the person, zsh would not complete an option in this place either.
@@ -146,9 +148,9 @@ def _fish(name: str, parser: argparse.ArgumentParser) -> str:
     commands = subcommands(parser)
     if commands:
         first = "-n __fish_use_subcommand"
-        lines.append(f"complete -c {name} {first} -l help -s h -d 'show this help message and exit'")
-        for command, (meaning, own) in commands.items():
-            lines.append(f"complete -c {name} {first} -a {command} -d '{_escaped(meaning, chr(39))}'")
+        lines += _fish_arguments(name, parser, when=f" {first}")
+        for command, (purpose, own) in commands.items():
+            lines.append(f"complete -c {name} {first} -a {command} -d '{_escaped(purpose, chr(39))}'")
             lines += _fish_arguments(name, own, when=f" -n '__fish_seen_subcommand_from {command}'")
     else:
         lines += _fish_arguments(name, parser, when="")
@@ -162,7 +164,7 @@ def _fish_arguments(name: str, parser: argparse.ArgumentParser, *, when: str) ->
         words += [f"-l {each[2:]}" if each.startswith("--") else f"-s {each[1:]}" for each in action.option_strings]
         if action.nargs != 0:
             words.append(_fish_values(action) or "-x")
-        lines.append(f"{' '.join(words)} -d '{_escaped(action.help or '', chr(39))}'")
+        lines.append(f"{' '.join(words)} -d '{_escaped(meaning(action), chr(39))}'")
     for action in operands(parser):
         values = _fish_values(action)
         if values:

@@ -289,6 +289,7 @@ def _is_listening(port: int) -> bool:
 def main() -> int:
     """Run the demonstration; 0 if all of it held."""
     os.umask(0o022)
+    sys.stdout.reconfigure(line_buffering=True)  # through a pipe, too, an error comes behind what led to it
     stage = Stage()
     try:
         stage.set_up()

@@ -80,6 +80,11 @@ def actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     return [action for action in parser._actions if action.option_strings]
 
 
+def meaning(action: argparse.Action) -> str:
+    """Return what an option does, as its program's help has it, with the values that argparse fills in."""
+    return (action.help or "") % {**vars(action), "prog": ""}
+
+
 def operands(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     """Give what stands on a command line without a name, in its order."""
     return [action for action in parser._actions if not action.option_strings and not _is_choice_of_commands(action)]
@@ -107,6 +112,8 @@ def _synopses(parser: argparse.ArgumentParser) -> list[str]:
         lines += [".Nm", f".Cm {name}"]
         lines += [f".Op {_spelt(action)}" for action in actions(own) if action.dest != "help"]
         lines += [_spelt_operand(action) for action in operands(own)]
+    for action in actions(parser):
+        lines += [".Nm", f".{_spelt(action)}"]
     return lines
 
 
@@ -147,13 +154,13 @@ def _program_options(parser: argparse.ArgumentParser) -> str:
 
 def _item(action: argparse.Action) -> list[str]:
     spelt = _spelt(action) if action.option_strings else _spelt_operand(action).removeprefix(".").removeprefix("Op ")
-    return [f".It {spelt}", *_prose(_sentence(action.help or ""))]
+    return [f".It {spelt}", *_prose(_sentence(meaning(action)))]
 
 
 def _commands(parser: argparse.ArgumentParser) -> str:
     lines = []
-    for name, (meaning, own) in subcommands(parser).items():
-        lines += [f".Ss {name}", *_prose(_sentence(own.description or meaning))]
+    for name, (purpose, own) in subcommands(parser).items():
+        lines += [f".Ss {name}", *_prose(_sentence(own.description or purpose))]
         arguments = [*operands(own), *(action for action in actions(own) if action.dest != "help")]
         if arguments:
             lines += [".Bl -tag -width Ds", *(line for action in arguments for line in _item(action)), ".El"]

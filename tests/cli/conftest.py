@@ -34,7 +34,6 @@ def alice(resident: Person) -> Person:
     """A user who is not enrolled yet, with a home directory as it is made for new users."""
     home = resident.home
     resident.forget_on_the_host()
-    shutil.rmtree(resident.revocations, ignore_errors=True)
     for entry in home.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 from tests.support.account import Person
 from tests.support.doctor import COMMON, PatientHost
 from tests.support.installation import Installation
+from tests.support.listing import listing
 
 PERMIT = "auth required pam_permit.so\n"
 UNIX = "auth required pam_unix.so\n"
@@ -377,6 +378,50 @@ def test_users__open_token_file_is_named_and_mended(sick: PatientHost, installed
     alice.enrol(installed, "--recovery-codes=0")
     (alice.store / "tokens").chmod(0o644)
     finding = sick.examine().only(str(alice.store / "tokens"), "is open to others")
+    assert sick.mend(finding).findings == []
+
+
+def _swap_the_file(alice: Person, victim: Path) -> None:
+    (alice.store / "tokens").unlink()
+    (alice.store / "tokens").symlink_to(victim / "tokens")
+
+
+def _swap_the_directory(alice: Person, victim: Path) -> None:
+    alice.store.rename(alice.home / "away")
+    alice.store.symlink_to(victim)
+
+
+@pytest.mark.parametrize("swap", [_swap_the_file, _swap_the_directory])
+@pytest.mark.parametrize("illness", ["is open to others", "belongs to uid"])
+def test_mend__of_a_users_file_goes_nowhere_where_the_user_leads_root_before_it_is_run(
+    sick: PatientHost,
+    installed: Installation,
+    alice: Person,
+    outside: Path,
+    swap: Callable[[Person, Path], None],
+    illness: str,
+) -> None:
+    alice.enrol(installed, "--recovery-codes=0")
+    if illness == "belongs to uid":
+        os.chown(alice.store / "tokens", 65534, 65534)
+    (alice.store / "tokens").chmod(0o644)
+    finding = sick.examine().only(str(alice.store / "tokens"), illness)
+    (outside / "victim").mkdir(mode=0o755)
+    (outside / "victim" / "tokens").write_text("somebody else's")
+    (outside / "victim" / "tokens").chmod(0o644)
+    before = listing(outside)
+    swap(alice, outside / "victim")
+    sick.run("sh", "-c", finding["mend"])
+    assert listing(outside) == before
+
+
+def test_users__token_file_of_somebody_else_is_named_and_mended(
+    sick: PatientHost, installed: Installation, alice: Person
+) -> None:
+    alice.enrol(installed, "--recovery-codes=0")
+    os.chown(alice.store / "tokens", 0, 0)
+    (alice.store / "tokens").chmod(0o644)
+    finding = sick.examine().only(str(alice.store / "tokens"), "belongs to uid 0")
     assert sick.mend(finding).findings == []
 
 

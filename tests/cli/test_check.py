@@ -119,7 +119,7 @@ def test_check__without_a_terminal_is_a_usage_error(enroller: Enroller, alice: P
 
 def test_check__by_root_for_somebody_else(enroller: Enroller, alice: Person, phone: Phone) -> None:
     with enroller.start("--check", "--user", alice.name) as dialogue:
-        dialogue.expect(CHECK_PROMPT)
+        dialogue.expect(f"Code that the app of {alice.name} shows now: ")
         dialogue.type(phone.totp())
         assert dialogue.finish() == 0
         assert ACCEPTED in dialogue.transcript

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
-from tests.support.enroller import CODE_PROMPT, ENVIRONMENT, Enroller
+from tests.support.enroller import ENVIRONMENT, OTHERS_CODE_PROMPT, Enroller
 from tests.support.installation import Installation
 from tests.support.listing import listing
 
@@ -89,7 +89,7 @@ def test_list__last_use_is_that_of_the_last_login_or_confirmation(
     assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
     assert service.log_in(alice, phone.hotp_at(0)).result == PAM_AUTH_ERR
     with enroller.start("--name=third", "--type=hotp", "--user", alice.name) as dialogue:
-        dialogue.expect(CODE_PROMPT)
+        dialogue.expect(OTHERS_CODE_PROMPT.format(alice.name))
         dialogue.type(dialogue.phone().hotp())
         assert dialogue.finish() == 0
     done = enroller.run("--list", "--json", person=alice)

@@ -74,7 +74,7 @@ def test_pin__root_sets_and_takes_away_without_the_present_one(
     enroller: Enroller, alice: Person, phone: Phone, service: Service
 ) -> None:
     with enroller.start("--pin", "--user", alice.name) as dialogue:
-        for question in (NEW, AGAIN):
+        for question in (f"New PIN for {alice.name}, 4 to 16 letters and digits: ", AGAIN):
             dialogue.expect(question)
             dialogue.type(PIN)
         assert dialogue.finish() == 0

@@ -14,7 +14,15 @@ import pytest
 
 from tests.support.account import Person
 from tests.support.browser import Paper, screenshot
-from tests.support.enroller import CODE_PROMPT, ENTER_PROMPT, Dialogue, Enroller, recovery_codes_in, uri_in
+from tests.support.enroller import (
+    CODE_PROMPT,
+    ENTER_PROMPT,
+    OTHERS_CODE_PROMPT,
+    Dialogue,
+    Enroller,
+    recovery_codes_in,
+    uri_in,
+)
 from tests.support.installation import Installation
 from tests.support.listing import listing
 from tests.support.screen import read_qr_codes_of
@@ -306,16 +314,16 @@ def test_full_disk__is_one_error_and_enrols_nobody(
     assert (listing(small_home), listing(outside)) == before
     with enroller.start(*options, "--period=300") as dialogue:
         if option == "--sheet":  # only then are there recovery codes
-            go_on_to_the_end(dialogue)
+            go_on_to_the_end(dialogue, prompt=OTHERS_CODE_PROMPT.format(alice.name))
         else:
             assert dialogue.refused().before == "", "nobody should scan a key that cannot be kept"
         assert dialogue.refused().error == mistake.error
     assert (listing(small_home), listing(outside)) == before
 
 
-def go_on_to_the_end(dialogue: Dialogue) -> None:
+def go_on_to_the_end(dialogue: Dialogue, *, prompt: str = CODE_PROMPT) -> None:
     """Answer all questions."""
-    dialogue.expect(CODE_PROMPT)
+    dialogue.expect(prompt)
     dialogue.type(dialogue.phone().totp())
     dialogue.expect(ENTER_PROMPT)
     dialogue.type("")

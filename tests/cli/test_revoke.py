@@ -109,6 +109,20 @@ def test_revoke__of_one_token_waits_for_no_lock_either(
     assert service.log_in(alice, phone.recovery_codes[0]).result == PAM_SUCCESS
 
 
+def test_revoke__of_one_token_names_another_that_came_while_root_was_asked(
+    admin: Admin, installed: Installation, alice: Person, phone: Phone
+) -> None:
+    """Who has stolen the one that is revoked may have used its last code to add one of their own."""
+    alice.enrol(installed, NO_CODES, "--name=spare")
+    with admin.start("revoke", alice.name, "phone") as dialogue:
+        dialogue.expect("Revoke? [y/N] ")
+        alice.enrol(installed, NO_CODES, "--name=thief")
+        dialogue.type("y")
+        assert dialogue.finish() == 0
+    assert f'Done. "phone" is gone; {alice.name} has "spare", "thief".' in dialogue.transcript
+    assert '"thief" came while you were asked.' in dialogue.transcript
+
+
 def test_revoke__of_a_token_whose_name_cannot_be_read_offers_to_take_everything(
     admin: Admin, alice: Person, phone: Phone, service: Service
 ) -> None:

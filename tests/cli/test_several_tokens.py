@@ -17,6 +17,7 @@ from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.disk import fill
 from tests.support.enroller import (
     CODE_PROMPT,
+    OTHERS_CODE_PROMPT,
     TOKEN_PROMPT,
     Dialogue,
     Enroller,
@@ -128,7 +129,7 @@ def test_add__page_to_print_says_that_the_recovery_codes_stay(
     done = enroller.run(*QUICK, "--user", alice.name, "--name=spare", "--sheet", page)
     assert done.status == 0, done.stderr
     text = page.read_text()
-    assert "Those that the account has are as they were" in text
+    assert "the account keeps those that it had" in text
     assert "There are none" not in text
     assert "<code>--name</code>" in text
 
@@ -184,7 +185,7 @@ def test_add__code_that_logged_in_gives_no_leave(
         dialogue.expect(TOKEN_PROMPT)
         assert service.log_in(alice, code).result == PAM_SUCCESS
         dialogue.type(code)
-        dialogue.expect("That code has been used before. Wait for the next one.")
+        dialogue.expect("has been used, or one after it has: wait until the app shows the next one.")
         dialogue.expect(TOKEN_PROMPT)
         dialogue.press_control("D")
         dialogue.refused()
@@ -200,7 +201,7 @@ def test_add__code_gives_leave_once(enroller: Enroller, alice: Person, phone: Ph
     with enroller.start("--name=third", *HOTP, person=alice) as dialogue:
         dialogue.expect(TOKEN_PROMPT)
         dialogue.type(code)
-        dialogue.expect("That code has been used before.")
+        dialogue.expect("has been used, or one after it has")
     assert names(alice) == ["phone", "spare"]
 
 
@@ -213,7 +214,7 @@ def test_add__wrong_codes_change_nothing_and_count_as_wrong_answers(
         for _ in range(3):
             dialogue.expect(TOKEN_PROMPT)
             dialogue.type(wrong)
-            dialogue.expect("That code is not right.")
+            dialogue.expect("The code is none of those that are right now")
         mistake = dialogue.refused()
         assert mistake.error == "no code was right; nothing was changed"
         assert "URI:" not in dialogue.transcript
@@ -276,7 +277,7 @@ def test_add__pin_is_asked_for_and_stays(enroller: Enroller, alice: Person, phon
     with enroller.start("--name=spare", *HOTP, person=alice) as dialogue:
         dialogue.expect("PIN and code of one of your tokens: ")
         dialogue.type(phone.hotp_at(0))
-        dialogue.expect("That ")
+        dialogue.expect("The code is none of those that are right now")
         dialogue.expect("PIN and code of one of your tokens: ")
         dialogue.type("2468" + phone.hotp())
         dialogue.expect(SPENT)
@@ -290,7 +291,7 @@ def test_add__pin_is_asked_for_and_stays(enroller: Enroller, alice: Person, phon
 
 def test_add__root_is_asked_for_no_code(enroller: Enroller, alice: Person, phone: Phone, service: Service) -> None:
     with enroller.start("--user", alice.name, "--name=spare", *HOTP) as dialogue:
-        dialogue.expect(CODE_PROMPT)
+        dialogue.expect(OTHERS_CODE_PROMPT.format(alice.name))
         assert TOKEN_PROMPT not in dialogue.transcript
         spare = finish(dialogue)
     for token in (phone, spare):

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_SUCCESS, Service
-from tests.support.enroller import CODE_PROMPT, Enroller
+from tests.support.enroller import OTHERS_CODE_PROMPT, Enroller
 from tests.support.installation import Installation
 from tests.support.listing import listing
 
@@ -44,10 +44,21 @@ def test_enroll__roots_enrolment_of_a_user_makes_the_users_files(
 
 def test_enroll__roots_dialogue_for_a_user_names_the_user(enroller: Enroller, alice: Person, service: Service) -> None:
     with enroller.start("--user", alice.name, "--period=300", "--recovery-codes=1") as dialogue:
-        phone = dialogue.confirm()
+        phone = dialogue.confirm(prompt=OTHERS_CODE_PROMPT.format(alice.name))
         assert dialogue.transcript.startswith(f"Enrolling {alice.name} on ")
         assert f":{alice.name}?" in dialogue.transcript
     assert service.log_in(alice, phone.totp(1)).result == PAM_SUCCESS
+
+
+def test_enroll__root_is_told_to_remove_nothing_in_a_users_home(enroller: Enroller, alice: Person) -> None:
+    """Until root does it, the user can put a link there."""
+    enroller.run(*SCRIPT, "--user", alice.name)
+    (alice.store / "state").write_bytes(b"damaged")
+    for words in (["--name=spare", *SCRIPT], ["--force", *SCRIPT], ["--remove=phone", "--force", "--no-confirm"]):
+        mistake = enroller.run(*words, "--user", alice.name).refused()
+        assert "neither of its two records is whole" in mistake.error
+        assert mistake.hint.startswith(f"softtoken-admin reset-state {alice.name}")
+    assert "/state to start anew" in enroller.run("--force", *SCRIPT, person=alice).refused().hint
 
 
 @pytest.mark.parametrize("name", ["no-such-user", "", "a\nb", "\x1b[31mred", "\udcff", "a" * 300])
@@ -115,7 +126,7 @@ class TestStoreOutside:
     def test_store__interrupted_leaves_nothing(self, enroller: Enroller, alice: Person, outside: Path) -> None:
         before = listing(outside)
         with enroller.start("--user", alice.name, f"--store={outside}/%U") as dialogue:
-            dialogue.expect(CODE_PROMPT)
+            dialogue.expect(OTHERS_CODE_PROMPT.format(alice.name))
             dialogue.press_control("C")
             dialogue.refused()
         assert listing(outside) == before

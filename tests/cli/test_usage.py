@@ -16,6 +16,7 @@ from tests.support.enroller import (
     CODE_PROMPT,
     ENTER_PROMPT,
     ENVIRONMENT,
+    OTHERS_CODE_PROMPT,
     TOKEN_PROMPT,
     Dialogue,
     Enroller,
@@ -25,7 +26,16 @@ from tests.support.listing import listing
 
 PIN_PROMPT, AGAIN_PROMPT, PIN = "New PIN", "The same again:", "4711"
 SCRIPT = ("--no-confirm", "--json", "--recovery-codes=0")
-TOKEN_OPTIONS = ("--name", "--type", "--algorithm", "--digits", "--period", "--key-file", "--recovery-codes")
+TOKEN_OPTIONS = (
+    "--name",
+    "--type",
+    "--algorithm",
+    "--digits",
+    "--period",
+    "--key-file",
+    "--recovery-codes",
+    "--recovery-hashes",
+)
 OTHER_OPTIONS = (
     "--user",
     "--no-confirm",
@@ -37,8 +47,10 @@ OTHER_OPTIONS = (
     "--svg",
     "--sheet",
     "--self",
+    "--version",
+    "--if-absent",
 )
-TOOLS = ("--check", "--list", "--remove", "--new-recovery-codes", "--pin", "--no-pin")
+TOOLS = ("--check", "--list", "--remove", "--new-recovery-codes", "--pin", "--no-pin", "--print-recovery-codes")
 IMPORT = ("--import", "--dry-run", "--passphrase-file")
 
 MISUSES: dict[str, list[str]] = {
@@ -84,6 +96,12 @@ MISUSES: dict[str, list[str]] = {
     "remove with a type": ["--remove=phone", "--type=hotp"],
     "new recovery codes and a type": ["--new-recovery-codes", "--type=hotp"],
     "new recovery codes and list": ["--new-recovery-codes", "--list"],
+    "if absent, and by force": ["--if-absent", "--force"],
+    "if absent and list": ["--if-absent", "--list"],
+    "recovery codes twice": ["--recovery-codes=5", "--recovery-hashes=file"],
+    "key and hashes from one stdin": ["--key-file=-", "--recovery-hashes=-"],
+    "hashes of new recovery codes": ["--new-recovery-codes", "--recovery-hashes=file"],
+    "recovery codes for nobody, and a type": ["--print-recovery-codes", "--type=hotp"],
     "too many new recovery codes": ["--new-recovery-codes", "--recovery-codes=25"],
 }
 
@@ -175,11 +193,12 @@ def test_help__examples_are_there(enroller: Enroller) -> None:
 
 def play(dialogue: Dialogue, old: Phone) -> None:
     """Answer every question rightly, whichever are asked: with codes of the old token, or of the new one."""
-    prompts = (CODE_PROMPT, ENTER_PROMPT, TOKEN_PROMPT, CHECK_PROMPT, PIN_PROMPT, AGAIN_PROMPT)
+    others = OTHERS_CODE_PROMPT.partition("{")[0]
+    prompts = (CODE_PROMPT, others, ENTER_PROMPT, TOKEN_PROMPT, CHECK_PROMPT, PIN_PROMPT, AGAIN_PROMPT)
     while prompt := dialogue.expect_any(*prompts):
         if prompt == ENTER_PROMPT:
             dialogue.type("")
-        elif prompt == CODE_PROMPT:
+        elif prompt in (CODE_PROMPT, others):
             new = dialogue.phone()
             dialogue.type(new.hotp() if new.record["type"] == "hotp" else new.totp())
         elif prompt in (PIN_PROMPT, AGAIN_PROMPT):
@@ -204,6 +223,8 @@ def test_help__every_example_does_what_it_says(
             alice.enrol(installed, "--name=spare", "--recovery-codes=0")
         elif not old_ones_work and "--force" not in words:
             (alice.store / "tokens").unlink()
+        if "--if-absent" in words:
+            alice.forget_on_the_host()
         if "--no-confirm" in words:
             assert enroller.run(*words, person=runner, cwd=alice.home).status == 0, command
             continue

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken import tokenfile
+from pam_softtoken.recovery import RecoverySet
 from tests.support.account import Person
 from tests.support.enroller import Enroller, Finished
 from tests.support.listing import listing
@@ -25,7 +27,7 @@ KEY = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
 URI = f"otpauth://hotp/x:y?secret={KEY}&issuer=x&counter=0\n"
 OWN_URI = URI.replace("GEZD", "MEZD")
 QUIET = ("--no-confirm", "--recovery-codes=0")
-READING = ("key-file", "import", "import-picture", "import-users", "passphrase-file")
+READING = ("key-file", "recovery-hashes", "import", "import-picture", "import-users", "passphrase-file")
 WRITING = ("png", "svg", "sheet")
 HINT = "copy it to a directory that only root can write, such as /root, or hand it over on stdin: - <FILE"
 
@@ -51,6 +53,7 @@ class Scene:
         else:
             content = {
                 "key-file": key,
+                "recovery-hashes": json.dumps(tokenfile.recovery_object(RecoverySet(bytes(16), (bytes(16),)))),
                 "import": URI.replace(KEY, key),
                 "import-users": f"HOTP {self.alice.name} - {KEY_HEX}\n",
                 "passphrase-file": "secret\n",
@@ -109,6 +112,11 @@ def link_directory_above(scene: Scene) -> None:
 PLANTED = [link_file, link_by_link, hard_link, link_directory, link_directory_above]
 
 
+def quiet_for(option: str) -> tuple[str, ...]:
+    """Return what keeps a run short and without questions."""
+    return QUIET[:1] if option == "recovery-hashes" else QUIET
+
+
 def words_for(option: str, path: Path | str, own: Path) -> list[str]:
     """Make the options of a command line."""
     if option == "passphrase-file":
@@ -121,7 +129,8 @@ def run(enroller: Enroller, scene: Scene, option: str, path: Path | str, *more: 
     own = scene.alice.home / "own-uri"
     own.write_text(OWN_URI)
     os.chown(own, scene.alice.uid, scene.alice.gid)
-    return enroller.run(*QUIET, f"--user={scene.alice.name}", *words_for(option, path, own), *more, cwd=cwd)
+    words = [f"--user={scene.alice.name}", *words_for(option, path, own), *more]
+    return enroller.run(*quiet_for(option), *words, cwd=cwd)
 
 
 @pytest.mark.parametrize("option", READING)
@@ -158,7 +167,8 @@ def test_root__reads_nothing_below_a_users_home_for_somebody_else(
     own.write_text(OWN_URI)
     before = listing(scene.alice.home), listing(scene.bob.home)
     for user in ([], ["--user=root"], [f"--user={scene.bob.name}"]):
-        refused = enroller.run(*QUIET, *user, "--store=/nowhere/%U", *words_for(option, scene.named, own)).refused()
+        words = [*quiet_for(option), *user, "--store=/nowhere/%U", *words_for(option, scene.named, own)]
+        refused = enroller.run(*words).refused()
         assert f"{scene.alice.home} belongs to uid {scene.alice.uid}" in refused.error
         assert refused.hint == HINT
     assert (listing(scene.alice.home), listing(scene.bob.home)) == before

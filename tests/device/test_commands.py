@@ -94,7 +94,7 @@ def test_add__takes_the_qr_code_in_a_picture(device: Device, tmp_path: Path) -> 
 
 
 def test_add__asks_for_each_field_with_the_key_hidden(device: Device) -> None:
-    with device.start("add") as person:
+    with device.start("add", "--advanced") as person:
         person.expect("Name, or a Key URI: ")
         person.type("Zoë")
         person.expect("Key, in Base32: ")
@@ -112,6 +112,64 @@ def test_add__asks_for_each_field_with_the_key_hidden(device: Device) -> None:
     (entry,) = device.content()
     assert (entry.name, entry.token.digits, entry.token.algorithm) == ("Zoë", 8, "SHA256")
     assert encode_base32(entry.token.secret.reveal()) == SHORT
+
+
+def test_add__asks_for_name_and_key_only_and_says_what_it_took(device: Device) -> None:
+    with device.start("add") as person:
+        for question, answer in (("Name, or a Key URI: ", "work"), ("Key, in Base32: ", RFC_KEY_BASE32)):
+            person.expect(question)
+            person.type(answer)
+        person.expect("Taken as TOTP with 6 digits, SHA1 and 30 s, as nearly all are; softtoken add --advanced asks")
+        for question in ("New passphrase for the vault: ", "The same again: "):
+            person.expect(question)
+            person.type(PASSPHRASE)
+        assert person.finish() == 0
+        shown = person.transcript.replace("\r\n", " ")
+        assert f'Made the vault "{device.path}". With --keyring the desktop\'s keyring keeps the passphrase.' in shown
+    (entry,) = device.content()
+    assert isinstance(entry.token, TOTPToken)
+    assert (entry.token.period_s, entry.token.digits, entry.token.algorithm) == (30, 6, "SHA1")
+
+
+def test_add__asks_again_for_each_field_that_was_mistyped(device: Device) -> None:
+    device.hold()
+    mistyped = {
+        "Name, or a Key URI: ": (["", "otpauth://totp/x", "otpauth-migration://offline?data=AA"], "work"),
+        "Key, in Base32: ": (["", "not a key!", "GEZDGNBVGY3TQOJ0"], RFC_KEY_BASE32),
+        "Type, totp or hotp [totp]: ": (["tot", "steam"], "TOTP"),
+        "Digits [6]: ": (["5", "9", "six", "+6"], "7"),
+        "Algorithm [SHA1]: ": (["MD5", "sha"], "sha-512"),
+        "Period in seconds [30]: ": (["0", "301", "1.5"], "45"),
+        "Passphrase of the vault: ": ([], PASSPHRASE),
+    }
+    with device.start("add", "--advanced") as person:
+        for question, (wrong, right) in mistyped.items():
+            for answer in wrong:
+                person.expect(question)
+                person.type(answer)
+                person.expect("Try again, or press Ctrl-C.")
+            person.expect(question)
+            person.type(right)
+        assert person.finish() == 0
+        assert RFC_KEY_BASE32 not in person.transcript
+        assert "GEZDGNBVGY3TQOJ0" not in person.transcript
+    (entry,) = device.content()
+    assert isinstance(entry.token, TOTPToken)
+    assert (entry.name, entry.token.period_s, entry.token.digits) == ("work", 45, 7)
+    assert entry.token.algorithm == "SHA512"
+
+
+@pytest.mark.parametrize("key", ["C", "D"])
+def test_add__gives_up_when_the_person_does(device: Device, key: str) -> None:
+    with device.start("add") as person:
+        person.expect("Name, or a Key URI: ")
+        person.type("")
+        person.expect("Try again, or press Ctrl-C.")
+        person.expect("Name, or a Key URI: ")
+        person.press_control(key)
+        assert person.finish() == 1
+        assert "nothing was changed" in person.transcript
+    assert not device.path.exists()
 
 
 def test_add__key_uri_can_be_pasted_in_place_of_the_name(device: Device) -> None:

@@ -33,16 +33,28 @@ def test_terminal__new_passphrase_is_typed_twice_and_not_shown(device: Device) -
     with device.start("add", "--name", "alice") as person:
         person.expect("Key, in Base32: ")
         person.type(RFC_KEY_BASE32)
-        for _ in range(4):
-            person.expect("]: ")
-            person.type("")
-        person.expect("New passphrase for the vault: ")
-        person.type(PASSPHRASE)
-        person.expect("The same again: ")
-        person.type("something else")
+        for _ in range(3):
+            person.expect("New passphrase for the vault: ")
+            person.type(PASSPHRASE)
+            person.expect("The same again: ")
+            person.type("something else")
+            person.expect("That was not the same.")
         assert _refused(person).error == "the two passphrases differ; nothing was changed"
         assert PASSPHRASE not in person.transcript
     assert not device.path.exists()
+
+
+def test_terminal__new_passphrase_that_was_mistyped_once_is_asked_for_again(device: Device) -> None:
+    with device.start("add", "--name", "alice") as person:
+        person.expect("Key, in Base32: ")
+        person.type(RFC_KEY_BASE32)
+        for again in ("something else", PASSPHRASE):
+            person.expect("New passphrase for the vault: ")
+            person.type(PASSPHRASE)
+            person.expect("The same again: ")
+            person.type(again)
+        assert person.finish() == 0
+    assert [entry.name for entry in device.content()] == ["alice"]
 
 
 def test_terminal__is_asked_though_stdin_is_a_pipe(device: Device) -> None:
@@ -76,11 +88,13 @@ def test_no_terminal__is_told_what_helps(device: Device) -> None:
     assert "--passphrase-fd 3 3<FILE" in Mistake(done.stderr).hint
 
 
-@pytest.mark.parametrize("words", [("import", "pipe"), ("list", "--passphrase-fd", "0")])
+@pytest.mark.parametrize("words", [("import", "/dev/fd/9"), ("list", "--passphrase-fd", "9")])
 def test_waiting__for_a_pipe_or_a_descriptor_ends_with_ctrl_c(device: Device, words: tuple[str, ...]) -> None:
     device.hold(totp("alice"))
     os.mkfifo(device.data / "pipe")
-    with device.start(*(str(device.data / word) if word == "pipe" else word for word in words)) as person:
+    # Opened for both, it never ends. By its name root would not wait for it.
+    command: tuple[str | Path, ...] = ("sh", "-c", 'exec "$@" 9<>"$0"', device.data / "pipe", *PROGRAM, *words)
+    with Dialogue(command, person=None, environment=device.environment) as person:
         status = Path(f"/proc/{person.pid}/status")
         # The program catches this one, and lets it in only while it waits; SIGINT the interpreter catches as well.
         wait_until(lambda: _lets_in(status, signal.SIGTERM), "it to wait")

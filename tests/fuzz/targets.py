@@ -224,12 +224,11 @@ def uri(data: bytes) -> None:
     assert (parts.scheme, parts.netloc, parts.fragment) == ("otpauth", token.kind, "")
     assert [unquote(each, errors="surrogateescape") for each in label] == given
     parameters = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True, errors="surrogateescape"))
-    counting = {"counter": str(token.counter)} if isinstance(token, HOTPToken) else {"period": "30"}
     assert parameters == {
         "secret": encode_base32(key),
-        "algorithm": token.algorithm,
-        "digits": str(token.digits),
-        **counting,
+        **({"algorithm": token.algorithm} if token.algorithm != "SHA1" else {}),
+        **({"digits": str(token.digits)} if token.digits != 6 else {}),
+        **({"counter": str(token.counter)} if isinstance(token, HOTPToken) else {}),
         **({"issuer": given[0]} if issuer else {}),
     }
 

@@ -25,6 +25,7 @@ from tests.support.account import Person, Phone
 
 TIMEOUT_S = 60
 CODE_PROMPT = "Code that the app shows: "
+OTHERS_CODE_PROMPT = "Code that the app of {} shows: "
 TOKEN_PROMPT = "Code of one of your tokens: "
 CHECK_PROMPT = "Code that the app shows now: "
 ENTER_PROMPT = "Press Enter when you have them: "
@@ -82,16 +83,16 @@ class Finished:
 
 
 def record_of(uri: str, recovery_codes: Sequence[str] = ()) -> dict[str, object]:
-    """Read a Key URI as an app does."""
+    """Read a Key URI as an app does: what it leaves out is SHA1, 6 digits and 30 s."""
     parts = urllib.parse.urlsplit(uri)
     assert parts.scheme == "otpauth"
     fields = dict(urllib.parse.parse_qsl(parts.query, strict_parsing=True))
     return {
         "type": parts.netloc,
         "key": fields["secret"],
-        "algorithm": fields["algorithm"],
-        "digits": int(fields["digits"]),
-        "period": int(fields["period"]) if "period" in fields else None,
+        "algorithm": fields.get("algorithm", "SHA1"),
+        "digits": int(fields.get("digits", 6)),
+        "period": int(fields.get("period", 30)) if parts.netloc == "totp" else None,
         "counter": int(fields["counter"]) if "counter" in fields else None,
         "recovery_codes": list(recovery_codes),
     }
@@ -233,9 +234,9 @@ class Dialogue:
         """Scan: take the token from the Key URI, and the recovery codes as far as they have been shown."""
         return Phone(record_of(uri_in(self.transcript), recovery_codes_in(self.transcript)))
 
-    def confirm(self) -> Phone:
+    def confirm(self, *, prompt: str = CODE_PROMPT) -> Phone:
         """Go through the whole dialogue as somebody who does everything right."""
-        self.expect(CODE_PROMPT)
+        self.expect(prompt)
         return self.confirm_from_here()
 
     def confirm_from_here(self) -> Phone:

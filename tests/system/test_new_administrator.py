@@ -99,9 +99,9 @@ def start_to_enable(
 ) -> pexpect.spawn[str]:
     """Turn it on at a terminal, with the person there to try it, until it is in use and waits."""
     screen = start(debian.command("softtoken-admin", "enable", service, "--user", person.name, *options))
-    screen.expect_exact("Password:")
+    screen.expect_exact(f"Password for {person.name}:")
     screen.sendline(person.password)
-    screen.expect_exact("Verification code:")
+    screen.expect_exact(f"Verification code for {person.name}:")
     screen.sendline(phone.hotp())
     screen.expect_exact(ASKED)
     return screen

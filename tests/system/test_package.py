@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import pam_softtoken
 from tests.support.account import Person, Phone
 from tests.support.fresh_debian import ENVIRONMENT, FreshDebian, InsideHost, InsideSSH, InsideSu, Resident, pam_files
 from tests.support.installation import TREE
@@ -319,6 +320,28 @@ def test_remove__is_refused_where_common_auth_was_edited_by_hand(
     assert_asks_for_codes(su, alice, phone)
 
 
+def test_package__of_a_server_brings_no_picture_libraries_and_each_ends_with_the_next_step(
+    debian: FreshDebian, packages: Packages
+) -> None:
+    debian.apt("autoremove", "--purge")  # what softtoken recommends, of other tests
+    for path in packages.all:
+        shutil.copy(path, debian.path("/root"))
+    server, laptop, common = (f"/root/{packages[name].name}" for name in NAMES)
+    worked, said = debian.apt("install", server, common)
+    assert worked, said
+    assert "Next:\n  softtoken-enroll " in said
+    assert "  softtoken-admin enable sshd " in said
+    for library in ("python3-numpy", "python3-pil", "python3-zxing-cpp"):
+        assert "ii" not in status(debian, library)
+    assert debian.run("softtoken-admin", "--version") == f"softtoken-admin {pam_softtoken.__version__}\n"
+    worked, said = debian.apt("install", laptop)
+    assert worked, said
+    assert "Next:\n  softtoken add " in said
+    worked, said = debian.apt("install", "--reinstall", laptop)
+    assert worked, said
+    assert "Next:" not in said
+
+
 def test_script__removes_and_says_when_there_is_nothing(debian: FreshDebian, packages: Packages) -> None:
     shutil.copytree(TREE / "scripts", debian.path("/root/scripts"), dirs_exist_ok=True)
     debian.install(*packages.all)
@@ -331,9 +354,10 @@ def test_script__removes_and_says_when_there_is_nothing(debian: FreshDebian, pac
     done = debian.try_to_run("/root/scripts/install", "--remove")
     assert (done.returncode, done.stdout) == (1, "")
     assert "error: the packages are not installed" in done.stderr
-    done = debian.try_to_run("/root/scripts/install", "--sideways")
-    assert done.returncode == 2
-    assert "hint: " in done.stderr
+    for words in (["--sideways"], ["--laptop", "--server"], ["--laptop", "there"]):
+        done = debian.try_to_run("/root/scripts/install", *words)
+        assert done.returncode == 2
+        assert "hint: --laptop, " in done.stderr
 
 
 def test_package__takes_the_place_of_what_was_installed_without_packages(

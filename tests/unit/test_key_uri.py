@@ -75,6 +75,32 @@ def test_key_uri__of_our_own_is_read(issuer: str) -> None:
     assert (ours.algorithm, ours.digits, ours.name) == ("SHA512", 8, f"{issuer} alice")
 
 
+def test_key_uri__leaves_out_what_every_app_takes_for_granted() -> None:
+    usual = TOTPToken("phone", Secret(KEY), algorithm="SHA1", digits=6, created=0)
+    assert (
+        key_uri.build(usual, issuer="host", account="alice") == f"otpauth://totp/host:alice?secret={SECRET}&issuer=host"
+    )
+    odd = TOTPToken("phone", Secret(KEY), algorithm="SHA256", digits=8, created=0, period_s=60)
+    assert key_uri.build(odd, issuer="", account="alice").endswith("&algorithm=SHA256&digits=8&period=60")
+    counting = HOTPToken("button", Secret(KEY), algorithm="SHA1", digits=6, created=0)
+    assert key_uri.build(counting, issuer="", account="alice") == f"otpauth://hotp/alice?secret={SECRET}&counter=0"
+
+
+@pytest.mark.parametrize("algorithm", ["SHA1", "SHA256", "SHA512"])
+@pytest.mark.parametrize("digits", [6, 7, 8])
+@pytest.mark.parametrize("period_s", [1, 30, 60])
+def test_key_uri__what_is_left_out_means_the_same_to_pyotp_and_to_us(
+    algorithm: str, digits: int, period_s: int
+) -> None:
+    token = TOTPToken("phone", Secret(KEY), algorithm=algorithm, digits=digits, created=0, period_s=period_s)
+    uri = key_uri.build(token, issuer="host", account="alice")
+    theirs, ours = pyotp.parse_uri(uri), key_uri.parse(uri, now=NOW).token
+    assert isinstance(theirs, pyotp.TOTP)
+    assert isinstance(ours, TOTPToken)
+    assert (ours.algorithm, ours.digits, ours.period_s) == (algorithm, digits, period_s)
+    assert theirs.at(NOW) == ours.otp_at(NOW // period_s) == token.otp_at(NOW // period_s)
+
+
 @pytest.mark.parametrize(
     "secret",
     [

@@ -25,6 +25,8 @@ LAYERS = [
         "terminal",
         "command",
         "host_settings",
+        "hashing",
+        "qr_code",
         "handout",
         "printout",
         "request",
@@ -35,7 +37,7 @@ LAYERS = [
     },
     {"permission", "check", "inventory", "self_service", "pam.installed_libpam", "pam.service_edit"},
     {"enrolment", "upkeep", "pin_change"},
-    {"takeover"},
+    {"takeover", "provisioning"},
     {
         "enroll",
         "admin.duration",
@@ -73,6 +75,7 @@ LAYERS = [
         "device.vault",
         "device.passphrase",
         "device.desk",
+        "device.typed_token",
     },
     {"device.board", "device.display", "device.live_table"},
     {
@@ -169,7 +172,7 @@ def test_layers__no_import_goes_in_a_circle() -> None:
         waiting = {module: needs for module, needs in waiting.items() if module not in ready}
 
 
-def _reachable(start: str) -> set[str]:
+def reachable(start: str) -> set[str]:
     seen: set[str] = set()
     waiting = {start}
     while waiting:
@@ -182,7 +185,7 @@ def _reachable(start: str) -> set[str]:
 def test_login__needs_nothing_but_the_standard_library() -> None:
     foreign = {
         (module, name)
-        for module in _reachable("backend")
+        for module in reachable("backend")
         for name in _imports(module)
         if not name.startswith("pam_softtoken") and name not in ALLOWED_ON_LOGIN
     }
@@ -248,7 +251,7 @@ def test_pure_modules__touch_no_file_clock_or_socket(module: str) -> None:
 
 @pytest.mark.parametrize("program", ["enroll", "admin.program", "device.program"])
 def test_programs__never_import_the_module_side(program: str) -> None:
-    assert not _reachable(program) & {"pam_module", "backend", "wire"}
+    assert not reachable(program) & {"pam_module", "backend", "wire"}
 
 
 def test_device__knows_nothing_of_a_host() -> None:
@@ -275,8 +278,8 @@ def test_device__knows_nothing_of_a_host() -> None:
         "check",
         "config",
     }
-    assert not _reachable("device.program") & host
-    assert not {name for name in _reachable("device.program") if name.startswith("admin.")}
+    assert not reachable("device.program") & host
+    assert not {name for name in reachable("device.program") if name.startswith("admin.")}
 
 
 def test_device__loads_heavy_libraries_only_when_it_needs_them() -> None:
@@ -305,7 +308,7 @@ def test_success__is_written_once() -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_imports__cannot_fail_for_want_of_a_file(module: str) -> None:
     """Nothing runs at import time but definitions, imports and constants."""
-    if module in _reachable("backend"):
+    if module in reachable("backend"):
         script = f"import sys; sys.path.insert(0, sys.argv[1]); import pam_softtoken.{module}"
         command = [sys.executable, "-I", "-S", "-c", script, str(PACKAGE.parent)]
         done = subprocess.run(command, cwd="/", env={}, capture_output=True, text=True, check=False)

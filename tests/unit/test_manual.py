@@ -47,6 +47,11 @@ def shown(share: Path, name: str) -> str:
     return re.sub(r"\s+", " ", re.sub(".\b", "", done.stdout))
 
 
+def meaning(action: argparse.Action) -> str:
+    """Give what --help says of an option."""
+    return argparse.HelpFormatter("")._expand_help(action)
+
+
 def blocks(text: str) -> list[str]:
     """Take the examples out of a page that are shown as they would stand in a file."""
     return re.findall(r"^\.Bd -literal.*\n((?s:.*?))\.Ed$", text, re.MULTILINE)
@@ -78,6 +83,13 @@ def test_pages__leave_nothing_to_be_filled_in(pages: dict[str, str]) -> None:
         assert re.findall(r"@[A-Za-z_.]+@", text) == [], name
 
 
+def test_documents__leave_nothing_for_argparse_to_fill_in(share: Path) -> None:
+    documents = [path for path in share.rglob("*") if path.is_file()]
+    assert len(documents) >= 5 + 3 * 3
+    for path in documents:
+        assert "%(" not in path.read_text(), path.name
+
+
 def test_pages__name_only_pages_that_exist(pages: dict[str, str]) -> None:
     for text in pages.values():
         for name, number in re.findall(r"^\.Xr (\S*softtoken\S*) (\d)", text, re.MULTILINE):
@@ -101,8 +113,7 @@ def test_enroll_page__has_every_option_in_the_synopsis_and_with_its_meaning(shar
     synopsis = text.split("SYNOPSIS")[1].split("DESCRIPTION")[0]
     for action in enroll.build_parser()._actions:
         assert f"{action.option_strings[-1]}" in re.findall(r"--[\w-]+", synopsis)
-        meaning = (action.help or "").replace("'", "`")
-        assert meaning[1:] in text
+        assert meaning(action).replace("'", "`")[1:] in text
 
 
 @pytest.mark.parametrize(
@@ -117,7 +128,8 @@ def test_page__has_every_subcommand_with_its_options(share: Path, name: str, par
         assert f"{parser.prog} {word}" in text
         for action in own._actions:
             if action.dest != "help":
-                assert (action.help or "?").replace("'", "`")[1:] in text
+                assert action.help
+                assert meaning(action).replace("'", "`")[1:] in text
 
 
 def test_module_page__explains_every_reason(pages: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import pam_softtoken
 from pam_softtoken import config
 from tests.support.installation import TREE
 
@@ -51,8 +53,40 @@ def test_packages__name_every_library_that_is_imported(path: Path) -> None:
 
 
 def test_packages__have_the_version_of_the_project() -> None:
-    version = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]["version"]
-    assert re.match(r"pam-softtoken \(([^)]*)\) ", (TREE / "debian/changelog").read_text())[1] == version  # type: ignore[index]
+    """It stands in one place; what Debian wants to read in its own file is checked against that."""
+    project = tomllib.loads((TREE / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "pam_softtoken.__version__"}
+    changelog = (TREE / "debian/changelog").read_text()
+    assert changelog.startswith(f"pam-softtoken ({pam_softtoken.__version__}) ")
+
+
+def field(package: str, name: str) -> set[str]:
+    """Give the names in a field of debian/control, such as Depends."""
+    stanza = next(text for text in CONTROL.split("\n\n") if f"Package: {package}\n" in text)
+    found = re.search(rf"^{name}: ((?:.*\n)(?: .*\n)*)", stanza, re.MULTILINE)
+    return set(re.findall(r"(?<![\w$:{-])[a-z][a-z0-9+.-]+", found[1])) if found else set()
+
+
+def test_packages__of_a_server_bring_no_libraries_for_pictures() -> None:
+    brought = (field("libpam-softtoken", "Depends") | field("libpam-softtoken", "Recommends")) - {"softtoken-common"}
+    assert {"python3-pil", "python3-zxing-cpp"} <= field("libpam-softtoken", "Suggests")
+    apt_cache = shutil.which("apt-cache") or pytest.skip("needs apt, to see what these depend on in turn")
+    left_out = [f"--no-{kind}" for kind in ("suggests", "enhances", "conflicts", "breaks", "replaces")]
+    done = subprocess.run(
+        [apt_cache, "depends", "--recurse", *left_out, *sorted(brought)], check=True, capture_output=True, text=True
+    )
+    everything = set(re.findall(r"^[a-z]\S*", done.stdout, re.MULTILINE))
+    assert brought <= everything
+    assert {name for name in everything if re.search("numpy|-pil$|zxing|jpeg|freetype", name)} == set()
+
+
+def test_packages__end_their_first_installation_with_the_next_step() -> None:
+    for package, words in (("libpam-softtoken", "softtoken-admin enable sshd"), ("softtoken", "softtoken add")):
+        # Not run here: that of the server makes directories. `$2` is the version that was there before.
+        first = re.split(r'-z "\$2" \]', (TREE / f"debian/{package}.postinst").read_text())[1]
+        shown = re.findall(r"^\t+echo '(.*)'$", first, re.MULTILINE)
+        assert any(words in line for line in shown), package
 
 
 def test_conf__says_nothing_and_every_line_of_it_can_be_taken(tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""A token that a person types field by field: a mistyped field is asked for again, a seldom one not at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from pam_softtoken import imported, key_uri, otp, terminal
+from pam_softtoken.device import desk
+from pam_softtoken.errors import ProgramError, Unreadable
+from pam_softtoken.token import Token
+
+KINDS = ("totp", "hotp")
+MAX_COUNTER = 2**62 - 1
+_LEAST = imported.SHORTEST_KEY_BYTES
+T = TypeVar("T")
+
+
+def ask(
+    screen: terminal.Terminal, question: str, convert: Callable[[str], T], *, default: str = "", hidden: bool = False
+) -> T:
+    """Ask for one field, again and again until it can be understood.
+
+    Args:
+        screen: where the person is.
+        question: what is asked, without the colon.
+        convert: makes the value; raises ProgramError for an answer that cannot be meant.
+        default: the value of an empty answer.
+        hidden: do not show what is typed.
+
+    Raises:
+        VaultFailed: the input has ended.
+        KeyboardInterrupt: the person gives up.
+    """
+    while True:
+        typed = desk.ask(screen, question, default=default, hidden=hidden)
+        try:
+            return convert(typed)
+        except ProgramError as error:
+            hint = f" ({error.hint})" if error.hint else ""
+            message = terminal.visible(error.message)
+            screen.tell(f"{message[:1].upper()}{message[1:]}{hint}. Try again, or press Ctrl-C.")
+
+
+def token(screen: terminal.Terminal, name: str, *, advanced: bool, echo: bool) -> Token:
+    """Ask for everything but the name.
+
+    Args:
+        screen: where the person is.
+        name: what the token is called.
+        advanced: ask for type, digits, algorithm and period or counter, too, instead of taking the usual ones.
+        echo: show the key while it is typed.
+
+    Raises:
+        VaultFailed: the input has ended.
+    """
+    now = int(time.time())
+
+    def make(key: bytes, **fields: int | str) -> Token:
+        maker = imported.hotp_token if "counter" in fields else imported.totp_token
+        return maker(name, key, now=now, min_key_bytes=_LEAST, **fields)  # type: ignore[arg-type]
+
+    def key_of(typed: str) -> bytes:
+        key = imported.key_from_base32(typed)
+        make(key)  # its length counts, too
+        return key
+
+    key = ask(screen, "Key, in Base32", key_of, hidden=not echo)
+    if not advanced:
+        screen.tell(
+            f"Taken as TOTP with {key_uri.DEFAULT_DIGITS} digits, {key_uri.DEFAULT_ALGORITHM} and "
+            f"{key_uri.DEFAULT_PERIOD_S} s, as nearly all are; softtoken add --advanced asks for each."
+        )
+        return make(key)
+    kind = ask(screen, "Type, totp or hotp", _kind, default=KINDS[0])
+    digits = ask(screen, "Digits", _number("digits", 6, 8), default=str(key_uri.DEFAULT_DIGITS))
+    algorithm = ask(screen, "Algorithm", _algorithm, default=key_uri.DEFAULT_ALGORITHM)
+    if kind == "hotp":
+        counter = ask(screen, "Counter", _number("the counter", 0, MAX_COUNTER), default="0")
+        return make(key, counter=counter, algorithm=algorithm, digits=digits)
+    typed_period = _number("the period", 1, 300)
+    period_s = ask(screen, "Period in seconds", typed_period, default=str(key_uri.DEFAULT_PERIOD_S))
+    return make(key, period_s=period_s, algorithm=algorithm, digits=digits)
+
+
+def _kind(typed: str) -> str:
+    if typed.lower() not in KINDS:
+        raise Unreadable("the type is neither totp nor hotp", hint="most services mean totp")
+    return typed.lower()
+
+
+def _algorithm(typed: str) -> str:
+    name = typed.upper().replace("-", "")
+    if name not in otp.ALGORITHMS:
+        raise Unreadable("the algorithm is none of " + ", ".join(otp.ALGORITHMS), hint="most services mean SHA1")
+    return name
+
+
+def _number(what: str, lowest: int, highest: int) -> Callable[[str], int]:
+    return lambda typed: imported.number(typed, what, lowest=lowest, highest=highest)

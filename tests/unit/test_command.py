@@ -1,0 +1,107 @@
+"""The command lines of the three programs: one version, no abbreviations, and a hint at what was meant."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import pytest
+
+import pam_softtoken
+from pam_softtoken import command, enroll
+from pam_softtoken.admin import program as admin
+from pam_softtoken.device import program as device
+from pam_softtoken.errors import UsageError
+
+PARSERS = {program.PROGRAM: program.build_parser() for program in (enroll, admin, device)}
+
+
+def command_lines() -> Iterator[tuple[list[str], argparse.ArgumentParser]]:
+    """Return each program and subcommand: the words that lead to it, and its parser."""
+    for program, parser in PARSERS.items():
+        yield [program], parser
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                yield from (([program, name], own) for name, own in action.choices.items())
+
+
+LINES = {" ".join(words): (words, parser) for words, parser in command_lines()}
+
+
+def refusal(*words: str) -> UsageError:
+    """Expect that a command line is wrong."""
+    program, *arguments = words
+    with pytest.raises(UsageError) as caught:
+        PARSERS[program].parse_args(arguments)
+    return caught.value
+
+
+@pytest.mark.parametrize("program", PARSERS)
+def test_version__is_shown_by_every_program(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        PARSERS[program].parse_args(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr() == (f"{program} {pam_softtoken.__version__}\n", "")
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_option__is_known_by_its_whole_name_only(line: str) -> None:
+    words, parser = LINES[line]
+    assert parser.allow_abbrev is False
+    options = [option for option in parser._option_string_actions if option.startswith("--")]
+    assert options
+    for option in options:
+        for end in range(3, len(option)):
+            if option[:end] not in options:
+                assert f'unknown option: "{option[:end]}"' in refusal(*words, f"{option[:end]}=1").message
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_option__that_is_misspelt_is_told_the_one_that_was_meant(line: str) -> None:
+    words, parser = LINES[line]
+    for option in parser._option_string_actions:
+        if len(option) > 4:
+            misspelt = option[:-1] + "x" + option[-1]
+            assert f'did you mean "{option}"?' in refusal(*words, misspelt).hint
+
+
+@pytest.mark.parametrize("program", [admin.PROGRAM, device.PROGRAM])
+def test_command__that_is_misspelt_is_told_the_one_that_was_meant(program: str) -> None:
+    for words, _ in command_lines():
+        if words[0] == program and len(words) == 2 and len(words[1]) > 3:
+            misspelt = words[1][:-1] + "x" + words[1][-1]
+            mistake = refusal(program, misspelt)
+            assert mistake.message == f'unknown command: "{misspelt}"'
+            assert mistake.hint == f'did you mean "{words[1]}"? see {program} --help'
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_choice__that_is_misspelt_is_told_all_of_them(line: str) -> None:
+    words, parser = LINES[line]
+    for action in parser._actions:
+        if action.choices and action.option_strings:
+            choices = [str(choice) for choice in action.choices]
+            mistake = refusal(*words, action.option_strings[-1], choices[0].lower() + "x")
+            assert mistake.message == f'{action.option_strings[-1]}: unknown value: "{choices[0].lower()}x"'
+            assert mistake.hint == f'did you mean "{choices[0]}"? one of {", ".join(choices)}'
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["softtoken-admin", "--vresion"], 'did you mean "--version"? see softtoken-admin --help'),
+        (["softtoken-admin", "enable", "--dryrun"], 'did you mean "--dry-run"? see softtoken-admin enable --help'),
+        (["softtoken-admin", "xyzzy"], "see softtoken-admin --help"),
+        (["softtoken-enroll", "--xyzzy"], "see softtoken-enroll --help"),
+        (["softtoken-enroll", "alice"], "see softtoken-enroll --help"),
+        (["softtoken", "code", "host", "--keyrnig"], 'did you mean "--keyring"? see softtoken code --help'),
+    ],
+    ids=lambda words: " ".join(words) if isinstance(words, list) else "",
+)
+def test_mistake__hint_is_for_the_command_line_that_is_wrong(words: list[str], hint: str) -> None:
+    assert refusal(*words).hint == hint
+
+
+def test_did_you_mean__is_silent_where_nothing_is_near() -> None:
+    assert command.did_you_mean("xyzzy", ["--name", "--type"]) == ""
+    assert command.did_you_mean("sha-256", ["SHA1", "SHA256"]) == 'did you mean "SHA256"? '
