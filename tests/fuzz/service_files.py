@@ -21,7 +21,7 @@ KINDS = ("auth", "account", "session")
 MODULES = "/mnt/m"
 """Where the marker modules are; every path has to fit into lines of a known length."""
 NAMES = ("pam_a.so", "pam_softtoken.so", "pam_unix.so", "pam_softtoken.so.b", "xpam_softtoken.so")
-_ANSWERS = ("success", "success", "success", "ignore", "auth_err", "new_authtok_reqd", "user_unknown")
+ANSWERS = ("success", "success", "success", "ignore", "auth_err", "new_authtok_reqd", "user_unknown")
 _OURS_IN_ODD_PLACES = ("pam_softtoken.so", "/x/pam_softtoken/pam_module.py", "[pam_softtoken.so]", "account", "auth")
 
 Case = dict[str, bytes]
@@ -296,7 +296,7 @@ def predict(stack: Stack) -> Account:
             if line.module not in {f"{MODULES}/{name}" for name in NAMES}:
                 return {"module_unknown"}
             ran.append(line)
-            return {_ANSWERS[sum(b"".join(_arguments(line))) % len(_ANSWERS)]}
+            return {ANSWERS[sum(b"".join(_arguments(line))) % len(ANSWERS)]}
 
         (end,) = paths.ends(stack.of(kind), answer)
         account.ran += [(kind, line.module, _arguments(line)) for line in ran]

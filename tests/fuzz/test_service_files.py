@@ -18,10 +18,11 @@ from pathlib import Path
 import pytest
 
 from pam_softtoken.admin.stack_mend import Edit
-from pam_softtoken.pam import paths, service_edit
+from pam_softtoken.errors import ConfigError
+from pam_softtoken.pam import enrolment_safety, paths, service_edit
 from pam_softtoken.pam.dialect import IN_PIECES, KNOWN, WHOLE_LINES, Dialect
-from tests.fuzz import service_files
-from tests.fuzz.service_files import Case, Libpam, difference
+from tests.fuzz import enrolment_stacks, service_files
+from tests.fuzz.service_files import Account, Case, Libpam, difference
 
 AT_ONCE = 200
 SECONDS = float(os.environ.get("SERVICE_FILES_SECONDS", "0"))
@@ -65,6 +66,35 @@ def test_reader__predicts_what_libpam_does_with_a_kept_service(libpam: Libpam, i
     kept = service_files.kept_cases()
     names = [name for name, case in kept.items() if ("pam.conf" in case) is in_one_file]
     _require_same(libpam, [kept[name] for name in names], f"kept cases {names}")
+
+
+def _is_safe(case: Case, monkeypatch: pytest.MonkeyPatch) -> bool:
+    texts = {"/etc/pam.d": "", "/usr/lib/pam.d": ""}
+    texts.update((f"/etc/pam.d/{name.removeprefix('etc/')}", content.decode()) for name, content in case.items())
+    monkeypatch.setattr(enrolment_safety, "_text_of", texts.get)
+    try:
+        enrolment_safety.require_that_enrolment_is_safe(service_files.SERVICE, factor_seen_by_host=False)
+    except ConfigError:
+        return False
+    return True
+
+
+def test_enrolment__where_it_is_called_safe_libpam_lets_nobody_in_without_the_password_or_past_our_account_line(
+    libpam: Libpam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What each module answers is fixed in a service; ours judges whatever they could answer."""
+    source = random.Random(SEED)
+    cases = [enrolment_stacks.make_case(source) for _ in range(6 * AT_ONCE)]
+    safe = [case for case in cases if _is_safe(case, monkeypatch)]
+    unsafe = [case for case in cases if case not in safe][:AT_ONCE]
+    assert len(safe) > AT_ONCE
+    assert not [case for case, account in zip(safe, libpam.run(safe), strict=True) if _lets_in(account)]
+    assert any(map(_lets_in, libpam.run(unsafe))), "the control: otherwise the cases are of no danger"
+
+
+def _lets_in(account: Account) -> bool:
+    asked = any(kind == "auth" and path.endswith("/pam_softtoken.so") for kind, path, _ in account.ran)
+    return (asked and account.results.get("auth") == 0) or account.results.get("account") in (0, 12)
 
 
 @pytest.mark.parametrize("dialect", KNOWN, ids=repr)
