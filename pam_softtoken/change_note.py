@@ -4,7 +4,7 @@
 `ACCEPTED` with a random name behind it, and that name in `VARIABLE` of PAM's environment. Where the whole stack has let
 this login in, the bridge makes `NOTE` of that file when the host asks for credentials (`pam_sm_setcred`), and `NOTE` is
 what confirms. The note of a refused login stays behind, and no other login knows its name: not one of the same user
-with a public key, either.
+with a public key, either. Where `AWAITED` with a user's name is there, only that user's codes leave a note.
 """
 
 from __future__ import annotations
@@ -12,20 +12,26 @@ from __future__ import annotations
 import os
 
 DIRECTORY = "/var/lib/softtoken/changes"
-PENDING, ACCEPTED, NOTE = "pending", "accepted:", "login"
+PENDING, AWAITED, ACCEPTED, NOTE = "pending", "awaited:", "accepted:", "login"
 VARIABLE = "PAM_SOFTTOKEN_NOTE"
 _NAME_BYTES = 8  # pam_softtoken.c counts its digits
 
 
-def is_waited_for(service: str) -> bool:
-    """Return whether a change of this service waits for a login; a name that could lead elsewhere is no service's."""
+def is_waited_for(service: str, user: str) -> bool:
+    """Return whether a change of this service waits for a login of a user.
+
+    Args:
+        service: a name that could lead elsewhere is no service's.
+        user: the canonical name.
+    """
     if not service or "/" in service or "." in service or "\0" in service:
         return False
     try:
         os.lstat(f"{DIRECTORY}/{service}/{PENDING}")
+        awaited = [name for name in os.listdir(f"{DIRECTORY}/{service}") if name.startswith(AWAITED)]
     except (OSError, ValueError):
         return False
-    return True
+    return not awaited or f"{AWAITED}{user}" in awaited
 
 
 def leave(service: str) -> str:

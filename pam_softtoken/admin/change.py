@@ -18,10 +18,10 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from pam_softtoken import change_note, process, user_path
-from pam_softtoken.admin import host_file
+from pam_softtoken.admin import exempt, host_file
 from pam_softtoken.admin.host_file import Content
 from pam_softtoken.errors import AdministrationFailed, PathError
-from pam_softtoken.pam import installed_libpam, service_edit, service_file
+from pam_softtoken.pam import installed_libpam, service_file
 from pam_softtoken.user_path import NamedFiles
 
 DIRECTORY = change_note.DIRECTORY
@@ -183,8 +183,13 @@ def services() -> list[str]:
         return []
 
 
-def begin(change: Change) -> None:
-    """Record a change durably; it is not applied yet."""
+def begin(change: Change, awaited: str = "") -> None:
+    """Record a change durably; it is not applied yet.
+
+    Args:
+        change: it.
+        awaited: whose login confirms it; empty for anybody's.
+    """
     place = f"{DIRECTORY}/{change.service}"
     for directory in (DIRECTORY, place):
         os.makedirs(directory, mode=0o700, exist_ok=True)
@@ -202,6 +207,8 @@ def begin(change: Change) -> None:
             for each in change.files
         ],
     }
+    if awaited:
+        host_file.write(f"{place}/{change_note.AWAITED}{awaited}", Content(b"", 0o600))
     host_file.write(f"{place}/{PENDING}", Content(json.dumps(document).encode(), 0o600))
 
 
@@ -226,7 +233,7 @@ def confirm(change: Change) -> None:
 
 def _remove_notes(place: str) -> None:
     for name in os.listdir(place):
-        if name == change_note.NOTE or name.startswith(change_note.ACCEPTED):
+        if name == change_note.NOTE or name.startswith((change_note.ACCEPTED, change_note.AWAITED)):
             with suppress(FileNotFoundError):  # the bridge has renamed it
                 os.unlink(f"{place}/{name}")
 
@@ -277,7 +284,7 @@ def forget(change: Change) -> None:
 def _without_ours(present: bytes, each: FileChange) -> bytes | None:
     if os.path.dirname(each.path) == service_file.DIRECTORY:
         text = present.decode("utf-8", "surrogateescape")
-        return service_edit.take_out(text, installed_libpam.dialect()).encode("utf-8", "surrogateescape")
+        return exempt.take_out(text, installed_libpam.dialect()).encode("utf-8", "surrogateescape")
     ours = set((each.after.data or b"").splitlines())
     kept = [line for line in present.splitlines(keepends=True) if line.rstrip(b"\n") not in ours]
     return b"".join(kept) if kept or each.before.data is not None else None

@@ -54,7 +54,7 @@ class ProblemsFound(ProgramError):
 
 
 FAMILIES = (
-    Family("sshd", sshd_check.check),
+    Family("sshd", sshd_check.check, people_check.LIMIT_S),
     Family("PAM services", stack_check.check),
     Family("options", option_check.check),
     Family("stores", store_check.check),
@@ -88,7 +88,7 @@ def doctor(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     if options.json:
         screen.show(_as_json(reports))
     else:
-        _show(screen, reports)
+        _show(screen, reports, verbose=options.verbose)
     findings = [finding for _, report in reports for finding in report.findings]
     if any(finding.severity != NOTE for finding in findings):
         raise ProblemsFound(_counted(findings), hint="below each finding stands the command that mends it")
@@ -117,7 +117,7 @@ def _progress(total: int) -> Iterator[Callable[[str], None]]:
         yield lambda name: bar.update(task, advance=1, description=name)
 
 
-def _show(screen: terminal.Terminal, reports: list[tuple[str, Report]]) -> None:
+def _show(screen: terminal.Terminal, reports: list[tuple[str, Report]], *, verbose: bool) -> None:
     findings = 0
     for name, report in reports:
         if report.findings:
@@ -127,7 +127,8 @@ def _show(screen: terminal.Terminal, reports: list[tuple[str, Report]]) -> None:
             _show_finding(screen, finding)
     if not findings:
         screen.show("No problems found.")
-    screen.show("Looked at: " + "; ".join(each for _, report in reports for each in report.looked_at) + ".")
+    if verbose:
+        screen.show("Looked at: " + "; ".join(each for _, report in reports for each in report.looked_at) + ".")
     for _, report in reports:
         for each in report.not_looked_at:
             screen.show(terminal.visible(f"Not looked at: {each}"))
@@ -159,6 +160,7 @@ def _counted(findings: list[Finding]) -> str:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--verbose", action="store_true", help="say what was looked at, too")
     parser.add_argument("--json", action="store_true", help="print one object with findings, looked_at, not_looked_at")
 
 

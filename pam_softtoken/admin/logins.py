@@ -9,6 +9,8 @@ from pathlib import Path
 from pam_softtoken import mark
 
 SHELLS, DEFINITIONS, SHADOW = "/etc/shells", "/etc/login.defs", "/etc/shadow"
+NSSWITCH = "/etc/nsswitch.conf"
+DIRECTORY_SERVICES = ("sss", "ldap", "winbind")
 REFUSING_SHELLS = ("nologin", "false")
 USUAL_SHELLS = ("/bin/sh", "/bin/bash")
 USUAL_UID_MIN = 1000
@@ -48,6 +50,17 @@ def who_can_log_in() -> list[pwd.struct_passwd]:
         if (entry.pw_shell or "/bin/sh") in shells
         and (entry.pw_uid == 0 or entry.pw_uid >= least or entry.pw_name in with_password)
     ]
+
+
+def directory_services() -> list[str]:
+    """List the directory services that give this host users."""
+    try:
+        with open(NSSWITCH, encoding="utf-8", errors="surrogateescape") as lines:
+            found = [line.partition("#")[0].split() for line in lines]
+    except OSError:
+        return []
+    sources = [word for words in found if words[:1] == ["passwd:"] for word in words[1:]]
+    return [service for service in DIRECTORY_SERVICES if service in sources]
 
 
 def _login_shells() -> set[str]:

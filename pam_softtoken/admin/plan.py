@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from pam_softtoken import pam_client
+from pam_softtoken.admin import exempt as exempt_lines
 from pam_softtoken.admin import host_file, sshd
 from pam_softtoken.admin.change import FileChange
 from pam_softtoken.admin.host_file import Content
@@ -16,6 +18,7 @@ from pam_softtoken.pam import installed_libpam, known_modules, paths, service_ed
 from pam_softtoken.pam.stack import Stack, places
 
 WITH_PASSWORD, WITH_PUBLIC_KEY = "password", "publickey"
+EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 def text_of(path: str) -> str | None:
@@ -64,40 +67,74 @@ class Plan:
         service: where.
         way: behind what the code is asked for: `WITH_PASSWORD` or `WITH_PUBLIC_KEY`.
         nullok: let those in who have never enrolled.
+        exempt: groups whose members are not asked.
+        today: sshd's settings of users whom no condition selects; empty for other services.
 
     Attributes:
         files: before and after.
-        stack: the new one.
+        old, stack: the service as it is, and the new one.
         text: of the new service file.
+        settings: of sshd, that our file would hold; empty for other services.
         remarks: what the person should know.
 
     Raises:
         UsageError, AdministrationFailed: it cannot be done.
     """
 
-    def __init__(self, service: str, way: str, *, nullok: bool) -> None:
+    def __init__(
+        self, service: str, way: str, *, nullok: bool, exempt: Sequence[str] = (), today: Mapping[str, str] = EMPTY
+    ) -> None:
         if way == WITH_PUBLIC_KEY and service != sshd.SERVICE:
             raise UsageError(f'"{service}" knows no public keys', hint="--with publickey is for sshd")
-        old = require_service(service)
-        _require_sound(old)
-        if old.ours:
+        self.old = require_service(service)
+        _require_sound(self.old)
+        if self.old.ours:
             raise AdministrationFailed(
-                f'"{service}" asks for a code already: {places(old.ours)}',
+                f'"{service}" asks for a code already: {places(self.old.ours)}',
                 hint=f"softtoken-admin disable {service} first, if it shall ask in another way",
             )
         self.remarks: list[str] = []
+        self.way = way
         path = f"{service_file.DIRECTORY}/{service}"
         line = service_edit.our_line(pam_client.our_module(), *(["nullok"] if nullok else []))
-        self.text = service_edit.put(text_of(old.file) or "", old, line, instead=way == WITH_PUBLIC_KEY)
-        self.stack = service_file.read(
-            service, lambda each: self.text if each == path else text_of(each), installed_libpam.dialect()
-        )
+        # Behind a key nothing else of the stack says yes where ours ignores somebody.
+        ours = exempt_lines.lines_with(line, exempt, permit=nullok and way == WITH_PUBLIC_KEY)
+        self.text = service_edit.put(text_of(self.old.file) or "", self.old, ours, instead=way == WITH_PUBLIC_KEY)
+        self.stack = self._read(service, path, self.text)
         self._require_asked()
         before = host_file.read(path)
         after = before._replace(data=self.text.encode("utf-8", "surrogateescape"))
-        self.files: tuple[FileChange, ...] = (FileChange(path, before, after),)
+        self.files: tuple[FileChange, ...] = (FileChange(path, before, after), *self._twins(path, ours))
+        self.settings: dict[str, str] = {}
         if service == sshd.SERVICE:
-            self._add_drop_in(way)
+            self.settings = sshd.settings_for(way, today)
+            self._add_drop_in(sshd.drop_in(self.settings, exempt_lines.match_blocks(exempt, today)))
+
+    @staticmethod
+    def _read(service: str, path: str, text: str) -> Stack:
+        """Read a service as it would be with another text of one file."""
+        return service_file.read(
+            service, lambda each: text if each == path else text_of(each), installed_libpam.dialect()
+        )
+
+    def _twins(self, path: str, ours: str) -> Iterator[FileChange]:
+        """Return the changes with which the other services of the same program ask, too."""
+        service = self.old.service
+        for twin in [each for pair in service_file.TWINS if service in pair for each in pair if each != service]:
+            own = f"{service_file.DIRECTORY}/{twin}"
+            before = host_file.read(own)
+            stack = self._read(twin, path, self.text)
+            if before.data is None or stack.ours or stack.problems:
+                continue
+            try:
+                text = service_edit.put(before.data.decode("utf-8", "surrogateescape"), stack, ours)
+            except service_edit.CannotEdit:
+                text = ""
+            new = self._read(twin, own, text)
+            if not new.ours or paths.bypass(exempt_lines.asked(new.of("auth"))) is not None:
+                self.remarks.append(f"{own} is another way to the same place, and goes on without a code.")
+                continue
+            yield FileChange(own, before, before._replace(data=text.encode("utf-8", "surrogateescape")))
 
     def _require_asked(self) -> None:
         lines = self.stack.of("auth")
@@ -106,29 +143,23 @@ class Plan:
             raise AdministrationFailed(
                 f"our line would stand {len(self.stack.ours)} times", hint=f"see {places(self.stack.ours)}"
             )
-        culprit = paths.bypass(lines)
+        asked = exempt_lines.asked(lines)
+        culprit = paths.bypass(asked)
         if culprit is not None:
             raise AdministrationFailed(
                 f"{culprit.place} would let people in without a code: {culprit.control} {culprit.module}",
                 hint='let that line be "required", or take it out; the password may not be the last word',
             )
         exempt = [line for line in lines if line.name in known_modules.ROOT_ONLY]
-        if exempt and paths.bypass(lines, root_is_asked=True):
+        if exempt and paths.bypass(asked, root_is_asked=True):
             self.remarks.append(f"root itself is not asked, as {exempt[0].place} wants it.")
 
-    def _add_drop_in(self, way: str) -> None:
+    def _add_drop_in(self, new: bytes) -> None:
         before = host_file.read(sshd.DROP_IN)
-        new = sshd.drop_in(way)
-        if before.data not in (None, new):
+        if before.data is not None and not sshd.is_drop_in(before.data):
             raise AdministrationFailed(f"{sshd.DROP_IN} is there, and not as we make it", hint="move it away first")
-        effective = sshd.require_effect(way)
-        if way == WITH_PUBLIC_KEY:
-            sshd.require_obedient(effective)
-        elif effective.get("pubkeyauthentication") == "yes":
-            self.remarks.append("who logs in with a public key is not asked for a code; --with publickey asks them.")
         # First there, and last on the way back: PAM does without the password only while sshd asks for a key.
         self.files = (FileChange(sshd.DROP_IN, before, Content(new)), *self.files)
-        self.remarks += [f"for some people something else counts: {each}" for each in sshd.blocks_of_their_own(way)]
 
 
 def _require_sound(stack: Stack) -> None:

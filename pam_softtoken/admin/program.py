@@ -6,12 +6,13 @@ from pam_softtoken import command
 from pam_softtoken.admin import move
 from pam_softtoken.admin.code_for import CODE_FOR
 from pam_softtoken.admin.doctor import DOCTOR
+from pam_softtoken.admin.enable import ENABLE
 from pam_softtoken.admin.log_table import LOG
 from pam_softtoken.admin.rebind import REBIND
 from pam_softtoken.admin.relief import RESET_STATE, UNLOCK
 from pam_softtoken.admin.revoke import REVOKE
 from pam_softtoken.admin.status import STATUS
-from pam_softtoken.admin.switch import CONFIRM, DISABLE, ENABLE, ROLL_BACK
+from pam_softtoken.admin.switch import CONFIRM, DISABLE, ROLL_BACK
 
 PROGRAM = "softtoken-admin"
 DESCRIPTION = "Turn the second factor on and off for the services of this host, and help its users."
@@ -21,12 +22,14 @@ examples:
       ask for a code behind the password; goes back by itself if nobody can log in
   softtoken-admin enable sshd --with publickey --for 5m
       a code on top of the public key
+  softtoken-admin enable sshd --except robots
+      the accounts of the group robots go on without codes
   softtoken-admin confirm
       it works: keep it
   softtoken-admin disable sudo
       ask for no code any more
   softtoken-admin status
-      who is enrolled, and who would be locked out without nullok?
+      who is enrolled, and whom do services refuse?
   softtoken-admin code-for alice --for 1h
       alice has lost the phone: a code that works once
   softtoken-admin revoke alice phone

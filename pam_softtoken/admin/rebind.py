@@ -222,16 +222,16 @@ def _begin_anew(screen: terminal.Terminal, options: argparse.Namespace, account:
                 hint=f"{person.PROGRAM} revoke {account.name} takes the tokens of {account.name} away",
             )
         left = found or f"the mark that uid {account.uid} was enrolled as {former}"
-        screen.tell(
-            f"{account.name} is somebody new, and what a former user has left goes: {left}.\n"
-            f"From then on {account.name} counts as a user who has never enrolled."
-        )
+        screen.tell(f"{account.name} is somebody new, and what a former user has left goes: {left}.")
+        if former or not mark.is_set(account.uid):
+            screen.tell(f"From then on {account.name} counts as a user who has never enrolled.")
         person.require_yes(screen, "Take it away?", options)
         if not location.in_home and place.is_open:
             place.clear()
         volatile.remove(volatile.path_of(account.uid, location.path))
-        revoking.forget(account.uid)
-        mark.forget(account.uid)
+        if former:  # otherwise mark and revocations are the account's own
+            revoking.forget(account.uid)
+            mark.forget(account.uid)
         deed.record("rebind", account.name, uid=str(account.uid), newcomer="yes", former=former or found)
     finally:
         place.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import re
@@ -9,66 +10,120 @@ import signal
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pam_softtoken.admin import bounded, sshd_config
+from pam_softtoken.admin.ssh_match import Names, Peer, responsible
+from pam_softtoken.admin.sshd_config import ASKING, METHODS, Directive
 from pam_softtoken.errors import AdministrationFailed
 
 SERVICE = "sshd"
 PROGRAM = "/usr/sbin/sshd"
-CONFIG = "/etc/ssh/sshd_config"
+CONFIG = sshd_config.FILE
 DIRECTORY = "/etc/ssh/sshd_config.d"
 DROP_IN = f"{DIRECTORY}/00-softtoken.conf"
 """Early in the alphabet, because of several settings of one thing sshd takes the first."""
-_PASSWORD = {"UsePAM": "yes", "KbdInteractiveAuthentication": "yes", "PasswordAuthentication": "no"}
-_PUBLIC_KEY = {**_PASSWORD, "AuthenticationMethods": "publickey,keyboard-interactive"}
-_OTHER_NAMES = {"challengeresponseauthentication": "kbdinteractiveauthentication"}
+_SETTINGS = {"UsePAM": "yes", "KbdInteractiveAuthentication": "yes", "PasswordAuthentication": "no"}
+_METHODS = "AuthenticationMethods"
+_WITHOUT_PAM = ("publickey", "hostbased", "gssapi-with-mic")
+_LISTS = ("allowusers", "denyusers", "allowgroups", "denygroups")
+_HEAD = "# By softtoken-admin enable sshd; softtoken-admin disable sshd takes it away."
 _WAIT_S = 30
 _LISTENER_TRIES, _PAUSE_S = 50, 0.1
 
 
-def settings_for(way: str) -> dict[str, str]:
-    """Give the settings that ask for a code behind the password or behind the public key."""
-    return _PUBLIC_KEY if way == "publickey" else _PASSWORD
+def settings_for(way: str, today: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings that ask for a code behind the password or behind the public key.
+
+    No list of methods becomes shorter by that: what is needed today is needed then, too.
+
+    Args:
+        way: `password` or `publickey`.
+        today: the settings of users whom no condition selects, names in lower case.
+    """
+    methods = today.get("authenticationmethods", "any")
+    if way == "publickey":
+        enabled = [[method] for method, name in METHODS.items() if today.get(name) == "yes"]
+        lists = enabled if methods == "any" else [each.split(",") for each in methods.split()]
+        keyed = [[method for method in each if method in _WITHOUT_PAM] for each in lists]
+        wanted = [",".join([*each, ASKING]) for each in keyed if each]
+        return {**_SETTINGS, _METHODS: " ".join(dict.fromkeys(wanted)) or f"publickey,{ASKING}"}
+    if methods == "any":
+        return dict(_SETTINGS)
+    named = [
+        ",".join(dict.fromkeys(ASKING if method == "password" else method for method in each.split(",")))
+        for each in methods.split()
+    ]
+    return {**_SETTINGS, _METHODS: " ".join(dict.fromkeys(named))}
 
 
-def drop_in(way: str) -> bytes:
-    """Write the file."""
-    lines = [f"{name} {value}" for name, value in settings_for(way).items()]
-    return "\n".join(
-        ["# By softtoken-admin enable sshd; softtoken-admin disable sshd takes it away.", *lines, ""]
-    ).encode()
+def drop_in(settings: Mapping[str, str], further: Iterable[str] = ()) -> bytes:
+    """Write the file.
+
+    Args:
+        settings: of everybody.
+        further: lines behind them.
+    """
+    lines = [*(f"{name} {value}" for name, value in settings.items()), *further]
+    return "\n".join([_HEAD, *lines, ""]).encode()
 
 
-def require_effect(way: str) -> dict[str, str]:
-    """Try the new configuration: sshd reads it, and our settings are those that count.
+def is_drop_in(content: bytes | None) -> bool:
+    """Check whether a file is one that `drop_in` has written, with whatever settings."""
+    return content is not None and content.startswith(_HEAD.encode() + b"\n")
 
-    Returns:
-        All settings as they would be, names in lower case.
+
+def read_directives(new: bytes | None = None) -> list[Directive]:
+    """Read sshd's configuration for the places of its settings.
+
+    Args:
+        new: stands in for our file.
+    """
+    reading = bounded.Reading()
+
+    def expand(pattern: str) -> list[str]:
+        beside = [DROP_IN] if new is not None and fnmatch.fnmatch(DROP_IN, pattern) else []
+        return sorted({*glob.glob(pattern), *beside})
+
+    def read(path: str) -> str | None:
+        return new.decode() if new is not None and path == DROP_IN else reading.text(path)
+
+    return sshd_config.read(read, expand)
+
+
+@contextmanager
+def staged(new: bytes) -> Iterator[str]:
+    """Write the configuration as it would be, for the length of the block, and give its file."""
+    with tempfile.TemporaryDirectory(prefix="softtoken-sshd-", dir="/run") as place:
+        yield str(_stage(place, new))
+
+
+def require_effect(settings: Mapping[str, str], usual: Mapping[str, str], directives: list[Directive]) -> None:
+    """Make sure that our settings are those that count, but for what a condition changes.
+
+    Args:
+        settings: ours.
+        usual: all settings as they would be, names in lower case.
+        directives: where they would stand.
 
     Raises:
-        AdministrationFailed: it does not, or they are not.
+        AdministrationFailed: they are not.
     """
-    with tempfile.TemporaryDirectory(prefix="softtoken-sshd-", dir="/run") as place:
-        effective = _effective(place, drop_in(way))
-    wanted = {name.lower(): value for name, value in settings_for(way).items()}
-    for name, value in wanted.items():
-        if effective.get(name) != value:
+    nobody, anywhere = Names("", ()), Peer("", "192.0.2.77", "192.0.2.77")
+    for spelt, value in settings.items():
+        name = spelt.lower()
+        first = responsible(directives, name, nobody, anywhere)
+        if usual.get(name) != value and not (first is not None and first.condition):
             raise AdministrationFailed(
-                f"sshd would not go by our file {DROP_IN}: {name} would be {effective.get(name, 'unset')}, "
-                f"not {value}; {_culprit(name)}",
+                f"sshd would not go by our file {DROP_IN}: {name} would be {usual.get(name, 'unset')}, "
+                f"not {value}; {_culprit(name, directives)}",
                 hint=f"in {CONFIG}, let this be the first line: Include {DIRECTORY}/*.conf",
             )
-    return effective
 
 
-def blocks_of_their_own(way: str) -> list[str]:
-    """Name the lines inside `Match` that set, for some people, what we set for all."""
-    names = {name.lower() for name in settings_for(way)}
-    return [f"{place}: {line}" for place, line, inside in _lines() if inside and _name_of(line) in names]
-
-
-def _effective(place: str, new: bytes) -> dict[str, str]:
+def _stage(place: str, new: bytes) -> Path:
     config = Path(place) / "sshd_config"
     beside = Path(place) / "sshd_config.d"
     beside.mkdir()
@@ -86,10 +141,15 @@ def _effective(place: str, new: bytes) -> dict[str, str]:
         text,
     )
     config.write_text(text, encoding="utf-8", errors="surrogateescape")
-    return _ask_sshd("-T", "-f", str(config))
+    return config
 
 
-def _ask_sshd(*arguments: str) -> dict[str, str]:
+def ask(*arguments: str) -> dict[str, str]:
+    """Ask sshd what counts, as `sshd -T` does.
+
+    Raises:
+        AdministrationFailed: it refuses its configuration, or cannot be run.
+    """
     if not os.path.isdir("/run/sshd"):
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # sshd -t wants it, and its unit makes it only when it runs
         os.chmod("/run/sshd", 0o755)  # noqa: S103
@@ -109,65 +169,38 @@ def _ask_sshd(*arguments: str) -> dict[str, str]:
         raise AdministrationFailed(
             f"sshd refuses its configuration: {why}", hint="sshd -t shows it; put it right first"
         )
-    pairs = (line.partition(" ")[::2] for line in done.stdout.splitlines())
-    return {name.lower(): value for name, value in pairs}
+    return parse(done.stdout)
 
 
 def port_option() -> str:
     """Return what the command `ssh` needs to find this host's sshd: `-p PORT ` or, for the usual port, ""."""
     try:
-        address = _ask_sshd("-T").get("listenaddress", "")
+        address = ask("-T").get("listenaddress", "")
     except AdministrationFailed:
         return ""
     found = re.search(r":(\d+)$", address)
     return f"-p {found[1]} " if found and found[1] != "22" else ""
 
 
-def _culprit(name: str) -> str:
-    included = any(
-        _name_of(line) == "include" and "sshd_config.d" in line for place, line, inside in _lines() if not inside
-    )
-    if not included:
-        return f"{CONFIG} does not include {DIRECTORY}"
-    for place, line, inside in _lines():
-        if not inside and _name_of(line) == name:
-            return f"{place} comes first"
-    return "something else comes first"
-
-
-def _name_of(line: str) -> str:
-    name = re.split(r"[\s=]", line, maxsplit=1)[0].lower()
-    return _OTHER_NAMES.get(name, name)
-
-
-def _lines() -> list[tuple[str, str, bool]]:
-    """Give the settings as sshd comes to them: place, text, whether inside a `Match`."""
-    found: list[tuple[str, str, bool]] = []
-
-    def walk(path: str, inside: bool, depth: int) -> bool:
-        try:
-            text = Path(path).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return inside
-        for number, line in enumerate(text.splitlines(), 1):
-            content = line.strip()
-            if not content or content.startswith("#"):
-                continue
-            if _name_of(content) == "match":
-                inside = content.split()[1:2] != ["all"]
-            found.append((f"{path}:{number}", content, inside))
-            if _name_of(content) == "include" and depth < 16:
-                for pattern in content.split()[1:]:
-                    for each in sorted(glob.glob(os.path.join("/etc/ssh", pattern))):
-                        walk(each, inside, depth + 1)
-        return inside
-
-    walk(CONFIG, False, 0)
+def parse(text: str) -> dict[str, str]:
+    """Read what `sshd -T` writes; of a list that has a line for each value all of them are joined."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(" ")
+        name = name.lower()
+        found[name] = f"{found[name]} {value}" if name in _LISTS and name in found else value
     return found
 
 
+def _culprit(name: str, directives: list[Directive]) -> str:
+    if not any(each.file == DROP_IN for each in directives):
+        return f"{CONFIG} does not include {DIRECTORY}"
+    first = next((each for each in directives if each.name == name and not each.condition), None)
+    return f"{first.place} comes first" if first is not None else "something else comes first"
+
+
 def reload() -> str:
-    """Have sshd read its configuration anew, when it is one that it accepts.
+    """Make sshd reload its configuration, if it accepts it.
 
     Returns:
         What was done, for the person.
@@ -175,7 +208,7 @@ def reload() -> str:
     Raises:
         AdministrationFailed: it cannot be done; sshd goes on with what it has.
     """
-    effective = _ask_sshd("-T")
+    effective = ask("-T")
     before = _pid_file(effective)
     if not any(_systemctl("reload", unit) for unit in _active_units()):
         try:
@@ -188,11 +221,11 @@ def reload() -> str:
     started = time.monotonic()
     while before is not None and _pid_file(effective) in (None, before) and time.monotonic() < started + _WAIT_S:
         time.sleep(_PAUSE_S)
-    return "sshd has read its configuration anew."
+    return "sshd reloaded its configuration."
 
 
 def _pid_file(effective: dict[str, str]) -> tuple[int, int] | None:
-    """Tell sshd's PidFile from an earlier and a later one; None when there is none."""
+    """Return what distinguishes sshd's PidFile from an earlier or later one; None when there is none."""
     try:
         status = os.stat(effective.get("pidfile", "/run/sshd.pid"))
     except OSError:
@@ -228,7 +261,7 @@ def _active_units() -> list[str]:
 
 
 def _listener(effective: dict[str, str]) -> int:
-    """Give the process that sshd has put into its PidFile, or raise ValueError when there is none."""
+    """Return the process that sshd has put into its PidFile, or raise ValueError when there is none."""
     for _ in range(_LISTENER_TRIES):
         with suppress(OSError, ValueError):
             pid = int(Path(effective.get("pidfile", "/run/sshd.pid")).read_text())
@@ -242,7 +275,7 @@ def _listener(effective: dict[str, str]) -> int:
 
 
 def _listens(process: str) -> bool:
-    """Tell whether a process, by its place in /proc, waits for connections as sshd."""
+    """Check whether a process, by its place in /proc, waits for connections as sshd."""
     try:
         return _is_sshd(process) and b"[listener]" in Path(f"{process}/cmdline").read_bytes()
     except OSError:
@@ -250,7 +283,7 @@ def _listens(process: str) -> bool:
 
 
 def _is_sshd(process: str) -> bool:
-    """Tell whether a process, by its place in /proc, is sshd, here and not in some container."""
+    """Check whether a process, by its place in /proc, is sshd, here and not in some container."""
     try:
         return os.path.samefile(f"{process}/exe", PROGRAM) and os.path.samefile(
             f"{process}/ns/mnt", "/proc/self/ns/mnt"

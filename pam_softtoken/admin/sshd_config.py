@@ -10,6 +10,16 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 FILE = "/etc/ssh/sshd_config"
+METHODS = {
+    "publickey": "pubkeyauthentication",
+    "gssapi-with-mic": "gssapiauthentication",
+    "hostbased": "hostbasedauthentication",
+    "password": "passwordauthentication",
+    "keyboard-interactive": "kbdinteractiveauthentication",
+}
+"""sshd's methods, and the settings that turn them on."""
+ASKING = "keyboard-interactive"
+"""The method with which PAM can ask for anything."""
 _MOST_LEVELS = 16  # as in sshd
 _KBD = "kbdinteractiveauthentication"
 _ALIASES = {"challengeresponseauthentication": _KBD, "skeyauthentication": _KBD}
@@ -77,12 +87,3 @@ def _words(line: str) -> list[str]:
         return [name[0], *shlex.split(rest, comments=True)]
     except ValueError:
         return [name[0], *rest.split()]
-
-
-def settings_for(directives: list[Directive], condition: str, name: str) -> Directive | None:
-    """Give the setting that counts for a condition: its own first one, or the first one for everybody."""
-    for wanted in (condition, "") if condition else ("",):
-        for directive in directives:
-            if directive.name == name and directive.condition == wanted:
-                return directive
-    return None

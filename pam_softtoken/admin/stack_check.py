@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pam_softtoken.admin import stack_mend
+from pam_softtoken.admin import exempt, stack_mend
 from pam_softtoken.admin.bounded import Reading
 from pam_softtoken.admin.finding import ERROR, NOTE, WARNING, Finding, Report, delete, lines_of, named, sed, shown
 from pam_softtoken.admin.stack_mend import Edit
@@ -16,8 +16,7 @@ from pam_softtoken.pam import installed_libpam, known_modules, paths, service_fi
 from pam_softtoken.pam.stack import Line, Stack
 
 MOST_SERVICES = 500
-TWINS = (("sudo", "sudo-i"), ("su", "su-l"))
-"""Two services of one program: who is asked by the one expects to be asked by the other."""
+_COST = "; with the command below those who are not enrolled do not get in any more"
 
 
 class Services(NamedTuple):
@@ -118,12 +117,17 @@ def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:
     ours = stack.ours[0]
     past = stack_mend.skipping(lines)
     for line in past:
-        yield _skipped(stack, line, reading)
+        if exempt.group_of(line) not in exempt.groups_of(lines):
+            yield _skipped(stack, line, reading)
+        elif stack.service != "sshd":
+            again = f"softtoken-admin disable {stack.service} && softtoken-admin enable {stack.service}"
+            what = f"the group {exempt.group_of(line)} is exempt from codes at {stack.service}; the command below asks "
+            yield Finding(NOTE, str(line.place), shown(line), f"{what}its members, too", again)
     if any(line.name not in known_modules.SELECTING for line in past):
         return  # all else that could be said follows from it
     found = paths.ends(lines)
     if stack_mend.denial_is_lost(found):
-        what = f"a refused code does not keep anybody out of {stack.service}, whatever else is there"
+        what = f"a refused code does not keep anybody out of {stack.service}, whatever else is there{_COST}"
         yield Finding(ERROR, str(ours.place), shown(ours), what, _require(stack, ours, reading))
     elif not stack_mend.lets_in(found):
         yield _closed(stack, ours, reading, reached=any(end.open_minded for end in found))
@@ -132,7 +136,10 @@ def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:
         yield Finding(WARNING, str(ours.place), shown(ours), what, _require(stack, ours, reading))
     if stack_mend.code_alone(lines):
         guilty = next(line for line in lines if line.name in known_modules.PASSWORD)
-        what = f"a wrong password does not keep anybody out of {stack.service} who has a right code"
+        what = (
+            f"a wrong password does not keep anybody out of {stack.service} who has a right code; with the command "
+            "below those who have no password do not get in any more"
+        )
         edits = [Edit(guilty.place.file).set_control(guilty, "requisite")]
         mend = stack_mend.first_that_helps(stack, reading.reader, edits)
         yield Finding(ERROR, str(guilty.place), shown(guilty), what, mend)
@@ -140,9 +147,10 @@ def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:
 
 def _skipped(stack: Stack, line: Line, reading: Reading) -> Finding:
     if line.name in known_modules.SELECTING:
-        what = f"whom {line.name} selects gets into {stack.service} without a code"
+        what = f"whom {line.name} selects gets into {stack.service} without a code{_COST}"
         return Finding(NOTE, str(line.place), shown(line), what, sed(f"{lines_of(line)}s/^/# /", line.place.file))
     what = f'whom {line.name} accepts gets into {stack.service} without a code: "{line.control}" leads past our line'
+    what += _COST
     mend = stack_mend.first_that_helps(stack, reading.reader, stack_mend.against_skip(stack, line))
     return Finding(ERROR, str(line.place), shown(line), what, mend)
 
@@ -166,7 +174,7 @@ def _uncovered(services: Services) -> Iterator[Finding]:
         what = "no service of this host asks for a code"
         yield Finding(NOTE, service_file.DIRECTORY, "", what, "softtoken-admin enable sshd")
         return
-    for first, second in TWINS:
+    for first, second in service_file.TWINS:
         for with_code, without in ((first, second), (second, first)):
             if with_code in asking and without not in asking and without in services.stacks:
                 what = f"{with_code} asks for a code, and {without} does not: it is another way to the same place"

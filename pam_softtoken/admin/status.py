@@ -1,4 +1,4 @@
-"""`status`: a line for each user who can log in, and who would be locked out without `nullok`."""
+"""`status`: a line for each user who can log in, and whom the services that ask for a code refuse, let in or exempt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pam_softtoken import terminal, user_lookup
-from pam_softtoken.admin import logins, orphans, person, table
+from pam_softtoken.admin import in_force, logins, orphans, person, table
 from pam_softtoken.admin.survey import ENROLLED, NOT_ENROLLED, UNUSABLE, Facts, facts_of, survey
 from pam_softtoken.command import Command
 from pam_softtoken.config import Config
@@ -33,15 +33,24 @@ def _status(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         for facts in survey(users, lambda entry: facts_of(entry, settings, now=now)):
             found.append(facts)
             advance()
+    names = {str(facts["user"]) for facts in found} if options.users else None
+    services, doubts = in_force.in_force(names)
     left = orphans.find(settings.store) if not options.users else []
     if options.json:
-        totals = _totals(found)
-        only_in = _only_in_by_nullok(found)
-        screen.show(json.dumps({"users": found, "totals": totals, "only_in_by_nullok": only_in, "orphans": left}))
+        document = {
+            "users": found,
+            "totals": _totals(found),
+            "only_in_by_nullok": _only_in_by_nullok(found),
+            "services": [each._asdict() for each in services],
+            "orphans": left,
+        }
+        screen.show(json.dumps(document))
         return
     rows = [HEADER, *(_row(screen, facts, settings) for facts in found)]
     table.show(screen, rows)
-    screen.show("\n" + "\n".join(_summary(screen, found, whole=not screen.is_terminal())))
+    said = in_force.lines(services, _NAMED if screen.is_terminal() else len(found))
+    said += [f"Not known: {doubt}" for doubt in doubts]
+    screen.show("\n" + "\n".join([_summary(found), *(screen.spell(terminal.visible(line)) for line in said)]))
     for each in left:
         screen.show(screen.spell(terminal.visible(f"orphan: {each['path']}: {each['problem']}")))
     if left:
@@ -138,18 +147,12 @@ def _only_in_by_nullok(found: list[Facts]) -> list[str]:
     return [facts["user"] for facts in found if facts["status"] == NOT_ENROLLED and not facts["was_enrolled"]]
 
 
-def _summary(screen: terminal.Terminal, found: list[Facts], *, whole: bool) -> list[str]:
+def _summary(found: list[Facts]) -> str:
     totals = _totals(found)
     users = "1 user" if totals["users"] == 1 else f"{totals['users']} users"
     waiting = f"; waits are on for {totals['waiting']}" if totals["waiting"] else ""
     statuses = ", ".join(f"{_count(found, status)} {status}" for status in (ENROLLED, NOT_ENROLLED, UNUSABLE))
-    lines = [f"{users}: {statuses}{waiting}"]
-    names = [screen.spell(terminal.visible(name)) for name in _only_in_by_nullok(found)]
-    if not names:
-        return [*lines, "nullok: nobody here needs it"]
-    shown = names if whole else names[:_NAMED]
-    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-    return [*lines, f"nullok: without it these are denied ({len(names)}): {' '.join(shown)}{more}"]
+    return f"{users}: {statuses}{waiting}"
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -168,5 +171,5 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 STATUS = Command(
-    "status", "show who is enrolled, who must wait, and who is only let in by nullok", _add_arguments, _status
+    "status", "show who is enrolled, who must wait, and whom the services refuse or exempt", _add_arguments, _status
 )

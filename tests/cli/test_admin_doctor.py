@@ -165,14 +165,13 @@ def test_stack__other_way_into_the_same_program_is_a_warning(sick: PatientHost) 
 
 SSHD = "UsePAM yes\nKbdInteractiveAuthentication yes\nPasswordAuthentication no\n"
 SETTINGS = {
-    "a key alone, by default": (SSHD, "/etc/ssh/sshd_config", "a public key skips PAM"),
-    "a key alone, by name": (
-        SSHD + "AuthenticationMethods publickey keyboard-interactive\n",
-        "/etc/ssh/sshd_config:4",
-        "a public key skips PAM",
+    "the code alone, for some": (
+        SSHD + "AuthenticationMethods keyboard-interactive\nMatch User backup\n  UsePAM yes\n",
+        "/etc/ssh/sshd_config:6",
+        "sshd does not start with this",
     ),
-    "a key alone, for some": (
-        SSHD + "AuthenticationMethods keyboard-interactive\nMatch User backup\n  AuthenticationMethods publickey\n",
+    "no question, for some": (
+        SSHD + "AuthenticationMethods keyboard-interactive\nMatch User backup\n  KbdInteractiveAuthentication no\n",
         "/etc/ssh/sshd_config:6",
         '(for those whom "Match User backup" selects)',
     ),
@@ -212,6 +211,48 @@ def test_sshd__setting_is_named_with_its_place_and_mended(
 ) -> None:
     sick.set_sshd(settings)
     sick.mend(sick.examine().only(place, words))
+
+
+@pytest.fixture
+def keyed(sick: PatientHost, alice: Person) -> Person:
+    """Somebody with a public key."""
+    (sick.directory / "ssh" / "keys").mkdir(mode=0o755)
+    (sick.directory / "ssh" / "keys" / alice.name).write_text("ssh-ed25519 AAAAC3Nza alice\n")
+    return alice
+
+
+ANY = SSHD + "AuthorizedKeysFile /etc/ssh/keys/%u\n"
+
+
+@pytest.mark.parametrize("methods", ["", "AuthenticationMethods publickey keyboard-interactive\n"])
+def test_sshd__key_beside_the_password_is_a_note_with_all_that_a_change_would_cost(
+    sick: PatientHost, keyed: Person, make_person: Callable[[], Person], installed: Installation, methods: str
+) -> None:
+    bob = make_person()
+    bob.enrol(installed, "--recovery-codes=0")
+    sick.set_sshd(ANY + methods)
+    finding = sick.examine().only("/etc/pam.d/sshd:2", f"public-key logins skip the code: {keyed.name};")
+    assert finding["severity"] == "note"
+    assert f"does not let in those who have no key: {bob.name}" in finding["what"]
+    assert finding["mend"].endswith("enable sshd --with publickey")
+
+
+def test_sshd__key_alone_is_an_error_where_only_the_code_is_asked_for(sick: PatientHost, keyed: Person) -> None:
+    sick.set_service("sshd", sick.line())
+    sick.set_sshd(ANY + "AuthenticationMethods publickey\n")
+    finding = sick.examine().only("/etc/ssh/sshd_config:5", "a public key skips PAM")
+    assert finding["severity"] == "error"
+    assert f"the command below takes a way in from {keyed.name}" in finding["what"]
+    assert sick.mend(finding).worse_than_notes() == []
+
+
+def test_sshd__exempt_group_is_a_note_and_nothing_more(sick: PatientHost, keyed: Person) -> None:
+    hop = f"auth [success=1 default=ignore] pam_succeed_if.so quiet user ingroup {keyed.name}\n"
+    sick.set_service("sshd", COMMON + hop + sick.line())
+    sick.set_sshd(ANY + f"Match Group {keyed.name}\n  AuthenticationMethods publickey\n")
+    (finding,) = sick.examine().findings
+    assert finding["severity"] == "note"
+    assert f"the group {keyed.name} is exempt from codes at sshd: {keyed.name};" in finding["what"]
 
 
 def test_sshd__mends_together_make_it_sound(sick: PatientHost) -> None:
@@ -549,7 +590,9 @@ def test_doctor__text_has_place_line_and_command(sick: PatientHost) -> None:
     sick.set_service("sshd", "auth sufficient pam_unix.so\n" + sick.line())
     done = sick.run(sick.installed.root / "scripts" / "softtoken-admin", "doctor")
     assert done.returncode == 1
-    lines = done.stdout.splitlines()
+    assert "Looked at" not in done.stdout
+    lines = sick.run(sick.installed.root / "scripts" / "softtoken-admin", "doctor", "--verbose").stdout.splitlines()
+    assert any(line.startswith("Looked at: ") for line in lines)
     start = lines.index("PAM services:")
     assert lines[start + 1].startswith("  error: /etc/pam.d/sshd:1: ")
     assert lines[start + 2] == "    | auth sufficient pam_unix.so"
@@ -584,6 +627,22 @@ def test_store__in_homes_that_are_made_behind_it_is_told(sick: PatientHost, modu
     assert found.only("/etc/pam.d/sshd:3", f"{module} makes a home directory")["severity"] == "warning"
     sick.set_service("sshd", COMMON + sick.line("store=/var/lib/softtoken/%U") + line)
     assert not any("makes a home directory" in each["what"] for each in sick.examine().findings)
+
+
+@pytest.mark.parametrize(
+    ("option", "severity"), [("nullok", "error"), ("required_from=2999-12-31", "error"), ("window=1", "warning")]
+)
+@pytest.mark.parametrize("module", ["pam_mount.so", "pam_ecryptfs.so", "pam_fscrypt.so"])
+def test_store__in_homes_that_are_opened_behind_it_is_told(
+    sick: PatientHost, module: str, option: str, severity: str
+) -> None:
+    line = f"session optional {module}\n"
+    sick.set_service("sshd", COMMON + sick.line(option) + line)
+    finding = sick.examine().only("/etc/pam.d/sshd:3", f"{module} opens home directories")
+    assert finding["severity"] == severity
+    assert ("without a code" in finding["what"]) is (severity == "error")
+    sick.set_service("sshd", COMMON + sick.line("store=/var/lib/softtoken/%U", option) + line)
+    assert not any("opens home directories" in each["what"] for each in sick.examine().findings)
 
 
 def test_store__in_homes_on_the_network_is_told(sick: PatientHost, alice: Person) -> None:

@@ -104,7 +104,8 @@ pam_getenv(pam_handle_t *pamh, const char *name)
 	(void)pamh;
 	if (!started)
 		return has_mark && strcmp(name, "PAM_SOFTTOKEN_ENROL") == 0 ? "alice" : NULL;
-	REQUIRE(strcmp(name, "SSH_AUTH_INFO_0") == 0 || strcmp(name, "PAM_SOFTTOKEN_ENROL") == 0);
+	REQUIRE(strcmp(name, "SSH_AUTH_INFO_0") == 0 || strcmp(name, "PAM_SOFTTOKEN_ENROL") == 0 ||
+		strcmp(name, "PAM_SOFTTOKEN_TRIAL") == 0);
 	questions[shown++] = 'E';
 	return first[ANSWER].bytes[0] == 1 ? (const char *)first[ANSWER].bytes + 1 : NULL;
 }
@@ -225,7 +226,7 @@ is_permitted(const struct text *frame)
 		return true;
 	if (frame->bytes[2] != 0)
 		return false;
-	if (frame->bytes[1] == 'G' && strcmp(name, "SSH_AUTH_INFO_0") == 0)
+	if (frame->bytes[1] == 'G' && (strcmp(name, "SSH_AUTH_INFO_0") == 0 || strcmp(name, "PAM_SOFTTOKEN_TRIAL") == 0))
 		return true;
 	if (frame->bytes[1] == 'P' &&
 	    (strcmp(name, "PAM_SOFTTOKEN_NOTE") == 0 || strncmp(name, "PAM_SOFTTOKEN_NOTE=", 19) == 0))

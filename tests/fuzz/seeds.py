@@ -304,6 +304,8 @@ def _conversations() -> dict[str, bytes]:
         "note-read": case(b"\1G\0PAM_SOFTTOKEN_NOTE", b"\1R\0"),
         "note-with-a-longer-name": case(b"\1P\0PAM_SOFTTOKEN_NOTES=1", b"\1R\0"),
         "another-variable-read": case(b"\1G\0HOME", b"\1R\0"),
+        "trial": case(b"\1G\0PAM_SOFTTOKEN_TRIAL", b"\1R\0"),
+        "trial-claimed": case(b"\1P\0PAM_SOFTTOKEN_TRIAL=yes", b"\1R\0"),
         "variable-with-a-longer-name": case(b"\1P\0PAM_SOFTTOKEN_ENROLLED=1", b"\1R\0"),
         "ignored": case(b"\1R\x19"),
         "odd-verdict": case(b"\1R\6"),

@@ -386,6 +386,31 @@ def test_rebind__binds_a_file_that_names_nobody_to_the_account_whose_place_it_is
     assert _outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
 
 
+def _revoke(directory: DirectoryService, person: Person) -> Phone:
+    """Enrol somebody, revoke it, and put the old files back, as they can."""
+    phone = directory.enrol(person.name, "--period=300")
+    content = (person.store / "tokens").read_bytes()
+    done = directory.run("softtoken-admin", "revoke", person.name, "--yes")
+    assert done.status == 0, done.stderr
+    tokens = person.store / "tokens"
+    tokens.write_bytes(content)
+    tokens.chmod(0o600)
+    os.chown(tokens, person.uid, person.gid)
+    return phone
+
+
+@pytest.mark.parametrize("host", ["%u"], indirect=True)
+def test_newcomer__lifts_no_revocation_of_the_account_itself(host: Host, alice: Person) -> None:
+    """What is in the way is only what a former user of the name has left in a store by names."""
+    host.enrol(alice)
+    _successor(host, alice)
+    phone = _revoke(host.directory, alice)
+    host.admin("rebind", alice.name, "--newcomer", "--yes")
+    assert not host.place_of(alice).exists()
+    home = host.pam.stack(host.pam.installed.line() + PERMIT)
+    assert host.directory.log_in(home, alice.name, phone.totp()).result == PAM_AUTH_ERR
+
+
 def test_newcomer__with_a_former_users_name_or_uid_can_enrol_once_root_says_so(host: Host, alice: Person) -> None:
     phone = host.enrol(alice)
     assert _outcome(host, alice, phone.totp())[0] == PAM_SUCCESS

@@ -120,4 +120,4 @@ def test_note__is_made_and_moved_by_no_program_without_root(waiting: Waiting, al
 
 @pytest.mark.parametrize("service", ["..", ".", "a/b", "../sudo", ""])
 def test_note__is_left_for_no_service_whose_name_leads_elsewhere(service: str) -> None:
-    assert not change_note.is_waited_for(service)
+    assert not change_note.is_waited_for(service, "alice")

@@ -125,6 +125,11 @@ class Person:
             raise AssertionError(f"enrolment failed: {done.stderr}")
         return Phone(json.loads(done.stdout))
 
+    def forget(self) -> None:
+        """Make the user one who has never enrolled."""
+        self._mark.unlink(missing_ok=True)
+        shutil.rmtree(self.store, ignore_errors=True)
+
     def remove(self) -> None:
         """Take the user and his home directory away again."""
         subprocess.run(["pkill", "-KILL", "-u", self.name], check=False, capture_output=True)

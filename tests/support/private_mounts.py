@@ -36,6 +36,11 @@ make_dev "$1/dev"
 touch "$1/dev/log"
 mount --bind "$1/log" "$1/dev/log"
 mount --rbind "$1/dev" /dev
+[ $# -lt 3 ] || {
+	shift 2
+	ip link set lo up
+	for address; do ip address add "$address/32" dev lo; done
+}
 echo mounted
 exec cat
 """
@@ -95,22 +100,26 @@ class PrivateMounts:
 
     Args:
         directory: for the files that stand in for the machine's; must not exist.
+        addresses: of a network of its own; with none, it is the machine's.
 
     Attributes:
         directory: the same.
         log: the system log of those inside.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, addresses: tuple[str, ...] = ()) -> None:
         self.directory = directory
+        self._kinds = ["mount", "net"] if addresses else ["mount"]
         directory.mkdir(mode=0o755)
         # With what links lead to, so that nothing is written through them.
         shutil.copytree("/etc/pam.d", directory / "pam.d", ignore_dangling_symlinks=True)
         self.set_sudo_tries(1)
         self.add_login_definition("")
         self.log = PrivateLog(directory / "log")
+        network = ["--net"] if addresses else []
+        words = ["sh", "-euc", _MOUNT, "sh", str(directory), str(_MAKE_DEV), *addresses]
         self._holder = subprocess.Popen(
-            [*_UNSHARE, "sh", "-euc", _MOUNT, "sh", str(directory), str(_MAKE_DEV)],
+            [*_UNSHARE, *network, *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -137,7 +146,9 @@ class PrivateMounts:
 
     def command(self, *words: str) -> list[str]:
         """Give the command line that runs a command inside."""
-        return ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", "--", *words]
+        place = {"mount": "mnt", "net": "net"}
+        kinds = [f"--{kind}=/proc/{self._holder.pid}/ns/{place[kind]}" for kind in self._kinds]
+        return ["nsenter", *kinds, "--", *words]
 
     def close(self) -> None:
         """Let go of the namespace, and with it of all its mounts."""

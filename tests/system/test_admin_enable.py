@@ -27,6 +27,8 @@ from tests.support.process import processes, wait_until
 from tests.system.scenario import SLOW, wrong_code
 
 LONG, SHORT = "--for=5m", "--for=2s"
+WHOEVER = "--force"
+"""Of these hosts' people most are not enrolled; who is locked out is the matter of other tests."""
 PATIENCE_S = 120
 CHANGES = "/var/lib/softtoken/changes"
 ASKED = "asks for a code now"
@@ -148,7 +150,7 @@ def test_enable__a_login_with_a_code_confirms(
         "login": lambda: Login(admin.mounts, password=True),
     }
     host = hosts[service]()
-    screen = admin.start("enable", service, "--yes", LONG)
+    screen = admin.start("enable", service, "--yes", WHOEVER, LONG)
     screen.expect(ASKED)
     assert not host.log_in(alice, wrong_code(phone)).entered_as
     assert screen.isalive()
@@ -170,7 +172,7 @@ def test_enable__sshd_asks_for_a_code_on_top_of_either(
 ) -> None:
     host = sshd(way == "password")
     before = admin.pam()
-    screen = admin.start("enable", "sshd", "--yes", LONG, "--with", way)
+    screen = admin.start("enable", "sshd", "--yes", WHOEVER, LONG, "--with", way)
     screen.expect(ASKED)
     screen.expect_exact(f"ssh -p {host.port} {alice.name}@")
     assert host.times_told == 1
@@ -180,7 +182,7 @@ def test_enable__sshd_asks_for_a_code_on_top_of_either(
     screen.expect("Done.")
     screen.expect(pexpect.EOF)
     done = admin.run("disable", "sshd")
-    assert "sshd has read its configuration anew" in done.stderr
+    assert "sshd reloaded its configuration" in done.stderr
     assert admin.pam() == before
 
 
@@ -192,7 +194,7 @@ def test_enable__login_that_another_line_refuses_confirms_nothing(
     bob = make_person()
     codes = bob.enrol(admin.installed, SLOW)
     host = Su(admin.mounts, make_person(), password=True)
-    screen = admin.start("enable", "su", "--yes", LONG)
+    screen = admin.start("enable", "su", "--yes", WHOEVER, LONG)
     screen.expect(ASKED)
     visit = host.log_in(alice, phone.totp())
     assert visit.prompts == ["password", "code"]
@@ -273,7 +275,7 @@ def test_publickey__sshd_that_cannot_be_told_is_refused(
     config = admin.mounts.directory / "ssh" / "sshd_config"
     config.write_text(config.read_text().replace("PidFile /run/sshd.pid", "PidFile none"))
     before = admin.pam()
-    done = admin.run("enable", "sshd", "--with=publickey", SHORT)
+    done = admin.run("enable", "sshd", "--with=publickey", WHOEVER, SHORT)
     assert done.returncode == 1
     assert "cannot be told to read its configuration anew" in done.stderr
     assert admin.pam() == before
@@ -300,7 +302,7 @@ def test_sshd__is_told_of_what_goes_back_at_once(
             tracer.terminate()
     assert done.returncode == 1
     assert "/etc/pam.d/sshd: cannot be written: No space left on device" in done.stderr
-    assert done.stderr.count("sshd has read its configuration anew.") == 2
+    assert done.stderr.count("sshd reloaded its configuration.") == 2
     assert host.times_told == 2
     assert admin.pam() == before
 
@@ -424,6 +426,85 @@ def test_enable__ctrl_c_during_the_trial_changes_nothing(admin: Admin, phone: Ph
     assert admin.pam() == before
 
 
+def test_enable__code_that_was_accepted_just_now_makes_the_trial_needless(
+    admin: Admin, alice: Person, phone: Phone, make_person: Callable[[], Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", alice.name)
+    earlier = Su(admin.mounts, make_person(), password=False)
+    earlier.use_stack(admin.installed.line())
+    code = phone.totp()
+    assert earlier.log_in(alice, code).entered_as == alice.name
+    screen = admin.start("enable", "sudo", WHOEVER, LONG)
+    assert screen.expect([f"{alice.name} has given a right code [0-9]+ s ago", "Password for "]) == 0
+    screen.expect(ASKED)
+    host = Sudo(admin.mounts, password=True)
+    # It is still one that works once.
+    assert not host.log_in(alice, code).entered_as
+    assert host.log_in(alice, phone.totp(1)).entered_as == "root"
+    screen.expect("Done.")
+
+
+def test_enable__trial_is_asked_for_where_no_code_was_accepted_yet(
+    admin: Admin, alice: Person, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", alice.name)
+    screen = admin.start("enable", "sudo", WHOEVER, LONG)
+    assert screen.expect(["has given a right code", "Password for "]) == 1
+    screen.sendintr()
+    screen.expect("nothing was changed")
+
+
+def test_enable__only_the_login_of_the_user_who_runs_it_confirms(
+    admin: Admin, alice: Person, phone: Phone, make_person: Callable[[], Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", alice.name)
+    bob = make_person()
+    of_bob = bob.enrol(admin.installed, SLOW)
+    screen = admin.start("enable", "sudo", "--yes", WHOEVER, LONG)
+    screen.expect(f"Only a login of {alice.name} confirms it")
+    host = Sudo(admin.mounts, password=True)
+    assert host.log_in(bob, of_bob.totp()).entered_as == "root"
+    assert admin.inside("ls", f"{CHANGES}/sudo").split() == [f"awaited:{alice.name}", "pending"]
+    assert host.log_in(alice, phone.totp()).entered_as == "root"
+    screen.expect("Done.")
+
+
+@pytest.mark.parametrize("answer", ["no", "y", "yes"])
+def test_enable__takes_a_whole_yes_for_locking_somebody_out(
+    answer: str, admin: Admin, alice: Person, phone: Phone, make_person: Callable[[], Person]
+) -> None:
+    bob = make_person()
+    before = admin.pam()
+    screen = admin.start("enable", "sudo", LONG)
+    screen.expect(f"Lock out {bob.name}. Type yes to go on")
+    screen.sendline(answer)
+    if answer == "yes":
+        screen.expect("Password for ")
+        screen.sendintr()
+    else:
+        screen.expect("not confirmed; nothing was changed")
+    screen.expect(pexpect.EOF)
+    assert admin.pam() == before
+
+
+@pytest.mark.parametrize("service", ["su", "login"])
+def test_enable__names_at_su_and_login_too_who_is_refused_then(
+    service: str, admin: Admin, alice: Person, phone: Phone, make_person: Callable[[], Person]
+) -> None:
+    bob, caller = make_person(), make_person()
+    host = Su(admin.mounts, caller, password=True) if service == "su" else Login(admin.mounts, password=True)
+    assert host.log_in(bob).entered_as == bob.name
+    refused = admin.run("enable", service, SHORT)
+    meant = refused.stderr.strip().rpartition("--lock-out ")[2]
+    assert set(meant.split(",")) == {bob.name, caller.name}
+    screen = admin.start("enable", service, "--yes", "--lock-out", meant, LONG)
+    screen.expect(ASKED)
+    visit = host.log_in(bob, "000000")
+    assert (visit.entered_as, visit.prompts) == ("", ["password", "code"])
+    assert host.log_in(alice, phone.totp()).entered_as == alice.name
+    screen.expect("Done.")
+
+
 BROKEN = {
     "module missing": ("auth required pam_absent.so\n@include common-auth\n", "pam_absent.so is not there"),
     "sufficient in front": ("auth sufficient pam_unix.so\n@include common-auth\n", "/etc/pam.d/sudo:1 would let"),
@@ -479,11 +560,13 @@ def test_enable__nobody_enrolled_is_refused_unless_they_enrol_later(
     before = admin.pam()
     refused = admin.run("enable", "sudo", SHORT)
     assert refused.returncode == 1
-    assert "nobody who can log in is enrolled" in refused.stderr
+    assert "These get in today and would not then:" in refused.stderr
+    assert f"  {alice.name}: not enrolled" in refused.stderr
+    assert 'nobody who can become root would get in at "sudo" any more' in refused.stderr
     later = admin.run("enable", "sudo", "--enrol-later", "--dry-run")
     assert later.returncode == 0, later.stderr
     assert any(line.startswith("+auth") and line.endswith("nullok") for line in later.stdout.splitlines())
-    assert "a program of the user's can read the key in his home directory and answer sudo." in later.stderr
+    assert "A program of the user's can read the key in the home directory and answer sudo." in later.stderr
     assert admin.pam() == before
 
 
@@ -560,7 +643,7 @@ def test_publickey__pam_gives_up_the_password_only_while_sshd_asks_for_a_key(
     doing: str, number: int, admin: Admin, phone: Phone, sshd: Callable[[bool], DebianSSH]
 ) -> None:
     sshd(False)
-    enable = ("enable", "sshd", "--with=publickey", "--yes", LONG)
+    enable = ("enable", "sshd", "--with=publickey", "--yes", WHOEVER, LONG)
     if doing == "disable":
         admin.start(*enable).expect(ASKED)
         assert admin.run("confirm").returncode == 0

@@ -124,7 +124,7 @@ def test_log__leaves_out_what_doctor_and_enable_only_try(
     program = Admin(installed).after(*journal.inside)
     program.run("doctor")
     host.mounts.set_service("sudo", "auth required pam_unix.so nodelay\n" + REST)
-    assert "refuses a wrong one" in program.run("enable", "sudo", "--yes", "--for=1s").stderr
+    assert "refuses a wrong one" in program.run("enable", "sudo", "--yes", "--force", "--for=1s").stderr
     assert not host.log_in(alice, wrong_code(phone)).entered_as
     deed, entry = shown(journal, installed)
     assert (deed["service"], deed["result"]) == ("softtoken-admin", "roll-back")

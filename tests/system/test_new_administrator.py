@@ -107,6 +107,13 @@ def start_to_enable(
     return screen
 
 
+def worse_than_notes(debian: FreshDebian) -> list[dict[str, str]]:
+    """Return what the doctor has against the services and their users."""
+    found = json.loads(debian.try_to_run("softtoken-admin", "doctor", "--json").stdout)["findings"]
+    ours = [each for each in found if each["family"] in ("sshd", "PAM services", "options", "users", "files")]
+    return [each for each in ours if each["severity"] != "note"]
+
+
 def test_new_administrator__turns_it_on_breaks_it_and_gets_back_in(
     debian: FreshDebian, packages: Packages, alice: Resident, ssh: InsideSSH
 ) -> None:
@@ -136,6 +143,9 @@ def test_new_administrator__turns_it_on_breaks_it_and_gets_back_in(
     assert (visit.entered_as, visit.prompts) == ("root", ["password", "code"]), visit
     assert end_of(screen)[0] == 0
 
+    # The doctor has nothing against what has just been turned on.
+    assert worse_than_notes(debian) == []
+
     # A wrong option, and a backend that is gone, keep people out until they are put right.
     stack = debian.path("/etc/pam.d/sshd").read_text()
     debian.write("/etc/pam.d/sshd", stack.replace("pam_softtoken.so", "pam_softtoken.so windw=2"))
@@ -163,7 +173,7 @@ def test_new_administrator__turns_it_on_breaks_it_and_gets_back_in(
 
     worked, said = debian.apt("remove", *NAMES)
     assert not worked
-    assert "error: still in use by: /etc/pam.d/sshd /etc/pam.d/sudo\n" in said
+    assert "error: still in use by: /etc/pam.d/sshd /etc/pam.d/sudo /etc/pam.d/sudo-i\n" in said
     for service in ("sshd", "sudo"):
         debian.run("softtoken-admin", "disable", service)
     assert pam_files(debian) == before

@@ -1,0 +1,298 @@
+"""`enable`: the second factor of a service turned on without locking anybody out whom nobody has named.
+
+It shows who gets in today and then, has the new stack tried before it is in use, and waits for a login with a code.
+What nobody confirms goes back by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import calendar
+import grp
+import os
+import time
+from collections.abc import Sequence
+
+from pam_softtoken import terminal, user_lookup
+from pam_softtoken.admin import (
+    change,
+    deed,
+    duration,
+    exempt,
+    forecast,
+    lockout,
+    person,
+    proofs,
+    sshd,
+    trial,
+    watchdog,
+)
+from pam_softtoken.admin.change import Change
+from pam_softtoken.admin.forecast import Forecast
+from pam_softtoken.admin.plan import WITH_PASSWORD, WITH_PUBLIC_KEY, Plan, diff
+from pam_softtoken.command import Command
+from pam_softtoken.errors import AdministrationFailed, UsageError
+from pam_softtoken.pam import service_file
+
+SHORTEST, LONGEST, USUAL = "1s", "1d", "10m"
+FRESH_S = 15 * 60
+"""A code that was accepted so recently shows as much of a token and its clock as a trial would."""
+
+
+def _enable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+    service = options.service
+    person.require_root(f"enable {service}")
+    for_s = duration.between("--for", options.time, SHORTEST, LONGEST)
+    watchdog.settle(screen.tell)
+    _require_none_pending(service)
+    lockout.names_meant(options.lock_out)
+    groups = _groups(options.exempt)
+    found = forecast.forecast(service, options.way, nullok=options.enrol_later, groups=groups)
+    verdict = lockout.judge(found)
+    _show(screen, found, verdict)
+    lockout.require_exempt_as_they_are(found, groups)
+    lockout.require_not_refused(verdict, options)
+    asked = lockout.asked_names(found)
+    _require_somebody(asked, options)
+    with trial.prepared(found.plan.stack, found.plan.text) as new:
+        new.require_modules()
+        new.require_denial()
+        screen.tell("Tried: the new stack loads, asks for a code, and refuses a wrong one.")
+        if options.dry_run:
+            screen.tell("Nothing was changed.")
+            return
+        lockout.require_allowed(screen, verdict, options)
+        user = _who_tries(options, asked)
+        if user and terminal.person_is_there() and not options.yes:
+            _try(screen, new, found, user, options)
+    terminal.checkpoint()
+    is_theirs = user in (options.user, verdict.runner) and service not in proofs.OF_TARGETS
+    _put_in_use(screen, found.plan, options, for_s=for_s, awaited=user if is_theirs else "", user=user)
+
+
+def _put_in_use(
+    screen: terminal.Terminal, plan: Plan, options: argparse.Namespace, *, for_s: float, awaited: str, user: str
+) -> None:
+    """Apply the change, say how to confirm it, and wait for that.
+
+    Args:
+        screen: takes what is said.
+        plan, options: of the change.
+        for_s: how long to wait.
+        awaited: whose login confirms it; empty for anybody's.
+        user: somebody who can.
+    """
+    service = options.service
+    planned = _carry_out(screen, plan, for_s, awaited)
+    deed.record("enable", "all", service=service, way=plan.way, confirm_within=options.time)
+    screen.tell(f'"{service}" asks for a code now. {_second_terminal(service, user)}')
+    if awaited:
+        screen.tell(f"Only a login of {awaited} confirms it.")
+    screen.tell(
+        f"If that does not happen within {options.time}, all goes back. To keep it without: {_confirm(service)}"
+    )
+    _wait(screen, planned)
+
+
+def _show(screen: terminal.Terminal, found: Forecast, verdict: lockout.Verdict) -> None:
+    """Show what would change, and for whom."""
+    plan = found.plan
+    service = plan.stack.service
+    screen.show(diff((each.path, each.before, each.after) for each in plan.files))
+    lockout.show(screen, found, verdict)
+    if service in service_file.SET_UID_SERVICES and person.settings_of(None).store.startswith("%h"):
+        plan.remarks.append(f"A program of the user's can read the key in the home directory and answer {service}.")
+        plan.remarks.append("softtoken-admin move --all --to system puts the tokens where it cannot.")
+    for remark in (*lockout.remarks(found), *plan.remarks):
+        screen.tell(terminal.visible(remark))
+
+
+def _groups(given: Sequence[str]) -> tuple[str, ...]:
+    """Check the groups of `--except`.
+
+    Raises:
+        UsageError: that is no name of a group.
+        AdministrationFailed: there is none of that name.
+    """
+    for group in given:
+        if not exempt.GROUP_NAME.fullmatch(group):
+            raise UsageError(f'"{group}" cannot stand in a PAM line', hint="--except takes the name of a group")
+        try:
+            grp.getgrnam(group)
+        except KeyError:
+            raise AdministrationFailed(
+                f'no such group: "{group}"', hint=f"groupadd {group}; adduser NAME {group} makes somebody a member"
+            ) from None
+    return tuple(dict.fromkeys(given))
+
+
+def _require_somebody(asked: list[str], options: argparse.Namespace) -> None:
+    """Make sure that somebody could get in with a code.
+
+    Raises:
+        AdministrationFailed: nobody could, and that was not what the administrator wants.
+    """
+    if not asked and not options.enrol_later and not options.force:
+        raise AdministrationFailed(
+            f'nobody who gets in at "{options.service}" is enrolled, so nobody could confirm it with a code',
+            hint="softtoken-enroll --user USER enrols somebody; --enrol-later lets those in who have not yet",
+        )
+
+
+def _try(screen: terminal.Terminal, new: trial.Trial, found: Forecast, user: str, options: argparse.Namespace) -> None:
+    """Ask the user to log in through the new stack, unless a code of theirs was accepted just now."""
+    ago_s = _last_code_ago_s(found, user)
+    if not options.user and ago_s is not None and ago_s <= FRESH_S:
+        screen.tell(
+            f"{user} has given a right code {ago_s} s ago, so none is asked for here: the login proves the rest."
+        )
+        return
+    screen.tell(f"Now try it as {user}: what is asked next is asked by the new stack, which is not in use yet.")
+    new.log_in(screen, user)
+    screen.tell("Right: that gets in. That code cannot be used again; the next login takes the next one.")
+
+
+def _last_code_ago_s(found: Forecast, user: str) -> int | None:
+    """Return how long ago a code of the user's was accepted, in seconds; None when that is not known."""
+    when = (found.host.facts.get(user) or {}).get("last_used")
+    if not when:
+        return None
+    return max(0, int(time.time()) - calendar.timegm(time.strptime(str(when), "%Y-%m-%dT%H:%M:%SZ")))
+
+
+def _require_none_pending(service: str) -> None:
+    present = change.load(service)
+    if present is not None and not present.confirmed:
+        raise AdministrationFailed(
+            f'a change of "{service}" waits to be confirmed, for {present.left_s:.0f} s more',
+            hint=f"{_confirm(service)}, or softtoken-admin disable {service}",
+        )
+
+
+def _carry_out(screen: terminal.Terminal, plan: Plan, for_s: float, awaited: str) -> Change:
+    service = plan.stack.service
+    with watchdog.told_afterwards(screen.tell) as tell, change.locked():
+        _require_none_pending(service)
+        planned = change.new(service, plan.files, for_s=for_s)
+        try:
+            change.begin(planned, awaited)
+            watchdog.start(planned)
+            for each in planned.files:
+                change.apply(each)
+                if each.path == sshd.DROP_IN:
+                    tell(sshd.reload())
+        except AdministrationFailed:
+            watchdog.undo(planned, tell)
+            raise
+        except OSError as error:
+            watchdog.undo(planned, tell)
+            why = os.strerror(error.errno or 0)
+            raise AdministrationFailed(
+                f"cannot go on: {why}; nothing was changed", hint="make room, then start again"
+            ) from None
+    return planned
+
+
+def _who_tries(options: argparse.Namespace, asked: list[str]) -> str:
+    """Return who tries the new stack and confirms it: the user of --user, or the runner, or somebody else."""
+    if options.user and options.user not in asked:
+        raise AdministrationFailed(
+            f'"{options.user}" would not be asked for a code, or not get in', hint="--user takes one of those who are"
+        )
+    return str(options.user or next(iter(asked), ""))
+
+
+def _second_terminal(service: str, user: str) -> str:
+    user = user or "USER"
+    ways = {
+        "sshd": f"ssh {sshd.port_option()}{user}@{os.uname().nodename}",
+        "sudo": "sudo -k true",
+        "sudo-i": "sudo -k -i true",
+        "su": f"su {user}, not as root",
+        "su-l": f"su - {user}, not as root",
+        "login": "on another console",
+    }
+    return f"In another terminal, log in with a code: {ways.get(service, f'through {service}')}"
+
+
+def _confirm(service: str) -> str:
+    return f"softtoken-admin confirm {service}"
+
+
+def _wait(screen: terminal.Terminal, planned: Change) -> None:
+    """Wait until the change is confirmed.
+
+    Raises:
+        AdministrationFailed: it went back, or the person does not wait.
+    """
+    service = planned.service
+    while watchdog.is_waiting(planned):
+        try:
+            terminal.checkpoint()
+        except KeyboardInterrupt:
+            screen.tell()
+            raise AdministrationFailed(
+                f'interrupted; the change of "{service}" goes back by itself in {planned.left_s:.0f} s',
+                hint=f"{_confirm(service)} keeps it, softtoken-admin disable {service} takes it back now",
+            ) from None
+        watchdog.settle(screen.tell)
+        time.sleep(watchdog.PAUSE_S)
+    present = change.load(service)
+    if present is None or present.identity != planned.identity:
+        raise AdministrationFailed(
+            f'the change of "{service}" was not confirmed; everything is as it was before',
+            hint="the system's log says, in lines with pam_softtoken, what came of the logins meanwhile",
+        )
+    screen.show(f'Done. "{service}" asks for a code from now on; softtoken-admin disable {service} ends it.')
+
+
+def add_service(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("service", metavar="SERVICE", help="a file in /etc/pam.d: sshd, sudo, su, login ...")
+
+
+def add_dry_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done, and change nothing")
+
+
+def _add_enable(parser: argparse.ArgumentParser) -> None:
+    add_service(parser)
+    parser.add_argument(
+        "--with", dest="way", choices=(WITH_PASSWORD, WITH_PUBLIC_KEY),
+        help="what the code comes on top of; publickey is for sshd, where the password is not asked for then "
+        "(default: password, or publickey where passwords are closed)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--for", dest="time", metavar="TIME", default=USUAL,
+        help=f"how long to wait for a login with a code, or for confirm, before all goes back; {SHORTEST} to {LONGEST} "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--user", metavar="USER", type=user_lookup.canonical_name,
+        help="the user who tries the new stack at this terminal before it is in use, and whose login confirms it "
+        "(default: the user who runs this); no trial is needed if a code of theirs was accepted in the last "
+        f"{FRESH_S // 60} minutes",
+    )  # fmt: skip
+    parser.add_argument(
+        "--except", dest="exempt", metavar="GROUP", action="append", default=[],
+        help="ask the members of a group for no code, and leave their ways in as they are; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--lock-out", metavar="NAME,...",
+        help="these users may lose their way in; without a terminal, name all users who would be locked out",
+    )  # fmt: skip
+    parser.add_argument(
+        "--force", action="store_true",
+        help="go on even if this locks out the user who runs it, or the last account that can become root",
+    )  # fmt: skip
+    parser.add_argument(
+        "--yes", action="store_true",
+        help="ask nothing, so nobody tries the new stack before it is in use; this proves only that the modules load, "
+        "and that the stack asks for a code and refuses wrong answers",
+    )  # fmt: skip
+    parser.add_argument("--enrol-later", action="store_true", help="let users in who have never enrolled (nullok)")
+    add_dry_run(parser)
+
+
+ENABLE = Command(
+    "enable", "ask for a code in a service; it goes back by itself unless a login confirms it", _add_enable, _enable
+)
