@@ -158,8 +158,9 @@ def _require_mounted_by_root(status: os.stat_result, path: str, above: os.stat_r
     number = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
         for line in table:
-            mount, _, source = line.partition(" - ")
-            kind, _, options = source.partition(" ")
-            is_users = kind.startswith("fuse") and "user_id=0" not in options.replace(",", " ").split()
+            mount, _, rest = line.rstrip("\n").partition(" - ")
+            # The name between the two is the user's to choose, as in fsname=user_id=0; it has no spaces of its own.
+            kind, _, options = rest.split(" ", 2)
+            is_users = kind.startswith("fuse") and "user_id=0" not in options.split(",")
             if is_users and mount.split()[2] == number:
                 raise InsecureFile(path, "is a file system that a user has mounted")

@@ -13,7 +13,14 @@ from pam_softtoken import terminal
 from pam_softtoken.errors import UsageError
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_PLACES = ("TMPDIR", "TEMP", "TMP", "LANGUAGE")
+_KEPT = frozenset(
+    {
+        "COLORTERM", "COLUMNS", "HOME", "LANG", "LINES", "LOGNAME", "NO_COLOR", "PATH",
+        "PYTHON_KEYRING_BACKEND", "SHELL", "SUDO_GID", "SUDO_UID", "SUDO_USER", "TERM", "TMUX", "TZ", "USER",
+        "XDG_CONFIG_HOME", "XDG_DATA_HOME",
+    }
+)  # fmt: skip
+"""What a program of ours heeds; all else is for libraries, some of which run programs that a variable names."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -131,18 +138,24 @@ def build_parser(program: str, description: str, epilog: str, commands: Iterable
 def settle_in() -> None:
     """Undo what a caller's surroundings could do to a program; before a command line is made, which looks for texts.
 
-    A umask could make files that lock their owner out. `su` leaves the environment of a user to root: programs,
-    directories for new files, and translations (gettext(3)) would come from where that user says.
+    A umask could make files that lock their owner out. `su` leaves the environment of a user to root: programs and
+    libraries (OPENSSL_CONF, KRB5_CONFIG), directories for new files, and translations (gettext(3)) would come from
+    where that user says. So root keeps the few variables that are known to be harmless.
     """
     os.umask(0o077)
     if os.geteuid() != 0:
         return
+    for name in [name for name in os.environ if not _is_harmless(name, os.environ[name])]:
+        del os.environ[name]
     os.environ["PATH"] = _PATH
-    for name in _PLACES:
-        os.environ.pop(name, None)
-    for name in [name for name in os.environ if name == "LANG" or name.startswith("LC_")]:
-        if "/" in os.environ[name]:
-            del os.environ[name]
+
+
+def _is_harmless(name: str, value: str) -> bool:
+    if name == "LANG" or name.startswith("LC_"):
+        return "/" not in value
+    if name == "TZ":
+        return not value.startswith(("/", ":")) and ".." not in value
+    return name in _KEPT
 
 
 def main(build: Callable[[], Parser], arguments: list[str] | None) -> int:

@@ -146,8 +146,8 @@ OPTIONS = (
         "enrol",
         False,
         check=_flag,
-        meaning="Have users who have never enrolled do it in the login itself, once all else has let them in. Needs an "
-        "`account` line, too.",
+        meaning="Have users who have never enrolled do it in the login itself, once all else in the PAM service "
+        "has let them in. Needs an `account` line, too.",
     ),
     Option("echo", False, check=_flag, meaning="Show the code while it is typed."),
     Option(

@@ -32,9 +32,13 @@ class Editor(Store):
 
     Args:
         location: where they are.
+
+    Attributes:
+        is_users: the user decides what is written, even where the process is root's.
     """
 
     __slots__ = ("_made",)
+    is_users = False
 
     def __init__(self, location: Location) -> None:
         super().__init__(location)
@@ -126,9 +130,9 @@ class Editor(Store):
         self._look_for_revocations()
         self._require_root_to_enrol()
 
-    def _require_root_to_enrol(self) -> None:
+    def _require_root_to_enrol(self, *, is_first: bool = False) -> None:
         name = self.location.account.name
-        if self._revocation.closing and os.geteuid() != 0:
+        if self._revocation.closing and (os.geteuid() != 0 or (is_first and self.is_users)):
             raise EnrolmentFailed(
                 f"an administrator has revoked all tokens of {name}, and only root can enrol a new one",
                 hint=f"ask an administrator for: softtoken-enroll --user {name}",
@@ -155,7 +159,7 @@ class Editor(Store):
         fresh = [token.fingerprint() for token in content.tokens if token.fingerprint() not in before]
         is_new_set = present is None or present.recovery.name != content.recovery.name
         if fresh or is_new_set:
-            self._require_root_to_enrol()
+            self._require_root_to_enrol(is_first=present is None)
             revoking.admit(self._revocation, tokens=fresh, recovery_set=content.recovery.name if is_new_set else "")
 
     def admit_issued(self, digest: str) -> None:
@@ -353,3 +357,10 @@ class Editor(Store):
         data = tokenfile.serialise(content, owner=self.location.bound_to)
         with self.location.as_owner():
             return new_file.Replacement(self._path(TOKENS), data, below=self._directory)
+
+
+class UsersEditor(Editor):
+    """The same in a process of root's that does what the user wants: it enrols nobody after a revocation."""
+
+    __slots__ = ()
+    is_users = True

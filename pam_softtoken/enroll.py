@@ -398,5 +398,11 @@ def _hint_for(error: PathError, location: Location, *, through_sudo: bool) -> st
         LockTimeout: "a login is using it; start again",
         BadTokenFile: f"{PROGRAM} --force writes a new one",
         OtherAccount: f"{PROGRAM} --user {location.account.name} --force throws them away and enrols anew",
-        DamagedState: f"as it is, nobody can tell which codes were used; remove {location.path}/state to start anew",
+        DamagedState: _hint_for_damage(location),
     }.get(type(error), host_settings.hint_about_home(error, location.account) or otherwise)
+
+
+def _hint_for_damage(location: Location) -> str:
+    if os.geteuid() == 0:  # what root would remove by its path, the user could exchange before
+        return f"softtoken-admin reset-state {location.account.name} starts it anew, and says what that gives up"
+    return f"as it is, nobody can tell which codes were used; remove {location.path}/state to start anew"

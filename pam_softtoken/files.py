@@ -295,9 +295,16 @@ def unlock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-def is_linked(descriptor: int) -> bool:
-    """Tell whether an open file still has a name; one that was replaced or removed has not."""
-    return os.fstat(descriptor).st_nlink == 1
+def is_in_place(descriptor: int, path: str, *, below: int) -> bool:
+    """Check whether an open file still has its name in its directory. Call it as the owner.
+
+    A number of links says less: a file that was renamed still has one.
+    """
+    try:
+        present = os.stat(os.path.basename(path), dir_fd=below, follow_symlinks=False)
+    except OSError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), present)
 
 
 def overwrite(descriptor: int, data: bytes, offset: int, *, path: str) -> None:

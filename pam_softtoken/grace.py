@@ -38,11 +38,14 @@ def _remote(rhost: str, caller_uid: int) -> str:
 
 
 def _local(session: int, caller_uid: int) -> str:
-    """Name a login session as long as the process that leads it lives; its number alone could come again."""
+    """Name a login session as long as the process that leads it lives; its number alone could come again.
+
+    A session can have programs of several users in it: what one of them runs as another one is not trusted as far.
+    """
     if session <= 0 or caller_uid == 0:
         return ""
     try:
-        return f"session {process.boot_id()} {session} {process.start_ticks(session)}"
+        return f"session {process.boot_id()} {session} {process.start_ticks(session)} uid {caller_uid}"
     except (OSError, ValueError):
         return ""
 

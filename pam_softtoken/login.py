@@ -68,7 +68,7 @@ class Login:
         try:
             account = self.account = account_of(pamh)
             record.user = account.name
-            self._attempt = Attempt(account, config, now=int(time.time()))
+            self._attempt = Attempt(account, config, now=_now())
         except (errors.Refused, errors.Unusable) as error:
             self._obstacle = error
             record.note(log.DEBUG, f"before the prompt: {type(error).__name__}")
@@ -100,7 +100,7 @@ class Login:
         Raises:
             Refused, Unusable, ConversationFailed: the answer is no. Otherwise the code is durably recorded as used.
         """
-        if self._attempt is not None and self._attempt.in_grace(self._place, now=int(time.time())):
+        if self._attempt is not None and self._attempt.in_grace(self._place, now=_now()):
             self._record.outcome(log.INFO, "accepted", "grace")
             return
         marked = self._attempt is not None and _is_marked(self._attempt.account)
@@ -151,9 +151,14 @@ class Login:
             if self._attempt is None:
                 answer.pretend(typed, combined=combined)
                 raise self._obstacle
-            now = int(time.time())
             accepted = self._attempt.verify(
-                typed, combined=combined, tentative=tentative, source=self._source, now=now, grace=self._place
+                typed,
+                combined=combined,
+                tentative=tentative,
+                source=self._source,
+                clock=_now,
+                grace=self._place,
+                silent=self._silent,
             )
         except errors.SoftTokenError as error:
             if isinstance(error, errors.Throttled) and not tentative:
@@ -170,8 +175,8 @@ class Login:
         if not marked:
             _mark(attempt.account, record)
         service = self.pamh.service or ""
-        if change_note.is_waited_for(service):
-            change_note.leave(service, attempt.account.name)
+        if change_note.is_waited_for(service, attempt.account.name):
+            _leave_note(self.pamh, service, record)
         left, texts = accepted.recovery_left, []
         if accepted.token:
             record.outcome(log.INFO, "accepted", "accepted", token=accepted.token)
@@ -191,12 +196,19 @@ class Login:
                 _tell(self.pamh, self.pamh.PAM_TEXT_INFO, text, record)
 
     def _tell_to_wait(self, error: errors.Throttled) -> None:
-        """Tell how long to wait, but only to somebody who already is the user."""
+        """Tell how long to wait, but only to somebody who already is the user.
+
+        Of root nobody can tell: a daemon such as a display manager is root, too, and serves whom nobody knows yet.
+        """
         attempt = self._attempt
-        is_user = attempt is not None and not self._record.rhost and self._caller_uid == attempt.account.uid
+        is_user = attempt is not None and not self._record.rhost and self._caller_uid == attempt.account.uid != 0
         if is_user and not self._silent:
             text = error.advice()
             _tell(self.pamh, self.pamh.PAM_ERROR_MSG, text, self._record)
+
+
+def _now() -> int:
+    return int(time.time())
 
 
 def _ask(pamh: Any, config: Config) -> str:
@@ -283,6 +295,14 @@ def _session(pamh: Any) -> int:
         return int(pamh.session)
     except AttributeError:
         return os.getsid(0)
+
+
+def _leave_note(pamh: Any, service: str, record: log.Log) -> None:
+    """Leave a note that this login may confirm a change. What was decided stands, whether that can be done or not."""
+    try:
+        pamh.env[change_note.VARIABLE] = change_note.leave(service)
+    except (OSError, pamh.exception) as error:
+        record.note(log.WARNING, f"a login cannot confirm the change that waits: {type(error).__name__}")
 
 
 def _is_marked(account: files.Account) -> bool:

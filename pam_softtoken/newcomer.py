@@ -24,7 +24,7 @@ import sys
 import time
 
 from pam_softtoken import answer, drawing, errors, files, key_uri, log, mark, policy, recovery, token
-from pam_softtoken.editor import Editor
+from pam_softtoken.editor import UsersEditor
 from pam_softtoken.pam import enrolment_safety, host_program
 from pam_softtoken.recovery import RecoverySet
 from pam_softtoken.state import State
@@ -44,6 +44,8 @@ CONFIRMATIONS = 3
 RECOVERY_CODES = 10
 MAX_MESSAGE_BYTES = 511
 """`PAM_MAX_MSG_SIZE` without its NUL; an application may take no more."""
+MAX_PARTS = 20
+"""Of a drawing that can be shown twice: the bridge relays 64 frames, and the dialogue has some 23 others."""
 LIBRARIES = "/usr/lib/python3/dist-packages"
 """Where Debian has segno; a backend looks nowhere by itself but in the standard library."""
 
@@ -170,7 +172,7 @@ class Newcomer:
         """Make sure that all can be written that will be, before anything is shown; it leaves nothing behind."""
         # The way to the home directory may be open to one of the user's groups only.
         self._location.account.look_up_groups()
-        store = Editor(self._location)
+        store = UsersEditor(self._location)
         try:
             self._require_not_enrolled(store.open_for_enrolment())
             store.begin_state()
@@ -192,7 +194,8 @@ class Newcomer:
         self._tell("Scan this with an authenticator app:" if self._matrix else "Give this key to an authenticator app:")
         self._draw(self._matrix)
         self._tell(f"Key:  {drawing.grouped(token.encode_base32(self._token.secret.reveal()))}")
-        self._tell(f"URI:  {uri}")
+        if len(f"URI:  {uri}".encode()) <= MAX_MESSAGE_BYTES:
+            self._tell(f"URI:  {uri}")
         if self._matrix:
             self._tell("If the app does not see the QR code, on a light background, press Enter without a code.")
 
@@ -244,11 +247,17 @@ class Newcomer:
             state = state.with_accepted(self._token.fingerprint(), match.counter, drift=match.drift, now=now)
             return content, state.with_set(content.recovery.name).without_graces()
 
-        store = Editor(self._location)
+        store = _Entrance(self._location)
         try:
             store.open_for_enrolment()
             store.begin_state()
             store.exchange(change, _nothing_more)
+        except errors.Revoked:
+            store.withdraw()
+            raise errors.EnrolmentRefused("an administrator has revoked everything meanwhile") from None
+        except errors.EnrolmentFailed as error:
+            store.withdraw()
+            raise errors.EnrolmentRefused(str(error)) from None
         except BaseException:
             store.withdraw()
             raise
@@ -273,6 +282,15 @@ class Newcomer:
         return str(typed)
 
 
+class _Entrance(UsersEditor):
+    """The files of a user whom their own change lets in; so it looks for revocations as a login does."""
+
+    __slots__ = ()
+
+    def _require_not_revoked(self) -> None:
+        self._revocation.require_unchanged()
+
+
 _HASHES_OF_NOTHING = tuple(bytes((number,)) * 16 for number in range(RECOVERY_CODES))
 """As long as those of the recovery codes, which take a while."""
 
@@ -282,12 +300,13 @@ def _nothing_more() -> None:
 
 
 def _matrix_of(uri: str) -> list[list[int]]:
-    """Make a QR code, 1 for dark; empty where the library for it is missing."""
+    """Make a QR code, 1 for dark; empty where the library for it is missing, or a long name makes it too large."""
     segno = _load_segno()
     if segno is None:
         return []
     code = segno.make(uri, error="l", micro=False)
-    return [list(row) for row in code.matrix_iter(border=drawing.QUIET_MODULES)]
+    matrix = [list(row) for row in code.matrix_iter(border=drawing.QUIET_MODULES)]
+    return matrix if len(_in_parts(drawing.half_blocks(matrix, colour=False))) <= MAX_PARTS else []
 
 
 def _load_segno() -> ModuleType | None:

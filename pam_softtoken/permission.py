@@ -38,10 +38,14 @@ class Permission:
         """
         known = {"", present.recovery.name, *(token.fingerprint() for token in present.tokens)}
         if self._granted_by not in known:
-            raise EnrolmentFailed(
-                f"the token of {self._account} whose code that was has been removed meanwhile; nothing was changed",
-                hint="start again, with a code of another token",
-            )
+            raise _gone(self._account)
+
+
+def _gone(account: str) -> EnrolmentFailed:
+    return EnrolmentFailed(
+        f"the token of {account} whose code that was has been removed meanwhile; nothing was changed",
+        hint="start again, with a code of another token",
+    )
 
 
 def obtain(job: Job, *, without_pin: bool = False) -> Permission:
@@ -93,7 +97,10 @@ def _ask(job: Job, code_check: CodeCheck) -> str:
             content = _present(job)
             if not accepted.token:
                 return content.recovery.name
-            return next(token.fingerprint() for token in content.tokens if token.name == accepted.token)
+            for token in content.tokens:
+                if token.name == accepted.token:
+                    return token.fingerprint()
+            raise _gone(job.user)  # root revokes without the lock
     raise EnrolmentFailed("no code was right; nothing was changed", hint=f"{PROGRAM} --check tries one")
 
 

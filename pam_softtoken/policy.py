@@ -69,8 +69,8 @@ class Finding:
         drift: for `ACCEPTED` by how many half time steps the token's clock is taken to be ahead from now on.
         notes: for `NOTED` the fingerprints and counters to note.
         spent: for `NOTED` the fingerprint of `token` and the counter up to which its codes are used from now on, or
-            None: a code of the present window is used up by being noted, so that nobody who saw it can use it
-            elsewhere.
+            None. A code of the present window counts as used while it is noted, so that nobody who saw it can use it
+            elsewhere; one that the app shows about now also counts as used afterwards.
     """
 
     __slots__ = ("counter", "drift", "kind", "notes", "spent", "token")
@@ -164,9 +164,8 @@ def highest_used_before(token: Token, state: State, *, since: int, limits: Limit
     """
     if not isinstance(token, TOTPToken):
         return NEVER
-    drift = _whole_steps(state.drift.get(token.fingerprint(), 0))
-    if limits.no_drift:
-        drift = max(0, drift)  # another service may have followed the token's clock
+    # One service may follow the token's clock, and another one not.
+    drift = max(0, _whole_steps(state.drift.get(token.fingerprint(), 0)))
     return otp.time_step(max(0, since), token.period_s) + drift + limits.window
 
 
@@ -211,9 +210,10 @@ def examine(
         last = _last_used(token, state, now=now)
         digits = _typed(token, typed)
         for counter in token.matching(open_counters(token, state, now=now, limits=limits), digits):
-            if not _is_used(token, last, counter):
+            noted = _is_noted(token, counter, state)
+            if not noted and not _is_used(token, last, counter):
                 present = present or (token, counter)
-            elif token.fingerprint() in state.last:
+            elif noted or token.fingerprint() in state.last:
                 used = token
             else:
                 unknown = token, counter
@@ -225,9 +225,9 @@ def examine(
     if following is not None:
         return _accepted(following, state, now=now, resync=following != present)
     if present is not None:
-        return _spent(present, present[1])
+        return _noted(present, present[1] if _is_shown_now(present, state, now=now, limits=limits) else None)
     if unknown is not None:
-        return _spent(unknown, max(unknown[1], _last_used(unknown[0], state, now=now)))
+        return _noted(unknown, max(unknown[1], _last_used(unknown[0], state, now=now)))
     if used is not None:
         return Finding(USED, used)
     notes = () if waiting else tuple(_nearby(tokens, state, typed, now=now, limits=limits))
@@ -257,10 +257,27 @@ def confirm(token: Token, state: State, typed: str, *, now: int, limits: Limits)
     return finding
 
 
-def _spent(found: Found, up_to: int) -> Finding:
+def _noted(found: Found, used_up_to: int | None) -> Finding:
     token, counter = found
     name = token.fingerprint()
-    return Finding(NOTED, token, counter, notes=((name, counter),), spent=(name, up_to))
+    spent = (name, used_up_to) if used_up_to is not None else None
+    return Finding(NOTED, token, counter, notes=((name, counter),), spent=spent)
+
+
+def _is_noted(token: Token, counter: int, state: State) -> bool:
+    return any((token.fingerprint(), counter) in noted for _, noted in state.notes.values())
+
+
+def _is_shown_now(found: Found, state: State, *, now: int, limits: Limits) -> bool:
+    """Check whether the app shows a code about now; of a token that counts nobody can tell.
+
+    Only such a code is used up by being noted. Somebody who guesses all day during a wait has a right code noted now
+    and then, and that must not take away the codes that the owner will see for a while, or those of a token that counts
+    for good.
+    """
+    token, counter = found
+    window = open_counters(token, state, now=now, limits=limits)
+    return isinstance(token, TOTPToken) and counter <= window.stop - limits.window
 
 
 def _following(token: Token, state: State, keys: Iterable[str], *, now: int, limits: Limits) -> Iterator[int]:

@@ -67,11 +67,15 @@ def admit(present: Revocation, *, tokens: Iterable[str] = (), recovery_set: str 
     _put(present.uid, revocation.LIVING, [revocation.LIVING_HEADER, *lines])
 
 
-def hand_over(old_uid: int, new_uid: int) -> None:
+def hand_over(old_uid: int, new_uid: int, *, keeping: bool) -> None:
     """Give an account that got another uid what was revoked for it under the old one; durable on return.
 
     Killed in between, and run again, all of it arrives: a record is copied before it goes. What root has enrolled since
     goes along only where nothing was revoked for the new uid: otherwise root enrols once more.
+
+    Args:
+        old_uid, new_uid: of the account.
+        keeping: the old uid is somebody else's now. Whose revocations these are nobody can tell: they count for both.
 
     Raises:
         NotStored, UnusableFile: some of it may still be where it was.
@@ -86,7 +90,8 @@ def hand_over(old_uid: int, new_uid: int) -> None:
         lines = _text_of(old_uid, name)
         if lines:
             _put(new_uid, name, lines)
-    forget(old_uid)
+    if not keeping:
+        forget(old_uid)
 
 
 def _text_of(uid: int, name: str) -> list[str]:

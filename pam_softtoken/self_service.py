@@ -14,7 +14,7 @@ import signal
 from typing import NoReturn
 
 from pam_softtoken import terminal, user_lookup
-from pam_softtoken.editor import Editor
+from pam_softtoken.editor import UsersEditor
 from pam_softtoken.errors import EnrolmentFailed, LookUpFailed, UnknownUser, UsageError
 from pam_softtoken.job import PROGRAM
 
@@ -100,7 +100,7 @@ def settle_in() -> None:
     terminal.interrupt_only_at_questions(_STOPPING)
 
 
-class BriefEditor(Editor):
+class BriefEditor(UsersEditor):
     """The files of a user in a process that he can keep waiting, with a result that he does not read.
 
     When it has held the lock for too long it is ended, and whatever it was about, the files are whole.

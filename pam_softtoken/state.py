@@ -161,9 +161,11 @@ class State:
             missed[OTHERS] = min(missed[OTHERS] + missed.pop(oldest), MAX_WRONG)
         return self._changed(missed=missed)
 
-    def without_missed(self) -> State:
-        """Forget the wrong answers that the owner has been told of."""
-        return self if not self.missed else self._changed(missed={})
+    def without_missed(self, name: str = "") -> State:
+        """Forget the wrong answers that the owner has been told of; with a name those of this source only."""
+        if not self.missed or (name and name not in self.missed):
+            return self
+        return self._changed(missed=_without(self.missed, name) if name else {})
 
     def with_source(self, name: str, when: int) -> State:
         """Record a success from a source."""

@@ -118,7 +118,8 @@ def split(template: str) -> tuple[str, list[str]]:
 
 
 def _fill(word: str, account: Account) -> str:
-    return "%".join(piece.replace("%u", account.name).replace("%U", str(account.uid)) for piece in word.split("%%"))
+    # The uid first: in a name "%U" stands for itself.
+    return "%".join(piece.replace("%U", str(account.uid)).replace("%u", account.name) for piece in word.split("%%"))
 
 
 class Store:
@@ -208,12 +209,12 @@ class Store:
         return content
 
     def reread_tokens(self) -> TokenFile | None:
-        """Read the tokens again if enrolment or removal has replaced the file since it was opened.
+        """Read the tokens again if enrolment, removal or a move has replaced the file since it was opened.
 
         Returns:
             The new content, or None when nothing has changed.
         """
-        if files.is_linked(self._tokens):
+        if self._is_in_place(self._tokens, TOKENS):
             return None
         with self.location.as_owner():
             os.close(self._tokens)
@@ -235,8 +236,12 @@ class Store:
         path = self._path(STATE)
         files.lock(self._state, timeout_s, path=path)
         self._is_locked = True
-        if not files.is_linked(self._state):
+        if not self._is_in_place(self._state, STATE):
             raise InsecureFile(path, "was replaced during the attempt")
+
+    def _is_in_place(self, descriptor: int, name: str) -> bool:
+        with self.location.as_owner():
+            return files.is_in_place(descriptor, self._path(name), below=self._directory)
 
     def unlock(self) -> None:
         """Give the lock back; the files stay open."""

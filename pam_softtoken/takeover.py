@@ -145,7 +145,9 @@ class Takeover:
         def change(present: TokenFile | None, state: State) -> tuple[TokenFile, State]:
             if (present is None) != (at_first is None):
                 raise job.changed_meanwhile()
-            if present is not None:
+            if present is None:
+                job.require_never_enrolled()
+            else:
                 granted.require_in(present)
             return self._applied_to(present), self._recorded_in(state, is_new=present is None)
 

@@ -28,6 +28,11 @@ FORGOTTEN_AFTER_S = 30 * 24 * 60 * 60
 up to the longest wait then take more than 30 days, in which 30 more would have been judged.
 """
 KNOWN_FOR_S = 30 * 24 * 60 * 60
+FORGIVEN_A_DAY = 4
+"""How many wrong answers of the owner's own bucket the first success of a day forgives. A success forgives no more, for
+somebody may guess from the same place, such as a program of the owner's, and gets as many new guesses by that.
+"""
+_DAY_S = 24 * 60 * 60
 
 
 class Source:
@@ -141,14 +146,37 @@ def after_wrong_answer(state: State, source: Source, bucket: str, *, now: int) -
     return state.with_wrong(bucket, wrong + 1, now).with_missed(source.name)
 
 
-def after_success(state: State, source: Source, bucket: str, *, now: int) -> State:
-    """Remember the source as one of the owner's, and open its own bucket again.
+def after_success(
+    state: State, source: Source, bucket: str, *, now: int, with_pin: bool = False, told: bool = True
+) -> State:
+    """Remember the source as one of the owner's, and forgive wrong answers in its own bucket.
 
     The others' wrong answers in a shared bucket stay: a success must not give a guesser new free answers.
+
+    Args:
+        with_pin: a PIN stands in front of the codes.
+        told: the owner is told now how many wrong answers came from elsewhere. Otherwise that waits for next time.
     """
     if bucket not in SHARED_BUCKETS:
-        state = state.without_wrong(bucket)
-    return state.without_missed().with_source(source.name, now)
+        # Behind a PIN a guesser gains little: there the wait ends soon in any case.
+        state = state.without_wrong(bucket) if with_pin else _forgiven(state, source, bucket, now=now)
+    return state.without_missed("" if told else source.name).with_source(source.name, now)
+
+
+def _forgiven(state: State, source: Source, bucket: str, *, now: int) -> State:
+    """Forgive what the owner may have mistyped, and open the bucket unless so many answers were somebody else's."""
+    wrong, last = state.wrong.get(bucket, (0, 0))
+    succeeded = state.sources.get(source.name)
+    if succeeded is None:
+        return state.without_wrong(bucket)
+    if succeeded // _DAY_S != now // _DAY_S:
+        wrong -= FORGIVEN_A_DAY
+    if wrong <= 0:
+        return state.without_wrong(bucket)
+    wait = wait_s(wrong)
+    if wait <= LONGEST_WAIT_WITH_PIN_S:
+        last = min(last, now - wait)
+    return state.with_wrong(bucket, wrong, last)
 
 
 def missed_elsewhere(state: State, source: Source) -> int:

@@ -26,6 +26,8 @@ from pam_softtoken.store import Location, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pam_softtoken.config import Config
     from pam_softtoken.files import Account
     from pam_softtoken.throttle import Source
@@ -109,9 +111,10 @@ class Attempt:
         combined: bool = False,
         tentative: bool = False,
         source: Source,
-        now: int,
+        clock: Callable[[], int],
         grace: str = "",
         only_otps: bool = False,
+        silent: bool = False,
     ) -> Accepted:
         """Judge an answer, and record it as used if it is right. Then the lock is kept until `close`.
 
@@ -121,9 +124,11 @@ class Attempt:
             tentative: it may be a password without a code, and the person can still answer: it must not be what makes
                 them wait, nor come between two consecutive OTPs.
             source: where it comes from, from `throttle.source_of`.
-            now: Unix seconds, read after the answer came.
+            clock: reads the time in Unix seconds. It is read under the lock: somebody can have held us up before that,
+                and with a time of before that a wait would seem to be over.
             grace: the source's name from `grace`, to be remembered; empty for none.
             only_otps: compare it with no recovery code and no issued one, so that none is used up.
+            silent: nobody will be told how many wrong answers came from elsewhere.
 
         Returns:
             What was accepted; it is durable by then.
@@ -135,8 +140,9 @@ class Attempt:
             LockTimeout, NotStored, DamagedState, InsecureFile, UnusableFile, BadTokenFile, NotEnrolled: it cannot be
                 judged or recorded.
         """
-        claimed = self._claim(typed, combined, source, now)
+        claimed = self._claim(typed, combined, source, clock())
         self._store.lock(self._lock_timeout_s)
+        now = clock()
         try:
             changed = self._store.reread_tokens()
             if changed is not None:
@@ -161,7 +167,9 @@ class Attempt:
             if grace:
                 state = state.with_grace(grace, now)
             accepted.missed = throttle.missed_elsewhere(state, source)
-            self._store.write_state(throttle.after_success(state, source, bucket, now=now))
+            with_pin = self._content.pin is not None
+            state = throttle.after_success(state, source, bucket, now=now, with_pin=with_pin, told=not silent)
+            self._store.write_state(state)
         except BaseException as error:
             # The person may be told why, which can take any time.
             self._store.unlock()
@@ -254,7 +262,7 @@ class Attempt:
                 raise _NotAccepted(state, keys, finding, error) from None
         if waiting is not None:
             raise _NotAccepted(state, keys, finding, waiting)
-        if finding.token is not None:  # used, or used up by being noted
+        if finding.token is not None:  # used, or noted
             raise _NotAccepted(state, keys, finding, OTPReplayed(finding.token.name))
         raise _NotAccepted(state, keys, finding, OTPMismatch(noted=finding.kind == policy.NOTED))
 
@@ -316,7 +324,7 @@ class Attempt:
         state, finding = refusal.state, refusal.finding
         if finding.spent is not None:
             state = state.with_last(*finding.spent)
-        if finding.notes and (finding.spent is not None or not self._store.read_only):
+        if finding.notes and (finding.token is not None or not self._store.read_only):
             state = state.without_notes(refusal.keys).with_note(source.key, finding.notes, now)
         elif not tentative and finding.kind != policy.USED:
             state = state.without_notes(refusal.keys)

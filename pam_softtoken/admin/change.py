@@ -163,6 +163,8 @@ def load(service: str) -> Change | None:
                 document["identity"], service, files, document["boot"], document["deadline_s"], name == CONFIRMED
             )
         except PathError as error:
+            if not os.path.lexists(path):
+                continue  # confirmed, or put back, between the two looks
             raise AdministrationFailed(
                 f"{path}: cannot be read: {error}", hint=f"look at /etc/pam.d/{service}, then remove it"
             ) from None

@@ -72,7 +72,7 @@ def asked(auth: Sequence[Line]) -> tuple[Line, ...]:
 
 def _powerless(line: Line) -> Line:
     return Line(
-        line.place, line.last, line.kind, "optional", actions=control.actions_of("optional"),
+        line.place, line.kind, "optional", actions=control.actions_of("optional"),
         module=known_modules.DENY, via=line.via, depth=line.depth,
     )  # fmt: skip
 

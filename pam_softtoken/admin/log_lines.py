@@ -11,7 +11,15 @@ import datetime
 import re
 from typing import NamedTuple
 
-from pam_softtoken.log import FIELDS, PHASES, REASONS, RESULTS, TRIAL, escape
+from pam_softtoken.log import (
+    FIELDS,
+    MAX_VALUE_CHARACTERS,
+    PHASES,
+    REASONS,
+    RESULTS,
+    TRIAL,
+    escape,
+)
 
 PROGRAM, JOURNAL = "softtoken-admin", "systemd-journald"
 SUPPRESSED = "a596d6fe7bfa4994828e72309e95d61e"
@@ -24,6 +32,7 @@ _ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\
 _TRADITIONAL = re.compile(r"([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d)" + _TAG, re.ASCII)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MOST_DIGITS = 20
+_MOST_OF_DETAIL = 1024  # of the bridge (MAX_DETAIL_BYTES), which is more than the backend writes
 
 
 class Entry(NamedTuple):
@@ -67,16 +76,20 @@ def read_message(text: str) -> tuple[str, dict[str, str]] | None:
 
 
 def _words(text: str) -> dict[str, str]:
-    """Take `key=value` words apart; empty when there is anything else, or a key twice."""
+    """Take `key=value` words apart; empty when there is anything else, a key twice, or more than is ever written."""
     words: dict[str, str] = {}
     place = 0
     while place < len(text):
         word = _WORD.match(text, place)
-        if word is None or word[1] in words:
+        if word is None or word[1] in words or len(word[2]) > _longest(word[1]):
             return {}
         words[word[1]] = word[2].strip('"')
         place = word.end()
     return words
+
+
+def _longest(name: str) -> int:
+    return _MOST_OF_DETAIL + len('""') if name == "detail" else MAX_VALUE_CHARACTERS
 
 
 def _is_written_by(tag: str | None, service: str) -> bool:

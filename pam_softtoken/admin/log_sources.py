@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import IO, BinaryIO
@@ -92,7 +93,7 @@ def _file(stack: ExitStack, name: str) -> Iterator[Entry]:
 def _readable(name: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         why = getattr(error, "strerror", None) or error
         raise AdministrationFailed(f'cannot read "{name}": {why}', hint=_OTHER_FILES) from None
 

@@ -58,11 +58,14 @@ def _of_user(facts: Facts) -> Iterator[Finding]:
     if not path or "No such file" in why:
         return  # nobody who has no home directory logs in
     user, file = shlex.quote(str(facts["user"])), shlex.quote(path)
-    owner = user if str(facts["store"]).startswith(_home_of(str(facts["user"]))) else "root"
+    is_users = path.startswith(_home_of(str(facts["user"])))
+    # Until root runs the command, the user can put a link there, so it goes no further than the user could.
+    as_user = f"runuser -u {user} -- " if is_users else ""
+    give_back = f"chown {user if str(facts['store']).startswith(path) else 'root'} {file}"
     mends = {
-        r"others can write it": f"chmod go-w {file}",
-        r"is open to others": f"chmod go= {file}",
-        r"belongs to uid": f"chown {owner} {file}",
+        r"others can write it": f"{as_user}chmod go-w {file}",
+        r"is open to others": f"{as_user}chmod go= {file}",
+        r"belongs to uid": f"{as_user}mv {file} {file}.old" if is_users else give_back,
         r"is damaged": f"softtoken-admin reset-state {user}",
         r"holds the tokens of|does not name its account": f"softtoken-admin rebind {user} --help",
     }

@@ -116,13 +116,15 @@ def _hand_over(screen: terminal.Terminal, options: argparse.Namespace, account: 
         screen.tell(f"{what} will be that of {_named(account)}, and its codes let {account.name} in.")
         person.require_yes(screen, "Is that the same user?", options)
         mark.set_for(account)  # first of all: killed in between, the user is no newcomer
+        is_anothers = _has_user(former.uid)
         if former.uid != account.uid:
-            revoking.hand_over(former.uid, account.uid)  # before the tokens: what was revoked stays revoked
+            # Before the tokens: what was revoked stays revoked.
+            revoking.hand_over(former.uid, account.uid, keeping=is_anothers)
         if bound_to not in (_NOTHING, new.location.bound_to):
             old.bind(expected=bound_to, owner=(account.name, account.uid))
         if bound_to != _NOTHING and old.location.path != new.location.path and os.path.lexists(old.location.path):
             _move(old.location, new.location)
-        if former.uid != account.uid and mark.name_of(former.uid) in ("", former.name) and not _has_user(former.uid):
+        if former.uid != account.uid and mark.name_of(former.uid) in ("", former.name) and not is_anothers:
             mark.forget(former.uid)
         deed.record("rebind", account.name, uid=str(account.uid), old_name=former.name, old_uid=str(former.uid))
     finally:
@@ -220,16 +222,16 @@ def _begin_anew(screen: terminal.Terminal, options: argparse.Namespace, account:
                 hint=f"{person.PROGRAM} revoke {account.name} takes the tokens of {account.name} away",
             )
         left = found or f"the mark that uid {account.uid} was enrolled as {former}"
-        screen.tell(
-            f"{account.name} is somebody new, and what a former user has left goes: {left}.\n"
-            f"From then on {account.name} counts as a user who has never enrolled."
-        )
+        screen.tell(f"{account.name} is somebody new, and what a former user has left goes: {left}.")
+        if former or not mark.is_set(account.uid):
+            screen.tell(f"From then on {account.name} counts as a user who has never enrolled.")
         person.require_yes(screen, "Take it away?", options)
         if not location.in_home and place.is_open:
             place.clear()
         volatile.remove(volatile.path_of(account.uid, location.path))
-        revoking.forget(account.uid)
-        mark.forget(account.uid)
+        if former:  # otherwise mark and revocations are the account's own
+            revoking.forget(account.uid)
+            mark.forget(account.uid)
         deed.record("rebind", account.name, uid=str(account.uid), newcomer="yes", former=former or found)
     finally:
         place.close()

@@ -85,8 +85,20 @@ class _Revocation:
                 f"Done. {self._user} has no token any more; softtoken-enroll --user {self._user} makes a new one."
             )
         else:
-            names = ", ".join(f'"{name}"' for name in left)
-            self._screen.tell(f'Done. "{self._name}" is gone; {self._user} has {names}.')
+            self._tell_what_is_left(left)
+
+    def _tell_what_is_left(self, known: list[str]) -> None:
+        """Say which tokens count now. A thief of the one that is gone may have used it to add another meanwhile."""
+        present = _look(self._location)
+        left = known if present.trouble else [name for name, _ in present.tokens]
+        names = ", ".join(f'"{terminal.visible(name)}"' for name in left)
+        self._screen.tell(f'Done. "{self._name}" is gone; {self._user} has {names or "no token any more"}.')
+        added = ", ".join(f'"{terminal.visible(name)}"' for name in left if name not in known)
+        if added:
+            self._screen.tell(
+                f"{added} came while you were asked. "
+                f"If that was not {self._user}: {person.PROGRAM} revoke {self._user} takes everything away."
+            )
 
     def _chosen(self, seen: _Seen) -> tuple[str, ...]:
         """Return the fingerprints of the tokens that are meant.

@@ -33,7 +33,7 @@ class Edit:
         """Give a line another control."""
         pattern = r"\[[^]]*\]" if "=" in line.control else line.control
         self._scripts.append(f"{lines_of(line)}s/{pattern}/{control}/I")
-        self._patterns[line.place.number] = (pattern, control)
+        self._patterns.update(dict.fromkeys(range(line.place.number, line.last + 1), (pattern, control)))
         return self
 
     def delete(self, line: Line) -> Edit:
@@ -133,7 +133,7 @@ def moves(stack: Stack) -> Iterator[Edit]:
     """Put our line behind the last one of its file."""
     ours = stack.ours[0]
     places = [place for line in stack.of("auth") for place in line.via if place.file == ours.place.file]
-    numbers = [place.number for place in places]
+    numbers = [place.last for place in places]
     numbers += [line.last for line in stack.of("auth") if line.place.file == ours.place.file]
     if max(numbers) > ours.last == ours.place.number:
         yield Edit(ours.place.file).move(ours, max(numbers))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pam_softtoken.admin import logins
-from pam_softtoken.admin.finding import NOTE, WARNING, Finding, Report, named, shown
+from pam_softtoken.admin.finding import ERROR, NOTE, WARNING, Finding, Report, named, shown
 from pam_softtoken.admin.option_check import our_lines, set_where, settings_of
 from pam_softtoken.admin.stack_check import Services
 from pam_softtoken.config import Config
@@ -15,6 +15,8 @@ from pam_softtoken.pam.stack import Line, Stack
 
 MOUNTS = "/proc/self/mountinfo"
 HOME_MAKERS = ("pam_mkhomedir.so", "pam_oddjob_mkhomedir.so")
+HOME_OPENERS = ("pam_mount.so", "pam_ecryptfs.so", "pam_fscrypt.so", "pam_encfs.so", "pam_zfs_key.so")
+"""What they open is closed until the session begins, and the module sees an empty directory in its place."""
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "autofs")
 _MOVE = "softtoken-admin move --all --to system"
 
@@ -37,7 +39,7 @@ def check(services: Services) -> Report:
             if settings is None or line.kind != "auth":
                 continue
             if settings.store.startswith("%h"):
-                findings += [*_late_homes(stack), *_homes_elsewhere(line, far_homes)]
+                findings += [*_late_homes(stack), *_closed_homes(stack, settings), *_homes_elsewhere(line, far_homes)]
             findings += _named_places(line, settings, directory_services)
     unique = {(finding.place, finding.what): finding for finding in findings}
     return Report(tuple(unique.values()), (logins.NSSWITCH, "where the homes are mounted"))
@@ -65,6 +67,18 @@ def _late_homes(stack: Stack) -> Iterator[Finding]:
                 f"{stack.service} refuses users who have none yet, as their tokens would be there"
             )
             yield Finding(WARNING, str(line.place), shown(line), what, _MOVE)
+
+
+def _closed_homes(stack: Stack, settings: Config) -> Iterator[Finding]:
+    """Report home directories that are closed when the code is asked for."""
+    option = "nullok" if settings.nullok else "required_from" if settings.required_from else ""
+    for line in stack.lines:
+        if line.kind == "session" and line.name in HOME_OPENERS:
+            what = (
+                f"{line.name} opens home directories after the code was asked for; till then nobody sees the tokens, "
+            )
+            what += f"and {option} lets their users in without a code" if option else "and their users are refused"
+            yield Finding(ERROR if option else WARNING, str(line.place), shown(line), what, _MOVE)
 
 
 def _homes_elsewhere(line: Line, far_homes: list[Mount]) -> Iterator[Finding]:

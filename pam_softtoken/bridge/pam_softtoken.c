@@ -47,10 +47,12 @@
 #define FIRST_FACTORS "SSH_AUTH_INFO_0"
 #define NEWCOMER "PAM_SOFTTOKEN_ENROL"
 #define TRIAL "PAM_SOFTTOKEN_TRIAL" /* set by our own programs; pam_softtoken/log.py has the same */
+#define NOTE "PAM_SOFTTOKEN_NOTE"
 #define ENVIRONMENT 0 /* instead of the number of an item, which none has */
 
 /* Where a change of a service waits for a login with a code; pam_softtoken/change_note.py has the same. */
 #define CHANGES "/var/lib/softtoken/changes"
+#define NOTE_DIGITS 16
 
 enum frame_type {
 	FRAME_START = 'S',
@@ -348,16 +350,21 @@ relay_conversation(pam_handle_t *pamh, int socket, struct frame *frame)
 static bool
 permitted_item(const struct frame *frame, const char *text)
 {
-	static const char mark[] = NEWCOMER;
-	size_t length = sizeof(mark) - 1;
+	static const char *const writable[] = { NEWCOMER, NOTE };
 
 	if (frame->bytes[2] == PAM_AUTHTOK)
 		return true;
 	if (frame->bytes[2] != ENVIRONMENT)
 		return false;
 	if (frame->bytes[1] == FRAME_GET)
-		return strcmp(text, FIRST_FACTORS) == 0 || strcmp(text, mark) == 0 || strcmp(text, TRIAL) == 0;
-	return strncmp(text, mark, length) == 0 && (text[length] == '=' || text[length] == '\0');
+		return strcmp(text, FIRST_FACTORS) == 0 || strcmp(text, NEWCOMER) == 0 || strcmp(text, TRIAL) == 0;
+	for (size_t index = 0; index < sizeof(writable) / sizeof(writable[0]); index++) {
+		size_t length = strlen(writable[index]);
+
+		if (strncmp(text, writable[index], length) == 0 && (text[length] == '=' || text[length] == '\0'))
+			return true;
+	}
+	return false;
 }
 
 /* Give the backend a PAM item or variable, or change it. */
@@ -540,11 +547,17 @@ out:
 	return retval;
 }
 
+static bool
+forget_variable(pam_handle_t *pamh, const char *name)
+{
+	return pam_getenv(pamh, name) == NULL || pam_putenv(pamh, name) == PAM_SUCCESS;
+}
+
 __attribute__((visibility("default"))) int
 pam_sm_authenticate(pam_handle_t *pamh, int flags, int argc, const char **argv)
 {
 	/* What an earlier attempt in the same process has left says nothing about this one. */
-	if (pam_getenv(pamh, NEWCOMER) != NULL && pam_putenv(pamh, NEWCOMER) != PAM_SUCCESS)
+	if (!forget_variable(pamh, NEWCOMER) || !forget_variable(pamh, NOTE))
 		return PAM_AUTH_ERR;
 	return run_backend(pamh, FRAME_START, flags, argc, argv);
 }
@@ -558,60 +571,27 @@ pam_sm_acct_mgmt(pam_handle_t *pamh, int flags, int argc, const char **argv)
 	return run_backend(pamh, FRAME_ACCOUNT, flags, argc, argv);
 }
 
-/* A string item that leads to no other directory than it is used in; NULL where there is none. */
-static const char *
-item_as_name(pam_handle_t *pamh, int item)
-{
-	const void *value = NULL;
-
-	if (pam_get_item(pamh, item, &value) != PAM_SUCCESS || value == NULL || strchr(value, '/') != NULL)
-		return NULL;
-	return value;
-}
-
-/* The canonical name of the user whom an item names, to which alone notes are left; NULL where there is none. */
-static const char *
-canonical_name(pam_handle_t *pamh, int item, struct passwd *entry, char *strings, size_t size)
-{
-	const void *typed = NULL;
-	struct passwd *account = NULL;
-
-	if (pam_get_item(pamh, item, &typed) != PAM_SUCCESS || typed == NULL ||
-	    getpwnam_r(typed, entry, strings, size, &account) != 0 || account == NULL || account->pw_name == NULL ||
-	    strchr(account->pw_name, '/') != NULL)
-		return NULL;
-	return account->pw_name;
-}
-
 /*
- * The backend leaves a note of an accepted code where a change of the service waits for a login. Other modules may still
- * have refused that login; hosts come here only when none has, so here it becomes the note that confirms.
+ * The backend leaves a note of an accepted code where a change of the service waits for a login, and its name, which
+ * nobody can guess, in a variable of this handle. Other modules may still have refused that login; hosts come here only
+ * when none has, so here it becomes the note that confirms. A login that was asked for no code knows of no note.
  */
 static void
 confirm_change(pam_handle_t *pamh)
 {
-	static const int users[] = { PAM_USER, PAM_RUSER }; /* sudo says by now who the command is run as */
-	const char *service = item_as_name(pamh, PAM_SERVICE);
-	char accepted[PATH_MAX], confirming[PATH_MAX], strings[ACCOUNT_BYTES];
-	struct passwd entry;
-	struct stat status;
+	const char *note = pam_getenv(pamh, NOTE);
+	const void *service = NULL;
+	char accepted[PATH_MAX], confirming[PATH_MAX];
 
-	if (service == NULL || strchr(service, '.') != NULL)
+	if (note == NULL)
 		return;
-	/* Without a change that waits, which is nearly always, nobody is looked up. */
-	if ((size_t)snprintf(accepted, sizeof(accepted), CHANGES "/%s/pending", service) >= sizeof(accepted) ||
-	    lstat(accepted, &status) != 0) /* access() would ask as the caller of sudo */
-		return;
-	for (size_t index = 0; index < sizeof(users) / sizeof(users[0]); index++) {
-		const char *user = canonical_name(pamh, users[index], &entry, strings, sizeof(strings));
-
-		if (user == NULL ||
-		    (size_t)snprintf(accepted, sizeof(accepted), CHANGES "/%s/accepted:%s", service, user) >= sizeof(accepted) ||
-		    (size_t)snprintf(confirming, sizeof(confirming), CHANGES "/%s/login", service) >= sizeof(confirming))
-			continue;
-		if (rename(accepted, confirming) == 0)
-			return;
-	}
+	if (strlen(note) == NOTE_DIGITS && strspn(note, "0123456789abcdef") == NOTE_DIGITS &&
+	    pam_get_item(pamh, PAM_SERVICE, &service) == PAM_SUCCESS && service != NULL &&
+	    strpbrk(service, "/.") == NULL &&
+	    (size_t)snprintf(accepted, sizeof(accepted), CHANGES "/%s/accepted:%s", (const char *)service, note) < sizeof(accepted) &&
+	    (size_t)snprintf(confirming, sizeof(confirming), CHANGES "/%s/login", (const char *)service) < sizeof(confirming))
+		(void)rename(accepted, confirming);
+	(void)forget_variable(pamh, NOTE); /* the session's programs need not see it */
 }
 
 __attribute__((visibility("default"))) int

@@ -9,8 +9,8 @@ import os
 import unicodedata
 from types import ModuleType
 
-from pam_softtoken import terminal
-from pam_softtoken.errors import NotOpened, UsageError, VaultFailed
+from pam_softtoken import terminal, user_path
+from pam_softtoken.errors import NotOpened, PathError, UsageError, VaultFailed
 
 MAX_BYTES = 1024
 TRIES = 3
@@ -200,6 +200,7 @@ def _unusable(error: Exception) -> VaultFailed:
 
 
 def _load_keyring() -> ModuleType:
+    _require_own_configuration()
     try:
         import keyring  # noqa: PLC0415 - it looks for every desktop there is
         import keyring.errors  # noqa: PLC0415
@@ -209,3 +210,21 @@ def _load_keyring() -> ModuleType:
             hint="apt install python3-keyring, or pip install 'pam-softtoken[keyring]'; or leave --keyring out",
         ) from None
     return keyring
+
+
+def _require_own_configuration() -> None:
+    """Check that root, with the HOME of a user, takes no library from where the keyring's configuration says.
+
+    Raises:
+        VaultFailed: somebody else can write that configuration.
+    """
+    if os.geteuid() != 0:
+        return
+    for variable, usual in (("XDG_CONFIG_HOME", "~/.config"), ("XDG_DATA_HOME", "~/.local/share")):
+        directory = os.environ.get(variable) or os.path.expanduser(usual)
+        try:
+            user_path.require_no_way_in(f"{directory}/python_keyring/keyringrc.cfg")
+        except PathError as error:
+            raise VaultFailed(
+                f"root uses no keyring that others configure: {error}", hint="leave --keyring out, or use your own HOME"
+            ) from None

@@ -40,6 +40,8 @@ def require_that_enrolment_is_safe(service: str, *, factor_seen_by_host: bool) -
             raise ConfigError((f"enrol: {service} has no {kind} line with this module",))
         if any(line.control not in _REFUSING for line in ours):
             raise ConfigError((f"enrol: our {kind} line of {service} is neither required nor requisite",))
+    if len(stack.ours) > 1:  # another one would forget whom the first one has marked
+        raise ConfigError((f"enrol: {service} has more than one auth line with this module",))
     if not factor_seen_by_host:
         _require_first_factor(stack)
     _require_account_line(stack)
@@ -92,7 +94,7 @@ def _yes(lines: tuple[Line, ...]) -> Line:
     """Return a line behind some others that says yes, so that no refusal rests on what stands behind ours today."""
     last = lines[-1]
     actions = WORDS["required"]
-    return Line(last.place, last.last, last.kind, "required", actions=actions, module=known_modules.PERMIT)
+    return Line(last.place, last.kind, "required", actions=actions, module=known_modules.PERMIT)
 
 
 def _without_password(line: Line) -> set[str]:

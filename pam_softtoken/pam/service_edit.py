@@ -79,7 +79,7 @@ def _password_block(stack: Stack) -> tuple[int, int]:
         end = min(max(end, number + jump_of(auth[number].actions)), len(auth) - 1)
         number += 1
     block = [line for line in auth[asking[0] : end + 1] if line.outermost.file == stack.file]
-    return block[0].outermost.number, max(line.outermost.number if line.via else line.last for line in block)
+    return block[0].outermost.number, max(line.outermost.last for line in block)
 
 
 def take_out(text: str, dialect: Dialect) -> str:

@@ -94,7 +94,7 @@ def _read_one_file(name: str, text: str, own: _Reading, other: _Reading) -> None
         wanted = {FALLBACK: other, name: own}.get(_lower(line.words[0]))
         rest = LogicalLine(line.first, line.last, line.words[1:])
         try:
-            own.is_given_up |= wanted is not None and not wanted.take(Place(ONE_FILE, line.first), rest)
+            own.is_given_up |= wanted is not None and not wanted.take(Place(ONE_FILE, line.first, line.last), rest)
         except _GivenUp:
             own.is_given_up = True
 
@@ -141,7 +141,7 @@ class _Reading:
         """
         lines, flaws = assemble(text, self.dialect)
         self.problems += [Problem(Place(path, flaw.number), flaw.why) for flaw in flaws]
-        if not all(self.take(Place(path, line.first), line, only, via, depth) for line in lines):
+        if not all(self.take(Place(path, line.first, line.last), line, only, via, depth) for line in lines):
             return False
         if any(flaw.hangs for flaw in flaws):
             raise _GivenUp
@@ -156,7 +156,7 @@ class _Reading:
         quiet = kind.startswith("-")
         kind = kind.removeprefix("-")
         if kind == _INCLUDE_ALL and self.dialect.debian:
-            return self._include(place, line.last, words[1:2], kind=only, via=via, depth=depth, head="")
+            return self._include(place, words[1:2], kind=only, via=via, depth=depth, head="")
         broken = ""
         if kind not in KINDS:
             broken = f'"{words[0]}" is no type of line' if words else "the type is missing"
@@ -167,7 +167,7 @@ class _Reading:
         if _lower(control) in _SUGAR:
             control = _lower(control)
         if control in (_INCLUDE, SUBSTACK):
-            return self._include(place, line.last, words[2:3], kind=kind, via=via, depth=depth, head=control)
+            return self._include(place, words[2:3], kind=kind, via=via, depth=depth, head=control)
         try:
             actions = actions_of(control)
         except BadControl:
@@ -183,7 +183,7 @@ class _Reading:
             raise _GivenUp
         self.lines.append(
             Line(
-                place, line.last, kind, control, actions=actions, module=module, arguments=arguments, quiet=quiet,
+                place, kind, control, actions=actions, module=module, arguments=arguments, quiet=quiet,
                 via=via, depth=depth, is_broken=bool(broken),
             )
         )  # fmt: skip
@@ -192,7 +192,6 @@ class _Reading:
     def _include(
         self,
         place: Place,
-        last: int,
         target: tuple[str, ...],
         *,
         kind: str,
@@ -203,7 +202,7 @@ class _Reading:
         """Read what a line includes.
 
         Args:
-            place, last: of the line.
+            place: of the line.
             target: what it names; empty where it names nothing.
             kind: type of the lines that count; empty for all.
             via: the lines that included this one.
@@ -218,7 +217,7 @@ class _Reading:
             if not _is_module_name(target[0]):
                 self.problems.append(Problem(place, f'"{target[0]}" is no name of a substack'))
                 raise _GivenUp
-            self.lines.append(Line(place, last, kind, head, actions={}, module=target[0], via=via, depth=depth))
+            self.lines.append(Line(place, kind, head, actions={}, module=target[0], via=via, depth=depth))
             inner += 1
         if self._load(target[0], place, kind, via, inner):
             return True
@@ -227,7 +226,6 @@ class _Reading:
         self.lines.append(
             Line(
                 place,
-                last,
                 kind,
                 head or _INCLUDE_ALL,
                 actions=ALL_BAD,

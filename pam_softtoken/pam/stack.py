@@ -17,14 +17,16 @@ class Place:
 
     Args:
         file: absolute path.
-        number: from 1.
+        number: of the first physical line, from 1.
+        last: of the last one, where the line goes on; 0 for the same.
     """
 
-    __slots__ = ("file", "number")
+    __slots__ = ("file", "last", "number")
 
-    def __init__(self, file: str, number: int) -> None:
+    def __init__(self, file: str, number: int, last: int = 0) -> None:
         self.file = file
         self.number = number
+        self.last = last or number
 
     def __str__(self) -> str:
         return f"{self.file}:{self.number}"
@@ -42,8 +44,7 @@ class Line:
     """One module of a stack, or the head of a substack.
 
     Args:
-        place: where it stands; the first physical line of a continued one.
-        last: number of its last physical line.
+        place: where it stands.
         kind: `auth`, `account`, `password` or `session`.
         quiet: the type has a `-`: nothing is logged when the module is missing.
         control: a word in lower case, or what stands in brackets; `substack` for the head of one.
@@ -62,7 +63,6 @@ class Line:
         "depth",
         "is_broken",
         "kind",
-        "last",
         "module",
         "place",
         "quiet",
@@ -72,7 +72,6 @@ class Line:
     def __init__(
         self,
         place: Place,
-        last: int,
         kind: str,
         control: str,
         *,
@@ -85,7 +84,6 @@ class Line:
         is_broken: bool = False,
     ) -> None:
         self.place = place
-        self.last = last
         self.kind = kind
         self.quiet = quiet
         self.control = control
@@ -95,6 +93,11 @@ class Line:
         self.via = via
         self.depth = depth
         self.is_broken = is_broken
+
+    @property
+    def last(self) -> int:
+        """The number of the last physical line."""
+        return self.place.last
 
     @property
     def name(self) -> str:

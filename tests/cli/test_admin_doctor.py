@@ -18,6 +18,7 @@ import pytest
 from tests.support.account import Person
 from tests.support.doctor import COMMON, PatientHost
 from tests.support.installation import Installation
+from tests.support.listing import listing
 
 PERMIT = "auth required pam_permit.so\n"
 UNIX = "auth required pam_unix.so\n"
@@ -421,6 +422,50 @@ def test_users__open_token_file_is_named_and_mended(sick: PatientHost, installed
     assert sick.mend(finding).findings == []
 
 
+def _swap_the_file(alice: Person, victim: Path) -> None:
+    (alice.store / "tokens").unlink()
+    (alice.store / "tokens").symlink_to(victim / "tokens")
+
+
+def _swap_the_directory(alice: Person, victim: Path) -> None:
+    alice.store.rename(alice.home / "away")
+    alice.store.symlink_to(victim)
+
+
+@pytest.mark.parametrize("swap", [_swap_the_file, _swap_the_directory])
+@pytest.mark.parametrize("illness", ["is open to others", "belongs to uid"])
+def test_mend__of_a_users_file_goes_nowhere_where_the_user_leads_root_before_it_is_run(
+    sick: PatientHost,
+    installed: Installation,
+    alice: Person,
+    outside: Path,
+    swap: Callable[[Person, Path], None],
+    illness: str,
+) -> None:
+    alice.enrol(installed, "--recovery-codes=0")
+    if illness == "belongs to uid":
+        os.chown(alice.store / "tokens", 65534, 65534)
+    (alice.store / "tokens").chmod(0o644)
+    finding = sick.examine().only(str(alice.store / "tokens"), illness)
+    (outside / "victim").mkdir(mode=0o755)
+    (outside / "victim" / "tokens").write_text("somebody else's")
+    (outside / "victim" / "tokens").chmod(0o644)
+    before = listing(outside)
+    swap(alice, outside / "victim")
+    sick.run("sh", "-c", finding["mend"])
+    assert listing(outside) == before
+
+
+def test_users__token_file_of_somebody_else_is_named_and_mended(
+    sick: PatientHost, installed: Installation, alice: Person
+) -> None:
+    alice.enrol(installed, "--recovery-codes=0")
+    os.chown(alice.store / "tokens", 0, 0)
+    (alice.store / "tokens").chmod(0o644)
+    finding = sick.examine().only(str(alice.store / "tokens"), "belongs to uid 0")
+    assert sick.mend(finding).findings == []
+
+
 def test_files__state_that_others_can_write_is_named_and_mended(sick: PatientHost) -> None:
     (sick.directory / "state").chmod(0o777)
     finding = sick.examine().only("/var/lib/softtoken", "others than root can write it")
@@ -582,6 +627,22 @@ def test_store__in_homes_that_are_made_behind_it_is_told(sick: PatientHost, modu
     assert found.only("/etc/pam.d/sshd:3", f"{module} makes a home directory")["severity"] == "warning"
     sick.set_service("sshd", COMMON + sick.line("store=/var/lib/softtoken/%U") + line)
     assert not any("makes a home directory" in each["what"] for each in sick.examine().findings)
+
+
+@pytest.mark.parametrize(
+    ("option", "severity"), [("nullok", "error"), ("required_from=2999-12-31", "error"), ("window=1", "warning")]
+)
+@pytest.mark.parametrize("module", ["pam_mount.so", "pam_ecryptfs.so", "pam_fscrypt.so"])
+def test_store__in_homes_that_are_opened_behind_it_is_told(
+    sick: PatientHost, module: str, option: str, severity: str
+) -> None:
+    line = f"session optional {module}\n"
+    sick.set_service("sshd", COMMON + sick.line(option) + line)
+    finding = sick.examine().only("/etc/pam.d/sshd:3", f"{module} opens home directories")
+    assert finding["severity"] == severity
+    assert ("without a code" in finding["what"]) is (severity == "error")
+    sick.set_service("sshd", COMMON + sick.line("store=/var/lib/softtoken/%U", option) + line)
+    assert not any("opens home directories" in each["what"] for each in sick.examine().findings)
 
 
 def test_store__in_homes_on_the_network_is_told(sick: PatientHost, alice: Person) -> None:

@@ -21,7 +21,7 @@ USAGE = {
     "sudo --for 1y": ('"1y" is no time from 1s to 1d',),
     "sudo --for 2d": ('"2d" is no time from 1s to 1d',),
     "sudo --with publickey": ('"sudo" knows no public keys', "--with publickey is for sshd"),
-    "sudo --with token": ("invalid choice: 'token'",),
+    "sudo --with token": ('unknown value: "token"',),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import select
@@ -55,6 +56,34 @@ def test_log__of_fifty_times_the_length_takes_no_more_memory(
     assert peaks[1] - peaks[0] < MOST_GROWTH_KB, peaks
 
 
+@pytest.mark.parametrize("field", ["uid", "user", "rhost", "token", "detail"])
+def test_log__leaves_out_a_line_with_a_longer_value_than_is_ever_written(
+    admin: Admin, outside: Path, field: str
+) -> None:
+    """Anybody can write one; it must neither end the listing nor make all its lines as wide."""
+    path = outside / "auth.log"
+    forged = LINE.format(1).replace(
+        "user=u1", f"user=u1 {field}={'9' * 6000}" if field != "user" else "user=" + "9" * 6000
+    )
+    path.write_text(forged + LINE.format(2))
+    for options in ((), ("--json",)):
+        done = admin.run("log", *EVER, "--file", path, *options)
+        assert done.status == 0, done.stderr
+        assert "999999" not in done.stdout
+        assert "u2" in done.stdout
+        assert "Traceback" not in done.stderr
+
+
+def test_log__says_that_a_compressed_file_is_damaged_wherever_it_is(admin: Admin, outside: Path) -> None:
+    path = outside / "auth.log.2.gz"
+    whole = gzip.compress("".join(LINE.format(number) for number in range(2000)).encode())
+    for place in range(0, len(whole), len(whole) // 40):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        done = admin.run("log", *EVER, "--file", path)
+        assert "Traceback" not in done.stderr, (place, done.stderr)
+        assert done.status == 0 or f'cannot read "{path}"' in done.stderr
+
+
 def test_log__with_an_endless_line_takes_no_more_memory(admin: Admin, outside: Path) -> None:
     path = outside / "auth.log"
     peaks = []
@@ -72,15 +101,20 @@ def running(admin: Admin, outside: Path, request: pytest.FixtureRequest) -> Iter
     options: tuple[str, ...] = getattr(request, "param", ())
     path = outside / "auth.log"
     os.mkfifo(path)
-    words = [str(word) for word in (*admin.program, "log", *EVER, *options, "--file", path)]
-    process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(ENVIRONMENT)
-    )  # fmt: skip
-    with path.open("w") as log, process:
-        log.writelines(LINE.format(number) for number in range(MANY))
-        log.flush()
-        yield process
-        process.kill()
+    # Root waits for no pipe by its name, but reads one that its caller has opened.
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with path.open("w") as log:
+        os.set_blocking(reading, True)
+        words = [str(word) for word in (*admin.program, "log", *EVER, *options, "--file", f"/dev/fd/{reading}")]
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(ENVIRONMENT), pass_fds=(reading,)
+        )  # fmt: skip
+        os.close(reading)
+        with process:
+            log.writelines(LINE.format(number) for number in range(MANY))
+            log.flush()
+            yield process
+            process.kill()
 
 
 @pytest.mark.parametrize("running", [(), ("--json",)], ids=["table", "json"], indirect=True)
@@ -149,13 +183,15 @@ def slow_journal(outside: Path) -> Path:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_log__that_is_interrupted_ends_journalctl_too(admin: Admin, slow_journal: Path, number: signal.Signals) -> None:
     """The signal goes to the program alone, which a terminal's would not."""
-    environment = {**ENVIRONMENT, "PATH": f"{slow_journal}:{os.environ['PATH']}"}
-    words = [str(word) for word in (*admin.program, "log", "--since", "1970-01-01", "--file", "a.journal")]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    # Root's programs look for others only where root puts them.
+    instead = 'mount --bind "$0" "$(command -v journalctl)" && exec "$@"'
+    private = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", instead, slow_journal / "journalctl"]
+    words = [str(word) for word in (*private, *admin.program, "log", "--since", "1970-01-01", "--file", "a.journal")]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(ENVIRONMENT))
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.readline()
-    children = [each.pid for each in processes() if str(slow_journal / "journalctl") in each.command]
+    children = [each.pid for each in processes() if each.parent == process.pid]
     try:
         assert len(children) == 1
         process.send_signal(number)

@@ -109,6 +109,20 @@ def test_revoke__of_one_token_waits_for_no_lock_either(
     assert service.log_in(alice, phone.recovery_codes[0]).result == PAM_SUCCESS
 
 
+def test_revoke__of_one_token_names_another_that_came_while_root_was_asked(
+    admin: Admin, installed: Installation, alice: Person, phone: Phone
+) -> None:
+    """Who has stolen the one that is revoked may have used its last code to add one of their own."""
+    alice.enrol(installed, NO_CODES, "--name=spare")
+    with admin.start("revoke", alice.name, "phone") as dialogue:
+        dialogue.expect("Revoke? [y/N] ")
+        alice.enrol(installed, NO_CODES, "--name=thief")
+        dialogue.type("y")
+        assert dialogue.finish() == 0
+    assert f'Done. "phone" is gone; {alice.name} has "spare", "thief".' in dialogue.transcript
+    assert '"thief" came while you were asked.' in dialogue.transcript
+
+
 def test_revoke__of_a_token_whose_name_cannot_be_read_offers_to_take_everything(
     admin: Admin, alice: Person, phone: Phone, service: Service
 ) -> None:
@@ -443,9 +457,9 @@ def test_revoke__a_record_that_cannot_be_understood_denies(
 _KILLED = """\
 import sys
 sys.path.insert(0, {tree!r})
-from pam_softtoken import mark, revoking
+from pam_softtoken import files, mark, revoking
 open("/dev/null").close()  # the mark from which on it is killed
-mark.set_for({uid})
+mark.set_for(files.Account({name!r}, {uid}, {uid}, home="/"))
 revoking.revoke({uid}, fingerprints={fingerprints!r}, everything={everything}, now=1)
 """
 
@@ -488,7 +502,7 @@ def test_revoke__killed_at_any_call_has_revoked_all_or_nothing(
     alice.enrol(installed, "--name=spare", "--period=300")
     content = tokenfile.parse((alice.store / "tokens").read_bytes(), path="tokens")
     both = [token.fingerprint() for token in content.tokens]
-    script = _KILLED.format(tree=str(TREE), uid=alice.uid, fingerprints=both, everything=everything)
+    script = _KILLED.format(tree=str(TREE), name=alice.name, uid=alice.uid, fingerprints=both, everything=everything)
     trace = tmp_path / "trace"
     restored()
     assert _strace(trace, script) == 0

@@ -15,9 +15,9 @@ import pytest
 
 from tests.support.account import Person
 from tests.support.admin import Admin
-from tests.support.device import Device, Mistake
+from tests.support.device import Device, Mistake, totp
 from tests.support.enroller import ENVIRONMENT, Enroller
-from tests.support.installation import Installation
+from tests.support.installation import TREE, Installation
 from tests.support.listing import listing
 from tests.system.test_set_uid_hosts import Traps
 
@@ -32,6 +32,9 @@ COMMANDS = {
     "usage of enrol": ["softtoken-enroll", "--no-such-option"],
     "device": ["softtoken", "--help"],
 }
+
+FOR_LIBRARIES = ("OPENSSL_CONF", "OPENSSL_MODULES", "OPENSSL_ENGINES", "KRB5_CONFIG", "LDAPCONF", "TERMINFO", "INPUTRC")
+"""What libraries of ours, or of PAM modules that root only tries, take their own configuration and more code from."""
 
 
 def catalogue(directory: Path, translations: dict[str, str]) -> None:
@@ -55,14 +58,17 @@ def trapped(alice: Person) -> dict[str, str]:
     language = f"../../../../../..{alice.home}/texts"
     places = {name: value for name, value in traps.environment.items() if name not in ("GCONV_PATH", "LOCPATH")}
     places.pop("LD_LIBRARY_PATH")
-    return {**places, "TMP": str(alice.home), "LANGUAGE": language, "LC_MESSAGES": language, "LANG": language}
+    places.pop("TZ")  # the C library's
+    for_libraries = dict.fromkeys(FOR_LIBRARIES, f"{alice.home}/configuration")
+    (alice.home / "configuration").touch()
+    places = {**places, **for_libraries, "TMP": str(alice.home)}
+    return {**places, "LANGUAGE": language, "LC_MESSAGES": language, "LANG": language}
 
 
 @pytest.mark.parametrize("what", COMMANDS)
 def test_root__opens_nothing_that_the_environment_names(
     installed: Installation, alice: Person, trapped: dict[str, str], tmp_path: Path, what: str
 ) -> None:
-    trapped.pop("TZ")  # the C library's
     program, *words = COMMANDS[what]
     before = listing(alice.home)
     calls = tmp_path / "calls"
@@ -77,6 +83,37 @@ def test_root__opens_nothing_that_the_environment_names(
     seen = [line for line in calls.read_text().splitlines() if str(alice.home) in line]
     assert [line for line in seen if not any(each in line for each in looks) and "getcwd" not in line] == []
     assert listing(alice.home) == before
+
+
+def test_root__hashes_by_no_library_that_the_environment_names(
+    installed: Installation, alice: Person, trapped: dict[str, str], tmp_path: Path
+) -> None:
+    """Recovery codes are hashed by OpenSSL, whose configuration can name code to be loaded."""
+    calls = tmp_path / "calls"
+    trace = ["strace", "-f", "-qq", "-e", "trace=%file", "-o", str(calls)]
+    words = [str(installed.root / "scripts" / "softtoken-enroll"), "--user", alice.name, "--no-confirm", "--json"]
+    done = subprocess.run([*trace, *words], env=trapped, cwd="/", capture_output=True, text=True, check=True)
+    assert '"recovery_codes": ["' in done.stdout
+    assert [line for line in calls.read_text().splitlines() if f"{alice.home}/configuration" in line] == []
+
+
+@pytest.mark.parametrize("script", ["install", "demo"])
+def test_script__of_roots_makes_no_file_and_runs_no_program_where_the_environment_says(
+    alice: Person, trapped: dict[str, str], tmp_path: Path, script: str
+) -> None:
+    """The script up to where it installs packages; instead it shows where it would find programs and make files."""
+    scripts = tmp_path / "scripts"
+    (scripts / "lib").mkdir(parents=True)
+    (scripts / "lib" / "packages.sh").write_text("mktemp -u; command -v python3; exit\n")
+    copy = scripts / script
+    copy.write_text((TREE / "scripts" / script).read_text())
+    for name in ("dirname", "id"):
+        (alice.home / name).symlink_to(alice.home / "sh")
+    shown = subprocess.run(
+        ["/bin/sh", str(copy)], env=trapped, cwd="/", capture_output=True, text=True, check=True
+    ).stdout
+    assert shown.split()[1:] == ["/usr/bin/python3"]
+    assert shown.startswith("/tmp/")
 
 
 class TestVaultInAUsersHome:
@@ -95,6 +132,30 @@ class TestVaultInAUsersHome:
             assert done.status != 0
             Mistake(done.stderr)
         assert (listing(outside), listing(alice.home)) == before
+
+    @pytest.mark.parametrize("variable", ["HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"])
+    def test_root__runs_nothing_that_a_users_keyring_names(
+        self, alice: Person, outside: Path, tmp_path: Path, variable: str
+    ) -> None:
+        traps = Traps(alice.home)
+        places = {
+            "HOME": ".config/python_keyring",
+            "XDG_CONFIG_HOME": "python_keyring",
+            "XDG_DATA_HOME": "python_keyring",
+        }
+        directory = alice.home / places[variable]
+        directory.mkdir(parents=True)
+        text = f"[backend]\ndefault-keyring=hmac.Keyring\nkeyring-path={alice.home}\n"
+        (directory / "keyringrc.cfg").write_text(text)
+        (alice.home / "trap_keyring.py").write_text((alice.home / "hmac.py").read_text())
+        (directory / "keyringrc.cfg").write_text(text.replace("hmac", "trap_keyring"))
+        device = Device(tmp_path / "data")
+        device.hold(totp("work"))
+        own = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": "", "XDG_DATA_HOME": str(device.data)}
+        done = device.run("list", "--keyring", environment={**own, variable: str(alice.home)}, passphrase=None)
+        assert traps.tale == []
+        assert done.status != 0
+        assert "Traceback" not in done.stderr
 
     def test_root__imports_no_file_through_a_users_link(self, alice: Person, outside: Path, tmp_path: Path) -> None:
         secret = outside / "secret"

@@ -50,6 +50,17 @@ def test_enroll__roots_dialogue_for_a_user_names_the_user(enroller: Enroller, al
     assert service.log_in(alice, phone.totp(1)).result == PAM_SUCCESS
 
 
+def test_enroll__root_is_told_to_remove_nothing_in_a_users_home(enroller: Enroller, alice: Person) -> None:
+    """Until root does it, the user can put a link there."""
+    enroller.run(*SCRIPT, "--user", alice.name)
+    (alice.store / "state").write_bytes(b"damaged")
+    for words in (["--name=spare", *SCRIPT], ["--force", *SCRIPT], ["--remove=phone", "--force", "--no-confirm"]):
+        mistake = enroller.run(*words, "--user", alice.name).refused()
+        assert "neither of its two records is whole" in mistake.error
+        assert mistake.hint.startswith(f"softtoken-admin reset-state {alice.name}")
+    assert "/state to start anew" in enroller.run("--force", *SCRIPT, person=alice).refused().hint
+
+
 @pytest.mark.parametrize("name", ["no-such-user", "", "a\nb", "\x1b[31mred", "\udcff", "a" * 300])
 def test_enroll__unknown_user_is_one_clear_error(enroller: Enroller, name: str) -> None:
     done = enroller.run(*SCRIPT, "--user", name)

@@ -88,11 +88,13 @@ def test_no_terminal__is_told_what_helps(device: Device) -> None:
     assert "--passphrase-fd 3 3<FILE" in Mistake(done.stderr).hint
 
 
-@pytest.mark.parametrize("words", [("import", "pipe"), ("list", "--passphrase-fd", "0")])
+@pytest.mark.parametrize("words", [("import", "/dev/fd/9"), ("list", "--passphrase-fd", "9")])
 def test_waiting__for_a_pipe_or_a_descriptor_ends_with_ctrl_c(device: Device, words: tuple[str, ...]) -> None:
     device.hold(totp("alice"))
     os.mkfifo(device.data / "pipe")
-    with device.start(*(str(device.data / word) if word == "pipe" else word for word in words)) as person:
+    # Opened for both, it never ends. By its name root would not wait for it.
+    command: tuple[str | Path, ...] = ("sh", "-c", 'exec "$@" 9<>"$0"', device.data / "pipe", *PROGRAM, *words)
+    with Dialogue(command, person=None, environment=device.environment) as person:
         status = Path(f"/proc/{person.pid}/status")
         # The program catches this one, and lets it in only while it waits; SIGINT the interpreter catches as well.
         wait_until(lambda: _lets_in(status, signal.SIGTERM), "it to wait")

@@ -58,15 +58,15 @@ def _serve(device: int, target: bytes) -> None:
 
 
 @contextmanager
-def mounted(place: Path, person: Person, target: Path) -> Iterator[None]:
-    """Mount it as fusermount does for a user where /etc/fuse.conf has `user_allow_other`."""
+def mounted(place: Path, person: Person, target: Path, *, source: bytes = b"fuse") -> Iterator[None]:
+    """Mount it as fusermount does for a user where /etc/fuse.conf has `user_allow_other`; `fsname=` is the source."""
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         device = os.open("/dev/fuse", os.O_RDWR)
     except OSError:
         pytest.skip("needs /dev/fuse")
     options = f"fd={device},rootmode=40000,user_id={person.uid},group_id={person.gid},allow_other"
-    if libc.mount(b"fuse", os.fsencode(place), b"fuse", NOSUID_NODEV, options.encode()) != 0:
+    if libc.mount(source, os.fsencode(place), b"fuse", NOSUID_NODEV, options.encode()) != 0:
         os.close(device)
         pytest.skip(f"needs the right to mount: {os.strerror(ctypes.get_errno())}")
     server = threading.Thread(target=_serve, args=(device, os.fsencode(target)), daemon=True)
@@ -80,8 +80,9 @@ def mounted(place: Path, person: Person, target: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("where", ["home", "shared"])
+@pytest.mark.parametrize("source", [b"fuse", b"user_id=0", b"x,user_id=0,y", b"x user_id=0", b" - ext4 x user_id=0"])
 def test_fuse__that_says_all_is_roots_is_not_believed(
-    make_person: Callable[[], Person], outside: Path, where: str
+    make_person: Callable[[], Person], outside: Path, where: str, source: bytes
 ) -> None:
     alice, bob = make_person(), make_person()
     secret = bob.home / "secret"
@@ -96,7 +97,7 @@ def test_fuse__that_says_all_is_roots_is_not_believed(
         os.chown(place, alice.uid, alice.gid)
     for person in (alice, bob):
         account = Account(person.name, person.uid, person.gid, home=str(person.home))
-        with mounted(place, alice, secret):
+        with mounted(place, alice, secret, source=source):
             status = (place / "link").lstat()
             assert (status.st_uid, stat.S_ISLNK(status.st_mode)) == (0, True)
             assert (place / "link").read_text() == "another user's"  # what root would read there

@@ -103,8 +103,9 @@ pam_getenv(pam_handle_t *pamh, const char *name)
 {
 	(void)pamh;
 	if (!started)
-		return has_mark ? "alice" : NULL;
-	REQUIRE(strcmp(name, "SSH_AUTH_INFO_0") == 0 || strcmp(name, "PAM_SOFTTOKEN_ENROL") == 0);
+		return has_mark && strcmp(name, "PAM_SOFTTOKEN_ENROL") == 0 ? "alice" : NULL;
+	REQUIRE(strcmp(name, "SSH_AUTH_INFO_0") == 0 || strcmp(name, "PAM_SOFTTOKEN_ENROL") == 0 ||
+		strcmp(name, "PAM_SOFTTOKEN_TRIAL") == 0);
 	questions[shown++] = 'E';
 	return first[ANSWER].bytes[0] == 1 ? (const char *)first[ANSWER].bytes + 1 : NULL;
 }
@@ -113,9 +114,11 @@ int
 pam_putenv(pam_handle_t *pamh, const char *setting)
 {
 	(void)pamh;
-	REQUIRE(strncmp(setting, "PAM_SOFTTOKEN_ENROL", 19) == 0 && (setting[19] == '\0' || setting[19] == '='));
+	size_t length = strncmp(setting, "PAM_SOFTTOKEN_NOTE", 18) == 0 ? 18 : 19;
+	REQUIRE(length == 18 || strncmp(setting, "PAM_SOFTTOKEN_ENROL", length) == 0);
+	REQUIRE(setting[length] == '\0' || setting[length] == '=');
 	if (!started) {
-		REQUIRE(setting[19] == '\0');
+		REQUIRE(setting[length] == '\0');
 		has_mark = false;
 		return PAM_SUCCESS;
 	}
@@ -223,7 +226,10 @@ is_permitted(const struct text *frame)
 		return true;
 	if (frame->bytes[2] != 0)
 		return false;
-	if (frame->bytes[1] == 'G' && strcmp(name, "SSH_AUTH_INFO_0") == 0)
+	if (frame->bytes[1] == 'G' && (strcmp(name, "SSH_AUTH_INFO_0") == 0 || strcmp(name, "PAM_SOFTTOKEN_TRIAL") == 0))
+		return true;
+	if (frame->bytes[1] == 'P' &&
+	    (strcmp(name, "PAM_SOFTTOKEN_NOTE") == 0 || strncmp(name, "PAM_SOFTTOKEN_NOTE=", 19) == 0))
 		return true;
 	return strcmp(name, "PAM_SOFTTOKEN_ENROL") == 0 ||
 	       (frame->bytes[1] == 'P' && strncmp(name, "PAM_SOFTTOKEN_ENROL=", 20) == 0);

@@ -21,7 +21,7 @@ KINDS = ("auth", "account", "session")
 MODULES = "/mnt/m"
 """Where the marker modules are; every path has to fit into lines of a known length."""
 NAMES = ("pam_a.so", "pam_softtoken.so", "pam_unix.so", "pam_softtoken.so.b", "xpam_softtoken.so")
-_ANSWERS = ("success", "success", "success", "ignore", "auth_err", "new_authtok_reqd", "user_unknown")
+ANSWERS = ("success", "success", "success", "ignore", "auth_err", "new_authtok_reqd", "user_unknown")
 _OURS_IN_ODD_PLACES = ("pam_softtoken.so", "/x/pam_softtoken/pam_module.py", "[pam_softtoken.so]", "account", "auth")
 
 Case = dict[str, bytes]
@@ -155,6 +155,25 @@ def make_one_file_case(source: random.Random) -> Case:
     return {"pam.conf": b"\n".join(lines) + source.choice([b"\n", b""])}
 
 
+def make_sound_case(source: random.Random) -> Case:
+    """Make a service that asks for a password, with lines that go on in every way and without a problem."""
+    joined = _space(source).join
+    password = joined((b"auth", b"required", MODULES.encode() + b"/pam_unix.so", _plain_argument(source)))
+    targets = [(b"@include", b"b"), (b"auth", b"include", b"b"), (b"auth", b"substack", b"b")]
+    lines = [
+        joined((source.choice([b"auth", b"account", b"session"]), b"optional", MODULES.encode() + b"/pam_a.so"))
+        for _ in range(source.randint(0, 3))
+    ]
+    lines.insert(source.randint(0, len(lines)), source.choice([password, joined(source.choice(targets))]))
+    ends = [source.choice([b"\n", b"\n", b" # c\n", b" \\\n\n", b" \\\n # c\n", b"\n\n# c\n"]) for _ in lines]
+    text = b"".join(line + end for line, end in zip(lines, ends, strict=True))
+    return {"etc/b": password + b"\n", "etc/x": text if source.random() < 0.85 else text.rstrip(b"\n")}
+
+
+def _plain_argument(source: random.Random) -> bytes:
+    return source.choice([b"nullok", b"[a b]", b"[a\\]b]", b"caf\xe9"])
+
+
 def kept_cases() -> dict[str, Case]:
     """Return what is kept, by name."""
     return {
@@ -277,7 +296,7 @@ def predict(stack: Stack) -> Account:
             if line.module not in {f"{MODULES}/{name}" for name in NAMES}:
                 return {"module_unknown"}
             ran.append(line)
-            return {_ANSWERS[sum(b"".join(_arguments(line))) % len(_ANSWERS)]}
+            return {ANSWERS[sum(b"".join(_arguments(line))) % len(ANSWERS)]}
 
         (end,) = paths.ends(stack.of(kind), answer)
         account.ran += [(kind, line.module, _arguments(line)) for line in ran]

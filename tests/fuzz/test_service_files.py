@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,9 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.pam.dialect import IN_PIECES, WHOLE_LINES
-from tests.fuzz import service_files
-from tests.fuzz.service_files import Case, Libpam, difference
+from pam_softtoken.admin.stack_mend import Edit
+from pam_softtoken.errors import ConfigError
+from pam_softtoken.pam import enrolment_safety, paths, service_edit
+from pam_softtoken.pam.dialect import IN_PIECES, KNOWN, WHOLE_LINES, Dialect
+from tests.fuzz import enrolment_stacks, service_files
+from tests.fuzz.service_files import Account, Case, Libpam, difference
 
 AT_ONCE = 200
 SECONDS = float(os.environ.get("SERVICE_FILES_SECONDS", "0"))
@@ -62,6 +66,80 @@ def test_reader__predicts_what_libpam_does_with_a_kept_service(libpam: Libpam, i
     kept = service_files.kept_cases()
     names = [name for name, case in kept.items() if ("pam.conf" in case) is in_one_file]
     _require_same(libpam, [kept[name] for name in names], f"kept cases {names}")
+
+
+def _is_safe(case: Case, monkeypatch: pytest.MonkeyPatch) -> bool:
+    texts = {"/etc/pam.d": "", "/usr/lib/pam.d": ""}
+    texts.update((f"/etc/pam.d/{name.removeprefix('etc/')}", content.decode()) for name, content in case.items())
+    monkeypatch.setattr(enrolment_safety, "_text_of", texts.get)
+    try:
+        enrolment_safety.require_that_enrolment_is_safe(service_files.SERVICE, factor_seen_by_host=False)
+    except ConfigError:
+        return False
+    return True
+
+
+def test_enrolment__where_it_is_called_safe_libpam_lets_nobody_in_without_the_password_or_past_our_account_line(
+    libpam: Libpam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What each module answers is fixed in a service; ours judges whatever they could answer."""
+    source = random.Random(SEED)
+    cases = [enrolment_stacks.make_case(source) for _ in range(6 * AT_ONCE)]
+    safe = [case for case in cases if _is_safe(case, monkeypatch)]
+    unsafe = [case for case in cases if case not in safe][:AT_ONCE]
+    assert len(safe) > AT_ONCE
+    assert not [case for case, account in zip(safe, libpam.run(safe), strict=True) if _lets_in(account)]
+    assert any(map(_lets_in, libpam.run(unsafe))), "the control: otherwise the cases are of no danger"
+
+
+def _lets_in(account: Account) -> bool:
+    asked = any(kind == "auth" and path.endswith("/pam_softtoken.so") for kind, path, _ in account.ran)
+    return (asked and account.results.get("auth") == 0) or account.results.get("account") in (0, 12)
+
+
+@pytest.mark.parametrize("dialect", KNOWN, ids=repr)
+@pytest.mark.parametrize("instead", [False, True], ids=["behind the password", "in place of it"])
+def test_edit__of_any_service_keeps_each_other_line_and_gives_every_byte_back(dialect: Dialect, instead: bool) -> None:
+    source = random.Random(SEED)
+    edited = 0
+    for _ in range(3 * AT_ONCE):
+        case = service_files.make_sound_case(source)
+        stack = service_files.read(case, dialect)
+        if stack.problems or not paths.asks_for_password(stack.of("auth")):
+            continue  # `enable` refuses it; a line that goes on can swallow the one behind it
+        text = case["etc/x"].decode("utf-8", "surrogateescape")
+        new = service_edit.put(text, stack, service_edit.our_line("pam_softtoken.so"), instead=instead)
+        lines = service_files.read({**case, "etc/x": new.encode("utf-8", "surrogateescape")}, dialect).lines
+        others = [line.meaning for line in lines if not line.is_ours]
+        assert len(lines) == len(others) + 1, new
+        before = [line.meaning for line in stack.lines]
+        assert others == before if not instead else len(others) < len(before), new
+        assert service_edit.take_out(new, dialect) == text
+        edited += 1
+    assert edited > AT_ONCE // 4
+
+
+def test_mend__command_does_to_a_file_what_was_tried_on_its_text(tmp_path: Path) -> None:
+    """The doctor tries an edit on the text, and prints a command for sed."""
+    source = random.Random(SEED)
+    file = tmp_path / "x"
+    tried = 0
+    while tried < AT_ONCE:
+        case = service_files.make_sound_case(source)
+        stack = service_files.read(case, source.choice(KNOWN))
+        own = [line for line in stack.of("auth") if not line.via and not line.is_substack]
+        if stack.problems or not own:
+            continue
+        line, last = source.choice(own), own[-1].last
+        edits = [Edit(str(file)).set_control(line, "requisite"), Edit(str(file)).delete(line)]
+        if last > line.last == line.place.number:
+            edits.append(Edit(str(file)).move(line, last))
+        for edit in edits:
+            file.write_bytes(case["etc/x"])
+            subprocess.run(edit.command, shell=True, check=True, env={"LC_ALL": "C.UTF-8", "PATH": os.environ["PATH"]})
+            expected = edit.apply(case["etc/x"].decode("utf-8", "surrogateescape"))
+            assert file.read_bytes().rstrip(b"\n") == expected.rstrip("\n").encode("utf-8", "surrogateescape")
+            tried += 1
 
 
 def test_cases__reach_what_they_are_made_for() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -337,6 +338,35 @@ def test_rebind__takes_nothing_from_an_account_that_is_there(
     assert (host.place_of(alice) / "tokens").read_bytes() == before
 
 
+@pytest.mark.parametrize("store", ["%h/.softtoken", "%U"])
+def test_rebind__with_the_uid_of_an_account_that_is_there_undoes_no_revocation_of_it(
+    directory: DirectoryService, pam: Pam, alice: Person, make_person: Callable[[], Person], store: str
+) -> None:
+    """The uid that alice had before was given to bob, or root has mistyped it."""
+    bob = make_person()
+    template = store if store.startswith("%h") else f"{directory.stores}/{store}"
+    service = pam.stack(pam.installed.line(f"store={template}") + PERMIT)
+    where = ("--store", template)
+    phone = directory.enrol(bob.name, "--period=300", *where)
+    assert directory.log_in(service, bob.name, phone.totp()).result == PAM_SUCCESS
+    tokens = (bob.store if store.startswith("%h") else directory.stores / str(bob.uid)) / "tokens"
+    kept = tokens.read_bytes()
+    assert directory.run("softtoken-admin", "revoke", bob.name, "--yes", *where).status == 0
+    directory.run("softtoken-admin", "rebind", alice.name, "--old-uid", str(bob.uid), "--yes", *where)
+    tokens.parent.mkdir(mode=0o700, exist_ok=True)
+    tokens.write_bytes(kept)
+    tokens.chmod(0o600)
+    owner = bob if store.startswith("%h") else None
+    for path in (tokens.parent, tokens) if owner else ():
+        os.chown(path, bob.uid, bob.gid)
+    assert directory.log_in(service, bob.name, phone.totp(1)).result == PAM_AUTH_ERR
+    assert directory.log.reasons()[-1] == "revoked"
+    assert (
+        directory.log_in(pam.stack(pam.installed.line(f"store={template}", "nullok") + PERMIT), bob.name).result
+        != PAM_SUCCESS
+    )
+
+
 def test_rebind__binds_a_file_that_names_nobody_to_the_account_whose_place_it_is_in(
     host: Host, alice: Person, make_person: Callable[[], Person]
 ) -> None:
@@ -354,6 +384,31 @@ def test_rebind__binds_a_file_that_names_nobody_to_the_account_whose_place_it_is
     assert "do not name" in host.refused("rebind", bob.name, *elsewhere, "--yes")
     host.admin("rebind", alice.name, "--yes")
     assert _outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+
+
+def _revoke(directory: DirectoryService, person: Person) -> Phone:
+    """Enrol somebody, revoke it, and put the old files back, as they can."""
+    phone = directory.enrol(person.name, "--period=300")
+    content = (person.store / "tokens").read_bytes()
+    done = directory.run("softtoken-admin", "revoke", person.name, "--yes")
+    assert done.status == 0, done.stderr
+    tokens = person.store / "tokens"
+    tokens.write_bytes(content)
+    tokens.chmod(0o600)
+    os.chown(tokens, person.uid, person.gid)
+    return phone
+
+
+@pytest.mark.parametrize("host", ["%u"], indirect=True)
+def test_newcomer__lifts_no_revocation_of_the_account_itself(host: Host, alice: Person) -> None:
+    """What is in the way is only what a former user of the name has left in a store by names."""
+    host.enrol(alice)
+    _successor(host, alice)
+    phone = _revoke(host.directory, alice)
+    host.admin("rebind", alice.name, "--newcomer", "--yes")
+    assert not host.place_of(alice).exists()
+    home = host.pam.stack(host.pam.installed.line() + PERMIT)
+    assert host.directory.log_in(home, alice.name, phone.totp()).result == PAM_AUTH_ERR
 
 
 def test_newcomer__with_a_former_users_name_or_uid_can_enrol_once_root_says_so(host: Host, alice: Person) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken import mark
 from tests.support.account import Person
+from tests.support.admin import Admin, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_CONV_ERR, PAM_IGNORE, PAM_SUCCESS, PERMIT, TEXT_INFO, Service
 from tests.support.disk import disk_as_home, fill
 from tests.support.enroller import CODE_PROMPT, ENTER_PROMPT
@@ -500,3 +502,45 @@ def test_account_phase__whose_user_changes_at_a_prompt_enrols_no_other_and_lets_
     assert not bob.store.exists()
     assert not (MARKS / str(bob.uid)).exists()
     assert system_log.reasons()[-1] == "backend"
+
+
+@pytest.mark.parametrize("is_marked", [True, False], ids=["marked", "without the mark"])
+@pytest.mark.parametrize("question", [CODE_PROMPT, ENTER_PROMPT], ids=["the code", "the recovery codes"])
+def test_newcomer__of_whom_all_is_revoked_during_the_dialogue_is_not_enrolled(
+    enrols: Service,
+    pam: Pam,
+    installed: Installation,
+    alice: Person,
+    system_log: SystemLog,
+    question: str,
+    is_marked: bool,
+) -> None:
+    """Somebody who knows the password could otherwise keep a login open until root has taken everything away."""
+    with Talk(enrols, alice) as talk:
+        talk.go_on(until=question)
+        succeeded(Admin(installed).run("revoke", alice.name, "--force", "--yes"))
+        if not is_marked:
+            mark.forget(alice.uid)
+        talk.answer(talk.phone.totp() if question == CODE_PROMPT else "")
+        talk.go_on()
+    assert not talk.let_in
+    assert not alice.store.exists()
+    assert system_log.reasons()[-1] == "enrolment"
+    assert pam.service("nullok").log_in(alice, talk.phone.totp(1)).result == PAM_AUTH_ERR
+
+
+def test_newcomer__whom_root_enrols_between_the_two_phases_is_shown_nothing(
+    pam: Pam, installed: Installation, alice: Person, outside: Path, system_log: SystemLog
+) -> None:
+    words = "--no-confirm --json --qr=none --recovery-codes=0"
+    script = outside / "enrol"
+    script.write_text(f"#!/bin/sh\nexec {installed.enroll} --user {alice.name} {words} >/dev/null\n")
+    script.chmod(0o700)
+    between = f"auth required pam_exec.so quiet {script}\n"
+    auth, account = lines(installed).splitlines(keepends=True)
+    with Talk(pam.stack(UNIX.format("requisite") + auth + between + PERMIT + account + ACCOUNT), alice) as talk:
+        talk.go_on()
+    assert (alice.store / "tokens").exists()
+    assert not talk.let_in
+    assert "otpauth" not in talk.text
+    assert system_log.reasons()[-1] == "enrolment"

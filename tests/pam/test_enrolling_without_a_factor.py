@@ -100,6 +100,22 @@ def test_account_line__that_only_looks_like_ours_lets_nobody_in(
     assert system_log.reasons() == ["not_enrolled"]
 
 
+@pytest.mark.parametrize("second", ["nullok", "enrol", "required_from=2999-12-31"])
+def test_second_line__of_ours_does_not_undo_what_the_first_wants(
+    pam: Pam, installed: Installation, alice: Person, outside: Path, system_log: SystemLog, second: str
+) -> None:
+    """It looks at other tokens, and forgets whom the first one has marked."""
+    (outside / "stores").mkdir(mode=0o700)
+    auth, account = lines(installed).splitlines(keepends=True)
+    other = installed.line(f"store={outside}/stores/%U", second)
+    service = pam.stack("auth requisite pam_unix.so nodelay\n" + auth + other + PERMIT + account + ACCOUNT)
+    with Talk(service, alice) as talk:
+        talk.go_on()
+    assert not talk.let_in
+    assert "otpauth" not in talk.text
+    assert any("more than one auth line" in line for line in system_log.ours())
+
+
 # ---- applications that do not finish what the auth line begins
 
 

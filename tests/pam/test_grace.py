@@ -156,6 +156,21 @@ def test_grace__of_a_local_session_is_not_that_of_the_next(pam: Pam, alice: Pers
     assert (other.result == PAM_SUCCESS, other.messages) == (False, PROMPT)
 
 
+def test_grace__of_a_local_session_is_not_for_another_user_in_it(pam: Pam, alice: Person, phone: Phone) -> None:
+    """Who ran `su` with a code may run a program of somebody else's in the same session afterwards."""
+    service = pam.service("grace=8h")
+    here = service.command(alice)
+    callers = [shlex.join(["setpriv", f"--ruid={caller}", *here]) for caller in ("nobody", "daemon", "nobody")]
+    lines = "".join(
+        f"printf '{script}' | {command}; "
+        for script, command in zip((f"={phone.hotp()}\n", "", ""), callers, strict=True)
+    )
+    done = subprocess.run(["setsid", "--wait", "sh", "-c", lines], check=False, capture_output=True, text=True)
+    first, other, again = [Outcome(line) for line in done.stdout.splitlines()]
+    assert (first.result, again.result) == (PAM_SUCCESS, PAM_SUCCESS)
+    assert (other.result == PAM_SUCCESS, other.messages) == (False, PROMPT)
+
+
 def test_grace__of_a_local_session_knows_no_terminal(pam: Pam, alice: Person, phone: Phone) -> None:
     """The same terminal's name in another session is somebody else."""
     service = pam.service("grace=8h")

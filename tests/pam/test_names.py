@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from pam_softtoken import state
-from tests.support.account import Person
+from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SERVICE_ERR, PAM_SUCCESS, PERMIT
 from tests.support.directory_service import DirectoryService
-from tests.support.enroller import Finished
+from tests.support.enroller import CODE_PROMPT, Finished
 from tests.support.installation import Installation
 from tests.support.newcomer import Talk, lines
 from tests.support.pam_scene import Pam, lock_out, wrong_code
@@ -175,6 +175,30 @@ def test_newcomer__whose_name_another_module_spells_otherwise_enrols_all_the_sam
         talk.go_on()
     assert talk.let_in
     assert (alice.store / "tokens").exists()
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "\u0436" * 30, "\u0436" * 127], ids=["ascii", "large code", "no code"])
+def test_newcomer__of_a_long_name_enrols_and_is_shown_no_message_that_is_too_long(
+    directory: DirectoryService, pam: Pam, installed: Installation, alice: Person, name: str
+) -> None:
+    """Three wrong answers but one, and the code drawn twice: all that a dialogue can have."""
+    canonical = "".join(f"\\x{byte:02x}" for byte in name.encode())
+    directory.add("longname", alice, name=canonical)
+    service = pam.stack("auth requisite pam_unix.so nodelay\n" + lines(installed) + PERMIT + ACCOUNT)
+    with Talk(service, alice, typed="longname", inside=directory.mounts.command()) as talk:
+        talk.go_on(until=CODE_PROMPT)
+        key = talk.text.partition("Key:  ")[2].partition("\n")[0].replace(" ", "")
+        phone = Phone(
+            {"key": key, "algorithm": "SHA1", "digits": 6, "period": 30, "counter": None, "recovery_codes": []}
+        )
+        if "press Enter" in talk.text:
+            talk.answer("")
+            talk.go_on(until=CODE_PROMPT)
+        for code in ("x", "x", phone.totp()):
+            talk.answer(code)
+            talk.go_on(until=CODE_PROMPT)
+    assert talk.let_in
+    assert max(len(text.encode()) for text in talk.shown) < 512
 
 
 def test_admin__helps_a_user_under_any_spelling(

@@ -200,6 +200,17 @@ def test_read_only_home__a_restart_brings_no_used_code_back(
     assert service.log_in(alice, codes[3]).result == PAM_SUCCESS
 
 
+def test_read_only_home__a_token_whose_clock_is_off_moves_no_window_that_a_restart_would_forget(
+    service: Service, alice: Person, codes: list[str], disk: Disk, clock: Clock
+) -> None:
+    """Or a code could be used that the restart would take for one that cannot have been used yet."""
+    disk.remount("ro")
+    for step in range(4):
+        _turn(clock, step)
+        assert service.log_in(alice, codes[step + 1]).result == PAM_SUCCESS
+    assert service.log_in(alice, codes[5]).result == PAM_AUTH_ERR
+
+
 def test_read_only_home__age_of_a_container_that_sees_its_own_uptime_is_not_before_its_start(
     installed: Installation, tmp_path: Path
 ) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from pam_softtoken import state
 from tests.support.account import Person
 from tests.support.client import ERROR_MSG, PAM_AUTH_ERR, PAM_SUCCESS, TEXT_INFO, Service
 from tests.support.installation import Installation
+from tests.support.pam_scene import Pam
 from tests.support.process import WAIT_S
 from tests.support.system_log import SystemLog
 
@@ -61,6 +64,10 @@ def test_throttle__the_owner_is_told_of_wrong_codes_from_elsewhere(
     quiet = service.log_in(alice, phone.hotp(), options=[HOME, "--silent"])
     assert quiet.result == PAM_SUCCESS
     assert [text for style, text in quiet.messages if style == TEXT_INFO] == []
+    later = service.log_in(alice, phone.hotp(), options=[HOME])
+    assert [text for style, text in later.messages if style == TEXT_INFO] == [
+        f"Since the last login 1 wrong code was typed elsewhere for {alice.name}."
+    ]
 
 
 def test_throttle__guesses_from_elsewhere_do_not_keep_out_a_known_source(
@@ -145,6 +152,19 @@ def test_throttle__who_already_is_the_user_is_told_how_long_to_wait(
     assert not any(style == ERROR_MSG for outcome in outcomes[:5] for style, _ in outcome.messages)
     quiet = service.log_in(alice, WRONG, run_as=alice, options=["--silent"])
     assert not [text for style, text in quiet.messages if style == ERROR_MSG]
+
+
+def test_throttle__a_local_daemon_of_roots_tells_nobody_about_the_account_root(
+    pam: Pam, outside: Path, system_log: SystemLog
+) -> None:
+    """Whoever sits before a console or a display manager is not root because these are."""
+    store = f"--store={outside}/%U"
+    words = [str(pam.installed.enroll), "--user=root", "--no-confirm", "--json", "--recovery-codes=0", store]
+    subprocess.run(words, check=True, capture_output=True)
+    service = pam.service(f"store={outside}/%U")
+    outcomes = service.log_in_often("root", *[WRONG] * 12, attempts=12)
+    assert "throttled" in system_log.reasons()
+    assert len({tuple(outcome.messages) for outcome in outcomes}) == 1
 
 
 def test_throttle__no_throttle_turns_it_off(

@@ -201,9 +201,50 @@ def test_enable__login_that_another_line_refuses_confirms_nothing(
     assert visit.prompts == ["password", "code"]
     assert not visit.entered_as
     assert "reason=accepted" in "".join(admin.mounts.log.lines)
-    assert admin.inside("ls", f"{CHANGES}/su").split() == [f"accepted:{alice.name}", "pending"]
+    assert waiting_notes(admin, "su") == ["accepted", "pending"]
     assert host.log_in(bob, codes.totp()).entered_as == bob.name
     screen.expect("Done.")
+
+
+def waiting_notes(admin: Admin, service: str) -> list[str]:
+    """Return what stands beside a change that waits, without what tells one accepted code from another."""
+    return sorted(name.partition(":")[0] for name in admin.inside("ls", f"{CHANGES}/{service}").split())
+
+
+def test_enable__login_without_a_code_confirms_nothing_after_a_refused_one(
+    admin: Admin, alice: Person, phone: Phone, make_person: Callable[[], Person]
+) -> None:
+    """Root needs no code for su. That it gets in does not show that anybody with a code does."""
+    path = admin.mounts.directory / "pam.d" / "su"
+    path.write_text("account required pam_succeed_if.so quiet ruser = root\n" + path.read_text())
+    host = Su(admin.mounts, make_person(), password=True)
+    screen = admin.start("enable", "su", "--yes", LONG)
+    screen.expect(ASKED)
+    assert not host.log_in(alice, phone.totp()).entered_as
+    assert "reason=accepted" in "".join(admin.mounts.log.lines)
+    assert admin.inside("su", alice.name, "-c", "id -un").strip() == alice.name
+    assert waiting_notes(admin, "su") == ["accepted", "pending"]
+    assert screen.isalive()
+    assert admin.run("confirm", "su").returncode == 0
+    screen.expect("Done.")
+
+
+def test_enable__public_key_confirms_nothing_after_a_refused_code(
+    admin: Admin, alice: Person, phone: Phone, sshd: Callable[[bool], DebianSSH]
+) -> None:
+    host = sshd(True)
+    path = admin.mounts.directory / "pam.d" / "sshd"
+    path.write_text("account required pam_succeed_if.so quiet user != " + alice.name + "\n" + path.read_text())
+    screen = admin.start("enable", "sshd", "--yes", LONG)
+    screen.expect(ASKED)
+    assert not host.log_in(alice, phone.totp()).entered_as
+    assert "reason=accepted" in "".join(admin.mounts.log.lines)
+    path.write_text(path.read_text().partition("\n")[2])
+    host.knows_key, host.first_prompts = True, []
+    visit = host.log_in(alice)
+    assert (visit.entered_as, visit.prompts) == (alice.name, [])
+    assert waiting_notes(admin, "sshd") == ["accepted", "pending"]
+    assert screen.isalive()
 
 
 def test_publickey__sshd_that_cannot_be_told_is_refused(

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.account import Person
-from tests.support.hosts import UNIX_PASSWORD, UNIX_PASSWORD_OR_STOP, Host
+from tests.support.hosts import SSH, UNIX_PASSWORD, UNIX_PASSWORD_OR_STOP, Host
 from tests.support.installation import Installation
 from tests.support.newcomer import ENROLS, ENTER, NEW_CODE, Arrival, arrival, lines
+from tests.support.private_mounts import PrivateMounts
 from tests.support.process import wait_until
 from tests.support.screen import read_qr_codes
 from tests.support.system_log import SystemLog
@@ -151,6 +152,24 @@ def test_sshd__with_neither_key_nor_password_enrols_nobody(
     assert not alice.store.exists()
     assert set(system_log.reasons()) == {"not_enrolled"}
     assert any("there was no first factor" in line for line in system_log.ours())
+
+
+@pytest.mark.parametrize("key", ["before", "behind"])
+def test_sshd__with_a_key_and_the_password_enrols_before_what_comes_behind(
+    mounts: PrivateMounts, installed: Installation, alice: Person, key: str
+) -> None:
+    """sshd comes to the account line as soon as PAM has said yes; so PAM has to be the last to be asked."""
+    methods = ["publickey", "keyboard-interactive:pam"]
+    order = ",".join(methods if key == "before" else reversed(methods))
+    host = SSH(mounts, password=True, settings=f"AuthenticationMethods {order}\n")
+    try:
+        host.use_stack(lines(installed))
+        with arrival(host, alice) as visit:
+            assert not visit.entered_as, visit
+            assert ("otpauth" in visit.screen) is (key == "behind")
+        assert (alice.store / "tokens").exists() is (key == "behind")
+    finally:
+        host.close()
 
 
 @pytest.mark.parametrize("host", ["su with password", "login with password", "sshd with password"], indirect=True)

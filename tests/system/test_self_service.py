@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import throttle
+from pam_softtoken import mark, throttle
 from pam_softtoken.state import State, decode
 from tests.support.account import Person, Phone
+from tests.support.admin import Admin, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.enroller import (
     CHECK_PROMPT,
@@ -212,6 +213,28 @@ def test_self__gives_no_first_token_to_who_had_one(
         assert "has been enrolled before" in mistake.error
         assert mistake.hint.endswith(f"softtoken-enroll --user {alice.name}")
         assert not (host.store_of(alice) / "tokens").exists()
+
+
+@pytest.mark.parametrize("is_marked", [True, False], ids=["marked", "without the mark"])
+@pytest.mark.parametrize("option", ["--import=uri", "--name=phone"])
+def test_self__of_whom_all_is_revoked_during_the_dialogue_is_not_enrolled(
+    host: RootStore, installed: Installation, alice: Person, service: Service, option: str, is_marked: bool
+) -> None:
+    """Nor by the mark alone: whatever becomes of it, after a revocation root itself enrols."""
+    alice.forget_on_the_host()
+    (alice.home / "uri").write_text(f"otpauth://totp/x:y?secret={KEY}&issuer=x\n")
+    with host.start(alice, option) as dialogue:
+        prompt = dialogue.expect_any(CODE_PROMPT, ENTER_PROMPT)
+        succeeded(Admin(installed).run("revoke", alice.name, "--force", "--yes", f"--store={host.template}"))
+        if not is_marked:
+            mark.forget(alice.uid)
+        if prompt == CODE_PROMPT:
+            dialogue.type(dialogue.phone().totp())
+            dialogue.expect(ENTER_PROMPT)
+        dialogue.type("")
+        mistake = refusal(dialogue)
+    assert ("has been enrolled before" if is_marked else "has revoked") in mistake.error
+    assert not (host.store_of(alice) / "tokens").exists()
 
 
 def test_self__token_file_that_says_nothing_is_no_token_to_be_replaced_by_force(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from pam_softtoken import state, throttle
 from tests.support.account import Person
 from tests.support.hosts import SSH, Host
 from tests.support.installation import Installation
+from tests.support.pam_scene import rewrite_state
 from tests.support.system_log import SystemLog
 from tests.system.scenario import SLOW, wrong_code
 
@@ -57,6 +60,32 @@ def test_sshd__same_code_in_four_logins_at_once_lets_in_one(
         visits = list(people.map(lambda _: sshd.log_in(alice, code), range(4)))
     assert sorted(visit.entered_as for visit in visits) == ["", "", "", alice.name], visits
     assert sorted(system_log.reasons()) == ["accepted", "replayed", "replayed", "replayed"]
+
+
+@pytest.mark.parametrize("sshd", [WITH_KEY], indirect=True)
+def test_sshd__two_codes_in_a_row_let_in_during_a_wait_and_each_connection_is_a_session_of_its_own(
+    sshd: SSH, installed: Installation, alice: Person, system_log: SystemLog
+) -> None:
+    """What somebody else answers from the same address, in another connection, does not come between the two."""
+    sshd.use_stack(installed.line())
+    phone = alice.enrol(installed, "--type=hotp")
+    rewrite_state(alice, lambda present: present.with_wrong(throttle.REMOTE, 30, int(time.time())))
+
+    def noted() -> str:
+        _, present = state.decode((alice.store / "state").read_bytes(), path="state")
+        (key,) = present.notes
+        return key
+
+    keys = []
+    for counter in (0, 2):
+        assert not sshd.log_in(alice, phone.hotp_at(counter)).entered_as
+        keys.append(noted())
+    assert keys[0][:16] == keys[1][:16]
+    assert keys[0] != keys[1]
+    sshd.allow_tries(2)
+    visit = sshd.log_in(alice, phone.hotp_at(5), phone.hotp_at(6))
+    assert visit.entered_as == alice.name, visit
+    assert system_log.reasons()[-2:] == ["throttled", "accepted"]
 
 
 @pytest.mark.parametrize("sshd", [WITH_KEY], indirect=True)

@@ -40,6 +40,15 @@ def test_denials__of_what_a_login_needs_are_told(line: str, words: str, mend: st
     assert finding.line == line
 
 
+@pytest.mark.parametrize("name", ["sshd", "softtoken-x"])
+def test_denials__that_a_users_program_has_met_become_no_rule(name: str) -> None:
+    """A program of any name can try whatever it would like to be allowed."""
+    (finding,) = host_check.denials(
+        "audit.log", SELINUX.replace("sshd", name).replace("python3.11", "softtoken-python3")
+    )
+    assert not any(each in finding.mend for each in ("semodule", "-M ", ";", "&&"))
+
+
 def test_denials__of_others_are_passed_over() -> None:
     assert list(host_check.denials("kernel log", OF_OTHERS + '\napparmor="ALLOWED" softtoken\n\0\udcff')) == []
 

@@ -119,6 +119,7 @@ def test_enrolment__is_safe(pam_d: Path, text: str) -> None:
         (f"auth required pam_winbind.so\nauth {OURS}\n{ACCOUNT}", "keeps out"),
         (f"auth required pam_u2f.so\nauth {OURS}\n{ACCOUNT}", "before ours checks a password"),
         (f"{UNIX}auth {OURS}\naccount optional pam_softtoken.so\n", "neither required nor requisite"),
+        (f"{UNIX}auth {OURS}\nauth required pam_softtoken.so nullok\n{ACCOUNT}", "more than one auth line"),
     ],
 )
 def test_enrolment__is_not_safe(pam_d: Path, text: str, why: str) -> None:

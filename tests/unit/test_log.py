@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pam_softtoken import log
 from pam_softtoken.admin import log_lines
+from tests.support.installation import TREE
 
 
 class _Sink:
@@ -115,6 +116,14 @@ def test_line__that_was_written_is_read_again(
     }  # fmt: skip
     assert {name: unescaped(value) for name, value in read[1].items()} == {k: v for k, v in wanted.items() if v}
     assert list(read[1]) == [name for name in log.FIELDS if wanted[name]]
+
+
+def test_line__of_the_bridge_is_read_however_long_its_detail_is() -> None:
+    source = (TREE / "pam_softtoken" / "bridge" / "pam_softtoken.c").read_text()
+    most = int(source.partition("#define MAX_DETAIL_BYTES ")[2].split()[0])
+    for length, is_ours in ((most - 1, True), (most + 1, False)):
+        line = f'pam_softtoken(sshd:auth): result=denied reason=backend detail="{"x" * length}"'
+        assert (log_lines.read_message(line) is not None) == is_ours
 
 
 @given(st.dictionaries(st.text(st.characters(min_codepoint=97, max_codepoint=122), min_size=1), st.text(max_size=300)))

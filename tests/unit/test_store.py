@@ -18,3 +18,8 @@ def test_location__is_another_one_for_each_user(template: str) -> None:
 def test_location__fills_in_the_user() -> None:
     assert Location("/srv/100%%/%U-%u", ALICE).path == "/srv/100%/1001-alice"
     assert Location("%h/.softtoken", ALICE).path == "/home/alice/.softtoken"
+
+
+@pytest.mark.parametrize("name", ["a%U", "%u", "%%", "%h"])
+def test_location__takes_no_part_of_a_name_for_a_field(name: str) -> None:
+    assert Location("/srv/%U/%u", Account(name, 1001, 1001, home="/home/a")).path == f"/srv/1001/{name}"

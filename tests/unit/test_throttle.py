@@ -44,6 +44,22 @@ def _guesses(source: Source, days: int, *, with_pin: bool = False) -> int:
     return guesses
 
 
+def _guesses_beside_the_owner(days: int, logins_a_day: int) -> int:
+    """Guess wrong, likewise, at a place from which the owner logs in with one right code at a time."""
+    state, now, guesses = _after_success(State.new(), HOME, now=NOW), NOW, 0
+    login = NOW
+    while now < NOW + days * DAY_S:
+        left_s = _left_s(state, HOME, now=now)
+        if not left_s:
+            state = _after_wrong(state, HOME, now=now)
+            guesses += 1
+            continue
+        now = min(now + left_s, login + DAY_S // logins_a_day)
+        if now == login + DAY_S // logins_a_day:
+            state, login = _after_success(state, HOME, now=now), now
+    return guesses
+
+
 def _odds(guesses: int) -> float:
     """Return the odds of guessing one TOTP token: single codes, and two in a row at the highest rate all the time."""
     return guesses * CODES_OF_A_WINDOW / 10**6
@@ -71,6 +87,22 @@ def test_odds__patience_does_not_pay() -> None:
     rounds = 3650 * DAY_S // throttle.FORGOTTEN_AFTER_S
     until_the_longest_wait = next(n for n in range(100) if throttle.wait_s(n) == throttle.LONGEST_WAIT_S)
     assert rounds * until_the_longest_wait < going_on
+
+
+@pytest.mark.parametrize("logins_a_day", [1, 3, 10, 100])
+def test_odds__beside_the_owner_are_not_raised_by_each_login(logins_a_day: int) -> None:
+    """A program of the owner's, or somebody on the same network, answers from where the owner logs in."""
+    assert _guesses_beside_the_owner(1, logins_a_day) < 30
+    assert _odds(_guesses_beside_the_owner(365, logins_a_day)) < 0.0045
+
+
+def test_throttle__owner_who_mistypes_four_codes_a_day_never_waits_after_a_login() -> None:
+    state = _after_success(State.new(), HOME, now=NOW)
+    for day in range(1, 60):
+        for _ in range(4):
+            assert _left_s(state, HOME, now=NOW + day * DAY_S) == 0
+            state = _after_wrong(state, HOME, now=NOW + day * DAY_S)
+        state = _after_success(state, HOME, now=NOW + day * DAY_S)
 
 
 def test_odds__behind_a_pin_a_day_has_less_than_a_hundred_guesses() -> None:
@@ -201,3 +233,10 @@ def test_notice__counts_what_came_from_elsewhere_since_the_last_success() -> Non
         state = _after_wrong(state, HOME, now=NOW)
     assert throttle.missed_elsewhere(state, HOME) == 7
     assert throttle.missed_elsewhere(_after_success(state, HOME, now=NOW), HOME) == 0
+
+
+def test_notice__that_nobody_could_be_told_is_kept_for_the_next_success() -> None:
+    state = _after_wrong(_after_wrong(State.new(), ELSEWHERE, now=NOW), HOME, now=NOW)
+    state = throttle.after_success(state, HOME, throttle.REMOTE, now=NOW, told=False)
+    laptop = throttle.source_of("", 1000)
+    assert throttle.missed_elsewhere(state, laptop) == 1

@@ -12,7 +12,17 @@ import pytest
 from pam_softtoken import otp, throttle
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
-from pam_softtoken.errors import CodeExpired, OTPMismatch, OTPReplayed, Refused, Throttled
+from pam_softtoken.errors import (
+    BadTokenFile,
+    CodeExpired,
+    InsecureFile,
+    NotEnrolled,
+    OTPMismatch,
+    OTPReplayed,
+    PINMissing,
+    Refused,
+    Throttled,
+)
 from pam_softtoken.files import Account
 from pam_softtoken.pin import PIN
 from pam_softtoken.recovery import RecoverySet
@@ -81,7 +91,7 @@ class Gate:
     def answer(self, typed: str, source: Source = OWNER, *, now: int = NOW, only_otps: bool = False) -> Accepted:
         attempt = Attempt(self.account, self.config, now=now)
         try:
-            return attempt.verify(typed, source=source, now=now, only_otps=only_otps)
+            return attempt.verify(typed, source=source, clock=lambda: now, only_otps=only_otps)
         finally:
             attempt.close()
 
@@ -189,6 +199,45 @@ def test_wait__who_saw_the_first_code_cannot_use_it_anywhere(make_gate: Callable
         gate.answer(_totp(NOW), local)
     with pytest.raises(OTPReplayed):
         gate.answer(_totp(NOW), STRANGER)
+
+
+def _guess_right(gate: Gate, right: Callable[[], str]) -> None:
+    """Have a stranger who guesses during a wait be lucky now and then."""
+    for _ in range(20):
+        assert not gate.gets_in(right(), STRANGER)
+        assert not gate.gets_in(_wrong(NOW), STRANGER)
+
+
+def test_wait__lucky_guesses_do_not_take_the_codes_of_a_token_that_counts_away(make_gate: Callable[..., Gate]) -> None:
+    """At 50 answers a second a guesser hits one of ten codes 40 times a day; nobody turns a token forward that far."""
+    gate = make_gate(BUTTON)
+    gate.change(lambda state: throttle.after_success(state, OWNER, throttle.REMOTE, now=NOW - 999))
+    _close(gate, STRANGER)
+    _guess_right(gate, lambda: BUTTON.otp_at(gate.state().last[BUTTON.fingerprint()] + 10))
+    assert gate.gets_in(BUTTON.otp_at(0))
+
+
+def test_wait__lucky_guesses_do_not_take_the_codes_of_the_minutes_to_come_away(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(PHONE, config=Config(window=20))
+    gate.change(lambda state: throttle.after_success(state, OWNER, throttle.REMOTE, now=NOW - 999))
+    _close(gate, STRANGER)
+    for steps in range(2, 21):
+        _guess_right(gate, lambda steps=steps: _totp(NOW, steps))  # type: ignore[misc]
+    assert gate.gets_in(_totp(NOW))
+
+
+@pytest.mark.parametrize("ahead", range(4))
+@pytest.mark.parametrize("token", [PHONE, BUTTON], ids=["totp", "hotp"])
+def test_wait__a_code_that_is_noted_gets_nobody_in_alone(
+    make_gate: Callable[..., Gate], token: Token, ahead: int
+) -> None:
+    gate = make_gate(token, config=Config(window=3))
+    _close(gate, STRANGER)
+    code = token.otp_at(ahead + (NOW // 30 if token is PHONE else 0))
+    with pytest.raises(Throttled):
+        gate.answer(code, STRANGER)
+    with pytest.raises(OTPReplayed):
+        gate.answer(code, throttle.source_of("", 1001, session=4_194_300))
 
 
 def test_wait__says_that_two_codes_help_unless_there_is_a_pin(make_gate: Callable[..., Gate]) -> None:
@@ -302,8 +351,70 @@ def test_pin__that_is_set_while_an_answer_waits_for_the_lock_is_asked_for(
 
     monkeypatch.setattr(type(store), "lock", lambda self, timeout_s: locked_late(timeout_s) if self is store else None)
     with pytest.raises(OTPMismatch):
-        attempt.verify(_totp(NOW), source=OWNER, now=NOW)
+        attempt.verify(_totp(NOW), source=OWNER, clock=lambda: NOW)
     attempt.close()
+
+
+@pytest.mark.parametrize("name", ["tokens", "state"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_attempt__goes_by_no_file_that_was_moved_away_while_the_person_typed(
+    make_gate: Callable[..., Gate], name: str, *, replaced: bool
+) -> None:
+    """A move sets the tokens aside under another name; killed then, it would leave two places that take a code."""
+    gate = make_gate(PHONE)
+    path = Path(gate.account.home, ".softtoken", name)
+    attempt = Attempt(gate.account, gate.config, now=NOW)
+    path.rename(path.with_name("aside"))
+    if replaced:
+        path.write_text("of somebody else")
+        path.chmod(0o600)
+    with pytest.raises((NotEnrolled, BadTokenFile, InsecureFile)):
+        attempt.verify(_totp(NOW), source=OWNER, clock=lambda: NOW)
+    attempt.close()
+
+
+@pytest.mark.parametrize("pin", ["", "4711"])
+def test_clock__is_read_under_the_lock_so_that_an_answer_that_was_held_up_opens_no_wait(
+    make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch, pin: str
+) -> None:
+    """A local user can freeze a process between its look at the clock and the lock, for a day or more."""
+    gate = make_gate(PHONE, pin=PIN.of(pin) if pin else None)
+    clock = [NOW - 3 * 24 * 60 * 60]
+    attempt = Attempt(gate.account, gate.config, now=clock[0])
+    lock = type(attempt._store).lock
+
+    def held_up(self: object, timeout_s: float) -> None:
+        if self is attempt._store:
+            clock[0] = NOW
+        lock(self, timeout_s)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("pam_softtoken.store.Store.lock", held_up)
+    _close(gate, STRANGER)
+    before = gate.state().wrong
+    with pytest.raises(Throttled):
+        attempt.verify(pin + _wrong(NOW), source=STRANGER, clock=lambda: clock[0])
+    attempt.close()
+    assert gate.state().wrong == before
+
+
+def test_pin__that_is_taken_away_while_an_answer_waits_for_the_lock_is_missed_where_it_is_required(
+    make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = make_gate(PHONE, pin=PIN.of("4711"), config=Config(pin_required=True))
+    attempt = Attempt(gate.account, gate.config, now=NOW)
+    claim = attempt._claim
+
+    def claimed_before(*arguments: object) -> object:
+        claimed = claim(*arguments)  # type: ignore[arg-type]
+        if attempt._content.pin is not None:
+            gate.write(TokenFile((PHONE,), RecoverySet(bytes(16), (), scrypt_n=CHEAP)))
+        return claimed
+
+    monkeypatch.setattr(Attempt, "_claim", lambda _, *arguments: claimed_before(*arguments))
+    with pytest.raises(PINMissing):
+        attempt.verify("4711" + _totp(NOW), source=OWNER, clock=lambda: NOW)
+    attempt.close()
+    assert gate.state().last[PHONE.fingerprint()] == NEVER
 
 
 def test_clock__is_searched_for_without_the_lock(

@@ -1,0 +1,60 @@
+"""The record of a change that waits, while somebody else sees to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pam_softtoken.admin import change
+from pam_softtoken.admin.change import Change
+from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.user_path import NamedFiles
+
+
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Change:
+    """A change of sudo, not confirmed yet."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, who owns the record")
+    monkeypatch.setattr(change, "DIRECTORY", str(tmp_path))
+    planned = change.new("sudo", (), for_s=600)
+    change.begin(planned)
+    return planned
+
+
+@pytest.mark.parametrize(("see_to_it", "left"), [(change.confirm, True), (change.forget, None)])
+def test_record__that_another_process_sees_to_meanwhile_is_no_mistake(
+    monkeypatch: pytest.MonkeyPatch, waiting: Change, see_to_it: Callable[[Change], None], left: bool | None
+) -> None:
+    """At the very moment at which it is to be read."""
+    read = NamedFiles.read
+
+    def late(self: NamedFiles, path: str, max_bytes: int) -> bytes:
+        if path.endswith(change.PENDING):
+            see_to_it(waiting)
+        return read(self, path, max_bytes)
+
+    monkeypatch.setattr(NamedFiles, "read", late)
+    found = change.load("sudo")
+    assert (found.confirmed if found is not None else None) == left
+
+
+def test_record__that_cannot_be_read_is_a_mistake(waiting: Change, tmp_path: Path) -> None:
+    pending = tmp_path / "sudo" / change.PENDING
+    for damage in ("link", "directory", "text"):
+        pending.unlink()
+        if damage == "link":
+            pending.symlink_to("nowhere")
+        elif damage == "directory":
+            pending.mkdir()
+        else:
+            pending.write_text("no record")
+        with pytest.raises(AdministrationFailed):
+            change.load("sudo")
+        if damage == "directory":
+            shutil.rmtree(pending)
+            pending.touch()

@@ -1,0 +1,43 @@
+"""An enrolment in a login against a revocation at the same moment; everything else is tried with real hosts."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from pam_softtoken import log, mark, policy, revocation, revoking
+from pam_softtoken.config import Config
+from pam_softtoken.editor import Editor
+from pam_softtoken.errors import EnrolmentRefused
+from pam_softtoken.files import Account
+from pam_softtoken.newcomer import Newcomer
+from pam_softtoken.state import State
+
+
+def test_newcomer__whom_root_revokes_while_the_files_are_written_is_not_let_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last look comes after the state is durable, as at any login; the mark was looked for before."""
+    monkeypatch.setattr(revocation, "DIRECTORY", str(tmp_path / "revoked"))
+    monkeypatch.setattr(mark, "DIRECTORY", str(tmp_path / "enrolled"))
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    account = Account("me", os.getuid(), os.getgid(), home=str(home))
+    newcomer = Newcomer(None, account, Config(), log.Log(lambda level, line: None))
+    now, token = int(time.time()), newcomer._token
+    limits = policy.Limits.of(Config())
+    finding = policy.confirm(token, State.new(), token.otp_at(now // 30), now=now, limits=limits)
+    write = Editor._write_durably
+
+    def revoke_and_write(self: Editor, *state: State) -> None:
+        if state[0].last:
+            revoking.revoke(account.uid, fingerprints=(), everything=True, now=now)
+        write(self, *state)
+
+    monkeypatch.setattr(Editor, "_write_durably", revoke_and_write)
+    with pytest.raises(EnrolmentRefused):
+        newcomer._write(finding, now)
+    assert not (home / ".softtoken" / "tokens").exists()
