@@ -171,6 +171,7 @@ def test_enable__sshd_asks_for_a_code_on_top_of_either(
     way: str, sshd: Callable[[bool], DebianSSH], admin: Admin, alice: Person, phone: Phone
 ) -> None:
     host = sshd(way == "password")
+    host.command(alice)  # puts the key in its place, if there is one
     before = admin.pam()
     screen = admin.start("enable", "sshd", "--yes", WHOEVER, LONG, "--with", way)
     screen.expect(ASKED)
