@@ -210,10 +210,10 @@ def examine(
         last = _last_used(token, state, now=now)
         digits = _typed(token, typed)
         for counter in token.matching(open_counters(token, state, now=now, limits=limits), digits):
-            noted = _is_noted(token, counter, state)
-            if not noted and not _is_used(token, last, counter):
+            held = _is_held(token, counter, state)
+            if not held and not _is_used(token, last, counter):
                 present = present or (token, counter)
-            elif noted or token.fingerprint() in state.last:
+            elif held or token.fingerprint() in state.last:
                 used = token
             else:
                 unknown = token, counter
@@ -264,8 +264,9 @@ def _noted(found: Found, used_up_to: int | None) -> Finding:
     return Finding(NOTED, token, counter, notes=((name, counter),), spent=spent)
 
 
-def _is_noted(token: Token, counter: int, state: State) -> bool:
-    return any((token.fingerprint(), counter) in noted for _, noted in state.notes.values())
+def _is_held(token: Token, counter: int, state: State) -> bool:
+    """Check whether a code was noted during a wait. One that was out of the window then is not held: its time comes."""
+    return any(held and (token.fingerprint(), counter) in noted for _, noted, held in state.notes.values())
 
 
 def _is_shown_now(found: Found, state: State, *, now: int, limits: Limits) -> bool:
@@ -286,7 +287,7 @@ def _following(token: Token, state: State, keys: Iterable[str], *, now: int, lim
         return
     last = _last_used(token, state, now=now)
     for key in keys:
-        when, noted = state.notes.get(key, (0, ()))
+        when, noted, _ = state.notes.get(key, (0, (), False))
         for fingerprint, counter in noted:
             if fingerprint != token.fingerprint() or not _in_step(token, now - when):
                 continue

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     _Value = TypeVar("_Value")
-    Note = tuple[int, tuple[tuple[str, int], ...]]
+    Note = tuple[int, tuple[tuple[str, int], ...], bool]
 
 MAGIC = b"softtok\x02"
 SLOT_BYTES = 8192
@@ -60,7 +60,8 @@ class State:
         drift: for a fingerprint of `last` by how many half time steps the token's clock is ahead; not there when 0.
         when: for a fingerprint of `last` when its last OTP was accepted, in Unix seconds; not there when never.
         notes: for each `throttle.Source.key` whose last answer was right but not acceptable by itself: when that
-            was, and the fingerprints and counters that it is the OTP of. The code after it is accepted next.
+            was, the fingerprints and counters that it is the OTP of, and whether it was typed during a wait. The code
+            after it is accepted next.
         spent: for each known set of recovery codes the names of its spent ones; the least recently changed first. Of
             a set that is not known nobody can tell what is spent.
         wrong: for each bucket of `throttle` that has any, the number of wrong answers in a row, and when the last one
@@ -123,9 +124,10 @@ class State:
             drifts[fingerprint] = drift
         return self._changed(drift=drifts)
 
-    def with_note(self, key: str, noted: tuple[tuple[str, int], ...], now: int) -> State:
-        """Note that an answer was right for these counters."""
-        return self._changed(notes=_with(self.notes, key, (max(0, now), noted[:MAX_NOTED_COUNTERS]), MAX_NOTES))
+    def with_note(self, key: str, noted: tuple[tuple[str, int], ...], now: int, *, held: bool = False) -> State:
+        """Note that an answer was right for these counters; `held` if only a wait kept it from being accepted."""
+        note = (max(0, now), noted[:MAX_NOTED_COUNTERS], held)
+        return self._changed(notes=_with(self.notes, key, note, MAX_NOTES))
 
     def without_notes(self, keys: tuple[str, ...]) -> State:
         """Forget what is noted under these keys; the same state if there is nothing."""
@@ -328,8 +330,9 @@ def _text_of(state: State) -> bytes:
         f"last {name} {counter} {state.drift.get(name, 0)} {state.when.get(name, 0)}\n"
         for name, counter in state.last.items()
     ]
-    for key, (when, noted) in state.notes.items():
-        lines.append(" ".join(("note", key, str(when), *(f"{each} {counter}" for each, counter in noted))) + "\n")
+    for key, (when, noted, held) in state.notes.items():
+        kind = "held" if held else "note"
+        lines.append(" ".join((kind, key, str(when), *(f"{each} {counter}" for each, counter in noted))) + "\n")
     lines += [" ".join(("spent", name, *codes)) + "\n" for name, codes in state.spent.items()]
     lines += [f"wrong {bucket} {count} {when}\n" for bucket, (count, when) in state.wrong.items()]
     lines += [f"missed {name} {count}\n" for name, count in state.missed.items()]
@@ -373,12 +376,16 @@ def _read_last(state: State, name: str, words: list[str]) -> None:
         state.when[name] = _number(when, _TIME_DIGITS)
 
 
-def _read_note(state: State, name: str, words: list[str]) -> None:
+def _read_note(state: State, name: str, words: list[str], *, held: bool = False) -> None:
     fingerprints, counters = words[1::2], words[2::2]
     _require(_is_name(name, 24) and 1 <= len(counters) == len(fingerprints) <= MAX_NOTED_COUNTERS)
     _require(all(_is_name(each, 32) for each in fingerprints))
     noted = zip(fingerprints, (_number(word, _COUNTER_DIGITS) for word in counters), strict=True)
-    state.notes[name] = (_number(words[0], _TIME_DIGITS), tuple(noted))
+    state.notes[name] = (_number(words[0], _TIME_DIGITS), tuple(noted), held)
+
+
+def _read_held(state: State, name: str, words: list[str]) -> None:
+    _read_note(state, name, words, held=True)
 
 
 def _read_missed(state: State, name: str, words: list[str]) -> None:
@@ -419,6 +426,7 @@ def _read_issued(state: State, name: str, words: list[str]) -> None:
 _READERS = {
     "last": _read_last,
     "note": _read_note,
+    "held": _read_held,
     "spent": _read_spent,
     "wrong": _read_wrong,
     "missed": _read_missed,

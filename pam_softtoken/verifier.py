@@ -325,7 +325,9 @@ class Attempt:
         if finding.spent is not None:
             state = state.with_last(*finding.spent)
         if finding.notes and (finding.token is not None or not self._store.read_only):
-            state = state.without_notes(refusal.keys).with_note(source.key, finding.notes, now)
+            state = state.without_notes(refusal.keys).with_note(
+                source.key, finding.notes, now, held=finding.token is not None
+            )
         elif not tentative and finding.kind != policy.USED:
             state = state.without_notes(refusal.keys)
         if isinstance(refusal.error, OTPMismatch) and not self._config.no_throttle:

@@ -124,7 +124,7 @@ def _type(
         state = state.with_last(*finding.spent)
     state = state.without_notes(keys)
     if finding.notes:
-        state = state.with_note(keys[0], finding.notes, now)
+        state = state.with_note(keys[0], finding.notes, now, held=finding.token is not None)
     raise Wrong(state)
 
 
@@ -403,3 +403,17 @@ def test_confirm__says_whether_a_code_is_used_or_wrong() -> None:
         policy.confirm(phone, _state(phone, STEP), phone.otp_at(STEP), now=NOW, limits=LIMITS)
     with pytest.raises(Refused):
         policy.confirm(phone, State.new(), phone.otp_at(STEP + 20), now=NOW, limits=LIMITS)
+
+
+def test_totp__a_code_that_came_too_early_is_accepted_by_itself_when_its_time_has_come() -> None:
+    phone = _totp()
+    state = _type_wrong(phone, _state(phone, NEVER), phone.otp_at(STEP + 2))
+    assert state.notes != {}
+    assert _type(phone, state, phone.otp_at(STEP + 2), now=NOW + 30).last[phone.fingerprint()] == STEP + 2
+
+
+def test_hotp__a_code_that_one_service_finds_too_far_ahead_is_accepted_by_one_that_looks_farther() -> None:
+    button = _hotp()
+    state = _type_wrong(button, _state(button, 3), button.otp_at(20))
+    far = Limits(window=1, look_ahead=20, no_drift=False)
+    assert _type(button, state, button.otp_at(20), limits=far).last[button.fingerprint()] == 20
