@@ -229,6 +229,28 @@ def test_enable__login_without_a_code_confirms_nothing_after_a_refused_one(
     screen.expect("Done.")
 
 
+@pytest.mark.parametrize("service", ["sshd", "sudo", "su", "login"])
+def test_enable__login_that_confirms_tells_its_session_nothing(
+    service: str, admin: Admin, alice: Person, phone: Phone, make_person: Callable[[], Person],
+    sshd: Callable[[bool], DebianSSH],
+) -> None:  # fmt: skip
+    hosts: dict[str, Callable[[], Host]] = {
+        "sshd": lambda: sshd(True),
+        "sudo": lambda: Sudo(admin.mounts, password=True),
+        "su": lambda: Su(admin.mounts, make_person(), password=True),
+        "login": lambda: Login(admin.mounts, password=True),
+    }
+    host = hosts[service]()
+    screen = admin.start("enable", service, "--yes", LONG)
+    screen.expect(ASKED)
+    with host.session(alice, phone.totp()) as visit:
+        assert visit.entered_as == host.becomes(alice), visit
+        screen.expect("Done.")
+        seen = [Path(f"/proc/{each.pid}/environ").read_bytes() for each in host.processes_of(visit)]
+        assert any(b"HOME=" in each for each in seen)
+        assert not any(b"PAM_SOFTTOKEN" in each for each in seen)
+
+
 def test_enable__public_key_confirms_nothing_after_a_refused_code(
     admin: Admin, alice: Person, phone: Phone, sshd: Callable[[bool], DebianSSH]
 ) -> None:
