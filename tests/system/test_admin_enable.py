@@ -218,7 +218,7 @@ def test_enable__login_without_a_code_confirms_nothing_after_a_refused_one(
     path = admin.mounts.directory / "pam.d" / "su"
     path.write_text("account required pam_succeed_if.so quiet ruser = root\n" + path.read_text())
     host = Su(admin.mounts, make_person(), password=True)
-    screen = admin.start("enable", "su", "--yes", LONG)
+    screen = admin.start("enable", "su", "--yes", WHOEVER, LONG)
     screen.expect(ASKED)
     assert not host.log_in(alice, phone.totp()).entered_as
     assert "reason=accepted" in "".join(admin.mounts.log.lines)
