@@ -29,7 +29,7 @@ os.fdatasync = lambda file: time.sleep(0.02) or store(file)
 _BACKEND = """
 import hashlib, json, sys, types
 sys.path.insert(0, {root!r})
-from pam_softtoken import login
+from pam_softtoken import login, refusal_time
 real, asked, hashes = login.time, [], []
 def monotonic():
     asked.append(real.monotonic())
@@ -39,7 +39,7 @@ def sleep(pause_s):
     open({facts!r}, "a").write(json.dumps(facts) + "\\n")
 scrypt = hashlib.scrypt
 hashlib.scrypt = lambda *words, **options: hashes.append(1) or scrypt(*words, **options)
-login.time = types.SimpleNamespace(time=real.time, monotonic=monotonic, sleep=sleep)
+login.time = refusal_time.time = types.SimpleNamespace(time=real.time, monotonic=monotonic, sleep=sleep)
 from pam_softtoken.backend import main
 main(__file__)
 """
