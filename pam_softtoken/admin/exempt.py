@@ -19,7 +19,7 @@ MODULE = "pam_succeed_if.so"
 _WORDS = ("quiet", "user", "ingroup")
 _NAME = "softtoken-edited"
 _FILE = f"{service_file.DIRECTORY}/{_NAME}"
-_PERMIT = "auth\trequired\tpam_permit.so\n"
+_PERMIT = "auth\trequired\tpam_permit.so"
 GROUP_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 _SPELT = {
     "kbdinteractiveauthentication": "KbdInteractiveAuthentication",
@@ -41,7 +41,7 @@ def lines_with(line: str, groups: Sequence[str], *, permit: bool) -> str:
         f"auth\t[success={most - number} default=ignore]\t{MODULE} {' '.join(_WORDS)} {group}"
         for number, group in enumerate(groups)
     ]
-    return "\n".join([*hops, line, *([_PERMIT.rstrip("\n")] if permit else [])])
+    return "\n".join([*hops, line, *([_PERMIT] if permit else [])])
 
 
 def group_of(line: Line) -> str:
@@ -94,7 +94,9 @@ def take_out(text: str, dialect: Dialect) -> str:
             if not group_of(before):
                 break
             around.add(before.place.number)
-        if number + 1 < len(own) and physical_lines(text)[own[number + 1].place.number - 1] == _PERMIT:
+        # Where ours was put behind a last line without its end, the end is missing here.
+        following = physical_lines(text)[own[number + 1].place.number - 1] if number + 1 < len(own) else ""
+        if following.rstrip("\n") == _PERMIT:
             around.add(own[number + 1].place.number)
     text = service_edit.without(text, lambda line: line.kind == "auth" and line.place.number in around, dialect)
     return service_edit.take_out(text, dialect)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import itertools
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -73,7 +75,10 @@ def glob(pattern: str, text: str) -> bool:
 @functools.cache
 def criteria(condition: str) -> tuple[tuple[str, str], ...]:
     """Return the criteria of a `Match` line as pairs of name, in lower case, and pattern list."""
-    words = condition.split()[1:]
+    try:
+        words = shlex.split(condition.replace("\\", r"\\"))[1:]
+    except ValueError:
+        words = condition.split()[1:]
     words = [part for word in words for part in (word.split("=", 1) if "=" in word else [word])]
     found = []
     while words:
@@ -177,26 +182,41 @@ def peers(directives: Sequence[Directive], *, use_dns: bool) -> list[Peer]:
         use_dns: sshd looks the client's name up.
     """
     named = _patterns_named(directives)
-    networks = [value for name, value in named if name == "address" or (name == "host" and not use_dns)]
+    of_client = ("address",) if use_dns else ("address", "host")
+    networks = [value for name, value in named if name in of_client]
     elsewhere = next((each for each in _OUTSIDE if not any(address_matches(one, each) for one in networks)), "")
+    clients = [(value, _inside(value, networks)) for value in networks]
+    clients = [each for each in clients if each[1]] + ([("", elsewhere)] if elsewhere else [])
+    of_kind = {kind: [value for name, value in named if name == kind] for kind in _ADDRESS_CRITERIA}
+    ports = [value for value in of_kind["localport"] if value.isdecimal()]
     found = []
-    for name, value in named:
-        if name == "address" or (name == "host" and not use_dns):
-            address = _inside(value, networks)
-            if address:
-                found.append(Peer(value, address, address))
-        elif name == "host":
-            example = value.replace("*", "a").replace("?", "a")
-            found.append(Peer(value, elsewhere or _OUTSIDE[0], example))
-        elif name == "localport" and value.isdecimal():
-            found.append(Peer(f"to port {value}", elsewhere or _OUTSIDE[0], elsewhere, local_port=int(value)))
-        elif name == "localaddress":
-            address = _inside(value, [value])
-            found.append(Peer(f"to {value}", elsewhere or _OUTSIDE[0], elsewhere, local_address=address))
-        elif name == "rdomain":
-            found.append(Peer(f"in {value}", elsewhere or _OUTSIDE[0], elsewhere, domain=value))
-    label = "elsewhere" if found else ANYWHERE
-    return [*found, *([Peer(label, elsewhere, elsewhere)] if elsewhere else [])]
+    # One condition can name several of these, and several conditions can hold at once.
+    for (client, address), host, local, port, domain in itertools.product(
+        clients or [("", _OUTSIDE[0])],
+        [*(of_kind["host"] if use_dns else ()), ""],
+        [*of_kind["localaddress"], ""],
+        [*ports, ""],
+        [*of_kind["rdomain"], ""],
+    ):
+        label = [
+            client,
+            host,
+            f"to {local}" * bool(local),
+            f"to port {port}" * bool(port),
+            f"in {domain}" * bool(domain),
+        ]
+        found.append(
+            Peer(
+                " ".join(filter(None, label)),
+                address,
+                host.replace("*", "a").replace("?", "a") or address,
+                _inside(local, [local]) if local else _LOCAL_ADDRESS,
+                int(port) if port else _LOCAL_PORT,
+                domain,
+            )
+        )
+    usual = "elsewhere" if len(found) > 1 else ANYWHERE
+    return [each if each.label else each._replace(label=usual) for each in found]
 
 
 def _patterns_named(directives: Iterable[Directive]) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ What counts in the end says `sshd -T`; this says where it stands. Pure: the text
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -65,7 +66,7 @@ def _directives(file: str, reader: Reader, expand: Expander, condition: str, lev
         name = words[0].lower()
         if name == "match":
             # "Match all" is a condition, too: what is under it still goes before what is not.
-            condition = " ".join(words)
+            condition = " ".join(f'"{word}"' if re.search(r"[\s']", word) else word for word in words)
         elif name == "include":
             for pattern in words[1:] if level < _MOST_LEVELS else ():
                 path = pattern if pattern.startswith("/") else f"/etc/ssh/{pattern}"
@@ -83,7 +84,9 @@ def _words(line: str) -> list[str]:
     name = text.replace("=", " ", 1).split(None, 1) if "=" in text.split(None, 1)[0] else text.split(None, 1)
     rest = name[1].strip() if len(name) > 1 else ""
     rest = rest[1:] if rest.startswith("=") else rest
+    lexer = shlex.shlex(rest, posix=True)
+    lexer.whitespace_split, lexer.escape = True, ""  # to sshd a backslash is one, as in CORP\\alice
     try:
-        return [name[0], *shlex.split(rest, comments=True)]
+        return [name[0], *lexer]
     except ValueError:
         return [name[0], *rest.split()]

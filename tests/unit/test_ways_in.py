@@ -28,7 +28,7 @@ from pam_softtoken.admin.ssh_match import MAYBE, NO, YES, Names, Peer, key_of, p
 from pam_softtoken.admin.sshd_config import Directive, read
 from pam_softtoken.admin.ways_in import service_ways, sshd_ways, unknowns
 from pam_softtoken.admin.ways_table import Claim
-from pam_softtoken.pam import service_file
+from pam_softtoken.pam import service_edit, service_file
 from pam_softtoken.pam.dialect import IN_PIECES
 from pam_softtoken.pam.stack import Stack
 
@@ -176,6 +176,13 @@ def test_exempt__lines_come_out_with_ours_and_nothing_else_does(groups: tuple[st
     assert exempt.take_out(text, IN_PIECES) == UNIX + mine
 
 
+def test_exempt__lines_behind_a_last_line_without_its_end_come_out_too() -> None:
+    before = "account required pam_unix.so\nauth sufficient pam_unix.so"
+    stack = read_stack(before, "sshd")
+    text = service_edit.put(before, stack, exempt.lines_with(OURS.rstrip(), ("robots",), permit=True), instead=True)
+    assert exempt.take_out(text, IN_PIECES) == before
+
+
 def test_exempt__hops_land_behind_everything_of_ours() -> None:
     lines = exempt.lines_with("auth\trequired\tpam_softtoken.so", ("robots", "glass"), permit=True)
     stack = judge(lines + "\n")
@@ -284,6 +291,29 @@ def test_match__each_class_of_addresses_has_one_that_stands_for_it() -> None:
     assert not found["10.0.0.0/8"].startswith("10.1.")
     assert found["10.1.0.0/16"].startswith("10.1.")
     assert found["192.168.*"].startswith("192.168.")
+
+
+def test_match__each_class_that_several_conditions_make_together_has_one() -> None:
+    text = "Match Address 10.0.0.0/8 LocalPort 2222\nX11Forwarding no\nMatch LocalAddress 192.0.2.9\nX11Forwarding no\n"
+    found = {(each.address, each.local_port, each.local_address) for each in peers(directives(text), use_dns=False)}
+    inside, outside = "10.0.0.7", "192.0.2.77"
+    assert found == set(itertools.product((inside, outside), (2222, 22), ("192.0.2.9", "192.0.2.254")))
+
+
+QUOTED = {
+    'Match Group "domain users"': ("alice", "domain users"),
+    'Match User "alice"': ("alice", "users"),
+    r"Match Group CORP\staff": ("alice", r"CORP\staff"),
+    r'Match Group "CORP\domain users",x': ("alice", r"CORP\domain users"),
+}
+
+
+@pytest.mark.parametrize("condition", QUOTED)
+def test_match__names_with_spaces_and_backslashes_are_read_as_sshd_reads_them(condition: str) -> None:
+    user, group = QUOTED[condition]
+    found = directives(f"{condition}\nX11Forwarding no\n")
+    assert selects(found[0].condition, Names(user, (group,)), Peer("", "10.1.2.3", "10.1.2.3")) == YES
+    assert key_of(Names(user, (group,)), found) != key_of(Names("bob", ("domain", "users", "staff")), found)
 
 
 def test_match__hosts_of_allowed_users_are_classes_too() -> None:
