@@ -181,6 +181,8 @@ def _carry_out(screen: terminal.Terminal, plan: Plan, for_s: float, awaited: str
                 change.apply(each)
                 if each.path == sshd.DROP_IN:
                     tell(sshd.reload())
+                    if plan.way == WITH_PUBLIC_KEY:
+                        sshd.end_unfinished()  # PAM will no longer ask them for a password
         except AdministrationFailed:
             watchdog.undo(planned, tell)
             raise

@@ -32,6 +32,13 @@ _LISTS = ("allowusers", "denyusers", "allowgroups", "denygroups")
 _HEAD = "# By softtoken-admin enable sshd; softtoken-admin disable sshd takes it away."
 _WAIT_S = 30
 _LISTENER_TRIES, _PAUSE_S = 50, 0.1
+_PARTS = (
+    PROGRAM,
+    *(f"/usr/{place}/openssh/sshd-{part}" for place in ("lib", "libexec") for part in ("session", "auth")),
+)
+"""Since OpenSSH 9.8 connections have programs of their own."""
+_UNFINISHED = re.compile(rb"\[(?:accepted|net|preauth)\]|\0-(?:[a-zA-Z0-9]*R)(?:\0|$)")
+"""In the command line of a process that serves somebody who has not logged in yet."""
 
 
 def settings_for(way: str, today: Mapping[str, str]) -> dict[str, str]:
@@ -224,6 +231,44 @@ def reload() -> str:
     return "sshd reloaded its configuration."
 
 
+def end_unfinished() -> None:
+    """End the connections of those who have not logged in yet: they go by the configuration of when they began.
+
+    Raises:
+        AdministrationFailed: one does not end.
+    """
+    unfinished = [place for place in glob.glob("/proc/[0-9]*") if _is_unfinished(place)]
+    for place in unfinished:
+        with suppress(ProcessLookupError):
+            os.kill(int(os.path.basename(place)), signal.SIGKILL)
+    started = time.monotonic()
+    while any(map(_is_unfinished, unfinished)):
+        if time.monotonic() > started + _WAIT_S:
+            raise AdministrationFailed(
+                "a connection from before the change does not end, and would get in without a key",
+                hint="restart sshd, then start again",
+            )
+        time.sleep(_PAUSE_S)
+
+
+def _is_unfinished(process: str) -> bool:
+    """Check whether a process, by its place in /proc, serves somebody at sshd who has not logged in yet."""
+    try:
+        if not _runs(process, _PARTS):
+            return False
+        command = Path(f"{process}/cmdline").read_bytes()
+        if _UNFINISHED.search(command):
+            return True
+        # Just forked, it still has the name of the one that waits for connections.
+        return b"[listener]" in command and _listens(f"/proc/{_parent(process)}")
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+def _parent(process: str) -> str:
+    return Path(f"{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1]
+
+
 def _pid_file(effective: dict[str, str]) -> tuple[int, int] | None:
     """Return what distinguishes sshd's PidFile from an earlier or later one; None when there is none."""
     try:
@@ -284,12 +329,17 @@ def _listens(process: str) -> bool:
 
 def _is_sshd(process: str) -> bool:
     """Check whether a process, by its place in /proc, is sshd, here and not in some container."""
+    return _runs(process, (PROGRAM,))
+
+
+def _runs(process: str, programs: Iterable[str]) -> bool:
+    """Check whether a process, by its place in /proc, runs one of some programs, here and not in some container."""
     try:
-        return os.path.samefile(f"{process}/exe", PROGRAM) and os.path.samefile(
-            f"{process}/ns/mnt", "/proc/self/ns/mnt"
-        )
+        status = os.stat(f"{process}/exe")
+        is_here = os.path.samefile(f"{process}/ns/mnt", "/proc/self/ns/mnt")
     except OSError:
         return False
+    return is_here and any(os.path.samestat(status, os.stat(each)) for each in programs if os.path.exists(each))
 
 
 def _systemctl(*words: str) -> bool:

@@ -10,10 +10,14 @@ import fcntl
 import io
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pexpect
@@ -655,6 +659,57 @@ def test_publickey__pam_gives_up_the_password_only_while_sshd_asks_for_a_key(
     drop_in = admin.mounts.directory / "ssh" / "sshd_config.d" / "00-softtoken.conf"
     if "#softtoken-admin: " in stack:
         assert "AuthenticationMethods publickey" in drop_in.read_text()
+
+
+class EarlyConnection:
+    """A connection to an sshd that a client takes over later.
+
+    Args:
+        port: of the sshd.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._server = socket.create_connection(("127.0.0.1", port))
+        self._server.recv(1, socket.MSG_PEEK)  # the process that serves it has its configuration
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._relay, daemon=True).start()
+
+    def _relay(self) -> None:
+        client = self._listener.accept()[0]
+        others = {client: self._server, self._server: client}
+        with suppress(OSError):
+            while True:
+                for each in select.select(others, [], [])[0]:
+                    data = each.recv(65536)
+                    if not data:
+                        client.close()
+                        return
+                    others[each].sendall(data)
+
+    def close(self) -> None:
+        for each in (self._listener, self._server):
+            each.close()
+
+
+def test_publickey__connection_from_before_gets_in_without_a_key_no_more(
+    admin: Admin, phone: Phone, sshd: Callable[[bool], DebianSSH], make_person: Callable[[], Person]
+) -> None:
+    host = sshd(True)
+    early = EarlyConnection(host.port)
+    screen = admin.start("enable", "sshd", "--with=publickey", "--yes", WHOEVER, LONG, "--enrol-later")
+    screen.expect(ASKED)
+    words = [word.replace("keyboard-interactive", "password") for word in host.command(make_person())]
+    words[words.index(str(host.port))] = str(early.port)
+    words[1:1] = ["-o", f"HostKeyAlias=[127.0.0.1]:{host.port}"]
+    client = pexpect.spawn(words[0], words[1:], encoding="utf-8", timeout=PATIENCE_S)
+    client.logfile_read = io.StringIO()
+    if client.expect(["password: ", pexpect.EOF]) == 0:
+        client.sendline("anything")
+        client.expect(["denied", pexpect.EOF, r"[$#] "])
+    client.close(force=True)
+    early.close()
+    assert "$ " not in client.logfile_read.getvalue(), client.logfile_read.getvalue()
 
 
 CALLS = {"rename": range(1, 4), "fsync": range(1, 9), "unlink": range(1, 6), "write": range(1, 4)}
