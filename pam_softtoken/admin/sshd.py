@@ -287,15 +287,23 @@ def require_obedient(effective: dict[str, str]) -> None:
     Raises:
         AdministrationFailed: one runs that cannot be told to read it anew.
     """
-    if _active_units() or not any(map(_listens, glob.glob("/proc/[0-9]*"))):
+    listening = [each for each in glob.glob("/proc/[0-9]*") if _listens(each) and not _is_unfinished(each)]
+    if not listening or (len(listening) == 1 and _active_units()):
         return
     try:
-        _listener(effective)
+        told = _listener(effective)
     except (OSError, ValueError):
         raise AdministrationFailed(
             "sshd runs and cannot be told to read its configuration anew, so a code without a key would get in",
             hint="start it with a PidFile in its configuration, or stop it for as long as this takes",
         ) from None
+    others = [os.path.basename(each) for each in listening if each != f"/proc/{told}"]
+    if others:
+        raise AdministrationFailed(
+            f"another sshd runs (process {', '.join(others)}), where a code without a key could get in: PAM's service "
+            "is the same, the configuration is not",
+            hint=f"stop it, and let it not come back, or let one sshd listen on all ports ({CONFIG})",
+        )
 
 
 def _active_units() -> list[str]:

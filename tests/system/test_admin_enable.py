@@ -287,6 +287,25 @@ def test_publickey__sshd_that_cannot_be_told_is_refused(
     assert ASKED in admin.run("enable", "sshd", SHORT).stderr
 
 
+def test_publickey__another_sshd_with_a_configuration_of_its_own_is_refused(
+    admin: Admin, phone: Phone, sshd: Callable[[bool], DebianSSH]
+) -> None:
+    host = sshd(False)
+    other = admin.mounts.directory / "other"
+    other.write_text(f"ListenAddress 127.0.0.2:{host.port}\nHostKey {host.host_key}\nPidFile none\nUsePAM yes\n")
+    command = admin.mounts.command("setpriv", "--pdeathsig", "TERM", "/usr/sbin/sshd", "-D", "-f", str(other))
+    before = admin.pam()
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            wait_until(lambda: b"[listener]" in Path(f"/proc/{server.pid}/cmdline").read_bytes(), "sshd to listen")
+            done = admin.run("enable", "sshd", "--with=publickey", WHOEVER, SHORT)
+        finally:
+            server.terminate()
+    assert done.returncode == 1
+    assert f"another sshd runs (process {server.pid})" in done.stderr
+    assert admin.pam() == before
+
+
 def test_sshd__is_told_of_what_goes_back_at_once(
     admin: Admin, alice: Person, phone: Phone, sshd: Callable[[bool], DebianSSH]
 ) -> None:
