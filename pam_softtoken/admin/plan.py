@@ -13,6 +13,7 @@ from pam_softtoken.admin import exempt as exempt_lines
 from pam_softtoken.admin import host_file, sshd
 from pam_softtoken.admin.change import FileChange
 from pam_softtoken.admin.host_file import Content
+from pam_softtoken.admin.stack_check import read_services
 from pam_softtoken.errors import AdministrationFailed, UsageError
 from pam_softtoken.pam import installed_libpam, known_modules, paths, service_edit, service_file
 from pam_softtoken.pam.stack import Stack, places
@@ -96,6 +97,8 @@ class Plan:
         self.remarks: list[str] = []
         self.way = way
         path = f"{service_file.DIRECTORY}/{service}"
+        if way == WITH_PUBLIC_KEY:
+            _require_not_shared(service, path)
         line = service_edit.our_line(pam_client.our_module(), *(["nullok"] if nullok else []))
         # Behind a key nothing else of the stack says yes where ours ignores somebody.
         ours = exempt_lines.lines_with(line, exempt, permit=nullok and way == WITH_PUBLIC_KEY)
@@ -160,6 +163,18 @@ class Plan:
             raise AdministrationFailed(f"{sshd.DROP_IN} is there, and not as we make it", hint="move it away first")
         # First there, and last on the way back: PAM does without the password only while sshd asks for a key.
         self.files = (FileChange(sshd.DROP_IN, before, Content(new)), *self.files)
+
+
+def _require_not_shared(service: str, path: str) -> None:
+    """Make sure that no other service goes by a file: it would do without the password, too, and asks for no key."""
+    real = os.path.realpath(path)
+    for name, stack in read_services().stacks.items():
+        used = {stack.file, *(place.file for line in stack.of("auth") for place in (line.place, *line.via))}
+        if name != service and real in {os.path.realpath(each) for each in used if each}:
+            raise AdministrationFailed(
+                f'"{name}" goes by {path}, too, and would let people in without a password',
+                hint=f"let {service_file.DIRECTORY}/{name} have lines of its own first; nothing was changed",
+            )
 
 
 def _require_sound(stack: Stack) -> None:

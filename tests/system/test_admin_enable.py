@@ -287,6 +287,23 @@ def test_publickey__sshd_that_cannot_be_told_is_refused(
     assert ASKED in admin.run("enable", "sshd", SHORT).stderr
 
 
+@pytest.mark.parametrize("text", ["@include sshd\n", "auth substack sshd\n", ""])
+def test_publickey__service_that_goes_by_the_same_file_is_not_left_without_a_password(
+    text: str, admin: Admin, phone: Phone, sshd: Callable[[bool], DebianSSH]
+) -> None:
+    sshd(False)
+    other = admin.mounts.directory / "pam.d" / "remote-desktop"
+    if text:
+        other.write_text(text)
+    else:
+        other.symlink_to("sshd")
+    before = admin.pam()
+    done = admin.run("enable", "sshd", "--with=publickey", "--enrol-later", WHOEVER, SHORT)
+    assert done.returncode == 1
+    assert '"remote-desktop" goes by /etc/pam.d/sshd, too' in done.stderr
+    assert admin.pam() == before
+
+
 def test_publickey__another_sshd_with_a_configuration_of_its_own_is_refused(
     admin: Admin, phone: Phone, sshd: Callable[[bool], DebianSSH]
 ) -> None:
