@@ -141,7 +141,7 @@ def _require_somebody(asked: list[str], options: argparse.Namespace) -> None:
 
 def _try(screen: terminal.Terminal, new: trial.Trial, found: Forecast, user: str, options: argparse.Namespace) -> None:
     """Ask the user to log in through the new stack, unless a code of theirs was accepted just now."""
-    ago_s = _last_code_ago_s(found, user)
+    ago_s = last_code_ago_s(found, user)
     if not options.user and ago_s is not None and ago_s <= FRESH_S:
         screen.tell(
             f"{user} has given a right code {ago_s} s ago, so none is asked for here: the login proves the rest."
@@ -152,12 +152,16 @@ def _try(screen: terminal.Terminal, new: trial.Trial, found: Forecast, user: str
     screen.tell("Right: that gets in. That code cannot be used again; the next login takes the next one.")
 
 
-def _last_code_ago_s(found: Forecast, user: str) -> int | None:
+def last_code_ago_s(found: Forecast, user: str) -> int | None:
     """Return how long ago a code of the user's was accepted, in seconds; None when that is not known."""
     when = (found.host.facts.get(user) or {}).get("last_used")
     if not when:
         return None
-    return max(0, int(time.time()) - calendar.timegm(time.strptime(str(when), "%Y-%m-%dT%H:%M:%SZ")))
+    try:
+        ago_s = int(time.time()) - calendar.timegm(time.strptime(str(when), "%Y-%m-%dT%H:%M:%SZ"))
+    except (ValueError, OverflowError):
+        return None
+    return ago_s if ago_s >= 0 else None  # the user's own record can say anything
 
 
 def _require_none_pending(service: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pam_softtoken.admin import exempt, forecast, host_facts, in_force, sshd, ways_table
+from pam_softtoken.admin import enable, exempt, forecast, host_facts, in_force, sshd, ways_table
 from pam_softtoken.admin.authorized_keys import key_line
 from pam_softtoken.admin.host_facts import sudo_rights
 from pam_softtoken.admin.pam_judge import Judge, succeeds
@@ -446,3 +446,9 @@ def test_status__says_in_a_line_each_what_a_service_does_to_whom() -> None:
         "sudo: let in by nullok only (1): bob",
         "su: asks for a code; nobody is refused for want of a token",
     ]
+
+
+@pytest.mark.parametrize("when", [None, "2999-01-01T00:00:00Z", "318857-05-20T17:46:39Z"])
+def test_trial__is_not_left_out_for_a_time_that_no_code_can_have(when: str | None) -> None:
+    found: Any = SimpleNamespace(host=SimpleNamespace(facts={"alice": {"last_used": when}}))
+    assert enable.last_code_ago_s(found, "alice") is None
