@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pwd
+import re
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -133,3 +136,14 @@ def debian(fresh_debian: FreshDebian) -> Iterator[FreshDebian]:
     for name, content in before.items():
         fresh_debian.path(f"/etc/pam.d/{name}").write_bytes(content)
     fresh_debian.apt("purge", *NAMES, PAM_SOFTTOKEN_REMOVE_IN_USE="yes")
+
+
+@pytest.fixture(autouse=True)
+def only_users_of_this_test() -> Iterator[None]:
+    """Let users that serve other tests for longer not log in meanwhile: `enable` would have to name them."""
+    names = [entry.pw_name for entry in pwd.getpwall() if re.fullmatch(r"st[0-9a-f]{8}", entry.pw_name)]
+    for name in names:
+        subprocess.run(["usermod", "--shell", "/usr/sbin/nologin", name], check=True, capture_output=True)
+    yield
+    for name in names:
+        subprocess.run(["usermod", "--shell", "/bin/bash", name], check=True, capture_output=True)

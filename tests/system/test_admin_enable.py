@@ -245,7 +245,7 @@ def test_enable__login_that_confirms_tells_its_session_nothing(
         "login": lambda: Login(admin.mounts, password=True),
     }
     host = hosts[service]()
-    screen = admin.start("enable", service, "--yes", LONG)
+    screen = admin.start("enable", service, "--yes", WHOEVER, LONG)
     screen.expect(ASKED)
     with host.session(alice, phone.totp()) as visit:
         assert visit.entered_as == host.becomes(alice), visit
