@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pwd
-import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -31,6 +30,8 @@ HOSTS: dict[str, tuple[type[Host], bool]] = {
     "login with code only": (Login, False),
 }
 EVERY_HOST = list(HOSTS)
+RESIDENCES = ("homes-cli", "homes-hostile")
+"""Where users live who stay for all tests of a folder or file; the same process may run these before."""
 PASSWORD_HOSTS = [name for name, (_, password) in HOSTS.items() if password]
 BackendRemover = Callable[[], AbstractContextManager[None]]
 
@@ -141,7 +142,7 @@ def debian(fresh_debian: FreshDebian) -> Iterator[FreshDebian]:
 @pytest.fixture(autouse=True)
 def only_users_of_this_test() -> Iterator[None]:
     """Let users that serve other tests for longer not log in meanwhile: `enable` would have to name them."""
-    names = [entry.pw_name for entry in pwd.getpwall() if re.fullmatch(r"st[0-9a-f]{8}", entry.pw_name)]
+    names = [entry.pw_name for entry in pwd.getpwall() if Path(entry.pw_dir).parent.name in RESIDENCES]
     for name in names:
         subprocess.run(["usermod", "--shell", "/usr/sbin/nologin", name], check=True, capture_output=True)
     yield
