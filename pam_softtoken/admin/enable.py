@@ -241,7 +241,7 @@ def _wait(screen: terminal.Terminal, planned: Change) -> None:
                 f'interrupted; the change of "{service}" goes back by itself in {planned.left_s:.0f} s',
                 hint=f"{_confirm(service)} keeps it, softtoken-admin disable {service} takes it back now",
             ) from None
-        watchdog.settle(screen.tell)
+        watchdog.settle(screen.tell, awaited=service)
         time.sleep(watchdog.PAUSE_S)
     present = change.load(service)
     if present is None or present.identity != planned.identity:

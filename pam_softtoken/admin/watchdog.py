@@ -22,11 +22,12 @@ PAUSE_S = 0.1
 WAIT, STAY, GO_BACK = "wait", "stay", "go back"
 
 
-def settle(tell: Tell) -> list[str]:
+def settle(tell: Tell, *, awaited: str = "") -> list[str]:
     """See to all changes that wait: what a login has confirmed stays, what is overdue goes back.
 
     Args:
         tell: takes a line for the person.
+        awaited: the service whose result the caller says itself; the watchdog may see to it first, in silence.
 
     Returns:
         The services whose change could not be seen to.
@@ -36,7 +37,7 @@ def settle(tell: Tell) -> list[str]:
         try:
             if _fate(change.load(service)) is not WAIT:
                 with told_afterwards(tell) as later, change.locked():
-                    _settle(service, later)
+                    _settle(service, later, say_result=service != awaited)
         except AdministrationFailed as error:
             tell(f"{service}: {error.message}")
             failed.append(service)
@@ -54,7 +55,7 @@ def told_afterwards(tell: Tell) -> Iterator[Tell]:
             tell(line)
 
 
-def _settle(service: str, tell: Tell) -> None:
+def _settle(service: str, tell: Tell, *, say_result: bool) -> None:
     present = change.load(service)
     fate = _fate(present)
     if present is None or fate is WAIT:
@@ -62,9 +63,11 @@ def _settle(service: str, tell: Tell) -> None:
     if fate is STAY:
         change.confirm(present)
         deed.record("confirm", "all", service=service, how="login")
-        tell(f'"{service}": somebody has logged in with a code; the change stays.')
+        if say_result:
+            tell(f'"{service}": confirmed by a login with a code; the change stays.')
     else:
-        tell(f'"{service}": not confirmed in time; the change goes back.')
+        if say_result:
+            tell(f'"{service}": not confirmed in time; the change goes back.')
         undo(present, tell)
         deed.record("roll-back", "all", service=service)
 

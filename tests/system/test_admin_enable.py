@@ -170,6 +170,22 @@ def test_enable__a_login_with_a_code_confirms(
     assert admin.pam() == before
 
 
+def test_enable__says_once_that_it_is_confirmed_when_it_saw_to_it_itself(
+    admin: Admin, alice: Person, phone: Phone
+) -> None:
+    screen = admin.start("enable", "sudo", "--yes", WHOEVER, LONG)
+    screen.expect(ASKED)
+    admin.kill_watchdogs()
+    assert Sudo(admin.mounts, password=True).log_in(alice, phone.totp()).entered_as == "root"
+    screen.expect(pexpect.EOF)
+    assert isinstance(screen.logfile_read, io.StringIO)
+    shown = screen.logfile_read.getvalue().splitlines()
+    assert [line for line in shown if "confirmed by" in line or "Done." in line] == [
+        'Done. "sudo" asks for a code from now on; softtoken-admin disable sudo ends it.'
+    ]
+    assert admin.run("disable", "sudo").returncode == 0
+
+
 @pytest.mark.parametrize("way", ["password", "publickey"])
 def test_enable__sshd_asks_for_a_code_on_top_of_either(
     way: str, sshd: Callable[[bool], DebianSSH], admin: Admin, alice: Person, phone: Phone

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from pam_softtoken import enroll, inventory, log, permission
+from pam_softtoken.admin import enable
 from pam_softtoken.config import OPTIONS
 
 TREE = Path(__file__).resolve().parents[2]
@@ -64,6 +65,20 @@ def test_readme__transcript_of_your_tokens_says_what_the_programs_say() -> None:
     assert f"\n{permission.QUESTION} " in section
     listed = section.split("--list\n")[1].splitlines()[0]
     assert tuple(re.split(r" {2,}", listed)) == inventory.HEADER
+
+
+def test_readme__quick_starts_take_three_commands_and_say_what_the_programs_say() -> None:
+    section = README.split("## Quick starts")[1].split("\n## ")[0]
+    _, *starts = section.split("\n### ")
+    logins = (("sshd", "ssh alice@server"), ("sshd", "ssh alice@server"), ("sudo", "sudo -k true"))
+    for start, (service, log_in) in zip(starts, logins, strict=True):
+        typed = re.findall(r"(?m)^alice@\w+\$ (?!exit)(.+)$", start)
+        assert list(dict.fromkeys(typed)) == ["softtoken-enroll", f"sudo softtoken-admin enable {service}", log_in]
+        advice = enable._second_terminal(service, "alice").split(": ")[0]
+        assert f'\n"{service}" asks for a code now. {advice}: {log_in}\n' in start
+        assert start.count("\n```console\n") == 2
+        shown = [line for block in start.split("```console\n")[1:] for line in block.split("```")[0].splitlines()]
+        assert len(shown) <= 28
 
 
 def test_readme__names_only_programs_that_exist() -> None:
