@@ -141,10 +141,17 @@ def debian(fresh_debian: FreshDebian) -> Iterator[FreshDebian]:
 
 @pytest.fixture(autouse=True)
 def only_users_of_this_test() -> Iterator[None]:
-    """Let users that serve other tests for longer not log in meanwhile: `enable` would have to name them."""
-    names = [entry.pw_name for entry in pwd.getpwall() if Path(entry.pw_dir).parent.name in RESIDENCES]
-    for name in names:
-        subprocess.run(["usermod", "--shell", "/usr/sbin/nologin", name], check=True, capture_output=True)
+    """Take users away for as long as a test lasts who serve other tests: `enable` would have to name them."""
+    gone = [entry for entry in pwd.getpwall() if Path(entry.pw_dir).parent.name in RESIDENCES]
+    hashes = {each.pw_name: _run("getent", "shadow", each.pw_name).split(":")[1] for each in gone}
+    for each in gone:
+        _run("userdel", "--force", each.pw_name)
     yield
-    for name in names:
-        subprocess.run(["usermod", "--shell", "/bin/bash", name], check=True, capture_output=True)
+    for each in gone:
+        _run("groupadd", "--gid", str(each.pw_gid), each.pw_name)
+        ids = ("--uid", str(each.pw_uid), "--gid", str(each.pw_gid), "--password", hashes[each.pw_name])
+        _run("useradd", *ids, "--no-create-home", "--home-dir", each.pw_dir, "--shell", each.pw_shell, each.pw_name)
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
