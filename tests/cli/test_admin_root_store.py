@@ -21,7 +21,7 @@ from tests.support.enroller import ENVIRONMENT, Enroller
 from tests.support.installation import Installation
 from tests.support.leak import keep
 from tests.support.listing import listing
-from tests.support.pam_scene import Pam, set_pin, steady_step, wrong_code
+from tests.support.pam_scene import Pam, lock_out, set_pin, steady_step, wrong_code
 from tests.support.system_log import SystemLog
 
 ROOTS = Path("/var/lib/softtoken")
@@ -244,8 +244,10 @@ def test_root_store__status_is_told_nothing_by_what_is_no_token_file(
 # -- unlock, revoke, reset-state
 
 
-def test_root_store__unlock_ends_the_wait(admin: Enroller, alice: Person, phone: Phone, service: Service) -> None:
-    wait_for_long(service, alice, phone)
+def test_root_store__unlock_ends_the_wait(
+    admin: Enroller, alice: Person, phone: Phone, service: Service, kept: Path
+) -> None:
+    lock_out(alice, kept)
     assert look_up(admin, alice)["waiting"] != []
     done = admin.run("unlock", alice.name)
     assert succeeded(done) == ""

@@ -74,7 +74,9 @@ def test_newcomer__enrols_in_the_login_and_is_asked_for_a_code_at_the_next(
     assert not host.log_in(alice, phone.totp(-1)).entered_as, "an older code than the one that confirmed"
     assert host.log_in(alice, phone.recovery_codes[0]).entered_as == alice.name
     assert host.log_in(alice, phone.totp(1)).entered_as == alice.name
-    assert system_log.reasons() == ["replayed", "recovery", "accepted"]
+    refused, *accepted = system_log.reasons()
+    assert refused in ("replayed", "mismatch")  # a step may have ended meanwhile, and then it is out of the window, too
+    assert accepted == ["recovery", "accepted"]
 
 
 @pytest.mark.parametrize("host", ROOMS, indirect=True)
