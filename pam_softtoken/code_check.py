@@ -1,4 +1,4 @@
-"""Have a code that was typed into a program judged as a login judges it, and explain a refusal to people who may know.
+"""Judge a code that was typed into a program as a login does, and explain a refusal to people who may know.
 
 There is no second way to find out whether a code is right: `verifier` judges it under the lock, counts a wrong one, and
 records a right one as used. The reasons here are the verifier's own.

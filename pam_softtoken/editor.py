@@ -292,7 +292,7 @@ class Editor(Store):
         return TOKENS not in os.listdir(self._directory)
 
     def require_room(self, content: TokenFile) -> None:
-        """Make sure that a token file of about this size can be written, before anybody is asked or shown anything.
+        """Check that a token file of about this size can be written, before anybody is asked or shown anything.
 
         Raises:
             EnrolmentFailed: one of its keys was revoked.

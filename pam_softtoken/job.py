@@ -66,7 +66,7 @@ class Job(NamedTuple):
         return NamedFiles(self.store.location.account, through_sudo=self.through_sudo)
 
     def require_never_enrolled(self) -> None:
-        """Make sure that nobody gets a first token who had one before, when the password is all that he has shown.
+        """Check that nobody gets a first token who had one before, when the password is all that he has shown.
 
         Raises:
             EnrolmentFailed: that takes root.
@@ -84,7 +84,7 @@ class Job(NamedTuple):
         return bool(self.options.name != DEFAULT_NAME)
 
     def require_person(self) -> None:
-        """Make sure that somebody can be asked, if somebody is to be asked.
+        """Check that somebody can be asked, if somebody is to be asked.
 
         Raises:
             EnrolmentFailed: nobody can.

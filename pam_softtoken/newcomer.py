@@ -169,7 +169,7 @@ class Newcomer:
         self._tell(f'Done. {name} is enrolled with token "{self._token.name}"; the next login asks for its next code.')
 
     def _rehearse(self) -> None:
-        """Make sure that all can be written that will be, before anything is shown; it leaves nothing behind."""
+        """Check that all can be written that will be, before anything is shown; it leaves nothing behind."""
         # The way to the home directory may be open to one of the user's groups only.
         self._location.account.look_up_groups()
         store = UsersEditor(self._location)

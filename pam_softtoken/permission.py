@@ -31,7 +31,7 @@ class Permission:
         return not self._granted_by
 
     def require_in(self, present: TokenFile) -> None:
-        """Make sure that a token that was removed meanwhile, for instance because it was stolen, has no say any more.
+        """Check that a token that was removed meanwhile, for instance because it was stolen, has no say any more.
 
         Raises:
             EnrolmentFailed: it was.

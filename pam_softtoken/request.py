@@ -17,7 +17,7 @@ MAX_HASHES_BYTES = 8192
 
 
 def require_number_of_codes(options: argparse.Namespace) -> None:
-    """Make sure that there can be as many recovery codes as were asked for.
+    """Check that there can be as many recovery codes as were asked for.
 
     Raises:
         UsageError: there cannot.

@@ -54,7 +54,7 @@ class Terminal:
             raise _lost(os.strerror(error.errno or 0)) from None
 
     def require_open(self) -> None:
-        """Make sure that results have somewhere to go.
+        """Check that results have somewhere to go.
 
         Raises:
             EnrolmentFailed: they have not.

@@ -38,7 +38,7 @@ def run(check: Callable[[], Report], what: str, *, limit_s: float = LIMIT_S) -> 
 
 
 def answer_of(work: Callable[[], object], *, limit_s: float) -> Any:
-    """Have work done in a process of its own, which is killed when it takes too long, and return what it says.
+    """Return the answer of a piece of work, done in a process of its own that is killed when it takes too long.
 
     Args:
         work: returns what JSON can hold. What it raises is lost.

@@ -127,7 +127,7 @@ def _groups(given: Sequence[str]) -> tuple[str, ...]:
 
 
 def _require_somebody(asked: list[str], options: argparse.Namespace) -> None:
-    """Make sure that somebody could get in with a code.
+    """Check that somebody could get in with a code.
 
     Raises:
         AdministrationFailed: nobody could, and that was not what the administrator wants.

@@ -208,7 +208,7 @@ def _judge(stack: Stack) -> Judge:
 
 
 def require_nothing_opened(found: Forecast) -> None:
-    """Make sure that nobody would get in with less than today, whatever they have or get one day.
+    """Check that nobody would get in with less than today, whatever they have or get one day.
 
     Raises:
         ClosedToday: somebody would.
@@ -258,7 +258,7 @@ def _line_behind(found: Forecast, someone: Person, peer: Peer) -> str:
 
 
 def _require_asked(found: Forecast, directives: Iterable[Directive]) -> None:
-    """Make sure that sshd asks somebody for a code.
+    """Check that sshd asks somebody for a code.
 
     Raises:
         ClosedToday: it never would.

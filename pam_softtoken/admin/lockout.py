@@ -108,7 +108,7 @@ def _gets_in(found: Forecast, person: Person) -> bool:
 
 
 def require_allowed(screen: terminal.Terminal, verdict: Verdict, options: argparse.Namespace) -> None:
-    """Make sure that it is meant that somebody is locked out.
+    """Check that it is meant that somebody is locked out.
 
     Raises:
         AdministrationFailed: it is not, or nobody says so.
@@ -130,7 +130,7 @@ def require_allowed(screen: terminal.Terminal, verdict: Verdict, options: argpar
 
 
 def require_not_refused(verdict: Verdict, options: argparse.Namespace) -> None:
-    """Make sure that neither the person who runs this nor the last way to root is locked out.
+    """Check that neither the person who runs this nor the last way to root is locked out.
 
     Raises:
         AdministrationFailed: they would be.
@@ -158,7 +158,7 @@ def names_meant(given: str | None) -> set[str]:
 
 
 def require_exempt_as_they_are(found: Forecast, groups: Iterable[str]) -> None:
-    """Make sure that the members of exempt groups get in as they do today.
+    """Check that the members of exempt groups get in as they do today.
 
     Raises:
         AdministrationFailed: somebody would not.

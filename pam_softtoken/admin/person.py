@@ -59,7 +59,7 @@ def add_yes(parser: argparse.ArgumentParser) -> None:
 
 
 def require_root(what: str) -> None:
-    """Make sure that we are root.
+    """Check that we are root.
 
     Raises:
         AdministrationFailed: we are not.

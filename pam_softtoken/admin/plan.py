@@ -166,7 +166,7 @@ class Plan:
 
 
 def _require_not_shared(service: str, path: str) -> None:
-    """Make sure that no other service goes by a file: it would do without the password, too, and asks for no key."""
+    """Check that no other service goes by a file: it would do without the password, too, and asks for no key."""
     real = os.path.realpath(path)
     for name, stack in read_services().stacks.items():
         used = {stack.file, *(place.file for line in stack.of("auth") for place in (line.place, *line.via))}

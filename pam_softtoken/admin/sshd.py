@@ -108,7 +108,7 @@ def staged(new: bytes) -> Iterator[str]:
 
 
 def require_effect(settings: Mapping[str, str], usual: Mapping[str, str], directives: list[Directive]) -> None:
-    """Make sure that our settings are those that count, but for what a condition changes.
+    """Check that our settings are those that count, but for what a condition changes.
 
     Args:
         settings: ours.
@@ -279,7 +279,7 @@ def _pid_file(effective: dict[str, str]) -> tuple[int, int] | None:
 
 
 def require_obedient(effective: dict[str, str]) -> None:
-    """Make sure that no sshd goes on with the configuration that it has now.
+    """Check that no sshd goes on with the configuration that it has now.
 
     Args:
         effective: all settings, names in lower case.

@@ -48,7 +48,7 @@ class Trial:
         self._stack = stack
 
     def require_modules(self) -> None:
-        """Make sure that each module of the stack is there and can be loaded.
+        """Check that each module of the stack is there and can be loaded.
 
         Raises:
             AdministrationFailed: one is not.
@@ -67,7 +67,7 @@ class Trial:
                 ) from None
 
     def require_denial(self) -> None:
-        """Make sure that our line asks for a code and refuses a wrong one, and that the whole stack refuses, too.
+        """Check that our line asks for a code and refuses a wrong one, and that the whole stack refuses, too.
 
         Nobody's tries are used up by that: it is asked about a user that does not exist.
 
