@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,14 @@ def make_gate(tmp_path: Path) -> Callable[..., Gate]:
     return make
 
 
+@pytest.fixture
+def living_session() -> Iterator[int]:
+    """Start a process that leads a session; the leader of the tests' own may have ended long ago."""
+    leader = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
+    yield leader.pid
+    leader.communicate(b"\n")
+
+
 def _totp(now: int, steps: int = 0) -> str:
     return PHONE.otp_at(now // 30 + steps)
 
@@ -152,11 +162,11 @@ ATTACKERS: dict[str, Callable[[int], Source]] = {
 @pytest.mark.parametrize("known", [False, True], ids=["a new place", "a known place"])
 @pytest.mark.parametrize("attackers", ATTACKERS)
 def test_owner__gets_in_with_two_codes_while_attackers_poll(
-    make_gate: Callable[..., Gate], attackers: str, *, known: bool
+    make_gate: Callable[..., Gate], living_session: int, attackers: str, *, known: bool
 ) -> None:
     """They answer every 0.5 s; the owner types every 10 s what the phone shows, in one connection."""
     gate = make_gate(PHONE)
-    owner = throttle.source_of("2001:db8::7", 0, session=os.getsid(0))
+    owner = throttle.source_of("2001:db8::7", 0, session=living_session)
     if known:
         gate.change(lambda state: throttle.after_success(state, owner, throttle.REMOTE, now=NOW - 999))
     wrong, number = _wrong(NOW), 0
