@@ -1,0 +1,80 @@
+"""The table of ways to be locked out: read from the tests that carry `@pytest.mark.lockout`, without running them.
+
+A row is one marker. A test without `cure` shows that the owner still gets in. A test with one shows what the owner or
+root reads, runs the command, and logs in. `python -m tests.support.lockouts >tests/LOCKOUTS.md` writes the table.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import NamedTuple
+
+TESTS = Path(__file__).resolve().parents[1]
+TABLE = TESTS / "LOCKOUTS.md"
+HEAD = """\
+# Ways to be locked out, and how each ends
+
+Each row is made from a test. *in*: the owner logs in all the same. Otherwise the test reads what is shown, carries the
+cure out, and logs in. `pam_softtoken(8)`, "LOCKED OUT", leads from what is shown to the cure.
+
+| what happened | the owner | shown | cure | test |
+|---|---|---|---|---|
+"""
+
+
+class Lockout(NamedTuple):
+    """One row.
+
+    Attributes:
+        situation: what happened, in a few words.
+        shows: what the log or a program shows of it, such as `reason=insecure_file`; empty if the owner gets in.
+        cure: the command or act that helps; empty if the owner gets in without one.
+        test: name of the test.
+    """
+
+    situation: str
+    shows: str
+    cure: str
+    test: str
+
+    def row(self) -> str:
+        """Return the row of the table."""
+        shows, cure = (f"`{text}`" if text else "" for text in (self.shows, self.cure))
+        return f"| {self.situation} | {'cured' if cure else 'in'} | {shows} | {cure} | `{self.test}` |"
+
+
+def read() -> list[Lockout]:
+    """Return all rows, sorted by situation.
+
+    Raises:
+        ValueError: a marker is not made of literals, or has one of `shows` and `cure` without the other.
+    """
+    rows = []
+    for path in sorted(TESTS.rglob("test_*.py")):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                rows += [_lockout(call, function.name) for call in _markers(function)]
+    return sorted(rows)
+
+
+def _markers(function: ast.FunctionDef) -> list[ast.Call]:
+    calls = [each for decorator in function.decorator_list for each in ast.walk(decorator) if isinstance(each, ast.Call)]
+    return [call for call in calls if ast.unparse(call.func) == "pytest.mark.lockout"]
+
+
+def _lockout(call: ast.Call, test: str) -> Lockout:
+    (situation,) = (ast.literal_eval(each) for each in call.args)
+    named = {each.arg or "": ast.literal_eval(each.value) for each in call.keywords}
+    if set(named) not in (set(), {"shows", "cure"}):
+        raise ValueError(f"{test}: a cure needs what is shown, and what is shown needs a cure")
+    return Lockout(situation, named.get("shows", ""), named.get("cure", ""), test)
+
+
+def table() -> str:
+    """Return the whole document."""
+    return HEAD + "".join(lockout.row() + "\n" for lockout in read())
+
+
+if __name__ == "__main__":
+    print(table(), end="")
