@@ -59,7 +59,9 @@ def read() -> list[Lockout]:
 
 
 def _markers(function: ast.FunctionDef) -> list[ast.Call]:
-    calls = [each for decorator in function.decorator_list for each in ast.walk(decorator) if isinstance(each, ast.Call)]
+    calls = [
+        each for decorator in function.decorator_list for each in ast.walk(decorator) if isinstance(each, ast.Call)
+    ]
     return [call for call in calls if ast.unparse(call.func) == "pytest.mark.lockout"]
 
 
