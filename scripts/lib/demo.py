@@ -18,11 +18,16 @@ from pathlib import Path
 
 import pexpect
 
+sys.path.insert(0, str(Path(__file__).parent))
+import session_picture
+
 TREE = Path(__file__).resolve().parents[2]
 STEP_TIMEOUT_S = 20
 PERIOD_S = 10  # a third of what is usual, so that nobody waits long for the next code
 _PRIVILEGE_SEPARATION = Path("/run/sshd")  # sshd wants it; a machine without a running sshd has none
 PROMPT = "Verification code: "
+PICTURED_LINES = 10
+"""Of two logins: the first is let in, the second is refused."""
 
 
 class Failed(Exception):
@@ -134,13 +139,19 @@ class Laptop:
         directory.mkdir(mode=0o700)
         self._passphrase.write_text(secrets.token_urlsafe(9) + "\n")
 
-    def softtoken(self, *words: str) -> str:
-        """Run it and give what it says."""
-        with self._passphrase.open() as passphrase:
+    def softtoken(self, *words: str, picture: Path | None = None) -> str:
+        """Run it and return what it says; a picture goes by stdin, because root reads nothing in a user's directory."""
+        with self._passphrase.open() as passphrase, open(picture or os.devnull, "rb") as shown:
             given = passphrase.fileno()
             command = [str(self._program), *words, "--passphrase-fd", str(given)]
             done = subprocess.run(
-                command, env=self._environment, capture_output=True, text=True, check=False, pass_fds=[given]
+                command,
+                env=self._environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                pass_fds=[given],
+                stdin=shown,
             )
         if done.returncode != 0:
             raise Failed(f"softtoken {words[0]} failed:\n{done.stderr}")
@@ -158,6 +169,8 @@ class Story:
         self.key = ""
         self.recovery_code = ""
         self.last_code = ""
+        self.session: list[str] = []
+        """What a picture of the session shows: both logins over ssh, line by line."""
 
     def tell(self) -> None:
         """Go through all of it."""
@@ -183,7 +196,7 @@ class Story:
         if found is None:
             raise Failed(f"no key was shown:\n{shown}")
         self.key = found[1].replace(" ", "").strip()
-        added = self.laptop.softtoken("add", "--image", str(picture), "--name", "demo")
+        added = self.laptop.softtoken("add", "--image", "-", "--name", "demo", picture=picture)
         screen.sendline(self._next_code())
         screen.expect("Press Enter when you have them:")
         codes = re.findall(r"[0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{4}", screen.before or "")
@@ -225,9 +238,18 @@ class Story:
         got_in = index == 0 and screen.exitstatus == 0 and user in shown.split()
         print(f"    Password: ********\n    {PROMPT}{code}")
         print(_indented(shown or "(asked again)"))
+        if command.startswith("ssh ") and len(self.session) < PICTURED_LINES:
+            self.session += ["laptop$ ssh alice@server id -un", "Password:", f"{PROMPT}{code}", *self._pictured(shown)]
         if got_in is not (expected == "in") or note not in shown:
             raise Failed(f"{heading}: expected {expected}")
         print(f"  ok: {'let in' if got_in else 'refused'}")
+
+    def _pictured(self, shown: str) -> list[str]:
+        """Return what the server said, with a name that is easier to read than that of the throw-away user."""
+        return [
+            line.strip().replace(f"{self.stage.user}@127.0.0.1", "alice@server").replace(self.stage.user, "alice")
+            for line in shown.splitlines()
+        ] + [""]
 
     def _next_code(self) -> str:
         """Read the laptop: a code that has not been shown yet, waiting for it if need be."""
@@ -293,7 +315,10 @@ def main() -> int:
     stage = Stage()
     try:
         stage.set_up()
-        Story(stage).tell()
+        story = Story(stage)
+        story.tell()
+        if len(sys.argv) == 3 and sys.argv[1] == "--picture":
+            Path(sys.argv[2]).write_text(session_picture.drawn(story.session))
     except (Failed, pexpect.ExceptionPexpect, subprocess.CalledProcessError) as error:
         print(f"scripts/demo: error: {error}", file=sys.stderr)
         return 1
