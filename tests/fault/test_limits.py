@@ -4,54 +4,19 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.account import Person, Phone, resident_of
-from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
+from tests.fault.conftest import Owner
+from tests.support.account import Person
+from tests.support.client import PAM_AUTH_ERR, Service
 from tests.support.installation import Installation
-from tests.support.pam_scene import NO_CODES
-from tests.support.surroundings import as_user, log_in_around
+from tests.support.surroundings import as_user, assert_in_once, log_in_around
 from tests.support.system_log import SystemLog
 
 CAP_SYS_RESOURCE = 24
 REAL_TIME = ["chrt", "--fifo", "1"]
-
-
-class Owner:
-    """A user and their token.
-
-    Attributes:
-        person, phone: as their classes say.
-    """
-
-    def __init__(self, person: Person, phone: Phone) -> None:
-        self.person = person
-        self.phone = phone
-
-
-@pytest.fixture(scope="module")
-def resident(world: Path, installed: Installation) -> Iterator[Owner]:
-    """The one user of all limits: to make one takes longer than to log in."""
-    with resident_of(world / "homes-limits") as person:
-        yield Owner(person, person.enrol(installed, "--period=300", NO_CODES))
-
-
-@pytest.fixture
-def owner(resident: Owner) -> Iterator[Owner]:
-    """The same user, who has never logged in."""
-    state = resident.person.store / "state"
-    before = state.read_bytes()
-    yield resident
-    state.write_bytes(before)
-
-
-def assert_in_once(around: list[str], service: Service, owner: Owner) -> None:
-    code = owner.phone.totp()
-    outcomes = log_in_around(around, service, owner.person, code, code)
-    assert [outcome.result for outcome in outcomes] == [PAM_SUCCESS, PAM_AUTH_ERR]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +40,7 @@ def assert_in_once(around: list[str], service: Service, owner: Owner) -> None:
     ],
 )
 def test_limit__of_a_host_of_roots_keeps_nobody_out(service: Service, owner: Owner, limit: str) -> None:
-    assert_in_once(["prlimit", f"--{limit}"], service, owner)
+    assert_in_once(service, owner.person, owner.phone.totp(), around=["prlimit", f"--{limit}"])
 
 
 @pytest.mark.lockout("a host with a real-time policy may run for 12 ms without a pause (RLIMIT_RTTIME)")
@@ -85,8 +50,7 @@ def test_limit__of_real_time_keeps_nobody_out(installed: Installation, service: 
         pytest.skip("needs CAP_SYS_NICE, and control groups that allow a real-time policy")
     (code,) = alice.enrol(installed, "--recovery-codes=1").recovery_codes
     around = [*REAL_TIME, "prlimit", "--rttime=12000:"]
-    outcomes = log_in_around(around, service, alice, code, code)
-    assert [outcome.result for outcome in outcomes] == [PAM_SUCCESS, PAM_AUTH_ERR]
+    assert_in_once(service, alice, code, around=around)
 
 
 def _may_raise_limits() -> bool:
@@ -98,7 +62,8 @@ def _may_raise_limits() -> bool:
 def test_limit__that_is_hard_is_raised_where_root_may(service: Service, owner: Owner, limit: str) -> None:
     if not _may_raise_limits():
         pytest.skip("root has no CAP_SYS_RESOURCE here, so that nobody can raise a hard limit")
-    assert_in_once(["prlimit", f"--{limit}:{limit.partition('=')[2]}"], service, owner)
+    around = ["prlimit", f"--{limit}:{limit.partition('=')[2]}"]
+    assert_in_once(service, owner.person, owner.phone.totp(), around=around)
 
 
 NO_VERDICT = "ended without a verdict; .* the limits of this service on memory or processor time are too low"
@@ -169,7 +134,7 @@ def test_limit__that_nobody_can_raise_is_named_and_raising_it_lets_in(
     assert [(fields["reason"], bool(re.search(detail, fields["detail"]))) for fields in system_log.outcomes()] == [
         (reason, True)
     ] * 2, system_log.ours()
-    assert_in_once(service_of_user, service, owner)
+    assert_in_once(service, owner.person, code, around=service_of_user)
 
 
 @pytest.mark.parametrize(
@@ -191,4 +156,5 @@ def test_privileges__that_a_host_lacks_keep_nobody_out(
 ) -> None:
     """The home and all in it are closed to everybody but the owner, so root gets there as the owner only."""
     owner.person.home.chmod(0o700)
-    assert_in_once([*around, *(as_user(owner.person) if without_root else [])], service, owner)
+    around = [*around, *(as_user(owner.person) if without_root else [])]
+    assert_in_once(service, owner.person, owner.phone.totp(), around=around)

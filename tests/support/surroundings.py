@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 
 from tests.support.account import Person
-from tests.support.client import Outcome, Service
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome, Service
 from tests.support.leak import keep_answer
 
 
@@ -25,6 +25,12 @@ def log_in_around(around: Sequence[str], service: Service, user: Person, *answer
     command = [*around, *service.command(user, f"--repeat={len(answers)}")]
     done = subprocess.run(command, input=script, capture_output=True, text=True, check=True, timeout=300)
     return [Outcome(line) for line in done.stdout.splitlines()]
+
+
+def assert_in_once(service: Service, user: Person, code: str, *, around: Sequence[str] = ()) -> None:
+    """Log in with a code, and see that it is refused the second time."""
+    results = [outcome.result for outcome in log_in_around(around, service, user, code, code)]
+    assert results == [PAM_SUCCESS, PAM_AUTH_ERR]
 
 
 def in_namespaces(*kinds: str, setup: str, around: Sequence[str] = ()) -> list[str]:
