@@ -448,8 +448,10 @@ static const char *
 failure_text(int error)
 {
 	if (error == EPIPE || error == ECONNRESET)
-		return "ended without a verdict; if softtoken-admin doctor finds nothing wrong, the limits of this service on"
+		return "ended without a verdict; run softtoken-admin doctor: a disk hangs, or the limits of this service on"
 		       " memory or processor time are too low";
+	if (error == ETIMEDOUT)
+		return "no verdict in time; run softtoken-admin doctor: a disk hangs, or timeout= is too short for this machine";
 	return strerror(error != 0 ? error : EPROTO);
 }
 

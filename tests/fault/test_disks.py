@@ -13,6 +13,7 @@ from pam_softtoken import state
 from tests.support.account import Person
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.disk import disk_as_home, fill, take_all_files
+from tests.support.fault import Troupe, from_the_first_frame
 from tests.support.installation import Installation
 from tests.support.pam_scene import NO_CODES, Pam
 from tests.support.process import when_left
@@ -108,6 +109,57 @@ def test_store_of_roots__on_a_disk_that_takes_nothing_lets_a_code_in_once(
         assert_in_once(pam.service(f"store={store}"), alice, phone.totp(1))
     finally:
         when_left("umount", outside)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        pytest.param(
+            "pwrite64",
+            "ENOSPC",
+            "No space left on device",
+            marks=pytest.mark.lockout(
+                "a disk that copies each block it writes (btrfs, ZFS) is full",
+                shows="reason=not_stored detail=...No space left on device",
+                cure="make room on the disk",
+            ),
+        ),
+        pytest.param(
+            "pwrite64",
+            "EDQUOT",
+            "Disk quota exceeded",
+            marks=pytest.mark.lockout(
+                "the user's quota is used up on a disk that copies each block it writes",
+                shows="reason=not_stored detail=...Disk quota exceeded",
+                cure="setquota, or rm a file of the user's",
+            ),
+        ),
+        pytest.param(
+            "openat",
+            "ENFILE",
+            "Too many open files in system; raise fs.file-max",
+            marks=pytest.mark.lockout(
+                "the host has no room for another open file (ENFILE)",
+                shows="Too many open files in system; raise fs.file-max",
+                cure="sysctl fs.file-max=NUMBER",
+            ),
+        ),
+    ],
+)
+def test_error__of_the_kernel_is_named_and_the_code_works_when_it_is_gone(
+    make_troupe: Callable[[str], Troupe], system_log: SystemLog, name: str, error: str, words: str
+) -> None:
+    """The first such call that is about the user's files fails, and all later ones."""
+    stage = make_troupe("totp").lead
+    calls = from_the_first_frame(stage.backend_calls(*stage.act.answers))
+    call = next(
+        call for call in calls if call.name == name and (name != "openat" or str(stage.person.home) in call.text)
+    )
+    stage.reset()
+    system_log.clear()
+    assert stage.disturb_backend(call, f"error={error}+", *stage.act.answers) == PAM_AUTH_ERR
+    assert words in system_log.outcomes()[0]["detail"]
+    assert [stage.log_in(*stage.act.answers) for _ in range(2)] == [PAM_SUCCESS, PAM_AUTH_ERR]
 
 
 def test_bad_block__does_not_bring_an_older_record_back(

@@ -66,7 +66,7 @@ def test_limit__that_is_hard_is_raised_where_root_may(service: Service, owner: O
     assert_in_once(service, owner.person, owner.phone.totp(), around=around)
 
 
-NO_VERDICT = "ended without a verdict; .* the limits of this service on memory or processor time are too low"
+NO_VERDICT = "ended without a verdict; .*the limits of this service on memory or processor time are too low"
 
 
 @pytest.mark.parametrize(
