@@ -80,6 +80,7 @@ def _after_a_restart(service: Service, user: Person, code: str) -> Outcome:
     return _inside(service, user, code, "--pid", "--fork", "--mount-proc", setup="mount -t tmpfs tmpfs /run")
 
 
+@pytest.mark.lockout("the home is read-only")
 def test_read_only_home__totp_works_and_each_code_once(
     service: Service, alice: Person, codes: list[str], disk: Disk, system_log: SystemLog
 ) -> None:
@@ -135,6 +136,11 @@ def _slots(alice: Person) -> tuple[bytes, bytes]:
     return data[:SLOT_BYTES], data[SLOT_BYTES:]
 
 
+@pytest.mark.lockout(
+    "the home is read-only, and the token counts",
+    shows="reason=not_stored",
+    cure="mount -o remount,rw",
+)
 def test_read_only_home__hotp_and_recovery_codes_are_refused_and_not_spent(
     installed: Installation, service: Service, alice: Person, disk: Disk, system_log: SystemLog
 ) -> None:
@@ -248,6 +254,7 @@ def test_read_only_home__a_host_without_root_denies_where_it_cannot_look(
     assert service.log_in(alice, codes[1]).result == PAM_SUCCESS
 
 
+@pytest.mark.lockout("a login was killed while it made /run/softtoken")
 def test_read_only_home__a_login_killed_while_it_made_the_place_for_records_shuts_nobody_out(
     service: Service, alice: Person, codes: list[str], disk: Disk, clock: Clock
 ) -> None:
