@@ -162,6 +162,18 @@ def test_error__of_the_kernel_is_named_and_the_code_works_when_it_is_gone(
     assert [stage.log_in(*stage.act.answers) for _ in range(2)] == [PAM_SUCCESS, PAM_AUTH_ERR]
 
 
+def test_error__of_a_full_table_of_open_files_is_named_by_the_bridge_too(
+    make_troupe: Callable[[str], Troupe], system_log: SystemLog
+) -> None:
+    stage = make_troupe("totp").lead
+    (call,) = (call for call in stage.host_calls() if call.name == "socketpair")
+    stage.reset()
+    system_log.clear()
+    assert stage.fail_host(call, "error=ENFILE") == PAM_AUTH_ERR
+    assert "cannot start: Too many open files in system; raise fs.file-max" in system_log.outcomes()[0]["detail"]
+    assert stage.log_in(*stage.act.answers) == PAM_SUCCESS
+
+
 def test_bad_block__does_not_bring_an_older_record_back(
     installed: Installation,
     make_service: Callable[[str], Service],
