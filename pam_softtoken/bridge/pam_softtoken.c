@@ -466,6 +466,8 @@ remedy_text(int error)
 		return "; raise the limit of open files of this service (nofile)";
 	case ENFILE:
 		return "; raise fs.file-max";
+	case ENOENT:
+		return "; install python3 again";
 	default:
 		return "";
 	}
@@ -559,7 +561,8 @@ run_backend(pam_handle_t *pamh, enum frame_type type, int flags, int argc, const
 		goto out;
 	error = spawn_backend(&process, INTERPRETER, script, timeout_s);
 	if (error != 0) {
-		log_refusal(pamh, type, LOG_ERR, "cannot start: %s%s", strerror(error), remedy_text(error));
+		log_refusal(pamh, type, LOG_ERR, "cannot start %s: %s%s", INTERPRETER, strerror(error),
+			    remedy_text(error));
 		goto out;
 	}
 	retval = relay(pamh, type, process.socket, &frame, timeout_s);

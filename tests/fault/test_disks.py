@@ -170,7 +170,10 @@ def test_error__of_a_full_table_of_open_files_is_named_by_the_bridge_too(
     stage.reset()
     system_log.clear()
     assert stage.fail_host(call, "error=ENFILE") == PAM_AUTH_ERR
-    assert "cannot start: Too many open files in system; raise fs.file-max" in system_log.outcomes()[0]["detail"]
+    assert (
+        "cannot start /usr/bin/python3: Too many open files in system; raise fs.file-max"
+        in system_log.outcomes()[0]["detail"]
+    )
     assert stage.log_in(*stage.act.answers) == PAM_SUCCESS
 
 

@@ -66,6 +66,7 @@ def test_limit__that_is_hard_is_raised_where_root_may(service: Service, owner: O
     assert_in_once(service, owner.person, owner.phone.totp(), around=around)
 
 
+CANNOT_START = "cannot start /usr/bin/python3: "
 NO_VERDICT = "ended without a verdict; .*the limits of this service on memory or processor time are too low"
 
 
@@ -85,20 +86,20 @@ NO_VERDICT = "ended without a verdict; .*the limits of this service on memory or
         pytest.param(
             "nproc=0:0",
             "backend",
-            r"cannot start: Resource temporarily unavailable; raise the limit of processes \(nproc, or TasksMax",
+            f"{CANNOT_START}Resource temporarily unavailable; raise the limit of processes ",
             marks=pytest.mark.lockout(
                 "a service without root may make no process",
-                shows="cannot start: Resource temporarily unavailable; raise the limit of processes",
+                shows="Resource temporarily unavailable; raise the limit of processes (nproc, or TasksMax of systemd)",
                 cure="LimitNPROC=infinity in its unit, or prlimit --nproc=unlimited",
             ),
         ),
         pytest.param(
             "nofile=6:6",
             "backend",
-            r"cannot start: Too many open files; raise the limit of open files of this service \(nofile\)",
+            f"{CANNOT_START}Too many open files; raise the limit of open files of this service ",
             marks=pytest.mark.lockout(
                 "a service has no descriptors left",
-                shows="cannot start: Too many open files; raise the limit of open files of this service",
+                shows="Too many open files; raise the limit of open files of this service (nofile)",
                 cure="LimitNOFILE=1024 in its unit, or prlimit --nofile=1024",
             ),
         ),

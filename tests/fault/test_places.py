@@ -109,3 +109,25 @@ def test_home__that_is_a_link_of_roots_lets_a_code_in_once(
     finally:
         alice.home.unlink()
         moved.rename(alice.home)
+
+
+@pytest.mark.lockout(
+    "/usr/bin/python3 is gone",
+    shows="cannot start /usr/bin/python3: No such file or directory; install python3 again",
+    cure="apt install --reinstall python3-minimal",
+)
+def test_interpreter__that_is_missing_is_named_and_putting_it_back_lets_in(
+    service: Service, owner: Owner, system_log: SystemLog, outside: Path
+) -> None:
+    code = owner.phone.totp()
+    for name in ("upper", "work"):
+        (outside / name).mkdir()
+    options = f"lowerdir=/usr/bin,upperdir={outside}/upper,workdir={outside}/work"
+    mount = f"mount -t overlay -o {options} overlay /usr/bin"
+    around = in_namespaces(setup=f"{mount}; mv /usr/bin/python3 /usr/bin/python3.away")
+    (refused,) = log_in_around(around, service, owner.person, code)
+    assert refused.result == PAM_AUTH_ERR
+    (fields,) = system_log.outcomes()
+    assert "cannot start /usr/bin/python3: No such file or directory; install python3 again" in fields["detail"]
+    around = in_namespaces(setup=f"{mount}; mv /usr/bin/python3.away /usr/bin/python3")
+    assert_in_once(service, owner.person, code, around=around)

@@ -216,6 +216,26 @@ def test_package__refuses_with_the_backend_gone_under_nullok_too(
     assert_asks_for_no_code(su, alice)
 
 
+@pytest.mark.lockout(
+    "the Python side of the module is gone",
+    shows="backend missing",
+    cure="apt install --reinstall softtoken-common",
+)
+def test_package__that_is_installed_again_brings_a_missing_backend_back(
+    debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
+) -> None:
+    debian.install(*packages.all)
+    phone = alice.link("--type=hotp")
+    debian.run("pam-auth-update", "--enable", "softtoken")
+    debian.run("rm", "-r", HOME)
+    debian.log.clear()
+    visit = su.log_in(alice, phone.hotp_at(phone.counter))
+    assert (visit.entered_as, visit.prompts) == ("", ["password"]), visit
+    assert "backend missing" in debian.log.outcomes()[0]["detail"]
+    debian.run("dpkg", "--install", f"/root/{packages['softtoken-common'].name}")
+    assert_asks_for_codes(su, alice, phone)
+
+
 def changes_of_names(debian: FreshDebian, package: Path, record: Path) -> list[str]:
     """Unpack a package, and give the names that files got or lost, in that order."""
     shutil.copy(package, debian.path("/root"))
