@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken import volatile
 from tests.support.account import Person, Phone, resident_of
 from tests.support.client import Service
 from tests.support.fault import Stage, Troupe, make_directory
 from tests.support.installation import Installation
 from tests.support.pam_scene import NO_CODES
+from tests.support.process import wait_until
 
 
 class Owner:
@@ -45,6 +47,14 @@ def owner(resident: Owner) -> Iterator[Owner]:
     resident.person.forget_on_the_host()
     yield resident
     state.write_bytes(before)
+
+
+@pytest.fixture
+def phone_for_records_in_run(installed: Installation, alice: Person) -> Phone:
+    """Alice's token, for hosts that record its uses in /run: codes from before the machine's start do not count."""
+    phone = alice.enrol(installed, NO_CODES)
+    wait_until(lambda: volatile.age_s() > 3 * int(str(phone.record["period"])), "the machine to be older", within_s=120)
+    return phone
 
 
 @pytest.fixture

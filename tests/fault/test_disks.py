@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pam_softtoken import state
-from tests.support.account import Person
+from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.disk import disk_as_home, fill, take_all_files
 from tests.support.fault import Troupe, from_the_first_frame
@@ -21,8 +21,13 @@ from tests.support.surroundings import assert_in_once
 from tests.support.system_log import SystemLog
 
 
-def make_read_only(disk: Path) -> None:
-    when_left("mount", "-o", "remount,ro", disk)
+@pytest.fixture
+def disk(outside: Path) -> Iterator[Path]:
+    """A small disk for a store of root's."""
+    options = "size=128k,nr_inodes=32,mode=755"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", outside], check=True)
+    yield outside
+    when_left("umount", outside)
 
 
 @pytest.mark.lockout("the disk of the home is full")
@@ -94,21 +99,26 @@ def test_ext4__without_a_free_block_or_inode_lets_a_code_in_once(
     [
         pytest.param(fill, marks=pytest.mark.lockout("the disk of root's store is full")),
         pytest.param(take_all_files, marks=pytest.mark.lockout("the disk of root's store has no inode left")),
-        pytest.param(make_read_only, marks=pytest.mark.lockout("the disk of root's store is read-only")),
     ],
 )
-def test_store_of_roots__on_a_disk_that_takes_nothing_lets_a_code_in_once(
-    installed: Installation, pam: Pam, alice: Person, outside: Path, spoil: Callable[[Path], object]
+def test_store_of_roots__on_a_full_disk_lets_a_code_in_once(
+    installed: Installation, pam: Pam, alice: Person, disk: Path, spoil: Callable[[Path], object]
 ) -> None:
-    store = f"{outside}/%U"
-    options = "size=128k,nr_inodes=32,mode=755"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", outside], check=True)
-    try:
-        phone = alice.enrol(installed, "--period=300", NO_CODES, f"--store={store}")
-        spoil(outside)
-        assert_in_once(pam.service(f"store={store}"), alice, phone.totp(1))
-    finally:
-        when_left("umount", outside)
+    store = f"{disk}/%U"
+    phone = alice.enrol(installed, "--period=300", NO_CODES, f"--store={store}")
+    spoil(disk)
+    assert_in_once(pam.service(f"store={store}"), alice, phone.totp())
+
+
+@pytest.mark.lockout("the disk of root's store is read-only")
+def test_store_of_roots__on_a_read_only_disk_lets_a_code_in_once(
+    installed: Installation, pam: Pam, alice: Person, disk: Path, phone_for_records_in_run: Phone
+) -> None:
+    alice.forget()
+    store = f"{disk}/%U"
+    phone = alice.enrol(installed, NO_CODES, f"--store={store}")
+    when_left("mount", "-o", "remount,ro", disk)
+    assert_in_once(pam.service(f"store={store}"), alice, phone.totp())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fault.conftest import Owner
-from tests.support.account import Person
+from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, Service
 from tests.support.installation import Installation
 from tests.support.pam_scene import NO_CODES
@@ -78,22 +78,49 @@ def test_proc__that_says_nothing_keeps_nobody_out(
     assert_in_once(service, owner.person, owner.phone.totp(), around=around)
 
 
-@pytest.mark.lockout(
-    "the home is read-only, and /proc is not mounted",
-    shows="/proc/1/stat: cannot tell how old /run is",
-    cure="mount -t proc proc /proc",
+@pytest.mark.parametrize(
+    ("spoil", "mend", "words"),
+    [
+        pytest.param(
+            "umount -l /proc",
+            "mount -t proc proc /proc",
+            "/proc/1/stat: cannot tell how old /run is",
+            marks=pytest.mark.lockout(
+                "the home is read-only, and /proc is not mounted",
+                shows="/proc/1/stat: cannot tell how old /run is",
+                cure="mount -t proc proc /proc",
+            ),
+        ),
+        pytest.param(
+            "mount -t tmpfs -o size=64k tmpfs /run; ! dd if=/dev/zero of=/run/filler bs=4k 2>/dev/null",
+            "rm /run/filler",
+            "/run/softtoken/",
+            marks=pytest.mark.lockout(
+                "the home is read-only, and /run is full",
+                shows="reason=not_stored detail=/run/softtoken/...: No space left on device",
+                cure="rm a large file in /run",
+            ),
+        ),
+    ],
+    ids=["no proc", "full run"],
 )
-def test_proc__that_is_missing_beside_a_read_only_home_is_named_and_mounting_it_lets_in(
-    service: Service, owner: Owner, system_log: SystemLog
+def test_read_only_home__needs_a_place_that_is_named_and_mending_it_lets_in(
+    service: Service,
+    alice: Person,
+    phone_for_records_in_run: Phone,
+    system_log: SystemLog,
+    spoil: str,
+    mend: str,
+    words: str,
 ) -> None:
-    home, code = owner.person.home, owner.phone.totp()
-    read_only = f"umount -l /proc; mount --bind {home} {home}; mount -o remount,bind,ro {home}"
-    (refused,) = log_in_around(in_namespaces(setup=read_only), service, owner.person, code)
+    spoiled = f"mount --bind {alice.home} {alice.home}; mount -o remount,bind,ro {alice.home}; {spoil}"
+    around = in_namespaces(setup=spoiled)
+    (refused,) = log_in_around(around, service, alice, phone_for_records_in_run.totp())
     assert refused.result == PAM_AUTH_ERR
     (fields,) = system_log.outcomes()
-    assert "/proc/1/stat: cannot tell how old /run is" in fields["detail"]
-    around = in_namespaces(setup=f"{read_only}; mount -t proc proc /proc")
-    assert_in_once(service, owner.person, code, around=around)
+    assert words in fields["detail"]
+    around = in_namespaces(setup=f"{spoiled}; {mend}")
+    assert_in_once(service, alice, phone_for_records_in_run.totp(), around=around)
 
 
 @pytest.mark.lockout("the home is a link of root's to another place")
