@@ -23,6 +23,11 @@ SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _GROUP_OR_OTHERS_WRITE = 0o022
 _GROUP_OR_OTHERS = 0o077
 MAX_CONF_BYTES = 16 * 1024
+_REMEDIES = {
+    errno.EFBIG: "; raise the limit of file sizes of this service (fsize)",
+    errno.EMFILE: "; raise the limit of open files of this service (nofile)",
+    errno.ENFILE: "; raise fs.file-max",
+}
 _LOCK_PAUSES_S = (0.001, 0.002, 0.005, 0.01, 0.02)
 
 
@@ -235,7 +240,8 @@ def open_or_make_file(path: str, flags: int, *, below: int, owner: int) -> tuple
 
 
 def words_of(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno else "cannot be used"
+    """Return what the system says of a failed call, and what to do about it where that is known."""
+    return os.strerror(error.errno) + _REMEDIES.get(error.errno, "") if error.errno else "cannot be used"
 
 
 def refusal(path: str, error: OSError) -> InsecureFile | UnusableFile:

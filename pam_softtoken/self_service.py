@@ -26,6 +26,7 @@ LONGEST_LOCK_S = 10
 _STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 _LIMITS = (
     resource.RLIMIT_FSIZE, resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_STACK, resource.RLIMIT_CPU,
+    resource.RLIMIT_RTTIME,
 )  # fmt: skip
 
 

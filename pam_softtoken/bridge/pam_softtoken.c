@@ -443,6 +443,36 @@ load_time_zone(void)
 	(void)localtime_r(&now, &unused);
 }
 
+/* Why the backend gave no verdict, and what to do. Where it had not read all frames, its end is a reset of the socket. */
+static const char *
+failure_text(int error)
+{
+	if (error == EPIPE || error == ECONNRESET)
+		return "ended without a verdict; run softtoken-admin doctor: a disk hangs, or the limits of this service on"
+		       " memory or processor time are too low";
+	if (error == ETIMEDOUT)
+		return "no verdict in time; run softtoken-admin doctor: a disk hangs, or timeout= is too short for this machine";
+	return strerror(error != 0 ? error : EPROTO);
+}
+
+/* What to do when a process or a descriptor could not be made. */
+static const char *
+remedy_text(int error)
+{
+	switch (error) {
+	case EAGAIN:
+		return "; raise the limit of processes (nproc, or TasksMax of systemd)";
+	case EMFILE:
+		return "; raise the limit of open files of this service (nofile)";
+	case ENFILE:
+		return "; raise fs.file-max";
+	case ENOENT:
+		return "; install python3 again";
+	default:
+		return "";
+	}
+}
+
 /* Serve the backend until it gives its verdict. */
 static int
 relay(pam_handle_t *pamh, enum frame_type type, int socket, struct frame *frame, unsigned int timeout_s)
@@ -474,8 +504,7 @@ relay(pam_handle_t *pamh, enum frame_type type, int socket, struct frame *frame,
 			error = EPROTO;
 		}
 	}
-	log_refusal(pamh, type, LOG_ERR, "%s",
-		    error == EPIPE ? "ended without a verdict" : strerror(error != 0 ? error : EPROTO));
+	log_refusal(pamh, type, LOG_ERR, "%s", failure_text(error));
 	return PAM_AUTH_ERR;
 }
 
@@ -532,7 +561,8 @@ run_backend(pam_handle_t *pamh, enum frame_type type, int flags, int argc, const
 		goto out;
 	error = spawn_backend(&process, INTERPRETER, script, timeout_s);
 	if (error != 0) {
-		log_refusal(pamh, type, LOG_ERR, "cannot start: %s", strerror(error));
+		log_refusal(pamh, type, LOG_ERR, "cannot start %s: %s%s", INTERPRETER, strerror(error),
+			    remedy_text(error));
 		goto out;
 	}
 	retval = relay(pamh, type, process.socket, &frame, timeout_s);

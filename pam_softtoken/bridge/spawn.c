@@ -118,6 +118,7 @@ become_backend(void *argument)
 	soften_limit(RLIMIT_AS, RLIM_INFINITY);
 	soften_limit(RLIMIT_DATA, RLIM_INFINITY);
 	soften_limit(RLIMIT_CPU, RLIM_INFINITY);
+	soften_limit(RLIMIT_RTTIME, RLIM_INFINITY); /* of a host with a real-time policy, which the backend inherits */
 	soften_limit(RLIMIT_STACK, BACKEND_STACK_BYTES);
 	cap_limit(RLIMIT_NOFILE, BACKEND_DESCRIPTORS);
 	cap_limit(RLIMIT_CORE, 1); /* no core, and none for a program to which cores go, which 0 would allow */

@@ -38,6 +38,6 @@ def require_known(pid: int) -> None:
     try:
         path = os.readlink(f"/proc/{pid}/exe").removesuffix(_DELETED)
     except OSError:
-        raise EnrolmentRefused("it cannot be seen which program asks") from None
+        raise EnrolmentRefused("it cannot be seen which program asks; is /proc mounted?") from None
     if path not in KNOWN:
         raise EnrolmentRefused(f"{path} is not known to finish an enrolment: only sshd, login and su are")

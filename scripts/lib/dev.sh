@@ -1,7 +1,7 @@
 # Sourced by scripts and tests: what programs need of /dev, in an empty directory.
 
 make_dev() {
-	for name in null zero full random urandom tty fuse; do
+	for name in null zero full random urandom tty fuse loop-control loop0 loop1 loop2 loop3 loop4 loop5 loop6 loop7; do
 		[ -e "/dev/$name" ] || continue
 		touch "$1/$name"
 		mount --bind "/dev/$name" "$1/$name"

@@ -13,7 +13,7 @@ import pytest
 from pam_softtoken.state import SLOT_BYTES
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_SUCCESS, Service
-from tests.support.disk import fill
+from tests.support.disk import fill, take_all_files
 from tests.support.enroller import CODE_PROMPT, ENTER_PROMPT, Enroller, Mistake
 from tests.support.installation import Installation
 from tests.support.listing import listing
@@ -22,18 +22,9 @@ SCRIPT = ("--no-confirm", "--json", "--period=300", "--recovery-codes=0")
 NOBODY = 65534
 
 
-def take_all_files(directory: Path) -> None:
-    """Take the last inode of a file system."""
-    try:
-        for number in range(1000):
-            (directory / f"filler-{number}").touch()
-    except OSError:
-        return
-
-
 @pytest.mark.parametrize("exhaust", [fill, take_all_files], ids=["blocks", "inodes"])
 def test_enroll__full_disk_is_one_error_and_leaves_nothing(
-    enroller: Enroller, alice: Person, small_home: Path, exhaust: Callable[[Path], None]
+    enroller: Enroller, alice: Person, small_home: Path, exhaust: Callable[[Path], object]
 ) -> None:
     exhaust(small_home)
     before = listing(small_home)
@@ -70,7 +61,7 @@ def test_enroll__full_disk_keeps_the_earlier_token_working(
     service: Service,
     *,
     small_home: Path,
-    exhaust: Callable[[Path], None],
+    exhaust: Callable[[Path], object],
 ) -> None:
     phone = alice.enrol(installed, "--period=300", "--recovery-codes=1")
     tokens = (alice.store / "tokens").read_bytes()

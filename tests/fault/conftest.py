@@ -1,4 +1,4 @@
-"""What the tests of kills and of failing calls share."""
+"""What the tests of failing calls, kills and surroundings share."""
 
 from __future__ import annotations
 
@@ -9,10 +9,52 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.account import Person
+from pam_softtoken import volatile
+from tests.support.account import Person, Phone, resident_of
 from tests.support.client import Service
 from tests.support.fault import Stage, Troupe, make_directory
 from tests.support.installation import Installation
+from tests.support.pam_scene import NO_CODES
+from tests.support.process import wait_until
+
+
+class Owner:
+    """A user and their token.
+
+    Attributes:
+        person, phone: as their classes say.
+    """
+
+    def __init__(self, person: Person, phone: Phone) -> None:
+        self.person = person
+        self.phone = phone
+
+
+@pytest.fixture(scope="module")
+def resident(world: Path, installed: Installation) -> Iterator[Owner]:
+    """The one user of all surroundings: to make one takes longer than to log in."""
+    parent = make_directory(world)
+    with resident_of(parent / "homes-limits") as person:
+        yield Owner(person, person.enrol(installed, "--period=300", NO_CODES))
+    shutil.rmtree(parent)
+
+
+@pytest.fixture
+def owner(resident: Owner) -> Iterator[Owner]:
+    """The same user, who has never logged in."""
+    state = resident.person.store / "state"
+    before = state.read_bytes()
+    resident.person.forget_on_the_host()
+    yield resident
+    state.write_bytes(before)
+
+
+@pytest.fixture
+def phone_for_records_in_run(installed: Installation, alice: Person) -> Phone:
+    """Alice's token, for hosts that record its uses in /run: codes from before the machine's start do not count."""
+    phone = alice.enrol(installed, NO_CODES)
+    wait_until(lambda: volatile.age_s() > 3 * int(str(phone.record["period"])), "the machine to be older", within_s=120)
+    return phone
 
 
 @pytest.fixture

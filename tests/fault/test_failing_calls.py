@@ -112,6 +112,7 @@ def test_instrument__an_ignored_factor_would_be_seen(make_troupe: Callable[[str]
     assert PAM_PERM_DENIED not in REFUSALS
 
 
+@pytest.mark.lockout("any system call of a login failed once")
 @pytest.mark.parametrize("kind", KINDS)
 def test_backend__any_call_fails_and_no_code_works_twice(make_troupe: Callable[[str], Troupe], kind: str) -> None:
     troupe = make_troupe(kind)

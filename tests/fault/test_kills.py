@@ -28,6 +28,7 @@ from tests.support.fault import (
 from tests.support.system_log import SystemLog
 
 
+@pytest.mark.lockout("a login was killed at any system call of its backend")
 @pytest.mark.parametrize("kind", KINDS)
 def test_backend__killed_at_any_call_from_the_first_frame_on(make_troupe: Callable[[str], Troupe], kind: str) -> None:
     """A code is left to be used until the call that records it, and never after it."""
@@ -83,6 +84,7 @@ def test_backend__killed_at_any_call_before_it_is_a_program(
     troupe.play(scene, [(call, KILL) for call in calls])
 
 
+@pytest.mark.lockout("a login was killed at any system call of its host")
 @pytest.mark.parametrize("options", HOSTS, ids=HOST_IDS)
 def test_host__killed_at_any_call_takes_the_backend_with_it(
     make_troupe: Callable[[str], Troupe], system_log: SystemLog, options: tuple[str, ...]

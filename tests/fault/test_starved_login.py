@@ -130,6 +130,7 @@ def test_starved__login_that_holds_the_lock_delays_others_for_seconds_and_revoke
     assert service.log_in(alice, phone.totp(3)).result == PAM_AUTH_ERR
 
 
+@pytest.mark.lockout("a login gets no processor for seconds")
 @pytest.mark.usefixtures("group")
 def test_starved__login_is_accepted_when_there_is_a_processor_again(
     installed: Installation, alice: Person, pam: Pam, outside: Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -16,9 +17,15 @@ from tests.support.pam_waiting import Waiting
 from tests.support.process import processes, wait_until
 
 IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
+LIMITS = [
+    *("Max cpu time", "Max file size", "Max data size"),
+    *("Max stack size", "Max address space", "Max realtime timeout"),
+]
+STACK_BYTES = "8388608"
 CHANGES = """
 cd "$0"
 umask 0777
+prlimit --pid=$$ --cpu=1000: --fsize=0: --data=1073741824: --as=1073741824: --rttime=1000000: --stack=131072:
 ulimit -S -c hard
 exec 7</dev/null 200</dev/null
 exec env --ignore-signal --block-signal PYTHONPATH="$0" LD_DEBUG_OUTPUT="$0" TZ="$0" "$@"
@@ -35,6 +42,12 @@ def _signals(mask: str) -> set[int]:
 
 def _environment(process: Path) -> set[bytes]:
     return {entry.split(b"=")[0] for entry in (process / "environ").read_bytes().split(b"\0")[:-1]}
+
+
+def _soft_limits(process: Path) -> dict[str, str]:
+    """Read the soft limits that keep a program from computing or writing."""
+    rows = (re.split(r"  +", line) for line in (process / "limits").read_text().splitlines())
+    return {row[0]: row[1] for row in rows if row[0] in LIMITS}
 
 
 def _descriptors(process: Path) -> dict[str, str]:
@@ -59,6 +72,7 @@ def test_backend__has_nothing_of_its_hosts(
         assert (status["Umask"], (host / "cwd").readlink()) == ("0777", outside)
         assert {"7", "200"} <= set(_descriptors(host))
         assert b"PYTHONPATH" in _environment(host)
+        assert "unlimited" not in _soft_limits(host).values()
 
         status = _status(backend)
         assert _signals(status["SigIgn"]) == IGNORED_BY_PYTHON
@@ -66,6 +80,7 @@ def test_backend__has_nothing_of_its_hosts(
         assert (status["Umask"], (backend / "cwd").readlink()) == ("0077", Path("/"))
         assert os.getsid(found.pid) == os.getpgid(found.pid) == found.pid
         assert _environment(backend) == {b"LC_ALL", b"PATH"}
+        assert _soft_limits(backend) == {**dict.fromkeys(LIMITS, "unlimited"), "Max stack size": STACK_BYTES}
         descriptors = _descriptors(backend)
         assert descriptors.pop("0").startswith("socket:")
         assert {descriptors.pop(name) for name in ("1", "2")} == {"/dev/null"}

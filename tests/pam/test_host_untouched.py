@@ -199,6 +199,7 @@ def test_host__is_as_it_was_after_a_backend_that_cannot_run(host: Path, pam: Pam
     assert facts["after"] == facts["before"]
 
 
+@pytest.mark.lockout("the host has 3000 files open")
 @pytest.mark.parametrize("subreaper", [[], ["--subreaper"]], ids=["plain", "subreaper"])
 @pytest.mark.parametrize("descriptors", [64, 3000])
 def test_host__with_many_descriptors_keeps_them_and_logs_in(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tests.support.disk import disk_as_home
 from tests.support.installation import Installation
 from tests.support.pam_scene import NO_CODES, Clock, Pam, oathtool
 from tests.support.process import wait_until, when_left
+from tests.support.surroundings import as_user, in_namespaces, log_in_around
 from tests.support.system_log import SystemLog
 
 PERIOD_S = 10
@@ -63,24 +64,11 @@ def _turn(clock: Clock, step: int) -> None:
 
 
 def _inside(
-    service: Service, user: Person, code: str, *unshare: str, setup: str = "true", before: tuple[str, ...] = ()
+    service: Service, user: Person, code: str, *kinds: str, setup: str = "true", around: Sequence[str] = ()
 ) -> Outcome:
     """Log in from namespaces of our own, after a command in there."""
-    script = f'{setup} && exec "$@"'
-    command = [
-        "unshare",
-        "--mount",
-        "--propagation=private",
-        *unshare,
-        "sh",
-        "-c",
-        script,
-        "sh",
-        *before,
-        *service.command(user),
-    ]
-    done = subprocess.run(command, input=f"={code}\n", capture_output=True, text=True, check=True)
-    return Outcome(done.stdout)
+    (outcome,) = log_in_around(in_namespaces(*kinds, setup=setup, around=around), service, user, code)
+    return outcome
 
 
 def _where_it_is_read_only(service: Service, user: Person, code: str) -> Outcome:
@@ -92,6 +80,7 @@ def _after_a_restart(service: Service, user: Person, code: str) -> Outcome:
     return _inside(service, user, code, "--pid", "--fork", "--mount-proc", setup="mount -t tmpfs tmpfs /run")
 
 
+@pytest.mark.lockout("the home is read-only")
 def test_read_only_home__totp_works_and_each_code_once(
     service: Service, alice: Person, codes: list[str], disk: Disk, system_log: SystemLog
 ) -> None:
@@ -147,6 +136,11 @@ def _slots(alice: Person) -> tuple[bytes, bytes]:
     return data[:SLOT_BYTES], data[SLOT_BYTES:]
 
 
+@pytest.mark.lockout(
+    "the home is read-only, and the token counts",
+    shows="reason=not_stored",
+    cure="mount -o remount,rw",
+)
 def test_read_only_home__hotp_and_recovery_codes_are_refused_and_not_spent(
     installed: Installation, service: Service, alice: Person, disk: Disk, system_log: SystemLog
 ) -> None:
@@ -260,6 +254,7 @@ def test_read_only_home__a_host_without_root_denies_where_it_cannot_look(
     assert service.log_in(alice, codes[1]).result == PAM_SUCCESS
 
 
+@pytest.mark.lockout("a login was killed while it made /run/softtoken")
 def test_read_only_home__a_login_killed_while_it_made_the_place_for_records_shuts_nobody_out(
     service: Service, alice: Person, codes: list[str], disk: Disk, clock: Clock
 ) -> None:
@@ -269,8 +264,7 @@ def test_read_only_home__a_login_killed_while_it_made_the_place_for_records_shut
     setup = f"mount -t tmpfs tmpfs /run && mkdir -m 0700 {RECORDS}"
     setup += f" && echo ={codes[0]} | {shlex.join(service.command(alice))} >/dev/null && rm {record}"
     setup += f" && mount -o remount,rw {alice.home}"
-    as_alice = ("setpriv", f"--reuid={alice.uid}", f"--regid={alice.gid}", "--clear-groups")
-    done = _inside(service, alice, codes[1], setup=setup, before=as_alice)
+    done = _inside(service, alice, codes[1], setup=setup, around=as_user(alice))
     assert done.result == PAM_SUCCESS
 
 

@@ -13,6 +13,11 @@ from tests.support.system_log import SystemLog
 STEP = 58_000_000  # in 2025
 
 
+@pytest.mark.lockout(
+    "the button of a HOTP token was pressed 60 times",
+    shows="reason=mismatch",
+    cure="type two codes in a row",
+)
 def test_hotp__button_pressed_too_often_comes_back_by_two_codes(
     installed: Installation, pam: Pam, alice: Person, system_log: SystemLog
 ) -> None:

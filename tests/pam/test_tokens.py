@@ -410,6 +410,11 @@ def _empty(state: Path) -> None:
     os.truncate(state, 0)
 
 
+@pytest.mark.lockout(
+    "the state file is gone or empty",
+    shows="reason=replayed",
+    cure="wait for the next code",
+)
 @pytest.mark.parametrize("lose", [_delete, _empty])
 def test_lost_state__totp_refuses_the_present_code_and_accepts_the_next(
     installed: Installation, pam: Pam, alice: Person, system_log: SystemLog, lose: Callable[[Path], None]
@@ -444,6 +449,11 @@ def test_lost_state__totp_starts_anew_even_when_the_first_answer_is_wrong(
         assert service.log_in(alice, code).result == result
 
 
+@pytest.mark.lockout(
+    "the state file of a HOTP token is gone or empty",
+    shows="reason=mismatch",
+    cure="type two codes in a row",
+)
 @pytest.mark.parametrize("lose", [_delete, _empty])
 def test_lost_state__hotp_takes_two_consecutive_codes(
     installed: Installation, service: Service, alice: Person, system_log: SystemLog, lose: Callable[[Path], None]

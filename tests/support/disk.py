@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,11 +27,29 @@ def disk_as_home(person: Person, size: str = "size=128k") -> Iterator[None]:
         when_left("umount", person.home)
 
 
-def fill(directory: Path) -> None:
-    """Take the last block of a file system."""
-    with (directory / "filler").open("wb", buffering=0) as file:
+def fill(directory: Path) -> Path:
+    """Take the last block of a file system, and return the file that has it."""
+    path = directory / "filler"
+    with path.open("wb", buffering=0) as file:
         try:
             while file.write(b"\0" * 4096):
                 pass
-        except OSError:
-            return
+        except OSError as error:
+            _require_full(error)
+    return path
+
+
+def take_all_files(directory: Path) -> None:
+    """Take the last inode of a file system."""
+    try:
+        for number in range(10_000):
+            (directory / f"filler-{number}").touch()
+    except OSError as error:
+        _require_full(error)
+        return
+    raise AssertionError("there is room for any number of files")
+
+
+def _require_full(error: OSError) -> None:
+    if error.errno != errno.ENOSPC:
+        raise error

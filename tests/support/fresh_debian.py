@@ -57,15 +57,21 @@ class FreshDebian:
 
     Args:
         directory: an empty one.
+        release: another one than this machine's.
+        included: packages that are there from the beginning.
 
     Attributes:
         log: the system log of those inside.
     """
 
-    def __init__(self, directory: Path) -> None:
-        release, mirror, sources = _archive()
+    def __init__(self, directory: Path, *, release: str = "", included: str = INCLUDED) -> None:
+        ours, mirror, sources = _archive()
+        if release in ("", ours):
+            release = ours
+        else:
+            sources = f"deb {mirror} {release} main\n"
         words = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", _MAKE, "sh"]
-        arguments = [str(directory), str(TREE / "scripts"), release, mirror, INCLUDED]
+        arguments = [str(directory), str(TREE / "scripts"), release, mirror, included]
         record = directory.with_suffix(".log")
         with record.open("wb") as log:
             self._holder = subprocess.Popen(
@@ -78,7 +84,8 @@ class FreshDebian:
         (inside,) = descendants(self._holder.pid)
         self._pid = inside.pid
         self.write("/etc/apt/sources.list", sources)
-        self.write(_CONF, _SSHD)
+        if self.path(_CONF).parent.exists():
+            self.write(_CONF, _SSHD)
         self.log = PrivateLog(self.path("/dev/log"))
         self._sshd: subprocess.Popen[bytes] | None = None
 

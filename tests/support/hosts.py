@@ -254,6 +254,7 @@ class SSH(Host):
         mounts: where the services are.
         password: password and code through PAM; otherwise public key, then the code through PAM.
         settings: lines of sshd_config, which go before the usual ones.
+        options: more of sshd's command line.
 
     Attributes:
         configuration: sshd's.
@@ -264,9 +265,12 @@ class SSH(Host):
     rhost = "127.0.0.1"
     shell_has_prompt = True
 
-    def __init__(self, mounts: PrivateMounts, *, password: bool, settings: str = "") -> None:
+    def __init__(
+        self, mounts: PrivateMounts, *, password: bool, settings: str = "", options: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(mounts, password=password)
         self._settings = settings
+        self._options = options
         self._tries = 1
         self.knows_key = not password
         self._directory = mounts.directory / "sshd"
@@ -342,7 +346,8 @@ class SSH(Host):
             f"AuthenticationMethods {factors}\n"
         )
         # It must not outlive the tests, not even killed ones.
-        words = ["setpriv", "--pdeathsig", "TERM", "/usr/sbin/sshd", "-D", "-e", "-f", str(self.configuration)]
+        words = ["setpriv", "--pdeathsig", "TERM", "/usr/sbin/sshd", "-D", "-e", *self._options]
+        words += ["-f", str(self.configuration)]
         with self._log.open("wb") as log:
             server = subprocess.Popen(self.mounts.command(*words), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_until(lambda: "Server listening" in self._log.read_text() or server.poll() is not None, "sshd to listen")

@@ -198,6 +198,28 @@ def test_sudo__which_shows_no_messages_enrols_nobody(
     assert host.log_in(alice).entered_as == "root"
 
 
+@pytest.mark.lockout(
+    "a user is to enrol in the login, and /proc is not mounted",
+    shows="it cannot be seen which program asks; is /proc mounted?",
+    cure="mount -t proc proc /proc",
+)
+@pytest.mark.parametrize("host", ["su with password"], indirect=True)
+def test_newcomer__without_proc_is_refused_and_enrols_when_it_is_mounted(
+    host: Host, installed: Installation, alice: Person, system_log: SystemLog
+) -> None:
+    host.use_stack(lines(installed))
+    subprocess.run(host.mounts.command("umount", "--lazy", "/proc"), check=True)
+    with arrival(host, alice) as visit:
+        assert not visit.entered_as, visit
+    assert "it cannot be seen which program asks; is /proc mounted?" in system_log.ours()[0]
+    assert system_log.reasons() == ["not_enrolled"]
+    subprocess.run(host.mounts.command("mount", "-t", "proc", "proc", "/proc"), check=True)
+    with arrival(host, alice) as visit:
+        assert visit.entered_as == alice.name, visit
+    code = visit.phone_with_codes.totp(1)
+    assert [host.log_in(alice, code).entered_as for _ in range(2)] == [alice.name, ""]
+
+
 @pytest.mark.parametrize("host", ROOMS, indirect=True)
 def test_newcomer__who_types_three_wrong_codes_is_refused_and_as_before(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog

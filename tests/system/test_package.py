@@ -216,6 +216,26 @@ def test_package__refuses_with_the_backend_gone_under_nullok_too(
     assert_asks_for_no_code(su, alice)
 
 
+@pytest.mark.lockout(
+    "the Python side of the module is gone",
+    shows="backend missing",
+    cure="apt install --reinstall softtoken-common",
+)
+def test_package__that_is_installed_again_brings_a_missing_backend_back(
+    debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
+) -> None:
+    debian.install(*packages.all)
+    phone = alice.link("--type=hotp")
+    debian.run("pam-auth-update", "--enable", "softtoken")
+    debian.run("rm", "-r", HOME)
+    debian.log.clear()
+    visit = su.log_in(alice, phone.hotp_at(phone.counter))
+    assert (visit.entered_as, visit.prompts) == ("", ["password"]), visit
+    assert "backend missing" in debian.log.outcomes()[0]["detail"]
+    debian.run("dpkg", "--install", f"/root/{packages['softtoken-common'].name}")
+    assert_asks_for_codes(su, alice, phone)
+
+
 def changes_of_names(debian: FreshDebian, package: Path, record: Path) -> list[str]:
     """Unpack a package, and give the names that files got or lost, in that order."""
     shutil.copy(package, debian.path("/root"))
@@ -242,16 +262,37 @@ def test_package__that_dpkg_puts_in_place_is_the_old_one_or_the_new_one(
     assert not old & set(names[:switch])
 
 
-def test_package__unpacked_and_not_yet_configured_asks_for_codes(
-    debian: FreshDebian, packages: Packages, newer_packages: Packages, alice: Resident, su: InsideSu
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(
+            ("libpam-softtoken", "softtoken-common"),
+            marks=pytest.mark.lockout("an upgrade stopped with the new module and the old Python side unpacked"),
+        ),
+        pytest.param(
+            ("softtoken-common", "libpam-softtoken"),
+            marks=pytest.mark.lockout("an upgrade stopped with the old module and the new Python side unpacked"),
+        ),
+    ],
+    ids=["module first", "Python side first"],
+)
+def test_package__unpacked_and_not_yet_configured_takes_each_code_once(
+    debian: FreshDebian,
+    packages: Packages,
+    newer_packages: Packages,
+    alice: Resident,
+    su: InsideSu,
+    names: tuple[str, ...],
 ) -> None:
     debian.install(*packages.all)
     phone = alice.link("--type=hotp")
     debian.run("pam-auth-update", "--enable", "softtoken")
-    for path in newer_packages.all:
+    for name in (*names, "softtoken"):
+        path = newer_packages[name]
         shutil.copy(path, debian.path("/root"))
         debian.run("dpkg", "--unpack", "--force-depends", f"/root/{path.name}")
-        assert_takes_a_code(su, alice, phone)
+        code = assert_takes_a_code(su, alice, phone)
+        assert not su.log_in(alice, code).entered_as
     debian.run("dpkg", "--configure", "--pending")
     assert_asks_for_codes(su, alice, phone)
     assert not debian.path(f"{HOME}/{packages.version}").exists()
@@ -280,6 +321,7 @@ def test_softtoken__comes_without_anything_of_pam(debian: FreshDebian, packages:
     assert {name for name in NAMES if "ii" in status(debian, name)} == {"softtoken", "softtoken-common"}
 
 
+@pytest.mark.lockout("somebody removes the package while a service names the module")
 def test_remove__is_refused_while_a_service_names_the_module(
     debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ from tests.support.account import Person
 from tests.support.hosts import SSH, Host
 from tests.support.installation import Installation
 from tests.support.pam_scene import rewrite_state
+from tests.support.private_mounts import PrivateMounts
 from tests.support.system_log import SystemLog
 from tests.system.scenario import SLOW, wrong_code
 
@@ -118,3 +121,31 @@ def test_sshd__stranger_is_asked_and_refused_like_everybody(
     assert system_log.ours() == [
         "pam_softtoken(sshd:auth): user=(unknown) rhost=127.0.0.1 result=denied reason=unknown_user"
     ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param((), marks=pytest.mark.lockout("libpam was upgraded while sshd was running")),
+        pytest.param(
+            ("-r",), marks=pytest.mark.lockout("libpam was upgraded under an sshd with the old one in memory")
+        ),
+    ],
+    ids=["executed anew for each connection", "forked for each connection"],
+)
+def test_sshd__from_before_libpam_was_upgraded_lets_a_code_in_once(
+    mounts: PrivateMounts, installed: Installation, alice: Person, options: tuple[str, ...]
+) -> None:
+    (libpam,) = {path.resolve() for path in Path("/lib").glob("*/libpam.so.0")}
+    new = mounts.directory / "libpam"
+    sshd = SSH(mounts, password=True, options=options)
+    try:
+        sshd.use_stack(installed.line())
+        phone = alice.enrol(installed, SLOW)
+        shutil.copy(libpam, new)
+        subprocess.run(mounts.command("mount", "--bind", str(new), str(libpam)), check=True)
+        code = phone.totp()
+        visits = [sshd.log_in(alice, code) for _ in range(2)]
+        assert [visit.entered_as for visit in visits] == [alice.name, ""], visits
+    finally:
+        sshd.close()
