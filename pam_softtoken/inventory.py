@@ -9,9 +9,9 @@ import json
 import time
 import unicodedata
 
-from pam_softtoken import terminal
+from pam_softtoken import policy, process, terminal
 from pam_softtoken.editor import Editor
-from pam_softtoken.errors import DamagedState
+from pam_softtoken.errors import CodeExpired, DamagedState
 from pam_softtoken.state import NEVER, State
 from pam_softtoken.token import Token
 from pam_softtoken.tokenfile import TokenFile
@@ -99,11 +99,15 @@ class Inventory:
 
     def issued_until(self, now: int) -> int | None:
         """Until when a code that an administrator has issued can be used, in Unix seconds; None when there is none."""
-        issued = self._state.issued.get(self._content.recovery.name) if self._state is not None else None
-        if issued is None:
+        name = self._content.recovery.name
+        issued = self._state.issued.get(name) if self._state is not None else None
+        if self._state is None or issued is None or not issued[-1]:
             return None
-        _, since, until, unused = issued
-        return until if unused and since <= now < until else None
+        try:
+            policy.require_issued_code_in_time(self._state, name, now=now, boot=process.boot())
+        except CodeExpired:
+            return None
+        return issued[2]
 
     def _when(self, token: Token) -> int | None:
         return self._state.when.get(token.fingerprint()) if self._state is not None else None

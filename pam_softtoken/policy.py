@@ -7,7 +7,7 @@ file, clock, socket or log.
 from __future__ import annotations
 
 from pam_softtoken import otp
-from pam_softtoken.errors import OTPMismatch, OTPReplayed
+from pam_softtoken.errors import ClockDoubt, CodeExpired, OTPMismatch, OTPReplayed
 from pam_softtoken.state import NEVER
 from pam_softtoken.token import HOTPToken, Token, TOTPToken
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pam_softtoken.config import Config
+    from pam_softtoken.process import Boot
     from pam_softtoken.state import State
 
     OTPs = dict[int, str]
@@ -68,9 +69,10 @@ class Finding:
         counter: for `ACCEPTED` its counter or time step, which is used from now on.
         drift: for `ACCEPTED` by how many half time steps the token's clock is taken to be ahead from now on.
         notes: for `NOTED` the fingerprints and counters to note.
-        spent: for `NOTED` the fingerprint of `token` and the counter up to which its codes are used from now on, or
-            None. A code of the present window counts as used while it is noted, so that nobody who saw it can use it
-            elsewhere; one that the app shows about now also counts as used afterwards.
+        spent: for `NOTED` the fingerprint of `token` and the time step up to which its codes are assumed to be used
+            from now on, or None. A code of the present window counts as used while it is noted, so that nobody who saw
+            it can use it elsewhere; one that the app shows about now also counts as used afterwards, unless the clock
+            turns out to have been ahead.
     """
 
     __slots__ = ("counter", "drift", "kind", "notes", "spent", "token")
@@ -150,6 +152,28 @@ def _last_used(token: Token, state: State, *, now: int) -> int:
     return NEVER if last is None else last
 
 
+def believed(tokens: Iterable[Token], state: State, *, now: int, limits: Limits) -> State:
+    """Return a state for one decision, in which what is assumed to be used is taken for used.
+
+    An assumption about a time step that the clock has not come to was made while the clock was ahead. It counts for
+    nothing until that step comes: it did not come from an accepted code. If nothing else is known of the token, nobody
+    can tell which of its codes are used.
+    """
+    if not state.assumed:
+        return state
+    for token in tokens:
+        name = token.fingerprint()
+        step = state.assumed.get(name)
+        if step is None:
+            continue
+        wide = Limits(window=max(1, limits.window), look_ahead=0, no_drift=False)
+        if step <= highest_used_before(token, state, since=now, limits=wide):
+            state = state.with_last(name, step)
+        elif state.last.get(name) == NEVER:
+            state = state.without_last(name)
+    return state.without_assumed()
+
+
 def highest_used_before(token: Token, state: State, *, since: int, limits: Limits) -> int:
     """Return the counter that a token may have reached before a moment of which no record is left.
 
@@ -206,6 +230,7 @@ def examine(
     following: Found | None = None
     unknown: Found | None = None
     used: Token | None = None
+    state = believed(tokens, state, now=now, limits=limits)
     for token in tokens:
         last = _last_used(token, state, now=now)
         digits = _typed(token, typed)
@@ -248,6 +273,7 @@ def confirm(token: Token, state: State, typed: str, *, now: int, limits: Limits)
         OTPReplayed: right, but used.
         OTPMismatch: not right.
     """
+    state = believed((token,), state, now=now, limits=limits)
     state = state.with_last(token.fingerprint(), NEVER)  # nothing goes back; only an unknown token becomes a known one
     finding = examine((token,), state, {token.digits: typed}, now=now, limits=limits)
     if finding.kind == USED:
@@ -346,8 +372,8 @@ def _in_step(token: Token, elapsed_s: int) -> bool:
     return not isinstance(token, TOTPToken) or 0 <= elapsed_s <= NOTED_PERIODS * token.period_s
 
 
-def clock_off_s(tokens: Iterable[Token], state: State, typed: OTPs, *, now: int, limits: Limits) -> int:
-    """Estimate how wrong a clock is, for the log and for people who may know why a code was refused. Decides nothing.
+def clock_doubt(tokens: Iterable[Token], state: State, typed: OTPs, *, now: int, limits: Limits) -> ClockDoubt | None:
+    """Say which clock seems wrong, for the log and for people who may know why a code was refused. Decides nothing.
 
     Slow: call it without the lock.
 
@@ -359,25 +385,87 @@ def clock_off_s(tokens: Iterable[Token], state: State, typed: OTPs, *, now: int,
         limits: the settings.
 
     Returns:
-        Seconds by which a token's clock is ahead of this machine's; negative when it is behind; 0 when the OTP is of no
-        time step near by, and no later one has been accepted.
+        None when nothing says that a clock is wrong.
     """
+    record: ClockDoubt | None = None
+    doubt: ClockDoubt | None = None
     for token in tokens:
         if not isinstance(token, TOTPToken):
             continue
-        step = max(0, now) // token.period_s
-        usual = open_counters(token, state, now=now, limits=limits)
-        searched = range(max(0, step - SEARCHED_STEPS), step + SEARCHED_STEPS + 1)
-        for counter in token.matching(searched, _typed(token, typed)):
-            if counter not in usual:
-                return (counter - step) * token.period_s
-        last = state.last.get(token.fingerprint(), step)
-        if last not in usual and last > step:
-            return (last - step) * token.period_s
-    return 0
+        off_s = _off_s(token, state, typed, now=now, limits=limits)
+        if off_s:
+            return ClockDoubt(ClockDoubt.APP, off_s)
+        if now < otp.RELEASED:
+            doubt = ClockDoubt(ClockDoubt.UNSET, now)
+            continue
+        ahead_s = record_ahead_s(token, state, now=now, limits=limits)
+        is_right_now = bool(token.matching(open_counters(token, state, now=now, limits=limits), _typed(token, typed)))
+        if ahead_s and is_right_now:
+            record = record or ClockDoubt(ClockDoubt.RECORD, ahead_s)
+        elif not is_right_now and max(ahead_s, token.created - now) > 0:
+            doubt = doubt or ClockDoubt(ClockDoubt.UNCLEAR, max(ahead_s, token.created - now))
+    return record or doubt
 
 
-def in_grace(state: State, name: str, *, now: int, grace_s: int) -> bool:
-    """Check whether a code was accepted from this source for this service so lately that no other is asked for."""
-    when = state.graces.get(name)
-    return when is not None and 0 <= now - when < grace_s
+def _off_s(token: TOTPToken, state: State, typed: OTPs, *, now: int, limits: Limits) -> int:
+    """Return by how many seconds a token's clock seems to be ahead, by a code that is right for a time near by."""
+    step = max(0, now) // token.period_s
+    usual = open_counters(token, state, now=now, limits=limits)
+    searched = range(max(0, step - SEARCHED_STEPS), step + SEARCHED_STEPS + 1)
+    found = [counter for counter in token.matching(searched, _typed(token, typed)) if counter not in usual]
+    return (found[0] - step) * token.period_s if found else 0
+
+
+def record_ahead_s(token: Token, state: State, *, now: int, limits: Limits) -> int:
+    """Return how far the last accepted code of a token is ahead of what can be accepted now, in seconds.
+
+    Returns:
+        0 when it is not ahead, as it never is unless the clock was set back.
+    """
+    if not isinstance(token, TOTPToken):
+        return 0
+    last = state.last.get(token.fingerprint(), NEVER)
+    if last < open_counters(token, state, now=now, limits=limits).stop:
+        return 0
+    return last * token.period_s - now
+
+
+def in_grace(state: State, name: str, *, now: int, uptime_s: int, grace_s: int) -> bool:
+    """Check whether a code was accepted from this source for this service so lately that no other is asked for.
+
+    Two clocks must say so: one that is set back makes no time of grace longer.
+    """
+    when, then_s = state.graces.get(name, (0, 0))
+    return name in state.graces and 0 <= now - when < grace_s and 0 <= uptime_s - then_s < grace_s
+
+
+def without_issued_code_of_later(state: State, *, now: int, boot: Boot) -> State:
+    """Return a state without a code that was issued while the clock was ahead and that can be used no more.
+
+    When a TOTP is accepted, the clock agrees with that of its app. The code's time would come once more.
+    """
+    for name, (_, since, *_) in state.issued.items():
+        if since > now:
+            try:
+                require_issued_code_in_time(state, name, now=now, boot=boot)
+            except CodeExpired:
+                return state.without_issued()
+    return state
+
+
+def require_issued_code_in_time(state: State, set_name: str, *, now: int, boot: Boot) -> None:
+    """Check that an issued code can be used now.
+
+    As long as the machine runs, the time since its start counts as well: a clock that is set back makes the code's time
+    neither longer nor the code useless. After a restart only the clock is left. Nothing is recorded here, so a jump
+    that is taken back ends nothing.
+
+    Raises:
+        CodeExpired: its time is over, or has not begun.
+    """
+    _, since, until, started, then_s, _ = state.issued[set_name]
+    has_run_since = boot.name != "" and started == boot.name
+    if now >= until or (has_run_since and not 0 <= boot.uptime_s - then_s < until - since):
+        raise CodeExpired
+    if not has_run_since and now < since:
+        raise CodeExpired(begins_in_s=since - now)

@@ -13,7 +13,7 @@ import json
 import os
 import time
 
-from pam_softtoken import recovery, terminal
+from pam_softtoken import process, recovery, terminal
 from pam_softtoken.admin import deed, duration, person
 from pam_softtoken.command import Command
 from pam_softtoken.errors import AdministrationFailed, NotStored
@@ -45,10 +45,12 @@ def _issue(screen: terminal.Terminal, options: argparse.Namespace) -> None:
                     f"{user} has enrolled anew meanwhile; nothing was changed",
                     hint="start again, if it is still needed",
                 )
-            since = int(time.time())
+            since, boot = int(time.time()), process.boot()
             until = since + valid_s
             store.admit_issued(digest)
-            return (state or State.new()).with_issued(codes.name, digest, since=since, until=until)
+            return (state or State.new()).with_issued(
+                codes.name, digest, since=since, until=until, boot=boot.name, uptime_s=boot.uptime_s
+            )
 
         store.change_state(change, terminal.checkpoint)
     expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(until))

@@ -12,7 +12,7 @@ from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
 from pam_softtoken.errors import DamagedState
 from pam_softtoken.policy import Limits
-from pam_softtoken.state import State
+from pam_softtoken.state import NEVER, State
 from pam_softtoken.token import HOTPToken
 from pam_softtoken.tokenfile import TokenFile
 
@@ -52,20 +52,27 @@ def fresh_state(content: TokenFile, known: State | None, *, now: int, limits: Li
         limits: the settings.
 
     Returns:
-        TOTP: all time steps that any code could have been accepted for by now count as used. HOTP and recovery codes
-        keep what is known. Waits, and whatever a code was accepted for lately, are forgotten.
+        TOTP: all time steps that any code could have been accepted for by now count as used. A record of a later step
+        is dropped: it comes from a clock that was ahead. HOTP and recovery codes keep what is known. Waits, and
+        whatever a code was accepted for lately, are forgotten.
     """
     known = known or State.new()
-    counting = {token.fingerprint() for token in content.tokens if isinstance(token, HOTPToken)}
-    last = {fingerprint: counter for fingerprint, counter in known.last.items() if fingerprint in counting}
-    fresh = State(last=last, spent=known.spent, sources=known.sources)
+    fresh = State(spent=known.spent, sources={each: min(when, now) for each, when in known.sources.items()})
     for token in content.tokens:
+        name, last = token.fingerprint(), known.last.get(token.fingerprint())
         highest = policy.highest_used_before(token, known, since=now, limits=limits)
+        if last is not None and (isinstance(token, HOTPToken) or last <= highest):
+            fresh = fresh.with_last(name, last)
+        elif last is not None:
+            fresh = fresh.with_last(name, NEVER)
         if highest >= 0:
-            fresh = fresh.with_last(token.fingerprint(), highest)
+            # Not for good: the clock that it comes from may turn out to be wrong.
+            fresh = fresh.with_assumed(name, highest)
     drift = {each: known.drift[each] for each in known.drift if each in fresh.last}
-    when = {each: known.when[each] for each in known.when if each in fresh.last}
-    return State(last=fresh.last, drift=drift, when=when, spent=known.spent, sources=known.sources)
+    when = {each: min(known.when[each], now) for each in known.when if each in fresh.last}
+    return State(
+        last=fresh.last, assumed=fresh.assumed, drift=drift, when=when, spent=fresh.spent, sources=fresh.sources
+    )
 
 
 def _losses(content: TokenFile, known: State | None, config: Config) -> list[str]:

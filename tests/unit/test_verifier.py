@@ -439,12 +439,11 @@ def test_clock__is_searched_for_without_the_lock(
         held.append("unlocked")
         unlock(self)
 
-    def search(*_: object, **__: object) -> int:
+    def search(*_: object, **__: object) -> None:
         held.append("searched")
-        return 0
 
     monkeypatch.setattr("pam_softtoken.store.Store.unlock", note_unlock)
-    monkeypatch.setattr("pam_softtoken.policy.clock_off_s", search)
+    monkeypatch.setattr("pam_softtoken.policy.clock_doubt", search)
     assert not gate.gets_in(_wrong(NOW))
     assert held == ["unlocked", "searched"]
 
