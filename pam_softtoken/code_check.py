@@ -113,12 +113,13 @@ class CodeCheck:
 
     def _explanation(self, error: Refused) -> CodeRefused:
         if isinstance(error, Throttled):
-            also = "two codes in a row are accepted now; or " if error.pair_helps else ""
-            return CodeRefused(
-                f"too many wrong codes; one code alone is accepted again in {in_words(error.retry_after_s)}",
-                hint=f"{also}wait, then try again",
-                may_retry=error.pair_helps,
-            )
+            message = f"too many wrong codes; one code alone is accepted again in {in_words(error.retry_after_s)}"
+            hint = "two codes in a row are accepted now; or " if error.pair_helps else ""
+            hint += "wait, then try again"
+            if self._explains and error.clock is not None:
+                also, hint = _clock_in_words(error.clock, self._user)
+                message += f"; and {also}"
+            return CodeRefused(message, hint=hint, may_retry=error.pair_helps)
         if isinstance(error, MalformedAnswer):
             return CodeRefused("that is not a code", hint="a code has 6 to 8 digits", may_retry=True)
         if isinstance(error, PINMissing):

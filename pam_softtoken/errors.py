@@ -93,10 +93,14 @@ class Throttled(Refused):
     Args:
         retry_after_s: how long the wait still is.
         pair_helps: two codes in a row are accepted all the same.
+
+    Attributes:
+        clock: as of `OTPRefused`, where that means that two codes in a row do not help either.
     """
 
     def __init__(self, retry_after_s: int, *, pair_helps: bool = False) -> None:
         super().__init__(f"throttled for {retry_after_s} s")
+        self.clock: ClockDoubt | None = None
         self.retry_after_s = retry_after_s
         self.pair_helps = pair_helps
 

@@ -58,10 +58,8 @@ def write(record: log.Log, error: Exception) -> str:
         detail = "has been enrolled before, and the token file is gone"
         if error.former:
             detail = f"the uid was enrolled as {error.former}; if that is another user, see softtoken-admin rebind"
-    elif isinstance(error, errors.Throttled):
-        detail = f"{error.retry_after_s} s left"
-    elif isinstance(error, errors.OTPRefused):
-        detail = _clock_in_words(error, record.user)
+    elif isinstance(error, (errors.OTPRefused, errors.Throttled)):
+        detail = "; ".join(_times_in_words(error, record.user))
     elif isinstance(error, (errors.PathError, errors.LookUpFailed)):
         detail = str(error)
     elif isinstance(error, errors.EnrolmentRefused):
@@ -75,13 +73,15 @@ def write(record: log.Log, error: Exception) -> str:
     return code
 
 
-def _clock_in_words(error: errors.OTPRefused, user: str) -> str:
+def _times_in_words(error: errors.OTPRefused | errors.Throttled, user: str) -> list[str]:
     if isinstance(error, errors.CodeExpired):
         begins = errors.in_words(error.begins_in_s)
-        return f"by this machine's clock the code is issued in {begins}: it was set back" if error.begins_in_s else ""
-    doubt = error.clock
-    if doubt is None:
-        return ""
+        return [f"by this machine's clock the code is issued in {begins}: it was set back"] if error.begins_in_s else []
+    wait = [f"{error.retry_after_s} s left"] if isinstance(error, errors.Throttled) else []
+    return [*wait, _clock_in_words(error.clock, user)] if error.clock is not None else wait
+
+
+def _clock_in_words(doubt: errors.ClockDoubt, user: str) -> str:
     if doubt.kind == doubt.APP:
         side = "ahead of" if doubt.seconds > 0 else "behind"
         return f"the token's clock seems {abs(doubt.seconds)} s {side} this machine's"

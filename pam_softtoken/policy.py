@@ -387,33 +387,29 @@ def clock_doubt(tokens: Iterable[Token], state: State, typed: OTPs, *, now: int,
     Returns:
         None when nothing says that a clock is wrong.
     """
-    record: ClockDoubt | None = None
     doubt: ClockDoubt | None = None
     for token in tokens:
         if not isinstance(token, TOTPToken):
             continue
-        off_s = _off_s(token, state, typed, now=now, limits=limits)
-        if off_s:
-            return ClockDoubt(ClockDoubt.APP, off_s)
+        step = max(0, now) // token.period_s
+        usual = open_counters(token, state, now=now, limits=limits)
+        digits = _typed(token, typed)
+        around = range(max(0, step - limits.window), step + limits.window + 1)
+        right_now = max((*token.matching(usual, digits), *token.matching(around, digits)), default=NEVER)
+        if right_now == NEVER:
+            searched = range(max(0, step - SEARCHED_STEPS), step + SEARCHED_STEPS + 1)
+            for counter in token.matching(searched, digits):
+                return ClockDoubt(ClockDoubt.APP, (counter - step) * token.period_s)
         if now < otp.RELEASED:
             doubt = ClockDoubt(ClockDoubt.UNSET, now)
             continue
-        ahead_s = record_ahead_s(token, state, now=now, limits=limits)
-        is_right_now = bool(token.matching(open_counters(token, state, now=now, limits=limits), _typed(token, typed)))
-        if ahead_s and is_right_now:
-            record = record or ClockDoubt(ClockDoubt.RECORD, ahead_s)
-        elif not is_right_now and max(ahead_s, token.created - now) > 0:
-            doubt = doubt or ClockDoubt(ClockDoubt.UNCLEAR, max(ahead_s, token.created - now))
-    return record or doubt
-
-
-def _off_s(token: TOTPToken, state: State, typed: OTPs, *, now: int, limits: Limits) -> int:
-    """Return by how many seconds a token's clock seems to be ahead, by a code that is right for a time near by."""
-    step = max(0, now) // token.period_s
-    usual = open_counters(token, state, now=now, limits=limits)
-    searched = range(max(0, step - SEARCHED_STEPS), step + SEARCHED_STEPS + 1)
-    found = [counter for counter in token.matching(searched, _typed(token, typed)) if counter not in usual]
-    return (found[0] - step) * token.period_s if found else 0
+        later = state.last.get(token.fingerprint(), NEVER) - right_now
+        if right_now != NEVER and later > 2 * limits.window:
+            return ClockDoubt(ClockDoubt.RECORD, later * token.period_s)
+        ahead_s = max(record_ahead_s(token, state, now=now, limits=limits), token.created - now)
+        if right_now == NEVER and ahead_s > 0:
+            doubt = doubt or ClockDoubt(ClockDoubt.UNCLEAR, ahead_s)
+    return doubt
 
 
 def record_ahead_s(token: Token, state: State, *, now: int, limits: Limits) -> int:

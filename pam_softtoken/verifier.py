@@ -175,10 +175,10 @@ class Attempt:
         except BaseException as error:
             # The person may be told why, which can take any time.
             self._store.unlock()
-            if isinstance(error, OTPRefused) and claimed is not None:
-                error.clock = policy.clock_doubt(
-                    self._content.tokens, state, claimed.otps, now=now, limits=self._limits
-                )
+            if isinstance(error, (OTPRefused, Throttled)) and claimed is not None:
+                doubt = policy.clock_doubt(self._content.tokens, state, claimed.otps, now=now, limits=self._limits)
+                if doubt is not None and (isinstance(error, OTPRefused) or doubt.kind in (doubt.RECORD, doubt.UNSET)):
+                    error.clock = doubt
             raise
         return accepted
 
