@@ -12,8 +12,9 @@ import unicodedata
 from pam_softtoken import policy, process, terminal
 from pam_softtoken.editor import Editor
 from pam_softtoken.errors import CodeExpired, DamagedState
+from pam_softtoken.policy import Limits
 from pam_softtoken.state import NEVER, State
-from pam_softtoken.token import Token
+from pam_softtoken.token import Token, TOTPToken
 from pam_softtoken.tokenfile import TokenFile
 
 UNKNOWN = "unknown"
@@ -108,6 +109,16 @@ class Inventory:
         except CodeExpired:
             return None
         return issued[2]
+
+    def record_ahead_s(self, now: int, limits: Limits) -> int:
+        """Return how far this machine's clock is behind what is recorded, in seconds; 0 when it is not.
+
+        Recorded are the last accepted code of each token that goes by the clock, and when it was enrolled.
+        """
+        known = self._state or State.new()
+        tokens = [token for token in self._content.tokens if isinstance(token, TOTPToken)]
+        ahead = [policy.record_ahead_s(token, known, now=now, limits=limits) for token in tokens]
+        return max((0, *ahead, *(token.created - now for token in tokens)))
 
     def _when(self, token: Token) -> int | None:
         return self._state.when.get(token.fingerprint()) if self._state is not None else None
