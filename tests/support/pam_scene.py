@@ -217,6 +217,11 @@ def lock_out(person: Person, store: Path | None = None) -> None:
     rewrite_state(person, lambda present: present.with_wrong("local", 100, int(time.time())), store)
 
 
+def read_state(person: Person) -> state.State:
+    """Return what a state file says."""
+    return state.decode((person.store / "state").read_bytes(), path="state")[1]
+
+
 def rewrite_state(person: Person, change: Callable[[state.State], state.State], store: Path | None = None) -> None:
     """Change what a state file says, as one of our programs would."""
     file = (store or person.store) / "state"
