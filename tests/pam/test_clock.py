@@ -169,21 +169,6 @@ def test_clock__record_from_the_future_is_told_during_a_wait(
     assert service.log_in(alice, oathtool(phone, step + 2)[0]).result == PAM_SUCCESS
 
 
-@pytest.mark.lockout("tokens are taken over while the clock is a day ahead")
-def test_clock__that_was_ahead_while_the_state_was_started_anew_costs_one_code(
-    installed: Installation, pam: Pam, alice: Person
-) -> None:
-    phone = alice.enrol(installed, "--period=300", NO_CODES)
-    step = steady_step(300)
-    (name,) = read_state(alice).last
-    # What `reset-state`, and taking tokens over, leave when this machine's clock is a day ahead.
-    rewrite_state(alice, lambda present: present.with_assumed(name, step + 288))
-    service = pam.service()
-    first, second = oathtool(phone, step, 2)
-    assert service.log_in(alice, first).result == PAM_AUTH_ERR
-    assert service.log_in(alice, second).result == PAM_SUCCESS
-
-
 @pytest.mark.parametrize(("steps", "side"), [(4, "ahead of"), (-4, "behind"), (100, "ahead of"), (-100, "behind")])
 def test_clock__of_an_app_that_is_off_is_told_in_the_log_with_how_much(
     installed: Installation, service: Service, alice: Person, system_log: SystemLog, steps: int, side: str
