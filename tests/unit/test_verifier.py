@@ -13,6 +13,7 @@ import pytest
 
 from pam_softtoken import otp, throttle
 from pam_softtoken.admin.relief import fresh_state
+from pam_softtoken.code_check import CodeCheck, CodeRefused
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
 from pam_softtoken.errors import (
@@ -610,3 +611,57 @@ def _reset(gate: Gate, *, now: int) -> None:
         lambda _, known: fresh_state(content, known, now=now, limits=limits), lambda: None, salvaging=True
     )
     editor.close()
+
+
+def _explanation(gate: Gate, typed: str, *, explains: bool) -> CodeRefused:
+    with (
+        CodeCheck(gate.account, gate.config, caller_uid=os.getuid(), explains=explains) as check,
+        pytest.raises(CodeRefused) as caught,
+    ):
+        check.judge(typed)
+    return caught.value
+
+
+@pytest.fixture
+def programs_clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The clock that programs read: its one element is the time."""
+    clock = [TODAY]
+    monkeypatch.setattr("pam_softtoken.code_check.time.time", lambda: clock[0])
+    monkeypatch.setattr("pam_softtoken.code_check.refusal_time.wait_out", lambda *_, **__: None)
+    monkeypatch.setattr(CodeCheck, "_log", lambda *_: None)
+    return clock
+
+
+def test_check__over_a_store_of_roots_says_nothing_of_a_record_from_the_future(
+    make_gate: Callable[..., Gate], programs_clock: list[int]
+) -> None:
+    gate = make_gate(PHONE)
+    gate.change(lambda state: state.with_last(PHONE.fingerprint(), TODAY // 30 + 2880))
+    told = _explanation(gate, _totp(TODAY), explains=True)
+    assert "later was accepted while this machine's clock was ahead" in told.message
+    untold = [_explanation(gate, typed, explains=False) for typed in (_totp(TODAY), _totp(TODAY, 50), _wrong(TODAY))]
+    assert {(each.message, each.hint) for each in untold} == {
+        ("the code was refused", "wait for the next code, and try again")
+    }
+
+
+def test_check__over_a_store_of_roots_names_a_clock_that_was_never_set_whatever_was_typed(
+    make_gate: Callable[..., Gate], programs_clock: list[int]
+) -> None:
+    gate = make_gate(PHONE)
+    programs_clock[0] = 2 * DAY_S
+    said = {_explanation(gate, typed, explains=False).message for typed in (_totp(TODAY), _wrong(2 * DAY_S))}
+    assert said == {"the code was refused, and this machine's clock says 1970-01-03, so no code of an app is right"}
+
+
+@pytest.mark.lockout("strangers guess while the clock is a year ahead, and it goes back")
+def test_wait__of_a_clock_that_was_ahead_ends_as_any_other(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(PHONE)
+    _close(gate, STRANGER, now=TODAY + 366 * DAY_S)
+    with pytest.raises(Throttled) as caught:
+        gate.answer(_totp(TODAY), now=TODAY)
+    assert caught.value.retry_after_s == DAY_S
+    assert gate.gets_in(_totp(TODAY, 1), now=TODAY + 30)
+    with pytest.raises(Throttled):
+        gate.answer(_totp(TODAY), STRANGER, now=TODAY + 60)
+    assert gate.gets_in(_totp(TODAY + DAY_S), STRANGER, now=TODAY + DAY_S)
