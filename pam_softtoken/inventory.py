@@ -9,7 +9,7 @@ import json
 import time
 import unicodedata
 
-from pam_softtoken import policy, process, terminal
+from pam_softtoken import clock_doubt, lifetime, process, terminal
 from pam_softtoken.editor import Editor
 from pam_softtoken.errors import CodeExpired, DamagedState
 from pam_softtoken.policy import Limits
@@ -105,7 +105,7 @@ class Inventory:
         if self._state is None or issued is None or not issued[-1]:
             return None
         try:
-            policy.require_issued_code_in_time(self._state, name, now=now, boot=process.boot())
+            lifetime.require_issued_code_in_time(self._state, name, now=now, boot=process.boot())
         except CodeExpired:
             return None
         return issued[2]
@@ -117,7 +117,7 @@ class Inventory:
         """
         known = self._state or State.new()
         tokens = [token for token in self._content.tokens if isinstance(token, TOTPToken)]
-        ahead = [policy.record_ahead_s(token, known, now=now, limits=limits) for token in tokens]
+        ahead = [clock_doubt.record_ahead_s(token, known, now=now, limits=limits) for token in tokens]
         return max((0, *ahead, *(token.created - now for token in tokens)))
 
     def _when(self, token: Token) -> int | None:

@@ -7,7 +7,7 @@ file, clock, socket or log.
 from __future__ import annotations
 
 from pam_softtoken import otp
-from pam_softtoken.errors import ClockDoubt, CodeExpired, OTPMismatch, OTPReplayed
+from pam_softtoken.errors import OTPMismatch, OTPReplayed
 from pam_softtoken.state import NEVER
 from pam_softtoken.token import HOTPToken, Token, TOTPToken
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pam_softtoken.config import Config
-    from pam_softtoken.process import Boot
     from pam_softtoken.state import State
 
     OTPs = dict[int, str]
@@ -28,8 +27,6 @@ RESYNC_COUNTERS = 100
 """HOTP: how far ahead two consecutive OTPs are found."""
 LOST_COUNTER_RANGE = 10_000
 """The same when a HOTP token's counter has been lost: some years of logins."""
-SEARCHED_STEPS = 120
-"""How far from now a refused OTP is searched for, to estimate a clock error; an hour with the usual period."""
 NOTED_PERIODS = 3
 """The second of two consecutive TOTPs must follow the first within this many periods."""
 
@@ -370,98 +367,3 @@ def _resync_counters(token: Token, state: State, *, now: int, limits: Limits) ->
 def _in_step(token: Token, elapsed_s: int) -> bool:
     """Check whether two consecutive TOTPs came as an app shows them, and not from somebody's notes."""
     return not isinstance(token, TOTPToken) or 0 <= elapsed_s <= NOTED_PERIODS * token.period_s
-
-
-def clock_doubt(tokens: Iterable[Token], state: State, typed: OTPs, *, now: int, limits: Limits) -> ClockDoubt | None:
-    """Say which clock seems wrong, for the log and for people who may know why a code was refused. Decides nothing.
-
-    Slow: call it without the lock.
-
-    Args:
-        tokens: of this user.
-        state: what has been accepted.
-        typed: the refused OTP, as for `examine`.
-        now: Unix seconds.
-        limits: the settings.
-
-    Returns:
-        None when nothing says that a clock is wrong.
-    """
-    doubt: ClockDoubt | None = None
-    for token in tokens:
-        if not isinstance(token, TOTPToken):
-            continue
-        step = max(0, now) // token.period_s
-        usual = open_counters(token, state, now=now, limits=limits)
-        digits = _typed(token, typed)
-        around = range(max(0, step - limits.window), step + limits.window + 1)
-        right_now = max((*token.matching(usual, digits), *token.matching(around, digits)), default=NEVER)
-        if right_now == NEVER:
-            searched = range(max(0, step - SEARCHED_STEPS), step + SEARCHED_STEPS + 1)
-            for counter in token.matching(searched, digits):
-                return ClockDoubt(ClockDoubt.APP, (counter - step) * token.period_s)
-        if now < otp.RELEASED:
-            doubt = ClockDoubt(ClockDoubt.UNSET, now)
-            continue
-        later = state.last.get(token.fingerprint(), NEVER) - right_now
-        if right_now != NEVER and later > 2 * limits.window:
-            return ClockDoubt(ClockDoubt.RECORD, later * token.period_s)
-        ahead_s = max(record_ahead_s(token, state, now=now, limits=limits), token.created - now)
-        if right_now == NEVER and ahead_s > 0:
-            doubt = doubt or ClockDoubt(ClockDoubt.UNCLEAR, ahead_s)
-    return doubt
-
-
-def record_ahead_s(token: Token, state: State, *, now: int, limits: Limits) -> int:
-    """Return how far the last accepted code of a token is ahead of what can be accepted now, in seconds.
-
-    Returns:
-        0 when it is not ahead, as it never is unless the clock was set back.
-    """
-    if not isinstance(token, TOTPToken):
-        return 0
-    last = state.last.get(token.fingerprint(), NEVER)
-    if last < open_counters(token, state, now=now, limits=limits).stop:
-        return 0
-    return last * token.period_s - now
-
-
-def in_grace(state: State, name: str, *, now: int, uptime_s: int, grace_s: int) -> bool:
-    """Check whether a code was accepted from this source for this service so lately that no other is asked for.
-
-    Two clocks must say so: one that is set back makes no time of grace longer.
-    """
-    when, then_s = state.graces.get(name, (0, 0))
-    return name in state.graces and 0 <= now - when < grace_s and 0 <= uptime_s - then_s < grace_s
-
-
-def without_issued_code_of_later(state: State, *, now: int, boot: Boot) -> State:
-    """Return a state without a code that was issued while the clock was ahead and that can be used no more.
-
-    When a TOTP is accepted, the clock agrees with that of its app. The code's time would come once more.
-    """
-    for name, (_, since, *_) in state.issued.items():
-        if since > now:
-            try:
-                require_issued_code_in_time(state, name, now=now, boot=boot)
-            except CodeExpired:
-                return state.without_issued()
-    return state
-
-
-def require_issued_code_in_time(state: State, set_name: str, *, now: int, boot: Boot) -> None:
-    """Check that an issued code can be used now.
-
-    As long as the machine runs, the time since its start counts as well: a clock that is set back makes the code's time
-    neither longer nor the code useless. After a restart only the clock is left. Nothing is recorded here, so a jump
-    that is taken back ends nothing.
-
-    Raises:
-        CodeExpired: its time is over, or has not begun.
-    """
-    _, since, until, started, then_s, _ = state.issued[set_name]
-    has_run_since = boot.name != "" and started == boot.name
-    if now >= until or (has_run_since and not 0 <= boot.uptime_s - then_s < until - since):
-        raise CodeExpired
-    if not has_run_since and now < since:
-        raise CodeExpired(begins_in_s=since - now)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from pam_softtoken import policy, process, throttle
+from pam_softtoken import clock_doubt, lifetime, policy, process, throttle
 from pam_softtoken.answer import Claim, claim
 from pam_softtoken.errors import (
     DamagedState,
@@ -104,7 +104,7 @@ class Attempt:
         if state is None or not state.graces:
             return False
         name, uptime_s = self._store.grace_name(name), process.boot().uptime_s
-        return policy.in_grace(state, name, now=now, uptime_s=uptime_s, grace_s=self._config.grace)
+        return lifetime.in_grace(state, name, now=now, uptime_s=uptime_s, grace_s=self._config.grace)
 
     def verify(
         self,
@@ -176,7 +176,7 @@ class Attempt:
             # The person may be told why, which can take any time.
             self._store.unlock()
             if isinstance(error, (OTPRefused, Throttled)) and claimed is not None:
-                doubt = policy.clock_doubt(self._content.tokens, state, claimed.otps, now=now, limits=self._limits)
+                doubt = clock_doubt.doubt_of(self._content.tokens, state, claimed.otps, now=now, limits=self._limits)
                 if doubt is not None and (isinstance(error, OTPRefused) or doubt.kind in (doubt.RECORD, doubt.UNSET)):
                     error.clock = doubt
             raise
@@ -278,7 +278,7 @@ class Attempt:
             drift = state.drift.get(token.fingerprint(), 0)
         state = state.with_accepted(token.fingerprint(), finding.counter, drift=drift, now=now)
         if state.issued and not policy.must_last(token):
-            state = policy.without_issued_code_of_later(state, now=now, boot=process.boot())
+            state = lifetime.without_issued_code_of_later(state, now=now, boot=process.boot())
         return Accepted(token.name, None, password=claimed.passwords[token.digits]), state
 
     def _accept_code(self, state: State, typed: dict[bytes, str], now: int) -> tuple[Accepted, State]:
@@ -298,7 +298,7 @@ class Attempt:
         name = self._content.recovery.name
         if not state.issued[name][-1]:
             raise OTPReplayed("")
-        policy.require_issued_code_in_time(state, name, now=now, boot=process.boot())
+        lifetime.require_issued_code_in_time(state, name, now=now, boot=process.boot())
         if self._store.read_only:
             raise NotStored(self._store.location.path, READ_ONLY)
         return Accepted("", None, password=password), state.with_issued_used(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from pam_softtoken import otp, policy, terminal
+from pam_softtoken import clock_doubt, otp, policy, terminal
 from pam_softtoken.admin import deed, person
 from pam_softtoken.command import Command
 from pam_softtoken.config import Config
@@ -103,7 +103,7 @@ def _losses_by_the_clock(content: TokenFile, known: State | None, limits: Limits
     tokens = [token for token in content.tokens if not isinstance(token, HOTPToken)]
     if not tokens:
         return []
-    ahead_s = max(policy.record_ahead_s(token, known or State.new(), now=now, limits=limits) for token in tokens)
+    ahead_s = max(clock_doubt.record_ahead_s(token, known or State.new(), now=now, limits=limits) for token in tokens)
     said = []
     if now < otp.RELEASED or ahead_s:
         said.append(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pam_softtoken import otp, policy
+from pam_softtoken import clock_doubt, lifetime, otp, policy
 from pam_softtoken.errors import CodeExpired, OTPMismatch, OTPReplayed, Refused
 from pam_softtoken.policy import ACCEPTED, NOTED, USED, Finding, Limits
 from pam_softtoken.process import Boot
@@ -263,16 +263,16 @@ def test_otp__is_compared_by_tokens_of_its_length_only() -> None:
 
 def test_grace__lasts_as_long_as_the_option_says() -> None:
     state = State.new().with_grace("a" * 16, NOW, 1000)
-    assert policy.in_grace(state, "a" * 16, now=NOW + 59, uptime_s=1059, grace_s=60)
+    assert lifetime.in_grace(state, "a" * 16, now=NOW + 59, uptime_s=1059, grace_s=60)
     for name, seconds, grace_s in (("a", 60, 60), ("a", -1, 60), ("b", 1, 60), ("a", 0, 0)):
         times = {"now": NOW + seconds, "uptime_s": 1000 + seconds}
-        assert not policy.in_grace(state, name * 16, grace_s=grace_s, **times)
+        assert not lifetime.in_grace(state, name * 16, grace_s=grace_s, **times)
 
 
 @pytest.mark.parametrize(("now", "uptime_s"), [(NOW, 1060), (NOW + 30, 1060), (NOW + 60, 1001), (NOW + 10**9, 1001)])
 def test_grace__gets_no_longer_by_a_jump_of_the_clock(now: int, uptime_s: int) -> None:
     state = State.new().with_grace("a" * 16, NOW, 1000)
-    assert not policy.in_grace(state, "a" * 16, now=now, uptime_s=uptime_s, grace_s=60)
+    assert not lifetime.in_grace(state, "a" * 16, now=now, uptime_s=uptime_s, grace_s=60)
 
 
 @settings(max_examples=300)
@@ -456,7 +456,7 @@ def test_confirm__takes_a_code_of_a_token_of_which_only_an_assumption_from_the_f
 
 def _doubt(state: State, otp: str, *, now: int = NOW, created: int = 0) -> tuple[str, int] | None:
     phone = TOTPToken("phone", Secret(KEY), algorithm="SHA1", digits=8, created=created)
-    doubt = policy.clock_doubt((phone, _hotp()), state, {8: otp}, now=now, limits=LIMITS)
+    doubt = clock_doubt.doubt_of((phone, _hotp()), state, {8: otp}, now=now, limits=LIMITS)
     return (doubt.kind, doubt.seconds) if doubt is not None else None
 
 
@@ -517,21 +517,21 @@ def test_issued_code__is_valid_by_two_clocks_as_long_as_the_machine_runs(
     state = State.new().with_issued("a" * 16, "b" * 32, since=NOW, until=NOW + 3600, boot=BOOT.name, uptime_s=5000)
     later = Boot(boot.name, 5000 + uptime_s)
     if is_valid:
-        policy.require_issued_code_in_time(state, "a" * 16, now=NOW + clock, boot=later)
+        lifetime.require_issued_code_in_time(state, "a" * 16, now=NOW + clock, boot=later)
         return
     with pytest.raises(CodeExpired) as caught:
-        policy.require_issued_code_in_time(state, "a" * 16, now=NOW + clock, boot=later)
+        lifetime.require_issued_code_in_time(state, "a" * 16, now=NOW + clock, boot=later)
     assert (caught.value.begins_in_s > 0) == (clock < 0 and boot is not BOOT)
 
 
 def test_issued_code__of_an_unknown_start_of_the_machine_is_not_of_another_unknown_one() -> None:
     state = State.new().with_issued("a" * 16, "b" * 32, since=NOW, until=NOW + 3600)
     with pytest.raises(CodeExpired):
-        policy.require_issued_code_in_time(state, "a" * 16, now=NOW - 1, boot=Boot("", 0))
+        lifetime.require_issued_code_in_time(state, "a" * 16, now=NOW - 1, boot=Boot("", 0))
 
 
 def test_issued_code__of_a_clock_that_was_ahead_is_gone_once_a_code_shows_the_right_time() -> None:
     state = State.new().with_issued("a" * 16, "b" * 32, since=NOW, until=NOW + 3600, boot=BOOT.name, uptime_s=5000)
-    assert policy.without_issued_code_of_later(state, now=NOW - 9, boot=BOOT) is state
-    assert policy.without_issued_code_of_later(state, now=NOW + 9, boot=OTHER_BOOT) is state
-    assert policy.without_issued_code_of_later(state, now=NOW - 9, boot=OTHER_BOOT).issued == {}
+    assert lifetime.without_issued_code_of_later(state, now=NOW - 9, boot=BOOT) is state
+    assert lifetime.without_issued_code_of_later(state, now=NOW + 9, boot=OTHER_BOOT) is state
+    assert lifetime.without_issued_code_of_later(state, now=NOW - 9, boot=OTHER_BOOT).issued == {}

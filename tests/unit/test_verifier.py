@@ -447,7 +447,7 @@ def test_clock__is_searched_for_without_the_lock(
         held.append("searched")
 
     monkeypatch.setattr("pam_softtoken.store.Store.unlock", note_unlock)
-    monkeypatch.setattr("pam_softtoken.policy.clock_doubt", search)
+    monkeypatch.setattr("pam_softtoken.clock_doubt.doubt_of", search)
     assert not gate.gets_in(_wrong(NOW))
     assert held == ["unlocked", "searched"]
 
