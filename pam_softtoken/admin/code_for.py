@@ -13,7 +13,7 @@ import json
 import os
 import time
 
-from pam_softtoken import process, recovery, terminal
+from pam_softtoken import otp, process, recovery, terminal
 from pam_softtoken.admin import deed, duration, person
 from pam_softtoken.command import Command
 from pam_softtoken.errors import AdministrationFailed, NotStored
@@ -62,6 +62,10 @@ def _issue(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     screen.show(code)
     here = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(until))
     screen.tell(f"For {user}: works once, in place of a code of the app, until {here}.")
+    if until - valid_s < otp.RELEASED:
+        screen.tell(
+            "This machine's clock is wrong. The code ends when the clock is set, so let it be used before that."
+        )
     if content.pin is not None:
         screen.tell("The PIN goes in front of it, as in front of any code.")
     screen.tell("A code that was issued before is dead; so is this one after the next, or after revoke.")
