@@ -65,7 +65,7 @@ def check(enroller: Enroller, alice: Person, clock: WrongClock) -> Callable[...,
 
 @pytest.mark.lockout(
     "a user checks a code while the clock says 1970",
-    shows="this machine's clock says 1970-01-03",
+    shows="this machine's clock says 1970",
     cure="timedatectl set-time",
 )
 def test_check__says_that_the_clock_was_never_set(
@@ -83,7 +83,7 @@ def test_check__says_that_the_clock_was_never_set(
 
 @pytest.mark.lockout(
     "a user checks a code after one was accepted while the clock was ahead",
-    shows="one of 3 d later was accepted while this machine's clock was ahead",
+    shows="later was accepted while this machine's clock was ahead",
     cure="softtoken-admin reset-state USER",
 )
 def test_check__tells_a_record_from_the_future_from_a_clock_that_is_wrong_now(
