@@ -639,6 +639,13 @@ def test_check__over_a_store_of_roots_says_nothing_of_a_record_from_the_future(
     gate.change(lambda state: state.with_last(PHONE.fingerprint(), TODAY // 30 + 2880))
     told = _explanation(gate, _totp(TODAY), explains=True)
     assert "later was accepted while this machine's clock was ahead" in told.message
+    _close(gate, throttle.source_of("", os.getuid()), now=TODAY)
+    waiting = _explanation(gate, _totp(TODAY), explains=True)
+    assert "too many wrong codes; one code alone is accepted again in 24 h; and the code is right" in waiting.message
+    assert "reset-state me, as root" in waiting.hint
+    untold_waiting = {_explanation(gate, typed, explains=False).message for typed in (_totp(TODAY), _wrong(TODAY))}
+    assert untold_waiting == {"too many wrong codes; one code alone is accepted again in 24 h"}
+    gate.change(State.without_waits)
     untold = [_explanation(gate, typed, explains=False) for typed in (_totp(TODAY), _totp(TODAY, 50), _wrong(TODAY))]
     assert {(each.message, each.hint) for each in untold} == {
         ("the code was refused", "wait for the next code, and try again")
