@@ -166,3 +166,13 @@ def _log_in_with_two(service: Service, person: Person, first: str, second: str) 
     assert service.log_in(person, second).result == PAM_SUCCESS
     for used in (first, second):
         assert service.log_in(person, used).result == PAM_AUTH_ERR
+
+
+def test_code_for__in_1970_says_that_the_code_ends_when_the_clock_is_set(
+    installed: Installation, alice: Person, phone: Phone, clock: WrongClock, service: Service
+) -> None:
+    clock.set(IN_1970)
+    done = Admin(installed).run("code-for", alice.name, "--for=1h", environment=clock.environment)
+    code = keep(succeeded(done).strip())
+    assert "The code ends when the clock is set" in done.stderr
+    assert service.log_in(alice, code).result == PAM_AUTH_ERR
