@@ -10,9 +10,10 @@ import os
 import syslog
 import time
 
-from pam_softtoken import log, outcome, refusal_time, throttle
+from pam_softtoken import log, otp, outcome, refusal_time, throttle
 from pam_softtoken.config import Config
 from pam_softtoken.errors import (
+    ClockDoubt,
     CodeExpired,
     MalformedAnswer,
     OTPMismatch,
@@ -24,6 +25,7 @@ from pam_softtoken.errors import (
     SoftTokenError,
     Throttled,
     Unusable,
+    day_of,
     in_words,
 )
 from pam_softtoken.files import Account
@@ -111,12 +113,13 @@ class CodeCheck:
 
     def _explanation(self, error: Refused) -> CodeRefused:
         if isinstance(error, Throttled):
-            also = "two codes in a row are accepted now; or " if error.pair_helps else ""
-            return CodeRefused(
-                f"too many wrong codes; one code alone is accepted again in {in_words(error.retry_after_s)}",
-                hint=f"{also}wait, then try again",
-                may_retry=error.pair_helps,
-            )
+            message = f"too many wrong codes; one code alone is accepted again in {in_words(error.retry_after_s)}"
+            hint = "two codes in a row are accepted now; or " if error.pair_helps else ""
+            hint += "wait, then try again"
+            if self._explains and error.clock is not None:
+                also, hint = _clock_in_words(error.clock, self._user)
+                message += f"; and {also}"
+            return CodeRefused(message, hint=hint, may_retry=error.pair_helps)
         if isinstance(error, MalformedAnswer):
             return CodeRefused("that is not a code", hint="a code has 6 to 8 digits", may_retry=True)
         if isinstance(error, PINMissing):
@@ -125,9 +128,13 @@ class CodeCheck:
                 hint="softtoken-enroll --pin sets one",
                 may_retry=False,
             )
+        now = int(time.time())
+        if not self._explains and now < otp.RELEASED:  # whatever was typed, and known to everybody on this machine
+            message, hint = _clock_in_words(ClockDoubt(ClockDoubt.UNSET, now), self._user)
+            return CodeRefused(f"the code was refused, and {message}", hint=hint, may_retry=True)
         if not self._explains:
             return CodeRefused("the code was refused", hint="wait for the next code, and try again", may_retry=True)
-        message, hint = _reason(error)
+        message, hint = _reason(error, self._user)
         return CodeRefused(message, hint=hint, may_retry=True)
 
     def _log(self, error: Exception | None) -> None:
@@ -145,15 +152,15 @@ class CodeCheck:
         syslog.closelog()
 
 
-def _reason(error: SoftTokenError) -> tuple[str, str]:
+def _reason(error: SoftTokenError, user: str) -> tuple[str, str]:
     """Return the reason of a refusal in words, and what to do."""
-    off_s = error.clock_off_s if isinstance(error, OTPRefused) else 0
-    if off_s != 0:
-        side = "behind" if off_s > 0 else "ahead of"
+    if isinstance(error, CodeExpired) and error.begins_in_s:
         return (
-            f"this machine's clock seems {abs(off_s)} s {side} that of the app",
-            "timedatectl shows this machine's time; if it is right, correct the app's, or type the next code, too",
+            f"this machine's clock was set back: by it, that code is issued in {in_words(error.begins_in_s)}",
+            "timedatectl shows it; if it is right, softtoken-admin code-for issues another code",
         )
+    if isinstance(error, OTPRefused) and error.clock is not None and not isinstance(error, CodeExpired):
+        return _clock_in_words(error.clock, user)
     if isinstance(error, OTPReplayed):
         whose = f'that code of "{error.token}"' if error.token else "that code"
         return f"{whose} has been used, or one after it has", "wait until the app shows the next one"
@@ -167,4 +174,30 @@ def _reason(error: SoftTokenError) -> tuple[str, str]:
     return (
         "the code is none of those that are right now",
         "is it the entry of this host and account in the app? softtoken-enroll --list shows what is enrolled",
+    )
+
+
+def _clock_in_words(doubt: ClockDoubt, user: str) -> tuple[str, str]:
+    """Return which clock seems wrong in words, and what to do."""
+    reset = f"softtoken-admin reset-state {user}"
+    length = in_words(abs(doubt.seconds))
+    if doubt.kind == doubt.APP:
+        side = "behind" if doubt.seconds > 0 else "ahead of"
+        return (
+            f"this machine's clock seems {abs(doubt.seconds)} s {side} that of the app",
+            "timedatectl shows this machine's time; if it is right, correct the app's, or type the next code, too",
+        )
+    if doubt.kind == doubt.UNSET:
+        return (
+            f"this machine's clock says {day_of(doubt.seconds)}, so no code of an app is right",
+            "timedatectl set-time sets the clock, as root; recovery codes and tokens that count work until then",
+        )
+    if doubt.kind == doubt.RECORD:
+        return (
+            f"the code is right, but one of {length} later was accepted while this machine's clock was ahead",
+            f"{reset}, as root, ends that, and says what it gives up; a recovery code gets in until then",
+        )
+    return (
+        f"a code of {length} later was accepted here, or the token was enrolled then: a clock is wrong, or was",
+        f"timedatectl shows this machine's time; if it is wrong, set it; if it is right, {reset}, as root, helps",
     )

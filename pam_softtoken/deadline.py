@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from pam_softtoken import otp
 from pam_softtoken.config import day_number
 
 EASTERNMOST_S = 14 * 60 * 60
@@ -16,8 +17,10 @@ def days_left(date: str, *, now: float) -> int:
 
     Args:
         date: `2027-01-15`; the day begins at midnight in the host's time zone.
-        now: Unix seconds.
+        now: Unix seconds. A clock that is before the day of this version is wrong, and the day may have come: 0.
     """
+    if now < otp.RELEASED:
+        return 0
     # The backend has no TZ. Under pam_python there may be that of a person who wants more time; then the day begins
     # as soon as it does anywhere.
     today = time.gmtime(now + EASTERNMOST_S) if "TZ" in os.environ else time.localtime(now)

@@ -10,8 +10,8 @@ import json
 import time
 from typing import NamedTuple
 
-from pam_softtoken import answer, handout, hashing, permission, policy, recovery, terminal
-from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, OTPReplayed, Refused
+from pam_softtoken import answer, clock_doubt, handout, hashing, permission, policy, recovery, terminal
+from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, OTPReplayed, Refused, day_of
 from pam_softtoken.job import PROGRAM, Job
 from pam_softtoken.mac import compare_digest
 from pam_softtoken.permission import Permission
@@ -258,8 +258,10 @@ def _guess_at_mistake(token: Token, typed: str, now: int) -> str:
     if len(digits) != token.digits or not (digits.isascii() and digits.isdecimal()):
         return f"It has {token.digits} digits."
     narrow = policy.Limits(window=0, look_ahead=1, no_drift=False)
-    off_s = policy.clock_off_s((token,), State.new(), {token.digits: digits}, now=now, limits=narrow)
-    if off_s != 0:
-        side = "ahead of" if off_s > 0 else "behind"
-        return f"The app's clock is about {abs(off_s)} s {side} this machine's; one of the two is wrong."
+    doubt = clock_doubt.doubt_of((token,), State.new(), {token.digits: digits}, now=now, limits=narrow)
+    if doubt is not None and doubt.kind == doubt.APP:
+        side = "ahead of" if doubt.seconds > 0 else "behind"
+        return f"The app's clock is about {abs(doubt.seconds)} s {side} this machine's; one of the two is wrong."
+    if doubt is not None and doubt.kind == doubt.UNSET:
+        return f"This machine's clock says {day_of(doubt.seconds)}. An administrator can set it with timedatectl."
     return "Look at the entry that you have just scanned."

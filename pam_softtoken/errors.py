@@ -14,17 +14,37 @@ class Refused(SoftTokenError):
     """The attempt was judged, and the answer is no."""
 
 
+class ClockDoubt:
+    """What a refused code says of a clock that is wrong, or was.
+
+    Args:
+        kind: one of the following.
+            `APP`: the code is right for another time near by: the app's clock or this machine's is wrong now.
+            `UNSET`: this machine's clock is before the day of this version, and so wrong.
+            `RECORD`: the code is right for this machine's time, but a later one was accepted: the clock was wrong then.
+            `UNCLEAR`: a later code was accepted, or the token was enrolled later: the clock is wrong now, or was then.
+        seconds: for `APP` by how much the app's clock is ahead, negative when behind; for `UNSET` Unix seconds of this
+            machine's clock; otherwise by how much the record is ahead of this machine's clock.
+    """
+
+    APP, UNSET, RECORD, UNCLEAR = "app", "unset", "record", "unclear"
+    __slots__ = ("kind", "seconds")
+
+    def __init__(self, kind: str, seconds: int) -> None:
+        self.kind = kind
+        self.seconds = seconds
+
+
 class OTPRefused(Refused):
     """The code was compared and must not be accepted.
 
     Attributes:
-        clock_off_s: by how much the token's clock seems to be ahead of this machine's, negative when behind; 0 when
-            nothing says so.
+        clock: what that says of a clock; None when it says nothing.
     """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.clock_off_s = 0
+        self.clock: ClockDoubt | None = None
 
 
 class OTPMismatch(OTPRefused):
@@ -52,10 +72,15 @@ class OTPReplayed(OTPRefused):
 
 
 class CodeExpired(OTPRefused):
-    """The code was issued by an administrator, and its time is over, or has not begun."""
+    """The code was issued by an administrator, and its time is over, or has not begun.
 
-    def __init__(self) -> None:
+    Args:
+        begins_in_s: in how many seconds its time begins by this machine's clock; 0 when it is over.
+    """
+
+    def __init__(self, *, begins_in_s: int = 0) -> None:
         super().__init__("expired")
+        self.begins_in_s = begins_in_s
 
 
 class MalformedAnswer(Refused):
@@ -68,10 +93,14 @@ class Throttled(Refused):
     Args:
         retry_after_s: how long the wait still is.
         pair_helps: two codes in a row are accepted all the same.
+
+    Attributes:
+        clock: as of `OTPRefused`, where that means that two codes in a row do not help either.
     """
 
     def __init__(self, retry_after_s: int, *, pair_helps: bool = False) -> None:
         super().__init__(f"throttled for {retry_after_s} s")
+        self.clock: ClockDoubt | None = None
         self.retry_after_s = retry_after_s
         self.pair_helps = pair_helps
 
@@ -82,16 +111,33 @@ class Throttled(Refused):
 
 
 def in_words(seconds: int) -> str:
-    """Return a duration in its largest unit, rounded up: `34 s`, `15 min`, `24 h`.
+    """Return a duration in its largest unit, rounded up: `34 s`, `15 min`, `24 h`, `365 d`.
 
-    >>> [in_words(seconds) for seconds in (34, 119, 120, 900, 7201)]
-    ['34 s', '119 s', '2 min', '15 min', '3 h']
+    >>> [in_words(seconds) for seconds in (34, 119, 120, 900, 7201, 172_801)]
+    ['34 s', '119 s', '2 min', '15 min', '3 h', '3 d']
     """
     if seconds < 2 * 60:
         return f"{seconds} s"
     if seconds < 2 * 60 * 60:
         return f"{-(-seconds // 60)} min"
-    return f"{-(-seconds // 3600)} h"
+    if seconds <= 48 * 60 * 60:
+        return f"{-(-seconds // 3600)} h"
+    return f"{-(-seconds // 86400)} d"
+
+
+def day_of(seconds: int) -> str:
+    """Return the day of a time in Unix seconds, in UTC. Does without `time`, which what only decides does not import.
+
+    >>> [day_of(0), day_of(951_825_600)]
+    ['1970-01-01', '2000-02-29']
+    """
+    # Years begin in March here, so that a leap day is the last one.
+    era, day = divmod(max(0, seconds) // 86_400 + 719_468, 146_097)
+    year = (day - day // 1460 + day // 36_524 - day // 146_096) // 365
+    day -= 365 * year + year // 4 - year // 100
+    month = (5 * day + 2) // 153
+    day -= (153 * month + 2) // 5
+    return f"{400 * era + year + (month > 9):04}-{(month + 2) % 12 + 1:02}-{day + 1:02}"
 
 
 class NotEnrolled(Refused):

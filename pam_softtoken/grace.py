@@ -34,7 +34,12 @@ def name_of(rhost: str, service: str, *, caller_uid: int, session: int) -> str:
 
 
 def _remote(rhost: str, caller_uid: int) -> str:
-    return f"address {rhost}" if caller_uid == 0 and _is_address(rhost) else ""
+    if caller_uid != 0 or not _is_address(rhost):
+        return ""
+    try:
+        return f"boot {process.boot_id()} address {rhost}"  # after a restart nobody can tell how much time has passed
+    except OSError:
+        return ""
 
 
 def _local(session: int, caller_uid: int) -> str:

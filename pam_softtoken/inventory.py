@@ -9,11 +9,12 @@ import json
 import time
 import unicodedata
 
-from pam_softtoken import terminal
+from pam_softtoken import clock_doubt, lifetime, process, terminal
 from pam_softtoken.editor import Editor
-from pam_softtoken.errors import DamagedState
+from pam_softtoken.errors import CodeExpired, DamagedState
+from pam_softtoken.policy import Limits
 from pam_softtoken.state import NEVER, State
-from pam_softtoken.token import Token
+from pam_softtoken.token import Token, TOTPToken
 from pam_softtoken.tokenfile import TokenFile
 
 UNKNOWN = "unknown"
@@ -99,11 +100,25 @@ class Inventory:
 
     def issued_until(self, now: int) -> int | None:
         """Until when a code that an administrator has issued can be used, in Unix seconds; None when there is none."""
-        issued = self._state.issued.get(self._content.recovery.name) if self._state is not None else None
-        if issued is None:
+        name = self._content.recovery.name
+        issued = self._state.issued.get(name) if self._state is not None else None
+        if self._state is None or issued is None or not issued[-1]:
             return None
-        _, since, until, unused = issued
-        return until if unused and since <= now < until else None
+        try:
+            lifetime.require_issued_code_in_time(self._state, name, now=now, boot=process.boot())
+        except CodeExpired:
+            return None
+        return issued[2]
+
+    def record_ahead_s(self, now: int, limits: Limits) -> int:
+        """Return how far this machine's clock is behind what is recorded, in seconds; 0 when it is not.
+
+        Recorded are the last accepted code of each token that goes by the clock, and when it was enrolled.
+        """
+        known = self._state or State.new()
+        tokens = [token for token in self._content.tokens if isinstance(token, TOTPToken)]
+        ahead = [clock_doubt.record_ahead_s(token, known, now=now, limits=limits) for token in tokens]
+        return max((0, *ahead, *(token.created - now for token in tokens)))
 
     def _when(self, token: Token) -> int | None:
         return self._state.when.get(token.fingerprint()) if self._state is not None else None

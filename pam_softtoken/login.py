@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from pam_softtoken import answer, change_note, errors, files, log, mark, refusal_time, throttle
+from pam_softtoken import answer, change_note, errors, files, log, mark, otp, refusal_time, throttle
 from pam_softtoken import config as configuration
 from pam_softtoken.verifier import Accepted, Attempt
 
@@ -84,7 +84,11 @@ class Login:
         """Tell for how many days more somebody who never enrolled is let in without a code."""
         from pam_softtoken import deadline  # noqa: PLC0415 - for a few weeks in the life of a host
 
-        return deadline.days_left(self._config.required_from, now=time.time())
+        now = _now()
+        if now < otp.RELEASED:
+            day = errors.day_of(now)
+            self._record.note(log.WARNING, f"this machine's clock says {day}: the day of required_from may have come")
+        return deadline.days_left(self._config.required_from, now=now)
 
     def remind(self, days_left: int) -> None:
         """Tell somebody who has been let in without a code what will be asked of him, and when."""

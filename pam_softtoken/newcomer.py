@@ -23,7 +23,7 @@ import os
 import sys
 import time
 
-from pam_softtoken import answer, drawing, errors, files, key_uri, log, mark, policy, recovery, token
+from pam_softtoken import answer, drawing, errors, files, key_uri, log, mark, otp, policy, recovery, token
 from pam_softtoken.editor import UsersEditor
 from pam_softtoken.pam import enrolment_safety, host_program
 from pam_softtoken.recovery import RecoverySet
@@ -220,8 +220,8 @@ class Newcomer:
                 typed = self._ask(question, shown=self._config.echo)
             now = int(time.time())
             try:
-                otp = answer.read_code(typed).otp
-                match = policy.confirm(self._token, State.new(), otp, now=now, limits=limits)
+                code = answer.read_code(typed).otp
+                match = policy.confirm(self._token, State.new(), code, now=now, limits=limits)
             except errors.Refused:
                 if left:
                     self._tell(
@@ -230,7 +230,11 @@ class Newcomer:
             else:
                 self._tell("Right. That code cannot be used again.")
                 return match, now
-        raise errors.EnrolmentRefused(f"no code of the new token in {CONFIRMATIONS} answers")
+        why = f"no code of the new token in {CONFIRMATIONS} answers"
+        now = int(time.time())
+        if now < otp.RELEASED:
+            why += f"; this machine's clock says {errors.day_of(now)}, so none was right: timedatectl set-time"
+        raise errors.EnrolmentRefused(why)
 
     def _hand_out_codes(self) -> None:
         rows = ["    " + "    ".join(self._codes[place : place + 2]) for place in range(0, len(self._codes), 2)]

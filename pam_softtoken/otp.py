@@ -8,6 +8,8 @@ ALGORITHMS = mac.ALGORITHMS
 MIN_DIGITS, MAX_DIGITS = 6, 8
 MIN_PERIOD_S, MAX_PERIOD_S = 1, 300
 MAX_COUNTER = 2**64 - 1
+RELEASED = 1_795_392_000
+"""Unix seconds of the day of this version, 2026-11-23 (UTC): a clock that is before it is wrong."""
 
 
 def dynamic_truncate(digest: bytes) -> int:

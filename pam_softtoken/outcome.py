@@ -58,11 +58,8 @@ def write(record: log.Log, error: Exception) -> str:
         detail = "has been enrolled before, and the token file is gone"
         if error.former:
             detail = f"the uid was enrolled as {error.former}; if that is another user, see softtoken-admin rebind"
-    elif isinstance(error, errors.Throttled):
-        detail = f"{error.retry_after_s} s left"
-    elif isinstance(error, errors.OTPRefused) and error.clock_off_s != 0:
-        side = "ahead of" if error.clock_off_s > 0 else "behind"
-        detail = f"the token's clock seems {abs(error.clock_off_s)} s {side} this machine's"
+    elif isinstance(error, (errors.OTPRefused, errors.Throttled)):
+        detail = "; ".join(_times_in_words(error, record.user))
     elif isinstance(error, (errors.PathError, errors.LookUpFailed)):
         detail = str(error)
     elif isinstance(error, errors.EnrolmentRefused):
@@ -74,6 +71,29 @@ def write(record: log.Log, error: Exception) -> str:
     token = error.token if isinstance(error, errors.OTPReplayed) else ""
     record.outcome(level, "denied", reason, token=token, detail=detail)
     return code
+
+
+def _times_in_words(error: errors.OTPRefused | errors.Throttled, user: str) -> list[str]:
+    if isinstance(error, errors.CodeExpired):
+        begins = errors.in_words(error.begins_in_s)
+        return [f"by this machine's clock the code is issued in {begins}: it was set back"] if error.begins_in_s else []
+    wait = [f"{error.retry_after_s} s left"] if isinstance(error, errors.Throttled) else []
+    return [*wait, _clock_in_words(error.clock, user)] if error.clock is not None else wait
+
+
+def _clock_in_words(doubt: errors.ClockDoubt, user: str) -> str:
+    if doubt.kind == doubt.APP:
+        side = "ahead of" if doubt.seconds > 0 else "behind"
+        return f"the token's clock seems {abs(doubt.seconds)} s {side} this machine's"
+    if doubt.kind == doubt.UNSET:
+        day = errors.day_of(doubt.seconds)
+        return f"this machine's clock says {day}, so no code of an app is right; timedatectl set-time sets it"
+    later = errors.in_words(doubt.seconds)
+    if doubt.kind == doubt.RECORD:
+        what = f"the record is from the future: a code of {later} later was accepted while the clock was ahead"
+        return f"{what}; softtoken-admin reset-state {user}"
+    what = f"a code of {later} later was accepted, or the token enrolled then"
+    return f"{what}: set a clock that is wrong now; if it is right, softtoken-admin reset-state {user}"
 
 
 def _where(error: Exception) -> str:

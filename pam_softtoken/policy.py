@@ -27,8 +27,6 @@ RESYNC_COUNTERS = 100
 """HOTP: how far ahead two consecutive OTPs are found."""
 LOST_COUNTER_RANGE = 10_000
 """The same when a HOTP token's counter has been lost: some years of logins."""
-SEARCHED_STEPS = 120
-"""How far from now a refused OTP is searched for, to estimate a clock error; an hour with the usual period."""
 NOTED_PERIODS = 3
 """The second of two consecutive TOTPs must follow the first within this many periods."""
 
@@ -68,9 +66,10 @@ class Finding:
         counter: for `ACCEPTED` its counter or time step, which is used from now on.
         drift: for `ACCEPTED` by how many half time steps the token's clock is taken to be ahead from now on.
         notes: for `NOTED` the fingerprints and counters to note.
-        spent: for `NOTED` the fingerprint of `token` and the counter up to which its codes are used from now on, or
-            None. A code of the present window counts as used while it is noted, so that nobody who saw it can use it
-            elsewhere; one that the app shows about now also counts as used afterwards.
+        spent: for `NOTED` the fingerprint of `token` and the time step up to which its codes are assumed to be used
+            from now on, or None. A code of the present window counts as used while it is noted, so that nobody who saw
+            it can use it elsewhere; one that the app shows about now also counts as used afterwards, unless the clock
+            turns out to have been ahead.
     """
 
     __slots__ = ("counter", "drift", "kind", "notes", "spent", "token")
@@ -150,6 +149,28 @@ def _last_used(token: Token, state: State, *, now: int) -> int:
     return NEVER if last is None else last
 
 
+def believed(tokens: Iterable[Token], state: State, *, now: int, limits: Limits) -> State:
+    """Return a state for one decision, in which what is assumed to be used is taken for used.
+
+    An assumption about a time step that the clock has not come to was made while the clock was ahead. It counts for
+    nothing until that step comes: it did not come from an accepted code. If nothing else is known of the token, nobody
+    can tell which of its codes are used.
+    """
+    if not state.assumed:
+        return state
+    for token in tokens:
+        name = token.fingerprint()
+        step = state.assumed.get(name)
+        if step is None:
+            continue
+        wide = Limits(window=max(1, limits.window), look_ahead=0, no_drift=False)
+        if step <= highest_used_before(token, state, since=now, limits=wide):
+            state = state.with_last(name, step)
+        elif state.last.get(name) == NEVER:
+            state = state.without_last(name)
+    return state.without_assumed()
+
+
 def highest_used_before(token: Token, state: State, *, since: int, limits: Limits) -> int:
     """Return the counter that a token may have reached before a moment of which no record is left.
 
@@ -206,6 +227,7 @@ def examine(
     following: Found | None = None
     unknown: Found | None = None
     used: Token | None = None
+    state = believed(tokens, state, now=now, limits=limits)
     for token in tokens:
         last = _last_used(token, state, now=now)
         digits = _typed(token, typed)
@@ -248,6 +270,7 @@ def confirm(token: Token, state: State, typed: str, *, now: int, limits: Limits)
         OTPReplayed: right, but used.
         OTPMismatch: not right.
     """
+    state = believed((token,), state, now=now, limits=limits)
     state = state.with_last(token.fingerprint(), NEVER)  # nothing goes back; only an unknown token becomes a known one
     finding = examine((token,), state, {token.digits: typed}, now=now, limits=limits)
     if finding.kind == USED:
@@ -344,40 +367,3 @@ def _resync_counters(token: Token, state: State, *, now: int, limits: Limits) ->
 def _in_step(token: Token, elapsed_s: int) -> bool:
     """Check whether two consecutive TOTPs came as an app shows them, and not from somebody's notes."""
     return not isinstance(token, TOTPToken) or 0 <= elapsed_s <= NOTED_PERIODS * token.period_s
-
-
-def clock_off_s(tokens: Iterable[Token], state: State, typed: OTPs, *, now: int, limits: Limits) -> int:
-    """Estimate how wrong a clock is, for the log and for people who may know why a code was refused. Decides nothing.
-
-    Slow: call it without the lock.
-
-    Args:
-        tokens: of this user.
-        state: what has been accepted.
-        typed: the refused OTP, as for `examine`.
-        now: Unix seconds.
-        limits: the settings.
-
-    Returns:
-        Seconds by which a token's clock is ahead of this machine's; negative when it is behind; 0 when the OTP is of no
-        time step near by, and no later one has been accepted.
-    """
-    for token in tokens:
-        if not isinstance(token, TOTPToken):
-            continue
-        step = max(0, now) // token.period_s
-        usual = open_counters(token, state, now=now, limits=limits)
-        searched = range(max(0, step - SEARCHED_STEPS), step + SEARCHED_STEPS + 1)
-        for counter in token.matching(searched, _typed(token, typed)):
-            if counter not in usual:
-                return (counter - step) * token.period_s
-        last = state.last.get(token.fingerprint(), step)
-        if last not in usual and last > step:
-            return (last - step) * token.period_s
-    return 0
-
-
-def in_grace(state: State, name: str, *, now: int, grace_s: int) -> bool:
-    """Check whether a code was accepted from this source for this service so lately that no other is asked for."""
-    when = state.graces.get(name)
-    return when is not None and 0 <= now - when < grace_s

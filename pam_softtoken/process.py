@@ -3,6 +3,34 @@
 from __future__ import annotations
 
 import os
+import time
+
+_BOOT_DIGITS = 16
+
+
+class Boot:
+    """How long this machine has run, whatever is done to its clock.
+
+    Attributes:
+        name: 16 hexadecimal digits that no other start of a machine has; empty where nobody can tell.
+        uptime_s: seconds since then, with those of sleep.
+    """
+
+    __slots__ = ("name", "uptime_s")
+
+    def __init__(self, name: str, uptime_s: int) -> None:
+        self.name = name
+        self.uptime_s = uptime_s
+
+
+def boot() -> Boot:
+    """Return how long this machine has run."""
+    try:
+        name = boot_id().replace("-", "")[:_BOOT_DIGITS]
+    except OSError:
+        name = ""
+    is_one = len(name) == _BOOT_DIGITS and not name.strip("0123456789abcdef")
+    return Boot(name if is_one else "", max(0, int(time.clock_gettime(time.CLOCK_BOOTTIME))))
 
 
 def start_ticks(pid: int) -> int:

@@ -46,20 +46,18 @@ class Revocation:
     Attributes:
         names: names of the revocations; empty when nothing was ever revoked.
         closing: names of those that revoked everything; since then only what root has enrolled counts.
-        at: when the last one was, in Unix seconds.
         dead: fingerprints of the tokens that were revoked by name, or were seen when everything was.
         tokens: fingerprints of the tokens that root has enrolled since the last of `closing`.
         sets: names of the sets of recovery codes, likewise.
         issued: start of the hash of a code that an administrator has issued since the last of `names`; or empty.
     """
 
-    __slots__ = ("at", "closing", "dead", "issued", "names", "sets", "tokens", "uid")
+    __slots__ = ("closing", "dead", "issued", "names", "sets", "tokens", "uid")
 
     def __init__(self, uid: int) -> None:
         self.uid = uid
         self.names: frozenset[str] = frozenset()
         self.closing: frozenset[str] = frozenset()
-        self.at = 0
         self.dead: dict[str, None] = {}
         self.tokens: dict[str, None] = {}
         self.sets: dict[str, None] = {}
@@ -86,13 +84,14 @@ class Revocation:
         return TokenFile(tokens, codes, content.pin)
 
     def living_state(self, state: State) -> State:
-        """Return a state without issued codes and times of grace from before the last revocation."""
+        """Return a state without a code that was issued before the last revocation.
+
+        Times of grace from before that have other names, see `Store.grace_name`.
+        """
         if not self.names:
             return state
         if any(words[0][:DIGEST_DIGITS] != self.issued for words in state.issued.values()):
-            state = state.without_issued()
-        if any(when <= self.at for when in state.graces.values()):
-            state = state.without_graces()
+            return state.without_issued()
         return state
 
     def require_unchanged(self) -> None:
@@ -149,8 +148,8 @@ def _read_records(found: Revocation, names: frozenset[str]) -> None:
         for kind, value in _lines(found.uid, name, HEADER):
             if kind == "everything":
                 closing.append(name)
-            elif kind == "at" and value.isdecimal():
-                found.at = max(found.at, int(value))
+            elif kind == "at":
+                pass  # for whoever reads the file; a clock can be wrong
             elif kind == "token":
                 found.dead[value] = None
             else:

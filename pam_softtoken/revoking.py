@@ -35,7 +35,7 @@ def revoke(uid: int, *, fingerprints: Iterable[str], everything: bool, now: int)
     present = revocation.read(uid)
     dead = list({**present.dead, **dict.fromkeys(fingerprints)})[-MAX_DEAD:]
     lines = ["everything"] if everything else []
-    lines += [f"at {max(now, present.at)}", *(f"token {each}" for each in dead)]
+    lines += [f"at {now}", *(f"token {each}" for each in dead)]
     _make_directory(uid)
     _put(uid, os.urandom(revocation.NAME_DIGITS // 2).hex(), [revocation.HEADER, *lines])
     # What the new record says as well is not needed any more. An older one that stays does no harm.

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 MAGIC = b"softtok\x02"
 SLOT_BYTES = 8192
 FILE_BYTES = 2 * SLOT_BYTES
+_NO_BOOT = "0" * 16
+"""Written for a start of the machine whose name nobody knows; none has this name."""
 NEVER = -1
 """The last accepted counter of a token that has not been used."""
 MAX_RECORDS = 40
@@ -44,6 +46,8 @@ MAX_MISSED = 4
 OTHERS = "0" * 16
 """In `missed`: all sources that have no record of their own."""
 MAX_GRACES = 8
+MAX_ASSUMED = 16
+"""As many as a user has tokens."""
 MAX_WRONG = 9999
 SHARED_BUCKETS = ("local", "remote")
 _HEADER_BYTES = 18
@@ -57,6 +61,9 @@ class State:
     Attributes:
         last: for each token's fingerprint the highest accepted counter or time step, or `NEVER`; the least recently
             changed first.
+        assumed: for a fingerprint the time step up to which codes count as used though none was accepted: a code of it
+            was only noted, or it was the present one when a record began. It is believed as long as the clock is not
+            set back to before it, see `policy`: a clock that was wrong must not keep the owner out afterwards.
         drift: for a fingerprint of `last` by how many half time steps the token's clock is ahead; not there when 0.
         when: for a fingerprint of `last` when its last OTP was accepted, in Unix seconds; not there when never.
         notes: for each `throttle.Source.key` whose last answer was right but not acceptable by itself: when that
@@ -69,13 +76,16 @@ class State:
         missed: for each of the last sources of a wrong answer how many there were since the last success by anybody;
             those of other sources stand under `OTHERS`.
         sources: for each of the last sources with a success, when that was; the least recent first.
-        graces: for each of the last sources and services from which a code was accepted, when that was.
+        graces: for each of the last sources and services from which a code was accepted, when that was, in Unix seconds
+            and in seconds since the machine was started.
         issued: the code that an administrator has issued last, if the recovery codes are still those of that time: for
-            the name of their set its hash, from when to before when it is valid, and whether it is unused, 1 or 0.
+            the name of their set its hash, from when to before when it is valid, the name of the machine's start
+            before that and the seconds from it to the issue, and whether it is unused, 1 or 0.
     """
 
-    __slots__ = ("drift", "graces", "issued", "last", "missed", "notes", "sources", "spent", "when", "wrong")
+    __slots__ = ("assumed", "drift", "graces", "issued", "last", "missed", "notes", "sources", "spent", "when", "wrong")
     last: dict[str, int]
+    assumed: dict[str, int]
     drift: dict[str, int]
     when: dict[str, int]
     notes: dict[str, Note]
@@ -83,8 +93,8 @@ class State:
     wrong: dict[str, tuple[int, int]]
     missed: dict[str, int]
     sources: dict[str, int]
-    graces: dict[str, int]
-    issued: dict[str, tuple[str, int, int, int]]
+    graces: dict[str, tuple[int, int]]
+    issued: dict[str, tuple[str, int, int, str, int, int]]
 
     def __init__(self, **records: object) -> None:
         for name in self.__slots__:
@@ -100,7 +110,7 @@ class State:
         state = State.__new__(State)
         state.last, state.drift, state.when, state.notes = self.last, self.drift, self.when, self.notes
         state.spent, state.wrong, state.sources, state.graces = self.spent, self.wrong, self.sources, self.graces
-        state.issued, state.missed = self.issued, self.missed
+        state.issued, state.missed, state.assumed = self.issued, self.missed, self.assumed
         for name, value in records.items():
             setattr(state, name, value)
         return state
@@ -110,9 +120,23 @@ class State:
         highest = max(counter, self.last.get(fingerprint, NEVER))
         return self._changed(last=_with(self.last, fingerprint, highest))
 
+    def with_assumed(self, fingerprint: str, step: int) -> State:
+        """Record up to which time step codes count as used for now, though no code of it was accepted."""
+        return self._changed(assumed=_with(self.assumed, fingerprint, step, MAX_ASSUMED))
+
+    def without_assumed(self) -> State:
+        """Return a state for a decision that goes by no assumption, or by them all already; not to be written."""
+        return self._changed(assumed={})
+
+    def without_last(self, fingerprint: str) -> State:
+        """Return a state for a decision in which nobody can tell which codes of a token are used; not to be written."""
+        return self if fingerprint not in self.last else self._changed(last=_without(self.last, fingerprint))
+
     def with_accepted(self, fingerprint: str, counter: int, *, drift: int, now: int) -> State:
         """Record an accepted OTP: its counter or time step, and what it tells of the token's clock, in half steps."""
         state = self.with_last(fingerprint, counter)
+        if fingerprint in state.assumed:
+            state = state._changed(assumed=_without(state.assumed, fingerprint))
         if drift != self.drift.get(fingerprint, 0):
             state = state.with_drift(fingerprint, drift)
         return state._changed(when={**state.when, fingerprint: max(0, now)})
@@ -173,9 +197,9 @@ class State:
         """Record a success from a source."""
         return self._changed(sources=_with(self.sources, name, when, MAX_SOURCES))
 
-    def with_grace(self, name: str, when: int) -> State:
+    def with_grace(self, name: str, when: int, uptime_s: int) -> State:
         """Record that a code was accepted from a source for a service."""
-        return self._changed(graces=_with(self.graces, name, max(0, when), MAX_GRACES))
+        return self._changed(graces=_with(self.graces, name, (max(0, when), uptime_s), MAX_GRACES))
 
     def without_graces(self) -> State:
         """Have a code asked for everywhere again."""
@@ -185,14 +209,16 @@ class State:
         """Forget all wrong answers, and so whoever has to wait for them."""
         return self._changed(wrong={}, notes={})
 
-    def with_issued(self, set_name: str, digest: str, *, since: int, until: int) -> State:
+    def with_issued(
+        self, set_name: str, digest: str, *, since: int, until: int, boot: str = "", uptime_s: int = 0
+    ) -> State:
         """Record a code that an administrator issues; one that was issued before dies."""
-        return self._changed(issued={set_name: (digest, since, until, 1)})
+        return self._changed(issued={set_name: (digest, since, until, boot or _NO_BOOT, uptime_s, 1)})
 
     def with_issued_used(self, set_name: str) -> State:
         """Record that the issued code is used."""
-        digest, since, until, _ = self.issued[set_name]
-        return self._changed(issued={set_name: (digest, since, until, 0)})
+        *words, _ = self.issued[set_name]
+        return self._changed(issued={set_name: (*words, 0)})
 
     def without_issued(self) -> State:
         """Have no issued code accepted any more."""
@@ -330,6 +356,7 @@ def _text_of(state: State) -> bytes:
         f"last {name} {counter} {state.drift.get(name, 0)} {state.when.get(name, 0)}\n"
         for name, counter in state.last.items()
     ]
+    lines += [f"assumed {name} {step}\n" for name, step in state.assumed.items()]
     for key, (when, noted, held) in state.notes.items():
         kind = "held" if held else "note"
         lines.append(" ".join((kind, key, str(when), *(f"{each} {counter}" for each, counter in noted))) + "\n")
@@ -337,7 +364,7 @@ def _text_of(state: State) -> bytes:
     lines += [f"wrong {bucket} {count} {when}\n" for bucket, (count, when) in state.wrong.items()]
     lines += [f"missed {name} {count}\n" for name, count in state.missed.items()]
     lines += [f"source {name} {when}\n" for name, when in state.sources.items()]
-    lines += [f"grace {name} {when}\n" for name, when in state.graces.items()]
+    lines += [f"grace {name} {when} {uptime_s}\n" for name, (when, uptime_s) in state.graces.items()]
     lines += [" ".join(("issued", name, *map(str, words))) + "\n" for name, words in state.issued.items()]
     return "".join(lines).encode("ascii")
 
@@ -353,6 +380,7 @@ def _state_from(text: str) -> State:
     # A fuller one could leave no room for the next record, and then no right code would be accepted.
     most = (
         len(state.last) <= MAX_RECORDS,
+        len(state.assumed) <= MAX_ASSUMED,
         len(state.wrong) <= MAX_BUCKETS,
         len(state.sources) <= MAX_SOURCES,
         len(state.spent) <= MAX_SETS,
@@ -374,6 +402,12 @@ def _read_last(state: State, name: str, words: list[str]) -> None:
         state.drift[name] = _number(drift, _DRIFT_DIGITS)
     if when != "0":
         state.when[name] = _number(when, _TIME_DIGITS)
+
+
+def _read_assumed(state: State, name: str, words: list[str]) -> None:
+    _require(_is_name(name, 32))
+    (step,) = words
+    state.assumed[name] = _number(step, _COUNTER_DIGITS)
 
 
 def _read_note(state: State, name: str, words: list[str], *, held: bool = False) -> None:
@@ -413,18 +447,20 @@ def _read_source(state: State, name: str, words: list[str]) -> None:
 
 def _read_grace(state: State, name: str, words: list[str]) -> None:
     _require(_is_name(name, 16))
-    (when,) = words
-    state.graces[name] = _number(when, _TIME_DIGITS)
+    when, uptime_s = words
+    state.graces[name] = _number(when, _TIME_DIGITS), _number(uptime_s, _TIME_DIGITS)
 
 
 def _read_issued(state: State, name: str, words: list[str]) -> None:
-    digest, since, until, unused = words
-    _require(_is_name(name, 16) and _is_name(digest, 32) and unused in ("0", "1"))
-    state.issued[name] = (digest, _number(since, _TIME_DIGITS), _number(until, _TIME_DIGITS), int(unused))
+    digest, since, until, boot, uptime_s, unused = words
+    _require(_is_name(name, 16) and _is_name(digest, 32) and _is_name(boot, 16) and unused in ("0", "1"))
+    times = _number(since, _TIME_DIGITS), _number(until, _TIME_DIGITS)
+    state.issued[name] = (digest, *times, boot, _number(uptime_s, _TIME_DIGITS), int(unused))
 
 
 _READERS = {
     "last": _read_last,
+    "assumed": _read_assumed,
     "note": _read_note,
     "held": _read_held,
     "spent": _read_spent,

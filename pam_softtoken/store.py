@@ -10,6 +10,7 @@ import os
 
 from pam_softtoken import files, mark, revocation, state, tokenfile, volatile
 from pam_softtoken.errors import ConfigError, DamagedState, InsecureFile, NotEnrolled, NotStored, UnusableFile
+from pam_softtoken.mac import sha256
 from pam_softtoken.state import State
 
 TYPE_CHECKING = False
@@ -284,6 +285,11 @@ class Store:
     def _require_not_revoked(self) -> None:
         """Check that root has revoked nothing since the tokens were read; `revocation` says why it has to be here."""
         self._revocation.require_unchanged()
+
+    def grace_name(self, name: str) -> str:
+        """Return the name of a time of grace, from `grace`, as it is recorded: another one after each revocation."""
+        known = self._revocation.names
+        return sha256(" ".join((name, *sorted(known))).encode("ascii")).hexdigest()[:16] if known else name
 
     def lost_since_s(self) -> int | None:
         """Tell how many seconds ago a record of uses can have been lost, which is why nothing from before counts.

@@ -228,13 +228,15 @@ class Takeover:
         return self._pin
 
     def _recorded_in(self, state: State, *, is_new: bool) -> State:
-        """Record as used what may have been used, up to this moment."""
+        """Record as used what was used, and assume it of what may have been used up to this moment."""
         for token, each in zip(self._taken, self._found, strict=True):
+            name = token.fingerprint()
+            used = each.last if each.last is not None else NEVER
+            state = state.with_last(name, max(NEVER, used)).with_drift(name, 2 * each.drift)
             start = policy.starting_point(token, now=self._now)
-            # What the token shows now: google-authenticator does not record the code that made it learn a skew.
-            shown = start + each.drift if start is not None else NEVER
-            used = max(NEVER, shown, each.last if each.last is not None else NEVER)
-            state = state.with_last(token.fingerprint(), used).with_drift(token.fingerprint(), 2 * each.drift)
+            if start is not None:
+                # What the token shows now: google-authenticator does not record the code that made it learn a skew.
+                state = state.with_assumed(name, max(0, start + each.drift))
         return state.with_set(self._recovery.name).without_graces() if is_new else state
 
 

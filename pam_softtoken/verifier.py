@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 
-from pam_softtoken import policy, throttle
+from pam_softtoken import clock_doubt, lifetime, policy, process, throttle
 from pam_softtoken.answer import Claim, claim
 from pam_softtoken.errors import (
-    CodeExpired,
     DamagedState,
     NotStored,
     OTPMismatch,
@@ -102,7 +101,10 @@ class Attempt:
         if not name:
             return False
         state = self._store.read_state()
-        return state is not None and policy.in_grace(state, name, now=now, grace_s=self._config.grace)
+        if state is None or not state.graces:
+            return False
+        name, uptime_s = self._store.grace_name(name), process.boot().uptime_s
+        return lifetime.in_grace(state, name, now=now, uptime_s=uptime_s, grace_s=self._config.grace)
 
     def verify(
         self,
@@ -165,7 +167,7 @@ class Attempt:
                 self._record_refusal(refusal, source, bucket, now, stored=stored, tentative=tentative)
                 raise refusal.error from None
             if grace:
-                state = state.with_grace(grace, now)
+                state = state.with_grace(self._store.grace_name(grace), now, process.boot().uptime_s)
             accepted.missed = throttle.missed_elsewhere(state, source)
             with_pin = self._content.pin is not None
             state = throttle.after_success(state, source, bucket, now=now, with_pin=with_pin, told=not silent)
@@ -173,10 +175,10 @@ class Attempt:
         except BaseException as error:
             # The person may be told why, which can take any time.
             self._store.unlock()
-            if isinstance(error, OTPRefused) and claimed is not None:
-                error.clock_off_s = policy.clock_off_s(
-                    self._content.tokens, state, claimed.otps, now=now, limits=self._limits
-                )
+            if isinstance(error, (OTPRefused, Throttled)) and claimed is not None:
+                doubt = clock_doubt.doubt_of(self._content.tokens, state, claimed.otps, now=now, limits=self._limits)
+                if doubt is not None and (isinstance(error, OTPRefused) or doubt.kind in (doubt.RECORD, doubt.UNSET)):
+                    error.clock = doubt
             raise
         return accepted
 
@@ -275,6 +277,8 @@ class Attempt:
             # What a restart forgets must not move the window, or nobody could tell where it has been.
             drift = state.drift.get(token.fingerprint(), 0)
         state = state.with_accepted(token.fingerprint(), finding.counter, drift=drift, now=now)
+        if state.issued and not policy.must_last(token):
+            state = lifetime.without_issued_code_of_later(state, now=now, boot=process.boot())
         return Accepted(token.name, None, password=claimed.passwords[token.digits]), state
 
     def _accept_code(self, state: State, typed: dict[bytes, str], now: int) -> tuple[Accepted, State]:
@@ -292,11 +296,9 @@ class Attempt:
 
     def _accept_issued_code(self, state: State, password: str, now: int) -> tuple[Accepted, State]:
         name = self._content.recovery.name
-        _, since, until, unused = state.issued[name]
-        if not unused:
+        if not state.issued[name][-1]:
             raise OTPReplayed("")
-        if not since <= now < until:
-            raise CodeExpired
+        lifetime.require_issued_code_in_time(state, name, now=now, boot=process.boot())
         if self._store.read_only:
             raise NotStored(self._store.location.path, READ_ONLY)
         return Accepted("", None, password=password), state.with_issued_used(name)
@@ -323,7 +325,7 @@ class Attempt:
         """
         state, finding = refusal.state, refusal.finding
         if finding.spent is not None:
-            state = state.with_last(*finding.spent)
+            state = state.with_assumed(*finding.spent)
         if finding.notes and (finding.token is not None or not self._store.read_only):
             state = state.without_notes(refusal.keys).with_note(
                 source.key, finding.notes, now, held=finding.token is not None

@@ -13,7 +13,7 @@ import json
 import os
 import time
 
-from pam_softtoken import recovery, terminal
+from pam_softtoken import otp, process, recovery, terminal
 from pam_softtoken.admin import deed, duration, person
 from pam_softtoken.command import Command
 from pam_softtoken.errors import AdministrationFailed, NotStored
@@ -45,10 +45,12 @@ def _issue(screen: terminal.Terminal, options: argparse.Namespace) -> None:
                     f"{user} has enrolled anew meanwhile; nothing was changed",
                     hint="start again, if it is still needed",
                 )
-            since = int(time.time())
+            since, boot = int(time.time()), process.boot()
             until = since + valid_s
             store.admit_issued(digest)
-            return (state or State.new()).with_issued(codes.name, digest, since=since, until=until)
+            return (state or State.new()).with_issued(
+                codes.name, digest, since=since, until=until, boot=boot.name, uptime_s=boot.uptime_s
+            )
 
         store.change_state(change, terminal.checkpoint)
     expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(until))
@@ -60,6 +62,10 @@ def _issue(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     screen.show(code)
     here = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(until))
     screen.tell(f"For {user}: works once, in place of a code of the app, until {here}.")
+    if until - valid_s < otp.RELEASED:
+        screen.tell(
+            "This machine's clock is wrong. The code ends when the clock is set, so let it be used before that."
+        )
     if content.pin is not None:
         screen.tell("The PIN goes in front of it, as in front of any code.")
     screen.tell("A code that was issued before is dead; so is this one after the next, or after revoke.")

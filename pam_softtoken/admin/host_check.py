@@ -9,10 +9,12 @@ import shlex
 import sys
 from collections.abc import Iterator
 
-from pam_softtoken import mark
+from pam_softtoken import mark, otp
 from pam_softtoken.admin import bounded
 from pam_softtoken.admin.finding import ERROR, NOTE, WARNING, Finding, Report
+from pam_softtoken.errors import day_of
 
+SET_CLOCK = "timedatectl set-ntp true  # or, without a network: timedatectl set-time 'YYYY-MM-DD HH:MM:SS'"
 _STA_UNSYNC = 0x0040  # sys/timex.h
 _STATUS_PLACE = 40 if sys.maxsize > 2**32 else 20
 _TIMEX_BYTES = 256
@@ -26,9 +28,19 @@ _DENIAL = re.compile(r'apparmor="DENIED"|avc:\s+denied')
 _KERNEL_LINES = 20000
 
 
-def check_clock() -> Report:
-    """See whether something keeps the clock right."""
+def check_clock(*, now: int) -> Report:
+    """See whether the clock can be right, and whether something keeps it so.
+
+    Args:
+        now: Unix seconds.
+    """
     looked_at = ("clock synchronisation",)
+    if now < otp.RELEASED:
+        what = (
+            f"this machine's clock says {day_of(now)}, before this version was made: codes of apps are refused until "
+            "it is right; tokens that count and recovery codes work"
+        )
+        return Report((Finding(ERROR, "clock", "", what, SET_CLOCK),), looked_at)
     unsynchronised = clock_is_adrift()
     if unsynchronised is None:
         return Report(not_looked_at=("clock synchronisation: the kernel does not tell",))

@@ -15,10 +15,11 @@ from pam_softtoken.admin.option_check import our_lines, set_where, settings_of
 from pam_softtoken.admin.stack_check import Services
 from pam_softtoken.admin.survey import Facts
 from pam_softtoken.config import Config
-from pam_softtoken.errors import LookUpFailed, UnknownUser
+from pam_softtoken.errors import LookUpFailed, UnknownUser, in_words
 from pam_softtoken.pam.stack import Line, Stack
 
 MOST_USERS = 2000
+AHEAD_S = 10 * 60
 LIMIT_S = 600.0
 _STATUS = "softtoken-admin status"
 
@@ -54,6 +55,8 @@ def _look(users: list[pwd.struct_passwd], settings: Config) -> list[Facts]:
 
 
 def _of_user(facts: Facts) -> Iterator[Finding]:
+    if facts["record_ahead_s"] > AHEAD_S:
+        yield _ahead(facts)
     path, _, why = str(facts["problem"]).rpartition(": ")
     if not path or "No such file" in why:
         return  # nobody who has no home directory logs in
@@ -71,6 +74,16 @@ def _of_user(facts: Facts) -> Iterator[Finding]:
     }
     mend = next((mend for pattern, mend in mends.items() if re.search(pattern, why)), _STATUS)
     yield Finding(WARNING, path, "", f"{facts['user']} is refused at each login: {why}", mend)
+
+
+def _ahead(facts: Facts) -> Finding:
+    """Return what is to be said of a record from the future. Whether the clock is wrong now only a person can tell."""
+    user, length = shlex.quote(str(facts["user"])), in_words(facts["record_ahead_s"])
+    what = (
+        f"the last code of {facts['user']}, or the enrolment, is of {length} later than this machine's clock: "
+        "codes of the app are refused until then; if the clock is wrong now, set it, and nothing else needs mending"
+    )
+    return Finding(WARNING, f"{facts['store']}/state", "", what, f"date; softtoken-admin reset-state {user}")
 
 
 def _home_of(user: str) -> str:

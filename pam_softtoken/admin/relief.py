@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import time
 
-from pam_softtoken import policy, terminal
+from pam_softtoken import clock_doubt, otp, policy, terminal
 from pam_softtoken.admin import deed, person
 from pam_softtoken.command import Command
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
-from pam_softtoken.errors import DamagedState
+from pam_softtoken.errors import DamagedState, in_words
 from pam_softtoken.policy import Limits
-from pam_softtoken.state import State
+from pam_softtoken.state import NEVER, State
 from pam_softtoken.token import HOTPToken
 from pam_softtoken.tokenfile import TokenFile
 
@@ -52,25 +52,32 @@ def fresh_state(content: TokenFile, known: State | None, *, now: int, limits: Li
         limits: the settings.
 
     Returns:
-        TOTP: all time steps that any code could have been accepted for by now count as used. HOTP and recovery codes
-        keep what is known. Waits, and whatever a code was accepted for lately, are forgotten.
+        TOTP: all time steps that any code could have been accepted for by now count as used. A record of a later step
+        is dropped: it comes from a clock that was ahead. HOTP and recovery codes keep what is known. Waits, and
+        whatever a code was accepted for lately, are forgotten.
     """
     known = known or State.new()
-    counting = {token.fingerprint() for token in content.tokens if isinstance(token, HOTPToken)}
-    last = {fingerprint: counter for fingerprint, counter in known.last.items() if fingerprint in counting}
-    fresh = State(last=last, spent=known.spent, sources=known.sources)
+    fresh = State(spent=known.spent, sources={each: min(when, now) for each, when in known.sources.items()})
     for token in content.tokens:
+        name, last = token.fingerprint(), known.last.get(token.fingerprint())
         highest = policy.highest_used_before(token, known, since=now, limits=limits)
+        if last is not None and (isinstance(token, HOTPToken) or last <= highest):
+            fresh = fresh.with_last(name, last)
+        elif last is not None:
+            fresh = fresh.with_last(name, NEVER)
         if highest >= 0:
-            fresh = fresh.with_last(token.fingerprint(), highest)
+            # Not for good: the clock that it comes from may turn out to be wrong.
+            fresh = fresh.with_assumed(name, highest)
     drift = {each: known.drift[each] for each in known.drift if each in fresh.last}
-    when = {each: known.when[each] for each in known.when if each in fresh.last}
-    return State(last=fresh.last, drift=drift, when=when, spent=known.spent, sources=known.sources)
+    when = {each: min(known.when[each], now) for each in known.when if each in fresh.last}
+    return State(
+        last=fresh.last, assumed=fresh.assumed, drift=drift, when=when, spent=fresh.spent, sources=fresh.sources
+    )
 
 
-def _losses(content: TokenFile, known: State | None, config: Config) -> list[str]:
-    """Say what a fresh state gives up."""
-    lost = []
+def _losses(content: TokenFile, known: State | None, config: Config, *, now: int) -> list[str]:
+    """Return what a fresh state gives up, and what it relies on."""
+    lost = _losses_by_the_clock(content, known, Limits.of(config), now=now)
     periods = [token.period_s for token in content.tokens if hasattr(token, "period_s")]
     counting = [token for token in content.tokens if isinstance(token, HOTPToken)]
     if periods:
@@ -90,6 +97,25 @@ def _losses(content: TokenFile, known: State | None, config: Config) -> list[str
         lost.append("- All recovery codes die, because nobody can tell which of them are spent.")
     lost.append("- A code that was issued dies, waits after wrong answers end, and no time of grace goes on.")
     return lost
+
+
+def _losses_by_the_clock(content: TokenFile, known: State | None, limits: Limits, *, now: int) -> list[str]:
+    tokens = [token for token in content.tokens if not isinstance(token, HOTPToken)]
+    if not tokens:
+        return []
+    ahead_s = max(clock_doubt.record_ahead_s(token, known or State.new(), now=now, limits=limits) for token in tokens)
+    said = []
+    if now < otp.RELEASED or ahead_s:
+        said.append(
+            f"- This machine's clock says {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))}. If that is wrong, "
+            "set it first: the new state goes by it."
+        )
+    if ahead_s:
+        said.append(
+            f"- Codes were accepted of up to {in_words(ahead_s)} later than now. Whoever saw one typed can use it when "
+            "its time comes. If that may be, enrol the token anew."
+        )
+    return said
 
 
 def _glance(store: Editor) -> tuple[str, State | None]:
@@ -117,7 +143,7 @@ def _reset(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         # Whoever answers takes his time, and logins must not wait for the lock meanwhile.
         was, known = _glance(store)
         screen.tell(f"The state of {user} is {was}. To start it anew gives up:")
-        screen.tell("\n".join(_losses(content, known, settings)))
+        screen.tell("\n".join(_losses(content, known, settings, now=int(time.time()))))
         person.require_yes(screen, "Start it anew?", options)
         store.change_state(change, terminal.checkpoint, salvaging=True)
         deed.record("reset-state", user, was=was)

@@ -23,6 +23,7 @@ from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
 from pam_softtoken.errors import ConfigError, LookUpFailed, NotEnrolled, PathError, UnusableFile
 from pam_softtoken.inventory import Inventory, utc
+from pam_softtoken.policy import Limits
 from pam_softtoken.state import SHARED_BUCKETS, State
 from pam_softtoken.store import Location
 
@@ -67,6 +68,7 @@ def _unknown(entry: pwd.struct_passwd, problem: str) -> Facts:
         "pin": None,
         "waiting": [],
         "issued_code_until": None,
+        "record_ahead_s": 0,
     }
 
 
@@ -115,6 +117,7 @@ def _look(location: Location, facts: Facts, now: int, config: Config) -> None:
             pin=inventory.has_pin,
             waiting=[] if config.no_throttle else waiting,
             issued_code_until=utc(inventory.issued_until(now)),
+            record_ahead_s=inventory.record_ahead_s(now, Limits.of(config)),
         )
         if seen["state"] == "damaged":
             facts["problem"] = f"{location.path}/state: is damaged"

@@ -16,9 +16,12 @@ from typing import Any
 import pytest
 
 from tests.support.account import Person
+from tests.support.admin import Admin, succeeded
+from tests.support.client import PAM_SUCCESS, Service
 from tests.support.doctor import COMMON, PatientHost
 from tests.support.installation import Installation
 from tests.support.listing import listing
+from tests.support.pam_scene import oathtool, read_state, rewrite_state, steady_step
 
 PERMIT = "auth required pam_permit.so\n"
 UNIX = "auth required pam_unix.so\n"
@@ -420,6 +423,29 @@ def test_users__open_token_file_is_named_and_mended(sick: PatientHost, installed
     (alice.store / "tokens").chmod(0o644)
     finding = sick.examine().only(str(alice.store / "tokens"), "is open to others")
     assert sick.mend(finding).findings == []
+
+
+@pytest.mark.lockout(
+    "the doctor finds a record from the future",
+    shows="later than this machine's clock",
+    cure="softtoken-admin reset-state USER",
+)
+def test_users__record_from_the_future_is_named_and_mended(
+    sick: PatientHost, installed: Installation, alice: Person, make_service: Callable[[str], Service]
+) -> None:
+    phone = alice.enrol(installed, "--recovery-codes=0", "--period=300")
+    step = steady_step(300)
+    (name,) = read_state(alice).last
+    rewrite_state(alice, lambda present: present.with_last(name, step + 4 * 288))
+    finding = sick.examine().only(f"{alice.store}/state", f"the last code of {alice.name}, or the enrolment, is of")
+    assert (finding["severity"], finding["mend"]) == ("warning", f"date; softtoken-admin reset-state {alice.name}")
+    assert "4 d later than this machine's clock" in finding["what"]
+    assert "if the clock is wrong now, set it" in finding["what"]
+    service = make_service(installed.line("window=3"))
+    assert service.log_in(alice, oathtool(phone, step)[0]).result != PAM_SUCCESS
+    assert succeeded(Admin(installed).run("reset-state", alice.name, "--yes")) == ""
+    assert sick.examine().findings == []
+    assert service.log_in(alice, oathtool(phone, step + 2)[0]).result == PAM_SUCCESS
 
 
 def _swap_the_file(alice: Person, victim: Path) -> None:

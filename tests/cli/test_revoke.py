@@ -26,7 +26,7 @@ from tests.support.enroller import Enroller
 from tests.support.fault import Call, is_unsteady
 from tests.support.installation import TREE, Installation
 from tests.support.leak import keep
-from tests.support.pam_scene import NO_CODES, Pam, oathtool
+from tests.support.pam_scene import NO_CODES, Clock, Pam, oathtool, steady_step
 from tests.support.pam_waiting import Waiting
 from tests.support.system_log import SystemLog
 
@@ -383,6 +383,23 @@ def test_revoke__a_time_of_grace_from_before_is_over(
     succeeded(admin.run("revoke", alice.name, "phone", "--yes"))
     (alice.store / "state").write_bytes(old_state)
     assert service.log_in(alice, phone.totp(1), options=here).result == PAM_AUTH_ERR
+
+
+def test_revoke__ends_a_time_of_grace_whatever_the_clock_said_then(
+    admin: Admin, installed: Installation, alice: Person, phone: Phone, pam: Pam, outside: Path
+) -> None:
+    """The clock is half an hour ahead at the login, right when root revokes, and comes to the same time again."""
+    alice.enrol(installed, "--name=spare", "--period=300")
+    clock, here = Clock(outside / "clock", installed, patient=False), ["--item=rhost=192.0.2.7"]
+    service = pam.with_backend(clock.backend, "grace=1h")
+    ahead = steady_step(300) + 6
+    clock.set(ahead * 300)
+    assert service.log_in(alice, oathtool(phone, ahead)[0], options=here).result == PAM_SUCCESS
+    assert service.log_in(alice, options=here).prompts == []
+    old_state = (alice.store / "state").read_bytes()
+    succeeded(admin.run("revoke", alice.name, "phone", "--yes"))
+    (alice.store / "state").write_bytes(old_state)
+    assert service.log_in(alice, options=here).prompts != []
 
 
 def test_revoke__a_thief_with_a_shell_cannot_enrol(

@@ -78,7 +78,7 @@ def _states() -> dict[str, State]:
             spent={"a" * 16: ()},
             wrong={"remote": (3, 9)},
             sources={"c" * 16: 7},
-            graces={"d" * 16: 8},
+            graces={"d" * 16: (8, 3)},
         ),
         "full": _full_state(),
     }

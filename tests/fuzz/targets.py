@@ -86,7 +86,12 @@ def state_text(data: bytes) -> None:
 
 def _assert_can_go_on(present: State, sequence: int) -> None:
     """What was accepted can be written again after any attempt, or the owner would be kept out."""
-    changed = present.with_last("f" * 32, 2**64 - 1).with_source("f" * 16, 2**40).with_wrong("local", 1, 2**40)
+    changed = (
+        present.with_last("f" * 32, 2**64 - 1)
+        .with_assumed("e" * 32, 2**62)
+        .with_source("f" * 16, 2**40)
+        .with_wrong("local", 1, 2**40)
+    )
     for name in present.spent:
         changed = changed.with_set(name)
     assert len(state.encode(changed, sequence + 1 if sequence < 2**64 - 1 else sequence)) == state.SLOT_BYTES

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import pytest
 
+from pam_softtoken.errors import in_words
 from tests.support.account import Person
+from tests.support.admin import Admin, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.installation import Installation
-from tests.support.pam_scene import NO_CODES, Clock, Pam, oathtool
+from tests.support.pam_scene import (
+    NO_CODES,
+    Clock,
+    Pam,
+    lock_out,
+    oathtool,
+    read_state,
+    rewrite_state,
+    steady_step,
+)
 from tests.support.system_log import SystemLog
 
 PERIOD_S = 30
-STEP = 56_666_666
+STEP = 66_666_660
+"""In 2033: a clock that is before the day of this version is taken for one that was never set."""
 DAY_S, YEAR_S = 86_400, 31_536_000
 JUMPS_S = [1, 29, 30, 31, 59, 60, 61, 90, 600, 3600, DAY_S, 30 * DAY_S, YEAR_S]
 
@@ -40,20 +52,122 @@ def test_clock__jump_brings_nothing_old_back(
     assert service.log_in(alice, used).result == PAM_AUTH_ERR
 
 
-@pytest.mark.parametrize("back_s", [120, 3600, DAY_S, YEAR_S, STEP * PERIOD_S], ids=lambda back_s: f"{back_s} s")
+@pytest.mark.lockout("a clock is set back by a year, and right again")
+@pytest.mark.parametrize("back_s", [180, 3600, DAY_S, YEAR_S], ids=lambda back_s: f"{back_s} s")
 def test_clock__set_back_is_told_in_the_log_with_how_much(
     installed: Installation, service: Service, alice: Person, clock: Clock, system_log: SystemLog, back_s: int
 ) -> None:
-    """The last one is a machine that has started without a clock, in 1970."""
+    """An app that agrees with the clock shows that the record is wrong; after any other code either can be."""
     phone = alice.enrol(installed, NO_CODES)
     used, following = oathtool(phone, STEP, 2)
     assert service.log_in(alice, used).result == PAM_SUCCESS
     clock.set(STEP * PERIOD_S - back_s)
+    later = in_words(back_s)
     (shown_there,) = oathtool(phone, STEP - back_s // PERIOD_S)
     assert service.log_in(alice, shown_there).result == PAM_AUTH_ERR
-    assert system_log.outcomes()[-1]["detail"] == f"\"the token's clock seems {back_s} s ahead of this machine's\""
+    said = system_log.outcomes()[-1]
+    assert said["reason"] == "replayed"
+    assert f"the record is from the future: a code of {later} later was accepted" in said["detail"]
+    assert f"softtoken-admin reset-state {alice.name}" in said["detail"]
+    (far_away,) = oathtool(phone, STEP + 9 * 2880)
+    assert service.log_in(alice, far_away).result == PAM_AUTH_ERR
+    said = system_log.outcomes()[-1]
+    assert said["reason"] == "mismatch"
+    assert f"a code of {later} later was accepted" in said["detail"]
+    assert "set a clock that is wrong now" in said["detail"]
     clock.set((STEP + 1) * PERIOD_S)
     assert service.log_in(alice, following).result == PAM_SUCCESS, "and with the clock right again, all is well"
+
+
+@pytest.mark.lockout(
+    "a machine starts without a clock, in 1970",
+    shows="this machine's clock says 1970",
+    cure="timedatectl set-time",
+)
+def test_clock__of_1970_is_named_in_the_log_until_it_is_set(
+    installed: Installation, service: Service, alice: Person, clock: Clock, system_log: SystemLog
+) -> None:
+    phone = alice.enrol(installed, NO_CODES)
+    used, shown, following = oathtool(phone, STEP, 3)
+    assert service.log_in(alice, used).result == PAM_SUCCESS
+    clock.set(2 * DAY_S)
+    for code in (shown, following):  # two in a row cannot bring it back either
+        assert service.log_in(alice, code).result == PAM_AUTH_ERR
+        said = system_log.outcomes()[-1]
+        assert said["reason"] == "mismatch"
+        assert "this machine's clock says 1970-01-03, so no code of an app is right" in said["detail"]
+        assert "timedatectl set-time" in said["detail"]
+    clock.set((STEP + 1) * PERIOD_S)
+    assert service.log_in(alice, shown).result == PAM_SUCCESS
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("hotp", marks=pytest.mark.lockout("a machine starts in 1970, and the token counts")),
+        pytest.param("recovery", marks=pytest.mark.lockout("a machine starts in 1970, and there is a recovery code")),
+    ],
+)
+def test_clock__of_1970_keeps_nobody_out_who_does_not_go_by_it(
+    installed: Installation, service: Service, alice: Person, clock: Clock, kind: str
+) -> None:
+    phone = alice.enrol(installed, *(("--type=hotp", NO_CODES) if kind == "hotp" else ("--recovery-codes=2",)))
+    for now in (2 * DAY_S, STEP * PERIOD_S):
+        clock.set(now)
+        code = phone.hotp() if kind == "hotp" else phone.recovery_codes.pop()
+        assert service.log_in(alice, code).result == PAM_SUCCESS
+        assert service.log_in(alice, code).result == PAM_AUTH_ERR
+
+
+@pytest.mark.lockout(
+    "a code is accepted while the clock is days ahead",
+    shows="the record is from the future",
+    cure="softtoken-admin reset-state USER",
+)
+def test_clock__record_from_the_future_ends_with_reset_state(
+    installed: Installation, pam: Pam, alice: Person, standing_clock: Clock, system_log: SystemLog
+) -> None:
+    phone = alice.enrol(installed, "--period=300", NO_CODES)
+    step = steady_step(300)
+    ahead = step + 3 * 288
+    standing_clock.set(ahead * 300)
+    assert pam.with_backend(standing_clock.backend).log_in(alice, oathtool(phone, ahead)[0]).result == PAM_SUCCESS
+    service = pam.service("window=3")
+    for code in oathtool(phone, step, 2):
+        assert service.log_in(alice, code).result == PAM_AUTH_ERR
+        said = system_log.outcomes()[-1]
+        assert "the record is from the future: a code of 3 d later was accepted" in said["detail"]
+    command = said["detail"].strip('"').partition("softtoken-admin ")[2].split()
+    done = Admin(installed).run(*command, "--yes")
+    assert succeeded(done) == ""
+    assert "Codes were accepted of up to 3 d later than now." in done.stderr
+    assert "If that is wrong, set it first" in done.stderr
+    # A service with a wider window need not wait until the codes of this moment are over.
+    assert service.log_in(alice, oathtool(phone, step + 2)[0]).result == PAM_SUCCESS
+
+
+@pytest.mark.lockout(
+    "a code is accepted while the clock is days ahead, and strangers guess since",
+    shows="the record is from the future",
+    cure="softtoken-admin reset-state USER",
+)
+def test_clock__record_from_the_future_is_told_during_a_wait(
+    installed: Installation, pam: Pam, alice: Person, system_log: SystemLog
+) -> None:
+    """There two codes in a row get nobody in."""
+    phone = alice.enrol(installed, "--period=300", NO_CODES)
+    step = steady_step(300)
+    (name,) = read_state(alice).last
+    rewrite_state(alice, lambda present: present.with_last(name, step + 3 * 288))
+    lock_out(alice)
+    service = pam.service("window=3")
+    for code in oathtool(phone, step, 2):
+        assert service.log_in(alice, code).result == PAM_AUTH_ERR
+        said = system_log.outcomes()[-1]
+        assert said["reason"] == "throttled"
+        assert "the record is from the future" in said["detail"]
+    assert succeeded(Admin(installed).run("reset-state", alice.name, "--yes")) == ""
+    assert service.log_in(alice, oathtool(phone, step + 2)[0]).result == PAM_SUCCESS
 
 
 @pytest.mark.parametrize(("steps", "side"), [(4, "ahead of"), (-4, "behind"), (100, "ahead of"), (-100, "behind")])

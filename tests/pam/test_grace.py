@@ -65,6 +65,30 @@ def test_grace__is_not_made_longer_by_itself(pam: Pam, alice: Person, phone: Pho
     assert not _unasked(service, alice, HERE)
 
 
+def test_grace__gets_no_longer_when_the_clock_is_set_back(
+    pam: Pam, alice: Person, phone: Phone, standing_clock: Clock
+) -> None:
+    """It is set back by three hours after four; grace ends after eight all the same."""
+    service = pam.with_backend(standing_clock.backend, "grace=8h")
+    now = 1_740_000_000
+    standing_clock.set(now)
+    assert service.log_in(alice, phone.hotp(), options=[HERE]).result == PAM_SUCCESS
+    standing_clock.set(now + 3600)
+    standing_clock.run_for(4 * 3600)
+    assert _unasked(service, alice, HERE)
+    standing_clock.run_for(8 * 3600)
+    assert not _unasked(service, alice, HERE)
+
+
+def test_grace__ends_with_a_restart(pam: Pam, alice: Person, phone: Phone, standing_clock: Clock) -> None:
+    """After it nobody can tell how much time has passed."""
+    service = pam.with_backend(standing_clock.backend, "grace=8h")
+    assert service.log_in(alice, phone.hotp(), options=[HERE]).result == PAM_SUCCESS
+    assert _unasked(service, alice, HERE)
+    standing_clock.run_for(0, started="f" * 32)
+    assert not _unasked(service, alice, HERE)
+
+
 def test_grace__comes_of_no_wrong_code(pam: Pam, alice: Person, phone: Phone) -> None:
     service = pam.service("grace=8h")
     assert service.log_in(alice, "00000000", options=[HERE]).result == PAM_AUTH_ERR

@@ -16,10 +16,12 @@ from tests.support.disk import disk_as_home
 from tests.support.enroller import CODE_PROMPT, TOKEN_PROMPT, Enroller
 from tests.support.installation import Installation
 from tests.support.leak import keep
-from tests.support.pam_scene import Clock, Pam, lock_out, set_pin
+from tests.support.pam_scene import Clock, Pam, lock_out, oathtool, set_pin
 from tests.support.pam_waiting import Waiting
 from tests.support.process import when_left
 from tests.support.system_log import SystemLog
+
+DAY_S = 24 * 60 * 60
 
 
 @pytest.fixture
@@ -61,9 +63,28 @@ def test_issued_code__is_no_guess_when_it_is_typed_again(
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
 
 
+ANOTHER_START = "f" * 32
+
+
 @pytest.mark.parametrize(
-    ("after_s", "reason"), [(-2, "expired"), (59 * 60, "issued"), (3601, "expired"), (10**9, "expired")]
-)
+    ("clock_s", "run_s", "started", "reason"),
+    [
+        (59 * 60, 0, "this", "issued"),
+        (3601, 0, "this", "expired"),
+        (10**9, 0, "this", "expired"),
+        pytest.param(
+            -DAY_S, 58 * 60, "this", "issued",
+            marks=pytest.mark.lockout("a code is issued, and the clock is set back by a day"),
+        ),
+        (-DAY_S, 3601, "this", "expired"),
+        pytest.param(
+            59 * 60, 0, ANOTHER_START, "issued",
+            marks=pytest.mark.lockout("a code is issued, and the machine is restarted"),
+        ),
+        (3601, 0, ANOTHER_START, "expired"),
+        (-DAY_S, 0, ANOTHER_START, "expired"),
+    ],
+)  # fmt: skip
 def test_issued_code__works_in_its_time_only(
     pam: Pam,
     standing_clock: Clock,
@@ -71,14 +92,47 @@ def test_issued_code__works_in_its_time_only(
     phone: Phone,
     issue: Callable[..., str],
     system_log: SystemLog,
-    after_s: int,
+    clock_s: int,
+    run_s: int,
+    started: str,
     reason: str,
 ) -> None:
-    before = int(time.time())
+    """By the clock, and as long as the machine runs also by how long it has: no jump makes the time longer."""
     code = issue(alice)
-    standing_clock.set((before if after_s < 0 else time.time()) + after_s)
+    standing_clock.set(time.time() + clock_s)
+    standing_clock.run_for(run_s, started=started)
     assert (pam.with_backend(standing_clock.backend).log_in(alice, code).result == PAM_SUCCESS) == (reason == "issued")
     assert system_log.reasons() == [reason]
+    told = "by this machine's clock the code is issued in" in system_log.outcomes()[-1].get("detail", "")
+    assert told == (clock_s < 0 and started != "this")
+
+
+@pytest.mark.lockout("a code is issued, the clock jumps ahead by a year and back")
+def test_issued_code__does_not_expire_by_a_jump_that_is_taken_back(
+    pam: Pam, standing_clock: Clock, alice: Person, phone: Phone, issue: Callable[..., str], system_log: SystemLog
+) -> None:
+    code = issue(alice)
+    service = pam.with_backend(standing_clock.backend)
+    standing_clock.set(time.time() + 365 * DAY_S)
+    assert service.log_in(alice, code).result == PAM_AUTH_ERR
+    standing_clock.set(time.time())
+    assert service.log_in(alice, code).result == PAM_SUCCESS
+    assert service.log_in(alice, code).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["expired", "issued", "replayed"]
+
+
+def test_issued_code__of_a_clock_that_was_ahead_is_not_valid_once_more_when_its_time_comes(
+    pam: Pam, standing_clock: Clock, alice: Person, phone: Phone, issue: Callable[..., str]
+) -> None:
+    """The machine's clock is a year behind the one by which it was issued, and the app's code shows that."""
+    code = issue(alice)
+    service = pam.with_backend(standing_clock.backend)
+    now = time.time() - 365 * DAY_S
+    standing_clock.set(now)
+    standing_clock.run_for(0, started=ANOTHER_START)
+    assert service.log_in(alice, oathtool(phone, int(now) // 300)[0]).result == PAM_SUCCESS
+    standing_clock.set(time.time())
+    assert service.log_in(alice, code).result == PAM_AUTH_ERR
 
 
 def test_issued_code__a_new_one_takes_its_place(

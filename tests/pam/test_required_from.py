@@ -48,7 +48,17 @@ def test_required_from__lets_in_until_the_last_second_and_asks_from_the_first(
     ]
 
 
-@pytest.mark.parametrize(("today", "days"), [((2027, 1, 13), 2), ((2026, 12, 31), 15), ((2024, 2, 28), 1052)])
+def test_required_from__goes_by_no_clock_that_was_never_set(
+    service: Service, alice: Person, standing_clock: Clock, system_log: SystemLog
+) -> None:
+    standing_clock.set(2 * 24 * 60 * 60)
+    outcome = service.log_in(alice, "123456")
+    assert (outcome.result, outcome.messages) == (PAM_AUTH_ERR, PROMPT)
+    note, _ = system_log.ours()
+    assert "this machine's clock says 1970-01-03: the day of required_from may have come" in note
+
+
+@pytest.mark.parametrize(("today", "days"), [((2027, 1, 13), 2), ((2026, 12, 31), 15), ((2026, 11, 24), 52)])
 def test_required_from__counts_the_days(
     service: Service, alice: Person, standing_clock: Clock, today: tuple[int, int, int], days: int
 ) -> None:

@@ -74,6 +74,7 @@ def test_totp__no_drift_takes_neither(installed: Installation, pam: Pam, alice: 
         assert service.log_in(alice, oathtool(phone, STEP + turn + 5)[0]).result == PAM_AUTH_ERR
 
 
+@pytest.mark.lockout("an app's clock runs away slowly")
 def test_totp__clock_that_runs_away_slowly_is_followed(
     installed: Installation, pam: Pam, alice: Person, clock: Clock
 ) -> None:

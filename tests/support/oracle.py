@@ -19,7 +19,7 @@ from tests.support.account import Person, Phone
 from tests.support.client import ECHO_OFF, ECHO_ON, PAM_SUCCESS, Outcome, Service
 from tests.support.installation import Installation
 from tests.support.pam_scene import Clock, Pam, hash_anew
-from tests.support.preload import compile_library
+from tests.support.preload import SET_CLOCK, compile_library
 
 MODES = ("try_first_pass", "use_first_pass", "forward_pass")
 STEP = 70_000_000
@@ -35,25 +35,6 @@ _ASK = "auth required pam_exec.so expose_authtok quiet /bin/true\n"
 _CONTROL = "[success=ok ignore=1 default=die]"
 """Who is ignored is let in, past the module that notes the password."""
 _MARKS = Path("/var/lib/softtoken/enrolled")
-_SET_CLOCK = """\
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-
-time_t
-time(time_t *place)
-{
-	double now = -1;
-	FILE *file = fopen(getenv("CLOCK_FILE"), "r");
-
-	if (file == NULL || fscanf(file, "%lf", &now) != 1)
-		abort();
-	fclose(file);
-	if (place != NULL)
-		*place = (time_t)now;
-	return (time_t)now;
-}
-"""
 
 
 class Way:
@@ -250,7 +231,7 @@ class Enrolments:
             tokens.write_text(json.dumps(document))
             self._files[kind] = {path.name: path.read_bytes() for path in person.store.iterdir()}
             self.remove()
-        self.library = compile_library(directory / "set_clock.so", _SET_CLOCK)
+        self.library = compile_library(directory / "set_clock.so", SET_CLOCK)
 
     def remove(self, *, keep_mark: bool = False) -> None:
         """Let him never have enrolled, or, with the mark of the first login, let him have lost the files."""

@@ -181,6 +181,7 @@ class Clock:
         directory.mkdir(mode=0o755)
         directory.chmod(0o755)
         self.path = directory / "now"
+        self._boot = directory / "boot"
         self.backend = directory / "softtoken-backend"
         self.backend.write_text(
             "import sys, types\n"
@@ -189,10 +190,21 @@ class Clock:
             "real = login.time\n"
             f"login.time = types.SimpleNamespace(time=lambda: float(open({str(self.path)!r}).read()),\n"
             f"    monotonic=real.monotonic, sleep={'real.sleep' if patient else 'lambda seconds: None'})\n"
+            "from pam_softtoken import process\n"
+            "real_boot, real_id = process.boot, process.boot_id\n"
+            f"started, passed_s = open({str(self._boot)!r}).read().split()\n"
+            "process.boot_id = lambda: real_id() if started == 'this' else started\n"
+            "process.boot = lambda: process.Boot(real_boot().name, real_boot().uptime_s + int(passed_s))\n"
             "from pam_softtoken.backend import main\n"
             "main(__file__)\n"
         )
         self.set(time.time())
+        self.run_for(0)
+
+    def run_for(self, seconds: int, *, started: str = "this") -> None:
+        """Let the machine have run for longer than it has, whatever its clock says, or since another start."""
+        self._boot.write_text(f"{started} {seconds}")
+        self._boot.chmod(0o644)
 
     def set(self, now: float) -> None:
         """Turn the hands."""
@@ -203,6 +215,11 @@ class Clock:
 def lock_out(person: Person, store: Path | None = None) -> None:
     """Let as many wrong codes have been typed on this host as make for the longest wait, which no test outlasts."""
     rewrite_state(person, lambda present: present.with_wrong("local", 100, int(time.time())), store)
+
+
+def read_state(person: Person) -> state.State:
+    """Return what a state file says."""
+    return state.decode((person.store / "state").read_bytes(), path="state")[1]
 
 
 def rewrite_state(person: Person, change: Callable[[state.State], state.State], store: Path | None = None) -> None:

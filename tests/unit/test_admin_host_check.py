@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from pam_softtoken import otp
 from pam_softtoken.admin import bounded, host_check
 from pam_softtoken.admin.finding import Report
 
@@ -51,6 +52,19 @@ def test_denials__that_a_users_program_has_met_become_no_rule(name: str) -> None
 
 def test_denials__of_others_are_passed_over() -> None:
     assert list(host_check.denials("kernel log", OF_OTHERS + '\napparmor="ALLOWED" softtoken\n\0\udcff')) == []
+
+
+@pytest.mark.parametrize("now", [0, otp.RELEASED - 1])
+def test_clock__that_was_never_set_is_an_error(now: int) -> None:
+    (finding,) = host_check.check_clock(now=now).findings
+    assert (finding.severity, finding.place) == ("error", "clock")
+    assert f"this machine's clock says {'1970-01-01' if now == 0 else '2026-11-22'}" in finding.what
+    assert finding.mend.startswith("timedatectl set-ntp true")
+
+
+def test_clock__of_today_is_not_taken_for_one_that_was_never_set() -> None:
+    report = host_check.check_clock(now=otp.RELEASED)
+    assert not any("this machine's clock says" in finding.what for finding in report.findings)
 
 
 def test_space__that_is_short_is_told() -> None:

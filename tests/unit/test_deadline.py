@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import email.utils
 import os
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_softtoken import deadline
+from pam_softtoken import deadline, otp
 from pam_softtoken.config import day_number
+from pam_softtoken.errors import day_of
 
 DAYS = st.dates(datetime.date(1970, 1, 1), datetime.date(2999, 12, 31))
 
@@ -19,6 +22,25 @@ DAYS = st.dates(datetime.date(1970, 1, 1), datetime.date(2999, 12, 31))
 @given(DAYS, DAYS)
 def test_day_number__has_the_distances_of_the_calendar(one: datetime.date, other: datetime.date) -> None:
     assert day_number(one.isoformat()) - day_number(other.isoformat()) == (one - other).days
+
+
+@given(DAYS, st.integers(0, 86_399))
+def test_day_of__is_that_of_the_calendar(day: datetime.date, second: int) -> None:
+    seconds = (day - datetime.date(1970, 1, 1)).days * 86_400 + second
+    assert day_of(seconds) == day.isoformat()
+
+
+@pytest.mark.parametrize("now", [0, otp.RELEASED - 1])
+def test_days_left__are_none_by_a_clock_that_was_never_set(now: int) -> None:
+    assert deadline.days_left("2999-01-15", now=now) == 0
+
+
+def test_released__is_the_day_of_the_version() -> None:
+    changelog = Path(__file__).resolve().parents[2] / "debian" / "changelog"
+    line = next(line for line in changelog.read_text().splitlines() if line.startswith(" -- "))
+    made = email.utils.parsedate_to_datetime(line.rpartition("  ")[2])
+    assert day_of(otp.RELEASED) == f"{made.astimezone(datetime.UTC):%Y-%m-%d}"
+    assert otp.RELEASED % 86_400 == 0
 
 
 @pytest.mark.parametrize("zone", ["XXX+24", "XXX+167", "UTC", "America/Los_Angeles", ""])

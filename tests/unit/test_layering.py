@@ -18,7 +18,7 @@ LAYERS = [
     {"revocation", "revoking", "store", "state", "grace", "editor"},
     {"pam.control", "pam.dialect", "pam.logical_lines", "pam.known_modules", "pam.stack", "pam.service_file"},
     {"pam.paths", "pam.enrolment_safety", "pam.host_program"},
-    {"policy", "throttle", "verifier", "deadline", "newcomer", "refusal_time"},
+    {"policy", "clock_doubt", "lifetime", "throttle", "verifier", "deadline", "newcomer", "refusal_time"},
     {"login", "pam_module", "wire", "backend"},
     {"migration", "google_file", "users_file", "xml_survey", "key_container", "picture", "importer"},
     {
@@ -96,7 +96,7 @@ LAYERS = [
 PACKAGES = ("pam_softtoken", "pam_softtoken.admin", "pam_softtoken.device", "pam_softtoken.pam")
 PURE = {
     "mac", "otp", "drawing", "token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config",
-    "state", "policy", "throttle", "outcome",
+    "state", "policy", "clock_doubt", "lifetime", "throttle", "outcome",
     "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
     "device.app_document", "device.app_entry", "device.app_cipher", "device.aegis", "device.andotp", "device.twofas",
     "device.freeotp_plus", "device.exports", "admin.finding", "admin.stack_mend", "admin.sshd_config",

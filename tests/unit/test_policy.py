@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pam_softtoken import policy
-from pam_softtoken.errors import OTPMismatch, OTPReplayed, Refused
+from pam_softtoken import clock_doubt, lifetime, otp, policy
+from pam_softtoken.errors import CodeExpired, OTPMismatch, OTPReplayed, Refused
 from pam_softtoken.policy import ACCEPTED, NOTED, USED, Finding, Limits
+from pam_softtoken.process import Boot
 from pam_softtoken.state import NEVER, State
 from pam_softtoken.token import HOTPToken, Secret, Token, TOTPToken
 
@@ -121,7 +122,7 @@ def _type(
     if finding.kind == USED:
         raise OTPReplayed(token.name)
     if finding.spent is not None:
-        state = state.with_last(*finding.spent)
+        state = state.with_assumed(*finding.spent)
     state = state.without_notes(keys)
     if finding.notes:
         state = state.with_note(keys[0], finding.notes, now, held=finding.token is not None)
@@ -261,10 +262,17 @@ def test_otp__is_compared_by_tokens_of_its_length_only() -> None:
 
 
 def test_grace__lasts_as_long_as_the_option_says() -> None:
-    state = State.new().with_grace("a" * 16, NOW)
-    assert policy.in_grace(state, "a" * 16, now=NOW + 59, grace_s=60)
-    for name, now, grace_s in (("a", 60, 60), ("a", -1, 60), ("b", 1, 60), ("a", 0, 0)):
-        assert not policy.in_grace(state, name * 16, now=NOW + now, grace_s=grace_s)
+    state = State.new().with_grace("a" * 16, NOW, 1000)
+    assert lifetime.in_grace(state, "a" * 16, now=NOW + 59, uptime_s=1059, grace_s=60)
+    for name, seconds, grace_s in (("a", 60, 60), ("a", -1, 60), ("b", 1, 60), ("a", 0, 0)):
+        times = {"now": NOW + seconds, "uptime_s": 1000 + seconds}
+        assert not lifetime.in_grace(state, name * 16, grace_s=grace_s, **times)
+
+
+@pytest.mark.parametrize(("now", "uptime_s"), [(NOW, 1060), (NOW + 30, 1060), (NOW + 60, 1001), (NOW + 10**9, 1001)])
+def test_grace__gets_no_longer_by_a_jump_of_the_clock(now: int, uptime_s: int) -> None:
+    state = State.new().with_grace("a" * 16, NOW, 1000)
+    assert not lifetime.in_grace(state, "a" * 16, now=now, uptime_s=uptime_s, grace_s=60)
 
 
 @settings(max_examples=300)
@@ -324,9 +332,9 @@ def test_lost_record__whatever_any_service_could_have_accepted_counts_as_used(dr
 def test_waiting__one_code_is_used_up_and_the_one_after_it_accepted(distance: int) -> None:
     phone = _totp()
     state = _type_wrong(phone, _state(phone, NEVER), phone.otp_at(STEP + distance), waiting=True)
-    assert state.last[phone.fingerprint()] == STEP + distance
+    assert state.last[phone.fingerprint()] == NEVER
     with pytest.raises(OTPReplayed):
-        _type(phone, state, phone.otp_at(STEP + distance), keys=("c" * 24,))
+        _type(phone, state.without_notes(KEYS), phone.otp_at(STEP + distance), keys=("c" * 24,))
     after = _type(phone, state, phone.otp_at(STEP + distance + 1), now=NOW + 30, waiting=True)
     assert after.last[phone.fingerprint()] == STEP + distance + 1
     assert after.notes == {}
@@ -392,8 +400,8 @@ def test_lost_record__a_wrong_answer_leaves_none_and_a_right_one_starts_at_the_p
     phone = _totp()
     assert _type_wrong(phone, State.new(), "00000000").last == {}
     state = _type_wrong(phone, State.new(), phone.otp_at(STEP - 1))
-    assert state.last == {phone.fingerprint(): STEP}
-    assert _type(phone, state, phone.otp_at(STEP + 1), now=NOW + 30)
+    assert (state.last, state.assumed) == ({}, {phone.fingerprint(): STEP})
+    assert _type(phone, state.without_notes(KEYS), phone.otp_at(STEP + 1), now=NOW + 30)
 
 
 def test_confirm__says_whether_a_code_is_used_or_wrong() -> None:
@@ -417,3 +425,113 @@ def test_hotp__a_code_that_one_service_finds_too_far_ahead_is_accepted_by_one_th
     state = _type_wrong(button, _state(button, 3), button.otp_at(20))
     far = Limits(window=1, look_ahead=20, no_drift=False)
     assert _type(button, state, button.otp_at(20), limits=far).last[button.fingerprint()] == 20
+
+
+@pytest.mark.parametrize("window", [0, 1, 20])
+@pytest.mark.parametrize("last", [NEVER, STEP - 100])
+def test_assumed__steps_are_used_until_the_clock_turns_out_to_have_been_ahead(window: int, last: int) -> None:
+    phone, limits = _totp(), Limits(window=window, look_ahead=10, no_drift=False)
+    ahead = STEP + 2880  # a day
+    state = _state(phone, last)
+    wrong = NOW + 30 * 2880
+    state = _type_wrong(phone, state, phone.otp_at(ahead), now=wrong, limits=limits, waiting=True).without_notes(KEYS)
+    with pytest.raises(OTPReplayed):
+        _type(phone, state, phone.otp_at(ahead), now=wrong, limits=limits)
+    if last == NEVER:  # now nothing is known for certain
+        state = _type_wrong(phone, state, phone.otp_at(STEP), limits=limits)
+        assert state.last == {phone.fingerprint(): NEVER}
+    else:
+        with pytest.raises(OTPReplayed):
+            _type(phone, state, phone.otp_at(ahead), now=wrong, limits=limits)
+    after = _type(phone, state, phone.otp_at(STEP + 1), now=NOW + 30, limits=limits)
+    assert after.last == {phone.fingerprint(): STEP + 1}
+
+
+@pytest.mark.parametrize("ahead", [1, 30, 2880, 10**6])
+def test_confirm__takes_a_code_of_a_token_of_which_only_an_assumption_from_the_future_is_left(ahead: int) -> None:
+    phone = _totp()
+    state = _state(phone, NEVER).with_assumed(phone.fingerprint(), STEP + 1 + ahead)
+    assert policy.confirm(phone, state, phone.otp_at(STEP), now=NOW, limits=LIMITS).counter == STEP
+
+
+def _doubt(state: State, otp: str, *, now: int = NOW, created: int = 0) -> tuple[str, int] | None:
+    phone = TOTPToken("phone", Secret(KEY), algorithm="SHA1", digits=8, created=created)
+    doubt = clock_doubt.doubt_of((phone, _hotp()), state, {8: otp}, now=now, limits=LIMITS)
+    return (doubt.kind, doubt.seconds) if doubt is not None else None
+
+
+TODAY = 2_000_000_010  # 30 s into a step
+DAY_S = 86_400
+
+
+def test_clock_doubt__tells_a_record_from_the_future_from_a_clock_that_is_wrong_now() -> None:
+    phone = _totp()
+    today = TODAY // 30
+    ahead = _state(phone, today + 2880)
+    assert _doubt(ahead, phone.otp_at(today), now=TODAY) == ("record", 2880 * 30 - TODAY % 30)
+    assert _doubt(ahead, "00000000", now=TODAY) == ("unclear", 2880 * 30 - TODAY % 30)
+    for off in (-100, -9, 9, 100):
+        assert _doubt(_state(phone, today - 200), phone.otp_at(today + off), now=TODAY) == ("app", 30 * off)
+        assert _doubt(ahead, phone.otp_at(today + off), now=TODAY) == ("app", 30 * off)
+    assert _doubt(_state(phone, today - 5), "00000000", now=TODAY, created=TODAY + DAY_S) == ("unclear", DAY_S)
+
+
+@pytest.mark.parametrize("now", [0, 10 * DAY_S, otp.RELEASED - 1])
+def test_clock_doubt__names_a_clock_that_was_never_set_whatever_was_typed(now: int) -> None:
+    for typed in ("00000000", _totp().otp_at(now // 30)):
+        assert _doubt(_state(_totp(), TODAY // 30), typed, now=now) == ("unset", now)
+
+
+def test_clock_doubt__is_none_for_a_wrong_code_while_the_clock_is_right() -> None:
+    phone = _totp()
+    today = TODAY // 30
+    for last in (NEVER, today - 1, today, today + 1):  # the last one of an app that is a little ahead
+        for typed in ("00000000", phone.otp_at(today - 1), phone.otp_at(today)):
+            assert _doubt(_state(phone, last), typed, now=TODAY, created=TODAY) is None
+
+
+BOOT, OTHER_BOOT, NO_BOOT = Boot("e" * 16, 5000), Boot("f" * 16, 10), Boot("", 5000)
+
+
+@pytest.mark.parametrize(
+    ("clock", "uptime_s", "boot", "is_valid"),
+    [
+        (0, 0, BOOT, True),
+        (3599, 3599, BOOT, True),
+        (3600, 3600, BOOT, False),
+        (10**8, 60, BOOT, False),  # during a jump forward
+        (120, 120, BOOT, True),  # after it
+        (-(10**8), 60, BOOT, True),  # after a jump back
+        (-(10**8), 3600, BOOT, False),
+        (10, -10, BOOT, False),
+        (3599, 0, OTHER_BOOT, True),
+        (3600, 0, OTHER_BOOT, False),
+        (-1, 0, OTHER_BOOT, False),
+        (-(10**8), 60, NO_BOOT, False),
+        (60, 60, NO_BOOT, True),
+    ],
+)
+def test_issued_code__is_valid_by_two_clocks_as_long_as_the_machine_runs(
+    clock: int, uptime_s: int, boot: Boot, *, is_valid: bool
+) -> None:
+    state = State.new().with_issued("a" * 16, "b" * 32, since=NOW, until=NOW + 3600, boot=BOOT.name, uptime_s=5000)
+    later = Boot(boot.name, 5000 + uptime_s)
+    if is_valid:
+        lifetime.require_issued_code_in_time(state, "a" * 16, now=NOW + clock, boot=later)
+        return
+    with pytest.raises(CodeExpired) as caught:
+        lifetime.require_issued_code_in_time(state, "a" * 16, now=NOW + clock, boot=later)
+    assert (caught.value.begins_in_s > 0) == (clock < 0 and boot is not BOOT)
+
+
+def test_issued_code__of_an_unknown_start_of_the_machine_is_not_of_another_unknown_one() -> None:
+    state = State.new().with_issued("a" * 16, "b" * 32, since=NOW, until=NOW + 3600)
+    with pytest.raises(CodeExpired):
+        lifetime.require_issued_code_in_time(state, "a" * 16, now=NOW - 1, boot=Boot("", 0))
+
+
+def test_issued_code__of_a_clock_that_was_ahead_is_gone_once_a_code_shows_the_right_time() -> None:
+    state = State.new().with_issued("a" * 16, "b" * 32, since=NOW, until=NOW + 3600, boot=BOOT.name, uptime_s=5000)
+    assert lifetime.without_issued_code_of_later(state, now=NOW - 9, boot=BOOT) is state
+    assert lifetime.without_issued_code_of_later(state, now=NOW + 9, boot=OTHER_BOOT) is state
+    assert lifetime.without_issued_code_of_later(state, now=NOW - 9, boot=OTHER_BOOT).issued == {}

@@ -14,6 +14,7 @@ FINGERPRINT = "0123456789abcdef" * 2
 OTHER = "f" * 32
 FULL_OF_KINDS = State(
     last={FINGERPRINT: 5},
+    assumed={OTHER: 4},
     drift={FINGERPRINT: -3},
     when={FINGERPRINT: 8},
     notes={"9" * 24: (9, ((OTHER, 1), (FINGERPRINT, 2)), False), "8" * 24: (9, ((OTHER, 1),), True)},
@@ -21,8 +22,8 @@ FULL_OF_KINDS = State(
     spent={"a" * 16: ("b" * 8,)},
     wrong={"local": (3, 9)},
     sources={"c" * 16: 7},
-    graces={"d" * 16: 8},
-    issued={"a" * 16: ("e" * 32, 7, 10, 1)},
+    graces={"d" * 16: (8, 3)},
+    issued={"a" * 16: ("e" * 32, 7, 10, "f" * 16, 3, 1)},
 )
 
 
@@ -126,7 +127,9 @@ def test_state__without_a_whole_slot_it_is_damaged(data: bytes) -> None:
         State(spent={"0" * 16: ("1" * 8,) * (recovery.MAX_CODES + 1)}),
         State(wrong={f"{number:016x}": (1, 1) for number in range(state.MAX_BUCKETS + 1)}),
         State(sources={f"{number:016x}": 1 for number in range(state.MAX_SOURCES + 1)}),
-        State(graces={f"{number:016x}": 1 for number in range(state.MAX_GRACES + 1)}),
+        State(assumed={f"{number:032x}": 1 for number in range(state.MAX_ASSUMED + 1)}),
+        State(assumed={FINGERPRINT: 10**19}),
+        State(graces={f"{number:016x}": (1, 1) for number in range(state.MAX_GRACES + 1)}),
         State(notes={f"{number:024x}": (1, ((FINGERPRINT, 1),), False) for number in range(state.MAX_NOTES + 1)}),
         State(notes={"9" * 24: (1, ((FINGERPRINT, 1),) * (state.MAX_NOTED_COUNTERS + 1), False)}),
         State(notes={"9" * 24: (1, (), False)}),
@@ -138,9 +141,10 @@ def test_state__without_a_whole_slot_it_is_damaged(data: bytes) -> None:
         State(wrong={"local": (state.MAX_WRONG + 1, 1)}),
         State(wrong={"local": (1, 10**13)}),
         State(sources={"c" * 16: 10**13}),
-        State(issued={f"{number:016x}": ("e" * 32, 1, 2, 1) for number in range(2)}),
-        State(issued={"a" * 16: ("e" * 32, 1, 10**13, 1)}),
-        State(issued={"a" * 16: ("e" * 32, 1, 2, 2)}),
+        State(issued={f"{number:016x}": ("e" * 32, 1, 2, "f" * 16, 1, 1) for number in range(2)}),
+        State(issued={"a" * 16: ("e" * 32, 1, 10**13, "f" * 16, 1, 1)}),
+        State(issued={"a" * 16: ("e" * 32, 1, 2, "f" * 16, 1, 2)}),
+        State(issued={"a" * 16: ("e" * 32, 1, 2, "f", 1, 1)}),
     ],
 )
 def test_state__fuller_than_we_ever_make_it_is_damaged(odd: State) -> None:
@@ -200,15 +204,16 @@ def test_state__an_accepted_code_sets_the_clock() -> None:
 
 def test_state__an_issued_code_is_one_and_takes_the_place_of_the_one_before() -> None:
     present = State.new().with_issued("a" * 16, "b" * 32, since=1, until=2)
-    assert present.with_issued_used("a" * 16).issued == {"a" * 16: ("b" * 32, 1, 2, 0)}
-    assert present.with_issued("c" * 16, "d" * 32, since=3, until=4).issued == {"c" * 16: ("d" * 32, 3, 4, 1)}
+    assert present.with_issued_used("a" * 16).issued == {"a" * 16: ("b" * 32, 1, 2, "0" * 16, 0, 0)}
+    later = present.with_issued("c" * 16, "d" * 32, since=3, until=4, boot="e" * 16, uptime_s=5)
+    assert later.issued == {"c" * 16: ("d" * 32, 3, 4, "e" * 16, 5, 1)}
     assert present.without_issued().issued == {}
 
 
 def test_state__an_issued_code_is_that_of_the_file_whatever_a_record_says() -> None:
     issued = State.new().with_issued("a" * 16, "b" * 32, since=1, until=2)
     for newer in (True, False):
-        assert state.with_volatile(issued.with_issued_used("a" * 16), issued, newer=newer).issued["a" * 16][3] == 0
+        assert state.with_volatile(issued.with_issued_used("a" * 16), issued, newer=newer).issued["a" * 16][-1] == 0
 
 
 def test_state__the_fullest_one_fits_into_a_slot() -> None:
@@ -225,13 +230,17 @@ def test_state__the_fullest_one_fits_into_a_slot() -> None:
             present = present.with_spent(name, f"{code:08x}")
     for number in range(state.MAX_SOURCES + 5):
         present = present.with_source(f"{number:016x}", 10**13 - 1).with_wrong(f"{number:016x}", 10**6, 10**13 - 1)
-        present = present.with_grace(f"{number:016x}", 10**13 - 1)
+        present = present.with_grace(f"{number:016x}", 10**13 - 1, 10**13 - 1)
     for bucket in state.SHARED_BUCKETS:
         present = present.with_wrong(bucket, 10**6, 10**13 - 1)
-    present = present.with_issued("a" * 16, "e" * 32, since=10**13 - 1, until=10**13 - 1)
+    times = {"since": 10**13 - 1, "until": 10**13 - 1, "uptime_s": 10**13 - 1}
+    present = present.with_issued("a" * 16, "e" * 32, boot="f" * 16, **times)
+    for number in range(state.MAX_ASSUMED + 5):
+        present = present.with_assumed(f"{number:032x}", 2**62)
     assert len(state.encode(present, 2**64 - 1)) == SLOT_BYTES
     read = state.decode(_file((1, present)), path="state")[1]
     bounded = state.within_bounds(present, frozenset())
+    assert len(read.assumed) == state.MAX_ASSUMED
     for kind in State.__slots__:
         assert getattr(read, kind) == getattr(bounded, kind)
     assert len(read.last) == len(read.when) == len(read.drift) == state.MAX_RECORDS

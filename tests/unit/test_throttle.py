@@ -240,3 +240,29 @@ def test_notice__that_nobody_could_be_told_is_kept_for_the_next_success() -> Non
     state = throttle.after_success(state, HOME, throttle.REMOTE, now=NOW, told=False)
     laptop = throttle.source_of("", 1000)
     assert throttle.missed_elsewhere(state, laptop) == 1
+
+
+@pytest.mark.parametrize("guesses_there", [0, 1, 40])
+def test_throttle__a_jump_of_a_year_that_is_taken_back_makes_no_wait_longer_than_it_can_be(guesses_there: int) -> None:
+    before = State.new().with_wrong(throttle.REMOTE, 12, NOW).with_wrong(throttle.LOCAL, 12, NOW)
+    state = before
+    for _ in range(guesses_there):
+        state = _after_wrong(state, ELSEWHERE, now=NOW + 366 * DAY_S)
+    state = throttle.set_right(state, now=NOW + 1)
+    left_s = throttle.left_s(state, throttle.REMOTE, now=NOW + 1)
+    assert left_s <= throttle.wait_s(guesses_there or 12)
+    assert throttle.left_s(state, throttle.REMOTE, now=NOW + 1 + left_s) == 0
+    # Where nobody answered meanwhile, all is as if the clock had never jumped.
+    assert throttle.left_s(state, throttle.LOCAL, now=NOW + 1) == throttle.wait_s(12) - 1
+
+
+@pytest.mark.parametrize("jump_s", [-NOW, -366 * DAY_S, 366 * DAY_S])
+def test_throttle__guesses_gained_by_a_jump_and_back_are_few(jump_s: int) -> None:
+    """Whoever could make the clock jump would get each time what 30 quiet days give."""
+    state, guesses = State.new().with_wrong(throttle.REMOTE, 30, NOW), 0
+    for now in (NOW + jump_s, NOW):
+        state = throttle.set_right(state, now=now)
+        while not throttle.left_s(state, throttle.REMOTE, now=now):
+            state = _after_wrong(state, ELSEWHERE, now=now)
+            guesses += 1
+    assert guesses <= throttle.FREE_ANSWERS

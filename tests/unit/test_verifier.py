@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from pam_softtoken import otp, throttle
+from pam_softtoken.admin.relief import fresh_state
+from pam_softtoken.code_check import CodeCheck, CodeRefused
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
 from pam_softtoken.errors import (
     BadTokenFile,
+    ClockDoubt,
     CodeExpired,
     InsecureFile,
     NotEnrolled,
@@ -27,6 +30,7 @@ from pam_softtoken.errors import (
 )
 from pam_softtoken.files import Account
 from pam_softtoken.pin import PIN
+from pam_softtoken.policy import Limits
 from pam_softtoken.recovery import RecoverySet
 from pam_softtoken.state import NEVER, State
 from pam_softtoken.store import Location
@@ -439,12 +443,11 @@ def test_clock__is_searched_for_without_the_lock(
         held.append("unlocked")
         unlock(self)
 
-    def search(*_: object, **__: object) -> int:
+    def search(*_: object, **__: object) -> None:
         held.append("searched")
-        return 0
 
     monkeypatch.setattr("pam_softtoken.store.Store.unlock", note_unlock)
-    monkeypatch.setattr("pam_softtoken.policy.clock_off_s", search)
+    monkeypatch.setattr("pam_softtoken.clock_doubt.doubt_of", search)
     assert not gate.gets_in(_wrong(NOW))
     assert held == ["unlocked", "searched"]
 
@@ -476,3 +479,196 @@ def test_odds__of_two_codes_in_a_row_are_as_computed(
     expected = trials * 3 / space / space
     assert hits < expected + 5 * expected**0.5
     assert hits > 0
+
+
+TODAY = 2_000_000_010
+DAY_S = 24 * 60 * 60
+
+
+@pytest.mark.lockout("a clock is a day ahead, a stranger guesses, and it is right again")
+@pytest.mark.parametrize("waiting", [False, True], ids=["one guess", "a lucky one among many"])
+@pytest.mark.parametrize("known", [False, True], ids=["state lost", "state known"])
+def test_clock__of_a_day_ahead_and_a_guess_leave_the_owner_nothing_to_cure(
+    make_gate: Callable[..., Gate], *, waiting: bool, known: bool
+) -> None:
+    gate = make_gate(PHONE)
+    if known:
+        assert gate.gets_in(_totp(TODAY), now=TODAY)
+    else:
+        Path(gate.account.home, ".softtoken", "state").write_bytes(b"")
+    ahead = TODAY + DAY_S
+    if waiting:
+        _close(gate, STRANGER, now=ahead)
+    guess = _totp(ahead) if waiting or not known else _wrong(ahead)
+    assert not gate.gets_in(guess, STRANGER, now=ahead)
+    later = TODAY + 60
+    # Where all is lost, the first one only shows where the app is.
+    assert gate.gets_in(_totp(later), now=later) or (not known and gate.gets_in(_totp(later + 30), now=later + 30))
+    assert guess == _wrong(ahead) or not gate.gets_in(guess, STRANGER, now=ahead)
+
+
+JUMPS_S = (60, 600, 1200, 3600, DAY_S, 31 * DAY_S, 366 * DAY_S)
+
+
+class Life:
+    """An owner, strangers, and a clock that jumps, as chance has it."""
+
+    def __init__(self, gate: Gate, seed: int) -> None:
+        self.gate = gate
+        self.chance = random.Random(seed)
+        self.real, self.off, self.strangers = TODAY, 0, 0
+        self.accepted: list[str] = []
+
+    @property
+    def clock(self) -> int:
+        return max(0, self.real + self.off)
+
+    def type(self, code: str, source: Source = OWNER) -> Refused | None:
+        """Type a code, and see that none is accepted twice."""
+        try:
+            self.gate.answer(code, source, now=self.clock)
+        except Refused as refused:
+            return refused
+        assert code not in self.accepted
+        self.accepted.append(code)
+        return None
+
+    def jump(self) -> None:
+        self.off = self.chance.choice((0, *JUMPS_S, *(-jump for jump in JUMPS_S), 2 * DAY_S - self.real))
+
+    def wait(self) -> None:
+        self.real += self.chance.choice((1, 30, 300, 7200))
+
+    def owner(self) -> None:
+        """The phone knows the time; an app on this machine goes by its clock."""
+        shown = self.chance.choice((self.real, self.real, self.clock))
+        for _ in range(self.chance.choice((1, 2))):
+            self.type(_totp(shown))
+            self.real, shown = self.real + 30, shown + 30
+
+    def replay(self) -> None:
+        if self.accepted:
+            self.type(self.chance.choice(self.accepted), self.stranger())
+
+    def guess(self) -> None:
+        self.type(_wrong(self.clock), self.stranger())
+
+    def lucky_guess(self) -> None:
+        """Of those who guess all day during a wait one hits a code now and then."""
+        source = self.stranger()
+        _close(self.gate, source, now=self.clock)
+        assert self.type(_totp(self.clock, self.chance.choice((-1, 0, 1))), source) is not None
+
+    def stranger(self) -> Source:
+        self.strangers += 1
+        return _connection(f"198.51.100.{self.strangers}", self.strangers)
+
+    def gets_in(self) -> Refused | None:
+        """Type what the phone shows until it gets in, for as long as a person would."""
+        refused = None
+        for _ in range(4):
+            self.real += 30
+            refused = self.type(_totp(self.real))
+            if refused is None:
+                break
+        return refused
+
+
+@pytest.mark.lockout("a clock jumps at random among logins and guesses")
+def test_clock__that_is_right_again_lets_the_owner_in_or_says_what_helps(
+    make_gate: Callable[..., Gate], tmp_path: Path
+) -> None:
+    cured = 0
+    gate = make_gate(PHONE)
+    for seed in range(60):
+        Path(gate.account.home).rename(tmp_path / f"home-{seed}")
+        gate = make_gate(PHONE)
+        life = Life(gate, seed)
+        for _ in range(12):
+            life.chance.choice(
+                (life.jump, life.jump, life.wait, life.owner, life.replay, life.guess, life.lucky_guess)
+            )()
+        last = gate.state().last[PHONE.fingerprint()]
+        assert last == NEVER or PHONE.otp_at(last) in life.accepted, f"{seed}: recorded without having been accepted"
+        life.off = 0
+        refused = life.gets_in()
+        if refused is not None:
+            assert isinstance(refused, (OTPReplayed, Throttled)), seed
+            assert refused.clock is not None, seed
+            assert refused.clock.kind == ClockDoubt.RECORD, seed
+            _reset(gate, now=life.real)
+            cured += 1
+            assert life.gets_in() is None, seed
+    assert 0 < cured < 60
+
+
+def _reset(gate: Gate, *, now: int) -> None:
+    """Start the state anew, as `softtoken-admin reset-state` does."""
+    editor = gate.editor()
+    content = editor.open_enrolled()
+    limits = Limits.of(gate.config)
+    editor.change_state(
+        lambda _, known: fresh_state(content, known, now=now, limits=limits), lambda: None, salvaging=True
+    )
+    editor.close()
+
+
+def _explanation(gate: Gate, typed: str, *, explains: bool) -> CodeRefused:
+    with (
+        CodeCheck(gate.account, gate.config, caller_uid=os.getuid(), explains=explains) as check,
+        pytest.raises(CodeRefused) as caught,
+    ):
+        check.judge(typed)
+    return caught.value
+
+
+@pytest.fixture
+def programs_clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The clock that programs read: its one element is the time."""
+    clock = [TODAY]
+    monkeypatch.setattr("pam_softtoken.code_check.time.time", lambda: clock[0])
+    monkeypatch.setattr("pam_softtoken.code_check.refusal_time.wait_out", lambda *_, **__: None)
+    monkeypatch.setattr(CodeCheck, "_log", lambda *_: None)
+    return clock
+
+
+def test_check__over_a_store_of_roots_says_nothing_of_a_record_from_the_future(
+    make_gate: Callable[..., Gate], programs_clock: list[int]
+) -> None:
+    gate = make_gate(PHONE)
+    gate.change(lambda state: state.with_last(PHONE.fingerprint(), TODAY // 30 + 2880))
+    told = _explanation(gate, _totp(TODAY), explains=True)
+    assert "later was accepted while this machine's clock was ahead" in told.message
+    _close(gate, throttle.source_of("", os.getuid()), now=TODAY)
+    waiting = _explanation(gate, _totp(TODAY), explains=True)
+    assert "too many wrong codes; one code alone is accepted again in 24 h; and the code is right" in waiting.message
+    assert "reset-state me, as root" in waiting.hint
+    untold_waiting = {_explanation(gate, typed, explains=False).message for typed in (_totp(TODAY), _wrong(TODAY))}
+    assert untold_waiting == {"too many wrong codes; one code alone is accepted again in 24 h"}
+    gate.change(State.without_waits)
+    untold = [_explanation(gate, typed, explains=False) for typed in (_totp(TODAY), _totp(TODAY, 50), _wrong(TODAY))]
+    assert {(each.message, each.hint) for each in untold} == {
+        ("the code was refused", "wait for the next code, and try again")
+    }
+
+
+def test_check__over_a_store_of_roots_names_a_clock_that_was_never_set_whatever_was_typed(
+    make_gate: Callable[..., Gate], programs_clock: list[int]
+) -> None:
+    gate = make_gate(PHONE)
+    programs_clock[0] = 2 * DAY_S
+    said = {_explanation(gate, typed, explains=False).message for typed in (_totp(TODAY), _wrong(2 * DAY_S))}
+    assert said == {"the code was refused, and this machine's clock says 1970-01-03, so no code of an app is right"}
+
+
+@pytest.mark.lockout("strangers guess while the clock is a year ahead, and it goes back")
+def test_wait__of_a_clock_that_was_ahead_ends_as_any_other(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(PHONE)
+    _close(gate, STRANGER, now=TODAY + 366 * DAY_S)
+    with pytest.raises(Throttled) as caught:
+        gate.answer(_totp(TODAY), now=TODAY)
+    assert caught.value.retry_after_s == DAY_S
+    assert gate.gets_in(_totp(TODAY, 1), now=TODAY + 30)
+    with pytest.raises(Throttled):
+        gate.answer(_totp(TODAY), STRANGER, now=TODAY + 60)
+    assert gate.gets_in(_totp(TODAY + DAY_S), STRANGER, now=TODAY + DAY_S)
