@@ -25,8 +25,8 @@ exec env --ignore-signal --block-signal PYTHONPATH="$0" LD_DEBUG_OUTPUT="$0" TZ=
 """
 
 
-def _status(process: Path) -> dict[str, str]:
-    return dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines())
+def _table(file: Path) -> dict[str, str]:
+    return dict(line.split(":\t", 1) for line in file.read_text().splitlines())
 
 
 def _signals(mask: str) -> set[int]:
@@ -35,6 +35,10 @@ def _signals(mask: str) -> set[int]:
 
 def _environment(process: Path) -> set[bytes]:
     return {entry.split(b"=")[0] for entry in (process / "environ").read_bytes().split(b"\0")[:-1]}
+
+
+def _is_for_writing(fdinfo: Path) -> bool:
+    return int(_table(fdinfo)["flags"], 8) & os.O_ACCMODE == os.O_WRONLY
 
 
 def _descriptors(process: Path) -> dict[str, str]:
@@ -54,13 +58,13 @@ def test_backend__has_nothing_of_its_hosts(
         backend = Path(f"/proc/{found.pid}")
 
         # The control: the host has all that the backend must not have.
-        status = _status(host)
+        status = _table(host / "status")
         assert {signal.SIGALRM, signal.SIGCHLD} <= _signals(status["SigIgn"]) & _signals(status["SigBlk"])
         assert (status["Umask"], (host / "cwd").readlink()) == ("0777", outside)
         assert {"7", "200"} <= set(_descriptors(host))
         assert b"PYTHONPATH" in _environment(host)
 
-        status = _status(backend)
+        status = _table(backend / "status")
         assert _signals(status["SigIgn"]) == IGNORED_BY_PYTHON
         assert _signals(status["SigBlk"]) == set()
         assert (status["Umask"], (backend / "cwd").readlink()) == ("0077", Path("/"))
@@ -68,7 +72,9 @@ def test_backend__has_nothing_of_its_hosts(
         assert _environment(backend) == {b"LC_ALL", b"PATH"}
         descriptors = _descriptors(backend)
         assert descriptors.pop("0").startswith("socket:")
-        assert {descriptors.pop(name) for name in ("1", "2")} == {"/dev/null"}
+        (nowhere,) = {descriptors.pop(name) for name in ("1", "2")}
+        assert nowhere.startswith("pipe:")
+        assert _is_for_writing(backend / "fdinfo" / "1"), "with a reader it would fill up"
         assert {Path(place) for place in descriptors.values()} == {alice.store, *alice.store.iterdir()}
         if options:
             keeper = Path(f"/proc/{found.parent}")

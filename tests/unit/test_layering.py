@@ -11,10 +11,22 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "pam_softtoken"
 LAYERS = [
-    {"errors", "log", "outcome"},
+    {"errors", "log", "outcome", "system_log", "null_device"},
     {"mac", "otp", "drawing"},
     {"token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config"},
-    {"files", "new_file", "user_lookup", "checked_walk", "user_path", "process", "mark", "change_note", "volatile"},
+    {
+        "files",
+        "new_file",
+        "user_lookup",
+        "checked_walk",
+        "user_path",
+        "process",
+        "mark",
+        "change_note",
+        "volatile",
+        "system_log",
+        "null_device",
+    },
     {"revocation", "revoking", "store", "state", "grace", "editor"},
     {"pam.control", "pam.dialect", "pam.logical_lines", "pam.known_modules", "pam.stack", "pam.service_file"},
     {"pam.paths", "pam.enrolment_safety", "pam.host_program"},
@@ -118,7 +130,6 @@ ALLOWED_ON_LOGIN = {
     "pwd",
     "stat",
     "sys",
-    "syslog",
     "time",
 }
 MODULES = sorted(

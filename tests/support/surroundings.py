@@ -1,0 +1,73 @@
+"""Logins in surroundings of their own: a mount namespace that a few shell commands have changed before."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.support.account import Person
+from tests.support.client import Outcome, Service
+from tests.support.leak import keep_answer
+
+LIMIT_S = 20
+"""A login takes a fraction of this on any machine. One that waits for a service that hangs takes longer."""
+
+
+_CHROOT = """
+root=/mnt
+mount -t tmpfs -o mode=755 tmpfs "$root"
+for name in bin lib lib64 sbin; do cp -P /$name "$root"; done
+for place in /usr /etc {places}; do mkdir -p "$root$place"; mount --rbind "$place" "$root$place"; done
+set -- chroot "$root" "$@"
+"""
+
+
+def chroot_with(*places: Path) -> str:
+    """Write the setup of a chroot in which there are programs, settings and some more places, and nothing else."""
+    return _CHROOT.replace("{places}", " ".join(map(str, places)))
+
+
+def words_inside(setup: str, *namespaces: str) -> list[str]:
+    """Return the words before a command line that run it in a mount namespace of its own.
+
+    Args:
+        setup: shell commands that run there first.
+        namespaces: more options of unshare(1).
+    """
+    command = ["unshare", "--mount", "--propagation=private", *namespaces]
+    return [*command, "sh", "-euc", f'{setup}\nexec "$@"', "sh"]
+
+
+def log_in_inside(
+    service: Service,
+    user: Person,
+    *answers: str,
+    setup: str,
+    namespaces: tuple[str, ...] = (),
+    before: tuple[str, ...] = (),
+    limit_s: float = 300,
+    stderr: int = subprocess.PIPE,
+) -> Outcome:
+    """Log in once in a mount namespace of its own.
+
+    Args:
+        service: where.
+        user: who.
+        answers: one for each prompt.
+        setup, namespaces: as for `words_inside`.
+        before: words between the setup and the client's command line.
+        limit_s: how long all of it may take.
+        stderr: the client's.
+    """
+    for answer in answers:
+        keep_answer(answer)
+    done = subprocess.run(
+        [*words_inside(setup, *namespaces), *before, *service.command(user)],
+        input="".join(f"={answer}\n" for answer in answers),
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        check=True,
+        timeout=limit_s,
+    )
+    return Outcome(done.stdout)
