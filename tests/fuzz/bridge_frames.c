@@ -179,7 +179,7 @@ pam_prompt(pam_handle_t *pamh, int style, char **response, const char *format, .
 static bool
 has_journal(void)
 {
-	return first[SERVICE].length % 2 == 1;
+	return first[SERVICE].length % 2 == 0;
 }
 
 static ssize_t
