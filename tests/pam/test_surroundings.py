@@ -21,7 +21,7 @@ from tests.support.journal import DAEMON, OwnJournal
 from tests.support.pam_scene import Pam
 from tests.support.pam_waiting import Waiting
 from tests.support.private_mounts import PrivateMounts
-from tests.support.surroundings import LIMIT_S, chroot_with, log_in_inside, words_inside
+from tests.support.surroundings import LIMIT_S, LITTER, chroot_with, full_queue, log_at, log_in_inside, words_inside
 
 NO_DEV = "mount -t tmpfs -o mode=755 tmpfs /dev"
 READ_ONLY_TMP = """
@@ -33,14 +33,6 @@ mkdir -p {world}
 mount --move /mnt/world {world}
 mount -o remount,ro /tmp
 """
-ONLY_LOG = """
-mount -t tmpfs -o mode=755 tmpfs /mnt
-touch /mnt/null
-mount --bind /dev/null /mnt/null
-ln -s {log} /mnt/log
-mount --rbind /mnt /dev
-"""
-LITTER = b"litter " * 20
 
 
 @pytest.fixture(autouse=True)
@@ -97,25 +89,6 @@ def test_surroundings__where_other_processes_are_hidden_keep_an_application_with
 
 
 # --- the system log ---
-
-
-def log_at(path: Path) -> str:
-    """Write the setup in which /dev/log is something of ours."""
-    return ONLY_LOG.replace("{log}", str(path))
-
-
-@contextlib.contextmanager
-def full_queue(path: Path) -> Iterator[socket.socket]:
-    """A log daemon that has stopped reading datagrams, and whose queue is full."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
-        daemon.bind(str(path))
-        path.chmod(0o666)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as flood, contextlib.suppress(BlockingIOError):
-            flood.setblocking(False)
-            flood.connect(str(path))
-            while True:
-                flood.send(LITTER)
-        yield daemon
 
 
 @contextlib.contextmanager
@@ -238,3 +211,14 @@ def test_code_for__works_where_the_log_hangs_and_dev_is_empty(
         code = succeeded(program.run("code-for", alice.name, "--for=30m")).split()[0]
         assert time.monotonic() - began_s < LIMIT_S
     assert pam.service().log_in(alice, code).result == PAM_SUCCESS
+
+
+def test_programs__need_no_dev(installed: Installation, alice: Person, phone: Phone) -> None:
+    """Neither their checks in processes of their own, nor what is left to write when nobody reads."""
+    program = Admin(installed).after(*words_inside(NO_DEV))
+    assert alice.name in succeeded(program.run("status", alice.name))
+    assert "interpreter does not start" not in program.run("doctor").stdout
+    unread = f"{NO_DEV}\nmkfifo /dev/pipe\nexec 3<>/dev/pipe >/dev/pipe 3<&-"
+    done = Admin(installed).after(*words_inside(unread)).run("status", alice.name)
+    assert "Traceback" not in done.stderr
+    assert "cannot write the result" in done.stderr

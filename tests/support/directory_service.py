@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.support.account import Person, Phone
@@ -84,6 +86,15 @@ class DirectoryService:
         fields = (typed, canonical, person.uid, person.gid, person.home, shadow[person.name])
         with self._people.open("a") as people:
             people.write("\t".join(str(field) for field in fields) + "\n")
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Have the directory answer nothing for as long as the block lasts: it reads what nobody writes."""
+        aside = self._people.with_name("people.aside")
+        self._people.rename(aside)
+        os.mkfifo(self._people)
+        yield
+        aside.rename(self._people)
 
     def log_in(self, service: Service, typed: str, *answers: str, options: Sequence[str] = ()) -> Outcome:
         """Make one attempt under a name."""

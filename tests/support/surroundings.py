@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.account import Person
@@ -13,6 +16,14 @@ LIMIT_S = 20
 """A login takes a fraction of this on any machine. One that waits for a service that hangs takes longer."""
 
 
+LITTER = b"litter " * 20
+_ONLY_LOG = """
+mount -t tmpfs -o mode=755 tmpfs /mnt
+touch /mnt/null
+mount --bind /dev/null /mnt/null
+ln -s {log} /mnt/log
+mount --rbind /mnt /dev
+"""
 _CHROOT = """
 root=/mnt
 mount -t tmpfs -o mode=755 tmpfs "$root"
@@ -71,3 +82,22 @@ def log_in_inside(
         timeout=limit_s,
     )
     return Outcome(done.stdout)
+
+
+def log_at(path: Path) -> str:
+    """Write the setup in which /dev/log is something of ours."""
+    return _ONLY_LOG.replace("{log}", str(path))
+
+
+@contextlib.contextmanager
+def full_queue(path: Path) -> Iterator[socket.socket]:
+    """A log daemon that has stopped reading datagrams, and whose queue is full."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(str(path))
+        path.chmod(0o666)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as flood, contextlib.suppress(BlockingIOError):
+            flood.setblocking(False)
+            flood.connect(str(path))
+            while True:
+                flood.send(LITTER)
+        yield daemon

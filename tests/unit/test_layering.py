@@ -341,3 +341,11 @@ def test_user__is_looked_up_in_one_place() -> None:
         if isinstance(node, ast.Attribute) and node.attr in calls
     }
     assert found == {"user_lookup", "admin.logins"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules__leave_the_null_device_and_the_system_log_to_their_owners(module: str) -> None:
+    """/dev/null may be missing, and syslog(3) waits without end."""
+    used = {node.attr for node in ast.walk(_tree(module)) if isinstance(node, ast.Attribute)}
+    assert not used & {"devnull", "DEVNULL"} or module == "null_device"
+    assert "syslog" not in _imports(module)
