@@ -466,8 +466,10 @@ relay(struct attempt *attempt, int socket, struct frame *frame, unsigned int tim
 			error = EPROTO;
 		}
 	}
-	log_refusal(attempt, LOG_ERR, "%s",
-		    error == EPIPE ? "ended without a verdict" : strerror(error != 0 ? error : EPROTO));
+	if (error == EPIPE || error == ECONNRESET || error == ETIMEDOUT) /* its alarm ends it, or we are first */
+		log_refusal(attempt, LOG_ERR, "no verdict: it failed, or a disk or name service hangs for %u s", timeout_s);
+	else
+		log_refusal(attempt, LOG_ERR, "%s", strerror(error != 0 ? error : EPROTO));
 	return PAM_AUTH_ERR;
 }
 

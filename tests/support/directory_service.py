@@ -58,8 +58,9 @@ class DirectoryService:
         conf.write_text(f"include /etc/ld.so.conf.d/*.conf\n{library.parent}\n")
         self._do("ldconfig", "-X", "-f", conf, "-C", self.directory / "ld.so.cache")
         lines = Path("/etc/nsswitch.conf").read_text().splitlines()
-        rest = [line for line in lines if not line.startswith("passwd:")]
-        (self.directory / "nsswitch.conf").write_text("\n".join(["passwd: files spellings", *rest]) + "\n")
+        ours = ["passwd: files spellings", "group: files spellings"]
+        rest = [line for line in lines if not line.startswith(("passwd:", "group:", "initgroups:"))]
+        (self.directory / "nsswitch.conf").write_text("\n".join([*ours, *rest]) + "\n")
         self._do(*mounts.command("sh", "-euc", _MOUNT, "sh", str(self.directory)))
 
     def set_conf(self, text: str) -> None:
