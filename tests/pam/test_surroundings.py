@@ -222,3 +222,21 @@ def test_programs__need_no_dev(installed: Installation, alice: Person, phone: Ph
     done = Admin(installed).after(*words_inside(unread)).run("status", alice.name)
     assert "Traceback" not in done.stderr
     assert "cannot write the result" in done.stderr
+
+
+NO_CALL = ("strace", "-f", "-o", "/dev/null", "-e", "trace=getrandom", "-e", "inject=getrandom:error=ENOSYS")
+NO_DEVICE = "mount --bind /dev/null /dev/urandom"
+
+
+@pytest.mark.parametrize(
+    ("setup", "before", "result"),
+    [
+        pytest.param("", NO_CALL, PAM_SUCCESS, marks=pytest.mark.lockout("a system call filter forbids getrandom")),
+        pytest.param(NO_DEVICE, (), PAM_SUCCESS, marks=pytest.mark.lockout("/dev/urandom gives nothing")),
+        (NO_DEVICE, NO_CALL, PAM_AUTH_ERR),
+    ],
+)
+def test_random_bytes__come_from_the_call_or_the_device(
+    stack: Service, alice: Person, phone: Phone, setup: str, before: tuple[str, ...], result: int
+) -> None:
+    assert log_in_inside(stack, alice, phone.totp(), setup=setup, before=before).result == result
