@@ -7,10 +7,9 @@ records a right one as used. The reasons here are the verifier's own.
 from __future__ import annotations
 
 import os
-import syslog
 import time
 
-from pam_softtoken import log, otp, outcome, refusal_time, throttle
+from pam_softtoken import log, otp, outcome, refusal_time, system_log, throttle
 from pam_softtoken.config import Config
 from pam_softtoken.errors import (
     ClockDoubt,
@@ -32,6 +31,7 @@ from pam_softtoken.files import Account
 from pam_softtoken.verifier import Accepted, Attempt
 
 IDENTIFIER = "softtoken-enroll"
+_SYSTEM_LOG = system_log.SystemLog(IDENTIFIER)
 
 
 class CodeRefused(ProgramError):
@@ -141,15 +141,13 @@ class CodeCheck:
         """Write the line of a login, where the system's log can believe it: in a process of root's."""
         if os.geteuid() != 0:
             return
-        syslog.openlog(IDENTIFIER, syslog.LOG_PID, syslog.LOG_AUTHPRIV)
-        record = log.Log(lambda level, line: syslog.syslog(level, log.head(IDENTIFIER, "auth") + line))
+        record = log.Log(lambda level, line: _SYSTEM_LOG.write(level, log.head(IDENTIFIER, "auth") + line))
         record.user = self._user
         record.uid = str(self._caller_uid) if self._caller_uid else ""
         if error is None:
             record.outcome(log.INFO, "accepted", "accepted")
         else:
             outcome.write(record, error)
-        syslog.closelog()
 
 
 def _reason(error: SoftTokenError, user: str) -> tuple[str, str]:

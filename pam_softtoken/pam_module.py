@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import syslog
 
 if not __package__:  # loaded by its path, as pam_python.so does
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -160,10 +159,13 @@ def _deny(pamh: Any, error: Exception, record: log.Log) -> int:
 
 
 def _syslog_of(pamh: Any, kind: str) -> Any:
-    """Write to the system log ourselves, as pam_syslog would; for pam_python, which has no way to it."""
+    """Return a way to the system log of our own; for pam_python, which has none."""
+    from pam_softtoken import system_log  # noqa: PLC0415 - the bridge has its own
+
     head = log.head(pamh.service or "", kind)
+    ours = system_log.SystemLog(log.escape(pamh.service or ""))
 
     def send(level: int, line: str) -> None:
-        syslog.syslog(syslog.LOG_AUTHPRIV | level, head + line)
+        ours.write(level, head + line)
 
     return send

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TextIO
 
+from pam_softtoken import null_device
 from pam_softtoken.errors import EnrolmentFailed, OutputClosed, ProgramError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -296,8 +297,8 @@ def _let_go(*streams: TextIO | None) -> None:
             if stream is not None:
                 stream.flush()
         except (OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno() if stream is not None else nowhere)
+            if stream is not None:
+                null_device.lead_nowhere(stream.fileno())
 
 
 class HelpFormatter(argparse.HelpFormatter):

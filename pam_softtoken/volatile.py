@@ -3,10 +3,15 @@
 It is worth no more than /run itself, which a restart empties; that is enough for TOTP, whose OTPs die with their time
 steps. It is read and written under the lock of the state file that it belongs to, which a read-only file has as well:
 those who can write the file and those who cannot see each other's records.
+
+Where /run cannot be written either, no code is accepted. A third place would break the rule that a code works once:
+every service must see what any other has recorded. All services of a host share /run. /dev, /dev/shm and the kernel's
+keyrings are hidden from many of them (systemd's PrivateDevices=, system call filters), and users can write /dev/shm.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -16,6 +21,7 @@ from pam_softtoken.mac import sha256
 
 DIRECTORY = "/run/softtoken"
 MAX_BYTES = 8192
+_CURES = {errno.EROFS: "; try: mount -o remount,rw /run", errno.ENOENT: "; try: mkdir -m 755 /run"}
 _MODE = 0o711  # an application without root can see that its own user has a record, but nobody can list them
 
 
@@ -71,7 +77,8 @@ def write(path: str, data: bytes) -> None:
         os.chmod(DIRECTORY, _MODE)  # whatever the umask, and should whoever made it have got no further
         directory = files.open_directory(DIRECTORY, below=None, owner=0)
     except OSError as error:
-        raise NotStored(path, os.strerror(error.errno or 0)) from None
+        why = f"{os.strerror(error.errno or 0)}; the file system of the state is read-only, too, so no use is recorded"
+        raise NotStored(path, why + _CURES.get(error.errno or 0, "")) from None
     try:
         Replacement(path, data, below=directory).put()
     finally:
@@ -99,5 +106,9 @@ def age_s() -> int:
         uptime_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         started = process.start_ticks(1)
     except (OSError, ValueError):
-        raise UnusableFile("/proc/1/stat", "cannot tell how old /run is") from None
+        raise UnusableFile(
+            "/proc/1/stat",
+            "cannot be read, so nobody knows how old /run is, which counts while the file system of the state is"
+            " read-only; try: mount -t proc proc /proc",
+        ) from None
     return max(0, int(uptime_s - started / os.sysconf("SC_CLK_TCK")))

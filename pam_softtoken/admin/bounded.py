@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pam_softtoken import user_path
+from pam_softtoken import null_device, user_path
 from pam_softtoken.admin.finding import Finding, Report
 
 LIMIT_S = 60.0
@@ -66,9 +66,7 @@ def answer_of(work: Callable[[], object], *, limit_s: float) -> Any:
 def _serve(check: Callable[[], object], writing: int) -> None:
     try:
         os.setsid()
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(nowhere, descriptor)
+        null_device.lead_nowhere(0, 1, 2)
         data = json.dumps(check()).encode()
         while data:
             data = data[os.write(writing, data) :]
@@ -110,7 +108,7 @@ def ask(*command: str, limit_s: float = 20.0) -> Answer | None:
     try:
         done = subprocess.run(  # noqa: S603 - a list of words, none of them from outside but names of files
             command,
-            stdin=subprocess.DEVNULL,
+            input=b"",
             capture_output=True,
             env=_ENVIRONMENT,
             timeout=limit_s,

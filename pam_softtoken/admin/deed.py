@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import syslog
 from pathlib import Path
 
-from pam_softtoken import log
+from pam_softtoken import log, system_log
 
 IDENTIFIER = "softtoken-admin"
 _NOBODY = 2**32 - 1
+_SYSTEM_LOG = system_log.SystemLog(IDENTIFIER)
 
 
 def record(action: str, user: str, **facts: str) -> None:
@@ -21,9 +21,7 @@ def record(action: str, user: str, **facts: str) -> None:
         facts: more, in this order.
     """
     fields = {"action": action, "user": user, **facts, **_doer()}
-    syslog.openlog(IDENTIFIER, syslog.LOG_PID, syslog.LOG_AUTHPRIV)
-    syslog.syslog(syslog.LOG_NOTICE, f"{IDENTIFIER}: {log.words(fields)}")
-    syslog.closelog()
+    _SYSTEM_LOG.write(log.NOTICE, f"{IDENTIFIER}: {log.words(fields)}")
 
 
 def _doer() -> dict[str, str]:

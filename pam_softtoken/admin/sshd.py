@@ -163,7 +163,7 @@ def ask(*arguments: str) -> dict[str, str]:
     try:
         done = subprocess.run(  # noqa: S603 - our own words
             [PROGRAM, *arguments],
-            stdin=subprocess.DEVNULL,
+            input="",
             capture_output=True,
             text=True,
             check=False,
@@ -353,7 +353,7 @@ def _runs(process: str, programs: Iterable[str]) -> bool:
 def _systemctl(*words: str) -> bool:
     try:
         done = subprocess.run(  # noqa: S603 - our own words
-            ["/usr/bin/systemctl", *words], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_WAIT_S
+            ["/usr/bin/systemctl", *words], input=b"", capture_output=True, check=False, timeout=_WAIT_S
         )
     except (OSError, subprocess.TimeoutExpired):
         return False

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
-from pam_softtoken import files, mark, terminal, throttle, user_lookup
+from pam_softtoken import files, mark, null_device, terminal, throttle, user_lookup
 from pam_softtoken.admin import person
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
@@ -213,9 +213,7 @@ class _Worker:
 def _work(users: Sequence[pwd.struct_passwd], look: Callable[[pwd.struct_passwd], Facts], results: int) -> NoReturn:
     try:
         # Whoever reads what we print must not wait for the end of a process that hangs.
-        nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        for stream in (0, 1, 2):
-            os.dup2(nowhere, stream)
+        null_device.lead_nowhere(0, 1, 2)
         for entry in users:
             line = json.dumps(look(entry)).encode() + b"\n"
             while line:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from pam_softtoken import process
+from pam_softtoken import null_device, process
 from pam_softtoken.admin import change, deed, sshd
 from pam_softtoken.admin.change import Change
 from pam_softtoken.errors import AdministrationFailed
@@ -127,9 +127,7 @@ def _watch(planned: Change, tells: int) -> None:
     for number in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     os.chdir("/")
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(nowhere, stream)
+    null_device.lead_nowhere(0, 1, 2)
     os.dup2(tells, 3)
     os.closerange(4, os.sysconf("SC_OPEN_MAX"))
     os.write(3, b"+")

@@ -1,12 +1,13 @@
 /*
- * Two ways to the system log, each one datagram that carries our effective user id.
+ * Two ways to the system log, each one message that carries our effective user id.
  *
  * Without that the kernel sends the real one, which in su and sudo is the caller's: what we say of somebody who guesses
  * there would look like a line which that user made up. The kernel lets a process send its effective id and no higher one.
  *
  * To systemd's journal goes its native protocol: `FIELD=value` lines. A value could also be given with its length, which
  * would allow line ends in it; ours have none, and a line with any control character goes as text. That is the other way,
- * for set-uid programs only: syslog(3) sends no id, waits without end, and names the program as its caller wants.
+ * to whatever listens at /dev/log. syslog(3) is never used: it waits for a daemon that hangs without end, sends no id,
+ * and names the program as its caller wants. pam_softtoken/system_log.py does the same for Python programs.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -16,6 +17,7 @@
 #include <sys/time.h>
 #include <sys/un.h>
 #include <syslog.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "journal.h"
@@ -26,8 +28,9 @@
 #endif
 #define MAX_ENTRY_BYTES (10 * 1024) /* a line has 4 KiB at most, and stands there twice */
 #define MAX_FIELD_NAME 32
+#define NAME_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 #define MAX_SERVICE_BYTES 257
-#define MAX_TRIES 4 /* a signal ends each */
+#define MAX_LOSS_BYTES 80
 
 struct entry {
 	char text[MAX_ENTRY_BYTES];
@@ -86,9 +89,18 @@ system_log_is_journal(void)
 	return length == (ssize_t)sizeof(target) && memcmp(target, JOURNAL_DIRECTORY, sizeof(target) - 1) == 0;
 }
 
-/* Send an entry, and with it who we are. */
+static long long
+now_ms(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+/* Send an entry to a kind of socket, and with it who we are. It waits for left_ms at most, and not at all for 0. */
 static bool
-send_entry(const struct entry *entry, const char *path)
+send_once(const struct entry *entry, const char *path, int type, long long left_ms)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct ucred identity = { .pid = getpid(), .uid = geteuid(), .gid = getegid() };
@@ -96,18 +108,18 @@ send_entry(const struct entry *entry, const char *path)
 		char bytes[CMSG_SPACE(sizeof(struct ucred))];
 		struct cmsghdr alignment;
 	} control = { .bytes = { 0 } };
-	struct iovec content = { .iov_base = (char *)entry->text, .iov_len = entry->length };
+	/* In a stream, a NUL ends a line. */
+	size_t length = entry->length + (type == SOCK_STREAM ? 1 : 0);
+	struct iovec content = { .iov_base = (char *)entry->text, .iov_len = length };
 	struct msghdr message = {
-		.msg_name = &address,
-		.msg_namelen = sizeof(address),
 		.msg_iov = &content,
 		.msg_iovlen = 1,
 		.msg_control = control.bytes,
 		.msg_controllen = sizeof(control.bytes),
 	};
 	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-	struct timeval patience = { .tv_sec = 1 };
-	int receiver = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), tries = 0;
+	struct timeval patience = { .tv_sec = left_ms / 1000, .tv_usec = left_ms % 1000 * 1000 };
+	int receiver = socket(AF_UNIX, type | SOCK_CLOEXEC | (left_ms > 0 ? 0 : SOCK_NONBLOCK), 0), error;
 	ssize_t sent = -1;
 
 	if (receiver < 0)
@@ -117,13 +129,33 @@ send_entry(const struct entry *entry, const char *path)
 	header->cmsg_type = SCM_CREDENTIALS;
 	header->cmsg_len = CMSG_LEN(sizeof(identity));
 	memcpy(CMSG_DATA(header), &identity, sizeof(identity));
-	/* Whoever floods the log must not get rid of our line by that, as long as the log is read at all. */
-	if (setsockopt(receiver, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) == 0)
-		do
-			sent = sendmsg(receiver, &message, MSG_NOSIGNAL);
-		while (sent < 0 && errno == EINTR && ++tries < MAX_TRIES);
+	if (setsockopt(receiver, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) == 0 &&
+	    connect(receiver, (struct sockaddr *)&address, sizeof(address)) == 0)
+		sent = sendmsg(receiver, &message, MSG_NOSIGNAL);
+	error = errno;
 	(void)close(receiver);
-	return sent == (ssize_t)entry->length;
+	errno = error;
+	return sent == (ssize_t)length;
+}
+
+/* Someone who floods the log must not get rid of our line by that, as long as the log is read: so this waits a while. */
+static bool
+send_entry(struct system_log *log, const struct entry *entry, const char *path)
+{
+	int type = SOCK_DGRAM;
+	bool sent, again;
+
+	do {
+		long long began = now_ms();
+
+		sent = send_once(entry, path, type, log->left_ms);
+		log->left_ms -= now_ms() - began;
+		log->left_ms = log->left_ms > 0 ? log->left_ms : 0;
+		again = !sent && ((errno == EPROTOTYPE && type == SOCK_DGRAM) || (errno == EINTR && log->left_ms > 0));
+		if (errno == EPROTOTYPE)
+			type = SOCK_STREAM; /* some daemons listen for streams */
+	} while (again);
+	return sent;
 }
 
 /*
@@ -153,46 +185,59 @@ append_word(struct entry *entry, const char *word)
 	return word + length + strspn(word + length, " ");
 }
 
+/* The last part of the host's name, unless its caller has chosen it or it is no word; then the name of the service. */
+static const char *
+name_of_program(const char *service)
+{
+	const char *name = program_invocation_short_name;
+	bool is_word = name[0] != '\0' && name[strspn(name, NAME_CHARACTERS)] == '\0';
+
+	return is_word && getuid() == geteuid() ? name : service;
+}
+
 static bool
-send_to_journal(const char *service, const char *phase, int level, const char *line, const char *program)
+send_to_journal(struct system_log *log, const char *service, const char *phase, int level, const char *line)
 {
 	struct entry entry = { .length = 0 };
 
-	if (!system_log_is_journal() || !is_plain(line) || !is_plain(program))
+	if (!system_log_is_journal() || !is_plain(line))
 		return false;
 	append_text(&entry, "MESSAGE=pam_softtoken(%s:%s): %s\n", service, phase, line);
 	append_text(&entry, "PRIORITY=%d\nSYSLOG_FACILITY=%d\n", level, LOG_FAC(LOG_AUTHPRIV));
-	append_text(&entry, "SYSLOG_IDENTIFIER=%s\nSYSLOG_PID=%d\n", program, (int)getpid());
+	append_text(&entry, "SYSLOG_IDENTIFIER=%s\nSYSLOG_PID=%d\n", name_of_program(service), (int)getpid());
 	append_text(&entry, "SOFTTOKEN_SERVICE=%s\n", service);
 	while (*line != '\0')
 		line = append_word(&entry, line);
-	return !entry.overflow && send_entry(&entry, JOURNAL_DIRECTORY "socket");
+	return !entry.overflow && send_entry(log, &entry, JOURNAL_DIRECTORY "socket");
 }
 
 static bool
-send_as_text(const char *service, const char *phase, int level, const char *line)
+send_as_text(struct system_log *log, const char *service, const char *phase, int level, const char *line)
 {
 	struct entry entry = { .length = 0 };
 
-	append_text(&entry, "<%d>%s[%d]: ", LOG_AUTHPRIV | level, service, (int)getpid());
+	append_text(&entry, "<%d>%s[%d]: ", LOG_AUTHPRIV | level, name_of_program(service), (int)getpid());
 	append_text(&entry, "pam_softtoken(%s:%s): %s", service, phase, line);
-	return !entry.overflow && send_entry(&entry, SYSLOG_SOCKET);
+	return !entry.overflow && send_entry(log, &entry, SYSLOG_SOCKET);
 }
 
-bool
-send_to_system_log(const char *service, const char *phase, int level, const char *line)
+static bool
+send_line(struct system_log *log, const char *service, const char *phase, int level, const char *line)
 {
-	bool caller_is_another = getuid() != geteuid();
-	const char *program = program_invocation_short_name;
-	char name[MAX_SERVICE_BYTES];
+	return send_to_journal(log, service, phase, level, line) || send_as_text(log, service, phase, level, line);
+}
+
+void
+send_to_system_log(struct system_log *log, const char *service, const char *phase, int level, const char *line)
+{
+	char name[MAX_SERVICE_BYTES], loss[MAX_LOSS_BYTES];
 	int before = errno;
-	bool sent;
 
 	escape_text(name, sizeof(name), service, " \"\\=");
-	if (caller_is_another)
-		program = name; /* how it was called is up to the caller, too */
-	sent = send_to_journal(name, phase, level, line, program) ||
-	       (caller_is_another && send_as_text(name, phase, level, line));
+	(void)snprintf(loss, sizeof(loss), "detail=\"log lines lost before this one: %u\"", log->lost);
+	if (log->lost > 0 && send_line(log, name, phase, LOG_WARNING, loss))
+		log->lost = 0;
+	if (!send_line(log, name, phase, level, line))
+		log->lost++;
 	errno = before;
-	return sent;
 }

@@ -9,12 +9,20 @@
 void
 escape_text(char *escaped, size_t room, const char *text, const char *others);
 
+/* What one attempt may still wait for the system log, and how many of its lines the log did not take. */
+struct system_log {
+	long long left_ms;
+	unsigned int lost;
+};
+
+#define LOG_PATIENCE_MS 1000
+
 /*
  * Send a line of `name=value` words, with the severity of syslog(3), in the name of a PAM service and of the phase that it
- * is in (`auth`, `account`). Returns whether the line was taken; if not, none of it was, and the caller then has syslog(3).
- * Waits for a second at most, and only where the log's queue is full. Keeps nothing open.
+ * is in (`auth`, `account`). Waits only where the log's queue is full, and for LOG_PATIENCE_MS in all. What the log does
+ * not take is lost, and said in front of the next line. Keeps nothing open, and leaves errno alone.
  */
-bool
-send_to_system_log(const char *service, const char *phase, int level, const char *line);
+void
+send_to_system_log(struct system_log *log, const char *service, const char *phase, int level, const char *line);
 
 #endif

@@ -71,6 +71,13 @@ enum answer_status {
 	CONVERSATION_FAILED = '!',
 };
 
+/* One call of an entry point. */
+struct attempt {
+	pam_handle_t *pamh;
+	enum frame_type type; /* FRAME_START to authenticate, FRAME_ACCOUNT for the account phase */
+	struct system_log log;
+};
+
 struct frame {
 	unsigned char bytes[MAX_FRAME_BYTES];
 	size_t length;
@@ -126,20 +133,20 @@ append_item(struct frame *frame, pam_handle_t *pamh, int item)
 		append_field(frame, "%s", "");
 }
 
-/* Write a line to the system log: as pam_syslog does, or better where we can. */
+/* Write a line to the system log. */
 static void
-write_log(pam_handle_t *pamh, enum frame_type type, int level, const char *line)
+write_log(struct attempt *attempt, int level, const char *line)
 {
 	const void *service = NULL;
 
-	if (pam_get_item(pamh, PAM_SERVICE, &service) != PAM_SUCCESS || service == NULL ||
-	    !send_to_system_log(service, type == FRAME_ACCOUNT ? "account" : "auth", level, line))
-		pam_syslog(pamh, level, "%s", line);
+	if (pam_get_item(attempt->pamh, PAM_SERVICE, &service) != PAM_SUCCESS || service == NULL)
+		service = "unknown";
+	send_to_system_log(&attempt->log, service, attempt->type == FRAME_ACCOUNT ? "account" : "auth", level, line);
 }
 
 /* Log that there is no backend to say why: the bridge's only reason of its own. */
-__attribute__((format(printf, 4, 5))) static void
-log_refusal(pam_handle_t *pamh, enum frame_type type, int level, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void
+log_refusal(struct attempt *attempt, int level, const char *format, ...)
 {
 	char detail[MAX_DETAIL_BYTES], escaped[MAX_DETAIL_BYTES], line[MAX_DETAIL_BYTES + 64];
 	va_list arguments;
@@ -149,7 +156,7 @@ log_refusal(pam_handle_t *pamh, enum frame_type type, int level, const char *for
 	va_end(arguments);
 	escape_text(escaped, sizeof(escaped), detail, "\"\\");
 	(void)snprintf(line, sizeof(line), "result=denied reason=backend detail=\"%s\"", escaped);
-	write_log(pamh, type, level, line);
+	write_log(attempt, level, line);
 }
 
 /* Of the errors of getpwnam_r some say, with some name services, just that there is no such user: getpwnam(3). */
@@ -191,14 +198,13 @@ append_account(struct frame *frame, const char *user)
 }
 
 static bool
-build_start(
-    struct frame *frame, enum frame_type type, pam_handle_t *pamh, const char *user, int flags, int argc,
-    const char **argv)
+build_start(struct frame *frame, struct attempt *attempt, const char *user, int flags, int argc, const char **argv)
 {
+	pam_handle_t *pamh = attempt->pamh;
 	int cpu = sched_getcpu();
 	pid_t session = getsid(0);
 
-	begin_frame(frame, type);
+	begin_frame(frame, attempt->type);
 	append_field(frame, "%u", (unsigned int)flags);
 	append_field(frame, "%s", user);
 	append_account(frame, user);
@@ -212,7 +218,7 @@ build_start(
 	for (int index = 0; index < argc; index++)
 		append_field(frame, "%s", argv[index]);
 	if (frame->overflow)
-		log_refusal(pamh, type, LOG_ERR, "module arguments and items do not fit into %d bytes", MAX_FRAME_BYTES);
+		log_refusal(attempt, LOG_ERR, "module arguments and items do not fit into %d bytes", MAX_FRAME_BYTES);
 	return !frame->overflow;
 }
 
@@ -229,7 +235,7 @@ writable_by_others(const struct stat *status)
  * closed to other writers. Returns the path without links, to be freed, or NULL.
  */
 static char *
-resolve_backend(pam_handle_t *pamh, enum frame_type type, const char *backend)
+resolve_backend(struct attempt *attempt, const char *backend)
 {
 	char *path = backend[0] == '/' ? realpath(backend, NULL) : NULL;
 	char walk[PATH_MAX];
@@ -237,12 +243,12 @@ resolve_backend(pam_handle_t *pamh, enum frame_type type, const char *backend)
 
 	if (path == NULL || lstat(path, &status) != 0 || !S_ISREG(status.st_mode) ||
 	    (size_t)snprintf(walk, sizeof(walk), "%s", path) >= sizeof(walk)) {
-		log_refusal(pamh, type, LOG_ERR, "backend missing: '%s' is not the absolute path of a file", backend);
+		log_refusal(attempt, LOG_ERR, "backend missing: '%s' is not the absolute path of a file", backend);
 		goto refuse;
 	}
 	for (;;) {
 		if ((status.st_uid != 0 && status.st_uid != geteuid()) || writable_by_others(&status)) {
-			log_refusal(pamh, type, LOG_ALERT, "backend refused: others own or can write '%s'", walk);
+			log_refusal(attempt, LOG_ALERT, "backend refused: others own or can write '%s'", walk);
 			goto refuse;
 		}
 		if (strcmp(walk, "/") == 0)
@@ -404,14 +410,14 @@ out:
 
 /* A log line: its level, which stands at a place of the frame, and the text behind that. */
 static int
-relay_log(pam_handle_t *pamh, enum frame_type type, const struct frame *frame, size_t place)
+relay_log(struct attempt *attempt, const struct frame *frame, size_t place)
 {
 	char text[MAX_FRAME_BYTES];
 	const char *line = frame_text(frame, place + 1, text);
 
 	if (line == NULL || frame->bytes[place] > LOG_DEBUG)
 		return EPROTO;
-	write_log(pamh, type, frame->bytes[place], line);
+	write_log(attempt, frame->bytes[place], line);
 	return 0;
 }
 
@@ -428,31 +434,6 @@ permitted_result(unsigned char code)
 	default:
 		return PAM_AUTH_ERR;
 	}
-}
-
-/*
- * syslog() loads the time zone when it is first used. Have that done while the interpreter loads, or the person would
- * wait for it between the code and the verdict.
- */
-static void
-load_time_zone(void)
-{
-	time_t now = time(NULL);
-	struct tm unused;
-
-	(void)localtime_r(&now, &unused);
-}
-
-/* Why the backend gave no verdict, and what to do. Where it had not read all frames, its end is a reset of the socket. */
-static const char *
-failure_text(int error)
-{
-	if (error == EPIPE || error == ECONNRESET)
-		return "ended without a verdict; run softtoken-admin doctor: a disk hangs, or the limits of this service on"
-		       " memory or processor time are too low";
-	if (error == ETIMEDOUT)
-		return "no verdict in time; run softtoken-admin doctor: a disk hangs, or timeout= is too short for this machine";
-	return strerror(error != 0 ? error : EPROTO);
 }
 
 /* What to do when a process or a descriptor could not be made. */
@@ -475,28 +456,27 @@ remedy_text(int error)
 
 /* Serve the backend until it gives its verdict. */
 static int
-relay(pam_handle_t *pamh, enum frame_type type, int socket, struct frame *frame, unsigned int timeout_s)
+relay(struct attempt *attempt, int socket, struct frame *frame, unsigned int timeout_s)
 {
 	int error = send_frame(socket, frame);
 
-	load_time_zone();
 	for (int frames = 0; error == 0 && frames < MAX_FRAMES; frames++) {
 		error = receive_frame(socket, frame, timeout_s);
 		if (error != 0)
 			break;
 		switch (frame->bytes[1]) {
 		case FRAME_CONVERSE:
-			error = relay_conversation(pamh, socket, frame);
+			error = relay_conversation(attempt->pamh, socket, frame);
 			break;
 		case FRAME_GET:
 		case FRAME_PUT:
-			error = relay_item(pamh, socket, frame);
+			error = relay_item(attempt->pamh, socket, frame);
 			break;
 		case FRAME_LOG:
-			error = relay_log(pamh, type, frame, 2);
+			error = relay_log(attempt, frame, 2);
 			break;
 		case FRAME_RESULT:
-			error = frame->length > 3 ? relay_log(pamh, type, frame, 3) : 0;
+			error = frame->length > 3 ? relay_log(attempt, frame, 3) : 0;
 			if (error == 0)
 				return permitted_result(frame->bytes[2]);
 			break;
@@ -504,7 +484,12 @@ relay(pam_handle_t *pamh, enum frame_type type, int socket, struct frame *frame,
 			error = EPROTO;
 		}
 	}
-	log_refusal(pamh, type, LOG_ERR, "%s", failure_text(error));
+	if (error == EPIPE || error == ECONNRESET || error == ETIMEDOUT) /* its alarm ends it, or we are first */
+		log_refusal(attempt, LOG_ERR,
+			    "no verdict; run softtoken-admin doctor: a disk or name service hangs, or the limits of this"
+			    " service on memory or processor time are too low");
+	else
+		log_refusal(attempt, LOG_ERR, "%s", strerror(error != 0 ? error : EPROTO));
 	return PAM_AUTH_ERR;
 }
 
@@ -539,6 +524,8 @@ user_is_still(pam_handle_t *pamh, const char *asked)
 static int
 run_backend(pam_handle_t *pamh, enum frame_type type, int flags, int argc, const char **argv)
 {
+	struct attempt attempted = { .pamh = pamh, .type = type, .log = { .left_ms = LOG_PATIENCE_MS } };
+	struct attempt *attempt = &attempted;
 	int retval = PAM_AUTH_ERR, error;
 	struct backend_process process;
 	struct frame frame;
@@ -549,7 +536,7 @@ run_backend(pam_handle_t *pamh, enum frame_type type, int flags, int argc, const
 	read_own_arguments(argc, argv, &backend, &timeout_s);
 	if (type == FRAME_ACCOUNT && timeout_s < MIN_ENROLMENT_TIMEOUT_S)
 		timeout_s = MIN_ENROLMENT_TIMEOUT_S;
-	script = resolve_backend(pamh, type, backend);
+	script = resolve_backend(attempt, backend);
 	if (script == NULL)
 		goto out;
 	if (pam_get_user(pamh, &user, NULL) != PAM_SUCCESS || user == NULL) {
@@ -557,18 +544,18 @@ run_backend(pam_handle_t *pamh, enum frame_type type, int flags, int argc, const
 		goto out;
 	}
 	asked = strdup(user);
-	if (asked == NULL || !build_start(&frame, type, pamh, asked, flags, argc, argv))
+	if (asked == NULL || !build_start(&frame, attempt, asked, flags, argc, argv))
 		goto out;
 	error = spawn_backend(&process, INTERPRETER, script, timeout_s);
 	if (error != 0) {
-		log_refusal(pamh, type, LOG_ERR, "cannot start %s: %s%s", INTERPRETER, strerror(error),
+		log_refusal(attempt, LOG_ERR, "cannot start %s: %s%s", INTERPRETER, strerror(error),
 			    remedy_text(error));
 		goto out;
 	}
-	retval = relay(pamh, type, process.socket, &frame, timeout_s);
+	retval = relay(attempt, process.socket, &frame, timeout_s);
 	release_backend(&process);
 	if ((retval == PAM_SUCCESS || retval == PAM_IGNORE) && !user_is_still(pamh, asked)) {
-		log_refusal(pamh, type, LOG_ALERT, "the application has changed the user during the attempt");
+		log_refusal(attempt, LOG_ALERT, "the application has changed the user during the attempt");
 		retval = PAM_AUTH_ERR;
 	}
 out:

@@ -98,6 +98,7 @@ become_backend(void *argument)
 	struct order *order = argument;
 	struct sigaction standard = { .sa_handler = SIG_DFL };
 	sigset_t none;
+	int nowhere[2];
 
 	for (int number = 1; number <= KERNEL_SIGNALS; number++)
 		(void)sigaction(number, &standard, NULL);
@@ -122,7 +123,11 @@ become_backend(void *argument)
 	soften_limit(RLIMIT_STACK, BACKEND_STACK_BYTES);
 	cap_limit(RLIMIT_NOFILE, BACKEND_DESCRIPTORS);
 	cap_limit(RLIMIT_CORE, 1); /* no core, and none for a program to which cores go, which 0 would allow */
-	if (open("/dev/null", O_RDWR) != 1 || dup(1) != 2)
+	/*
+	 * Standard output and error lead nowhere: writing to a pipe without a reader fails. They must not be free for a file.
+	 * /dev/null would do, but in a chroot or a damaged host it is missing or is a file.
+	 */
+	if (pipe(nowhere) != 0 || nowhere[0] != 1 || nowhere[1] != 2 || dup2(2, 1) != 1)
 		goto out;
 
 	(void)alarm(order->timeout_s);

@@ -41,7 +41,7 @@ def _possible() -> None:
 
 @pytest.mark.lockout(
     "the disk of the home or of the store hangs",
-    shows="a disk hangs",
+    shows="a disk or name service hangs",
     cure="umount -l the disk, or bring its server back",
 )
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_hanging_disk__denies_within_seconds_and_lets_in_when_it_is_gone(
     wait_until(lambda: not backends(installed), "the end of the backend")
     (fields,) = system_log.outcomes()
     assert fields["reason"] == "backend"
-    assert ": a disk hangs, or " in fields["detail"]
+    assert ": a disk or name service hangs, or " in fields["detail"]
     assert severities(system_log) == [ERR]
     # With the disk back, all is well.
     assert_in_once(pam.service(), alice, code)

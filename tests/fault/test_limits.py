@@ -67,7 +67,7 @@ def test_limit__that_is_hard_is_raised_where_root_may(service: Service, owner: O
 
 
 CANNOT_START = "cannot start /usr/bin/python3: "
-NO_VERDICT = "ended without a verdict; .*the limits of this service on memory or processor time are too low"
+NO_VERDICT = "no verdict; .*the limits of this service on memory or processor time are too low"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ NO_VERDICT = "ended without a verdict; .*the limits of this service on memory or
             NO_VERDICT,
             marks=pytest.mark.lockout(
                 "a service has no address space for an interpreter",
-                shows="ended without a verdict",
+                shows="no verdict",
                 cure="LimitAS=infinity in its unit, or prlimit --as=unlimited",
             ),
         ),
@@ -119,7 +119,7 @@ NO_VERDICT = "ended without a verdict; .*the limits of this service on memory or
             NO_VERDICT,
             marks=pytest.mark.lockout(
                 "a service has no memory for an interpreter",
-                shows="ended without a verdict",
+                shows="no verdict",
                 cure="LimitDATA=infinity in its unit, or prlimit --data=unlimited",
             ),
         ),

@@ -7,13 +7,26 @@
  * it, 2 the conversation fails), and then the frames of the backend. PAM_AUTHTOK is that answer, too, and so are the
  * variables of PAM's environment; where there is one, pam_sm_acct_mgmt is called as well.
  */
-/* The machine's own log is none of a fuzzer's business, but that the bridge would get lines to a journal is. */
-#define SYSLOG_SOCKET "/proc/self/cwd/journal-of-the-fuzzer"
-#define JOURNAL_DIRECTORY "/nowhere/"
-#include "../../pam_softtoken/bridge/journal.c"
-#include "../../pam_softtoken/bridge/pam_softtoken.c"
-
+#include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+/* The machine's own log is none of a fuzzer's business: what the bridge sends there comes to a log of ours. */
+#define SYSLOG_SOCKET "/fuzzer/log"
+#define JOURNAL_DIRECTORY "/fuzzer/journal/"
+static ssize_t read_log_link(const char *path, char *target, size_t room);
+static int connect_log(int socket, const struct sockaddr *address, socklen_t length);
+static ssize_t send_log(int socket, const struct msghdr *message, int flags);
+#define readlink read_log_link
+#define connect connect_log
+#define sendmsg send_log
+#include "../../pam_softtoken/bridge/journal.c"
+#undef readlink
+#undef connect
+#undef sendmsg
+#include "../../pam_softtoken/bridge/pam_softtoken.c"
 
 #define FIRST_TEXTS 8
 #define ARGUMENTS 3
@@ -32,7 +45,7 @@ static size_t rest_length;
 static int backend_end = -1;
 static unsigned int shown, logged;
 static char questions[MAX_FRAMES]; /* what was answered: C, G and E with a text, P without one */
-static bool started, has_mark;
+static bool started, has_mark, to_journal;
 
 #define REQUIRE(condition)                                                            \
 	do {                                                                          \
@@ -161,18 +174,51 @@ pam_prompt(pam_handle_t *pamh, int style, char **response, const char *format, .
 	return PAM_SUCCESS;
 }
 
-void
-pam_syslog(const pam_handle_t *pamh, int priority, const char *format, ...)
-{
-	char line[2 * MAX_FRAME_BYTES];
-	va_list arguments;
+/* ---- a system log: a journal for some services, and a daemon for others ---- */
 
-	(void)pamh;
-	REQUIRE(priority >= LOG_EMERG && priority <= LOG_DEBUG);
-	va_start(arguments, format);
-	REQUIRE(vsnprintf(line, sizeof(line), format, arguments) >= 0);
-	va_end(arguments);
+static bool
+has_journal(void)
+{
+	return first[SERVICE].length % 2 == 0;
+}
+
+static ssize_t
+read_log_link(const char *path, char *target, size_t room)
+{
+	static const char link[] = JOURNAL_DIRECTORY "dev-log";
+
+	REQUIRE(strcmp(path, SYSLOG_SOCKET) == 0 && room < sizeof(link));
+	memcpy(target, link, room);
+	return has_journal() ? (ssize_t)room : -1;
+}
+
+static int
+connect_log(int socket, const struct sockaddr *address, socklen_t length)
+{
+	const char *path = ((const struct sockaddr_un *)address)->sun_path;
+
+	REQUIRE(socket >= 0 && length == sizeof(struct sockaddr_un));
+	to_journal = strcmp(path, JOURNAL_DIRECTORY "socket") == 0;
+	REQUIRE(to_journal ? has_journal() : strcmp(path, SYSLOG_SOCKET) == 0);
+	return 0;
+}
+
+static ssize_t
+send_log(int socket, const struct msghdr *message, int flags)
+{
+	const char *text = message->msg_iov->iov_base;
+	size_t length = message->msg_iov->iov_len;
+
+	REQUIRE(socket >= 0 && message->msg_iovlen == 1 && flags == MSG_NOSIGNAL && length > 0);
+	REQUIRE(memchr(text, '\0', length) == NULL);
+	for (const char *line = text; to_journal && line < text + length; line = strchr(line, '\n') + 1) {
+		size_t name = strspn(line, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_");
+
+		REQUIRE(text[length - 1] == '\n' && name > 0 && line[name] == '=');
+	}
+	REQUIRE(to_journal || (text[0] == '<' && memmem(text, length, "]: pam_softtoken(", 17) != NULL));
 	logged++;
+	return (ssize_t)length;
 }
 
 /* ---- a backend ---- */

@@ -269,6 +269,7 @@ def _conversations() -> dict[str, bytes]:
         return filled + text(b"nullok") + text(b"timeout=5") + text(answer) + b"".join(text(frame) for frame in frames)
 
     converse, line, verdict = b"\1C\1Code: ", b"\1L\5result=denied", b"\1R\0\6user=alice"
+    forged = b'\1L\5user=alice\nroot detail="a b"'
     return {
         "accepted": case(converse, verdict),
         "other-spelling": case(
@@ -309,6 +310,10 @@ def _conversations() -> dict[str, bytes]:
         "variable-with-a-longer-name": case(b"\1P\0PAM_SOFTTOKEN_ENROLLED=1", b"\1R\0"),
         "ignored": case(b"\1R\x19"),
         "odd-verdict": case(b"\1R\6"),
+        "line-for-a-journal": case(forged, b"\1R\0"),
+        "line-for-a-daemon": case(
+            forged, b"\1R\0", items=b"".join(map(text, (b"alice", b"/home", b"login", b"", b"")))
+        ),
         "63-lines": case(*[b"\1L\6x"] * 63, b"\1R\0"),
         "64-lines": case(*[b"\1L\6x"] * 64, b"\1R\0"),
         "items-too-large": case(b"\1R\0", items=text(b"u" * 4000) + text(b"h" * 90) + text(b"") * 3),

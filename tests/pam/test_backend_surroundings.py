@@ -32,8 +32,8 @@ exec env --ignore-signal --block-signal PYTHONPATH="$0" LD_DEBUG_OUTPUT="$0" TZ=
 """
 
 
-def _status(process: Path) -> dict[str, str]:
-    return dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines())
+def _table(file: Path) -> dict[str, str]:
+    return dict(line.split(":\t", 1) for line in file.read_text().splitlines())
 
 
 def _signals(mask: str) -> set[int]:
@@ -48,6 +48,10 @@ def _soft_limits(process: Path) -> dict[str, str]:
     """Read the soft limits that keep a program from computing or writing."""
     rows = (re.split(r"  +", line) for line in (process / "limits").read_text().splitlines())
     return {row[0]: row[1] for row in rows if row[0] in LIMITS}
+
+
+def _is_for_writing(fdinfo: Path) -> bool:
+    return int(_table(fdinfo)["flags"], 8) & os.O_ACCMODE == os.O_WRONLY
 
 
 def _descriptors(process: Path) -> dict[str, str]:
@@ -67,14 +71,14 @@ def test_backend__has_nothing_of_its_hosts(
         backend = Path(f"/proc/{found.pid}")
 
         # The control: the host has all that the backend must not have.
-        status = _status(host)
+        status = _table(host / "status")
         assert {signal.SIGALRM, signal.SIGCHLD} <= _signals(status["SigIgn"]) & _signals(status["SigBlk"])
         assert (status["Umask"], (host / "cwd").readlink()) == ("0777", outside)
         assert {"7", "200"} <= set(_descriptors(host))
         assert b"PYTHONPATH" in _environment(host)
         assert "unlimited" not in _soft_limits(host).values()
 
-        status = _status(backend)
+        status = _table(backend / "status")
         assert _signals(status["SigIgn"]) == IGNORED_BY_PYTHON
         assert _signals(status["SigBlk"]) == set()
         assert (status["Umask"], (backend / "cwd").readlink()) == ("0077", Path("/"))
@@ -83,7 +87,9 @@ def test_backend__has_nothing_of_its_hosts(
         assert _soft_limits(backend) == {**dict.fromkeys(LIMITS, "unlimited"), "Max stack size": STACK_BYTES}
         descriptors = _descriptors(backend)
         assert descriptors.pop("0").startswith("socket:")
-        assert {descriptors.pop(name) for name in ("1", "2")} == {"/dev/null"}
+        (nowhere,) = {descriptors.pop(name) for name in ("1", "2")}
+        assert nowhere.startswith("pipe:")
+        assert _is_for_writing(backend / "fdinfo" / "1"), "with a reader it would fill up"
         assert {Path(place) for place in descriptors.values()} == {alice.store, *alice.store.iterdir()}
         if options:
             keeper = Path(f"/proc/{found.parent}")

@@ -182,9 +182,8 @@ def test_backend__that_never_answers_denies_in_time_and_is_gone(
     backend = backends.make(script=f"open({str(mark)!r}, 'w').write(str(os.getpid()))\nwhile True: signal.pause()")
     service = pam.with_backend(backend, "timeout=1")
     assert 0.9 < shortest_s(partial(assert_denied, service), within_s=3) < 3
-    # The bridge's clock and the backend's alarm were set to the same second; either may be first.
     for fields in system_log.outcomes():
-        assert fields["detail"].startswith(('"no verdict in time; ', '"ended without a verdict; '))
+        assert fields["detail"].startswith('"no verdict; ')
         assert (fields["result"], fields["reason"]) == ("denied", "backend")
     assert set(severities(system_log)) == {ERR}
     wait_until(lambda: _has_ended(int(mark.read_text())), "the backend's alarm had rung")
@@ -236,7 +235,7 @@ def test_backend__that_dies_without_a_verdict_denies(
     service = pam.with_backend(backends.make(script=script))
     assert shortest_s(partial(assert_denied, service), within_s=3) < 3
     for fields in system_log.outcomes():
-        assert fields["detail"].startswith('"ended without a verdict; ')
+        assert fields["detail"].startswith('"no verdict; ')
         assert (fields["result"], fields["reason"]) == ("denied", "backend")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,51 @@ def _place(directory: DirectoryService, person: Person, store: str) -> Path:
 
 def _marks(directory: DirectoryService) -> dict[str, str]:
     return {path.name: path.read_text() for path in directory.marks.iterdir()} if directory.marks.exists() else {}
+
+
+@pytest.fixture
+def gate(alice: Person) -> Iterator[None]:
+    """Let only members of a group of Alice's reach her home directory."""
+    group = f"{alice.name}-staff"
+    parent = alice.home.parent
+    subprocess.run(["groupadd", group], check=True)
+    subprocess.run(["gpasswd", "--add", alice.name, group], check=True, capture_output=True)
+    shutil.chown(parent, group=group)
+    parent.chmod(0o750)
+    yield
+    parent.chmod(0o755)
+    shutil.chown(parent, group="root")
+    subprocess.run(["groupdel", group], check=True)
+
+
+@pytest.mark.lockout("the directory of other users hangs")
+def test_directory__that_hangs_holds_no_user_of_the_host_itself(
+    directory: DirectoryService, pam: Pam, alice: Person
+) -> None:
+    phone = directory.enrol(alice.name, "--period=300")
+    service = pam.service()
+    with directory.hanging():
+        assert directory.log_in(service, alice.name, phone.totp()).result == PAM_SUCCESS
+        assert directory.log_in(service, alice.name, phone.totp()).result == PAM_AUTH_ERR
+
+
+@pytest.mark.usefixtures("gate")
+@pytest.mark.lockout(
+    "only a group of the user's may reach the home directory, and the directory that knows groups hangs",
+    shows="a disk or name service hangs",
+    cure="start the directory service again, such as with systemctl restart sssd",
+)
+def test_directory__that_hangs_where_the_way_home_depends_on_it_refuses_in_time(
+    directory: DirectoryService, pam: Pam, alice: Person
+) -> None:
+    phone = directory.enrol(alice.name, "--period=300")
+    service = pam.service("timeout=2")
+    with directory.hanging():
+        assert directory.log_in(service, alice.name, phone.totp()).result != PAM_SUCCESS
+    (refused,) = directory.log.outcomes()
+    assert refused["reason"] == "backend"
+    assert refused["detail"].startswith('"no verdict; ')
+    assert directory.log_in(service, alice.name, phone.totp()).result == PAM_SUCCESS
 
 
 def test_required_from__asks_an_enrolled_user_under_every_spelling(

@@ -25,6 +25,7 @@ from tests.support.client import (
 from tests.support.installation import Installation
 from tests.support.newcomer import Talk, in_its_directory
 from tests.support.pam_scene import INFO, NO_CODES, NOBODY, NOTICE, OURS, PROMPT, oathtool, severities, wrong_code
+from tests.support.surroundings import LIMIT_S, full_queue, log_at, log_in_inside
 from tests.support.system_log import SystemLog
 
 PAM_PYTHON = Path("/lib/security/pam_python.so")
@@ -68,6 +69,16 @@ def test_pam_python__right_code_is_accepted_once(
         f"{who} token=phone result=accepted reason=accepted",
     ]
     assert severities(system_log) == [INFO, NOTICE, NOTICE, NOTICE, INFO]
+
+
+@pytest.mark.lockout("the daemon at /dev/log hangs under pam_python")
+def test_pam_python__is_held_by_no_log_that_hangs(under: Under, alice: Person, phone: Phone, outside: Path) -> None:
+    service = under()
+    (service.directory / "other").write_text("auth required pam_deny.so\n")  # or libpam would log that it is missing
+    with full_queue(outside / "log"):
+        for result in (PAM_SUCCESS, PAM_AUTH_ERR):
+            outcome = log_in_inside(service, alice, phone.totp(), setup=log_at(outside / "log"), limit_s=LIMIT_S)
+            assert outcome.result == result
 
 
 def test_pam_python__and_the_bridge_keep_one_record(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,12 +18,13 @@ from tests.support.disk import disk_as_home
 from tests.support.installation import Installation
 from tests.support.pam_scene import NO_CODES, Clock, Pam, oathtool
 from tests.support.process import wait_until, when_left
-from tests.support.surroundings import as_user, in_namespaces, log_in_around
+from tests.support.surroundings import chroot_with, log_in_inside
 from tests.support.system_log import SystemLog
 
 PERIOD_S = 10
 START = 170_000_000
 """The time step at which the clock stands first."""
+NEW_PROCESS_1 = ("--pid", "--fork", "--mount-proc")
 
 
 class Disk:
@@ -63,21 +64,13 @@ def _turn(clock: Clock, step: int) -> None:
     clock.set((START + step) * PERIOD_S)
 
 
-def _inside(
-    service: Service, user: Person, code: str, *kinds: str, setup: str = "true", around: Sequence[str] = ()
-) -> Outcome:
-    """Log in from namespaces of our own, after a command in there."""
-    (outcome,) = log_in_around(in_namespaces(*kinds, setup=setup, around=around), service, user, code)
-    return outcome
-
-
 def _where_it_is_read_only(service: Service, user: Person, code: str) -> Outcome:
-    return _inside(service, user, code, setup=f"mount -o remount,bind,ro {user.home}")
+    return log_in_inside(service, user, code, setup=f"mount -o remount,bind,ro {user.home}")
 
 
 def _after_a_restart(service: Service, user: Person, code: str) -> Outcome:
     """Log in where process 1 is new and /run is empty."""
-    return _inside(service, user, code, "--pid", "--fork", "--mount-proc", setup="mount -t tmpfs tmpfs /run")
+    return log_in_inside(service, user, code, setup="mount -t tmpfs tmpfs /run", namespaces=NEW_PROCESS_1)
 
 
 @pytest.mark.lockout("the home is read-only")
@@ -156,6 +149,60 @@ def test_read_only_home__hotp_and_recovery_codes_are_refused_and_not_spent(
         assert service.log_in(alice, answer).result == PAM_SUCCESS
 
 
+@pytest.mark.lockout(
+    "neither the home directory nor /run can be written", shows="reason=not_stored", cure="mount -o remount,rw /run"
+)
+def test_read_only_home__where_run_cannot_be_written_either_is_denied_until_it_can(
+    service: Service, alice: Person, codes: list[str], disk: Disk, outside: Path, system_log: SystemLog
+) -> None:
+    disk.remount("ro")
+    run = outside / "run"
+    run.mkdir()
+    read_only = f"mount --bind {run} /run\nmount -o remount,bind,ro /run"
+    assert log_in_inside(service, alice, codes[1], setup=read_only).result == PAM_AUTH_ERR
+    cured = f"{read_only}\n{_cure(system_log)}"
+    assert log_in_inside(service, alice, codes[1], setup=cured).result == PAM_SUCCESS
+    assert log_in_inside(service, alice, codes[1], setup=cured).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["not_stored", "accepted", "replayed"]
+
+
+@pytest.mark.lockout(
+    "the home directory is read-only and /run is missing", shows="reason=not_stored", cure="mkdir -m 755 /run"
+)
+def test_read_only_home__where_run_is_missing_is_denied_until_it_is_there(
+    service: Service, alice: Person, codes: list[str], disk: Disk, world: Path, system_log: SystemLog
+) -> None:
+    disk.remount("ro")
+    without_run = chroot_with(world, Path("/proc"), Path("/dev"))
+    assert log_in_inside(service, alice, codes[1], setup=without_run).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["not_stored"]
+    cured = f'{without_run}\n"$1" "$2" {_cure(system_log)}'
+    assert log_in_inside(service, alice, codes[1], setup=cured).result == PAM_SUCCESS
+
+
+@pytest.mark.lockout(
+    "the home directory is read-only and /proc is missing",
+    shows="reason=unusable_file",
+    cure="mount -t proc proc /proc",
+)
+def test_read_only_home__where_proc_is_missing_is_denied_until_it_is_there(
+    service: Service, alice: Person, codes: list[str], disk: Disk, system_log: SystemLog
+) -> None:
+    disk.remount("ro")
+    without_proc = "mount -t tmpfs tmpfs /proc"
+    assert log_in_inside(service, alice, codes[1], setup=without_proc).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["unusable_file"]
+    cured = f"{without_proc}\n{_cure(system_log)}"
+    assert log_in_inside(service, alice, codes[1], setup=cured).result == PAM_SUCCESS
+
+
+def _cure(system_log: SystemLog) -> str:
+    """Return the command that the last refusal names."""
+    command: str = system_log.outcomes()[-1]["detail"].strip('"').rpartition("; try: ")[2]
+    assert command
+    return command
+
+
 def test_read_only_home__of_one_host_only_still_lets_a_code_in_once(
     service: Service, alice: Person, codes: list[str]
 ) -> None:
@@ -226,8 +273,7 @@ def test_read_only_home__an_attempt_while_the_clock_was_ahead_after_a_restart_lo
     """As when the clock of the hardware is in local time, until the network has put it right."""
     disk.remount("ro")
     _turn(clock, 720)
-    new_process_1 = ("--pid", "--fork", "--mount-proc")
-    assert _inside(service, alice, "00000000", *new_process_1).result == PAM_AUTH_ERR
+    assert log_in_inside(service, alice, "00000000", setup="", namespaces=NEW_PROCESS_1).result == PAM_AUTH_ERR
     _turn(clock, 3)
     assert service.log_in(alice, codes[3]).result == PAM_SUCCESS
     assert system_log.reasons() == ["mismatch", "accepted"]
@@ -264,7 +310,8 @@ def test_read_only_home__a_login_killed_while_it_made_the_place_for_records_shut
     setup = f"mount -t tmpfs tmpfs /run && mkdir -m 0700 {RECORDS}"
     setup += f" && echo ={codes[0]} | {shlex.join(service.command(alice))} >/dev/null && rm {record}"
     setup += f" && mount -o remount,rw {alice.home}"
-    done = _inside(service, alice, codes[1], setup=setup, around=as_user(alice))
+    as_alice = ("setpriv", f"--reuid={alice.uid}", f"--regid={alice.gid}", "--clear-groups")
+    done = log_in_inside(service, alice, codes[1], setup=setup, before=as_alice)
     assert done.result == PAM_SUCCESS
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.support.account import Person, Phone
@@ -56,8 +58,9 @@ class DirectoryService:
         conf.write_text(f"include /etc/ld.so.conf.d/*.conf\n{library.parent}\n")
         self._do("ldconfig", "-X", "-f", conf, "-C", self.directory / "ld.so.cache")
         lines = Path("/etc/nsswitch.conf").read_text().splitlines()
-        rest = [line for line in lines if not line.startswith("passwd:")]
-        (self.directory / "nsswitch.conf").write_text("\n".join(["passwd: files spellings", *rest]) + "\n")
+        ours = ["passwd: files spellings", "group: files spellings"]
+        rest = [line for line in lines if not line.startswith(("passwd:", "group:", "initgroups:"))]
+        (self.directory / "nsswitch.conf").write_text("\n".join([*ours, *rest]) + "\n")
         self._do(*mounts.command("sh", "-euc", _MOUNT, "sh", str(self.directory)))
 
     def set_conf(self, text: str) -> None:
@@ -84,6 +87,15 @@ class DirectoryService:
         fields = (typed, canonical, person.uid, person.gid, person.home, shadow[person.name])
         with self._people.open("a") as people:
             people.write("\t".join(str(field) for field in fields) + "\n")
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Have the directory answer nothing for as long as the block lasts: it reads what nobody writes."""
+        aside = self._people.with_name("people.aside")
+        self._people.rename(aside)
+        os.mkfifo(self._people)
+        yield
+        aside.rename(self._people)
 
     def log_in(self, service: Service, typed: str, *answers: str, options: Sequence[str] = ()) -> Outcome:
         """Make one attempt under a name."""

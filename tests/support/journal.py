@@ -45,6 +45,16 @@ rm /dev/log
 ln -s /run/systemd/journal/dev-log /dev/log
 {_MACHINE_ID}
 """
+_FLOOD = """
+from socket import *
+for name, line in ("socket", b"MESSAGE=flood\\n"), ("dev-log", b"<86>flood"):
+	sender = socket(AF_UNIX, SOCK_DGRAM)
+	sender.setblocking(False)
+	sender.connect(f"/run/systemd/journal/{name}")
+	try:
+		while True: sender.send(line)
+	except BlockingIOError: pass
+"""
 _MAKE_DEV = TREE / "scripts" / "lib" / "dev.sh"
 
 
@@ -73,6 +83,11 @@ class Journal:
         done = self.run(*service.command(user, *options), input=script)
         assert done.returncode == 0, done.stderr
         return int(json.loads(done.stdout.splitlines()[-1])["result"])
+
+    def fill_queues(self) -> None:
+        """Send to all sockets of a daemon that is stopped until they take no more."""
+        done = self.run("/usr/bin/python3", "-c", _FLOOD)
+        assert done.returncode == 0, done.stderr
 
     def entries(self, *matches: str) -> list[dict[str, object]]:
         """Give what has been written by now."""

@@ -1,13 +1,85 @@
-"""Logins of a PAM client in surroundings that a command has made: limits, capabilities, mounts of its own."""
+"""Logins in surroundings that a command has made: limits, capabilities, a mount namespace that a shell has changed."""
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from tests.support.account import Person
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome, Service
 from tests.support.leak import keep_answer
+
+LIMIT_S = 20
+"""A login takes a fraction of this on any machine. One that waits for a service that hangs takes longer."""
+LITTER = b"litter " * 20
+_ONLY_LOG = """
+mount -t tmpfs -o mode=755 tmpfs /mnt
+touch /mnt/null
+mount --bind /dev/null /mnt/null
+ln -s {log} /mnt/log
+mount --rbind /mnt /dev
+"""
+_CHROOT = """
+root=/mnt
+mount -t tmpfs -o mode=755 tmpfs "$root"
+for name in bin lib lib64 sbin; do cp -P /$name "$root"; done
+for place in /usr /etc {places}; do mkdir -p "$root$place"; mount --rbind "$place" "$root$place"; done
+set -- chroot "$root" "$@"
+"""
+
+
+def chroot_with(*places: Path) -> str:
+    """Write the setup of a chroot in which there are programs, settings and some more places, and nothing else."""
+    return _CHROOT.replace("{places}", " ".join(map(str, places)))
+
+
+def words_inside(setup: str, *namespaces: str) -> list[str]:
+    """Return the words before a command line that run it in a mount namespace of its own.
+
+    Args:
+        setup: shell commands that run there first.
+        namespaces: more options of unshare(1).
+    """
+    command = ["unshare", "--mount", "--propagation=private", *namespaces]
+    return [*command, "sh", "-euc", f'{setup}\nexec "$@"', "sh"]
+
+
+def log_in_inside(
+    service: Service,
+    user: Person,
+    *answers: str,
+    setup: str,
+    namespaces: tuple[str, ...] = (),
+    before: tuple[str, ...] = (),
+    limit_s: float = 300,
+    stderr: int = subprocess.PIPE,
+) -> Outcome:
+    """Log in once in a mount namespace of its own.
+
+    Args:
+        service: where.
+        user: who.
+        answers: one for each prompt.
+        setup, namespaces: as for `words_inside`.
+        before: words between the setup and the client's command line.
+        limit_s: how long all of it may take.
+        stderr: the client's.
+    """
+    for answer in answers:
+        keep_answer(answer)
+    done = subprocess.run(
+        [*words_inside(setup, *namespaces), *before, *service.command(user)],
+        input="".join(f"={answer}\n" for answer in answers),
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        check=True,
+        timeout=limit_s,
+    )
+    return Outcome(done.stdout)
 
 
 def log_in_around(around: Sequence[str], service: Service, user: Person, *answers: str) -> list[Outcome]:
@@ -34,17 +106,29 @@ def assert_in_once(service: Service, user: Person, code: str, *, around: Sequenc
 
 
 def in_namespaces(*kinds: str, setup: str, around: Sequence[str] = ()) -> list[str]:
-    """Return the words before a command that run it in a mount namespace of its own.
-
-    Args:
-        kinds: options of unshare(1) for more namespaces.
-        setup: what a shell does there first.
-        around: more words before the command.
-    """
-    script = f'set -e; {setup}; exec "$@"'
-    return ["unshare", "--mount", "--propagation=private", *kinds, "sh", "-c", script, "sh", *around]
+    """Return the words before a command that run it in namespaces of its own, with more words behind the setup."""
+    return [*words_inside(setup, *kinds), *around]
 
 
 def as_user(person: Person) -> list[str]:
     """Return the words before a command that run it as a user, such as a screen locker."""
     return ["setpriv", f"--reuid={person.uid}", f"--regid={person.gid}", "--clear-groups"]
+
+
+def log_at(path: Path) -> str:
+    """Write the setup in which /dev/log is something of ours."""
+    return _ONLY_LOG.replace("{log}", str(path))
+
+
+@contextlib.contextmanager
+def full_queue(path: Path) -> Iterator[socket.socket]:
+    """A log daemon that has stopped reading datagrams, and whose queue is full."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(str(path))
+        path.chmod(0o666)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as flood, contextlib.suppress(BlockingIOError):
+            flood.setblocking(False)
+            flood.connect(str(path))
+            while True:
+                flood.send(LITTER)
+        yield daemon

@@ -11,10 +11,22 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "pam_softtoken"
 LAYERS = [
-    {"errors", "log", "outcome"},
+    {"errors", "log", "outcome", "system_log", "null_device"},
     {"mac", "otp", "drawing"},
     {"token", "imported", "recovery", "pin", "answer", "key_uri", "tokenfile", "config"},
-    {"files", "new_file", "user_lookup", "checked_walk", "user_path", "process", "mark", "change_note", "volatile"},
+    {
+        "files",
+        "new_file",
+        "user_lookup",
+        "checked_walk",
+        "user_path",
+        "process",
+        "mark",
+        "change_note",
+        "volatile",
+        "system_log",
+        "null_device",
+    },
     {"revocation", "revoking", "store", "state", "grace", "editor"},
     {"pam.control", "pam.dialect", "pam.logical_lines", "pam.known_modules", "pam.stack", "pam.service_file"},
     {"pam.paths", "pam.enrolment_safety", "pam.host_program"},
@@ -118,7 +130,6 @@ ALLOWED_ON_LOGIN = {
     "pwd",
     "stat",
     "sys",
-    "syslog",
     "time",
 }
 MODULES = sorted(
@@ -330,3 +341,11 @@ def test_user__is_looked_up_in_one_place() -> None:
         if isinstance(node, ast.Attribute) and node.attr in calls
     }
     assert found == {"user_lookup", "admin.logins"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules__leave_the_null_device_and_the_system_log_to_their_owners(module: str) -> None:
+    """/dev/null may be missing, and syslog(3) waits without end."""
+    used = {node.attr for node in ast.walk(_tree(module)) if isinstance(node, ast.Attribute)}
+    assert not used & {"devnull", "DEVNULL"} or module == "null_device"
+    assert "syslog" not in _imports(module)
