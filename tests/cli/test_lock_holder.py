@@ -116,15 +116,15 @@ def test_lock__without_proc_says_that_nobody_can_tell(installed: Installation, a
     assert "nobody can tell here who holds the lock, because /proc does not say; start again" in done.stderr
 
 
-def test_find__same_inode_on_another_file_system_is_another_file(world: Path, tmp_path: Path) -> None:
+def test_find__same_inode_on_another_file_system_is_another_file(outside: Path) -> None:
     """File systems in memory count their inodes alike."""
     files = []
     with contextlib.ExitStack() as exits:
         for name in ("one", "two"):
-            place = tmp_path / name
+            place = outside / name
             place.mkdir()
             subprocess.run(["mount", "-t", "tmpfs", "none", place], check=True)
-            exits.callback(subprocess.run, ["umount", place], check=True)
+            exits.callback(lambda place=place: subprocess.run(["umount", place], check=True))  # type: ignore[misc]
             (place / "state").touch()
             files.append(exits.enter_context((place / "state").open()))
         assert len({os.fstat(file.fileno()).st_ino for file in files}) == 1, "this is no such case"

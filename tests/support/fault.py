@@ -40,6 +40,11 @@ HOSTS, HOST_IDS = ((), ("--subreaper",)), ("plain", "subreaper")
 """Options of the client. A host that inherits orphans has the bridge's middle child until the backend has ended."""
 MARKS = Path("/var/lib/softtoken/enrolled")
 LEAST_SCRYPT_N = 2**10
+CHANGING = {
+    "rename", "renameat", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "write", "pwrite64", "fsync", "fdatasync",
+    "ftruncate", "fchmod", "flock", "openat", "setresuid",
+}  # fmt: skip
+"""Calls by which a program of ours changes something, or decides to."""
 _INTERPRETER = ("/usr/bin/python3", "-I", "-S", "-B")
 _CALL = re.compile(r"^(?P<pid>\d+) +(?P<text>(?P<name>\w+)\(.*)$")
 
