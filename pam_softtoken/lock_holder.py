@@ -73,7 +73,7 @@ def advice(error: LockTimeout) -> str:
     if not holders:
         return f"{_named(holders)}; start again"
     pids = " ".join(str(holder.pid) for holder in holders[:MOST_NAMED])
-    return f"{_named(holders)}. If that does not end by itself: kill {pids}, then start again"
+    return f"{_named(holders)}. If that does not end by itself: kill -KILL {pids}, then start again"
 
 
 def describe(error: LockTimeout) -> str:

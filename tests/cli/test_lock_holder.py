@@ -66,7 +66,7 @@ def test_lock__that_the_user_keeps_is_said_to_be_theirs(
     assert done.status == 1
     assert "somebody else holds the lock for 5 s; nothing was changed\n" in done.stderr
     assert f"hint: process {holder.pid} (python3; {alice.name}, uid {alice.uid}) holds the lock. " in done.stderr
-    assert done.stderr.endswith(f"kill {holder.pid}, then start again\n")
+    assert done.stderr.endswith(f"kill -KILL {holder.pid}, then start again\n")
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS, "nothing was changed"
 
 
@@ -78,7 +78,7 @@ def test_lock__is_named_by_move_and_by_an_enrolment_of_roots(
         enrolled = enroller.run("--user", alice.name, "--force", "--no-confirm", "--json")
     for done in (moved, enrolled):
         assert done.status == 1
-        assert f"kill {holder.pid}, then start again" in done.stderr
+        assert f"kill -KILL {holder.pid}, then start again" in done.stderr
 
 
 def test_lock__is_named_to_root_alone(enroller: Enroller, alice: Person, phone: Phone) -> None:

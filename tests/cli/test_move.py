@@ -306,6 +306,7 @@ class Interrupted:
 
 
 @pytest.mark.parametrize("to", ["system", "home"])
+@pytest.mark.lockout("softtoken-admin move is killed, and given again")
 def test_move__killed_at_any_call_leaves_one_copy_at_most_and_no_spent_code(
     movers: Movers, alice: Person, phone: Phone, roots: Path, to: str
 ) -> None:

@@ -32,7 +32,7 @@ from tests.support.pam_scene import hash_anew, lock_out, set_pin
 SEED = int(os.environ.get("PAM_SOFTTOKEN_SEED") or random.randrange(10**6))
 DECISIVE = ("rename", "renameat", "unlink", "unlinkat", "pwrite64")
 """Before and after these something else counts."""
-MOST_DECISIVE, MOST_OTHERS = 4, 3
+MOST_AROUND, MOST_OTHERS = 4, 3
 COST, PIN = 2**10, "73219"
 
 
@@ -222,15 +222,15 @@ class Killer:
 
 
 def drawn(calls: list[Call]) -> list[Call]:
-    """Draw some calls, those after which something else counts first of all."""
+    """Draw some calls. Those around the last rename or removal, which is what counts, are always among them."""
     draw = random.Random(SEED)
-    decisive = [call for call in calls if call.name in DECISIVE]
-    others = [call for call in calls if call.name not in DECISIVE]
-    chosen = [
-        *draw.sample(decisive, min(len(decisive), MOST_DECISIVE)),
-        *draw.sample(others, min(len(others), MOST_OTHERS)),
-    ]
-    return sorted(chosen, key=calls.index)
+    decisive = [place for place, call in enumerate(calls) if call.name in DECISIVE]
+    final = max((place for place in decisive if calls[place].name != "pwrite64"), default=decisive[-1])
+    around = sorted({near for place in decisive for near in (place, place + 1)} & set(range(len(calls))))
+    others = [place for place in range(len(calls)) if place not in around]
+    chosen = {final, min(final + 1, len(calls) - 1)}
+    chosen |= {*draw.sample(around, min(len(around), MOST_AROUND)), *draw.sample(others, min(len(others), MOST_OTHERS))}
+    return [calls[place] for place in sorted(chosen)]
 
 
 @pytest.fixture

@@ -174,6 +174,7 @@ def test_mixed__each_of_several_codes_lets_one_in(
         assert service.log_in(alice, used).result == PAM_AUTH_ERR
 
 
+@pytest.mark.lockout("a login is killed")
 def test_killed__login_gives_its_lock_back(service: Service, alice: Person, phone: Phone) -> None:
     """A client that is killed at its prompt is in nobody's way."""
     for _ in range(5):

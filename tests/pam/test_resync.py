@@ -13,6 +13,7 @@ from tests.support.system_log import SystemLog
 STEP = 58_000_000  # in 2025
 
 
+@pytest.mark.lockout("the button of a HOTP token was pressed too often")
 def test_hotp__button_pressed_too_often_comes_back_by_two_codes(
     installed: Installation, pam: Pam, alice: Person, system_log: SystemLog
 ) -> None:
@@ -40,6 +41,7 @@ def test_hotp__what_is_typed_between_the_two_decides(
 
 
 @pytest.mark.parametrize("off", [-30, -5, 4, 38])
+@pytest.mark.lockout("the clock of the app is minutes off")
 def test_totp__app_that_is_minutes_off_comes_back_by_two_codes(
     installed: Installation, pam: Pam, alice: Person, clock: Clock, system_log: SystemLog, off: int
 ) -> None:

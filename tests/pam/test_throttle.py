@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from pam_softtoken import state
 from tests.support.account import Person
 from tests.support.client import ERROR_MSG, PAM_AUTH_ERR, PAM_SUCCESS, TEXT_INFO, Service
@@ -31,6 +33,7 @@ def _guess_until_closed(service: Service, person: Person, place: str, log: Syste
         _guess(service, person, 2, place)
 
 
+@pytest.mark.lockout("a stranger at the same address has typed wrong codes, and one code is refused")
 def test_throttle__after_five_wrong_answers_one_code_is_refused_and_the_next_one_accepted(
     installed: Installation, service: Service, alice: Person, system_log: SystemLog
 ) -> None:
@@ -70,6 +73,7 @@ def test_throttle__the_owner_is_told_of_wrong_codes_from_elsewhere(
     ]
 
 
+@pytest.mark.lockout("strangers elsewhere type wrong codes")
 def test_throttle__guesses_from_elsewhere_do_not_keep_out_a_known_source(
     installed: Installation, service: Service, alice: Person
 ) -> None:
