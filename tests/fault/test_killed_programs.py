@@ -119,6 +119,12 @@ def after_no_pin(owner: Owner, done: Finished, again: Finished | None) -> None:
     assert owner.accepts(code) or (not again and owner.accepts(PIN + code))
 
 
+def after_pin(owner: Owner, done: Finished, again: Finished | None) -> None:
+    """Check that she gets in without the PIN or with it, and with it once the program was through."""
+    code = owner.phone.hotp_at(3 if again else 0)
+    assert (not again and owner.accepts(code)) or owner.accepts(PIN + code)
+
+
 def after_revoke(owner: Owner, done: Finished, again: Finished | None) -> None:
     """Check that the phone lets her in, and the spare one if the revocation was not recorded."""
     is_recorded = bool(revocation.read(owner.alice.uid).names)
@@ -144,12 +150,14 @@ class Deed(NamedTuple):
         check: called after the kill, and with the second run after that.
         prepare: brings about what it is for.
         is_repeated: the second run may say that there is nothing left to do.
+        typed: what somebody at a terminal answers.
     """
 
     words: str
     check: Callable[[Owner, Finished, Finished | None], None]
     prepare: Callable[[Owner], None] = lambda owner: None
     is_repeated: bool = False
+    typed: tuple[str, ...] = ()
 
 
 def set_the_pin(owner: Owner) -> None:
@@ -166,6 +174,7 @@ DEEDS = {
     "remove": Deed(f"{_ENROL} --remove spare", after_remove, is_repeated=True),
     "new-recovery-codes": Deed(f"{_ENROL} --json --new-recovery-codes --recovery-codes=1", after_renewal),
     "no-pin": Deed("softtoken-enroll --user USER --no-pin", after_no_pin, set_the_pin, is_repeated=True),
+    "pin": Deed("softtoken-enroll --user USER --pin", after_pin, typed=(PIN, PIN)),
     "revoke": Deed("softtoken-admin revoke USER spare --yes", after_revoke, is_repeated=True),
     "unlock": Deed("softtoken-admin unlock USER", after_relief, lock_her_out),
     "code-for": Deed("softtoken-admin code-for USER --for=1h", after_relief),
@@ -189,11 +198,12 @@ class Killer:
         self._program = Admin(installed) if is_admins else Enroller(installed.enroll)
         self._traced = in_one_process(installed) if is_admins else self._program
         self._words = words
+        self._typed = deed.typed
         self._trace = trace
 
     def run(self) -> Finished:
         """Give it as everybody does."""
-        return self._program.run(*self._words)
+        return self._run(self._program)
 
     def calls(self) -> list[Call]:
         """List the calls that can change anything, since it has looked at a user's files."""
@@ -218,7 +228,17 @@ class Killer:
 
     def _strace(self, *expressions: str) -> Finished:
         words = [word for expression in expressions for word in ("-e", expression)]
-        return self._traced.after("strace", "-o", self._trace, *words).run(*self._words)
+        return self._run(self._traced.after("strace", "-o", self._trace, *words))
+
+    def _run(self, program: Enroller) -> Finished:
+        if not self._typed:
+            return program.run(*self._words)
+        with program.start(*self._words) as dialogue:
+            for line in self._typed:
+                if not dialogue.expect_or_end(": "):
+                    break
+                dialogue.type(line)
+            return Finished(dialogue.finish(), "", dialogue.transcript)
 
 
 def drawn(calls: list[Call]) -> list[Call]:
@@ -250,6 +270,7 @@ def owner(alice: Person, service: Service, tmp_path: Path) -> Iterator[Owner]:
             "new-recovery-codes", marks=pytest.mark.lockout("softtoken-enroll --new-recovery-codes is killed")
         ),
         pytest.param("no-pin", marks=pytest.mark.lockout("softtoken-enroll --no-pin is killed")),
+        pytest.param("pin", marks=pytest.mark.lockout("softtoken-enroll --pin is killed")),
         pytest.param("revoke", marks=pytest.mark.lockout("softtoken-admin revoke of another token is killed")),
         pytest.param("unlock", marks=pytest.mark.lockout("softtoken-admin unlock is killed, and given again")),
         pytest.param("code-for", marks=pytest.mark.lockout("softtoken-admin code-for is killed, and given again")),
