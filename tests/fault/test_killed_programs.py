@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,16 +22,12 @@ from tests.support.account import Person, Phone
 from tests.support.admin import Admin
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.enroller import Enroller, Finished
-from tests.support.fault import CHANGING, Call
+from tests.support.fault import CHANGING, SEED, Call, drawn
 from tests.support.installation import Installation
 from tests.support.leak import keep
 from tests.support.one_process import in_one_process
 from tests.support.pam_scene import hash_anew, lock_out, set_pin
 
-SEED = int(os.environ.get("PAM_SOFTTOKEN_SEED") or random.randrange(10**6))
-DECISIVE = ("rename", "renameat", "unlink", "unlinkat", "pwrite64")
-"""Before and after these something else counts."""
-MOST_AROUND, MOST_OTHERS = 4, 3
 COST, PIN = 2**10, "73219"
 
 
@@ -239,18 +234,6 @@ class Killer:
                     break
                 dialogue.type(line)
             return Finished(dialogue.finish(), "", dialogue.transcript)
-
-
-def drawn(calls: list[Call]) -> list[Call]:
-    """Draw some calls. Those around the last rename or removal, which is what counts, are always among them."""
-    draw = random.Random(SEED)
-    decisive = [place for place, call in enumerate(calls) if call.name in DECISIVE]
-    final = max((place for place in decisive if calls[place].name != "pwrite64"), default=decisive[-1])
-    around = sorted({near for place in decisive for near in (place, place + 1)} & set(range(len(calls))))
-    others = [place for place in range(len(calls)) if place not in around]
-    chosen = {final, min(final + 1, len(calls) - 1)}
-    chosen |= {*draw.sample(around, min(len(around), MOST_AROUND)), *draw.sample(others, min(len(others), MOST_OTHERS))}
-    return [calls[place] for place in sorted(chosen)]
 
 
 @pytest.fixture

@@ -394,7 +394,7 @@ WRITES = {
 
 @pytest.mark.parametrize(("call", "number"), [(call, number) for call, numbers in WRITES.items() for number in numbers])
 @pytest.mark.lockout("a login in which its user enrols is killed while it stores the token")
-def test_kill__leaves_the_newcomer_enrolled_or_as_he_was(
+def test_kill__leaves_the_newcomer_enrolled_or_as_before(
     enrols: Service, pam: Pam, alice: Person, call: str, number: int
 ) -> None:
     """What a call does comes after the kill; where there are fewer of them, there is none."""
