@@ -207,11 +207,14 @@ class Enrolment:
         """Apply the plan to what is there by now."""
 
         def change(present: TokenFile | None, state: State) -> tuple[TokenFile, State]:
-            if self._plan_for(present) != self._plan:
-                raise self._job.changed_meanwhile()
+            try:
+                plan, content = self._plan_for(present), self._applied_to(present)
+            except EnrolmentFailed:  # nothing was in the way when it began
+                raise self._job.changed_meanwhile(has_shown=True) from None
+            if plan != self._plan:
+                raise self._job.changed_meanwhile(has_shown=True)
             if present is not None:
                 self._permission.require_in(present)
-            content = self._applied_to(present)
             return content, self._recorded_in(state, content, confirmed)
 
         def last_word() -> None:

@@ -234,12 +234,19 @@ class LockTimeout(PathError):
     """Somebody else held the lock for too long.
 
     Args:
-        inode: number of the file; 0 where it is not known.
+        lock: what the kernel calls the file in its list of locks; empty where nobody can tell.
+
+    Attributes:
+        holder: who holds the lock, in words for root; empty until somebody has looked.
     """
 
-    def __init__(self, path: str, why: str, *, inode: int = 0) -> None:
+    def __init__(self, path: str, why: str, *, lock: str = "") -> None:
         super().__init__(path, why)
-        self.inode = inode
+        self.lock = lock
+        self.holder = ""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; {self.holder}" if self.holder else super().__str__()
 
 
 class BadTokenFile(PathError):

@@ -287,13 +287,22 @@ def lock(descriptor: int, timeout_s: float, *, path: str) -> None:
         except BlockingIOError:
             if waited_s >= timeout_s:
                 why = f"somebody else holds the lock for {timeout_s:g} s"
-                raise LockTimeout(path, why, inode=os.fstat(descriptor).st_ino) from None
+                raise LockTimeout(path, why, lock=_lock_name(descriptor)) from None
         except OSError as error:
             raise UnusableFile(path, words_of(error)) from None
         pause_s = _LOCK_PAUSES_S[min(tries, len(_LOCK_PAUSES_S) - 1)]
         time.sleep(pause_s)
         waited_s += pause_s
         tries += 1
+
+
+def _lock_name(descriptor: int) -> str:
+    from pam_softtoken import process  # noqa: PLC0415 - nobody needs it who gets the lock
+
+    try:
+        return process.lock_name(descriptor)
+    except (OSError, ValueError):
+        return ""
 
 
 def unlock(descriptor: int) -> None:

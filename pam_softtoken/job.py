@@ -94,8 +94,13 @@ class Job(NamedTuple):
                 "there is no terminal to ask for a code on", hint="run it in a terminal, or add --no-confirm"
             )
 
-    def changed_meanwhile(self) -> EnrolmentFailed:
-        """Say that what would be thrown away now is not what was there when the person decided."""
+    def changed_meanwhile(self, *, has_shown: bool = False) -> EnrolmentFailed:
+        """Say that what would be thrown away now is not what was there when the person decided.
+
+        Args:
+            has_shown: the person has seen a key or codes, and may have put them down.
+        """
         return EnrolmentFailed(
-            f"somebody else has changed the tokens of {self.user} meanwhile; nothing was changed", hint="start again"
+            f"somebody else has changed the tokens of {self.user} meanwhile; nothing was changed",
+            hint="start again; what was shown here is not stored" if has_shown else "start again",
         )

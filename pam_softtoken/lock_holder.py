@@ -1,20 +1,21 @@
-"""Who holds the lock of a file: what an administrator wants to know whose command has waited for it in vain.
+"""Who holds the lock of a file: what an administrator wants to know when a login or a command has waited for it in
+vain.
 
-Looks at /proc only and never at the files that a process has open, because one of them may lie on a disk that hangs.
+Looks at /proc only and never at the files that a process has open, because one of them may lie on a disk that hangs. On
+the way of a login only after the lock could not be had.
 """
 
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
-from pam_softtoken import process, terminal, user_lookup
+from pam_softtoken import log, process, user_lookup
 from pam_softtoken.errors import LockTimeout, LookUpFailed, UnknownUser
 
 MOST_NAMED = 3
 
 
-class Holder(NamedTuple):
+class Holder:
     """A process that holds a lock.
 
     Args:
@@ -23,26 +24,29 @@ class Holder(NamedTuple):
         program: its name, as it calls itself.
     """
 
-    pid: int
-    uid: int
-    program: str
+    __slots__ = ("pid", "program", "uid")
+
+    def __init__(self, pid: int, uid: int, program: str) -> None:
+        self.pid = pid
+        self.uid = uid
+        self.program = program
 
     def __str__(self) -> str:
         try:
             name = f"{user_lookup.account_of_uid(self.uid).name}, "
         except (LookUpFailed, UnknownUser):
             name = ""
-        return f"process {self.pid} ({terminal.visible(self.program)}; {name}uid {self.uid})"
+        return f"process {self.pid} ({log.escape(self.program)}; {name}uid {self.uid})"
 
 
-def find(inode: int) -> list[Holder] | None:
+def find(lock: str) -> list[Holder] | None:
     """Return the processes that hold a lock of a file.
 
     A lock belongs to an open file, which processes can share and hand on. So it is looked for where a process has that
     file open. /proc/locks only names the process that took it, which may be gone.
 
     Args:
-        inode: number of the file. Another file system can have the same number; then both are found.
+        lock: what `process.lock_name` says of the file.
 
     Returns:
         None where the kernel does not say.
@@ -53,7 +57,7 @@ def find(inode: int) -> list[Holder] | None:
         return None
     holders = []
     for pid in pids:
-        if process.has_lock(pid, inode):
+        if process.has_lock(pid, lock):
             try:
                 holders.append(Holder(pid, process.real_uid(pid), process.name(pid)))
             except (OSError, ValueError):
@@ -65,16 +69,20 @@ def advice(error: LockTimeout) -> str:
     """Return who holds a lock and what to do next, as a hint. Only root is told, who could find out anyway."""
     if os.geteuid() != 0:
         return "a login or another program is using it; start again"
-    holders = find(error.inode)
+    holders = _holders(error)
     if not holders:
         return f"{_named(holders)}; start again"
     pids = " ".join(str(holder.pid) for holder in holders[:MOST_NAMED])
-    return f"{_named(holders)}. If that does not end by itself: kill {pids}, then start again"
+    return f"{_named(holders)}. If that does not end by itself: kill -KILL {pids}, then start again"
 
 
 def describe(error: LockTimeout) -> str:
     """Return who holds a lock, for root: `process 4242 (python3; alice, uid 1000) holds the lock`."""
-    return _named(find(error.inode))
+    return _named(_holders(error))
+
+
+def _holders(error: LockTimeout) -> list[Holder] | None:
+    return find(error.lock) if error.lock else None
 
 
 def _named(holders: list[Holder] | None) -> str:

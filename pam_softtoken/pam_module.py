@@ -155,6 +155,10 @@ def _manage_account(pamh: Any, flags: int, arguments: list[str], record: log.Log
 
 
 def _deny(pamh: Any, error: Exception, record: log.Log) -> int:
+    if isinstance(error, errors.LockTimeout) and os.geteuid() == 0:
+        from pam_softtoken import lock_holder  # noqa: PLC0415 - it has waited for seconds already
+
+        error.holder = lock_holder.describe(error)
     return int(getattr(pamh, outcome.write(record, error)))
 
 

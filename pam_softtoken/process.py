@@ -33,6 +33,9 @@ def boot() -> Boot:
     return Boot(name if is_one else "", max(0, int(time.clock_gettime(time.CLOCK_BOOTTIME))))
 
 
+_MOST_MOUNTS_BYTES = 2**20
+
+
 def start_ticks(pid: int) -> int:
     """Give when a process was started, in clock ticks since the machine was.
 
@@ -90,8 +93,41 @@ def name(pid: int) -> str:
     return _read(f"/proc/{pid}/comm").removesuffix("\n")
 
 
-def has_lock(pid: int, inode: int) -> bool:
+def lock_name(descriptor: int) -> str:
+    """Return what the kernel calls an open file in its list of locks: `08:01:5678`, device and inode.
+
+    `st_dev` is not that device on btrfs and overlayfs, where each part of a file system has its own. The list of mounts
+    has the right one.
+
+    Raises:
+        OSError, ValueError: nobody can tell.
+
+    Source:
+        proc_pid_fdinfo(5): `mnt_id:`. proc_pid_mountinfo(5): fields 1 and 3.
+    """
+    for line in _read(f"/proc/self/fdinfo/{descriptor}").split("\n"):
+        name, _, mount = line.partition(":")
+        if name == "mnt_id":
+            major, minor = _device_of_mount(mount.strip())
+            return f"{major:02x}:{minor:02x}:{os.fstat(descriptor).st_ino}"
+    raise ValueError("no mnt_id in /proc/self/fdinfo")
+
+
+def _device_of_mount(number: str) -> tuple[int, int]:
+    for line in _read("/proc/self/mountinfo", max_bytes=_MOST_MOUNTS_BYTES).split("\n"):
+        fields = line.split(" ", 3)
+        if fields[0] == number and len(fields) == 4:
+            major, _, minor = fields[2].partition(":")
+            return int(major), int(minor)
+    raise ValueError("not a mount of ours")
+
+
+def has_lock(pid: int, name: str) -> bool:
     """Return whether a process has a file open whose lock (flock) is taken; False where nobody can tell.
+
+    Args:
+        pid: its number.
+        name: what `lock_name` says of the file.
 
     Source:
         proc_pid_fdinfo(5): `lock:` and a line as in /proc/locks.
@@ -106,19 +142,22 @@ def has_lock(pid: int, inode: int) -> bool:
             lines = _read(f"{directory}/{descriptor}").split("\n")
         except OSError:
             continue
-        if any(_is_lock_of(line.split()[1:], inode) for line in lines if line.startswith("lock:")):
+        if any(_is_lock_of(line.split()[1:], name) for line in lines if line.startswith("lock:")):
             return True
     return False
 
 
-def _is_lock_of(words: list[str], inode: int) -> bool:
+def _is_lock_of(words: list[str], name: str) -> bool:
     """Return whether a line such as `1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF` is a held lock of a file."""
-    return len(words) >= 6 and words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode)
+    return len(words) >= 6 and words[1] == "FLOCK" and words[5] == name
 
 
-def _read(path: str) -> str:
+def _read(path: str, *, max_bytes: int = 4096) -> str:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return os.read(descriptor, 4096).decode("utf-8", "replace")
+        data = b""
+        while len(data) < max_bytes and (piece := os.read(descriptor, max_bytes - len(data))):
+            data += piece
+        return data.decode("utf-8", "replace")
     finally:
         os.close(descriptor)

@@ -143,7 +143,7 @@ class Renewal:
             if present is None:
                 raise NotEnrolled(proven=False)
             if present.recovery.name != at_first.recovery.name:
-                raise self._job.changed_meanwhile()
+                raise self._job.changed_meanwhile(has_shown=True)
             granted.require_in(present)
             return TokenFile(present.tokens, fresh, present.pin), state.with_set(fresh.name)
 

@@ -11,10 +11,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from pam_softtoken import null_device, user_path
+from pam_softtoken import null_device, terminal, user_path
 from pam_softtoken.admin.finding import Finding, Report
+from pam_softtoken.errors import AdministrationFailed, ProgramError
 
 LIMIT_S = 60.0
+WORK_LIMIT_S = 10.0
+"""For a change of a user's files. Half of it may go by until the lock is had."""
 MAX_FILE_BYTES = 256 * 1024
 MOST_READS = 400
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8"}
@@ -61,6 +64,49 @@ def answer_of(work: Callable[[], object], *, limit_s: float) -> Any:
     if text is None:
         raise TimeoutError
     return json.loads(text)
+
+
+def work_for(user: str, work: Callable[[], object], *, limit_s: float = WORK_LIMIT_S) -> Any:
+    """Return the answer of work on a user's files, which may lie on a disk that does not answer, or never will.
+
+    A signal that comes before the work begins interrupts the program; later the work is done as a whole.
+
+    Args:
+        user: whose files.
+        work: as for `answer_of`. What a person shall read of its failures it raises as a `ProgramError`.
+        limit_s: how long it may take.
+
+    Raises:
+        AdministrationFailed: the work has failed, or took longer.
+        KeyboardInterrupt: see above.
+    """
+    terminal.checkpoint()
+    try:
+        answer, failure, hint = answer_of(lambda: _answer_or_failure(work), limit_s=limit_s)
+    except TimeoutError:
+        raise AdministrationFailed(
+            f"the disk with the files of {user} does not answer; this command has not waited longer than {limit_s:g} s",
+            hint=hint_for_dead_disk(user),
+        ) from None
+    except ValueError:
+        raise AdministrationFailed(
+            f"the work on the files of {user} ended before it was through", hint="start again"
+        ) from None
+    if failure:
+        raise AdministrationFailed(failure, hint=hint)
+    return answer
+
+
+def hint_for_dead_disk(user: str) -> str:
+    """Return what to do when the disk with a user's files does not answer."""
+    return f"start again when it answers; softtoken-admin revoke {user} works without the disk"
+
+
+def _answer_or_failure(work: Callable[[], object]) -> tuple[object, str, str]:
+    try:
+        return work(), "", ""
+    except ProgramError as error:
+        return None, error.message, error.hint
 
 
 def _serve(check: Callable[[], object], writing: int) -> None:

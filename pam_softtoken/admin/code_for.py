@@ -14,8 +14,9 @@ import os
 import time
 
 from pam_softtoken import otp, process, recovery, terminal
-from pam_softtoken.admin import deed, duration, person
+from pam_softtoken.admin import bounded, deed, duration, person
 from pam_softtoken.command import Command
+from pam_softtoken.config import Config
 from pam_softtoken.errors import AdministrationFailed, NotStored
 from pam_softtoken.state import State
 from pam_softtoken.tokenfile import TokenFile
@@ -29,8 +30,32 @@ def _issue(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     valid_s = duration.between("--for", options.valid_for, SHORTEST, LONGEST)
     screen.require_open()
     (code,) = recovery.generate(1)
+    settings = person.settings_of(options.store)
+    until, has_pin = bounded.work_for(user, lambda: _record(user, settings, code, valid_s))
+    expires = _as_utc(until)
+    if options.json:
+        screen.show(json.dumps({"user": user, "code": code, "expires": expires, "pin_in_front": has_pin}))
+        return
+    screen.show(code)
+    here = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(until))
+    screen.tell(f"For {user}: works once, in place of a code of the app, until {here}.")
+    if until - valid_s < otp.RELEASED:
+        screen.tell(
+            "This machine's clock is wrong. The code ends when the clock is set, so let it be used before that."
+        )
+    if has_pin:
+        screen.tell("The PIN goes in front of it, as in front of any code.")
+    screen.tell("A code that was issued before is dead; so is this one after the next, or after revoke.")
+
+
+def _as_utc(when: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
+
+
+def _record(user: str, settings: Config, code: str, valid_s: int) -> tuple[int, bool]:
+    """Have a code count; return until when, in Unix seconds, and whether a PIN belongs in front of it."""
     until = 0
-    with person.opened(user, person.settings_of(options.store)) as store:
+    with person.opened(user, settings) as store:
         content = store.open_enrolled()
         codes = content.recovery
         # Hashed before the lock is taken.
@@ -53,22 +78,8 @@ def _issue(screen: terminal.Terminal, options: argparse.Namespace) -> None:
             )
 
         store.change_state(change, terminal.checkpoint)
-    expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(until))
-    deed.record("code-for", user, until=expires)
-    if options.json:
-        has_pin = content.pin is not None
-        screen.show(json.dumps({"user": user, "code": code, "expires": expires, "pin_in_front": has_pin}))
-        return
-    screen.show(code)
-    here = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(until))
-    screen.tell(f"For {user}: works once, in place of a code of the app, until {here}.")
-    if until - valid_s < otp.RELEASED:
-        screen.tell(
-            "This machine's clock is wrong. The code ends when the clock is set, so let it be used before that."
-        )
-    if content.pin is not None:
-        screen.tell("The PIN goes in front of it, as in front of any code.")
-    screen.tell("A code that was issued before is dead; so is this one after the next, or after revoke.")
+    deed.record("code-for", user, until=_as_utc(until))
+    return until, content.pin is not None
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

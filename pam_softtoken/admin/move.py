@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 from pam_softtoken import config as configuration
 from pam_softtoken import files, lock_holder, mark, new_file, state, terminal, user_lookup, volatile
-from pam_softtoken.admin import deed
+from pam_softtoken.admin import bounded, deed
 from pam_softtoken.admin.person import PLACES
 from pam_softtoken.command import Command
 from pam_softtoken.editor import LOCK_TIMEOUT_S, Editor
 from pam_softtoken.errors import (
+    AdministrationFailed,
     BadTokenFile,
     ConfigError,
     DamagedState,
@@ -243,17 +244,18 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     failed: list[str] = []
     try:
         for account in accounts:
-            terminal.checkpoint()
             try:
-                screen.show(f"{account.name}: {_move(account, options.to, dry_run=options.dry_run)}")
-                done.append(account.name)
-            except NotEnrolled:
-                if not options.all:
-                    failed.append(account.name)
-                    screen.tell(f"{account.name}: is not enrolled there")
-            except (ConfigError, MoveFailed, PathError) as error:
+                result = bounded.work_for(account.name, lambda account=account: _result_of(account, options))  # type: ignore[misc]
+            except AdministrationFailed as error:
                 failed.append(account.name)
-                screen.tell(f"{account.name}: {terminal.visible(str(error))}; {_advice(error)}")
+                screen.tell(f"{account.name}: {terminal.visible(error.message)}; {error.hint}")
+                continue
+            if result is not None:
+                screen.show(f"{account.name}: {result}")
+                done.append(account.name)
+            elif not options.all:
+                failed.append(account.name)
+                screen.tell(f"{account.name}: is not enrolled there")
     except KeyboardInterrupt:
         raise MoveFailed(
             f"interrupted after {_counted(len(done))}", hint="the same command goes on with the others"
@@ -276,8 +278,7 @@ def _accounts(options: argparse.Namespace) -> list[files.Account]:
     accounts = []
     for account in {entry.pw_name: user_lookup.account_of(entry) for entry in entries if entry.pw_name}.values():
         account.look_up_groups()
-        if not options.all or _has_something(account, options.to):
-            accounts.append(account)
+        accounts.append(account)
     return accounts
 
 
@@ -300,6 +301,22 @@ def _is_there(location: Location) -> bool:
 
 def _other(to: str) -> str:
     return PLACES["home" if to == "system" else "system"]
+
+
+def _result_of(account: files.Account, options: argparse.Namespace) -> str | None:
+    """Move the tokens of one user; return what was done, or None where the user has none there.
+
+    Raises:
+        AdministrationFailed: nothing was; the hint says what helps.
+    """
+    try:
+        if options.all and not _has_something(account, options.to):
+            return None
+        return _move(account, options.to, dry_run=options.dry_run)
+    except NotEnrolled:
+        return None
+    except (ConfigError, MoveFailed, PathError) as error:
+        raise AdministrationFailed(str(error), hint=_advice(error)) from None
 
 
 def _move(account: files.Account, to: str, *, dry_run: bool) -> str:

@@ -1,4 +1,4 @@
-"""Help for a user who cannot log in: `unlock`, `reset-state`."""
+"""Help for a user who cannot log in: `unlock`, `reset-state`. No command waits for a disk that does not answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import time
 
 from pam_softtoken import clock_doubt, otp, policy, terminal
-from pam_softtoken.admin import deed, person
+from pam_softtoken.admin import bounded, deed, person
 from pam_softtoken.command import Command
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
@@ -19,6 +19,16 @@ from pam_softtoken.tokenfile import TokenFile
 
 def _unlock(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     person.require_root(f"unlock {options.user}")
+    settings = person.settings_of(options.store)
+    counted = bounded.work_for(options.user, lambda: _forget_wrong_answers(options.user, settings))
+    if counted:
+        wrong = "1 wrong answer is" if counted == 1 else f"{counted} wrong answers are"
+        screen.tell(f"Done. {wrong} forgotten; {options.user} need not wait.")
+    else:
+        screen.tell(f"No wrong answer of {options.user} is counted; there is nothing to wait for.")
+
+
+def _forget_wrong_answers(user: str, settings: Config) -> int:
     counted = 0
 
     def change(content: TokenFile, before: State | None) -> State | None:
@@ -28,18 +38,14 @@ def _unlock(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         counted = sum(count for count, _ in before.wrong.values())
         return before.without_waits()
 
-    with person.opened(options.user, person.settings_of(options.store)) as store:
+    with person.opened(user, settings) as store:
         store.open_enrolled()
         store.change_state(change, terminal.checkpoint)
         if counted:
-            deed.record("unlock", options.user)
+            deed.record("unlock", user)
         else:
             store.withdraw()
-    if counted:
-        wrong = "1 wrong answer is" if counted == 1 else f"{counted} wrong answers are"
-        screen.tell(f"Done. {wrong} forgotten; {options.user} need not wait.")
-    else:
-        screen.tell(f"No wrong answer of {options.user} is counted; there is nothing to wait for.")
+    return counted
 
 
 def fresh_state(content: TokenFile, known: State | None, *, now: int, limits: Limits) -> State:
@@ -130,6 +136,27 @@ def _reset(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     user = options.user
     person.require_root(f"reset-state {user}")
     settings = person.settings_of(options.store)
+    # A person who answers takes time, and logins must not wait for the lock meanwhile.
+    was, losses = bounded.work_for(user, lambda: _survey(user, settings))
+    screen.tell(f"The state of {user} is {was}. To start it anew gives up:")
+    screen.tell("\n".join(losses))
+    person.require_yes(screen, "Start it anew?", options)
+    recovery_died = bounded.work_for(user, lambda: _start_anew(user, settings, was=was))
+    screen.tell(f"Done. The state of {user} is in order.")
+    if recovery_died:
+        screen.tell(f"softtoken-enroll --user {user} --new-recovery-codes makes new recovery codes.")
+
+
+def _survey(user: str, settings: Config) -> tuple[str, list[str]]:
+    """Return in what order the state is, and what a fresh one gives up."""
+    with person.opened(user, settings) as store:
+        content = store.open_enrolled()
+        was, known = _glance(store)
+        return was, _losses(content, known, settings, now=int(time.time()))
+
+
+def _start_anew(user: str, settings: Config, *, was: str) -> bool:
+    """Write a fresh state, and return whether the recovery codes have died by that."""
     recovery_died = False
 
     def change(content: TokenFile, known: State | None) -> State:
@@ -139,17 +166,10 @@ def _reset(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         return fresh
 
     with person.opened(user, settings) as store:
-        content = store.open_enrolled()
-        # Whoever answers takes his time, and logins must not wait for the lock meanwhile.
-        was, known = _glance(store)
-        screen.tell(f"The state of {user} is {was}. To start it anew gives up:")
-        screen.tell("\n".join(_losses(content, known, settings, now=int(time.time()))))
-        person.require_yes(screen, "Start it anew?", options)
+        store.open_enrolled()
         store.change_state(change, terminal.checkpoint, salvaging=True)
         deed.record("reset-state", user, was=was)
-    screen.tell(f"Done. The state of {user} is in order.")
-    if recovery_died:
-        screen.tell(f"softtoken-enroll --user {user} --new-recovery-codes makes new recovery codes.")
+    return recovery_died
 
 
 def _add_to_reset(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.account import Person
+from tests.support.account import Person, Phone
 from tests.support.client import PAM_SUCCESS, Service
 from tests.support.enroller import CODE_PROMPT, ENTER_PROMPT, Dialogue, Enroller, Finished, Mistake
 from tests.support.installation import Installation
@@ -73,16 +74,31 @@ def test_enroll__closed_terminal_leaves_nothing(enroller: Enroller, alice: Perso
     assert listing(alice.home) == before
 
 
+@pytest.mark.lockout("the terminal is closed during softtoken-enroll --force")
 def test_enroll__closed_terminal_keeps_the_earlier_token(
-    enroller: Enroller, installed: Installation, alice: Person
+    enroller: Enroller, installed: Installation, alice: Person, service: Service
 ) -> None:
-    alice.enrol(installed, "--recovery-codes=0")
+    phone = alice.enrol(installed, "--period=300", "--recovery-codes=0")
     before = listing(alice.home)
     with enroller.start("--force", person=alice) as dialogue:
         go_to(CODE_PROMPT, dialogue)
         dialogue.hang_up()
         assert dialogue.finish() == 1
     assert listing(alice.home) == before
+    assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
+
+
+@pytest.mark.lockout("a power cut leaves empty files beside the tokens")
+def test_enroll__is_not_hindered_by_what_a_power_cut_has_left(
+    enroller: Enroller, installed: Installation, alice: Person, service: Service
+) -> None:
+    phone = alice.enrol(installed, "--period=300", "--recovery-codes=0")
+    for name in (".tokens.0123456789abcdef", ".tokens", ".tokens.moving"):
+        (alice.store / name).touch(0o600)
+        os.chown(alice.store / name, alice.uid, alice.gid)
+    assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
+    done = enroller.run(*OPTIONS, "--force", person=alice)
+    assert service.log_in(alice, Phone(json.loads(done.stdout)).totp(1)).result == PAM_SUCCESS
 
 
 def test_enroll__interrupted_in_a_store_of_several_new_directories_leaves_none(
@@ -112,6 +128,7 @@ def test_enroll__key_cannot_get_into_a_core_file(enroller: Enroller, alice: Pers
     assert re.search(r"^Max core file size +(\d+)", limits, re.MULTILINE).group(1) == "1"  # type: ignore[union-attr]
 
 
+@pytest.mark.lockout("the first enrolment is killed while it asks")
 def test_enroll__killed_at_the_prompt_does_not_hinder_the_next_one(
     enroller: Enroller, alice: Person, service: Service
 ) -> None:
@@ -124,6 +141,7 @@ def test_enroll__killed_at_the_prompt_does_not_hinder_the_next_one(
     assert service.log_in(alice, phone.totp(1)).result == PAM_SUCCESS
 
 
+@pytest.mark.lockout("softtoken-enroll --force is killed while it asks")
 def test_enroll__killed_at_the_prompt_keeps_the_earlier_token(
     enroller: Enroller, installed: Installation, alice: Person, service: Service
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import subprocess
@@ -64,7 +66,7 @@ def test_lock__that_the_user_keeps_is_said_to_be_theirs(
     assert done.status == 1
     assert "somebody else holds the lock for 5 s; nothing was changed\n" in done.stderr
     assert f"hint: process {holder.pid} (python3; {alice.name}, uid {alice.uid}) holds the lock. " in done.stderr
-    assert done.stderr.endswith(f"kill {holder.pid}, then start again\n")
+    assert done.stderr.endswith(f"kill -KILL {holder.pid}, then start again\n")
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS, "nothing was changed"
 
 
@@ -76,7 +78,7 @@ def test_lock__is_named_by_move_and_by_an_enrolment_of_roots(
         enrolled = enroller.run("--user", alice.name, "--force", "--no-confirm", "--json")
     for done in (moved, enrolled):
         assert done.status == 1
-        assert f"kill {holder.pid}, then start again" in done.stderr
+        assert f"kill -KILL {holder.pid}, then start again" in done.stderr
 
 
 def test_lock__is_named_to_root_alone(enroller: Enroller, alice: Person, phone: Phone) -> None:
@@ -114,6 +116,24 @@ def test_lock__without_proc_says_that_nobody_can_tell(installed: Installation, a
     assert "nobody can tell here who holds the lock, because /proc does not say; start again" in done.stderr
 
 
+def test_find__same_inode_on_another_file_system_is_another_file(outside: Path) -> None:
+    """File systems in memory count their inodes alike."""
+    files = []
+    with contextlib.ExitStack() as exits:
+        for name in ("one", "two"):
+            place = outside / name
+            place.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "none", place], check=True)
+            exits.callback(lambda place=place: subprocess.run(["umount", place], check=True))  # type: ignore[misc]
+            (place / "state").touch()
+            files.append(exits.enter_context((place / "state").open()))
+        assert len({os.fstat(file.fileno()).st_ino for file in files}) == 1, "this is no such case"
+        locks = [process.lock_name(file.fileno()) for file in files]
+        fcntl.flock(files[0], fcntl.LOCK_EX)
+        found = [lock_holder.find(lock) for lock in locks]
+    assert [[each.pid for each in holders or []] for holders in found] == [[os.getpid()], []]
+
+
 def test_find__a_process_that_vanishes_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.touch()
@@ -122,8 +142,9 @@ def test_find__a_process_that_vanishes_is_left_out(monkeypatch: pytest.MonkeyPat
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"ready\n"
-        inode = path.stat().st_ino
-        found = lock_holder.find(inode)
+        with path.open() as file:
+            lock = process.lock_name(file.fileno())
+        found = lock_holder.find(lock)
         assert found is not None
         assert {each.program for each in found} == {"flock", "sh"}
         assert {each.uid for each in found} == {os.getuid()}
@@ -132,10 +153,10 @@ def test_find__a_process_that_vanishes_is_left_out(monkeypatch: pytest.MonkeyPat
             raise ProcessLookupError(pid)
 
         monkeypatch.setattr(process, "real_uid", vanished)
-        assert lock_holder.find(inode) == []
+        assert lock_holder.find(lock) == []
         holder.communicate()
     monkeypatch.undo()
-    assert lock_holder.find(inode) == []
+    assert lock_holder.find(lock) == []
 
 
 def test_move__to_the_system_offers_new_keys_by_a_command_that_works(admin: Admin, alice: Person, phone: Phone) -> None:

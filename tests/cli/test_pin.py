@@ -11,6 +11,8 @@ from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.enroller import TOKEN_PROMPT, Enroller
 from tests.support.installation import Installation
 from tests.support.listing import listing
+from tests.support.pam_scene import set_pin
+from tests.support.system_log import SystemLog
 
 NEW, AGAIN = "New PIN, 4 to 16 letters and digits:", "The same again:"
 CHECKED = "PIN and code of one of your tokens:"
@@ -68,6 +70,17 @@ def test_pin__change_and_removal_take_the_present_one(
         dialogue.expect(f"Done. {alice.name} types codes without a PIN again.")
         assert dialogue.finish() == 0
     assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
+
+
+@pytest.mark.lockout("the PIN is forgotten", shows="reason=mismatch", cure="softtoken-enroll --user alice --no-pin")
+def test_pin__that_is_forgotten_is_taken_away_by_root(
+    enroller: Enroller, alice: Person, phone: Phone, service: Service, system_log: SystemLog
+) -> None:
+    set_pin(alice.store / "tokens", PIN)
+    assert service.log_in(alice, phone.hotp_at(0)).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["mismatch"]
+    assert enroller.run("--user", alice.name, "--no-pin").status == 0
+    assert service.log_in(alice, phone.hotp_at(0)).result == PAM_SUCCESS
 
 
 def test_pin__root_sets_and_takes_away_without_the_present_one(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.enroller import CODE_PROMPT, ENTER_PROMPT, Enroller, Mistake
 from tests.support.installation import Installation
 from tests.support.listing import listing
+from tests.support.pam_waiting import Waiting
 
 SCRIPT = ("--no-confirm", "--json", "--period=300", "--recovery-codes=1")
 
@@ -37,6 +39,7 @@ def test_enroll__refuses_to_overwrite_before_it_shows_a_new_key(
         assert dialogue.refused().before == ""
 
 
+@pytest.mark.lockout("the app was deleted, and its user enrols again with --force")
 def test_enroll__force_replaces_token_and_recovery_codes(
     enroller: Enroller, installed: Installation, alice: Person, service: Service
 ) -> None:
@@ -47,6 +50,40 @@ def test_enroll__force_replaces_token_and_recovery_codes(
     for answer in (new.totp(), new.recovery_codes[0]):
         assert service.log_in(alice, answer).result == PAM_SUCCESS
     assert [path.name for path in sorted(alice.store.iterdir())] == ["state", "tokens"]
+
+
+@pytest.mark.lockout("several programs enrol a user, or replace the token, at once")
+def test_enroll__several_at_once_leave_a_token_that_one_of_them_has_shown(
+    installed: Installation, alice: Person, service: Service
+) -> None:
+    """One that is refused has shown nothing on stdout. Without --force all but one are."""
+    command = [str(installed.enroll), "--user", alice.name, *SCRIPT]
+    for _ in range(2):
+        alice.forget()
+        for options in ([], ["--force"]):
+            words = [*command, *options]
+            running = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
+            shown = []
+            for each in running:
+                out, errors = each.communicate(timeout=60)
+                assert (each.returncode, bool(out)) in ((0, True), (1, False)), errors
+                shown += [Phone(json.loads(out))] if out else []
+            assert len(shown) == 1 or options
+            results = [service.log_in(alice, phone.totp()).result for phone in shown]
+            assert results.count(PAM_SUCCESS) == 1, results
+
+
+@pytest.mark.lockout("the token is replaced while a login waits for its code")
+def test_enroll__while_a_login_waits_has_it_take_a_code_of_the_new_token_alone(
+    enroller: Enroller, installed: Installation, alice: Person, service: Service
+) -> None:
+    old = alice.enrol(installed, "--period=300", "--recovery-codes=0")
+    with Waiting(service, alice) as late, Waiting(service, alice) as login:
+        late.wait_for_prompt()
+        login.wait_for_prompt()
+        new = Phone(json.loads(enroller.run(*SCRIPT, "--force", person=alice).stdout))
+        assert late.answer(old.totp()).result == PAM_AUTH_ERR
+        assert login.answer(new.totp()).result == PAM_SUCCESS
 
 
 def test_enroll__force_without_an_earlier_token_is_fine(enroller: Enroller, alice: Person) -> None:
@@ -91,7 +128,9 @@ def test_enroll__token_that_came_meanwhile_is_not_overwritten_without_force(
         dialogue.type(dialogue.phone().totp())
         dialogue.expect(ENTER_PROMPT)
         dialogue.type("")
-        assert "already enrolled" in dialogue.refused().error
+        mistake = dialogue.refused()
+        assert mistake.error == f"somebody else has changed the tokens of {alice.name} meanwhile; nothing was changed"
+        assert mistake.hint == "start again; what was shown here is not stored"
     assert service.log_in(alice, other.totp()).result == PAM_SUCCESS
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.support.account import Person
 from tests.support.admin import Admin
-from tests.support.client import PAM_AUTH_ERR, Outcome
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome
 from tests.support.fault import SLACK_S
 from tests.support.hanging_disk import HangingDisk
 from tests.support.installation import Installation
@@ -47,7 +48,14 @@ def _possible() -> None:
 @pytest.mark.parametrize(
     ("place", "unkillable", "host"),
     [
-        (".", False, PLAIN),
+        pytest.param(
+            ".",
+            False,
+            PLAIN,
+            marks=pytest.mark.lockout(
+                "the home is on a disk that does not answer", shows="reason=backend", cure="make the disk answer again"
+            ),
+        ),
         (".", True, PLAIN),
         (".", True, INHERITS_ORPHANS),
         (".softtoken", False, PLAIN),
@@ -98,6 +106,27 @@ def test_hanging_disk__does_not_hold_up_revoke(
         assert f"From now on no code of {alice.name} is accepted." in done.stderr
         assert "the disk does not answer" in done.stderr
     assert pam.service().log_in(alice, code).result == PAM_AUTH_ERR
+
+
+def test_hanging_disk__does_not_hold_up_what_root_does_for_a_user(
+    pam: Pam, installed: Installation, alice: Person
+) -> None:
+    """All at once, because each waits for as long as it may."""
+    code = alice.enrol(installed, "--period=300", NO_CODES).totp()
+    commands = [
+        ["unlock", alice.name],
+        ["code-for", alice.name, "--for=1h"],
+        ["reset-state", alice.name, "--yes"],
+        ["move", alice.name, "--to=system"],
+    ]
+    with HangingDisk(alice.home, unkillable=True) as disk, ThreadPoolExecutor(len(commands)) as administrators:
+        admin = Admin(installed).after(*disk.inside)
+        finished = list(administrators.map(lambda words: admin.run(*words), commands))
+    for words, done in zip(commands, finished, strict=True):
+        assert (done.status, done.stdout) == (1, ""), words
+        assert f"the disk with the files of {alice.name} does not answer" in done.stderr, words
+        assert f"softtoken-admin revoke {alice.name} works without the disk" in done.stderr, words
+    assert pam.service().log_in(alice, code).result == PAM_SUCCESS
 
 
 def test_hanging_disk__that_the_user_has_mounted_for_themselves_is_closed_to_root_and_denied(

@@ -101,8 +101,9 @@ def starved_backend(installed: Installation, outside: Path) -> tuple[Path, Path]
 
 def holders(person: Person) -> list[int]:
     """Find the processes that hold the lock of somebody's state."""
-    inode = (person.store / "state").stat().st_ino
-    return [pid for pid in process.all_pids() if process.has_lock(pid, inode)]
+    with (person.store / "state").open() as state:
+        lock = process.lock_name(state.fileno())
+    return [pid for pid in process.all_pids() if process.has_lock(pid, lock)]
 
 
 @pytest.mark.usefixtures("group")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,13 +25,14 @@ from tests.support.installation import Installation
 from tests.support.pam_scene import (
     ALERT,
     ERR,
+    NO_CODES,
     PROMPT,
     Pam,
     severities,
     wait_until,
 )
 from tests.support.pam_waiting import Waiting
-from tests.support.process import processes, shortest_s
+from tests.support.process import Process, processes, shortest_s
 from tests.support.system_log import SystemLog
 
 
@@ -222,6 +225,39 @@ def test_lock_timeout__held_lock_denies_within_the_time_granted(
     assert outcomes[-1].messages == PROMPT
     assert system_log.reasons()[-1] == "lock_timeout"
     assert set(severities(system_log)) == {ERR}
+
+
+STOPS_UNDER_THE_LOCK = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+from pam_softtoken import enroll, new_file
+put = new_file.Replacement.put
+def stop(self):
+    os.kill(os.getpid(), signal.SIGSTOP)
+    put(self)
+new_file.Replacement.put = stop
+sys.exit(enroll.main())
+"""
+
+
+@pytest.mark.lockout("a program that holds the lock is stopped", shows="reason=lock_timeout", cure="kill -KILL PID")
+def test_lock_timeout__names_a_stopped_program_and_the_owner_gets_in_when_it_is_killed(
+    installed: Installation, pam: Pam, alice: Person, phone: Phone, system_log: SystemLog
+) -> None:
+    script = STOPS_UNDER_THE_LOCK.format(root=str(installed.root))
+    words = ["--user", alice.name, "--force", "--no-confirm", "--json", NO_CODES]
+    service = pam.service("timeout=2")
+    with subprocess.Popen(["/usr/bin/python3", "-I", "-B", "-c", script, *words], stdout=subprocess.DEVNULL) as stopped:
+        try:
+            wait_until(lambda: Process(Path("/proc", str(stopped.pid))).state == "T", "the program stopped")
+            assert service.log_in(alice, phone.totp()).result == PAM_AUTH_ERR
+            assert system_log.reasons() == ["lock_timeout"]
+            (pid,) = re.findall(r"; process (\d+) \(python3; root, uid 0\) holds the lock", system_log.ours()[-1])
+            subprocess.run(["kill", "-KILL", pid], check=True)
+            assert stopped.wait(60) == -signal.SIGKILL
+        finally:
+            stopped.kill()
+    assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
 
 
 @pytest.mark.usefixtures("held_lock")

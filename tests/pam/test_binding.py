@@ -471,6 +471,7 @@ def test_status__names_places_that_fit_no_account(host: Host, alice: Person, mak
 
 @pytest.mark.parametrize("change", ["name", "uid"])
 @pytest.mark.parametrize("call", ["renameat,renameat2", "rename"], ids=["of the file", "of the directory"])
+@pytest.mark.lockout("softtoken-admin rebind is killed, and given again")
 def test_rebind__killed_where_it_renames_lets_nobody_in_and_is_finished_by_the_same_command(
     host: Host, alice: Person, change: str, call: str
 ) -> None:

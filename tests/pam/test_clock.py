@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 from pam_softtoken.errors import in_words
-from tests.support.account import Person
+from tests.support.account import Person, Phone
 from tests.support.admin import Admin, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.installation import Installation
-from tests.support.pam_scene import (
-    NO_CODES,
-    Clock,
-    Pam,
-    lock_out,
-    oathtool,
-    read_state,
-    rewrite_state,
-    steady_step,
-)
+from tests.support.pam_scene import NO_CODES, Clock, Pam, lock_out, oathtool, read_state, rewrite_state, steady_step
+from tests.support.pam_waiting import Waiting
+from tests.support.process import processes
 from tests.support.system_log import SystemLog
 
 PERIOD_S = 30
@@ -50,6 +46,25 @@ def test_clock__jump_brings_nothing_old_back(
         assert service.log_in(alice, code).result == expected, f"the code of step {step - STEP:+}"
         assert service.log_in(alice, code).result == PAM_AUTH_ERR
     assert service.log_in(alice, used).result == PAM_AUTH_ERR
+
+
+@pytest.mark.lockout("the host is suspended while a login waits for its code")
+def test_clock__that_went_on_while_a_login_was_stopped_takes_a_code_of_now(
+    pam: Pam, alice: Person, phone: Phone, clock: Clock
+) -> None:
+    """As when a laptop sleeps at a prompt: all processes stand still for eight hours, and the clock does not."""
+    step = 5_800_000
+    clock.set(step * 300)
+    with Waiting(pam.with_backend(clock.backend), alice) as login:
+        login.wait_for_prompt()
+        asleep = [login.pid, *(each.pid for each in processes() if str(clock.backend) in each.command)]
+        assert len(asleep) > 1
+        for pid in asleep:
+            os.kill(pid, signal.SIGSTOP)
+        clock.set((step + 96) * 300)
+        for pid in asleep:
+            os.kill(pid, signal.SIGCONT)
+        assert login.answer(*oathtool(phone, step + 96)).result == PAM_SUCCESS
 
 
 @pytest.mark.lockout("a clock is set back by a year, and right again")

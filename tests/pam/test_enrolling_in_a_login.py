@@ -16,7 +16,7 @@ from tests.support.account import Person
 from tests.support.admin import Admin, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_CONV_ERR, PAM_IGNORE, PAM_SUCCESS, PERMIT, TEXT_INFO, Service
 from tests.support.disk import disk_as_home, fill
-from tests.support.enroller import CODE_PROMPT, ENTER_PROMPT
+from tests.support.enroller import CODE_PROMPT, ENTER_PROMPT, Enroller
 from tests.support.installation import Installation
 from tests.support.newcomer import ENROLS, Talk, in_its_directory, lines
 from tests.support.pam_scene import Pam, wait_until
@@ -393,7 +393,8 @@ WRITES = {
 
 
 @pytest.mark.parametrize(("call", "number"), [(call, number) for call, numbers in WRITES.items() for number in numbers])
-def test_kill__leaves_the_newcomer_enrolled_or_as_he_was(
+@pytest.mark.lockout("a login in which its user enrols is killed while it stores the token")
+def test_kill__leaves_the_newcomer_enrolled_or_as_before(
     enrols: Service, pam: Pam, alice: Person, call: str, number: int
 ) -> None:
     """What a call does comes after the kill; where there are fewer of them, there is none."""
@@ -448,6 +449,41 @@ def test_logins_at_once__enrol_one_of_them(enrols: Service, pam: Pam, alice: Per
     assert sorted(system_log.reasons()) == ["enrolled", "enrolment", "enrolment", *3 * ["not_enrolled"]]
     assert pam.service().log_in(alice, winner.phone.totp(1)).result == PAM_SUCCESS
     assert pam.service().log_in(alice, winner.phone.recovery_codes[0]).result == PAM_SUCCESS
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param("program", marks=pytest.mark.lockout("root enrols a user who is enrolling in a login")),
+        pytest.param("login", marks=pytest.mark.lockout("a user enrols in a login and with softtoken-enroll at once")),
+    ],
+)
+def test_login_and_program_at_once__one_enrols_and_the_other_says_that_it_has_not(
+    enrols: Service, installed: Installation, pam: Pam, alice: Person, first: str
+) -> None:
+    program = Enroller(installed.enroll)
+    with Talk(enrols, alice) as talk, program.start("--recovery-codes=1", person=alice) as dialogue:
+        dialogue.expect(CODE_PROMPT)
+        dialogue.type(dialogue.phone().totp())
+        dialogue.expect(ENTER_PROMPT)
+        talk.go_on(until=ENTER_PROMPT)
+        if first == "program":
+            dialogue.type("")
+            assert dialogue.finish() == 0
+            talk.answer("")
+            talk.go_on()
+            assert not talk.let_in
+            assert "Not enrolled; nothing was changed." in talk.text
+        else:
+            talk.answer("")
+            talk.go_on()
+            assert talk.let_in, talk.text
+            dialogue.type("")
+            assert "nothing was changed" in dialogue.refused().error
+        winner = dialogue.phone() if first == "program" else talk.phone
+        loser = talk.phone if first == "program" else dialogue.phone()
+    assert pam.service().log_in(alice, loser.totp(1)).result == PAM_AUTH_ERR
+    assert pam.service().log_in(alice, winner.totp(1)).result == PAM_SUCCESS
 
 
 def test_auth_line__says_ignore_and_never_yes(pam: Pam, installed: Installation, alice: Person) -> None:

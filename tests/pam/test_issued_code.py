@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from tests.support.disk import disk_as_home
 from tests.support.enroller import CODE_PROMPT, TOKEN_PROMPT, Enroller
 from tests.support.installation import Installation
 from tests.support.leak import keep
-from tests.support.pam_scene import Clock, Pam, lock_out, oathtool, set_pin
+from tests.support.pam_scene import NO_CODES, Clock, Pam, lock_out, oathtool, set_pin
 from tests.support.pam_waiting import Waiting
 from tests.support.process import when_left
 from tests.support.system_log import SystemLog
@@ -157,6 +158,24 @@ def test_issued_code__an_older_token_file_brings_neither_a_used_nor_a_dead_one_b
     assert succeeded(Admin(installed).run("revoke", alice.name, "--yes")) == ""
     put(alice.store / "tokens", during, alice)
     assert service.log_in(alice, dead).result == PAM_AUTH_ERR
+
+
+@pytest.mark.lockout(
+    "the phone is lost and all recovery codes are used up",
+    shows="reason=replayed",
+    cure="softtoken-admin code-for alice --for 1h",
+)
+def test_issued_code__lets_in_and_enrol_when_all_recovery_codes_are_used_up(
+    installed: Installation, alice: Person, service: Service, system_log: SystemLog
+) -> None:
+    (code,) = alice.enrol(installed, "--recovery-codes=1").recovery_codes
+    assert service.log_in(alice, code).result == PAM_SUCCESS
+    assert service.log_in(alice, code).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["recovery", "replayed"]
+    issued = keep(succeeded(Admin(installed).run("code-for", alice.name, "--for", "1h")).strip())
+    assert service.log_in(alice, issued).result == PAM_SUCCESS
+    done = Enroller(installed.enroll).run("--force", "--no-confirm", "--json", "--period=300", NO_CODES, person=alice)
+    assert service.log_in(alice, Phone(json.loads(done.stdout)).totp()).result == PAM_SUCCESS
 
 
 def test_issued_code__a_lost_state_file_does_not_revive_it(

@@ -45,6 +45,7 @@ def test_hotp__what_is_typed_between_the_two_decides(
 
 
 @pytest.mark.parametrize("off", [-30, -5, 4, 38])
+@pytest.mark.lockout("the clock of the app is minutes off")
 def test_totp__app_that_is_minutes_off_comes_back_by_two_codes(
     installed: Installation, pam: Pam, alice: Person, clock: Clock, system_log: SystemLog, off: int
 ) -> None:

@@ -416,6 +416,7 @@ def _empty(state: Path) -> None:
     cure="wait for the next code",
 )
 @pytest.mark.parametrize("lose", [_delete, _empty])
+@pytest.mark.lockout("the state of a TOTP token is lost")
 def test_lost_state__totp_refuses_the_present_code_and_accepts_the_next(
     installed: Installation, pam: Pam, alice: Person, system_log: SystemLog, lose: Callable[[Path], None]
 ) -> None:
@@ -455,6 +456,7 @@ def test_lost_state__totp_starts_anew_even_when_the_first_answer_is_wrong(
     cure="type two codes in a row",
 )
 @pytest.mark.parametrize("lose", [_delete, _empty])
+@pytest.mark.lockout("the state of a HOTP token is lost")
 def test_lost_state__hotp_takes_two_consecutive_codes(
     installed: Installation, service: Service, alice: Person, system_log: SystemLog, lose: Callable[[Path], None]
 ) -> None:

@@ -8,7 +8,9 @@ the alarm, which does not get past strace.
 
 from __future__ import annotations
 
+import os
 import queue
+import random
 import re
 import signal
 import subprocess
@@ -40,6 +42,15 @@ HOSTS, HOST_IDS = ((), ("--subreaper",)), ("plain", "subreaper")
 """Options of the client. A host that inherits orphans has the bridge's middle child until the backend has ended."""
 MARKS = Path("/var/lib/softtoken/enrolled")
 LEAST_SCRYPT_N = 2**10
+CHANGING = {
+    "rename", "renameat", "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "write", "pwrite64", "fsync", "fdatasync",
+    "ftruncate", "fchmod", "flock", "openat", "setresuid",
+}  # fmt: skip
+"""Calls by which a program of ours changes something, or decides to."""
+SEED = int(os.environ.get("PAM_SOFTTOKEN_SEED") or random.randrange(10**6))
+DECISIVE = ("rename", "renameat", "unlink", "unlinkat", "pwrite64")
+"""Before and after these something else counts."""
+MOST_AROUND, MOST_OTHERS = 4, 3
 _INTERPRETER = ("/usr/bin/python3", "-I", "-S", "-B")
 _CALL = re.compile(r"^(?P<pid>\d+) +(?P<text>(?P<name>\w+)\(.*)$")
 
@@ -324,6 +335,25 @@ def _calls_of_one(trace: str) -> list[Call]:
 def from_the_first_frame(calls: list[Call]) -> list[Call]:
     """Leave out the start of the interpreter: what comes before the bridge's first frame is read."""
     return calls[before_the_first_frame(calls) :]
+
+
+def drawn(calls: list[Call]) -> list[Call]:
+    """Draw some of the calls of a program at which it is killed, by `SEED`, for a sweep over all takes minutes.
+
+    Those at each rename and behind it are always among them, and those at the last thing that is decisive.
+    """
+    draw = random.Random(SEED)
+    decisive = [place for place, call in enumerate(calls) if call.name in DECISIVE]
+    certain = [place for place in decisive if calls[place].name.startswith("rename")] or decisive[-1:]
+    around = _with_next(decisive, calls)
+    others = [place for place in range(len(calls)) if place not in around]
+    chosen = {*_with_next(certain, calls)}
+    chosen |= {*draw.sample(around, min(len(around), MOST_AROUND)), *draw.sample(others, min(len(others), MOST_OTHERS))}
+    return [calls[place] for place in sorted(chosen)]
+
+
+def _with_next(places: list[int], calls: list[Call]) -> list[int]:
+    return sorted({near for place in places for near in (place, place + 1)} & set(range(len(calls))))
 
 
 def before_the_first_frame(calls: list[Call]) -> int:

@@ -237,6 +237,7 @@ def test_newcomer__who_types_three_wrong_codes_is_refused_and_as_before(
 
 @pytest.mark.parametrize("until", [NEW_CODE, ENTER], ids=["at the code", "at the recovery codes"])
 @pytest.mark.parametrize("host", ROOMS, indirect=True)
+@pytest.mark.lockout("the connection is lost during the enrolment in a login")
 def test_newcomer__who_hangs_up_is_as_before(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog, until: int
 ) -> None:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pam_softtoken import state, throttle
 from tests.support.account import Person
+from tests.support.client import PAM_SUCCESS, Service
 from tests.support.hosts import SSH, Host
 from tests.support.installation import Installation
-from tests.support.pam_scene import rewrite_state
+from tests.support.pam_scene import NO_CODES, rewrite_state
 from tests.support.private_mounts import PrivateMounts
+from tests.support.process import wait_until
 from tests.support.system_log import SystemLog
 from tests.system.scenario import SLOW, wrong_code
+from tests.system.test_every_host import backends, wait_for_end_of_backend
 
 WITH_PASSWORD, WITH_KEY = "sshd with password", "sshd with key"
 
@@ -89,6 +93,52 @@ def test_sshd__two_codes_in_a_row_let_in_during_a_wait_and_each_connection_is_a_
     visit = sshd.log_in(alice, phone.hotp_at(5), phone.hotp_at(6))
     assert visit.entered_as == alice.name, visit
     assert system_log.reasons()[-2:] == ["throttled", "accepted"]
+
+
+@contextmanager
+def sshd_with(mounts: PrivateMounts, settings: str) -> Iterator[SSH]:
+    """Run an sshd with settings of its own."""
+    made = SSH(mounts, password=True, settings=settings)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.mark.lockout("sshd takes one answer in a connection (MaxAuthTries 1), and the owner has to wait")
+def test_sshd__with_one_answer_in_a_connection_takes_two_codes_in_a_row_from_two(
+    mounts: PrivateMounts, installed: Installation, alice: Person, system_log: SystemLog
+) -> None:
+    phone = alice.enrol(installed, "--type=hotp", NO_CODES)
+    with sshd_with(mounts, "MaxAuthTries 1\n") as sshd:
+        sshd.use_stack(installed.line())
+        sshd.allow_tries(3)
+        visit = sshd.log_in(alice, "000000", phone.hotp_at(0))
+        assert (visit.prompts, visit.entered_as) == (["password", "code"], ""), visit
+        wait_for_end_of_backend(installed)
+        rewrite_state(alice, lambda present: present.with_wrong(throttle.REMOTE, 30, int(time.time())))
+        assert not sshd.log_in(alice, phone.hotp_at(0)).entered_as
+        wait_for_end_of_backend(installed)
+        visit = sshd.log_in(alice, phone.hotp_at(1))
+        assert visit.entered_as == alice.name, visit
+    assert system_log.reasons() == ["mismatch", "throttled", "accepted"]
+
+
+@pytest.mark.lockout("sshd cuts a login off while it waits for its code (LoginGraceTime)")
+def test_sshd__that_cuts_a_login_off_leaves_no_backend_and_no_lock(
+    mounts: PrivateMounts, installed: Installation, alice: Person, service: Service
+) -> None:
+    phone = alice.enrol(installed, SLOW, NO_CODES)
+    with sshd_with(mounts, "LoginGraceTime 3\n") as sshd:
+        sshd.use_stack(installed.line())
+        for _ in range(10):
+            with sshd.session(alice) as visit:
+                if "code" in visit.prompts:  # otherwise a slow machine has not come as far as that
+                    wait_until(lambda: not backends(installed), "sshd to cut the login off")
+                    break
+        else:
+            raise AssertionError("no login came as far as its code")
+    assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
 
 
 @pytest.mark.parametrize("sshd", [WITH_KEY], indirect=True)

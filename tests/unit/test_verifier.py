@@ -165,6 +165,7 @@ ATTACKERS: dict[str, Callable[[int], Source]] = {
 
 @pytest.mark.parametrize("known", [False, True], ids=["a new place", "a known place"])
 @pytest.mark.parametrize("attackers", ATTACKERS)
+@pytest.mark.lockout("strangers type wrong codes all day, and the owner types two codes in a row")
 def test_owner__gets_in_with_two_codes_while_attackers_poll(
     make_gate: Callable[..., Gate], living_session: int, attackers: str, *, known: bool
 ) -> None:
