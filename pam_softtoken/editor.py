@@ -110,7 +110,7 @@ class Editor(Store):
 
     def _look_for_revocations(self) -> None:
         try:
-            self._revocation = revocation.read(self.location.account.uid)
+            self._revocation = revocation.read_for(self.location.account)
         except UnusableFile as error:
             # An administrator may have closed the directory to all but root. The user's program can do without:
             # whatever it writes, a login looks for itself.

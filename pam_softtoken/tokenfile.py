@@ -77,10 +77,13 @@ def parse(data: bytes, *, path: str, owner: Owner | None = None) -> TokenFile:
         return content
     if owner is None:
         raise BadTokenFile(path, "account: only a file in a store of root's names its account")
-    hint = f"if they are the same user, see softtoken-admin rebind {owner[0]}"
+    rebind = f"softtoken-admin rebind {owner[0]}"
     if bound_to is None:
-        raise OtherAccount(path, f"does not name its account; {hint}")
-    raise OtherAccount(path, f"holds the tokens of {described(bound_to)}, not of {described(owner)}; {hint}")
+        raise OtherAccount(path, f"does not name its account; if they are that user's: {rebind}")
+    old = f" --old-name {bound_to[0]}" if bound_to[0] != owner[0] else ""
+    old += f" --old-uid {bound_to[1]}" if bound_to[1] != owner[1] else ""
+    what = f"holds the tokens of {described(bound_to)}, not of {described(owner)}"
+    raise OtherAccount(path, f"{what}; if that is the same user: {rebind}{old}; if not: {rebind} --newcomer")
 
 
 def parse_any(data: bytes, *, path: str) -> tuple[TokenFile, Owner | None]:

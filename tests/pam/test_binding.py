@@ -477,8 +477,10 @@ def test_rebind__killed_where_it_renames_lets_nobody_in_and_is_finished_by_the_s
     phone = host.enrol(alice)
     first = phone.totp()
     assert _outcome(host, alice, first)[0] == PAM_SUCCESS
+    place = str(host.place_of(alice))
     words = [*_rebind_words(host, change, alice), "--store", host.template]
-    kill = ["strace", "-f", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL"]
+    only = ["-P", place] if call == "rename" else []  # not the record of the name
+    kill = ["strace", "-f", "-o", "/dev/null", *only, "-e", f"inject={call}:signal=KILL"]
     killed = host.directory.run("softtoken-admin", *words, around=kill).status
     moves_directory = host.by_name is (change == "name")
     assert (killed != 0) is (call != "rename" or moves_directory)
