@@ -93,24 +93,23 @@ class Location:
             raise UnusableFile(self._start, "the store's directory is missing") from None
 
 
-def _why_not_proven(account: Account) -> str:
+def _why_not_proven(location: Location) -> str:
     """Return in words what happened to an account that was accepted before and has no tokens now; "" where nothing did.
 
     It only explains a denial. It never proves that the present user has not enrolled: accounts are changed, too.
     """
-    name = account.name
-    uid, former = mark.former_uid(account), mark.former_name(account) if mark.is_set(account.uid) else ""
+    account = location.account
+    name, present = account.name, (account.name, account.uid)
+    former, uid = mark.former_name(account) if mark.is_set(account.uid) else "", mark.former_uid(account)
     if former:
-        what, option = f"the uid was enrolled as {former}", f"--old-name {former}"
-    elif uid is not None:
-        what, option = f"{name} was enrolled with uid {uid}", f"--old-uid {uid}"
-    else:
-        known = mark.known(name)
-        if known is None or known.home == account.home:
-            return ""
-        return f"the home directory of {name} was {known.home}; softtoken-admin move --help brings tokens from there"
-    rebind = f"softtoken-admin rebind {name}"
-    return f"{what}; if that is the same user: {rebind} {option}; if not: {rebind} --newcomer"
+        return f"the uid was enrolled as {former}; {tokenfile.whose(present, (former, account.uid))}"
+    if uid is not None:
+        return f"{name} was enrolled with uid {uid}; {tokenfile.whose(present, (name, uid))}"
+    known = mark.known(name) if location.in_home else None
+    if known is None or known.home == account.home:
+        return ""
+    move = f"softtoken-admin move {name} --to home"
+    return f"the home directory of {name} was {known.home}; {move} brings along what is left there"
 
 
 def _make_for_all(path: str, made: list[str]) -> None:
@@ -218,7 +217,7 @@ class Store:
         """Return the error for a token file that is not there; the enrolled mark says what that proves."""
         account = self.location.account
         was_enrolled = bool(self._revocation.names) or mark.was_accepted(account)
-        return NotEnrolled(proven=not was_enrolled, why=_why_not_proven(account) if was_enrolled else "")
+        return NotEnrolled(proven=not was_enrolled, why=_why_not_proven(self.location) if was_enrolled else "")
 
     def _open_as_owner(self) -> TokenFile:
         with self.location.as_owner():

@@ -92,14 +92,8 @@ class _Accounts:
         problem = f"the account {name or uid} is {now} now"
         if named is not None and numbered is not None and named.uid != numbered.uid:
             problem += f", and uid {uid} is that of {numbered.name}"
-        return Orphan(kind, path, name, uid, CHANGED, problem, _rebind(present, name, uid), forget)
-
-
-def _rebind(present: files.Account, name: str | None, uid: int) -> str:
-    words = [person.PROGRAM, "rebind", present.name]
-    words += ["--old-name", name] if name and name != present.name else []
-    words += ["--old-uid", str(uid)] if uid != present.uid else []
-    return shlex.join(words)
+        rebind = shlex.join(tokenfile.rebind_words((present.name, present.uid), (name or "", uid)))
+        return Orphan(kind, path, name, uid, CHANGED, problem, rebind, forget)
 
 
 def find(templates: Iterable[str]) -> list[Orphan]:
