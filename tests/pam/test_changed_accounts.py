@@ -44,7 +44,7 @@ def change(person: Person, how: str) -> None:
     if how == "group":
         subprocess.run(["groupadd", f"{name}g"], check=True)
         subprocess.run(["usermod", "--gid", f"{name}g", name], check=True, capture_output=True)
-        subprocess.run(["groupmod", "--gid", str(uid + AWAY), f"{name}g"], check=True)
+        subprocess.run(["groupmod", "--non-unique", "--gid", str(uid + AWAY), f"{name}g"], check=True)
         return
     changes: dict[str, Callable[[], None]] = {
         "name": lambda: rename(person, f"{name}new"),

@@ -72,7 +72,9 @@ def renumber(person: Person, uid: int) -> None:
 
 def edit_with_vipw(script: str) -> None:
     """Change /etc/passwd with vipw, whose editor is sed, and have pwconv mend /etc/shadow."""
-    environment = {**os.environ, "VISUAL": f"sed -i {shlex.quote(script)}"}
+    # It looks at the second in which the file was written.
+    editor = f'sed -i {shlex.quote(script)} "$0" && touch -d "1 hour ago" "$0"'
+    environment = {**os.environ, "VISUAL": f"sh -c {shlex.quote(editor)}"}
     subprocess.run(["vipw"], check=True, capture_output=True, env=environment)
     subprocess.run(["pwconv"], check=True, capture_output=True)
 
