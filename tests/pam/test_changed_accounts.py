@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken import mark, revocation, revoking
+from pam_softtoken.errors import Revoked
+from pam_softtoken.files import Account
 from tests.support.account import Person
 from tests.support.account_changes import (
     Host,
@@ -302,6 +305,22 @@ def test_revoke__of_a_renumbered_account_adds_to_what_was_revoked_before(host: H
     assert outcome(host, alice, third.totp())[0] == PAM_SUCCESS
 
 
+@pytest.mark.parametrize("uid", [1000, 2000], ids=["former", "present"])
+def test_revocation__under_either_uid_refuses_a_login_that_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int
+) -> None:
+    for module, name in ((mark, "NAMES"), (mark, "REVOCATIONS"), (revocation, "DIRECTORY")):
+        monkeypatch.setattr(module, name, str(tmp_path / ("names" if name == "NAMES" else "revoked")))
+    mark.record(Account("alice", 1000, 1000, home="/home/alice"))
+    revoking.revoke(1000, fingerprints=["a"], everything=False, now=1)
+    seen = revocation.read_for(Account("alice", 2000, 2000, home="/home/alice"))
+    assert not seen.counts("a")
+    seen.require_unchanged()
+    revoking.revoke(uid, fingerprints=["b"], everything=False, now=2)
+    with pytest.raises(Revoked):
+        seen.require_unchanged()
+
+
 # -- deleted accounts
 
 
@@ -389,6 +408,27 @@ def test_status__names_orphans_of_every_kind_and_what_helps(host: Host, alice: P
     host.admin("forget", "--all", "--yes")
     assert {each["kind"] for each in orphans(host)} == {"awaited"}
     assert "nothing is left of" in host.refused("forget", former, "--yes")
+
+
+@pytest.mark.parametrize("host", ["%u", "%U"], indirect=True)
+def test_second_name__of_a_uid_has_no_part_in_what_root_keeps_under_the_first(host: Host, alice: Person) -> None:
+    phone = host.enrol(alice)
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+    first, alias = alice.name, f"{alice.name}-alias"
+    subprocess.run(
+        ["useradd", "--non-unique", "--uid", str(alice.uid), "--home-dir", str(alice.home), alias], check=True
+    )
+    try:
+        alice.name = alias
+        assert outcome(host, alice, phone.totp(1))[:2] == (PAM_AUTH_ERR, 1)
+        assert f"there is an account {first}" in host.refused("rebind", alias, "--old-name", first, "--yes")
+        if host.by_name:
+            own = host.enrol(alice)
+            assert outcome(host, alice, own.totp())[0] == PAM_SUCCESS
+    finally:
+        subprocess.run(["userdel", "--force", alias], check=True, capture_output=True)
+        alice.name = first
+    assert outcome(host, alice, phone.totp(1))[0] == PAM_SUCCESS
 
 
 # -- many at once
