@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -31,8 +32,6 @@ from tests.support.directory_service import DirectoryService
 from tests.support.pam_scene import Pam
 
 HOME, HOME_BY_NAME = "%h/.softtoken", "%h/.codes/%u"
-AWAY = 4000
-"""How far a new uid is from the old one."""
 
 
 @pytest.fixture
@@ -41,19 +40,24 @@ def host(request: pytest.FixtureRequest, directory: DirectoryService, pam: Pam) 
     return Host(directory, pam, request.param)
 
 
+def free_uid() -> int:
+    """Return a uid that useradd gives to nobody, not even in a test that runs at the same time."""
+    return 2_000_000 + secrets.randbelow(1_000_000)
+
+
 def change(person: Person, how: str) -> None:
     """Do to an account what administrators do."""
-    name, uid = person.name, person.uid
+    name = person.name
     if how == "group":
         subprocess.run(["groupadd", f"{name}g"], check=True)
         subprocess.run(["usermod", "--gid", f"{name}g", name], check=True, capture_output=True)
-        subprocess.run(["groupmod", "--non-unique", "--gid", str(uid + AWAY), f"{name}g"], check=True)
+        subprocess.run(["groupmod", "--non-unique", "--gid", str(free_uid()), f"{name}g"], check=True)
         return
     changes: dict[str, Callable[[], None]] = {
         "name": lambda: rename(person, f"{name}new"),
         "name by vipw": lambda: rename_with_vipw(person, f"{name}.corp.example"),
-        "uid": lambda: renumber(person, uid + AWAY),
-        "uid by vipw": lambda: renumber_with_vipw(person, uid + AWAY),
+        "uid": lambda: renumber(person, free_uid()),
+        "uid by vipw": lambda: renumber_with_vipw(person, free_uid()),
         "home with -m": lambda: move_home(person, with_files=True),
         "home": lambda: move_home(person, with_files=False),
     }
@@ -163,6 +167,18 @@ def test_owner__of_a_changed_account_gets_in_by_the_command_in_the_log(
     assert outcome(host, alice, first)[:3] == (PAM_AUTH_ERR, 1, "replayed")
     assert outcome(host, alice, phone.totp(1))[0] == PAM_SUCCESS
     assert orphans(host) == []
+
+
+@pytest.mark.parametrize(("how", "host"), [("name", "%u"), ("uid", "%U")], indirect=["host"])
+def test_owner__of_an_account_that_was_changed_before_the_first_login_is_no_newcomer(
+    host: Host, alice: Person, how: str
+) -> None:
+    phone = host.enrol(alice)
+    change(alice, how)
+    *refused, detail = outcome(host, alice, phone.totp())
+    assert refused == [PAM_AUTH_ERR, 1, "not_enrolled"]
+    run_cure(host, command_in(detail, "if that is the same user: "))
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
 
 
 @pytest.mark.lockout(
@@ -347,9 +363,10 @@ REUSED = [
 def test_newcomer__with_a_deleted_users_name_or_uid_inherits_nothing_and_begins_anew(
     host: Host, alice: Person, reused: str, keeping: bool
 ) -> None:
+    renumber(alice, free_uid())  # when it is given up, no other test may get it
     phone = host.enrol(alice)
     assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
-    name, uid = (alice.name, alice.uid + AWAY) if reused == "name" else (f"{alice.name}new", alice.uid)
+    name, uid = (alice.name, free_uid()) if reused == "name" else (f"{alice.name}new", alice.uid)
     replace(alice, name=name, uid=uid, keeping=keeping and reused == "name")
     result, prompts, _, detail = outcome(host, alice, phone.totp(1))
     assert (result, prompts) == (PAM_AUTH_ERR, 1)
@@ -362,6 +379,7 @@ def test_newcomer__with_a_deleted_users_name_or_uid_inherits_nothing_and_begins_
 
 @pytest.mark.parametrize("host", [HOME, "%u", "%U"], indirect=True)
 def test_forget__after_userdel_makes_the_next_user_of_name_and_uid_a_newcomer(host: Host, alice: Person) -> None:
+    renumber(alice, free_uid())  # when it is given up, no other test may get it
     phone = host.enrol(alice)
     assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
     name, uid = alice.name, alice.uid
@@ -383,6 +401,7 @@ def test_forget__after_userdel_makes_the_next_user_of_name_and_uid_a_newcomer(ho
 
 @pytest.mark.parametrize("host", ["%U"], indirect=True)
 def test_status__names_orphans_of_every_kind_and_what_helps(host: Host, alice: Person) -> None:
+    renumber(alice, free_uid())  # when it is given up, no other test may get it
     phone = host.enrol(alice)
     host.enrol(alice, "--name=other")
     assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
@@ -395,7 +414,7 @@ def test_status__names_orphans_of_every_kind_and_what_helps(host: Host, alice: P
     subprocess.run(host.directory.mounts.command("sh", "-c", f"mkdir -p /run/softtoken && touch {in_run}"), check=True)
     assert orphans(host) == []
     former, uid = alice.name, alice.uid
-    replace(alice, name=f"{former}new", uid=uid + AWAY, keeping=False)
+    replace(alice, name=f"{former}new", uid=free_uid(), keeping=False)
     found = orphans(host)
     assert {each["kind"] for each in found} == {"store", "mark", "name", "revocations", "record", "awaited"}
     forget = f"softtoken-admin forget {former} --uid {uid}"

@@ -70,24 +70,37 @@ def renumber(person: Person, uid: int) -> None:
     person.uid = uid
 
 
-def edit_with_vipw(script: str) -> None:
-    """Change /etc/passwd with vipw, whose editor is sed, and have pwconv mend /etc/shadow."""
+_TRIES = 20
+
+
+def edit_with_vipw(script: str, expected: str) -> None:
+    """Change /etc/passwd with vipw, whose editor is sed, and have pwconv mend /etc/shadow.
+
+    Args:
+        script: for sed.
+        expected: what stands in the file afterwards; while another test holds its lock, vipw changes nothing.
+    """
     # It looks at the second in which the file was written.
     editor = f'sed -i {shlex.quote(script)} "$0" && touch -d "1 hour ago" "$0"'
     environment = {**os.environ, "VISUAL": f"sh -c {shlex.quote(editor)}"}
-    subprocess.run(["vipw"], check=True, capture_output=True, env=environment)
+    for _ in range(_TRIES):
+        done = subprocess.run(["vipw"], check=False, capture_output=True, text=True, env=environment)
+        if expected in Path("/etc/passwd").read_text():
+            break
+    else:
+        raise AssertionError(f"vipw has changed nothing: {done.stderr}")
     subprocess.run(["pwconv"], check=True, capture_output=True)
 
 
 def rename_with_vipw(person: Person, name: str) -> None:
     """Rename an account without usermod, to any name."""
-    edit_with_vipw(f"s/^{person.name}:/{name}:/")
+    edit_with_vipw(f"s/^{person.name}:/{name}:/", f"\n{name}:")
     person.name = name
 
 
 def renumber_with_vipw(person: Person, uid: int) -> None:
     """Give an account another uid without usermod, so that its files keep the old one."""
-    edit_with_vipw(f"s/^\\({person.name}:[^:]*\\):{person.uid}:/\\1:{uid}:/")
+    edit_with_vipw(f"s/^\\({person.name}:[^:]*\\):{person.uid}:/\\1:{uid}:/", f":{uid}:")
     person.uid = uid
 
 
