@@ -44,3 +44,16 @@ def leave(service: str) -> str:
     path = f"{DIRECTORY}/{service}/{ACCEPTED}{name}"
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     return name
+
+
+def await_instead(old_name: str, new_name: str) -> None:
+    """Let the login of a renamed account confirm what waits for it under its old name, as far as that can be done."""
+    try:
+        services = os.listdir(DIRECTORY)
+    except OSError:
+        return
+    for service in services:
+        try:
+            os.rename(f"{DIRECTORY}/{service}/{AWAITED}{old_name}", f"{DIRECTORY}/{service}/{AWAITED}{new_name}")
+        except OSError:
+            continue

@@ -9,7 +9,7 @@ import errno
 import os
 from collections.abc import Callable
 
-from pam_softtoken import files, new_file, revocation, revoking, state, tokenfile, volatile
+from pam_softtoken import files, mark, new_file, revocation, revoking, state, tokenfile, volatile
 from pam_softtoken.errors import (
     BadTokenFile,
     DamagedState,
@@ -110,7 +110,7 @@ class Editor(Store):
 
     def _look_for_revocations(self) -> None:
         try:
-            self._revocation = revocation.read(self.location.account.uid)
+            self._revocation = revocation.read_for(self.location.account)
         except UnusableFile as error:
             # An administrator may have closed the directory to all but root. The user's program can do without:
             # whatever it writes, a login looks for itself.
@@ -336,6 +336,9 @@ class Editor(Store):
         content, after = change(present, before)
         if content is not None:
             self._admit(content, present)
+        if content is not None and not self.location.in_home:
+            # An account that is changed before its first login is no newcomer: its tokens are only somewhere else.
+            mark.set_for(self.location.account)
         replacement = self._prepare(content) if content is not None else None
         with self.location.as_owner():
             try:

@@ -144,15 +144,15 @@ class NotEnrolled(Refused):
     """The user has no token file.
 
     Args:
-        proven: he never was: the directory that would hold the file was opened and the file is not there, nor is the
-            mark that the first accepted code leaves.
-        former: the name under which the uid was enrolled, where that is another one; empty otherwise.
+        proven: they never were: the directory that would hold the file was opened and the file is not there, nor is
+            the mark that the first accepted code leaves.
+        why: for the log, what happened to the account since it was enrolled, and what helps; empty where nothing did.
     """
 
-    def __init__(self, *, proven: bool, former: str = "") -> None:
+    def __init__(self, *, proven: bool, why: str = "") -> None:
         super().__init__("not enrolled")
         self.proven = proven
-        self.former = former
+        self.why = why
 
 
 class Revoked(NotEnrolled):

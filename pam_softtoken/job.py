@@ -72,7 +72,7 @@ class Job(NamedTuple):
             EnrolmentFailed: that takes root.
             UnusableFile: nobody can tell.
         """
-        if self.through_sudo and mark.is_set(self.store.location.account.uid):
+        if self.through_sudo and mark.was_accepted(self.store.location.account):
             raise EnrolmentFailed(
                 f"{self.user} has been enrolled before, so only root can make a first token again",
                 hint=f"ask an administrator for: {PROGRAM} --user {self.user}",

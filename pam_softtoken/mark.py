@@ -1,9 +1,11 @@
 """The mark that a user has enrolled: root's, so that no deleted token file and no unmounted home directory can make
-`nullok` take him for somebody who never did.
+`nullok` take them for somebody who never did.
 
-The file is named after the uid and says the user's name. Only that it is there counts; the name explains a denial to an
-administrator when the uid has been given to somebody else. Only root takes a mark away. Imports nothing but `os` and
-the errors.
+There are two files. One is named after the uid and says the user's name. Only that it is there counts; the name
+explains a denial to an administrator when the uid has been given to somebody else. The other one is named after a hash
+of the name, and says the uid and the home directory. It finds what is recorded for an account that got another uid, and
+tells where its files were before its home was changed. Only root takes them away. Imports nothing but `os`, the hash
+and the errors.
 """
 
 from __future__ import annotations
@@ -11,13 +13,19 @@ from __future__ import annotations
 import os
 
 from pam_softtoken.errors import UnusableFile
+from pam_softtoken.mac import sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pam_softtoken.files import Account
 
 DIRECTORY = "/var/lib/softtoken/enrolled"
+NAMES = "/var/lib/softtoken/.names"  # with store=/var/lib/softtoken/%u no user's directory starts with a dot
+REVOCATIONS = "/var/lib/softtoken/revoked"
+DIGEST_DIGITS = 32
+NOT_A_UID = -1
 _MAX_NAME_BYTES = 1024
+_MAX_RECORD_BYTES = 8192
 _MODE = 0o711  # an application without root can look for its own user's mark, but nobody can list them
 
 
@@ -64,13 +72,102 @@ def former_name(account: Account) -> str:
     return name if name != account.name else ""
 
 
-def is_set_for(account: Account) -> bool:
-    """Return whether it is known that a user has been accepted, and under this name.
+class Known:
+    """What is recorded under a name.
+
+    Attributes:
+        name, uid, home: of the account when a code of it was last accepted.
+    """
+
+    __slots__ = ("home", "name", "uid")
+
+    def __init__(self, name: str, uid: int, home: str) -> None:
+        self.name = name
+        self.uid = uid
+        self.home = home
+
+
+def record_of(name: str) -> str:
+    """Return the path of the record that is named after a name."""
+    return f"{NAMES}/{sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:DIGEST_DIGITS]}"
+
+
+def known(name: str) -> Known | None:
+    """Return what is recorded under a name; None where nothing is.
 
     Raises:
         UnusableFile: nobody can tell.
     """
-    return is_set(account.uid) and (os.geteuid() != 0 or name_of(account.uid) == account.name)
+    return read_record(record_of(name))
+
+
+def read_record(path: str) -> Known | None:
+    """Read one record. One that is damaged has `NOT_A_UID`, which proves only that there was an account.
+
+    Raises:
+        UnusableFile: nobody can tell.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            data = os.read(descriptor, _MAX_RECORD_BYTES)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        denied = isinstance(error, PermissionError)
+        raise UnusableFile(path, os.strerror(error.errno or 0), denied=denied) from None
+    words = data.decode("utf-8", "surrogateescape").split("\0")
+    if len(words) != 4 or words[3] or not (words[0].isascii() and words[0].isdecimal()):
+        return Known("", NOT_A_UID, "")
+    return Known(words[1], int(words[0]), words[2])
+
+
+def former_uid(account: Account) -> int | None:
+    """Return the uid under which an account of this name was accepted; None where that is the present one, or none.
+
+    It may be the same user with another uid, or somebody new who got the name. Only root knows.
+
+    Raises:
+        UnusableFile: nobody can tell.
+    """
+    found = known(account.name)
+    return found.uid if found is not None and found.uid != account.uid else None
+
+
+def was_accepted(account: Account) -> bool:
+    """Return whether a code was ever accepted for an account of this uid, or of this name with another uid.
+
+    Raises:
+        UnusableFile: nobody can tell, which is no proof that none was.
+    """
+    return is_set(account.uid) or former_uid(account) is not None
+
+
+def is_set_for(account: Account) -> bool:
+    """Return whether all is recorded of a user who has been accepted.
+
+    Raises:
+        UnusableFile: nobody can tell.
+    """
+    if os.geteuid() != 0:
+        return is_set(account.uid)
+    return _has_mark(account) and not _needs_record(account)
+
+
+def _has_mark(account: Account) -> bool:
+    return is_set(account.uid) and name_of(account.uid) == account.name
+
+
+def _needs_record(account: Account) -> bool:
+    found = known(account.name)
+    if found is None:
+        return True
+    if found.uid == account.uid:
+        return found.home != account.home
+    # What was revoked under the former uid is found by this record, until root has handed it over.
+    return not os.path.lexists(f"{REVOCATIONS}/{found.uid}")
 
 
 def set_for(account: Account) -> None:
@@ -85,14 +182,54 @@ def set_for(account: Account) -> None:
     try:
         for directory in (os.path.dirname(DIRECTORY), DIRECTORY):
             make_directory(directory)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(path_of(uid), flags, 0o600)
-        try:
-            os.write(descriptor, account.name.encode("utf-8", "surrogateescape"))
-        finally:
-            os.close(descriptor)
+        if not _has_mark(account):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(path_of(uid), flags, 0o600)
+            try:
+                os.write(descriptor, account.name.encode("utf-8", "surrogateescape"))
+            finally:
+                os.close(descriptor)
     except OSError as error:
         raise UnusableFile(path_of(uid), os.strerror(error.errno or 0)) from None
+    if _needs_record(account):
+        record(account)
+
+
+def record(account: Account) -> None:
+    """Record the uid and the home directory under the name.
+
+    Raises:
+        UnusableFile: it is as it was.
+    """
+    path = record_of(account.name)
+    new = f"{path}.{os.urandom(8).hex()}"
+    text = f"{account.uid}\0{account.name}\0{account.home}\0"
+    try:
+        for directory in (os.path.dirname(NAMES), NAMES):
+            make_directory(directory)
+        # A screen locker is its user's process and has to read it; it says what the password database says.
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            os.fchmod(descriptor, 0o644)
+            os.write(descriptor, text.encode("utf-8", "surrogateescape")[:_MAX_RECORD_BYTES])
+        finally:
+            os.close(descriptor)
+        os.rename(new, path)
+    except OSError as error:
+        try:
+            os.unlink(new)
+        except OSError:
+            pass
+        raise UnusableFile(path, os.strerror(error.errno or 0)) from None
+
+
+def forget_name(name: str) -> None:
+    """Take the record of a name away; done where there is none.
+
+    Raises:
+        UnusableFile: it is still there.
+    """
+    _remove(record_of(name))
 
 
 def forget(uid: int) -> None:
@@ -101,12 +238,16 @@ def forget(uid: int) -> None:
     Raises:
         UnusableFile: it is still there.
     """
+    _remove(path_of(uid))
+
+
+def _remove(path: str) -> None:
     try:
-        os.unlink(path_of(uid))
+        os.unlink(path)
     except FileNotFoundError:
         return
     except OSError as error:
-        raise UnusableFile(path_of(uid), os.strerror(error.errno or 0)) from None
+        raise UnusableFile(path, os.strerror(error.errno or 0)) from None
 
 
 def make_directory(directory: str, *, mode: int = _MODE) -> None:

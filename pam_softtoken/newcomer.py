@@ -182,7 +182,7 @@ class Newcomer:
             store.close()
 
     def _require_not_enrolled(self, present: TokenFile | None) -> None:
-        if present is not None or mark.is_set(self._location.account.uid):
+        if present is not None or mark.was_accepted(self._location.account):
             raise errors.EnrolmentRefused("somebody has enrolled the user meanwhile")
 
     def _introduce(self) -> None:

@@ -55,9 +55,7 @@ def write(record: log.Log, error: Exception) -> str:
     elif isinstance(error, errors.Revoked):
         detail = "by softtoken-admin revoke"
     elif isinstance(error, errors.NotEnrolled) and not error.proven:
-        detail = "has been enrolled before, and the token file is gone"
-        if error.former:
-            detail = f"the uid was enrolled as {error.former}; if that is another user, see softtoken-admin rebind"
+        detail = error.why or "has been enrolled before, and the token file is gone"
     elif isinstance(error, (errors.OTPRefused, errors.Throttled)):
         detail = "; ".join(_times_in_words(error, record.user))
     elif isinstance(error, (errors.PathError, errors.LookUpFailed)):

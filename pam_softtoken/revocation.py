@@ -15,22 +15,27 @@ A user's records are in `DIRECTORY/UID`. Each revocation is a file with a random
 place, and never changed. `LIVING` says what root has enrolled since, and names every revocation that was known then. So
 whoever writes it at the same moment as a revocation cannot undo that one. Nobody has to wait for anybody.
 
-Imports nothing but `os`, the errors and the token file's values.
+An account that got another uid is found by its name: what was revoked under the former uid counts until root hands it
+over (`read_for`).
+
+Imports nothing but `os`, the errors, the mark and the token file's values.
 """
 
 from __future__ import annotations
 
 import os
 
+from pam_softtoken import mark
 from pam_softtoken.errors import Revoked, UnusableFile
 from pam_softtoken.recovery import RecoverySet
 from pam_softtoken.tokenfile import TokenFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pam_softtoken.files import Account
     from pam_softtoken.state import State
 
-DIRECTORY = "/var/lib/softtoken/revoked"
+DIRECTORY = mark.REVOCATIONS
 LIVING = "living"
 HEADER, LIVING_HEADER = "softtoken-revocation 1", "softtoken-living 1"
 MAX_BYTES = 64 * 1024
@@ -50,9 +55,10 @@ class Revocation:
         tokens: fingerprints of the tokens that root has enrolled since the last of `closing`.
         sets: names of the sets of recovery codes, likewise.
         issued: start of the hash of a code that an administrator has issued since the last of `names`; or empty.
+        beside: names of the revocations under another uid of the account, by that uid.
     """
 
-    __slots__ = ("closing", "dead", "issued", "names", "sets", "tokens", "uid")
+    __slots__ = ("beside", "closing", "dead", "issued", "names", "sets", "tokens", "uid")
 
     def __init__(self, uid: int) -> None:
         self.uid = uid
@@ -62,6 +68,7 @@ class Revocation:
         self.tokens: dict[str, None] = {}
         self.sets: dict[str, None] = {}
         self.issued = ""
+        self.beside: dict[int, frozenset[str]] = {}
 
     def counts(self, fingerprint: str) -> bool:
         """Return whether codes of a token are judged at all."""
@@ -101,13 +108,34 @@ class Revocation:
             Revoked: something was, whatever it was: the next attempt is judged by it.
             UnusableFile: nobody can tell.
         """
-        if _names(self.uid) != self.names:
-            raise Revoked
+        for uid, names in ((self.uid, self.names), *self.beside.items()):
+            if _names(uid) != names:
+                raise Revoked
 
 
 def directory_of(uid: int) -> str:
     """Return the path of a user's records."""
     return f"{DIRECTORY}/{uid}"
+
+
+def read_for(account: Account) -> Revocation:
+    """Read what was revoked for an account, under its uid and under the one that it had before.
+
+    Raises:
+        UnusableFile: nobody can tell, which is no proof that nothing was.
+    """
+    present = read(account.uid)
+    former_uid = mark.former_uid(account)
+    if former_uid is None:
+        return present
+    former = read(former_uid)
+    present.beside, former.beside = {former_uid: former.names}, {account.uid: present.names}
+    if former.names <= present.names:
+        return present
+    if present.names:
+        cure = f"softtoken-admin rebind {account.name} --old-uid {former_uid}"
+        raise UnusableFile(directory_of(former_uid), f"was not handed over to uid {account.uid}; as root: {cure}")
+    return former
 
 
 def read(uid: int) -> Revocation:

@@ -14,6 +14,10 @@ from pam_softtoken import mark, revocation
 from pam_softtoken.errors import NotStored
 from pam_softtoken.revocation import Revocation
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pam_softtoken.files import Account
+
 MAX_DEAD = 1000
 """Fingerprints in one record; far more tokens than anybody loses."""
 _READABLE = 0o644  # a screen locker is its user's process, and has to see it
@@ -92,6 +96,22 @@ def hand_over(old_uid: int, new_uid: int, *, keeping: bool) -> None:
             _put(new_uid, name, lines)
     if not keeping:
         forget(old_uid)
+
+
+def bring_along(account: Account, *, keeping: bool) -> None:
+    """Give an account what was revoked for it under the uid that it had before, if it had another one.
+
+    Args:
+        account: it.
+        keeping: as for `hand_over`.
+
+    Raises:
+        NotStored, UnusableFile: some of it may still be where it was.
+    """
+    former = mark.former_uid(account)
+    if former is not None and former != mark.NOT_A_UID:
+        hand_over(former, account.uid, keeping=keeping)
+        mark.record(account)
 
 
 def _text_of(uid: int, name: str) -> list[str]:

@@ -94,6 +94,25 @@ class Location:
             raise UnusableFile(self._start, "the store's directory is missing") from None
 
 
+def _why_not_proven(location: Location) -> str:
+    """Return in words what happened to an account that was accepted before and has no tokens now; "" where nothing did.
+
+    It only explains a denial. It never proves that the present user has not enrolled: accounts are changed, too.
+    """
+    account = location.account
+    name, present = account.name, (account.name, account.uid)
+    former, uid = mark.former_name(account) if mark.is_set(account.uid) else "", mark.former_uid(account)
+    if former:
+        return f"the uid was enrolled as {former}; {tokenfile.whose(present, (former, account.uid))}"
+    if uid is not None:
+        return f"{name} was enrolled with uid {uid}; {tokenfile.whose(present, (name, uid))}"
+    known = mark.known(name) if location.in_home else None
+    if known is None or known.home == account.home:
+        return ""
+    move = f"softtoken-admin move {name} --to home"
+    return f"the home directory of {name} was {known.home}; {move} brings along what is left there"
+
+
 def _make_for_all(path: str, made: list[str]) -> None:
     """Make the directory in which programs without root have to find what root says of their own user."""
     try:
@@ -180,7 +199,7 @@ class Store:
             Revoked: there are only tokens that root has revoked.
             BadTokenFile, InsecureFile, UnusableFile: as their names say.
         """
-        self._revocation = revocation.read(self.location.account.uid)
+        self._revocation = revocation.read_for(self.location.account)
         try:
             try:
                 content = self._open_as_owner()
@@ -198,8 +217,8 @@ class Store:
     def not_enrolled(self) -> NotEnrolled:
         """Return the error for a token file that is not there; the enrolled mark says what that proves."""
         account = self.location.account
-        was_enrolled = bool(self._revocation.names) or mark.is_set(account.uid)
-        return NotEnrolled(proven=not was_enrolled, former=mark.former_name(account) if was_enrolled else "")
+        was_enrolled = bool(self._revocation.names) or mark.was_accepted(account)
+        return NotEnrolled(proven=not was_enrolled, why=_why_not_proven(self.location) if was_enrolled else "")
 
     def _open_as_owner(self) -> TokenFile:
         with self.location.as_owner():

@@ -77,10 +77,11 @@ def parse(data: bytes, *, path: str, owner: Owner | None = None) -> TokenFile:
         return content
     if owner is None:
         raise BadTokenFile(path, "account: only a file in a store of root's names its account")
-    hint = f"if they are the same user, see softtoken-admin rebind {owner[0]}"
     if bound_to is None:
-        raise OtherAccount(path, f"does not name its account; {hint}")
-    raise OtherAccount(path, f"holds the tokens of {described(bound_to)}, not of {described(owner)}; {hint}")
+        command = f"softtoken-admin rebind {owner[0]}"
+        raise OtherAccount(path, f"does not name its account; if they are that user's: {command}")
+    what = f"holds the tokens of {described(bound_to)}, not of {described(owner)}"
+    raise OtherAccount(path, f"{what}; {whose(owner, bound_to)}")
 
 
 def parse_any(data: bytes, *, path: str) -> tuple[TokenFile, Owner | None]:
@@ -103,6 +104,25 @@ def parse_any(data: bytes, *, path: str) -> tuple[TokenFile, Owner | None]:
 def described(owner: Owner) -> str:
     """Return an account as a message names it."""
     return f"{owner[0]} (uid {owner[1]})"
+
+
+def rebind_words(present: Owner, former: Owner) -> list[str]:
+    """Return the command that says that an account of today is the same user as a former one.
+
+    Args:
+        present: the account that is there.
+        former: what root has recorded; with an empty name, that is not known.
+    """
+    words = ["softtoken-admin", "rebind", present[0]]
+    words += ["--old-name", former[0]] if former[0] and former[0] != present[0] else []
+    words += ["--old-uid", str(former[1])] if former[1] != present[1] else []
+    return words
+
+
+def whose(present: Owner, former: Owner) -> str:
+    """Return what root can say of an account with a former account's name or uid, and the command for either."""
+    same = " ".join(rebind_words(present, former))
+    return f"if that is the same user: {same}; if not: softtoken-admin rebind {present[0]} --newcomer"
 
 
 def serialise(content: TokenFile, *, owner: Owner | None = None) -> bytes:

@@ -30,6 +30,14 @@ def path_of(uid: int, state_path: str) -> str:
     return f"{DIRECTORY}/{uid}-{sha256(state_path.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
 
 
+def paths_of(uid: int) -> list[str]:
+    """List the records of a user, whatever files they belong to."""
+    try:
+        return [f"{DIRECTORY}/{name}" for name in os.listdir(DIRECTORY) if name.startswith(f"{uid}-")]
+    except OSError:
+        return []
+
+
 def read(path: str) -> bytes | None:
     """Read a record.
 
@@ -83,6 +91,20 @@ def write(path: str, data: bytes) -> None:
         Replacement(path, data, below=directory).put()
     finally:
         os.close(directory)
+
+
+def rename(old: str, new: str) -> None:
+    """Have a record belong to what its file is called now, unless that has one already.
+
+    Raises:
+        NotStored: it is as it was.
+    """
+    if old == new or not os.path.lexists(old) or os.path.lexists(new):
+        return
+    try:
+        os.rename(old, new)
+    except OSError as error:
+        raise NotStored(new, os.strerror(error.errno or 0)) from None
 
 
 def remove(path: str) -> None:

@@ -42,6 +42,7 @@ def world() -> Iterator[Path]:
         # The module made these where they were missing; on a host that uses it they are not empty.
         for directory in (
             "/run/softtoken",
+            "/var/lib/softtoken/.names",
             "/var/lib/softtoken/enrolled",
             "/var/lib/softtoken/revoked",
             "/var/lib/softtoken",

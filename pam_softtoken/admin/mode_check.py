@@ -31,7 +31,8 @@ def check(services: Services) -> Report:
             findings.append(Finding(ERROR, path, "", what, "apt-get install --reinstall libpam-softtoken"))
     for package in packages(services):
         findings += [*_writable_below(package), *not_compiled(package)]
-    for directory in (os.path.dirname(mark.DIRECTORY), mark.DIRECTORY, revocation.DIRECTORY, volatile.DIRECTORY):
+    roots = (os.path.dirname(mark.DIRECTORY), mark.DIRECTORY, mark.NAMES, revocation.DIRECTORY, volatile.DIRECTORY)
+    for directory in roots:
         findings += not_roots_alone(directory)
     for directory in stores_of_root(services):
         findings += [*not_roots_alone(directory), *_open_stores(directory)]
@@ -167,7 +168,7 @@ def _open_stores(directory: str) -> Iterator[Finding]:
         names = sorted(os.listdir(directory))
     except OSError:
         return
-    ours = {os.path.basename(mark.DIRECTORY), os.path.basename(revocation.DIRECTORY), "changes"}
+    ours = {os.path.basename(each) for each in (mark.DIRECTORY, mark.NAMES, revocation.DIRECTORY)} | {"changes"}
     for name in names[:MOST_ENTRIES]:
         path = f"{directory}/{name}"
         status = os.lstat(path)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from pam_softtoken import config as configuration
 from pam_softtoken import files, lock_holder, mark, new_file, state, terminal, user_lookup, volatile
-from pam_softtoken.admin import bounded, deed
+from pam_softtoken.admin import bounded, deed, orphans, person
 from pam_softtoken.admin.person import PLACES
 from pam_softtoken.command import Command
 from pam_softtoken.editor import LOCK_TIMEOUT_S, Editor
@@ -170,7 +170,7 @@ class _Move(NamedTuple):
         source, target = self.source, self.target
         source.begin_state()
         # Whoever still looks in the old place then finds no token there, which must not pass for never having had one.
-        mark.set_for(source.location.account)
+        mark.set_for(target.location.account)
         target.open_for_enrolment()
         target.begin_state()
         # Always in this order, or two moves could wait for each other.
@@ -225,6 +225,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"system: {PLACES['system'].replace('%', '%%')}, kept by root; "
         f"home: {PLACES['home'].replace('%', '%%')}",
     )  # fmt: skip
+    parser.add_argument(
+        "--old-home", metavar="DIRECTORY",
+        help="take them from where the user's home directory was before (default: what the last login recorded)",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="only say what would be moved")
 
 
@@ -239,6 +243,8 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         raise MoveFailed("only root can move tokens", hint="sudo softtoken-admin move ...")
     if bool(options.users) == options.all:
         raise UsageError("either users or --all", hint="as in softtoken-admin move --all --to system --dry-run")
+    if options.old_home is not None and (len(options.users) != 1 or not options.old_home.startswith("/")):
+        raise UsageError("--old-home takes an absolute path, and one user", hint="as in --old-home /home/alice")
     accounts = _accounts(options)
     done: list[str] = []
     failed: list[str] = []
@@ -255,7 +261,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
                 done.append(account.name)
             elif not options.all:
                 failed.append(account.name)
-                screen.tell(f"{account.name}: is not enrolled there")
+                screen.tell(f"{account.name}: is not enrolled there{_left_behind(account)}")
     except KeyboardInterrupt:
         raise MoveFailed(
             f"interrupted after {_counted(len(done))}", hint="the same command goes on with the others"
@@ -290,8 +296,25 @@ def _entry_of(name: str) -> pwd.struct_passwd:
 
 
 def _has_something(account: files.Account, to: str) -> bool:
-    """Tell whether there is anything at all where the tokens would be, as far as their owner can see."""
-    return _is_there(Location(_other(to), account))
+    """Return whether there is anything at all where the tokens would be, as far as their owner can see."""
+    return any(_is_there(location) for location in _sources(account, to, None))
+
+
+def _sources(account: files.Account, to: str, old_home: str | None) -> list[Location]:
+    """List where the tokens can be: in the other place, and in the home directory that the user had before.
+
+    That one is opened as the user, like any home directory, and counts only while it is theirs or root's.
+    """
+    if old_home is not None:
+        return [person.in_home(account, old_home, PLACES["home"])]
+    before = person.in_old_home(account, PLACES["home"])
+    return [Location(_other(to), account), *([before] if before is not None else [])]
+
+
+def _left_behind(account: files.Account) -> str:
+    """Return the commands for what lies under another name or uid of the account; "" where there is nothing."""
+    cures = [each.cure for each in orphans.of_user(account.name, [PLACES["system"]]) if each.kind == orphans.STORE]
+    return "".join(f"; if these are the same user's, first: {cure}" for cure in cures)
 
 
 def _is_there(location: Location) -> bool:
@@ -312,19 +335,23 @@ def _result_of(account: files.Account, options: argparse.Namespace) -> str | Non
     try:
         if options.all and not _has_something(account, options.to):
             return None
-        return _move(account, options.to, dry_run=options.dry_run)
+        return _move(account, options)
     except NotEnrolled:
         return None
     except (ConfigError, MoveFailed, PathError) as error:
         raise AdministrationFailed(str(error), hint=_advice(error)) from None
 
 
-def _move(account: files.Account, to: str, *, dry_run: bool) -> str:
-    source, target = Location(_other(to), account), Location(PLACES[to], account)
+def _move(account: files.Account, options: argparse.Namespace) -> str:
+    target = Location(PLACES[options.to], account)
+    sources = _sources(account, options.to, options.old_home)
+    source = next((each for each in sources if _is_there(each)), sources[0])
+    if source.path == target.path:
+        raise MoveFailed(f"{target.path} is where they are", hint="--old-home takes the home directory of before")
     move = _Move(_Place(source), _Place(target))
-    if not dry_run:
+    if not options.dry_run:
         move.carry_out()
-        deed.record("move", account.name, to=to)
+        deed.record("move", account.name, to=options.to)
         return f"moved to {target.path}"
     content = move.rehearse()
     names = ", ".join(f'"{terminal.visible(token.name)}"' for token in content.tokens)
@@ -339,7 +366,7 @@ def _advice(error: Exception) -> str:
     if isinstance(error, DamagedState):
         return "nobody can tell which codes were used: enrol anew"
     if isinstance(error, OtherAccount):
-        return "softtoken-admin rebind says first whose they are"
+        return "that command says first whose they are"
     if isinstance(error, BadTokenFile):
         return "enrol anew"
     return "nothing was changed"

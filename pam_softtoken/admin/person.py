@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pam_softtoken import config as configuration
-from pam_softtoken import files, host_settings, lock_holder, terminal, user_lookup
+from pam_softtoken import files, host_settings, lock_holder, mark, terminal, tokenfile, user_lookup
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
 from pam_softtoken.errors import (
@@ -39,9 +39,11 @@ def add_user(parser: argparse.ArgumentParser) -> None:
     add_store(parser)
 
 
-def add_user_name(parser: argparse.ArgumentParser, *, help_text: str = "whose tokens") -> None:
+def add_user_name(
+    parser: argparse.ArgumentParser, *, help_text: str = "whose tokens", nargs: str | None = None
+) -> None:
     """Add a user as an argument, in any spelling of the name; the command gets the canonical one."""
-    parser.add_argument("user", metavar="USER", type=user_lookup.canonical_name, help=help_text)
+    parser.add_argument("user", metavar="USER", nargs=nargs, type=user_lookup.canonical_name, help=help_text)
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +58,17 @@ def add_store(parser: argparse.ArgumentParser) -> None:
 def add_yes(parser: argparse.ArgumentParser) -> None:
     """Give a subcommand the option that answers its question."""
     parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def uid(text: str) -> int:
+    """Read a uid of a command line.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not (text.isascii() and text.isdecimal() and int(text) <= tokenfile.MAX_UID):
+        raise argparse.ArgumentTypeError("takes a number")
+    return int(text)
 
 
 def require_root(what: str) -> None:
@@ -154,6 +167,25 @@ def opened(user: str, settings: Config) -> Iterator[Editor]:
         store.close()
 
 
+def in_old_home(account: files.Account, template: str) -> Location | None:
+    """Return where an account's files were before its home directory was changed; None where nothing is known of that.
+
+    Raises:
+        UnusableFile: nobody can tell.
+    """
+    known = mark.known(account.name)
+    if known is None or known.uid != account.uid or known.home == account.home or not template.startswith("%h"):
+        return None
+    return in_home(account, known.home, template)
+
+
+def in_home(account: files.Account, home: str, template: str) -> Location:
+    """Return where an account's files would be if it had another home directory."""
+    elsewhere = files.Account(account.name, account.uid, account.gid, home=home)
+    elsewhere.groups = account.groups
+    return Location(template, elsewhere)
+
+
 def not_enrolled(location: Location) -> AdministrationFailed:
     """Say that a user has no token where we look."""
     name = location.account.name
@@ -173,7 +205,7 @@ def hint_for(error: PathError, account: files.Account) -> str:
     hints: dict[type[PathError], str] = {
         InsecureFile: f"make it {user}'s alone to own and write; somebody else could have put it there",
         BadTokenFile: f"{PROGRAM} revoke {user} takes it away, then {user} enrols anew",
-        OtherAccount: f"{PROGRAM} rebind --help says what to do after an account was renamed, or replaced",
+        OtherAccount: "that command says first whose they are",
         DamagedState: f"{PROGRAM} reset-state {user} starts it anew, and says what that gives up",
         NotStored: "make room on the disk, or make it writable, and start again",
     }

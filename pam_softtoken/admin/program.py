@@ -7,6 +7,7 @@ from pam_softtoken.admin import move
 from pam_softtoken.admin.code_for import CODE_FOR
 from pam_softtoken.admin.doctor import DOCTOR
 from pam_softtoken.admin.enable import ENABLE
+from pam_softtoken.admin.forget import FORGET
 from pam_softtoken.admin.log_table import LOG
 from pam_softtoken.admin.rebind import REBIND
 from pam_softtoken.admin.relief import RESET_STATE, UNLOCK
@@ -44,6 +45,8 @@ examples:
       which tokens would go out of the users' homes into root's hands?
   softtoken-admin rebind alice --old-name alicia
       after usermod -l alice alicia: it is the same user
+  softtoken-admin forget dave
+      after userdel dave: nothing is in the way of the next user of that name or uid
 """
 COMMANDS: tuple[command.Command, ...] = (
     ENABLE,
@@ -59,6 +62,7 @@ COMMANDS: tuple[command.Command, ...] = (
     DOCTOR,
     move.COMMAND,
     REBIND,
+    FORGET,
 )
 
 

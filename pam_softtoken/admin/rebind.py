@@ -7,137 +7,215 @@ root says here that old and new account are one user. Or, with `--newcomer`, tha
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 from contextlib import suppress
 
-from pam_softtoken import files, mark, new_file, revoking, terminal, tokenfile, user_lookup, volatile
-from pam_softtoken.admin import deed, person
+from pam_softtoken import change_note, files, mark, revocation, revoking, terminal, tokenfile, user_lookup, volatile
+from pam_softtoken.admin import deed, forget, orphans, person
+from pam_softtoken.admin.account_place import Place
 from pam_softtoken.command import Command
-from pam_softtoken.editor import LOCK_TIMEOUT_S, Editor
 from pam_softtoken.errors import (
     AdministrationFailed,
-    BadTokenFile,
     ConfigError,
     LookUpFailed,
     NotStored,
     PathError,
     UnknownUser,
+    UsageError,
 )
-from pam_softtoken.store import STATE, TOKENS, Location
-from pam_softtoken.tokenfile import Owner, TokenFile
-
-
-class _Place(Editor):
-    """The files in one place of a store, whoever they belong to."""
-
-    __slots__ = ()
-
-    def look(self) -> tuple[TokenFile, Owner | None] | None:
-        """Read the tokens and the account that they are bound to; None where there are none."""
-        path = self._path(TOKENS)
-        try:
-            with self.location.as_owner():
-                if self._directory < 0:
-                    self._directory = self.location.open_directory()
-                tokens = self._open_file(TOKENS, os.O_RDONLY)
-        except FileNotFoundError:
-            return None
-        try:
-            return tokenfile.parse_any(files.read(tokens, tokenfile.MAX_BYTES, path=path), path=path)
-        finally:
-            os.close(tokens)
-
-    def bind(self, *, expected: Owner | None, owner: Owner) -> None:
-        """Bind the tokens to another account, under the lock, which is kept until `close`.
-
-        Raises:
-            AdministrationFailed: somebody has changed them since they were looked at.
-            PathError: they are as they were.
-        """
-        self.begin_state()
-        self.lock(LOCK_TIMEOUT_S)
-        found = self.look()
-        if found is None or found[1] != expected:
-            raise AdministrationFailed("somebody else has changed the tokens meanwhile", hint="start again")
-        state = self.read_state()
-        if state is not None and self._seen is not None and self._seen[1] is not None:
-            self.write_state(state)  # a record in /run is named after the old place
-        data = tokenfile.serialise(found[0], owner=owner)
-        new_file.Replacement(self._path(TOKENS), data, below=self._directory).put()
-
-    def clear(self) -> None:
-        """Remove the tokens, then what is known of their use, then the directory."""
-        for name in (TOKENS, STATE):
-            try:
-                new_file.remove(self._path(name), below=self._directory)
-            except NotStored as error:
-                if error.why != os.strerror(errno.ENOENT):
-                    raise
-        with suppress(OSError):
-            os.rmdir(self.location.path)
+from pam_softtoken.store import Location
+from pam_softtoken.tokenfile import Owner
 
 
 def _rebind(screen: terminal.Terminal, options: argparse.Namespace) -> None:
-    person.require_root(f"rebind {options.user}")
+    if options.all is (options.user is not None):
+        raise UsageError("either a user or --all", hint=f"as in {person.PROGRAM} rebind alice --old-name alicia")
+    person.require_root("rebind --all" if options.all else f"rebind {options.user}")
     settings = person.settings_of(options.store)
+    has_old = options.old_name is not None or options.old_uid is not None
+    if (options.newcomer or options.all) and (has_old or options.newcomer is options.all):
+        raise AdministrationFailed(
+            "with --all or --newcomer there is no old name and no old uid", hint="leave one of the two out"
+        )
+    if options.all:
+        _rebind_all(screen, options, settings.store)
+        return
     account = person.account_of(options.user)
-    if options.newcomer and (options.old_name is not None or options.old_uid is not None):
-        raise AdministrationFailed("a newcomer has no old name and no old uid", hint="leave one of the two out")
-    work = _begin_anew if options.newcomer else _hand_over
     try:
-        screen.tell(work(screen, options, account, settings.store))
+        if options.newcomer:
+            screen.tell(forget.begin_anew(screen, options, account, settings.store))
+        else:
+            former = _former(account, options.old_name, options.old_uid)
+            screen.tell(_HandOver(account, former, settings.store).carry_out(screen, options))
     except ConfigError as error:
         raise AdministrationFailed(str(error), hint="--store takes another template") from None
     except PathError as error:
         raise AdministrationFailed(str(error), hint=person.hint_for(error, account)) from None
 
 
-def _hand_over(screen: terminal.Terminal, options: argparse.Namespace, account: files.Account, store: str) -> str:
-    """Bind what the account has left under its old name or uid to what it is called now."""
-    former = files.Account(
-        account.name if options.old_name is None else options.old_name,
-        account.uid if options.old_uid is None else options.old_uid,
-        account.gid,
-        home=account.home,
+def _former(account: files.Account, name: str | None, uid: int | None) -> files.Account:
+    """Return what an account was before it was changed; what is not named is as it is now."""
+    return files.Account(
+        account.name if name is None else name, account.uid if uid is None else uid, account.gid, home=account.home
     )
-    _require_gone(former, account)
-    old, new = _Place(Location(store, former)), _Place(Location(store, account))
-    try:
-        bound_to = _owner_of(old, new)
-        if bound_to == _NOTHING and not mark.is_set(former.uid):
-            raise AdministrationFailed(
-                f"{_named(former)} has left nothing", hint="--old-name and --old-uid say what the account was"
-            )
-        if bound_to is None:
-            what = f"The tokens in {old.location.path}, which do not name their account,"
-        else:
-            what = f"What {_named(former)} has enrolled"
-        screen.tell(f"{what} will be that of {_named(account)}, and its codes let {account.name} in.")
-        person.require_yes(screen, "Is that the same user?", options)
+
+
+def _rebind_all(screen: terminal.Terminal, options: argparse.Namespace, store: str) -> None:
+    """Hand over what all accounts have left that were renamed or got another uid, after one question.
+
+    Raises:
+        AdministrationFailed: there is nothing to hand over, or some of it could not be.
+    """
+    pairs, doubtful = _changed(store)
+    for line in doubtful:
+        screen.tell(f"left alone, because it could be either: {line}")
+    if not pairs:
+        raise AdministrationFailed(
+            "there is no account of which it is clear what it was before",
+            hint=f"{person.PROGRAM} status lists the others",
+        )
+    for account, former in pairs:
+        screen.tell(f"{_named(former)} is {_named(account)} now")
+    person.require_yes(screen, "Is each of them the same user?", options)
+    options.yes = True
+    failed = []
+    for account, former in pairs:
+        terminal.checkpoint()
+        try:
+            account.look_up_groups()
+            screen.tell(_HandOver(account, former, store).carry_out(screen, options))
+        except (AdministrationFailed, ConfigError, PathError) as error:
+            failed.append(account.name)
+            screen.tell(f"{account.name}: {terminal.visible(str(error))}")
+    if failed:
+        raise AdministrationFailed(
+            f"{len(failed)} of {len(pairs)} not handed over: {', '.join(failed)}",
+            hint="what was wrong is above; the same command goes on with them",
+        )
+
+
+def _changed(store: str) -> tuple[list[tuple[files.Account, files.Account]], list[str]]:
+    """List the accounts that were changed, each with what it was, and in words those that are not clear."""
+    found: dict[tuple[str, int], tuple[files.Account, files.Account]] = {}
+    doubtful = []
+    for orphan in orphans.find((store, person.PLACES["system"])):
+        if orphan.account != orphans.CHANGED or orphan.uid is None or not orphan.user:
+            continue
+        named, numbered = _account(orphan.user), _account(orphan.uid)
+        account = named or numbered
+        if account is None:
+            continue
+        if named is not None and numbered is not None and named.uid != numbered.uid:
+            doubtful.append(f"{orphan.path}: {orphan.problem}")
+            continue
+        found[(orphan.user, orphan.uid)] = account, _former(account, orphan.user, orphan.uid)
+    names = [account.name for account, _ in found.values()]
+    doubtful += [f"{_named(former)} and another one would be {each.name}" for each, former in found.values()
+                 if names.count(each.name) > 1]  # fmt: skip
+    return [pair for pair in found.values() if names.count(pair[0].name) == 1], doubtful
+
+
+def _account(name_or_uid: str | int) -> files.Account | None:
+    with suppress(UnknownUser, LookUpFailed):
+        if isinstance(name_or_uid, str):
+            return user_lookup.account_of_name(name_or_uid)
+        return user_lookup.account_of_uid(name_or_uid)
+    return None
+
+
+class _HandOver:
+    """What one account has left under its old name or uid goes to what it is called now.
+
+    Args:
+        account, former: what it is, and what it was.
+        store: the template.
+
+    Raises:
+        ConfigError: the store has no place for one of the two.
+    """
+
+    def __init__(self, account: files.Account, former: files.Account, store: str) -> None:
+        self._account = account
+        self._former = former
+        former.groups = account.groups
+        self._old, self._new = Place(Location(store, former)), Place(Location(store, account))
+
+    def carry_out(self, screen: terminal.Terminal, options: argparse.Namespace) -> str:
+        """Ask, and hand it over; killed in between, the same command goes on.
+
+        Returns:
+            What to say when it is done.
+
+        Raises:
+            AdministrationFailed, PathError: some of it may still be where it was.
+        """
+        account, former = self._account, self._former
+        _require_gone(former, account)
+        try:
+            bound_to = _owner_of(self._old, self._new)
+            if bound_to == _NOTHING and not self._has_left_something():
+                raise AdministrationFailed(
+                    f"{_named(former)} has left nothing", hint="--old-name and --old-uid say what the account was"
+                )
+            if bound_to is None:
+                what = f"The tokens in {self._old.location.path}, which do not name their account,"
+            else:
+                what = f"What {_named(former)} has enrolled"
+            if not options.all:
+                screen.tell(f"{what} will be that of {_named(account)}, and its codes let {account.name} in.")
+            person.require_yes(screen, "Is that the same user?", options)
+            self._go(bound_to)
+        finally:
+            self._old.close()
+            self._new.close()
+        deed.record("rebind", account.name, uid=str(account.uid), old_name=former.name, old_uid=str(former.uid))
+        tokens = "" if bound_to == _NOTHING else f" The tokens are in {self._new.location.path}."
+        return f"Done. {_named(account)} has what {_named(former)} has left.{tokens}"
+
+    def _has_left_something(self) -> bool:
+        former, old, new = self._former, self._old.location, self._new.location
+        known = mark.known(former.name)
+        return (
+            mark.is_set(former.uid)
+            or (known is not None and known.uid == former.uid)
+            or os.path.lexists(revocation.directory_of(former.uid))
+            or (old.in_home and old.path != new.path and _is_there(old))
+        )
+
+    def _go(self, bound_to: Owner | None) -> None:
+        account, former = self._account, self._former
+        old, new = self._old.location, self._new.location
         mark.set_for(account)  # first of all: killed in between, the user is no newcomer
         is_anothers = _has_user(former.uid)
         if former.uid != account.uid:
             # Before the tokens: what was revoked stays revoked.
             revoking.hand_over(former.uid, account.uid, keeping=is_anothers)
-        if bound_to not in (_NOTHING, new.location.bound_to):
-            old.bind(expected=bound_to, owner=(account.name, account.uid))
-        if bound_to != _NOTHING and old.location.path != new.location.path and os.path.lexists(old.location.path):
-            _move(old.location, new.location)
+        if bound_to not in (_NOTHING, new.bound_to):
+            self._old.bind(expected=bound_to, owner=(account.name, account.uid))
+        if old.in_home:
+            volatile.rename(volatile.path_of(former.uid, old.path), volatile.path_of(account.uid, new.path))
+        if old.path != new.path and (bound_to != _NOTHING or old.in_home) and _is_there(old):
+            with new.as_owner():
+                _move(old, new)
+        mark.record(account)  # what was revoked is under the present uid now
+        if former.name != account.name:
+            known = mark.known(former.name)
+            if known is not None and known.uid == former.uid:
+                mark.forget_name(former.name)
+            change_note.await_instead(former.name, account.name)
         if former.uid != account.uid and mark.name_of(former.uid) in ("", former.name) and not is_anothers:
             mark.forget(former.uid)
-        deed.record("rebind", account.name, uid=str(account.uid), old_name=former.name, old_uid=str(former.uid))
-    finally:
-        old.close()
-        new.close()
-    tokens = "" if bound_to == _NOTHING else f" The tokens are in {new.location.path}."
-    return f"Done. {_named(account)} has what {_named(former)} has left.{tokens}"
+
+
+def _is_there(location: Location) -> bool:
+    with location.as_owner():
+        return os.path.lexists(location.path)
 
 
 _NOTHING: Owner = ("", -1)
 
 
-def _owner_of(old: _Place, new: _Place) -> Owner | None:
+def _owner_of(old: Place, new: Place) -> Owner | None:
     """Return the account that the tokens to be handed over are bound to; `_NOTHING` where there are no tokens.
 
     Raises:
@@ -209,61 +287,6 @@ def _move(old: Location, new: Location) -> None:
         raise NotStored(new.path, files.words_of(error)) from None
 
 
-def _begin_anew(screen: terminal.Terminal, options: argparse.Namespace, account: files.Account, store: str) -> str:
-    """Take away what a former user of the name or uid has left, so that the present one has never enrolled."""
-    location = Location(store, account)
-    former = mark.former_name(account) if mark.is_set(account.uid) else ""
-    place = _Place(location)
-    try:
-        found = _tokens_of_others(place)
-        if not found and not former:
-            raise AdministrationFailed(
-                f"nothing of a former user is in the way of {account.name}",
-                hint=f"{person.PROGRAM} revoke {account.name} takes the tokens of {account.name} away",
-            )
-        left = found or f"the mark that uid {account.uid} was enrolled as {former}"
-        screen.tell(f"{account.name} is somebody new, and what a former user has left goes: {left}.")
-        if former or not mark.is_set(account.uid):
-            screen.tell(f"From then on {account.name} counts as a user who has never enrolled.")
-        person.require_yes(screen, "Take it away?", options)
-        if not location.in_home and place.is_open:
-            place.clear()
-        volatile.remove(volatile.path_of(account.uid, location.path))
-        if former:  # otherwise mark and revocations are the account's own
-            revoking.forget(account.uid)
-            mark.forget(account.uid)
-        deed.record("rebind", account.name, uid=str(account.uid), newcomer="yes", former=former or found)
-    finally:
-        place.close()
-    return f"Done. {account.name} can enrol."
-
-
-def _tokens_of_others(place: _Place) -> str:
-    """Return in words whose tokens are in a place of a store of root's; empty where there are none.
-
-    Raises:
-        AdministrationFailed: they are those of the account itself.
-    """
-    location = place.location
-    if location.in_home:
-        return ""
-    try:
-        found = place.look()
-    except BadTokenFile:
-        raise AdministrationFailed(
-            f"{location.path}/{TOKENS} cannot be read",
-            hint=f"{person.PROGRAM} revoke {location.account.name} takes it away",
-        ) from None
-    if found is None:
-        return ""
-    if found[1] == location.bound_to:
-        raise AdministrationFailed(
-            f"the tokens in {location.path} are those of {_named(location.account)}",
-            hint=f"{person.PROGRAM} revoke {location.account.name} takes them away",
-        )
-    return f"the tokens of {tokenfile.described(found[1])}" if found[1] is not None else "tokens of an unknown user"
-
-
 def _named(account: files.Account) -> str:
     return tokenfile.described((account.name, account.uid))
 
@@ -278,21 +301,19 @@ def _has_user(uid: int) -> bool:
     return True
 
 
-def _uid(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) <= tokenfile.MAX_UID):
-        raise argparse.ArgumentTypeError("takes a number")
-    return int(text)
-
-
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Tokens that root keeps are bound to the name and the uid of their account, so that nobody inherits them with "
         "a name or uid. After an account was renamed (usermod -l) or got another uid (usermod -u), its codes are "
         "refused until this command says that it is the same user. It is logged."
     )
-    person.add_user_name(parser, help_text="the account as it is called now")
+    person.add_user_name(parser, help_text="the account as it is called now", nargs="?")
+    parser.add_argument(
+        "--all", action="store_true",
+        help="all accounts that were renamed or got another uid, as far as it is clear what each was before",
+    )  # fmt: skip
     parser.add_argument("--old-name", metavar="NAME", help="what it was called before")
-    parser.add_argument("--old-uid", metavar="UID", type=_uid, help="the uid that it had before")
+    parser.add_argument("--old-uid", metavar="UID", type=person.uid, help="the uid that it had before")
     parser.add_argument(
         "--newcomer", action="store_true",
         help="the account is another user, who got the name or uid of a former one: take away what that one has left",

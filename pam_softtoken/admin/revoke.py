@@ -107,7 +107,7 @@ class _Revocation:
             AdministrationFailed: there is nothing to revoke, as far as can be seen.
         """
         if self._name is None:
-            if seen.is_absent and not self._options.force and not mark.is_set(self._location.account.uid):
+            if seen.is_absent and not self._options.force and not mark.was_accepted(self._location.account):
                 raise person.not_enrolled(self._location)
             return tuple(fingerprint for _, fingerprint in seen.tokens)
         if seen.is_absent:
@@ -140,6 +140,7 @@ class _Revocation:
         try:
             # First of all: without it `nullok` would let in a user who has been enrolled, and has not used a code yet.
             mark.set_for(account)
+            revoking.bring_along(account, keeping=True)  # the former uid may be somebody else's
             revoking.revoke(account.uid, fingerprints=doomed, everything=everything, now=int(time.time()))
         except PathError as error:
             raise AdministrationFailed(

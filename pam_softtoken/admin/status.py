@@ -14,6 +14,7 @@ from typing import Any
 
 from pam_softtoken import terminal, user_lookup
 from pam_softtoken.admin import in_force, logins, orphans, person, table
+from pam_softtoken.admin.orphans import Orphan
 from pam_softtoken.admin.survey import ENROLLED, NOT_ENROLLED, UNUSABLE, Facts, facts_of, survey
 from pam_softtoken.command import Command
 from pam_softtoken.config import Config
@@ -35,14 +36,14 @@ def _status(screen: terminal.Terminal, options: argparse.Namespace) -> None:
             advance()
     names = {str(facts["user"]) for facts in found} if options.users else None
     services, doubts = in_force.in_force(names)
-    left = orphans.find(settings.store) if not options.users else []
+    left = orphans.find((settings.store, person.PLACES["system"])) if not options.users else []
     if options.json:
         document = {
             "users": found,
             "totals": _totals(found),
             "only_in_by_nullok": _only_in_by_nullok(found),
             "services": [each._asdict() for each in services],
-            "orphans": left,
+            "orphans": [each._asdict() for each in left],
         }
         screen.show(json.dumps(document))
         return
@@ -51,10 +52,24 @@ def _status(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     said = in_force.lines(services, _NAMED if screen.is_terminal() else len(found))
     said += [f"Not known: {doubt}" for doubt in doubts]
     screen.show("\n" + "\n".join([_summary(found), *(screen.spell(terminal.visible(line)) for line in said)]))
+    for line in _of_orphans(left):
+        screen.show(screen.spell(terminal.visible(line)))
+
+
+def _of_orphans(left: list[Orphan]) -> list[str]:
+    """Return a line for each account that has left something: where it lies, what became of the account, what helps."""
+    paths: dict[tuple[str, str, str], list[str]] = {}
     for each in left:
-        screen.show(screen.spell(terminal.visible(f"orphan: {each['path']}: {each['problem']}")))
-    if left:
-        screen.show(f"{person.PROGRAM} rebind --help says how tokens get to an account that was renamed.")
+        paths.setdefault((each.problem, each.cure, each.otherwise), []).append(each.path)
+    lines = []
+    for (problem, cure, otherwise), group in paths.items():
+        help_text = f"; {cure}" if cure else ""
+        if otherwise:
+            help_text = f"; if that is the same user: {cure}; if not: {otherwise}"
+        if otherwise.startswith(f"{person.PROGRAM} disable"):
+            help_text = f"; {cure} keeps it, {otherwise} takes it back"
+        lines.append(f"orphan: {', '.join(group)}: {problem}{help_text}")
+    return lines
 
 
 def _chosen(options: argparse.Namespace) -> list[pwd.struct_passwd]:
@@ -102,6 +117,7 @@ def _remarks(facts: Facts, settings: Config) -> str:
     remarks = [str(facts["problem"])] if facts["problem"] else []
     if facts["status"] == NOT_ENROLLED and facts["was_enrolled"]:
         former = f", as {facts['former_name']}" if facts["former_name"] else ""
+        former = former or (f", with uid {facts['former_uid']}" if facts["former_uid"] is not None else "")
         remarks.append(f"was enrolled before{former}: denied, nullok or not")
     remarks += [f"has tokens in {path}, where nobody looks{_move(facts, settings)}" for path in facts["elsewhere"]]
     if facts["status"] == ENROLLED and facts["state"] == "missing":
@@ -161,8 +177,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "used, how many recovery codes are left, and what is out of the ordinary. Who can log in is: who has a shell "
         "of /etc/shells other than nologin and false, and is root, or has a uid of UID_MIN in /etc/login.defs or more, "
         "or has a password. Users of a directory service are among them if it lists its users, or once they have "
-        "logged in with a code. Then come the directories of a store of root's that fit no account. "
-        "Nothing is changed, no code is tried, and no lock is taken."
+        "logged in with a code. Then comes what root keeps for accounts that are gone or were changed, with the "
+        "command that helps. Nothing is changed, no code is tried, and no lock is taken."
     )
     parser.add_argument("users", metavar="USER", nargs="*", help="only these users")
     parser.add_argument("--all", action="store_true", help="every user of the host, with a login shell or not")

@@ -40,8 +40,9 @@ def facts_of(entry: pwd.struct_passwd, config: Config, *, now: int) -> Facts:
         account = user_lookup.account_of(entry)
         location = Location(config.store, account)
         facts["store"] = location.path
-        facts["was_enrolled"] = mark.is_set(entry.pw_uid)
+        facts["was_enrolled"] = mark.was_accepted(account)
         facts["former_name"] = mark.former_name(account)
+        facts["former_uid"] = mark.former_uid(account)
         _as_member(account, lambda: _look(location, facts, now, config))
     except NotEnrolled:
         facts["status"] = NOT_ENROLLED
@@ -61,6 +62,7 @@ def _unknown(entry: pwd.struct_passwd, problem: str) -> Facts:
         "elsewhere": [],
         "was_enrolled": False,
         "former_name": "",
+        "former_uid": None,
         "tokens": [],
         "last_used": None,
         "recovery_codes": {"total": 0, "left": 0},
@@ -85,12 +87,14 @@ def _as_member(account: files.Account, look: Callable[[], None]) -> None:
 def _elsewhere(account: files.Account, looked_at: str) -> list[str]:
     """Find where a user has tokens that no login looks at, because they were not moved, or not moved back."""
     found: list[str] = []
-    for template in person.PLACES.values():
-        location = Location(template, account)
-        if template != looked_at:
-            with contextlib.suppress(NotEnrolled, PathError):  # whatever is there, it is not what decides
-                _as_member(account, functools.partial(_find, location))
-                found.append(location.path)
+    places = [Location(template, account) for template in person.PLACES.values() if template != looked_at]
+    for template in dict.fromkeys((looked_at, *person.PLACES.values())):
+        before = person.in_old_home(account, template)
+        places += [before] if before is not None else []
+    for location in places:
+        with contextlib.suppress(NotEnrolled, PathError):  # whatever is there, it is not what decides
+            _as_member(location.account, functools.partial(_find, location))
+            found.append(location.path)
     return found
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.account import Person, Phone, resident_of
+from tests.support.directory_service import DirectoryService
 from tests.support.installation import Installation
 from tests.support.oracle import Enrolments, Pair
 from tests.support.pam_scene import NO_CODES, Backends, Clock, Pam
+from tests.support.private_mounts import PrivateMounts
 
 
 @pytest.fixture
@@ -59,3 +61,14 @@ def google_records(world: Path, installed: Installation) -> Iterator[Enrolments]
 def pair(outside: Path, pam: Pam, google_records: Enrolments, standing_clock: Clock) -> Pair:
     """Our module and google-authenticator's."""
     return Pair(outside, pam, google_records, standing_clock)
+
+
+@pytest.fixture
+def directory(world: Path, installed: Installation) -> Iterator[DirectoryService]:
+    """A host with a directory service."""
+    place = Path(tempfile.mkdtemp(prefix="directory-", dir=world))
+    place.chmod(0o755)
+    mounts = PrivateMounts(place / "host")
+    yield DirectoryService(mounts, installed)
+    mounts.close()
+    shutil.rmtree(place)

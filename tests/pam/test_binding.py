@@ -5,75 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from tests.support.account import Person, Phone
-from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, PERMIT, Service
+from tests.support.account_changes import Host, rename, renumber
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, PERMIT
 from tests.support.directory_service import DirectoryService
 from tests.support.enroller import Finished
 from tests.support.installation import Installation
 from tests.support.newcomer import Talk, lines
 from tests.support.pam_scene import Pam
-from tests.support.private_mounts import PrivateMounts
-
-
-class Host:
-    """A host whose tokens are kept by root, and the account of somebody who has left.
-
-    Args:
-        directory: the host.
-        pam: makes its services.
-        template: how a user's place is named.
-    """
-
-    def __init__(self, directory: DirectoryService, pam: Pam, template: str) -> None:
-        self.directory = directory
-        self.pam = pam
-        self.by_name = template == "%u"
-        self.template = f"{directory.stores}/{template}"
-        self.option = f"store={self.template}"
-        self.log = directory.log
-
-    def service(self, *options: str) -> Service:
-        return self.pam.stack(self.pam.installed.line(self.option, *options) + PERMIT)
-
-    def enrol(self, person: Person, *options: str) -> Phone:
-        return self.directory.enrol(person.name, "--period=300", "--store", self.template, *options)
-
-    def admin(self, *words: str) -> str:
-        done = self.directory.run("softtoken-admin", *words, "--store", self.template)
-        assert done.status == 0, done.stderr
-        return done.stdout
-
-    def refused(self, *words: str) -> str:
-        done = self.directory.run("softtoken-admin", *words, "--store", self.template)
-        assert (done.status, done.stdout) == (1, "")
-        (error,) = [line for line in done.stderr.splitlines() if line.startswith("softtoken-admin: error: ")]
-        return error
-
-    def place_of(self, person: Person) -> Path:
-        return self.directory.stores / (person.name if self.by_name else str(person.uid))
-
-    def owner_of(self, person: Person) -> dict[str, object]:
-        owner = json.loads((self.place_of(person) / "tokens").read_text())["account"]
-        assert isinstance(owner, dict)
-        return owner
-
-
-@pytest.fixture
-def directory(world: Path, installed: Installation) -> Iterator[DirectoryService]:
-    """A host in a mount namespace."""
-    place = Path(tempfile.mkdtemp(prefix="binding-", dir=world))
-    place.chmod(0o755)
-    mounts = PrivateMounts(place / "host")
-    yield DirectoryService(mounts, installed)
-    mounts.close()
-    shutil.rmtree(place)
 
 
 @pytest.fixture(params=["%u", "%U"])
@@ -82,22 +25,12 @@ def host(request: pytest.FixtureRequest, directory: DirectoryService, pam: Pam) 
     return Host(directory, pam, request.param)
 
 
-def _rename(person: Person, name: str) -> None:
-    subprocess.run(["usermod", "--login", name, person.name], check=True, capture_output=True)
-    person.name = name
-
-
-def _renumber(person: Person, uid: int) -> None:
-    subprocess.run(["usermod", "--uid", str(uid), person.name], check=True, capture_output=True)
-    person.uid = uid
-
-
 def _successor(host: Host, former: Person) -> None:
     """Let somebody else have the place: the old uid under a new name, or the old name with a new uid."""
     if host.by_name:
-        _renumber(former, former.uid + 5000)
+        renumber(former, former.uid + 5000)
     else:
-        _rename(former, f"{former.name}new")
+        rename(former, f"{former.name}new")
 
 
 def _outcome(host: Host, person: Person, *answers: str, options: tuple[str, ...] = ("nullok",)) -> tuple[int, int, str]:
@@ -253,7 +186,7 @@ def test_move__out_of_the_store_does_not_hand_over_the_tokens_of_another_account
 ) -> None:
     directory.enrol(alice.name)
     assert directory.run("softtoken-admin", "move", alice.name, "--to", "system").status == 0
-    _rename(alice, f"{alice.name}new")
+    rename(alice, f"{alice.name}new")
     assert directory.run("softtoken-admin", "move", alice.name, "--to", "home").status == 1
     assert not alice.store.exists()
 
@@ -265,7 +198,7 @@ def test_move__that_was_interrupted_does_not_hand_over_what_was_set_aside(
     assert directory.run("softtoken-admin", "move", alice.name, "--to", "system").status == 0
     place = directory.state / str(alice.uid)
     (place / "tokens").rename(place / ".tokens.moving")
-    _rename(alice, f"{alice.name}new")
+    rename(alice, f"{alice.name}new")
     assert directory.run("softtoken-admin", "move", alice.name, "--to", "home").status == 1
     assert not alice.store.exists()
 
@@ -276,9 +209,9 @@ def test_move__that_was_interrupted_does_not_hand_over_what_was_set_aside(
 def _rebind_words(host: Host, change: str, alice: Person) -> list[str]:
     name, uid = alice.name, alice.uid
     if change == "name":
-        _rename(alice, f"{name}new")
+        rename(alice, f"{name}new")
         return ["rebind", alice.name, "--old-name", name, "--yes"]
-    _renumber(alice, uid + 5000)
+    renumber(alice, uid + 5000)
     return ["rebind", alice.name, "--old-uid", str(uid), "--yes"]
 
 
@@ -434,7 +367,7 @@ def test_mark__of_a_former_user_of_the_uid_denies_and_says_why_and_root_can_lift
     phone = directory.enrol(alice.name, "--period=300")
     assert directory.log_in(service, alice.name, phone.totp()).result == PAM_SUCCESS
     former = alice.name
-    _rename(alice, f"{former}new")
+    rename(alice, f"{former}new")
     shutil.rmtree(alice.store)
     assert directory.log_in(service, alice.name, "000000").result == PAM_AUTH_ERR
     assert f"enrolled as {former}" in directory.log.outcomes()[-1]["detail"].replace("\\x20", " ")
@@ -452,7 +385,7 @@ def test_mark__follows_a_renamed_user_with_the_next_code(
     service = pam.stack(installed.line("nullok") + PERMIT)
     phone = directory.enrol(alice.name, "--period=300")
     assert directory.log_in(service, alice.name, phone.totp()).result == PAM_SUCCESS
-    _rename(alice, f"{alice.name}new")
+    rename(alice, f"{alice.name}new")
     assert directory.log_in(service, alice.name, phone.totp(1)).result == PAM_SUCCESS
     assert (directory.marks / str(alice.uid)).read_text() == alice.name
 
@@ -464,7 +397,8 @@ def test_status__names_places_that_fit_no_account(host: Host, alice: Person, mak
     host.enrol(alice)
     place, old = host.place_of(alice), (alice.name, alice.uid)
     _successor(host, alice)
-    (orphan,) = json.loads(host.admin("status", "--json"))["orphans"]
+    found = json.loads(host.admin("status", "--json"))["orphans"]
+    (orphan,) = [each for each in found if each["kind"] == "store"]
     assert (orphan["path"], orphan["user"], orphan["uid"]) == (str(place), *old)
     assert f"orphan: {place}" in host.admin("status")
 
@@ -478,8 +412,10 @@ def test_rebind__killed_where_it_renames_lets_nobody_in_and_is_finished_by_the_s
     phone = host.enrol(alice)
     first = phone.totp()
     assert _outcome(host, alice, first)[0] == PAM_SUCCESS
+    place = str(host.place_of(alice))
     words = [*_rebind_words(host, change, alice), "--store", host.template]
-    kill = ["strace", "-f", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL"]
+    only = ["-P", place] if call == "rename" else []  # not the record of the name
+    kill = ["strace", "-f", "-o", "/dev/null", *only, "-e", f"inject={call}:signal=KILL"]
     killed = host.directory.run("softtoken-admin", *words, around=kill).status
     moves_directory = host.by_name is (change == "name")
     assert (killed != 0) is (call != "rename" or moves_directory)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,22 +18,10 @@ from tests.support.enroller import CODE_PROMPT, Finished
 from tests.support.installation import Installation
 from tests.support.newcomer import Talk, lines
 from tests.support.pam_scene import Pam, lock_out, wrong_code
-from tests.support.private_mounts import PrivateMounts
 
 SPELLINGS = (0, 1, 2)
 PAM_PYTHON = Path("/lib/security/pam_python.so")
 ACCOUNT = "account required pam_permit.so\n"
-
-
-@pytest.fixture
-def directory(world: Path, installed: Installation) -> Iterator[DirectoryService]:
-    """A host with a directory service."""
-    place = Path(tempfile.mkdtemp(prefix="directory-", dir=world))
-    place.chmod(0o755)
-    mounts = PrivateMounts(place / "host")
-    yield DirectoryService(mounts, installed)
-    mounts.close()
-    shutil.rmtree(place)
 
 
 @pytest.fixture(params=["%u", "%U", "home"])

@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from pam_softtoken import mark
 from tests.support.account import Person
 from tests.support.client import PAM_AUTH_ERR, PAM_CONV_ERR, PAM_SERVICE_ERR, PAM_SUCCESS, Outcome, Service
 from tests.support.installation import Installation
@@ -165,7 +166,7 @@ class Stage:
         self._disturbed_backend = make_service(_line(installed, self._traced, impatient))
         self._disturbed_host = make_service(_line(installed, self._backend, impatient))
         self._undisturbed = make_service(_line(installed, self._backend))
-        self._mark = MARKS / str(person.uid)
+        self._marks = (MARKS / str(person.uid), Path(mark.record_of(person.name)))
         self._is_marked = kind == FILE_GONE
         if self._is_marked:
             assert self.log_in(*self.act.answers) == PAM_SUCCESS
@@ -179,7 +180,8 @@ class Stage:
     def reset(self) -> None:
         """Have it as it was after the enrolment: with that state, or with none, and with no mark of a success."""
         if not self._is_marked:
-            self._mark.unlink(missing_ok=True)
+            for path in self._marks:
+                path.unlink(missing_ok=True)
         if self._state is None:
             (self.person.store / "state").unlink(missing_ok=True)
         else:

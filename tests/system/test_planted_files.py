@@ -29,6 +29,8 @@ PLACES = (
     "/run/sshd/x",
     "/run/sshd.pid",
     "/var/lib/softtoken/x",
+    "/var/lib/softtoken/.names",
+    "/var/lib/softtoken/.names/x",
     "/var/lib/softtoken/enrolled",
     "/var/lib/softtoken/enrolled/0",
     "/var/lib/softtoken/enrolled.new",

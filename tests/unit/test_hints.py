@@ -192,7 +192,7 @@ def test_options__that_a_text_names_without_a_command_are_those_of_every_program
     "words",
     [
         "{PROGRAM} --dry-run shows those there are",
-        "softtoken-admin forget USER does it",
+        "softtoken-admin dismiss USER does it",
         "softtoken-admin disable {service} --now",
         "sudo softtoken-enroll --remove",
     ],

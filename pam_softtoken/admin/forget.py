@@ -1,0 +1,188 @@
+"""Take away what root keeps of an account that is gone: `softtoken-admin forget`, and `rebind --newcomer`.
+
+Tokens, state, marks, the record of a name, revocations, and uses that are recorded in /run: after it, somebody new who
+gets the name or the uid has never enrolled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+
+from pam_softtoken import files, mark, revoking, terminal, tokenfile, user_lookup, volatile
+from pam_softtoken.admin import account_place, deed, orphans, person
+from pam_softtoken.admin.account_place import Place
+from pam_softtoken.admin.orphans import GONE, STORE, Orphan
+from pam_softtoken.command import Command
+from pam_softtoken.errors import (
+    AdministrationFailed,
+    BadTokenFile,
+    LookUpFailed,
+    PathError,
+    UnknownUser,
+    UsageError,
+)
+from pam_softtoken.store import TOKENS, Location
+
+_Pair = tuple[str | None, int]
+
+
+def begin_anew(screen: terminal.Terminal, options: argparse.Namespace, account: files.Account, store: str) -> str:
+    """Take away what a former user of the name or uid has left, so that the present one has never enrolled.
+
+    Returns:
+        What to say when it is done.
+
+    Raises:
+        AdministrationFailed, PathError: nothing is in the way, or it cannot be taken away.
+    """
+    location = Location(store, account)
+    former = mark.former_name(account) if mark.is_set(account.uid) else ""
+    former_uid = mark.former_uid(account)
+    place = Place(location)
+    try:
+        found = _tokens_of_others(place)
+        if not found and not former and former_uid is None:
+            raise AdministrationFailed(
+                f"nothing of a former user is in the way of {account.name}",
+                hint=f"{person.PROGRAM} revoke {account.name} takes the tokens of {account.name} away",
+            )
+        left = [found] if found else []
+        left += [f"the mark that uid {account.uid} was enrolled as {former}"] if former else []
+        left += [f"the record that {account.name} was enrolled with uid {former_uid}"] if former_uid is not None else []
+        screen.tell(f"{account.name} is somebody new, and what a former user has left goes: {' and '.join(left)}.")
+        if former or not mark.is_set(account.uid):
+            screen.tell(f"From then on {account.name} counts as a user who has never enrolled.")
+        person.require_yes(screen, "Take it away?", options)
+        if not location.in_home and place.is_open:
+            place.clear()
+        volatile.remove(volatile.path_of(account.uid, location.path))
+        if former:  # otherwise mark and revocations are the account's own
+            revoking.forget(account.uid)
+            mark.forget(account.uid)
+        if former_uid is not None:
+            mark.forget_name(account.name)
+        why = former or found or f"uid {former_uid}"
+        deed.record("rebind", account.name, uid=str(account.uid), newcomer="yes", former=why)
+    finally:
+        place.close()
+    return f"Done. {account.name} can enrol."
+
+
+def _tokens_of_others(place: Place) -> str:
+    """Return in words whose tokens are in a place of a store of root's; empty where there are none.
+
+    Raises:
+        AdministrationFailed: they are those of the account itself.
+    """
+    location = place.location
+    if location.in_home:
+        return ""
+    try:
+        found = place.look()
+    except BadTokenFile:
+        raise AdministrationFailed(
+            f"{location.path}/{TOKENS} cannot be read",
+            hint=f"{person.PROGRAM} revoke {location.account.name} takes it away",
+        ) from None
+    if found is None:
+        return ""
+    if found[1] == location.bound_to:
+        name, uid = location.account.name, location.account.uid
+        raise AdministrationFailed(
+            f"the tokens in {location.path} are those of {tokenfile.described((name, uid))}",
+            hint=f"{person.PROGRAM} revoke {name} takes them away",
+        )
+    return f"the tokens of {tokenfile.described(found[1])}" if found[1] is not None else "tokens of an unknown user"
+
+
+def _forget(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+    person.require_root("forget")
+    if options.all is (options.user is not None or options.uid is not None):
+        raise UsageError("either an account or --all", hint=f"as in {person.PROGRAM} forget alice --uid 1000")
+    settings = person.settings_of(options.store)
+    found = orphans.find((settings.store, person.PLACES["system"]))
+    chosen = [each for each in found if each.uid is not None and _is_meant(each, options)]
+    if not chosen:
+        raise _nothing(options)
+    for each in chosen:
+        screen.tell(f"{terminal.visible(each.path)}: {terminal.visible(each.problem)}")
+    screen.tell(
+        "All of it goes: tokens, what was used, and what was revoked. Whoever gets the name or the uid, and a home "
+        "directory that was kept, begins anew."
+    )
+    person.require_yes(screen, "Take it away?", options)
+    try:
+        for pair in dict.fromkeys((each.user, each.uid) for each in chosen if each.uid is not None):
+            _take_away(pair, [each for each in chosen if (each.user, each.uid) == pair])
+    except PathError as error:
+        raise AdministrationFailed(f"{error}; some of it is still there", hint="start again when it can go") from None
+    screen.tell("Done.")
+
+
+def _is_meant(orphan: Orphan, options: argparse.Namespace) -> bool:
+    if options.all:
+        return orphan.account == GONE
+    return (options.user is None or orphan.user == options.user) and options.uid in (None, orphan.uid)
+
+
+def _nothing(options: argparse.Namespace) -> AdministrationFailed:
+    if options.all:
+        return AdministrationFailed("no account that is gone has left anything", hint=f"{person.PROGRAM} status")
+    with suppress(UnknownUser, LookUpFailed):
+        account = user_lookup.account_of_name(options.user) if options.user else user_lookup.account_of_uid(options.uid)
+        if options.uid in (None, account.uid):
+            return AdministrationFailed(
+                f"there is an account {tokenfile.described((account.name, account.uid))}",
+                hint=f"{person.PROGRAM} revoke {account.name} takes its tokens away",
+            )
+    return AdministrationFailed(
+        f"nothing is left of {options.user or f'uid {options.uid}'}",
+        hint=f"{person.PROGRAM} status lists what fits no account; --store says where else to look",
+    )
+
+
+def _take_away(pair: _Pair, found: Iterable[Orphan]) -> None:
+    """Take away what is left of one account.
+
+    Raises:
+        PathError: some of it is still there.
+    """
+    name, uid = pair
+    for each in found:
+        if each.kind == STORE:
+            _clear(each.path)
+    for path in volatile.paths_of(uid):
+        volatile.remove(path)
+    if mark.name_of(uid) in ("", name):  # otherwise they are another account's
+        revoking.forget(uid)
+        mark.forget(uid)
+    known = mark.known(name) if name else None
+    if name and known is not None and known.uid == uid:
+        mark.forget_name(name)
+    deed.record("forget", name or "", uid=str(uid))
+
+
+def _clear(path: str) -> None:
+    directory = files.open_directory(path, below=None, owner=os.geteuid())
+    try:
+        account_place.clear(path, below=directory)
+    finally:
+        os.close(directory)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "After userdel: take away what root keeps of the account, so that nobody who gets its name or uid is refused "
+        "because of it. softtoken-admin status lists what is left. Nothing of an account that is there is touched."
+    )
+    parser.add_argument("user", metavar="USER", nargs="?", help="what the account was called")
+    parser.add_argument("--uid", metavar="UID", type=person.uid, help="the uid that it had")
+    parser.add_argument("--all", action="store_true", help="all accounts that are gone")
+    person.add_yes(parser)
+    person.add_store(parser)
+
+
+FORGET = Command("forget", "take away what root keeps of an account that is gone", _add_arguments, _forget)

@@ -1,0 +1,496 @@
+"""Accounts that are renamed, renumbered, moved or deleted: who gets in, who does not, and what helps."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pam_softtoken import mark, revocation, revoking
+from pam_softtoken.errors import Revoked
+from pam_softtoken.files import Account
+from tests.support.account import Person
+from tests.support.account_changes import (
+    Host,
+    delete,
+    move_home,
+    rename,
+    rename_with_vipw,
+    renumber,
+    renumber_with_vipw,
+    replace,
+)
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
+from tests.support.directory_service import DirectoryService
+from tests.support.pam_scene import Pam
+
+HOME, HOME_BY_NAME = "%h/.softtoken", "%h/.codes/%u"
+
+
+@pytest.fixture
+def host(request: pytest.FixtureRequest, directory: DirectoryService, pam: Pam) -> Host:
+    """A host with the store that the test names."""
+    return Host(directory, pam, request.param)
+
+
+def free_uid() -> int:
+    """Return a uid that useradd gives to nobody, not even in a test that runs at the same time."""
+    return 2_000_000 + secrets.randbelow(1_000_000)
+
+
+def change(person: Person, how: str) -> None:
+    """Do to an account what administrators do."""
+    name = person.name
+    if how == "group":
+        subprocess.run(["groupadd", f"{name}g"], check=True)
+        subprocess.run(["usermod", "--gid", f"{name}g", name], check=True, capture_output=True)
+        subprocess.run(["groupmod", "--non-unique", "--gid", str(free_uid()), f"{name}g"], check=True)
+        return
+    changes: dict[str, Callable[[], None]] = {
+        "name": lambda: rename(person, f"{name}new"),
+        "name by vipw": lambda: rename_with_vipw(person, f"{name}.corp.example"),
+        "uid": lambda: renumber(person, free_uid()),
+        "uid by vipw": lambda: renumber_with_vipw(person, free_uid()),
+        "home with -m": lambda: move_home(person, with_files=True),
+        "home": lambda: move_home(person, with_files=False),
+    }
+    changes[how]()
+
+
+def outcome(host: Host, person: Person, *answers: str) -> tuple[int, int, str, str]:
+    """Log in where `nullok` lets in those who never enrolled; return result, prompts, reason and detail."""
+    done = host.directory.log_in(host.service("nullok"), person.name, *answers)
+    last = host.log.outcomes()[-1]
+    return done.result, len(done.prompts), last["reason"], last.get("detail", "").strip('"')
+
+
+def command_in(detail: str, before: str) -> list[str]:
+    """Return the words of the command of ours that stands in a text behind some words."""
+    found = re.search(re.escape(before) + r"softtoken-admin ([^;]+?)(?: brings along.*)?(?:;|$)", detail)
+    assert found is not None, detail
+    return shlex.split(found[1])
+
+
+def run_cure(host: Host, words: list[str]) -> None:
+    """Run a command of ours as it was shown, with the store of this test."""
+    more = ["--store", host.template, "--yes"] if words[0] in ("rebind", "forget") else []
+    done = host.directory.run("softtoken-admin", *words, *more)
+    assert done.status == 0, done.stderr
+
+
+def orphans(host: Host) -> list[dict[str, object]]:
+    found = json.loads(host.admin("status", "--json"))["orphans"]
+    assert isinstance(found, list)
+    return found
+
+
+def put_back(place: Path, tokens: bytes, *, owner: str) -> None:
+    """Put an old copy of a token file in its place."""
+    place.mkdir(mode=0o700, exist_ok=True)
+    (place / "tokens").write_bytes(tokens)
+    (place / "tokens").chmod(0o600)
+    for path in (place, place / "tokens"):
+        shutil.chown(path, owner)
+
+
+STAYS = [
+    pytest.param("name", HOME, marks=pytest.mark.lockout("usermod -l, tokens in the home directory")),
+    pytest.param(
+        "name by vipw", HOME, marks=pytest.mark.lockout("a name changed by vipw, tokens in the home directory")
+    ),
+    pytest.param("uid", HOME, marks=pytest.mark.lockout("usermod -u, tokens in the home directory")),
+    ("uid", HOME_BY_NAME),
+    pytest.param("home with -m", HOME, marks=pytest.mark.lockout("usermod -d with -m, tokens in the home directory")),
+    pytest.param("home", "%U", marks=pytest.mark.lockout("usermod -d, tokens kept by root")),
+    pytest.param("group", HOME, marks=pytest.mark.lockout("usermod -g and groupmod, tokens in the home directory")),
+    pytest.param("group", "%u", marks=pytest.mark.lockout("usermod -g and groupmod, tokens kept by root")),
+]
+
+
+@pytest.mark.parametrize(("how", "host"), STAYS, indirect=["host"])
+def test_owner__of_a_changed_account_gets_in_at_once(host: Host, alice: Person, how: str) -> None:
+    phone = host.enrol(alice)
+    first = phone.totp()
+    assert outcome(host, alice, first)[0] == PAM_SUCCESS
+    change(alice, how)
+    assert outcome(host, alice, first)[:3] == (PAM_AUTH_ERR, 1, "replayed")
+    assert outcome(host, alice, phone.totp(1))[0] == PAM_SUCCESS
+
+
+REBIND = "softtoken-admin rebind"
+CURED = [
+    pytest.param(
+        "name", HOME_BY_NAME, "not_enrolled",
+        marks=pytest.mark.lockout(
+            "usermod -l, tokens in the home directory under the name", shows="reason=not_enrolled", cure=REBIND
+        ),
+    ),
+    pytest.param(
+        "name", "%U", "other_account",
+        marks=pytest.mark.lockout("usermod -l, store by uid", shows="reason=other_account", cure=REBIND),
+    ),
+    pytest.param(
+        "name by vipw", "%u", "not_enrolled",
+        marks=pytest.mark.lockout("a name changed by vipw, store by name", shows="reason=not_enrolled", cure=REBIND),
+    ),
+    pytest.param(
+        "uid", "%U", "not_enrolled",
+        marks=pytest.mark.lockout("usermod -u, store by uid", shows="reason=not_enrolled", cure=REBIND),
+    ),
+    pytest.param(
+        "uid by vipw", "%u", "other_account",
+        marks=pytest.mark.lockout("a uid changed by vipw, store by name", shows="reason=other_account", cure=REBIND),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("how", "host", "reason"), CURED, indirect=["host"])
+def test_owner__of_a_changed_account_gets_in_by_the_command_in_the_log(
+    host: Host, alice: Person, how: str, reason: str
+) -> None:
+    phone = host.enrol(alice)
+    first = phone.totp()
+    assert outcome(host, alice, first)[0] == PAM_SUCCESS
+    change(alice, how)
+    *refused, detail = outcome(host, alice, phone.totp(1))
+    assert refused == [PAM_AUTH_ERR, 1, reason]
+    cure = command_in(detail, "if that is the same user: ")
+    assert {" ".join(["softtoken-admin", *cure])} >= {str(each["cure"]) for each in orphans(host)}
+    run_cure(host, cure)
+    assert outcome(host, alice, first)[:3] == (PAM_AUTH_ERR, 1, "replayed")
+    assert outcome(host, alice, phone.totp(1))[0] == PAM_SUCCESS
+    assert orphans(host) == []
+
+
+@pytest.mark.parametrize(("how", "host"), [("name", "%u"), ("uid", "%U")], indirect=["host"])
+def test_owner__of_an_account_that_was_changed_before_the_first_login_is_no_newcomer(
+    host: Host, alice: Person, how: str
+) -> None:
+    phone = host.enrol(alice)
+    change(alice, how)
+    *refused, detail = outcome(host, alice, phone.totp())
+    assert refused == [PAM_AUTH_ERR, 1, "not_enrolled"]
+    run_cure(host, command_in(detail, "if that is the same user: "))
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+
+
+@pytest.mark.lockout(
+    "a uid changed by vipw, tokens in the home directory", shows="reason=insecure_file", cure="chown -R"
+)
+@pytest.mark.parametrize("host", [HOME], indirect=True)
+def test_owner__whose_files_kept_the_old_uid_gets_in_after_chown(host: Host, alice: Person) -> None:
+    phone = host.enrol(alice)
+    first = phone.totp()
+    assert outcome(host, alice, first)[0] == PAM_SUCCESS
+    old = alice.uid
+    change(alice, "uid by vipw")
+    *refused, detail = outcome(host, alice, phone.totp(1))
+    assert refused == [PAM_AUTH_ERR, 1, "insecure_file"]
+    assert f"{alice.home}: belongs to uid {old}" in detail
+    subprocess.run(["chown", "-R", alice.name, alice.home], check=True)
+    assert outcome(host, alice, first)[:3] == (PAM_AUTH_ERR, 1, "replayed")
+    assert outcome(host, alice, phone.totp(1))[0] == PAM_SUCCESS
+
+
+@pytest.mark.lockout(
+    "usermod -d without -m, tokens in the old home directory",
+    shows="reason=not_enrolled",
+    cure="softtoken-admin move",
+)
+@pytest.mark.parametrize("host", [HOME], indirect=True)
+def test_owner__whose_tokens_stayed_in_the_old_home_gets_in_by_move(host: Host, alice: Person) -> None:
+    phone = host.enrol(alice)
+    first = phone.totp()
+    assert outcome(host, alice, first)[0] == PAM_SUCCESS
+    old = alice.home
+    change(alice, "home")
+    *refused, detail = outcome(host, alice, phone.totp(1))
+    assert refused == [PAM_AUTH_ERR, 1, "not_enrolled"]
+    assert f"was {old}" in detail
+    (facts,) = json.loads(host.admin("status", "--json", alice.name))["users"]
+    assert facts["elsewhere"] == [f"{old}/.softtoken"]
+    run_cure(host, command_in(detail, f"was {old}; "))
+    assert not (old / ".softtoken").exists()
+    assert outcome(host, alice, first)[:3] == (PAM_AUTH_ERR, 1, "replayed")
+    assert outcome(host, alice, phone.totp(1))[0] == PAM_SUCCESS
+
+
+@pytest.mark.parametrize("host", [HOME], indirect=True)
+@pytest.mark.parametrize("named", [False, True])
+def test_move__takes_tokens_out_of_an_old_home_only_while_it_is_the_users(
+    host: Host, alice: Person, make_person: Callable[[], Person], named: bool
+) -> None:
+    phone = host.enrol(alice)
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+    old, bob = alice.home, make_person()
+    change(alice, "home")
+    words = ["move", alice.name, "--to", "system", *(["--old-home", str(old)] if named else [])]
+    subprocess.run(["chown", bob.name, old], check=True)
+    done = host.directory.run("softtoken-admin", *words)
+    assert done.status == 1
+    assert f"{old}: belongs to uid {bob.uid}" in done.stderr or named is False
+    subprocess.run(["chown", alice.name, old], check=True)
+    run_cure(host, words)
+    roots = Host(host.directory, host.pam, "%U")
+    roots.option = f"store={host.directory.state}/%U"
+    assert outcome(roots, alice, phone.totp(1))[0] == PAM_SUCCESS
+
+
+@pytest.mark.parametrize("how", ["name", "uid"])
+def test_move__of_a_changed_account_names_the_command_that_comes_first(
+    directory: DirectoryService, pam: Pam, alice: Person, how: str
+) -> None:
+    host = Host(directory, pam, HOME)
+    phone = host.enrol(alice)
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+    words = ("move", alice.name, "--to", "system")
+    run_cure(host, list(words))
+    change(alice, how)
+    done = directory.run("softtoken-admin", "move", alice.name, "--to", "home")
+    assert done.status == 1
+    rebind = re.search(r"softtoken-admin (rebind [^;\n]+)", done.stderr)
+    assert rebind is not None, done.stderr
+    in_system = ("--store", "/var/lib/softtoken/%U", "--yes")
+    assert directory.run("softtoken-admin", *rebind[1].split(), *in_system).status == 0
+    run_cure(host, ["move", alice.name, "--to", "home"])
+    assert outcome(host, alice, phone.totp(1))[0] == PAM_SUCCESS
+
+
+# -- revocations
+
+
+@pytest.mark.parametrize(
+    ("how", "host"),
+    [("name", HOME), ("uid", HOME), ("uid by vipw", HOME), ("home with -m", HOME), ("name", "%u"), ("uid", "%U")],
+    indirect=["host"],
+)
+@pytest.mark.parametrize("which", ["everything", "one"])
+def test_revoked_token__stays_revoked_whatever_becomes_of_the_account(
+    host: Host, alice: Person, how: str, which: str
+) -> None:
+    """Before root says that it is the same user, and after."""
+    phone = host.enrol(alice)
+    other = host.enrol(alice, "--name=other") if which == "one" else None
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+    name, uid = alice.name, alice.uid
+    kept = (host.place_of(alice) / "tokens").read_bytes()
+    host.admin("revoke", name, *(["phone"] if other else []), "--yes")
+    place = host.place_of(alice)
+    put_back(place, kept, owner=alice.name if host.template == HOME else "root")
+    change(alice, how)
+    if how == "uid by vipw":
+        subprocess.run(["chown", "-R", alice.name, alice.home], check=True)
+    result, prompts, reason, _ = outcome(host, alice, phone.totp(1))
+    assert (result, prompts) == (PAM_AUTH_ERR, 1)
+    if host.template == HOME:
+        assert reason == ("revoked" if other is None else "mismatch")
+    changed = [f"--old-name={name}"] * (name != alice.name) + [f"--old-uid={uid}"] * (uid != alice.uid)
+    if other is not None and host.template == HOME:
+        assert outcome(host, alice, other.totp())[0] == PAM_SUCCESS
+        assert outcome(host, alice, phone.totp(1))[0] == PAM_AUTH_ERR
+    if changed:
+        host.admin("rebind", alice.name, *changed, "--yes")
+    assert outcome(host, alice, phone.totp(1))[0] == PAM_AUTH_ERR
+    anew = host.enrol(alice, "--force")
+    assert outcome(host, alice, phone.totp(1))[0] == PAM_AUTH_ERR
+    assert outcome(host, alice, anew.totp())[0] == PAM_SUCCESS
+
+
+@pytest.mark.parametrize("host", [HOME], indirect=True)
+def test_revoke__of_a_renumbered_account_adds_to_what_was_revoked_before(host: Host, alice: Person) -> None:
+    """And what root has enrolled since counts, before and after the change."""
+    first = host.enrol(alice)
+    assert outcome(host, alice, first.totp())[0] == PAM_SUCCESS
+    host.admin("revoke", alice.name, "--yes")
+    second, third = host.enrol(alice), host.enrol(alice, "--name=third")
+    tokens = host.place_of(alice) / "tokens"
+    kept = tokens.read_bytes()
+    change(alice, "uid")
+    assert outcome(host, alice, second.totp())[0] == PAM_SUCCESS
+    host.admin("revoke", alice.name, "phone", "--yes")
+    tokens.write_bytes(kept)
+    for gone in (first, second):
+        assert outcome(host, alice, gone.totp(1))[0] == PAM_AUTH_ERR
+    assert outcome(host, alice, third.totp())[0] == PAM_SUCCESS
+
+
+@pytest.mark.parametrize("uid", [1000, 2000], ids=["former", "present"])
+def test_revocation__under_either_uid_refuses_a_login_that_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int
+) -> None:
+    for module, name in ((mark, "NAMES"), (mark, "REVOCATIONS"), (revocation, "DIRECTORY")):
+        monkeypatch.setattr(module, name, str(tmp_path / ("names" if name == "NAMES" else "revoked")))
+    mark.record(Account("alice", 1000, 1000, home="/home/alice"))
+    revoking.revoke(1000, fingerprints=["a"], everything=False, now=1)
+    seen = revocation.read_for(Account("alice", 2000, 2000, home="/home/alice"))
+    assert not seen.counts("a")
+    seen.require_unchanged()
+    revoking.revoke(uid, fingerprints=["b"], everything=False, now=2)
+    with pytest.raises(Revoked):
+        seen.require_unchanged()
+
+
+# -- deleted accounts
+
+
+REUSED = [
+    ("name", HOME),
+    pytest.param(
+        "name", "%u",
+        marks=pytest.mark.lockout(
+            "userdel, then a new user of the same name", shows="rebind", cure="softtoken-admin rebind"
+        ),
+    ),
+    pytest.param(
+        "uid", HOME,
+        marks=pytest.mark.lockout(
+            "userdel, then a new user with the same uid", shows="rebind", cure="softtoken-admin rebind"
+        ),
+    ),
+    ("uid", "%U"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("reused", "host"), REUSED, indirect=["host"])
+@pytest.mark.parametrize("keeping", [False, True], ids=["with -r", "without -r"])
+def test_newcomer__with_a_deleted_users_name_or_uid_inherits_nothing_and_begins_anew(
+    host: Host, alice: Person, reused: str, keeping: bool
+) -> None:
+    renumber(alice, free_uid())  # when it is given up, no other test may get it
+    phone = host.enrol(alice)
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+    name, uid = (alice.name, free_uid()) if reused == "name" else (f"{alice.name}new", alice.uid)
+    replace(alice, name=name, uid=uid, keeping=keeping and reused == "name")
+    result, prompts, _, detail = outcome(host, alice, phone.totp(1))
+    assert (result, prompts) == (PAM_AUTH_ERR, 1)
+    run_cure(host, command_in(detail, "if not: "))
+    assert outcome(host, alice)[:2] == (PAM_SUCCESS, 0)  # nullok
+    own = host.enrol(alice)
+    assert outcome(host, alice, phone.totp(1))[0] == PAM_AUTH_ERR
+    assert outcome(host, alice, own.totp())[0] == PAM_SUCCESS
+
+
+@pytest.mark.parametrize("host", [HOME, "%u", "%U"], indirect=True)
+def test_forget__after_userdel_makes_the_next_user_of_name_and_uid_a_newcomer(host: Host, alice: Person) -> None:
+    renumber(alice, free_uid())  # when it is given up, no other test may get it
+    phone = host.enrol(alice)
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+    name, uid = alice.name, alice.uid
+    assert f"there is an account {name}" in host.refused("forget", name, "--yes")
+    host.admin("revoke", name, "--yes")
+    delete(alice, keeping=False)
+    words = ["useradd", "--create-home", "--home-dir", str(alice.home), "--uid", str(uid), name]
+    found = orphans(host)
+    assert {each["cure"] for each in found} == {f"softtoken-admin forget {name} --uid {uid}"}
+    assert {each["account"] for each in found} == {"gone"}
+    run_cure(host, command_in(str(found[0]["cure"]), ""))
+    assert orphans(host) == []
+    subprocess.run(words, check=True, capture_output=True)
+    alice.home.chmod(0o755)
+    assert outcome(host, alice)[:2] == (PAM_SUCCESS, 0)  # nullok
+    own = host.enrol(alice)
+    assert outcome(host, alice, own.totp())[0] == PAM_SUCCESS
+
+
+@pytest.mark.parametrize("host", ["%U"], indirect=True)
+def test_status__names_orphans_of_every_kind_and_what_helps(host: Host, alice: Person) -> None:
+    renumber(alice, free_uid())  # when it is given up, no other test may get it
+    phone = host.enrol(alice)
+    host.enrol(alice, "--name=other")
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+    host.admin("revoke", alice.name, "other", "--yes")
+    service = host.directory.state / "changes" / "sshd"
+    service.mkdir(parents=True)
+    (service / "pending").touch()
+    (service / f"awaited:{alice.name}").touch()
+    in_run = f"/run/softtoken/{alice.uid}-0123456789abcdef"
+    subprocess.run(host.directory.mounts.command("sh", "-c", f"mkdir -p /run/softtoken && touch {in_run}"), check=True)
+    assert orphans(host) == []
+    former, uid = alice.name, alice.uid
+    replace(alice, name=f"{former}new", uid=free_uid(), keeping=False)
+    found = orphans(host)
+    assert {each["kind"] for each in found} == {"store", "mark", "name", "revocations", "record", "awaited"}
+    forget = f"softtoken-admin forget {former} --uid {uid}"
+    cures = {each["kind"]: each["cure"] for each in found}
+    assert cures == {**dict.fromkeys(cures, forget), "awaited": "softtoken-admin confirm sshd"}
+    shown = host.admin("status")
+    assert f"there is no account {former} (uid {uid}) any more; {forget}\n" in shown
+    assert in_run in shown
+    assert "only a login of" in shown
+    host.admin("forget", "--all", "--yes")
+    assert {each["kind"] for each in orphans(host)} == {"awaited"}
+    assert "nothing is left of" in host.refused("forget", former, "--yes")
+
+
+@pytest.mark.parametrize("host", ["%u", "%U"], indirect=True)
+def test_second_name__of_a_uid_has_no_part_in_what_root_keeps_under_the_first(host: Host, alice: Person) -> None:
+    phone = host.enrol(alice)
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+    first, alias = alice.name, f"{alice.name}-alias"
+    subprocess.run(
+        ["useradd", "--non-unique", "--uid", str(alice.uid), "--home-dir", str(alice.home), alias], check=True
+    )
+    try:
+        alice.name = alias
+        assert outcome(host, alice, phone.totp(1))[:2] == (PAM_AUTH_ERR, 1)
+        assert f"there is an account {first}" in host.refused("rebind", alias, "--old-name", first, "--yes")
+        if host.by_name:
+            own = host.enrol(alice)
+            assert outcome(host, alice, own.totp())[0] == PAM_SUCCESS
+    finally:
+        subprocess.run(["userdel", "--force", alias], check=True, capture_output=True)
+        alice.name = first
+    assert outcome(host, alice, phone.totp(1))[0] == PAM_SUCCESS
+
+
+# -- many at once
+
+
+@pytest.mark.lockout("a setting renames all users", shows="reason=other_account", cure="softtoken-admin rebind --all")
+@pytest.mark.parametrize("host", ["%U"], indirect=True)
+def test_rebind_all__brings_everybody_along_but_those_of_whom_it_is_not_clear(
+    host: Host, alice: Person, make_person: Callable[[], Person]
+) -> None:
+    people = [alice, make_person(), make_person()]
+    phones = [host.enrol(person) for person in people]
+    for person, phone in zip(people, phones, strict=True):
+        assert outcome(host, person, phone.totp())[0] == PAM_SUCCESS
+    carol, former = people[2], people[2].name
+    for person in people:
+        rename_with_vipw(person, f"{person.name}.corp.example")
+    successor = make_person()
+    rename_with_vipw(successor, former)  # carol, or somebody new who got the name?
+    assert outcome(host, alice, phones[0].totp(1))[2] == "other_account"
+    done = host.directory.run("softtoken-admin", "rebind", "--all", "--yes", "--store", host.template)
+    assert done.status == 0, done.stderr
+    assert "left alone" in done.stderr
+    for person, phone in zip(people[:2], phones, strict=False):
+        assert outcome(host, person, phone.totp(1))[0] == PAM_SUCCESS
+    assert outcome(host, carol, phones[2].totp(1))[2] == "other_account"
+    assert {each["user"] for each in orphans(host)} == {former}
+    host.admin("rebind", carol.name, "--old-name", former, "--yes")
+    assert outcome(host, carol, phones[2].totp(1))[0] == PAM_SUCCESS
+
+
+@pytest.mark.parametrize("host", [HOME], indirect=True)
+def test_rebind__lets_the_renamed_user_confirm_a_change_that_waits_for_them(host: Host, alice: Person) -> None:
+    phone = host.enrol(alice)
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+    former = alice.name
+    rename(alice, f"{former}new")
+    service = host.service()
+    waiting: Path = host.directory.state / "changes" / service.name
+    waiting.mkdir(parents=True)
+    (waiting / "pending").touch()
+    (waiting / f"awaited:{former}").touch()
+    host.admin("rebind", alice.name, "--old-name", former, "--yes")
+    done = host.directory.log_in(service, alice.name, phone.totp(1), options=["--setcred"])
+    assert done.result == PAM_SUCCESS
+    assert (waiting / "login").exists()

@@ -1,0 +1,138 @@
+"""A host in a mount namespace whose accounts are changed by the real usermod, userdel and vipw."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shlex
+import subprocess
+from pathlib import Path
+
+from tests.support.account import Person, Phone
+from tests.support.client import PERMIT, Service
+from tests.support.directory_service import DirectoryService
+from tests.support.pam_scene import Pam
+
+
+class Host:
+    """A host with one store for all.
+
+    Args:
+        directory: the host.
+        pam: makes its services.
+        template: how a user's place is named in a store of root's; or all of it, from `%h` on.
+    """
+
+    def __init__(self, directory: DirectoryService, pam: Pam, template: str) -> None:
+        self.directory = directory
+        self.pam = pam
+        self.by_name = template == "%u"
+        self.template = template if template.startswith("%h") else f"{directory.stores}/{template}"
+        self.option = f"store={self.template}"
+        self.log = directory.log
+
+    def service(self, *options: str) -> Service:
+        return self.pam.stack(self.pam.installed.line(self.option, *options) + PERMIT)
+
+    def enrol(self, person: Person, *options: str) -> Phone:
+        return self.directory.enrol(person.name, "--period=300", "--store", self.template, *options)
+
+    def admin(self, *words: str) -> str:
+        done = self.directory.run("softtoken-admin", *words, "--store", self.template)
+        assert done.status == 0, done.stderr
+        return done.stdout
+
+    def refused(self, *words: str) -> str:
+        done = self.directory.run("softtoken-admin", *words, "--store", self.template)
+        assert (done.status, done.stdout) == (1, "")
+        (error,) = [line for line in done.stderr.splitlines() if line.startswith("softtoken-admin: error: ")]
+        return error
+
+    def place_of(self, person: Person) -> Path:
+        if self.template.startswith("%h"):
+            return Path(self.template.replace("%h", str(person.home)).replace("%u", person.name))
+        return self.directory.stores / (person.name if self.by_name else str(person.uid))
+
+    def owner_of(self, person: Person) -> dict[str, object]:
+        owner = json.loads((self.place_of(person) / "tokens").read_text())["account"]
+        assert isinstance(owner, dict)
+        return owner
+
+
+def rename(person: Person, name: str) -> None:
+    subprocess.run(["usermod", "--login", name, person.name], check=True, capture_output=True)
+    person.name = name
+
+
+def renumber(person: Person, uid: int) -> None:
+    subprocess.run(["usermod", "--uid", str(uid), person.name], check=True, capture_output=True)
+    person.uid = uid
+
+
+_TRIES = 20
+
+
+def edit_with_vipw(script: str, expected: str) -> None:
+    """Change /etc/passwd with vipw, whose editor is sed, and have pwconv mend /etc/shadow.
+
+    Args:
+        script: for sed.
+        expected: what stands in the file afterwards; while another test holds its lock, vipw changes nothing.
+    """
+    # It looks at the second in which the file was written.
+    editor = f'sed -i {shlex.quote(script)} "$0" && touch -d "1 hour ago" "$0"'
+    environment = {**os.environ, "VISUAL": f"sh -c {shlex.quote(editor)}"}
+    for _ in range(_TRIES):
+        done = subprocess.run(["vipw"], check=False, capture_output=True, text=True, env=environment)
+        if expected in Path("/etc/passwd").read_text():
+            break
+    else:
+        raise AssertionError(f"vipw has changed nothing: {done.stderr}")
+    subprocess.run(["pwconv"], check=True, capture_output=True)
+
+
+def rename_with_vipw(person: Person, name: str) -> None:
+    """Rename an account without usermod, to any name."""
+    edit_with_vipw(f"s/^{person.name}:/{name}:/", f"\n{name}:")
+    person.name = name
+
+
+def renumber_with_vipw(person: Person, uid: int) -> None:
+    """Give an account another uid without usermod, so that its files keep the old one."""
+    edit_with_vipw(f"s/^\\({person.name}:[^:]*\\):{person.uid}:/\\1:{uid}:/", f":{uid}:")
+    person.uid = uid
+
+
+def move_home(person: Person, *, with_files: bool) -> None:
+    """Give an account another home directory, with `usermod -d`, and with or without `-m`."""
+    home = person.home.with_name(f"{person.home.name}-new")
+    words = ["--move-home"] if with_files else []
+    subprocess.run(["usermod", "--home", str(home), *words, person.name], check=True, capture_output=True)
+    if not with_files:
+        home.mkdir(mode=0o755)
+        os.chown(home, person.uid, person.gid)
+    person.home = home
+
+
+def replace(person: Person, *, name: str, uid: int, keeping: bool) -> None:
+    """Delete an account and make another one, of somebody else.
+
+    Args:
+        person: it; becomes the new one.
+        name, uid: of the new one.
+        keeping: the old home directory stays.
+    """
+    delete(person, keeping=keeping)
+    home = person.home if person.home.exists() and uid == person.uid else person.home.with_name(f"{name}-home")
+    words = ["--create-home", "--home-dir", str(home), "--uid", str(uid), "--shell", "/bin/bash", name]
+    subprocess.run(["useradd", *words], check=True, capture_output=True)
+    home.chmod(0o755)
+    person.name, person.uid, person.home = name, uid, home
+    person.gid = pwd.getpwnam(name).pw_gid
+
+
+def delete(person: Person, *, keeping: bool) -> None:
+    """Delete an account with `userdel`, and with `-r` unless its home directory is kept."""
+    words = [] if keeping else ["--remove"]
+    subprocess.run(["userdel", *words, person.name], check=True, capture_output=True)
