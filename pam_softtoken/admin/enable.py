@@ -20,6 +20,7 @@ from pam_softtoken.admin import (
     duration,
     exempt,
     forecast,
+    host_file,
     lockout,
     person,
     proofs,
@@ -27,6 +28,7 @@ from pam_softtoken.admin import (
     trial,
     watchdog,
 )
+from pam_softtoken.admin.attempts import Attempts
 from pam_softtoken.admin.change import Change
 from pam_softtoken.admin.forecast import Forecast
 from pam_softtoken.admin.plan import WITH_PASSWORD, WITH_PUBLIC_KEY, Plan, diff
@@ -43,7 +45,6 @@ def _enable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     service = options.service
     person.require_root(f"enable {service}")
     for_s = duration.between("--for", options.time, SHORTEST, LONGEST)
-    watchdog.settle(screen.tell)
     _require_none_pending(service)
     lockout.names_meant(options.lock_out)
     groups = _groups(options.exempt)
@@ -166,37 +167,62 @@ def last_code_ago_s(found: Forecast, user: str) -> int | None:
 
 def _require_none_pending(service: str) -> None:
     present = change.load(service)
-    if present is not None and not present.confirmed:
+    if present is None or present.confirmed:
+        return
+    if present.state == change.RETURNING:
         raise AdministrationFailed(
-            f'a change of "{service}" waits to be confirmed, for {present.left_s:.0f} s more',
-            hint=f"{_confirm(service)}, or softtoken-admin disable {service}",
+            f'an earlier change of "{service}" is not taken back yet', hint="softtoken-admin roll-back says why"
         )
+    raise AdministrationFailed(
+        f'a change of "{service}" waits to be confirmed, for {present.left_s:.0f} s more',
+        hint=f"{_confirm(service)}, or softtoken-admin disable {service}",
+    )
 
 
 def _carry_out(screen: terminal.Terminal, plan: Plan, for_s: float, awaited: str) -> Change:
-    service = plan.stack.service
     with watchdog.told_afterwards(screen.tell) as tell, change.locked():
-        _require_none_pending(service)
-        planned = change.new(service, plan.files, for_s=for_s)
+        _require_none_pending(plan.stack.service)
+        planned = change.new(plan.stack.service, plan.files, for_s=for_s)
         try:
-            change.begin(planned, awaited)
-            watchdog.start(planned)
-            for each in planned.files:
-                change.apply(each)
-                if each.path == sshd.DROP_IN:
-                    tell(sshd.reload())
-                    if plan.way == WITH_PUBLIC_KEY:
-                        sshd.end_unfinished()  # PAM will no longer ask them for a password
-        except AdministrationFailed:
-            watchdog.undo(planned, tell)
+            _apply(planned, plan.way, awaited, tell)
+        except AdministrationFailed as error:
+            _undo(planned, error, tell)
             raise
         except OSError as error:
-            watchdog.undo(planned, tell)
-            why = os.strerror(error.errno or 0)
-            raise AdministrationFailed(
-                f"cannot go on: {why}; nothing was changed", hint="make room, then start again"
-            ) from None
+            why = AdministrationFailed(
+                f"cannot go on: {os.strerror(error.errno or 0)}; nothing was changed",
+                hint="make room, then start again",
+            )
+            _undo(planned, why, tell)
+            raise why from None
     return planned
+
+
+def _apply(planned: Change, way: str, awaited: str, tell: watchdog.Tell) -> None:
+    change.begin(planned, awaited)
+    watchdog.start(planned)
+    for each in planned.files:
+        change.apply(each)
+        if each.path == sshd.DROP_IN:
+            tell(sshd.reload())
+            if way == WITH_PUBLIC_KEY:
+                sshd.end_unfinished()  # PAM will no longer ask them for a password
+
+
+def _undo(planned: Change, why: AdministrationFailed, tell: watchdog.Tell) -> None:
+    """Put back what was done of a change that cannot go on.
+
+    Raises:
+        AdministrationFailed: not all of it is back yet.
+    """
+    try:
+        watchdog.undo(planned, tell)
+    except AdministrationFailed as error:
+        raise AdministrationFailed(
+            f"{why.message.removesuffix('; nothing was changed')}; what was done of it is not taken back yet: "
+            f"{error.message}",
+            hint=f"{error.hint}; it is tried again by itself, and by each softtoken-admin command",
+        ) from None
 
 
 def _who_tries(options: argparse.Namespace, asked: list[str]) -> str:
@@ -232,6 +258,7 @@ def _wait(screen: terminal.Terminal, planned: Change) -> None:
         AdministrationFailed: it went back, or the person does not wait.
     """
     service = planned.service
+    attempts = Attempts()
     while watchdog.is_waiting(planned):
         try:
             terminal.checkpoint()
@@ -241,15 +268,35 @@ def _wait(screen: terminal.Terminal, planned: Change) -> None:
                 f'interrupted; the change of "{service}" goes back by itself in {planned.left_s:.0f} s',
                 hint=f"{_confirm(service)} keeps it, softtoken-admin disable {service} takes it back now",
             ) from None
-        watchdog.settle(screen.tell, awaited=service)
+        failed = watchdog.settle(screen.tell, awaited=service, attempts=attempts)
+        if service in failed:
+            raise AdministrationFailed(
+                f'the change of "{service}" was not confirmed, and is not taken back yet: {failed[service].message}',
+                hint=f"{failed[service].hint}; it is tried again by itself, and by each softtoken-admin command",
+            )
         time.sleep(watchdog.PAUSE_S)
     present = change.load(service)
     if present is None or present.identity != planned.identity:
         raise AdministrationFailed(
-            f'the change of "{service}" was not confirmed; everything is as it was before',
+            f'the change of "{service}" was not confirmed; {_what_is_left(planned)}',
             hint="the system's log says, in lines with pam_softtoken, what came of the logins meanwhile",
         )
     screen.show(f'Done. "{service}" asks for a code from now on; softtoken-admin disable {service} ends it.')
+
+
+def _what_is_left(planned: Change) -> str:
+    """Return what there is to say of the files after a change has gone back."""
+    others = [each.path for each in planned.files if not _is_as_before(each)]
+    if not others:
+        return "everything is as it was before"
+    return f"our lines are taken out; what somebody else has changed in {', '.join(others)} stays"
+
+
+def _is_as_before(each: change.FileChange) -> bool:
+    try:
+        return host_file.read(host_file.resolved(each.path)).data == each.before.data
+    except AdministrationFailed:
+        return False
 
 
 def add_service(parser: argparse.ArgumentParser) -> None:

@@ -101,8 +101,12 @@ def read_directives(new: bytes | None = None) -> list[Directive]:
 
 
 @contextmanager
-def staged(new: bytes) -> Iterator[str]:
-    """Write the configuration as it would be, for the length of the block, and give its file."""
+def staged(new: bytes | None) -> Iterator[str]:
+    """Write the configuration as it would be, for the length of the block, and give its file.
+
+    Args:
+        new: our file in it; None for a configuration without one.
+    """
     with tempfile.TemporaryDirectory(prefix="softtoken-sshd-", dir="/run") as place:
         yield str(_stage(place, new))
 
@@ -130,13 +134,14 @@ def require_effect(settings: Mapping[str, str], usual: Mapping[str, str], direct
             )
 
 
-def _stage(place: str, new: bytes) -> Path:
+def _stage(place: str, new: bytes | None) -> Path:
     config = Path(place) / "sshd_config"
     beside = Path(place) / "sshd_config.d"
     beside.mkdir()
-    for path in sorted(glob.glob(f"{DIRECTORY}/*.conf")):
+    for path in sorted({*glob.glob(f"{DIRECTORY}/*.conf")} - {DROP_IN}):
         (beside / os.path.basename(path)).write_bytes(Path(path).read_bytes())
-    (beside / os.path.basename(DROP_IN)).write_bytes(new)
+    if new is not None:
+        (beside / os.path.basename(DROP_IN)).write_bytes(new)
     try:
         text = Path(CONFIG).read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
@@ -206,6 +211,26 @@ def _culprit(name: str, directives: list[Directive]) -> str:
     return f"{first.place} comes first" if first is not None else "something else comes first"
 
 
+def require_would_follow(new: bytes | None) -> None:
+    """Check that sshd would accept its configuration with other bytes in our file, and can be told to reload it.
+
+    Args:
+        new: our file; None for a configuration without one.
+
+    Raises:
+        AdministrationFailed: it would not, or cannot.
+    """
+    try:
+        with staged(new) as config:
+            effective = ask("-T", "-f", config)
+    except OSError as error:
+        why = f"{error.filename}: {os.strerror(error.errno or 0)}" if error.filename else str(error)
+        raise AdministrationFailed(
+            f"sshd's configuration cannot be tried: {why}", hint="make room in /run, and see to the files in /etc/ssh"
+        ) from None
+    _require_told(effective, _listening())
+
+
 def reload() -> str:
     """Make sshd reload its configuration, if it accepts it.
 
@@ -226,7 +251,11 @@ def reload() -> str:
             return "No sshd runs that could be told; one that is started from now on goes by the new configuration."
     # Until it has made that file anew, nobody can connect.
     started = time.monotonic()
-    while before is not None and _pid_file(effective) in (None, before) and time.monotonic() < started + _WAIT_S:
+    while before is not None and _pid_file(effective) in (None, before):
+        if time.monotonic() > started + _WAIT_S:
+            raise AdministrationFailed(
+                f"sshd has not reloaded its configuration within {_WAIT_S} s", hint="restart it: systemctl restart ssh"
+            )
         time.sleep(_PAUSE_S)
     return "sshd reloaded its configuration."
 
@@ -270,12 +299,13 @@ def _parent(process: str) -> str:
 
 
 def _pid_file(effective: dict[str, str]) -> tuple[int, int] | None:
-    """Return what distinguishes sshd's PidFile from an earlier or later one; None when there is none."""
+    """Return what distinguishes a running sshd's PidFile from an earlier or later one; None when there is none."""
     try:
-        status = os.stat(effective.get("pidfile", "/run/sshd.pid"))
-    except OSError:
+        path = Path(effective.get("pidfile", "/run/sshd.pid"))
+        status = path.stat()
+        return (status.st_ino, status.st_mtime_ns) if _listens(f"/proc/{int(path.read_text())}") else None
+    except (OSError, ValueError):
         return None
-    return status.st_ino, status.st_mtime_ns
 
 
 def require_obedient(effective: dict[str, str]) -> None:
@@ -287,23 +317,37 @@ def require_obedient(effective: dict[str, str]) -> None:
     Raises:
         AdministrationFailed: one runs that cannot be told to read it anew.
     """
-    listening = [each for each in glob.glob("/proc/[0-9]*") if _listens(each) and not _is_unfinished(each)]
-    if not listening or (len(listening) == 1 and _active_units()):
-        return
-    try:
-        told = _listener(effective)
-    except (OSError, ValueError):
-        raise AdministrationFailed(
-            "sshd runs and cannot be told to read its configuration anew, so a code without a key would get in",
-            hint="start it with a PidFile in its configuration, or stop it for as long as this takes",
-        ) from None
-    others = [os.path.basename(each) for each in listening if each != f"/proc/{told}"]
+    listening = _listening()
+    told = _require_told(effective, listening)
+    others = [os.path.basename(each) for each in listening if told and each != f"/proc/{told}"]
     if others:
         raise AdministrationFailed(
             f"another sshd runs (process {', '.join(others)}), where a code without a key could get in: PAM's service "
             "is the same, the configuration is not",
             hint=f"stop it, and let it not come back, or let one sshd listen on all ports ({CONFIG})",
         )
+
+
+def _listening() -> list[str]:
+    """Return the processes, by their places in /proc, that wait for connections as sshd."""
+    return [each for each in glob.glob("/proc/[0-9]*") if _listens(each) and not _is_unfinished(each)]
+
+
+def _require_told(effective: dict[str, str], listening: list[str]) -> int:
+    """Return which process is told to reload its configuration; 0 where none runs, or systemd tells it.
+
+    Raises:
+        AdministrationFailed: one runs that cannot be told.
+    """
+    if not listening or (len(listening) == 1 and _active_units()):
+        return 0
+    try:
+        return _listener(effective)
+    except (OSError, ValueError):
+        raise AdministrationFailed(
+            "sshd runs and cannot be told to read its configuration anew, so it and PAM would not change together",
+            hint="start it with a PidFile in its configuration, or stop it for as long as this takes",
+        ) from None
 
 
 def _active_units() -> list[str]:

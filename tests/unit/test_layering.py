@@ -17,7 +17,7 @@ LAYERS = [
     {"files", "new_file", "user_lookup", "checked_walk", "user_path", "process", "mark", "change_note", "volatile"},
     {"revocation", "revoking", "store", "state", "grace", "editor"},
     {"pam.control", "pam.dialect", "pam.logical_lines", "pam.known_modules", "pam.stack", "pam.service_file"},
-    {"pam.paths", "pam.enrolment_safety", "pam.host_program"},
+    {"pam.paths", "pam.jumps", "pam.enrolment_safety", "pam.host_program"},
     {"policy", "throttle", "verifier", "deadline", "newcomer", "refusal_time"},
     {"login", "pam_module", "wire", "backend"},
     {"migration", "google_file", "users_file", "xml_survey", "key_container", "picture", "importer"},
@@ -57,7 +57,7 @@ LAYERS = [
     {"admin.option_check"},
     {"admin.proofs", "admin.pam_judge", "admin.ways_in", "admin.ways_table"},
     {"admin.authorized_keys", "admin.host_facts"},
-    {"admin.change", "admin.trial", "admin.plan", "admin.watchdog"},
+    {"admin.attempts", "admin.change", "admin.trial", "admin.plan", "admin.way_back", "admin.watchdog"},
     {"admin.forecast", "admin.lockout", "admin.in_force"},
     {"admin.enable", "admin.switch"},
     {"admin.code_for", "admin.relief", "admin.status", "admin.log_table", "admin.move", "admin.rebind"},
@@ -100,7 +100,8 @@ PURE = {
     "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
     "device.app_document", "device.app_entry", "device.app_cipher", "device.aegis", "device.andotp", "device.twofas",
     "device.freeotp_plus", "device.exports", "admin.finding", "admin.stack_mend", "admin.sshd_config",
-    "pam.control", "pam.dialect", "pam.logical_lines", "pam.stack", "pam.service_file", "pam.paths", "pam.service_edit",
+    "pam.control", "pam.dialect", "pam.logical_lines", "pam.stack", "pam.service_file", "pam.paths", "pam.jumps",
+    "pam.service_edit",
     "admin.exempt", "admin.ssh_match", "admin.proofs", "admin.pam_judge", "admin.ways_in", "admin.ways_table",
 }  # fmt: skip
 ALLOWED_ON_LOGIN = {

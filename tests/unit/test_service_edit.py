@@ -36,6 +36,8 @@ OURS = [
     "account required pam_softtoken.so enrol",
 ]
 
+NO_FILE: dict[str, str] = {}
+
 
 def _ours(text: str, dialect: Dialect) -> int:
     stack = service_file.read("x", {"/etc/pam.d/x": text}.get, dialect)
@@ -45,7 +47,7 @@ def _ours(text: str, dialect: Dialect) -> int:
 @pytest.mark.parametrize("dialect", KNOWN, ids=repr)
 def test_reader__takes_no_line_for_ours_that_only_mentions_us(dialect: Dialect) -> None:
     assert _ours(ODD_PLACES, dialect) == 0
-    assert service_edit.take_out(ODD_PLACES, dialect) == ODD_PLACES
+    assert service_edit.take_out(ODD_PLACES, dialect, NO_FILE.get) == ODD_PLACES
 
 
 @pytest.mark.parametrize("dialect", KNOWN, ids=repr)
@@ -53,7 +55,7 @@ def test_reader__takes_no_line_for_ours_that_only_mentions_us(dialect: Dialect) 
 def test_take_out__takes_our_line_and_nothing_else(ours: str, dialect: Dialect) -> None:
     assert _ours(ours + "\n", dialect) == 1
     before, behind = ODD_PLACES.splitlines(keepends=True)[0], "session required pam_x.so"
-    assert service_edit.take_out(f"{before}{ours}\n{behind}", dialect) == before + behind
+    assert service_edit.take_out(f"{before}{ours}\n{behind}", dialect, NO_FILE.get) == before + behind
 
 
 def test_reader__knows_our_python_file_by_a_link_to_it(tmp_path: Path) -> None:
@@ -67,14 +69,14 @@ def test_take_out__leaves_a_physical_line_that_holds_another_line_as_well() -> N
     """libpam up to 1.5 sees two lines; to take ours out would change the other."""
     text = "auth required pam_softtoken.so".ljust(PIECE_BYTES) + "auth required pam_deny.so\n"
     assert _ours(text, IN_PIECES) == 1
-    assert service_edit.take_out(text, IN_PIECES) == text
-    assert service_edit.take_out(text, WHOLE_LINES) == ""
+    assert service_edit.take_out(text, IN_PIECES, NO_FILE.get) == text
+    assert service_edit.take_out(text, WHOLE_LINES, NO_FILE.get) == ""
 
 
 def test_without__takes_a_module_out_by_its_name_only() -> None:
     kept = "auth required pam_exec.so /lib/security/pam_rootok.so\n# pam_rootok.so\nauth required pam_unix.so\n"
     text = "auth sufficient pam_rootok.so\n" + kept
-    assert service_edit.without(text, lambda line: line.name in known_modules.ROOT_ONLY, IN_PIECES) == kept
+    assert service_edit.without(text, lambda line: line.name in known_modules.ROOT_ONLY, IN_PIECES, NO_FILE.get) == kept
 
 
 @pytest.mark.parametrize(
