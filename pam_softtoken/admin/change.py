@@ -278,7 +278,16 @@ def forget(change: Change) -> None:
     Raises:
         AdministrationFailed: it cannot be taken away.
     """
-    place = f"{DIRECTORY}/{change.service}"
+    sweep(change.service)
+
+
+def sweep(service: str) -> None:
+    """Take away all that is noted of a service.
+
+    Raises:
+        AdministrationFailed: it cannot be taken away.
+    """
+    place = f"{DIRECTORY}/{service}"
     try:
         with suppress(FileNotFoundError):
             shutil.rmtree(place)

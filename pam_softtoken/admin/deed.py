@@ -12,17 +12,19 @@ IDENTIFIER = "softtoken-admin"
 _NOBODY = 2**32 - 1
 
 
-def record(action: str, user: str, **facts: str) -> None:
+def record(action: str, user: str, *, detail: str = "", level: int = syslog.LOG_NOTICE, **facts: str) -> None:
     """Write the line, as `key=value` throughout.
 
     Args:
         action: the subcommand.
-        user: whom it was about.
+        user: the user whom it was about.
+        detail: a text, which stands at the end.
+        level: of syslog(3).
         facts: more, in this order.
     """
     fields = {"action": action, "user": user, **facts, **_doer()}
     syslog.openlog(IDENTIFIER, syslog.LOG_PID, syslog.LOG_AUTHPRIV)
-    syslog.syslog(syslog.LOG_NOTICE, f"{IDENTIFIER}: {log.words(fields)}")
+    syslog.syslog(level, f"{IDENTIFIER}: {log.words(fields)}{log.quoted(detail)}")
     syslog.closelog()
 
 

@@ -177,7 +177,8 @@ def ask(*arguments: str) -> dict[str, str]:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise AdministrationFailed(f"{PROGRAM} cannot be run: {error}", hint="is openssh-server installed?") from None
     if done.returncode != 0:
-        why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        said = [line for line in done.stderr.strip().splitlines() if ": terminating, " not in line]
+        why = (said or ["no reason given"])[-1]
         raise AdministrationFailed(
             f"sshd refuses its configuration: {why}", hint="sshd -t shows it; put it right first"
         )
@@ -220,6 +221,7 @@ def require_would_follow(new: bytes | None) -> None:
     Raises:
         AdministrationFailed: it would not, or cannot.
     """
+    ask("-T")  # what is wrong beside our file is named by its own place
     try:
         with staged(new) as config:
             effective = ask("-T", "-f", config)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import syslog
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -84,13 +85,14 @@ def settle(
             continue
         try:
             fate = WAIT
-            if _fate(change.load(service)) is not WAIT:
+            present = change.load(service)
+            if present is None or _fate(present) is not WAIT:
                 with told_afterwards(tell) as later, change.locked(lock_wait_s):
                     fate = _settle(service, later, say_result=service != awaited)
             attempts.forget(service)
             # Not under the lock: a log that takes nothing would hold up all others.
             if fate is not WAIT:
-                deed.record(**_DEEDS[fate], user="all", service=service)
+                _record(fate, service)
         except ChangeInProgress as error:
             if attempts.note(service, error.message):
                 tell(f'"{service}": {error.message}')
@@ -98,11 +100,16 @@ def settle(
             failed[service] = _as_failure(error)
             if attempts.note(service, failed[service].message):
                 tell(f'"{service}" is not as it was before yet: {failed[service].message}; {failed[service].hint}')
-                deed.record("roll-back-failed", "all", service=service, reason=failed[service].message)
+                detail = f"{failed[service].message}; {failed[service].hint}"
+                deed.record("roll-back-failed", "all", service=service, detail=detail, level=syslog.LOG_ERR)
     return failed
 
 
-_DEEDS = {STAY: {"action": "confirm"}, GO_BACK: {"action": "roll-back"}}
+def _record(fate: str, service: str) -> None:
+    if fate is STAY:
+        deed.record("confirm", "all", service=service, how="login")
+    else:
+        deed.record("roll-back", "all", service=service)
 
 
 def _as_failure(error: AdministrationFailed | OSError) -> AdministrationFailed:
@@ -126,6 +133,8 @@ def told_afterwards(tell: Tell) -> Iterator[Tell]:
 def _settle(service: str, tell: Tell, *, say_result: bool) -> str:
     """See to one change, under the lock, and return what became of it."""
     present = change.load(service)
+    if present is None:
+        change.sweep(service)
     fate = _fate(present)
     if present is None or fate is WAIT:
         return WAIT
