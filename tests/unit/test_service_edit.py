@@ -8,6 +8,7 @@ import pytest
 
 from pam_softtoken.pam import known_modules, service_edit, service_file
 from pam_softtoken.pam.dialect import IN_PIECES, KNOWN, WHOLE_LINES, Dialect
+from pam_softtoken.pam.jumps import CannotEdit
 from pam_softtoken.pam.logical_lines import PIECE_BYTES
 
 ODD_PLACES = (
@@ -91,3 +92,71 @@ def test_without__takes_a_module_out_by_its_name_only() -> None:
 def test_reader__tells_what_libpam_makes_something_else_of(text: str, why: str) -> None:
     stack = service_file.read("x", {"/etc/pam.d/x": text}.get, IN_PIECES)
     assert any(why in str(problem) for problem in stack.problems)
+
+
+OURS_ALONE = "auth required pam_softtoken.so\n"
+JUMPS = {
+    "[success=1 default=ignore]": "[success=ignore default=ignore]",
+    "[success=2 default=ignore]": "[success=1 default=ignore]",
+    "[success=ok default=3]": "[success=ok default=2]",
+    "[default=1 success=2 user_unknown=3]": "[default=ignore success=1 user_unknown=2]",
+    "[ success = 02 default= 1 ]": "[ success = 1 default= ignore ]",
+    "[success=1 \\\n default=2]": "[success=ignore \\\n default=1]",
+    "[success=9 default=ignore]": "[success=8 default=ignore]",
+}
+
+
+@pytest.mark.parametrize("dialect", KNOWN, ids=repr)
+@pytest.mark.parametrize("control", JUMPS)
+def test_take_out__shortens_each_jump_over_our_line(control: str, dialect: Dialect) -> None:
+    behind = "auth optional pam_echo.so\nauth include three\nauth required pam_deny.so\n"
+    text = f"auth {control} pam_x.so a=1 b=2\n{OURS_ALONE}{behind}"
+    others = {"/etc/pam.d/three": "auth optional pam_echo.so\n" * 3}
+    assert service_edit.take_out(text, dialect, others.get) == f"auth {JUMPS[control]} pam_x.so a=1 b=2\n{behind}"
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        "auth [success=1 default=ignore] pam_x.so\nauth optional pam_echo.so\n",
+        "auth [success=3 default=ignore] pam_x.so\nauth include three\n",
+        "auth [success=1 default=ignore] pam_x.so\nauth substack three\n",
+        "account [success=2 default=ignore] pam_x.so\naccount required pam_y.so\n",
+        "auth substack hops\n",
+    ],
+)
+def test_take_out__leaves_a_jump_that_ends_before_our_line(front: str) -> None:
+    others = {
+        "/etc/pam.d/three": "auth optional pam_echo.so\n" * 3,
+        "/etc/pam.d/hops": "auth [success=9 default=ignore] pam_x.so\n",
+    }
+    assert service_edit.take_out(front + OURS_ALONE, IN_PIECES, others.get) == front
+
+
+REFUSED = {
+    "in another file": (
+        "auth include one\n" + OURS_ALONE,
+        "/etc/pam.d/one:1 hops over",
+    ),
+    "comments become lines below it": (
+        "auth [success=2 default=ignore] pam_x.so\n#softtoken-admin: auth required pam_unix.so\n"
+        + OURS_ALONE
+        + "auth required pam_deny.so\n",
+        "line 1 hops over",
+    ),
+    "comments become lines below it, and ours is further down": (
+        "auth [success=1 default=ignore] pam_x.so\n#softtoken-admin: auth required pam_unix.so\n"
+        "auth required pam_deny.so\n" + OURS_ALONE,
+        "line 1 hops over",
+    ),
+    "an odd spelling": ("auth [success=\\\n1 default=ignore] \\\n pam_x.so\n" + OURS_ALONE, "not understood"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_take_out__refuses_by_line_where_a_jump_would_come_down_elsewhere(name: str) -> None:
+    text, why = REFUSED[name]
+    others = {"/etc/pam.d/one": "auth [success=1 default=ignore] pam_x.so\n"}
+    with pytest.raises(CannotEdit, match=why) as refusal:
+        service_edit.take_out(text, IN_PIECES, others.get)
+    assert refusal.value.hint.startswith("take that hop out of ")
