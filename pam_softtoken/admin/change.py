@@ -296,6 +296,28 @@ def sweep(service: str) -> None:
         raise _not_recorded(place, error) from None
 
 
+def watch(service: str) -> None:
+    """Let `is_watched` see, for as long as this process lives, that it sees to a change."""
+    with suppress(OSError):
+        fcntl.flock(os.open(f"{DIRECTORY}/{service}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH)
+
+
+def is_watched(service: str) -> bool:
+    """Check whether a process sees to a change until it is confirmed or back.
+
+    Raises:
+        OSError: nobody can tell.
+    """
+    descriptor = os.open(f"{DIRECTORY}/{service}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _document_of(content: Content) -> dict[str, Any]:
     data = None if content.data is None else base64.b64encode(content.data).decode()
     return {"data": data, "mode": content.mode, "uid": content.uid, "gid": content.gid}

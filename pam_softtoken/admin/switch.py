@@ -21,13 +21,13 @@ def _disable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     with watchdog.told_afterwards(screen.tell) as tell, change.locked():
         present = change.load(service)
         stack = require_service(service)
-        if present is None:
-            present = _found_by_hand(service, stack)
-            if not options.dry_run:
-                with suppress(AdministrationFailed, OSError):  # without room for a record it is done all the same
-                    change.begin(present)
+        is_recorded = present is not None
+        present = present or _found_by_hand(service, stack)
         steps = way_back.plan(present)
         if not options.dry_run:
+            if not is_recorded:
+                with suppress(AdministrationFailed, OSError):  # without room for a record it is done all the same
+                    change.begin(present)
             _undo(present, tell)
     screen.show(diff((step.place, step.present, step.target) for step in steps))
     if options.dry_run:
@@ -47,9 +47,10 @@ def _undo(present: Change, tell: watchdog.Tell) -> None:
     try:
         watchdog.undo(present, tell)
     except AdministrationFailed as error:
+        watchdog.watch_again(present.service)
         raise AdministrationFailed(
             f'"{present.service}" is not as it was before yet: {error.message}',
-            hint=f"{error.hint}; the next softtoken-admin command goes on with it",
+            hint=f"{error.hint}; it is tried again by itself, and by each softtoken-admin command",
         ) from None
 
 
@@ -94,9 +95,11 @@ def _roll_back(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     person.require_root("roll-back")
     # It has been tried already, as before every command.
     if failed := watchdog.overdue():
+        for service in failed:
+            watchdog.watch_again(service)
         raise AdministrationFailed(
             f"could not be taken back, or not be read: {', '.join(failed)}",
-            hint=f"what stood there before is in {change_note.DIRECTORY}; see to it, and start again",
+            hint=f"what stood there before is in {change_note.DIRECTORY}; see to it: it is tried again by itself",
         )
 
 

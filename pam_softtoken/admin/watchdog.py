@@ -59,7 +59,7 @@ def overdue() -> list[str]:
         try:
             if _fate(change.load(service)) is not WAIT:
                 found.append(service)
-        except AdministrationFailed:
+        except (AdministrationFailed, OSError):
             found.append(service)
     return found
 
@@ -143,7 +143,9 @@ def _settle(service: str, tell: Tell, *, say_result: bool) -> str:
         if say_result:
             tell(f'"{service}": confirmed by a login with a code; the change stays.')
     else:
-        if say_result:
+        if say_result and present.state == change.RETURNING:
+            tell(f'"{service}": a change was not taken back as a whole; trying again.')
+        elif say_result:
             tell(f'"{service}": not confirmed in time; the change goes back.')
         undo(present, tell)
     return fate
@@ -200,6 +202,14 @@ def start(planned: Change) -> None:
             raise AdministrationFailed("the process that would put things back does not start", hint="start again")
 
 
+def watch_again(service: str) -> None:
+    """Start such a process for what could not be taken back, unless there is one."""
+    with suppress(AdministrationFailed, OSError):
+        present = change.load(service)
+        if present is not None and not present.confirmed and not change.is_watched(service):
+            start(present)
+
+
 def _watch(planned: Change, tells: int) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -212,6 +222,7 @@ def _watch(planned: Change, tells: int) -> None:
         os.dup2(nowhere, stream)
     os.dup2(tells, 3)
     os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+    change.watch(planned.service)
     os.write(3, b"+")
     os.close(3)
     attempts = Attempts()

@@ -148,6 +148,7 @@ def test_going_back__that_needs_room_is_tried_until_there_is_some(admin: Changed
     assert ' detail="/etc/pam.d/sudo-i: cannot be written: No space left' in admin.log()
     assert "action=roll-back user" not in admin.log()
     assert admin.records == ["returning"]
+    admin.kill_watchdogs()
     (admin.directory / "filler").unlink()
     assert admin.files() == changed
     # A command for scripts does it, too, and its result is what it always is.
@@ -373,6 +374,24 @@ def test_watchdog__tries_until_etc_can_be_written(admin: Changed, host: Sudo, al
     assert admin.files() == before
     assert "action=roll-back user=all service=sudo" in admin.log()
     assert gets_in_by_password(host, alice)
+
+
+@pytest.mark.parametrize("command", ["roll-back", "disable sudo"])
+def test_going_back__that_has_failed_goes_on_without_another_command(command: str, admin: Changed) -> None:
+    """Though nothing watched the change any more: it was made before a restart, or confirmed."""
+    before = admin.files()
+    admin.enable(*(["confirmed"] if command.startswith("disable") else []))
+    admin.inside("mount", "-o", "remount,bind,ro", "/etc/pam.d")
+    assert not admin.watchdogs()
+    for _ in range(2):
+        done = admin.run(*command.split())
+        assert done.returncode == 1
+        assert "it is tried again by itself" in done.stderr
+    assert len(admin.watchdogs()) == 1
+    admin.inside("mount", "-o", "remount,bind,rw", "/etc/pam.d")
+    wait_until(lambda: admin.records == [], "the new watchdog to take it back")
+    assert admin.files() == before
+    wait_until(lambda: not admin.watchdogs(), "the watchdog to have nothing to do")
 
 
 @pytest.mark.lockout("/var/lib is read-only when a change goes back")
