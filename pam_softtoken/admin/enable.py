@@ -15,21 +15,17 @@ from collections.abc import Sequence
 
 from pam_softtoken import terminal, user_lookup
 from pam_softtoken.admin import (
-    change,
+    carry_out,
     deed,
     duration,
     exempt,
     forecast,
-    host_file,
     lockout,
     person,
     proofs,
     sshd,
     trial,
-    watchdog,
 )
-from pam_softtoken.admin.attempts import Attempts
-from pam_softtoken.admin.change import Change
 from pam_softtoken.admin.forecast import Forecast
 from pam_softtoken.admin.plan import WITH_PASSWORD, WITH_PUBLIC_KEY, Plan, diff
 from pam_softtoken.command import Command
@@ -45,7 +41,7 @@ def _enable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     service = options.service
     person.require_root(f"enable {service}")
     for_s = duration.between("--for", options.time, SHORTEST, LONGEST)
-    _require_none_pending(service)
+    carry_out.require_none_pending(service)
     lockout.names_meant(options.lock_out)
     groups = _groups(options.exempt)
     found = forecast.forecast(service, options.way, nullok=options.enrol_later, groups=groups)
@@ -84,15 +80,16 @@ def _put_in_use(
         user: somebody who can.
     """
     service = options.service
-    planned = _carry_out(screen, plan, for_s, awaited)
+    planned = carry_out.carry_out(screen, plan, for_s, awaited)
     deed.record("enable", "all", service=service, way=plan.way, confirm_within=options.time)
     screen.tell(f'"{service}" asks for a code now. {_second_terminal(service, user)}')
     if awaited:
         screen.tell(f"Only a login of {awaited} confirms it.")
     screen.tell(
-        f"If that does not happen within {options.time}, all goes back. To keep it without: {_confirm(service)}"
+        f"If that does not happen within {options.time}, all goes back. "
+        f"To keep it without: {carry_out.confirm_command(service)}"
     )
-    _wait(screen, planned)
+    carry_out.wait(screen, planned)
 
 
 def _show(screen: terminal.Terminal, found: Forecast, verdict: lockout.Verdict) -> None:
@@ -165,66 +162,6 @@ def last_code_ago_s(found: Forecast, user: str) -> int | None:
     return ago_s if ago_s >= 0 else None  # the user's own record can say anything
 
 
-def _require_none_pending(service: str) -> None:
-    present = change.load(service)
-    if present is None or present.confirmed:
-        return
-    if present.state == change.RETURNING:
-        raise AdministrationFailed(
-            f'an earlier change of "{service}" is not taken back yet', hint="softtoken-admin roll-back says why"
-        )
-    raise AdministrationFailed(
-        f'a change of "{service}" waits to be confirmed, for {present.left_s:.0f} s more',
-        hint=f"{_confirm(service)}, or softtoken-admin disable {service}",
-    )
-
-
-def _carry_out(screen: terminal.Terminal, plan: Plan, for_s: float, awaited: str) -> Change:
-    with watchdog.told_afterwards(screen.tell) as tell, change.locked():
-        _require_none_pending(plan.stack.service)
-        planned = change.new(plan.stack.service, plan.files, for_s=for_s)
-        try:
-            _apply(planned, plan.way, awaited, tell)
-        except AdministrationFailed as error:
-            _undo(planned, error, tell)
-            raise
-        except OSError as error:
-            why = AdministrationFailed(
-                f"cannot go on: {os.strerror(error.errno or 0)}; nothing was changed",
-                hint="make room, then start again",
-            )
-            _undo(planned, why, tell)
-            raise why from None
-    return planned
-
-
-def _apply(planned: Change, way: str, awaited: str, tell: watchdog.Tell) -> None:
-    change.begin(planned, awaited)
-    watchdog.start(planned)
-    for each in planned.files:
-        change.apply(each)
-        if each.path == sshd.DROP_IN:
-            tell(sshd.reload())
-            if way == WITH_PUBLIC_KEY:
-                sshd.end_unfinished()  # PAM will no longer ask them for a password
-
-
-def _undo(planned: Change, why: AdministrationFailed, tell: watchdog.Tell) -> None:
-    """Put back what was done of a change that cannot go on.
-
-    Raises:
-        AdministrationFailed: not all of it is back yet.
-    """
-    try:
-        watchdog.undo(planned, tell)
-    except AdministrationFailed as error:
-        raise AdministrationFailed(
-            f"{why.message.removesuffix('; nothing was changed')}; what was done of it is not taken back yet: "
-            f"{error.message}",
-            hint=f"{error.hint}; it is tried again by itself, and by each softtoken-admin command",
-        ) from None
-
-
 def _who_tries(options: argparse.Namespace, asked: list[str]) -> str:
     """Return who tries the new stack and confirms it: the user of --user, or the runner, or somebody else."""
     if options.user and options.user not in asked:
@@ -245,58 +182,6 @@ def _second_terminal(service: str, user: str) -> str:
         "login": "on another console",
     }
     return f"In another terminal, log in with a code: {ways.get(service, f'through {service}')}"
-
-
-def _confirm(service: str) -> str:
-    return f"softtoken-admin confirm {service}"
-
-
-def _wait(screen: terminal.Terminal, planned: Change) -> None:
-    """Wait until the change is confirmed.
-
-    Raises:
-        AdministrationFailed: it went back, or the person does not wait.
-    """
-    service = planned.service
-    attempts = Attempts()
-    while watchdog.is_waiting(planned):
-        try:
-            terminal.checkpoint()
-        except KeyboardInterrupt:
-            screen.tell()
-            raise AdministrationFailed(
-                f'interrupted; the change of "{service}" goes back by itself in {planned.left_s:.0f} s',
-                hint=f"{_confirm(service)} keeps it, softtoken-admin disable {service} takes it back now",
-            ) from None
-        failed = watchdog.settle(screen.tell, awaited=service, attempts=attempts)
-        if service in failed:
-            raise AdministrationFailed(
-                f'the change of "{service}" was not confirmed, and is not taken back yet: {failed[service].message}',
-                hint=f"{failed[service].hint}; it is tried again by itself, and by each softtoken-admin command",
-            )
-        time.sleep(watchdog.PAUSE_S)
-    present = change.load(service)
-    if present is None or present.identity != planned.identity:
-        raise AdministrationFailed(
-            f'the change of "{service}" was not confirmed; {_what_is_left(planned)}',
-            hint="the system's log says, in lines with pam_softtoken, what came of the logins meanwhile",
-        )
-    screen.show(f'Done. "{service}" asks for a code from now on; softtoken-admin disable {service} ends it.')
-
-
-def _what_is_left(planned: Change) -> str:
-    """Return what there is to say of the files after a change has gone back."""
-    others = [each.path for each in planned.files if not _is_as_before(each)]
-    if not others:
-        return "everything is as it was before"
-    return f"our lines are taken out; what somebody else has changed in {', '.join(others)} stays"
-
-
-def _is_as_before(each: change.FileChange) -> bool:
-    try:
-        return host_file.read(host_file.resolved(each.path)).data == each.before.data
-    except AdministrationFailed:
-        return False
 
 
 def add_service(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from pam_softtoken import process
 from pam_softtoken.admin import bounded, change, deed, way_back
 from pam_softtoken.admin.attempts import Attempts
 from pam_softtoken.admin.change import Change
@@ -157,7 +156,7 @@ def _fate(present: Change | None) -> str:
         return WAIT
     if present.state == change.RETURNING:
         return GO_BACK
-    if present.boot == process.boot_id() and change.has_note(present):
+    if change.is_of_this_boot(present) and change.has_note(present):
         return STAY
     return WAIT if present.left_s > 0 else GO_BACK
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from pam_softtoken.admin import bounded, exempt, host_file, sshd
+from pam_softtoken.admin import bounded, exempt, host_file, sshd, sshd_process
 from pam_softtoken.admin.change import Change, FileChange
 from pam_softtoken.admin.host_file import Content
 from pam_softtoken.errors import AdministrationFailed
@@ -63,12 +63,12 @@ def take(change: Change, steps: list[Step]) -> str:
         for step in steps:
             if not step.is_done:
                 host_file.require_replaceable(step.place)
-        sshd.require_would_follow(own.target.data)
+        sshd_process.require_would_follow(own.target.data)
     for step in steps:
         if not step.is_done:
             put = host_file.put_back if step.place == step.path else host_file.write
             put(step.place, step.target)
-    told = sshd.reload() if own is not None else ""
+    told = sshd_process.reload() if own is not None else ""
     for each in change.files:
         host_file.tidy(each.path)
     return told
