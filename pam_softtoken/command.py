@@ -158,18 +158,24 @@ def _is_harmless(name: str, value: str) -> bool:
     return name in _KEPT
 
 
-def main(build: Callable[[], Parser], arguments: list[str] | None) -> int:
+def main(
+    build: Callable[[], Parser],
+    arguments: list[str] | None,
+    before: Callable[[terminal.Terminal, argparse.Namespace], None] = lambda screen, options: None,
+) -> int:
     """Run a program with subcommands: exit status 0 done, 1 failed, 2 usage.
 
     Args:
         build: makes its command line.
         arguments: its words; None for those of the process.
+        before: what each command does first.
     """
     settle_in()
     parser = build()
 
     def body(screen: terminal.Terminal) -> None:
         options = parser.parse_args(arguments)
+        before(screen, options)
         options.run(screen, options)
 
     return terminal.run(parser.prog, body)

@@ -330,6 +330,10 @@ class AdministrationFailed(ProgramError):
     """What an administrator asked for was not done."""
 
 
+class ChangeInProgress(AdministrationFailed):
+    """Another process changes a service of this host at the moment."""
+
+
 class VaultFailed(ProgramError):
     """The vault of a soft token, or what was to go into it or come out of it, is not as the person asked for."""
 

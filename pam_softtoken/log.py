@@ -91,6 +91,12 @@ def words(fields: dict[str, str]) -> str:
     return " ".join(f"{name}={escape(value)}" for name, value in fields.items() if value)
 
 
+def quoted(detail: str) -> str:
+    """Return the last word of a line, a text that may have spaces, with a blank in front; empty where there is none."""
+    words = " ".join(escape(word).replace("\\x3d", "=") for word in detail.split())
+    return f' detail="{words[:MAX_DETAIL_CHARACTERS]}"' if words else ""
+
+
 class Log:
     """The log of one attempt.
 
@@ -119,16 +125,9 @@ class Log:
         if reason not in REASONS:
             raise ValueError(f"not a reason: {reason}")
         values = (self.user, self.uid, self.rhost, token, result, reason, TRIAL if self.trial else "")
-        self._send(level, words(dict(zip(FIELDS[:-1], values))) + self._quoted(detail))  # noqa: B905 - quick
+        self._send(level, words(dict(zip(FIELDS[:-1], values))) + quoted(detail))  # noqa: B905 - quick
 
     def note(self, level: int, text: str) -> None:
         """Write a line beside the outcome: a warning, or, under `debug`, a step on the way."""
         if level < DEBUG or self.debugging:
-            self._send(level, f"user={escape(self.user)}{self._quoted(text)}")
-
-    @staticmethod
-    def _quoted(detail: str) -> str:
-        if not detail:
-            return ""
-        words = " ".join(escape(word).replace("\\x3d", "=") for word in detail.split())
-        return f' detail="{words[:MAX_DETAIL_CHARACTERS]}"' if words else ""
+            self._send(level, f"user={escape(self.user)}{quoted(text)}")

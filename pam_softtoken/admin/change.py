@@ -1,7 +1,8 @@
 """A change of a service that goes back by itself: what was there before, until when it has to be confirmed.
 
-`changes/SERVICE/` has the record as `pending`, renamed to `confirmed` when it stays. It is durable before the first
-file changes, and goes after the last one is back. Each step can be done again, so whoever finds it can finish it.
+`changes/SERVICE/` has the record as `pending`. It is renamed to `confirmed` when the change stays, and to `returning`
+when it goes back; no login confirms it then. It is durable before the first file changes, and is removed after the last
+one is back and in use. Each step can be done again, so any process that finds the record can finish it.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from pam_softtoken import change_note, process, user_path
-from pam_softtoken.admin import exempt, host_file
+from pam_softtoken.admin import host_file
 from pam_softtoken.admin.host_file import Content
-from pam_softtoken.errors import AdministrationFailed, PathError
-from pam_softtoken.pam import installed_libpam, service_file
+from pam_softtoken.errors import AdministrationFailed, ChangeInProgress, PathError
 from pam_softtoken.user_path import NamedFiles
 
 DIRECTORY = change_note.DIRECTORY
 LOCK = f"{DIRECTORY}/.lock"  # no service has a name with a dot
-_LOCK_TRIES, _LOCK_PAUSE_S = 100, 0.1
-PENDING, CONFIRMED = change_note.PENDING, "confirmed"
+LOCK_WAIT_S = 10.0
+_LOCK_PAUSE_S = 0.1
+PENDING, CONFIRMED, RETURNING = change_note.PENDING, "confirmed", "returning"
+_STATES = (PENDING, CONFIRMED, RETURNING)
+"""In the order in which a change can come to be one."""
 _VERSION = 1
 MAX_RECORD_BYTES = 2**24
 _STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
@@ -41,21 +44,6 @@ class FileChange(NamedTuple):
     after: Content
 
 
-class Step(NamedTuple):
-    """One file on the way back.
-
-    Args:
-        path: of the file.
-        present, target: what it is and what it shall be.
-        told: what the person has to know of it; empty when all is as it was left.
-    """
-
-    path: str
-    present: Content
-    target: Content
-    told: str
-
-
 class Change(NamedTuple):
     """One change of a service.
 
@@ -65,7 +53,7 @@ class Change(NamedTuple):
         files: in the order in which they are written.
         boot: the boot in which it was made.
         deadline_s: when it goes back, on the clock that counts suspend, too.
-        confirmed: it stays.
+        state: `PENDING`, `CONFIRMED` or `RETURNING`.
     """
 
     identity: str
@@ -73,12 +61,17 @@ class Change(NamedTuple):
     files: tuple[FileChange, ...]
     boot: str
     deadline_s: float
-    confirmed: bool = False
+    state: str = PENDING
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether it stays."""
+        return self.state == CONFIRMED
 
     @property
     def left_s(self) -> float:
-        """Seconds until it goes back; none when the machine has been restarted since."""
-        if self.boot != process.boot_id():
+        """Seconds until it goes back; none when it does already, or the machine has been restarted since."""
+        if self.state == RETURNING or not is_of_this_boot(self):
             return 0.0
         return max(0.0, self.deadline_s - now_s())
 
@@ -90,17 +83,34 @@ def now_s() -> float:
 
 def new(service: str, files: tuple[FileChange, ...], *, for_s: float) -> Change:
     """Plan a change that has to be confirmed within a time."""
-    return Change(os.urandom(8).hex(), service, files, process.boot_id(), now_s() + for_s)
+    return Change(os.urandom(8).hex(), service, files, _this_boot(), now_s() + for_s)
+
+
+def is_of_this_boot(present: Change) -> bool:
+    """Check whether the machine has not been restarted since a change was made."""
+    return bool(present.boot) and present.boot == _this_boot()
+
+
+def _this_boot() -> str:
+    """Return the name of this boot; empty without /proc, as in a rescue system, where every change is of another."""
+    try:
+        return process.boot_id()
+    except OSError:
+        return ""
 
 
 @contextmanager
-def locked() -> Iterator[None]:
+def locked(wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
     """Keep all others from changing any service, for the length of the block; it is never held while somebody types.
 
-    Nor while we are stopped at the terminal: whoever would have to put things back meanwhile could not.
+    Nor while we are stopped at the terminal: the process that has to put things back meanwhile could not.
+
+    Args:
+        wait_s: how long to wait for another process that changes one.
 
     Raises:
-        AdministrationFailed: somebody else does, for longer than it takes.
+        ChangeInProgress: it takes longer.
+        AdministrationFailed: there can be no lock.
     """
     try:
         descriptor = _open_lock()
@@ -112,7 +122,7 @@ def locked() -> Iterator[None]:
         raise AdministrationFailed(str(error), hint=hint) from None
     heeded = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
-        _lock(descriptor)
+        _lock(descriptor, wait_s)
         yield
     finally:
         os.close(descriptor)
@@ -126,18 +136,21 @@ def _open_lock() -> int:
         os.chmod(base, 0o711)  # noqa: S103 - as the mark of enrolled users needs it
     os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
     os.close(user_path.open_directory(DIRECTORY))
-    return os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    # Not for writing: what is in /etc can go back while this disk is read-only.
+    return os.open(LOCK, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
-def _lock(descriptor: int) -> None:
-    for _ in range(_LOCK_TRIES):
+def _lock(descriptor: int, wait_s: float) -> None:
+    started = time.monotonic()
+    while True:
         with suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
+        if time.monotonic() > started + wait_s:
+            raise ChangeInProgress(
+                "another softtoken-admin is changing a service; nothing was changed", hint="start again when it is done"
+            )
         time.sleep(_LOCK_PAUSE_S)
-    raise AdministrationFailed(
-        "another softtoken-admin is changing a service; nothing was changed", hint="start again when it is done"
-    )
 
 
 def load(service: str) -> Change | None:
@@ -146,7 +159,7 @@ def load(service: str) -> Change | None:
     Raises:
         AdministrationFailed: it cannot be read.
     """
-    for name in (PENDING, CONFIRMED):
+    for name in _STATES:
         path = f"{DIRECTORY}/{service}/{name}"
         try:
             if not os.path.lexists(path):
@@ -159,9 +172,7 @@ def load(service: str) -> Change | None:
                 FileChange(each["path"], _content_of(each["before"]), _content_of(each["after"]))
                 for each in document["files"]
             )
-            return Change(
-                document["identity"], service, files, document["boot"], document["deadline_s"], name == CONFIRMED
-            )
+            return Change(document["identity"], service, files, document["boot"], document["deadline_s"], name)
         except PathError as error:
             if not os.path.lexists(path):
                 continue  # confirmed, or put back, between the two looks
@@ -184,19 +195,25 @@ def services() -> list[str]:
 
 
 def begin(change: Change, awaited: str = "") -> None:
-    """Record a change durably; it is not applied yet.
+    """Record a change durably, and keep beside its files what they are now; it is not applied yet.
 
     Args:
         change: it.
-        awaited: whose login confirms it; empty for anybody's.
+        awaited: the user whose login confirms it; empty for anybody's.
     """
+    earlier = load(change.service)
     place = f"{DIRECTORY}/{change.service}"
     for directory in (DIRECTORY, place):
         os.makedirs(directory, mode=0o700, exist_ok=True)
         host_file.sync_directory(os.path.dirname(directory))
     _remove_notes(place)
-    with suppress(FileNotFoundError):
-        os.unlink(f"{place}/{CONFIRMED}")
+    if earlier is not None:
+        for each in earlier.files:
+            host_file.tidy(each.path)
+    for name in _STATES:
+        if name != change.state:
+            with suppress(FileNotFoundError):
+                os.unlink(f"{place}/{name}")
     document = {
         "version": _VERSION,
         "identity": change.identity,
@@ -209,7 +226,10 @@ def begin(change: Change, awaited: str = "") -> None:
     }
     if awaited:
         host_file.write(f"{place}/{change_note.AWAITED}{awaited}", Content(b"", 0o600))
-    host_file.write(f"{place}/{PENDING}", Content(json.dumps(document).encode(), 0o600))
+    host_file.write(f"{place}/{change.state}", Content(json.dumps(document).encode(), 0o600))
+    if change.state == PENDING:
+        for each in change.files:
+            host_file.keep(each.path)
 
 
 def apply(each: FileChange) -> None:
@@ -224,11 +244,33 @@ def apply(each: FileChange) -> None:
 
 
 def confirm(change: Change) -> None:
-    """Let it stay."""
+    """Let it stay.
+
+    Raises:
+        AdministrationFailed: that cannot be recorded.
+    """
     place = f"{DIRECTORY}/{change.service}"
-    os.rename(f"{place}/{PENDING}", f"{place}/{CONFIRMED}")
-    host_file.sync_directory(place)
-    _remove_notes(place)
+    try:
+        os.rename(f"{place}/{PENDING}", f"{place}/{CONFIRMED}")
+        host_file.sync_directory(place)
+        _remove_notes(place)
+    except OSError as error:
+        raise _not_recorded(place, error) from None
+
+
+def turn_round(change: Change) -> None:
+    """Record that it goes back now, so that no login confirms it any more, if that can be recorded."""
+    place = f"{DIRECTORY}/{change.service}"
+    with suppress(OSError):
+        if change.state != RETURNING:
+            os.rename(f"{place}/{change.state}", f"{place}/{RETURNING}")
+            host_file.sync_directory(place)
+        _remove_notes(place)
+
+
+def _not_recorded(place: str, error: OSError) -> AdministrationFailed:
+    why = os.strerror(error.errno or 0)
+    return AdministrationFailed(f"{place}: cannot be written: {why}", hint="make it writable, and make room")
 
 
 def _remove_notes(place: str) -> None:
@@ -239,55 +281,54 @@ def _remove_notes(place: str) -> None:
 
 
 def has_note(change: Change) -> bool:
-    """Tell whether somebody has logged in with a code since it was applied, and the whole stack has let him in."""
+    """Check whether somebody has logged in with a code since it was applied, and the whole stack has let them in."""
     return os.path.lexists(f"{DIRECTORY}/{change.service}/{change_note.NOTE}")
 
 
-def way_back(change: Change) -> list[Step]:
-    """Plan to put everything back, as far as nobody else has changed it; where somebody has, only what is ours goes."""
-    return [_step_back(each) for each in reversed(change.files)]
-
-
-def _step_back(each: FileChange) -> Step:
-    present = host_file.read(each.path)
-    if present.data == each.before.data:
-        return Step(each.path, present, present, "")
-    if present.data == each.after.data:
-        return Step(each.path, present, each.before, "")
-    if present.data is None:
-        return Step(each.path, present, present, f"{each.path} is gone: somebody else has removed it, and it stays so")
-    told = f"{each.path} was changed by somebody else meanwhile: only our lines are taken out"
-    return Step(each.path, present, present._replace(data=_without_ours(present.data, each)), told)
-
-
-def go_back(steps: list[Step]) -> None:
-    """Do what `way_back` has planned.
+def forget(change: Change) -> None:
+    """Take the record away, after everything is back and in use.
 
     Raises:
-        AdministrationFailed: a file cannot be written; what is left to do can be done again.
+        AdministrationFailed: it cannot be taken away.
     """
-    for step in steps:
-        if step.present != step.target:
-            host_file.write(step.path, step.target)
-        else:
-            host_file.tidy(step.path)
+    sweep(change.service)
 
 
-def forget(change: Change) -> None:
-    """Take the record away, after everything is back and in use."""
-    place = f"{DIRECTORY}/{change.service}"
-    with suppress(FileNotFoundError):
-        shutil.rmtree(place)
-    host_file.sync_directory(DIRECTORY)
+def sweep(service: str) -> None:
+    """Take away all that is noted of a service.
+
+    Raises:
+        AdministrationFailed: it cannot be taken away.
+    """
+    place = f"{DIRECTORY}/{service}"
+    try:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(place)
+        host_file.sync_directory(DIRECTORY)
+    except OSError as error:
+        raise _not_recorded(place, error) from None
 
 
-def _without_ours(present: bytes, each: FileChange) -> bytes | None:
-    if os.path.dirname(each.path) == service_file.DIRECTORY:
-        text = present.decode("utf-8", "surrogateescape")
-        return exempt.take_out(text, installed_libpam.dialect()).encode("utf-8", "surrogateescape")
-    ours = set((each.after.data or b"").splitlines())
-    kept = [line for line in present.splitlines(keepends=True) if line.rstrip(b"\n") not in ours]
-    return b"".join(kept) if kept or each.before.data is not None else None
+def watch(service: str) -> None:
+    """Let `is_watched` see, for as long as this process lives, that it sees to a change."""
+    with suppress(OSError):
+        fcntl.flock(os.open(f"{DIRECTORY}/{service}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH)
+
+
+def is_watched(service: str) -> bool:
+    """Check whether a process sees to a change until it is confirmed or back.
+
+    Raises:
+        OSError: nobody can tell.
+    """
+    descriptor = os.open(f"{DIRECTORY}/{service}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _document_of(content: Content) -> dict[str, Any]:

@@ -12,16 +12,18 @@ _NOBODY = 2**32 - 1
 _SYSTEM_LOG = system_log.SystemLog(IDENTIFIER)
 
 
-def record(action: str, user: str, **facts: str) -> None:
+def record(action: str, user: str, *, detail: str = "", level: int = log.NOTICE, **facts: str) -> None:
     """Write the line, as `key=value` throughout.
 
     Args:
         action: the subcommand.
-        user: whom it was about.
+        user: the user whom it was about.
+        detail: a text, which stands at the end.
+        level: of syslog(3).
         facts: more, in this order.
     """
     fields = {"action": action, "user": user, **facts, **_doer()}
-    _SYSTEM_LOG.write(log.NOTICE, f"{IDENTIFIER}: {log.words(fields)}")
+    _SYSTEM_LOG.write(level, f"{IDENTIFIER}: {log.words(fields)}{log.quoted(detail)}")
 
 
 def _doer() -> dict[str, str]:

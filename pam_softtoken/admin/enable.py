@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from pam_softtoken import terminal, user_lookup
 from pam_softtoken.admin import (
-    change,
+    carry_out,
     deed,
     duration,
     exempt,
@@ -25,9 +25,7 @@ from pam_softtoken.admin import (
     proofs,
     sshd,
     trial,
-    watchdog,
 )
-from pam_softtoken.admin.change import Change
 from pam_softtoken.admin.forecast import Forecast
 from pam_softtoken.admin.plan import WITH_PASSWORD, WITH_PUBLIC_KEY, Plan, diff
 from pam_softtoken.command import Command
@@ -43,8 +41,7 @@ def _enable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     service = options.service
     person.require_root(f"enable {service}")
     for_s = duration.between("--for", options.time, SHORTEST, LONGEST)
-    watchdog.settle(screen.tell)
-    _require_none_pending(service)
+    carry_out.require_none_pending(service)
     lockout.names_meant(options.lock_out)
     groups = _groups(options.exempt)
     found = forecast.forecast(service, options.way, nullok=options.enrol_later, groups=groups)
@@ -83,15 +80,16 @@ def _put_in_use(
         user: somebody who can.
     """
     service = options.service
-    planned = _carry_out(screen, plan, for_s, awaited)
+    planned = carry_out.carry_out(screen, plan, for_s, awaited)
     deed.record("enable", "all", service=service, way=plan.way, confirm_within=options.time)
     screen.tell(f'"{service}" asks for a code now. {_second_terminal(service, user)}')
     if awaited:
         screen.tell(f"Only a login of {awaited} confirms it.")
     screen.tell(
-        f"If that does not happen within {options.time}, all goes back. To keep it without: {_confirm(service)}"
+        f"If that does not happen within {options.time}, all goes back. "
+        f"To keep it without: {carry_out.confirm_command(service)}"
     )
-    _wait(screen, planned)
+    carry_out.wait(screen, planned)
 
 
 def _show(screen: terminal.Terminal, found: Forecast, verdict: lockout.Verdict) -> None:
@@ -164,41 +162,6 @@ def last_code_ago_s(found: Forecast, user: str) -> int | None:
     return ago_s if ago_s >= 0 else None  # the user's own record can say anything
 
 
-def _require_none_pending(service: str) -> None:
-    present = change.load(service)
-    if present is not None and not present.confirmed:
-        raise AdministrationFailed(
-            f'a change of "{service}" waits to be confirmed, for {present.left_s:.0f} s more',
-            hint=f"{_confirm(service)}, or softtoken-admin disable {service}",
-        )
-
-
-def _carry_out(screen: terminal.Terminal, plan: Plan, for_s: float, awaited: str) -> Change:
-    service = plan.stack.service
-    with watchdog.told_afterwards(screen.tell) as tell, change.locked():
-        _require_none_pending(service)
-        planned = change.new(service, plan.files, for_s=for_s)
-        try:
-            change.begin(planned, awaited)
-            watchdog.start(planned)
-            for each in planned.files:
-                change.apply(each)
-                if each.path == sshd.DROP_IN:
-                    tell(sshd.reload())
-                    if plan.way == WITH_PUBLIC_KEY:
-                        sshd.end_unfinished()  # PAM will no longer ask them for a password
-        except AdministrationFailed:
-            watchdog.undo(planned, tell)
-            raise
-        except OSError as error:
-            watchdog.undo(planned, tell)
-            why = os.strerror(error.errno or 0)
-            raise AdministrationFailed(
-                f"cannot go on: {why}; nothing was changed", hint="make room, then start again"
-            ) from None
-    return planned
-
-
 def _who_tries(options: argparse.Namespace, asked: list[str]) -> str:
     """Return who tries the new stack and confirms it: the user of --user, or the runner, or somebody else."""
     if options.user and options.user not in asked:
@@ -219,37 +182,6 @@ def _second_terminal(service: str, user: str) -> str:
         "login": "on another console",
     }
     return f"In another terminal, log in with a code: {ways.get(service, f'through {service}')}"
-
-
-def _confirm(service: str) -> str:
-    return f"softtoken-admin confirm {service}"
-
-
-def _wait(screen: terminal.Terminal, planned: Change) -> None:
-    """Wait until the change is confirmed.
-
-    Raises:
-        AdministrationFailed: it went back, or the person does not wait.
-    """
-    service = planned.service
-    while watchdog.is_waiting(planned):
-        try:
-            terminal.checkpoint()
-        except KeyboardInterrupt:
-            screen.tell()
-            raise AdministrationFailed(
-                f'interrupted; the change of "{service}" goes back by itself in {planned.left_s:.0f} s',
-                hint=f"{_confirm(service)} keeps it, softtoken-admin disable {service} takes it back now",
-            ) from None
-        watchdog.settle(screen.tell, awaited=service)
-        time.sleep(watchdog.PAUSE_S)
-    present = change.load(service)
-    if present is None or present.identity != planned.identity:
-        raise AdministrationFailed(
-            f'the change of "{service}" was not confirmed; everything is as it was before',
-            hint="the system's log says, in lines with pam_softtoken, what came of the logins meanwhile",
-        )
-    screen.show(f'Done. "{service}" asks for a code from now on; softtoken-admin disable {service} ends it.')
 
 
 def add_service(parser: argparse.ArgumentParser) -> None:

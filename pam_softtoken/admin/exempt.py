@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pam_softtoken.admin.sshd_config import METHODS
 from pam_softtoken.pam import control, known_modules, service_edit, service_file
 from pam_softtoken.pam.dialect import Dialect
 from pam_softtoken.pam.logical_lines import physical_lines
 from pam_softtoken.pam.stack import Line
+
+if TYPE_CHECKING:
+    from pam_softtoken.pam.service_file import Reader
 
 MODULE = "pam_succeed_if.so"
 _WORDS = ("quiet", "user", "ingroup")
@@ -77,12 +81,18 @@ def _powerless(line: Line) -> Line:
     )  # fmt: skip
 
 
-def take_out(text: str, dialect: Dialect) -> str:
-    """Return a text without our lines and the lines around them that are there for them; all other bytes stay.
+def take_out(text: str, dialect: Dialect, reader: Reader) -> str:
+    """Return a text without our lines and the lines around them that are there for them.
+
+    All other bytes stay, but for the count of what hops over our line.
 
     Args:
         text: of a service file.
         dialect: of the libpam that reads it.
+        reader: of the files that it includes.
+
+    Raises:
+        CannotEdit: a line hops over ours, and cannot be changed.
     """
     stack = service_file.read(_NAME, lambda path: text if path == _FILE else "", dialect)
     own = [line for line in stack.of("auth") if not line.via]
@@ -98,8 +108,8 @@ def take_out(text: str, dialect: Dialect) -> str:
         following = physical_lines(text)[own[number + 1].place.number - 1] if number + 1 < len(own) else ""
         if following.rstrip("\n") == _PERMIT:
             around.add(own[number + 1].place.number)
-    text = service_edit.without(text, lambda line: line.kind == "auth" and line.place.number in around, dialect)
-    return service_edit.take_out(text, dialect)
+    text = service_edit.without(text, lambda line: line.kind == "auth" and line.place.number in around, dialect, reader)
+    return service_edit.take_out(text, dialect, reader)
 
 
 def match_blocks(groups: Iterable[str], today: Mapping[str, str]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
-from pam_softtoken.admin import exempt, host_facts, logins, person, sshd, ways_table
+from pam_softtoken.admin import exempt, host_facts, logins, person, sshd, sshd_process, ways_table
 from pam_softtoken.admin.finding import named
 from pam_softtoken.admin.host_facts import Sshd
 from pam_softtoken.admin.pam_judge import Judge, answers_of
@@ -180,7 +180,7 @@ def forecast(service: str, way: str | None, *, nullok: bool, groups: Sequence[st
                 raise
             continue
         if each == WITH_PUBLIC_KEY:
-            sshd.require_obedient(dict(then.usual))
+            sshd_process.require_obedient(dict(then.usual))
         if each != (way or WITH_PASSWORD):
             plan.remarks.append(
                 "Passwords are closed here, so the code comes on top of the key, as --with publickey asks."

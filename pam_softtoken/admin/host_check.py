@@ -22,7 +22,6 @@ MIN_FREE_BYTES = 4 * 1024 * 1024
 MIN_FREE_INODES = 100
 AUDIT_LOG = "/var/log/audit/audit.log"
 CHANGES = f"{os.path.dirname(mark.DIRECTORY)}/changes"
-_PENDING = "pending"
 _HOSTS = frozenset({"sshd", "sudo", "su", "login", "sshd-session", "python3", "softtoken-backe"})
 _DENIAL = re.compile(r'apparmor="DENIED"|avc:\s+denied')
 _KERNEL_LINES = 20000
@@ -179,11 +178,17 @@ def space_of(place: str, status: os.statvfs_result) -> Iterator[Finding]:
 
 
 def check_changes() -> Report:
-    """See whether a change of a PAM service waits to be confirmed."""
-    try:
-        names = sorted(name for name in os.listdir(CHANGES) if os.path.lexists(f"{CHANGES}/{name}/{_PENDING}"))
-    except OSError:
-        names = []
+    """See whether a change of a PAM service waits to be confirmed, or could not be taken back."""
+    waiting, returning = (_services_with(name) for name in ("pending", "returning"))
     what = "a change is not confirmed yet, and will be taken back"
-    found = [Finding(WARNING, f"{CHANGES}/{name}", "", what, f"softtoken-admin confirm {name}") for name in names]
+    found = [Finding(WARNING, f"{CHANGES}/{name}", "", what, f"softtoken-admin confirm {name}") for name in waiting]
+    what = "a change could not be taken back yet"
+    found += [Finding(ERROR, f"{CHANGES}/{name}", "", what, "softtoken-admin roll-back") for name in returning]
     return Report(tuple(found), ("changes that wait to be confirmed",))
+
+
+def _services_with(state: str) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(CHANGES) if os.path.lexists(f"{CHANGES}/{name}/{state}"))
+    except OSError:
+        return []

@@ -15,7 +15,7 @@ from pam_softtoken.admin.change import FileChange
 from pam_softtoken.admin.host_file import Content
 from pam_softtoken.admin.stack_check import read_services
 from pam_softtoken.errors import AdministrationFailed, UsageError
-from pam_softtoken.pam import installed_libpam, known_modules, paths, service_edit, service_file
+from pam_softtoken.pam import installed_libpam, jumps, known_modules, paths, service_edit, service_file
 from pam_softtoken.pam.stack import Stack, places
 
 WITH_PASSWORD, WITH_PUBLIC_KEY = "password", "publickey"
@@ -131,7 +131,7 @@ class Plan:
                 continue
             try:
                 text = service_edit.put(before.data.decode("utf-8", "surrogateescape"), stack, ours)
-            except service_edit.CannotEdit:
+            except jumps.CannotEdit:
                 text = ""
             new = self._read(twin, own, text)
             if not new.ours or paths.bypass(exempt_lines.asked(new.of("auth"))) is not None:
@@ -152,6 +152,12 @@ class Plan:
             raise AdministrationFailed(
                 f"{culprit.place} would let people in without a code: {culprit.control} {culprit.module}",
                 hint='let that line be "required", or take it out; the password may not be the last word',
+            )
+        over = [line for line in jumps.over(lines, self.stack.ours[0]) if not exempt_lines.group_of(line)]
+        if over:
+            raise AdministrationFailed(
+                f"{over[0].place} hops over the place of our line, and would come down elsewhere",
+                hint="take that hop out of it, or put our line into the service by hand",
             )
         exempt = [line for line in lines if line.name in known_modules.ROOT_ONLY]
         if exempt and paths.bypass(asked, root_is_asked=True):

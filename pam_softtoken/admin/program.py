@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from pam_softtoken import command
-from pam_softtoken.admin import move
+import argparse
+import os
+
+from pam_softtoken import command, terminal
+from pam_softtoken.admin import move, watchdog
 from pam_softtoken.admin.code_for import CODE_FOR
 from pam_softtoken.admin.doctor import DOCTOR
 from pam_softtoken.admin.enable import ENABLE
@@ -66,6 +69,9 @@ COMMANDS: tuple[command.Command, ...] = (
 )
 
 
+_OF_SERVICES = (ENABLE.run, CONFIRM.run, DISABLE.run, ROLL_BACK.run)
+
+
 def build_parser() -> command.Parser:
     """Make the command line; `--help` is made from it, too."""
     return command.build_parser(PROGRAM, DESCRIPTION, EPILOG, COMMANDS)
@@ -73,4 +79,9 @@ def build_parser() -> command.Parser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program: exit status 0 done, 1 failed, 2 usage."""
-    return command.main(build_parser, arguments)
+    return command.main(build_parser, arguments, _take_back_what_is_overdue)
+
+
+def _take_back_what_is_overdue(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+    if os.geteuid() == 0:
+        watchdog.settle_before(screen.tell, patient=options.run in _OF_SERVICES)

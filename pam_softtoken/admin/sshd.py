@@ -6,12 +6,10 @@ import fnmatch
 import glob
 import os
 import re
-import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from pam_softtoken.admin import bounded, sshd_config
@@ -31,14 +29,6 @@ _WITHOUT_PAM = ("publickey", "hostbased", "gssapi-with-mic")
 _LISTS = ("allowusers", "denyusers", "allowgroups", "denygroups")
 _HEAD = "# By softtoken-admin enable sshd; softtoken-admin disable sshd takes it away."
 _WAIT_S = 30
-_LISTENER_TRIES, _PAUSE_S = 50, 0.1
-_PARTS = (
-    PROGRAM,
-    *(f"/usr/{place}/openssh/sshd-{part}" for place in ("lib", "libexec") for part in ("session", "auth")),
-)
-"""Since OpenSSH 9.8 connections have programs of their own."""
-_UNFINISHED = re.compile(rb"\[(?:accepted|net|preauth)\]|\0-(?:[a-zA-Z0-9]*R)(?:\0|$)")
-"""In the command line of a process that serves somebody who has not logged in yet."""
 
 
 def settings_for(way: str, today: Mapping[str, str]) -> dict[str, str]:
@@ -101,8 +91,12 @@ def read_directives(new: bytes | None = None) -> list[Directive]:
 
 
 @contextmanager
-def staged(new: bytes) -> Iterator[str]:
-    """Write the configuration as it would be, for the length of the block, and give its file."""
+def staged(new: bytes | None) -> Iterator[str]:
+    """Write the configuration as it would be, for the length of the block, and give its file.
+
+    Args:
+        new: our file in it; None for a configuration without one.
+    """
     with tempfile.TemporaryDirectory(prefix="softtoken-sshd-", dir="/run") as place:
         yield str(_stage(place, new))
 
@@ -130,13 +124,14 @@ def require_effect(settings: Mapping[str, str], usual: Mapping[str, str], direct
             )
 
 
-def _stage(place: str, new: bytes) -> Path:
+def _stage(place: str, new: bytes | None) -> Path:
     config = Path(place) / "sshd_config"
     beside = Path(place) / "sshd_config.d"
     beside.mkdir()
-    for path in sorted(glob.glob(f"{DIRECTORY}/*.conf")):
+    for path in sorted({*glob.glob(f"{DIRECTORY}/*.conf")} - {DROP_IN}):
         (beside / os.path.basename(path)).write_bytes(Path(path).read_bytes())
-    (beside / os.path.basename(DROP_IN)).write_bytes(new)
+    if new is not None:
+        (beside / os.path.basename(DROP_IN)).write_bytes(new)
     try:
         text = Path(CONFIG).read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
@@ -172,7 +167,8 @@ def ask(*arguments: str) -> dict[str, str]:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise AdministrationFailed(f"{PROGRAM} cannot be run: {error}", hint="is openssh-server installed?") from None
     if done.returncode != 0:
-        why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        said = [line for line in done.stderr.strip().splitlines() if ": terminating, " not in line]
+        why = (said or ["no reason given"])[-1]
         raise AdministrationFailed(
             f"sshd refuses its configuration: {why}", hint="sshd -t shows it; put it right first"
         )
@@ -204,157 +200,3 @@ def _culprit(name: str, directives: list[Directive]) -> str:
         return f"{CONFIG} does not include {DIRECTORY}"
     first = next((each for each in directives if each.name == name and not each.condition), None)
     return f"{first.place} comes first" if first is not None else "something else comes first"
-
-
-def reload() -> str:
-    """Make sshd reload its configuration, if it accepts it.
-
-    Returns:
-        What was done, for the person.
-
-    Raises:
-        AdministrationFailed: it cannot be done; sshd goes on with what it has.
-    """
-    effective = ask("-T")
-    before = _pid_file(effective)
-    if not any(_systemctl("reload", unit) for unit in _active_units()):
-        try:
-            listener = _listener(effective)
-            before = _pid_file(effective)
-            os.kill(listener, signal.SIGHUP)
-        except (OSError, ValueError):
-            return "No sshd runs that could be told; one that is started from now on goes by the new configuration."
-    # Until it has made that file anew, nobody can connect.
-    started = time.monotonic()
-    while before is not None and _pid_file(effective) in (None, before) and time.monotonic() < started + _WAIT_S:
-        time.sleep(_PAUSE_S)
-    return "sshd reloaded its configuration."
-
-
-def end_unfinished() -> None:
-    """End the connections of those who have not logged in yet: they go by the configuration of when they began.
-
-    Raises:
-        AdministrationFailed: one does not end.
-    """
-    unfinished = [place for place in glob.glob("/proc/[0-9]*") if _is_unfinished(place)]
-    for place in unfinished:
-        with suppress(ProcessLookupError):
-            os.kill(int(os.path.basename(place)), signal.SIGKILL)
-    started = time.monotonic()
-    while any(map(_is_unfinished, unfinished)):
-        if time.monotonic() > started + _WAIT_S:
-            raise AdministrationFailed(
-                "a connection from before the change does not end, and would get in without a key",
-                hint="restart sshd, then start again",
-            )
-        time.sleep(_PAUSE_S)
-
-
-def _is_unfinished(process: str) -> bool:
-    """Check whether a process, by its place in /proc, serves somebody at sshd who has not logged in yet."""
-    try:
-        if not _runs(process, _PARTS):
-            return False
-        command = Path(f"{process}/cmdline").read_bytes()
-        if _UNFINISHED.search(command):
-            return True
-        # Just forked, it still has the name of the one that waits for connections.
-        return b"[listener]" in command and _listens(f"/proc/{_parent(process)}")
-    except (OSError, ValueError, IndexError):
-        return False
-
-
-def _parent(process: str) -> str:
-    return Path(f"{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1]
-
-
-def _pid_file(effective: dict[str, str]) -> tuple[int, int] | None:
-    """Return what distinguishes sshd's PidFile from an earlier or later one; None when there is none."""
-    try:
-        status = os.stat(effective.get("pidfile", "/run/sshd.pid"))
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns
-
-
-def require_obedient(effective: dict[str, str]) -> None:
-    """Check that no sshd goes on with the configuration that it has now.
-
-    Args:
-        effective: all settings, names in lower case.
-
-    Raises:
-        AdministrationFailed: one runs that cannot be told to read it anew.
-    """
-    listening = [each for each in glob.glob("/proc/[0-9]*") if _listens(each) and not _is_unfinished(each)]
-    if not listening or (len(listening) == 1 and _active_units()):
-        return
-    try:
-        told = _listener(effective)
-    except (OSError, ValueError):
-        raise AdministrationFailed(
-            "sshd runs and cannot be told to read its configuration anew, so a code without a key would get in",
-            hint="start it with a PidFile in its configuration, or stop it for as long as this takes",
-        ) from None
-    others = [os.path.basename(each) for each in listening if each != f"/proc/{told}"]
-    if others:
-        raise AdministrationFailed(
-            f"another sshd runs (process {', '.join(others)}), where a code without a key could get in: PAM's service "
-            "is the same, the configuration is not",
-            hint=f"stop it, and let it not come back, or let one sshd listen on all ports ({CONFIG})",
-        )
-
-
-def _active_units() -> list[str]:
-    if not os.path.isdir("/run/systemd/system"):
-        return []
-    # One that is still to be started, after us, would let us wait for it in vain.
-    return [unit for unit in ("ssh.service", "sshd.service") if _systemctl("is-active", "--quiet", unit)]
-
-
-def _listener(effective: dict[str, str]) -> int:
-    """Return the process that sshd has put into its PidFile, or raise ValueError when there is none."""
-    for _ in range(_LISTENER_TRIES):
-        with suppress(OSError, ValueError):
-            pid = int(Path(effective.get("pidfile", "/run/sshd.pid")).read_text())
-            if _listens(f"/proc/{pid}"):
-                return pid
-        if not any(map(_is_sshd, glob.glob("/proc/[0-9]*"))):
-            break
-        # While it reads its configuration anew, it has no PidFile, and a signal would be lost.
-        time.sleep(_PAUSE_S)
-    raise ValueError("no sshd that could be told")
-
-
-def _listens(process: str) -> bool:
-    """Check whether a process, by its place in /proc, waits for connections as sshd."""
-    try:
-        return _is_sshd(process) and b"[listener]" in Path(f"{process}/cmdline").read_bytes()
-    except OSError:
-        return False
-
-
-def _is_sshd(process: str) -> bool:
-    """Check whether a process, by its place in /proc, is sshd, here and not in some container."""
-    return _runs(process, (PROGRAM,))
-
-
-def _runs(process: str, programs: Iterable[str]) -> bool:
-    """Check whether a process, by its place in /proc, runs one of some programs, here and not in some container."""
-    try:
-        status = os.stat(f"{process}/exe")
-        is_here = os.path.samefile(f"{process}/ns/mnt", "/proc/self/ns/mnt")
-    except OSError:
-        return False
-    return is_here and any(os.path.samestat(status, os.stat(each)) for each in programs if os.path.exists(each))
-
-
-def _systemctl(*words: str) -> bool:
-    try:
-        done = subprocess.run(  # noqa: S603 - our own words
-            ["/usr/bin/systemctl", *words], input=b"", capture_output=True, check=False, timeout=_WAIT_S
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pam_softtoken.admin import exempt, stack_mend
+from pam_softtoken.admin import exempt, host_file, stack_mend
 from pam_softtoken.admin.bounded import Reading
 from pam_softtoken.admin.finding import ERROR, NOTE, WARNING, Finding, Report, delete, lines_of, named, sed, shown
 from pam_softtoken.admin.stack_mend import Edit
@@ -45,7 +45,7 @@ def read_services() -> Services:
             found = sorted(os.listdir(directory))
         except OSError:
             continue
-        names += [name for name in found if name not in names and not name.endswith((".dpkg-old", ".dpkg-dist", "~"))]
+        names += [name for name in found if name not in names and not _is_old(name)]
     shared = Reading()
     stacks = {}
     for name in names[:MOST_SERVICES]:
@@ -53,6 +53,10 @@ def read_services() -> Services:
         shared.again()
         stacks[name] = service_file.read(name, shared.reader, installed_libpam.dialect())
     return Services(stacks, shared)
+
+
+def _is_old(name: str) -> bool:
+    return name.endswith((".dpkg-old", ".dpkg-dist", "~")) or host_file.is_beside(name)
 
 
 def check(services: Services) -> Report:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 
 from pam_softtoken import change_note, terminal
-from pam_softtoken.admin import change, deed, enable, exempt, host_file, person, sshd, watchdog
+from pam_softtoken.admin import change, deed, enable, host_file, person, sshd, watchdog, way_back
 from pam_softtoken.admin.change import Change
 from pam_softtoken.admin.plan import diff, require_service, text_of
 from pam_softtoken.command import Command
@@ -17,16 +18,18 @@ from pam_softtoken.pam.stack import Stack, places
 def _disable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     service = options.service
     person.require_root(f"disable {service}")
-    watchdog.settle(screen.tell)
     with watchdog.told_afterwards(screen.tell) as tell, change.locked():
         present = change.load(service)
         stack = require_service(service)
-        if present is None:
-            present = _found_by_hand(service, stack)
-        steps = change.way_back(present)
+        is_recorded = present is not None
+        present = present or _found_by_hand(service, stack)
+        steps = way_back.plan(present)
         if not options.dry_run:
-            watchdog.undo(present, tell)
-    screen.show(diff((step.path, step.present, step.target) for step in steps))
+            if not is_recorded:
+                with suppress(AdministrationFailed, OSError):  # without room for a record it is done all the same
+                    change.begin(present)
+            _undo(present, tell)
+    screen.show(diff((step.place, step.present, step.target) for step in steps))
     if options.dry_run:
         screen.tell("Nothing was changed.")
         return
@@ -40,6 +43,17 @@ def _disable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     screen.show(f'Done. "{service}" asks for no code any more.')
 
 
+def _undo(present: Change, tell: watchdog.Tell) -> None:
+    try:
+        watchdog.undo(present, tell)
+    except AdministrationFailed as error:
+        watchdog.watch_again(present.service)
+        raise AdministrationFailed(
+            f'"{present.service}" is not as it was before yet: {error.message}',
+            hint=f"{error.hint}; it is tried again by itself, and by each softtoken-admin command",
+        ) from None
+
+
 def _found_by_hand(service: str, stack: Stack) -> Change:
     """Describe what an administrator has put there, as if it were ours."""
     own = [line for line in stack.ours if not line.via and line.place.file == stack.file]
@@ -50,22 +64,20 @@ def _found_by_hand(service: str, stack: Stack) -> Change:
             else f'"{service}" asks for no code',
             hint="pam-auth-update, or an editor, takes that line out" if stack.ours else "softtoken-admin enable does",
         )
-    present = host_file.read(stack.file)
-    text = (present.data or b"").decode("utf-8", "surrogateescape")
-    text = exempt.take_out(text, installed_libpam.dialect())
+    present = host_file.read(host_file.resolved(stack.file))
+    text = way_back.without_our_line(stack.file, way_back.text_of(present))
     files = [change.FileChange(stack.file, present._replace(data=text.encode("utf-8", "surrogateescape")), present)]
     drop_in = host_file.read(sshd.DROP_IN)
     if service == sshd.SERVICE and sshd.is_drop_in(drop_in.data):
         files.insert(0, change.FileChange(sshd.DROP_IN, host_file.Content(None), drop_in))
-    return change.new(service, tuple(files), for_s=0)
+    return change.new(service, tuple(files), for_s=0)._replace(state=change.RETURNING)
 
 
 def _confirm_change(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     person.require_root("confirm")
-    watchdog.settle(screen.tell)
     with change.locked():
         found = [change.load(service) for service in change.services()]
-        pending = [each for each in found if each is not None and not each.confirmed]
+        pending = [each for each in found if each is not None and each.state == change.PENDING]
         chosen = [each for each in pending if options.service in (None, each.service)]
         if not chosen:
             raise AdministrationFailed("nothing waits to be confirmed", hint="softtoken-admin enable SERVICE starts it")
@@ -81,10 +93,13 @@ def _confirm_change(screen: terminal.Terminal, options: argparse.Namespace) -> N
 
 def _roll_back(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     person.require_root("roll-back")
-    if failed := watchdog.settle(screen.tell):
+    # It has been tried already, as before every command.
+    if failed := watchdog.overdue():
+        for service in failed:
+            watchdog.watch_again(service)
         raise AdministrationFailed(
             f"could not be taken back, or not be read: {', '.join(failed)}",
-            hint=f"what stood there before is in {change_note.DIRECTORY}; see to it, and start again",
+            hint=f"what stood there before is in {change_note.DIRECTORY}; see to it: it is tried again by itself",
         )
 
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pam_softtoken import pam_client, terminal
+from pam_softtoken.admin import bounded
 from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.pam import installed_libpam, known_modules, service_edit, service_file
 from pam_softtoken.pam.stack import Stack
@@ -137,7 +138,7 @@ def prepared(stack: Stack, text: str) -> Iterator[Trial]:
         (Path(directory) / ALONE).write_text(f"auth required {alone}\n")
         # We are root, whom it would let in without a question.
         asked = service_edit.without(
-            text, lambda line: line.name in known_modules.ROOT_ONLY, installed_libpam.dialect()
+            text, lambda line: line.name in known_modules.ROOT_ONLY, installed_libpam.dialect(), bounded.Reading().text
         )
         Path(directory, SERVICE).write_text(asked, encoding="utf-8", errors="surrogateescape")
         yield Trial(directory, stack)

@@ -186,7 +186,7 @@ def _after(lines: Sequence[Line], at: _At, outside: tuple[tuple[str, str], ...],
     elif action == "reset":
         impression, status = outside[-1] if outside else (_UNDECIDED, "")
     elif action.isdecimal():
-        target, left = _jump(lines, at.place, int(action))
+        target, left = jump(lines, at.place, int(action))
         if left:
             impression, status = _NEGATIVE, ""
     hopped = not ours and any(each.is_ours for each in lines[at.place + 1 : target])
@@ -207,7 +207,7 @@ def _end_of_level(lines: Sequence[Line], index: int) -> int:
     return target
 
 
-def _jump(lines: Sequence[Line], index: int, hops: int) -> tuple[int, int]:
+def jump(lines: Sequence[Line], index: int, hops: int) -> tuple[int, int]:
     """Return the place of the line behind so many others, a substack counted as one, and how many were wanting."""
     depth, at = lines[index].depth, index + 1
     while hops and at < len(lines) and lines[at].depth >= depth:

@@ -1,4 +1,6 @@
-"""The one line of ours that is put into a PAM service file and taken out again. Pure; every other byte stays.
+"""The one line of ours that is put into a PAM service file and taken out again. Pure.
+
+Every other byte stays, but for the count of what hops over our line.
 
 Texts are decoded with `surrogateescape`.
 """
@@ -6,22 +8,22 @@ Texts are decoded with `surrogateescape`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from pam_softtoken.errors import ProgramError
-from pam_softtoken.pam import known_modules, service_file
+from pam_softtoken.pam import jumps, known_modules, service_file
 from pam_softtoken.pam.control import jump_of
 from pam_softtoken.pam.dialect import Dialect
+from pam_softtoken.pam.jumps import CannotEdit
 from pam_softtoken.pam.logical_lines import assemble, physical_lines
 from pam_softtoken.pam.stack import Line, Stack
+
+if TYPE_CHECKING:
+    from pam_softtoken.pam.service_file import Reader
 
 _ESCAPED = "#softtoken-admin: "
 _NAME = "softtoken-edited"
 _FILE = f"{service_file.DIRECTORY}/{_NAME}"
-"""Stands for the one that is edited; what it includes is not looked at."""
-
-
-class CannotEdit(ProgramError):
-    """There is no place in a service for our line."""
+"""Stands for the one that is edited."""
 
 
 def our_line(module: str, *options: str) -> str:
@@ -82,31 +84,64 @@ def _password_block(stack: Stack) -> tuple[int, int]:
     return block[0].outermost.number, max(line.outermost.last for line in block)
 
 
-def take_out(text: str, dialect: Dialect) -> str:
-    """Take out every line of ours, and turn what was left as comments back into lines."""
-    return without(text, lambda line: line.is_ours, dialect, uncover=True)
+def take_out(text: str, dialect: Dialect, reader: Reader) -> str:
+    """Return a text without every line of ours, and with what was left as comments as lines again.
+
+    Args:
+        text: of the file.
+        dialect: of the libpam that reads it.
+        reader: of the files that it includes, for what hops over our line.
+
+    Raises:
+        CannotEdit: a line hops over ours, and cannot be changed to hop over one line less.
+    """
+    return without(text, lambda line: line.is_ours, dialect, reader, uncover=True)
 
 
-def without(text: str, unwanted: Callable[[Line], bool], dialect: Dialect, *, uncover: bool = False) -> str:
-    """Take lines out of the text of one service file.
+def asks_no_password(text: str) -> bool:
+    """Check whether a text is one of `put` with `instead`."""
+    return any(line.startswith(_ESCAPED) for line in physical_lines(text))
+
+
+def without(
+    text: str, unwanted: Callable[[Line], bool], dialect: Dialect, reader: Reader, *, uncover: bool = False
+) -> str:
+    """Return the text of a service file without some lines. What hops over them hops over so many lines less.
 
     Args:
         text: of the file.
         unwanted: says which lines.
         dialect: of the libpam that reads it.
+        reader: of the files that it includes, for what hops over these lines.
         uncover: turn what `put` left as comments back into lines.
+
+    Raises:
+        CannotEdit: a line hops over one of them, and cannot be changed.
     """
-    stack = service_file.read(_NAME, lambda path: text if path == _FILE else "", dialect)
-    guilty = _count(range(line.place.number, line.last + 1) for line in stack.lines if not line.via and unwanted(line))
+    stack = _read(text, dialect, reader)
+    own = [line for line in stack.lines if line.place.file == _FILE and not line.via and unwanted(line)]
+    guilty = _count(range(line.place.number, line.last + 1) for line in own)
     # libpam can see two lines in one that is too long for it; then the other one must stay.
     present = _count(range(line.first, line.last + 1) for line in assemble(text, dialect)[0])
+    gone = {number for number in guilty if guilty[number] >= present[number]}
+    taken = {line.place for line in own if gone.issuperset(range(line.place.number, line.last + 1))}
+    lines = physical_lines(text)
+    uncovered = [number for number, line in enumerate(lines, 1) if uncover and line.startswith(_ESCAPED)]
+    shorter = jumps.shortened(stack, taken, uncovered, _FILE)
+    if shorter:
+        text = jumps.rewritten(text, shorter)
+        jumps.require_only_these(stack, _read(text, dialect, reader), shorter)
     kept: list[str] = []
     for number, physical in enumerate(physical_lines(text), 1):
-        if number not in guilty or guilty[number] < present[number]:
+        if number not in gone:
             kept.append(physical.removeprefix(_ESCAPED) if uncover else physical)
         elif not physical.endswith("\n") and kept:
             kept[-1] = kept[-1].removesuffix("\n")
     return "".join(kept)
+
+
+def _read(text: str, dialect: Dialect, reader: Reader) -> Stack:
+    return service_file.read(_NAME, lambda path: text if path == _FILE else reader(path), dialect)
 
 
 def _count(ranges: Iterable[range]) -> dict[int, int]:

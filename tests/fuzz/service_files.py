@@ -274,14 +274,19 @@ def _accounts(text: str) -> Iterator[Account]:
             account = Account()
 
 
-def read(case: Case, dialect: Dialect) -> Stack:
-    """Have our reader read a service."""
+def texts_of(case: Case) -> dict[str, str]:
+    """Return the texts of all files, by the paths where libpam would look for them."""
     places = {"etc/": "/etc/pam.d/", "vendor/": "/usr/lib/pam.d/", "pam.conf": "/etc/pam.conf"}
     texts = {} if "pam.conf" in case else {"/etc/pam.d": "", "/usr/lib/pam.d": ""}
     for name, content in case.items():
         start = next(start for start in places if name.startswith(start))
         texts[places[start] + name.removeprefix(start)] = content.decode("utf-8", "surrogateescape")
-    return service_file.read(SERVICE, texts.get, dialect)
+    return texts
+
+
+def read(case: Case, dialect: Dialect) -> Stack:
+    """Have our reader read a service."""
+    return service_file.read(SERVICE, texts_of(case).get, dialect)
 
 
 def predict(stack: Stack) -> Account:

@@ -11,7 +11,7 @@ import pytest
 
 from pam_softtoken.admin import plan
 from pam_softtoken.errors import AdministrationFailed
-from pam_softtoken.pam import installed_libpam, service_edit, service_file
+from pam_softtoken.pam import installed_libpam, jumps, service_edit, service_file
 from pam_softtoken.pam.dialect import IN_PIECES
 from pam_softtoken.pam.stack import Stack
 from tests.support.client import TEXT_INFO, Service
@@ -120,7 +120,7 @@ def test_put__stands_behind_what_the_password_s_control_hops_over() -> None:
 
 def test_put__refuses_where_no_password_is_asked_for() -> None:
     text = "auth required pam_permit.so\n"
-    with pytest.raises(service_edit.CannotEdit):
+    with pytest.raises(jumps.CannotEdit):
         service_edit.put(text, stack_of(text), OURS)
 
 
@@ -140,7 +140,7 @@ def test_take_out__gives_back_every_byte(text: str, instead: bool) -> None:
     changed = service_edit.put(text, stack, OURS, instead=instead)
     assert changed != text
     assert len(stack_of(changed, common_auth=COMMON).ours) == 1
-    assert service_edit.take_out(changed, IN_PIECES) == text
+    assert service_edit.take_out(changed, IN_PIECES, {"/etc/pam.d/common-auth": COMMON}.get) == text
 
 
 def test_instead__leaves_no_question_for_the_password() -> None:
@@ -155,7 +155,7 @@ def test_take_out__knows_our_line_however_it_is_written() -> None:
         "auth required pam_python.so /usr/lib/pam_softtoken/pam_softtoken/pam_module.py\n",
     ]
     others = "# pam_softtoken.so\nauth required pam_python.so /opt/x.py\n"
-    assert service_edit.take_out("".join(lines) + others, IN_PIECES) == others
+    assert service_edit.take_out("".join(lines) + others, IN_PIECES, lambda path: None) == others
 
 
 def test_reader__a_bracket_that_nothing_closes_goes_to_the_end() -> None:

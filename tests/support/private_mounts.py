@@ -150,6 +150,10 @@ class PrivateMounts:
         kinds = [f"--{kind}=/proc/{self._holder.pid}/ns/{place[kind]}" for kind in self._kinds]
         return ["nsenter", *kinds, "--", *words]
 
+    def path(self, name: str) -> Path:
+        """Return what a path inside leads to, for those outside."""
+        return Path(f"/proc/{self._holder.pid}/root{name}")
+
     def close(self) -> None:
         """Let go of the namespace, and with it of all its mounts."""
         try:

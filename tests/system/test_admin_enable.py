@@ -364,6 +364,7 @@ def test_sshd__is_told_of_what_goes_back_at_once(
     assert admin.pam() == before
 
 
+@pytest.mark.lockout("nobody gets in with a code after enable")
 def test_enable__nobody_confirms_and_all_goes_back(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     done = admin.run("enable", "sudo", SHORT)
@@ -374,6 +375,7 @@ def test_enable__nobody_confirms_and_all_goes_back(admin: Admin, phone: Phone) -
     assert admin.inside("ls", CHANGES) == ""
 
 
+@pytest.mark.lockout("the terminal dies while a change waits to be confirmed")
 def test_enable__terminal_dies_and_all_goes_back(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     screen = admin.start("enable", "sudo", "--yes", "--for=4s")
@@ -383,6 +385,7 @@ def test_enable__terminal_dies_and_all_goes_back(admin: Admin, phone: Phone) -> 
     wait_until(lambda: admin.pam() == before, "all to go back")
 
 
+@pytest.mark.lockout("enable is killed while a change waits to be confirmed")
 def test_enable__program_is_killed_and_all_goes_back(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     screen = admin.start("enable", "sudo", "--yes", "--for=4s")
@@ -393,6 +396,7 @@ def test_enable__program_is_killed_and_all_goes_back(admin: Admin, phone: Phone)
     wait_until(lambda: admin.pam() == before, "all to go back")
 
 
+@pytest.mark.lockout("enable and all that watches a change are killed")
 def test_enable__program_and_watchdog_are_killed_and_the_next_command_takes_it_back(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     admin.leave_unwatched(SHORT)
@@ -401,6 +405,7 @@ def test_enable__program_and_watchdog_are_killed_and_the_next_command_takes_it_b
     assert admin.pam() == before
 
 
+@pytest.mark.lockout("the machine restarts while a change waits to be confirmed")
 def test_roll_back__takes_back_what_an_earlier_boot_left(admin: Admin, phone: Phone, tmp_path: Path) -> None:
     before = admin.pam()
     admin.leave_unwatched(LONG)
@@ -639,6 +644,7 @@ def test_disable__leaves_what_somebody_else_has_changed(admin: Admin, phone: Pho
     assert "pam_softtoken" not in path.read_text()
 
 
+@pytest.mark.lockout("two administrators enable the same service at once")
 def test_enable__two_at_once_and_one_wins(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     screens = [admin.start("enable", "sudo", "--yes", LONG) for _ in range(2)]

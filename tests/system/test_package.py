@@ -347,6 +347,54 @@ def test_remove__is_refused_while_a_service_names_the_module(
     assert_asks_for_no_code(su, alice)
 
 
+_ENABLE_SUDO = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pam_softtoken.admin import change, plan
+planned = change.new("sudo", plan.Plan("sudo", "password", nullok=False).files, for_s=float(sys.argv[2]))
+with change.locked():
+    change.begin(planned)
+    for each in planned.files:
+        change.apply(each)
+"""
+
+
+def enable_sudo(debian: FreshDebian, version: str, for_s: int) -> None:
+    """Enable sudo without a trial, and without anybody who waits for the login that confirms it."""
+    debian.run(*PYTHON, "-c", _ENABLE_SUDO, f"{HOME}/{version}", str(for_s))
+
+
+@pytest.mark.lockout("the package is upgraded while a change waits to be confirmed")
+def test_package__upgraded_or_removed_while_a_change_waits_can_still_take_it_back(
+    debian: FreshDebian, packages: Packages, newer_packages: Packages
+) -> None:
+    debian.install(*packages.all)
+    before = pam_files(debian)
+    enable_sudo(debian, packages.version, 600)
+    enabled = pam_files(debian)
+    assert set(enabled) - set(before) == {".sudo.softtoken-old", ".sudo-i.softtoken-old"}
+    worked, said = debian.apt("remove", *NAMES)
+    assert not worked
+    assert "error: still in use by: /etc/pam.d/sudo /etc/pam.d/sudo-i\n" in said
+    assert "softtoken-admin disable SERVICE" in said
+    debian.install(*newer_packages.all)
+    assert pam_files(debian) == enabled
+    debian.run("softtoken-admin", "disable", "sudo")
+    assert pam_files(debian) == before
+    # Overdue before the upgrade, and taken back by what comes after it.
+    enable_sudo(debian, newer_packages.version, 0)
+    debian.install(*packages.all)
+    debian.run("softtoken-admin", "status")
+    assert pam_files(debian) == before
+    # Our lines are taken out by an editor; what was kept goes with the package.
+    enable_sudo(debian, packages.version, 600)
+    for name in ("sudo", "sudo-i"):
+        debian.write(f"/etc/pam.d/{name}", before[name].decode())
+    worked, said = debian.apt("remove", *NAMES)
+    assert worked, said
+    assert pam_files(debian) == before
+
+
 def test_remove__is_refused_where_common_auth_was_edited_by_hand(
     debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
 ) -> None:

@@ -64,12 +64,12 @@ LAYERS = [
     },
     {"admin.host_file"},
     {"admin.finding", "admin.sshd_config", "admin.ssh_match", "admin.exempt"},
-    {"admin.bounded", "admin.stack_mend", "admin.sshd"},
+    {"admin.bounded", "admin.stack_mend", "admin.sshd", "admin.sshd_process"},
     {"admin.stack_check", "admin.host_check"},
     {"admin.option_check"},
     {"admin.proofs", "admin.pam_judge", "admin.ways_in", "admin.ways_table"},
     {"admin.authorized_keys", "admin.host_facts"},
-    {"admin.change", "admin.trial", "admin.plan", "admin.watchdog"},
+    {"admin.attempts", "admin.change", "admin.trial", "admin.plan", "admin.way_back", "admin.watchdog"},
     {"admin.forecast", "admin.lockout", "admin.in_force"},
     {"admin.enable", "admin.switch"},
     {
@@ -121,7 +121,8 @@ PURE = {
     "wire", "migration", "google_file", "users_file", "xml_survey", "importer",
     "device.app_document", "device.app_entry", "device.app_cipher", "device.aegis", "device.andotp", "device.twofas",
     "device.freeotp_plus", "device.exports", "admin.finding", "admin.stack_mend", "admin.sshd_config",
-    "pam.control", "pam.dialect", "pam.logical_lines", "pam.stack", "pam.service_file", "pam.paths", "pam.service_edit",
+    "pam.control", "pam.dialect", "pam.logical_lines", "pam.stack", "pam.service_file", "pam.paths", "pam.jumps",
+    "pam.service_edit",
     "admin.exempt", "admin.ssh_match", "admin.proofs", "admin.pam_judge", "admin.ways_in", "admin.ways_table",
 }  # fmt: skip
 ALLOWED_ON_LOGIN = {

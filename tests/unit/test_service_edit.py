@@ -8,6 +8,7 @@ import pytest
 
 from pam_softtoken.pam import known_modules, service_edit, service_file
 from pam_softtoken.pam.dialect import IN_PIECES, KNOWN, WHOLE_LINES, Dialect
+from pam_softtoken.pam.jumps import CannotEdit
 from pam_softtoken.pam.logical_lines import PIECE_BYTES
 
 ODD_PLACES = (
@@ -36,6 +37,8 @@ OURS = [
     "account required pam_softtoken.so enrol",
 ]
 
+NO_FILE: dict[str, str] = {}
+
 
 def _ours(text: str, dialect: Dialect) -> int:
     stack = service_file.read("x", {"/etc/pam.d/x": text}.get, dialect)
@@ -45,7 +48,7 @@ def _ours(text: str, dialect: Dialect) -> int:
 @pytest.mark.parametrize("dialect", KNOWN, ids=repr)
 def test_reader__takes_no_line_for_ours_that_only_mentions_us(dialect: Dialect) -> None:
     assert _ours(ODD_PLACES, dialect) == 0
-    assert service_edit.take_out(ODD_PLACES, dialect) == ODD_PLACES
+    assert service_edit.take_out(ODD_PLACES, dialect, NO_FILE.get) == ODD_PLACES
 
 
 @pytest.mark.parametrize("dialect", KNOWN, ids=repr)
@@ -53,7 +56,7 @@ def test_reader__takes_no_line_for_ours_that_only_mentions_us(dialect: Dialect) 
 def test_take_out__takes_our_line_and_nothing_else(ours: str, dialect: Dialect) -> None:
     assert _ours(ours + "\n", dialect) == 1
     before, behind = ODD_PLACES.splitlines(keepends=True)[0], "session required pam_x.so"
-    assert service_edit.take_out(f"{before}{ours}\n{behind}", dialect) == before + behind
+    assert service_edit.take_out(f"{before}{ours}\n{behind}", dialect, NO_FILE.get) == before + behind
 
 
 def test_reader__knows_our_python_file_by_a_link_to_it(tmp_path: Path) -> None:
@@ -67,14 +70,14 @@ def test_take_out__leaves_a_physical_line_that_holds_another_line_as_well() -> N
     """libpam up to 1.5 sees two lines; to take ours out would change the other."""
     text = "auth required pam_softtoken.so".ljust(PIECE_BYTES) + "auth required pam_deny.so\n"
     assert _ours(text, IN_PIECES) == 1
-    assert service_edit.take_out(text, IN_PIECES) == text
-    assert service_edit.take_out(text, WHOLE_LINES) == ""
+    assert service_edit.take_out(text, IN_PIECES, NO_FILE.get) == text
+    assert service_edit.take_out(text, WHOLE_LINES, NO_FILE.get) == ""
 
 
 def test_without__takes_a_module_out_by_its_name_only() -> None:
     kept = "auth required pam_exec.so /lib/security/pam_rootok.so\n# pam_rootok.so\nauth required pam_unix.so\n"
     text = "auth sufficient pam_rootok.so\n" + kept
-    assert service_edit.without(text, lambda line: line.name in known_modules.ROOT_ONLY, IN_PIECES) == kept
+    assert service_edit.without(text, lambda line: line.name in known_modules.ROOT_ONLY, IN_PIECES, NO_FILE.get) == kept
 
 
 @pytest.mark.parametrize(
@@ -89,3 +92,71 @@ def test_without__takes_a_module_out_by_its_name_only() -> None:
 def test_reader__tells_what_libpam_makes_something_else_of(text: str, why: str) -> None:
     stack = service_file.read("x", {"/etc/pam.d/x": text}.get, IN_PIECES)
     assert any(why in str(problem) for problem in stack.problems)
+
+
+OURS_ALONE = "auth required pam_softtoken.so\n"
+JUMPS = {
+    "[success=1 default=ignore]": "[success=ignore default=ignore]",
+    "[success=2 default=ignore]": "[success=1 default=ignore]",
+    "[success=ok default=3]": "[success=ok default=2]",
+    "[default=1 success=2 user_unknown=3]": "[default=ignore success=1 user_unknown=2]",
+    "[ success = 02 default= 1 ]": "[ success = 1 default= ignore ]",
+    "[success=1 \\\n default=2]": "[success=ignore \\\n default=1]",
+    "[success=9 default=ignore]": "[success=8 default=ignore]",
+}
+
+
+@pytest.mark.parametrize("dialect", KNOWN, ids=repr)
+@pytest.mark.parametrize("control", JUMPS)
+def test_take_out__shortens_each_jump_over_our_line(control: str, dialect: Dialect) -> None:
+    behind = "auth optional pam_echo.so\nauth include three\nauth required pam_deny.so\n"
+    text = f"auth {control} pam_x.so a=1 b=2\n{OURS_ALONE}{behind}"
+    others = {"/etc/pam.d/three": "auth optional pam_echo.so\n" * 3}
+    assert service_edit.take_out(text, dialect, others.get) == f"auth {JUMPS[control]} pam_x.so a=1 b=2\n{behind}"
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        "auth [success=1 default=ignore] pam_x.so\nauth optional pam_echo.so\n",
+        "auth [success=3 default=ignore] pam_x.so\nauth include three\n",
+        "auth [success=1 default=ignore] pam_x.so\nauth substack three\n",
+        "account [success=2 default=ignore] pam_x.so\naccount required pam_y.so\n",
+        "auth substack hops\n",
+    ],
+)
+def test_take_out__leaves_a_jump_that_ends_before_our_line(front: str) -> None:
+    others = {
+        "/etc/pam.d/three": "auth optional pam_echo.so\n" * 3,
+        "/etc/pam.d/hops": "auth [success=9 default=ignore] pam_x.so\n",
+    }
+    assert service_edit.take_out(front + OURS_ALONE, IN_PIECES, others.get) == front
+
+
+REFUSED = {
+    "in another file": (
+        "auth include one\n" + OURS_ALONE,
+        "/etc/pam.d/one:1 hops over",
+    ),
+    "comments become lines below it": (
+        "auth [success=2 default=ignore] pam_x.so\n#softtoken-admin: auth required pam_unix.so\n"
+        + OURS_ALONE
+        + "auth required pam_deny.so\n",
+        "line 1 hops over",
+    ),
+    "comments become lines below it, and ours is further down": (
+        "auth [success=1 default=ignore] pam_x.so\n#softtoken-admin: auth required pam_unix.so\n"
+        "auth required pam_deny.so\n" + OURS_ALONE,
+        "line 1 hops over",
+    ),
+    "an odd spelling": ("auth [success=\\\n1 default=ignore] \\\n pam_x.so\n" + OURS_ALONE, "not understood"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_take_out__refuses_by_line_where_a_jump_would_come_down_elsewhere(name: str) -> None:
+    text, why = REFUSED[name]
+    others = {"/etc/pam.d/one": "auth [success=1 default=ignore] pam_x.so\n"}
+    with pytest.raises(CannotEdit, match=why) as refusal:
+        service_edit.take_out(text, IN_PIECES, others.get)
+    assert refusal.value.hint.startswith("take that hop out of ")

@@ -173,14 +173,14 @@ def test_exempt__lines_come_out_with_ours_and_nothing_else_does(groups: tuple[st
     text = UNIX + lines + "\n" + mine
     stack = read_stack(text, "x")
     assert exempt.groups_of(stack.of("auth")) == list(groups)
-    assert exempt.take_out(text, IN_PIECES) == UNIX + mine
+    assert exempt.take_out(text, IN_PIECES, lambda path: None) == UNIX + mine
 
 
 def test_exempt__lines_behind_a_last_line_without_its_end_come_out_too() -> None:
     before = "account required pam_unix.so\nauth sufficient pam_unix.so"
     stack = read_stack(before, "sshd")
     text = service_edit.put(before, stack, exempt.lines_with(OURS.rstrip(), ("robots",), permit=True), instead=True)
-    assert exempt.take_out(text, IN_PIECES) == before
+    assert exempt.take_out(text, IN_PIECES, lambda path: None) == before
 
 
 def test_exempt__hops_land_behind_everything_of_ours() -> None:
