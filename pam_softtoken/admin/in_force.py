@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from pam_softtoken.admin import exempt, forecast, host_facts, sshd, ways_table
@@ -91,21 +91,39 @@ def refused(view: View, people: Iterable[Person]) -> dict[str, list[str]]:
 
 
 def lines(found: list[InForce], most: int) -> list[str]:
-    """Return it in a few lines.
+    """Return it in a few lines. Services that do the same to everybody share theirs.
 
     Args:
         found: what is in force.
         most: so many names are shown; the others are counted.
     """
-    said = []
+    alike: list[tuple[InForce, list[str]]] = []
     for each in found:
-        if each.refused:
-            said.append(f"{each.service}: refused until they enrol ({len(each.refused)}): {named(each.refused, most)}")
-        if each.let_in:
-            said.append(f"{each.service}: let in by nullok only ({len(each.let_in)}): {named(each.let_in, most)}")
-        for group, names in each.exempt.items():
-            members = named(names, most) if names else "it has no members"
-            said.append(f"{each.service}: exempt from codes, group {group}: {members}")
-        if not each.refused and not each.let_in:
-            said.append(f"{each.service}: asks for a code; nobody is refused for want of a token")
-    return said
+        services = next((names for first, names in alike if each._replace(service=first.service) == first), None)
+        if services is None:
+            alike.append((each, services := []))
+        services.append(each.service)
+    return [line for each, services in alike for line in _lines_of(each, named(services, most), most)]
+
+
+def _lines_of(each: InForce, services: str, most: int) -> Iterator[str]:
+    if each.refused:
+        yield f"{services}: refused until they enrol ({len(each.refused)}): {named(each.refused, most)}"
+    if each.let_in:
+        yield f"{services}: let in by nullok only ({len(each.let_in)}): {named(each.let_in, most)}"
+    for group, names in each.exempt.items():
+        members = named(names, most) if names else "it has no members"
+        yield f"{services}: exempt from codes, group {group}: {members}"
+    if not each.refused and not each.let_in:
+        asks = "asks" if services == each.service else "ask"
+        yield f"{services}: {asks} for a code; nobody is refused for want of a token"
+
+
+def nobody_gets_in(found: list[InForce]) -> list[str]:
+    """Return a warning where nobody is enrolled, and services refuse users for that."""
+    refusing = [each.service for each in found if each.refused]
+    if not refusing:
+        return []
+    text = f"Nobody is enrolled, and {named(refusing)} let nobody in without a code. "
+    text += "softtoken-enroll --user USER enrols somebody; softtoken-admin doctor shows the command that turns it off."
+    return [text]
