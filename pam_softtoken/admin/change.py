@@ -78,7 +78,7 @@ class Change(NamedTuple):
     @property
     def left_s(self) -> float:
         """Seconds until it goes back; none when the machine has been restarted since."""
-        if self.boot != process.boot_id():
+        if not is_of_this_boot(self):
             return 0.0
         return max(0.0, self.deadline_s - now_s())
 
@@ -90,7 +90,20 @@ def now_s() -> float:
 
 def new(service: str, files: tuple[FileChange, ...], *, for_s: float) -> Change:
     """Plan a change that has to be confirmed within a time."""
-    return Change(os.urandom(8).hex(), service, files, process.boot_id(), now_s() + for_s)
+    return Change(os.urandom(8).hex(), service, files, _this_boot(), now_s() + for_s)
+
+
+def is_of_this_boot(present: Change) -> bool:
+    """Check whether the machine has not been restarted since a change was made."""
+    return bool(present.boot) and present.boot == _this_boot()
+
+
+def _this_boot() -> str:
+    """Return the name of this boot; empty without /proc, as in a rescue system, where every change is of another."""
+    try:
+        return process.boot_id()
+    except OSError:
+        return ""
 
 
 @contextmanager

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from pam_softtoken import process
 from pam_softtoken.admin import change, deed, sshd
 from pam_softtoken.admin.change import Change
 from pam_softtoken.errors import AdministrationFailed
@@ -76,7 +75,7 @@ def _fate(present: Change | None) -> str:
     """Say what is to become of a change now. One of an earlier boot goes back, whatever came of it."""
     if present is None or present.confirmed:
         return WAIT
-    if present.boot == process.boot_id() and change.has_note(present):
+    if change.is_of_this_boot(present) and change.has_note(present):
         return STAY
     return WAIT if present.left_s > 0 else GO_BACK
 
