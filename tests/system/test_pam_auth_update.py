@@ -87,7 +87,11 @@ def profiles(mounts: PrivateMounts, installed: Installation) -> Profiles:
     shows="nobody is enrolled",
     cure="pam-auth-update --disable softtoken",
 )
-@pytest.mark.lockout("pam-auth-update turned codes on before a user enrolled, and the user enrols then")
+@pytest.mark.lockout(
+    "codes were turned on before a user had enrolled",
+    shows="reason=not_enrolled",
+    cure="softtoken-enroll --user alice",
+)
 def test_profile__turned_on_while_nobody_is_enrolled_is_named_and_turned_off(
     profiles: Profiles,
     mounts: PrivateMounts,
