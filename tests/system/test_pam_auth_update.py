@@ -122,6 +122,7 @@ def test_profile__turned_on_while_nobody_is_enrolled_is_named_and_turned_off(
     assert host.log_in(alice, code).entered_as == alice.name
     assert "Nobody is enrolled" not in profiles.run(admin, "status")
 
+    assert finding["mend"] == "pam-auth-update --disable softtoken"
     profiles.run("sh", "-euc", finding["mend"])
     assert "softtoken" not in profiles.common_auth.read_text()
     for person in (alice, bob):

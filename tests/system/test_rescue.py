@@ -59,8 +59,8 @@ def rescue(tree: FreshDebian, *words: str, kind: str = LIVE) -> subprocess.Compl
 
 def code_in(printed: str) -> str:
     """Return the code that was issued."""
-    (code,) = re.findall(r"^[0-9A-Z]{4}(?:-[0-9A-Z]{4}){2}\r?$", printed, re.MULTILINE)
-    return keep_code(code.strip())
+    (code,) = re.findall(r"\b[0-9A-Z]{4}(?:-[0-9A-Z]{4}){2}\b", printed)
+    return keep_code(code)
 
 
 @pytest.fixture
