@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from pam_softtoken.admin import exempt, forecast, host_facts, sshd, ways_table
+from pam_softtoken.admin import exempt, forecast, host_facts, locker_check, sshd, ways_table
 from pam_softtoken.admin.finding import named
 from pam_softtoken.admin.forecast import Host, View
 from pam_softtoken.admin.host_facts import Sshd
@@ -26,12 +26,14 @@ class InForce(NamedTuple):
         refused: who would get in if they were enrolled.
         let_in: who gets in without a code because they have never enrolled.
         exempt: the members of each group that is not asked.
+        closed_store: a store that only root can read, although the program does not run as root; empty otherwise.
     """
 
     service: str
     refused: list[str]
     let_in: list[str]
     exempt: dict[str, list[str]]
+    closed_store: str = ""
 
 
 def in_force(only: Container[str] | None = None) -> tuple[list[InForce], list[str]]:
@@ -71,7 +73,9 @@ def _of_service(stack: Stack, current: Sshd | None, host: Host) -> InForce:
         if each.name not in spared and any(each.enrolment(store) == NEVER for store in passing)
         and any(view.ways(each, peer) for peer in view.peers)
     ]  # fmt: skip
-    return InForce(stack.service, list(refused(view, host.people)), let_in, spared_groups)
+    return InForce(
+        stack.service, list(refused(view, host.people)), let_in, spared_groups, locker_check.cannot_read(stack)
+    )
 
 
 def exempt_people(auth: Sequence[Line], people: Iterable[Person]) -> dict[str, list[str]]:
@@ -107,6 +111,9 @@ def lines(found: list[InForce], most: int) -> list[str]:
 
 
 def _lines_of(each: InForce, services: str, most: int) -> Iterator[str]:
+    if each.closed_store:
+        yield f"{services}: unlocks for nobody, as it runs as its user and cannot read {each.closed_store}"
+        return
     if each.refused:
         yield f"{services}: refused until they enrol ({len(each.refused)}): {named(each.refused, most)}"
     if each.let_in:

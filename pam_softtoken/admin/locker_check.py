@@ -51,10 +51,13 @@ def require_none_locked(stacks: Iterable[Stack]) -> None:
 
 def cannot_read(stack: Stack) -> str:
     """Return the store that a locker asks for and cannot read, as only root can; empty where there is none."""
-    if stack.service not in service_file.LOCKERS:
-        return ""
     stores = [settings.store for settings in map(settings_of, stack.ours) if settings is not None]
-    return next((store for store in stores if not store.startswith("%h")), "")
+    return next((store for store in stores if is_closed(stack.service, store)), "")
+
+
+def is_closed(service: str, store: str) -> bool:
+    """Check whether the program of a service runs as its user, and only root can read a store."""
+    return service in service_file.LOCKERS and not store.startswith("%h")
 
 
 def _closed_stores(stack: Stack, services: Services) -> Iterator[Finding]:

@@ -70,6 +70,8 @@ def test_locker__with_a_store_of_roots_is_explained_and_cured(
     finding = desktop.examine().only("/etc/pam.d/login:2", "it unlocks for nobody")
     assert (finding["severity"], finding["what"].split()[0]) == ("error", LOCKER)
 
+    assert f"{LOCKER}: unlocks for nobody, as it runs as its user and cannot read {STORE}" in desktop.admin("status")[1]
+
     # Either this locker asks for the password only, and login goes on as before ...
     desktop.mend(finding)
     assert desktop.unlock(alice, alice.password).result == PAM_SUCCESS

@@ -146,6 +146,12 @@ def test_root__without_phone_and_codes_gets_back_in(debian: FreshDebian, locked_
     done = rescue(debian, "softtoken-admin", "disable", "su")
     assert done.returncode == 0, done
     assert su.log_in(locked_out).entered_as == "root"
+    by_hand = debian.path("/etc/pam.d/login").read_text() + "auth required pam_softtoken.so\n"
+    debian.write("/etc/pam.d/login", by_hand)
+    assert_refused(login, locked_out)
+    done = rescue(debian, "softtoken-admin", "disable", "login")
+    assert done.returncode == 0, done
+    assert login.log_in(locked_out).entered_as == "root"
 
 
 def enable_and_confirm(tree: FreshDebian, service: str) -> None:
