@@ -199,6 +199,14 @@ class Store:
             Revoked: there are only tokens that root has revoked.
             BadTokenFile, InsecureFile, UnusableFile: as their names say.
         """
+        try:
+            return self._open()
+        except (InsecureFile, UnusableFile) as error:
+            from pam_softtoken import without_root  # noqa: PLC0415 - few attempts end here
+
+            raise without_root.explained(error, self.location) from None
+
+    def _open(self) -> TokenFile:
         self._revocation = revocation.read_for(self.location.account)
         try:
             try:

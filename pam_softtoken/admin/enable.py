@@ -20,6 +20,7 @@ from pam_softtoken.admin import (
     duration,
     exempt,
     forecast,
+    locker_check,
     lockout,
     person,
     proofs,
@@ -48,6 +49,8 @@ def _enable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     verdict = lockout.judge(found)
     _show(screen, found, verdict)
     lockout.require_exempt_as_they_are(found, groups)
+    if not options.force:
+        locker_check.require_none_locked(found.plan.touched)
     lockout.require_not_refused(verdict, options)
     asked = lockout.asked_names(found)
     _require_somebody(asked, options)
@@ -220,7 +223,8 @@ def _add_enable(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--force", action="store_true",
-        help="go on even if this locks out the user who runs it, or the last account that can become root",
+        help="go on even if this locks out the user who runs it, or the last account that can become root, or if a "
+        "screen locker would unlock for nobody",
     )  # fmt: skip
     parser.add_argument(
         "--yes", action="store_true",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pam_softtoken import user_lookup
-from pam_softtoken.admin import authorized_keys, bounded, logins, ssh_match, sshd, survey
+from pam_softtoken.admin import authorized_keys, bounded, locker_check, logins, ssh_match, sshd, survey
 from pam_softtoken.admin.option_check import settings_of
 from pam_softtoken.admin.proofs import BEFORE, ENROLLED, NEVER, UNKNOWN, UNUSABLE, Asking, Door, Person, Settings
 from pam_softtoken.admin.ssh_match import MAYBE, NO, YES, Names, Peer
@@ -116,7 +116,8 @@ def door_of(stack: Stack) -> Door:
     asking: dict[Line, Asking | None] = {}
     for line in stack.ours:
         settings = settings_of(line)
-        asking[line] = None if settings is None else asking_of(settings)
+        is_open = settings is not None and not locker_check.is_closed(stack.service, settings.store)
+        asking[line] = asking_of(settings) if settings is not None and is_open else None
     return Door(stack.service, stack.of("auth"), asking, stack.of("account"))
 
 

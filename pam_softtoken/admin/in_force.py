@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from pam_softtoken.admin import exempt, forecast, host_facts, sshd, ways_table
+from pam_softtoken.admin import exempt, forecast, host_facts, locker_check, sshd, ways_table
 from pam_softtoken.admin.finding import named
 from pam_softtoken.admin.forecast import Host, View
 from pam_softtoken.admin.host_facts import Sshd
@@ -26,12 +26,14 @@ class InForce(NamedTuple):
         refused: who would get in if they were enrolled.
         let_in: who gets in without a code because they have never enrolled.
         exempt: the members of each group that is not asked.
+        closed_store: a store that only root can read, although the program does not run as root; empty otherwise.
     """
 
     service: str
     refused: list[str]
     let_in: list[str]
     exempt: dict[str, list[str]]
+    closed_store: str = ""
 
 
 def in_force(only: Container[str] | None = None) -> tuple[list[InForce], list[str]]:
@@ -71,7 +73,9 @@ def _of_service(stack: Stack, current: Sshd | None, host: Host) -> InForce:
         if each.name not in spared and any(each.enrolment(store) == NEVER for store in passing)
         and any(view.ways(each, peer) for peer in view.peers)
     ]  # fmt: skip
-    return InForce(stack.service, list(refused(view, host.people)), let_in, spared_groups)
+    return InForce(
+        stack.service, list(refused(view, host.people)), let_in, spared_groups, locker_check.cannot_read(stack)
+    )
 
 
 def exempt_people(auth: Sequence[Line], people: Iterable[Person]) -> dict[str, list[str]]:
@@ -91,21 +95,42 @@ def refused(view: View, people: Iterable[Person]) -> dict[str, list[str]]:
 
 
 def lines(found: list[InForce], most: int) -> list[str]:
-    """Return it in a few lines.
+    """Return it in a few lines. Services that do the same to everybody share theirs.
 
     Args:
         found: what is in force.
         most: so many names are shown; the others are counted.
     """
-    said = []
+    alike: list[tuple[InForce, list[str]]] = []
     for each in found:
-        if each.refused:
-            said.append(f"{each.service}: refused until they enrol ({len(each.refused)}): {named(each.refused, most)}")
-        if each.let_in:
-            said.append(f"{each.service}: let in by nullok only ({len(each.let_in)}): {named(each.let_in, most)}")
-        for group, names in each.exempt.items():
-            members = named(names, most) if names else "it has no members"
-            said.append(f"{each.service}: exempt from codes, group {group}: {members}")
-        if not each.refused and not each.let_in:
-            said.append(f"{each.service}: asks for a code; nobody is refused for want of a token")
-    return said
+        services = next((names for first, names in alike if each._replace(service=first.service) == first), None)
+        if services is None:
+            alike.append((each, services := []))
+        services.append(each.service)
+    return [line for each, services in alike for line in _lines_of(each, named(services, most), most)]
+
+
+def _lines_of(each: InForce, services: str, most: int) -> Iterator[str]:
+    if each.closed_store:
+        yield f"{services}: unlocks for nobody, as it runs as its user and cannot read {each.closed_store}"
+        return
+    if each.refused:
+        yield f"{services}: refused until they enrol ({len(each.refused)}): {named(each.refused, most)}"
+    if each.let_in:
+        yield f"{services}: let in by nullok only ({len(each.let_in)}): {named(each.let_in, most)}"
+    for group, names in each.exempt.items():
+        members = named(names, most) if names else "it has no members"
+        yield f"{services}: exempt from codes, group {group}: {members}"
+    if not each.refused and not each.let_in:
+        asks = "asks" if services == each.service else "ask"
+        yield f"{services}: {asks} for a code; nobody is refused for want of a token"
+
+
+def nobody_gets_in(found: list[InForce]) -> list[str]:
+    """Return a warning where nobody is enrolled, and services refuse users for that."""
+    refusing = [each.service for each in found if each.refused]
+    if not refusing:
+        return []
+    text = f"Nobody is enrolled, and {named(refusing)} let nobody in without a code. "
+    text += "softtoken-enroll --user USER enrols somebody; softtoken-admin doctor shows the command that turns it off."
+    return [text]

@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterator
 
 from pam_softtoken import user_lookup
-from pam_softtoken.admin import logins, survey
-from pam_softtoken.admin.finding import NOTE, WARNING, Finding, Report, named
+from pam_softtoken.admin import exempt, host_facts, logins, pam_profile, survey
+from pam_softtoken.admin.finding import ERROR, NOTE, WARNING, Finding, Report, named, shown
 from pam_softtoken.admin.option_check import our_lines, set_where, settings_of
+from pam_softtoken.admin.proofs import BEFORE, NEVER
 from pam_softtoken.admin.stack_check import Services
 from pam_softtoken.admin.survey import Facts
 from pam_softtoken.config import Config
@@ -34,6 +35,8 @@ def check(services: Services) -> Report:
             seen[settings.store] = _look(users[:MOST_USERS], settings)
             findings += [each for facts in seen[settings.store] for each in _of_user(facts)]
         findings += _left_on(stack, line, settings, seen[settings.store])
+    if len(users) <= MOST_USERS:
+        findings += _nobody_enrolled(services, seen)
     doubts = (f"files of {len(users) - MOST_USERS} more users: {_STATUS}",) if len(users) > MOST_USERS else ()
     if not seen:
         return Report()
@@ -106,3 +109,25 @@ def _left_on(stack: Stack, line: Line, settings: Config, people: list[Facts]) ->
     else:
         what = f"everybody who can log in is enrolled, and {stack.service} would still let a new user in without a code"
         yield Finding(WARNING, where.place, where.line, what, where.drop)
+
+
+def _nobody_enrolled(services: Services, seen: dict[str, list[Facts]]) -> Iterator[Finding]:
+    """Report our lines that refuse everybody, because nobody has a token."""
+    asking: dict[Line, list[str]] = {}
+    refused: dict[Line, list[str]] = {}
+    for stack, line, settings in _lines(services):
+        states = {str(facts["user"]): host_facts.enrolment_of(facts, settings) for facts in seen[settings.store]}
+        passes = host_facts.asking_of(settings).passes_never or exempt.groups_of(stack.of("auth"))
+        if passes or not states or set(states.values()) - {NEVER, BEFORE}:
+            continue
+        first = next((known for known in asking if known.place == line.place), line)
+        asking.setdefault(first, []).append(stack.service)
+        refused[first] = list(states)
+    for line, names in asking.items():
+        one = len(names) == 1
+        what = (
+            f"{named(names)} {'asks' if one else 'ask'} everybody for a code, and nobody is enrolled: "
+            f"{named(refused[line])} would be refused; the command below turns it off, "
+            "or softtoken-enroll --user NAME enrols one of them"
+        )
+        yield Finding(ERROR, str(line.place), shown(line), what, pam_profile.way_off(names[0], line))

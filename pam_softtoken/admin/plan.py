@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from pam_softtoken import pam_client
 from pam_softtoken.admin import exempt as exempt_lines
-from pam_softtoken.admin import host_file, sshd
+from pam_softtoken.admin import host_file, pam_profile, sshd
 from pam_softtoken.admin.change import FileChange
 from pam_softtoken.admin.host_file import Content
 from pam_softtoken.admin.stack_check import read_services
@@ -92,7 +92,7 @@ class Plan:
         if self.old.ours:
             raise AdministrationFailed(
                 f'"{service}" asks for a code already: {places(self.old.ours)}',
-                hint=f"softtoken-admin disable {service} first, if it shall ask in another way",
+                hint=f"to ask in another way, turn it off first: {pam_profile.way_off(service, self.old.ours[0])}",
             )
         self.remarks: list[str] = []
         self.way = way
@@ -112,6 +112,13 @@ class Plan:
         if service == sshd.SERVICE:
             self.settings = sshd.settings_for(way, today)
             self._add_drop_in(sshd.drop_in(self.settings, exempt_lines.match_blocks(exempt, today)))
+
+    @property
+    def touched(self) -> list[Stack]:
+        """The service, and the screen lockers that include its file, as they would be."""
+        path = f"{service_file.DIRECTORY}/{self.old.service}"
+        lockers = [self._read(each, path, self.text) for each in sorted(service_file.LOCKERS - {self.old.service})]
+        return [self.stack, *(each for each in lockers if each.file and each.ours)]
 
     @staticmethod
     def _read(service: str, path: str, text: str) -> Stack:

@@ -104,7 +104,8 @@ class Door(NamedTuple):
     Args:
         service: its name.
         auth: its lines of that type.
-        asking: what our lines among them ask for; None for one with wrong options, which refuses everybody.
+        asking: what our lines among them ask for; None for one that refuses everybody: its options are wrong, or a
+            screen locker cannot read its store.
         account: its lines of that type, which can keep somebody out who has proved everything.
     """
 

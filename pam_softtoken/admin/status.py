@@ -50,6 +50,8 @@ def _status(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     rows = [HEADER, *(_row(screen, facts, settings) for facts in found)]
     table.show(screen, rows)
     said = in_force.lines(services, _NAMED if screen.is_terminal() else len(found))
+    if not _count(found, ENROLLED) and not options.users:
+        said += in_force.nobody_gets_in(services)
     said += [f"Not known: {doubt}" for doubt in doubts]
     screen.show("\n" + "\n".join([_summary(found), *(screen.spell(terminal.visible(line)) for line in said)]))
     for line in _of_orphans(left):

@@ -6,7 +6,7 @@ import argparse
 from contextlib import suppress
 
 from pam_softtoken import change_note, terminal
-from pam_softtoken.admin import change, deed, enable, host_file, person, sshd, watchdog, way_back
+from pam_softtoken.admin import change, deed, enable, host_file, pam_profile, person, sshd, watchdog, way_back
 from pam_softtoken.admin.change import Change
 from pam_softtoken.admin.plan import diff, require_service, text_of
 from pam_softtoken.command import Command
@@ -38,7 +38,7 @@ def _disable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     if left:
         raise AdministrationFailed(
             f'"{service}" still asks for a code, because of {places(left)}',
-            hint="take that line out; if pam-auth-update has made it, with that",
+            hint=f"take that line out: {pam_profile.way_off(service, left[0])}",
         )
     screen.show(f'Done. "{service}" asks for no code any more.')
 
@@ -62,7 +62,7 @@ def _found_by_hand(service: str, stack: Stack) -> Change:
             f'"{service}" asks for a code because of {places(stack.ours)}, which other services include'
             if stack.ours
             else f'"{service}" asks for no code',
-            hint="pam-auth-update, or an editor, takes that line out" if stack.ours else "softtoken-admin enable does",
+            hint=pam_profile.way_off(service, stack.ours[0]) if stack.ours else "softtoken-admin enable does",
         )
     present = host_file.read(host_file.resolved(stack.file))
     text = way_back.without_our_line(stack.file, way_back.text_of(present))

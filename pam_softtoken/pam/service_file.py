@@ -30,6 +30,13 @@ FALLBACK = "other"
 KINDS = ("auth", "account", "password", "session")
 SET_UID_SERVICES = frozenset({"sudo", "sudo-i", "su", "su-l", "polkit-1", "doas"})
 """Services of programs that a user starts to become somebody else."""
+LOCKERS = frozenset(
+    {
+        "cinnamon-screensaver", "gnome-screensaver", "gtklock", "hyprlock", "i3lock", "kde", "mate-screensaver",
+        "swaylock", "waylock", "xfce4-screensaver", "xlock", "xscreensaver", "xsecurelock",
+    }
+)  # fmt: skip
+"""Services of screen lockers that ask as their user, without root. Others, such as vlock and physlock, are root's."""
 TWINS = (("sudo", "sudo-i"), ("su", "su-l"))
 """Two services of one program: users who are asked by the one expect to be asked by the other."""
 SUBSTACK = "substack"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.account import Person
+from tests.support.account import Person, resident_of
 from tests.support.admin import Admin, succeeded
 from tests.support.client import PAM_SUCCESS, Service
 from tests.support.doctor import COMMON, PatientHost
@@ -47,8 +48,16 @@ STACKS = {
 """For each: what stands before our line, what behind it, the line that is to blame, and what is said of it."""
 
 
+@pytest.fixture(scope="module")
+def owner(world: Path, installed: Installation) -> Iterator[Person]:
+    """A user who is enrolled: a host that asks everybody for a code is not sound without one."""
+    with resident_of(world / "homes-doctor") as person:
+        person.enrol(installed, "--recovery-codes=0")
+        yield person
+
+
 @pytest.fixture
-def sick(world: Path, installed: Installation) -> Iterator[PatientHost]:
+def sick(world: Path, installed: Installation, owner: Person) -> Iterator[PatientHost]:
     """A sound host, for the test to make ill."""
     directory = Path(tempfile.mkdtemp(prefix="doctor-", dir=world))
     directory.chmod(0o755)
@@ -66,6 +75,24 @@ def test_doctor__finds_nothing_worse_than_notes_on_a_sound_host(sick: PatientHos
 def test_doctor__says_so_where_no_service_asks_for_a_code(sick: PatientHost) -> None:
     sick.set_service("sshd", COMMON)
     assert sick.examine().only("/etc/pam.d", "no service")["severity"] == "note"
+
+
+def test_doctor__names_a_service_that_asks_everybody_where_nobody_is_enrolled(
+    sick: PatientHost, owner: Person, alice: Person
+) -> None:
+    sick.set_conf("store = /var/lib/softtoken/%U\n")
+    sick.set_service("login", COMMON + sick.line())
+    found = sick.examine()
+    for service in ("login", "sshd"):
+        finding = found.only(
+            f"/etc/pam.d/{service}:2", f"{service} asks everybody for a code, and nobody is enrolled: "
+        )
+        assert {"root", owner.name, alice.name} <= set(re.findall(r"\w+", finding["what"]))
+        assert finding["mend"] == f"softtoken-admin disable {service}"
+    sick.mend(found.only("/etc/pam.d/login:2", "nobody is enrolled"))
+    for settled in ("nullok", "enrol", "required_from=2999-01-01"):
+        sick.set_service("sshd", COMMON + sick.line(settled))
+        assert not [each for each in sick.examine().findings if "nobody is enrolled" in each["what"]]
 
 
 @pytest.mark.parametrize(("before", "behind", "number", "words"), STACKS.values(), ids=STACKS)
@@ -157,8 +184,9 @@ def test_stack__line_that_cannot_be_read_is_named_and_mended(sick: PatientHost) 
     assert sick.mend(finding).findings == []
 
 
-def test_stack__other_way_into_the_same_program_is_a_warning(sick: PatientHost) -> None:
+def test_stack__other_way_into_the_same_program_is_a_warning(sick: PatientHost, owner: Person) -> None:
     sick.set_conf("store = /var/lib/softtoken/%U\n")
+    sick.enrol(owner)
     sick.set_service("sudo-i", COMMON)
     sick.set_service("sudo", COMMON + sick.line())
     assert sick.examine().only("/etc/pam.d/sudo-i", "another way")["severity"] == "warning"
@@ -229,14 +257,12 @@ ANY = SSHD + "AuthorizedKeysFile /etc/ssh/keys/%u\n"
 
 @pytest.mark.parametrize("methods", ["", "AuthenticationMethods publickey keyboard-interactive\n"])
 def test_sshd__key_beside_the_password_is_a_note_with_all_that_a_change_would_cost(
-    sick: PatientHost, keyed: Person, make_person: Callable[[], Person], installed: Installation, methods: str
+    sick: PatientHost, keyed: Person, owner: Person, methods: str
 ) -> None:
-    bob = make_person()
-    bob.enrol(installed, "--recovery-codes=0")
     sick.set_sshd(ANY + methods)
     finding = sick.examine().only("/etc/pam.d/sshd:2", f"public-key logins skip the code: {keyed.name};")
     assert finding["severity"] == "note"
-    assert f"does not let in those who have no key: {bob.name}" in finding["what"]
+    assert f"does not let in those who have no key: {owner.name}" in finding["what"]
     assert finding["mend"].endswith("enable sshd --with publickey")
 
 
@@ -401,13 +427,14 @@ def test_option__nullok_that_nobody_needs_is_named_and_mended(
     assert sick.mend(finding).findings == []
 
 
-def test_option__store_in_the_home_directory_behind_sudo_is_a_note(sick: PatientHost) -> None:
+def test_option__store_in_the_home_directory_behind_sudo_is_a_note(sick: PatientHost, owner: Person) -> None:
     for service in ("sudo", "sudo-i"):
         sick.set_service(service, COMMON + sick.line())
     found = sick.examine()
     assert found.only("/etc/pam.d/sudo:2", "can read the key")["severity"] == "note"
     assert found.worse_than_notes() == []
     sick.set_conf("store = /var/lib/softtoken/%U\n")
+    sick.enrol(owner)
     assert sick.examine().findings == []
 
 
@@ -499,8 +526,11 @@ def test_files__state_that_others_can_write_is_named_and_mended(sick: PatientHos
     assert sick.mend(finding).findings == []
 
 
-def test_files__store_of_root_that_others_own_is_named_and_mended(sick: PatientHost, alice: Person) -> None:
+def test_files__store_of_root_that_others_own_is_named_and_mended(
+    sick: PatientHost, owner: Person, alice: Person
+) -> None:
     sick.set_conf("store = /var/lib/softtoken/%U\n")
+    sick.enrol(owner)
     store = sick.directory / "state" / str(alice.uid)
     store.mkdir(mode=0o700)
     assert sick.examine().findings == []

@@ -89,9 +89,17 @@ def test_relief__is_logged_with_who_did_it(
 # -- unlock
 
 
-def test_unlock__ends_the_wait_at_once(admin: Admin, alice: Person, phone: Phone, service: Service) -> None:
+@pytest.mark.lockout(
+    "somebody typed too many wrong codes, and root is there",
+    shows="reason=throttled",
+    cure="softtoken-admin unlock alice",
+)
+def test_unlock__ends_the_wait_at_once(
+    admin: Admin, alice: Person, phone: Phone, service: Service, system_log: SystemLog
+) -> None:
     lock_out(alice)
     assert service.log_in(alice, phone.totp()).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["throttled"]
     done = admin.run("unlock", alice.name)
     assert succeeded(done) == ""
     assert "forgotten" in done.stderr
@@ -199,10 +207,15 @@ def test_reset_state__of_a_damaged_one_lets_no_code_of_the_window_in_twice(
         assert service.log_in(alice, code).result == PAM_AUTH_ERR
 
 
+@pytest.mark.lockout(
+    "both records of the state are damaged", shows="reason=damaged_state", cure="softtoken-admin reset-state alice"
+)
 def test_reset_state__the_code_after_the_window_is_right_again(
-    admin: Admin, alice: Person, phone: Phone, pam: Pam, installed: Installation
+    admin: Admin, alice: Person, phone: Phone, pam: Pam, system_log: SystemLog
 ) -> None:
     (alice.store / "state").write_bytes(b"x" * 8192)
+    assert pam.service("window=3").log_in(alice, phone.totp()).result == PAM_AUTH_ERR
+    assert system_log.reasons() == ["damaged_state"]
     assert succeeded(admin.run("reset-state", alice.name, "--yes")) == ""
     # Another service with a wider window need not wait for it.
     assert pam.service("window=3").log_in(alice, phone.totp(2)).result == PAM_SUCCESS
@@ -281,9 +294,16 @@ def test_code_for__a_time_out_of_range_is_refused(admin: Admin, alice: Person, p
     assert hint == "as in --for 1h"
 
 
+@pytest.mark.lockout(
+    "the phone and the recovery codes are lost, and root is there",
+    shows="Verification code:",
+    cure="softtoken-admin code-for alice --for 1h",
+)
 def test_code_for__without_recovery_codes_works_as_well(
     admin: Admin, installed: Installation, alice: Person, service: Service
 ) -> None:
     alice.enrol(installed, "--recovery-codes=0")
+    outcome = service.log_in(alice, "")
+    assert (outcome.result, outcome.prompts) == (PAM_AUTH_ERR, ["Verification code: "])
     code = keep(succeeded(admin.run("code-for", alice.name, "--for=1h")).strip())
     assert service.log_in(alice, code).result == PAM_SUCCESS

@@ -308,12 +308,16 @@ def test_revoke__old_copies_in_a_loop_let_nobody_in(
     assert_refused(service, alice, phone.totp(1), *phone.recovery_codes, issued)
 
 
+@pytest.mark.lockout("all tokens were revoked", shows="reason=revoked", cure="softtoken-enroll --user alice")
 def test_revoke__root_enrols_anew_and_old_copies_stay_dead(
-    admin: Admin, installed: Installation, alice: Person, phone: Phone, service: Service, tmp_path: Path
-) -> None:
+    admin: Admin, installed: Installation, alice: Person, phone: Phone, service: Service, tmp_path: Path,
+    system_log: SystemLog,
+) -> None:  # fmt: skip
     put_back = copy_of(alice, tmp_path / "kept")
     succeeded(admin.run("revoke", alice.name, "--yes"))
     put_back()
+    assert_refused(service, alice, phone.totp())
+    assert system_log.reasons() == ["revoked"]
     fresh = alice.enrol(installed, "--period=300", "--recovery-codes=2")
     assert service.log_in(alice, fresh.totp()).result == PAM_SUCCESS
     assert service.log_in(alice, fresh.recovery_codes[0]).result == PAM_SUCCESS

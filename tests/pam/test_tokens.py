@@ -333,6 +333,7 @@ def test_recovery__code_is_accepted_in_any_case_and_spacing_once(
     assert system_log.reasons() == ["recovery", *3 * ["replayed"]]
 
 
+@pytest.mark.lockout("the phone is lost, and the user has recovery codes")
 def test_recovery__person_is_told_how_many_are_left(
     installed: Installation, service: Service, alice: Person, system_log: SystemLog
 ) -> None:

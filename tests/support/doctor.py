@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.support.account import Person, Phone
 from tests.support.installation import Installation
 
 _MOUNT = """
@@ -108,10 +109,17 @@ class PatientHost:
         """Write where the host has its users from."""
         (self.directory / "nsswitch.conf").write_text(text)
 
+    def enrol(self, person: Person) -> Phone:
+        """Enrol somebody with the settings of this host, with a token that counts."""
+        done = self.run(self.installed.enroll, "--user", person.name, "--no-confirm", "--json", "--type=hotp")
+        assert done.returncode == 0, done.stderr
+        return Phone(json.loads(done.stdout))
+
     def run(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """Run a command there."""
         command = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", _MOUNT, "sh", str(self.directory)]
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+        path = f"{self.installed.root}/scripts:/usr/sbin:/usr/bin:/sbin:/bin"
+        environment = {"PATH": path, "LC_ALL": "C.UTF-8"}
         return subprocess.run(
             [*command, *map(str, words)],
             capture_output=True,

@@ -163,7 +163,7 @@ class Host(ABC):
         awaited: list[Any] = [
             r"[Pp]assword[^\r\n]*: ",
             "Verification code: ",
-            rf"{person.name}@[^\r\n]*\$ " if self.shell_has_prompt else "(?!)",
+            rf"{person.name}@[^\r\n]*[$#] " if self.shell_has_prompt else "(?!)",
             r"session of ([\w-]+)\r\n",
             r"Login incorrect\s+[^\r\n]*login: ",
             pexpect.EOF,

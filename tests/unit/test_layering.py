@@ -66,7 +66,7 @@ LAYERS = [
     {"admin.finding", "admin.sshd_config", "admin.ssh_match", "admin.exempt"},
     {"admin.bounded", "admin.stack_mend", "admin.sshd", "admin.sshd_process"},
     {"admin.stack_check", "admin.host_check"},
-    {"admin.option_check"},
+    {"admin.option_check", "admin.pam_profile", "admin.locker_check"},
     {"admin.proofs", "admin.pam_judge", "admin.ways_in", "admin.ways_table"},
     {"admin.authorized_keys", "admin.host_facts"},
     {"admin.attempts", "admin.change", "admin.trial", "admin.plan", "admin.way_back", "admin.watchdog"},

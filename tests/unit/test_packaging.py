@@ -115,3 +115,11 @@ def test_profile__asks_behind_the_password_and_counts_every_failure() -> None:
     profile = (TREE / "debian/pam-configs/softtoken").read_text()
     assert "Default: no\n" in profile
     assert profile.endswith("Auth-Type: Additional\nAuth:\n\trequired\tpam_softtoken.so\n")
+
+
+def test_profile__name_is_one_choice_and_says_who_is_refused() -> None:
+    """pam-auth-update joins the names with commas, and shows nothing else before a profile is turned on."""
+    (name,) = re.findall(r"^Name: (.*)$", (TREE / "debian/pam-configs/softtoken").read_text(), re.MULTILINE)
+    assert "," not in name
+    assert "who has not enrolled is refused" in name
+    assert len(name) <= 70

@@ -438,12 +438,13 @@ def test_status__says_in_a_line_each_what_a_service_does_to_whom() -> None:
         in_force.InForce("sshd", refused=names, let_in=[], exempt={"robots": ["deploy"], "glass": []}),
         in_force.InForce("sudo", refused=[], let_in=["bob"], exempt={}),
         in_force.InForce("su", refused=[], let_in=[], exempt={}),
+        in_force.InForce("login", refused=[], let_in=["bob"], exempt={}),
     ]
     assert in_force.lines(found, 2) == [
         "sshd: refused until they enrol (4): user0, user1 and 2 more",
         "sshd: exempt from codes, group robots: deploy",
         "sshd: exempt from codes, group glass: it has no members",
-        "sudo: let in by nullok only (1): bob",
+        "sudo, login: let in by nullok only (1): bob",
         "su: asks for a code; nobody is refused for want of a token",
     ]
 
