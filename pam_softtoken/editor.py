@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from pam_softtoken import files, new_file, revocation, revoking, state, tokenfile, volatile
 from pam_softtoken.errors import (
+    READ_ONLY,
     BadTokenFile,
     DamagedState,
     EnrolmentFailed,
@@ -200,7 +201,7 @@ class Editor(Store):
             if self._open_state():
                 self._made.append(self._path(STATE))
         if self.read_only:
-            raise NotStored(self._path(STATE), os.strerror(errno.EROFS))
+            raise self._read_only_error()
         self.lock(LOCK_TIMEOUT_S)
         try:
             if self.read_state() is None:
@@ -257,7 +258,7 @@ class Editor(Store):
                 self._sequence, known = state.decode(stored, path=path)
         except DamagedState:
             if self.read_only:
-                raise NotStored(path, os.strerror(errno.EROFS)) from None
+                raise self._read_only_error() from None
         self._stored_sequence = self._sequence
         try:
             record = volatile.read(self._volatile_path)
@@ -269,6 +270,9 @@ class Editor(Store):
             record = b""
         self._seen = (stored, record)
         return known
+
+    def _read_only_error(self) -> NotStored:
+        return NotStored(self._path(STATE), os.strerror(errno.EROFS), kind=READ_ONLY)
 
     def withdraw(self) -> None:
         """Take away what was made for a change of which nothing came."""

@@ -54,17 +54,15 @@ def write(record: log.Log, error: Exception) -> str:
         detail = ""
     elif isinstance(error, errors.Revoked):
         detail = "by softtoken-admin revoke"
-    elif isinstance(error, errors.NotEnrolled) and not error.proven:
-        detail = "has been enrolled before, and the token file is gone"
-        if error.former:
-            detail = f"the uid was enrolled as {error.former}; if that is another user, see softtoken-admin rebind"
+    elif isinstance(error, errors.NotEnrolled):
+        detail = _absence(error)
     elif isinstance(error, errors.Throttled):
         detail = f"{error.retry_after_s} s left"
     elif isinstance(error, errors.OTPRefused) and error.clock_off_s != 0:
         side = "ahead of" if error.clock_off_s > 0 else "behind"
         detail = f"the token's clock seems {abs(error.clock_off_s)} s {side} this machine's"
     elif isinstance(error, (errors.PathError, errors.LookUpFailed)):
-        detail = str(error)
+        detail = f"{error}{_with_cure(error)}"
     elif isinstance(error, errors.EnrolmentRefused):
         detail = error.why
     elif reason == "internal":
@@ -74,6 +72,19 @@ def write(record: log.Log, error: Exception) -> str:
     token = error.token if isinstance(error, errors.OTPReplayed) else ""
     record.outcome(level, "denied", reason, token=token, detail=detail)
     return code
+
+
+def _absence(error: errors.NotEnrolled) -> str:
+    if error.former:
+        return f"the uid was enrolled as {error.former}; if that is another user, see softtoken-admin rebind"
+    if error.proven:
+        return f"{error.path}: there is no such file{_with_cure(error)}" if error.path else ""
+    place = f"{error.path}: " if error.path else ""
+    return f"{place}has been enrolled before, and the token file is gone{_with_cure(error)}"
+
+
+def _with_cure(error: errors.SoftTokenError) -> str:
+    return f"; {error.cure}" if error.cure else ""
 
 
 def _where(error: Exception) -> str:

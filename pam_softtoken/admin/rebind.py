@@ -90,7 +90,8 @@ def _rebind(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     except ConfigError as error:
         raise AdministrationFailed(str(error), hint="--store takes another template") from None
     except PathError as error:
-        raise AdministrationFailed(str(error), hint=person.hint_for(error, account)) from None
+        location = Location(settings.store, account)
+        raise AdministrationFailed(str(error), hint=person.hint_for(error, location)) from None
 
 
 def _hand_over(screen: terminal.Terminal, options: argparse.Namespace, account: files.Account, store: str) -> str:
@@ -206,7 +207,7 @@ def _move(old: Location, new: Location) -> None:
         finally:
             os.close(directory)
     except OSError as error:
-        raise NotStored(new.path, files.words_of(error)) from None
+        raise NotStored(new.path, files.words_of(error), kind=files.kind_of(error)) from None
 
 
 def _begin_anew(screen: terminal.Terminal, options: argparse.Namespace, account: files.Account, store: str) -> str:

@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
-from pam_softtoken import files, mark, terminal, throttle, user_lookup
+from pam_softtoken import cure, files, mark, terminal, throttle, user_lookup
 from pam_softtoken.admin import person
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
-from pam_softtoken.errors import ConfigError, LookUpFailed, NotEnrolled, PathError, UnusableFile
+from pam_softtoken.errors import ConfigError, DamagedState, LookUpFailed, NotEnrolled, PathError, UnusableFile
 from pam_softtoken.inventory import Inventory, utc
 from pam_softtoken.state import SHARED_BUCKETS, State
 from pam_softtoken.store import Location
@@ -45,7 +45,9 @@ def facts_of(entry: pwd.struct_passwd, config: Config, *, now: int) -> Facts:
     except NotEnrolled:
         facts["status"] = NOT_ENROLLED
         facts["elsewhere"] = _elsewhere(account, config.store)
-    except (PathError, LookUpFailed, ConfigError, OSError, ValueError) as error:
+    except PathError as error:
+        facts["problem"], facts["cure"] = str(error), cure.of(error, location).command
+    except (LookUpFailed, ConfigError, OSError, ValueError) as error:
         facts["problem"] = str(error)
     return facts
 
@@ -56,6 +58,7 @@ def _unknown(entry: pwd.struct_passwd, problem: str) -> Facts:
         "uid": entry.pw_uid,
         "status": UNUSABLE,
         "problem": problem,
+        "cure": "",
         "store": "",
         "elsewhere": [],
         "was_enrolled": False,
@@ -117,7 +120,8 @@ def _look(location: Location, facts: Facts, now: int, config: Config) -> None:
             issued_code_until=utc(inventory.issued_until(now)),
         )
         if seen["state"] == "damaged":
-            facts["problem"] = f"{location.path}/state: is damaged"
+            error = DamagedState(f"{location.path}/state", "is damaged")
+            facts["problem"], facts["cure"] = str(error), cure.of(error, location).command
     finally:
         store.close()
 

@@ -1,0 +1,326 @@
+"""A refusal names its cure: what the log says is run as it stands there, and the owner logs in with a code.
+
+Each scene is one way in which files come to be refused. The log names the object by its full path and a command for
+root; `softtoken-admin status` names the same one. Nothing is said at the prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.account import Person, Phone, resident_of
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
+from tests.support.pam_scene import NO_CODES, PROMPT, Pam
+from tests.support.system_log import SystemLog
+
+NOBODY = 65534
+LOCKOUT = pytest.mark.lockout
+_WITH_CONF = 'mount --bind "$1" /etc/security; shift; exec "$@"'
+
+
+class Host:
+    """A host on which the resident is enrolled, and where the files are.
+
+    Attributes:
+        store: the directory with both files.
+        phone: the soft token.
+    """
+
+    def __init__(self, pam: Pam, person: Person, outside: Path, *, at_roots: bool) -> None:
+        self.person = person
+        self.outside = outside
+        self._installed = pam.installed
+        self._conf = outside / "security"
+        self._conf.mkdir()
+        self.store = person.store
+        option = ""
+        if at_roots:
+            (outside / "tokens").mkdir(mode=0o700)
+            self.store = outside / "tokens" / str(person.uid)
+            option = f"store={outside}/tokens/%U"
+            (self._conf / "softtoken.conf").write_text(option.replace("=", " = ", 1) + "\n")
+        self.service = pam.service(*([option] if option else []))
+        self.phone = self.enrol("softtoken-enroll", f"--user={person.name}")
+
+    def enrol(self, *command: str) -> Phone:
+        """Run an enrolment as a script does."""
+        done = self.run(*command, "--no-confirm", "--json", "--period=300", NO_CODES)
+        assert done.returncode == 0, done.stderr
+        return Phone(json.loads(done.stdout))
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of root's, with this host's programs and settings."""
+        inside = ["unshare", "--mount", "--propagation", "slave", "sh", "-euc", _WITH_CONF, "sh", str(self._conf)]
+        path = f"{self._installed.root}/scripts:/usr/sbin:/usr/bin:/sbin:/bin"
+        environment = {"PATH": path, "LC_ALL": "C.UTF-8"}
+        return subprocess.run([*inside, *command], env=environment, capture_output=True, text=True, check=False)
+
+    def carry_out(self, command: str) -> None:
+        """Run a cure as root's shell would; a new token goes into the phone."""
+        if command.startswith("softtoken-enroll "):
+            self.phone = self.enrol(*command.split())
+            return
+        done = self.run("sh", "-c", command)
+        assert done.returncode == 0, done.stderr
+
+    def spelt(self, cure: str) -> str:
+        """Return a cure of the table with the names of this host."""
+        words = cure.replace("~alice", str(self.person.home)).replace("DIR", str(self.store.parent))
+        return words.replace("alice", self.person.name)
+
+
+@pytest.fixture(scope="module")
+def resident(world: Path) -> Iterator[Person]:
+    """The one user of all scenes."""
+    with resident_of(world / "homes-cured") as person:
+        yield person
+
+
+@pytest.fixture
+def clean(resident: Person) -> Iterator[Person]:
+    """The resident, whose home is as new after the test, whatever was done to it."""
+    yield resident
+    subprocess.run(["chattr", "-R", "-i", resident.home], check=False, capture_output=True)
+    os.chown(resident.home, resident.uid, resident.gid)
+    resident.home.chmod(0o755)
+    for path in resident.home.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    resident.forget_on_the_host()
+
+
+def chown_all(path: Path, uid: int) -> None:
+    for each in (path, *path.rglob("*")):
+        os.chown(each, uid, uid, follow_symlinks=False)
+
+
+def as_root_restored_it(host: Host) -> None:
+    chown_all(host.store, 0)
+
+
+def as_another_uid(host: Host) -> None:
+    chown_all(host.store, NOBODY)
+
+
+def tokens_of_another_uid(host: Host) -> None:
+    os.chown(host.store / "tokens", NOBODY, NOBODY)
+
+
+def tokens_of_root_for_all_to_read(host: Host) -> None:
+    os.chown(host.store / "tokens", 0, 0)
+    (host.store / "tokens").chmod(0o644)
+
+
+def backup_of_links(host: Host) -> None:
+    subprocess.run(["cp", "-al", host.store, host.outside / "backup"], check=True)
+
+
+def link_in_its_place(host: Host) -> None:
+    host.store.rename(host.store.parent / "elsewhere")
+    host.store.symlink_to("elsewhere")
+
+
+def _file_becomes_a_link(file: Path, owner: int) -> None:
+    file.rename(file.with_name("true-one"))
+    file.symlink_to("true-one")
+    os.chown(file, owner, owner, follow_symlinks=False)
+
+
+def tokens_is_a_link(host: Host) -> None:
+    _file_becomes_a_link(host.store / "tokens", host.store.stat().st_uid)
+
+
+def state_is_a_link(host: Host) -> None:
+    _file_becomes_a_link(host.store / "state", host.store.stat().st_uid)
+
+
+def modes_of_umask_002(host: Host) -> None:
+    host.store.chmod(0o775)
+    for name in ("tokens", "state"):
+        (host.store / name).chmod(0o664)
+
+
+def no_modes(host: Host) -> None:
+    host.store.chmod(0)
+
+
+def immutable_state(host: Host) -> None:
+    if subprocess.run(["chattr", "+i", host.store / "state"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("this file system has no immutable files, or root may not make any here")
+
+
+def file_in_its_place(host: Host) -> None:
+    shutil.rmtree(host.store)
+    host.store.touch(0o600)
+
+
+def empty_directory(host: Host) -> None:
+    for path in host.store.iterdir():
+        path.unlink()
+
+
+def empty_tokens(host: Host) -> None:
+    os.truncate(host.store / "tokens", 0)
+
+
+def home_closed(host: Host) -> None:
+    host.person.home.chmod(0)
+
+
+def home_open_to_its_group(host: Host) -> None:
+    host.person.home.chmod(0o775)
+
+
+def home_of_another_uid(host: Host) -> None:
+    os.chown(host.person.home, NOBODY, NOBODY)
+
+
+def parent_of_another_uid(host: Host) -> None:
+    os.chown(host.store.parent, NOBODY, NOBODY)
+
+
+def parent_open_to_others(host: Host) -> None:
+    host.store.parent.chmod(0o777)
+
+
+Spoil = Callable[[Host], None]
+INSECURE, UNUSABLE = "reason=insecure_file", "reason=unusable_file"
+MEND, FORCE = "softtoken-admin mend alice", "softtoken-enroll --user alice --force"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "culprit"),
+    [
+        pytest.param(as_root_restored_it, "~alice/.softtoken", marks=pytest.mark.lockout(
+            "a restore made ~/.softtoken root's", shows="reason=unusable_file", cure="softtoken-admin mend alice")),
+        pytest.param(as_another_uid, "~alice/.softtoken", marks=pytest.mark.lockout(
+            "a restore gave ~/.softtoken another uid", shows="reason=unusable_file",
+            cure="softtoken-admin mend alice")),
+        pytest.param(tokens_of_another_uid, "~alice/.softtoken/tokens", marks=pytest.mark.lockout(
+            "the token file belongs to another uid", shows="reason=unusable_file", cure="softtoken-admin mend alice")),
+        pytest.param(tokens_of_root_for_all_to_read, "~alice/.softtoken/tokens", marks=pytest.mark.lockout(
+            "the token file is root's, for everybody to read", shows="reason=insecure_file",
+            cure="softtoken-admin mend alice")),
+        pytest.param(backup_of_links, "~alice/.softtoken/tokens", marks=pytest.mark.lockout(
+            "a backup has hard links to the files (cp -al)", shows="reason=insecure_file",
+            cure="softtoken-admin mend alice")),
+        pytest.param(link_in_its_place, "~alice/.softtoken", marks=pytest.mark.lockout(
+            "~/.softtoken is a symbolic link", shows="reason=insecure_file", cure="softtoken-admin mend alice")),
+        pytest.param(tokens_is_a_link, "~alice/.softtoken/tokens", marks=pytest.mark.lockout(
+            "the token file is a symbolic link", shows="reason=insecure_file", cure="softtoken-admin mend alice")),
+        pytest.param(state_is_a_link, "~alice/.softtoken/state", marks=pytest.mark.lockout(
+            "the state file is a symbolic link", shows="reason=insecure_file", cure="softtoken-admin mend alice")),
+        pytest.param(modes_of_umask_002, "~alice/.softtoken", marks=pytest.mark.lockout(
+            "a restore with umask 002 opened ~/.softtoken to the group", shows="reason=insecure_file",
+            cure="softtoken-admin mend alice")),
+        pytest.param(no_modes, "~alice/.softtoken", marks=pytest.mark.lockout(
+            "~/.softtoken has mode 0000", shows="reason=unusable_file", cure="softtoken-admin mend alice")),
+        pytest.param(immutable_state, "~alice/.softtoken/state", marks=pytest.mark.lockout(
+            "the state file is immutable (chattr +i)", shows="reason=unusable_file",
+            cure="softtoken-admin mend alice")),
+        pytest.param(file_in_its_place, "~alice/.softtoken", marks=pytest.mark.lockout(
+            "~/.softtoken is a file", shows="reason=unusable_file", cure="softtoken-enroll --user alice --force")),
+        pytest.param(empty_directory, "~alice/.softtoken/tokens", marks=pytest.mark.lockout(
+            "~/.softtoken is an empty directory", shows="reason=not_enrolled", cure="softtoken-enroll --user alice")),
+        pytest.param(empty_tokens, "~alice/.softtoken/tokens", marks=pytest.mark.lockout(
+            "the token file has 0 bytes after a crash", shows="reason=bad_token_file",
+            cure="softtoken-enroll --user alice --force")),
+        pytest.param(home_closed, "~alice", marks=pytest.mark.lockout(
+            "the home directory has mode 0000", shows="reason=unusable_file",
+            cure="runuser -u alice -- chmod u+rwx ~alice")),
+        pytest.param(home_open_to_its_group, "~alice", marks=pytest.mark.lockout(
+            "the home directory can be written by its group", shows="reason=insecure_file",
+            cure="runuser -u alice -- chmod go-w ~alice")),
+        pytest.param(home_of_another_uid, "~alice", marks=pytest.mark.lockout(
+            "the home directory belongs to another uid", shows="reason=insecure_file",
+            cure="chown -h --from=65534 alice ~alice")),
+    ],
+)  # fmt: skip
+def test_home__log_names_the_object_and_a_command_after_which_the_owner_logs_in(
+    request: pytest.FixtureRequest,
+    pam: Pam,
+    clean: Person,
+    outside: Path,
+    system_log: SystemLog,
+    spoil: Spoil,
+    culprit: str,
+) -> None:
+    host = Host(pam, clean, outside, at_roots=False)
+    require_cured(host, system_log, spoil, culprit, request)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "culprit"),
+    [
+        pytest.param(as_another_uid, "DIR/UID", marks=pytest.mark.lockout(
+            "a restore gave a user's directory in root's store another uid", shows="reason=insecure_file",
+            cure="softtoken-admin mend alice")),
+        pytest.param(tokens_of_another_uid, "DIR/UID/tokens", marks=pytest.mark.lockout(
+            "a token file in root's store belongs to another uid", shows="reason=insecure_file",
+            cure="softtoken-admin mend alice")),
+        pytest.param(backup_of_links, "DIR/UID/tokens", marks=pytest.mark.lockout(
+            "a backup of root's store has hard links to the files", shows="reason=insecure_file",
+            cure="softtoken-admin mend alice")),
+        pytest.param(link_in_its_place, "DIR/UID", marks=pytest.mark.lockout(
+            "a user's directory in root's store is a symbolic link", shows="reason=insecure_file",
+            cure="softtoken-enroll --user alice --force")),
+        pytest.param(modes_of_umask_002, "DIR/UID", marks=pytest.mark.lockout(
+            "a restore with umask 002 opened root's store to the group", shows="reason=insecure_file",
+            cure="softtoken-admin mend alice")),
+        pytest.param(immutable_state, "DIR/UID/state", marks=pytest.mark.lockout(
+            "a state file in root's store is immutable", shows="reason=unusable_file",
+            cure="softtoken-admin mend alice")),
+        pytest.param(empty_tokens, "DIR/UID/tokens", marks=pytest.mark.lockout(
+            "a token file in root's store has 0 bytes", shows="reason=bad_token_file",
+            cure="softtoken-enroll --user alice --force")),
+        pytest.param(parent_of_another_uid, "DIR", marks=pytest.mark.lockout(
+            "the directory of root's store belongs to another uid", shows="reason=insecure_file",
+            cure="chown -h --from=65534 root DIR")),
+        pytest.param(parent_open_to_others, "DIR", marks=pytest.mark.lockout(
+            "the directory of root's store can be written by others", shows="reason=insecure_file",
+            cure="chmod go-w DIR")),
+    ],
+)  # fmt: skip
+def test_root_store__log_names_the_object_and_a_command_after_which_the_owner_logs_in(
+    request: pytest.FixtureRequest,
+    pam: Pam,
+    clean: Person,
+    outside: Path,
+    system_log: SystemLog,
+    spoil: Spoil,
+    culprit: str,
+) -> None:
+    host = Host(pam, clean, outside, at_roots=True)
+    require_cured(host, system_log, spoil, culprit, request)
+
+
+def require_cured(host: Host, log: SystemLog, spoil: Spoil, culprit: str, request: pytest.FixtureRequest) -> None:
+    """Spoil the files, read the cure from the log, carry it out, and log in."""
+    marker = request.node.get_closest_marker("lockout")
+    cure = host.spelt(marker.kwargs["cure"])
+    named = host.spelt(culprit.replace("UID", str(host.person.uid)))
+    spoil(host)
+    outcome = host.service.log_in(host.person, host.phone.totp())
+    assert outcome.result == PAM_AUTH_ERR
+    assert outcome.messages == PROMPT
+    (fields,) = log.outcomes()
+    assert f"reason={fields['reason']}" == marker.kwargs["shows"]
+    problem, _, command = fields["detail"].strip('"').partition("; as root: ")
+    assert command == cure
+    assert f"{problem} ".startswith((f"{named}: ", f"{named}/"))
+    assert named in f"{problem}: {command}".replace(":", " ").split()
+    if "enrolled" not in fields["reason"]:
+        facts = json.loads(host.run("softtoken-admin", "status", "--json", host.person.name).stdout)["users"][0]
+        assert (facts["problem"], facts["cure"]) == (problem, cure)
+    host.carry_out(command)
+    assert host.service.log_in(host.person, host.phone.totp(1)).result == PAM_SUCCESS, log.ours()
+    assert host.service.log_in(host.person, host.phone.totp(1)).result == PAM_AUTH_ERR
