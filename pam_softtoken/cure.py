@@ -28,7 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pam_softtoken.store import Location
 
-VOLATILE = "/run/softtoken/"
+VOLATILE = "/run/softtoken"
 _HOME, _ABOVE, _BELOW, _ROOTS, _STORE, _ROOTS_STORE = "home", "above", "below", "roots", "store", "roots-store"
 """What is to blame: the home directory, one above it, one of the user's below it, one of root's that has the tokens of
 all users in it, or the user's own directory with the two files in it, at home or at root's."""
@@ -59,6 +59,7 @@ _COMMANDS = {
         for place in (_STORE, _ROOTS_STORE)
         for kind in (WRITABLE, READABLE, DENIED, FOREIGN, LINK, HARD_LINKED, IMMUTABLE)
     },
+    (_ROOTS_STORE, LINK): _FORCE,
 }
 """For what is to blame and what is wrong with it a command for root's shell."""
 _OWN = {

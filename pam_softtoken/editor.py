@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 
 from pam_softtoken import files, new_file, revocation, revoking, state, tokenfile, volatile
 from pam_softtoken.errors import (
+    DENIED,
+    IMMUTABLE,
     READ_ONLY,
     BadTokenFile,
     DamagedState,
@@ -180,7 +183,7 @@ class Editor(Store):
         path = self._path(STATE)
         try:
             with self.location.as_owner():
-                self._state = self._open_file(STATE, os.O_RDONLY)
+                self._state = self._open_to_look()
         except FileNotFoundError:
             return None, True
         try:
@@ -190,6 +193,17 @@ class Editor(Store):
                 raise
         stored = files.read(self._state, state.FILE_BYTES, path=path)
         return (state.decode(stored, path=path)[1] if stored else None), False
+
+    def _open_to_look(self) -> int:
+        """Open the state for reading, and refuse one that a login could not write, as a login does."""
+        descriptor, path = self._open_file(STATE, os.O_RDONLY), self._path(STATE)
+        may_write = os.access(STATE, os.W_OK, dir_fd=self._directory, effective_ids=True)
+        if may_write or os.fstatvfs(descriptor).f_flag & os.ST_RDONLY:
+            return descriptor
+        status = os.fstat(descriptor)
+        os.close(descriptor)
+        number, kind = (errno.EPERM, IMMUTABLE) if status.st_mode & stat.S_IWUSR else (errno.EACCES, DENIED)
+        raise UnusableFile(path, os.strerror(number), kind=kind, owner=status.st_uid)
 
     def begin_state(self) -> None:
         """Open the state file for a change, making it, with room for all that will come, where it is missing.

@@ -6,6 +6,7 @@ until the last step, whatever interrupts it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import NamedTuple
@@ -128,22 +129,26 @@ class Enrolment:
         store.require_may_enrol()
         try:
             try:
-                store.open_enrolled()
-                store.begin_state()
+                with contextlib.suppress(Refused):
+                    store.open_enrolled()
+                if store.is_open:
+                    store.glance_at_state()
             finally:
                 store.close()
-        except (Refused, BadTokenFile):
-            return
         except PathError as error:
-            if not mending.is_mendable(error):
-                return
+            if mending.is_mendable(error, store.location):
+                self._put_in_order()
+
+    def _put_in_order(self) -> None:
+        store = self._store
         mender = mending.Mender(store.location)
         try:
             done = mender.mend()
         except (EnrolmentFailed, BadTokenFile):
             path = mender.set_aside()
             done = f"what was in {store.location.path} is {path} now"
-        self._page.tell(f"Put in order: {done}.")
+        if not self._options.json:
+            self._page.tell(f"Put in order: {done}.")
 
     @property
     def _begins_anew(self) -> bool:

@@ -128,7 +128,9 @@ class Mender:
         """Write those files of a sound directory anew that are refused."""
         path = self._location.path
         refused = [name for name in (STATE, TOKENS) if self._is_refused(name, directory)]
-        contents = {name: self._content_of(name) for name in refused}
+        # A state without a token file is of no use to anybody.
+        is_there = TOKENS in os.listdir(directory)
+        contents = {name: self._content_of(name) if is_there else None for name in refused}
         if contents.get(TOKENS, b"") is None:
             raise self._nothing_to_keep(f"{path}/{TOKENS}")
         done = []
@@ -286,9 +288,10 @@ class Mender:
         return files.read(descriptor, _MAX_BYTES[name], path=path)
 
 
-def is_mendable(error: PathError) -> bool:
+def is_mendable(error: PathError, location: Location) -> bool:
     """Check whether what is wrong is of the kind that is mended here, in or at the user's own directory."""
-    return isinstance(error, (InsecureFile, UnusableFile)) and error.kind in (
+    is_theirs = error.culprit == location.path or error.culprit.startswith(f"{location.path}/")
+    return is_theirs and isinstance(error, (InsecureFile, UnusableFile)) and error.kind in (
         errors.FOREIGN, errors.HARD_LINKED, errors.LINK, errors.NO_DIRECTORY, errors.NO_FILE,
         errors.READABLE, errors.WRITABLE, errors.DENIED, errors.IMMUTABLE,
     )  # fmt: skip

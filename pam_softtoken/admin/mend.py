@@ -62,6 +62,8 @@ def _mended(location: Location, settings: Config) -> tuple[str, str, str]:
         return done, error.message, error.hint
     except Refused:
         absent = person.not_enrolled(location)
+        if done:
+            return f"{done}; softtoken-enroll --user {location.account.name} makes a token", "", ""
         return done, absent.message, absent.hint
     return done, "", ""
 

@@ -228,7 +228,7 @@ def _put_in_order(location: Location) -> None:
         store.open_enrolled()
         store.glance_at_state()
     except PathError as error:
-        if mending.is_mendable(error):
+        if mending.is_mendable(error, location):
             with contextlib.suppress(EnrolmentFailed, BadTokenFile):
                 mending.Mender(location).mend()
     except NotEnrolled:

@@ -6,6 +6,7 @@ root; `softtoken-admin status` names the same one. Nothing is said at the prompt
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,11 +18,12 @@ import pytest
 
 from tests.support.account import Person, Phone, resident_of
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
+from tests.support.disk import disk_as_home
+from tests.support.enroller import Finished
 from tests.support.pam_scene import NO_CODES, PROMPT, Pam
 from tests.support.system_log import SystemLog
 
 NOBODY = 65534
-LOCKOUT = pytest.mark.lockout
 _WITH_CONF = 'mount --bind "$1" /etc/security; shift; exec "$@"'
 
 
@@ -38,10 +40,10 @@ class Host:
         self.outside = outside
         self._installed = pam.installed
         self._conf = outside / "security"
-        self._conf.mkdir()
         self.store = person.store
         option = ""
         if at_roots:
+            shutil.copytree("/etc/security", self._conf)
             (outside / "tokens").mkdir(mode=0o700)
             self.store = outside / "tokens" / str(person.uid)
             option = f"store={outside}/tokens/%U"
@@ -55,20 +57,29 @@ class Host:
         assert done.returncode == 0, done.stderr
         return Phone(json.loads(done.stdout))
 
+    def finished(self, *command: str, person: Person | None = None) -> tuple[int, str, str]:
+        """Run a command, and return its status and what it wrote."""
+        words = (
+            [] if person is None else ["setpriv", f"--reuid={person.uid}", f"--regid={person.gid}", "--clear-groups"]
+        )
+        done = self.run(*words, *command)
+        return done.returncode, done.stdout, done.stderr
+
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command of root's, with this host's programs and settings."""
-        inside = ["unshare", "--mount", "--propagation", "slave", "sh", "-euc", _WITH_CONF, "sh", str(self._conf)]
+        inside = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", _WITH_CONF, "sh", str(self._conf)]
+        words = [*inside, *command] if self._conf.exists() else command
         path = f"{self._installed.root}/scripts:/usr/sbin:/usr/bin:/sbin:/bin"
         environment = {"PATH": path, "LC_ALL": "C.UTF-8"}
-        return subprocess.run([*inside, *command], env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
 
-    def carry_out(self, command: str) -> None:
-        """Run a cure as root's shell would; a new token goes into the phone."""
+    def carry_out(self, command: str, *, person: Person | None = None) -> None:
+        """Run a cure as a shell would, root's or that of the user; a new token goes into the phone."""
         if command.startswith("softtoken-enroll "):
             self.phone = self.enrol(*command.split())
             return
-        done = self.run("sh", "-c", command)
-        assert done.returncode == 0, done.stderr
+        status, _, stderr = self.finished("sh", "-c", command, person=person)
+        assert status == 0, stderr
 
     def spelt(self, cure: str) -> str:
         """Return a cure of the table with the names of this host."""
@@ -193,8 +204,6 @@ def parent_open_to_others(host: Host) -> None:
 
 
 Spoil = Callable[[Host], None]
-INSECURE, UNUSABLE = "reason=insecure_file", "reason=unusable_file"
-MEND, FORCE = "softtoken-admin mend alice", "softtoken-enroll --user alice --force"
 
 
 @pytest.mark.parametrize(
@@ -316,11 +325,82 @@ def require_cured(host: Host, log: SystemLog, spoil: Spoil, culprit: str, reques
     assert f"reason={fields['reason']}" == marker.kwargs["shows"]
     problem, _, command = fields["detail"].strip('"').partition("; as root: ")
     assert command == cure
-    assert f"{problem} ".startswith((f"{named}: ", f"{named}/"))
-    assert named in f"{problem}: {command}".replace(":", " ").split()
-    if "enrolled" not in fields["reason"]:
+    assert named in f"{problem} {command}".replace(": ", " ").split()
+    if fields["reason"] != "not_enrolled":
         facts = json.loads(host.run("softtoken-admin", "status", "--json", host.person.name).stdout)["users"][0]
         assert (facts["problem"], facts["cure"]) == (problem, cure)
     host.carry_out(command)
     assert host.service.log_in(host.person, host.phone.totp(1)).result == PAM_SUCCESS, log.ours()
     assert host.service.log_in(host.person, host.phone.totp(1)).result == PAM_AUTH_ERR
+
+
+# ---- at enrolment
+
+
+def home_of_root(host: Host) -> None:
+    """As sshd wants it for ChrootDirectory."""
+    os.chown(host.person.home, 0, 0)
+
+
+def home_not_writable(host: Host) -> None:
+    host.person.home.chmod(0o555)
+
+
+def home_immutable(host: Host) -> None:
+    if subprocess.run(["chattr", "+i", host.person.home], check=False, capture_output=True).returncode != 0:
+        pytest.skip("this file system has no immutable directories, or root may not make any here")
+
+
+def home_read_only(host: Host) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", host.person.home], check=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "own"),
+    [
+        pytest.param(home_open_to_its_group, "chmod go-w ~alice", marks=pytest.mark.lockout(
+            "the home directory can be written by its group, at enrolment", shows="others can write it (mode 0775)",
+            cure="runuser -u alice -- chmod go-w ~alice")),
+        pytest.param(home_of_root, "", marks=pytest.mark.lockout(
+            "the home directory is root's, for a chroot of sftp, at enrolment", shows=".softtoken: Permission denied",
+            cure="softtoken-admin mend alice")),
+        pytest.param(home_of_another_uid, "", marks=pytest.mark.lockout(
+            "the home directory belongs to another uid, at enrolment", shows="belongs to uid 65534",
+            cure="chown -h --from=65534 alice ~alice")),
+        pytest.param(home_closed, "chmod u+rwx ~alice", marks=pytest.mark.lockout(
+            "the home directory has mode 0000, at enrolment", shows=".softtoken: Permission denied",
+            cure="runuser -u alice -- chmod u+rwx ~alice")),
+        pytest.param(home_not_writable, "chmod u+rwx ~alice", marks=pytest.mark.lockout(
+            "the user may not write in the home directory, at enrolment", shows=".softtoken: Permission denied",
+            cure="runuser -u alice -- chmod u+rwx ~alice")),
+        pytest.param(home_immutable, "", marks=pytest.mark.lockout(
+            "the home directory is immutable (chattr +i), at enrolment", shows=".softtoken: Operation not permitted",
+            cure="chattr -i ~alice")),
+        pytest.param(home_read_only, "", marks=pytest.mark.lockout(
+            "the home directory is read-only, at enrolment", shows=".softtoken: Read-only file system",
+            cure="mount -o remount,rw $(findmnt -n -o TARGET -T ~alice)")),
+    ],
+)  # fmt: skip
+def test_enrolment__error_names_the_object_and_a_command_after_which_it_succeeds(
+    request: pytest.FixtureRequest, pam: Pam, clean: Person, outside: Path, spoil: Spoil, own: str
+) -> None:
+    marker = request.node.get_closest_marker("lockout")
+    with contextlib.ExitStack() as clearing:
+        if spoil is home_read_only:
+            clearing.enter_context(disk_as_home(clean))
+        host = Host(pam, clean, outside, at_roots=False)
+        shutil.rmtree(host.store)
+        spoil(host)
+        cure = host.spelt(marker.kwargs["cure"])
+        command = (f"--user={clean.name}", "--no-confirm", "--json", NO_CODES)
+        for others in ((), ("--force",)):
+            refused = Finished(*host.finished("softtoken-enroll", *command, *others)).refused()
+            assert str(clean.home) in refused.error
+            assert marker.kwargs["shows"] in refused.error
+            assert refused.hint.split("; ")[0] == f"run: {cure}"
+        for_the_user = f"run: {host.spelt(own)}" if own else f"ask an administrator for: {cure}"
+        refused = Finished(*host.finished("softtoken-enroll", *command[1:], person=clean)).refused()
+        assert refused.hint.split("; ")[0] == for_the_user
+        host.carry_out(refused.hint.split("; ")[0].partition(": ")[2], person=clean if own else None)
+        host.phone = host.enrol("softtoken-enroll", command[0])
+        assert host.service.log_in(clean, host.phone.totp()).result == PAM_SUCCESS
