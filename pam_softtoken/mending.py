@@ -21,7 +21,7 @@ from pam_softtoken.tokenfile import TokenFile
 
 _LOOKING = os.O_RDONLY | files.SAFELY
 _MAX_BYTES = {TOKENS: tokenfile.MAX_BYTES, STATE: state.FILE_BYTES}
-LOCK_TIMEOUT_S = 5.0
+LOCK_TIMEOUT_S = 2.0
 _GET_FLAGS, _SET_FLAGS, _IMMUTABLE = 0x80086601, 0x40086602, 0x30
 """FS_IOC_GETFLAGS and FS_IOC_SETFLAGS; chattr's +i and +a. Source: linux/fs.h."""
 

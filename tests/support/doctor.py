@@ -111,7 +111,8 @@ class PatientHost:
     def run(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """Run a command there."""
         command = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", _MOUNT, "sh", str(self.directory)]
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+        path = f"{self.installed.root}/scripts:/usr/sbin:/usr/bin:/sbin:/bin"
+        environment = {"PATH": path, "LC_ALL": "C.UTF-8"}
         return subprocess.run(
             [*command, *map(str, words)],
             capture_output=True,
