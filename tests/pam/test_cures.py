@@ -404,3 +404,54 @@ def test_enrolment__error_names_the_object_and_a_command_after_which_it_succeeds
         host.carry_out(refused.hint.split("; ")[0].partition(": ")[2], person=clean if own else None)
         host.phone = host.enrol("softtoken-enroll", command[0])
         assert host.service.log_in(clean, host.phone.totp()).result == PAM_SUCCESS
+
+
+# ---- what root must not do
+
+
+def test_mend__reads_nothing_for_a_user_but_their_own_tokens(
+    pam: Pam, clean: Person, outside: Path, make_person: Callable[[], Person]
+) -> None:
+    host = Host(pam, clean, outside, at_roots=False)
+    other = make_person()
+    other.enrol(pam.installed, NO_CODES)
+    key = (other.store / "tokens").read_bytes()
+    shutil.rmtree(host.store)
+    # A copy that root has made in the user's home, which the user has renamed.
+    shutil.copytree(other.store, host.store)
+    chown_all(host.store, 0)
+    status, _, stderr = host.finished("softtoken-admin", "mend", clean.name)
+    assert status == 1
+    assert "may be another user's; nothing was changed" in stderr
+    assert host.store.stat().st_uid == 0
+    # A link to what only root and the other user can read.
+    shutil.rmtree(host.store)
+    host.store.symlink_to(other.store)
+    status, _, stderr = host.finished("softtoken-admin", "mend", clean.name)
+    assert status == 1
+    assert "nothing in it can be kept" in stderr
+    # Another name for the file of the other user.
+    host.store.unlink()
+    host.store.mkdir(0o700)
+    os.chown(host.store, clean.uid, clean.gid)
+    os.link(other.store / "tokens", host.store / "tokens")
+    status, _, stderr = host.finished("softtoken-admin", "mend", clean.name)
+    assert status == 1
+    assert (other.store / "tokens").stat().st_uid == other.uid
+    assert not any(
+        path.is_file() and path.stat().st_uid == clean.uid and path.read_bytes() == key
+        for path in clean.home.rglob("*")
+    )
+
+
+def test_revoke__replaces_files_with_hard_links(pam: Pam, clean: Person, outside: Path, system_log: SystemLog) -> None:
+    host = Host(pam, clean, outside, at_roots=False)
+    backup_of_links(host)
+    status, _, stderr = host.finished("softtoken-admin", "revoke", clean.name, "--yes")
+    assert status == 0, stderr
+    assert "are as they were" not in stderr
+    assert (host.store / "state").stat().st_nlink == 1
+    assert not (host.store / "tokens").exists()
+    assert (outside / "backup" / "tokens").stat().st_nlink == 1
+    host.phone = host.enrol("softtoken-enroll", f"--user={clean.name}")
+    assert host.service.log_in(clean, host.phone.totp(1)).result == PAM_SUCCESS
