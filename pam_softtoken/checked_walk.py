@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 
-from pam_softtoken.errors import InsecureFile, UnusableFile
+from pam_softtoken.errors import FOREIGN, LINK, NO_FILE, WRITABLE, InsecureFile, UnusableFile
 
 OTHERS_WRITE = 0o022
 MOST_LINKS = 40
@@ -120,6 +120,11 @@ class CheckedWalk:
         self._words = [*_words(target), *self._words]
 
 
+def _writable(path: str, status: os.stat_result) -> InsecureFile:
+    why = f"others can write it (mode {stat.S_IMODE(status.st_mode):04o})"
+    return InsecureFile(path, why, kind=WRITABLE, owner=status.st_uid)
+
+
 def _words(path: str) -> list[str]:
     return [word for word in path.split("/") if word not in ("", ".")]
 
@@ -128,12 +133,12 @@ def _require_roots_alone(status: os.stat_result, path: str, *, above: os.stat_re
     """Check a directory. One of root's in a sticky one of root's, such as /tmp, can be neither moved nor exchanged."""
     if not stat.S_ISDIR(status.st_mode):
         if stat.S_ISLNK(status.st_mode):
-            raise InsecureFile(path, "is a symbolic link in a directory that others can write")
+            raise InsecureFile(path, "is a symbolic link in a directory that others can write", kind=LINK)
         raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     if status.st_uid != 0:
-        raise InsecureFile(path, f"belongs to uid {status.st_uid}")
+        raise InsecureFile(path, f"belongs to uid {status.st_uid}", kind=FOREIGN, owner=status.st_uid)
     if status.st_mode & OTHERS_WRITE and not status.st_mode & stat.S_ISVTX:
-        raise InsecureFile(path, f"others can write it (mode {stat.S_IMODE(status.st_mode):04o})")
+        raise _writable(path, status)
     _require_mounted_by_root(status, path, above)
 
 
@@ -143,11 +148,11 @@ def _require_no_strangers(status: os.stat_result, path: str, *, above: os.stat_r
         # Sticky or not: a file of root's may have been moved or linked there by somebody else.
         raise InsecureFile(path, "is in a directory that others than root can write")
     if status.st_uid not in (0, uid):
-        raise InsecureFile(path, f"belongs to uid {status.st_uid}")
+        raise InsecureFile(path, f"belongs to uid {status.st_uid}", kind=FOREIGN, owner=status.st_uid)
     if status.st_mode & OTHERS_WRITE:
-        raise InsecureFile(path, f"others can write it (mode {stat.S_IMODE(status.st_mode):04o})")
+        raise _writable(path, status)
     if not stat.S_ISREG(status.st_mode):
-        raise UnusableFile(path, "is not a regular file")
+        raise UnusableFile(path, "is not a regular file", kind=NO_FILE)
     _require_mounted_by_root(status, path, above)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from pam_softtoken import log, otp, outcome, refusal_time, system_log, throttle
+from pam_softtoken import cure, log, otp, outcome, refusal_time, system_log, throttle
 from pam_softtoken.config import Config
 from pam_softtoken.errors import (
     ClockDoubt,
@@ -28,6 +28,7 @@ from pam_softtoken.errors import (
     in_words,
 )
 from pam_softtoken.files import Account
+from pam_softtoken.store import Location
 from pam_softtoken.verifier import Accepted, Attempt
 
 IDENTIFIER = "softtoken-enroll"
@@ -67,6 +68,7 @@ class CodeCheck:
         self._caller_uid = caller_uid
         self._source = throttle.source_of("", caller_uid, session=os.getsid(0))
         self._user = account.name
+        self._location = Location(config.store, account)
         self._accepted: Accepted | None = None
         try:
             self._attempt = Attempt(account, config, now=int(time.time()))
@@ -147,6 +149,7 @@ class CodeCheck:
         if error is None:
             record.outcome(log.INFO, "accepted", "accepted")
         else:
+            cure.add_to(error, self._location)
             outcome.write(record, error)
 
 

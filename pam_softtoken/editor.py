@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 
 from pam_softtoken import files, mark, new_file, revocation, revoking, state, tokenfile, volatile
 from pam_softtoken.errors import (
+    DENIED,
+    IMMUTABLE,
+    READ_ONLY,
     BadTokenFile,
     DamagedState,
     EnrolmentFailed,
@@ -179,7 +183,7 @@ class Editor(Store):
         path = self._path(STATE)
         try:
             with self.location.as_owner():
-                self._state = self._open_file(STATE, os.O_RDONLY)
+                self._state = self._open_to_look()
         except FileNotFoundError:
             return None, True
         try:
@@ -189,6 +193,17 @@ class Editor(Store):
                 raise
         stored = files.read(self._state, state.FILE_BYTES, path=path)
         return (state.decode(stored, path=path)[1] if stored else None), False
+
+    def _open_to_look(self) -> int:
+        """Open the state for reading, and refuse one that a login could not write, as a login does."""
+        descriptor, path = self._open_file(STATE, os.O_RDONLY), self._path(STATE)
+        may_write = os.access(STATE, os.W_OK, dir_fd=self._directory, effective_ids=True)
+        if may_write or os.fstatvfs(descriptor).f_flag & os.ST_RDONLY:
+            return descriptor
+        status = os.fstat(descriptor)
+        os.close(descriptor)
+        number, kind = (errno.EPERM, IMMUTABLE) if status.st_mode & stat.S_IWUSR else (errno.EACCES, DENIED)
+        raise UnusableFile(path, os.strerror(number), kind=kind, owner=status.st_uid)
 
     def begin_state(self) -> None:
         """Open the state file for a change, making it, with room for all that will come, where it is missing.
@@ -200,7 +215,7 @@ class Editor(Store):
             if self._open_state():
                 self._made.append(self._path(STATE))
         if self.read_only:
-            raise NotStored(self._path(STATE), os.strerror(errno.EROFS))
+            raise self._read_only_error()
         self.lock(LOCK_TIMEOUT_S)
         try:
             if self.read_state() is None:
@@ -257,7 +272,7 @@ class Editor(Store):
                 self._sequence, known = state.decode(stored, path=path)
         except DamagedState:
             if self.read_only:
-                raise NotStored(path, os.strerror(errno.EROFS)) from None
+                raise self._read_only_error() from None
         self._stored_sequence = self._sequence
         try:
             record = volatile.read(self._volatile_path)
@@ -269,6 +284,9 @@ class Editor(Store):
             record = b""
         self._seen = (stored, record)
         return known
+
+    def _read_only_error(self) -> NotStored:
+        return NotStored(self._path(STATE), os.strerror(errno.EROFS), kind=READ_ONLY)
 
     def withdraw(self) -> None:
         """Take away what was made for a change of which nothing came."""

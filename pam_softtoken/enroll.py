@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import os
 import sys
 from collections.abc import Callable
@@ -14,7 +13,6 @@ from pam_softtoken import (
     command,
     files,
     host_settings,
-    lock_holder,
     otp,
     printout,
     provisioning,
@@ -24,22 +22,17 @@ from pam_softtoken import (
     takeover,
     terminal,
     user_lookup,
-    volatile,
 )
 from pam_softtoken import config as configuration
 from pam_softtoken.editor import Editor
 from pam_softtoken.enrolment import Enrolment
 from pam_softtoken.errors import (
-    BadTokenFile,
     CheckFailed,
     ConfigError,
-    DamagedState,
     EnrolmentFailed,
-    InsecureFile,
     LockTimeout,
     LookUpFailed,
     NotEnrolled,
-    OtherAccount,
     PathError,
     Revoked,
     UnknownUser,
@@ -382,27 +375,6 @@ def _location(settings: configuration.Config, account: files.Account) -> Locatio
 
 
 def _hint_for(error: PathError, location: Location, *, through_sudo: bool) -> str:
-    if through_sudo and not isinstance(error, LockTimeout):
-        return f"an administrator has to see to that, and can then help with: {PROGRAM} --user {location.account.name}"
-    if isinstance(error, LockTimeout) and not through_sudo:
-        return lock_holder.advice(error)
-    if error.why in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)):
-        return "make room on the disk and start again"
-    if error.path.startswith(volatile.DIRECTORY):
-        if isinstance(error, DamagedState):
-            return f"it said which codes were used while the home was read-only; as root, remove {error.path}"
-        return "root keeps there what was used while the home was read-only, until the next login through sshd or su"
-    otherwise = "make the directory readable and writable for its owner, and start again"
-    return {
-        InsecureFile: f"only its owner may own and write it: see ls -la {location.path}",
-        LockTimeout: "a login is using it; start again",
-        BadTokenFile: f"{PROGRAM} --force writes a new one",
-        OtherAccount: f"{PROGRAM} --user {location.account.name} --force throws them away and enrols anew",
-        DamagedState: _hint_for_damage(location),
-    }.get(type(error), host_settings.hint_about_home(error, location.account) or otherwise)
-
-
-def _hint_for_damage(location: Location) -> str:
-    if os.geteuid() == 0:  # what root would remove by its path, the user could exchange before
-        return f"softtoken-admin reset-state {location.account.name} starts it anew, and says what that gives up"
-    return f"as it is, nobody can tell which codes were used; remove {location.path}/state to start anew"
+    if through_sudo and isinstance(error, LockTimeout):
+        return "a login is using it; start again"
+    return host_settings.hint_for(error, location, is_root=os.geteuid() == 0 and not through_sudo)

@@ -6,12 +6,13 @@ until the last step, whatever interrupts it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import NamedTuple
 
-from pam_softtoken import answer, clock_doubt, handout, hashing, permission, policy, recovery, terminal
-from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, OTPReplayed, Refused, day_of
+from pam_softtoken import answer, clock_doubt, handout, hashing, mending, permission, policy, recovery, terminal
+from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, OTPReplayed, PathError, Refused, day_of
 from pam_softtoken.job import PROGRAM, Job
 from pam_softtoken.mac import compare_digest
 from pam_softtoken.permission import Permission
@@ -84,6 +85,8 @@ class Enrolment:
         """
         options = self._options
         self._screen.require_open()
+        if self._begins_anew:
+            self._clear_the_way()
         present = self._open()
         self._plan = self._plan_for(present)
         self._store.begin_state()
@@ -119,6 +122,33 @@ class Enrolment:
             if not self._begins_anew:
                 raise
             return None
+
+    def _clear_the_way(self) -> None:
+        """Put in order, or move away, what every login refuses; --force throws it away in any case."""
+        store = self._store
+        store.require_may_enrol()
+        try:
+            try:
+                with contextlib.suppress(Refused):
+                    store.open_enrolled()
+                if store.is_open:
+                    store.glance_at_state()
+            finally:
+                store.close()
+        except PathError as error:
+            if mending.is_mendable(error, store.location):
+                self._put_in_order()
+
+    def _put_in_order(self) -> None:
+        store = self._store
+        mender = mending.Mender(store.location)
+        try:
+            done = mender.mend()
+        except (EnrolmentFailed, BadTokenFile):
+            path = mender.set_aside()
+            done = f"what was in {store.location.path} is {path} now"
+        if not self._options.json:
+            self._page.tell(f"Put in order: {done}.")
 
     @property
     def _begins_anew(self) -> bool:

@@ -7,7 +7,13 @@ from __future__ import annotations
 
 
 class SoftTokenError(Exception):
-    """Root of the tree."""
+    """Root of the tree.
+
+    Attributes:
+        cure: what helps, for the log of a login; filled in by `cure`.
+    """
+
+    cure = ""
 
 
 class Refused(SoftTokenError):
@@ -147,10 +153,12 @@ class NotEnrolled(Refused):
         proven: they never were: the directory that would hold the file was opened and the file is not there, nor is
             the mark that the first accepted code leaves.
         why: for the log, what happened to the account since it was enrolled, and what helps; empty where nothing did.
+        path: of the token file that is not there, where that is known.
     """
 
-    def __init__(self, *, proven: bool, why: str = "") -> None:
+    def __init__(self, *, proven: bool, why: str = "", path: str = "") -> None:
         super().__init__("not enrolled")
+        self.path = path
         self.proven = proven
         self.why = why
 
@@ -198,18 +206,32 @@ class LookUpFailed(Unusable):
         self.why = why
 
 
+DENIED, FULL, IMMUTABLE, MISSING, READ_ONLY = "denied", "full", "immutable", "missing", "read-only"
+EXPLAINED = "explained"
+"""Of an error whose text says what helps."""
+FOREIGN, HARD_LINKED, LINK, NO_DIRECTORY, NO_FILE = "foreign", "hard-linked", "link", "no-directory", "no-file"
+READABLE, WRITABLE = "readable", "writable"
+"""What is wrong with a file or directory, as far as `cure` can help: the system's reasons first, then our own."""
+
+
 class PathError(Unusable):
     """Root of what can be wrong with a file.
 
     Args:
         path: the file.
         why: the cause, for the log.
+        kind: one of the words above; empty for anything else.
+        culprit: what has to be changed, where that is not the file: a directory above it.
+        owner: uid of whom the culprit belongs to; -1 where nobody knows.
     """
 
-    def __init__(self, path: str, why: str) -> None:
+    def __init__(self, path: str, why: str, *, kind: str = "", culprit: str = "", owner: int = -1) -> None:
         super().__init__(f"{path}: {why}")
         self.path = path
         self.why = why
+        self.kind = kind
+        self.culprit = culprit or path
+        self.owner = owner
 
 
 class InsecureFile(PathError):
@@ -217,17 +239,17 @@ class InsecureFile(PathError):
 
 
 class UnusableFile(PathError):
-    """The system would not open, read or lock the file.
+    """The system would not open, read or lock the file."""
 
-    Args:
-        denied: for want of permission.
-        read_only: because nothing can be written on this file system.
-    """
+    @property
+    def denied(self) -> bool:
+        """Whether it is for want of permission."""
+        return self.kind == DENIED
 
-    def __init__(self, path: str, why: str, *, denied: bool = False, read_only: bool = False) -> None:
-        super().__init__(path, why)
-        self.denied = denied
-        self.read_only = read_only
+    @property
+    def read_only(self) -> bool:
+        """Whether it is because nothing can be written on this file system."""
+        return self.kind == READ_ONLY
 
 
 class LockTimeout(PathError):

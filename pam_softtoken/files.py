@@ -13,6 +13,7 @@ import os
 import stat
 import time
 
+from pam_softtoken import errors
 from pam_softtoken.errors import ConfigError, InsecureFile, LockTimeout, NotStored, UnusableFile
 
 TYPE_CHECKING = False
@@ -27,6 +28,17 @@ _REMEDIES = {
     errno.EFBIG: "; raise the limit of file sizes of this service (fsize)",
     errno.EMFILE: "; raise the limit of open files of this service (nofile)",
     errno.ENFILE: "; raise fs.file-max",
+}
+_KINDS = {
+    errno.EACCES: errors.DENIED,
+    errno.EPERM: errors.IMMUTABLE,
+    errno.EROFS: errors.READ_ONLY,
+    errno.ENOSPC: errors.FULL,
+    errno.EDQUOT: errors.FULL,
+    errno.ENOENT: errors.MISSING,
+    errno.ENOTDIR: errors.NO_DIRECTORY,
+    errno.EISDIR: errors.NO_FILE,
+    errno.ENXIO: errors.NO_FILE,
 }
 _LOCK_PAUSES_S = (0.001, 0.002, 0.005, 0.01, 0.02)
 
@@ -111,8 +123,23 @@ def open_home(account: Account) -> int:
     try:
         directory = os.open(account.home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise refusal(account.home, error) from None
+        raise UnusableFile(
+            account.home, words_of(error), kind=kind_of(error), culprit=_closed_above(account.home)
+        ) from None
     return _checked_directory(directory, account.home, (0, account.uid))
+
+
+def _closed_above(path: str) -> str:
+    """Return the first directory on the way that cannot be entered; empty where there is none."""
+    parts = path.split("/")
+    for end in range(2, len(parts) + 1):
+        try:
+            os.stat("/".join(parts[:end]))
+        except PermissionError:
+            return "/".join(parts[: end - 1]) or "/"
+        except OSError:
+            break
+    return ""
 
 
 def open_directory(path: str, *, below: int | None, owner: int) -> int:
@@ -134,10 +161,10 @@ def open_directory(path: str, *, below: int | None, owner: int) -> int:
         raise
     except NotADirectoryError as error:  # what Linux says of a link, too, when it is asked for a directory
         if stat.S_ISLNK(os.lstat(name, dir_fd=below).st_mode):
-            raise InsecureFile(path, "is a symbolic link") from None
-        raise refusal(path, error) from None
+            raise InsecureFile(path, "is a symbolic link", kind=errors.LINK) from None
+        raise refusal(path, error, below=below) from None
     except OSError as error:
-        raise refusal(path, error) from None
+        raise refusal(path, error, below=below) from None
     return _checked_directory(directory, path, (owner,))
 
 
@@ -157,7 +184,7 @@ def make_directory(path: str, *, below: int | None, made: list[str]) -> None:
     except FileExistsError:
         return
     except OSError as error:
-        raise refusal(path, error) from None
+        raise refusal(path, error, below=below) from None
     made.append(path)
 
 
@@ -168,13 +195,13 @@ def _checked_directory(directory: int, path: str, owners: tuple[int, ...]) -> in
         os.close(directory)
         raise refusal(path, error) from None
     if status.st_uid not in owners:
-        why = f"belongs to uid {status.st_uid}"
+        why, kind = f"belongs to uid {status.st_uid}", errors.FOREIGN
     elif status.st_mode & _GROUP_OR_OTHERS_WRITE:
-        why = f"others can write it (mode {stat.S_IMODE(status.st_mode):04o})"
+        why, kind = f"others can write it (mode {stat.S_IMODE(status.st_mode):04o})", errors.WRITABLE
     else:
         return directory
     os.close(directory)
-    raise InsecureFile(path, why)
+    raise InsecureFile(path, why, kind=kind, owner=status.st_uid)
 
 
 def open_file(path: str, flags: int, *, below: int, owner: int) -> int:
@@ -195,20 +222,20 @@ def open_file(path: str, flags: int, *, below: int, owner: int) -> int:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise refusal(path, error) from None
+        raise refusal(path, error, below=below) from None
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        why = "is not a regular file"
+        why, kind = "is not a regular file", errors.NO_FILE
     elif status.st_nlink != 1:
-        why = f"has {status.st_nlink} links"
+        why, kind = f"has {status.st_nlink} links", errors.HARD_LINKED
     elif status.st_uid != owner:
-        why = f"belongs to uid {status.st_uid}"
+        why, kind = f"belongs to uid {status.st_uid}", errors.FOREIGN
     elif status.st_mode & _GROUP_OR_OTHERS:
-        why = f"is open to others (mode {stat.S_IMODE(status.st_mode):04o})"
+        why, kind = f"is open to others (mode {stat.S_IMODE(status.st_mode):04o})", errors.READABLE
     else:
         return descriptor
     os.close(descriptor)
-    raise InsecureFile(path, why)
+    raise InsecureFile(path, why, kind=kind, owner=status.st_uid)
 
 
 def open_or_make_file(path: str, flags: int, *, below: int, owner: int) -> tuple[int, bool]:
@@ -231,9 +258,9 @@ def open_or_make_file(path: str, flags: int, *, below: int, owner: int) -> tuple
         try:
             return open_file(path, flags, below=below, owner=owner), False
         except FileNotFoundError as error:
-            raise refusal(path, error) from None
+            raise refusal(path, error, below=below) from None
     except OSError as error:
-        raise refusal(path, error) from None
+        raise refusal(path, error, below=below) from None
     # The mode does not depend on the caller's umask, which could lock the owner out for good.
     os.fchmod(descriptor, 0o600)
     return descriptor, True
@@ -244,10 +271,37 @@ def words_of(error: OSError) -> str:
     return os.strerror(error.errno) + _REMEDIES.get(error.errno, "") if error.errno else "cannot be used"
 
 
-def refusal(path: str, error: OSError) -> InsecureFile | UnusableFile:
+def kind_of(error: OSError) -> str:
+    """Return what `cure` has to know of an error; empty for one that nothing helps against."""
+    return _KINDS.get(error.errno or 0, "")
+
+
+def refusal(path: str, error: OSError, *, below: int | None = None) -> InsecureFile | UnusableFile:
+    """Return our error for one of the system's.
+
+    Args:
+        path: absolute.
+        error: the system's.
+        below: descriptor of the directory from which the path was opened, if that may be the one that is closed.
+    """
     if error.errno == errno.ELOOP:
-        return InsecureFile(path, "is a symbolic link")
-    return UnusableFile(path, words_of(error), denied=error.errno == errno.EACCES, read_only=error.errno == errno.EROFS)
+        return InsecureFile(path, "is a symbolic link", kind=errors.LINK)
+    culprit, owner = path, -1
+    if below is not None and error.errno in (errno.EACCES, errno.EPERM):
+        culprit, owner = _closed(path, below)
+    return UnusableFile(path, words_of(error), kind=kind_of(error), culprit=culprit, owner=owner)
+
+
+def _closed(path: str, below: int) -> tuple[str, int]:
+    """Return which is closed, a file or the directory that it is in, and its owner."""
+    try:
+        return path, os.stat(os.path.basename(path), dir_fd=below, follow_symlinks=False).st_uid
+    except OSError:
+        pass
+    try:
+        return os.path.dirname(path), os.fstat(below).st_uid
+    except OSError:
+        return path, -1
 
 
 def read(descriptor: int, max_bytes: int, *, path: str) -> bytes:
@@ -334,7 +388,7 @@ def overwrite(descriptor: int, data: bytes, offset: int, *, path: str) -> None:
             written += os.pwrite(descriptor, data[written:], offset + written)
         os.fdatasync(descriptor)
     except OSError as error:
-        raise NotStored(path, words_of(error)) from None
+        raise NotStored(path, words_of(error), kind=kind_of(error)) from None
 
 
 def read_conf(path: str, required: bool) -> str:

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import errno
-import os
-
-from pam_softtoken import config, files
-from pam_softtoken.errors import ConfigError, PathError, UsageError
-
-_ELSEWHERE = f"let root keep the tokens, with store=/var/lib/softtoken/%U in {config.DEFAULT_CONF}"
+from pam_softtoken import config, cure, files, lock_holder
+from pam_softtoken.errors import ConfigError, LockTimeout, PathError, UsageError
+from pam_softtoken.store import Location
 
 
-def hint_about_home(error: PathError, account: files.Account) -> str:
-    """Return what helps where the files cannot be used because their user has no home directory; "" otherwise.
+def hint_for(error: PathError, location: Location, *, is_root: bool) -> str:
+    """Return what helps against what is wrong with a user's files, for `hint:`.
 
     Args:
         error: what is wrong.
-        account: whose files they are.
+        location: whose files, and where.
+        is_root: it is an administrator who reads it.
     """
-    if error.path != account.home:
-        return ""
-    if not account.home.startswith("/"):
-        return f"give {account.name} a home directory, with usermod --home; or {_ELSEWHERE}"
-    if error.why == os.strerror(errno.ENOENT):
-        return f"as root, mkhomedir_helper {account.name} makes the home directory; or {_ELSEWHERE}"
-    return ""
+    if isinstance(error, LockTimeout):
+        return lock_holder.advice(error)
+    return cure.of(error, location).hint(is_root=is_root)
 
 
 def load(store: str | None, *, example: str) -> config.Config:

@@ -165,11 +165,20 @@ class Login:
                 silent=self._silent,
             )
         except errors.SoftTokenError as error:
+            if isinstance(error, (errors.PathError, errors.NotEnrolled)):
+                self._look_for_cure(error)
             if isinstance(error, errors.Throttled) and not tentative:
                 self._tell_to_wait(error)
             refusal_time.wait_out(answered_s, typed, combined=combined)
             raise
         return self._attempt, accepted
+
+    def _look_for_cure(self, error: errors.PathError | errors.NotEnrolled) -> None:
+        """Add what helps, for the log; before the refusal comes, so that nobody sees how long that took."""
+        if self.account is not None:
+            from pam_softtoken import cure, store  # noqa: PLC0415 - few files are refused
+
+            cure.add_to(error, store.Location(self._config.store, self.account))
 
     def _report(self, attempt: Attempt, accepted: Accepted, *, marked: bool) -> None:
         """Leave the mark of the first success, log it, and tell the person what a recovery code leaves behind."""

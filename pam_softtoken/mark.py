@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 
-from pam_softtoken.errors import UnusableFile
+from pam_softtoken.errors import DENIED, UnusableFile
 from pam_softtoken.mac import sha256
 
 TYPE_CHECKING = False
@@ -116,8 +116,8 @@ def read_record(path: str) -> Known | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        denied = isinstance(error, PermissionError)
-        raise UnusableFile(path, os.strerror(error.errno or 0), denied=denied) from None
+        kind = DENIED if isinstance(error, PermissionError) else ""
+        raise UnusableFile(path, os.strerror(error.errno or 0), kind=kind) from None
     words = data.decode("utf-8", "surrogateescape").split("\0")
     if len(words) != 4 or words[3] or not (words[0].isascii() and words[0].isdecimal()):
         return Known("", NOT_A_UID, "")

@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 
 from pam_softtoken.errors import NotStored
-from pam_softtoken.files import OURSELVES, SAFELY, AsUser, overwrite, refusal, words_of
+from pam_softtoken.files import OURSELVES, SAFELY, AsUser, kind_of, overwrite, refusal, words_of
+
+
+def not_stored(path: str, error: OSError, *, below: int) -> NotStored:
+    """Return our error for a file that cannot be written, with the directory that is closed where that is why."""
+    found = refusal(path, error, below=below)
+    return NotStored(path, words_of(error), kind=kind_of(error), culprit=found.culprit, owner=found.owner)
 
 
 class Replacement:
@@ -30,7 +36,7 @@ class Replacement:
         try:
             descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY, 0o600, dir_fd=below)
         except OSError as error:
-            raise NotStored(path, words_of(error)) from None
+            raise not_stored(path, error, below=below) from None
         try:
             os.fchmod(descriptor, 0o600)
             overwrite(descriptor, data, 0, path=path)
@@ -52,7 +58,7 @@ class Replacement:
             os.rename(self._temporary, name, src_dir_fd=self._below, dst_dir_fd=self._below)
         except OSError as error:
             self.discard()
-            raise NotStored(self._path, words_of(error)) from None
+            raise not_stored(self._path, error, below=self._below) from None
         os.fsync(self._below)
 
     def discard(self) -> None:
@@ -158,4 +164,4 @@ def remove(path: str, *, below: int) -> None:
         os.unlink(os.path.basename(path), dir_fd=below)
         os.fsync(below)
     except OSError as error:
-        raise NotStored(path, words_of(error)) from None
+        raise not_stored(path, error, below=below) from None

@@ -23,7 +23,7 @@ import os
 import sys
 import time
 
-from pam_softtoken import answer, drawing, errors, files, key_uri, log, mark, otp, policy, recovery, token
+from pam_softtoken import answer, cure, drawing, errors, files, key_uri, log, mark, otp, policy, recovery, token
 from pam_softtoken.editor import UsersEditor
 from pam_softtoken.pam import enrolment_safety, host_program
 from pam_softtoken.recovery import RecoverySet
@@ -148,7 +148,8 @@ class Newcomer:
         """
         try:
             self._rehearse()
-        except (errors.PathError, errors.EnrolmentRefused):
+        except (errors.PathError, errors.EnrolmentRefused) as error:
+            cure.add_to(error, self._location)
             self._tell("This host asks for a code at each login, and a soft token for it cannot be stored now.")
             raise
         try:
@@ -158,6 +159,7 @@ class Newcomer:
             self._write(match, now)
         except (errors.PathError, errors.EnrolmentRefused) as error:
             what = "The new token could not be stored" if isinstance(error, errors.PathError) else "Not enrolled"
+            cure.add_to(error, self._location)
             self._tell(f"{what}; nothing was changed. Remove the new entry from the app, and log in again.")
             raise
         try:

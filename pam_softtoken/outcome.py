@@ -54,12 +54,12 @@ def write(record: log.Log, error: Exception) -> str:
         detail = ""
     elif isinstance(error, errors.Revoked):
         detail = "by softtoken-admin revoke"
-    elif isinstance(error, errors.NotEnrolled) and not error.proven:
-        detail = error.why or "has been enrolled before, and the token file is gone"
+    elif isinstance(error, errors.NotEnrolled):
+        detail = _absence(error)
     elif isinstance(error, (errors.OTPRefused, errors.Throttled)):
         detail = "; ".join(_times_in_words(error, record.user))
     elif isinstance(error, (errors.PathError, errors.LookUpFailed)):
-        detail = str(error)
+        detail = f"{error}{_with_cure(error)}"
     elif isinstance(error, errors.EnrolmentRefused):
         detail = error.why
     elif reason == "internal":
@@ -92,6 +92,19 @@ def _clock_in_words(doubt: errors.ClockDoubt, user: str) -> str:
         return f"{what}; softtoken-admin reset-state {user}"
     what = f"a code of {later} later was accepted, or the token enrolled then"
     return f"{what}: set a clock that is wrong now; if it is right, softtoken-admin reset-state {user}"
+
+
+def _absence(error: errors.NotEnrolled) -> str:
+    if error.why:
+        return error.why
+    if error.proven:
+        return f"{error.path}: there is no such file{_with_cure(error)}" if error.path else ""
+    place = f"{error.path}: " if error.path else ""
+    return f"{place}has been enrolled before, and the token file is gone{_with_cure(error)}"
+
+
+def _with_cure(error: errors.SoftTokenError) -> str:
+    return f"; {error.cure}" if error.cure else ""
 
 
 def _where(error: Exception) -> str:

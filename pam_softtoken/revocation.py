@@ -26,7 +26,7 @@ from __future__ import annotations
 import os
 
 from pam_softtoken import mark
-from pam_softtoken.errors import Revoked, UnusableFile
+from pam_softtoken.errors import DENIED, EXPLAINED, Revoked, UnusableFile
 from pam_softtoken.recovery import RecoverySet
 from pam_softtoken.tokenfile import TokenFile
 
@@ -134,7 +134,9 @@ def read_for(account: Account) -> Revocation:
         return present
     if present.names:
         cure = f"softtoken-admin rebind {account.name} --old-uid {former_uid}"
-        raise UnusableFile(directory_of(former_uid), f"was not handed over to uid {account.uid}; as root: {cure}")
+        raise UnusableFile(
+            directory_of(former_uid), f"was not handed over to uid {account.uid}; as root: {cure}", kind=EXPLAINED
+        )
     return former
 
 
@@ -163,8 +165,8 @@ def _names(uid: int) -> frozenset[str]:
     except FileNotFoundError:
         return frozenset()
     except OSError as error:
-        denied = isinstance(error, PermissionError)
-        raise UnusableFile(directory_of(uid), os.strerror(error.errno or 0), denied=denied) from None
+        kind = DENIED if isinstance(error, PermissionError) else ""
+        raise UnusableFile(directory_of(uid), os.strerror(error.errno or 0), kind=kind) from None
     # The others are `LIVING`, and what a killed command has left.
     return frozenset(name for name in entries if len(name) == NAME_DIGITS and not name.strip(_HEXADECIMAL))
 

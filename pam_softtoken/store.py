@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from pam_softtoken import files, mark, revocation, state, tokenfile, volatile
+from pam_softtoken import errors, files, mark, revocation, state, tokenfile, volatile
 from pam_softtoken.errors import ConfigError, DamagedState, InsecureFile, NotEnrolled, NotStored, UnusableFile
 from pam_softtoken.mac import sha256
 from pam_softtoken.state import State
@@ -62,9 +62,23 @@ class Location:
             FileNotFoundError: it is missing, and the directory where it would be was seen.
             InsecureFile, UnusableFile: as their names say.
         """
+        return self._open(self._names, making)
+
+    def open_above(self) -> int:
+        """Open the directory that has the user's directory in it, every part of it checked; call it as the owner.
+
+        Raises:
+            FileNotFoundError: it is missing.
+            InsecureFile, UnusableFile: as their names say.
+        """
+        if self._names:
+            return self._open(self._names[:-1], None)
+        return files.open_directory(os.path.dirname(self._start), below=None, owner=self.owner)
+
+    def _open(self, names: list[str], making: list[str] | None) -> int:
         directory = self._open_start(making)
         path = self._start.rstrip("/")
-        for name in self._names:
+        for name in names:
             path += "/" + name
             try:
                 if making is not None:
@@ -91,7 +105,7 @@ class Location:
         try:
             return files.open_directory(self._start, below=None, owner=self.owner)
         except FileNotFoundError:
-            raise UnusableFile(self._start, "the store's directory is missing") from None
+            raise UnusableFile(self._start, "the store's directory is missing", kind=errors.MISSING) from None
 
 
 def _why_not_proven(location: Location) -> str:
@@ -226,7 +240,8 @@ class Store:
         """Return the error for a token file that is not there; the enrolled mark says what that proves."""
         account = self.location.account
         was_enrolled = bool(self._revocation.names) or mark.was_accepted(account)
-        return NotEnrolled(proven=not was_enrolled, why=_why_not_proven(self.location) if was_enrolled else "")
+        why = _why_not_proven(self.location) if was_enrolled else ""
+        return NotEnrolled(proven=not was_enrolled, why=why, path=self._path(TOKENS))
 
     def _open_as_owner(self) -> TokenFile:
         with self.location.as_owner():
@@ -368,9 +383,9 @@ class Store:
             os.fsync(self._directory)
         except (NotStored, OSError) as error:
             os.ftruncate(self._state, 0)
-            raise NotStored(
-                path, error.why if isinstance(error, NotStored) else os.strerror(error.errno or 0)
-            ) from None
+            if isinstance(error, NotStored):
+                raise
+            raise NotStored(path, files.words_of(error), kind=files.kind_of(error)) from None
 
     def _open_tokens(self) -> None:
         self._tokens = self._open_file(TOKENS, os.O_RDONLY)
@@ -394,7 +409,8 @@ class Store:
         try:
             self._state = self._open_file(STATE, os.O_RDONLY)
         except FileNotFoundError:
-            raise UnusableFile(self._path(STATE), "is missing, and the file system is read-only") from None
+            why = "is missing, and the file system is read-only"
+            raise UnusableFile(self._path(STATE), why, kind=errors.READ_ONLY) from None
         self.read_only = True
 
     def _read_tokens(self) -> TokenFile:

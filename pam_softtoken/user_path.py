@@ -124,8 +124,8 @@ class NamedFiles:
             try:
                 return _checked(os.open(way, _READING | os.O_NONBLOCK, dir_fd=below), path)
             except OSError as error:
-                denied = error.errno == errno.EACCES
-                raise UnusableFile(path, f"{files.words_of(error)} (opened as {name})", denied=denied) from None
+                why = f"{files.words_of(error)} (opened as {name})"
+                raise UnusableFile(path, why, kind=files.kind_of(error)) from None
 
 
 def reason(error: PathError, path: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from pam_softtoken import clock_doubt, lifetime, policy, process, throttle
+from pam_softtoken import clock_doubt, errors, lifetime, policy, process, throttle
 from pam_softtoken.answer import Claim, claim
 from pam_softtoken.errors import (
     DamagedState,
@@ -273,7 +273,7 @@ class Attempt:
         assert token is not None  # noqa: S101 - an accepted finding has its token
         if self._store.read_only:
             if policy.must_last(token):
-                raise NotStored(self._store.location.path, READ_ONLY)
+                raise NotStored(self._store.location.path, READ_ONLY, kind=errors.READ_ONLY)
             # What a restart forgets must not move the window, or nobody could tell where it has been.
             drift = state.drift.get(token.fingerprint(), 0)
         state = state.with_accepted(token.fingerprint(), finding.counter, drift=drift, now=now)
@@ -300,7 +300,7 @@ class Attempt:
             raise OTPReplayed("")
         lifetime.require_issued_code_in_time(state, name, now=now, boot=process.boot())
         if self._store.read_only:
-            raise NotStored(self._store.location.path, READ_ONLY)
+            raise NotStored(self._store.location.path, READ_ONLY, kind=errors.READ_ONLY)
         return Accepted("", None, password=password), state.with_issued_used(name)
 
     def _accept_recovery_code(self, state: State, name: str, password: str) -> tuple[Accepted, State]:
@@ -310,7 +310,7 @@ class Attempt:
         if name in state.spent[codes.name]:
             raise OTPReplayed("")
         if self._store.read_only:
-            raise NotStored(self._store.location.path, READ_ONLY)
+            raise NotStored(self._store.location.path, READ_ONLY, kind=errors.READ_ONLY)
         state = state.with_spent(codes.name, name)
         left = len(codes.names()) - len(state.spent[codes.name])
         return Accepted("", left, password=password), state

@@ -10,7 +10,7 @@ import errno
 import os
 
 from pam_softtoken import mark
-from pam_softtoken.errors import InsecureFile, UnusableFile
+from pam_softtoken.errors import EXPLAINED, InsecureFile, UnusableFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ def explained(error: InsecureFile | UnusableFile, location: Location) -> Insecur
         return error
     in_store = location.path.startswith(error.path) or error.path.startswith(location.path)
     if in_store and not location.in_home:
-        return UnusableFile(error.path, ONLY_ROOT)
+        return UnusableFile(error.path, ONLY_ROOT, kind=EXPLAINED)
     is_note = os.path.dirname(error.path).startswith(os.path.dirname(mark.DIRECTORY))
-    return UnusableFile(error.path, CLOSED) if is_note and error.why == os.strerror(errno.EACCES) else error
+    return (
+        UnusableFile(error.path, CLOSED, kind=EXPLAINED)
+        if is_note and error.why == os.strerror(errno.EACCES)
+        else error
+    )

@@ -17,7 +17,7 @@ from pam_softtoken import otp, process, recovery, terminal
 from pam_softtoken.admin import bounded, deed, duration, person
 from pam_softtoken.command import Command
 from pam_softtoken.config import Config
-from pam_softtoken.errors import AdministrationFailed, NotStored
+from pam_softtoken.errors import READ_ONLY, AdministrationFailed, NotStored
 from pam_softtoken.state import State
 from pam_softtoken.tokenfile import TokenFile
 
@@ -64,7 +64,7 @@ def _record(user: str, settings: Config, code: str, valid_s: int) -> tuple[int, 
         def change(present: TokenFile, state: State | None) -> State:
             nonlocal until
             if store.read_only:  # its use could not be recorded either
-                raise NotStored(store.location.path, os.strerror(errno.EROFS))
+                raise NotStored(store.location.path, os.strerror(errno.EROFS), kind=READ_ONLY)
             if present.recovery.name != codes.name:
                 raise AdministrationFailed(
                     f"{user} has enrolled anew meanwhile; nothing was changed",

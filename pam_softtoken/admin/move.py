@@ -87,7 +87,7 @@ class _Place(Editor):
                 os.rename(old, new, src_dir_fd=self._directory, dst_dir_fd=self._directory)
                 os.fsync(self._directory)
         except OSError as error:
-            raise NotStored(self._path(old), files.words_of(error)) from None
+            raise NotStored(self._path(old), files.words_of(error), kind=files.kind_of(error)) from None
 
     def prepare(self, content: TokenFile) -> new_file.Replacement:
         """Write the token file beside its place."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pwd
-import re
 import shlex
 import time
 from collections.abc import Iterator
 
-from pam_softtoken import user_lookup
 from pam_softtoken.admin import exempt, host_facts, logins, pam_profile, survey
 from pam_softtoken.admin.finding import ERROR, NOTE, WARNING, Finding, Report, named, shown
 from pam_softtoken.admin.option_check import our_lines, set_where, settings_of
@@ -16,7 +14,7 @@ from pam_softtoken.admin.proofs import BEFORE, NEVER
 from pam_softtoken.admin.stack_check import Services
 from pam_softtoken.admin.survey import Facts
 from pam_softtoken.config import Config
-from pam_softtoken.errors import LookUpFailed, UnknownUser, in_words
+from pam_softtoken.errors import in_words
 from pam_softtoken.pam.stack import Line, Stack
 
 MOST_USERS = 2000
@@ -63,19 +61,7 @@ def _of_user(facts: Facts) -> Iterator[Finding]:
     path, _, why = str(facts["problem"]).rpartition(": ")
     if not path or "No such file" in why:
         return  # nobody who has no home directory logs in
-    user, file = shlex.quote(str(facts["user"])), shlex.quote(path)
-    is_users = path.startswith(_home_of(str(facts["user"])))
-    # Until root runs the command, the user can put a link there, so it goes no further than the user could.
-    as_user = f"runuser -u {user} -- " if is_users else ""
-    give_back = f"chown {user if str(facts['store']).startswith(path) else 'root'} {file}"
-    mends = {
-        r"others can write it": f"{as_user}chmod go-w {file}",
-        r"is open to others": f"{as_user}chmod go= {file}",
-        r"belongs to uid": f"{as_user}mv {file} {file}.old" if is_users else give_back,
-        r"is damaged": f"softtoken-admin reset-state {user}",
-        r"holds the tokens of|does not name its account": f"softtoken-admin rebind {user} --help",
-    }
-    mend = next((mend for pattern, mend in mends.items() if re.search(pattern, why)), _STATUS)
+    mend = str(facts["cure"]) or _STATUS
     yield Finding(WARNING, path, "", f"{facts['user']} is refused at each login: {why}", mend)
 
 
@@ -87,13 +73,6 @@ def _ahead(facts: Facts) -> Finding:
         "codes of the app are refused until then; if the clock is wrong now, set it, and nothing else needs mending"
     )
     return Finding(WARNING, f"{facts['store']}/state", "", what, f"date; softtoken-admin reset-state {user}")
-
-
-def _home_of(user: str) -> str:
-    try:
-        return user_lookup.account_of_name(user).home.rstrip("/") + "/"
-    except (LookUpFailed, UnknownUser):
-        return "\0"
 
 
 def _left_on(stack: Stack, line: Line, settings: Config, people: list[Facts]) -> Iterator[Finding]:

@@ -8,19 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pam_softtoken import config as configuration
-from pam_softtoken import files, host_settings, lock_holder, mark, terminal, tokenfile, user_lookup
+from pam_softtoken import files, host_settings, mark, terminal, tokenfile, user_lookup
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
 from pam_softtoken.errors import (
     AdministrationFailed,
-    BadTokenFile,
     ConfigError,
-    DamagedState,
-    InsecureFile,
-    LockTimeout,
     NotEnrolled,
-    NotStored,
-    OtherAccount,
     PathError,
     Refused,
     Revoked,
@@ -150,7 +144,7 @@ def opened(user: str, settings: Config) -> Iterator[Editor]:
         yield store
     except PathError as error:
         store.withdraw()
-        raise AdministrationFailed(f"{error}; nothing was changed", hint=hint_for(error, account)) from None
+        raise AdministrationFailed(f"{error}; nothing was changed", hint=hint_for(error, location)) from None
     except Revoked:
         store.withdraw()
         raise AdministrationFailed(
@@ -195,21 +189,9 @@ def not_enrolled(location: Location) -> AdministrationFailed:
     )
 
 
-def hint_for(error: PathError, account: files.Account) -> str:
-    """Return what helps against what is wrong with a user's file."""
-    user = account.name
-    if hint := host_settings.hint_about_home(error, account):
-        return hint
-    if isinstance(error, LockTimeout):
-        return lock_holder.advice(error)
-    hints: dict[type[PathError], str] = {
-        InsecureFile: f"make it {user}'s alone to own and write; somebody else could have put it there",
-        BadTokenFile: f"{PROGRAM} revoke {user} takes it away, then {user} enrols anew",
-        OtherAccount: "that command says first whose they are",
-        DamagedState: f"{PROGRAM} reset-state {user} starts it anew, and says what that gives up",
-        NotStored: "make room on the disk, or make it writable, and start again",
-    }
-    return hints.get(type(error), "make the directory readable and writable for its owner, and start again")
+def hint_for(error: PathError, location: Location) -> str:
+    """Return what helps root against what is wrong with a user's files."""
+    return host_settings.hint_for(error, location, is_root=True)
 
 
 def require_yes(screen: terminal.Terminal, question: str, options: argparse.Namespace) -> None:

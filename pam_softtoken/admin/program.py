@@ -12,6 +12,7 @@ from pam_softtoken.admin.doctor import DOCTOR
 from pam_softtoken.admin.enable import ENABLE
 from pam_softtoken.admin.forget import FORGET
 from pam_softtoken.admin.log_table import LOG
+from pam_softtoken.admin.mend import MEND
 from pam_softtoken.admin.rebind import REBIND
 from pam_softtoken.admin.relief import RESET_STATE, UNLOCK
 from pam_softtoken.admin.revoke import REVOKE
@@ -40,6 +41,8 @@ examples:
       whoever has found it gets nowhere with it
   softtoken-admin unlock alice
       somebody has typed too many wrong codes
+  softtoken-admin mend alice
+      her files came back from a backup, and every login refuses them
   softtoken-admin log --user alice --since today
       what became of her logins, and why
   softtoken-admin doctor
@@ -61,6 +64,7 @@ COMMANDS: tuple[command.Command, ...] = (
     UNLOCK,
     REVOKE,
     RESET_STATE,
+    MEND,
     LOG,
     DOCTOR,
     move.COMMAND,

@@ -50,7 +50,8 @@ def _rebind(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     except ConfigError as error:
         raise AdministrationFailed(str(error), hint="--store takes another template") from None
     except PathError as error:
-        raise AdministrationFailed(str(error), hint=person.hint_for(error, account)) from None
+        location = Location(settings.store, account)
+        raise AdministrationFailed(str(error), hint=person.hint_for(error, location)) from None
 
 
 def _former(account: files.Account, name: str | None, uid: int | None) -> files.Account:
@@ -284,7 +285,7 @@ def _move(old: Location, new: Location) -> None:
         finally:
             os.close(directory)
     except OSError as error:
-        raise NotStored(new.path, files.words_of(error)) from None
+        raise NotStored(new.path, files.words_of(error), kind=files.kind_of(error)) from None
 
 
 def _named(account: files.Account) -> str:

@@ -14,11 +14,19 @@ import os
 import time
 from typing import NamedTuple
 
-from pam_softtoken import lock_holder, mark, revoking, terminal
+from pam_softtoken import lock_holder, mark, mending, revoking, terminal
 from pam_softtoken.admin import bounded, deed, person
 from pam_softtoken.command import Command
 from pam_softtoken.editor import Editor
-from pam_softtoken.errors import AdministrationFailed, BadTokenFile, LockTimeout, NotEnrolled, NotStored, PathError
+from pam_softtoken.errors import (
+    AdministrationFailed,
+    BadTokenFile,
+    EnrolmentFailed,
+    LockTimeout,
+    NotEnrolled,
+    NotStored,
+    PathError,
+)
 from pam_softtoken.state import State
 from pam_softtoken.store import Location
 from pam_softtoken.tokenfile import TokenFile
@@ -112,7 +120,10 @@ class _Revocation:
             return tuple(fingerprint for _, fingerprint in seen.tokens)
         if seen.is_absent:
             raise person.not_enrolled(self._location)
-        everything = f"softtoken-admin revoke {self._user} takes everything away, whatever the files say"
+        everything = (
+            f"softtoken-admin mend {self._user} puts the files in order; "
+            f"softtoken-admin revoke {self._user} takes everything away, whatever they say"
+        )
         if seen.trouble:
             raise AdministrationFailed(f"{seen.trouble}; nothing was changed", hint=everything)
         chosen = tuple(fingerprint for name, fingerprint in seen.tokens if name == self._name)
@@ -195,6 +206,7 @@ def _tidy(location: Location) -> str:
     """
     store = _Tidier(location)
     try:
+        _put_in_order(location)
         with contextlib.suppress(NotEnrolled, BadTokenFile):  # as it is there is nothing in it that counts
             store.open_enrolled()
         store.begin_state()
@@ -208,6 +220,22 @@ def _tidy(location: Location) -> str:
     finally:
         store.close()
     return ""
+
+
+def _put_in_order(location: Location) -> None:
+    """Replace what nobody could change as it is, such as a file with a second name in a backup."""
+    store = Editor(location)
+    try:
+        store.open_enrolled()
+        store.glance_at_state()
+    except PathError as error:
+        if mending.is_mendable(error, location):
+            with contextlib.suppress(EnrolmentFailed, BadTokenFile):
+                mending.Mender(location).mend()
+    except NotEnrolled:
+        pass
+    finally:
+        store.close()
 
 
 def _without_revoked(present: TokenFile | None, state: State) -> tuple[TokenFile | None, State]:

@@ -116,7 +116,8 @@ def _row(screen: terminal.Terminal, facts: Facts, settings: Config) -> tuple[str
 
 def _remarks(facts: Facts, settings: Config) -> str:
     """Say what is out of the ordinary."""
-    remarks = [str(facts["problem"])] if facts["problem"] else []
+    helps = f" (run: {facts['cure']})" if facts["cure"] else ""
+    remarks = [f"{facts['problem']}{helps}"] if facts["problem"] else []
     if facts["status"] == NOT_ENROLLED and facts["was_enrolled"]:
         former = f", as {facts['former_name']}" if facts["former_name"] else ""
         former = former or (f", with uid {facts['former_uid']}" if facts["former_uid"] is not None else "")

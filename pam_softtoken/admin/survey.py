@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
-from pam_softtoken import files, mark, null_device, terminal, throttle, user_lookup
+from pam_softtoken import cure, files, mark, null_device, terminal, throttle, user_lookup
 from pam_softtoken.admin import person
 from pam_softtoken.config import Config
 from pam_softtoken.editor import Editor
-from pam_softtoken.errors import ConfigError, LookUpFailed, NotEnrolled, PathError, UnusableFile
+from pam_softtoken.errors import ConfigError, DamagedState, LookUpFailed, NotEnrolled, PathError, UnusableFile
 from pam_softtoken.inventory import Inventory, utc
 from pam_softtoken.policy import Limits
 from pam_softtoken.state import SHARED_BUCKETS, State
@@ -47,7 +47,9 @@ def facts_of(entry: pwd.struct_passwd, config: Config, *, now: int) -> Facts:
     except NotEnrolled:
         facts["status"] = NOT_ENROLLED
         facts["elsewhere"] = _elsewhere(account, config.store)
-    except (PathError, LookUpFailed, ConfigError, OSError, ValueError) as error:
+    except PathError as error:
+        facts["problem"], facts["cure"] = str(error), cure.of(error, location).command
+    except (LookUpFailed, ConfigError, OSError, ValueError) as error:
         facts["problem"] = str(error)
     return facts
 
@@ -58,6 +60,7 @@ def _unknown(entry: pwd.struct_passwd, problem: str) -> Facts:
         "uid": entry.pw_uid,
         "status": UNUSABLE,
         "problem": problem,
+        "cure": "",
         "store": "",
         "elsewhere": [],
         "was_enrolled": False,
@@ -124,7 +127,8 @@ def _look(location: Location, facts: Facts, now: int, config: Config) -> None:
             record_ahead_s=inventory.record_ahead_s(now, Limits.of(config)),
         )
         if seen["state"] == "damaged":
-            facts["problem"] = f"{location.path}/state: is damaged"
+            error = DamagedState(f"{location.path}/state", "is damaged")
+            facts["problem"], facts["cure"] = str(error), cure.of(error, location).command
     finally:
         store.close()
 

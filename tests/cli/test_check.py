@@ -149,7 +149,7 @@ def test_check__damaged_record_of_roots_has_a_hint_that_helps(
         with enroller.start(*options) as dialogue:
             mistake = dialogue.refused()
         assert f"{record}: is not whole" in mistake.error
-        assert f"remove {record}" in mistake.hint
+        assert f"rm {record}" in mistake.hint
         assert f"{alice.store}/state" not in mistake.hint
     assert service.log_in(alice, phone.totp()).result == PAM_AUTH_ERR
     record.unlink()

@@ -222,6 +222,7 @@ TRAPS: list[tuple[Callable[[Person], object], str, str]] = [
     (state_is_a_fifo, "/.softtoken/state", "is not a regular file"),
 ]
 NAMES = [trap.__name__ for trap, _, _ in TRAPS]
+HOME_TRAPS = (close_home, open_home_to_group, open_home_to_all, give_home_away)
 
 
 @pytest.mark.parametrize(("trap", "place", "words"), TRAPS, ids=NAMES)
@@ -230,12 +231,13 @@ def test_enroll__hostile_home_is_one_error_and_is_left_as_it_was(
 ) -> None:
     trap(alice)
     before = listing(alice.home)
-    # As the user, as root, and where he asks to replace: none of it makes the place any better.
+    # As the user and as root: neither makes the place any better.
     mistakes = [
         enroller.run(*SCRIPT, person=alice).refused(),
         enroller.run(*SCRIPT, "--user", alice.name).refused(),
-        enroller.run(*SCRIPT, "--force", person=alice).refused(),
     ]
+    if trap in HOME_TRAPS:  # what stands in the home directory may be replaced, and not the home directory
+        mistakes.append(enroller.run(*SCRIPT, "--force", person=alice).refused())
     with enroller.start(person=alice) as dialogue:
         mistakes.append(dialogue.refused())
     assert mistakes[-1].before == ""
@@ -260,8 +262,34 @@ def test_enroll__root_does_not_follow_the_users_link(enroller: Enroller, alice: 
     alice.store.symlink_to(outside)
     before = listing(outside)
     enroller.run(*SCRIPT, "--user", alice.name).refused()
-    enroller.run(*SCRIPT, "--user", alice.name, "--force").refused()
+    assert enroller.run(*SCRIPT, "--user", alice.name, "--force").status == 0
     assert listing(outside) == before
+    assert not alice.store.is_symlink()
+
+
+@pytest.mark.parametrize("by_root", [False, True], ids=["user", "root"])
+@pytest.mark.parametrize(
+    ("trap", "place", "words"),
+    [each for each in TRAPS if each[0] not in HOME_TRAPS],
+    ids=[each[0].__name__ for each in TRAPS if each[0] not in HOME_TRAPS],
+)
+def test_enroll__force_replaces_what_every_login_refuses(
+    enroller: Enroller,
+    alice: Person,
+    service: Service,
+    *,
+    trap: Callable[[Person], object],
+    place: str,
+    words: str,
+    by_root: bool,
+) -> None:
+    trap(alice)
+    precious = alice.home / "precious"
+    whose = ("--user", alice.name) if by_root else ()
+    done = enroller.run(*SCRIPT, "--force", *whose, person=None if by_root else alice)
+    assert done.status == 0, done.stderr
+    assert service.log_in(alice, Phone(json.loads(done.stdout)).totp()).result == PAM_SUCCESS
+    assert not precious.exists() or precious.read_bytes() == b"precious"
 
 
 @pytest.fixture
@@ -327,7 +355,7 @@ def test_enroll__damaged_state_is_an_error_and_the_hint_helps(
     before = listing(alice.home)
     mistake = enroller.run(*SCRIPT, *options, person=alice).refused()
     assert f"{state}: neither of its two records is whole" in mistake.error
-    assert f"remove {state}" in mistake.hint
+    assert mistake.hint == f"run: rm {state}"
     assert listing(alice.home) == before
     state.unlink()
     done = enroller.run(*SCRIPT, *options, person=alice)

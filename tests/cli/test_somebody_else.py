@@ -57,8 +57,8 @@ def test_enroll__root_is_told_to_remove_nothing_in_a_users_home(enroller: Enroll
     for words in (["--name=spare", *SCRIPT], ["--force", *SCRIPT], ["--remove=phone", "--force", "--no-confirm"]):
         mistake = enroller.run(*words, "--user", alice.name).refused()
         assert "neither of its two records is whole" in mistake.error
-        assert mistake.hint.startswith(f"softtoken-admin reset-state {alice.name}")
-    assert "/state to start anew" in enroller.run("--force", *SCRIPT, person=alice).refused().hint
+        assert mistake.hint == f"run: softtoken-admin reset-state {alice.name}"
+    assert enroller.run("--force", *SCRIPT, person=alice).refused().hint == f"run: rm {alice.store}/state"
 
 
 @pytest.mark.parametrize("name", ["no-such-user", "", "a\nb", "\x1b[31mred", "\udcff", "a" * 300])

@@ -218,7 +218,7 @@ def test_issued_code__is_refused_and_kept_where_nothing_can_be_recorded(
         assert service.log_in(alice, code).result == PAM_AUTH_ERR
         error, hint = refused(Admin(installed).run("code-for", alice.name, "--for=1h"))
         assert "Read-only" in error
-        assert "make it writable" in hint
+        assert "mount -o remount,rw" in hint
         when_left("mount", "-o", "remount,rw", alice.home)
         assert service.log_in(alice, code).result == PAM_SUCCESS
     assert system_log.reasons() == ["not_stored", "issued"]

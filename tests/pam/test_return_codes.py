@@ -164,7 +164,9 @@ def test_not_enrolled__without_nullok_the_person_is_asked_and_refused(
     outcome = service.log_in(alice, "123456")
     assert outcome.result == PAM_AUTH_ERR
     assert outcome.messages == PROMPT
-    assert system_log.outcomes() == [{"user": alice.name, "result": "denied", "reason": "not_enrolled"}]
+    (fields,) = system_log.outcomes()
+    cure = f'"{alice.store}/tokens: there is no such file; as root: softtoken-enroll --user {alice.name}"'
+    assert fields == {"user": alice.name, "result": "denied", "reason": "not_enrolled", "detail": cure}
     assert severities(system_log) == [NOTICE]
 
 
@@ -278,6 +280,7 @@ def test_log__control_characters_of_the_remote_host_stay_in_their_field(
     service.log_in(alice, "123456", options=[f"--item=rhost={rhost}"])
     (fields,) = system_log.outcomes()
     escaped = r"192.0.2.7\x20result\x3daccepted\x0auser\x3droot\x20\x22x\x22\x3d\x5c\xc3\xbc"
+    assert fields.pop("detail").startswith(f'"{alice.store}/tokens: ')
     assert fields == {"user": alice.name, "rhost": escaped, "result": "denied", "reason": "not_enrolled"}
 
 

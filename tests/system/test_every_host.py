@@ -138,7 +138,8 @@ def test_host__person_who_never_enrolled_is_asked_and_refused(
     visit = host.log_in(alice, "123456")
     assert not visit.entered_as, visit
     assert visit.prompts == [*host.first_prompts, "code"]
-    assert system_log.ours() == [host.log_line(alice, "denied", "not_enrolled")]
+    cure = f"{alice.store}/tokens: there is no such file; as root: softtoken-enroll --user {alice.name}"
+    assert system_log.ours() == [host.log_line(alice, "denied", "not_enrolled", detail=cure)]
 
 
 def test_host__missing_backend_refuses_even_under_nullok(

@@ -257,6 +257,7 @@ def test_login__loads_nothing_slow() -> None:
         "pam_softtoken.pam",
         "pam_softtoken.pam.service_file",
         "pam_softtoken.editor",
+        "pam_softtoken.cure",
         "pam_softtoken.drawing",
         "pam_softtoken.key_uri",
     }

@@ -1,0 +1,92 @@
+"""`softtoken-admin mend`: put the files of a user in order that every login refuses, so that their tokens count again.
+
+For files that came back from a backup with another owner or mode, have a hard link beside them, or are links. A user
+whose home answers nothing cannot keep it waiting: the work is done in a process that is given up.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from pam_softtoken import terminal
+from pam_softtoken.admin import bounded, deed, logins, person
+from pam_softtoken.command import Command
+from pam_softtoken.config import Config
+from pam_softtoken.editor import Editor
+from pam_softtoken.errors import AdministrationFailed, PathError, ProgramError, Refused, SoftTokenError
+from pam_softtoken.mending import Mender
+from pam_softtoken.store import Location
+from pam_softtoken.tokenfile import TokenFile
+from pam_softtoken.user_lookup import account_of
+
+LIMIT_S = 60.0
+
+
+def _run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+    person.require_root(f"mend {options.user}")
+    settings = person.settings_of(options.store)
+    location = person.location_of(options.user, settings)
+    try:
+        done, trouble, hint = bounded.answer_of(lambda: _mended(location, settings), limit_s=LIMIT_S)
+    except (TimeoutError, ValueError):
+        raise AdministrationFailed(
+            f"{location.path}: does not answer", hint=f"{person.PROGRAM} status {options.user} shows what is known"
+        ) from None
+    if done:
+        deed.record("mend", options.user)
+        screen.tell(f"Done: {done}.")
+    if trouble:
+        raise AdministrationFailed(trouble, hint=hint)
+    if not done:
+        screen.tell(f"The files in {location.path} are in order; nothing was changed.")
+
+
+def _mended(location: Location, settings: Config) -> tuple[str, str, str]:
+    """Mend.
+
+    Returns:
+        What was done, and what is still wrong with what helps against it.
+    """
+    done = ""
+    try:
+        done = Mender(location, lambda content: _is_somebody_elses(content, location, settings)).mend()
+        store = Editor(location)
+        try:
+            store.open_enrolled()
+            store.glance_at_state()
+        finally:
+            store.close()
+    except PathError as error:
+        return done, str(error), person.hint_for(error, location)
+    except ProgramError as error:
+        return done, error.message, error.hint
+    except Refused:
+        absent = person.not_enrolled(location)
+        if done:
+            return f"{done}; softtoken-enroll --user {location.account.name} makes a token", "", ""
+        return done, absent.message, absent.hint
+    return done, "", ""
+
+
+def _is_somebody_elses(content: TokenFile, location: Location, settings: Config) -> bool:
+    """Check whether another user is enrolled with a key of this token file."""
+    keys = {token.fingerprint() for token in content.tokens}
+    for entry in logins.everybody():
+        if entry.pw_uid == location.account.uid:
+            continue
+        try:
+            account = account_of(entry)
+            account.look_up_groups()  # the way to their home directory may be open to one of them only
+            store = Editor(Location(settings.store, account))
+            try:
+                others = {token.fingerprint() for token in store.open_enrolled().tokens}
+            finally:
+                store.close()
+        except (SoftTokenError, OSError, ValueError):
+            continue  # who has no token that counts loses nothing
+        if keys & others:
+            return True
+    return False
+
+
+MEND = Command("mend", "put the files of a user in order that logins refuse, as after a restore", person.add_user, _run)
