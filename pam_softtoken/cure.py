@@ -127,10 +127,8 @@ def of(error: errors.PathError, location: Location) -> Cure:
         error: what is wrong.
         location: whose files, and where.
     """
-    if error.kind == EXPLAINED:
-        return Cure()
-    if error.path.startswith(VOLATILE):
-        return _of_record(error)
+    if error.kind == EXPLAINED or error.path.startswith(VOLATILE):
+        return _of_record(error) if error.kind != EXPLAINED else Cure()
     if isinstance(error, (errors.DamagedState, errors.BadTokenFile)):
         return _of_content(error, location)
     if error.kind == FULL:
@@ -220,8 +218,8 @@ def _is_above(directory: str, path: str) -> bool:
 def quoted(word: str) -> str:
     """Return a word as a shell takes it; `shlex` needs `re`, which takes longer to load than a login may.
 
-    >>> quoted("/home/alice"), quoted("it's")
-    ('/home/alice', "'it'\\"'\\"'s'")
+    >>> print(quoted("/home/alice"), quoted("it's"))
+    /home/alice 'it'"'"'s'
     """
     if word and not word.strip(_SAFE):
         return word

@@ -85,7 +85,7 @@ def _undo(planned: Change, why: AdministrationFailed, tell: watchdog.Tell) -> No
         raise AdministrationFailed(
             f"{why.message.removesuffix('; nothing was changed')}; what was done of it is not taken back yet: "
             f"{error.message}",
-            hint=f"{error.hint}; it is tried again by itself, and by each softtoken-admin command",
+            hint=f"{error.hint}; it is tried again by itself, and by softtoken-admin roll-back",
         ) from None
 
 
@@ -110,7 +110,7 @@ def wait(screen: terminal.Terminal, planned: Change) -> None:
         if service in failed:
             raise AdministrationFailed(
                 f'the change of "{service}" was not confirmed, and is not taken back yet: {failed[service].message}',
-                hint=f"{failed[service].hint}; it is tried again by itself, and by each softtoken-admin command",
+                hint=f"{failed[service].hint}; it is tried again by itself, and by softtoken-admin roll-back",
             )
         time.sleep(watchdog.PAUSE_S)
     present = change.load(service)

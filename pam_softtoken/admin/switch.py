@@ -50,7 +50,7 @@ def _undo(present: Change, tell: watchdog.Tell) -> None:
         watchdog.watch_again(present.service)
         raise AdministrationFailed(
             f'"{present.service}" is not as it was before yet: {error.message}',
-            hint=f"{error.hint}; it is tried again by itself, and by each softtoken-admin command",
+            hint=f"{error.hint}; it is tried again by itself, and by softtoken-admin roll-back",
         ) from None
 
 
