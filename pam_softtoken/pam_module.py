@@ -13,8 +13,10 @@ if not __package__:  # loaded by its path, as pam_python.so does
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from pam_softtoken import config as configuration
-from pam_softtoken import errors, files, log, outcome
-from pam_softtoken.login import Login, account_of, caller_uid_of
+from pam_softtoken import errors, log
+from pam_softtoken.account import safe_open
+from pam_softtoken.login import outcome
+from pam_softtoken.login.login import Login, account_of, caller_uid_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ def _settings(pamh: Any, arguments: list[str], record: log.Log) -> configuration
     record.uid = str(uid) if uid != 0 else ""
     record.trial = uid == 0 and _is_trial(pamh)
     record.user = UNKNOWN  # a name that the host does not know may be a mistyped password
-    config = configuration.load(arguments, files.read_conf)
+    config = configuration.load(arguments, safe_open.read_conf)
     record.debugging = config.debug
     return config
 
@@ -123,9 +125,9 @@ def _may_come_later(pamh: Any, config: configuration.Config, record: log.Log, lo
         login.remind(days_left)
         return True
     if config.enrol:
-        from pam_softtoken import newcomer  # noqa: PLC0415 - once in the life of an account
+        from pam_softtoken.login import login_enrolment  # noqa: PLC0415 - once in the life of an account
 
-        if login.account is not None and newcomer.announce(pamh, login.account, record, silent=silent):
+        if login.account is not None and login_enrolment.announce(pamh, login.account, record, silent=silent):
             record.outcome(log.INFO, "ignored", "not_enrolled", detail="is to enrol at the account line")
             return True
     if config.nullok and not config.required_from:
@@ -135,28 +137,28 @@ def _may_come_later(pamh: Any, config: configuration.Config, record: log.Log, lo
 
 
 def _manage_account(pamh: Any, flags: int, arguments: list[str], record: log.Log) -> int:
-    from pam_softtoken import newcomer  # noqa: PLC0415 - as above
+    from pam_softtoken.login import login_enrolment  # noqa: PLC0415 - as above
 
-    if not newcomer.is_somebody_marked(pamh):
+    if not login_enrolment.is_somebody_marked(pamh):
         return int(pamh.PAM_IGNORE)
     config = _settings(pamh, arguments, record)
     user = pamh.get_user(None)
     account = account_of(pamh)
     record.user = account.name
-    newcomer.require_marked(pamh, account)
+    login_enrolment.require_marked(pamh, account)
     if not config.enrol:
         raise errors.ConfigError(("enrol: is set for the auth line, and not for the account line",))
     if flags & PAM_SILENT:
         raise errors.EnrolmentRefused("the application wants no messages shown")
-    newcomer.Newcomer(pamh, account, config, record).carry_out()
+    login_enrolment.Newcomer(pamh, account, config, record).carry_out()
     _require_still(pamh, user)
-    del pamh.env[newcomer.MARK]
+    del pamh.env[login_enrolment.MARK]
     return int(pamh.PAM_IGNORE)
 
 
 def _deny(pamh: Any, error: Exception, record: log.Log) -> int:
     if isinstance(error, errors.LockTimeout) and os.geteuid() == 0:
-        from pam_softtoken import lock_holder  # noqa: PLC0415 - it has waited for seconds already
+        from pam_softtoken.account import lock_holder  # noqa: PLC0415 - it has waited for seconds already
 
         error.holder = lock_holder.describe(error)
     return int(getattr(pamh, outcome.write(record, error)))

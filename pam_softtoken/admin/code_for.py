@@ -13,13 +13,15 @@ import json
 import os
 import time
 
-from pam_softtoken import otp, process, recovery, terminal
-from pam_softtoken.admin import bounded, deed, duration, person
-from pam_softtoken.command import Command
+from pam_softtoken.account import proc
+from pam_softtoken.account.state import State
+from pam_softtoken.account.token_file import TokenFile
+from pam_softtoken.admin.common import bounded, deed, duration, person
 from pam_softtoken.config import Config
 from pam_softtoken.errors import READ_ONLY, AdministrationFailed, NotStored
-from pam_softtoken.state import State
-from pam_softtoken.tokenfile import TokenFile
+from pam_softtoken.otp import hotp, recovery_code
+from pam_softtoken.ui import terminal
+from pam_softtoken.ui.command_line import Command
 
 SHORTEST, LONGEST = "1m", "24h"
 
@@ -29,7 +31,7 @@ def _issue(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     person.require_root(f"code-for {user}")
     valid_s = duration.between("--for", options.valid_for, SHORTEST, LONGEST)
     screen.require_open()
-    (code,) = recovery.generate(1)
+    (code,) = recovery_code.generate(1)
     settings = person.settings_of(options.store)
     until, has_pin = bounded.work_for(user, lambda: _record(user, settings, code, valid_s))
     expires = _as_utc(until)
@@ -39,7 +41,7 @@ def _issue(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     screen.show(code)
     here = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(until))
     screen.tell(f"For {user}: works once, in place of a code of the app, until {here}.")
-    if until - valid_s < otp.RELEASED:
+    if until - valid_s < hotp.RELEASED:
         screen.tell(
             "This machine's clock is wrong. The code ends when the clock is set, so let it be used before that."
         )
@@ -70,7 +72,7 @@ def _record(user: str, settings: Config, code: str, valid_s: int) -> tuple[int, 
                     f"{user} has enrolled anew meanwhile; nothing was changed",
                     hint="start again, if it is still needed",
                 )
-            since, boot = int(time.time()), process.boot()
+            since, boot = int(time.time()), proc.boot()
             until = since + valid_s
             store.admit_issued(digest)
             return (state or State.new()).with_issued(

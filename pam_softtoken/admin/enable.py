@@ -13,25 +13,18 @@ import os
 import time
 from collections.abc import Sequence
 
-from pam_softtoken import terminal, user_lookup
-from pam_softtoken.admin import (
-    carry_out,
-    deed,
-    duration,
-    exempt,
-    forecast,
-    locker_check,
-    lockout,
-    person,
-    proofs,
-    sshd,
-    trial,
-)
-from pam_softtoken.admin.forecast import Forecast
-from pam_softtoken.admin.plan import WITH_PASSWORD, WITH_PUBLIC_KEY, Plan, diff
-from pam_softtoken.command import Command
+from pam_softtoken.account import user_lookup
+from pam_softtoken.admin.access import forecast, lockout, proofs
+from pam_softtoken.admin.access.forecast import Forecast
+from pam_softtoken.admin.change import carry_out, trial
+from pam_softtoken.admin.change.plan import WITH_PASSWORD, WITH_PUBLIC_KEY, Plan, diff
+from pam_softtoken.admin.common import deed, duration, person
+from pam_softtoken.admin.services import exempt, locker_check
+from pam_softtoken.admin.sshd import server
 from pam_softtoken.errors import AdministrationFailed, UsageError
 from pam_softtoken.pam import service_file
+from pam_softtoken.ui import terminal
+from pam_softtoken.ui.command_line import Command
 
 SHORTEST, LONGEST, USUAL = "1s", "1d", "10m"
 FRESH_S = 15 * 60
@@ -177,7 +170,7 @@ def _who_tries(options: argparse.Namespace, asked: list[str]) -> str:
 def _second_terminal(service: str, user: str) -> str:
     user = user or "USER"
     ways = {
-        "sshd": f"ssh {sshd.port_option()}{user}@{os.uname().nodename}",
+        "sshd": f"ssh {server.port_option()}{user}@{os.uname().nodename}",
         "sudo": "sudo -k true",
         "sudo-i": "sudo -k -i true",
         "su": f"su {user}, not as root",

@@ -11,11 +11,11 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 
-from pam_softtoken import files, mark, revoking, terminal, tokenfile, user_lookup, volatile
-from pam_softtoken.admin import account_place, deed, orphans, person
-from pam_softtoken.admin.account_place import Place
-from pam_softtoken.admin.orphans import GONE, STORE, Orphan
-from pam_softtoken.command import Command
+from pam_softtoken.account import enrolled_mark, ram_record, revoking, safe_open, token_file, user_lookup
+from pam_softtoken.account.store import TOKENS, Location
+from pam_softtoken.admin.common import account_place, deed, orphans, person
+from pam_softtoken.admin.common.account_place import Place
+from pam_softtoken.admin.common.orphans import GONE, STORE, Orphan
 from pam_softtoken.errors import (
     AdministrationFailed,
     BadTokenFile,
@@ -24,12 +24,13 @@ from pam_softtoken.errors import (
     UnknownUser,
     UsageError,
 )
-from pam_softtoken.store import TOKENS, Location
+from pam_softtoken.ui import terminal
+from pam_softtoken.ui.command_line import Command
 
 _Pair = tuple[str | None, int]
 
 
-def begin_anew(screen: terminal.Terminal, options: argparse.Namespace, account: files.Account, store: str) -> str:
+def begin_anew(screen: terminal.Terminal, options: argparse.Namespace, account: safe_open.Account, store: str) -> str:
     """Take away what a former user of the name or uid has left, so that the present one has never enrolled.
 
     Returns:
@@ -39,8 +40,8 @@ def begin_anew(screen: terminal.Terminal, options: argparse.Namespace, account: 
         AdministrationFailed, PathError: nothing is in the way, or it cannot be taken away.
     """
     location = Location(store, account)
-    former = mark.former_name(account) if mark.is_set(account.uid) else ""
-    former_uid = mark.former_uid(account)
+    former = enrolled_mark.former_name(account) if enrolled_mark.is_set(account.uid) else ""
+    former_uid = enrolled_mark.former_uid(account)
     place = Place(location)
     try:
         found = _tokens_of_others(place)
@@ -53,17 +54,17 @@ def begin_anew(screen: terminal.Terminal, options: argparse.Namespace, account: 
         left += [f"the mark that uid {account.uid} was enrolled as {former}"] if former else []
         left += [f"the record that {account.name} was enrolled with uid {former_uid}"] if former_uid is not None else []
         screen.tell(f"{account.name} is somebody new, and what a former user has left goes: {' and '.join(left)}.")
-        if former or not mark.is_set(account.uid):
+        if former or not enrolled_mark.is_set(account.uid):
             screen.tell(f"From then on {account.name} counts as a user who has never enrolled.")
         person.require_yes(screen, "Take it away?", options)
         if not location.in_home and place.is_open:
             place.clear()
-        volatile.remove(volatile.path_of(account.uid, location.path))
+        ram_record.remove(ram_record.path_of(account.uid, location.path))
         if former:  # otherwise mark and revocations are the account's own
             revoking.forget(account.uid)
-            mark.forget(account.uid)
+            enrolled_mark.forget(account.uid)
         if former_uid is not None:
-            mark.forget_name(account.name)
+            enrolled_mark.forget_name(account.name)
         why = former or found or f"uid {former_uid}"
         deed.record("rebind", account.name, uid=str(account.uid), newcomer="yes", former=why)
     finally:
@@ -92,10 +93,10 @@ def _tokens_of_others(place: Place) -> str:
     if found[1] == location.bound_to:
         name, uid = location.account.name, location.account.uid
         raise AdministrationFailed(
-            f"the tokens in {location.path} are those of {tokenfile.described((name, uid))}",
+            f"the tokens in {location.path} are those of {token_file.described((name, uid))}",
             hint=f"{person.PROGRAM} revoke {name} takes them away",
         )
-    return f"the tokens of {tokenfile.described(found[1])}" if found[1] is not None else "tokens of an unknown user"
+    return f"the tokens of {token_file.described(found[1])}" if found[1] is not None else "tokens of an unknown user"
 
 
 def _forget(screen: terminal.Terminal, options: argparse.Namespace) -> None:
@@ -135,7 +136,7 @@ def _nothing(options: argparse.Namespace) -> AdministrationFailed:
         account = user_lookup.account_of_name(options.user) if options.user else user_lookup.account_of_uid(options.uid)
         if options.uid in (None, account.uid):
             return AdministrationFailed(
-                f"there is an account {tokenfile.described((account.name, account.uid))}",
+                f"there is an account {token_file.described((account.name, account.uid))}",
                 hint=f"{person.PROGRAM} revoke {account.name} takes its tokens away",
             )
     return AdministrationFailed(
@@ -154,19 +155,19 @@ def _take_away(pair: _Pair, found: Iterable[Orphan]) -> None:
     for each in found:
         if each.kind == STORE:
             _clear(each.path)
-    for path in volatile.paths_of(uid):
-        volatile.remove(path)
-    if mark.name_of(uid) in ("", name):  # otherwise they are another account's
+    for path in ram_record.paths_of(uid):
+        ram_record.remove(path)
+    if enrolled_mark.name_of(uid) in ("", name):  # otherwise they are another account's
         revoking.forget(uid)
-        mark.forget(uid)
-    known = mark.known(name) if name else None
+        enrolled_mark.forget(uid)
+    known = enrolled_mark.known(name) if name else None
     if name and known is not None and known.uid == uid:
-        mark.forget_name(name)
+        enrolled_mark.forget_name(name)
     deed.record("forget", name or "", uid=str(uid))
 
 
 def _clear(path: str) -> None:
-    directory = files.open_directory(path, below=None, owner=os.geteuid())
+    directory = safe_open.open_directory(path, below=None, owner=os.geteuid())
     try:
         account_place.clear(path, below=directory)
     finally:

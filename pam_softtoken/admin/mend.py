@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import argparse
 
-from pam_softtoken import terminal
-from pam_softtoken.admin import bounded, deed, logins, person
-from pam_softtoken.command import Command
+from pam_softtoken.account.editor import Editor
+from pam_softtoken.account.mending import Mender
+from pam_softtoken.account.store import Location
+from pam_softtoken.account.token_file import TokenFile
+from pam_softtoken.account.user_lookup import account_of
+from pam_softtoken.admin.common import bounded, deed, logins, person
 from pam_softtoken.config import Config
-from pam_softtoken.editor import Editor
 from pam_softtoken.errors import AdministrationFailed, PathError, ProgramError, Refused, SoftTokenError
-from pam_softtoken.mending import Mender
-from pam_softtoken.store import Location
-from pam_softtoken.tokenfile import TokenFile
-from pam_softtoken.user_lookup import account_of
+from pam_softtoken.ui import terminal
+from pam_softtoken.ui.command_line import Command
 
 LIMIT_S = 60.0
 

@@ -14,11 +14,12 @@ import pwd
 from typing import NamedTuple
 
 from pam_softtoken import config as configuration
-from pam_softtoken import files, lock_holder, mark, new_file, state, terminal, user_lookup, volatile
-from pam_softtoken.admin import bounded, deed, orphans, person
-from pam_softtoken.admin.person import PLACES
-from pam_softtoken.command import Command
-from pam_softtoken.editor import LOCK_TIMEOUT_S, Editor
+from pam_softtoken.account import enrolled_mark, lock_holder, ram_record, replace, safe_open, state, user_lookup
+from pam_softtoken.account.editor import LOCK_TIMEOUT_S, Editor
+from pam_softtoken.account.store import STATE, TOKENS, Location
+from pam_softtoken.account.token_file import TokenFile
+from pam_softtoken.admin.common import bounded, deed, orphans, person
+from pam_softtoken.admin.common.person import PLACES
 from pam_softtoken.errors import (
     AdministrationFailed,
     BadTokenFile,
@@ -34,8 +35,8 @@ from pam_softtoken.errors import (
     UnknownUser,
     UsageError,
 )
-from pam_softtoken.store import STATE, TOKENS, Location
-from pam_softtoken.tokenfile import TokenFile
+from pam_softtoken.ui import terminal
+from pam_softtoken.ui.command_line import Command
 
 MOST_OFFERS = 5
 ASIDE = ".tokens.moving"
@@ -87,13 +88,13 @@ class _Place(Editor):
                 os.rename(old, new, src_dir_fd=self._directory, dst_dir_fd=self._directory)
                 os.fsync(self._directory)
         except OSError as error:
-            raise NotStored(self._path(old), files.words_of(error), kind=files.kind_of(error)) from None
+            raise NotStored(self._path(old), safe_open.words_of(error), kind=safe_open.kind_of(error)) from None
 
-    def prepare(self, content: TokenFile) -> new_file.Replacement:
+    def prepare(self, content: TokenFile) -> replace.Replacement:
         """Write the token file beside its place."""
         return self._prepare(content)
 
-    def put(self, replacement: new_file.Replacement) -> None:
+    def put(self, replacement: replace.Replacement) -> None:
         """Put it there."""
         with self.location.as_owner():
             replacement.put()
@@ -103,11 +104,11 @@ class _Place(Editor):
         with self.location.as_owner():
             for name in (ASIDE, STATE):
                 try:
-                    new_file.remove(self._path(name), below=self._directory)
+                    replace.remove(self._path(name), below=self._directory)
                 except NotStored as error:
                     if error.why != os.strerror(errno.ENOENT):
                         raise
-        volatile.remove(volatile.path_of(self.location.account.uid, self.location.path))
+        ram_record.remove(ram_record.path_of(self.location.account.uid, self.location.path))
         with self.location.as_owner():
             try:
                 os.rmdir(self.location.path)
@@ -170,7 +171,7 @@ class _Move(NamedTuple):
         source, target = self.source, self.target
         source.begin_state()
         # Whoever still looks in the old place then finds no token there, which must not pass for never having had one.
-        mark.set_for(target.location.account)
+        enrolled_mark.set_for(target.location.account)
         target.open_for_enrolment()
         target.begin_state()
         # Always in this order, or two moves could wait for each other.
@@ -279,7 +280,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         screen.tell("Nobody has tokens there.")
 
 
-def _accounts(options: argparse.Namespace) -> list[files.Account]:
+def _accounts(options: argparse.Namespace) -> list[safe_open.Account]:
     entries = pwd.getpwall() if options.all else [_entry_of(name) for name in options.users]
     accounts = []
     for account in {entry.pw_name: user_lookup.account_of(entry) for entry in entries if entry.pw_name}.values():
@@ -295,12 +296,12 @@ def _entry_of(name: str) -> pwd.struct_passwd:
         raise UsageError(f"no such user: {name}", hint="getent passwd lists the users of this host") from None
 
 
-def _has_something(account: files.Account, to: str) -> bool:
+def _has_something(account: safe_open.Account, to: str) -> bool:
     """Return whether there is anything at all where the tokens would be, as far as their owner can see."""
     return any(_is_there(location) for location in _sources(account, to, None))
 
 
-def _sources(account: files.Account, to: str, old_home: str | None) -> list[Location]:
+def _sources(account: safe_open.Account, to: str, old_home: str | None) -> list[Location]:
     """List where the tokens can be: in the other place, and in the home directory that the user had before.
 
     That one is opened as the user, like any home directory, and counts only while it is theirs or root's.
@@ -311,7 +312,7 @@ def _sources(account: files.Account, to: str, old_home: str | None) -> list[Loca
     return [Location(_other(to), account), *([before] if before is not None else [])]
 
 
-def _left_behind(account: files.Account) -> str:
+def _left_behind(account: safe_open.Account) -> str:
     """Return the commands for what lies under another name or uid of the account; "" where there is nothing."""
     cures = [each.cure for each in orphans.of_user(account.name, [PLACES["system"]]) if each.kind == orphans.STORE]
     return "".join(f"; if these are the same user's, first: {cure}" for cure in cures)
@@ -326,7 +327,7 @@ def _other(to: str) -> str:
     return PLACES["home" if to == "system" else "system"]
 
 
-def _result_of(account: files.Account, options: argparse.Namespace) -> str | None:
+def _result_of(account: safe_open.Account, options: argparse.Namespace) -> str | None:
     """Move the tokens of one user; return what was done, or None where the user has none there.
 
     Raises:
@@ -342,7 +343,7 @@ def _result_of(account: files.Account, options: argparse.Namespace) -> str | Non
         raise AdministrationFailed(str(error), hint=_advice(error)) from None
 
 
-def _move(account: files.Account, options: argparse.Namespace) -> str:
+def _move(account: safe_open.Account, options: argparse.Namespace) -> str:
     target = Location(PLACES[options.to], account)
     sources = _sources(account, options.to, options.old_home)
     source = next((each for each in sources if _is_there(each)), sources[0])
@@ -375,7 +376,7 @@ def _advice(error: Exception) -> str:
 def _tell_what_next(screen: terminal.Terminal, to: str) -> None:
     template = PLACES[to]
     try:
-        now = configuration.load([], files.read_conf).store
+        now = configuration.load([], safe_open.read_conf).store
     except ConfigError as error:
         screen.tell(f"{configuration.DEFAULT_CONF} has mistakes: {terminal.visible(str(error))}")
         now = ""

@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 
-from pam_softtoken import command, terminal
-from pam_softtoken.admin import move, watchdog
+from pam_softtoken.admin import move
+from pam_softtoken.admin.change import watchdog
 from pam_softtoken.admin.code_for import CODE_FOR
-from pam_softtoken.admin.doctor import DOCTOR
+from pam_softtoken.admin.doctor.command import DOCTOR
 from pam_softtoken.admin.enable import ENABLE
 from pam_softtoken.admin.forget import FORGET
-from pam_softtoken.admin.log_table import LOG
+from pam_softtoken.admin.log_view.command import LOG
 from pam_softtoken.admin.mend import MEND
 from pam_softtoken.admin.rebind import REBIND
 from pam_softtoken.admin.relief import RESET_STATE, UNLOCK
 from pam_softtoken.admin.revoke import REVOKE
 from pam_softtoken.admin.status import STATUS
 from pam_softtoken.admin.switch import CONFIRM, DISABLE, ROLL_BACK
+from pam_softtoken.ui import command_line, terminal
 
 PROGRAM = "softtoken-admin"
 DESCRIPTION = "Turn the second factor on and off for the services of this host, and help its users."
@@ -54,7 +55,7 @@ examples:
   softtoken-admin forget dave
       after userdel dave: nothing is in the way of the next user of that name or uid
 """
-COMMANDS: tuple[command.Command, ...] = (
+COMMANDS: tuple[command_line.Command, ...] = (
     ENABLE,
     CONFIRM,
     DISABLE,
@@ -76,14 +77,14 @@ COMMANDS: tuple[command.Command, ...] = (
 _OF_SERVICES = (ENABLE.run, CONFIRM.run, DISABLE.run, ROLL_BACK.run)
 
 
-def build_parser() -> command.Parser:
+def build_parser() -> command_line.Parser:
     """Make the command line; `--help` is made from it, too."""
-    return command.build_parser(PROGRAM, DESCRIPTION, EPILOG, COMMANDS)
+    return command_line.build_parser(PROGRAM, DESCRIPTION, EPILOG, COMMANDS)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program: exit status 0 done, 1 failed, 2 usage."""
-    return command.main(build_parser, arguments, _take_back_what_is_overdue)
+    return command_line.main(build_parser, arguments, _take_back_what_is_overdue)
 
 
 def _take_back_what_is_overdue(screen: terminal.Terminal, options: argparse.Namespace) -> None:

@@ -10,10 +10,12 @@ import argparse
 import os
 from contextlib import suppress
 
-from pam_softtoken import change_note, files, mark, revocation, revoking, terminal, tokenfile, user_lookup, volatile
-from pam_softtoken.admin import deed, forget, orphans, person
-from pam_softtoken.admin.account_place import Place
-from pam_softtoken.command import Command
+from pam_softtoken.account import enrolled_mark, ram_record, revocation, revoking, safe_open, token_file, user_lookup
+from pam_softtoken.account.store import Location
+from pam_softtoken.account.token_file import Owner
+from pam_softtoken.admin import forget
+from pam_softtoken.admin.common import deed, orphans, person
+from pam_softtoken.admin.common.account_place import Place
 from pam_softtoken.errors import (
     AdministrationFailed,
     ConfigError,
@@ -23,8 +25,9 @@ from pam_softtoken.errors import (
     UnknownUser,
     UsageError,
 )
-from pam_softtoken.store import Location
-from pam_softtoken.tokenfile import Owner
+from pam_softtoken.login import login_note
+from pam_softtoken.ui import terminal
+from pam_softtoken.ui.command_line import Command
 
 
 def _rebind(screen: terminal.Terminal, options: argparse.Namespace) -> None:
@@ -54,9 +57,9 @@ def _rebind(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         raise AdministrationFailed(str(error), hint=person.hint_for(error, location)) from None
 
 
-def _former(account: files.Account, name: str | None, uid: int | None) -> files.Account:
+def _former(account: safe_open.Account, name: str | None, uid: int | None) -> safe_open.Account:
     """Return what an account was before it was changed; what is not named is as it is now."""
-    return files.Account(
+    return safe_open.Account(
         account.name if name is None else name, account.uid if uid is None else uid, account.gid, home=account.home
     )
 
@@ -95,9 +98,9 @@ def _rebind_all(screen: terminal.Terminal, options: argparse.Namespace, store: s
         )
 
 
-def _changed(store: str) -> tuple[list[tuple[files.Account, files.Account]], list[str]]:
+def _changed(store: str) -> tuple[list[tuple[safe_open.Account, safe_open.Account]], list[str]]:
     """List the accounts that were changed, each with what it was, and in words those that are not clear."""
-    found: dict[tuple[str, int], tuple[files.Account, files.Account]] = {}
+    found: dict[tuple[str, int], tuple[safe_open.Account, safe_open.Account]] = {}
     doubtful = []
     for orphan in orphans.find((store, person.PLACES["system"])):
         if orphan.account != orphans.CHANGED or orphan.uid is None or not orphan.user:
@@ -116,7 +119,7 @@ def _changed(store: str) -> tuple[list[tuple[files.Account, files.Account]], lis
     return [pair for pair in found.values() if names.count(pair[0].name) == 1], doubtful
 
 
-def _account(name_or_uid: str | int) -> files.Account | None:
+def _account(name_or_uid: str | int) -> safe_open.Account | None:
     with suppress(UnknownUser, LookUpFailed):
         if isinstance(name_or_uid, str):
             return user_lookup.account_of_name(name_or_uid)
@@ -135,7 +138,7 @@ class _HandOver:
         ConfigError: the store has no place for one of the two.
     """
 
-    def __init__(self, account: files.Account, former: files.Account, store: str) -> None:
+    def __init__(self, account: safe_open.Account, former: safe_open.Account, store: str) -> None:
         self._account = account
         self._former = former
         former.groups = account.groups
@@ -175,9 +178,9 @@ class _HandOver:
 
     def _has_left_something(self) -> bool:
         former, old, new = self._former, self._old.location, self._new.location
-        known = mark.known(former.name)
+        known = enrolled_mark.known(former.name)
         return (
-            mark.is_set(former.uid)
+            enrolled_mark.is_set(former.uid)
             or (known is not None and known.uid == former.uid)
             or os.path.lexists(revocation.directory_of(former.uid))
             or (old.in_home and old.path != new.path and _is_there(old))
@@ -186,7 +189,7 @@ class _HandOver:
     def _go(self, bound_to: Owner | None) -> None:
         account, former = self._account, self._former
         old, new = self._old.location, self._new.location
-        mark.set_for(account)  # first of all: killed in between, the user is no newcomer
+        enrolled_mark.set_for(account)  # first of all: killed in between, the user is no newcomer
         is_anothers = _has_user(former.uid)
         if former.uid != account.uid:
             # Before the tokens: what was revoked stays revoked.
@@ -194,18 +197,18 @@ class _HandOver:
         if bound_to not in (_NOTHING, new.bound_to):
             self._old.bind(expected=bound_to, owner=(account.name, account.uid))
         if old.in_home:
-            volatile.rename(volatile.path_of(former.uid, old.path), volatile.path_of(account.uid, new.path))
+            ram_record.rename(ram_record.path_of(former.uid, old.path), ram_record.path_of(account.uid, new.path))
         if old.path != new.path and (bound_to != _NOTHING or old.in_home) and _is_there(old):
             with new.as_owner():
                 _move(old, new)
-        mark.record(account)  # what was revoked is under the present uid now
+        enrolled_mark.record(account)  # what was revoked is under the present uid now
         if former.name != account.name:
-            known = mark.known(former.name)
+            known = enrolled_mark.known(former.name)
             if known is not None and known.uid == former.uid:
-                mark.forget_name(former.name)
-            change_note.await_instead(former.name, account.name)
-        if former.uid != account.uid and mark.name_of(former.uid) in ("", former.name) and not is_anothers:
-            mark.forget(former.uid)
+                enrolled_mark.forget_name(former.name)
+            login_note.await_instead(former.name, account.name)
+        if former.uid != account.uid and enrolled_mark.name_of(former.uid) in ("", former.name) and not is_anothers:
+            enrolled_mark.forget(former.uid)
 
 
 def _is_there(location: Location) -> bool:
@@ -240,7 +243,7 @@ def _owner_of(old: Place, new: Place) -> Owner | None:
     if bound_to not in (None, location.bound_to, new.location.bound_to):
         name, uid = bound_to or ("", 0)
         raise AdministrationFailed(
-            f"the tokens in {location.path} are those of {tokenfile.described((name, uid))}",
+            f"the tokens in {location.path} are those of {token_file.described((name, uid))}",
             hint=f"{person.PROGRAM} rebind {new.location.account.name} --old-name {name} --old-uid {uid}, "
             "if that is the same user; --newcomer, if it is not",
         )
@@ -257,7 +260,7 @@ def _owner_of(old: Place, new: Place) -> Owner | None:
     return bound_to
 
 
-def _require_gone(former: files.Account, account: files.Account) -> None:
+def _require_gone(former: safe_open.Account, account: safe_open.Account) -> None:
     if (former.name, former.uid) == (account.name, account.uid):
         return
     try:
@@ -285,11 +288,11 @@ def _move(old: Location, new: Location) -> None:
         finally:
             os.close(directory)
     except OSError as error:
-        raise NotStored(new.path, files.words_of(error), kind=files.kind_of(error)) from None
+        raise NotStored(new.path, safe_open.words_of(error), kind=safe_open.kind_of(error)) from None
 
 
-def _named(account: files.Account) -> str:
-    return tokenfile.described((account.name, account.uid))
+def _named(account: safe_open.Account) -> str:
+    return token_file.described((account.name, account.uid))
 
 
 def _has_user(uid: int) -> bool:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import time
 
-from pam_softtoken import clock_doubt, otp, policy, terminal
-from pam_softtoken.admin import bounded, deed, person
-from pam_softtoken.command import Command
+from pam_softtoken.account.editor import Editor
+from pam_softtoken.account.state import NEVER, State
+from pam_softtoken.account.token_file import TokenFile
+from pam_softtoken.admin.common import bounded, deed, person
 from pam_softtoken.config import Config
-from pam_softtoken.editor import Editor
 from pam_softtoken.errors import DamagedState, in_words
-from pam_softtoken.policy import Limits
-from pam_softtoken.state import NEVER, State
-from pam_softtoken.token import HOTPToken
-from pam_softtoken.tokenfile import TokenFile
+from pam_softtoken.login import clock_doubt, policy
+from pam_softtoken.login.policy import Limits
+from pam_softtoken.otp import hotp
+from pam_softtoken.otp.token import HOTPToken
+from pam_softtoken.ui import terminal
+from pam_softtoken.ui.command_line import Command
 
 
 def _unlock(screen: terminal.Terminal, options: argparse.Namespace) -> None:
@@ -111,7 +113,7 @@ def _losses_by_the_clock(content: TokenFile, known: State | None, limits: Limits
         return []
     ahead_s = max(clock_doubt.record_ahead_s(token, known or State.new(), now=now, limits=limits) for token in tokens)
     said = []
-    if now < otp.RELEASED or ahead_s:
+    if now < hotp.RELEASED or ahead_s:
         said.append(
             f"- This machine's clock says {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))}. If that is wrong, "
             "set it first: the new state goes by it."

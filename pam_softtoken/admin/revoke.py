@@ -14,10 +14,12 @@ import os
 import time
 from typing import NamedTuple
 
-from pam_softtoken import lock_holder, mark, mending, revoking, terminal
-from pam_softtoken.admin import bounded, deed, person
-from pam_softtoken.command import Command
-from pam_softtoken.editor import Editor
+from pam_softtoken.account import enrolled_mark, lock_holder, mending, revoking
+from pam_softtoken.account.editor import Editor
+from pam_softtoken.account.state import State
+from pam_softtoken.account.store import Location
+from pam_softtoken.account.token_file import TokenFile
+from pam_softtoken.admin.common import bounded, deed, person
 from pam_softtoken.errors import (
     AdministrationFailed,
     BadTokenFile,
@@ -27,9 +29,8 @@ from pam_softtoken.errors import (
     NotStored,
     PathError,
 )
-from pam_softtoken.state import State
-from pam_softtoken.store import Location
-from pam_softtoken.tokenfile import TokenFile
+from pam_softtoken.ui import terminal
+from pam_softtoken.ui.command_line import Command
 
 LOOK_LIMIT_S = 5.0
 TIDY_LIMIT_S = 5.0
@@ -115,7 +116,7 @@ class _Revocation:
             AdministrationFailed: there is nothing to revoke, as far as can be seen.
         """
         if self._name is None:
-            if seen.is_absent and not self._options.force and not mark.was_accepted(self._location.account):
+            if seen.is_absent and not self._options.force and not enrolled_mark.was_accepted(self._location.account):
                 raise person.not_enrolled(self._location)
             return tuple(fingerprint for _, fingerprint in seen.tokens)
         if seen.is_absent:
@@ -150,7 +151,7 @@ class _Revocation:
         account = self._location.account
         try:
             # First of all: without it `nullok` would let in a user who has been enrolled, and has not used a code yet.
-            mark.set_for(account)
+            enrolled_mark.set_for(account)
             revoking.bring_along(account, keeping=True)  # the former uid may be somebody else's
             revoking.revoke(account.uid, fingerprints=doomed, everything=everything, now=int(time.time()))
         except PathError as error:

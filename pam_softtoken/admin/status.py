@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pam_softtoken import terminal, user_lookup
-from pam_softtoken.admin import in_force, logins, orphans, person, table
-from pam_softtoken.admin.orphans import Orphan
-from pam_softtoken.admin.survey import ENROLLED, NOT_ENROLLED, UNUSABLE, Facts, facts_of, survey
-from pam_softtoken.command import Command
+from pam_softtoken.account import user_lookup
+from pam_softtoken.admin.access import in_force
+from pam_softtoken.admin.common import logins, orphans, person
+from pam_softtoken.admin.common.orphans import Orphan
+from pam_softtoken.admin.common.survey import ENROLLED, NOT_ENROLLED, UNUSABLE, Facts, facts_of, survey
 from pam_softtoken.config import Config
-from pam_softtoken.inventory import local
+from pam_softtoken.enroll.token_list import local
+from pam_softtoken.ui import table, terminal
+from pam_softtoken.ui.command_line import Command
 
 HEADER = ("user", "status", "tokens", "last used", "recovery", "remarks")
 _NAMED = 10

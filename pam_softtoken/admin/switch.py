@@ -5,21 +5,26 @@ from __future__ import annotations
 import argparse
 from contextlib import suppress
 
-from pam_softtoken import change_note, terminal
-from pam_softtoken.admin import change, deed, enable, host_file, pam_profile, person, sshd, watchdog, way_back
-from pam_softtoken.admin.change import Change
-from pam_softtoken.admin.plan import diff, require_service, text_of
-from pam_softtoken.command import Command
+from pam_softtoken.admin import enable
+from pam_softtoken.admin.change import record, watchdog, way_back
+from pam_softtoken.admin.change.plan import diff, require_service, text_of
+from pam_softtoken.admin.change.record import Change
+from pam_softtoken.admin.common import deed, host_file, person
+from pam_softtoken.admin.services import pam_profile
+from pam_softtoken.admin.sshd import server
 from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.login import login_note
 from pam_softtoken.pam import installed_libpam, service_file
 from pam_softtoken.pam.stack import Stack, places
+from pam_softtoken.ui import terminal
+from pam_softtoken.ui.command_line import Command
 
 
 def _disable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     service = options.service
     person.require_root(f"disable {service}")
-    with watchdog.told_afterwards(screen.tell) as tell, change.locked():
-        present = change.load(service)
+    with watchdog.told_afterwards(screen.tell) as tell, record.locked():
+        present = record.load(service)
         stack = require_service(service)
         is_recorded = present is not None
         present = present or _found_by_hand(service, stack)
@@ -27,7 +32,7 @@ def _disable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         if not options.dry_run:
             if not is_recorded:
                 with suppress(AdministrationFailed, OSError):  # without room for a record it is done all the same
-                    change.begin(present)
+                    record.begin(present)
             _undo(present, tell)
     screen.show(diff((step.place, step.present, step.target) for step in steps))
     if options.dry_run:
@@ -66,18 +71,18 @@ def _found_by_hand(service: str, stack: Stack) -> Change:
         )
     present = host_file.read(host_file.resolved(stack.file))
     text = way_back.without_our_line(stack.file, way_back.text_of(present))
-    files = [change.FileChange(stack.file, present._replace(data=text.encode("utf-8", "surrogateescape")), present)]
-    drop_in = host_file.read(sshd.DROP_IN)
-    if service == sshd.SERVICE and sshd.is_drop_in(drop_in.data):
-        files.insert(0, change.FileChange(sshd.DROP_IN, host_file.Content(None), drop_in))
-    return change.new(service, tuple(files), for_s=0)._replace(state=change.RETURNING)
+    files = [record.FileChange(stack.file, present._replace(data=text.encode("utf-8", "surrogateescape")), present)]
+    drop_in = host_file.read(server.DROP_IN)
+    if service == server.SERVICE and server.is_drop_in(drop_in.data):
+        files.insert(0, record.FileChange(server.DROP_IN, host_file.Content(None), drop_in))
+    return record.new(service, tuple(files), for_s=0)._replace(state=record.RETURNING)
 
 
 def _confirm_change(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     person.require_root("confirm")
-    with change.locked():
-        found = [change.load(service) for service in change.services()]
-        pending = [each for each in found if each is not None and each.state == change.PENDING]
+    with record.locked():
+        found = [record.load(service) for service in record.services()]
+        pending = [each for each in found if each is not None and each.state == record.PENDING]
         chosen = [each for each in pending if options.service in (None, each.service)]
         if not chosen:
             raise AdministrationFailed("nothing waits to be confirmed", hint="softtoken-admin enable SERVICE starts it")
@@ -85,7 +90,7 @@ def _confirm_change(screen: terminal.Terminal, options: argparse.Namespace) -> N
             raise AdministrationFailed(
                 "several services wait to be confirmed", hint="name one: " + ", ".join(each.service for each in chosen)
             )
-        change.confirm(chosen[0])
+        record.confirm(chosen[0])
     service = chosen[0].service
     deed.record("confirm", "all", service=service, how="command")
     screen.show(f'Done. "{service}" asks for a code from now on.')
@@ -99,7 +104,7 @@ def _roll_back(screen: terminal.Terminal, options: argparse.Namespace) -> None:
             watchdog.watch_again(service)
         raise AdministrationFailed(
             f"could not be taken back, or not be read: {', '.join(failed)}",
-            hint=f"what stood there before is in {change_note.DIRECTORY}; see to it: it is tried again by itself",
+            hint=f"what stood there before is in {login_note.DIRECTORY}; see to it: it is tried again by itself",
         )
 
 

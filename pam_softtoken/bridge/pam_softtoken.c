@@ -4,7 +4,7 @@
  * The bridge finds out who is asking, starts the backend and then relays: prompts one way, answers the other, log lines,
  * at last one PAM return code. It knows nothing of OTPs, token files or policy, and whatever goes wrong is a denial.
  *
- * A frame is one message on a SOCK_SEQPACKET socket: protocol version, type, payload. pam_softtoken/wire.py has the same.
+ * A frame is one message on a SOCK_SEQPACKET socket: protocol version, type, payload. pam_softtoken/bridge/wire.py has the same.
  */
 #include <errno.h>
 #include <limits.h>
@@ -50,7 +50,7 @@
 #define NOTE "PAM_SOFTTOKEN_NOTE"
 #define ENVIRONMENT 0 /* instead of the number of an item, which none has */
 
-/* Where a change of a service waits for a login with a code; pam_softtoken/change_note.py has the same. */
+/* Where a change of a service waits for a login with a code; pam_softtoken/login/login_note.py has the same. */
 #define CHANGES "/var/lib/softtoken/changes"
 #define NOTE_DIGITS 16
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import time
 
-from pam_softtoken import imported, key_uri, migration, picture, terminal
-from pam_softtoken.command import Command
 from pam_softtoken.device import desk, passphrase, typed_token
 from pam_softtoken.device.entry import Entry, Names
 from pam_softtoken.errors import Unreadable, UsageError, VaultFailed
-from pam_softtoken.token import require_name
+from pam_softtoken.interchange import google_export, key_uri, qr_picture, record
+from pam_softtoken.otp.token import require_name
+from pam_softtoken.ui import terminal
+from pam_softtoken.ui.command_line import Command
 
 _MAX_URI_BYTES = 4096
 _HINT = "a Key URI is like otpauth://totp/host:alice?secret=...&issuer=host"
@@ -79,8 +80,10 @@ def _new_entry(screen: terminal.Terminal, options: argparse.Namespace) -> tuple[
 
 def _in_picture(data: bytes) -> str:
     """Give the one Key URI that is in a picture, whatever other codes are."""
-    texts = picture.read(data)
-    found = [text.strip() for text in texts if text.lower().startswith((f"{key_uri.SCHEME}:", f"{migration.SCHEME}:"))]
+    texts = qr_picture.read(data)
+    found = [
+        text.strip() for text in texts if text.lower().startswith((f"{key_uri.SCHEME}:", f"{google_export.SCHEME}:"))
+    ]
     if not found:
         raise VaultFailed("no QR code in the picture is a Key URI", hint=_HINT)
     if len(found) > 1:
@@ -91,22 +94,22 @@ def _in_picture(data: bytes) -> str:
 
 
 def _from_uri(uri: str) -> tuple[Entry, str]:
-    if uri.lower().startswith(f"{migration.SCHEME}:"):
+    if uri.lower().startswith(f"{google_export.SCHEME}:"):
         raise VaultFailed("this is an export with any number of tokens", hint="softtoken import takes it")
     try:
-        token = key_uri.parse(uri, now=int(time.time()), min_key_bytes=imported.SHORTEST_KEY_BYTES).token
+        token = key_uri.parse(uri, now=int(time.time()), min_key_bytes=record.SHORTEST_KEY_BYTES).token
     except Unreadable as error:
         raise VaultFailed(error.message, hint=error.hint or _HINT) from None
     issuer, account = key_uri.label_of(uri)
-    issuer = imported.name_from(issuer) if issuer else ""
-    return Entry(token, issuer).named(imported.name_from(account or issuer)), token.name
+    issuer = record.name_from(issuer) if issuer else ""
+    return Entry(token, issuer).named(record.name_from(account or issuer)), token.name
 
 
 def _asked_for(screen: terminal.Terminal, options: argparse.Namespace) -> tuple[Entry, str]:
     """Ask for the fields; a person who has a Key URI can paste it in place of the first answer."""
 
     def name_or_entry(typed: str) -> str | tuple[Entry, str]:
-        if typed.lower().startswith((f"{key_uri.SCHEME}:", f"{migration.SCHEME}:")):
+        if typed.lower().startswith((f"{key_uri.SCHEME}:", f"{google_export.SCHEME}:")):
             return _from_uri(typed)
         _require_name(typed, hint="for instance work")
         return typed

@@ -6,12 +6,13 @@ import argparse
 import time
 from typing import NamedTuple
 
-from pam_softtoken import terminal
-from pam_softtoken.command import Command
-from pam_softtoken.device import desk, exports, passphrase
+from pam_softtoken.device import desk, passphrase
 from pam_softtoken.device.entry import Entry, Names
 from pam_softtoken.errors import UsageError, VaultFailed
-from pam_softtoken.imported import Imported
+from pam_softtoken.interchange import exports
+from pam_softtoken.interchange.record import Imported
+from pam_softtoken.ui import terminal
+from pam_softtoken.ui.command_line import Command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pam_softtoken import drawing, otp
+from pam_softtoken import drawing
 from pam_softtoken.device.entry import Entry, matches
-from pam_softtoken.token import TOTPToken
+from pam_softtoken.otp import hotp
+from pam_softtoken.otp.token import TOTPToken
 
 Fragment = tuple[str, str]
 """Style and text."""
@@ -128,7 +129,7 @@ class Board:
             left_s = token.period_s - now % token.period_s
             filled = -(-left_s * bar_columns // token.period_s)
             bar = self._look.full * filled + self._look.empty * (bar_columns - filled)
-            code = _grouped(token.otp_at(otp.time_step(now, token.period_s)))
+            code = _grouped(token.otp_at(hotp.time_step(now, token.period_s)))
             fragments.append((f"{style} bold", code.rjust(_CODE_COLUMNS)))
             fragments.append((f"{style} {'hurry' if left_s <= _SHORT_S else 'time'}", "  " + bar))
             fragments.append((style, f"{left_s:{_SECONDS_COLUMNS - 1}} s"))

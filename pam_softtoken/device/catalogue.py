@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 
-from pam_softtoken import terminal
-from pam_softtoken.command import Command
 from pam_softtoken.device import desk, entry, passphrase
 from pam_softtoken.device.entry import Entry
 from pam_softtoken.errors import UsageError, VaultFailed
-from pam_softtoken.token import HOTPToken, TOTPToken, require_name
+from pam_softtoken.otp.token import HOTPToken, TOTPToken, require_name
+from pam_softtoken.ui import terminal
+from pam_softtoken.ui.command_line import Command
 
 
 def _list_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import time
 
-from pam_softtoken import otp, terminal
-from pam_softtoken.command import Command
 from pam_softtoken.device import desk, entry, passphrase
 from pam_softtoken.errors import CheckFailed, VaultFailed
-from pam_softtoken.token import TOTPToken
+from pam_softtoken.otp import hotp
+from pam_softtoken.otp.token import TOTPToken
+from pam_softtoken.ui import terminal
+from pam_softtoken.ui.command_line import Command
 
 FURTHEST_S = 3600
 """Codes of an hour each way are compared: with 6 digits and 30 s a wrong one is among them in 1 of 4000 cases."""
@@ -52,7 +53,7 @@ def compare(token: TOTPToken, typed: str, *, asked: int, answered: int) -> str:
         CheckFailed: it is not, by so much; or the code is of no time near.
     """
     period_s = token.period_s
-    present = range(otp.time_step(asked, period_s), otp.time_step(answered, period_s) + 1)
+    present = range(hotp.time_step(asked, period_s), hotp.time_step(answered, period_s) + 1)
     reach = max(1, FURTHEST_S // period_s)
     wide = range(max(0, present[0] - reach), present[-1] + reach + 1)
     found = token.matching(wide, typed.encode("utf-8", "surrogateescape"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from pam_softtoken import key_uri, qr_code, terminal
-from pam_softtoken.command import Command
 from pam_softtoken.device import desk, entry, passphrase
 from pam_softtoken.errors import VaultFailed
-from pam_softtoken.token import HOTPToken
+from pam_softtoken.interchange import key_uri
+from pam_softtoken.otp.token import HOTPToken
+from pam_softtoken.ui import qr_code, terminal
+from pam_softtoken.ui.command_line import Command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

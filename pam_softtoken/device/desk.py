@@ -6,12 +6,12 @@ import argparse
 import os
 import sys
 
-from pam_softtoken import terminal
+from pam_softtoken.account.user_path import NamedFiles, reason
 from pam_softtoken.device.entry import Entry
 from pam_softtoken.device.passphrase import Passphrase
 from pam_softtoken.device.vault import Vault, default_path
 from pam_softtoken.errors import EnrolmentFailed, NotOpened, PathError, UsageError, VaultFailed
-from pam_softtoken.user_path import NamedFiles, reason
+from pam_softtoken.ui import terminal
 
 MAX_FILE_BYTES = 2**24
 

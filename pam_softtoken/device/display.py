@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import time
 
-from pam_softtoken import otp, terminal
-from pam_softtoken.command import Command
 from pam_softtoken.device import desk, passphrase
 from pam_softtoken.device.entry import Entry, find
 from pam_softtoken.device.vault import Vault
 from pam_softtoken.errors import ProgramError, UsageError, VaultFailed
-from pam_softtoken.token import TOTPToken
+from pam_softtoken.otp import hotp
+from pam_softtoken.otp.token import TOTPToken
+from pam_softtoken.ui import terminal
+from pam_softtoken.ui.command_line import Command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +54,7 @@ def show_one(screen: terminal.Terminal, vault: Vault, entry: Entry) -> None:
     """
     if isinstance(entry.token, TOTPToken):
         now = int(time.time())
-        screen.show(entry.token.otp_at(otp.time_step(now, entry.token.period_s)))
+        screen.show(entry.token.otp_at(hotp.time_step(now, entry.token.period_s)))
         if screen.is_terminal():
             period_s = entry.token.period_s
             screen.tell(f"{screen.spell(entry.name)}: {period_s - now % period_s} s left")

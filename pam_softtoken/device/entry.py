@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from pam_softtoken.errors import VaultFailed
-from pam_softtoken.imported import SHORTEST_KEY_BYTES
-from pam_softtoken.token import (
+from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES
+from pam_softtoken.otp.token import (
     MAX_NAME_CHARACTERS,
     HOTPToken,
     Secret,

@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pam_softtoken import otp, terminal
 from pam_softtoken.device.board import Board, Look
 from pam_softtoken.device.entry import Entry
 from pam_softtoken.device.vault import Vault
 from pam_softtoken.errors import ProgramError, VaultFailed
-from pam_softtoken.token import TOTPToken
+from pam_softtoken.otp import hotp
+from pam_softtoken.otp.token import TOTPToken
+from pam_softtoken.ui import terminal
 
 if TYPE_CHECKING:
     from prompt_toolkit.application import Application
@@ -236,7 +237,7 @@ class Table:
             return
         try:
             if isinstance(entry.token, TOTPToken):
-                code = entry.token.otp_at(otp.time_step(int(self._clock()), entry.token.period_s))
+                code = entry.token.otp_at(hotp.time_step(int(self._clock()), entry.token.period_s))
             else:
                 code = self._vault.next_code(entry)
                 self._board.keep(code)

@@ -9,8 +9,9 @@ import os
 import unicodedata
 from types import ModuleType
 
-from pam_softtoken import terminal, user_path
+from pam_softtoken.account import user_path
 from pam_softtoken.errors import NotOpened, PathError, UsageError, VaultFailed
+from pam_softtoken.ui import terminal
 
 MAX_BYTES = 1024
 TRIES = 3

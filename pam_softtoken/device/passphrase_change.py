@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from pam_softtoken import terminal
-from pam_softtoken.command import Command
 from pam_softtoken.device import desk, passphrase
 from pam_softtoken.errors import VaultFailed
+from pam_softtoken.ui import terminal
+from pam_softtoken.ui.command_line import Command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pam_softtoken import command
 from pam_softtoken.device import addition, arrival, catalogue, clock_check, departure, display, passphrase_change
+from pam_softtoken.ui import command_line
 
 PROGRAM = "softtoken"
 DESCRIPTION = "A soft token: keeps keys encrypted, and shows their one-time codes."
@@ -28,7 +28,7 @@ examples:
   softtoken passwd --keyring
       a new passphrase, kept in the desktop's keyring
 """
-COMMANDS: tuple[command.Command, ...] = (
+COMMANDS: tuple[command_line.Command, ...] = (
     addition.COMMAND,
     display.COMMAND,
     catalogue.LIST,
@@ -41,11 +41,11 @@ COMMANDS: tuple[command.Command, ...] = (
 )
 
 
-def build_parser() -> command.Parser:
+def build_parser() -> command_line.Parser:
     """Make the command line; `--help` is made from it, too."""
-    return command.build_parser(PROGRAM, DESCRIPTION, EPILOG, COMMANDS)
+    return command_line.build_parser(PROGRAM, DESCRIPTION, EPILOG, COMMANDS)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program: exit status 0 done, 1 failed, 2 usage."""
-    return command.main(build_parser, arguments)
+    return command_line.main(build_parser, arguments)

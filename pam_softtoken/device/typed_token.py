@@ -6,14 +6,16 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from pam_softtoken import imported, key_uri, otp, terminal
 from pam_softtoken.device import desk
 from pam_softtoken.errors import ProgramError, Unreadable
-from pam_softtoken.token import Token
+from pam_softtoken.interchange import key_uri, record
+from pam_softtoken.otp import hotp
+from pam_softtoken.otp.token import Token
+from pam_softtoken.ui import terminal
 
 KINDS = ("totp", "hotp")
 MAX_COUNTER = 2**62 - 1
-_LEAST = imported.SHORTEST_KEY_BYTES
+_LEAST = record.SHORTEST_KEY_BYTES
 T = TypeVar("T")
 
 
@@ -58,11 +60,11 @@ def token(screen: terminal.Terminal, name: str, *, advanced: bool, echo: bool) -
     now = int(time.time())
 
     def make(key: bytes, **fields: int | str) -> Token:
-        maker = imported.hotp_token if "counter" in fields else imported.totp_token
+        maker = record.hotp_token if "counter" in fields else record.totp_token
         return maker(name, key, now=now, min_key_bytes=_LEAST, **fields)  # type: ignore[arg-type]
 
     def key_of(typed: str) -> bytes:
-        key = imported.key_from_base32(typed)
+        key = record.key_from_base32(typed)
         make(key)  # its length counts, too
         return key
 
@@ -92,10 +94,10 @@ def _kind(typed: str) -> str:
 
 def _algorithm(typed: str) -> str:
     name = typed.upper().replace("-", "")
-    if name not in otp.ALGORITHMS:
-        raise Unreadable("the algorithm is none of " + ", ".join(otp.ALGORITHMS), hint="most services mean SHA1")
+    if name not in hotp.ALGORITHMS:
+        raise Unreadable("the algorithm is none of " + ", ".join(hotp.ALGORITHMS), hint="most services mean SHA1")
     return name
 
 
 def _number(what: str, lowest: int, highest: int) -> Callable[[str], int]:
-    return lambda typed: imported.number(typed, what, lowest=lowest, highest=highest)
+    return lambda typed: record.number(typed, what, lowest=lowest, highest=highest)

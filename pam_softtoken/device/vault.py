@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from pam_softtoken import files, new_file, user_path
+from pam_softtoken.account import replace, safe_open, user_path
 from pam_softtoken.device import entry, sealing
 from pam_softtoken.device.entry import Entry
 from pam_softtoken.errors import InsecureFile, LockTimeout, PathError, VaultFailed
@@ -54,7 +54,7 @@ class Vault:
         with _told(self.path):
             try:
                 with self._directory() as directory:
-                    os.close(files.open_file(self.path, os.O_RDONLY, below=directory, owner=os.geteuid()))
+                    os.close(safe_open.open_file(self.path, os.O_RDONLY, below=directory, owner=os.geteuid()))
             except FileNotFoundError:
                 return False
             return True
@@ -124,7 +124,7 @@ class Vault:
         else:
             if making:
                 _make_directory(where)
-            directory = files.open_directory(where, below=None, owner=os.geteuid())
+            directory = safe_open.open_directory(where, below=None, owner=os.geteuid())
         try:
             yield directory
         finally:
@@ -134,22 +134,22 @@ class Vault:
     def _locked(self) -> Iterator[int]:
         lock_path = f"{self.path}.lock"
         with self._directory(making=True) as directory:
-            lock, _ = files.open_or_make_file(lock_path, os.O_RDWR, below=directory, owner=os.geteuid())
+            lock, _ = safe_open.open_or_make_file(lock_path, os.O_RDWR, below=directory, owner=os.geteuid())
             try:
-                files.lock(lock, LOCK_TIMEOUT_S, path=lock_path)
+                safe_open.lock(lock, LOCK_TIMEOUT_S, path=lock_path)
                 yield directory
             finally:
                 os.close(lock)
 
     def _read(self, directory: int) -> list[Entry]:
         try:
-            file = files.open_file(self.path, os.O_RDONLY, below=directory, owner=os.geteuid())
+            file = safe_open.open_file(self.path, os.O_RDONLY, below=directory, owner=os.geteuid())
         except FileNotFoundError:
             if self._is_new:
                 return []
             raise
         try:
-            sealed = files.read(file, MAX_BYTES, path=self.path)
+            sealed = safe_open.read(file, MAX_BYTES, path=self.path)
         finally:
             os.close(file)
         content = self._key.unseal(sealed) if self._key is not None and self._key.fits(sealed) else None
@@ -168,7 +168,7 @@ class Vault:
         if len(data) > MAX_BYTES:
             raise VaultFailed(f"the vault would be larger than {MAX_BYTES} bytes", hint=f"take fewer; {_NOTHING}")
         self._sweep(directory)
-        new_file.Replacement(self.path, data, below=directory).put()
+        replace.Replacement(self.path, data, below=directory).put()
         self._is_new = False
 
     def _sweep(self, directory: int) -> None:
@@ -185,8 +185,8 @@ def _make_directory(path: str) -> None:
     try:
         os.makedirs(above, 0o700, exist_ok=True)
     except OSError as error:
-        raise files.refusal(above, error) from None
-    files.make_directory(path, below=None, made=[])
+        raise safe_open.refusal(above, error) from None
+    safe_open.make_directory(path, below=None, made=[])
 
 
 @contextmanager
@@ -201,7 +201,7 @@ def _told(path: str) -> Iterator[None]:
     except PathError as error:
         raise VaultFailed(f"{error}; {_NOTHING}", hint=_hint_for(error, path)) from None
     except OSError as error:
-        raise VaultFailed(f"{path}: {files.words_of(error)}", hint=_hint(path)) from None
+        raise VaultFailed(f"{path}: {safe_open.words_of(error)}", hint=_hint(path)) from None
 
 
 def _hint(path: str) -> str:

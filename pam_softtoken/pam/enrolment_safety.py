@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
-from pam_softtoken import files
+from pam_softtoken.account import safe_open
 from pam_softtoken.errors import ConfigError
 from pam_softtoken.pam import known_modules, paths, service_file
 from pam_softtoken.pam.control import WORDS
@@ -75,7 +75,7 @@ def _text_of(path: str) -> str | None:
         return None
     except OSError as error:
         raise ConfigError((f"enrol: {path}: {os.strerror(error.errno or 0)}",)) from None
-    return "" if stat.S_ISDIR(status.st_mode) else files.read_conf(path, True)
+    return "" if stat.S_ISDIR(status.st_mode) else safe_open.read_conf(path, True)
 
 
 def _require_first_factor(stack: Stack) -> None:

@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from pam_softtoken import config, enroll
+from pam_softtoken import config
 from pam_softtoken.admin import program as admin
 from pam_softtoken.device import program as device
+from pam_softtoken.enroll import program as enroll
 from pam_softtoken.pam import known_modules
 
 TEMPLATES = Path(config.__file__).parent / "man"
@@ -45,7 +46,7 @@ def _filled(template: str) -> str:
         parts[f"{word}_EXAMPLES"] = _examples(parser.epilog or "")
     for name, text in parts.items():
         template = template.replace(f"@{name}@\n", text + "\n")
-    return re.sub(r"@(\w+)\.(\w+)@", _constant, template)
+    return re.sub(r"@([\w.]+)\.(\w+)@", _constant, template)
 
 
 def _constant(match: re.Match[str]) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.admin.log_lines import SUPPRESSED
-from pam_softtoken.admin.log_sources import MAX_LINE_BYTES
+from pam_softtoken.admin.log_view.log_lines import SUPPRESSED
+from pam_softtoken.admin.log_view.log_sources import MAX_LINE_BYTES
 from tests.support.account import Person, Phone
 from tests.support.admin import Admin, refused, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS

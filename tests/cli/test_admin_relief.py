@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import volatile
-from pam_softtoken.state import SLOT_BYTES
+from pam_softtoken.account import ram_record
+from pam_softtoken.account.state import SLOT_BYTES
 from tests.support.account import Person, Phone
 from tests.support.admin import Admin, refused, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_IGNORE, PAM_SUCCESS, Service
@@ -236,7 +236,7 @@ def test_reset_state__of_one_in_order_keeps_the_recovery_codes_and_which_are_spe
 def test_reset_state__removes_a_damaged_record_of_a_read_only_time(
     admin: Admin, alice: Person, phone: Phone, service: Service
 ) -> None:
-    record = Path(volatile.path_of(alice.uid, str(alice.store)))
+    record = Path(ram_record.path_of(alice.uid, str(alice.store)))
     record.parent.mkdir(mode=0o711, exist_ok=True)
     record.write_bytes(b"x" * SLOT_BYTES)
     record.chmod(0o600)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pam_softtoken import volatile
+from pam_softtoken.account import ram_record
 from tests.support.account import Person, Phone
 from tests.support.admin import Admin, refused, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
@@ -423,4 +423,4 @@ def test_status__progress_is_on_a_terminals_stderr_only(admin: Admin, host: Host
 def no_records(alice: Person) -> Iterator[None]:
     """See that nothing that a test does is taken for what was used while a home was read-only."""
     yield
-    assert not Path(volatile.path_of(alice.uid, str(alice.store))).exists()
+    assert not Path(ram_record.path_of(alice.uid, str(alice.store))).exists()

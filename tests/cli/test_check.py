@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import state, tokenfile, volatile
-from pam_softtoken.recovery import RecoverySet
+from pam_softtoken.account import ram_record, state, token_file
+from pam_softtoken.otp.recovery_code import RecoverySet
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.enroller import CHECK_PROMPT, Enroller, Mistake
@@ -128,9 +128,9 @@ def test_check__by_root_for_somebody_else(enroller: Enroller, alice: Person, pho
 def test_check__record_of_roots_has_a_hint_that_helps(
     enroller: Enroller, alice: Person, phone: Phone, service: Service
 ) -> None:
-    record = Path(volatile.path_of(alice.uid, str(alice.store)))
+    record = Path(ram_record.path_of(alice.uid, str(alice.store)))
     is_new = not record.parent.exists()
-    volatile.write(str(record), state.encode(state.State.new(), 1))
+    ram_record.write(str(record), state.encode(state.State.new(), 1))
     with enroller.start("--check", person=alice) as dialogue:
         assert "the next login through sshd or su" in dialogue.refused().hint
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
@@ -142,9 +142,9 @@ def test_check__record_of_roots_has_a_hint_that_helps(
 def test_check__damaged_record_of_roots_has_a_hint_that_helps(
     enroller: Enroller, alice: Person, phone: Phone, service: Service
 ) -> None:
-    record = Path(volatile.path_of(alice.uid, str(alice.store)))
+    record = Path(ram_record.path_of(alice.uid, str(alice.store)))
     is_new = not record.parent.exists()
-    volatile.write(str(record), b"not whole")
+    ram_record.write(str(record), b"not whole")
     for options in (("--check", f"--user={alice.name}"), ("--force", f"--user={alice.name}")):
         with enroller.start(*options) as dialogue:
             mistake = dialogue.refused()
@@ -197,9 +197,9 @@ def test_check__eight_digits_say_nothing_of_a_scratch_code(
 def installed_scratch_code(person: Person, code: str) -> str:
     """Give somebody a scratch code, as an import would; returns it."""
     path = person.store / "tokens"
-    present = tokenfile.parse(path.read_bytes(), path=str(path))
+    present = token_file.parse(path.read_bytes(), path=str(path))
     codes = RecoverySet.of([keep(code)])
-    path.write_bytes(tokenfile.serialise(tokenfile.TokenFile(present.tokens, codes, present.pin)))
+    path.write_bytes(token_file.serialise(token_file.TokenFile(present.tokens, codes, present.pin)))
     rewrite_state(person, lambda present: present.with_set(codes.name))
     return code
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from pam_softtoken import enroll
 from pam_softtoken.admin import program as admin
 from pam_softtoken.device import program as device
-from pam_softtoken.job import PROGRAM
+from pam_softtoken.enroll import program as enroll
+from pam_softtoken.enroll.run_context import PROGRAM
 from tests.support.installation import TREE
 
 TIMEOUT_S = 60

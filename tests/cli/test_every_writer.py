@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import throttle
+from pam_softtoken.account.editor import Editor
+from pam_softtoken.account.safe_open import Account
+from pam_softtoken.account.store import Location
+from pam_softtoken.account.token_file import MAX_TOKENS, TokenFile
 from pam_softtoken.config import Config
-from pam_softtoken.editor import Editor
 from pam_softtoken.errors import OTPRefused
-from pam_softtoken.files import Account
-from pam_softtoken.store import Location
-from pam_softtoken.token import HOTPToken, Secret, decode_base32, encode_base32
-from pam_softtoken.tokenfile import MAX_TOKENS, TokenFile
-from pam_softtoken.verifier import Attempt
+from pam_softtoken.login import throttle
+from pam_softtoken.login.verifier import Attempt
+from pam_softtoken.otp.token import HOTPToken, Secret, decode_base32, encode_base32
 from tests.support.account import Person
 
 ROOTS = Path("/var/lib/softtoken")
@@ -30,7 +30,7 @@ STORES = {"home": "%h/.softtoken", "system": f"{ROOTS}/%U"}
 STEPS = 40
 RUN_ALL = """
 import json, os, sys
-from pam_softtoken import enroll
+from pam_softtoken.enroll import program as enroll
 from pam_softtoken.admin import program as admin
 for name, words, typed in json.load(sys.stdin):
     reader, writer = os.pipe()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import lock_holder, process
+from pam_softtoken.account import lock_holder, proc
 from tests.support import revoking
 from tests.support.account import Person, Phone
 from tests.support.admin import Admin, refused, succeeded
@@ -128,7 +128,7 @@ def test_find__same_inode_on_another_file_system_is_another_file(outside: Path) 
             (place / "state").touch()
             files.append(exits.enter_context((place / "state").open()))
         assert len({os.fstat(file.fileno()).st_ino for file in files}) == 1, "this is no such case"
-        locks = [process.lock_name(file.fileno()) for file in files]
+        locks = [proc.lock_name(file.fileno()) for file in files]
         fcntl.flock(files[0], fcntl.LOCK_EX)
         found = [lock_holder.find(lock) for lock in locks]
     assert [[each.pid for each in holders or []] for holders in found] == [[os.getpid()], []]
@@ -143,7 +143,7 @@ def test_find__a_process_that_vanishes_is_left_out(monkeypatch: pytest.MonkeyPat
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"ready\n"
         with path.open() as file:
-            lock = process.lock_name(file.fileno())
+            lock = proc.lock_name(file.fileno())
         found = lock_holder.find(lock)
         assert found is not None
         assert {each.program for each in found} == {"flock", "sh"}
@@ -152,7 +152,7 @@ def test_find__a_process_that_vanishes_is_left_out(monkeypatch: pytest.MonkeyPat
         def vanished(pid: int) -> int:
             raise ProcessLookupError(pid)
 
-        monkeypatch.setattr(process, "real_uid", vanished)
+        monkeypatch.setattr(proc, "real_uid", vanished)
         assert lock_holder.find(lock) == []
         holder.communicate()
     monkeypatch.undo()

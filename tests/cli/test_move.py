@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import state as states
-from pam_softtoken.state import State
+from pam_softtoken.account import state as states
+from pam_softtoken.account.state import State
 from tests.support.account import RECORDS, Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.disk import disk_as_home

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import files, revocation, tokenfile
-from pam_softtoken.editor import Editor
-from pam_softtoken.revoking import revoke
-from pam_softtoken.state import State
-from pam_softtoken.store import Location
-from pam_softtoken.tokenfile import TokenFile
+from pam_softtoken.account import revocation, safe_open, token_file
+from pam_softtoken.account.editor import Editor
+from pam_softtoken.account.revoking import revoke
+from pam_softtoken.account.state import State
+from pam_softtoken.account.store import Location
+from pam_softtoken.account.token_file import TokenFile
 from tests.support import revoking
 from tests.support.account import Person, Phone
 from tests.support.admin import Admin, refused, succeeded
@@ -206,7 +206,7 @@ def test_revoke__during_a_flood_of_right_codes_none_is_accepted_afterwards(
 _MEDDLING_BACKEND = """
 import os, sys
 sys.path.insert(0, {root!r})
-from pam_softtoken import login, revoking
+from pam_softtoken.login import login, revoking
 from pam_softtoken.backend import main
 place = int(open({place!r}).read())
 calls = []
@@ -341,7 +341,7 @@ def test_revoke__twice_takes_what_was_enrolled_in_between(
 def test_revoke__in_the_middle_of_an_enrolment_of_roots_takes_the_new_token_too(
     alice: Person, phone: Phone, service: Service, again: bool
 ) -> None:
-    content = tokenfile.parse((alice.store / "tokens").read_bytes(), path="tokens")
+    content = token_file.parse((alice.store / "tokens").read_bytes(), path="tokens")
     shutil.rmtree(alice.store)
     revoke(alice.uid, fingerprints=(), everything=True, now=1)
 
@@ -351,7 +351,7 @@ def test_revoke__in_the_middle_of_an_enrolment_of_roots_takes_the_new_token_too(
             revoke(alice.uid, fingerprints=(), everything=True, now=2)
         return content, state
 
-    store = Editor(Location("%h/.softtoken", files.Account(alice.name, alice.uid, alice.gid, home=str(alice.home))))
+    store = Editor(Location("%h/.softtoken", safe_open.Account(alice.name, alice.uid, alice.gid, home=str(alice.home))))
     try:
         store.open_for_enrolment()
         store.begin_state()
@@ -416,8 +416,8 @@ def test_revoke__a_thief_with_a_shell_cannot_enrol(
         assert mistake.hint == f"ask an administrator for: softtoken-enroll --user {alice.name}"
     # By hand, with a file such as enrolment would write:
     alice.store.mkdir(0o700, exist_ok=True)
-    thiefs = tokenfile.parse(TOKENS, path="tokens")
-    (alice.store / "tokens").write_bytes(tokenfile.serialise(thiefs))
+    thiefs = token_file.parse(TOKENS, path="tokens")
+    (alice.store / "tokens").write_bytes(token_file.serialise(thiefs))
     (alice.store / "tokens").chmod(0o600)
     for path in (alice.store, alice.store / "tokens"):
         os.chown(path, alice.uid, alice.gid)
@@ -478,7 +478,7 @@ def test_revoke__a_record_that_cannot_be_understood_denies(
 _KILLED = """\
 import sys
 sys.path.insert(0, {tree!r})
-from pam_softtoken import files, mark, revoking
+from pam_softtoken.account import safe_open as files, mark, revoking
 open("/dev/null").close()  # the mark from which on it is killed
 mark.set_for(files.Account({name!r}, {uid}, {uid}, home="/"))
 revoking.revoke({uid}, fingerprints={fingerprints!r}, everything={everything}, now=1)
@@ -521,7 +521,7 @@ def test_revoke__killed_at_any_call_has_revoked_all_or_nothing(
     everything: bool,
 ) -> None:
     alice.enrol(installed, "--name=spare", "--period=300")
-    content = tokenfile.parse((alice.store / "tokens").read_bytes(), path="tokens")
+    content = token_file.parse((alice.store / "tokens").read_bytes(), path="tokens")
     both = [token.fingerprint() for token in content.tokens]
     script = _KILLED.format(tree=str(TREE), name=alice.name, uid=alice.uid, fingerprints=both, everything=everything)
     trace = tmp_path / "trace"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import state
+from pam_softtoken.account import state
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.disk import fill

@@ -8,7 +8,7 @@ import shlex
 
 import pytest
 
-from pam_softtoken.enroll import EPILOG
+from pam_softtoken.enroll.program import EPILOG
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_SUCCESS, Service
 from tests.support.enroller import (

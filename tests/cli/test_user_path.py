@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import tokenfile
-from pam_softtoken.recovery import RecoverySet
+from pam_softtoken.account import token_file
+from pam_softtoken.otp.recovery_code import RecoverySet
 from tests.support.account import Person
 from tests.support.enroller import Enroller, Finished
 from tests.support.listing import listing
@@ -53,7 +53,7 @@ class Scene:
         else:
             content = {
                 "key-file": key,
-                "recovery-hashes": json.dumps(tokenfile.recovery_object(RecoverySet(bytes(16), (bytes(16),)))),
+                "recovery-hashes": json.dumps(token_file.recovery_object(RecoverySet(bytes(16), (bytes(16),)))),
                 "import": URI.replace(KEY, key),
                 "import-users": f"HOTP {self.alice.name} - {KEY_HEX}\n",
                 "passphrase-file": "secret\n",

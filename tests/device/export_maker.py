@@ -13,10 +13,10 @@ from typing import Any
 import pyotp
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from pam_softtoken.device import exports
-from pam_softtoken.device.exports import Harvest
-from pam_softtoken.imported import Imported
-from pam_softtoken.token import HOTPToken, TOTPToken
+from pam_softtoken.interchange import exports
+from pam_softtoken.interchange.exports import Harvest
+from pam_softtoken.interchange.record import Imported
+from pam_softtoken.otp.token import HOTPToken, TOTPToken
 from tests.device.published_exports import ACCOUNTS, STEAM_SECRET, Account
 
 NOW = 1_700_000_000

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pam_softtoken import otp
 from pam_softtoken.device import entry, sealing
 from pam_softtoken.device.entry import Entry
-from pam_softtoken.token import HOTPToken, Secret, Token, TOTPToken, encode_base32
+from pam_softtoken.otp import hotp as otp
+from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken, encode_base32
 from tests.support.device import CHEAP, RFC_HOTP, RFC_KEY_BASE32, Device, Mistake, hotp, totp
 
 PYOTP_KEY_BYTES, PYOTP_PERIOD_S = 14, 120

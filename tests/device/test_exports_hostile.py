@@ -12,8 +12,8 @@ import segno
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_softtoken.device import exports
 from pam_softtoken.errors import ImportFailed
+from pam_softtoken.interchange import exports
 from tests.device import export_maker, published_exports
 from tests.device.export_maker import NOW, Person, read
 from tests.device.published_exports import ACCOUNTS, STEAM_SECRET
@@ -228,7 +228,7 @@ def _assert_tokens_or_import_failed(data: bytes) -> None:
 
 def test_exports__nothing_heavy_is_loaded_for_what_is_in_clear() -> None:
     script = (
-        "import sys; from pam_softtoken.device import exports\n"
+        "import sys; from pam_softtoken.interchange import exports\n"
         "exports.read(sys.stdin.buffer.read(), path='-', now=0, ask_passphrase=str)\n"
         "print(*sys.modules)"
     )

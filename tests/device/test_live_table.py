@@ -15,7 +15,7 @@ import pytest
 from pam_softtoken.device.board import Board, Look
 from pam_softtoken.device.entry import Entry
 from pam_softtoken.device.vault import Vault
-from pam_softtoken.token import HOTPToken
+from pam_softtoken.otp.token import HOTPToken
 from tests.support.device import CHEAP, PASSPHRASE, PROGRAM, RFC_HOTP, Device, hotp, totp, write_vault
 from tests.support.installation import TREE
 from tests.support.process import processes, wait_until
@@ -25,7 +25,7 @@ _SCRIPT = f"""\
 import sys
 sys.path.insert(0, {str(TREE)!r})
 from pathlib import Path
-from pam_softtoken import terminal
+from pam_softtoken.ui import terminal
 from pam_softtoken.device import live_table
 from pam_softtoken.device.sealing import Cost
 from pam_softtoken.device.vault import Vault

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from pam_softtoken import files
+from pam_softtoken.account import safe_open
 from pam_softtoken.device import sealing
 from pam_softtoken.device import vault as vault_module
 from pam_softtoken.device.entry import Entry
@@ -235,7 +235,7 @@ def test_vault__second_writer_waits_in_bounds_and_is_told(path: Path, monkeypatc
     vault = write_vault(path, [hotp("alice")])
     monkeypatch.setattr(vault_module, "LOCK_TIMEOUT_S", 0.01)
     held = os.open(f"{path}.lock", os.O_RDWR)
-    files.lock(held, 1, path="lock")
+    safe_open.lock(held, 1, path="lock")
     before = path.read_bytes()
     with pytest.raises(VaultFailed, match="somebody else holds the lock") as caught, vault.changing():
         pass

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import volatile
+from pam_softtoken.account import ram_record
 from tests.support.account import Person, Phone, resident_of
 from tests.support.client import Service
 from tests.support.fault import Stage, Troupe, make_directory
@@ -53,7 +53,9 @@ def owner(resident: Owner) -> Iterator[Owner]:
 def phone_for_records_in_run(installed: Installation, alice: Person) -> Phone:
     """Alice's token, for hosts that record its uses in /run: codes from before the machine's start do not count."""
     phone = alice.enrol(installed, NO_CODES)
-    wait_until(lambda: volatile.age_s() > 3 * int(str(phone.record["period"])), "the machine to be older", within_s=120)
+    wait_until(
+        lambda: ram_record.age_s() > 3 * int(str(phone.record["period"])), "the machine to be older", within_s=120
+    )
     return phone
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import state
+from pam_softtoken.account import state
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.disk import disk_as_home, fill, take_all_files
@@ -205,7 +205,7 @@ def test_bad_block__does_not_bring_an_older_record_back(
     backend.write_text(
         "import errno, os, sys\n"
         f"sys.path.insert(0, {str(installed.root)!r})\n"
-        "from pam_softtoken.backend import main\n"
+        "from pam_softtoken.bridge.backend import main\n"
         "good = os.pread\n"
         "def pread(descriptor, count, offset):\n"
         f"    if offset >= {state.SLOT_BYTES}:\n"

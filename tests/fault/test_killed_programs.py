@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from pam_softtoken import revocation
+from pam_softtoken.account import revocation
 from tests.support.account import Person, Phone
 from tests.support.admin import Admin
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service

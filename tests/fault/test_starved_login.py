@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import process
+from pam_softtoken.account import proc
 from tests.support.account import Person
 from tests.support.admin import Admin, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
@@ -33,7 +33,7 @@ JOIN = f'echo $$ > {GROUP}/cgroup.procs; exec "$@"'
 STARVED_BACKEND = """
 import os, sys
 sys.path.insert(0, {root!r})
-from pam_softtoken import files
+from pam_softtoken.account import safe_open as files
 from pam_softtoken.backend import main
 real = files.lock
 def lock(*arguments, **options):
@@ -102,8 +102,8 @@ def starved_backend(installed: Installation, outside: Path) -> tuple[Path, Path]
 def holders(person: Person) -> list[int]:
     """Find the processes that hold the lock of somebody's state."""
     with (person.store / "state").open() as state:
-        lock = process.lock_name(state.fileno())
-    return [pid for pid in process.all_pids() if process.has_lock(pid, lock)]
+        lock = proc.lock_name(state.fileno())
+    return [pid for pid in proc.all_pids() if proc.has_lock(pid, lock)]
 
 
 @pytest.mark.usefixtures("group")

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken.account.safe_open import Account
+from pam_softtoken.account.user_path import NamedFiles, open_directory
 from pam_softtoken.errors import InsecureFile
-from pam_softtoken.files import Account
-from pam_softtoken.user_path import NamedFiles, open_directory
 from tests.support.account import Person
 
 LOOKUP, GETATTR, READLINK, INIT = 1, 3, 5, 26

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken.account.safe_open import Account
+from pam_softtoken.account.user_path import NamedFiles
 from pam_softtoken.errors import PathError
-from pam_softtoken.files import Account
-from pam_softtoken.user_path import NamedFiles
 from tests.fault.test_rename_race import _EXCHANGE, restless
 from tests.support.account import Person
 from tests.support.listing import listing

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 
-from pam_softtoken import config, state, tokenfile, wire
-from pam_softtoken.pin import PIN
-from pam_softtoken.recovery import RecoverySet
-from pam_softtoken.state import State
-from pam_softtoken.token import HOTPToken, Secret, TOTPToken
-from pam_softtoken.tokenfile import TokenFile
+from pam_softtoken import config
+from pam_softtoken.account import state, token_file
+from pam_softtoken.account.state import State
+from pam_softtoken.account.token_file import TokenFile
+from pam_softtoken.bridge import wire
+from pam_softtoken.otp.pin import PIN
+from pam_softtoken.otp.recovery_code import RecoverySet
+from pam_softtoken.otp.token import HOTPToken, Secret, TOTPToken
 from tests.device import export_maker
 from tests.fuzz.harness import CORPUS
 
@@ -23,15 +25,15 @@ def _token_files() -> dict[str, bytes]:
     totp = TOTPToken("phone", Secret(RFC_KEY), algorithm="SHA256", digits=8, created=1700000000, period_s=60)
     hotp = HOTPToken("button", Secret(RFC_KEY * 3), algorithm="SHA512", digits=7, created=5, counter=2**62 - 1)
     codes = RecoverySet(b"s" * 16, (b"1" * 16, b"2" * 16), scrypt_n=2**10)
-    good = tokenfile.serialise(TokenFile((totp, hotp), codes))
-    one = tokenfile.serialise(TokenFile((totp,), RecoverySet(b"s" * 16, ())))
+    good = token_file.serialise(TokenFile((totp, hotp), codes))
+    one = token_file.serialise(TokenFile((totp,), RecoverySet(b"s" * 16, ())))
     return {
         "two-tokens": good,
-        "bound": tokenfile.serialise(TokenFile((totp,), RecoverySet(b"s" * 16, ())), owner=("CORP\\carol", 2**32 - 1)),
+        "bound": token_file.serialise(TokenFile((totp,), RecoverySet(b"s" * 16, ())), owner=("CORP\\carol", 2**32 - 1)),
         "bound-to-no-name": one.replace(b'"version": 1', b'"version": 1, "account": {"name": "", "uid": 0}'),
         "bound-to-no-uid": one.replace(b'"version": 1', b'"version": 1, "account": {"name": "carol"}'),
         "bound-to-a-uid-below-none": one.replace(b'"version": 1', b'"version": 1, "account": {"name": "a", "uid": -1}'),
-        "pin-and-scratch-codes": tokenfile.serialise(
+        "pin-and-scratch-codes": token_file.serialise(
             TokenFile(
                 (totp,),
                 RecoverySet(b"s" * 16, (b"1" * 16,), scrypt_n=2**10, scratch=True),

@@ -81,6 +81,6 @@ def main() -> None:
 if __name__ == "__main__":
     gc.disable()
     sys.path.insert(0, sys.argv[1])
-    from pam_softtoken import backend
+    from pam_softtoken.bridge import backend
 
     main()

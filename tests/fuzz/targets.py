@@ -11,8 +11,12 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pam_softtoken import answer, config, key_uri, log, otp, recovery, state, tokenfile, wire
-from pam_softtoken.device import exports
+from pam_softtoken import config, log
+from pam_softtoken.account import state
+from pam_softtoken.account import token_file as tokenfile
+from pam_softtoken.account.state import State
+from pam_softtoken.account.store import Location
+from pam_softtoken.bridge import wire
 from pam_softtoken.errors import (
     BadTokenFile,
     ConfigError,
@@ -21,11 +25,12 @@ from pam_softtoken.errors import (
     MalformedAnswer,
     ProtocolError,
 )
-from pam_softtoken.imported import SHORTEST_KEY_BYTES
-from pam_softtoken.mac import sha256
-from pam_softtoken.state import State
-from pam_softtoken.store import Location
-from pam_softtoken.token import HOTPToken, Secret, Token, TOTPToken, encode_base32
+from pam_softtoken.interchange import exports, key_uri
+from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES
+from pam_softtoken.login import answer
+from pam_softtoken.otp import hotp, recovery_code
+from pam_softtoken.otp.mac import sha256
+from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken, encode_base32
 
 PATH = "/home/alice/.softtoken/file"
 
@@ -191,12 +196,12 @@ def typed_answer(data: bytes) -> None:
         assert text.startswith(reading.front)
         assert bool(reading.otp) != bool(reading.recovery_code)
         if reading.otp:
-            assert otp.MIN_DIGITS <= len(reading.otp) <= otp.MAX_DIGITS
+            assert hotp.MIN_DIGITS <= len(reading.otp) <= hotp.MAX_DIGITS
             assert not reading.otp.strip("0123456789")
             assert answer.read_code(reading.otp).otp == reading.otp
         else:
-            assert len(reading.recovery_code) == recovery.LENGTH
-            assert not reading.recovery_code.strip(recovery.ALPHABET)
+            assert len(reading.recovery_code) == recovery_code.LENGTH
+            assert not reading.recovery_code.strip(recovery_code.ALPHABET)
             assert answer.read_code(reading.recovery_code).recovery_code == reading.recovery_code
 
 

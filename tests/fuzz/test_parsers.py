@@ -40,7 +40,7 @@ def test_parser__takes_or_refuses_whatever_comes(target: str, tmp_path: Path) ->
 def test_fuzzer__notices_a_broken_parser(tmp_path: Path) -> None:
     """The control: a parser that lets an undocumented exception out is found, and the input that does it is kept."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import pam_softtoken.answer as answer\nanswer.read = lambda text: [][len(text)]\n"
+        "import pam_softtoken.login.answer as answer\nanswer.read = lambda text: [][len(text)]\n"
     )
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{TREE}"}
     command = [sys.executable, "-m", "tests.fuzz", "typed_answer", f"-runs={RUNS}", "-seed=1", str(tmp_path / "found")]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.admin.stack_mend import Edit
+from pam_softtoken.admin.services.stack_mend import Edit
 from pam_softtoken.errors import ConfigError
 from pam_softtoken.pam import enrolment_safety, jumps, paths, service_edit
 from pam_softtoken.pam.dialect import IN_PIECES, KNOWN, WHOLE_LINES, Dialect

@@ -10,7 +10,7 @@ from types import TracebackType
 
 import pytest
 
-from pam_softtoken import wire
+from pam_softtoken.bridge import wire
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome, Service
 from tests.support.installation import Installation

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.state import SLOT_BYTES
+from pam_softtoken.account.state import SLOT_BYTES
 from tests.support.account import Person, Phone
 from tests.support.client import (
     PAM_AUTH_ERR,
@@ -230,7 +230,7 @@ def test_lock_timeout__held_lock_denies_within_the_time_granted(
 STOPS_UNDER_THE_LOCK = """
 import os, signal, sys
 sys.path.insert(0, {root!r})
-from pam_softtoken import enroll, new_file
+from pam_softtoken.enroll import program as enroll, new_file
 put = new_file.Replacement.put
 def stop(self):
     os.kill(os.getpid(), signal.SIGSTOP)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import change_note
+from pam_softtoken.login import login_note
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_SUCCESS, PERMIT, Outcome, Service
 from tests.support.installation import Installation
@@ -37,7 +37,7 @@ class Waiting:
         for directory, mode in ((state, 0o711), (self.place.parent, 0o700), (self.place, 0o700)):
             directory.mkdir()
             directory.chmod(mode)
-        (self.place / change_note.PENDING).touch()
+        (self.place / login_note.PENDING).touch()
         subprocess.run(mounts.command("mount", "--bind", str(state), "/var/lib/softtoken"), check=True)
 
     def log_in(
@@ -57,12 +57,12 @@ class Waiting:
 
     @property
     def is_confirmed(self) -> bool:
-        return (self.place / change_note.NOTE).exists()
+        return (self.place / login_note.NOTE).exists()
 
     def notes(self) -> list[str]:
         """Return the names of the notes of accepted codes."""
         names = (path.name for path in self.place.iterdir())
-        return [name.removeprefix(change_note.ACCEPTED) for name in names if name.startswith(change_note.ACCEPTED)]
+        return [name.removeprefix(login_note.ACCEPTED) for name in names if name.startswith(login_note.ACCEPTED)]
 
 
 @pytest.fixture
@@ -89,20 +89,20 @@ def test_note__of_a_refused_login_is_confirmed_by_no_other_login(waiting: Waitin
         note,
         note.upper(),
         note[:-1],
-        f"../{waiting.place.name}/{change_note.ACCEPTED}{note}",
+        f"../{waiting.place.name}/{login_note.ACCEPTED}{note}",
         alice.name,
         "",
         "0" * 16,
     )
     for name in names[1:]:
-        variable = f"--variable={change_note.VARIABLE}={name}"
+        variable = f"--variable={login_note.VARIABLE}={name}"
         assert waiting.log_in(alice, options=(SETCRED, WITHOUT_CODE, variable)).setcred == PAM_SUCCESS
     for options in ((), ("--item=ruser=" + alice.name,)):
         waiting.log_in(alice, options=(SETCRED, WITHOUT_CODE, *options))
     assert not waiting.is_confirmed
     assert waiting.notes() == [note]
     # A wrong code after it, in a handle that knows the note, does not, either.
-    known = f"--variable={change_note.VARIABLE}={note}"
+    known = f"--variable={login_note.VARIABLE}={note}"
     assert waiting.log_in(alice, "000000", options=(SETCRED, known)).result != PAM_SUCCESS
     assert not waiting.is_confirmed
 
@@ -113,11 +113,11 @@ def test_note__is_made_and_moved_by_no_program_without_root(waiting: Waiting, al
     assert (waiting.is_confirmed, waiting.notes()) == (False, [])
     assert waiting.log_in(alice, phone.totp(1)).result == PAM_SUCCESS
     (note,) = waiting.notes()
-    variable = f"--variable={change_note.VARIABLE}={note}"
+    variable = f"--variable={login_note.VARIABLE}={note}"
     waiting.log_in(alice, options=(SETCRED, WITHOUT_CODE, variable), run_as=alice)
     assert (waiting.is_confirmed, waiting.notes()) == (False, [note])
 
 
 @pytest.mark.parametrize("service", ["..", ".", "a/b", "../sudo", ""])
 def test_note__is_left_for_no_service_whose_name_leads_elsewhere(service: str) -> None:
-    assert not change_note.is_waited_for(service, "alice")
+    assert not login_note.is_waited_for(service, "alice")

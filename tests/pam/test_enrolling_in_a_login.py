@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import mark
+from pam_softtoken.account import enrolled_mark
 from tests.support.account import Person
 from tests.support.admin import Admin, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_CONV_ERR, PAM_IGNORE, PAM_SUCCESS, PERMIT, TEXT_INFO, Service
@@ -556,7 +556,7 @@ def test_newcomer__of_whom_all_is_revoked_during_the_dialogue_is_not_enrolled(
         talk.go_on(until=question)
         succeeded(Admin(installed).run("revoke", alice.name, "--force", "--yes"))
         if not is_marked:
-            mark.forget(alice.uid)
+            enrolled_mark.forget(alice.uid)
         talk.answer(talk.phone.totp() if question == CODE_PROMPT else "")
         talk.go_on()
     assert not talk.let_in

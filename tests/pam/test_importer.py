@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import importer
-from pam_softtoken.token import HOTPToken, TOTPToken
+from pam_softtoken.interchange import reader
+from pam_softtoken.otp.token import HOTPToken, TOTPToken
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
 from tests.support.pam_scene import ROOT, steady_step
 from tests.support.peers import KEY_HEX, Google, Oath, Stack, hotp, totp
@@ -89,7 +89,7 @@ def test_google__short_key_that_its_module_takes_is_refused(outside: Path, make_
     google.path.chmod(0o600)
     google.path.write_text('GEZDGNBVGY3TQOJQ\n" TOTP_AUTH\n')
     assert google.log_in(totp(KEY_HEX[:20], steady_step(30))) == PAM_SUCCESS
-    with pytest.raises(importer.ImportFailed, match="the key has 80 bits"):
+    with pytest.raises(reader.ImportFailed, match="the key has 80 bits"):
         google.imported()
 
 
@@ -152,5 +152,5 @@ def test_oath__types_that_go_by_the_clock(outside: Path, make_service: Stack, ki
 def test_oath__types_that_its_module_does_not_take_are_refused(outside: Path, make_service: Stack, kind: str) -> None:
     oath = Oath(outside / "users", make_service, kind)
     assert oath.log_in(hotp(KEY_HEX, 0)) != PAM_SUCCESS
-    with pytest.raises(importer.ImportFailed):
-        importer.read(oath.path.read_bytes(), path="users", now=int(time.time()), kind="pam_oath")
+    with pytest.raises(reader.ImportFailed):
+        reader.read(oath.path.read_bytes(), path="users", now=int(time.time()), kind="pam_oath")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.admin.log_lines import read_message
+from pam_softtoken.admin.log_view.log_lines import read_message
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
 from tests.support.journal import DAEMON, Journal, OwnJournal

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import state
+from pam_softtoken.account import state
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SERVICE_ERR, PAM_SUCCESS, PERMIT
 from tests.support.directory_service import DirectoryService

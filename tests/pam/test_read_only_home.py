@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import volatile
-from pam_softtoken.state import SLOT_BYTES
+from pam_softtoken.account import ram_record
+from pam_softtoken.account.state import SLOT_BYTES
 from tests.support.account import RECORDS, Person
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome, Service
 from tests.support.disk import disk_as_home
@@ -42,7 +42,7 @@ class Disk:
 def disk(alice: Person) -> Iterator[Disk]:
     """Put Alice's home on a disk of its own."""
     # What was used before a restart is not known, so a machine that has just been started waits for one window.
-    wait_until(lambda: volatile.age_s() > 3 * PERIOD_S, "the machine to be older than a code")
+    wait_until(lambda: ram_record.age_s() > 3 * PERIOD_S, "the machine to be older than a code")
     with disk_as_home(alice):
         yield Disk(alice.home)
 
@@ -258,9 +258,7 @@ def test_read_only_home__age_of_a_container_that_sees_its_own_uptime_is_not_befo
     """As with lxcfs: /proc/uptime counts from the container's start, /proc/1/stat from the host's."""
     uptime = tmp_path / "uptime"
     uptime.write_text("1.00 1.00\n")
-    program = (
-        f"import sys; sys.path[:0] = [{str(installed.root)!r}]; from pam_softtoken.volatile import *; print(age_s())"
-    )
+    program = f"import sys; sys.path[:0] = [{str(installed.root)!r}]; from pam_softtoken.account.ram_record import *; print(age_s())"
     script = f"mount --bind {uptime} /proc/uptime && exec python3 -c {shlex.quote(program)}"
     command = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--mount-proc", "sh", "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -306,7 +304,7 @@ def test_read_only_home__a_login_killed_while_it_made_the_place_for_records_shut
 ) -> None:
     """The next one sets its mode right: an application without root has to see that its user has no record."""
     disk.remount("ro")
-    record = volatile.path_of(alice.uid, str(alice.store))
+    record = ram_record.path_of(alice.uid, str(alice.store))
     setup = f"mount -t tmpfs tmpfs /run && mkdir -m 0700 {RECORDS}"
     setup += f" && echo ={codes[0]} | {shlex.join(service.command(alice))} >/dev/null && rm {record}"
     setup += f" && mount -o remount,rw {alice.home}"

@@ -29,7 +29,7 @@ os.fdatasync = lambda file: time.sleep(0.02) or store(file)
 _BACKEND = """
 import hashlib, json, sys, types
 sys.path.insert(0, {root!r})
-from pam_softtoken import login, refusal_time
+from pam_softtoken.login import login, refusal_time
 real, asked, hashes = login.time, [], []
 def monotonic():
     asked.append(real.monotonic())

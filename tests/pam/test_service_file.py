@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.admin import plan
+from pam_softtoken.admin.change import plan
 from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.pam import installed_libpam, jumps, service_edit, service_file
 from pam_softtoken.pam.dialect import IN_PIECES

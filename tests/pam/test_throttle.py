@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import state
+from pam_softtoken.account import state
 from tests.support.account import Person
 from tests.support.client import ERROR_MSG, PAM_AUTH_ERR, PAM_SUCCESS, TEXT_INFO, Service
 from tests.support.installation import Installation

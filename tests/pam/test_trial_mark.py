@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from pam_softtoken import log, pam_client
+from pam_softtoken import log
+from pam_softtoken.pam import client
 from tests.support.account import Person
 from tests.support.client import PAM_AUTH_ERR, Service
 from tests.support.installation import TREE
@@ -18,7 +19,7 @@ MARK = f"--variable={log.TRIAL_VARIABLE}={log.TRIAL}"
 
 def test_trial__is_marked_where_our_own_program_says_so(service: Service, alice: Person, system_log: SystemLog) -> None:
     for is_trial in (True, False):
-        pam_client.authenticate(
+        client.authenticate(
             service.name, alice.name, lambda question, shown: "000000", directory=str(service.directory),
             is_trial=is_trial,
         )  # fmt: skip
@@ -48,7 +49,7 @@ def test_trial__is_none_in_a_set_uid_program(service: Service, alice: Person, sy
     """The real user id is the caller's there, as in su and sudo."""
     as_set_uid = (
         f"import os, sys; os.setresuid({alice.uid}, 0, 0); "
-        "from pam_softtoken import pam_client; "
+        "from pam_softtoken.pam import client as pam_client; "
         f"pam_client.authenticate({service.name!r}, {alice.name!r}, lambda *question: '000000', "
         f"directory={str(service.directory)!r}, is_trial=True)"
     )

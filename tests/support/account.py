@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pam_softtoken import mark
+from pam_softtoken.account import enrolled_mark
 from tests.support.installation import Installation
 from tests.support.leak import keep, keep_code
 
@@ -114,7 +114,7 @@ class Person:
     def forget_on_the_host(self) -> None:
         """Take away what root's files say of this user."""
         self._mark.unlink(missing_ok=True)
-        Path(mark.record_of(self.name)).unlink(missing_ok=True)
+        Path(enrolled_mark.record_of(self.name)).unlink(missing_ok=True)
         shutil.rmtree(self.revocations, ignore_errors=True)
         for record in RECORDS.glob(f"{self.uid}-*"):
             record.unlink()

@@ -11,8 +11,8 @@ from pathlib import Path
 from pam_softtoken.device.entry import Entry
 from pam_softtoken.device.sealing import Cost
 from pam_softtoken.device.vault import Vault
-from pam_softtoken.imported import SHORTEST_KEY_BYTES
-from pam_softtoken.token import HOTPToken, Secret, TOTPToken
+from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES
+from pam_softtoken.otp.token import HOTPToken, Secret, TOTPToken
 from tests.support.enroller import Dialogue, Finished
 from tests.support.installation import TREE
 

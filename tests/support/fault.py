@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from pam_softtoken import mark
+from pam_softtoken.account import enrolled_mark
 from tests.support.account import Person
 from tests.support.client import PAM_AUTH_ERR, PAM_CONV_ERR, PAM_SERVICE_ERR, PAM_SUCCESS, Outcome, Service
 from tests.support.installation import Installation
@@ -160,13 +160,13 @@ class Stage:
         self._backend = directory / "backend"
         self._backend.write_text(
             f"import sys\nsys.path.insert(0, {str(installed.root)!r})\n"
-            "from pam_softtoken.backend import main\nmain(__file__)\n"
+            "from pam_softtoken.bridge.backend import main\nmain(__file__)\n"
         )
         impatient = f"timeout={TIMEOUT_S}"
         self._disturbed_backend = make_service(_line(installed, self._traced, impatient))
         self._disturbed_host = make_service(_line(installed, self._backend, impatient))
         self._undisturbed = make_service(_line(installed, self._backend))
-        self._marks = (MARKS / str(person.uid), Path(mark.record_of(person.name)))
+        self._marks = (MARKS / str(person.uid), Path(enrolled_mark.record_of(person.name)))
         self._is_marked = kind == FILE_GONE
         if self._is_marked:
             assert self.log_in(*self.act.answers) == PAM_SUCCESS

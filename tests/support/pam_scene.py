@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pam_softtoken import state
+from pam_softtoken.account import state
 from tests.support.account import Person, Phone
 from tests.support.client import ECHO_OFF, PERMIT, Service
 from tests.support.installation import Installation
@@ -186,16 +186,16 @@ class Clock:
         self.backend.write_text(
             "import sys, types\n"
             f"sys.path.insert(0, {str(installed.root)!r})\n"
-            "from pam_softtoken import login\n"
+            "from pam_softtoken.login import login\n"
             "real = login.time\n"
             f"login.time = types.SimpleNamespace(time=lambda: float(open({str(self.path)!r}).read()),\n"
             f"    monotonic=real.monotonic, sleep={'real.sleep' if patient else 'lambda seconds: None'})\n"
-            "from pam_softtoken import process\n"
+            "from pam_softtoken.account import proc as process\n"
             "real_boot, real_id = process.boot, process.boot_id\n"
             f"started, passed_s = open({str(self._boot)!r}).read().split()\n"
             "process.boot_id = lambda: real_id() if started == 'this' else started\n"
             "process.boot = lambda: process.Boot(real_boot().name, real_boot().uptime_s + int(passed_s))\n"
-            "from pam_softtoken.backend import main\n"
+            "from pam_softtoken.bridge.backend import main\n"
             "main(__file__)\n"
         )
         self.set(time.time())

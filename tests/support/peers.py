@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pam_softtoken import importer
-from pam_softtoken.imported import Imported
+from pam_softtoken.interchange import reader
+from pam_softtoken.interchange.record import Imported
 from tests.support.client import Service
 from tests.support.leak import keep, keep_code
 from tests.support.pam_scene import ROOT
@@ -52,7 +52,7 @@ class Google:
         self.path.write_text(f'{key}\n" {option}\n{rest}')
 
     def imported(self) -> Imported:
-        (record,) = importer.read(self.path.read_bytes(), path=str(self.path), now=int(time.time()))
+        (record,) = reader.read(self.path.read_bytes(), path=str(self.path), now=int(time.time()))
         assert record.token.secret.reveal().hex() == self.key_hex
         return record
 
@@ -70,6 +70,6 @@ class Oath:
         return self.service.log_in(ROOT, code).result
 
     def imported(self) -> Imported:
-        (record,) = importer.read(self.path.read_bytes(), path=str(self.path), now=int(time.time()))
+        (record,) = reader.read(self.path.read_bytes(), path=str(self.path), now=int(time.time()))
         assert (record.user, record.token.secret.reveal().hex()) == (ROOT, KEY_HEX)
         return record

@@ -30,7 +30,7 @@ HOP = "auth [success={} default=ignore] pam_succeed_if.so quiet user = nobody-li
 _ENABLE = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from pam_softtoken.admin import change, plan
+from pam_softtoken.admin.change import record as change, plan
 made = plan.Plan("sudo", "password", nullok=False)
 planned = change.new("sudo", made.files, for_s=0)
 with change.locked():
@@ -50,13 +50,13 @@ sys.exit(program.main(sys.argv[2:]))
 _CHANGES = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from pam_softtoken.admin import host_check
+from pam_softtoken.admin.doctor import host_check
 print(*host_check.check_changes().findings)
 """
 _SERVICES = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from pam_softtoken.admin import stack_check
+from pam_softtoken.admin.services import stack_check
 print(*stack_check.read_services().stacks)
 """
 _SMALL_DISK = """

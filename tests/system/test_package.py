@@ -350,7 +350,7 @@ def test_remove__is_refused_while_a_service_names_the_module(
 _ENABLE_SUDO = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from pam_softtoken.admin import change, plan
+from pam_softtoken.admin.change import record as change, plan
 planned = change.new("sudo", plan.Plan("sudo", "password", nullok=False).files, for_s=float(sys.argv[2]))
 with change.locked():
     change.begin(planned)

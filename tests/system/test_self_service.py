@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import mark, throttle
-from pam_softtoken.state import State, decode
+from pam_softtoken.account import enrolled_mark
+from pam_softtoken.account.state import State, decode
+from pam_softtoken.login import throttle
 from tests.support.account import Person, Phone
 from tests.support.admin import Admin, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
@@ -227,7 +228,7 @@ def test_self__of_whom_all_is_revoked_during_the_dialogue_is_not_enrolled(
         prompt = dialogue.expect_any(CODE_PROMPT, ENTER_PROMPT)
         succeeded(Admin(installed).run("revoke", alice.name, "--force", "--yes", f"--store={host.template}"))
         if not is_marked:
-            mark.forget(alice.uid)
+            enrolled_mark.forget(alice.uid)
         if prompt == CODE_PROMPT:
             dialogue.type(dialogue.phone().totp())
             dialogue.expect(ENTER_PROMPT)

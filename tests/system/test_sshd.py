@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import state, throttle
+from pam_softtoken.account import state
+from pam_softtoken.login import throttle
 from tests.support.account import Person
 from tests.support.client import PAM_SUCCESS, Service
 from tests.support.hosts import SSH, Host

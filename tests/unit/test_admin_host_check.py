@@ -7,9 +7,10 @@ import signal
 
 import pytest
 
-from pam_softtoken import otp
-from pam_softtoken.admin import bounded, host_check
-from pam_softtoken.admin.finding import Report
+from pam_softtoken.admin.common import bounded
+from pam_softtoken.admin.common.finding import Report
+from pam_softtoken.admin.doctor import host_check
+from pam_softtoken.otp import hotp
 
 # As the kernel writes them: apparmor(7), and the audit system's records.
 APPARMOR = (
@@ -54,7 +55,7 @@ def test_denials__of_others_are_passed_over() -> None:
     assert list(host_check.denials("kernel log", OF_OTHERS + '\napparmor="ALLOWED" softtoken\n\0\udcff')) == []
 
 
-@pytest.mark.parametrize("now", [0, otp.RELEASED - 1])
+@pytest.mark.parametrize("now", [0, hotp.RELEASED - 1])
 def test_clock__that_was_never_set_is_an_error(now: int) -> None:
     (finding,) = host_check.check_clock(now=now).findings
     assert (finding.severity, finding.place) == ("error", "clock")
@@ -63,7 +64,7 @@ def test_clock__that_was_never_set_is_an_error(now: int) -> None:
 
 
 def test_clock__of_today_is_not_taken_for_one_that_was_never_set() -> None:
-    report = host_check.check_clock(now=otp.RELEASED)
+    report = host_check.check_clock(now=hotp.RELEASED)
     assert not any("this machine's clock says" in finding.what for finding in report.findings)
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_softtoken import answer
 from pam_softtoken.errors import MalformedAnswer
+from pam_softtoken.login import answer
 
 
 @pytest.mark.parametrize("typed", ["123456", "123 456", " 12 34 56 ", "1234567", "12345678"])

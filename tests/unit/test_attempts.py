@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pam_softtoken.admin.attempts import LONGEST_PAUSE_S, Attempts
+from pam_softtoken.admin.change.attempts import LONGEST_PAUSE_S, Attempts
 
 
 class Clock:

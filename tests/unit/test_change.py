@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.admin import change
-from pam_softtoken.admin.change import Change
+from pam_softtoken.account.user_path import NamedFiles
+from pam_softtoken.admin.change import record
+from pam_softtoken.admin.change.record import Change
 from pam_softtoken.errors import AdministrationFailed
-from pam_softtoken.user_path import NamedFiles
 
 
 @pytest.fixture
@@ -20,13 +20,13 @@ def waiting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Change:
     """A change of sudo, not confirmed yet."""
     if os.geteuid() != 0:
         pytest.skip("needs root, who owns the record")
-    monkeypatch.setattr(change, "DIRECTORY", str(tmp_path))
-    planned = change.new("sudo", (), for_s=600)
-    change.begin(planned)
+    monkeypatch.setattr(record, "DIRECTORY", str(tmp_path))
+    planned = record.new("sudo", (), for_s=600)
+    record.begin(planned)
     return planned
 
 
-@pytest.mark.parametrize(("see_to_it", "left"), [(change.confirm, True), (change.forget, None)])
+@pytest.mark.parametrize(("see_to_it", "left"), [(record.confirm, True), (record.forget, None)])
 def test_record__that_another_process_sees_to_meanwhile_is_no_mistake(
     monkeypatch: pytest.MonkeyPatch, waiting: Change, see_to_it: Callable[[Change], None], left: bool | None
 ) -> None:
@@ -34,17 +34,17 @@ def test_record__that_another_process_sees_to_meanwhile_is_no_mistake(
     read = NamedFiles.read
 
     def late(self: NamedFiles, path: str, max_bytes: int) -> bytes:
-        if path.endswith(change.PENDING):
+        if path.endswith(record.PENDING):
             see_to_it(waiting)
         return read(self, path, max_bytes)
 
     monkeypatch.setattr(NamedFiles, "read", late)
-    found = change.load("sudo")
+    found = record.load("sudo")
     assert (found.confirmed if found is not None else None) == left
 
 
 def test_record__that_cannot_be_read_is_a_mistake(waiting: Change, tmp_path: Path) -> None:
-    pending = tmp_path / "sudo" / change.PENDING
+    pending = tmp_path / "sudo" / record.PENDING
     for damage in ("link", "directory", "text"):
         pending.unlink()
         if damage == "link":
@@ -54,7 +54,7 @@ def test_record__that_cannot_be_read_is_a_mistake(waiting: Change, tmp_path: Pat
         else:
             pending.write_text("no record")
         with pytest.raises(AdministrationFailed):
-            change.load("sudo")
+            record.load("sudo")
         if damage == "directory":
             shutil.rmtree(pending)
             pending.touch()

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 import pam_softtoken
-from pam_softtoken import command, enroll
 from pam_softtoken.admin import program as admin
 from pam_softtoken.device import program as device
+from pam_softtoken.enroll import program as enroll
 from pam_softtoken.errors import UsageError
+from pam_softtoken.ui import command_line
 
 PARSERS = {program.PROGRAM: program.build_parser() for program in (enroll, admin, device)}
 
@@ -103,5 +104,5 @@ def test_mistake__hint_is_for_the_command_line_that_is_wrong(words: list[str], h
 
 
 def test_did_you_mean__is_silent_where_nothing_is_near() -> None:
-    assert command.did_you_mean("xyzzy", ["--name", "--type"]) == ""
-    assert command.did_you_mean("sha-256", ["SHA1", "SHA256"]) == 'did you mean "SHA256"? '
+    assert command_line.did_you_mean("xyzzy", ["--name", "--type"]) == ""
+    assert command_line.did_you_mean("sha-256", ["SHA1", "SHA256"]) == 'did you mean "SHA256"? '

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_softtoken import deadline, otp
 from pam_softtoken.config import day_number
 from pam_softtoken.errors import day_of
+from pam_softtoken.login import required_from
+from pam_softtoken.otp import hotp
 
 DAYS = st.dates(datetime.date(1970, 1, 1), datetime.date(2999, 12, 31))
 
@@ -30,17 +31,17 @@ def test_day_of__is_that_of_the_calendar(day: datetime.date, second: int) -> Non
     assert day_of(seconds) == day.isoformat()
 
 
-@pytest.mark.parametrize("now", [0, otp.RELEASED - 1])
+@pytest.mark.parametrize("now", [0, hotp.RELEASED - 1])
 def test_days_left__are_none_by_a_clock_that_was_never_set(now: int) -> None:
-    assert deadline.days_left("2999-01-15", now=now) == 0
+    assert required_from.days_left("2999-01-15", now=now) == 0
 
 
 def test_released__is_the_day_of_the_version() -> None:
     changelog = Path(__file__).resolve().parents[2] / "debian" / "changelog"
     line = next(line for line in changelog.read_text().splitlines() if line.startswith(" -- "))
     made = email.utils.parsedate_to_datetime(line.rpartition("  ")[2])
-    assert day_of(otp.RELEASED) == f"{made.astimezone(datetime.UTC):%Y-%m-%d}"
-    assert otp.RELEASED % 86_400 == 0
+    assert day_of(hotp.RELEASED) == f"{made.astimezone(datetime.UTC):%Y-%m-%d}"
+    assert hotp.RELEASED % 86_400 == 0
 
 
 @pytest.mark.parametrize("zone", ["XXX+24", "XXX+167", "UTC", "America/Los_Angeles", ""])
@@ -50,8 +51,8 @@ def test_days_left__somebody_elses_time_zone_gives_no_more_time(monkeypatch: pyt
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
-        assert deadline.days_left("2027-01-15", now=first - 1) == 1
-        assert deadline.days_left("2027-01-15", now=first) == 0
+        assert required_from.days_left("2027-01-15", now=first - 1) == 1
+        assert required_from.days_left("2027-01-15", now=first) == 0
     finally:
         os.environ.pop("TZ")
         time.tzset()

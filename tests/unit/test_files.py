@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import files
+from pam_softtoken.account import safe_open
 from pam_softtoken.errors import InsecureFile, UnusableFile
 
 
@@ -56,7 +56,7 @@ def test_open_or_make__file_made_by_somebody_else_in_between_is_opened(
 ) -> None:
     state = tmp_path / "state"
     monkeypatch.setattr(os, "open", OtherProcess(state).open)
-    descriptor, is_new = files.open_or_make_file(str(state), os.O_RDWR, below=directory, owner=os.geteuid())
+    descriptor, is_new = safe_open.open_or_make_file(str(state), os.O_RDWR, below=directory, owner=os.geteuid())
     assert not is_new
     assert os.fstat(descriptor).st_ino == state.stat().st_ino
     os.close(descriptor)
@@ -69,7 +69,7 @@ def test_open_or_make__file_that_is_gone_again_is_no_proof_that_there_was_none(
     state = tmp_path / "state"
     monkeypatch.setattr(os, "open", OtherProcess(state, stays=False).open)
     with pytest.raises(UnusableFile, match="No such file"):
-        files.open_or_make_file(str(state), os.O_RDWR, below=directory, owner=os.geteuid())
+        safe_open.open_or_make_file(str(state), os.O_RDWR, below=directory, owner=os.geteuid())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -79,5 +79,5 @@ def test_open_or_make__link_put_there_in_between_is_refused(
     state, outside = tmp_path / "state", tmp_path / "outside"
     monkeypatch.setattr(os, "open", OtherProcess(state, leads_to=outside).open)
     with pytest.raises(InsecureFile, match="is a symbolic link"):
-        files.open_or_make_file(str(state), os.O_RDWR, below=directory, owner=os.geteuid())
+        safe_open.open_or_make_file(str(state), os.O_RDWR, below=directory, owner=os.geteuid())
     assert not outside.exists()

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pam_softtoken import hashing, recovery
+from pam_softtoken.enroll import recovery_hashing
+from pam_softtoken.otp import recovery_code
 
 PATIENCE_S = 60
 """Only a test that fails waits for so long."""
@@ -24,7 +25,7 @@ def test_hashed__computes_as_many_hashes_at_once_as_it_was_told(monkeypatch: pyt
         return scrypt(*data, **cost)  # type: ignore[arg-type]
 
     monkeypatch.setattr(hashlib, "scrypt", meeting)
-    hashing.hashed(recovery.generate(6), at_once=3)
+    recovery_hashing.hashed(recovery_code.generate(6), at_once=3)
 
 
 def test_hashed__uses_every_processor_and_not_more_memory_than_four_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,19 +36,19 @@ def test_hashed__uses_every_processor_and_not_more_memory_than_four_hashes(monke
             pools.append(workers)
             super().__init__(workers)
 
-    monkeypatch.setattr(hashing, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(recovery_hashing, "ThreadPoolExecutor", Pool)
     for processors, workers in ((1, []), (2, [2]), (64, [4])):
         monkeypatch.setattr(os, "sched_getaffinity", lambda process, count=processors: set(range(count)))
         pools.clear()
-        hashing.hashed(recovery.generate(2))
+        recovery_hashing.hashed(recovery_code.generate(2))
         assert pools == workers
 
 
 def test_hashed__each_code_is_found_by_its_own_hash() -> None:
-    codes = recovery.generate(5)
-    found = hashing.hashed(codes, at_once=2)
+    codes = recovery_code.generate(5)
+    found = recovery_hashing.hashed(codes, at_once=2)
     for code, entry in zip(codes, found.hashes, strict=True):
         assert found.digest(code.replace("-", "")) == entry
     assert not found.scratch
-    assert hashing.hashed(["12345678"]).scratch
-    assert hashing.hashed([]).hashes == ()
+    assert recovery_hashing.hashed(["12345678"]).scratch
+    assert recovery_hashing.hashed([]).hashes == ()

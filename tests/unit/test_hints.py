@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import pytest
 
-from pam_softtoken import enroll
 from pam_softtoken.admin import program as admin
 from pam_softtoken.device import program as device
+from pam_softtoken.enroll import program as enroll
 from pam_softtoken.errors import UsageError
 from tests.unit.test_layering import MODULES, PACKAGE, reachable
 

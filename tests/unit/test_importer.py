@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_softtoken import importer
 from pam_softtoken.errors import ImportFailed
-from pam_softtoken.imported import Imported
-from pam_softtoken.token import HOTPToken, TOTPToken
+from pam_softtoken.interchange import reader
+from pam_softtoken.interchange.record import Imported
+from pam_softtoken.otp.token import HOTPToken, TOTPToken
 
 NOW = 1_700_000_000
 STEP = NOW // 30
@@ -27,7 +27,7 @@ PIN = "7351"
 
 def _read(text: str | bytes, **options: Any) -> list[Imported]:
     data = text.encode() if isinstance(text, str) else text
-    return importer.read(data, path="old", now=NOW, **options)
+    return reader.read(data, path="old", now=NOW, **options)
 
 
 def _problems(text: str | bytes, **options: str) -> tuple[str, ...]:
@@ -197,9 +197,9 @@ def test_users_file__message_of_many_mistakes_stays_short() -> None:
 def test_users_file__used_time_step_is_found_without_its_time() -> None:
     # RFC 6238, appendix B, shortened to 6 digits: the code of second 1111111109 is 07081804, of 1111111111 14050471.
     line = f"HOTP/T30/8 alice - {KEY_HEX} 1 14050471 2005-03-18T01:58:29L\n"
-    (ahead,) = importer.read(line.encode(), path="old", now=1_111_111_109)
+    (ahead,) = reader.read(line.encode(), path="old", now=1_111_111_109)
     assert ahead.last == 1_111_111_111 // 30
-    (passed,) = importer.read(line.encode(), path="old", now=1_111_111_109 + 3600)
+    (passed,) = reader.read(line.encode(), path="old", now=1_111_111_109 + 3600)
     assert passed.last is None
 
 
@@ -226,7 +226,7 @@ def test_importer__what_is_not_known_is_refused(data: bytes, problem: str) -> No
 
 
 def test_importer__kind_that_is_given_is_not_guessed() -> None:
-    for kind in importer.KINDS:
+    for kind in reader.KINDS:
         if kind != "pam_oath":
             _problems(f"HOTP alice - {KEY_HEX}\n", kind=kind)
     with pytest.raises(ValueError, match="no such kind"):
@@ -265,7 +265,7 @@ PIECES = [
 
 @given(
     st.one_of(st.binary(max_size=200), st.sampled_from(PIECES)),
-    st.sampled_from([None, *importer.KINDS]),
+    st.sampled_from([None, *reader.KINDS]),
     st.sampled_from([None, "", "qwerty", "00" * 16]),
     st.data(),
 )
@@ -279,7 +279,7 @@ def test_importer__arbitrary_bytes_raise_nothing_else(
             st.one_of(st.binary(max_size=3), st.sampled_from(PIECES))
         )
     try:
-        found = importer.read(bytes(text), path="old", now=NOW, kind=kind, passphrase=passphrase)
+        found = reader.read(bytes(text), path="old", now=NOW, kind=kind, passphrase=passphrase)
     except ImportFailed as error:
         refused = error
         found = []

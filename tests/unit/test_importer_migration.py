@@ -9,10 +9,10 @@ from urllib.parse import quote
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from pam_softtoken import importer
 from pam_softtoken.errors import ImportFailed
-from pam_softtoken.imported import SHORTEST_KEY_BYTES
-from pam_softtoken.token import HOTPToken, TOTPToken
+from pam_softtoken.interchange import reader
+from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES
+from pam_softtoken.otp.token import HOTPToken, TOTPToken
 
 NOW = 1_700_000_000
 KEY = b"12345678901234567890"  # RFC 4226, appendix D
@@ -67,7 +67,7 @@ def test_migration__accounts_are_read() -> None:
             {"secret": KEY, "name": "c", "issuer": "\u00e4:b", "algorithm": 2, "type": HOTP},
         )
     )
-    alice, bob, third = importer.read(uri.encode(), path="old", now=NOW)
+    alice, bob, third = reader.read(uri.encode(), path="old", now=NOW)
     assert isinstance(alice.token, TOTPToken)
     assert (alice.token.name, alice.token.secret.reveal(), alice.token.period_s) == ("Example alice", KEY, 30)
     assert (alice.token.algorithm, alice.token.digits, alice.last) == ("SHA1", 6, None)
@@ -81,7 +81,7 @@ def test_migration__accounts_are_read() -> None:
 
 def test_migration__part_of_an_export_says_so() -> None:
     lines = [_uri(_export(ACCOUNT, batch_size=3, batch_index=index)) for index in (0, 2)]
-    first, last = importer.read("\n".join(lines).encode(), path="old", now=NOW)
+    first, last = reader.read("\n".join(lines).encode(), path="old", now=NOW)
     assert first.notes[0].startswith("this is part 1 of 3 of the export")
     assert last.notes[0].startswith("this is part 3 of 3 of the export")
     assert last.place == "line 2, account 1"
@@ -91,10 +91,10 @@ def test_migration__published_example_is_refused_for_its_short_key() -> None:
     # From the README of github.com/dim13/otpauth: the key is the 10 bytes "Hello!" DE AD BE EF.
     uri = "otpauth-migration://offline?data=CjEKCkhlbGxvId6tvu8SGEV4YW1wbGU6YWxpY2VAZ29vZ2xlLmNvbRoHRXhhbXBsZTAC"
     with pytest.raises(ImportFailed) as caught:
-        importer.read(uri.encode(), path="old", now=NOW)
+        reader.read(uri.encode(), path="old", now=NOW)
     assert caught.value.problems == ("line 1, account 1: the key has 80 bits, and RFC 4226 asks for 128 at least",)
     # A device takes it. The codes: oathtool --totp -b -N @0 JBSWY3DPEHPK3PXP, and @1111111109.
-    (record,) = importer.read(uri.encode(), path="old", now=NOW, min_key_bytes=SHORTEST_KEY_BYTES)
+    (record,) = reader.read(uri.encode(), path="old", now=NOW, min_key_bytes=SHORTEST_KEY_BYTES)
     assert [record.token.otp_at(step) for step in (0, 1111111109 // 30)] == ["282760", "071271"]
 
 
@@ -139,7 +139,7 @@ GOOD = _export(ACCOUNT).SerializeToString()
 )
 def test_migration__what_is_damaged_is_refused(uri: str, problem: str) -> None:
     with pytest.raises(ImportFailed) as caught:
-        importer.read(uri.encode(), path="old", now=NOW)
+        reader.read(uri.encode(), path="old", now=NOW)
     (told,) = caught.value.problems
     assert told.startswith("line 1")
     assert problem in told
@@ -147,12 +147,12 @@ def test_migration__what_is_damaged_is_refused(uri: str, problem: str) -> None:
 
 def test_migration__fields_of_the_future_are_left_out() -> None:
     more = b"\xf0\x01\x05" + b"\xf2\x01\x02ab" + b"\xf1\x01" + b"12345678" + b"\xf5\x01" + b"1234"
-    assert len(importer.read(_uri(GOOD + more).encode(), path="old", now=NOW)) == 1
+    assert len(reader.read(_uri(GOOD + more).encode(), path="old", now=NOW)) == 1
 
 
 def test_migration__all_mistakes_are_told() -> None:
     first = _uri(_export(ACCOUNT | {"type": 0}, ACCOUNT, ACCOUNT | {"secret": b"x"}))
     with pytest.raises(ImportFailed) as caught:
-        importer.read(f"{first}\n\notpauth://totp/x\n{_uri(b'x')}\n".encode(), path="old", now=NOW)
+        reader.read(f"{first}\n\notpauth://totp/x\n{_uri(b'x')}\n".encode(), path="old", now=NOW)
     places = [problem.split(":")[0] for problem in caught.value.problems]
     assert places == ["line 1, account 1", "line 1, account 3", "line 3", "line 4"]

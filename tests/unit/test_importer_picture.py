@@ -11,9 +11,9 @@ import PIL.Image
 import pytest
 import segno
 
-from pam_softtoken import importer
 from pam_softtoken.errors import ImportFailed
-from pam_softtoken.imported import Imported
+from pam_softtoken.interchange import reader
+from pam_softtoken.interchange.record import Imported
 
 TREE = Path(__file__).resolve().parents[2]
 NOW = 1_700_000_000
@@ -24,7 +24,7 @@ SHORT = "otpauth-migration://offline?data=CjEKCkhlbGxvId6tvu8SGEV4YW1wbGU6YWxpY2
 
 
 def _read(data: bytes) -> list[Imported]:
-    return importer.read(data, path="shot.png", now=NOW)
+    return reader.read(data, path="shot.png", now=NOW)
 
 
 def _qrencode(text: str, *options: str) -> bytes:
@@ -136,12 +136,12 @@ def test_picture__other_forms_are_refused_by_a_kind_that_is_given() -> None:
     for form in ("GIF", "BMP", "TIFF"):
         data = _saved(PIL.Image.open(io.BytesIO(_segno(URI))).convert("L"), form)
         with pytest.raises(ImportFailed, match="neither PNG nor JPEG"):
-            importer.read(data, path="shot", now=NOW, kind="picture")
+            reader.read(data, path="shot", now=NOW, kind="picture")
 
 
 def test_picture__is_read_by_debians_libraries() -> None:
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from pam_softtoken import importer\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); from pam_softtoken.interchange import reader as importer\n"
         "found = importer.read(sys.stdin.buffer.read(), path='-', now=0)\n"
         "print(found[0].token.secret.reveal().decode())"
     )

@@ -11,10 +11,10 @@ from pathlib import Path
 import pskc
 import pytest
 
-from pam_softtoken import importer
 from pam_softtoken.errors import ImportFailed
-from pam_softtoken.imported import Imported
-from pam_softtoken.token import HOTPToken, TOTPToken
+from pam_softtoken.interchange import reader
+from pam_softtoken.interchange.record import Imported
+from pam_softtoken.otp.token import HOTPToken, TOTPToken
 
 TREE = Path(__file__).resolve().parents[2]
 NOW = 1_700_000_000
@@ -50,7 +50,7 @@ SECRET = _plain("Secret", KEY_TEXT)
 
 def _read(text: str | bytes, *, now: int = NOW, passphrase: str | None = None) -> list[Imported]:
     data = text.encode() if isinstance(text, str) else text
-    return importer.read(data, path="keys.xml", now=now, passphrase=passphrase)
+    return reader.read(data, path="keys.xml", now=now, passphrase=passphrase)
 
 
 def _problem(text: str | bytes, *, now: int = NOW, passphrase: str | None = None) -> str:
@@ -304,7 +304,7 @@ def test_pskc__mistake_is_refused(text: str, problem: str) -> None:
 
 def test_pskc__is_read_by_debians_library() -> None:
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from pam_softtoken import importer\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); from pam_softtoken.interchange import reader as importer\n"
         "found = importer.read(sys.stdin.buffer.read(), path='-', now=0, passphrase='qwerty')\n"
         "print(found[0].token.secret.reveal().decode())"
     )

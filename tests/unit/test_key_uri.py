@@ -8,10 +8,10 @@ from typing import Any
 import pyotp
 import pytest
 
-from pam_softtoken import key_uri
 from pam_softtoken.errors import Unreadable
-from pam_softtoken.imported import SHORTEST_KEY_BYTES
-from pam_softtoken.token import HOTPToken, Secret, Token, TOTPToken
+from pam_softtoken.interchange import key_uri
+from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES
+from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken
 
 KEY = b"12345678901234567890"
 

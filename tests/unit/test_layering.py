@@ -235,10 +235,10 @@ def test_login__needs_nothing_but_the_standard_library() -> None:
 
 def test_login__loads_nothing_slow() -> None:
     """Each of these would take longer than the whole verdict; figures are in the modules that do without."""
-    script = "import sys; sys.path.insert(0, sys.argv[1]); import pam_softtoken.backend; print(*sys.modules)"
+    script = "import sys; sys.path.insert(0, sys.argv[1]); import pam_softtoken.bridge.backend; print(*sys.modules)"
     command = ["/usr/bin/python3", "-I", "-S", "-c", script, str(PACKAGE.parent)]
     loaded = set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
-    assert "pam_softtoken.verifier" in loaded
+    assert "pam_softtoken.login.verifier" in loaded
     assert not loaded & {
         "re",
         "hashlib",
@@ -253,13 +253,13 @@ def test_login__loads_nothing_slow() -> None:
         "signal",
         "_socket",
         "contextlib",
-        "pam_softtoken.newcomer",
+        "pam_softtoken.login.login_enrolment",
         "pam_softtoken.pam",
         "pam_softtoken.pam.service_file",
-        "pam_softtoken.editor",
-        "pam_softtoken.cure",
+        "pam_softtoken.account.editor",
+        "pam_softtoken.account.cure",
         "pam_softtoken.drawing",
-        "pam_softtoken.key_uri",
+        "pam_softtoken.interchange.key_uri",
     }
 
 

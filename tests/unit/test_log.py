@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pam_softtoken import log
-from pam_softtoken.admin import log_lines
+from pam_softtoken.admin.log_view import log_lines
 from tests.support.installation import TREE
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_softtoken import mac
+from pam_softtoken.otp import mac
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300), st.sampled_from(mac.ALGORITHMS))
@@ -26,7 +26,7 @@ def test_compare_digest__is_the_interpreters_own() -> None:
 def test_mac__works_where_the_built_in_modules_are_missing() -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); sys.modules['_sha256'] = None\n"
-        "from pam_softtoken import mac; print('hashlib' in sys.modules, mac.hmac_digest(b'k', b'm', 'SHA1').hex())"
+        "from pam_softtoken.otp import mac; print('hashlib' in sys.modules, mac.hmac_digest(b'k', b'm', 'SHA1').hex())"
     )
     command = ["/usr/bin/python3", "-I", "-S", "-c", script, str(Path(__file__).resolve().parents[2])]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()

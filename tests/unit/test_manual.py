@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import command, config, enroll, log, outcome
+from pam_softtoken import config, log
 from pam_softtoken.admin import program as admin
 from pam_softtoken.device import program as device
+from pam_softtoken.enroll import program as enroll
+from pam_softtoken.login import outcome
+from pam_softtoken.ui import command_line
 
 TREE = Path(__file__).resolve().parents[2]
 NAMES = (
@@ -120,7 +123,7 @@ def test_enroll_page__has_every_option_in_the_synopsis_and_with_its_meaning(shar
     ("name", "parser"),
     [("man8/softtoken-admin.8", admin.build_parser()), ("man1/softtoken.1", device.build_parser())],
 )
-def test_page__has_every_subcommand_with_its_options(share: Path, name: str, parser: command.Parser) -> None:
+def test_page__has_every_subcommand_with_its_options(share: Path, name: str, parser: command_line.Parser) -> None:
     text = shown(share, name).replace("'", "`")
     subcommands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     assert subcommands.choices

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import log, mark, policy, revocation, revoking
+from pam_softtoken import log
+from pam_softtoken.account import enrolled_mark, revocation, revoking
+from pam_softtoken.account.editor import Editor
+from pam_softtoken.account.safe_open import Account
+from pam_softtoken.account.state import State
 from pam_softtoken.config import Config
-from pam_softtoken.editor import Editor
 from pam_softtoken.errors import EnrolmentRefused
-from pam_softtoken.files import Account
-from pam_softtoken.newcomer import Newcomer
-from pam_softtoken.state import State
+from pam_softtoken.login import policy
+from pam_softtoken.login.login_enrolment import Newcomer
 
 
 def test_newcomer__whom_root_revokes_while_the_files_are_written_is_not_let_in(
@@ -22,7 +24,7 @@ def test_newcomer__whom_root_revokes_while_the_files_are_written_is_not_let_in(
 ) -> None:
     """The last look comes after the state is durable, as at any login; the mark was looked for before."""
     monkeypatch.setattr(revocation, "DIRECTORY", str(tmp_path / "revoked"))
-    monkeypatch.setattr(mark, "DIRECTORY", str(tmp_path / "enrolled"))
+    monkeypatch.setattr(enrolled_mark, "DIRECTORY", str(tmp_path / "enrolled"))
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
     account = Account("me", os.getuid(), os.getgid(), home=str(home))

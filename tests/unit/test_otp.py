@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pam_softtoken import otp
+from pam_softtoken.otp import hotp
 
 # RFC 4226, appendix D: the key and the ten HOTP values.
 RFC4226_KEY = b"12345678901234567890"
@@ -47,19 +47,19 @@ PROCESSES = 2
 
 @pytest.mark.parametrize(("counter", "expected"), list(enumerate(RFC4226_OTPS)))
 def test_hotp__gives_the_values_of_rfc_4226(counter: int, expected: str) -> None:
-    assert otp.hotp(RFC4226_KEY, counter) == expected
+    assert hotp.hotp(RFC4226_KEY, counter) == expected
 
 
 @pytest.mark.parametrize(("now", "algorithm", "expected"), RFC6238_VECTORS)
 def test_totp__gives_the_values_of_rfc_6238(now: int, algorithm: str, expected: str) -> None:
-    step = otp.time_step(now, 30)
-    assert otp.hotp(RFC6238_KEYS[algorithm], step, algorithm=algorithm, digits=8) == expected
+    step = hotp.time_step(now, 30)
+    assert hotp.hotp(RFC6238_KEYS[algorithm], step, algorithm=algorithm, digits=8) == expected
 
 
 def test_truncate__gives_the_example_of_rfc_4226() -> None:
     # RFC 4226, section 5.4.
     mac = bytes.fromhex("1f8698690e02ca16618550ef7f19da8e945b555a")
-    assert otp.dynamic_truncate(mac) == 0x50EF7F19
+    assert hotp.dynamic_truncate(mac) == 0x50EF7F19
 
 
 def test_otp__agrees_with_oathtool_on_random_tokens() -> None:
@@ -71,12 +71,12 @@ def test_otp__agrees_with_oathtool_on_random_tokens() -> None:
         if chosen.random() < 0.25:
             counter = chosen.choice((chosen.randrange(100), chosen.randrange(2**31), chosen.randrange(2**63)))
             commands.append(f"oathtool --hotp -c {counter} -d {digits} {key.hex()}")
-            ours.append(otp.hotp(key, counter, digits=digits))
+            ours.append(hotp.hotp(key, counter, digits=digits))
         else:
-            algorithm, period_s = chosen.choice(otp.ALGORITHMS), chosen.randint(otp.MIN_PERIOD_S, otp.MAX_PERIOD_S)
+            algorithm, period_s = chosen.choice(hotp.ALGORITHMS), chosen.randint(hotp.MIN_PERIOD_S, hotp.MAX_PERIOD_S)
             now = chosen.randrange(2 ** chosen.randint(1, 33))
             commands.append(f"oathtool --totp={algorithm} -s {period_s}s -N @{now} -d {digits} {key.hex()}")
-            ours.append(otp.hotp(key, otp.time_step(now, period_s), algorithm=algorithm, digits=digits))
+            ours.append(hotp.hotp(key, hotp.time_step(now, period_s), algorithm=algorithm, digits=digits))
     assert ours == _run_all(commands)
 
 
@@ -99,14 +99,14 @@ def _run_script(script: str) -> str:
 )
 def test_hotp__out_of_range_is_a_bug_of_the_caller(counter: int, algorithm: str, digits: int) -> None:
     with pytest.raises(ValueError, match="out of range"):
-        otp.hotp(RFC4226_KEY, counter, algorithm=algorithm, digits=digits)
+        hotp.hotp(RFC4226_KEY, counter, algorithm=algorithm, digits=digits)
 
 
 @pytest.mark.parametrize(("now", "period_s"), [(-1, 30), (0, 0), (0, 301)])
 def test_time_step__out_of_range_is_a_bug_of_the_caller(now: int, period_s: int) -> None:
     with pytest.raises(ValueError, match="out of range"):
-        otp.time_step(now, period_s)
+        hotp.time_step(now, period_s)
 
 
 def test_time_step__changes_at_the_second() -> None:
-    assert [otp.time_step(now, 30) for now in (0, 29, 30, 59, 60)] == [0, 0, 1, 1, 2]
+    assert [hotp.time_step(now, 30) for now in (0, 29, 30, 59, 60)] == [0, 0, 1, 1, 2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pam_softtoken import errors, log
-from pam_softtoken.outcome import OUTCOMES
+from pam_softtoken.login.outcome import OUTCOMES
 
 
 def _leaves(root: type[Exception]) -> set[type[Exception]]:

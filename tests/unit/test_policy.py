@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pam_softtoken import clock_doubt, lifetime, otp, policy
+from pam_softtoken.account.proc import Boot
+from pam_softtoken.account.state import NEVER, State
 from pam_softtoken.errors import CodeExpired, OTPMismatch, OTPReplayed, Refused
-from pam_softtoken.policy import ACCEPTED, NOTED, USED, Finding, Limits
-from pam_softtoken.process import Boot
-from pam_softtoken.state import NEVER, State
-from pam_softtoken.token import HOTPToken, Secret, Token, TOTPToken
+from pam_softtoken.login import clock_doubt, lifetime, policy
+from pam_softtoken.login.policy import ACCEPTED, NOTED, USED, Finding, Limits
+from pam_softtoken.otp import hotp
+from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken
 
 NOW = 1_700_000_010  # 10 s into step 56666667 of 30 s
 STEP = NOW // 30
@@ -476,7 +477,7 @@ def test_clock_doubt__tells_a_record_from_the_future_from_a_clock_that_is_wrong_
     assert _doubt(_state(phone, today - 5), "00000000", now=TODAY, created=TODAY + DAY_S) == ("unclear", DAY_S)
 
 
-@pytest.mark.parametrize("now", [0, 10 * DAY_S, otp.RELEASED - 1])
+@pytest.mark.parametrize("now", [0, 10 * DAY_S, hotp.RELEASED - 1])
 def test_clock_doubt__names_a_clock_that_was_never_set_whatever_was_typed(now: int) -> None:
     for typed in ("00000000", _totp().otp_at(now // 30)):
         assert _doubt(_state(_totp(), TODAY // 30), typed, now=now) == ("unset", now)

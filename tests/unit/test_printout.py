@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from pam_softtoken import printout
-from pam_softtoken.files import Account
-from pam_softtoken.token import HOTPToken, Secret, Token, TOTPToken
+from pam_softtoken.account.safe_open import Account
+from pam_softtoken.enroll import sheet as printout
+from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken
 
 KEY = Secret(b"12345678901234567890")  # the secret of RFC 4226, appendix D
 BASE32 = "GEZD GNBV GY3T QOJQ GEZD GNBV GY3T QOJQ"

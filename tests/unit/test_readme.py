@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pam_softtoken import enroll, inventory, log, permission
+from pam_softtoken import log
 from pam_softtoken.admin import enable
 from pam_softtoken.config import OPTIONS
+from pam_softtoken.enroll import permission, program, token_list
 
 TREE = Path(__file__).resolve().parents[2]
 README = (TREE / "README.md").read_text()
@@ -54,7 +55,7 @@ def test_readme__lists_every_module() -> None:
 
 
 def test_readme__names_only_options_of_softtoken_enroll_that_exist() -> None:
-    known = set(enroll.build_parser()._option_string_actions)
+    known = set(program.build_parser()._option_string_actions)
     for words in re.findall(r"softtoken-enroll((?: [^`\n]*)?)[`\n]", README):
         options = set(re.findall(r"(?<![\w-])--[a-z-]+", words))
         assert options <= known, words
@@ -64,7 +65,7 @@ def test_readme__transcript_of_your_tokens_says_what_the_programs_say() -> None:
     section = README.split("## Your tokens")[1].split("\n## ")[0]
     assert f"\n{permission.QUESTION} " in section
     listed = section.split("--list\n")[1].splitlines()[0]
-    assert tuple(re.split(r" {2,}", listed)) == inventory.HEADER
+    assert tuple(re.split(r" {2,}", listed)) == token_list.HEADER
 
 
 def test_readme__quick_starts_take_three_commands_and_say_what_the_programs_say() -> None:

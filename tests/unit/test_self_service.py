@@ -9,7 +9,7 @@ import pytest
 
 SETTLE_IN = """
 import resource, sys
-from pam_softtoken import self_service
+from pam_softtoken.enroll import through_sudo as self_service
 limit = getattr(resource, "RLIMIT_" + sys.argv[1])
 resource.setrlimit(limit, (1 << 30, resource.getrlimit(limit)[1]))
 self_service.settle_in()

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_softtoken import recovery, state
+from pam_softtoken.account import state
+from pam_softtoken.account.state import NEVER, SLOT_BYTES, State
 from pam_softtoken.errors import DamagedState
-from pam_softtoken.state import NEVER, SLOT_BYTES, State
+from pam_softtoken.otp import recovery_code
 
 FINGERPRINT = "0123456789abcdef" * 2
 OTHER = "f" * 32
@@ -85,9 +86,9 @@ def test_state__more_live_records_than_there_is_room_for_is_an_error() -> None:
 
 def test_state__a_known_set_never_forgets_a_spent_code() -> None:
     present = State.new().with_set("0" * 16)
-    for number in range(recovery.MAX_CODES):
+    for number in range(recovery_code.MAX_CODES):
         present = present.with_spent("0" * 16, f"{number:08x}").with_set("0" * 16)
-    assert len(_decode(_file((1, present))).spent["0" * 16]) == recovery.MAX_CODES
+    assert len(_decode(_file((1, present))).spent["0" * 16]) == recovery_code.MAX_CODES
 
 
 def test_state__successive_versions_take_turns() -> None:
@@ -124,7 +125,7 @@ def test_state__without_a_whole_slot_it_is_damaged(data: bytes) -> None:
 @pytest.mark.parametrize(
     "odd",
     [
-        State(spent={"0" * 16: ("1" * 8,) * (recovery.MAX_CODES + 1)}),
+        State(spent={"0" * 16: ("1" * 8,) * (recovery_code.MAX_CODES + 1)}),
         State(wrong={f"{number:016x}": (1, 1) for number in range(state.MAX_BUCKETS + 1)}),
         State(sources={f"{number:016x}": 1 for number in range(state.MAX_SOURCES + 1)}),
         State(assumed={f"{number:032x}": 1 for number in range(state.MAX_ASSUMED + 1)}),
@@ -226,7 +227,7 @@ def test_state__the_fullest_one_fits_into_a_slot() -> None:
         present = present.with_missed(f"{number:016x}")
     for name in (f"{number:016x}" for number in range(state.MAX_SETS + 5)):
         present = present.with_set(name)
-        for code in range(recovery.MAX_CODES):
+        for code in range(recovery_code.MAX_CODES):
             present = present.with_spent(name, f"{code:08x}")
     for number in range(state.MAX_SOURCES + 5):
         present = present.with_source(f"{number:016x}", 10**13 - 1).with_wrong(f"{number:016x}", 10**6, 10**13 - 1)

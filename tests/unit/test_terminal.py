@@ -8,7 +8,7 @@ import sys
 from tests.support.installation import TREE
 
 _SAYS = """
-from pam_softtoken import command, terminal
+from pam_softtoken.ui import command_line as command, terminal
 from pam_softtoken.errors import CheckFailed
 
 def body(screen):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_softtoken import throttle
-from pam_softtoken.state import State
-from pam_softtoken.throttle import Source
+from pam_softtoken.account.state import State
+from pam_softtoken.login import throttle
+from pam_softtoken.login.throttle import Source
 
 NOW = 1_700_000_000
 DAY_S = 24 * 60 * 60

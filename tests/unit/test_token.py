@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_softtoken.token import HOTPToken, Secret, TOTPToken, decode_base32, encode_base32
+from pam_softtoken.otp.token import HOTPToken, Secret, TOTPToken, decode_base32, encode_base32
 
 KEY = b"12345678901234567890"
 

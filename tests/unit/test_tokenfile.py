@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_softtoken import tokenfile
+from pam_softtoken.account import token_file
+from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.errors import BadTokenFile, OtherAccount
-from pam_softtoken.imported import SHORTEST_KEY_BYTES
-from pam_softtoken.pin import PIN
-from pam_softtoken.recovery import RecoverySet
-from pam_softtoken.token import HOTPToken, Secret, TOTPToken, encode_base32
-from pam_softtoken.tokenfile import TokenFile
+from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES
+from pam_softtoken.otp.pin import PIN
+from pam_softtoken.otp.recovery_code import RecoverySet
+from pam_softtoken.otp.token import HOTPToken, Secret, TOTPToken, encode_base32
 
 KEY_TEXT = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
 PIN_DOCUMENT = {"scrypt": [16384, 8, 1], "salt": "00" * 16, "hash": "11" * 16, "length": 4}
@@ -41,7 +41,7 @@ def _document() -> dict[str, Any]:
 
 
 def _parse(document: object) -> TokenFile:
-    return tokenfile.parse(json.dumps(document).encode(), path="tokens")
+    return token_file.parse(json.dumps(document).encode(), path="tokens")
 
 
 @pytest.mark.parametrize("scratch", [False, True])
@@ -52,9 +52,9 @@ def test_tokenfile__what_is_written_is_read(pin: PIN | None, scratch: bool) -> N
         HOTPToken("spare", Secret(b"h" * 64), algorithm="SHA512", digits=7, created=6, counter=9),
     )
     codes = RecoverySet(b"s" * 16, (b"1" * 16, b"2" * 16), scratch=scratch)
-    written = tokenfile.serialise(TokenFile(tokens, codes, pin))
-    read = tokenfile.parse(written, path="tokens")
-    assert tokenfile.serialise(read) == written
+    written = token_file.serialise(TokenFile(tokens, codes, pin))
+    read = token_file.parse(written, path="tokens")
+    assert token_file.serialise(read) == written
     assert read.recovery.scratch == scratch
     assert (read.pin and read.pin.length) == (pin and 4)
     phone, spare = read.tokens
@@ -169,7 +169,7 @@ def test_tokenfile__a_mistake_is_refused_and_its_place_named(
 )
 def test_tokenfile__what_is_not_one_json_object_is_refused(data: bytes) -> None:
     with pytest.raises(BadTokenFile):
-        tokenfile.parse(data, path="tokens")
+        token_file.parse(data, path="tokens")
 
 
 @given(st.data())
@@ -178,10 +178,10 @@ def test_tokenfile__any_damage_is_refused_or_harmless(data: st.DataObject) -> No
     for _ in range(data.draw(st.integers(1, 4))):
         text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.integers(0, 255))
     try:
-        read = tokenfile.parse(bytes(text), path="tokens")
+        read = token_file.parse(bytes(text), path="tokens")
     except BadTokenFile:
         return
-    assert tokenfile.parse(tokenfile.serialise(read), path="tokens").tokens[0].name == read.tokens[0].name
+    assert token_file.parse(token_file.serialise(read), path="tokens").tokens[0].name == read.tokens[0].name
 
 
 def _bound(**account: object) -> bytes:
@@ -189,25 +189,28 @@ def _bound(**account: object) -> bytes:
 
 
 def test_tokenfile__of_roots_is_read_for_its_account_only() -> None:
-    content = tokenfile.parse(_bound(), path="tokens", owner=("carol", 1000))
-    assert tokenfile.parse_any(tokenfile.serialise(content, owner=("carol", 1000)), path="tokens")[1] == ("carol", 1000)
+    content = token_file.parse(_bound(), path="tokens", owner=("carol", 1000))
+    assert token_file.parse_any(token_file.serialise(content, owner=("carol", 1000)), path="tokens")[1] == (
+        "carol",
+        1000,
+    )
     for owner in (("carol", 1001), ("dave", 1000), ("Carol", 1000)):
         with pytest.raises(OtherAccount, match="holds the tokens of carol"):
-            tokenfile.parse(_bound(), path="tokens", owner=owner)
+            token_file.parse(_bound(), path="tokens", owner=owner)
     with pytest.raises(OtherAccount, match="does not name its account"):
-        tokenfile.parse(json.dumps(_document()).encode(), path="tokens", owner=("carol", 1000))
+        token_file.parse(json.dumps(_document()).encode(), path="tokens", owner=("carol", 1000))
 
 
 def test_tokenfile__of_the_users_own_is_bound_to_nobody() -> None:
     with pytest.raises(BadTokenFile, match="only a file in a store of root's"):
-        tokenfile.parse(_bound(), path="tokens")
+        token_file.parse(_bound(), path="tokens")
 
 
 @pytest.mark.parametrize("name", ["carol", "CORP\\carol", "carol@corp.example", "k\u00e4the", "\udcff"])
 def test_tokenfile__is_bound_to_any_name(name: str) -> None:
-    content = tokenfile.parse(json.dumps(_document()).encode(), path="tokens")
-    written = tokenfile.serialise(content, owner=(name, 2**32 - 1))
-    assert tokenfile.parse_any(written, path="tokens")[1] == (name, 2**32 - 1)
+    content = token_file.parse(json.dumps(_document()).encode(), path="tokens")
+    written = token_file.serialise(content, owner=(name, 2**32 - 1))
+    assert token_file.parse_any(written, path="tokens")[1] == (name, 2**32 - 1)
 
 
 @pytest.mark.parametrize(
@@ -225,4 +228,4 @@ def test_tokenfile__is_bound_to_any_name(name: str) -> None:
 )
 def test_tokenfile__account_that_is_none_is_refused(account: dict[str, object]) -> None:
     with pytest.raises(BadTokenFile, match="account"):
-        tokenfile.parse_any(_bound(**account), path="tokens")
+        token_file.parse_any(_bound(**account), path="tokens")

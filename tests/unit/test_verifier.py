@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import otp, throttle
+from pam_softtoken.account.editor import Editor
+from pam_softtoken.account.safe_open import Account
+from pam_softtoken.account.state import NEVER, State
+from pam_softtoken.account.store import Location
+from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.admin.relief import fresh_state
-from pam_softtoken.code_check import CodeCheck, CodeRefused
 from pam_softtoken.config import Config
-from pam_softtoken.editor import Editor
+from pam_softtoken.enroll.code_check import CodeCheck, CodeRefused
 from pam_softtoken.errors import (
     BadTokenFile,
     ClockDoubt,
@@ -28,16 +31,14 @@ from pam_softtoken.errors import (
     Refused,
     Throttled,
 )
-from pam_softtoken.files import Account
-from pam_softtoken.pin import PIN
-from pam_softtoken.policy import Limits
-from pam_softtoken.recovery import RecoverySet
-from pam_softtoken.state import NEVER, State
-from pam_softtoken.store import Location
-from pam_softtoken.throttle import Source
-from pam_softtoken.token import HOTPToken, Secret, Token, TOTPToken
-from pam_softtoken.tokenfile import TokenFile
-from pam_softtoken.verifier import Accepted, Attempt
+from pam_softtoken.login import throttle
+from pam_softtoken.login.policy import Limits
+from pam_softtoken.login.throttle import Source
+from pam_softtoken.login.verifier import Accepted, Attempt
+from pam_softtoken.otp import hotp as otp
+from pam_softtoken.otp.pin import PIN
+from pam_softtoken.otp.recovery_code import RecoverySet
+from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken
 
 NOW = 1_700_000_010
 KEY = b"12345678901234567890"
@@ -403,7 +404,7 @@ def test_clock__is_read_under_the_lock_so_that_an_answer_that_was_held_up_opens_
             clock[0] = NOW
         lock(self, timeout_s)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("pam_softtoken.store.Store.lock", held_up)
+    monkeypatch.setattr("pam_softtoken.account.store.Store.lock", held_up)
     _close(gate, STRANGER)
     before = gate.state().wrong
     with pytest.raises(Throttled):
@@ -447,8 +448,8 @@ def test_clock__is_searched_for_without_the_lock(
     def search(*_: object, **__: object) -> None:
         held.append("searched")
 
-    monkeypatch.setattr("pam_softtoken.store.Store.unlock", note_unlock)
-    monkeypatch.setattr("pam_softtoken.clock_doubt.doubt_of", search)
+    monkeypatch.setattr("pam_softtoken.account.store.Store.unlock", note_unlock)
+    monkeypatch.setattr("pam_softtoken.login.clock_doubt.doubt_of", search)
     assert not gate.gets_in(_wrong(NOW))
     assert held == ["unlocked", "searched"]
 
@@ -627,8 +628,8 @@ def _explanation(gate: Gate, typed: str, *, explains: bool) -> CodeRefused:
 def programs_clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The clock that programs read: its one element is the time."""
     clock = [TODAY]
-    monkeypatch.setattr("pam_softtoken.code_check.time.time", lambda: clock[0])
-    monkeypatch.setattr("pam_softtoken.code_check.refusal_time.wait_out", lambda *_, **__: None)
+    monkeypatch.setattr("pam_softtoken.enroll.code_check.time.time", lambda: clock[0])
+    monkeypatch.setattr("pam_softtoken.enroll.code_check.refusal_time.wait_out", lambda *_, **__: None)
     monkeypatch.setattr(CodeCheck, "_log", lambda *_: None)
     return clock
 

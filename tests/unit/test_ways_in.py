@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from pam_softtoken.admin import enable, exempt, forecast, host_facts, in_force, sshd, ways_table
-from pam_softtoken.admin.authorized_keys import key_line
-from pam_softtoken.admin.host_facts import sudo_rights
-from pam_softtoken.admin.pam_judge import Judge, succeeds
-from pam_softtoken.admin.proofs import (
+from pam_softtoken.admin import enable
+from pam_softtoken.admin.access import forecast, host_facts, in_force, ways_table
+from pam_softtoken.admin.access.authorized_keys import key_line
+from pam_softtoken.admin.access.host_facts import sudo_rights
+from pam_softtoken.admin.access.pam_judge import Judge, succeeds
+from pam_softtoken.admin.access.proofs import (
     CODE,
     ENROLLED,
     KEY,
@@ -24,10 +25,12 @@ from pam_softtoken.admin.proofs import (
     Ways,
     text_of,
 )
-from pam_softtoken.admin.ssh_match import MAYBE, NO, YES, Names, Peer, key_of, peers, selects, user_listed
-from pam_softtoken.admin.sshd_config import Directive, read
-from pam_softtoken.admin.ways_in import service_ways, sshd_ways, unknowns
-from pam_softtoken.admin.ways_table import Claim
+from pam_softtoken.admin.access.ways_in import service_ways, sshd_ways, unknowns
+from pam_softtoken.admin.access.ways_table import Claim
+from pam_softtoken.admin.services import exempt
+from pam_softtoken.admin.sshd import server
+from pam_softtoken.admin.sshd.config_lines import Directive, read
+from pam_softtoken.admin.sshd.match_blocks import MAYBE, NO, YES, Names, Peer, key_of, peers, selects, user_listed
 from pam_softtoken.pam import service_edit, service_file
 from pam_softtoken.pam.dialect import IN_PIECES
 from pam_softtoken.pam.stack import Stack
@@ -390,7 +393,7 @@ METHODS = {
 @pytest.mark.parametrize(("way", "today"), METHODS)
 def test_methods__get_longer_and_never_shorter(way: str, today: str) -> None:
     settings = {**OPEN, "authenticationmethods": today}
-    assert sshd.settings_for(way, settings).get("AuthenticationMethods") == METHODS[way, today]
+    assert server.settings_for(way, settings).get("AuthenticationMethods") == METHODS[way, today]
 
 
 LISTS = ["any", "publickey", "password", "publickey,password", "keyboard-interactive", "publickey password",
@@ -408,7 +411,7 @@ def test_change__of_any_sshd_opens_nothing_or_is_seen_to_and_keeps_in_who_has_ev
     accepted = 0
     for values in itertools.product(("yes", "no"), repeat=len(SWITCHES)):
         today = {**OPEN, "authenticationmethods": methods, **dict(zip(SWITCHES, values, strict=True))}
-        then = {**today, **{name.lower(): value for name, value in sshd.settings_for(way, today).items()}}
+        then = {**today, **{name.lower(): value for name, value in server.settings_for(way, today).items()}}
         found = claim(sshd_ways(person(), today, before, PEER), sshd_ways(person(), then, after, PEER))
         if found.opened or not any(CODE in proofs for proofs, _ in found.then):
             continue  # it is refused

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_softtoken import wire
+from pam_softtoken.bridge import wire
 from pam_softtoken.errors import ProtocolError
 
 START = b"\x01S" + b"\0".join(

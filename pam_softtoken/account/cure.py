@@ -1,0 +1,226 @@
+"""What helps where a user's files are refused: the one owner of that knowledge. Logins, programs and doctor ask here.
+
+Root runs these commands where the user can put links meanwhile. So a path in a home is never one for root's own chmod
+or chown: such a command runs as the user (runuser), or it is one of our programs, which opens each part of the path as
+`files` does. A home directory itself is another matter: only root can exchange it. Does no I/O. No login loads it
+before a file is refused.
+"""
+
+from __future__ import annotations
+
+from pam_softtoken import errors
+from pam_softtoken.errors import (
+    DENIED,
+    EXPLAINED,
+    FOREIGN,
+    FULL,
+    HARD_LINKED,
+    IMMUTABLE,
+    LINK,
+    MISSING,
+    NO_DIRECTORY,
+    NO_FILE,
+    READ_ONLY,
+    READABLE,
+    WRITABLE,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pam_softtoken.account.store import Location
+
+VOLATILE = "/run/softtoken"
+_HOME, _ABOVE, _BELOW, _ROOTS, _STORE, _ROOTS_STORE = "home", "above", "below", "roots", "store", "roots-store"
+"""What is to blame: the home directory, one above it, one of the user's below it, one of root's that has the tokens of
+all users in it, or the user's own directory with the two files in it, at home or at root's."""
+_MEND = "softtoken-admin mend {user}"
+_FORCE = "softtoken-enroll --user {user} --force"
+_AS_OWNER = "{as_owner}"
+_AWAY = "{as_owner}mv -T {culprit} {culprit}.old"
+_REMOUNT = "mount -o remount,rw $(findmnt -n -o TARGET -T {place})"
+_COMMANDS = {
+    (_HOME, MISSING): "mkhomedir_helper {user}",
+    (_HOME, FOREIGN): "chown -h --from={owner} {user} {culprit}",
+    (_HOME, IMMUTABLE): "chattr -i {culprit}",
+    (_HOME, WRITABLE): "{as_owner}chmod go-w {culprit}",
+    (_HOME, DENIED): "{as_owner}chmod u+rwx {culprit}",
+    (_ABOVE, DENIED): "chmod a+x {culprit}",
+    (_BELOW, WRITABLE): "{as_owner}chmod go-w {culprit}",
+    (_BELOW, DENIED): "{as_owner}chmod u+rwx {culprit}",
+    (_BELOW, FOREIGN): _AWAY,
+    (_BELOW, LINK): _AWAY,
+    (_BELOW, NO_DIRECTORY): _AWAY,
+    (_ROOTS, FOREIGN): "chown -h --from={owner} root {culprit}",
+    (_ROOTS, WRITABLE): "chmod go-w {culprit}",
+    (_ROOTS, MISSING): "install -d -m 700 {culprit}",
+    (_ROOTS, IMMUTABLE): "chattr -i {culprit}",
+    **{(place, kind): _FORCE for place in (_STORE, _ROOTS_STORE) for kind in (NO_DIRECTORY, NO_FILE)},
+    **{
+        (place, kind): _MEND
+        for place in (_STORE, _ROOTS_STORE)
+        for kind in (WRITABLE, READABLE, DENIED, FOREIGN, LINK, HARD_LINKED, IMMUTABLE)
+    },
+    (_ROOTS_STORE, LINK): _FORCE,
+}
+"""For what is to blame and what is wrong with it a command for root's shell."""
+_OWN = {
+    (_STORE, WRITABLE): "chmod -R go= {path}",
+    (_STORE, READABLE): "chmod -R go= {path}",
+    (_STORE, DENIED): "chmod -R u+rwX {path}",
+}
+"""The same for the user's own shell, where another one does as well and needs no root."""
+_ANEW = "softtoken-enroll --force"
+_OR_FORCE = "softtoken-enroll --force makes a new token instead"
+_ELSEWHERE = "or let root keep the tokens, with store=/var/lib/softtoken/%U in /etc/security/softtoken.conf"
+_ADVICE = {
+    (_HOME, MISSING): _ELSEWHERE,
+    (_HOME, FOREIGN): _ELSEWHERE,
+    (_ABOVE, DENIED): _ELSEWHERE,
+    (_BELOW, FOREIGN): "then restore what belongs there",
+    (_BELOW, LINK): "then restore what belongs there",
+    (_ROOTS, DENIED): "only services that run as root can read it",
+    (_STORE, FOREIGN): _OR_FORCE,
+    (_STORE, LINK): _OR_FORCE,
+    (_STORE, HARD_LINKED): _OR_FORCE,
+}
+"""What else there is to say to people; or all there is to say."""
+_SAFE = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-"
+
+
+class Cure:
+    """What helps.
+
+    Args:
+        command: for root's shell; empty where there is none.
+        own: the same for the user's own shell, where that needs no root.
+        advice: what else there is to say, or all there is.
+    """
+
+    __slots__ = ("advice", "command", "own")
+
+    def __init__(self, command: str = "", *, own: str = "", advice: str = "") -> None:
+        self.command = command
+        self.own = own
+        self.advice = advice
+
+    def for_log(self) -> str:
+        """Return what the log of a login says, behind what is wrong."""
+        return f"as root: {self.command}" if self.command else self.advice
+
+    def hint(self, *, is_root: bool) -> str:
+        """Return what a program says behind `hint:`.
+
+        Args:
+            is_root: for an administrator, not for the user.
+        """
+        command = self.command if is_root else self.own
+        words = f"run: {command}" if command else ""
+        if self.command and not command:
+            words = f"ask an administrator for: {self.command}"
+        return "; ".join(each for each in (words, self.advice) if each)
+
+
+def of(error: errors.PathError, location: Location) -> Cure:
+    """Return what helps against what is wrong with a user's files.
+
+    Args:
+        error: what is wrong.
+        location: whose files, and where.
+    """
+    if error.kind == EXPLAINED or error.path.startswith(VOLATILE):
+        return _of_record(error) if error.kind != EXPLAINED else Cure()
+    if isinstance(error, (errors.DamagedState, errors.BadTokenFile)):
+        return _of_content(error, location)
+    if error.kind == FULL:
+        return Cure(advice=f"make room on the disk of {location.path}, and start again")
+    account = location.account
+    if error.kind == READ_ONLY:
+        place = account.home if location.in_home else location.path.rpartition("/")[0]
+        return Cure(_REMOUNT.format(place=quoted(place or "/")))
+    if location.in_home and not account.home.startswith("/"):
+        return Cure(f"usermod --home DIRECTORY {quoted(account.name)}", advice=_ELSEWHERE)
+    return _of_place(error, location)
+
+
+def add_to(error: Exception, location: Location) -> None:
+    """Put into an error what helps against it, for the log of a login."""
+    if isinstance(error, errors.PathError):
+        error.cure = of(error, location).for_log()
+    elif isinstance(error, errors.NotEnrolled):
+        error.cure = f"as root: softtoken-enroll --user {quoted(location.account.name)}"
+
+
+def _of_record(error: errors.PathError) -> Cure:
+    """Return what helps where the record is refused that root keeps of a home that cannot be written."""
+    if isinstance(error, errors.DamagedState):
+        said = "it said which codes were used while the home was read-only"
+        return Cure(f"rm {quoted(error.path)}", advice=said)
+    return Cure(
+        advice="root keeps there what was used while the home was read-only, until the next login through sshd or su"
+    )
+
+
+def _of_content(error: errors.PathError, location: Location) -> Cure:
+    """Return what helps where a file is sound, and what is in it is not."""
+    user = quoted(location.account.name)
+    if isinstance(error, errors.DamagedState):
+        own = f"rm {quoted(location.path + '/state')}" if location.in_home else ""
+        return Cure(f"softtoken-admin reset-state {user}", own=own)
+    force = _FORCE.format(user=user)
+    if isinstance(error, errors.OtherAccount):
+        return Cure(advice="that command says first whose they are")
+    return Cure(force, own=_ANEW if location.in_home else "")
+
+
+def _of_place(error: errors.PathError, location: Location) -> Cure:
+    account, culprit = location.account, error.culprit
+    key = (_place_of(culprit, location), error.kind)
+    template = _COMMANDS.get(key, "")
+    if key == (_HOME, DENIED) and error.owner != account.uid:
+        template = _MEND  # the home is root's, and only root can make a directory in it
+    if key[0] == _BELOW and key[1] not in (LINK, FOREIGN, NO_DIRECTORY) and error.owner != account.uid:
+        template = _AWAY
+    is_users_own = location.in_home and account.uid != 0
+    is_theirs = error.owner in (account.uid, -1) or template == _AWAY
+    names = {
+        "user": quoted(account.name),
+        "owner": str(error.owner),
+        "culprit": quoted(culprit),
+        "path": quoted(location.path),
+        "as_owner": f"runuser -u {quoted(account.name)} -- " if is_users_own and is_theirs else "",
+    }
+    own = ""
+    if location.in_home and is_theirs:
+        own = _OWN.get(key, _ANEW if template == _FORCE else "")
+        if template.startswith(_AS_OWNER):
+            own = template.removeprefix(_AS_OWNER)
+    advice = _ADVICE.get(key, "" if template else f"see what is wrong with {culprit}")
+    return Cure(template.format(**names), own=own.format(**names), advice=advice)
+
+
+def _place_of(culprit: str, location: Location) -> str:
+    home = location.account.home.rstrip("/") or "/"
+    if culprit == location.path or _is_above(location.path, culprit):
+        return _STORE if location.in_home else _ROOTS_STORE
+    if not _is_above(culprit, location.path):
+        return ""
+    if not location.in_home:
+        return _ROOTS
+    if culprit.rstrip("/") == home.rstrip("/"):
+        return _HOME
+    return _ABOVE if _is_above(culprit, home) else _BELOW
+
+
+def _is_above(directory: str, path: str) -> bool:
+    return path.startswith(directory.rstrip("/") + "/")
+
+
+def quoted(word: str) -> str:
+    """Return a word as a shell takes it; `shlex` needs `re`, which takes longer to load than a login may.
+
+    >>> print(quoted("/home/alice"), quoted("it's"))
+    /home/alice 'it'"'"'s'
+    """
+    if word and not word.strip(_SAFE):
+        return word
+    return "'" + word.replace("'", "'\"'\"'") + "'"

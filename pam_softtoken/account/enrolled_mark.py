@@ -1,0 +1,276 @@
+"""The mark that a user has enrolled: root's, so that no deleted token file and no unmounted home directory can make
+`nullok` take them for somebody who never did.
+
+There are two files. One is named after the uid and says the user's name. Only that it is there counts; the name
+explains a denial to an administrator when the uid has been given to somebody else. The other one is named after a hash
+of the name, and says the uid and the home directory. It finds what is recorded for an account that got another uid, and
+tells where its files were before its home was changed. Only root takes them away. Imports nothing but `os`, the hash
+and the errors.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pam_softtoken.errors import DENIED, UnusableFile
+from pam_softtoken.otp.mac import sha256
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pam_softtoken.account.safe_open import Account
+
+DIRECTORY = "/var/lib/softtoken/enrolled"
+NAMES = "/var/lib/softtoken/.names"  # with store=/var/lib/softtoken/%u no user's directory starts with a dot
+REVOCATIONS = "/var/lib/softtoken/revoked"
+DIGEST_DIGITS = 32
+NOT_A_UID = -1
+_MAX_NAME_BYTES = 1024
+_MAX_RECORD_BYTES = 8192
+_MODE = 0o711  # an application without root can look for its own user's mark, but nobody can list them
+
+
+def path_of(uid: int) -> str:
+    """Give the mark's path: a file named after the uid."""
+    return f"{DIRECTORY}/{uid}"
+
+
+def is_set(uid: int) -> bool:
+    """Tell whether a user has ever been accepted.
+
+    Raises:
+        UnusableFile: nobody can tell, which is no proof that he has not.
+    """
+    try:
+        os.lstat(path_of(uid))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise UnusableFile(path_of(uid), os.strerror(error.errno or 0)) from None
+    return True
+
+
+def name_of(uid: int) -> str:
+    """Return the name of the user who was accepted with a uid; empty where it is not known, as without root."""
+    try:
+        descriptor = os.open(path_of(uid), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(descriptor, _MAX_NAME_BYTES).decode("utf-8", "surrogateescape")
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+
+
+def former_name(account: Account) -> str:
+    """Return the name under which a uid was accepted, where that is not the name of the account that has it now.
+
+    It only explains a denial. It never proves that the present user has not enrolled: accounts are renamed, too.
+    """
+    name = name_of(account.uid)
+    return name if name != account.name else ""
+
+
+class Known:
+    """What is recorded under a name.
+
+    Attributes:
+        name, uid, home: of the account when a code of it was last accepted.
+    """
+
+    __slots__ = ("home", "name", "uid")
+
+    def __init__(self, name: str, uid: int, home: str) -> None:
+        self.name = name
+        self.uid = uid
+        self.home = home
+
+
+def record_of(name: str) -> str:
+    """Return the path of the record that is named after a name."""
+    return f"{NAMES}/{sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:DIGEST_DIGITS]}"
+
+
+def known(name: str) -> Known | None:
+    """Return what is recorded under a name; None where nothing is.
+
+    Raises:
+        UnusableFile: nobody can tell.
+    """
+    return read_record(record_of(name))
+
+
+def read_record(path: str) -> Known | None:
+    """Read one record. One that is damaged has `NOT_A_UID`, which proves only that there was an account.
+
+    Raises:
+        UnusableFile: nobody can tell.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            data = os.read(descriptor, _MAX_RECORD_BYTES)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        kind = DENIED if isinstance(error, PermissionError) else ""
+        raise UnusableFile(path, os.strerror(error.errno or 0), kind=kind) from None
+    words = data.decode("utf-8", "surrogateescape").split("\0")
+    if len(words) != 4 or words[3] or not (words[0].isascii() and words[0].isdecimal()):
+        return Known("", NOT_A_UID, "")
+    return Known(words[1], int(words[0]), words[2])
+
+
+def former_uid(account: Account) -> int | None:
+    """Return the uid under which an account of this name was accepted; None where that is the present one, or none.
+
+    It may be the same user with another uid, or somebody new who got the name. Only root knows.
+
+    Raises:
+        UnusableFile: nobody can tell.
+    """
+    found = known(account.name)
+    return found.uid if found is not None and found.uid != account.uid else None
+
+
+def was_accepted(account: Account) -> bool:
+    """Return whether a code was ever accepted for an account of this uid, or of this name with another uid.
+
+    Raises:
+        UnusableFile: nobody can tell, which is no proof that none was.
+    """
+    return is_set(account.uid) or former_uid(account) is not None
+
+
+def is_set_for(account: Account) -> bool:
+    """Return whether all is recorded of a user who has been accepted.
+
+    Raises:
+        UnusableFile: nobody can tell.
+    """
+    if os.geteuid() != 0:
+        return is_set(account.uid)
+    return _has_mark(account) and not _needs_record(account)
+
+
+def _has_mark(account: Account) -> bool:
+    return is_set(account.uid) and name_of(account.uid) == account.name
+
+
+def _needs_record(account: Account) -> bool:
+    found = known(account.name)
+    if found is None:
+        return True
+    if found.uid == account.uid:
+        return found.home != account.home
+    # What was revoked under the former uid is found by this record, until root has handed it over.
+    return not os.path.lexists(f"{REVOCATIONS}/{found.uid}")
+
+
+def set_for(account: Account) -> None:
+    """Remember that a user has been accepted; does nothing where it is known, or where we are not root.
+
+    Raises:
+        UnusableFile: it could not be stored.
+    """
+    if os.geteuid() != 0 or is_set_for(account):
+        return
+    uid = account.uid
+    try:
+        for directory in (os.path.dirname(DIRECTORY), DIRECTORY):
+            make_directory(directory)
+        if not _has_mark(account):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(path_of(uid), flags, 0o600)
+            try:
+                os.write(descriptor, account.name.encode("utf-8", "surrogateescape"))
+            finally:
+                os.close(descriptor)
+    except OSError as error:
+        raise UnusableFile(path_of(uid), os.strerror(error.errno or 0)) from None
+    if _needs_record(account):
+        record(account)
+
+
+def record(account: Account) -> None:
+    """Record the uid and the home directory under the name.
+
+    Raises:
+        UnusableFile: it is as it was.
+    """
+    path = record_of(account.name)
+    new = f"{path}.{os.urandom(8).hex()}"
+    text = f"{account.uid}\0{account.name}\0{account.home}\0"
+    try:
+        for directory in (os.path.dirname(NAMES), NAMES):
+            make_directory(directory)
+        # A screen locker is its user's process and has to read it; it says what the password database says.
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            os.fchmod(descriptor, 0o644)
+            os.write(descriptor, text.encode("utf-8", "surrogateescape")[:_MAX_RECORD_BYTES])
+        finally:
+            os.close(descriptor)
+        os.rename(new, path)
+    except OSError as error:
+        try:
+            os.unlink(new)
+        except OSError:
+            pass
+        raise UnusableFile(path, os.strerror(error.errno or 0)) from None
+
+
+def forget_name(name: str) -> None:
+    """Take the record of a name away; done where there is none.
+
+    Raises:
+        UnusableFile: it is still there.
+    """
+    _remove(record_of(name))
+
+
+def forget(uid: int) -> None:
+    """Take a mark away; done where there is none.
+
+    Raises:
+        UnusableFile: it is still there.
+    """
+    _remove(path_of(uid))
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UnusableFile(path, os.strerror(error.errno or 0)) from None
+
+
+def make_directory(directory: str, *, mode: int = _MODE) -> None:
+    """Make a directory of root's with its mode, whatever the umask, unless it is there; `OSError` when it cannot be.
+
+    Between making it and setting its mode a login may be killed, and the next one could not tell that mode from a
+    stricter one that an administrator has chosen. So it gets its name last, and what a killed login left is used.
+    """
+    if os.path.isdir(directory):
+        return
+    new = f"{directory}.new"
+    try:
+        os.mkdir(new, 0o700)
+    except FileExistsError:
+        pass
+    try:
+        os.chmod(new, mode)
+        os.rename(new, directory)
+    except OSError:
+        if not os.path.isdir(directory):
+            raise
+        # Another login was quicker.
+        try:
+            os.rmdir(new)
+        except OSError:
+            pass

@@ -1,0 +1,298 @@
+"""Put a user's directory of tokens in order: after a restore, beside a hard-linked backup, in place of a link.
+
+What the user can read is read and written anew as the user, so that nothing is gained by what they have put there. Only
+what came back from a backup as somebody else's, and is closed to the user, is read by root: on checked descriptors, and
+if nobody else has a token with that key. No login loads this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Callable
+
+from pam_softtoken import errors
+from pam_softtoken.account import enrolled_mark, replace, safe_open, state, token_file
+from pam_softtoken.account.store import STATE, TOKENS, Location
+from pam_softtoken.account.token_file import TokenFile
+from pam_softtoken.errors import EnrolmentFailed, InsecureFile, PathError, UnusableFile
+
+_LOOKING = os.O_RDONLY | safe_open.SAFELY
+_MAX_BYTES = {TOKENS: token_file.MAX_BYTES, STATE: state.FILE_BYTES}
+LOCK_TIMEOUT_S = 2.0
+_GET_FLAGS, _SET_FLAGS, _IMMUTABLE = 0x80086601, 0x40086602, 0x30
+"""FS_IOC_GETFLAGS and FS_IOC_SETFLAGS; chattr's +i and +a. Source: linux/fs.h."""
+
+
+class Mender:
+    """The directory of one user.
+
+    Args:
+        location: whose, and where.
+        is_somebody_elses: whether another user has a token of this token file; asked only before root hands it over.
+    """
+
+    def __init__(self, location: Location, is_somebody_elses: Callable[[TokenFile], bool] | None = None) -> None:
+        self._location = location
+        self._is_somebody_elses = is_somebody_elses
+        self._name = os.path.basename(location.path)
+        self._above = -1
+        self._locked: list[int] = []
+        self._maker = safe_open.AsUser(safe_open.OURSELVES)
+
+    def mend(self) -> str:
+        """Put the directory in order, and both files in it; durable on return.
+
+        Returns:
+            What was done, for the person; empty where nothing was to be done.
+
+        Raises:
+            EnrolmentFailed: there is nothing that could be kept; all is as it was.
+            PathError: the token file is damaged, somebody else has the lock, a directory above is not in order, or
+                nothing can be written.
+        """
+        return self._within(self._mend)
+
+    def set_aside(self) -> str:
+        """Give the directory, or whatever has its name, another name.
+
+        Returns:
+            The new path; empty where there is nothing of that name.
+
+        Raises:
+            PathError: it cannot be.
+        """
+        return self._within(self._move_away)
+
+    def _within(self, work: Callable[[], str]) -> str:
+        account = self._location.account
+        with self._location.as_owner():
+            self._above = self._location.open_above()
+        try:
+            # In a directory of root's only root can make anything, and in one of the user's only they themselves do.
+            is_roots = os.fstat(self._above).st_uid == 0
+            self._maker = safe_open.AsUser(safe_open.OURSELVES if is_roots else account)
+            return work()
+        except OSError as error:
+            raise safe_open.refusal(self._location.path, error, below=self._above) from None
+        finally:
+            for descriptor in (*self._locked, self._above):
+                os.close(descriptor)
+            self._locked.clear()
+
+    def _mend(self) -> str:
+        path = self._location.path
+        try:
+            status = os.stat(self._name, dir_fd=self._above, follow_symlinks=False)
+        except FileNotFoundError:
+            if os.fstat(self._above).st_uid == self._location.owner:
+                return ""
+            os.close(self._make(self._name))
+            return f"{path} is there now, for {self._location.account.name}"
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != self._location.owner:
+            return self._mend_whole()
+        done = self._set_modes()
+        with self._location.as_owner():
+            directory = os.open(self._name, _LOOKING | os.O_DIRECTORY, dir_fd=self._above)
+        try:
+            done += self._mend_files(directory)
+        finally:
+            os.close(directory)
+        return "; ".join(done)
+
+    def _mend_whole(self) -> str:
+        """Make a new directory of what can be kept, and put it in the place of the old one."""
+        path = self._location.path
+        contents = {name: data for name in (STATE, TOKENS) if (data := self._content_of(name)) is not None}
+        if TOKENS not in contents:
+            raise self._nothing_to_keep(path)
+        new = f"{self._name}.{os.urandom(8).hex()}"
+        directory = self._make(new)
+        try:
+            # The state first: beside tokens without one, nothing would be used.
+            for name, data in contents.items():
+                self._put(name, data, directory)
+            aside = self._move_away()
+        except BaseException:
+            self._discard(new, directory)
+            raise
+        finally:
+            os.close(directory)
+        with self._maker:
+            os.rename(new, self._name, src_dir_fd=self._above, dst_dir_fd=self._above)
+        return f"{path} is written anew, and what was there is {aside} now"
+
+    def _mend_files(self, directory: int) -> list[str]:
+        """Write those files of a sound directory anew that are refused."""
+        path = self._location.path
+        refused = [name for name in (STATE, TOKENS) if self._is_refused(name, directory)]
+        # A state without a token file is of no use to anybody.
+        is_there = TOKENS in os.listdir(directory)
+        contents = {name: self._content_of(name) if is_there else None for name in refused}
+        if contents.get(TOKENS, b"") is None:
+            raise self._nothing_to_keep(f"{path}/{TOKENS}")
+        done = []
+        for name, data in contents.items():
+            if data is not None:
+                self._put(name, data, directory)
+                done.append(f"{path}/{name} is written anew")
+            else:
+                with self._location.as_owner():
+                    os.rename(name, f"{name}.old", src_dir_fd=directory, dst_dir_fd=directory)
+                done.append(f"{path}/{name} is {name}.old now")
+        return done
+
+    def _nothing_to_keep(self, path: str) -> EnrolmentFailed:
+        return EnrolmentFailed(
+            f"{path}: nothing in it can be kept; nothing was changed",
+            hint=f"softtoken-enroll --user {self._location.account.name} --force makes a new token in its place",
+        )
+
+    def _is_refused(self, name: str, directory: int) -> bool:
+        path, flags = f"{self._location.path}/{name}", os.O_RDWR if name == STATE else os.O_RDONLY
+        with self._location.as_owner():
+            try:
+                os.close(safe_open.open_file(path, flags, below=directory, owner=self._location.owner))
+            except FileNotFoundError:
+                return False
+            except PathError:
+                return True
+        return False
+
+    def _make(self, name: str) -> int:
+        with self._maker:
+            os.mkdir(name, 0o700, dir_fd=self._above)
+            directory = os.open(name, _LOOKING | os.O_DIRECTORY, dir_fd=self._above)
+            os.fchmod(directory, 0o700)
+            if os.fstat(directory).st_uid != self._location.owner:
+                os.fchown(directory, self._location.owner, self._location.account.gid)
+        return directory
+
+    def _put(self, name: str, data: bytes, directory: int) -> None:
+        with self._location.as_owner():
+            replace.Replacement(f"{self._location.path}/{name}", data, below=directory).put()
+
+    def _discard(self, new: str, directory: int) -> None:
+        with self._maker, contextlib.suppress(OSError):
+            for name in os.listdir(directory):
+                os.unlink(name, dir_fd=directory)
+            os.rmdir(new, dir_fd=self._above)
+
+    def _move_away(self) -> str:
+        # First of all, so that no moment without a token file passes for that of a user who never enrolled.
+        enrolled_mark.set_for(self._location.account)
+        with self._maker:
+            try:
+                present = set(os.listdir(f"/proc/self/fd/{self._above}"))
+            except OSError:
+                present = set()
+            others = (f"{self._name}.old{number or ''}" for number in range(len(present) + 1))
+            other = next(each for each in others if each not in present)
+            try:
+                os.rename(self._name, other, src_dir_fd=self._above, dst_dir_fd=self._above)
+            except FileNotFoundError:
+                return ""
+        return f"{os.path.dirname(self._location.path)}/{other}"
+
+    def _set_modes(self) -> list[str]:
+        """Close the directory and its files to others, and open them to their owner."""
+        changed = []
+        for name, mode in ((self._name, 0o700), *((f"{self._name}/{each}", 0o600) for each in (TOKENS, STATE))):
+            path = os.path.join(os.path.dirname(self._location.path), name)
+            if self._clear_flags(name):
+                changed.append(f"{path} is not immutable any more")
+            with self._location.as_owner(), contextlib.suppress(OSError):
+                status = os.stat(name, dir_fd=self._above, follow_symlinks=False)
+                is_theirs = status.st_uid == self._location.owner and not stat.S_ISLNK(status.st_mode)
+                if is_theirs and stat.S_IMODE(status.st_mode) & 0o777 != mode:
+                    os.chmod(name, mode, dir_fd=self._above)
+                    changed.append(f"{path} has mode {mode:04o}")
+        return changed
+
+    def _clear_flags(self, name: str) -> bool:
+        """Take away what chattr has set, from a file that is its owner's, on the descriptor: that takes root."""
+        try:
+            with self._location.as_owner():
+                descriptor = os.open(name, _LOOKING, dir_fd=self._above)
+        except OSError:
+            return False
+        try:
+            with contextlib.suppress(OSError):
+                if os.fstat(descriptor).st_uid == self._location.owner:
+                    flags = struct.unpack("L", fcntl.ioctl(descriptor, _GET_FLAGS, bytes(8)))[0]
+                    if flags & _IMMUTABLE:
+                        fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("L", flags & ~_IMMUTABLE))
+                        return True
+            return False
+        finally:
+            os.close(descriptor)
+
+    def _content_of(self, name: str) -> bytes | None:
+        """Read one of the files; None where nothing of it can be kept."""
+        data = self._read_as_owner(name)
+        if data is None and os.geteuid() == 0 and self._location.owner != 0:
+            data = self._read_as_root(name)
+        if data is None or not data or len(data) > _MAX_BYTES[name]:
+            return None
+        if name == TOKENS:
+            token_file.parse(data, path=f"{self._location.path}/{name}", owner=self._location.bound_to)
+        return data
+
+    def _read_as_owner(self, name: str) -> bytes | None:
+        # Root follows no link, which may be somebody else's; users may put their own files where they like.
+        flags = _LOOKING if self._location.owner == 0 else _LOOKING & ~os.O_NOFOLLOW
+        with self._location.as_owner():
+            try:
+                return self._read(os.open(f"{self._name}/{name}", flags, dir_fd=self._above), name)
+            except (OSError, UnusableFile):
+                return None
+
+    def _read_as_root(self, name: str) -> bytes | None:
+        """Read what came back as somebody else's, and is closed to the user.
+
+        Raises:
+            EnrolmentFailed: it may be somebody else's in truth.
+        """
+        try:
+            directory = os.open(self._name, _LOOKING | os.O_DIRECTORY, dir_fd=self._above)
+        except OSError:
+            return None
+        try:
+            descriptor = os.open(name, _LOOKING, dir_fd=directory)
+        except OSError:
+            return None
+        finally:
+            os.close(directory)
+        data = self._read(descriptor, name)
+        if os.fstat(descriptor).st_nlink != 1:
+            return None
+        if name == TOKENS and data:
+            content = token_file.parse(data, path=f"{self._location.path}/{name}", owner=self._location.bound_to)
+            if self._is_somebody_elses is None or self._is_somebody_elses(content):
+                raise EnrolmentFailed(
+                    f"{self._location.path}/{name} may be another user's; nothing was changed",
+                    hint=f"softtoken-enroll --user {self._location.account.name} --force makes a new token",
+                )
+        return data
+
+    def _read(self, descriptor: int, name: str) -> bytes | None:
+        """Read an open file. The state stays locked, so that no login records in it what would be lost with it."""
+        self._locked.append(descriptor)
+        path = f"{self._location.path}/{name}"
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        if name == STATE:
+            safe_open.lock(descriptor, LOCK_TIMEOUT_S, path=path)
+        return safe_open.read(descriptor, _MAX_BYTES[name], path=path)
+
+
+def is_mendable(error: PathError, location: Location) -> bool:
+    """Check whether what is wrong is of the kind that is mended here, in or at the user's own directory."""
+    is_theirs = error.culprit == location.path or error.culprit.startswith(f"{location.path}/")
+    return is_theirs and isinstance(error, (InsecureFile, UnusableFile)) and error.kind in (
+        errors.FOREIGN, errors.HARD_LINKED, errors.LINK, errors.NO_DIRECTORY, errors.NO_FILE,
+        errors.READABLE, errors.WRITABLE, errors.DENIED, errors.IMMUTABLE,
+    )  # fmt: skip

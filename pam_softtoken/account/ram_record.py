@@ -1,0 +1,136 @@
+"""What stands in for the state file while its file system is read-only: a record of root's in /run.
+
+It is worth no more than /run itself, which a restart empties; that is enough for TOTP, whose OTPs die with their time
+steps. It is read and written under the lock of the state file that it belongs to, which a read-only file has as well:
+those who can write the file and those who cannot see each other's records.
+
+Where /run cannot be written either, no code is accepted. A third place would break the rule that a code works once:
+every service must see what any other has recorded. All services of a host share /run. /dev, /dev/shm and the kernel's
+keyrings are hidden from many of them (systemd's PrivateDevices=, system call filters), and users can write /dev/shm.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from pam_softtoken.account import safe_open
+from pam_softtoken.errors import NotStored, UnusableFile
+from pam_softtoken.otp.mac import sha256
+
+DIRECTORY = "/run/softtoken"
+MAX_BYTES = 8192
+_CURES = {errno.EROFS: "; try: mount -o remount,rw /run", errno.ENOENT: "; try: mkdir -m 755 /run"}
+_MODE = 0o711  # an application without root can see that its own user has a record, but nobody can list them
+
+
+def path_of(uid: int, state_path: str) -> str:
+    """Give the path of the record that belongs to a state file: named after the user and the file's own path."""
+    return f"{DIRECTORY}/{uid}-{sha256(state_path.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
+
+
+def paths_of(uid: int) -> list[str]:
+    """List the records of a user, whatever files they belong to."""
+    try:
+        return [f"{DIRECTORY}/{name}" for name in os.listdir(DIRECTORY) if name.startswith(f"{uid}-")]
+    except OSError:
+        return []
+
+
+def read(path: str) -> bytes | None:
+    """Read a record.
+
+    Returns:
+        At most one byte more than `MAX_BYTES`, or None when there is none.
+
+    Raises:
+        InsecureFile, UnusableFile: there is one, and it is not to be trusted or cannot be read.
+    """
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UnusableFile(path, os.strerror(error.errno or 0)) from None
+    try:
+        directory = safe_open.open_directory(DIRECTORY, below=None, owner=0)
+        try:
+            record = safe_open.open_file(path, os.O_RDONLY, below=directory, owner=0)
+        finally:
+            os.close(directory)
+    except FileNotFoundError:
+        return None
+    try:
+        return safe_open.read(record, MAX_BYTES, path=path)
+    finally:
+        os.close(record)
+
+
+def write(path: str, data: bytes) -> None:
+    """Write a record in place of the present one.
+
+    Raises:
+        NotStored: it is as it was.
+    """
+    from pam_softtoken.account.replace import Replacement  # noqa: PLC0415 - few homes are read-only
+
+    if os.geteuid() != 0:
+        raise NotStored(path, "the file system of the state is read-only, and only root can record a use elsewhere")
+    try:
+        try:
+            os.mkdir(DIRECTORY, _MODE)
+        except FileExistsError:
+            pass
+        os.chmod(DIRECTORY, _MODE)  # whatever the umask, and should whoever made it have got no further
+        directory = safe_open.open_directory(DIRECTORY, below=None, owner=0)
+    except OSError as error:
+        why = f"{os.strerror(error.errno or 0)}; the file system of the state is read-only, too, so no use is recorded"
+        raise NotStored(path, why + _CURES.get(error.errno or 0, "")) from None
+    try:
+        Replacement(path, data, below=directory).put()
+    finally:
+        os.close(directory)
+
+
+def rename(old: str, new: str) -> None:
+    """Have a record belong to what its file is called now, unless that has one already.
+
+    Raises:
+        NotStored: it is as it was.
+    """
+    if old == new or not os.path.lexists(old) or os.path.lexists(new):
+        return
+    try:
+        os.rename(old, new)
+    except OSError as error:
+        raise NotStored(new, os.strerror(error.errno or 0)) from None
+
+
+def remove(path: str) -> None:
+    """Take away a record whose content is in the state file again; one that stays is older than that and harmless."""
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
+def age_s() -> int:
+    """Tell for how long /run can have kept records, in seconds: since the first process of this machine or container.
+
+    Raises:
+        UnusableFile: nobody can tell.
+    """
+    from pam_softtoken.account import proc  # noqa: PLC0415 - see `write`
+
+    try:
+        # Not /proc/uptime, which lxcfs lets count from the start of the container, and the field below from the host's.
+        uptime_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+        started = proc.start_ticks(1)
+    except (OSError, ValueError):
+        raise UnusableFile(
+            "/proc/1/stat",
+            "cannot be read, so nobody knows how old /run is, which counts while the file system of the state is"
+            " read-only; try: mount -t proc proc /proc",
+        ) from None
+    return max(0, int(uptime_s - started / os.sysconf("SC_CLK_TCK")))

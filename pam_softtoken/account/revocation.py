@@ -1,0 +1,247 @@
+"""What root has revoked, as a login reads it: root's own record, so that nothing a user does to their files undoes it.
+
+A user can put back a copy of their token file and of their state, replace their directory in a loop, and hold every
+lock on it. So a revocation is no change to these files. It is a file of root's, and a login looks at it twice:
+
+1. before it reads the tokens (`read`), and then the revoked ones do not exist for it;
+2. after the accepted code is durably recorded as used, and before anybody is told (`Revocation.require_unchanged`).
+
+Why no code works once `revoke` has returned, in any order of events: a revocation takes effect with one rename. A login
+whose second look comes after that rename sees another set of records than at its first look, and is refused, whether it
+was waiting for the prompt, for the lock or for the disk. A login whose second look came before the rename had recorded
+its code before the revocation: it was accepted before it. There is no third order, and no lock is part of the argument.
+
+A user's records are in `DIRECTORY/UID`. Each revocation is a file with a random name. It is written whole, renamed into
+place, and never changed. `LIVING` says what root has enrolled since, and names every revocation that was known then. So
+whoever writes it at the same moment as a revocation cannot undo that one. Nobody has to wait for anybody.
+
+An account that got another uid is found by its name: what was revoked under the former uid counts until root hands it
+over (`read_for`).
+
+Imports nothing but `os`, the errors, the mark and the token file's values.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pam_softtoken.account import enrolled_mark
+from pam_softtoken.account.token_file import TokenFile
+from pam_softtoken.errors import DENIED, EXPLAINED, Revoked, UnusableFile
+from pam_softtoken.otp.recovery_code import RecoverySet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pam_softtoken.account.safe_open import Account
+    from pam_softtoken.account.state import State
+
+DIRECTORY = enrolled_mark.REVOCATIONS
+LIVING = "living"
+HEADER, LIVING_HEADER = "softtoken-revocation 1", "softtoken-living 1"
+MAX_BYTES = 64 * 1024
+NAME_DIGITS = 16
+DIGEST_DIGITS = 32
+_READS = 100
+_HEXADECIMAL = "0123456789abcdef"
+
+
+class Revocation:
+    """All that has been revoked for one user.
+
+    Attributes:
+        names: names of the revocations; empty when nothing was ever revoked.
+        closing: names of those that revoked everything; since then only what root has enrolled counts.
+        dead: fingerprints of the tokens that were revoked by name, or were seen when everything was.
+        tokens: fingerprints of the tokens that root has enrolled since the last of `closing`.
+        sets: names of the sets of recovery codes, likewise.
+        issued: start of the hash of a code that an administrator has issued since the last of `names`; or empty.
+        beside: names of the revocations under another uid of the account, by that uid.
+    """
+
+    __slots__ = ("beside", "closing", "dead", "issued", "names", "sets", "tokens", "uid")
+
+    def __init__(self, uid: int) -> None:
+        self.uid = uid
+        self.names: frozenset[str] = frozenset()
+        self.closing: frozenset[str] = frozenset()
+        self.dead: dict[str, None] = {}
+        self.tokens: dict[str, None] = {}
+        self.sets: dict[str, None] = {}
+        self.issued = ""
+        self.beside: dict[int, frozenset[str]] = {}
+
+    def counts(self, fingerprint: str) -> bool:
+        """Return whether codes of a token are judged at all."""
+        return fingerprint not in self.dead and (not self.closing or fingerprint in self.tokens)
+
+    def living(self, content: TokenFile) -> TokenFile:
+        """Return a token file without what was revoked.
+
+        Raises:
+            Revoked: nothing is left.
+        """
+        if not self.names:
+            return content
+        tokens = tuple(token for token in content.tokens if self.counts(token.fingerprint()))
+        if not tokens:
+            raise Revoked
+        codes = content.recovery
+        if self.closing and codes.name not in self.sets:
+            codes = RecoverySet(codes.salt, (), scrypt_n=codes.scrypt_n)
+        return TokenFile(tokens, codes, content.pin)
+
+    def living_state(self, state: State) -> State:
+        """Return a state without a code that was issued before the last revocation.
+
+        Times of grace from before that have other names, see `Store.grace_name`.
+        """
+        if not self.names:
+            return state
+        if any(words[0][:DIGEST_DIGITS] != self.issued for words in state.issued.values()):
+            return state.without_issued()
+        return state
+
+    def require_unchanged(self) -> None:
+        """Check that nothing was revoked since this was read.
+
+        Raises:
+            Revoked: something was, whatever it was: the next attempt is judged by it.
+            UnusableFile: nobody can tell.
+        """
+        for uid, names in ((self.uid, self.names), *self.beside.items()):
+            if _names(uid) != names:
+                raise Revoked
+
+
+def directory_of(uid: int) -> str:
+    """Return the path of a user's records."""
+    return f"{DIRECTORY}/{uid}"
+
+
+def read_for(account: Account) -> Revocation:
+    """Read what was revoked for an account, under its uid and under the one that it had before.
+
+    Raises:
+        UnusableFile: nobody can tell, which is no proof that nothing was.
+    """
+    present = read(account.uid)
+    former_uid = enrolled_mark.former_uid(account)
+    if former_uid is None:
+        return present
+    former = read(former_uid)
+    present.beside, former.beside = {former_uid: former.names}, {account.uid: present.names}
+    if former.names <= present.names:
+        return present
+    if present.names:
+        cure = f"softtoken-admin rebind {account.name} --old-uid {former_uid}"
+        raise UnusableFile(
+            directory_of(former_uid), f"was not handed over to uid {account.uid}; as root: {cure}", kind=EXPLAINED
+        )
+    return former
+
+
+def read(uid: int) -> Revocation:
+    """Read what was revoked for a user. Most users have no record, and then it is one system call.
+
+    Raises:
+        UnusableFile: nobody can tell, which is no proof that nothing was.
+    """
+    for _ in range(_READS):
+        names = _names(uid)
+        found = Revocation(uid)
+        if not names:
+            return found
+        try:
+            _read_records(found, names)
+        except FileNotFoundError:  # a later revocation, which says the same, has taken its place
+            continue
+        return found
+    raise UnusableFile(directory_of(uid), "changes all the time")
+
+
+def _names(uid: int) -> frozenset[str]:
+    try:
+        entries = os.listdir(directory_of(uid))
+    except FileNotFoundError:
+        return frozenset()
+    except OSError as error:
+        kind = DENIED if isinstance(error, PermissionError) else ""
+        raise UnusableFile(directory_of(uid), os.strerror(error.errno or 0), kind=kind) from None
+    # The others are `LIVING`, and what a killed command has left.
+    return frozenset(name for name in entries if len(name) == NAME_DIGITS and not name.strip(_HEXADECIMAL))
+
+
+def _read_records(found: Revocation, names: frozenset[str]) -> None:
+    found.names = names
+    closing = []
+    for name in names:
+        for kind, value in _lines(found.uid, name, HEADER):
+            if kind == "everything":
+                closing.append(name)
+            elif kind == "at":
+                pass  # for whoever reads the file; a clock can be wrong
+            elif kind == "token":
+                found.dead[value] = None
+            else:
+                raise _damaged(found.uid, name)
+    found.closing = frozenset(closing)
+    try:
+        _read_living(found)
+    except FileNotFoundError:
+        pass  # root has enrolled nothing since
+
+
+def _read_living(found: Revocation) -> None:
+    known: set[str] = set()
+    tokens: dict[str, None] = {}
+    sets: dict[str, None] = {}
+    issued = ""
+    for kind, value in _lines(found.uid, LIVING, LIVING_HEADER):
+        if kind == "after":
+            known.add(value)
+        elif kind == "token":
+            tokens[value] = None
+        elif kind == "set":
+            sets[value] = None
+        elif kind == "issued":
+            issued = value
+        else:
+            raise _damaged(found.uid, LIVING)
+    if known >= found.closing:
+        found.tokens, found.sets = tokens, sets
+    if known >= found.names:
+        found.issued = issued
+
+
+def _lines(uid: int, name: str, header: str) -> list[tuple[str, str]]:
+    """Read one record: for each line after the first its two words.
+
+    Raises:
+        FileNotFoundError: there is none of that name.
+        UnusableFile: it cannot be read, or is not one of ours.
+    """
+    path = f"{directory_of(uid)}/{name}"
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            data = b""
+            while len(data) <= MAX_BYTES and (piece := os.read(descriptor, MAX_BYTES + 1)):
+                data += piece
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UnusableFile(path, os.strerror(error.errno or 0)) from None
+    first, *lines = data.decode("ascii", "replace").split("\n")
+    if first != header or not lines or lines.pop() or len(data) > MAX_BYTES:
+        raise _damaged(uid, name)
+    pairs = []
+    for line in lines:
+        kind, _, value = line.partition(" ")
+        pairs.append((kind, value))
+    return pairs
+
+
+def _damaged(uid: int, name: str) -> UnusableFile:
+    return UnusableFile(f"{directory_of(uid)}/{name}", "is not what softtoken-admin wrote")

@@ -1,0 +1,185 @@
+"""Root's half of `revocation`: write that something is revoked, and what root has enrolled since. No login loads it.
+
+Nothing here takes a lock or opens a file of a user's. Each step is one rename of a file that is on the disk already, so
+a command that is killed has revoked all that it was to revoke, or nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+
+from pam_softtoken.account import enrolled_mark, revocation
+from pam_softtoken.account.revocation import Revocation
+from pam_softtoken.errors import NotStored
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pam_softtoken.account.safe_open import Account
+
+MAX_DEAD = 1000
+"""Fingerprints in one record; far more tokens than anybody loses."""
+_READABLE = 0o644  # a screen locker is its user's process, and has to see it
+
+
+def revoke(uid: int, *, fingerprints: Iterable[str], everything: bool, now: int) -> None:
+    """Revoke tokens, and every code that was issued; durable on return, and seen by every login from then on.
+
+    Args:
+        uid: whose.
+        fingerprints: of the tokens; with `everything` of those that could be seen, which are then never enrolled anew.
+        everything: from now on only what root enrols afterwards counts.
+        now: Unix seconds.
+
+    Raises:
+        NotStored: nothing was revoked.
+        UnusableFile: what was revoked before cannot be read.
+    """
+    present = revocation.read(uid)
+    dead = list({**present.dead, **dict.fromkeys(fingerprints)})[-MAX_DEAD:]
+    lines = ["everything"] if everything else []
+    lines += [f"at {now}", *(f"token {each}" for each in dead)]
+    _make_directory(uid)
+    _put(uid, os.urandom(revocation.NAME_DIGITS // 2).hex(), [revocation.HEADER, *lines])
+    # What the new record says as well is not needed any more. An older one that stays does no harm.
+    for name in present.names if everything else present.names - present.closing:
+        with contextlib.suppress(OSError):
+            os.unlink(f"{revocation.directory_of(uid)}/{name}")
+
+
+def admit(present: Revocation, *, tokens: Iterable[str] = (), recovery_set: str = "", issued: str = "") -> None:
+    """Have something count that root enrols or issues after a revocation.
+
+    Args:
+        present: what was revoked when that was decided. What is revoked later revokes this, too.
+        tokens: fingerprints.
+        recovery_set: name of a set of recovery codes; empty for none.
+        issued: hash of an issued code, hexadecimal; empty for none.
+
+    Raises:
+        NotStored: all is as it was.
+    """
+    if not present.names:
+        return
+    sets = dict.fromkeys([*present.sets, *([recovery_set] if recovery_set else [])])
+    code = issued[: revocation.DIGEST_DIGITS] or present.issued
+    lines = [f"after {name}" for name in sorted(present.names)]
+    lines += [f"token {each}" for each in dict.fromkeys([*present.tokens, *tokens])]
+    lines += [f"set {name}" for name in sets]
+    lines += [f"issued {code}"] if code else []
+    _put(present.uid, revocation.LIVING, [revocation.LIVING_HEADER, *lines])
+
+
+def hand_over(old_uid: int, new_uid: int, *, keeping: bool) -> None:
+    """Give an account that got another uid what was revoked for it under the old one; durable on return.
+
+    Killed in between, and run again, all of it arrives: a record is copied before it goes. What root has enrolled since
+    goes along only where nothing was revoked for the new uid: otherwise root enrols once more.
+
+    Args:
+        old_uid, new_uid: of the account.
+        keeping: the old uid is somebody else's now. Whose revocations these are nobody can tell: they count for both.
+
+    Raises:
+        NotStored, UnusableFile: some of it may still be where it was.
+    """
+    old = revocation.read(old_uid)
+    if not old.names:
+        return
+    new = revocation.read(new_uid)
+    _make_directory(new_uid)
+    copied = [revocation.LIVING] if new.names <= old.names else []
+    for name in (*copied, *old.names):
+        lines = _text_of(old_uid, name)
+        if lines:
+            _put(new_uid, name, lines)
+    if not keeping:
+        forget(old_uid)
+
+
+def bring_along(account: Account, *, keeping: bool) -> None:
+    """Give an account what was revoked for it under the uid that it had before, if it had another one.
+
+    Args:
+        account: it.
+        keeping: as for `hand_over`.
+
+    Raises:
+        NotStored, UnusableFile: some of it may still be where it was.
+    """
+    former = enrolled_mark.former_uid(account)
+    if former is not None and former != enrolled_mark.NOT_A_UID:
+        hand_over(former, account.uid, keeping=keeping)
+        enrolled_mark.record(account)
+
+
+def _text_of(uid: int, name: str) -> list[str]:
+    path = f"{revocation.directory_of(uid)}/{name}"
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise NotStored(path, str(error)) from None
+
+
+def forget(uid: int) -> None:
+    """Take away all that was revoked for a uid, when somebody else has it now.
+
+    Raises:
+        NotStored: some of it is still there.
+    """
+    directory = revocation.directory_of(uid)
+    try:
+        for name in os.listdir(directory):
+            os.unlink(f"{directory}/{name}")
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise NotStored(directory, os.strerror(error.errno or 0)) from None
+
+
+def _make_directory(uid: int) -> None:
+    path = revocation.directory_of(uid)
+    try:
+        enrolled_mark.make_directory(os.path.dirname(revocation.DIRECTORY))
+        enrolled_mark.make_directory(revocation.DIRECTORY)
+        enrolled_mark.make_directory(path, mode=0o755)
+        for above in (revocation.DIRECTORY, os.path.dirname(revocation.DIRECTORY)):
+            _sync(above)
+    except OSError as error:
+        raise NotStored(path, os.strerror(error.errno or 0)) from None
+
+
+def _put(uid: int, name: str, lines: list[str]) -> None:
+    directory = revocation.directory_of(uid)
+    path, new = f"{directory}/{name}", f"{directory}/.{os.urandom(8).hex()}"
+    data = ("\n".join(lines) + "\n").encode("ascii")
+    try:
+        if len(data) > revocation.MAX_BYTES:
+            raise OSError(0, "")
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _READABLE)
+        try:
+            os.fchmod(descriptor, _READABLE)
+            while data:
+                data = data[os.write(descriptor, data) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(new, path)
+        _sync(directory)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise NotStored(path, os.strerror(error.errno) if error.errno else "is too long") from None
+
+
+def _sync(directory: str) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

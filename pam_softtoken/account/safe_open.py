@@ -1,0 +1,427 @@
+"""Checked opens, locks and durable writes, as the user where the files are the user's. The only module that opens,
+locks or renames a file on the way of a usual login.
+
+The rule for every user-owned path: become the user, start at the home directory, follow no link, and believe nothing
+but what the open descriptor says.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+
+from pam_softtoken import errors
+from pam_softtoken.errors import ConfigError, InsecureFile, LockTimeout, NotStored, UnusableFile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_GROUP_OR_OTHERS_WRITE = 0o022
+_GROUP_OR_OTHERS = 0o077
+MAX_CONF_BYTES = 16 * 1024
+_REMEDIES = {
+    errno.EFBIG: "; raise the limit of file sizes of this service (fsize)",
+    errno.EMFILE: "; raise the limit of open files of this service (nofile)",
+    errno.ENFILE: "; raise fs.file-max",
+}
+_KINDS = {
+    errno.EACCES: errors.DENIED,
+    errno.EPERM: errors.IMMUTABLE,
+    errno.EROFS: errors.READ_ONLY,
+    errno.ENOSPC: errors.FULL,
+    errno.EDQUOT: errors.FULL,
+    errno.ENOENT: errors.MISSING,
+    errno.ENOTDIR: errors.NO_DIRECTORY,
+    errno.EISDIR: errors.NO_FILE,
+    errno.ENXIO: errors.NO_FILE,
+}
+_LOCK_PAUSES_S = (0.001, 0.002, 0.005, 0.01, 0.02)
+
+
+class Account:
+    """A user as the host knows them.
+
+    Args:
+        name: canonical login name, `pw_name`, from `user_lookup`; never what somebody typed.
+        uid, gid: the user's ids.
+        home: absolute path of the home directory.
+    """
+
+    __slots__ = ("gid", "groups", "home", "name", "uid")
+
+    def __init__(self, name: str, uid: int, gid: int, *, home: str) -> None:
+        self.name = name
+        self.uid = uid
+        self.gid = gid
+        self.groups = [gid]
+        self.home = home
+
+    def look_up_groups(self) -> None:
+        """Find the supplementary groups; not done beforehand, because it may ask every name service of the host."""
+        try:
+            self.groups = os.getgrouplist(self.name, self.gid)
+        except UnicodeEncodeError:  # it takes no name that is not UTF-8; then the user is in no other group for us
+            self.groups = [self.gid]
+
+
+OURSELVES = Account("", 0, 0, home="/")
+"""Stands for no change of identity."""
+
+
+class AsUser:
+    """A `with` block in which root is the user: effective uid and gid, and supplementary groups.
+
+    Real and saved ids stay root's, so that the user can neither signal nor trace the process. A process that is not
+    root's stays what it is.
+    """
+
+    __slots__ = ("_account", "_before")
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._before: tuple[int, list[int]] | None = None
+
+    def __enter__(self) -> None:
+        if os.geteuid() != 0 or self._account.uid == 0:
+            return
+        before = (os.getegid(), os.getgroups())
+        os.setgroups(self._account.groups)
+        self._before = before
+        try:
+            os.setegid(self._account.gid)
+            os.seteuid(self._account.uid)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._before is None:
+            return
+        gid, groups = self._before
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)
+        self._before = None
+
+
+def open_home(account: Account) -> int:
+    """Open a home directory as a starting point. Call it as the user.
+
+    Raises:
+        InsecureFile: it belongs to somebody else, or others can write it (as sshd's StrictModes).
+        UnusableFile: it cannot be opened; being absent is no proof of anything.
+    """
+    if not account.home.startswith("/"):
+        raise UnusableFile(account.home, "the home directory has no absolute path")
+    try:
+        directory = os.open(account.home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UnusableFile(
+            account.home, words_of(error), kind=kind_of(error), culprit=_closed_above(account.home)
+        ) from None
+    return _checked_directory(directory, account.home, (0, account.uid))
+
+
+def _closed_above(path: str) -> str:
+    """Return the first directory on the way that cannot be entered; empty where there is none."""
+    parts = path.split("/")
+    for end in range(2, len(parts) + 1):
+        try:
+            os.stat("/".join(parts[:end]))
+        except PermissionError:
+            return "/".join(parts[: end - 1]) or "/"
+        except OSError:
+            break
+    return ""
+
+
+def open_directory(path: str, *, below: int | None, owner: int) -> int:
+    """Open a directory that must be its owner's alone to write.
+
+    Args:
+        path: absolute.
+        below: descriptor of the directory above it, from which it is opened; None for one that no user can exchange.
+        owner: uid.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InsecureFile, UnusableFile: as their names say.
+    """
+    name = path if below is None else os.path.basename(path)
+    try:
+        directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | SAFELY, dir_fd=below)
+    except FileNotFoundError:
+        raise
+    except NotADirectoryError as error:  # what Linux says of a link, too, when it is asked for a directory
+        if stat.S_ISLNK(os.lstat(name, dir_fd=below).st_mode):
+            raise InsecureFile(path, "is a symbolic link", kind=errors.LINK) from None
+        raise refusal(path, error, below=below) from None
+    except OSError as error:
+        raise refusal(path, error, below=below) from None
+    return _checked_directory(directory, path, (owner,))
+
+
+def make_directory(path: str, *, below: int | None, made: list[str]) -> None:
+    """Make a directory, mode 0700, unless it is there.
+
+    Args:
+        path: absolute.
+        below: as in `open_directory`.
+        made: gets the path added if it was made.
+
+    Raises:
+        UnusableFile: it cannot be made.
+    """
+    try:
+        os.mkdir(path if below is None else os.path.basename(path), 0o700, dir_fd=below)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise refusal(path, error, below=below) from None
+    made.append(path)
+
+
+def _checked_directory(directory: int, path: str, owners: tuple[int, ...]) -> int:
+    try:
+        status = os.fstat(directory)
+    except OSError as error:  # a FUSE file system that is closed to us lets itself be opened as a path
+        os.close(directory)
+        raise refusal(path, error) from None
+    if status.st_uid not in owners:
+        why, kind = f"belongs to uid {status.st_uid}", errors.FOREIGN
+    elif status.st_mode & _GROUP_OR_OTHERS_WRITE:
+        why, kind = f"others can write it (mode {stat.S_IMODE(status.st_mode):04o})", errors.WRITABLE
+    else:
+        return directory
+    os.close(directory)
+    raise InsecureFile(path, why, kind=kind, owner=status.st_uid)
+
+
+def open_file(path: str, flags: int, *, below: int, owner: int) -> int:
+    """Open a file and check on the descriptor that it is a regular one, and its owner's alone.
+
+    Args:
+        path: absolute.
+        flags: `os.O_RDONLY` or the like; never blocks and never follows a link.
+        below: descriptor of the directory that it is in, from which it is opened.
+        owner: uid.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InsecureFile, UnusableFile: as their names say.
+    """
+    try:
+        descriptor = os.open(os.path.basename(path), flags | SAFELY, dir_fd=below)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise refusal(path, error, below=below) from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        why, kind = "is not a regular file", errors.NO_FILE
+    elif status.st_nlink != 1:
+        why, kind = f"has {status.st_nlink} links", errors.HARD_LINKED
+    elif status.st_uid != owner:
+        why, kind = f"belongs to uid {status.st_uid}", errors.FOREIGN
+    elif status.st_mode & _GROUP_OR_OTHERS:
+        why, kind = f"is open to others (mode {stat.S_IMODE(status.st_mode):04o})", errors.READABLE
+    else:
+        return descriptor
+    os.close(descriptor)
+    raise InsecureFile(path, why, kind=kind, owner=status.st_uid)
+
+
+def open_or_make_file(path: str, flags: int, *, below: int, owner: int) -> tuple[int, bool]:
+    """Open a file as `open_file` does, and make it, empty, where there is none.
+
+    Returns:
+        The descriptor, and whether the file is new.
+
+    Raises:
+        InsecureFile, UnusableFile: as their names say.
+    """
+    try:
+        return open_file(path, flags, below=below, owner=owner), False
+    except FileNotFoundError:
+        pass
+    try:
+        descriptor = os.open(os.path.basename(path), flags | os.O_CREAT | os.O_EXCL | SAFELY, 0o600, dir_fd=below)
+    except FileExistsError:
+        # Made by somebody else in between. Should it be gone again, that is no absence on which to rely.
+        try:
+            return open_file(path, flags, below=below, owner=owner), False
+        except FileNotFoundError as error:
+            raise refusal(path, error, below=below) from None
+    except OSError as error:
+        raise refusal(path, error, below=below) from None
+    # The mode does not depend on the caller's umask, which could lock the owner out for good.
+    os.fchmod(descriptor, 0o600)
+    return descriptor, True
+
+
+def words_of(error: OSError) -> str:
+    """Return what the system says of a failed call, and what to do about it where that is known."""
+    return os.strerror(error.errno) + _REMEDIES.get(error.errno, "") if error.errno else "cannot be used"
+
+
+def kind_of(error: OSError) -> str:
+    """Return what `cure` has to know of an error; empty for one that nothing helps against."""
+    return _KINDS.get(error.errno or 0, "")
+
+
+def refusal(path: str, error: OSError, *, below: int | None = None) -> InsecureFile | UnusableFile:
+    """Return our error for one of the system's.
+
+    Args:
+        path: absolute.
+        error: the system's.
+        below: descriptor of the directory from which the path was opened, if that may be the one that is closed.
+    """
+    if error.errno == errno.ELOOP:
+        return InsecureFile(path, "is a symbolic link", kind=errors.LINK)
+    culprit, owner = path, -1
+    if below is not None and error.errno in (errno.EACCES, errno.EPERM):
+        culprit, owner = _closed(path, below)
+    return UnusableFile(path, words_of(error), kind=kind_of(error), culprit=culprit, owner=owner)
+
+
+def _closed(path: str, below: int) -> tuple[str, int]:
+    """Return which is closed, a file or the directory that it is in, and its owner."""
+    try:
+        return path, os.stat(os.path.basename(path), dir_fd=below, follow_symlinks=False).st_uid
+    except OSError:
+        pass
+    try:
+        return os.path.dirname(path), os.fstat(below).st_uid
+    except OSError:
+        return path, -1
+
+
+def read(descriptor: int, max_bytes: int, *, path: str) -> bytes:
+    """Read a file from its start, one byte more than `max_bytes` at most.
+
+    Raises:
+        UnusableFile: the system would not read it.
+    """
+    data = b""
+    try:
+        # Before a block that cannot be read a call just ends early, and only the next one says why. Without asking on,
+        # a state file would have lost its newer record, and a used code would work again. What has come to `max_bytes`
+        # has all of it.
+        while len(data) < max_bytes and (piece := os.pread(descriptor, max_bytes + 1 - len(data), len(data))):
+            data += piece
+    except OSError as error:
+        raise UnusableFile(path, words_of(error)) from None
+    return data
+
+
+def lock(descriptor: int, timeout_s: float, *, path: str) -> None:
+    """Take the exclusive lock that belongs to an open file; the kernel releases it with the descriptor.
+
+    Args:
+        timeout_s: how long to wait for another holder, counted in our own pauses, so that no clock can lengthen it.
+
+    Raises:
+        LockTimeout: somebody held it for longer.
+        UnusableFile: the file system has no locks, or has failed.
+    """
+    waited_s = 0.0
+    tries = 0
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if waited_s >= timeout_s:
+                why = f"somebody else holds the lock for {timeout_s:g} s"
+                raise LockTimeout(path, why, lock=_lock_name(descriptor)) from None
+        except OSError as error:
+            raise UnusableFile(path, words_of(error)) from None
+        pause_s = _LOCK_PAUSES_S[min(tries, len(_LOCK_PAUSES_S) - 1)]
+        time.sleep(pause_s)
+        waited_s += pause_s
+        tries += 1
+
+
+def _lock_name(descriptor: int) -> str:
+    from pam_softtoken.account import proc  # noqa: PLC0415 - nobody needs it who gets the lock
+
+    try:
+        return proc.lock_name(descriptor)
+    except (OSError, ValueError):
+        return ""
+
+
+def unlock(descriptor: int) -> None:
+    """Give the lock back before the descriptor is closed."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def is_in_place(descriptor: int, path: str, *, below: int) -> bool:
+    """Check whether an open file still has its name in its directory. Call it as the owner.
+
+    A number of links says less: a file that was renamed still has one.
+    """
+    try:
+        present = os.stat(os.path.basename(path), dir_fd=below, follow_symlinks=False)
+    except OSError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), present)
+
+
+def overwrite(descriptor: int, data: bytes, offset: int, *, path: str) -> None:
+    """Write in place, and return only when the data would survive a power failure.
+
+    Raises:
+        NotStored: the data may or may not be on the disk.
+    """
+    try:
+        written = 0
+        while written < len(data):
+            written += os.pwrite(descriptor, data[written:], offset + written)
+        os.fdatasync(descriptor)
+    except OSError as error:
+        raise NotStored(path, words_of(error), kind=kind_of(error)) from None
+
+
+def read_conf(path: str, required: bool) -> str:
+    """Read the administrator's configuration file.
+
+    Args:
+        path: absolute.
+        required: whether it must exist; otherwise an absent one is empty.
+
+    Raises:
+        ConfigError: it cannot be read, or somebody other than root and ourselves could have written it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except FileNotFoundError:
+        if required:
+            raise ConfigError((f"{path}: no such file",)) from None
+        return ""
+    except OSError as error:
+        raise ConfigError((f"{path}: {words_of(error)}",)) from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError((f"{path}: is not a regular file",))
+        if status.st_uid not in (0, os.geteuid()) or status.st_mode & _GROUP_OR_OTHERS_WRITE:
+            raise ConfigError((f"{path}: others own it or can write it",))
+        text = read(descriptor, MAX_CONF_BYTES, path=path)
+        if len(text) > MAX_CONF_BYTES:
+            raise ConfigError((f"{path}: is larger than {MAX_CONF_BYTES} bytes",))
+        return text.decode()
+    except UnicodeDecodeError:
+        raise ConfigError((f"{path}: is not UTF-8",)) from None
+    except UnusableFile as error:
+        raise ConfigError((str(error),)) from None
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,487 @@
+"""What has happened: last accepted counters, drift, spent recovery codes, wrong answers, where the owner logs in from.
+
+Format and transitions only; `store` has the file. The transitions forget nothing of a token. When a state is encoded,
+`within_bounds` drops the oldest records, and only those of tokens and recovery sets that are not enrolled any more.
+
+The file holds two slots of 8 KiB. A store overwrites the older one in place, so it needs no space on the disk, and when
+the power fails in the middle of it, the other slot still stands. A slot is
+
+    magic and version   8 bytes
+    sequence number     8 bytes, big-endian; the slot's place is its remainder by 2
+    length of the text  2 bytes, big-endian
+    text                lines of ASCII words, see `_text_of`
+    zeros               up to the checksum
+    checksum            32 bytes, SHA-256 of all before the zeros
+
+Imports nothing that touches a file.
+"""
+
+from __future__ import annotations
+
+from pam_softtoken.errors import DamagedState
+from pam_softtoken.otp.mac import sha256
+from pam_softtoken.otp.recovery_code import MAX_CODES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _Value = TypeVar("_Value")
+    Note = tuple[int, tuple[tuple[str, int], ...], bool]
+
+MAGIC = b"softtok\x02"
+SLOT_BYTES = 8192
+FILE_BYTES = 2 * SLOT_BYTES
+_NO_BOOT = "0" * 16
+"""Written for a start of the machine whose name nobody knows; none has this name."""
+NEVER = -1
+"""The last accepted counter of a token that has not been used."""
+MAX_RECORDS = 40
+"""More than all tokens of a user twice: at a replacement the old and the new ones are live."""
+MAX_SETS = 4
+MAX_SOURCES = 8
+MAX_BUCKETS = MAX_SOURCES + 2
+MAX_NOTES, MAX_NOTED_COUNTERS = 8, 2
+MAX_MISSED = 4
+OTHERS = "0" * 16
+"""In `missed`: all sources that have no record of their own."""
+MAX_GRACES = 8
+MAX_ASSUMED = 16
+"""As many as a user has tokens."""
+MAX_WRONG = 9999
+SHARED_BUCKETS = ("local", "remote")
+_HEADER_BYTES = 18
+_CHECKSUM_BYTES = 32
+_COUNTER_DIGITS, _DRIFT_DIGITS, _WRONG_DIGITS, _TIME_DIGITS = 19, 4, 4, 13
+
+
+class State:
+    """What one state file says. Does not change; the transitions return a new one.
+
+    Attributes:
+        last: for each token's fingerprint the highest accepted counter or time step, or `NEVER`; the least recently
+            changed first.
+        assumed: for a fingerprint the time step up to which codes count as used though none was accepted: a code of it
+            was only noted, or it was the present one when a record began. It is believed as long as the clock is not
+            set back to before it, see `policy`: a clock that was wrong must not keep the owner out afterwards.
+        drift: for a fingerprint of `last` by how many half time steps the token's clock is ahead; not there when 0.
+        when: for a fingerprint of `last` when its last OTP was accepted, in Unix seconds; not there when never.
+        notes: for each `throttle.Source.key` whose last answer was right but not acceptable by itself: when that
+            was, the fingerprints and counters that it is the OTP of, and whether it was typed during a wait. The code
+            after it is accepted next.
+        spent: for each known set of recovery codes the names of its spent ones; the least recently changed first. Of
+            a set that is not known nobody can tell what is spent.
+        wrong: for each bucket of `throttle` that has any, the number of wrong answers in a row, and when the last one
+            was, in Unix seconds.
+        missed: for each of the last sources of a wrong answer how many there were since the last success by anybody;
+            those of other sources stand under `OTHERS`.
+        sources: for each of the last sources with a success, when that was; the least recent first.
+        graces: for each of the last sources and services from which a code was accepted, when that was, in Unix seconds
+            and in seconds since the machine was started.
+        issued: the code that an administrator has issued last, if the recovery codes are still those of that time: for
+            the name of their set its hash, from when to before when it is valid, the name of the machine's start
+            before that and the seconds from it to the issue, and whether it is unused, 1 or 0.
+    """
+
+    __slots__ = ("assumed", "drift", "graces", "issued", "last", "missed", "notes", "sources", "spent", "when", "wrong")
+    last: dict[str, int]
+    assumed: dict[str, int]
+    drift: dict[str, int]
+    when: dict[str, int]
+    notes: dict[str, Note]
+    spent: dict[str, tuple[str, ...]]
+    wrong: dict[str, tuple[int, int]]
+    missed: dict[str, int]
+    sources: dict[str, int]
+    graces: dict[str, tuple[int, int]]
+    issued: dict[str, tuple[str, int, int, str, int, int]]
+
+    def __init__(self, **records: object) -> None:
+        for name in self.__slots__:
+            setattr(self, name, records.get(name) or {})
+
+    @classmethod
+    def new(cls) -> State:
+        """The state before anything was used."""
+        return cls()
+
+    def _changed(self, **records: object) -> State:
+        # Line by line: a loop over the names takes four times as long, between the person's answer and the verdict.
+        state = State.__new__(State)
+        state.last, state.drift, state.when, state.notes = self.last, self.drift, self.when, self.notes
+        state.spent, state.wrong, state.sources, state.graces = self.spent, self.wrong, self.sources, self.graces
+        state.issued, state.missed, state.assumed = self.issued, self.missed, self.assumed
+        for name, value in records.items():
+            setattr(state, name, value)
+        return state
+
+    def with_last(self, fingerprint: str, counter: int) -> State:
+        """Record that a counter or time step is used up. A lower one than before is not recorded: nothing goes back."""
+        highest = max(counter, self.last.get(fingerprint, NEVER))
+        return self._changed(last=_with(self.last, fingerprint, highest))
+
+    def with_assumed(self, fingerprint: str, step: int) -> State:
+        """Record up to which time step codes count as used for now, though no code of it was accepted."""
+        return self._changed(assumed=_with(self.assumed, fingerprint, step, MAX_ASSUMED))
+
+    def without_assumed(self) -> State:
+        """Return a state for a decision that goes by no assumption, or by them all already; not to be written."""
+        return self._changed(assumed={})
+
+    def without_last(self, fingerprint: str) -> State:
+        """Return a state for a decision in which nobody can tell which codes of a token are used; not to be written."""
+        return self if fingerprint not in self.last else self._changed(last=_without(self.last, fingerprint))
+
+    def with_accepted(self, fingerprint: str, counter: int, *, drift: int, now: int) -> State:
+        """Record an accepted OTP: its counter or time step, and what it tells of the token's clock, in half steps."""
+        state = self.with_last(fingerprint, counter)
+        if fingerprint in state.assumed:
+            state = state._changed(assumed=_without(state.assumed, fingerprint))
+        if drift != self.drift.get(fingerprint, 0):
+            state = state.with_drift(fingerprint, drift)
+        return state._changed(when={**state.when, fingerprint: max(0, now)})
+
+    def with_drift(self, fingerprint: str, drift: int) -> State:
+        """Record by how many half time steps the clock of a token that is in `last` is ahead."""
+        drifts = _without(self.drift, fingerprint)
+        if drift != 0:
+            drifts[fingerprint] = drift
+        return self._changed(drift=drifts)
+
+    def with_note(self, key: str, noted: tuple[tuple[str, int], ...], now: int, *, held: bool = False) -> State:
+        """Note that an answer was right for these counters; `held` if only a wait kept it from being accepted."""
+        note = (max(0, now), noted[:MAX_NOTED_COUNTERS], held)
+        return self._changed(notes=_with(self.notes, key, note, MAX_NOTES))
+
+    def without_notes(self, keys: tuple[str, ...]) -> State:
+        """Forget what is noted under these keys; the same state if there is nothing."""
+        if not self.notes or not any(key in self.notes for key in keys):
+            return self
+        return self._changed(notes={key: self.notes[key] for key in self.notes if key not in keys})
+
+    def with_set(self, name: str) -> State:
+        """Record a new set of recovery codes, none of them spent; of a set that is known nothing is forgotten."""
+        return self._with_spent(name, self.spent.get(name, ()))
+
+    def with_spent(self, name: str, code: str) -> State:
+        """Record a spent recovery code of a known set."""
+        return self._with_spent(name, (*self.spent[name], code))
+
+    def _with_spent(self, name: str, codes: tuple[str, ...]) -> State:
+        return self._changed(spent=_with(self.spent, name, codes))
+
+    def with_wrong(self, bucket: str, count: int, when: int) -> State:
+        """Record how many wrong answers a bucket has, and when the last one was."""
+        return self._changed(wrong=_with(self.wrong, bucket, (min(count, MAX_WRONG), when), MAX_BUCKETS))
+
+    def without_wrong(self, bucket: str) -> State:
+        """Forget a bucket's wrong answers."""
+        return self if bucket not in self.wrong else self._changed(wrong=_without(self.wrong, bucket))
+
+    def with_missed(self, name: str) -> State:
+        """Count a wrong answer of a source, for the owner to be told of."""
+        missed = _with(self.missed, name, min(self.missed.get(name, 0) + 1, MAX_WRONG))
+        while len(missed) > MAX_MISSED:
+            oldest = next(each for each in missed if each != OTHERS)
+            missed = {OTHERS: 0, **missed}
+            missed[OTHERS] = min(missed[OTHERS] + missed.pop(oldest), MAX_WRONG)
+        return self._changed(missed=missed)
+
+    def without_missed(self, name: str = "") -> State:
+        """Forget the wrong answers that the owner has been told of; with a name those of this source only."""
+        if not self.missed or (name and name not in self.missed):
+            return self
+        return self._changed(missed=_without(self.missed, name) if name else {})
+
+    def with_source(self, name: str, when: int) -> State:
+        """Record a success from a source."""
+        return self._changed(sources=_with(self.sources, name, when, MAX_SOURCES))
+
+    def with_grace(self, name: str, when: int, uptime_s: int) -> State:
+        """Record that a code was accepted from a source for a service."""
+        return self._changed(graces=_with(self.graces, name, (max(0, when), uptime_s), MAX_GRACES))
+
+    def without_graces(self) -> State:
+        """Have a code asked for everywhere again."""
+        return self._changed(graces={})
+
+    def without_waits(self) -> State:
+        """Forget all wrong answers, and so whoever has to wait for them."""
+        return self._changed(wrong={}, notes={})
+
+    def with_issued(
+        self, set_name: str, digest: str, *, since: int, until: int, boot: str = "", uptime_s: int = 0
+    ) -> State:
+        """Record a code that an administrator issues; one that was issued before dies."""
+        return self._changed(issued={set_name: (digest, since, until, boot or _NO_BOOT, uptime_s, 1)})
+
+    def with_issued_used(self, set_name: str) -> State:
+        """Record that the issued code is used."""
+        *words, _ = self.issued[set_name]
+        return self._changed(issued={set_name: (*words, 0)})
+
+    def without_issued(self) -> State:
+        """Have no issued code accepted any more."""
+        return self._changed(issued={})
+
+
+def _with(records: dict[str, _Value], name: str, value: _Value, most: int = 0) -> dict[str, _Value]:
+    """Change a record and make it the newest; of more than `most`, if that is given, the oldest ones go."""
+    changed = _without(records, name)
+    changed[name] = value
+    while most and len(changed) > most:
+        del changed[next(iter(changed))]
+    return changed
+
+
+def _without(records: dict[str, _Value], name: str) -> dict[str, _Value]:
+    return {each: records[each] for each in records if each != name}
+
+
+def _only(records: dict[str, _Value], names: dict[str, int]) -> dict[str, _Value]:
+    return {each: records[each] for each in records if each in names}
+
+
+def within_bounds(state: State, live: frozenset[str]) -> State:
+    """Drop the oldest records of tokens and recovery sets that are not enrolled, until the rest has room.
+
+    Args:
+        state: with any number of records.
+        live: fingerprints of the enrolled tokens, and names of their recovery sets. They are never dropped.
+
+    Raises:
+        ValueError: there is no room even so.
+    """
+    if len(state.last) <= MAX_RECORDS and len(state.spent) <= MAX_SETS:
+        return state
+    last, spent = dict(state.last), dict(state.spent)
+    for records, most in ((last, MAX_RECORDS), (spent, MAX_SETS)):
+        for name in [each for each in records if each not in live][: max(0, len(records) - most)]:
+            del records[name]
+        if len(records) > most:
+            raise ValueError("more live records than there is room for")
+    return state._changed(last=last, spent=spent, drift=_only(state.drift, last), when=_only(state.when, last))
+
+
+def with_volatile(stored: State | None, volatile: State, *, newer: bool) -> State:
+    """Put together a state file and the record that stood in for it.
+
+    Args:
+        stored: what the file says; None when it is empty.
+        volatile: what the record says. It holds no use of a recovery code or an issued one that the file does not.
+        newer: the record was written after the file.
+    """
+    state = stored or State.new()
+    for fingerprint, counter in volatile.last.items():
+        state = state.with_last(fingerprint, counter)
+    return volatile._changed(last=state.last, spent=state.spent, issued=state.issued) if newer else state
+
+
+def moved_onto(leftover: State, live: State, fingerprints: set[str]) -> State:
+    """Put what is known together where a token file goes to another place.
+
+    Args:
+        leftover: what the new place still knows, from another time. It can add uses, and never take one away.
+        live: what the old place says.
+        fingerprints: of the tokens that are moved. What `live` has lost of these stays lost: `leftover` may know less.
+    """
+    unknown = {*fingerprints, *live.last}
+    last = {each: counter for each, counter in leftover.last.items() if each not in unknown}
+    last |= {each: max(counter, leftover.last.get(each, NEVER)) for each, counter in live.last.items()}
+    spent = {name: tuple(dict.fromkeys((*leftover.spent.get(name, ()), *live.spent[name]))) for name in live.spent}
+    return live._changed(last=last, spent=spent)
+
+
+def encode(state: State, sequence: int, live: frozenset[str] = frozenset()) -> bytes:
+    """Make a slot of a state: 8192 bytes.
+
+    Args:
+        state: with any number of records, of which `within_bounds` drops what is too much.
+        sequence: the slot's number.
+        live: as for `within_bounds`.
+    """
+    text = _text_of(within_bounds(state, live))
+    content = MAGIC + sequence.to_bytes(8, "big") + len(text).to_bytes(2, "big") + text
+    if len(content) + _CHECKSUM_BYTES > SLOT_BYTES:
+        raise ValueError("the state does not fit into a slot")
+    return content.ljust(SLOT_BYTES - _CHECKSUM_BYTES, b"\0") + sha256(content).digest()
+
+
+def place_of(sequence: int) -> int:
+    """Return where in the file the slot of a sequence number is: never where that of the number before it is."""
+    return sequence % 2 * SLOT_BYTES
+
+
+def decode(data: bytes, *, path: str) -> tuple[int, State]:
+    """Read a state file: the newer of the slots that are whole.
+
+    Args:
+        data: the file's bytes, not empty.
+        path: its name, for the error.
+
+    Returns:
+        The sequence number of the slot, and the state.
+
+    Raises:
+        DamagedState: neither slot is whole.
+    """
+    slots = []
+    for place in (0, SLOT_BYTES):
+        try:
+            slot = decode_slot(data[place : place + SLOT_BYTES])
+        except ValueError:
+            continue
+        if place_of(slot[0]) == place:
+            slots.append(slot)
+    if not slots or len(data) > FILE_BYTES:
+        raise DamagedState(path, "neither of its two records is whole")
+    return max(slots, key=lambda slot: slot[0])
+
+
+def decode_slot(slot: bytes) -> tuple[int, State]:
+    """Read one slot: its sequence number and the state. `ValueError` when it is not one of ours, or not whole."""
+    end = _HEADER_BYTES + int.from_bytes(slot[16:18], "big")
+    if len(slot) != SLOT_BYTES or slot[:8] != MAGIC or sha256(slot[:end]).digest() != slot[-_CHECKSUM_BYTES:]:
+        raise ValueError("not a slot")
+    sequence = int.from_bytes(slot[8:16], "big")
+    state = _state_from(slot[_HEADER_BYTES:end].decode("ascii"))
+    # One canonical spelling: what does not come out again as it went in was not written by us.
+    if sequence < 1 or encode(state, sequence) != slot:
+        raise ValueError("not a slot of ours")
+    return sequence, state
+
+
+def _text_of(state: State) -> bytes:
+    lines = [
+        f"last {name} {counter} {state.drift.get(name, 0)} {state.when.get(name, 0)}\n"
+        for name, counter in state.last.items()
+    ]
+    lines += [f"assumed {name} {step}\n" for name, step in state.assumed.items()]
+    for key, (when, noted, held) in state.notes.items():
+        kind = "held" if held else "note"
+        lines.append(" ".join((kind, key, str(when), *(f"{each} {counter}" for each, counter in noted))) + "\n")
+    lines += [" ".join(("spent", name, *codes)) + "\n" for name, codes in state.spent.items()]
+    lines += [f"wrong {bucket} {count} {when}\n" for bucket, (count, when) in state.wrong.items()]
+    lines += [f"missed {name} {count}\n" for name, count in state.missed.items()]
+    lines += [f"source {name} {when}\n" for name, when in state.sources.items()]
+    lines += [f"grace {name} {when} {uptime_s}\n" for name, (when, uptime_s) in state.graces.items()]
+    lines += [" ".join(("issued", name, *map(str, words))) + "\n" for name, words in state.issued.items()]
+    return "".join(lines).encode("ascii")
+
+
+def _state_from(text: str) -> State:
+    state = State()
+    for line in text.split("\n")[:-1]:
+        kind, name, *rest = line.split(" ")
+        read = _READERS.get(kind)
+        if read is None:
+            raise ValueError("not a line of ours")
+        read(state, name, rest)
+    # A fuller one could leave no room for the next record, and then no right code would be accepted.
+    most = (
+        len(state.last) <= MAX_RECORDS,
+        len(state.assumed) <= MAX_ASSUMED,
+        len(state.wrong) <= MAX_BUCKETS,
+        len(state.sources) <= MAX_SOURCES,
+        len(state.spent) <= MAX_SETS,
+        len(state.notes) <= MAX_NOTES,
+        len(state.missed) <= MAX_MISSED,
+        len(state.graces) <= MAX_GRACES,
+        len(state.issued) <= 1,
+    )
+    if not all(most):
+        raise ValueError("more than we ever write")
+    return state
+
+
+def _read_last(state: State, name: str, words: list[str]) -> None:
+    _require(_is_name(name, 32))
+    counter, drift, when = words
+    state.last[name] = _number(counter, _COUNTER_DIGITS)
+    if drift != "0":
+        state.drift[name] = _number(drift, _DRIFT_DIGITS)
+    if when != "0":
+        state.when[name] = _number(when, _TIME_DIGITS)
+
+
+def _read_assumed(state: State, name: str, words: list[str]) -> None:
+    _require(_is_name(name, 32))
+    (step,) = words
+    state.assumed[name] = _number(step, _COUNTER_DIGITS)
+
+
+def _read_note(state: State, name: str, words: list[str], *, held: bool = False) -> None:
+    fingerprints, counters = words[1::2], words[2::2]
+    _require(_is_name(name, 24) and 1 <= len(counters) == len(fingerprints) <= MAX_NOTED_COUNTERS)
+    _require(all(_is_name(each, 32) for each in fingerprints))
+    noted = zip(fingerprints, (_number(word, _COUNTER_DIGITS) for word in counters), strict=True)
+    state.notes[name] = (_number(words[0], _TIME_DIGITS), tuple(noted), held)
+
+
+def _read_held(state: State, name: str, words: list[str]) -> None:
+    _read_note(state, name, words, held=True)
+
+
+def _read_missed(state: State, name: str, words: list[str]) -> None:
+    _require(_is_name(name, 16))
+    (count,) = words
+    state.missed[name] = _number(count, _WRONG_DIGITS)
+
+
+def _read_spent(state: State, name: str, words: list[str]) -> None:
+    _require(_is_name(name, 16) and len(words) <= MAX_CODES and all(_is_name(code, 8) for code in words))
+    state.spent[name] = tuple(words)
+
+
+def _read_wrong(state: State, name: str, words: list[str]) -> None:
+    _require(name in SHARED_BUCKETS or _is_name(name, 16))
+    count, when = words
+    state.wrong[name] = (_number(count, _WRONG_DIGITS), _number(when, _TIME_DIGITS))
+
+
+def _read_source(state: State, name: str, words: list[str]) -> None:
+    _require(_is_name(name, 16))
+    (when,) = words
+    state.sources[name] = _number(when, _TIME_DIGITS)
+
+
+def _read_grace(state: State, name: str, words: list[str]) -> None:
+    _require(_is_name(name, 16))
+    when, uptime_s = words
+    state.graces[name] = _number(when, _TIME_DIGITS), _number(uptime_s, _TIME_DIGITS)
+
+
+def _read_issued(state: State, name: str, words: list[str]) -> None:
+    digest, since, until, boot, uptime_s, unused = words
+    _require(_is_name(name, 16) and _is_name(digest, 32) and _is_name(boot, 16) and unused in ("0", "1"))
+    times = _number(since, _TIME_DIGITS), _number(until, _TIME_DIGITS)
+    state.issued[name] = (digest, *times, boot, _number(uptime_s, _TIME_DIGITS), int(unused))
+
+
+_READERS = {
+    "last": _read_last,
+    "assumed": _read_assumed,
+    "note": _read_note,
+    "held": _read_held,
+    "spent": _read_spent,
+    "wrong": _read_wrong,
+    "missed": _read_missed,
+    "source": _read_source,
+    "grace": _read_grace,
+    "issued": _read_issued,
+}
+
+
+def _require(holds: bool) -> None:
+    if not holds:
+        raise ValueError("not a line of ours")
+
+
+def _number(word: str, digits: int) -> int:
+    if len(word) > digits:
+        raise ValueError("longer than we ever write")
+    return int(word)
+
+
+def _is_name(word: str, length: int) -> bool:
+    return len(word) == length and not word.strip("0123456789abcdef")

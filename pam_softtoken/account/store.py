@@ -1,0 +1,433 @@
+"""A user's token file and state file: where they are, and how a login opens, reads and writes them.
+
+By default they are in `~/.softtoken` and touched only as the user. A store outside the home directory belongs to the
+process that opens it, which for a login is root.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pam_softtoken import errors
+from pam_softtoken.account import enrolled_mark, ram_record, revocation, safe_open, state, token_file
+from pam_softtoken.account.state import State
+from pam_softtoken.errors import ConfigError, DamagedState, InsecureFile, NotEnrolled, NotStored, UnusableFile
+from pam_softtoken.otp.mac import sha256
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pam_softtoken.account.safe_open import Account
+    from pam_softtoken.account.token_file import TokenFile
+
+TOKENS, STATE = "tokens", "state"
+
+
+class Location:
+    """Where one user's files are.
+
+    Args:
+        template: the `store` option.
+        account: the user.
+
+    Raises:
+        ConfigError: the user's name cannot be part of a path.
+    """
+
+    __slots__ = ("_names", "_start", "account", "bound_to", "in_home", "owner", "path")
+
+    def __init__(self, template: str, account: Account) -> None:
+        name = account.name
+        if "%u" in template and (not name.isprintable() or "/" in name or name.startswith(".") or not name):
+            raise ConfigError((f"store: %u cannot stand for the user name {name[:64]!r}; use %U",))
+        self.in_home = template.startswith("%h")
+        start, words = split(template)
+        self.account = account
+        self._start = account.home if self.in_home else start
+        self._names = [_fill(word, account) for word in words]
+        self.path = "/".join((self._start.rstrip("/"), *self._names))
+        self.owner = account.uid if self.in_home else os.geteuid()
+        # Names and uids are given to others one day; a file that only root can write says whose it is.
+        self.bound_to = None if self.in_home else (account.name, account.uid)
+
+    def as_owner(self) -> safe_open.AsUser:
+        """A block in which the files are touched as their owner."""
+        return safe_open.AsUser(self.account if self.in_home else safe_open.OURSELVES)
+
+    def open_directory(self, *, making: list[str] | None = None) -> int:
+        """Open the directory, every part of it checked; call it as the owner.
+
+        Args:
+            making: make what is missing, with mode 0700, and add the paths of what was made to this list.
+
+        Raises:
+            FileNotFoundError: it is missing, and the directory where it would be was seen.
+            InsecureFile, UnusableFile: as their names say.
+        """
+        return self._open(self._names, making)
+
+    def open_above(self) -> int:
+        """Open the directory that has the user's directory in it, every part of it checked; call it as the owner.
+
+        Raises:
+            FileNotFoundError: it is missing.
+            InsecureFile, UnusableFile: as their names say.
+        """
+        if self._names:
+            return self._open(self._names[:-1], None)
+        return safe_open.open_directory(os.path.dirname(self._start), below=None, owner=self.owner)
+
+    def _open(self, names: list[str], making: list[str] | None) -> int:
+        directory = self._open_start(making)
+        path = self._start.rstrip("/")
+        for name in names:
+            path += "/" + name
+            try:
+                if making is not None:
+                    safe_open.make_directory(path, below=directory, made=making)
+                below = safe_open.open_directory(path, below=directory, owner=self.owner)
+            finally:
+                os.close(directory)
+            directory = below
+        return directory
+
+    def _open_start(self, making: list[str] | None) -> int:
+        if self.in_home:
+            return safe_open.open_home(self.account)
+        if making is not None:
+            from pam_softtoken.account import user_path  # noqa: PLC0415 - usual logins make nothing
+
+            user_path.require_no_way_in(self._start)
+            parts = self._start.split("/")
+            for end in range(2, len(parts) + 1):
+                path = "/".join(parts[:end])
+                if path == os.path.dirname(enrolled_mark.DIRECTORY):
+                    _make_for_all(path, making)
+                safe_open.make_directory(path, below=None, made=making)
+        try:
+            return safe_open.open_directory(self._start, below=None, owner=self.owner)
+        except FileNotFoundError:
+            raise UnusableFile(self._start, "the store's directory is missing", kind=errors.MISSING) from None
+
+
+def _why_not_proven(location: Location) -> str:
+    """Return in words what happened to an account that was accepted before and has no tokens now; "" where nothing did.
+
+    It only explains a denial. It never proves that the present user has not enrolled: accounts are changed, too.
+    """
+    account = location.account
+    name, present = account.name, (account.name, account.uid)
+    former, uid = (
+        enrolled_mark.former_name(account) if enrolled_mark.is_set(account.uid) else "",
+        enrolled_mark.former_uid(account),
+    )
+    if former:
+        return f"the uid was enrolled as {former}; {token_file.whose(present, (former, account.uid))}"
+    if uid is not None:
+        return f"{name} was enrolled with uid {uid}; {token_file.whose(present, (name, uid))}"
+    known = enrolled_mark.known(name) if location.in_home else None
+    if known is None or known.home == account.home:
+        return ""
+    move = f"softtoken-admin move {name} --to home"
+    return f"the home directory of {name} was {known.home}; {move} brings along what is left there"
+
+
+def _make_for_all(path: str, made: list[str]) -> None:
+    """Make the directory in which programs without root have to find what root says of their own user."""
+    try:
+        if not os.path.isdir(path):
+            enrolled_mark.make_directory(path)
+            made.append(path)
+    except OSError:
+        pass  # whoever makes the store next says why that cannot be
+
+
+def split(template: str) -> tuple[str, list[str]]:
+    """Return the path that is the same for all users, `%h` for a store in the home directory, and the words below it.
+
+    The first part must be there already; only what is below it proves an absence.
+    """
+    words = [word for word in template.split("/") if word not in ("", ".")]
+    if words[0] == "%h":
+        return "%h", words[1:]
+    common = 0
+    while common < len(words) and "%" not in words[common].replace("%%", ""):
+        common += 1
+    return "/" + "/".join(words[:common]).replace("%%", "%"), words[common:]
+
+
+def _fill(word: str, account: Account) -> str:
+    # The uid first: in a name "%U" stands for itself.
+    return "%".join(piece.replace("%U", str(account.uid)).replace("%u", account.name) for piece in word.split("%%"))
+
+
+class Store:
+    """The files of one user, opened once and kept open for one attempt.
+
+    Args:
+        location: where they are.
+
+    Attributes:
+        read_only: nothing can be written there, and uses are recorded in memory until the next restart.
+    """
+
+    __slots__ = (
+        "_directory",
+        "_is_locked",
+        "_live",
+        "_present",
+        "_revocation",
+        "_seen",
+        "_sequence",
+        "_state",
+        "_stored_sequence",
+        "_tokens",
+        "_volatile_path",
+        "location",
+        "read_only",
+    )
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        # What was read last, so that the same bytes are not decoded again under the lock.
+        self._seen: tuple[bytes, bytes | None] | None = None
+        self._present: State | None = None
+        # Names of the tokens and recovery sets whose records must not be dropped.
+        self._live: frozenset[str] = frozenset()
+        self._revocation = revocation.Revocation(location.account.uid)
+        self._is_locked = False
+        self._sequence = self._stored_sequence = 0
+        self._volatile_path = ram_record.path_of(location.account.uid, location.path)
+        self.read_only = False
+        self._directory = self._tokens = self._state = -1
+
+    def close(self) -> None:
+        """Close all of it, which gives the lock back."""
+        for descriptor in (self._state, self._tokens, self._directory):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._directory = self._tokens = self._state = -1
+
+    def open(self) -> TokenFile:
+        """Open the files of somebody who may be enrolled, and read the tokens.
+
+        A missing state file is made, empty; what that means is `verifier`'s business.
+
+        Raises:
+            NotEnrolled: there is no token file.
+            Revoked: there are only tokens that root has revoked.
+            BadTokenFile, InsecureFile, UnusableFile: as their names say.
+        """
+        try:
+            return self._open()
+        except (InsecureFile, UnusableFile) as error:
+            from pam_softtoken.account import without_root  # noqa: PLC0415 - few attempts end here
+
+            raise without_root.explained(error, self.location) from None
+
+    def _open(self) -> TokenFile:
+        self._revocation = revocation.read_for(self.location.account)
+        try:
+            try:
+                content = self._open_as_owner()
+            except UnusableFile as error:
+                if not error.denied:
+                    raise
+                # The way to the home directory may be open to one of the user's groups only.
+                self.close()
+                self.location.account.look_up_groups()
+                content = self._open_as_owner()
+        except FileNotFoundError:
+            raise self.not_enrolled() from None
+        return content
+
+    def not_enrolled(self) -> NotEnrolled:
+        """Return the error for a token file that is not there; the enrolled mark says what that proves."""
+        account = self.location.account
+        was_enrolled = bool(self._revocation.names) or enrolled_mark.was_accepted(account)
+        why = _why_not_proven(self.location) if was_enrolled else ""
+        return NotEnrolled(proven=not was_enrolled, why=why, path=self._path(TOKENS))
+
+    def _open_as_owner(self) -> TokenFile:
+        with self.location.as_owner():
+            self._directory = self.location.open_directory()
+            self._open_tokens()
+            content = self._read_tokens()
+            self._open_state()
+        return content
+
+    def reread_tokens(self) -> TokenFile | None:
+        """Read the tokens again if enrolment, removal or a move has replaced the file since it was opened.
+
+        Returns:
+            The new content, or None when nothing has changed.
+        """
+        if self._is_in_place(self._tokens, TOKENS):
+            return None
+        with self.location.as_owner():
+            os.close(self._tokens)
+            self._tokens = -1
+            try:
+                self._open_tokens()
+            except FileNotFoundError:
+                raise NotEnrolled(proven=False) from None
+            return self._read_tokens()
+
+    def lock(self, timeout_s: float) -> None:
+        """Take the lock, which is the state file's own.
+
+        Raises:
+            LockTimeout: somebody else held it for longer than `timeout_s` seconds.
+            InsecureFile: the file was replaced while we waited.
+            UnusableFile: there are no locks here.
+        """
+        path = self._path(STATE)
+        safe_open.lock(self._state, timeout_s, path=path)
+        self._is_locked = True
+        if not self._is_in_place(self._state, STATE):
+            raise InsecureFile(path, "was replaced during the attempt")
+
+    def _is_in_place(self, descriptor: int, name: str) -> bool:
+        with self.location.as_owner():
+            return safe_open.is_in_place(descriptor, self._path(name), below=self._directory)
+
+    def unlock(self) -> None:
+        """Give the lock back; the files stay open."""
+        self._is_locked = False
+        safe_open.unlock(self._state)
+
+    def read_state(self) -> State | None:
+        """Read the state, under the lock for a decision.
+
+        Returns:
+            The state, or None when the file is new or was emptied.
+
+        Raises:
+            DamagedState: it says nothing that can be trusted.
+            Revoked: something was revoked since the tokens were read.
+            UnusableFile: the system would not read it.
+        """
+        path = self._path(STATE)
+        seen = (safe_open.read(self._state, state.FILE_BYTES, path=path), ram_record.read(self._volatile_path))
+        if seen != self._seen:
+            self._decode(*seen)
+            self._seen = seen
+        if not self._is_locked:  # a time of grace lets in by what is read so; what reads under the lock records later
+            self._require_not_revoked()
+        return self._present
+
+    def _decode(self, stored: bytes, record: bytes | None) -> None:
+        self._sequence, self._present = state.decode(stored, path=self._path(STATE)) if stored else (0, None)
+        self._stored_sequence = self._sequence
+        if record is not None:
+            try:
+                sequence, kept = state.decode_slot(record)
+            except ValueError:
+                raise DamagedState(self._volatile_path, "is not whole") from None
+            self._present = state.with_volatile(self._present, kept, newer=sequence > self._sequence)
+            self._sequence = max(sequence, self._sequence)
+        if self._present is not None:
+            self._present = self._revocation.living_state(self._present)
+
+    def _require_not_revoked(self) -> None:
+        """Check that root has revoked nothing since the tokens were read; `revocation` says why it has to be here."""
+        self._revocation.require_unchanged()
+
+    def grace_name(self, name: str) -> str:
+        """Return the name of a time of grace, from `grace`, as it is recorded: another one after each revocation."""
+        known = self._revocation.names
+        return sha256(" ".join((name, *sorted(known))).encode("ascii")).hexdigest()[:16] if known else name
+
+    def lost_since_s(self) -> int | None:
+        """Tell how many seconds ago a record of uses can have been lost, which is why nothing from before counts.
+
+        Returns:
+            None unless the file system is read-only.
+        """
+        return ram_record.age_s() if self.read_only else None
+
+    def write_state(self, new: State) -> None:
+        """Write a state over the older slot and return when it is durable. `read_state` comes first, under one lock.
+
+        Records of the tokens that were read last, and of those about to be written, are never dropped for want of room.
+
+        Raises:
+            NotStored: it may or may not be on the disk.
+            Revoked: it is there, but something was revoked before it was.
+        """
+        self._write_durably(new)
+        # After the disk has it, and before anybody is told: whatever comes later was revoked after this login.
+        self._require_not_revoked()
+
+    def _write_durably(self, new: State) -> None:
+        had_record = self._seen is not None and self._seen[1] is not None
+        self._seen = None
+        self._sequence += 1
+        if self.read_only:
+            ram_record.write(self._volatile_path, state.encode(new, self._sequence, self._live))
+            return
+        if self._stored_sequence == 0:
+            self._write_first_state(new)
+        else:
+            if state.place_of(self._sequence) == state.place_of(self._stored_sequence):
+                self._sequence += 1  # a record has taken the number between
+            place = state.place_of(self._sequence)
+            safe_open.overwrite(
+                self._state, state.encode(new, self._sequence, self._live), place, path=self._path(STATE)
+            )
+        self._stored_sequence = self._sequence
+        if had_record:
+            ram_record.remove(self._volatile_path)
+
+    def _write_first_state(self, new: State) -> None:
+        """Fill an empty file with both slots, so that later stores need no space; what fails leaves it empty."""
+        path = self._path(STATE)
+        slots = sorted((state.place_of(sequence), state.encode(new, sequence, self._live)) for sequence in (1, 2))
+        self._sequence = 2
+        try:
+            safe_open.overwrite(self._state, b"".join(slot for _, slot in slots), 0, path=path)
+            os.fsync(self._state)
+            os.fsync(self._directory)
+        except (NotStored, OSError) as error:
+            os.ftruncate(self._state, 0)
+            if isinstance(error, NotStored):
+                raise
+            raise NotStored(path, safe_open.words_of(error), kind=safe_open.kind_of(error)) from None
+
+    def _open_tokens(self) -> None:
+        self._tokens = self._open_file(TOKENS, os.O_RDONLY)
+
+    def _open_file(self, name: str, flags: int) -> int:
+        return safe_open.open_file(self._path(name), flags, below=self._directory, owner=self.location.owner)
+
+    def _open_state(self) -> bool:
+        try:
+            self._state, is_new = safe_open.open_or_make_file(
+                self._path(STATE), os.O_RDWR, below=self._directory, owner=self.location.owner
+            )
+        except UnusableFile as error:
+            if not error.read_only:
+                raise
+            self._open_read_only_state()
+            return False
+        return is_new
+
+    def _open_read_only_state(self) -> None:
+        try:
+            self._state = self._open_file(STATE, os.O_RDONLY)
+        except FileNotFoundError:
+            why = "is missing, and the file system is read-only"
+            raise UnusableFile(self._path(STATE), why, kind=errors.READ_ONLY) from None
+        self.read_only = True
+
+    def _read_tokens(self) -> TokenFile:
+        path = self._path(TOKENS)
+        content = self._parsed(self._tokens, path)
+        self._live = content.record_names()
+        return self._revocation.living(content)
+
+    def _parsed(self, tokens: int, path: str) -> TokenFile:
+        data = safe_open.read(tokens, token_file.MAX_BYTES, path=path)
+        return token_file.parse(data, path=path, owner=self.location.bound_to)
+
+    def _path(self, name: str) -> str:
+        return f"{self.location.path}/{name}"

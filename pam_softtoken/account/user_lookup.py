@@ -1,0 +1,74 @@
+"""One look-up of a user: the account, under the name that the host itself uses, for whatever spelling was typed.
+
+Directory services know one person under several names, such as `carol`, `CORP\\carol` and `carol@corp.example`. The
+canonical name is `pw_name`, and all that is named after a user is named after that. Imports nothing but `pwd`, the
+errors and `files`: it is on the way of a login.
+"""
+
+from __future__ import annotations
+
+import pwd
+
+from pam_softtoken.account.safe_open import Account
+from pam_softtoken.errors import LookUpFailed, UnknownUser
+
+NO_NAME = "the name service gives this user no name"
+
+
+def account_of_name(typed: str) -> Account:
+    """Look a user up by any spelling of the name.
+
+    Raises:
+        UnknownUser: this host knows no such user.
+        LookUpFailed: it cannot tell.
+    """
+    return account_of(entry_of_name(typed))
+
+
+def entry_of_name(typed: str) -> pwd.struct_passwd:
+    """Return what the password database says of a user, by any spelling of the name.
+
+    Raises:
+        UnknownUser: this host knows no such user.
+        LookUpFailed: it cannot tell.
+    """
+    try:
+        return pwd.getpwnam(typed)
+    except (KeyError, ValueError):  # a name with a NUL, or one that has no bytes, is nobody's
+        raise UnknownUser from None
+    except OSError as error:
+        raise LookUpFailed(error.strerror or "cannot be asked") from None
+
+
+def account_of_uid(uid: int) -> Account:
+    """Look a user up by the uid.
+
+    Raises:
+        UnknownUser: this host knows no such user.
+        LookUpFailed: it cannot tell.
+    """
+    try:
+        return account_of(pwd.getpwuid(uid))
+    except (KeyError, OverflowError):
+        raise UnknownUser from None
+    except OSError as error:
+        raise LookUpFailed(error.strerror or "cannot be asked") from None
+
+
+def account_of(entry: pwd.struct_passwd) -> Account:
+    """Return the account of an entry of the password database.
+
+    Raises:
+        LookUpFailed: the entry has no name.
+    """
+    if not entry.pw_name:
+        raise LookUpFailed(NO_NAME)
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, home=entry.pw_dir)
+
+
+def canonical_name(typed: str) -> str:
+    """Return the canonical name of a user; that of somebody unknown as it was typed."""
+    try:
+        return account_of_name(typed).name
+    except (UnknownUser, LookUpFailed):
+        return typed

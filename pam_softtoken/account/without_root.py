@@ -1,0 +1,46 @@
+"""Why a program that does not run as root cannot judge a code, and what helps. Loaded only after something was refused.
+
+Screen lockers run as their user. What is root's is closed to them, whoever types a right code, and there is no set-uid
+helper as pam_unix has one: it would judge codes for every program of the user's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pam_softtoken.account import enrolled_mark
+from pam_softtoken.errors import EXPLAINED, InsecureFile, UnusableFile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pam_softtoken.account.store import Location
+
+ONLY_ROOT = (
+    "only root can read this store, and the program that asks does not run as root; take the line with pam_softtoken "
+    "out of its PAM service, or keep the tokens in the home directories: softtoken-admin move --all --to home"
+)
+CLOSED = (
+    "the program that asks does not run as root, and cannot see what root has noted of its user; as root, "
+    f"chmod 711 {os.path.dirname(enrolled_mark.DIRECTORY)} {enrolled_mark.DIRECTORY}"
+)
+
+
+def explained(error: InsecureFile | UnusableFile, location: Location) -> InsecureFile | UnusableFile:
+    """Return an error that says so, where the want of root is the cause; otherwise the same one.
+
+    Args:
+        error: what is wrong with a file.
+        location: whose files, and where.
+    """
+    if os.geteuid() == 0:
+        return error
+    in_store = location.path.startswith(error.path) or error.path.startswith(location.path)
+    if in_store and not location.in_home:
+        return UnusableFile(error.path, ONLY_ROOT, kind=EXPLAINED)
+    is_note = os.path.dirname(error.path).startswith(os.path.dirname(enrolled_mark.DIRECTORY))
+    return (
+        UnusableFile(error.path, CLOSED, kind=EXPLAINED)
+        if is_note and error.why == os.strerror(errno.EACCES)
+        else error
+    )

@@ -1,0 +1,138 @@
+"""What is in force on this host: for each service that asks for a code, who is refused by that, and who is exempt."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from pam_softtoken.admin.access import forecast, host_facts, ways_table
+from pam_softtoken.admin.access.forecast import Host, View
+from pam_softtoken.admin.access.host_facts import Sshd
+from pam_softtoken.admin.access.pam_judge import Judge
+from pam_softtoken.admin.access.proofs import ENROLLED, NEVER, Person
+from pam_softtoken.admin.access.ways_table import Claim
+from pam_softtoken.admin.common.finding import named
+from pam_softtoken.admin.services import exempt, locker_check
+from pam_softtoken.admin.services.option_check import settings_of
+from pam_softtoken.admin.services.stack_check import read_services
+from pam_softtoken.admin.sshd import server
+from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.pam.stack import Line, Stack
+
+
+class InForce(NamedTuple):
+    """What a service does to people.
+
+    Args:
+        service: its name.
+        refused: who would get in if they were enrolled.
+        let_in: who gets in without a code because they have never enrolled.
+        exempt: the members of each group that is not asked.
+        closed_store: a store that only root can read, although the program does not run as root; empty otherwise.
+    """
+
+    service: str
+    refused: list[str]
+    let_in: list[str]
+    exempt: dict[str, list[str]]
+    closed_store: str = ""
+
+
+def in_force(only: Container[str] | None = None) -> tuple[list[InForce], list[str]]:
+    """Find out what each service does that has our line.
+
+    Args:
+        only: what it does to these users.
+
+    Returns:
+        It, and what could not be found out.
+    """
+    stacks = read_services().ours
+    doubts: list[str] = []
+    current = None
+    if any(stack.service == server.SERVICE for stack in stacks):
+        try:
+            current = forecast.current_sshd()
+        except AdministrationFailed as error:
+            doubts.append(f"who is refused at sshd: {error.message}")
+            stacks = tuple(stack for stack in stacks if stack.service != server.SERVICE)
+    settings = {each.store: each for stack in stacks for each in map(settings_of, stack.ours) if each is not None}
+    if not stacks:
+        return [], doubts
+    sudo = any(stack.service.startswith("sudo") for stack in stacks)
+    host = forecast.look_around(list(settings.values()), current, sudo=sudo, only=only)
+    return [_of_service(stack, current if stack.service == server.SERVICE else None, host) for stack in stacks], doubts
+
+
+def _of_service(stack: Stack, current: Sshd | None, host: Host) -> InForce:
+    view = View(Judge(host_facts.door_of(stack)), current)
+    spared_groups = exempt_people(view.judge.door.auth, host.people)
+    spared = {name for names in spared_groups.values() for name in names}
+    passing = [each.store for each in view.judge.door.asking.values() if each is not None and each.passes_never]
+    let_in = [
+        each.name
+        for each in host.people
+        if each.name not in spared and any(each.enrolment(store) == NEVER for store in passing)
+        and any(view.ways(each, peer) for peer in view.peers)
+    ]  # fmt: skip
+    return InForce(
+        stack.service, list(refused(view, host.people)), let_in, spared_groups, locker_check.cannot_read(stack)
+    )
+
+
+def exempt_people(auth: Sequence[Line], people: Iterable[Person]) -> dict[str, list[str]]:
+    """Return the members of each group that is exempt in a stack."""
+    everybody = list(people)
+    return {group: [each.name for each in everybody if group in each.names.groups] for group in exempt.groups_of(auth)}
+
+
+def refused(view: View, people: Iterable[Person]) -> dict[str, list[str]]:
+    """Return who is refused at a service only because they have no token that counts, with the connections."""
+    claims = []
+    for each in people:
+        whole = each._replace(enrolments=tuple((store, ENROLLED) for store, _ in each.enrolments))
+        for peer in view.peers:
+            claims.append(Claim(each, peer.label, view.ways(whole, peer), view.ways(each, peer)))
+    return ways_table.lost(claims)
+
+
+def lines(found: list[InForce], most: int) -> list[str]:
+    """Return it in a few lines. Services that do the same to everybody share theirs.
+
+    Args:
+        found: what is in force.
+        most: so many names are shown; the others are counted.
+    """
+    alike: list[tuple[InForce, list[str]]] = []
+    for each in found:
+        services = next((names for first, names in alike if each._replace(service=first.service) == first), None)
+        if services is None:
+            alike.append((each, services := []))
+        services.append(each.service)
+    return [line for each, services in alike for line in _lines_of(each, named(services, most), most)]
+
+
+def _lines_of(each: InForce, services: str, most: int) -> Iterator[str]:
+    if each.closed_store:
+        yield f"{services}: unlocks for nobody, as it runs as its user and cannot read {each.closed_store}"
+        return
+    if each.refused:
+        yield f"{services}: refused until they enrol ({len(each.refused)}): {named(each.refused, most)}"
+    if each.let_in:
+        yield f"{services}: let in by nullok only ({len(each.let_in)}): {named(each.let_in, most)}"
+    for group, names in each.exempt.items():
+        members = named(names, most) if names else "it has no members"
+        yield f"{services}: exempt from codes, group {group}: {members}"
+    if not each.refused and not each.let_in:
+        asks = "asks" if services == each.service else "ask"
+        yield f"{services}: {asks} for a code; nobody is refused for want of a token"
+
+
+def nobody_gets_in(found: list[InForce]) -> list[str]:
+    """Return a warning where nobody is enrolled, and services refuse users for that."""
+    refusing = [each.service for each in found if each.refused]
+    if not refusing:
+        return []
+    text = f"Nobody is enrolled, and {named(refusing)} let nobody in without a code. "
+    text += "softtoken-enroll --user USER enrols somebody; softtoken-admin doctor shows the command that turns it off."
+    return [text]

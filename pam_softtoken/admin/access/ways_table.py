@@ -1,0 +1,125 @@
+"""The ways in of all people, today and after a change, side by side: as a table of a few lines, and what is lost by it.
+
+Pure. People for whom all is the same are one line, and so are connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from pam_softtoken.admin.access.proofs import CODE, OF_TARGETS, Person, Ways, text_of
+from pam_softtoken.admin.common.finding import named
+from pam_softtoken.admin.sshd.match_blocks import ANYWHERE, NO, YES
+
+MOST_NAMES = 4
+
+
+class Claim(NamedTuple):
+    """What the model says of one user and one class of connections.
+
+    Args:
+        person: who.
+        label: of the class; `ANYWHERE` where there is only one.
+        today, then: the ways in before and after the change.
+    """
+
+    person: Person
+    label: str
+    today: Ways
+    then: Ways
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether they get in today and would not any more."""
+        best = _best(self.today)
+        return _best(self.then) == NO and (best == YES or (best > NO and self.person.has_shell))
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether they get in today, and nobody can tell whether they still would."""
+        return _best(self.today) == YES and NO < _best(self.then) < YES
+
+    @property
+    def opened(self) -> Ways:
+        """The ways that would get in with less than is needed today."""
+        return frozenset(
+            way for way in self.then if not any(today <= way[0] - {CODE} or today == way[0] for today, _ in self.today)
+        )
+
+
+class Row(NamedTuple):
+    """A line of the table: names, connections, ways in today and then."""
+
+    names: tuple[str, ...]
+    label: str
+    today: Ways
+    then: Ways
+
+
+def _best(found: Ways) -> int:
+    return max((certainty for _, certainty in found), default=NO)
+
+
+def lost(claims: Iterable[Claim]) -> dict[str, list[str]]:
+    """Return who would be locked out, with the classes of connections; none where it is all of them."""
+    return _by_name(claims, lambda claim: claim.is_lost)
+
+
+def in_doubt(claims: Iterable[Claim]) -> dict[str, list[str]]:
+    """Return of whom nobody can tell whether they would still get in, as `lost` does."""
+    return _by_name(claims, lambda claim: claim.is_in_doubt)
+
+
+def _by_name(claims: Iterable[Claim], is_meant: Callable[[Claim], bool]) -> dict[str, list[str]]:
+    meant: dict[str, list[str]] = {}
+    others: set[str] = set()
+    for claim in claims:
+        if is_meant(claim):
+            meant.setdefault(claim.person.name, []).append(claim.label)
+        elif claim.then:
+            others.add(claim.person.name)
+    return {name: labels if name in others else [] for name, labels in meant.items()}
+
+
+def rows(claims: Iterable[Claim]) -> list[Row]:
+    """Return the lines of the table, those of most people first; who gets in neither today nor then has none."""
+    of_person: dict[str, list[Claim]] = {}
+    for claim in claims:
+        of_person.setdefault(claim.person.name, []).append(claim)
+    groups: dict[tuple[tuple[str, Ways, Ways], ...], list[str]] = {}
+    for name, found in of_person.items():
+        key = tuple((claim.label, claim.today, claim.then) for claim in found)
+        groups.setdefault(key, []).append(name)
+    made = []
+    for key, names in sorted(groups.items(), key=lambda item: -len(item[1])):
+        pairs: dict[tuple[Ways, Ways], list[str]] = {}
+        for label, today, then in key:
+            pairs.setdefault((today, then), []).append(label)
+        for (today, then), labels in pairs.items():
+            if today or then:
+                made.append(Row(tuple(names), ANYWHERE if len(labels) == len(key) else ", ".join(labels), today, then))
+    return made
+
+
+def table(found: Sequence[Row], service: str) -> list[str]:
+    """Return the table as lines, of equal columns."""
+    somewhere = any(row.label != ANYWHERE for row in found)
+    cells = [("account", "from", "today", "then")]
+    cells += [(_few(row.names), row.label, text_of(row.today), text_of(row.then)) for row in found]
+    shown = [cell if somewhere else (cell[0], *cell[2:]) for cell in cells]
+    widths = [max(len(cell[place]) for cell in shown) for place in range(len(shown[0]))]
+    lines = ["  " + "  ".join(text.ljust(width) for text, width in zip(cell, widths, strict=True)) for cell in shown]
+    of_whom = " (the account that somebody becomes)" if service in OF_TARGETS else ""
+    return [f"Who gets in at {service}{of_whom}:", *(line.rstrip() for line in lines)]
+
+
+def _few(names: Sequence[str]) -> str:
+    return named(names, MOST_NAMES)
+
+
+def opened(claims: Iterable[Claim]) -> Iterator[tuple[Claim, str]]:
+    """Return the claims by which somebody would get in with less than today, with the way in words."""
+    for claim in claims:
+        for way in claim.opened:
+            yield claim, text_of(frozenset({way}))

@@ -1,0 +1,1 @@
+"""A change of a service that goes back by itself unless it is confirmed."""

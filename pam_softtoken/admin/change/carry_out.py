@@ -1,0 +1,144 @@
+"""A planned change put in use, and the wait until it is confirmed or back."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pam_softtoken.admin.change import record, watchdog
+from pam_softtoken.admin.change.attempts import Attempts
+from pam_softtoken.admin.change.plan import WITH_PUBLIC_KEY, Plan
+from pam_softtoken.admin.change.record import Change
+from pam_softtoken.admin.common import host_file
+from pam_softtoken.admin.sshd import process, server
+from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.ui import terminal
+
+
+def require_none_pending(service: str) -> None:
+    """Check that no change of a service waits, or is on its way back.
+
+    Raises:
+        AdministrationFailed: one is.
+    """
+    present = record.load(service)
+    if present is None or present.confirmed:
+        return
+    if present.state == record.RETURNING:
+        raise AdministrationFailed(
+            f'an earlier change of "{service}" is not taken back yet', hint="softtoken-admin roll-back says why"
+        )
+    raise AdministrationFailed(
+        f'a change of "{service}" waits to be confirmed, for {present.left_s:.0f} s more',
+        hint=f"{confirm_command(service)}, or softtoken-admin disable {service}",
+    )
+
+
+def carry_out(screen: terminal.Terminal, plan: Plan, for_s: float, awaited: str) -> Change:
+    """Apply a change, watched by a process that takes it back in time.
+
+    Args:
+        screen: takes what is said.
+        plan: of the change.
+        for_s: how long to wait for a login that confirms it.
+        awaited: the user whose login that has to be; empty for anybody's.
+
+    Raises:
+        AdministrationFailed: it cannot be applied; what was done of it is taken back, or will be.
+    """
+    with watchdog.told_afterwards(screen.tell) as tell, record.locked():
+        require_none_pending(plan.stack.service)
+        planned = record.new(plan.stack.service, plan.files, for_s=for_s)
+        try:
+            _apply(planned, plan.way, awaited, tell)
+        except AdministrationFailed as error:
+            _undo(planned, error, tell)
+            raise
+        except OSError as error:
+            why = AdministrationFailed(
+                f"cannot go on: {os.strerror(error.errno or 0)}; nothing was changed",
+                hint="make room, then start again",
+            )
+            _undo(planned, why, tell)
+            raise why from None
+    return planned
+
+
+def _apply(planned: Change, way: str, awaited: str, tell: watchdog.Tell) -> None:
+    record.begin(planned, awaited)
+    watchdog.start(planned)
+    for each in planned.files:
+        record.apply(each)
+        if each.path == server.DROP_IN:
+            tell(process.reload())
+            if way == WITH_PUBLIC_KEY:
+                process.end_unfinished()  # PAM will no longer ask them for a password
+
+
+def _undo(planned: Change, why: AdministrationFailed, tell: watchdog.Tell) -> None:
+    """Put back what was done of a change that cannot go on.
+
+    Raises:
+        AdministrationFailed: not all of it is back yet.
+    """
+    try:
+        watchdog.undo(planned, tell)
+    except AdministrationFailed as error:
+        raise AdministrationFailed(
+            f"{why.message.removesuffix('; nothing was changed')}; what was done of it is not taken back yet: "
+            f"{error.message}",
+            hint=f"{error.hint}; it is tried again by itself, and by softtoken-admin roll-back",
+        ) from None
+
+
+def wait(screen: terminal.Terminal, planned: Change) -> None:
+    """Wait until the change is confirmed.
+
+    Raises:
+        AdministrationFailed: it went back, or the person does not wait.
+    """
+    service = planned.service
+    attempts = Attempts()
+    while watchdog.is_waiting(planned):
+        try:
+            terminal.checkpoint()
+        except KeyboardInterrupt:
+            screen.tell()
+            raise AdministrationFailed(
+                f'interrupted; the change of "{service}" goes back by itself in {planned.left_s:.0f} s',
+                hint=f"{confirm_command(service)} keeps it, softtoken-admin disable {service} takes it back now",
+            ) from None
+        failed = watchdog.settle(screen.tell, awaited=service, attempts=attempts)
+        if service in failed:
+            raise AdministrationFailed(
+                f'the change of "{service}" was not confirmed, and is not taken back yet: {failed[service].message}',
+                hint=f"{failed[service].hint}; it is tried again by itself, and by softtoken-admin roll-back",
+            )
+        time.sleep(watchdog.PAUSE_S)
+    present = record.load(service)
+    if present is None or present.identity != planned.identity:
+        raise AdministrationFailed(
+            f'the change of "{service}" was not confirmed; {_what_is_left(planned)}',
+            hint="the system's log says, in lines with pam_softtoken, what came of the logins meanwhile",
+        )
+    screen.show(f'Done. "{service}" asks for a code from now on; softtoken-admin disable {service} ends it.')
+
+
+def _what_is_left(planned: Change) -> str:
+    """Return what there is to say of the files after a change has gone back."""
+    others = [each.path for each in planned.files if not _is_as_before(each)]
+    if not others:
+        return "everything is as it was before"
+    return f"our lines are taken out; what somebody else has changed in {', '.join(others)} stays"
+
+
+def _is_as_before(each: record.FileChange) -> bool:
+    try:
+        return host_file.read(host_file.resolved(each.path)).data == each.before.data
+    except AdministrationFailed:
+        return False
+
+
+def confirm_command(service: str) -> str:
+    """Return the command that keeps a change without a login."""
+    return f"softtoken-admin confirm {service}"

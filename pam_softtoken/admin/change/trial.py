@@ -1,0 +1,151 @@
+"""A new stack, tried before it is in use: a copy of all services in a private directory, a real PAM conversation.
+
+What needs no person: libpam can load every module, nothing is wrong in our line, our backend asks for a code and
+refuses a wrong one, and the whole stack refuses who answers everything wrongly. That a right code gets in needs
+somebody who has one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pam_softtoken.admin.common import bounded
+from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.pam import client, installed_libpam, known_modules, service_edit, service_file
+from pam_softtoken.pam.stack import Stack
+from pam_softtoken.ui import terminal
+
+SERVICE, ALONE = "softtoken-trial", "softtoken-trial-alone"
+"""Not the service's own name: an accepted code of a trial confirms nothing."""
+NOBODY = "no-such-user.softtoken"
+WRONG = "not-a-code"
+TRIES = 3
+_MODULE_DIRECTORIES = (
+    "/lib/*/security",
+    "/usr/lib/*/security",
+    "/lib/security",
+    "/usr/lib/security",
+    "/lib64/security",
+)
+
+
+class Trial:
+    """A private directory with the host's services and the new one.
+
+    Args:
+        directory: it.
+        stack: the new one.
+    """
+
+    def __init__(self, directory: str, stack: Stack) -> None:
+        self._directory = directory
+        self._stack = stack
+
+    def require_modules(self) -> None:
+        """Check that each module of the stack is there and can be loaded.
+
+        Raises:
+            AdministrationFailed: one is not.
+        """
+        for line in self._stack.of("auth"):
+            if line.is_substack or line.quiet:
+                continue
+            path = _path_of(line.module)
+            try:
+                ctypes.CDLL(path, mode=os.RTLD_NOW | os.RTLD_LOCAL)
+            except OSError as error:
+                why = "is not there" if not os.path.exists(path) else str(error)
+                raise AdministrationFailed(
+                    f"the new stack cannot be loaded: {line.module} {why} ({line.place})",
+                    hint="install what has it, or take that line out",
+                ) from None
+
+    def require_denial(self) -> None:
+        """Check that our line asks for a code and refuses a wrong one, and that the whole stack refuses, too.
+
+        Nobody's tries are used up by that: it is asked about a user that does not exist.
+
+        Raises:
+            AdministrationFailed: it does not.
+        """
+        asked: list[str] = []
+
+        def answer(question: str, shown: bool) -> str:
+            asked.append(question)
+            return WRONG
+
+        result = client.authenticate(ALONE, NOBODY, answer, directory=self._directory, is_trial=True)
+        if not asked or result == client.PAM_SUCCESS:
+            raise AdministrationFailed(
+                f"our own line does not work: it asked for {len(asked)} codes and PAM said {result}",
+                hint="the system's log says why, in a line with pam_softtoken: an option, the backend, its owner",
+            )
+        result = client.authenticate(SERVICE, NOBODY, answer, directory=self._directory, is_trial=True)
+        if result == client.PAM_SUCCESS:
+            raise AdministrationFailed(
+                "the new stack lets in somebody who answers everything wrongly", hint="look at its other lines first"
+            )
+
+    def log_in(self, screen: terminal.Terminal, user: str) -> None:
+        """Have the person who sits here log in through the new stack.
+
+        Raises:
+            AdministrationFailed: refused, each time.
+        """
+        for number in range(1, TRIES + 1):
+            result = client.authenticate(
+                SERVICE, user, lambda question, shown: screen.ask(_named(question, user), hidden=not shown),
+                directory=self._directory, is_trial=True,
+            )  # fmt: skip
+            if result == client.PAM_SUCCESS:
+                return
+            if number < TRIES:
+                screen.tell("Refused. Try again, with a code that has not been used.")
+        raise AdministrationFailed(
+            f"the new stack refused {user} {TRIES} times; nothing was changed",
+            hint=f"softtoken-enroll --user {user} --check says what is wrong with a code; --user takes somebody else",
+        )
+
+
+def _named(question: str, user: str) -> str:
+    """Return a prompt that says whose answer is meant: an administrator could take `Password:` for the own one."""
+    words = question.strip()
+    return words if f"for {user}" in words or not words.endswith(":") else f"{words[:-1]} for {user}:"
+
+
+@contextmanager
+def prepared(stack: Stack, text: str) -> Iterator[Trial]:
+    """Make the private directory for the length of the block.
+
+    Args:
+        stack: the new stack.
+        text: of the service's file.
+    """
+    with tempfile.TemporaryDirectory(prefix="softtoken-trial-", dir="/run") as directory:
+        for path in glob.glob(f"{service_file.DIRECTORY}/*"):
+            if os.path.isfile(path):
+                shutil.copy(path, directory)
+        own = stack.ours[0]
+        words = [own.module, *own.arguments]
+        alone = " ".join("[" + word.replace("]", "\\]") + "]" for word in words)
+        (Path(directory) / ALONE).write_text(f"auth required {alone}\n")
+        # We are root, whom it would let in without a question.
+        asked = service_edit.without(
+            text, lambda line: line.name in known_modules.ROOT_ONLY, installed_libpam.dialect(), bounded.Reading().text
+        )
+        Path(directory, SERVICE).write_text(asked, encoding="utf-8", errors="surrogateescape")
+        yield Trial(directory, stack)
+
+
+def _path_of(module: str) -> str:
+    if module.startswith("/"):
+        return module
+    found = (path for pattern in _MODULE_DIRECTORIES for path in glob.glob(f"{pattern}/{glob.escape(module)}"))
+    return next(found, module)

@@ -1,0 +1,239 @@
+"""What becomes of a change that waits: it stays once somebody has logged in with a code, else it goes back in time.
+
+The first one to find it does it: a process of its own that survives terminal and program, the program itself, or, when
+both were killed, the next command, at the latest when the machine starts. The record stays until all is back and in
+use, so what fails is tried again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from pam_softtoken import log, null_device
+from pam_softtoken.admin.change import record, way_back
+from pam_softtoken.admin.change.attempts import Attempts
+from pam_softtoken.admin.change.record import Change
+from pam_softtoken.admin.common import bounded, deed
+from pam_softtoken.errors import AdministrationFailed, ChangeInProgress
+
+Tell = Callable[[str], None]
+PAUSE_S = 0.1
+WAIT, STAY, GO_BACK = "wait", "stay", "go back"
+_LIMIT_S, _LOCK_WAIT_S = 10.0, 2.0
+"""What a command that does something else may lose by what is overdue."""
+
+
+def settle_before(tell: Tell, *, patient: bool) -> None:
+    """See to all changes that wait, before a command does its own work; it goes on whatever comes of that.
+
+    Args:
+        tell: takes a line for the person.
+        patient: the command is about services itself, and waits for as long as it takes.
+    """
+    try:
+        if patient:
+            settle(tell)
+        elif overdue():
+            for line in bounded.answer_of(_settled, limit_s=_LIMIT_S):
+                tell(line)
+    except TimeoutError:
+        tell(f"What is overdue is not taken back within {_LIMIT_S:.0f} s; softtoken-admin roll-back goes on with it.")
+    except (AdministrationFailed, OSError, ValueError) as error:
+        tell(f"What is overdue is not taken back; softtoken-admin roll-back says why: {error}")
+
+
+def _settled() -> list[str]:
+    lines: list[str] = []
+    settle(lines.append, lock_wait_s=_LOCK_WAIT_S)
+    return lines
+
+
+def overdue() -> list[str]:
+    """Return the services whose change should stay or go back by now, or cannot be read."""
+    found = []
+    for service in record.services():
+        try:
+            if _fate(record.load(service)) is not WAIT:
+                found.append(service)
+        except (AdministrationFailed, OSError):
+            found.append(service)
+    return found
+
+
+def settle(
+    tell: Tell, *, awaited: str = "", attempts: Attempts | None = None, lock_wait_s: float = record.LOCK_WAIT_S
+) -> dict[str, AdministrationFailed]:
+    """See to all changes that wait: what a login has confirmed stays, what is overdue goes back.
+
+    Args:
+        tell: takes a line for the person.
+        awaited: the service whose result the caller says itself; the watchdog may see to it first, in silence.
+        attempts: what this process has tried in vain before; None for a process that tries once.
+        lock_wait_s: how long to wait for another process that is at it.
+
+    Returns:
+        What failed, by service.
+    """
+    attempts = attempts or Attempts()
+    failed = {}
+    for service in record.services():
+        if not attempts.is_due(service):
+            continue
+        try:
+            fate = WAIT
+            present = record.load(service)
+            if present is None or _fate(present) is not WAIT:
+                with told_afterwards(tell) as later, record.locked(lock_wait_s):
+                    fate = _settle(service, later, say_result=service != awaited)
+            attempts.forget(service)
+            # Not under the lock: a log that takes nothing would hold up all others.
+            if fate is not WAIT:
+                _record(fate, service)
+        except ChangeInProgress as error:
+            if attempts.note(service, error.message):
+                tell(f'"{service}": {error.message}')
+        except (AdministrationFailed, OSError) as error:
+            failed[service] = _as_failure(error)
+            if attempts.note(service, failed[service].message):
+                tell(f'"{service}" is not as it was before yet: {failed[service].message}; {failed[service].hint}')
+                detail = f"{failed[service].message}; {failed[service].hint}"
+                deed.record("roll-back-failed", "all", service=service, detail=detail, level=log.ERR)
+    return failed
+
+
+def _record(fate: str, service: str) -> None:
+    if fate is STAY:
+        deed.record("confirm", "all", service=service, how="login")
+    else:
+        deed.record("roll-back", "all", service=service)
+
+
+def _as_failure(error: AdministrationFailed | OSError) -> AdministrationFailed:
+    if isinstance(error, AdministrationFailed):
+        return error
+    why = os.strerror(error.errno or 0)
+    return AdministrationFailed(f"{error.filename or 'a file'}: {why}", hint="make it writable, and make room")
+
+
+@contextmanager
+def told_afterwards(tell: Tell) -> Iterator[Tell]:
+    """Keep what is told until the block is over: a terminal that takes nothing must not have us hold the lock."""
+    lines: list[str] = []
+    try:
+        yield lines.append
+    finally:
+        for line in lines:
+            tell(line)
+
+
+def _settle(service: str, tell: Tell, *, say_result: bool) -> str:
+    """See to one change, under the lock, and return what became of it."""
+    present = record.load(service)
+    if present is None:
+        record.sweep(service)
+    fate = _fate(present)
+    if present is None or fate is WAIT:
+        return WAIT
+    if fate is STAY:
+        record.confirm(present)
+        if say_result:
+            tell(f'"{service}": confirmed by a login with a code; the change stays.')
+    else:
+        if say_result and present.state == record.RETURNING:
+            tell(f'"{service}": a change was not taken back as a whole; trying again.')
+        elif say_result:
+            tell(f'"{service}": not confirmed in time; the change goes back.')
+        undo(present, tell)
+    return fate
+
+
+def _fate(present: Change | None) -> str:
+    """Return what is to become of a change now. One of an earlier boot goes back, whatever came of it."""
+    if present is None or present.confirmed:
+        return WAIT
+    if present.state == record.RETURNING:
+        return GO_BACK
+    if record.is_of_this_boot(present) and record.has_note(present):
+        return STAY
+    return WAIT if present.left_s > 0 else GO_BACK
+
+
+def undo(present: Change, tell: Tell) -> None:
+    """Put everything back, under the lock, and forget it when sshd goes by it, too.
+
+    Raises:
+        AdministrationFailed: not everything is back; the record stays, and from now on the change is overdue.
+    """
+    record.turn_round(present)
+    steps = way_back.plan(present)
+    for step in steps:
+        if step.told:
+            tell(step.told)
+    if told := way_back.take(present, steps):
+        tell(told)
+    record.forget(present)
+
+
+def start(planned: Change) -> None:
+    """Start the process that sees to a change, and return when it does.
+
+    It has a session of its own, no terminal and none of our descriptors, so that it holds neither lock nor pipe.
+
+    Raises:
+        AdministrationFailed: it does not start.
+    """
+    told, tells = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setsid()
+            if os.fork() == 0:
+                _watch(planned, tells)
+        finally:
+            os._exit(0)
+    os.close(tells)
+    os.waitpid(child, 0)
+    with open(told, "rb") as pipe:
+        if pipe.read(1) != b"+":
+            raise AdministrationFailed("the process that would put things back does not start", hint="start again")
+
+
+def watch_again(service: str) -> None:
+    """Start such a process for what could not be taken back, unless there is one."""
+    with suppress(AdministrationFailed, OSError):
+        present = record.load(service)
+        if present is not None and not present.confirmed and not record.is_watched(service):
+            start(present)
+
+
+def _watch(planned: Change, tells: int) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    os.chdir("/")
+    null_device.lead_nowhere(0, 1, 2)
+    os.dup2(tells, 3)
+    os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+    record.watch(planned.service)
+    os.write(3, b"+")
+    os.close(3)
+    attempts = Attempts()
+    while True:
+        with suppress(AdministrationFailed, OSError):  # a record that cannot be read is logged below
+            if not is_waiting(planned):
+                return
+        with suppress(OSError):
+            settle(lambda text: None, attempts=attempts)
+        time.sleep(PAUSE_S)
+
+
+def is_waiting(planned: Change) -> bool:
+    """Check whether this very change is still neither confirmed nor back as a whole."""
+    present = record.load(planned.service)
+    return present is not None and present.identity == planned.identity and not present.confirmed

@@ -1,0 +1,1 @@
+"""What the commands of `softtoken-admin` share: findings, people, time spans, bounded reads."""

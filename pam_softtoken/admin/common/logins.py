@@ -1,0 +1,89 @@
+"""Who can log in to this host: what the password database, /etc/shells, /etc/login.defs and /etc/shadow say of it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+from pam_softtoken.account import enrolled_mark
+
+SHELLS, DEFINITIONS, SHADOW = "/etc/shells", "/etc/login.defs", "/etc/shadow"
+NSSWITCH = "/etc/nsswitch.conf"
+DIRECTORY_SERVICES = ("sss", "ldap", "winbind")
+REFUSING_SHELLS = ("nologin", "false")
+USUAL_SHELLS = ("/bin/sh", "/bin/bash")
+USUAL_UID_MIN = 1000
+
+
+def everybody() -> list[pwd.struct_passwd]:
+    """Give all users that the host lists, and those whom it does not but who have logged in with a code."""
+    users: dict[str, pwd.struct_passwd] = {}
+    for entry in pwd.getpwall():
+        users.setdefault(entry.pw_name, entry)
+    listed = {entry.pw_uid for entry in users.values()}
+    try:
+        marked = [int(name) for name in os.listdir(enrolled_mark.DIRECTORY) if name.isdecimal()]
+    except OSError:
+        marked = []
+    for uid in marked:
+        if uid not in listed:
+            try:
+                entry = pwd.getpwuid(uid)
+            except (KeyError, OverflowError):
+                continue  # the account was given up
+            users.setdefault(entry.pw_name, entry)
+    return sorted(users.values(), key=lambda entry: (entry.pw_uid, entry.pw_name))
+
+
+def who_can_log_in() -> list[pwd.struct_passwd]:
+    """Give those with a login shell who are root, or no account of the system, or have a password.
+
+    A locked password does not count against anybody: public keys do without. An account that has expired is among them.
+    """
+    shells = _login_shells()
+    least = _least_uid()
+    with_password = _names_with_password()
+    return [
+        entry
+        for entry in everybody()
+        if (entry.pw_shell or "/bin/sh") in shells
+        and (entry.pw_uid == 0 or entry.pw_uid >= least or entry.pw_name in with_password)
+    ]
+
+
+def directory_services() -> list[str]:
+    """List the directory services that give this host users."""
+    try:
+        with open(NSSWITCH, encoding="utf-8", errors="surrogateescape") as lines:
+            found = [line.partition("#")[0].split() for line in lines]
+    except OSError:
+        return []
+    sources = [word for words in found if words[:1] == ["passwd:"] for word in words[1:]]
+    return [service for service in DIRECTORY_SERVICES if service in sources]
+
+
+def _login_shells() -> set[str]:
+    listed = [line.strip() for line in _lines(SHELLS)]
+    shells = [line for line in listed if line.startswith("/")] or USUAL_SHELLS
+    return {shell for shell in shells if os.path.basename(shell) not in REFUSING_SHELLS}
+
+
+def _least_uid() -> int:
+    for line in _lines(DEFINITIONS):
+        words = line.split()
+        if len(words) == 2 and words[0] == "UID_MIN" and words[1].isdecimal():
+            return int(words[1])
+    return USUAL_UID_MIN
+
+
+def _names_with_password() -> set[str]:
+    entries = [line.split(":") for line in _lines(SHADOW)]
+    return {fields[0] for fields in entries if len(fields) > 1 and fields[1] and fields[1][0] not in "!*"}
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,264 @@
+"""What root keeps for accounts that are gone, were renamed, or got another uid: where it lies, and what helps.
+
+Looks only. There are the tokens in a store of root's, marks, records of names, revocations, uses that are recorded in
+/run, and changes of a service that wait for a login. A time of grace and an issued code are in a user's state file, and
+go with its store.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from pam_softtoken.account import enrolled_mark, ram_record, revocation, safe_open, store, token_file, user_lookup
+from pam_softtoken.account.store import TOKENS, Location
+from pam_softtoken.admin.common import logins, person
+from pam_softtoken.errors import ConfigError, LookUpFailed, PathError, UnknownUser
+from pam_softtoken.login import login_note
+
+STORE, MARK, NAME, REVOCATIONS, RECORD, AWAITED = "store", "mark", "name", "revocations", "record", "awaited"
+GONE, CHANGED, UNKNOWN = "gone", "changed", "unknown"
+
+
+class Orphan(NamedTuple):
+    """One file or directory that fits no account.
+
+    Attributes:
+        kind: one of the words above.
+        path: where it is.
+        user, uid: whose it was, None where it does not say so.
+        account: what became of that account: `GONE`, `CHANGED` (it has another name or uid), or `UNKNOWN`.
+        problem: that in words.
+        cure: the command that helps; empty where there is none.
+        otherwise: the command for the case that the account of today is another user's; empty where there is none.
+    """
+
+    kind: str
+    path: str
+    user: str | None
+    uid: int | None
+    account: str
+    problem: str
+    cure: str = ""
+    otherwise: str = ""
+
+
+class _Accounts:
+    """The accounts of this host. Each is looked up once: a directory service may be slow."""
+
+    def __init__(self) -> None:
+        entries = [entry for entry in logins.everybody() if entry.pw_name]
+        self._listed = {(entry.pw_name, entry.pw_uid) for entry in entries}
+        self.uids = {entry.pw_uid for entry in entries}
+        self._named: dict[str, safe_open.Account | None] = {}
+        self._numbered: dict[int, safe_open.Account | None] = {}
+
+    def named(self, name: str) -> safe_open.Account | None:
+        """Look an account up; `LookUpFailed` when nobody can tell."""
+        if name not in self._named:
+            try:
+                self._named[name] = user_lookup.account_of_name(name)
+            except UnknownUser:
+                self._named[name] = None
+        return self._named[name]
+
+    def numbered(self, uid: int) -> safe_open.Account | None:
+        """Look an account up by its uid; `LookUpFailed` when nobody can tell."""
+        if uid not in self._numbered:
+            try:
+                self._numbered[uid] = user_lookup.account_of_uid(uid)
+            except UnknownUser:
+                self._numbered[uid] = None
+        return self._numbered[uid]
+
+    def orphan(self, kind: str, path: str, name: str | None, uid: int) -> Orphan | None:
+        """Return what to say of something that was this account's; None where the account is there, or may be."""
+        if (name, uid) in self._listed:
+            return None
+        try:
+            named = self.named(name) if name else None
+            numbered = self.numbered(uid)
+        except LookUpFailed:
+            return None
+        present = named or numbered
+        forget = f"{person.PROGRAM} forget {shlex.quote(name) + ' ' if name else ''}--uid {uid}"
+        if present is None:
+            described = token_file.described((name, uid)) if name else f"with uid {uid}"
+            return Orphan(kind, path, name, uid, GONE, f"there is no account {described} any more", forget)
+        if (present.name, present.uid) == (name, uid):
+            return None
+        now = token_file.described((present.name, present.uid))
+        problem = f"the account {name or uid} is {now} now"
+        if named is not None and numbered is not None and named.uid != numbered.uid:
+            problem += f", and uid {uid} is that of {numbered.name}"
+        rebind = shlex.join(token_file.rebind_words((present.name, present.uid), (name or "", uid)))
+        return Orphan(kind, path, name, uid, CHANGED, problem, rebind, forget)
+
+
+def find(templates: Iterable[str]) -> list[Orphan]:
+    """List what fits no account.
+
+    Args:
+        templates: the stores to look at, as the `store` option; those in home directories have no orphans.
+    """
+    accounts = _Accounts()
+    found = [each for template in dict.fromkeys(templates) for each in _stores(template, accounts)]
+    for each in (_marks(accounts), _names(accounts), _revocations(accounts), _records(accounts), _awaited(accounts)):
+        found += each
+    return found
+
+
+def of_user(name: str, templates: Iterable[str]) -> list[Orphan]:
+    """List those that were an account's of this name."""
+    return [each for each in find(templates) if each.user == name]
+
+
+# -- stores
+
+
+def _stores(template: str, accounts: _Accounts) -> Iterator[Orphan]:
+    start, words = store.split(template)
+    if start == "%h":
+        return
+    paths = [start.rstrip("/")]
+    for word in words:
+        if "%" in word.replace("%%", ""):
+            paths = [f"{path}/{name}" for path in paths for name in _directories_in(path)]
+        else:
+            paths = [f"{path}/{word.replace('%%', '%')}" for path in paths]
+    for path in paths:
+        orphan = _look(path, template, accounts)
+        if orphan is not None:
+            yield orphan
+
+
+def _directories_in(path: str) -> list[str]:
+    try:
+        with os.scandir(path or "/") as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
+
+
+def _look(path: str, template: str, accounts: _Accounts) -> Orphan | None:
+    try:
+        owner = _owner_of(path)
+    except FileNotFoundError:
+        return None
+    except PathError as error:
+        return Orphan(STORE, path, None, None, UNKNOWN, str(error))
+    if owner is None:
+        cure = f"{person.PROGRAM} rebind USER, for the user whose place that is"
+        return Orphan(STORE, path, None, None, UNKNOWN, "the tokens do not name their account", cure)
+    return accounts.orphan(STORE, path, *owner) or _misplaced(path, owner, template, accounts)
+
+
+def _misplaced(path: str, owner: token_file.Owner, template: str, accounts: _Accounts) -> Orphan | None:
+    """Return what to say of the tokens of an account that is there, where they are not in its place."""
+    try:
+        account = accounts.named(owner[0])
+        right = Location(template, account).path if account is not None else path
+    except (ConfigError, LookUpFailed):
+        return None
+    if right == path:
+        return None
+    problem = f"the tokens of {owner[0]} are looked for in {right}"
+    return Orphan(STORE, path, *owner, UNKNOWN, problem, shlex.join(["mv", path, right]))
+
+
+def _owner_of(path: str) -> token_file.Owner | None:
+    directory = safe_open.open_directory(path, below=None, owner=os.geteuid())
+    try:
+        tokens = safe_open.open_file(f"{path}/{TOKENS}", os.O_RDONLY, below=directory, owner=os.geteuid())
+    finally:
+        os.close(directory)
+    try:
+        data = safe_open.read(tokens, token_file.MAX_BYTES, path=f"{path}/{TOKENS}")
+    finally:
+        os.close(tokens)
+    return token_file.parse_any(data, path=f"{path}/{TOKENS}")[1]
+
+
+# -- what is named after a uid or a name
+
+
+def _numbers_in(directory: str) -> list[tuple[str, int]]:
+    """List the entries of a directory whose names begin with a uid, and those uids."""
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError:
+        return []
+    starts = [(name, name.partition("-")[0]) for name in names]
+    return [(name, int(start)) for name, start in starts if start.isascii() and start.isdecimal()]
+
+
+def _of_uids(kind: str, directory: str, accounts: _Accounts) -> Iterator[Orphan]:
+    """List what is named after a uid that nobody has. The mark says whose it was."""
+    for name, uid in _numbers_in(directory):
+        try:
+            is_somebodys = uid in accounts.uids or accounts.numbered(uid) is not None
+        except LookUpFailed:
+            continue
+        orphan = (
+            accounts.orphan(kind, f"{directory}/{name}", enrolled_mark.name_of(uid) or None, uid)
+            if not is_somebodys
+            else None
+        )
+        if orphan is not None:
+            yield orphan
+
+
+def _marks(accounts: _Accounts) -> Iterator[Orphan]:
+    return _of_uids(MARK, enrolled_mark.DIRECTORY, accounts)
+
+
+def _revocations(accounts: _Accounts) -> Iterator[Orphan]:
+    return _of_uids(REVOCATIONS, revocation.DIRECTORY, accounts)
+
+
+def _records(accounts: _Accounts) -> Iterator[Orphan]:
+    return _of_uids(RECORD, ram_record.DIRECTORY, accounts)
+
+
+def _names(accounts: _Accounts) -> Iterator[Orphan]:
+    try:
+        names = sorted(name for name in os.listdir(enrolled_mark.NAMES) if len(name) == enrolled_mark.DIGEST_DIGITS)
+    except OSError:
+        return
+    for name in names:
+        path = f"{enrolled_mark.NAMES}/{name}"
+        try:
+            known = enrolled_mark.read_record(path)
+        except PathError as error:
+            yield Orphan(NAME, path, None, None, UNKNOWN, str(error))
+            continue
+        if known is None:
+            continue
+        if known.uid == enrolled_mark.NOT_A_UID:
+            yield Orphan(NAME, path, None, None, UNKNOWN, "is damaged", shlex.join(["rm", path]))
+            continue
+        orphan = accounts.orphan(NAME, path, known.name, known.uid)
+        if orphan is not None:
+            yield orphan
+
+
+def _awaited(accounts: _Accounts) -> Iterator[Orphan]:
+    """List the changes that wait for a login of somebody who is not there."""
+    for service in _directories_in(login_note.DIRECTORY):
+        place = f"{login_note.DIRECTORY}/{service}"
+        try:
+            names = os.listdir(place)
+        except OSError:
+            continue
+        for name in names if login_note.PENDING in names else []:
+            user = name.removeprefix(login_note.AWAITED)
+            try:
+                is_there = user == name or accounts.named(user) is not None
+            except LookUpFailed:
+                continue
+            if not is_there:
+                problem = f"only a login of {user} confirms the change of {service}, and there is no such account"
+                keep, undo = (f"{person.PROGRAM} {word} {shlex.quote(service)}" for word in ("confirm", "disable"))
+                yield Orphan(AWAITED, f"{place}/{name}", user, None, GONE, problem, keep, undo)

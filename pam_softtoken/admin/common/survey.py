@@ -1,0 +1,266 @@
+"""What there is to say about each of many users, whatever his home directory does to who looks at it.
+
+Looks only: nothing is made, written, locked or hashed, and files are opened as the user. A disk that does not answer
+hangs whoever touches it, so a child process looks, and one that has said nothing for a while is given up for another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import pwd
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
+
+from pam_softtoken import null_device
+from pam_softtoken.account import cure, enrolled_mark, safe_open, user_lookup
+from pam_softtoken.account.editor import Editor
+from pam_softtoken.account.state import SHARED_BUCKETS, State
+from pam_softtoken.account.store import Location
+from pam_softtoken.admin.common import person
+from pam_softtoken.config import Config
+from pam_softtoken.enroll.token_list import Inventory, utc
+from pam_softtoken.errors import ConfigError, DamagedState, LookUpFailed, NotEnrolled, PathError, UnusableFile
+from pam_softtoken.login import throttle
+from pam_softtoken.login.policy import Limits
+from pam_softtoken.ui import terminal
+
+Facts = dict[str, Any]
+ENROLLED, NOT_ENROLLED, UNUSABLE = "enrolled", "not-enrolled", "unusable"
+PATIENCE_S = 10.0
+"""How long one user's files may take; a file system that answers at all needs a fraction of it."""
+
+
+def facts_of(entry: pwd.struct_passwd, config: Config, *, now: int) -> Facts:
+    """Look at one user's files."""
+    facts = _unknown(entry, "")
+    try:
+        account = user_lookup.account_of(entry)
+        location = Location(config.store, account)
+        facts["store"] = location.path
+        facts["was_enrolled"] = enrolled_mark.was_accepted(account)
+        facts["former_name"] = enrolled_mark.former_name(account)
+        facts["former_uid"] = enrolled_mark.former_uid(account)
+        _as_member(account, lambda: _look(location, facts, now, config))
+    except NotEnrolled:
+        facts["status"] = NOT_ENROLLED
+        facts["elsewhere"] = _elsewhere(account, config.store)
+    except PathError as error:
+        facts["problem"], facts["cure"] = str(error), cure.of(error, location).command
+    except (LookUpFailed, ConfigError, OSError, ValueError) as error:
+        facts["problem"] = str(error)
+    return facts
+
+
+def _unknown(entry: pwd.struct_passwd, problem: str) -> Facts:
+    return {
+        "user": entry.pw_name,
+        "uid": entry.pw_uid,
+        "status": UNUSABLE,
+        "problem": problem,
+        "cure": "",
+        "store": "",
+        "elsewhere": [],
+        "was_enrolled": False,
+        "former_name": "",
+        "former_uid": None,
+        "tokens": [],
+        "last_used": None,
+        "recovery_codes": {"total": 0, "left": 0},
+        "state": "unknown",
+        "pin": None,
+        "waiting": [],
+        "issued_code_until": None,
+        "record_ahead_s": 0,
+    }
+
+
+def _as_member(account: safe_open.Account, look: Callable[[], None]) -> None:
+    try:
+        look()
+    except UnusableFile as error:
+        if not error.denied:
+            raise
+        account.look_up_groups()  # the way to the home directory may be open to one of them only
+        look()
+
+
+def _elsewhere(account: safe_open.Account, looked_at: str) -> list[str]:
+    """Find where a user has tokens that no login looks at, because they were not moved, or not moved back."""
+    found: list[str] = []
+    places = [Location(template, account) for template in person.PLACES.values() if template != looked_at]
+    for template in dict.fromkeys((looked_at, *person.PLACES.values())):
+        before = person.in_old_home(account, template)
+        places += [before] if before is not None else []
+    for location in places:
+        with contextlib.suppress(NotEnrolled, PathError):  # whatever is there, it is not what decides
+            _as_member(location.account, functools.partial(_find, location))
+            found.append(location.path)
+    return found
+
+
+def _find(location: Location) -> None:
+    store = Editor(location)
+    try:
+        store.open_enrolled()
+    finally:
+        store.close()
+
+
+def _look(location: Location, facts: Facts, now: int, config: Config) -> None:
+    store = Editor(location)
+    try:
+        inventory = Inventory(store)
+        seen = inventory.facts()
+        waiting = _waits(inventory.state, location.account.uid, now, with_pin=inventory.has_pin)
+        facts.update(
+            status=ENROLLED,
+            tokens=seen["tokens"],
+            recovery_codes=seen["recovery_codes"],
+            state=seen["state"],
+            last_used=utc(inventory.last_used),
+            pin=inventory.has_pin,
+            waiting=[] if config.no_throttle else waiting,
+            issued_code_until=utc(inventory.issued_until(now)),
+            record_ahead_s=inventory.record_ahead_s(now, Limits.of(config)),
+        )
+        if seen["state"] == "damaged":
+            error = DamagedState(f"{location.path}/state", "is damaged")
+            facts["problem"], facts["cure"] = str(error), cure.of(error, location).command
+    finally:
+        store.close()
+
+
+def _waits(state: State | None, uid: int, now: int, *, with_pin: bool) -> list[Facts]:
+    """Say who has to wait, until when. Of other hosts the state has no addresses, only their hashes."""
+    local = {throttle.source_of("", each).name: f"uid {each}" for each in (0, uid)}
+    shared = dict(zip(SHARED_BUCKETS, ("other local users", "other hosts"), strict=True))
+    waits = []
+    for bucket, (wrong, last) in (state.wrong if state is not None else {}).items():
+        until = min(last, now) + throttle.wait_s(wrong, with_pin=with_pin)
+        if until > now:
+            source = shared.get(bucket) or local.get(bucket) or f"a known place ({bucket[:6]})"
+            waits.append({"source": source, "until": utc(until), "wrong_answers": wrong})
+    return waits
+
+
+def survey(
+    users: Sequence[pwd.struct_passwd],
+    look: Callable[[pwd.struct_passwd], Facts],
+    *,
+    patience_s: float = PATIENCE_S,
+) -> Iterator[Facts]:
+    """Look at all users, in order.
+
+    Args:
+        users: whom.
+        look: at one of them, in a process of its own.
+        patience_s: how long that may take, in seconds.
+    """
+    place = 0
+    gone: dict[str, str] = {}
+    while place < len(users):
+        mounts = _mounts() if gone else []
+        worker = _Worker([each for each in users[place:] if not _stands_on(each, mounts, gone)], look)
+        hung: pwd.struct_passwd | None = None
+        while place < len(users) and hung is None:
+            entry = users[place]
+            place += 1
+            mount = _stands_on(entry, mounts, gone)
+            if mount:
+                yield _unknown(entry, f"{entry.pw_dir}: not looked at; {mount} does not answer, see {gone[mount]}")
+                continue
+            facts = worker.next(patience_s)
+            if facts is None:
+                hung = entry
+                facts = _unknown(entry, f"{entry.pw_dir}: does not answer for {patience_s:g} s")
+            yield facts
+        worker.end()
+        if hung is not None:
+            for mount in _shared_mounts(hung, _mounts()):
+                gone.setdefault(mount, hung.pw_name)
+
+
+class _Worker:
+    """A process that looks at users and writes what it has found, a line for each."""
+
+    def __init__(self, users: Sequence[pwd.struct_passwd], look: Callable[[pwd.struct_passwd], Facts]) -> None:
+        self._results, results = os.pipe()
+        self._left = b""
+        self._pid = os.fork()
+        if self._pid == 0:
+            _work(users, look, results)
+        os.close(results)
+
+    def next(self, patience_s: float) -> Facts | None:
+        """Give what was found about the next user; None when nothing comes."""
+        deadline = time.monotonic() + patience_s
+        while b"\n" not in self._left:
+            terminal.checkpoint()
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return None
+            if select.select([self._results], [], [], min(left_s, 0.2))[0]:
+                piece = os.read(self._results, 1 << 16)
+                if not piece:
+                    return None
+                self._left += piece
+        line, _, self._left = self._left.partition(b"\n")
+        found: Facts = json.loads(line)
+        return found
+
+    def end(self) -> None:
+        """Let go of it. One that hangs where no signal reaches it ends when its disk comes back."""
+        os.close(self._results)
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, os.WNOHANG)
+
+
+def _work(users: Sequence[pwd.struct_passwd], look: Callable[[pwd.struct_passwd], Facts], results: int) -> NoReturn:
+    try:
+        # Whoever reads what we print must not wait for the end of a process that hangs.
+        null_device.lead_nowhere(0, 1, 2)
+        for entry in users:
+            line = json.dumps(look(entry)).encode() + b"\n"
+            while line:
+                line = line[os.write(results, line) :]
+    finally:
+        os._exit(0)
+
+
+def _mounts() -> list[str]:
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+            found = [line.split(" ")[4] for line in table]
+    except OSError:
+        return []
+    return [each.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\") for each in found]
+
+
+def _mount_of(path: str, mounts: list[str]) -> str:
+    return max((each for each in mounts if _is_below(path, each)), key=len, default="/")
+
+
+def _is_below(path: str, directory: str) -> bool:
+    return (path.rstrip("/") + "/").startswith(directory.rstrip("/") + "/")
+
+
+def _shared_mounts(entry: pwd.struct_passwd, mounts: list[str]) -> list[str]:
+    """Give the mount that a home which does not answer stands on, if others can stand there, too.
+
+    What is mounted at or below the home is this user's alone, perhaps of his own making, and says nothing of others.
+    """
+    if any(_is_below(each, entry.pw_dir) for each in mounts):
+        return []
+    mount = _mount_of(entry.pw_dir, mounts)
+    return [mount] if mount != "/" else []
+
+
+def _stands_on(entry: pwd.struct_passwd, mounts: list[str], gone: dict[str, str]) -> str:
+    mount = _mount_of(entry.pw_dir, mounts) if gone else ""
+    return mount if mount in gone else ""

@@ -1,0 +1,162 @@
+"""`softtoken-admin doctor`: looks for what could lead past the code, keep people out, or go wrong one day.
+
+Looks only. Each check is done in a process of its own, so that none of them hangs or ends the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple
+
+from pam_softtoken.admin.common import bounded, logins
+from pam_softtoken.admin.common.finding import NOTE, SEVERITIES, Finding, Report
+from pam_softtoken.admin.doctor import backend_check, host_check, mode_check, people_check, sshd_check, store_check
+from pam_softtoken.admin.services import locker_check, option_check, stack_check
+from pam_softtoken.admin.services.stack_check import Services
+from pam_softtoken.errors import ProgramError
+from pam_softtoken.ui import terminal
+from pam_softtoken.ui.command_line import Command
+
+_ONE_AND_MANY = {"error": ("error", "errors"), "warning": ("warning", "warnings"), "note": ("note", "notes")}
+
+
+class Family(NamedTuple):
+    """Checks that belong together.
+
+    Args:
+        name: for the person, above their findings.
+        check: does them.
+        limit_s: how long they may take.
+    """
+
+    name: str
+    check: Callable[[Services], Report]
+    limit_s: float = bounded.LIMIT_S
+
+
+class ProblemsFound(ProgramError):
+    """Something is worse than worth knowing."""
+
+
+FAMILIES = (
+    Family("sshd", sshd_check.check, people_check.LIMIT_S),
+    Family("PAM services", stack_check.check),
+    Family("options", option_check.check),
+    Family("stores", store_check.check),
+    Family("screen lockers", locker_check.check),
+    Family("files", mode_check.check),
+    Family("backend", backend_check.check),
+    Family("users", people_check.check, people_check.LIMIT_S),
+    Family("clock", lambda _: host_check.check_clock(now=int(time.time()))),
+    Family("denials", lambda _: host_check.check_denials()),
+    Family("space", lambda services: host_check.check_space(_places(services))),
+    Family("random numbers", lambda _: host_check.check_entropy()),
+    Family("changes", lambda _: host_check.check_changes()),
+)
+
+
+def doctor(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+    """Look at everything, and show what was found.
+
+    Raises:
+        ProblemsFound: there are errors or warnings.
+    """
+    if os.geteuid() != 0:
+        raise ProblemsFound("only root can look at all of it", hint="sudo softtoken-admin doctor")
+    services = stack_check.read_services()
+    reports = []
+    with _progress(len(FAMILIES)) as begin:
+        for family in FAMILIES:
+            terminal.checkpoint()
+            begin(family.name)
+            check = partial(family.check, services)
+            reports.append((family.name, bounded.run(check, family.name, limit_s=family.limit_s)))
+    if options.json:
+        screen.show(_as_json(reports))
+    else:
+        _show(screen, reports, verbose=options.verbose)
+    findings = [finding for _, report in reports for finding in report.findings]
+    if any(finding.severity != NOTE for finding in findings):
+        raise ProblemsFound(_counted(findings), hint="below each finding stands the command that mends it")
+
+
+def _places(services: Services) -> list[str]:
+    homes = dict.fromkeys(os.path.dirname(entry.pw_dir) for entry in logins.who_can_log_in())
+    return mode_check.places_of_state(services, homes)
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal what is looked at; beside the results, so that they can go elsewhere."""
+    try:
+        from rich.console import Console  # noqa: PLC0415 - takes longer than most checks
+        from rich.progress import Progress  # noqa: PLC0415
+    except ImportError:
+        yield lambda name: None
+        return
+    console = Console(stderr=True)
+    if not console.is_terminal or sys.stderr is None or not sys.stderr.isatty():
+        yield lambda name: None
+        return
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda name: bar.update(task, advance=1, description=name)
+
+
+def _show(screen: terminal.Terminal, reports: list[tuple[str, Report]], *, verbose: bool) -> None:
+    findings = 0
+    for name, report in reports:
+        if report.findings:
+            screen.show(f"{name}:")
+        for finding in sorted(report.findings, key=lambda each: SEVERITIES.index(each.severity)):
+            findings += 1
+            _show_finding(screen, finding)
+    if not findings:
+        screen.show("No problems found.")
+    if verbose:
+        screen.show("Looked at: " + "; ".join(each for _, report in reports for each in report.looked_at) + ".")
+    for _, report in reports:
+        for each in report.not_looked_at:
+            screen.show(terminal.visible(f"Not looked at: {each}"))
+
+
+def _show_finding(screen: terminal.Terminal, finding: Finding) -> None:
+    screen.show(terminal.visible(f"  {finding.severity}: {finding.place}: {finding.what}"))
+    if finding.line:
+        screen.show(terminal.visible(f"    | {finding.line[:300]}"))
+    screen.show(terminal.visible(f"    # {finding.mend}"))
+
+
+def _as_json(reports: list[tuple[str, Report]]) -> str:
+    document = {
+        "findings": [{"family": name, **finding._asdict()} for name, report in reports for finding in report.findings],
+        "looked_at": [each for _, report in reports for each in report.looked_at],
+        "not_looked_at": [each for _, report in reports for each in report.not_looked_at],
+    }
+    return json.dumps(document, indent=2)
+
+
+def _counted(findings: list[Finding]) -> str:
+    words = []
+    for severity in SEVERITIES:
+        count = sum(finding.severity == severity for finding in findings)
+        if count:
+            words.append(f"{count} {_ONE_AND_MANY[severity][count > 1]}")
+    return "found " + ", ".join(words)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--verbose", action="store_true", help="say what was looked at, too")
+    parser.add_argument("--json", action="store_true", help="print one object with findings, looked_at, not_looked_at")
+
+
+DOCTOR = Command(
+    "doctor", "look for what leads past the code, keeps people out or will go wrong", _add_arguments, doctor
+)

@@ -1,0 +1,195 @@
+"""What a login needs of the host: a right clock, room for the state, random numbers, and no other guard in its way."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+
+from pam_softtoken.account import enrolled_mark
+from pam_softtoken.admin.common import bounded
+from pam_softtoken.admin.common.finding import ERROR, NOTE, WARNING, Finding, Report
+from pam_softtoken.errors import day_of
+from pam_softtoken.otp import hotp
+
+SET_CLOCK = "timedatectl set-ntp true  # or, without a network: timedatectl set-time 'YYYY-MM-DD HH:MM:SS'"
+_STA_UNSYNC = 0x0040  # sys/timex.h
+_STATUS_PLACE = 40 if sys.maxsize > 2**32 else 20
+_TIMEX_BYTES = 256
+MIN_FREE_BYTES = 4 * 1024 * 1024
+MIN_FREE_INODES = 100
+AUDIT_LOG = "/var/log/audit/audit.log"
+CHANGES = f"{os.path.dirname(enrolled_mark.DIRECTORY)}/changes"
+_HOSTS = frozenset({"sshd", "sudo", "su", "login", "sshd-session", "python3", "softtoken-backe"})
+_DENIAL = re.compile(r'apparmor="DENIED"|avc:\s+denied')
+_KERNEL_LINES = 20000
+
+
+def check_clock(*, now: int) -> Report:
+    """See whether the clock can be right, and whether something keeps it so.
+
+    Args:
+        now: Unix seconds.
+    """
+    looked_at = ("clock synchronisation",)
+    if now < hotp.RELEASED:
+        what = (
+            f"this machine's clock says {day_of(now)}, before this version was made: codes of apps are refused until "
+            "it is right; tokens that count and recovery codes work"
+        )
+        return Report((Finding(ERROR, "clock", "", what, SET_CLOCK),), looked_at)
+    unsynchronised = clock_is_adrift()
+    if unsynchronised is None:
+        return Report(not_looked_at=("clock synchronisation: the kernel does not tell",))
+    if not unsynchronised or _chrony_is_content():
+        return Report(looked_at=looked_at)
+    container = container_of()
+    if container:
+        what = f"inside {container} nobody can tell whether the clock is right: its host keeps it"
+        return Report((Finding(NOTE, "clock", "", what, "timedatectl  # on the host of the container"),), looked_at)
+    has_timesyncd = os.path.exists("/lib/systemd/systemd-timesyncd")
+    mend = "timedatectl set-ntp true" if has_timesyncd else "apt-get install systemd-timesyncd"
+    what = "nothing keeps the clock right; when it is off by more than a minute, codes are refused"
+    return Report((Finding(WARNING, "clock", "", what, mend),), looked_at)
+
+
+def clock_is_adrift() -> bool | None:
+    """Ask the kernel whether its clock is unsynchronised; None where it does not tell. Source: adjtimex(2)."""
+    timex = ctypes.create_string_buffer(_TIMEX_BYTES)  # modes = 0: nothing is set
+    try:
+        if ctypes.CDLL(None, use_errno=True).adjtimex(timex) < 0:
+            return None
+    except (OSError, AttributeError):
+        return None
+    status = int.from_bytes(timex.raw[_STATUS_PLACE : _STATUS_PLACE + 4], sys.byteorder)
+    return bool(status & _STA_UNSYNC)
+
+
+def _chrony_is_content() -> bool:
+    """Ask chrony, which need not tell the kernel."""
+    answer = bounded.ask("chronyc", "-n", "tracking", limit_s=5)
+    return answer is not None and re.search(r"^Leap status\s*:\s*Normal$", answer.stdout, re.MULTILINE) is not None
+
+
+def container_of() -> str:
+    """Name the kind of container that this is; empty on a machine."""
+    answer = bounded.ask("systemd-detect-virt", "--container", limit_s=5)
+    if answer is not None and answer.returncode == 0:
+        return answer.stdout.strip()
+    for path, kind in (("/run/.containerenv", "podman"), ("/.dockerenv", "docker")):
+        if os.path.exists(path):
+            return kind
+    return ""
+
+
+def check_denials() -> Report:
+    """Look through the kernel's and the audit log for what AppArmor or SELinux has forbidden us."""
+    texts: dict[str, str] = {}
+    # "-n" bounds what is read of a journal of years.
+    journal = bounded.ask("journalctl", "-k", "-b", "-q", "--no-pager", "-o", "cat", "-n", str(_KERNEL_LINES))
+    kernel = journal.stdout if journal is not None and journal.returncode == 0 else ""
+    if not kernel.strip():
+        ring = bounded.ask("dmesg")
+        kernel = ring.stdout if ring is not None and ring.returncode == 0 else ""
+    if kernel.strip():
+        texts["kernel log"] = kernel
+    try:
+        texts[AUDIT_LOG] = bounded.read(AUDIT_LOG, 4 * 1024 * 1024, from_end=True)
+    except OSError:
+        pass
+    if not texts:
+        return Report(not_looked_at=("denials of AppArmor and SELinux: neither log can be read",))
+    findings = {finding.what: finding for place, text in texts.items() for finding in denials(place, text)}
+    return Report(tuple(findings.values()), (f"denials of AppArmor and SELinux in {' and '.join(texts)}",))
+
+
+def denials(place: str, text: str) -> Iterator[Finding]:
+    """Find what has been forbidden to us, or to a program that was about to start us."""
+    for line in text.splitlines():
+        if not _DENIAL.search(line):
+            continue
+        command = _field(line, "comm")
+        target = _field(line, "name") or _field(line, "path")
+        if "softtoken" not in line and not (command in _HOSTS and "python3" in target):
+            continue
+        profile = _field(line, "profile")
+        if profile:
+            what = f"AppArmor forbids {profile} what a login needs: {target or 'see the line'}"
+            yield Finding(ERROR, place, line.strip()[:300], what, "aa-logprof")
+        else:
+            what = f"SELinux forbids {command or 'a program'} what a login needs: {target or 'see the line'}"
+            # A rule is shown, not loaded: any user's program can have that name, and be denied what no rule may allow.
+            show = f"ausearch -m avc -c {shlex.quote(command or 'sshd')} | audit2allow"
+            yield Finding(ERROR, place, line.strip()[:300], what, show)
+
+
+def _field(line: str, name: str) -> str:
+    found = re.search(rf'\b{name}=(?:"([^"]*)"|(\S+))', line)
+    return (found[1] or found[2] or "") if found else ""
+
+
+def check_entropy() -> Report:
+    """See whether random numbers come at once; keys and salts are made of them."""
+    try:
+        os.getrandom(32, os.GRND_NONBLOCK)
+    except BlockingIOError:
+        what = "the kernel has no random numbers yet, so that an enrolment would wait"
+        return Report((Finding(WARNING, "random numbers", "", what, "systemctl start systemd-random-seed"),))
+    except OSError as error:
+        return Report(not_looked_at=(f"random numbers: {error.strerror}",))
+    return Report(looked_at=("random numbers",))
+
+
+def check_space(directories: list[str]) -> Report:
+    """See whether state can be written where it is.
+
+    Args:
+        directories: where tokens are, with those that do not exist yet.
+    """
+    findings: dict[int, list[Finding]] = {}
+    places = [os.path.dirname(enrolled_mark.DIRECTORY), "/run/softtoken", *directories]
+    for place in places:
+        directory = place
+        while not os.path.isdir(directory):
+            directory = os.path.dirname(directory)
+        try:
+            findings.setdefault(os.stat(directory).st_dev, list(space_of(place, os.statvfs(directory))))
+        except OSError as error:
+            findings[-1] = [Finding(ERROR, place, "", f"the file system fails: {error.strerror}", "dmesg")]
+    return Report(tuple(each for found in findings.values() for each in found), ("free space and inodes",))
+
+
+def space_of(place: str, status: os.statvfs_result) -> Iterator[Finding]:
+    """Say what is wrong with a file system."""
+    quoted = shlex.quote(place)
+    if status.f_flag & os.ST_RDONLY:
+        what = "nothing can be written there: codes are remembered in /run only, and counting tokens are refused"
+        mend = f'mount -o remount,rw "$(findmnt -no TARGET -T {quoted})"'
+        yield Finding(WARNING, place, "", what, mend)
+    free = status.f_bavail * status.f_frsize
+    if free < MIN_FREE_BYTES:
+        what = f"{free // 1024} KiB are left there: a code that cannot be stored as used is refused"
+        yield Finding(ERROR if free == 0 else WARNING, place, "", what, f"du -xh {quoted} | sort -h | tail")
+    if status.f_files and status.f_favail < MIN_FREE_INODES:
+        what = f"room for {status.f_favail} files is left there: what cannot be stored is refused"
+        yield Finding(ERROR if status.f_favail == 0 else WARNING, place, "", what, f"df -i {quoted}")
+
+
+def check_changes() -> Report:
+    """See whether a change of a PAM service waits to be confirmed, or could not be taken back."""
+    waiting, returning = (_services_with(name) for name in ("pending", "returning"))
+    what = "a change is not confirmed yet, and will be taken back"
+    found = [Finding(WARNING, f"{CHANGES}/{name}", "", what, f"softtoken-admin confirm {name}") for name in waiting]
+    what = "a change could not be taken back yet"
+    found += [Finding(ERROR, f"{CHANGES}/{name}", "", what, "softtoken-admin roll-back") for name in returning]
+    return Report(tuple(found), ("changes that wait to be confirmed",))
+
+
+def _services_with(state: str) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(CHANGES) if os.path.lexists(f"{CHANGES}/{name}/{state}"))
+    except OSError:
+        return []

@@ -1,0 +1,200 @@
+"""Whose the files are that a login runs and believes, who else can write them, and whether they are compiled."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import stat
+from collections.abc import Iterable, Iterator
+
+from pam_softtoken import config
+from pam_softtoken.account import enrolled_mark, ram_record, revocation
+from pam_softtoken.admin.common.finding import ERROR, WARNING, Finding, Report, named
+from pam_softtoken.admin.services.option_check import our_lines, settings_of
+from pam_softtoken.admin.services.stack_check import Services, module_paths
+from pam_softtoken.pam import known_modules
+
+DEFAULT_BACKEND = "/usr/lib/pam_softtoken/bin/softtoken-backend"
+INTERPRETER = "/usr/bin/python3"
+PYTHON_MODULE = "pam_module.py"
+MOST_ENTRIES = 20000
+_GROUP_OR_OTHERS_WRITE = 0o022
+
+
+def check(services: Services) -> Report:
+    """Look at all that our lines name, and at what root keeps for them."""
+    findings: list[Finding] = []
+    for path in dict.fromkeys([INTERPRETER, config.DEFAULT_CONF, *modules(services), *backends(services)]):
+        findings += not_roots_alone(path)
+        if path in backends(services) and not os.path.isfile(path):
+            what = "the backend is not there, so that every login is refused"
+            findings.append(Finding(ERROR, path, "", what, "apt-get install --reinstall libpam-softtoken"))
+    for package in packages(services):
+        findings += [*_writable_below(package), *not_compiled(package)]
+    roots = (
+        os.path.dirname(enrolled_mark.DIRECTORY),
+        enrolled_mark.DIRECTORY,
+        enrolled_mark.NAMES,
+        revocation.DIRECTORY,
+        ram_record.DIRECTORY,
+    )
+    for directory in roots:
+        findings += not_roots_alone(directory)
+    for directory in stores_of_root(services):
+        findings += [*not_roots_alone(directory), *_open_stores(directory)]
+    unique = {(finding.place, finding.what): finding for finding in findings}
+    looked_at = ("owners and modes of module, backend, package, configuration and state", "compiled modules")
+    return Report(tuple(unique.values()), looked_at)
+
+
+def modules(services: Services) -> list[str]:
+    """Give the files of our module that the services name."""
+    names = {line.module for stack in services.ours for line in our_lines(stack)}
+    paths = [next((path for path in module_paths(name) if os.path.exists(path)), "") for name in sorted(names)]
+    return [path for path in paths if path]
+
+
+def backends(services: Services) -> list[str]:
+    """Give the backends that our lines start; under pam_python that is the module itself."""
+    found = []
+    for stack in services.ours:
+        for line in our_lines(stack):
+            settings = settings_of(line)
+            if line.name == known_modules.PYTHON:
+                found.append(line.arguments[0])
+            elif settings is not None and settings.backend:
+                found.append(settings.backend)
+            elif not any(word.startswith("backend=") for word in line.arguments):
+                found.append(DEFAULT_BACKEND)
+    return list(dict.fromkeys(found))
+
+
+def packages(services: Services) -> list[str]:
+    """Give the packages beside the backends."""
+    found = []
+    for backend in backends(services):
+        path = os.path.realpath(backend)
+        above = os.path.dirname(os.path.dirname(path))
+        package = os.path.dirname(path) if path.endswith(PYTHON_MODULE) else f"{above}/pam_softtoken"
+        if os.path.isdir(package):
+            found.append(package)
+    return list(dict.fromkeys(found))
+
+
+def stores_of_root(services: Services) -> list[str]:
+    """Give the directories in which root keeps the tokens of all users."""
+    found = []
+    for stack in services.ours:
+        for line in our_lines(stack):
+            settings = settings_of(line)
+            if settings is not None and not settings.store.startswith("%h"):
+                found.append(settings.store.partition("%")[0].rpartition("/")[0] or "/")
+    return [path for path in dict.fromkeys(found) if os.path.isdir(path)]
+
+
+def not_roots_alone(path: str) -> Iterator[Finding]:
+    """Tell which of a path and all directories above it somebody else could write."""
+    walk = os.path.realpath(path)
+    while True:
+        try:
+            status = os.lstat(walk)
+        except OSError:
+            status = None
+        if status is not None:
+            yield from _not_roots(walk, status)
+        if walk == "/":
+            return
+        walk = os.path.dirname(walk)
+
+
+def _not_roots(path: str, status: os.stat_result) -> Iterator[Finding]:
+    file = shlex.quote(path)
+    if status.st_uid != 0:
+        what = f"it belongs to uid {status.st_uid}, who could change how everybody logs in"
+        yield Finding(ERROR, path, "", what, f"chown root: {file}")
+    sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    if status.st_mode & _GROUP_OR_OTHERS_WRITE and not sticky:
+        what = f"others than root can write it (mode {stat.S_IMODE(status.st_mode):04o})"
+        yield Finding(ERROR, path, "", what, f"chmod go-w {file}")
+
+
+def _below(directory: str) -> Iterator[str]:
+    """Give what is in a directory and in those below it; no honest package has more."""
+    count = 0
+    for path, directories, names in os.walk(directory):
+        for name in (*directories, *names):
+            count += 1
+            if count > MOST_ENTRIES:
+                return
+            yield os.path.join(path, name)
+
+
+def _writable_below(package: str) -> Iterator[Finding]:
+    """Tell what others could write in a package, many files at once."""
+    guilty: list[str] = []
+    for path in _below(package):
+        try:
+            status = os.lstat(path)
+        except OSError:
+            continue
+        if not stat.S_ISLNK(status.st_mode) and any(True for _ in _not_roots(path, status)):
+            guilty.append(path)
+    if guilty:
+        names = named(os.path.relpath(path, package) for path in guilty)
+        what = f"others than root own or can write parts of what root runs at each login: {names}"
+        where = shlex.quote(package)
+        yield Finding(ERROR, package, "", what, f"chown -R root: {where} && chmod -R go-w {where}")
+
+
+def not_compiled(package: str) -> Iterator[Finding]:
+    """Tell which modules each login has to compile anew. Source: PEP 552, the first 16 bytes of a compiled module."""
+    stale = [os.path.relpath(path, package) for path in _below(package) if path.endswith(".py") and _is_stale(path)]
+    if stale:
+        what = f"each login compiles anew, and the person waits for it: {named(stale)}"
+        yield Finding(WARNING, package, "", what, f"{INTERPRETER} -m compileall -q {shlex.quote(package)}")
+
+
+def _is_stale(source: str) -> bool:
+    try:
+        with open(importlib.util.cache_from_source(source), "rb") as compiled:
+            head = compiled.read(16)
+        status = os.stat(source)
+    except (OSError, NotImplementedError):
+        return True
+    if len(head) < 16 or head[:4] != importlib.util.MAGIC_NUMBER:
+        return True
+    flags, seconds, size = (int.from_bytes(head[place : place + 4], "little") for place in (4, 8, 12))
+    changed = (seconds, size) != (int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
+    return flags == 0 and changed
+
+
+def _open_stores(directory: str) -> Iterator[Finding]:
+    """Tell whose directory in root's store is not root's alone."""
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError:
+        return
+    ours = {os.path.basename(each) for each in (enrolled_mark.DIRECTORY, enrolled_mark.NAMES, revocation.DIRECTORY)} | {
+        "changes"
+    }
+    for name in names[:MOST_ENTRIES]:
+        path = f"{directory}/{name}"
+        status = os.lstat(path)
+        if name in ours or not stat.S_ISDIR(status.st_mode):
+            continue
+        if status.st_uid != 0 or status.st_mode & 0o077:
+            what = "it is a user's store, and somebody other than root owns it or can look into it"
+            mend = f"chown -R root: {shlex.quote(path)} && chmod -R go= {shlex.quote(path)}"
+            yield Finding(ERROR, path, "", what, mend)
+
+
+def places_of_state(services: Services, homes: Iterable[str]) -> list[str]:
+    """Give where the state of users is written."""
+    at_home = any(
+        settings is not None and settings.store.startswith("%h")
+        for stack in services.ours
+        for line in our_lines(stack)
+        for settings in (settings_of(line),)
+    )
+    return [*stores_of_root(services), *(homes if at_home else ())]

@@ -1,0 +1,1 @@
+"""`softtoken-admin log`: the journal and the log files, as a table."""

@@ -1,0 +1,143 @@
+"""Where log lines come from: systemd's journal, or log files. Only a small part of them is ever in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import gzip
+import heapq
+import io
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import IO, BinaryIO
+
+from pam_softtoken.account import user_path
+from pam_softtoken.admin.log_view.log_lines import SUPPRESSED, Entry, read_journal_entry, read_line
+from pam_softtoken.errors import AdministrationFailed
+
+JOURNALS = ("/run/log/journal", "/var/log/journal")
+FILES = ("/var/log/auth.log", "/var/log/secure")
+MAX_LINE_BYTES = 64 * 1024
+_AUTHPRIV = 10
+_OURS = b"softtoken"
+_WANTED = ("MESSAGE", "MESSAGE_ID", "SYSLOG_IDENTIFIER", "_UID", "_TRANSPORT")
+_OTHER_FILES = "--file names other files"
+
+
+@contextmanager
+def opened(files: list[str], since: float) -> Iterator[Iterator[Entry]]:
+    """Open a log for the length of the block.
+
+    Args:
+        files: text, `.gz` or `.journal`; if there is none, this host's journal, or else its log files.
+        since: Unix seconds; what is older need not be among the entries.
+
+    Raises:
+        AdministrationFailed: it cannot be read, or not to its end.
+    """
+    with ExitStack() as stack:
+        if files:
+            streams = [
+                _journal(stack, since, f"--file={name}") if name.endswith(".journal") else _file(stack, name)
+                for name in files
+            ]
+        elif shutil.which("journalctl") and any(_has_content(directory) for directory in JOURNALS):
+            streams = [_journal(stack, since)]
+        else:
+            streams = [_file(stack, name) for name in _files_of_host(since)]
+        yield heapq.merge(*streams, key=lambda entry: entry.when)
+
+
+def _has_content(directory: str) -> bool:
+    try:
+        return bool(os.listdir(directory))
+    except OSError:
+        return False
+
+
+def _files_of_host(since: float) -> list[str]:
+    """List the log files, with their older parts but those that ended before."""
+    present = [name for name in FILES if os.path.exists(name)]
+    if not present:
+        raise AdministrationFailed(
+            f"there is no journal, and no {' or '.join(FILES)}", hint="--file names the file that the log goes to"
+        )
+    parts = [part for name in present for part in (name, *glob.glob(f"{name}[.-]*"))]
+    return [part for part in parts if os.path.isfile(part) and os.stat(part).st_mtime >= since]
+
+
+def _file(stack: ExitStack, name: str) -> Iterator[Entry]:
+    with _readable(name):
+        raw = stack.enter_context(open(user_path.open_regular(name), "rb"))  # noqa: SIM115
+        written_by = os.fstat(raw.fileno()).st_mtime
+    unpacked = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if name.endswith(".gz") else raw
+
+    def entries() -> Iterator[Entry]:
+        with _readable(name):
+            for line in _lines(unpacked):
+                if _OURS in line:  # most lines are not; this is quicker than to look closely
+                    entry = read_line(line.decode("utf-8", "backslashreplace"), written_by=written_by)
+                    if entry is not None:
+                        yield entry
+
+    return entries()
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        why = getattr(error, "strerror", None) or error
+        raise AdministrationFailed(f'cannot read "{name}": {why}', hint=_OTHER_FILES) from None
+
+
+def _lines(stream: BinaryIO | IO[bytes]) -> Iterator[bytes]:
+    """Read whole lines, without their ends. One that is too long is left out, and so is its rest."""
+    while line := stream.readline(MAX_LINE_BYTES):
+        if line.endswith(b"\n"):
+            yield line[:-1]
+        while line and not line.endswith(b"\n"):
+            line = stream.readline(MAX_LINE_BYTES)
+
+
+def _journal(stack: ExitStack, since: float, *more: str) -> Iterator[Entry]:
+    said = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+    command = [
+        *(shutil.which("journalctl") or "journalctl", *more, "--output=json", "--no-pager", "--quiet"),
+        *(f"--output-fields={','.join(_WANTED)}", f"--since=@{int(since)}"),
+        *(f"SYSLOG_FACILITY={_AUTHPRIV}", "+", f"MESSAGE_ID={SUPPRESSED}"),
+    ]
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said)  # noqa: S603 - no shell
+    except OSError as error:
+        raise AdministrationFailed(f"cannot run journalctl: {error.strerror}", hint="apt install systemd") from None
+    stack.callback(_end, process)
+
+    def entries() -> Iterator[Entry]:
+        assert process.stdout is not None  # noqa: S101 - for the type checker
+        for line in _lines(process.stdout):
+            entry = read_journal_entry(json.loads(line))
+            if entry is not None:
+                yield entry
+        if process.wait() != 0:
+            said.seek(0)
+            why = said.read(1024).decode(errors="backslashreplace").strip()
+            raise AdministrationFailed(f"journalctl failed: {why}", hint="--file names files to read instead")
+
+    return entries()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a program that only reads, however far it is."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    if process.stdout is not None:
+        process.stdout.close()
+    process.wait()

@@ -1,0 +1,132 @@
+"""Groups whose members are not asked for a code, by standard parts: `pam_succeed_if` in a stack, `Match Group` in sshd.
+
+Pure. The lines stand directly around ours and hop over it, so they are taken out together with it: without ours they
+would hop over somebody else's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pam_softtoken.admin.sshd.config_lines import METHODS
+from pam_softtoken.pam import control, known_modules, service_edit, service_file
+from pam_softtoken.pam.dialect import Dialect
+from pam_softtoken.pam.logical_lines import physical_lines
+from pam_softtoken.pam.stack import Line
+
+if TYPE_CHECKING:
+    from pam_softtoken.pam.service_file import Reader
+
+MODULE = "pam_succeed_if.so"
+_WORDS = ("quiet", "user", "ingroup")
+_NAME = "softtoken-edited"
+_FILE = f"{service_file.DIRECTORY}/{_NAME}"
+_PERMIT = "auth\trequired\tpam_permit.so"
+GROUP_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
+_SPELT = {
+    "kbdinteractiveauthentication": "KbdInteractiveAuthentication",
+    "passwordauthentication": "PasswordAuthentication",
+    "authenticationmethods": "AuthenticationMethods",
+}
+
+
+def lines_with(line: str, groups: Sequence[str], *, permit: bool) -> str:
+    """Return what stands in a stack for our line: before it, a line for each exempt group.
+
+    Args:
+        line: ours.
+        groups: names that `GROUP_NAME` matches.
+        permit: nothing else of the stack says yes where ours ignores somebody.
+    """
+    most = len(groups) + permit
+    hops = [
+        f"auth\t[success={most - number} default=ignore]\t{MODULE} {' '.join(_WORDS)} {group}"
+        for number, group in enumerate(groups)
+    ]
+    return "\n".join([*hops, line, *([_PERMIT] if permit else [])])
+
+
+def group_of(line: Line) -> str:
+    """Return the group that a line exempts; empty where it is another line."""
+    hops = re.fullmatch(r"success=[1-9] default=ignore", line.control) is not None
+    if line.name == MODULE and hops and line.arguments[:-1] == _WORDS:
+        return line.arguments[-1]
+    return ""
+
+
+def groups_of(auth: Sequence[Line]) -> list[str]:
+    """Return the groups that are exempt in a stack: those whose lines stand directly before ours."""
+    found: list[str] = []
+    ours = next((number for number, line in enumerate(auth) if line.is_ours), 0)
+    for line in reversed(auth[:ours]):
+        group = group_of(line)
+        if not group:
+            break
+        found.insert(0, group)
+    return found
+
+
+def asked(auth: Sequence[Line]) -> tuple[Line, ...]:
+    """Return a stack as it is for somebody whom no line exempts."""
+    exempt = groups_of(auth)
+    return tuple(_powerless(line) if group_of(line) in exempt else line for line in auth)
+
+
+def _powerless(line: Line) -> Line:
+    return Line(
+        line.place, line.kind, "optional", actions=control.actions_of("optional"),
+        module=known_modules.DENY, via=line.via, depth=line.depth,
+    )  # fmt: skip
+
+
+def take_out(text: str, dialect: Dialect, reader: Reader) -> str:
+    """Return a text without our lines and the lines around them that are there for them.
+
+    All other bytes stay, but for the count of what hops over our line.
+
+    Args:
+        text: of a service file.
+        dialect: of the libpam that reads it.
+        reader: of the files that it includes.
+
+    Raises:
+        CannotEdit: a line hops over ours, and cannot be changed.
+    """
+    stack = service_file.read(_NAME, lambda path: text if path == _FILE else "", dialect)
+    own = [line for line in stack.of("auth") if not line.via]
+    around: set[int] = set()
+    for number, line in enumerate(own):
+        if not line.is_ours:
+            continue
+        for before in reversed(own[:number]):
+            if not group_of(before):
+                break
+            around.add(before.place.number)
+        # Where ours was put behind a last line without its end, the end is missing here.
+        following = physical_lines(text)[own[number + 1].place.number - 1] if number + 1 < len(own) else ""
+        if following.rstrip("\n") == _PERMIT:
+            around.add(own[number + 1].place.number)
+    text = service_edit.without(text, lambda line: line.kind == "auth" and line.place.number in around, dialect, reader)
+    return service_edit.take_out(text, dialect, reader)
+
+
+def match_blocks(groups: Iterable[str], today: Mapping[str, str]) -> Iterator[str]:
+    """Write the lines of sshd's file that leave the settings of exempt groups as they are today.
+
+    Args:
+        groups: their names.
+        today: settings by name in lower case.
+    """
+    for group in groups:
+        yield f"Match Group {group}"
+        yield from (f"\t{spelt} {_kept(name, today)}" for name, spelt in _SPELT.items() if name in today)
+
+
+def _kept(name: str, today: Mapping[str, str]) -> str:
+    value = today[name]
+    if name != "authenticationmethods" or value != "any":
+        return value
+    # Behind other lists sshd does not take "any", so all that it stands for is named.
+    return " ".join(method for method, setting in METHODS.items() if today.get(setting) == "yes") or "publickey"

@@ -1,0 +1,99 @@
+"""Screen lockers that run as their user: whether the module can judge a code in them. Looks only."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+from collections.abc import Iterable, Iterator
+
+from pam_softtoken.account import enrolled_mark
+from pam_softtoken.admin.common.finding import ERROR, WARNING, Finding, Report, named, sed, shown
+from pam_softtoken.admin.services import pam_profile
+from pam_softtoken.admin.services.option_check import settings_of
+from pam_softtoken.admin.services.stack_check import Services
+from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.pam import known_modules, service_file
+from pam_softtoken.pam.stack import Line, Stack
+
+_UNIX = "pam_unix.so"
+_INCLUDE = re.compile(r"@include\s+common-auth\s*|auth\s+(?:include|substack)\s+\S+\s*")
+
+
+def check(services: Services) -> Report:
+    """Look at the lockers that ask for a code."""
+    stacks = [stack for stack in services.ours if stack.service in service_file.LOCKERS]
+    findings = [each for stack in stacks for each in (*_closed_stores(stack, services), *_closed_notes(stack))]
+    looked_at = (f"screen lockers: {', '.join(stack.service for stack in stacks)}",) if stacks else ()
+    return Report(tuple(findings), looked_at)
+
+
+def require_none_locked(stacks: Iterable[Stack]) -> None:
+    """Check that a change leaves every screen locker able to unlock.
+
+    Args:
+        stacks: all services that the change touches, as they would be.
+
+    Raises:
+        AdministrationFailed: one could not read the store any more.
+    """
+    stores = {stack.service: cannot_read(stack) for stack in stacks}
+    locked = [service for service, store in stores.items() if store]
+    if locked:
+        raise AdministrationFailed(
+            f"screen lockers run as their user and cannot read {stores[locked[0]]}, so that {named(locked)} would "
+            "unlock for nobody; nothing was changed",
+            hint=f"put auth required {_UNIX} in place of the include in {service_file.DIRECTORY}/{locked[0]}, or "
+            "softtoken-admin move --all --to home; --force does it all the same",
+        )
+
+
+def cannot_read(stack: Stack) -> str:
+    """Return the store that a locker asks for and cannot read, as only root can; empty where there is none."""
+    stores = [settings.store for settings in map(settings_of, stack.ours) if settings is not None]
+    return next((store for store in stores if is_closed(stack.service, store)), "")
+
+
+def is_closed(service: str, store: str) -> bool:
+    """Check whether the program of a service runs as its user, and only root can read a store."""
+    return service in service_file.LOCKERS and not store.startswith("%h")
+
+
+def _closed_stores(stack: Stack, services: Services) -> Iterator[Finding]:
+    store = cannot_read(stack)
+    if store:
+        line = stack.ours[0]
+        what = f"{stack.service} runs as its user and cannot read {store}: it unlocks for nobody"
+        yield Finding(ERROR, str(line.place), shown(line), what, _without_our_line(stack, line, services))
+
+
+def _without_our_line(stack: Stack, line: Line, services: Services) -> str:
+    """Return the command after which this locker alone asks for the password only."""
+    if not line.via:
+        return pam_profile.way_off(stack.service, line)
+    include = line.outermost
+    edit = sed(f"{include.number}s/.*/auth\\trequired\\t{_UNIX}/", include.file)
+    by_hand = f"sensible-editor {shlex.quote(stack.file)}"
+    passwords = {each.name for each in stack.of("auth")} & known_modules.PASSWORD
+    text = services.reading.line(include.file, include.number)
+    if passwords != {_UNIX} or include.last != include.number or not _INCLUDE.fullmatch(text.strip()):
+        return by_hand
+    return edit
+
+
+def _closed_notes(stack: Stack) -> Iterator[Finding]:
+    """Report directories of root's that a locker has to enter, for what root has noted of its user."""
+    above = os.path.dirname(enrolled_mark.DIRECTORY)
+    effects = {
+        above: (ERROR, "it unlocks for nobody"),
+        enrolled_mark.DIRECTORY: (WARNING, "it refuses users who have never enrolled, with nullok, too"),
+    }
+    for directory, (severity, effect) in effects.items():
+        try:
+            is_open = os.stat(directory).st_mode & stat.S_IXOTH
+        except OSError:
+            continue
+        if not is_open:
+            what = f"{stack.service} runs as its user and cannot enter this directory: {effect}"
+            yield Finding(severity, directory, "", what, f"chmod 711 {shlex.quote(directory)}")

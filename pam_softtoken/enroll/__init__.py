@@ -1,0 +1,1 @@
+"""`softtoken-enroll`: links soft tokens to an account. May import everything but `admin` and `device`."""

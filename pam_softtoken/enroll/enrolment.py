@@ -1,0 +1,304 @@
+"""One enrolment: show the key, have it confirmed by a code, show the recovery codes, write.
+
+It is the first token of an account, one more, or one in the place of another. Nothing that was there before changes
+until the last step, whatever interrupts it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from typing import NamedTuple
+
+from pam_softtoken.account import mending
+from pam_softtoken.account.state import NEVER, State
+from pam_softtoken.account.token_file import MAX_TOKENS, TokenFile
+from pam_softtoken.enroll import permission, recovery_hashing, token_display
+from pam_softtoken.enroll.permission import Permission
+from pam_softtoken.enroll.run_context import PROGRAM, Job
+from pam_softtoken.enroll.sheet import Printout
+from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, OTPReplayed, PathError, Refused, day_of
+from pam_softtoken.login import answer, clock_doubt, policy
+from pam_softtoken.otp import recovery_code
+from pam_softtoken.otp.mac import compare_digest
+from pam_softtoken.otp.recovery_code import RecoverySet
+from pam_softtoken.otp.token import Token
+from pam_softtoken.ui import terminal
+
+CONFIRMATIONS = 3
+
+
+class Plan(NamedTuple):
+    """What an enrolment does to what is there.
+
+    Args:
+        adds: there are other tokens, and they and the recovery codes stay.
+        replaces: what is thrown away, if anything: fingerprint of the token, name of the set of recovery codes.
+    """
+
+    adds: bool
+    replaces: tuple[str, ...] = ()
+
+
+class Confirmed(NamedTuple):
+    """A code that confirmed a token.
+
+    Args:
+        finding: what it is the code of.
+        now: when that was, in Unix seconds.
+    """
+
+    finding: policy.Finding
+    now: int
+
+
+class Enrolment:
+    """One enrolment, from the first look at what is there to the moment when the new files are in place.
+
+    Args:
+        job: where it goes and how.
+        token: what is to be enrolled.
+        printed: the files that the person wants of it.
+        given: hashes of recovery codes that somebody has already; None where new ones are made.
+    """
+
+    def __init__(self, job: Job, token: Token, printed: Printout, given: RecoverySet | None = None) -> None:
+        self._job = job
+        self._screen = job.screen
+        self._page = job.page
+        self._options = job.options
+        self._store = job.store
+        self._token = token
+        self._printed = printed
+        self._given = given
+        self._user = job.user
+        self._plan = Plan(adds=False)
+        self._permission = Permission(self._user, "")
+        self._codes: list[str] = []
+        self._recovery = RecoverySet.of([])
+
+    def carry_out(self) -> str:
+        """Go through the dialogue and write.
+
+        Returns:
+            What has been done, for the person.
+
+        Raises:
+            EnrolmentFailed, PathError, KeyboardInterrupt: nothing was changed but what `Editor.withdraw` takes away.
+        """
+        options = self._options
+        self._screen.require_open()
+        if self._begins_anew:
+            self._clear_the_way()
+        present = self._open()
+        self._plan = self._plan_for(present)
+        self._store.begin_state()
+        self._store.require_room(self._applied_to(present))
+        if self._plan.adds or (self._plan.replaces and self._job.through_sudo):
+            self._ask_for_permission(present)
+        if not self._plan.adds and self._given is None:
+            self._codes = recovery_code.generate(options.recovery_codes)
+        confirmed: Confirmed | None = None
+        account = self._store.location.account
+        self._printed.fill_pictures(self._token, account)
+        if not (options.no_confirm and options.json):
+            token_display.introduce(self._page, self._token, account, options.qr)
+            self._printed.announce(self._page)
+            if not options.no_confirm:
+                confirmed = self._confirm()
+            token_display.show_recovery_codes(self._page, self._codes, wait=not options.no_confirm)
+        kept = self._plan.adds or self._given is not None
+        self._printed.fill_sheet(self._token, account, None if kept else self._codes)
+        self._recovery = self._given or recovery_hashing.hashed(self._codes)
+        self._write(confirmed)
+        if self._plan.adds:
+            return f'Done. {self._user} has another token, "{self._token.name}"; the recovery codes are as they were.'
+        done = f'Done. {self._user} is enrolled with token "{self._token.name}", in {self._store.location.path}.'
+        if self._job.settings.pin_required and (present is None or present.pin is None):
+            done += f"\nOn this host everybody has to have a PIN, or codes are refused: {PROGRAM} --pin sets one."
+        return done
+
+    def _open(self) -> TokenFile | None:
+        try:
+            return self._store.open_for_enrolment()
+        except BadTokenFile:
+            if not self._begins_anew:
+                raise
+            return None
+
+    def _clear_the_way(self) -> None:
+        """Put in order, or move away, what every login refuses; --force throws it away in any case."""
+        store = self._store
+        store.require_may_enrol()
+        try:
+            try:
+                with contextlib.suppress(Refused):
+                    store.open_enrolled()
+                if store.is_open:
+                    store.glance_at_state()
+            finally:
+                store.close()
+        except PathError as error:
+            if mending.is_mendable(error, store.location):
+                self._put_in_order()
+
+    def _put_in_order(self) -> None:
+        store = self._store
+        mender = mending.Mender(store.location)
+        try:
+            done = mender.mend()
+        except (EnrolmentFailed, BadTokenFile):
+            path = mender.set_aside()
+            done = f"what was in {store.location.path} is {path} now"
+        if not self._options.json:
+            self._page.tell(f"Put in order: {done}.")
+
+    @property
+    def _begins_anew(self) -> bool:
+        """Whether files that say nothing any more are thrown away; whose they are may do that."""
+        return bool(self._options.force) and not self._job.through_sudo
+
+    def _plan_for(self, present: TokenFile | None) -> Plan:
+        """Decide what becomes of what is there; without --force nothing is thrown away."""
+        if present is None:
+            self._job.require_never_enrolled()
+            return Plan(adds=False)
+        names = [token.name for token in present.tokens]
+        if self._token.name not in names:
+            if self._given is not None:
+                raise EnrolmentFailed(
+                    f"{self._user} has recovery codes already, and they stay when a token is added",
+                    hint="leave --recovery-hashes out",
+                )
+            return Plan(adds=True)
+        if not self._options.force:
+            other = next(name for name in _other_names() if name not in names)
+            raise EnrolmentFailed(
+                f'{self._user} is already enrolled with token "{self._token.name}"',
+                hint=f"{PROGRAM} --name {other} adds another one; --force replaces it and the recovery codes",
+            )
+        old = present.tokens[names.index(self._token.name)]
+        return Plan(adds=False, replaces=(old.fingerprint(), present.recovery.name))
+
+    def _applied_to(self, present: TokenFile | None) -> TokenFile:
+        """Give the content of the token file as it is to become."""
+        token = self._token
+        if present is None:
+            return TokenFile((token,), self._recovery)
+        others = [each for each in present.tokens if each.name != token.name]
+        if len(others) == MAX_TOKENS:
+            raise EnrolmentFailed(
+                f"{self._user} has {MAX_TOKENS} tokens, and there can be no more",
+                hint=f"{PROGRAM} --remove NAME takes one away, --list shows them",
+            )
+        for other in others:
+            if have_one_key(token, other):
+                raise EnrolmentFailed(
+                    f'token "{other.name}" of {self._user} has the same key',
+                    hint="each token needs a key of its own; without --key-file a new one is made",
+                )
+        if len(others) == len(present.tokens):
+            return TokenFile((*others, token), present.recovery, present.pin)
+        tokens = tuple(token if each.name == token.name else each for each in present.tokens)
+        return TokenFile(tokens, self._recovery, present.pin)
+
+    def _ask_for_permission(self, present: TokenFile | None) -> None:
+        names = ", ".join(f'"{token.name}"' for token in present.tokens) if present is not None else ""
+        if not self._options.no_confirm:
+            does = f'This {"adds" if self._plan.adds else "replaces"} "{self._token.name}"'
+            also = "" if self._plan.adds else " and the recovery codes"
+            self._page.tell(f"{self._user} is enrolled with {names}. {does}{also}.")
+        self._permission = permission.obtain(self._job)
+
+    def _confirm(self) -> Confirmed:
+        """Have the person type a code, so that a token that was not scanned cannot lock him out.
+
+        Returns:
+            What it matched, which is used by that.
+        """
+        token = self._token
+        for _ in range(CONFIRMATIONS):
+            typed = self._page.ask(self._job.addressed("Code that the app shows:", "Code that the app of {} shows:"))
+            now = int(time.time())
+            # A login may have used a code in the meantime, where the key was enrolled before.
+            state = self._store.read_state() or State.new()
+            try:
+                limits = policy.Limits.of(self._job.settings)
+                finding = policy.confirm(token, state, answer.read_code(typed).otp, now=now, limits=limits)
+            except OTPReplayed:
+                self._page.tell("That code has been used before. Wait for the next one.")
+            except Refused:
+                self._page.tell(f"That code does not fit. {_guess_at_mistake(token, typed, now)}")
+            else:
+                self._page.tell("Right. This code cannot be used again: use the next one to log in.")
+                return Confirmed(finding, now)
+        raise EnrolmentFailed(
+            "no code was right; nothing was changed", hint="remove the new entry from the app, and start again"
+        )
+
+    def _write(self, confirmed: Confirmed | None) -> None:
+        """Apply the plan to what is there by now."""
+
+        def change(present: TokenFile | None, state: State) -> tuple[TokenFile, State]:
+            try:
+                plan, content = self._plan_for(present), self._applied_to(present)
+            except EnrolmentFailed:  # nothing was in the way when it began
+                raise self._job.changed_meanwhile(has_shown=True) from None
+            if plan != self._plan:
+                raise self._job.changed_meanwhile(has_shown=True)
+            if present is not None:
+                self._permission.require_in(present)
+            return content, self._recorded_in(state, content, confirmed)
+
+        def last_word() -> None:
+            terminal.checkpoint()
+            if self._options.json:
+                record = token_display.as_json(self._token, self._store.location.account, self._codes)
+                self._screen.show(json.dumps(record))
+
+        self._store.exchange(change, last_word, anew=self._begins_anew)
+
+    def _recorded_in(self, state: State, content: TokenFile, confirmed: Confirmed | None) -> State:
+        """Record the code that confirmed as used, and the recovery codes as new if they are."""
+        fingerprint = self._token.fingerprint()
+        if confirmed is None:
+            state = state.with_last(fingerprint, NEVER)
+        else:
+            counter, drift = confirmed.finding.counter, confirmed.finding.drift
+            if state.last.get(fingerprint, NEVER) >= counter:
+                raise EnrolmentFailed(
+                    "the code that confirmed was used by a login meanwhile; nothing was changed",
+                    hint="start again, with the next code",
+                )
+            state = state.with_accepted(fingerprint, counter, drift=drift, now=confirmed.now)
+        # Of codes that stay, only the state knows which are spent; when that is lost, they must not be new again.
+        return state if self._plan.adds else state.with_set(content.recovery.name).without_graces()
+
+
+def _other_names() -> list[str]:
+    return ["spare", *(f"spare{number}" for number in range(2, MAX_TOKENS + 2))]
+
+
+def have_one_key(one: Token, other: Token) -> bool:
+    """Tell whether a code of one token would also be one of the other, so that it could be used twice.
+
+    HMAC pads short keys with zeros and hashes long ones (RFC 2104, section 2), so other bytes can be the same key.
+    """
+    if compare_digest(one.secret.reveal(), other.secret.reveal()):
+        return True
+    return all(one.otp_at(counter)[-6:] == other.otp_at(counter)[-6:] for counter in range(4))
+
+
+def _guess_at_mistake(token: Token, typed: str, now: int) -> str:
+    digits = typed.replace(" ", "")
+    if len(digits) != token.digits or not (digits.isascii() and digits.isdecimal()):
+        return f"It has {token.digits} digits."
+    narrow = policy.Limits(window=0, look_ahead=1, no_drift=False)
+    doubt = clock_doubt.doubt_of((token,), State.new(), {token.digits: digits}, now=now, limits=narrow)
+    if doubt is not None and doubt.kind == doubt.APP:
+        side = "ahead of" if doubt.seconds > 0 else "behind"
+        return f"The app's clock is about {abs(doubt.seconds)} s {side} this machine's; one of the two is wrong."
+    if doubt is not None and doubt.kind == doubt.UNSET:
+        return f"This machine's clock says {day_of(doubt.seconds)}. An administrator can set it with timedatectl."
+    return "Look at the entry that you have just scanned."

@@ -1,0 +1,296 @@
+"""Take over what another program keeps: its tokens become those of an account, and nothing that was used is new again.
+
+Bytes are read by `importer`; here it is decided what becomes of them. Nothing changes until the last step.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+
+from pam_softtoken.account import user_lookup
+from pam_softtoken.account.state import NEVER, State
+from pam_softtoken.account.token_file import MAX_TOKENS, TokenFile
+from pam_softtoken.account.user_path import NamedFiles, reason
+from pam_softtoken.enroll import permission, recovery_hashing, token_display
+from pam_softtoken.enroll.enrolment import have_one_key
+from pam_softtoken.enroll.permission import Permission
+from pam_softtoken.enroll.run_context import PROGRAM, Job
+from pam_softtoken.errors import EnrolmentFailed, NotEnrolled, PathError, UsageError
+from pam_softtoken.interchange import reader
+from pam_softtoken.interchange.record import Imported
+from pam_softtoken.login import policy
+from pam_softtoken.otp import recovery_code
+from pam_softtoken.otp.pin import PIN
+from pam_softtoken.otp.recovery_code import RecoverySet
+from pam_softtoken.otp.token import Token, TOTPToken, require_name
+from pam_softtoken.ui import terminal
+
+MAX_PASSPHRASE_BYTES = 1024
+
+
+def read(path: str, passphrase_file: str | None, named_files: NamedFiles, *, only_text: bool = False) -> list[Imported]:
+    """Read a file of another program.
+
+    Args:
+        path: the file, or - for stdin.
+        passphrase_file: the file with what opens it, if it is encrypted.
+        named_files: opens the two.
+        only_text: nothing that takes a library, of which one mistake would be root's, where it is root who reads what
+            somebody else has made.
+
+    Raises:
+        EnrolmentFailed: it cannot be read.
+        ImportFailed: it cannot be understood.
+    """
+    data = _read(path, reader.MAX_BYTES + 1, named_files)
+    if only_text and not reader.is_text_of_ours(data):
+        raise EnrolmentFailed(
+            "root takes over no pictures and no PSKC files for users", hint="take over the Key URI (otpauth://) instead"
+        )
+    passphrase = None
+    if passphrase_file is not None:
+        passphrase = _read(passphrase_file, MAX_PASSPHRASE_BYTES, named_files).decode("utf-8", "surrogateescape")
+        passphrase = passphrase.rstrip("\r\n")
+    return reader.read(data, path="stdin" if path == "-" else path, now=int(time.time()), passphrase=passphrase)
+
+
+def by_user(found: list[Imported], own: str, *, only: bool, may_others: bool) -> dict[str, list[Imported]]:
+    """Tell whose each token becomes.
+
+    Args:
+        found: the tokens.
+        own: the account that the program runs for; it gets those of which the file names no user.
+        only: the tokens of others are left out.
+        may_others: they are taken over as well.
+
+    Raises:
+        EnrolmentFailed: there is nothing left, or somebody else's that only root may take over.
+    """
+    users: dict[str, list[Imported]] = {}
+    for each in found:
+        users.setdefault(user_lookup.canonical_name(each.user) if each.user else own, []).append(each)
+    if only:
+        users = {user: users[user] for user in users if user == own}
+    if not users:
+        raise EnrolmentFailed(
+            f"there is no token of {own} in the file", hint=f"{PROGRAM} --import FILE --dry-run shows those there are"
+        )
+    if not may_others and set(users) != {own}:
+        raise EnrolmentFailed("only root can take over the tokens of others", hint=f"--user {own} takes your own")
+    return users
+
+
+class Takeover:
+    """Takes over the tokens of one account.
+
+    Args:
+        job: where they go.
+        found: what was in the file.
+        alone: the file is of this account only, so that its owner is there to be shown recovery codes.
+    """
+
+    def __init__(self, job: Job, found: list[Imported], *, alone: bool) -> None:
+        self._job = job
+        self._found = found
+        self._now = int(time.time())
+        self._alone = alone
+        self._scratch_codes = tuple(code for each in found for code in each.scratch_codes)
+        self._recovery = RecoverySet.of([])
+        self._pin: PIN | None = None
+        self._taken: list[Token] = []
+        self._is_new = True
+
+    def look(self) -> None:
+        """See what would become of it; nothing is changed.
+
+        Raises:
+            EnrolmentFailed, PathError: it cannot be taken over.
+        """
+        try:
+            present: TokenFile | None = self._job.store.open_enrolled()
+        except NotEnrolled:
+            present = None
+        self._job.store.close()
+        self._applied_to(present)
+        self._is_new = present is None
+
+    def describe(self) -> None:
+        """Say what it is, after `look`."""
+        for token, each in zip(self._taken, self._found, strict=True):
+            self._job.screen.show(f'{self._job.user}: "{self._job.screen.spell(token.name)}", {_kind(token)}')
+            for note in each.notes:
+                self._job.page.tell(f"  {terminal.visible(note)}")
+            if each.pin and not self._is_new:
+                self._job.page.tell("  its PIN does not go on: one PIN is for all tokens of the account, or none")
+        if self._scratch_codes and self._is_new:
+            self._job.page.tell(f"  {len(self._scratch_codes)} unspent scratch codes go on as recovery codes")
+        elif self._scratch_codes:
+            self._job.page.tell("  the scratch codes do not: there are recovery codes already")
+
+    def carry_out(self) -> str:
+        """Write.
+
+        Returns:
+            What has been done, for the person.
+
+        Raises:
+            EnrolmentFailed, PathError, KeyboardInterrupt: nothing was changed.
+        """
+        job, store = self._job, self._job.store
+        at_first = store.open_for_enrolment()
+        store.begin_state()
+        store.require_room(self._applied_to(at_first))
+        granted = permission.obtain(job) if at_first is not None else Permission(job.user, "")
+        if at_first is None:
+            job.require_never_enrolled()
+            self._make_recovery_codes()
+
+        def change(present: TokenFile | None, state: State) -> tuple[TokenFile, State]:
+            if (present is None) != (at_first is None):
+                raise job.changed_meanwhile()
+            if present is None:
+                job.require_never_enrolled()
+            else:
+                granted.require_in(present)
+            return self._applied_to(present), self._recorded_in(state, is_new=present is None)
+
+        store.exchange(change, terminal.checkpoint)
+        names = ", ".join(f'"{token.name}"' for token in self._taken)
+        done = f"Done. {job.user} is enrolled with {names}, in {store.location.path}."
+        if any(isinstance(token, TOTPToken) for token in self._taken):
+            done += " The code that the app shows now counts as used; the next one logs in."
+        return done
+
+    def withdraw(self) -> None:
+        """Take away what was made for nothing."""
+        self._job.store.withdraw()
+
+    def _make_recovery_codes(self) -> None:
+        codes = list(self._scratch_codes)
+        if not codes and self._alone:
+            self._job.require_person()
+            codes = recovery_code.generate(self._job.options.recovery_codes)
+            token_display.show_recovery_codes(self._job.page, codes, wait=not self._job.options.no_confirm)
+        if len(codes) > recovery_code.MAX_CODES:
+            raise EnrolmentFailed(
+                f"{len(codes)} scratch codes are more than the {recovery_code.MAX_CODES} that there can be",
+                hint="take some out of the file",
+            )
+        self._recovery = recovery_hashing.hashed(codes)
+
+    def _applied_to(self, present: TokenFile | None) -> TokenFile:
+        """Give the content of the token file as it is to become."""
+        there = list(present.tokens) if present is not None else []
+        self._taken = []
+        for each in self._found:
+            for other in there:
+                if have_one_key(each.token, other):
+                    raise EnrolmentFailed(
+                        f'{each.place}: its key is that of token "{other.name}" of {self._job.user}',
+                        hint=f"{PROGRAM} --list shows the tokens, --remove takes one away",
+                    )
+            if abs(each.drift) > policy.RESYNC_STEPS:
+                raise EnrolmentFailed(
+                    f"{each.place or each.token.name}: the token's clock is {abs(each.drift)} time steps off, "
+                    f"and at most {policy.RESYNC_STEPS} can be followed",
+                    hint="set the app's clock right and enrol anew",
+                )
+            token = _renamed(each.token, self._name_of(each.token, {other.name for other in there}))
+            self._taken.append(token)
+            there.append(token)
+        if len(there) > MAX_TOKENS:
+            raise EnrolmentFailed(
+                f"{self._job.user} would have {len(there)} tokens, and there can be {MAX_TOKENS}",
+                hint=f"{PROGRAM} --remove NAME takes one away",
+            )
+        if present is not None:
+            return TokenFile(tuple(there), present.recovery, present.pin)
+        return TokenFile(tuple(there), self._recovery, self._pin_of_all())
+
+    def _name_of(self, token: Token, taken: set[str]) -> str:
+        name = self._job.options.name if len(self._found) == 1 and self._job.has_name else token.name
+        if name not in taken:
+            return name
+        return next(longer for number in range(2, 99) if (longer := f"{name[:60]} {number}") not in taken)
+
+    def _pin_of_all(self) -> PIN | None:
+        pins = {each.pin for each in self._found}
+        if pins == {""}:
+            return None
+        if len(pins) > 1:
+            raise EnrolmentFailed(
+                f"the tokens of {self._job.user} have different PINs, and here one PIN is for all",
+                hint=f"take over one of them, and set a PIN with {PROGRAM} --pin",
+            )
+        try:
+            self._pin = self._pin or PIN.of(pins.pop())
+        except ValueError as error:
+            raise EnrolmentFailed(
+                f"the PIN of {self._job.user} cannot be taken over: {error}", hint="put + in its place, for none"
+            ) from None
+        return self._pin
+
+    def _recorded_in(self, state: State, *, is_new: bool) -> State:
+        """Record as used what was used, and assume it of what may have been used up to this moment."""
+        for token, each in zip(self._taken, self._found, strict=True):
+            name = token.fingerprint()
+            used = each.last if each.last is not None else NEVER
+            state = state.with_last(name, max(NEVER, used)).with_drift(name, 2 * each.drift)
+            start = policy.starting_point(token, now=self._now)
+            if start is not None:
+                # What the token shows now: google-authenticator does not record the code that made it learn a skew.
+                state = state.with_assumed(name, max(0, start + each.drift))
+        return state.with_set(self._recovery.name).without_graces() if is_new else state
+
+
+def carry_out_all(jobs: dict[str, Takeover], *, dry_run: bool, tell: Callable[[str], None]) -> str:
+    """Look at all, and only if each of them can be taken over, write.
+
+    Returns:
+        What has been done, for the person.
+    """
+    for each in jobs.values():
+        each.look()
+    if dry_run:
+        for each in jobs.values():
+            each.describe()
+        return "Nothing was changed."
+    done = []
+    for user, each in jobs.items():
+        try:
+            done.append(each.carry_out())
+        except BaseException:
+            each.withdraw()
+            if done:
+                tell(f"Before {user} these were taken over: {', '.join(list(jobs)[: len(done)])}.")
+            raise
+        each.describe()
+    return done[0] if len(done) == 1 else f"Done. {len(done)} users are enrolled."
+
+
+def _renamed(token: Token, name: str) -> Token:
+    try:
+        require_name(name)
+    except ValueError as error:
+        raise UsageError(str(error), hint=f"see {PROGRAM} --help") from None
+    renamed = copy.copy(token)
+    renamed.name = name
+    return renamed
+
+
+def _kind(token: Token) -> str:
+    counts = f"{token.period_s} s" if isinstance(token, TOTPToken) else "counting"
+    return f"{token.kind.upper()}, {token.algorithm}, {token.digits} digits, {counts}"
+
+
+def _read(path: str, max_bytes: int, named_files: NamedFiles) -> bytes:
+    try:
+        # What a user puts in root's way may be a pipe that nobody ever writes to.
+        return named_files.read(path, max_bytes)
+    except PathError as error:
+        raise EnrolmentFailed(
+            f'cannot read "{path}": {reason(error, path)}',
+            hint=named_files.hint_for(error, otherwise="give a file, or - for stdin"),
+        ) from None

@@ -1,0 +1,124 @@
+"""The token that a command line asks for: with a new key, or with one from a file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+
+from pam_softtoken.account import token_file
+from pam_softtoken.account.user_path import NamedFiles, reason
+from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, PathError, UsageError
+from pam_softtoken.otp import recovery_code
+from pam_softtoken.otp.recovery_code import RecoverySet
+from pam_softtoken.otp.token import KEY_BYTES, HOTPToken, Secret, Token, TOTPToken, decode_base32
+
+MAX_KEY_FILE_BYTES = 1024
+MAX_HASHES_BYTES = 8192
+
+
+def require_number_of_codes(options: argparse.Namespace) -> None:
+    """Check that there can be as many recovery codes as were asked for.
+
+    Raises:
+        UsageError: there cannot.
+    """
+    if not 0 <= options.recovery_codes <= recovery_code.MAX_CODES:
+        raise UsageError(
+            f'--recovery-codes: "{options.recovery_codes}" is not 0 to {recovery_code.MAX_CODES}', hint="10 is usual"
+        )
+
+
+def require_one_use_of_stdin(options: argparse.Namespace) -> None:
+    """Check that stdin is named once at most.
+
+    Raises:
+        UsageError: it is named twice.
+    """
+    if options.key_file == options.recovery_hashes == "-":
+        raise UsageError("only one of --key-file and --recovery-hashes can be stdin", hint="name a file for the other")
+
+
+def new_token(options: argparse.Namespace, named_files: NamedFiles) -> Token:
+    """Make the token.
+
+    Args:
+        options: the command line.
+        named_files: opens the key file.
+
+    Raises:
+        UsageError: there is no such token.
+        EnrolmentFailed: the key file cannot be used.
+    """
+    if options.type == "hotp" and options.period is not None:
+        raise UsageError("--period goes with --type totp", hint="a HOTP token counts and knows no time")
+    secret = (
+        _read_key(options.key_file, named_files)
+        if options.key_file is not None
+        else Secret(os.urandom(KEY_BYTES[options.algorithm]))
+    )
+    created = int(time.time())
+    try:
+        if options.type == "hotp":
+            return HOTPToken(options.name, secret, algorithm=options.algorithm, digits=options.digits, created=created)
+        period_s = 30 if options.period is None else options.period
+        return TOTPToken(
+            options.name, secret, algorithm=options.algorithm, digits=options.digits, created=created, period_s=period_s
+        )
+    except ValueError as error:
+        raise UsageError(str(error), hint="see softtoken-enroll --help") from None
+
+
+def recovery_hashes(options: argparse.Namespace, named_files: NamedFiles) -> RecoverySet | None:
+    """Read the hashes of recovery codes that somebody has already; None where the command line names none.
+
+    Args:
+        options: the command line.
+        named_files: opens the file.
+
+    Raises:
+        EnrolmentFailed: the file cannot be used.
+    """
+    path = options.recovery_hashes
+    if path is None:
+        return None
+    try:
+        data = named_files.read(path, MAX_HASHES_BYTES + 1, waits=True)
+    except PathError as error:
+        raise EnrolmentFailed(
+            f'cannot read "{path}": {reason(error, path)}',
+            hint=named_files.hint_for(error, otherwise="--recovery-hashes takes a file, or -"),
+        ) from None
+    try:
+        if len(data) > MAX_HASHES_BYTES:
+            raise BadTokenFile(path, "it is too long")
+        found = token_file.parse_recovery(data, path=path)
+        if found.scratch:
+            raise BadTokenFile(path, "there are scratch codes in it")
+    except BadTokenFile as error:
+        raise EnrolmentFailed(
+            f'"{path}" holds no hashes of recovery codes: {error.why}',
+            hint="they are the member recovery_hashes of what softtoken-enroll --print-recovery-codes shows",
+        ) from None
+    return found
+
+
+def _read_key(path: str, named_files: NamedFiles) -> Secret:
+    try:
+        data = named_files.read(path, MAX_KEY_FILE_BYTES + 1, waits=True)
+    except PathError as error:
+        raise EnrolmentFailed(
+            f'cannot read the key file "{path}": {reason(error, path)}',
+            hint=named_files.hint_for(error, otherwise="--key-file takes a file, or -"),
+        ) from None
+    try:
+        if len(data) > MAX_KEY_FILE_BYTES or not data.isascii():
+            raise ValueError("not canonical Base32")
+        text = "".join(data.decode("ascii").split())
+        return Secret(decode_base32(text.replace("-", "").rstrip("=").upper()))
+    except ValueError as error:
+        # The text itself may be most of a key; it is not repeated.
+        raise EnrolmentFailed(
+            f'the key file "{path}" holds no usable key: {error}',
+            hint="a key is Base32 (A to Z, 2 to 7), 26 characters or more",
+        ) from None

@@ -1,0 +1,111 @@
+"""Permission to change what is enrolled: a code that is right now, judged as a login judges it. Root needs none."""
+
+from __future__ import annotations
+
+from pam_softtoken.account.token_file import TokenFile
+from pam_softtoken.enroll.code_check import CodeCheck, CodeRefused
+from pam_softtoken.enroll.run_context import PROGRAM, Job
+from pam_softtoken.errors import EnrolmentFailed, NotEnrolled
+from pam_softtoken.ui import terminal
+
+QUESTION = "Code of one of your tokens:"
+QUESTION_WITH_PIN = "PIN and code of one of your tokens:"
+TRIES = 3
+
+
+class Permission:
+    """A right code, as long as what it belongs to is still enrolled.
+
+    Args:
+        account: the user's name.
+        granted_by: fingerprint of the token, or name of the set of recovery codes; empty for root.
+    """
+
+    def __init__(self, account: str, granted_by: str) -> None:
+        self._account = account
+        self._granted_by = granted_by
+
+    @property
+    def is_roots(self) -> bool:
+        """Whether it needed no code."""
+        return not self._granted_by
+
+    def require_in(self, present: TokenFile) -> None:
+        """Check that a token that was removed meanwhile, for instance because it was stolen, has no say any more.
+
+        Raises:
+            EnrolmentFailed: it was.
+        """
+        known = {"", present.recovery.name, *(token.fingerprint() for token in present.tokens)}
+        if self._granted_by not in known:
+            raise _gone(self._account)
+
+
+def _gone(account: str) -> EnrolmentFailed:
+    return EnrolmentFailed(
+        f"the token of {account} whose code that was has been removed meanwhile; nothing was changed",
+        hint="start again, with a code of another token",
+    )
+
+
+def obtain(job: Job, *, without_pin: bool = False) -> Permission:
+    """Ask for a code and have it judged. A right one is used up by that, and a wrong one counts as a wrong answer.
+
+    Args:
+        job: whose tokens are to be changed; its store is open, and not locked.
+        without_pin: take a code alone from somebody who has no PIN, even where everybody has to have one.
+
+    Raises:
+        EnrolmentFailed: nobody is to be asked, or no answer was right.
+        NotEnrolled: all tokens have been removed meanwhile.
+        PathError: the code could not be judged, or not be recorded as used.
+    """
+    if job.is_roots:
+        return Permission(job.user, "")
+    if job.options.no_confirm:
+        raise EnrolmentFailed(
+            "that takes a code of a token that is there, and --no-confirm asks for none",
+            hint="leave --no-confirm out; only root needs no code",
+        )
+    if not terminal.person_is_there():
+        raise EnrolmentFailed("there is no terminal to ask for a code on", hint="run it in a terminal")
+    settings = job.settings.without("pin_required") if without_pin else job.settings
+    account = job.store.location.account
+    try:
+        code_check = CodeCheck(account, settings, caller_uid=job.caller_uid, explains=not job.through_sudo)
+    except CodeRefused as error:
+        raise EnrolmentFailed(error.message, hint=error.hint) from None
+    with code_check:
+        granted_by = _ask(job, code_check)
+    job.page.tell("Right. That code cannot be used again.")
+    return Permission(job.user, granted_by)
+
+
+def _ask(job: Job, code_check: CodeCheck) -> str:
+    page = job.page
+    question = QUESTION if _present(job).pin is None else QUESTION_WITH_PIN
+    for _ in range(TRIES):
+        typed = page.ask(question)
+        try:
+            accepted = code_check.judge(typed)
+        except CodeRefused as error:
+            if not error.may_retry:
+                raise EnrolmentFailed(f"{error.message}; nothing was changed", hint=error.hint) from None
+            page.tell(f"{error.message[:1].upper()}{error.message[1:]}: {error.hint}.")
+        else:
+            # The lock is still held, so this is what the code was compared with.
+            content = _present(job)
+            if not accepted.token:
+                return content.recovery.name
+            for token in content.tokens:
+                if token.name == accepted.token:
+                    return token.fingerprint()
+            raise _gone(job.user)  # root revokes without the lock
+    raise EnrolmentFailed("no code was right; nothing was changed", hint=f"{PROGRAM} --check tries one")
+
+
+def _present(job: Job) -> TokenFile:
+    content = job.store.present_tokens()
+    if content is None:
+        raise NotEnrolled(proven=False)
+    return content

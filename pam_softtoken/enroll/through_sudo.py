@@ -1,0 +1,126 @@
+"""Self-service where root keeps the tokens: the program runs itself again through sudo, and is then root's process that
+does for its caller, and nobody else, what he could do himself if the files were his.
+
+The first half, `go_through_sudo`, runs as the user. The rest runs as root and believes nothing but what sudo says of
+its caller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+from typing import NoReturn
+
+from pam_softtoken.account import user_lookup
+from pam_softtoken.account.editor import UsersEditor
+from pam_softtoken.enroll.run_context import PROGRAM
+from pam_softtoken.errors import EnrolmentFailed, LookUpFailed, UnknownUser, UsageError
+from pam_softtoken.ui import terminal
+
+SUDO, INSTALLED = "/usr/bin/sudo", f"/usr/bin/{PROGRAM}"
+"""By their paths, which the rule for sudo has, too."""
+FAILED = 3
+"""What the program ends with behind sudo when it has failed and said why: with 1 it is sudo that has refused."""
+LONGEST_LOCK_S = 10
+_STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+_LIMITS = (
+    resource.RLIMIT_FSIZE, resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_STACK, resource.RLIMIT_CPU,
+    resource.RLIMIT_RTTIME,
+)  # fmt: skip
+
+
+def go_through_sudo(screen: terminal.Terminal, arguments: list[str], *, user: str, path: str) -> NoReturn:
+    """Have root's process do it, on the same terminal, and end as it has ended.
+
+    Args:
+        arguments: the command line.
+        user: who we are.
+        path: where root keeps the tokens.
+
+    Raises:
+        EnrolmentFailed: there is no way, or sudo has refused.
+        KeyboardInterrupt: it was interrupted at sudo's question.
+        SystemExit: otherwise.
+    """
+    administrator = f"ask an administrator for: {PROGRAM} --user {user}"
+    for program in (SUDO, INSTALLED):
+        if not os.access(program, os.X_OK):
+            raise EnrolmentFailed(
+                f"tokens of this host are kept by root in {path}, and there is no {program} to reach them",
+                hint=administrator,
+            )
+    screen.tell("The tokens of this host are kept by root: sudo asks for your password.")
+    command = [SUDO, "--", INSTALLED, "--self", *arguments]
+    # Its signals are those of any program: the terminal sends them to sudo as well as to us, who wait.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    child = os.posix_spawn(SUDO, command, os.environ, setsigmask=(), setsigdef=terminal.SIGNALS)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status < 0:
+        raise KeyboardInterrupt
+    if status == 1:
+        raise EnrolmentFailed(
+            f"sudo did not let {user} do that; nothing was changed",
+            hint=f"where sudo asks for a code that you cannot have yet, {administrator}",
+        )
+    raise SystemExit(1 if status == FAILED else status)
+
+
+def caller() -> str:
+    """Give the name of the user for whom sudo has started us as root.
+
+    Raises:
+        UsageError: nobody, or root himself, who needs none of this.
+    """
+    if os.getuid() != 0 or os.geteuid() != 0:
+        raise UsageError("--self is what sudo is told, and this is not root", hint=f"{PROGRAM}, without --self")
+    uid, name = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_USER", "")
+    try:
+        account = user_lookup.account_of_name(name)
+    except (LookUpFailed, UnknownUser):
+        account = None
+    if account is None or str(account.uid) != uid:
+        raise UsageError("--self is for users who come through sudo", hint=f"as root: {PROGRAM} --user USER")
+    if account.uid == 0:
+        raise UsageError("--self is not for root", hint=f"{PROGRAM}, without --self")
+    return account.name
+
+
+def settle_in() -> None:
+    """Undo what a caller can do to a process that sudo starts, as far as it could come between him and his own files.
+
+    He can stop it at the terminal, but only while it asks him something, when it holds no lock.
+    """
+    for limit in _LIMITS:
+        # In some containers root cannot get past what has been set for good; then up to there.
+        for highest in (resource.getrlimit(limit)[1], resource.RLIM_INFINITY):
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(limit, (highest, highest))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+    terminal.interrupt_only_at_questions(_STOPPING)
+
+
+class BriefEditor(UsersEditor):
+    """The files of a user in a process that he can keep waiting, with a result that he does not read.
+
+    When it has held the lock for too long it is ended, and whatever it was about, the files are whole.
+    """
+
+    __slots__ = ()
+
+    def lock(self, timeout_s: float) -> None:
+        """Take the lock, for `LONGEST_LOCK_S` at most."""
+        super().lock(timeout_s)
+        signal.alarm(LONGEST_LOCK_S)
+
+    def unlock(self) -> None:
+        """Give the lock back."""
+        super().unlock()
+        signal.alarm(0)
+
+    def close(self) -> None:
+        """Close all of it, which gives the lock back."""
+        super().close()
+        signal.alarm(0)

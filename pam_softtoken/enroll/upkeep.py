@@ -1,0 +1,162 @@
+"""Changes to an account that is enrolled: take a token away, make new recovery codes.
+
+Nothing changes until the last step, whatever interrupts it, and what is there by then is what is changed.
+"""
+
+from __future__ import annotations
+
+import json
+
+from pam_softtoken.account import enrolled_mark
+from pam_softtoken.account.state import State
+from pam_softtoken.account.token_file import TokenFile
+from pam_softtoken.enroll import permission, recovery_hashing, token_display
+from pam_softtoken.enroll.permission import Permission
+from pam_softtoken.enroll.run_context import PROGRAM, Job
+from pam_softtoken.errors import EnrolmentFailed, NotEnrolled
+from pam_softtoken.otp import recovery_code
+from pam_softtoken.otp.token import Token
+from pam_softtoken.ui import command_line, terminal
+
+
+class Removal:
+    """Takes one token away; with --force also the last one, and with it the whole enrolment.
+
+    What the state remembers of it stays, so that no used code comes back with the key.
+
+    Args:
+        job: `options.remove` has the token's name.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._page = job.page
+        self._options = job.options
+        self._name = str(job.options.remove)
+        self._store = job.store
+        self._user = job.user
+
+    def carry_out(self) -> str:
+        """Ask, and remove.
+
+        Returns:
+            What has been done, for the person.
+
+        Raises:
+            EnrolmentFailed, NotEnrolled, PathError, KeyboardInterrupt: nothing was changed.
+        """
+        store = self._store
+        at_first = store.open_enrolled()
+        doomed, left = self._chosen(at_first)
+        store.begin_state()
+        granted = self._ask(left)
+
+        def change(present: TokenFile | None, state: State) -> tuple[TokenFile | None, State]:
+            nonlocal left
+            if present is None:
+                raise NotEnrolled(proven=False)
+            granted.require_in(present)
+            was_last = left is None
+            token, left = self._chosen(present)
+            if token.fingerprint() != doomed.fingerprint() or (left is None) != was_last:
+                raise self._job.changed_meanwhile()
+            # Who had the token must not go on without a code where it was used lately.
+            return left, state.without_graces()
+
+        store.exchange(change, terminal.checkpoint)
+        if left is None:
+            return f'Done. "{self._name}" and the recovery codes are gone; {self._user} is not enrolled any more.'
+        names = ", ".join(f'"{token.name}"' for token in left.tokens)
+        return f'Done. "{self._name}" is gone; {self._user} is enrolled with {names}.'
+
+    def _chosen(self, present: TokenFile) -> tuple[Token, TokenFile | None]:
+        """Give the token of that name, and what is left without it."""
+        chosen = [token for token in present.tokens if token.name == self._name]
+        left = tuple(token for token in present.tokens if token.name != self._name)
+        if not chosen:
+            nearest = command_line.did_you_mean(self._name, (token.name for token in present.tokens))
+            raise EnrolmentFailed(
+                f'{self._user} has no token "{self._name}"',
+                hint=f"{nearest}{PROGRAM} --list shows those that there are",
+            )
+        if left:
+            return chosen[0], TokenFile(left, present.recovery, present.pin)
+        if not self._options.force:
+            raise EnrolmentFailed(
+                f'"{self._name}" is the only token of {self._user}',
+                hint="with --force all goes, the recovery codes too, and logins that require a code are then denied",
+            )
+        return chosen[0], None
+
+    def _ask(self, left: TokenFile | None) -> Permission:
+        if left is None:
+            self._warn()
+        granted = permission.obtain(self._job)
+        if granted.is_roots and not (self._options.force or self._options.no_confirm):
+            self._job.require_person()
+            answer = self._page.ask(f'Remove token "{self._name}" of {self._user}? [y/N]')
+            if answer.strip().lower() not in ("y", "yes"):
+                raise EnrolmentFailed("not confirmed; nothing was changed", hint="y removes it")
+        return granted
+
+    def _warn(self) -> None:
+        self._page.tell(
+            f'"{self._name}" is the only token of {self._user}. Once it is gone, logins that require a code are denied.'
+        )
+        uid = self._store.location.account.uid
+        if enrolled_mark.is_set(uid):
+            self._page.tell(
+                f"Under nullok, too: {enrolled_mark.path_of(uid)} says that {self._user} was enrolled, until root takes it away."
+            )
+
+
+class Renewal:
+    """Makes new recovery codes in place of the old ones.
+
+    Args:
+        job: `options.recovery_codes` says how many.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def carry_out(self) -> str:
+        """Ask, show the new codes, and write.
+
+        Returns:
+            What has been done, for the person.
+
+        Raises:
+            EnrolmentFailed, NotEnrolled, PathError, KeyboardInterrupt: the old codes are as they were.
+        """
+        options, store = self._job.options, self._job.store
+        self._job.screen.require_open()
+        at_first = store.open_enrolled()
+        store.require_may_enrol()
+        store.begin_state()
+        store.require_room(at_first)
+        granted = permission.obtain(self._job)
+        self._job.require_person()
+        codes = recovery_code.generate(options.recovery_codes)
+        fresh = recovery_hashing.hashed(codes)
+        if not (options.no_confirm and options.json):
+            token_display.show_recovery_codes(self._job.page, codes, wait=not options.no_confirm)
+
+        def change(present: TokenFile | None, state: State) -> tuple[TokenFile, State]:
+            if present is None:
+                raise NotEnrolled(proven=False)
+            if present.recovery.name != at_first.recovery.name:
+                raise self._job.changed_meanwhile(has_shown=True)
+            granted.require_in(present)
+            return TokenFile(present.tokens, fresh, present.pin), state.with_set(fresh.name)
+
+        def last_word() -> None:
+            terminal.checkpoint()
+            if options.json:
+                self._job.screen.show(json.dumps({"recovery_codes": codes}))
+
+        store.exchange(change, last_word)
+        user = self._job.user
+        if not codes:
+            return f"Done. {user} has no recovery codes any more."
+        return f"Done. The old recovery codes of {user} are dead, and the new ones work."

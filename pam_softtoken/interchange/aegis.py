@@ -1,0 +1,131 @@
+"""Exports of the app Aegis: its vault as JSON, in clear or encrypted with a password. No I/O.
+
+An encrypted vault has a random master key, wrapped once for each password ("slot"). Slots of another type, such as
+those of fingerprints, need the phone, and are left out.
+
+Source: "Aegis Vault", docs/vault.md of github.com/beemdevelopment/Aegis, vault version 1, content versions 1 to 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pam_softtoken.errors import Unreadable
+from pam_softtoken.interchange import app_document
+from pam_softtoken.interchange.app_cipher import (
+    KEY_BYTES,
+    NONCE_BYTES,
+    TAG_BYTES,
+    ScryptCost,
+    bytes_from_base64,
+    key_from_scrypt,
+    require_scrypt_cost,
+    unseal,
+)
+from pam_softtoken.interchange.app_document import Fields
+from pam_softtoken.interchange.app_entry import Entry, Harvest, harvest
+from pam_softtoken.interchange.record import key_from_base32, name_from_label
+
+_VERSION = 1
+_CONTENT_VERSIONS = (1, 2, 3)
+_PASSWORD = 1
+_MAX_PASSWORD_SLOTS = 8
+_SALT_BYTES = (16, 32, 64)
+
+
+class _Slot(NamedTuple):
+    salt: bytes
+    cost: ScryptCost
+    nonce: bytes
+    sealed_key: bytes
+
+
+def is_one(document: object) -> bool:
+    """Tell the app's exports from others."""
+    return isinstance(document, dict) and {"header", "db"} <= document.keys()
+
+
+def read(document: object, *, ask_passphrase: Callable[[], str], now: int) -> Harvest:
+    """Read an export.
+
+    Args:
+        document: the JSON.
+        ask_passphrase: called once, for an encrypted one that is otherwise as it should be.
+        now: Unix seconds.
+
+    Raises:
+        Unreadable: the file as a whole.
+    """
+    vault = Fields(document, "the vault")
+    if vault.integer("version") != _VERSION:
+        raise Unreadable(f"only version {_VERSION} of Aegis's vaults is known")
+    header = vault.inner("header")
+    if "slots" in header or "params" in header:
+        content = Fields(app_document.parse(_decrypted(vault, header, ask_passphrase)), "the content")
+    else:
+        content = vault.inner("db")
+    if content.integer("version") not in _CONTENT_VERSIONS:
+        raise Unreadable("only versions 1 to 3 of the content of Aegis's vaults are known")
+    return harvest(content.array("entries"), name_of=_name, kind_of=_kind, read=_entry, now=now)
+
+
+def _decrypted(vault: Fields, header: Fields, ask_passphrase: Callable[[], str]) -> bytes:
+    parameters = header.inner("params")
+    nonce, tag = parameters.hexadecimal("nonce", NONCE_BYTES), parameters.hexadecimal("tag", TAG_BYTES)
+    sealed = bytes_from_base64(vault.text("db"), '"db"') + tag
+    slots = _password_slots(header)
+    return unseal(_master_key(slots, ask_passphrase()), nonce, sealed)
+
+
+def _password_slots(header: Fields) -> list[_Slot]:
+    slots = []
+    for value in header.array("slots"):
+        slot = Fields(value, "a slot")
+        if slot.integer("type") == _PASSWORD:
+            slots.append(_password_slot(slot))
+    if not slots:
+        raise Unreadable("no password opens the vault", hint="export it anew, with a password or without encryption")
+    if len(slots) > _MAX_PASSWORD_SLOTS:
+        raise Unreadable(f"the vault has more than {_MAX_PASSWORD_SLOTS} passwords")
+    return slots
+
+
+def _password_slot(slot: Fields) -> _Slot:
+    cost = ScryptCost(slot.integer("n"), slot.integer("r"), slot.integer("p"))
+    require_scrypt_cost(cost)
+    parameters = slot.inner("key_params")
+    sealed_key = slot.hexadecimal("key", KEY_BYTES) + parameters.hexadecimal("tag", TAG_BYTES)
+    return _Slot(slot.hexadecimal("salt", *_SALT_BYTES), cost, parameters.hexadecimal("nonce", NONCE_BYTES), sealed_key)
+
+
+def _master_key(slots: list[_Slot], passphrase: str) -> bytes:
+    for slot in slots[:-1]:
+        try:
+            return _unwrapped(slot, passphrase)
+        except Unreadable:
+            continue  # it may be the passphrase of another slot
+    return _unwrapped(slots[-1], passphrase)
+
+
+def _unwrapped(slot: _Slot, passphrase: str) -> bytes:
+    return unseal(key_from_scrypt(passphrase, slot.salt, slot.cost), slot.nonce, slot.sealed_key)
+
+
+def _name(entry: Fields) -> str:
+    return name_from_label(entry.text("issuer", ""), entry.text("name", ""))
+
+
+def _kind(entry: Fields) -> str:
+    return entry.text("type")
+
+
+def _entry(entry: Fields) -> Entry:
+    info = entry.inner("info")
+    return Entry(
+        key=key_from_base32(info.text("secret")),
+        algorithm=info.text("algo"),
+        digits=info.integer("digits"),
+        period_s=info.integer("period", 30),
+        counter=info.integer("counter") if "counter" in info else None,
+    )

@@ -1,0 +1,86 @@
+"""Backups of the app andOTP: its accounts as JSON, in clear or encrypted with a password. No I/O.
+
+An encrypted one is binary: the number of iterations, a salt, a nonce, and what AES-256-GCM has sealed. Those of
+version 0.6.2 and before have neither of the first two, and nothing by which they could be told from noise.
+
+Source: what the app writes, as in `Entry.toJSON` and `BackupHelper.backupToFile` of github.com/andOTP/andOTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pam_softtoken.errors import Unreadable
+from pam_softtoken.interchange import app_document
+from pam_softtoken.interchange.app_cipher import MAX_ITERATIONS, NONCE_BYTES, TAG_BYTES, key_from_pbkdf2, unseal
+from pam_softtoken.interchange.app_document import Fields
+from pam_softtoken.interchange.app_entry import Entry, Harvest, harvest
+from pam_softtoken.interchange.record import key_from_base32, name_from_label
+
+_COUNT_BYTES, _SALT_BYTES = 4, 12
+_FEWEST_ITERATIONS = 1000
+_SHORTEST = _COUNT_BYTES + _SALT_BYTES + NONCE_BYTES + len("[]") + TAG_BYTES
+
+
+def is_one(document: object) -> bool:
+    """Tell the app's backups in clear from others."""
+    return isinstance(document, list)
+
+
+def is_encrypted_one(data: bytes) -> bool:
+    """Tell the app's encrypted backups from others, by the number that they begin with; no text has it."""
+    return data[:1] == b"\0" and _FEWEST_ITERATIONS <= _iterations(data) <= MAX_ITERATIONS
+
+
+def read(document: object, *, now: int) -> Harvest:
+    """Read a backup.
+
+    Args:
+        document: the JSON.
+        now: Unix seconds.
+
+    Raises:
+        Unreadable: the file as a whole.
+    """
+    return harvest(app_document.array(document, "the file"), name_of=_name, kind_of=_kind, read=_entry, now=now)
+
+
+def read_encrypted(data: bytes, *, ask_passphrase: Callable[[], str], now: int) -> Harvest:
+    """Read an encrypted backup.
+
+    Args:
+        data: the file.
+        ask_passphrase: called once.
+        now: Unix seconds.
+
+    Raises:
+        Unreadable: the file as a whole.
+    """
+    if len(data) < _SHORTEST:
+        raise Unreadable("the file is cut off", hint="see whether all of the backup was copied")
+    salt, rest = data[_COUNT_BYTES : _COUNT_BYTES + _SALT_BYTES], data[_COUNT_BYTES + _SALT_BYTES :]
+    key = key_from_pbkdf2(ask_passphrase(), salt, algorithm="SHA1", iterations=_iterations(data))
+    return read(app_document.parse(unseal(key, rest[:NONCE_BYTES], rest[NONCE_BYTES:])), now=now)
+
+
+def _iterations(data: bytes) -> int:
+    return int.from_bytes(data[:_COUNT_BYTES], "big")
+
+
+def _name(entry: Fields) -> str:
+    return name_from_label(entry.text("issuer", ""), entry.text("label", ""))
+
+
+def _kind(entry: Fields) -> str:
+    # Old versions of the app knew nothing else, and wrote neither this nor most of what follows down.
+    return entry.text("type", "TOTP")
+
+
+def _entry(entry: Fields) -> Entry:
+    return Entry(
+        key=key_from_base32(entry.text("secret")),
+        algorithm=entry.text("algorithm", "SHA1"),
+        digits=entry.integer("digits", 6),
+        period_s=entry.integer("period", 30),
+        counter=entry.integer("counter") if "counter" in entry else None,
+    )

@@ -1,0 +1,115 @@
+"""One account in an app's export: it becomes a token, or a sentence that says why it does not. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pam_softtoken.errors import Unreadable
+from pam_softtoken.interchange.app_document import Fields
+from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES, Imported, hotp_token, last_before, totp_token
+
+_ALGORITHMS = ("SHA1", "SHA256", "SHA512")
+_DIALECTS = {"steam": "Steam", "motp": "mOTP", "yandex": "Yandex"}
+
+
+class Harvest(NamedTuple):
+    """What came out of an export.
+
+    Args:
+        found: the tokens, in the order of the file; two of the same are both there.
+        skipped: a sentence for each entry that is not among them, with its place and, where that is safe, its name.
+    """
+
+    found: tuple[Imported, ...]
+    skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An account as an app writes it down.
+
+    Attributes:
+        key: its bytes, any number of them.
+        algorithm: name of the hash function, in either case.
+        digits: of a code.
+        period_s: of a token that goes by the clock.
+        counter: the next one of a token that counts; None when the file does not say.
+    """
+
+    key: bytes = field(repr=False)
+    algorithm: str
+    digits: int
+    period_s: int
+    counter: int | None
+
+
+def harvest(
+    entries: list[object],
+    *,
+    name_of: Callable[[Fields], str],
+    kind_of: Callable[[Fields], str],
+    read: Callable[[Fields], Entry],
+    now: int,
+) -> Harvest:
+    """Go through the accounts of an export.
+
+    Args:
+        entries: as they were read.
+        name_of: gives a token's name; raises `Unreadable`, as do the next two.
+        kind_of: gives "totp" or "hotp" in either case, or what the app calls another one.
+        read: gives the rest; only called for a TOTP or HOTP account.
+        now: Unix seconds.
+    """
+    found, skipped = [], []
+    for count, entry in enumerate(entries, 1):
+        place = told = f"entry {count}"
+        try:
+            fields = Fields(entry, "it")
+            name = name_of(fields)
+            told = f'{place} "{name}"'
+            kind = kind_of(fields).lower()
+            _refuse_dialect(kind)
+            found.append(_imported(kind, name, read(fields), place=place, now=now))
+        except Unreadable as error:
+            skipped.append(f"{told}: {error.message}")
+    return Harvest(tuple(found), tuple(skipped))
+
+
+def _refuse_dialect(kind: str) -> None:
+    """Refuse a token whose codes would be computed wrongly here."""
+    known = _DIALECTS.get(kind)
+    if known:
+        raise Unreadable(f"a {known} token makes its codes in a way of its own, which is neither HOTP nor TOTP")
+    if kind not in ("hotp", "totp"):
+        raise Unreadable("its type is neither HOTP nor TOTP")
+
+
+def _imported(kind: str, name: str, entry: Entry, *, place: str, now: int) -> Imported:
+    algorithm = entry.algorithm.upper()
+    if not entry.algorithm.isascii() or algorithm not in _ALGORITHMS:
+        raise Unreadable("its hash function is none of SHA1, SHA256 and SHA512")
+    if kind == "totp":
+        token = totp_token(
+            name,
+            entry.key,
+            now=now,
+            period_s=entry.period_s,
+            algorithm=algorithm,
+            digits=entry.digits,
+            min_key_bytes=SHORTEST_KEY_BYTES,
+        )
+        return Imported(token, place=place)
+    if entry.counter is None:
+        raise Unreadable("the counter is missing, which a token that counts must have")
+    token = hotp_token(
+        name,
+        entry.key,
+        now=now,
+        counter=entry.counter,
+        algorithm=algorithm,
+        digits=entry.digits,
+        min_key_bytes=SHORTEST_KEY_BYTES,
+    )
+    return Imported(token, last=last_before(entry.counter), place=place)

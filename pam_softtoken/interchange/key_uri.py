@@ -1,0 +1,179 @@
+"""Key URIs (`otpauth://`), the form in which a token travels to an app. No I/O; not on the way of a login.
+
+Source: the Key URI Format of the Google Authenticator project, which all soft tokens read.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote, unquote_to_bytes, urlencode
+
+from pam_softtoken.errors import Unreadable
+from pam_softtoken.interchange.record import (
+    Imported,
+    hotp_token,
+    key_from_base32,
+    last_before,
+    name_from_label,
+    number,
+    totp_token,
+)
+from pam_softtoken.otp.token import MIN_KEY_BYTES, HOTPToken, Token, TOTPToken, encode_base32
+
+SCHEME = "otpauth"
+_ALGORITHMS = {"SHA1": "SHA1", "SHA256": "SHA256", "SHA512": "SHA512"}
+_OTHER_KINDS = ("steam", "yaotp", "motp", "mobileotp", "yandex")
+_MEANINGFUL = ("secret", "issuer", "algorithm", "digits", "period", "counter")
+_DECORATION = ("image", "icon", "color", "lock")
+DEFAULT_ALGORITHM, DEFAULT_DIGITS, DEFAULT_PERIOD_S = "SHA1", 6, 30
+"""What a Key URI means where it says nothing; the counter of a HOTP token has no default and is always there."""
+_HINT = "a Key URI is like otpauth://totp/host:alice?secret=...&issuer=host"
+_MAX_COUNTER = 2**62 - 1
+
+
+def build(token: Token, *, issuer: str, account: str) -> str:
+    """Write a token as a Key URI, without parameters that have the format's default.
+
+    Args:
+        token: what the app shall become.
+        issuer: who asks for the codes; here the host's name. "" leaves it out.
+        account: whom they are for; here the user's name.
+
+    Returns:
+        ASCII text; it holds the key.
+    """
+    # A colon separates the two in the label, so neither may have one of its own.
+    parameters: dict[str, str | int] = {
+        "secret": encode_base32(token.secret.reveal()),
+        "issuer": issuer.replace(":", " "),
+    }
+    # What every app takes for granted is left out: the QR code gets smaller, and a small one is easier to scan.
+    if token.algorithm != DEFAULT_ALGORITHM:
+        parameters["algorithm"] = token.algorithm
+    if token.digits != DEFAULT_DIGITS:
+        parameters["digits"] = token.digits
+    if isinstance(token, HOTPToken):
+        parameters["counter"] = token.counter
+    elif isinstance(token, TOTPToken) and token.period_s != DEFAULT_PERIOD_S:
+        parameters["period"] = token.period_s
+    if not issuer:
+        del parameters["issuer"]
+    parts = (issuer, account) if issuer else (account,)
+    label = ":".join(quote(part.replace(":", " "), safe="", errors="surrogateescape") for part in parts)
+    return f"otpauth://{token.kind}/{label}?{urlencode(parameters, quote_via=quote, errors='surrogateescape')}"
+
+
+def parse(uri: str, *, now: int, min_key_bytes: int = MIN_KEY_BYTES) -> Imported:
+    """Read a Key URI.
+
+    What decorates is ignored; whatever else is not known could change the codes, and is refused.
+
+    Args:
+        uri: the text, without a line end.
+        now: Unix seconds.
+        min_key_bytes: how long the key must be.
+
+    Raises:
+        Unreadable: it is not a Key URI, can be understood in two ways, or is of a token that is not HOTP or TOTP.
+    """
+    scheme, found, rest = uri.partition("://")
+    kind, slash, rest = rest.partition("/")
+    label, question, query = rest.partition("?")
+    if scheme.lower() != SCHEME or not (found and slash and question) or not uri.isprintable() or "#" in uri:
+        raise Unreadable("not a Key URI", hint=_HINT)
+    kind = kind.lower()
+    parameters = parameters_of(query, _MEANINGFUL, _DECORATION)
+    _refuse_other_kinds(kind, parameters)
+    name = name_from_label(parameters.get("issuer", ""), _bytes_of(label).decode("utf-8", "replace"))
+    if "secret" not in parameters:
+        raise Unreadable("the secret is missing", hint=_HINT)
+    key = key_from_base32(parameters["secret"].replace("+", " "))
+    algorithm = _ALGORITHMS.get(parameters.get("algorithm", DEFAULT_ALGORITHM).upper())
+    if algorithm is None:
+        raise Unreadable("the algorithm is none of SHA1, SHA256 and SHA512")
+    digits = number(parameters.get("digits", str(DEFAULT_DIGITS)), "digits", lowest=6, highest=8)
+    # Some apps write both parameters for either type; the type decides, but a number must be one.
+    period_s = number(parameters.get("period", str(DEFAULT_PERIOD_S)), "period", lowest=1, highest=300)
+    counter = number(parameters.get("counter", "0"), "counter", highest=_MAX_COUNTER)
+    if kind == "totp":
+        token = totp_token(
+            name, key, now=now, algorithm=algorithm, digits=digits, period_s=period_s, min_key_bytes=min_key_bytes
+        )
+        return Imported(token)
+    if "counter" not in parameters:
+        raise Unreadable("the counter is missing, which a token that counts must have")
+    token = hotp_token(
+        name, key, now=now, algorithm=algorithm, digits=digits, counter=counter, min_key_bytes=min_key_bytes
+    )
+    return Imported(token, last=last_before(counter))
+
+
+def label_of(uri: str) -> tuple[str, str]:
+    """Take the label of a Key URI apart, which `parse` makes one name of.
+
+    Args:
+        uri: one that `parse` has taken.
+
+    Returns:
+        Issuer and account, either of which can be "".
+    """
+    label, _, query = uri.partition("://")[2].partition("/")[2].partition("?")
+    text = _bytes_of(label).decode("utf-8", "replace")
+    issuer = parameters_of(query, _MEANINGFUL, _DECORATION).get("issuer", "")
+    if issuer and text.startswith(f"{issuer}:"):  # an issuer with a colon of its own
+        return issuer, text[len(issuer) + 1 :].strip()
+    prefix, colon, account = text.partition(":")
+    return (issuer or prefix.strip(), account.strip()) if colon else (issuer, text.strip())
+
+
+def parameters_of(query: str, meaningful: tuple[str, ...], decoration: tuple[str, ...] = ()) -> dict[str, str]:
+    """Take the part of a URI behind the question mark apart.
+
+    Args:
+        query: `name=value` pairs with `&` between them, percent-encoded. A `+` stands for itself.
+        meaningful: names that may stand there.
+        decoration: names that may stand there and say nothing.
+
+    Returns:
+        The meaningful ones, decoded.
+
+    Raises:
+        Unreadable: an unknown or repeated name, or a value that is not percent-encoded UTF-8.
+    """
+    result: dict[str, str] = {}
+    for pair in query.split("&"):
+        name, equals, value = pair.partition("=")
+        if name in decoration:
+            continue
+        if not equals or name not in (*meaningful, "encoder"):
+            raise Unreadable("a parameter that is not known here, and could change the codes")
+        if name in result:
+            raise Unreadable(f"{name} is given twice")
+        result[name] = _decoded(value, name)
+    return result
+
+
+def _decoded(text: str, name: str) -> str:
+    try:
+        return _bytes_of(text).decode("utf-8", "replace" if name == "issuer" else "strict")
+    except UnicodeDecodeError:
+        raise Unreadable(f"{name} is not UTF-8") from None
+
+
+def _bytes_of(text: str) -> bytes:
+    for escape in text.split("%")[1:]:
+        if len(escape) < 2 or escape[:2].strip("0123456789ABCDEFabcdef"):
+            raise Unreadable("a % without two hexadecimal digits behind it")
+    try:
+        return unquote_to_bytes(text)
+    except UnicodeEncodeError:  # half a character
+        raise Unreadable("not UTF-8") from None
+
+
+def _refuse_other_kinds(kind: str, parameters: dict[str, str]) -> None:
+    encoder = parameters.get("encoder", "").lower()
+    if encoder or kind in _OTHER_KINDS:
+        # What it is called is only repeated when it is a known name.
+        told = next((f'"{name}"' for name in (encoder, kind) if name in _OTHER_KINDS), "of another maker")
+        raise Unreadable(f"a token {told} makes its codes in a way of its own, which is neither HOTP nor TOTP")
+    if kind not in ("hotp", "totp"):
+        raise Unreadable("the type is neither hotp nor totp", hint=_HINT)

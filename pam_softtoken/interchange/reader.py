@@ -1,0 +1,157 @@
+"""Import: what other programs keep of a soft token becomes ours. Reads bytes, and writes nothing anywhere.
+
+One function for all formats, which are told apart by what stands in the file; each has a module of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pam_softtoken.errors import ImportFailed, Unreadable
+from pam_softtoken.interchange import google_export, google_file, key_uri, oath_file, pskc_file, qr_picture
+from pam_softtoken.interchange.record import Imported, Mistakes
+from pam_softtoken.otp.token import MIN_KEY_BYTES
+
+MAX_BYTES = 2**20
+GOOGLE, OATH, URI, PSKC, PICTURE = "google-authenticator", "pam_oath", "uri", "pskc", "picture"
+KINDS = (GOOGLE, OATH, URI, PSKC, PICTURE)
+"""Of `URI` are Key URIs and exports of Google Authenticator alike, one or more lines of them."""
+_BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+_HINT = (
+    "known are: the files of google-authenticator and pam_oath, Key URIs (otpauth://), exports of Google Authenticator "
+    "(otpauth-migration://), PSKC, and PNG or JPEG pictures of QR codes"
+)
+
+
+def is_text_of_ours(data: bytes) -> bool:
+    """Tell whether this package alone would read it, line by line, and no library for pictures, XML or encryption."""
+    try:
+        return kind_of(data) in (GOOGLE, OATH, URI)
+    except Unreadable:
+        return True
+
+
+def read(
+    data: bytes,
+    *,
+    path: str,
+    now: int,
+    kind: str | None = None,
+    passphrase: str | None = None,
+    min_key_bytes: int = MIN_KEY_BYTES,
+) -> list[Imported]:
+    """Read a file of another program.
+
+    Args:
+        data: what stands in it.
+        path: its name, for the error.
+        now: Unix seconds.
+        kind: one of `KINDS`; None finds it out.
+        passphrase: what opens an encrypted PSKC file; of one with a pre-shared key that key in hexadecimal.
+        min_key_bytes: how long a key must be that comes in a Key URI, an export or a QR code; in the files of hosts and
+            of makers of tokens it must always be as long as a host's own.
+
+    Returns:
+        At least one token.
+
+    Raises:
+        ImportFailed: with all mistakes, and nothing of what could be a key, a code or a PIN.
+        ValueError: there is no such kind.
+    """
+    if kind is not None and kind not in KINDS:
+        raise ValueError("no such kind")
+    mistakes = Mistakes(path)
+    found: list[Imported] = []
+    with mistakes.at(""):
+        if len(data) > MAX_BYTES:
+            hint = "cut the QR code out of the picture" if _is_picture(data) else _HINT
+            raise Unreadable(f"larger than {MAX_BYTES} bytes", hint=hint)
+        if not data.strip():
+            raise Unreadable("the file is empty")
+        kind = kind or kind_of(data)
+        if kind in (URI, PICTURE):
+            found = read_uris(data, kind=kind, mistakes=mistakes, now=now, min_key_bytes=min_key_bytes)
+        else:
+            found = _read_file(data, kind, passphrase, mistakes, now)
+        mistakes.raise_any(hint=_HINT)
+        if not found:
+            raise Unreadable("there is no token in the file")
+    mistakes.raise_any(hint=_HINT)
+    return found
+
+
+def _read_file(data: bytes, kind: str, passphrase: str | None, mistakes: Mistakes, now: int) -> list[Imported]:
+    if kind == PSKC:
+        return pskc_file.read(data, passphrase=passphrase, mistakes=mistakes, now=now)
+    if kind == GOOGLE:
+        return google_file.read(_lines(data), mistakes=mistakes, now=now)
+    return oath_file.read(_lines(data), mistakes=mistakes, now=now)
+
+
+def read_uris(
+    data: bytes, *, kind: str, mistakes: Mistakes, now: int, min_key_bytes: int = MIN_KEY_BYTES
+) -> list[Imported]:
+    """Read Key URIs and exports of Google Authenticator: lines of them, or QR codes in a picture.
+
+    Args:
+        data: no more than `MAX_BYTES`.
+        kind: `URI` or `PICTURE`.
+        mistakes: takes note of each that cannot be read; the others are returned.
+        now: Unix seconds.
+        min_key_bytes: how long the keys must be.
+
+    Raises:
+        Unreadable: the whole file.
+    """
+    if kind == PICTURE:
+        texts = [(f"QR code {n}", text) for n, text in enumerate(qr_picture.read(data), 1)]
+    else:
+        texts = [(f"line {n}", line) for n, line in enumerate(_lines(data), 1) if line.strip()]
+    found: list[Imported] = []
+    for place, text in texts:
+        if text.lower().startswith(f"{google_export.SCHEME}:"):
+            found += google_export.read(
+                text.strip(), place=place, mistakes=mistakes, now=now, min_key_bytes=min_key_bytes
+            )
+        else:
+            with mistakes.at(place):
+                record = key_uri.parse(text.strip(), now=now, min_key_bytes=min_key_bytes)
+                found.append(replace(record, place=place))
+    return found
+
+
+def _lines(data: bytes) -> list[str]:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        count = data.count(b"\n", 0, error.start) + 1
+        raise Unreadable(f"line {count}: not UTF-8 text") from None
+    # Only these end a line; `splitlines` knows many more, some of which may stand in a name.
+    return [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
+
+
+def _is_picture(data: bytes) -> bool:
+    return data.startswith((qr_picture.PNG, qr_picture.JPEG))
+
+
+def kind_of(data: bytes) -> str:
+    """Tell the kind by the first line that is neither empty nor a comment.
+
+    Raises:
+        Unreadable: it is none that is known.
+    """
+    if _is_picture(data):
+        return PICTURE
+    first = next((line for line in _lines(data) if line.strip() and not line.lstrip().startswith("#")), "").strip()
+    if first.startswith("<"):
+        return PSKC
+    if "://" in first:
+        return URI
+    if first.split("/")[0].split(maxsplit=1)[:1] == ["HOTP"] and len(first.split()) > 1:
+        return OATH
+    if first and not first.upper().strip(_BASE32 + "0189="):
+        return GOOGLE
+    raise Unreadable("no format that is known here")
+
+
+__all__ = ["KINDS", "ImportFailed", "Imported", "read"]

@@ -1,0 +1,227 @@
+"""What comes out of another program's file: the token, and what that program knew about its use.
+
+Shared by all readers, with the few conversions that each of them needs. No I/O. No message here repeats what stands in
+the file: a line with a mistake may have its key in any place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from pam_softtoken.errors import ImportFailed, Unreadable
+from pam_softtoken.otp.token import (
+    MAX_NAME_CHARACTERS,
+    MIN_KEY_BYTES,
+    HOTPToken,
+    Secret,
+    Token,
+    TOTPToken,
+    decode_base32,
+)
+
+UNNAMED = "phone"
+SHORTEST_KEY_BYTES = 1
+"""What a soft token takes. It does not choose its keys: many services give 80 bits, some fewer, and refusing such a key
+would keep its owner out without making the service any safer. Without a byte there is no secret at all."""
+MAX_DRIFT = 10**6
+"""Time steps; a clock that is off by a year has been set wrongly, and its record says nothing."""
+FURTHEST_STEPS = 2000
+"""How far ahead of the clock a used time step can be; google-authenticator follows a token's clock for some 1500."""
+ENROL_ANEW = "enrol anew with softtoken-enroll, which draws a key that is long enough"
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A token as another program left it.
+
+    Attributes:
+        token: created now; of an HOTP token `counter` is the first one that has not been used.
+        user: login name, "" where the format has none.
+        last: highest counter or time step that may have been used, as far as the file knows; None when it does not.
+            Of a TOTP token the present step may have been used, too, whatever the file says.
+        drift: time steps by which the token's clock is ahead of the host's, negative when behind.
+        scratch_codes: unspent ones, 8 digits each.
+        pin: what is typed before the code, "" for nothing.
+        place: where in the file.
+        notes: what has no counterpart here, one sentence each.
+    """
+
+    token: Token
+    user: str = ""
+    last: int | None = None
+    drift: int = 0
+    scratch_codes: tuple[str, ...] = field(default=(), repr=False)
+    pin: str = field(default="", repr=False)
+    place: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Mistakes:
+    """Everything that is wrong with one file.
+
+    Args:
+        path: its name.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._problems: list[str] = []
+        self._hint = ""
+
+    @contextmanager
+    def at(self, place: str) -> Iterator[None]:
+        """Take note of what is unreadable at a place, and go on behind the block."""
+        try:
+            yield
+        except Unreadable as error:
+            self.add(place, error)
+
+    def add(self, place: str, error: Unreadable) -> None:
+        """Take note of one mistake; of the hints the first one counts."""
+        self._problems.append(f"{place}: {error.message}" if place else error.message)
+        self._hint = self._hint or error.hint
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One text for each mistake so far."""
+        return tuple(self._problems)
+
+    def raise_any(self, *, hint: str) -> None:
+        """Report the mistakes, if there are any.
+
+        Raises:
+            ImportFailed: with all of them.
+        """
+        if self._problems:
+            raise ImportFailed(self._path, tuple(self._problems), hint=self._hint or hint)
+
+
+def name_from(*parts: str) -> str:
+    """Make a token's name from texts of another program, such as issuer and account, or `UNNAMED` from nothing."""
+    text = "".join(character if character.isprintable() else " " for character in " ".join(parts))
+    return " ".join(text.split())[:MAX_NAME_CHARACTERS].strip() or UNNAMED
+
+
+def name_from_label(issuer: str, label: str) -> str:
+    """Make a token's name from an app's label, whose part before a colon is the issuer again, if there is one."""
+    prefix, colon, account = label.partition(":")
+    if issuer and label.startswith(f"{issuer}:"):  # an issuer with a colon of its own
+        return name_from(issuer, label[len(issuer) + 1 :])
+    return name_from(issuer or prefix, account) if colon else name_from(issuer, label)
+
+
+def number(text: str, what: str, *, lowest: int = 0, highest: int) -> int:
+    """Read a decimal number in its one spelling: ASCII digits without a sign or leading zeros.
+
+    Raises:
+        Unreadable: any other spelling, or out of the range.
+    """
+    # The length comes first: a number of a million digits takes minutes to convert.
+    plain = 1 <= len(text) <= 20 and text.isascii() and text.isdecimal() and (text == "0" or text[0] != "0")
+    if not plain or not lowest <= int(text) <= highest:
+        raise Unreadable(f"{what} is not a number from {lowest} to {highest}")
+    return int(text)
+
+
+def key_from_base32(text: str) -> bytes:
+    """Read a key as apps write it: in either case, with spaces, with padding or without.
+
+    Raises:
+        Unreadable: it could be read in more ways than one, or in none.
+    """
+    compact = text.replace(" ", "")
+    body = compact.rstrip("=")
+    padding = len(compact) - len(body)
+    if not body:
+        raise Unreadable("the key is empty")
+    if not body.isascii() or not body.isalnum():
+        raise Unreadable("the key is not Base32")
+    if any(digit in body for digit in "0189"):
+        raise Unreadable(
+            "the key has a 0, 1, 8 or 9, which Base32 does not have; some programs guess which letter it is"
+        )
+    if padding and (padding > 6 or len(compact) % 8):
+        raise Unreadable("the key has too many or too few = at its end")
+    try:
+        return decode_base32(body.upper())
+    except ValueError:
+        # Spare bits that are not zero, too: programs differ in what they make of them.
+        raise Unreadable("the key is not Base32 of whole bytes", hint="see whether all of it was copied") from None
+
+
+def hotp_token(
+    name: str,
+    key: bytes,
+    *,
+    now: int,
+    counter: int,
+    algorithm: str = "SHA1",
+    digits: int = 6,
+    min_key_bytes: int = MIN_KEY_BYTES,
+) -> Token:
+    """Make a token that counts.
+
+    Raises:
+        Unreadable: an argument is out of its range.
+    """
+    secret = _secret(key, min_key_bytes)
+    try:
+        return HOTPToken(name, secret, algorithm=algorithm, digits=digits, created=now, counter=counter)
+    except ValueError as error:
+        raise Unreadable(str(error)) from None
+
+
+def totp_token(
+    name: str,
+    key: bytes,
+    *,
+    now: int,
+    period_s: int = 30,
+    algorithm: str = "SHA1",
+    digits: int = 6,
+    min_key_bytes: int = MIN_KEY_BYTES,
+) -> Token:
+    """Make a token that goes by the clock.
+
+    Raises:
+        Unreadable: an argument is out of its range.
+    """
+    secret = _secret(key, min_key_bytes)
+    try:
+        return TOTPToken(name, secret, algorithm=algorithm, digits=digits, created=now, period_s=period_s)
+    except ValueError as error:
+        raise Unreadable(str(error)) from None
+
+
+def _secret(key: bytes, min_bytes: int) -> Secret:
+    if not key:
+        raise Unreadable("the key is empty")
+    if len(key) < min_bytes:
+        raise Unreadable(
+            f"the key has {8 * len(key)} bits, and RFC 4226 asks for {8 * min_bytes} at least", hint=ENROL_ANEW
+        )
+    try:
+        return Secret(key, min_bytes=min_bytes)
+    except ValueError as error:
+        raise Unreadable(str(error)) from None
+
+
+def used_step(step: int, *, now: int, period_s: int) -> int:
+    """Check a record of a used time step.
+
+    Raises:
+        Unreadable: it lies so far ahead that the owner would be kept out until then.
+    """
+    if step > now // period_s + FURTHEST_STEPS:
+        raise Unreadable(
+            "a used time step lies far in the future, and no code would be accepted until then",
+            hint="see whether the clock of this host, or of the one that wrote the file, is wrong",
+        )
+    return step
+
+
+def last_before(counter: int) -> int | None:
+    """Give the highest used counter, when `counter` is the next one."""
+    return counter - 1 if counter else None

@@ -1,0 +1,214 @@
+"""What a person typed, taken apart: an OTP or a recovery code at the end, and what stands in front of it. No I/O.
+
+In front of the code can stand a PIN, and in front of that the password for the next module. Where the code begins is
+known only when the tokens are, so an answer has readings. PIN and recovery code are hashed here, which takes 40 ms for
+each, before `verifier` takes the lock; it finds out which reading is right.
+"""
+
+from __future__ import annotations
+
+from pam_softtoken.errors import MalformedAnswer, OTPMismatch
+from pam_softtoken.otp import hotp
+from pam_softtoken.otp import recovery_code as recovery
+from pam_softtoken.otp.recovery_code import SCRATCH_LENGTH, RecoverySet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pam_softtoken.account.token_file import TokenFile
+    from pam_softtoken.otp.pin import PIN
+
+MAX_ANSWER_CHARACTERS = 64
+"""Of an answer that is a code, with or without a PIN; a password may make it longer."""
+MIN_PIN_CHARACTERS, MAX_PIN_CHARACTERS = 4, 16
+_NO_CODES = RecoverySet(bytes(16), ())
+_RECOVERY_CHARACTERS = recovery.ALPHABET + recovery.ALPHABET.lower()
+
+
+class Reading:
+    """One way to read an answer; exactly one of the two codes is set.
+
+    Args:
+        front: what stands in front of the code, as typed.
+        otp: 6 to 8 digits.
+        recovery_code: 12 characters in their canonical form, or the 8 digits of a scratch code.
+    """
+
+    __slots__ = ("front", "otp", "recovery_code")
+
+    def __init__(self, front: str, *, otp: str = "", recovery_code: str = "") -> None:
+        self.front = front
+        self.otp = otp
+        self.recovery_code = recovery_code
+
+    def __repr__(self) -> str:
+        return "Reading(...)"
+
+
+def read(text: str) -> tuple[Reading, ...]:
+    """Take an answer apart in every way that there is.
+
+    Args:
+        text: as typed. Spaces inside an OTP, and case, spaces and hyphens of a recovery code, do not matter.
+
+    Returns:
+        The readings, at least one. A digit in front of an OTP may be the end of a PIN or password, or make it longer.
+
+    Raises:
+        MalformedAnswer: there is no code at its end.
+    """
+    readings = []
+    for length in range(hotp.MIN_DIGITS, hotp.MAX_DIGITS + 1):
+        place = _begin_of(text, length, "0123456789", " ")
+        if place is not None:
+            readings.append(Reading(text[:place], otp=text[place:].replace(" ", "")))
+    place = _begin_of(text, recovery.LENGTH, _RECOVERY_CHARACTERS, " -")
+    code = recovery.normalise(text[place:]) if place is not None else None
+    if code is not None:
+        readings.append(Reading(text[:place], recovery_code=code))
+    if not readings:
+        raise MalformedAnswer
+    return tuple(readings)
+
+
+def read_code(text: str) -> Reading:
+    """Read an answer in front of whose code nothing may stand.
+
+    Raises:
+        MalformedAnswer: it is not a code and nothing else.
+    """
+    if len(text) <= MAX_ANSWER_CHARACTERS:
+        digits = text.replace(" ", "")
+        if digits.isascii() and digits.isdecimal() and hotp.MIN_DIGITS <= len(digits) <= hotp.MAX_DIGITS:
+            return Reading("", otp=digits)  # the usual answer, quickly
+        for reading in read(text):
+            if not reading.front.strip(" "):
+                return reading
+    raise MalformedAnswer
+
+
+def _begin_of(text: str, length: int, characters: str, separators: str) -> int | None:
+    """Find where a text's last so many characters begin, separators between and behind them not counted."""
+    place = len(text)
+    while length > 0:
+        place -= 1
+        if place < 0 or text[place] not in characters + separators:
+            return None
+        if text[place] in characters:
+            length -= 1
+    return place
+
+
+class Claim:
+    """An answer whose PIN is right, or that needs none.
+
+    Attributes:
+        otps: the OTP that was typed, for each number of digits that it can have.
+        codes: the hash of each recovery code that it can be, and what stood in front of PIN and code.
+        scratch: the same for 8 digits that can be a scratch code, which is short enough to be guessed.
+        passwords: what stood in front of PIN and OTP, for each number of digits.
+    """
+
+    __slots__ = ("codes", "otps", "passwords", "scratch")
+
+    def __init__(self) -> None:
+        self.otps: dict[int, str] = {}
+        self.passwords: dict[int, str] = {}
+        self.codes: dict[bytes, str] = {}
+        self.scratch: dict[bytes, str] = {}
+
+
+def claim(content: TokenFile, typed: str, *, combined: bool) -> Claim:
+    """Take an answer apart, and compare what is slow to compare.
+
+    Args:
+        content: PIN and recovery codes of this user.
+        typed: the answer.
+        combined: a password can stand in front.
+
+    Returns:
+        The claim; an empty one when the PIN is wrong, which must look like a wrong code.
+
+    Raises:
+        MalformedAnswer: there is no code in it.
+    """
+    made = Claim()
+    seen: dict[str, bool] = {}
+    for reading in _readings(content, typed, combined=combined):
+        front, is_right = _front_of(reading, combined=combined), True
+        if content.pin is not None:
+            front, is_right = _without_pin(content.pin, front, seen, combined=combined)
+        if reading.recovery_code:
+            # Hashed even behind a wrong PIN: its time must not tell that the PIN was wrong.
+            digest = content.recovery.digest(reading.recovery_code)
+            if is_right:
+                (made.scratch if reading.recovery_code.isdecimal() else made.codes)[digest] = front
+        elif is_right:
+            made.otps[len(reading.otp)], made.passwords[len(reading.otp)] = reading.otp, front
+    return made
+
+
+def most_hashes(typed: str, *, combined: bool) -> int:
+    """Say how many hashes an answer of this form can take, whoever the user is and whatever he has: 6 at most."""
+    try:
+        readings = read(typed)
+    except MalformedAnswer:
+        return 0
+    pins = sum(len(_front_of(reading, combined=combined)) >= MIN_PIN_CHARACTERS for reading in readings)
+    return pins + sum(not reading.otp or len(reading.otp) == SCRATCH_LENGTH for reading in readings)
+
+
+def pretend(typed: str, *, combined: bool) -> None:
+    """Spend the time on the answer of somebody who has no token that it would take if he had one."""
+    try:
+        for reading in read(typed) if combined else (read_code(typed),):
+            if reading.recovery_code:
+                _NO_CODES.digest(reading.recovery_code)
+    except MalformedAnswer:
+        pass
+
+
+def _readings(content: TokenFile, typed: str, *, combined: bool) -> tuple[Reading, ...]:
+    if combined:
+        readings = read(typed)
+    elif content.pin is None:
+        readings = (read_code(typed),)
+    elif len(typed) <= MAX_ANSWER_CHARACTERS:
+        readings = read(typed)
+    else:
+        raise MalformedAnswer
+    digits = {token.digits for token in content.tokens}
+    usable = [each for each in readings if each.recovery_code or len(each.otp) in digits]
+    if content.recovery.scratch:
+        scratch = [each for each in readings if len(each.otp) == SCRATCH_LENGTH]
+        usable += [Reading(each.front, recovery_code=each.otp) for each in scratch]
+    return tuple(usable)
+
+
+def _front_of(reading: Reading, *, combined: bool) -> str:
+    # In a password spaces and hyphens are characters like any other.
+    return reading.front if combined else reading.front.replace(" ", "").replace("-", "")
+
+
+def _without_pin(pin: PIN, front: str, seen: dict[str, bool], *, combined: bool) -> tuple[str, bool]:
+    """Take the PIN off what stands in front of a code.
+
+    Whatever is long enough for any PIN is hashed, and once: how often must not tell how long the right one is.
+
+    Args:
+        front: what stands there.
+        seen: what has been hashed before, and whether it was right.
+
+    Returns:
+        What stands in front of the PIN, and whether the PIN is right.
+    """
+    if len(front) < MIN_PIN_CHARACTERS:
+        return "", False
+    place = max(0, len(front) - pin.length) if combined else 0
+    typed = front[place:]
+    if typed not in seen:
+        try:
+            pin.verify(typed)
+            seen[typed] = True
+        except OTPMismatch:
+            seen[typed] = False
+    return front[:place], seen[typed]

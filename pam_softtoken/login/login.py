@@ -1,0 +1,338 @@
+"""One login: who asks, what is asked, what is judged, and what the person is told. Whatever it says no to, it raises.
+
+The one place that reads the clock for a login. `pamh` is as in `pam_module`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pam_softtoken import config as configuration
+from pam_softtoken import errors, log
+from pam_softtoken.account import enrolled_mark, safe_open
+from pam_softtoken.login import answer, login_note, refusal_time, throttle
+from pam_softtoken.login.verifier import Accepted, Attempt
+from pam_softtoken.otp import hotp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pam_softtoken.config import Config
+
+COMBINED_PROMPT = "Password & verification code:"
+
+
+class Login:
+    """One call of the module.
+
+    Args:
+        pamh: the PAM handle.
+        config: the settings.
+        record: the log.
+        silent: the application wants no messages shown.
+
+    Attributes:
+        account: the user; None where the host does not know one.
+    """
+
+    __slots__ = (
+        "_attempt",
+        "_caller_uid",
+        "_config",
+        "_obstacle",
+        "_place",
+        "_record",
+        "_silent",
+        "_source",
+        "account",
+        "pamh",
+    )
+
+    def __init__(self, pamh: Any, config: Config, record: log.Log, *, silent: bool) -> None:
+        self.pamh = pamh
+        self._config = config
+        self._record = record
+        self._silent = silent
+        self._caller_uid = caller_uid_of(pamh)
+        session = _session(pamh)
+        self._source = throttle.source_of(record.rhost, self._caller_uid, session=session)
+        self._place = ""
+        # Where our question is the one for the password, there would be none for the next module.
+        if config.grace and (config.try_first_pass or config.use_first_pass or not config.forward_pass):
+            from pam_softtoken.login import grace  # noqa: PLC0415 - few want it
+
+            self._place = grace.name_of(record.rhost, pamh.service or "", caller_uid=self._caller_uid, session=session)
+        self._attempt: Attempt | None = None
+        # What stands in the way is only said in the log: to the person all attempts look alike.
+        self._obstacle: errors.Refused | errors.Unusable = errors.UnknownUser()
+        self.account: safe_open.Account | None = None
+        try:
+            account = self.account = account_of(pamh)
+            record.user = account.name
+            self._attempt = Attempt(account, config, now=_now())
+        except (errors.Refused, errors.Unusable) as error:
+            self._obstacle = error
+            record.note(log.DEBUG, f"before the prompt: {type(error).__name__}")
+        else:
+            record.note(log.DEBUG, "before the prompt: token and state file opened")
+
+    @property
+    def never_enrolled(self) -> bool:
+        """Whether there is proof that the user never enrolled."""
+        return self._attempt is None and isinstance(self._obstacle, errors.NotEnrolled) and self._obstacle.proven
+
+    def days_left(self) -> int:
+        """Tell for how many days more somebody who never enrolled is let in without a code."""
+        from pam_softtoken.login import required_from  # noqa: PLC0415 - for a few weeks in the life of a host
+
+        now = _now()
+        if now < hotp.RELEASED:
+            day = errors.day_of(now)
+            self._record.note(log.WARNING, f"this machine's clock says {day}: the day of required_from may have come")
+        return required_from.days_left(self._config.required_from, now=now)
+
+    def remind(self, days_left: int) -> None:
+        """Tell somebody who has been let in without a code what will be asked of him, and when."""
+        from pam_softtoken.login import required_from  # noqa: PLC0415 - as above
+
+        if not self._silent:
+            text = required_from.reminder(self._config.required_from, days_left)
+            _tell(self.pamh, self.pamh.PAM_TEXT_INFO, text, self._record)
+
+    def carry_out(self) -> None:
+        """Ask for a code and judge it, unless one was accepted so lately that none is needed.
+
+        Raises:
+            Refused, Unusable, ConversationFailed: the answer is no. Otherwise the code is durably recorded as used.
+        """
+        if self._attempt is not None and self._attempt.in_grace(self._place, now=_now()):
+            self._record.outcome(log.INFO, "accepted", "grace")
+            return
+        marked = self._attempt is not None and _is_marked(self._attempt.account)
+        attempt, accepted = self._judge_first_pass() or self._judge_answer()
+        if self._config.forward_pass:
+            _forward(self.pamh, accepted.password)
+        self._report(attempt, accepted, marked=marked)
+
+    def close(self) -> None:
+        """Close the files after the verdict has been given; under pam_python that means at once."""
+        if self._attempt is None:
+            return
+        afterwards = getattr(self.pamh, "afterwards", None)
+        if afterwards is None:
+            self._attempt.close()
+        else:
+            afterwards(self._attempt.close)
+
+    def _judge_answer(self) -> tuple[Attempt, Accepted]:
+        return self._judge(_ask(self.pamh, self._config), combined=self._config.forward_pass)
+
+    def _judge_first_pass(self) -> tuple[Attempt, Accepted] | None:
+        """Judge the password that an earlier module has asked for, if the code is to be looked for there.
+
+        Returns:
+            None when the person is to be asked.
+        """
+        config = self._config
+        if not config.try_first_pass and not config.use_first_pass:
+            return None
+        password = _first_pass(self.pamh)
+        if not config.use_first_pass:
+            try:
+                answer.read(password)
+            except errors.MalformedAnswer:
+                return None  # it ends with no code, whoever the user is
+        try:
+            return self._judge(password, combined=True, tentative=not config.use_first_pass)
+        except (errors.Refused, errors.Unusable) as error:
+            if config.use_first_pass:
+                raise
+            self._record.note(log.DEBUG, f"the password of an earlier module: {type(error).__name__}")
+            return None
+
+    def _judge(self, typed: str, *, combined: bool, tentative: bool = False) -> tuple[Attempt, Accepted]:
+        answered_s = time.monotonic()
+        try:
+            if self._attempt is None:
+                answer.pretend(typed, combined=combined)
+                raise self._obstacle
+            accepted = self._attempt.verify(
+                typed,
+                combined=combined,
+                tentative=tentative,
+                source=self._source,
+                clock=_now,
+                grace=self._place,
+                silent=self._silent,
+            )
+        except errors.SoftTokenError as error:
+            if isinstance(error, (errors.PathError, errors.NotEnrolled)):
+                self._look_for_cure(error)
+            if isinstance(error, errors.Throttled) and not tentative:
+                self._tell_to_wait(error)
+            refusal_time.wait_out(answered_s, typed, combined=combined)
+            raise
+        return self._attempt, accepted
+
+    def _look_for_cure(self, error: errors.PathError | errors.NotEnrolled) -> None:
+        """Add what helps, for the log; before the refusal comes, so that nobody sees how long that took."""
+        if self.account is not None:
+            from pam_softtoken.account import (
+                cure,
+                store,
+            )
+
+            cure.add_to(error, store.Location(self._config.store, self.account))
+
+    def _report(self, attempt: Attempt, accepted: Accepted, *, marked: bool) -> None:
+        """Leave the mark of the first success, log it, and tell the person what a recovery code leaves behind."""
+        record = self._record
+        if attempt.kept_in_memory:
+            record.note(log.WARNING, "the file system is read-only; until the next restart /run keeps what was used")
+        if not marked:
+            _mark(attempt.account, record)
+        service = self.pamh.service or ""
+        if login_note.is_waited_for(service, attempt.account.name):
+            _leave_note(self.pamh, service, record)
+        left, texts = accepted.recovery_left, []
+        if accepted.token:
+            record.outcome(log.INFO, "accepted", "accepted", token=accepted.token)
+        elif left is None:
+            record.outcome(log.INFO, "accepted", "issued")
+            texts.append("Code of the administrator accepted; it does not work again.")
+        else:
+            record.outcome(log.INFO, "accepted", "recovery", detail=f"left={left}")
+            codes = "1 recovery code" if left == 1 else f"{left} recovery codes"
+            texts.append(f"Recovery code accepted; {codes} left.")
+        if accepted.missed:
+            answers = "1 wrong code was" if accepted.missed == 1 else f"{accepted.missed} wrong codes were"
+            texts.append(f"Since the last login {answers} typed elsewhere for {attempt.account.name}.")
+        if texts and not self._silent:
+            attempt.close()  # showing a text can take any time, and others must not wait for the lock
+            for text in texts:
+                _tell(self.pamh, self.pamh.PAM_TEXT_INFO, text, record)
+
+    def _tell_to_wait(self, error: errors.Throttled) -> None:
+        """Tell how long to wait, but only to somebody who already is the user.
+
+        Of root nobody can tell: a daemon such as a display manager is root, too, and serves whom nobody knows yet.
+        """
+        attempt = self._attempt
+        is_user = attempt is not None and not self._record.rhost and self._caller_uid == attempt.account.uid != 0
+        if is_user and not self._silent:
+            text = error.advice()
+            _tell(self.pamh, self.pamh.PAM_ERROR_MSG, text, self._record)
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+def _ask(pamh: Any, config: Config) -> str:
+    """Show the prompt and return the answer.
+
+    Raises:
+        ConversationFailed: there is none.
+    """
+    style = pamh.PAM_PROMPT_ECHO_ON if config.echo else pamh.PAM_PROMPT_ECHO_OFF
+    prompt = config.prompt
+    if config.forward_pass and prompt == configuration.DEFAULT_PROMPT:
+        prompt = COMBINED_PROMPT
+    try:
+        typed = pamh.conversation(pamh.Message(style, prompt + " ")).resp
+    except pamh.exception:
+        raise errors.ConversationFailed from None
+    if typed is None:
+        raise errors.ConversationFailed
+    return str(typed)
+
+
+def _first_pass(pamh: Any) -> str:
+    """Give the password that an earlier module has asked for; empty when there is none.
+
+    Raises:
+        ConversationFailed: PAM would not give it.
+    """
+    try:
+        password = pamh.authtok
+    except pamh.exception:
+        raise errors.ConversationFailed from None
+    return str(password) if password is not None else ""
+
+
+def _forward(pamh: Any, password: str) -> None:
+    """Leave a password for the next module.
+
+    Raises:
+        ConversationFailed: PAM would not take it.
+    """
+    try:
+        pamh.authtok = password
+    except pamh.exception:
+        raise errors.ConversationFailed from None
+
+
+def _tell(pamh: Any, style: int, text: str, record: log.Log) -> None:
+    """Show a text to the person. What was decided stands, whether the application shows it or not."""
+    try:
+        pamh.conversation(pamh.Message(style, text))
+    except pamh.exception:
+        record.note(log.WARNING, "the application did not show a message")
+
+
+def account_of(pamh: Any) -> safe_open.Account:
+    """Look the user up, unless the bridge has done it already. The account has the canonical name, whatever was typed.
+
+    Raises:
+        UnknownUser: this host knows no such user.
+        LookUpFailed: it cannot tell.
+    """
+    try:
+        known: safe_open.Account | None = pamh.account
+    except AttributeError:
+        from pam_softtoken.account import user_lookup  # noqa: PLC0415 - only pam_python leaves it to us
+
+        return user_lookup.account_of_name(pamh.get_user(None))
+    if known is None:
+        raise errors.LookUpFailed(pamh.look_up_error) if pamh.look_up_error else errors.UnknownUser
+    return known
+
+
+def caller_uid_of(pamh: Any) -> int:
+    """Return the real uid of the application; under pam_python that is us."""
+    try:
+        return int(pamh.caller_uid)
+    except AttributeError:
+        return os.getuid()
+
+
+def _session(pamh: Any) -> int:
+    """Give the session of the application; under pam_python that is ours."""
+    try:
+        return int(pamh.session)
+    except AttributeError:
+        return os.getsid(0)
+
+
+def _leave_note(pamh: Any, service: str, record: log.Log) -> None:
+    """Leave a note that this login may confirm a change. What was decided stands, whether that can be done or not."""
+    try:
+        pamh.env[login_note.VARIABLE] = login_note.leave(service)
+    except (OSError, pamh.exception) as error:
+        record.note(log.WARNING, f"a login cannot confirm the change that waits: {type(error).__name__}")
+
+
+def _is_marked(account: safe_open.Account) -> bool:
+    try:
+        return enrolled_mark.is_set_for(account)
+    except errors.UnusableFile:
+        return False
+
+
+def _mark(account: safe_open.Account, record: log.Log) -> None:
+    try:
+        enrolled_mark.set_for(account)
+    except errors.UnusableFile as error:  # a full disk must not keep the owner out
+        record.note(log.WARNING, f"cannot mark the user as enrolled: {error}")

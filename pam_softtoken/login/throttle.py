@@ -1,0 +1,184 @@
+"""Which wrong answers slow down which sources: pure decisions on the state's records. No I/O.
+
+Wrong answers are counted in buckets, so that somebody who guesses from elsewhere cannot keep the owner out: each source
+from which the owner has logged in lately has a bucket of its own, and all others share one for this host and one for
+the network. After `FREE_ANSWERS` wrong answers a bucket has to wait for a second, then for two, and so on up to a day.
+During the wait one code alone is refused; two consecutive codes, a recovery code and an issued code are not, because
+they cannot be guessed. Where a PIN is set, the PIN is what is being guessed: nothing is compared during the wait, which
+therefore ends after 15 minutes.
+"""
+
+from __future__ import annotations
+
+from pam_softtoken.account.state import SHARED_BUCKETS
+from pam_softtoken.otp.mac import sha256
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pam_softtoken.account.state import State
+
+LOCAL, REMOTE = SHARED_BUCKETS
+FREE_ANSWERS = 5
+LONGEST_WAIT_S = 24 * 60 * 60
+LONGEST_WAIT_WITH_PIN_S = 15 * 60
+FORGOTTEN_AFTER_S = 30 * 24 * 60 * 60
+"""A bucket without a wrong answer for this long starts anew. That is slower for a guesser than going on: the 22 answers
+up to the longest wait then take more than 30 days, in which 30 more would have been judged.
+"""
+KNOWN_FOR_S = 30 * 24 * 60 * 60
+FORGIVEN_A_DAY = 4
+"""How many wrong answers of the owner's own bucket the first success of a day forgives. A success forgives no more, for
+somebody may guess from the same place, such as a program of the owner's, and gets as many new guesses by that.
+"""
+_DAY_S = 24 * 60 * 60
+
+
+class Source:
+    """The place that an attempt comes from.
+
+    Attributes:
+        name: 16 hexadecimal digits; one for all addresses of an IPv6 /64, because one machine has all of them.
+        shared: the bucket that it shares with others until it is known.
+        key: under which its answers are noted, 24 hexadecimal digits: the name and the session. So nothing that others
+            from the same source answer comes between two consecutive codes of one session.
+    """
+
+    __slots__ = ("key", "name", "shared")
+
+    def __init__(self, name: str, shared: str, *, session: int) -> None:
+        self.name = name
+        self.shared = shared
+        self.key = f"{name}{session & 0xFFFFFFFF:08x}"
+
+
+def source_of(rhost: str, caller_uid: int, *, session: int = 0) -> Source:
+    """Return the source of an attempt.
+
+    Args:
+        rhost: `PAM_RHOST`; empty for this host.
+        caller_uid: real uid of the process that asks, which tells the local ones apart.
+        session: session id (`getsid`) of that process; 0 when it is not known.
+    """
+    place = f"rhost {_network_of(rhost)}" if rhost else f"uid {caller_uid}"
+    name = sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return Source(name, REMOTE if rhost else LOCAL, session=session)
+
+
+def note_keys(state: State, source: Source, is_alive: Callable[[int], bool]) -> tuple[str, ...]:
+    """Return the keys of the notes that an answer from this source can be the second code to.
+
+    Its own session's, and those of ended sessions of the same source: some hosts take one answer in each connection.
+    One wrong answer spoils them all, so that there is one guess to each note.
+
+    Args:
+        state: holds the notes.
+        source: where the answer comes from.
+        is_alive: checks whether a session of that id still exists.
+    """
+    others = [key for key in state.notes if key[:16] == source.name and key != source.key]
+    return (source.key, *(key for key in others if not is_alive(int(key[16:], 16))))
+
+
+def _network_of(rhost: str) -> str:
+    """Return the /64 of an IPv6 address, the address of a mapped IPv4 one, and anything else as it is."""
+    if ":" not in rhost:
+        return rhost
+    import _socket  # noqa: PLC0415 - most addresses are IPv4
+
+    try:
+        address = _socket.inet_pton(_socket.AF_INET6, rhost.partition("%")[0])
+    except (OSError, ValueError):
+        return rhost
+    if address[:12] == bytes(10) + b"\xff\xff":
+        return _socket.inet_ntop(_socket.AF_INET, address[12:])
+    return _socket.inet_ntop(_socket.AF_INET6, address[:8] + bytes(8)) + "/64"
+
+
+def bucket_of(state: State, source: Source, *, now: int) -> str:
+    """Return the bucket whose wrong answers count for a source.
+
+    Returns:
+        The source's own when its last success is less than 30 days ago, otherwise the shared one.
+    """
+    succeeded = state.sources.get(source.name)
+    # A success in the future was stored under another clock; it still happened.
+    return source.name if succeeded is not None and now - succeeded < KNOWN_FOR_S else source.shared
+
+
+def wait_s(wrong: int, *, with_pin: bool = False) -> int:
+    """Return how long a bucket has to wait after that many wrong answers in a row, in seconds.
+
+    >>> [wait_s(wrong) for wrong in (4, 5, 6, 7, 14, 21, 22, 1000)]
+    [0, 1, 2, 4, 512, 65536, 86400, 86400]
+    >>> wait_s(1000, with_pin=True)
+    900
+    """
+    if wrong < FREE_ANSWERS:
+        return 0
+    return min(1 << min(wrong - FREE_ANSWERS, 20), LONGEST_WAIT_WITH_PIN_S if with_pin else LONGEST_WAIT_S)
+
+
+def left_s(state: State, bucket: str, *, now: int, with_pin: bool = False) -> int:
+    """Return how long a bucket still has to wait, in seconds; 0 when its answers are judged."""
+    wrong, last = state.wrong.get(bucket, (0, 0))
+    return max(0, wait_s(wrong, with_pin=with_pin) - (now - last))
+
+
+def set_right(state: State, *, now: int) -> State:
+    """Let the waits begin now that would end in the future only because the clock was set back.
+
+    Returns:
+        The same state if there are none.
+    """
+    for bucket, (wrong, last) in state.wrong.items():
+        if last > now:
+            state = state.with_wrong(bucket, wrong, now)
+    return state
+
+
+def after_wrong_answer(state: State, source: Source, bucket: str, *, now: int) -> State:
+    """Count a wrong answer."""
+    wrong, last = state.wrong.get(bucket, (0, 0))
+    if now - last >= FORGOTTEN_AFTER_S:
+        wrong = 0
+    return state.with_wrong(bucket, wrong + 1, now).with_missed(source.name)
+
+
+def after_success(
+    state: State, source: Source, bucket: str, *, now: int, with_pin: bool = False, told: bool = True
+) -> State:
+    """Remember the source as one of the owner's, and forgive wrong answers in its own bucket.
+
+    The others' wrong answers in a shared bucket stay: a success must not give a guesser new free answers.
+
+    Args:
+        with_pin: a PIN stands in front of the codes.
+        told: the owner is told now how many wrong answers came from elsewhere. Otherwise that waits for next time.
+    """
+    if bucket not in SHARED_BUCKETS:
+        # Behind a PIN a guesser gains little: there the wait ends soon in any case.
+        state = state.without_wrong(bucket) if with_pin else _forgiven(state, source, bucket, now=now)
+    return state.without_missed("" if told else source.name).with_source(source.name, now)
+
+
+def _forgiven(state: State, source: Source, bucket: str, *, now: int) -> State:
+    """Forgive what the owner may have mistyped, and open the bucket unless so many answers were somebody else's."""
+    wrong, last = state.wrong.get(bucket, (0, 0))
+    succeeded = state.sources.get(source.name)
+    if succeeded is None:
+        return state.without_wrong(bucket)
+    if succeeded // _DAY_S != now // _DAY_S:
+        wrong -= FORGIVEN_A_DAY
+    if wrong <= 0:
+        return state.without_wrong(bucket)
+    wait = wait_s(wrong)
+    if wait <= LONGEST_WAIT_WITH_PIN_S:
+        last = min(last, now - wait)
+    return state.with_wrong(bucket, wrong, last)
+
+
+def missed_elsewhere(state: State, source: Source) -> int:
+    """Return how many wrong answers other sources have given since the last success."""
+    return sum(count for name, count in state.missed.items() if name != source.name)

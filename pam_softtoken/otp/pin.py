@@ -1,0 +1,64 @@
+"""A PIN: what its owner knows, typed in front of the code. No I/O but the kernel's random numbers.
+
+Its length stands in the token file beside its hash, so that it can be told from a password in front of it. That gives
+nothing away: who can read that file has the keys as well.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pam_softtoken.errors import OTPMismatch
+from pam_softtoken.login.answer import MAX_PIN_CHARACTERS, MIN_PIN_CHARACTERS
+from pam_softtoken.otp.mac import HASH_BYTES, SALT_BYTES, SCRYPT_N, check_scrypt, compare_digest, scrypt
+
+MIN_CHARACTERS, MAX_CHARACTERS = MIN_PIN_CHARACTERS, MAX_PIN_CHARACTERS
+
+
+class PIN:
+    """The hash of a PIN, as the token file keeps it.
+
+    Args:
+        salt: 16 bytes.
+        digest: 16 bytes.
+        length: of the PIN, in characters.
+        scrypt_n: scrypt's cost, a power of two.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    __slots__ = ("digest", "length", "salt", "scrypt_n")
+
+    def __init__(self, salt: bytes, digest: bytes, *, length: int, scrypt_n: int = SCRYPT_N) -> None:
+        check_scrypt(salt, scrypt_n)
+        if len(digest) != HASH_BYTES:
+            raise ValueError(f"a hash has {HASH_BYTES} bytes")
+        if not MIN_CHARACTERS <= length <= MAX_CHARACTERS:
+            raise ValueError(f"a PIN has {MIN_CHARACTERS} to {MAX_CHARACTERS} characters")
+        self.salt = salt
+        self.digest = digest
+        self.length = length
+        self.scrypt_n = scrypt_n
+
+    @classmethod
+    def of(cls, text: str) -> PIN:
+        """Hash a new PIN.
+
+        Raises:
+            ValueError: it is not 4 to 16 letters and digits.
+        """
+        if not text.isascii() or not text.isalnum():
+            raise ValueError("a PIN has letters and digits only")
+        salt = os.urandom(SALT_BYTES)
+        return cls(salt, scrypt(text, salt, scrypt_n=SCRYPT_N), length=len(text))
+
+    def verify(self, typed: str) -> None:
+        """Compare what was typed with the PIN.
+
+        Raises:
+            OTPMismatch: it is not the PIN.
+        """
+        digest = scrypt(typed, self.salt, scrypt_n=self.scrypt_n)
+        if not compare_digest(digest, self.digest):
+            raise OTPMismatch

@@ -1,0 +1,146 @@
+"""Recovery codes: what they look like, how they are hashed, which one of a set was typed.
+
+No I/O but the kernel's random numbers.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pam_softtoken.errors import OTPMismatch
+from pam_softtoken.otp.mac import HASH_BYTES, SALT_BYTES, SCRYPT_N, check_scrypt, compare_digest, scrypt
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+ALPHABET = "34679ACDEFGHJKMNPQRTWXY"
+"""23 characters, none of which looks like another in any common typeface (no 0 O, 1 I L, 2 Z, 5 S, 8 B, U V)."""
+LENGTH = 12
+"""12 characters of 23 are 54.3 random bits."""
+GROUP = 4
+MAX_CODES = 24
+SCRATCH_LENGTH = 8
+"""Digits of a scratch code, which is what google-authenticator calls a recovery code; only an import brings them."""
+
+
+def generate(count: int) -> list[str]:
+    """Draw new recovery codes from the kernel's random numbers.
+
+    Args:
+        count: how many, 0 to 24.
+
+    Returns:
+        Texts such as `"9KQT-4HAW-7XEC"`, each with at least one letter, so that none is taken for an OTP.
+    """
+    if not 0 <= count <= MAX_CODES:
+        raise ValueError(f"there can be 0 to {MAX_CODES} recovery codes")
+    codes: list[str] = []
+    while len(codes) < count:
+        code = "".join(_draw_character() for _ in range(LENGTH))
+        if not code.isdecimal() and code not in codes:
+            codes.append(code)
+    return ["-".join(code[place : place + GROUP] for place in range(0, LENGTH, GROUP)) for code in codes]
+
+
+def _draw_character() -> str:
+    usable = 256 - 256 % len(ALPHABET)  # a byte above would make the first characters likelier
+    while True:
+        byte = os.urandom(1)[0]
+        if byte < usable:
+            return ALPHABET[byte % len(ALPHABET)]
+
+
+def normalise(answer: str) -> str | None:
+    """Undo what a person does to a recovery code when typing it: case, spaces, hyphens.
+
+    Returns:
+        The 12 characters as they were hashed, or None when it is not a recovery code at all.
+    """
+    code = answer.upper().replace(" ", "").replace("-", "")
+    if len(code) != LENGTH or code.isdecimal() or not all(character in ALPHABET for character in code):
+        return None
+    return code
+
+
+class RecoverySet:
+    """The recovery codes of one enrolment, as the token file keeps them.
+
+    One salt serves the whole set, so that an answer is hashed once and not once for each code; the codes are random
+    enough to need none of their own.
+
+    Args:
+        salt: 16 bytes.
+        hashes: 16 bytes for each code.
+        scrypt_n: scrypt's cost, a power of two.
+        scratch: there are scratch codes among them, so that 8 digits can be one.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    __slots__ = ("hashes", "salt", "scratch", "scrypt_n")
+
+    def __init__(
+        self, salt: bytes, hashes: tuple[bytes, ...], *, scrypt_n: int = SCRYPT_N, scratch: bool = False
+    ) -> None:
+        check_scrypt(salt, scrypt_n)
+        if any(len(entry) != HASH_BYTES for entry in hashes):
+            raise ValueError(f"a hash has {HASH_BYTES} bytes")
+        if len(hashes) > MAX_CODES or len({self.name_of(entry) for entry in hashes}) != len(hashes):
+            raise ValueError(f"there are up to {MAX_CODES} different hashes")
+        self.salt = salt
+        self.scratch = scratch
+        self.hashes = hashes
+        self.scrypt_n = scrypt_n
+
+    @classmethod
+    def of(cls, codes: list[str], *, mapped: Callable[..., Iterable[bytes]] = map) -> RecoverySet:
+        """Hash codes, new ones or scratch codes, with a new salt.
+
+        Args:
+            codes: what is hashed.
+            mapped: applies the hash to each of them as `map` does, perhaps to several at once.
+        """
+        empty = cls(os.urandom(SALT_BYTES), ())
+        scratch = any(code.isdecimal() for code in codes)
+        return cls(empty.salt, tuple(mapped(empty.digest, [code.replace("-", "") for code in codes])), scratch=scratch)
+
+    def digest(self, code: str) -> bytes:
+        """Hash a code with the salt of this set, whether it is one of the set or not.
+
+        Args:
+            code: 12 characters, as `normalise` gives them, or the 8 digits of a scratch code.
+        """
+        return scrypt(code, self.salt, scrypt_n=self.scrypt_n)
+
+    def identify(self, digest: bytes) -> str:
+        """Find out which code of the set was typed.
+
+        Args:
+            digest: of what was typed.
+
+        Returns:
+            The name under which the state file remembers it as spent: 8 hexadecimal digits of its hash.
+
+        Raises:
+            OTPMismatch: none of them.
+        """
+        found = [entry for entry in self.hashes if compare_digest(entry, digest)]
+        if not found:
+            raise OTPMismatch
+        return self.name_of(found[0])
+
+    @property
+    def name(self) -> str:
+        """The name under which the state file knows the set: 16 hexadecimal digits of its salt."""
+        return self.salt.hex()[:16]
+
+    def names(self) -> tuple[str, ...]:
+        """Give the names of all codes, spent or not."""
+        return tuple(self.name_of(entry) for entry in self.hashes)
+
+    @staticmethod
+    def name_of(entry: bytes) -> str:
+        """Shorten a hash to the name of its code."""
+        return entry.hex()[:8]

@@ -1,0 +1,181 @@
+"""Command lines: what is common to those of all our programs, and a command line that is made of subcommands."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import pam_softtoken
+from pam_softtoken.errors import UsageError
+from pam_softtoken.ui import terminal
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_KEPT = frozenset(
+    {
+        "COLORTERM", "COLUMNS", "HOME", "LANG", "LINES", "LOGNAME", "NO_COLOR", "PATH",
+        "PYTHON_KEYRING_BACKEND", "SHELL", "SUDO_GID", "SUDO_UID", "SUDO_USER", "TERM", "TMUX", "TZ", "USER",
+        "XDG_CONFIG_HOME", "XDG_DATA_HOME",
+    }
+)  # fmt: skip
+"""What a program of ours heeds; all else is for libraries, some of which run programs that a variable names."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A command line whose mistakes are `UsageError`, with a hint at what was meant, or at the help.
+
+    No option can be abbreviated: an abbreviation means something else once there is another option that begins
+    alike, and it gets past rules that name options, such as those of sudo.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"formatter_class": terminal.HelpFormatter, **settings, "allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse has found.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(message, hint=f"see {self.prog} --help")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse a command line; argparse calls this for subcommands, too. Nothing is left over.
+
+        Raises:
+            UsageError: it is wrong.
+        """
+        words = list(sys.argv[1:] if args is None else args)
+        self._require_known_options(words)
+        found, left = super().parse_known_args(words, namespace)
+        if left:
+            self._refuse(left[0])
+        return found, []
+
+    def _require_known_options(self, words: Sequence[str]) -> None:
+        """Check the names of long options first, or argparse would complain about something less helpful."""
+        for word in words:
+            if word == "--" or (self._subparsers is not None and not word.startswith("-")):
+                return  # what follows is not an option, or is the subcommand's
+            if word.startswith("--") and " " not in word and word.partition("=")[0] not in self._option_string_actions:
+                self._refuse(word)
+
+    def _refuse(self, word: str) -> NoReturn:
+        name = word.partition("=")[0]
+        if not name.startswith("-"):
+            raise UsageError(f'unexpected argument: "{word}"', hint=f"see {self.prog} --help")
+        options = [option for option in self._option_string_actions if option.startswith("--")]
+        raise UsageError(f'unknown option: "{name}"', hint=f"{did_you_mean(name, options)}see {self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        """Check a value against the choices; argparse calls this for the name of a subcommand, too."""
+        if action.choices is None or value in action.choices:
+            return
+        choices = [str(choice) for choice in action.choices]
+        nearest = did_you_mean(str(value), choices)
+        if isinstance(action, argparse._SubParsersAction):
+            raise UsageError(f'unknown command: "{value}"', hint=f"{nearest}see {self.prog} --help")
+        name = action.option_strings[-1] if action.option_strings else action.metavar or action.dest
+        raise UsageError(f'{name}: unknown value: "{value}"', hint=f"{nearest}one of {', '.join(choices)}")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the beginning of a hint that names the known word nearest to one that is not known; "" if none is near."""
+    import difflib  # noqa: PLC0415 - only mistakes need it
+
+    names = {name.lower(): name for name in known}
+    nearest = difflib.get_close_matches(word.lower(), names, n=1)
+    return f'did you mean "{names[nearest[0]]}"? ' if nearest else ""
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Add `--version`, which shows the version of the package."""
+    version = f"{parser.prog} {pam_softtoken.__version__}"
+    parser.add_argument("--version", action="version", version=version, help="show the version and exit")
+
+
+class Command(NamedTuple):
+    """One subcommand of a program.
+
+    Args:
+        name: the word on the command line.
+        help: what it does, in one line, lower case.
+        add_arguments: gives a parser the subcommand's own arguments.
+        run: does the work; raises `ProgramError` for what the person has to know.
+    """
+
+    name: str
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[terminal.Terminal, argparse.Namespace], None]
+
+
+def build_parser(program: str, description: str, epilog: str, commands: Iterable[Command]) -> Parser:
+    """Make the command line of a program with subcommands; `--help`, man page and completions are made from it, too."""
+    parser = Parser(
+        prog=program,
+        description=description,
+        epilog=epilog,
+        usage="%(prog)s COMMAND [ARGUMENT ...]",
+    )
+    add_version(parser)
+    subcommands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=Parser, prog=program
+    )
+    for command in commands:
+        own = subcommands.add_parser(
+            command.name,
+            help=command.help,
+            description=command.help[:1].upper() + command.help[1:] + ".",
+        )
+        command.add_arguments(own)
+        own.set_defaults(run=command.run)
+    return parser
+
+
+def settle_in() -> None:
+    """Undo what a caller's surroundings could do to a program; before a command line is made, which looks for texts.
+
+    A umask could make files that lock their owner out. `su` leaves the environment of a user to root: programs and
+    libraries (OPENSSL_CONF, KRB5_CONFIG), directories for new files, and translations (gettext(3)) would come from
+    where that user says. So root keeps the few variables that are known to be harmless.
+    """
+    os.umask(0o077)
+    if os.geteuid() != 0:
+        return
+    for name in [name for name in os.environ if not _is_harmless(name, os.environ[name])]:
+        del os.environ[name]
+    os.environ["PATH"] = _PATH
+
+
+def _is_harmless(name: str, value: str) -> bool:
+    if name == "LANG" or name.startswith("LC_"):
+        return "/" not in value
+    if name == "TZ":
+        return not value.startswith(("/", ":")) and ".." not in value
+    return name in _KEPT
+
+
+def main(
+    build: Callable[[], Parser],
+    arguments: list[str] | None,
+    before: Callable[[terminal.Terminal, argparse.Namespace], None] = lambda screen, options: None,
+) -> int:
+    """Run a program with subcommands: exit status 0 done, 1 failed, 2 usage.
+
+    Args:
+        build: makes its command line.
+        arguments: its words; None for those of the process.
+        before: what each command does first.
+    """
+    settle_in()
+    parser = build()
+
+    def body(screen: terminal.Terminal) -> None:
+        options = parser.parse_args(arguments)
+        before(screen, options)
+        options.run(screen, options)
+
+    return terminal.run(parser.prog, body)

@@ -1,0 +1,53 @@
+"""A QR code, made by a library that a host can do without, and drawn for the terminal that is there."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from pam_softtoken import drawing
+from pam_softtoken.errors import EnrolmentFailed
+from pam_softtoken.ui import terminal
+
+
+def draw(page: terminal.Terminal, uri: str, wanted: str | None, *, otherwise: str) -> str:
+    """Draw a Key URI in the way that was asked for, or in one that fits.
+
+    Args:
+        page: where it will be shown.
+        uri: the text of the code.
+        wanted: `utf8` (the caller has made sure that it can be shown), `ansi`, or None for what fits.
+        otherwise: what the person can do where the library is missing, for the hint.
+
+    Returns:
+        The lines, or "" where no way fits.
+
+    Raises:
+        EnrolmentFailed: the library is not installed.
+    """
+    segno = load_segno(otherwise=otherwise)
+    code = segno.make(uri, error="l", micro=False)
+    matrix = [list(row) for row in code.matrix_iter(border=drawing.QUIET_MODULES)]
+    blocks = wanted == "utf8" or (wanted is None and page.can_show_blocks())
+    width = len(matrix[0]) * (1 if blocks else 2)
+    if width > page.columns():
+        page.tell(f"The QR code needs {width} columns; widen the terminal to see it, or type the key.")
+        return ""
+    if blocks:
+        return drawing.half_blocks(matrix, colour=page.has_colour())
+    # Without block characters it takes colours, which not everybody wants.
+    return drawing.backgrounds(matrix) if page.has_colour() or wanted == "ansi" else ""
+
+
+def load_segno(*, otherwise: str) -> ModuleType:
+    """Import the library that makes QR codes; a host without it can still enrol by key.
+
+    Raises:
+        EnrolmentFailed: it is not installed; the hint is to install it, or to do `otherwise`.
+    """
+    try:
+        import segno  # noqa: PLC0415 - needed only here
+    except ImportError:
+        raise EnrolmentFailed(
+            "QR codes need the segno library", hint=f"apt install python3-segno, or {otherwise}"
+        ) from None
+    return segno
