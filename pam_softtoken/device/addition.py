@@ -8,7 +8,8 @@ import time
 from pam_softtoken.device import desk, passphrase, typed_token
 from pam_softtoken.device.entry import Entry, Names
 from pam_softtoken.errors import Unreadable, UsageError, VaultFailed
-from pam_softtoken.interchange import google_export, key_uri, qr_picture, record
+from pam_softtoken.interchange import google_export, key_uri_reader, qr_picture, record
+from pam_softtoken.otp import key_uri
 from pam_softtoken.otp.token import require_name
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
@@ -97,10 +98,10 @@ def _from_uri(uri: str) -> tuple[Entry, str]:
     if uri.lower().startswith(f"{google_export.SCHEME}:"):
         raise VaultFailed("this is an export with any number of tokens", hint="softtoken import takes it")
     try:
-        token = key_uri.parse(uri, now=int(time.time()), min_key_bytes=record.SHORTEST_KEY_BYTES).token
+        token = key_uri_reader.parse(uri, now=int(time.time()), min_key_bytes=record.SHORTEST_KEY_BYTES).token
     except Unreadable as error:
         raise VaultFailed(error.message, hint=error.hint or _HINT) from None
-    issuer, account = key_uri.label_of(uri)
+    issuer, account = key_uri_reader.label_of(uri)
     issuer = record.name_from(issuer) if issuer else ""
     return Entry(token, issuer).named(record.name_from(account or issuer)), token.name
 

@@ -6,7 +6,7 @@ import argparse
 
 from pam_softtoken.device import desk, entry, passphrase
 from pam_softtoken.errors import VaultFailed
-from pam_softtoken.interchange import key_uri
+from pam_softtoken.otp import key_uri
 from pam_softtoken.otp.token import HOTPToken
 from pam_softtoken.ui import qr_code, terminal
 from pam_softtoken.ui.command_line import Command

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from pam_softtoken.device import desk
 from pam_softtoken.errors import ProgramError, Unreadable
-from pam_softtoken.interchange import key_uri, record
-from pam_softtoken.otp import hotp
+from pam_softtoken.interchange import record
+from pam_softtoken.otp import hotp, key_uri
 from pam_softtoken.otp.token import Token
 from pam_softtoken.ui import terminal
 

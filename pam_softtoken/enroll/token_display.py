@@ -7,7 +7,7 @@ import os
 from pam_softtoken import drawing
 from pam_softtoken.account import safe_open
 from pam_softtoken.errors import EnrolmentFailed
-from pam_softtoken.interchange import key_uri
+from pam_softtoken.otp import key_uri
 from pam_softtoken.otp.token import HOTPToken, Token, TOTPToken, encode_base32
 from pam_softtoken.ui import qr_code, terminal
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-import unicodedata
 
 from pam_softtoken.account import proc
 from pam_softtoken.account.editor import Editor
@@ -18,6 +17,7 @@ from pam_softtoken.login import clock_doubt, lifetime
 from pam_softtoken.login.policy import Limits
 from pam_softtoken.otp.token import Token, TOTPToken
 from pam_softtoken.ui import terminal
+from pam_softtoken.ui.table import padded, width
 
 UNKNOWN = "unknown"
 HEADER = ("name", "type", "created", "last used")
@@ -165,16 +165,3 @@ def utc(when: int | None) -> str | None:
         return None if when is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
     except (OverflowError, ValueError, OSError):
         return None
-
-
-def width(text: str) -> int:
-    """Count the columns that a text takes in a terminal (Unicode Standard Annex 11)."""
-    return sum(
-        0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
-        for character in text
-    )
-
-
-def padded(text: str, columns: int) -> str:
-    """Fill a text up to so many columns."""
-    return text + " " * (columns - width(text))

@@ -13,7 +13,7 @@ import base64
 import binascii
 
 from pam_softtoken.errors import Unreadable
-from pam_softtoken.interchange.key_uri import parameters_of
+from pam_softtoken.interchange.key_uri_reader import parameters_of
 from pam_softtoken.interchange.record import Imported, Mistakes, hotp_token, last_before, name_from_label, totp_token
 from pam_softtoken.otp.token import MIN_KEY_BYTES
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pam_softtoken.errors import ImportFailed, Unreadable
-from pam_softtoken.interchange import google_export, google_file, key_uri, oath_file, pskc_file, qr_picture
+from pam_softtoken.interchange import google_export, google_file, key_uri_reader, oath_file, pskc_file, qr_picture
 from pam_softtoken.interchange.record import Imported, Mistakes
 from pam_softtoken.otp.token import MIN_KEY_BYTES
 
@@ -115,7 +115,7 @@ def read_uris(
             )
         else:
             with mistakes.at(place):
-                record = key_uri.parse(text.strip(), now=now, min_key_bytes=min_key_bytes)
+                record = key_uri_reader.parse(text.strip(), now=now, min_key_bytes=min_key_bytes)
                 found.append(replace(record, place=place))
     return found
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pam_softtoken.errors import MalformedAnswer, OTPMismatch
 from pam_softtoken.otp import hotp
 from pam_softtoken.otp import recovery_code as recovery
+from pam_softtoken.otp.pin import MIN_CHARACTERS
 from pam_softtoken.otp.recovery_code import SCRATCH_LENGTH, RecoverySet
 
 TYPE_CHECKING = False
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 MAX_ANSWER_CHARACTERS = 64
 """Of an answer that is a code, with or without a PIN; a password may make it longer."""
-MIN_PIN_CHARACTERS, MAX_PIN_CHARACTERS = 4, 16
 _NO_CODES = RecoverySet(bytes(16), ())
 _RECOVERY_CHARACTERS = recovery.ALPHABET + recovery.ALPHABET.lower()
 
@@ -153,7 +153,7 @@ def most_hashes(typed: str, *, combined: bool) -> int:
         readings = read(typed)
     except MalformedAnswer:
         return 0
-    pins = sum(len(_front_of(reading, combined=combined)) >= MIN_PIN_CHARACTERS for reading in readings)
+    pins = sum(len(_front_of(reading, combined=combined)) >= MIN_CHARACTERS for reading in readings)
     return pins + sum(not reading.otp or len(reading.otp) == SCRATCH_LENGTH for reading in readings)
 
 
@@ -201,7 +201,7 @@ def _without_pin(pin: PIN, front: str, seen: dict[str, bool], *, combined: bool)
     Returns:
         What stands in front of the PIN, and whether the PIN is right.
     """
-    if len(front) < MIN_PIN_CHARACTERS:
+    if len(front) < MIN_CHARACTERS:
         return "", False
     place = max(0, len(front) - pin.length) if combined else 0
     typed = front[place:]

@@ -29,9 +29,8 @@ from pam_softtoken.account.editor import UsersEditor
 from pam_softtoken.account.state import State
 from pam_softtoken.account.store import Location
 from pam_softtoken.account.token_file import TokenFile
-from pam_softtoken.interchange import key_uri
 from pam_softtoken.login import answer, policy
-from pam_softtoken.otp import hotp, recovery_code, token
+from pam_softtoken.otp import hotp, key_uri, recovery_code, token
 from pam_softtoken.otp.recovery_code import RecoverySet
 from pam_softtoken.otp.token import TOTPToken
 from pam_softtoken.pam import enrolment_safety, host_program

@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 
 from pam_softtoken.errors import OTPMismatch
-from pam_softtoken.login.answer import MAX_PIN_CHARACTERS, MIN_PIN_CHARACTERS
 from pam_softtoken.otp.mac import HASH_BYTES, SALT_BYTES, SCRYPT_N, check_scrypt, compare_digest, scrypt
 
-MIN_CHARACTERS, MAX_CHARACTERS = MIN_PIN_CHARACTERS, MAX_PIN_CHARACTERS
+MIN_CHARACTERS, MAX_CHARACTERS = 4, 16
 
 
 class PIN:

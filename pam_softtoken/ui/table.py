@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
-from pam_softtoken.enroll.token_list import padded, width
 from pam_softtoken.ui import terminal
 
 _GAP = "  "
@@ -59,3 +59,16 @@ def _laid_out(row: tuple[str, ...], header: tuple[str, ...], widths: list[int], 
 
 def _below(text: str, columns: int) -> list[str]:
     return textwrap.wrap(text, max(columns, 10), initial_indent=_GAP, subsequent_indent=_GAP, break_on_hyphens=False)
+
+
+def width(text: str) -> int:
+    """Count the columns that a text takes in a terminal (Unicode Standard Annex 11)."""
+    return sum(
+        0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
+        for character in text
+    )
+
+
+def padded(text: str, columns: int) -> str:
+    """Fill a text up to so many columns."""
+    return text + " " * (columns - width(text))

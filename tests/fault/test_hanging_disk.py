@@ -48,14 +48,7 @@ def _possible() -> None:
 @pytest.mark.parametrize(
     ("place", "unkillable", "host"),
     [
-        pytest.param(
-            ".",
-            False,
-            PLAIN,
-            marks=pytest.mark.lockout(
-                "the home is on a disk that does not answer", shows="reason=backend", cure="make the disk answer again"
-            ),
-        ),
+        (".", False, PLAIN),
         (".", True, PLAIN),
         (".", True, INHERITS_ORPHANS),
         (".softtoken", False, PLAIN),

@@ -25,10 +25,10 @@ from pam_softtoken.errors import (
     MalformedAnswer,
     ProtocolError,
 )
-from pam_softtoken.interchange import exports, key_uri
+from pam_softtoken.interchange import exports, key_uri_reader
 from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES
 from pam_softtoken.login import answer
-from pam_softtoken.otp import hotp, recovery_code
+from pam_softtoken.otp import hotp, key_uri, recovery_code
 from pam_softtoken.otp.mac import sha256
 from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken, encode_base32
 
@@ -271,7 +271,7 @@ def app_export(data: bytes) -> None:
         assert len(token.otp_at(0)) == token.digits
         # What was taken can be given away again, and taken again.
         text = key_uri.build(token, issuer="", account=token.name)
-        again = key_uri.parse(text, now=1700000000, min_key_bytes=SHORTEST_KEY_BYTES).token
+        again = key_uri_reader.parse(text, now=1700000000, min_key_bytes=SHORTEST_KEY_BYTES).token
         assert again.fingerprint() == token.fingerprint()
         assert (again.otp_at(1), again.kind) == (token.otp_at(1), token.kind)
 

@@ -9,8 +9,9 @@ import pyotp
 import pytest
 
 from pam_softtoken.errors import Unreadable
-from pam_softtoken.interchange import key_uri
+from pam_softtoken.interchange import key_uri_reader
 from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES
+from pam_softtoken.otp import key_uri
 from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken
 
 KEY = b"12345678901234567890"
@@ -51,7 +52,7 @@ SECRET = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
 @pytest.mark.parametrize("interval", [30, 60])
 def test_key_uri__of_pyotp_is_read(digest: Any, digits: int, interval: int) -> None:
     theirs = pyotp.TOTP(SECRET, digits=digits, digest=digest, interval=interval)
-    ours = key_uri.parse(theirs.provisioning_uri(name="alice@example.com", issuer_name="Big & Co: £"), now=NOW)
+    ours = key_uri_reader.parse(theirs.provisioning_uri(name="alice@example.com", issuer_name="Big & Co: £"), now=NOW)
     assert isinstance(ours.token, TOTPToken)
     assert ours.token.period_s == interval
     assert ours.token.otp_at(NOW // interval) == theirs.at(NOW)
@@ -61,7 +62,7 @@ def test_key_uri__of_pyotp_is_read(digest: Any, digits: int, interval: int) -> N
 
 def test_key_uri__of_pyotp_with_a_counter_is_read() -> None:
     theirs = pyotp.HOTP(SECRET, initial_count=5)
-    ours = key_uri.parse(theirs.provisioning_uri(name="alice", initial_count=5), now=NOW)
+    ours = key_uri_reader.parse(theirs.provisioning_uri(name="alice", initial_count=5), now=NOW)
     assert isinstance(ours.token, HOTPToken)
     assert (ours.token.counter, ours.last) == (5, 4)
     assert ours.token.otp_at(5) == theirs.at(0)
@@ -70,7 +71,7 @@ def test_key_uri__of_pyotp_with_a_counter_is_read() -> None:
 @pytest.mark.parametrize("issuer", ["my host", "a/b?c&d=e%", "älice"])
 def test_key_uri__of_our_own_is_read(issuer: str) -> None:
     token = TOTPToken("phone", Secret(KEY), algorithm="SHA512", digits=8, created=0, period_s=45)
-    ours = key_uri.parse(key_uri.build(token, issuer=issuer, account="alice"), now=NOW).token
+    ours = key_uri_reader.parse(key_uri.build(token, issuer=issuer, account="alice"), now=NOW).token
     assert ours.fingerprint() == token.fingerprint()
     assert (ours.algorithm, ours.digits, ours.name) == ("SHA512", 8, f"{issuer} alice")
 
@@ -94,7 +95,7 @@ def test_key_uri__what_is_left_out_means_the_same_to_pyotp_and_to_us(
 ) -> None:
     token = TOTPToken("phone", Secret(KEY), algorithm=algorithm, digits=digits, created=0, period_s=period_s)
     uri = key_uri.build(token, issuer="host", account="alice")
-    theirs, ours = pyotp.parse_uri(uri), key_uri.parse(uri, now=NOW).token
+    theirs, ours = pyotp.parse_uri(uri), key_uri_reader.parse(uri, now=NOW).token
     assert isinstance(theirs, pyotp.TOTP)
     assert isinstance(ours, TOTPToken)
     assert (ours.algorithm, ours.digits, ours.period_s) == (algorithm, digits, period_s)
@@ -112,14 +113,14 @@ def test_key_uri__what_is_left_out_means_the_same_to_pyotp_and_to_us(
     ],
 )
 def test_key_uri__secret_is_read_as_apps_write_it(secret: str) -> None:
-    assert key_uri.parse(f"otpauth://totp/x?secret={secret}", now=NOW).token.secret.reveal() == KEY
+    assert key_uri_reader.parse(f"otpauth://totp/x?secret={secret}", now=NOW).token.secret.reveal() == KEY
 
 
 @pytest.mark.parametrize("padding", ["", "======", "%3D%3D%3D%3D%3D%3D"])
 def test_key_uri__padding_may_stand_there_whole(padding: str) -> None:
     text = "GEZDGNBVGY3TQOJQGEZDGNBVGY"  # 16 bytes, 26 characters
     uri = f"otpauth://totp/x?secret={text}{padding}"
-    assert key_uri.parse(uri, now=NOW).token.secret.reveal() == KEY[:16]
+    assert key_uri_reader.parse(uri, now=NOW).token.secret.reveal() == KEY[:16]
 
 
 @pytest.mark.parametrize(
@@ -138,14 +139,14 @@ def test_key_uri__padding_may_stand_there_whole(padding: str) -> None:
 )
 def test_key_uri__name_is_made_from_issuer_and_label(label: str, issuer: str, name: str) -> None:
     uri = f"otpauth://totp/{label}?secret={SECRET}" + (f"&issuer={issuer}" if issuer else "")
-    assert key_uri.parse(uri, now=NOW).token.name == name
+    assert key_uri_reader.parse(uri, now=NOW).token.name == name
 
 
 def test_key_uri__decoration_is_ignored() -> None:
     uri = (
         f"OTPAUTH://TOTP/x?secret={SECRET}&image=https%3A%2F%2Fexample.com&icon=1&color=ff0000&algorithm=sha1&counter=0"
     )
-    assert key_uri.parse(uri, now=NOW).token.secret.reveal() == KEY
+    assert key_uri_reader.parse(uri, now=NOW).token.secret.reveal() == KEY
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,7 @@ def test_key_uri__decoration_is_ignored() -> None:
 )
 def test_key_uri__what_could_be_understood_in_two_ways_is_refused(uri: str, problem: str) -> None:
     with pytest.raises(Unreadable) as caught:
-        key_uri.parse(uri, now=NOW)
+        key_uri_reader.parse(uri, now=NOW)
     assert problem in caught.value.message
     assert SECRET[:12] not in f"{caught.value!r} {caught.value.hint}".upper()
 
@@ -202,5 +203,5 @@ def test_key_uri__a_device_takes_a_key_of_80_bits() -> None:
     # The codes are what `oathtool --totp -b -N @1111111109 JBSWY3DPEHPK3PXP` and `oathtool -b -c 7 ...` print.
     for kind, counter, otp in (("totp", 1111111109 // 30, "071271"), ("hotp", 7, "449891")):
         uri = f"otpauth://{kind}/x?secret=JBSWY3DPEHPK3PXP&counter=7"
-        token = key_uri.parse(uri, now=NOW, min_key_bytes=SHORTEST_KEY_BYTES).token
+        token = key_uri_reader.parse(uri, now=NOW, min_key_bytes=SHORTEST_KEY_BYTES).token
         assert token.otp_at(counter) == otp

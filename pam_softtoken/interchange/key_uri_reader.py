@@ -1,11 +1,11 @@
-"""Key URIs (`otpauth://`), the form in which a token travels to an app. No I/O; not on the way of a login.
+"""Reading Key URIs (`otpauth://`) that other programs wrote; `otp.key_uri` writes ours. No I/O.
 
 Source: the Key URI Format of the Google Authenticator project, which all soft tokens read.
 """
 
 from __future__ import annotations
 
-from urllib.parse import quote, unquote_to_bytes, urlencode
+from urllib.parse import unquote_to_bytes
 
 from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange.record import (
@@ -17,49 +17,15 @@ from pam_softtoken.interchange.record import (
     number,
     totp_token,
 )
-from pam_softtoken.otp.token import MIN_KEY_BYTES, HOTPToken, Token, TOTPToken, encode_base32
+from pam_softtoken.otp.key_uri import DEFAULT_ALGORITHM, DEFAULT_DIGITS, DEFAULT_PERIOD_S, SCHEME
+from pam_softtoken.otp.token import MIN_KEY_BYTES
 
-SCHEME = "otpauth"
 _ALGORITHMS = {"SHA1": "SHA1", "SHA256": "SHA256", "SHA512": "SHA512"}
 _OTHER_KINDS = ("steam", "yaotp", "motp", "mobileotp", "yandex")
 _MEANINGFUL = ("secret", "issuer", "algorithm", "digits", "period", "counter")
 _DECORATION = ("image", "icon", "color", "lock")
-DEFAULT_ALGORITHM, DEFAULT_DIGITS, DEFAULT_PERIOD_S = "SHA1", 6, 30
-"""What a Key URI means where it says nothing; the counter of a HOTP token has no default and is always there."""
 _HINT = "a Key URI is like otpauth://totp/host:alice?secret=...&issuer=host"
 _MAX_COUNTER = 2**62 - 1
-
-
-def build(token: Token, *, issuer: str, account: str) -> str:
-    """Write a token as a Key URI, without parameters that have the format's default.
-
-    Args:
-        token: what the app shall become.
-        issuer: who asks for the codes; here the host's name. "" leaves it out.
-        account: whom they are for; here the user's name.
-
-    Returns:
-        ASCII text; it holds the key.
-    """
-    # A colon separates the two in the label, so neither may have one of its own.
-    parameters: dict[str, str | int] = {
-        "secret": encode_base32(token.secret.reveal()),
-        "issuer": issuer.replace(":", " "),
-    }
-    # What every app takes for granted is left out: the QR code gets smaller, and a small one is easier to scan.
-    if token.algorithm != DEFAULT_ALGORITHM:
-        parameters["algorithm"] = token.algorithm
-    if token.digits != DEFAULT_DIGITS:
-        parameters["digits"] = token.digits
-    if isinstance(token, HOTPToken):
-        parameters["counter"] = token.counter
-    elif isinstance(token, TOTPToken) and token.period_s != DEFAULT_PERIOD_S:
-        parameters["period"] = token.period_s
-    if not issuer:
-        del parameters["issuer"]
-    parts = (issuer, account) if issuer else (account,)
-    label = ":".join(quote(part.replace(":", " "), safe="", errors="surrogateescape") for part in parts)
-    return f"otpauth://{token.kind}/{label}?{urlencode(parameters, quote_via=quote, errors='surrogateescape')}"
 
 
 def parse(uri: str, *, now: int, min_key_bytes: int = MIN_KEY_BYTES) -> Imported:
