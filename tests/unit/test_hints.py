@@ -21,7 +21,7 @@ from pam_softtoken.enroll import program as enroll
 from pam_softtoken.errors import UsageError
 from tests.unit.test_layering import MODULES, PACKAGE, reachable
 
-PROGRAMS = {"enroll": enroll, "admin.program": admin, "device.program": device}
+PROGRAMS = {"enroll.program": enroll, "admin.program": admin, "device.program": device}
 PARSERS = {module: program.build_parser() for module, program in PROGRAMS.items()}
 BY_NAME = {program.PROGRAM: PARSERS[module] for module, program in PROGRAMS.items()}
 OWN_NAME = re.compile(r"\{(?:\w+\.)?(?:PROGRAM|prog|program)\}")
@@ -142,7 +142,7 @@ def require_parsed(parser: argparse.ArgumentParser, words: list[str]) -> None:
         options = parser.parse_args(words)
     except SystemExit:  # --help and --version
         return
-    if parser is PARSERS["enroll"]:
+    if parser is PARSERS["enroll.program"]:
         enroll._tool(parser, options)
 
 
