@@ -15,6 +15,7 @@ from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
 
 _MAX_URI_BYTES = 4096
+_SCHEMES = (f"{key_uri.SCHEME}:", f"{google_export.SCHEME}:")
 _HINT = "a Key URI is like otpauth://totp/host:alice?secret=...&issuer=host"
 
 
@@ -82,9 +83,7 @@ def _new_entry(screen: terminal.Terminal, options: argparse.Namespace) -> tuple[
 def _in_picture(data: bytes) -> str:
     """Give the one Key URI that is in a picture, whatever other codes are."""
     texts = qr_picture.read(data)
-    found = [
-        text.strip() for text in texts if text.lower().startswith((f"{key_uri.SCHEME}:", f"{google_export.SCHEME}:"))
-    ]
+    found = [text.strip() for text in texts if text.lower().startswith(_SCHEMES)]
     if not found:
         raise VaultFailed("no QR code in the picture is a Key URI", hint=_HINT)
     if len(found) > 1:
@@ -110,7 +109,7 @@ def _asked_for(screen: terminal.Terminal, options: argparse.Namespace) -> tuple[
     """Ask for the fields; a person who has a Key URI can paste it in place of the first answer."""
 
     def name_or_entry(typed: str) -> str | tuple[Entry, str]:
-        if typed.lower().startswith((f"{key_uri.SCHEME}:", f"{google_export.SCHEME}:")):
+        if typed.lower().startswith(_SCHEMES):
             return _from_uri(typed)
         _require_name(typed, hint="for instance work")
         return typed

@@ -106,7 +106,8 @@ class Removal:
         uid = self._store.location.account.uid
         if enrolled_mark.is_set(uid):
             self._page.tell(
-                f"Under nullok, too: {enrolled_mark.path_of(uid)} says that {self._user} was enrolled, until root takes it away."
+                f"Under nullok, too: {enrolled_mark.path_of(uid)} says that {self._user} was enrolled, "
+                "until root takes it away."
             )
 
 

@@ -1,1 +1,1 @@
-"""One attempt: ask, judge, record, answer; and enrolment in a login. Loads the standard library and the rooms below only."""
+"""One attempt: ask, judge, record, answer; and enrolment in a login. Loads the standard library only."""

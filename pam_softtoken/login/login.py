@@ -179,10 +179,7 @@ class Login:
     def _look_for_cure(self, error: errors.PathError | errors.NotEnrolled) -> None:
         """Add what helps, for the log; before the refusal comes, so that nobody sees how long that took."""
         if self.account is not None:
-            from pam_softtoken.account import (
-                cure,
-                store,
-            )
+            from pam_softtoken.account import cure, store  # noqa: PLC0415 - few attempts come here
 
             cure.add_to(error, store.Location(self._config.store, self.account))
 

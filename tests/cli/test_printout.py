@@ -422,7 +422,10 @@ class TestWithoutSegno:
     @pytest.mark.parametrize("option", OPTIONS)
     def test_file__without_segno_is_refused_with_a_hint(self, enroller: Enroller, alice: Person, option: str) -> None:
         root = Path(enroller.program[0]).parents[1]
-        start = f"import sys; sys.path.insert(0, {str(root)!r}); from pam_softtoken.enroll.program import main; sys.exit(main())"
+        start = (
+            f"import sys; sys.path.insert(0, {str(root)!r}); "
+            "from pam_softtoken.enroll.program import main; sys.exit(main())"
+        )
         bare = Enroller("/usr/bin/python3", "-I", "-S", "-c", start)
         before = listing(alice.home)
         mistake = bare.run(*SCRIPT, f"{option}={alice.home}/file", person=alice).refused()

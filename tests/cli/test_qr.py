@@ -238,7 +238,10 @@ class TestWithoutSegno:
     def bare(self, enroller: Enroller) -> Enroller:
         """The program with the standard library and our package only: `-S` leaves dist-packages out."""
         root = Path(enroller.program[0]).parents[1]
-        start = f"import sys; sys.path.insert(0, {str(root)!r}); from pam_softtoken.enroll.program import main; sys.exit(main())"
+        start = (
+            f"import sys; sys.path.insert(0, {str(root)!r}); "
+            "from pam_softtoken.enroll.program import main; sys.exit(main())"
+        )
         return Enroller("/usr/bin/python3", "-I", "-S", "-c", start)
 
     def test_qr__none_works_without_segno(self, bare: Enroller, alice: Person) -> None:

@@ -258,7 +258,10 @@ def test_read_only_home__age_of_a_container_that_sees_its_own_uptime_is_not_befo
     """As with lxcfs: /proc/uptime counts from the container's start, /proc/1/stat from the host's."""
     uptime = tmp_path / "uptime"
     uptime.write_text("1.00 1.00\n")
-    program = f"import sys; sys.path[:0] = [{str(installed.root)!r}]; from pam_softtoken.account.ram_record import *; print(age_s())"
+    program = (
+        f"import sys; sys.path[:0] = [{str(installed.root)!r}]; "
+        "from pam_softtoken.account.ram_record import *; print(age_s())"
+    )
     script = f"mount --bind {uptime} /proc/uptime && exec python3 -c {shlex.quote(program)}"
     command = ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--mount-proc", "sh", "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 PACKAGE = Path(__file__).resolve().parents[2] / "pam_softtoken"
 ROOMS: dict[str, frozenset[str]] = {}
 """By the name of a room, what it may import. "" is the top folder: what all share."""
@@ -98,7 +96,9 @@ def reachable(start: str) -> set[str]:
 
 
 def test_rooms__a_module_imports_only_from_its_room_and_those_below() -> None:
-    wrong = {(module, name) for module in MODULES for name in _ours(module) if _room_of(name) not in ROOMS[_room_of(module)]}
+    wrong = {
+        (module, name) for module in MODULES for name in _ours(module) if _room_of(name) not in ROOMS[_room_of(module)]
+    }
     assert not wrong
 
 
@@ -200,7 +200,9 @@ def test_success__is_written_once() -> None:
 
 def test_owners__look_users_up_and_lead_to_the_null_device_and_the_system_log() -> None:
     """Only lists of users are made elsewhere. /dev/null may be missing, and syslog(3) waits without end."""
-    used = {module: {node.attr for node in ast.walk(_tree(module)) if isinstance(node, ast.Attribute)} for module in MODULES}
+    used = {
+        module: {node.attr for node in ast.walk(_tree(module)) if isinstance(node, ast.Attribute)} for module in MODULES
+    }
     lookers = {module for module, names in used.items() if names & {"getpwnam", "getpwuid"}}
     assert lookers == {"account.user_lookup", "admin.common.logins"}
     assert {module for module, names in used.items() if names & {"devnull", "DEVNULL"}} == {"null_device"}
@@ -213,7 +215,14 @@ def test_verifier__never_sees_pam() -> None:
 
 def test_device__knows_nothing_of_a_host() -> None:
     """It runs on machines without PAM, and for nobody but its caller."""
-    hosts = {"account.token_file", "account.store", "account.state", "account.editor", "account.enrolled_mark", "config"}
+    hosts = {
+        "account.token_file",
+        "account.store",
+        "account.state",
+        "account.editor",
+        "account.enrolled_mark",
+        "config",
+    }
     assert not reachable("device.program") & hosts
 
 
