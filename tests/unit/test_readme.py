@@ -47,13 +47,6 @@ def test_readme__names_only_tests_that_exist() -> None:
         assert (TREE / path).exists(), path
 
 
-def test_readme__lists_every_module() -> None:
-    section = README.split("## How it works")[1]
-    for path in (TREE / "pam_softtoken").rglob("*.[pc]*"):
-        if path.suffix in (".py", ".c") and path.stem != "__init__":
-            assert f"{path.name}`" in section, path.name
-
-
 def test_readme__names_only_options_of_softtoken_enroll_that_exist() -> None:
     known = set(program.build_parser()._option_string_actions)
     for words in re.findall(r"softtoken-enroll((?: [^`\n]*)?)[`\n]", README):
