@@ -10,7 +10,7 @@ from pam_softtoken import log
 from pam_softtoken.errors import CheckFailed
 
 PAM_SUCCESS, PAM_CONV_ERR = 0, 19
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 
 Answer = Callable[[str, bool], "str | None"]
 """Answers a question; its second argument says whether what is typed may be seen. None ends the conversation."""

@@ -206,8 +206,9 @@ def test_revoke__during_a_flood_of_right_codes_none_is_accepted_afterwards(
 _MEDDLING_BACKEND = """
 import os, sys
 sys.path.insert(0, {root!r})
-from pam_softtoken.login import login, revoking
-from pam_softtoken.backend import main
+from pam_softtoken.account import revoking
+from pam_softtoken.login import login
+from pam_softtoken.bridge.backend import main
 place = int(open({place!r}).read())
 calls = []
 def meddle(frame, event, called):
@@ -478,9 +479,9 @@ def test_revoke__a_record_that_cannot_be_understood_denies(
 _KILLED = """\
 import sys
 sys.path.insert(0, {tree!r})
-from pam_softtoken.account import safe_open as files, mark, revoking
+from pam_softtoken.account import enrolled_mark, revoking, safe_open
 open("/dev/null").close()  # the mark from which on it is killed
-mark.set_for(files.Account({name!r}, {uid}, {uid}, home="/"))
+enrolled_mark.set_for(safe_open.Account({name!r}, {uid}, {uid}, home="/"))
 revoking.revoke({uid}, fingerprints={fingerprints!r}, everything={everything}, now=1)
 """
 

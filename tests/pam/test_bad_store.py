@@ -230,13 +230,14 @@ def test_lock_timeout__held_lock_denies_within_the_time_granted(
 STOPS_UNDER_THE_LOCK = """
 import os, signal, sys
 sys.path.insert(0, {root!r})
-from pam_softtoken.enroll import program as enroll, new_file
-put = new_file.Replacement.put
+from pam_softtoken.account import replace
+from pam_softtoken.enroll import program
+put = replace.Replacement.put
 def stop(self):
     os.kill(os.getpid(), signal.SIGSTOP)
     put(self)
-new_file.Replacement.put = stop
-sys.exit(enroll.main())
+replace.Replacement.put = stop
+sys.exit(program.main())
 """
 
 
