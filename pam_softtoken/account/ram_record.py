@@ -16,7 +16,7 @@ import os
 import time
 
 from pam_softtoken.account import safe_open
-from pam_softtoken.errors import NotStored, UnusableFile
+from pam_softtoken.errors import EXPLAINED, NotStored, UnusableFile
 from pam_softtoken.otp.mac import sha256
 
 DIRECTORY = "/run/softtoken"
@@ -86,7 +86,8 @@ def write(path: str, data: bytes) -> None:
         directory = safe_open.open_directory(DIRECTORY, below=None, owner=0)
     except OSError as error:
         why = f"{os.strerror(error.errno or 0)}; the file system of the state is read-only, too, so no use is recorded"
-        raise NotStored(path, why + _CURES.get(error.errno or 0, "")) from None
+        words = _CURES.get(error.errno or 0, "")
+        raise NotStored(path, why + words, kind=EXPLAINED if words else "") from None
     try:
         Replacement(path, data, below=directory).put()
     finally:
@@ -132,5 +133,6 @@ def age_s() -> int:
             "/proc/1/stat",
             "cannot be read, so nobody knows how old /run is, which counts while the file system of the state is"
             " read-only; try: mount -t proc proc /proc",
+            kind=EXPLAINED,
         ) from None
     return max(0, int(uptime_s - started / os.sysconf("SC_CLK_TCK")))

@@ -220,6 +220,8 @@ class Store:
         try:
             return self._open()
         except (InsecureFile, UnusableFile) as error:
+            if os.geteuid() == 0:
+                raise
             from pam_softtoken.account import without_root  # noqa: PLC0415 - few attempts end here
 
             raise without_root.explained(error, self.location) from None

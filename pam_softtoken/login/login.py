@@ -178,10 +178,13 @@ class Login:
 
     def _look_for_cure(self, error: errors.PathError | errors.NotEnrolled) -> None:
         """Add what helps, for the log; before the refusal comes, so that nobody sees how long that took."""
-        if self.account is not None:
+        if self.account is None:
+            return
+        try:
             from pam_softtoken.account import cure, store  # noqa: PLC0415 - few attempts come here
-
-            cure.add_to(error, store.Location(self._config.store, self.account))
+        except (ImportError, OSError):  # no file can be opened, and the error says so
+            return
+        cure.add_to(error, store.Location(self._config.store, self.account))
 
     def _report(self, attempt: Attempt, accepted: Accepted, *, marked: bool) -> None:
         """Leave the mark of the first success, log it, and tell the person what a recovery code leaves behind."""

@@ -544,7 +544,8 @@ def own_copy(sick: PatientHost) -> Installation:
     """A copy of the product that the test can spoil, run by the host's sshd."""
     root = sick.directory.parent / "copy"
     shutil.copytree(sick.installed.root, root, symlinks=True)
-    shutil.rmtree(root / "pam_softtoken" / "__pycache__")
+    for compiled in (root / "pam_softtoken").rglob("__pycache__"):
+        shutil.rmtree(compiled)
     copy = Installation(root)
     sick.run("python3", "-m", "compileall", "-q", copy.package)
     sick.set_service("sshd", COMMON + f"auth required {copy.bridge} backend={copy.backend}\n")
@@ -553,13 +554,13 @@ def own_copy(sick: PatientHost) -> Installation:
 
 def test_files__package_that_others_can_write_is_named_and_mended(sick: PatientHost, own_copy: Installation) -> None:
     assert sick.examine().findings == []
-    (own_copy.package / "policy.py").chmod(0o666)
+    (own_copy.package / "login" / "policy.py").chmod(0o666)
     finding = sick.examine().only(str(own_copy.package), "policy.py")
     assert sick.mend(finding).findings == []
 
 
 def test_files__module_that_is_not_compiled_is_named_and_mended(sick: PatientHost, own_copy: Installation) -> None:
-    source = own_copy.package / "policy.py"
+    source = own_copy.package / "login" / "policy.py"
     source.write_text(source.read_text() + "# changed\n")
     finding = sick.examine().only(str(own_copy.package), "policy.py")
     assert finding["severity"] == "warning"
@@ -583,7 +584,7 @@ def test_backend__that_is_not_there_is_named(sick: PatientHost, own_copy: Instal
 
 
 def test_backend__that_does_not_start_is_named(sick: PatientHost, own_copy: Installation) -> None:
-    (own_copy.package / "policy.py").write_text("this is no Python\n")
+    (own_copy.package / "login" / "policy.py").write_text("this is no Python\n")
     sick.run("python3", "-m", "compileall", "-q", own_copy.package)
     assert sick.examine().only("/etc/pam.d/sshd:2", "does not ask for a code")["severity"] == "error"
 

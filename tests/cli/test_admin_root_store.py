@@ -345,6 +345,6 @@ def test_move__is_logged_with_whom_where_to_and_who_did_it(
 
 def _as_in_a_file(line: str) -> str:
     """Put down what arrived at the system log's socket as a log daemon does: without priority, with a host."""
-    found = re.fullmatch(r"<\d+>(\w{3} [ \d]\d \d\d:\d\d:\d\d) (.*)", line.rstrip("\n\0"))
+    found = re.fullmatch(r"<\d+>(?:(\w{3} [ \d]\d \d\d:\d\d:\d\d) )?(.*)", line.rstrip("\n\0"))
     assert found is not None, line
-    return f"{found[1]} host {found[2]}\n"
+    return f"{found[1] or time.strftime('%b %e %H:%M:%S')} host {found[2]}\n"

@@ -419,7 +419,7 @@ def test_store__outside_the_home_is_no_use_to_a_host_that_is_the_user(
     phone = alice.enrol(installed, "--period=300", NO_CODES, f"--store={outside}/%U")
     service = pam.service(f"store={outside}/%U")
     assert service.log_in(alice, phone.totp(), run_as=alice).result == PAM_AUTH_ERR
-    assert system_log.reasons() == ["insecure_file"]
+    assert system_log.reasons() == ["unusable_file"]
 
 
 def test_store__outside_the_home_ignores_who_has_no_directory_there(

@@ -196,6 +196,8 @@ EVERY_COMMAND = {
     "doctor": "doctor --json",
     "move": "move --all --to system --dry-run",
     "rebind": "rebind USER --old-name nobody-like-this",
+    "forget": "forget --all",
+    "mend": "mend USER",
 }
 
 
