@@ -77,9 +77,8 @@ def test_journal__has_the_detail_as_a_field(journal: Journal, pam: Pam, alice: P
     (alice.store / "tokens").chmod(0o644)
     assert journal.log_in(pam.service(), alice.name, "000000") == PAM_AUTH_ERR
     (denied,) = outcomes(journal)
-    assert (
-        denied["SOFTTOKEN_DETAIL"]
-        == f"{alice.store}/tokens: is open to others (mode 0644); as root: softtoken-admin mend {alice.name}"
+    assert denied["SOFTTOKEN_DETAIL"] == (
+        f"{alice.store}/tokens: is open to others (mode 0644); as root: softtoken-admin mend {alice.name}"
     )
     assert denied["PRIORITY"] == "1"
 
