@@ -127,7 +127,7 @@ class State:
         return self._changed(assumed=_with(self.assumed, fingerprint, step, MAX_ASSUMED))
 
     def without_assumed(self) -> State:
-        """Return a state for a decision that ignores assumptions or has already applied them. It must not be written."""
+        """Return a state for a decision that ignores assumptions or has them applied. It must not be written."""
         return self._changed(assumed={})
 
     def without_last(self, fingerprint: str) -> State:
@@ -166,7 +166,7 @@ class State:
         return self._changed(notes={key: self.notes[key] for key in self.notes if key not in keys})
 
     def with_set(self, name: str) -> State:
-        """Return a state with a new set of recovery codes, none of them spent. Nothing is forgotten about a known set."""
+        """Return a state with a new set of recovery codes, none of them spent. A known set loses nothing."""
         return self._with_spent(name, self.spent.get(name, ()))
 
     def with_spent(self, name: str, code: str) -> State:

@@ -310,9 +310,7 @@ class Store:
         if seen != self._seen:
             self._decode(*seen)
             self._seen = seen
-        if (
-            not self._is_locked
-        ):  # a time of grace lets users in by this read; a read under the lock is followed by a write
+        if not self._is_locked:  # a grace time lets users in by this read; after a locked read comes a write
             self._require_not_revoked()
         return self._present
 
@@ -330,11 +328,11 @@ class Store:
             self._present = self._revocation.living_state(self._present)
 
     def _require_not_revoked(self) -> None:
-        """Check that root has revoked nothing since the tokens were read. `revocation` explains why it has to be here."""
+        """Check that root has revoked nothing since the tokens were read. `revocation` explains why here."""
         self._revocation.require_unchanged()
 
     def grace_name(self, name: str) -> str:
-        """Return the recorded name of a time of grace. `name` comes from `grace`. Each revocation changes the result."""
+        """Return the recorded name of a time of grace. `grace` made `name`. Each revocation changes it."""
         known = self._revocation.names
         return sha256(" ".join((name, *sorted(known))).encode("ascii")).hexdigest()[:16] if known else name
 
