@@ -97,16 +97,16 @@ def known(name: str) -> Known | None:
     """Return the record under a name; None if there is none.
 
     Raises:
-        UnusableFile: nobody can tell.
+        UnusableFile: this is not known.
     """
     return read_record(record_of(name))
 
 
 def read_record(path: str) -> Known | None:
-    """Read one record. One that is damaged has `NOT_A_UID`, which proves only that there was an account.
+    """Read one record. A damaged record has `NOT_A_UID`, which only proves that there was an account.
 
     Raises:
-        UnusableFile: nobody can tell.
+        UnusableFile: this is not known.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -151,7 +151,7 @@ def is_set_for(account: Account) -> bool:
     """Check whether everything is recorded about an accepted user.
 
     Raises:
-        UnusableFile: nobody can tell.
+        UnusableFile: this is not known.
     """
     if os.geteuid() != 0:
         return is_set(account.uid)

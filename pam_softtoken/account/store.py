@@ -22,7 +22,7 @@ TOKENS, STATE = "tokens", "state"
 
 
 class Location:
-    """Where one user's files are.
+    """The place of one user's files.
 
     Args:
         template: the `store` option.

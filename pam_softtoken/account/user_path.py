@@ -49,7 +49,7 @@ class NamedFiles:
             waits: also read from pipes and devices, for as long as they take. Root never opens these by name.
 
         Raises:
-            InsecureFile: somebody else could decide what root would read.
+            InsecureFile: another user could decide what root would read.
             UnusableFile: it cannot be read, or is not a regular file.
         """
         try:
@@ -91,7 +91,7 @@ class NamedFiles:
         """Create a new file with mode 0600. It belongs to the owner of its directory. See `NewFile`.
 
         Raises:
-            InsecureFile: somebody else could decide where root would write.
+            InsecureFile: another user could decide where root would write.
             UnusableFile: it cannot be made, or the name is taken. Nothing has changed.
         """
         if os.geteuid() != 0:

@@ -201,7 +201,7 @@ class Handle:
 
 
 def main(path: str) -> NoReturn:
-    """Serve one attempt and end.
+    """Run one attempt and end the process.
 
     Args:
         path: this program's own path. It comes first in the module arguments.

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Write a text as ASCII without control characters. Each byte of others becomes \xNN, as in pam_softtoken/log.py. */
+/* Write a text as visible ASCII. All other bytes, and the characters in others, become \xNN, as in log.py. */
 void
 escape_text(char *escaped, size_t room, const char *text, const char *others);
 

@@ -34,7 +34,7 @@ class Login:
         silent: the application wants no messages shown.
 
     Attributes:
-        account: the user; None where the host does not know one.
+        account: the user; None if the host does not know the user.
     """
 
     __slots__ = (

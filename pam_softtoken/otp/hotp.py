@@ -1,4 +1,4 @@
-"""HOTP and TOTP arithmetic (RFC 4226, RFC 6238). No I/O and no clock: `now` comes in as Unix seconds."""
+"""HOTP and TOTP arithmetic (RFC 4226, RFC 6238). Does no I/O and reads no clock: `now` is an argument."""
 
 from __future__ import annotations
 

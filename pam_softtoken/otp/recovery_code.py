@@ -132,7 +132,7 @@ class RecoverySet:
 
     @property
     def name(self) -> str:
-        """The name under which the state file knows the set: 16 hexadecimal digits of its salt."""
+        """Return the set's name in the state file: 16 hexadecimal digits of its salt."""
         return self.salt.hex()[:16]
 
     def names(self) -> tuple[str, ...]:

@@ -165,7 +165,7 @@ class HOTPToken(Token):
 
 
 class TOTPToken(Token):
-    """A token that goes by the clock (RFC 6238). `period_s` is the length of a time step in seconds."""
+    """A token that follows the clock (RFC 6238). `period_s` is the length of a time step in seconds."""
 
     __slots__ = ("period_s",)
     kind = "totp"

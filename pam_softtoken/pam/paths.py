@@ -83,7 +83,7 @@ class _At:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """All fields, to recognise visited positions."""
+        """Return all fields, to recognise visited positions."""
         return self.place, self.impression, self.status, self.ours, self.past, self.open_minded, self.outside
 
 

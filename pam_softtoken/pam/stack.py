@@ -95,12 +95,12 @@ class Line:
 
     @property
     def last(self) -> int:
-        """Number of the last physical line."""
+        """Return the number of the last physical line."""
         return self.place.last
 
     @property
     def name(self) -> str:
-        """File name of the module, without its directory."""
+        """Return the file name of the module, without its directory."""
         return self.module.rpartition("/")[2]
 
     @property
@@ -115,12 +115,12 @@ class Line:
 
     @property
     def outermost(self) -> Place:
-        """Place of the line, or of the include that leads to it, in the service's own file."""
+        """Return the place in the service's own file: of the line, or of the include that leads to it."""
         return self.via[0] if self.via else self.place
 
     @property
     def meaning(self) -> tuple[object, ...]:
-        """Everything that libpam uses. Two readings are the same if this is the same."""
+        """Return everything that libpam uses. Two readings are the same if this is the same."""
         return self.kind, sorted(self.actions.items()), self.module, self.arguments, self.depth, self.is_broken
 
     def __repr__(self) -> str:
@@ -180,7 +180,7 @@ class Stack:
 
     @property
     def ours(self) -> tuple[Line, ...]:
-        """Our own lines of the type `auth`."""
+        """Return our own lines of the type `auth`."""
         return tuple(line for line in self.of("auth") if line.is_ours)
 
 
