@@ -18,7 +18,9 @@ class Holder:
     """A process that holds a lock.
 
     Args:
-        pid: its number. uid: its real uid. program: its name, as the process sets it.
+        pid: its number.
+        uid: its real uid.
+        program: its name, as the process sets it.
     """
 
     __slots__ = ("pid", "program", "uid")

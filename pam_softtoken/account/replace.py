@@ -19,7 +19,8 @@ class Replacement:
 
     Args:
         path: absolute path of the file to replace.
-        data: the new content. The file's mode is 0600. below: descriptor of the file's directory.
+        data: the new content. The file's mode is 0600.
+        below: descriptor of the file's directory.
 
     Raises:
         NotStored: there is no space, and nothing has changed.

@@ -281,8 +281,8 @@ def refusal(path: str, error: OSError, *, below: int | None = None) -> InsecureF
 
     Args:
         path: absolute.
-        error: the system error. below: descriptor of the directory from which the path was opened, if that may be the
-            closed one.
+        error: the system error.
+        below: descriptor of the directory from which the path was opened, if that may be the closed one.
     """
     if error.errno == errno.ELOOP:
         return InsecureFile(path, "is a symbolic link", kind=errors.LINK)

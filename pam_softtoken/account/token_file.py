@@ -128,7 +128,8 @@ def serialise(content: TokenFile, *, owner: Owner | None = None) -> bytes:
     """Write a token file's text: JSON, indented, ending with a newline.
 
     Args:
-        content: what the file holds. owner: the account that the file is bound to, in root's store.
+        content: what the file holds.
+        owner: the account that the file is bound to, in root's store.
     """
     import json  # noqa: PLC0415 - see above
 

@@ -34,7 +34,8 @@ def read(lines: list[str], *, mistakes: Mistakes, now: int) -> list[Imported]:
     """Read the file.
 
     Args:
-        lines: the text of the file. mistakes: records what is wrong.
+        lines: the text of the file.
+        mistakes: records what is wrong.
         now: Unix seconds.
 
     Returns:

@@ -42,7 +42,8 @@ def read(
     """Read a file of another program.
 
     Args:
-        data: the content of the file. path: its name, for the error.
+        data: the content of the file.
+        path: its name, for the error.
         now: Unix seconds.
         kind: one of `KINDS`; None to detect it.
         passphrase: opens an encrypted PSKC file. With a pre-shared key, it is that key in hexadecimal.

@@ -23,7 +23,9 @@ def authenticate(service: str, user: str, answer: Answer, *, directory: str, is_
 
     Args:
         service: a file in the directory. libpam up to 1.5.2 looks for included files on the host.
-        user: the user's name. answer: returns the answers. directory: the directory of the services.
+        user: the user's name.
+        answer: returns the answers.
+        directory: the directory of the services.
         is_trial: no person guesses here, so `softtoken-admin log` need not show it. Only for programs that root runs.
 
     Returns:

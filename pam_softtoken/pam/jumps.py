@@ -27,7 +27,8 @@ class Shorter:
     """A line whose jumps become shorter.
 
     Args:
-        line: the line. hops: for each of its counts, the new count; 0 for none.
+        line: the line.
+        hops: for each of its counts, the new count; 0 for none.
     """
 
     __slots__ = ("hops", "line")

@@ -141,7 +141,8 @@ class _Reading:
 
         Args:
             path, text: of the file.
-            only: type of the lines that count; empty for all. via: the lines that included the file.
+            only: type of the lines that count; empty for all.
+            via: the lines that included the file.
             depth: of substacks around it.
         """
         lines, flaws = assemble(text, self.dialect)

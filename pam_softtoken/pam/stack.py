@@ -131,7 +131,8 @@ class Problem:
     """Something that libpam cannot read. A service with a problem does not do what it says, or lets nobody in.
 
     Args:
-        place: the place. why: the cause, in words.
+        place: the place.
+        why: the cause, in words.
     """
 
     __slots__ = ("place", "why")
