@@ -293,7 +293,7 @@ def refusal(path: str, error: OSError, *, below: int | None = None) -> InsecureF
 
 
 def _closed(path: str, below: int) -> tuple[str, int]:
-    """Return whether a file or its directory is closed, by path, and its owner's uid."""
+    """Return the path that is closed, a file or its directory, and its owner's uid."""
     try:
         return path, os.stat(os.path.basename(path), dir_fd=below, follow_symlinks=False).st_uid
     except OSError:

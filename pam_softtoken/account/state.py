@@ -278,7 +278,7 @@ def with_volatile(stored: State | None, volatile: State, *, newer: bool) -> Stat
 
     Args:
         stored: the file's state; None when the file is empty.
-        volatile: the record's state. The file has every use of a recovery code or issued code that it has.
+        volatile: the record's state. It has no use of a recovery code or an issued code that the file lacks.
         newer: the record was written after the file.
     """
     state = stored or State.new()
