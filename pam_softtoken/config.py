@@ -1,7 +1,6 @@
-"""The option table, and how module arguments and the configuration file become one `Config`.
-
-This table is the only place where an option is named; README and the programs' help are made from it or compared with
-it. Does no I/O: the caller hands over the configuration file's text.
+"""The option table. It turns module arguments and the configuration file into one `Config`. This table is the only
+place that names an option: README and the programs' help are made from it or compared with it. Does no I/O: the caller
+passes in the text of the configuration file. Imports only `errors`.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ _UNIT_S = {"s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
 
 
 class Option:
-    """One option: how it is written, what it can be, what it is when nobody says.
+    """One option: its spelling, its allowed values and its default.
 
     Args:
-        name: as written in a PAM line or the file, and the attribute of `Config`.
-        default: the value when it is not given; its type is the option's.
+        name: as written in a PAM line or the file. It is also the attribute of `Config`.
+        default: the value when the option is not given. Its type is the option's type.
         value: placeholder of the value in documentation; empty for a flag.
-        meaning: one sentence for README and man page.
-        check: takes the text, returns the value, raises `ValueError` with what would be right.
-        argument_only: the file cannot set it.
+        meaning: one sentence for README and the manual page.
+        check: takes the text and returns the value. Raises `ValueError` with what would be right.
+        argument_only: the configuration file cannot set the option.
     """
 
     __slots__ = ("argument_only", "check", "default", "meaning", "name", "value")
@@ -103,13 +102,14 @@ def _store(text: str) -> str:
 
 
 def day_number(date: str) -> int:
-    """Count the days of the Gregorian calendar up to a date, so that two dates have a distance.
+    """Compute the number of days in the Gregorian calendar up to a date. The difference of two results is a distance in
+    days.
 
     >>> day_number("2028-03-01") - day_number("2028-02-28")
     2
     """
     year, month, day = int(date[:4]), int(date[5:7]), int(date[8:])
-    if month < 3:  # a year that starts in March has its leap day at its end
+    if month < 3:  # if the year starts in March, its leap day comes last
         year, month = year - 1, month + 12
     return 365 * year + year // 4 - year // 100 + year // 400 + (153 * month - 457) // 5 + day
 
@@ -258,7 +258,7 @@ _BY_NAME = {option.name: option for option in OPTIONS}
 
 
 class Config:
-    """The settings of one attempt; an attribute for each option."""
+    """The settings of one attempt, with one attribute for each option."""
 
     nullok: bool
     required_from: str
@@ -290,16 +290,16 @@ class Config:
         raise AttributeError("a Config does not change")
 
     def without(self, name: str) -> Config:
-        """Give the same settings with one of them as if nobody had said anything."""
+        """Return the same settings with one option at its default."""
         return Config(**{option.name: getattr(self, option.name) for option in OPTIONS if option.name != name})
 
 
 def load(arguments: list[str], read_conf: Callable[[str, bool], str]) -> Config:
-    """Make the settings from a PAM line's arguments and the configuration file; arguments win.
+    """Read the settings from a PAM line's arguments and the configuration file. Arguments win.
 
     Args:
         arguments: the module arguments, without the module's own path.
-        read_conf: gives the text of the file; its second argument says whether the file must exist. May raise
+        read_conf: returns the text of the file. Its second argument says whether the file must exist. May raise
             `ConfigError`.
 
     Raises:
@@ -309,7 +309,7 @@ def load(arguments: list[str], read_conf: Callable[[str, bool], str]) -> Config:
     given = _collect([(argument, "module argument") for argument in arguments], problems, in_file=False)
     path = str(given.get("conf", DEFAULT_CONF))
     text = ""
-    # Where the file's name is wrong, that has been reported, and the default file is not what was meant.
+    # A wrong file name has already been reported. The default file is then not what the administrator meant.
     if "conf" in given or not any(argument.partition("=")[0] == "conf" for argument in arguments):
         try:
             text = read_conf(path, "conf" in given)

@@ -1,4 +1,4 @@
-"""QR codes and keys as text. No I/O, and nothing imported, so that a login can use it as well as a program."""
+"""QR codes and keys as text. Does no I/O and imports nothing, so that logins and programs can both use it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ _PLAIN = "\x1b[0m"
 
 
 def half_blocks(matrix: Sequence[Sequence[int]], *, colour: bool) -> str:
-    """Draw a QR code with two modules in each character.
+    """Return a QR code as text, with two modules in each character.
 
     Args:
-        matrix: rows of modules, 1 is dark; with the quiet zone.
-        colour: set black on white, which can be read on any background. Without, light modules are drawn, as on a
-            dark terminal.
+        matrix: rows of modules, with the quiet zone; 1 is dark.
+        colour: set black on white, which is readable on any background. Without it the light modules are drawn, which
+            suits a dark terminal.
+
+    Returns:
+        Lines of text.
     """
     rows = [list(row) for row in matrix]
     if len(rows) % 2:
@@ -34,10 +37,10 @@ def half_blocks(matrix: Sequence[Sequence[int]], *, colour: bool) -> str:
 
 
 def backgrounds(matrix: Sequence[Sequence[int]]) -> str:
-    """Draw a QR code with coloured spaces, two for each module, for terminals without block characters."""
+    """Return a QR code made of coloured spaces, two for each module. It suits terminals without block characters."""
     return "\n".join("".join((_DARK if module else _LIGHT) + "  " for module in row) + _PLAIN for row in matrix)
 
 
 def grouped(text: str, size: int = 4) -> str:
-    """Set a space after every `size` characters, as people read keys to each other."""
+    """Return a text with a space after every `size` characters, as people read keys to each other."""
     return " ".join(text[place : place + size] for place in range(0, len(text), size))

@@ -1,6 +1,5 @@
-"""Every exception of the project, with its facts in fields, so that no caller has to parse a text.
-
-Imports nothing. `ValueError` and `TypeError` are not here: they mean that a caller of ours has a bug.
+"""Every exception of the project. Each keeps its facts in fields, so that no caller has to parse a text. Imports
+nothing. `ValueError` and `TypeError` are not here: they mean a bug in our own caller.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ class SoftTokenError(Exception):
     """Root of the tree.
 
     Attributes:
-        cure: what helps, for the log of a login; filled in by `cure`.
+        cure: what helps, for the log of a login. `account.cure` fills it in.
     """
 
     cure = ""
@@ -21,16 +20,16 @@ class Refused(SoftTokenError):
 
 
 class ClockDoubt:
-    """What a refused code says of a clock that is wrong, or was.
+    """What a refused code shows about a clock that is or was wrong.
 
     Args:
         kind: one of the following.
-            `APP`: the code is right for another time near by: the app's clock or this machine's is wrong now.
-            `UNSET`: this machine's clock is before the day of this version, and so wrong.
-            `RECORD`: the code is right for this machine's time, but a later one was accepted: the clock was wrong then.
-            `UNCLEAR`: a later code was accepted, or the token was enrolled later: the clock is wrong now, or was then.
-        seconds: for `APP` by how much the app's clock is ahead, negative when behind; for `UNSET` Unix seconds of this
-            machine's clock; otherwise by how much the record is ahead of this machine's clock.
+            `APP`: the code is right for another time near by. The app's clock or this machine's clock is wrong now.
+            `UNSET`: this machine's clock is before the day of this version, so it is wrong.
+            `RECORD`: the code is right for this machine's time, but a later one was accepted. The clock was wrong then.
+            `UNCLEAR`: a later code was accepted, or the token was enrolled later. The clock is wrong now, or was then.
+        seconds: for `APP`, how far the app's clock is ahead; negative when it is behind. For `UNSET`, this machine's
+            clock in Unix seconds. Otherwise, how far the record is ahead of this machine's clock.
     """
 
     APP, UNSET, RECORD, UNCLEAR = "app", "unset", "record", "unclear"
@@ -45,7 +44,7 @@ class OTPRefused(Refused):
     """The code was compared and must not be accepted.
 
     Attributes:
-        clock: what that says of a clock; None when it says nothing.
+        clock: what the code shows about a clock; None when it shows nothing.
     """
 
     def __init__(self, text: str) -> None:
@@ -57,7 +56,7 @@ class OTPMismatch(OTPRefused):
     """The code is none of those that would have been accepted.
 
     Args:
-        noted: it is right for a counter out of reach, and the code after it will be accepted next.
+        noted: the code is right for a counter out of reach. The code after it will be accepted next.
     """
 
     def __init__(self, *, noted: bool = False) -> None:
@@ -66,10 +65,10 @@ class OTPMismatch(OTPRefused):
 
 
 class OTPReplayed(OTPRefused):
-    """The code was right, and has been used or passed over.
+    """The code was right, but it was used before, or a later code was.
 
     Args:
-        token: name of the token that it belongs to; empty for a recovery code.
+        token: name of the token that the code belongs to; empty for a recovery code.
     """
 
     def __init__(self, token: str) -> None:
@@ -78,10 +77,10 @@ class OTPReplayed(OTPRefused):
 
 
 class CodeExpired(OTPRefused):
-    """The code was issued by an administrator, and its time is over, or has not begun.
+    """An administrator issued the code, and its time is over or has not begun.
 
     Args:
-        begins_in_s: in how many seconds its time begins by this machine's clock; 0 when it is over.
+        begins_in_s: seconds until its time begins by this machine's clock; 0 when it is over.
     """
 
     def __init__(self, *, begins_in_s: int = 0) -> None:
@@ -94,14 +93,14 @@ class MalformedAnswer(Refused):
 
 
 class Throttled(Refused):
-    """There were too many wrong answers; one code alone is not accepted now.
+    """There were too many wrong answers. One code alone is not accepted now.
 
     Args:
-        retry_after_s: how long the wait still is.
+        retry_after_s: seconds still to wait.
         pair_helps: two codes in a row are accepted all the same.
 
     Attributes:
-        clock: as of `OTPRefused`, where that means that two codes in a row do not help either.
+        clock: as in `OTPRefused`, where it means that two codes in a row do not help either.
     """
 
     def __init__(self, retry_after_s: int, *, pair_helps: bool = False) -> None:
@@ -111,7 +110,7 @@ class Throttled(Refused):
         self.pair_helps = pair_helps
 
     def advice(self) -> str:
-        """Return what to do, for somebody who already is the user."""
+        """Return what to do, for a person who already is the user."""
         what = "Type two codes in a row, or wait" if self.pair_helps else "Wait"
         return f"Too many wrong codes. {what} {in_words(self.retry_after_s)}."
 
@@ -132,12 +131,12 @@ def in_words(seconds: int) -> str:
 
 
 def day_of(seconds: int) -> str:
-    """Return the day of a time in Unix seconds, in UTC. Does without `time`, which what only decides does not import.
+    """Return the day of a time in Unix seconds, in UTC. Does not use `time`: modules that only decide do not import it.
 
     >>> [day_of(0), day_of(951_825_600)]
     ['1970-01-01', '2000-02-29']
     """
-    # Years begin in March here, so that a leap day is the last one.
+    # Years begin in March here, so that a leap day is the last day.
     era, day = divmod(max(0, seconds) // 86_400 + 719_468, 146_097)
     year = (day - day // 1460 + day // 36_524 - day // 146_096) // 365
     day -= 365 * year + year // 4 - year // 100
@@ -150,10 +149,11 @@ class NotEnrolled(Refused):
     """The user has no token file.
 
     Args:
-        proven: they never were: the directory that would hold the file was opened and the file is not there, nor is
-            the mark that the first accepted code leaves.
-        why: for the log, what happened to the account since it was enrolled, and what helps; empty where nothing did.
-        path: of the token file that is not there, where that is known.
+        proven: the user never enrolled. The directory that would hold the file was opened, and the file is not there.
+            The mark that the first accepted code leaves is not there either.
+        why: for the log, what happened to the account since it was enrolled, and what helps. Empty when nothing
+            happened.
+        path: of the missing token file, where it is known.
     """
 
     def __init__(self, *, proven: bool, why: str = "", path: str = "") -> None:
@@ -164,14 +164,14 @@ class NotEnrolled(Refused):
 
 
 class Revoked(NotEnrolled):
-    """Root has revoked all tokens of the user, or something of the user's during the attempt."""
+    """Root revoked all tokens of the user, or revoked something of theirs during the attempt."""
 
     def __init__(self) -> None:
         super().__init__(proven=False)
 
 
 class EnrolmentRefused(Refused):
-    """The user was to enrol in the login itself, and did not come to it.
+    """The user was to enrol in the login itself, and could not.
 
     Args:
         why: the cause, for the log.
@@ -183,7 +183,7 @@ class EnrolmentRefused(Refused):
 
 
 class PINMissing(Refused):
-    """The user has not set a PIN, and this host wants one."""
+    """The user has not set a PIN, and this host requires one."""
 
 
 class UnknownUser(Refused):
@@ -191,7 +191,7 @@ class UnknownUser(Refused):
 
 
 class Unusable(SoftTokenError):
-    """Something that the verdict needs is not as it must be."""
+    """Something that the verdict needs is not in order."""
 
 
 class LookUpFailed(Unusable):
@@ -208,21 +208,23 @@ class LookUpFailed(Unusable):
 
 DENIED, FULL, IMMUTABLE, MISSING, READ_ONLY = "denied", "full", "immutable", "missing", "read-only"
 EXPLAINED = "explained"
-"""Of an error whose text says what helps."""
+"""The kind of an error whose text says what helps."""
 FOREIGN, HARD_LINKED, LINK, NO_DIRECTORY, NO_FILE = "foreign", "hard-linked", "link", "no-directory", "no-file"
 READABLE, WRITABLE = "readable", "writable"
-"""What is wrong with a file or directory, as far as `cure` can help: the system's reasons first, then our own."""
+"""What is wrong with a file or directory, as far as `account.cure` can help. The system's reasons come first, then our
+own.
+"""
 
 
 class PathError(Unusable):
-    """Root of what can be wrong with a file.
+    """Root of everything that can be wrong with a file.
 
     Args:
         path: the file.
         why: the cause, for the log.
         kind: one of the words above; empty for anything else.
-        culprit: what has to be changed, where that is not the file: a directory above it.
-        owner: uid of whom the culprit belongs to; -1 where nobody knows.
+        culprit: what has to be changed, if that is not the file but a directory above it.
+        owner: uid of the culprit's owner; -1 when it is not known.
     """
 
     def __init__(self, path: str, why: str, *, kind: str = "", culprit: str = "", owner: int = -1) -> None:
@@ -243,23 +245,23 @@ class UnusableFile(PathError):
 
     @property
     def denied(self) -> bool:
-        """Whether it is for want of permission."""
+        """Whether the cause is missing permission."""
         return self.kind == DENIED
 
     @property
     def read_only(self) -> bool:
-        """Whether it is because nothing can be written on this file system."""
+        """Whether the cause is a file system that cannot be written."""
         return self.kind == READ_ONLY
 
 
 class LockTimeout(PathError):
-    """Somebody else held the lock for too long.
+    """Another process held the lock for too long.
 
     Args:
-        lock: what the kernel calls the file in its list of locks; empty where nobody can tell.
+        lock: the name of the file in the kernel's list of locks; empty when it is not known.
 
     Attributes:
-        holder: who holds the lock, in words for root; empty until somebody has looked.
+        holder: the process that holds the lock, in words for root. Empty until it has been looked up.
     """
 
     def __init__(self, path: str, why: str, *, lock: str = "") -> None:
@@ -272,18 +274,19 @@ class LockTimeout(PathError):
 
 
 class BadTokenFile(PathError):
-    """The token file is not what enrolment wrote; `why` names the place."""
+    """The token file is not what enrolment wrote. `why` names the place."""
 
 
 class OtherAccount(BadTokenFile):
-    """The token file in a store of root's is that of another account, or does not say whose it is.
+    """The token file in root's store belongs to another account, or does not name its account.
 
-    A uid or a name that is given to somebody new gives them nothing of its former owner's. It is no absence either.
+    A new user with a former user's uid or name gets nothing of the former user. This error is no proof of absence
+    either.
     """
 
 
 class DamagedState(PathError):
-    """Neither slot of the state file can be trusted; replay protection cannot be decided."""
+    """Neither slot of the state file can be trusted, so replay protection cannot be decided."""
 
 
 class NotStored(PathError):
@@ -294,7 +297,7 @@ class ConfigError(SoftTokenError):
     """Module arguments or the configuration file are wrong.
 
     Args:
-        problems: one text for each mistake; all of them, not the first.
+        problems: one text for each mistake. It has all mistakes, not only the first.
     """
 
     def __init__(self, problems: tuple[str, ...]) -> None:
@@ -327,11 +330,11 @@ class ProgramError(SoftTokenError):
 
 
 class EnrolmentFailed(ProgramError):
-    """What is enrolled was not changed as it was asked for, or not shown; it is as it was."""
+    """The requested change was not made, or the token was not shown. What was enrolled before is unchanged."""
 
 
 class EnrolledOtherwise(EnrolmentFailed):
-    """With --if-absent: the account has another token, or had one that was taken away, and is left as it is."""
+    """With --if-absent: the account has another token, or had one that was removed. It is unchanged."""
 
     exit_status = 4
 
@@ -341,7 +344,7 @@ class OutputClosed(EnrolmentFailed):
 
 
 class MoveFailed(ProgramError):
-    """The tokens of some users are where they were."""
+    """The tokens of some users have not moved."""
 
 
 class CheckFailed(ProgramError):
@@ -349,34 +352,34 @@ class CheckFailed(ProgramError):
 
 
 class AdministrationFailed(ProgramError):
-    """What an administrator asked for was not done."""
+    """The requested administration was not done."""
 
 
 class ChangeInProgress(AdministrationFailed):
-    """Another process changes a service of this host at the moment."""
+    """Another process is changing a service of this host."""
 
 
 class VaultFailed(ProgramError):
-    """The vault of a soft token, or what was to go into it or come out of it, is not as the person asked for."""
+    """The vault of a soft token cannot be used as requested, or something cannot be put into it or taken out of it."""
 
 
 class NotOpened(VaultFailed):
-    """The passphrase is another one, or a bit of the vault is not as it was; there is no telling which."""
+    """The passphrase is wrong or the vault is damaged. The two cannot be told apart."""
 
 
 class Unreadable(ProgramError):
-    """One thing that another program wrote cannot be taken over, wherever it stands; the message repeats none of it."""
+    """One item that another program wrote cannot be imported, wherever it stands. The message repeats none of it."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
 
 
 class ImportFailed(ProgramError):
-    """A file of another program cannot be taken over.
+    """A file of another program cannot be imported.
 
     Args:
         path: the file.
-        problems: one text for each mistake, with its place; all of them, of which the message has the first ones.
+        problems: one text for each mistake, with its place. The field has all of them; the message has the first ones.
         hint: what would help.
     """
 

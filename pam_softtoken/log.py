@@ -1,7 +1,6 @@
-"""Log lines: field order, escaping and levels. The owner of a way to the system log passes it in as `send`.
-
-Every line is for an administrator with a question, so it is `key=value` throughout, and nothing that a person typed
-at a prompt is ever in it. `admin/log_lines.py` reads the lines. Imports nothing.
+"""Log lines: field order, escaping and levels. The owner of a way to the system log passes it in as `send`. Every line
+answers an administrator's question, so all of it is `key=value`. No line ever has what a person typed at a prompt.
+`admin/log_view` reads the lines. Imports nothing.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# syslog(3) severities, by the Linux-PAM Module Writers' Guide: a broken set-up ALERT, an unusable part ERR, a refused
-# person NOTICE.
+# syslog(3) severities, by the Linux-PAM Module Writers' Guide: ALERT for a broken set-up, ERR for an unusable part,
+# NOTICE for a refused user.
 ALERT, ERR, WARNING, NOTICE, INFO, DEBUG = 1, 3, 4, 5, 6, 7
 
 REASONS = frozenset(
@@ -44,15 +43,17 @@ REASONS = frozenset(
         "backend",
     }
 )
-"""What `reason=` can say. `backend` is mostly said by the bridge, when there is no backend left to say it."""
+"""The values of `reason=`. Mostly the bridge writes `backend`, when there is no backend left to write it."""
 
 RESULTS = frozenset({"accepted", "denied", "ignored"})
 FIELDS = ("user", "uid", "rhost", "token", "result", "reason", "trial", "detail")
-"""The fields of an outcome, in this order. `uid` is the caller's, where that is not root: who typed at su or sudo."""
+"""The fields of an outcome, in this order. `uid` is the caller's, if that is not root: it shows the person at su or
+sudo.
+"""
 PHASES = ("auth", "account")
 
 TRIAL_VARIABLE, TRIAL_SERVICES, TRIAL = "PAM_SOFTTOKEN_TRIAL", "softtoken-", "yes"
-"""How our own programs mark an attempt that only tries whether the module works; see `pam_module`."""
+"""Our own programs use these to mark an attempt that only tests the module. See `pam_module`."""
 
 MAX_VALUE_CHARACTERS = 256
 MAX_DETAIL_CHARACTERS = 512
@@ -60,13 +61,13 @@ _PLAIN = "".join(chr(code) for code in range(ord("!"), ord("~") + 1) if chr(code
 
 
 def escape(value: str) -> str:
-    r"""Make a value from outside safe to stand in one field of one line.
+    r"""Return a value from outside in a form that is safe in one field of one line.
 
     Args:
         value: any text, of any length.
 
     Returns:
-        At most 256 visible ASCII characters; anything else as `\xNN` for each of its UTF-8 bytes.
+        At most 256 visible ASCII characters. Anything else becomes `\xNN` for each of its UTF-8 bytes.
     """
     if len(value) <= MAX_VALUE_CHARACTERS and not value.strip(_PLAIN):
         return value
@@ -77,22 +78,22 @@ def escape(value: str) -> str:
 
 
 def _bytes_of(character: str) -> bytes:
-    # Half of a surrogate pair stands for a byte that was not UTF-8, or it was written so in a token file's JSON.
+    # Half of a surrogate pair stands for a byte that was not UTF-8, or a token file's JSON has it in that form.
     return character.encode("utf-8", "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass")
 
 
 def head(service: str, phase: str) -> str:
-    """Return what stands in front of each line, as pam_syslog(3) writes it."""
+    """Return the start of each line, as pam_syslog(3) writes it."""
     return f"pam_softtoken({escape(service)}:{phase}): "
 
 
 def words(fields: dict[str, str]) -> str:
-    """Return a line of `name=value` words, without those that have no value."""
+    """Return a line of `name=value` words, without those that are empty."""
     return " ".join(f"{name}={escape(value)}" for name, value in fields.items() if value)
 
 
 def quoted(detail: str) -> str:
-    """Return the last word of a line, a text that may have spaces, with a blank in front; empty where there is none."""
+    """Return the last word of a line, with a blank in front. It may have spaces. It is empty when `detail` is."""
     words = " ".join(escape(word).replace("\\x3d", "=") for word in detail.split())
     return f' detail="{words[:MAX_DETAIL_CHARACTERS]}"' if words else ""
 
@@ -119,8 +120,11 @@ class Log:
             level: syslog severity.
             result: one of `RESULTS`.
             reason: one of `REASONS`.
-            token: name of the token, where one matched.
+            token: name of the token that matched, if any.
             detail: more for the administrator; never what was typed.
+
+        Raises:
+            ValueError: the reason is not in `REASONS`.
         """
         if reason not in REASONS:
             raise ValueError(f"not a reason: {reason}")
@@ -128,6 +132,6 @@ class Log:
         self._send(level, words(dict(zip(FIELDS[:-1], values))) + quoted(detail))  # noqa: B905 - quick
 
     def note(self, level: int, text: str) -> None:
-        """Write a line beside the outcome: a warning, or, under `debug`, a step on the way."""
+        """Write a line beside the outcome: a warning or, under `debug`, one step of the attempt."""
         if level < DEBUG or self.debugging:
             self._send(level, f"user={escape(self.user)}{quoted(text)}")

@@ -1,4 +1,6 @@
-"""Descriptors that lead nowhere, also where /dev/null is missing or is no device, as in a chroot or a damaged host."""
+"""Descriptors that lead nowhere. They work even where /dev/null is missing or is no device, as in a chroot or on a
+damaged host. Imports nothing of the package.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import os
 
 
 def lead_nowhere(*descriptors: int) -> None:
-    """Make descriptors of this process lead nowhere: what is written there is lost, and there is nothing to read."""
+    """Open descriptors of this process anew to lead nowhere. Writes are lost, and there is nothing to read."""
     try:
         nowhere = os.open(os.devnull, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

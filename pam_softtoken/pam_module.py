@@ -1,7 +1,5 @@
-"""The PAM entry points, and which PAM code each outcome gets.
-
-`pamh` is what a pam_python module is given. The bridge's backend passes an object with the same attributes, so this
-file also runs as it is under pam_python.so.
+"""The PAM entry points, and the PAM code of each outcome. `pamh` is what pam_python passes to a module. The bridge's
+backend passes an object with the same attributes, so this file also runs unchanged under pam_python.so.
 """
 
 from __future__ import annotations
@@ -27,17 +25,17 @@ UNKNOWN = "(unknown)"
 
 
 def pam_sm_authenticate(pamh: Any, flags: int, argv: list[str]) -> int:
-    """Ask for a code and judge it.
+    """Ask for a code and judge it. Raises nothing.
 
     Args:
         pamh: the PAM handle of pam_python, or the backend's.
-        flags: of these only `PAM_SILENT` matters.
+        flags: only `PAM_SILENT` matters.
         argv: this module's path and its arguments.
 
     Returns:
-        `PAM_SUCCESS` only for an answer that was right and is durably recorded as used, `PAM_IGNORE` only for a user
-        who provably never enrolled, under `nullok`, before the day of `required_from`, or under `enrol`, which has him
-        do so at the `account` line; otherwise a denial. Raises nothing.
+        `PAM_SUCCESS` only if the answer was right and is durably recorded as used. `PAM_IGNORE` only if the user
+        provably never enrolled, and only under `nullok`, before the day of `required_from`, or under `enrol`. Under
+        `enrol` the user enrols at the `account` line. Everything else is a denial.
     """
     record = log.Log(getattr(pamh, "log", None) or _syslog_of(pamh, "auth"))
     try:
@@ -47,13 +45,13 @@ def pam_sm_authenticate(pamh: Any, flags: int, argv: list[str]) -> int:
 
 
 def pam_sm_acct_mgmt(pamh: Any, flags: int, argv: list[str]) -> int:
-    """Have a user enrol who was ignored for that under `enrol` when he authenticated.
+    """Enrol a user whom the auth phase deferred under `enrol`. Raises nothing.
 
     Args:
         pamh, flags, argv: as for `pam_sm_authenticate`.
 
     Returns:
-        `PAM_IGNORE` for all others, and when he is durably enrolled; otherwise a denial. Raises nothing.
+        `PAM_IGNORE` for all other users, and for this user once they are durably enrolled. Otherwise a denial.
     """
     record = log.Log(getattr(pamh, "log", None) or _syslog_of(pamh, "account"))
     try:
@@ -63,7 +61,7 @@ def pam_sm_acct_mgmt(pamh: Any, flags: int, argv: list[str]) -> int:
 
 
 def pam_sm_setcred(pamh: Any, flags: int, argv: list[str]) -> int:
-    """Nothing to do: a code gives no credentials."""
+    """Return success: a code sets no credentials, so there is nothing to do."""
     return int(pamh.PAM_SUCCESS)
 
 
@@ -84,7 +82,7 @@ def _authenticate(pamh: Any, flags: int, arguments: list[str], record: log.Log) 
 
 
 def _require_still(pamh: Any, user: str) -> None:
-    """Check that the application has not put another user in the place of the one whom the verdict is about.
+    """Check that the application still names the user that the verdict is about.
 
     Under the bridge `PAM_USER` cannot change here, and the bridge itself checks it.
     """
@@ -97,17 +95,17 @@ def _settings(pamh: Any, arguments: list[str], record: log.Log) -> configuration
     uid = caller_uid_of(pamh)
     record.uid = str(uid) if uid != 0 else ""
     record.trial = uid == 0 and _is_trial(pamh)
-    record.user = UNKNOWN  # a name that the host does not know may be a mistyped password
+    record.user = UNKNOWN  # an unknown name may be a mistyped password
     config = configuration.load(arguments, safe_open.read_conf)
     record.debugging = config.debug
     return config
 
 
 def _is_trial(pamh: Any) -> bool:
-    """Check whether the attempt only tries whether we work, so that `softtoken-admin log` need not show it.
+    """Check whether the attempt only tests the module. `softtoken-admin log` need not show such an attempt.
 
-    A guess must never pass for one. The caller has made sure that the program was started by root. The service's name
-    and PAM's environment come from that program, and no host lets its users choose both.
+    A guess must never pass for a test. The caller has checked that root started the program. That program sets the
+    service's name and PAM's environment, and no host lets its users choose both.
     """
     if not (pamh.service or "").startswith(log.TRIAL_SERVICES):
         return False
@@ -118,7 +116,7 @@ def _is_trial(pamh: Any) -> bool:
 
 
 def _may_come_later(pamh: Any, config: configuration.Config, record: log.Log, login: Login, *, silent: bool) -> bool:
-    """Tell whether somebody who never enrolled is ignored here, and log it."""
+    """Check whether a user who never enrolled is let through without a code here, and log it."""
     days_left = login.days_left() if config.required_from else 0
     if days_left > 0:
         record.outcome(log.INFO, "ignored", "not_enrolled", detail=f"required in {days_left} d")
@@ -165,7 +163,7 @@ def _deny(pamh: Any, error: Exception, record: log.Log) -> int:
 
 
 def _syslog_of(pamh: Any, kind: str) -> Any:
-    """Return a way to the system log of our own; for pam_python, which has none."""
+    """Return our own way to the system log, for pam_python, which has none."""
     from pam_softtoken import system_log  # noqa: PLC0415 - the bridge has its own
 
     head = log.head(pamh.service or "", kind)

@@ -1,7 +1,6 @@
-"""The way of a Python process to the system log: for our programs, and under pam_python. The bridge has its own.
-
-syslog(3) waits without end for a daemon that hangs. So each line is one message of our own, and the process waits for a
-second at most. Loaded only where a line is written.
+"""The system log for Python processes: our programs, and the module under pam_python. The bridge has its own way.
+syslog(3) waits without end for a daemon that hangs. Here each line is one message, and the process waits one second at
+most. Loaded only where a line is written. Imports nothing of the package.
 """
 
 from __future__ import annotations
@@ -19,13 +18,14 @@ _EPROTOTYPE = 91
 
 
 class SystemLog:
-    """What one process writes to the system log. Raises nothing: a log that is gone or hangs changes nothing else.
+    """The system log of one process. Raises nothing: if the log is gone or hangs, nothing else changes.
 
     Args:
-        identifier: what stands in front of each line: the name of a program or of a PAM service.
+        identifier: the start of each line: the name of a program or of a PAM service.
 
     Attributes:
-        lost: how many lines in a row the log did not take. The next line that it takes comes behind one that says so.
+        lost: the number of lines in a row that the log did not take. The next line that it takes follows a line with
+            this number.
     """
 
     def __init__(self, identifier: str) -> None:
@@ -61,7 +61,7 @@ class SystemLog:
         return True
 
     def _send_to(self, kind: int, line: bytes) -> None:
-        # Without our effective ids the kernel sends the real ones, which in su and sudo are the caller's.
+        # Without our effective ids the kernel sends the real ones. In su and sudo those are the caller's.
         ids = (os.getpid(), os.geteuid(), os.getegid())
         identity = b"".join(number.to_bytes(4, sys.byteorder) for number in ids)
         receiver = _socket.socket(_socket.AF_UNIX, kind)

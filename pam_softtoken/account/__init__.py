@@ -1,1 +1,1 @@
-"""One user's files: opened as the user, locked, stored durably; their state, and what root records of the user."""
+"""One user's files: opened as the user, locked, stored durably. Also their state, and root's records of the user."""

@@ -1,7 +1,6 @@
-"""Root's walk along a path in which somebody else may have a part: one directory at a time, checked when it is open.
-
-It ends before the last name, or where the user's own part begins. No link is followed unless only root can have put it
-there. The standard library only.
+"""Root's walk along a path that another user may partly control. It opens one directory at a time and checks each open
+one. It ends before the last name, or where the user's own part begins. It follows no link unless only root can have put
+it there. Imports the standard library only.
 """
 
 from __future__ import annotations
@@ -14,22 +13,22 @@ from pam_softtoken.errors import FOREIGN, LINK, NO_FILE, WRITABLE, InsecureFile,
 
 OTHERS_WRITE = 0o022
 MOST_LINKS = 40
-"""As many as the kernel follows in one path."""
+"""The kernel follows as many in one path."""
 _LOOKING = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class CheckedWalk:
-    """A walk. Use it in a `with` block, which closes the directory that it has come to.
+    """A walk. Use it in a `with` block, which closes the directory that was reached.
 
     Args:
         path: absolute, or as seen from the working directory.
-        uid: of the user whose parts may be on the way; 0 for nobody's.
-        making: "file": the last name is not looked at; "directories": those that are missing are made.
+        uid: uid of the user whose parts may be on the way; 0 for no user.
+        making: "file": the last name is not looked at. "directories": missing directories are made.
 
     Attributes:
-        directory: descriptor of where it has come to.
-        rest: the way from there; one name, unless it is the user's.
-        is_users: the rest is to be opened as the user.
+        directory: descriptor of the directory that was reached.
+        rest: the rest of the path from there. It is one name, unless it is the user's.
+        is_users: the rest must be opened as the user.
     """
 
     __slots__ = ("_at", "_links", "_making", "_uid", "_words", "directory", "is_users", "rest")
@@ -43,11 +42,11 @@ class CheckedWalk:
         self.directory = -1
 
     def __enter__(self) -> CheckedWalk:
-        """Walk.
+        """Open the directories on the way, one after another.
 
         Raises:
-            InsecureFile: there is a part that is neither root's alone nor this user's.
-            UnusableFile, OSError: it is no way to a file.
+            InsecureFile: a part is neither root's alone nor this user's.
+            UnusableFile, OSError: the path does not lead to a file.
         """
         try:
             self._start()
@@ -105,7 +104,7 @@ class CheckedWalk:
 
     def _open(self, name: str) -> int:
         try:
-            # Asked for a directory, the kernel mounts what is mounted when it is used.
+            # With O_DIRECTORY the kernel also mounts what an automounter mounts on use.
             return os.open(name, _LOOKING | os.O_DIRECTORY, dir_fd=self.directory)
         except NotADirectoryError:
             return os.open(name, _LOOKING, dir_fd=self.directory)
@@ -130,7 +129,7 @@ def _words(path: str) -> list[str]:
 
 
 def _require_roots_alone(status: os.stat_result, path: str, *, above: os.stat_result | None) -> None:
-    """Check a directory. One of root's in a sticky one of root's, such as /tmp, can be neither moved nor exchanged."""
+    """Check a directory. Root's directory inside root's sticky one, such as /tmp, cannot be moved or exchanged."""
     if not stat.S_ISDIR(status.st_mode):
         if stat.S_ISLNK(status.st_mode):
             raise InsecureFile(path, "is a symbolic link in a directory that others can write", kind=LINK)
@@ -145,7 +144,7 @@ def _require_roots_alone(status: os.stat_result, path: str, *, above: os.stat_re
 def _require_no_strangers(status: os.stat_result, path: str, *, above: os.stat_result, uid: int) -> None:
     """Check the file itself."""
     if above.st_mode & OTHERS_WRITE:
-        # Sticky or not: a file of root's may have been moved or linked there by somebody else.
+        # Sticky or not: another user may have moved or linked a file of root's there.
         raise InsecureFile(path, "is in a directory that others than root can write")
     if status.st_uid not in (0, uid):
         raise InsecureFile(path, f"belongs to uid {status.st_uid}", kind=FOREIGN, owner=status.st_uid)
@@ -157,14 +156,14 @@ def _require_no_strangers(status: os.stat_result, path: str, *, above: os.stat_r
 
 
 def _require_mounted_by_root(status: os.stat_result, path: str, above: os.stat_result | None) -> None:
-    """Check that no program of a user says what is there: in FUSE (fuse(4)) it can call anything root's."""
+    """Check that no user's program invents what is there. In FUSE it can call any file root's. Source: fuse(4)."""
     if above is None or status.st_dev == above.st_dev:
         return
     number = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
         for line in table:
             mount, _, rest = line.rstrip("\n").partition(" - ")
-            # The name between the two is the user's to choose, as in fsname=user_id=0; it has no spaces of its own.
+            # The user chooses the name between the two, as in fsname=user_id=0. It has no spaces of its own.
             kind, _, options = rest.split(" ", 2)
             is_users = kind.startswith("fuse") and "user_id=0" not in options.split(",")
             if is_users and mount.split()[2] == number:

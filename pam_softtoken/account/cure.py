@@ -1,9 +1,8 @@
-"""What helps where a user's files are refused: the one owner of that knowledge. Logins, programs and doctor ask here.
-
-Root runs these commands where the user can put links meanwhile. So a path in a home is never one for root's own chmod
-or chown: such a command runs as the user (runuser), or it is one of our programs, which opens each part of the path as
-`files` does. A home directory itself is another matter: only root can exchange it. Does no I/O. No login loads it
-before a file is refused.
+"""What helps when a user's files are refused. This is the only owner of that knowledge: logins, programs and the doctor
+ask here. Root runs these commands where the user can plant links meanwhile. So root's own chmod or chown never gets a
+path in a home. Such a command runs as the user (runuser), or it is one of our programs, which opens each part of the
+path as `safe_open` does. A home directory itself is safe, because only root can exchange it. Does no I/O. A login loads
+it only after a file is refused.
 """
 
 from __future__ import annotations
@@ -31,8 +30,9 @@ if TYPE_CHECKING:
 
 VOLATILE = "/run/softtoken"
 _HOME, _ABOVE, _BELOW, _ROOTS, _STORE, _ROOTS_STORE = "home", "above", "below", "roots", "store", "roots-store"
-"""What is to blame: the home directory, one above it, one of the user's below it, one of root's that has the tokens of
-all users in it, or the user's own directory with the two files in it, at home or at root's."""
+"""What is to blame: the home directory, a directory above it, the user's directory below it, root's directory with the
+tokens of all users, or the user's own directory with the two files, in the home or in root's store.
+"""
 _MEND = "softtoken-admin mend {user}"
 _FORCE = "softtoken-enroll --user {user} --force"
 _AS_OWNER = "{as_owner}"
@@ -62,13 +62,13 @@ _COMMANDS = {
     },
     (_ROOTS_STORE, LINK): _FORCE,
 }
-"""For what is to blame and what is wrong with it a command for root's shell."""
+"""For each thing to blame and each fault, a command for root's shell."""
 _OWN = {
     (_STORE, WRITABLE): "chmod -R go= {path}",
     (_STORE, READABLE): "chmod -R go= {path}",
     (_STORE, DENIED): "chmod -R u+rwX {path}",
 }
-"""The same for the user's own shell, where another one does as well and needs no root."""
+"""The same for the user's own shell, where another command does as well and needs no root."""
 _ANEW = "softtoken-enroll --force"
 _OR_FORCE = "softtoken-enroll --force makes a new token instead"
 _ELSEWHERE = "or let root keep the tokens, with store=/var/lib/softtoken/%U in /etc/security/softtoken.conf"
@@ -83,7 +83,7 @@ _ADVICE = {
     (_STORE, LINK): _OR_FORCE,
     (_STORE, HARD_LINKED): _OR_FORCE,
 }
-"""What else there is to say to people; or all there is to say."""
+"""Further advice, or the only advice if there is no command."""
 _SAFE = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-"
 
 
@@ -91,9 +91,9 @@ class Cure:
     """What helps.
 
     Args:
-        command: for root's shell; empty where there is none.
-        own: the same for the user's own shell, where that needs no root.
-        advice: what else there is to say, or all there is.
+        command: a command for root's shell; empty if there is none.
+        own: the same for the user's own shell, if that needs no root.
+        advice: further advice, or the only advice.
     """
 
     __slots__ = ("advice", "command", "own")
@@ -104,14 +104,14 @@ class Cure:
         self.advice = advice
 
     def for_log(self) -> str:
-        """Return what the log of a login says, behind what is wrong."""
+        """Return the text for the log of a login. It follows the description of the fault."""
         return f"as root: {self.command}" if self.command else self.advice
 
     def hint(self, *, is_root: bool) -> str:
-        """Return what a program says behind `hint:`.
+        """Return the text that a program prints after `hint:`.
 
         Args:
-            is_root: for an administrator, not for the user.
+            is_root: the text is for an administrator, not for the user.
         """
         command = self.command if is_root else self.own
         words = f"run: {command}" if command else ""
@@ -121,7 +121,7 @@ class Cure:
 
 
 def of(error: errors.PathError, location: Location) -> Cure:
-    """Return what helps against what is wrong with a user's files.
+    """Return what helps against a fault in a user's files.
 
     Args:
         error: what is wrong.
@@ -143,7 +143,7 @@ def of(error: errors.PathError, location: Location) -> Cure:
 
 
 def add_to(error: Exception, location: Location) -> None:
-    """Put into an error what helps against it, for the log of a login."""
+    """Store in an error what helps against it, for the log of a login."""
     if isinstance(error, errors.PathError):
         error.cure = of(error, location).for_log()
     elif isinstance(error, errors.NotEnrolled):
@@ -151,7 +151,7 @@ def add_to(error: Exception, location: Location) -> None:
 
 
 def _of_record(error: errors.PathError) -> Cure:
-    """Return what helps where the record is refused that root keeps of a home that cannot be written."""
+    """Return what helps if root's record for a read-only home is refused."""
     if isinstance(error, errors.DamagedState):
         said = "it said which codes were used while the home was read-only"
         return Cure(f"rm {quoted(error.path)}", advice=said)
@@ -161,7 +161,7 @@ def _of_record(error: errors.PathError) -> Cure:
 
 
 def _of_content(error: errors.PathError, location: Location) -> Cure:
-    """Return what helps where a file is sound, and what is in it is not."""
+    """Return what helps if a file is sound and its content is not."""
     user = quoted(location.account.name)
     if isinstance(error, errors.DamagedState):
         own = f"rm {quoted(location.path + '/state')}" if location.in_home else ""
@@ -177,7 +177,7 @@ def _of_place(error: errors.PathError, location: Location) -> Cure:
     key = (_place_of(culprit, location), error.kind)
     template = _COMMANDS.get(key, "")
     if key == (_HOME, DENIED) and error.owner != account.uid:
-        template = _MEND  # the home is root's, and only root can make a directory in it
+        template = _MEND  # the home is root's, so only root can make a directory in it
     if key[0] == _BELOW and key[1] not in (LINK, FOREIGN, NO_DIRECTORY) and error.owner != account.uid:
         template = _AWAY
     is_users_own = location.in_home and account.uid != 0
@@ -216,7 +216,7 @@ def _is_above(directory: str, path: str) -> bool:
 
 
 def quoted(word: str) -> str:
-    """Return a word as a shell takes it; `shlex` needs `re`, which takes longer to load than a login may.
+    """Return a word quoted for a shell. `shlex` is not used: it needs `re`, which loads too slowly for a login.
 
     >>> print(quoted("/home/alice"), quoted("it's"))
     /home/alice 'it'"'"'s'

@@ -1,6 +1,5 @@
-"""A user's files in the hands of somebody who changes what is enrolled: made where missing, exchanged as a whole.
-
-Not on the way of a login, which only reads the token file.
+"""Change what a user has enrolled. The files are made if missing, and replaced as a whole. A login does not load this:
+it only reads the token file.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ LOCK_TIMEOUT_S = 5.0
 
 
 class Editor(Store):
-    """The files of one user, opened for looking at them or for one change.
+    """The files of one user, opened to read them or for one change.
 
     Args:
-        location: where they are.
+        location: where the files are.
 
     Attributes:
         is_users: the user decides what is written, even where the process is root's.
@@ -50,11 +49,11 @@ class Editor(Store):
 
     @property
     def is_open(self) -> bool:
-        """Whether the directory is there and has been opened."""
+        """Whether the directory exists and is open."""
         return self._directory >= 0
 
     def open_for_enrolment(self) -> TokenFile | None:
-        """Open the directory, making it where it is missing, and read the present tokens.
+        """Open the directory and read the present tokens. A missing directory is made.
 
         Returns:
             The present token file, or None.
@@ -69,7 +68,7 @@ class Editor(Store):
         return self.present_tokens()
 
     def open_enrolled(self) -> TokenFile:
-        """Open the directory of somebody who is enrolled, and read the tokens; make nothing.
+        """Open the directory of an enrolled user and read the tokens. Nothing is made.
 
         Raises:
             NotEnrolled: there is no token file.
@@ -90,10 +89,10 @@ class Editor(Store):
         return content
 
     def present_tokens(self) -> TokenFile | None:
-        """Read the token file that is there now; under the lock for a decision.
+        """Read the present token file. Hold the lock if a decision depends on it.
 
         Returns:
-            Its content without what was revoked, or None when there is none.
+            Its content without what was revoked; None when there is no file.
 
         Raises:
             BadTokenFile, InsecureFile, UnusableFile: as their names say.
@@ -116,19 +115,19 @@ class Editor(Store):
         try:
             self._revocation = revocation.read_for(self.location.account)
         except UnusableFile as error:
-            # An administrator may have closed the directory to all but root. The user's program can do without:
-            # whatever it writes, a login looks for itself.
+            # An administrator may have closed the directory to all but root. The user's program can do without it: a
+            # login checks revocations itself, whatever this program writes.
             if os.geteuid() == 0 or not error.denied:
                 raise
 
     def _require_not_revoked(self) -> None:
-        """Nothing to check: what is written here lets nobody in, and the login that reads it looks for itself."""
+        """Check nothing. What is written here lets nobody in, and the login that reads it checks revocations itself."""
 
     def require_may_enrol(self) -> None:
         """Check that what is enrolled now would count.
 
         Raises:
-            EnrolmentFailed: everything was revoked, and since then only root enrols this user.
+            EnrolmentFailed: everything was revoked. Since then only root enrols this user.
             UnusableFile: nobody can tell.
         """
         self._look_for_revocations()
@@ -151,10 +150,10 @@ class Editor(Store):
                 )
 
     def _admit(self, content: TokenFile, present: TokenFile | None) -> None:
-        """Have count, after everything was revoked, what root enrols now; what was there before gains nothing by it.
+        """Write that root's new enrolment counts, if everything was revoked before. Older tokens gain nothing by it.
 
-        It counts after the revocations that were known when `present` was read. By that root decided to enrol. One that
-        came since is not to be looked for here: it revokes this, too.
+        It counts after the revocations that were known when `present` was read: root decided on that basis. Do not look
+        here for a newer revocation, because it revokes this enrolment too.
         """
         self._require_not_dead(content)
         if not self._revocation.closing:
@@ -167,15 +166,17 @@ class Editor(Store):
             revoking.admit(self._revocation, tokens=fresh, recovery_set=content.recovery.name if is_new_set else "")
 
     def admit_issued(self, digest: str) -> None:
-        """Have a code count that root issues now, whatever was revoked before; `NotStored` when it cannot be."""
+        """Write that a code which root issues now counts, whatever was revoked before. Raises `NotStored` if that
+        fails.
+        """
         revoking.admit(self._revocation, issued=digest)
 
     def glance_at_state(self) -> tuple[State | None, bool]:
-        """Read the state only to show it: nothing is made, written or locked.
+        """Read the state only to show it. Nothing is made, written or locked.
 
         Returns:
-            The state, None when there is none; and whether it is all: what was used while nothing could be written may
-            be in a record that only root can read.
+            The state, or None when there is none; and whether it is complete. Uses from a time when nothing could be
+            written may be in a record that only root can read.
 
         Raises:
             DamagedState, InsecureFile, UnusableFile: as their names say.
@@ -195,7 +196,7 @@ class Editor(Store):
         return (state.decode(stored, path=path)[1] if stored else None), False
 
     def _open_to_look(self) -> int:
-        """Open the state for reading, and refuse one that a login could not write, as a login does."""
+        """Open the state for reading. As in a login, a state that a login could not write is refused."""
         descriptor, path = self._open_file(STATE, os.O_RDONLY), self._path(STATE)
         may_write = os.access(STATE, os.W_OK, dir_fd=self._directory, effective_ids=True)
         if may_write or os.fstatvfs(descriptor).f_flag & os.ST_RDONLY:
@@ -206,7 +207,7 @@ class Editor(Store):
         raise UnusableFile(path, os.strerror(number), kind=kind, owner=status.st_uid)
 
     def begin_state(self) -> None:
-        """Open the state file for a change, making it, with room for all that will come, where it is missing.
+        """Open the state file for a change. A missing file is made, with room for all later writes.
 
         Raises:
             DamagedState, InsecureFile, LockTimeout, NotStored, UnusableFile: as their names say.
@@ -230,20 +231,20 @@ class Editor(Store):
         *,
         salvaging: bool = False,
     ) -> None:
-        """Change what the state says, under the lock, and leave the tokens as they are. The lock is kept until `close`.
+        """Write a new state under the lock, and leave the tokens unchanged. The lock is kept until `close`.
 
         Args:
-            change: makes the new state out of the tokens and the state that are there by now, None where there is none;
-                the same one back means that nothing is written. It raises what it likes, and nothing is changed.
-            last_word: called when all but the writing is done; raises what it likes, and nothing is changed.
-            salvaging: of a damaged state take what is left of it, mostly none, instead of giving up.
+            change: gets the present tokens and the present state (None if there is none) and returns the new state. The
+                same state means that nothing is written. If it raises, nothing is changed.
+            last_word: called when only the writing is left. If it raises, nothing is changed.
+            salvaging: use what is left of a damaged state, mostly nothing, instead of giving up.
 
         Raises:
             NotEnrolled: there is no token file.
             BadTokenFile, DamagedState, InsecureFile, LockTimeout, NotStored, UnusableFile: as their names say.
         """
         if self._state >= 0:
-            os.close(self._state)  # of a glance
+            os.close(self._state)  # the descriptor of `glance_at_state`
             self._state = -1
         with self.location.as_owner():
             if self._open_state():
@@ -262,7 +263,7 @@ class Editor(Store):
         self.write_state(after)
 
     def _salvage(self) -> State | None:
-        """Read what can still be read of a state whose file, or the record beside it, is damaged."""
+        """Read what is still readable of a state whose file, or the record beside it, is damaged."""
         path = self._path(STATE)
         stored = safe_open.read(self._state, state.FILE_BYTES, path=path)
         known: State | None = None
@@ -289,7 +290,7 @@ class Editor(Store):
         return NotStored(self._path(STATE), os.strerror(errno.EROFS), kind=READ_ONLY)
 
     def withdraw(self) -> None:
-        """Take away what was made for a change of which nothing came."""
+        """Remove what was made for a change that did not happen."""
         with self.location.as_owner():
             try:
                 for path in reversed(self._made):
@@ -298,11 +299,11 @@ class Editor(Store):
                     elif self._is_nobody_elses():
                         os.unlink(STATE, dir_fd=self._directory)
             except OSError:
-                pass  # somebody else has put something there; an empty directory left behind harms nobody
+                pass  # another process put something there; an empty directory is harmless
         self._made.clear()
 
     def _is_nobody_elses(self) -> bool:
-        """Tell whether nobody has put tokens beside the state file; under the lock, so that nobody does now."""
+        """Check that no tokens are beside the state file. Under the lock none can be added now."""
         try:
             self.lock(LOCK_TIMEOUT_S)
         except PathError:
@@ -310,11 +311,11 @@ class Editor(Store):
         return TOKENS not in os.listdir(self._directory)
 
     def require_room(self, content: TokenFile) -> None:
-        """Check that a token file of about this size can be written, before anybody is asked or shown anything.
+        """Check that a token file of about this size can be written, before anything is asked or shown.
 
         Raises:
             EnrolmentFailed: one of its keys was revoked.
-            NotStored: it cannot.
+            NotStored: it cannot be written.
         """
         self._require_not_dead(content)
         replacement = self._prepare(content)
@@ -328,19 +329,19 @@ class Editor(Store):
         *,
         anew: bool = False,
     ) -> None:
-        """Change what is there now, under the lock: record in the state first, then put the new token file.
+        """Write a change of tokens and state under the lock: first the record in the state, then the new token file.
 
-        In this order a crash in between leaves a record too many, which harms nobody, and never a token whose
-        confirming code could be used again. All that can fail comes first. The lock is kept until `close`.
+        A crash in between leaves one record too many, which is harmless. It never leaves a token whose confirming code
+        could be used again. Everything that can fail comes first. The lock is kept until `close`.
 
         Args:
-            change: makes the new tokens and the new state out of those that are there by now; None instead of tokens
-                takes the file away. It raises what it likes, and nothing is changed.
-            last_word: called when all but the writing is done; raises what it likes, and nothing is changed.
-            anew: a token file that says nothing that can be read counts as none.
+            change: gets the present tokens and state, and returns the new ones. None instead of tokens removes the
+                file. If it raises, nothing is changed.
+            last_word: called when only the writing is left. If it raises, nothing is changed.
+            anew: a token file that cannot be understood counts as none.
 
         Raises:
-            EnrolmentFailed: what is new could not count, because of a revocation.
+            EnrolmentFailed: the new tokens could not count, because of a revocation.
             BadTokenFile, DamagedState, InsecureFile, LockTimeout, NotStored, UnusableFile: as their names say.
         """
         self.lock(LOCK_TIMEOUT_S)
@@ -355,7 +356,7 @@ class Editor(Store):
         if content is not None:
             self._admit(content, present)
         if content is not None and not self.location.in_home:
-            # An account that is changed before its first login is no newcomer: its tokens are only somewhere else.
+            # If the account is changed before its first login, it must not pass for one that never enrolled.
             enrolled_mark.set_for(self.location.account)
         replacement = self._prepare(content) if content is not None else None
         with self.location.as_owner():
@@ -373,15 +374,15 @@ class Editor(Store):
                 replace.remove(self._path(TOKENS), below=self._directory)
 
     def _prepare(self, content: TokenFile) -> replace.Replacement:
-        """Write a new token file beside the old one; `put` it in its place as the owner."""
-        self._live |= content.record_names()  # before the exchange the old tokens are live, after it the new ones
+        """Write a new token file beside the old one. Call `put` as the owner to put it in place."""
+        self._live |= content.record_names()  # old tokens are live before the exchange, new ones after it
         data = token_file.serialise(content, owner=self.location.bound_to)
         with self.location.as_owner():
             return replace.Replacement(self._path(TOKENS), data, below=self._directory)
 
 
 class UsersEditor(Editor):
-    """The same in a process of root's that does what the user wants: it enrols nobody after a revocation."""
+    """The same in a root process that acts for the user. It enrols nobody after a revocation."""
 
     __slots__ = ()
     is_users = True

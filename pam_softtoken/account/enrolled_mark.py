@@ -1,11 +1,10 @@
-"""The mark that a user has enrolled: root's, so that no deleted token file and no unmounted home directory can make
-`nullok` take them for somebody who never did.
+"""The mark that a user has enrolled. It is root's. So `nullok` never takes a user with a deleted token file or an
+unmounted home for one who never enrolled. Imports nothing but `os`, the hash and the errors.
 
-There are two files. One is named after the uid and says the user's name. Only that it is there counts; the name
-explains a denial to an administrator when the uid has been given to somebody else. The other one is named after a hash
-of the name, and says the uid and the home directory. It finds what is recorded for an account that got another uid, and
-tells where its files were before its home was changed. Only root takes them away. Imports nothing but `os`, the hash
-and the errors.
+There are two files. One is named after the uid and contains the user's name. Only its existence counts. The name
+explains a denial to an administrator when the uid has passed to another user. The other file is named after a hash of
+the name, and contains the uid and the home directory. It finds the records of an account that got another uid, and
+shows where its files were before its home was changed. Only root removes these files.
 """
 
 from __future__ import annotations
@@ -20,25 +19,25 @@ if TYPE_CHECKING:
     from pam_softtoken.account.safe_open import Account
 
 DIRECTORY = "/var/lib/softtoken/enrolled"
-NAMES = "/var/lib/softtoken/.names"  # with store=/var/lib/softtoken/%u no user's directory starts with a dot
+NAMES = "/var/lib/softtoken/.names"  # no user's directory starts with a dot under store=/var/lib/softtoken/%u
 REVOCATIONS = "/var/lib/softtoken/revoked"
 DIGEST_DIGITS = 32
 NOT_A_UID = -1
 _MAX_NAME_BYTES = 1024
 _MAX_RECORD_BYTES = 8192
-_MODE = 0o711  # an application without root can look for its own user's mark, but nobody can list them
+_MODE = 0o711  # an application without root can check its own user's mark, but cannot list marks
 
 
 def path_of(uid: int) -> str:
-    """Give the mark's path: a file named after the uid."""
+    """Return the mark's path: a file named after the uid."""
     return f"{DIRECTORY}/{uid}"
 
 
 def is_set(uid: int) -> bool:
-    """Tell whether a user has ever been accepted.
+    """Check whether a user was ever accepted.
 
     Raises:
-        UnusableFile: nobody can tell, which is no proof that he has not.
+        UnusableFile: this is not known, which is no proof that the user was not.
     """
     try:
         os.lstat(path_of(uid))
@@ -50,7 +49,9 @@ def is_set(uid: int) -> bool:
 
 
 def name_of(uid: int) -> str:
-    """Return the name of the user who was accepted with a uid; empty where it is not known, as without root."""
+    """Return the name of the user who was accepted with a uid. It is empty if it is not known, for example without
+    root.
+    """
     try:
         descriptor = os.open(path_of(uid), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -64,19 +65,19 @@ def name_of(uid: int) -> str:
 
 
 def former_name(account: Account) -> str:
-    """Return the name under which a uid was accepted, where that is not the name of the account that has it now.
+    """Return the name under which a uid was accepted, if the account with that uid now has another name.
 
-    It only explains a denial. It never proves that the present user has not enrolled: accounts are renamed, too.
+    It only explains a denial. It never proves that the present user has not enrolled, because accounts are renamed too.
     """
     name = name_of(account.uid)
     return name if name != account.name else ""
 
 
 class Known:
-    """What is recorded under a name.
+    """The record under a name.
 
     Attributes:
-        name, uid, home: of the account when a code of it was last accepted.
+        name, uid, home: the account's values when its last code was accepted.
     """
 
     __slots__ = ("home", "name", "uid")
@@ -93,19 +94,19 @@ def record_of(name: str) -> str:
 
 
 def known(name: str) -> Known | None:
-    """Return what is recorded under a name; None where nothing is.
+    """Return the record under a name; None if there is none.
 
     Raises:
-        UnusableFile: nobody can tell.
+        UnusableFile: this is not known.
     """
     return read_record(record_of(name))
 
 
 def read_record(path: str) -> Known | None:
-    """Read one record. One that is damaged has `NOT_A_UID`, which proves only that there was an account.
+    """Read one record. A damaged record has `NOT_A_UID`, which only proves that there was an account.
 
     Raises:
-        UnusableFile: nobody can tell.
+        UnusableFile: this is not known.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -125,31 +126,32 @@ def read_record(path: str) -> Known | None:
 
 
 def former_uid(account: Account) -> int | None:
-    """Return the uid under which an account of this name was accepted; None where that is the present one, or none.
+    """Return the uid under which an account of this name was accepted. None if it is the present uid, or if there is
+    none.
 
-    It may be the same user with another uid, or somebody new who got the name. Only root knows.
+    It may be the same user with another uid, or a new user who got the name. Only root knows.
 
     Raises:
-        UnusableFile: nobody can tell.
+        UnusableFile: the record cannot be read.
     """
     found = known(account.name)
     return found.uid if found is not None and found.uid != account.uid else None
 
 
 def was_accepted(account: Account) -> bool:
-    """Return whether a code was ever accepted for an account of this uid, or of this name with another uid.
+    """Check whether a code was ever accepted for an account of this uid, or of this name with another uid.
 
     Raises:
-        UnusableFile: nobody can tell, which is no proof that none was.
+        UnusableFile: this is not known, which is no proof that none was.
     """
     return is_set(account.uid) or former_uid(account) is not None
 
 
 def is_set_for(account: Account) -> bool:
-    """Return whether all is recorded of a user who has been accepted.
+    """Check whether everything is recorded about an accepted user.
 
     Raises:
-        UnusableFile: nobody can tell.
+        UnusableFile: this is not known.
     """
     if os.geteuid() != 0:
         return is_set(account.uid)
@@ -166,12 +168,12 @@ def _needs_record(account: Account) -> bool:
         return True
     if found.uid == account.uid:
         return found.home != account.home
-    # What was revoked under the former uid is found by this record, until root has handed it over.
+    # This record leads to revocations under the former uid, until root has handed them over.
     return not os.path.lexists(f"{REVOCATIONS}/{found.uid}")
 
 
 def set_for(account: Account) -> None:
-    """Remember that a user has been accepted; does nothing where it is known, or where we are not root.
+    """Store that a user was accepted. Does nothing if that is known, or if we are not root.
 
     Raises:
         UnusableFile: it could not be stored.
@@ -196,10 +198,10 @@ def set_for(account: Account) -> None:
 
 
 def record(account: Account) -> None:
-    """Record the uid and the home directory under the name.
+    """Store the uid and the home directory under the name.
 
     Raises:
-        UnusableFile: it is as it was.
+        UnusableFile: the record is unchanged.
     """
     path = record_of(account.name)
     new = f"{path}.{os.urandom(8).hex()}"
@@ -207,7 +209,7 @@ def record(account: Account) -> None:
     try:
         for directory in (os.path.dirname(NAMES), NAMES):
             make_directory(directory)
-        # A screen locker is its user's process and has to read it; it says what the password database says.
+        # A screen locker is its user's process and has to read this. The password database shows the same facts.
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             os.fchmod(descriptor, 0o644)
@@ -224,7 +226,7 @@ def record(account: Account) -> None:
 
 
 def forget_name(name: str) -> None:
-    """Take the record of a name away; done where there is none.
+    """Remove the record of a name, if there is one.
 
     Raises:
         UnusableFile: it is still there.
@@ -233,7 +235,7 @@ def forget_name(name: str) -> None:
 
 
 def forget(uid: int) -> None:
-    """Take a mark away; done where there is none.
+    """Remove a mark, if there is one.
 
     Raises:
         UnusableFile: it is still there.
@@ -251,10 +253,11 @@ def _remove(path: str) -> None:
 
 
 def make_directory(directory: str, *, mode: int = _MODE) -> None:
-    """Make a directory of root's with its mode, whatever the umask, unless it is there; `OSError` when it cannot be.
+    """Create a directory of root's with its mode, whatever the umask, unless it exists. Raises `OSError` if that fails.
 
-    Between making it and setting its mode a login may be killed, and the next one could not tell that mode from a
-    stricter one that an administrator has chosen. So it gets its name last, and what a killed login left is used.
+    A login may be killed between making the directory and setting its mode. The next login could not tell that mode
+    from a stricter one that an administrator chose. So the directory gets its name last, and what a killed login left
+    is used.
     """
     if os.path.isdir(directory):
         return

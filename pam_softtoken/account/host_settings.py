@@ -1,4 +1,4 @@
-"""The host's settings, as the programs take them: what they make goes where the module looks for it."""
+"""The host's settings for the programs. So the programs write where the module looks. Must not be loaded by a login."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pam_softtoken.errors import ConfigError, LockTimeout, PathError, UsageError
 
 
 def hint_for(error: PathError, location: Location, *, is_root: bool) -> str:
-    """Return what helps against what is wrong with a user's files, for `hint:`.
+    """Return what helps against a fault in a user's files, for `hint:`.
 
     Args:
         error: what is wrong.
         location: whose files, and where.
-        is_root: it is an administrator who reads it.
+        is_root: the reader is an administrator.
     """
     if isinstance(error, LockTimeout):
         return lock_holder.advice(error)
@@ -22,14 +22,14 @@ def hint_for(error: PathError, location: Location, *, is_root: bool) -> str:
 
 
 def load(store: str | None, *, example: str) -> config.Config:
-    """Take the host's settings, with another store where one is given.
+    """Read the host's settings, with another store if one is given.
 
     Args:
-        store: what `--store` says, if anything.
-        example: a right one, for the hint.
+        store: the value of `--store`, or None.
+        example: a valid store, for the hint.
 
     Raises:
-        UsageError: that is no store.
+        UsageError: the value is no store.
         ConfigError: the configuration file is wrong.
     """
     given = [] if store is None else [f"store={store}"]

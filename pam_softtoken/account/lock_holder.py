@@ -1,8 +1,6 @@
-"""Who holds the lock of a file: what an administrator wants to know when a login or a command has waited for it in
-vain.
-
-Looks at /proc only and never at the files that a process has open, because one of them may lie on a disk that hangs. On
-the way of a login only after the lock could not be had.
+"""Find the process that holds the lock of a file, for an administrator whose login or command waited for it in vain.
+Reads only /proc, and never the files that a process has open, because one of them may lie on a disk that hangs. A login
+loads this only after it could not get the lock.
 """
 
 from __future__ import annotations
@@ -21,8 +19,8 @@ class Holder:
 
     Args:
         pid: its number.
-        uid: whose it is, by its real uid.
-        program: its name, as it calls itself.
+        uid: its real uid.
+        program: its name, as the process sets it.
     """
 
     __slots__ = ("pid", "program", "uid")
@@ -43,14 +41,14 @@ class Holder:
 def find(lock: str) -> list[Holder] | None:
     """Return the processes that hold a lock of a file.
 
-    A lock belongs to an open file, which processes can share and hand on. So it is looked for where a process has that
-    file open. /proc/locks only names the process that took it, which may be gone.
+    A lock belongs to an open file, which processes can share and hand on. So this looks for processes that have that
+    file open. /proc/locks only names the process that took the lock, which may be gone.
 
     Args:
-        lock: what `process.lock_name` says of the file.
+        lock: the file's name, as `proc.lock_name` returns it.
 
     Returns:
-        None where the kernel does not say.
+        None if the kernel does not show it.
     """
     try:
         pids = proc.all_pids()
@@ -62,12 +60,12 @@ def find(lock: str) -> list[Holder] | None:
             try:
                 holders.append(Holder(pid, proc.real_uid(pid), proc.name(pid)))
             except (OSError, ValueError):
-                continue  # it has ended meanwhile
+                continue  # it has just ended
     return holders
 
 
 def advice(error: LockTimeout) -> str:
-    """Return who holds a lock and what to do next, as a hint. Only root is told, who could find out anyway."""
+    """Return a hint: which process holds a lock, and what to do next. Only root is told, who could find out anyway."""
     if os.geteuid() != 0:
         return "a login or another program is using it; start again"
     holders = _holders(error)
@@ -78,7 +76,7 @@ def advice(error: LockTimeout) -> str:
 
 
 def describe(error: LockTimeout) -> str:
-    """Return who holds a lock, for root: `process 4242 (python3; alice, uid 1000) holds the lock`."""
+    """Return which process holds a lock, for root: `process 4242 (python3; alice, uid 1000) holds the lock`."""
     return _named(_holders(error))
 
 

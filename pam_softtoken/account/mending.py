@@ -1,8 +1,7 @@
-"""Put a user's directory of tokens in order: after a restore, beside a hard-linked backup, in place of a link.
-
-What the user can read is read and written anew as the user, so that nothing is gained by what they have put there. Only
-what came back from a backup as somebody else's, and is closed to the user, is read by root: on checked descriptors, and
-if nobody else has a token with that key. No login loads this.
+"""Repair a user's directory of tokens: after a restore, beside a hard-linked backup, or in place of a link. Files that
+the user can read are read and written again as the user. So users gain nothing by what they put there. Root reads only
+files that a backup restored under another owner and that are closed to the user. It reads them on checked descriptors,
+and only if no other user has a token with that key. No login loads this.
 """
 
 from __future__ import annotations
@@ -31,8 +30,9 @@ class Mender:
     """The directory of one user.
 
     Args:
-        location: whose, and where.
-        is_somebody_elses: whether another user has a token of this token file; asked only before root hands it over.
+        location: the user and the place.
+        is_somebody_elses: checks whether another user has a token of this token file. It is called only before root
+            hands the file over.
     """
 
     def __init__(self, location: Location, is_somebody_elses: Callable[[TokenFile], bool] | None = None) -> None:
@@ -44,26 +44,26 @@ class Mender:
         self._maker = safe_open.AsUser(safe_open.OURSELVES)
 
     def mend(self) -> str:
-        """Put the directory in order, and both files in it; durable on return.
+        """Write the directory and both files in good order. The result is durable on return.
 
         Returns:
-            What was done, for the person; empty where nothing was to be done.
+            What was done, for the person. Empty if nothing was needed.
 
         Raises:
-            EnrolmentFailed: there is nothing that could be kept; all is as it was.
-            PathError: the token file is damaged, somebody else has the lock, a directory above is not in order, or
+            EnrolmentFailed: nothing could be kept, and nothing has changed.
+            PathError: the token file is damaged, another process has the lock, a directory above is not in order, or
                 nothing can be written.
         """
         return self._within(self._mend)
 
     def set_aside(self) -> str:
-        """Give the directory, or whatever has its name, another name.
+        """Move the directory, or anything else with its name, to another name.
 
         Returns:
-            The new path; empty where there is nothing of that name.
+            The new path; empty if nothing has that name.
 
         Raises:
-            PathError: it cannot be.
+            PathError: it cannot be moved.
         """
         return self._within(self._move_away)
 
@@ -72,7 +72,7 @@ class Mender:
         with self._location.as_owner():
             self._above = self._location.open_above()
         try:
-            # In a directory of root's only root can make anything, and in one of the user's only they themselves do.
+            # Only root can make something in root's directory. In the user's directory only the user does.
             is_roots = os.fstat(self._above).st_uid == 0
             self._maker = safe_open.AsUser(safe_open.OURSELVES if is_roots else account)
             return work()
@@ -104,7 +104,7 @@ class Mender:
         return "; ".join(done)
 
     def _mend_whole(self) -> str:
-        """Make a new directory of what can be kept, and put it in the place of the old one."""
+        """Write a new directory with what can be kept, and put it in the place of the old one."""
         path = self._location.path
         contents = {name: data for name in (STATE, TOKENS) if (data := self._content_of(name)) is not None}
         if TOKENS not in contents:
@@ -112,7 +112,7 @@ class Mender:
         new = f"{self._name}.{os.urandom(8).hex()}"
         directory = self._make(new)
         try:
-            # The state first: beside tokens without one, nothing would be used.
+            # The state comes first: tokens without a state would have no used codes.
             for name, data in contents.items():
                 self._put(name, data, directory)
             aside = self._move_away()
@@ -126,10 +126,10 @@ class Mender:
         return f"{path} is written anew, and what was there is {aside} now"
 
     def _mend_files(self, directory: int) -> list[str]:
-        """Write those files of a sound directory anew that are refused."""
+        """Write again those files of a sound directory that are refused."""
         path = self._location.path
         refused = [name for name in (STATE, TOKENS) if self._is_refused(name, directory)]
-        # A state without a token file is of no use to anybody.
+        # A state without a token file is useless.
         is_there = TOKENS in os.listdir(directory)
         contents = {name: self._content_of(name) if is_there else None for name in refused}
         if contents.get(TOKENS, b"") is None:
@@ -182,7 +182,7 @@ class Mender:
             os.rmdir(new, dir_fd=self._above)
 
     def _move_away(self) -> str:
-        # First of all, so that no moment without a token file passes for that of a user who never enrolled.
+        # This comes first. Otherwise, in a moment without a token file, the user would pass for one who never enrolled.
         enrolled_mark.set_for(self._location.account)
         with self._maker:
             try:
@@ -198,7 +198,7 @@ class Mender:
         return f"{os.path.dirname(self._location.path)}/{other}"
 
     def _set_modes(self) -> list[str]:
-        """Close the directory and its files to others, and open them to their owner."""
+        """Set the modes: closed to others, open to the owner."""
         changed = []
         for name, mode in ((self._name, 0o700), *((f"{self._name}/{each}", 0o600) for each in (TOKENS, STATE))):
             path = os.path.join(os.path.dirname(self._location.path), name)
@@ -213,7 +213,7 @@ class Mender:
         return changed
 
     def _clear_flags(self, name: str) -> bool:
-        """Take away what chattr has set, from a file that is its owner's, on the descriptor: that takes root."""
+        """Remove the chattr flags of a file that is its owner's, on the descriptor. This needs root."""
         try:
             with self._location.as_owner():
                 descriptor = os.open(name, _LOOKING, dir_fd=self._above)
@@ -231,7 +231,7 @@ class Mender:
             os.close(descriptor)
 
     def _content_of(self, name: str) -> bytes | None:
-        """Read one of the files; None where nothing of it can be kept."""
+        """Read one of the files. The result is None if nothing of it can be kept."""
         data = self._read_as_owner(name)
         if data is None and os.geteuid() == 0 and self._location.owner != 0:
             data = self._read_as_root(name)
@@ -242,7 +242,7 @@ class Mender:
         return data
 
     def _read_as_owner(self, name: str) -> bytes | None:
-        # Root follows no link, which may be somebody else's; users may put their own files where they like.
+        # Root follows no link, because it may be another user's. Users may put their own files where they like.
         flags = _LOOKING if self._location.owner == 0 else _LOOKING & ~os.O_NOFOLLOW
         with self._location.as_owner():
             try:
@@ -251,10 +251,10 @@ class Mender:
                 return None
 
     def _read_as_root(self, name: str) -> bytes | None:
-        """Read what came back as somebody else's, and is closed to the user.
+        """Read a file that was restored under another owner and is closed to the user.
 
         Raises:
-            EnrolmentFailed: it may be somebody else's in truth.
+            EnrolmentFailed: the file may really be another user's.
         """
         try:
             directory = os.open(self._name, _LOOKING | os.O_DIRECTORY, dir_fd=self._above)
@@ -279,7 +279,7 @@ class Mender:
         return data
 
     def _read(self, descriptor: int, name: str) -> bytes | None:
-        """Read an open file. The state stays locked, so that no login records in it what would be lost with it."""
+        """Read an open file. The state stays locked, so that no login writes a record that would be lost."""
         self._locked.append(descriptor)
         path = f"{self._location.path}/{name}"
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -290,7 +290,7 @@ class Mender:
 
 
 def is_mendable(error: PathError, location: Location) -> bool:
-    """Check whether what is wrong is of the kind that is mended here, in or at the user's own directory."""
+    """Check whether this module can repair the fault. It must be in or at the user's own directory."""
     is_theirs = error.culprit == location.path or error.culprit.startswith(f"{location.path}/")
     return is_theirs and isinstance(error, (InsecureFile, UnusableFile)) and error.kind in (
         errors.FOREIGN, errors.HARD_LINKED, errors.LINK, errors.NO_DIRECTORY, errors.NO_FILE,

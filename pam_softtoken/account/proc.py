@@ -1,4 +1,4 @@
-"""What the kernel says of processes: the only reader of /proc."""
+"""The kernel's facts about processes. This is the only reader of /proc. Imports nothing of the package."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _BOOT_DIGITS = 16
 
 
 class Boot:
-    """How long this machine has run, whatever is done to its clock.
+    """How long this machine has run, whatever happens to its clock.
 
     Attributes:
-        name: 16 hexadecimal digits that no other start of a machine has; empty where nobody can tell.
-        uptime_s: seconds since then, with those of sleep.
+        name: 16 hexadecimal digits, different for each start of a machine; empty if not known.
+        uptime_s: seconds since then, including sleep.
     """
 
     __slots__ = ("name", "uptime_s")
@@ -37,13 +37,13 @@ _MOST_MOUNTS_BYTES = 2**20
 
 
 def start_ticks(pid: int) -> int:
-    """Give when a process was started, in clock ticks since the machine was.
+    """Return when a process was started, in clock ticks since the machine was.
 
     Raises:
-        OSError, ValueError: nobody can tell.
+        OSError, ValueError: it is not known.
 
     Source:
-        proc(5): the 22nd field of `stat`; the second, in brackets, can hold spaces.
+        proc(5): the 22nd field of `stat`. The second field, in brackets, can have spaces.
     """
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     if len(fields) < 20:
@@ -52,10 +52,10 @@ def start_ticks(pid: int) -> int:
 
 
 def boot_id() -> str:
-    """Give a name for the time since the machine was started that no other such time has.
+    """Return a name of the time since the machine was started. No other start has the same name.
 
     Raises:
-        OSError: nobody can tell.
+        OSError: it is not known.
     """
     return _read("/proc/sys/kernel/random/boot_id").strip()
 
@@ -64,7 +64,7 @@ def all_pids() -> list[int]:
     """Return the numbers of all processes that we may see.
 
     Raises:
-        OSError: nobody can tell.
+        OSError: they cannot be read.
     """
     pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
     if os.getpid() not in pids:
@@ -73,10 +73,10 @@ def all_pids() -> list[int]:
 
 
 def real_uid(pid: int) -> int:
-    """Return whose a process is.
+    """Return the real uid of a process.
 
     Raises:
-        OSError, ValueError: nobody can tell; it may have ended.
+        OSError, ValueError: it is not known. The process may have ended.
     """
     for line in _read(f"/proc/{pid}/status").split("\n"):
         if line.startswith("Uid:"):
@@ -85,22 +85,22 @@ def real_uid(pid: int) -> int:
 
 
 def name(pid: int) -> str:
-    """Return what a process calls itself: any text.
+    """Return the name that a process sets for itself. It can be any text.
 
     Raises:
-        OSError: nobody can tell; it may have ended.
+        OSError: it is not known. The process may have ended.
     """
     return _read(f"/proc/{pid}/comm").removesuffix("\n")
 
 
 def lock_name(descriptor: int) -> str:
-    """Return what the kernel calls an open file in its list of locks: `08:01:5678`, device and inode.
+    """Return an open file's name in the kernel's list of locks: device and inode, such as `08:01:5678`.
 
     `st_dev` is not that device on btrfs and overlayfs, where each part of a file system has its own. The list of mounts
     has the right one.
 
     Raises:
-        OSError, ValueError: nobody can tell.
+        OSError, ValueError: it is not known.
 
     Source:
         proc_pid_fdinfo(5): `mnt_id:`. proc_pid_mountinfo(5): fields 1 and 3.
@@ -123,11 +123,11 @@ def _device_of_mount(number: str) -> tuple[int, int]:
 
 
 def has_lock(pid: int, name: str) -> bool:
-    """Return whether a process has a file open whose lock (flock) is taken; False where nobody can tell.
+    """Check whether a process has a file open whose lock (flock) is taken. False if it is not known.
 
     Args:
         pid: its number.
-        name: what `lock_name` says of the file.
+        name: the file's name, as `lock_name` returns it.
 
     Source:
         proc_pid_fdinfo(5): `lock:` and a line as in /proc/locks.
@@ -148,7 +148,7 @@ def has_lock(pid: int, name: str) -> bool:
 
 
 def _is_lock_of(words: list[str], name: str) -> bool:
-    """Return whether a line such as `1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF` is a held lock of a file."""
+    """Check whether a line is a held lock of a file, such as `1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF`."""
     return len(words) >= 6 and words[1] == "FLOCK" and words[5] == name
 
 

@@ -1,11 +1,11 @@
-"""What stands in for the state file while its file system is read-only: a record of root's in /run.
+"""The substitute for the state file while its file system is read-only: a record of root's in /run.
 
-It is worth no more than /run itself, which a restart empties; that is enough for TOTP, whose OTPs die with their time
-steps. It is read and written under the lock of the state file that it belongs to, which a read-only file has as well:
-those who can write the file and those who cannot see each other's records.
+It lasts only as long as /run, which a restart empties. That is enough for TOTP, because its OTPs expire with their time
+steps. It is read and written under the lock of the state file that it belongs to. A read-only file can be locked too.
+So processes that can write the file and processes that cannot see each other's records.
 
-Where /run cannot be written either, no code is accepted. A third place would break the rule that a code works once:
-every service must see what any other has recorded. All services of a host share /run. /dev, /dev/shm and the kernel's
+If /run cannot be written either, no code is accepted. A third place would break the rule that a code works once: every
+service must see what every other has recorded. All services of a host share /run. /dev, /dev/shm and the kernel's
 keyrings are hidden from many of them (systemd's PrivateDevices=, system call filters), and users can write /dev/shm.
 """
 
@@ -22,16 +22,18 @@ from pam_softtoken.otp.mac import sha256
 DIRECTORY = "/run/softtoken"
 MAX_BYTES = 8192
 _CURES = {errno.EROFS: "; try: mount -o remount,rw /run", errno.ENOENT: "; try: mkdir -m 755 /run"}
-_MODE = 0o711  # an application without root can see that its own user has a record, but nobody can list them
+_MODE = 0o711  # an application without root can check its own user's record, but cannot list records
 
 
 def path_of(uid: int, state_path: str) -> str:
-    """Give the path of the record that belongs to a state file: named after the user and the file's own path."""
+    """Return the path of the record that belongs to a state file. Its name is made from the user and the file's own
+    path.
+    """
     return f"{DIRECTORY}/{uid}-{sha256(state_path.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
 
 
 def paths_of(uid: int) -> list[str]:
-    """List the records of a user, whatever files they belong to."""
+    """List the records of a user, for all state files."""
     try:
         return [f"{DIRECTORY}/{name}" for name in os.listdir(DIRECTORY) if name.startswith(f"{uid}-")]
     except OSError:
@@ -42,10 +44,10 @@ def read(path: str) -> bytes | None:
     """Read a record.
 
     Returns:
-        At most one byte more than `MAX_BYTES`, or None when there is none.
+        At most one byte more than `MAX_BYTES`; None when there is no record.
 
     Raises:
-        InsecureFile, UnusableFile: there is one, and it is not to be trusted or cannot be read.
+        InsecureFile, UnusableFile: the record cannot be trusted or read.
     """
     try:
         os.lstat(path)
@@ -71,7 +73,7 @@ def write(path: str, data: bytes) -> None:
     """Write a record in place of the present one.
 
     Raises:
-        NotStored: it is as it was.
+        NotStored: the record is unchanged.
     """
     from pam_softtoken.account.replace import Replacement  # noqa: PLC0415 - few homes are read-only
 
@@ -82,7 +84,7 @@ def write(path: str, data: bytes) -> None:
             os.mkdir(DIRECTORY, _MODE)
         except FileExistsError:
             pass
-        os.chmod(DIRECTORY, _MODE)  # whatever the umask, and should whoever made it have got no further
+        os.chmod(DIRECTORY, _MODE)  # whatever the umask, and even if its maker was killed before this
         directory = safe_open.open_directory(DIRECTORY, below=None, owner=0)
     except OSError as error:
         why = f"{os.strerror(error.errno or 0)}; the file system of the state is read-only, too, so no use is recorded"
@@ -95,10 +97,10 @@ def write(path: str, data: bytes) -> None:
 
 
 def rename(old: str, new: str) -> None:
-    """Have a record belong to what its file is called now, unless that has one already.
+    """Move a record to the name that its state file has now, unless there already is a record for that name.
 
     Raises:
-        NotStored: it is as it was.
+        NotStored: the record is unchanged.
     """
     if old == new or not os.path.lexists(old) or os.path.lexists(new):
         return
@@ -109,7 +111,7 @@ def rename(old: str, new: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Take away a record whose content is in the state file again; one that stays is older than that and harmless."""
+    """Remove a record whose content is in the state file again. If it stays, it is older than the file and harmless."""
     try:
         os.unlink(path)
     except OSError:
@@ -117,15 +119,16 @@ def remove(path: str) -> None:
 
 
 def age_s() -> int:
-    """Tell for how long /run can have kept records, in seconds: since the first process of this machine or container.
+    """Return for how many seconds /run can have kept records: since the first process of this machine or container.
 
     Raises:
-        UnusableFile: nobody can tell.
+        UnusableFile: it is not known.
     """
     from pam_softtoken.account import proc  # noqa: PLC0415 - see `write`
 
     try:
-        # Not /proc/uptime, which lxcfs lets count from the start of the container, and the field below from the host's.
+        # Not /proc/uptime: under lxcfs it counts from the start of the container, but the field below from the host's
+        # start.
         uptime_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         started = proc.start_ticks(1)
     except (OSError, ValueError):

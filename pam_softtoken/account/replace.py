@@ -1,4 +1,4 @@
-"""Files that come into being, replace others or go, whole and durable. Not on the way of a usual login."""
+"""Create, replace and remove files, whole and durably. A usual login does not load this."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pam_softtoken.errors import NotStored
 
 
 def not_stored(path: str, error: OSError, *, below: int) -> NotStored:
-    """Return our error for a file that cannot be written, with the directory that is closed where that is why."""
+    """Return our error for a file that cannot be written. It names the directory if a closed directory is the cause."""
     found = refusal(path, error, below=below)
     return NotStored(path, words_of(error), kind=kind_of(error), culprit=found.culprit, owner=found.owner)
 
 
 class Replacement:
-    """A new file beside an old one, durable and complete, that takes its place in one step or not at all.
+    """A new file beside an old one, durable and complete. It takes the old file's place in one step or not at all.
 
     Args:
-        path: absolute path of the file to be replaced.
-        data: the new content; the file's mode is 0600.
-        below: descriptor of the directory that it is in.
+        path: absolute path of the file to replace.
+        data: the new content. The file's mode is 0600.
+        below: descriptor of the file's directory.
 
     Raises:
-        NotStored: there is no room, and nothing has changed.
+        NotStored: there is no space, and nothing has changed.
     """
 
     __slots__ = ("_below", "_path", "_temporary")
@@ -31,7 +31,7 @@ class Replacement:
     def __init__(self, path: str, data: bytes, *, below: int) -> None:
         self._path = path
         self._below = below
-        # A name of its own, so that what a killed enrolment left behind is in nobody's way.
+        # A new random name, so that a file that a killed enrolment left behind is not in the way.
         self._temporary = f".{os.path.basename(path)}.{os.urandom(8).hex()}"
         try:
             descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY, 0o600, dir_fd=below)
@@ -48,7 +48,7 @@ class Replacement:
             os.close(descriptor)
 
     def put(self) -> None:
-        """Take the old file's place.
+        """Rename the new file over the old one.
 
         Raises:
             NotStored: nothing has changed.
@@ -62,21 +62,21 @@ class Replacement:
         os.fsync(self._below)
 
     def discard(self) -> None:
-        """Leave the old file where it is."""
+        """Remove the new file. The old file stays where it is."""
         os.unlink(self._temporary, dir_fd=self._below)
 
 
 class NewFile:
-    """A file where there was none before, 0600 and empty at first, that its maker fills or takes away again.
+    """A file where there was none before. It is 0600 and empty at first. Its maker fills it or removes it again.
 
-    Its name may be taken by nothing, not even by a link to nowhere. Whether the way to its directory can be trusted is
-    for `user_path` to check.
+    Nothing may have the name yet, not even a dangling link. `user_path` checks whether the way to the directory can be
+    trusted.
 
     Args:
-        path: absolute, or as seen from the working directory; for messages, if there is a `way`.
+        path: absolute, or as seen from the working directory. If there is a `way`, it is for messages only.
         way: the path as seen from `below`.
         below: descriptor of a directory; it is not kept.
-        identity: a block in which the file is made, filled and taken away, as the user whose file it is.
+        identity: a block in which the file is made, filled and removed, as the user who owns the file.
 
     Raises:
         UnusableFile: it cannot be made; nothing has changed.
@@ -111,16 +111,16 @@ class NewFile:
             raise refusal(self.path, error) from None
         try:
             os.fchmod(self._descriptor, 0o600)
-        except OSError as error:  # a file system without modes would show it to everybody
+        except OSError as error:  # on a file system without modes everybody could read it
             self._take_away()
             self.close()
             raise refusal(self.path, error) from None
 
     def fill(self, data: bytes) -> None:
-        """Write the content, once, and return only when it would survive a power failure.
+        """Write the content, once. On return it would survive a power failure.
 
         Raises:
-            NotStored: not all of it is there.
+            NotStored: the content is incomplete.
         """
         with self._identity:
             overwrite(self._descriptor, data, 0, path=self.path)
@@ -131,7 +131,7 @@ class NewFile:
                 raise NotStored(self.path, words_of(error)) from None
 
     def discard(self) -> None:
-        """Take it away. What was written is gone even if the file has got another name meanwhile."""
+        """Remove the file. What was written is gone even if the file has got another name since."""
         with self._identity:
             self._take_away()
 
@@ -142,20 +142,20 @@ class NewFile:
             if os.path.samestat(present, os.fstat(self._descriptor)):
                 os.unlink(self._name, dir_fd=self._directory)
         except OSError:
-            pass  # somebody has moved it, or closed the directory; it is empty
+            pass  # another process moved it or closed the directory; it is empty
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the descriptors."""
         os.close(self._descriptor)
         os.close(self._directory)
 
 
 def remove(path: str, *, below: int) -> None:
-    """Take a file away, and return only when it would stay away after a power failure.
+    """Remove a file. On return it would stay away even after a power failure.
 
     Args:
         path: absolute.
-        below: descriptor of the directory that it is in.
+        below: descriptor of the file's directory.
 
     Raises:
         NotStored: it is still there, or may come back.

@@ -1,24 +1,24 @@
-"""What root has revoked, as a login reads it: root's own record, so that nothing a user does to their files undoes it.
+"""Read what root has revoked, for a login. The record is root's own, so that nothing a user does to their files undoes
+it. Imports nothing but `os`, the errors, the mark and the token file's values.
 
-A user can put back a copy of their token file and of their state, replace their directory in a loop, and hold every
-lock on it. So a revocation is no change to these files. It is a file of root's, and a login looks at it twice:
+Users can restore a copy of their token file and state, replace their directory in a loop, and hold every lock on it. So
+a revocation does not change these files. It is a file of root's. A login reads it twice:
 
-1. before it reads the tokens (`read`), and then the revoked ones do not exist for it;
-2. after the accepted code is durably recorded as used, and before anybody is told (`Revocation.require_unchanged`).
+1. before it reads the tokens (`read`); for this login the revoked tokens then do not exist; 2. after the accepted code
+is durably recorded as used, and before the verdict (`Revocation.require_unchanged`).
 
-Why no code works once `revoke` has returned, in any order of events: a revocation takes effect with one rename. A login
-whose second look comes after that rename sees another set of records than at its first look, and is refused, whether it
-was waiting for the prompt, for the lock or for the disk. A login whose second look came before the rename had recorded
-its code before the revocation: it was accepted before it. There is no third order, and no lock is part of the argument.
+No code works once `revoke` has returned, in any order of events. The reason is that a revocation takes effect with one
+rename. If a login's second look comes after that rename, it sees another set of records than at its first look. The
+login is refused, whether it was waiting for the prompt, the lock or the disk. If the second look comes before the
+rename, the login had recorded its code before the revocation. So it was accepted before it. There is no third order,
+and the argument needs no lock.
 
 A user's records are in `DIRECTORY/UID`. Each revocation is a file with a random name. It is written whole, renamed into
-place, and never changed. `LIVING` says what root has enrolled since, and names every revocation that was known then. So
-whoever writes it at the same moment as a revocation cannot undo that one. Nobody has to wait for anybody.
+place, and never changed. `LIVING` lists what root has enrolled since, and names every revocation that was known then.
+So writing it at the same moment as a revocation cannot undo that revocation. No process has to wait for another.
 
-An account that got another uid is found by its name: what was revoked under the former uid counts until root hands it
-over (`read_for`).
-
-Imports nothing but `os`, the errors, the mark and the token file's values.
+An account that got another uid is found by its name. Revocations under the former uid count until root hands them over
+(`read_for`).
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ _HEXADECIMAL = "0123456789abcdef"
 
 
 class Revocation:
-    """All that has been revoked for one user.
+    """Everything that was revoked for one user.
 
     Attributes:
-        names: names of the revocations; empty when nothing was ever revoked.
-        closing: names of those that revoked everything; since then only what root has enrolled counts.
-        dead: fingerprints of the tokens that were revoked by name, or were seen when everything was.
+        names: names of the revocations; empty if nothing was ever revoked.
+        closing: names of the revocations that revoked everything. Since then only what root has enrolled counts.
+        dead: fingerprints of tokens that were revoked by name, or were seen when everything was revoked.
         tokens: fingerprints of the tokens that root has enrolled since the last of `closing`.
-        sets: names of the sets of recovery codes, likewise.
-        issued: start of the hash of a code that an administrator has issued since the last of `names`; or empty.
-        beside: names of the revocations under another uid of the account, by that uid.
+        sets: names of the sets of recovery codes that root has enrolled since then.
+        issued: start of the hash of a code that an administrator issued since the last of `names`; or empty.
+        beside: by uid, the names of revocations under another uid of the account.
     """
 
     __slots__ = ("beside", "closing", "dead", "issued", "names", "sets", "tokens", "uid")
@@ -71,14 +71,14 @@ class Revocation:
         self.beside: dict[int, frozenset[str]] = {}
 
     def counts(self, fingerprint: str) -> bool:
-        """Return whether codes of a token are judged at all."""
+        """Check whether codes of a token are judged at all."""
         return fingerprint not in self.dead and (not self.closing or fingerprint in self.tokens)
 
     def living(self, content: TokenFile) -> TokenFile:
         """Return a token file without what was revoked.
 
         Raises:
-            Revoked: nothing is left.
+            Revoked: no token is left.
         """
         if not self.names:
             return content
@@ -93,7 +93,7 @@ class Revocation:
     def living_state(self, state: State) -> State:
         """Return a state without a code that was issued before the last revocation.
 
-        Times of grace from before that have other names, see `Store.grace_name`.
+        Older times of grace have other names, see `Store.grace_name`.
         """
         if not self.names:
             return state
@@ -105,7 +105,7 @@ class Revocation:
         """Check that nothing was revoked since this was read.
 
         Raises:
-            Revoked: something was, whatever it was: the next attempt is judged by it.
+            Revoked: something was revoked. The next attempt takes it into account.
             UnusableFile: nobody can tell.
         """
         for uid, names in ((self.uid, self.names), *self.beside.items()):
@@ -119,7 +119,7 @@ def directory_of(uid: int) -> str:
 
 
 def read_for(account: Account) -> Revocation:
-    """Read what was revoked for an account, under its uid and under the one that it had before.
+    """Read what was revoked for an account, under its present uid and its former one.
 
     Raises:
         UnusableFile: nobody can tell, which is no proof that nothing was.
@@ -141,7 +141,7 @@ def read_for(account: Account) -> Revocation:
 
 
 def read(uid: int) -> Revocation:
-    """Read what was revoked for a user. Most users have no record, and then it is one system call.
+    """Read what was revoked for a user. Most users have no record, which takes one system call.
 
     Raises:
         UnusableFile: nobody can tell, which is no proof that nothing was.
@@ -153,7 +153,7 @@ def read(uid: int) -> Revocation:
             return found
         try:
             _read_records(found, names)
-        except FileNotFoundError:  # a later revocation, which says the same, has taken its place
+        except FileNotFoundError:  # a later revocation with the same content has replaced it
             continue
         return found
     raise UnusableFile(directory_of(uid), "changes all the time")
@@ -167,7 +167,7 @@ def _names(uid: int) -> frozenset[str]:
     except OSError as error:
         kind = DENIED if isinstance(error, PermissionError) else ""
         raise UnusableFile(directory_of(uid), os.strerror(error.errno or 0), kind=kind) from None
-    # The others are `LIVING`, and what a killed command has left.
+    # The other files are `LIVING`, and what a killed command has left.
     return frozenset(name for name in entries if len(name) == NAME_DIGITS and not name.strip(_HEXADECIMAL))
 
 
@@ -179,7 +179,7 @@ def _read_records(found: Revocation, names: frozenset[str]) -> None:
             if kind == "everything":
                 closing.append(name)
             elif kind == "at":
-                pass  # for whoever reads the file; a clock can be wrong
+                pass  # for people who read the file; a clock can be wrong
             elif kind == "token":
                 found.dead[value] = None
             else:
@@ -214,11 +214,11 @@ def _read_living(found: Revocation) -> None:
 
 
 def _lines(uid: int, name: str, header: str) -> list[tuple[str, str]]:
-    """Read one record: for each line after the first its two words.
+    """Read one record. The result has the two words of each line after the first.
 
     Raises:
         FileNotFoundError: there is none of that name.
-        UnusableFile: it cannot be read, or is not one of ours.
+        UnusableFile: it cannot be read, or is not ours.
     """
     path = f"{directory_of(uid)}/{name}"
     try:

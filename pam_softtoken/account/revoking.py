@@ -1,7 +1,6 @@
-"""Root's half of `revocation`: write that something is revoked, and what root has enrolled since. No login loads it.
-
-Nothing here takes a lock or opens a file of a user's. Each step is one rename of a file that is on the disk already, so
-a command that is killed has revoked all that it was to revoke, or nothing.
+"""Root's half of `revocation`: write that something is revoked, and what root has enrolled since. Takes no lock, and
+opens no file of a user's. Each step renames one file that is already on the disk. So a killed command has revoked
+everything or nothing. No login loads this.
 """
 
 from __future__ import annotations
@@ -19,22 +18,23 @@ if TYPE_CHECKING:
     from pam_softtoken.account.safe_open import Account
 
 MAX_DEAD = 1000
-"""Fingerprints in one record; far more tokens than anybody loses."""
-_READABLE = 0o644  # a screen locker is its user's process, and has to see it
+"""The most fingerprints in one record. Nobody loses so many tokens."""
+_READABLE = 0o644  # a screen locker is its user's process and has to read it
 
 
 def revoke(uid: int, *, fingerprints: Iterable[str], everything: bool, now: int) -> None:
-    """Revoke tokens, and every code that was issued; durable on return, and seen by every login from then on.
+    """Write that tokens, and every issued code, are revoked. It is durable on return, and every later login sees it.
 
     Args:
-        uid: whose.
-        fingerprints: of the tokens; with `everything` of those that could be seen, which are then never enrolled anew.
+        uid: the user's uid.
+        fingerprints: of the tokens. With `everything`, those of the tokens that were seen; they can never be enrolled
+            again.
         everything: from now on only what root enrols afterwards counts.
         now: Unix seconds.
 
     Raises:
         NotStored: nothing was revoked.
-        UnusableFile: what was revoked before cannot be read.
+        UnusableFile: earlier revocations cannot be read.
     """
     present = revocation.read(uid)
     dead = list({**present.dead, **dict.fromkeys(fingerprints)})[-MAX_DEAD:]
@@ -42,23 +42,23 @@ def revoke(uid: int, *, fingerprints: Iterable[str], everything: bool, now: int)
     lines += [f"at {now}", *(f"token {each}" for each in dead)]
     _make_directory(uid)
     _put(uid, os.urandom(revocation.NAME_DIGITS // 2).hex(), [revocation.HEADER, *lines])
-    # What the new record says as well is not needed any more. An older one that stays does no harm.
+    # Older records that the new one includes are not needed any more. If one stays, it is harmless.
     for name in present.names if everything else present.names - present.closing:
         with contextlib.suppress(OSError):
             os.unlink(f"{revocation.directory_of(uid)}/{name}")
 
 
 def admit(present: Revocation, *, tokens: Iterable[str] = (), recovery_set: str = "", issued: str = "") -> None:
-    """Have something count that root enrols or issues after a revocation.
+    """Write that something counts which root enrols or issues after a revocation.
 
     Args:
-        present: what was revoked when that was decided. What is revoked later revokes this, too.
+        present: what was revoked when root decided that. A later revocation revokes this too.
         tokens: fingerprints.
         recovery_set: name of a set of recovery codes; empty for none.
         issued: hash of an issued code, hexadecimal; empty for none.
 
     Raises:
-        NotStored: all is as it was.
+        NotStored: nothing has changed.
     """
     if not present.names:
         return
@@ -72,17 +72,17 @@ def admit(present: Revocation, *, tokens: Iterable[str] = (), recovery_set: str 
 
 
 def hand_over(old_uid: int, new_uid: int, *, keeping: bool) -> None:
-    """Give an account that got another uid what was revoked for it under the old one; durable on return.
+    """Write the revocations of an account's old uid for its new uid. They are durable on return.
 
-    Killed in between, and run again, all of it arrives: a record is copied before it goes. What root has enrolled since
-    goes along only where nothing was revoked for the new uid: otherwise root enrols once more.
+    If this is killed and run again, everything arrives: a record is copied before it is removed. What root has enrolled
+    since is copied only if nothing was revoked for the new uid. Otherwise root enrols once more.
 
     Args:
         old_uid, new_uid: of the account.
-        keeping: the old uid is somebody else's now. Whose revocations these are nobody can tell: they count for both.
+        keeping: another user has the old uid now. Nobody can tell whose revocations these are, so they count for both.
 
     Raises:
-        NotStored, UnusableFile: some of it may still be where it was.
+        NotStored, UnusableFile: some records may still be where they were.
     """
     old = revocation.read(old_uid)
     if not old.names:
@@ -99,14 +99,14 @@ def hand_over(old_uid: int, new_uid: int, *, keeping: bool) -> None:
 
 
 def bring_along(account: Account, *, keeping: bool) -> None:
-    """Give an account what was revoked for it under the uid that it had before, if it had another one.
+    """Write an account's revocations from its former uid for its present one, if it had another uid.
 
     Args:
-        account: it.
+        account: the account.
         keeping: as for `hand_over`.
 
     Raises:
-        NotStored, UnusableFile: some of it may still be where it was.
+        NotStored, UnusableFile: some records may still be where they were.
     """
     former = enrolled_mark.former_uid(account)
     if former is not None and former != enrolled_mark.NOT_A_UID:
@@ -126,10 +126,10 @@ def _text_of(uid: int, name: str) -> list[str]:
 
 
 def forget(uid: int) -> None:
-    """Take away all that was revoked for a uid, when somebody else has it now.
+    """Remove all revocations of a uid, when another user has it now.
 
     Raises:
-        NotStored: some of it is still there.
+        NotStored: some of them are still there.
     """
     directory = revocation.directory_of(uid)
     try:

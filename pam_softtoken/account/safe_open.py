@@ -1,8 +1,6 @@
-"""Checked opens, locks and durable writes, as the user where the files are the user's. The only module that opens,
-locks or renames a file on the way of a usual login.
-
-The rule for every user-owned path: become the user, start at the home directory, follow no link, and believe nothing
-but what the open descriptor says.
+"""Checked opens, locks and durable writes, as the user if the files are the user's. No other module opens, locks or
+renames a file during a usual login. The rule for every user-owned path: become the user, start at the home directory,
+follow no link, and believe only the open descriptor.
 """
 
 from __future__ import annotations
@@ -44,10 +42,10 @@ _LOCK_PAUSES_S = (0.001, 0.002, 0.005, 0.01, 0.02)
 
 
 class Account:
-    """A user as the host knows them.
+    """A user of this host.
 
     Args:
-        name: canonical login name, `pw_name`, from `user_lookup`; never what somebody typed.
+        name: canonical login name, `pw_name`, from `user_lookup`. It is never the name as typed.
         uid, gid: the user's ids.
         home: absolute path of the home directory.
     """
@@ -62,10 +60,12 @@ class Account:
         self.home = home
 
     def look_up_groups(self) -> None:
-        """Find the supplementary groups; not done beforehand, because it may ask every name service of the host."""
+        """Read the supplementary groups. This is not done in advance, because it may ask every name service of the
+        host.
+        """
         try:
             self.groups = os.getgrouplist(self.name, self.gid)
-        except UnicodeEncodeError:  # it takes no name that is not UTF-8; then the user is in no other group for us
+        except UnicodeEncodeError:  # it refuses names that are not UTF-8; the user then has no other group for us
             self.groups = [self.gid]
 
 
@@ -76,8 +76,8 @@ OURSELVES = Account("", 0, 0, home="/")
 class AsUser:
     """A `with` block in which root is the user: effective uid and gid, and supplementary groups.
 
-    Real and saved ids stay root's, so that the user can neither signal nor trace the process. A process that is not
-    root's stays what it is.
+    Real and saved ids stay root's, so that the user can neither signal nor trace the process. A process without root
+    does not change.
     """
 
     __slots__ = ("_account", "_before")
@@ -115,8 +115,8 @@ def open_home(account: Account) -> int:
     """Open a home directory as a starting point. Call it as the user.
 
     Raises:
-        InsecureFile: it belongs to somebody else, or others can write it (as sshd's StrictModes).
-        UnusableFile: it cannot be opened; being absent is no proof of anything.
+        InsecureFile: it belongs to another user, or others can write it (as sshd's StrictModes).
+        UnusableFile: it cannot be opened. Its absence proves nothing.
     """
     if not account.home.startswith("/"):
         raise UnusableFile(account.home, "the home directory has no absolute path")
@@ -130,7 +130,7 @@ def open_home(account: Account) -> int:
 
 
 def _closed_above(path: str) -> str:
-    """Return the first directory on the way that cannot be entered; empty where there is none."""
+    """Return the first directory on the way that cannot be entered; empty if there is none."""
     parts = path.split("/")
     for end in range(2, len(parts) + 1):
         try:
@@ -143,11 +143,11 @@ def _closed_above(path: str) -> str:
 
 
 def open_directory(path: str, *, below: int | None, owner: int) -> int:
-    """Open a directory that must be its owner's alone to write.
+    """Open a directory that only its owner may be able to write.
 
     Args:
         path: absolute.
-        below: descriptor of the directory above it, from which it is opened; None for one that no user can exchange.
+        below: descriptor of the directory above, from which it is opened. None for a path that no user can exchange.
         owner: uid.
 
     Raises:
@@ -159,7 +159,7 @@ def open_directory(path: str, *, below: int | None, owner: int) -> int:
         directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | SAFELY, dir_fd=below)
     except FileNotFoundError:
         raise
-    except NotADirectoryError as error:  # what Linux says of a link, too, when it is asked for a directory
+    except NotADirectoryError as error:  # Linux reports this for a link too, with O_DIRECTORY
         if stat.S_ISLNK(os.lstat(name, dir_fd=below).st_mode):
             raise InsecureFile(path, "is a symbolic link", kind=errors.LINK) from None
         raise refusal(path, error, below=below) from None
@@ -169,12 +169,12 @@ def open_directory(path: str, *, below: int | None, owner: int) -> int:
 
 
 def make_directory(path: str, *, below: int | None, made: list[str]) -> None:
-    """Make a directory, mode 0700, unless it is there.
+    """Create a directory with mode 0700, unless it exists.
 
     Args:
         path: absolute.
         below: as in `open_directory`.
-        made: gets the path added if it was made.
+        made: the path is added to it if it was made.
 
     Raises:
         UnusableFile: it cannot be made.
@@ -191,7 +191,7 @@ def make_directory(path: str, *, below: int | None, made: list[str]) -> None:
 def _checked_directory(directory: int, path: str, owners: tuple[int, ...]) -> int:
     try:
         status = os.fstat(directory)
-    except OSError as error:  # a FUSE file system that is closed to us lets itself be opened as a path
+    except OSError as error:  # with O_PATH even a FUSE file system that is closed to us can be opened
         os.close(directory)
         raise refusal(path, error) from None
     if status.st_uid not in owners:
@@ -205,11 +205,11 @@ def _checked_directory(directory: int, path: str, owners: tuple[int, ...]) -> in
 
 
 def open_file(path: str, flags: int, *, below: int, owner: int) -> int:
-    """Open a file and check on the descriptor that it is a regular one, and its owner's alone.
+    """Open a file. Check on the descriptor that it is regular, and that only its owner can write it.
 
     Args:
         path: absolute.
-        flags: `os.O_RDONLY` or the like; never blocks and never follows a link.
+        flags: `os.O_RDONLY` or the like. The open never blocks and never follows a link.
         below: descriptor of the directory that it is in, from which it is opened.
         owner: uid.
 
@@ -239,7 +239,7 @@ def open_file(path: str, flags: int, *, below: int, owner: int) -> int:
 
 
 def open_or_make_file(path: str, flags: int, *, below: int, owner: int) -> tuple[int, bool]:
-    """Open a file as `open_file` does, and make it, empty, where there is none.
+    """Open a file as `open_file` does. If there is none, an empty one is made.
 
     Returns:
         The descriptor, and whether the file is new.
@@ -254,35 +254,35 @@ def open_or_make_file(path: str, flags: int, *, below: int, owner: int) -> tuple
     try:
         descriptor = os.open(os.path.basename(path), flags | os.O_CREAT | os.O_EXCL | SAFELY, 0o600, dir_fd=below)
     except FileExistsError:
-        # Made by somebody else in between. Should it be gone again, that is no absence on which to rely.
+        # Another process made it in between. If it is gone again, that is no reliable absence.
         try:
             return open_file(path, flags, below=below, owner=owner), False
         except FileNotFoundError as error:
             raise refusal(path, error, below=below) from None
     except OSError as error:
         raise refusal(path, error, below=below) from None
-    # The mode does not depend on the caller's umask, which could lock the owner out for good.
+    # The mode must not depend on the caller's umask, which could lock the owner out for good.
     os.fchmod(descriptor, 0o600)
     return descriptor, True
 
 
 def words_of(error: OSError) -> str:
-    """Return what the system says of a failed call, and what to do about it where that is known."""
+    """Return the system's message for a failed call, and what to do about it if that is known."""
     return os.strerror(error.errno) + _REMEDIES.get(error.errno, "") if error.errno else "cannot be used"
 
 
 def kind_of(error: OSError) -> str:
-    """Return what `cure` has to know of an error; empty for one that nothing helps against."""
+    """Return the kind of an error for `cure`; empty if nothing helps against it."""
     return _KINDS.get(error.errno or 0, "")
 
 
 def refusal(path: str, error: OSError, *, below: int | None = None) -> InsecureFile | UnusableFile:
-    """Return our error for one of the system's.
+    """Return our error for a system error.
 
     Args:
         path: absolute.
-        error: the system's.
-        below: descriptor of the directory from which the path was opened, if that may be the one that is closed.
+        error: the system error.
+        below: descriptor of the directory from which the path was opened, if that may be the closed one.
     """
     if error.errno == errno.ELOOP:
         return InsecureFile(path, "is a symbolic link", kind=errors.LINK)
@@ -293,7 +293,7 @@ def refusal(path: str, error: OSError, *, below: int | None = None) -> InsecureF
 
 
 def _closed(path: str, below: int) -> tuple[str, int]:
-    """Return which is closed, a file or the directory that it is in, and its owner."""
+    """Return the path that is closed, a file or its directory, and its owner's uid."""
     try:
         return path, os.stat(os.path.basename(path), dir_fd=below, follow_symlinks=False).st_uid
     except OSError:
@@ -305,16 +305,16 @@ def _closed(path: str, below: int) -> tuple[str, int]:
 
 
 def read(descriptor: int, max_bytes: int, *, path: str) -> bytes:
-    """Read a file from its start, one byte more than `max_bytes` at most.
+    """Read a file from its start, at most one byte more than `max_bytes`.
 
     Raises:
         UnusableFile: the system would not read it.
     """
     data = b""
     try:
-        # Before a block that cannot be read a call just ends early, and only the next one says why. Without asking on,
-        # a state file would have lost its newer record, and a used code would work again. What has come to `max_bytes`
-        # has all of it.
+        # Before an unreadable block a call only ends early, and the next call reports why. So reading goes on.
+        # Otherwise a state file could lose its newer record, and a used code would work again. Once `max_bytes` are
+        # there, nothing is missing.
         while len(data) < max_bytes and (piece := os.pread(descriptor, max_bytes + 1 - len(data), len(data))):
             data += piece
     except OSError as error:
@@ -323,13 +323,14 @@ def read(descriptor: int, max_bytes: int, *, path: str) -> bytes:
 
 
 def lock(descriptor: int, timeout_s: float, *, path: str) -> None:
-    """Take the exclusive lock that belongs to an open file; the kernel releases it with the descriptor.
+    """Lock an open file exclusively. The kernel releases the lock with the descriptor.
 
     Args:
-        timeout_s: how long to wait for another holder, counted in our own pauses, so that no clock can lengthen it.
+        timeout_s: seconds to wait for another holder. Our own pauses are counted, so that no clock can lengthen the
+            wait.
 
     Raises:
-        LockTimeout: somebody held it for longer.
+        LockTimeout: another process held it for longer.
         UnusableFile: the file system has no locks, or has failed.
     """
     waited_s = 0.0
@@ -360,14 +361,14 @@ def _lock_name(descriptor: int) -> str:
 
 
 def unlock(descriptor: int) -> None:
-    """Give the lock back before the descriptor is closed."""
+    """Release the lock before the descriptor is closed."""
     fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def is_in_place(descriptor: int, path: str, *, below: int) -> bool:
     """Check whether an open file still has its name in its directory. Call it as the owner.
 
-    A number of links says less: a file that was renamed still has one.
+    The number of links proves less: a renamed file still has one.
     """
     try:
         present = os.stat(os.path.basename(path), dir_fd=below, follow_symlinks=False)
@@ -377,7 +378,7 @@ def is_in_place(descriptor: int, path: str, *, below: int) -> bool:
 
 
 def overwrite(descriptor: int, data: bytes, offset: int, *, path: str) -> None:
-    """Write in place, and return only when the data would survive a power failure.
+    """Write in place. On return the data would survive a power failure.
 
     Raises:
         NotStored: the data may or may not be on the disk.
@@ -396,10 +397,10 @@ def read_conf(path: str, required: bool) -> str:
 
     Args:
         path: absolute.
-        required: whether it must exist; otherwise an absent one is empty.
+        required: whether it must exist. Otherwise an absent file counts as empty.
 
     Raises:
-        ConfigError: it cannot be read, or somebody other than root and ourselves could have written it.
+        ConfigError: it cannot be read, or a user other than root and ourselves could have written it.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)

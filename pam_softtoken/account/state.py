@@ -1,10 +1,11 @@
-"""What has happened: last accepted counters, drift, spent recovery codes, wrong answers, where the owner logs in from.
+"""The state of one user: last accepted counters, drift, spent recovery codes, wrong answers, and the owner's sources.
+This is the format and its transitions; `store` has the file. Imports nothing that touches a file.
 
-Format and transitions only; `store` has the file. The transitions forget nothing of a token. When a state is encoded,
-`within_bounds` drops the oldest records, and only those of tokens and recovery sets that are not enrolled any more.
+The transitions forget nothing about a token. When a state is encoded, `within_bounds` drops the oldest records, but
+only those of tokens and recovery sets that are no longer enrolled.
 
-The file holds two slots of 8 KiB. A store overwrites the older one in place, so it needs no space on the disk, and when
-the power fails in the middle of it, the other slot still stands. A slot is
+The file has two slots of 8 KiB. A write overwrites the older slot in place, so it needs no space on the disk. If the
+power fails during the write, the other slot is still whole. A slot is
 
     magic and version   8 bytes
     sequence number     8 bytes, big-endian; the slot's place is its remainder by 2
@@ -12,8 +13,6 @@ the power fails in the middle of it, the other slot still stands. A slot is
     text                lines of ASCII words, see `_text_of`
     zeros               up to the checksum
     checksum            32 bytes, SHA-256 of all before the zeros
-
-Imports nothing that touches a file.
 """
 
 from __future__ import annotations
@@ -33,21 +32,21 @@ MAGIC = b"softtok\x02"
 SLOT_BYTES = 8192
 FILE_BYTES = 2 * SLOT_BYTES
 _NO_BOOT = "0" * 16
-"""Written for a start of the machine whose name nobody knows; none has this name."""
+"""Written if the name of the machine's start is not known. No start has this name."""
 NEVER = -1
 """The last accepted counter of a token that has not been used."""
 MAX_RECORDS = 40
-"""More than all tokens of a user twice: at a replacement the old and the new ones are live."""
+"""More than all tokens of a user twice: during a replacement the old and the new tokens are live."""
 MAX_SETS = 4
 MAX_SOURCES = 8
 MAX_BUCKETS = MAX_SOURCES + 2
 MAX_NOTES, MAX_NOTED_COUNTERS = 8, 2
 MAX_MISSED = 4
 OTHERS = "0" * 16
-"""In `missed`: all sources that have no record of their own."""
+"""In `missed`: all sources without a record of their own."""
 MAX_GRACES = 8
 MAX_ASSUMED = 16
-"""As many as a user has tokens."""
+"""As many as a user can have tokens."""
 MAX_WRONG = 9999
 SHARED_BUCKETS = ("local", "remote")
 _HEADER_BYTES = 18
@@ -56,31 +55,32 @@ _COUNTER_DIGITS, _DRIFT_DIGITS, _WRONG_DIGITS, _TIME_DIGITS = 19, 4, 4, 13
 
 
 class State:
-    """What one state file says. Does not change; the transitions return a new one.
+    """The content of one state file. It does not change: the transitions return a new state.
 
     Attributes:
-        last: for each token's fingerprint the highest accepted counter or time step, or `NEVER`; the least recently
-            changed first.
-        assumed: for a fingerprint the time step up to which codes count as used though none was accepted: a code of it
-            was only noted, or it was the present one when a record began. It is believed as long as the clock is not
-            set back to before it, see `policy`: a clock that was wrong must not keep the owner out afterwards.
-        drift: for a fingerprint of `last` by how many half time steps the token's clock is ahead; not there when 0.
-        when: for a fingerprint of `last` when its last OTP was accepted, in Unix seconds; not there when never.
-        notes: for each `throttle.Source.key` whose last answer was right but not acceptable by itself: when that
-            was, the fingerprints and counters that it is the OTP of, and whether it was typed during a wait. The code
-            after it is accepted next.
-        spent: for each known set of recovery codes the names of its spent ones; the least recently changed first. Of
-            a set that is not known nobody can tell what is spent.
-        wrong: for each bucket of `throttle` that has any, the number of wrong answers in a row, and when the last one
-            was, in Unix seconds.
-        missed: for each of the last sources of a wrong answer how many there were since the last success by anybody;
-            those of other sources stand under `OTHERS`.
-        sources: for each of the last sources with a success, when that was; the least recent first.
-        graces: for each of the last sources and services from which a code was accepted, when that was, in Unix seconds
+        last: for each token's fingerprint, the highest accepted counter or time step, or `NEVER`. The least recently
+            changed comes first.
+        assumed: for a fingerprint, a time step. Codes up to it count as used though none was accepted: a code of it was
+            only noted, or it was the present step when a record began. It is believed as long as the clock is not set
+            back to before it, see `policy`. A clock that was wrong must not keep the owner out afterwards.
+        drift: for a fingerprint of `last`, how many half time steps the token's clock is ahead; absent when 0.
+        when: for a fingerprint of `last`, when its last OTP was accepted, in Unix seconds; absent if never.
+        notes: for each `throttle.Source.key` whose last answer was right but not acceptable by itself: when that was,
+            the fingerprints and counters whose OTP it is, and whether it was typed during a wait. The code after it is
+            accepted next.
+        spent: for each known set of recovery codes, the names of its spent codes. The least recently changed comes
+            first. If a set is not known, nobody can tell which of its codes are spent.
+        wrong: for each bucket of `throttle` that has any, the number of wrong answers in a row, and the time of the
+            last one in Unix seconds.
+        missed: for each of the last sources of a wrong answer, how many there were since the last success of any
+            source. Those of other sources are under `OTHERS`.
+        sources: for each of the last sources with a success, when that was, in Unix seconds. The least recent comes
+            first.
+        graces: for each of the last sources and services from which a code was accepted, when that was: in Unix seconds
             and in seconds since the machine was started.
-        issued: the code that an administrator has issued last, if the recovery codes are still those of that time: for
-            the name of their set its hash, from when to before when it is valid, the name of the machine's start
-            before that and the seconds from it to the issue, and whether it is unused, 1 or 0.
+        issued: the last code that an administrator issued, if the recovery codes have not changed since. For the name
+            of their set: its hash, the start and the end of its time, the name of the machine's start before that, the
+            seconds from that start to the issue, and 1 if it is unused, otherwise 0.
     """
 
     __slots__ = ("assumed", "drift", "graces", "issued", "last", "missed", "notes", "sources", "spent", "when", "wrong")
@@ -102,7 +102,7 @@ class State:
 
     @classmethod
     def new(cls) -> State:
-        """The state before anything was used."""
+        """Return the state before anything was used."""
         return cls()
 
     def _changed(self, **records: object) -> State:
@@ -116,24 +116,28 @@ class State:
         return state
 
     def with_last(self, fingerprint: str, counter: int) -> State:
-        """Record that a counter or time step is used up. A lower one than before is not recorded: nothing goes back."""
+        """Return a state in which a counter or time step is used. A lower one than before is not recorded: nothing goes
+        back.
+        """
         highest = max(counter, self.last.get(fingerprint, NEVER))
         return self._changed(last=_with(self.last, fingerprint, highest))
 
     def with_assumed(self, fingerprint: str, step: int) -> State:
-        """Record up to which time step codes count as used for now, though no code of it was accepted."""
+        """Return a state in which codes up to a time step count as used for now, though none of them was accepted."""
         return self._changed(assumed=_with(self.assumed, fingerprint, step, MAX_ASSUMED))
 
     def without_assumed(self) -> State:
-        """Return a state for a decision that goes by no assumption, or by them all already; not to be written."""
+        """Return a state for a decision that ignores assumptions or has them applied. It must not be written."""
         return self._changed(assumed={})
 
     def without_last(self, fingerprint: str) -> State:
-        """Return a state for a decision in which nobody can tell which codes of a token are used; not to be written."""
+        """Return a state for a decision in which a token's used codes are unknown. It must not be written."""
         return self if fingerprint not in self.last else self._changed(last=_without(self.last, fingerprint))
 
     def with_accepted(self, fingerprint: str, counter: int, *, drift: int, now: int) -> State:
-        """Record an accepted OTP: its counter or time step, and what it tells of the token's clock, in half steps."""
+        """Return a state with an accepted OTP: its counter or time step, and its evidence about the token's clock, in
+        half steps.
+        """
         state = self.with_last(fingerprint, counter)
         if fingerprint in state.assumed:
             state = state._changed(assumed=_without(state.assumed, fingerprint))
@@ -142,44 +146,46 @@ class State:
         return state._changed(when={**state.when, fingerprint: max(0, now)})
 
     def with_drift(self, fingerprint: str, drift: int) -> State:
-        """Record by how many half time steps the clock of a token that is in `last` is ahead."""
+        """Return a state with the drift of a token that is in `last`: how many half time steps its clock is ahead."""
         drifts = _without(self.drift, fingerprint)
         if drift != 0:
             drifts[fingerprint] = drift
         return self._changed(drift=drifts)
 
     def with_note(self, key: str, noted: tuple[tuple[str, int], ...], now: int, *, held: bool = False) -> State:
-        """Note that an answer was right for these counters; `held` if only a wait kept it from being accepted."""
+        """Return a state that notes a right answer for these counters. `held` means that only a wait prevented
+        acceptance.
+        """
         note = (max(0, now), noted[:MAX_NOTED_COUNTERS], held)
         return self._changed(notes=_with(self.notes, key, note, MAX_NOTES))
 
     def without_notes(self, keys: tuple[str, ...]) -> State:
-        """Forget what is noted under these keys; the same state if there is nothing."""
+        """Return a state without the notes under these keys; the same state if there are none."""
         if not self.notes or not any(key in self.notes for key in keys):
             return self
         return self._changed(notes={key: self.notes[key] for key in self.notes if key not in keys})
 
     def with_set(self, name: str) -> State:
-        """Record a new set of recovery codes, none of them spent; of a set that is known nothing is forgotten."""
+        """Return a state with a new set of recovery codes, none of them spent. A known set loses nothing."""
         return self._with_spent(name, self.spent.get(name, ()))
 
     def with_spent(self, name: str, code: str) -> State:
-        """Record a spent recovery code of a known set."""
+        """Return a state with a spent recovery code of a known set."""
         return self._with_spent(name, (*self.spent[name], code))
 
     def _with_spent(self, name: str, codes: tuple[str, ...]) -> State:
         return self._changed(spent=_with(self.spent, name, codes))
 
     def with_wrong(self, bucket: str, count: int, when: int) -> State:
-        """Record how many wrong answers a bucket has, and when the last one was."""
+        """Return a state with a bucket's number of wrong answers and the time of the last one, in Unix seconds."""
         return self._changed(wrong=_with(self.wrong, bucket, (min(count, MAX_WRONG), when), MAX_BUCKETS))
 
     def without_wrong(self, bucket: str) -> State:
-        """Forget a bucket's wrong answers."""
+        """Return a state without a bucket's wrong answers."""
         return self if bucket not in self.wrong else self._changed(wrong=_without(self.wrong, bucket))
 
     def with_missed(self, name: str) -> State:
-        """Count a wrong answer of a source, for the owner to be told of."""
+        """Return a state with one more wrong answer of a source, for the owner to be told."""
         missed = _with(self.missed, name, min(self.missed.get(name, 0) + 1, MAX_WRONG))
         while len(missed) > MAX_MISSED:
             oldest = next(each for each in missed if each != OTHERS)
@@ -188,45 +194,49 @@ class State:
         return self._changed(missed=missed)
 
     def without_missed(self, name: str = "") -> State:
-        """Forget the wrong answers that the owner has been told of; with a name those of this source only."""
+        """Return a state without the wrong answers that the owner has been told of. With a name, only those of that
+        source go.
+        """
         if not self.missed or (name and name not in self.missed):
             return self
         return self._changed(missed=_without(self.missed, name) if name else {})
 
     def with_source(self, name: str, when: int) -> State:
-        """Record a success from a source."""
+        """Return a state with a success of a source, in Unix seconds."""
         return self._changed(sources=_with(self.sources, name, when, MAX_SOURCES))
 
     def with_grace(self, name: str, when: int, uptime_s: int) -> State:
-        """Record that a code was accepted from a source for a service."""
+        """Return a state in which a code was accepted from a source for a service."""
         return self._changed(graces=_with(self.graces, name, (max(0, when), uptime_s), MAX_GRACES))
 
     def without_graces(self) -> State:
-        """Have a code asked for everywhere again."""
+        """Return a state without times of grace, so that every service asks for a code again."""
         return self._changed(graces={})
 
     def without_waits(self) -> State:
-        """Forget all wrong answers, and so whoever has to wait for them."""
+        """Return a state without wrong answers, so that nobody has to wait."""
         return self._changed(wrong={}, notes={})
 
     def with_issued(
         self, set_name: str, digest: str, *, since: int, until: int, boot: str = "", uptime_s: int = 0
     ) -> State:
-        """Record a code that an administrator issues; one that was issued before dies."""
+        """Return a state with a code that an administrator issues. An earlier issued code becomes invalid."""
         return self._changed(issued={set_name: (digest, since, until, boot or _NO_BOOT, uptime_s, 1)})
 
     def with_issued_used(self, set_name: str) -> State:
-        """Record that the issued code is used."""
+        """Return a state in which the issued code is used."""
         *words, _ = self.issued[set_name]
         return self._changed(issued={set_name: (*words, 0)})
 
     def without_issued(self) -> State:
-        """Have no issued code accepted any more."""
+        """Return a state without an issued code."""
         return self._changed(issued={})
 
 
 def _with(records: dict[str, _Value], name: str, value: _Value, most: int = 0) -> dict[str, _Value]:
-    """Change a record and make it the newest; of more than `most`, if that is given, the oldest ones go."""
+    """Return the records with one changed, which becomes the newest. If there are more than `most`, the oldest ones are
+    dropped; 0 means no limit.
+    """
     changed = _without(records, name)
     changed[name] = value
     while most and len(changed) > most:
@@ -243,14 +253,14 @@ def _only(records: dict[str, _Value], names: dict[str, int]) -> dict[str, _Value
 
 
 def within_bounds(state: State, live: frozenset[str]) -> State:
-    """Drop the oldest records of tokens and recovery sets that are not enrolled, until the rest has room.
+    """Return a state without the oldest records of tokens and recovery sets that are not enrolled, until the rest fits.
 
     Args:
         state: with any number of records.
-        live: fingerprints of the enrolled tokens, and names of their recovery sets. They are never dropped.
+        live: fingerprints of the enrolled tokens, and names of their recovery sets. Their records are never dropped.
 
     Raises:
-        ValueError: there is no room even so.
+        ValueError: the rest does not fit even then.
     """
     if len(state.last) <= MAX_RECORDS and len(state.spent) <= MAX_SETS:
         return state
@@ -264,11 +274,11 @@ def within_bounds(state: State, live: frozenset[str]) -> State:
 
 
 def with_volatile(stored: State | None, volatile: State, *, newer: bool) -> State:
-    """Put together a state file and the record that stood in for it.
+    """Return the state file combined with the record that replaced it for a time.
 
     Args:
-        stored: what the file says; None when it is empty.
-        volatile: what the record says. It holds no use of a recovery code or an issued one that the file does not.
+        stored: the file's state; None when the file is empty.
+        volatile: the record's state. It has no use of a recovery code or an issued code that the file lacks.
         newer: the record was written after the file.
     """
     state = stored or State.new()
@@ -278,12 +288,13 @@ def with_volatile(stored: State | None, volatile: State, *, newer: bool) -> Stat
 
 
 def moved_onto(leftover: State, live: State, fingerprints: set[str]) -> State:
-    """Put what is known together where a token file goes to another place.
+    """Return the combined state for a token file that moves to another place.
 
     Args:
-        leftover: what the new place still knows, from another time. It can add uses, and never take one away.
-        live: what the old place says.
-        fingerprints: of the tokens that are moved. What `live` has lost of these stays lost: `leftover` may know less.
+        leftover: the old state at the new place. It can add uses, and never remove one.
+        live: the state at the old place.
+        fingerprints: of the tokens that move. If `live` has lost a record of these, it stays lost: `leftover` may know
+            less.
     """
     unknown = {*fingerprints, *live.last}
     last = {each: counter for each, counter in leftover.last.items() if each not in unknown}
@@ -293,10 +304,10 @@ def moved_onto(leftover: State, live: State, fingerprints: set[str]) -> State:
 
 
 def encode(state: State, sequence: int, live: frozenset[str] = frozenset()) -> bytes:
-    """Make a slot of a state: 8192 bytes.
+    """Return a state as a slot of 8192 bytes.
 
     Args:
-        state: with any number of records, of which `within_bounds` drops what is too much.
+        state: with any number of records. `within_bounds` drops those that do not fit.
         sequence: the slot's number.
         live: as for `within_bounds`.
     """
@@ -308,12 +319,12 @@ def encode(state: State, sequence: int, live: frozenset[str] = frozenset()) -> b
 
 
 def place_of(sequence: int) -> int:
-    """Return where in the file the slot of a sequence number is: never where that of the number before it is."""
+    """Return the slot's place in the file for a sequence number. Consecutive numbers never share a place."""
     return sequence % 2 * SLOT_BYTES
 
 
 def decode(data: bytes, *, path: str) -> tuple[int, State]:
-    """Read a state file: the newer of the slots that are whole.
+    """Read a state file. The newer of the whole slots counts.
 
     Args:
         data: the file's bytes, not empty.
@@ -339,13 +350,13 @@ def decode(data: bytes, *, path: str) -> tuple[int, State]:
 
 
 def decode_slot(slot: bytes) -> tuple[int, State]:
-    """Read one slot: its sequence number and the state. `ValueError` when it is not one of ours, or not whole."""
+    """Read one slot: its sequence number and the state. Raises `ValueError` if it is not ours or not whole."""
     end = _HEADER_BYTES + int.from_bytes(slot[16:18], "big")
     if len(slot) != SLOT_BYTES or slot[:8] != MAGIC or sha256(slot[:end]).digest() != slot[-_CHECKSUM_BYTES:]:
         raise ValueError("not a slot")
     sequence = int.from_bytes(slot[8:16], "big")
     state = _state_from(slot[_HEADER_BYTES:end].decode("ascii"))
-    # One canonical spelling: what does not come out again as it went in was not written by us.
+    # There is one canonical spelling. If encoding does not reproduce the slot, we did not write it.
     if sequence < 1 or encode(state, sequence) != slot:
         raise ValueError("not a slot of ours")
     return sequence, state
@@ -377,7 +388,7 @@ def _state_from(text: str) -> State:
         if read is None:
             raise ValueError("not a line of ours")
         read(state, name, rest)
-    # A fuller one could leave no room for the next record, and then no right code would be accepted.
+    # A fuller state could leave no room for the next record, and then no right code would be accepted.
     most = (
         len(state.last) <= MAX_RECORDS,
         len(state.assumed) <= MAX_ASSUMED,

@@ -1,7 +1,6 @@
-"""A user's token file and state file: where they are, and how a login opens, reads and writes them.
-
-By default they are in `~/.softtoken` and touched only as the user. A store outside the home directory belongs to the
-process that opens it, which for a login is root.
+"""A user's token file and state file: where they are, and how a login opens, reads and writes them. By default they are
+in `~/.softtoken` and touched only as the user. A store outside the home directory belongs to the process that opens it.
+For a login that is root. Must not import what only an enrolment needs.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ TOKENS, STATE = "tokens", "state"
 
 
 class Location:
-    """Where one user's files are.
+    """The place of one user's files.
 
     Args:
         template: the `store` option.
@@ -46,27 +45,27 @@ class Location:
         self._names = [_fill(word, account) for word in words]
         self.path = "/".join((self._start.rstrip("/"), *self._names))
         self.owner = account.uid if self.in_home else os.geteuid()
-        # Names and uids are given to others one day; a file that only root can write says whose it is.
+        # Names and uids pass to other users one day. So a file that only root can write names its user.
         self.bound_to = None if self.in_home else (account.name, account.uid)
 
     def as_owner(self) -> safe_open.AsUser:
-        """A block in which the files are touched as their owner."""
+        """Return a `with` block in which the files are touched as their owner."""
         return safe_open.AsUser(self.account if self.in_home else safe_open.OURSELVES)
 
     def open_directory(self, *, making: list[str] | None = None) -> int:
-        """Open the directory, every part of it checked; call it as the owner.
+        """Open the directory and check every part of its path. Call it as the owner.
 
         Args:
-            making: make what is missing, with mode 0700, and add the paths of what was made to this list.
+            making: a list. Missing directories are made with mode 0700, and their paths are added to it.
 
         Raises:
-            FileNotFoundError: it is missing, and the directory where it would be was seen.
+            FileNotFoundError: it is missing, and the directory above it was seen.
             InsecureFile, UnusableFile: as their names say.
         """
         return self._open(self._names, making)
 
     def open_above(self) -> int:
-        """Open the directory that has the user's directory in it, every part of it checked; call it as the owner.
+        """Open the directory above the user's directory and check every part of its path. Call it as the owner.
 
         Raises:
             FileNotFoundError: it is missing.
@@ -110,9 +109,9 @@ class Location:
 
 
 def _why_not_proven(location: Location) -> str:
-    """Return in words what happened to an account that was accepted before and has no tokens now; "" where nothing did.
+    """Return what happened to an account that was accepted before and has no tokens now. "" means nothing.
 
-    It only explains a denial. It never proves that the present user has not enrolled: accounts are changed, too.
+    It only explains a denial. It never proves that the present user has not enrolled, because accounts change too.
     """
     account = location.account
     name, present = account.name, (account.name, account.uid)
@@ -132,19 +131,19 @@ def _why_not_proven(location: Location) -> str:
 
 
 def _make_for_all(path: str, made: list[str]) -> None:
-    """Make the directory in which programs without root have to find what root says of their own user."""
+    """Create the directory in which programs without root find root's records of their own user."""
     try:
         if not os.path.isdir(path):
             enrolled_mark.make_directory(path)
             made.append(path)
     except OSError:
-        pass  # whoever makes the store next says why that cannot be
+        pass  # the next step, which makes the store, reports the cause
 
 
 def split(template: str) -> tuple[str, list[str]]:
-    """Return the path that is the same for all users, `%h` for a store in the home directory, and the words below it.
+    """Return the path that all users share (`%h` for a store in the home directory) and the words below it.
 
-    The first part must be there already; only what is below it proves an absence.
+    The first part must exist already. Only a missing part below it proves an absence.
     """
     words = [word for word in template.split("/") if word not in ("", ".")]
     if words[0] == "%h":
@@ -156,7 +155,7 @@ def split(template: str) -> tuple[str, list[str]]:
 
 
 def _fill(word: str, account: Account) -> str:
-    # The uid first: in a name "%U" stands for itself.
+    # The uid comes first: a "%U" in a user's name must stay as it is.
     return "%".join(piece.replace("%U", str(account.uid)).replace("%u", account.name) for piece in word.split("%%"))
 
 
@@ -167,7 +166,7 @@ class Store:
         location: where they are.
 
     Attributes:
-        read_only: nothing can be written there, and uses are recorded in memory until the next restart.
+        read_only: nothing can be written there. Uses are recorded in memory until the next restart.
     """
 
     __slots__ = (
@@ -188,7 +187,7 @@ class Store:
 
     def __init__(self, location: Location) -> None:
         self.location = location
-        # What was read last, so that the same bytes are not decoded again under the lock.
+        # The bytes that were read last, so that they are not decoded again under the lock.
         self._seen: tuple[bytes, bytes | None] | None = None
         self._present: State | None = None
         # Names of the tokens and recovery sets whose records must not be dropped.
@@ -201,16 +200,16 @@ class Store:
         self._directory = self._tokens = self._state = -1
 
     def close(self) -> None:
-        """Close all of it, which gives the lock back."""
+        """Close all files. This releases the lock."""
         for descriptor in (self._state, self._tokens, self._directory):
             if descriptor >= 0:
                 os.close(descriptor)
         self._directory = self._tokens = self._state = -1
 
     def open(self) -> TokenFile:
-        """Open the files of somebody who may be enrolled, and read the tokens.
+        """Open the files of a user who may be enrolled, and read the tokens.
 
-        A missing state file is made, empty; what that means is `verifier`'s business.
+        A missing state file is made, empty. `verifier` decides what that means.
 
         Raises:
             NotEnrolled: there is no token file.
@@ -234,7 +233,7 @@ class Store:
             except UnusableFile as error:
                 if not error.denied:
                     raise
-                # The way to the home directory may be open to one of the user's groups only.
+                # The path to the home directory may be open only to one of the user's groups.
                 self.close()
                 self.location.account.look_up_groups()
                 content = self._open_as_owner()
@@ -243,7 +242,7 @@ class Store:
         return content
 
     def not_enrolled(self) -> NotEnrolled:
-        """Return the error for a token file that is not there; the enrolled mark says what that proves."""
+        """Return the error for a missing token file. The enrolled mark decides what the absence proves."""
         account = self.location.account
         was_enrolled = bool(self._revocation.names) or enrolled_mark.was_accepted(account)
         why = _why_not_proven(self.location) if was_enrolled else ""
@@ -275,12 +274,12 @@ class Store:
             return self._read_tokens()
 
     def lock(self, timeout_s: float) -> None:
-        """Take the lock, which is the state file's own.
+        """Lock the state file. This is the user's lock.
 
         Raises:
-            LockTimeout: somebody else held it for longer than `timeout_s` seconds.
+            LockTimeout: another process held it for longer than `timeout_s` seconds.
             InsecureFile: the file was replaced while we waited.
-            UnusableFile: there are no locks here.
+            UnusableFile: the file system has no locks.
         """
         path = self._path(STATE)
         safe_open.lock(self._state, timeout_s, path=path)
@@ -293,18 +292,18 @@ class Store:
             return safe_open.is_in_place(descriptor, self._path(name), below=self._directory)
 
     def unlock(self) -> None:
-        """Give the lock back; the files stay open."""
+        """Release the lock. The files stay open."""
         self._is_locked = False
         safe_open.unlock(self._state)
 
     def read_state(self) -> State | None:
-        """Read the state, under the lock for a decision.
+        """Read the state. Hold the lock if a decision depends on it.
 
         Returns:
             The state, or None when the file is new or was emptied.
 
         Raises:
-            DamagedState: it says nothing that can be trusted.
+            DamagedState: neither slot can be trusted.
             Revoked: something was revoked since the tokens were read.
             UnusableFile: the system would not read it.
         """
@@ -313,7 +312,7 @@ class Store:
         if seen != self._seen:
             self._decode(*seen)
             self._seen = seen
-        if not self._is_locked:  # a time of grace lets in by what is read so; what reads under the lock records later
+        if not self._is_locked:  # a grace time lets users in by this read; after a locked read comes a write
             self._require_not_revoked()
         return self._present
 
@@ -331,16 +330,16 @@ class Store:
             self._present = self._revocation.living_state(self._present)
 
     def _require_not_revoked(self) -> None:
-        """Check that root has revoked nothing since the tokens were read; `revocation` says why it has to be here."""
+        """Check that root has revoked nothing since the tokens were read. `revocation` explains why here."""
         self._revocation.require_unchanged()
 
     def grace_name(self, name: str) -> str:
-        """Return the name of a time of grace, from `grace`, as it is recorded: another one after each revocation."""
+        """Return the recorded name of a time of grace. `grace` made `name`. Each revocation changes it."""
         known = self._revocation.names
         return sha256(" ".join((name, *sorted(known))).encode("ascii")).hexdigest()[:16] if known else name
 
     def lost_since_s(self) -> int | None:
-        """Tell how many seconds ago a record of uses can have been lost, which is why nothing from before counts.
+        """Return how many seconds ago a record of uses can have been lost. Nothing from before then counts.
 
         Returns:
             None unless the file system is read-only.
@@ -348,16 +347,16 @@ class Store:
         return ram_record.age_s() if self.read_only else None
 
     def write_state(self, new: State) -> None:
-        """Write a state over the older slot and return when it is durable. `read_state` comes first, under one lock.
+        """Write a state over the older slot. It is durable on return. Call `read_state` first, under the same lock.
 
-        Records of the tokens that were read last, and of those about to be written, are never dropped for want of room.
+        Records of the tokens that were read last, or are about to be written, are never dropped to make room.
 
         Raises:
             NotStored: it may or may not be on the disk.
-            Revoked: it is there, but something was revoked before it was.
+            Revoked: the state is written, but something was revoked before that.
         """
         self._write_durably(new)
-        # After the disk has it, and before anybody is told: whatever comes later was revoked after this login.
+        # After the disk has it, and before the verdict: a later revocation comes after this login.
         self._require_not_revoked()
 
     def _write_durably(self, new: State) -> None:
@@ -371,7 +370,7 @@ class Store:
             self._write_first_state(new)
         else:
             if state.place_of(self._sequence) == state.place_of(self._stored_sequence):
-                self._sequence += 1  # a record has taken the number between
+                self._sequence += 1  # the record in memory has taken the number between
             place = state.place_of(self._sequence)
             safe_open.overwrite(
                 self._state, state.encode(new, self._sequence, self._live), place, path=self._path(STATE)
@@ -381,7 +380,7 @@ class Store:
             ram_record.remove(self._volatile_path)
 
     def _write_first_state(self, new: State) -> None:
-        """Fill an empty file with both slots, so that later stores need no space; what fails leaves it empty."""
+        """Write both slots into an empty file, so that later writes need no space. A failure leaves the file empty."""
         path = self._path(STATE)
         slots = sorted((state.place_of(sequence), state.encode(new, sequence, self._live)) for sequence in (1, 2))
         self._sequence = 2

@@ -1,7 +1,6 @@
-"""The text of a token file and what it means: strict, versioned, size-capped. No I/O.
-
-`json` would cost a login 6 ms, nearly all of it for `re`, which only its error messages need. Its scanner is C and
-costs nothing, so reading uses that; writing, which enrolment does, uses `json` itself.
+"""The text of a token file and its meaning. The reader is strict, versioned and limited in size. Does no I/O. Importing
+`json` would cost a login 6 ms, nearly all of it for `re`, which only the error messages of `json` need. Its scanner is
+written in C and costs nothing, so reading uses the scanner. Writing, which only enrolment does, uses `json` itself.
 """
 
 from __future__ import annotations
@@ -27,17 +26,17 @@ MAX_NAME_CHARACTERS = 255
 MAX_UID = 2**32 - 1
 
 Owner = tuple[str, int]
-"""The account that a token file of root's is bound to: canonical name and uid."""
+"""The account that a token file in root's store is bound to: canonical name and uid."""
 
 _COMMON = ("name", "type", "key", "algorithm", "digits", "created")
 _COUNTING = {"hotp": "counter", "totp": "period"}
 
 
 class TokenFile:
-    """Everything that enrolment writes down.
+    """Everything that enrolment writes.
 
     Args:
-        tokens: at least one; no two of the same name or fingerprint.
+        tokens: at least one. No two have the same name or fingerprint.
         recovery: the recovery codes' hashes.
         pin: the PIN's hash, or None.
     """
@@ -66,7 +65,7 @@ def parse(data: bytes, *, path: str, owner: Owner | None = None) -> TokenFile:
     Args:
         data: the file's bytes.
         path: its name, for the error.
-        owner: the account that the file must be bound to; None for a file of the user's own, which is bound to nobody.
+        owner: the account that the file must be bound to. None for a user's own file, which is bound to no account.
 
     Raises:
         OtherAccount: it is bound to another account, or to none.
@@ -85,7 +84,7 @@ def parse(data: bytes, *, path: str, owner: Owner | None = None) -> TokenFile:
 
 
 def parse_any(data: bytes, *, path: str) -> tuple[TokenFile, Owner | None]:
-    """Read a token file's text, whoever it belongs to. For administration; what lets somebody in uses `parse`.
+    """Read a token file's text, whichever account it belongs to. This is for administration; a login uses `parse`.
 
     Returns:
         The content, and the account that the file is bound to.
@@ -102,16 +101,16 @@ def parse_any(data: bytes, *, path: str) -> tuple[TokenFile, Owner | None]:
 
 
 def described(owner: Owner) -> str:
-    """Return an account as a message names it."""
+    """Return an account in the form that messages use."""
     return f"{owner[0]} (uid {owner[1]})"
 
 
 def rebind_words(present: Owner, former: Owner) -> list[str]:
-    """Return the command that says that an account of today is the same user as a former one.
+    """Return the command that declares a present account and a former one the same user.
 
     Args:
-        present: the account that is there.
-        former: what root has recorded; with an empty name, that is not known.
+        present: the present account.
+        former: the account that root has recorded. An empty name means that it is not known.
     """
     words = ["softtoken-admin", "rebind", present[0]]
     words += ["--old-name", former[0]] if former[0] and former[0] != present[0] else []
@@ -120,7 +119,7 @@ def rebind_words(present: Owner, former: Owner) -> list[str]:
 
 
 def whose(present: Owner, former: Owner) -> str:
-    """Return what root can say of an account with a former account's name or uid, and the command for either."""
+    """Return what an account with a former account's name or uid can be, with the command for each case."""
     same = " ".join(rebind_words(present, former))
     return f"if that is the same user: {same}; if not: softtoken-admin rebind {present[0]} --newcomer"
 
@@ -129,8 +128,8 @@ def serialise(content: TokenFile, *, owner: Owner | None = None) -> bytes:
     """Write a token file's text: JSON, indented, ending with a newline.
 
     Args:
-        content: what it says.
-        owner: the account that the file is bound to, in a store of root's.
+        content: what the file holds.
+        owner: the account that the file is bound to, in root's store.
     """
     import json  # noqa: PLC0415 - see above
 
@@ -152,7 +151,7 @@ def serialise(content: TokenFile, *, owner: Owner | None = None) -> bytes:
 
 
 def recovery_object(recovery: RecoverySet) -> dict[str, object]:
-    """Return the hashes of recovery codes as they stand in a token file."""
+    """Return the hashes of recovery codes in the form of a token file."""
     fields: dict[str, object] = {
         "scrypt": [recovery.scrypt_n, SCRYPT_R, SCRYPT_P],
         "salt": recovery.salt.hex(),
@@ -164,7 +163,7 @@ def recovery_object(recovery: RecoverySet) -> dict[str, object]:
 
 
 def parse_recovery(data: bytes, *, path: str) -> RecoverySet:
-    """Read hashes of recovery codes that stand alone, as `recovery_object` writes them.
+    """Read hashes of recovery codes from a file of their own, in the form of `recovery_object`.
 
     Raises:
         BadTokenFile: with the place, and never with a value.
@@ -192,7 +191,7 @@ def _object_of(token: Token) -> dict[str, str | int]:
 
 
 class _ScannerSettings:
-    """What the scanner asks its maker for: the strictest of each."""
+    """The settings that the scanner reads from its maker. Each is the strictest."""
 
     parse_float = float
 
@@ -230,7 +229,7 @@ def _scan(data: bytes) -> object:
     text = text.strip(" \t\r\n")
     try:
         value, end = make_scanner(_ScannerSettings())(text, 0)  # type: ignore[arg-type,unused-ignore]
-    except (StopIteration, SystemError):  # the latter where `json` would have been needed for a better word
+    except (StopIteration, SystemError):  # SystemError where `json` would have been needed for a better message
         raise ValueError("not JSON") from None
     if end != len(text):
         raise ValueError(f"more text after the end, at character {end}")

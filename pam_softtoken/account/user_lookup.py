@@ -1,8 +1,7 @@
-"""One look-up of a user: the account, under the name that the host itself uses, for whatever spelling was typed.
-
+"""The one look-up of a user. It returns the account under the host's own name for it, whatever spelling was typed.
 Directory services know one person under several names, such as `carol`, `CORP\\carol` and `carol@corp.example`. The
-canonical name is `pw_name`, and all that is named after a user is named after that. Imports nothing but `pwd`, the
-errors and `files`: it is on the way of a login.
+canonical name is `pw_name`, and everything that is named after a user is named after that. Imports nothing but `pwd`,
+the errors and `safe_open`, because a login loads it.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ NO_NAME = "the name service gives this user no name"
 
 
 def account_of_name(typed: str) -> Account:
-    """Look a user up by any spelling of the name.
+    """Return the account of a user, by any spelling of the name.
 
     Raises:
         UnknownUser: this host knows no such user.
@@ -26,7 +25,7 @@ def account_of_name(typed: str) -> Account:
 
 
 def entry_of_name(typed: str) -> pwd.struct_passwd:
-    """Return what the password database says of a user, by any spelling of the name.
+    """Return a user's entry in the password database, by any spelling of the name.
 
     Raises:
         UnknownUser: this host knows no such user.
@@ -34,14 +33,14 @@ def entry_of_name(typed: str) -> pwd.struct_passwd:
     """
     try:
         return pwd.getpwnam(typed)
-    except (KeyError, ValueError):  # a name with a NUL, or one that has no bytes, is nobody's
+    except (KeyError, ValueError):  # no user has a name with a NUL or without a byte form
         raise UnknownUser from None
     except OSError as error:
         raise LookUpFailed(error.strerror or "cannot be asked") from None
 
 
 def account_of_uid(uid: int) -> Account:
-    """Look a user up by the uid.
+    """Return the account of a user, by the uid.
 
     Raises:
         UnknownUser: this host knows no such user.
@@ -67,7 +66,7 @@ def account_of(entry: pwd.struct_passwd) -> Account:
 
 
 def canonical_name(typed: str) -> str:
-    """Return the canonical name of a user; that of somebody unknown as it was typed."""
+    """Return the canonical name of a user. An unknown user's name is returned as typed."""
     try:
         return account_of_name(typed).name
     except (UnknownUser, LookUpFailed):

@@ -1,10 +1,11 @@
-"""Files that somebody named on a command line, or that lie where users can put things. The only module that opens them.
+"""Files that are named on a command line, or that lie where users can put things. This is the only module that opens
+them. A login does not load it.
 
-Root's process must not lend its rights to somebody who plants a link, a pipe or a directory on the way. So there are
+Root's process must not lend its rights to a user who plants a link, a pipe or a directory on the way. So there are
 three cases. A process without privilege opens what it can open. A process that is root on behalf of a user (`--self`)
 opens everything as that user. Root itself walks from `/`, one directory at a time, and checks each one on its open
-descriptor: what only root can change is opened as root; from the first part that belongs to the user whom the command
-is about, the rest is opened as that user; anything else is refused. Not on the way of a login.
+descriptor. What only root can change is opened as root. From the first part that belongs to the user of the command,
+the rest is opened as that user. Everything else is refused.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ _INHERITED = ("/dev/fd", "/proc/self/fd")
 
 
 class NamedFiles:
-    """Opens files by the names that somebody gave.
+    """Open files by names that a person gave.
 
     Args:
-        account: the user whom the command is about; None where it is about no user.
+        account: the user that the command is about; None if it is about no user.
         through_sudo: this process is root only on behalf of that user.
     """
 
@@ -44,11 +45,11 @@ class NamedFiles:
 
         Args:
             path: absolute, or as seen from the working directory.
-            max_bytes: of a longer file the rest is left out.
-            waits: read from pipes and devices, too, for as long as they take. Never as root by their names.
+            max_bytes: limit; the rest of a longer file is left out.
+            waits: also read from pipes and devices, for as long as they take. Root never opens these by name.
 
         Raises:
-            InsecureFile: somebody else could decide what root would read.
+            InsecureFile: another user could decide what root would read.
             UnusableFile: it cannot be read, or is not a regular file.
         """
         try:
@@ -66,7 +67,7 @@ class NamedFiles:
             raise UnusableFile(path, safe_open.words_of(error)) from None
 
     def open(self, path: str, *, waits: bool = False) -> int:
-        """Open a file to read it; see `read`.
+        """Open a file for reading; see `read`.
 
         Raises:
             InsecureFile, UnusableFile: as for `read`.
@@ -87,11 +88,11 @@ class NamedFiles:
             raise UnusableFile(path, safe_open.words_of(error)) from None
 
     def make(self, path: str) -> NewFile:
-        """Make a new file, mode 0600, that belongs to the one in whose directory it is; see `NewFile`.
+        """Create a new file with mode 0600. It belongs to the owner of its directory. See `NewFile`.
 
         Raises:
-            InsecureFile: somebody else could decide where root would write.
-            UnusableFile: it cannot be made, or there is something of that name; nothing has changed.
+            InsecureFile: another user could decide where root would write.
+            UnusableFile: it cannot be made, or the name is taken. Nothing has changed.
         """
         if os.geteuid() != 0:
             return NewFile(path)
@@ -107,7 +108,7 @@ class NamedFiles:
             raise UnusableFile(path, safe_open.words_of(error)) from None
 
     def hint_for(self, error: PathError, *, otherwise: str) -> str:
-        """Return what to do where a file cannot be read: what helps root, or what helps anybody."""
+        """Return what to do if a file cannot be read: advice for root, or advice for everybody."""
         is_refused = isinstance(error, InsecureFile) or (isinstance(error, UnusableFile) and error.denied)
         return HINT if is_refused and os.geteuid() == 0 and not self._through_sudo else otherwise
 
@@ -129,20 +130,20 @@ class NamedFiles:
 
 
 def reason(error: PathError, path: str) -> str:
-    """Return why a named file cannot be used, with the part of its path that is to blame."""
+    """Return why a named file cannot be used. The text names the part of the path that is to blame."""
     return error.why if error.path == path else f"{error.path} {error.why}"
 
 
 def open_directory(path: str, *, making: bool = False) -> int:
-    """Open a directory that root will write to, of which no part can be changed by anybody else.
+    """Open a directory for root to write to. No other user may be able to change any part of its path.
 
     Args:
         path: absolute.
-        making: make what is missing, with mode 0700.
+        making: missing directories are made with mode 0700.
 
     Raises:
         FileNotFoundError: it is missing.
-        InsecureFile, UnusableFile: it cannot be trusted, or not be used.
+        InsecureFile, UnusableFile: it cannot be trusted or used.
     """
     try:
         with CheckedWalk(path, making="directories" if making else "") as walk:
@@ -158,10 +159,10 @@ def open_directory(path: str, *, making: bool = False) -> int:
 
 
 def require_no_way_in(path: str) -> None:
-    """Check that root can make what is missing of a path, and that nobody else can lead it elsewhere.
+    """Check that root can make the missing parts of a path, and that no other user can redirect it.
 
     Raises:
-        InsecureFile, UnusableFile: somebody can, or nobody can tell.
+        InsecureFile, UnusableFile: another user can, or it is not known.
     """
     if os.geteuid() != 0:
         return
@@ -175,7 +176,7 @@ def require_no_way_in(path: str) -> None:
 
 
 def open_regular(path: str) -> int:
-    """Open a file of which root shows something to root alone, whatever stands there. It waits for no pipe by its name.
+    """Open a file whose content root shows only to root. It can have any owner. A pipe is never waited for.
 
     Raises:
         OSError: it cannot be opened, or is not a regular file.
@@ -189,14 +190,14 @@ def open_regular(path: str) -> int:
 
 
 def _inherited(path: str) -> int | None:
-    """Return a copy of a descriptor that the caller has opened, if the path stands for one, as `<(...)` of a shell."""
+    """Return a copy of a descriptor of the caller, if the path stands for one, as a shell's `<(...)` does."""
     directory, _, number = path.rpartition("/")
     is_one = directory in _INHERITED and number.isascii() and number.isdecimal() and len(number) < 7
     return os.dup(int(number)) if is_one else None
 
 
 def _checked(descriptor: int, path: str, *, waits: bool = False, owners: tuple[int, ...] = ()) -> int:
-    """Check an open file once more on its descriptor, which is closed if it is refused."""
+    """Check an open file once more on its descriptor. The descriptor is closed if the file is refused."""
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) and (not waits or stat.S_ISDIR(status.st_mode)):
@@ -212,7 +213,7 @@ def _checked(descriptor: int, path: str, *, waits: bool = False, owners: tuple[i
 
 
 def _read_stdin(path: str, max_bytes: int) -> bytes:
-    """Read from the stream, not the descriptor: when stdin was closed, its number may be some other file's."""
+    """Read from the stream, not the descriptor. If stdin was closed, another file may have its number."""
     if sys.stdin is None:
         raise UnusableFile(path, os.strerror(errno.EBADF))
     return sys.stdin.buffer.read(max_bytes)

@@ -1,7 +1,6 @@
-"""Why a program that does not run as root cannot judge a code, and what helps. Loaded only after something was refused.
-
-Screen lockers run as their user. What is root's is closed to them, whoever types a right code, and there is no set-uid
-helper as pam_unix has one: it would judge codes for every program of the user's.
+"""Explain why a program without root cannot judge a code, and what helps. Loaded only after a refusal. Screen lockers
+run as their user. Root's files are closed to them, even when the right code is typed. There is no set-uid helper as
+pam_unix has one, because it would judge codes for every program of the user's.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ CLOSED = (
 
 
 def explained(error: InsecureFile | UnusableFile, location: Location) -> InsecureFile | UnusableFile:
-    """Return an error that says so, where the want of root is the cause; otherwise the same one.
+    """Return an error that explains this, if missing root privilege is the cause. Otherwise return the same error.
 
     Args:
-        error: what is wrong with a file.
-        location: whose files, and where.
+        error: the error about a file.
+        location: the user and the place of the files.
     """
     if os.geteuid() == 0:
         return error

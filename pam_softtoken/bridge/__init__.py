@@ -1,1 +1,1 @@
-"""Both ends of the socket between the host process and the backend: the C module, and `backend` and `wire`."""
+"""Both ends of the socket between host process and backend: the C module, and `backend` and `wire` in Python."""

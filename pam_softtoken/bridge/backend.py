@@ -1,6 +1,5 @@
-"""The process that the bridge starts: one attempt over the socket on descriptor 0, with a `pamh` that forwards.
-
-Everything that the verdict needs is imported at the top, before the person is asked.
+"""The process that the bridge starts. It serves one attempt over the socket on descriptor 0, with a `pamh` that
+forwards. Everything that the verdict needs is imported at the top, before the person is asked.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import time
 
 try:
     from _signal import alarm  # type: ignore[import-not-found,unused-ignore]
-except ImportError:  # `signal` wraps it, and costs 2 ms more for `enum`
+except ImportError:  # `signal` wraps it, but needs 2 ms more to load `enum`
     from signal import alarm
 
 from pam_softtoken import errors, pam_module
@@ -29,7 +28,7 @@ _UCRED_BYTES = 12
 
 
 class PamError(Exception):
-    """The application's conversation failed; what pam_python calls `pamh.exception`."""
+    """The application's conversation failed. pam_python calls this `pamh.exception`."""
 
 
 class _Message:
@@ -43,7 +42,7 @@ class _Message:
 
 
 class Response:
-    """What the application gave back: `resp` is None when it had nothing."""
+    """What the application returned. `resp` is None if there was nothing."""
 
     __slots__ = ("resp", "resp_retcode")
 
@@ -53,10 +52,10 @@ class Response:
 
 
 class _Environment:
-    """PAM's environment, as pam_python shows it; the bridge gives and takes few variables.
+    """PAM's environment, as pam_python shows it. The bridge reads and writes only a few variables.
 
     Args:
-        exchange: sends a frame and gives the answer to it.
+        exchange: sends a frame and returns its answer.
     """
 
     __slots__ = ("_exchange",)
@@ -78,7 +77,7 @@ class _Environment:
 
 
 class Handle:
-    """A PAM handle as `pam_module` uses it, forwarding to the bridge. Numbers are Linux-PAM's, `_pam_types.h`.
+    """A PAM handle for `pam_module` that forwards to the bridge. The numbers are from Linux-PAM's `_pam_types.h`.
 
     Args:
         start: the bridge's first frame.
@@ -114,12 +113,12 @@ class Handle:
             self.account = safe_open.Account(start.name, start.uid, start.gid, home=start.home)
 
     def get_user(self, prompt: str | None = None) -> str:
-        """Return `PAM_USER` as it was typed; the bridge has asked for it where it had to."""
+        """Return `PAM_USER` as it was typed. The bridge has asked for it if necessary."""
         return self.user
 
     @property
     def host_pid(self) -> int:
-        """The process of the application: it made the socket, and the kernel remembers that. Source: unix(7)."""
+        """Return the pid of the application. It made the socket, and the kernel records that. Source: unix(7)."""
         import _socket  # noqa: PLC0415 - asked once in the life of an account
 
         host = _socket.socket(fileno=SOCKET)
@@ -130,12 +129,12 @@ class Handle:
         return int.from_bytes(credentials[:4], sys.byteorder)
 
     def conversation(self, message: _Message) -> Response:
-        """Show a message and wait, as long as it takes, for what comes back.
+        """Show a message and wait for the answer, as long as it takes.
 
         Raises:
-            PamError: the application would not.
+            PamError: the application failed.
         """
-        left_s = alarm(0)  # the time is the person's now, not ours
+        left_s = alarm(0)  # now the person's time counts, not ours
         try:
             return Response(self._exchange(wire.encode_converse(message.msg_style, message.msg)))
         finally:
@@ -143,10 +142,10 @@ class Handle:
 
     @property
     def authtok(self) -> str | None:
-        """The password that an earlier module has asked for, or None; what is set is for the next one.
+        """Return the password that an earlier module asked for, or None. A value that is set is for the next module.
 
         Raises:
-            PamError: PAM would not.
+            PamError: PAM refused.
         """
         return self._exchange(wire.encode_get(self.PAM_AUTHTOK))
 
@@ -156,7 +155,7 @@ class Handle:
 
     @property
     def env(self) -> _Environment:
-        """PAM's environment; using it raises `PamError` when PAM would not, and `KeyError`."""
+        """Return PAM's environment. Using it raises `PamError` if PAM refuses, and `KeyError`."""
         return _Environment(self._exchange)
 
     def _exchange(self, question: bytes) -> str | None:
@@ -172,23 +171,25 @@ class Handle:
             raise PamError from error
 
     def _move_to_the_host(self) -> None:
-        """Wait where the host waits: to wake another processor takes a tenth of a millisecond of the person's time."""
+        """Wait on the host's processor. Waking another one costs the person a tenth of a millisecond."""
         try:
             os.sched_setaffinity(0, (self._cpu,))
         except OSError:
             pass
 
     def log(self, level: int, line: str) -> None:
-        """Have the bridge write a line to the system log, in the host's name; the last one goes with the verdict."""
+        """Write a line to the system log, through the bridge and in the host's name. The last line goes with the
+        verdict.
+        """
         self._send_last_line()
         self.last_line = (level, line)
 
     def afterwards(self, work: Callable[[], None]) -> None:
-        """Take work for which the person need not wait."""
+        """Store work for later, so that the person need not wait for it."""
         self._left_over.append(work)
 
     def finish(self) -> None:
-        """Do the work that was left for afterwards."""
+        """Run the work that was left for later."""
         for work in self._left_over:
             work()
 
@@ -200,10 +201,10 @@ class Handle:
 
 
 def main(path: str) -> NoReturn:
-    """Serve one attempt and end.
+    """Run one attempt and end the process.
 
     Args:
-        path: this program's own, which stands first among the module arguments.
+        path: this program's own path. It comes first in the module arguments.
     """
     start = wire.decode_start(os.read(SOCKET, wire.MAX_FRAME_BYTES + 1))
     handle = Handle(start)
@@ -211,7 +212,7 @@ def main(path: str) -> NoReturn:
     code = enter(handle, start.flags, [path, *start.arguments])
     os.write(SOCKET, wire.encode_result(code, *handle.last_line))
     handle.finish()
-    # If we ended now, the host could find itself waiting, on our processor, until our memory is taken down; to wait for
-    # it to close its end would have it wake us. Then leave the interpreter as it is; nobody needs it tidy.
+    # If we ended now, the host could have to wait, on our processor, until our memory is freed. If we waited for the
+    # host to close its end, it would have to wake us. Then leave the interpreter as it is: no cleaning up is needed.
     time.sleep(LINGERING_S)
     os._exit(0)

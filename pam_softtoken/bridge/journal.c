@@ -1,13 +1,14 @@
 /*
- * Two ways to the system log, each one message that carries our effective user id.
+ * Two ways to the system log. Each sends one message with our effective user id.
  *
- * Without that the kernel sends the real one, which in su and sudo is the caller's: what we say of somebody who guesses
- * there would look like a line which that user made up. The kernel lets a process send its effective id and no higher one.
+ * Without that the kernel sends the real id. In su and sudo that is the caller's. A line of ours about a guesser there
+ * would look like a line that the guesser made up. The kernel lets a process send its effective id and no higher one.
  *
- * To systemd's journal goes its native protocol: `FIELD=value` lines. A value could also be given with its length, which
- * would allow line ends in it; ours have none, and a line with any control character goes as text. That is the other way,
- * to whatever listens at /dev/log. syslog(3) is never used: it waits for a daemon that hangs without end, sends no id,
- * and names the program as its caller wants. pam_softtoken/system_log.py does the same for Python programs.
+ * systemd's journal gets its native protocol: `FIELD=value` lines. The protocol also allows a value with its length,
+ * which could have line ends. Our values have none, and a line with any control character goes as text. Text is the
+ * other way, to any daemon that listens at /dev/log. syslog(3) is never used: it waits without end for a daemon that
+ * hangs, sends no id, and uses the program name that its caller chose. pam_softtoken/system_log.py does the same for
+ * Python programs.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -26,7 +27,7 @@
 #define SYSLOG_SOCKET "/dev/log"
 #define JOURNAL_DIRECTORY "/run/systemd/journal/"
 #endif
-#define MAX_ENTRY_BYTES (10 * 1024) /* a line has 4 KiB at most, and stands there twice */
+#define MAX_ENTRY_BYTES (10 * 1024) /* a line has at most 4 KiB, and appears there twice */
 #define MAX_FIELD_NAME 32
 #define NAME_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 #define MAX_SERVICE_BYTES 257
@@ -79,7 +80,7 @@ is_plain(const char *text)
 	return true;
 }
 
-/* Whether syslog(3) would write to the journal: with another daemon there, the line has to go to that one. */
+/* Return whether syslog(3) would write to the journal. If another daemon is there, the line has to go to that one. */
 static bool
 system_log_is_journal(void)
 {
@@ -98,7 +99,7 @@ now_ms(void)
 	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
-/* Send an entry to a kind of socket, and with it who we are. It waits for left_ms at most, and not at all for 0. */
+/* Send an entry to a kind of socket, with our ids. Waits at most left_ms, and not at all if that is 0. */
 static bool
 send_once(const struct entry *entry, const char *path, int type, long long left_ms)
 {
@@ -138,7 +139,7 @@ send_once(const struct entry *entry, const char *path, int type, long long left_
 	return sent == (ssize_t)length;
 }
 
-/* Someone who floods the log must not get rid of our line by that, as long as the log is read: so this waits a while. */
+/* Flooding the log must not suppress our line, as long as the log is read. So this waits a while. */
 static bool
 send_entry(struct system_log *log, const struct entry *entry, const char *path)
 {
@@ -159,8 +160,8 @@ send_entry(struct system_log *log, const struct entry *entry, const char *path)
 }
 
 /*
- * Give one `name=value` word a field of its own, SOFTTOKEN_NAME; the last word may be detail="...", with spaces in it.
- * No value has a space anywhere else: pam_softtoken/log.py escapes it. Returns where the next word begins.
+ * Store one `name=value` word in its own field, SOFTTOKEN_NAME. The last word may be detail="...", with spaces. No
+ * other value has a space, because pam_softtoken/log.py escapes it. Returns the start of the next word.
  */
 static const char *
 append_word(struct entry *entry, const char *word)
@@ -185,7 +186,7 @@ append_word(struct entry *entry, const char *word)
 	return word + length + strspn(word + length, " ");
 }
 
-/* The last part of the host's name, unless its caller has chosen it or it is no word; then the name of the service. */
+/* Return the last part of the host's name. If its caller chose it, or it is no word, return the name of the service. */
 static const char *
 name_of_program(const char *service)
 {

@@ -1,10 +1,12 @@
 /*
  * pam_softtoken.so: carries bytes between a PAM application and the backend, which decides.
  *
- * The bridge finds out who is asking, starts the backend and then relays: prompts one way, answers the other, log lines,
- * at last one PAM return code. It knows nothing of OTPs, token files or policy, and whatever goes wrong is a denial.
+ * The bridge finds out which user is asking, starts the backend and then relays. It relays prompts one way, answers the
+ * other way, log lines, and at last one PAM return code. It knows nothing of OTPs, token files or policy. Every failure
+ * is a denial.
  *
- * A frame is one message on a SOCK_SEQPACKET socket: protocol version, type, payload. pam_softtoken/bridge/wire.py has the same.
+ * A frame is one message on a SOCK_SEQPACKET socket: protocol version, type, payload. pam_softtoken/bridge/wire.py has
+ * the same.
  */
 #include <errno.h>
 #include <limits.h>
@@ -43,14 +45,14 @@
 #define ACCOUNT_BYTES (16 * 1024)
 #define MAX_DETAIL_BYTES 1024
 
-/* PAM environment: what sshd says about the factors that it has checked, and our own marks. */
+/* PAM environment: sshd's report about the factors that it has checked, and our own marks. */
 #define FIRST_FACTORS "SSH_AUTH_INFO_0"
 #define NEWCOMER "PAM_SOFTTOKEN_ENROL"
-#define TRIAL "PAM_SOFTTOKEN_TRIAL" /* set by our own programs; pam_softtoken/log.py has the same */
+#define TRIAL "PAM_SOFTTOKEN_TRIAL" /* our own programs set it; pam_softtoken/log.py has the same */
 #define NOTE "PAM_SOFTTOKEN_NOTE"
-#define ENVIRONMENT 0 /* instead of the number of an item, which none has */
+#define ENVIRONMENT 0 /* stands for the number of an item; no item has this number */
 
-/* Where a change of a service waits for a login with a code; pam_softtoken/login/login_note.py has the same. */
+/* A change of a service waits here for a login with a code. pam_softtoken/login/login_note.py has the same. */
 #define CHANGES "/var/lib/softtoken/changes"
 #define NOTE_DIGITS 16
 
@@ -126,7 +128,7 @@ append_item(struct frame *frame, pam_handle_t *pamh, int item)
 {
 	const void *value = NULL;
 
-	/* "=" tells an empty item from one that is not set. */
+	/* "=" distinguishes an empty item from one that is not set. */
 	if (pam_get_item(pamh, item, &value) == PAM_SUCCESS && value != NULL)
 		append_field(frame, "=%s", (const char *)value);
 	else
@@ -144,7 +146,7 @@ write_log(struct attempt *attempt, int level, const char *line)
 	send_to_system_log(&attempt->log, service, attempt->type == FRAME_ACCOUNT ? "account" : "auth", level, line);
 }
 
-/* Log that there is no backend to say why: the bridge's only reason of its own. */
+/* Log that there is no backend to report the cause. This is the bridge's only reason of its own. */
 __attribute__((format(printf, 3, 4))) static void
 log_refusal(struct attempt *attempt, int level, const char *format, ...)
 {
@@ -159,7 +161,7 @@ log_refusal(struct attempt *attempt, int level, const char *format, ...)
 	write_log(attempt, level, line);
 }
 
-/* Of the errors of getpwnam_r some say, with some name services, just that there is no such user: getpwnam(3). */
+/* With some name services, some errors of getpwnam_r only mean that there is no such user. Source: getpwnam(3). */
 static bool
 means_unknown(int error)
 {
@@ -167,10 +169,10 @@ means_unknown(int error)
 }
 
 /*
- * The user as this host knows it: canonical name, uid, gid and home. Or four empty fields, the last of them with "!" and
- * the cause where the host could not tell. Supplementary groups are left to the backend, which seldom needs them: looking them up makes the host load every
- * name service that it has. pam_modutil_getpwnam would not do: where memory has run out, it tries two thousand million
- * times to keep the entry, and logs each of them.
+ * Append the user as this host knows it: canonical name, uid, gid and home. If there is no such user, append four empty
+ * fields. If the host cannot tell, the last of them is "!" and the cause. The backend looks up supplementary groups
+ * itself, which it seldom needs: this makes the host load every name service that it has. pam_modutil_getpwnam would
+ * not do. If memory has run out, it tries two thousand million times to keep the entry, and logs each try.
  */
 static void
 append_account(struct frame *frame, const char *user)
@@ -231,8 +233,8 @@ writable_by_others(const struct stat *status)
 }
 
 /*
- * The backend runs with our privileges, so it and every directory above it must belong to root (or to who we are) and be
- * closed to other writers. Returns the path without links, to be freed, or NULL.
+ * Return the backend's path without links, to be freed, or NULL. The backend runs with our privileges. So it and every
+ * directory above it must belong to root (or to our own user) and be closed to other writers.
  */
 static char *
 resolve_backend(struct attempt *attempt, const char *backend)
@@ -253,7 +255,7 @@ resolve_backend(struct attempt *attempt, const char *backend)
 		}
 		if (strcmp(walk, "/") == 0)
 			return path;
-		/* On to the parent: cut behind the slash of "/name", and at any other slash. */
+		/* Go on to the parent: cut after the slash of "/name", and at any other slash. */
 		char *slash = strrchr(walk, '/');
 		slash[slash == walk ? 1 : 0] = '\0';
 		if (lstat(walk, &status) != 0)
@@ -275,7 +277,7 @@ remaining_ms(const struct timespec *deadline)
 	return left > 0 ? (int)left : 0;
 }
 
-/* Wait for one whole frame. Only here does the backend owe us something, so only here does the clock run. */
+/* Wait for one whole frame. Only here does the backend owe us something, so the clock runs only here. */
 static int
 receive_frame(int socket, struct frame *frame, unsigned int timeout_s)
 {
@@ -293,7 +295,7 @@ receive_frame(int socket, struct frame *frame, unsigned int timeout_s)
 		return ETIMEDOUT;
 	if (changed < 0)
 		return errno;
-	/* MSG_TRUNC gives the message's own length, so that a larger one is seen and refused. */
+	/* With MSG_TRUNC recvmsg returns the message's own length, so that a larger one is noticed and refused. */
 	length = recv(socket, frame->bytes, sizeof(frame->bytes), MSG_DONTWAIT | MSG_TRUNC);
 	if (length < 0)
 		return errno;
@@ -313,7 +315,7 @@ send_frame(int socket, const struct frame *frame)
 	return 0;
 }
 
-/* The frame's text from a place on; NULL when it holds a NUL, which would cut it short. */
+/* Return the frame's text from a place on. It is NULL if the text has a NUL, which would cut it short. */
 static const char *
 frame_text(const struct frame *frame, size_t place, char *text)
 {
@@ -324,7 +326,7 @@ frame_text(const struct frame *frame, size_t place, char *text)
 	return memchr(text, '\0', length) == NULL ? text : NULL;
 }
 
-/* Show a prompt or a message, and send back what the person answered. */
+/* Show a prompt or a message, and send back the person's answer. */
 static int
 relay_conversation(pam_handle_t *pamh, int socket, struct frame *frame)
 {
@@ -373,7 +375,7 @@ permitted_item(const struct frame *frame, const char *text)
 	return false;
 }
 
-/* Give the backend a PAM item or variable, or change it. */
+/* Send a PAM item or variable to the backend, or change it. */
 static int
 relay_item(pam_handle_t *pamh, int socket, struct frame *frame)
 {
@@ -391,7 +393,7 @@ relay_item(pam_handle_t *pamh, int socket, struct frame *frame)
 		retval = is_variable ? pam_putenv(pamh, content) : pam_set_item(pamh, PAM_AUTHTOK, content);
 	} else if (is_variable) {
 		value = pam_getenv(pamh, content);
-		max_bytes--; /* its beginning is enough, where an answer as long as that counts as cut */
+		max_bytes--; /* the start is enough, because an answer of this length counts as cut */
 	} else {
 		retval = pam_get_item(pamh, PAM_AUTHTOK, &value);
 	}
@@ -408,7 +410,7 @@ out:
 	return error;
 }
 
-/* A log line: its level, which stands at a place of the frame, and the text behind that. */
+/* Write a log line of the backend: its level is at a place of the frame, and the text follows. */
 static int
 relay_log(struct attempt *attempt, const struct frame *frame, size_t place)
 {
@@ -436,7 +438,7 @@ permitted_result(unsigned char code)
 	}
 }
 
-/* What to do when a process or a descriptor could not be made. */
+/* Return what to do when a process or a descriptor could not be made. */
 static const char *
 remedy_text(int error)
 {
@@ -454,7 +456,7 @@ remedy_text(int error)
 	}
 }
 
-/* Serve the backend until it gives its verdict. */
+/* Serve the backend until it sends its verdict. */
 static int
 relay(struct attempt *attempt, int socket, struct frame *frame, unsigned int timeout_s)
 {
@@ -484,7 +486,7 @@ relay(struct attempt *attempt, int socket, struct frame *frame, unsigned int tim
 			error = EPROTO;
 		}
 	}
-	if (error == EPIPE || error == ECONNRESET || error == ETIMEDOUT) /* its alarm ends it, or we are first */
+	if (error == EPIPE || error == ECONNRESET || error == ETIMEDOUT) /* its alarm ends it, or our wait ended first */
 		log_refusal(attempt, LOG_ERR,
 			    "no verdict; run softtoken-admin doctor: a disk or name service hangs, or the limits of this"
 			    " service on memory or processor time are too low");
@@ -493,7 +495,7 @@ relay(struct attempt *attempt, int socket, struct frame *frame, unsigned int tim
 	return PAM_AUTH_ERR;
 }
 
-/* Of the module arguments only these two are the bridge's business; the backend checks all of them. */
+/* The bridge uses only these two module arguments. The backend checks all of them. */
 static void
 read_own_arguments(int argc, const char **argv, const char **backend, unsigned int *timeout_s)
 {
@@ -511,7 +513,10 @@ read_own_arguments(int argc, const char **argv, const char **backend, unsigned i
 	}
 }
 
-/* What was decided is about one user; it must not count for another, whom the application has put in that place. */
+/*
+ * Check the user. The verdict is about one user, and must not count for another one that the application put in that
+ * place.
+ */
 static bool
 user_is_still(pam_handle_t *pamh, const char *asked)
 {
@@ -520,7 +525,7 @@ user_is_still(pam_handle_t *pamh, const char *asked)
 	return pam_get_item(pamh, PAM_USER, &user) == PAM_SUCCESS && user != NULL && strcmp(user, asked) == 0;
 }
 
-/* Have a backend decide, from its start to its verdict. */
+/* Run a backend, from its start to its verdict. */
 static int
 run_backend(pam_handle_t *pamh, enum frame_type type, int flags, int argc, const char **argv)
 {
@@ -573,13 +578,13 @@ forget_variable(pam_handle_t *pamh, const char *name)
 __attribute__((visibility("default"))) int
 pam_sm_authenticate(pam_handle_t *pamh, int flags, int argc, const char **argv)
 {
-	/* What an earlier attempt in the same process has left says nothing about this one. */
+	/* What an earlier attempt in the same process left behind says nothing about this one. */
 	if (!forget_variable(pamh, NEWCOMER) || !forget_variable(pamh, NOTE))
 		return PAM_AUTH_ERR;
 	return run_backend(pamh, FRAME_START, flags, argc, argv);
 }
 
-/* Only for those whom the backend has marked when they authenticated; nothing is started for anybody else. */
+/* Serve only users that the backend marked when they authenticated. Nothing is started for any other user. */
 __attribute__((visibility("default"))) int
 pam_sm_acct_mgmt(pam_handle_t *pamh, int flags, int argc, const char **argv)
 {
@@ -589,9 +594,10 @@ pam_sm_acct_mgmt(pam_handle_t *pamh, int flags, int argc, const char **argv)
 }
 
 /*
- * The backend leaves a note of an accepted code where a change of the service waits for a login, and its name, which
- * nobody can guess, in a variable of this handle. Other modules may still have refused that login; hosts come here only
- * when none has, so here it becomes the note that confirms. A login that was asked for no code knows of no note.
+ * If a change of the service waits for a login, the backend leaves a note of an accepted code. It also writes the
+ * note's name, which nobody can guess, into a variable of this handle. Other modules may still refuse that login. Hosts
+ * call this function only if no module has, so here the note becomes the one that confirms. A login that was not asked
+ * for a code knows of no note.
  */
 static void
 confirm_change(pam_handle_t *pamh)
@@ -608,7 +614,7 @@ confirm_change(pam_handle_t *pamh)
 	    (size_t)snprintf(accepted, sizeof(accepted), CHANGES "/%s/accepted:%s", (const char *)service, note) < sizeof(accepted) &&
 	    (size_t)snprintf(confirming, sizeof(confirming), CHANGES "/%s/login", (const char *)service) < sizeof(confirming))
 		(void)rename(accepted, confirming);
-	(void)forget_variable(pamh, NOTE); /* the session's programs need not see it */
+	(void)forget_variable(pamh, NOTE); /* programs of the session need not see it */
 }
 
 __attribute__((visibility("default"))) int

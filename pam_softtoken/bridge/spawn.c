@@ -1,10 +1,10 @@
 /*
- * Start the backend without disturbing the host: no signal, no child that the host could see, no descriptor, limit, mask
- * or directory of its own changed.
+ * Start the backend without disturbing the host. The host gets no signal, sees no child, and keeps its descriptors,
+ * limits, mask and directory unchanged.
  *
- * A plain fork would fire the host's SIGCHLD handler, and the host's wait(-1) could take our child. So a middle child is
- * made with no exit signal, which only __WCLONE sees; it makes the backend and ends at once, and the orphan belongs to
- * init. One clone is not enough: execve sets the exit signal back to SIGCHLD.
+ * A plain fork would fire the host's SIGCHLD handler, and the host's wait(-1) could take our child. So a middle child
+ * is made with no exit signal, which only __WCLONE sees. It makes the backend and ends at once, and the orphan belongs
+ * to init. One clone is not enough: execve sets the exit signal back to SIGCHLD.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,12 +32,12 @@
 #define BACKEND_DESCRIPTORS 64
 #define BACKEND_STACK_BYTES (8UL * 1024 * 1024)
 #define KEEPER_GRACE_MS 1000
-#define KEEPER_POLLS 8 /* when the host's own signals interrupt the wait */
+#define KEEPER_POLLS 8 /* tries, if the host's own signals interrupt the wait */
 #define KERNEL_SIGNALS 64
 
 /*
- * All that the children need, in a mapping of its own; they run in our memory until execve. `error` is volatile because the
- * compiler cannot see that.
+ * Everything that the children need, in a mapping of its own. They run in our memory until execve. `error` is volatile
+ * because the compiler cannot see that.
  */
 struct order {
 	char script[PATH_MAX];
@@ -56,7 +56,7 @@ soften_limit(int resource, rlim_t soft)
 {
 	struct rlimit limit = { .rlim_cur = soft, .rlim_max = RLIM_INFINITY };
 
-	/* A caller may have lowered his limits to make a write or the interpreter fail. Root puts them right. */
+	/* Callers may have lowered their limits to make a write or the interpreter fail. Root corrects them. */
 	if (setrlimit(resource, &limit) == 0 || getrlimit(resource, &limit) != 0)
 		return;
 	limit.rlim_cur = limit.rlim_max < soft ? limit.rlim_max : soft;
@@ -78,7 +78,7 @@ close_from(unsigned int first)
 		return 0;
 	if (errno != ENOSYS && errno != EPERM)
 		return -1;
-	/* An old kernel or a system call filter: the slow way, before RLIMIT_NOFILE is lowered. */
+	/* On an old kernel or under a system call filter: the slow way, before RLIMIT_NOFILE is lowered. */
 	struct rlimit limit;
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
 		return -1;
@@ -89,8 +89,8 @@ close_from(unsigned int first)
 }
 
 /*
- * Runs between clone and execve in the host's memory: only system calls and async-signal-safe functions. The set*id
- * calls are raw because glibc's wrappers would try to reach the host's other threads.
+ * This runs between clone and execve in the host's memory. It may only use system calls and async-signal-safe
+ * functions. The set*id calls are raw because glibc's wrappers would try to reach the host's other threads.
  */
 __attribute__((no_sanitize("address", "undefined"))) static int
 become_backend(void *argument)
@@ -119,13 +119,13 @@ become_backend(void *argument)
 	soften_limit(RLIMIT_AS, RLIM_INFINITY);
 	soften_limit(RLIMIT_DATA, RLIM_INFINITY);
 	soften_limit(RLIMIT_CPU, RLIM_INFINITY);
-	soften_limit(RLIMIT_RTTIME, RLIM_INFINITY); /* of a host with a real-time policy, which the backend inherits */
+	soften_limit(RLIMIT_RTTIME, RLIM_INFINITY); /* for a host with a real-time policy, which the backend inherits */
 	soften_limit(RLIMIT_STACK, BACKEND_STACK_BYTES);
 	cap_limit(RLIMIT_NOFILE, BACKEND_DESCRIPTORS);
-	cap_limit(RLIMIT_CORE, 1); /* no core, and none for a program to which cores go, which 0 would allow */
+	cap_limit(RLIMIT_CORE, 1); /* no core file, nor one for a program that takes cores, which 0 would allow */
 	/*
-	 * Standard output and error lead nowhere: writing to a pipe without a reader fails. They must not be free for a file.
-	 * /dev/null would do, but in a chroot or a damaged host it is missing or is a file.
+	 * Standard output and error lead nowhere, because writing to a pipe without a reader fails. They must not be free
+	 * for a file. /dev/null would do, but in a chroot or on a damaged host it is missing or a file.
 	 */
 	if (pipe(nowhere) != 0 || nowhere[0] != 1 || nowhere[1] != 2 || dup2(2, 1) != 1)
 		goto out;
@@ -140,9 +140,9 @@ out:
 }
 
 /*
- * In a set-uid host the caller is still the real user, and as such may signal our children, as long as they have his id.
- * The middle child takes root's before it makes the backend: were it killed while the backend still runs in the host's
- * memory, the host would go on and take that memory away.
+ * In a set-uid host the caller is still the real user, and may signal our children while they have the caller's id. The
+ * middle child becomes root before it makes the backend. If it were killed while the backend still runs in the host's
+ * memory, the host would go on and remove that memory.
  */
 __attribute__((no_sanitize("address", "undefined"))) static int
 become_root(void)
@@ -166,7 +166,9 @@ stand_between(void *argument)
 	}
 
 	if (order->kept) {
-		/* We live as long as the backend: hold nothing of the host's, and die with it. */
+		/*
+		 * The middle child now lives as long as the backend. It must hold nothing of the host's, and die with the host.
+		 */
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (dup2(order->socket, 0) == 0)
 			order->socket = 0;
@@ -205,14 +207,14 @@ make_order(const char *interpreter, const char *script, unsigned int timeout_s)
 	order->environment[1] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
 	order->timeout_s = timeout_s;
 	/*
-	 * A host that inherits orphans would get the backend as its child after all. There the middle child stays, as a
-	 * copy of the host, until the backend has ended.
+	 * A host that inherits orphans would get the backend as its child after all. In such a host the middle child stays,
+	 * as a copy of the host, until the backend has ended.
 	 */
 	order->kept = inherits_orphans();
 	return order;
 }
 
-/* A socket pair above the standard descriptors: a host may lack those, and would talk to the backend instead. */
+/* Open a socket pair above the standard descriptors. A host may lack those, and would talk to the backend instead. */
 static int
 make_socket_pair(int pair[2])
 {
@@ -249,7 +251,7 @@ spawn_backend(struct backend_process *process, const char *interpreter, const ch
 	if (middle > 0 && !order->kept && (waitpid(middle, &status, __WCLONE) != middle || !WIFEXITED(status)))
 		error = error != 0 ? error : ECHILD;
 	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-	/* If somebody has killed the middle child, the backend may still be in there: better to lose the memory. */
+	/* If the middle child was killed, the backend may still use the memory. It is better to lose the memory. */
 	if (error != ECHILD)
 		(void)munmap(order, sizeof(*order));
 out:
@@ -270,7 +272,10 @@ release_backend(struct backend_process *process)
 	(void)close(process->socket);
 	if (process->keeper == 0)
 		return;
-	/* Without a descriptor for it the keeper is killed at once: better a short-lived orphan than an unbounded wait. */
+	/*
+	 * Without a descriptor for the keeper, the keeper is killed at once. A short-lived orphan is better than an
+	 * unbounded wait.
+	 */
 	struct pollfd ended = { .fd = (int)syscall(SYS_pidfd_open, process->keeper, 0), .events = POLLIN };
 	int changed = 0, tries = KEEPER_POLLS;
 	while (ended.fd >= 0 && tries-- > 0 && (changed = poll(&ended, 1, KEEPER_GRACE_MS)) < 0 && errno == EINTR)

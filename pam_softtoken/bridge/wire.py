@@ -1,10 +1,11 @@
-"""Frames between the bridge and the backend: strict, versioned, no I/O. `bridge/pam_softtoken.c` has the other half.
+"""Frames between the bridge and the backend: strict and versioned. `bridge/pam_softtoken.c` has the other half. Does no
+I/O.
 
-A frame is one message of a SOCK_SEQPACKET socket: a byte of protocol version, a byte of type, a payload, 4096 bytes in
-all. The bridge opens with START, or with ACCOUNT when it is called to manage an account; then the backend sends
-CONVERSE, LOG and at last RESULT, and each CONVERSE is answered by one ANSWER. So are GET and PUT, which read and change
-the password that PAM modules share, and PAM's environment. RESULT brings the log line of the outcome along, so that the
-bridge is woken only once for both.
+A frame is one message of a SOCK_SEQPACKET socket: one byte of protocol version, one byte of type, and a payload. It has
+at most 4096 bytes. The bridge opens with START, or with ACCOUNT when it is called to manage an account. Then the
+backend sends CONVERSE, LOG and at last RESULT. Each CONVERSE is answered by one ANSWER, and so are GET and PUT. These
+read and change the password that PAM modules share, and PAM's environment. RESULT brings the log line of the outcome
+along, so that the bridge is woken only once for both.
 """
 
 from __future__ import annotations
@@ -14,31 +15,31 @@ from pam_softtoken.errors import ProtocolError
 VERSION = 1
 MAX_FRAME_BYTES = 4096
 MAX_ANSWER_BYTES = 512
-"""Where the bridge cuts an answer, as long as `PAM_MAX_RESP_SIZE`, which counts the NUL at its end."""
+"""The bridge cuts an answer at this length. It is `PAM_MAX_RESP_SIZE`, which counts the NUL at the end."""
 MAX_NUMBER = 2**32 - 1
 START, ACCOUNT, ANSWER, CONVERSE, GET, PUT, LOG, RESULT = b"S", b"M", b"A", b"C", b"G", b"P", b"L", b"R"
 ENVIRONMENT = 0
-"""Stands in GET and PUT for a variable of PAM's environment, where the number of an item would be."""
+"""In GET and PUT, means a variable of PAM's environment instead of the number of an item."""
 _FIXED_FIELDS = 13
 MAX_NAME_BYTES = 255
-"""Of a canonical name: it becomes part of a path."""
+"""The limit of a canonical name, because the name becomes part of a path."""
 _GIVEN, _MISSING = (bytes((VERSION,)) + ANSWER + status for status in (b"=", b"-"))
 
 
 class Start:
-    """Who asks, and how: the first frame.
+    """The first frame: the user, the application and the arguments.
 
     Args:
-        account_phase: the application has authenticated the user, and asks whether he may come in.
+        account_phase: the application has authenticated the user, and asks whether they may come in.
         flags: PAM flags.
         user: `PAM_USER`, as it was typed.
-        name, uid, gid, home: the bridge's own look-up of the user, `name` the canonical one; `uid` is None when there
+        name, uid, gid, home: the bridge's own look-up of the user. `name` is the canonical name. `uid` is None if there
             is no such user.
-        look_up_error: why the host could not tell whether there is; empty when it could.
+        look_up_error: why the host could not look the user up; empty if it could.
         caller_uid: real uid of the application.
-        cpu: number of the processor that it runs on.
-        session: its session (`getsid`), 0 when that is not known.
-        service, rhost, tty, ruser: PAM items; None when they are not set.
+        cpu: number of the processor that the application runs on.
+        session: the application's session (`getsid`); 0 if it is not known.
+        service, rhost, tty, ruser: PAM items; None if not set.
         arguments: the module arguments.
     """
 
@@ -86,7 +87,7 @@ def decode_start(frame: bytes) -> Start:
     """Read the first frame.
 
     Raises:
-        ProtocolError: it is not one.
+        ProtocolError: it is not a first frame.
     """
     account_phase = frame[1:2] == ACCOUNT
     payload = _payload(frame, ACCOUNT if account_phase else START)
@@ -99,11 +100,11 @@ def decode_start(frame: bytes) -> Start:
 
 
 def decode_answer(frame: bytes) -> str | None:
-    """Read what the person answered.
+    """Read the person's answer.
 
     Returns:
-        The answer, or None when the application had none to give. It is empty when the bridge may have cut it: what is
-        left of it may end like a code by chance, and is no whole password. PAM's own limit leaves room for this.
+        The answer, or None if the application had none. It is empty if the bridge may have cut it: the rest may end
+        like a code by chance, and is no whole password. PAM's own limit leaves room for this.
 
     Raises:
         ProtocolError: it is not an answer, or the conversation failed.
@@ -117,17 +118,20 @@ def decode_answer(frame: bytes) -> str | None:
 
 
 def encode_converse(style: int, text: str) -> bytes:
-    """Ask the application to show a prompt or a message: `style` as in PAM, `text` cut to what fits."""
+    """Return a frame that asks the application to show a prompt or message. `style` is as in PAM. `text` is cut to what
+    fits.
+    """
     return _frame(CONVERSE, style, text)
 
 
 def encode_get(item: int, name: str = "") -> bytes:
-    """Ask for `PAM_AUTHTOK`, the only PAM item that is given, or for a variable by its name."""
+    """Return a frame that asks for `PAM_AUTHTOK`, the only PAM item that can be read, or for a variable by its name."""
     return _frame(GET, item, name)
 
 
 def encode_put(item: int, text: str) -> bytes:
-    """Have `PAM_AUTHTOK` changed, or a variable, by `NAME=VALUE` or by `NAME` alone, which removes it.
+    """Return a frame that changes `PAM_AUTHTOK` or a variable. A variable is `NAME=VALUE`, or `NAME` alone to remove
+    it.
 
     The answer has no text.
     """
@@ -135,12 +139,12 @@ def encode_put(item: int, text: str) -> bytes:
 
 
 def encode_log(level: int, text: str) -> bytes:
-    """Ask the bridge to write a log line at a syslog severity."""
+    """Return a frame that asks the bridge to write a log line at a syslog severity."""
     return _frame(LOG, level, text)
 
 
 def encode_result(code: int, level: int, text: str) -> bytes:
-    """Give the verdict, a PAM return code, and a last line for the log; an empty one is left away."""
+    """Return the frame of the verdict: a PAM return code and a last line for the log. An empty line is not logged."""
     verdict = _frame(RESULT, code, "")
     return (verdict + _frame(LOG, level, text)[2:])[:MAX_FRAME_BYTES] if text else verdict
 

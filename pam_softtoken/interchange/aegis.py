@@ -1,7 +1,6 @@
-"""Exports of the app Aegis: its vault as JSON, in clear or encrypted with a password. No I/O.
-
-An encrypted vault has a random master key, wrapped once for each password ("slot"). Slots of another type, such as
-those of fingerprints, need the phone, and are left out.
+"""Read exports of the app Aegis: its vault as JSON, in clear or encrypted with a password. Does no I/O. An encrypted
+vault has a random master key, which is wrapped once for each password ("slot"). Slots of other types, such as
+fingerprints, need the phone and are ignored.
 
 Source: "Aegis Vault", docs/vault.md of github.com/beemdevelopment/Aegis, vault version 1, content versions 1 to 3.
 """
@@ -42,7 +41,7 @@ class _Slot(NamedTuple):
 
 
 def is_one(document: object) -> bool:
-    """Tell the app's exports from others."""
+    """Check whether a document is one of the app's exports."""
     return isinstance(document, dict) and {"header", "db"} <= document.keys()
 
 
@@ -51,11 +50,11 @@ def read(document: object, *, ask_passphrase: Callable[[], str], now: int) -> Ha
 
     Args:
         document: the JSON.
-        ask_passphrase: called once, for an encrypted one that is otherwise as it should be.
+        ask_passphrase: called once, for an encrypted export that is otherwise correct. Returns the passphrase.
         now: Unix seconds.
 
     Raises:
-        Unreadable: the file as a whole.
+        Unreadable: the whole file cannot be read.
     """
     vault = Fields(document, "the vault")
     if vault.integer("version") != _VERSION:
@@ -104,7 +103,7 @@ def _master_key(slots: list[_Slot], passphrase: str) -> bytes:
         try:
             return _unwrapped(slot, passphrase)
         except Unreadable:
-            continue  # it may be the passphrase of another slot
+            continue  # the passphrase may belong to another slot
     return _unwrapped(slots[-1], passphrase)
 
 

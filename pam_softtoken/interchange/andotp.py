@@ -1,7 +1,6 @@
-"""Backups of the app andOTP: its accounts as JSON, in clear or encrypted with a password. No I/O.
-
-An encrypted one is binary: the number of iterations, a salt, a nonce, and what AES-256-GCM has sealed. Those of
-version 0.6.2 and before have neither of the first two, and nothing by which they could be told from noise.
+"""Read backups of the app andOTP: its accounts as JSON, in clear or encrypted with a password. Does no I/O. An
+encrypted backup is binary: the number of iterations, a salt, a nonce, and the output of AES-256-GCM. Backups of version
+0.6.2 and before have neither of the first two. Nothing distinguishes them from noise.
 
 Source: what the app writes, as in `Entry.toJSON` and `BackupHelper.backupToFile` of github.com/andOTP/andOTP.
 """
@@ -23,12 +22,12 @@ _SHORTEST = _COUNT_BYTES + _SALT_BYTES + NONCE_BYTES + len("[]") + TAG_BYTES
 
 
 def is_one(document: object) -> bool:
-    """Tell the app's backups in clear from others."""
+    """Check whether a document is one of the app's backups in clear."""
     return isinstance(document, list)
 
 
 def is_encrypted_one(data: bytes) -> bool:
-    """Tell the app's encrypted backups from others, by the number that they begin with; no text has it."""
+    """Check whether data is one of the app's encrypted backups, by the number at its start. No text starts with it."""
     return data[:1] == b"\0" and _FEWEST_ITERATIONS <= _iterations(data) <= MAX_ITERATIONS
 
 
@@ -40,7 +39,7 @@ def read(document: object, *, now: int) -> Harvest:
         now: Unix seconds.
 
     Raises:
-        Unreadable: the file as a whole.
+        Unreadable: the whole file cannot be read.
     """
     return harvest(app_document.array(document, "the file"), name_of=_name, kind_of=_kind, read=_entry, now=now)
 
@@ -49,12 +48,12 @@ def read_encrypted(data: bytes, *, ask_passphrase: Callable[[], str], now: int) 
     """Read an encrypted backup.
 
     Args:
-        data: the file.
-        ask_passphrase: called once.
+        data: the content of the file.
+        ask_passphrase: called once. Returns the passphrase.
         now: Unix seconds.
 
     Raises:
-        Unreadable: the file as a whole.
+        Unreadable: the whole file cannot be read.
     """
     if len(data) < _SHORTEST:
         raise Unreadable("the file is cut off", hint="see whether all of the backup was copied")
@@ -72,7 +71,7 @@ def _name(entry: Fields) -> str:
 
 
 def _kind(entry: Fields) -> str:
-    # Old versions of the app knew nothing else, and wrote neither this nor most of what follows down.
+    # Old versions of the app knew no other type. They wrote neither this field nor most of the following ones.
     return entry.text("type", "TOTP")
 
 

@@ -1,7 +1,6 @@
-"""What encrypted exports have in common: a key from a passphrase, AES-256-GCM, and Base64 around it.
-
-The library is loaded only here, and only when an export is encrypted. How much work a file may ask for is bounded
-before the person is asked for the passphrase.
+"""What encrypted exports have in common: a key from a passphrase, AES-256-GCM, and Base64 around it. The library is
+loaded only here, and only if an export is encrypted. The work that a file may ask for is limited before the person is
+asked for the passphrase. Does no I/O.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from pam_softtoken.errors import Unreadable
 
 KEY_BYTES, NONCE_BYTES, TAG_BYTES = 32, 12, 16
 MAX_SCRYPT_WORK = 2**21
-"""n * r * p: less than a second, and 256 MiB. Aegis takes an eighth of it."""
+"""The limit of n * r * p: less than a second, and 256 MiB. Aegis uses an eighth of it."""
 MAX_ITERATIONS = 10**6
-"""Of PBKDF2: half a second."""
+"""The limit for PBKDF2: half a second."""
 _HINT = "apt install python3-cryptography"
 _DAMAGED = "see whether all of the export was copied"
 
@@ -30,14 +29,14 @@ class ScryptCost(NamedTuple):
 
 
 def require_scrypt_cost(cost: ScryptCost) -> None:
-    """Refuse costs that scrypt does not have, and those that would keep the machine busy; `Unreadable`."""
+    """Check costs of scrypt. Raises `Unreadable` if they are invalid or would keep the machine busy."""
     n, r, p = cost
     if n < 2 or n & (n - 1) or r < 1 or p < 1 or n * r * p > MAX_SCRYPT_WORK:
         raise Unreadable(f"the costs of scrypt are out of range; n * r * p may be {MAX_SCRYPT_WORK} here")
 
 
 def key_from_scrypt(passphrase: str, salt: bytes, cost: ScryptCost) -> bytes:
-    """Derive a key; `cost` has been checked.
+    """Compute a key with scrypt. The caller has checked `cost`.
 
     Raises:
         Unreadable: the library is not installed, or there is too little memory.
@@ -53,7 +52,7 @@ def key_from_scrypt(passphrase: str, salt: bytes, cost: ScryptCost) -> bytes:
 
 
 def key_from_pbkdf2(passphrase: str, salt: bytes, *, algorithm: str, iterations: int) -> bytes:
-    """Derive a key.
+    """Compute a key with PBKDF2.
 
     Args:
         passphrase: what the person typed.
@@ -76,15 +75,16 @@ def key_from_pbkdf2(passphrase: str, salt: bytes, *, algorithm: str, iterations:
 
 
 def unseal(key: bytes, nonce: bytes, sealed: bytes) -> bytes:
-    """Decrypt what AES-256-GCM has sealed.
+    """Return the plain text of what AES-256-GCM has sealed.
 
     Args:
         key: `KEY_BYTES`.
         nonce: `NONCE_BYTES`.
-        sealed: the ciphertext, and the tag behind it.
+        sealed: the ciphertext, followed by the tag.
 
     Raises:
-        Unreadable: the library is not installed; or it is the wrong key, or damaged: the two cannot be told apart.
+        Unreadable: the library is not installed, the key is wrong, or the data is damaged. The last two cannot be told
+            apart.
     """
     try:
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415
@@ -100,10 +100,10 @@ def unseal(key: bytes, nonce: bytes, sealed: bytes) -> bytes:
 
 
 def bytes_from_base64(text: str, what: str) -> bytes:
-    """Decode Base64 with padding.
+    """Read Base64 with padding.
 
     Raises:
-        Unreadable: it is anything else.
+        Unreadable: the text is anything else.
     """
     try:
         data = base64.b64decode(text.encode("ascii"), validate=True)

@@ -1,6 +1,6 @@
-"""JSON as apps export it, read with suspicion: what is deep, long, doubled or of another type is refused by its name.
-
-Shared by the readers of exports. No message repeats a value: any of them could be a key. No I/O.
+"""Read JSON as apps export it, with suspicion. Anything too deep, too long, repeated or of a wrong type is refused by
+its name. The readers of exports share this module. No message repeats a value, because any value could be a key. Does
+no I/O.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from pam_softtoken.errors import Unreadable
 
 MAX_BYTES = 8 * 2**20
-"""An export may carry a picture for each of its accounts."""
+"""An export may have a picture for each of its accounts."""
 MAX_ENTRIES = 10_000
 _MAX_NUMBER_CHARACTERS = 20
 _MAX_INTEGER = 2**63 - 1
@@ -56,7 +56,7 @@ def _integer(digits: str) -> int:
 
 
 def _fraction(digits: str) -> float:
-    # None of the fields that are read here has one, but an app may keep one beside them.
+    # None of the fields that are read here has so long a number, but an app may keep one beside them.
     if len(digits) > 2 * _MAX_NUMBER_CHARACTERS:
         raise Unreadable("a number is too long")
     return float(digits)
@@ -67,14 +67,14 @@ def _constant(_name: str) -> object:
 
 
 class Fields:
-    """A JSON object, of which each field has the type that it should have; null counts as a field that is not there.
+    """A JSON object whose fields must have the right type. A null counts as a missing field.
 
     Args:
-        value: what was read.
-        what: what it should be, for the error.
+        value: the value that was read.
+        what: what the value should be, for the error.
 
     Raises:
-        Unreadable: it is not an object.
+        Unreadable: the value is not an object.
     """
 
     __slots__ = ("_fields",)
@@ -88,29 +88,31 @@ class Fields:
         return self._fields.get(name) is not None
 
     def text(self, name: str, default: str | None = None) -> str:
-        """Give a text; `Unreadable` when it is something else, or not there and there is no default."""
+        """Return a text. Raises `Unreadable` if it has another type, or is missing without a default."""
         value = self._value(name, default)
         if not isinstance(value, str):
             raise Unreadable(f'"{name}" is not a text')
         return value
 
     def integer(self, name: str, default: int | None = None, *, lowest: int = 0) -> int:
-        """Give a whole number; `Unreadable` when it is something else or out of range, or missing without a default."""
+        """Return a whole number. Raises `Unreadable` if it has another type, is out of range, or is missing without a
+        default.
+        """
         value = self._value(name, default)
         if type(value) is not int or not lowest <= value <= _MAX_INTEGER:  # True is an int to isinstance
             raise Unreadable(f'"{name}" is not a number of the right size')
         return value
 
     def array(self, name: str) -> list[object]:
-        """Give an array of no more than `MAX_ENTRIES`; `Unreadable` when it is something else or not there."""
+        """Return an array of at most `MAX_ENTRIES`. Raises `Unreadable` if it is anything else or missing."""
         return array(self._value(name, None), f'"{name}"')
 
     def inner(self, name: str) -> Fields:
-        """Give an object; `Unreadable` when it is something else or not there."""
+        """Return an object. Raises `Unreadable` if it is anything else or missing."""
         return Fields(self._value(name, None), f'"{name}"')
 
     def hexadecimal(self, name: str, *lengths: int) -> bytes:
-        """Give the bytes of a hexadecimal text; `Unreadable` when it is something else or of another length."""
+        """Return the bytes of a hexadecimal text. Raises `Unreadable` if it is anything else or has another length."""
         text = self.text(name)
         if text.strip("0123456789abcdefABCDEF") or len(text) % 2 or len(text) // 2 not in lengths:
             raise Unreadable(f'"{name}" is not hexadecimal of the right length', hint=_DAMAGED)
@@ -126,7 +128,7 @@ class Fields:
 
 
 def array(value: object, what: str) -> list[object]:
-    """Make sure that something is an array of no more than `MAX_ENTRIES`.
+    """Check that a value is an array of at most `MAX_ENTRIES`, and return it.
 
     Raises:
         Unreadable: it is not.

@@ -1,4 +1,4 @@
-"""One account in an app's export: it becomes a token, or a sentence that says why it does not. No I/O."""
+"""One account in an app's export. It becomes a token, or a sentence that explains why not. Does no I/O."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _DIALECTS = {"steam": "Steam", "motp": "mOTP", "yandex": "Yandex"}
 
 
 class Harvest(NamedTuple):
-    """What came out of an export.
+    """The result of reading an export.
 
     Args:
-        found: the tokens, in the order of the file; two of the same are both there.
-        skipped: a sentence for each entry that is not among them, with its place and, where that is safe, its name.
+        found: the tokens, in the order of the file. Duplicates are kept.
+        skipped: a sentence for each other entry, with its place and, if that is safe, its name.
     """
 
     found: tuple[Imported, ...]
@@ -28,14 +28,14 @@ class Harvest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An account as an app writes it down.
+    """An account as an app writes it.
 
     Attributes:
-        key: its bytes, any number of them.
-        algorithm: name of the hash function, in either case.
-        digits: of a code.
-        period_s: of a token that goes by the clock.
-        counter: the next one of a token that counts; None when the file does not say.
+        key: the key's bytes, any number of them.
+        algorithm: name of the hash function, in upper or lower case.
+        digits: number of digits of a code.
+        period_s: period of a TOTP token, in seconds.
+        counter: the next counter of a HOTP token; None if the file does not have it.
     """
 
     key: bytes = field(repr=False)
@@ -53,13 +53,13 @@ def harvest(
     read: Callable[[Fields], Entry],
     now: int,
 ) -> Harvest:
-    """Go through the accounts of an export.
+    """Read the accounts of an export.
 
     Args:
         entries: as they were read.
-        name_of: gives a token's name; raises `Unreadable`, as do the next two.
-        kind_of: gives "totp" or "hotp" in either case, or what the app calls another one.
-        read: gives the rest; only called for a TOTP or HOTP account.
+        name_of: returns a token's name. Raises `Unreadable`, as do the next two.
+        kind_of: returns "totp" or "hotp" in upper or lower case, or the app's word for another kind.
+        read: returns the rest. It is only called for a TOTP or HOTP account.
         now: Unix seconds.
     """
     found, skipped = [], []
@@ -78,7 +78,7 @@ def harvest(
 
 
 def _refuse_dialect(kind: str) -> None:
-    """Refuse a token whose codes would be computed wrongly here."""
+    """Check that the codes of this kind of token are computed correctly here."""
     known = _DIALECTS.get(kind)
     if known:
         raise Unreadable(f"a {known} token makes its codes in a way of its own, which is neither HOTP nor TOTP")

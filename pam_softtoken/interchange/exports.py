@@ -1,6 +1,5 @@
-"""Exports of other apps become tokens of this one. Reads bytes, and writes nothing anywhere.
-
-One function for all formats, which are told apart by what stands in the file; each app has a module of its own.
+"""Turn exports of other apps into tokens. Reads bytes, and writes nothing anywhere. One function serves all formats.
+The content of the file shows the format. Each app has its own module.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ def read(data: bytes, *, path: str, now: int, ask_passphrase: Callable[[], str])
     """Read an export of an app.
 
     Args:
-        data: what stands in it, as much as `MAX_BYTES` and one byte more.
+        data: the content, up to `MAX_BYTES` and one byte more.
         path: its name, for the error.
         now: Unix seconds.
-        ask_passphrase: gives what the person knows; called once, and only when the file is encrypted.
+        ask_passphrase: returns the passphrase. It is called once, and only if the file is encrypted.
 
     Returns:
         At least one token.
 
     Raises:
-        ImportFailed: nothing could be taken; with every reason, and nothing of what could be a key.
+        ImportFailed: no token could be read. It has every reason, and nothing that could be a key.
     """
     try:
         harvest = _read(data, ask_passphrase, now, path)

@@ -1,7 +1,7 @@
-"""Exports of the app FreeOTP+: JSON, always in clear, whose keys are arrays of signed bytes. No I/O.
+"""Read exports of the app FreeOTP+: JSON, always in clear, with keys as arrays of signed bytes. Does no I/O. Its
+counter is that of the next code.
 
-Source: what the app writes, as in `Token` and `ImportExportUtil` of github.com/helloworld1/FreeOTPPlus. Its counter is
-the one of the next code.
+Source: what the app writes, as in `Token` and `ImportExportUtil` of github.com/helloworld1/FreeOTPPlus.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pam_softtoken.interchange.record import name_from_label
 
 
 def is_one(document: object) -> bool:
-    """Tell the app's exports from others."""
+    """Check whether a document is one of the app's exports."""
     return isinstance(document, dict) and {"tokens", "tokenOrder"} <= document.keys()
 
 
@@ -25,7 +25,7 @@ def read(document: object, *, now: int) -> Harvest:
         now: Unix seconds.
 
     Raises:
-        Unreadable: the file as a whole.
+        Unreadable: the whole file cannot be read.
     """
     return harvest(Fields(document, "the export").array("tokens"), name_of=_name, kind_of=_kind, read=_entry, now=now)
 
@@ -36,7 +36,7 @@ def _name(token: Fields) -> str:
 
 
 def _kind(token: Fields) -> str:
-    # The app knows it by this name, and writes it down as TOTP.
+    # The app recognises Steam tokens by this name, and writes them as TOTP.
     steam = "Steam" in [token.text(name, "") for name in ("issuerInt", "issuerExt")]
     return "steam" if steam else token.text("type")
 
@@ -47,7 +47,7 @@ def _entry(token: Fields) -> Entry:
         algorithm=token.text("algo", "SHA1"),
         digits=token.integer("digits"),
         period_s=token.integer("period", 30),
-        # The app writes -1 for a counter that the service wanted to begin with 0.
+        # The app writes -1 for a counter that the service starts at 0.
         counter=max(0, token.integer("counter", lowest=-1)) if "counter" in token else None,
     )
 

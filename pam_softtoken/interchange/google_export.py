@@ -1,8 +1,7 @@
-"""Exports of the app Google Authenticator (`otpauth-migration://`): accounts as a protocol-buffer message in Base64.
-
-The message is small enough to be decoded here, so that no library is needed: a sequence of fields, each a number that
-tells its place and form, then a value, which is a number or a length and so many bytes. Stricter than the format: a
-field that may stand once and stands twice is refused, because nobody can tell which one was meant. No I/O.
+"""Read exports of the app Google Authenticator (`otpauth-migration://`): accounts as a protocol-buffer message in
+Base64. Does no I/O. The message is simple enough to be decoded here without a library. It is a sequence of fields. Each
+field starts with a number for its place and form. A value follows: a number, or a length and as many bytes. This reader
+is stricter than the format. If a single field occurs twice, it is refused, because nobody can tell which one was meant.
 
 Source: the fields as published by those who read the exports first; encoding as in Protocol Buffers, "Encoding".
 """
@@ -38,10 +37,10 @@ def read(uri: str, *, place: str, mistakes: Mistakes, now: int, min_key_bytes: i
 
     Args:
         uri: the text, without a line end.
-        place: where it stands.
-        mistakes: takes note of what is wrong.
+        place: the place of the URI, for the errors.
+        mistakes: records what is wrong.
         now: Unix seconds.
-        min_key_bytes: how long the keys must be.
+        min_key_bytes: the fewest bytes of a key.
     """
     with mistakes.at(place):
         fields = _fields(_data(uri), _MESSAGE, repeated=_ACCOUNT)
@@ -100,7 +99,7 @@ def _account(data: bytes, *, place: str, notes: tuple[str, ...], now: int, min_k
         return Imported(token, last=last_before(counter), place=place, notes=notes)
     if kind != _TOTP:
         raise Unreadable("the type is neither HOTP nor TOTP")
-    # The export has no period; the app knows none but 30 seconds.
+    # The export has no period, because the app only knows 30 seconds.
     token = totp_token(name, key, now=now, algorithm=algorithm, digits=digits, min_key_bytes=min_key_bytes)
     return Imported(token, place=place, notes=notes)
 
@@ -116,7 +115,7 @@ def _some_bytes(fields: dict[int, list[int | bytes]], place: int) -> bytes:
 
 
 def _fields(data: bytes, forms: dict[int, int], *, repeated: int = 0) -> dict[int, list[int | bytes]]:
-    """Decode a message; fields that are not known are checked and left out, as the format wants it."""
+    """Read a message. Unknown fields are checked and left out, as the format requires."""
     result: dict[int, list[int | bytes]] = {}
     position = 0
     while position < len(data):
@@ -149,7 +148,7 @@ def _chunk(data: bytes, position: int, form: int) -> tuple[bytes, int]:
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """Decode a number: 7 bits in each byte, the lowest first, the top bit set but in the last."""
+    """Read a number: 7 bits in each byte, the lowest first. The top bit is set in all bytes but the last."""
     value = 0
     for count, byte in enumerate(data[position : position + _MAX_VARINT_BYTES]):
         value |= (byte & 0x7F) << 7 * count

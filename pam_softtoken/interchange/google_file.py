@@ -1,7 +1,6 @@
-"""The file of google-authenticator, `~/.google_authenticator`: one token of one user, and all that has happened to it.
-
-The first line is the key in Base32, lines that begin with `" ` are options, lines of 8 digits are scratch codes. The
-module beside it rewrites the file at each login. No I/O.
+"""Read the file of google-authenticator, `~/.google_authenticator`: one token of one user and the history of its use.
+Does no I/O. The first line is the key in Base32. Lines that begin with `" ` are options. Lines of 8 digits are scratch
+codes. The PAM module of google-authenticator rewrites the file at each login.
 
 Source: FILEFORMAT in the package libpam-google-authenticator, and what the module itself wrote.
 """
@@ -45,19 +44,19 @@ def read(lines: list[str], *, mistakes: Mistakes, now: int) -> list[Imported]:
     """Read the file.
 
     Args:
-        lines: its text.
-        mistakes: takes note of what is wrong.
+        lines: the text of the file.
+        mistakes: records what is wrong.
         now: Unix seconds.
 
     Returns:
-        One token, or none when there were mistakes.
+        One token, or none if there were mistakes.
     """
     key = b""
     options: dict[str, tuple[str, str]] = {}
     codes: list[str] = []
     with mistakes.at("line 1"):
         key = key_from_base32(lines[0])
-        totp_token(UNNAMED, key, now=now)  # so that a key that is too short is reported with the line that it is in
+        totp_token(UNNAMED, key, now=now)  # so that a key that is too short is reported with its line
     for count, line in enumerate(lines[1:], 2):
         if not line:
             continue
@@ -88,7 +87,7 @@ class _Options:
         return self._given[name][0].split() if name in self._given else []
 
     def value(self, name: str, default: int, *, lowest: int, highest: int) -> int:
-        """Give an option's only word as a number."""
+        """Return an option's only word as a number."""
         if name not in self._given:
             return default
         text, place = self._given[name]
@@ -116,8 +115,8 @@ def _take_code(codes: list[str], line: str) -> None:
 
 
 def _counting(key: bytes, options: _Options, codes: tuple[str, ...], now: int) -> Imported:
-    # The module accepts this counter next: it stores one more than it has accepted, and one more after a wrong code.
-    # It counts whatever TOTP_AUTH says, and from 0 it does not let anybody in.
+    # The module accepts this counter next: it stores the last accepted counter plus one, and adds one after a wrong
+    # code. It uses the counter whatever TOTP_AUTH says. With a counter of 0 it lets nobody in.
     counter = options.value("HOTP_COUNTER", 0, lowest=1, highest=_MAX_COUNTER)
     return Imported(
         hotp_token(UNNAMED, key, now=now, counter=counter),
@@ -132,7 +131,7 @@ def _by_the_clock(key: bytes, options: _Options, codes: tuple[str, ...], now: in
     if "TOTP_AUTH" not in options:
         raise Unreadable("neither TOTP_AUTH nor HOTP_COUNTER says how the token counts")
     period_s = options.value("STEP_SIZE", 30, lowest=1, highest=60)
-    # The module stores the step whose code was typed, drift included, in units of the step.
+    # The module stores the step of the typed code, drift included, in units of the step.
     used = [
         number(word, f"{options.place('DISALLOW_REUSE')}: a used time step", highest=_MAX_COUNTER)
         for word in options.words("DISALLOW_REUSE")

@@ -1,4 +1,4 @@
-"""Reading Key URIs (`otpauth://`) that other programs wrote; `otp.key_uri` writes ours. No I/O.
+"""Read Key URIs (`otpauth://`) that other programs wrote. `otp.key_uri` writes ours. Does no I/O.
 
 Source: the Key URI Format of the Google Authenticator project, which all soft tokens read.
 """
@@ -31,15 +31,15 @@ _MAX_COUNTER = 2**62 - 1
 def parse(uri: str, *, now: int, min_key_bytes: int = MIN_KEY_BYTES) -> Imported:
     """Read a Key URI.
 
-    What decorates is ignored; whatever else is not known could change the codes, and is refused.
+    Decoration is ignored. Any other unknown parameter could change the codes and is refused.
 
     Args:
         uri: the text, without a line end.
         now: Unix seconds.
-        min_key_bytes: how long the key must be.
+        min_key_bytes: the fewest bytes of the key.
 
     Raises:
-        Unreadable: it is not a Key URI, can be understood in two ways, or is of a token that is not HOTP or TOTP.
+        Unreadable: it is not a Key URI, is ambiguous, or belongs to a token that is not HOTP or TOTP.
     """
     scheme, found, rest = uri.partition("://")
     kind, slash, rest = rest.partition("/")
@@ -57,7 +57,7 @@ def parse(uri: str, *, now: int, min_key_bytes: int = MIN_KEY_BYTES) -> Imported
     if algorithm is None:
         raise Unreadable("the algorithm is none of SHA1, SHA256 and SHA512")
     digits = number(parameters.get("digits", str(DEFAULT_DIGITS)), "digits", lowest=6, highest=8)
-    # Some apps write both parameters for either type; the type decides, but a number must be one.
+    # Some apps write both parameters for either type. The type decides which one counts, but both must be numbers.
     period_s = number(parameters.get("period", str(DEFAULT_PERIOD_S)), "period", lowest=1, highest=300)
     counter = number(parameters.get("counter", "0"), "counter", highest=_MAX_COUNTER)
     if kind == "totp":
@@ -74,33 +74,33 @@ def parse(uri: str, *, now: int, min_key_bytes: int = MIN_KEY_BYTES) -> Imported
 
 
 def label_of(uri: str) -> tuple[str, str]:
-    """Take the label of a Key URI apart, which `parse` makes one name of.
+    """Read the two parts of a Key URI's label. `parse` makes one name of them.
 
     Args:
-        uri: one that `parse` has taken.
+        uri: a URI that `parse` has accepted.
 
     Returns:
-        Issuer and account, either of which can be "".
+        Issuer and account. Either can be "".
     """
     label, _, query = uri.partition("://")[2].partition("/")[2].partition("?")
     text = _bytes_of(label).decode("utf-8", "replace")
     issuer = parameters_of(query, _MEANINGFUL, _DECORATION).get("issuer", "")
-    if issuer and text.startswith(f"{issuer}:"):  # an issuer with a colon of its own
+    if issuer and text.startswith(f"{issuer}:"):  # the issuer itself has a colon
         return issuer, text[len(issuer) + 1 :].strip()
     prefix, colon, account = text.partition(":")
     return (issuer or prefix.strip(), account.strip()) if colon else (issuer, text.strip())
 
 
 def parameters_of(query: str, meaningful: tuple[str, ...], decoration: tuple[str, ...] = ()) -> dict[str, str]:
-    """Take the part of a URI behind the question mark apart.
+    """Read the part of a URI after the question mark.
 
     Args:
         query: `name=value` pairs with `&` between them, percent-encoded. A `+` stands for itself.
-        meaningful: names that may stand there.
-        decoration: names that may stand there and say nothing.
+        meaningful: names that may occur.
+        decoration: names that may occur and are ignored.
 
     Returns:
-        The meaningful ones, decoded.
+        The meaningful parameters, decoded.
 
     Raises:
         Unreadable: an unknown or repeated name, or a value that is not percent-encoded UTF-8.
@@ -131,14 +131,14 @@ def _bytes_of(text: str) -> bytes:
             raise Unreadable("a % without two hexadecimal digits behind it")
     try:
         return unquote_to_bytes(text)
-    except UnicodeEncodeError:  # half a character
+    except UnicodeEncodeError:  # half of a surrogate pair
         raise Unreadable("not UTF-8") from None
 
 
 def _refuse_other_kinds(kind: str, parameters: dict[str, str]) -> None:
     encoder = parameters.get("encoder", "").lower()
     if encoder or kind in _OTHER_KINDS:
-        # What it is called is only repeated when it is a known name.
+        # The message repeats the name only if it is a known one.
         told = next((f'"{name}"' for name in (encoder, kind) if name in _OTHER_KINDS), "of another maker")
         raise Unreadable(f"a token {told} makes its codes in a way of its own, which is neither HOTP nor TOTP")
     if kind not in ("hotp", "totp"):

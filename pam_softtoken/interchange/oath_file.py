@@ -1,4 +1,5 @@
-"""The users file of pam_oath: a line for each token of each user, with PIN, key, counter and the last code. No I/O.
+"""Read the users file of pam_oath: one line for each token of each user, with PIN, key, counter and last code. Does no
+I/O.
 
 Source: what the module pam_oath of Debian's libpam-oath accepts and writes.
 """
@@ -33,15 +34,15 @@ def read(lines: list[str], *, mistakes: Mistakes, now: int) -> list[Imported]:
     """Read the file.
 
     Args:
-        lines: its text.
-        mistakes: takes note of what is wrong.
+        lines: the text of the file.
+        mistakes: records what is wrong.
         now: Unix seconds.
 
     Returns:
-        The tokens in their order; a user's second one is named "phone 2" and so on.
+        The tokens in their order. A user's second token is named "phone 2", and so on.
     """
     found: list[Imported] = []
-    tokens: dict[str, dict[str, str]] = {}  # for each user the tokens' fingerprints and places
+    tokens: dict[str, dict[str, str]] = {}  # for each user, the tokens' fingerprints and places
     for count, line in enumerate(lines, 1):
         fields = line.replace("\t", " ").split(" ")
         fields = [text for text in fields if text]
@@ -96,7 +97,7 @@ def _last_otp(fields: list[str], digits: int) -> str:
 
 
 def _next_counter(name: str, key: bytes, otp: str, counter: int, digits: int) -> int:
-    """Tell the counter to come: the one in the file is the last accepted one as soon as there is a last code."""
+    """Return the next counter. If the file has a last code, its counter is the last accepted one."""
     if not otp:
         return counter
     if hotp_token(name, key, now=0, counter=counter, digits=digits).otp_at(counter) != otp:
@@ -105,11 +106,11 @@ def _next_counter(name: str, key: bytes, otp: str, counter: int, digits: int) ->
 
 
 def _last_step(token: Token, otp: str, distance: int, present: int) -> int | None:
-    """Find the time step of the last code among those that could still be used.
+    """Return the time step of the last code, if that step could still be used.
 
-    In place of a counter the module writes how many steps the code was away from its clock, without a sign; the time
-    beside it is in the local time of some host. So a code that was used ahead of the clock is looked for among the
-    steps to come; one that is not there belongs to a step that has passed.
+    Instead of a counter the module writes the distance of the code from its clock, in steps and without a sign. The
+    time beside it is local time of an unknown host. So the code is searched for among future steps, in case it was used
+    ahead of the clock. If it is not found there, its step has passed.
     """
     if distance > FURTHEST_STEPS:
         raise Unreadable(f"the last code was more than {FURTHEST_STEPS} time steps away")

@@ -1,7 +1,6 @@
-"""PSKC files (RFC 6030): keys of many tokens as XML, in clear or encrypted, as makers of tokens deliver them.
-
-The library `pskc` reads and decrypts them. It is lenient: Base64 with stray characters becomes another key, of two
-secrets the first one counts, and what has no MAC is decrypted all the same. `xml_survey` goes through the text first.
+"""Read PSKC files (RFC 6030): keys of many tokens as XML, in clear or encrypted, as makers of tokens deliver them. Does
+no I/O. The library `pskc` reads and decrypts them. It is lenient: Base64 with stray characters becomes another key, the
+first of two secrets counts, and data without a MAC is decrypted all the same. So `xml_survey` checks the text first.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from pskc.key import Key
 
 _MAX_ITERATIONS = 10**7
-"""Of PBKDF2: some seconds. The file could ask for hours."""
+"""The limit for PBKDF2: some seconds. The file could ask for hours."""
 _MAX_DERIVED_BYTES = 64
 _LOGIN = r"([A-Za-z0-9_][A-Za-z0-9_.-]*)"
 _USER_ID = re.compile(rf"[Uu][Ii][Dd]={_LOGIN}(?:,.*)?\Z|{_LOGIN}\Z", re.DOTALL)  # a distinguished name, or not
@@ -43,9 +42,9 @@ def read(data: bytes, *, passphrase: str | None, mistakes: Mistakes, now: int) -
     """Read the file.
 
     Args:
-        data: its bytes.
-        passphrase: what opens it; of a file with a pre-shared key that key in hexadecimal. None for a file in clear.
-        mistakes: takes note of what is wrong.
+        data: the file's bytes.
+        passphrase: opens the file. With a pre-shared key, it is that key in hexadecimal. None for a file in clear.
+        mistakes: records what is wrong.
         now: Unix seconds.
     """
     found: list[Imported] = []
@@ -57,7 +56,7 @@ def read(data: bytes, *, passphrase: str | None, mistakes: Mistakes, now: int) -
             known = len(seen.lines) == len(container.keys)
             place = f"line {seen.lines[count - 1]}" if known else f"key {count}"
             if key.id in pins and _algorithm(key) not in _OURS:
-                continue  # a PIN, which the token that it belongs to points at
+                continue  # a PIN; its token refers to it
             with mistakes.at(place):
                 found.append(_token(key, place=place, now=now))
         if not container.keys:
@@ -96,7 +95,7 @@ def _unlock(container: PSKC, passphrase: str) -> None:
 
 
 class _library:  # noqa: N801 - reads as a word in `with`
-    """Turn whatever the library raises about a file into one mistake, and keep its warnings to itself."""
+    """A `with` block that records any exception of the library about a file as one mistake, and hides its warnings."""
 
     def __init__(self, otherwise: str, *, hint: str = "") -> None:
         self._otherwise = otherwise
@@ -161,7 +160,7 @@ def _hash(key: Key) -> str:
 
 
 def _require_usable(key: Key, now: int) -> None:
-    """Refuse what the file itself forbids, and codes of another form."""
+    """Check that the file allows the use of the key, and that its codes have a supported form."""
     policy = key.policy
     with _library("the policy of the key cannot be read"):
         moment = datetime.fromtimestamp(now, UTC)

@@ -1,7 +1,6 @@
-"""Pictures with QR codes: a screenshot or a photograph of what an app or a web page shows.
-
-The libraries are loaded only here: Pillow for the picture, ZXing for the codes. Neither gets a form of picture, or a
-number of pixels, that a screenshot does not have.
+"""Read QR codes in pictures, such as a screenshot or a photograph of what an app or a web page shows. Pillow reads the
+picture, and ZXing the codes. The libraries are loaded only here. They get no picture format, and no number of pixels,
+that a screenshot does not have.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ if TYPE_CHECKING:
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 MAX_PIXELS = 24 * 2**20
-"""More than any screen has; decoded they are 24 MiB, and up to four times that on the way."""
+"""More than any screen has. Decoded they take 24 MiB, and up to four times that in between."""
 MAX_CODES = 64
 _HINT = "cut the QR code out of the picture, with a white border, and try again"
-# What Pillow lets through from its decoders; none of them says more than that the file is damaged.
+# Exceptions that Pillow passes on from its decoders. They only mean that the file is damaged.
 _DAMAGE = (
     ArithmeticError,
     EOFError,
@@ -37,7 +36,7 @@ _DAMAGE = (
 
 
 def read(data: bytes) -> list[str]:
-    """Find the QR codes in a PNG or JPEG picture.
+    """Read the QR codes in a PNG or JPEG picture.
 
     Returns:
         Their texts, at least one.
@@ -53,7 +52,7 @@ def read(data: bytes) -> list[str]:
             "reading pictures needs Pillow and ZXing", hint="apt install python3-pil python3-zxing-cpp"
         ) from None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they go to the terminal
+        warnings.simplefilter("ignore")  # warnings would go to the terminal
         try:
             with PIL.Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
                 grey = _grey(picture)
@@ -72,7 +71,7 @@ def read(data: bytes) -> list[str]:
 
 
 def _grey(picture: Image) -> Image:
-    """Decode a picture, of which only the size has been read so far; what is transparent becomes white."""
+    """Read the pixels of a picture; only its size has been read so far. Transparent pixels become white."""
     import PIL.Image  # noqa: PLC0415
 
     if picture.width * picture.height > MAX_PIXELS:

@@ -1,6 +1,5 @@
-"""Import: what other programs keep of a soft token becomes ours. Reads bytes, and writes nothing anywhere.
-
-One function for all formats, which are told apart by what stands in the file; each has a module of its own.
+"""Import: turn another program's record of a soft token into ours. Reads bytes, and writes nothing anywhere. One
+function serves all formats. The content of the file shows the format. Each format has its own module.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pam_softtoken.otp.token import MIN_KEY_BYTES
 MAX_BYTES = 2**20
 GOOGLE, OATH, URI, PSKC, PICTURE = "google-authenticator", "pam_oath", "uri", "pskc", "picture"
 KINDS = (GOOGLE, OATH, URI, PSKC, PICTURE)
-"""Of `URI` are Key URIs and exports of Google Authenticator alike, one or more lines of them."""
+"""`URI` covers Key URIs and exports of Google Authenticator, one or more lines of them."""
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _HINT = (
     "known are: the files of google-authenticator and pam_oath, Key URIs (otpauth://), exports of Google Authenticator "
@@ -24,7 +23,7 @@ _HINT = (
 
 
 def is_text_of_ours(data: bytes) -> bool:
-    """Tell whether this package alone would read it, line by line, and no library for pictures, XML or encryption."""
+    """Check whether this package alone reads the data, line by line. Pictures, XML and encryption need a library."""
     try:
         return kind_of(data) in (GOOGLE, OATH, URI)
     except Unreadable:
@@ -43,19 +42,19 @@ def read(
     """Read a file of another program.
 
     Args:
-        data: what stands in it.
+        data: the content of the file.
         path: its name, for the error.
         now: Unix seconds.
-        kind: one of `KINDS`; None finds it out.
-        passphrase: what opens an encrypted PSKC file; of one with a pre-shared key that key in hexadecimal.
-        min_key_bytes: how long a key must be that comes in a Key URI, an export or a QR code; in the files of hosts and
-            of makers of tokens it must always be as long as a host's own.
+        kind: one of `KINDS`; None to detect it.
+        passphrase: opens an encrypted PSKC file. With a pre-shared key, it is that key in hexadecimal.
+        min_key_bytes: the fewest bytes of a key in a Key URI, an export or a QR code. In the files of hosts and of
+            makers of tokens, a key must always be as long as a host's own.
 
     Returns:
         At least one token.
 
     Raises:
-        ImportFailed: with all mistakes, and nothing of what could be a key, a code or a PIN.
+        ImportFailed: with all mistakes, and nothing that could be a key, a code or a PIN.
         ValueError: there is no such kind.
     """
     if kind is not None and kind not in KINDS:
@@ -96,12 +95,12 @@ def read_uris(
     Args:
         data: no more than `MAX_BYTES`.
         kind: `URI` or `PICTURE`.
-        mistakes: takes note of each that cannot be read; the others are returned.
+        mistakes: records each URI that cannot be read. The others are returned.
         now: Unix seconds.
-        min_key_bytes: how long the keys must be.
+        min_key_bytes: the fewest bytes of a key.
 
     Raises:
-        Unreadable: the whole file.
+        Unreadable: the whole file cannot be read.
     """
     if kind == PICTURE:
         texts = [(f"QR code {n}", text) for n, text in enumerate(qr_picture.read(data), 1)]
@@ -126,7 +125,7 @@ def _lines(data: bytes) -> list[str]:
     except UnicodeDecodeError as error:
         count = data.count(b"\n", 0, error.start) + 1
         raise Unreadable(f"line {count}: not UTF-8 text") from None
-    # Only these end a line; `splitlines` knows many more, some of which may stand in a name.
+    # Only these end a line. `splitlines` knows many more, and some of them may occur in a name.
     return [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
 
 
@@ -135,10 +134,10 @@ def _is_picture(data: bytes) -> bool:
 
 
 def kind_of(data: bytes) -> str:
-    """Tell the kind by the first line that is neither empty nor a comment.
+    """Return the kind, by the first line that is neither empty nor a comment.
 
     Raises:
-        Unreadable: it is none that is known.
+        Unreadable: the kind is unknown.
     """
     if _is_picture(data):
         return PICTURE

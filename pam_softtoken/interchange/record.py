@@ -1,6 +1,5 @@
-"""What comes out of another program's file: the token, and what that program knew about its use.
-
-Shared by all readers, with the few conversions that each of them needs. No I/O. No message here repeats what stands in
+"""The result of reading another program's file: the token, and what that program knew about its use. Also the few
+conversions that each reader needs. All readers share this module. Does no I/O. No message here repeats the content of
 the file: a line with a mistake may have its key in any place.
 """
 
@@ -23,12 +22,15 @@ from pam_softtoken.otp.token import (
 
 UNNAMED = "phone"
 SHORTEST_KEY_BYTES = 1
-"""What a soft token takes. It does not choose its keys: many services give 80 bits, some fewer, and refusing such a key
-would keep its owner out without making the service any safer. Without a byte there is no secret at all."""
+"""The shortest key that a soft token accepts. It does not choose its keys. Many services give 80 bits, some fewer.
+Refusing such a key would keep its owner out without making the service any safer. Without a byte there is no secret.
+"""
 MAX_DRIFT = 10**6
-"""Time steps; a clock that is off by a year has been set wrongly, and its record says nothing."""
+"""In time steps. A clock that is off by a year was set wrongly, and its record proves nothing."""
 FURTHEST_STEPS = 2000
-"""How far ahead of the clock a used time step can be; google-authenticator follows a token's clock for some 1500."""
+"""How many steps a used time step can be ahead of the clock. google-authenticator follows a token's clock for about
+1500.
+"""
 ENROL_ANEW = "enrol anew with softtoken-enroll, which draws a key that is long enough"
 
 
@@ -37,15 +39,15 @@ class Imported:
     """A token as another program left it.
 
     Attributes:
-        token: created now; of an HOTP token `counter` is the first one that has not been used.
-        user: login name, "" where the format has none.
-        last: highest counter or time step that may have been used, as far as the file knows; None when it does not.
-            Of a TOTP token the present step may have been used, too, whatever the file says.
+        token: created now. For a HOTP token, `counter` is the first unused one.
+        user: login name; "" if the format has none.
+        last: highest counter or time step that may have been used, according to the file; None if unknown. For a TOTP
+            token the present step may also have been used, whatever the file says.
         drift: time steps by which the token's clock is ahead of the host's, negative when behind.
         scratch_codes: unspent ones, 8 digits each.
-        pin: what is typed before the code, "" for nothing.
-        place: where in the file.
-        notes: what has no counterpart here, one sentence each.
+        pin: what is typed before the code; "" for nothing.
+        place: the place in the file.
+        notes: one sentence for each setting that has no counterpart here.
     """
 
     token: Token
@@ -59,7 +61,7 @@ class Imported:
 
 
 class Mistakes:
-    """Everything that is wrong with one file.
+    """All mistakes in one file.
 
     Args:
         path: its name.
@@ -72,24 +74,24 @@ class Mistakes:
 
     @contextmanager
     def at(self, place: str) -> Iterator[None]:
-        """Take note of what is unreadable at a place, and go on behind the block."""
+        """Return a `with` block that records what is unreadable at a place. Execution goes on after the block."""
         try:
             yield
         except Unreadable as error:
             self.add(place, error)
 
     def add(self, place: str, error: Unreadable) -> None:
-        """Take note of one mistake; of the hints the first one counts."""
+        """Store one mistake. The first hint counts."""
         self._problems.append(f"{place}: {error.message}" if place else error.message)
         self._hint = self._hint or error.hint
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """One text for each mistake so far."""
+        """Return one text for each mistake so far."""
         return tuple(self._problems)
 
     def raise_any(self, *, hint: str) -> None:
-        """Report the mistakes, if there are any.
+        """Raise an error for the mistakes, if there are any.
 
         Raises:
             ImportFailed: with all of them.
@@ -99,15 +101,17 @@ class Mistakes:
 
 
 def name_from(*parts: str) -> str:
-    """Make a token's name from texts of another program, such as issuer and account, or `UNNAMED` from nothing."""
+    """Return a token's name made from texts of another program, such as issuer and account. It is `UNNAMED` if they are
+    empty.
+    """
     text = "".join(character if character.isprintable() else " " for character in " ".join(parts))
     return " ".join(text.split())[:MAX_NAME_CHARACTERS].strip() or UNNAMED
 
 
 def name_from_label(issuer: str, label: str) -> str:
-    """Make a token's name from an app's label, whose part before a colon is the issuer again, if there is one."""
+    """Return a token's name from an app's label. The label's part before a colon, if any, repeats the issuer."""
     prefix, colon, account = label.partition(":")
-    if issuer and label.startswith(f"{issuer}:"):  # an issuer with a colon of its own
+    if issuer and label.startswith(f"{issuer}:"):  # the issuer itself has a colon
         return name_from(issuer, label[len(issuer) + 1 :])
     return name_from(issuer or prefix, account) if colon else name_from(issuer, label)
 
@@ -116,9 +120,9 @@ def number(text: str, what: str, *, lowest: int = 0, highest: int) -> int:
     """Read a decimal number in its one spelling: ASCII digits without a sign or leading zeros.
 
     Raises:
-        Unreadable: any other spelling, or out of the range.
+        Unreadable: the spelling is another one, or the number is out of range.
     """
-    # The length comes first: a number of a million digits takes minutes to convert.
+    # The length is checked first: a number of a million digits takes minutes to convert.
     plain = 1 <= len(text) <= 20 and text.isascii() and text.isdecimal() and (text == "0" or text[0] != "0")
     if not plain or not lowest <= int(text) <= highest:
         raise Unreadable(f"{what} is not a number from {lowest} to {highest}")
@@ -126,10 +130,10 @@ def number(text: str, what: str, *, lowest: int = 0, highest: int) -> int:
 
 
 def key_from_base32(text: str) -> bytes:
-    """Read a key as apps write it: in either case, with spaces, with padding or without.
+    """Read a key as apps write it: in upper or lower case, with spaces, with padding or without.
 
     Raises:
-        Unreadable: it could be read in more ways than one, or in none.
+        Unreadable: it can be read in more than one way, or in none.
     """
     compact = text.replace(" ", "")
     body = compact.rstrip("=")
@@ -147,7 +151,7 @@ def key_from_base32(text: str) -> bytes:
     try:
         return decode_base32(body.upper())
     except ValueError:
-        # Spare bits that are not zero, too: programs differ in what they make of them.
+        # Spare bits must be zero too, because programs treat them differently.
         raise Unreadable("the key is not Base32 of whole bytes", hint="see whether all of it was copied") from None
 
 
@@ -161,7 +165,7 @@ def hotp_token(
     digits: int = 6,
     min_key_bytes: int = MIN_KEY_BYTES,
 ) -> Token:
-    """Make a token that counts.
+    """Return a new HOTP token.
 
     Raises:
         Unreadable: an argument is out of its range.
@@ -183,7 +187,7 @@ def totp_token(
     digits: int = 6,
     min_key_bytes: int = MIN_KEY_BYTES,
 ) -> Token:
-    """Make a token that goes by the clock.
+    """Return a new TOTP token.
 
     Raises:
         Unreadable: an argument is out of its range.
@@ -209,10 +213,10 @@ def _secret(key: bytes, min_bytes: int) -> Secret:
 
 
 def used_step(step: int, *, now: int, period_s: int) -> int:
-    """Check a record of a used time step.
+    """Check a record of a used time step, and return the step.
 
     Raises:
-        Unreadable: it lies so far ahead that the owner would be kept out until then.
+        Unreadable: it is so far ahead that the owner would be kept out until then.
     """
     if step > now // period_s + FURTHEST_STEPS:
         raise Unreadable(
@@ -223,5 +227,5 @@ def used_step(step: int, *, now: int, period_s: int) -> int:
 
 
 def last_before(counter: int) -> int | None:
-    """Give the highest used counter, when `counter` is the next one."""
+    """Return the highest used counter if `counter` is the next one. None means that none was used."""
     return counter - 1 if counter else None

@@ -1,8 +1,9 @@
-"""Backups of the app 2FAS: JSON whose list of accounts stands in it in clear, or encrypted with a password. No I/O.
+"""Read backups of the app 2FAS: JSON with a list of accounts in clear, or encrypted with a password. Does no I/O. The
+encryption is PBKDF2 with 10000 iterations and AES-256-GCM, as those who read it first have published it. It is written
+as three Base64 texts with colons between them: sealed text, salt, nonce.
 
 Source: what the app writes, as in `BackupContent` and `BackupService` of github.com/twofas/2fas-android, schemas 1 to
-4; the encryption as those who read it first have published it: PBKDF2 of 10000 iterations and AES-256-GCM, three Base64
-texts with colons between them: sealed text, salt, nonce.
+4.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _SEALED = "servicesEncrypted"
 
 
 def is_one(document: object) -> bool:
-    """Tell the app's backups from others."""
+    """Check whether a document is one of the app's backups."""
     return isinstance(document, dict) and "schemaVersion" in document and bool({"services", _SEALED} & document.keys())
 
 
@@ -32,11 +33,11 @@ def read(document: object, *, ask_passphrase: Callable[[], str], now: int) -> Ha
 
     Args:
         document: the JSON.
-        ask_passphrase: called once, for an encrypted one that is otherwise as it should be.
+        ask_passphrase: called once, for an encrypted backup that is otherwise correct. Returns the passphrase.
         now: Unix seconds.
 
     Raises:
-        Unreadable: the file as a whole.
+        Unreadable: the whole file cannot be read.
     """
     backup = Fields(document, "the backup")
     if backup.integer("schemaVersion") not in _VERSIONS:
@@ -67,7 +68,7 @@ def _name(service: Fields) -> str:
 
 
 def _kind(service: Fields) -> str:
-    # The app took every account for TOTP before it wrote the type down; defaults it does not write down to this day.
+    # Before the app wrote the type, it treated every account as TOTP. It still does not write defaults.
     return service.inner("otp").text("tokenType", "TOTP")
 
 

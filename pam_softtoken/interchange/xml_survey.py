@@ -1,7 +1,6 @@
-"""A first look through the XML of a key container (RFC 6030), for what the library that reads it would let pass.
-
-Refuses document types, and with them entities of every kind, so that no text grows and no file is fetched; depth;
-repeated elements; values in another form than theirs; encrypted keys without a MAC. No I/O.
+"""Check the XML of a key container (RFC 6030) for faults that the library which reads it would accept. Does no I/O. It
+refuses document types, and with them entities of every kind, so that no text grows and no file is fetched. It also
+refuses deep nesting, repeated elements, values in a wrong form, and encrypted keys without a MAC.
 """
 
 from __future__ import annotations
@@ -44,11 +43,11 @@ _INTEGER = re.compile(r"-?[0-9]{1,19}\Z")
 
 @dataclass(slots=True)
 class Survey:
-    """What was found.
+    """The result of the check.
 
     Attributes:
-        lines: where the keys are.
-        encrypted: whether a value is.
+        lines: line numbers of the keys.
+        encrypted: whether a value is encrypted.
     """
 
     lines: list[int] = field(default_factory=list)
@@ -56,7 +55,7 @@ class Survey:
 
 
 class _Surveyor:
-    """Looks the XML through; its methods are called by the parser."""
+    """Checks the XML. The parser calls its methods."""
 
     def __init__(self) -> None:
         self.seen = Survey()
@@ -69,13 +68,13 @@ class _Surveyor:
         self.parser.CommentHandler = self.parser.ProcessingInstructionHandler = self._aside
         self._open: list[tuple[str, set[str]]] = []
         self._words: list[str] = []
-        self._wrapped = False  # key wrapping (RFC 3394) has a check of its own
+        self._wrapped = False  # key wrapping (RFC 3394) has its own check
 
     def _place(self) -> str:
         return f"line {self.parser.CurrentLineNumber}"
 
     def _declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
-        # Two parsers that understand an encoding differently would see two different files.
+        # If two parsers understood an encoding differently, they would see two different files.
         if (encoding or "utf-8").lower() not in ("utf-8", "us-ascii"):
             raise Unreadable("the file is not UTF-8")
 
@@ -117,7 +116,7 @@ class _Surveyor:
         elif local == "PlainValue":
             self._expect(bool(_INTEGER.match(text)), "PlainValue is not a whole number")
         elif local == "Secret" and "EncryptedValue" in children:
-            # Without it a wrong passphrase now and then gives a key, but not the right one.
+            # Without a MAC a wrong passphrase sometimes yields a key, but a wrong one.
             self._expect(
                 "ValueMAC" in children or self._wrapped, "an encrypted key without ValueMAC (RFC 6030, section 6.1.1)"
             )
@@ -135,10 +134,10 @@ def _is_base64(text: str) -> bool:
 
 
 def survey(data: bytes) -> Survey:
-    """Look an XML file through.
+    """Read an XML file and check it.
 
     Raises:
-        Unreadable: it is not XML, or has what a key container must not have; with the line.
+        Unreadable: it is not XML, or has what a key container must not have. The text names the line.
     """
     surveyor = _Surveyor()
     try:

@@ -1,1 +1,1 @@
-"""One attempt: ask, judge, record, answer; and enrolment in a login. Loads the standard library only."""
+"""One login attempt: ask, judge, record, answer. Also enrolment during a login. Loads the standard library only."""

@@ -1,8 +1,7 @@
-"""What a person typed, taken apart: an OTP or a recovery code at the end, and what stands in front of it. No I/O.
-
-In front of the code can stand a PIN, and in front of that the password for the next module. Where the code begins is
-known only when the tokens are, so an answer has readings. PIN and recovery code are hashed here, which takes 40 ms for
-each, before `verifier` takes the lock; it finds out which reading is right.
+"""Take a typed answer apart: an OTP or a recovery code at the end, and what stands in front of it. Does no I/O. A PIN
+can stand in front of the code, and the password for the next module in front of the PIN. Only the tokens show where the
+code begins, so an answer can have several readings. PIN and recovery code are hashed here, before `verifier` takes the
+lock; each hash takes 40 ms. `verifier` then decides which reading is right.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ if TYPE_CHECKING:
     from pam_softtoken.otp.pin import PIN
 
 MAX_ANSWER_CHARACTERS = 64
-"""Of an answer that is a code, with or without a PIN; a password may make it longer."""
+"""The limit for an answer that is a code, with or without a PIN. With a password it may be longer."""
 _NO_CODES = RecoverySet(bytes(16), ())
 _RECOVERY_CHARACTERS = recovery.ALPHABET + recovery.ALPHABET.lower()
 
 
 class Reading:
-    """One way to read an answer; exactly one of the two codes is set.
+    """One way to read an answer. Exactly one of the two codes is set.
 
     Args:
         front: what stands in front of the code, as typed.
@@ -45,16 +44,16 @@ class Reading:
 
 
 def read(text: str) -> tuple[Reading, ...]:
-    """Take an answer apart in every way that there is.
+    """Read an answer in every possible way.
 
     Args:
         text: as typed. Spaces inside an OTP, and case, spaces and hyphens of a recovery code, do not matter.
 
     Returns:
-        The readings, at least one. A digit in front of an OTP may be the end of a PIN or password, or make it longer.
+        At least one reading. A digit in front of an OTP may be the end of a PIN or password, or part of a longer OTP.
 
     Raises:
-        MalformedAnswer: there is no code at its end.
+        MalformedAnswer: the answer does not end with a code.
     """
     readings = []
     for length in range(hotp.MIN_DIGITS, hotp.MAX_DIGITS + 1):
@@ -71,15 +70,15 @@ def read(text: str) -> tuple[Reading, ...]:
 
 
 def read_code(text: str) -> Reading:
-    """Read an answer in front of whose code nothing may stand.
+    """Read an answer that must be a code alone.
 
     Raises:
-        MalformedAnswer: it is not a code and nothing else.
+        MalformedAnswer: it is anything else.
     """
     if len(text) <= MAX_ANSWER_CHARACTERS:
         digits = text.replace(" ", "")
         if digits.isascii() and digits.isdecimal() and hotp.MIN_DIGITS <= len(digits) <= hotp.MAX_DIGITS:
-            return Reading("", otp=digits)  # the usual answer, quickly
+            return Reading("", otp=digits)  # a quick way for the usual answer
         for reading in read(text):
             if not reading.front.strip(" "):
                 return reading
@@ -87,7 +86,7 @@ def read_code(text: str) -> Reading:
 
 
 def _begin_of(text: str, length: int, characters: str, separators: str) -> int | None:
-    """Find where a text's last so many characters begin, separators between and behind them not counted."""
+    """Return where the last `length` characters of a text begin. Separators between and after them do not count."""
     place = len(text)
     while length > 0:
         place -= 1
@@ -99,13 +98,13 @@ def _begin_of(text: str, length: int, characters: str, separators: str) -> int |
 
 
 class Claim:
-    """An answer whose PIN is right, or that needs none.
+    """An answer whose PIN is right, or which needs no PIN.
 
     Attributes:
-        otps: the OTP that was typed, for each number of digits that it can have.
-        codes: the hash of each recovery code that it can be, and what stood in front of PIN and code.
-        scratch: the same for 8 digits that can be a scratch code, which is short enough to be guessed.
-        passwords: what stood in front of PIN and OTP, for each number of digits.
+        otps: for each possible number of digits, the OTP that was typed.
+        codes: the hash of each possible recovery code, with the text in front of PIN and code.
+        scratch: the same for 8 digits that can be a scratch code. A scratch code is short enough to be guessed.
+        passwords: for each number of digits, the text in front of PIN and OTP.
     """
 
     __slots__ = ("codes", "otps", "passwords", "scratch")
@@ -118,7 +117,7 @@ class Claim:
 
 
 def claim(content: TokenFile, typed: str, *, combined: bool) -> Claim:
-    """Take an answer apart, and compare what is slow to compare.
+    """Read an answer, and do the slow comparisons.
 
     Args:
         content: PIN and recovery codes of this user.
@@ -126,10 +125,10 @@ def claim(content: TokenFile, typed: str, *, combined: bool) -> Claim:
         combined: a password can stand in front.
 
     Returns:
-        The claim; an empty one when the PIN is wrong, which must look like a wrong code.
+        The claim. It is empty when the PIN is wrong, because that must look like a wrong code.
 
     Raises:
-        MalformedAnswer: there is no code in it.
+        MalformedAnswer: the answer has no code.
     """
     made = Claim()
     seen: dict[str, bool] = {}
@@ -138,7 +137,7 @@ def claim(content: TokenFile, typed: str, *, combined: bool) -> Claim:
         if content.pin is not None:
             front, is_right = _without_pin(content.pin, front, seen, combined=combined)
         if reading.recovery_code:
-            # Hashed even behind a wrong PIN: its time must not tell that the PIN was wrong.
+            # The code is hashed even after a wrong PIN. Otherwise the time would reveal that the PIN was wrong.
             digest = content.recovery.digest(reading.recovery_code)
             if is_right:
                 (made.scratch if reading.recovery_code.isdecimal() else made.codes)[digest] = front
@@ -148,7 +147,7 @@ def claim(content: TokenFile, typed: str, *, combined: bool) -> Claim:
 
 
 def most_hashes(typed: str, *, combined: bool) -> int:
-    """Say how many hashes an answer of this form can take, whoever the user is and whatever he has: 6 at most."""
+    """Return the most hashes that an answer of this form can take, for any user: 6 at most."""
     try:
         readings = read(typed)
     except MalformedAnswer:
@@ -158,7 +157,7 @@ def most_hashes(typed: str, *, combined: bool) -> int:
 
 
 def pretend(typed: str, *, combined: bool) -> None:
-    """Spend the time on the answer of somebody who has no token that it would take if he had one."""
+    """Hash a dummy, so that users without tokens are refused no faster."""
     try:
         for reading in read(typed) if combined else (read_code(typed),):
             if reading.recovery_code:
@@ -185,21 +184,24 @@ def _readings(content: TokenFile, typed: str, *, combined: bool) -> tuple[Readin
 
 
 def _front_of(reading: Reading, *, combined: bool) -> str:
-    # In a password spaces and hyphens are characters like any other.
+    # In a password, spaces and hyphens are ordinary characters.
     return reading.front if combined else reading.front.replace(" ", "").replace("-", "")
 
 
 def _without_pin(pin: PIN, front: str, seen: dict[str, bool], *, combined: bool) -> tuple[str, bool]:
-    """Take the PIN off what stands in front of a code.
+    """Return the text in front of the PIN, and whether the PIN is right.
 
-    Whatever is long enough for any PIN is hashed, and once: how often must not tell how long the right one is.
+    Any text that is long enough for some PIN is hashed exactly once. The number of hashes must not reveal the length of
+    the right PIN.
 
     Args:
-        front: what stands there.
-        seen: what has been hashed before, and whether it was right.
+        pin: the user's PIN.
+        front: the text in front of the code.
+        seen: texts that were hashed before, and whether each was right.
+        combined: a password can stand in front of the PIN.
 
     Returns:
-        What stands in front of the PIN, and whether the PIN is right.
+        The text in front of the PIN, and whether the PIN is right.
     """
     if len(front) < MIN_CHARACTERS:
         return "", False

@@ -1,6 +1,5 @@
-"""Which clock seems wrong, or was: what a refused code says of it, and a record from the future. Decides nothing.
-
-For the log and for people who may know why a code was refused. No file, clock, socket or log.
+"""Estimate which clock is or was wrong, from a refused code or from a record in the future. Decides nothing. The result
+is for the log, and for people who may know why a code was refused. Uses no file, clock, socket or log.
 """
 
 from __future__ import annotations
@@ -20,13 +19,15 @@ if TYPE_CHECKING:
     from pam_softtoken.otp.token import Token
 
 SEARCHED_STEPS = 120
-"""How far from now a refused OTP is searched for, to estimate a clock error; an hour with the usual period."""
+"""How many time steps from now a refused OTP is searched for, to estimate a clock error. This is an hour with the usual
+period.
+"""
 
 
 def doubt_of(tokens: Iterable[Token], state: State, typed: OTPs, *, now: int, limits: Limits) -> ClockDoubt | None:
-    """Say which clock seems wrong, for the log and for people who may know why a code was refused. Decides nothing.
+    """Return which clock seems wrong, for the log and for people who may know why a code was refused. Decides nothing.
 
-    Slow: call it without the lock.
+    This is slow: call it without the lock.
 
     Args:
         tokens: of this user.
@@ -36,7 +37,7 @@ def doubt_of(tokens: Iterable[Token], state: State, typed: OTPs, *, now: int, li
         limits: the settings.
 
     Returns:
-        None when nothing says that a clock is wrong.
+        None when nothing shows a wrong clock.
     """
     doubt: ClockDoubt | None = None
     for token in tokens:
@@ -64,10 +65,10 @@ def doubt_of(tokens: Iterable[Token], state: State, typed: OTPs, *, now: int, li
 
 
 def record_ahead_s(token: Token, state: State, *, now: int, limits: Limits) -> int:
-    """Return how far the last accepted code of a token is ahead of what can be accepted now, in seconds.
+    """Return how far the last accepted code of a token is ahead of what can be accepted now.
 
     Returns:
-        0 when it is not ahead, as it never is unless the clock was set back.
+        Seconds. 0 when it is not ahead. It is ahead only if the clock was set back.
     """
     if not isinstance(token, TOTPToken):
         return 0

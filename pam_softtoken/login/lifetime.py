@@ -1,6 +1,5 @@
-"""How long a time of grace and an issued code last, by two clocks: pure decisions on the state's records.
-
-One clock can be set back, the other one counts from the start of the machine. No file, clock, socket or log.
+"""Decide how long a time of grace and an issued code last, by two clocks. One clock can be set back; the other counts
+from the start of the machine. These are pure decisions on the state's records. Uses no file, clock, socket or log.
 """
 
 from __future__ import annotations
@@ -14,18 +13,19 @@ if TYPE_CHECKING:
 
 
 def in_grace(state: State, name: str, *, now: int, uptime_s: int, grace_s: int) -> bool:
-    """Check whether a code was accepted from this source for this service so lately that no other is asked for.
+    """Check whether a code was accepted from this source for this service so recently that no other is needed.
 
-    Two clocks must say so: one that is set back makes no time of grace longer.
+    Both clocks must agree. So setting one clock back does not lengthen a time of grace.
     """
     when, then_s = state.graces.get(name, (0, 0))
     return name in state.graces and 0 <= now - when < grace_s and 0 <= uptime_s - then_s < grace_s
 
 
 def without_issued_code_of_later(state: State, *, now: int, boot: Boot) -> State:
-    """Return a state without a code that was issued while the clock was ahead and that can be used no more.
+    """Return a state without an issued code that is no longer usable because it was issued while the clock was ahead.
 
-    When a TOTP is accepted, the clock agrees with that of its app. The code's time would come once more.
+    An accepted TOTP shows that the clock agrees with the app's clock. Otherwise the time of the issued code would come
+    once more.
     """
     for name, (_, since, *_) in state.issued.items():
         if since > now:
@@ -39,9 +39,9 @@ def without_issued_code_of_later(state: State, *, now: int, boot: Boot) -> State
 def require_issued_code_in_time(state: State, set_name: str, *, now: int, boot: Boot) -> None:
     """Check that an issued code can be used now.
 
-    As long as the machine runs, the time since its start counts as well: a clock that is set back makes the code's time
-    neither longer nor the code useless. After a restart only the clock is left. Nothing is recorded here, so a jump
-    that is taken back ends nothing.
+    While the machine runs, the time since its start counts as well. So setting the clock back neither lengthens the
+    code's time nor makes the code useless. After a restart only the clock is left. Nothing is recorded here, so a clock
+    jump that is undone ends nothing.
 
     Raises:
         CodeExpired: its time is over, or has not begun.

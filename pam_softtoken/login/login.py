@@ -1,6 +1,6 @@
-"""One login: who asks, what is asked, what is judged, and what the person is told. Whatever it says no to, it raises.
-
-The one place that reads the clock for a login. `pamh` is as in `pam_module`.
+"""One login: who asks, what is asked, how it is judged, and what the person is told. Every refusal is raised as an
+error. This is the only place that reads the clock for a login. `pamh` is as in `pam_module`. Must not import the
+programs, `ui` or `interchange`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Login:
         silent: the application wants no messages shown.
 
     Attributes:
-        account: the user; None where the host does not know one.
+        account: the user; None if the host does not know the user.
     """
 
     __slots__ = (
@@ -59,13 +59,13 @@ class Login:
         session = _session(pamh)
         self._source = throttle.source_of(record.rhost, self._caller_uid, session=session)
         self._place = ""
-        # Where our question is the one for the password, there would be none for the next module.
+        # If our question also asks for the password, grace would leave the next module without one.
         if config.grace and (config.try_first_pass or config.use_first_pass or not config.forward_pass):
-            from pam_softtoken.login import grace  # noqa: PLC0415 - few want it
+            from pam_softtoken.login import grace  # noqa: PLC0415 - few hosts use it
 
             self._place = grace.name_of(record.rhost, pamh.service or "", caller_uid=self._caller_uid, session=session)
         self._attempt: Attempt | None = None
-        # What stands in the way is only said in the log: to the person all attempts look alike.
+        # Only the log names the obstacle. To the person all attempts look alike.
         self._obstacle: errors.Refused | errors.Unusable = errors.UnknownUser()
         self.account: safe_open.Account | None = None
         try:
@@ -84,7 +84,7 @@ class Login:
         return self._attempt is None and isinstance(self._obstacle, errors.NotEnrolled) and self._obstacle.proven
 
     def days_left(self) -> int:
-        """Tell for how many days more somebody who never enrolled is let in without a code."""
+        """Return for how many more days a user who never enrolled is let in without a code."""
         from pam_softtoken.login import required_from  # noqa: PLC0415 - for a few weeks in the life of a host
 
         now = _now()
@@ -94,7 +94,7 @@ class Login:
         return required_from.days_left(self._config.required_from, now=now)
 
     def remind(self, days_left: int) -> None:
-        """Tell somebody who has been let in without a code what will be asked of him, and when."""
+        """Show a user who was let in without a code what will be required of them, and when."""
         from pam_softtoken.login import required_from  # noqa: PLC0415 - as above
 
         if not self._silent:
@@ -102,10 +102,11 @@ class Login:
             _tell(self.pamh, self.pamh.PAM_TEXT_INFO, text, self._record)
 
     def carry_out(self) -> None:
-        """Ask for a code and judge it, unless one was accepted so lately that none is needed.
+        """Ask for a code and judge it, unless a recent one makes that unnecessary. On return the code is durably
+        recorded as used.
 
         Raises:
-            Refused, Unusable, ConversationFailed: the answer is no. Otherwise the code is durably recorded as used.
+            Refused, Unusable, ConversationFailed: the login is denied.
         """
         if self._attempt is not None and self._attempt.in_grace(self._place, now=_now()):
             self._record.outcome(log.INFO, "accepted", "grace")
@@ -117,7 +118,7 @@ class Login:
         self._report(attempt, accepted, marked=marked)
 
     def close(self) -> None:
-        """Close the files after the verdict has been given; under pam_python that means at once."""
+        """Close the files after the verdict was sent. Under pam_python this happens at once."""
         if self._attempt is None:
             return
         afterwards = getattr(self.pamh, "afterwards", None)
@@ -130,10 +131,10 @@ class Login:
         return self._judge(_ask(self.pamh, self._config), combined=self._config.forward_pass)
 
     def _judge_first_pass(self) -> tuple[Attempt, Accepted] | None:
-        """Judge the password that an earlier module has asked for, if the code is to be looked for there.
+        """Check the password that an earlier module asked for, if the settings look for the code there.
 
         Returns:
-            None when the person is to be asked.
+            None when the person must be asked.
         """
         config = self._config
         if not config.try_first_pass and not config.use_first_pass:
@@ -143,7 +144,7 @@ class Login:
             try:
                 answer.read(password)
             except errors.MalformedAnswer:
-                return None  # it ends with no code, whoever the user is
+                return None  # it ends with no code, whichever user it is
         try:
             return self._judge(password, combined=True, tentative=not config.use_first_pass)
         except (errors.Refused, errors.Unusable) as error:
@@ -177,7 +178,9 @@ class Login:
         return self._attempt, accepted
 
     def _look_for_cure(self, error: errors.PathError | errors.NotEnrolled) -> None:
-        """Add what helps, for the log; before the refusal comes, so that nobody sees how long that took."""
+        """Store in the error what helps, for the log. This happens before the refusal, so that its duration stays
+        hidden.
+        """
         if self.account is None:
             return
         try:
@@ -187,7 +190,9 @@ class Login:
         cure.add_to(error, store.Location(self._config.store, self.account))
 
     def _report(self, attempt: Attempt, accepted: Accepted, *, marked: bool) -> None:
-        """Leave the mark of the first success, log it, and tell the person what a recovery code leaves behind."""
+        """Write the mark of the first success and the log line. Show how many recovery codes are left after one was
+        used.
+        """
         record = self._record
         if attempt.kept_in_memory:
             record.note(log.WARNING, "the file system is read-only; until the next restart /run keeps what was used")
@@ -210,14 +215,15 @@ class Login:
             answers = "1 wrong code was" if accepted.missed == 1 else f"{accepted.missed} wrong codes were"
             texts.append(f"Since the last login {answers} typed elsewhere for {attempt.account.name}.")
         if texts and not self._silent:
-            attempt.close()  # showing a text can take any time, and others must not wait for the lock
+            attempt.close()  # showing a text can take any time, and others may need the lock
             for text in texts:
                 _tell(self.pamh, self.pamh.PAM_TEXT_INFO, text, record)
 
     def _tell_to_wait(self, error: errors.Throttled) -> None:
-        """Tell how long to wait, but only to somebody who already is the user.
+        """Show how long to wait, but only to a person who already is the user.
 
-        Of root nobody can tell: a daemon such as a display manager is root, too, and serves whom nobody knows yet.
+        Root is not told. A daemon such as a display manager is root too, and serves people that nobody has identified
+        yet.
         """
         attempt = self._attempt
         is_user = attempt is not None and not self._record.rhost and self._caller_uid == attempt.account.uid != 0
@@ -234,7 +240,7 @@ def _ask(pamh: Any, config: Config) -> str:
     """Show the prompt and return the answer.
 
     Raises:
-        ConversationFailed: there is none.
+        ConversationFailed: there was no answer.
     """
     style = pamh.PAM_PROMPT_ECHO_ON if config.echo else pamh.PAM_PROMPT_ECHO_OFF
     prompt = config.prompt
@@ -250,10 +256,10 @@ def _ask(pamh: Any, config: Config) -> str:
 
 
 def _first_pass(pamh: Any) -> str:
-    """Give the password that an earlier module has asked for; empty when there is none.
+    """Return the password that an earlier module asked for. It is empty when there is none.
 
     Raises:
-        ConversationFailed: PAM would not give it.
+        ConversationFailed: PAM refused to return it.
     """
     try:
         password = pamh.authtok
@@ -263,10 +269,10 @@ def _first_pass(pamh: Any) -> str:
 
 
 def _forward(pamh: Any, password: str) -> None:
-    """Leave a password for the next module.
+    """Store a password for the next module.
 
     Raises:
-        ConversationFailed: PAM would not take it.
+        ConversationFailed: PAM refused to store it.
     """
     try:
         pamh.authtok = password
@@ -275,7 +281,7 @@ def _forward(pamh: Any, password: str) -> None:
 
 
 def _tell(pamh: Any, style: int, text: str, record: log.Log) -> None:
-    """Show a text to the person. What was decided stands, whether the application shows it or not."""
+    """Show a text to the person. The verdict stands, whether or not the application shows the text."""
     try:
         pamh.conversation(pamh.Message(style, text))
     except pamh.exception:
@@ -283,11 +289,11 @@ def _tell(pamh: Any, style: int, text: str, record: log.Log) -> None:
 
 
 def account_of(pamh: Any) -> safe_open.Account:
-    """Look the user up, unless the bridge has done it already. The account has the canonical name, whatever was typed.
+    """Return the user's account, under the canonical name. Looks the user up, unless the bridge already has.
 
     Raises:
         UnknownUser: this host knows no such user.
-        LookUpFailed: it cannot tell.
+        LookUpFailed: the host cannot tell.
     """
     try:
         known: safe_open.Account | None = pamh.account
@@ -301,7 +307,7 @@ def account_of(pamh: Any) -> safe_open.Account:
 
 
 def caller_uid_of(pamh: Any) -> int:
-    """Return the real uid of the application; under pam_python that is us."""
+    """Return the real uid of the application. Under pam_python that is our own."""
     try:
         return int(pamh.caller_uid)
     except AttributeError:
@@ -309,7 +315,7 @@ def caller_uid_of(pamh: Any) -> int:
 
 
 def _session(pamh: Any) -> int:
-    """Give the session of the application; under pam_python that is ours."""
+    """Return the session of the application. Under pam_python that is our own."""
     try:
         return int(pamh.session)
     except AttributeError:
@@ -317,7 +323,7 @@ def _session(pamh: Any) -> int:
 
 
 def _leave_note(pamh: Any, service: str, record: log.Log) -> None:
-    """Leave a note that this login may confirm a change. What was decided stands, whether that can be done or not."""
+    """Write a note that this login may confirm a change. The verdict stands, even if the note cannot be written."""
     try:
         pamh.env[login_note.VARIABLE] = login_note.leave(service)
     except (OSError, pamh.exception) as error:

@@ -1,20 +1,21 @@
-"""Somebody without a token enrols in the login itself. Only for hosts that want it; otherwise nothing of it is loaded.
+"""Enrol a user without a token in the login itself. Loaded only on hosts that want this. Imports the standard library,
+and segno for the QR code.
 
-That the first factor was right is nothing that a module can see when it is called to authenticate: with `required` in
-front it is called after a wrong password, too. So the work is in two parts, in one process or, with sshd, in one child:
+A module that is called to authenticate cannot see whether the first factor was right. After a `required` line it is
+called even after a wrong password. So the work has two parts. They run in one process or, with sshd, in one child:
 
-1. `announce`, at the `auth` line. The user is ignored, as under `nullok`, and leaves a mark in PAM's environment. Being
-   ignored adds nothing: unless another module says yes, the whole says no. Nobody is asked or shown anything here.
-2. `Newcomer`, at the `account` line. sshd, login and su come to it only after the whole of `auth` has said yes; without
+1. `announce`, at the `auth` line. The user is ignored, as under `nullok`, and a mark is set in PAM's environment. Being
+   ignored adds nothing: unless another module says yes, the whole stack says no. Nothing is asked or shown here.
+2. `Newcomer`, at the `account` line. sshd, login and su reach it only after the whole of `auth` has said yes. Without
    the mark it does nothing. Here the key is shown, and here the files are written.
 
-If there were no second part, being ignored would be being let in. So `announce` checks that the program is one that is
-known to go on to the `account` line, that our line is there and cannot be passed by, and that a module for a password
-in front of our `auth` line keeps out users who do not know it.
-It also wants to see a trace of the first factor: a password in PAM's hands, or sshd's word that it has seen a key.
+Without the second part, an ignored user would simply be let in. So `announce` checks three things. The program is known
+to go on to the `account` line. Our `account` line exists and cannot be bypassed. A password module in front of our
+`auth` line keeps out people who do not know the password. It also requires a trace of the first factor: a password in
+PAM's hands, or sshd's statement that it has checked a key.
 
-The files are written by the same hands as in `softtoken-enroll`, after the last question, in one go. So whatever ends
-the dialogue, a cut line or a power failure, leaves the user enrolled or as he was.
+The files are written by the same code as in `softtoken-enroll`, after the last question, in one step. So a cut line or
+a power failure leaves the user either enrolled or unchanged.
 """
 
 from __future__ import annotations
@@ -46,15 +47,17 @@ MARK, FIRST_FACTORS = "PAM_SOFTTOKEN_ENROL", "SSH_AUTH_INFO_0"
 CONFIRMATIONS = 3
 RECOVERY_CODES = 10
 MAX_MESSAGE_BYTES = 511
-"""`PAM_MAX_MSG_SIZE` without its NUL; an application may take no more."""
+"""`PAM_MAX_MSG_SIZE` without its NUL. An application may refuse more."""
 MAX_PARTS = 20
-"""Of a drawing that can be shown twice: the bridge relays 64 frames, and the dialogue has some 23 others."""
+"""The limit for a drawing that can be shown twice. The bridge relays 64 frames, and the dialogue has about 23 others.
+"""
 LIBRARIES = "/usr/lib/python3/dist-packages"
-"""Where Debian has segno; a backend looks nowhere by itself but in the standard library."""
+"""Where Debian installs segno. By itself a backend looks only in the standard library."""
 
 
 def announce(pamh: Any, account: safe_open.Account, record: log.Log, *, silent: bool) -> bool:
-    """Mark a user who provably never enrolled as one who is to do it once the whole of `auth` has said yes.
+    """Check whether a user who provably never enrolled can do so after `auth`, and mark them in PAM's environment if
+    so.
 
     Args:
         pamh: the PAM handle.
@@ -63,7 +66,7 @@ def announce(pamh: Any, account: safe_open.Account, record: log.Log, *, silent: 
         silent: the application wants no messages shown.
 
     Returns:
-        False where he cannot; the log says why.
+        False if the user cannot enrol; the log says why.
     """
     try:
         _require_possible(pamh, silent=silent)
@@ -80,17 +83,17 @@ def announce(pamh: Any, account: safe_open.Account, record: log.Log, *, silent: 
 
 
 def is_somebody_marked(pamh: Any) -> bool:
-    """Return whether `announce` has marked anybody: then the account phase has to end in an enrolment."""
+    """Return whether `announce` has marked a user. If so, the account phase must end in an enrolment."""
     return bool(_variable(pamh, MARK))
 
 
 def require_marked(pamh: Any, account: safe_open.Account) -> None:
-    """Check that the user who is logging in now is the one whom `announce` has marked.
+    """Check that the user who is logging in is the user that `announce` marked.
 
-    Another module may have changed the spelling of the name meanwhile; the account must be the same.
+    Another module may have changed the spelling of the name since. The account must be the same.
 
     Raises:
-        EnrolmentRefused: it is another one, and nobody has asked them for a code.
+        EnrolmentRefused: it is another account, which was not asked for a code.
     """
     if _variable(pamh, MARK) != _mark_of(account):
         raise errors.EnrolmentRefused("the user is another one than in the auth phase")
@@ -120,7 +123,7 @@ def _variable(pamh: Any, name: str) -> str:
 
 
 class Newcomer:
-    """One enrolment in a login, from the first look at the files to the moment when the new ones are in place.
+    """One enrolment in a login, from the first look at the files until the new files are in place.
 
     Args:
         pamh: the PAM handle.
@@ -140,14 +143,14 @@ class Newcomer:
         created = int(time.time())
         self._token = TOTPToken(token.DEFAULT_NAME, secret, algorithm="SHA1", digits=6, created=created)
         self._codes = recovery_code.generate(RECOVERY_CODES)
-        # Of the QR code, as long as it can be shown the other way round; empty where none can be drawn.
+        # The QR code, while it can still be shown with inverted colours. Empty if none can be drawn.
         self._matrix: list[list[int]] = []
 
     def carry_out(self) -> None:
-        """Go through the dialogue, and write.
+        """Show the token, ask for a code of it, and write the files.
 
         Raises:
-            EnrolmentRefused, ConversationFailed, PathError: the answer is no, and nothing was changed.
+            EnrolmentRefused, ConversationFailed, PathError: the login is denied, and nothing was changed.
         """
         try:
             self._rehearse()
@@ -174,8 +177,8 @@ class Newcomer:
         self._tell(f'Done. {name} is enrolled with token "{self._token.name}"; the next login asks for its next code.')
 
     def _rehearse(self) -> None:
-        """Check that all can be written that will be, before anything is shown; it leaves nothing behind."""
-        # The way to the home directory may be open to one of the user's groups only.
+        """Check that the files can be written, before anything is shown. Leaves nothing behind."""
+        # The path to the home directory may be open only to one of the user's groups.
         self._location.account.look_up_groups()
         store = UsersEditor(self._location)
         try:
@@ -191,7 +194,7 @@ class Newcomer:
             raise errors.EnrolmentRefused("somebody has enrolled the user meanwhile")
 
     def _introduce(self) -> None:
-        """Show the token in the three ways in which an app can take it."""
+        """Show the token in the three forms that an app can read."""
         account = self._location.account
         uri = key_uri.build(self._token, issuer=os.uname().nodename, account=account.name)
         self._tell(f"This host asks for a code at each login, and {account.name} has no soft token yet.")
@@ -205,16 +208,16 @@ class Newcomer:
             self._tell("If the app does not see the QR code, on a light background, press Enter without a code.")
 
     def _draw(self, matrix: list[list[int]]) -> None:
-        """Draw a QR code without colours, because OpenSSH's client shows no control characters.
+        """Show a QR code without colours, because OpenSSH's client shows no control characters.
 
-        So it has to be guessed what the background is like: a dark one first, where light modules have to be drawn.
+        So the background has to be guessed. The first guess is dark, where the light modules have to be drawn.
         """
         drawn = drawing.half_blocks(matrix, colour=False) if matrix else ""
         for part in _in_parts(drawn):
             self._tell(part)
 
     def _confirm(self) -> tuple[policy.Finding, int]:
-        """Have the person type a code, so that a token that was not scanned cannot lock him out."""
+        """Ask for a code, so that a token that was not scanned cannot lock the user out."""
         limits = policy.Limits.of(self._config)
         question = "Code that the app shows: "
         for left in range(CONFIRMATIONS - 1, -1, -1):
@@ -274,7 +277,7 @@ class Newcomer:
             store.close()
 
     def _tell(self, text: str) -> None:
-        """Show a text. Whether the application does so matters little: what counts is asked for."""
+        """Show a text. It does not matter if the application fails to: everything important is asked."""
         try:
             self.pamh.conversation(self.pamh.Message(self.pamh.PAM_TEXT_INFO, text))
         except self.pamh.exception:
@@ -292,7 +295,7 @@ class Newcomer:
 
 
 class _Entrance(UsersEditor):
-    """The files of a user whom their own change lets in; so it looks for revocations as a login does."""
+    """The files of a user whose own change lets them in. So this class looks for revocations as a login does."""
 
     __slots__ = ()
 
@@ -301,7 +304,7 @@ class _Entrance(UsersEditor):
 
 
 _HASHES_OF_NOTHING = tuple(bytes((number,)) * 16 for number in range(RECOVERY_CODES))
-"""As long as those of the recovery codes, which take a while."""
+"""Placeholders with the length of the recovery codes' hashes. The real hashes take a while."""
 
 
 def _nothing_more() -> None:
@@ -309,7 +312,7 @@ def _nothing_more() -> None:
 
 
 def _matrix_of(uri: str) -> list[list[int]]:
-    """Make a QR code, 1 for dark; empty where the library for it is missing, or a long name makes it too large."""
+    """Return a QR code; 1 is dark. It is empty if the library is missing or a long name makes the code too large."""
     segno = _load_segno()
     if segno is None:
         return []
@@ -319,7 +322,9 @@ def _matrix_of(uri: str) -> list[list[int]]:
 
 
 def _load_segno() -> ModuleType | None:
-    """Import segno from where the host's packages have it, if nobody but root can have put it there."""
+    """Return the module segno, imported from the host's packages. It is imported only if nobody but root could have put
+    it there.
+    """
     path = f"{LIBRARIES}/segno"
     while path:
         try:
@@ -340,7 +345,7 @@ def _load_segno() -> ModuleType | None:
 
 
 def _in_parts(drawn: str) -> list[str]:
-    """Cut a drawing between its lines so that each part is as long as an application must be able to show."""
+    """Return a drawing cut between its lines. Each part has a length that every application must be able to show."""
     parts: list[str] = []
     for line in drawn.split("\n") if drawn else []:
         joined = f"{parts[-1]}\n{line}" if parts else line

@@ -1,10 +1,11 @@
-"""The notes that a login leaves while a change of its service waits to be confirmed. Root's; imports only `os`.
+"""The notes that a login leaves while a change of its service waits to be confirmed. The notes are root's. Imports only
+`os`.
 
-`softtoken-admin enable` makes the file `PENDING` in a directory named after the service. An accepted code leaves
-`ACCEPTED` with a random name behind it, and that name in `VARIABLE` of PAM's environment. Where the whole stack has let
-this login in, the bridge makes `NOTE` of that file when the host asks for credentials (`pam_sm_setcred`), and `NOTE` is
-what confirms. The note of a refused login stays behind, and no other login knows its name: not one of the same user
-with a public key, either. Where `AWAITED` with a user's name is there, only that user's codes leave a note.
+`softtoken-admin enable` makes the file `PENDING` in a directory named after the service. An accepted code makes a file
+named `ACCEPTED` plus a random name. The random name also goes into `VARIABLE` of PAM's environment. If the whole stack
+lets this login in, the bridge renames that file to `NOTE` when the host asks for credentials (`pam_sm_setcred`). `NOTE`
+is what confirms the change. The note of a refused login stays behind. No other login knows its name, not even a
+public-key login of the same user. If `AWAITED` exists with a user's name, only that user's codes leave a note.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import os
 DIRECTORY = "/var/lib/softtoken/changes"
 PENDING, AWAITED, ACCEPTED, NOTE = "pending", "awaited:", "accepted:", "login"
 VARIABLE = "PAM_SOFTTOKEN_NOTE"
-_NAME_BYTES = 8  # pam_softtoken.c counts its digits
+_NAME_BYTES = 8  # pam_softtoken.c checks the number of digits
 
 
 def is_waited_for(service: str, user: str) -> bool:
     """Return whether a change of this service waits for a login of a user.
 
     Args:
-        service: a name that could lead elsewhere is no service's.
+        service: its name. A name that could lead elsewhere is no service's.
         user: the canonical name.
     """
     if not service or "/" in service or "." in service or "\0" in service:
@@ -35,10 +36,10 @@ def is_waited_for(service: str, user: str) -> bool:
 
 
 def leave(service: str) -> str:
-    """Leave the note of an accepted code, and return its name.
+    """Write the note of an accepted code, and return its name.
 
     Raises:
-        OSError: it cannot be left.
+        OSError: the note cannot be written.
     """
     name = os.urandom(_NAME_BYTES).hex()
     path = f"{DIRECTORY}/{service}/{ACCEPTED}{name}"
@@ -47,7 +48,9 @@ def leave(service: str) -> str:
 
 
 def await_instead(old_name: str, new_name: str) -> None:
-    """Let the login of a renamed account confirm what waits for it under its old name, as far as that can be done."""
+    """Write the new name of a renamed account into what waits for it, as far as possible, so that its login still
+    confirms.
+    """
     try:
         services = os.listdir(DIRECTORY)
     except OSError:

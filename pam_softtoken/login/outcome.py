@@ -1,6 +1,5 @@
-"""What each error means: the PAM code, and the line in the log. The one table of both.
-
-Imports nothing but the errors and the log's format.
+"""The meaning of each error: its PAM code and its line in the log. This is the only table of both. Imports only the
+errors and the log's format.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
     errors.ConversationFailed: ("PAM_CONV_ERR", log.NOTICE, "conversation"),
     errors.ProtocolError: ("PAM_CONV_ERR", log.NOTICE, "conversation"),
 }
-"""For each error the PAM code, the syslog severity and the logged reason. What is not here is denied as `internal`."""
+"""For each error: the PAM code, the syslog severity and the logged reason. Any other error is denied as `internal`."""
 
 
 def write(record: log.Log, error: Exception) -> str:
@@ -40,7 +39,7 @@ def write(record: log.Log, error: Exception) -> str:
 
     Args:
         record: the attempt's log.
-        error: why.
+        error: the cause.
 
     Returns:
         The name of the PAM code.
@@ -63,7 +62,7 @@ def write(record: log.Log, error: Exception) -> str:
     elif isinstance(error, errors.EnrolmentRefused):
         detail = error.why
     elif reason == "internal":
-        detail = _where(error)  # not its text, which may quote what was typed
+        detail = _where(error)  # not the error's text, which may quote what was typed
     else:
         detail = ""
     token = error.token if isinstance(error, errors.OTPReplayed) else ""

@@ -1,7 +1,5 @@
-"""Pure decisions: what an answer is worth, counter by counter.
-
-The replay rule is here and only here: a counter or time step at or below the last accepted one is never accepted. No
-file, clock, socket or log.
+"""Pure decisions: what an answer is worth, counter by counter. The replay rule is here and only here: a counter or time
+step at or below the last accepted one is never accepted. Uses no file, clock, socket or log.
 """
 
 from __future__ import annotations
@@ -22,24 +20,24 @@ if TYPE_CHECKING:
     Found = tuple[Token, int]
 
 RESYNC_STEPS = 40
-"""TOTP: how far from now two consecutive OTPs are found; 20 minutes with the usual period."""
+"""TOTP: how many time steps from now two consecutive OTPs are found. This is 20 minutes with the usual period."""
 RESYNC_COUNTERS = 100
-"""HOTP: how far ahead two consecutive OTPs are found."""
+"""HOTP: how many counters ahead two consecutive OTPs are found."""
 LOST_COUNTER_RANGE = 10_000
-"""The same when a HOTP token's counter has been lost: some years of logins."""
+"""The same if a HOTP token's counter was lost: some years of logins."""
 NOTED_PERIODS = 3
 """The second of two consecutive TOTPs must follow the first within this many periods."""
 
 ACCEPTED, USED, NOTED, NOTHING = "accepted", "used", "noted", "nothing"
-"""What `examine` can find."""
+"""The kinds of `Finding`."""
 
 
 class Limits:
     """The numbers that decide which counters are open.
 
     Args:
-        window: TOTP: time steps on each side of now.
-        look_ahead: HOTP: counters.
+        window: TOTP: time steps on each side of now, 0 to 20.
+        look_ahead: HOTP: number of counters, 1 to 100.
         no_drift: do not follow a token's clock.
     """
 
@@ -52,24 +50,24 @@ class Limits:
 
     @classmethod
     def of(cls, config: Config) -> Limits:
-        """Take them from the settings."""
+        """Return the limits that the settings ask for."""
         return cls(window=config.window, look_ahead=config.look_ahead, no_drift=config.no_drift)
 
 
 class Finding:
-    """What one examination of one answer found.
+    """The result of one examination of one answer.
 
     Attributes:
-        kind: `ACCEPTED`: acceptable now. `USED`: right, but used, or passed over by a later one. `NOTED`: right and
+        kind: `ACCEPTED`: acceptable now. `USED`: right, but this code or a later one was used. `NOTED`: right and
             unused, but acceptable only together with the code after it. `NOTHING`: none of these.
         token: the token, for all kinds but `NOTHING`.
-        counter: for `ACCEPTED` its counter or time step, which is used from now on.
-        drift: for `ACCEPTED` by how many half time steps the token's clock is taken to be ahead from now on.
-        notes: for `NOTED` the fingerprints and counters to note.
-        spent: for `NOTED` the fingerprint of `token` and the time step up to which its codes are assumed to be used
-            from now on, or None. A code of the present window counts as used while it is noted, so that nobody who saw
-            it can use it elsewhere; one that the app shows about now also counts as used afterwards, unless the clock
-            turns out to have been ahead.
+        counter: for `ACCEPTED`, its counter or time step. It is used from now on.
+        drift: for `ACCEPTED`, how many half time steps the token's clock is assumed to be ahead from now on.
+        notes: for `NOTED`, the fingerprints and counters to note.
+        spent: for `NOTED`, the fingerprint of `token` and a time step, or None. Codes up to that step are assumed to be
+            used from now on. A code of the present window counts as used while it is noted, so that an onlooker cannot
+            use it elsewhere. A code that the app shows about now also counts as used afterwards, unless the clock turns
+            out to have been ahead.
     """
 
     __slots__ = ("counter", "drift", "kind", "notes", "spent", "token")
@@ -93,16 +91,17 @@ class Finding:
 
 
 def open_counters(token: Token, state: State, *, now: int, limits: Limits) -> range:
-    """Return the counters that could be accepted, used ones among them.
+    """Return the counters that could be accepted. Used counters are among them.
 
     Args:
         token: the token.
-        state: holds its last accepted counter, and its drift.
+        state: has the token's last accepted counter and its drift.
         now: Unix seconds.
         limits: the settings.
 
     Returns:
-        Counters or time steps. Those at or below the last accepted one are there to tell a replay from a mismatch.
+        Counters or time steps. Counters at or below the last accepted one are included to tell a replay from a
+        mismatch.
 
     Source:
         RFC 4226, section 7.2 (look-ahead), RFC 6238, section 5.2 (window) and 6 (drift).
@@ -122,27 +121,29 @@ def open_counters(token: Token, state: State, *, now: int, limits: Limits) -> ra
 
 
 def _whole_steps(drift: int) -> int:
-    """Return the whole steps of a drift. Half a step does not move the window: one OTP that was typed late must not."""
+    """Return the whole steps of a drift. Half a step does not move the window, because one OTP that was typed late must
+    not.
+    """
     return drift // 2 if drift >= 0 else -(-drift // 2)
 
 
 def _is_used(token: Token, last: int, counter: int) -> bool:
-    """Apply the replay rule."""
+    """Check the replay rule: a counter at or below the last accepted one is used."""
     return counter <= last or (isinstance(token, HOTPToken) and counter < token.counter)
 
 
 def starting_point(token: Token, *, now: int) -> int | None:
-    """Return where a token starts whose last accepted counter is not recorded.
+    """Return the starting point of a token without a recorded last accepted counter.
 
     Returns:
-        TOTP: the present time step, so that the next OTP works and no old one does. HOTP: None; nothing but two
+        TOTP: the present time step, so that the next OTP works and no old one does. HOTP: None, because only two
         consecutive OTPs can show it.
     """
     return max(0, now) // token.period_s if isinstance(token, TOTPToken) else None
 
 
 def _last_used(token: Token, state: State, *, now: int) -> int:
-    """Return the last accepted counter, or what has to be taken for it where none is recorded."""
+    """Return the last accepted counter, or the assumed one if none is recorded."""
     last = state.last.get(token.fingerprint())
     if last is None:
         last = starting_point(token, now=now)
@@ -150,11 +151,11 @@ def _last_used(token: Token, state: State, *, now: int) -> int:
 
 
 def believed(tokens: Iterable[Token], state: State, *, now: int, limits: Limits) -> State:
-    """Return a state for one decision, in which what is assumed to be used is taken for used.
+    """Return a state for one decision, in which assumed uses count as uses.
 
-    An assumption about a time step that the clock has not come to was made while the clock was ahead. It counts for
-    nothing until that step comes: it did not come from an accepted code. If nothing else is known of the token, nobody
-    can tell which of its codes are used.
+    An assumption about a future time step was made while the clock was ahead. It counts for nothing until that step
+    comes, because it did not come from an accepted code. If nothing else is known of the token, nobody can tell which
+    of its codes are used.
     """
     if not state.assumed:
         return state
@@ -172,26 +173,27 @@ def believed(tokens: Iterable[Token], state: State, *, now: int, limits: Limits)
 
 
 def highest_used_before(token: Token, state: State, *, since: int, limits: Limits) -> int:
-    """Return the counter that a token may have reached before a moment of which no record is left.
+    """Return the counter that a token may have reached before a moment from which no record is left.
 
     Args:
         token: the token.
-        state: its drift, which is recorded only where records last.
+        state: has the token's drift, which is recorded only where records last.
         since: Unix seconds.
         limits: the settings.
 
     Returns:
-        TOTP: the last time step that was open then, to any service. HOTP: -1, it is of no help; see `must_last`.
+        TOTP: the last time step that was open then to any service. HOTP: -1, because time does not help; see
+        `must_last`.
     """
     if not isinstance(token, TOTPToken):
         return NEVER
-    # One service may follow the token's clock, and another one not.
+    # One service may follow the token's clock while another does not.
     drift = max(0, _whole_steps(state.drift.get(token.fingerprint(), 0)))
     return hotp.time_step(max(0, since), token.period_s) + drift + limits.window
 
 
 def must_last(token: Token) -> bool:
-    """Check whether a use has to be remembered for ever: a HOTP never expires by itself, a TOTP does."""
+    """Check whether a use must be remembered for ever. A HOTP never expires by itself; a TOTP does."""
     return not isinstance(token, TOTPToken)
 
 
@@ -205,20 +207,20 @@ def examine(
     limits: Limits,
     waiting: bool = False,
 ) -> Finding:
-    """Examine an answer, once, and apply the replay rule.
+    """Compute the one finding about an answer, and apply the replay rule.
 
-    All tokens and the whole of their windows are computed whatever is found on the way.
+    All tokens and their whole windows are always computed, even after a match.
 
     Args:
         tokens: of this user.
-        state: what was accepted and what was noted. Of a token without a last accepted counter nobody can tell what is
-            used: codes up to the present time step are only noted.
-        typed: the OTP that was typed, for each number of digits that it could have; a token looks at one.
-        keys: under which notes of this source can stand, see `throttle.note_keys`.
+        state: what was accepted and what was noted. If a token has no last accepted counter, nobody can tell which of
+            its codes are used. Its codes up to the present time step are then only noted.
+        typed: for each possible number of digits, the OTP that was typed. A token looks at one of them.
+        keys: keys of this source's notes, see `throttle.note_keys`.
         now: Unix seconds.
         limits: the settings.
-        waiting: the source has to wait, so that one code alone is not accepted; nor is one outside the window noted,
-            because a guesser can answer as often as they like here.
+        waiting: the source has to wait, so one code alone is not accepted. A code outside the window is not noted
+            either, because guessers can answer as often as they like here.
 
     Source:
         RFC 4226, section 7.4, for two consecutive codes.
@@ -257,21 +259,21 @@ def examine(
 
 
 def confirm(token: Token, state: State, typed: str, *, now: int, limits: Limits) -> Finding:
-    """Return what a code of a token that is being enrolled matches.
+    """Return the finding for a code of a token that is being enrolled.
 
     Args:
         token: the new token.
-        state: what is known of the same key from an earlier enrolment.
+        state: records of the same key from an earlier enrolment.
         typed: the OTP.
         now: Unix seconds.
         limits: the settings.
 
     Raises:
-        OTPReplayed: right, but used.
-        OTPMismatch: not right.
+        OTPReplayed: the code is right, but used.
+        OTPMismatch: the code is wrong.
     """
     state = believed((token,), state, now=now, limits=limits)
-    state = state.with_last(token.fingerprint(), NEVER)  # nothing goes back; only an unknown token becomes a known one
+    state = state.with_last(token.fingerprint(), NEVER)  # no counter goes back: only an unknown token becomes known
     finding = examine((token,), state, {token.digits: typed}, now=now, limits=limits)
     if finding.kind == USED:
         raise OTPReplayed(token.name)
@@ -288,16 +290,16 @@ def _noted(found: Found, used_up_to: int | None) -> Finding:
 
 
 def _is_held(token: Token, counter: int, state: State) -> bool:
-    """Check whether a code was noted during a wait. One that was out of the window then is not held: its time comes."""
+    """Check whether a code was noted during a wait. A code outside the window is not held, because its time comes."""
     return any(held and (token.fingerprint(), counter) in noted for _, noted, held in state.notes.values())
 
 
 def _is_shown_now(found: Found, state: State, *, now: int, limits: Limits) -> bool:
-    """Check whether the app shows a code about now; of a token that counts nobody can tell.
+    """Check whether the app shows a code about now. For a token that counts, nobody can tell.
 
-    Only such a code is used up by being noted. Somebody who guesses all day during a wait has a right code noted now
-    and then, and that must not take away the codes that the owner will see for a while, or those of a token that counts
-    for good.
+    Only a code that is shown now is used up by being noted. A guesser who goes on all day during a wait gets a right
+    code noted now and then. That must not use up codes that the owner will soon see, nor codes of a token that counts,
+    which would be lost for good.
     """
     token, counter = found
     window = open_counters(token, state, now=now, limits=limits)
@@ -305,7 +307,7 @@ def _is_shown_now(found: Found, state: State, *, now: int, limits: Limits) -> bo
 
 
 def _following(token: Token, state: State, keys: Iterable[str], *, now: int, limits: Limits) -> Iterator[int]:
-    """List the counters right after those that this source's last answer was the OTP of, if they can be accepted."""
+    """List the counters right after those of this source's last answer, if they can be accepted."""
     if not state.notes:
         return
     last = _last_used(token, state, now=now)
@@ -323,7 +325,7 @@ def _following(token: Token, state: State, keys: Iterable[str], *, now: int, lim
 def _nearby(
     tokens: Iterable[Token], state: State, typed: OTPs, *, now: int, limits: Limits
 ) -> Iterator[tuple[str, int]]:
-    """List the unused counters outside the window that a refused OTP is right for."""
+    """List the unused counters outside the window whose OTP was refused."""
     for token in tokens:
         last = _last_used(token, state, now=now)
         reachable = _resync_counters(token, state, now=now, limits=limits)
@@ -337,9 +339,9 @@ def _typed(token: Token, typed: OTPs) -> bytes:
 
 
 def _accepted(found: Found, state: State, *, now: int, resync: bool = False) -> Finding:
-    """Return an acceptance, with what it shows of the token's clock.
+    """Return an acceptance, with what it shows about the token's clock.
 
-    The drift follows by half a step at a time, and at once where two consecutive OTPs have shown it.
+    The drift follows by half a step at a time. If two consecutive OTPs have shown it, it follows at once.
     """
     token, counter = found
     if not isinstance(token, TOTPToken):
@@ -365,5 +367,5 @@ def _resync_counters(token: Token, state: State, *, now: int, limits: Limits) ->
 
 
 def _in_step(token: Token, elapsed_s: int) -> bool:
-    """Check whether two consecutive TOTPs came as an app shows them, and not from somebody's notes."""
+    """Check whether two consecutive TOTPs came at the pace of an app, and not from written notes."""
     return not isinstance(token, TOTPToken) or 0 <= elapsed_s <= NOTED_PERIODS * token.period_s

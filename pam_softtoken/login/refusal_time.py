@@ -1,4 +1,4 @@
-"""When a refusal comes: at one of few times after the answer, whatever was refused and why."""
+"""Choose when a refusal comes. It comes at one of few times after the answer, whatever was refused and why."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import time
 from pam_softtoken.login import answer
 
 STEP_S = 0.1
-"""A refusal comes this long after the answer, or a multiple of it, so that its time does not say what was looked at.
-Longer than a disk needs to store that an answer was wrong, others to give the lock back, or a recovery code its hash.
-An answer whose form leaves room for more hashes, such as that of a PIN, is refused after `LONG_STEPS` of these.
+"""A refusal comes this many seconds after the answer, or a multiple of it. So its time does not reveal what was
+checked. The step is longer than each of these takes: the disk stores a wrong answer, others give the lock back, a
+recovery code is hashed. The form of some answers leaves room for more hashes, for example with a PIN. They are refused
+after `LONG_STEPS` steps.
 """
 LONG_STEPS = 3
 
 
 def wait_out(answered_s: float, typed: str, *, combined: bool) -> None:
-    """Wait until the next time at which a refusal may come.
+    """Return at the next time at which a refusal may come.
 
     Args:
         answered_s: `time.monotonic()` when the answer came.

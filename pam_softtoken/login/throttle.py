@@ -1,11 +1,11 @@
-"""Which wrong answers slow down which sources: pure decisions on the state's records. No I/O.
+"""Decide which wrong answers slow down which sources. These are pure decisions on the state's records. Does no I/O.
 
-Wrong answers are counted in buckets, so that somebody who guesses from elsewhere cannot keep the owner out: each source
-from which the owner has logged in lately has a bucket of its own, and all others share one for this host and one for
-the network. After `FREE_ANSWERS` wrong answers a bucket has to wait for a second, then for two, and so on up to a day.
-During the wait one code alone is refused; two consecutive codes, a recovery code and an issued code are not, because
-they cannot be guessed. Where a PIN is set, the PIN is what is being guessed: nothing is compared during the wait, which
-therefore ends after 15 minutes.
+Wrong answers are counted in buckets, so that guesses from elsewhere cannot keep the owner out. Each source from which
+the owner has recently logged in has its own bucket. All other sources share one bucket for this host and one for the
+network. After `FREE_ANSWERS` wrong answers a bucket has to wait one second, then two, and so on up to a day. During the
+wait one code alone is refused. Two consecutive codes, a recovery code and an issued code are still accepted, because
+they cannot be guessed. With a PIN, the PIN is what is being guessed. Then nothing is compared during the wait, and the
+wait ends after 15 minutes.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ FREE_ANSWERS = 5
 LONGEST_WAIT_S = 24 * 60 * 60
 LONGEST_WAIT_WITH_PIN_S = 15 * 60
 FORGOTTEN_AFTER_S = 30 * 24 * 60 * 60
-"""A bucket without a wrong answer for this long starts anew. That is slower for a guesser than going on: the 22 answers
-up to the longest wait then take more than 30 days, in which 30 more would have been judged.
+"""A bucket without a wrong answer for this many seconds starts anew. Waiting for this is slower for a guesser than
+going on: the 22 answers up to the longest wait then take more than 30 days, in which 30 more would have been judged.
 """
 KNOWN_FOR_S = 30 * 24 * 60 * 60
 FORGIVEN_A_DAY = 4
-"""How many wrong answers of the owner's own bucket the first success of a day forgives. A success forgives no more, for
-somebody may guess from the same place, such as a program of the owner's, and gets as many new guesses by that.
+"""How many wrong answers of the owner's own bucket the first success of a day forgives. A success forgives no more. A
+guesser may share the place, such as a program of the owner's, and would get as many new guesses.
 """
 _DAY_S = 24 * 60 * 60
 
 
 class Source:
-    """The place that an attempt comes from.
+    """The place that an attempt comes from: an address or this host.
 
     Attributes:
-        name: 16 hexadecimal digits; one for all addresses of an IPv6 /64, because one machine has all of them.
-        shared: the bucket that it shares with others until it is known.
-        key: under which its answers are noted, 24 hexadecimal digits: the name and the session. So nothing that others
-            from the same source answer comes between two consecutive codes of one session.
+        name: 16 hexadecimal digits. All addresses of an IPv6 /64 have one name, because one machine has all of them.
+        shared: the bucket that the source shares with others until it is known.
+        key: its answers are noted under this key: 24 hexadecimal digits of the name and the session. So answers of
+            others from the same source cannot come between two consecutive codes of one session.
     """
 
     __slots__ = ("key", "name", "shared")
@@ -58,8 +58,8 @@ def source_of(rhost: str, caller_uid: int, *, session: int = 0) -> Source:
 
     Args:
         rhost: `PAM_RHOST`; empty for this host.
-        caller_uid: real uid of the process that asks, which tells the local ones apart.
-        session: session id (`getsid`) of that process; 0 when it is not known.
+        caller_uid: real uid of the process that asks. It tells local sources apart.
+        session: session id (`getsid`) of that process; 0 when not known.
     """
     place = f"rhost {_network_of(rhost)}" if rhost else f"uid {caller_uid}"
     name = sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
@@ -67,13 +67,13 @@ def source_of(rhost: str, caller_uid: int, *, session: int = 0) -> Source:
 
 
 def note_keys(state: State, source: Source, is_alive: Callable[[int], bool]) -> tuple[str, ...]:
-    """Return the keys of the notes that an answer from this source can be the second code to.
+    """Return the keys of notes to which an answer from this source can be the second code.
 
-    Its own session's, and those of ended sessions of the same source: some hosts take one answer in each connection.
-    One wrong answer spoils them all, so that there is one guess to each note.
+    These are the notes of the source's own session, and of ended sessions of the same source. Some hosts take only one
+    answer in each connection. One wrong answer spoils all of them, so that there is one guess for each note.
 
     Args:
-        state: holds the notes.
+        state: has the notes.
         source: where the answer comes from.
         is_alive: checks whether a session of that id still exists.
     """
@@ -82,7 +82,7 @@ def note_keys(state: State, source: Source, is_alive: Callable[[int], bool]) -> 
 
 
 def _network_of(rhost: str) -> str:
-    """Return the /64 of an IPv6 address, the address of a mapped IPv4 one, and anything else as it is."""
+    """Return the /64 of an IPv6 address, or the IPv4 address of a mapped one. Anything else is returned unchanged."""
     if ":" not in rhost:
         return rhost
     import _socket  # noqa: PLC0415 - most addresses are IPv4
@@ -100,15 +100,15 @@ def bucket_of(state: State, source: Source, *, now: int) -> str:
     """Return the bucket whose wrong answers count for a source.
 
     Returns:
-        The source's own when its last success is less than 30 days ago, otherwise the shared one.
+        The source's own bucket when its last success is less than 30 days ago; otherwise the shared one.
     """
     succeeded = state.sources.get(source.name)
-    # A success in the future was stored under another clock; it still happened.
+    # A success in the future was stored under another clock. It still happened.
     return source.name if succeeded is not None and now - succeeded < KNOWN_FOR_S else source.shared
 
 
 def wait_s(wrong: int, *, with_pin: bool = False) -> int:
-    """Return how long a bucket has to wait after that many wrong answers in a row, in seconds.
+    """Return for how many seconds a bucket has to wait after `wrong` wrong answers in a row.
 
     >>> [wait_s(wrong) for wrong in (4, 5, 6, 7, 14, 21, 22, 1000)]
     [0, 1, 2, 4, 512, 65536, 86400, 86400]
@@ -121,16 +121,16 @@ def wait_s(wrong: int, *, with_pin: bool = False) -> int:
 
 
 def left_s(state: State, bucket: str, *, now: int, with_pin: bool = False) -> int:
-    """Return how long a bucket still has to wait, in seconds; 0 when its answers are judged."""
+    """Return for how many more seconds a bucket has to wait. 0 means that its answers are judged."""
     wrong, last = state.wrong.get(bucket, (0, 0))
     return max(0, wait_s(wrong, with_pin=with_pin) - (now - last))
 
 
 def set_right(state: State, *, now: int) -> State:
-    """Let the waits begin now that would end in the future only because the clock was set back.
+    """Return a state whose waits begin now, if they would end too late only because the clock was set back.
 
     Returns:
-        The same state if there are none.
+        The same state if there is no such wait.
     """
     for bucket, (wrong, last) in state.wrong.items():
         if last > now:
@@ -139,7 +139,7 @@ def set_right(state: State, *, now: int) -> State:
 
 
 def after_wrong_answer(state: State, source: Source, bucket: str, *, now: int) -> State:
-    """Count a wrong answer."""
+    """Return a state with one more wrong answer of this source and bucket."""
     wrong, last = state.wrong.get(bucket, (0, 0))
     if now - last >= FORGOTTEN_AFTER_S:
         wrong = 0
@@ -149,22 +149,24 @@ def after_wrong_answer(state: State, source: Source, bucket: str, *, now: int) -
 def after_success(
     state: State, source: Source, bucket: str, *, now: int, with_pin: bool = False, told: bool = True
 ) -> State:
-    """Remember the source as one of the owner's, and forgive wrong answers in its own bucket.
+    """Return a state that knows the source as one of the owner's and forgives wrong answers in its own bucket.
 
-    The others' wrong answers in a shared bucket stay: a success must not give a guesser new free answers.
+    Wrong answers of others in a shared bucket stay. A success must not earn a guesser new free answers.
 
     Args:
         with_pin: a PIN stands in front of the codes.
-        told: the owner is told now how many wrong answers came from elsewhere. Otherwise that waits for next time.
+        told: the owner is told now how many wrong answers came from elsewhere. Otherwise they are told next time.
     """
     if bucket not in SHARED_BUCKETS:
-        # Behind a PIN a guesser gains little: there the wait ends soon in any case.
+        # With a PIN a guesser gains little, because the wait ends soon in any case.
         state = state.without_wrong(bucket) if with_pin else _forgiven(state, source, bucket, now=now)
     return state.without_missed("" if told else source.name).with_source(source.name, now)
 
 
 def _forgiven(state: State, source: Source, bucket: str, *, now: int) -> State:
-    """Forgive what the owner may have mistyped, and open the bucket unless so many answers were somebody else's."""
+    """Return a state that forgives the owner's likely typing errors. It opens the bucket, unless too many answers came
+    from another person.
+    """
     wrong, last = state.wrong.get(bucket, (0, 0))
     succeeded = state.sources.get(source.name)
     if succeeded is None:
@@ -180,5 +182,5 @@ def _forgiven(state: State, source: Source, bucket: str, *, now: int) -> State:
 
 
 def missed_elsewhere(state: State, source: Source) -> int:
-    """Return how many wrong answers other sources have given since the last success."""
+    """Return the number of wrong answers from other sources since the last success."""
     return sum(count for name, count in state.missed.items() if name != source.name)

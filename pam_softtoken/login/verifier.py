@@ -1,6 +1,5 @@
-"""One attempt: open the files, and judge an answer under the lock: load, decide, record durably, only then say yes.
-
-Knows nothing of PAM, sockets or clocks.
+"""One attempt: open the files and judge an answer under the lock. The order is: load, decide, record durably, and only
+then say yes. Knows nothing of PAM, sockets or clocks.
 """
 
 from __future__ import annotations
@@ -40,15 +39,15 @@ READ_ONLY = (
 
 
 class Accepted:
-    """An answer that was right and is recorded as used.
+    """A right answer that is recorded as used.
 
     Args:
-        token: name of the token; empty for a recovery code, or an issued one.
-        recovery_left: how many recovery codes are left after one was used, or None after anything else.
-        password: what stood in front of PIN and code, for the next module.
+        token: name of the token; empty for a recovery code or an issued code.
+        recovery_left: the number of recovery codes left after one was used; None after anything else.
+        password: the text in front of PIN and code, for the next module.
 
     Attributes:
-        missed: how many wrong answers other sources have given since the last success.
+        missed: the number of wrong answers from other sources since the last success.
     """
 
     __slots__ = ("missed", "password", "recovery_left", "token")
@@ -64,7 +63,7 @@ class Accepted:
 
 
 class Attempt:
-    """One login attempt of one user: opens his files, and does beforehand what does not need the answer.
+    """One login attempt of one user. It opens the user's files, and does in advance what does not need the answer.
 
     Args:
         account: the user.
@@ -72,8 +71,8 @@ class Attempt:
         now: Unix seconds.
 
     Raises:
-        ConfigError: the store has no place for this user.
-        PINMissing: he has no PIN, and `config` wants one.
+        ConfigError: the store has no path for this user.
+        PINMissing: the user has no PIN, and `config` requires one.
         NotEnrolled, BadTokenFile, DamagedState, InsecureFile, UnusableFile: as their names say.
     """
 
@@ -83,7 +82,7 @@ class Attempt:
         self.account = account
         self._config = config
         self._limits = Limits.of(config)
-        # Half of what the host grants, so that there is time left to say why.
+        # Half of the host's limit, so that time is left to report the cause.
         self._lock_timeout_s = min(LOCK_TIMEOUT_S, config.timeout / 2)
         self._store = Store(Location(config.store, account))
         try:
@@ -93,13 +92,13 @@ class Attempt:
         except BaseException:
             self._store.close()
             raise
-        # A rehearsal on an answer that nothing matches: what is slow only the first time is slow now.
+        # A rehearsal with an answer that nothing matches. What is slow only the first time is slow now.
         policy.examine(self._content.tokens, state or State.new(), {}, now=now, limits=self._limits, waiting=True)
         if self._content.pin is not None:
             prepare_scrypt()
 
     def in_grace(self, name: str, *, now: int) -> bool:
-        """Check whether a code was accepted from this source, by its name from `grace`, so lately that none is due."""
+        """Check whether a code was accepted from this source so recently that none is due. `grace` made the name."""
         if not name:
             return False
         state = self._store.read_state()
@@ -120,29 +119,29 @@ class Attempt:
         only_otps: bool = False,
         silent: bool = False,
     ) -> Accepted:
-        """Judge an answer, and record it as used if it is right. Then the lock is kept until `close`.
+        """Check an answer, and record it as used if it is right. The lock is then kept until `close`.
 
         Args:
             typed: what the person typed.
             combined: a password can stand in front of it.
-            tentative: it may be a password without a code, and the person can still answer: it must not be what makes
+            tentative: the answer may be a password without a code, and the person can still answer. It must not make
                 them wait, nor come between two consecutive OTPs.
-            source: where it comes from, from `throttle.source_of`.
-            clock: reads the time in Unix seconds. It is read under the lock: somebody can have held us up before that,
-                and with a time of before that a wait would seem to be over.
-            grace: the source's name from `grace`, to be remembered; empty for none.
-            only_otps: compare it with no recovery code and no issued one, so that none is used up.
-            silent: nobody will be told how many wrong answers came from elsewhere.
+            source: where the answer comes from, as `throttle.source_of` returns it.
+            clock: returns the time in Unix seconds. It is read under the lock: another process can have delayed us, and
+                with an older time a wait would seem to be over.
+            grace: the source's name from `grace`, to be recorded; empty for none.
+            only_otps: do not compare with recovery codes and issued codes, so that none is used up.
+            silent: the owner will not be told how many wrong answers came from elsewhere.
 
         Returns:
-            What was accepted; it is durable by then.
+            What was accepted. It is already durable.
 
         Raises:
             OTPMismatch, OTPReplayed, CodeExpired, MalformedAnswer: the answer is wrong.
-            Throttled: there were too many wrong ones before.
-            PINMissing: the PIN has been taken away meanwhile.
-            LockTimeout, NotStored, DamagedState, InsecureFile, UnusableFile, BadTokenFile, NotEnrolled: it cannot be
-                judged or recorded.
+            Throttled: there were too many wrong answers before.
+            PINMissing: the PIN was removed during the attempt.
+            LockTimeout, NotStored, DamagedState, InsecureFile, UnusableFile, BadTokenFile, NotEnrolled: the answer
+                cannot be judged or recorded.
         """
         claimed = self._claim(typed, combined, source, clock())
         self._store.lock(self._lock_timeout_s)
@@ -160,7 +159,7 @@ class Attempt:
             if claimed is None or (waiting is not None and not waiting.pair_helps):
                 if state is not stored:
                     self._store.write_state(state)
-                raise waiting or Throttled(1)  # opened by a success in between; the answer has not been looked at
+                raise waiting or Throttled(1)  # a success in between ended the wait, but the answer was not compared
             if only_otps:
                 claimed.codes, claimed.scratch = {}, {}
             try:
@@ -175,7 +174,7 @@ class Attempt:
             state = throttle.after_success(state, source, bucket, now=now, with_pin=with_pin, told=not silent)
             self._store.write_state(state)
         except BaseException as error:
-            # The person may be told why, which can take any time.
+            # The person may be told why, and showing a text can take any time.
             self._store.unlock()
             if isinstance(error, (OTPRefused, Throttled)) and claimed is not None:
                 doubt = clock_doubt.doubt_of(self._content.tokens, state, claimed.otps, now=now, limits=self._limits)
@@ -189,11 +188,11 @@ class Attempt:
             raise PINMissing
 
     def _claim(self, typed: str, combined: bool, source: Source, now: int) -> Claim | None:
-        """Hash what has to be hashed, without the lock.
+        """Compute the hashes that are needed, without the lock.
 
         Returns:
-            None where a PIN is set and the source has to wait: then nothing is compared. The lock's holder says so,
-            because only the holder can put right a wait that a wrong clock has left.
+            None if a PIN is set and the source has to wait. Then nothing is compared. The lock's holder raises the
+            refusal, because only the holder can correct a wait that a wrong clock has left.
         """
         if self._content.pin is not None:
             state = throttle.set_right(self._store.read_state() or State.new(), now=now)
@@ -204,9 +203,9 @@ class Attempt:
     def _wait(
         self, state: State, source: Source, bucket: str, now: int, *, tentative: bool = False
     ) -> Throttled | None:
-        """Return how a source is throttled, or None when its answer is judged.
+        """Return the error for a throttled source, or None when its answer is judged.
 
-        What may not have been meant as an answer is judged only if another could follow, were it wrong.
+        A tentative answer is judged only if another could follow a wrong one without a wait.
         """
         if self._config.no_throttle:
             return None
@@ -218,7 +217,7 @@ class Attempt:
 
     @property
     def kept_in_memory(self) -> bool:
-        """Whether uses are recorded only until the next restart, because nothing can be written."""
+        """Whether uses are recorded only until the next restart, because the file system is read-only."""
         return self._store.read_only
 
     def close(self) -> None:
@@ -226,10 +225,10 @@ class Attempt:
         self._store.close()
 
     def _with_lost(self, state: State, now: int) -> State:
-        """Take for used what may have been used before the last restart, where that has left no trace.
+        """Return a state in which codes count as used that may have been used before the last restart without a trace.
 
-        It is not recorded: `now` may come from a clock that is wrong until the network has put it right, and then one
-        attempt, right or wrong, would keep the owner out.
+        This is not recorded. `now` may come from a clock that is wrong until the network corrects it. If it were
+        recorded, one attempt, right or wrong, would keep the owner out.
         """
         lost_since_s = self._store.lost_since_s()
         if lost_since_s is not None:
@@ -243,7 +242,7 @@ class Attempt:
     def _accept(
         self, state: State, claimed: Claim, source: Source, now: int, waiting: Throttled | None
     ) -> tuple[Accepted, State]:
-        """Accept an answer, or raise `_NotAccepted` with the one finding about it."""
+        """Return the acceptance and the new state, or raise `_NotAccepted` with the one finding about the answer."""
         keys = throttle.note_keys(state, source, _session_is_alive) if state.notes else ()
         finding = policy.examine(
             self._content.tokens,
@@ -276,7 +275,7 @@ class Attempt:
         if self._store.read_only:
             if policy.must_last(token):
                 raise NotStored(self._store.location.path, READ_ONLY, kind=errors.READ_ONLY)
-            # What a restart forgets must not move the window, or nobody could tell where it has been.
+            # A restart forgets this record. It must not move the window, or the window's former place would be unknown.
             drift = state.drift.get(token.fingerprint(), 0)
         state = state.with_accepted(token.fingerprint(), finding.counter, drift=drift, now=now)
         if state.issued and not policy.must_last(token):
@@ -284,7 +283,7 @@ class Attempt:
         return Accepted(token.name, None, password=claimed.passwords[token.digits]), state
 
     def _accept_code(self, state: State, typed: dict[bytes, str], now: int) -> tuple[Accepted, State]:
-        """Accept an issued code or a recovery code; both are hashed with the same salt, and so once."""
+        """Return the acceptance of an issued or a recovery code. Both have the same salt, so one hash serves both."""
         codes = self._content.recovery
         issued = bytes.fromhex(state.issued[codes.name][0]) if codes.name in state.issued else b""
         for digest, password in typed.items():
@@ -293,7 +292,7 @@ class Attempt:
             try:
                 return self._accept_recovery_code(state, codes.identify(digest), password)
             except OTPMismatch:
-                pass  # 8 digits can end what has the form of a recovery code
+                pass  # 8 digits can be the end of a text with the form of a recovery code
         raise OTPMismatch
 
     def _accept_issued_code(self, state: State, password: str, now: int) -> tuple[Accepted, State]:
@@ -320,10 +319,10 @@ class Attempt:
     def _record_refusal(
         self, refusal: _NotAccepted, source: Source, bucket: str, now: int, *, stored: State | None, tentative: bool
     ) -> None:
-        """Record what a refused answer changes before it is said to be refused.
+        """Write what a refused answer changes, before the refusal is reported.
 
-        A replay is not a guess: to count it would shut out an owner who types one code in two terminals. An answer
-        during a wait is not counted either, or somebody who goes on guessing would make the wait endless.
+        A replay is not a guess. Counting it would shut out an owner who types one code in two terminals. An answer
+        during a wait is not counted either. Otherwise a guesser who goes on would make the wait endless.
         """
         state, finding = refusal.state, refusal.finding
         if finding.spent is not None:
@@ -341,7 +340,9 @@ class Attempt:
 
 
 class _NotAccepted(Exception):
-    """An answer that is not accepted: the state and the notes that it was examined with, the finding, what to raise."""
+    """An answer that is not accepted. It has the state and notes of the examination, the finding, and the error to
+    raise.
+    """
 
     def __init__(self, state: State, keys: tuple[str, ...], finding: Finding, error: OTPRefused | Throttled) -> None:
         super().__init__()
@@ -352,7 +353,7 @@ class _NotAccepted(Exception):
 
 
 def _session_is_alive(session: int) -> bool:
-    """Check whether the process that leads a session lives."""
+    """Check whether the process that leads a session is alive."""
     try:
         return session > 0 and os.getsid(session) == session
     except (OSError, OverflowError):

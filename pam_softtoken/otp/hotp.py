@@ -1,4 +1,4 @@
-"""HOTP and TOTP arithmetic (RFC 4226, RFC 6238). No I/O and no clock: `now` comes in as Unix seconds."""
+"""HOTP and TOTP arithmetic (RFC 4226, RFC 6238). Does no I/O and reads no clock: `now` is an argument."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ MIN_DIGITS, MAX_DIGITS = 6, 8
 MIN_PERIOD_S, MAX_PERIOD_S = 1, 300
 MAX_COUNTER = 2**64 - 1
 RELEASED = 1_795_392_000
-"""Unix seconds of the day of this version, 2026-11-23 (UTC): a clock that is before it is wrong."""
+"""Unix seconds of the day of this version, 2026-11-23 (UTC). A clock that is before it is wrong."""
 
 
 def dynamic_truncate(digest: bytes) -> int:
-    """Take the 31 bits of a MAC that its own last nibble points at.
+    """Return the 31 bits of a MAC that its own last nibble points at.
 
     Args:
         digest: 20, 32 or 64 bytes.
@@ -22,7 +22,7 @@ def dynamic_truncate(digest: bytes) -> int:
         0 to 2**31 - 1.
 
     Source:
-        RFC 4226, section 5.3; for longer MACs the last byte, as in RFC 6238, appendix A.
+        RFC 4226, section 5.3. For longer MACs the last byte counts, as in RFC 6238, appendix A.
     """
     offset = digest[-1] & 0x0F
     return int.from_bytes(digest[offset : offset + 4], "big") & 0x7FFFFFFF
@@ -56,14 +56,17 @@ def hotp(key: bytes, counter: int, *, algorithm: str = "SHA1", digits: int = 6) 
 
 
 def time_step(now: int, period_s: int) -> int:
-    """Count the periods since the Unix epoch.
+    """Compute the number of periods since the Unix epoch.
 
     >>> time_step(59, 30)
     1
 
     Args:
         now: Unix seconds, not negative.
-        period_s: 1 to 300.
+        period_s: length of a period in seconds, 1 to 300.
+
+    Returns:
+        The time step, not negative.
 
     Raises:
         ValueError: an argument is out of its range.

@@ -1,7 +1,7 @@
-"""HMAC, SHA-2, scrypt and comparison in constant time; all but scrypt from what is built into the interpreter.
-
-`hmac` and `hashlib` load OpenSSL, which takes 3 ms of the time before the prompt and 4 ms of a login's CPU, to compute
-a few hashes of a few bytes. They stand in where an interpreter lacks these modules. Only scrypt needs OpenSSL.
+"""HMAC, SHA-2, scrypt and comparison in constant time. All but scrypt come from what is built into the interpreter.
+`hmac` and `hashlib` load OpenSSL, which takes 3 ms of the time before the prompt and 4 ms of a login's CPU, only to
+compute a few short hashes. They are used only if an interpreter lacks the built-in modules. Only scrypt needs OpenSSL.
+Imports nothing of the package.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HASHES = {"SHA1": (sha1, 64), "SHA256": (sha256, 64), "SHA512": (sha512, 128)}
 ALGORITHMS = tuple(_HASHES)
 SALT_BYTES = 16
 HASH_BYTES = 16
-SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 1  # 16 MiB and some 40 ms
+SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**14, 8, 1  # 16 MiB and about 40 ms
 MIN_SCRYPT_N, MAX_SCRYPT_N = 2**10, 2**15  # a user's own file must not make root's process take a gigabyte
 _INNER_PAD = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER_PAD = bytes(byte ^ 0x5C for byte in range(256))
@@ -55,7 +55,7 @@ def hmac_digest(key: bytes, message: bytes, algorithm: str) -> bytes:
 
 
 def check_scrypt(salt: bytes, scrypt_n: int) -> None:
-    """Check the parameters of `scrypt`; `ValueError` when they are not such as we write."""
+    """Check the parameters of `scrypt`. Raises `ValueError` if we would not write them."""
     if len(salt) != SALT_BYTES:
         raise ValueError(f"a salt has {SALT_BYTES} bytes")
     if scrypt_n.bit_count() != 1 or not MIN_SCRYPT_N <= scrypt_n <= MAX_SCRYPT_N:
@@ -63,15 +63,15 @@ def check_scrypt(salt: bytes, scrypt_n: int) -> None:
 
 
 def prepare_scrypt() -> None:
-    """Load OpenSSL now, for a `scrypt` that will have to be quick."""
+    """Read OpenSSL into memory now, so that a later `scrypt` is quick."""
     import hashlib  # noqa: F401, PLC0415 - see `scrypt`
 
 
 def scrypt(text: str, salt: bytes, *, scrypt_n: int) -> bytes:
-    """Hash what a person remembers or keeps on paper, slowly.
+    """Compute a slow hash of something that a person remembers or keeps on paper.
 
     Args:
-        text: what is hashed; half of a surrogate pair stands for a byte that was not UTF-8.
+        text: what is hashed. Half of a surrogate pair stands for a byte that was not UTF-8.
         salt: 16 bytes.
         scrypt_n: the cost, a power of two.
 
@@ -81,7 +81,7 @@ def scrypt(text: str, salt: bytes, *, scrypt_n: int) -> bytes:
     Source:
         RFC 7914.
     """
-    # Loading OpenSSL takes a tenth of what scrypt does; a login that has no use for it is spared both.
+    # Loading OpenSSL takes a tenth of the time of scrypt. A login that does not need scrypt does neither.
     import hashlib  # noqa: PLC0415
 
     data = text.encode("utf-8", "surrogateescape")

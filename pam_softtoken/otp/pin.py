@@ -1,7 +1,6 @@
-"""A PIN: what its owner knows, typed in front of the code. No I/O but the kernel's random numbers.
-
-Its length stands in the token file beside its hash, so that it can be told from a password in front of it. That gives
-nothing away: who can read that file has the keys as well.
+"""A PIN: something the user knows and types in front of the code. The PIN's length stands in the token file beside its
+hash. This is how the PIN is told from a password in front of it. The length gives nothing away: anybody who can read
+the file has the keys as well. Does no I/O except to read the kernel's random numbers.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class PIN:
 
     @classmethod
     def of(cls, text: str) -> PIN:
-        """Hash a new PIN.
+        """Compute the hash of a new PIN.
 
         Raises:
             ValueError: it is not 4 to 16 letters and digits.
@@ -53,7 +52,7 @@ class PIN:
         return cls(salt, scrypt(text, salt, scrypt_n=SCRYPT_N), length=len(text))
 
     def verify(self, typed: str) -> None:
-        """Compare what was typed with the PIN.
+        """Check that what was typed is the PIN.
 
         Raises:
             OTPMismatch: it is not the PIN.

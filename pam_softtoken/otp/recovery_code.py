@@ -1,6 +1,5 @@
-"""Recovery codes: what they look like, how they are hashed, which one of a set was typed.
-
-No I/O but the kernel's random numbers.
+"""Recovery codes: their form, their hashes, and which one of a set was typed. Does no I/O except to read the kernel's
+random numbers.
 """
 
 from __future__ import annotations
@@ -15,23 +14,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 ALPHABET = "34679ACDEFGHJKMNPQRTWXY"
-"""23 characters, none of which looks like another in any common typeface (no 0 O, 1 I L, 2 Z, 5 S, 8 B, U V)."""
+"""23 characters. None looks like another in any common typeface (no 0 O, 1 I L, 2 Z, 5 S, 8 B, U V)."""
 LENGTH = 12
 """12 characters of 23 are 54.3 random bits."""
 GROUP = 4
 MAX_CODES = 24
 SCRATCH_LENGTH = 8
-"""Digits of a scratch code, which is what google-authenticator calls a recovery code; only an import brings them."""
+"""Digits of a scratch code, google-authenticator's name for a recovery code. Only an import brings them."""
 
 
 def generate(count: int) -> list[str]:
-    """Draw new recovery codes from the kernel's random numbers.
+    """Return new recovery codes, drawn from the kernel's random numbers.
 
     Args:
         count: how many, 0 to 24.
 
     Returns:
-        Texts such as `"9KQT-4HAW-7XEC"`, each with at least one letter, so that none is taken for an OTP.
+        Texts such as `"9KQT-4HAW-7XEC"`. Each has at least one letter, so that none is taken for an OTP.
     """
     if not 0 <= count <= MAX_CODES:
         raise ValueError(f"there can be 0 to {MAX_CODES} recovery codes")
@@ -44,7 +43,7 @@ def generate(count: int) -> list[str]:
 
 
 def _draw_character() -> str:
-    usable = 256 - 256 % len(ALPHABET)  # a byte above would make the first characters likelier
+    usable = 256 - 256 % len(ALPHABET)  # a higher byte would make the first characters likelier
     while True:
         byte = os.urandom(1)[0]
         if byte < usable:
@@ -52,10 +51,10 @@ def _draw_character() -> str:
 
 
 def normalise(answer: str) -> str | None:
-    """Undo what a person does to a recovery code when typing it: case, spaces, hyphens.
+    """Return a typed recovery code in its canonical form, whatever its case, spaces and hyphens.
 
     Returns:
-        The 12 characters as they were hashed, or None when it is not a recovery code at all.
+        The 12 characters as they were hashed, or None when the answer is no recovery code.
     """
     code = answer.upper().replace(" ", "").replace("-", "")
     if len(code) != LENGTH or code.isdecimal() or not all(character in ALPHABET for character in code):
@@ -66,14 +65,14 @@ def normalise(answer: str) -> str | None:
 class RecoverySet:
     """The recovery codes of one enrolment, as the token file keeps them.
 
-    One salt serves the whole set, so that an answer is hashed once and not once for each code; the codes are random
-    enough to need none of their own.
+    One salt serves the whole set, so that an answer is hashed once and not once for each code. The codes are random
+    enough to need no salt of their own.
 
     Args:
         salt: 16 bytes.
         hashes: 16 bytes for each code.
         scrypt_n: scrypt's cost, a power of two.
-        scratch: there are scratch codes among them, so that 8 digits can be one.
+        scratch: the set has scratch codes, so 8 digits can be one.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -96,35 +95,35 @@ class RecoverySet:
 
     @classmethod
     def of(cls, codes: list[str], *, mapped: Callable[..., Iterable[bytes]] = map) -> RecoverySet:
-        """Hash codes, new ones or scratch codes, with a new salt.
+        """Compute the hashes of new codes or scratch codes, with a new salt.
 
         Args:
-            codes: what is hashed.
-            mapped: applies the hash to each of them as `map` does, perhaps to several at once.
+            codes: as `generate` returns them, or scratch codes of 8 digits.
+            mapped: applies the hash to each code as `map` does. It may hash several at once.
         """
         empty = cls(os.urandom(SALT_BYTES), ())
         scratch = any(code.isdecimal() for code in codes)
         return cls(empty.salt, tuple(mapped(empty.digest, [code.replace("-", "") for code in codes])), scratch=scratch)
 
     def digest(self, code: str) -> bytes:
-        """Hash a code with the salt of this set, whether it is one of the set or not.
+        """Compute the hash of a code with the salt of this set. The code need not be one of the set.
 
         Args:
-            code: 12 characters, as `normalise` gives them, or the 8 digits of a scratch code.
+            code: 12 characters, as `normalise` returns them, or the 8 digits of a scratch code.
         """
         return scrypt(code, self.salt, scrypt_n=self.scrypt_n)
 
     def identify(self, digest: bytes) -> str:
-        """Find out which code of the set was typed.
+        """Return the name of the code that was typed.
 
         Args:
-            digest: of what was typed.
+            digest: hash of what was typed, 16 bytes.
 
         Returns:
-            The name under which the state file remembers it as spent: 8 hexadecimal digits of its hash.
+            8 hexadecimal digits of its hash. Under this name the state file records it as spent.
 
         Raises:
-            OTPMismatch: none of them.
+            OTPMismatch: it was none of the set.
         """
         found = [entry for entry in self.hashes if compare_digest(entry, digest)]
         if not found:
@@ -133,14 +132,14 @@ class RecoverySet:
 
     @property
     def name(self) -> str:
-        """The name under which the state file knows the set: 16 hexadecimal digits of its salt."""
+        """Return the set's name in the state file: 16 hexadecimal digits of its salt."""
         return self.salt.hex()[:16]
 
     def names(self) -> tuple[str, ...]:
-        """Give the names of all codes, spent or not."""
+        """Return the names of all codes, spent or not."""
         return tuple(self.name_of(entry) for entry in self.hashes)
 
     @staticmethod
     def name_of(entry: bytes) -> str:
-        """Shorten a hash to the name of its code."""
+        """Return the name of a code from its hash."""
         return entry.hex()[:8]

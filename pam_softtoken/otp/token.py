@@ -1,7 +1,6 @@
-"""The enrolled record of a soft token: its key, how it counts, and the names it goes by. No I/O.
-
-The classes are written out by hand because importing `dataclasses` takes as long as starting the interpreter, and the
-person at the prompt would wait for it.
+"""The enrolled record of a soft token: its key, its counter or clock, and its names. Does no I/O. The classes are
+written by hand: importing `dataclasses` takes as long as starting the interpreter, and the person at the prompt would
+wait for it.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 from pam_softtoken.otp import hotp
 from pam_softtoken.otp.mac import compare_digest, sha256
 
-MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 128  # RFC 4226, section 4, R6: 128 bits at least
+MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 128  # RFC 4226, section 4, R6: at least 128 bits
 KEY_BYTES = {"SHA1": 20, "SHA256": 32, "SHA512": 64}  # as long as the MAC: RFC 6238, section 5.1
 MAX_NAME_CHARACTERS = 64
 DEFAULT_NAME = "phone"
@@ -18,20 +17,20 @@ _TO_RADIX_32 = str.maketrans(_BASE32, "0123456789abcdefghijklmnopqrstuv")
 
 
 def encode_base32(data: bytes) -> str:
-    """Encode bytes in Base32 without padding (RFC 4648, section 6), as Key URIs have it."""
+    """Return bytes in Base32 without padding, as Key URIs use it. Source: RFC 4648, section 6."""
     length = -(-len(data) * 8 // 5)
     number = int.from_bytes(data, "big") << (length * 5 - len(data) * 8)
     return "".join(_BASE32[number >> 5 * place & 31] for place in reversed(range(length)))
 
 
 def decode_base32(text: str) -> bytes:
-    """Decode Base32 in its one canonical spelling: upper case, no padding, unused bits zero.
+    """Read Base32 in its one canonical spelling: upper case, no padding, unused bits zero.
 
     Raises:
         ValueError: any other spelling.
 
     Source:
-        RFC 4648, section 6. `base64` would import `re` and `struct` for it.
+        RFC 4648, section 6. `base64` is not used, because it imports `re` and `struct`.
     """
     spare = len(text) * 5 % 8
     if not text or spare > 4 or text.strip(_BASE32):
@@ -43,12 +42,12 @@ def decode_base32(text: str) -> bytes:
 
 
 class Secret:
-    """Key bytes that do not show themselves: not printed, not formatted, not pickled.
+    """Key bytes that cannot be printed, formatted or pickled by accident.
 
     Args:
         key: the bytes.
-        min_bytes: the fewest that are taken. Only a soft token, which gets the keys of other services, takes fewer
-            than a host that draws its own.
+        min_bytes: the fewest bytes allowed. A host draws its own keys. Only a soft token accepts shorter ones, because
+            other services choose its keys.
 
     Raises:
         ValueError: there are fewer or more bytes.
@@ -62,7 +61,7 @@ class Secret:
         self._key = bytes(key)
 
     def reveal(self) -> bytes:
-        """Give the key, for computing with it or for showing it to its owner."""
+        """Return the key, to compute with it or to show it to its owner."""
         return self._key
 
     def __repr__(self) -> str:
@@ -76,7 +75,7 @@ class Secret:
 
 
 def require_name(name: str) -> None:
-    """Make sure that a token can be called so; `ValueError` when it cannot."""
+    """Check that a text can be a token's name. Raises `ValueError` if it cannot."""
     if not 1 <= len(name) <= MAX_NAME_CHARACTERS or not name.isprintable() or name != name.strip():
         raise ValueError(f"a name has 1 to {MAX_NAME_CHARACTERS} visible characters")
 
@@ -85,9 +84,9 @@ class Token:
     """What HOTP and TOTP tokens have in common.
 
     Args:
-        name: what the owner calls it, 1 to 64 visible characters.
+        name: the owner's name for it, 1 to 64 visible characters.
         secret: the key shared with the app.
-        algorithm: one of `otp.ALGORITHMS`.
+        algorithm: one of `hotp.ALGORITHMS`.
         digits: 6 to 8.
         created: Unix seconds.
 
@@ -118,24 +117,24 @@ class Token:
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """Name the token in the state file, whatever it or its file is called.
+        """Return the token's name in the state file. It does not depend on the token's own name or its file's.
 
         Returns:
-            32 hexadecimal digits. They cover the key and the way its counter runs, so that a key that is enrolled
-            anew with another period is not held back by counters of another scale.
+            32 hexadecimal digits. They cover the key, the kind and the period. If a key is enrolled again with another
+            period, counters of another scale do not hold it back.
         """
         if not self._fingerprint:
             self._fingerprint = sha256(self._scope().encode() + b"\0" + self.secret.reveal()).hexdigest()[:32]
         return self._fingerprint
 
     def otp_at(self, counter: int) -> str:
-        """Compute the OTP of a counter (HOTP) or time step (TOTP); `ValueError` when it is out of range."""
+        """Compute the OTP of a counter (HOTP) or time step (TOTP). Raises `ValueError` if it is out of range."""
         return hotp.hotp(self.secret.reveal(), counter, algorithm=self.algorithm, digits=self.digits)
 
     def matching(self, counters: range, typed: bytes) -> list[int]:
-        """Find the counters whose OTP was typed; all of them are compared, whatever is found on the way.
+        """Return the counters whose OTP was typed. All counters are always compared, even after a match.
 
-        The OTPs are remembered, so that what was computed before the person answered need not be computed afterwards.
+        The OTPs are kept, so that OTPs computed before the person answered need not be computed again.
         """
         known = self._otps
         found = []
@@ -166,7 +165,7 @@ class HOTPToken(Token):
 
 
 class TOTPToken(Token):
-    """A token that goes by the clock (RFC 6238). `period_s` is the length of a time step in seconds."""
+    """A token that follows the clock (RFC 6238). `period_s` is the length of a time step in seconds."""
 
     __slots__ = ("period_s",)
     kind = "totp"

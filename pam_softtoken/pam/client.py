@@ -1,4 +1,4 @@
-"""A program that asks through PAM, as login does, with services from a directory of its own."""
+"""Ask through PAM as login does, with services from a directory of our own. Must not be loaded by a login."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ PAM_SUCCESS, PAM_CONV_ERR = 0, 19
 _ROOT = Path(__file__).resolve().parents[2]
 
 Answer = Callable[[str, bool], "str | None"]
-"""Answers a question; its second argument says whether what is typed may be seen. None ends the conversation."""
+"""Returns the answer to a question. The second argument says whether typed text may be shown. None ends the
+conversation.
+"""
 
 
 def authenticate(service: str, user: str, answer: Answer, *, directory: str, is_trial: bool = False) -> int:
-    """Have PAM judge somebody.
+    """Ask PAM to authenticate a user.
 
     Args:
-        service: a file in the directory. What that includes is looked for on the host by libpam up to 1.5.2.
-        user: who.
-        answer: gives the answers.
-        directory: of the services.
+        service: a file in the directory. libpam up to 1.5.2 looks for included files on the host.
+        user: the user's name.
+        answer: returns the answers.
+        directory: the directory of the services.
         is_trial: no person guesses here, so `softtoken-admin log` need not show it. Only for programs that root runs.
 
     Returns:
         The PAM return code.
 
     Raises:
-        CheckFailed: there is no pamela library.
-        BaseException: whatever `answer` raises.
+        CheckFailed: the library pamela is not installed.
+        BaseException: any exception of `answer`.
     """
     try:
         import pamela  # noqa: PLC0415 - few programs need it
@@ -51,7 +53,7 @@ def authenticate(service: str, user: str, answer: Answer, *, directory: str, is_
             question = (text or b"").decode("utf-8", "replace")
             try:
                 typed = answer(question, style == pamela.PAM_PROMPT_ECHO_ON)
-            except BaseException as error:  # none may pass through libpam
+            except BaseException as error:  # no exception may pass through libpam
                 raised.append(error)
                 typed = None
             if typed is None:
@@ -76,7 +78,7 @@ def authenticate(service: str, user: str, answer: Answer, *, directory: str, is_
 
 
 def our_module() -> str:
-    """Name the module that belongs to this package, as a PAM line has it: the tree's own, or that of the host."""
+    """Return the module of this package as a PAM line names it: the source tree's own, or the host's."""
     built = _ROOT / "build" / "pam_softtoken.so"
     if built.exists():
         return f"[{built}] [backend={_ROOT / 'scripts' / 'softtoken-backend'}]"

@@ -1,4 +1,4 @@
-"""The control of a PAM line: what its module's return code does. Pure.
+"""The control of a PAM line: the effect of its module's return code. Pure.
 
 Source:
     `_pam_parse_control` and the words in `_pam_parse_conf_file`, libpam 1.5.2 and 1.7.0.
@@ -13,7 +13,7 @@ RETURN_CODES = (
     "authtok_recover_err", "authtok_lock_busy", "authtok_disable_aging", "try_again", "ignore", "abort",
     "authtok_expired", "module_unknown", "bad_item", "conv_again", "incomplete",
 )  # fmt: skip
-"""In the order of their numbers."""
+"""The return codes in the order of their numbers."""
 DEFAULT = "default"
 WORDS = {
     "required": {"success": "ok", "new_authtok_reqd": "ok", "ignore": "ignore", DEFAULT: "bad"},
@@ -22,7 +22,7 @@ WORDS = {
     "optional": {"success": "ok", "new_authtok_reqd": "ok", DEFAULT: "ignore"},
 }
 ALL_BAD = {DEFAULT: "bad"}
-"""What counts for a control that libpam cannot read."""
+"""The actions of a control that libpam cannot read."""
 _ACTIONS = ("ignore", "ok", "done", "bad", "die", "reset")
 _SPACES = " \t\n\v\f\r"
 _DIGITS = "0123456789"
@@ -34,10 +34,10 @@ class BadControl(Exception):
 
 
 def actions_of(control: str) -> dict[str, str]:
-    """Return what a control does for each return code; `default` is always there, and jumps are decimal numbers.
+    """Return the action of a control for each return code. `default` is always there. Jumps are decimal numbers.
 
     Raises:
-        BadControl: libpam takes every answer for a failure then, success too.
+        BadControl: libpam then treats every answer as a failure, even success.
     """
     if control in WORDS:
         return WORDS[control]
@@ -50,7 +50,7 @@ def actions_of(control: str) -> dict[str, str]:
             raise BadControl
         action, rest = _action(rest[1:].lstrip(_SPACES))
         if code == DEFAULT:
-            actions.setdefault(DEFAULT, action)  # it sets only what is not set yet
+            actions.setdefault(DEFAULT, action)  # `default` sets only what is not set yet
         else:
             actions[code] = action
         rest = rest.lstrip(_SPACES)
@@ -70,11 +70,11 @@ def _action(text: str) -> tuple[str, str]:
     if len(rest) == len(text):
         return _prefix(text, _ACTIONS)
     hops = text[: len(text) - len(rest)].lstrip("0")
-    if not hops or len(hops) > len(str(_MOST_HOPS)) or int(hops) > _MOST_HOPS:  # it overflows in libpam 1.5.2
+    if not hops or len(hops) > len(str(_MOST_HOPS)) or int(hops) > _MOST_HOPS:  # overflows in libpam 1.5.2
         raise BadControl
     return hops, rest
 
 
 def jump_of(actions: dict[str, str]) -> int:
-    """Return how many lines a control hops over at most; 0 for none."""
+    """Return the largest number of lines that a control hops over; 0 for none."""
     return max((int(action) for action in actions.values() if action.isdecimal()), default=0)

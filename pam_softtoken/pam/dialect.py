@@ -1,16 +1,16 @@
-"""The ways in which versions of libpam read the same service file."""
+"""The ways in which versions of libpam read the same service file. Values only; imports nothing."""
 
 from __future__ import annotations
 
 
 class Dialect:
-    """How one libpam reads.
+    """How one version of libpam reads.
 
     Args:
-        whole_lines: lines of any length are read whole, a blank line or a comment ends a continued line, and every
-            include counts towards the limit of depth. Otherwise lines are read in pieces of 1023 bytes, blank lines and
-            comments inside a continued line are passed over, and only substacks count.
-        debian: there is `@include`, and what is included by a relative name is looked for in /etc/pam.d only.
+        whole_lines: lines of any length are read whole. A blank line or a comment ends a continued line. Every include
+            counts towards the limit of depth. Otherwise lines are read in pieces of 1023 bytes. Blank lines and
+            comments inside a continued line are skipped, and only substacks count.
+        debian: `@include` exists, and a relative name of an included file is searched for in /etc/pam.d only.
 
     Source:
         `_pam_assemble_line` of libpam 1.5.2, `_pam_line_assemble` of libpam 1.7.0, Debian's patch 031_pam_include.
@@ -27,9 +27,9 @@ class Dialect:
 
 
 IN_PIECES = Dialect(whole_lines=False)
-"""Debian 12 has it."""
+"""The dialect of Debian 12."""
 WHOLE_LINES = Dialect(whole_lines=True)
-"""Debian 13 has it."""
+"""The dialect of Debian 13."""
 KNOWN = (
     IN_PIECES,
     WHOLE_LINES,

@@ -1,7 +1,6 @@
-"""Whether users can enrol in a login of a service: could they come to it, or around it, without a first factor?
-
-Read only when that question comes up. The answer can only be "no" more often: what is not known is no reason to let
-anybody enrol.
+"""Check whether users may enrol in a login of a service: could they reach enrolment, or bypass it, without a first
+factor? Loaded only when that question arises. In doubt the answer is "no": nothing unknown is a reason to let users
+enrol.
 """
 
 from __future__ import annotations
@@ -17,21 +16,22 @@ from pam_softtoken.pam.dialect import IN_PIECES, WHOLE_LINES
 from pam_softtoken.pam.stack import Line, Stack
 
 _DIALECTS = (IN_PIECES, WHOLE_LINES)
-"""All must read the same. Other libpams look in more places for what Debian's does not find, which is refused here, and
-deny everybody where they do not know `@include`."""
+"""All of these must read the service alike. Other libpams look in more places for what Debian's does not find. That
+case is refused here. Other libpams also deny every user if they do not know `@include`.
+"""
 _REFUSING = ("required", "requisite")
 _ENDS_WITH_YES = (paths.SUCCESS, paths.RENEWAL)
 
 
 def require_that_enrolment_is_safe(service: str, *, factor_seen_by_host: bool) -> None:
-    """Check that a service keeps out users whom our `auth` line ignores until they have enrolled.
+    """Check that a service keeps out users that our `auth` line ignores, until they have enrolled.
 
     Args:
         service: its name, `PAM_SERVICE`.
-        factor_seen_by_host: the application itself has checked a first factor, and modules need not.
+        factor_seen_by_host: the application itself has checked a first factor, so modules need not.
 
     Raises:
-        ConfigError: it does not, or that cannot be known.
+        ConfigError: it does not, or this cannot be known.
     """
     stack = read(service)
     for kind in ("auth", "account"):
@@ -40,7 +40,7 @@ def require_that_enrolment_is_safe(service: str, *, factor_seen_by_host: bool) -
             raise ConfigError((f"enrol: {service} has no {kind} line with this module",))
         if any(line.control not in _REFUSING for line in ours):
             raise ConfigError((f"enrol: our {kind} line of {service} is neither required nor requisite",))
-    if len(stack.ours) > 1:  # another one would forget whom the first one has marked
+    if len(stack.ours) > 1:  # a second line would forget the user that the first one marked
         raise ConfigError((f"enrol: {service} has more than one auth line with this module",))
     if not factor_seen_by_host:
         _require_first_factor(stack)
@@ -48,7 +48,7 @@ def require_that_enrolment_is_safe(service: str, *, factor_seen_by_host: bool) -
 
 
 def read(service: str) -> Stack:
-    """Read a service from files that root alone can write.
+    """Read a service from files that only root can write.
 
     Raises:
         ConfigError: versions of libpam read it differently, or something in it cannot be read.
@@ -79,7 +79,7 @@ def _text_of(path: str) -> str | None:
 
 
 def _require_first_factor(stack: Stack) -> None:
-    """Check that nobody gets by whom no module for a password has accepted, even if all that follows says yes."""
+    """Check that no user gets past without a password module's consent, even if all later lines say yes."""
     lines = stack.of("auth")
     place = next(number for number, line in enumerate(lines) if line.is_ours)
     if not paths.asks_for_password(lines[:place]):
@@ -91,14 +91,14 @@ def _require_first_factor(stack: Stack) -> None:
 
 
 def _yes(lines: tuple[Line, ...]) -> Line:
-    """Return a line behind some others that says yes, so that no refusal rests on what stands behind ours today."""
+    """Return a line that says yes, to follow some others. So no refusal depends on what stands after our line today."""
     last = lines[-1]
     actions = WORDS["required"]
     return Line(last.place, last.kind, "required", actions=actions, module=known_modules.PERMIT)
 
 
 def _without_password(line: Line) -> set[str]:
-    """Return what a module can answer to a new user who does not know the password."""
+    """Return the possible answers of a module to a new user who does not know the password."""
     if line.is_ours:
         return {paths.IGNORED}
     answers = paths.anything(line)
@@ -110,7 +110,7 @@ def _without_password(line: Line) -> set[str]:
 
 
 def _require_account_line(stack: Stack) -> None:
-    """Check that nobody gets in whom our account line refuses, nor by having to choose a new password."""
+    """Check that no user gets in that our account line refuses, not even by having to choose a new password."""
     lines = stack.of("account")
     found = paths.ends((*lines, _yes(lines)), lambda line: {paths.DENIED} if line.is_ours else paths.anything(line))
     for end in found:

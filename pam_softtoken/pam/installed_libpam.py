@@ -1,4 +1,6 @@
-"""Which dialect the libpam of this machine speaks. For the programs only: a login cannot know the application's."""
+"""Find the dialect of this machine's libpam. This is for the programs only: a login cannot know the application's
+libpam.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,13 @@ from pam_softtoken.pam.dialect import IN_PIECES, Dialect
 
 LIBRARY = "libpam.so.0"
 _WHOLE_LINES = b"maximum level of inclusions reached"
-"""A message of libpam since 1.6.0, the version that also reads lines whole."""
+"""A message of libpam since 1.6.0. That version also reads whole lines."""
 _DEBIAN = b"@include"
 
 
 @functools.cache
 def dialect() -> Dialect:
-    """Return the dialect of this machine's libpam; that of Debian 12 where there is none to look at."""
+    """Return the dialect of this machine's libpam. If there is no libpam to read, it is Debian 12's."""
     try:
         ctypes.CDLL(LIBRARY)
         with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
@@ -26,10 +28,10 @@ def dialect() -> Dialect:
 
 
 def dialect_of(library: str) -> Dialect:
-    """Return the dialect of a libpam by what its file contains.
+    """Return the dialect of a libpam, by the content of its file.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with open(library, "rb") as file:
         code = file.read()

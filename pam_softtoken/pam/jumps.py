@@ -1,4 +1,6 @@
-"""Jumps over lines that are taken out of a service file: each becomes shorter by them, or the edit is refused. Pure."""
+"""Shorten jumps over lines that are removed from a service file. If a jump cannot be shortened, the edit is refused.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +16,19 @@ from pam_softtoken.pam.stack import Line, Place, Stack
 _CONTROL = re.compile(r"\A(\s*-?[A-Za-z]+(?:\s|\\\n)+\[)([^\]]*)\]", re.ASCII)
 _HOPS = re.compile(r"(=\s*)([0-9]+)")
 _NOTHING = "ignore"
-"""What a jump over no line does; libpam knows no jump of 0."""
+"""The action that replaces a jump over no line. libpam knows no jump of 0."""
 
 
 class CannotEdit(ProgramError):
-    """A service file cannot be changed as it was asked for."""
+    """A service file cannot be changed as requested."""
 
 
 class Shorter:
     """A line whose jumps become shorter.
 
     Args:
-        line: it.
-        hops: for each count that it has the new one, 0 for none.
+        line: the line.
+        hops: for each of its counts, the new count; 0 for none.
     """
 
     __slots__ = ("hops", "line")
@@ -58,16 +60,16 @@ def over(lines: Sequence[Line], target: Line) -> list[Line]:
 
 
 def shortened(stack: Stack, taken: Collection[Place], uncovered: Sequence[int], file: str) -> list[Shorter]:
-    """Return the lines whose jumps have to become shorter.
+    """Return the lines whose jumps must become shorter.
 
     Args:
         stack: the service, with what it includes.
-        taken: the places of the lines that are taken out, in the service's own file.
-        uncovered: numbers of the comments in that file that become lines.
+        taken: places of the removed lines, in the service's own file.
+        uncovered: line numbers of the comments in that file that become lines.
         file: that file.
 
     Raises:
-        CannotEdit: such a line stands in another file, or would hop over something else.
+        CannotEdit: such a line is in another file, or would hop over something else.
     """
     found = []
     for kind in KINDS:
@@ -102,7 +104,7 @@ def _refusal(line: Line, file: str, why: str) -> CannotEdit:
 
 
 def rewritten(text: str, shorter: Sequence[Shorter]) -> str:
-    """Return the text of a service file with shorter jumps; `require_only_these` says whether that has worked."""
+    """Return the text of a service file with shorter jumps. `require_only_these` checks the result."""
     lines = physical_lines(text)
     for each in shorter:
         first, last = each.line.place.number - 1, each.line.last
@@ -115,7 +117,7 @@ def rewritten(text: str, shorter: Sequence[Shorter]) -> str:
 
 
 def require_only_these(before: Stack, after: Stack, shorter: Sequence[Shorter]) -> None:
-    """Check that libpam reads the new text as the old one, but for the jumps.
+    """Check that libpam reads the new text like the old one, except for the jumps.
 
     Raises:
         CannotEdit: it does not.

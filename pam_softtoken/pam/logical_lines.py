@@ -1,4 +1,4 @@
-"""The lines of a PAM service file as libpam puts them together and takes them apart into words. Pure.
+"""The lines of a PAM service file, joined and split into words as libpam does it. Pure.
 
 Source:
     `_pam_assemble_line` and `_pam_StrTok` of libpam 1.5.2, `_pam_line_assemble` and `_pam_tokenize` of libpam 1.7.0.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pam_softtoken.pam.dialect import Dialect
 
 PIECE_BYTES = 1023
-"""What libpam reads at once up to 1.5, and all that a continued line may have there."""
+"""libpam up to 1.5 reads this much at once. A continued line may not be longer there."""
 _BLANKS = b" \t\n"
 
 
@@ -17,7 +17,7 @@ class LogicalLine:
     """One line as libpam sees it.
 
     Args:
-        first, last: numbers of its first and last physical line, from 1.
+        first, last: numbers of the first and last physical line, from 1.
         words: never empty.
     """
 
@@ -33,10 +33,10 @@ class Flaw:
     """Something that a file should not have.
 
     Args:
-        number: of the physical line.
-        why: in words.
-        fatal: libpam gives up reading the file there.
-        hangs: libpam never gets on from there.
+        number: number of the physical line.
+        why: the cause, in words.
+        fatal: libpam stops reading the file there.
+        hangs: libpam hangs there for ever.
     """
 
     __slots__ = ("fatal", "hangs", "number", "why")
@@ -49,11 +49,11 @@ class Flaw:
 
 
 def assemble(text: str, dialect: Dialect) -> tuple[list[LogicalLine], list[Flaw]]:
-    """Put continued lines together and leave out comments.
+    """Return the logical lines of a text: continued lines joined, comments left out.
 
     Args:
-        text: of the file, decoded with `surrogateescape`.
-        dialect: of the libpam that reads it.
+        text: text of the file, decoded with `surrogateescape`.
+        dialect: dialect of the libpam that reads it.
 
     Returns:
         The lines up to the first fatal flaw, and the flaws.
@@ -90,7 +90,7 @@ def _in_pieces(data: bytes, flaws: list[Flaw]) -> list[LogicalLine]:
         if not content or content.startswith(b"#"):
             continue
         first = first or here
-        # The blanks in front matter inside brackets.
+        # Leading blanks matter inside brackets.
         visible, comment, _ = seen.partition(b"#")
         bare = seen.rstrip(_BLANKS)
         if not comment and bare.endswith(b"\\"):
@@ -120,7 +120,7 @@ def _whole(data: bytes, flaws: list[Flaw]) -> list[LogicalLine]:
 
 
 def _prepared(physical: bytes) -> tuple[bytes, bool]:
-    """Return what counts of a physical line, and whether the next one belongs to it."""
+    """Return the part of a physical line that counts, and whether the next line continues it."""
     bare = physical.rstrip(_BLANKS)
     goes_on = bare.endswith(b"\\")
     text = bare[:-1] + b" " if goes_on else physical
@@ -132,21 +132,21 @@ def _prepared(physical: bytes) -> tuple[bytes, bool]:
 
 
 def _at_feeds(data: bytes) -> list[bytes]:
-    """Split at line feeds only, and keep them."""
+    """Return the pieces of data, split at line feeds only. The line feeds stay."""
     lines = [line + b"\n" for line in data.split(b"\n")]
     lines[-1] = lines[-1][:-1]
     return lines if lines[-1] else lines[:-1]
 
 
 def physical_lines(text: str) -> list[str]:
-    """Split a text at line feeds only, and keep them."""
+    """Return the lines of a text, split at line feeds only. The line feeds stay."""
     lines = [f"{line}\n" for line in text.split("\n")]
     lines[-1] = lines[-1][:-1]
     return lines if lines[-1] else lines[:-1]
 
 
 def words_of(line: bytes) -> tuple[str, ...]:
-    """Take a line apart; what stands in brackets is one word, and `\\]` in there is a bracket."""
+    """Return the words of a line. A text in brackets is one word, and `\\]` inside it is a bracket."""
     words = []
     while line := line.lstrip(_BLANKS):
         if line.startswith(b"["):

@@ -1,6 +1,6 @@
-"""All paths through a PAM stack, as libpam takes them: whether one of them leads in past our module.
+"""Follow all paths through a PAM stack, as libpam takes them, to see whether one bypasses our module. Pure.
 
-Pure. Source: what `_pam_dispatch_aux` of libpam 1.5.2 and 1.7.0 does with the return codes.
+Source: what `_pam_dispatch_aux` of libpam 1.5.2 and 1.7.0 does with the return codes.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 SUCCESS, DENIED, IGNORED = "success", "auth_err", "ignore"
 RENEWAL = "new_authtok_reqd"
-"""At the end of the account phase an application asks for a new password, and lets in."""
+"""With this code at the end of the account phase, an application asks for a new password and lets the user in."""
 _BROKEN = "perm_denied"
 _OTHER = "any other"
-"""A code that no control names, so that `default` counts."""
+"""Stands for a code that no control names, so that `default` counts."""
 _UNDECIDED, _POSITIVE, _NEGATIVE = "undecided", "positive", "negative"
 
 
@@ -30,10 +30,10 @@ class End:
     """How one path through a stack ended.
 
     Args:
-        code: that PAM said: `success`, `new_authtok_reqd`, or empty for all others.
-        ours: the last return code of our module; empty when it was not run.
-        past: the line that led past ours, or made it be forgotten; None when nothing did.
-        open_minded: when ours was run, nothing had said no.
+        code: PAM's return code: `success`, `new_authtok_reqd`, or empty for all others.
+        ours: the last return code of our module; empty if it was not run.
+        past: the line that bypassed ours, or made libpam forget its answer; None if there was none.
+        open_minded: no line had said no before ours was run.
     """
 
     __slots__ = ("code", "open_minded", "ours", "past")
@@ -46,18 +46,18 @@ class End:
 
     @property
     def is_in(self) -> bool:
-        """Whether PAM said yes."""
+        """Whether PAM said yes at the end."""
         return self.code == SUCCESS
 
 
 class _At:
-    """How far a path has come.
+    """A position on a path.
 
     Args:
-        place: the line that is next.
-        impression, status: as libpam keeps them; the status only as far as it can let in.
+        place: number of the next line.
+        impression, status: as libpam keeps them. The status is kept only as far as it can let a user in.
         ours, past, open_minded: as in `End`.
-        outside: impression and status when each substack around was entered, outermost first.
+        outside: impression and status at the entry of each surrounding substack, outermost first.
     """
 
     __slots__ = ("impression", "open_minded", "ours", "outside", "past", "place", "status")
@@ -83,12 +83,12 @@ class _At:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """All of it, to see which have been visited."""
+        """Return all fields, to recognise visited positions."""
         return self.place, self.impression, self.status, self.ours, self.past, self.open_minded, self.outside
 
 
 def anything(line: Line) -> set[str]:
-    """Return what a module can answer: whatever its line makes a difference for."""
+    """Return the possible answers of a module: every code that its line treats differently."""
     if line.is_ours:
         return {SUCCESS, IGNORED, DENIED, "service_err", "conv_err", "module_unknown"}
     if line.name == known_modules.DENY:
@@ -99,21 +99,21 @@ def anything(line: Line) -> set[str]:
 
 
 def nobody_is_root(line: Line) -> set[str]:
-    """Return the same, for a user who is not root before they start."""
+    """Return the possible answers to a user who is not root at the start."""
     return {DENIED, IGNORED} if line.name in known_modules.ROOT_ONLY else anything(line)
 
 
 def no_first_factor(line: Line) -> set[str]:
-    """Return the same, for somebody who proves nothing but the code."""
+    """Return the possible answers to a user who proves nothing but the code."""
     return anything(line) if line.is_ours or line.name in known_modules.NEUTRAL else {DENIED}
 
 
 def ends(lines: Sequence[Line], answers: Answers = anything) -> list[End]:
-    """Take all paths through the lines of one type.
+    """Return the ends of all paths through the lines of one type.
 
     Args:
-        lines: in order, with those of substacks behind their heads.
-        answers: what the module of a line can answer.
+        lines: in order, with the lines of substacks after their heads.
+        answers: returns the possible answers of a line's module.
     """
     found: dict[tuple[object, ...], End] = {}
     waiting = [_At(0)]
@@ -137,10 +137,10 @@ def bypass(lines: Sequence[Line], *, root_is_asked: bool = False) -> Line | None
 
     Args:
         lines: of the type `auth`.
-        root_is_asked: a path that `pam_rootok` opens counts, too. Otherwise it is taken for what it is there for.
+        root_is_asked: a path that `pam_rootok` opens counts too. Otherwise it counts as intended.
 
     Returns:
-        The line, the last one where no single line is at fault, or None when every path in leads through our module.
+        The line, or the last line if no single line is at fault. None if every successful path runs our module.
     """
     found = ends(lines, anything if root_is_asked else nobody_is_root)
     guilty = [end.past for end in found if end.is_in and end.ours not in (SUCCESS, IGNORED)]
@@ -180,7 +180,7 @@ def _after(lines: Sequence[Line], at: _At, outside: tuple[tuple[str, str], ...],
             target = _end_of_level(lines, at.place)
     elif action in ("bad", "die"):
         if impression != _NEGATIVE:
-            impression, status = _NEGATIVE, _status(code)  # even so, `new_authtok_reqd` is what PAM says
+            impression, status = _NEGATIVE, _status(code)  # PAM still returns `new_authtok_reqd`
         if action == "die":
             target = _end_of_level(lines, at.place)
     elif action == "reset":
@@ -200,7 +200,7 @@ def _status(code: str) -> str:
 
 
 def _end_of_level(lines: Sequence[Line], index: int) -> int:
-    """Return where a stack goes on that is ended here: a substack's end is not that of the whole."""
+    """Return where a stack goes on if it ends here. The end of a substack is not the end of the whole."""
     target = index + 1
     while target < len(lines) and lines[target].depth >= lines[index].depth:
         target += 1
@@ -208,7 +208,7 @@ def _end_of_level(lines: Sequence[Line], index: int) -> int:
 
 
 def jump(lines: Sequence[Line], index: int, hops: int) -> tuple[int, int]:
-    """Return the place of the line behind so many others, a substack counted as one, and how many were wanting."""
+    """Return the number of the line after `hops` others, and how many were missing. A substack counts as one."""
     depth, at = lines[index].depth, index + 1
     while hops and at < len(lines) and lines[at].depth >= depth:
         at += 1
@@ -219,5 +219,5 @@ def jump(lines: Sequence[Line], index: int, hops: int) -> tuple[int, int]:
 
 
 def asks_for_password(lines: Sequence[Line]) -> bool:
-    """Check whether a stack has a module for a password."""
+    """Check whether a stack has a password module."""
     return any(line.name in known_modules.PASSWORD for line in lines)

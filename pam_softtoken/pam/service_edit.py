@@ -1,8 +1,5 @@
-"""The one line of ours that is put into a PAM service file and taken out again. Pure.
-
-Every other byte stays, but for the count of what hops over our line.
-
-Texts are decoded with `surrogateescape`.
+"""Put our one line into a PAM service file, and remove it again. Pure. Every other byte stays, except the counts of
+jumps over our line. Texts are decoded with `surrogateescape`.
 """
 
 from __future__ import annotations
@@ -23,30 +20,30 @@ if TYPE_CHECKING:
 _ESCAPED = "#softtoken-admin: "
 _NAME = "softtoken-edited"
 _FILE = f"{service_file.DIRECTORY}/{_NAME}"
-"""Stands for the one that is edited."""
+"""Stands for the path of the edited file."""
 
 
 def our_line(module: str, *options: str) -> str:
-    """Write our line.
+    """Return our line.
 
     Args:
-        module: its name or path, and what has to stand behind it.
-        options: more of them, each as it stands in the line.
+        module: its name or path, and the arguments that must follow.
+        options: more arguments, each as it stands in the line.
     """
     return " ".join(("auth\trequired\t" + module, *options))
 
 
 def put(text: str, stack: Stack, line: str, *, instead: bool = False) -> str:
-    """Put our line behind the one that asks for the password.
+    """Return the text with our line after the one that asks for the password.
 
     Args:
-        text: of the service's own file.
-        stack: the service, read with this text.
-        line: of ours, from `our_line`.
-        instead: leave the lines that ask for the password as comments.
+        text: text of the service's own file.
+        stack: the service, read from this text.
+        line: our line, from `our_line`.
+        instead: turn the lines that ask for the password into comments.
 
     Raises:
-        CannotEdit: there is none, or not in this file.
+        CannotEdit: no line asks for the password, or it is not in this file.
     """
     first, last = _password_block(stack)
     lines = physical_lines(text)
@@ -60,9 +57,9 @@ def put(text: str, stack: Stack, line: str, *, instead: bool = False) -> str:
 
 
 def _password_block(stack: Stack) -> tuple[int, int]:
-    """Return the first and the last physical line of what asks for the password in the service's own file.
+    """Return the first and the last physical line of the part that asks for the password, in the service's own file.
 
-    A control that hops over lines belongs to them: with ours in between, it would hop over ours.
+    A control that hops over these lines belongs to them. It would hop over our line, if that stood in between.
     """
     auth = stack.of("auth")
     asking = [
@@ -85,12 +82,12 @@ def _password_block(stack: Stack) -> tuple[int, int]:
 
 
 def take_out(text: str, dialect: Dialect, reader: Reader) -> str:
-    """Return a text without every line of ours, and with what was left as comments as lines again.
+    """Return a text without our lines. Lines that `put` left as comments are lines again.
 
     Args:
-        text: of the file.
-        dialect: of the libpam that reads it.
-        reader: of the files that it includes, for what hops over our line.
+        text: text of the file.
+        dialect: dialect of the libpam that reads it.
+        reader: reader of included files, to find jumps over our line.
 
     Raises:
         CannotEdit: a line hops over ours, and cannot be changed to hop over one line less.
@@ -99,21 +96,21 @@ def take_out(text: str, dialect: Dialect, reader: Reader) -> str:
 
 
 def asks_no_password(text: str) -> bool:
-    """Check whether a text is one of `put` with `instead`."""
+    """Check whether a text comes from `put` with `instead`."""
     return any(line.startswith(_ESCAPED) for line in physical_lines(text))
 
 
 def without(
     text: str, unwanted: Callable[[Line], bool], dialect: Dialect, reader: Reader, *, uncover: bool = False
 ) -> str:
-    """Return the text of a service file without some lines. What hops over them hops over so many lines less.
+    """Return the text of a service file without some lines. Jumps over them become shorter.
 
     Args:
-        text: of the file.
-        unwanted: says which lines.
-        dialect: of the libpam that reads it.
-        reader: of the files that it includes, for what hops over these lines.
-        uncover: turn what `put` left as comments back into lines.
+        text: text of the file.
+        unwanted: selects the lines.
+        dialect: dialect of the libpam that reads it.
+        reader: reader of included files, to find jumps over these lines.
+        uncover: turn comments that `put` left back into lines.
 
     Raises:
         CannotEdit: a line hops over one of them, and cannot be changed.
@@ -121,7 +118,7 @@ def without(
     stack = _read(text, dialect, reader)
     own = [line for line in stack.lines if line.place.file == _FILE and not line.via and unwanted(line)]
     guilty = _count(range(line.place.number, line.last + 1) for line in own)
-    # libpam can see two lines in one that is too long for it; then the other one must stay.
+    # libpam can see two lines in one that is too long for it. The other one must then stay.
     present = _count(range(line.first, line.last + 1) for line in assemble(text, dialect)[0])
     gone = {number for number in guilty if guilty[number] >= present[number]}
     taken = {line.place for line in own if gone.issuperset(range(line.place.number, line.last + 1))}
@@ -145,7 +142,7 @@ def _read(text: str, dialect: Dialect, reader: Reader) -> Stack:
 
 
 def _count(ranges: Iterable[range]) -> dict[int, int]:
-    """Return in how many of the ranges each number is."""
+    """Return for each number the count of ranges that contain it."""
     counts: dict[int, int] = {}
     for numbers in ranges:
         for number in numbers:

@@ -1,6 +1,5 @@
-"""PAM services, read the way libpam reads them. The only reader of service files. Pure: texts come from a `Reader`.
-
-On the way of a login only when somebody is to enrol, so it loads nothing of the standard library.
+"""Read PAM services the way libpam reads them. This is the only reader of service files. Pure: texts come from a
+`Reader`. A login loads it only when a user is to enrol, and it imports nothing of the standard library.
 
 Source:
     `_pam_parse_conf_file`, `_pam_load_conf_file`, `_pam_init_handlers` of libpam 1.5.2 and 1.7.0, and Debian's patch
@@ -19,42 +18,42 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     Reader = Callable[[str], str | None]
-    """Returns the text of a file by its absolute path, empty for a directory, None where fopen(3) would fail."""
+    """Returns the text of a file by its absolute path. It is empty for a directory, and None if fopen(3) would fail."""
 
 DIRECTORY = "/etc/pam.d"
 DIRECTORIES = (DIRECTORY, "/usr/lib/pam.d")
-"""Where libpam looks for a service, in this order."""
+"""libpam looks for a service here, in this order."""
 ONE_FILE = "/etc/pam.conf"
-"""All services in one file, where none of the directories exists."""
+"""All services in one file. It counts if none of the directories exists."""
 FALLBACK = "other"
 KINDS = ("auth", "account", "password", "session")
 SET_UID_SERVICES = frozenset({"sudo", "sudo-i", "su", "su-l", "polkit-1", "doas"})
-"""Services of programs that a user starts to become somebody else."""
+"""Services of programs that a user starts to become another user."""
 LOCKERS = frozenset(
     {
         "cinnamon-screensaver", "gnome-screensaver", "gtklock", "hyprlock", "i3lock", "kde", "mate-screensaver",
         "swaylock", "waylock", "xfce4-screensaver", "xlock", "xscreensaver", "xsecurelock",
     }
 )  # fmt: skip
-"""Services of screen lockers that ask as their user, without root. Others, such as vlock and physlock, are root's."""
+"""Services of screen lockers that run as their user, without root. Others, such as vlock and physlock, run as root."""
 TWINS = (("sudo", "sudo-i"), ("su", "su-l"))
-"""Two services of one program: users who are asked by the one expect to be asked by the other."""
+"""Pairs of services of one program. Users who are asked by one expect to be asked by the other."""
 SUBSTACK = "substack"
 _INCLUDE, _INCLUDE_ALL = "include", "@include"
 _SUGAR = ("required", "requisite", "sufficient", "optional", _INCLUDE, SUBSTACK)
 _MOST_LEVELS = 16
-"""libpam's own limit: of substacks, or of all includes."""
+"""libpam's own limit, for substacks or for all includes."""
 _MOST_INCLUDES = 64
-"""Where libpam has no limit of includes, no honest file comes near."""
+"""Our limit if libpam has no limit of includes. No honest file comes near it."""
 _MOST_FILES = 1000
-"""Opened for one service; files that include each other twice would go on for ages."""
+"""The most files opened for one service. Files that include each other twice would take for ever."""
 
 
 def read(service: str, reader: Reader, dialect: Dialect) -> Stack:
-    """Read a service with what it includes; for a type of which it has no line, the lines of `other`.
+    """Read a service with its included files. A type without a line gets the lines of `other`.
 
     Args:
-        service: its name; as in pam_start(3), in any case and behind any path.
+        service: its name. As in pam_start(3), it can have any case and any path in front.
         reader: of files.
         dialect: of the libpam that reads the service.
     """
@@ -72,7 +71,7 @@ def read(service: str, reader: Reader, dialect: Dialect) -> Stack:
     # The service "other" itself has its lines twice.
     missing = [kind for kind in KINDS if name == FALLBACK or not any(line.kind == kind for line in own.lines)]
     lines = [*own.lines, *(line for line in other.lines if line.kind in missing)]
-    # What is wrong in there is not this service's affair, unless libpam gives up or needs the line.
+    # Faults in "other" do not concern this service, unless libpam gives up or needs the line.
     needed = {line.place for line in lines}
     problems = [*own.problems, *(each for each in other.problems if other.is_given_up or each.place in needed)]
     return Stack(
@@ -93,7 +92,7 @@ def _find(name: str, directories: Iterable[str], reader: Reader) -> tuple[str, s
 
 
 def _read_one_file(name: str, text: str, own: _Reading, other: _Reading) -> None:
-    """Read /etc/pam.conf, in which the service stands in front of each line."""
+    """Read /etc/pam.conf, where each line starts with the service."""
     lines, flaws = assemble(text, own.dialect)
     own.problems += [Problem(Place(ONE_FILE, flaw.number), flaw.why) for flaw in flaws]
     own.is_given_up = any(flaw.fatal for flaw in flaws)
@@ -107,11 +106,11 @@ def _read_one_file(name: str, text: str, own: _Reading, other: _Reading) -> None
 
 
 class _GivenUp(Exception):
-    """libpam crashes or hangs, or goes by memory that it has not set: nothing of the service counts."""
+    """libpam crashes, hangs or uses memory that it has not set. Nothing of the service counts."""
 
 
 class _Reading:
-    """One service on its way from files to lines. Methods return False where libpam gives a file up.
+    """The reading of one service, from files to lines. Methods return False if libpam gives a file up.
 
     Args:
         reader: of files.
@@ -143,7 +142,7 @@ class _Reading:
         Args:
             path, text: of the file.
             only: type of the lines that count; empty for all.
-            via: the lines that included it.
+            via: the lines that included the file.
             depth: of substacks around it.
         """
         lines, flaws = assemble(text, self.dialect)
@@ -157,7 +156,7 @@ class _Reading:
     def take(
         self, place: Place, line: LogicalLine, only: str = "", via: tuple[Place, ...] = (), depth: int = 0
     ) -> bool:
-        """Take a line, with what it includes."""
+        """Store a line, with the lines that it includes."""
         words = line.words
         kind = _lower(words[0]) if words else ""
         quiet = kind.startswith("-")
@@ -206,11 +205,11 @@ class _Reading:
         depth: int,
         head: str,
     ) -> bool:
-        """Read what a line includes.
+        """Read the file that a line includes.
 
         Args:
             place: of the line.
-            target: what it names; empty where it names nothing.
+            target: the named file; empty if none is named.
             kind: type of the lines that count; empty for all.
             via: the lines that included this one.
             depth: of substacks around it.
@@ -229,7 +228,7 @@ class _Reading:
         if self._load(target[0], place, kind, via, inner):
             return True
         if not kind:
-            return False  # there is no type of which libpam could add a line that fails
+            return False  # libpam has no type for which to add a failing line
         self.lines.append(
             Line(
                 place,
@@ -261,12 +260,12 @@ class _Reading:
 
 
 def _lower(text: str) -> str:
-    """Return a word in lower case as strcasecmp(3) sees it, which knows no other letters than ASCII's."""
+    """Return a word in lower case, as for strcasecmp(3). Only ASCII letters change."""
     return text.lower() if text.isascii() else text
 
 
 def _is_module_name(module: str) -> bool:
-    """Check whether libpam takes a name: without directory and ending there has to be something."""
+    """Check whether libpam accepts a name. Without directory and ending it must not be empty."""
     name = module.rpartition("/")[2]
     stem = name.rpartition(".")[0] if "." in name else name
     return stem not in ("", "?")

@@ -1,6 +1,5 @@
-"""A PAM service as libpam sees it: its lines, where they stand, and what could not be read. Values only.
-
-On the way of a login only when somebody is to enrol, so it loads nothing of the standard library.
+"""A PAM service as libpam sees it: its lines, their places, and what could not be read. Values only. A login loads it
+only when a user is to enrol, and it imports nothing of the standard library.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class Place:
-    """A line of a file, as people and editors name it.
+    """The place of a line in a file, as people and editors name it.
 
     Args:
         file: absolute path.
-        number: of the first physical line, from 1.
-        last: of the last one, where the line goes on; 0 for the same.
+        number: number of the first physical line, from 1.
+        last: number of the last physical line, if the line is continued; 0 if it is the same.
     """
 
     __slots__ = ("file", "last", "number")
@@ -46,14 +45,14 @@ class Line:
     Args:
         place: where it stands.
         kind: `auth`, `account`, `password` or `session`.
-        quiet: the type has a `-`: nothing is logged when the module is missing.
-        control: a word in lower case, or what stands in brackets; `substack` for the head of one.
-        actions: what the control does for each return code; empty for the head of a substack.
-        module: as it is written; for the head of a substack the service that it names.
+        quiet: the type has a `-`. Then a missing module is not logged.
+        control: a word in lower case, or the text in brackets; `substack` for the head of a substack.
+        actions: the control's action for each return code; empty for the head of a substack.
+        module: as written. For the head of a substack, the service that it names.
         arguments: without the brackets.
-        via: the lines that included it, the service's own first; empty when it stands in the service's file.
+        via: the lines that included it, the service's own first. Empty if it is in the service's own file.
         depth: of substacks around it.
-        is_broken: libpam runs no module here, and takes the line for one that was refused.
+        is_broken: libpam runs no module here, and treats the line as refused.
     """
 
     __slots__ = (
@@ -96,17 +95,17 @@ class Line:
 
     @property
     def last(self) -> int:
-        """The number of the last physical line."""
+        """Return the number of the last physical line."""
         return self.place.last
 
     @property
     def name(self) -> str:
-        """The module without its directory."""
+        """Return the file name of the module, without its directory."""
         return self.module.rpartition("/")[2]
 
     @property
     def is_substack(self) -> bool:
-        """Whether it is the head of a substack, which runs nothing itself."""
+        """Whether it is the head of a substack. The head itself runs nothing."""
         return not self.actions
 
     @property
@@ -116,12 +115,12 @@ class Line:
 
     @property
     def outermost(self) -> Place:
-        """The place in the service's own file."""
+        """Return the place in the service's own file: of the line, or of the include that leads to it."""
         return self.via[0] if self.via else self.place
 
     @property
     def meaning(self) -> tuple[object, ...]:
-        """All that libpam goes by: two readings are the same if this is."""
+        """Return everything that libpam uses. Two readings are the same if this is the same."""
         return self.kind, sorted(self.actions.items()), self.module, self.arguments, self.depth, self.is_broken
 
     def __repr__(self) -> str:
@@ -129,11 +128,11 @@ class Line:
 
 
 class Problem:
-    """Something that libpam cannot read; a service that has one does not do what it says, or lets nobody in.
+    """Something that libpam cannot read. A service with a problem does not do what it says, or lets nobody in.
 
     Args:
-        place: where.
-        why: in words.
+        place: the place.
+        why: the cause, in words.
     """
 
     __slots__ = ("place", "why")
@@ -153,10 +152,10 @@ class Stack:
 
     Args:
         service: its name.
-        file: that it was read from; empty where there is none.
-        lines: of all four types, in order, with what is included in its place.
+        file: the file that it was read from; empty if there is none.
+        lines: lines of all four types, in order. Included lines stand in place of their include.
         problems: what could not be read.
-        is_given_up: libpam refuses the service as a whole, and runs nothing.
+        is_given_up: libpam refuses the whole service, and runs nothing.
     """
 
     __slots__ = ("file", "is_given_up", "lines", "problems", "service")
@@ -182,10 +181,10 @@ class Stack:
 
     @property
     def ours(self) -> tuple[Line, ...]:
-        """Our lines of the type `auth`."""
+        """Return our own lines of the type `auth`."""
         return tuple(line for line in self.of("auth") if line.is_ours)
 
 
 def places(lines: Iterable[Line]) -> str:
-    """Name lines for a message."""
+    """Return the places of lines, for a message."""
     return ", ".join(str(line.place) for line in lines)
