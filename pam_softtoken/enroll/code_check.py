@@ -52,7 +52,7 @@ class CodeRefused(ProgramError):
 
 
 class CodeCheck:
-    """Checks the codes that are typed for one account. Use it in a `with` block. The end of the block releases the lock.
+    """Checks the codes that are typed for one account. Use it in a `with` block, whose end releases the lock.
 
     Args:
         account: the account that the codes belong to.

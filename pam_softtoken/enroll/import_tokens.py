@@ -240,7 +240,7 @@ class Takeover:
             state = state.with_last(name, max(NEVER, used)).with_drift(name, 2 * each.drift)
             start = policy.starting_point(token, now=self._now)
             if start is not None:
-                # The code that the token shows now: google-authenticator does not record the code that taught it a skew.
+                # The code shown now: google-authenticator does not record the code that taught it a skew.
                 state = state.with_assumed(name, max(0, start + each.drift))
         return state.with_set(self._recovery.name).without_graces() if is_new else state
 
