@@ -37,7 +37,7 @@ WIDTH = 118
 
 
 def text() -> str:
-    """Give the whole file."""
+    """Return the whole file."""
     return "\n".join([HEAD, *(_entry(option) for option in config.OPTIONS if not option.argument_only)])
 
 
