@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 CLIPBOARD_S = 30
 _REFRESH_S = 0.25
-_ESCAPE_S = 0.05  # what follows an Esc for longer is a key of its own
+_ESCAPE_S = 0.05  # after this time, the next key is not part of an Esc sequence
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _COLOURS = {"time": "ansigreen", "hurry": "ansired", "cursor": ""}
 

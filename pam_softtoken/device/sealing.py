@@ -147,7 +147,7 @@ def _parts(sealed: bytes) -> _Parts | None:
 
 
 def _derive(passphrase: bytes, cost: Cost, salt: bytes) -> bytes:
-    _aead()  # the hint, where the library is missing
+    _aead()  # raises, with a hint, if the library is missing
     from cryptography.hazmat.primitives.kdf.scrypt import Scrypt  # noqa: PLC0415
 
     try:

@@ -65,7 +65,7 @@ def token(screen: terminal.Terminal, name: str, *, advanced: bool, echo: bool) -
 
     def key_of(typed: str) -> bytes:
         key = record.key_from_base32(typed)
-        make(key)  # its length counts, too
+        make(key)  # also checks the length
         return key
 
     key = ask(screen, "Key, in Base32", key_of, hidden=not echo)

@@ -87,7 +87,7 @@ class CodeCheck:
 
     def __exit__(self, *_: object) -> None:
         self._attempt.close()
-        if self._accepted is not None:  # not before: the log may be slow, and the lock is given back only now
+        if self._accepted is not None:  # not earlier: the log may be slow, and the lock is free only now
             self._log(None)
 
     def judge(self, typed: str, *, only_otps: bool = False) -> Accepted:
@@ -134,7 +134,7 @@ class CodeCheck:
                 may_retry=False,
             )
         now = int(time.time())
-        if not self._explains and now < hotp.RELEASED:  # whatever was typed, and known to everybody on this machine
+        if not self._explains and now < hotp.RELEASED:  # true for any answer, and known to every user of this machine
             message, hint = _clock_in_words(ClockDoubt(ClockDoubt.UNSET, now), self._user)
             return CodeRefused(f"the code was refused, and {message}", hint=hint, may_retry=True)
         if not self._explains:

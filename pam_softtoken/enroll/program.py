@@ -347,7 +347,7 @@ def _account(user: str | None, tool: str) -> safe_open.Account:
         raise EnrolmentFailed(
             "only root can do that for somebody else", hint=f"sudo {PROGRAM}{what} --user {account.name}"
         )
-    account.look_up_groups()  # a way to the home directory may be open to one of them only
+    account.look_up_groups()  # perhaps only one of them may enter the home directory
     return account
 
 

@@ -22,7 +22,7 @@ from pam_softtoken.errors import EnrolmentFailed, InsecureFile, PathError, Usage
 from pam_softtoken.otp.token import DEFAULT_NAME, HOTPToken, Token, TOTPToken, encode_base32
 from pam_softtoken.ui import qr_code, terminal
 
-_PIXELS = 8  # of a module; a phone reads it off any screen, and paper of a hand's width takes it unscaled
+_PIXELS = 8  # of a module: readable on any screen, and fits unscaled on paper of a hand's width
 
 _PAGE = """\
 <!DOCTYPE html>

@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
         """Check the names of long options first. Otherwise argparse would complain about something less helpful."""
         for word in words:
             if word == "--" or (self._subparsers is not None and not word.startswith("-")):
-                return  # what follows is not an option, or is the subcommand's
+                return  # the rest has no options, or belongs to the subcommand
             if word.startswith("--") and " " not in word and word.partition("=")[0] not in self._option_string_actions:
                 self._refuse(word)
 

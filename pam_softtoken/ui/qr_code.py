@@ -1,4 +1,4 @@
-"""Make a QR code with an optional library, and draw it for the terminal in use."""
+"""Draw a QR code for the terminal in use. Another library makes the code, and a host may lack it."""
 
 from __future__ import annotations
 

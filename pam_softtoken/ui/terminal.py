@@ -68,7 +68,7 @@ class Terminal:
         try:
             print(text, file=sys.stderr, flush=True)
         except (OSError, ValueError):
-            pass  # there is nobody left to be told
+            pass  # nobody is left to read it
 
     def ask(self, question: str, *, hidden: bool = False) -> str:
         """Ask for one line. Signals interrupt a program only here and at `checkpoint`.

@@ -18,7 +18,7 @@ from bench_setup import NOTHING, BenchError, Candidate, Service, Workshop, reap,
 TYPING_MS = (0, 200)
 CROWDS = (1, 8, 64)
 PAM_SUCCESS = 0
-LOGINS_OF_EACH = {1: 48, 8: 8, 64: 8}  # per pass; enough that starting the clients does not count
+LOGINS_OF_EACH = {1: 48, 8: 8, 64: 8}  # per pass: enough to make the start of the clients negligible
 _TIMEOUT_S = 120.0
 
 

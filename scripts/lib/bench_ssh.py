@@ -72,7 +72,7 @@ def measure_logins(shop: Workshop, logins: int, progress: Callable[[int], None])
     samples = {name: Sample() for name in servers}
     with _listening(shop, servers):
         for server in servers.values():
-            _log_in(shop, server, environment)  # the first pays for what the others find in memory
+            _log_in(shop, server, environment)  # the first login loads what the others find in memory
         for number in range(logins):
             progress(number)
             for name in in_turn(tuple(servers), number):

@@ -1,4 +1,4 @@
-"""Make /etc/security/softtoken.conf from the option table: everything is commented out, and each line is the default.
+"""Write /etc/security/softtoken.conf from the option table. Every line is commented out and shows the default.
 
 conf.py FILE
 """

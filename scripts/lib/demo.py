@@ -23,8 +23,8 @@ import session_picture
 
 TREE = Path(__file__).resolve().parents[2]
 STEP_TIMEOUT_S = 20
-PERIOD_S = 10  # a third of what is usual, so that nobody waits long for the next code
-_PRIVILEGE_SEPARATION = Path("/run/sshd")  # sshd wants it; a machine without a running sshd has none
+PERIOD_S = 10  # a third of the usual period, so that the next code comes soon
+_PRIVILEGE_SEPARATION = Path("/run/sshd")  # sshd needs it, and a machine without a running sshd lacks it
 PROMPT = "Verification code: "
 PICTURED_LINES = 10
 """Of two logins: the first is let in, the second is refused."""
@@ -311,7 +311,7 @@ def _is_listening(port: int) -> bool:
 def main() -> int:
     """Run the demonstration. Return 0 if every check passed."""
     os.umask(0o022)
-    sys.stdout.reconfigure(line_buffering=True)  # through a pipe, too, an error comes behind what led to it
+    sys.stdout.reconfigure(line_buffering=True)  # an error comes after the lines that led to it, even through a pipe
     stage = Stage()
     try:
         stage.set_up()

@@ -144,7 +144,7 @@ def _program_options(parser: argparse.ArgumentParser) -> str:
     for group in parser._action_groups:
         if not group._group_actions or any(map(_is_choice_of_commands, group._group_actions)):
             continue
-        if group.title != "options":  # so argparse calls those that are in no group
+        if group.title != "options":  # argparse's title for options without a group
             lines.append(f".Ss {_capital(group.title or '')}")
         lines.append(".Bl -tag -width Ds")
         for action in group._group_actions:

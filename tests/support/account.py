@@ -95,7 +95,7 @@ class Person:
         self.home.chmod(0o755)
         entry = pwd.getpwnam(self.name)
         self.uid, self.gid = entry.pw_uid, entry.pw_gid
-        self.forget_on_the_host()  # somebody had this uid in a run that was killed
+        self.forget_on_the_host()  # a killed run may have left files of a user with this uid
 
     @property
     def store(self) -> Path:

@@ -67,7 +67,7 @@ class Service:
         options: Iterable[str] = (),
         attempts: int = 1,
     ) -> Outcome:
-        """Make one attempt with these answers, in order. `NO_ANSWER` and `FAIL` are special.
+        """Run one attempt with these answers, in order. `NO_ANSWER` and `FAIL` are special.
 
         Args:
             user: the user that logs in.

@@ -364,7 +364,7 @@ def before_the_first_frame(calls: list[Call]) -> int:
 
 
 def make_directory(world: Path) -> Path:
-    """Make a directory for one stage."""
+    """Return a new directory for one stage."""
     directory = Path(tempfile.mkdtemp(prefix="stage-", dir=world))
     directory.chmod(0o755)
     return directory

@@ -68,7 +68,7 @@ class Screen:
             elif piece == "\n":
                 self._lines.append([])
             elif piece == "\r":
-                pass  # only ever before a line end
+                pass  # comes only before a line end
             elif not piece.isprintable():
                 raise ValueError(f"the terminal does not know {piece!r}")
             else:
