@@ -156,7 +156,7 @@ class Enrolment:
 
     @property
     def _begins_anew(self) -> bool:
-        """Return whether unreadable files may be thrown away. Only their owner may do that."""
+        """Return whether unreadable files are thrown away: with --force, but never for a user served through sudo."""
         return bool(self._options.force) and not self._job.through_sudo
 
     def _plan_for(self, present: TokenFile | None) -> Plan:
