@@ -1,4 +1,4 @@
-"""What all tests share: an installed copy, people, PAM services, the system log. Each takes itself away at the end."""
+"""Fixtures for all tests: an installed copy, people, PAM services, the system log. Each removes what it made."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.system_log import SystemLog
 
 
 def pytest_configure() -> None:
-    """Let a terminal that closes end what runs in it, as it does for people: a caller such as nohup ignores that."""
+    """Restore SIGHUP, which callers like nohup ignore. A closing terminal then ends its programs, as for users."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
@@ -32,14 +32,14 @@ def world() -> Iterator[Path]:
         pytest.skip("needs root: it makes users and PAM services")
     path = Path(tempfile.mkdtemp(prefix="softtoken-test-"))
     path.chmod(0o755)
-    # The processes that share the tests out among themselves hold this together; the last one clears up.
+    # The processes that share the tests all hold this lock. The last one cleans up.
     tree = os.open(TREE, os.O_RDONLY)
     fcntl.flock(tree, fcntl.LOCK_SH)
     yield path
     shutil.rmtree(path)
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(tree, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The module made these where they were missing; on a host that uses it they are not empty.
+        # The module made these if they were missing. On a host that uses it, they are not empty.
         for directory in (
             "/run/softtoken",
             "/var/lib/softtoken/.names",
@@ -60,7 +60,7 @@ def installed(world: Path) -> Installation:
 
 @pytest.fixture
 def make_person(world: Path) -> Iterator[Callable[[], Person]]:
-    """Make users of the machine that are gone after the test."""
+    """Return a function that makes users of the machine. They are removed after the test."""
     homes = world / "homes"
     homes.mkdir(mode=0o755, exist_ok=True)
     homes.chmod(0o755)
@@ -77,13 +77,13 @@ def make_person(world: Path) -> Iterator[Callable[[], Person]]:
 
 @pytest.fixture
 def alice(make_person: Callable[[], Person]) -> Person:
-    """A user who is not enrolled yet."""
+    """A user without an enrolment."""
     return make_person()
 
 
 @pytest.fixture
 def make_service(world: Path, installed: Installation) -> Iterator[Callable[[str], Service]]:
-    """Make a PAM service in a private directory from the text of its stack."""
+    """Return a function that makes a PAM service in a private directory from the text of its stack."""
     directories: list[Path] = []
 
     def make(stack: str) -> Service:
@@ -97,13 +97,13 @@ def make_service(world: Path, installed: Installation) -> Iterator[Callable[[str
 
 @pytest.fixture
 def service(make_service: Callable[[str], Service], installed: Installation) -> Service:
-    """A stack of nothing but our module with its defaults."""
+    """A stack with only our module and its defaults."""
     return make_service(installed.line())
 
 
 @pytest.fixture
 def outside(world: Path) -> Iterator[Path]:
-    """A directory of root's that is nobody's home, and that everybody can enter."""
+    """A directory of root's that is nobody's home. Everybody can enter it."""
     path = Path(tempfile.mkdtemp(prefix="outside-", dir=world))
     path.chmod(0o755)
     yield path
@@ -112,7 +112,7 @@ def outside(world: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def pam(make_service: Callable[[str], Service], installed: Installation) -> Pam:
-    """Make services with options of their own."""
+    """Return the factory for services with their own options."""
     return Pam(installed, make_service)
 
 

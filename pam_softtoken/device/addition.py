@@ -1,4 +1,4 @@
-"""`softtoken add`: one more token, from a Key URI, from a picture of a QR code, or typed field by field."""
+"""`softtoken add`: add one token, from a Key URI, from a picture of a QR code, or typed field by field."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HINT = "a Key URI is like otpauth://totp/host:alice?secret=...&issuer=host"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give the subcommand its arguments."""
+    """Add the subcommand's arguments to its parser."""
     parser.add_argument("--name", metavar="NAME", help="what to call it (default: the account in the Key URI)")
     parser.add_argument(
         "--image", metavar="FILE", help="take it from the QR code in a PNG or JPEG picture, - for stdin"
@@ -65,7 +65,7 @@ def _require_name(name: str, *, hint: str) -> None:
 
 
 def _new_entry(screen: terminal.Terminal, options: argparse.Namespace) -> tuple[Entry, str]:
-    """Take the token in, and give the name that it gets when its own is taken, too."""
+    """Add the token. Return its name, which is a new one if its own is already used."""
     if options.image is not None:
         return _from_uri(_in_picture(desk.read_file(options.image)))
     if terminal.person_is_there():
@@ -81,7 +81,7 @@ def _new_entry(screen: terminal.Terminal, options: argparse.Namespace) -> tuple[
 
 
 def _in_picture(data: bytes) -> str:
-    """Give the one Key URI that is in a picture, whatever other codes are."""
+    """Return the one Key URI in a picture. Other QR codes may be there, too."""
     texts = qr_picture.read(data)
     found = [text.strip() for text in texts if text.lower().startswith(_SCHEMES)]
     if not found:
@@ -106,7 +106,7 @@ def _from_uri(uri: str) -> tuple[Entry, str]:
 
 
 def _asked_for(screen: terminal.Terminal, options: argparse.Namespace) -> tuple[Entry, str]:
-    """Ask for the fields; a person who has a Key URI can paste it in place of the first answer."""
+    """Ask for the fields. A user with a Key URI can paste it as the first answer."""
 
     def name_or_entry(typed: str) -> str | tuple[Entry, str]:
         if typed.lower().startswith(_SCHEMES):

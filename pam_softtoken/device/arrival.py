@@ -1,4 +1,4 @@
-"""`softtoken import`: the tokens of another app's export, none of them twice."""
+"""`softtoken import`: add the tokens of another app's export, none of them twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pam_softtoken.ui.command_line import Command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give the subcommand its arguments."""
+    """Add the subcommand's arguments to its parser."""
     parser.add_argument("file", metavar="FILE", help="what another app has exported, or - for stdin")
     parser.add_argument(
         "--file-passphrase-fd", type=int, metavar="N",
@@ -30,8 +30,8 @@ class Report(NamedTuple):
 
     Attributes:
         taken: names in the vault.
-        skipped: why something was not taken.
-        remarks: what was left behind of tokens that were taken, a sentence for each.
+        skipped: why a token was not imported.
+        remarks: what was lost of imported tokens, a sentence for each.
     """
 
     taken: list[str]
@@ -40,10 +40,10 @@ class Report(NamedTuple):
 
 
 def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
-    """Take tokens over.
+    """Import tokens.
 
     Raises:
-        ProgramError: none was taken over.
+        ProgramError: none was imported.
     """
     source = desk.passphrase_of(screen, options)
     path = "stdin" if options.file == "-" else options.file
@@ -76,7 +76,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
 
 
 def take(found: tuple[Imported, ...], entries: list[Entry]) -> Report:
-    """Put what was found behind the entries that there are."""
+    """Append the tokens that were found to the existing entries."""
     report = Report([], [], [])
     names = Names(entries)
     held = {entry.way: entry.name for entry in reversed(entries)}

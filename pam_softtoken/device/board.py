@@ -1,4 +1,4 @@
-"""What the live table shows: which entries, which of them is chosen, how a line of it looks. No I/O, and no clock."""
+"""Decide what the live table shows: the entries, the chosen one, the look of each line. No I/O, and no clock."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Look:
     """What the terminal can show.
 
     Args:
-        width: how many columns a text takes there.
-        spell: makes a name out of characters that it has.
+        width: returns how many columns a text takes there.
+        spell: writes a name in characters that the terminal has.
         blocks: whether it has block characters.
     """
 
@@ -34,7 +34,7 @@ class Look:
         self.full, self.empty, self.cut = ("█", "░", "…") if blocks else ("#", ".", "~")
 
     def fit(self, text: str, columns: int) -> str:
-        """Cut a text, or fill it up with spaces, to a number of columns."""
+        """Return a text, cut or padded with spaces to a number of columns."""
         if self.width(text) > columns:
             kept = ""
             for character in text:
@@ -46,11 +46,11 @@ class Look:
 
 
 class Board:
-    """The entries that a search has left, and the chosen one among them.
+    """The entries that match a search, and the chosen one among them.
 
     Args:
-        entries: all there are.
-        look: of the terminal.
+        entries: all entries.
+        look: what the terminal can show.
     """
 
     def __init__(self, entries: Sequence[Entry], look: Look) -> None:
@@ -66,33 +66,33 @@ class Board:
 
     @property
     def chosen(self) -> Entry | None:
-        """The entry that Enter is about; None when the search has left none."""
+        """Return the entry that Enter acts on, None if no entry matches the search."""
         return self._entries[self._found[self._chosen]] if self._found else None
 
     def search_for(self, text: str) -> None:
-        """Leave only the entries that match, and choose the first of them."""
+        """Keep only the entries that match, and choose the first of them."""
         self.search = "".join(character for character in text if character.isprintable())
         self._found = [number for number, entry in enumerate(self._entries) if matches(entry, self.search)]
         self._chosen = self._top = 0
 
     def move(self, by: int) -> None:
-        """Choose an entry further down, or up when negative; it stops at the ends."""
+        """Choose an entry further down, or further up if negative. It stops at the ends."""
         self._chosen = max(0, min(len(self._found) - 1, self._chosen + by))
 
     def keep(self, code: str) -> None:
-        """Show the code of the chosen entry, which counts, from now on."""
+        """Show the code of the chosen counter-based entry from now on."""
         if self._found:
             self._counted[self._found[self._chosen]] = code
 
     def draw(self, columns: int, lines: int, *, now: int) -> list[list[Fragment]]:
-        """Draw everything.
+        """Return the whole picture.
 
         Args:
             columns, lines: size of the terminal.
             now: Unix seconds.
 
         Returns:
-            As many lines as the terminal has, each as wide as it is; the first has the search.
+            As many lines as the terminal has, each as wide as the terminal. The first one has the search.
         """
         roomy = lines >= 8
         self.rows = max(1, lines - (4 if roomy else 2))

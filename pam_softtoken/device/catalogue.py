@@ -1,4 +1,4 @@
-"""`softtoken list`, `rename` and `remove`: which tokens there are, and what they are called."""
+"""`softtoken list`, `rename` and `remove`: list the tokens, and change their names."""
 
 from __future__ import annotations
 

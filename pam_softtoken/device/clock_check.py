@@ -1,4 +1,4 @@
-"""`softtoken verify`: is this machine's clock right, against a code that another device shows?"""
+"""`softtoken verify`: check this machine's clock against a code that another device shows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FURTHEST_S = 3600
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give the subcommand its arguments."""
+    """Add the subcommand's arguments to its parser."""
     parser.add_argument("name", metavar="NAME", help="whose code, or a part of the name that no other has")
     passphrase.add_arguments(parser)
 
@@ -26,7 +26,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     """Compare clocks.
 
     Raises:
-        CheckFailed: they differ, or the code says nothing about them.
+        CheckFailed: they differ, or the code does not show the time.
         ProgramError: there is nothing to compare.
     """
     _, entries = desk.open_vault(desk.passphrase_of(screen, options))
@@ -42,15 +42,15 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
 
 
 def compare(token: TOTPToken, typed: str, *, asked: int, answered: int) -> str:
-    """Tell that the clock is right.
+    """Return the message that the clock is right.
 
     Args:
-        token: whose code it is.
+        token: the token that made the code.
         typed: the code.
-        asked, answered: this machine's time before and after the typing, Unix seconds.
+        asked, answered: this machine's time before and after the typing, in Unix seconds.
 
     Raises:
-        CheckFailed: it is not, by so much; or the code is of no time near.
+        CheckFailed: the clock is wrong, and by how much. Or the code belongs to no time near.
     """
     period_s = token.period_s
     present = range(hotp.time_step(asked, period_s), hotp.time_step(answered, period_s) + 1)
@@ -65,7 +65,7 @@ def compare(token: TOTPToken, typed: str, *, asked: int, answered: int) -> str:
     step = min(found, key=lambda each: _distance(each, present))
     if step in present:
         return "The code is the one of now: this machine's clock is right."
-    # The other clock stood anywhere in its step, and ours anywhere between question and answer.
+    # The other clock was anywhere in its step. Ours was anywhere between question and answer.
     if step > present[-1]:
         least, most, way = step * period_s - answered, (step + 1) * period_s - 1 - asked, "behind"
     else:

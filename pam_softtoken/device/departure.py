@@ -1,4 +1,4 @@
-"""`softtoken export`: keys leave the vault, as Key URIs or QR codes for another device."""
+"""`softtoken export`: show keys of the vault, as Key URIs or QR codes for another device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pam_softtoken.ui.command_line import Command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give the subcommand its arguments."""
+    """Add the subcommand's arguments to its parser."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="which ones; without it, all of them")
     parser.add_argument("--qr", action="store_true", help="draw QR codes, for the camera of another device")
     parser.add_argument("--yes", action="store_true", help="do not ask")
@@ -24,7 +24,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     """Show keys.
 
     Raises:
-        ProgramError: they were not all shown.
+        ProgramError: not all of them were shown.
     """
     screen.require_open()
     _, entries = desk.open_vault(desk.passphrase_of(screen, options))

@@ -1,4 +1,4 @@
-"""What most subcommands begin with: the vault open, a file read, a question answered."""
+"""What most subcommands begin with: open the vault, read a file, ask a question."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MAX_FILE_BYTES = 2**24
 
 
 def passphrase_of(screen: terminal.Terminal, options: argparse.Namespace) -> Passphrase:
-    """Find out where the passphrase of the vault comes from."""
+    """Return the source of the vault's passphrase."""
     return Passphrase(screen, options, default_path())
 
 
 def open_vault(passphrase: Passphrase) -> tuple[Vault, list[Entry]]:
-    """Open the vault that there is.
+    """Open the existing vault.
 
     Raises:
         VaultFailed, UsageError: it cannot be opened.
@@ -36,10 +36,10 @@ def open_vault(passphrase: Passphrase) -> tuple[Vault, list[Entry]]:
 
 
 def open_or_make_vault(passphrase: Passphrase) -> tuple[Vault, list[Entry]]:
-    """Open the vault, or make an empty one where there is none.
+    """Open the vault, or create an empty one if there is none.
 
     Raises:
-        VaultFailed, UsageError: it cannot be done.
+        VaultFailed, UsageError: neither is possible.
     """
     vault = Vault(default_path())
     if vault.exists():
@@ -63,17 +63,17 @@ def _open(vault: Vault, passphrase: Passphrase) -> list[Entry]:
 
 
 def read_file(path: str) -> bytes:
-    """Read a file that the person named, or stdin for -.
+    """Read a file that the user named, or stdin for -.
 
     Raises:
-        VaultFailed: it cannot be read, or is larger than anything that is meant.
+        VaultFailed: it cannot be read, or is larger than any valid file.
     """
     named_files = NamedFiles()
     try:
         if path == "-":
             data = _read_stdin()
         else:
-            # A pipe keeps the person waiting for as long as its other end likes.
+            # A pipe can keep the user waiting for as long as its writer likes.
             with terminal.interruptible():
                 data = named_files.read(path, MAX_FILE_BYTES + 1, waits=True)
     except PathError as error:
@@ -89,7 +89,7 @@ def read_file(path: str) -> bytes:
 
 
 def _read_stdin() -> bytes:
-    """Read from the descriptor, so that a line which --passphrase-fd 0 has taken is not there again."""
+    """Read from the descriptor. A line that --passphrase-fd 0 has already read does not come again."""
     if sys.stdin is None:
         return b""
     data = b""
@@ -100,7 +100,7 @@ def _read_stdin() -> bytes:
 
 
 def ask(screen: terminal.Terminal, question: str, *, default: str = "", hidden: bool = False) -> str:
-    """Ask a person something that has a usual answer.
+    """Ask a question that has a default answer.
 
     Raises:
         VaultFailed: there was no answer.
@@ -113,7 +113,7 @@ def ask(screen: terminal.Terminal, question: str, *, default: str = "", hidden: 
 
 
 def require_consent(screen: terminal.Terminal, question: str, *, given: bool) -> None:
-    """Have the person agree, unless that was said on the command line.
+    """Check that the user agrees. Ask, unless the command line has already said so.
 
     Raises:
         UsageError: there is nobody to ask.

@@ -1,4 +1,4 @@
-"""`softtoken code`: one code on stdout, or on a terminal the table of all of them."""
+"""`softtoken code`: show one code on stdout, or a table of all codes on a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pam_softtoken.ui.command_line import Command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give the subcommand its arguments."""
+    """Add the subcommand's arguments to its parser."""
     parser.add_argument(
         "name", nargs="?", metavar="NAME",
         help="whose code, or a part of the name that no other has; without it, on a terminal, all of them",
@@ -28,7 +28,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     """Show codes.
 
     Raises:
-        ProgramError: there is none to be shown.
+        ProgramError: there is none to show.
     """
     screen.require_open()
     vault, entries = desk.open_vault(desk.passphrase_of(screen, options))
@@ -47,10 +47,10 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
 
 
 def show_one(screen: terminal.Terminal, vault: Vault, entry: Entry) -> None:
-    """Put one code on stdout.
+    """Write one code to stdout.
 
     Raises:
-        ProgramError: it could not be stored as used, or not be shown.
+        ProgramError: it could not be stored as used, or could not be shown.
     """
     if isinstance(entry.token, TOTPToken):
         now = int(time.time())

@@ -1,6 +1,6 @@
-"""What a vault holds: its entries, and the text in which they are kept. No I/O.
+"""What a vault holds: its entries, and the text format that keeps them. No I/O.
 
-The text is inside the seal, so that a mistake in it is no attack and no damage: a newer program wrote it.
+The text is inside the seal. So a format error in it is neither an attack nor damage: a newer program wrote it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ VERSION = 1
 
 
 class Entry(NamedTuple):
-    """One token of the person's.
+    """One of the user's tokens.
 
     Args:
         token: with a name that no other entry has.
-        issuer: who asks for its codes, "" when nobody said so.
+        issuer: the service that asks for its codes, "" if unknown.
     """
 
     token: Token
@@ -37,18 +37,18 @@ class Entry(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What the person calls it."""
+        """Return the user's name for it."""
         return self.token.name
 
     def named(self, name: str) -> Entry:
-        """Give the same under another name."""
+        """Return the same entry under another name."""
         return self._replace(token=_made(self.token, name=name))
 
     def counted(self) -> tuple[str, Entry]:
-        """Give the next code of a token that counts, and the token as it is behind that.
+        """Return the next code of a counter-based token, and the token with its counter advanced.
 
         Raises:
-            VaultFailed: it has counted to the end.
+            VaultFailed: the counter is at its end.
         """
         token = self.token
         if not isinstance(token, HOTPToken):
@@ -59,12 +59,12 @@ class Entry(NamedTuple):
             raise VaultFailed(f'"{self.name}" has counted to the end', hint="ask the service for a new key") from None
 
     def is_same(self, other: Entry) -> bool:
-        """Tell whether both always give the same codes; where they have got to in counting is no difference."""
+        """Return whether both always show the same codes. Their counters may differ."""
         return self.way == other.way
 
     @property
     def way(self) -> tuple[object, ...]:
-        """How its codes are made: what two entries have in common that are the same. It has the key in it."""
+        """Return how its codes are made. Entries that share this are the same. It contains the key."""
         token = self.token
         period = token.period_s if isinstance(token, TOTPToken) else None
         return token.kind, token.secret.reveal(), token.algorithm, token.digits, period
@@ -84,18 +84,15 @@ def _made(token: Token, **changed: Any) -> Token:
 
 
 def find(entries: Sequence[Entry], wanted: str, *, whole: bool = False) -> int:
-    """Find the entry that is meant.
+    """Return the number of the entry that is meant.
 
     Args:
         entries: in order.
-        wanted: a name, or a part of one that no other has, in either case.
+        wanted: a name, or a part that only one name has, in either case.
         whole: a part is not enough.
 
-    Returns:
-        Its number.
-
     Raises:
-        VaultFailed: none or several.
+        VaultFailed: no entry matches, or several do.
     """
     for number, entry in enumerate(entries):
         if entry.name == wanted:
@@ -112,16 +109,16 @@ def find(entries: Sequence[Entry], wanted: str, *, whole: bool = False) -> int:
 
 
 def matches(entry: Entry, wanted: str) -> bool:
-    """Tell whether all words that are searched for stand in an entry's name or issuer."""
+    """Return whether an entry's name or issuer contains all words of the search."""
     text = f"{entry.name} {entry.issuer}".casefold()
     return all(word in text for word in wanted.casefold().split())
 
 
 class Names:
-    """The names that are taken.
+    """The names that are in use.
 
     Args:
-        entries: whose.
+        entries: the entries that use them.
     """
 
     def __init__(self, entries: Iterable[Entry]) -> None:
@@ -129,14 +126,14 @@ class Names:
         self._numbers: dict[str, int] = {}
 
     def take(self, *wanted: str) -> str:
-        """Give the first of some names that is free, and take it; the last with a number behind it, if need be."""
+        """Return the first free name, and reserve it. If none is free, number the last one."""
         name = next((name for name in wanted if name not in self._taken), "") or self._numbered(wanted[-1])
         self._taken.add(name)
         return name
 
     def _numbered(self, name: str) -> str:
         start = name[: MAX_NAME_CHARACTERS - 8].rstrip()
-        # From the last number on, or accounts that all have one name would take for ever.
+        # Continue from the last number. Otherwise many accounts with one name would take for ever.
         number = self._numbers.get(start, 1) + 1
         while f"{start} ({number})" in self._taken:
             number += 1
@@ -145,7 +142,7 @@ class Names:
 
 
 def write(entries: Iterable[Entry]) -> bytes:
-    """Write the text that is sealed."""
+    """Return the text to seal."""
     return json.dumps({"version": VERSION, "entries": [_record(entry) for entry in entries]}).encode("ascii")
 
 
@@ -155,7 +152,7 @@ def _record(entry: Entry) -> dict[str, object]:
 
 
 def shown(entry: Entry) -> dict[str, object]:
-    """Give what a program may know of an entry that is not to know the key."""
+    """Return what a program may know about an entry without knowing the key."""
     token = entry.token
     return {
         "name": token.name,
@@ -172,7 +169,7 @@ def read(content: bytes, *, path: str) -> list[Entry]:
     """Read the text that was sealed.
 
     Raises:
-        VaultFailed: it is of a newer program.
+        VaultFailed: a newer program wrote it.
     """
     try:
         whole = json.loads(content)

@@ -1,7 +1,7 @@
-"""The live table of `softtoken code`: all codes with the seconds left, searched as one types.
+"""The live table of `softtoken code`: show all codes with the seconds left, and search while the user types.
 
-The library, prompt_toolkit, is loaded only here; it keeps the screen, the keys and the window's size. The clipboard is
-the terminal's own (OSC 52), so that it is the right one over ssh, too, and needs no program beside this one.
+Only this module loads the library, prompt_toolkit. It handles the screen, the keys and the window's size. The clipboard
+is the terminal's own (OSC 52). So it is the right one over ssh, too, and needs no other program.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 CLIPBOARD_S = 30
 _REFRESH_S = 0.25
-_ESCAPE_S = 0.05  # what follows an Esc for longer is a key of its own
+_ESCAPE_S = 0.05  # after this time, the next key is not part of an Esc sequence
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _COLOURS = {"time": "ansigreen", "hurry": "ansired", "cursor": ""}
 
@@ -43,11 +43,11 @@ def show(
     clock: Callable[[], float] = time.time,
     timer: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Show the table until the person leaves it; the screen is then as it was.
+    """Show the table until the user leaves it. The screen is then restored.
 
     Args:
-        clock: gives Unix seconds, for the codes.
-        timer: gives seconds that no setting of the clock moves, for the clipboard.
+        clock: returns Unix seconds, for the codes.
+        timer: returns seconds that do not follow changes of the clock, for the clipboard.
 
     Raises:
         VaultFailed: the library is missing.
@@ -67,7 +67,7 @@ def show(
 
 
 class Clipboard:
-    """The terminal's clipboard, with what we put there for as long as it may stay.
+    """The terminal's clipboard, with a limit on how long it holds our text.
 
     Args:
         output: the terminal.
@@ -85,17 +85,17 @@ class Clipboard:
         self._until = self._timer() + CLIPBOARD_S
 
     def clear_when_due(self) -> bool:
-        """Clear it, if its time is over, and tell whether that was now."""
+        """Clear the clipboard if its time is over. Return whether that happened now."""
         is_due = self._until is not None and self._timer() >= self._until
         if is_due:
             self.clear()
         return is_due
 
     def clear(self) -> None:
-        """Take away what we put there, if we did."""
+        """Remove our text from the clipboard, if it was put there."""
         if self._until is not None:
             self._until = None
-            # Some terminals clear by an empty text, and others ignore one: these are left with a space.
+            # Some terminals clear on an empty text, and others ignore one. Those are left with a space.
             self._send(" ")
             self._send("")
 
@@ -103,8 +103,8 @@ class Clipboard:
         sequence = f"\x1b]52;c;{base64.b64encode(text.encode()).decode()}\x07"
         self._output.write_raw(sequence)
         if os.environ.get("TMUX"):
-            # tmux takes the sequence for itself (set-clipboard) or hands it on in this wrapping (allow-passthrough),
-            # as it is set to; what it is not set to it ignores.
+            # tmux uses the sequence itself (set-clipboard), or passes this wrapping on (allow-passthrough). Its
+            # settings decide. It ignores the form that is not enabled.
             self._output.write_raw("\x1bPtmux;" + sequence.replace("\x1b", "\x1b\x1b") + "\x1b\\")
         self._output.flush()
 
@@ -113,10 +113,10 @@ class Table:
     """The table on a terminal.
 
     Args:
-        vault: open; HOTP codes are counted there.
+        vault: open. HOTP counters advance there.
         board: what is shown.
         output: the terminal.
-        colour: may it be coloured?
+        colour: whether colours may be used.
         clock, timer: as in `show`.
     """
 
@@ -138,7 +138,7 @@ class Table:
         self._clipboard = Clipboard(output, timer)
 
     def run(self) -> None:
-        """Show it until the person leaves, or a signal or a terminal that is gone ends it."""
+        """Show the table until the user leaves, a signal comes, or the terminal is gone."""
         before = {number: signal.getsignal(number) for number in _SIGNALS}
         try:
             asyncio.run(self._run(self._application()))
@@ -231,7 +231,7 @@ class Table:
         return keys
 
     def _copy(self) -> None:
-        """Copy the code of the chosen entry; one that counts does so now."""
+        """Copy the code of the chosen entry. A counter-based entry advances now."""
         entry = self._board.chosen
         if entry is None:
             return
@@ -249,6 +249,6 @@ class Table:
 
 
 def _spelt(style: str) -> str:
-    """Give a style as prompt_toolkit has it; `dim` came to it only later, and nothing depends on it."""
+    """Return a style that this prompt_toolkit knows. Older releases lack `dim`, and nothing depends on it."""
     words = {"reverse": "reverse", "bold": "bold", "time": "class:time", "hurry": "class:hurry"}
     return " ".join(words[word] for word in style.split() if word in words)

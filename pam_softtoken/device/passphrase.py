@@ -1,4 +1,4 @@
-"""The passphrase of the vault: from the person, from a descriptor, or from the desktop's keyring. Never from argv or
+"""Obtain the passphrase of the vault: ask, read a descriptor, or use the desktop's keyring. It never comes from argv or
 the environment, which other programs can read.
 """
 
@@ -21,7 +21,7 @@ _SCRIPT_HINT = "run it in a terminal, or hand the passphrase over: --passphrase-
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give a subcommand the options that say where the passphrase comes from."""
+    """Add the options for the source of the passphrase to a subcommand."""
     where = parser.add_argument_group("the passphrase").add_mutually_exclusive_group()
     where.add_argument(
         "--passphrase-fd", type=int, metavar="N", help="take it from descriptor N, one line, instead of asking"
@@ -32,13 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class Passphrase:
-    """Where the passphrase comes from.
+    """The source of the passphrase.
 
     Args:
-        screen: for asking.
-        options: what `add_arguments` has added. A descriptor is read at once: what comes after the passphrase may be
-            for somebody else.
-        path: the vault's, by which the keyring knows it.
+        screen: for questions.
+        options: what `add_arguments` has added. A descriptor is read at once. Data after the passphrase may be for
+            another reader.
+        path: the vault's path, its name in the keyring.
 
     Raises:
         UsageError: the descriptor has no passphrase.
@@ -53,7 +53,7 @@ class Passphrase:
         self._is_kept = False
 
     def of_vault(self) -> bytes:
-        """Give the passphrase of the vault that there is.
+        """Return the passphrase of the existing vault.
 
         Raises:
             VaultFailed: there is none to be had.
@@ -67,7 +67,7 @@ class Passphrase:
         return _bytes_of(self._ask(_QUESTION))
 
     def instead_of(self, error: NotOpened, path: str) -> bytes:
-        """Give another passphrase in place of one that did not open the vault: the keyring's can be out of date.
+        """Return another passphrase after one that did not open the vault: the keyring's can be out of date.
 
         Raises:
             NotOpened: the wrong one is not the keyring's, or there is nobody to ask.
@@ -85,7 +85,7 @@ class Passphrase:
         return _bytes_of(_required(typed))
 
     def of_new_vault(self) -> bytes:
-        """Give the passphrase for a new vault, which a person types twice.
+        """Return the passphrase for a new vault. A person types it twice.
 
         Raises:
             VaultFailed: there is none to be had.
@@ -96,7 +96,7 @@ class Passphrase:
         return self.ask_twice("New passphrase for the vault:")
 
     def ask_twice(self, question: str) -> bytes:
-        """Ask for a new passphrase, and once more for the same; a slip of the fingers is asked for again.
+        """Ask for a new passphrase twice. If the two differ, ask again.
 
         Raises:
             VaultFailed: the two differed each time, or one was empty.
@@ -110,12 +110,12 @@ class Passphrase:
         raise VaultFailed("the two passphrases differ; nothing was changed", hint="start again")
 
     def was_right(self, passphrase: bytes, *, is_new: bool = False) -> None:
-        """Keep in the keyring what has opened the vault, if the keyring was asked for."""
+        """Store in the keyring the passphrase that opened the vault, if the keyring was requested."""
         if self._keyring is not None and (is_new or not self._is_kept):
             self._keyring.keep(passphrase.decode("utf-8", "surrogateescape"))
 
     def introduce_keyring(self, path: str) -> None:
-        """Write, for a person who has just made a vault, that its passphrase need not be typed each time."""
+        """Show, after a new vault was made, how to avoid typing its passphrase each time."""
         if self._given is None and self._keyring is None:
             self._screen.tell(
                 f'Made the vault "{terminal.visible(path)}". '
@@ -136,15 +136,15 @@ def _required(typed: str) -> str:
 
 
 def from_descriptor(descriptor: int) -> bytes:
-    """Read a passphrase of the vault; see `line_from_descriptor`."""
+    """Read a passphrase of the vault. See `line_from_descriptor`."""
     return _bytes_of(line_from_descriptor(descriptor))
 
 
 def line_from_descriptor(descriptor: int) -> str:
-    """Read one line, byte for byte, so that what follows is left to others, and give it as it is.
+    """Read one line unchanged, byte for byte. What follows is left for other readers.
 
     Raises:
-        UsageError: the descriptor cannot be read, or there is no passphrase in it.
+        UsageError: the descriptor cannot be read, or holds no passphrase.
     """
     line = b""
     try:
@@ -166,7 +166,7 @@ def line_from_descriptor(descriptor: int) -> str:
 
 
 def _bytes_of(typed: str) -> bytes:
-    """Give what is derived from: the same bytes on every keyboard, some of which compose letters and some do not."""
+    """Return the bytes for key derivation, the same from every keyboard: some compose letters and some do not."""
     return unicodedata.normalize("NFC", typed).encode("utf-8", "surrogateescape")
 
 
@@ -178,7 +178,7 @@ class _Keyring:
         self._library = _load_keyring()
 
     def get(self) -> str | None:
-        """Give what is kept for the vault, if anything is."""
+        """Return what is stored for the vault, if anything."""
         try:
             kept = self._library.get_password(SERVICE, self._path)
         except self._library.errors.KeyringError as error:
@@ -186,7 +186,7 @@ class _Keyring:
         return str(kept) if kept is not None else None
 
     def keep(self, passphrase: str) -> None:
-        """Keep it for the next time."""
+        """Store the passphrase for the next time."""
         try:
             self._library.set_password(SERVICE, self._path, passphrase)
         except self._library.errors.KeyringError as error:
@@ -194,7 +194,7 @@ class _Keyring:
 
 
 def _unusable(error: Exception) -> VaultFailed:
-    # Only the kind of mistake: some back ends have what they were given in the text.
+    # Show only the kind of the error. Some back ends repeat the secret in its text.
     return VaultFailed(
         f"the keyring cannot be used: {type(error).__name__}", hint="log in to a desktop, or leave --keyring out"
     )
@@ -214,7 +214,7 @@ def _load_keyring() -> ModuleType:
 
 
 def _require_own_configuration() -> None:
-    """Check that root, with the HOME of a user, takes no library from where the keyring's configuration says.
+    """Check, for root with a user's HOME, that no library comes from a place that the keyring's configuration names.
 
     Raises:
         VaultFailed: somebody else can write that configuration.

@@ -1,4 +1,4 @@
-"""`softtoken passwd`: another passphrase for the vault."""
+"""`softtoken passwd`: change the passphrase of the vault."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pam_softtoken.ui.command_line import Command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give the subcommand its arguments."""
+    """Add the subcommand's arguments to its parser."""
     parser.add_argument(
         "--new-passphrase-fd", type=int, metavar="N",
         help="take the new one from descriptor N, one line, instead of asking",
@@ -23,7 +23,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     """Change the passphrase.
 
     Raises:
-        ProgramError: it is the old one still.
+        ProgramError: it was not changed.
     """
     source = desk.passphrase_of(screen, options)
     vault, _ = desk.open_vault(source)

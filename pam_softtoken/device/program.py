@@ -1,4 +1,4 @@
-"""`softtoken`: its command line. Each subcommand is in the module that does its work."""
+"""`softtoken`: define its command line. Each subcommand is in the module that does its work."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ COMMANDS: tuple[command_line.Command, ...] = (
 
 
 def build_parser() -> command_line.Parser:
-    """Make the command line; `--help` is made from it, too."""
+    """Return the command line's parser. `--help` is made from it, too."""
     return command_line.build_parser(PROGRAM, DESCRIPTION, EPILOG, COMMANDS)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the program: exit status 0 done, 1 failed, 2 usage."""
+    """Run the program. Exit status: 0 done, 1 failed, 2 usage."""
     return command_line.main(build_parser, arguments)

@@ -1,11 +1,11 @@
-"""Sealing: bytes and a passphrase become bytes that say nothing without it. No I/O, and no clock.
+"""Seal bytes with a passphrase. The result is unreadable without it. No I/O, and no clock.
 
-A header of 48 bytes, and behind it what ChaCha20-Poly1305 (RFC 8439) has made of the content, with the header as
-associated data. ChaCha20-Poly1305 rather than AES-GCM because it takes the same time for every key on machines without
-AES instructions, too, and every release of `cryptography` has it.
+A header of 48 bytes comes first. The content follows, encrypted with ChaCha20-Poly1305 (RFC 8439), with the header as
+associated data. ChaCha20-Poly1305 is preferred to AES-GCM for two reasons: it takes the same time for every key even on
+machines without AES instructions, and every release of `cryptography` has it.
 
-The salt stays for as long as the passphrase and the cost do, so that one derivation of the key serves for opening and
-for writing. The nonce is drawn anew at each writing: 96 random bits under one key are good for 2**32 of them.
+The salt stays as long as the passphrase and the cost stay. So one key derivation serves for opening and for writing.
+The nonce is new for each writing: 96 random bits are safe for 2**32 writings under one key.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _HINT = (
 
 
 class Cost(NamedTuple):
-    """What scrypt is made to cost (RFC 7914).
+    """The cost of scrypt (RFC 7914).
 
     Args:
         log2_n: 2**log2_n is n, the cost of time and memory.
-        r: size of a block; 128 n r bytes are needed.
+        r: size of a block. 128 n r bytes are needed.
         p: how often it is done.
     """
 
@@ -48,14 +48,14 @@ class Cost(NamedTuple):
 
     @property
     def is_bearable(self) -> bool:
-        """Tell whether a file may ask for it."""
+        """Return whether a file may ask for this cost."""
         if not (1 <= self.log2_n <= MAX_LOG2_N and self.r >= 1 and self.p >= 1):
             return False
         work = self.r << self.log2_n
         return work * 128 <= MAX_MEMORY_BYTES and work * self.p <= MAX_WORK
 
     def raised_to(self, floor: Cost) -> Cost:
-        """Give a cost that is in no part lower than another."""
+        """Return a cost that is in no part lower than another."""
         return Cost(max(self.log2_n, floor.log2_n), max(self.r, floor.r), max(self.p, floor.p))
 
 
@@ -81,22 +81,22 @@ class SealingKey:
 
     @classmethod
     def new(cls, passphrase: bytes, cost: Cost = COST) -> SealingKey:
-        """Derive one with a new salt."""
+        """Return a key with a new salt."""
         return cls(passphrase, cost, os.urandom(16))
 
     def fits(self, sealed: bytes) -> bool:
-        """Tell whether something was sealed with this salt and at this cost."""
+        """Return whether something was sealed with this salt and at this cost."""
         parts = _parts(sealed)
         return parts is not None and (parts.cost, parts.salt) == (self.cost, self.salt)
 
     def seal(self, content: bytes) -> bytes:
-        """Encrypt, with a new nonce."""
+        """Return the content encrypted, with a new nonce."""
         nonce = os.urandom(12)
         header = _HEADER.pack(MAGIC, VERSION, *self.cost, self.salt, nonce)
         return header + bytes(_aead().ChaCha20Poly1305(self._key).encrypt(nonce, content, header))
 
     def unseal(self, sealed: bytes) -> bytes | None:
-        """Decrypt; None when a bit is not as it was sealed."""
+        """Return the decrypted content, None if a bit has changed since the sealing."""
         parts = _parts(sealed)
         if parts is None:
             return None
@@ -110,15 +110,15 @@ class SealingKey:
 
 
 def unseal(sealed: bytes, passphrase: bytes, *, path: str) -> tuple[SealingKey, bytes]:
-    """Open what was sealed, and give the key for writing it again.
+    """Return the content that was sealed, and the key for writing it again.
 
     Args:
         sealed: header and ciphertext.
-        passphrase: what it was sealed with.
+        passphrase: the passphrase it was sealed with.
         path: for the error.
 
     Raises:
-        NotOpened: the passphrase is another one, or a bit is not as it was; there is no telling which.
+        NotOpened: the passphrase is wrong, or a bit has changed. Nobody can tell which.
         VaultFailed: the library is missing, or there is too little memory.
     """
     parts = _parts(sealed)
@@ -147,7 +147,7 @@ def _parts(sealed: bytes) -> _Parts | None:
 
 
 def _derive(passphrase: bytes, cost: Cost, salt: bytes) -> bytes:
-    _aead()  # the hint, where the library is missing
+    _aead()  # raises, with a hint, if the library is missing
     from cryptography.hazmat.primitives.kdf.scrypt import Scrypt  # noqa: PLC0415
 
     try:

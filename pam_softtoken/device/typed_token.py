@@ -1,4 +1,4 @@
-"""A token that a person types field by field: a mistyped field is asked for again, a seldom one not at all."""
+"""Ask for a token field by field. A mistyped field is asked for again. A rare field is not asked for at all."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ T = TypeVar("T")
 def ask(
     screen: terminal.Terminal, question: str, convert: Callable[[str], T], *, default: str = "", hidden: bool = False
 ) -> T:
-    """Ask for one field, again and again until it can be understood.
+    """Ask for one field until the answer is understood.
 
     Args:
-        screen: where the person is.
-        question: what is asked, without the colon.
-        convert: makes the value; raises ProgramError for an answer that cannot be meant.
+        screen: the user's terminal.
+        question: the text of the question, without the colon.
+        convert: returns the value. It raises ProgramError for an invalid answer.
         default: the value of an empty answer.
         hidden: do not show what is typed.
 
     Raises:
         VaultFailed: the input has ended.
-        KeyboardInterrupt: the person gives up.
+        KeyboardInterrupt: the user stops.
     """
     while True:
         typed = desk.ask(screen, question, default=default, hidden=hidden)
@@ -49,9 +49,9 @@ def token(screen: terminal.Terminal, name: str, *, advanced: bool, echo: bool) -
     """Ask for everything but the name.
 
     Args:
-        screen: where the person is.
-        name: what the token is called.
-        advanced: ask for type, digits, algorithm and period or counter, too, instead of taking the usual ones.
+        screen: the user's terminal.
+        name: the name of the token.
+        advanced: ask for type, digits, algorithm and period or counter, too, instead of using the defaults.
         echo: show the key while it is typed.
 
     Raises:
@@ -65,7 +65,7 @@ def token(screen: terminal.Terminal, name: str, *, advanced: bool, echo: bool) -
 
     def key_of(typed: str) -> bytes:
         key = record.key_from_base32(typed)
-        make(key)  # its length counts, too
+        make(key)  # also checks the length
         return key
 
     key = ask(screen, "Key, in Base32", key_of, hidden=not echo)

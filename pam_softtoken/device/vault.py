@@ -1,7 +1,7 @@
-"""The vault file: where it is, opening it, and changing it whole or not at all.
+"""The vault file: find it, open it, and change it completely or not at all.
 
-Whoever changes it holds a lock from the reading to the writing. Whoever only reads needs none, because a new vault
-takes the old one's place in one step.
+A program that changes it holds a lock from the reading to the writing. A program that only reads needs no lock,
+because a new vault replaces the old one in one step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NOTHING = "nothing was changed"
 
 
 def default_path() -> str:
-    """Give the vault's place (XDG Base Directory Specification: a relative directory is to be ignored)."""
+    """Return the vault's path (XDG Base Directory Specification: a relative directory must be ignored)."""
     data = os.environ.get("XDG_DATA_HOME", "")
     if not data.startswith("/"):
         data = os.path.join(os.path.expanduser("~"), ".local", "share")
@@ -31,11 +31,11 @@ def default_path() -> str:
 
 
 class Vault:
-    """The person's vault. Close it, or use it in a `with` block.
+    """The user's vault. Close it, or use it in a `with` block.
 
     Args:
         path: absolute.
-        cost: what a new vault costs to open, and an old one at least after it was written.
+        cost: what opening a new vault costs. An old one costs at least this after it was written.
     """
 
     def __init__(self, path: str, *, cost: sealing.Cost = sealing.COST) -> None:
@@ -46,10 +46,10 @@ class Vault:
         self._is_new = False
 
     def exists(self) -> bool:
-        """Tell whether there is one.
+        """Return whether the vault exists.
 
         Raises:
-            VaultFailed: there is something, and it may not be used.
+            VaultFailed: there is something, but it must not be used.
         """
         with _told(self.path):
             try:
@@ -60,16 +60,16 @@ class Vault:
             return True
 
     def create(self, passphrase: bytes) -> None:
-        """Make an empty one, which is on the disk only after the first `changing`."""
+        """Create an empty vault. It is on the disk only after the first `changing`."""
         self._passphrase = passphrase
         self._key = sealing.SealingKey.new(passphrase, self._cost)
         self._is_new = True
 
     def open(self, passphrase: bytes) -> list[Entry]:
-        """Open it, and give what is in it.
+        """Open the vault and return its content.
 
         Raises:
-            VaultFailed: it cannot be.
+            VaultFailed: it cannot be opened.
         """
         self._passphrase = passphrase
         self._key = None
@@ -78,12 +78,12 @@ class Vault:
 
     @contextmanager
     def changing(self) -> Iterator[list[Entry]]:
-        """Give what is in the vault at this moment, and write at the end of the block what has become of it.
+        """Yield the current content of the vault. Write the changed content at the end of the block.
 
-        Behind the block it is on the disk for good. What the block raises leaves the vault as it was.
+        After the block, the content is on the disk for good. If the block raises, the vault is unchanged.
 
         Raises:
-            VaultFailed: it cannot be read or written; it is as it was.
+            VaultFailed: it cannot be read or written. It is unchanged.
         """
         with _told(self.path), self._locked() as directory:
             entries = self._read(directory)
@@ -91,10 +91,10 @@ class Vault:
             self._write(entries, directory)
 
     def next_code(self, wanted: Entry) -> str:
-        """Count on, and give the code only when that is on the disk: no code is ever given twice.
+        """Advance the counter, and return the code only after that is on the disk: no code is ever returned twice.
 
         Raises:
-            VaultFailed: the count could not be stored, or the entry has gone meanwhile.
+            VaultFailed: the counter could not be stored, or the entry has gone meanwhile.
         """
         with self.changing() as entries:
             number = next((number for number, each in enumerate(entries) if each.is_same(wanted)), None)
@@ -107,7 +107,7 @@ class Vault:
         """Write the vault under another passphrase, with a new salt.
 
         Raises:
-            VaultFailed: it cannot be read or written; it is as it was.
+            VaultFailed: it cannot be read or written. It is unchanged.
         """
         with _told(self.path), self._locked() as directory:
             entries = self._read(directory)
@@ -119,7 +119,7 @@ class Vault:
     def _directory(self, *, making: bool = False) -> Iterator[int]:
         where = os.path.dirname(self.path)
         if os.geteuid() == 0:
-            # Root's process may have been given the HOME of a user, who can put links there.
+            # Root's process may have been started with the HOME of a user, who can put links there.
             directory = user_path.open_directory(where, making=making)
         else:
             if making:
@@ -172,10 +172,10 @@ class Vault:
         self._is_new = False
 
     def _sweep(self, directory: int) -> None:
-        """Take away what killed programs left; nobody else writes while we hold the lock."""
+        """Remove what killed programs left. Nobody else writes while the lock is held."""
         left = re.compile(re.escape(f".{os.path.basename(self.path)}.") + "[0-9a-f]{16}")
         for name in filter(left.fullmatch, os.listdir(directory)):
-            # What cannot go, such as a directory of that name, is in nobody's way.
+            # What cannot be removed, such as a directory of that name, does no harm.
             with suppress(OSError):
                 os.unlink(name, dir_fd=directory)
 
@@ -191,7 +191,7 @@ def _make_directory(path: str) -> None:
 
 @contextmanager
 def _told(path: str) -> Iterator[None]:
-    """Say to a person what is the matter with a file."""
+    """Raise errors about a file as `VaultFailed`, in words for the user."""
     try:
         yield
     except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""`softtoken-enroll`: links soft tokens to an account. May import everything but `admin` and `device`."""
+"""`softtoken-enroll`: link soft tokens to an account. May import everything but `admin` and `device`."""

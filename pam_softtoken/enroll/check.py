@@ -1,4 +1,4 @@
-"""`softtoken-enroll --check`: ask for a code, have it judged, and say in plain words what came of it."""
+"""`softtoken-enroll --check`: ask for a code, check it, and report the result in plain words."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ QUESTION, FOR_OTHERS = " that the app shows now:", " that the app of {} shows no
 
 
 def check(job: Job) -> str:
-    """Ask for a code and try it. A right one is used up, a wrong one counts.
+    """Ask for a code and check it. A right code is used up. A wrong code counts as a wrong answer.
 
     Returns:
-        What came of it, for the person.
+        The result, as text for the user.
 
     Raises:
-        CheckFailed: it was refused; the message says why, as far as the person may know.
+        CheckFailed: the code was refused. The message gives the reason, as far as the user may know it.
         PathError: as for a login.
     """
     try:
@@ -51,7 +51,7 @@ def check(job: Job) -> str:
 
 
 def _require_no_recovery_code(typed: str) -> None:
-    """Refuse what has the form of a recovery code, without comparing it: it would be used up."""
+    """Raise if the text looks like a recovery code. It is not compared: that would use it up."""
     try:
         readings = answer.read(typed)
     except MalformedAnswer:

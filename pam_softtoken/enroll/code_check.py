@@ -1,7 +1,7 @@
-"""Judge a code that was typed into a program as a login does, and explain a refusal to people who may know.
+"""Check a code that was typed into a program, exactly as a login does. Explain a refusal to users who may know.
 
-There is no second way to find out whether a code is right: `verifier` judges it under the lock, counts a wrong one, and
-records a right one as used. The reasons here are the verifier's own.
+There is no second way to find out whether a code is right. `verifier` checks it under the lock. It counts a wrong
+code, and records a right one as used. The reasons here are the verifier's own.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class CodeRefused(ProgramError):
     """A typed code was not accepted.
 
     Args:
-        message, hint: for the person.
-        may_retry: another answer can be judged right away.
+        message, hint: text for the user.
+        may_retry: another answer can be checked right away.
     """
 
     def __init__(self, message: str, *, hint: str, may_retry: bool) -> None:
@@ -52,14 +52,14 @@ class CodeRefused(ProgramError):
 
 
 class CodeCheck:
-    """Judges the codes that somebody types for one account. A `with` block; its end gives the lock back.
+    """Checks the codes that are typed for one account. Use it in a `with` block, whose end releases the lock.
 
     Args:
-        account: whose codes.
+        account: the account that the codes belong to.
         config: the host's settings.
-        caller_uid: the user who types; wrong answers count for this local source.
-        explains: the person may know why a code was refused: it is root, or the files are the person's own. Otherwise
-            they learn no more than at a login: accepted, refused, or how long to wait.
+        caller_uid: the user that types. Wrong answers count for this local source.
+        explains: the user may know why a code was refused: they are root, or the files are their own. Otherwise they
+            learn no more than at a login: accepted, refused, or how long to wait.
 
     Raises:
         CodeRefused: codes do not count without a PIN here, and there is none.
@@ -87,19 +87,19 @@ class CodeCheck:
 
     def __exit__(self, *_: object) -> None:
         self._attempt.close()
-        if self._accepted is not None:  # not before: the log may be slow, and the lock is given back only now
+        if self._accepted is not None:  # not earlier: the log may be slow, and the lock is free only now
             self._log(None)
 
     def judge(self, typed: str, *, only_otps: bool = False) -> Accepted:
-        """Judge a code. A right one is used up by that, and the lock is kept until the end of the block.
+        """Check a code. A right code is used up. The lock is then held until the end of the block.
 
         Args:
             typed: the answer.
-            only_otps: use up no recovery code and no issued one.
+            only_otps: do not use up a recovery code or an issued code.
 
         Raises:
-            CodeRefused: it was not accepted.
-            PathError: it cannot be judged, or not be recorded as used.
+            CodeRefused: the code was not accepted.
+            PathError: the code cannot be checked, or cannot be recorded as used.
         """
         answered_s = time.monotonic()
         try:
@@ -134,7 +134,7 @@ class CodeCheck:
                 may_retry=False,
             )
         now = int(time.time())
-        if not self._explains and now < hotp.RELEASED:  # whatever was typed, and known to everybody on this machine
+        if not self._explains and now < hotp.RELEASED:  # true for any answer, and known to every user of this machine
             message, hint = _clock_in_words(ClockDoubt(ClockDoubt.UNSET, now), self._user)
             return CodeRefused(f"the code was refused, and {message}", hint=hint, may_retry=True)
         if not self._explains:
@@ -143,7 +143,7 @@ class CodeCheck:
         return CodeRefused(message, hint=hint, may_retry=True)
 
     def _log(self, error: Exception | None) -> None:
-        """Write the line of a login, where the system's log can believe it: in a process of root's."""
+        """Write the log line of a login. Only root's process does this: the system's log can believe no other."""
         if os.geteuid() != 0:
             return
         record = log.Log(lambda level, line: _SYSTEM_LOG.write(level, log.head(IDENTIFIER, "auth") + line))
@@ -157,7 +157,7 @@ class CodeCheck:
 
 
 def _reason(error: SoftTokenError, user: str) -> tuple[str, str]:
-    """Return the reason of a refusal in words, and what to do."""
+    """Return the reason for a refusal in words, and what to do."""
     if isinstance(error, CodeExpired) and error.begins_in_s:
         return (
             f"this machine's clock was set back: by it, that code is issued in {in_words(error.begins_in_s)}",
@@ -182,7 +182,7 @@ def _reason(error: SoftTokenError, user: str) -> tuple[str, str]:
 
 
 def _clock_in_words(doubt: ClockDoubt, user: str) -> tuple[str, str]:
-    """Return which clock seems wrong in words, and what to do."""
+    """Return in words which clock seems wrong, and what to do."""
     reset = f"softtoken-admin reset-state {user}"
     length = in_words(abs(doubt.seconds))
     if doubt.kind == doubt.APP:

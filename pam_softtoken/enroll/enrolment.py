@@ -1,7 +1,7 @@
-"""One enrolment: show the key, have it confirmed by a code, show the recovery codes, write.
+"""Run one enrolment: show the key, confirm it with a code, show the recovery codes, write the files.
 
-It is the first token of an account, one more, or one in the place of another. Nothing that was there before changes
-until the last step, whatever interrupts it.
+The token is the first of an account, an additional one, or a replacement. Existing data does not change before the
+last step, even if the enrolment is interrupted.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ CONFIRMATIONS = 3
 
 
 class Plan(NamedTuple):
-    """What an enrolment does to what is there.
+    """What an enrolment does to existing data.
 
     Args:
-        adds: there are other tokens, and they and the recovery codes stay.
+        adds: there are other tokens. They and the recovery codes stay.
         replaces: what is thrown away, if anything: fingerprint of the token, name of the set of recovery codes.
     """
 
@@ -45,8 +45,8 @@ class Confirmed(NamedTuple):
     """A code that confirmed a token.
 
     Args:
-        finding: what it is the code of.
-        now: when that was, in Unix seconds.
+        finding: the token and the position that the code matched.
+        now: time of the confirmation, in Unix seconds.
     """
 
     finding: policy.Finding
@@ -54,13 +54,13 @@ class Confirmed(NamedTuple):
 
 
 class Enrolment:
-    """One enrolment, from the first look at what is there to the moment when the new files are in place.
+    """One enrolment, from the first look at existing data until the new files are in place.
 
     Args:
-        job: where it goes and how.
-        token: what is to be enrolled.
-        printed: the files that the person wants of it.
-        given: hashes of recovery codes that somebody has already; None where new ones are made.
+        job: the target of the enrolment and its options.
+        token: the token to enrol.
+        printed: the files that the user asked for.
+        given: hashes of recovery codes that the user already has. None: new codes are made.
     """
 
     def __init__(self, job: Job, token: Token, printed: Printout, given: RecoverySet | None = None) -> None:
@@ -79,13 +79,13 @@ class Enrolment:
         self._recovery = RecoverySet.of([])
 
     def carry_out(self) -> str:
-        """Go through the dialogue and write.
+        """Run the dialogue and write the result.
 
         Returns:
-            What has been done, for the person.
+            What was done, as text for the user.
 
         Raises:
-            EnrolmentFailed, PathError, KeyboardInterrupt: nothing was changed but what `Editor.withdraw` takes away.
+            EnrolmentFailed, PathError, KeyboardInterrupt: nothing was changed except what `Editor.withdraw` removes.
         """
         options = self._options
         self._screen.require_open()
@@ -128,7 +128,7 @@ class Enrolment:
             return None
 
     def _clear_the_way(self) -> None:
-        """Put in order, or move away, what every login refuses; --force throws it away in any case."""
+        """Repair, or move away, files that every login refuses. With --force, always throw them away."""
         store = self._store
         store.require_may_enrol()
         try:
@@ -156,11 +156,11 @@ class Enrolment:
 
     @property
     def _begins_anew(self) -> bool:
-        """Whether files that say nothing any more are thrown away; whose they are may do that."""
+        """Return whether unreadable files are thrown away: with --force, but never for a user served through sudo."""
         return bool(self._options.force) and not self._job.through_sudo
 
     def _plan_for(self, present: TokenFile | None) -> Plan:
-        """Decide what becomes of what is there; without --force nothing is thrown away."""
+        """Return what happens to existing data. Without --force, nothing is thrown away."""
         if present is None:
             self._job.require_never_enrolled()
             return Plan(adds=False)
@@ -182,7 +182,7 @@ class Enrolment:
         return Plan(adds=False, replaces=(old.fingerprint(), present.recovery.name))
 
     def _applied_to(self, present: TokenFile | None) -> TokenFile:
-        """Give the content of the token file as it is to become."""
+        """Return the new content of the token file."""
         token = self._token
         if present is None:
             return TokenFile((token,), self._recovery)
@@ -212,16 +212,16 @@ class Enrolment:
         self._permission = permission.obtain(self._job)
 
     def _confirm(self) -> Confirmed:
-        """Have the person type a code, so that a token that was not scanned cannot lock him out.
+        """Ask the user for a code. This way, a token that was not scanned cannot lock them out.
 
         Returns:
-            What it matched, which is used by that.
+            What the code matched. The code is thereby used up.
         """
         token = self._token
         for _ in range(CONFIRMATIONS):
             typed = self._page.ask(self._job.addressed("Code that the app shows:", "Code that the app of {} shows:"))
             now = int(time.time())
-            # A login may have used a code in the meantime, where the key was enrolled before.
+            # A login may have used a code in the meantime, if the key was enrolled before.
             state = self._store.read_state() or State.new()
             try:
                 limits = policy.Limits.of(self._job.settings)
@@ -238,7 +238,7 @@ class Enrolment:
         )
 
     def _write(self, confirmed: Confirmed | None) -> None:
-        """Apply the plan to what is there by now."""
+        """Write the plan's result, based on what exists at this moment."""
 
         def change(present: TokenFile | None, state: State) -> tuple[TokenFile, State]:
             try:
@@ -260,7 +260,7 @@ class Enrolment:
         self._store.exchange(change, last_word, anew=self._begins_anew)
 
     def _recorded_in(self, state: State, content: TokenFile, confirmed: Confirmed | None) -> State:
-        """Record the code that confirmed as used, and the recovery codes as new if they are."""
+        """Return the state with the confirming code recorded as used. New recovery codes are recorded as new."""
         fingerprint = self._token.fingerprint()
         if confirmed is None:
             state = state.with_last(fingerprint, NEVER)
@@ -272,7 +272,7 @@ class Enrolment:
                     hint="start again, with the next code",
                 )
             state = state.with_accepted(fingerprint, counter, drift=drift, now=confirmed.now)
-        # Of codes that stay, only the state knows which are spent; when that is lost, they must not be new again.
+        # Only the state knows which of the kept codes are spent. If the state is lost, they must not become new again.
         return state if self._plan.adds else state.with_set(content.recovery.name).without_graces()
 
 
@@ -281,7 +281,7 @@ def _other_names() -> list[str]:
 
 
 def have_one_key(one: Token, other: Token) -> bool:
-    """Tell whether a code of one token would also be one of the other, so that it could be used twice.
+    """Return whether two tokens share a key. A code of one would then also be valid for the other, and usable twice.
 
     HMAC pads short keys with zeros and hashes long ones (RFC 2104, section 2), so other bytes can be the same key.
     """

@@ -1,6 +1,6 @@
-"""Take over what another program keeps: its tokens become those of an account, and nothing that was used is new again.
+"""Import another program's tokens into an account. Codes that were used stay used.
 
-Bytes are read by `importer`; here it is decided what becomes of them. Nothing changes until the last step.
+`importer` reads the bytes. This module decides what happens to the tokens. Nothing changes before the last step.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def read(path: str, passphrase_file: str | None, named_files: NamedFiles, *, onl
 
     Args:
         path: the file, or - for stdin.
-        passphrase_file: the file with what opens it, if it is encrypted.
-        named_files: opens the two.
-        only_text: nothing that takes a library, of which one mistake would be root's, where it is root who reads what
-            somebody else has made.
+        passphrase_file: the file with the passphrase, if the export is encrypted.
+        named_files: opens both files.
+        only_text: refuse formats that need a library. Root may be reading a file that somebody else made, and a flaw
+            in the library would then be root's.
 
     Raises:
-        EnrolmentFailed: it cannot be read.
-        ImportFailed: it cannot be understood.
+        EnrolmentFailed: the file cannot be read.
+        ImportFailed: the content cannot be understood.
     """
     data = _read(path, reader.MAX_BYTES + 1, named_files)
     if only_text and not reader.is_text_of_ours(data):
@@ -57,16 +57,16 @@ def read(path: str, passphrase_file: str | None, named_files: NamedFiles, *, onl
 
 
 def by_user(found: list[Imported], own: str, *, only: bool, may_others: bool) -> dict[str, list[Imported]]:
-    """Tell whose each token becomes.
+    """Return the tokens by the user that gets them.
 
     Args:
         found: the tokens.
-        own: the account that the program runs for; it gets those of which the file names no user.
-        only: the tokens of others are left out.
-        may_others: they are taken over as well.
+        own: the account that the program runs for. It gets the tokens for which the file names no user.
+        only: leave out the tokens of other users.
+        may_others: also import the tokens of other users.
 
     Raises:
-        EnrolmentFailed: there is nothing left, or somebody else's that only root may take over.
+        EnrolmentFailed: no token is left, or a token belongs to another user and only root may import it.
     """
     users: dict[str, list[Imported]] = {}
     for each in found:
@@ -83,12 +83,12 @@ def by_user(found: list[Imported], own: str, *, only: bool, may_others: bool) ->
 
 
 class Takeover:
-    """Takes over the tokens of one account.
+    """Imports the tokens of one account.
 
     Args:
-        job: where they go.
-        found: what was in the file.
-        alone: the file is of this account only, so that its owner is there to be shown recovery codes.
+        job: the target of the import and its options.
+        found: the content of the file.
+        alone: the file belongs to this account only. Its owner is present and can be shown recovery codes.
     """
 
     def __init__(self, job: Job, found: list[Imported], *, alone: bool) -> None:
@@ -103,10 +103,10 @@ class Takeover:
         self._is_new = True
 
     def look(self) -> None:
-        """See what would become of it; nothing is changed.
+        """Check what the import would do, without changing anything.
 
         Raises:
-            EnrolmentFailed, PathError: it cannot be taken over.
+            EnrolmentFailed, PathError: the tokens cannot be imported.
         """
         try:
             present: TokenFile | None = self._job.store.open_enrolled()
@@ -117,7 +117,7 @@ class Takeover:
         self._is_new = present is None
 
     def describe(self) -> None:
-        """Say what it is, after `look`."""
+        """Show what will be imported. Call it after `look`."""
         for token, each in zip(self._taken, self._found, strict=True):
             self._job.screen.show(f'{self._job.user}: "{self._job.screen.spell(token.name)}", {_kind(token)}')
             for note in each.notes:
@@ -130,10 +130,10 @@ class Takeover:
             self._job.page.tell("  the scratch codes do not: there are recovery codes already")
 
     def carry_out(self) -> str:
-        """Write.
+        """Write the tokens.
 
         Returns:
-            What has been done, for the person.
+            What was done, as text for the user.
 
         Raises:
             EnrolmentFailed, PathError, KeyboardInterrupt: nothing was changed.
@@ -164,7 +164,7 @@ class Takeover:
         return done
 
     def withdraw(self) -> None:
-        """Take away what was made for nothing."""
+        """Remove what was created and is not needed."""
         self._job.store.withdraw()
 
     def _make_recovery_codes(self) -> None:
@@ -181,7 +181,7 @@ class Takeover:
         self._recovery = recovery_hashing.hashed(codes)
 
     def _applied_to(self, present: TokenFile | None) -> TokenFile:
-        """Give the content of the token file as it is to become."""
+        """Return the new content of the token file."""
         there = list(present.tokens) if present is not None else []
         self._taken = []
         for each in self._found:
@@ -233,23 +233,23 @@ class Takeover:
         return self._pin
 
     def _recorded_in(self, state: State, *, is_new: bool) -> State:
-        """Record as used what was used, and assume it of what may have been used up to this moment."""
+        """Record the used codes as used. Assume the same of codes that may have been used up to now."""
         for token, each in zip(self._taken, self._found, strict=True):
             name = token.fingerprint()
             used = each.last if each.last is not None else NEVER
             state = state.with_last(name, max(NEVER, used)).with_drift(name, 2 * each.drift)
             start = policy.starting_point(token, now=self._now)
             if start is not None:
-                # What the token shows now: google-authenticator does not record the code that made it learn a skew.
+                # The code shown now: google-authenticator does not record the code that taught it a skew.
                 state = state.with_assumed(name, max(0, start + each.drift))
         return state.with_set(self._recovery.name).without_graces() if is_new else state
 
 
 def carry_out_all(jobs: dict[str, Takeover], *, dry_run: bool, tell: Callable[[str], None]) -> str:
-    """Look at all, and only if each of them can be taken over, write.
+    """Check all imports, and write only if every one of them is possible.
 
     Returns:
-        What has been done, for the person.
+        What was done, as text for the user.
     """
     for each in jobs.values():
         each.look()
@@ -287,7 +287,7 @@ def _kind(token: Token) -> str:
 
 def _read(path: str, max_bytes: int, named_files: NamedFiles) -> bytes:
     try:
-        # What a user puts in root's way may be a pipe that nobody ever writes to.
+        # A user may leave a pipe for root to open, to which nobody ever writes.
         return named_files.read(path, max_bytes)
     except PathError as error:
         raise EnrolmentFailed(

@@ -1,4 +1,4 @@
-"""The token that a command line asks for: with a new key, or with one from a file."""
+"""Create the token that a command line asks for, with a new key or with a key from a file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MAX_HASHES_BYTES = 8192
 
 
 def require_number_of_codes(options: argparse.Namespace) -> None:
-    """Check that there can be as many recovery codes as were asked for.
+    """Check that the requested number of recovery codes is possible.
 
     Raises:
-        UsageError: there cannot.
+        UsageError: the number is not possible.
     """
     if not 0 <= options.recovery_codes <= recovery_code.MAX_CODES:
         raise UsageError(
@@ -30,24 +30,24 @@ def require_number_of_codes(options: argparse.Namespace) -> None:
 
 
 def require_one_use_of_stdin(options: argparse.Namespace) -> None:
-    """Check that stdin is named once at most.
+    """Check that the command line names stdin at most once.
 
     Raises:
-        UsageError: it is named twice.
+        UsageError: it names stdin twice.
     """
     if options.key_file == options.recovery_hashes == "-":
         raise UsageError("only one of --key-file and --recovery-hashes can be stdin", hint="name a file for the other")
 
 
 def new_token(options: argparse.Namespace, named_files: NamedFiles) -> Token:
-    """Make the token.
+    """Return the token that the command line asks for.
 
     Args:
         options: the command line.
         named_files: opens the key file.
 
     Raises:
-        UsageError: there is no such token.
+        UsageError: such a token is not possible.
         EnrolmentFailed: the key file cannot be used.
     """
     if options.type == "hotp" and options.period is not None:
@@ -70,7 +70,7 @@ def new_token(options: argparse.Namespace, named_files: NamedFiles) -> Token:
 
 
 def recovery_hashes(options: argparse.Namespace, named_files: NamedFiles) -> RecoverySet | None:
-    """Read the hashes of recovery codes that somebody has already; None where the command line names none.
+    """Read the hashes of existing recovery codes. Return None if the command line names none.
 
     Args:
         options: the command line.
@@ -117,7 +117,7 @@ def _read_key(path: str, named_files: NamedFiles) -> Secret:
         text = "".join(data.decode("ascii").split())
         return Secret(decode_base32(text.replace("-", "").rstrip("=").upper()))
     except ValueError as error:
-        # The text itself may be most of a key; it is not repeated.
+        # The text itself may be most of a key, so the message does not repeat it.
         raise EnrolmentFailed(
             f'the key file "{path}" holds no usable key: {error}',
             hint="a key is Base32 (A to Z, 2 to 7), 26 characters or more",

@@ -1,4 +1,4 @@
-"""Permission to change what is enrolled: a code that is right now, judged as a login judges it. Root needs none."""
+"""Ask for permission to change an enrolment: a valid code, checked as at a login. Root needs none."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ TRIES = 3
 
 
 class Permission:
-    """A right code, as long as what it belongs to is still enrolled.
+    """A right code. It is valid as long as its token or recovery set is still enrolled.
 
     Args:
         account: the user's name.
-        granted_by: fingerprint of the token, or name of the set of recovery codes; empty for root.
+        granted_by: fingerprint of the token, or name of the set of recovery codes. Empty for root.
     """
 
     def __init__(self, account: str, granted_by: str) -> None:
@@ -27,14 +27,14 @@ class Permission:
 
     @property
     def is_roots(self) -> bool:
-        """Whether it needed no code."""
+        """Return whether no code was needed."""
         return not self._granted_by
 
     def require_in(self, present: TokenFile) -> None:
-        """Check that a token that was removed meanwhile, for instance because it was stolen, has no say any more.
+        """Check that the token is still enrolled. A token that was removed, for example as stolen, permits nothing.
 
         Raises:
-            EnrolmentFailed: it was.
+            EnrolmentFailed: it was removed.
         """
         known = {"", present.recovery.name, *(token.fingerprint() for token in present.tokens)}
         if self._granted_by not in known:
@@ -49,16 +49,16 @@ def _gone(account: str) -> EnrolmentFailed:
 
 
 def obtain(job: Job, *, without_pin: bool = False) -> Permission:
-    """Ask for a code and have it judged. A right one is used up by that, and a wrong one counts as a wrong answer.
+    """Ask for a code and check it. A right code is used up. A wrong code counts as a wrong answer.
 
     Args:
-        job: whose tokens are to be changed; its store is open, and not locked.
-        without_pin: take a code alone from somebody who has no PIN, even where everybody has to have one.
+        job: the tokens to change. Its store is open, and not locked.
+        without_pin: accept a code alone from a user without a PIN, even where everybody must have one.
 
     Raises:
-        EnrolmentFailed: nobody is to be asked, or no answer was right.
+        EnrolmentFailed: nobody can be asked, or no answer was right.
         NotEnrolled: all tokens have been removed meanwhile.
-        PathError: the code could not be judged, or not be recorded as used.
+        PathError: the code could not be checked, or could not be recorded as used.
     """
     if job.is_roots:
         return Permission(job.user, "")
@@ -93,7 +93,7 @@ def _ask(job: Job, code_check: CodeCheck) -> str:
                 raise EnrolmentFailed(f"{error.message}; nothing was changed", hint=error.hint) from None
             page.tell(f"{error.message[:1].upper()}{error.message[1:]}: {error.hint}.")
         else:
-            # The lock is still held, so this is what the code was compared with.
+            # The lock is still held, so the code was compared with exactly this content.
             content = _present(job)
             if not accepted.token:
                 return content.recovery.name

@@ -1,4 +1,4 @@
-"""Set, change or take away the PIN of an account. Nothing changes until the last step, whatever interrupts it."""
+"""Set, change or remove the PIN of an account. Nothing changes before the last step, even if interrupted."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ TRIES = 3
 
 
 class PINChange:
-    """Exchanges the PIN.
+    """Replaces the PIN.
 
     Args:
-        job: `options.pin` sets one, `options.no_pin` takes it away.
+        job: `options.pin` sets a PIN, `options.no_pin` removes it.
     """
 
     def __init__(self, job: Job) -> None:
@@ -29,10 +29,10 @@ class PINChange:
         self._removes = bool(job.options.no_pin)
 
     def carry_out(self) -> str:
-        """Ask for a present code (and PIN) and the new PIN, and write.
+        """Ask for a current code (and PIN) and for the new PIN, then write.
 
         Returns:
-            What has been done, for the person.
+            What was done, as text for the user.
 
         Raises:
             EnrolmentFailed, NotEnrolled, PathError, KeyboardInterrupt: nothing was changed.
@@ -51,7 +51,7 @@ class PINChange:
             granted.require_in(present)
             if _digest(present) != _digest(at_first):
                 raise job.changed_meanwhile()
-            # Who knew the old PIN must not go on without a new one where a code was accepted lately.
+            # End the grace period: a person with only the old PIN must not get in without a code after a recent login.
             return TokenFile(present.tokens, present.recovery, pin), state.without_graces()
 
         store.exchange(change, terminal.checkpoint)

@@ -1,4 +1,4 @@
-"""`softtoken-enroll`: the soft tokens of an account. Reads the command line, and hands the work to those that do it."""
+"""`softtoken-enroll`: manage the soft tokens of an account. Read the command line and start the right operation."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ examples:
   softtoken-enroll --if-absent --no-confirm --json --key-file key.txt
       the same, from a script that runs again and again
 """
-# What each tool takes beside --user and --store; the rest of the options is about a new token.
+# The options of each tool besides --user and --store. The other options describe a new token.
 TOOLS = {
     "check": (),
     "list": ("json",),
@@ -82,7 +82,7 @@ ONLY_WITH_IMPORT = ("dry_run", "passphrase_file")
 
 
 def build_parser() -> command_line.Parser:
-    """Make the command line; `--help` is made from it, too."""
+    """Return the command line's parser. `--help` is made from it, too."""
     parser = command_line.Parser(
         prog=PROGRAM,
         description=DESCRIPTION,
@@ -159,7 +159,7 @@ def build_parser() -> command_line.Parser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the program: exit status 0 done, 1 failed, 2 usage."""
+    """Run the program. Exit status: 0 done, 1 failed, 2 usage."""
     command_line.settle_in()
     words = sys.argv[1:] if arguments is None else arguments
     status = terminal.run(PROGRAM, lambda screen: _run(screen, words))
@@ -217,7 +217,7 @@ def _run(screen: terminal.Terminal, arguments: list[str]) -> None:
 
 
 def _caller(options: argparse.Namespace) -> str:
-    """Tell for whom sudo has started us, and that the options leave it at that."""
+    """Return the user that started this program through sudo. Check that the options do not name another."""
     for name in ("user", "store"):
         if getattr(options, name) is not None:
             raise UsageError(f"--{name} does not go with --self", hint=f"see {PROGRAM} --help")
@@ -266,7 +266,7 @@ def _carry_out(work: Callable[[Job], str], job: Job) -> str:
 
 
 def _tool(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
-    """Tell which of the tools is wanted, "" for an enrolment, and that no option is given which means nothing to it."""
+    """Return the tool that is wanted, "" for an enrolment. Check that every given option applies to it."""
     given = [name for name, value in vars(options).items() if value != parser.get_default(name)]
     tool = next((name for name in TOOLS if name in given), "")
     fitting = (tool, "user", "store", "through_sudo", *TOOLS[tool]) if tool else given
@@ -347,12 +347,12 @@ def _account(user: str | None, tool: str) -> safe_open.Account:
         raise EnrolmentFailed(
             "only root can do that for somebody else", hint=f"sudo {PROGRAM}{what} --user {account.name}"
         )
-    account.look_up_groups()  # a way to the home directory may be open to one of them only
+    account.look_up_groups()  # perhaps only one of them may enter the home directory
     return account
 
 
 def _settings(store: str | None) -> configuration.Config:
-    """Take the host's settings, so that a token goes where the module looks for it."""
+    """Read the host's settings. The token then goes where the module looks for it."""
     try:
         return host_settings.load(store, example="%h/.softtoken")
     except ConfigError as error:

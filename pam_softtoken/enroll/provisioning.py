@@ -1,7 +1,7 @@
-"""Enrolment by a configuration management system, which runs the same command again and again and has no person there.
+"""Enrol users from a configuration management system, which repeats the same command with nobody present.
 
-An account that has its token is left alone, and so is one from which the token was taken away: a key that somebody
-has revoked must not come back with the next run.
+An account that has its token is left alone. So is an account whose token was removed: a revoked key must not come
+back with the next run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def print_codes(screen: terminal.Terminal, count: int) -> None:
     """Write new recovery codes and their hashes as one JSON object. They belong to no account yet.
 
     Raises:
-        EnrolmentFailed: the result did not arrive.
+        EnrolmentFailed: the result could not be written.
     """
     screen.require_open()
     codes = recovery_code.generate(count)
@@ -31,15 +31,15 @@ def print_codes(screen: terminal.Terminal, count: int) -> None:
 
 
 def is_done(job: Job, token: Token) -> bool:
-    """Return whether the account needs no enrolment any more, and tell the person. Nothing is made, locked or written.
+    """Return whether the account needs no enrolment any more, and show why. Nothing is made, locked or written.
 
     Args:
-        job: whose account it is; `options.key_file` says whether the key is a certain one.
-        token: what would be enrolled.
+        job: the account. `options.key_file` says whether a particular key is wanted.
+        token: the token that would be enrolled.
 
     Raises:
-        EnrolledOtherwise: the account has, or had, something else.
-        PathError: nobody can tell.
+        EnrolledOtherwise: the account has, or had, another token.
+        PathError: the files cannot be read, so the answer is unknown.
     """
     store = job.store
     try:
@@ -62,7 +62,7 @@ def is_done(job: Job, token: Token) -> bool:
 
 
 def _is_same(one: Token, other: Token) -> bool:
-    """Return whether two tokens show the same codes, whatever they are called."""
+    """Return whether two tokens show the same codes. Their names may differ."""
     alike = (one.kind, one.algorithm, one.digits) == (other.kind, other.algorithm, other.digits)
     return alike and getattr(one, "period_s", 0) == getattr(other, "period_s", 0) and have_one_key(one, other)
 

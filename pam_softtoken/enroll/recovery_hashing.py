@@ -1,4 +1,4 @@
-"""Hashes of new recovery codes, several computed at once: one takes some 40 ms, and most accounts get ten."""
+"""Hash new recovery codes, several at once. One hash takes some 40 ms, and most accounts get ten codes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ MOST_AT_ONCE = 4
 
 
 def hashed(codes: list[str], *, at_once: int | None = None) -> RecoverySet:
-    """Hash recovery codes, as many at once as this process has processors.
+    """Return the hashes of recovery codes. As many are computed at once as this process has processors.
 
     Args:
-        codes: as `recovery.generate` draws them, or scratch codes.
+        codes: recovery codes from `recovery.generate`, or scratch codes.
         at_once: another number of hashes at once.
     """
     workers = at_once or min(MOST_AT_ONCE, len(os.sched_getaffinity(0)))
     if workers == 1 or len(codes) < 2:
         return RecoverySet.of(codes)
-    # scrypt is OpenSSL's, which lets go of the interpreter's lock.
+    # scrypt is OpenSSL's, which releases the interpreter's lock.
     with ThreadPoolExecutor(workers) as pool:
         return RecoverySet.of(codes, mapped=pool.map)

@@ -1,4 +1,4 @@
-"""What one run of `softtoken-enroll` works with, handed from the command line to whatever does the work."""
+"""What one run of `softtoken-enroll` works with. The command line makes it and passes it to the operations."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Job(NamedTuple):
     """One run.
 
     Args:
-        screen: where results go.
-        page: where the person reads; with --json not the same, because stdout is for the one object.
+        screen: the output for results.
+        page: the output for the user to read. With --json it differs from `screen`: stdout is for the one object.
         options: the command line.
         store: the user's files, not opened yet.
-        settings: the host's.
-        through_sudo: we are root only because root keeps the files, and do what their user has asked for.
+        settings: the host's settings.
+        through_sudo: the process is root only because root keeps the files. It does what their user asked for.
     """
 
     screen: terminal.Terminal
@@ -38,40 +38,40 @@ class Job(NamedTuple):
 
     @property
     def user(self) -> str:
-        """Name of the user whose tokens these are."""
+        """Return the name of the user that owns these tokens."""
         return self.store.location.account.name
 
     @property
     def is_roots(self) -> bool:
-        """Whether root himself asks for it, who needs no code."""
+        """Return whether root itself asks. Root needs no code."""
         return os.geteuid() == 0 and not self.through_sudo
 
     @property
     def caller_uid(self) -> int:
-        """Whose wrong answers these are."""
+        """Return the user id that wrong answers count for."""
         return self.store.location.account.uid if self.through_sudo else os.getuid()
 
     def addressed(self, own: str, others: str) -> str:
-        """Return one of two texts: the one for users themselves, or the one for root who works for somebody else.
+        """Return one of two texts: one for users themselves, the other for root acting for somebody else.
 
         Args:
-            own: what users read about their own account.
-            others: the same, with `{}` for the name of the account.
+            own: the text for users about their own account.
+            others: the text for root, with `{}` for the name of the account.
         """
         is_own = self.through_sudo or self.store.location.account.uid == os.getuid()
         return own if is_own else others.format(self.user)
 
     @property
     def named_files(self) -> NamedFiles:
-        """Whatever opens the files that the command line names."""
+        """Return the opener for files that the command line names."""
         return NamedFiles(self.store.location.account, through_sudo=self.through_sudo)
 
     def require_never_enrolled(self) -> None:
-        """Check that nobody gets a first token who had one before, when the password is all that he has shown.
+        """Check that a first token is not given to a user that had one before and has shown only the password.
 
         Raises:
-            EnrolmentFailed: that takes root.
-            UnusableFile: nobody can tell.
+            EnrolmentFailed: only root may do that.
+            UnusableFile: it cannot be determined.
         """
         if self.through_sudo and enrolled_mark.was_accepted(self.store.location.account):
             raise EnrolmentFailed(
@@ -81,14 +81,14 @@ class Job(NamedTuple):
 
     @property
     def has_name(self) -> bool:
-        """Whether the person has said what to call the token."""
+        """Return whether the user has named the token."""
         return bool(self.options.name != DEFAULT_NAME)
 
     def require_person(self) -> None:
-        """Check that somebody can be asked, if somebody is to be asked.
+        """Check that somebody can be asked, if a question is needed.
 
         Raises:
-            EnrolmentFailed: nobody can.
+            EnrolmentFailed: nobody can be asked.
         """
         if not self.options.no_confirm and not terminal.person_is_there():
             raise EnrolmentFailed(
@@ -96,10 +96,10 @@ class Job(NamedTuple):
             )
 
     def changed_meanwhile(self, *, has_shown: bool = False) -> EnrolmentFailed:
-        """Say that what would be thrown away now is not what was there when the person decided.
+        """Return the error that the data to be replaced has changed since the user decided.
 
         Args:
-            has_shown: the person has seen a key or codes, and may have put them down.
+            has_shown: the user has seen a key or codes, and may have noted them.
         """
         return EnrolmentFailed(
             f"somebody else has changed the tokens of {self.user} meanwhile; nothing was changed",

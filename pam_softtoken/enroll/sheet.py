@@ -1,7 +1,7 @@
-"""What a person takes away from an enrolment in files: the QR code as a picture, and a page to print.
+"""Write the files that a user takes away from an enrolment: the QR code as a picture, and a page to print.
 
-The files are made, empty, before anything is shown, so that nobody scans a key and then learns that there is no room
-or no right to write; they are gone again unless the enrolment comes to its end.
+The files are made empty, before anything is shown. Otherwise a user could scan a key and only then learn that there
+is no room or no right to write. The files are removed unless the enrolment succeeds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pam_softtoken.errors import EnrolmentFailed, InsecureFile, PathError, Usage
 from pam_softtoken.otp.token import DEFAULT_NAME, HOTPToken, Token, TOTPToken, encode_base32
 from pam_softtoken.ui import qr_code, terminal
 
-_PIXELS = 8  # of a module; a phone reads it off any screen, and paper of a hand's width takes it unscaled
+_PIXELS = 8  # of a module: readable on any screen, and fits unscaled on paper of a hand's width
 
 _PAGE = """\
 <!DOCTYPE html>
@@ -104,31 +104,31 @@ _WITH_OLD_CODES = (
 
 
 def png(token: Token, account: safe_open.Account) -> bytes:
-    """Draw the Key URI's QR code as a PNG picture.
+    """Return the Key URI's QR code as a PNG picture.
 
     Raises:
-        EnrolmentFailed: the library for it is not there.
+        EnrolmentFailed: the library for QR codes is missing.
     """
     return _draw(token, account, kind="png", scale=_PIXELS)
 
 
 def svg(token: Token, account: safe_open.Account) -> bytes:
-    """Draw the Key URI's QR code as an SVG picture, black on white whatever is behind it.
+    """Return the Key URI's QR code as an SVG picture: black on white on any background.
 
     Raises:
-        EnrolmentFailed: the library for it is not there.
+        EnrolmentFailed: the library for QR codes is missing.
     """
     return _draw(token, account, kind="svg", scale=_PIXELS, light="white")
 
 
 def sheet(token: Token, account: safe_open.Account, codes: list[str] | None) -> bytes:
-    """Write the page to print: HTML that needs no other file, no network and no script, on one A4 or Letter page.
+    """Return the page to print as HTML, on one A4 or Letter page. It needs no other file, no network and no script.
 
     Args:
-        codes: the recovery codes, 24 at most; None where they are not known here.
+        codes: the recovery codes, 24 at most. None: they are not known here.
 
     Raises:
-        EnrolmentFailed: the library for the QR code is not there.
+        EnrolmentFailed: the library for QR codes is missing.
     """
     qr = _draw(token, account, kind="svg", light="white", xmldecl=False, svgns=False, nl=False, omitsize=True)
     host = os.uname().nodename
@@ -149,14 +149,14 @@ def sheet(token: Token, account: safe_open.Account, codes: list[str] | None) -> 
 def _draw(token: Token, account: safe_open.Account, **form: object) -> bytes:
     segno = qr_code.load_segno(otherwise="leave out --png, --svg and --sheet")
     drawn = io.BytesIO()
-    # Paper gets creased: this level still reads with 15 % of it gone (ISO/IEC 18004).
+    # Paper gets creased. This level is still readable with 15 % of the code lost (ISO/IEC 18004).
     code = segno.make(token_display.uri_of(token, account), error="m", micro=False)
     code.save(drawn, border=drawing.QUIET_MODULES, **form)
     return drawn.getvalue()
 
 
 def _facts(token: Token) -> list[tuple[str, str]]:
-    """List what an app has to be told besides the key, and what tells this token from others."""
+    """List what an app needs besides the key, and what distinguishes this token from others."""
     facts = [("Token", token.name), ("Made on", time.strftime("%Y-%m-%d", time.gmtime(token.created)))]
     if isinstance(token, TOTPToken):
         facts += [("Type", "TOTP, by the clock"), ("Period", f"{token.period_s} seconds")]
@@ -166,25 +166,25 @@ def _facts(token: Token) -> list[tuple[str, str]]:
 
 
 def _escaped(text: str) -> str:
-    """Make any name a text of the page, and nothing but a text."""
+    """Return a name as plain text of the page. Nothing in it can act as markup."""
     return html.escape(terminal.visible(text))
 
 
 def _isolated(name: str) -> str:
-    """Keep a name that is written from right to left from turning what stands beside it."""
+    """Return a name isolated, so that right-to-left writing does not reorder the text beside it."""
     return f"<bdi>{_escaped(name)}</bdi>"
 
 
 class Printout:
-    """The files that were asked for. Use it in a `with` block: what leaves it by an exception takes the files away.
+    """The files that were asked for. Use it in a `with` block. An exception that leaves the block removes the files.
 
-    A process that is killed cannot do that. It leaves empty files, or the picture or page of a token that never was
-    enrolled, which is of no use to anybody. The page is on the disk before the token file takes its place, so no
-    enrolment is without the page that was asked for.
+    A process that is killed cannot do that. It leaves empty files, or the picture or page of a token that was never
+    enrolled. Nobody can use those. The page is on the disk before the token file is replaced, so every enrolment has
+    the page that was asked for.
 
     Args:
-        png, svg, sheet: names of new files; None for those that nobody wants.
-        named_files: makes them.
+        png, svg, sheet: names of new files. None: not wanted.
+        named_files: creates them.
     """
 
     def __init__(self, *, png: str | None, svg: str | None, sheet: str | None, named_files: NamedFiles) -> None:
@@ -193,10 +193,10 @@ class Printout:
         self._made: dict[str, NewFile] = {}
 
     def __enter__(self) -> Printout:
-        """Make the files, empty.
+        """Create the files, empty.
 
         Raises:
-            EnrolmentFailed: one of them is there already, or cannot be made; then there is none.
+            EnrolmentFailed: one of them exists already, or cannot be made. None of them is left then.
             UsageError: one of them has no name.
         """
         try:
@@ -217,32 +217,32 @@ class Printout:
             file.close()
 
     def fill_pictures(self, token: Token, account: safe_open.Account) -> None:
-        """Write the pictures, as soon as there is a key: the person may want to scan one of them.
+        """Write the pictures as soon as there is a key: the user may want to scan one of them.
 
         Raises:
-            EnrolmentFailed: that cannot be done.
+            EnrolmentFailed: they cannot be written.
         """
         for option, draw in (("--png", png), ("--svg", svg)):
             if option in self._made:
                 _fill(self._made[option], draw(token, account))
 
     def fill_sheet(self, token: Token, account: safe_open.Account, codes: list[str] | None) -> None:
-        """Write the page; `codes` as for `sheet`.
+        """Write the page. `codes` is the same as for `sheet`.
 
         Raises:
-            EnrolmentFailed: that cannot be done.
+            EnrolmentFailed: it cannot be written.
         """
         if "--sheet" in self._made:
             _fill(self._made["--sheet"], sheet(token, account, codes))
 
     def announce(self, page: terminal.Terminal) -> None:
-        """Say where the pictures are, before a code is asked for."""
+        """Show where the pictures are, before a code is asked for."""
         for option in ("--png", "--svg"):
             if option in self._made:
                 page.tell(f"The QR code is in {self._name(option)}, too.")
 
     def advice(self) -> list[str]:
-        """Say what to do with the files, after the enrolment: a line for each."""
+        """Return what to do with the files after the enrolment, one line for each."""
         uses = {option: "print it" if option == "--sheet" else "scan it" for option in self._made}
         return [f"The key is in {self._name(option)}: {use}, then delete it." for option, use in uses.items()]
 

@@ -1,8 +1,8 @@
-"""Self-service where root keeps the tokens: the program runs itself again through sudo, and is then root's process that
-does for its caller, and nobody else, what he could do himself if the files were his.
+"""Offer self-service where root keeps the tokens. The program runs itself again through sudo. That process is root's,
+but it serves only its caller. It does only what callers could do themselves if the files were theirs.
 
-The first half, `go_through_sudo`, runs as the user. The rest runs as root and believes nothing but what sudo says of
-its caller.
+The first half, `go_through_sudo`, runs as the user. The rest runs as root. It trusts only what sudo says about its
+caller.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _LIMITS = (
 
 
 def go_through_sudo(screen: terminal.Terminal, arguments: list[str], *, user: str, path: str) -> NoReturn:
-    """Have root's process do it, on the same terminal, and end as it has ended.
+    """Run root's process on the same terminal, and exit with its exit status.
 
     Args:
         arguments: the command line.
-        user: who we are.
-        path: where root keeps the tokens.
+        user: the name of the current user.
+        path: the place where root keeps the tokens.
 
     Raises:
-        EnrolmentFailed: there is no way, or sudo has refused.
+        EnrolmentFailed: sudo is not available, or sudo has refused.
         KeyboardInterrupt: it was interrupted at sudo's question.
         SystemExit: otherwise.
     """
@@ -53,7 +53,7 @@ def go_through_sudo(screen: terminal.Terminal, arguments: list[str], *, user: st
             )
     screen.tell("The tokens of this host are kept by root: sudo asks for your password.")
     command = [SUDO, "--", INSTALLED, "--self", *arguments]
-    # Its signals are those of any program: the terminal sends them to sudo as well as to us, who wait.
+    # Keep the usual signal handling: the terminal sends signals to sudo as well as to this waiting process.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     child = os.posix_spawn(SUDO, command, os.environ, setsigmask=(), setsigdef=terminal.SIGNALS)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -68,10 +68,10 @@ def go_through_sudo(screen: terminal.Terminal, arguments: list[str], *, user: st
 
 
 def caller() -> str:
-    """Give the name of the user for whom sudo has started us as root.
+    """Return the name of the user for whom sudo has started this program as root.
 
     Raises:
-        UsageError: nobody, or root himself, who needs none of this.
+        UsageError: there is none, or it is root itself, which needs none of this.
     """
     if os.getuid() != 0 or os.geteuid() != 0:
         raise UsageError("--self is what sudo is told, and this is not root", hint=f"{PROGRAM}, without --self")
@@ -88,12 +88,12 @@ def caller() -> str:
 
 
 def settle_in() -> None:
-    """Undo what a caller can do to a process that sudo starts, as far as it could come between him and his own files.
+    """Undo what a caller can do to a process that sudo starts, if it could affect the caller's own files.
 
-    He can stop it at the terminal, but only while it asks him something, when it holds no lock.
+    Callers can stop the process at the terminal, but only while it asks a question. It holds no lock then.
     """
     for limit in _LIMITS:
-        # In some containers root cannot get past what has been set for good; then up to there.
+        # In some containers root cannot exceed a hard limit. Then raise it as far as possible.
         for highest in (resource.getrlimit(limit)[1], resource.RLIM_INFINITY):
             with contextlib.suppress(ValueError, OSError):
                 resource.setrlimit(limit, (highest, highest))
@@ -103,24 +103,24 @@ def settle_in() -> None:
 
 
 class BriefEditor(UsersEditor):
-    """The files of a user in a process that he can keep waiting, with a result that he does not read.
+    """The files of a user, in a process whose caller can delay it. Its result is not read by the caller.
 
-    When it has held the lock for too long it is ended, and whatever it was about, the files are whole.
+    The process is ended if it holds the lock for too long. The files are whole in any case.
     """
 
     __slots__ = ()
 
     def lock(self, timeout_s: float) -> None:
-        """Take the lock, for `LONGEST_LOCK_S` at most."""
+        """Acquire the lock, for `LONGEST_LOCK_S` at most."""
         super().lock(timeout_s)
         signal.alarm(LONGEST_LOCK_S)
 
     def unlock(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         super().unlock()
         signal.alarm(0)
 
     def close(self) -> None:
-        """Close all of it, which gives the lock back."""
+        """Close all files. This releases the lock."""
         super().close()
         signal.alarm(0)

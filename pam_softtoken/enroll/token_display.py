@@ -1,4 +1,4 @@
-"""What a person is handed when enrolling: QR code, key, Key URI, recovery codes; a program gets the same as JSON."""
+"""Show what an enrolment hands out: QR code, key, Key URI, recovery codes. Programs get the same as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pam_softtoken.ui import qr_code, terminal
 
 
 def introduce(page: terminal.Terminal, token: Token, account: safe_open.Account, qr: str | None) -> None:
-    """Show the token in the three ways in which an app can take it."""
+    """Show the token in the three forms that an app can read."""
     uri = uri_of(token, account)
     if qr == "utf8" and not page.can_show_blocks():
         raise EnrolmentFailed("this terminal cannot show block characters", hint="--qr ansi, or --qr none")
@@ -26,12 +26,12 @@ def introduce(page: terminal.Terminal, token: Token, account: safe_open.Account,
 
 
 def uri_of(token: Token, account: safe_open.Account) -> str:
-    """Give the Key URI, with this host as the issuer."""
+    """Return the Key URI, with this host as the issuer."""
     return key_uri.build(token, issuer=os.uname().nodename, account=account.name)
 
 
 def show_recovery_codes(screen: terminal.Terminal, codes: list[str], *, wait: bool) -> None:
-    """Show the recovery codes; with `wait` until the person has them."""
+    """Show the recovery codes. With `wait`, wait until the user confirms that they have them."""
     if not codes:
         return
     screen.show("\nRecovery codes, for when the token is lost. Each works once, in place of a code:\n")
@@ -43,7 +43,7 @@ def show_recovery_codes(screen: terminal.Terminal, codes: list[str], *, wait: bo
 
 
 def as_json(token: Token, account: safe_open.Account, codes: list[str]) -> dict[str, object]:
-    """Give everything about a new token to a program."""
+    """Return everything about a new token, for a program."""
     return {
         "name": token.name,
         "type": token.kind,

@@ -1,6 +1,6 @@
-"""What an account has: its tokens, when each was made and last used, how many recovery codes are left.
+"""List what an account has: its tokens, when each was made and last used, how many recovery codes are left.
 
-Looks only: it makes, writes and locks nothing, and shows no key.
+This module only reads. It makes, writes and locks nothing, and shows no key.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _GAP = "  "
 
 
 class Inventory:
-    """All that is said about one account.
+    """Everything that is shown about one account.
 
     Args:
         store: the user's files, not opened yet.
 
     Raises:
-        NotEnrolled: there is nothing to say.
+        NotEnrolled: there is nothing to show.
         PathError: a file cannot be used.
     """
 
@@ -48,7 +48,7 @@ class Inventory:
             self._is_damaged = True
 
     def show(self, screen: terminal.Terminal) -> None:
-        """Print it for a person."""
+        """Show it for a person."""
         names = [(screen.spell(token.name), token) for token in self._content.tokens]
         rows = [(name, token.kind, local(token.created), self._last_used_in_words(token)) for name, token in names]
         widths = [max(width(row[place]) for row in (HEADER, *rows)) for place in range(len(HEADER))]
@@ -63,11 +63,11 @@ class Inventory:
             screen.tell("Uses while the home directory was read-only are not among this; only root can see them.")
 
     def show_json(self, screen: terminal.Terminal) -> None:
-        """Print it for a program."""
+        """Show it for a program."""
         screen.show(json.dumps(self.facts()))
 
     def facts(self) -> dict[str, object]:
-        """Give all of it as what JSON can hold, times in UTC."""
+        """Return all of it as values for JSON. Times are in UTC."""
         return {
             "user": self._account,
             "store": self._path,
@@ -86,22 +86,22 @@ class Inventory:
 
     @property
     def last_used(self) -> int | None:
-        """When a code of any kind was used last, in Unix seconds; None when that is not known or never."""
+        """Return when a code of any kind was last used, in Unix seconds. Return None if never or unknown."""
         known = self._state or State.new()
         return max((*known.when.values(), *known.sources.values()), default=None)
 
     @property
     def has_pin(self) -> bool:
-        """Whether a PIN is set."""
+        """Return whether a PIN is set."""
         return self._content.pin is not None
 
     @property
     def state(self) -> State | None:
-        """What has happened; None when that is not known."""
+        """Return the recorded state, None if it is not known."""
         return self._state
 
     def issued_until(self, now: int) -> int | None:
-        """Until when a code that an administrator has issued can be used, in Unix seconds; None when there is none."""
+        """Return when the code issued by an administrator expires, in Unix seconds. Return None if there is none."""
         name = self._content.recovery.name
         issued = self._state.issued.get(name) if self._state is not None else None
         if self._state is None or issued is None or not issued[-1]:
@@ -113,9 +113,9 @@ class Inventory:
         return issued[2]
 
     def record_ahead_s(self, now: int, limits: Limits) -> int:
-        """Return how far this machine's clock is behind what is recorded, in seconds; 0 when it is not.
+        """Return how many seconds this machine's clock is behind the recorded times. Return 0 if it is not behind.
 
-        Recorded are the last accepted code of each token that goes by the clock, and when it was enrolled.
+        The recorded times are the enrolment, and the last accepted code, of each time-based token.
         """
         known = self._state or State.new()
         tokens = [token for token in self._content.tokens if isinstance(token, TOTPToken)]
@@ -133,7 +133,7 @@ class Inventory:
         return "never" if never_used else UNKNOWN
 
     def _left(self) -> int | None:
-        """Count the recovery codes that are not spent; None when nobody can tell."""
+        """Return the number of unused recovery codes, None if it is unknown."""
         codes = self._content.recovery
         if not codes.hashes:
             return 0
@@ -152,7 +152,7 @@ class Inventory:
 
 
 def local(when: int) -> str:
-    """Write a time as the clock on the wall shows it."""
+    """Return a time as the local clock shows it."""
     try:
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
     except (OverflowError, ValueError, OSError):
@@ -160,7 +160,7 @@ def local(when: int) -> str:
 
 
 def utc(when: int | None) -> str | None:
-    """Write a time for a program."""
+    """Return a time for a program."""
     try:
         return None if when is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
     except (OverflowError, ValueError, OSError):

@@ -1,6 +1,6 @@
-"""Changes to an account that is enrolled: take a token away, make new recovery codes.
+"""Change an enrolled account: remove a token, make new recovery codes.
 
-Nothing changes until the last step, whatever interrupts it, and what is there by then is what is changed.
+Nothing changes before the last step, even if interrupted. The change is applied to what exists at that moment.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pam_softtoken.ui import command_line, terminal
 
 
 class Removal:
-    """Takes one token away; with --force also the last one, and with it the whole enrolment.
+    """Removes one token. With --force, this may be the last one, and then the whole enrolment goes.
 
-    What the state remembers of it stays, so that no used code comes back with the key.
+    The state keeps what it knows about the token, so that no used code becomes valid again when the key returns.
 
     Args:
         job: `options.remove` has the token's name.
@@ -37,10 +37,10 @@ class Removal:
         self._user = job.user
 
     def carry_out(self) -> str:
-        """Ask, and remove.
+        """Ask, and remove the token.
 
         Returns:
-            What has been done, for the person.
+            What was done, as text for the user.
 
         Raises:
             EnrolmentFailed, NotEnrolled, PathError, KeyboardInterrupt: nothing was changed.
@@ -60,7 +60,7 @@ class Removal:
             token, left = self._chosen(present)
             if token.fingerprint() != doomed.fingerprint() or (left is None) != was_last:
                 raise self._job.changed_meanwhile()
-            # Who had the token must not go on without a code where it was used lately.
+            # End the grace period: a person who held the token must not get in without a code after a recent use.
             return left, state.without_graces()
 
         store.exchange(change, terminal.checkpoint)
@@ -70,7 +70,7 @@ class Removal:
         return f'Done. "{self._name}" is gone; {self._user} is enrolled with {names}.'
 
     def _chosen(self, present: TokenFile) -> tuple[Token, TokenFile | None]:
-        """Give the token of that name, and what is left without it."""
+        """Return the token with that name, and what remains without it."""
         chosen = [token for token in present.tokens if token.name == self._name]
         left = tuple(token for token in present.tokens if token.name != self._name)
         if not chosen:
@@ -112,7 +112,7 @@ class Removal:
 
 
 class Renewal:
-    """Makes new recovery codes in place of the old ones.
+    """Makes new recovery codes that replace the old ones.
 
     Args:
         job: `options.recovery_codes` says how many.
@@ -122,13 +122,13 @@ class Renewal:
         self._job = job
 
     def carry_out(self) -> str:
-        """Ask, show the new codes, and write.
+        """Ask, show the new codes, and write them.
 
         Returns:
-            What has been done, for the person.
+            What was done, as text for the user.
 
         Raises:
-            EnrolmentFailed, NotEnrolled, PathError, KeyboardInterrupt: the old codes are as they were.
+            EnrolmentFailed, NotEnrolled, PathError, KeyboardInterrupt: the old codes are unchanged.
         """
         options, store = self._job.options, self._job.store
         self._job.screen.require_open()

@@ -1,4 +1,4 @@
-"""Command lines: what is common to those of all our programs, and a command line that is made of subcommands."""
+"""What all programs' command lines share, and a command line that consists of subcommands."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _KEPT = frozenset(
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line whose mistakes are `UsageError`, with a hint at what was meant, or at the help.
+    """A command line that raises `UsageError` for mistakes, with a hint at what was meant, or at the help.
 
-    No option can be abbreviated: an abbreviation means something else once there is another option that begins
-    alike, and it gets past rules that name options, such as those of sudo.
+    No option can be abbreviated. An abbreviation changes its meaning when another option with the same beginning is
+    added. It also gets past rules that name options, such as those of sudo.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -42,10 +42,10 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, hint=f"see {self.prog} --help")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse a command line; argparse calls this for subcommands, too. Nothing is left over.
+        """Return the parsed command line, with nothing left over. argparse also calls this for subcommands.
 
         Raises:
-            UsageError: it is wrong.
+            UsageError: the command line is wrong.
         """
         words = list(sys.argv[1:] if args is None else args)
         self._require_known_options(words)
@@ -55,10 +55,10 @@ class Parser(argparse.ArgumentParser):
         return found, []
 
     def _require_known_options(self, words: Sequence[str]) -> None:
-        """Check the names of long options first, or argparse would complain about something less helpful."""
+        """Check the names of long options first. Otherwise argparse would complain about something less helpful."""
         for word in words:
             if word == "--" or (self._subparsers is not None and not word.startswith("-")):
-                return  # what follows is not an option, or is the subcommand's
+                return  # the rest has no options, or belongs to the subcommand
             if word.startswith("--") and " " not in word and word.partition("=")[0] not in self._option_string_actions:
                 self._refuse(word)
 
@@ -70,7 +70,7 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f'unknown option: "{name}"', hint=f"{did_you_mean(name, options)}see {self.prog} --help")
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
-        """Check a value against the choices; argparse calls this for the name of a subcommand, too."""
+        """Check a value against the choices. argparse also calls this for the name of a subcommand."""
         if action.choices is None or value in action.choices:
             return
         choices = [str(choice) for choice in action.choices]
@@ -82,7 +82,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return the beginning of a hint that names the known word nearest to one that is not known; "" if none is near."""
+    """Return the start of a hint that names the known word nearest to an unknown one, "" if none is near."""
     import difflib  # noqa: PLC0415 - only mistakes need it
 
     names = {name.lower(): name for name in known}
@@ -102,8 +102,8 @@ class Command(NamedTuple):
     Args:
         name: the word on the command line.
         help: what it does, in one line, lower case.
-        add_arguments: gives a parser the subcommand's own arguments.
-        run: does the work; raises `ProgramError` for what the person has to know.
+        add_arguments: adds the subcommand's own arguments to a parser.
+        run: does the work. It raises `ProgramError` for what the user must know.
     """
 
     name: str
@@ -113,7 +113,7 @@ class Command(NamedTuple):
 
 
 def build_parser(program: str, description: str, epilog: str, commands: Iterable[Command]) -> Parser:
-    """Make the command line of a program with subcommands; `--help`, man page and completions are made from it, too."""
+    """Return the parser of a program with subcommands. `--help`, man page and completions are made from it, too."""
     parser = Parser(
         prog=program,
         description=description,
@@ -136,11 +136,11 @@ def build_parser(program: str, description: str, epilog: str, commands: Iterable
 
 
 def settle_in() -> None:
-    """Undo what a caller's surroundings could do to a program; before a command line is made, which looks for texts.
+    """Undo what a caller's environment could do to a program. Call it before making a command line, which loads texts.
 
-    A umask could make files that lock their owner out. `su` leaves the environment of a user to root: programs and
-    libraries (OPENSSL_CONF, KRB5_CONFIG), directories for new files, and translations (gettext(3)) would come from
-    where that user says. So root keeps the few variables that are known to be harmless.
+    A umask could create files that their owner cannot open. `su` leaves the environment of a user to root. That user
+    could then choose programs and libraries (OPENSSL_CONF, KRB5_CONFIG), directories for new files, and translations
+    (gettext(3)). So root keeps only the few variables that are known to be harmless.
     """
     os.umask(0o077)
     if os.geteuid() != 0:
@@ -163,11 +163,11 @@ def main(
     arguments: list[str] | None,
     before: Callable[[terminal.Terminal, argparse.Namespace], None] = lambda screen, options: None,
 ) -> int:
-    """Run a program with subcommands: exit status 0 done, 1 failed, 2 usage.
+    """Run a program with subcommands. Exit status: 0 done, 1 failed, 2 usage.
 
     Args:
         build: makes its command line.
-        arguments: its words; None for those of the process.
+        arguments: its words. None: those of the process.
         before: what each command does first.
     """
     settle_in()

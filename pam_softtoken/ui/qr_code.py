@@ -1,4 +1,4 @@
-"""A QR code, made by a library that a host can do without, and drawn for the terminal that is there."""
+"""Draw a QR code for the terminal in use. Another library makes the code, and a host may lack it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pam_softtoken.ui import terminal
 
 
 def draw(page: terminal.Terminal, uri: str, wanted: str | None, *, otherwise: str) -> str:
-    """Draw a Key URI in the way that was asked for, or in one that fits.
+    """Return a Key URI's QR code, drawn in the requested way or in one that fits.
 
     Args:
-        page: where it will be shown.
+        page: the terminal that will show it.
         uri: the text of the code.
-        wanted: `utf8` (the caller has made sure that it can be shown), `ansi`, or None for what fits.
-        otherwise: what the person can do where the library is missing, for the hint.
+        wanted: `utf8` (the caller has checked that it can be shown), `ansi`, or None for what fits.
+        otherwise: what the user can do without the library, for the hint.
 
     Returns:
-        The lines, or "" where no way fits.
+        The lines, or "" if no way fits.
 
     Raises:
         EnrolmentFailed: the library is not installed.
@@ -34,15 +34,15 @@ def draw(page: terminal.Terminal, uri: str, wanted: str | None, *, otherwise: st
         return ""
     if blocks:
         return drawing.half_blocks(matrix, colour=page.has_colour())
-    # Without block characters it takes colours, which not everybody wants.
+    # Without block characters, colours are needed. Not every user wants them.
     return drawing.backgrounds(matrix) if page.has_colour() or wanted == "ansi" else ""
 
 
 def load_segno(*, otherwise: str) -> ModuleType:
-    """Import the library that makes QR codes; a host without it can still enrol by key.
+    """Return the library that makes QR codes. A host without it can still enrol by key.
 
     Raises:
-        EnrolmentFailed: it is not installed; the hint is to install it, or to do `otherwise`.
+        EnrolmentFailed: it is not installed. The hint is to install it, or to do `otherwise`.
     """
     try:
         import segno  # noqa: PLC0415 - needed only here

@@ -1,4 +1,4 @@
-"""Tables of any width: a line a row where there is room, or where no person reads it; otherwise one below the other."""
+"""Print tables of any width. A row is one line where it fits, or where no person reads it. Else cells are stacked."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def show(screen: terminal.Terminal, rows: Sequence[tuple[str, ...]]) -> None:
     """Print a table.
 
     Args:
-        screen: where to.
-        rows: the first one is the header. The last column is for what can be long, and is often empty.
+        screen: the output.
+        rows: the first one is the header. The last column is for text that can be long, and is often empty.
     """
     columns = screen.columns() if screen.is_terminal() else None
     widths = _widths([0] * (len(rows[0]) - 1), rows)
@@ -26,11 +26,11 @@ def show(screen: terminal.Terminal, rows: Sequence[tuple[str, ...]]) -> None:
 
 
 def stream(screen: terminal.Terminal, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    """Print a table of any length as its rows come. It grows wider where a later row needs it; no rows, no header."""
+    """Print a table of any length as its rows arrive. A later row can widen it. Without rows, print no header."""
     columns = screen.columns() if screen.is_terminal() else None
     rest = iter(rows)
     widths = [0] * (len(header) - 1)
-    # The rows at the top are known before anything is shown, so that a short table is straight.
+    # The rows at the top are known before anything is shown, so a short table is aligned.
     while first := list(itertools.islice(rest, _LOOK_AHEAD)):
         if not any(widths):
             first.insert(0, header)
@@ -62,7 +62,7 @@ def _below(text: str, columns: int) -> list[str]:
 
 
 def width(text: str) -> int:
-    """Count the columns that a text takes in a terminal (Unicode Standard Annex 11)."""
+    """Return how many columns a text takes in a terminal (Unicode Standard Annex 11)."""
     return sum(
         0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
         for character in text
@@ -70,5 +70,5 @@ def width(text: str) -> int:
 
 
 def padded(text: str, columns: int) -> str:
-    """Fill a text up to so many columns."""
+    """Return a text, padded to a number of columns."""
     return text + " " * (columns - width(text))

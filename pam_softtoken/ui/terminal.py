@@ -1,6 +1,6 @@
-"""What the programs say to a person: results, questions, errors, hints, QR codes. The only module that prints.
+"""Show results, questions, errors, hints and QR codes to a person. The only module that prints.
 
-Results go to stdout, everything else to stderr, so that a script can take the one without the other.
+Results go to stdout, everything else to stderr, so that a script can read one without the other.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _interrupted_by: list[int] = []
 
 
 class Terminal:
-    """The person's end of a program.
+    """The terminal, or the pipes, that connect a program to a person.
 
     Args:
         program: the name before `error:` and `hint:`.
-        results: where results go; None where that is closed.
+        results: the stream for results. None: it is closed.
     """
 
     def __init__(self, program: str, *, results: TextIO | None) -> None:
@@ -44,7 +44,7 @@ class Terminal:
         """Print a result.
 
         Raises:
-            EnrolmentFailed: it did not arrive; `OutputClosed` if its reader has gone.
+            EnrolmentFailed: it could not be written. `OutputClosed` if the reader has gone.
         """
         self.require_open()
         try:
@@ -64,22 +64,22 @@ class Terminal:
             raise _lost("it is closed")
 
     def tell(self, text: str = "") -> None:
-        """Print what is not a result."""
+        """Print text that is not a result."""
         try:
             print(text, file=sys.stderr, flush=True)
         except (OSError, ValueError):
-            pass  # there is nobody left to be told
+            pass  # nobody is left to read it
 
     def ask(self, question: str, *, hidden: bool = False) -> str:
-        """Ask the person for one line. Only here, and at `checkpoint`, a signal interrupts a program.
+        """Ask for one line. Signals interrupt a program only here and at `checkpoint`.
 
         Args:
-            question: what is asked.
+            question: the text of the question.
             hidden: do not show what is typed.
 
         Raises:
             EnrolmentFailed: the input has ended.
-            KeyboardInterrupt: the person, or somebody else, wants the program to stop.
+            KeyboardInterrupt: the user, or somebody else, wants the program to stop.
         """
         with _echo(sys.stdin, not hidden):
             print(question, end=" ", file=sys.stderr, flush=True)
@@ -95,19 +95,19 @@ class Terminal:
         return line.rstrip("\r\n")
 
     def ask_person(self, question: str) -> str | None:
-        """Ask the person for one line that is not shown, on the terminal itself, wherever stdin and stderr go.
+        """Ask for one hidden line on the terminal itself, even if stdin and stderr are redirected.
 
         Returns:
-            The line; None when there is no terminal, or no answer.
+            The line. None if there is no terminal or no answer.
 
         Raises:
-            KeyboardInterrupt: the person, or somebody else, wants the program to stop.
+            KeyboardInterrupt: the user, or somebody else, wants the program to stop.
         """
         try:
             descriptor = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError:
             return None
-        # A file object for both ways would want to seek.
+        # A file object for both directions would try to seek.
         with os.fdopen(descriptor, encoding="utf-8", errors="surrogateescape") as stream:
             with _echo(stream, False):
                 os.write(descriptor, f"{question} ".encode())
@@ -116,30 +116,30 @@ class Terminal:
         return line.rstrip("\r\n") if line else None
 
     def error(self, error: ProgramError) -> None:
-        """Print a mistake and what helps."""
+        """Print an error and what helps."""
         self.tell(f"{self._program}: error: {visible(error.message)}")
         self.tell(f"{self._program}: hint: {visible(error.hint)}")
 
     def can_show_blocks(self) -> bool:
-        """Tell whether the results' encoding has block characters."""
+        """Return whether the results' encoding has block characters."""
         encoding = self._results.encoding if self._results is not None else ""
         return encoding.lower().replace("-", "") == "utf8"
 
     def spell(self, text: str) -> str:
-        """Write characters that the results' encoding lacks as escapes, so that a name can always be shown."""
+        """Return a text with escapes for characters that the results' encoding lacks. Any name can then be shown."""
         encoding = self._results.encoding if self._results is not None else "ascii"
         return text.encode(encoding, "backslashreplace").decode(encoding)
 
     def is_terminal(self) -> bool:
-        """Tell whether results go to a terminal."""
+        """Return whether results go to a terminal."""
         return self._results is not None and self._results.isatty()
 
     def has_colour(self) -> bool:
-        """Tell whether colours can and may be used."""
+        """Return whether colours can and may be used."""
         return self.is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
     def columns(self) -> int:
-        """Give the width of the terminal; of anything else that of a usual one."""
+        """Return the width of the terminal in columns. For other outputs, return a usual width."""
         if self._results is None or not self.is_terminal():
             return 80
         try:
@@ -150,7 +150,7 @@ class Terminal:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let signals interrupt the program for as long as the block lasts.
+    """Allow signals to interrupt the program for as long as the block lasts.
 
     Raises:
         KeyboardInterrupt: one did.
@@ -168,8 +168,8 @@ def interruptible() -> Iterator[None]:
 def _nudged() -> Iterator[None]:
     """Wake the program again and again for as long as the block lasts.
 
-    The interpreter only notes a signal and obeys it before its next step. One that comes just before a read begins
-    would be obeyed after the read, which may never end.
+    The interpreter only notes a signal, and handles it before its next step. A signal that comes just before a read
+    begins would be handled after the read, which may never end.
     """
     handler = signal.signal(signal.SIGALRM, lambda number, frame: None)
     blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
@@ -192,7 +192,7 @@ def _read_line(stream: TextIO | None) -> str:
 
 @contextlib.contextmanager
 def _echo(stream: TextIO | None, shown: bool) -> Iterator[None]:
-    """Have the terminal show what is typed, or not, for as long as the block lasts."""
+    """Show what is typed, or hide it, for as long as the block lasts."""
     if shown or stream is None or not stream.isatty():
         yield
         return
@@ -217,12 +217,12 @@ def _lost(why: str, kind: type[EnrolmentFailed] = EnrolmentFailed) -> EnrolmentF
 
 
 def visible(text: str) -> str:
-    """Show control characters instead of obeying them, so that no text plays with the terminal."""
+    """Return a text with control characters made visible, so that it cannot control the terminal."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def width(text: str) -> int:
-    """Give how many columns a text takes: two for wide characters, none for marks that sit on others."""
+    """Return how many columns a text takes: two for wide characters, none for combining marks."""
     return sum(
         0 if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf")
         else 2 if unicodedata.east_asian_width(character) in "WF"
@@ -232,18 +232,18 @@ def width(text: str) -> int:
 
 
 def person_is_there() -> bool:
-    """Tell whether somebody can answer questions."""
+    """Return whether somebody can answer questions."""
     return sys.stdin is not None and sys.stdin.isatty()
 
 
 def interrupt_only_at_questions(signals: Sequence[signal.Signals]) -> None:
-    """Let these signals, too, wait until the program asks something; they do what they do by themselves."""
+    """Block these signals, too, until the program asks something. They keep their default effect."""
     _stopping.extend(signals)
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
 
 def checkpoint() -> None:
-    """Let a signal that came meanwhile interrupt the program here; afterwards it is too late.
+    """Allow a pending signal to interrupt the program here. Afterwards it is too late.
 
     Raises:
         KeyboardInterrupt: there was one.
@@ -253,15 +253,16 @@ def checkpoint() -> None:
 
 
 def run(program: str, body: Callable[[Terminal], None]) -> int:
-    """Run a program's body and turn what it raises into an exit status; the one place where that is done.
+    """Run a program's body and turn what it raises into an exit status. Only this function does that.
 
     Returns:
         0 done, 1 failed, 2 usage.
     """
-    # Keys are in this process: none of it goes into a core file, nor to a program that takes cores, as it could with 0.
+    # This process holds keys. No core file may have them, nor a program that receives cores, as it could with a limit
+    # of 0.
     if resource.getrlimit(resource.RLIMIT_CORE)[1] != 0:
         resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
-    # Signals wait until the program asks for them, so that each step is done as a whole or not at all.
+    # Signals wait until the program asks for them, so that each step is done completely or not at all.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     for number in SIGNALS:
         signal.signal(number, _interrupt)
@@ -284,14 +285,14 @@ def run(program: str, body: Callable[[Terminal], None]) -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    # Once is enough: a second signal, such as a closing terminal sends, must not interrupt the tidying up.
+    # One signal is enough. A second one, such as a closing terminal sends, must not interrupt the cleanup.
     if not _interrupted_by:
         _interrupted_by.append(number)
         raise KeyboardInterrupt
 
 
 def _let_go(*streams: TextIO | None) -> None:
-    """Flush, and send what cannot be written nowhere, or the interpreter would complain about it at its end."""
+    """Flush the output, and discard what cannot be written. Otherwise the interpreter would complain when it ends."""
     for stream in streams:
         try:
             if stream is not None:
@@ -302,7 +303,7 @@ def _let_go(*streams: TextIO | None) -> None:
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Write the help for any width. Examples keep their lines: a command stays whole, so that it can be copied."""
+    """Writes the help for any width. Examples keep their lines: a command stays whole and can be copied."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(self._fitting(line, width, indent) for line in text.splitlines())

@@ -30,7 +30,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Progress:
-    """Says on a terminal what is going on; says nothing into a file or a pipe."""
+    """Shows the progress on a terminal. Writes nothing to a file or a pipe."""
 
     def __init__(self) -> None:
         self._shown = sys.stderr.isatty()
@@ -41,12 +41,12 @@ class Progress:
             print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
     def counting(self, text: str, total: int) -> Callable[[int], None]:
-        """Give a function that is called with the number of each step."""
+        """Return a function to call with the number of each step."""
         return lambda number: self.say(f"{text}: {number + 1} of {total}")
 
 
 class Watch:
-    """Tells how busy the machine was with other things than the bench, because that spoils figures."""
+    """Measures how busy the machine was with other work than the bench, because that spoils the figures."""
 
     def __init__(self) -> None:
         self._started = self._now()
@@ -60,7 +60,7 @@ class Watch:
         return time.monotonic(), busy_s, sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
     def summary(self) -> str:
-        """Say how long it took and how busy the machine was."""
+        """Return how long it took and how busy the machine was."""
         took_s, busy_s, ours_s = (now - then for now, then in zip(self._now(), self._started, strict=True))
         share = max(0.0, busy_s - ours_s) / took_s / (os.cpu_count() or 1)
         text = f"The run took {took_s:.0f} s; other work kept {share:.0%} of the machine's CPUs busy meanwhile."
@@ -108,7 +108,7 @@ def _parse() -> argparse.Namespace:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    # Once is enough: the way out, which cleans up, is not to be interrupted.
+    # One signal is enough. The cleanup must not be interrupted.
     for each in _SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt

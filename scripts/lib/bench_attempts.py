@@ -1,4 +1,4 @@
-"""The attempts that `scripts/bench` makes through the client: one at a time for the figures of one, many for a rate."""
+"""Run the attempts of `scripts/bench` through the client: one at a time for single figures, many at once for a rate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench_setup import NOTHING, BenchError, Candidate, Service, Workshop, reap,
 TYPING_MS = (0, 200)
 CROWDS = (1, 8, 64)
 PAM_SUCCESS = 0
-LOGINS_OF_EACH = {1: 48, 8: 8, 64: 8}  # per pass; enough that starting the clients does not count
+LOGINS_OF_EACH = {1: 48, 8: 8, 64: 8}  # per pass: enough to make the start of the clients negligible
 _TIMEOUT_S = 120.0
 
 
@@ -26,23 +26,23 @@ Item = TypeVar("Item")
 
 
 def in_turn(items: Sequence[Item], number: int) -> Sequence[Item]:
-    """Begin with another one each time, so that each comes first as often as the others."""
+    """Return the candidates with another one first each time, so that each comes first equally often."""
     start = number % len(items)
     return (*items[start:], *items[:start])
 
 
 @dataclass(slots=True)
 class Sample:
-    """What was measured of one thing, over and over."""
+    """The repeated measurements of one quantity."""
 
     values: list[float] = field(default_factory=list)
 
     def median(self) -> float:
-        """Give the value in the middle."""
+        """Return the median."""
         return median(self.values)
 
     def p90(self) -> float:
-        """Give the value that nine in ten stay below."""
+        """Return the value that nine in ten stay below."""
         return quantiles(self.values, n=10, method="inclusive")[8] if len(self.values) > 1 else self.values[0]
 
 
@@ -52,9 +52,9 @@ class Figures:
 
     Attributes:
         prompt_ms: from `pam_start`, which loads the module, to the prompt.
-        verdict_ms: from the typed code to the verdict, for each time that the person took to type.
-        cpu_ms: of the client and of whatever the module started, user and system.
-        resident_kb, private_kb: by which the host process grew; in all, and private and dirty.
+        verdict_ms: from the typed code to the verdict, for each typing time.
+        cpu_ms: of the client and of all processes that the module started, user and system.
+        resident_kb, private_kb: growth of the host process; in all, and private and dirty.
         logins_per_s: for each number of logins at once.
     """
 
@@ -69,13 +69,13 @@ class Figures:
 def measure_attempts(
     shop: Workshop, candidates: Sequence[Candidate], rounds: int, progress: Callable[[int], None]
 ) -> dict[str, Figures]:
-    """Have each candidate judge a code, each time in a new process, as an sshd or a sudo is.
+    """Run attempts for each candidate. Each attempt has a new process, as for sshd or sudo.
 
     Args:
-        shop: where.
-        candidates: measured in turn, so that a machine that gets slower does so for all of them.
-        rounds: how often.
-        progress: is told the number of each round.
+        shop: the workshop.
+        candidates: measured in turn, so that a machine that becomes slower affects all of them.
+        rounds: the number of attempts of each.
+        progress: called with the number of each round.
 
     Raises:
         BenchError: a right code was not accepted.
@@ -95,7 +95,7 @@ def _attempt(shop: Workshop, service: Service, typing_ms: int, figures: Figures)
     command = client_command(shop, service, f"--typing-ms={typing_ms}")
     script = _script(shop.take_codes(service, 1))
     done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
-    # The module's backend has become our child; it may still be on its way out.
+    # The module's backend is now our child. It may still be ending.
     reap()
     cpu_s = _cpu_of_children() - before
     (record,) = _records(shop, service, done.stdout, 1)
@@ -114,7 +114,7 @@ def measure_crowds(
     figures: dict[str, Figures],
     progress: Callable[[int], None],
 ) -> None:
-    """Have many log in at once, each with a token and a file of their own, and count logins per second.
+    """Run many logins at once, each with its own token and file, and count logins per second.
 
     Raises:
         BenchError: a right code was not accepted.
@@ -132,12 +132,12 @@ def measure_crowds(
 
 
 def _log_in_together(shop: Workshop, services: Sequence[Service], logins: int) -> float:
-    """Let one client for each service make its logins, one after the other; give the rate of all together."""
+    """Run one client for each service, and return their common rate. Each client logs in repeatedly."""
     commands = []
     for service in services:
         script = shop.path / f"{service.name}.codes"
         script.write_text(_script(shop.take_codes(service, logins)))
-        # They stand ready until the gate opens, so that starting them does not count.
+        # The clients wait at a gate until all are ready, so that starting them does not count.
         waiting = ("/bin/sh", "-c", 'read -r gate; exec "$@" <"$0"', script)
         commands.append((*waiting, *client_command(shop, service, f"--repeat={logins}")))
     gate, opener = os.pipe()
@@ -159,7 +159,7 @@ def _log_in_together(shop: Workshop, services: Sequence[Service], logins: int) -
 
 
 def client_command(shop: Workshop, service: Service, *options: str) -> tuple[str | Path, ...]:
-    """Give the command line of a login of root."""
+    """Return the command line of a login of root."""
     return (shop.client, f"--confdir={shop.services}", *options, service.name, "root")
 
 
@@ -168,7 +168,7 @@ def _script(codes: Sequence[str]) -> str:
 
 
 def _records(shop: Workshop, service: Service, output: str, expected: int) -> list[dict[str, int]]:
-    """Read what the client printed; a failed login has no place in a measurement."""
+    """Read what the client printed. A failed login must not count in a measurement."""
     records: list[dict[str, int]] = [json.loads(line) for line in output.splitlines()]
     results = [record["result"] for record in records]
     if results != [PAM_SUCCESS] * expected:

@@ -1,4 +1,4 @@
-"""The times of refusals that `scripts/bench --refusals` compares: does one tell why an answer was refused?"""
+"""Measure the times of refusals for `scripts/bench --refusals`: does a time reveal why an answer was refused?"""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _ELSEWHERE = "--item=rhost=192.0.2.66"
 
 @dataclass(slots=True)
 class Kind:
-    """One reason for a refusal, and what was measured of it.
+    """One reason for a refusal, and its measurements.
 
     Attributes:
         title: as in the table.
-        service, user: who logs in where.
+        service, user: the service, and the user that logs in.
         answer: what is typed.
         prompt_ms: from `pam_start` to the prompt.
         refusal_ms: from the answer to the verdict.
@@ -37,7 +37,7 @@ class Kind:
 
 
 def measure_refusals(shop: Workshop, rounds: int, progress: Callable[[int], None]) -> list[Kind]:
-    """Have answers refused for each reason, in turn.
+    """Measure refusals for each reason, in turn.
 
     Raises:
         BenchError: one was not refused.
@@ -86,7 +86,7 @@ def _attempt(shop: Workshop, kind: Kind, expected: int) -> None:
 
 
 def refusal_table(kinds: list[Kind]) -> Table:
-    """Make the table: medians, and how far each is from that of the enrolled user with the same kind of answer."""
+    """Return the table: medians, and their distance from that of the enrolled user with the same kind of answer."""
     rows: list[tuple[str, ...]] = []
     for kind in kinds:
         first = next(each for each in kinds if each.title.split(":")[0] == kind.title.split(":")[0])

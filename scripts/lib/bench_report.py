@@ -1,4 +1,4 @@
-"""The tables of `scripts/bench`: what was measured, which goals that meets, and on what machine. Measures nothing."""
+"""Write the tables of `scripts/bench`: the figures, the goals that they meet, and the machine. Measures nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNMEASURED = "-"
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text under a head; the first column is on the left, the others on the right."""
+    """Rows of text under a head. The first column is aligned left, the others right."""
 
     head: tuple[str, ...]
     rows: list[tuple[str, ...]]
@@ -29,7 +29,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A goal, what was measured, and whether that meets it."""
+    """A goal, the figure, and whether it meets the goal."""
 
     text: str
     measured: str
@@ -37,7 +37,7 @@ class Goal:
 
 
 def attempt_table(figures: dict[str, Figures]) -> Table:
-    """Make the table of single attempts and of rates, a column for each module."""
+    """Return the table of single attempts and of rates, a column for each module."""
     rows: list[tuple[str, ...]] = []
 
     def add(label: str, pick: Callable[[Figures], Sample], digits: int, *, spread: bool = True) -> None:
@@ -60,7 +60,7 @@ def attempt_table(figures: dict[str, Figures]) -> Table:
 
 
 def ssh_table(samples: dict[str, Sample]) -> Table:
-    """Make the table of whole ssh logins."""
+    """Return the table of whole ssh logins."""
     order = [samples[name] for name in (bench_ssh.PLAIN, bench_ssh.OURS, bench_ssh.GOOGLE)]
     plain_ms = order[0].median()
     rows: list[tuple[str, ...]] = [
@@ -72,7 +72,7 @@ def ssh_table(samples: dict[str, Sample]) -> Table:
 
 
 def goals(figures: dict[str, Figures]) -> list[Goal]:
-    """Compare what was measured with what was aimed at."""
+    """Compare the figures with the goals."""
     ours, google, python = (figures[candidate.key] for candidate in (OURS, GOOGLE, PYTHON))
     verdict = ours.verdict_ms[200].median() / google.verdict_ms[200].median()
     prompt_ms, python_ms = ours.prompt_ms.median(), python.prompt_ms.median()
@@ -88,13 +88,13 @@ def goals(figures: dict[str, Figures]) -> list[Goal]:
 
 
 def goal_table(reached: Sequence[Goal]) -> Table:
-    """Make the table of goals."""
+    """Return the table of goals."""
     rows: list[tuple[str, ...]] = [(goal.text, goal.measured, "met" if goal.met else "not met") for goal in reached]
     return Table(("goal", "measured", "result"), rows)
 
 
 def notes(figures: dict[str, Figures], directory: Path, *, rounds: int, passes: int, logins: int) -> list[str]:
-    """Say how it was measured, and on what."""
+    """Return notes on how the figures were measured, and on which machine."""
     kind, device = file_system_of(directory)
     nothing = figures[NOTHING.key]
     versions = run("dpkg-query", "-W", "-f", "${Package} ${Version}\n", *PEERS).splitlines()
@@ -149,5 +149,5 @@ def markdown(table: Table) -> str:
 
 
 def paragraph(text: str) -> str:
-    """Break a text into lines of at most 80 columns."""
+    """Return a text broken into lines of at most 80 columns."""
     return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)

@@ -1,6 +1,6 @@
-"""What `scripts/bench` sets up: the modules with their tokens, and a private view of /dev, /run and /etc around them.
+"""Set up `scripts/bench`: the modules with their tokens, and a private view of /dev, /run and /etc around them.
 
-Called inside a mount namespace, so nothing here reaches the machine's own files, and no mount has to be undone.
+This runs inside a mount namespace. So it never reaches the machine's own files, and no mount must be undone.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def pam_sm_setcred(pamh, flags, argv):
 
 
 class BenchError(Exception):
-    """The bench cannot go on; its text is for the person who runs it."""
+    """The bench cannot go on. The text is for the user that runs it."""
 
 
 def run(*command: str | Path, text: str | None = None) -> str:
-    """Run a command of the set-up and give its output.
+    """Run a command of the set-up and return its output.
 
     Raises:
         BenchError: it failed.
@@ -54,8 +54,8 @@ def run(*command: str | Path, text: str | None = None) -> str:
 class SystemLog:
     """Reads /dev/log as a log daemon would.
 
-    Without a reader, glibc writes some modules' lines to the console and drops others', which no real host does: it
-    made google-authenticator a millisecond slower.
+    Without a reader, glibc writes some modules' lines to the console and drops those of others. No real host does that.
+    It made google-authenticator a millisecond slower.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,12 +70,12 @@ class SystemLog:
             self._recent.append(data.decode("utf-8", "replace"))
 
     def tail(self) -> str:
-        """Give the last lines, to say why something failed."""
+        """Return the last lines, to show why something failed."""
         return "\n".join(self._recent)
 
 
 def adopt_orphans() -> None:
-    """Become the parent of processes that lose theirs, so that the CPU time of our module's backend is seen here."""
+    """Become the parent of orphaned processes, so that the CPU time of our module's backend is counted here."""
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise BenchError(f"prctl: {os.strerror(ctypes.get_errno())}")
 
@@ -102,7 +102,7 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A module that is measured.
+    """A module to measure.
 
     Attributes:
         key: short name.
@@ -116,11 +116,11 @@ class Candidate:
 
 
 class Workshop:
-    """The directory that everything is in, with a copy of the product and the client that logs in.
+    """The directory that holds everything, with a copy of the product and the client that logs in.
 
     Args:
-        directory: where to make it; on the disk whose speed counts.
-        code_count: how many codes each token will need.
+        directory: the place to make it, on the disk whose speed counts.
+        code_count: the number of codes that each token will need.
     """
 
     def __init__(self, directory: Path, code_count: int) -> None:
@@ -131,7 +131,7 @@ class Workshop:
         self.backend = self.path / "tree/scripts/softtoken-backend"
         self.services = self.path / "pam.d"
         self.services.mkdir()
-        # Every host has it, and libpam logs a complaint at each login where it is missing.
+        # Every host has this file. Without it, libpam logs a complaint at each login.
         (self.services / "other").write_text("auth required pam_deny.so\n")
         self._key = secrets.token_bytes(20)
         self._code_count = code_count
@@ -139,7 +139,7 @@ class Workshop:
         self.log: SystemLog
 
     def remove(self) -> None:
-        """Take it away; the mounts go with the process, unless `isolate` was interrupted with one still in here."""
+        """Remove the directory. Mounts go with the process, unless `isolate` was interrupted with one still here."""
         for name in ("dev", "etc"):
             if (self.path / name).is_mount():
                 subprocess.run(["umount", "--recursive", "--lazy", self.path / name], check=False)
@@ -148,22 +148,22 @@ class Workshop:
     def prepare(self) -> None:
         """Build the product and the client, and compute the codes.
 
-        The tree itself may belong to somebody else, whose backend the bridge would refuse to start for root.
+        The source tree may belong to another user. The bridge would refuse to start its backend for root.
         """
         tree = self.path / "tree"
         for part in ("pam_softtoken", "scripts"):
             shutil.copytree(TREE / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
         run(tree / "scripts/build")
-        # A copy has new owners, but keeps modes, and a group-writable one would be refused.
+        # A copy has new owners but keeps its modes. A group-writable file would be refused.
         run("chmod", "-R", "go-w", tree)
         run("gcc", "-D_GNU_SOURCE", "-O2", "-o", self.client, TREE / "tests/pam/client.c", "-lpam")
         words = ("oathtool", "--hotp", "-c", str(FIRST_COUNTER), "-w", str(self._code_count), self._key.hex())
         self._codes = run(*words).split()
 
     def isolate(self) -> None:
-        """Give ourselves and all that we start a /dev with our own log, an empty /run, and a copy of /etc.
+        """Create a private /dev with our own log, an empty /run, and a copy of /etc. Child processes share them.
 
-        The copy is of the whole directory: a single file's mount goes away when somebody renames another to its place.
+        The whole directory is copied: a mount on a single file goes away when another file is renamed to its place.
         """
         devices = self.path / "dev"
         devices.mkdir()
@@ -175,18 +175,18 @@ class Workshop:
         self.log = SystemLog(devices / "log")
         run("mount", "--move", devices, "/dev")
         run("mount", "-t", "tmpfs", "-o", "mode=755", "run", "/run")
-        # In memory, so that no copy of /etc/shadow can be left behind on the disk.
+        # In memory, so that no copy of /etc/shadow can stay on the disk.
         settings = self.path / "etc"
         settings.mkdir()
         run("mount", "-t", "tmpfs", "-o", "mode=755", "etc", settings)
-        # A lock or a temporary file of somebody else's may vanish meanwhile; only what we need has to be there.
+        # Another program's lock or temporary file may vanish meanwhile. Only the files that we need must be there.
         done = subprocess.run(["cp", "-a", "/etc/.", settings], capture_output=True, text=True, check=False)
         if not all((settings / name).exists() for name in ("passwd", "shadow", "group", "nsswitch.conf", "pam.d")):
             raise BenchError(f"cannot copy /etc: {done.stderr.strip()}")
         run("mount", "--move", settings, "/etc")
 
     def add_service(self, candidate: Candidate, number: int = 0) -> Service:
-        """Make a PAM service for root with a token and files of its own."""
+        """Add a PAM service for root with its own token and files."""
         name = f"{candidate.key}-{number}"
         store = self.path / "store" / name
         store.mkdir(mode=0o700, parents=True)
@@ -194,7 +194,7 @@ class Workshop:
         return Service(name)
 
     def take_codes(self, service: Service, count: int) -> list[str]:
-        """Have the soft token show its next codes."""
+        """Return the next codes of the soft token."""
         start = service.counter - FIRST_COUNTER
         service.counter += count
         return self._codes[start : start + count]
@@ -206,15 +206,15 @@ class Workshop:
         run(program, *words, *options, text=base64.b32encode(self._key).decode())
 
     def google_file(self) -> str:
-        """The text of a google-authenticator file with our key."""
+        """Return the text of a google-authenticator file with our key."""
         return f'{base64.b32encode(self._key).decode()}\n" HOTP_COUNTER {FIRST_COUNTER}\n'
 
     def oath_line(self, user: str) -> str:
-        """The line of a pam_oath file with our key."""
+        """Return the line of a pam_oath file with our key."""
         return f"HOTP {user} - {self._key.hex()}\n"
 
     def line_of_ours(self, *options: str) -> str:
-        """The PAM line that runs our module."""
+        """Return the PAM line that runs our module."""
         return f"auth required {self.module} {' '.join((f'backend={self.backend}', *options))}\n"
 
 
@@ -260,7 +260,7 @@ NOTHING = Candidate("nothing", "pam_permit", _enrol_nothing)
 
 
 def file_system_of(path: Path) -> tuple[str, str]:
-    """Tell the type of file system and the device that a path is on."""
+    """Return the type of file system and the device of a path."""
     best = ("", "", "")
     for line in Path("/proc/self/mounts").read_text().splitlines():
         device, place, kind = line.split(" ")[:3]
@@ -270,10 +270,10 @@ def file_system_of(path: Path) -> tuple[str, str]:
 
 
 def check_disk(path: Path) -> None:
-    """Refuse a directory in memory, where storing durably costs nothing.
+    """Check that a directory is not in memory, where durable storing costs nothing.
 
     Raises:
-        BenchError: it is one, or it is none.
+        BenchError: it is in memory, or it does not exist.
     """
     if not path.is_dir():
         raise BenchError(f"{path}: not a directory")
@@ -283,7 +283,7 @@ def check_disk(path: Path) -> None:
 
 @contextlib.contextmanager
 def running(commands: Sequence[Sequence[str | Path]], **options: object) -> Iterator[list[subprocess.Popen[str]]]:
-    """Start processes, and kill what is left of them at the end."""
+    """Start processes, and kill the remaining ones at the end."""
     processes: list[subprocess.Popen[str]] = []
     try:
         for command in commands:

@@ -1,4 +1,5 @@
-"""Whole ssh logins for `scripts/bench`: real sshds on loopback ports, with nothing, with us, with google-authenticator.
+"""Measure whole ssh logins for `scripts/bench`: real sshds on loopback ports, without a module, with ours, and with
+google-authenticator.
 
 The user and the PAM services exist only in the bench's own copy of /etc.
 """
@@ -51,7 +52,7 @@ class Server:
 
 
 def measure_logins(shop: Workshop, logins: int, progress: Callable[[int], None]) -> dict[str, Sample]:
-    """Log in over ssh with a password, and where asked a code, on each server in turn.
+    """Log in over ssh with a password, and a code if asked, on each server in turn.
 
     Returns:
         Wall time of `ssh ... true` in ms, by server.
@@ -71,7 +72,7 @@ def measure_logins(shop: Workshop, logins: int, progress: Callable[[int], None])
     samples = {name: Sample() for name in servers}
     with _listening(shop, servers):
         for server in servers.values():
-            _log_in(shop, server, environment)  # the first pays for what the others find in memory
+            _log_in(shop, server, environment)  # the first login loads what the others find in memory
         for number in range(logins):
             progress(number)
             for name in in_turn(tuple(servers), number):
@@ -107,7 +108,7 @@ def _hash(password: str) -> str:
 
 
 def _make_servers(shop: Workshop) -> dict[str, Server]:
-    """Enrol the user with both modules in their usual place, his home directory, and write the PAM services."""
+    """Enrol the user with both modules in the usual place, the home directory. Write the PAM services."""
     shop.enrol_ours(USER)
     account = pwd.getpwnam(USER)
     secret = Path(account.pw_dir) / ".google_authenticator"
@@ -141,7 +142,7 @@ def _free_port() -> int:
 
 @contextlib.contextmanager
 def _listening(shop: Workshop, servers: dict[str, Server]) -> Iterator[None]:
-    """Run the sshds for the length of a block. The kernel ends them should we be killed."""
+    """Run the sshds for the length of a block. The kernel ends them if this process is killed."""
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     key = shop.path / "host_key"
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
@@ -180,7 +181,7 @@ def _wait_for(port: int, process: subprocess.Popen[str]) -> None:
 
 
 def _log_in(shop: Workshop, server: Server, environment: dict[str, str]) -> float:
-    """Log in once; give the wall time in ms."""
+    """Log in once. Return the wall time in ms."""
     code = shop.take_codes(server.service, 1)[0] if server.wants_code else ""
     command = ["ssh", "-F", "none", "-p", str(server.port), "-o", f"UserKnownHostsFile={shop.path}/known_hosts"]
     command += ["-o", "GlobalKnownHostsFile=/dev/null", "-o", "PreferredAuthentications=keyboard-interactive"]

@@ -1,7 +1,7 @@
-"""Completions of the programs for bash, zsh and fish, made from their command lines.
+"""Write completions of the programs for bash, zsh and fish, from their command lines.
 
-They are plain scripts of the shells: a Tab starts no program of ours, and files and users are what the shell itself
-takes for them. A Tab behind a name whose values nobody can list offers nothing.
+They are plain scripts of the shells. A Tab starts no program of ours, and the shell itself completes files and users.
+After a name whose values nobody can list, a Tab offers nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SERVICES = "/etc/pam.d"
 
 
 def scripts() -> dict[str, str]:
-    """Give the script of each program for each shell, by its path below the directory of all documents."""
+    """Return the script of each program for each shell, by its path below the directory of all documents."""
     made = {}
     for program in PROGRAMS.values():
         name, parser = program.PROGRAM, program.build_parser()
@@ -123,7 +123,8 @@ def _zsh_arguments(parser: argparse.ArgumentParser) -> str:
         lines.append(_quoted(f"{name}={described}:{action.dest.replace('_', ' ')}:{_zsh_values(action)}"))
     for number, action in enumerate(operands(parser), 1):
         place = "*" if action.nargs in ("*", "+") else number
-        # With a space, which says so to the person, zsh would not complete an option in this place either.
+        # A space would tell the user that nothing can be offered. But zsh would then not complete an option here
+        # either.
         values = _zsh_values(action).strip() or "()"
         lines.append(_quoted(f"{place}:{_zsh_title(action)}:{values}"))
     return " \\\n\t".join(lines)

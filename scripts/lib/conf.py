@@ -1,4 +1,4 @@
-"""Make /etc/security/softtoken.conf from the option table: everything is commented out, and each line is the default.
+"""Write /etc/security/softtoken.conf from the option table. Every line is commented out and shows the default.
 
 conf.py FILE
 """
@@ -37,7 +37,7 @@ WIDTH = 118
 
 
 def text() -> str:
-    """Give the whole file."""
+    """Return the whole file."""
     return "\n".join([HEAD, *(_entry(option) for option in config.OPTIONS if not option.argument_only)])
 
 

@@ -1,6 +1,6 @@
-"""The demonstration: enrol, log in over a real sshd, be refused, use sudo; every step is checked and nothing stays.
+"""Run the demonstration: enrol, log in over a real sshd, see a refusal, use sudo. Every step is checked. Nothing stays.
 
-The codes come from `softtoken`, as on the person's own laptop: all that it knows is the picture of the QR code.
+The codes come from `softtoken`, as on the user's own laptop. It knows only the picture of the QR code.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ import session_picture
 
 TREE = Path(__file__).resolve().parents[2]
 STEP_TIMEOUT_S = 20
-PERIOD_S = 10  # a third of what is usual, so that nobody waits long for the next code
-_PRIVILEGE_SEPARATION = Path("/run/sshd")  # sshd wants it; a machine without a running sshd has none
+PERIOD_S = 10  # a third of the usual period, so that the next code comes soon
+_PRIVILEGE_SEPARATION = Path("/run/sshd")  # sshd needs it, and a machine without a running sshd lacks it
 PROMPT = "Verification code: "
 PICTURED_LINES = 10
 """Of two logins: the first is let in, the second is refused."""
 
 
 class Failed(Exception):
-    """Something did not go as it should."""
+    """A step did not go as it should."""
 
 
 class Stage:
-    """Everything that the demonstration puts on the machine, and takes away again."""
+    """Everything that the demonstration creates on the machine, and removes again."""
 
     def __init__(self) -> None:
         self.user = f"demo{secrets.token_hex(2)}"
@@ -50,11 +50,11 @@ class Stage:
         self._directories: list[Path] = []
 
     def set_up(self) -> None:
-        """Make the user, the PAM services, the sudo rule and the sshd, all under names of their own."""
+        """Create the user, the PAM services, the sudo rule and the sshd, all with their own names."""
         _run("useradd", "--create-home", "--home-dir", str(self.root / "home"), "--shell", "/bin/sh", self.user)
         _run("chpasswd", text=f"{self.user}:{self.password}\n")
         self._copy_product()
-        # Password first, then the code; whatever fails, all of it fails.
+        # First the password, then the code. If one fails, the login fails.
         stack = f"auth required pam_unix.so nodelay\n{self._module_line()}account required pam_unix.so\n"
         self._write(Path("/etc/pam.d") / self.service, stack + "session required pam_permit.so\n")
         self._write(
@@ -66,7 +66,7 @@ class Stage:
         self._start_sshd()
 
     def take_down(self) -> None:
-        """Leave nothing behind."""
+        """Remove everything."""
         if self.sshd is not None:
             self.sshd.terminate()
             self.sshd.wait(10)
@@ -79,7 +79,7 @@ class Stage:
         shutil.rmtree(self.root)
 
     def _copy_product(self) -> None:
-        """Copy what a login runs to where nobody but root can write; the tree may be anybody's."""
+        """Copy the files of a login to a place that only root can write. The source tree may belong to any user."""
         for name in ("pam_softtoken", "scripts", "build/pam_softtoken.so"):
             source, target = TREE / name, self.product / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ class Stage:
         path.chmod(mode)
 
     def _start_sshd(self) -> None:
-        # sshd asks for the PAM service that is called like its own file, so this one leaves the machine's alone.
+        # sshd asks for the PAM service that has the name of its own file. So this one does not touch the machine's.
         program = self.root / self.service
         shutil.copy2("/usr/sbin/sshd", program)
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.root / "host_key"))
@@ -125,11 +125,11 @@ class Stage:
 
 
 class Laptop:
-    """The person's own device, with `softtoken` on it.
+    """The user's own device, with `softtoken` on it.
 
     Args:
         program: `softtoken`.
-        directory: to be made; what the device keeps.
+        directory: what the device keeps. It is created.
     """
 
     def __init__(self, program: Path, directory: Path) -> None:
@@ -140,7 +140,7 @@ class Laptop:
         self._passphrase.write_text(secrets.token_urlsafe(9) + "\n")
 
     def softtoken(self, *words: str, picture: Path | None = None) -> str:
-        """Run it and return what it says; a picture goes by stdin, because root reads nothing in a user's directory."""
+        """Run it and return its output. A picture comes through stdin: root reads nothing in a user's directory."""
         with self._passphrase.open() as passphrase, open(picture or os.devnull, "rb") as shown:
             given = passphrase.fileno()
             command = [str(self._program), *words, "--passphrase-fd", str(given)]
@@ -159,7 +159,7 @@ class Laptop:
 
 
 class Story:
-    """The person: has a laptop, types what is asked, looks at what comes."""
+    """The user: has a laptop, answers the questions, checks the results."""
 
     _AS_USER = "setpriv --reuid={0} --regid={0} --init-groups --reset-env"
 
@@ -173,7 +173,7 @@ class Story:
         """What a picture of the session shows: both logins over ssh, line by line."""
 
     def tell(self) -> None:
-        """Go through all of it."""
+        """Run the whole story."""
         self._enrol()
         code = self._next_code()
         self._ssh(code, "in", "Log in over ssh with the password and the next code")
@@ -224,7 +224,7 @@ class Story:
         self._try(command, code, expected, heading)
 
     def _try(self, command: str, code: str, expected: str, heading: str, note: str = "") -> None:
-        """Run a command that asks for a password and a code, and see whether it lets us in."""
+        """Run a command that asks for a password and a code. Check whether it lets us in."""
         _heading(heading)
         screen = pexpect.spawn(command, encoding="utf-8", timeout=STEP_TIMEOUT_S)
         screen.expect("(?i)password.*: ")
@@ -245,14 +245,14 @@ class Story:
         print(f"  ok: {'let in' if got_in else 'refused'}")
 
     def _pictured(self, shown: str) -> list[str]:
-        """Return what the server said, with a name that is easier to read than that of the throw-away user."""
+        """Return what the server showed, with a name that is easier to read than that of the throw-away user."""
         return [
             line.strip().replace(f"{self.stage.user}@127.0.0.1", "alice@server").replace(self.stage.user, "alice")
             for line in shown.splitlines()
         ] + [""]
 
     def _next_code(self) -> str:
-        """Read the laptop: a code that has not been shown yet, waiting for it if need be."""
+        """Read a code from the laptop that has not been shown yet. Wait for it if necessary."""
         deadline = time.monotonic() + PERIOD_S + STEP_TIMEOUT_S
         while (code := self.laptop.softtoken("code", "demo")) == self.last_code:
             if time.monotonic() > deadline:
@@ -272,7 +272,7 @@ class Story:
         return next(code for code in ("000000", *(str(digit) * 6 for digit in range(1, 10))) if code not in right)
 
     def _code_at(self, step: int) -> str:
-        # Its key goes by stdin, not by argv.
+        # The key comes through stdin, not argv.
         command = [
             "oathtool",
             "--totp",
@@ -309,9 +309,9 @@ def _is_listening(port: int) -> bool:
 
 
 def main() -> int:
-    """Run the demonstration; 0 if all of it held."""
+    """Run the demonstration. Return 0 if every check passed."""
     os.umask(0o022)
-    sys.stdout.reconfigure(line_buffering=True)  # through a pipe, too, an error comes behind what led to it
+    sys.stdout.reconfigure(line_buffering=True)  # an error comes after the lines that led to it, even through a pipe
     stage = Stage()
     try:
         stage.set_up()

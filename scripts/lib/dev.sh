@@ -1,4 +1,4 @@
-# Sourced by scripts and tests: what programs need of /dev, in an empty directory.
+# Sourced by scripts and tests: create the part of /dev that programs need, in an empty directory.
 
 make_dev() {
 	for name in null zero full random urandom tty fuse loop-control loop0 loop1 loop2 loop3 loop4 loop5 loop6 loop7; do

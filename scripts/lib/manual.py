@@ -1,4 +1,4 @@
-"""The man pages, in mdoc: templates, and in them the tables of options, which are made from the code."""
+"""Write the man pages, in mdoc: templates, with tables of options that are made from the code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DEFAULTS_IN_WORDS = {"backend": "the one that was installed with the module", "
 
 
 def pages() -> dict[str, str]:
-    """Give the text of each page, by its path below the directory of all documents."""
+    """Return the text of each page, by its path below the directory of all documents."""
     made = {}
     for path in sorted(TEMPLATES.glob("*.in")):
         name = path.name.removesuffix(".in")
@@ -50,7 +50,7 @@ def _filled(template: str) -> str:
 
 
 def _constant(match: re.Match[str]) -> str:
-    """Give a constant of the code; a time as people say it."""
+    """Return a constant of the code. A time is in everyday units."""
     value = getattr(importlib.import_module(f"pam_softtoken.{match[1]}"), match[2])
     if not match[2].endswith("_S"):
         return str(value)
@@ -77,22 +77,22 @@ def _enumeration(names: list[str]) -> str:
 
 
 def actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """Give the options of a command line, in their order."""
+    """Return the options of a command line, in order."""
     return [action for action in parser._actions if action.option_strings]
 
 
 def meaning(action: argparse.Action) -> str:
-    """Return what an option does, as its program's help has it, with the values that argparse fills in."""
+    """Return what an option does, from its program's help, with the values that argparse fills in."""
     return (action.help or "") % {**vars(action), "prog": ""}
 
 
 def operands(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """Give what stands on a command line without a name, in its order."""
+    """Return the positional arguments of a command line, in order."""
     return [action for action in parser._actions if not action.option_strings and not _is_choice_of_commands(action)]
 
 
 def subcommands(parser: argparse.ArgumentParser) -> dict[str, tuple[str, argparse.ArgumentParser]]:
-    """Give what each subcommand does, and its own command line; nothing for a program without any."""
+    """Return what each subcommand does, and its command line. Return nothing for a program without subcommands."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             meanings = {choice.dest: choice.help or "" for choice in action._choices_actions}
@@ -133,7 +133,7 @@ def _spelt(action: argparse.Action) -> str:
 
 
 def choices(action: argparse.Action) -> list[str]:
-    """Give the values that an option can have, where they are few."""
+    """Return the values that an option can have, if they are few."""
     if action.choices and not _is_choice_of_commands(action):
         return [str(choice) for choice in action.choices]
     return action.metavar.split("|") if isinstance(action.metavar, str) and "|" in action.metavar else []
@@ -144,7 +144,7 @@ def _program_options(parser: argparse.ArgumentParser) -> str:
     for group in parser._action_groups:
         if not group._group_actions or any(map(_is_choice_of_commands, group._group_actions)):
             continue
-        if group.title != "options":  # so argparse calls those that are in no group
+        if group.title != "options":  # argparse's title for options without a group
             lines.append(f".Ss {_capital(group.title or '')}")
         lines.append(".Bl -tag -width Ds")
         for action in group._group_actions:
@@ -169,7 +169,7 @@ def _commands(parser: argparse.ArgumentParser) -> str:
 
 
 def _examples(epilog: str) -> str:
-    """Take the examples out of the help: a command in the third column, and what it does below it."""
+    """Return the examples of the help: a command in the third column, and what it does below it."""
     lines = []
     for line in epilog.splitlines()[1:]:
         if not line.strip():
@@ -191,7 +191,7 @@ def _sentence(text: str) -> str:
 
 
 def _prose(text: str) -> list[str]:
-    """Write a text with code between backquotes as mdoc, one line for each sentence."""
+    """Return a text with code in backquotes as mdoc, one line for each sentence."""
     lines = []
     pieces = text.split("`")
     for number, piece in enumerate(pieces):
@@ -207,7 +207,7 @@ def _prose(text: str) -> list[str]:
 
 
 def _word(text: str) -> str:
-    """Keep a word of a macro's line from being taken for a macro, and its end for punctuation."""
+    """Return a word that mdoc does not read as a macro. Its end is not read as punctuation."""
     return rf"\&{_escaped(text)}" + (r"\&" if text[-1:] in PUNCTUATION else "")
 
 

@@ -1,4 +1,4 @@
-# Sourced by the scripts: install Debian packages that are not there yet.
+# Sourced by the scripts: install missing Debian packages.
 
 install_packages() {
 	missing=
@@ -12,7 +12,7 @@ install_packages() {
 		return 1
 	fi
 	echo "installing:$missing" >&2
-	# A server package would start its service on the machine's own port; nothing here needs that.
+	# A server package would start its service on the machine's own port. Nothing here needs that.
 	policy=/usr/sbin/policy-rc.d
 	[ -e "$policy" ] && policy= || printf '#!/bin/sh\nexit 101\n' >"$policy"
 	[ -z "$policy" ] || chmod 755 "$policy"

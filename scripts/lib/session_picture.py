@@ -1,4 +1,4 @@
-"""A terminal session as an SVG picture."""
+"""Draw a terminal session as an SVG picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the soft token share."""
+"""Share fixtures among the tests of the soft token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Throw-away users of the machine, and the soft token in their pocket."""
+"""Throw-away users of the machine, and their soft tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.leak import keep, keep_code
 
 @contextmanager
 def resident_of(homes: Path) -> Iterator[Person]:
-    """Make a user who serves many tests, with a home in a new directory: to make one takes longer than most tests."""
+    """Return a user that serves many tests, with a home in a new directory. Making one takes longer than most tests."""
     homes.mkdir(mode=0o755)
     homes.chmod(0o755)
     person = Person(homes)
@@ -31,7 +31,7 @@ class Phone:
     """A soft token: oathtool, which shares no code with us.
 
     Args:
-        record: what `softtoken-enroll --json` printed.
+        record: the output of `softtoken-enroll --json`.
     """
 
     def __init__(self, record: dict[str, object]) -> None:
@@ -41,10 +41,10 @@ class Phone:
         self.counter = int(str(record["counter"] or 0))
 
     def totp(self, steps: int = 0) -> str:
-        """Show the code of the present time step, or of one `steps` later.
+        """Return the code of the present time step, or of one `steps` later.
 
-        A test that needs two codes takes that of step 0 first and that of step 1 second: with the default window
-        both are accepted now, and still are if a step ends in between.
+        A test that needs two codes first uses that of step 0, then that of step 1. With the default window, both are
+        accepted now. They are still accepted if a step ends in between.
         """
         period_s = int(str(self.record["period"]))
         when = int(time.time()) + steps * period_s
@@ -52,13 +52,13 @@ class Phone:
         return self._oathtool(mode, "--time-step-size", f"{period_s}s", "--now", f"@{when}")
 
     def hotp(self) -> str:
-        """Press the button of a HOTP token."""
+        """Return the next code of a HOTP token."""
         code = self.hotp_at(self.counter)
         self.counter += 1
         return code
 
     def hotp_at(self, counter: int) -> str:
-        """Compute the code of any counter."""
+        """Return the code of any counter."""
         algorithm = str(self.record["algorithm"])
         if algorithm == "SHA1":
             return self._oathtool("--hotp", "--counter", str(counter))
@@ -66,7 +66,7 @@ class Phone:
         return self._oathtool(f"--totp={algorithm}", "--time-step-size", "1s", "--now", f"@{counter}")
 
     def next(self) -> str:
-        """Show a code that has not been shown: for HOTP any number of times, for TOTP once."""
+        """Return a code that has not been shown: for HOTP any number of times, for TOTP once."""
         return self.hotp() if self.record["type"] == "hotp" else self.totp(1)
 
     def _oathtool(self, *options: str) -> str:
@@ -95,11 +95,11 @@ class Person:
         self.home.chmod(0o755)
         entry = pwd.getpwnam(self.name)
         self.uid, self.gid = entry.pw_uid, entry.pw_gid
-        self.forget_on_the_host()  # somebody had this uid in a run that was killed
+        self.forget_on_the_host()  # a killed run may have left files of a user with this uid
 
     @property
     def store(self) -> Path:
-        """The directory of the token file."""
+        """Return the directory of the token file."""
         return self.home / ".softtoken"
 
     @property
@@ -108,11 +108,11 @@ class Person:
 
     @property
     def revocations(self) -> Path:
-        """Root's records of what was revoked."""
+        """Return root's records of revoked tokens."""
         return Path("/var/lib/softtoken/revoked") / str(self.uid)
 
     def forget_on_the_host(self) -> None:
-        """Take away what root's files say of this user."""
+        """Remove what root's files record about this user."""
         self._mark.unlink(missing_ok=True)
         Path(enrolled_mark.record_of(self.name)).unlink(missing_ok=True)
         shutil.rmtree(self.revocations, ignore_errors=True)
@@ -120,7 +120,7 @@ class Person:
             record.unlink()
 
     def enrol(self, installed: Installation, *options: str) -> Phone:
-        """Enrol without questions, as root for this user, and give him the token."""
+        """Enrol without questions, as root for this user, and return their token."""
         command = [str(installed.enroll), "--user", self.name, "--no-confirm", "--json", *options]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -128,12 +128,12 @@ class Person:
         return Phone(json.loads(done.stdout))
 
     def forget(self) -> None:
-        """Make the user one who has never enrolled."""
+        """Remove the token file's directory and the enrolled mark, as if the user had never enrolled."""
         self._mark.unlink(missing_ok=True)
         shutil.rmtree(self.store, ignore_errors=True)
 
     def remove(self) -> None:
-        """Take the user and his home directory away again."""
+        """Remove the user and their home directory."""
         subprocess.run(["pkill", "-KILL", "-u", self.name], check=False, capture_output=True)
         self.forget_on_the_host()
         subprocess.run(["userdel", "--remove", "--force", self.name], check=True, capture_output=True)

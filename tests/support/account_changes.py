@@ -1,4 +1,4 @@
-"""A host in a mount namespace whose accounts are changed by the real usermod, userdel and vipw."""
+"""A host in a mount namespace. The real usermod, userdel and vipw change its accounts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.support.pam_scene import Pam
 
 
 class Host:
-    """A host with one store for all.
+    """A host with one store for all users.
 
     Args:
         directory: the host.
         pam: makes its services.
-        template: how a user's place is named in a store of root's; or all of it, from `%h` on.
+        template: a user's place in a store of root's; or the whole template, if it starts with `%h`.
     """
 
     def __init__(self, directory: DirectoryService, pam: Pam, template: str) -> None:
@@ -74,13 +74,13 @@ _TRIES = 20
 
 
 def edit_with_vipw(script: str, expected: str) -> None:
-    """Change /etc/passwd with vipw, whose editor is sed, and have pwconv mend /etc/shadow.
+    """Change /etc/passwd with vipw, whose editor is sed, and update /etc/shadow with pwconv.
 
     Args:
         script: for sed.
-        expected: what stands in the file afterwards; while another test holds its lock, vipw changes nothing.
+        expected: the later content of the file. While another test holds the lock, vipw changes nothing.
     """
-    # It looks at the second in which the file was written.
+    # vipw checks the second in which the file was written.
     editor = f'sed -i {shlex.quote(script)} "$0" && touch -d "1 hour ago" "$0"'
     environment = {**os.environ, "VISUAL": f"sh -c {shlex.quote(editor)}"}
     for _ in range(_TRIES):
@@ -93,19 +93,19 @@ def edit_with_vipw(script: str, expected: str) -> None:
 
 
 def rename_with_vipw(person: Person, name: str) -> None:
-    """Rename an account without usermod, to any name."""
+    """Change an account's name without usermod, to any name."""
     edit_with_vipw(f"s/^{person.name}:/{name}:/", f"\n{name}:")
     person.name = name
 
 
 def renumber_with_vipw(person: Person, uid: int) -> None:
-    """Give an account another uid without usermod, so that its files keep the old one."""
+    """Change an account's uid without usermod, so that its files keep the old one."""
     edit_with_vipw(f"s/^\\({person.name}:[^:]*\\):{person.uid}:/\\1:{uid}:/", f":{uid}:")
     person.uid = uid
 
 
 def move_home(person: Person, *, with_files: bool) -> None:
-    """Give an account another home directory, with `usermod -d`, and with or without `-m`."""
+    """Change an account's home directory, with `usermod -d`, and with or without `-m`."""
     home = person.home.with_name(f"{person.home.name}-new")
     words = ["--move-home"] if with_files else []
     subprocess.run(["usermod", "--home", str(home), *words, person.name], check=True, capture_output=True)
@@ -116,10 +116,10 @@ def move_home(person: Person, *, with_files: bool) -> None:
 
 
 def replace(person: Person, *, name: str, uid: int, keeping: bool) -> None:
-    """Delete an account and make another one, of somebody else.
+    """Delete an account and create another one, for another person.
 
     Args:
-        person: it; becomes the new one.
+        person: the old account; becomes the new one.
         name, uid: of the new one.
         keeping: the old home directory stays.
     """
@@ -133,6 +133,6 @@ def replace(person: Person, *, name: str, uid: int, keeping: bool) -> None:
 
 
 def delete(person: Person, *, keeping: bool) -> None:
-    """Delete an account with `userdel`, and with `-r` unless its home directory is kept."""
+    """Delete an account with `userdel`, with `-r` unless its home directory is kept."""
     words = [] if keeping else ["--remove"]
     subprocess.run(["userdel", *words, person.name], check=True, capture_output=True)

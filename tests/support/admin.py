@@ -16,14 +16,14 @@ class Admin(Enroller):
 
 
 def succeeded(done: Finished) -> str:
-    """Expect that it did what it was asked for, and give what it printed on stdout."""
+    """Check that the program succeeded. Return its stdout."""
     assert "Traceback" not in done.stderr, done.stderr
     assert done.status == 0, done.stderr
     return done.stdout
 
 
 def refused(done: Finished, status: int = 1) -> tuple[str, str]:
-    """Expect that it refused, with one error and one hint at the end of stderr, and give both."""
+    """Check that the program refused, with one error and one hint at the end of stderr. Return both."""
     assert "Traceback" not in done.stderr, done.stderr
     assert done.status == status, done.stderr
     assert done.stdout == ""

@@ -1,6 +1,6 @@
-"""What becomes of a page or a picture in a browser and on paper: Chromium shows and prints it, poppler reads the paper.
+"""Show a page or picture in a browser and on paper. Chromium shows and prints it, and poppler reads the paper.
 
-Chromium runs without a network, so that whatever is missing then would be missing in a test.
+Chromium runs without a network, so a test notices anything that would be missing.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ def _browse(page: Path, *options: str) -> None:
 
 
 def screenshot(page: Path, target: Path) -> Path:
-    """Show a file in a window, and take a picture of that."""
+    """Show a file in a window, and return a picture of it."""
     _browse(page, "--window-size=1000,1000", f"--screenshot={target}")
     return target
 
 
 class Paper:
-    """A page that has been printed.
+    """A printed page.
 
     Args:
         page: the HTML file.
-        pdf: where the print is made.
+        pdf: the path of the new print.
     """
 
     def __init__(self, page: Path, pdf: Path) -> None:
@@ -42,16 +42,16 @@ class Paper:
         _browse(page, "--no-pdf-header-footer", f"--print-to-pdf={pdf}")
 
     def facts(self) -> dict[str, str]:
-        """Give what pdfinfo says of it, such as `Pages` and `Page size`."""
+        """Return the facts that pdfinfo shows, such as `Pages` and `Page size`."""
         lines = self._run("pdfinfo", self._pdf).splitlines()
         return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
     def text(self) -> str:
-        """Give what can be read on it, with one space for any gap."""
+        """Return its readable text, with one space for any gap."""
         return " ".join(self._run("pdftotext", "-layout", self._pdf, "-").split())
 
     def picture(self) -> Path:
-        """Give a picture of it, in shades of grey as most printers have them."""
+        """Return a picture of it, in shades of grey as most printers have them."""
         self._run(
             "pdftoppm", "-gray", "-png", "-singlefile", "-r", _DOTS_PER_INCH, self._pdf, self._pdf.with_suffix("")
         )

@@ -1,4 +1,4 @@
-"""The C client as a Python object: run an attempt of a PAM service from a private directory, see what happened."""
+"""The C client as a Python object: run an attempt of a PAM service from a private directory, and see what happened."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ NO_ANSWER, FAIL = "-", "!"
 
 
 class Outcome:
-    """What one attempt came to.
+    """The result of one attempt.
 
     Attributes:
         result: PAM return code.
-        account: that of `pam_acct_mgmt`; -1 where it was not called.
-        messages: (style, text) of everything the person was shown.
+        account: the return code of `pam_acct_mgmt`; -1 if it was not called.
+        messages: (style, text) of everything that the user was shown.
     """
 
     def __init__(self, line: str) -> None:
@@ -37,16 +37,16 @@ class Outcome:
 
     @property
     def prompts(self) -> list[str]:
-        """The texts that asked for an answer."""
+        """Return the texts that asked for an answer."""
         return [text for style, text in self.messages if style in (ECHO_OFF, ECHO_ON)]
 
 
 class Service:
-    """A PAM service in a directory of its own; the machine's services are not touched.
+    """A PAM service in its own directory. The machine's services are not touched.
 
     Args:
         directory: for `pam_start_confdir`.
-        installed: whose client asks.
+        installed: the installation with the client.
         stack: text of the service file.
     """
 
@@ -67,11 +67,11 @@ class Service:
         options: Iterable[str] = (),
         attempts: int = 1,
     ) -> Outcome:
-        """Make one attempt, and give the answers one after the other; `NO_ANSWER` and `FAIL` are special.
+        """Run one attempt with these answers, in order. `NO_ANSWER` and `FAIL` are special.
 
         Args:
-            user: who wants to log in.
-            answers: one for each prompt; when there are too few, the conversation fails.
+            user: the user that logs in.
+            answers: one for each prompt. If there are too few, the conversation fails.
             run_as: run the client without root, as this user.
             options: more options of the client, such as `--item=rhost=192.0.2.7`.
         """
@@ -85,7 +85,7 @@ class Service:
         options: Iterable[str] = (),
         attempts: int,
     ) -> list[Outcome]:
-        """Make several attempts in one process."""
+        """Run several attempts in one process."""
         for answer in answers:
             keep_answer(answer)
         script = "".join(f"{answer if answer in (NO_ANSWER, FAIL) else '=' + answer}\n" for answer in answers)
@@ -100,6 +100,6 @@ class Service:
         return [Outcome(line) for line in done.stdout.decode("utf-8", "replace").splitlines()]
 
     def command(self, user: Person | str, *options: str) -> list[str]:
-        """Give the client's command line."""
+        """Return the client's command line."""
         name = user if isinstance(user, str) else user.name
         return [str(self.installed.client), f"--confdir={self.directory}", *options, self.name, name]

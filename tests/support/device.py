@@ -1,4 +1,4 @@
-"""`softtoken` as a person or a script runs it, with a vault of its own."""
+"""Run `softtoken` as a user or a script does, with its own vault."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ PROGRAM = (sys.executable, "-I", str(TREE / "scripts" / "softtoken"))
 
 
 def totp(name: str, key: bytes = RFC_KEY, *, issuer: str = "", digits: int = 6, period_s: int = 30) -> Entry:
-    """Make an entry that goes by the clock."""
+    """Return a time-based entry."""
     secret = Secret(key, min_bytes=SHORTEST_KEY_BYTES)
     return Entry(TOTPToken(name, secret, algorithm="SHA1", digits=digits, created=0, period_s=period_s), issuer)
 
 
 def hotp(name: str, key: bytes = RFC_KEY, *, counter: int = 0) -> Entry:
-    """Make an entry that counts."""
+    """Return a counter-based entry."""
     return Entry(HOTPToken(name, Secret(key), algorithm="SHA1", digits=6, created=0, counter=counter))
 
 
 def write_vault(path: Path, entries: Iterable[Entry], *, cost: Cost = CHEAP, passphrase: str = PASSPHRASE) -> Vault:
-    """Make a vault at a place where there is none."""
+    """Write a vault to a path where there is none."""
     vault = Vault(str(path), cost=cost)
     vault.create(passphrase.encode())
     with vault.changing() as content:
@@ -48,10 +48,10 @@ def write_vault(path: Path, entries: Iterable[Entry], *, cost: Cost = CHEAP, pas
 
 
 class Mistake:
-    """What the program says when it does not do what was asked: one `error:` line and one `hint:` line, and no more.
+    """The program's output for a failure: one `error:` line and one `hint:` line, and no more.
 
     Args:
-        said: all that it wrote to stderr.
+        said: everything that it wrote to stderr.
     """
 
     def __init__(self, said: str) -> None:
@@ -67,7 +67,7 @@ class Mistake:
 
 
 class Device:
-    """A person's device.
+    """A user's device.
 
     Args:
         data: its $XDG_DATA_HOME.
@@ -96,9 +96,9 @@ class Device:
         """Run it with pipes and without a terminal.
 
         Args:
-            passphrase: comes through a descriptor; None does not say where it is.
+            passphrase: sent through a descriptor. None: the option is left out.
             typed: its standard input.
-            environment: more of it.
+            environment: additional variables.
             before: words before the program's own, such as a tracer's.
         """
         source, end = os.pipe()
@@ -123,13 +123,13 @@ class Device:
         return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def did(self, *words: str | Path, typed: bytes = b"") -> str:
-        """Run it, expect that it does what was asked, and give what it wrote to stdout."""
+        """Run it, check that it succeeds, and return its stdout."""
         done = self.run(*words, typed=typed)
         assert done.status == 0, done.stderr
         return done.stdout
 
     def refused(self, *words: str | Path, status: int = 1, passphrase: str = PASSPHRASE, typed: bytes = b"") -> Mistake:
-        """Run it, and expect that it refuses and that nothing has become of the vault."""
+        """Run it. Check that it refuses and leaves the vault unchanged."""
         held = self.path.read_bytes() if self.path.exists() else None
         done = self.run(*words, passphrase=passphrase, typed=typed)
         assert done.status == status, done.stderr
@@ -144,9 +144,9 @@ class Device:
         return Dialogue((*PROGRAM, *words), person=None, environment=self.environment, columns=columns)
 
     def hold(self, *entries: Entry) -> Vault:
-        """Give it a vault with some entries."""
+        """Create its vault with some entries."""
         return write_vault(self.path, entries)
 
     def content(self, passphrase: str = PASSPHRASE) -> list[Entry]:
-        """Open the vault."""
+        """Return the content of the vault."""
         return Vault(str(self.path)).open(passphrase.encode())

@@ -1,4 +1,4 @@
-"""A host with a directory service that knows people under several spellings of their names."""
+"""A host with a directory service that accepts several spellings of users' names."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ mount --bind "$1/state" /var/lib/softtoken
 
 
 class DirectoryService:
-    """Such a host, in a mount namespace; what the module keeps in /var/lib/softtoken and /run is its own, too.
+    """Such a host, in a mount namespace. The module's data in /var/lib/softtoken and /run is private, too.
 
     Args:
         mounts: the namespace.
-        installed: whose programs run there.
+        installed: the installation whose programs run there.
 
     Attributes:
         directory: for its files.
-        state: what stands in for /var/lib/softtoken.
+        state: the stand-in for /var/lib/softtoken.
         marks: the directory of the enrolled marks.
     """
 
@@ -68,19 +68,19 @@ class DirectoryService:
         (self.directory / "security" / "softtoken.conf").write_text(text)
 
     def spellings_of(self, person: Person) -> list[str]:
-        """Have the directory know somebody under two more names, and return all three."""
+        """Add two more names of a person to the directory. Return all three."""
         others = [f"CORP\\{person.name}", f"{person.name}@corp.example"]
         for typed in others:
             self.add(typed, person)
         return [person.name, *others]
 
     def add(self, typed: str, person: Person, *, name: str | None = None) -> None:
-        """Have the directory know a person under one more name.
+        """Add one more name of a person to the directory.
 
         Args:
-            typed: the name that it is asked for.
-            person: whose uid and home it answers with.
-            name: the canonical name that it answers with (default: the person's).
+            typed: the name in the query.
+            person: the answer has their uid and home.
+            name: the canonical name in the answer (default: the person's).
         """
         shadow = dict(line.split(":")[:2] for line in Path("/etc/shadow").read_text().splitlines())
         canonical = person.name if name is None else name
@@ -90,7 +90,7 @@ class DirectoryService:
 
     @contextlib.contextmanager
     def hanging(self) -> Iterator[None]:
-        """Have the directory answer nothing for as long as the block lasts: it reads what nobody writes."""
+        """Stop all answers of the directory for as long as the block lasts: it reads what nobody writes."""
         aside = self._people.with_name("people.aside")
         self._people.rename(aside)
         os.mkfifo(self._people)
@@ -98,7 +98,7 @@ class DirectoryService:
         aside.rename(self._people)
 
     def log_in(self, service: Service, typed: str, *answers: str, options: Sequence[str] = ()) -> Outcome:
-        """Make one attempt under a name."""
+        """Run one attempt under a name."""
         for answer in answers:
             keep_answer(answer)
         script = "".join(f"={answer}\n" for answer in answers)
@@ -107,7 +107,7 @@ class DirectoryService:
         return Outcome(done.stdout.splitlines()[-1])
 
     def run(self, program: str, *words: str | Path, around: Sequence[str] = ()) -> Finished:
-        """Run one of the programs as root, without a terminal; `around` are words before it, such as a tracer's."""
+        """Run one of the programs as root, without a terminal. `around` are words before it, such as a tracer's."""
         path = str(self._installed.root / "scripts" / program)
         command = self.mounts.command(*around, path, *(str(word) for word in words))
         done = subprocess.run(

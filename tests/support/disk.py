@@ -1,4 +1,4 @@
-"""Small disks of their own for home directories."""
+"""Small separate disks for home directories."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tests.support.process import when_left
 
 @contextmanager
 def disk_as_home(person: Person, size: str = "size=128k") -> Iterator[None]:
-    """Put a person's home on a new, empty disk in memory, for as long as the block lasts.
+    """Mount a new, empty disk in memory as a person's home, for as long as the block lasts.
 
     Args:
-        size: options of tmpfs(5) that say how large it is.
+        size: options of tmpfs(5) for its size.
     """
     options = f"{size},mode=755,uid={person.uid},gid={person.gid}"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", person.home], check=True)
@@ -28,7 +28,7 @@ def disk_as_home(person: Person, size: str = "size=128k") -> Iterator[None]:
 
 
 def fill(directory: Path) -> Path:
-    """Take the last block of a file system, and return the file that has it."""
+    """Use the last block of a file system. Return the file that has it."""
     path = directory / "filler"
     with path.open("wb", buffering=0) as file:
         try:
@@ -40,7 +40,7 @@ def fill(directory: Path) -> Path:
 
 
 def take_all_files(directory: Path) -> None:
-    """Take the last inode of a file system."""
+    """Use the last inode of a file system."""
     try:
         for number in range(10_000):
             (directory / f"filler-{number}").touch()

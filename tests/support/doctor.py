@@ -1,4 +1,4 @@
-"""A host whose services, settings and state are a test's own, and what `softtoken-admin doctor` finds there."""
+"""A host with a test's own services, settings and state, and what `softtoken-admin doctor` finds there."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ sys.exit(program.main(["doctor", "--json"]))
 
 
 class Found(NamedTuple):
-    """What was found, and how the program ended.
+    """The findings, and how the program ended.
 
     Attributes:
-        findings: but for those of clock and kernel log, which are the machine's, not this host's.
+        findings: without those of clock and kernel log, which belong to the machine and not to this host.
     """
 
     findings: list[dict[str, Any]]
@@ -57,22 +57,22 @@ class Found(NamedTuple):
     stderr: str
 
     def only(self, place: str, words: str) -> dict[str, Any]:
-        """Give the one finding there that says this."""
+        """Return the one finding there that has this text."""
         found = [each for each in self.findings if each["place"] == place and words in each["what"]]
         assert len(found) == 1, self
         return found[0]
 
     def worse_than_notes(self) -> list[dict[str, Any]]:
-        """Give the errors and warnings."""
+        """Return the errors and warnings."""
         return [each for each in self.findings if each["severity"] != "note"]
 
 
 class PatientHost:
-    """A sound host, until a test makes it ill: sshd asks for password and code.
+    """A sound host, until a test breaks something: sshd asks for password and code.
 
     Args:
         directory: for its files; must not exist.
-        installed: whose module it runs.
+        installed: the installation whose module it runs.
     """
 
     def __init__(self, directory: Path, installed: Installation) -> None:
@@ -90,7 +90,7 @@ class PatientHost:
         self.set_service("sshd", COMMON + self.line())
 
     def line(self, *options: str, control: str = "required") -> str:
-        """Write a PAM line of ours."""
+        """Return one of our PAM lines."""
         words = [option if " " not in option else f"[{option}]" for option in options]
         return " ".join([f"auth {control} {self.installed.bridge} backend={self.installed.backend}", *words]) + "\n"
 
@@ -99,7 +99,7 @@ class PatientHost:
         (self.directory / "pam.d" / name).write_text(auth + REST)
 
     def set_sshd(self, text: str, name: str = "sshd_config") -> None:
-        """Replace a file of sshd's."""
+        """Replace a file of sshd."""
         (self.directory / "ssh" / name).write_text(text)
 
     def set_conf(self, text: str) -> None:
@@ -107,11 +107,11 @@ class PatientHost:
         (self.directory / "security" / "softtoken.conf").write_text(text)
 
     def set_nsswitch(self, text: str) -> None:
-        """Write where the host has its users from."""
+        """Write the host's sources of users."""
         (self.directory / "nsswitch.conf").write_text(text)
 
     def enrol(self, person: Person) -> Phone:
-        """Enrol somebody with the settings of this host, with a token that counts."""
+        """Enrol a user with the settings of this host, with a counter-based token."""
         done = self.run(self.installed.enroll, "--user", person.name, "--no-confirm", "--json", "--type=hotp")
         assert done.returncode == 0, done.stderr
         return Phone(json.loads(done.stdout))
@@ -133,20 +133,20 @@ class PatientHost:
         )
 
     def examine(self) -> Found:
-        """Have the doctor look at it."""
+        """Run the doctor on it."""
         done = self.run(self.installed.root / "scripts" / "softtoken-admin", "doctor", "--json")
         assert "Traceback" not in done.stderr, done.stderr
         return found_in(done)
 
     def examine_with_mounts(self, table: str) -> Found:
-        """Have the doctor look at it, with another table of mounts than the kernel's: no test can mount a far home."""
+        """Run the doctor with another table of mounts than the kernel's: no test can mount a remote home."""
         path = self.directory / "mountinfo"
         path.write_text(table)
         script = _OTHER_MOUNTS.format(root=str(self.installed.root), path=str(path))
         return found_in(self.run("/usr/bin/python3", "-I", "-c", script))
 
     def mend(self, finding: dict[str, Any]) -> Found:
-        """Do what the finding says; it must be gone then, and nothing new have come."""
+        """Follow the advice of the finding. Check that the finding is gone and that nothing new has come."""
         before = self.examine().findings
         assert "editor" not in finding["mend"], finding
         done = self.run("sh", "-c", finding["mend"])
@@ -159,12 +159,12 @@ class PatientHost:
 
 
 def _kind(finding: dict[str, Any]) -> tuple[str, str]:
-    """Return what is wrong, without what it would cost to mend it, which changes with all else."""
+    """Return what is wrong, without the effects of repairing it, which depend on everything else."""
     return finding["severity"], finding["what"].partition("; the command below")[0]
 
 
 def found_in(done: subprocess.CompletedProcess[str]) -> Found:
-    """Read what the program has printed."""
+    """Read the program's output."""
     document = json.loads(done.stdout)
     mine = [each for each in document["findings"] if each["family"] not in ("clock", "denials")]
     return Found(mine, document["looked_at"], document["not_looked_at"], done.returncode, done.stderr)

@@ -1,4 +1,4 @@
-"""`softtoken-enroll` as a person or a script runs it: in a terminal or with pipes, as a user or as root."""
+"""Run `softtoken-enroll` as a user or a script does: in a terminal or with pipes, as a user or as root."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ _ERROR, _HINT = "softtoken-enroll: error: ", "softtoken-enroll: hint: "
 
 
 class Mistake:
-    """What the program says when it does not do what was asked.
+    """The program's output for a failure.
 
     Args:
-        said: all that it wrote to stderr.
+        said: everything that it wrote to stderr.
 
     Raises:
-        AssertionError: it is not one `error:` line and one `hint:` line after it in the form that we have settled.
+        AssertionError: it is not one `error:` line followed by one `hint:` line in the agreed form.
     """
 
     def __init__(self, said: str) -> None:
@@ -56,7 +56,7 @@ class Mistake:
             assert text == text.strip(), said
             assert not text[:2].istitle(), f"starts with a capital: {text}"
             assert not text.endswith("."), f"ends with a stop: {text}"
-        # A person must be able to select a line as a whole.
+        # A user must be able to select the whole line.
         self.before = "\n".join(lines[:-2])
 
 
@@ -65,7 +65,7 @@ class Finished:
 
     Attributes:
         status: exit status, or minus the number of the signal that killed it.
-        stdout, stderr: what it wrote.
+        stdout, stderr: its output.
     """
 
     def __init__(self, status: int, stdout: str, stderr: str) -> None:
@@ -74,7 +74,7 @@ class Finished:
         self.stderr = stderr
 
     def refused(self, status: int = 1) -> Mistake:
-        """Expect that it refused, with nothing on stdout and nothing but the mistake on stderr."""
+        """Check that it refused, with nothing on stdout and nothing but the error on stderr."""
         mistake = Mistake(self.stderr)
         assert self.status == status, self.stderr
         assert self.stdout == ""
@@ -83,7 +83,7 @@ class Finished:
 
 
 def record_of(uri: str, recovery_codes: Sequence[str] = ()) -> dict[str, object]:
-    """Read a Key URI as an app does: what it leaves out is SHA1, 6 digits and 30 s."""
+    """Read a Key URI as an app does. Missing parts mean SHA1, 6 digits and 30 s."""
     parts = urllib.parse.urlsplit(uri)
     assert parts.scheme == "otpauth"
     fields = dict(urllib.parse.parse_qsl(parts.query, strict_parsing=True))
@@ -99,23 +99,23 @@ def record_of(uri: str, recovery_codes: Sequence[str] = ()) -> dict[str, object]
 
 
 def uri_in(text: str) -> str:
-    """Find the one Key URI that a text shows."""
+    """Return the one Key URI in a text."""
     (uri,) = re.findall(r"^URI:  (otpauth://\S+)\r?$", text, re.MULTILINE)
     return str(uri)
 
 
 def recovery_codes_in(text: str) -> list[str]:
-    """Find the recovery codes that a text shows."""
+    """Return the recovery codes in a text."""
     return re.findall(r"\b[0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{4}\b", text)
 
 
 class Dialogue:
-    """The program in a terminal of its own, and a person in front of it. Use it in a `with` block.
+    """The program in its own terminal, with a person in front of it. Use it in a `with` block.
 
     Args:
-        command: what runs there.
-        person: who runs it; None is root.
-        piped: descriptors (1, 2) that are not the terminal but go to a file each; see `piped_stdout`.
+        command: the command to run there.
+        person: the user that runs it. None: root.
+        piped: descriptors (1, 2) that go to a file each, not to the terminal; see `piped_stdout`.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Dialogue:
         fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
         self._files: dict[int, BinaryIO] = {number: tempfile.TemporaryFile() for number in piped}  # noqa: SIM115
 
-        # Without a session and a terminal of its own, neither Ctrl-C nor hanging up would reach the program.
+        # Without its own session and terminal, the program would receive neither Ctrl-C nor a hang-up.
         self._process: subprocess.Popen[bytes] = subprocess.Popen(
             ["setsid", "--ctty", *(str(word) for word in command)],
             stdin=inside,
@@ -164,7 +164,7 @@ class Dialogue:
 
     @property
     def transcript(self) -> str:
-        """All that the terminal has shown so far, what was typed among it."""
+        """Return everything that the terminal has shown so far, including what was typed."""
         return self._log.getvalue()
 
     def expect(self, text: str) -> str:
@@ -180,11 +180,11 @@ class Dialogue:
         return str(self._terminal.before)
 
     def expect_or_end(self, text: str) -> bool:
-        """Wait until the terminal shows a text or the program ends, and tell whether it was the text."""
+        """Wait until the terminal shows a text or the program ends. Return whether it was the text."""
         return int(self._terminal.expect_exact([text, pexpect.EOF])) == 0
 
     def expect_any(self, *texts: str) -> str:
-        """Wait until the terminal shows one of some texts, and tell which; "" when the program ends."""
+        """Wait until the terminal shows one of some texts. Return which, or "" if the program ends."""
         found = int(self._terminal.expect_exact([*texts, pexpect.EOF]))
         return [*texts, ""][found]
 
@@ -193,11 +193,11 @@ class Dialogue:
         self._terminal.send(line + "\r")
 
     def type_bytes(self, line: bytes) -> None:
-        """Type a line whose bytes are no text, and Enter."""
+        """Type a line whose bytes are not valid text, and Enter."""
         os.write(self._terminal.child_fd, line + b"\r")
 
     def press_control(self, letter: str) -> None:
-        """Hold Ctrl and press a letter."""
+        """Press Ctrl and a letter."""
         self._terminal.send(chr(ord(letter) & 0x1F))
 
     def hang_up(self) -> None:
@@ -209,7 +209,7 @@ class Dialogue:
         self._process.send_signal(number)
 
     def finish(self) -> int:
-        """Wait for the program's end and give its status."""
+        """Wait for the program's end and return its status."""
         if self._terminal.isalive():
             try:
                 self._terminal.expect(pexpect.EOF)
@@ -218,29 +218,29 @@ class Dialogue:
         return self._process.wait(TIMEOUT_S)
 
     def refused(self) -> Mistake:
-        """Expect that the program ends with status 1 and says why."""
+        """Check that the program ends with status 1 and gives the reason."""
         status = self.finish()
         mistake = Mistake(self.transcript)
         assert status == 1, self.transcript
         return mistake
 
     def file(self, number: int) -> str:
-        """Give what went to a piped descriptor; after the end."""
+        """Return the output of a piped descriptor. Call it after the end."""
         file = self._files[number]
         file.seek(0)
         return file.read().decode()
 
     def phone(self) -> Phone:
-        """Scan: take the token from the Key URI, and the recovery codes as far as they have been shown."""
+        """Return the token from the Key URI, with the recovery codes that have been shown so far."""
         return Phone(record_of(uri_in(self.transcript), recovery_codes_in(self.transcript)))
 
     def confirm(self, *, prompt: str = CODE_PROMPT) -> Phone:
-        """Go through the whole dialogue as somebody who does everything right."""
+        """Complete the whole dialogue without a mistake."""
         self.expect(prompt)
         return self.confirm_from_here()
 
     def confirm_from_here(self) -> Phone:
-        """Go through the rest of the dialogue, from the prompt for the code on."""
+        """Complete the rest of the dialogue, from the prompt for the code on."""
         phone = self.phone()
         self.type(phone.hotp() if phone.record["type"] == "hotp" else phone.totp())
         self.expect(ENTER_PROMPT)
@@ -251,7 +251,7 @@ class Dialogue:
 
 
 def identity(person: Person | None) -> dict[str, object]:
-    """Say to `subprocess` who runs the program."""
+    """Return the arguments of `subprocess` for the user that runs the program."""
     return {} if person is None else {"user": person.uid, "group": person.gid, "extra_groups": []}
 
 
@@ -266,7 +266,7 @@ class Enroller:
         self.program = program
 
     def after(self, *words: str | Path) -> Enroller:
-        """The same program, started by another one."""
+        """Return the same program, started by another one."""
         return Enroller(*words, *self.program)
 
     def run(
@@ -281,7 +281,7 @@ class Enroller:
         """Run it with pipes, as a script does.
 
         Args:
-            person: who runs it; None is root.
+            person: the user that runs it. None: root.
             typed: its standard input.
         """
         done = subprocess.run(

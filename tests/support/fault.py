@@ -1,9 +1,9 @@
-"""One login with one of its system calls disturbed: strace lists the calls that an attempt makes, and then kills the
-process, or fails the call, at any one of them.
+"""Disturb one system call of one login. strace lists the calls of an attempt. It then kills the process at any one of
+them, or fails the call.
 
 Host and backend make calls of the same names, and strace counts them for each process. So the backend is traced alone:
-a script in its place has the interpreter run under strace. The socket and all else are as the bridge left them, but for
-the alarm, which does not get past strace.
+a script in its place runs the interpreter under strace. The socket and everything else are as the bridge left them,
+except the alarm, which does not get past strace.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Call:
     """A system call of one process.
 
     Attributes:
-        name: as strace has it.
-        number: how many of this name the process has made with this one.
+        name: its name in strace.
+        number: how many calls of this name the process has made, including this one.
         text: strace's line.
     """
 
@@ -75,7 +75,7 @@ class Call:
 
 
 def calls_in(trace: str) -> dict[int, list[Call]]:
-    """Read a trace that has been made with `-f`: for each process its calls, in order."""
+    """Return the calls of each process, in order, from a trace that was made with `-f`."""
     found: dict[int, list[Call]] = {}
     for line in trace.splitlines():
         match = _CALL.match(line)
@@ -87,19 +87,19 @@ def calls_in(trace: str) -> dict[int, list[Call]]:
 
 
 def is_unsteady(call: Call) -> bool:
-    """Tell whether another run of the same attempt may come without this call."""
+    """Return whether this call may be missing in another run of the same attempt."""
     return call.name in ADDRESSES
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What the person types.
+    """What the user types.
 
     Attributes:
         answers: for the disturbed login.
         following: what must work after it.
         wrong: what never works.
-        before: what is typed, and refused, before the state file is as it is for the disturbed login.
+        before: refused answers that are typed first, to prepare the state file for the disturbed login.
     """
 
     answers: tuple[str, ...]
@@ -127,20 +127,20 @@ def _enrol(kind: str, person: Person, installed: Installation) -> Act:
         return Act((codes[1],), (codes[2],), wrong_code(phone), before=codes[0])
     if kind == NEVER_ENROLLED:
         return Act(("123456",), (), "123456")
-    # Far enough ahead for a step to end during the test, also where the present step counts as used.
+    # Far enough ahead for a step to end during the test, even if the present step counts as used.
     phone = person.enrol(installed, "--period=300", NO_CODES)
     return Act((phone.totp(2),), (phone.totp(3),), wrong_code(phone))
 
 
 class Stage:
-    """A person, her token, and a module whose backend can be disturbed; every login can be had again from the start.
+    """A person, their token, and a module whose backend can be disturbed. Every login can be repeated from the start.
 
     Args:
-        directory: a new one, root's, that everybody can enter.
-        installed: whose module.
-        person: who logs in; not enrolled yet.
+        directory: a new one owned by root, that everybody can enter.
+        installed: the installation with the module.
+        person: the user that logs in; not enrolled yet.
         make_service: makes a PAM service.
-        kind: one of `KINDS`, or one of those who have no token file.
+        kind: one of `KINDS`, or one of the kinds without a token file.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Stage:
         self._directory = directory
         self._trace = directory / "trace"
         self._traced = directory / "traced-backend"
-        # A script of our own, so that its processes can be told from those of other logins.
+        # Our own script, so that its processes differ from those of other logins.
         self._backend = directory / "backend"
         self._backend.write_text(
             f"import sys\nsys.path.insert(0, {str(installed.root)!r})\n"
@@ -178,7 +178,7 @@ class Stage:
         self._state = None if kind.startswith("first") or not state.exists() else state.read_bytes()
 
     def reset(self) -> None:
-        """Have it as it was after the enrolment: with that state, or with none, and with no mark of a success."""
+        """Restore the files after the enrolment: with that state, or with none, and without a mark of a success."""
         if not self._is_marked:
             for path in self._marks:
                 path.unlink(missing_ok=True)
@@ -188,7 +188,7 @@ class Stage:
             (self.person.store / "state").write_bytes(self._state)
 
     def log_in(self, *answers: str) -> int:
-        """Log in as everybody does."""
+        """Log in without a disturbance."""
         return self._undisturbed.log_in(self.person, *answers).result
 
     def backend_calls(self, *answers: str) -> list[Call]:
@@ -204,10 +204,10 @@ class Stage:
 
         Args:
             call: one of `backend_calls`.
-            how: what strace shall do; a `+` at the end has all later calls of that name meet the same.
-            answers: what the person types.
+            how: what strace shall do. A `+` at the end applies it to all later calls of that name, too.
+            answers: what the user types.
         """
-        # strace stops at the one call only, which is much faster, but then it cannot deliver a signal.
+        # strace stops only at the one call, which is much faster, but then it cannot deliver a signal.
         quick = () if how == KILL else ("--seccomp-bpf",)
         self._trace_backend(*_at(call, how), options=quick)
         began = time.monotonic()
@@ -219,7 +219,7 @@ class Stage:
         return result
 
     def host_calls(self, *options: str) -> list[Call]:
-        """List the calls of the host in pam_authenticate, and around it a few of the client that drives it.
+        """List the calls of the host in pam_authenticate, and a few calls of the client around it.
 
         Args:
             options: of the client.
@@ -243,7 +243,7 @@ class Stage:
         assert done.returncode == -signal.SIGKILL, "did not happen"
 
     def child_calls(self) -> list[Call]:
-        """List what the bridge's two children do before they run another program, and the host does not.
+        """List the calls of the bridge's two children, before they run another program, that the host does not make.
 
         A call that the host makes, too, under the same name and number, cannot be disturbed in the children alone.
         """
@@ -262,11 +262,11 @@ class Stage:
         return [call for key, call in found.items() if key not in those_of_host]
 
     def disturb_children(self, call: Call, how: str) -> int:
-        """Log in, with a call failing or killing in each process of the login that makes it."""
+        """Log in, with a call failing or killing in every process of the login that makes it."""
         return self._disturb_host(call, how, follow=True)
 
     def wait_for_the_end(self) -> None:
-        """Wait until no backend and no client of this stage is left."""
+        """Wait until all backends and clients of this stage have ended."""
         ours = (str(self._directory), str(self._disturbed_host.directory))
         wait_until(
             lambda: not any(path in process.command for process in processes() for path in ours),
@@ -284,7 +284,7 @@ class Stage:
 
     def _trace_backend(self, *expressions: str, options: tuple[str, ...] = ()) -> None:
         self._trace.unlink(missing_ok=True)
-        # With -D it is strace that is the child, and the backend remains the process that the bridge has made.
+        # With -D, strace is the child, and the backend remains the process that the bridge has made.
         command = ["strace", "-D", "-f", *options, "-o", str(self._trace), *_expressions(expressions)]
         command += [*_INTERPRETER, str(self._backend)]
         self._traced.write_text(f"import os\nos.execv('/usr/bin/strace', {command!r})\n")
@@ -313,7 +313,7 @@ def _line(installed: Installation, backend: Path, *settings: str) -> str:
 
 
 def _at(call: Call, how: str) -> tuple[str, str]:
-    """Tell strace what to do when; a `+` at the end of `how` makes it once and ever after."""
+    """Return strace's options for what to do when. A `+` at the end of `how` applies it once and ever after."""
     when = f"{call.number}{'+' * how.endswith('+')}"
     return f"trace={call.name}", f"inject={call.name}:{how.rstrip('+')}:when={when}"
 
@@ -323,7 +323,7 @@ def _expressions(expressions: Iterable[str]) -> list[str]:
 
 
 def _calls_of_one(trace: str) -> list[Call]:
-    """Read a trace that has been made without `-f`."""
+    """Read a trace that was made without `-f`."""
     seen: Counter[str] = Counter()
     found = []
     for line in trace.splitlines():
@@ -335,14 +335,14 @@ def _calls_of_one(trace: str) -> list[Call]:
 
 
 def from_the_first_frame(calls: list[Call]) -> list[Call]:
-    """Leave out the start of the interpreter: what comes before the bridge's first frame is read."""
+    """Return the calls without the start of the interpreter: from the reading of the bridge's first frame on."""
     return calls[before_the_first_frame(calls) :]
 
 
 def drawn(calls: list[Call]) -> list[Call]:
-    """Draw some of the calls of a program at which it is killed, by `SEED`, for a sweep over all takes minutes.
+    """Return a sample of the calls at which a program is killed, chosen by `SEED`. All calls would take minutes.
 
-    Those at each rename and behind it are always among them, and those at the last thing that is decisive.
+    The sample always has the calls at and after each rename, or else at and after the last decisive call.
     """
     draw = random.Random(SEED)
     decisive = [place for place, call in enumerate(calls) if call.name in DECISIVE]
@@ -359,19 +359,19 @@ def _with_next(places: list[int], calls: list[Call]) -> list[int]:
 
 
 def before_the_first_frame(calls: list[Call]) -> int:
-    """Tell how many calls it takes the interpreter to start."""
+    """Return how many calls the interpreter makes to start."""
     return next(number for number, call in enumerate(calls) if call.text.startswith(r'read(0, "\1S'))
 
 
 def make_directory(world: Path) -> Path:
-    """Make a directory for one stage."""
+    """Return a new directory for one stage."""
     directory = Path(tempfile.mkdtemp(prefix="stage-", dir=world))
     directory.chmod(0o755)
     return directory
 
 
 class Troupe:
-    """Some stages of one kind, on which the same piece is played at once.
+    """Several stages of one kind, which run the same scene in parallel.
 
     Args:
         stages: at least one.
@@ -385,7 +385,7 @@ class Troupe:
             self._free.put(stage)
 
     def play(self, scene: Callable[[Stage, Call, str], None], pairs: list[tuple[Call, str]]) -> None:
-        """Play a scene for each call and what is done to it, and say of all that went wrong where it did."""
+        """Run a scene for each call and disturbance. Report each failure with its place."""
         assert pairs
         with ThreadPoolExecutor(len(self._stages)) as pool:
             complaints = list(pool.map(lambda pair: self._complaint_of(scene, *pair), pairs))
@@ -405,14 +405,14 @@ class Troupe:
 
 
 def assert_used_once_at_most(stage: Stage, result: int | None) -> bool:
-    """See that the code of a disturbed login works once at most, and that the one after it works.
+    """Check that the code of a disturbed login works once at most, and that the next code works.
 
     Args:
-        stage: where the login was.
-        result: what it came to; None when nobody was left to be told.
+        stage: the place of the login.
+        result: its result. None: no process was left to receive it.
 
     Returns:
-        Whether the code was left to be used.
+        Whether the code was still unused.
     """
     assert result is None or result == PAM_SUCCESS or result in REFUSALS, f"the disturbed login gave {result}"
     again = stage.log_in(*stage.act.answers)

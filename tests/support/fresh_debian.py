@@ -1,6 +1,6 @@
-"""A fresh Debian in memory, with namespaces of its own: packages are installed there, and people log in there.
+"""A fresh Debian in memory, with its own namespaces. Packages are installed there, and users log in there.
 
-Nothing in it concerns this machine, and when its holder ends, or these tests are killed, all of it is gone.
+Nothing in it affects this machine. All of it is gone when its holder ends, or when the tests are killed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SLOW_S = 600
 _CONF = "/etc/ssh/sshd_config.d/tests.conf"
 _SSHD = "UsePAM yes\nKbdInteractiveAuthentication yes\nPasswordAuthentication no\n"
 
-# $1 is where the tree goes, $2 where our scripts are, $3 the release, $4 the mirror, $5 more packages.
+# $1 is the path of the tree, $2 that of our scripts, $3 the release, $4 the mirror, $5 more packages.
 _MAKE = """
 mount -t tmpfs -o mode=755 tmpfs "$1"
 debootstrap --variant=minbase --include="$5" "$3" "$1" "$4" >&2
@@ -58,10 +58,10 @@ class FreshDebian:
     Args:
         directory: an empty one.
         release: another one than this machine's.
-        included: packages that are there from the beginning.
+        included: packages that are installed from the beginning.
 
     Attributes:
-        log: the system log of those inside.
+        log: its system log.
     """
 
     def __init__(self, directory: Path, *, release: str = "", included: str = INCLUDED) -> None:
@@ -91,7 +91,7 @@ class FreshDebian:
 
     @staticmethod
     def why_not() -> str:
-        """Say why this machine does not allow it; empty when it does."""
+        """Return why this machine does not allow it, "" if it does."""
         if os.geteuid() != 0 or shutil.which("debootstrap") is None:
             return "needs root and debootstrap, for a fresh Debian"
         command = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--net", "true"]
@@ -100,7 +100,7 @@ class FreshDebian:
         return ""
 
     def path(self, name: str) -> Path:
-        """Give what a path inside leads to, for those outside; a link inside may lead elsewhere."""
+        """Return the outside path of a path inside. A link inside may lead elsewhere."""
         return Path(f"/proc/{self._pid}/root{name}")
 
     def write(self, name: str, text: str, mode: int = 0o644) -> None:
@@ -109,10 +109,10 @@ class FreshDebian:
         self.path(name).chmod(mode)
 
     def command(self, *words: str, online: bool = False) -> list[str]:
-        """Give the command line that runs a command inside.
+        """Return the command line that runs a command inside.
 
         Args:
-            online: with this machine's network, for packages to be fetched; otherwise with a loopback of its own.
+            online: use this machine's network, to fetch packages. Otherwise, use a private loopback.
         """
         kinds = ["--mount", "--pid", "--root", "--wd", *([] if online else ["--net"])]
         return ["nsenter", f"--target={self._pid}", *kinds, "--", *words]
@@ -120,7 +120,7 @@ class FreshDebian:
     def try_to_run(
         self, *words: str, online: bool = False, typed: str = "", environment: Mapping[str, str] = ENVIRONMENT
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command inside, as root, and give what came of it."""
+        """Run a command inside, as root, and return the result."""
         return subprocess.run(
             self.command(*words, online=online),
             input=typed,
@@ -133,7 +133,7 @@ class FreshDebian:
         )
 
     def run(self, *words: str, online: bool = False, typed: str = "") -> str:
-        """Run a command inside, as root, and give what it wrote to stdout.
+        """Run a command inside, as root, and return its stdout.
 
         Raises:
             AssertionError: it failed.
@@ -143,17 +143,17 @@ class FreshDebian:
         return done.stdout
 
     def apt(self, *words: str, **environment: str) -> tuple[bool, str]:
-        """Run apt-get as an administrator who takes every default.
+        """Run apt-get as an administrator that accepts every default.
 
         Returns:
-            Whether it did what it was told, and all that it said.
+            Whether it succeeded, and all its output.
         """
         variables = {**ENVIRONMENT, "DEBIAN_FRONTEND": "noninteractive", **environment}
         done = self.try_to_run("apt-get", "-y", "-q", *words, online=True, environment=variables)
         return done.returncode == 0, (done.stdout + done.stderr).replace("\r\n", "\n")
 
     def install(self, *packages: Path | str) -> None:
-        """Install packages: files of this machine, or names; with what they depend on."""
+        """Install packages with their dependencies: files of this machine, or names."""
         names = []
         for package in packages:
             if isinstance(package, Path):
@@ -163,7 +163,7 @@ class FreshDebian:
         assert worked, said
 
     def start_sshd(self) -> None:
-        """Start an sshd, with its own configuration for password and code, unless one runs."""
+        """Start an sshd with its own configuration for password and code, unless one runs."""
         if self._sshd is not None:
             return
         words = self.command("/usr/sbin/sshd", "-D", "-e", "-p", str(PORT), "-o", "ListenAddress=127.0.0.1")
@@ -175,7 +175,7 @@ class FreshDebian:
         assert server.poll() is None, record.read_text()
 
     def close(self) -> None:
-        """Let go of it: with its first process all others in it end."""
+        """End its first process. All its other processes end with that one."""
         self.log.close()
         self._holder.communicate(timeout=SLOW_S)
         if self._sshd is not None:
@@ -196,18 +196,18 @@ class Resident(Person):
         self.uid, self.gid = (int(tree.run("id", option, self.name)) for option in ("-u", "-g"))
 
     def link(self, *options: str) -> Phone:
-        """Enrol with the installed program, as root for this user, and give him the token."""
+        """Enrol with the installed program, as root for this user, and return their token."""
         words = ("softtoken-enroll", "--user", self.name, "--no-confirm", "--json", *options)
         return Phone(json.loads(self.tree.run(*words)))
 
     def remove(self) -> None:
-        """Take the user and his home directory away again."""
+        """Remove the user and their home directory."""
         self.tree.try_to_run("pkill", "-KILL", "-u", self.name)
         self.tree.run("userdel", "--remove", "--force", self.name)
 
 
 class InsideHost(Host):
-    """A program of the fresh Debian that asks through PAM, with the services that are installed there."""
+    """A program of the fresh Debian that asks through PAM, with the installed services."""
 
     def __init__(self, tree: FreshDebian) -> None:
         self.tree = tree
@@ -216,7 +216,7 @@ class InsideHost(Host):
         self.first_prompts = ["password"]
 
     def use_stack(self, ours: str, *, first: str = "") -> None:
-        """Refuse: what is installed counts."""
+        """Raise: the installed stack is the one that counts."""
         raise NotImplementedError
 
     def becomes(self, person: Person) -> str:
@@ -258,12 +258,12 @@ class InsideSSH(InsideHost):
 
 
 def pam_files(debian: FreshDebian) -> dict[str, bytes]:
-    """Give everything that is in /etc/pam.d."""
+    """Return everything in /etc/pam.d."""
     return {path.name: path.read_bytes() for path in debian.path("/etc/pam.d").iterdir()}
 
 
 def _archive() -> tuple[str, str, str]:
-    """Give this machine's release, where its packages come from, and its sources of that release."""
+    """Return this machine's release, the source of its packages, and its sources of that release."""
     release = next(
         line.partition("=")[2]
         for line in Path("/etc/os-release").read_text().splitlines()

@@ -1,7 +1,7 @@
-"""A file system that never answers, as a network disk whose server is gone: whoever touches it hangs.
+"""A file system that never answers, like a network disk whose server is gone. Every process that touches it hangs.
 
-It is a FUSE mount in a mount namespace of its own, of which nobody but those sent inside sees anything. What hangs in
-it is let go at the end.
+It is a FUSE mount in its own mount namespace. Only commands that are run inside see it. Hanging processes are released
+at the end.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import subprocess
 from pathlib import Path
 from types import TracebackType
 
-# Those who wait for a request that nobody has read can be killed; those whose request was read cannot. Writing to
-# `abort` lets all of them go; so does the end of this process, which has the only descriptor of the connection.
+# A process that waits for an unread request can be killed. One whose request was read cannot. Writing to `abort`
+# releases all of them. So does the end of this process, which has the only descriptor of the connection.
 _SERVER = """
 import ctypes, os, struct, subprocess, sys, threading
 path, reads, owner = sys.argv[1], sys.argv[2] == "reads", int(sys.argv[3])
@@ -44,13 +44,13 @@ _UNSHARE = ("unshare", "--mount", "--propagation", "private")
 
 
 class HangingDisk:
-    """A directory that hangs, for those inside, during the `with` block.
+    """A directory that hangs, for processes inside, during the `with` block.
 
     Args:
         path: of the directory.
-        unkillable: it hangs them so that not even SIGKILL ends them.
-        owner: uid of the user who has mounted it for themselves, as with fusermount; then nobody else may touch it, not
-            even root. 0 for a mount of root's that hangs everybody.
+        unkillable: not even SIGKILL ends the hanging processes.
+        owner: uid of a user that has mounted it for themselves, as with fusermount. Then nobody else may touch it, not
+            even root. 0: a mount of root's, which hangs everybody.
     """
 
     def __init__(self, path: Path, *, unkillable: bool, owner: int = 0) -> None:
@@ -65,14 +65,14 @@ class HangingDisk:
 
     @staticmethod
     def possible() -> bool:
-        """Tell whether this process may mount such a file system."""
+        """Return whether this process may mount such a file system."""
         mounting = [*_UNSHARE, "mount", "-t", "fusectl", "fusectl", "/mnt"]
         mounted = subprocess.run(mounting, check=False, capture_output=True).returncode == 0
         return mounted and Path("/dev/fuse").exists()
 
     @property
     def inside(self) -> list[str]:
-        """The start of a command line that runs a command where the directory hangs."""
+        """Return the start of a command line that runs a command where the directory hangs."""
         return ["nsenter", f"--mount=/proc/{self._server.pid}/ns/mnt", "--"]
 
     def __enter__(self) -> HangingDisk:

@@ -1,4 +1,4 @@
-"""Real programs that ask through PAM - sshd, sudo, su, login - and a person at a terminal in front of them."""
+"""Real programs that ask through PAM - sshd, sudo, su, login - with a person at a terminal in front of them."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from tests.support.process import Process, descendants, is_running, wait_until
 STEP_S = 60
 UNIX_PASSWORD = "auth required pam_unix.so nodelay\n"
 UNIX_PASSWORD_OR_STOP = "auth requisite pam_unix.so nodelay\n"
-# As Debian's common-auth has it: lets through whom everything above ignored.
+# As in Debian's common-auth: it accepts users that everything above ignored.
 NOTHING_ELSE = "auth required pam_permit.so\n"
 REST = "account required pam_unix.so\nsession required pam_unix.so\npassword required pam_deny.so\n"
 
 PASSWORD, CODE, SHELL, SESSION, REFUSED, END = range(6)
 WHO = 'echo "session of $(id -un)"'
-# Without stdin the terminal is still stdout, and sudo 1.9.13 hangs now and then if its command ends at once.
+# Without stdin, stdout is still the terminal. sudo 1.9.13 hangs now and then if its command ends at once.
 WHO_AND_STAY = f"{WHO}; read -r line <&1"
 
 
 class Visit:
-    """What came of one person's attempt to get in.
+    """The result of one person's attempt to log in.
 
     Attributes:
-        prompts: `password` and `code`, in the order in which they were asked for.
-        entered_as: what `id -un` said in the session; empty when there was none.
-        screen: all that stood on the terminal.
+        prompts: `password` and `code`, in the order of the questions.
+        entered_as: the output of `id -un` in the session; empty if there was none.
+        screen: everything that the terminal showed.
     """
 
     def __init__(self, terminal: pexpect.spawn[str], record: io.StringIO) -> None:
@@ -54,7 +54,7 @@ class Visit:
 
     @property
     def pid(self) -> int:
-        """The process that was started on the terminal."""
+        """Return the process that was started on the terminal."""
         assert self._terminal.pid is not None
         return self._terminal.pid
 
@@ -66,15 +66,15 @@ class Host(ABC):
     """A program that asks through PAM, run with private services.
 
     Args:
-        mounts: where the services are.
+        mounts: the namespace with the services.
         password: it asks for the Unix password before our module asks for the code.
 
     Attributes:
-        service: what it calls itself towards PAM.
-        rhost: where it says that the person is.
-        silent: it tells modules to say nothing (PAM_SILENT).
-        environment: more variables of the caller, where he is an ordinary user.
-        around: a command of his that runs the program, with which he changes what it inherits.
+        service: its PAM service name.
+        rhost: the remote host that it reports.
+        silent: it asks modules to show nothing (PAM_SILENT).
+        environment: additional variables of the caller, if the caller is an ordinary user.
+        around: a command of the caller's that runs the program, and changes what it inherits.
         shell_has_prompt: a session is a shell that waits for a command.
     """
 
@@ -90,24 +90,24 @@ class Host(ABC):
         self.first_prompts = ["password"] if password else []
 
     def use_stack(self, ours: str, *, first: str = UNIX_PASSWORD) -> None:
-        """Set the PAM stack: the first factor, if it is PAM's, and our lines after it."""
+        """Write the PAM stack: the first factor, if it is PAM's, and then our lines."""
         stack = first + ours if self.first_prompts else ours + NOTHING_ELSE
         self.mounts.set_service(self.service, stack + REST)
 
     def log_in(self, person: Person, *codes: str, password: str | None = None) -> Visit:
-        """Go in, look around, and leave again.
+        """Log in, look around, and leave again.
 
         Args:
-            person: who.
-            codes: typed one after the other when asked for a code; with none left, the person hangs up.
-            password: instead of the right one.
+            person: the user.
+            codes: typed one after the other at prompts for a code. With none left, the person hangs up.
+            password: another one than the right one.
         """
         with self.session(person, *codes, password=password) as visit:
             return visit
 
     @contextmanager
     def session(self, person: Person, *codes: str, password: str | None = None) -> Iterator[Visit]:
-        """Go in and stay for the length of the `with` block, if let in."""
+        """Log in and stay for the length of the `with` block, if accepted."""
         record = io.StringIO()
         command = self.command(person)
         terminal = pexpect.spawn(
@@ -121,7 +121,7 @@ class Host(ABC):
             preexec_fn=_heed_hang_up,
         )
         terminal.delaybeforesend = None
-        # Otherwise each attempt would take a tenth of a second longer than it does.
+        # Otherwise each attempt would take a tenth of a second longer than necessary.
         terminal.ptyproc.delayafterclose = terminal.ptyproc.delayafterterminate = 0.02  # type: ignore[attr-defined]
         terminal.logfile_read = record
         visit = Visit(terminal, record)
@@ -135,15 +135,15 @@ class Host(ABC):
             terminal.close(force=True)
 
     def processes_of(self, visit: Visit) -> list[Process]:
-        """Give the processes that this program made to let the person in, and the session's."""
+        """Return the processes that this program made for the login, and the session's."""
         return descendants(visit.pid)
 
     def caller_uid_of(self, person: Person) -> int:
-        """Return the user id of the user who runs this program."""
+        """Return the user id of the user that runs this program."""
         return 0
 
     def log_line(self, person: Person, result: str, reason: str, *, token: str = "", detail: str = "") -> str:
-        """Compose the line that our module should log here."""
+        """Return the line that our module should log here."""
         uid = self.caller_uid_of(person)
         who = {"user": person.name, "uid": str(uid) if uid else "", "rhost": self.rhost, "token": token}
         words = [f"{key}={value}" for key, value in {**who, "result": result, "reason": reason}.items() if value]
@@ -151,11 +151,11 @@ class Host(ABC):
 
     @abstractmethod
     def command(self, person: Person) -> list[str]:
-        """Give what is started on the terminal."""
+        """Return the command that is started on the terminal."""
 
     @abstractmethod
     def becomes(self, person: Person) -> str:
-        """Say as whom that person finds himself in a session here."""
+        """Return the name of the user that owns that person's session here."""
 
     def _go_in(
         self, visit: Visit, terminal: pexpect.spawn[str], person: Person, codes: list[str], password: str
@@ -188,7 +188,7 @@ class Host(ABC):
 
 
 class Sudo(Host):
-    """`sudo` on a terminal, as the person himself, to become root."""
+    """`sudo` on a terminal, as the person themselves, to become root."""
 
     service = "sudo"
     silent = True  # always up to 1.9.15, and later unless sudoers has !pam_silent
@@ -209,7 +209,7 @@ class Su(Host):
     """Set-uid `su` on a terminal, as another user, to become the person.
 
     Args:
-        mounts: where the services are.
+        mounts: the namespace with the services.
         password: it asks for the Unix password before our module asks for the code.
         caller: the other user.
     """
@@ -219,7 +219,7 @@ class Su(Host):
     def __init__(self, mounts: PrivateMounts, caller: Person, *, password: bool) -> None:
         super().__init__(mounts, password=password)
         self.caller = caller
-        # It would wait for a second after each refusal.
+        # Otherwise su would wait for a second after each refusal.
         mounts.add_login_definition("FAIL_DELAY 0")
 
     def command(self, person: Person) -> list[str]:
@@ -248,17 +248,17 @@ class Login(Host):
 
 
 class SSH(Host):
-    """An sshd of our own on a port of 127.0.0.1, and the ssh client on a terminal.
+    """Our own sshd on a port of 127.0.0.1, and the ssh client on a terminal.
 
     Args:
-        mounts: where the services are.
+        mounts: the namespace with the services.
         password: password and code through PAM; otherwise public key, then the code through PAM.
-        settings: lines of sshd_config, which go before the usual ones.
-        options: more of sshd's command line.
+        settings: lines of sshd_config, before the usual ones.
+        options: additional words of sshd's command line.
 
     Attributes:
         configuration: sshd's.
-        knows_key: the person's public key is among his authorized keys.
+        knows_key: the person's authorized keys include their public key.
     """
 
     service = "sshd"
@@ -282,11 +282,11 @@ class SSH(Host):
         self.port, self._server = self._start()
 
     def processes_of(self, visit: Visit) -> list[Process]:
-        """Give the processes of all connections."""
+        """Return the processes of all connections."""
         return descendants(self._server.pid)
 
     def allow_tries(self, tries: int) -> None:
-        """Let a person answer that often in one connection; it is once if nobody says."""
+        """Allow a person this number of answers in one connection. The default is one."""
         self._tries = tries
 
     def command(self, person: Person) -> list[str]:
@@ -308,7 +308,7 @@ class SSH(Host):
         return person.name
 
     def close(self) -> None:
-        """End the server and whatever connection it still has."""
+        """End the server and all its connections."""
         connections = descendants(self._server.pid)
         self._server.terminate()
         self._server.wait(STEP_S)
@@ -338,7 +338,7 @@ class SSH(Host):
         raise AssertionError(f"sshd does not start: {self._log.read_text()}")
 
     def _start_on(self, port: int) -> subprocess.Popen[bytes] | None:
-        """Start on this port; nobody keeps it free for us in the meantime, so it can fail."""
+        """Start on this port. Another process may take the port first, so this can fail."""
         factors = "keyboard-interactive:pam" if self.first_prompts else "publickey,keyboard-interactive:pam"
         self.configuration.write_text(
             f"{self._settings}ListenAddress 127.0.0.1:{port}\nHostKey {self.host_key}\nPidFile none\nLogLevel VERBOSE\n"
@@ -355,13 +355,13 @@ class SSH(Host):
 
 
 def _heed_hang_up() -> None:
-    # Under nohup it is ignored, and login would go on with a terminal that is gone.
+    # nohup ignores SIGHUP. login would then go on with a closed terminal.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _as_person(person: Person, environment: dict[str, str]) -> list[str]:
     identity = [f"--reuid={person.name}", f"--regid={person.gid}", "--init-groups"]
-    # In his home, as after a login; nsenter has gone to the root directory.
+    # In the person's home, as after a login. nsenter has changed to the root directory.
     place = [f"--chdir={person.home}", *(f"{name}={value}" for name, value in environment.items())]
     return ["setpriv", *identity, "env", *place]
 

@@ -1,4 +1,4 @@
-"""A copy of the product for the tests of one session, where every test user can read it and nobody can write it."""
+"""A copy of the product for the tests of one session. Every test user can read it, and nobody can write it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TREE = Path(__file__).resolve().parents[2]
 class Installation:
     """The module, the backend and the programs under one directory owned by root.
 
-    The tree itself may stand where only root can go, and its owner may be anybody; both would change what is tested.
+    The source tree may be in a place that only root can enter, with any owner. Both would change what is tested.
     """
 
     def __init__(self, root: Path) -> None:
@@ -30,8 +30,8 @@ class Installation:
         """Copy the sources to `root` and build there.
 
         Args:
-            root: a directory to be made.
-            flags: more of the compiler's, for the bridge and the client.
+            root: the directory to create.
+            flags: additional compiler flags, for the bridge and the client.
             around_client: words before the client's command line, such as a checker's.
         """
         ignored = shutil.ignore_patterns("__pycache__")
@@ -50,7 +50,7 @@ class Installation:
         return made
 
     def line(self, *options: str, control: str = "required") -> str:
-        """Write a PAM line that runs this copy, with `debug`, so that the tests see all that could ever be logged."""
+        """Return a PAM line that runs this copy, with `debug`, so that tests see everything that could be logged."""
         words = [
             option if " " not in option else f"[{option}]" for option in (f"backend={self.backend}", "debug", *options)
         ]
@@ -59,14 +59,14 @@ class Installation:
     def broken_bridge(
         self, target: Path, *, right: str, wrong: str, file: str = "pam_softtoken.c", flags: Iterable[str] = ()
     ) -> Path:
-        """Build a bridge of which one place is wrong, to see that a test notices it.
+        """Build a bridge with one fault, to check that a test notices it.
 
         Args:
-            target: `pam_softtoken.so` in a directory of its own.
-            right: what stands once in the source.
-            wrong: what shall stand there.
-            file: of the bridge.
-            flags: more of the compiler's.
+            target: `pam_softtoken.so` in its own directory.
+            right: text that appears once in the source.
+            wrong: its replacement.
+            file: the source file of the bridge.
+            flags: additional compiler flags.
         """
         copy = target.with_name("broken")
         for part in ("pam_softtoken", "scripts"):

@@ -1,4 +1,4 @@
-"""systemd's own journal daemon, in a mount namespace where it is the system log and nobody else writes to it."""
+"""systemd's own journal daemon, in a mount namespace where it is the system log. Nobody else writes to it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Journal:
     """A journal daemon, from `start` to the end of the `with` block.
 
     Args:
-        inside: the start of a command line that runs a command where the journal is.
+        inside: the start of a command line that runs a command in the journal's namespace.
     """
 
     def __init__(self, inside: list[str]) -> None:
@@ -78,19 +78,19 @@ class Journal:
         return subprocess.run(words, check=False, capture_output=True, text=True, timeout=120, **options)  # type: ignore[call-overload, no-any-return]
 
     def log_in(self, service: Service, user: str, *answers: str, options: Iterable[str] = ()) -> int:
-        """Make one attempt inside, and give its result."""
+        """Run one attempt inside, and return its result."""
         script = "".join(f"={answer}\n" for answer in answers)
         done = self.run(*service.command(user, *options), input=script)
         assert done.returncode == 0, done.stderr
         return int(json.loads(done.stdout.splitlines()[-1])["result"])
 
     def fill_queues(self) -> None:
-        """Send to all sockets of a daemon that is stopped until they take no more."""
+        """Send to all sockets of a stopped daemon until they accept no more."""
         done = self.run("/usr/bin/python3", "-c", _FLOOD)
         assert done.returncode == 0, done.stderr
 
     def entries(self, *matches: str) -> list[dict[str, object]]:
-        """Give what has been written by now."""
+        """Return the entries that have been written so far."""
         self.run("journalctl", "--sync")
         done = self.run("journalctl", "--output=json", "--no-pager", *matches)
         return [json.loads(line) for line in done.stdout.splitlines()]
@@ -107,11 +107,11 @@ class Journal:
 
 
 class OwnJournal(Journal):
-    """A journal with a mount namespace of its own.
+    """A journal with its own mount namespace.
 
     Args:
-        directory: for what it needs; must not exist.
-        system_log: where /dev/log leads to.
+        directory: for its files; must not exist.
+        system_log: the target of /dev/log.
     """
 
     def __init__(self, directory: Path, *, system_log: str = "/run/systemd/journal/dev-log") -> None:
@@ -138,7 +138,7 @@ class HostJournal(Journal):
     """The journal as the system log of hosts that have a mount namespace.
 
     Args:
-        mounts: theirs.
+        mounts: the namespace of those hosts.
     """
 
     def __init__(self, mounts: PrivateMounts) -> None:

@@ -1,4 +1,4 @@
-"""Everything secret that a test makes, and a look for it in what was logged."""
+"""Collect every secret that a test makes, and search the log for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _codes: set[str] = set()
 
 
 def keep(secret: str) -> str:
-    """Remember a key, password or recovery code of a test, which no log may hold."""
+    """Record a key, password or recovery code of a test. No log may contain it."""
     if secret:
         _secrets.add(secret)
         _secrets.add(secret.replace("-", ""))
@@ -18,13 +18,13 @@ def keep(secret: str) -> str:
 
 
 def keep_code(code: str) -> str:
-    """Remember a code that was or could have been typed."""
+    """Record a code that was or could have been typed."""
     _codes.add(code)
     return code
 
 
 def keep_answer(answer: str) -> None:
-    """Remember what is typed at a prompt, if it has the form of a code, right or wrong."""
+    """Record what is typed at a prompt, if it has the form of a code, right or wrong."""
     digits = answer.replace(" ", "")
     if digits.isascii() and digits.isdecimal() and 6 <= len(digits) <= 8:
         _codes.add(digits)
@@ -33,13 +33,13 @@ def keep_answer(answer: str) -> None:
 
 
 def refuse(lines: Iterable[str]) -> None:
-    """Look through log lines, whoever wrote them.
+    """Check log lines from any program for secrets.
 
     Raises:
-        AssertionError: there is a secret in one.
+        AssertionError: a line contains a secret.
     """
     for line in lines:
-        # The program's process id in front of the text, and digits that are part of a word or a number, are no code.
+        # The process id before the text is no code. Digits that are part of a word or a number are no code either.
         text = re.sub(r"\[\d+\]: ", ": ", line, count=1)
         words = set(re.findall(r"(?<![\w.])\d{6,8}(?!\w|\.\d)", text))
         found = [secret for secret in _secrets if secret in line] + sorted(words & _codes)

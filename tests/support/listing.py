@@ -1,4 +1,4 @@
-"""What a directory holds, down to the last byte, so that a test can say that nothing was changed."""
+"""List what a directory holds, down to the last byte, so that a test can show that nothing was changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def listing(directory: Path) -> dict[str, tuple[object, ...]]:
 
     Returns:
         For each path below it: kind and mode, owner, inode, and the content of a file or the target of a link. Access
-        times are not among it, nor are the times and sizes of directories, which any temporary file changes.
+        times are left out. So are the times and sizes of directories, which any temporary file changes.
     """
     found: dict[str, tuple[object, ...]] = {}
     for path in [directory, *sorted(directory.rglob("*"))]:

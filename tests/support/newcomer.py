@@ -1,7 +1,7 @@
-"""Somebody who enrols in a login: reads what the host shows, holds the phone in front of it, types.
+"""A user that enrols in a login: they read what the host shows, scan the code with a phone, and type.
 
-At a real host on a terminal (`arrival`), or at our own PAM application (`Talk`), whose service stands in /etc/pam.d of
-a mount namespace of its own, because that is where the module looks for its lines.
+They are at a real host on a terminal (`arrival`), or at our own PAM application (`Talk`). The service of the latter is
+in /etc/pam.d of its own mount namespace, because the module looks for its lines there.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ PASSWORD, CODE, NEW_CODE, ENTER, SHELL, SESSION, END = range(7)
 
 
 def lines(installed: Installation, *options: str) -> str:
-    """Write the two PAM lines."""
+    """Return the two PAM lines."""
     ours = installed.line("enrol", *options)
     return ours + "account" + ours.removeprefix("auth")
 
 
 class Arrival:
-    """One login of somebody who is asked to enrol.
+    """One login of a user that is asked to enrol.
 
     Attributes:
-        seen: what was asked, in order.
-        entered_as: what `id -un` said in the session; empty when there was none.
+        seen: the questions, in order.
+        entered_as: the output of `id -un` in the session; empty if there was none.
         phone: the token, once its code was asked for.
     """
 
@@ -52,7 +52,7 @@ class Arrival:
 
     @property
     def screen(self) -> str:
-        """All that stood on the terminal."""
+        """Return everything that the terminal showed."""
         return self._record.getvalue()
 
     def __repr__(self) -> str:
@@ -60,14 +60,14 @@ class Arrival:
 
     @property
     def phone_with_codes(self) -> Phone:
-        """The token, with the recovery codes that have been shown."""
+        """Return the token, with the recovery codes that have been shown."""
         return Phone(record_of(uri_in(self.screen), recovery_codes_in(self.screen)))
 
     def go_on(self, host: Host, person: Person, *codes: str, password: str, until: int = END) -> None:
-        """Answer whatever is asked, up to a question.
+        """Answer every question, up to a given one.
 
         Args:
-            codes: for the questions for a code of the new token; with none left, the right one.
+            codes: answers to prompts for a code of the new token. With none left, the right code is typed.
         """
         left = list(codes)
         awaited: list[Any] = [
@@ -104,7 +104,7 @@ class Arrival:
                 return
 
     def press_enter(self) -> None:
-        """Go on behind the recovery codes."""
+        """Press Enter after the recovery codes."""
         self._answer("enter", "")
 
     def _answer(self, asked: str, line: str) -> None:
@@ -151,7 +151,7 @@ def command_in_its_directory(service: Service, person: Person | str, *options: s
 
 
 def in_its_directory(service: Service, person: Person, *answers: str, options: Sequence[str] = ()) -> Outcome:
-    """Make one attempt, with answers that are known beforehand."""
+    """Run one attempt with answers that are known beforehand."""
     for answer in answers:
         keep_answer(answer)
     script = "".join(f"={answer}\n" for answer in answers)
@@ -165,7 +165,7 @@ class Talk:
 
     Args:
         service: its service.
-        person: who logs in.
+        person: the user that logs in.
         around: words before the client's own command line, such as a tracer's.
         options: of the client.
         typed: another spelling of the name.
@@ -199,21 +199,21 @@ class Talk:
 
     @property
     def pid(self) -> int:
-        """The application's process."""
+        """Return the application's process id."""
         return self._process.pid
 
     @property
     def text(self) -> str:
-        """All that was shown."""
+        """Return everything that was shown."""
         return "\n".join(self.shown)
 
     @property
     def phone(self) -> Phone:
-        """The token, with the recovery codes as far as they have been shown."""
+        """Return the token, with the recovery codes that have been shown so far."""
         return Phone(record_of(uri_in(self.text), recovery_codes_in(self.text)))
 
     def next_question(self) -> str:
-        """Wait for a question; "" when there is no more, and `outcome` says how it ended."""
+        """Wait for a question. Return "" if there is no more; `outcome` has the result then."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             record = json.loads(line)
@@ -234,12 +234,12 @@ class Talk:
         self._process.stdin.flush()
 
     def go_on(self, *, until: str = "", before: Callable[[str], None] | None = None, password: str = "") -> Talk:
-        """Answer rightly whatever is asked.
+        """Answer every question correctly.
 
         Args:
             until: stop at this question.
             before: called with each question before it is answered.
-            password: instead of the right one.
+            password: another one than the right one.
         """
         while question := self.next_question():
             if question == until:
@@ -256,5 +256,5 @@ class Talk:
 
     @property
     def let_in(self) -> bool:
-        """Whether both management groups have said yes."""
+        """Return whether both management groups have accepted."""
         return self.outcome is not None and (self.outcome.result, self.outcome.account) == (0, 0)

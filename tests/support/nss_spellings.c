@@ -80,7 +80,7 @@ _nss_spellings_getpwnam_r(const char *name, struct passwd *entry, char *room, si
 	return status;
 }
 
-/* It knows of no groups; but it has to answer that, and does not while the directory hangs. */
+/* It knows no groups. But it must answer so, and does not answer while the directory hangs. */
 __attribute__((visibility("default"))) enum nss_status
 _nss_spellings_initgroups_dyn(
     const char *user, gid_t group, long *start, long *size, gid_t **groups, long limit, int *error)

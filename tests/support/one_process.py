@@ -1,5 +1,5 @@
-"""`softtoken-admin` in one process: strace counts the calls of each process alone, and the program's work on a user's
-files is done by another one.
+"""Run `softtoken-admin` in one process. strace counts the calls of each process alone. Normally, another process does
+the program's work on a user's files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ sys.exit(program.main())
 
 
 def in_one_process(installed: Installation) -> Admin:
-    """Return the program with its work done where it runs."""
+    """Return the program changed to do that work in its own process."""
     admin = Admin(installed)
     admin.program = ("/usr/bin/python3", "-I", "-B", "-c", _SCRIPT.format(root=str(installed.root)))
     return admin

@@ -1,7 +1,7 @@
 """Debian's pam_google_authenticator as the oracle: the same key, clock and answers as ours, in the same stack.
 
-In front stands a module that asks for the password and does not judge it; behind, one that notes which password is
-handed on to it.
+Before it, a module asks for the password without checking it. After it, another module records the password that it
+receives.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _MARKS = Path("/var/lib/softtoken/enrolled")
 
 
 class Way:
-    """Where a code is typed.
+    """The place where a code is typed.
 
     Args:
         modes: options of the module, in this order.
-        behind: behind the first password; otherwise it is the answer to the module's own question.
+        behind: after the first password; otherwise it is the answer to the module's own question.
     """
 
     def __init__(self, *modes: str, behind: bool) -> None:
@@ -54,11 +54,11 @@ class Way:
 
     @property
     def combined(self) -> bool:
-        """Whether a password can stand in front of the code."""
+        """Return whether a password can precede the code."""
         return self.behind or "forward_pass" in self.modes
 
     def answers(self, code: str, password: str) -> list[str]:
-        """Give what is typed at the question for the password, and at the module's: nothing there, if it was typed."""
+        """Return the answers to the questions for the password and of the module. The latter is "" if typed before."""
         if self.behind:
             return [password + code, ""]
         return [password, (password if "forward_pass" in self.modes else "") + code]
@@ -81,13 +81,13 @@ ALL_WAYS = pytest.mark.parametrize("way", WAYS, ids=str)
 
 
 class Verdict:
-    """What a module made of an attempt.
+    """A module's reaction to an attempt.
 
     Attributes:
         says: `YES`, `NO` or `IGNORE`.
-        questions: (style, text) of what it asked.
-        asked: how often it asked.
-        handed_on: the password that the next module gets; None if it did not let in.
+        questions: (style, text) of its questions.
+        asked: the number of questions.
+        handed_on: the password that the next module receives. None: access was refused.
     """
 
     def __init__(self, outcome: Outcome, handed_on: str | None) -> None:
@@ -102,10 +102,10 @@ class Verdict:
 
 
 def agree(way: Way, ours: Verdict, theirs: Verdict) -> bool:
-    """Tell whether two verdicts are the same to the person and to the next module.
+    """Return whether two verdicts are the same to the user and to the next module.
 
-    Whoever is refused was asked by ours once, if it asks at all. Theirs does not ask those whom its limit keeps out,
-    nor again behind `try_first_pass` where the code was right at some other time.
+    Our module asks refused users once, if it asks at all. Theirs does not ask users that exceed its limit. It also does
+    not ask again after `try_first_pass` if the code was right at some other time.
     """
     if (ours.says, ours.handed_on) != (theirs.says, theirs.handed_on):
         return False
@@ -121,8 +121,8 @@ class Contestant:
 
     Args:
         service: the stack.
-        person: who logs in.
-        seen: where the last module of the stack notes the password.
+        person: the user that logs in.
+        seen: the file where the last module of the stack records the password.
     """
 
     def __init__(self, service: Service, person: Person, seen: Path) -> None:
@@ -131,7 +131,7 @@ class Contestant:
         self._seen = seen
 
     def log_in(self, way: Way, code: str, *, password: str = PASSWORD) -> Verdict:
-        """Make an attempt."""
+        """Run an attempt."""
         self._seen.unlink(missing_ok=True)
         outcome = self.service.log_in(self._person, *way.answers(code, password))
         return Verdict(outcome, self._seen.read_bytes().rstrip(b"\0").decode() if self._seen.exists() else None)
@@ -149,13 +149,13 @@ class _WithClock(Service):
 
 
 class Pair:
-    """Ours and theirs, enrolled alike.
+    """Ours and theirs, with the same enrolment.
 
     Args:
-        directory: an empty one of root's.
+        directory: an empty one owned by root.
         pam: makes our service.
-        person: who logs in.
-        records: what `Enrolments` has put by.
+        person: the user that logs in.
+        records: what `Enrolments` has stored.
         clock: of both modules.
     """
 
@@ -170,7 +170,7 @@ class Pair:
         clock.set(NOW)
 
     def enrol(self, kind: str, *lines: str) -> None:
-        """Give both the key, with nothing used.
+        """Write the key for both, with no code used.
 
         Args:
             kind: `totp`, `totp60` or `hotp`.
@@ -190,12 +190,12 @@ class Pair:
         )
 
     def ours(self, *options: str) -> Contestant:
-        """Make our stack."""
+        """Return our stack."""
         line = self._pam.line(f"backend={self._clock.backend}", *options, control=_CONTROL)
         return Contestant(self._pam.stack(_ASK + line + self._note), self._records.person, self._seen)
 
     def theirs(self, *options: str) -> Contestant:
-        """Make theirs."""
+        """Return their stack."""
         words = f"secret={self.file} user=root {' '.join(options)}"
         stack = f"{_ASK}auth {_CONTROL} pam_google_authenticator.so {words}\n{self._note}"
         number = len(list(self._directory.glob("pam.d*")))
@@ -206,12 +206,12 @@ class Pair:
 
 
 class Enrolments:
-    """One person's files as enrolment leaves them, for each kind of token, to be put back before each test.
+    """One person's files after enrolment, for each kind of token. They are restored before each test.
 
     Args:
-        directory: an empty one of root's.
-        installed: whose `softtoken-enroll`.
-        person: who is to have them.
+        directory: an empty one owned by root.
+        installed: the installation with `softtoken-enroll`.
+        person: the owner of the files.
     """
 
     def __init__(self, directory: Path, installed: Installation, person: Person) -> None:
@@ -234,13 +234,13 @@ class Enrolments:
         self.library = compile_library(directory / "set_clock.so", SET_CLOCK)
 
     def remove(self, *, keep_mark: bool = False) -> None:
-        """Let him never have enrolled, or, with the mark of the first login, let him have lost the files."""
+        """Remove the files. Without the mark of the first login, the user never enrolled. With it, they lost them."""
         shutil.rmtree(self.person.store, ignore_errors=True)
         if not keep_mark:
             (_MARKS / str(self.person.uid)).unlink(missing_ok=True)
 
     def restore(self, kind: str) -> None:
-        """Let him have enrolled just now."""
+        """Restore the files as just after the enrolment."""
         self.remove()
         self.person.store.mkdir(mode=0o700)
         os.chown(self.person.store, self.person.uid, self.person.gid)

@@ -29,13 +29,13 @@ class Packages:
         return self.all[NAMES.index(name)]
 
     def listing(self, name: str) -> list[list[str]]:
-        """Give mode, owner, size, day, time and path of each file, in the order in which dpkg puts them in place."""
+        """Return mode, owner, size, day, time and path of each file, in the order in which dpkg installs them."""
         command = ["dpkg-deb", "--contents", str(self[name])]
         listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
         return [line.split(None, 5) for line in listed]
 
     def files(self, name: str) -> list[str]:
-        """Give the path of each file that is no directory, in the same order."""
+        """Return the path of each file that is no directory, in the same order."""
         return [line[5].removeprefix(".") for line in self.listing(name) if not line[0].startswith("d")]
 
     def text(self, name: str, path: str) -> str:
@@ -55,7 +55,7 @@ class Packages:
 
 
 def copy_of_the_tree(target: Path) -> Path:
-    """Make a clone, as far as anybody can tell who builds in it."""
+    """Return a copy that looks like a clone to any build."""
     shutil.copytree(TREE, target, ignore=LEFT_OUT, symlinks=True)
     for command in (["init", "-q"], ["add", "--all"]):
         subprocess.run(["git", "-C", str(target), *command], check=True, capture_output=True)
@@ -63,7 +63,7 @@ def copy_of_the_tree(target: Path) -> Path:
 
 
 def build_as_maintainer(tree: Path) -> Packages:
-    """Run plain `dpkg-buildpackage`; the packages come to lie beside the tree."""
+    """Run plain `dpkg-buildpackage`. It puts the packages beside the tree."""
     _run(["dpkg-buildpackage", "-us", "-uc"], cwd=tree)
     return Packages(tree.parent)
 

@@ -1,4 +1,4 @@
-"""What the scenarios of `tests/pam` are made of: lines of a stack, backends that misbehave, clocks that stand still."""
+"""Parts of the scenarios of `tests/pam`: lines of a stack, backends that misbehave, clocks that stand still."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _AUTHPRIV = 10 << 3
 
 
 def severities(log: SystemLog) -> list[int]:
-    """Give the syslog severities of our lines but those for debugging; all must go to the private facility."""
+    """Return the syslog severities of our lines, without debugging. All must go to the private facility."""
     log.ours()
     numbers = [int(line[1 : line.index(">")]) for line in log.lines if "pam_softtoken(" in line]
     assert all(number & ~7 == _AUTHPRIV for number in numbers)
@@ -53,26 +53,26 @@ class Pam:
         self.stack = stack
 
     def service(self, *options: str) -> Service:
-        """Make a service of nothing but our module."""
+        """Return a service with only our module."""
         return self.stack(self.line(f"backend={self.installed.backend}", *options))
 
     def only_ignore(self, *options: str) -> Service:
-        """Make a service that lets somebody in if our module says `PAM_IGNORE`, and not if it says `PAM_SUCCESS`."""
+        """Return a service that accepts a user if our module returns `PAM_IGNORE`, but not for `PAM_SUCCESS`."""
         ours = self.line(f"backend={self.installed.backend}", *options, control="[ignore=1 default=die]")
         return self.stack(ours + "auth requisite pam_deny.so\n" + PERMIT)
 
     def with_backend(self, backend: Path | str, *options: str) -> Service:
-        """Make a service whose module runs another backend."""
+        """Return a service whose module runs another backend."""
         return self.stack(self.line(f"backend={backend}", *options))
 
     def line(self, *options: str, control: str = "required") -> str:
-        """Write a PAM line with these options and no other; those with spaces get their brackets."""
+        """Return a PAM line with only these options. Those with spaces get their brackets."""
         words = [option if " " not in option else "[" + option.replace("]", "\\]") + "]" for option in options]
         return f"auth {control} {self.installed.bridge} {' '.join(words)}\n"
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, patience_s: float = 60) -> None:
-    """Wait for a condition of the outside world, looking at it every few milliseconds."""
+    """Wait for a condition of the outside world. Check it every few milliseconds."""
     deadline = time.monotonic() + patience_s
     while not condition():
         if time.monotonic() > deadline:
@@ -81,17 +81,17 @@ def wait_until(condition: Callable[[], bool], what: str, *, patience_s: float = 
 
 
 def steady_step(period_s: int) -> int:
-    """Give the present time step, once it has long enough to run for the test's logins all to fall into it."""
+    """Return the present time step, once it lasts long enough for all logins of the test."""
     margin_s = min(STEADY_S, period_s // 2)
     wait_until(lambda: time.time() % period_s < period_s - margin_s, "a new time step began", patience_s=margin_s + 2)
     return int(time.time()) // period_s
 
 
 def oathtool(phone: Phone, first: int, count: int = 1) -> list[str]:
-    """Let oathtool compute the codes of some consecutive counters or time steps.
+    """Run oathtool to compute the codes of some consecutive counters or time steps.
 
-    The TOTP of second N with steps of one second is the HOTP of counter N (RFC 6238, section 4.2), and oathtool's own
-    HOTP knows SHA-1 only.
+    The TOTP of second N with steps of one second is the HOTP of counter N (RFC 6238, section 4.2). oathtool's own HOTP
+    supports only SHA-1.
     """
     record = phone.record
     command = ["oathtool", "--base32", f"--digits={record['digits']}", f"--window={count - 1}"]
@@ -104,7 +104,7 @@ def oathtool(phone: Phone, first: int, count: int = 1) -> list[str]:
 
 
 def wrong_code(phone: Phone) -> str:
-    """Give a code that is right neither now nor for a long time around now, nor for the first thousand counters."""
+    """Return a code that is right neither now, nor for a long time around now, nor for the first thousand counters."""
     if phone.record["type"] == "hotp":
         near = set(oathtool(phone, 0, 1000))
     else:
@@ -114,7 +114,7 @@ def wrong_code(phone: Phone) -> str:
 
 
 def hash_anew(tokens: Path, codes: list[str], cost: int) -> None:
-    """Put other hashes of the same codes into a token file: scrypt (RFC 7914) of the 12 characters."""
+    """Write other hashes of the same codes to a token file: scrypt (RFC 7914) of the 12 characters."""
     document = json.loads(tokens.read_text())
     salt = bytes.fromhex(document["recovery"]["salt"])
     hashes = [hashlib.scrypt(code.replace("-", "").encode(), salt=salt, n=cost, r=8, p=1, dklen=16) for code in codes]
@@ -123,7 +123,7 @@ def hash_anew(tokens: Path, codes: list[str], cost: int) -> None:
 
 
 def set_pin(tokens: Path, pin: str, *, cost: int = 1024) -> None:
-    """Put a PIN into a token file: its scrypt (RFC 7914), at the lowest cost that is allowed, and its length."""
+    """Write a PIN to a token file: its scrypt (RFC 7914), at the lowest cost that is allowed, and its length."""
     document = json.loads(tokens.read_text())
     digest = hashlib.scrypt(
         (pin if pin.isdecimal() else keep(pin)).encode(), salt=bytes(16), n=cost, r=8, p=1, dklen=16
@@ -133,7 +133,7 @@ def set_pin(tokens: Path, pin: str, *, cost: int = 1024) -> None:
 
 
 class Backends:
-    """Backends of our own making, each in a directory that is root's.
+    """Backends of our own, each in a directory owned by root.
 
     Args:
         parent: a directory that everybody can enter.
@@ -143,9 +143,9 @@ class Backends:
         self._parent = parent
 
     def make(self, *, script: str, mode: int = 0o644) -> Path:
-        """Write a backend that reads the bridge's first frame and then does what `script` says.
+        """Write a backend that reads the bridge's first frame and then runs `script`.
 
-        The script finds `send(type, number, text)` and `receive()`, and the bytes of the first frame as `start`.
+        The script can use `send(type, number, text)` and `receive()`, and the bytes of the first frame as `start`.
         """
         directory = Path(tempfile.mkdtemp(prefix="backend-", dir=self._parent))
         directory.chmod(0o755)
@@ -169,12 +169,12 @@ start = receive()
 
 
 class Clock:
-    """A clock that a real backend reads instead of the machine's: all else about the login is real.
+    """A clock that a real backend reads instead of the machine's. Everything else about the login is real.
 
     Args:
-        directory: a new directory of root's that everybody can enter.
-        installed: whose backend.
-        patient: refusals come as late as they should; for tests that do not time them they may come at once.
+        directory: a new directory owned by root that everybody can enter.
+        installed: the installation with the backend.
+        patient: refusals come with their usual delay. Tests that do not time them can do without it.
     """
 
     def __init__(self, directory: Path, installed: Installation, *, patient: bool = True) -> None:
@@ -202,28 +202,28 @@ class Clock:
         self.run_for(0)
 
     def run_for(self, seconds: int, *, started: str = "this") -> None:
-        """Let the machine have run for longer than it has, whatever its clock says, or since another start."""
+        """Set the time since the machine's start, in seconds, independent of its clock. `started` names the start."""
         self._boot.write_text(f"{started} {seconds}")
         self._boot.chmod(0o644)
 
     def set(self, now: float) -> None:
-        """Turn the hands."""
+        """Set the time."""
         self.path.write_text(repr(now))
         self.path.chmod(0o644)
 
 
 def lock_out(person: Person, store: Path | None = None) -> None:
-    """Let as many wrong codes have been typed on this host as make for the longest wait, which no test outlasts."""
+    """Record so many wrong codes on this host that the longest wait begins. No test outlasts it."""
     rewrite_state(person, lambda present: present.with_wrong("local", 100, int(time.time())), store)
 
 
 def read_state(person: Person) -> state.State:
-    """Return what a state file says."""
+    """Return the content of a state file."""
     return state.decode((person.store / "state").read_bytes(), path="state")[1]
 
 
 def rewrite_state(person: Person, change: Callable[[state.State], state.State], store: Path | None = None) -> None:
-    """Change what a state file says, as one of our programs would."""
+    """Change the content of a state file, as one of our programs would."""
     file = (store or person.store) / "state"
     sequence, present = state.decode(file.read_bytes(), path="state")
     with file.open("r+b") as slots:

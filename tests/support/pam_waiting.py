@@ -1,4 +1,4 @@
-"""Clients that stand at their prompt until the test lets them go."""
+"""Clients that wait at their prompt until the test releases them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ PATIENCE_S = 60.0
 
 
 class Waiting:
-    """One client process; each of its attempts stops at each prompt until `release`.
+    """One client process. Each of its attempts stops at each prompt until `release`.
 
     Args:
-        service: where it logs in.
-        user: as whom.
+        service: the service of the login.
+        user: the user that logs in.
         attempts: how many it makes, one after the other.
-        options: more of the client's.
+        options: additional options of the client.
         around: words before the client's command line.
     """
 
@@ -52,11 +52,11 @@ class Waiting:
 
     @property
     def pid(self) -> int:
-        """The client's process id."""
+        """Return the client's process id."""
         return self._process.pid
 
     def write_down(self, *answers: str) -> None:
-        """Put down answers for the next prompts, without giving them yet."""
+        """Prepare answers for the next prompts, without sending them yet."""
         assert self._process.stdin is not None
         for answer in answers:
             keep_answer(answer)
@@ -64,16 +64,16 @@ class Waiting:
         self._process.stdin.write(script.encode())
 
     def wait_for_prompt(self) -> None:
-        """Wait until the person is asked."""
+        """Wait until the user is asked."""
         if not select.select([self._announced], [], [], PATIENCE_S)[0] or not os.read(self._announced, 1):
             raise AssertionError("no prompt came")
 
     def release(self) -> None:
-        """Let the person press Enter."""
+        """Release the client, as if the user pressed Enter."""
         os.write(self._hold, b".")
 
     def answer(self, *answers: str) -> Outcome:
-        """Answer the prompt that stands there and those that follow, and give the outcome."""
+        """Answer the present prompt and those that follow. Return the outcome."""
         self.write_down(*answers)
         self.release()
         for _ in answers[1:]:
@@ -82,7 +82,7 @@ class Waiting:
         return self.outcome()
 
     def outcome(self) -> Outcome:
-        """Wait for the end of one attempt."""
+        """Wait for the end of one attempt. Return its outcome."""
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], PATIENCE_S)[0]:
             raise AssertionError("no verdict came")

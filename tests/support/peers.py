@@ -1,4 +1,4 @@
-"""The others: what google-authenticator and pam_oath keep, made and used by their own programs and modules."""
+"""Other products: files of google-authenticator and pam_oath, made and used by their own programs and modules."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def totp(key_hex: str, step: int, digits: int = 6) -> str:
 
 
 class Google:
-    """A file that the program google-authenticator made, and a service whose module keeps it."""
+    """A file that the program google-authenticator made, and a service whose module uses it."""
 
     def __init__(self, path: Path, stack: Stack, *options: str) -> None:
         command = ["google-authenticator", "--force", "--quiet", f"--secret={path}", *options]
@@ -58,7 +58,7 @@ class Google:
 
 
 class Oath:
-    """A users file with one line, and a service whose module keeps it."""
+    """A users file with one line, and a service whose module uses it."""
 
     def __init__(self, path: Path, stack: Stack, kind: str, *fields: str, options: str = "") -> None:
         path.touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""Libraries that a program under test loads before its own, to meet what otherwise happens once in a thousand runs."""
+"""Libraries to preload into a program under test. They cause what otherwise happens once in a thousand runs."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ clock_gettime(clockid_t which, struct timespec *place)
 
 
 def compile_library(target: Path, source: str) -> Path:
-    """Build one.
+    """Build a library.
 
     Args:
-        target: where it goes; the source is put beside it.
+        target: its path. The source is put beside it.
         source: its text, in C.
 
     Returns:

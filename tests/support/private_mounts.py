@@ -1,4 +1,4 @@
-"""A mount namespace with PAM services, sshd's files, sudoers, /run and a system log of its own; the machine's stay."""
+"""A mount namespace with its own PAM services, sshd files, sudoers, /run and system log. The machine's are safe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.installation import TREE
 from tests.support.process import wait_until
 from tests.support.system_log import SystemLog
 
-# What a host writes on its way (time stamps, utmp, wtmp, lectures) goes to places that vanish with the namespace.
+# What a host writes besides (time stamps, utmp, wtmp, lectures) goes to places that vanish with the namespace.
 _MOUNT = """
 mount --bind "$1/pam.d" /etc/pam.d
 mount --bind "$1/sudoers" /etc/sudoers
@@ -60,7 +60,7 @@ ALL ALL=(ALL:ALL) ALL
 
 
 class PrivateLog(SystemLog):
-    """What arrives at /dev/log inside; whatever else goes on on this machine is not in it.
+    """The messages that arrive at /dev/log inside. Other programs of this machine do not appear in it.
 
     Args:
         path: of the socket; must not exist.
@@ -99,19 +99,19 @@ class PrivateMounts:
     """Holds the namespace until `close`, or until this process dies.
 
     Args:
-        directory: for the files that stand in for the machine's; must not exist.
-        addresses: of a network of its own; with none, it is the machine's.
+        directory: for the files that replace the machine's; must not exist.
+        addresses: of its own network. Without any, the network is the machine's.
 
     Attributes:
         directory: the same.
-        log: the system log of those inside.
+        log: the system log inside.
     """
 
     def __init__(self, directory: Path, addresses: tuple[str, ...] = ()) -> None:
         self.directory = directory
         self._kinds = ["mount", "net"] if addresses else ["mount"]
         directory.mkdir(mode=0o755)
-        # With what links lead to, so that nothing is written through them.
+        # Including the targets of links, so that nothing is written through them.
         shutil.copytree("/etc/pam.d", directory / "pam.d", ignore_dangling_symlinks=True)
         self.set_sudo_tries(1)
         self.add_login_definition("")
@@ -129,11 +129,11 @@ class PrivateMounts:
 
     @staticmethod
     def possible() -> bool:
-        """Tell whether this process may make a mount namespace; in many containers it may not."""
+        """Return whether this process may make a mount namespace. In many containers it may not."""
         return subprocess.run([*_UNSHARE, "true"], check=False, capture_output=True).returncode == 0
 
     def set_service(self, name: str, stack: str) -> None:
-        """Replace one PAM service, for whoever looks from inside."""
+        """Replace one PAM service, for processes inside."""
         self._write(f"pam.d/{name}", stack)
 
     def add_login_definition(self, line: str) -> None:
@@ -141,21 +141,21 @@ class PrivateMounts:
         self._write("login.defs", Path("/etc/login.defs").read_text() + f"\n{line}\n")
 
     def set_sudo_tries(self, tries: int) -> None:
-        """Say how often sudo asks before it gives up."""
+        """Set how often sudo asks before it gives up."""
         self._write("sudoers", _SUDOERS.format(tries=tries), mode=0o440)
 
     def command(self, *words: str) -> list[str]:
-        """Give the command line that runs a command inside."""
+        """Return the command line that runs a command inside."""
         place = {"mount": "mnt", "net": "net"}
         kinds = [f"--{kind}=/proc/{self._holder.pid}/ns/{place[kind]}" for kind in self._kinds]
         return ["nsenter", *kinds, "--", *words]
 
     def path(self, name: str) -> Path:
-        """Return what a path inside leads to, for those outside."""
+        """Return the outside path of a path inside."""
         return Path(f"/proc/{self._holder.pid}/root{name}")
 
     def close(self) -> None:
-        """Let go of the namespace, and with it of all its mounts."""
+        """Release the namespace, and all its mounts with it."""
         try:
             self._holder.communicate(timeout=60)
         except subprocess.TimeoutExpired:

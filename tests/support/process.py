@@ -1,4 +1,4 @@
-"""Other processes of this machine, and waiting for something to become true."""
+"""Look at other processes of this machine, and wait for conditions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Process:
 
     def __init__(self, directory: Path) -> None:
         self.pid = int(directory.name)
-        # The name stands in parentheses and can hold anything, even parentheses.
+        # The name is in parentheses and can contain anything, even parentheses.
         self.name, _, rest = (directory / "stat").read_text(errors="replace").partition(" (")[2].rpartition(") ")
         self.state, parent = rest.split()[:2]
         self.parent = int(parent)
@@ -32,7 +32,7 @@ class Process:
 
 
 def processes() -> list[Process]:
-    """Give all processes that there are."""
+    """Return all existing processes."""
     found = []
     for directory in Path("/proc").iterdir():
         if directory.name.isdecimal():
@@ -44,7 +44,7 @@ def processes() -> list[Process]:
 
 
 def descendants(pid: int) -> list[Process]:
-    """Give the children of a process, their children, and so on."""
+    """Return the children of a process, their children, and so on."""
     everybody = processes()
     family = {pid}
     while more := {each.pid for each in everybody if each.parent in family} - family:
@@ -53,7 +53,7 @@ def descendants(pid: int) -> list[Process]:
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process has not ended; a zombie has, and only waits for its parent."""
+    """Return whether a process has not ended. A zombie has ended, and only waits for its parent."""
     try:
         return Process(Path("/proc", str(pid))).state != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -61,10 +61,10 @@ def is_running(pid: int) -> bool:
 
 
 def wait_until(condition: Callable[[], object], what: str, *, within_s: float = WAIT_S) -> None:
-    """Wait for a condition, and fail when it does not come true in time.
+    """Wait for a condition. Fail if it does not become true in time.
 
     Args:
-        condition: asked again and again.
+        condition: called again and again.
         what: completes "waited in vain for ...".
         within_s: seconds.
     """
@@ -76,14 +76,14 @@ def wait_until(condition: Callable[[], object], what: str, *, within_s: float = 
 
 
 def shortest_s(act: Callable[[], object], *, within_s: float, tries: int = 20) -> float:
-    """Give how many seconds it takes at best to do something, which is tried again until it took no longer than it may.
+    """Return the shortest time in seconds that an action takes. It is repeated until it was within the limit.
 
-    On a busy machine anything can take long now and then; what waits for too long does so every time.
+    On a busy machine, anything can take long now and then. An action that waits too long does so every time.
 
     Args:
-        act: what is done.
-        within_s: how long it may take.
-        tries: how often at most.
+        act: the action.
+        within_s: the limit in seconds.
+        tries: the highest number of tries.
     """
     taken_s: list[float] = []
     while not taken_s or (taken_s[-1] >= within_s and len(taken_s) < tries):
@@ -94,7 +94,7 @@ def shortest_s(act: Callable[[], object], *, within_s: float, tries: int = 20) -
 
 
 def when_left(*command: str | Path) -> None:
-    """Run a command on a file system as soon as the last backend, whose verdict came before its end, has left it."""
+    """Run a command on a file system when the last backend has left it. Its verdict comes before its end."""
     wait_until(
         lambda: subprocess.run(command, check=False, capture_output=True).returncode == 0,
         f"{' '.join(map(str, command))} to succeed",

@@ -1,4 +1,4 @@
-"""What a user can do against the revocation of their own tokens, as scripts that run as this user."""
+"""What users can do against the revocation of their own tokens, as scripts that run as this user."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ while not select.select([sys.stdin], [], [], 0)[0]:
 
 @contextmanager
 def against(person: Person, script: str, directory: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Run one of these scripts as a person during the block; as root where `directory` names root's own."""
+    """Run one of these scripts as a person during the block, or as root if `directory` is root's own."""
     identity = {"user": person.uid, "group": person.gid, "extra_groups": []} if directory is None else {}
     process = subprocess.Popen(
         ["/usr/bin/python3", "-I", "-c", script, directory or str(person.store)],

@@ -1,4 +1,4 @@
-"""A host that keeps tokens out of its users' reach, with the real sudo and the rule for it that the package brings."""
+"""A host that keeps tokens out of its users' reach, with the real sudo and the package's sudo rule."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class RootStore:
 
     Args:
         mounts: the namespace.
-        installed: whose program is /usr/bin/softtoken-enroll there.
-        conf: more lines of softtoken.conf.
+        installed: the installation whose program is /usr/bin/softtoken-enroll there.
+        conf: additional lines of softtoken.conf.
 
     Attributes:
         template: the `store` option of the host.
@@ -54,20 +54,20 @@ class RootStore:
         self.run("sh", "-euc", _INSIDE, "sh", str(self._directory))
 
     def store_of(self, person: Person) -> Path:
-        """Give the directory of somebody's token file."""
+        """Return the directory of a user's token file."""
         return self._directory / "tokens" / str(person.uid)
 
     def set_rule(self, rule: str) -> None:
-        """Put another rule for sudo in place of the package's."""
+        """Replace the package's rule for sudo."""
         path = self._directory / "sudoers"
         path.write_text(SUDOERS + rule)
 
     def run(self, *words: str) -> None:
-        """Run a command of root's there."""
+        """Run a command there as root."""
         subprocess.run(self._mounts.command(*words), check=True, timeout=60)
 
     def command(self, person: Person, *words: str | Path, around: Sequence[str] = ()) -> list[str]:
-        """Give the command line that runs a command there as a person, in his home directory."""
+        """Return the command line that runs a command there as a person, in their home directory."""
         identity = [f"--reuid={person.name}", f"--regid={person.gid}", "--init-groups"]
         place = ["env", f"--chdir={person.home}"]
         return self._mounts.command("setpriv", *identity, *place, *around, *(str(word) for word in words))
@@ -86,8 +86,8 @@ class RootStore:
 
         Args:
             program: another command instead.
-            around: a command of his that runs it.
-            password: give sudo the right one.
+            around: a command of the person's that runs it.
+            password: type the right one for sudo.
         """
         command = self.command(person, *program, *options, around=around)
         dialogue = Dialogue(command, person=None, environment=environment, piped=piped)

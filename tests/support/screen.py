@@ -1,7 +1,7 @@
-"""A small terminal: turns what a program wrote into a picture of the screen, and has a QR code read off that picture.
+"""A small terminal: it draws a program's output as a picture of the screen, and reads QR codes in that picture.
 
-It knows the few things that our programs may send: text, line ends, half blocks and colours (ECMA-48, 8.3.117).
-Anything else is an error, because a program that sends it relies on more than a terminal has to have.
+It supports only what our programs may send: text, line ends, half blocks and colours (ECMA-48, 8.3.117). Anything else
+is an error, because not every terminal has it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _HALVES = {" ": (0, 0), "▀": (1, 0), "▄": (0, 1), "█": (1, 1)}
 
 
 class Theme:
-    """The colours that a person has set his terminal to.
+    """The colours of a user's terminal.
 
     Args:
-        foreground, background: of text without a colour of its own.
-        black, bright_white: what the colours 0 and 15 look like.
+        foreground, background: of text without its own colour.
+        black, bright_white: the look of the colours 0 and 15.
     """
 
     def __init__(self, foreground: Colour, background: Colour, *, black: Colour, bright_white: Colour) -> None:
@@ -42,11 +42,11 @@ THEMES = {
 
 
 class Screen:
-    """A terminal window of a given width, with all that has scrolled out of it.
+    """A terminal window of a given width, with everything that has scrolled out of it.
 
     Args:
         theme: its colours.
-        columns: where lines that are too long go on in the next one.
+        columns: longer lines continue on the next line.
     """
 
     def __init__(self, theme: Theme, *, columns: int = 80) -> None:
@@ -56,10 +56,10 @@ class Screen:
         self._foreground, self._background = theme.foreground, theme.background
 
     def write(self, text: str) -> None:
-        """Take what a program wrote.
+        """Draw a program's output.
 
         Raises:
-            ValueError: a control character or sequence that this terminal does not know.
+            ValueError: this terminal does not support a control character or sequence.
         """
         for piece in re.findall(r"\x1b\[[0-9;]*m|.", text, re.DOTALL):
             if len(piece) > 1:
@@ -68,14 +68,14 @@ class Screen:
             elif piece == "\n":
                 self._lines.append([])
             elif piece == "\r":
-                pass  # only ever before a line end
+                pass  # comes only before a line end
             elif not piece.isprintable():
                 raise ValueError(f"the terminal does not know {piece!r}")
             else:
                 self._put(piece)
 
     def picture(self) -> Image.Image:
-        """Take a picture of it. Letters are left out."""
+        """Return a picture of the screen, without letters."""
         size = (self._columns * CELL_WIDTH, len(self._lines) * CELL_HEIGHT)
         picture = Image.new("RGB", size, self._theme.background)
         half = CELL_HEIGHT // 2
@@ -88,7 +88,7 @@ class Screen:
         return picture
 
     def read_qr_codes(self) -> list[str]:
-        """Hold a phone in front of it."""
+        """Return the QR codes on the screen, as a phone would read them."""
         with tempfile.NamedTemporaryFile(suffix=".png") as file:
             self.picture().save(file, "PNG")
             file.flush()
@@ -111,7 +111,7 @@ class Screen:
 
 
 def read_qr_codes_of(picture: Path) -> list[str]:
-    """Read the QR codes off a picture: zbarimg, which shares no code with us or with segno."""
+    """Read the QR codes in a picture with zbarimg, which shares no code with us or with segno."""
     command = ["zbarimg", "--quiet", "--raw", "--nodbus", "-Sdisable", "-Sqrcode.enable=1", str(picture)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
     if done.returncode not in (0, 4):  # 4: no code in the picture
@@ -120,7 +120,7 @@ def read_qr_codes_of(picture: Path) -> list[str]:
 
 
 def read_qr_codes(text: str, *, theme: str = "dark", columns: int = 80) -> list[str]:
-    """Read the QR codes off what a program wrote to a terminal."""
+    """Read the QR codes in a program's terminal output."""
     screen = Screen(THEMES[theme], columns=columns)
     screen.write(text)
     return screen.read_qr_codes()

@@ -1,4 +1,4 @@
-"""Logins in surroundings that a command has made: limits, capabilities, a mount namespace that a shell has changed."""
+"""Logins in surroundings that a command has prepared: limits, capabilities, a changed mount namespace."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ set -- chroot "$root" "$@"
 
 
 def chroot_with(*places: Path) -> str:
-    """Write the setup of a chroot in which there are programs, settings and some more places, and nothing else."""
+    """Return the setup of a chroot that has only programs, settings and some additional paths."""
     return _CHROOT.replace("{places}", " ".join(map(str, places)))
 
 
 def words_inside(setup: str, *namespaces: str) -> list[str]:
-    """Return the words before a command line that run it in a mount namespace of its own.
+    """Return the words before a command line that run it in its own mount namespace.
 
     Args:
         setup: shell commands that run there first.
-        namespaces: more options of unshare(1).
+        namespaces: additional options of unshare(1).
     """
     command = ["unshare", "--mount", "--propagation=private", *namespaces]
     return [*command, "sh", "-euc", f'{setup}\nexec "$@"', "sh"]
@@ -57,15 +57,15 @@ def log_in_inside(
     limit_s: float = 300,
     stderr: int = subprocess.PIPE,
 ) -> Outcome:
-    """Log in once in a mount namespace of its own.
+    """Log in once in a separate mount namespace.
 
     Args:
-        service: where.
-        user: who.
+        service: the service.
+        user: the user that logs in.
         answers: one for each prompt.
         setup, namespaces: as for `words_inside`.
         before: words between the setup and the client's command line.
-        limit_s: how long all of it may take.
+        limit_s: the time limit for everything, in seconds.
         stderr: the client's.
     """
     for answer in answers:
@@ -83,12 +83,12 @@ def log_in_inside(
 
 
 def log_in_around(around: Sequence[str], service: Service, user: Person, *answers: str) -> list[Outcome]:
-    """Make one attempt for each answer, all in one process.
+    """Run one attempt for each answer, all in one process.
 
     Args:
         around: words before the client's command line.
-        service: where.
-        user: as whom.
+        service: the service.
+        user: the user that logs in.
         answers: one for each attempt.
     """
     for answer in answers:
@@ -100,13 +100,13 @@ def log_in_around(around: Sequence[str], service: Service, user: Person, *answer
 
 
 def assert_in_once(service: Service, user: Person, code: str, *, around: Sequence[str] = ()) -> None:
-    """Log in with a code, and see that it is refused the second time."""
+    """Log in with a code, and check that it is refused the second time."""
     results = [outcome.result for outcome in log_in_around(around, service, user, code, code)]
     assert results == [PAM_SUCCESS, PAM_AUTH_ERR]
 
 
 def in_namespaces(*kinds: str, setup: str, around: Sequence[str] = ()) -> list[str]:
-    """Return the words before a command that run it in namespaces of its own, with more words behind the setup."""
+    """Return the words before a command that run it in separate namespaces, with more words after the setup."""
     return [*words_inside(setup, *kinds), *around]
 
 
@@ -116,13 +116,13 @@ def as_user(person: Person) -> list[str]:
 
 
 def log_at(path: Path) -> str:
-    """Write the setup in which /dev/log is something of ours."""
+    """Return the setup that replaces /dev/log with something of ours."""
     return _ONLY_LOG.replace("{log}", str(path))
 
 
 @contextlib.contextmanager
 def full_queue(path: Path) -> Iterator[socket.socket]:
-    """A log daemon that has stopped reading datagrams, and whose queue is full."""
+    """A log daemon that has stopped reading datagrams. Its queue is full."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
         daemon.bind(str(path))
         path.chmod(0o666)

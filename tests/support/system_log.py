@@ -1,4 +1,4 @@
-"""The system log of a test: whatever arrives at /dev/log while it runs."""
+"""The system log of a test: everything that arrives at /dev/log while it runs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ ASIDE = Path("/dev/log.before-softtoken-test")
 
 
 class SystemLog:
-    """Stands in for the machine's log daemon, and puts everything back at the end."""
+    """Replaces the machine's log daemon, and restores everything at the end."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        # Another run of the tests that sees the same /dev waits until we are through with it.
+        # Another test run with the same /dev waits until this one has finished.
         self._turn = os.open(DEV_LOG.parent, os.O_RDONLY)
         fcntl.flock(self._turn, fcntl.LOCK_EX)
         if DEV_LOG.is_symlink() or DEV_LOG.exists():
@@ -39,14 +39,14 @@ class SystemLog:
             self.lines.append(data.decode("utf-8", "replace"))
 
     def close(self) -> None:
-        """Give /dev/log back."""
+        """Restore /dev/log."""
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.sendto(b"", str(DEV_LOG))
         self._thread.join(5)
         try:
             self._lines_seen()
         finally:
-            # Whatever was found: who writes to a log that nobody reads any more waits for ever.
+            # In any case: a program that writes to a log without a reader waits for ever.
             self._socket.close()
             DEV_LOG.unlink(missing_ok=True)
             if ASIDE.is_symlink() or ASIDE.exists():
@@ -54,31 +54,31 @@ class SystemLog:
             os.close(self._turn)
 
     def ours(self) -> list[str]:
-        """Give our module's lines without date and process, in order, but those for debugging. Waits for the last."""
+        """Return our module's lines without date and process, in order, without debugging. Wait for the last one."""
         self._settle()
         lines = [line for line in self.lines if "pam_softtoken(" in line and not line.startswith(DEBUG)]
         return [line[line.index("pam_softtoken(") :] for line in lines]
 
     def outcomes(self) -> list[dict[str, str]]:
-        """Give the fields of our `result=` lines."""
+        """Return the fields of our `result=` lines."""
         return [dict(re.findall(r'(\w+)=("[^"]*"|\S+)', line)) for line in self.ours() if "result=" in line]
 
     def reasons(self) -> list[str]:
-        """Give the logged reasons, in order."""
+        """Return the logged reasons, in order."""
         return [fields["reason"] for fields in self.outcomes()]
 
     def clear(self) -> None:
-        """Forget what has been logged so far."""
+        """Drop what has been logged so far."""
         self._settle()
         self._lines_seen()
         self.lines.clear()
 
     def _lines_seen(self) -> None:
-        """Look at all that was logged, the lines for debugging too, before it is forgotten."""
+        """Check all that was logged, including lines for debugging, before it is dropped."""
         leak.refuse(self.lines)
 
     def _settle(self) -> None:
-        """Wait for a mark of our own: a datagram socket keeps the order, so all before it has been read then."""
+        """Wait for a mark of our own. A datagram socket keeps the order, so everything before it has been read then."""
         mark = f"mark {time.monotonic_ns()}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.sendto(mark.encode(), str(DEV_LOG))

@@ -1,4 +1,4 @@
-"""A terminal window with a person in front of it: tmux keeps the screen, so that what stands there can be compared."""
+"""A terminal window with a person in front of it. tmux keeps the screen, so that its content can be compared."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.support.process import wait_until
 
 
 class Window:
-    """A window of a tmux server of its own. Use it in a `with` block.
+    """A window of its own tmux server. Use it in a `with` block.
 
     Args:
-        command: what runs there; the window stays when it has ended.
+        command: the command that runs there. The window stays when it has ended.
         size: columns and lines.
         environment: of the command.
     """
@@ -46,17 +46,17 @@ class Window:
         return done.stdout
 
     def screen(self, *, colours: bool = False) -> str:
-        """What stands on the screen, without the spaces and empty lines at the ends."""
+        """Return the content of the screen, without trailing spaces and empty lines."""
         text = self._tmux("capture-pane", "-p", *(["-e"] if colours else []))
         return "\n".join(line.rstrip() for line in text.split("\n")).rstrip("\n")
 
     def wait_for(self, text: str) -> str:
-        """Wait until a text stands somewhere on the screen, and give all of it."""
+        """Wait until a text appears anywhere on the screen. Return the whole screen."""
         self._wait(lambda: text in self.screen(), text)
         return self.screen()
 
     def wait_for_screen(self, whole: str) -> None:
-        """Wait until the screen is this and nothing else."""
+        """Wait until the screen has exactly this content."""
         self._wait(lambda: self.screen() == whole, whole)
 
     def _wait(self, condition: object, what: str) -> None:
@@ -67,7 +67,7 @@ class Window:
             raise AssertionError(f"{error}\nthe screen is:\n{self.screen()}") from None
 
     def press(self, *keys: str) -> None:
-        """Press keys, by tmux's names."""
+        """Press keys. They have tmux's names."""
         self._tmux("send-keys", *keys)
 
     def type(self, text: str) -> None:
@@ -75,18 +75,18 @@ class Window:
         self._tmux("send-keys", "-l", text)
 
     def resize(self, columns: int, lines: int) -> None:
-        """Pull the window to another size."""
+        """Change the size of the window."""
         self._tmux("resize-window", "-x", str(columns), "-y", str(lines))
 
     def clipboard(self) -> str:
-        """What was copied last; "" when nothing was."""
+        """Return the text that was copied last, "" if none was."""
         command = ["tmux", "-S", self._socket, "show-buffer"]
         return subprocess.run(command, check=False, capture_output=True, text=True).stdout
 
     def wait_for_clipboard(self, text: str) -> None:
-        """Wait until that is what was copied last."""
+        """Wait until this text was copied last."""
         self._wait(lambda: self.clipboard() == text, f"{text!r} in the clipboard")
 
     def fact(self, name: str) -> str:
-        """One of tmux's own words about the window, such as `cursor_flag`."""
+        """Return one of tmux's facts about the window, such as `cursor_flag`."""
         return self._tmux("display-message", "-p", f"#{{{name}}}").strip()

@@ -1,4 +1,4 @@
-"""An sshd in a network and a mount namespace of its own, and logins with some proofs and not others."""
+"""An sshd in its own network and mount namespace, and logins with some proofs and without others."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _PATIENCE_S = 120
 
 
 class Gate:
-    """Debian's sshd with further settings, and clients that come to it.
+    """Debian's sshd with additional settings, and clients that connect to it.
 
     Args:
-        mounts: with a network of its own.
+        mounts: with its own network.
         settings: lines of sshd_config.
     """
 
@@ -68,19 +68,19 @@ class Gate:
         self.server.wait(_PATIENCE_S)
 
     def give_key(self, user: str) -> None:
-        """Let a user in with the client's key."""
+        """Allow a user to log in with the client's key."""
         path = self.mounts.directory / "ssh" / "keys" / user
         path.write_bytes((self._directory / "client_key.pub").read_bytes())
         path.chmod(0o644)
 
     def know(self, person: Person, phone: Phone | None = None) -> None:
-        """Keep what somebody types."""
+        """Store what a user types."""
         self._passwords[person.name] = person.password
         if phone is not None:
             self._phones[person.name] = phone
 
     def lets_in(self, user: str, proofs: Iterable[str], source: str = FAR) -> bool:
-        """Log in with exactly these proofs, and wrong ones where others are asked for."""
+        """Return whether a login succeeds with exactly these proofs, and with wrong ones where others are asked for."""
         given = set(proofs)
         key = "client_key" if KEY in given else "other_key"
         options = {
@@ -115,12 +115,12 @@ class Gate:
         }
 
     def log(self) -> str:
-        """Return what sshd has written."""
+        """Return what sshd has logged."""
         return self._log.read_text()
 
 
 class Table:
-    """The table that `enable` prints: for each account and source, the ways in today and then."""
+    """The table that `enable` prints: for each account and source, the ways in today and after the change."""
 
     def __init__(self, text: str) -> None:
         lines = text.splitlines()
@@ -136,7 +136,7 @@ class Table:
             self._claims.append((names.split(", "), label, rest[0], rest[1]))
 
     def ways(self, user: str, label: str, when: str) -> list[set[str]]:
-        """Return the ways in of a user; none where the table has no line of theirs."""
+        """Return the ways in of a user, none if the table has no line for them."""
         for names, labels, today, then in self._claims:
             if user in names and (labels == "anywhere" or label in labels.split(", ")):
                 text = today if when == "today" else then
@@ -147,9 +147,9 @@ class Table:
 
 
 def telling_attempts(ways: list[set[str]]) -> list[tuple[set[str], bool]]:
-    """Return logins that show whether ways in are as they are claimed to be, with what should come of each.
+    """Return logins that test whether the ways in are as claimed, with the expected result of each.
 
-    Each way by itself lets in, and is refused with any one proof less. Who has no way in is refused with everything.
+    Each way alone succeeds, and is refused with any one proof less. A user without a way in is refused with all proofs.
     """
     attempts = [(way, True) for way in ways]
     everything = set(PROOFS)

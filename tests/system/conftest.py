@@ -1,4 +1,4 @@
-"""Real hosts in private mount namespaces. Each fixture takes itself away at the end."""
+"""Real hosts in private mount namespaces. Each fixture removes what it made."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def mounts(world: Path) -> Iterator[PrivateMounts]:
 
 @pytest.fixture
 def system_log(mounts: PrivateMounts) -> SystemLog:
-    """Everything that the hosts of the test log; the machine's own log is left alone."""
+    """Everything that the hosts of the test log. The machine's own log is not touched."""
     return mounts.log
 
 
 @pytest.fixture
 def make_host(mounts: PrivateMounts, make_person: Callable[[], Person]) -> Iterator[Callable[[str], Host]]:
-    """Make a host by its name in `HOSTS`."""
+    """Return a function that makes a host by its name in `HOSTS`."""
     servers: list[SSH] = []
 
     def make(name: str) -> Host:
@@ -81,7 +81,7 @@ def host(request: pytest.FixtureRequest, make_host: Callable[[str], Host]) -> Ho
 
 @pytest.fixture
 def remove_backend(installed: Installation) -> BackendRemover:
-    """Take the backend away under a live stack, for the length of a `with` block."""
+    """Remove the backend of a live stack, for the length of a `with` block."""
 
     @contextmanager
     def remove() -> Iterator[None]:
@@ -97,7 +97,7 @@ def remove_backend(installed: Installation) -> BackendRemover:
 
 @pytest.fixture(scope="session")
 def clone(world: Path) -> Path:
-    """A clone of the repository, in which the packages are built."""
+    """A clone of the repository, where the packages are built."""
     return copy_of_the_tree(world / "packages" / "pam-softtoken")
 
 
@@ -109,13 +109,13 @@ def packages(clone: Path) -> Packages:
 
 @pytest.fixture(scope="session")
 def newer_packages(world: Path) -> Packages:
-    """The same of a higher version, as `scripts/install` builds them."""
+    """The same packages in a higher version, as `scripts/install` builds them."""
     return build_by_script(world / "newer-packages")
 
 
 @pytest.fixture(scope="session")
 def fresh_debian(world: Path) -> Iterator[FreshDebian]:
-    """A fresh Debian for the tests of one session; each takes out of it again what it has put in."""
+    """A fresh Debian for the tests of one session. Each test removes what it has added."""
     if why_not := FreshDebian.why_not():
         pytest.skip(why_not)
     directory = world / "fresh-debian"
@@ -127,7 +127,7 @@ def fresh_debian(world: Path) -> Iterator[FreshDebian]:
 
 @pytest.fixture
 def debian(fresh_debian: FreshDebian) -> Iterator[FreshDebian]:
-    """A fresh Debian in which nothing of ours is, neither before nor afterwards."""
+    """A fresh Debian without any of our files, before and afterwards."""
     before = pam_files(fresh_debian)
     fresh_debian.log.clear()
     yield fresh_debian
@@ -141,7 +141,7 @@ def debian(fresh_debian: FreshDebian) -> Iterator[FreshDebian]:
 
 @pytest.fixture(autouse=True)
 def only_users_of_this_test() -> Iterator[None]:
-    """Take users away for as long as a test lasts who serve other tests: `enable` would have to name them."""
+    """Remove the users of other tests for as long as a test lasts: `enable` would have to name them."""
     gone = [entry for entry in pwd.getpwall() if Path(entry.pw_dir).parent.name in RESIDENCES]
     hashes = {each.pw_name: _run("getent", "shadow", each.pw_name).split(":")[1] for each in gone}
     for each in gone:

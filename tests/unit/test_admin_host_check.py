@@ -1,4 +1,4 @@
-"""What the doctor reads from logs and file systems, and that no check hangs or ends it."""
+"""What the doctor reads from logs and file systems. No check can hang or end it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OF_OTHERS = APPARMOR.replace("/usr/bin/python3.11", "/etc/shadow").replace('comm
 
 
 def statvfs(*, free: int, inodes: int, total_inodes: int = 1000, flags: int = 0) -> os.statvfs_result:
-    """Make what statvfs(3) gives: block size, fragment size, blocks, three of free ones, and of inodes, flags."""
+    """Return a result of statvfs(3), with sizes and numbers of blocks, numbers of inodes, and flags."""
     return os.statvfs_result(
         (4096, 4096, 10**6, free // 4096, free // 4096, total_inodes, inodes, inodes, flags, 255, 0)
     )
@@ -44,7 +44,7 @@ def test_denials__of_what_a_login_needs_are_told(line: str, words: str, mend: st
 
 @pytest.mark.parametrize("name", ["sshd", "softtoken-x"])
 def test_denials__that_a_users_program_has_met_become_no_rule(name: str) -> None:
-    """A program of any name can try whatever it would like to be allowed."""
+    """A program with any name can try the access that it would like to be allowed."""
     (finding,) = host_check.denials(
         "audit.log", SELINUX.replace("sshd", name).replace("python3.11", "softtoken-python3")
     )
@@ -70,7 +70,7 @@ def test_clock__of_today_is_not_taken_for_one_that_was_never_set() -> None:
 
 def test_space__that_is_short_is_told() -> None:
     assert list(host_check.space_of("/x", statvfs(free=10**9, inodes=500))) == []
-    # Some file systems make inodes as they go, and say 0 of 0.
+    # Some file systems create inodes as needed, and report 0 of 0.
     assert list(host_check.space_of("/x", statvfs(free=10**9, inodes=0, total_inodes=0))) == []
     (short,) = host_check.space_of("/x", statvfs(free=8192, inodes=500))
     assert (short.severity, short.what[:5]) == ("warning", "8 KiB")
@@ -89,13 +89,13 @@ def hang() -> Report:
 
 
 def fall_over() -> Report:
-    """End in the midst of it."""
+    """End in the middle of a check."""
     os.kill(os.getpid(), signal.SIGKILL)
     return Report()
 
 
 def stumble() -> Report:
-    """Meet what nobody has thought of."""
+    """Raise an error that nobody expected."""
     raise RecursionError
 
 

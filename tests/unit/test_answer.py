@@ -1,4 +1,4 @@
-"""What a person typed, taken apart."""
+"""How a typed answer is split into its parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is tried again and again: often enough, and without filling the log."""
+"""Repeated tries: often enough, without filling the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record of a change that waits, while somebody else sees to it."""
+"""The record of a pending change, while another process handles it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def waiting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Change:
 def test_record__that_another_process_sees_to_meanwhile_is_no_mistake(
     monkeypatch: pytest.MonkeyPatch, waiting: Change, see_to_it: Callable[[Change], None], left: bool | None
 ) -> None:
-    """At the very moment at which it is to be read."""
+    """The other process finishes exactly when the record is to be read."""
     read = NamedFiles.read
 
     def late(self: NamedFiles, path: str, max_bytes: int) -> bytes:

@@ -30,7 +30,7 @@ LINES = {" ".join(words): (words, parser) for words, parser in command_lines()}
 
 
 def refusal(*words: str) -> UsageError:
-    """Expect that a command line is wrong."""
+    """Check that a command line is wrong."""
     program, *arguments = words
     with pytest.raises(UsageError) as caught:
         PARSERS[program].parse_args(arguments)

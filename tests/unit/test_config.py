@@ -1,4 +1,4 @@
-"""Module arguments and the configuration file: one table, every mistake reported."""
+"""Module arguments and the configuration file: one table, and every mistake is reported."""
 
 from __future__ import annotations
 

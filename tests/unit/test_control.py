@@ -1,4 +1,4 @@
-"""The controls of PAM lines, as libpam reads them; the fuzzer has libpam itself say the same."""
+"""The controls of PAM lines, as libpam reads them. The fuzzer compares them with libpam itself."""
 
 from __future__ import annotations
 

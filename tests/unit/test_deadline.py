@@ -1,4 +1,4 @@
-"""Days that are left: by the host's calendar, and by none that the caller has chosen."""
+"""Days that are left: by the host's calendar, never by one that the caller chooses."""
 
 from __future__ import annotations
 

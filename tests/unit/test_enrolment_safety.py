@@ -1,4 +1,4 @@
-"""What is read out of /etc/pam.d: the lines as libpam takes them, and whether ours are safe to enrol behind."""
+"""What is read from /etc/pam.d: the lines as libpam reads them, and whether it is safe to enrol behind ours."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNIX = "auth required pam_unix.so\n"
 
 @pytest.fixture
 def pam_d(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two directories of services; the first goes before the second."""
+    """Two directories of services. The first one has priority."""
     first, second = tmp_path / "etc", tmp_path / "usr"
     first.mkdir()
     second.mkdir()
@@ -56,7 +56,7 @@ def test_read__takes_lines_as_libpam_does(pam_d: Path) -> None:
 
 
 def test_read__finds_a_service_but_no_included_file_among_the_vendors(pam_d: Path) -> None:
-    """Debian's libpam looks for included files in /etc/pam.d only; others look in both directories."""
+    """Debian's libpam looks for included files only in /etc/pam.d. Other versions look in both directories."""
     (pam_d.parent / "usr" / "sshd").write_text("auth required pam_deny.so\n")
     assert _shown("sshd", "auth") == ["required pam_deny.so"]
     (pam_d / "sshd").write_text("@include both\n")
@@ -147,7 +147,7 @@ def test_enrolment__behind_a_key_needs_no_module_in_front(pam_d: Path) -> None:
     ids=["behind a comment", "spaces behind the backslash", "an empty line between", "a comment between"],
 )
 def test_enrolment__no_way_to_continue_a_line_hides_one_that_passes_ours_by(pam_d: Path, hiding: str) -> None:
-    """Libpam 1.5 takes each of them for a `sufficient` line."""
+    """libpam 1.5 reads each of them as a `sufficient` line."""
     (pam_d / "sshd").write_text(f"{UNIX}auth {OURS}\n{hiding}{ACCOUNT}")
     with pytest.raises(ConfigError):
         enrolment_safety.require_that_enrolment_is_safe("sshd", factor_seen_by_host=False)

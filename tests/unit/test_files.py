@@ -1,4 +1,4 @@
-"""What no other test can bring about at will: the moments between two system calls."""
+"""The moments between two system calls, which no other test can control."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def directory(tmp_path: Path) -> Iterator[int]:
 
 
 class OtherProcess:
-    """Makes something just before we would make a file there.
+    """Creates something just before our code would create a file there.
 
     Args:
         path: of the file.
-        leads_to: makes a link that leads there instead of a file.
-        stays: it does not take it away again just after.
+        leads_to: create a link to this path instead of a file.
+        stays: do not remove it again just after.
     """
 
     def __init__(self, path: Path, *, leads_to: Path | None = None, stays: bool = True) -> None:
@@ -36,7 +36,7 @@ class OtherProcess:
         self._open = os.open
 
     def open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
-        """Stand in for `os.open`."""
+        """Replace `os.open`."""
         if not flags & os.O_CREAT:
             return self._open(path, flags, mode, dir_fd=dir_fd)
         if self._leads_to:
@@ -65,7 +65,7 @@ def test_open_or_make__file_made_by_somebody_else_in_between_is_opened(
 def test_open_or_make__file_that_is_gone_again_is_no_proof_that_there_was_none(
     tmp_path: Path, directory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`nullok` lets in whom a FileNotFoundError shows to have never enrolled; this one must not be it."""
+    """With `nullok`, a FileNotFoundError lets a user in as never enrolled. It must not be raised here."""
     state = tmp_path / "state"
     monkeypatch.setattr(os, "open", OtherProcess(state, stays=False).open)
     with pytest.raises(UnusableFile, match="No such file"):

@@ -1,4 +1,4 @@
-"""Hashes of new recovery codes are computed side by side, and are those that one after the other would give."""
+"""Hashes of new recovery codes are computed in parallel, and equal those computed one after the other."""
 
 from __future__ import annotations
 

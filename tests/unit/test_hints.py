@@ -1,8 +1,8 @@
-"""Every command and option that a text of the programs names, against the command lines: what is advised can be done.
+"""Compare every command and option in the programs' texts with the command lines: all advice can be followed.
 
-The texts are taken from the sources, all of them but docstrings. A command is parsed as far as the text spells it. An
-option without a command in front of it is one of the program that shows the text, and where several programs share a
-module, of each of them.
+The texts are taken from the sources, except docstrings. A command is parsed as far as the text spells it. An option
+without a command before it belongs to the program that shows the text. If several programs share a module, it belongs
+to each of them.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ FOREIGN = re.compile(
 
 
 class Text(NamedTuple):
-    """What a module can show.
+    """A text that a module can show.
 
     Args:
         place: module and line.
         words: the text, with each value that is filled in as `{expression}`.
-        is_hint: it is shown behind `hint:`.
+        is_hint: it is shown after `hint:`.
     """
 
     place: str
@@ -86,13 +86,13 @@ def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentP
 
 
 def options_of(parser: argparse.ArgumentParser) -> set[str]:
-    """Return every option of a program, whichever subcommand takes it."""
+    """Return every option of a program, including those of its subcommands."""
     lines = [parser, *subcommands(parser).values()]
     return {option for line in lines for option in line._option_string_actions}
 
 
 def is_foreign_value(parser: argparse.ArgumentParser, option: str, value: str) -> bool:
-    """Return whether the word behind an option is a value of it in another program, and none in this one."""
+    """Return whether the word after an option is its value in another program, and in none of these."""
 
     def values_in(program: argparse.ArgumentParser) -> set[str]:
         lines = [program, *subcommands(program).values()]
@@ -104,7 +104,7 @@ def is_foreign_value(parser: argparse.ArgumentParser, option: str, value: str) -
 
 
 def pieces(words: str, program: str) -> Iterator[str]:
-    """Return a text in pieces, cut where one piece of advice ends and another one begins."""
+    """Return a text in pieces, cut between pieces of advice."""
     yield from re.split(r"[;,:()\n]| or | and ", OWN_NAME.sub(program, words))
 
 
@@ -135,7 +135,7 @@ def spelt_out(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
 
 
 def require_parsed(parser: argparse.ArgumentParser, words: list[str]) -> None:
-    """Parse a command as the program would; `UsageError` is raised where it would be refused."""
+    """Parse a command as the program would. Raise `UsageError` if the program would refuse it."""
     if len(words) == 1 and words[0] in subcommands(parser):
         return  # it is only named
     try:

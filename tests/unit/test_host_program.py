@@ -1,4 +1,4 @@
-"""The programs under which users can enrol: known by the place of their file, and by nothing that they say."""
+"""The programs that allow enrolment: they are recognised by the path of their file, and by nothing that they claim."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pam_softtoken.pam import host_program
 
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the kernel says that a process runs; the last one counts."""
+    """What the kernel reports as the running program. The last one counts."""
     said = ["/usr/sbin/sshd"]
     monkeypatch.setattr(os, "readlink", lambda path: said[-1])
     return said

@@ -1,4 +1,4 @@
-"""Import: what stands in the files of others is carried over, and what is wrong is named and never repeated."""
+"""Import: other programs' data is carried over. Errors are named, and never repeat the data."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ HOTP, TOTP = 1, 2
 
 
 def _payload() -> Any:
-    """Make the class of the message as https://alexbakker.me/post/parsing-google-auth-export-qr-code.html has it."""
+    """Return the message class as https://alexbakker.me/post/parsing-google-auth-export-qr-code.html describes it."""
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="migration.proto", syntax="proto3")
     account = file.message_type.add(name="OtpParameters")
@@ -93,7 +93,7 @@ def test_migration__published_example_is_refused_for_its_short_key() -> None:
     with pytest.raises(ImportFailed) as caught:
         reader.read(uri.encode(), path="old", now=NOW)
     assert caught.value.problems == ("line 1, account 1: the key has 80 bits, and RFC 4226 asks for 128 at least",)
-    # A device takes it. The codes: oathtool --totp -b -N @0 JBSWY3DPEHPK3PXP, and @1111111109.
+    # A device accepts it. The codes: oathtool --totp -b -N @0 JBSWY3DPEHPK3PXP, and @1111111109.
     (record,) = reader.read(uri.encode(), path="old", now=NOW, min_key_bytes=SHORTEST_KEY_BYTES)
     assert [record.token.otp_at(step) for step in (0, 1111111109 // 30)] == ["282760", "071271"]
 

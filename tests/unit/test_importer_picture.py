@@ -1,4 +1,4 @@
-"""Pictures of QR codes, drawn by segno and by qrencode, which share nothing with the library that reads them."""
+"""Pictures of QR codes, drawn by segno and by qrencode. Neither shares code with the library that reads them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _saved(picture: PIL.Image.Image, kind: str) -> bytes:
 
 
 def _screenshot(*codes: bytes) -> PIL.Image.Image:
-    """A screen of 1920 by 1080 grey points with codes side by side."""
+    """Return a screen of 1920 by 1080 grey points with codes side by side."""
     screen = PIL.Image.new("RGB", (1920, 1080), (220, 225, 230))
     for count, code in enumerate(codes):
         screen.paste(PIL.Image.open(io.BytesIO(code)).convert("RGB"), (150 + 600 * count, 300))
@@ -104,7 +104,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def _png(width: int, height: int, *chunks: bytes) -> bytes:
-    """A PNG that says how large it is, and whose points may be few."""
+    """Return a PNG that states its size, and may have fewer points."""
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\0\0\0\0"
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + b"".join(chunks) + _chunk(b"IEND", b"")
 

@@ -1,4 +1,4 @@
-"""PSKC files: the examples of RFC 6030 with the values that it gives for them, and files that could hurt."""
+"""PSKC files: the examples of RFC 6030 with the values given there, and files that could do harm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Key URIs: ours are read by pyotp, which shares no code with us, and those of pyotp by us."""
+"""Key URIs: pyotp, which shares no code with us, reads ours, and we read those of pyotp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rooms of the house: a room imports only what stands below it, and a login only the standard library."""
+"""The rooms of the house: a room imports only rooms below it, and a login only the standard library."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ MODULES = sorted(
 
 
 def _room_of(module: str) -> str:
-    """Return the room of a module: its folder; a module of the top folder is in "", but for `pam_module`."""
+    """Return the room of a module: its folder. A module of the top folder is in "", except `pam_module`."""
     return module if module in ROOMS else module.rpartition(".")[0]
 
 
@@ -65,7 +65,7 @@ def _tree(module: str) -> ast.Module:
 
 
 def _imports(module: str) -> set[str]:
-    """Return what a module imports, ours without the package; what only the type checker sees is left out."""
+    """Return what a module imports, ours without the package. Imports for the type checker only are left out."""
     tree = _tree(module)
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
@@ -142,7 +142,7 @@ def test_login__needs_nothing_but_the_standard_library() -> None:
         for name in _imports(module)
         if name not in MODULES and name not in ALLOWED_ON_LOGIN
     }
-    # What only enrolment or a recovery code calls, and what stands in on another interpreter.
+    # What only enrolment or a recovery code calls, and replacements on another interpreter.
     assert foreign <= {
         ("account.editor", "collections.abc"),
         ("account.revoking", "collections.abc"),
@@ -158,7 +158,7 @@ def test_login__needs_nothing_but_the_standard_library() -> None:
 
 
 def test_login__loads_nothing_slow() -> None:
-    """Each of these would take longer than the whole verdict; figures are in the modules that do without."""
+    """Each of these would take longer than the whole verdict. The modules that avoid them state the figures."""
     script = "import sys; sys.path.insert(0, sys.argv[1]); import pam_softtoken.bridge.backend; print(*sys.modules)"
     command = ["/usr/bin/python3", "-I", "-S", "-c", script, str(PACKAGE.parent)]
     loaded = set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
@@ -184,7 +184,7 @@ def test_pure_modules__touch_no_file_clock_or_socket() -> None:
 
 
 def test_login__imports_cannot_fail_for_want_of_a_file() -> None:
-    """Nothing runs at import time but definitions, imports and constants."""
+    """At import time, only definitions, imports and constants run."""
     for module in sorted(reachable("bridge.backend")):
         script = f"import sys; sys.path.insert(0, sys.argv[1]); import pam_softtoken.{module}"
         command = [sys.executable, "-I", "-S", "-c", script, str(PACKAGE.parent)]
@@ -193,13 +193,13 @@ def test_login__imports_cannot_fail_for_want_of_a_file() -> None:
 
 
 def test_success__is_written_once() -> None:
-    """`PAM_SUCCESS` as a verdict stands once, behind the durable store; setcred has the only other one."""
+    """`PAM_SUCCESS` as a verdict appears once, after the durable store. Only setcred has another one."""
     names = [node.attr for node in ast.walk(_tree("pam_module")) if isinstance(node, ast.Attribute)]
     assert names.count("PAM_SUCCESS") == 2
 
 
 def test_owners__look_users_up_and_lead_to_the_null_device_and_the_system_log() -> None:
-    """Only lists of users are made elsewhere. /dev/null may be missing, and syslog(3) waits without end."""
+    """Only lists of users are made elsewhere. /dev/null may be missing, and syslog(3) may wait without end."""
     used = {
         module: {node.attr for node in ast.walk(_tree(module)) if isinstance(node, ast.Attribute)} for module in MODULES
     }
@@ -214,7 +214,7 @@ def test_verifier__never_sees_pam() -> None:
 
 
 def test_device__knows_nothing_of_a_host() -> None:
-    """It runs on machines without PAM, and for nobody but its caller."""
+    """It runs on machines without PAM, and only for its caller."""
     hosts = {
         "account.token_file",
         "account.store",
@@ -227,7 +227,7 @@ def test_device__knows_nothing_of_a_host() -> None:
 
 
 def test_device__loads_heavy_libraries_only_when_it_needs_them() -> None:
-    """Neither --help nor a mistake in the command line waits for them, and each may be missing."""
+    """--help and mistakes in the command line do not load them. Each of them may be missing."""
     script = "import sys; sys.path.insert(0, sys.argv[1]); import pam_softtoken.device.program; print(*sys.modules)"
     command = [sys.executable, "-I", "-c", script, str(PACKAGE.parent)]
     loaded = set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())

@@ -1,4 +1,4 @@
-"""The table of ways to be locked out against the tests and the manual."""
+"""The table of ways to be locked out, compared with the tests and the manual."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log lines: fixed order, one line whatever comes in, a closed list of reasons."""
+"""Log lines: fixed order, one line for any input, a closed list of reasons."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_note__debug_lines_need_debug() -> None:
 
 
 def unescaped(value: str) -> str:
-    """Undo the escapes of a value; the log is the only one that makes a backslash."""
+    """Undo the escapes of a value. Only the log writes backslashes."""
     plain = re.sub(rb"\\x([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), value.encode("ascii"))
     return plain.decode("utf-8")
 
@@ -141,7 +141,7 @@ def test_words__of_a_deed_are_read_again(facts: dict[str, str]) -> None:
 
 
 def entry_of(**fields: str) -> log_lines.Entry | None:
-    """Read a journal's entry with these fields."""
+    """Return a journal's entry with these fields."""
     return log_lines.read_journal_entry({"__REALTIME_TIMESTAMP": "1111111109000000", **fields})
 
 

@@ -1,4 +1,4 @@
-"""HMAC against the standard library's, and that the built-in modules are what Debian's interpreter uses."""
+"""HMAC against the standard library's. Debian's interpreter uses the built-in modules."""
 
 from __future__ import annotations
 

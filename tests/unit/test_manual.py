@@ -1,4 +1,4 @@
-"""The man pages against the code: what they list is what there is, and what they show works."""
+"""The man pages against the code: the lists are complete, and the examples work."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ def pages(share: Path) -> dict[str, str]:
 
 
 def shown(share: Path, name: str) -> str:
-    """Read a page as a person does, without line ends."""
+    """Return a page as a person reads it, without line ends."""
     mandoc = shutil.which("mandoc") or pytest.skip("needs mandoc")
     done = subprocess.run([mandoc, "-Tascii", share / "man" / name], check=True, capture_output=True, text=True)
     return re.sub(r"\s+", " ", re.sub(".\b", "", done.stdout))
 
 
 def meaning(action: argparse.Action) -> str:
-    """Give what --help says of an option."""
+    """Return the help text of an option."""
     return argparse.HelpFormatter("")._expand_help(action)
 
 
 def blocks(text: str) -> list[str]:
-    """Take the examples out of a page that are shown as they would stand in a file."""
+    """Return the examples of a page that are shown as file content."""
     return re.findall(r"^\.Bd -literal.*\n((?s:.*?))\.Ed$", text, re.MULTILINE)
 
 

@@ -1,4 +1,4 @@
-"""An enrolment in a login against a revocation at the same moment; everything else is tried with real hosts."""
+"""An enrolment in a login against a revocation at the same moment. Real hosts test everything else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pam_softtoken.login.login_enrolment import Newcomer
 def test_newcomer__whom_root_revokes_while_the_files_are_written_is_not_let_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last look comes after the state is durable, as at any login; the mark was looked for before."""
+    """As at any login, the last check comes after the state is durable. The mark was checked before."""
     monkeypatch.setattr(revocation, "DIRECTORY", str(tmp_path / "revoked"))
     monkeypatch.setattr(enrolled_mark, "DIRECTORY", str(tmp_path / "enrolled"))
     home = tmp_path / "home"

@@ -63,7 +63,7 @@ def test_truncate__gives_the_example_of_rfc_4226() -> None:
 
 
 def test_otp__agrees_with_oathtool_on_random_tokens() -> None:
-    chosen = random.Random(4226)  # the same 10 000 every time, so that a failure can be looked at
+    chosen = random.Random(4226)  # the same 10 000 every time, so that a failure can be examined
     commands, ours = [], []
     for _ in range(COMPARISONS):
         key = chosen.randbytes(chosen.randint(10, 80))
@@ -81,7 +81,7 @@ def test_otp__agrees_with_oathtool_on_random_tokens() -> None:
 
 
 def _run_all(commands: list[str]) -> list[str]:
-    """Run shell commands in order, on both halves at once, and give their output's words."""
+    """Run shell commands in order, both halves in parallel, and return their output's words."""
     share = -(-len(commands) // PROCESSES)
     shares = ["\n".join(commands[start : start + share]) for start in range(0, len(commands), share)]
     with ThreadPoolExecutor(PROCESSES) as threads:

@@ -1,4 +1,4 @@
-"""What debian/ says, against the code: versions, and the libraries that the programs import."""
+"""debian/ against the code: versions, and the libraries that the programs import."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OTHER_NAMES = {"zxingcpp": "python3-zxing-cpp"}
 
 
 def libraries(path: Path) -> set[str]:
-    """Give the Debian packages of the libraries that a module imports when it runs."""
+    """Return the Debian packages of the libraries that a module imports at run time."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
@@ -40,7 +40,7 @@ def libraries(path: Path) -> set[str]:
 
 
 def named_by(package: str) -> set[str]:
-    """Give the packages that one of ours depends on, recommends or suggests."""
+    """Return the packages that one of ours depends on, recommends or suggests."""
     stanza = next(text for text in CONTROL.split("\n\n") if f"Package: {package}\n" in text)
     fields = re.findall(r"^(?:Depends|Recommends|Suggests): ((?:.*\n)(?: .*\n)*)", stanza, re.MULTILINE)
     return set(re.findall(r"(?<![\w$:{-])[a-z][a-z0-9+.-]+", " ".join(fields)))
@@ -53,7 +53,7 @@ def test_packages__name_every_library_that_is_imported(path: Path) -> None:
 
 
 def test_packages__have_the_version_of_the_project() -> None:
-    """It stands in one place; what Debian wants to read in its own file is checked against that."""
+    """The version is defined once. Debian's own file is checked against it."""
     project = tomllib.loads((TREE / "pyproject.toml").read_text())
     assert project["project"]["dynamic"] == ["version"]
     assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "pam_softtoken.__version__"}
@@ -62,7 +62,7 @@ def test_packages__have_the_version_of_the_project() -> None:
 
 
 def field(package: str, name: str) -> set[str]:
-    """Give the names in a field of debian/control, such as Depends."""
+    """Return the names in a field of debian/control, such as Depends."""
     stanza = next(text for text in CONTROL.split("\n\n") if f"Package: {package}\n" in text)
     found = re.search(rf"^{name}: ((?:.*\n)(?: .*\n)*)", stanza, re.MULTILINE)
     return set(re.findall(r"(?<![\w$:{-])[a-z][a-z0-9+.-]+", found[1])) if found else set()
@@ -83,7 +83,7 @@ def test_packages__of_a_server_bring_no_libraries_for_pictures() -> None:
 
 def test_packages__end_their_first_installation_with_the_next_step() -> None:
     for package, words in (("libpam-softtoken", "softtoken-admin enable sshd"), ("softtoken", "softtoken add")):
-        # Not run here: that of the server makes directories. `$2` is the version that was there before.
+        # The server's script is not run here: it creates directories. `$2` is the version that was there before.
         first = re.split(r'-z "\$2" \]', (TREE / f"debian/{package}.postinst").read_text())[1]
         shown = re.findall(r"^\t+echo '(.*)'$", first, re.MULTILINE)
         assert any(words in line for line in shown), package
@@ -101,7 +101,7 @@ def test_conf__says_nothing_and_every_line_of_it_can_be_taken(tmp_path: Path) ->
     for option, line in zip(options, lines, strict=True):
         settings = config.load([], partial(_given, line))
         assert getattr(settings, option.name) == option.default or option.default == ""
-    # With line ends where they were not.
+    # Join wrapped lines.
     prose = re.sub(r"\s*\n# ", " ", text)
     for option in options:
         assert option.meaning.replace("`", "") in prose
@@ -118,7 +118,7 @@ def test_profile__asks_behind_the_password_and_counts_every_failure() -> None:
 
 
 def test_profile__name_is_one_choice_and_says_who_is_refused() -> None:
-    """pam-auth-update joins the names with commas, and shows nothing else before a profile is turned on."""
+    """pam-auth-update joins the names with commas. It shows nothing else before a profile is enabled."""
     (name,) = re.findall(r"^Name: (.*)$", (TREE / "debian/pam-configs/softtoken").read_text(), re.MULTILINE)
     assert "," not in name
     assert "who has not enrolled is refused" in name

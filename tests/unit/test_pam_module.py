@@ -1,4 +1,4 @@
-"""The table of outcomes: every error has a PAM code, and none of them lets anybody in."""
+"""The table of outcomes: every error has a PAM code, and no error lets anybody in."""
 
 from __future__ import annotations
 

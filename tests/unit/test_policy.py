@@ -35,7 +35,7 @@ def _state(token: Token, last: int) -> State:
 
 
 def _match(token: Token, last: int, otp: str, *, now: int = NOW, limits: Limits = LIMITS) -> int:
-    """Return the counter that an answer is accepted for; raises what it is refused for."""
+    """Return the counter that an answer is accepted for. Raise the reason if it is refused."""
     return _judged(policy.examine((token,), _state(token, last), {8: otp}, now=now, limits=limits)).counter
 
 
@@ -115,7 +115,7 @@ def _type(
     keys: tuple[str, ...] = KEYS,
     waiting: bool = False,
 ) -> State:
-    """Do with an answer what a login does; raises what it is refused for, and takes the state of that along."""
+    """Process an answer as a login does. If it is refused, raise the reason, with the new state."""
     finding = policy.examine((token,), state, {8: otp}, keys=keys, now=now, limits=limits, waiting=waiting)
     if finding.kind == ACCEPTED:
         state = state.with_accepted(token.fingerprint(), finding.counter, drift=finding.drift, now=now)
@@ -202,7 +202,7 @@ def test_totp__two_consecutive_otps_set_a_clock_that_is_minutes_off(off: int) ->
     state = _type_wrong(phone, _state(phone, STEP - 100), phone.otp_at(STEP + off))
     state = _type(phone, state, phone.otp_at(STEP + off + 1), now=NOW + 30)
     assert state.last[phone.fingerprint()] == STEP + off + 1
-    # From now on one is enough, and those of this machine's time are none.
+    # From now on, one code is enough. Codes by this machine's time no longer count.
     assert _type(phone, state, phone.otp_at(STEP + off + 9), now=NOW + 270)
     if abs(off) > 2:
         _type_wrong(phone, state, phone.otp_at(STEP + 9), now=NOW + 270)
@@ -289,7 +289,7 @@ def test_grace__gets_no_longer_by_a_jump_of_the_clock(now: int, uptime_s: int) -
 def test_policy__no_accepted_counter_is_at_or_below_an_earlier_one(
     history: list[tuple[int, int, int, bool, bool]], window: int, no_drift: bool
 ) -> None:
-    """The clock jumps, codes come from around it in any order, one after the other or not, during a wait or not."""
+    """The clock jumps. Codes come from near it in any order, consecutive or not, during a wait or not."""
     tokens: tuple[Token, ...] = (_totp(), HOTPToken("b", Secret(KEY[::-1]), algorithm="SHA1", digits=8, created=0))
     limits = Limits(window=window, look_ahead=10, no_drift=no_drift)
     states: dict[Token, State] = {token: _state(token, NEVER) for token in tokens}
@@ -320,7 +320,7 @@ def test_starting_point__is_the_present_step_for_totp_and_unknown_for_hotp() -> 
 @pytest.mark.parametrize("drift", [-80, -9, -1, 0, 1, 9, 80])
 @pytest.mark.parametrize("no_drift", [False, True])
 def test_lost_record__whatever_any_service_could_have_accepted_counts_as_used(drift: int, no_drift: bool) -> None:
-    """One may have followed the token's clock, and another one not, whichever is asked afterwards."""
+    """Some services may have followed the token's clock and others not. Any of them may be asked later."""
     phone = _totp()
     state = _state(phone, STEP - 100)
     state = state.with_accepted(phone.fingerprint(), STEP - 100, drift=drift, now=NOW)
@@ -375,7 +375,7 @@ def test_waiting__a_wrong_answer_of_the_same_session_spoils_the_pair() -> None:
 
 @pytest.mark.parametrize("off", [-20, -2, 2, 20])
 def test_waiting__a_code_outside_the_window_is_not_noted(off: int) -> None:
-    """A guesser can answer as often as they like during a wait, and would hit one of 81 noted codes much sooner."""
+    """During a wait, a guesser can answer without limit, and would hit one of 81 noted codes much sooner."""
     phone = _totp()
     state = _type_wrong(phone, _state(phone, NEVER), phone.otp_at(STEP + off), waiting=True)
     assert state.notes == {}
@@ -390,7 +390,7 @@ def test_waiting__hotp_takes_two_consecutive_codes() -> None:
 
 
 def test_lost_record__two_consecutive_totps_of_the_past_are_not_accepted() -> None:
-    """Nobody knows which codes were used, so only those after the present step count."""
+    """Nobody knows which codes were used, so only codes after the present step count."""
     phone = _totp()
     state = _type_wrong(phone, State.new(), phone.otp_at(STEP - 20))
     assert state.notes == {}

@@ -1,4 +1,4 @@
-"""The page to print, where its names are the worst that a host can have."""
+"""The page to print, with the worst names that a host can have."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HOTP = HOTPToken("phone", KEY, algorithm="SHA1", digits=6, created=1111111109, c
 
 
 class Reader(HTMLParser):
-    """Collects what a page consists of."""
+    """Collects the parts of a page."""
 
     def __init__(self, page: bytes) -> None:
         super().__init__()
@@ -26,11 +26,11 @@ class Reader(HTMLParser):
         self.feed(page.decode())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note an element."""
+        """Record an element."""
         self.elements.append(tag)
 
     def handle_data(self, data: str) -> None:
-        """Note a text."""
+        """Record a text."""
         self.texts.append(data)
 
 

@@ -1,4 +1,4 @@
-"""README against the code: what it lists is what there is."""
+"""README against the code: its lists are complete and true."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process that sudo starts for a user takes back of what its caller has set."""
+"""A process that sudo starts for a user undoes what its caller has set."""
 
 from __future__ import annotations
 

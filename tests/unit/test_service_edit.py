@@ -1,4 +1,4 @@
-"""Our line in PAM service files: known by the name of its module's file, and taken out without a change of others."""
+"""Our line in PAM service files: recognised by its module's file name, and removed without changing other lines."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_reader__knows_our_python_file_by_a_link_to_it(tmp_path: Path) -> None:
 
 
 def test_take_out__leaves_a_physical_line_that_holds_another_line_as_well() -> None:
-    """libpam up to 1.5 sees two lines; to take ours out would change the other."""
+    """libpam up to 1.5 sees two lines. Removing ours would change the other one."""
     text = "auth required pam_softtoken.so".ljust(PIECE_BYTES) + "auth required pam_deny.so\n"
     assert _ours(text, IN_PIECES) == 1
     assert service_edit.take_out(text, IN_PIECES, NO_FILE.get) == text

@@ -1,4 +1,4 @@
-"""The state's slots: a torn write leaves the other one, damage is seen, nothing goes back."""
+"""The state's slots: after a torn write the other one is intact, damage is noticed, and nothing goes back."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_state__records_of_live_tokens_are_never_dropped_for_want_of_room(used: 
             present.drift[name],
             present.when[name],
         )
-    # Of the others the newest ones stay.
+    # Of the others, the newest ones stay.
     dead = [name for name in present.last if name not in names]
     stayed = [name for name in kept.last if name not in names]
     assert stayed == dead[len(dead) - len(stayed) :]
@@ -149,7 +149,7 @@ def test_state__without_a_whole_slot_it_is_damaged(data: bytes) -> None:
     ],
 )
 def test_state__fuller_than_we_ever_make_it_is_damaged(odd: State) -> None:
-    """Else there could be no room for the next record, and the right code would not be accepted."""
+    """Otherwise there could be no room for the next record, and the right code would not be accepted."""
     with pytest.raises(DamagedState):
         _decode(_file((1, odd)))
 
@@ -246,7 +246,7 @@ def test_state__the_fullest_one_fits_into_a_slot() -> None:
         assert getattr(read, kind) == getattr(bounded, kind)
     assert len(read.last) == len(read.when) == len(read.drift) == state.MAX_RECORDS
     assert (len(read.notes), len(read.missed), len(read.spent)) == (state.MAX_NOTES, state.MAX_MISSED, state.MAX_SETS)
-    # The oldest records make room, never the newest.
+    # The oldest records are dropped, never the newest.
     assert f"{state.MAX_RECORDS + 4:032x}" in read.last
 
 

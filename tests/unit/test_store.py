@@ -1,4 +1,4 @@
-"""Where a user's files are: no template lets two users share one place."""
+"""The place of a user's files: no template lets two users share one place."""
 
 from __future__ import annotations
 

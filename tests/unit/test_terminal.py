@@ -1,4 +1,4 @@
-"""What the programs say reaches a pipe in the order in which it was said, whichever stream it goes to."""
+"""The programs' output reaches a pipe in the order in which it was written, on both streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong answers: how slow they get, which sources they slow down, and what guessing is worth."""
+"""Wrong answers: the delays, the sources that are slowed down, and the odds of guessing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _after_success(state: State, source: Source, *, now: int) -> State:
 
 
 def _guesses(source: Source, days: int, *, with_pin: bool = False) -> int:
-    """Guess wrong whenever one code alone is judged; count the guesses."""
+    """Guess wrong whenever a single code is checked. Return the number of guesses."""
     state, now, guesses = State.new(), NOW, 0
     while now < NOW + days * DAY_S:
         left_s = _left_s(state, source, now=now, with_pin=with_pin)
@@ -45,7 +45,7 @@ def _guesses(source: Source, days: int, *, with_pin: bool = False) -> int:
 
 
 def _guesses_beside_the_owner(days: int, logins_a_day: int) -> int:
-    """Guess wrong, likewise, at a place from which the owner logs in with one right code at a time."""
+    """Guess wrong in the same way, from a place where the owner logs in with one right code at a time."""
     state, now, guesses = _after_success(State.new(), HOME, now=NOW), NOW, 0
     login = NOW
     while now < NOW + days * DAY_S:
@@ -82,7 +82,7 @@ def test_odds__two_codes_in_a_row_at_50_answers_a_second_for_a_day_and_a_year() 
 
 
 def test_odds__patience_does_not_pay() -> None:
-    """Whoever stays away until a bucket is forgotten has fewer guesses than somebody who goes on."""
+    """A guesser that stays away until a bucket is forgotten has fewer guesses than one that goes on."""
     going_on = _guesses(ELSEWHERE, 3650)
     rounds = 3650 * DAY_S // throttle.FORGOTTEN_AFTER_S
     until_the_longest_wait = next(n for n in range(100) if throttle.wait_s(n) == throttle.LONGEST_WAIT_S)
@@ -91,7 +91,7 @@ def test_odds__patience_does_not_pay() -> None:
 
 @pytest.mark.parametrize("logins_a_day", [1, 3, 10, 100])
 def test_odds__beside_the_owner_are_not_raised_by_each_login(logins_a_day: int) -> None:
-    """A program of the owner's, or somebody on the same network, answers from where the owner logs in."""
+    """A program of the owner's, or somebody on the same network, answers from the owner's place of login."""
     assert _guesses_beside_the_owner(1, logins_a_day) < 30
     assert _odds(_guesses_beside_the_owner(365, logins_a_day)) < 0.0045
 
@@ -252,13 +252,13 @@ def test_throttle__a_jump_of_a_year_that_is_taken_back_makes_no_wait_longer_than
     left_s = throttle.left_s(state, throttle.REMOTE, now=NOW + 1)
     assert left_s <= throttle.wait_s(guesses_there or 12)
     assert throttle.left_s(state, throttle.REMOTE, now=NOW + 1 + left_s) == 0
-    # Where nobody answered meanwhile, all is as if the clock had never jumped.
+    # If nobody answered meanwhile, everything is as if the clock had never jumped.
     assert throttle.left_s(state, throttle.LOCAL, now=NOW + 1) == throttle.wait_s(12) - 1
 
 
 @pytest.mark.parametrize("jump_s", [-NOW, -366 * DAY_S, 366 * DAY_S])
 def test_throttle__guesses_gained_by_a_jump_and_back_are_few(jump_s: int) -> None:
-    """Whoever could make the clock jump would get each time what 30 quiet days give."""
+    """An attacker that can make the clock jump would gain what 30 quiet days give, each time."""
     state, guesses = State.new().with_wrong(throttle.REMOTE, 30, NOW), 0
     for now in (NOW + jump_s, NOW):
         state = throttle.set_right(state, now=now)

@@ -1,4 +1,4 @@
-"""Keys that do not show themselves, Base32 in one spelling, fingerprints that follow the key."""
+"""Keys that are never printed, Base32 in one spelling, fingerprints that follow the key."""
 
 from __future__ import annotations
 

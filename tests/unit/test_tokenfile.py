@@ -1,4 +1,4 @@
-"""The token file: what is written is read, and nothing else is."""
+"""The token file: everything that is written can be read, and nothing else can."""
 
 from __future__ import annotations
 

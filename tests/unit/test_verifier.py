@@ -1,4 +1,4 @@
-"""The judge on real files: owners among attackers, what a wait lets through, and what odds two codes in a row give."""
+"""The verifier on real files: owners among attackers, what a wait allows, and the odds of two codes in a row."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CODES = ("ACDEFGHJKMNP", "CDEFGHJKMNPQ")
 
 
 class Gate:
-    """One user's files and the judge before them.
+    """One user's files, with the verifier in front.
 
     Args:
         home: the home directory.
@@ -69,7 +69,7 @@ class Gate:
         return Editor(Location(self.config.store, self.account))
 
     def write(self, content: TokenFile) -> None:
-        """Enrol, as the program does: never used."""
+        """Enrol as the program does, with no code used."""
 
         def change(present: TokenFile | None, state: State) -> tuple[TokenFile, State]:
             for token in content.tokens:
@@ -124,7 +124,7 @@ def make_gate(tmp_path: Path) -> Callable[..., Gate]:
 
 @pytest.fixture
 def living_session() -> Iterator[int]:
-    """Start a process that leads a session; the leader of the tests' own may have ended long ago."""
+    """Return a process that leads a session. The leader of the tests' own session may have ended long ago."""
     leader = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
     yield leader.pid
     leader.communicate(b"\n")
@@ -135,13 +135,13 @@ def _totp(now: int, steps: int = 0) -> str:
 
 
 def _wrong(now: int) -> str:
-    """Return digits that are no code of the phone for an hour either way."""
+    """Return digits that are no code of the phone for an hour before or after."""
     right = {_totp(now, steps) for steps in range(-121, 122)} | {BUTTON.otp_at(counter) for counter in range(300)}
     return next(code for number in range(10**6) if (code := f"{number:06d}") not in right)
 
 
 def _close(gate: Gate, source: Source, *, now: int = NOW, answers: int = 40) -> None:
-    """Have a source guess until it has to wait for a day."""
+    """Guess from a source until it must wait for a day."""
 
     def guessed(state: State) -> State:
         for _ in range(answers):
@@ -152,7 +152,7 @@ def _close(gate: Gate, source: Source, *, now: int = NOW, answers: int = 40) -> 
 
 
 def _connection(rhost: str, number: int) -> Source:
-    """Return a source in a session of its own, of a number that no process has."""
+    """Return a source in its own session, with a number that no process has."""
     return throttle.source_of(rhost, 0, session=4_194_305 + number)
 
 
@@ -170,7 +170,7 @@ ATTACKERS: dict[str, Callable[[int], Source]] = {
 def test_owner__gets_in_with_two_codes_while_attackers_poll(
     make_gate: Callable[..., Gate], living_session: int, attackers: str, *, known: bool
 ) -> None:
-    """They answer every 0.5 s; the owner types every 10 s what the phone shows, in one connection."""
+    """Attackers answer every 0.5 s. Every 10 s, the owner types what the phone shows, in one connection."""
     gate = make_gate(PHONE)
     owner = throttle.source_of("2001:db8::7", 0, session=living_session)
     if known:
@@ -218,14 +218,14 @@ def test_wait__who_saw_the_first_code_cannot_use_it_anywhere(make_gate: Callable
 
 
 def _guess_right(gate: Gate, right: Callable[[], str]) -> None:
-    """Have a stranger who guesses during a wait be lucky now and then."""
+    """Answer as a stranger that guesses during a wait and hits a code now and then."""
     for _ in range(20):
         assert not gate.gets_in(right(), STRANGER)
         assert not gate.gets_in(_wrong(NOW), STRANGER)
 
 
 def test_wait__lucky_guesses_do_not_take_the_codes_of_a_token_that_counts_away(make_gate: Callable[..., Gate]) -> None:
-    """At 50 answers a second a guesser hits one of ten codes 40 times a day; nobody turns a token forward that far."""
+    """At 50 answers a second a guesser hits one of ten codes 40 times a day. Nobody advances a token that far."""
     gate = make_gate(BUTTON)
     gate.change(lambda state: throttle.after_success(state, OWNER, throttle.REMOTE, now=NOW - 999))
     _close(gate, STRANGER)
@@ -324,7 +324,7 @@ def test_wait__left_by_a_wrong_clock_ends_though_the_answers_go_on(make_gate: Ca
 
 
 def test_wait__answers_during_it_are_not_counted(make_gate: Callable[..., Gate]) -> None:
-    """Or somebody who goes on guessing would make it endless."""
+    """Otherwise a guesser that goes on would make the wait endless."""
     gate = make_gate(PHONE)
     _close(gate, OWNER, answers=9)
     before = gate.state().wrong
@@ -355,7 +355,7 @@ def test_notice__counts_wrong_answers_from_elsewhere_and_not_ones_own(make_gate:
 def test_pin__that_is_set_while_an_answer_waits_for_the_lock_is_asked_for(
     make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer was taken apart for an account without a PIN; the token file is read again under the lock."""
+    """The answer was split for an account without a PIN. The token file is read again under the lock."""
     gate = make_gate(PHONE)
     attempt = Attempt(gate.account, gate.config, now=NOW)
     store = attempt._store
@@ -376,7 +376,7 @@ def test_pin__that_is_set_while_an_answer_waits_for_the_lock_is_asked_for(
 def test_attempt__goes_by_no_file_that_was_moved_away_while_the_person_typed(
     make_gate: Callable[..., Gate], name: str, *, replaced: bool
 ) -> None:
-    """A move sets the tokens aside under another name; killed then, it would leave two places that take a code."""
+    """A move renames the token file aside. If the move were killed then, two places would accept a code."""
     gate = make_gate(PHONE)
     path = Path(gate.account.home, ".softtoken", name)
     attempt = Attempt(gate.account, gate.config, now=NOW)
@@ -393,7 +393,7 @@ def test_attempt__goes_by_no_file_that_was_moved_away_while_the_person_typed(
 def test_clock__is_read_under_the_lock_so_that_an_answer_that_was_held_up_opens_no_wait(
     make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch, pin: str
 ) -> None:
-    """A local user can freeze a process between its look at the clock and the lock, for a day or more."""
+    """A local user can freeze a process between its reading of the clock and the lock, for a day or more."""
     gate = make_gate(PHONE, pin=PIN.of(pin) if pin else None)
     clock = [NOW - 3 * 24 * 60 * 60]
     attempt = Attempt(gate.account, gate.config, now=clock[0])
@@ -436,7 +436,7 @@ def test_pin__that_is_taken_away_while_an_answer_waits_for_the_lock_is_missed_wh
 def test_clock__is_searched_for_without_the_lock(
     make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """240 codes for each token: others would wait for it."""
+    """240 codes for each token: other logins would wait for it."""
     gate = make_gate(PHONE)
     held = []
     unlock = Editor.unlock
@@ -464,7 +464,7 @@ def test_drift__learned_backwards_is_not_followed_with_no_drift(make_gate: Calla
 def test_odds__of_two_codes_in_a_row_are_as_computed(
     make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With 12 different codes in place of a million: each answer starts a pair with 3/12 and ends one with 1/12."""
+    """With 12 different codes instead of a million, each answer starts a pair with 3/12 and ends one with 1/12."""
     space = 12
     monkeypatch.setattr(otp, "dynamic_truncate", lambda digest: digest[0] * 256 + digest[1])
     hotp = otp.hotp
@@ -504,7 +504,7 @@ def test_clock__of_a_day_ahead_and_a_guess_leave_the_owner_nothing_to_cure(
     guess = _totp(ahead) if waiting or not known else _wrong(ahead)
     assert not gate.gets_in(guess, STRANGER, now=ahead)
     later = TODAY + 60
-    # Where all is lost, the first one only shows where the app is.
+    # If all records are lost, the first code only shows the app's time.
     assert gate.gets_in(_totp(later), now=later) or (not known and gate.gets_in(_totp(later + 30), now=later + 30))
     assert guess == _wrong(ahead) or not gate.gets_in(guess, STRANGER, now=ahead)
 
@@ -513,7 +513,7 @@ JUMPS_S = (60, 600, 1200, 3600, DAY_S, 31 * DAY_S, 366 * DAY_S)
 
 
 class Life:
-    """An owner, strangers, and a clock that jumps, as chance has it."""
+    """An owner, strangers, and a clock that jumps at random."""
 
     def __init__(self, gate: Gate, seed: int) -> None:
         self.gate = gate
@@ -526,7 +526,7 @@ class Life:
         return max(0, self.real + self.off)
 
     def type(self, code: str, source: Source = OWNER) -> Refused | None:
-        """Type a code, and see that none is accepted twice."""
+        """Type a code, and check that none is accepted twice."""
         try:
             self.gate.answer(code, source, now=self.clock)
         except Refused as refused:
@@ -542,7 +542,7 @@ class Life:
         self.real += self.chance.choice((1, 30, 300, 7200))
 
     def owner(self) -> None:
-        """The phone knows the time; an app on this machine goes by its clock."""
+        """Type the owner's code. The phone knows the time. An app on this machine follows its clock."""
         shown = self.chance.choice((self.real, self.real, self.clock))
         for _ in range(self.chance.choice((1, 2))):
             self.type(_totp(shown))
@@ -556,7 +556,7 @@ class Life:
         self.type(_wrong(self.clock), self.stranger())
 
     def lucky_guess(self) -> None:
-        """Of those who guess all day during a wait one hits a code now and then."""
+        """Type a right code, as a stranger that guesses all day during a wait does now and then."""
         source = self.stranger()
         _close(self.gate, source, now=self.clock)
         assert self.type(_totp(self.clock, self.chance.choice((-1, 0, 1))), source) is not None
@@ -566,7 +566,7 @@ class Life:
         return _connection(f"198.51.100.{self.strangers}", self.strangers)
 
     def gets_in(self) -> Refused | None:
-        """Type what the phone shows until it gets in, for as long as a person would."""
+        """Type what the phone shows until it is accepted, for as long as a user would."""
         refused = None
         for _ in range(4):
             self.real += 30
@@ -605,7 +605,7 @@ def test_clock__that_is_right_again_lets_the_owner_in_or_says_what_helps(
 
 
 def _reset(gate: Gate, *, now: int) -> None:
-    """Start the state anew, as `softtoken-admin reset-state` does."""
+    """Reset the state as `softtoken-admin reset-state` does."""
     editor = gate.editor()
     content = editor.open_enrolled()
     limits = Limits.of(gate.config)

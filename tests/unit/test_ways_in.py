@@ -1,4 +1,4 @@
-"""The model of ways in, with facts made up: what each service asks of whom, what a change opens and takes away."""
+"""The model of ways in, with made-up facts: what each service asks of each account, what a change opens and removes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ OPEN = {
 
 
 def person(name: str = "alice", *, groups: tuple[str, ...] = (), state: str = ENROLLED, **facts: Any) -> Person:
-    """Make somebody with a password and a key, unless the test says otherwise."""
+    """Return a person with a password and a key, unless the test says otherwise."""
     usual: dict[str, Any] = {"uid": 1000, "password": YES, "keys": ((KEYS, YES),), "sudo": YES}
     return Person(Names(name, (name, *groups)), **{**usual, "enrolments": ((HOME, state),), **facts})
 
@@ -423,7 +423,7 @@ def test_change__of_any_sshd_opens_nothing_or_is_seen_to_and_keeps_in_who_has_ev
 
 
 def test_change__that_lets_locked_accounts_in_with_their_keys_is_seen() -> None:
-    """Without PAM sshd refuses an account with a `!` in the shadow file; with PAM it takes the key."""
+    """Without PAM, sshd refuses an account with a `!` in the shadow file. With PAM, it accepts the key."""
     today, then = {**OPEN, "usepam": "no"}, OPEN
     views = [
         forecast.View(judge(UNIX), host_facts.Sshd([], [PEER], {((), PEER): each}, each)) for each in (today, then)

@@ -1,4 +1,4 @@
-"""Frames: what the bridge sends is understood, anything else is refused."""
+"""Frames: the bridge's frames are understood, anything else is refused."""
 
 from __future__ import annotations
 
