@@ -1,7 +1,7 @@
 """Log lines: field order, escaping and levels. The owner of a way to the system log passes it in as `send`.
 
 Every line is for an administrator with a question, so it is `key=value` throughout, and nothing that a person typed
-at a prompt is ever in it. `admin/log_lines.py` reads the lines. Imports nothing.
+at a prompt is ever in it. `admin/log_view/log_lines.py` reads the lines. Imports nothing.
 """
 
 from __future__ import annotations

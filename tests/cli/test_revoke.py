@@ -206,8 +206,9 @@ def test_revoke__during_a_flood_of_right_codes_none_is_accepted_afterwards(
 _MEDDLING_BACKEND = """
 import os, sys
 sys.path.insert(0, {root!r})
-from pam_softtoken.login import login, revoking
-from pam_softtoken.backend import main
+from pam_softtoken.account import revoking
+from pam_softtoken.login import login
+from pam_softtoken.bridge.backend import main
 place = int(open({place!r}).read())
 calls = []
 def meddle(frame, event, called):

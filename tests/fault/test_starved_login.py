@@ -34,7 +34,7 @@ STARVED_BACKEND = """
 import os, sys
 sys.path.insert(0, {root!r})
 from pam_softtoken.account import safe_open as files
-from pam_softtoken.backend import main
+from pam_softtoken.bridge.backend import main
 real = files.lock
 def lock(*arguments, **options):
     real(*arguments, **options)

@@ -40,7 +40,7 @@ def sleep(pause_s):
 scrypt = hashlib.scrypt
 hashlib.scrypt = lambda *words, **options: hashes.append(1) or scrypt(*words, **options)
 login.time = refusal_time.time = types.SimpleNamespace(time=real.time, monotonic=monotonic, sleep=sleep)
-from pam_softtoken.backend import main
+from pam_softtoken.bridge.backend import main
 main(__file__)
 """
 
