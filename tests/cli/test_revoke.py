@@ -479,7 +479,7 @@ def test_revoke__a_record_that_cannot_be_understood_denies(
 _KILLED = """\
 import sys
 sys.path.insert(0, {tree!r})
-from pam_softtoken.account import safe_open as files, mark, revoking
+from pam_softtoken.account import enrolled_mark as mark, safe_open as files, revoking
 open("/dev/null").close()  # the mark from which on it is killed
 mark.set_for(files.Account({name!r}, {uid}, {uid}, home="/"))
 revoking.revoke({uid}, fingerprints={fingerprints!r}, everything={everything}, now=1)

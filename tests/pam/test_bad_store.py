@@ -230,7 +230,8 @@ def test_lock_timeout__held_lock_denies_within_the_time_granted(
 STOPS_UNDER_THE_LOCK = """
 import os, signal, sys
 sys.path.insert(0, {root!r})
-from pam_softtoken.enroll import program as enroll, new_file
+from pam_softtoken.account import replace as new_file
+from pam_softtoken.enroll import program as enroll
 put = new_file.Replacement.put
 def stop(self):
     os.kill(os.getpid(), signal.SIGSTOP)

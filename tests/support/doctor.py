@@ -36,7 +36,8 @@ MOST_S = 120
 _OTHER_MOUNTS = """
 import sys
 sys.path.insert(0, {root!r})
-from pam_softtoken.admin import program, store_check
+from pam_softtoken.admin import program
+from pam_softtoken.admin.doctor import store_check
 store_check.MOUNTS = {path!r}
 sys.exit(program.main(["doctor", "--json"]))
 """

@@ -10,7 +10,8 @@ from tests.support.installation import Installation
 _SCRIPT = """
 import sys
 sys.path.insert(0, {root!r})
-from pam_softtoken.admin.common import bounded, program
+from pam_softtoken.admin import program
+from pam_softtoken.admin.common import bounded
 bounded.answer_of = lambda work, *, limit_s: work()
 sys.exit(program.main())
 """

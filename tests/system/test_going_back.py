@@ -43,7 +43,8 @@ with change.locked():
 _IN_A_HURRY = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from pam_softtoken.admin import program, watchdog
+from pam_softtoken.admin import program
+from pam_softtoken.admin.change import watchdog
 watchdog._LIMIT_S = 0.5
 sys.exit(program.main(sys.argv[2:]))
 """
