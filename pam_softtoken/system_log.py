@@ -68,6 +68,6 @@ class SystemLog:
         try:
             receiver.settimeout(self._left_s)
             receiver.connect(PATH)
-            receiver.sendmsg([line], [(_socket.SOL_SOCKET, _socket.SCM_CREDENTIALS, identity)])
+            receiver.sendmsg([line], [(_socket.SOL_SOCKET, _socket.SCM_CREDENTIALS, identity)], _socket.MSG_NOSIGNAL)
         finally:
             receiver.close()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from pam_softtoken import errors, log
 
+ELSEWHERE = "softtoken-admin doctor"
 MAX_LOGGED_PROBLEMS = 50  # the bridge takes 64 frames
 
 OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
@@ -58,7 +59,7 @@ def write(record: log.Log, error: Exception) -> str:
     elif isinstance(error, (errors.OTPRefused, errors.Throttled)):
         detail = "; ".join(_times_in_words(error, record.user))
     elif isinstance(error, (errors.PathError, errors.LookUpFailed)):
-        detail = f"{error}{_with_cure(error)}"
+        detail = _with_cure(str(error), error)
     elif isinstance(error, errors.EnrolmentRefused):
         detail = error.why
     elif reason == "internal":
@@ -97,13 +98,17 @@ def _absence(error: errors.NotEnrolled) -> str:
     if error.why:
         return error.why
     if error.proven:
-        return f"{error.path}: there is no such file{_with_cure(error)}" if error.path else ""
+        return _with_cure(f"{error.path}: there is no such file", error) if error.path else ""
     place = f"{error.path}: " if error.path else ""
-    return f"{place}has been enrolled before, and the token file is gone{_with_cure(error)}"
+    return _with_cure(f"{place}has been enrolled before, and the token file is gone", error)
 
 
-def _with_cure(error: errors.SoftTokenError) -> str:
-    return f"; {error.cure}" if error.cure else ""
+def _with_cure(what: str, error: errors.SoftTokenError) -> str:
+    """Add what helps. A command that the line would cut or escape is another command, so it is left out."""
+    if not error.cure:
+        return what
+    detail = f"{what}; {error.cure}"
+    return detail if log.quoted(detail).endswith(f'; {error.cure}"') else f"{what}; for what helps: {ELSEWHERE}"
 
 
 def _where(error: Exception) -> str:

@@ -479,9 +479,9 @@ def test_revoke__a_record_that_cannot_be_understood_denies(
 _KILLED = """\
 import sys
 sys.path.insert(0, {tree!r})
-from pam_softtoken.account import enrolled_mark, revoking, safe_open
+from pam_softtoken.account import enrolled_mark as mark, safe_open as files, revoking
 open("/dev/null").close()  # the mark from which on it is killed
-enrolled_mark.set_for(safe_open.Account({name!r}, {uid}, {uid}, home="/"))
+mark.set_for(files.Account({name!r}, {uid}, {uid}, home="/"))
 revoking.revoke({uid}, fingerprints={fingerprints!r}, everything={everything}, now=1)
 """
 

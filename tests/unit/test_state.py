@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +49,41 @@ def test_state__the_newer_slot_is_read() -> None:
         sequence, read = state.decode(_file(*slots), path="state")
         newest = slots[1][1]
         assert (sequence, read.last, read.spent) == (slots[1][0], newest.last, newest.spent)
+
+
+def _slot_of(text: str, sequence: int) -> bytes:
+    content = state.MAGIC + sequence.to_bytes(8, "big") + len(text).to_bytes(2, "big") + text.encode("ascii")
+    return content.ljust(SLOT_BYTES - 32, b"\0") + hashlib.sha256(content).digest()
+
+
+def test_state__from_before_an_upgrade_is_read_and_no_used_code_comes_back() -> None:
+    graces = f"grace {'d' * 16} 8\n"
+    issued = f"issued {'a' * 16} {'e' * 32} 7 10 "
+    for unused in (0, 1):
+        old = _slot_of(f"last {FINGERPRINT} 1 0 0\n", 2)
+        new = _slot_of(f"last {FINGERPRINT} 2 0 0\nspent {'a' * 16} {'b' * 8}\n{graces}{issued}{unused}\n", 3)
+        read = _decode(old + new)
+        assert (read.last, read.spent) == ({FINGERPRINT: 2}, {"a" * 16: ("b" * 8,)})
+        # No second clock tells how long ago a code was accepted, so the next login asks for one.
+        assert read.graces == {}
+        assert read.issued == {"a" * 16: ("e" * 32, 7, 10, "0" * 16, 0, unused)}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"grace {'d' * 16} 08\n",
+        f"grace {'d' * 15} 8\n",
+        f"grace {'d' * 16} 8 \n",
+        f"issued {'a' * 16} {'e' * 32} 7 10 2\n",
+        f"issued {'a' * 16} {'e' * 32} 07 10 1\n",
+        f"last {FINGERPRINT} 1 0\n",
+        f"last {FINGERPRINT} +1 0 0\n",
+    ],
+)
+def test_state__with_a_line_in_another_spelling_is_damaged(line: str) -> None:
+    with pytest.raises(DamagedState):
+        _decode(bytes(SLOT_BYTES) + _slot_of(line, 1))
 
 
 def test_state__the_oldest_set_that_is_not_live_is_forgotten_with_its_spent_codes() -> None:
