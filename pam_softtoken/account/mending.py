@@ -1,8 +1,8 @@
 """Put a user's directory of tokens in order: after a restore, beside a hard-linked backup, in place of a link.
 
 What the user can read is read and written anew as the user, so that nothing is gained by what they have put there. Only
-what came back from a backup as somebody else's, and is closed to the user, is read by root: on checked descriptors, and
-if nobody else has a token with that key. No login loads this.
+what came back from a backup as somebody else's, and is closed to the user, is read by root: on checked descriptors, if
+it is a file of ours, and nobody else has a token with that key. No login loads this.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pam_softtoken import errors
 from pam_softtoken.account import enrolled_mark, replace, safe_open, state, token_file
 from pam_softtoken.account.store import STATE, TOKENS, Location
 from pam_softtoken.account.token_file import TokenFile
-from pam_softtoken.errors import EnrolmentFailed, InsecureFile, PathError, UnusableFile
+from pam_softtoken.errors import DamagedState, EnrolmentFailed, InsecureFile, PathError, UnusableFile
 
 _LOOKING = os.O_RDONLY | safe_open.SAFELY
 _MAX_BYTES = {TOKENS: token_file.MAX_BYTES, STATE: state.FILE_BYTES}
@@ -32,10 +32,11 @@ class Mender:
 
     Args:
         location: whose, and where.
-        is_somebody_elses: whether another user has a token of this token file; asked only before root hands it over.
+        is_somebody_elses: whether a token file that belongs to this uid is another user's; asked only before root hands
+            it over.
     """
 
-    def __init__(self, location: Location, is_somebody_elses: Callable[[TokenFile], bool] | None = None) -> None:
+    def __init__(self, location: Location, is_somebody_elses: Callable[[TokenFile, int], bool] | None = None) -> None:
         self._location = location
         self._is_somebody_elses = is_somebody_elses
         self._name = os.path.basename(location.path)
@@ -69,8 +70,11 @@ class Mender:
 
     def _within(self, work: Callable[[], str]) -> str:
         account = self._location.account
-        with self._location.as_owner():
-            self._above = self._location.open_above()
+        try:
+            with self._location.as_owner():
+                self._above = self._location.open_above()
+        except FileNotFoundError:
+            return ""  # where nothing can be, nothing is wrong
         try:
             # In a directory of root's only root can make anything, and in one of the user's only they themselves do.
             is_roots = os.fstat(self._above).st_uid == 0
@@ -266,12 +270,18 @@ class Mender:
             return None
         finally:
             os.close(directory)
-        data = self._read(descriptor, name)
-        if os.fstat(descriptor).st_nlink != 1:
+        data, status = self._read(descriptor, name), os.fstat(descriptor)
+        if status.st_nlink != 1:
             return None
+        if name == STATE and data:
+            # Users can give this name to any file of root's that is in their home.
+            try:
+                state.decode(data, path=f"{self._location.path}/{name}")
+            except DamagedState:
+                return None
         if name == TOKENS and data:
             content = token_file.parse(data, path=f"{self._location.path}/{name}", owner=self._location.bound_to)
-            if self._is_somebody_elses is None or self._is_somebody_elses(content):
+            if self._is_somebody_elses is None or self._is_somebody_elses(content, status.st_uid):
                 raise EnrolmentFailed(
                     f"{self._location.path}/{name} may be another user's; nothing was changed",
                     hint=f"softtoken-enroll --user {self._location.account.name} --force makes a new token",
