@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from pam_softtoken.account import enrolled_mark, ram_record, revoking, safe_open, token_file, user_lookup
 from pam_softtoken.account.store import TOKENS, Location
-from pam_softtoken.admin.common import account_place, deed, orphans, person
+from pam_softtoken.admin.common import account_place, deed, logins, orphans, person
 from pam_softtoken.admin.common.account_place import Place
 from pam_softtoken.admin.common.orphans import CHANGED, GONE, STORE, Orphan
 from pam_softtoken.errors import (
@@ -103,6 +103,7 @@ def _forget(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     person.require_root("forget")
     if options.all is (options.user is not None or options.uid is not None):
         raise UsageError("either an account or --all", hint=f"as in {person.PROGRAM} forget alice --uid 1000")
+    _require_known(options)
     settings = person.settings_of(options.store)
     found = orphans.find((settings.store, person.PLACES["system"]))
     chosen = [each for each in found if each.uid is not None and _is_meant(each, options)]
@@ -121,6 +122,20 @@ def _forget(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     except PathError as error:
         raise AdministrationFailed(f"{error}; some of it is still there", hint="start again when it can go") from None
     screen.tell("Done.")
+
+
+def _require_known(options: argparse.Namespace) -> None:
+    """Check that an account which cannot be found is gone. The C library does not say that a service fails to answer.
+
+    Raises:
+        AdministrationFailed: nobody can tell, and root has not said which accounts are gone.
+    """
+    services = logins.directory_services()
+    if options.all and services:
+        raise AdministrationFailed(
+            f"accounts that cannot be found may not be gone: {' and '.join(services)} may have them, and not answer",
+            hint=f"{person.PROGRAM} status lists them; {person.PROGRAM} forget USER --uid UID takes one away",
+        )
 
 
 def _is_meant(orphan: Orphan, options: argparse.Namespace) -> bool:
@@ -208,7 +223,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("user", metavar="USER", nargs="?", help="what the account was called")
     parser.add_argument("--uid", metavar="UID", type=person.uid, help="the uid that it had")
-    parser.add_argument("--all", action="store_true", help="all accounts that are gone")
+    parser.add_argument("--all", action="store_true", help="all accounts that are gone; not with a directory service")
     person.add_yes(parser)
     person.add_store(parser)
 

@@ -433,6 +433,23 @@ def test_forget__touches_nothing_of_an_account_that_is_there(host: Host, alice: 
 
 
 @pytest.mark.parametrize("host", ["%U"], indirect=True)
+def test_forget_all__takes_no_account_for_gone_that_a_directory_service_may_have(host: Host, alice: Person) -> None:
+    """One that does not answer says of every account that it does not exist."""
+    phone = host.enrol(alice)
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+    replace(alice, name=f"{alice.name}new", uid=free_uid(), keeping=False)
+    before = orphans(host)
+    conf = host.directory.directory / "nsswitch.conf"
+    usual = conf.read_text()
+    conf.write_text(usual.replace("passwd: files", "passwd: files sss"))
+    assert "sss may have them" in host.refused("forget", "--all", "--yes")
+    assert orphans(host) == before
+    conf.write_text(usual)
+    host.admin("forget", "--all", "--yes")
+    assert orphans(host) == []
+
+
+@pytest.mark.parametrize("host", ["%U"], indirect=True)
 def test_status__names_orphans_of_every_kind_and_what_helps(host: Host, alice: Person) -> None:
     renumber(alice, free_uid())  # when it is given up, no other test may get it
     phone = host.enrol(alice)
