@@ -10,18 +10,20 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import stat
 import struct
 from collections.abc import Callable
 
 from pam_softtoken import errors
-from pam_softtoken.account import enrolled_mark, replace, safe_open, state, token_file
+from pam_softtoken.account import cure, enrolled_mark, replace, safe_open, state, token_file
 from pam_softtoken.account.store import STATE, TOKENS, Location
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.errors import DamagedState, EnrolmentFailed, InsecureFile, PathError, UnusableFile
 
 _LOOKING = os.O_RDONLY | safe_open.SAFELY
 _MAX_BYTES = {TOKENS: token_file.MAX_BYTES, STATE: state.FILE_BYTES}
+_WRITTEN = re.compile(r"\.[0-9a-f]{16}")
 LOCK_TIMEOUT_S = 2.0
 _GET_FLAGS, _SET_FLAGS, _IMMUTABLE = 0x80086601, 0x40086602, 0x30
 """FS_IOC_GETFLAGS and FS_IOC_SETFLAGS; chattr's +i and +a. Source: linux/fs.h."""
@@ -92,6 +94,7 @@ class Mender:
         try:
             status = os.stat(self._name, dir_fd=self._above, follow_symlinks=False)
         except FileNotFoundError:
+            self._require_nothing_written()
             if os.fstat(self._above).st_uid == self._location.owner:
                 return ""
             os.close(self._make(self._name))
@@ -106,6 +109,32 @@ class Mender:
         finally:
             os.close(directory)
         return "; ".join(done)
+
+    def _require_nothing_written(self) -> None:
+        """Check that no killed program has moved the old directory away and not put the new one in its place.
+
+        Raises:
+            EnrolmentFailed: one has. Only root can say whether something was removed since.
+        """
+        path, user = self._location.path, cure.quoted(self._location.account.name)
+        with self._maker:
+            try:
+                names = sorted(os.listdir(f"/proc/self/fd/{self._above}"))
+            except OSError:
+                return
+            written = [
+                f"{os.path.dirname(path)}/{name}"
+                for name in names
+                if _WRITTEN.fullmatch(name.removeprefix(self._name)) and name.startswith(self._name)
+                and os.access(f"{name}/{TOKENS}", os.R_OK, dir_fd=self._above, effective_ids=True)
+            ]  # fmt: skip
+        if written:
+            is_users = os.fstat(self._above).st_uid == self._location.owner != 0
+            words = f"runuser -u {user} -- " if is_users else ""
+            raise EnrolmentFailed(
+                f"{path} is missing, and {written[-1]} is what a killed program has written in its place",
+                hint=f"{words}mv -T {cure.quoted(written[-1])} {cure.quoted(path)}, if no token was removed since",
+            )
 
     def _mend_whole(self) -> str:
         """Make a new directory of what can be kept, and put it in the place of the old one."""

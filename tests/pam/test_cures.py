@@ -483,6 +483,18 @@ def test_mend__gives_nobody_the_tokens_of_a_former_user_in_whose_home_they_live(
     assert status == 0, stderr
 
 
+def test_mend__that_was_killed_before_its_last_step_names_what_it_has_written(
+    pam: Pam, clean: Person, outside: Path
+) -> None:
+    host = Host(pam, clean, outside, at_roots=False)
+    host.store.rename(clean.home / f"{host.store.name}.0123456789abcdef")
+    status, _, stderr = host.finished("softtoken-admin", "mend", clean.name)
+    assert status == 1
+    hint = next(line for line in stderr.splitlines() if "hint: " in line)
+    host.carry_out(hint.partition("hint: ")[2].partition(", if")[0])
+    assert host.service.log_in(clean, host.phone.totp()).result == PAM_SUCCESS
+
+
 def test_mend__says_what_there_is_where_a_directory_above_is_missing(pam: Pam, clean: Person, outside: Path) -> None:
     host = Host(pam, clean, outside, at_roots=False)
     status, _, stderr = host.finished("softtoken-admin", "mend", clean.name, "--store=%h/.config/softtoken")
