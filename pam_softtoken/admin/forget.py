@@ -59,7 +59,8 @@ def begin_anew(screen: terminal.Terminal, options: argparse.Namespace, account: 
         person.require_yes(screen, "Take it away?", options)
         if not location.in_home and place.is_open:
             place.clear()
-        ram_record.remove(ram_record.path_of(account.uid, location.path))
+        if former or found:  # otherwise it says what the account itself has used
+            ram_record.remove(ram_record.path_of(account.uid, location.path))
         if former:  # otherwise mark and revocations are the account's own
             revoking.forget(account.uid)
             enrolled_mark.forget(account.uid)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.account import enrolled_mark, revocation, revoking
+from pam_softtoken.account import enrolled_mark, ram_record, revocation, revoking
 from pam_softtoken.account.safe_open import Account
 from pam_softtoken.errors import Revoked
 from tests.support.account import Person
@@ -397,6 +397,18 @@ def test_forget__after_userdel_makes_the_next_user_of_name_and_uid_a_newcomer(ho
     assert outcome(host, alice)[:2] == (PAM_SUCCESS, 0)  # nullok
     own = host.enrol(alice)
     assert outcome(host, alice, own.totp())[0] == PAM_SUCCESS
+
+
+@pytest.mark.parametrize("host", [HOME], indirect=True)
+def test_newcomer__keeps_what_they_have_used_while_their_home_was_read_only(host: Host, alice: Person) -> None:
+    phone = host.enrol(alice)
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+    change(alice, "uid")
+    in_run = ram_record.path_of(alice.uid, str(host.place_of(alice)))
+    run = host.directory.mounts.command
+    subprocess.run(run("sh", "-c", f"mkdir -p /run/softtoken && touch {in_run}"), check=True)
+    host.admin("rebind", alice.name, "--newcomer", "--yes")
+    subprocess.run(run("test", "-e", in_run), check=True)
 
 
 @pytest.mark.parametrize("host", ["%U"], indirect=True)
