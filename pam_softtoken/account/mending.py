@@ -9,18 +9,20 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import stat
 import struct
 from collections.abc import Callable
 
 from pam_softtoken import errors
-from pam_softtoken.account import enrolled_mark, replace, safe_open, state, token_file
+from pam_softtoken.account import cure, enrolled_mark, replace, safe_open, state, token_file
 from pam_softtoken.account.store import STATE, TOKENS, Location
 from pam_softtoken.account.token_file import TokenFile
-from pam_softtoken.errors import EnrolmentFailed, InsecureFile, PathError, UnusableFile
+from pam_softtoken.errors import DamagedState, EnrolmentFailed, InsecureFile, PathError, UnusableFile
 
 _LOOKING = os.O_RDONLY | safe_open.SAFELY
 _MAX_BYTES = {TOKENS: token_file.MAX_BYTES, STATE: state.FILE_BYTES}
+_WRITTEN = re.compile(r"\.[0-9a-f]{16}")
 LOCK_TIMEOUT_S = 2.0
 _GET_FLAGS, _SET_FLAGS, _IMMUTABLE = 0x80086601, 0x40086602, 0x30
 """FS_IOC_GETFLAGS and FS_IOC_SETFLAGS; chattr's +i and +a. Source: linux/fs.h."""
@@ -30,12 +32,12 @@ class Mender:
     """The directory of one user.
 
     Args:
-        location: the user and the place.
-        is_somebody_elses: checks whether another user has a token of this token file. It is called only before root
-            hands the file over.
+        location: whose, and where.
+        is_somebody_elses: whether a token file that belongs to this uid is another user's; asked only before root hands
+            it over.
     """
 
-    def __init__(self, location: Location, is_somebody_elses: Callable[[TokenFile], bool] | None = None) -> None:
+    def __init__(self, location: Location, is_somebody_elses: Callable[[TokenFile, int], bool] | None = None) -> None:
         self._location = location
         self._is_somebody_elses = is_somebody_elses
         self._name = os.path.basename(location.path)
@@ -69,8 +71,11 @@ class Mender:
 
     def _within(self, work: Callable[[], str]) -> str:
         account = self._location.account
-        with self._location.as_owner():
-            self._above = self._location.open_above()
+        try:
+            with self._location.as_owner():
+                self._above = self._location.open_above()
+        except FileNotFoundError:
+            return ""  # where nothing can be, nothing is wrong
         try:
             # Only root can make something in root's directory. In the user's directory only the user does.
             is_roots = os.fstat(self._above).st_uid == 0
@@ -88,6 +93,7 @@ class Mender:
         try:
             status = os.stat(self._name, dir_fd=self._above, follow_symlinks=False)
         except FileNotFoundError:
+            self._require_nothing_written()
             if os.fstat(self._above).st_uid == self._location.owner:
                 return ""
             os.close(self._make(self._name))
@@ -102,6 +108,32 @@ class Mender:
         finally:
             os.close(directory)
         return "; ".join(done)
+
+    def _require_nothing_written(self) -> None:
+        """Check that no killed program has moved the old directory away and not put the new one in its place.
+
+        Raises:
+            EnrolmentFailed: one has. Only root can say whether something was removed since.
+        """
+        path, user = self._location.path, cure.quoted(self._location.account.name)
+        with self._maker:
+            try:
+                names = sorted(os.listdir(f"/proc/self/fd/{self._above}"))
+            except OSError:
+                return
+            written = [
+                f"{os.path.dirname(path)}/{name}"
+                for name in names
+                if _WRITTEN.fullmatch(name.removeprefix(self._name)) and name.startswith(self._name)
+                and os.access(f"{name}/{TOKENS}", os.R_OK, dir_fd=self._above, effective_ids=True)
+            ]  # fmt: skip
+        if written:
+            is_users = os.fstat(self._above).st_uid == self._location.owner != 0
+            words = f"runuser -u {user} -- " if is_users else ""
+            raise EnrolmentFailed(
+                f"{path} is missing, and {written[-1]} is what a killed program has written in its place",
+                hint=f"{words}mv -T {cure.quoted(written[-1])} {cure.quoted(path)}, if no token was removed since",
+            )
 
     def _mend_whole(self) -> str:
         """Write a new directory with what can be kept, and put it in the place of the old one."""
@@ -266,12 +298,18 @@ class Mender:
             return None
         finally:
             os.close(directory)
-        data = self._read(descriptor, name)
-        if os.fstat(descriptor).st_nlink != 1:
+        data, status = self._read(descriptor, name), os.fstat(descriptor)
+        if status.st_nlink != 1:
             return None
+        if name == STATE and data:
+            # Users can give this name to any file of root's that is in their home.
+            try:
+                state.decode(data, path=f"{self._location.path}/{name}")
+            except DamagedState:
+                return None
         if name == TOKENS and data:
             content = token_file.parse(data, path=f"{self._location.path}/{name}", owner=self._location.bound_to)
-            if self._is_somebody_elses is None or self._is_somebody_elses(content):
+            if self._is_somebody_elses is None or self._is_somebody_elses(content, status.st_uid):
                 raise EnrolmentFailed(
                     f"{self._location.path}/{name} may be another user's; nothing was changed",
                     hint=f"softtoken-enroll --user {self._location.account.name} --force makes a new token",

@@ -13,9 +13,9 @@ from contextlib import suppress
 
 from pam_softtoken.account import enrolled_mark, ram_record, revoking, safe_open, token_file, user_lookup
 from pam_softtoken.account.store import TOKENS, Location
-from pam_softtoken.admin.common import account_place, deed, orphans, person
+from pam_softtoken.admin.common import account_place, deed, logins, orphans, person
 from pam_softtoken.admin.common.account_place import Place
-from pam_softtoken.admin.common.orphans import GONE, STORE, Orphan
+from pam_softtoken.admin.common.orphans import CHANGED, GONE, STORE, Orphan
 from pam_softtoken.errors import (
     AdministrationFailed,
     BadTokenFile,
@@ -59,7 +59,8 @@ def begin_anew(screen: terminal.Terminal, options: argparse.Namespace, account: 
         person.require_yes(screen, "Take it away?", options)
         if not location.in_home and place.is_open:
             place.clear()
-        ram_record.remove(ram_record.path_of(account.uid, location.path))
+        if former or found:  # otherwise it says what the account itself has used
+            ram_record.remove(ram_record.path_of(account.uid, location.path))
         if former:  # otherwise mark and revocations are the account's own
             revoking.forget(account.uid)
             enrolled_mark.forget(account.uid)
@@ -103,11 +104,12 @@ def _forget(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     person.require_root("forget")
     if options.all is (options.user is not None or options.uid is not None):
         raise UsageError("either an account or --all", hint=f"as in {person.PROGRAM} forget alice --uid 1000")
+    _require_known(options)
     settings = person.settings_of(options.store)
     found = orphans.find((settings.store, person.PLACES["system"]))
     chosen = [each for each in found if each.uid is not None and _is_meant(each, options)]
     if not chosen:
-        raise _nothing(options)
+        raise _nothing(options, found)
     for each in chosen:
         screen.tell(f"{terminal.visible(each.path)}: {terminal.visible(each.problem)}")
     screen.tell(
@@ -123,15 +125,41 @@ def _forget(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     screen.tell("Done.")
 
 
+def _require_known(options: argparse.Namespace) -> None:
+    """Check that an account which cannot be found is gone. The C library does not say that a service fails to answer.
+
+    Raises:
+        AdministrationFailed: nobody can tell, and root has not said which accounts are gone.
+    """
+    services = logins.directory_services()
+    if options.all and services:
+        raise AdministrationFailed(
+            f"accounts that cannot be found may not be gone: {' and '.join(services)} may have them, and not answer",
+            hint=f"{person.PROGRAM} status lists them; {person.PROGRAM} forget USER --uid UID takes one away",
+        )
+
+
 def _is_meant(orphan: Orphan, options: argparse.Namespace) -> bool:
     if options.all:
         return orphan.account == GONE
+    if orphan.account == GONE:
+        return _is_named(orphan, options)
+    # It may be the same user, and then a key that was revoked would work again. So root has to say all of it.
+    return orphan.account == CHANGED and (orphan.user, orphan.uid) == (options.user, options.uid)
+
+
+def _is_named(orphan: Orphan, options: argparse.Namespace) -> bool:
     return (options.user is None or orphan.user == options.user) and options.uid in (None, orphan.uid)
 
 
-def _nothing(options: argparse.Namespace) -> AdministrationFailed:
+def _nothing(options: argparse.Namespace, found: Iterable[Orphan]) -> AdministrationFailed:
     if options.all:
         return AdministrationFailed("no account that is gone has left anything", hint=f"{person.PROGRAM} status")
+    changed = next((each for each in found if each.account == CHANGED and _is_named(each, options)), None)
+    if changed is not None:
+        return AdministrationFailed(
+            changed.problem, hint=f"{changed.cure}, if that is the same user; {changed.otherwise}, if it is not"
+        )
     with suppress(UnknownUser, LookUpFailed):
         account = user_lookup.account_of_name(options.user) if options.user else user_lookup.account_of_uid(options.uid)
         if options.uid in (None, account.uid):
@@ -155,15 +183,29 @@ def _take_away(pair: _Pair, found: Iterable[Orphan]) -> None:
     for each in found:
         if each.kind == STORE:
             _clear(each.path)
-    for path in ram_record.paths_of(uid):
-        ram_record.remove(path)
-    if enrolled_mark.name_of(uid) in ("", name):  # otherwise they are another account's
+    if _has_only_its_own(name, uid):
+        for path in ram_record.paths_of(uid):
+            ram_record.remove(path)
         revoking.forget(uid)
         enrolled_mark.forget(uid)
     known = enrolled_mark.known(name) if name else None
     if name and known is not None and known.uid == uid:
         enrolled_mark.forget_name(name)
     deed.record("forget", name or "", uid=str(uid))
+
+
+def _has_only_its_own(name: str | None, uid: int) -> bool:
+    """Check that what is named after a uid is not another account's, which has the uid now."""
+    marked = enrolled_mark.name_of(uid)
+    if marked:
+        return marked == name
+    try:
+        user_lookup.account_of_uid(uid)
+    except UnknownUser:
+        return True
+    except LookUpFailed:
+        pass
+    return False
 
 
 def _clear(path: str) -> None:
@@ -177,11 +219,12 @@ def _clear(path: str) -> None:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "After userdel: take away what root keeps of the account, so that nobody who gets its name or uid is refused "
-        "because of it. softtoken-admin status lists what is left. Nothing of an account that is there is touched."
+        "because of it. softtoken-admin status lists what is left. Nothing of an account that is there is touched, "
+        "unless USER and --uid together say what was another user's."
     )
     parser.add_argument("user", metavar="USER", nargs="?", help="what the account was called")
     parser.add_argument("--uid", metavar="UID", type=person.uid, help="the uid that it had")
-    parser.add_argument("--all", action="store_true", help="all accounts that are gone")
+    parser.add_argument("--all", action="store_true", help="all accounts that are gone; not with a directory service")
     person.add_yes(parser)
     person.add_store(parser)
 

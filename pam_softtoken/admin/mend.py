@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 
+from pam_softtoken.account import enrolled_mark
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.mending import Mender
 from pam_softtoken.account.store import Location
@@ -28,9 +29,14 @@ def _run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     location = person.location_of(options.user, settings)
     try:
         done, trouble, hint = bounded.answer_of(lambda: _mended(location, settings), limit_s=LIMIT_S)
-    except (TimeoutError, ValueError):
+    except TimeoutError:
         raise AdministrationFailed(
-            f"{location.path}: does not answer", hint=f"{person.PROGRAM} status {options.user} shows what is known"
+            f"{location.path}: does not answer, or the disk of another user whose keys are compared does not",
+            hint=f"start again when it does; softtoken-enroll --user {options.user} --force makes a new token",
+        ) from None
+    except ValueError:
+        raise AdministrationFailed(
+            f"{location.path}: the work on it ended before it was through", hint="start again"
         ) from None
     if done:
         deed.record("mend", options.user)
@@ -49,7 +55,7 @@ def _mended(location: Location, settings: Config) -> tuple[str, str, str]:
     """
     done = ""
     try:
-        done = Mender(location, lambda content: _is_somebody_elses(content, location, settings)).mend()
+        done = Mender(location, lambda content, uid: _is_somebody_elses(content, uid, location, settings)).mend()
         store = Editor(location)
         try:
             store.open_enrolled()
@@ -68,10 +74,14 @@ def _mended(location: Location, settings: Config) -> tuple[str, str, str]:
     return done, "", ""
 
 
-def _is_somebody_elses(content: TokenFile, location: Location, settings: Config) -> bool:
-    """Check whether another user is enrolled with a key of this token file."""
+def _is_somebody_elses(content: TokenFile, uid: int, location: Location, settings: Config) -> bool:
+    """Check whether another user is enrolled with a key of this token file, or was before their account was deleted."""
+    entries = logins.everybody()
+    is_gone = uid != 0 and uid not in {entry.pw_uid for entry in entries}
+    if is_gone and enrolled_mark.name_of(uid) not in ("", location.account.name):
+        return True
     keys = {token.fingerprint() for token in content.tokens}
-    for entry in logins.everybody():
+    for entry in entries:
         if entry.pw_uid == location.account.uid:
             continue
         try:

@@ -18,7 +18,7 @@ from pam_softtoken.enroll import permission, recovery_hashing, token_display
 from pam_softtoken.enroll.permission import Permission
 from pam_softtoken.enroll.run_context import PROGRAM, Job
 from pam_softtoken.enroll.sheet import Printout
-from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, OTPReplayed, PathError, Refused, day_of
+from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, OTPReplayed, PathError, Refused, UnusableFile, day_of
 from pam_softtoken.login import answer, clock_doubt, policy
 from pam_softtoken.otp import recovery_code
 from pam_softtoken.otp.mac import compare_digest
@@ -148,7 +148,7 @@ class Enrolment:
         mender = mending.Mender(store.location)
         try:
             done = mender.mend()
-        except (EnrolmentFailed, BadTokenFile):
+        except (EnrolmentFailed, BadTokenFile, UnusableFile):
             path = mender.set_aside()
             done = f"what was in {store.location.path} is {path} now"
         if not self._options.json:

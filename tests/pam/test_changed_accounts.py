@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.account import enrolled_mark, revocation, revoking
+from pam_softtoken.account import enrolled_mark, ram_record, revocation, revoking
 from pam_softtoken.account.safe_open import Account
 from pam_softtoken.errors import Revoked
 from tests.support.account import Person
@@ -182,7 +182,7 @@ def test_owner__of_an_account_that_was_changed_before_the_first_login_is_no_newc
 
 
 @pytest.mark.lockout(
-    "a uid changed by vipw, tokens in the home directory", shows="reason=insecure_file", cure="chown -R"
+    "a uid changed by vipw, tokens in the home directory", shows="reason=insecure_file", cure="chown -hR --from="
 )
 @pytest.mark.parametrize("host", [HOME], indirect=True)
 def test_owner__whose_files_kept_the_old_uid_gets_in_after_chown(host: Host, alice: Person) -> None:
@@ -194,7 +194,7 @@ def test_owner__whose_files_kept_the_old_uid_gets_in_after_chown(host: Host, ali
     *refused, detail = outcome(host, alice, phone.totp(1))
     assert refused == [PAM_AUTH_ERR, 1, "insecure_file"]
     assert f"{alice.home}: belongs to uid {old}" in detail
-    subprocess.run(["chown", "-R", alice.name, alice.home], check=True)
+    subprocess.run(["chown", "-hR", f"--from={old}", alice.name, alice.home], check=True)
     assert outcome(host, alice, first)[:3] == (PAM_AUTH_ERR, 1, "replayed")
     assert outcome(host, alice, phone.totp(1))[0] == PAM_SUCCESS
 
@@ -397,6 +397,68 @@ def test_forget__after_userdel_makes_the_next_user_of_name_and_uid_a_newcomer(ho
     assert outcome(host, alice)[:2] == (PAM_SUCCESS, 0)  # nullok
     own = host.enrol(alice)
     assert outcome(host, alice, own.totp())[0] == PAM_SUCCESS
+
+
+@pytest.mark.parametrize("host", [HOME], indirect=True)
+def test_newcomer__keeps_what_they_have_used_while_their_home_was_read_only(host: Host, alice: Person) -> None:
+    phone = host.enrol(alice)
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+    change(alice, "uid")
+    in_run = ram_record.path_of(alice.uid, str(host.place_of(alice)))
+    run = host.directory.mounts.command
+    subprocess.run(run("sh", "-c", f"mkdir -p /run/softtoken && touch {in_run}"), check=True)
+    host.admin("rebind", alice.name, "--newcomer", "--yes")
+    subprocess.run(run("test", "-e", in_run), check=True)
+
+
+@pytest.mark.parametrize("host", ["%U"], indirect=True)
+def test_forget__touches_nothing_of_an_account_that_is_there(host: Host, alice: Person) -> None:
+    """A copy of its place lies beside it; and another account that had its uid has left something."""
+    phone = host.enrol(alice)
+    name, uid = alice.name, alice.uid
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+    place = host.place_of(alice)
+    copy = place.with_name(f"{uid}.copy")
+    shutil.copytree(place, copy)
+    host.admin("revoke", name, "--yes")
+    (found,) = orphans(host)
+    assert (found["path"], found["cure"]) == (str(copy), "")
+    for words in ((name,), ("--uid", str(uid)), (name, "--uid", str(uid))):
+        assert f"there is an account {name}" in host.refused("forget", *words, "--yes")
+    assert (copy / "tokens").exists()
+    shutil.copytree(copy, place, dirs_exist_ok=True)
+    assert outcome(host, alice, phone.totp(1))[::2] == (PAM_AUTH_ERR, "revoked")
+
+    former = host.directory.stores / f"{uid}.former"
+    shutil.move(copy, former)
+    document = json.loads((former / "tokens").read_text())
+    document["account"]["name"] = f"{name}former"
+    (former / "tokens").write_text(json.dumps(document))
+    in_run = f"/run/softtoken/{uid}-0123456789abcdef"
+    run = host.directory.mounts.command
+    subprocess.run(run("sh", "-c", f"mkdir -p /run/softtoken && touch {in_run}"), check=True)
+    assert f"is {name} (uid {uid}) now" in host.refused("forget", f"{name}former", "--yes")
+    host.admin("forget", f"{name}former", "--uid", str(uid), "--yes")
+    assert not former.exists()
+    subprocess.run(run("test", "-e", in_run), check=True)
+    assert outcome(host, alice, phone.totp(1))[::2] == (PAM_AUTH_ERR, "revoked")
+
+
+@pytest.mark.parametrize("host", ["%U"], indirect=True)
+def test_forget_all__takes_no_account_for_gone_that_a_directory_service_may_have(host: Host, alice: Person) -> None:
+    """One that does not answer says of every account that it does not exist."""
+    phone = host.enrol(alice)
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+    replace(alice, name=f"{alice.name}new", uid=free_uid(), keeping=False)
+    before = orphans(host)
+    conf = host.directory.directory / "nsswitch.conf"
+    usual = conf.read_text()
+    conf.write_text(usual.replace("passwd: files", "passwd: files sss"))
+    assert "sss may have them" in host.refused("forget", "--all", "--yes")
+    assert orphans(host) == before
+    conf.write_text(usual)
+    host.admin("forget", "--all", "--yes")
+    assert orphans(host) == []
 
 
 @pytest.mark.parametrize("host", ["%U"], indirect=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken.account import enrolled_mark
 from tests.support.account import Person, Phone, resident_of
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
 from tests.support.disk import disk_as_home
@@ -442,6 +443,73 @@ def test_mend__reads_nothing_for_a_user_but_their_own_tokens(
         path.is_file() and path.stat().st_uid == clean.uid and path.read_bytes() == key
         for path in clean.home.rglob("*")
     )
+
+
+@pytest.mark.parametrize("command", ["mend", "revoke", "force"])
+def test_mend__hands_over_no_file_of_roots_that_the_user_has_given_the_name_of_the_state(
+    pam: Pam, clean: Person, outside: Path, command: str
+) -> None:
+    host = Host(pam, clean, outside, at_roots=False)
+    secret = b"what root has written into the user's home\n"
+    (host.store / "state").write_bytes(secret)
+    os.chown(host.store / "state", 0, 0)
+    (host.store / "state").chmod(0o600)
+    status, _, stderr = host.finished(*{
+        "mend": ("softtoken-admin", "mend", clean.name),
+        "revoke": ("softtoken-admin", "revoke", clean.name, "--yes"),
+        "force": ("softtoken-enroll", f"--user={clean.name}", "--force", "--no-confirm", "--json", NO_CODES),
+    }[command])  # fmt: skip
+    assert status == 0, stderr
+    (kept,) = (path for path in clean.home.rglob("*") if path.is_file() and path.read_bytes() == secret)
+    assert kept.stat().st_uid == 0
+
+
+def test_mend__gives_nobody_the_tokens_of_a_former_user_in_whose_home_they_live(
+    pam: Pam, clean: Person, outside: Path
+) -> None:
+    host = Host(pam, clean, outside, at_roots=False)
+    gone = 2_999_999
+    chown_all(host.store, gone)
+    mark = Path(enrolled_mark.path_of(gone))
+    mark.write_text("somebody-who-is-gone")
+    try:
+        status, _, stderr = host.finished("softtoken-admin", "mend", clean.name)
+    finally:
+        mark.unlink()
+    assert status == 1
+    assert "may be another user's; nothing was changed" in stderr
+    assert host.store.stat().st_uid == gone
+    status, _, stderr = host.finished("softtoken-admin", "mend", clean.name)
+    assert status == 0, stderr
+
+
+def test_mend__that_was_killed_before_its_last_step_names_what_it_has_written(
+    pam: Pam, clean: Person, outside: Path
+) -> None:
+    host = Host(pam, clean, outside, at_roots=False)
+    host.store.rename(clean.home / f"{host.store.name}.0123456789abcdef")
+    status, _, stderr = host.finished("softtoken-admin", "mend", clean.name)
+    assert status == 1
+    hint = next(line for line in stderr.splitlines() if "hint: " in line)
+    host.carry_out(hint.partition("hint: ")[2].partition(", if")[0])
+    assert host.service.log_in(clean, host.phone.totp()).result == PAM_SUCCESS
+
+
+def test_mend__says_what_there_is_where_a_directory_above_is_missing(pam: Pam, clean: Person, outside: Path) -> None:
+    host = Host(pam, clean, outside, at_roots=False)
+    status, _, stderr = host.finished("softtoken-admin", "mend", clean.name, "--store=%h/.config/softtoken")
+    assert status == 1
+    assert f"error: {clean.name} is not enrolled in {clean.home}/.config/softtoken\n" in stderr
+
+
+def test_force__makes_a_new_token_whatever_has_the_names_of_the_files(pam: Pam, clean: Person, outside: Path) -> None:
+    host = Host(pam, clean, outside, at_roots=False)
+    for name in ("state", "state.old"):
+        (host.store / name).unlink(missing_ok=True)
+        (host.store / name / "inside").mkdir(parents=True)
+    chown_all(host.store, clean.uid)
+    host.phone = host.enrol("softtoken-enroll", f"--user={clean.name}", "--force")
+    assert host.service.log_in(clean, host.phone.totp()).result == PAM_SUCCESS
 
 
 def test_revoke__replaces_files_with_hard_links(pam: Pam, clean: Person, outside: Path, system_log: SystemLog) -> None:

@@ -165,6 +165,8 @@ def _misplaced(path: str, owner: token_file.Owner, template: str, accounts: _Acc
     if right == path:
         return None
     problem = f"the tokens of {owner[0]} are looked for in {right}"
+    if os.path.lexists(right):
+        return Orphan(STORE, path, *owner, UNKNOWN, f"{problem}, which is there, too")
     return Orphan(STORE, path, *owner, UNKNOWN, problem, shlex.join(["mv", path, right]))
 
 
