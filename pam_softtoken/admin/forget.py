@@ -135,7 +135,7 @@ def _require_known(options: argparse.Namespace) -> None:
     if options.all and services:
         raise AdministrationFailed(
             f"accounts that cannot be found may not be gone: {' and '.join(services)} may have them, and not answer",
-            hint=f"{person.PROGRAM} status lists them; {person.PROGRAM} forget USER --uid UID takes one away",
+            hint=f"{person.PROGRAM} status lists them, each with the command that takes it away",
         )
 
 
