@@ -624,7 +624,7 @@ def test_during__token_file_that_is_removed_denies(
         assert client.answer(phone.totp()).result == PAM_AUTH_ERR
     (fields,) = system_log.outcomes()
     assert fields["reason"] == "not_enrolled"
-    assert ": has been enrolled before, and the token file is gone" in fields["detail"]
+    assert "has been enrolled before, and the token file is gone" in fields["detail"]
 
 
 @pytest.mark.parametrize("name", ["tokens", "state"])
