@@ -181,6 +181,19 @@ def test_owner__of_an_account_that_was_changed_before_the_first_login_is_no_newc
     assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
 
 
+@pytest.mark.parametrize("host", [HOME, "%u", "%U"], indirect=True)
+def test_owner__whose_name_and_uid_change_with_a_rebind_after_each_is_recognised(host: Host, alice: Person) -> None:
+    phone = host.enrol(alice)
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+    name, uid = alice.name, alice.uid
+    change(alice, "name")
+    host.admin("rebind", alice.name, "--old-name", name, "--yes")
+    change(alice, "uid")
+    host.admin("rebind", alice.name, "--old-uid", str(uid), "--yes")
+    assert outcome(host, alice, "00000000")[:2] == (PAM_AUTH_ERR, 1)
+    assert outcome(host, alice, phone.totp(1))[0] == PAM_SUCCESS
+
+
 @pytest.mark.lockout(
     "a uid changed by vipw, tokens in the home directory", shows="reason=insecure_file", cure="chown -hR --from="
 )
