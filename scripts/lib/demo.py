@@ -5,7 +5,9 @@ The codes come from `softtoken`, as on the user's own laptop. It knows only the 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pwd
 import re
 import secrets
 import shutil
@@ -25,6 +27,7 @@ TREE = Path(__file__).resolve().parents[2]
 STEP_TIMEOUT_S = 20
 PERIOD_S = 10  # a third of the usual period, so that the next code comes soon
 _PRIVILEGE_SEPARATION = Path("/run/sshd")  # sshd needs it, and a machine without a running sshd lacks it
+_RECORDS = Path("/var/lib/softtoken")
 PROMPT = "Verification code: "
 PICTURED_LINES = 10
 """Of two logins: the first is let in, the second is refused."""
@@ -48,6 +51,7 @@ class Stage:
         self.sshd: subprocess.Popen[bytes] | None = None
         self._files: list[Path] = []
         self._directories: list[Path] = []
+        self._had_records = _RECORDS.exists()
 
     def set_up(self) -> None:
         """Create the user, the PAM services, the sudo rule and the sshd, all with their own names."""
@@ -71,12 +75,27 @@ class Stage:
             self.sshd.terminate()
             self.sshd.wait(10)
         subprocess.run(["pkill", "-KILL", "-u", self.user], check=False)
+        words = ["forget", self.user, "--uid", str(self._uid()), "--yes"]
         subprocess.run(["userdel", "--force", "--remove", self.user], check=False, capture_output=True)
+        # What root keeps of those who have logged in with a code.
+        program = str(self.product / "scripts" / "softtoken-admin")
+        subprocess.run([program, *words], check=False, capture_output=True)
+        if not self._had_records:
+            for directory in (*_RECORDS.glob("*"), *_RECORDS.parent.glob(_RECORDS.name)):
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
         for path in self._files:
             path.unlink(missing_ok=True)
         for path in self._directories:
             path.rmdir()
         shutil.rmtree(self.root)
+
+    def _uid(self) -> int:
+        """Return the uid of the demonstration's user, -1 before there is one."""
+        try:
+            return pwd.getpwnam(self.user).pw_uid
+        except KeyError:
+            return -1
 
     def _copy_product(self) -> None:
         """Copy the files of a login to a place that only root can write. The source tree may belong to any user."""

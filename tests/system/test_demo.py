@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 TREE = Path(__file__).resolve().parents[2]
 
 
-def test_demo__shows_that_a_code_works_once_and_leaves_no_user_behind(tmp_path: Path) -> None:
+def test_demo__shows_that_a_code_works_once_and_leaves_nothing_of_its_user_behind(tmp_path: Path) -> None:
+    before = _recorded()
     picture = tmp_path / "session.svg"
     command = [str(TREE / "scripts/demo"), "--picture", str(picture)]
     done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -20,4 +21,10 @@ def test_demo__shows_that_a_code_works_once_and_leaves_no_user_behind(tmp_path: 
     assert [line.startswith("laptop$") for line in shown].count(True) == 2
     assert shown[3] == "alice"
     assert "Permission denied" in shown[-2]
+    assert _recorded() == before
     assert not [entry.pw_name for entry in pwd.getpwall() if entry.pw_dir.startswith("/tmp/softtoken-demo-")]
+
+
+def _recorded() -> list[Path]:
+    """List what root has recorded of users of this machine."""
+    return sorted(path for path in Path("/var/lib/softtoken").rglob("*") if not path.is_dir())
