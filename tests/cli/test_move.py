@@ -167,7 +167,7 @@ def test_moved_onto__what_is_lost_of_a_token_that_is_moved_stays_lost() -> None:
 
 
 @pytest.mark.claim(
-    "Moving tokens brings no used code back and leaves one copy at most, killed at system calls that are drawn."
+    "Moving tokens brings no used code back and leaves one copy at most, also when killed at a call drawn by lot."
 )
 def test_move__takes_along_what_was_used_while_the_home_was_read_only(
     movers: Movers, alice: Person, installed: Installation, roots: Path
@@ -311,7 +311,7 @@ class Interrupted:
 @pytest.mark.parametrize("to", ["system", "home"])
 @pytest.mark.lockout("softtoken-admin move is killed, and given again")
 @pytest.mark.claim(
-    "Moving tokens brings no used code back and leaves one copy at most, killed at system calls that are drawn."
+    "Moving tokens brings no used code back and leaves one copy at most, also when killed at a call drawn by lot."
 )
 def test_move__killed_at_some_call_leaves_one_copy_at_most_and_no_spent_code(
     movers: Movers, alice: Person, phone: Phone, roots: Path, to: str
