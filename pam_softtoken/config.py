@@ -1,7 +1,7 @@
 """The option table, and how module arguments and the configuration file become one `Config`.
 
-This table is the only place where an option is named; README and the programs' help are made from it or compared with
-it. Does no I/O: the caller hands over the configuration file's text.
+This table is the only place where an option is named; the manual and the programs' help are made from it or compared
+with it. Does no I/O: the caller hands over the configuration file's text.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Option:
         name: as written in a PAM line or the file, and the attribute of `Config`.
         default: the value when it is not given; its type is the option's.
         value: placeholder of the value in documentation; empty for a flag.
-        meaning: one sentence for README and man page.
+        meaning: one sentence for the manual.
         check: takes the text, returns the value, raises `ValueError` with what would be right.
         argument_only: the file cannot set it.
     """

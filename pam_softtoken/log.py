@@ -21,10 +21,10 @@ REASONS = {
     "grace": "A code was accepted from there lately, see `grace`. None was asked for.",
     "enrolled": "At the `account` line: the user enrolled in the login itself, see `enrol`.",
     "enrolment": "There, too: the user was to enrol in the login, and did not. `detail` says why.",
-    "mismatch": "The code is none of those that would be right now. Where it is that of another time, a clock is wrong: "
-    "`detail` says by how much, or that this machine's clock was never set.",
-    "replayed": "The code was right, and is used, or older than one that was used. Where the used one is of a time that "
-    "has not come, `detail` says so: `the record is from the future`.",
+    "mismatch": "The code is none of those that would be right now. Where it is that of another time, a clock is "
+    "wrong: `detail` says by how much, or that this machine's clock was never set.",
+    "replayed": "The code was right, and is used, or older than one that was used. Where the used one is of a time "
+    "that has not come, `detail` says so: `the record is from the future`.",
     "expired": "The code was issued by an administrator, and its time is over. Where the clock was set back and the "
     "machine restarted, `detail` says when its time begins.",
     "throttled": "There were too many wrong answers, so that one code alone is not accepted now. `detail` says for how "
@@ -48,7 +48,7 @@ REASONS = {
     "internal": "A mistake in the module.",
     "backend": "The Python side is missing, hung or failed, or the host cannot look users up. `detail` says which.",
 }
-"""What `reason=` can say, and what it means, for the manual. The bridge says `backend` when no backend is left to say it."""
+"""What `reason=` can say, and its meaning, for the manual. The bridge says `backend` when there is no backend left."""
 
 RESULTS = frozenset({"accepted", "denied", "ignored"})
 FIELDS = ("user", "uid", "rhost", "token", "result", "reason", "trial", "detail")

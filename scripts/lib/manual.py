@@ -1,4 +1,4 @@
-"""The man pages, in mdoc: templates, and in them tables that are made from the code: options, reasons, folders, claims."""
+"""The man pages, in mdoc: templates, and in them tables made from the code: options, reasons, folders, claims."""
 
 from __future__ import annotations
 
