@@ -19,6 +19,14 @@ def test_readme__is_short() -> None:
     assert [line for line in README.splitlines() if len(line) > 120] == []
 
 
+def test_markdown__lines_outside_tables_end_at_120_columns() -> None:
+    texts = [*(TREE / ".github").rglob("*.md"), *(TREE / "tests").glob("*.md"), *(TREE / "scripts").rglob("*.md")]
+    assert len(texts) >= 6
+    for path in texts:
+        lines = [line for line in path.read_text().splitlines() if not line.startswith("|")]
+        assert [line for line in lines if len(line) > 120] == [], path
+
+
 def test_readme__links_and_manual_pages_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (TREE / target).exists(), target
