@@ -58,10 +58,10 @@ def _constant(match: re.Match[str]) -> str:
     value = getattr(importlib.import_module(f"pam_softtoken.{match[1]}"), match[2])
     if not match[2].endswith("_S"):
         return str(value)
-    for unit, seconds in (("days", 24 * 60 * 60), ("minutes", 60)):
-        if value % seconds == 0:
-            return f"{value // seconds} {unit}"
-    return f"{value} seconds"
+    units = (("day", 24 * 60 * 60), ("minute", 60), ("second", 1))
+    unit, seconds = next((unit, seconds) for unit, seconds in units if value % seconds == 0)
+    number = value // seconds
+    return f"{number} {unit}" + ("s" if number != 1 else "")
 
 
 def _module_options(options: Iterable[config.Option]) -> str:
