@@ -1,5 +1,5 @@
 """The option table. It turns module arguments and the configuration file into one `Config`. This table is the only
-place that names an option: README and the programs' help are made from it or compared with it. Does no I/O: the caller
+place that names an option: the manual and the programs' help are made from it or compared with it. Does no I/O: the caller
 passes in the text of the configuration file. Imports only `errors`.
 """
 
@@ -26,7 +26,7 @@ class Option:
         name: as written in a PAM line or the file. It is also the attribute of `Config`.
         default: the value when the option is not given. Its type is the option's type.
         value: placeholder of the value in documentation; empty for a flag.
-        meaning: one sentence for README and the manual page.
+        meaning: one sentence for the manual.
         check: takes the text and returns the value. Raises `ValueError` with what would be right.
         argument_only: the configuration file cannot set the option.
     """

@@ -13,37 +13,41 @@ if TYPE_CHECKING:
 # NOTICE for a refused user.
 ALERT, ERR, WARNING, NOTICE, INFO, DEBUG = 1, 3, 4, 5, 6, 7
 
-REASONS = frozenset(
-    {
-        "accepted",
-        "recovery",
-        "issued",
-        "grace",
-        "enrolled",
-        "enrolment",
-        "mismatch",
-        "replayed",
-        "expired",
-        "throttled",
-        "malformed",
-        "not_enrolled",
-        "revoked",
-        "pin_missing",
-        "unknown_user",
-        "insecure_file",
-        "unusable_file",
-        "bad_token_file",
-        "other_account",
-        "damaged_state",
-        "lock_timeout",
-        "not_stored",
-        "bad_option",
-        "conversation",
-        "internal",
-        "backend",
-    }
-)
-"""The values of `reason=`. Mostly the bridge writes `backend`, when there is no backend left to write it."""
+REASONS = {
+    "accepted": "A code was right.",
+    "recovery": "A recovery code was right; `detail` says how many are left.",
+    "issued": "A code that an administrator had issued was right.",
+    "grace": "A code was accepted from there lately, see `grace`. None was asked for.",
+    "enrolled": "At the `account` line: the user enrolled in the login itself, see `enrol`.",
+    "enrolment": "There, too: the user was to enrol in the login, and did not. `detail` says why.",
+    "mismatch": "The code is none of those that would be right now. Where it is that of another time, a clock is "
+    "wrong: `detail` says by how much, or that this machine's clock was never set.",
+    "replayed": "The code was right, and is used, or older than one that was used. Where the used one is of a time "
+    "that has not come, `detail` says so: `the record is from the future`.",
+    "expired": "The code was issued by an administrator, and its time is over. Where the clock was set back and the "
+    "machine restarted, `detail` says when its time begins.",
+    "throttled": "There were too many wrong answers, so that one code alone is not accepted now. `detail` says for how "
+    "long.",
+    "malformed": "The answer is neither 6 to 8 digits nor a recovery code.",
+    "not_enrolled": "There is no token file.",
+    "revoked": "`softtoken-admin revoke` took all tokens of the user away, or one during this login.",
+    "pin_missing": "`pin_required` is given, and the user has no PIN.",
+    "unknown_user": "This host knows no such user. The name is not logged; it may be a password.",
+    "insecure_file": "A file or directory is open to others. `detail` names it, and the command that helps.",
+    "unusable_file": "A file or directory cannot be used. `detail` names it, and the command that helps.",
+    "bad_token_file": "The token file is not what enrolment wrote. `detail` names it.",
+    "other_account": "The token file in a store of root's is that of another account, or does not name its account. "
+    "`detail` names both, and the command that helps.",
+    "damaged_state": "What was used cannot be told any more. `softtoken-admin reset-state` starts the state anew.",
+    "lock_timeout": "The use of a code could not be recorded, because another process holds the lock, so the code was "
+    "not accepted. `detail` names that process. `kill -KILL PID` ends it, also one that is stopped.",
+    "not_stored": "The use of a code could not be recorded, so the code was not accepted.",
+    "bad_option": "An option is wrong. The lines above this one name it.",
+    "conversation": "The application gave no answer, or the user cancelled.",
+    "internal": "A mistake in the module.",
+    "backend": "The Python side is missing, hung or failed, or the host cannot look users up. `detail` says which.",
+}
+"""The values of `reason=`, each with its meaning for the manual. The bridge says `backend` when there is no backend left."""
 
 RESULTS = frozenset({"accepted", "denied", "ignored"})
 FIELDS = ("user", "uid", "rhost", "token", "result", "reason", "trial", "detail")

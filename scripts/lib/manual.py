@@ -1,14 +1,15 @@
-"""Write the man pages, in mdoc: templates, with tables of options that are made from the code."""
+"""Write the man pages, in mdoc: templates, with tables made from the code: options, reasons, folders, claims."""
 
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pam_softtoken import config
+from pam_softtoken import config, log
 from pam_softtoken.admin import program as admin
 from pam_softtoken.device import program as device
 from pam_softtoken.enroll import program as enroll
@@ -36,6 +37,9 @@ def _filled(template: str) -> str:
         "CONF_OPTIONS": _module_options(option for option in config.OPTIONS if not option.argument_only),
         "ARGUMENT_ONLY": _enumeration([option.name for option in config.OPTIONS if option.argument_only]),
     }
+    parts["REASONS"] = _table("bad_token_file", [(f"Cm {name}", text) for name, text in log.REASONS.items()])
+    parts["FOLDERS"] = _table("Ds", [(f"Pa {name}", text) for name, text in _folders()])
+    parts["CLAIMS"] = _claims((TEMPLATES / "claims.txt").read_text())
     names = sorted(known_modules.PASSWORD)
     parts["PASSWORD_MODULES"] = "\n".join(f".Pa {name} {',' if name != names[-1] else ';'}" for name in names)
     for word, program in PROGRAMS.items():
@@ -54,10 +58,10 @@ def _constant(match: re.Match[str]) -> str:
     value = getattr(importlib.import_module(f"pam_softtoken.{match[1]}"), match[2])
     if not match[2].endswith("_S"):
         return str(value)
-    for unit, seconds in (("days", 24 * 60 * 60), ("minutes", 60)):
-        if value % seconds == 0:
-            return f"{value // seconds} {unit}"
-    return f"{value} seconds"
+    units = (("day", 24 * 60 * 60), ("minute", 60), ("second", 1))
+    unit, seconds = next((unit, seconds) for unit, seconds in units if value % seconds == 0)
+    number = value // seconds
+    return f"{number} {unit}" + ("s" if number != 1 else "")
 
 
 def _module_options(options: Iterable[config.Option]) -> str:
@@ -68,6 +72,33 @@ def _module_options(options: Iterable[config.Option]) -> str:
         if option.value:
             default = f"`{option.default}`" if option.default != "" else _DEFAULTS_IN_WORDS[option.name]
             lines += _prose(f"The default is {default}.")
+    return "\n".join([*lines, ".El"])
+
+
+def _table(width: str, items: Iterable[tuple[str, str]]) -> str:
+    lines = [f".Bl -tag -width {width}"]
+    for head, text in items:
+        lines += [f".It {head}", *_prose(text)]
+    return "\n".join([*lines, ".El"])
+
+
+def _folders() -> Iterator[tuple[str, str]]:
+    """List the folders of the package, each with the first sentence of its docstring."""
+    for path in sorted(TEMPLATES.parent.glob("*/__init__.py")):
+        text = ast.get_docstring(ast.parse(path.read_text())) or ""
+        yield f"{path.parent.name}/", re.split(r"(?<=\.)\s", " ".join(text.split()))[0]
+
+
+def _claims(text: str) -> str:
+    """Return a list of claims for each topic: a topic ends with a colon, and a claim begins with a hyphen."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        if line.endswith(":"):
+            lines += [f".Ss {line[:-1]}", ".Bl -bullet -compact"]
+        elif line:
+            lines += [".It", *_prose(line.removeprefix("- "))]
+        else:
+            lines.append(".El")
     return "\n".join([*lines, ".El"])
 
 

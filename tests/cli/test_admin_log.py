@@ -152,6 +152,7 @@ def test_log__both_kinds_of_time_stamps_are_read(file: File, stamp: str, changed
         "\0",
     ],
 )
+@pytest.mark.claim("Only root can write into the journal what `softtoken-admin log` takes for a line of the module.")
 def test_log__a_line_that_is_not_the_modules_own_is_not_taken_for_it(file: File, line: str) -> None:
     kept = f"{ISO} host sshd[1]: {ACCEPTED}"
     assert [entry["user"] for entry in file.read(line, kept)] == ["bob"]
@@ -332,6 +333,7 @@ s.{{send}}
 AS_ROOT = "claim = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, struct.pack('3i', os.getpid(), 0, 0))]"
 
 
+@pytest.mark.claim("Only root can write into the journal what `softtoken-admin log` takes for a line of the module.")
 def test_log__of_the_journal_leaves_out_what_others_than_root_wrote(
     admin: Admin, journal: Journal, alice: Person
 ) -> None:

@@ -124,6 +124,7 @@ def test_unlock__of_a_damaged_state_names_what_helps(admin: Admin, alice: Person
 # -- revoke
 
 
+@pytest.mark.claim("After `revoke` of everything nobody gets in, not even under `nullok`.")
 def test_revoke__of_everything_lets_nobody_in_not_even_under_nullok(
     admin: Admin, alice: Person, phone: Phone, pam: Pam
 ) -> None:

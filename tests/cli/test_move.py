@@ -166,6 +166,9 @@ def test_moved_onto__what_is_lost_of_a_token_that_is_moved_stays_lost() -> None:
     assert together.spent == {"set": ("a", "c")}
 
 
+@pytest.mark.claim(
+    "Moving tokens brings no used code back and leaves one copy at most, also when killed at a call drawn by lot."
+)
 def test_move__takes_along_what_was_used_while_the_home_was_read_only(
     movers: Movers, alice: Person, installed: Installation, roots: Path
 ) -> None:
@@ -307,6 +310,9 @@ class Interrupted:
 
 @pytest.mark.parametrize("to", ["system", "home"])
 @pytest.mark.lockout("softtoken-admin move is killed, and given again")
+@pytest.mark.claim(
+    "Moving tokens brings no used code back and leaves one copy at most, also when killed at a call drawn by lot."
+)
 def test_move__killed_at_some_call_leaves_one_copy_at_most_and_no_spent_code(
     movers: Movers, alice: Person, phone: Phone, roots: Path, to: str
 ) -> None:

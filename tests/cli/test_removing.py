@@ -41,6 +41,9 @@ def spare(installed: Installation, alice: Person, phone: Phone) -> Phone:
 
 
 @pytest.mark.parametrize("columns", [80, 40])
+@pytest.mark.claim(
+    "The codes of a removed token are refused at once, and its used codes stay used when its key comes back."
+)
 def test_remove__takes_a_code_and_the_removed_token_is_refused_at_once(
     enroller: Enroller, alice: Person, phone: Phone, spare: Phone, *, service: Service, columns: int
 ) -> None:
@@ -58,6 +61,9 @@ def test_remove__takes_a_code_and_the_removed_token_is_refused_at_once(
         assert service.log_in(alice, answer).result == PAM_SUCCESS
 
 
+@pytest.mark.claim(
+    "The codes of a removed token are refused at once, and its used codes stay used when its key comes back."
+)
 def test_remove__used_codes_stay_used_when_the_key_comes_back(
     enroller: Enroller, alice: Person, spare: Phone, service: Service
 ) -> None:

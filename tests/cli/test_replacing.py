@@ -186,6 +186,7 @@ def test_enroll__code_used_up_by_a_login_meanwhile_does_not_confirm(
     assert service.log_in(alice, used).result == PAM_AUTH_ERR
 
 
+@pytest.mark.claim("The code that confirmed an enrolment counts as used.")
 def test_enroll__confirming_code_that_a_login_uses_before_the_end_is_not_used_twice(
     enroller: Enroller, installed: Installation, alice: Person, service: Service
 ) -> None:

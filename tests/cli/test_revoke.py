@@ -79,6 +79,10 @@ def assert_refused(service: Service, person: Person, *codes: str) -> None:
     ],
     ids=["locks", "leases", "pipes", "copies", "swaps"],
 )
+@pytest.mark.claim(
+    "`revoke` works at once, whatever the user locks, replaces or floods. Killed at any system call, it "
+    "has revoked everything or nothing."
+)
 def test_revoke__waits_for_nothing_that_the_user_does(
     admin: Admin, alice: Person, phone: Phone, service: Service, script: str
 ) -> None:
@@ -165,6 +169,10 @@ def test_revoke__where_root_keeps_the_tokens_waits_for_no_login_that_hangs(
 # -- logins in progress
 
 
+@pytest.mark.claim(
+    "`revoke` works at once, whatever the user locks, replaces or floods. Killed at any system call, it "
+    "has revoked everything or nothing."
+)
 def test_revoke__during_a_flood_of_right_codes_none_is_accepted_afterwards(
     admin: Admin, installed: Installation, alice: Person, pam: Pam
 ) -> None:
@@ -287,6 +295,9 @@ def test_revoke__before_any_call_of_a_login_refuses_it_unless_it_was_accepted_be
         )
 
 
+@pytest.mark.claim(
+    "`revoke` lasts for ever. It also counts for a login in progress, and for copies that the user puts back."
+)
 def test_revoke__refuses_a_login_that_holds_the_lock(
     installed: Installation, alice: Person, phone: Phone, pam: Pam, outside: Path, system_log: SystemLog
 ) -> None:
@@ -299,6 +310,9 @@ def test_revoke__refuses_a_login_that_holds_the_lock(
 # -- for ever
 
 
+@pytest.mark.claim(
+    "`revoke` lasts for ever. It also counts for a login in progress, and for copies that the user puts back."
+)
 def test_revoke__old_copies_in_a_loop_let_nobody_in(
     admin: Admin, installed: Installation, alice: Person, phone: Phone, service: Service
 ) -> None:
@@ -511,6 +525,10 @@ def restored(alice: Person) -> Iterator[Callable[[], None]]:
 
 @pytest.mark.parametrize("everything", [True, False], ids=["everything", "tokens"])
 @pytest.mark.parametrize("how", ["signal=KILL", "error=ENOSPC"])
+@pytest.mark.claim(
+    "`revoke` works at once, whatever the user locks, replaces or floods. Killed at any system call, it "
+    "has revoked everything or nothing."
+)
 def test_revoke__killed_at_any_call_has_revoked_all_or_nothing(
     installed: Installation,
     alice: Person,

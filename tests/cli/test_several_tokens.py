@@ -157,6 +157,7 @@ def test_tokens__sixteen_of_them_all_log_in(installed: Installation, alice: Pers
 
 
 @pytest.mark.parametrize("kind", ["totp", "hotp", "recovery"])
+@pytest.mark.claim("The code that permitted adding a token counts as used, and a code that logged in permits nothing.")
 def test_add__code_that_gave_leave_is_refused_at_a_login(
     enroller: Enroller, installed: Installation, alice: Person, service: Service, kind: str
 ) -> None:
@@ -174,6 +175,7 @@ def test_add__code_that_gave_leave_is_refused_at_a_login(
 
 
 @pytest.mark.parametrize("kind", ["totp", "hotp", "recovery"])
+@pytest.mark.claim("The code that permitted adding a token counts as used, and a code that logged in permits nothing.")
 def test_add__code_that_logged_in_gives_no_leave(
     enroller: Enroller, installed: Installation, alice: Person, service: Service, kind: str
 ) -> None:
@@ -205,6 +207,7 @@ def test_add__code_gives_leave_once(enroller: Enroller, alice: Person, phone: Ph
     assert names(alice) == ["phone", "spare"]
 
 
+@pytest.mark.claim("Wrong codes for permission to change tokens count as wrong answers.")
 def test_add__wrong_codes_change_nothing_and_count_as_wrong_answers(
     enroller: Enroller, alice: Person, phone: Phone, service: Service
 ) -> None:

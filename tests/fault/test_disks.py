@@ -31,6 +31,7 @@ def disk(outside: Path) -> Iterator[Path]:
 
 
 @pytest.mark.lockout("the disk of the home is full")
+@pytest.mark.claim("On a full disk the owner gets in, and each code still works once.")
 def test_full_disk__the_owner_gets_in_with_totp_hotp_and_recovery_codes_each_once(
     installed: Installation, service: Service, alice: Person
 ) -> None:

@@ -115,6 +115,10 @@ def test_instrument__an_ignored_factor_would_be_seen(make_troupe: Callable[[str]
 
 @pytest.mark.lockout("any system call of a login failed once")
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.claim(
+    "A login that is killed at any system call, or of which any call fails, lets no code in twice, and "
+    "the next login works."
+)
 def test_backend__any_call_fails_and_no_code_works_twice(make_troupe: Callable[[str], Troupe], kind: str) -> None:
     troupe = make_troupe(kind)
     calls = from_the_first_frame(troupe.lead.backend_calls(*troupe.lead.act.answers))

@@ -56,6 +56,9 @@ def _possible() -> None:
     ],
     ids=["home", "home-unkillable", "home-unkillable-subreaper", "store", "store-unkillable"],
 )
+@pytest.mark.claim(
+    "The same holds while the user swaps these files for links during the login, and on a disk that hangs."
+)
 def test_hanging_disk__denies_within_seconds_and_lets_in_when_it_is_gone(
     pam: Pam,
     installed: Installation,

@@ -265,6 +265,10 @@ def scene(resident: Person, installed: Installation, world: Path) -> Iterator[Sc
 @pytest.mark.parametrize(
     ("trap", "place", "reason", "words"), CASES, ids=[f"{place}-{trap.__name__}" for trap, place, _, _ in CASES]
 )
+@pytest.mark.claim(
+    "Links, pipes and files of others in `~/.softtoken` are refused within seconds, and nothing outside "
+    "the home changes."
+)
 def test_hostile_home__is_denied_within_seconds_and_nothing_outside_changes(
     pam: Pam,
     scene: Scene,

@@ -30,6 +30,10 @@ from tests.support.system_log import SystemLog
 
 @pytest.mark.lockout("a login was killed at any system call of its backend")
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.claim(
+    "A login that is killed at any system call, or of which any call fails, lets no code in twice, and "
+    "the next login works."
+)
 def test_backend__killed_at_any_call_from_the_first_frame_on(make_troupe: Callable[[str], Troupe], kind: str) -> None:
     """A code is left to be used until the call that records it, and never after it."""
     troupe = make_troupe(kind)
@@ -86,6 +90,10 @@ def test_backend__killed_at_any_call_before_it_is_a_program(
 
 @pytest.mark.lockout("a login was killed at any system call of its host")
 @pytest.mark.parametrize("options", HOSTS, ids=HOST_IDS)
+@pytest.mark.claim(
+    "A login that is killed at any system call, or of which any call fails, lets no code in twice, and "
+    "the next login works."
+)
 def test_host__killed_at_any_call_takes_the_backend_with_it(
     make_troupe: Callable[[str], Troupe], system_log: SystemLog, options: tuple[str, ...]
 ) -> None:

@@ -127,6 +127,9 @@ def log_in_with_each(service: Service, person: Person, codes: list[str]) -> Coun
 
 
 @pytest.mark.parametrize("place", [STORE, TOKENS, STATE])
+@pytest.mark.claim(
+    "The same holds while the user swaps these files for links during the login, and on a disk that hangs."
+)
 def test_race__file_swapped_for_others_never_lets_in_by_them_and_never_changes_them(
     pam: Pam,
     installed: Installation,

@@ -38,6 +38,10 @@ def _outcome(host: Host, person: Person, *answers: str, options: tuple[str, ...]
     return outcome.result, len(outcome.prompts), host.log.reasons()[-1]
 
 
+@pytest.mark.claim(
+    "Somebody who gets the name or uid of a former user inherits no token, no issued code and no time of "
+    "grace, and is not let in as a newcomer."
+)
 def test_successor__to_a_name_or_uid_inherits_no_token_and_is_no_newcomer(host: Host, alice: Person) -> None:
     phone = host.enrol(alice, "--recovery-codes=2")
     tokens = host.place_of(alice) / "tokens"
@@ -49,6 +53,10 @@ def test_successor__to_a_name_or_uid_inherits_no_token_and_is_no_newcomer(host: 
     assert tokens.read_bytes() == before
 
 
+@pytest.mark.claim(
+    "Somebody who gets the name or uid of a former user inherits no token, no issued code and no time of "
+    "grace, and is not let in as a newcomer."
+)
 def test_successor__is_let_in_by_no_grace_and_no_issued_code(host: Host, alice: Person) -> None:
     phone = host.enrol(alice)
     rhost = ["--item=rhost=192.0.2.7"]
@@ -359,6 +367,10 @@ def test_newcomer__with_a_former_users_name_or_uid_can_enrol_once_root_says_so(h
     assert old_name in line
 
 
+@pytest.mark.claim(
+    "Somebody who gets the name or uid of a former user inherits no token, no issued code and no time of "
+    "grace, and is not let in as a newcomer."
+)
 def test_mark__of_a_former_user_of_the_uid_denies_and_says_why_and_root_can_lift_it(
     directory: DirectoryService, pam: Pam, installed: Installation, alice: Person
 ) -> None:

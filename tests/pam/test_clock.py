@@ -32,6 +32,9 @@ def service(pam: Pam, clock: Clock) -> Service:
 
 
 @pytest.mark.parametrize("jump_s", [*JUMPS_S, *(-jump_s for jump_s in JUMPS_S)])
+@pytest.mark.claim(
+    "A clock that jumps, by a second or a year, brings nothing old back, and the log says by how much it is off."
+)
 def test_clock__jump_brings_nothing_old_back(
     installed: Installation, service: Service, alice: Person, clock: Clock, jump_s: int
 ) -> None:
@@ -69,6 +72,9 @@ def test_clock__that_went_on_while_a_login_was_stopped_takes_a_code_of_now(
 
 @pytest.mark.lockout("a clock is set back by a year, and right again")
 @pytest.mark.parametrize("back_s", [180, 3600, DAY_S, YEAR_S], ids=lambda back_s: f"{back_s} s")
+@pytest.mark.claim(
+    "A clock that jumps, by a second or a year, brings nothing old back, and the log says by how much it is off."
+)
 def test_clock__set_back_is_told_in_the_log_with_how_much(
     installed: Installation, service: Service, alice: Person, clock: Clock, system_log: SystemLog, back_s: int
 ) -> None:
@@ -138,6 +144,10 @@ def test_clock__of_1970_keeps_nobody_out_who_does_not_go_by_it(
     "a code is accepted while the clock is days ahead",
     shows="the record is from the future",
     cure="softtoken-admin reset-state USER",
+)
+@pytest.mark.claim(
+    "A clock that was wrong keeps the owner out afterwards only because of a code that was accepted then,"
+    " and the log says so, with what helps."
 )
 def test_clock__record_from_the_future_ends_with_reset_state(
     installed: Installation, pam: Pam, alice: Person, standing_clock: Clock, system_log: SystemLog

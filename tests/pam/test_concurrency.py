@@ -78,6 +78,10 @@ def assert_one_is_let_in(outcomes: list[Outcome], log: SystemLog, *, accepted: s
 
 
 @pytest.mark.parametrize("size", CROWDS)
+@pytest.mark.claim(
+    "A code works once, however many logins try it at the same moment: TOTP, HOTP and recovery codes, "
+    "with 2, 8 and 32 logins at once."
+)
 def test_hotp__one_code_at_many_prompts_lets_one_in(
     installed: Installation, pam: Pam, alice: Person, system_log: SystemLog, size: int
 ) -> None:
@@ -88,6 +92,10 @@ def test_hotp__one_code_at_many_prompts_lets_one_in(
 
 
 @pytest.mark.parametrize("size", CROWDS)
+@pytest.mark.claim(
+    "A code works once, however many logins try it at the same moment: TOTP, HOTP and recovery codes, "
+    "with 2, 8 and 32 logins at once."
+)
 def test_totp__one_code_at_many_prompts_lets_one_in(
     installed: Installation, pam: Pam, alice: Person, system_log: SystemLog, size: int
 ) -> None:
@@ -105,6 +113,10 @@ def test_totp__one_code_at_many_prompts_lets_one_in(
 
 
 @pytest.mark.parametrize(("size", "cost", "rounds"), [(2, FULL, 100), (8, FULL, 100), (32, LOW, 100), (32, FULL, 10)])
+@pytest.mark.claim(
+    "A code works once, however many logins try it at the same moment: TOTP, HOTP and recovery codes, "
+    "with 2, 8 and 32 logins at once."
+)
 def test_recovery__one_code_at_many_prompts_lets_one_in(
     installed: Installation, pam: Pam, alice: Person, system_log: SystemLog, size: int, cost: int, rounds: int
 ) -> None:

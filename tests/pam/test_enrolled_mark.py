@@ -36,6 +36,7 @@ def test_nullok__who_never_enrolled_is_let_in_without_a_prompt(nullok: Service, 
 
 
 @pytest.mark.parametrize("damage", ["directory deleted", "file deleted", "home emptied", "home gone"])
+@pytest.mark.claim("`nullok` lets in no user who has once logged in with a code, whatever became of the files.")
 def test_nullok__who_has_logged_in_once_is_asked_whatever_became_of_his_files(
     installed: Installation, nullok: Service, alice: Person, system_log: SystemLog, damage: str
 ) -> None:

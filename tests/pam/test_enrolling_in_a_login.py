@@ -44,6 +44,10 @@ def enrols(pam: Pam, installed: Installation) -> Service:
 
 @pytest.mark.parametrize("behind", ["", PERMIT], ids=["nothing behind", "pam_permit behind"])
 @pytest.mark.parametrize("front", FRONTS)
+@pytest.mark.claim(
+    "A user who enrols in a login has passed the first factor. In a badly ordered stack nobody enrols, "
+    "and nobody is shown a key."
+)
 def test_front__with_a_wrong_password_nobody_enrols_or_sees_a_key(
     pam: Pam, installed: Installation, alice: Person, system_log: SystemLog, front: str, behind: str
 ) -> None:
@@ -394,6 +398,7 @@ WRITES = {
 
 @pytest.mark.parametrize(("call", "number"), [(call, number) for call, numbers in WRITES.items() for number in numbers])
 @pytest.mark.lockout("a login in which its user enrols is killed while it stores the token")
+@pytest.mark.claim("Whatever ends an enrolment in the login leaves the user enrolled or as before.")
 def test_kill__leaves_the_newcomer_enrolled_or_as_before(
     enrols: Service, pam: Pam, alice: Person, call: str, number: int
 ) -> None:
@@ -435,6 +440,7 @@ def _command_lines() -> str:
     return done.stdout
 
 
+@pytest.mark.claim("Whatever ends an enrolment in the login leaves the user enrolled or as before.")
 def test_logins_at_once__enrol_one_of_them(enrols: Service, pam: Pam, alice: Person, system_log: SystemLog) -> None:
     with Talk(enrols, alice) as one, Talk(enrols, alice) as other, Talk(enrols, alice) as third:
         talks = [one, other, third]

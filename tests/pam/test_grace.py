@@ -69,6 +69,9 @@ def test_grace__is_not_made_longer_by_itself(pam: Pam, alice: Person, phone: Pho
     assert not _unasked(service, alice, HERE)
 
 
+@pytest.mark.claim(
+    "No jump of the clock makes a time of grace or an issued code last longer as long as the machine runs."
+)
 def test_grace__gets_no_longer_when_the_clock_is_set_back(
     pam: Pam, alice: Person, phone: Phone, standing_clock: Clock
 ) -> None:
@@ -100,12 +103,14 @@ def test_grace__comes_of_no_wrong_code(pam: Pam, alice: Person, phone: Phone) ->
 
 
 @pytest.mark.parametrize("rhost", ["host.example", "192.0.2.7.example", "localhost", "UNKNOWN", "192.0.2.7%eth0", " "])
+@pytest.mark.claim("A time of grace is not for a source that is only claimed, and not for another session.")
 def test_grace__is_not_for_a_name_that_its_owner_chose(pam: Pam, alice: Person, phone: Phone, rhost: str) -> None:
     service = pam.service("grace=8h")
     assert service.log_in(alice, phone.hotp(), options=[f"--item=rhost={rhost}"]).result == PAM_SUCCESS
     assert not _unasked(service, alice, f"--item=rhost={rhost}")
 
 
+@pytest.mark.claim("A time of grace is not for a source that is only claimed, and not for another session.")
 def test_grace__is_not_for_a_host_without_root_which_can_claim_any_source(
     pam: Pam, alice: Person, phone: Phone
 ) -> None:
@@ -176,6 +181,7 @@ def _in_one_session(
     return [Outcome(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.claim("A time of grace is not for a source that is only claimed, and not for another session.")
 def test_grace__of_a_local_session_is_not_that_of_the_next(pam: Pam, alice: Person, phone: Phone) -> None:
     service = pam.service("grace=8h")
     first, second = _in_one_session(service, alice, f"={phone.hotp()}\n", "")

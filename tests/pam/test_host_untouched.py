@@ -83,6 +83,7 @@ def test_host__is_as_it_was_after_50_calls(
     assert_untouched(facts)
 
 
+@pytest.mark.claim("The host program keeps its descriptors, children, signal handlers and limits.")
 def test_host__is_as_it_was_after_1000_calls(
     host: Path, pam: Pam, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:

@@ -43,6 +43,7 @@ def put(path: Path, data: bytes, owner: Person) -> None:
     os.chown(path, owner.uid, owner.gid)
 
 
+@pytest.mark.claim("An issued code works once and in its time only, and no older token file brings it back.")
 def test_issued_code__works_once_and_says_so(
     service: Service, alice: Person, phone: Phone, issue: Callable[..., str], system_log: SystemLog
 ) -> None:
@@ -86,6 +87,10 @@ ANOTHER_START = "f" * 32
         (-DAY_S, 0, ANOTHER_START, "expired"),
     ],
 )  # fmt: skip
+@pytest.mark.claim("An issued code works once and in its time only, and no older token file brings it back.")
+@pytest.mark.claim(
+    "No jump of the clock makes a time of grace or an issued code last longer as long as the machine runs."
+)
 def test_issued_code__works_in_its_time_only(
     pam: Pam,
     standing_clock: Clock,
@@ -145,6 +150,7 @@ def test_issued_code__a_new_one_takes_its_place(
     assert system_log.reasons() == ["mismatch", "issued"]
 
 
+@pytest.mark.claim("An issued code works once and in its time only, and no older token file brings it back.")
 def test_issued_code__an_older_token_file_brings_neither_a_used_nor_a_dead_one_back(
     installed: Installation, service: Service, alice: Person, phone: Phone, issue: Callable[..., str]
 ) -> None:
@@ -224,6 +230,7 @@ def test_issued_code__is_refused_and_kept_where_nothing_can_be_recorded(
     assert system_log.reasons() == ["not_stored", "issued"]
 
 
+@pytest.mark.claim("An issued code works once and in its time only, and no older token file brings it back.")
 def test_issued_code__lets_one_of_many_in_who_type_it_at_once(
     service: Service, alice: Person, phone: Phone, issue: Callable[..., str], system_log: SystemLog
 ) -> None:

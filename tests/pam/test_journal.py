@@ -87,6 +87,7 @@ def test_journal__has_the_detail_as_a_field(journal: Journal, pam: Pam, alice: P
     "rhost",
     ["a\nSOFTTOKEN_RESULT=accepted", "a\nSOFTTOKEN_USER=root\n\n", "a result=accepted reason=accepted", 'a" detail="x'],
 )
+@pytest.mark.claim("Only root can write into the journal what `softtoken-admin log` takes for a line of the module.")
 def test_journal__nothing_from_outside_becomes_a_field(
     journal: Journal, pam: Pam, alice: Person, phone: Phone, rhost: str
 ) -> None:

@@ -31,6 +31,10 @@ def store(request: pytest.FixtureRequest, directory: DirectoryService) -> str:
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.claim(
+    "One user under several spellings of the name is one account: for `nullok`, the throttle, the log, "
+    "enrolment and the administrator's commands."
+)
 def test_nullok__asks_an_enrolled_user_under_every_spelling(
     directory: DirectoryService, pam: Pam, installed: Installation, alice: Person, store: str, spelling: int
 ) -> None:
@@ -130,6 +134,10 @@ def test_mark__is_one_for_all_spellings_and_says_the_canonical_name(
     assert (outcome.result, len(outcome.prompts)) == (PAM_AUTH_ERR, 1)
 
 
+@pytest.mark.claim(
+    "One user under several spellings of the name is one account: for `nullok`, the throttle, the log, "
+    "enrolment and the administrator's commands."
+)
 def test_throttle__counts_guesses_under_all_spellings_together(
     directory: DirectoryService, pam: Pam, installed: Installation, alice: Person, store: str
 ) -> None:
@@ -157,6 +165,10 @@ def test_grace__given_under_one_spelling_counts_under_the_others(
         assert (outcome.result, outcome.prompts) == (PAM_SUCCESS, [])
 
 
+@pytest.mark.claim(
+    "One user under several spellings of the name is one account: for `nullok`, the throttle, the log, "
+    "enrolment and the administrator's commands."
+)
 def test_enroll__under_any_spelling_is_the_one_account(
     directory: DirectoryService, pam: Pam, installed: Installation, alice: Person, store: str
 ) -> None:
@@ -234,6 +246,10 @@ def test_newcomer__of_a_long_name_enrols_and_is_shown_no_message_that_is_too_lon
     assert max(len(text.encode()) for text in talk.shown) < 512
 
 
+@pytest.mark.claim(
+    "One user under several spellings of the name is one account: for `nullok`, the throttle, the log, "
+    "enrolment and the administrator's commands."
+)
 def test_admin__helps_a_user_under_any_spelling(
     directory: DirectoryService, pam: Pam, installed: Installation, alice: Person, store: str
 ) -> None:

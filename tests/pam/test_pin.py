@@ -28,6 +28,7 @@ def test_pin__is_typed_in_front_of_the_code(pam: Pam, alice: Person, phone: Phon
 
 
 @pytest.mark.parametrize("front", ["", "4712", "471", "47110", "1174", PIN * 2, "4711x"])
+@pytest.mark.claim("A wrong PIN looks like a wrong code, counts as one, and spends nothing.")
 def test_pin__wrong_one_spends_nothing_counts_as_a_wrong_answer_and_looks_like_any_other(
     pam: Pam, alice: Person, phone: Phone, system_log: SystemLog, front: str
 ) -> None:
@@ -44,6 +45,7 @@ def test_pin__wrong_one_spends_nothing_counts_as_a_wrong_answer_and_looks_like_a
     assert set(reasons[:1] + reasons[2:]) == {"mismatch", "throttled"}
 
 
+@pytest.mark.claim("A wrong PIN looks like a wrong code, counts as one, and spends nothing.")
 def test_pin__right_one_with_a_wrong_code_says_no_more_than_a_wrong_one(
     pam: Pam, alice: Person, phone: Phone, system_log: SystemLog
 ) -> None:

@@ -60,6 +60,7 @@ def test_modes__code_and_password_each_in_its_place_let_in(
 
 @pytest.mark.parametrize("modes", ALL_MODES, ids=" ".join)
 @pytest.mark.parametrize("what", ["wrong code", "replayed code", "wrong password", "empty", "short", "password alone"])
+@pytest.mark.claim("Where password and code are one answer, no failure of the module lets the stack go on.")
 def test_modes__anything_else_does_not(
     between: Callable[..., Service], alice: Person, phone: Phone, modes: tuple[str, ...], what: str
 ) -> None:
@@ -216,6 +217,7 @@ def test_modes__without_them_a_password_in_front_of_the_code_is_refused(
 
 
 @pytest.mark.parametrize("modes", [m for m in ALL_MODES if m], ids=" ".join)
+@pytest.mark.claim("Where password and code are one answer, no failure of the module lets the stack go on.")
 def test_modes__no_error_of_ours_lets_the_stack_go_on_without_a_code(
     between: Callable[..., Service], alice: Person, phone: Phone, modes: tuple[str, ...]
 ) -> None:

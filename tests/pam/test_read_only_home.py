@@ -74,6 +74,10 @@ def _after_a_restart(service: Service, user: Person, code: str) -> Outcome:
 
 
 @pytest.mark.lockout("the home is read-only")
+@pytest.mark.claim(
+    "With a read-only home directory TOTP works, and each code once. This holds across a restart after "
+    "which the home is still read-only, and when another service can write there."
+)
 def test_read_only_home__totp_works_and_each_code_once(
     service: Service, alice: Person, codes: list[str], disk: Disk, system_log: SystemLog
 ) -> None:
@@ -134,6 +138,7 @@ def _slots(alice: Person) -> tuple[bytes, bytes]:
     shows="reason=not_stored",
     cure="mount -o remount,rw",
 )
+@pytest.mark.claim("With a read-only home directory HOTP and recovery codes are refused, and not spent.")
 def test_read_only_home__hotp_and_recovery_codes_are_refused_and_not_spent(
     installed: Installation, service: Service, alice: Person, disk: Disk, system_log: SystemLog
 ) -> None:
@@ -214,6 +219,10 @@ def test_read_only_home__of_one_host_only_still_lets_a_code_in_once(
     assert _where_it_is_read_only(service, alice, second).result == PAM_AUTH_ERR
 
 
+@pytest.mark.claim(
+    "With a read-only home directory TOTP works, and each code once. This holds across a restart after "
+    "which the home is still read-only, and when another service can write there."
+)
 def test_read_only_home__one_code_at_many_prompts_of_both_views_lets_one_in(
     service: Service, alice: Person, codes: list[str], clock: Clock
 ) -> None:
@@ -227,6 +236,10 @@ def test_read_only_home__one_code_at_many_prompts_of_both_views_lets_one_in(
         assert results.count(PAM_SUCCESS) == 1
 
 
+@pytest.mark.claim(
+    "With a read-only home directory TOTP works, and each code once. This holds across a restart after "
+    "which the home is still read-only, and when another service can write there."
+)
 def test_read_only_home__a_restart_brings_no_used_code_back(
     service: Service, alice: Person, codes: list[str], disk: Disk, clock: Clock, system_log: SystemLog
 ) -> None:

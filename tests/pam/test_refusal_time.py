@@ -82,6 +82,9 @@ def _is_multiple(time_s: float, step_s: float) -> bool:
     return time_s > step_s / 2 and min(time_s % step_s, -time_s % step_s) < 1e-6
 
 
+@pytest.mark.claim(
+    "The time of a refusal does not tell whether the user exists, is enrolled, has a PIN, or has to wait."
+)
 def test_refusal__comes_at_one_of_few_times_for_whatever_reason(
     installed: Installation, service: Service, watched: Watched, alice: Person
 ) -> None:
@@ -94,6 +97,9 @@ def test_refusal__comes_at_one_of_few_times_for_whatever_reason(
         assert _is_multiple(watched.refuse(alice, answer)[0], STEP_S)
 
 
+@pytest.mark.claim(
+    "The time of a refusal does not tell whether the user exists, is enrolled, has a PIN, or has to wait."
+)
 def test_refusal__takes_no_longer_where_the_disk_is_slow(
     installed: Installation, watched: Watched, alice: Person
 ) -> None:
@@ -109,6 +115,9 @@ def test_refusal__takes_no_longer_where_the_disk_is_slow(
         assert round(time_s, 3) == STEP_S
 
 
+@pytest.mark.claim(
+    "The time of a refusal does not tell whether the user exists, is enrolled, has a PIN, or has to wait."
+)
 def test_refusal__of_a_recovery_code_takes_a_hash_for_everybody(
     installed: Installation, watched: Watched, alice: Person
 ) -> None:
@@ -145,6 +154,9 @@ def test_refusal__of_a_recovery_code_takes_a_hash_for_everybody(
         ("secret0815123456", 3 * STEP_S),
         ("0815AAAA34679346", 3 * STEP_S),
     ],
+)
+@pytest.mark.claim(
+    "The time of a refusal does not tell whether the user exists, is enrolled, has a PIN, or has to wait."
 )
 def test_refusal__of_what_could_hold_a_pin_comes_as_late_for_who_has_none(
     installed: Installation,

@@ -133,6 +133,7 @@ def test_required_from__begins_with_the_day_of_the_host_not_of_the_caller(
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Auckland", "America/Los_Angeles", "Asia/Kathmandu"])
+@pytest.mark.claim("`required_from` ends at midnight in the host's time zone, whatever the caller's time zone is.")
 def test_required_from__begins_at_midnight_of_the_hosts_time_zone(
     pam: Pam, alice: Person, standing_clock: Clock, zone: str
 ) -> None:

@@ -46,6 +46,9 @@ def test_hotp__what_is_typed_between_the_two_decides(
 
 @pytest.mark.parametrize("off", [-30, -5, 4, 38])
 @pytest.mark.lockout("the clock of the app is minutes off")
+@pytest.mark.claim(
+    "Two codes in a row, or a clock that is followed, bring no used code back, whatever the order of codes and clocks."
+)
 def test_totp__app_that_is_minutes_off_comes_back_by_two_codes(
     installed: Installation, pam: Pam, alice: Person, clock: Clock, system_log: SystemLog, off: int
 ) -> None:

@@ -171,6 +171,7 @@ def test_not_enrolled__without_nullok_the_person_is_asked_and_refused(
 
 
 @pytest.mark.parametrize("options", [[], ["nullok"], ["debug"]], ids=["plain", "nullok", "debug"])
+@pytest.mark.claim("An unknown name gets the same question, and is not logged.")
 def test_unknown_user__is_asked_and_refused_and_never_named(
     pam: Pam, system_log: SystemLog, options: list[str]
 ) -> None:

@@ -21,6 +21,10 @@ def _backend_of(installed: Installation) -> Path:
     return Path(f"/proc/{found.pid}")
 
 
+@pytest.mark.claim(
+    "No key, code, password or recovery code is in the log, in the backend's arguments, in its "
+    "environment or in a core. Every test looks at the log, with `debug` on."
+)
 def test_backend__shows_nothing_in_its_arguments_and_environment(
     installed: Installation, service: Service, alice: Person, phone: Phone
 ) -> None:
@@ -34,6 +38,10 @@ def test_backend__shows_nothing_in_its_arguments_and_environment(
     assert environment == {b"LC_ALL=C.UTF-8", b"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
+@pytest.mark.claim(
+    "No key, code, password or recovery code is in the log, in the backend's arguments, in its "
+    "environment or in a core. Every test looks at the log, with `debug` on."
+)
 def test_backend__cannot_leave_its_memory_in_a_core(
     installed: Installation, service: Service, alice: Person, phone: Phone
 ) -> None:

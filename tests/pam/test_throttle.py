@@ -78,6 +78,7 @@ def test_throttle__the_owner_is_told_of_wrong_codes_from_elsewhere(
 
 
 @pytest.mark.lockout("strangers guess 40 times while the owner is known at an address")
+@pytest.mark.claim("Guesses are slowed down, and guesses from elsewhere do not keep the owner out.")
 def test_throttle__guesses_from_elsewhere_do_not_keep_out_a_known_source(
     installed: Installation, service: Service, alice: Person
 ) -> None:

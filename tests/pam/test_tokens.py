@@ -200,6 +200,7 @@ def test_totp__no_code_of_the_window_works_after_a_later_one(
     assert service.log_in(alice, codes[6]).result == PAM_SUCCESS
 
 
+@pytest.mark.claim("A used code stays used when the token file comes back from a backup, or the clock is set back.")
 def test_totp__clock_set_back_brings_no_used_code_back(
     installed: Installation, pam: Pam, alice: Person, clock: Clock, system_log: SystemLog
 ) -> None:
@@ -528,6 +529,7 @@ def test_lost_state__recovery_codes_are_refused_for_nobody_knows_which_are_spent
 
 
 @pytest.mark.parametrize("kind", ["totp", "hotp", "recovery"])
+@pytest.mark.claim("A used code stays used when the token file comes back from a backup, or the clock is set back.")
 def test_restored__token_file_does_not_bring_a_used_code_back(
     installed: Installation, service: Service, alice: Person, system_log: SystemLog, kind: str
 ) -> None:

@@ -26,6 +26,7 @@ def test_trial__is_marked_where_our_own_program_says_so(service: Service, alice:
     assert [line.get("trial") for line in system_log.outcomes()] == ["yes", None]
 
 
+@pytest.mark.claim("No guess passes for a trial by `enable` or `doctor`.")
 def test_trial__is_none_for_a_service_of_another_name(service: Service, alice: Person, system_log: SystemLog) -> None:
     (service.directory / service.name).rename(service.directory / "sshd")
     service.name = "sshd"
@@ -40,11 +41,13 @@ def test_trial__is_none_with_another_value(service: Service, alice: Person, syst
     assert [line.get("trial") for line in system_log.outcomes()] == [None]
 
 
+@pytest.mark.claim("No guess passes for a trial by `enable` or `doctor`.")
 def test_trial__is_none_of_an_ordinary_user(service: Service, alice: Person, system_log: SystemLog) -> None:
     assert service.log_in(alice, "000000", run_as=alice, options=(MARK,)).result == PAM_AUTH_ERR
     assert [line.get("trial") for line in system_log.outcomes()] == [None]
 
 
+@pytest.mark.claim("No guess passes for a trial by `enable` or `doctor`.")
 def test_trial__is_none_in_a_set_uid_program(service: Service, alice: Person, system_log: SystemLog) -> None:
     """The real user id is the caller's there, as in su and sudo."""
     as_set_uid = (

@@ -7,11 +7,11 @@ root reads, runs the command, and logs in. `python -m tests.support.lockouts >te
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 from typing import NamedTuple
 
-TESTS = Path(__file__).resolve().parents[1]
-TABLE = TESTS / "LOCKOUTS.md"
+from tests.support import markers
+
+TABLE = markers.TESTS / "LOCKOUTS.md"
 HEAD = """\
 # Ways to be locked out, and how each ends
 
@@ -50,19 +50,7 @@ def read() -> list[Lockout]:
     Raises:
         ValueError: a marker is not made of literals, or has one of `shows` and `cure` without the other.
     """
-    rows = []
-    for path in sorted(TESTS.rglob("test_*.py")):
-        for function in ast.walk(ast.parse(path.read_text())):
-            if isinstance(function, ast.FunctionDef):
-                rows += [_lockout(call, function.name) for call in _markers(function)]
-    return sorted(rows)
-
-
-def _markers(function: ast.FunctionDef) -> list[ast.Call]:
-    calls = [
-        each for decorator in function.decorator_list for each in ast.walk(decorator) if isinstance(each, ast.Call)
-    ]
-    return [call for call in calls if ast.unparse(call.func) == "pytest.mark.lockout"]
+    return sorted(_lockout(call, test) for test, call in markers.calls("lockout"))
 
 
 def _lockout(call: ast.Call, test: str) -> Lockout:

@@ -207,6 +207,10 @@ def test_enable__sshd_asks_for_a_code_on_top_of_either(
     assert admin.pam() == before
 
 
+@pytest.mark.claim(
+    "A change that nobody confirms goes back by itself, whatever is killed. A login that another line "
+    "refuses confirms nothing."
+)
 def test_enable__login_that_another_line_refuses_confirms_nothing(
     admin: Admin, alice: Person, phone: Phone, make_person: Callable[[], Person]
 ) -> None:
@@ -289,6 +293,7 @@ def test_enable__public_key_confirms_nothing_after_a_refused_code(
     assert screen.isalive()
 
 
+@pytest.mark.claim("PAM does without the password only while sshd asks for a key.")
 def test_publickey__sshd_that_cannot_be_told_is_refused(
     admin: Admin, phone: Phone, sshd: Callable[[bool], DebianSSH]
 ) -> None:
@@ -365,6 +370,10 @@ def test_sshd__is_told_of_what_goes_back_at_once(
 
 
 @pytest.mark.lockout("nobody gets in with a code after enable")
+@pytest.mark.claim(
+    "A change that nobody confirms goes back by itself, whatever is killed. A login that another line "
+    "refuses confirms nothing."
+)
 def test_enable__nobody_confirms_and_all_goes_back(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     done = admin.run("enable", "sudo", SHORT)
@@ -397,6 +406,10 @@ def test_enable__program_is_killed_and_all_goes_back(admin: Admin, phone: Phone)
 
 
 @pytest.mark.lockout("enable and all that watches a change are killed")
+@pytest.mark.claim(
+    "A change that nobody confirms goes back by itself, whatever is killed. A login that another line "
+    "refuses confirms nothing."
+)
 def test_enable__program_and_watchdog_are_killed_and_the_next_command_takes_it_back(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     admin.leave_unwatched(SHORT)
@@ -702,6 +715,7 @@ def test_lock__is_not_held_by_who_is_stopped_at_the_terminal(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("number", range(1, 7))
 @pytest.mark.parametrize("doing", ["enable", "disable"])
+@pytest.mark.claim("PAM does without the password only while sshd asks for a key.")
 def test_publickey__pam_gives_up_the_password_only_while_sshd_asks_for_a_key(
     doing: str, number: int, admin: Admin, phone: Phone, sshd: Callable[[bool], DebianSSH]
 ) -> None:
@@ -775,6 +789,10 @@ CALLS = {"rename": range(1, 4), "fsync": range(1, 9), "unlink": range(1, 6), "wr
 
 @pytest.mark.parametrize(("call", "number"), [(call, number) for call, numbers in CALLS.items() for number in numbers])
 @pytest.mark.parametrize("doing", ["enable", "disable"])
+@pytest.mark.claim(
+    "A change that nobody confirms goes back by itself, whatever is killed. A login that another line "
+    "refuses confirms nothing."
+)
 def test_kill__at_each_file_operation_leaves_the_old_or_the_new(
     doing: str, call: str, number: int, admin: Admin, phone: Phone
 ) -> None:

@@ -112,6 +112,10 @@ def _scan(visit: Arrival, person: Person, *, theme: str, after: int = 0) -> None
 
 @pytest.mark.parametrize("front", FRONTS)
 @pytest.mark.parametrize("host", WITH_PASSWORD, indirect=True)
+@pytest.mark.claim(
+    "A user who enrols in a login has passed the first factor. In a badly ordered stack nobody enrols, "
+    "and nobody is shown a key."
+)
 def test_newcomer__with_the_wrong_password_is_shown_nothing_and_nothing_is_made(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog, front: str
 ) -> None:
@@ -142,6 +146,10 @@ def test_enrolled__is_not_touched_by_who_has_not_the_password(
 
 
 @pytest.mark.parametrize("host", ["sshd with password"], indirect=True)
+@pytest.mark.claim(
+    "A user who enrols in a login has passed the first factor. In a badly ordered stack nobody enrols, "
+    "and nobody is shown a key."
+)
 def test_sshd__with_neither_key_nor_password_enrols_nobody(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
@@ -238,6 +246,7 @@ def test_newcomer__who_types_three_wrong_codes_is_refused_and_as_before(
 @pytest.mark.parametrize("until", [NEW_CODE, ENTER], ids=["at the code", "at the recovery codes"])
 @pytest.mark.parametrize("host", ROOMS, indirect=True)
 @pytest.mark.lockout("the connection is lost during the enrolment in a login")
+@pytest.mark.claim("Whatever ends an enrolment in the login leaves the user enrolled or as before.")
 def test_newcomer__who_hangs_up_is_as_before(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog, until: int
 ) -> None:

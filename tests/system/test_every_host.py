@@ -142,6 +142,7 @@ def test_host__person_who_never_enrolled_is_asked_and_refused(
     assert system_log.ours() == [host.log_line(alice, "denied", "not_enrolled", detail=cure)]
 
 
+@pytest.mark.claim("A missing backend refuses, under `nullok` as well.")
 def test_host__missing_backend_refuses_even_under_nullok(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog, remove_backend: BackendRemover
 ) -> None:

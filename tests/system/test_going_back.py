@@ -136,6 +136,10 @@ def gets_in_by_password(host: Sudo, person: Person) -> bool:
 
 @pytest.mark.lockout("the disk with /etc is full when a change goes back")
 @pytest.mark.parametrize("confirmed", [(), ("confirmed",)], ids=["overdue", "disabled"])
+@pytest.mark.claim(
+    "A change goes back whatever is in its way: a full or read-only disk, an editor, a link, a jump over "
+    "the module's line, a broken `sshd_config`."
+)
 def test_going_back__needs_no_room(confirmed: tuple[str, ...], admin: Changed, host: Sudo, alice: Person) -> None:
     admin.inside("sh", "-euc", _SMALL_DISK)
     before = admin.files()
@@ -251,6 +255,10 @@ def test_emergency__waits_neither_for_a_lock_nor_for_sshd(admin: Changed, alice:
 
 
 @pytest.mark.lockout("the service's file has become a link when a change goes back")
+@pytest.mark.claim(
+    "A change goes back whatever is in its way: a full or read-only disk, an editor, a link, a jump over "
+    "the module's line, a broken `sshd_config`."
+)
 def test_link__that_has_taken_the_files_place_is_followed(admin: Changed, host: Sudo, alice: Person) -> None:
     before = admin.files()
     admin.enable()
@@ -379,6 +387,10 @@ def test_jump__from_an_included_file_is_refused_by_line(admin: Changed, host: Su
 
 
 @pytest.mark.lockout("/etc is read-only when a change goes back, and can be written again later")
+@pytest.mark.claim(
+    "A change goes back whatever is in its way: a full or read-only disk, an editor, a link, a jump over "
+    "the module's line, a broken `sshd_config`."
+)
 def test_watchdog__tries_until_etc_can_be_written(admin: Changed, host: Sudo, alice: Person, phone: Phone) -> None:
     before = admin.files()
     screen = admin.start("enable", "sudo", "--yes", WHOEVER, LONG)
@@ -420,6 +432,10 @@ def test_going_back__that_has_failed_goes_on_without_another_command(command: st
 
 
 @pytest.mark.lockout("/var/lib is read-only when a change goes back")
+@pytest.mark.claim(
+    "A change goes back whatever is in its way: a full or read-only disk, an editor, a link, a jump over "
+    "the module's line, a broken `sshd_config`."
+)
 def test_going_back__does_not_wait_for_var_lib(admin: Changed, host: Sudo, alice: Person) -> None:
     before = admin.files()
     admin.enable()
@@ -477,6 +493,7 @@ def sshd(mounts: PrivateMounts) -> Iterator[Callable[[bool], DebianSSH]]:
 
 
 @pytest.mark.lockout("somebody has broken sshd_config when key and code goes back")
+@pytest.mark.claim("PAM does without the password only while sshd asks for a key.")
 def test_publickey__pam_does_not_go_back_before_sshd_can(
     admin: Changed, alice: Person, phone: Phone, sshd: Callable[[bool], DebianSSH]
 ) -> None:
@@ -510,6 +527,10 @@ def test_publickey__pam_does_not_go_back_before_sshd_can(
 
 
 @pytest.mark.lockout("sshd cannot be told that a change has gone back")
+@pytest.mark.claim(
+    "A change goes back whatever is in its way: a full or read-only disk, an editor, a link, a jump over "
+    "the module's line, a broken `sshd_config`."
+)
 def test_record__stays_until_sshd_has_reloaded(
     admin: Changed, alice: Person, phone: Phone, sshd: Callable[[bool], DebianSSH]
 ) -> None:

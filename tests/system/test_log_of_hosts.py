@@ -52,6 +52,10 @@ def guess(host: Host, alice: Person) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("host", EVERY_HOST, indirect=True)
+@pytest.mark.claim(
+    "A local user who guesses at `su` or `sudo` is in the log, whatever that user calls the program or "
+    "writes to the log."
+)
 def test_log__shows_who_guessed_at_which_host(
     host: Host, journal: HostJournal, installed: Installation, alice: Person, phone: Phone
 ) -> None:
@@ -69,6 +73,10 @@ NAMES = ["softtoken-admin", "sshd[1]: Invalid user x", "two\nlines", "x" * 20_00
 
 @pytest.mark.parametrize("name", NAMES, ids=["softtoken-admin", "a message", "two lines", "long", "odd"])
 @pytest.mark.parametrize("host", SET_UID_HOSTS, indirect=True)
+@pytest.mark.claim(
+    "A local user who guesses at `su` or `sudo` is in the log, whatever that user calls the program or "
+    "writes to the log."
+)
 def test_log__shows_guesses_whatever_the_guesser_calls_the_program(
     host: Host, journal: HostJournal, installed: Installation, alice: Person, phone: Phone, name: str
 ) -> None:
@@ -82,6 +90,10 @@ def test_log__shows_guesses_whatever_the_guesser_calls_the_program(
 
 
 @pytest.mark.parametrize("host", SET_UID_HOSTS, indirect=True)
+@pytest.mark.claim(
+    "A local user who guesses at `su` or `sudo` is in the log, whatever that user calls the program or "
+    "writes to the log."
+)
 def test_log__shows_guesses_though_the_guesser_floods_the_journal(
     host: Host, journal: HostJournal, installed: Installation, alice: Person, phone: Phone
 ) -> None:

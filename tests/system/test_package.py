@@ -150,6 +150,7 @@ def test_packages__files_are_roots_and_nobody_else_can_write_them(packages: Pack
                 assert mode == ("-r--r-----" if "/sudoers.d/" in path else "-rw-r--r--"), path
 
 
+@pytest.mark.claim("From installation to purge the PAM stack ends byte for byte as it began.")
 def test_package__from_installation_to_purge_leaves_the_stack_as_it_was(
     debian: FreshDebian, packages: Packages, newer_packages: Packages, alice: Resident, su: InsideSu, ssh: InsideSSH
 ) -> None:
@@ -247,6 +248,9 @@ def changes_of_names(debian: FreshDebian, package: Path, record: Path) -> list[s
     return found
 
 
+@pytest.mark.claim(
+    "While dpkg upgrades, a login runs one version or the other. A package that is only unpacked still asks."
+)
 def test_package__that_dpkg_puts_in_place_is_the_old_one_or_the_new_one(
     debian: FreshDebian, packages: Packages, newer_packages: Packages, tmp_path: Path
 ) -> None:
@@ -275,6 +279,9 @@ def test_package__that_dpkg_puts_in_place_is_the_old_one_or_the_new_one(
         ),
     ],
     ids=["module first", "Python side first"],
+)
+@pytest.mark.claim(
+    "While dpkg upgrades, a login runs one version or the other. A package that is only unpacked still asks."
 )
 def test_package__unpacked_and_not_yet_configured_takes_each_code_once(
     debian: FreshDebian,
@@ -322,6 +329,7 @@ def test_softtoken__comes_without_anything_of_pam(debian: FreshDebian, packages:
 
 
 @pytest.mark.lockout("somebody removes the package while a service names the module")
+@pytest.mark.claim("Removing the package leaves no PAM service that names a missing module.")
 def test_remove__is_refused_while_a_service_names_the_module(
     debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
 ) -> None:
@@ -395,6 +403,7 @@ def test_package__upgraded_or_removed_while_a_change_waits_can_still_take_it_bac
     assert pam_files(debian) == before
 
 
+@pytest.mark.claim("Removing the package leaves no PAM service that names a missing module.")
 def test_remove__is_refused_where_common_auth_was_edited_by_hand(
     debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
 ) -> None:

@@ -158,6 +158,10 @@ WITHOUT_A_CODE = {
 
 
 @pytest.mark.parametrize("attempt", WITHOUT_A_CODE)
+@pytest.mark.claim(
+    "A program that runs as the user and knows the password cannot read, replace, remove or add tokens "
+    "that root keeps without a code."
+)
 def test_self__changes_nothing_without_a_code(
     host: RootStore, alice: Person, phone: Phone, service: Service, attempt: str
 ) -> None:
@@ -201,6 +205,7 @@ def test_self__wrong_codes_and_right_ones_are_the_users(host: RootStore, alice: 
         assert list(state().sources) == [throttle.source_of("", alice.uid).name]
 
 
+@pytest.mark.claim("A user who had a token gets no new one by the password alone.")
 def test_self__gives_no_first_token_to_who_had_one(
     host: RootStore, alice: Person, phone: Phone, service: Service
 ) -> None:
@@ -258,6 +263,10 @@ SMUGGLED = {
 
 
 @pytest.mark.parametrize("words", SMUGGLED.values(), ids=SMUGGLED)
+@pytest.mark.claim(
+    "A program that runs as the user and knows the password cannot read, replace, remove or add tokens "
+    "that root keeps without a code."
+)
 def test_self__sudo_lets_nobody_call_it_otherwise(host: RootStore, alice: Person, words: list[str]) -> None:
     with host.start(alice, program=("/usr/bin/sudo", "--", "/usr/bin/softtoken-enroll", *words)) as dialogue:
         assert dialogue.finish() == 1
@@ -274,6 +283,10 @@ def test_self__words_in_one_are_no_option(host: RootStore, alice: Person) -> Non
 
 
 @pytest.mark.parametrize("option", ["--user=root", "--user={name}", "--store=%h/.softtoken", "--store=/etc/%U"])
+@pytest.mark.claim(
+    "A program that runs as the user and knows the password cannot read, replace, remove or add tokens "
+    "that root keeps without a code."
+)
 def test_self__is_for_the_caller_and_the_hosts_store_only(host: RootStore, alice: Person, option: str) -> None:
     with host.start(alice, option.format(name=alice.name), "--no-confirm", program=SELF) as dialogue:
         assert dialogue.finish() == 2
@@ -331,6 +344,10 @@ def test_self__without_sudo_names_the_administrator(host: RootStore, alice: Pers
     assert mistake.hint == f"ask an administrator for: softtoken-enroll --user {alice.name}"
 
 
+@pytest.mark.claim(
+    "A program that runs as the user and knows the password cannot read, replace, remove or add tokens "
+    "that root keeps without a code."
+)
 def test_self__files_are_read_and_made_as_the_caller(host: RootStore, alice: Person, world: Path) -> None:
     secret, closed = world / f"secret-{alice.name}", world / f"closed-{alice.name}"
     secret.write_text(KEY)

@@ -78,6 +78,7 @@ class Traps:
 
 
 @pytest.mark.parametrize("host", SET_UID_HOSTS, indirect=True)
+@pytest.mark.claim("The caller's environment and directory have no effect, through real sudo and su.")
 def test_set_uid_host__runs_nothing_of_its_callers(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:

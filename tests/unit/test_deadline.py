@@ -45,6 +45,7 @@ def test_released__is_the_day_of_the_version() -> None:
 
 
 @pytest.mark.parametrize("zone", ["XXX+24", "XXX+167", "UTC", "America/Los_Angeles", ""])
+@pytest.mark.claim("`required_from` ends at midnight in the host's time zone, whatever the caller's time zone is.")
 def test_days_left__somebody_elses_time_zone_gives_no_more_time(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
     """On Kiritimati, 14 hours ahead of UTC, a day begins first."""
     first = datetime.datetime(2027, 1, 15, tzinfo=datetime.timezone(datetime.timedelta(hours=14))).timestamp()

@@ -18,14 +18,11 @@ from pam_softtoken.device import program as device
 from pam_softtoken.enroll import program as enroll
 from pam_softtoken.login import outcome
 from pam_softtoken.ui import command_line
+from tests.support import claims
 
 TREE = Path(__file__).resolve().parents[2]
-NAMES = (
-    "man1/softtoken-enroll.1",
-    "man1/softtoken.1",
-    "man5/softtoken.conf.5",
-    "man8/pam_softtoken.8",
-    "man8/softtoken-admin.8",
+NAMES = tuple(
+    sorted(f"man{name[-1]}/{name}" for name in (path.stem for path in (TREE / "pam_softtoken/man").glob("*.in")))
 )
 
 
@@ -83,12 +80,12 @@ def test_page__is_shown_by_groff_without_a_warning(share: Path, name: str) -> No
 
 def test_pages__leave_nothing_to_be_filled_in(pages: dict[str, str]) -> None:
     for name, text in pages.items():
-        assert re.findall(r"@[A-Za-z_.]+@", text) == [], name
+        assert re.findall(r"@[A-Za-z_.]+@|\b1 (?:days|minutes|seconds)", text) == [], name
 
 
 def test_documents__leave_nothing_for_argparse_to_fill_in(share: Path) -> None:
     documents = [path for path in share.rglob("*") if path.is_file()]
-    assert len(documents) >= 5 + 3 * 3
+    assert len(documents) >= len(NAMES) + 3 * 3
     for path in documents:
         assert "%(" not in path.read_text(), path.name
 
@@ -137,7 +134,19 @@ def test_page__has_every_subcommand_with_its_options(share: Path, name: str, par
 
 def test_module_page__explains_every_reason(pages: dict[str, str]) -> None:
     items = re.findall(r"^\.It Cm (.*)", section(pages["pam_softtoken.8"], "DIAGNOSTICS"), re.MULTILINE)
-    assert {name for item in items for name in item.split(" , ")} == log.REASONS
+    assert items == list(log.REASONS)
+
+
+def test_security_page__has_every_claim(share: Path, pages: dict[str, str]) -> None:
+    text = shown(share, "man7/softtoken-security.7").replace("'", "`")
+    for claim in claims.read():
+        assert claim.replace("'", "`") in text
+    assert section(pages["softtoken-security.7"], "CLAIMS").count("\n.It\n") == len(claims.read())
+
+
+def test_module_page__says_what_each_folder_is_for(pages: dict[str, str]) -> None:
+    listed = re.findall(r"^\.It Pa (.*)/$", section(pages["pam_softtoken.8"], "HOW IT WORKS"), re.MULTILINE)
+    assert listed == sorted(path.parent.name for path in (TREE / "pam_softtoken").glob("*/__init__.py"))
 
 
 def test_module_page__explains_every_code_that_is_returned(pages: dict[str, str]) -> None:
@@ -147,7 +156,7 @@ def test_module_page__explains_every_code_that_is_returned(pages: dict[str, str]
 
 def test_module_page__lines_for_pam_have_right_options(pages: dict[str, str]) -> None:
     lines = [line for block in blocks(pages["pam_softtoken.8"]) for line in block.splitlines() if ".so" in line]
-    ours = [line.split(None, 3) for line in lines if "pam_softtoken.so" in line]
+    ours = [line.split(None, 3) for line in lines if re.match(r"(auth|account)\b.*pam_softtoken\.so", line)]
     assert len(ours) >= 6
     for management, control, module, *options in ours:
         assert (control, module) == ("required", "pam_softtoken.so")

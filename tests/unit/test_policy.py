@@ -208,6 +208,9 @@ def test_totp__two_consecutive_otps_set_a_clock_that_is_minutes_off(off: int) ->
         _type_wrong(phone, state, phone.otp_at(STEP + 9), now=NOW + 270)
 
 
+@pytest.mark.claim(
+    "Two codes in a row, or a clock that is followed, bring no used code back, whatever the order of codes and clocks."
+)
 def test_totp__two_consecutive_otps_from_somebodys_notes_do_not() -> None:
     phone = _totp()
     state = _type_wrong(phone, _state(phone, STEP - 100), phone.otp_at(STEP - 20))
@@ -285,6 +288,9 @@ def test_grace__gets_no_longer_by_a_jump_of_the_clock(now: int, uptime_s: int) -
     ),
     st.integers(0, 4),
     st.booleans(),
+)
+@pytest.mark.claim(
+    "Two codes in a row, or a clock that is followed, bring no used code back, whatever the order of codes and clocks."
 )
 def test_policy__no_accepted_counter_is_at_or_below_an_earlier_one(
     history: list[tuple[int, int, int, bool, bool]], window: int, no_drift: bool

@@ -69,6 +69,7 @@ def _pair_odds(days: int) -> float:
     return days * DAY_S * ANSWERS_PER_S * CODES_OF_A_WINDOW / 10**6 / 10**6
 
 
+@pytest.mark.claim("Guesses are slowed down, and guesses from elsewhere do not keep the owner out.")
 def test_odds__single_codes_for_a_day_and_a_year() -> None:
     day, year = _guesses(ELSEWHERE, 1), _guesses(ELSEWHERE, 365)
     assert (day, year) == (21, 385)

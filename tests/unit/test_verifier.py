@@ -577,6 +577,10 @@ class Life:
 
 
 @pytest.mark.lockout("a clock jumps at random among logins and guesses")
+@pytest.mark.claim(
+    "A clock that was wrong keeps the owner out afterwards only because of a code that was accepted then,"
+    " and the log says so, with what helps."
+)
 def test_clock__that_is_right_again_lets_the_owner_in_or_says_what_helps(
     make_gate: Callable[..., Gate], tmp_path: Path
 ) -> None:
