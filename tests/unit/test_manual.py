@@ -215,7 +215,8 @@ def test_enroll_page__transcript_says_what_the_program_says(pages: dict[str, str
 
 def test_admin_page__transcript_says_what_the_program_says(pages: dict[str, str]) -> None:
     advice = enable._second_terminal("sshd", "alice").split(": ")[0]
-    assert f'\n"sshd" asks for a code now. {advice}: ssh alice@server\n' in section(pages["softtoken-admin.8"], "TURNING IT ON")
+    run = section(pages["softtoken-admin.8"], "TURNING IT ON")
+    assert f'\n"sshd" asks for a code now. {advice}: ssh alice@server\n' in run
 
 
 def test_migration_page__names_only_options_that_exist(pages: dict[str, str]) -> None:
