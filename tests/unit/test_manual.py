@@ -23,13 +23,8 @@ from pam_softtoken.login import outcome
 from pam_softtoken.ui import command_line
 
 TREE = Path(__file__).resolve().parents[2]
-NAMES = (
-    "man1/softtoken-enroll.1",
-    "man1/softtoken.1",
-    "man5/softtoken.conf.5",
-    "man7/softtoken-migration.7",
-    "man8/pam_softtoken.8",
-    "man8/softtoken-admin.8",
+NAMES = tuple(
+    sorted(f"man{name[-1]}/{name}" for name in (path.stem for path in (TREE / "pam_softtoken/man").glob("*.in")))
 )
 
 
