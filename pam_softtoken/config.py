@@ -1,5 +1,5 @@
 """The option table. It turns module arguments and the configuration file into one `Config`. This table is the only
-place that names an option: the manual and the programs' help are made from it or compared with it. Does no I/O: the caller
+place that names an option: the manual and the help texts are made from it or compared with it. Does no I/O: the caller
 passes in the text of the configuration file. Imports only `errors`.
 """
 

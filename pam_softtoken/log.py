@@ -47,7 +47,7 @@ REASONS = {
     "internal": "A mistake in the module.",
     "backend": "The Python side is missing, hung or failed, or the host cannot look users up. `detail` says which.",
 }
-"""The values of `reason=`, each with its meaning for the manual. The bridge says `backend` when there is no backend left."""
+"""The values of `reason=`, each with its meaning. The bridge says `backend` when there is no backend left."""
 
 RESULTS = frozenset({"accepted", "denied", "ignored"})
 FIELDS = ("user", "uid", "rhost", "token", "result", "reason", "trial", "detail")

@@ -7,14 +7,17 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from pam_softtoken import config, log
+from pam_softtoken.admin import enable
 from pam_softtoken.admin import program as admin
 from pam_softtoken.device import program as device
+from pam_softtoken.enroll import permission, token_list
 from pam_softtoken.enroll import program as enroll
 from pam_softtoken.login import outcome
 from pam_softtoken.ui import command_line
@@ -188,10 +191,46 @@ def test_pages__commands_are_taken(pages: dict[str, str]) -> None:
     text = "\n".join(pages.values()).replace("\\&", "")
     commands = re.findall(r"^(?:\.Dl|\.Ql|.*:) (softtoken(?:-enroll|-admin)?(?: \S+)*)", text, re.MULTILINE)
     assert len(commands) >= 8
+    assert_taken(line.rstrip(" .,").partition(" | ")[0].partition(" < ")[0] for line in commands)
+
+
+def test_pages__commands_in_transcripts_and_scripts_are_taken(pages: dict[str, str]) -> None:
+    text = "\n".join(block for page in pages.values() for block in blocks(page)).replace("\\e\n", "")
+    typed = re.findall(
+        r"^(?:[a-z]+@[a-z]+[$#] (?:sudo )?)?(softtoken(?:-enroll|-admin)?(?: [^<>#\n]+?)?)(?: +(?:#|\d?[<>]).*)?$",
+        text,
+        re.MULTILINE,
+    )
+    commands = [line for line in typed if " error: " not in line and " hint: " not in line]
+    assert len(commands) >= 20
+    assert_taken(commands)
+
+
+def assert_taken(commands: Iterable[str]) -> None:
+    """Check that each program parses its commands."""
     parsers = {program.PROGRAM: program.build_parser() for program in (enroll, admin, device)}
     for line in commands:
-        program, *arguments = shlex.split(line.rstrip(" .,").partition(" | ")[0].partition(" < ")[0])
+        program, *arguments = shlex.split(line)
         parsers[program].parse_args(arguments)
+
+
+def test_enroll_page__transcript_says_what_the_program_says(pages: dict[str, str]) -> None:
+    shown_lines = section(pages["softtoken-enroll.1"], "YOUR TOKENS").splitlines()
+    assert any(line.startswith(f"{permission.QUESTION} ") for line in shown_lines)
+    header = shown_lines[shown_lines.index("alice@server$ softtoken-enroll --list") + 1]
+    assert tuple(re.split(r" {2,}", header)) == token_list.HEADER
+
+
+def test_admin_page__transcript_says_what_the_program_says(pages: dict[str, str]) -> None:
+    advice = enable._second_terminal("sshd", "alice").split(": ")[0]
+    run = section(pages["softtoken-admin.8"], "TURNING IT ON")
+    assert f'\n"sshd" asks for a code now. {advice}: ssh alice@server\n' in run
+
+
+def test_migration_page__names_only_options_that_exist(pages: dict[str, str]) -> None:
+    ours = re.findall(r"^\.Cm (\w+)", pages["softtoken-migration.7"], re.MULTILINE)
+    assert len(ours) >= 8
+    assert set(ours) <= {option.name for option in config.OPTIONS}
 
 
 def test_document__without_a_directory_says_what_it_takes() -> None:
