@@ -115,7 +115,7 @@ class Trial:
 
 
 def _named(question: str, user: str) -> str:
-    """Return a prompt that names the user. Otherwise administrators could answer `Password:` with their own password."""
+    """Return a prompt that names the user: administrators could answer `Password:` with their own password."""
     words = question.strip()
     return words if f"for {user}" in words or not words.endswith(":") else f"{words[:-1]} for {user}:"
 
