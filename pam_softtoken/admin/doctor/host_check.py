@@ -1,4 +1,4 @@
-"""Check what a login needs of the host: a right clock, room for the state, random numbers, no other guard in the way."""
+"""Check what a login needs of the host: a right clock, room for the state, random numbers, no other guard."""
 
 from __future__ import annotations
 

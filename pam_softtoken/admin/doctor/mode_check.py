@@ -1,4 +1,4 @@
-"""Check the files that a login runs and trusts: their owners, other users' write access, and whether they are compiled."""
+"""Check the files that a login runs and trusts: owners, other users' write access, and compiled modules."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def _of_user(facts: Facts) -> Iterator[Finding]:
 
 
 def _ahead(facts: Facts) -> Finding:
-    """Return the finding for a record from the future. Only the administrator can know whether the clock is wrong now."""
+    """Return the finding for a record from the future. Only a person can know whether the clock is wrong now."""
     user, length = shlex.quote(str(facts["user"])), in_words(facts["record_ahead_s"])
     what = (
         f"the last code of {facts['user']}, or the enrolment, is of {length} later than this machine's clock: "

@@ -154,7 +154,7 @@ def ask(*arguments: str) -> dict[str, str]:
         AdministrationFailed: sshd refuses its configuration, or cannot be run.
     """
     if not os.path.isdir("/run/sshd"):
-        os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # noqa: S603 - fixed words of our own
+        os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # sshd -t needs it; its unit makes it only when it runs
         os.chmod("/run/sshd", 0o755)  # noqa: S103
     try:
         done = subprocess.run(  # noqa: S603 - fixed words of our own
