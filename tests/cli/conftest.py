@@ -1,4 +1,4 @@
-"""What the tests of the programs share: the program, file systems that are full, directories that are root's."""
+"""Fixtures that the tests of the programs share: the program, full file systems, root's directories."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def resident(world: Path) -> Iterator[Person]:
 
 @pytest.fixture
 def alice(resident: Person) -> Person:
-    """A user who is not enrolled yet, with a home directory as it is made for new users."""
+    """A user who is not enrolled yet, with a home directory like that of a new user."""
     home = resident.home
     resident.forget_on_the_host()
     for entry in home.iterdir():
@@ -48,14 +48,14 @@ def alice(resident: Person) -> Person:
 
 @pytest.fixture
 def small_home(alice: Person) -> Iterator[Path]:
-    """Alice's home as a file system of its own, 256 KiB and 64 files large."""
+    """Alice's home as a separate file system of 256 KiB and 64 files."""
     with disk_as_home(alice, "size=256k,nr_inodes=64"):
         yield alice.home
 
 
 @pytest.fixture(scope="session")
 def locales(world: Path) -> dict[str, dict[str, str]]:
-    """Environments of people whose terminals are not set to `C.UTF-8`: `latin` and `utf8`."""
+    """Environments of users whose terminals are not set to `C.UTF-8`: `latin` and `utf8`."""
     made: dict[str, dict[str, str]] = {}
     for name, charmap in (("latin", "ISO-8859-1"), ("utf8", "UTF-8")):
         locale = f"en_US.{charmap}"

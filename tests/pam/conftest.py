@@ -1,4 +1,4 @@
-"""What the tests of the module share beyond what all tests share."""
+"""Fixtures that the tests of the module share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.private_mounts import PrivateMounts
 
 @pytest.fixture
 def backends(world: Path) -> Iterator[Backends]:
-    """Make backends that misbehave."""
+    """Create misbehaving backends."""
     parent = Path(tempfile.mkdtemp(prefix="backends-", dir=world))
     parent.chmod(0o755)
     yield Backends(parent)
@@ -28,13 +28,13 @@ def backends(world: Path) -> Iterator[Backends]:
 
 @pytest.fixture
 def phone(installed: Installation, alice: Person) -> Phone:
-    """Alice's token; its codes last so long that no test outlasts one."""
+    """Alice's token. Its codes last longer than any test."""
     return alice.enrol(installed, "--period=300", NO_CODES)
 
 
 @pytest.fixture
 def clock(world: Path, installed: Installation) -> Iterator[Clock]:
-    """A clock that stands where the test puts it; services that go by it have `clock.backend`."""
+    """A clock that the test sets. Services that use it have `clock.backend`."""
     parent = Path(tempfile.mkdtemp(prefix="clock-", dir=world))
     parent.chmod(0o755)
     yield Clock(parent / "clock", installed)
@@ -43,13 +43,13 @@ def clock(world: Path, installed: Installation) -> Iterator[Clock]:
 
 @pytest.fixture
 def standing_clock(outside: Path, installed: Installation) -> Clock:
-    """The same for tests that are not about when a refusal comes."""
+    """The same clock, for tests that do not measure when a refusal comes."""
     return Clock(outside / "clock", installed, patient=False)
 
 
 @pytest.fixture(scope="module")
 def google_records(world: Path, installed: Installation) -> Iterator[Enrolments]:
-    """One person with a token of each kind, for the comparison with google-authenticator."""
+    """A user with a token of each kind, for the comparison with google-authenticator."""
     directory = Path(tempfile.mkdtemp(prefix="google-", dir=world))
     directory.chmod(0o755)
     with resident_of(directory / "homes") as person:

@@ -338,7 +338,7 @@ def require_cured(host: Host, log: SystemLog, spoil: Spoil, culprit: str, reques
 
 
 def home_of_root(host: Host) -> None:
-    """As sshd wants it for ChrootDirectory."""
+    """As sshd needs it for ChrootDirectory."""
     os.chown(host.person.home, 0, 0)
 
 
@@ -417,20 +417,20 @@ def test_mend__reads_nothing_for_a_user_but_their_own_tokens(
     other.enrol(pam.installed, NO_CODES)
     key = (other.store / "tokens").read_bytes()
     shutil.rmtree(host.store)
-    # A copy that root has made in the user's home, which the user has renamed.
+    # A copy that root made in the user's home, renamed by the user.
     shutil.copytree(other.store, host.store)
     chown_all(host.store, 0)
     status, _, stderr = host.finished("softtoken-admin", "mend", clean.name)
     assert status == 1
     assert "may be another user's; nothing was changed" in stderr
     assert host.store.stat().st_uid == 0
-    # A link to what only root and the other user can read.
+    # A link to a file that only root and the other user can read.
     shutil.rmtree(host.store)
     host.store.symlink_to(other.store)
     status, _, stderr = host.finished("softtoken-admin", "mend", clean.name)
     assert status == 1
     assert "nothing in it can be kept" in stderr
-    # Another name for the file of the other user.
+    # A second name for the other user's file.
     host.store.unlink()
     host.store.mkdir(0o700)
     os.chown(host.store, clean.uid, clean.gid)

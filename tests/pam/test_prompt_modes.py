@@ -1,4 +1,4 @@
-"""Password and code in one answer: `try_first_pass`, `use_first_pass`, `forward_pass`, and real pam_unix modules."""
+"""Take password and code in one answer: `try_first_pass`, `use_first_pass`, `forward_pass`, with real pam_unix."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def phone(installed: Installation, alice: Person) -> Phone:
 
 @pytest.fixture
 def between(pam: Pam, installed: Installation) -> Callable[..., Service]:
-    """Make a service of ours between a pam_unix that asks and one that judges what we leave it."""
+    """Create a service with our module between a pam_unix that asks and one that checks what we leave it."""
 
     def make(*modes: str, first: str = ASKS_FIRST, last: str = JUDGES_LAST) -> Service:
         return pam.stack(first + installed.line(*modes) + last)
@@ -49,7 +49,7 @@ def test_modes__code_and_password_each_in_its_place_let_in(
     password, use, forward = alice.password, "use_first_pass" in modes, "forward_pass" in modes
     if use or "try_first_pass" in modes:
         outcome = _log_in(service, alice, password + phone.hotp())
-        # Without forward_pass the next module sees the code behind the password, and refuses that.
+        # Without forward_pass the next module sees the code after the password, and refuses that.
         assert (outcome.result, outcome.messages) == (PAM_SUCCESS if forward else PAM_AUTH_ERR, [PASSWORD])
     outcome = _log_in(service, alice, password, (password if forward else "") + phone.hotp())
     if use:
