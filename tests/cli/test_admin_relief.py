@@ -1,4 +1,4 @@
-"""Run `softtoken-admin unlock`, `revoke`, `reset-state`, `code-for`: help for a user, from an administrator's terminal."""
+"""Help a user from an administrator's terminal: `softtoken-admin unlock`, `revoke`, `reset-state`, `code-for`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log in with an unusable store, state or lock: every fault in the user's files is a denial, with its cause in the log."""
+"""Log in with an unusable store, state or lock: every fault is a denial, with its cause in the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check that the host is unchanged: its children, signals, descriptors, ids, limits, directory, umask and environment."""
+"""Check that the host keeps its children, signals, descriptors, ids, limits, directory, umask and environment."""
 
 from __future__ import annotations
 

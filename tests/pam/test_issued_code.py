@@ -100,7 +100,7 @@ def test_issued_code__works_in_its_time_only(
     started: str,
     reason: str,
 ) -> None:
-    """Its time is measured by the clock and, while the machine runs, by the time since boot. No jump makes it longer."""
+    """Its time is measured by the clock and, while the machine runs, by the time since boot. No jump extends it."""
     code = issue(alice)
     standing_clock.set(time.time() + clock_s)
     standing_clock.run_for(run_s, started=started)

@@ -37,7 +37,7 @@ Given = Callable[..., Service]
 
 
 def flips(name: str, *, in_file: bool = True) -> Callable[[Test], Test]:
-    """Mark a test as the one for an option. If the option can stand in the file, the test takes `given` and runs twice."""
+    """Mark a test as the one for an option. If the file can set the option, the test takes `given`, and runs twice."""
 
     def mark(test: Test) -> Test:
         FLIPPED.add(name)

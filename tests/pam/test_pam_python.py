@@ -173,7 +173,7 @@ def test_pam_python__odd_answer_is_malformed(
 def test_pam_python__answer_that_is_not_utf_8_is_refused(
     under: Under, alice: Person, phone: Phone, system_log: SystemLog
 ) -> None:
-    # pam_python cannot hand it over: it raises an exception, and an unexpected exception is a denial.
+    # pam_python cannot hand it over: it raises, and that is a denial.
     assert under().log_in(alice, "\udcff\udcfe").result == PAM_AUTH_ERR
     assert system_log.reasons() == ["internal"]
     assert "UnicodeDecodeError" in system_log.outcomes()[0]["detail"]

@@ -107,7 +107,7 @@ def test_pin__taken_away_during_the_login_counts_as_missing(
 def test_pin__behind_a_password_that_is_not_utf_8_is_found(
     installed: Installation, pam: Pam, alice: Person, password: str
 ) -> None:
-    """The last digits of a PIN that ends in digits could belong to a longer code. Then other characters replace them."""
+    """The last digits of a PIN could belong to a longer code. Then other characters replace them."""
     phone = alice.enrol(installed, "--type=hotp", "--recovery-codes=1")
     set_pin(alice.store / "tokens", PIN)
     service = pam.service("forward_pass")
