@@ -1,4 +1,4 @@
-"""What the tests of failing calls, kills and surroundings share."""
+"""Fixtures that the tests of failing calls, kills and surroundings share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Owner:
     """A user and their token.
 
     Attributes:
-        person, phone: as their classes say.
+        person, phone: see their classes.
     """
 
     def __init__(self, person: Person, phone: Phone) -> None:
@@ -32,7 +32,7 @@ class Owner:
 
 @pytest.fixture(scope="module")
 def resident(world: Path, installed: Installation) -> Iterator[Owner]:
-    """The one user of all surroundings: to make one takes longer than to log in."""
+    """The one user of all surroundings: creating one takes longer than a login."""
     parent = make_directory(world)
     with resident_of(parent / "homes-limits") as person:
         yield Owner(person, person.enrol(installed, "--period=300", NO_CODES))
@@ -51,7 +51,7 @@ def owner(resident: Owner) -> Iterator[Owner]:
 
 @pytest.fixture
 def phone_for_records_in_run(installed: Installation, alice: Person) -> Phone:
-    """Alice's token, for hosts that record its uses in /run: codes from before the machine's start do not count."""
+    """Alice's token, for hosts that record used codes in /run: codes from before the machine's start do not count."""
     phone = alice.enrol(installed, NO_CODES)
     wait_until(
         lambda: ram_record.age_s() > 3 * int(str(phone.record["period"])), "the machine to be older", within_s=120
@@ -66,7 +66,7 @@ def make_troupe(
     make_person: Callable[[], Person],
     make_service: Callable[[str], Service],
 ) -> Iterator[Callable[[str], Troupe]]:
-    """Make a stage for each processor, up to four, all of one kind."""
+    """Create a stage for each processor, up to four, all of one kind."""
     directories: list[Path] = []
 
     def make(kind: str) -> Troupe:

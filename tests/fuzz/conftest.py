@@ -1,4 +1,4 @@
-"""What the tests of `tests/pam` have, for those of its scenes that are played again here."""
+"""Import the fixtures of `tests/pam` for its scenes that run again here."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ __all__ = ["backends", "clock", "phone"]
 
 @pytest.fixture
 def starved_step() -> int:
-    """Every which allocation of the backend fails; STARVED_STEP=1 takes them all, and some minutes."""
+    """The step between failing allocations of the backend. STARVED_STEP=1 takes them all, and some minutes."""
     return int(os.environ.get("STARVED_STEP", "16"))

@@ -1,4 +1,4 @@
-"""Real hosts in private mount namespaces. Each fixture takes itself away at the end."""
+"""Start real hosts in private mount namespaces. Each fixture cleans up at the end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HOSTS: dict[str, tuple[type[Host], bool]] = {
 }
 EVERY_HOST = list(HOSTS)
 RESIDENCES = ("homes-cli", "homes-hostile", "homes-limits")
-"""Where users live who stay for all tests of a folder or file; the same process may run these before."""
+"""The homes of users who stay for all tests of a folder or file; the same process may run these before."""
 PASSWORD_HOSTS = [name for name, (_, password) in HOSTS.items() if password]
 BackendRemover = Callable[[], AbstractContextManager[None]]
 
@@ -50,13 +50,13 @@ def mounts(world: Path) -> Iterator[PrivateMounts]:
 
 @pytest.fixture
 def system_log(mounts: PrivateMounts) -> SystemLog:
-    """Everything that the hosts of the test log; the machine's own log is left alone."""
+    """Everything that the hosts of the test log. The machine's own log is not touched."""
     return mounts.log
 
 
 @pytest.fixture
 def make_host(mounts: PrivateMounts, make_person: Callable[[], Person]) -> Iterator[Callable[[str], Host]]:
-    """Make a host by its name in `HOSTS`."""
+    """Create a host by its name in `HOSTS`."""
     servers: list[SSH] = []
 
     def make(name: str) -> Host:
@@ -81,7 +81,7 @@ def host(request: pytest.FixtureRequest, make_host: Callable[[str], Host]) -> Ho
 
 @pytest.fixture
 def remove_backend(installed: Installation) -> BackendRemover:
-    """Take the backend away under a live stack, for the length of a `with` block."""
+    """Remove the backend under a live stack, for the length of a `with` block."""
 
     @contextmanager
     def remove() -> Iterator[None]:
@@ -109,13 +109,13 @@ def packages(clone: Path) -> Packages:
 
 @pytest.fixture(scope="session")
 def newer_packages(world: Path) -> Packages:
-    """The same of a higher version, as `scripts/install` builds them."""
+    """The same packages with a higher version, as `scripts/install` builds them."""
     return build_by_script(world / "newer-packages")
 
 
 @pytest.fixture(scope="session")
 def fresh_debian(world: Path) -> Iterator[FreshDebian]:
-    """A fresh Debian for the tests of one session; each takes out of it again what it has put in."""
+    """A fresh Debian for the tests of one session. Each test removes what it has installed."""
     if why_not := FreshDebian.why_not():
         pytest.skip(why_not)
     directory = world / "fresh-debian"
@@ -127,7 +127,7 @@ def fresh_debian(world: Path) -> Iterator[FreshDebian]:
 
 @pytest.fixture
 def debian(fresh_debian: FreshDebian) -> Iterator[FreshDebian]:
-    """A fresh Debian in which nothing of ours is, neither before nor afterwards."""
+    """A fresh Debian without anything of ours, before and after the test."""
     before = pam_files(fresh_debian)
     fresh_debian.log.clear()
     yield fresh_debian
@@ -141,7 +141,7 @@ def debian(fresh_debian: FreshDebian) -> Iterator[FreshDebian]:
 
 @pytest.fixture(autouse=True)
 def only_users_of_this_test() -> Iterator[None]:
-    """Take users away for as long as a test lasts who serve other tests: `enable` would have to name them."""
+    """Hide users who serve other tests, for the length of a test: `enable` would have to name them."""
     gone = [entry for entry in pwd.getpwall() if Path(entry.pw_dir).parent.name in RESIDENCES]
     hashes = {each.pw_name: _run("getent", "shadow", each.pw_name).split(":")[1] for each in gone}
     for each in gone:

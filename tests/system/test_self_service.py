@@ -1,6 +1,6 @@
-"""Tokens that root keeps: users help themselves through the real sudo, and a program that runs as a user gets nowhere.
+"""Use tokens that root keeps: users help themselves through the real sudo, and a program of the user's gains nothing.
 
-What such a program knows here is even the user's password; what it lacks is a code.
+Such a program even knows the user's password here. It lacks only a code.
 """
 
 from __future__ import annotations
