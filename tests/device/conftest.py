@@ -1,4 +1,4 @@
-"""What the tests of the soft token share."""
+"""Fixtures that the tests of the soft token share."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def test_bad_block__does_not_bring_an_older_record_back(
     system_log: SystemLog,
     tmp_path: Path,
 ) -> None:
-    """If a later block of a file is unreadable, Linux returns the data before it, and the error only to the next read."""
+    """If a later block of a file is unreadable, Linux returns the data before it. The next read gets the error."""
     phone = alice.enrol(installed, "--period=300", NO_CODES)
     service = make_service(installed.line("window=3"))
     first, code, following = (phone.totp(steps) for steps in range(3))

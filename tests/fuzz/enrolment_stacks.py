@@ -1,4 +1,4 @@
-"""Make random services in which a user without the password meets our lines: they ignore at `auth`, deny at `account`."""
+"""Make random services for a user without the password: our lines ignore at `auth` and deny at `account`."""
 
 from __future__ import annotations
 

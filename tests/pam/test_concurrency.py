@@ -186,7 +186,7 @@ def test_killed__login_gives_its_lock_back(service: Service, alice: Person, phon
 
 
 def test_resync__second_code_at_many_prompts_lets_one_in(installed: Installation, pam: Pam, alice: Person) -> None:
-    """What was near is read by all of them before the first one is let in."""
+    """All logins have read the first code before one of them is let in."""
     codes = oathtool(alice.enrol(installed, "--type=hotp", NO_CODES), 0, 20 * 30 + 2)
     service = pam.service("no_throttle")
     with crowd(service, alice, size=8, rounds=20) as clients:

@@ -1,7 +1,7 @@
-"""A refusal names its cure: what the log says is run as it stands there, and the owner logs in with a code.
+"""Check that a refusal names its cure: the command in the log is run as it stands, and then the owner gets in.
 
 Each scene is one way in which files come to be refused. The log names the object by its full path and a command for
-root; `softtoken-admin status` names the same one. Nothing is said at the prompt.
+root. `softtoken-admin status` names the same one. Nothing is shown at the prompt.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WITH_CONF = 'mount --bind "$1" /etc/security; shift; exec "$@"'
 
 
 class Host:
-    """A host on which the resident is enrolled, and where the files are.
+    """A host where the resident is enrolled, and the place of the files.
 
     Attributes:
         store: the directory with both files.
@@ -66,7 +66,7 @@ class Host:
         return done.returncode, done.stdout, done.stderr
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of root's, with this host's programs and settings."""
+        """Run a command as root, with this host's programs and settings."""
         inside = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", _WITH_CONF, "sh", str(self._conf)]
         words = [*inside, *command] if self._conf.exists() else command
         path = f"{self._installed.root}/scripts:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -74,7 +74,7 @@ class Host:
         return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
 
     def carry_out(self, command: str, *, person: Person | None = None) -> None:
-        """Run a cure as a shell would, root's or that of the user; a new token goes into the phone."""
+        """Run a cure as a shell would, as root or as the user. A new token goes into the phone."""
         if command.startswith("softtoken-enroll "):
             self.phone = self.enrol(*command.split())
             return
@@ -96,7 +96,7 @@ def resident(world: Path) -> Iterator[Person]:
 
 @pytest.fixture
 def clean(resident: Person) -> Iterator[Person]:
-    """The resident, whose home is as new after the test, whatever was done to it."""
+    """The resident. The home is restored after the test, whatever was done to it."""
     yield resident
     subprocess.run(["chattr", "-R", "-i", resident.home], check=False, capture_output=True)
     os.chown(resident.home, resident.uid, resident.gid)

@@ -75,10 +75,7 @@ def test_newcomer__enrols_in_the_login_and_is_asked_for_a_code_at_the_next(
     assert host.log_in(alice, phone.recovery_codes[0]).entered_as == alice.name
     assert host.log_in(alice, phone.totp(1)).entered_as == alice.name
     refused, *accepted = system_log.reasons()
-    assert refused in (
-        "replayed",
-        "mismatch",
-    )  # a time step may have ended meanwhile; then its code is outside the window, too
+    assert refused in ("replayed", "mismatch")  # a time step may have ended meanwhile; its code is then outside, too
     assert accepted == ["recovery", "accepted"]
 
 

@@ -1,6 +1,6 @@
-"""The ways in of all people, today and after a change, side by side: as a table of a few lines, and what is lost by it.
+"""Compare the ways in of all users before and after a change: a short table, and the users who lose access.
 
-Pure. People for whom all is the same are one line, and so are connections.
+Pure. Users with equal rows share one line, and so do connections.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ MOST_NAMES = 4
 
 
 class Claim(NamedTuple):
-    """What the model says of one user and one class of connections.
+    """The model's result for one user and one class of connections.
 
     Args:
-        person: who.
-        label: of the class; `ANYWHERE` where there is only one.
+        person: the user.
+        label: the class of connections; `ANYWHERE` if there is only one.
         today, then: the ways in before and after the change.
     """
 
@@ -31,13 +31,13 @@ class Claim(NamedTuple):
 
     @property
     def is_lost(self) -> bool:
-        """Whether they get in today and would not any more."""
+        """Whether the user gets in today and would not any more."""
         best = _best(self.today)
         return _best(self.then) == NO and (best == YES or (best > NO and self.person.has_shell))
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether they get in today, and nobody can tell whether they still would."""
+        """Whether the user gets in today, and it cannot be known whether they still would."""
         return _best(self.today) == YES and NO < _best(self.then) < YES
 
     @property
