@@ -55,7 +55,7 @@ def finish(dialogue: Dialogue) -> Phone:
 
 
 def code_of(phone: Phone, kind: str) -> str:
-    """Take a code of one of the three kinds."""
+    """Return a code of one of the three kinds."""
     if kind == "recovery":
         return phone.recovery_codes[0]
     return phone.hotp() if kind == "hotp" else phone.totp()

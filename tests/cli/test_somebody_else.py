@@ -20,7 +20,7 @@ SCRIPT = ("--no-confirm", "--json", "--period=300", "--recovery-codes=0")
 
 
 def facts(directory: Path) -> dict[str, tuple[str, int, int]]:
-    """Give mode, user and group of a directory and what is in it."""
+    """Return mode, user and group of a directory and what is in it."""
     found = {path.name: path.lstat() for path in [directory, *directory.iterdir()]}
     return {name: (stat.filemode(status.st_mode), status.st_uid, status.st_gid) for name, status in found.items()}
 
@@ -177,5 +177,5 @@ class TestStoreOutside:
 
 
 def enroller_root(enroller: Enroller) -> Path:
-    """Tell where the program is installed."""
+    """Return the path where the program is installed."""
     return Path(enroller.program[0]).parents[1]

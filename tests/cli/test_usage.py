@@ -179,7 +179,7 @@ def test_help__wins_over_a_home_that_cannot_be_used(enroller: Enroller, alice: P
 
 
 def examples(text: str) -> list[list[str]]:
-    """Take the commands out of the help's last part: each starts in column 3, words after a wide gap explain it."""
+    """Return the commands in the last part of the help: each starts in column 3, words after a wide gap explain it."""
     lines = text.partition("examples:\n")[2].splitlines()
     commands = [re.split(r" {3,}", line.strip())[0] for line in lines if re.match(r" {2}\S", line)]
     return [shlex.split(command) for command in commands]

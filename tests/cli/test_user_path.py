@@ -61,7 +61,7 @@ class Scene:
             path.write_text(content)
 
     def close(self) -> None:
-        """Give all of it to the two."""
+        """Make the two users the owners."""
         for person in (self.alice, self.bob):
             for path in person.home.rglob("*"):
                 if not path.is_symlink() and path.stat().st_nlink == (path.stat().st_nlink if path.is_dir() else 1):

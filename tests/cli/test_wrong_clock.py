@@ -51,7 +51,7 @@ def phone(installed: Installation, alice: Person) -> Phone:
 
 @pytest.fixture
 def check(enroller: Enroller, alice: Person, clock: WrongClock) -> Callable[..., str]:
-    """Have Alice check a code by that clock; returns what the terminal has shown."""
+    """Check a code as Alice with that clock. Return what the terminal has shown."""
 
     def run(code: str) -> str:
         with enroller.start("--check", person=alice, environment=clock.environment) as dialogue:

@@ -285,7 +285,7 @@ def texts_of(case: Case) -> dict[str, str]:
 
 
 def read(case: Case, dialect: Dialect) -> Stack:
-    """Have our reader read a service."""
+    """Read a service with our reader."""
     return service_file.read(SERVICE, texts_of(case).get, dialect)
 
 

@@ -55,7 +55,7 @@ class Watched:
         self._facts = facts
 
     def use(self, *options: str) -> None:
-        """Give the module options."""
+        """Set the module options."""
         self._service = self._pam.with_backend(self.backend, *options)
 
     def refuse(self, user: Person | str, answer: str) -> tuple[float, int]:
