@@ -1,4 +1,4 @@
-"""Where the key, the codes and the recovery codes may not be seen: other processes, arguments, environments, files."""
+"""Check that no key, code or recovery code appears in other processes, arguments, environments or files."""
 
 from __future__ import annotations
 

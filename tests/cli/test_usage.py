@@ -1,4 +1,4 @@
-"""The command line of `softtoken-enroll`: what it takes, what it refuses, what its help says."""
+"""Check the command line of `softtoken-enroll`: accepted and refused options, and the help text."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_help__examples_are_there(enroller: Enroller) -> None:
 
 
 def play(dialogue: Dialogue, old: Phone) -> None:
-    """Answer every question rightly, whichever are asked: with codes of the old token, or of the new one."""
+    """Answer every question correctly, in any order: with codes of the old token, or of the new one."""
     others = OTHERS_CODE_PROMPT.partition("{")[0]
     prompts = (CODE_PROMPT, others, ENTER_PROMPT, TOKEN_PROMPT, CHECK_PROMPT, PIN_PROMPT, AGAIN_PROMPT)
     while prompt := dialogue.expect_any(*prompts):
