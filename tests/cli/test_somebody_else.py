@@ -1,4 +1,4 @@
-"""Enrol for another user: permissions and file owners, for root, for users themselves, and for stores outside the home."""
+"""Enrol for another user: permissions and file owners, for root, for users themselves, and in stores outside homes."""
 
 from __future__ import annotations
 
