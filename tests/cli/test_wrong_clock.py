@@ -162,7 +162,7 @@ def test_import__by_a_clock_that_is_ahead_leaves_a_way_in(
 
 
 def _log_in_with_two(service: Service, person: Person, first: str, second: str) -> None:
-    """Log in while the used codes are unknown: the first code only shows the app's counter."""
+    """Log in while the used codes are unknown: the first code only shows where the app's clock is."""
     assert service.log_in(person, first).result == PAM_AUTH_ERR
     assert service.log_in(person, second).result == PAM_SUCCESS
     for used in (first, second):
