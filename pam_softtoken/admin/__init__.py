@@ -1,1 +1,1 @@
-"""`softtoken-admin`: what root does for a host and its users. `program` reads the command line, the others do it."""
+"""Implement `softtoken-admin`, root's program for a host and its users. `program` reads the command line."""

@@ -1,8 +1,8 @@
-"""`code-for`: one code for somebody who has lost the phone. It works once, and only for a while.
+"""Implement `code-for`: issue one code for a user who has lost the phone. It works once, for a limited time.
 
-It has the form of a recovery code and is hashed with their salt, so that a wrong answer is hashed no more often than
-without it. The state has the hash, not the token file: what brings an older token file back does not bring the code
-back, and new recovery codes, which come with each new enrolment, end it.
+The code has the form of a recovery code and is hashed with the same salt. So a wrong answer costs no more hashes than
+without such a code. Its hash is in the state, not in the token file: restoring an older token file does not restore the
+code. New recovery codes, which come with each new enrolment, cancel it.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def _as_utc(when: int) -> str:
 
 
 def _record(user: str, settings: Config, code: str, valid_s: int) -> tuple[int, bool]:
-    """Have a code count; return until when, in Unix seconds, and whether a PIN belongs in front of it."""
+    """Record a code as valid. Return until when, in Unix seconds, and whether a PIN belongs before it."""
     until = 0
     with person.opened(user, settings) as store:
         content = store.open_enrolled()
         codes = content.recovery
-        # Hashed before the lock is taken.
+        # Hash before taking the lock.
         digest = codes.digest(code.replace("-", "")).hex()
 
         def change(present: TokenFile, state: State | None) -> State:

@@ -1,7 +1,7 @@
-"""`enable`: the second factor of a service turned on without locking anybody out whom nobody has named.
+"""Implement `enable`: turn on the second factor of a service, and lock out only users that the administrator named.
 
-It shows who gets in today and then, has the new stack tried before it is in use, and waits for a login with a code.
-What nobody confirms goes back by itself.
+It shows which users get in before and after, tries the new stack before it is in use, and waits for a login with a
+code. A change without confirmation is undone automatically.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pam_softtoken.ui.command_line import Command
 
 SHORTEST, LONGEST, USUAL = "1s", "1d", "10m"
 FRESH_S = 15 * 60
-"""A code that was accepted so recently shows as much of a token and its clock as a trial would."""
+"""A code accepted within this time proves as much about token and clock as a trial would. In seconds."""
 
 
 def _enable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
@@ -66,14 +66,14 @@ def _enable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
 def _put_in_use(
     screen: terminal.Terminal, plan: Plan, options: argparse.Namespace, *, for_s: float, awaited: str, user: str
 ) -> None:
-    """Apply the change, say how to confirm it, and wait for that.
+    """Apply the change, show how to confirm it, and wait for that.
 
     Args:
-        screen: takes what is said.
-        plan, options: of the change.
-        for_s: how long to wait.
-        awaited: whose login confirms it; empty for anybody's.
-        user: somebody who can.
+        screen: shows the messages.
+        plan, options: the change, and the command's options.
+        for_s: how long to wait, in seconds.
+        awaited: the user whose login confirms it; empty if any user's login does.
+        user: a user who can confirm it.
     """
     service = options.service
     planned = carry_out.carry_out(screen, plan, for_s, awaited)
@@ -89,7 +89,7 @@ def _put_in_use(
 
 
 def _show(screen: terminal.Terminal, found: Forecast, verdict: lockout.Verdict) -> None:
-    """Show what would change, and for whom."""
+    """Show what would change, and for which users."""
     plan = found.plan
     service = plan.stack.service
     screen.show(diff((each.path, each.before, each.after) for each in plan.files))
@@ -105,8 +105,8 @@ def _groups(given: Sequence[str]) -> tuple[str, ...]:
     """Check the groups of `--except`.
 
     Raises:
-        UsageError: that is no name of a group.
-        AdministrationFailed: there is none of that name.
+        UsageError: this cannot be the name of a group.
+        AdministrationFailed: there is no group of that name.
     """
     for group in given:
         if not exempt.GROUP_NAME.fullmatch(group):
@@ -121,10 +121,10 @@ def _groups(given: Sequence[str]) -> tuple[str, ...]:
 
 
 def _require_somebody(asked: list[str], options: argparse.Namespace) -> None:
-    """Check that somebody could get in with a code.
+    """Check that at least one user could get in with a code.
 
     Raises:
-        AdministrationFailed: nobody could, and that was not what the administrator wants.
+        AdministrationFailed: no user could, and the administrator has not allowed this.
     """
     if not asked and not options.enrol_later and not options.force:
         raise AdministrationFailed(
@@ -134,7 +134,7 @@ def _require_somebody(asked: list[str], options: argparse.Namespace) -> None:
 
 
 def _try(screen: terminal.Terminal, new: trial.Trial, found: Forecast, user: str, options: argparse.Namespace) -> None:
-    """Ask the user to log in through the new stack, unless a code of theirs was accepted just now."""
+    """Ask the user to log in through the new stack, unless one of their codes was accepted just now."""
     ago_s = last_code_ago_s(found, user)
     if not options.user and ago_s is not None and ago_s <= FRESH_S:
         screen.tell(
@@ -147,7 +147,7 @@ def _try(screen: terminal.Terminal, new: trial.Trial, found: Forecast, user: str
 
 
 def last_code_ago_s(found: Forecast, user: str) -> int | None:
-    """Return how long ago a code of the user's was accepted, in seconds; None when that is not known."""
+    """Return how long ago one of the user's codes was accepted, in seconds; None if unknown."""
     when = (found.host.facts.get(user) or {}).get("last_used")
     if not when:
         return None
@@ -155,11 +155,11 @@ def last_code_ago_s(found: Forecast, user: str) -> int | None:
         ago_s = int(time.time()) - calendar.timegm(time.strptime(str(when), "%Y-%m-%dT%H:%M:%SZ"))
     except (ValueError, OverflowError):
         return None
-    return ago_s if ago_s >= 0 else None  # the user's own record can say anything
+    return ago_s if ago_s >= 0 else None  # a record that the user owns can say anything
 
 
 def _who_tries(options: argparse.Namespace, asked: list[str]) -> str:
-    """Return who tries the new stack and confirms it: the user of --user, or the runner, or somebody else."""
+    """Return the user who tries the new stack and confirms it: the user of --user, or the runner, or another user."""
     if options.user and options.user not in asked:
         raise AdministrationFailed(
             f'"{options.user}" would not be asked for a code, or not get in', hint="--user takes one of those who are"

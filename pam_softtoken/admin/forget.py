@@ -1,7 +1,7 @@
-"""Take away what root keeps of an account that is gone: `softtoken-admin forget`, and `rebind --newcomer`.
+"""Remove root's records of an account that is gone: `softtoken-admin forget`, and `rebind --newcomer`.
 
-Tokens, state, marks, the record of a name, revocations, and uses that are recorded in /run: after it, somebody new who
-gets the name or the uid has never enrolled.
+These are tokens, state, marks, the record of a name, revocations, and used codes recorded in /run. After that, a new
+user who gets the name or the uid has never enrolled.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _Pair = tuple[str | None, int]
 
 
 def begin_anew(screen: terminal.Terminal, options: argparse.Namespace, account: safe_open.Account, store: str) -> str:
-    """Take away what a former user of the name or uid has left, so that the present one has never enrolled.
+    """Remove what a former user of the name or uid has left, so that the present user has never enrolled.
 
     Returns:
-        What to say when it is done.
+        The message to show when it is done.
 
     Raises:
-        AdministrationFailed, PathError: nothing is in the way, or it cannot be taken away.
+        AdministrationFailed, PathError: there is nothing to remove, or it cannot be removed.
     """
     location = Location(store, account)
     former = enrolled_mark.former_name(account) if enrolled_mark.is_set(account.uid) else ""
@@ -74,10 +74,10 @@ def begin_anew(screen: terminal.Terminal, options: argparse.Namespace, account: 
 
 
 def _tokens_of_others(place: Place) -> str:
-    """Return in words whose tokens are in a place of a store of root's; empty where there are none.
+    """Describe whose tokens are in a place of a root-owned store; return "" if there are none.
 
     Raises:
-        AdministrationFailed: they are those of the account itself.
+        AdministrationFailed: they are the tokens of the account itself.
     """
     location = place.location
     if location.in_home:
@@ -174,10 +174,10 @@ def _nothing(options: argparse.Namespace, found: Iterable[Orphan]) -> Administra
 
 
 def _take_away(pair: _Pair, found: Iterable[Orphan]) -> None:
-    """Take away what is left of one account.
+    """Remove what is left of one account.
 
     Raises:
-        PathError: some of it is still there.
+        PathError: some of it still exists.
     """
     name, uid = pair
     for each in found:

@@ -1,7 +1,7 @@
-"""`softtoken-admin mend`: put the files of a user in order that every login refuses, so that their tokens count again.
+"""Implement `softtoken-admin mend`: repair a user's files that every login refuses, so that the tokens count again.
 
-For files that came back from a backup with another owner or mode, have a hard link beside them, or are links. A user
-whose home answers nothing cannot keep it waiting: the work is done in a process that is given up.
+Such files came back from a backup with another owner or mode, have a second hard link, or are links. A home directory
+on a disk that does not answer cannot block the command: the work is done in a separate process with a time limit.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def _run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
 
 
 def _mended(location: Location, settings: Config) -> tuple[str, str, str]:
-    """Mend.
+    """Repair the files of a user.
 
     Returns:
-        What was done, and what is still wrong with what helps against it.
+        What was done, what is still wrong, and a hint for it.
     """
     done = ""
     try:
@@ -86,14 +86,14 @@ def _is_somebody_elses(content: TokenFile, uid: int, location: Location, setting
             continue
         try:
             account = account_of(entry)
-            account.look_up_groups()  # the way to their home directory may be open to one of them only
+            account.look_up_groups()  # the way to their home directory may be open to only one of them
             store = Editor(Location(settings.store, account))
             try:
                 others = {token.fingerprint() for token in store.open_enrolled().tokens}
             finally:
                 store.close()
         except (SoftTokenError, OSError, ValueError):
-            continue  # who has no token that counts loses nothing
+            continue  # without a token that counts, the user loses nothing
         if keys & others:
             return True
     return False

@@ -1,8 +1,8 @@
-"""`softtoken-admin move`: tokens and what is known of their use go out of the users' homes into root's hands, or back.
+"""Implement `softtoken-admin move`: move tokens and their state from the users' homes to a root-owned store, or back.
 
-There is one moment at which the old place stops being used, and only after it the new one begins. Killed in between, a
-user has no token until the same command has been given again, and never two that go by different counters. What was
-used is recorded in the new place before that moment.
+The old place stops being used at one moment. Only after that moment the new place is used. If the command is killed in
+between, the user has no token until the command is run again. The user never has two tokens with different counters.
+Used codes are recorded in the new place before that moment.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from pam_softtoken.ui.command_line import Command
 
 MOST_OFFERS = 5
 ASIDE = ".tokens.moving"
-"""What the old token file is called from the moment when it is not used any more until the new one is in its place."""
+"""The name of the old token file from the moment when it is no longer used until the new file is in place."""
 
 
 class _Place(Editor):
-    """The files of one user in the place where they are, or will be."""
+    """The files of one user in their present or future place."""
 
     __slots__ = ()
 
     def look(self) -> tuple[TokenFile | None, TokenFile | None]:
-        """Open the directory if there is one, and make nothing.
+        """Open the directory if it exists, and create nothing.
 
         Returns:
-            The tokens, and those that an interrupted move has set aside.
+            The tokens, and the tokens that an interrupted move has set aside.
         """
         try:
             return self.open_enrolled(), self.aside()
@@ -75,11 +75,11 @@ class _Place(Editor):
             os.close(descriptor)
 
     def set_aside(self) -> None:
-        """Have the token file used no more."""
+        """Set the token file aside, so that it is no longer used."""
         self._rename(TOKENS, ASIDE)
 
     def put_back(self) -> None:
-        """Have it used again."""
+        """Put the token file back, so that it is used again."""
         self._rename(ASIDE, TOKENS)
 
     def _rename(self, old: str, new: str) -> None:
@@ -91,16 +91,16 @@ class _Place(Editor):
             raise NotStored(self._path(old), safe_open.words_of(error), kind=safe_open.kind_of(error)) from None
 
     def prepare(self, content: TokenFile) -> replace.Replacement:
-        """Write the token file beside its place."""
+        """Write the token file under a temporary name in its directory."""
         return self._prepare(content)
 
     def put(self, replacement: replace.Replacement) -> None:
-        """Put it there."""
+        """Move the written token file to its final name."""
         with self.location.as_owner():
             replacement.put()
 
     def clear(self) -> None:
-        """Take away what a move leaves behind. Who waits for the lock sees that the file is gone, and is refused."""
+        """Remove what a move leaves behind. A login that waits for the lock then finds no file, and is refused."""
         with self.location.as_owner():
             for name in (ASIDE, STATE):
                 try:
@@ -113,11 +113,11 @@ class _Place(Editor):
             try:
                 os.rmdir(self.location.path)
             except OSError:
-                pass  # there is something else in it
+                pass  # the directory contains something else
 
 
 class _Move(NamedTuple):
-    """One user's move.
+    """The move of one user.
 
     Args:
         source, target: the two places.
@@ -127,10 +127,10 @@ class _Move(NamedTuple):
     target: _Place
 
     def rehearse(self) -> TokenFile:
-        """See what would be moved; nothing is changed.
+        """Return the tokens that would be moved, and change nothing.
 
         Raises:
-            MoveFailed, NotEnrolled, PathError: nothing could be.
+            MoveFailed, NotEnrolled, PathError: nothing can be moved.
         """
         try:
             live, aside = self.source.look()
@@ -150,10 +150,10 @@ class _Move(NamedTuple):
             self._close()
 
     def carry_out(self) -> None:
-        """Move, or go on with a move that was interrupted.
+        """Move the tokens, or continue an interrupted move.
 
         Raises:
-            MoveFailed, NotEnrolled, PathError: all is as it was.
+            MoveFailed, NotEnrolled, PathError: everything is as it was.
         """
         try:
             live, aside = self.source.look()
@@ -170,18 +170,18 @@ class _Move(NamedTuple):
     def _carry_out(self) -> None:
         source, target = self.source, self.target
         source.begin_state()
-        # Whoever still looks in the old place then finds no token there, which must not pass for never having had one.
+        # A login that still looks in the old place then finds no token. That must not count as "never enrolled".
         enrolled_mark.set_for(target.location.account)
         target.open_for_enrolment()
         target.begin_state()
-        # Always in this order, or two moves could wait for each other.
+        # Always lock in this order, or two moves could wait for each other.
         for place in sorted((source, target), key=lambda place: not place.location.in_home):
             place.lock(LOCK_TIMEOUT_S)
         live, there, aside = source.present_tokens(), target.present_tokens(), source.aside()
         if there is not None:
             if live is not None:
                 raise self._occupied()
-            source.clear()  # a move was killed when all that mattered was done
+            source.clear()  # an earlier move was killed after its last important step
             return
         content = live or aside
         if content is None:
@@ -218,7 +218,7 @@ class _Move(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what `move` takes."""
+    """Define the arguments of `move`."""
     parser.add_argument("users", nargs="*", metavar="USER", help="whose tokens")
     parser.add_argument("--all", action="store_true", help="those of all users whom getent passwd lists")
     parser.add_argument(
@@ -237,8 +237,8 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     """Move the tokens of some users.
 
     Raises:
-        MoveFailed: those of some could not be moved; of each it has been said why.
-        UsageError: nobody is named, or somebody who does not exist.
+        MoveFailed: some could not be moved; a message for each was shown.
+        UsageError: no user is named, or a named user does not exist.
     """
     if os.geteuid() != 0:
         raise MoveFailed("only root can move tokens", hint="sudo softtoken-admin move ...")
@@ -297,14 +297,15 @@ def _entry_of(name: str) -> pwd.struct_passwd:
 
 
 def _has_something(account: safe_open.Account, to: str) -> bool:
-    """Return whether there is anything at all where the tokens would be, as far as their owner can see."""
+    """Return whether there are any files in the place of the tokens, as far as the user can see."""
     return any(_is_there(location) for location in _sources(account, to, None))
 
 
 def _sources(account: safe_open.Account, to: str, old_home: str | None) -> list[Location]:
-    """List where the tokens can be: in the other place, and in the home directory that the user had before.
+    """List where the tokens can be: in the other place, and in the user's former home directory.
 
-    That one is opened as the user, like any home directory, and counts only while it is theirs or root's.
+    The former home is opened as the user, like any home directory. It counts only while it belongs to the user or to
+    root.
     """
     if old_home is not None:
         return [person.in_home(account, old_home, PLACES["home"])]
@@ -313,7 +314,7 @@ def _sources(account: safe_open.Account, to: str, old_home: str | None) -> list[
 
 
 def _left_behind(account: safe_open.Account) -> str:
-    """Return the commands for what lies under another name or uid of the account; "" where there is nothing."""
+    """Return the commands for files under another name or uid of the account; "" if there are none."""
     cures = [each.cure for each in orphans.of_user(account.name, [PLACES["system"]]) if each.kind == orphans.STORE]
     return "".join(f"; if these are the same user's, first: {cure}" for cure in cures)
 
@@ -328,10 +329,10 @@ def _other(to: str) -> str:
 
 
 def _result_of(account: safe_open.Account, options: argparse.Namespace) -> str | None:
-    """Move the tokens of one user; return what was done, or None where the user has none there.
+    """Move the tokens of one user. Return what was done, or None if the user has no tokens there.
 
     Raises:
-        AdministrationFailed: nothing was; the hint says what helps.
+        AdministrationFailed: nothing was moved; the hint says what helps.
     """
     try:
         if options.all and not _has_something(account, options.to):
@@ -388,7 +389,7 @@ def _tell_what_next(screen: terminal.Terminal, to: str) -> None:
 
 
 def _offer_new_keys(screen: terminal.Terminal, users: list[str]) -> None:
-    """Say that a moved key is as secret as it was in the home directory, and how to replace it."""
+    """Show that a moved key is as secret as it was in the home directory, and how to replace it."""
     screen.tell(
         "A program that ran as the user may have read the key in the home directory. To make a new one instead:"
     )

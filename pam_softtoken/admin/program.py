@@ -1,4 +1,4 @@
-"""`softtoken-admin`: its command line. Each subcommand is in the module that does its work."""
+"""Define the command line of `softtoken-admin`. Each subcommand is in the module that does its work."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ _OF_SERVICES = (ENABLE.run, CONFIRM.run, DISABLE.run, ROLL_BACK.run)
 
 
 def build_parser() -> command_line.Parser:
-    """Make the command line; `--help` is made from it, too."""
+    """Return the command line parser, which also writes `--help`."""
     return command_line.build_parser(PROGRAM, DESCRIPTION, EPILOG, COMMANDS)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the program: exit status 0 done, 1 failed, 2 usage."""
+    """Run the program. Exit status: 0 done, 1 failed, 2 usage."""
     return command_line.main(build_parser, arguments, _take_back_what_is_overdue)
 
 

@@ -1,7 +1,7 @@
-"""`softtoken-admin rebind`: say to whom belongs what a renamed, renumbered or former account has left.
+"""Implement `softtoken-admin rebind`: decide who owns the files of a renamed, renumbered or former account.
 
-A token file in a store of root's is bound to a name and a uid. After `usermod -l` or `usermod -u` it fits nobody, and
-root says here that old and new account are one user. Or, with `--newcomer`, that they are not.
+A token file in a root-owned store is bound to a name and a uid. After `usermod -l` or `usermod -u` it fits no account.
+Here root declares that the old and the new account are the same user. With `--newcomer`, root declares the opposite.
 """
 
 from __future__ import annotations
@@ -58,17 +58,17 @@ def _rebind(screen: terminal.Terminal, options: argparse.Namespace) -> None:
 
 
 def _former(account: safe_open.Account, name: str | None, uid: int | None) -> safe_open.Account:
-    """Return what an account was before it was changed; what is not named is as it is now."""
+    """Return the account before it was changed. A name or uid that is not given is unchanged."""
     return safe_open.Account(
         account.name if name is None else name, account.uid if uid is None else uid, account.gid, home=account.home
     )
 
 
 def _rebind_all(screen: terminal.Terminal, options: argparse.Namespace, store: str) -> None:
-    """Hand over what all accounts have left that were renamed or got another uid, after one question.
+    """Hand over the files of all accounts that were renamed or got another uid, after one question.
 
     Raises:
-        AdministrationFailed: there is nothing to hand over, or some of it could not be.
+        AdministrationFailed: there is nothing to hand over, or some of it could not be handed over.
     """
     pairs, doubtful = _changed(store)
     for line in doubtful:
@@ -99,7 +99,7 @@ def _rebind_all(screen: terminal.Terminal, options: argparse.Namespace, store: s
 
 
 def _changed(store: str) -> tuple[list[tuple[safe_open.Account, safe_open.Account]], list[str]]:
-    """List the accounts that were changed, each with what it was, and in words those that are not clear."""
+    """List the changed accounts, each with its former state, and describe the unclear ones."""
     found: dict[tuple[str, int], tuple[safe_open.Account, safe_open.Account]] = {}
     doubtful = []
     for orphan in orphans.find((store, person.PLACES["system"])):
@@ -128,11 +128,11 @@ def _account(name_or_uid: str | int) -> safe_open.Account | None:
 
 
 class _HandOver:
-    """What one account has left under its old name or uid goes to what it is called now.
+    """Hand over the files under the old name or uid of an account to its present name and uid.
 
     Args:
-        account, former: what it is, and what it was.
-        store: the template.
+        account, former: the account now, and before.
+        store: the path template of the store.
 
     Raises:
         ConfigError: the store has no place for one of the two.
@@ -145,13 +145,13 @@ class _HandOver:
         self._old, self._new = Place(Location(store, former)), Place(Location(store, account))
 
     def carry_out(self, screen: terminal.Terminal, options: argparse.Namespace) -> str:
-        """Ask, and hand it over; killed in between, the same command goes on.
+        """Ask, then hand over. After a kill, the same command continues.
 
         Returns:
-            What to say when it is done.
+            The message to show when it is done.
 
         Raises:
-            AdministrationFailed, PathError: some of it may still be where it was.
+            AdministrationFailed, PathError: some files may still be in the old place.
         """
         account, former = self._account, self._former
         _require_gone(former, account)
@@ -189,7 +189,7 @@ class _HandOver:
     def _go(self, bound_to: Owner | None) -> None:
         account, former = self._account, self._former
         old, new = self._old.location, self._new.location
-        enrolled_mark.set_for(account)  # first of all: killed in between, the user is no newcomer
+        enrolled_mark.set_for(account)  # do this first: after a kill, the user must not count as a newcomer
         is_anothers = _has_user(former.uid)
         if former.uid != account.uid:
             # Before the tokens: what was revoked stays revoked.
@@ -201,7 +201,7 @@ class _HandOver:
         if old.path != new.path and (bound_to != _NOTHING or old.in_home) and _is_there(old):
             with new.as_owner():
                 _move(old, new)
-        enrolled_mark.record(account)  # what was revoked is under the present uid now
+        enrolled_mark.record(account)  # revocations are under the present uid now
         if former.name != account.name:
             known = enrolled_mark.known(former.name)
             if known is not None and known.uid == former.uid:
@@ -220,14 +220,14 @@ _NOTHING: Owner = ("", -1)
 
 
 def _owner_of(old: Place, new: Place) -> Owner | None:
-    """Return the account that the tokens to be handed over are bound to; `_NOTHING` where there are no tokens.
+    """Return the account to which the tokens are bound; `_NOTHING` if there are no tokens.
 
     Raises:
-        AdministrationFailed: they are neither the old account's nor, after an interrupted run, the new one's.
+        AdministrationFailed: they belong neither to the old account nor, after an interrupted run, to the new one.
     """
     location = old.location
     if location.in_home:
-        return _NOTHING  # the user's own files are bound to nobody
+        return _NOTHING  # the user's own files are bound to no account
     found = old.look()
     if location.path != new.location.path:
         there = new.look()
@@ -281,7 +281,7 @@ def _move(old: Location, new: Location) -> None:
         os.makedirs(os.path.dirname(new.path), mode=0o700, exist_ok=True)
         os.rename(old.path, new.path)
         with suppress(OSError):
-            os.rmdir(os.path.dirname(old.path))  # where the variable part is not the last one
+            os.rmdir(os.path.dirname(old.path))  # if the variable part is not the last one
         directory = os.open(os.path.dirname(new.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(directory)
@@ -301,7 +301,7 @@ def _has_user(uid: int) -> bool:
     except UnknownUser:
         return False
     except LookUpFailed:
-        return True  # then the mark stays, which only denies
+        return True  # then the mark stays; it can only deny
     return True
 
 

@@ -1,4 +1,4 @@
-"""Help for a user who cannot log in: `unlock`, `reset-state`. No command waits for a disk that does not answer."""
+"""Help a user who cannot log in: `unlock`, `reset-state`. No command waits for a disk that does not answer."""
 
 from __future__ import annotations
 
@@ -51,18 +51,19 @@ def _forget_wrong_answers(user: str, settings: Config) -> int:
 
 
 def fresh_state(content: TokenFile, known: State | None, *, now: int, limits: Limits) -> State:
-    """Make the state to go on with after one that is lost, so that as few used codes as possible work again.
+    """Return a new state after one that is lost, such that as few used codes as possible work again.
 
     Args:
         content: the tokens.
-        known: what could be read of the old one; None for nothing.
+        known: the readable part of the old state; None if there is none.
         now: Unix seconds.
         limits: the settings.
 
     Returns:
-        TOTP: all time steps that any code could have been accepted for by now count as used. A record of a later step
-        is dropped: it comes from a clock that was ahead. HOTP and recovery codes keep what is known. Waits, and
-        whatever a code was accepted for lately, are forgotten.
+        TOTP: all time steps of codes that could have been accepted by now count as used. A record of a later step is
+        dropped: it comes from a clock that was ahead. HOTP and recovery codes keep what is known. Waits, and the
+            records
+        for which a code was accepted lately, are forgotten.
     """
     known = known or State.new()
     fresh = State(spent=known.spent, sources={each: min(when, now) for each, when in known.sources.items()})
@@ -74,7 +75,7 @@ def fresh_state(content: TokenFile, known: State | None, *, now: int, limits: Li
         elif last is not None:
             fresh = fresh.with_last(name, NEVER)
         if highest >= 0:
-            # Not for good: the clock that it comes from may turn out to be wrong.
+            # Not for ever: the clock behind this record may turn out to be wrong.
             fresh = fresh.with_assumed(name, highest)
     drift = {each: known.drift[each] for each in known.drift if each in fresh.last}
     when = {each: min(known.when[each], now) for each in known.when if each in fresh.last}
@@ -84,7 +85,7 @@ def fresh_state(content: TokenFile, known: State | None, *, now: int, limits: Li
 
 
 def _losses(content: TokenFile, known: State | None, config: Config, *, now: int) -> list[str]:
-    """Return what a fresh state gives up, and what it relies on."""
+    """Return what a new state loses, and what it relies on."""
     lost = _losses_by_the_clock(content, known, Limits.of(config), now=now)
     periods = [token.period_s for token in content.tokens if hasattr(token, "period_s")]
     counting = [token for token in content.tokens if isinstance(token, HOTPToken)]
@@ -138,7 +139,7 @@ def _reset(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     user = options.user
     person.require_root(f"reset-state {user}")
     settings = person.settings_of(options.store)
-    # A person who answers takes time, and logins must not wait for the lock meanwhile.
+    # The administrator takes time to answer, and logins must not wait for the lock meanwhile.
     was, losses = bounded.work_for(user, lambda: _survey(user, settings))
     screen.tell(f"The state of {user} is {was}. To start it anew gives up:")
     screen.tell("\n".join(losses))
@@ -150,7 +151,7 @@ def _reset(screen: terminal.Terminal, options: argparse.Namespace) -> None:
 
 
 def _survey(user: str, settings: Config) -> tuple[str, list[str]]:
-    """Return in what order the state is, and what a fresh one gives up."""
+    """Return the condition of the state, and what a new one loses."""
     with person.opened(user, settings) as store:
         content = store.open_enrolled()
         was, known = _glance(store)
@@ -158,7 +159,7 @@ def _survey(user: str, settings: Config) -> tuple[str, list[str]]:
 
 
 def _start_anew(user: str, settings: Config, *, was: str) -> bool:
-    """Write a fresh state, and return whether the recovery codes have died by that."""
+    """Write a new state, and return whether the recovery codes became invalid."""
     recovery_died = False
 
     def change(content: TokenFile, known: State | None) -> State:

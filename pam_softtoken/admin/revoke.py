@@ -1,8 +1,8 @@
-"""`softtoken-admin revoke`: take a token of a user away, or everything, for ever and at once.
+"""Implement `softtoken-admin revoke`: remove a token of a user, or all of them, at once and for ever.
 
-It counts from the moment when root's own record says so, which needs no lock and no file of the user's; `revocation`
-has the argument. What is done in the user's files is done afterwards, in a process that is given up when it takes too
-long, and nothing depends on it.
+A revocation counts as soon as root's own record contains it. That needs no lock and no file of the user's; see
+`revocation` for the argument. The user's files are changed afterwards, in a separate process with a time limit.
+Nothing depends on that process.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ TIDY_LOCK_TIMEOUT_S = 1.0
 
 
 class _Seen(NamedTuple):
-    """What could be seen of a user's tokens. Only what root's record says is certain.
+    """What could be read of a user's tokens. Only root's record is certain.
 
     Args:
         tokens: name and fingerprint of each.
-        trouble: why nothing could be seen; empty otherwise.
+        trouble: why nothing could be read; empty otherwise.
         is_absent: there is no token file.
     """
 
@@ -52,12 +52,12 @@ class _Seen(NamedTuple):
 
 
 class _Tidier(Editor):
-    """The files of the user, for whose lock we wait only a moment."""
+    """An editor of the user's files that waits only a moment for the lock."""
 
     __slots__ = ()
 
     def lock(self, timeout_s: float) -> None:
-        """Take the lock if nobody keeps it."""
+        """Lock the files if no other process holds the lock."""
         super().lock(min(timeout_s, TIDY_LOCK_TIMEOUT_S))
 
 
@@ -65,8 +65,8 @@ class _Revocation:
     """One revocation.
 
     Args:
-        options: `name` is the token's, None for everything.
-        location: the user, and where the files are.
+        options: `name` is the token's name, None for all tokens.
+        location: the user, and the place of the files.
     """
 
     def __init__(self, screen: terminal.Terminal, options: argparse.Namespace, location: Location) -> None:
@@ -77,7 +77,7 @@ class _Revocation:
         self._user = location.account.name
 
     def carry_out(self) -> None:
-        """Ask, revoke, and tidy up."""
+        """Ask, revoke, and clean up."""
         seen = _look(self._location)
         doomed = self._chosen(seen)
         left = [name for name, fingerprint in seen.tokens if fingerprint not in doomed]
@@ -97,7 +97,7 @@ class _Revocation:
             self._tell_what_is_left(left)
 
     def _tell_what_is_left(self, known: list[str]) -> None:
-        """Say which tokens count now. A thief of the one that is gone may have used it to add another meanwhile."""
+        """Show which tokens count now. A thief of the revoked one may have used it to add another."""
         present = _look(self._location)
         left = known if present.trouble else [name for name, _ in present.tokens]
         names = ", ".join(f'"{terminal.visible(name)}"' for name in left)
@@ -110,10 +110,10 @@ class _Revocation:
             )
 
     def _chosen(self, seen: _Seen) -> tuple[str, ...]:
-        """Return the fingerprints of the tokens that are meant.
+        """Return the fingerprints of the chosen tokens.
 
         Raises:
-            AdministrationFailed: there is nothing to revoke, as far as can be seen.
+            AdministrationFailed: as far as can be read, there is nothing to revoke.
         """
         if self._name is None:
             if seen.is_absent and not self._options.force and not enrolled_mark.was_accepted(self._location.account):
@@ -150,9 +150,9 @@ class _Revocation:
     def _record(self, doomed: tuple[str, ...], *, everything: bool) -> None:
         account = self._location.account
         try:
-            # First of all: without it `nullok` would let in a user who has been enrolled, and has not used a code yet.
+            # Do this first. Without it, `nullok` would let in an enrolled user who has never used a code.
             enrolled_mark.set_for(account)
-            revoking.bring_along(account, keeping=True)  # the former uid may be somebody else's
+            revoking.bring_along(account, keeping=True)  # the former uid may belong to another user
             revoking.revoke(account.uid, fingerprints=doomed, everything=everything, now=int(time.time()))
         except PathError as error:
             raise AdministrationFailed(
@@ -175,7 +175,7 @@ class _Revocation:
 
 
 def _look(location: Location) -> _Seen:
-    """Look at the tokens of a user, whatever their disk does to those who look."""
+    """Read a user's tokens, even if their disk is slow or hostile."""
     try:
         answer = bounded.answer_of(lambda: _seen(location), limit_s=LOOK_LIMIT_S)
     except TimeoutError:
@@ -200,15 +200,15 @@ def _seen(location: Location) -> _Seen:
 
 
 def _tidy(location: Location) -> str:
-    """Take out of the user's files what was revoked, so that nobody is misled by them.
+    """Remove the revoked tokens from the user's files, so that they do not mislead anybody.
 
     Returns:
-        Why it could not be done; empty when it was.
+        Why this failed; empty on success.
     """
     store = _Tidier(location)
     try:
         _put_in_order(location)
-        with contextlib.suppress(NotEnrolled, BadTokenFile):  # as it is there is nothing in it that counts
+        with contextlib.suppress(NotEnrolled, BadTokenFile):  # in its present state it contains nothing that counts
             store.open_enrolled()
         store.begin_state()
         store.exchange(_without_revoked, lambda: None, anew=True)
@@ -224,7 +224,7 @@ def _tidy(location: Location) -> str:
 
 
 def _put_in_order(location: Location) -> None:
-    """Replace what nobody could change as it is, such as a file with a second name in a backup."""
+    """Replace files that cannot be edited as they are, such as a file with a second name in a backup."""
     store = Editor(location)
     try:
         store.open_enrolled()

@@ -1,4 +1,4 @@
-"""`status`: a line for each user who can log in, and whom the services that ask for a code refuse, let in or exempt."""
+"""Implement `status`: one line for each user who can log in, with the services that refuse, admit or exempt them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _status(screen: terminal.Terminal, options: argparse.Namespace) -> None:
 
 
 def _of_orphans(left: list[Orphan]) -> list[str]:
-    """Return a line for each account that has left something: where it lies, what became of the account, what helps."""
+    """Return one line for each account with leftovers: the place, the state of the account, and what helps."""
     paths: dict[tuple[str, str, str], list[str]] = {}
     for each in left:
         paths.setdefault((each.problem, each.cure, each.otherwise), []).append(each.path)
@@ -88,9 +88,9 @@ def _chosen(options: argparse.Namespace) -> list[pwd.struct_passwd]:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Any]:
-    """Show on a terminal how far we are; beside the results, so that they can go elsewhere."""
+    """Show progress on a terminal, separate from the results, so that the results can be redirected."""
     try:
-        from rich.console import Console  # noqa: PLC0415 - takes longer than most hosts' users
+        from rich.console import Console  # noqa: PLC0415 - the import takes longer than most hosts' users
         from rich.progress import Progress  # noqa: PLC0415
     except ImportError:
         yield lambda: None
@@ -117,7 +117,7 @@ def _row(screen: terminal.Terminal, facts: Facts, settings: Config) -> tuple[str
 
 
 def _remarks(facts: Facts, settings: Config) -> str:
-    """Say what is out of the ordinary."""
+    """Return what is unusual about a user."""
     helps = f" (run: {facts['cure']})" if facts["cure"] else ""
     remarks = [f"{facts['problem']}{helps}"] if facts["problem"] else []
     if facts["status"] == NOT_ENROLLED and facts["was_enrolled"]:

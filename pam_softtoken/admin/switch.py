@@ -1,4 +1,4 @@
-"""`disable`, `confirm` and `roll-back`: what `enable` has done, taken back or kept."""
+"""Implement `disable`, `confirm` and `roll-back`: undo or keep what `enable` has done."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _disable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         steps = way_back.plan(present)
         if not options.dry_run:
             if not is_recorded:
-                with suppress(AdministrationFailed, OSError):  # without room for a record it is done all the same
+                with suppress(AdministrationFailed, OSError):  # without room for a record it is done anyway
                     record.begin(present)
             _undo(present, tell)
     screen.show(diff((step.place, step.present, step.target) for step in steps))
@@ -60,7 +60,7 @@ def _undo(present: Change, tell: watchdog.Tell) -> None:
 
 
 def _found_by_hand(service: str, stack: Stack) -> Change:
-    """Describe what an administrator has put there, as if it were ours."""
+    """Return a change that describes lines added by hand as if they were ours."""
     own = [line for line in stack.ours if not line.via and line.place.file == stack.file]
     if not own:
         raise AdministrationFailed(
@@ -98,7 +98,7 @@ def _confirm_change(screen: terminal.Terminal, options: argparse.Namespace) -> N
 
 def _roll_back(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     person.require_root("roll-back")
-    # It has been tried already, as before every command.
+    # This was already tried, as before every command.
     if failed := watchdog.overdue():
         for service in failed:
             watchdog.watch_again(service)

@@ -1,6 +1,6 @@
-"""`softtoken-admin doctor`: what is wrong is named with its line and a command that mends it; nothing else is told.
+"""Run `softtoken-admin doctor`: it names each fault with its line and a command that repairs it, and nothing else.
 
-Each host is sound but for what the test says.
+Each host is sound except for the fault in the test.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ STACKS = {
     "denied before": ("auth requisite pam_unix.so\nauth requisite pam_deny.so\n", "", 3, "nobody gets into sshd"),
     "an optional password": ("auth optional pam_unix.so\n", "", 1, "a wrong password does not keep anybody out"),
 }
-"""For each: what stands before our line, what behind it, the line that is to blame, and what is said of it."""
+"""For each fault: the lines before and after our line, the faulty line, and the report about it."""
 
 
 @pytest.fixture(scope="module")
 def owner(world: Path, installed: Installation) -> Iterator[Person]:
-    """A user who is enrolled: a host that asks everybody for a code is not sound without one."""
+    """An enrolled user. Without one, a host that asks everybody for a code is not sound."""
     with resident_of(world / "homes-doctor") as person:
         person.enrol(installed, "--recovery-codes=0")
         yield person
@@ -58,7 +58,7 @@ def owner(world: Path, installed: Installation) -> Iterator[Person]:
 
 @pytest.fixture
 def sick(world: Path, installed: Installation, owner: Person) -> Iterator[PatientHost]:
-    """A sound host, for the test to make ill."""
+    """A sound host that the test can damage."""
     directory = Path(tempfile.mkdtemp(prefix="doctor-", dir=world))
     directory.chmod(0o755)
     yield PatientHost(directory / "host", installed)
@@ -140,7 +140,7 @@ def test_stack__selected_people_who_are_not_asked_are_a_note(sick: PatientHost) 
     selecting = "auth [success=1 default=ignore] pam_succeed_if.so user ingroup backup\n"
     sick.set_service("sshd", UNIX + selecting + sick.line())
     assert sick.examine().only("/etc/pam.d/sshd:2", "pam_succeed_if.so selects")["severity"] == "note"
-    assert sick.examine().status in (0, 1)  # 1 where the machine itself has something
+    assert sick.examine().status in (0, 1)  # 1 if the machine itself has a fault
 
 
 @pytest.mark.parametrize("control", ["optional", "sufficient", "[default=ignore success=ok]"])
@@ -246,7 +246,7 @@ def test_sshd__setting_is_named_with_its_place_and_mended(
 
 @pytest.fixture
 def keyed(sick: PatientHost, alice: Person) -> Person:
-    """Somebody with a public key."""
+    """A user with a public key."""
     (sick.directory / "ssh" / "keys").mkdir(mode=0o755)
     (sick.directory / "ssh" / "keys" / alice.name).write_text("ssh-ed25519 AAAAC3Nza alice\n")
     return alice
@@ -412,7 +412,7 @@ def test_option__nullok_names_who_needs_it(sick: PatientHost, alice: Person) -> 
 def test_option__nullok_that_nobody_needs_is_named_and_mended(
     sick: PatientHost, installed: Installation, alice: Person
 ) -> None:
-    # In a store where all are enrolled who can log in here.
+    # In a store where all users who can log in here are enrolled.
     store = sick.directory / "store"
     store.mkdir(mode=0o711)
     store.chmod(0o711)
@@ -541,7 +541,7 @@ def test_files__store_of_root_that_others_own_is_named_and_mended(
 
 @pytest.fixture
 def own_copy(sick: PatientHost) -> Installation:
-    """A copy of the product that the test can spoil, run by the host's sshd."""
+    """A copy of the product that the test can damage, run by the host's sshd."""
     root = sick.directory.parent / "copy"
     shutil.copytree(sick.installed.root, root, symlinks=True)
     for compiled in (root / "pam_softtoken").rglob("__pycache__"):
@@ -599,7 +599,7 @@ def test_changes__that_wait_are_named(sick: PatientHost) -> None:
 
 
 def spoil(path: Path, how: str) -> None:
-    """Put garbage in a file's place."""
+    """Replace a file with garbage."""
     path.unlink(missing_ok=True)
     if how == "a FIFO":
         os.mkfifo(path)

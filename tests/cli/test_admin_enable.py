@@ -1,4 +1,4 @@
-"""The command lines of `enable`, `disable` and `confirm`, and what they say to somebody who asks for what cannot be."""
+"""Run `enable`, `disable` and `confirm` with impossible requests, and check their messages."""
 
 from __future__ import annotations
 

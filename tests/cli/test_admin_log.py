@@ -1,4 +1,4 @@
-"""`softtoken-admin log`: the log as a table, from the journal and from files, and no line that somebody has made up."""
+"""Run `softtoken-admin log`: the log as a table, from the journal and from files, without forged lines."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class File:
     """A log file.
 
     Args:
-        admin: reads it.
-        path: where it is.
+        admin: the program that reads it.
+        path: its path.
     """
 
     def __init__(self, admin: Admin, path: Path) -> None:
@@ -52,7 +52,7 @@ class File:
         self._path = path
 
     def read(self, *lines: str, options: tuple[str, ...] = EVER, changed: int | None = None) -> list[dict[str, object]]:
-        """Give what the program makes of some lines."""
+        """Return what the program makes of some lines."""
         self._path.write_text("".join(f"{line}\n" for line in lines))
         if changed is not None:
             os.utime(self._path, (changed, changed))
@@ -170,7 +170,7 @@ def test_log__older_parts_are_read_too_oldest_first(admin: Admin, outside: Path)
     done = program.run("log", "--json", *EVER, environment=UTC)
     times = [entry["time"] for entry in json.loads(succeeded(done))["entries"]]
     assert times == [f"2005-03-{day}T01:00:00Z" for day in (16, 17, 18)]
-    # Parts that ended before are not even opened.
+    # Rotated files that ended before are not even opened.
     os.utime(logs / "auth.log.2.gz", (AT, AT))
     (logs / "auth.log.2.gz").write_bytes(b"no gzip")
     os.utime(logs / "auth.log.2.gz", (AT, AT))
@@ -295,7 +295,7 @@ def journal(outside: Path) -> Iterator[Journal]:
 
 @pytest.fixture
 def phone(installed: Installation, alice: Person) -> Phone:
-    """Alice's token; its codes last so long that no test outlasts one."""
+    """Alice's token. Its codes last longer than any test."""
     return alice.enrol(installed, "--period=300", "--recovery-codes=0")
 
 
@@ -337,11 +337,11 @@ AS_ROOT = "claim = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, struct.pack('3i'
 def test_log__of_the_journal_leaves_out_what_others_than_root_wrote(
     admin: Admin, journal: Journal, alice: Person
 ) -> None:
-    """Any user can hand the journal any line, under any name and with any field but those that it finds out itself."""
+    """Any user can send the journal any line, under any name, with any field that the journal does not set itself."""
     as_alice = ("setpriv", f"--reuid={alice.uid}", f"--regid={alice.gid}", "--clear-groups")
     for command in (
         ("/usr/bin/python3", "-c", SEND.format(claims="", send="sendmsg([entry])")),
-        # The kernel lets nobody claim to be root; in a user namespace of alice's own, root is alice.
+        # The kernel lets no user claim to be root. In a user namespace of her own, alice is root.
         ("/usr/bin/python3", "-c", SEND.format(claims=AS_ROOT, send="sendmsg([entry], claim)")),
         ("unshare", "--user", "--map-root-user", "/usr/bin/python3", "-c",
          SEND.format(claims=AS_ROOT, send="sendmsg([entry], claim)")),

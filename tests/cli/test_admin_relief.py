@@ -1,4 +1,4 @@
-"""`softtoken-admin unlock`, `revoke`, `reset-state`, `code-for`: help for a user, from an administrator's terminal."""
+"""Help a user from an administrator's terminal: `softtoken-admin unlock`, `revoke`, `reset-state`, `code-for`."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def admin(installed: Installation) -> Admin:
 
 @pytest.fixture
 def phone(installed: Installation, alice: Person) -> Phone:
-    """Alice's token and two recovery codes; its codes last so long that no test outlasts one."""
+    """Alice's token and two recovery codes. Its codes last longer than any test."""
     mark = Path("/var/lib/softtoken/enrolled", str(alice.uid))
     mark.unlink(missing_ok=True)  # of another test
     return alice.enrol(installed, "--period=300", "--recovery-codes=2")
 
 
 def arguments(command: str, user: str) -> list[str]:
-    """Give the words of a subcommand that asks nothing."""
+    """Return the words of a subcommand that asks no question."""
     more = {"revoke": ["--yes"], "reset-state": ["--yes"], "code-for": ["--for=1h"]}
     return [command, user, *more.get(command, [])]
 
@@ -128,7 +128,7 @@ def test_unlock__of_a_damaged_state_names_what_helps(admin: Admin, alice: Person
 def test_revoke__of_everything_lets_nobody_in_not_even_under_nullok(
     admin: Admin, alice: Person, phone: Phone, pam: Pam
 ) -> None:
-    """She has never logged in with a code, so only the revocation itself can have left the mark."""
+    """Alice has never logged in with a code, so only the revocation can have left the mark."""
     assert succeeded(admin.run("revoke", alice.name, "--yes")) == ""
     assert not (alice.store / "tokens").exists()
     service = pam.service("nullok")
@@ -218,7 +218,7 @@ def test_reset_state__the_code_after_the_window_is_right_again(
     assert pam.service("window=3").log_in(alice, phone.totp()).result == PAM_AUTH_ERR
     assert system_log.reasons() == ["damaged_state"]
     assert succeeded(admin.run("reset-state", alice.name, "--yes")) == ""
-    # Another service with a wider window need not wait for it.
+    # Another service with a wider window need not wait.
     assert pam.service("window=3").log_in(alice, phone.totp(2)).result == PAM_SUCCESS
 
 

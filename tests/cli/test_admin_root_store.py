@@ -1,4 +1,4 @@
-"""`softtoken-admin` on a host whose tokens root keeps: who is asked for what, who is told of, and what the log says."""
+"""Run `softtoken-admin` on a host with a root-owned store: the prompts, the listed users, and the log."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _INSIDE = 'mount --bind "$1" /etc/security; shift; exec "$@"'
 
 @pytest.fixture
 def admin(installed: Installation, outside: Path) -> Enroller:
-    """`softtoken-admin` on a host whose configuration file says where root keeps the tokens."""
+    """`softtoken-admin` on a host whose configuration file names a root-owned store."""
     security = outside / "security"
     security.mkdir()
     (security / "softtoken.conf").write_text(f"store = {TEMPLATE}\n")
@@ -42,7 +42,7 @@ def admin(installed: Installation, outside: Path) -> Enroller:
 
 @pytest.fixture
 def kept(alice: Person) -> Iterator[Path]:
-    """Where root keeps Alice's files, and nothing there yet."""
+    """The place of Alice's files in root's store, still empty."""
     path = ROOTS / str(alice.uid)
 
     def clear() -> None:
@@ -56,35 +56,35 @@ def kept(alice: Person) -> Iterator[Path]:
 
 @pytest.fixture
 def phone(alice: Person, installed: Installation, kept: Path) -> Phone:
-    """A token of Alice's that root keeps, and two recovery codes; its codes last so long that no test outlasts one."""
+    """A token of Alice's in root's store, and two recovery codes. Its codes last longer than any test."""
     return alice.enrol(installed, "--period=300", "--recovery-codes=2", f"--store={TEMPLATE}")
 
 
 @pytest.fixture
 def service(make_service: Callable[[str], Service], installed: Installation) -> Service:
-    """A service that looks where root keeps the tokens."""
+    """A service that uses root's store."""
     return make_service(installed.line(f"store={TEMPLATE}"))
 
 
 @pytest.fixture
 def at_home(make_service: Callable[[str], Service], installed: Installation) -> Service:
-    """A service that looks into the home."""
+    """A service that uses the home directory."""
     return make_service(installed.line())
 
 
 def issue(admin: Enroller, person: Person) -> str:
-    """Have a code issued."""
+    """Issue a code."""
     return keep(succeeded(admin.run("code-for", person.name, "--for=1h")).strip())
 
 
 def look_up(admin: Enroller, person: Person) -> dict[str, Any]:
-    """Give what `status --json` says of somebody."""
+    """Return the result of `status --json` for a user."""
     (facts,) = json.loads(succeeded(admin.run("status", "--json", person.name)))["users"]
     return dict(facts)
 
 
 def wait_for_long(service: Service, alice: Person, phone: Phone) -> None:
-    """Guess until even the right code has to wait."""
+    """Guess until even the right code must wait."""
     wrong = wrong_code(phone)
     for _ in range(6):
         assert service.log_in(alice, wrong).result == PAM_AUTH_ERR
@@ -222,7 +222,7 @@ def test_root_store__status_finds_tokens_in_a_home_that_only_a_group_of_hers_may
 def test_root_store__status_is_told_nothing_by_what_is_no_token_file(
     admin: Enroller, alice: Person, kept: Path, outside: Path, kind: str
 ) -> None:
-    """All of that is the user's to make; it is looked at as he, and nothing is followed."""
+    """The user can make all of these. They are read as the user, and no link is followed."""
     (outside / "tokens").write_text("{}")
     if kind == "link to the directory":
         alice.store.symlink_to(outside)
@@ -294,7 +294,7 @@ def test_root_store__reset_state_brings_no_code_of_before_back(
 def test_root_store__without_a_token_there_says_where_one_looked(
     admin: Enroller, alice: Person, kept: Path, installed: Installation, words: list[str]
 ) -> None:
-    """The one in the home is not the one that counts, and is left alone."""
+    """The token in the home does not count, and is left alone."""
     alice.enrol(installed, "--recovery-codes=0")
     before = listing(alice.home)
     error, _ = refused(admin.run(words[0], alice.name, *words[1:]))

@@ -1,4 +1,4 @@
-"""`softtoken-admin status`: a line for each user who can log in, whatever a home directory does to who looks at it."""
+"""Run `softtoken-admin status`: a line for each user who can log in, even with hostile home directories."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def phone(installed: Installation, alice: Person) -> Phone:
 
 
 class Host:
-    """A host with users of its own, for whoever is run inside; theirs are only lines of a file, and homes.
+    """A host with its own users, for the program that is run inside. Its users are only lines of a file, and homes.
 
     Args:
-        directory: for its files.
+        directory: the directory for its files.
         template: a store that its users can have copies of.
     """
 
@@ -78,7 +78,7 @@ class Host:
         password: str = "!",
         enrolled: bool = False,
     ) -> Path:
-        """Add a user, and give his home."""
+        """Add a user, and return their home."""
         uid = FIRST_UID + len(self._lines) if uid is None else uid
         home = self.homes / f"{uid}-{len(self._lines)}"
         home.mkdir(mode=0o755)
@@ -111,7 +111,7 @@ class Host:
 
 @pytest.fixture
 def host(outside: Path, installed: Installation, alice: Person) -> Host:
-    """A host of whose users some have copies of one store."""
+    """A host where some users have copies of one store."""
     alice.enrol(installed, "--recovery-codes=1")
     template = outside / "template"
     shutil.copytree(alice.store, template)
@@ -119,7 +119,7 @@ def host(outside: Path, installed: Installation, alice: Person) -> Host:
 
 
 def lines_by_user(done_stdout: str) -> dict[str, str]:
-    """Take the table apart."""
+    """Split the table into lines by user."""
     table = done_stdout.partition("\n\n")[0].splitlines()[1:]
     return {line.split()[0]: line for line in table}
 
@@ -161,12 +161,12 @@ def test_status__says_who_must_wait_until_when_and_what_was_issued(
     admin: Admin, alice: Person, phone: Phone, service: Service
 ) -> None:
     wrong = wrong_code(phone)
-    for _ in range(12):  # while a wait is on nothing is counted
+    for _ in range(12):  # during a wait nothing is counted
         assert service.log_in(alice, wrong).result == PAM_AUTH_ERR
     elsewhere = ("--item=rhost=192.0.2.7",)
     record: dict[str, Any] = {"waiting": []}
     before = int(time.time())
-    while len(record["waiting"]) < 2:  # the first ones are over soon; they double
+    while len(record["waiting"]) < 2:  # the first waits are over soon; they double
         assert service.log_in(alice, wrong).result == PAM_AUTH_ERR
         assert service.log_in(alice, wrong, options=elsewhere).result == PAM_AUTH_ERR
         (record,) = json.loads(succeeded(admin.run("status", alice.name, "--json")))["users"]
@@ -226,7 +226,7 @@ def test_status__lists_who_can_log_in_and_nobody_else(admin: Admin, host: Host) 
     host.add("nologin", shell="/usr/sbin/nologin")
     host.add("false", shell="/bin/false")
     record = json.loads(succeeded(host.inside(admin).run("status", "--json")))
-    # The host also has those who have once logged in with a code; none of them is of this one.
+    # The host also lists users who have logged in with a code before; none of them belongs to this one.
     listed = {user["user"] for user in record["users"]}
     assert listed == {"root", "person", "daemon2", "empty"}
     record = json.loads(succeeded(host.inside(admin).run("status", "--all", "--json")))
@@ -237,7 +237,7 @@ def test_status__lists_who_can_log_in_and_nobody_else(admin: Admin, host: Host) 
 
 
 def spoil(store: Path, how: str) -> None:
-    """Do to a user's files what should not be done to them."""
+    """Damage a user's files."""
     tokens, state, home = store / "tokens", store / "state", store.parent
     if how in ("fifo", "fifostate"):
         file = tokens if how == "fifo" else state
@@ -334,7 +334,7 @@ def test_status__looks_once_at_the_others_of_a_disk_that_does_not_answer(
 
 
 def test_status__what_a_user_mounts_in_his_home_says_nothing_of_other_homes(admin: Admin, host: Host) -> None:
-    """Else he could have nobody looked at: a user may mount FUSE file systems of his own."""
+    """Otherwise the user could hide all users: a user may mount FUSE file systems of their own."""
     if not HangingDisk.possible():
         pytest.skip("this container does not allow a FUSE mount")
     hanging = host.add("hanging", enrolled=True) / ".softtoken"
@@ -394,7 +394,7 @@ def test_status__fits_a_terminal(admin: Admin, host: Host, columns: int) -> None
     table = shown.split("\r\n\r\n")[0].splitlines()
     words = " ".join(shown.split())
     for line in table:
-        # A path has no place to break it at.
+        # A path cannot be broken across lines.
         assert len(line) <= columns or " " not in line.strip(), line
     assert "must be an object" in words
     assert words.count("enrolled") >= 2
@@ -421,6 +421,6 @@ def test_status__progress_is_on_a_terminals_stderr_only(admin: Admin, host: Host
 
 @pytest.fixture(autouse=True)
 def no_records(alice: Person) -> Iterator[None]:
-    """See that nothing that a test does is taken for what was used while a home was read-only."""
+    """Check that no action of a test counts as a code used while a home was read-only."""
     yield
     assert not Path(ram_record.path_of(alice.uid, str(alice.store))).exists()

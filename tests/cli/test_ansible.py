@@ -1,4 +1,4 @@
-"""The worked example for Ansible, run by the real ansible-playbook over a local connection."""
+"""Run the worked example for Ansible with the real ansible-playbook over a local connection."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ TIMEOUT_S = 300
 
 
 class Controller:
-    """The machine of somebody who administers hosts with Ansible; the one host is this machine, too.
+    """The controller that administers hosts with Ansible. The one host is this machine, too.
 
     Args:
-        directory: where the example has been copied to.
+        directory: the copy of the example.
         program: the host's `softtoken-enroll`.
-        users: whom it is about.
+        users: the users concerned.
     """
 
     def __init__(self, directory: Path, program: Path, users: list[str]) -> None:
@@ -43,11 +43,11 @@ class Controller:
             "users": users,
             "softtoken_enroll": str(program),
             "on_host": str(self.on_host),
-            "ansible_become": False,  # we are root, and no sudo is set up here
+            "ansible_become": False,  # we are root, and sudo is not set up here
         }
 
     def play(self, name: str, **settings: object) -> str:
-        """Run a playbook, and give what Ansible showed."""
+        """Run a playbook, and return Ansible's output."""
         command = [str(PLAYBOOK), "-i", "inventory", name, "-e", json.dumps({**self._settings, **settings})]
         environment = {
             "PATH": f"{PLAYBOOK.parent}:/usr/bin:/bin",
@@ -63,7 +63,7 @@ class Controller:
         return done.stdout + done.stderr
 
     def phone(self, person: Person) -> Phone:
-        """Return the token that a user's letter is about."""
+        """Return the token in a user's letter."""
         (uri,) = re.findall(r"^ +(otpauth://\S+)$", (self.secrets / f"{person.name}.letter").read_text(), re.MULTILINE)
         codes = json.loads((self.secrets / f"{person.name}.recovery").read_text())["recovery_codes"]
         return Phone(record_of(uri, codes))
@@ -82,7 +82,7 @@ def controller(outside: Path, installed: Installation, people: list[Person]) -> 
 
 
 def changed(shown: str) -> dict[str, int]:
-    """Read from Ansible's recap how many tasks have changed something, and that none has failed."""
+    """Read from Ansible's recap the number of changed tasks, and check that none has failed."""
     recap = re.findall(r"^(\w+) +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=0 ", shown, re.MULTILINE)
     assert recap, shown
     return {host: int(number) for host, number in recap}

@@ -1,4 +1,4 @@
-"""`softtoken-enroll --check`: a code is tried for real, and the person is told in plain words what came of it."""
+"""Run `softtoken-enroll --check`: it tries a code for real, and explains the result in plain words."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ ACCEPTED = "Accepted: the code is right."
 
 @pytest.fixture
 def phone(installed: Installation, alice: Person) -> Phone:
-    """Alice's token; its codes last so long that no test outlasts one."""
+    """Alice's token. Its codes last longer than any test."""
     return alice.enrol(installed, "--period=300")
 
 
 @pytest.fixture
 def check(enroller: Enroller, alice: Person) -> Callable[..., str]:
-    """Have Alice check codes; gives all that the terminal has shown."""
+    """Check codes as Alice, and return everything that the terminal has shown."""
 
     def run(code: str) -> str:
         with enroller.start("--check", person=alice) as dialogue:
@@ -195,7 +195,7 @@ def test_check__eight_digits_say_nothing_of_a_scratch_code(
 
 
 def installed_scratch_code(person: Person, code: str) -> str:
-    """Give somebody a scratch code, as an import would; returns it."""
+    """Add a scratch code to a user's file, as an import would, and return it."""
     path = person.store / "tokens"
     present = token_file.parse(path.read_bytes(), path=str(path))
     codes = RecoverySet.of([keep(code)])
@@ -207,7 +207,7 @@ def installed_scratch_code(person: Person, code: str) -> str:
 def test_check__sixteen_answers_at_once_count_as_sixteen(
     enroller: Enroller, installed: Installation, alice: Person
 ) -> None:
-    """Five are judged, and one more for each wait that ends meanwhile; the others are told to wait."""
+    """Five are judged, and one more for each wait that ends meanwhile. The others are told to wait."""
     phone = alice.enrol(installed, "--type=hotp", "--recovery-codes=0")
     wrong = phone.hotp_at(99_999)
     with contextlib.ExitStack() as stack:

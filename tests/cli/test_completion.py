@@ -1,6 +1,6 @@
-"""What a Tab gives in real shells: bash, zsh and fish find the completions where a package puts them.
+"""Press Tab in real shells: bash, zsh and fish find the completions where a package puts them.
 
-In place of the program stands one that shows its arguments, so that a line which was completed wrongly does no harm.
+A stand-in for the program shows its arguments, so a wrongly completed line does no harm.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ ENDS = {
     "--period 3": "--period 3",
     "the-k": "the-k",
 }
-"""What is typed, and what stands there after a Tab. `USER` is a user of this machine, `USE` begins that name."""
+"""The typed text, and the text after Tab. `USER` is a user of this machine, `USE` is the beginning of that name."""
 SUBCOMMANDS = {
     program.PROGRAM: {
         name: [each for action in own._actions for each in action.option_strings if len(each) > 2]
@@ -60,13 +60,13 @@ SUBCOMMANDS = {
     }
     for program in (admin, device)
 }
-"""For each program with subcommands these, and for each of them its options."""
+"""The subcommands of each program, and the options of each subcommand."""
 OPTIONS = [name for action in enroll.build_parser()._actions for name in action.option_strings if len(name) > 2]
 
 
 @pytest.fixture(scope="module")
 def user() -> str:
-    """A user whose name no other begins with, with or without its last letter."""
+    """A user whose name is the only one with its beginning, with or without its last letter."""
     names = [entry.pw_name for entry in pwd.getpwall()]
     return next(each for each in names if len(each) > 2 and sum(name.startswith(each[:-1]) for name in names) == 1)
 
@@ -101,8 +101,8 @@ class Shell:
     """An interactive shell in a terminal.
 
     Args:
-        command: how it is started.
-        preparation: the lines that a person has in the shell's start file.
+        command: the command that starts it.
+        preparation: the lines in the shell's start file.
         place: its home and directory.
     """
 
@@ -118,7 +118,7 @@ class Shell:
         self._terminal.expect_exact(PROMPT)
 
     def arguments_after(self, typed: str, *, program: str = PROGRAM) -> list[str]:
-        """Type the beginning of a line, Tab and Enter, and give the arguments that the program got."""
+        """Type the beginning of a line, Tab and Enter, and return the arguments that the program got."""
         self._terminal.send(f"{program} {typed}\t\r")
         self._terminal.expect(r"(?:<[^<>\r\n]*>)+<end>")
         *arguments, _ = re.findall("<([^>]*)>", str(self._terminal.after))
@@ -126,7 +126,7 @@ class Shell:
         return arguments
 
     def close(self) -> None:
-        """End it."""
+        """End the shell."""
         self._terminal.close(force=True)
 
 
@@ -154,7 +154,7 @@ def shell(request: pytest.FixtureRequest, place: Path) -> Iterator[Shell]:
 
 
 def fish_offers(place: Path, typed: str, *, program: str = PROGRAM) -> list[str]:
-    """Ask fish what it would offer at the end of a line."""
+    """Ask fish for its suggestions at the end of a line."""
     fish = shutil.which("fish") or pytest.skip("needs fish")
     command = [fish, "-c", f"complete -C {shlex.quote(program + ' ' + typed)}"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment(place), cwd=place)
@@ -164,13 +164,13 @@ def fish_offers(place: Path, typed: str, *, program: str = PROGRAM) -> list[str]
 @pytest.mark.parametrize("typed", ENDS)
 def test_tab__ends_what_was_begun(shell: Shell, user: str, typed: str) -> None:
     expected = ENDS[typed].replace("USER", user)
-    # zsh takes the stroke behind a directory away when nothing follows.
+    # zsh removes the slash after a directory when nothing follows.
     assert [word.rstrip("/") for word in shell.arguments_after(typed.replace("USE", user[:-1]))] == expected.split()
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_tab__knows_every_option(shell: Shell, name: str) -> None:
-    # zsh leaves the sign before a value there when no value follows.
+    # zsh keeps the sign before a value when no value follows.
     assert shell.arguments_after(name[:-1])[0].rstrip("=") == name
 
 

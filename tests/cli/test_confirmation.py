@@ -1,4 +1,4 @@
-"""Codes that do not fit while enrolling: what is said, and that nothing changes."""
+"""Type codes that do not match while enrolling: check the message, and that nothing changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.listing import listing
 
 
 def other_than(code: str) -> str:
-    """A code of the same length that is wrong."""
+    """Return a wrong code of the same length."""
     return str((int(code) + 1) % 10 ** len(code)).zfill(len(code))
 
 
@@ -38,7 +38,7 @@ def answer_three_times(dialogue: Dialogue, answer: Callable[[Phone], str], remar
     """Give the same kind of answer at every prompt.
 
     Returns:
-        The lines that the terminal showed after each typed one.
+        The lines that the terminal showed after each answer.
     """
     shown = []
     for _ in range(3):

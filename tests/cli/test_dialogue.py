@@ -1,4 +1,4 @@
-"""The whole dialogue of `softtoken-enroll` in a terminal, and what a real login makes of it afterwards."""
+"""Run the whole dialogue of `softtoken-enroll` in a terminal, and then a real login."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_enroll__confirming_hotp_code_is_spent_and_the_next_one_logs_in(
     with enroller.start("--type=hotp", "--recovery-codes=1", person=alice) as dialogue:
         dialogue.expect(CODE_PROMPT)
         phone = dialogue.phone()
-        # Some apps have counted on before the person looks.
+        # Some apps have advanced the counter before the user looks.
         codes = [phone.hotp() for _ in range(4)]
         dialogue.type(codes[-1])
         dialogue.expect(ENTER_PROMPT)

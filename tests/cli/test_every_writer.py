@@ -1,4 +1,4 @@
-"""Whatever writes the state, in any order: it never forgets what a token that is still enrolled has used."""
+"""Write the state with every program, in any order: no used code of an enrolled token is ever forgotten."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ for name, words, typed in json.load(sys.stdin):
 
 
 class Ledger:
-    """One user, what is enrolled by now, and what was used: a model that shares no code with the state."""
+    """One user, the enrolled tokens, and the used codes: a model that shares no code with the state."""
 
     def __init__(self, person: Person, chance: random.Random) -> None:
         self.person = person
@@ -60,7 +60,7 @@ class Ledger:
         return Account(self.person.name, self.person.uid, self.person.gid, home=str(self.person.home))
 
     def run(self, *commands: tuple[str, list[str], str]) -> None:
-        """Run the programs as root, all in one process: to start one takes longer than most of them."""
+        """Run the programs as root, all in one process: starting one takes longer than most of them run."""
         done = subprocess.run(
             [sys.executable, "-c", RUN_ALL],
             input=json.dumps(commands),

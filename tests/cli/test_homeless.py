@@ -1,4 +1,4 @@
-"""Users without a home directory are told what gives them one, or where else their tokens can be."""
+"""Show users without a home directory how to get one, or where else their tokens can be."""
 
 from __future__ import annotations
 

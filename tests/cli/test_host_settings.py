@@ -1,6 +1,6 @@
-"""`/etc/security/softtoken.conf`: a token has to go where the module will look for it.
+"""Use `/etc/security/softtoken.conf`: a token must go to the place where the module looks for it.
 
-The machine's own file is not touched: the program runs where another directory stands in for /etc/security.
+The machine's own file is not touched: the program runs with another directory in place of /etc/security.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _INSIDE = 'mount --bind "$1" /etc/security; shift; exec setpriv "$@"'
 
 @pytest.fixture
 def on_host_with(enroller: Enroller, outside: Path) -> Callable[..., Enroller]:
-    """Give the program as it is on a host with such a configuration file, for a user or for root."""
+    """Return the program on a host with such a configuration file, for a user or for root."""
 
     def make(conf: str, *, person: Person | None = None, mode: int = 0o644, owner: int = 0) -> Enroller:
         security = outside / "security"

@@ -1,4 +1,4 @@
-"""Homes in which enrolment cannot or must not write: full, read-only, somebody else's, full of traps."""
+"""Enrol in homes that cannot or must not be written: full, read-only, another user's, full of traps."""
 
 from __future__ import annotations
 
@@ -77,117 +77,117 @@ def test_enroll__full_disk_keeps_the_earlier_token_working(
 def test_enroll__first_state_cut_short_does_not_lock_the_owner_out(
     enroller: Enroller, installed: Installation, alice: Person, service: Service, size: int
 ) -> None:
-    # A disk with blocks of 1 KiB that has one of them left, made with a limit on the size of files.
+    # A disk with 1 KiB blocks and one free block, made by a limit on the size of files.
     phone = alice.enrol(installed, "--period=300", "--recovery-codes=1")
     (alice.store / "state").unlink()
     with enroller.after("prlimit", f"--fsize={size}:").start("--force", person=alice) as dialogue:
         dialogue.refused()
-    # The state was missing, so the code of the next step is the first that works.
+    # The state was missing, so the code of the next step is the first one that works.
     assert service.log_in(alice, phone.totp(1)).result == PAM_SUCCESS
 
 
 def close_home(alice: Person) -> None:
-    """Nobody can write there, not even the owner."""
+    """Make the home read-only for everybody, including the owner."""
     alice.home.chmod(0o500)
 
 
 def open_home_to_group(alice: Person) -> None:
-    """The user's group can write there."""
+    """Make the home writable for the user's group."""
     alice.home.chmod(0o775)
 
 
 def open_home_to_all(alice: Person) -> None:
-    """Everybody can write there."""
+    """Make the home writable for everybody."""
     alice.home.chmod(0o777)
 
 
 def give_home_away(alice: Person) -> None:
-    """The home directory is somebody else's."""
+    """Make another user the owner of the home directory."""
     os.chown(alice.home, NOBODY, NOBODY)
 
 
 def store_is_a_link(alice: Person) -> None:
-    """~/.softtoken points to another directory of the user's."""
+    """Make ~/.softtoken a link to another directory of the user's."""
     (alice.home / "elsewhere").mkdir(mode=0o700)
     os.chown(alice.home / "elsewhere", alice.uid, alice.gid)
     alice.store.symlink_to("elsewhere")
 
 
 def store_is_a_dangling_link(alice: Person) -> None:
-    """~/.softtoken points to nothing."""
+    """Make ~/.softtoken a link to nothing."""
     alice.store.symlink_to("nowhere")
 
 
 def store_is_a_file(alice: Person) -> None:
-    """~/.softtoken is a file."""
+    """Make ~/.softtoken a file."""
     alice.store.write_bytes(b"precious")
     os.chown(alice.store, alice.uid, alice.gid)
 
 
 def make_store(alice: Person) -> Path:
-    """An empty ~/.softtoken as enrolment makes it."""
+    """Make an empty ~/.softtoken, as enrolment does."""
     alice.store.mkdir(mode=0o700)
     os.chown(alice.store, alice.uid, alice.gid)
     return alice.store
 
 
 def store_of_somebody_else(alice: Person) -> None:
-    """~/.softtoken is somebody else's."""
+    """Make another user the owner of ~/.softtoken."""
     make_store(alice).chmod(0o755)
     os.chown(alice.store, NOBODY, NOBODY)
 
 
 def store_of_root(alice: Person) -> None:
-    """~/.softtoken is root's."""
+    """Make root the owner of ~/.softtoken."""
     make_store(alice).chmod(0o755)
     os.chown(alice.store, 0, 0)
 
 
 def store_open_to_group(alice: Person) -> None:
-    """~/.softtoken can be written by the group."""
+    """Make ~/.softtoken writable for the group."""
     make_store(alice).chmod(0o770)
 
 
 def store_without_access(alice: Person) -> None:
-    """~/.softtoken has lost its owner's rights."""
+    """Remove the owner's rights to ~/.softtoken."""
     make_store(alice).chmod(0)
 
 
 def tokens_is_a_link(alice: Person) -> None:
-    """The token file points to a file of the user's."""
+    """Make the token file a link to a file of the user's."""
     (alice.home / "precious").write_bytes(b"precious")
     os.chown(alice.home / "precious", alice.uid, alice.gid)
     (make_store(alice) / "tokens").symlink_to("../precious")
 
 
 def tokens_is_a_fifo(alice: Person) -> None:
-    """Whoever opens the token file without care waits for ever."""
+    """Make the token file a FIFO: a careless open waits for ever."""
     os.mkfifo(make_store(alice) / "tokens", 0o600)
     os.chown(alice.store / "tokens", alice.uid, alice.gid)
 
 
 def tokens_is_a_directory(alice: Person) -> None:
-    """The token file is a directory."""
+    """Make the token file a directory."""
     (make_store(alice) / "tokens").mkdir()
     os.chown(alice.store / "tokens", alice.uid, alice.gid)
 
 
 def tokens_is_open_to_others(alice: Person) -> None:
-    """Others can read the token file."""
+    """Make the token file readable for other users."""
     (make_store(alice) / "tokens").write_bytes(b"{}")
     os.chown(alice.store / "tokens", alice.uid, alice.gid)
     (alice.store / "tokens").chmod(0o644)
 
 
 def state_is_a_link(alice: Person) -> None:
-    """The state file points to a file of the user's."""
+    """Make the state file a link to a file of the user's."""
     (alice.home / "precious").write_bytes(b"precious")
     os.chown(alice.home / "precious", alice.uid, alice.gid)
     (make_store(alice) / "state").symlink_to("../precious")
 
 
 def state_has_two_names(alice: Person) -> None:
-    """The state file is at the same time another file."""
+    """Make the state file a second name of another file."""
     state_is_a_link(alice)
     (alice.store / "state").unlink()
     (alice.home / "precious").chmod(0o600)
@@ -195,12 +195,12 @@ def state_has_two_names(alice: Person) -> None:
 
 
 def state_is_a_fifo(alice: Person) -> None:
-    """Whoever opens the state file without care waits for ever."""
+    """Make the state file a FIFO: a careless open waits for ever."""
     os.mkfifo(make_store(alice) / "state", 0o600)
     os.chown(alice.store / "state", alice.uid, alice.gid)
 
 
-# The trap, what in it is wrong, and how.
+# The trap, the faulty part, and the fault.
 TRAPS: list[tuple[Callable[[Person], object], str, str]] = [
     (close_home, "/.softtoken", "Permission denied"),
     (open_home_to_group, "", "others can write it (mode 0775)"),
@@ -231,12 +231,12 @@ def test_enroll__hostile_home_is_one_error_and_is_left_as_it_was(
 ) -> None:
     trap(alice)
     before = listing(alice.home)
-    # As the user and as root: neither makes the place any better.
+    # As the user and as root: neither repairs the place.
     mistakes = [
         enroller.run(*SCRIPT, person=alice).refused(),
         enroller.run(*SCRIPT, "--user", alice.name).refused(),
     ]
-    if trap in HOME_TRAPS:  # what stands in the home directory may be replaced, and not the home directory
+    if trap in HOME_TRAPS:  # files in the home directory may be replaced, but not the home directory
         mistakes.append(enroller.run(*SCRIPT, "--force", person=alice).refused())
     with enroller.start(person=alice) as dialogue:
         mistakes.append(dialogue.refused())
@@ -370,7 +370,7 @@ def test_enroll__one_damaged_slot_is_no_obstacle(
     assert service.log_in(alice, used).result == PAM_SUCCESS
     state = alice.store / "state"
     slots = state.read_bytes()
-    # The slot that is now the older one; its place is told by the sequence number (see `state`).
+    # The slot that is now the older one; its place follows from the sequence number (see `state`).
     first, second = (int.from_bytes(slots[place + 8 : place + 16], "big") for place in (0, SLOT_BYTES))
     older = 0 if first < second else SLOT_BYTES
     with state.open("r+b") as file:
@@ -395,7 +395,7 @@ def test_enroll__held_lock_is_one_error_within_seconds(
     enroller: Enroller, installed: Installation, alice: Person
 ) -> None:
     alice.enrol(installed, "--recovery-codes=0")
-    # An empty state file is one that the next login or enrolment begins, and only under the lock.
+    # An empty state file belongs to the next login or enrolment, and only under the lock.
     os.truncate(alice.store / "state", 0)
     before = listing(alice.home)
     holder = enroller.after("flock", alice.store / "state")

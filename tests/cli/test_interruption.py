@@ -1,4 +1,4 @@
-"""`softtoken-enroll` stopped half-way: Ctrl-C, the end of the input, signals, a closed terminal, at every point."""
+"""Stop `softtoken-enroll` half-way: Ctrl-C, end of the input, signals, a closed terminal, at every point."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STOPS: dict[str, tuple[Callable[[Dialogue], None], str]] = {
 
 
 def go_to(prompt: str, dialogue: Dialogue) -> None:
-    """Answer all that comes before a prompt."""
+    """Answer all questions before a prompt."""
     dialogue.expect(CODE_PROMPT)
     if prompt == ENTER_PROMPT:
         dialogue.type(dialogue.phone().totp())
@@ -155,8 +155,8 @@ def test_enroll__killed_at_the_prompt_keeps_the_earlier_token(
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
 
 
-# Signals at every point of a run, not only while it waits. strace sends one when the program makes its n-th call of a
-# kind, so that each point is hit, every time.
+# Send signals at every point of a run, not only while it waits. strace sends one at the n-th call of a kind, so each
+# point is hit, every time.
 
 SIGNAL_POINTS = ("mkdirat", "openat", "pwrite64", "fdatasync", "fsync", "flock", "renameat", "close", "write")
 OPTIONS = ("--no-confirm", "--json", "--recovery-codes=0", "--period=300")
@@ -166,8 +166,8 @@ class Call(NamedTuple):
     """A system call of the program.
 
     Attributes:
-        name: as strace has it.
-        ordinal: how many of this name there have been, with this one.
+        name: its name in strace.
+        ordinal: its number among the calls of this name.
         line: strace's whole line.
     """
 
@@ -185,7 +185,7 @@ class Strace:
         self._options = ("--user", person.name, *OPTIONS, *options)
 
     def calls_after(self, path: str) -> list[Call]:
-        """Run it undisturbed, and list its calls since it has opened a file."""
+        """Run it undisturbed, and list its calls after it opened a file."""
         strace = ("strace", "-o", self._trace, "-e", f"trace={','.join(SIGNAL_POINTS)}")
         done = self._enroller.after(*strace).run(*self._options)
         assert done.status == 0, done.stderr
@@ -207,8 +207,8 @@ class Strace:
 
 def test_enroll__ctrl_c_while_it_starts_shows_no_traceback(enroller: Enroller, alice: Person, outside: Path) -> None:
     strace = Strace(enroller, alice, outside)
-    # Until our program has been opened it is the interpreter that starts, and what that says is not ours to choose: it
-    # may say nothing at all, and go on.
+    # Before our program is opened, the Python interpreter starts. We do not control its messages: it may print nothing
+    # and continue.
     later = strace.calls_after("/softtoken-enroll")
     calls = [call for call in later if call.name == "openat" and "/softtoken-enroll" not in call.line]
     opens = calls[: next(place for place, call in enumerate(calls) if "/softtoken.conf" in call.line)]
@@ -257,7 +257,7 @@ def test_enroll__signal_at_any_point_of_writing_changes_all_or_nothing(
 
 
 def problems_with(finished: Finished, person: Person, tokens: bytes | None) -> list[str]:
-    """Judge a run that got a signal: what it says must be what it did."""
+    """Check a run that got a signal: its messages must match what it did."""
     file = person.store / "tokens"
     changed = file.exists() and file.read_bytes() != tokens
     found = []
@@ -270,7 +270,7 @@ def problems_with(finished: Finished, person: Person, tokens: bytes | None) -> l
     if finished.status == 1 and changed:
         found.append("says that nothing was changed, and the token was")
     if finished.status != 1 and finished.stdout:
-        # Too late for the signal: then the person has what he needs.
+        # Too late for the signal: the user has everything they need.
         found += [] if changed and json.loads(finished.stdout)["key"] in file.read_text() else ["was not done"]
     elif changed:
         found.append("enrolled a token that nobody has")

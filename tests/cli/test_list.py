@@ -1,4 +1,4 @@
-"""`softtoken-enroll --list`: what there is, for a person and for a program; no key is shown and nothing touched."""
+"""Run `softtoken-enroll --list`, for a user and for a program: no key is shown, and nothing is changed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ UTC = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 
 @pytest.fixture
 def phone(installed: Installation, alice: Person) -> Phone:
-    """Alice's first token; there is a second one, "spare", that goes by the clock."""
+    """Alice's first token. The second one, "spare", is time-based."""
     phone = alice.enrol(installed, "--type=hotp", "--recovery-codes=3")
     alice.enrol(installed, "--name=spare", "--period=300")
     return phone
 
 
 def set_created(person: Person, *times: int) -> None:
-    """Date tokens back."""
+    """Set an earlier creation date of tokens."""
     file = person.store / "tokens"
     document = json.loads(file.read_bytes())
     for token, created in zip(document["tokens"], times, strict=True):
@@ -54,7 +54,7 @@ def test_list__is_a_table_of_tokens_and_the_recovery_codes_left(
 
 
 def test_list__times_are_those_of_the_persons_zone(enroller: Enroller, alice: Person, phone: Phone) -> None:
-    # POSIX.1-2017, 8.3, TZ: the sign is that of what has to be added to get UTC. 1111111109 is 2005-03-18 01:58:29
+    # POSIX.1-2017, 8.3, TZ: the sign is that of the offset to be added to get UTC. 1111111109 is 2005-03-18 01:58:29
     # UTC: RFC 6238, appendix B.
     set_created(alice, 1111111109, 1111111109)
     for zone, shown in (("UTC0", "2005-03-18 01:58"), ("AST4", "2005-03-17 21:58"), ("IST-5:30", "2005-03-18 07:28")):
@@ -204,7 +204,7 @@ def test_list__works_in_a_read_only_home(
     done = enroller.run("--list", person=alice)
     assert (done.status, done.stderr) == (0, "")
     assert "1 of 1 recovery codes left" in done.stdout
-    # After a login there, root has a record of it that the user cannot read.
+    # After a login there, root has a record that the user cannot read.
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
     done = enroller.run("--list", person=alice)
     assert (done.status, "only root can see them" in done.stderr) == (0, True)

@@ -1,4 +1,4 @@
-"""A command of root's that waits for a lock in vain says who holds it, and what to do next."""
+"""Wait for a lock in vain as root: the message says which process holds it, and what to do next."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def admin(installed: Installation) -> Admin:
 
 @pytest.fixture
 def phone(installed: Installation, alice: Person) -> Iterator[Phone]:
-    """Alice's token, nothing of which is in root's hands."""
+    """Alice's token. Root keeps no part of it."""
     alice.forget_on_the_host()
     yield alice.enrol(installed, "--period=300", "--recovery-codes=0")
     alice.forget_on_the_host()
@@ -117,7 +117,7 @@ def test_lock__without_proc_says_that_nobody_can_tell(installed: Installation, a
 
 
 def test_find__same_inode_on_another_file_system_is_another_file(outside: Path) -> None:
-    """File systems in memory count their inodes alike."""
+    """File systems in memory number their inodes alike."""
     files = []
     with contextlib.ExitStack() as exits:
         for name in ("one", "two"):
@@ -160,7 +160,7 @@ def test_find__a_process_that_vanishes_is_left_out(monkeypatch: pytest.MonkeyPat
 
 
 def test_move__to_the_system_offers_new_keys_by_a_command_that_works(admin: Admin, alice: Person, phone: Phone) -> None:
-    """A key that malware may have read in the home directory is still that key."""
+    """A key that malware may have read in the home directory stays the same key."""
     done = admin.run("move", alice.name, "--to", "system")
     succeeded(done)
     assert "may have read the key" in done.stderr

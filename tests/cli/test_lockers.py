@@ -1,4 +1,4 @@
-"""Screen lockers that run as their user, where the module needs what only root can read: explained, and cured.
+"""Run screen lockers as their user, with data that only root can read: explained, and repaired.
 
 The locker is a plain program that calls libpam as the user, as swaylock, i3lock and xscreensaver do.
 """
@@ -26,21 +26,21 @@ class Desktop(PatientHost):
     """A host with a screen locker that asks for a code."""
 
     def unlock(self, person: Person, *answers: str) -> Outcome:
-        """Have the locker ask its user."""
+        """Unlock through the locker as its user."""
         identity = f"setpriv --reuid={person.uid} --regid={person.gid} --clear-groups"
         typed = "".join(f"={answer}\\n" for answer in answers)
         client = f"{self.installed.client} {LOCKER} {person.name}"
         return Outcome(self.run("sh", "-c", f"printf '{typed}' | {identity} {client}").stdout)
 
     def admin(self, *words: str) -> tuple[int, str]:
-        """Run the administrator's program, and return its status and all that it printed."""
+        """Run the administrator's program, and return its status and its output."""
         done = self.run(self.installed.root / "scripts" / "softtoken-admin", *words)
         return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture
 def desktop(world: Path, installed: Installation) -> Iterator[Desktop]:
-    """Such a host, where nothing asks for a code yet."""
+    """Such a host, where no service asks for a code yet."""
     directory = Path(tempfile.mkdtemp(prefix="desktop-", dir=world))
     directory.chmod(0o755)
     made = Desktop(directory / "host", installed)
@@ -72,13 +72,13 @@ def test_locker__with_a_store_of_roots_is_explained_and_cured(
 
     assert f"{LOCKER}: unlocks for nobody, as it runs as its user and cannot read {STORE}" in desktop.admin("status")[1]
 
-    # Either this locker asks for the password only, and login goes on as before ...
+    # Either this locker asks only for the password, and login stays as it was ...
     desktop.mend(finding)
     assert desktop.unlock(alice, alice.password).result == PAM_SUCCESS
     assert desktop.unlock(alice, "not the password").result == PAM_AUTH_ERR
     assert desktop.line() in (desktop.directory / "pam.d" / "login").read_text()
 
-    # ... or the tokens go to the homes.
+    # ... or the tokens move to the homes.
     (desktop.directory / "pam.d" / LOCKER).write_text("auth include login\n")
     status, said = desktop.admin("move", "--all", "--to", "home")
     assert status == 0, said

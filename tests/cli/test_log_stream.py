@@ -1,4 +1,4 @@
-"""`softtoken-admin log` on long logs: it begins to show at once, needs no more memory, and ends when told to."""
+"""Run `softtoken-admin log` on long logs: it starts at once, needs no more memory, and can be ended."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def admin(installed: Installation) -> Admin:
 
 
 def peak_memory_kb(admin: Admin, *options: str | Path) -> int:
-    """Return the most memory that the program had at once, as the kernel counts it."""
+    """Return the peak memory of the program, as counted by the kernel, in KiB."""
     words = [str(word) for word in (*admin.program, "log", *EVER, *options)]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(ENVIRONMENT))
     _, status, usage = os.wait4(process.pid, 0)
@@ -60,7 +60,7 @@ def test_log__of_fifty_times_the_length_takes_no_more_memory(
 def test_log__leaves_out_a_line_with_a_longer_value_than_is_ever_written(
     admin: Admin, outside: Path, field: str
 ) -> None:
-    """Anybody can write one; it must neither end the listing nor make all its lines as wide."""
+    """Any user can write such a line. It must neither end the listing nor widen all its lines."""
     path = outside / "auth.log"
     forged = LINE.format(1).replace(
         "user=u1", f"user=u1 {field}={'9' * 6000}" if field != "user" else "user=" + "9" * 6000
@@ -101,7 +101,7 @@ def running(admin: Admin, outside: Path, request: pytest.FixtureRequest) -> Iter
     options: tuple[str, ...] = getattr(request, "param", ())
     path = outside / "auth.log"
     os.mkfifo(path)
-    # Root waits for no pipe by its name, but reads one that its caller has opened.
+    # Root opens no pipe by its name, but reads one that its caller has opened.
     reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with path.open("w") as log:
         os.set_blocking(reading, True)
@@ -182,8 +182,8 @@ def slow_journal(outside: Path) -> Path:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_log__that_is_interrupted_ends_journalctl_too(admin: Admin, slow_journal: Path, number: signal.Signals) -> None:
-    """The signal goes to the program alone, which a terminal's would not."""
-    # Root's programs look for others only where root puts them.
+    """The signal goes only to the program, unlike a signal from a terminal."""
+    # Root's programs search for others only where root installs them.
     instead = 'mount --bind "$0" "$(command -v journalctl)" && exec "$@"'
     private = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", instead, slow_journal / "journalctl"]
     words = [str(word) for word in (*private, *admin.program, "log", "--since", "1970-01-01", "--file", "a.journal")]

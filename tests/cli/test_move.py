@@ -1,4 +1,4 @@
-"""`softtoken-admin move`: nothing that was used is new again, and two copies are never used, whatever interrupts it."""
+"""Run `softtoken-admin move`: used codes stay used, and two copies never count, even after an interruption."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Movers:
     """The program, and the two places.
 
     Args:
-        installed: whose program.
-        make_service: makes a PAM service.
+        installed: the installation of the program.
+        make_service: creates a PAM service.
     """
 
     def __init__(self, installed: Installation, make_service: Callable[[str], Service]) -> None:
@@ -45,7 +45,7 @@ class Movers:
         return [str(self.program), "move", *words]
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run it."""
+        """Run the program."""
         return subprocess.run(self.command(*words), capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -57,7 +57,7 @@ def movers(installed: Installation, make_service: Callable[[str], Service]) -> M
 
 @pytest.fixture
 def roots(alice: Person) -> Iterator[Path]:
-    """Where root keeps Alice's files."""
+    """The place of Alice's files in root's store."""
     path = ROOTS / str(alice.uid)
     shutil.rmtree(path, ignore_errors=True)
     yield path
@@ -128,7 +128,7 @@ def test_move__takes_an_issued_code_along_and_none_that_was_used(
 def test_move__leaves_nobody_who_could_pass_for_one_who_never_enrolled(
     movers: Movers, alice: Person, phone: Phone, make_service: Callable[[str], Service], installed: Installation
 ) -> None:
-    """Alice has not logged in yet, so nothing else says that she is enrolled."""
+    """Alice has not logged in yet, so nothing else shows that she is enrolled."""
     assert movers.run(alice.name, "--to=system").returncode == 0
     assert make_service(installed.line("nullok")).log_in(alice, "000000").result == PAM_AUTH_ERR
 
@@ -136,7 +136,7 @@ def test_move__leaves_nobody_who_could_pass_for_one_who_never_enrolled(
 def test_move__what_a_place_knows_from_an_earlier_time_brings_nothing_back(
     movers: Movers, alice: Person, phone: Phone, roots: Path
 ) -> None:
-    """The state file of a token that was there before, by an older and by a newer record."""
+    """The state file of a former token, with an older and with a newer record."""
     use_up(movers.home, alice, phone.hotp())
     older = (alice.store / "state").read_bytes()
     used = phone.hotp()
@@ -156,7 +156,7 @@ def test_move__what_a_place_knows_from_an_earlier_time_brings_nothing_back(
 
 
 def test_moved_onto__what_is_lost_of_a_token_that_is_moved_stays_lost() -> None:
-    """An older record of it would let in what was used since."""
+    """An older record of it would accept codes that were used since."""
     leftover = State(last={"moved": 5, "other": 7}, spent={"set": ("a",), "old": ("b",)})
     together = states.moved_onto(leftover, State(last={"more": 3}), {"moved"})
     assert together.last == {"other": 7, "more": 3}
@@ -258,9 +258,9 @@ class Interrupted:
 
     Args:
         movers: the program.
-        alice: who has used codes 0 and 1, and a recovery code.
-        roots: where root keeps her files.
-        to: where they go.
+        alice: the user, who has used codes 0 and 1, and a recovery code.
+        roots: the place of her files in root's store.
+        to: the target of the move.
     """
 
     def __init__(self, movers: Movers, alice: Person, roots: Path, to: str) -> None:
@@ -284,7 +284,7 @@ class Interrupted:
             os.chown(path, self._owner.st_uid, self._owner.st_gid)
 
     def calls(self) -> list[Call]:
-        """List the calls that can change anything, from the first look at a token on."""
+        """List the calls that can change anything, starting at the first look at a token."""
         self.reset()
         self._strace("trace=all")
         (calls,) = calls_in(self._trace.read_text()).values()

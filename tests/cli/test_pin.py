@@ -1,4 +1,4 @@
-"""`softtoken-enroll --pin` and `--no-pin`: a present code first, the new PIN typed twice and never shown."""
+"""Run `softtoken-enroll --pin` and `--no-pin`: a present code first, then the new PIN twice, never shown."""
 
 from __future__ import annotations
 

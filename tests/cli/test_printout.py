@@ -1,4 +1,4 @@
-"""`--png`, `--svg` and `--sheet`: what is in the files, whose they are, and that they are never there for nothing."""
+"""Write `--png`, `--svg` and `--sheet`: the content and owner of the files, and no file after a failure."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ LONGEST_KEY = b"GEZDGNBVGY3TQOJQ" * 12  # 120 bytes
 
 
 def files_in(directory: Path) -> list[str]:
-    """Ask for one file of each kind."""
+    """Return options for one file of each kind."""
     return [f"{option}={directory / option.strip('-')}" for option in OPTIONS]
 
 
 def in_groups(key: str) -> str:
-    """Write a key as people read it to each other."""
+    """Write a key in groups, as people read it aloud."""
     return " ".join(key[place : place + 4] for place in range(0, len(key), 4))
 
 
 class Sheet:
-    """A page that the program has written, and the record that it gave beside it."""
+    """A page that the program has written, and its record."""
 
     def __init__(self, record: dict[str, object], html: Path) -> None:
         self.uri, self.key = str(record["uri"]), str(record["key"])
@@ -52,7 +52,7 @@ class Sheet:
         self.html = html
 
     def on(self, paper: str) -> Path:
-        """Make a copy for a size of paper, as a person chooses it when printing."""
+        """Make a copy for a paper size, as a user chooses it when printing."""
         text = self.html.read_text()
         assert text.count("@page {") == 1
         copy = self.html.with_name(f"{self.html.stem}-{paper}.html")
@@ -62,7 +62,7 @@ class Sheet:
 
 @pytest.fixture(scope="module")
 def sheets(world: Path, installed: Installation, resident: Person) -> dict[str, Sheet]:
-    """Pages with no recovery codes, with the usual number, and with all that can be: long names and a long key, too."""
+    """Pages with no, the usual number of, and the most recovery codes; also with long names and a long key."""
     directory = world / "sheets"
     directory.mkdir()
     common = (*SCRIPT, "--force", f"--user={resident.name}")
@@ -77,7 +77,7 @@ def sheets(world: Path, installed: Installation, resident: Person) -> dict[str, 
         ("crowded", long_named, crowded),
     ):
         page = directory / f"{name}.html"
-        store = f"--store={directory}/{name}/%U"  # another name in the same place would be one more token
+        store = f"--store={directory}/{name}/%U"  # another name in the same place would add one more token
         done = program.run(*common, *options, store, f"--sheet={page}", typed=LONGEST_KEY)
         assert (done.status, done.stderr) == (0, "")
         made[name] = Sheet(json.loads(done.stdout), page)
@@ -103,13 +103,13 @@ def test_sheet__prints_on_one_page_with_all_that_one_needs(
 
 
 def parsed(page: Path) -> ET.Element:
-    """Read a page by the rules of HTML; anything that they call a parse error is one here, too."""
+    """Read a page by the rules of HTML. Every parse error of the standard is an error here, too."""
     root: ET.Element = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(page.read_bytes())
     return root
 
 
 def text_of(element: ET.Element | None) -> str:
-    """Give the text below an element."""
+    """Return the text below an element."""
     assert element is not None
     return "".join(element.itertext())
 
@@ -188,38 +188,38 @@ def test_files__may_be_named_from_the_working_directory(enroller: Enroller, alic
 
 
 def make_file(path: Path) -> None:
-    """A file, of which nobody knows what it is to the person."""
+    """Create a file whose value to the user is unknown."""
     path.write_bytes(b"\0" * 10)
 
 
 def make_directory(path: Path) -> None:
-    """A directory with the name."""
+    """Create a directory with the name."""
     path.mkdir()
 
 
 def make_link(path: Path) -> None:
-    """A link to a file that the caller could write."""
+    """Create a link to a file that the caller could write."""
     path.with_name("target").write_text("mine")
     path.symlink_to("target")
 
 
 def make_dangling_link(path: Path) -> None:
-    """A link that would make a file elsewhere."""
+    """Create a link that would create a file elsewhere."""
     path.symlink_to(path.with_name("nothing"))
 
 
 def make_pipe(path: Path) -> None:
-    """A pipe that nobody reads."""
+    """Create a pipe without a reader."""
     os.mkfifo(path)
 
 
 def close_directory(path: Path) -> None:
-    """A directory in which nothing can be made."""
+    """Make a directory read-only."""
     path.parent.chmod(0o555)
 
 
 def remove_directory(path: Path) -> None:
-    """No directory at all."""
+    """Remove the directory."""
     path.parent.rmdir()
 
 
@@ -244,7 +244,7 @@ def test_file__that_cannot_be_made_is_refused_before_anything_is_shown(
     place(directory / "file")
     before = listing(alice.home)
     for option in OPTIONS:
-        # A second file that could be made is not, either.
+        # A second file that could be created is not created either.
         other = f"{'--svg' if option == '--png' else '--png'}={alice.home}/other"
         with enroller.start(other, option, directory / "file", person=alice) as dialogue:
             mistake = dialogue.refused()
@@ -282,7 +282,7 @@ def test_file__where_nothing_is_enrolled_is_a_usage_error(enroller: Enroller, al
 
 
 def test_file__on_a_file_system_without_modes_is_refused(enroller: Enroller, alice: Person, outside: Path) -> None:
-    # What VFAT, as on most sticks, answers when somebody wants a file for himself.
+    # The error of VFAT, as on most USB sticks, when a program changes the mode of a file.
     strict = enroller.after("strace", "-o", "/dev/null", "-e", "inject=fchmod:error=EPERM:when=1")
     before = listing(outside)
     mistake = strict.run(*SCRIPT, f"--user={alice.name}", f"--sheet={outside}/page").refused()
@@ -292,7 +292,7 @@ def test_file__on_a_file_system_without_modes_is_refused(enroller: Enroller, ali
 
 
 def fill(directory: Path) -> None:
-    """Take the last block of a file system."""
+    """Use the last block of a file system."""
     with (directory / "filler").open("wb", buffering=0) as file:
         try:
             while file.write(b"\0" * 4096):

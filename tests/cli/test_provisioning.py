@@ -1,4 +1,4 @@
-"""`softtoken-enroll --if-absent` and its companions: what a configuration management system runs, again and again."""
+"""Run `softtoken-enroll --if-absent` and its companions as a configuration management system does: again and again."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ OTHERWISE = 4
 
 
 def provision(enroller: Enroller, person: Person, *options: str, key: str = KEY) -> Finished:
-    """Do as root what a script does for each account: the key comes on stdin."""
+    """Run, as root, what a script runs for each account: the key comes on stdin."""
     return enroller.run("--user", person.name, *ABSENT, "--key-file=-", *options, typed=key.encode())
 
 
 def stands(enroller: Enroller, person: Person, *options: str, key: str = KEY) -> None:
-    """Provision once more, and expect that there was nothing to do and nothing was done."""
+    """Provision again, and check that nothing was needed and nothing was done."""
     before = listing(person.home)
     done = provision(enroller, person, *options, key=key)
     assert (done.status, done.stdout) == (0, "")
@@ -36,7 +36,7 @@ def stands(enroller: Enroller, person: Person, *options: str, key: str = KEY) ->
 
 
 def differs(enroller: Enroller, person: Person, *options: str, key: str = KEY) -> str:
-    """Provision once more, and expect that the account is another one than was meant, and is left alone."""
+    """Provision again, and check that the account differs and is left alone."""
     before = listing(person.home)
     mistake = provision(enroller, person, *options, key=key).refused(OTHERWISE)
     assert mistake.error.endswith("; nothing was changed")
@@ -108,7 +108,7 @@ def test_if_absent__key_that_was_removed_before_its_first_login_does_not_come_ba
     assert provision(enroller, alice).status == 0
     assert enroller.run("--user", alice.name, "--remove=phone", "--force").status == 0
     assert "was taken away" in differs(enroller, alice)
-    # Somebody who means it can have it.
+    # It is still possible on purpose.
     words = ["--user", alice.name, "--no-confirm", "--json", "--recovery-codes=0", "--key-file=-"]
     assert enroller.run(*words, typed=KEY.encode()).status == 0
     stands(enroller, alice)
@@ -145,7 +145,7 @@ def test_if_absent__user_provisions_the_own_account(enroller: Enroller, alice: P
         assert done.status == 0
 
 
-# Recovery codes that were made elsewhere.
+# Recovery codes from elsewhere.
 
 
 def made_elsewhere(enroller: Enroller, count: int = 2) -> tuple[list[str], dict[str, object]]:

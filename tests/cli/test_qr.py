@@ -1,4 +1,4 @@
-"""The QR code as a phone sees it on the screen, and the Key URI as other soft tokens read it."""
+"""Read the QR code as a phone sees it on the screen, and the Key URI as other soft tokens read it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUICK = ("--no-confirm", "--recovery-codes=0")
 def shown_in_terminal(
     enroller: Enroller, person: Person, *options: str, columns: int = 80, settings: Mapping[str, str] | None = None
 ) -> str:
-    """Enrol without questions in a terminal; what it has shown comes back."""
+    """Enrol without questions in a terminal, and return what it has shown."""
     environment = {**ENVIRONMENT, **(settings or {})}
     with enroller.start(*QUICK, *options, person=person, columns=columns, environment=environment) as dialogue:
         assert dialogue.finish() == 0, dialogue.transcript
@@ -46,7 +46,7 @@ def test_qr__piped_half_blocks_have_no_colours_and_are_readable_on_dark(enroller
 
 
 def test_qr__renderer_tells_light_from_dark(enroller: Enroller, alice: Person) -> None:
-    # Guards the tests above: were the picture readable either way, they would say nothing.
+    # The control for the tests above: if the picture were readable either way, they would prove nothing.
     done = enroller.run(*QUICK, person=alice)
     assert read_qr_codes(done.stdout, theme="light") == []
 
@@ -77,9 +77,9 @@ def test_qr__none_shows_key_and_uri_only(enroller: Enroller, alice: Person) -> N
 
 
 def kinds() -> list[tuple[str, ...]]:
-    """What a token can be, at the edges and in the middle."""
+    """Return the kinds of token, with extreme and with middle values."""
     periods = ("1", "30", "300")
-    # A Latin square: each two of the three values meet once.
+    # A Latin square: every pair of values occurs once.
     totp = [
         ("totp", algorithm, digits, periods[(row + column) % 3])
         for row, algorithm in enumerate(ALGORITHMS)
@@ -89,7 +89,7 @@ def kinds() -> list[tuple[str, ...]]:
 
 
 def options_for(kind: str, algorithm: str, digits: str, period: str = "") -> list[str]:
-    """Write a kind of token as options."""
+    """Return the options for a kind of token."""
     options = [f"--type={kind}", f"--algorithm={algorithm}", f"--digits={digits}"]
     return [*options, f"--period={period}"] if period else options
 
@@ -115,8 +115,8 @@ def test_uri__other_soft_tokens_read_it_and_agree(enroller: Enroller, alice: Per
 
 
 def pyotp_code(uri: str, place: int) -> str:
-    """Have pyotp read a Key URI and show the code of a counter or a time."""
-    if "period=300" in uri:  # pyotp takes 120 s at most; we allow what RFC 6238 does, which names no limit
+    """Return pyotp's code for a Key URI and a counter or a time."""
+    if "period=300" in uri:  # pyotp accepts 120 s at most; RFC 6238 names no limit, and we follow it
         token = pyotp.parse_uri(uri.replace("/totp/", "/hotp/").replace("period=300", "counter=0"))
         place //= 300
     else:
@@ -126,7 +126,7 @@ def pyotp_code(uri: str, place: int) -> str:
 
 
 def oathtool_code(record: dict[str, object], *options: str | int) -> str:
-    """Have oathtool show the code of a counter or a time."""
+    """Return oathtool's code for a counter or a time."""
     words = [option if isinstance(option, str) else f"--now=@{option}" for option in options]
     command = ["oathtool", "--base32", f"--digits={record['digits']}", *words, str(record["key"])]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
@@ -134,7 +134,7 @@ def oathtool_code(record: dict[str, object], *options: str | int) -> str:
 
 @pytest.fixture
 def name_with(alice: Person) -> Iterator[Callable[[str], str]]:
-    """Give Alice another login name, of characters that this machine's tools would advise against."""
+    """Rename Alice to a login name with characters that this machine's tools would advise against."""
     first = alice.name
 
     def rename(ending: str) -> str:

@@ -1,4 +1,4 @@
-"""`softtoken-enroll --remove` and `--new-recovery-codes`: what is taken away is dead at once, all else stays."""
+"""Run `softtoken-enroll --remove` and `--new-recovery-codes`: removed codes are dead at once, the others stay."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_remove__last_token_goes_with_force_and_logins_are_denied(
     assert sorted(path.name for path in alice.store.iterdir()) == ["state"]
     for answer in (phone.hotp(), phone.recovery_codes[1]):
         assert service.log_in(alice, answer).result == PAM_AUTH_ERR
-    # With the key back, what was used still is.
+    # With the key back, used codes are still used.
     key = str(phone.record["key"]).encode()
     again = ("--no-confirm", "--json", *HOTP, "--key-file=-")
     assert enroller.run(*again, person=alice, typed=key).status == 0
@@ -262,7 +262,7 @@ def test_renew__helps_where_nobody_can_tell_which_are_spent(
     (alice.store / "state").unlink()
     with enroller.start(RENEW, "--recovery-codes=1", person=alice) as dialogue:
         dialogue.expect(TOKEN_PROMPT)
-        dialogue.type(phone.totp(1))  # the state being lost, the present one counts as used
+        dialogue.type(phone.totp(1))  # without the state, the present code counts as used
         dialogue.expect(SPENT)
         (code,) = recovery_codes_in(dialogue.expect(ENTER_PROMPT))
         dialogue.type("")
@@ -300,7 +300,7 @@ def test_renew__without_a_question_is_refused_to_a_user(enroller: Enroller, alic
 def test_renew__old_codes_are_dead_for_a_login_that_is_under_way(
     enroller: Enroller, alice: Person, phone: Phone, service: Service
 ) -> None:
-    """The other question is asked by a process that has read the old token file before."""
+    """The second prompt comes from a process that has already read the old token file."""
     with enroller.start("--name=spare", *HOTP, person=alice) as dialogue:
         dialogue.expect(TOKEN_PROMPT)
         assert enroller.run(RENEW, "--no-confirm", "--user", alice.name).status == 0

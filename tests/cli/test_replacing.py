@@ -1,4 +1,4 @@
-"""Enrolling where a token is already there, or comes to be there meanwhile."""
+"""Enrol when a token already exists, or appears meanwhile."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_enroll__force_replaces_token_and_recovery_codes(
 def test_enroll__several_at_once_leave_a_token_that_one_of_them_has_shown(
     installed: Installation, alice: Person, service: Service
 ) -> None:
-    """One that is refused has shown nothing on stdout. Without --force all but one are."""
+    """A refused run has shown nothing on stdout. Without --force, all runs but one are refused."""
     command = [str(installed.enroll), "--user", alice.name, *SCRIPT]
     for _ in range(2):
         alice.forget()
@@ -100,7 +100,7 @@ def test_enroll__used_code_of_a_key_enrolled_again_is_still_refused(
     used = phone.totp() if kind == "totp" else phone.hotp()
     assert service.log_in(alice, used).result == PAM_SUCCESS
     key = str(phone.record["key"]).encode()
-    # Another name, another number of digits, even another file: it is the key that remembers.
+    # Another name, another number of digits, even another file: used codes are remembered by the key.
     (alice.store / "tokens").unlink()
     done = enroller.run(*options, "--name=again", "--key-file=-", person=alice, typed=key)
     assert done.status == 0
@@ -154,12 +154,12 @@ def test_enroll__interrupted_one_does_not_hinder_one_that_began_meanwhile(
             second.expect(CODE_PROMPT)
             first.press_control("C")
             first.refused()
-            # The state file that both had open has gone with the first one. Whatever the second makes of that, ...
+            # The state file that both had open is gone with the first. Whatever the second does about it, ...
             second.type(second.phone().totp())
             if second.expect_or_end(ENTER_PROMPT):
                 second.type("")
             status = second.finish()
-    # ... it is either done, or not done and said so, and the next one works.
+    # ... it either succeeds, or reports that it failed, and the next one works.
     if status != 0:
         assert Mistake(second.transcript).error.endswith("nothing was changed")
     assert (alice.store / "tokens").exists() == (status == 0)

@@ -1,4 +1,4 @@
-"""`softtoken-admin revoke`: at once and for ever, whatever the user does meanwhile and afterwards."""
+"""Run `softtoken-admin revoke`: it counts at once and for ever, whatever the user does meanwhile and afterwards."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def admin(installed: Installation) -> Admin:
 
 @pytest.fixture
 def phone(installed: Installation, alice: Person) -> Phone:
-    """Alice's token and two recovery codes; its codes last so long that no test outlasts one."""
+    """Alice's token and two recovery codes. Its codes last longer than any test."""
     alice.forget_on_the_host()
     return alice.enrol(installed, "--period=300", "--recovery-codes=2")
 
 
 def copy_of(person: Person, place: Path) -> Callable[[], None]:
-    """Keep a copy of a user's files, and return what puts it back."""
+    """Keep a copy of a user's files, and return a function that restores it."""
     shutil.copytree(person.store, place)
 
     def put_back() -> None:
@@ -61,7 +61,7 @@ def copy_of(person: Person, place: Path) -> Callable[[], None]:
 
 
 def assert_refused(service: Service, person: Person, *codes: str) -> None:
-    """Expect that none of some codes is accepted."""
+    """Check that none of some codes is accepted."""
     assert {service.log_in(person, code).result for code in codes} == {PAM_AUTH_ERR}
 
 
@@ -116,7 +116,7 @@ def test_revoke__of_one_token_waits_for_no_lock_either(
 def test_revoke__of_one_token_names_another_that_came_while_root_was_asked(
     admin: Admin, installed: Installation, alice: Person, phone: Phone
 ) -> None:
-    """Who has stolen the one that is revoked may have used its last code to add one of their own."""
+    """A thief of the revoked token may have used its last code to add another token."""
     alice.enrol(installed, NO_CODES, "--name=spare")
     with admin.start("revoke", alice.name, "phone") as dialogue:
         dialogue.expect("Revoke? [y/N] ")
@@ -140,7 +140,7 @@ def test_revoke__of_a_token_whose_name_cannot_be_read_offers_to_take_everything(
 def test_revoke__by_force_takes_what_is_not_to_be_seen(
     admin: Admin, alice: Person, phone: Phone, service: Service, tmp_path: Path
 ) -> None:
-    """She has never logged in, so nothing but her files could say that she is enrolled."""
+    """She has never logged in, so only her files could show that she is enrolled."""
     put_back = copy_of(alice, tmp_path / "kept")
     shutil.rmtree(alice.store)
     error, _ = refused(admin.run("revoke", alice.name, "--yes"))
@@ -176,7 +176,7 @@ def test_revoke__where_root_keeps_the_tokens_waits_for_no_login_that_hangs(
 def test_revoke__during_a_flood_of_right_codes_none_is_accepted_afterwards(
     admin: Admin, installed: Installation, alice: Person, pam: Pam
 ) -> None:
-    """All have read the tokens before. Half of them answer while it is revoked, the others when that is done.
+    """All logins have read the tokens before. Half of them answer during the revocation, the others after it.
 
     In every second round the user has closed their directory, so that the token file stays where it is.
     """
@@ -240,10 +240,10 @@ main(__file__)
 
 
 class Meddler:
-    """Logins in which everything is revoked just before the backend's call number N to the kernel.
+    """Logins in which everything is revoked just before the backend's N-th system call.
 
     Args:
-        directory: of root's, which everybody can enter.
+        directory: a root-owned directory that everybody can enter.
     """
 
     def __init__(self, directory: Path, installed: Installation, person: Person, pam: Pam, *options: str) -> None:
@@ -259,7 +259,7 @@ class Meddler:
         self._before = {name: (person.store / name).read_bytes() for name in ("tokens", "state")}
 
     def log_in(self, place: int, *answers: str) -> int:
-        """Log in with all as it was at first, and have it revoked before that call; 0 for never."""
+        """Log in from the same start, and revoke before that call; 0 for never."""
         self._person.forget_on_the_host()
         for name, data in self._before.items():
             (self._person.store / name).write_bytes(data)
@@ -267,7 +267,7 @@ class Meddler:
         return self._service.log_in(self._person, *answers, options=["--item=rhost=192.0.2.7"]).result
 
     def calls(self, *answers: str) -> list[str]:
-        """List the calls of a login that is accepted."""
+        """List the calls of an accepted login."""
         assert self.log_in(0, *answers) == PAM_SUCCESS
         return self._calls.read_text().split()
 
@@ -276,7 +276,7 @@ class Meddler:
 def test_revoke__before_any_call_of_a_login_refuses_it_unless_it_was_accepted_before(
     installed: Installation, alice: Person, phone: Phone, pam: Pam, outside: Path, kind: str
 ) -> None:
-    """The login looks last when its code is on the disk. Only what is revoked later finds it accepted."""
+    """The login checks revocations last when its code is on the disk. A later revocation finds it accepted."""
     options = ["grace=1h"] if kind == "grace" else []
     if kind == "grace":
         first = pam.service(*options).log_in(alice, phone.totp(), options=["--item=rhost=192.0.2.7"])
@@ -407,7 +407,7 @@ def test_revoke__a_time_of_grace_from_before_is_over(
 def test_revoke__ends_a_time_of_grace_whatever_the_clock_said_then(
     admin: Admin, installed: Installation, alice: Person, phone: Phone, pam: Pam, outside: Path
 ) -> None:
-    """The clock is half an hour ahead at the login, right when root revokes, and comes to the same time again."""
+    """The clock is half an hour ahead at the login, right at the revocation, and later reaches the same time again."""
     alice.enrol(installed, "--name=spare", "--period=300")
     clock, here = Clock(outside / "clock", installed, patient=False), ["--item=rhost=192.0.2.7"]
     service = pam.with_backend(clock.backend, "grace=1h")
@@ -429,7 +429,7 @@ def test_revoke__a_thief_with_a_shell_cannot_enrol(
         mistake = enroller.run(*options, person=alice).refused()
         assert "revoked" in mistake.error
         assert mistake.hint == f"ask an administrator for: softtoken-enroll --user {alice.name}"
-    # By hand, with a file such as enrolment would write:
+    # By hand, with a file like that of an enrolment:
     alice.store.mkdir(0o700, exist_ok=True)
     thiefs = token_file.parse(TOKENS, path="tokens")
     (alice.store / "tokens").write_bytes(token_file.serialise(thiefs))
@@ -488,7 +488,7 @@ def test_revoke__a_record_that_cannot_be_understood_denies(
     assert set(system_log.reasons()) == {"unusable_file"}
 
 
-# -- whole or not at all
+# -- all or nothing
 
 _KILLED = """\
 import sys
@@ -518,7 +518,7 @@ def _calls(trace: Path) -> list[Call]:
 
 @pytest.fixture
 def restored(alice: Person) -> Iterator[Callable[[], None]]:
-    """Have nothing revoked again."""
+    """Restore the time before the revocation."""
     yield alice.forget_on_the_host
     alice.forget_on_the_host()
 
@@ -560,7 +560,7 @@ def test_revoke__killed_at_any_call_has_revoked_all_or_nothing(
         if call.name in ("rename", "fsync"):
             outcome = pam.service().log_in(alice, "000000" if counting == {True} else phone.totp())
             assert outcome.result == PAM_AUTH_ERR
-        # Whatever was left behind, the command works when it is given again.
+        # Whatever was left behind, the command works when it is run again.
         assert _strace(trace, script, "-e", "trace=none") == 0
         assert not any(revocation.read(alice.uid).counts(fingerprint) for fingerprint in both)
     assert seen == {True, False}
@@ -585,7 +585,7 @@ CHANGING = {
 def test_revoke__command_killed_at_any_change_has_revoked_all_or_nothing(
     admin: Admin, installed: Installation, alice: Person, phone: Phone, service: Service, tmp_path: Path
 ) -> None:
-    """The token file may be there or not; what counts is that no code of either token works, or the codes of both."""
+    """The token file may exist or not. Either no code of either token works, or the codes of both work."""
     spare = alice.enrol(installed, "--name=spare", "--period=300")
     put_back = copy_of(alice, tmp_path / "kept")
     trace = tmp_path / "trace"

@@ -1,7 +1,7 @@
-"""Root's programs in the environment of a user, as `su` leaves it: nothing that a user can write is opened.
+"""Run root's programs in a user's environment, as `su` leaves it: nothing that a user can write is opened.
 
-What the dynamic linker and the C library take from the environment of any program (LD_*, LOCPATH, GCONV_PATH) is read
-before a line of ours runs; `sudo` removes it.
+The dynamic linker and the C library read some variables (LD_*, LOCPATH, GCONV_PATH) of any program before a line of
+ours runs. `sudo` removes these.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ COMMANDS = {
 }
 
 FOR_LIBRARIES = ("OPENSSL_CONF", "OPENSSL_MODULES", "OPENSSL_ENGINES", "KRB5_CONFIG", "LDAPCONF", "TERMINFO", "INPUTRC")
-"""What libraries of ours, or of PAM modules that root only tries, take their own configuration and more code from."""
+"""Variables from which our libraries, or PAM modules that root only tries, load configuration and code."""
 
 
 def catalogue(directory: Path, translations: dict[str, str]) -> None:
-    """Write a catalogue of translations (GNU gettext's MO file) for any program of Python's."""
+    """Write a catalogue of translations (GNU gettext's MO file) for any Python program."""
     texts = {"": "Content-Type: text/plain; charset=UTF-8\n", **translations}
     ids, values = [each.encode() for each in sorted(texts)], [texts[each].encode() for each in sorted(texts)]
     table, data, start = b"", b"", 28 + 16 * len(ids)
@@ -52,7 +52,7 @@ def catalogue(directory: Path, translations: dict[str, str]) -> None:
 
 @pytest.fixture
 def trapped(alice: Person) -> dict[str, str]:
-    """An environment in which everything leads to Alice's home; its translations too, through `..`."""
+    """An environment in which everything points to Alice's home, including translations, through `..`."""
     traps = Traps(alice.home)
     catalogue(alice.home / "texts", {"usage: ": "trap: ", "show this help message and exit": "trapped"})
     language = f"../../../../../..{alice.home}/texts"
@@ -79,7 +79,7 @@ def test_root__opens_nothing_that_the_environment_names(
     )  # fmt: skip
     assert "Traceback" not in done.stderr
     assert "trap" not in done.stdout + done.stderr
-    looks = ("softtoken/tokens", ".softtoken", f'"{alice.home}"')  # what status and doctor look at as Alice
+    looks = ("softtoken/tokens", ".softtoken", f'"{alice.home}"')  # files that status and doctor read as Alice
     seen = [line for line in calls.read_text().splitlines() if str(alice.home) in line]
     assert [line for line in seen if not any(each in line for each in looks) and "getcwd" not in line] == []
     assert listing(alice.home) == before
@@ -88,7 +88,7 @@ def test_root__opens_nothing_that_the_environment_names(
 def test_root__hashes_by_no_library_that_the_environment_names(
     installed: Installation, alice: Person, trapped: dict[str, str], tmp_path: Path
 ) -> None:
-    """Recovery codes are hashed by OpenSSL, whose configuration can name code to be loaded."""
+    """Recovery codes are hashed by OpenSSL. Its configuration can name code to load."""
     calls = tmp_path / "calls"
     trace = ["strace", "-f", "-qq", "-e", "trace=%file", "-o", str(calls)]
     words = [str(installed.root / "scripts" / "softtoken-enroll"), "--user", alice.name, "--no-confirm", "--json"]
@@ -101,7 +101,7 @@ def test_root__hashes_by_no_library_that_the_environment_names(
 def test_script__of_roots_makes_no_file_and_runs_no_program_where_the_environment_says(
     alice: Person, trapped: dict[str, str], tmp_path: Path, script: str
 ) -> None:
-    """The script up to where it installs packages; instead it shows where it would find programs and make files."""
+    """Run the script up to where it installs packages. There it shows where it would find programs and make files."""
     scripts = tmp_path / "scripts"
     (scripts / "lib").mkdir(parents=True)
     (scripts / "lib" / "packages.sh").write_text("mktemp -u; command -v python3; exit\n")
@@ -117,7 +117,7 @@ def test_script__of_roots_makes_no_file_and_runs_no_program_where_the_environmen
 
 
 class TestVaultInAUsersHome:
-    """`softtoken` as root, with HOME or XDG_DATA_HOME of a user."""
+    """Run `softtoken` as root, with HOME or XDG_DATA_HOME of a user."""
 
     @pytest.mark.parametrize("part", [".local", ".local/share", ".local/share/softtoken"])
     def test_root__makes_no_directory_where_a_users_link_leads(self, alice: Person, outside: Path, part: str) -> None:

@@ -1,4 +1,4 @@
-"""`softtoken-enroll` without a person: from scripts, in pipes, with outputs that fail."""
+"""Run `softtoken-enroll` without a user at a terminal: from scripts, in pipes, with outputs that fail."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUICK = (*SCRIPT, "--recovery-codes=0")
 
 
 def run_in_shell(enroller: Enroller, person: Person, line: str, *options: str) -> subprocess.CompletedProcess[bytes]:
-    """Run the program from a shell, as `"$@"`, with whatever redirections the line has."""
+    """Run the program from a shell, as `"$@"`, with the redirections of the line."""
     command = ["bash", "-c", line, "bash", *map(str, enroller.program), *options]
     done: subprocess.CompletedProcess[bytes] = subprocess.run(
         command, check=False, capture_output=True, env=ENVIRONMENT, cwd="/", timeout=TIMEOUT_S, **identity(person)
@@ -95,7 +95,7 @@ def test_json__mistakes_leave_stdout_empty(enroller: Enroller, alice: Person) ->
     enroller.run(*SCRIPT, "--digits=5", person=alice).refused(2)
 
 
-# What is written is worth nothing to anybody if the result never arrives: nobody has the key.
+# A written token is useless if the result never arrives: nobody has the key.
 
 
 @pytest.mark.parametrize("options", [QUICK, ("--no-confirm", "--recovery-codes=1")], ids=["json", "plain"])
@@ -123,7 +123,7 @@ def test_enroll__result_that_cannot_be_written_keeps_the_earlier_token_or_says_s
     assert works == ("nothing was changed" in mistake.error)
 
 
-# Keys that come from elsewhere.
+# Keys from elsewhere.
 
 KEY = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"  # "12345678901234567890", the secret of RFC 4226, appendix D, in Base32
 RFC4226_CODES = ["755224", "287082", "359152"]  # RFC 4226, appendix D, counts 0 to 2

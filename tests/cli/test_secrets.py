@@ -1,4 +1,4 @@
-"""Where the key, the codes and the recovery codes may not be seen: other processes, arguments, environments, files."""
+"""Check that no key, code or recovery code appears in other processes, arguments, environments or files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.installation import Installation
 
 
 def seen_by_others() -> Iterator[tuple[str, bytes]]:
-    """Give all that ps can show: arguments and environment of every process."""
+    """Return everything that ps can show: arguments and environment of every process."""
     for process in Path("/proc").glob("[0-9]*"):
         for name in ("cmdline", "environ", "comm"):
             try:
@@ -22,7 +22,7 @@ def seen_by_others() -> Iterator[tuple[str, bytes]]:
 
 
 def secrets_of(dialogue: Dialogue) -> list[bytes]:
-    """Give all that nobody else must see."""
+    """Return every secret that other users must not see."""
     phone = dialogue.phone()
     codes = recovery_codes_in(dialogue.transcript)
     return [str(secret).encode() for secret in (phone.record["key"], phone.totp(), *codes)]

@@ -1,4 +1,4 @@
-"""More than one token: adding one takes a code of another, and each of them logs in on its own."""
+"""Enrol several tokens: adding one needs a code of another, and each of them logs in on its own."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def names(person: Person) -> list[str]:
 
 
 def permit(dialogue: Dialogue, code: str) -> None:
-    """Show that the tokens are one's own."""
+    """Prove with a code that the tokens belong to the user."""
     dialogue.expect(TOKEN_PROMPT)
     dialogue.type(code)
     dialogue.expect(SPENT)
@@ -47,7 +47,7 @@ def permit(dialogue: Dialogue, code: str) -> None:
 
 
 def finish(dialogue: Dialogue) -> Phone:
-    """Confirm the new token, of which a code is asked for just now."""
+    """Confirm the new token with one of its codes."""
     phone = dialogue.phone()
     dialogue.type(phone.hotp() if phone.record["type"] == "hotp" else phone.totp())
     assert dialogue.finish() == 0, dialogue.transcript
@@ -55,7 +55,7 @@ def finish(dialogue: Dialogue) -> Phone:
 
 
 def code_of(phone: Phone, kind: str) -> str:
-    """Take a code of one of the three kinds."""
+    """Return a code of one of the three kinds."""
     if kind == "recovery":
         return phone.recovery_codes[0]
     return phone.hotp() if kind == "hotp" else phone.totp()
@@ -481,7 +481,7 @@ def test_force__does_not_replace_what_came_meanwhile(enroller: Enroller, alice: 
 def test_add__killed_before_its_last_step_leaves_the_confirming_code_used(
     enroller: Enroller, alice: Person, phone: Phone, service: Service
 ) -> None:
-    """The use is recorded before the token is there: the other way round the code would still be good for a login."""
+    """The use is recorded before the token exists. In the other order, the code would still work for a login."""
     tokens = (alice.store / "tokens").read_bytes()
     calls = "rename,renameat,renameat2"
     strace = ("strace", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={calls}:signal=KILL")

@@ -1,4 +1,4 @@
-"""Who may enrol whom, and whose the files are then: root for a user, a user for himself, stores outside the home."""
+"""Enrol for another user: permissions and file owners, for root, for users themselves, and in stores outside homes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCRIPT = ("--no-confirm", "--json", "--period=300", "--recovery-codes=0")
 
 
 def facts(directory: Path) -> dict[str, tuple[str, int, int]]:
-    """Give mode, user and group of a directory and what is in it."""
+    """Return mode, user and group of a directory and what is in it."""
     found = {path.name: path.lstat() for path in [directory, *directory.iterdir()]}
     return {name: (stat.filemode(status.st_mode), status.st_uid, status.st_gid) for name, status in found.items()}
 
@@ -51,7 +51,7 @@ def test_enroll__roots_dialogue_for_a_user_names_the_user(enroller: Enroller, al
 
 
 def test_enroll__root_is_told_to_remove_nothing_in_a_users_home(enroller: Enroller, alice: Person) -> None:
-    """Until root does it, the user can put a link there."""
+    """Before root removes the file, the user can put a link there."""
     enroller.run(*SCRIPT, "--user", alice.name)
     (alice.store / "state").write_bytes(b"damaged")
     for words in (["--name=spare", *SCRIPT], ["--force", *SCRIPT], ["--remove=phone", "--force", "--no-confirm"]):
@@ -94,7 +94,7 @@ def test_enroll__home_comes_from_the_password_database(enroller: Enroller, alice
 
 
 class TestStoreOutside:
-    """A store that is root's."""
+    """Use a root-owned store."""
 
     @pytest.mark.parametrize("umask", [0, 0o022, 0o777], ids=["0000", "0022", "0777"])
     def test_store__of_root_is_closed_to_the_user(
@@ -177,5 +177,5 @@ class TestStoreOutside:
 
 
 def enroller_root(enroller: Enroller) -> Path:
-    """Tell where the program is installed."""
+    """Return the path where the program is installed."""
     return Path(enroller.program[0]).parents[1]

@@ -87,7 +87,7 @@ def test_google__learned_skew_goes_on(
 def test_google__skew_that_nobody_could_follow_is_refused(
     enroller: Enroller, alice: Person, outside: Path, make_service: Stack
 ) -> None:
-    """What it has used lies hours ahead: no code of a clock that is set right would be accepted until then."""
+    """Its used codes lie hours ahead: until then, no code of a right clock would be accepted."""
     google = Google(outside / "file", make_service, "-t", "-d", "-u", "-W", "-e0")
     google.insert("TIME_SKEW 1400")
     refused = enroller.run(TAKE, _of_user(alice, google.path), "--no-confirm", person=alice).refused()

@@ -1,4 +1,4 @@
-"""The command line of `softtoken-enroll`: what it takes, what it refuses, what its help says."""
+"""Check the command line of `softtoken-enroll`: accepted and refused options, and the help text."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_help__wins_over_a_home_that_cannot_be_used(enroller: Enroller, alice: P
 
 
 def examples(text: str) -> list[list[str]]:
-    """Take the commands out of the help's last part: each starts in column 3, words after a wide gap explain it."""
+    """Return the commands in the last part of the help: each starts in column 3, words after a wide gap explain it."""
     lines = text.partition("examples:\n")[2].splitlines()
     commands = [re.split(r" {3,}", line.strip())[0] for line in lines if re.match(r" {2}\S", line)]
     return [shlex.split(command) for command in commands]
@@ -192,7 +192,7 @@ def test_help__examples_are_there(enroller: Enroller) -> None:
 
 
 def play(dialogue: Dialogue, old: Phone) -> None:
-    """Answer every question rightly, whichever are asked: with codes of the old token, or of the new one."""
+    """Answer every question correctly, in any order: with codes of the old token, or of the new one."""
     others = OTHERS_CODE_PROMPT.partition("{")[0]
     prompts = (CODE_PROMPT, others, ENTER_PROMPT, TOKEN_PROMPT, CHECK_PROMPT, PIN_PROMPT, AGAIN_PROMPT)
     while prompt := dialogue.expect_any(*prompts):

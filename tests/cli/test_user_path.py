@@ -33,7 +33,7 @@ HINT = "copy it to a directory that only root can write, such as /root, or hand 
 
 
 class Scene:
-    """Alice's home with `keys/deep/file`, Bob's with the same, and his cannot be read by her.
+    """Alice's home with `keys/deep/file`, Bob's with the same. Alice cannot read Bob's home.
 
     Attributes:
         alice, bob: the two.
@@ -47,7 +47,7 @@ class Scene:
         self.target.parent.mkdir(parents=True)
 
     def fill(self, option: str, path: Path, key: str) -> None:
-        """Write what an option reads."""
+        """Write the input file of an option."""
         if option == "import-picture":
             subprocess.run(["qrencode", "--output", path, URI.replace(KEY, key).strip()], check=True)
         else:
@@ -61,7 +61,7 @@ class Scene:
             path.write_text(content)
 
     def close(self) -> None:
-        """Give all of it to the two."""
+        """Make the two users the owners."""
         for person in (self.alice, self.bob):
             for path in person.home.rglob("*"):
                 if not path.is_symlink() and path.stat().st_nlink == (path.stat().st_nlink if path.is_dir() else 1):

@@ -1,4 +1,4 @@
-"""The programs on a machine whose clock is wrong: what they say, and that what they write keeps nobody out later."""
+"""Run the programs with a wrong clock: check their messages, and that their records lock nobody out later."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class WrongClock:
         self.environment = {**ENVIRONMENT, "LD_PRELOAD": str(library), "CLOCK_FILE": str(self._file)}
 
     def set(self, now: float) -> None:
-        """Turn the hands."""
+        """Set the clock."""
         self._file.write_text(repr(now))
         self._file.chmod(0o644)
 
@@ -51,7 +51,7 @@ def phone(installed: Installation, alice: Person) -> Phone:
 
 @pytest.fixture
 def check(enroller: Enroller, alice: Person, clock: WrongClock) -> Callable[..., str]:
-    """Have Alice check a code by that clock; returns what the terminal has shown."""
+    """Check a code as Alice with that clock. Return what the terminal has shown."""
 
     def run(code: str) -> str:
         with enroller.start("--check", person=alice, environment=clock.environment) as dialogue:
@@ -162,7 +162,7 @@ def test_import__by_a_clock_that_is_ahead_leaves_a_way_in(
 
 
 def _log_in_with_two(service: Service, person: Person, first: str, second: str) -> None:
-    """Log in where nobody can tell which codes are used: the first one only shows where the app is."""
+    """Log in while the used codes are unknown: the first code only shows where the app's clock is."""
     assert service.log_in(person, first).result == PAM_AUTH_ERR
     assert service.log_in(person, second).result == PAM_SUCCESS
     for used in (first, second):

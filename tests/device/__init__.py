@@ -1,1 +1,1 @@
-"""`softtoken`: the soft token itself, on the person's own device."""
+"""Test `softtoken`, the soft token on the user's own device."""

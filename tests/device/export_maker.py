@@ -1,6 +1,6 @@
-"""Exports made by following what each app writes down, for tests that change something in them; and their reader.
+"""Make exports as each app documents them, for tests that change them, and read them.
 
-Sealing is done by the `cryptography` package and the standard library, never by what is tested.
+The `cryptography` package and the standard library encrypt them, never the tested code.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SALT, NONCE = bytes(range(32)), bytes(range(100, 112))
 
 
 class Person:
-    """Who is asked for a passphrase, and notes how often."""
+    """A stand-in for a user who is asked for a passphrase. It counts the questions."""
 
     def __init__(self, passphrase: str = PASSPHRASE) -> None:
         self.asked = 0
@@ -38,7 +38,7 @@ class Person:
 
 
 def read(data: bytes | str, person: Person | None = None) -> Harvest:
-    """Read an export; nobody who is not given is asked."""
+    """Read an export. If no person is given, no question is allowed."""
     whole = data.encode() if isinstance(data, str) else data
 
     def nobody() -> str:
@@ -48,7 +48,7 @@ def read(data: bytes | str, person: Person | None = None) -> Harvest:
 
 
 def assert_taken(record: Imported, account: Account) -> None:
-    """See that a token makes the codes that pyotp makes for the account."""
+    """Check that a token makes the same codes as pyotp for the account."""
     token = record.token
     assert token.name == f"{account.issuer} {account.name}"
     digest = getattr(hashlib, account.algorithm.lower())
@@ -67,12 +67,12 @@ def assert_taken(record: Imported, account: Account) -> None:
 
 
 def count_of(account: Account) -> dict[str, int]:
-    """Give the field that only one type has, under the name that all apps have for it."""
+    """Return the field that only one type has, under the name that all apps use."""
     return {"counter" if account.kind == "hotp" else "period": account.counting}
 
 
 def aegis(**changes: Any) -> dict[str, Any]:
-    """Make a vault of Aegis in clear."""
+    """Return an unencrypted vault of Aegis."""
     entries = [
         {
             "type": account.kind,
@@ -96,13 +96,13 @@ def aegis(**changes: Any) -> dict[str, Any]:
 
 
 def seal(key: bytes, text: bytes) -> tuple[bytes, bytes]:
-    """Give ciphertext and tag."""
+    """Return ciphertext and tag."""
     sealed = AESGCM(key).encrypt(NONCE, text, None)
     return sealed[:-16], sealed[-16:]
 
 
 def aegis_slot(passphrase: str, master_key: bytes, *, n: int = 16, r: int = 8, p: int = 1) -> dict[str, Any]:
-    """Make a slot of a vault; its cost is small, for many runs."""
+    """Return a slot of a vault, with a small cost for many runs."""
     key = hashlib.scrypt(passphrase.encode(), salt=SALT, n=n, r=r, p=p, dklen=32)
     wrapped, tag = seal(key, master_key)
     parameters = {"nonce": NONCE.hex(), "tag": tag.hex()}
@@ -110,7 +110,7 @@ def aegis_slot(passphrase: str, master_key: bytes, *, n: int = 16, r: int = 8, p
 
 
 def aegis_encrypted(*slots: dict[str, Any], content: bytes | None = None) -> dict[str, Any]:
-    """Make an encrypted vault, of which the master key is 32 times "m"."""
+    """Return an encrypted vault, whose master key is 32 times "m"."""
     text = json.dumps(aegis()["db"]).encode() if content is None else content
     sealed, tag = seal(b"m" * 32, text)
     header = {
@@ -121,7 +121,7 @@ def aegis_encrypted(*slots: dict[str, Any], content: bytes | None = None) -> dic
 
 
 def andotp() -> list[dict[str, Any]]:
-    """Make a backup of andOTP in clear."""
+    """Return an unencrypted backup of andOTP."""
     entries = [
         {
             "secret": account.secret + "=" * (-len(account.secret) % 8),
@@ -143,14 +143,14 @@ def andotp() -> list[dict[str, Any]]:
 
 
 def andotp_encrypted(*, iterations: int = 1000, text: bytes | None = None) -> bytes:
-    """Make an encrypted backup of andOTP."""
+    """Return an encrypted backup of andOTP."""
     key = hashlib.pbkdf2_hmac("sha1", PASSPHRASE.encode(), SALT[:12], iterations, 32)
     sealed, tag = seal(key, json.dumps(andotp()).encode() if text is None else text)
     return iterations.to_bytes(4, "big") + SALT[:12] + NONCE + sealed + tag
 
 
 def twofas(**changes: Any) -> dict[str, Any]:
-    """Make a backup of 2FAS in clear."""
+    """Return an unencrypted backup of 2FAS."""
     services = [
         {
             "name": account.issuer,
@@ -176,7 +176,7 @@ def twofas(**changes: Any) -> dict[str, Any]:
 
 
 def twofas_encrypted(*, text: bytes | None = None, salt: bytes = SALT * 8) -> dict[str, Any]:
-    """Make an encrypted backup of 2FAS."""
+    """Return an encrypted backup of 2FAS."""
     key = hashlib.pbkdf2_hmac("sha256", PASSPHRASE.encode(), salt, 10_000, 32)
     sealed = b"".join(seal(key, json.dumps(twofas()["services"]).encode() if text is None else text))
     parts = [base64.b64encode(part).decode() for part in (sealed, salt, NONCE)]
@@ -184,7 +184,7 @@ def twofas_encrypted(*, text: bytes | None = None, salt: bytes = SALT * 8) -> di
 
 
 def freeotp_plus(**changes: Any) -> dict[str, Any]:
-    """Make an export of FreeOTP+."""
+    """Return an export of FreeOTP+."""
     tokens = [
         {
             "algo": account.algorithm,

@@ -1,4 +1,4 @@
-"""Encrypted exports that real apps wrote, as the project Aegis publishes them for its own tests, and what is in them.
+"""List encrypted exports of real apps, as the project Aegis publishes them for its own tests, and their content.
 
 Source: app/src/test of github.com/beemdevelopment/Aegis: resources importers/aegis_encrypted.json (of Aegis) and
 importers/2fas_authenticator_encrypted.2fas (of 2FAS 3.8.2); passphrase and accounts as in DatabaseImporterTest.
@@ -13,7 +13,7 @@ PASSPHRASE = "test"
 
 
 class Account(NamedTuple):
-    """What stands in an export; `counting` is the period of a TOTP account and the counter of an HOTP account."""
+    """The fields in an export; `counting` is the period of a TOTP account and the counter of an HOTP account."""
 
     kind: str
     issuer: str

@@ -1,4 +1,4 @@
-"""Codes are those that other programs make, and a code of a token that counts is never given twice."""
+"""Compare codes with those of other programs. A code of a counter-based token is never shown twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The subcommands, as a script and as a person at a terminal has them."""
+"""Run the subcommands in a script and at a terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.device import PASSPHRASE, RFC_KEY, RFC_KEY_BASE32, Device, ho
 from tests.support.screen import read_qr_codes
 
 URI = f"otpauth://totp/myhost:alice?secret={RFC_KEY_BASE32}&issuer=myhost"
-SHORT = "JBSWY3DPEHPK3PXP"  # 80 bits, as many services give
+SHORT = "JBSWY3DPEHPK3PXP"  # 80 bits, as many services use
 
 
 def _names(device: Device) -> list[str]:
@@ -288,7 +288,7 @@ def test_import__takes_each_token_once_and_says_what_it_did(device: Device, tmp_
 
 
 def _calls_for(accounts: int, name: str) -> int:
-    """Count the calls that it takes to put accounts into a vault that has as many."""
+    """Count the calls that put accounts into a vault of the same size."""
     held = [totp(name.format(0), b"held %d" % number) for number in range(accounts)]
     found = tuple(Imported(totp(name.format(number), b"new %d" % number).token) for number in range(1, accounts + 1))
     calls = 0

@@ -1,4 +1,4 @@
-"""Exports of other apps: what they hold makes the same codes here, and what is not taken is told with its name."""
+"""Read exports of other apps: their tokens make the same codes here, and each rejected one is named."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ENCRYPTED = {
 
 
 def _entries(app: str, document: Any) -> list[dict[str, Any]]:
-    """Give the accounts of a document in clear, so that they can be changed."""
+    """Return the accounts of an unencrypted document, so that they can be changed."""
     if app == "aegis":
         return list(document["db"]["entries"])
     return list(document if app == "andotp" else document["services" if app == "twofas" else "tokens"])

@@ -1,4 +1,4 @@
-"""Exports from strangers: cut, flipped, far too much, or something else altogether: one error each, without a key."""
+"""Read hostile exports: cut, flipped, far too large, or something else: one error each, without a key."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_exports__every_cut_of_an_encrypted_one_is_one_error(app: str) -> None:
 
 @pytest.mark.parametrize("app", ENCRYPTED)
 def test_exports__every_flipped_byte_of_an_encrypted_one_is_one_error(app: str) -> None:
-    # Every one where that is quick; else all of the head, and every fifth of what is sealed.
+    # Every byte if that is quick; otherwise the whole head, and every fifth byte of the encrypted part.
     data = ENCRYPTED[app]
     for place in [*range(60), *range(60, len(data), 1 if app == "aegis" else 5)]:
         changed = bytearray(data)
@@ -128,7 +128,7 @@ def test_exports__what_is_none_is_one_error(data: bytes, problem: str) -> None:
 
 
 def test_exports__too_much_work_is_refused_before_anybody_is_asked() -> None:
-    # As many iterations as the form of the file has room for would take half an hour.
+    # The maximum number of iterations in this file format would take half an hour.
     for iterations in (999, 10**6 + 1, 2**32 - 1):
         data = iterations.to_bytes(4, "big") + ENCRYPTED["andotp"][4:]
         with pytest.raises(ImportFailed):

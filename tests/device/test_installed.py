@@ -1,4 +1,4 @@
-"""`pip install .[device]`: the program in a Python of its own, on a machine that need not know PAM."""
+"""Install with `pip install .[device]`: the program in its own Python, on a machine without PAM."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.installation import TREE
 
 @pytest.fixture(scope="module")
 def installed_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install this tree into a new environment; the libraries are those of the tests, so that no network is needed."""
+    """Install this tree into a new environment. The libraries are those of the tests, so that no network is needed."""
     directory = tmp_path_factory.mktemp("installed")
     tree = directory / "tree"
     tree.mkdir()
@@ -66,7 +66,7 @@ def test_installed__comes_from_the_environment_and_not_from_the_tree(installed_p
 
 
 def test_extras__name_what_the_device_loads() -> None:
-    """The names by which its hints tell to install it."""
+    """The hints of the program name these extras."""
     extras = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {need.split(">")[0] for need in extras["device"]} == {"cryptography", "prompt_toolkit"}
     assert {need.split(">")[0] for need in extras["keyring"]} == {"keyring"}

@@ -1,4 +1,4 @@
-"""The program killed at each system call of a writing: no code is ever shown twice, and the vault is whole."""
+"""Kill the program at each system call of a write: no code is ever shown twice, and the vault stays intact."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _run(path: Path, act: str, *strace: str) -> subprocess.CompletedProcess[str]
 
 
 def _calls(path: Path, act: str) -> list[Call]:
-    """List the calls of a writing, from the mark to the end."""
+    """List the calls of a write, from the mark to the end."""
     assert _run(path, act).returncode == 0
     seen: dict[str, int] = {}
     calls = []

@@ -1,4 +1,4 @@
-"""The live table, in a terminal whose screen is captured, and with a clock that stands still until it is set."""
+"""Show the live table in a terminal whose screen is captured, with a clock that stands still until it is set."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ class Stage:
     """The table in a window.
 
     Args:
-        window: where it is.
-        clock, timer: files with the time that it sees.
-        path: the vault's.
+        window: the terminal window.
+        clock, timer: files with the time that the table sees.
+        path: the path of the vault.
     """
 
     def __init__(self, window: Window, *, clock: Path, timer: Path, path: Path) -> None:
@@ -75,15 +75,15 @@ class Stage:
         self._clock, self._timer = clock, timer
 
     def set_clock(self, now: int) -> None:
-        """Let it be another time."""
+        """Set the clock."""
         _write(self._clock, now)
 
     def let_pass(self, seconds: float) -> None:
-        """Let time pass for the clipboard."""
+        """Advance the timer of the clipboard, in seconds."""
         _write(self._timer, float(self._timer.read_text()) + seconds)
 
     def counter(self) -> int:
-        """Tell how far the entry that counts has got on the disk."""
+        """Return the counter of the counter-based entry on the disk."""
         tokens = [entry.token for entry in Vault(str(self.path)).open(PASSPHRASE.encode())]
         return next(token.counter for token in tokens if isinstance(token, HOTPToken))
 
@@ -191,7 +191,7 @@ def test_enter__copies_and_the_clipboard_is_cleared_after_30_s(tmp_path: Path) -
         stage.window.wait_for_clipboard("94287082")
         stage.let_pass(29.9)
         stage.set_clock(1111111109)
-        stage.window.wait_for("0708 1804")  # it has been drawn anew, and looked at the time before
+        stage.window.wait_for("0708 1804")  # it was drawn again, after a check of the time
         assert stage.window.clipboard() == "94287082"
         stage.let_pass(0.1)
         stage.window.wait_for_clipboard(" ")  # tmux ignores the empty text that follows
@@ -260,7 +260,7 @@ def test_hotp__that_cannot_be_stored_is_not_shown_and_that_is_told(tmp_path: Pat
 
 
 def _colours(screen: str) -> set[str]:
-    """Find the parameters of the colours in a captured screen (ECMA-48, 8.3.117)."""
+    """Return the parameters of the colours in a captured screen (ECMA-48, 8.3.117)."""
     parameters = {each for found in re.findall(r"\x1b\[([0-9;]*)m", screen) for each in found.split(";")}
     return {each for each in parameters if each.isdecimal() and 30 <= int(each) <= 107 and each not in ("39", "49")}
 

@@ -1,4 +1,4 @@
-"""The passphrase: where it comes from, and where it never goes."""
+"""Use the passphrase: where it comes from, and where it never goes."""
 
 from __future__ import annotations
 
@@ -92,11 +92,11 @@ def test_no_terminal__is_told_what_helps(device: Device) -> None:
 def test_waiting__for_a_pipe_or_a_descriptor_ends_with_ctrl_c(device: Device, words: tuple[str, ...]) -> None:
     device.hold(totp("alice"))
     os.mkfifo(device.data / "pipe")
-    # Opened for both, it never ends. By its name root would not wait for it.
+    # Opened for reading and writing, it never ends. Root would not wait for it by its name.
     command: tuple[str | Path, ...] = ("sh", "-c", 'exec "$@" 9<>"$0"', device.data / "pipe", *PROGRAM, *words)
     with Dialogue(command, person=None, environment=device.environment) as person:
         status = Path(f"/proc/{person.pid}/status")
-        # The program catches this one, and lets it in only while it waits; SIGINT the interpreter catches as well.
+        # The program catches this signal, and allows it only while it waits; the interpreter also catches SIGINT.
         wait_until(lambda: _lets_in(status, signal.SIGTERM), "it to wait")
         person.press_control("c")
         assert _refused(person).error == "interrupted; nothing was changed"
@@ -119,7 +119,7 @@ ssize_t read(int descriptor, void *data, size_t size)
 	return syscall(SYS_read, descriptor, data, size);
 }
 """
-"""Ctrl-C in the last moment before the program waits, when the interpreter has looked for signals already."""
+"""Ctrl-C in the last moment before the program waits, when the interpreter has already checked for signals."""
 
 
 @pytest.mark.parametrize("words", [("list",), ("list", "--passphrase-fd", "0")])
@@ -131,7 +131,7 @@ def test_waiting__hears_a_ctrl_c_of_the_last_moment_before(device: Device, words
 
 
 def _lets_in(status: Path, number: signal.Signals) -> bool:
-    """Tell whether a program that catches a signal does not hold it up."""
+    """Return whether a program that catches a signal lets it through."""
     masks = dict(line.split(":\t") for line in status.read_text().splitlines() if line.startswith("Sig"))
     bit = 1 << (number - 1)
     return bool(int(masks["SigCgt"], 16) & bit and not int(masks["SigBlk"], 16) & bit)
@@ -196,7 +196,7 @@ def test_passwd__needs_the_old_one(device: Device) -> None:
 def test_passphrase_and_key__are_in_no_argv_environment_output_or_trace_of_a_program(
     device: Device, tmp_path: Path
 ) -> None:
-    """Every program that is started and every byte that is written, seen from outside."""
+    """Every started program and every written byte is observed from outside."""
     device.hold(hotp("alice"))
     trace = tmp_path / "trace"
     expressions = ("-e", "trace=execve,write,sendto,sendmsg,pwrite64", "-s", "100000", "-v")
@@ -232,12 +232,12 @@ class Keyring(keyring.backend.KeyringBackend):
             raise keyring.errors.PasswordSetError(password)
         self.file.write_text(json.dumps(self._kept() | {f"{service} {username}": password}))
 """
-"""Stands for a desktop's: in a keyring's own configuration file, as keyring(1) has it."""
+"""A stand-in for a desktop's keyring, in keyring's own configuration file, see keyring(1)."""
 
 
 @pytest.fixture
 def keyring(device: Device, tmp_path: Path) -> Path:
-    """Give the device a keyring, and tell where it keeps what it is given."""
+    """Set up a keyring for the device, and return the place of its content."""
     (tmp_path / "desk_keyring.py").write_text(KEYRING)
     directory = device.data / "python_keyring"  # keyring looks for it in $XDG_DATA_HOME or $XDG_CONFIG_HOME
     directory.mkdir(parents=True)
@@ -359,7 +359,7 @@ def test_library__of_the_table_that_is_missing_is_told_with_what_helps(device: D
 
 
 def _without(library: str) -> str:
-    """Give a script that is the program on a machine without a library."""
+    """Return a script that runs the program as on a machine without a library."""
     return (
         "import sys; from importlib.abc import MetaPathFinder\n"
         "class Gone(MetaPathFinder):\n"

@@ -1,4 +1,4 @@
-"""The vault file: what is in it says nothing without the passphrase, and nothing that happens to it goes unnoticed."""
+"""Check the vault file: it reveals nothing without the passphrase, and no change to it goes unnoticed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WRONG = "the passphrase is wrong, or the file is damaged"
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where a vault can be made."""
+    """A path for a new vault."""
     return tmp_path / "data" / "softtoken" / "vault"
 
 
@@ -53,7 +53,7 @@ def test_vault__gives_back_what_was_put_in(path: Path) -> None:
 
 
 def test_vault__is_what_rfc_7914_and_rfc_8439_make_of_it(path: Path) -> None:
-    """Opened by openssl's scrypt and by the layout that the module states, and by none of our code."""
+    """It is opened by openssl's scrypt and by the layout in the module's documentation, without our code."""
     write_vault(path, [totp("alice")], cost=COST)
     sealed = path.read_bytes()
     assert sealed[:20] == b"softtoken vault\n" + bytes([1, 17, 8, 1])
@@ -102,7 +102,7 @@ def test_vault__any_flipped_bit_is_one_clear_error(path: Path, bit: int) -> None
     for place in range(len(sealed)):
         damaged = bytearray(sealed)
         damaged[place] ^= 1 << bit
-        # A cost so high that it would take all memory is refused before anything is derived.
+        # A cost that would use all memory is refused before a key is derived.
         with pytest.raises(VaultFailed, match=WRONG):
             sealing.unseal(bytes(damaged), PASSPHRASE.encode(), path="vault")
 
@@ -195,7 +195,7 @@ def test_program__vault_that_others_could_have_touched_is_told(
     assert (done.status, done.stdout) == (1, "")
     mistake = Mistake(done.stderr)
     assert told in mistake.error
-    # What is opened is checked as well, should it have been exchanged after the first look.
+    # The opened file is checked, too, in case it was exchanged after the first check.
     with pytest.raises(VaultFailed, match=re.escape(told)):
         device.content()
     if "mode" in told:
@@ -298,7 +298,7 @@ def test_program__too_little_memory_is_one_clear_error(device: Device, words: tu
 
 @pytest.fixture
 def small_disk(device: Device) -> Iterator[Device]:
-    """A device whose data are on a disk of their own, of 64 KiB."""
+    """A device with its data on a separate disk of 64 KiB."""
     device.data.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", device.data], check=True)
     yield device

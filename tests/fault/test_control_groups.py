@@ -1,4 +1,4 @@
-"""Services whose control group has no room (TasksMax, MemoryMax of systemd): the log says so, and what to do."""
+"""Run services whose control group has no room (systemd's TasksMax, MemoryMax): the log says so, and what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Full and read-only disks: the owner gets in, and a code still works once."""
+"""Log in on full and read-only disks: the owner gets in, and a code still works only once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.system_log import SystemLog
 
 @pytest.fixture
 def disk(outside: Path) -> Iterator[Path]:
-    """A small disk for a store of root's."""
+    """A small disk for a root-owned store."""
     options = "size=128k,nr_inodes=32,mode=755"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", outside], check=True)
     yield outside
@@ -160,7 +160,7 @@ def test_store_of_roots__on_a_read_only_disk_lets_a_code_in_once(
 def test_error__of_the_kernel_is_named_and_the_code_works_when_it_is_gone(
     make_troupe: Callable[[str], Troupe], system_log: SystemLog, name: str, error: str, words: str
 ) -> None:
-    """The first such call that is about the user's files fails, and all later ones."""
+    """The first such call on the user's files fails, and so do all later ones."""
     stage = make_troupe("totp").lead
     calls = from_the_first_frame(stage.backend_calls(*stage.act.answers))
     call = next(
@@ -195,7 +195,7 @@ def test_bad_block__does_not_bring_an_older_record_back(
     system_log: SystemLog,
     tmp_path: Path,
 ) -> None:
-    """Where a later block of a file cannot be read, Linux gives what comes before it, and the error to who asks on."""
+    """If a later block of a file is unreadable, Linux returns the data before it. The next read gets the error."""
     phone = alice.enrol(installed, "--period=300", NO_CODES)
     service = make_service(installed.line("window=3"))
     first, code, following = (phone.totp(steps) for steps in range(3))

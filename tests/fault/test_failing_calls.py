@@ -1,16 +1,17 @@
-"""Every system call of an attempt fails once, with one error after the other: never a success without the right code
-and a durable record, never `PAM_IGNORE`, and the next login is as if nothing had been.
+"""Fail every system call of an attempt once, with one error after the other.
 
-All of it is under `nullok`, and no mark says that the user has enrolled, so that a `PAM_IGNORE` is as near as it gets.
+There is never a success without the right code and a durable record, and never `PAM_IGNORE`. The next login works as if
+nothing had happened. All of it runs under `nullok`, and no mark shows that the user has enrolled. So a `PAM_IGNORE` is
+as near as possible.
 
-Each call fails with the errors that its manual page knows, and with `ESTALE` where a network file system may have it.
-The usual run has all of them for a TOTP code and for the first login, from the bridge's first frame to the end of the
-backend. The host's calls get two errors each; a recovery code and a pair of HOTP codes get one. Of the interpreter's
-start, when nothing of ours has run, what opens, reads and maps files gets one. With EVERY_ERROR=1 in the environment
-every call meets every error, which takes a quarter of an hour and more.
+Each call fails with the errors in its manual page, and with `ESTALE` if a network file system may return it. The usual
+run has all of them for a TOTP code and for the first login, from the bridge's first frame to the end of the backend.
+The host's calls get two errors each. A recovery code and a pair of HOTP codes get one. During the interpreter's start,
+before our code runs, calls that open, read and map files get one. With EVERY_ERROR=1 in the environment every call
+meets every error. That takes a quarter of an hour and more.
 
-Calls that cannot fail are left alone: to have `geteuid` fail would test strace. So is the second `clone`, which strace
-cannot tell from the first.
+Calls that cannot fail are left out: a failing `geteuid` would test strace. So is the second `clone`, which strace
+cannot distinguish from the first.
 """
 
 from __future__ import annotations
@@ -58,34 +59,34 @@ ERRORS_OF = {
     "poll": ("EINTR", "ENOMEM"),
     "clone": ("EAGAIN", "ENOMEM"),
 }
-"""Of a call that is not here: EIO."""
+"""For any other call: EIO."""
 EVERY_ERROR = bool(os.environ.get("EVERY_ERROR"))
 MADE_AGAIN = ("error=EINTR", "error=EAGAIN")
-"""After these a call is made once more, and then all is well."""
+"""After these errors a call is repeated, and succeeds."""
 CANNOT_FAIL = (
     *("alarm", "arch_prctl", "exit_group", "getegid", "geteuid", "getgid", "getpid", "gettid", "getuid"),
     *("rt_sigaction", "rt_sigreturn", "set_robust_list", "set_tid_address", "umask"),
 )
-"""Their manual pages know of no error, or only of wrong arguments."""
+"""Their manual pages list no errors, or only wrong arguments."""
 NEEDED = (
     *("flock", "pread64", "pwrite64", "fdatasync", "fsync"),
     *("setgroups", "setresgid", "setresuid", "read(0, ", "write(0, "),
 )
-"""Without any of these there is no record, or nothing to compare with, or nobody to tell."""
+"""Without one of these there is no record, nothing to compare with, or no reader of the message."""
 KEEPING = ("clone", "rt_sigprocmask", "munmap", "close", "pidfd_open", "poll", "kill", "wait4")
-"""What the bridge calls when the middle child stays until the backend has ended."""
+"""The calls of the bridge when the middle child stays until the backend has ended."""
 LOADING = ("openat", "read", "pread64", "mmap", "brk")
 PAM_SYSTEM_ERR = 4
-"""What libpam itself says when it cannot write the audit trail."""
+"""libpam's own result when it cannot write the audit trail."""
 
 
 def _failures(calls: list[Call], *, most: int = len(ERRORS), for_good: bool = False) -> list[tuple[Call, str]]:
-    """Pair calls with the errors that each shall meet.
+    """Pair calls with the errors that each will meet.
 
     Args:
-        calls: those that cannot fail are left out.
-        most: how many errors for one call.
-        for_good: whether all later calls of the name meet the error, too.
+        calls: the calls; those that cannot fail are left out.
+        most: the number of errors for one call.
+        for_good: whether all later calls of the name fail, too.
     """
     pairs = []
     for call in calls:
@@ -96,7 +97,7 @@ def _failures(calls: list[Call], *, most: int = len(ERRORS), for_good: bool = Fa
 
 
 def _right_code(stage: Stage, call: Call, how: str) -> None:
-    """Log in with the right code: there is a success only with all that it needs, and only one."""
+    """Log in with the right code. A success needs everything that belongs to it, and there is only one."""
     result = stage.disturb_backend(call, how, *stage.act.answers)
     needed = call.text.startswith(NEEDED) and how not in MADE_AGAIN
     assert result != PAM_SUCCESS or not needed, "a success all the same"
@@ -129,7 +130,7 @@ def test_backend__any_call_fails_for_good_and_no_code_works_twice(make_troupe: C
     """As on a disk that stays full: all later calls of the name fail, too."""
     troupe = make_troupe("first_totp")
     calls = from_the_first_frame(troupe.lead.backend_calls(*troupe.lead.act.answers))
-    interrupted = "error=EINTR+"  # for ever: that is nothing that a kernel does
+    interrupted = "error=EINTR+"  # for ever: no kernel does that
     troupe.play(_right_code, [pair for pair in _failures(calls, most=1, for_good=True) if pair[1] != interrupted])
 
 
@@ -142,7 +143,7 @@ def test_backend__any_call_fails_and_a_wrong_code_stays_wrong(make_troupe: Calla
 def test_backend__any_call_fails_and_a_token_file_that_is_gone_is_no_excuse(
     make_troupe: Callable[[str], Troupe],
 ) -> None:
-    """The mark says that the user has enrolled; not being able to read it is no proof that he has not."""
+    """The mark shows that the user has enrolled. An unreadable mark does not prove that they have not."""
     troupe = make_troupe(FILE_GONE)
     calls = from_the_first_frame(troupe.lead.backend_calls(*troupe.lead.act.answers))
     troupe.play(lambda stage, call, how: _refused(stage, call, how, *stage.act.answers), _failures(calls))
@@ -151,7 +152,7 @@ def test_backend__any_call_fails_and_a_token_file_that_is_gone_is_no_excuse(
 def test_backend__any_call_fails_that_would_prove_that_the_user_never_enrolled(
     make_troupe: Callable[[str], Troupe],
 ) -> None:
-    """Without proof there is no `PAM_IGNORE`. After EACCES the groups are looked up and there is a second proof."""
+    """Without proof there is no `PAM_IGNORE`. After EACCES the groups are looked up, and there is a second proof."""
     troupe = make_troupe(NEVER_ENROLLED)
     calls = from_the_first_frame(troupe.lead.backend_calls())
     proof = [call for call in calls if call.name in ("openat", "newfstatat", "setgroups", "setresgid", "setresuid")]
@@ -160,7 +161,7 @@ def test_backend__any_call_fails_that_would_prove_that_the_user_never_enrolled(
 
 
 def test_backend__any_call_fails_while_it_starts(make_troupe: Callable[[str], Troupe]) -> None:
-    """It starts all the same, or the person is refused and has lost nothing."""
+    """It starts anyway, or the user is refused and has lost nothing."""
     troupe = make_troupe("totp")
     calls = troupe.lead.backend_calls(*troupe.lead.act.answers)
     calls = calls[1 : before_the_first_frame(calls)]
@@ -178,7 +179,7 @@ def test_backend__any_call_fails_while_it_starts(make_troupe: Callable[[str], Tr
 def test_backend__any_call_fails_before_it_is_a_program(
     make_troupe: Callable[[str], Troupe], system_log: SystemLog
 ) -> None:
-    """The two children of the bridge, between clone and execve."""
+    """These are the two children of the bridge, between clone and execve."""
     troupe = make_troupe("totp")
 
     def scene(stage: Stage, call: Call, how: str) -> None:
@@ -193,7 +194,7 @@ def test_backend__any_call_fails_before_it_is_a_program(
 def test_host__any_call_fails_and_the_login_ends_in_time(
     make_troupe: Callable[[str], Troupe], system_log: SystemLog, options: tuple[str, ...]
 ) -> None:
-    """The library's own refusal is one, too, though the code is spent by then."""
+    """The library's own refusal counts as one, although the code is used by then."""
     troupe = make_troupe("totp")
 
     def scene(stage: Stage, call: Call, how: str) -> None:
@@ -203,7 +204,7 @@ def test_host__any_call_fails_and_the_login_ends_in_time(
 
     calls = troupe.lead.host_calls(*options)
     if options:
-        # The rest of it is the same as in a plain host.
+        # The rest is the same as in a plain host.
         begin = [call.name for call in calls].index("clone")
         calls = [call for call in calls[begin:] if call.name in KEEPING]
         assert {"pidfd_open", "wait4"} <= {call.name for call in calls}

@@ -1,4 +1,4 @@
-"""A home, or only the store in it, on a file system that never answers: a denial within seconds."""
+"""Log in with a home, or only the store in it, on a file system that never answers: denied within seconds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 
 def backends(installed: Installation) -> list[Process]:
-    """Find the processes that our module has started."""
+    """Return the processes that our module has started."""
     return [each for each in processes() if str(installed.backend) in each.command]
 
 
@@ -87,7 +87,7 @@ def test_hanging_disk__denies_within_seconds_and_lets_in_when_it_is_gone(
     assert fields["reason"] == "backend"
     assert ": a disk or name service hangs, or " in fields["detail"]
     assert severities(system_log) == [ERR]
-    # With the disk back, all is well.
+    # With the disk back, everything works.
     assert_in_once(pam.service(), alice, code)
 
 
@@ -107,7 +107,7 @@ def test_hanging_disk__does_not_hold_up_revoke(
 def test_hanging_disk__does_not_hold_up_what_root_does_for_a_user(
     pam: Pam, installed: Installation, alice: Person
 ) -> None:
-    """All at once, because each waits for as long as it may."""
+    """All at once, because each waits as long as it may."""
     code = alice.enrol(installed, "--period=300", NO_CODES).totp()
     commands = [
         ["unlock", alice.name],
@@ -128,7 +128,7 @@ def test_hanging_disk__does_not_hold_up_what_root_does_for_a_user(
 def test_hanging_disk__that_the_user_has_mounted_for_themselves_is_closed_to_root_and_denied(
     pam: Pam, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
-    """The kernel asks such a file system nothing for a process of root's, so it cannot hang or lie."""
+    """The kernel sends such a file system no requests from root's processes, so it cannot hang or lie."""
     code = alice.enrol(installed, "--period=300", NO_CODES).totp()
     service = pam.only_ignore("nullok", "timeout=60")
     with HangingDisk(alice.home, unkillable=True, owner=alice.uid) as disk:

@@ -1,7 +1,7 @@
-"""A hostile home: each of `.softtoken`, `tokens` and `state` as everything that it should not be.
+"""Log in with a hostile home: each of `.softtoken`, `tokens` and `state` as everything that it should not be.
 
-Whatever stands there, it is a denial within two seconds with the reason in the log, and nothing outside the home has
-changed: neither what a link leads to nor what is made where a dangling one points.
+Each case is a denial within two seconds, with the reason in the log. Nothing outside the home changes: neither the
+target of a link nor the place where a dangling link points.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Scene:
     """Alice's home, and a place outside that everybody can write.
 
     Attributes:
-        alice, phone: who lives there, and her token.
+        alice, phone: the owner of the home, and her token.
         outside: the place.
     """
 
@@ -51,16 +51,16 @@ class Scene:
         self.outside = outside
 
     def of_alice(self, path: Path, mode: int) -> None:
-        """Give something to her, so that its owner is no reason to refuse it."""
+        """Make Alice the owner, so that the owner is no reason to refuse the file."""
         path.chmod(mode)
         os.chown(path, self.alice.uid, self.alice.gid)
 
     def move_outside(self, path: Path) -> Path:
-        """Move the true thing outside."""
+        """Move the real file outside."""
         return Path(shutil.move(path, self.outside / path.name))
 
     def make_file(self, path: Path) -> Path:
-        """Put an empty file of hers in the place of the true thing."""
+        """Replace the real file with an empty file of hers."""
         _remove(path)
         path.touch(0o600)
         self.of_alice(path, 0o600)
@@ -75,12 +75,12 @@ def _remove(path: Path) -> None:
 
 
 def link_to_what_would_do(path: Path, scene: Scene) -> None:
-    """All that is wrong with the true thing is that a link leads to it."""
+    """Put a link to the real file; the link is the only fault."""
     path.symlink_to(scene.move_outside(path))
 
 
 def link_to_what_is_roots(path: Path, scene: Scene) -> None:
-    """A link leads to a thing of root's."""
+    """Put a link to a file of root's."""
     true = scene.move_outside(path)
     for each in [true, *true.rglob("*")]:
         os.chown(each, 0, 0)
@@ -88,7 +88,7 @@ def link_to_what_is_roots(path: Path, scene: Scene) -> None:
 
 
 def link_to_what_everybody_can_write(path: Path, scene: Scene) -> None:
-    """A link leads to a thing of somebody else's that the user can write."""
+    """Put a link to another user's file that the user can write."""
     true = scene.move_outside(path)
     for each in [true, *true.rglob("*")]:
         os.chown(each, NOBODY, NOBODY)
@@ -97,38 +97,38 @@ def link_to_what_everybody_can_write(path: Path, scene: Scene) -> None:
 
 
 def dangling_link(path: Path, scene: Scene) -> None:
-    """A link leads to where nothing is, and something could be made."""
+    """Put a link to a path where nothing exists, and something could be created."""
     _remove(path)
     path.symlink_to(scene.outside / "nothing")
 
 
 def link_to_itself(path: Path, scene: Scene) -> None:
-    """A link leads nowhere for ever."""
+    """Put a link to itself."""
     _remove(path)
     path.symlink_to(path)
 
 
 def hard_link(path: Path, scene: Scene) -> None:
-    """The file has another name outside."""
+    """Make a second name for the file outside."""
     os.link(path, scene.outside / "other-name")
 
 
 def hard_link_to_what_is_roots(path: Path, scene: Scene) -> None:
-    """The file is at the same time one of root's."""
+    """Make the file a second name of one of root's."""
     hard_link(path, scene)
     os.chown(path, 0, 0)
     path.chmod(0o666)
 
 
 def fifo(path: Path, scene: Scene) -> None:
-    """Whoever opens it without care waits for ever."""
+    """Put a FIFO: a careless open waits for ever."""
     _remove(path)
     os.mkfifo(path)
     scene.of_alice(path, 0o600)
 
 
 def unix_socket(path: Path, scene: Scene) -> None:
-    """Nobody can open it."""
+    """Put a socket: nobody can open it."""
     _remove(path)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -136,7 +136,7 @@ def unix_socket(path: Path, scene: Scene) -> None:
 
 
 def device(path: Path, scene: Scene) -> None:
-    """Whoever reads it to its end reads for ever."""
+    """Put a device: reading to its end takes for ever."""
     _remove(path)
     try:
         os.mknod(path, 0o020600, ZERO)
@@ -146,70 +146,70 @@ def device(path: Path, scene: Scene) -> None:
 
 
 def directory(path: Path, scene: Scene) -> None:
-    """A directory where a file should be."""
+    """Put a directory in place of a file."""
     _remove(path)
     path.mkdir()
     scene.of_alice(path, 0o700)
 
 
 def empty_file(path: Path, scene: Scene) -> None:
-    """No bytes at all."""
+    """Put an empty file."""
     scene.make_file(path)
 
 
 def endless_file(path: Path, scene: Scene) -> None:
-    """A gigabyte of nothing."""
+    """Put a file of a gigabyte of zeros."""
     os.truncate(scene.make_file(path), 1 << 30)
 
 
 def file_of_zeros(path: Path, scene: Scene) -> None:
-    """As many NUL bytes as a whole state has bytes."""
+    """Put as many NUL bytes as a whole state has bytes."""
     scene.make_file(path).write_bytes(bytes(8192))
 
 
 def endless_true_file(path: Path, scene: Scene) -> None:
-    """What enrolment wrote, with a gigabyte of nothing behind it."""
+    """Add a gigabyte of zeros to the content of an enrolment."""
     os.truncate(path, 1 << 30)
 
 
 def of_somebody_else(path: Path, scene: Scene) -> None:
-    """Somebody else's, though the user may read and write it."""
+    """Make another user the owner, although the user may read and write it."""
     os.chown(path, NOBODY, scene.alice.gid)
     path.chmod(path.stat().st_mode | 0o070)
 
 
 def of_root_and_usable(path: Path, scene: Scene) -> None:
-    """Root's, though the user may read and write it."""
+    """Make root the owner, although the user may read and write it."""
     os.chown(path, 0, scene.alice.gid)
     path.chmod(path.stat().st_mode | 0o070)
 
 
 def of_root(path: Path, scene: Scene) -> None:
-    """Root's, and root's alone."""
+    """Make root the owner, with no access for others."""
     os.chown(path, 0, 0)
 
 
 def open_to_its_group(path: Path, scene: Scene) -> None:
-    """The group can write it."""
+    """Make it writable for the group."""
     path.chmod(path.stat().st_mode | 0o020)
 
 
 def open_to_everybody(path: Path, scene: Scene) -> None:
-    """Everybody can write it."""
+    """Make it writable for everybody."""
     path.chmod(path.stat().st_mode | 0o002)
 
 
 def readable_by_others(path: Path, scene: Scene) -> None:
-    """Others can read the keys."""
+    """Make the keys readable for other users."""
     path.chmod(0o604)
 
 
 def closed(path: Path, scene: Scene) -> None:
-    """Not even its owner has any right."""
+    """Remove all rights, including the owner's."""
     path.chmod(0)
 
 
-# The trap, and for each place where it can stand the reason and the words in the log.
+# The trap, and the reason and words in the log for each place where it can stand.
 TRAPS: list[tuple[Callable[[Path, Scene], None], dict[str, tuple[str, str]]]] = [
     (link_to_what_would_do, {STORE: A_LINK, TOKENS: A_LINK, STATE: A_LINK}),
     (link_to_what_is_roots, {STORE: A_LINK, TOKENS: A_LINK, STATE: A_LINK}),
@@ -222,7 +222,7 @@ TRAPS: list[tuple[Callable[[Path, Scene], None], dict[str, tuple[str, str]]]] = 
     (unix_socket, {STORE: NOT_A_DIRECTORY, TOKENS: (UNUSABLE, "No such device"), STATE: (UNUSABLE, "No such device")}),
     (device, {STORE: NOT_A_DIRECTORY, TOKENS: NOT_A_FILE, STATE: NOT_A_FILE}),
     (directory, {TOKENS: NOT_A_FILE, STATE: (UNUSABLE, "Is a directory")}),
-    # An emptied state is a lost one: then the present time step counts as used.
+    # An emptied state counts as lost: then the present time step counts as used.
     (empty_file, {STORE: NOT_A_DIRECTORY, TOKENS: BAD_TOKENS, STATE: ("replayed", "")}),
     (endless_file, {STORE: NOT_A_DIRECTORY, TOKENS: BAD_TOKENS, STATE: BAD_STATE}),
     (endless_true_file, {TOKENS: BAD_TOKENS, STATE: BAD_STATE}),
@@ -243,14 +243,14 @@ CASES = [(trap, place, *said) for trap, places in TRAPS for place, said in place
 
 @pytest.fixture(scope="module")
 def resident(world: Path) -> Iterator[Person]:
-    """The one user of all traps: to make one takes longer than to fall into one."""
+    """The one user of all traps: creating one takes longer than a login."""
     with resident_of(world / "homes-hostile") as person:
         yield person
 
 
 @pytest.fixture
 def scene(resident: Person, installed: Installation, world: Path) -> Iterator[Scene]:
-    """A home as enrolment leaves it."""
+    """A home as it is after an enrolment."""
     outside = world / "outside-hostile"
     outside.mkdir(mode=0o777)
     outside.chmod(0o777)

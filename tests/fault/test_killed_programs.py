@@ -1,8 +1,8 @@
-"""SIGKILL at some of the system calls of a program that changes what is enrolled: the owner gets in with the old token
-or with the new one, never with neither, and the same command can be given again.
+"""Kill (SIGKILL) a program that changes an enrolment, at some of its system calls.
 
-A sweep over all calls takes minutes, so each run kills at a few, and says how they were drawn: PAM_SOFTTOKEN_SEED=N
-draws the same again.
+The owner gets in with the old token or with the new one, never with neither. The same command can be run again. A sweep
+over all calls takes minutes, so each run kills at a few, and says how they were drawn: PAM_SOFTTOKEN_SEED=N draws the
+same again.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ COST, PIN = 2**10, "73219"
 
 
 class Owner:
-    """Alice, her two tokens and a recovery code, all as they were at first each time that `reset` is called.
+    """Alice, her two tokens and a recovery code, all restored by each `reset`.
 
     Attributes:
-        alice: the person.
+        alice: the user.
         phone, spare: her tokens, which count.
         recovery_code: the only one.
         issued: codes that commands have printed.
@@ -52,11 +52,11 @@ class Owner:
         hash_anew(alice.store / "tokens", [self.recovery_code], COST)
 
     def keep(self) -> None:
-        """Have things as they are now be those that are as at first."""
+        """Keep the present files as those that `reset` restores."""
         shutil.copytree(self.alice.store, self._aside)
 
     def reset(self) -> None:
-        """Forget what was done."""
+        """Restore the kept files."""
         self.alice.forget_on_the_host()
         shutil.rmtree(self.alice.store, ignore_errors=True)
         shutil.copytree(self._aside, self.alice.store)
@@ -64,7 +64,7 @@ class Owner:
             os.chown(path, self.alice.uid, self.alice.gid)
 
     def accepts(self, *codes: str) -> list[str]:
-        """Return those of some codes that let her in."""
+        """Return the codes, of some, that let her in."""
         return [code for code in codes if self._log_in(code) == PAM_SUCCESS]
 
     def _log_in(self, code: str) -> int:
@@ -74,7 +74,7 @@ class Owner:
 
 
 def shown(done: Finished) -> dict[str, object]:
-    """Return what a program has printed for another program before it was killed; nothing if it was too early."""
+    """Return the output that a program has printed for another program before the kill; nothing if it was too early."""
     return json.loads(done.stdout) if done.stdout else {}
 
 
@@ -115,7 +115,7 @@ def after_no_pin(owner: Owner, done: Finished, again: Finished | None) -> None:
 
 
 def after_pin(owner: Owner, done: Finished, again: Finished | None) -> None:
-    """Check that she gets in without the PIN or with it, and with it once the program was through."""
+    """Check that she gets in without the PIN or with it, and only with it after the program has finished."""
     code = owner.phone.hotp_at(3 if again else 0)
     assert (not again and owner.accepts(code)) or owner.accepts(PIN + code)
 
@@ -129,7 +129,7 @@ def after_revoke(owner: Owner, done: Finished, again: Finished | None) -> None:
 
 
 def after_relief(owner: Owner, done: Finished, again: Finished | None) -> None:
-    """Check that the phone lets her in once the command was through, and so does what it has printed."""
+    """Check that the phone and the printed code let her in after the command has finished."""
     if again is None:
         return
     assert owner.accepts(owner.phone.hotp_at(3))
@@ -141,11 +141,11 @@ class Deed(NamedTuple):
     """A command that changes something.
 
     Args:
-        words: its own; `USER` stands for the user.
-        check: called after the kill, and with the second run after that.
-        prepare: brings about what it is for.
+        words: its own words; `USER` stands for the user.
+        check: called after the kill, and again with the second run.
+        prepare: creates the situation for the command.
         is_repeated: the second run may say that there is nothing left to do.
-        typed: what somebody at a terminal answers.
+        typed: the answers of a user at a terminal.
     """
 
     words: str
@@ -178,13 +178,13 @@ DEEDS = {
 
 
 class Killer:
-    """Gives one command, undisturbed or killed at a call.
+    """Run one command, undisturbed or killed at a call.
 
     Args:
-        installed: whose program.
-        owner: about whom.
-        deed: which one.
-        trace: file for what strace sees.
+        installed: the installation of the program.
+        owner: the user concerned.
+        deed: the command.
+        trace: a file for strace's output.
     """
 
     def __init__(self, installed: Installation, owner: Owner, deed: Deed, trace: Path) -> None:
@@ -197,11 +197,11 @@ class Killer:
         self._trace = trace
 
     def run(self) -> Finished:
-        """Give it as everybody does."""
+        """Run the command normally."""
         return self._run(self._program)
 
     def calls(self) -> list[Call]:
-        """List the calls that can change anything, since it has looked at a user's files."""
+        """List the calls that can change anything, starting at the first look at a user's files."""
         done = self._strace("trace=all")
         assert done.status == 0, done.stderr
         seen: Counter[str] = Counter()
@@ -216,7 +216,7 @@ class Killer:
         return [call for call in calls[begin:] if call.name in CHANGING]
 
     def kill_at(self, call: Call) -> Finished:
-        """Give it, and kill it as it enters a call."""
+        """Run the command, and kill it as it enters a call."""
         done = self._strace(f"trace={call.name}", f"inject={call.name}:signal=KILL:when={call.number}")
         assert done.status == -9, f"did not happen: {done.stderr}"
         return done
@@ -265,12 +265,12 @@ def owner(alice: Person, service: Service, tmp_path: Path) -> Iterator[Owner]:
 def test_program__killed_at_some_call_keeps_nobody_out_and_works_again(
     installed: Installation, owner: Owner, outside: Path, name: str
 ) -> None:
-    """What it had begun to write is empty afterwards, as a power cut leaves a file that was not synced yet."""
+    """Files that it had begun to write are empty afterwards, as after a power cut before a sync."""
     deed = DEEDS[name]
     deed.prepare(owner)
     owner.keep()
     killer = Killer(installed, owner, deed, outside / "trace")
-    assert killer.run().status == 0  # it makes directories that all users share
+    assert killer.run().status == 0  # it creates directories that all users share
     owner.reset()
     calls = killer.calls()
     assert {"flock", "fdatasync"} <= {call.name for call in calls}

@@ -1,8 +1,8 @@
-"""SIGKILL at every system call of an attempt, of the backend and of the host: afterwards the code works once at most in
-all, and the next one works.
+"""Kill (SIGKILL) an attempt, of the backend and of the host, at every system call.
 
-strace kills a process as it enters a call, and the call is not made. What a process does between two calls nobody else
-can see, so a kill after a call is the one before the next call, and none is left out.
+Afterwards the code works at most once in all, and the next one works. strace kills a process as it enters a call, and
+the call is not made. Nobody else can see the work between two calls. So a kill after a call equals the kill before the
+next call, and none is left out.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.support.system_log import SystemLog
     "the next login works."
 )
 def test_backend__killed_at_any_call_from_the_first_frame_on(make_troupe: Callable[[str], Troupe], kind: str) -> None:
-    """A code is left to be used until the call that records it, and never after it."""
+    """A code stays unused until the call that records it, and is used after it."""
     troupe = make_troupe(kind)
     calls = from_the_first_frame(troupe.lead.backend_calls(*troupe.lead.act.answers))
     told = [call.text.startswith(r'write(0, "\1R\0') for call in calls].index(True)
@@ -54,7 +54,7 @@ def test_backend__killed_at_any_call_from_the_first_frame_on(make_troupe: Callab
 
 
 def test_backend__killed_at_any_call_while_it_starts(make_troupe: Callable[[str], Troupe]) -> None:
-    """Nobody has given a code by then, so it still works, and nothing else can have changed either."""
+    """No code was entered by then, so it still works, and nothing else can have changed."""
     troupe = make_troupe("totp")
     calls = troupe.lead.backend_calls(*troupe.lead.act.answers)
 
@@ -63,16 +63,16 @@ def test_backend__killed_at_any_call_while_it_starts(make_troupe: Callable[[str]
         expected = [PAM_AUTH_ERR, PAM_SUCCESS]
         assert results == expected or (is_unsteady(call) and results == expected[::-1]), f"gave {results}"
 
-    # The first call is the execve that makes it a program of its own.
+    # The first call is the execve that makes it a separate program.
     troupe.play(scene, [(call, KILL) for call in calls[1 : before_the_first_frame(calls)]])
 
 
 def test_backend__killed_at_any_call_before_it_is_a_program(
     make_troupe: Callable[[str], Troupe], system_log: SystemLog
 ) -> None:
-    """The two children of the bridge, between clone and execve; until then they run in the host's memory.
+    """These are the two children of the bridge, between clone and execve. Until execve they run in the host's memory.
 
-    Left out are the few calls that strace cannot tell from the host's own, see `child_calls`.
+    The few calls that strace cannot distinguish from the host's own are left out, see `child_calls`.
     """
     troupe = make_troupe("totp")
     calls = troupe.lead.child_calls()
@@ -97,7 +97,7 @@ def test_backend__killed_at_any_call_before_it_is_a_program(
 def test_host__killed_at_any_call_takes_the_backend_with_it(
     make_troupe: Callable[[str], Troupe], system_log: SystemLog, options: tuple[str, ...]
 ) -> None:
-    """The backend is gone within seconds, and with it the lock."""
+    """The backend is gone within seconds, and so is its lock."""
     troupe = make_troupe("totp")
     calls = troupe.lead.host_calls(*options)
     assert {"socketpair", "clone", "poll", "recvfrom"} <= {call.name for call in calls}

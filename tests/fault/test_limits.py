@@ -1,4 +1,4 @@
-"""Hosts with hostile limits (setrlimit(2)), capabilities and flags: the owner gets in, or the log names the limit."""
+"""Log in with hostile limits (setrlimit(2)), capabilities and flags: the owner gets in, or the log names the limit."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_limit__of_a_host_of_roots_keeps_nobody_out(service: Service, owner: Own
 
 @pytest.mark.lockout("a host with a real-time policy may run for 12 ms without a pause (RLIMIT_RTTIME)")
 def test_limit__of_real_time_keeps_nobody_out(installed: Installation, service: Service, alice: Person) -> None:
-    """To hash a recovery code takes longer than that."""
+    """Hashing a recovery code takes longer than that."""
     if subprocess.run([*REAL_TIME, "true"], check=False, capture_output=True).returncode != 0:
         pytest.skip("needs CAP_SYS_NICE, and control groups that allow a real-time policy")
     (code,) = alice.enrol(installed, "--recovery-codes=1").recovery_codes
@@ -155,7 +155,7 @@ def test_limit__that_nobody_can_raise_is_named_and_raising_it_lets_in(
 def test_privileges__that_a_host_lacks_keep_nobody_out(
     service: Service, owner: Owner, around: list[str], without_root: bool
 ) -> None:
-    """The home and all in it are closed to everybody but the owner, so root gets there as the owner only."""
+    """The home and its content are closed to everybody but the owner, so root reaches them only as the owner."""
     owner.person.home.chmod(0o700)
     around = [*around, *(as_user(owner.person) if without_root else [])]
     assert_in_once(service, owner.person, owner.phone.totp(), around=around)

@@ -1,4 +1,4 @@
-"""Places of a host that are full, read-only or missing: the owner gets in, or the log names the place."""
+"""Log in with places of a host that are full, read-only or missing: the owner gets in, or the log names the place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPOIL = {
 
 
 def spoiled(how: str, places: list[str], world: Path) -> str:
-    """Write a command that spoils places; the test's own files, which may be in one, stay as they are."""
+    """Return a shell command that damages places. The test's own files, which may be in one, stay as they are."""
     words = [f"mount --bind {world} /mnt"]
     words += [SPOIL[how].format(place, f"mkdir -p {world}; mount --bind /mnt {world}") for place in places]
     return "; ".join(words)
@@ -53,7 +53,7 @@ def spoiled(how: str, places: list[str], world: Path) -> str:
 def test_place__that_takes_nothing_keeps_nobody_out(
     service: Service, owner: Owner, world: Path, system_log: SystemLog, how: str, places: list[str]
 ) -> None:
-    """Where there is no room for the mark of a first success, the log says so."""
+    """If there is no room for the mark of the first success, the log says so."""
     around = in_namespaces(setup=spoiled(how, places, world))
     assert_in_once(service, owner.person, owner.phone.totp(), around=around)
     assert system_log.reasons() == ["accepted", "replayed"]

@@ -1,7 +1,7 @@
-"""The user swaps his files, as fast as he can, for links to others' while root logs him in (CVE-2025-6020's kind).
+"""Swap a user's files for links to other files, as fast as possible, during root's login (CVE-2025-6020's kind).
 
-What root checks by name can be another thing by the time that it is opened. So whatever an attempt got hold of, it must
-be the true thing or a refusal: no code of another's token lets in, no code lets in twice, and nothing outside changes.
+A file that root checks by name can be another one when it is opened. So an attempt must use the real file or be
+refused: no code of another user's token lets in, no code lets in twice, and nothing outside changes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STEPS = 20
 STORE, TOKENS, STATE = ".softtoken", ".softtoken/tokens", ".softtoken/state"
 REFUSALS = {"mismatch", "replayed", "insecure_file", "unusable_file", "not_enrolled", "lock_timeout"}
 
-# One system call swaps two names, so that there is always something at each of them.
+# One system call swaps two names, so that both always exist.
 _EXCHANGE = """
 import ctypes, os, sys
 HERE, EXCHANGE = -100, 2
@@ -64,7 +64,7 @@ while True:
 
 @contextmanager
 def restless(person: Person, script: str, *paths: Path) -> Iterator[None]:
-    """Have a process of this user's do something to his files again and again during the `with` block."""
+    """Run a process of this user's that changes the user's files again and again during the `with` block."""
     command = ["/usr/bin/python3", "-I", "-c", script, *map(str, paths)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, user=person.uid, group=person.gid, extra_groups=[], cwd="/"
@@ -80,7 +80,7 @@ def restless(person: Person, script: str, *paths: Path) -> Iterator[None]:
 
 
 def give(path: Path, uid: int, gid: int, *, open_to_all: bool = False) -> Path:
-    """Change the owner of something and of all below it."""
+    """Change the owner of a path and of everything below it."""
     for each in [path, *path.rglob("*")]:
         os.chown(each, uid, gid)
         if open_to_all:
@@ -98,9 +98,9 @@ def copy(source: Path, target: Path) -> Path:
 
 
 def fakes(alice: Person, place: str, outside: Path, other_store: Path) -> list[Path]:
-    """Put what could stand in for one of her files beside her store: links, hard links, and root's own.
+    """Put fakes of the user's files beside the store: links, hard links, and root's own files.
 
-    Behind each is somebody else's token; a state is a copy of hers, so that what is used in it could be used again.
+    Behind each is another user's token. A state is a copy of hers, so that its used codes could be used again.
     """
     model = {STORE: other_store, TOKENS: other_store / "tokens", STATE: alice.store / "state"}[place]
     hers = give(copy(model, outside / "hers"), alice.uid, alice.gid)
@@ -117,9 +117,9 @@ def fakes(alice: Person, place: str, outside: Path, other_store: Path) -> list[P
 
 
 def log_in_with_each(service: Service, person: Person, codes: list[str]) -> Counter[str]:
-    """Give one code after the other, and see that all attempts look alike; count how often each let in.
+    """Try one code after the other, check that all attempts look alike, and count how often each let in.
 
-    One application only: on a machine of two cores the other one is for whoever swaps the files.
+    There is only one application: on a machine of two cores the other core is for the process that swaps the files.
     """
     outcomes = service.log_in_often(person, *codes, attempts=len(codes))
     assert [outcome.messages for outcome in outcomes] == len(codes) * [PROMPT]
@@ -149,7 +149,7 @@ def test_race__file_swapped_for_others_never_lets_in_by_them_and_never_changes_t
         codes = [code for own, other in zip(hers, others, strict=True) for code in (own, other, own)]
         let_in = log_in_with_each(service, alice, codes)
     assert {let_in[code] for code in others} == {0}
-    # Both are there, or it was no race.
+    # Both have occurred, or it was no race.
     assert {let_in[code] for code in hers} == {0, 1}
     assert {"accepted", "insecure_file"} < set(system_log.reasons()) <= {"accepted", *REFUSALS}
     assert listing(outside) == before
@@ -160,7 +160,7 @@ def test_race__file_swapped_for_others_never_lets_in_by_them_and_never_changes_t
 def test_race__file_that_comes_and_goes_is_never_taken_for_one_that_never_was(
     pam: Pam, installed: Installation, alice: Person, system_log: SystemLog, place: str
 ) -> None:
-    # Of the present step: that counts as used where the record of it is lost.
+    # Codes of the present step count as used if their record is lost.
     code = alice.enrol(installed, "--period=300", NO_CODES).totp()
     assert pam.service().log_in(alice, code).result == PAM_SUCCESS
     system_log.clear()
@@ -168,7 +168,7 @@ def test_race__file_that_comes_and_goes_is_never_taken_for_one_that_never_was(
         let_in = log_in_with_each(pam.only_ignore("nullok", "no_throttle"), alice, 2 * LOGINS * [code])
     assert not let_in
     assert set(system_log.reasons()) <= REFUSALS
-    assert len(set(system_log.reasons())) > 1  # there and not there, or it was no race
+    assert len(set(system_log.reasons())) > 1  # present and absent have occurred, or it was no race
 
 
 def test_race__state_that_is_made_and_removed_is_no_proof_that_there_are_no_tokens(

@@ -1,7 +1,7 @@
-"""A login that gets no processor while it holds the lock: SCHED_IDLE, beside programs that want all of it.
+"""Log in without a processor while holding the lock: SCHED_IDLE, beside programs that want all of it.
 
-The kernel's autogroups would give it a share of its own. A control group of its own for the processor, as systemd makes
-for users, ends that, and so does a host that has switched them off.
+The kernel's autogroups would give the login a share of its own. A separate control group for the processor, as systemd
+makes for users, ends that. So does a host that has switched autogroups off.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GROUP = Path("/sys/fs/cgroup/cpu/softtoken-starved")
 PROCESSOR = 0
 HOGS = 4
 WORK = 20_000_000
-"""About a second of a processor, of which a starved process gets a few thousandths."""
+"""About one second of processor time, of which a starved process gets a few thousandths."""
 JOIN = f'echo $$ > {GROUP}/cgroup.procs; exec "$@"'
 STARVED_BACKEND = """
 import os, sys
@@ -62,7 +62,7 @@ def group() -> Iterator[None]:
 
 @contextlib.contextmanager
 def hogs() -> Iterator[None]:
-    """Have programs of the highest priority run on the one processor, in the same group."""
+    """Run programs of the highest priority on the one processor, in the same group."""
     command = [
         "sh",
         "-c",
@@ -91,7 +91,7 @@ def hogs() -> Iterator[None]:
 
 
 def starved_backend(installed: Installation, outside: Path) -> tuple[Path, Path]:
-    """Make a backend that is starved once it has the lock and somebody has opened a pipe; return both paths."""
+    """Create a backend that is starved once it has the lock and a pipe is opened. Return both paths."""
     backend, gate = outside / "backend", outside / "gate"
     os.mkfifo(gate)
     text = STARVED_BACKEND.format(root=str(installed.root), processor=PROCESSOR, gate=str(gate), work=WORK)
@@ -100,7 +100,7 @@ def starved_backend(installed: Installation, outside: Path) -> tuple[Path, Path]
 
 
 def holders(person: Person) -> list[int]:
-    """Find the processes that hold the lock of somebody's state."""
+    """Return the processes that hold the lock of a user's state."""
     with (person.store / "state").open() as state:
         lock = proc.lock_name(state.fileno())
     return [pid for pid in proc.all_pids() if proc.has_lock(pid, lock)]

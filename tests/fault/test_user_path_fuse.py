@@ -1,4 +1,4 @@
-"""A user's own file system (FUSE) says that everything in it is root's: root believes nothing of it.
+"""Mount a user's own file system (FUSE) that claims root owns everything in it: root trusts nothing of it.
 
 Source: fuse(4) and the kernel's <linux/fuse.h>, whose structures are written out here.
 """
@@ -32,7 +32,7 @@ def _attributes(node: int) -> bytes:
 
 
 def _serve(device: int, target: bytes) -> None:
-    """Answer the kernel: a directory of root's, with a link of root's by every name."""
+    """Answer the kernel's requests: a directory of root's, with a link of root's for every name."""
     while True:
         try:
             request = os.read(device, 1 << 17)
@@ -54,7 +54,7 @@ def _serve(device: int, target: bytes) -> None:
         try:
             os.write(device, struct.pack("<IiQ", 16 + len(answer), error, unique) + answer)
         except OSError:
-            continue  # it is not waited for any more
+            continue  # nobody waits for it any more
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""A user exchanges parts of a path, as fast as possible, while root opens it: for that user, for another, to write.
+"""Exchange parts of a path, as fast as possible, while root opens it: for that user, for another, for writing.
 
-Whatever root got hold of is the user's own, or it was refused; nothing came into being where a link leads.
+Root opens only the user's own file, or the open is refused. Nothing is created where a link points.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def account_of(person: Person) -> Account:
 
 
 def tries(is_race: Callable[[], bool]) -> Iterator[int]:
-    """Count tries: enough of them, and as many more as it takes until both sides have had their turn."""
+    """Count tries: a minimum, and more until both sides have had their turn."""
     for number in range(MOST_TRIES):
         if number >= TRIES and is_race():
             return
@@ -39,7 +39,7 @@ def tries(is_race: Callable[[], bool]) -> Iterator[int]:
 
 
 def scene_of(alice: Person, bob: Person, part: str) -> tuple[Path, Path, Path]:
-    """Make `a/b/file` in both homes, and a link of Alice's to one part of Bob's.
+    """Create `a/b/file` in both homes, and a link of Alice's to one part of Bob's.
 
     Returns:
         The file that is opened, the part of its path that is exchanged, and the link.

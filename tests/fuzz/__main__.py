@@ -3,7 +3,7 @@
     build/venv/bin/python -m tests.fuzz state_text -max_total_time=3600
     build/venv/bin/python -m tests.fuzz bridge_frames -max_total_time=3600
 
-New inputs and crashes go to build/fuzz/TARGET, or to the first directory; the kept corpus is read, not written.
+New inputs and crashes go to build/fuzz/TARGET, or to the first directory. The kept corpus is read, not written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BRIDGE = "bridge_frames"
 def _fuzz(name: str, options: list[str]) -> None:
     import atheris  # type: ignore[import-untyped]
 
-    # Only what is loaded inside is watched, so nothing above may have imported the product.
+    # Only modules loaded inside are watched, so nothing above may have imported the product.
     with atheris.instrument_imports(include=["pam_softtoken"], enable_loader_override=False):
         from tests.fuzz.targets import MAX_INPUT_BYTES, TARGETS
     atheris.Setup([name, f"-max_len={MAX_INPUT_BYTES.get(name, 4200)}", *options], TARGETS[name])
@@ -29,7 +29,7 @@ def _fuzz(name: str, options: list[str]) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Hand over to libFuzzer, which ends the process."""
+    """Start libFuzzer, which ends the process."""
     names = sorted(path.name for path in CORPUS.iterdir())
     if not arguments or arguments[0] not in names:
         sys.exit(

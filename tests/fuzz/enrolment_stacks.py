@@ -1,4 +1,4 @@
-"""Random services where somebody without the password meets our lines: they ignore at `auth` and deny at `account`."""
+"""Make random services for a user without the password: our lines ignore at `auth` and deny at `account`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _REFUSALS = ("auth_err", "user_unknown")
 
 
 def make_case(source: random.Random) -> Case:
-    """Make a service; nearly always a module for a password stands in front of our `auth` line."""
+    """Return a service. Nearly always a password module stands before our `auth` line."""
     case: Case = {}
     files: list[str] = []
     for name in ("c", "b"):
@@ -54,7 +54,7 @@ def _control(source: random.Random) -> str:
 
 
 def _module(source: random.Random, kind: str, control: str, name: str, answers: tuple[str, ...] = _REFUSALS) -> str:
-    """Write a line whose module gives one of these answers: which, the bytes of its argument say."""
+    """Return a line whose module gives one of these answers, chosen by the bytes of its argument."""
     answer = source.choice(answers)
     while True:
         argument = "".join(source.choice("abcdefghij123") for _ in range(source.randint(1, 4)))

@@ -1,4 +1,4 @@
-"""Where the kept inputs are, and how the harness of the bridge's frames is compiled. Imports nothing of the product."""
+"""Find the kept inputs, and compile the harness for the bridge's frames. Imports nothing of the product."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def compile_harness(target: Path, *, source: Path = SOURCE) -> Path:
 
 
 def without_randomised_addresses() -> list[str]:
-    """Give the words before a sanitised program's command line.
+    """Return the words before a sanitised program's command line.
 
-    Where the kernel spreads mappings over more bits than ASan's shadow was laid out for, it dies now and then at start.
+    If the kernel spreads mappings over more bits than ASan's shadow expects, the program sometimes dies at start.
     """
     return ["setarch", "--addr-no-randomize"]

@@ -1,6 +1,6 @@
-"""The first inputs of each target, valid ones and near misses: `python -m tests.fuzz.seeds` writes them to the corpus.
+"""Return the first inputs of each target, valid ones and near misses: `python -m tests.fuzz.seeds` writes them.
 
-The keys are those of the RFCs' appendices. What a long run finds is added to the same directories by hand.
+The keys are those of the RFCs' appendices. Findings of long runs are added to the same directories by hand.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ def _uris() -> dict[str, bytes]:
 
 def _exports() -> dict[str, bytes]:
     aegis, encrypted, twofas = export_maker.aegis(), export_maker.aegis_encrypted(), export_maker.twofas()
-    # One account of each type is enough to begin with, and leaves the fuzzer less to change in vain.
+    # One account of each type is enough at first, and leaves the fuzzer less to change in vain.
     few = {**aegis, "db": {"version": 3, "entries": aegis["db"]["entries"][2:4] + aegis["db"]["entries"][-1:]}}
     uri = b"otpauth://hotp/a%3Ab?secret=GEZDGNBVGY3TQOJQ&counter=7\n"
     migration = b"otpauth-migration://offline?data=CjEKCkhlbGxvId6tvu8SGEV4YW1wbGU6YWxpY2VAZ29vZ2xlLmNvbRoHRXhhbXBsZTAC"
@@ -261,7 +261,7 @@ def _exports() -> dict[str, bytes]:
 
 
 def _conversations() -> dict[str, bytes]:
-    """For the bridge: see `bridge_frames.c`."""
+    """Return the inputs for the bridge: see `bridge_frames.c`."""
 
     def text(content: bytes) -> bytes:
         return len(content).to_bytes(2, "big") + content
@@ -324,7 +324,7 @@ def _conversations() -> dict[str, bytes]:
 
 
 def seeds() -> dict[str, dict[str, bytes]]:
-    """Give for each target its inputs by name."""
+    """Return the inputs of each target, by name."""
     return {
         "token_file": _token_files(),
         "state_file": _state_files(),

@@ -1,4 +1,4 @@
-"""Random PAM services, what libpam makes of them, and what our reader says that it does."""
+"""Generate random PAM services, run them in libpam, and predict the result with our reader."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CORPUS = HERE / "service_files"
 SERVICE = "x"
 KINDS = ("auth", "account", "session")
 MODULES = "/mnt/m"
-"""Where the marker modules are; every path has to fit into lines of a known length."""
+"""The place of the marker modules. Every path must fit into lines of a known length."""
 NAMES = ("pam_a.so", "pam_softtoken.so", "pam_unix.so", "pam_softtoken.so.b", "xpam_softtoken.so")
 ANSWERS = ("success", "success", "success", "ignore", "auth_err", "new_authtok_reqd", "user_unknown")
 _OURS_IN_ODD_PLACES = ("pam_softtoken.so", "/x/pam_softtoken/pam_module.py", "[pam_softtoken.so]", "account", "auth")
@@ -102,7 +102,7 @@ def _line(source: random.Random, targets: list[bytes]) -> bytes:
 
 
 def _stretched(source: random.Random, line: bytes) -> bytes:
-    """Make a line about as long as libpam reads at once, or twice that, with something of interest behind."""
+    """Return a line about as long as libpam's read buffer, or twice that, followed by significant text."""
     length = source.choice([1022, 1023, 1024, 2045, 2046, 2047]) + source.randint(-3, 3)
     filler = source.choice([b" ", b"\t", b"z", b"#", b" y"])
     behind = f"auth required {MODULES}/pam_softtoken.so hidden".encode()
@@ -117,7 +117,7 @@ def _text(source: random.Random, targets: list[bytes]) -> bytes:
 
 
 def make_case(source: random.Random) -> Case:
-    """Make the files of a service in directories; they include each other in one direction only."""
+    """Return a service's files in directories. They include each other in one direction only."""
     case = {}
     names = [b"d", b"c", b"b"]
     known: list[bytes] = []
@@ -134,7 +134,7 @@ def make_case(source: random.Random) -> Case:
 
 
 def make_deep_case(source: random.Random) -> Case:
-    """Make a service whose files include each other about as deep as libpam goes."""
+    """Return a service whose files include each other about as deep as libpam allows."""
     depth = source.randint(14, 18)
     how = [source.choice([b"include", b"substack"]) for _ in range(depth)]
     if source.random() < 0.5:
@@ -149,14 +149,14 @@ def make_deep_case(source: random.Random) -> Case:
 
 
 def make_one_file_case(source: random.Random) -> Case:
-    """Make /etc/pam.conf."""
+    """Return a /etc/pam.conf."""
     services = [b"x", b"x", b"X", b"other", b"Other", b"y", b"[x]"]
     lines = [source.choice(services) + _space(source) + _line(source, []) for _ in range(source.randint(0, 8))]
     return {"pam.conf": b"\n".join(lines) + source.choice([b"\n", b""])}
 
 
 def make_sound_case(source: random.Random) -> Case:
-    """Make a service that asks for a password, with lines that go on in every way and without a problem."""
+    """Return a service that asks for a password, with every kind of continued line and no problem."""
     joined = _space(source).join
     password = joined((b"auth", b"required", MODULES.encode() + b"/pam_unix.so", _plain_argument(source)))
     targets = [(b"@include", b"b"), (b"auth", b"include", b"b"), (b"auth", b"substack", b"b")]
@@ -175,7 +175,7 @@ def _plain_argument(source: random.Random) -> bytes:
 
 
 def kept_cases() -> dict[str, Case]:
-    """Return what is kept, by name."""
+    """Return the kept cases, by name."""
     return {
         directory.name: {
             str(file.relative_to(directory)): file.read_bytes() for file in directory.rglob("*") if file.is_file()
@@ -185,12 +185,12 @@ def kept_cases() -> dict[str, Case]:
 
 
 class Account:
-    """What was run of a service.
+    """The parts of a service that ran.
 
     Attributes:
         ran: type, path and arguments of each module, in order.
-        results: PAM's return code for each type; fewer when libpam crashed or hung.
-        ended: libpam got to the end.
+        results: PAM's return code for each type; fewer if libpam crashed or hung.
+        ended: libpam reached the end.
     """
 
     def __init__(self) -> None:
@@ -203,11 +203,11 @@ class Account:
 
 
 class Libpam:
-    """libpam itself, for services in directories of its own. Needs root.
+    """libpam itself, for services in private directories. Needs root.
 
     Args:
-        directory: new, for all that is built.
-        root: unpacked packages of another Debian, whose libpam is taken: libpam0g and what it needs, libc6 too.
+        directory: a new directory for everything that is built.
+        root: unpacked packages of another Debian whose libpam is used: libpam0g and its dependencies, libc6 included.
     """
 
     def __init__(self, directory: Path, root: str = "") -> None:
@@ -228,7 +228,7 @@ class Libpam:
             shutil.copy(module, module.with_name(name))
 
     def run(self, cases: Iterable[Case]) -> list[Account]:
-        """Have libpam run each service."""
+        """Run each service in libpam."""
         place = self._directory / "c"
         shutil.rmtree(place, ignore_errors=True)
         names, mode = [], "directories"
@@ -285,12 +285,12 @@ def texts_of(case: Case) -> dict[str, str]:
 
 
 def read(case: Case, dialect: Dialect) -> Stack:
-    """Have our reader read a service."""
+    """Read a service with our reader."""
     return service_file.read(SERVICE, texts_of(case).get, dialect)
 
 
 def predict(stack: Stack) -> Account:
-    """Say what libpam will do, from what our reader has read."""
+    """Return libpam's expected behaviour, from the result of our reader."""
     account = Account()
     if stack.is_given_up:
         return account
@@ -314,13 +314,13 @@ def _arguments(line: Line) -> tuple[bytes, ...]:
 
 
 def difference(case: Case, account: Account, dialect: Dialect) -> str:
-    """Say where libpam did something else than our reader has predicted; empty where it did the same."""
+    """Describe a difference between libpam and our reader's prediction; empty if there is none."""
     stack = read(case, dialect)
     if any(line.is_broken and line.control == "@include" for line in stack.lines):
-        return ""  # libpam goes by memory that it has not set; ours calls it a problem
+        return ""  # libpam uses uninitialised memory; ours reports a problem
     own = {"/etc/pam.d/x", "/usr/lib/pam.d/x", "/etc/pam.d/other", "/etc/pam.conf"}
     if any("is no name of a" in each.why and each.place.file not in own for each in stack.problems):
-        return ""  # the same; ours gives the service up
+        return ""  # the same; ours gives up the service
     if not account.ended:
         return "" if stack.is_given_up else f"libpam crashed or hung; ours read {stack.lines}"
     predicted = predict(stack)

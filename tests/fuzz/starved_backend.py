@@ -1,12 +1,14 @@
-"""Run the backend with one allocation after the other failing, each time in a fresh copy of this process.
+"""Run the backend while one allocation after the other fails, each time in a fresh copy of this process.
 
-`/usr/bin/python3 -I -S starved_backend.py PARENT USER UID GID HOME ANSWERS STEP ARGUMENT...` plays the bridge and
-prints a line for each attempt: number of the allocation that failed, PAM code of the verdict or `none`, PAM code when
-the same was typed again with memory enough, the last log line. It ends when there are no more allocations. With a STEP
-above 1 only every so many are tried. ANSWERS, with commas in between, are taken in turn.
+`/usr/bin/python3 -I -S starved_backend.py PARENT USER UID GID HOME ANSWERS STEP ARGUMENT...` plays the bridge. It
+prints
+a line for each attempt: the number of the failed allocation, the verdict's PAM code or `none`, the PAM code when the
+same was typed again with enough memory, and the last log line. It ends after the last allocation. With a STEP above 1
+it
+tries only every STEP-th allocation. ANSWERS, separated by commas, are used in turn.
 
-Allocations are those of CPython's three allocators, by `_testcapi.set_nomemory`; what libc and OpenSSL take for
-themselves is not among them.
+Allocations are those of CPython's three allocators, by `_testcapi.set_nomemory`. Those of libc and OpenSSL are not
+included.
 """
 
 import _testcapi  # type: ignore[import-not-found]  # of Debian's libpython3-stdlib
@@ -26,7 +28,7 @@ JUDGED = "reason=mismatch"
 
 
 def attempt(start: bytes, answer: bytes, failing: int, *, in_a_row: int = 1) -> tuple[str, str]:
-    """Let the backend judge one answer; give its verdict and what it last logged."""
+    """Judge one answer in the backend, and return its verdict and its last log line."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     child = os.fork()
     if child == 0:
@@ -59,7 +61,7 @@ def attempt(start: bytes, answer: bytes, failing: int, *, in_a_row: int = 1) -> 
 
 
 def main() -> None:
-    """Try all of them."""
+    """Try all allocations."""
     _, _, user, uid, gid, home, answers, step, *arguments = sys.argv
     fields = ["0", user, user, uid, gid, home, "0", "0", "0", "=starved", "", "", "", *arguments]
     start = bytes((VERSION,)) + b"S" + "".join(field + "\0" for field in fields).encode()
@@ -70,8 +72,8 @@ def main() -> None:
         verdict, line = attempt(start, answer, failing)
         again = attempt(start, answer, NEVER)[0]
         print(failing, verdict, again, line, flush=True)
-        # So many failures in a row have no effect only where there is nothing left to fail. (Without any end to them
-        # CPython itself may go round in circles.)
+        # So many failures in a row have no effect only if there is nothing left to fail. (With endless failures,
+        # CPython itself may loop.)
         if failing % 256 < int(step) and JUDGED in attempt(start, b"000000", failing, in_a_row=MANY)[1]:
             break
         failing += int(step)

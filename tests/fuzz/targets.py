@@ -1,7 +1,7 @@
-"""What is fuzzed, and what must hold for any input: one function of bytes for each parser.
+"""Define the fuzzed targets, and what must hold for any input: one function of bytes for each parser.
 
-Each lets through only the exception that its parser documents, and sees that what was accepted comes out again as it
-went in. Imports no fuzzer, so that the kept inputs can be replayed without one.
+Each allows only the exception that its parser documents, and checks that accepted input is written again unchanged.
+Imports no fuzzer, so that the kept inputs can be replayed without one.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _assert_can_be_logged(error: Exception) -> None:
 
 
 def token_file(data: bytes) -> None:
-    """The token file, of which its owner can make what he likes."""
+    """Read a token file, whose content its owner controls."""
     try:
         content, owner = tokenfile.parse_any(data, path=PATH)
     except BadTokenFile as error:
@@ -68,7 +68,7 @@ def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def state_file(data: bytes) -> None:
-    """The state file as it is; the checksums keep nearly everything out."""
+    """Read a whole state file; the checksums reject nearly all inputs."""
     try:
         sequence, present = state.decode(data, path=PATH)
     except DamagedState as error:
@@ -80,7 +80,7 @@ def state_file(data: bytes) -> None:
 
 
 def state_text(data: bytes) -> None:
-    """A slot with a right checksum: 8 bytes of sequence number, then the text."""
+    """Read a slot with a right checksum: 8 bytes of sequence number, then the text."""
     text = data[8 : 8 + state.SLOT_BYTES]
     content = state.MAGIC + data[:8].ljust(8, b"\0") + len(text).to_bytes(2, "big") + text
     if len(content) + 32 <= state.SLOT_BYTES:
@@ -90,7 +90,7 @@ def state_text(data: bytes) -> None:
 
 
 def _assert_can_go_on(present: State, sequence: int) -> None:
-    """What was accepted can be written again after any attempt, or the owner would be kept out."""
+    """Check that an accepted state can be written again after any attempt. Otherwise the owner would be locked out."""
     changed = (
         present.with_last("f" * 32, 2**64 - 1)
         .with_assumed("e" * 32, 2**62)
@@ -103,7 +103,7 @@ def _assert_can_go_on(present: State, sequence: int) -> None:
 
 
 def conf(data: bytes) -> None:
-    """The configuration file."""
+    """Read the configuration file."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -112,7 +112,7 @@ def conf(data: bytes) -> None:
 
 
 def arguments(data: bytes) -> None:
-    """Module arguments, each ended by a NUL, as the bridge sends them."""
+    """Read module arguments, each ended by a NUL, as the bridge sends them."""
     _load([piece.decode("utf-8", "surrogateescape") for piece in data.split(b"\0")], "")
 
 
@@ -138,7 +138,7 @@ def _spelling(name: str, value: bool | int | str) -> str:
 
 
 def _assert_own_directory(template: str) -> None:
-    """No two users share a store, and it is where the template says."""
+    """Check that no two users share a store, and that it is where the template says."""
     paths = []
     for name, uid in (("alice", 1001), ("bob", 1002)):
         account = SimpleNamespace(name=name, uid=uid, home=f"/home/{name}")
@@ -148,7 +148,7 @@ def _assert_own_directory(template: str) -> None:
 
 
 def start_frame(data: bytes) -> None:
-    """The bridge's first frame."""
+    """Read the bridge's first frame."""
     try:
         start = wire.decode_start(data)
     except ProtocolError:
@@ -169,7 +169,7 @@ def start_frame(data: bytes) -> None:
 
 
 def answer_frame(data: bytes) -> None:
-    """What the bridge sends on from the person, and what the backend then makes of it."""
+    """Read the user's answer as the bridge sends it, and judge it as the backend does."""
     try:
         typed = wire.decode_answer(data)
     except ProtocolError:
@@ -186,7 +186,7 @@ def answer_frame(data: bytes) -> None:
 
 
 def typed_answer(data: bytes) -> None:
-    """What the person typed."""
+    """Read a typed answer."""
     text = data.decode("utf-8", "surrogateescape")
     try:
         readings = answer.read(text)
@@ -206,7 +206,7 @@ def typed_answer(data: bytes) -> None:
 
 
 def sent_frames(data: bytes) -> None:
-    """Texts of any kind on their way to the bridge."""
+    """Write texts of any kind for the bridge."""
     text = data.decode("utf-8", "surrogateescape")
     for frame in (
         wire.encode_converse(1, text),
@@ -219,7 +219,7 @@ def sent_frames(data: bytes) -> None:
 
 
 def uri(data: bytes) -> None:
-    """Key URIs, read back by the standard library: one byte of kind, one of key length, the key, issuer, account."""
+    """Write Key URIs for the standard library: a byte of kind, a byte of key length, the key, issuer, account."""
     kind, length = (*data[:2], 0, 0)[:2]
     key = data[2 : 18 + length % 48].ljust(16, b"\0")
     issuer, _, account = data[18 + length % 48 :].decode("utf-8", "surrogateescape").partition("\0")
@@ -229,7 +229,7 @@ def uri(data: bytes) -> None:
     assert text.isprintable()
     parts = urlsplit(text)
     label = parts.path[1:].split(":")
-    # Without an issuer there is neither its part of the label nor its parameter.
+    # Without an issuer, both its part of the label and its parameter are missing.
     given = [each.replace(":", " ") for each in (issuer, account)] if issuer else [account.replace(":", " ")]
     assert (parts.scheme, parts.netloc, parts.fragment) == ("otpauth", token.kind, "")
     assert [unquote(each, errors="surrogateescape") for each in label] == given
@@ -244,11 +244,11 @@ def uri(data: bytes) -> None:
 
 
 class _Asked(Exception):
-    """The export is encrypted, and otherwise as it should be; what a passphrase would cost is not the question."""
+    """The export is encrypted and otherwise correct. The cost of a passphrase is not tested here."""
 
 
 def app_export(data: bytes) -> None:
-    """An export of another app, which comes from anywhere."""
+    """Read an export of another app, which can come from anywhere."""
 
     def ask() -> str:
         raise _Asked
@@ -269,7 +269,7 @@ def app_export(data: bytes) -> None:
     for record in harvest.found:
         token = record.token
         assert len(token.otp_at(0)) == token.digits
-        # What was taken can be given away again, and taken again.
+        # An accepted token can be exported and imported again.
         text = key_uri.build(token, issuer="", account=token.name)
         again = key_uri_reader.parse(text, now=1700000000, min_key_bytes=SHORTEST_KEY_BYTES).token
         assert again.fingerprint() == token.fingerprint()
@@ -301,4 +301,4 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 }
 
 MAX_INPUT_BYTES = {"token_file": tokenfile.MAX_BYTES + 16, "state_file": state.FILE_BYTES + 16}
-"""Where the fuzzer has to be allowed more than the length of a frame."""
+"""The targets that need more than the length of a frame."""

@@ -1,6 +1,6 @@
-"""Memory that runs out: each allocation of the host's side fails once, and so do those of the backend.
+"""Run out of memory: each allocation of the host's side fails once, and so do those of the backend.
 
-Other modules have answered this with `PAM_IGNORE` (CVE-2025-23013); here it is a denial, and never a crash.
+Other modules have returned `PAM_IGNORE` in this case (CVE-2025-23013). Here it is a denial, and never a crash.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.support.installation import TREE, Installation
 from tests.support.pam_scene import NO_CODES, Pam, oathtool, wrong_code
 
 ALL_IGNORED = 6
-"""What libpam makes of a stack in which all modules said `PAM_IGNORE`."""
+"""libpam's result for a stack in which all modules returned `PAM_IGNORE`."""
 MANY = 200
 STARVED = TREE / "tests" / "fuzz" / "starved_backend.py"
 
@@ -33,18 +33,18 @@ def host(world: Path) -> Path:
 
 
 def starve_host(host: Path, service: Service, user: Person, answers: list[str], *options: str) -> list[int]:
-    """Let each allocation fail, and give the PAM codes, or the signals as negative numbers."""
+    """Fail each allocation, and return the PAM codes, or the signals as negative numbers."""
     command = [str(host), str(service.directory), service.name, user.name, ",".join(answers), "1", "1", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     lines = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
-    # All were there but the last one, and the allocations of a login are more than a few.
+    # All were tried but the last one, and a login has many allocations.
     assert [there for _, _, there in lines] == [1] * (len(lines) - 1) + [0]
     assert len(lines) > 10
     return [result for _, result, _ in lines]
 
 
 def assert_denied(results: list[int]) -> None:
-    """See that nobody got in, that nothing crashed, and that our module never said that it had no say."""
+    """Check that nobody got in, that nothing crashed, and that our module never returned PAM_IGNORE."""
     assert min(results) >= 0
     assert not {PAM_SUCCESS, PAM_IGNORE, ALL_IGNORED} & set(results)
 
@@ -65,7 +65,7 @@ def test_host__without_memory_denies_a_wrong_code(
 def test_host__without_memory_never_takes_an_enrolled_user_for_another(
     host: Path, pam: Pam, alice: Person, phone: Phone, options: tuple[str, ...]
 ) -> None:
-    """A stack that lets in whom our module ignores, and nobody else."""
+    """The stack lets in users whom our module ignores, and nobody else."""
     results = starve_host(host, pam.only_ignore("nullok", "no_throttle"), alice, [wrong_code(phone)], *options)
     assert min(results) >= 0
     assert PAM_SUCCESS not in results
@@ -111,7 +111,7 @@ def test_host__without_memory_shows_a_broken_bridge(
 
 
 def starve_backend(installed: Installation, user: Person, answers: list[str], step: int) -> list[list[str]]:
-    """Let every so many of the backend's allocations fail, and give its two verdicts and the log line for each."""
+    """Fail every STEP-th allocation of the backend, and return its two verdicts and the log line for each."""
     who = [user.name, str(user.uid), str(user.gid), str(user.home)]
     command = ["/usr/bin/python3", "-I", "-S", str(STARVED), str(installed.root), *who, ",".join(answers), str(step)]
     command += ["nullok", "no_throttle"]
@@ -137,11 +137,11 @@ def test_backend__without_memory_never_accepts_a_code_twice(
     found = starve_backend(installed, alice, codes, starved_step)
     assert {verdict for verdict, _, _ in found} == {str(PAM_SUCCESS), str(PAM_AUTH_ERR), "none"}
     for verdict, again, _ in found:
-        # Stored before said: once it was accepted it is used. Otherwise it may or may not have got that far.
+        # Recorded before it is reported: an accepted code is used. Otherwise it may be used or not.
         assert (
             again == str(PAM_AUTH_ERR)
             if verdict == str(PAM_SUCCESS)
             else again in (str(PAM_SUCCESS), str(PAM_AUTH_ERR))
         )
-    # A wrong code, which says when there is nothing left to fail, needs more of them than a right one.
+    # A wrong code shows when there is nothing left to fail. It needs more allocations than a right one.
     assert sum("MemoryError" in line for _, _, line in found) > 1000 // starved_step

@@ -1,4 +1,4 @@
-"""The bridge's half of the protocol, under ASan and UBSan, against a second opinion on the verdict."""
+"""Fuzz the bridge's half of the protocol, under ASan and UBSan, with a second opinion on the verdict."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_bridge__judges_whatever_is_said_rightly(harness: Path, tmp_path: Path) 
     ],
 )
 def test_fuzzer__notices_a_broken_bridge(tmp_path: Path, right: str, wrong: str) -> None:
-    """The control: the kept conversations alone show each of these."""
+    """The control: the kept conversations alone reveal each of these faults."""
     copy = tmp_path / BRIDGE
     shutil.copytree(TREE / BRIDGE, copy)
     (file,) = (each for each in copy.glob("*.c") if each.read_text().count(right) == 1)

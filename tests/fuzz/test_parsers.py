@@ -1,4 +1,4 @@
-"""The parsers: every kept input again, then some thousand new ones; `python -m tests.fuzz` goes on from there."""
+"""Fuzz the parsers: every kept input again, then some thousand new ones. `python -m tests.fuzz` goes on from there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.installation import TREE
 
 RUNS = 20_000
 PATIENCE_S = 1.0
-"""Of processor time for one input; each takes a few microseconds."""
+"""Processor time for one input; each takes a few microseconds."""
 INPUTS = [(target, path.name) for target in TARGETS for path in sorted((CORPUS / target).iterdir())]
 
 
@@ -38,7 +38,7 @@ def test_parser__takes_or_refuses_whatever_comes(target: str, tmp_path: Path) ->
 
 
 def test_fuzzer__notices_a_broken_parser(tmp_path: Path) -> None:
-    """The control: a parser that lets an undocumented exception out is found, and the input that does it is kept."""
+    """The control: a parser that raises an undocumented exception is found, and the input is kept."""
     (tmp_path / "sitecustomize.py").write_text(
         "import pam_softtoken.login.answer as answer\nanswer.read = lambda text: [][len(text)]\n"
     )

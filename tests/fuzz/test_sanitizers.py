@@ -1,7 +1,7 @@
-"""The bridge built with ASan and UBSan in a client built with them: the scenes of bad backends again, and logins.
+"""Run the bridge built with ASan and UBSan, in a client built with them: the scenes of bad backends, and logins.
 
-The bridge's children run in the host's memory until execve. ASan does not mind: their stacks are a mapping of our own,
-which it takes for addressable, and what is instrumented in them puts its shadow back when it returns.
+The bridge's children run in the host's memory until execve. ASan accepts this: their stacks are a mapping of our own,
+which it treats as addressable, and instrumented functions in them restore its shadow on return.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FLAGS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit
 
 @pytest.fixture(scope="module")
 def installed(world: Path) -> Installation:
-    """A copy of the product whose bridge watches itself."""
+    """A copy of the product whose bridge checks itself."""
     around = " ".join(without_randomised_addresses())
     made = Installation.make(world / "sanitized", flags=FLAGS, around_client=around)
     used = subprocess.run(["nm", "--dynamic", made.bridge], check=True, capture_output=True, text=True).stdout
@@ -35,7 +35,7 @@ def installed(world: Path) -> Installation:
 
 @pytest.fixture(autouse=True)
 def no_report(world: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], list[str]]]:
-    """See that ASan reported nothing, whichever process it was in; UBSan's word ends the client with a status."""
+    """Check that ASan reported nothing in any process. A UBSan report ends the client with a status."""
     directory = world / "reports"
     directory.mkdir(exist_ok=True)
     directory.chmod(0o1777)

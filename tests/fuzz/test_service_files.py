@@ -1,8 +1,8 @@
-"""The reader of PAM service files against libpam itself: what libpam runs, with which arguments, and what comes of it.
+"""Compare the reader of PAM service files with libpam: the modules that run, their arguments, and the result.
 
-SERVICE_FILES_SECONDS=3600 goes on for an hour; SERVICE_FILES_SEED is printed with each failure, and plays it again.
+SERVICE_FILES_SECONDS=3600 continues for an hour. SERVICE_FILES_SEED is printed with each failure, and repeats it.
 SERVICE_FILES_ROOT names a directory with the unpacked packages libpam0g, libc6, libaudit1 and libcap-ng0 of another
-Debian, whose libpam is then taken instead of this machine's.
+Debian. Its libpam is then used instead of this machine's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAKERS = {
     "as deep as libpam goes": (service_files.make_deep_case, 1),
     "pam.conf": (service_files.make_one_file_case, 1),
 }
-"""Each with how many rounds an ordinary run takes."""
+"""Each with its number of rounds in an ordinary run."""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def _is_safe(case: Case, monkeypatch: pytest.MonkeyPatch) -> bool:
 def test_enrolment__where_it_is_called_safe_libpam_lets_nobody_in_without_the_password_or_past_our_account_line(
     libpam: Libpam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What each module answers is fixed in a service; ours judges whatever they could answer."""
+    """The answers of other modules are fixed in a service. Our analysis covers all their possible answers."""
     source = random.Random(SEED)
     cases = [enrolment_stacks.make_case(source) for _ in range(6 * AT_ONCE)]
     safe = [case for case in cases if _is_safe(case, monkeypatch)]
@@ -106,7 +106,7 @@ def test_edit__of_any_service_keeps_each_other_line_and_gives_every_byte_back(di
         case = service_files.make_sound_case(source)
         stack = service_files.read(case, dialect)
         if stack.problems or not paths.asks_for_password(stack.of("auth")):
-            continue  # `enable` refuses it; a line that goes on can swallow the one behind it
+            continue  # `enable` refuses it; a continued line can swallow the next one
         text = case["etc/x"].decode("utf-8", "surrogateescape")
         new = service_edit.put(text, stack, service_edit.our_line("pam_softtoken.so"), instead=instead)
         lines = service_files.read({**case, "etc/x": new.encode("utf-8", "surrogateescape")}, dialect).lines
@@ -146,7 +146,7 @@ def test_mend__command_does_to_a_file_what_was_tried_on_its_text(tmp_path: Path)
 
 
 def test_cases__reach_what_they_are_made_for() -> None:
-    """The control: among the services of a run are enough that libpam reads without a problem, and some it gives up."""
+    """The control: enough services of a run are read by libpam without a problem, and it gives up some."""
     source = random.Random(SEED)
     stacks = [service_files.read(service_files.make_case(source), IN_PIECES) for _ in range(AT_ONCE)]
     assert sum(not stack.problems for stack in stacks) > AT_ONCE // 20

@@ -1,8 +1,9 @@
-"""The bridge under valgrind's memcheck, as it is shipped: several logins of each kind in one process.
+"""Run the shipped bridge under valgrind's memcheck: several logins of each kind in one process.
 
-valgrind makes of the bridge's clone(CLONE_VM | CLONE_VFORK) a fork, as it does with vfork, so the children are watched
-in copies of the host's memory until execve; what they report there is kept quiet, because they would say it in the
-middle of the client's output. Nothing needs to be suppressed.
+valgrind turns the bridge's clone(CLONE_VM | CLONE_VFORK) into a fork, as it does with vfork. So the children are
+checked
+in copies of the host's memory until execve. Their reports are silenced, because they would appear in the middle of the
+client's output. Nothing needs to be suppressed.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def standing_clock(outside: Path, installed: Installation) -> Clock:
 
 @pytest.fixture(scope="module")
 def google_records(world: Path, installed: Installation) -> Iterator[Enrolments]:
-    """One person with a token of each kind, for the comparison with google-authenticator."""
+    """A user with a token of each kind, for the comparison with google-authenticator."""
     directory = Path(tempfile.mkdtemp(prefix="google-", dir=world))
     directory.chmod(0o755)
     with resident_of(directory / "homes") as person:

@@ -1,8 +1,8 @@
-"""Log in through pamela or python-pam, in a process of its own: `python_client.py LIBRARY CONFDIR SERVICE USER ANSWER`.
+"""Log in through pamela or python-pam, in a separate process: `python_client.py LIBRARY CONFDIR SERVICE USER ANSWER`.
 
-Both call libpam's `pam_start`, which reads /etc/pam.d. Only that entry is put in other words: the real
-`pam_start_confdir` with a private directory. Prints one JSON object: the PAM return code and, where the library keeps
-them, the messages.
+Both call libpam's `pam_start`, which reads /etc/pam.d. Only this entry is replaced: by the real `pam_start_confdir`
+with
+a private directory. Prints one JSON object: the PAM return code and, if the library keeps them, the messages.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def start_from(directory: str) -> Callable[[Any, Any, Any, Any], int]:
-    """Give a `pam_start` that takes its services from a directory."""
+    """Return a `pam_start` that reads its services from a directory."""
     start = CDLL("libpam.so.0").pam_start_confdir
     start.argtypes = [c_char_p, c_char_p, c_void_p, c_char_p, c_void_p]
     start.restype = c_int

@@ -1,4 +1,4 @@
-"""What the backend stands in while it waits for an answer: nothing of its host's, whatever the host was handed down."""
+"""Check the surroundings of the backend while it waits for an answer: it inherits nothing from its host."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _descriptors(process: Path) -> dict[str, str]:
 def test_backend__has_nothing_of_its_hosts(
     installed: Installation, service: Service, alice: Person, phone: Phone, outside: Path, options: tuple[str, ...]
 ) -> None:
-    """The host ignores and blocks all signals and has a directory, descriptors and an environment of its own."""
+    """The host ignores and blocks all signals, and has its own directory, descriptors and environment."""
     around = ["bash", "-euc", CHANGES, str(outside)]
     with Waiting(service, alice, options=options, around=around) as waiting:
         waiting.wait_for_prompt()
@@ -70,7 +70,7 @@ def test_backend__has_nothing_of_its_hosts(
         (found,) = [process for process in processes() if str(installed.backend) in process.command]
         backend = Path(f"/proc/{found.pid}")
 
-        # The control: the host has all that the backend must not have.
+        # The control: the host has everything that the backend must not have.
         status = _table(host / "status")
         assert {signal.SIGALRM, signal.SIGCHLD} <= _signals(status["SigIgn"]) & _signals(status["SigBlk"])
         assert (status["Umask"], (host / "cwd").readlink()) == ("0777", outside)

@@ -1,4 +1,4 @@
-"""Files that come back from an old backup: the owner gets in, and what was used before the backup stays used."""
+"""Restore files from an old backup: the owner gets in, and codes used before the backup stay used."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Backup:
     """Copies of some files of a user.
 
     Args:
-        person: whose.
-        names: of the files in the store.
+        person: the user.
+        names: the names of the files in the store.
     """
 
     def __init__(self, person: Person, names: list[str]) -> None:
@@ -31,7 +31,7 @@ class Backup:
         self._files = {person.store / name: (person.store / name).read_bytes() for name in names}
 
     def restore(self) -> None:
-        """Put them back as new files, as a program for backups does."""
+        """Restore them as new files, as a backup program does."""
         for path, content in self._files.items():
             new = Path(f"{path}.restored")
             new.write_bytes(content)

@@ -1,4 +1,4 @@
-"""No code, or no answer at all, through the real module: a denial at once, one NOTICE line, and no harm done."""
+"""Log in with no code, or with no answer at all, through the real module: denied at once, with one NOTICE line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.process import WAIT_S
 from tests.support.system_log import SystemLog
 
 BOUND_S = 8
-"""Nothing was waited for: that would take the ten seconds that the module grants its backend."""
+"""The module did not wait: that would take the ten seconds that it allows its backend."""
 KIB = 1024
 
 MALFORMED: dict[str, bytes] = {
@@ -60,11 +60,11 @@ MALFORMED: dict[str, bytes] = {
     "NUL at the front": b"\x00123456",
     "NUL after a digit": b"1\x0023456",
 }
-"""What has the form of neither a code nor a recovery code."""
+"""Answers with the form of neither a code nor a recovery code."""
 
 
 def attempt(service: Service, person: Person, line: bytes, *options: str) -> Outcome:
-    """Answer the one prompt with a line of the client's script, and see that it takes no time."""
+    """Answer the one prompt with a line of the client's script, and check that it takes no time."""
     started = time.monotonic()
     done = subprocess.run(
         service.command(person, *options), input=line + b"\n", capture_output=True, check=True, timeout=60
@@ -120,7 +120,7 @@ def test_answer__code_of_another_length_is_a_mismatch(
 def test_answer__with_a_nul_that_comes_past_the_bridge_is_malformed(
     installed: Installation, alice: Person, phone: Phone, place: int
 ) -> None:
-    """No C string holds one, so this backend is asked by the test itself."""
+    """No C string can hold a NUL, so the test itself asks this backend."""
     code = phone.totp().encode()
     with Asked(installed, alice) as asked:
         assert asked.receive()[:3] == frame(wire.CONVERSE, bytes([PROMPT[0][0]]))
@@ -132,11 +132,11 @@ def test_answer__with_a_nul_that_comes_past_the_bridge_is_malformed(
 
 
 class Asked:
-    """A backend with the test in the bridge's place.
+    """A backend with the test in place of the bridge.
 
     Args:
-        installed: whose.
-        person: who logs in.
+        installed: the installation of the backend.
+        person: the user who logs in.
     """
 
     def __init__(self, installed: Installation, person: Person) -> None:
@@ -169,5 +169,5 @@ class Asked:
 
 
 def frame(kind: bytes, payload: bytes) -> bytes:
-    """Put a frame together."""
+    """Return a frame."""
     return bytes([wire.VERSION]) + kind + payload

@@ -1,4 +1,4 @@
-"""The bridge alone, with backends that are missing, dangerous, dead, slow or mad: each is a denial."""
+"""Run the bridge alone with backends that are missing, dangerous, dead, slow or faulty: each is a denial."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.support.system_log import SystemLog
 
 
 def test_backend__of_our_own_can_say_yes(backends: Backends, pam: Pam, system_log: SystemLog) -> None:
-    """The control for all that follow: what they are refused for is not that it is another backend."""
+    """The control for the following tests: they are not refused only for being another backend."""
     backend = backends.make(script="send(b'C', 1, b'Well? '); receive(); send(b'L', 6, b'hello'); send(b'R', 0)")
     outcome = pam.with_backend(backend).log_in(ROOT, "x")
     assert outcome.result == PAM_SUCCESS
@@ -164,7 +164,7 @@ def test_backend__of_the_user_is_started_where_the_host_is_the_user(
 
 
 def assert_denied(service: Service, answer: str = "123456") -> None:
-    """Have a login denied."""
+    """Check that a login is denied."""
     assert service.log_in(ROOT, answer).result == PAM_AUTH_ERR
 
 
@@ -211,7 +211,7 @@ def test_module__clock_stands_still_while_the_person_types(pam: Pam, installed: 
 
 
 def assert_accepted_at_last(log_in: Callable[[], Outcome]) -> None:
-    """Log in until it is a success; on a busy machine the backend may not even start in the second that it has."""
+    """Log in until it succeeds. On a busy machine the backend may not even start within its one second."""
     assert any(log_in().result == PAM_SUCCESS for _ in range(10))
 
 
@@ -274,7 +274,7 @@ def test_backend__that_dies_without_a_verdict_denies(
 def test_backend__that_speaks_another_language_denies(
     backends: Backends, pam: Pam, system_log: SystemLog, frames: str
 ) -> None:
-    """Whatever stands before it, a later verdict does not count."""
+    """A later verdict does not count, whatever comes before it."""
     backend = backends.make(script=f"{frames}\nsend(b'R', 0)\nwait_for_the_end()")
     outcome = pam.with_backend(backend).log_in(ROOT, "123456")
     assert outcome.result == PAM_AUTH_ERR
@@ -314,7 +314,7 @@ def test_backend__format_characters_are_only_text(backends: Backends, pam: Pam, 
 
 PERMITTED = {0: PAM_SUCCESS, 3: PAM_SERVICE_ERR, 7: PAM_AUTH_ERR, 19: PAM_CONV_ERR}
 PAM_IGNORE, ALL_IGNORED = 25, 6
-"""libpam itself says PAM_PERM_DENIED when no module of a stack had a say."""
+"""The result of libpam itself, PAM_PERM_DENIED, when no module of a stack decides."""
 
 
 @pytest.mark.parametrize("code", [*range(34), 127, 128, 255])
@@ -333,7 +333,7 @@ def test_backend__gets_at_most_512_bytes_of_an_answer(backends: Backends, pam: P
 
 
 def test_backend__that_reads_no_answer_does_not_block_the_host(backends: Backends, pam: Pam) -> None:
-    """What fills the socket of CVE-2015-3238 is cut off before: all the answers of an attempt fit into it."""
+    """Data that would fill the socket of CVE-2015-3238 is cut off before: all answers of an attempt fit into it."""
     script = "for _ in range(63): send(b'C', 1, b'? ')\nsend(b'R', 0)\nwait_for_the_end()"
     service = pam.with_backend(backends.make(script=script))
     outcomes: list[Outcome] = []

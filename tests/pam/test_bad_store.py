@@ -1,4 +1,4 @@
-"""Store, state or lock unusable: whatever is wrong with the user's files, it is a denial, with the cause in the log."""
+"""Log in with an unusable store, state or lock: every fault is a denial, with its cause in the log."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_state__cut_off_so_that_no_record_is_whole_denies(
 ) -> None:
     state = alice.store / "state"
     data = state.read_bytes()
-    # A file that was cut has lost the second record; the first is spoilt so that nothing is left.
+    # A truncated file has lost the second record. The first is damaged so that none is left.
     state.write_bytes((b"X" + data[1:])[:size])
     assert service.log_in(alice, phone.totp()).result == PAM_AUTH_ERR
     assert system_log.reasons() == ["damaged_state"]
@@ -86,7 +86,7 @@ def test_state__one_record_damaged_still_works(
     written = 0 if before[:SLOT_BYTES] != after[:SLOT_BYTES] else SLOT_BYTES
     after[(written if broken == "newer" else SLOT_BYTES - written) + 50] ^= 0x80
     state.write_bytes(after)
-    # When the newer record is gone, its code is the one that nobody remembers; a code after it works either way.
+    # When the newer record is gone, its code is forgotten. A code after it works in either case.
     if broken == "older":
         assert service.log_in(alice, code).result == PAM_AUTH_ERR
         assert system_log.reasons()[-1] == "replayed"
@@ -188,7 +188,7 @@ def test_store__token_file_that_enrolment_did_not_write_denies(
 def test_not_stored__host_that_may_write_no_file_is_refused_and_the_code_is_not_used_up(
     service: Service, alice: Person, phone: Phone, system_log: SystemLog
 ) -> None:
-    # The caller of a host without root may take away its right to write files; see section 6 of the design.
+    # A host without root may lose its right to write files; see section 6 of the design.
     code = phone.totp()
     done = subprocess.run(
         ["prlimit", "--fsize=0:0", *service.command(alice)],
@@ -208,7 +208,7 @@ def test_not_stored__host_that_may_write_no_file_is_refused_and_the_code_is_not_
 
 @pytest.fixture
 def held_lock(alice: Person, phone: Phone) -> Iterator[None]:
-    """Somebody else holds the lock for the whole of the test."""
+    """Hold the lock in another process for the whole test."""
     with (alice.store / "state").open("rb") as state:
         fcntl.flock(state, fcntl.LOCK_EX)
         yield
@@ -271,7 +271,7 @@ def test_lock_timeout__does_not_keep_a_prompt_back(service: Service, alice: Pers
 def test_lock__is_not_held_while_the_person_is_told_of_recovery_codes(
     installed: Installation, service: Service, alice: Person
 ) -> None:
-    """As at a terminal that was stopped with Ctrl-S."""
+    """This happens at a terminal that was stopped with Ctrl-S."""
     phone = alice.enrol(installed, "--period=300", "--recovery-codes=2")
     with Waiting(service, alice, options=["--slow-reader"]) as reader:
         reader.write_down(phone.recovery_codes[0])
@@ -298,7 +298,7 @@ def test_lock_timeout__lock_that_is_given_back_in_time_is_waited_for(
 
 
 def _waits_for_the_lock_of(state: Path) -> bool:
-    """Tell whether a backend that has the state file open sleeps."""
+    """Return whether a backend with the state file open is asleep."""
     return any(_has_open(each.pid, state) and _sleeps(each.pid) for each in processes() if each.pid != os.getpid())
 
 
@@ -309,7 +309,7 @@ def _has_open(process: int, path: Path) -> bool:
 
 
 def _sleeps(process: int) -> bool:
-    # Between its tries of the lock the backend sleeps, and does nothing else after an answer.
+    # After an answer, the backend sleeps only between its attempts to take the lock.
     with contextlib.suppress(OSError):
         return Path(f"/proc/{process}/syscall").read_text().partition(" ")[0] in {str(number) for number in _SLEEPING}
     return False

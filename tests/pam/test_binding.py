@@ -1,4 +1,4 @@
-"""Tokens that root keeps belong to a name and a uid: nobody inherits them with one of the two."""
+"""Bind root's tokens to a name and a uid: no account inherits them with only one of the two."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.support.pam_scene import Pam
 
 @pytest.fixture(params=["%u", "%U"])
 def host(request: pytest.FixtureRequest, directory: DirectoryService, pam: Pam) -> Host:
-    """One that names a user's place by the name, and one that names it by the uid."""
+    """A host that names a user's place by name, and one that names it by uid."""
     return Host(directory, pam, request.param)
 
 
 def _successor(host: Host, former: Person) -> None:
-    """Let somebody else have the place: the old uid under a new name, or the old name with a new uid."""
+    """Create a user in the same place: the old uid with a new name, or the old name with a new uid."""
     if host.by_name:
         renumber(former, former.uid + 5000)
     else:
@@ -91,7 +91,7 @@ def test_enrolment__where_the_tokens_are_gone_inherits_no_grace(
 
 @pytest.mark.parametrize("damage", ["unbound", "bound to another name", "bound to another uid"])
 def test_reader__takes_no_file_of_another_account(host: Host, alice: Person, damage: str) -> None:
-    """The login, the user's program and the administrator's: none of them reads it as the user's."""
+    """Neither the login, nor the user's program, nor the administrator's program reads it as the user's."""
     phone = host.enrol(alice)
     tokens = host.place_of(alice) / "tokens"
     document = json.loads(tokens.read_text())
@@ -150,7 +150,7 @@ def test_newcomer__in_a_login_is_bound(host: Host, alice: Person) -> None:
 
 
 def _self_service(host: Host, person: Person, *words: str, user: str = "") -> Finished:
-    """Run the program as sudo starts it for a person."""
+    """Run the program as sudo starts it for a user."""
     host.directory.set_conf(f"store = {host.template}\n")
     sudo = ["env", f"SUDO_UID={person.uid}", f"SUDO_USER={user or person.name}"]
     return host.directory.run("softtoken-enroll", "--self", "--no-confirm", *words, around=sudo)
@@ -283,7 +283,7 @@ def test_rebind__takes_nothing_from_an_account_that_is_there(
 def test_rebind__with_the_uid_of_an_account_that_is_there_undoes_no_revocation_of_it(
     directory: DirectoryService, pam: Pam, alice: Person, make_person: Callable[[], Person], store: str
 ) -> None:
-    """The uid that alice had before was given to bob, or root has mistyped it."""
+    """Alice's former uid was given to bob, or root has mistyped it."""
     bob = make_person()
     template = store if store.startswith("%h") else f"{directory.stores}/{store}"
     service = pam.stack(pam.installed.line(f"store={template}") + PERMIT)
@@ -318,7 +318,7 @@ def test_rebind__binds_a_file_that_names_nobody_to_the_account_whose_place_it_is
     tokens.write_text(json.dumps(document))
     assert _outcome(host, alice, phone.totp())[2] == "other_account"
     bob = make_person()
-    # The place by the name is that of any uid, and the place by the uid that of any name.
+    # A place by name fits any uid, and a place by uid fits any name.
     elsewhere = ("--old-name", alice.name if host.by_name else "somebody-gone", "--old-uid", str(alice.uid))
     if host.by_name:
         elsewhere = (*elsewhere[:3], str(alice.uid + 7))
@@ -328,7 +328,7 @@ def test_rebind__binds_a_file_that_names_nobody_to_the_account_whose_place_it_is
 
 
 def _revoke(directory: DirectoryService, person: Person) -> Phone:
-    """Enrol somebody, revoke it, and put the old files back, as they can."""
+    """Enrol a user, revoke the token, and restore the old files, as the user can."""
     phone = directory.enrol(person.name, "--period=300")
     content = (person.store / "tokens").read_bytes()
     done = directory.run("softtoken-admin", "revoke", person.name, "--yes")
@@ -342,7 +342,7 @@ def _revoke(directory: DirectoryService, person: Person) -> Phone:
 
 @pytest.mark.parametrize("host", ["%u"], indirect=True)
 def test_newcomer__lifts_no_revocation_of_the_account_itself(host: Host, alice: Person) -> None:
-    """What is in the way is only what a former user of the name has left in a store by names."""
+    """Only the leftovers of a former user of the name, in a store by names, are removed."""
     host.enrol(alice)
     _successor(host, alice)
     phone = _revoke(host.directory, alice)
@@ -374,7 +374,7 @@ def test_newcomer__with_a_former_users_name_or_uid_can_enrol_once_root_says_so(h
 def test_mark__of_a_former_user_of_the_uid_denies_and_says_why_and_root_can_lift_it(
     directory: DirectoryService, pam: Pam, installed: Installation, alice: Person
 ) -> None:
-    """In a home directory, too: whoever has the uid now is not let in without a code, and not locked out in silence."""
+    """In a home directory, too: a user with a reused uid is neither let in without a code nor locked out in silence."""
     service = pam.stack(installed.line("nullok") + PERMIT)
     phone = directory.enrol(alice.name, "--period=300")
     assert directory.log_in(service, alice.name, phone.totp()).result == PAM_SUCCESS

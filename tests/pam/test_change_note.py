@@ -1,4 +1,4 @@
-"""The notes that confirm a change of `softtoken-admin enable`: only the very login that a code let in makes one."""
+"""Check the notes that confirm a change of `softtoken-admin enable`: only the login that a code let in creates one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SETCRED, WITHOUT_CODE = "--setcred", "--no-authenticate"
 
 
 class Waiting:
-    """A service of which a change waits, on a host whose /var/lib/softtoken is its own.
+    """A service with a pending change, on a host with its own /var/lib/softtoken.
 
     Args:
         mounts: the host.
@@ -43,7 +43,7 @@ class Waiting:
     def log_in(
         self, person: Person, *codes: str, options: tuple[str, ...] = (), run_as: Person | None = None
     ) -> Outcome:
-        """Make one attempt, in a process of its own."""
+        """Make one attempt, in a separate process."""
         identity = []
         if run_as is not None:
             identity = ["setpriv", f"--reuid={run_as.uid}", f"--regid={run_as.gid}", "--clear-groups"]
@@ -82,7 +82,7 @@ def test_note__of_the_same_login_confirms(waiting: Waiting, alice: Person, phone
 
 
 def test_note__of_a_refused_login_is_confirmed_by_no_other_login(waiting: Waiting, alice: Person, phone: Phone) -> None:
-    """The host comes to setcred only where nothing has refused; here it does not, after an accepted code."""
+    """A host reaches setcred only if nothing has refused. This host does not, after an accepted code."""
     assert waiting.log_in(alice, phone.totp()).result == PAM_SUCCESS
     (note,) = waiting.notes()
     names = (
@@ -101,14 +101,14 @@ def test_note__of_a_refused_login_is_confirmed_by_no_other_login(waiting: Waitin
         waiting.log_in(alice, options=(SETCRED, WITHOUT_CODE, *options))
     assert not waiting.is_confirmed
     assert waiting.notes() == [note]
-    # A wrong code after it, in a handle that knows the note, does not, either.
+    # A wrong code after it, in a handle that knows the note, does not confirm it either.
     known = f"--variable={login_note.VARIABLE}={note}"
     assert waiting.log_in(alice, "000000", options=(SETCRED, known)).result != PAM_SUCCESS
     assert not waiting.is_confirmed
 
 
 def test_note__is_made_and_moved_by_no_program_without_root(waiting: Waiting, alice: Person, phone: Phone) -> None:
-    """A user runs a PAM host of their own, under the service's name, with a right code."""
+    """A user runs their own PAM host under the service's name, with a right code."""
     assert waiting.log_in(alice, phone.totp(), options=(SETCRED,), run_as=alice).result == PAM_SUCCESS
     assert (waiting.is_confirmed, waiting.notes()) == (False, [])
     assert waiting.log_in(alice, phone.totp(1)).result == PAM_SUCCESS

@@ -1,4 +1,4 @@
-"""Accounts that are renamed, renumbered, moved or deleted: who gets in, who does not, and what helps."""
+"""Rename, renumber, move or delete accounts: which users get in, which do not, and what helps."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def host(request: pytest.FixtureRequest, directory: DirectoryService, pam: Pam) 
 
 
 def free_uid() -> int:
-    """Return a uid that useradd gives to nobody, not even in a test that runs at the same time."""
+    """Return a uid that useradd gives to no account, even in a test that runs at the same time."""
     return 2_000_000 + secrets.randbelow(1_000_000)
 
 
 def change(person: Person, how: str) -> None:
-    """Do to an account what administrators do."""
+    """Change an account as administrators do."""
     name = person.name
     if how == "group":
         subprocess.run(["groupadd", f"{name}g"], check=True)
@@ -65,21 +65,21 @@ def change(person: Person, how: str) -> None:
 
 
 def outcome(host: Host, person: Person, *answers: str) -> tuple[int, int, str, str]:
-    """Log in where `nullok` lets in those who never enrolled; return result, prompts, reason and detail."""
+    """Log in with `nullok`, which lets in users who never enrolled. Return result, prompts, reason and detail."""
     done = host.directory.log_in(host.service("nullok"), person.name, *answers)
     last = host.log.outcomes()[-1]
     return done.result, len(done.prompts), last["reason"], last.get("detail", "").strip('"')
 
 
 def command_in(detail: str, before: str) -> list[str]:
-    """Return the words of the command of ours that stands in a text behind some words."""
+    """Return the words of our command in a text, after some other words."""
     found = re.search(re.escape(before) + r"softtoken-admin ([^;]+?)(?: brings along.*)?(?:;|$)", detail)
     assert found is not None, detail
     return shlex.split(found[1])
 
 
 def run_cure(host: Host, words: list[str]) -> None:
-    """Run a command of ours as it was shown, with the store of this test."""
+    """Run one of our commands as it was shown, with the store of this test."""
     more = ["--store", host.template, "--yes"] if words[0] in ("rebind", "forget") else []
     done = host.directory.run("softtoken-admin", *words, *more)
     assert done.status == 0, done.stderr
@@ -92,7 +92,7 @@ def orphans(host: Host) -> list[dict[str, object]]:
 
 
 def put_back(place: Path, tokens: bytes, *, owner: str) -> None:
-    """Put an old copy of a token file in its place."""
+    """Restore an old copy of a token file."""
     place.mkdir(mode=0o700, exist_ok=True)
     (place / "tokens").write_bytes(tokens)
     (place / "tokens").chmod(0o600)
@@ -288,7 +288,7 @@ def test_move__of_a_changed_account_names_the_command_that_comes_first(
 def test_revoked_token__stays_revoked_whatever_becomes_of_the_account(
     host: Host, alice: Person, how: str, which: str
 ) -> None:
-    """Before root says that it is the same user, and after."""
+    """Before and after root declares that it is the same user."""
     phone = host.enrol(alice)
     other = host.enrol(alice, "--name=other") if which == "one" else None
     assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
@@ -318,7 +318,7 @@ def test_revoked_token__stays_revoked_whatever_becomes_of_the_account(
 
 @pytest.mark.parametrize("host", [HOME], indirect=True)
 def test_revoke__of_a_renumbered_account_adds_to_what_was_revoked_before(host: Host, alice: Person) -> None:
-    """And what root has enrolled since counts, before and after the change."""
+    """Tokens that root has enrolled since count, before and after the change."""
     first = host.enrol(alice)
     assert outcome(host, alice, first.totp())[0] == PAM_SUCCESS
     host.admin("revoke", alice.name, "--yes")
@@ -376,7 +376,7 @@ REUSED = [
 def test_newcomer__with_a_deleted_users_name_or_uid_inherits_nothing_and_begins_anew(
     host: Host, alice: Person, reused: str, keeping: bool
 ) -> None:
-    renumber(alice, free_uid())  # when it is given up, no other test may get it
+    renumber(alice, free_uid())  # in this test the uid must not go to another account when it is free
     phone = host.enrol(alice)
     assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
     name, uid = (alice.name, free_uid()) if reused == "name" else (f"{alice.name}new", alice.uid)
@@ -541,7 +541,7 @@ def test_rebind_all__brings_everybody_along_but_those_of_whom_it_is_not_clear(
     for person in people:
         rename_with_vipw(person, f"{person.name}.corp.example")
     successor = make_person()
-    rename_with_vipw(successor, former)  # carol, or somebody new who got the name?
+    rename_with_vipw(successor, former)  # carol, or a new user with the old name?
     assert outcome(host, alice, phones[0].totp(1))[2] == "other_account"
     done = host.directory.run("softtoken-admin", "rebind", "--all", "--yes", "--store", host.template)
     assert done.status == 0, done.stderr

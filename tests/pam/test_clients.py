@@ -1,4 +1,4 @@
-"""The real libpam in hosts without root: our own client, pamela and python-pam; and what the module exports."""
+"""Run the real libpam in hosts without root: our own client, pamela and python-pam. Check the module's exports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIBRARIES = ("pamela", "python-pam")
 HERE = Path(__file__).parent
 
 
-# ---- a host that is the user himself
+# ---- a host that runs as the user
 
 
 def test_unprivileged__right_code_is_accepted_once(
@@ -94,12 +94,12 @@ def test_unprivileged__conversation_that_fails_is_a_conversation_error(
     assert service.log_in(alice, phone.totp(), run_as=alice).result == PAM_SUCCESS
 
 
-# ---- other people's clients
+# ---- clients of other projects
 
 
 @pytest.fixture(scope="session")
 def python_client(world: Path) -> Path:
-    """The libraries and the script that drives them, where every user can read them."""
+    """The libraries and the script that drives them, in a place that every user can read."""
     directory = world / "python-clients"
     directory.mkdir(mode=0o755)
     for name in ("pamela", "pam", "six"):
@@ -130,7 +130,7 @@ class Library:
         self._script = script
 
     def log_in(self, service: Service, user: Person | str, answer: str, *, run_as: Person) -> int:
-        """Make an attempt; the PAM return code comes back."""
+        """Make an attempt, and return the PAM return code."""
         name = user if isinstance(user, str) else user.name
         done = subprocess.run(
             ["/usr/bin/python3", "-I", self._script, self.name, service.directory, service.name, name, answer],
@@ -157,7 +157,7 @@ def library(request: pytest.FixtureRequest, python_client: Path) -> Library:
 
 @pytest.fixture
 def with_account(pam: Pam) -> Callable[..., Service]:
-    """Make a service that also has the account and credentials parts that the libraries ask for."""
+    """Create a service with the account and credentials parts that the libraries need."""
 
     def make(*options: str) -> Service:
         ours = pam.installed.line(*options)
@@ -211,7 +211,7 @@ def test_library__unknown_user_is_asked_and_refused(
 
 
 def test_library__is_the_real_thing(library: Library, pam: Pam, alice: Person) -> None:
-    """The control: without our module the same call says yes, and with pam_deny no, whatever the answer."""
+    """The control: without our module the same call succeeds, and with pam_deny it fails, whatever the answer."""
     account = "account required pam_permit.so\n"
     assert library.log_in(pam.stack("auth required pam_permit.so\n" + account), alice, "x", run_as=alice) == 0
     assert library.log_in(pam.stack("auth required pam_deny.so\n" + account), alice, "x", run_as=alice) == 7

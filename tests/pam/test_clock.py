@@ -1,4 +1,4 @@
-"""A clock that jumps: nothing old is accepted, and the log says what is wrong and by how much."""
+"""Log in with a jumping clock: nothing old is accepted, and the log says what is wrong and by how much."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.support.system_log import SystemLog
 
 PERIOD_S = 30
 STEP = 66_666_660
-"""In 2033: a clock that is before the day of this version is taken for one that was never set."""
+"""A time in 2033. A clock before the day of this version counts as never set."""
 DAY_S, YEAR_S = 86_400, 31_536_000
 JUMPS_S = [1, 29, 30, 31, 59, 60, 61, 90, 600, 3600, DAY_S, 30 * DAY_S, YEAR_S]
 
 
 @pytest.fixture
 def service(pam: Pam, clock: Clock) -> Service:
-    """A service by whose clock it is the start of a time step."""
+    """A service whose clock is at the start of a time step."""
     clock.set(STEP * PERIOD_S)
     return pam.with_backend(clock.backend)
 
@@ -55,7 +55,7 @@ def test_clock__jump_brings_nothing_old_back(
 def test_clock__that_went_on_while_a_login_was_stopped_takes_a_code_of_now(
     pam: Pam, alice: Person, phone: Phone, clock: Clock
 ) -> None:
-    """As when a laptop sleeps at a prompt: all processes stand still for eight hours, and the clock does not."""
+    """As when a laptop sleeps at a prompt: all processes stop for eight hours, but the clock does not."""
     step = 5_800_000
     clock.set(step * 300)
     with Waiting(pam.with_backend(clock.backend), alice) as login:
@@ -78,7 +78,7 @@ def test_clock__that_went_on_while_a_login_was_stopped_takes_a_code_of_now(
 def test_clock__set_back_is_told_in_the_log_with_how_much(
     installed: Installation, service: Service, alice: Person, clock: Clock, system_log: SystemLog, back_s: int
 ) -> None:
-    """An app that agrees with the clock shows that the record is wrong; after any other code either can be."""
+    """An app that agrees with the clock shows that the record is wrong. After any other code, either can be wrong."""
     phone = alice.enrol(installed, NO_CODES)
     used, following = oathtool(phone, STEP, 2)
     assert service.log_in(alice, used).result == PAM_SUCCESS
@@ -112,7 +112,7 @@ def test_clock__of_1970_is_named_in_the_log_until_it_is_set(
     used, shown, following = oathtool(phone, STEP, 3)
     assert service.log_in(alice, used).result == PAM_SUCCESS
     clock.set(2 * DAY_S)
-    for code in (shown, following):  # two in a row cannot bring it back either
+    for code in (shown, following):  # two codes in a row cannot bring it back either
         assert service.log_in(alice, code).result == PAM_AUTH_ERR
         said = system_log.outcomes()[-1]
         assert said["reason"] == "mismatch"
@@ -167,7 +167,7 @@ def test_clock__record_from_the_future_ends_with_reset_state(
     assert succeeded(done) == ""
     assert "Codes were accepted of up to 3 d later than now." in done.stderr
     assert "If that is wrong, set it first" in done.stderr
-    # A service with a wider window need not wait until the codes of this moment are over.
+    # A service with a wider window need not wait until the present codes have expired.
     assert service.log_in(alice, oathtool(phone, step + 2)[0]).result == PAM_SUCCESS
 
 
@@ -179,7 +179,7 @@ def test_clock__record_from_the_future_ends_with_reset_state(
 def test_clock__record_from_the_future_is_told_during_a_wait(
     installed: Installation, pam: Pam, alice: Person, system_log: SystemLog
 ) -> None:
-    """There two codes in a row get nobody in."""
+    """During a wait, two codes in a row let nobody in."""
     phone = alice.enrol(installed, "--period=300", NO_CODES)
     step = steady_step(300)
     (name,) = read_state(alice).last

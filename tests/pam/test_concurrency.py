@@ -1,7 +1,7 @@
-"""One code, N logins at once through the real module: exactly one of them is let in, every time.
+"""Use one code in N logins at once, through the real module: exactly one of them succeeds, every time.
 
-N clients stand at their prompts, each with a backend that has read token and state file; then all get the same answer
-at once. A client makes one attempt after the other, so that no time goes into starting clients.
+N clients wait at their prompts, each with a backend that has read token and state file. Then all get the same answer at
+once. A client makes one attempt after the other, so that no time is lost by starting clients.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from tests.support.system_log import SystemLog
 ROUNDS = 100
 CROWDS = (2, 8, 32)
 WINDOW = 20
-MARGIN = 2  # steps at either end of the window: the clock goes on while the rounds are played
+MARGIN = 2  # steps at both ends of the window: the clock advances during the rounds
 FULL, LOW = 2**14, 2**10
-"""Of scrypt: what enrolment chooses, and the least that a token file may hold."""
+"""The costs of scrypt: the value that enrolment chooses, and the minimum in a token file."""
 PATIENT = "timeout=60"
-"""Thirty-two recovery codes at once are 32 x 40 ms of hashing on however few cores the machine has to spare."""
+"""Thirty-two recovery codes at once need 32 x 40 ms of hashing on the few free cores of the machine."""
 
 
 class Crowd:
-    """Some clients at their prompts.
+    """Several clients at their prompts.
 
     Args:
-        service: where they log in.
-        person: as whom.
-        size: how many.
-        rounds: how many attempts each makes.
+        service: the service of the logins.
+        person: the user.
+        size: the number of clients.
+        rounds: the number of attempts of each client.
     """
 
     def __init__(self, service: Service, person: Person, *, size: int, rounds: int) -> None:
@@ -45,11 +45,11 @@ class Crowd:
         self._clients = [self._exits.enter_context(Waiting(service, person, attempts=rounds)) for _ in range(size)]
 
     def close(self) -> None:
-        """Send them home."""
+        """End all clients."""
         self._exits.close()
 
     def all_answer(self, *answers: str) -> list[Outcome]:
-        """Wait until all stand at their prompt, give all the same answers at once, and collect the outcomes."""
+        """Wait until all clients are at their prompt, give all the same answers at once, and return the outcomes."""
         for client in self._clients:
             client.write_down(*answers)
         for client in self._clients:
@@ -61,7 +61,7 @@ class Crowd:
 
 @contextlib.contextmanager
 def crowd(service: Service, person: Person, *, size: int, rounds: int) -> Iterator[Crowd]:
-    """Gather a crowd, and send it home in the end."""
+    """Start a crowd for the length of the block."""
     clients = Crowd(service, person, size=size, rounds=rounds)
     try:
         yield clients
@@ -70,7 +70,7 @@ def crowd(service: Service, person: Person, *, size: int, rounds: int) -> Iterat
 
 
 def assert_one_is_let_in(outcomes: list[Outcome], log: SystemLog, *, accepted: str = "accepted") -> None:
-    """See that one was accepted, and all others were refused for the one reason that it was."""
+    """Check that one login was accepted, and that all others were refused for that reason."""
     results = sorted(outcome.result for outcome in outcomes)
     assert results == [PAM_SUCCESS] + (len(outcomes) - 1) * [PAM_AUTH_ERR]
     assert sorted(log.reasons()) == sorted([accepted] + (len(outcomes) - 1) * ["replayed"])
@@ -99,7 +99,7 @@ def test_hotp__one_code_at_many_prompts_lets_one_in(
 def test_totp__one_code_at_many_prompts_lets_one_in(
     installed: Installation, pam: Pam, alice: Person, system_log: SystemLog, size: int
 ) -> None:
-    """The window of one enrolment has some forty steps, which are used up one after the other."""
+    """The window of one enrolment has some forty steps. They are used up one after the other."""
     service = pam.service(PATIENT, f"window={WINDOW}")
     played = 0
     while played < ROUNDS:
@@ -120,8 +120,9 @@ def test_totp__one_code_at_many_prompts_lets_one_in(
 def test_recovery__one_code_at_many_prompts_lets_one_in(
     installed: Installation, pam: Pam, alice: Person, system_log: SystemLog, size: int, cost: int, rounds: int
 ) -> None:
-    """Thirty-two at the full cost take a second of two cores for each round, nearly all of it before they get to the
-    lock; with the low cost more of them meet there.
+    """Thirty-two at the full cost take one second on two cores for each round, nearly all of it before the lock. With
+    the
+    low cost, more of them meet at the lock.
     """
     service = pam.service(PATIENT)
     played = 0
@@ -139,7 +140,7 @@ def test_recovery__one_code_at_many_prompts_lets_one_in(
 def test_first_state__is_made_once_by_many(
     installed: Installation, pam: Pam, alice: Person, system_log: SystemLog, kind: str
 ) -> None:
-    """Without a state file all of the crowd find it missing, and only one makes the first record."""
+    """All clients find the state file missing, and only one makes the first record."""
     service = pam.service(PATIENT, "no_throttle")
     size, rounds = 8, 20
     for _ in range(rounds):
@@ -154,7 +155,7 @@ def test_first_state__is_made_once_by_many(
         for answer in answers:
             with crowd(service, alice, size=size, rounds=1) as clients:
                 results.append(sorted(outcome.result for outcome in clients.all_answer(answer)))
-        # Of two consecutive HOTPs the first one lets nobody in; afterwards it is a replay.
+        # Of two consecutive HOTPs, the first lets nobody in. After that it is a replay.
         assert results[:-1] == [size * [PAM_AUTH_ERR]] * (len(answers) - 1)
         assert results[-1] == [PAM_SUCCESS] + (size - 1) * [PAM_AUTH_ERR]
         assert system_log.reasons().count("accepted") == 1
@@ -165,7 +166,7 @@ def test_first_state__is_made_once_by_many(
 def test_mixed__each_of_several_codes_lets_one_in(
     installed: Installation, pam: Pam, alice: Person, system_log: SystemLog
 ) -> None:
-    """An OTP and a recovery code, each at four prompts at once: no store of the one loses the other's."""
+    """An OTP and a recovery code, each at four prompts at once: neither loses the other's record."""
     service = pam.service(PATIENT, f"window={WINDOW}")
     phone: Phone = alice.enrol(installed, "--period=300", "--recovery-codes=10")
     codes = oathtool(phone, steady_step(300) - WINDOW + MARGIN, 10)
@@ -188,7 +189,7 @@ def test_mixed__each_of_several_codes_lets_one_in(
 
 @pytest.mark.lockout("a login was killed while it held the lock")
 def test_killed__login_gives_its_lock_back(service: Service, alice: Person, phone: Phone) -> None:
-    """A client that is killed at its prompt is in nobody's way."""
+    """A client that is killed at its prompt blocks nobody."""
     for _ in range(5):
         with Waiting(service, alice) as client:
             client.wait_for_prompt()
@@ -197,7 +198,7 @@ def test_killed__login_gives_its_lock_back(service: Service, alice: Person, phon
 
 
 def test_resync__second_code_at_many_prompts_lets_one_in(installed: Installation, pam: Pam, alice: Person) -> None:
-    """What was near is read by all of them before the first one is let in."""
+    """All logins have read the first code before one of them is let in."""
     codes = oathtool(alice.enrol(installed, "--type=hotp", NO_CODES), 0, 20 * 30 + 2)
     service = pam.service("no_throttle")
     with crowd(service, alice, size=8, rounds=20) as clients:

@@ -1,7 +1,7 @@
-"""A refusal names its cure: what the log says is run as it stands there, and the owner logs in with a code.
+"""Check that a refusal names its cure: the command in the log is run as it stands, and then the owner gets in.
 
 Each scene is one way in which files come to be refused. The log names the object by its full path and a command for
-root; `softtoken-admin status` names the same one. Nothing is said at the prompt.
+root. `softtoken-admin status` names the same one. Nothing is shown at the prompt.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WITH_CONF = 'mount --bind "$1" /etc/security; shift; exec "$@"'
 
 
 class Host:
-    """A host on which the resident is enrolled, and where the files are.
+    """A host where the resident is enrolled, and the place of the files.
 
     Attributes:
         store: the directory with both files.
@@ -67,7 +67,7 @@ class Host:
         return done.returncode, done.stdout, done.stderr
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of root's, with this host's programs and settings."""
+        """Run a command as root, with this host's programs and settings."""
         inside = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", _WITH_CONF, "sh", str(self._conf)]
         words = [*inside, *command] if self._conf.exists() else command
         path = f"{self._installed.root}/scripts:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -75,7 +75,7 @@ class Host:
         return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
 
     def carry_out(self, command: str, *, person: Person | None = None) -> None:
-        """Run a cure as a shell would, root's or that of the user; a new token goes into the phone."""
+        """Run a cure as a shell would, as root or as the user. A new token goes into the phone."""
         if command.startswith("softtoken-enroll "):
             self.phone = self.enrol(*command.split())
             return
@@ -97,7 +97,7 @@ def resident(world: Path) -> Iterator[Person]:
 
 @pytest.fixture
 def clean(resident: Person) -> Iterator[Person]:
-    """The resident, whose home is as new after the test, whatever was done to it."""
+    """The resident. The home is restored after the test, whatever was done to it."""
     yield resident
     subprocess.run(["chattr", "-R", "-i", resident.home], check=False, capture_output=True)
     os.chown(resident.home, resident.uid, resident.gid)
@@ -339,7 +339,7 @@ def require_cured(host: Host, log: SystemLog, spoil: Spoil, culprit: str, reques
 
 
 def home_of_root(host: Host) -> None:
-    """As sshd wants it for ChrootDirectory."""
+    """As sshd needs it for ChrootDirectory."""
     os.chown(host.person.home, 0, 0)
 
 
@@ -418,20 +418,20 @@ def test_mend__reads_nothing_for_a_user_but_their_own_tokens(
     other.enrol(pam.installed, NO_CODES)
     key = (other.store / "tokens").read_bytes()
     shutil.rmtree(host.store)
-    # A copy that root has made in the user's home, which the user has renamed.
+    # A copy that root made in the user's home, renamed by the user.
     shutil.copytree(other.store, host.store)
     chown_all(host.store, 0)
     status, _, stderr = host.finished("softtoken-admin", "mend", clean.name)
     assert status == 1
     assert "may be another user's; nothing was changed" in stderr
     assert host.store.stat().st_uid == 0
-    # A link to what only root and the other user can read.
+    # A link to a file that only root and the other user can read.
     shutil.rmtree(host.store)
     host.store.symlink_to(other.store)
     status, _, stderr = host.finished("softtoken-admin", "mend", clean.name)
     assert status == 1
     assert "nothing in it can be kept" in stderr
-    # Another name for the file of the other user.
+    # A second name for the other user's file.
     host.store.unlink()
     host.store.mkdir(0o700)
     os.chown(host.store, clean.uid, clean.gid)

@@ -1,4 +1,4 @@
-"""`nullok` is for those who never enrolled: the mark that the first accepted code leaves."""
+"""Limit `nullok` to users who never enrolled: the first accepted code leaves a mark."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MARKS = Path("/var/lib/softtoken/enrolled")
 
 @pytest.fixture
 def nullok(installed: Installation, make_service: Callable[[str], Service]) -> Service:
-    """A stack that lets in those who never enrolled."""
+    """A stack that lets in users who never enrolled."""
     return make_service(installed.line("nullok") + PERMIT)
 
 
@@ -81,7 +81,7 @@ def test_nullok__an_application_without_root_sees_the_mark(
 
 
 def _in_an_empty_var_lib(service: Service, person: Person, *steps: str) -> list[str]:
-    """Do some steps of a shell where /var/lib is empty, and give what they print; `log_in CODE` is one."""
+    """Run some steps of a shell with an empty /var/lib, and return their output. `log_in CODE` is one step."""
     script = "mount -t tmpfs -o mode=755 tmpfs /var/lib\n"
     script += f'log_in() {{ echo "=$1" | "${{@:2}}" {shlex.join(service.command(person))} >/dev/null; }}\n'
     command = ["unshare", "--mount", "--propagation=private", "bash", "-c", script + "\n".join(steps)]
@@ -96,7 +96,7 @@ MODES = "cd /var/lib && find . -mindepth 1 ! -path '*/.names/*' -printf '%m %P\\
 def test_mark__login_killed_while_it_made_the_directories_leaves_none_with_a_wrong_mode(
     installed: Installation, service: Service, alice: Person, call: str, number: int
 ) -> None:
-    """The next one goes on where it stopped; an application without root has to get to its own user's mark."""
+    """The next login continues where it stopped. An application without root must reach the mark of its own user."""
     phone = alice.enrol(installed, "--type=hotp", NO_CODES)
     kill = ["strace", "-f", "-o", "/dev/null", "-e", f"inject={call}:signal=KILL:when={number}"]
     killed, following = (phone.hotp_at(counter) for counter in range(2))

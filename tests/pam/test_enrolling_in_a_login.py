@@ -1,4 +1,4 @@
-"""Enrolling in the login itself: stacks in a bad order, hostile homes, full disks, kills, two at once."""
+"""Enrol in the login itself: stacks in a bad order, hostile homes, full disks, kills, two logins at once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SAFE = ["common-auth", "required", "requisite", "required, behind a formality"]
 
 @pytest.fixture
 def enrols(pam: Pam, installed: Installation) -> Service:
-    """A service where one enrols in the login, behind a password."""
+    """A service in which users enrol in the login, after a password."""
     return pam.stack(UNIX.format("requisite") + lines(installed) + ACCOUNT)
 
 
@@ -342,7 +342,7 @@ def test_home__that_turns_hostile_during_the_dialogue_denies_and_touches_nothing
 
 
 def _everything(directory: Path) -> dict[str, tuple[int, ...]]:
-    """Take down what is below a directory: kind and mode, owner, links, size and inode."""
+    """Record everything below a directory: kind and mode, owner, links, size and inode."""
     found: dict[str, tuple[int, ...]] = {}
     for path in [directory, *directory.rglob("*")]:
         status = path.lstat()
@@ -402,7 +402,7 @@ WRITES = {
 def test_kill__leaves_the_newcomer_enrolled_or_as_before(
     enrols: Service, pam: Pam, alice: Person, call: str, number: int
 ) -> None:
-    """What a call does comes after the kill; where there are fewer of them, there is none."""
+    """The kill comes before the call has an effect. If there are fewer calls, there is no kill."""
     around = [
         "strace",
         "-f",
@@ -493,14 +493,14 @@ def test_login_and_program_at_once__one_enrols_and_the_other_says_that_it_has_no
 
 
 def test_auth_line__says_ignore_and_never_yes(pam: Pam, installed: Installation, alice: Person) -> None:
-    """Here nobody says yes: the password's module only jumps over the one that refuses."""
+    """No module accepts here: the password's module only jumps over the one that refuses."""
     service = pam.stack(DEBIAN.removesuffix(PERMIT) + lines(installed) + ACCOUNT)
     outcome = in_its_directory(service, alice, alice.password)
     assert (outcome.result, outcome.account, outcome.prompts) == (6, -1, ["Password: "])  # PAM_PERM_DENIED
 
 
 def test_account_phase__says_ignore_and_never_yes(pam: Pam, installed: Installation, alice: Person) -> None:
-    """So that what enrols cannot stand in for a module that looks at the account."""
+    """So the module that enrols cannot replace a module that checks the account."""
     auth, account = lines(installed).splitlines(keepends=True)
     service = pam.stack(DEBIAN + auth + account)
     with Talk(service, alice) as talk:
@@ -557,7 +557,7 @@ def test_newcomer__of_whom_all_is_revoked_during_the_dialogue_is_not_enrolled(
     question: str,
     is_marked: bool,
 ) -> None:
-    """Somebody who knows the password could otherwise keep a login open until root has taken everything away."""
+    """Otherwise a thief who knows the password could keep a login open until root has removed everything."""
     with Talk(enrols, alice) as talk:
         talk.go_on(until=question)
         succeeded(Admin(installed).run("revoke", alice.name, "--force", "--yes"))

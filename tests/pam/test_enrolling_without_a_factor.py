@@ -1,4 +1,4 @@
-"""Attempts to enrol in a login without a first factor, or to be let in without enrolling. All at real PAM."""
+"""Try to enrol in a login without a first factor, or to get in without enrolling. All with real PAM."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.system_log import SystemLog
 
 SYSTEM_MODULES = Path(f"/lib/{sys.implementation._multiarch}/security")
 ASKS_AND_FORGETS = "auth optional pam_exec.so quiet expose_authtok /bin/true\n"
-"""Puts whatever is typed into PAM's hands as a password, and checks nothing."""
+"""Pass any typed text to PAM as a password, without a check."""
 ACCOUNT = "account required pam_permit.so\n"
 NO_FACTORS = {
     "pam_exec": "auth required pam_exec.so quiet expose_authtok /bin/true\n",
@@ -104,7 +104,7 @@ def test_account_line__that_only_looks_like_ours_lets_nobody_in(
 def test_second_line__of_ours_does_not_undo_what_the_first_wants(
     pam: Pam, installed: Installation, alice: Person, outside: Path, system_log: SystemLog, second: str
 ) -> None:
-    """It looks at other tokens, and forgets whom the first one has marked."""
+    """The second line looks at other tokens, and forgets the users whom the first one has marked."""
     (outside / "stores").mkdir(mode=0o700)
     auth, account = lines(installed).splitlines(keepends=True)
     other = installed.line(f"store={outside}/stores/%U", second)
@@ -116,12 +116,12 @@ def test_second_line__of_ours_does_not_undo_what_the_first_wants(
     assert any("more than one auth line" in line for line in system_log.ours())
 
 
-# ---- applications that do not finish what the auth line begins
+# ---- applications that do not finish the work of the auth line
 
 
 @pytest.fixture
 def enrols(pam: Pam, installed: Installation) -> Service:
-    """A service where one enrols in the login, if the program is one of those that finish it."""
+    """A service in which users enrol in the login, if the program is one of those that finish it."""
     return pam.stack("auth requisite pam_unix.so nodelay\n" + lines(installed) + PERMIT + ACCOUNT)
 
 

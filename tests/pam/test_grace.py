@@ -1,4 +1,4 @@
-"""A time of grace after a code: for the same source and service, and for no source that is only claimed."""
+"""Check the grace time after a code: for the same source and service, and for no source that is only claimed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def phone(installed: Installation, alice: Person) -> Phone:
 
 
 def _unasked(service: Service, person: Person, *options: str) -> bool:
-    """Try without an answer; tells whether none was wanted."""
+    """Try without an answer, and return whether none was needed."""
     outcome = service.log_in(person, options=options)
     if (outcome.result, outcome.messages) == LETS_IN_UNASKED:
         return True
@@ -75,7 +75,7 @@ def test_grace__is_not_made_longer_by_itself(pam: Pam, alice: Person, phone: Pho
 def test_grace__gets_no_longer_when_the_clock_is_set_back(
     pam: Pam, alice: Person, phone: Phone, standing_clock: Clock
 ) -> None:
-    """It is set back by three hours after four; grace ends after eight all the same."""
+    """The clock is set back by three hours after four. The grace still ends after eight."""
     service = pam.with_backend(standing_clock.backend, "grace=8h")
     now = 1_740_000_000
     standing_clock.set(now)
@@ -88,7 +88,7 @@ def test_grace__gets_no_longer_when_the_clock_is_set_back(
 
 
 def test_grace__ends_with_a_restart(pam: Pam, alice: Person, phone: Phone, standing_clock: Clock) -> None:
-    """After it nobody can tell how much time has passed."""
+    """After a restart, the elapsed time is unknown."""
     service = pam.with_backend(standing_clock.backend, "grace=8h")
     assert service.log_in(alice, phone.hotp(), options=[HERE]).result == PAM_SUCCESS
     assert _unasked(service, alice, HERE)
@@ -166,12 +166,12 @@ def _in_one_session(
     options: Sequence[str] = (),
     around: Sequence[str] = (),
 ) -> list[Outcome]:
-    """Make local attempts, one after the other, in a login session of their own.
+    """Make local attempts, one after the other, in a separate login session.
 
     Args:
-        scripts: the answers of each.
-        caller: who runs the host, which is then set-uid; empty for root.
-        options: more of the client's.
+        scripts: the answers of each attempt.
+        caller: the user who runs the host, which is then set-uid; empty for root.
+        options: further options of the client.
         around: a command that runs the host.
     """
     words = [*around, *(["setpriv", f"--ruid={caller}"] if caller else []), *service.command(person, *options)]
@@ -191,7 +191,7 @@ def test_grace__of_a_local_session_is_not_that_of_the_next(pam: Pam, alice: Pers
 
 
 def test_grace__of_a_local_session_is_not_for_another_user_in_it(pam: Pam, alice: Person, phone: Phone) -> None:
-    """Who ran `su` with a code may run a program of somebody else's in the same session afterwards."""
+    """A user who ran `su` with a code may later run another user's program in the same session."""
     service = pam.service("grace=8h")
     here = service.command(alice)
     callers = [shlex.join(["setpriv", f"--ruid={caller}", *here]) for caller in ("nobody", "daemon", "nobody")]
@@ -206,7 +206,7 @@ def test_grace__of_a_local_session_is_not_for_another_user_in_it(pam: Pam, alice
 
 
 def test_grace__of_a_local_session_knows_no_terminal(pam: Pam, alice: Person, phone: Phone) -> None:
-    """The same terminal's name in another session is somebody else."""
+    """The same terminal name in another session can belong to another user."""
     service = pam.service("grace=8h")
     for _ in range(2):
         outcome = service.log_in(alice, phone.hotp(), options=["--item=tty=/dev/tty1"])
@@ -218,7 +218,7 @@ def test_grace__of_a_local_session_knows_no_terminal(pam: Pam, alice: Person, ph
 def test_grace__is_not_for_a_local_daemon_of_roots_that_does_not_say_who_is_there(
     pam: Pam, alice: Person, phone: Phone
 ) -> None:
-    """It would have one session for everybody that it serves, from wherever."""
+    """Such a daemon would have one session for all users that it serves, from anywhere."""
     service = pam.service("grace=8h")
     first, second = _in_one_session(service, alice, f"={phone.hotp()}\n", "", caller="")
     assert first.result == PAM_SUCCESS
@@ -226,7 +226,7 @@ def test_grace__is_not_for_a_local_daemon_of_roots_that_does_not_say_who_is_ther
 
 
 def test_grace__of_a_local_session_is_not_for_a_program_of_the_users_own(pam: Pam, alice: Person, phone: Phone) -> None:
-    """It can call itself by the name of any service."""
+    """Such a program can use the name of any service."""
     service = pam.service("grace=8h")
     own = ("setpriv", f"--reuid={alice.uid}", f"--regid={alice.gid}", "--clear-groups")
     first, second = _in_one_session(service, alice, f"={phone.hotp()}\n", "", caller="", around=own)

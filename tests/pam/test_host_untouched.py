@@ -1,4 +1,4 @@
-"""The host is left as it was: its children, signals, descriptors, ids, limits, directory, umask and environment."""
+"""Check that the host keeps its children, signals, descriptors, ids, limits, directory, umask and environment."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def watch(
     host: Path, service: Service, user: Person | str, answers: list[str], *options: str,
     around: tuple[str, ...] = (), run_as: Person | None = None,
 ) -> Facts:  # fmt: skip
-    """Let the host log in once for each answer, and give its facts: for each time a set of `what value`."""
+    """Let the host log in once for each answer. Return its facts: for each login a set of `what value`."""
     name = user if isinstance(user, str) else user.name
     done = subprocess.run(
         [*around, host, f"--calls={len(answers)}", *options, service.directory, service.name, name],
@@ -53,12 +53,12 @@ def watch(
 
 
 def results(facts: Facts) -> set[str]:
-    """Give the PAM codes that came back."""
+    """Return the PAM return codes of all logins."""
     return {fact.removeprefix("code\t") for fact in facts["result"]}
 
 
 def assert_untouched(facts: Facts) -> None:
-    """See that nothing is other than before, at the end and while the person is asked, and that nobody is left."""
+    """Check that nothing has changed, at the end and at the prompt, and that no process is left."""
     assert facts["after"] == facts["before"]
     here = {fact: count for fact, count in facts["before"].items() if not fact.startswith(("descriptor", "children"))}
     here = {fact: count for fact, count in here.items() if not fact.startswith("threads")}
@@ -88,7 +88,7 @@ def test_host__is_as_it_was_after_1000_calls(
     host: Path, pam: Pam, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     right = oathtool(alice.enrol(installed, "--type=hotp", NO_CODES), 0, 900)
-    # Before each ninth of them something that is no code.
+    # Before every ninth code comes an answer that is not a code.
     answers = [answer for first in range(0, 900, 9) for answer in ("no code", *right[first : first + 9])]
     facts = watch(host, pam.service("no_throttle"), alice, answers, "--sigchld=handler")
     assert facts["result"] == Counter({f"code\t{PAM_SUCCESS}": 900, f"code\t{PAM_AUTH_ERR}": 100})
@@ -101,7 +101,7 @@ def test_host__with_threads_that_log_in_at_once_is_as_it_was(
     host: Path, pam: Pam, alice: Person, codes: list[str], system_log: SystemLog
 ) -> None:
     facts = watch(host, pam.service(f"look_ahead={CALLS}"), alice, codes, "--threads=5", "--sigchld=handler")
-    # A code that a thread types after a later one of another thread's is passed over.
+    # A thread's code is too old if another thread has already used a later one.
     outcomes = Counter(system_log.reasons())
     assert facts["result"] == Counter(
         {f"code\t{PAM_SUCCESS}": outcomes["accepted"], f"code\t{PAM_AUTH_ERR}": outcomes["replayed"]}
@@ -117,7 +117,8 @@ def test_host__that_has_no_descriptors_left_is_as_it_was_and_refuses(
 ) -> None:
     for spare, reason in enumerate(("backend", "backend", "backend", "backend", "accepted", "accepted")):
         facts = watch(host, pam.service("nullok"), alice, [codes[spare]], f"--spare={spare}", "--sigchld=handler")
-        # With none at all there is no way to the log. libpam cannot write its audit record, and has a code for that.
+        # Without any descriptor the log cannot be reached. libpam cannot write its audit record, and has a code for
+        # that.
         refusal = PAM_SYSTEM_ERR if spare == 0 else PAM_AUTH_ERR
         assert results(facts) == {str(PAM_SUCCESS if reason == "accepted" else refusal)}
         assert system_log.reasons() == ([reason] if spare > 0 else [])
@@ -141,7 +142,7 @@ def test_host__that_reaps_in_its_handler_gets_its_own_children_only(
 ) -> None:
     facts = watch(host, service, alice, codes, "--sigchld=handler", "--reap", "--own-child", *subreaper)
     assert results(facts) == {str(PAM_SUCCESS)}
-    # On a busy machine two of them can end before the host gets on, and then one signal tells of both.
+    # On a busy machine, two of them can end before the host continues. Then one signal reports both.
     (signals,) = (int(fact.split("\t")[1]) for fact in facts["after"] if fact.startswith("SIGCHLD\t"))
     assert 0 < signals <= CALLS
     assert f"reaped in the handler\t{CALLS}" in facts["after"]
@@ -207,7 +208,7 @@ def test_host__is_as_it_was_after_a_backend_that_cannot_run(host: Path, pam: Pam
 def test_host__with_many_descriptors_keeps_them_and_logs_in(
     host: Path, service: Service, alice: Person, codes: list[str], descriptors: int, subreaper: list[str]
 ) -> None:
-    """The design's host with 3000 descriptors: more than the backend may have, and none free below."""
+    """The design's host with 3000 descriptors: more than the backend may have, and no free one below."""
     script = (
         "import os, resource, sys\n"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({descriptors + 64}, {descriptors + 64}))\n"
@@ -224,7 +225,7 @@ def test_host__with_many_descriptors_keeps_them_and_logs_in(
 def test_host__that_has_no_stdout_does_not_write_to_the_backend_instead(
     service: Service, alice: Person, codes: list[str]
 ) -> None:
-    # The descriptor of libpam's syslog(3) may fill the first gap; with two the module's is in one of them.
+    # The descriptor of libpam's syslog(3) may fill the first gap. With two gaps, the module's is in one of them.
     command = ["bash", "-c", 'exec "$@" 1>&- 2>&-', "bash", *service.command(alice, "--chatty")]
     subprocess.run(command, input=f"={codes[0]}\n", text=True, check=False, timeout=300)
-    assert service.log_in(alice, codes[0]).result == PAM_AUTH_ERR  # it was accepted, and is used
+    assert service.log_in(alice, codes[0]).result == PAM_AUTH_ERR  # it was accepted, and is used now

@@ -1,7 +1,7 @@
-"""Import against the modules that wrote the files: what they used is used here, and what comes next there is next here.
+"""Import files of other modules: codes that were used there stay used, and the next code there is the next one here.
 
-The real google-authenticator and pam_oath log somebody in first, so that counters, used codes and drift stand in their
-files as they write them. Codes are computed by oathtool.
+The real google-authenticator and pam_oath first log a user in. So counters, used codes and drift are in their files as
+they write them. Codes are computed by oathtool.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def test_google__counter_is_the_next_one_after_right_and_wrong_codes(outside: Pa
     for code, result, counter in (
         (hotp(google.key_hex, 1), PAM_SUCCESS, 2),
         (hotp(google.key_hex, 4), PAM_SUCCESS, 5),
-        (hotp(google.key_hex, 4), PAM_AUTH_ERR, 6),  # it counts wrong ones, too
+        (hotp(google.key_hex, 4), PAM_AUTH_ERR, 6),  # it counts wrong codes, too
     ):
         assert google.log_in(code) == result
         record = google.imported()
@@ -64,7 +64,7 @@ def test_google__counter_is_the_next_one_after_right_and_wrong_codes(outside: Pa
 def test_google__drift_is_that_of_the_token(outside: Path, make_service: Stack, drift: int) -> None:
     google = Google(outside / "file", make_service, "-t", "-d", "-u", "-W", "-e0")
     step = steady_step(30)
-    # Two codes that were off by as much, at other times; the third one makes the module believe it.
+    # Two codes with the same offset at other times; the third one convinces the module.
     google.insert(f"RESETTING_TIME_SKEW {step - 3}{drift:+} {step - 1}{drift:+}")
     assert google.log_in(totp(google.key_hex, step + drift)) == PAM_SUCCESS
     assert google.log_in(totp(google.key_hex, step + drift + 1)) == PAM_SUCCESS

@@ -1,4 +1,6 @@
-"""A code that an administrator has issued, through the real module: once, in its time, and never by an older file."""
+"""Log in with a code that an administrator has issued, through the real module: once, in its time, never by an old
+file.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ DAY_S = 24 * 60 * 60
 
 @pytest.fixture
 def issue(installed: Installation) -> Callable[..., str]:
-    """Have an administrator issue a code."""
+    """Issue a code as an administrator."""
     admin = Admin(installed)
 
     def issue(person: Person, *, valid: str = "1h") -> str:
@@ -37,7 +39,7 @@ def issue(installed: Installation) -> Callable[..., str]:
 
 
 def put(path: Path, data: bytes, owner: Person) -> None:
-    """Bring a file back from a backup."""
+    """Restore a file from a backup."""
     path.write_bytes(data)
     path.chmod(0o600)
     os.chown(path, owner.uid, owner.gid)
@@ -103,7 +105,7 @@ def test_issued_code__works_in_its_time_only(
     started: str,
     reason: str,
 ) -> None:
-    """By the clock, and as long as the machine runs also by how long it has: no jump makes the time longer."""
+    """Its time is measured by the clock and, while the machine runs, by the time since boot. No jump extends it."""
     code = issue(alice)
     standing_clock.set(time.time() + clock_s)
     standing_clock.run_for(run_s, started=started)
@@ -130,7 +132,7 @@ def test_issued_code__does_not_expire_by_a_jump_that_is_taken_back(
 def test_issued_code__of_a_clock_that_was_ahead_is_not_valid_once_more_when_its_time_comes(
     pam: Pam, standing_clock: Clock, alice: Person, phone: Phone, issue: Callable[..., str]
 ) -> None:
-    """The machine's clock is a year behind the one by which it was issued, and the app's code shows that."""
+    """The machine's clock is a year behind the clock at the time of issue, and the app's code shows that."""
     code = issue(alice)
     service = pam.with_backend(standing_clock.backend)
     now = time.time() - 365 * DAY_S

@@ -1,4 +1,4 @@
-"""PAM items as strangers may set them, as in CVE-2025-6020: one log line, escaped, and no path made from any."""
+"""Set hostile PAM items, as in CVE-2025-6020: one log line, escaped, and no path made from an item."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ ITEMS = ["rhost", "tty", "ruser"]
 
 
 class Traced:
-    """One attempt, and what it asked of the file system.
+    """One attempt, and its file system calls.
 
     Args:
-        service: where.
-        user: as whom.
+        service: the service.
+        user: the user name.
         code: the answer.
         trace: a file for the calls.
-        options: of the client.
+        options: options of the client.
     """
 
     def __init__(self, service: Service, user: Person | str, code: str, trace: Path, *options: str) -> None:
@@ -46,13 +46,13 @@ class Traced:
 
     @property
     def calls_with_the_mark(self) -> list[str]:
-        """The calls that name it, except for the client's own start, and for systemd's look-up of a plausible user."""
+        """The calls that contain the mark, without the client's own start and systemd's look-up of a plausible user."""
         assert any("softtoken-backend" in call for call in self.calls)
         return [call for call in self.calls if MARK in call and "--confdir=" not in call and "/userdb/" not in call]
 
 
 def only_line(log: SystemLog) -> str:
-    """Give the one line that was logged, and see that it is one line of visible characters."""
+    """Return the one logged line, and check that it is one line of visible characters."""
     (line,) = log.ours()
     assert line.isascii()
     assert line.isprintable()
@@ -109,7 +109,7 @@ def test_user__of_5000_characters_is_denied_with_one_line(pam: Pam, system_log: 
 def test_user__that_the_application_changes_before_the_attempt_is_the_one_who_is_asked(
     installed: Installation, service: Service, alice: Person, make_person: Callable[[], Person], system_log: SystemLog
 ) -> None:
-    """As in CVE-2024-9313: the name is read where it is used, and nothing is kept of an earlier one."""
+    """As in CVE-2024-9313: the name is read when it is used, and no earlier name is kept."""
     bob = make_person()
     phones = {person: person.enrol(installed, "--period=300", NO_CODES) for person in (alice, bob)}
     become_bob = [f"--item=user={bob.name}"]

@@ -1,4 +1,4 @@
-"""The module's lines in systemd's journal: once each, with their parts as fields, and nothing slipped in."""
+"""Check the module's lines in systemd's journal: each once, with their parts as fields, and nothing injected."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def journal(outside: Path) -> Iterator[Journal]:
 
 
 def text_of(entry: dict[str, object]) -> str:
-    """Give an entry's message, which is an array of bytes where it has a control character."""
+    """Return an entry's message. With a control character, it is an array of bytes."""
     message = entry["MESSAGE"]
     return bytes(message).decode() if isinstance(message, list) else str(message)
 
 
 def outcomes(journal: Journal) -> list[dict[str, object]]:
-    """Wait for the outcomes that the journal has, and give them."""
+    """Wait for the outcomes in the journal, and return them."""
     found: list[dict[str, object]] = []
 
     def look() -> bool:
@@ -103,7 +103,7 @@ def test_journal__nothing_from_outside_becomes_a_field(
 def test_journal__what_the_bridge_says_itself_is_escaped(
     journal: Journal, pam: Pam, alice: Person, outside: Path, odd: str
 ) -> None:
-    """The name of a file can have any character, and so can an error's text in another language."""
+    """The name of a file can have any character, and so can an error text in another language."""
     service = pam.with_backend(f"{outside}/no{odd}SOFTTOKEN_RESULT=accepted")
     assert journal.log_in(service, alice.name) == PAM_AUTH_ERR
     (denied,) = outcomes(journal)
@@ -115,7 +115,7 @@ def test_journal__what_the_bridge_says_itself_is_escaped(
 
 
 def test_journal__names_the_phase(journal: Journal, pam: Pam, alice: Person) -> None:
-    """A mark makes the account phase do something: it refuses, as it is not this user's."""
+    """A mark makes the account phase act: it refuses, because the mark is not this user's."""
     ours = pam.line(f"backend={pam.installed.backend}")
     service = pam.stack("account" + ours.removeprefix("auth"))
     mark = f"--variable=PAM_SOFTTOKEN_ENROL={alice.name}"
@@ -139,7 +139,7 @@ def test_journal__what_the_bridge_says_itself_has_fields_too(
 def test_journal__that_takes_nothing_leaves_the_line_to_syslog(
     outside: Path, pam: Pam, alice: Person, phone: Phone
 ) -> None:
-    """The link says journal, and the socket for lines with fields is not there."""
+    """The link says journal, but the socket for lines with fields does not exist."""
     if not PrivateMounts.possible():
         pytest.skip("this container does not allow a mount namespace")
     if not DAEMON.exists():
@@ -167,6 +167,6 @@ def test_journal__is_passed_over_where_another_daemon_is_the_system_log(
         with OwnJournal(outside / "journal", system_log=str(path)) as journal:
             assert journal.log_in(pam.service(), alice.name, phone.totp()) == PAM_SUCCESS
             while "pam_softtoken(" not in (line := daemon.recv(65536).decode()):
-                pass  # libpam has something to say, too
+                pass  # libpam logs a line, too
             assert not [each for each in journal.entries() if "pam_softtoken" in str(each["MESSAGE"])]
     assert f"{OURS}user={alice.name} token=phone result=accepted" in line

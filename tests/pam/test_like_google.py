@@ -1,8 +1,9 @@
-"""Our verdicts beside those of Debian's pam_google_authenticator: same key, clock and answers, in every prompt mode.
+"""Compare our verdicts with Debian's pam_google_authenticator: same key, clock and answers, in every prompt mode.
 
-Each row is tried on their module first, and what it says there and then is what ours has to say: let in or not, asked
-how often, which password is handed on. Where ours is meant to differ, the row says why. Their module knows codes of 6
-digits only, no MAC but that with SHA-1, and no PIN, so about others there is nothing to compare.
+Each row is tried on their module first. Ours must then give the same result: let in or not, the number of prompts, the
+password handed on. If ours should differ, the row says why. Their module knows only codes of 6 digits, only the MAC
+with
+SHA-1, and no PIN, so nothing else can be compared.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ class Try:
     """One attempt.
 
     Attributes:
-        code: as typed, or how many time steps after that of `NOW`, or of which counter, it is.
-        theirs: what their module says to it; checked, so that no row passes because nothing works at all.
-        ours: what ours says; only where that is meant to differ.
-        why: the reason then.
+        code: the typed text, or the time step relative to `NOW`, or the counter of the code.
+        theirs: the result of their module; it is checked, so that no row passes because nothing works at all.
+        ours: the result of ours; only if it should differ.
+        why: the reason for the difference.
         at: seconds after `NOW`.
-        at_question: with `try_first_pass`, after so many wrong answers, ours looks only at what it asks for.
+        at_question: with `try_first_pass`, after this number of wrong answers, ours uses only the answers to its
+            prompt.
     """
 
     code: int | str
@@ -43,10 +45,10 @@ class Scenario:
     """Attempts in a row.
 
     Attributes:
-        name: of the test.
-        kind: of token.
-        lines: of their file.
-        theirs, ours: options of the PAM lines.
+        name: the name of the test.
+        kind: the kind of token.
+        lines: the lines of their file.
+        theirs, ours: the options of the PAM lines.
         tries: the attempts.
     """
 
@@ -74,7 +76,7 @@ SCENARIOS = (
     ),
     Scenario(
         "a code with a space in it",
-        (Try("950 368", NO, YES, "apps show it so"),),  # oathtool's for the step of NOW
+        (Try("950 368", NO, YES, "apps show it so"),),  # oathtool's code for the step of NOW
     ),
     Scenario("window of 3", (Try(-2, NO), Try(-1, YES), Try(0, YES), Try(1, YES), Try(2, NO)), ours=("window=1",)),
     Scenario(

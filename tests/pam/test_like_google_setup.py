@@ -1,4 +1,4 @@
-"""Files, options and long answers, ours beside Debian's pam_google_authenticator; see test_like_google.py."""
+"""Compare files, options and long answers with Debian's pam_google_authenticator; see test_like_google.py."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_digits_behind_the_code__are_not_ignored(pair: Pair, google_records: Enr
         code = oathtool(google_records.phones["totp"], STEP)[0] + behind
         theirs, ours = pair.theirs(*way.modes).log_in(way, code), pair.ours(*way.modes).log_in(way, code)
         assert theirs.says == NO
-        # A space is what a person may copy with the code; ours takes it, as it does those inside.
+        # A user may copy a space with the code. Ours accepts it, as it accepts spaces inside.
         assert ours.says == YES if behind == " " else agree(way, ours, theirs)
 
 
@@ -103,7 +103,7 @@ def test_nullok__asks_as_without_it_whoever_has_a_file(pair: Pair, google_record
     google_records.remove(keep_mark=True)
     pair.file.unlink()
     theirs, ours = they.log_in(way, "123456"), we.log_in(way, "123456")
-    # Theirs lets in whoever loses the file; ours knows that there was one.
+    # Theirs lets in a user who loses the file. Ours knows that there was one.
     assert (theirs.says, ours.says) == (IGNORE, NO)
 
 
@@ -141,7 +141,7 @@ def test_password__of_any_kind_lets_in_and_is_handed_on(
 ) -> None:
     pair.enrol("totp", REUSE)
     they, we = pair.theirs(*way.modes), pair.ours(*way.modes)
-    # One that ends like a code is tried as one behind `try_first_pass`, which must not keep its owner waiting.
+    # An answer that ends like a code is tried as `try_first_pass` would. That must not make its owner wait.
     for count, code in enumerate(oathtool(google_records.phones["totp"], STEP, 7)):
         standing_clock.set(NOW + 30 * count)
         theirs, ours = they.log_in(way, code, password=password), we.log_in(way, code, password=password)
@@ -172,7 +172,7 @@ def test_nullok_with_forward_pass__leaves_the_question_to_the_next_module(
     ):
         outcome = pam.stack(f"{line}auth required pam_unix.so {last} nodelay\n").log_in(person, person.password)
         assert outcome.result == expected
-        # It asks for a password only; and not at all where it has been told that somebody else does.
+        # It asks only for a password, and not at all if it was told that another module does.
         assert outcome.prompts == (["Password: "] if last == "try_first_pass" else [])
 
 
@@ -182,5 +182,5 @@ def test_no_answer__is_refused(pair: Pair, google_records: Enrolments, way: Way,
     pair.enrol("totp", REUSE)
     person = google_records.person
     assert pair.theirs(*way.modes).service.log_in(person, PASSWORD, answer).result == PAM_AUTH_ERR
-    # Ours says that it is the application's doing.
+    # Ours says that the application has done it.
     assert pair.ours(*way.modes).service.log_in(person, PASSWORD, answer).result == PAM_CONV_ERR

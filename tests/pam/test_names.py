@@ -1,4 +1,4 @@
-"""One person under several spellings of the name is one account everywhere."""
+"""Log in under several spellings of a name: they are one account everywhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ACCOUNT = "account required pam_permit.so\n"
 
 @pytest.fixture(params=["%u", "%U", "home"])
 def store(request: pytest.FixtureRequest, directory: DirectoryService) -> str:
-    """The `store` option: where root keeps tokens under the name or the uid, or in the home directory."""
+    """The `store` option: root keeps tokens under the name or the uid, or they are in the home directory."""
     return "store=%h/.softtoken" if request.param == "home" else f"store={directory.stores}/{request.param}"
 
 
@@ -54,7 +54,7 @@ def _succeeded(done: Finished) -> str:
 
 
 def _place(directory: DirectoryService, person: Person, store: str) -> Path:
-    """Return the directory of somebody's files."""
+    """Return the directory of a user's files."""
     if "%h" in store:
         return person.store
     return directory.stores / (person.name if store.endswith("%u") else str(person.uid))
@@ -66,7 +66,7 @@ def _marks(directory: DirectoryService) -> dict[str, str]:
 
 @pytest.fixture
 def gate(alice: Person) -> Iterator[None]:
-    """Let only members of a group of Alice's reach her home directory."""
+    """Allow only members of one of Alice's groups to reach her home directory."""
     group = f"{alice.name}-staff"
     parent = alice.home.parent
     subprocess.run(["groupadd", group], check=True)
@@ -226,7 +226,7 @@ def test_newcomer__whose_name_another_module_spells_otherwise_enrols_all_the_sam
 def test_newcomer__of_a_long_name_enrols_and_is_shown_no_message_that_is_too_long(
     directory: DirectoryService, pam: Pam, installed: Installation, alice: Person, name: str
 ) -> None:
-    """Three wrong answers but one, and the code drawn twice: all that a dialogue can have."""
+    """Two wrong answers, and the code drawn twice: the longest possible dialogue."""
     canonical = "".join(f"\\x{byte:02x}" for byte in name.encode())
     directory.add("longname", alice, name=canonical)
     service = pam.stack("auth requisite pam_unix.so nodelay\n" + lines(installed) + PERMIT + ACCOUNT)
@@ -296,7 +296,7 @@ NAMES_THAT_LEAD_ELSEWHERE = ["", ".", "..", ".hidden", "../alice", "a/b", "/", r
 def test_canonical_name__that_leads_elsewhere_is_denied_and_makes_nothing(
     directory: DirectoryService, pam: Pam, installed: Installation, alice: Person, canonical: str, template: str
 ) -> None:
-    """A hostile name service says it; with %U the name is no part of a path."""
+    """A hostile name service supplies it. With %U the name is no part of a path."""
     store = f"{directory.stores}/users/{template}"
     (directory.stores / "users").mkdir(mode=0o700)
     (directory.stores / "tokens").write_text("{}")

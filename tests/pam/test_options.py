@@ -1,4 +1,4 @@
-"""Every option flipped and seen to act, as a module argument and, where it may stand there, in a configuration file."""
+"""Flip every option and see its effect, as a module argument and, if allowed, in a configuration file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Given = Callable[..., Service]
 
 
 def flips(name: str, *, in_file: bool = True) -> Callable[[Test], Test]:
-    """Mark a test as the one that sees an option act; one that can stand in the file takes `given` and runs twice."""
+    """Mark a test as the one for an option. If the file can set the option, the test takes `given`, and runs twice."""
 
     def mark(test: Test) -> Test:
         FLIPPED.add(name)
@@ -50,7 +50,7 @@ def flips(name: str, *, in_file: bool = True) -> Callable[[Test], Test]:
 
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
-    """A configuration file that root may believe."""
+    """A configuration file that root may trust."""
     path = tmp_path / "softtoken.conf"
     path.touch(0o644)
     return path
@@ -58,7 +58,7 @@ def conf(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["argument", "file"])
 def given(request: pytest.FixtureRequest, pam: Pam, conf: Path) -> Given:
-    """Make a service with some options, written in the PAM line or in a file that it names."""
+    """Create a service with some options, in the PAM line or in a file that the line names."""
 
     def make(*options: str) -> Service:
         if request.param == "argument":
@@ -71,7 +71,7 @@ def given(request: pytest.FixtureRequest, pam: Pam, conf: Path) -> Given:
 
 @pytest.fixture
 def behind_a_password(pam: Pam) -> Callable[[Service], Service]:
-    """Put a module in front of ours that asks for a password and says nothing to it."""
+    """Put a module before ours that asks for a password and does not check it."""
 
     def make(service: Service) -> Service:
         return pam.stack("auth optional pam_unix.so nodelay\n" + (service.directory / service.name).read_text())
@@ -86,7 +86,7 @@ def test_options__each_is_flipped_by_a_test_here() -> None:
 
 @flips("nullok")
 def test_nullok__lets_in_who_never_enrolled(pam: Pam, alice: Person, given: Given) -> None:
-    # libpam says PAM_PERM_DENIED, 6, when no module of a stack had a say.
+    # libpam returns PAM_PERM_DENIED, 6, when no module of a stack decides.
     assert pam.service().log_in(alice, "123456").result == PAM_AUTH_ERR
     outcome = given("nullok").log_in(alice)
     assert (outcome.result, outcome.messages) == (6, [])
@@ -345,7 +345,7 @@ def test_file__is_overruled_by_arguments(
 def test_file__at_its_own_place_is_read_where_none_is_named(
     service: Service, alice: Person, tmp_path: Path, system_log: SystemLog
 ) -> None:
-    """In a mount namespace of the client's own, so that the machine's file stays what it is."""
+    """In the client's own mount namespace, so that the machine's file is not touched."""
     security = tmp_path / "security"
     security.mkdir()
     script = 'mount --bind "$0" /etc/security && exec "$@"'
@@ -368,7 +368,7 @@ def test_file__at_its_own_place_is_read_where_none_is_named(
 
 @pytest.fixture
 def outside(world: Path) -> Iterator[Path]:
-    """A directory of root's for everybody's tokens."""
+    """A root-owned directory for all users' tokens."""
     path = world / f"store-{time.monotonic_ns()}"
     path.mkdir(mode=0o755)
     yield path
@@ -427,7 +427,7 @@ def test_store__outside_the_home_ignores_who_has_no_directory_there(
 ) -> None:
     assert pam.only_ignore("nullok", f"store={outside}/%U").log_in(alice).result == PAM_SUCCESS
     assert pam.service(f"store={outside}/%U").log_in(alice, "000").result == PAM_AUTH_ERR
-    # The common part proves nothing about anybody when it is not there, for instance not mounted.
+    # A missing common part says nothing about any user: it may not be mounted.
     outside.rmdir()
     assert pam.only_ignore("nullok", f"store={outside}/%U").log_in(alice, "000").result == PAM_AUTH_ERR
     outside.mkdir()

@@ -1,4 +1,4 @@
-"""The same `pam_module.py`, unchanged, under Debian's libpam-python, inside the host process."""
+"""Run the same `pam_module.py`, unchanged, under Debian's libpam-python, inside the host process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Under = Callable[..., Service]
 
 @pytest.fixture
 def under(make_service: Callable[[str], Service], installed: Installation) -> Under:
-    """Make a service of pam_python.so with our module in it."""
+    """Create a service of pam_python.so with our module in it."""
 
     def make(*options: str, control: str = "required", behind: str = "") -> Service:
         words = [f"[{option}]" if " " in option else option for option in options]
@@ -74,7 +74,9 @@ def test_pam_python__right_code_is_accepted_once(
 @pytest.mark.lockout("the daemon at /dev/log hangs under pam_python")
 def test_pam_python__is_held_by_no_log_that_hangs(under: Under, alice: Person, phone: Phone, outside: Path) -> None:
     service = under()
-    (service.directory / "other").write_text("auth required pam_deny.so\n")  # or libpam would log that it is missing
+    (service.directory / "other").write_text(
+        "auth required pam_deny.so\n"
+    )  # otherwise libpam would log that it is missing
     with full_queue(outside / "log"):
         for result in (PAM_SUCCESS, PAM_AUTH_ERR):
             outcome = log_in_inside(service, alice, phone.totp(), setup=log_at(outside / "log"), limit_s=LIMIT_S)
@@ -171,7 +173,7 @@ def test_pam_python__odd_answer_is_malformed(
 def test_pam_python__answer_that_is_not_utf_8_is_refused(
     under: Under, alice: Person, phone: Phone, system_log: SystemLog
 ) -> None:
-    # pam_python itself cannot hand it over: it raises, and what is raised unexpectedly is a denial.
+    # pam_python cannot hand it over: it raises, and that is a denial.
     assert under().log_in(alice, "\udcff\udcfe").result == PAM_AUTH_ERR
     assert system_log.reasons() == ["internal"]
     assert "UnicodeDecodeError" in system_log.outcomes()[0]["detail"]

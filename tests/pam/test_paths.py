@@ -1,7 +1,7 @@
-"""Whether a stack lets somebody in past our module, by our reckoning and by libpam's.
+"""Check by our own analysis and by libpam's whether a stack lets a user in past our module.
 
-`pam_debug` returns whatever it is told to; in place of our module it is one that refuses. libpam gets each stack with
-all results that its other modules could return, and if it ever says yes, there is a way past.
+`pam_debug` returns any result that it is told to. Our module is replaced by one that refuses. libpam runs each stack
+with all results of its other modules. If it ever accepts, there is a way past.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def bypass(text: str) -> Line | None:
 
 
 def lets_in(text: str, make_service: Callable[[str], Service], directory: Path) -> bool:
-    """Have libpam say it, for all results of the other modules, while ours refuses or could not be loaded."""
+    """Return libpam's verdict for all results of the other modules, while ours refuses or could not be loaded."""
     for own, first, second in itertools.product(("auth_err", "module_unknown"), RESULTS, RESULTS):
         files = {}
         for name, content in {"stack": text, **SUBSTACKS}.items():

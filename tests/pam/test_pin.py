@@ -1,4 +1,4 @@
-"""A PIN in front of the code: judged together with it, and a wrong one looks like any other wrong answer."""
+"""Type a PIN before the code: both are judged together, and a wrong PIN looks like any other wrong answer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_pin__wrong_one_spends_nothing_counts_as_a_wrong_answer_and_looks_like_a
     outcome = service.log_in(alice, front + code)
     assert (outcome.result, outcome.messages) == (PAM_AUTH_ERR, PROMPT)
     assert service.log_in(alice, PIN + code).result == PAM_SUCCESS
-    # The first waits may be over before the next answer, which is then looked at.
+    # The first waits may be over before the next answer. Then that answer is judged.
     while "throttled" not in system_log.reasons():
         assert len(system_log.reasons()) < 30
         service.log_in(alice, front + phone.hotp_at(50))
@@ -97,7 +97,7 @@ def test_pin_required__refuses_who_has_none_and_lets_in_who_has(
 def test_pin__taken_away_during_the_login_counts_as_missing(
     installed: Installation, pam: Pam, alice: Person, phone: Phone
 ) -> None:
-    """The file is read again under the lock; what was judged by the old one does not count."""
+    """The file is read again under the lock. A verdict by the old file does not count."""
     service = pam.service()
     assert service.log_in(alice, phone.hotp_at(0)).result == PAM_AUTH_ERR
     set_pin(alice.store / "tokens", "0815")
@@ -109,7 +109,7 @@ def test_pin__taken_away_during_the_login_counts_as_missing(
 def test_pin__behind_a_password_that_is_not_utf_8_is_found(
     installed: Installation, pam: Pam, alice: Person, password: str
 ) -> None:
-    """Of a PIN that ends in digits the last ones could belong to a longer code, and then others stand in its place."""
+    """The last digits of a PIN could belong to a longer code. Then other characters replace them."""
     phone = alice.enrol(installed, "--type=hotp", "--recovery-codes=1")
     set_pin(alice.store / "tokens", PIN)
     service = pam.service("forward_pass")

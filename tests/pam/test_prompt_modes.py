@@ -1,4 +1,4 @@
-"""Password and code in one answer: `try_first_pass`, `use_first_pass`, `forward_pass`, and real pam_unix modules."""
+"""Take password and code in one answer: `try_first_pass`, `use_first_pass`, `forward_pass`, with real pam_unix."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def phone(installed: Installation, alice: Person) -> Phone:
 
 @pytest.fixture
 def between(pam: Pam, installed: Installation) -> Callable[..., Service]:
-    """Make a service of ours between a pam_unix that asks and one that judges what we leave it."""
+    """Create a service with our module between a pam_unix that asks and one that checks what we leave it."""
 
     def make(*modes: str, first: str = ASKS_FIRST, last: str = JUDGES_LAST) -> Service:
         return pam.stack(first + installed.line(*modes) + last)
@@ -49,7 +49,7 @@ def test_modes__code_and_password_each_in_its_place_let_in(
     password, use, forward = alice.password, "use_first_pass" in modes, "forward_pass" in modes
     if use or "try_first_pass" in modes:
         outcome = _log_in(service, alice, password + phone.hotp())
-        # Without forward_pass the next module sees the code behind the password, and refuses that.
+        # Without forward_pass the next module sees the code after the password, and refuses that.
         assert (outcome.result, outcome.messages) == (PAM_SUCCESS if forward else PAM_AUTH_ERR, [PASSWORD])
     outcome = _log_in(service, alice, password, (password if forward else "") + phone.hotp())
     if use:
@@ -98,7 +98,7 @@ def test_forward_pass__gives_any_password_on_as_it_was_typed(
 def test_forward_pass__gives_no_password_on_that_was_cut(
     installed: Installation, pam: Pam, alice: Person, phone: Phone, length: int
 ) -> None:
-    """The bridge cuts an answer at 512 bytes; what is left of a longer one may end like a code by chance."""
+    """The bridge cuts an answer at 512 bytes. The rest of a longer one may end like a code by chance."""
     service = pam.service("forward_pass")
     code = phone.hotp()
     cut = ("x" * (length - 6) + code)[-512:] if length > 506 else "x" * 506 + code
@@ -148,7 +148,7 @@ def test_try_first_pass__a_wrong_code_behind_the_password_counts_and_the_person_
 def test_try_first_pass__a_password_that_ends_like_a_code_does_not_keep_its_owner_out(
     pam: Pam, installed: Installation, alice: Person, phone: Phone, clock: Clock
 ) -> None:
-    """However many answers have been wrong: once the wait is over, it is the person who answers."""
+    """However many answers were wrong before: once the wait is over, the user can answer."""
     service = pam.stack(ASKS_FIRST + pam.line(f"backend={clock.backend}", "try_first_pass"))
     clock.set(1_740_000_000)
     for _ in range(10):
@@ -167,10 +167,10 @@ def test_try_first_pass__looks_at_neither_answer_while_the_person_has_to_wait(
     for _ in range(3):
         assert _log_in(service, alice, "secret" + wrong, wrong).result == PAM_AUTH_ERR
     assert _log_in(service, alice, "secret" + code, code).result == PAM_AUTH_ERR
-    # Six answers, of which the sixth was not looked at: five wrong ones are a wait of a second.
+    # Six answers, of which the sixth was not judged: five wrong ones cause a wait of one second.
     assert system_log.reasons() == ["mismatch", "mismatch", "mismatch", "throttled"]
     clock.set(1_740_000_002)
-    # The person typed it, so it counts as used; the next one works.
+    # The user typed it, so it counts as used; the next one works.
     assert _log_in(service, alice, "secret" + code, code).result == PAM_AUTH_ERR
     assert _log_in(service, alice, "secret", phone.hotp()).result == PAM_SUCCESS
 

@@ -1,4 +1,4 @@
-"""Logins under other versions of Python than the machine's own, where there are any: on PATH, or of pyenv."""
+"""Log in with other versions of Python than the machine's own, if there are any: on PATH, or of pyenv."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def other_python(world: Path, installed: Installation) -> Iterator[tuple[Path, P
 
 
 def prefix_of(version: str) -> Path:
-    """Return where a version of Python is."""
+    """Return the place of a version of Python."""
     found = [Path(path) for path in [shutil.which(f"python{version}")] if path]
     found += Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python{version}")
     prefixes = [path.resolve().parents[1] for path in found]

@@ -1,4 +1,4 @@
-"""A home that cannot be written: TOTP works, each code once, by a record in /run; nothing else does."""
+"""Log in with a home that cannot be written: TOTP works, each code once, by a record in /run; nothing else works."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.system_log import SystemLog
 
 PERIOD_S = 10
 START = 170_000_000
-"""The time step at which the clock stands first."""
+"""The first time step of the clock."""
 NEW_PROCESS_1 = ("--pid", "--fork", "--mount-proc")
 
 
@@ -40,8 +40,8 @@ class Disk:
 
 @pytest.fixture
 def disk(alice: Person) -> Iterator[Disk]:
-    """Put Alice's home on a disk of its own."""
-    # What was used before a restart is not known, so a machine that has just been started waits for one window.
+    """Put Alice's home on a separate disk."""
+    # Codes used before a restart are not known, so a machine that was just started waits for one window.
     wait_until(lambda: ram_record.age_s() > 3 * PERIOD_S, "the machine to be older than a code")
     with disk_as_home(alice):
         yield Disk(alice.home)
@@ -49,13 +49,13 @@ def disk(alice: Person) -> Iterator[Disk]:
 
 @pytest.fixture
 def codes(disk: Disk, installed: Installation, alice: Person) -> list[str]:
-    """What Alice's token shows, from the first step on; it was enrolled when the disk could be written."""
+    """The codes of Alice's token, from the first step on. She enrolled while the disk was writable."""
     return oathtool(alice.enrol(installed, f"--period={PERIOD_S}", NO_CODES), START, 12)
 
 
 @pytest.fixture
 def service(pam: Pam, clock: Clock) -> Service:
-    """A service that goes by a clock that stands still."""
+    """A service whose clock stands still."""
     _turn(clock, 0)
     return pam.with_backend(clock.backend)
 
@@ -69,7 +69,7 @@ def _where_it_is_read_only(service: Service, user: Person, code: str) -> Outcome
 
 
 def _after_a_restart(service: Service, user: Person, code: str) -> Outcome:
-    """Log in where process 1 is new and /run is empty."""
+    """Log in with a new process 1 and an empty /run."""
     return log_in_inside(service, user, code, setup="mount -t tmpfs tmpfs /run", namespaces=NEW_PROCESS_1)
 
 
@@ -202,7 +202,7 @@ def test_read_only_home__where_proc_is_missing_is_denied_until_it_is_there(
 
 
 def _cure(system_log: SystemLog) -> str:
-    """Return the command that the last refusal names."""
+    """Return the command in the last refusal."""
     command: str = system_log.outcomes()[-1]["detail"].strip('"').rpartition("; try: ")[2]
     assert command
     return command
@@ -211,7 +211,7 @@ def _cure(system_log: SystemLog) -> str:
 def test_read_only_home__of_one_host_only_still_lets_a_code_in_once(
     service: Service, alice: Person, codes: list[str]
 ) -> None:
-    """A service with its own, read-only view of the homes beside one that writes them."""
+    """A service with a private, read-only view of the homes runs beside one that writes them."""
     first, second = codes[:2]
     assert _where_it_is_read_only(service, alice, first).result == PAM_SUCCESS
     assert service.log_in(alice, first).result == PAM_AUTH_ERR
@@ -257,7 +257,7 @@ def test_read_only_home__a_restart_brings_no_used_code_back(
 def test_read_only_home__a_token_whose_clock_is_off_moves_no_window_that_a_restart_would_forget(
     service: Service, alice: Person, codes: list[str], disk: Disk, clock: Clock
 ) -> None:
-    """Or a code could be used that the restart would take for one that cannot have been used yet."""
+    """Otherwise a code could be used that counts as never used after the restart."""
     disk.remount("ro")
     for step in range(4):
         _turn(clock, step)
@@ -284,7 +284,7 @@ def test_read_only_home__age_of_a_container_that_sees_its_own_uptime_is_not_befo
 def test_read_only_home__an_attempt_while_the_clock_was_ahead_after_a_restart_locks_nobody_out(
     service: Service, alice: Person, codes: list[str], disk: Disk, clock: Clock, system_log: SystemLog
 ) -> None:
-    """As when the clock of the hardware is in local time, until the network has put it right."""
+    """As when the hardware clock is in local time, until the network corrects it."""
     disk.remount("ro")
     _turn(clock, 720)
     assert log_in_inside(service, alice, "00000000", setup="", namespaces=NEW_PROCESS_1).result == PAM_AUTH_ERR
@@ -318,7 +318,7 @@ def test_read_only_home__a_host_without_root_denies_where_it_cannot_look(
 def test_read_only_home__a_login_killed_while_it_made_the_place_for_records_shuts_nobody_out(
     service: Service, alice: Person, codes: list[str], disk: Disk, clock: Clock
 ) -> None:
-    """The next one sets its mode right: an application without root has to see that its user has no record."""
+    """The next login repairs the mode: an application without root must see that its user has no record."""
     disk.remount("ro")
     record = ram_record.path_of(alice.uid, str(alice.store))
     setup = f"mount -t tmpfs tmpfs /run && mkdir -m 0700 {RECORDS}"

@@ -1,4 +1,4 @@
-"""When a refusal comes: that says nothing about whom the code was asked of."""
+"""Measure when a refusal comes: the time does not show which user was asked for the code."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ main(__file__)
 
 
 class Watched:
-    """A service with a real backend whose pauses are written down instead of waited for."""
+    """A service with a real backend that records its pauses instead of waiting."""
 
     def __init__(self, pam: Pam, backend: Path, facts: Path) -> None:
         self.backend = backend
@@ -55,11 +55,11 @@ class Watched:
         self._facts = facts
 
     def use(self, *options: str) -> None:
-        """Give the module options."""
+        """Set the module options."""
         self._service = self._pam.with_backend(self.backend, *options)
 
     def refuse(self, user: Person | str, answer: str) -> tuple[float, int]:
-        """Have an answer refused; give the time from the answer to the refusal in seconds, and the hashes computed."""
+        """Refuse an answer. Return the time from the answer to the refusal in seconds, and the number of hashes."""
         self._facts.write_text("")
         assert self._service.log_in(user, answer).result == PAM_AUTH_ERR
         (facts,) = map(json.loads, self._facts.read_text().splitlines())
@@ -68,7 +68,7 @@ class Watched:
 
 @pytest.fixture
 def watched(world: Path, installed: Installation, pam: Pam) -> Iterator[Watched]:
-    """A service that notes when it refuses."""
+    """A service that records when it refuses."""
     place = Path(tempfile.mkdtemp(prefix="watched-", dir=world))
     place.chmod(0o755)
     facts = place / "facts"
@@ -103,10 +103,10 @@ def test_refusal__comes_at_one_of_few_times_for_whatever_reason(
 def test_refusal__takes_no_longer_where_the_disk_is_slow(
     installed: Installation, watched: Watched, alice: Person
 ) -> None:
-    """A wrong code of somebody who is enrolled is stored as such; for others there is nothing to store."""
+    """A wrong code of an enrolled user is recorded. For other users there is nothing to record."""
     watched.backend.write_text(SLOW_DISK + watched.backend.read_text())
     for user in (NOBODY, alice):
-        # A busy machine can make each of them late; what the disk makes late is so every time.
+        # A busy machine can delay each of them; a delay by the disk occurs every time.
         for _ in range(20):
             alice.enrol(installed, NO_CODES, "--force")
             time_s, _ = watched.refuse(user, WRONG)
@@ -167,7 +167,7 @@ def test_refusal__of_what_could_hold_a_pin_comes_as_late_for_who_has_none(
     usual_s: float,
     options: tuple[str, ...],
 ) -> None:
-    """However often it has to be hashed, which is up to three times where a code could begin in two places."""
+    """The answer may be hashed up to three times, if a code could begin in two places."""
     watched.use(*options)
     bob = make_person()
     for person, pin in ((alice, "471108"), (bob, "")):
@@ -175,7 +175,7 @@ def test_refusal__of_what_could_hold_a_pin_comes_as_late_for_who_has_none(
         if pin:
             set_pin(person.store / "tokens", pin, cost=USUAL_COST)
     for user in (NOBODY, bob, alice):
-        # A busy machine can make each of them late.
+        # A busy machine can delay each of them.
         for _ in range(25):
             time_s, _ = watched.refuse(user, answer)
             if round(time_s, 3) == round(usual_s, 3):

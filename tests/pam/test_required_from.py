@@ -1,4 +1,4 @@
-"""`required_from`: until its day who never enrolled is let in and reminded; from it on he is asked like everybody."""
+"""Use `required_from`: before its day, users who never enrolled are let in and reminded; from then on, asked."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.support.system_log import SystemLog
 DAY = "2027-01-15"
 LAST_SECOND = datetime.datetime(2027, 1, 14, 23, 59, 59).astimezone().timestamp()
 IGNORED = 6
-"""What libpam makes of a stack of which every module said `PAM_IGNORE`: PAM_PERM_DENIED."""
+"""libpam's result for a stack in which every module returned `PAM_IGNORE`: PAM_PERM_DENIED."""
 ZONES = "/usr/share/zoneinfo"
 _WITH_ZONE = 'mount --bind "$1" /etc/localtime; shift; exec "$@"'
 
 
 @pytest.fixture
 def service(pam: Pam, standing_clock: Clock) -> Service:
-    """A service by whose clock it is the last second before the day."""
+    """A service whose clock is at the last second before the day."""
     standing_clock.set(LAST_SECOND)
     return pam.with_backend(standing_clock.backend, f"required_from={DAY}")
 

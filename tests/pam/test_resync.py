@@ -1,4 +1,4 @@
-"""A token that has run away comes back by two consecutive codes; what is learned of it brings nothing old back."""
+"""Recover a token that has drifted away, by two consecutive codes. What is learned makes no old code valid again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_hotp__what_is_typed_between_the_two_decides(
     service.log_in(alice, phone.hotp_at(50))
     answer = {"recovery": phone.recovery_codes[0], "replay": phone.hotp_at(0)}.get(between, between)
     service.log_in(alice, answer)
-    # A wrong one spoils them; a used one or a recovery code says nothing about the token.
+    # A wrong code cancels them; a used one or a recovery code says nothing about the token.
     expected = PAM_AUTH_ERR if between == "000000" else PAM_SUCCESS
     assert service.log_in(alice, phone.hotp_at(51)).result == expected
 
@@ -125,7 +125,7 @@ def test_totp__clock_that_is_turned_between_the_two_codes_parts_them(
     assert service.log_in(alice, codes[0]).result == PAM_AUTH_ERR
     clock.set(STEP * 30 + turn)
     assert service.log_in(alice, codes[1]).result == PAM_AUTH_ERR
-    # What was typed last is near now, as far as it can be reached at all.
+    # The code typed last is near now, if it can be reached at all.
     clock.set(STEP * 30 + turn + 30)
     reachable = abs(turn) < 3600
     assert (service.log_in(alice, codes[2]).result == PAM_SUCCESS) == reachable
@@ -134,7 +134,7 @@ def test_totp__clock_that_is_turned_between_the_two_codes_parts_them(
 def test_totp__window_that_a_clock_has_moved_lets_no_used_code_back_in(
     installed: Installation, pam: Pam, alice: Person, clock: Clock
 ) -> None:
-    """Ahead by two consecutive codes, back by two others: what was accepted on the way stays used."""
+    """Ahead by two consecutive codes, back by two others: codes accepted on the way stay used."""
     phone = alice.enrol(installed, NO_CODES)
     (alice.store / "state").write_bytes(b"")
     service = pam.with_backend(clock.backend, "no_throttle", "window=20")
@@ -162,10 +162,10 @@ def test_resync__two_codes_of_which_another_token_was_between_are_not_consecutiv
         (phone, 40, 7),
         (button, 60, 7),
         (phone, 41, 7),
-        (button, 61, 7),  # that one was followed by another token's
+        (button, 61, 7),  # the next code was another token's
         (button, 62, 0),
         (phone, 42, 7),
-        (button, 63, 0),  # a success ends what was begun
+        (button, 63, 0),  # a success cancels an unfinished pair
         (phone, 43, 7),
         (phone, 44, 0),
         (phone, 43, 7),

@@ -1,7 +1,7 @@
-"""Each row of the design's table of PAM codes (section 6), through the real libpam, with the reason that is logged.
+"""Check each row of the design's table of PAM codes (section 6), through the real libpam, with the logged reason.
 
-What can be wrong with the files, the backend and the answer has files of its own: `test_bad_store.py`,
-`test_bad_backend.py`, `test_bad_answer.py`.
+Faults in the files, the backend and the answer have separate test files: `test_bad_store.py`, `test_bad_backend.py`,
+`test_bad_answer.py`.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def test_unknown_user__is_asked_and_refused_and_never_named(
 def test_user__who_cannot_be_looked_up_is_not_called_unknown(
     pam: Pam, alice: Person, phone: Phone, tmp_path: Path, system_log: SystemLog, options: list[str]
 ) -> None:
-    """An entry of the user database that is longer than the bridge takes; the person sees what everybody sees."""
+    """The user database has an entry that is longer than the bridge accepts. The user sees the usual text."""
     entries = tmp_path / "passwd"
     service = pam.service(*options)
     for comment_bytes, result in ((20 * 1024, PAM_AUTH_ERR), (10 * 1024, PAM_SUCCESS)):
@@ -218,7 +218,7 @@ def test_user__who_cannot_be_looked_up_is_not_called_unknown(
 def test_unknown_user__where_a_name_service_says_so_by_an_error_is_unknown_as_well(
     service: Service, tmp_path: Path, system_log: SystemLog
 ) -> None:
-    """Hesiod without its configuration says ENOENT of everybody, as getpwnam(3) has it for "not found"."""
+    """Hesiod without its configuration returns ENOENT for every name, which is "not found" in getpwnam(3)."""
     services = tmp_path / "nsswitch.conf"
     services.write_text("passwd: files hesiod\n")
     inside = ["unshare", "--mount", "--propagation=private", "sh", "-c", 'mount --bind "$0" /etc/nsswitch.conf; "$@"']
@@ -371,12 +371,12 @@ def test_options__every_mistake_of_arguments_and_file_is_logged(
     ],
 )
 def test_options__unknown_or_bad_one_is_a_service_error(pam: Pam, system_log: SystemLog, option: str) -> None:
-    # libpam keeps the rest of a stack from making a success of it.
+    # libpam keeps the rest of a stack from turning this into a success.
     outcome = pam.stack(pam.installed.line(option) + PERMIT).log_in(ROOT, "123456")
     assert outcome.result == PAM_SERVICE_ERR
     assert outcome.messages == []
     assert system_log.reasons() == ["bad_option"]
-    assert len(system_log.ours()) == 2  # one for the mistake, one for the outcome
+    assert len(system_log.ours()) == 2  # one line for the mistake, one for the outcome
 
 
 @pytest.mark.parametrize("option", ["conf=", "conf=relative"])
@@ -479,7 +479,7 @@ def test_conversation__that_fails_is_a_conversation_error(
     assert outcome.result == PAM_CONV_ERR
     assert outcome.messages == PROMPT
     assert system_log.outcomes() == [{"user": alice.name, "result": "denied", "reason": "conversation"}]
-    assert severities(system_log)[-1] == NOTICE  # before it, libpam may have a line of its own in our name
+    assert severities(system_log)[-1] == NOTICE  # before it, libpam may log a line in our name
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
 
 
@@ -526,7 +526,7 @@ def test_setcred__succeeds_without_starting_anything(
     assert outcome.messages == []
     assert calls == ["execve"]  # the client's own
     assert system_log.ours() == []
-    # The control: the same trace sees what pam_sm_authenticate starts.
+    # The control: the same trace sees the processes that pam_sm_authenticate starts.
     outcome, calls = _calls(service, alice, tmp_path / "trace", f"={phone.totp()}\n", "--setcred")
     assert (outcome.result, outcome.setcred) == (PAM_SUCCESS, PAM_SUCCESS)
     assert calls == ["execve", "socketpair", "clone", "clone", "execve"]
@@ -540,7 +540,7 @@ def test_account__is_ignored_without_starting_anything_for_all_but_newcomers(
     assert (outcome.result, outcome.account) == (PAM_SUCCESS, PAM_SUCCESS)
     assert calls == ["execve", "socketpair", "clone", "clone", "execve"]
     assert system_log.reasons() == ["accepted"]
-    # By itself it says neither yes nor no, which libpam says to be no permission, 6.
+    # Alone it neither accepts nor denies, and libpam then returns "no permission", 6.
     service = pam.stack(lines(installed))
     assert service.log_in(alice, phone.totp(1), options=["--account"]).account == 6
 

@@ -1,4 +1,4 @@
-"""The backend while it waits for an answer: nothing secret is where others can see it."""
+"""Inspect the backend while it waits for an answer: no secret is where other users can see it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_backend__shows_nothing_in_its_arguments_and_environment(
 def test_backend__cannot_leave_its_memory_in_a_core(
     installed: Installation, service: Service, alice: Person, phone: Phone
 ) -> None:
-    """A limit of 1 byte stops a core file and, where 0 does not, one that is piped to a program: core(5)."""
+    """A limit of 1 byte stops a core file and also a core that is piped to a program, unlike 0: core(5)."""
     with Waiting(service, alice) as waiting:
         waiting.wait_for_prompt()
         (line,) = [
@@ -58,7 +58,7 @@ def test_backend__cannot_leave_its_memory_in_a_core(
 
 
 def test_watch__finds_a_secret_in_a_log(phone: Phone) -> None:
-    """The control for the look at the log that every test ends with."""
+    """The control for the search of the log at the end of every test."""
     harmless = f"<85>Nov 23 12:00:00 sshd[{phone.totp()}]: pam_softtoken(sshd:auth): user=alice result=denied"
     refuse([harmless])
     for secret in (phone.totp(), str(phone.record["key"])):
@@ -76,7 +76,7 @@ def test_watch__finds_what_was_typed_in_a_log_however_it_is_set_off(service: Ser
 
 
 def test_watch__that_finds_a_secret_gives_the_log_back_all_the_same(phone: Phone) -> None:
-    """Or the next program that logs would wait for ever."""
+    """Otherwise the next program that logs would wait for ever."""
     before = os.lstat(DEV_LOG).st_ino if os.path.lexists(DEV_LOG) else None
     log = SystemLog()
     log.lines.append(f"<85>Nov 23 12:00:00 sshd[1]: code {phone.totp()}")

@@ -1,5 +1,6 @@
-"""The reader of PAM service files against libpam: `pam_echo` shows its arguments, so that libpam itself says in which
-order it calls what with which words.
+"""Compare the reader of PAM service files with libpam: `pam_echo` shows its arguments.
+
+So libpam itself shows the order of its calls and their words.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def reader_of(directory: Path) -> Callable[[str], str | None]:
 
 
 def stack_of(text: str, **others: str) -> Stack:
-    """Read a service "sshd" of this text; others are beside it, `_` for `-`."""
+    """Read a service "sshd" with this text. Others are beside it, with `_` for `-`."""
     files = {f"/etc/pam.d/{name.replace('_', '-')}": content for name, content in others.items()}
     return service_file.read("sshd", {"/etc/pam.d/sshd": text, **files}.get, IN_PIECES)
 
@@ -66,7 +67,7 @@ STACKS = {
 
 @pytest.mark.parametrize("name", STACKS)
 def test_reader__sees_the_lines_and_words_that_libpam_sees(name: str, make_service: Callable[[str], Service]) -> None:
-    """Even with a directory of its own libpam looks for included files in the host's, unless their path is absolute."""
+    """Even with a private directory, libpam looks for included files in the host's, unless their path is absolute."""
     end = "" if name.startswith("no line") else "auth required pam_permit.so\n"
     service = make_service("")
     (service.directory / service.name).write_text(STACKS[name].replace("DIR", str(service.directory)) + end)

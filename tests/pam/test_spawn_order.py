@@ -1,4 +1,4 @@
-"""What the bridge's children do, in which order; a caller of a set-uid host watches for the moments in between."""
+"""Check the order of the bridge's calls for its children. The caller of a set-uid host can act in between."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.installation import Installation
 def test_spawn__middle_child_is_roots_before_the_backend_exists(
     installed: Installation, service: Service, alice: Person, tmp_path: Path
 ) -> None:
-    """Who may signal the middle child could end it while the backend still runs in the host's memory."""
+    """A user who may signal the middle child could end it while the backend still runs in the host's memory."""
     trace = tmp_path / "trace"
     command = ["strace", "-f", "-o", str(trace), "-e", "trace=clone,setgroups,setresgid,setresuid,execve"]
     subprocess.run([*command, *service.command(alice)], input=b"=000000\n", capture_output=True, check=True, timeout=60)

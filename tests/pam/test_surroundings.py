@@ -1,4 +1,4 @@
-"""Logins where parts of the host are missing or hang: the owner gets in, or the log says what to do."""
+"""Log in while parts of the host are missing or hang: the owner gets in, or the log says what to do."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def _namespace() -> None:
 
 @pytest.fixture
 def stack(pam: Pam) -> Service:
-    """A service of our module alone, in which libpam itself has nothing to log: syslog(3) would wait without end."""
+    """A service with only our module. libpam itself logs nothing there: its syslog(3) would wait for ever."""
     service = pam.service("debug")
     (service.directory / "other").write_text("auth required pam_deny.so\n")
     return service
 
 
 def assert_right_code_lets_in_once(service: Service, user: Person, phone: Phone, setup: str) -> None:
-    """See that surroundings change no verdict."""
+    """Check that the surroundings change no verdict."""
     code = phone.totp()
     for answer, result in ((code, PAM_SUCCESS), (code, PAM_AUTH_ERR)):
         assert log_in_inside(service, user, answer, setup=setup, limit_s=LIMIT_S).result == result
@@ -93,7 +93,7 @@ def test_surroundings__where_other_processes_are_hidden_keep_an_application_with
 
 @contextlib.contextmanager
 def full_backlog(path: Path) -> Iterator[socket.socket]:
-    """A log daemon that has stopped taking connections."""
+    """A log daemon that no longer accepts connections."""
     with contextlib.ExitStack() as stack:
         daemon = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         daemon.bind(str(path))
@@ -109,7 +109,7 @@ def full_backlog(path: Path) -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def fifo(path: Path) -> Iterator[None]:
-    """A FIFO where the log should be."""
+    """A FIFO in the place of the log."""
     os.mkfifo(path, 0o666)
     yield
 
@@ -135,7 +135,7 @@ def test_log__that_hangs_holds_no_login(
 
 @pytest.mark.lockout("the journal hangs")
 def test_journal__that_hangs_holds_no_login(stack: Service, alice: Person, phone: Phone, outside: Path) -> None:
-    """Both of its queues are full: that for lines with fields and that of /dev/log."""
+    """Both of its queues are full: the one for lines with fields, and the one of /dev/log."""
     if not DAEMON.exists():
         pytest.skip("needs the systemd package, for its journal")
     code = phone.totp()
@@ -169,7 +169,7 @@ def test_log__that_listens_for_streams_gets_each_line(
 
 
 def test_log__says_how_many_lines_it_did_not_take(stack: Service, alice: Person, phone: Phone, outside: Path) -> None:
-    """It hangs before the prompt, and no longer after it."""
+    """The log hangs before the prompt, and works again after it."""
     with full_queue(outside / "log") as daemon:
         daemon.settimeout(60)
         with Waiting(stack, alice, around=words_inside(log_at(outside / "log"))) as waiting:
@@ -214,7 +214,7 @@ def test_code_for__works_where_the_log_hangs_and_dev_is_empty(
 
 
 def test_programs__need_no_dev(installed: Installation, alice: Person, phone: Phone) -> None:
-    """Neither their checks in processes of their own, nor what is left to write when nobody reads."""
+    """This covers their checks in separate processes, and their output without a reader."""
     program = Admin(installed).after(*words_inside(NO_DEV))
     assert alice.name in succeeded(program.run("status", alice.name))
     assert "interpreter does not start" not in program.run("doctor").stdout

@@ -1,4 +1,4 @@
-"""The limit on wrong answers, through real libpam."""
+"""Limit wrong answers, through real libpam."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.pam_scene import Pam
 from tests.support.process import WAIT_S
 from tests.support.system_log import SystemLog
 
-WRONG = "00000000"  # of another length than the token's codes, so that it cannot be right by chance
+WRONG = "00000000"  # its length differs from the token's codes, so it cannot be right by chance
 HOME, ELSEWHERE = "--item=rhost=192.0.2.7", "--item=rhost=198.51.100.9"
 
 
@@ -28,7 +28,7 @@ def _guess(service: Service, person: Person, count: int, place: str) -> None:
 
 
 def _guess_until_closed(service: Service, person: Person, place: str, log: SystemLog) -> None:
-    """Guess until the wait is 8 s: the first ones may be over before the next guess, which is then looked at."""
+    """Guess until the wait is 8 s. The first waits may be over before the next guess, which is then judged."""
     while log.reasons().count("mismatch") < 8:
         _guess(service, person, 2, place)
 
@@ -48,7 +48,7 @@ def test_throttle__after_five_wrong_answers_one_code_is_refused_and_the_next_one
     reasons = system_log.reasons()
     assert reasons[:5] == ["mismatch"] * 5
     assert reasons[-1] == "throttled"
-    # Who has seen it being typed cannot use it.
+    # An observer of the typed code cannot use it.
     assert service.log_in(alice, code, options=[HOME]).result == PAM_AUTH_ERR
     _guess(service, alice, 2, HOME)
     assert service.log_in(alice, phone.hotp(), options=[ELSEWHERE]).result == PAM_SUCCESS
@@ -118,7 +118,7 @@ def test_throttle__a_wrong_recovery_code_counts_and_a_replayed_code_does_not(
     answers = [code] * 6 + ["AAAA-AAAA-AAAA"] * 5
     service.log_in_often(alice, *answers, options=[ELSEWHERE], attempts=11)
     assert system_log.reasons()[1:] == ["replayed"] * 6 + ["mismatch"] * 5
-    # The first waits may be over before the next guess; if nothing had been counted, five more would be looked at.
+    # The first waits may be over before the next guess. If nothing had been counted, five more would be judged.
     _guess(service, alice, 1, ELSEWHERE)
     while system_log.reasons()[-1] != "throttled":
         _guess(service, alice, 1, ELSEWHERE)
@@ -130,7 +130,7 @@ def test_throttle__nothing_is_stored_while_waiting(
 ) -> None:
     alice.enrol(installed, "--type=hotp")
     unchanged: list[bool] = []
-    # On a slow machine a wait may be over before the next guess, which is then looked at and counted.
+    # On a slow machine a wait may be over before the next guess, which is then judged and counted.
     while len(unchanged) < 3:
         before = (alice.store / "state").read_bytes()
         _guess(service, alice, 1, ELSEWHERE)
@@ -154,7 +154,7 @@ def test_throttle__who_already_is_the_user_is_told_how_long_to_wait(
 ) -> None:
     alice.enrol(installed, "--type=hotp")
     outcomes = service.log_in_often(alice, *[WRONG] * 12, run_as=alice, attempts=12)
-    # A wait of a second or two may be over when the next guess comes, which is then looked at.
+    # A wait of one or two seconds may be over when the next guess comes. Then it is judged.
     told = [text for outcome in outcomes for style, text in outcome.messages if style == ERROR_MSG]
     assert told
     assert all(text.startswith("Too many wrong codes. Type two codes in a row, or wait ") for text in told)
@@ -166,7 +166,7 @@ def test_throttle__who_already_is_the_user_is_told_how_long_to_wait(
 def test_throttle__a_local_daemon_of_roots_tells_nobody_about_the_account_root(
     pam: Pam, outside: Path, system_log: SystemLog
 ) -> None:
-    """Whoever sits before a console or a display manager is not root because these are."""
+    """A user at a console or a display manager is not root, although these programs are."""
     store = f"--store={outside}/%U"
     words = [str(pam.installed.enroll), "--user=root", "--no-confirm", "--json", "--recovery-codes=0", store]
     subprocess.run(words, check=True, capture_output=True)

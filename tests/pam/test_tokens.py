@@ -1,4 +1,4 @@
-"""What codes are accepted: TOTP, HOTP and recovery codes; every expected code comes from oathtool or an RFC."""
+"""Log in with TOTP, HOTP and recovery codes. Every expected code comes from oathtool or an RFC."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENOUGH_BITS = {"SHA1": 20, "SHA256": 32, "SHA512": 64}
 
 
 def write_tokens(person: Person, *phones: Phone) -> None:
-    """Write a token file by hand, of several tokens and no recovery codes."""
+    """Write a token file by hand, with several tokens and no recovery codes."""
     tokens = []
     for phone in phones:
         fields = {name: phone.record[name] for name in ("name", "type", "key", "algorithm", "digits")}
@@ -43,7 +43,7 @@ def write_tokens(person: Person, *phones: Phone) -> None:
 
 
 def new_phone(name: str, **fields: object) -> Phone:
-    """Make a token that nobody has enrolled yet."""
+    """Create a token that is not enrolled yet."""
     algorithm = str(fields.get("algorithm", "SHA1"))
     key = base64.b32encode(secrets.token_bytes(ENOUGH_BITS[algorithm])).decode().rstrip("=")
     record: dict[str, object] = {"name": name, "type": "totp", "key": key, "algorithm": algorithm, "digits": 6}
@@ -127,7 +127,7 @@ def test_hotp__rfc_4226_appendix_d_logs_in(
 
 
 def test_totp__of_every_period_from_1_to_300_s_works_once(pam: Pam, alice: Person, clock: Clock) -> None:
-    """Sixteen tokens, the most that a token file holds, at a time."""
+    """Sixteen tokens at a time, the maximum of a token file."""
     now = 1_700_000_007
     service = pam.with_backend(clock.backend)
     for first in range(1, 301, 16):
@@ -137,7 +137,7 @@ def test_totp__of_every_period_from_1_to_300_s_works_once(pam: Pam, alice: Perso
         clock.set(now)
         answers: list[str] = []
         for phone in phones:
-            # With no state yet, the present step counts as used and the next one is the first that works.
+            # Without a state, the present step counts as used. The next one is the first that works.
             answers += 2 * oathtool(phone, now // int(str(phone.record["period"])) + 1)
         outcomes = service.log_in_often(alice, *answers, attempts=len(answers))
         assert [outcome.result for outcome in outcomes] == len(phones) * [PAM_SUCCESS, PAM_AUTH_ERR]
@@ -247,7 +247,7 @@ def test_hotp__codes_passed_over_never_work(
 
 
 def recorded(state: Path) -> set[bytes]:
-    """Read what the newer half of a state file has recorded as used."""
+    """Read the used codes in the newer half of a state file."""
     halves = [state.read_bytes()[place : place + SLOT_BYTES] for place in (0, SLOT_BYTES)]
     newer = max(halves, key=lambda half: int.from_bytes(half[8:16], "big"))
     return {line for line in newer[18:].split(b"\n") if line.startswith((b"last", b"spent"))}
@@ -389,7 +389,7 @@ def test_recovery__codes_of_an_earlier_enrolment_do_not_work(
 
 
 def test_recovery__code_hashed_by_somebody_else_works(installed: Installation, service: Service, alice: Person) -> None:
-    """What the token file holds is scrypt (RFC 7914) of the 12 characters."""
+    """The token file holds scrypt (RFC 7914) of the 12 characters."""
     alice.enrol(installed, "--recovery-codes=1")
     path = alice.store / "tokens"
     document = json.loads(path.read_text())
@@ -439,7 +439,7 @@ def test_lost_state__totp_refuses_the_present_code_and_accepts_the_next(
 def test_lost_state__totp_starts_anew_even_when_the_first_answer_is_wrong(
     installed: Installation, pam: Pam, alice: Person, clock: Clock, lose: Callable[[Path], None]
 ) -> None:
-    """A wrong answer fixes nothing; a right one does, and what was past by then stays closed."""
+    """A wrong answer changes nothing. A right one does, and steps that were past by then stay closed."""
     phone = alice.enrol(installed, NO_CODES)
     step = 56_666_666
     codes = oathtool(phone, step, 4)
@@ -468,7 +468,7 @@ def test_lost_state__hotp_takes_two_consecutive_codes(
     for result in (PAM_AUTH_ERR, PAM_SUCCESS):
         outcome = service.log_in(alice, phone.hotp())
         assert (outcome.result, outcome.messages) == (result, PROMPT)
-    # From here on all is as before.
+    # From here on everything is as before.
     for counter in range(3):
         assert service.log_in(alice, phone.hotp_at(counter)).result == PAM_AUTH_ERR
     assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
@@ -517,7 +517,7 @@ def test_lost_state__recovery_codes_are_refused_for_nobody_knows_which_are_spent
         for code in (used, unused):
             outcome = service.log_in(alice, code)
             assert (outcome.result, len(outcome.prompts)) == (PAM_AUTH_ERR, 1)
-    # The token still works, by the rule for its kind; and does not make the recovery codes known again.
+    # The token still works, by the rule for its kind. It does not make the recovery codes valid again.
     if kind == "hotp":
         assert service.log_in(alice, phone.hotp()).result == PAM_AUTH_ERR
     assert service.log_in(alice, phone.next()).result == PAM_SUCCESS
@@ -540,7 +540,7 @@ def test_restored__token_file_does_not_bring_a_used_code_back(
     shutil.copy2(tokens, copy)
     os.chown(copy, alice.uid, alice.gid)
     assert service.log_in(alice, code).result == PAM_SUCCESS
-    # Put back from the copy; then renamed away and back.
+    # Restored from the copy; then renamed away and back.
     copy.rename(tokens)
     assert service.log_in(alice, code).result == PAM_AUTH_ERR
     tokens.rename(copy)
@@ -556,7 +556,7 @@ def test_restored__token_file_does_not_bring_a_used_code_back(
 def test_enrolled_again__same_key_does_not_bring_a_used_step_back(
     installed: Installation, service: Service, alice: Person, tmp_path: Path, system_log: SystemLog, options: list[str]
 ) -> None:
-    """A step that was used stays used, whatever else about the key's token is written differently."""
+    """A used step stays used, even if other facts about the key's token are written differently."""
     phone = alice.enrol(installed, "--period=300", NO_CODES)
     key = tmp_path / "key"
     key.write_text(str(phone.record["key"]))
@@ -581,7 +581,7 @@ def test_enrolled_again__new_key_starts_anew_and_the_old_one_is_dead(
     assert system_log.reasons() == ["accepted", "mismatch", "accepted"]
 
 
-# ---- what changes while the person types
+# ---- changes while the user types
 
 
 def test_during__enrolment_with_a_new_key_is_honoured(
@@ -648,7 +648,7 @@ def test_during__file_that_is_replaced_by_an_unsafe_one_denies(
 def test_during__state_file_that_is_replaced_denies(
     service: Service, alice: Person, phone: Phone, system_log: SystemLog, copied: bool
 ) -> None:
-    """Else two attempts could each hold the lock of a file of its own."""
+    """Otherwise two attempts could each hold the lock of a different file."""
     with Waiting(service, alice) as client:
         client.wait_for_prompt()
         state = alice.store / "state"
@@ -717,7 +717,7 @@ def test_several__codes_of_one_token_do_not_use_up_anothers(
     first = alice.enrol(installed, "--period=300", NO_CODES)
     second, button = new_phone("second", period=300), new_phone("button", type="hotp", counter=0)
     write_tokens(alice, first, second, button)
-    # The HOTP token has never been used: nobody knows its counter, and it takes two codes in a row.
+    # The HOTP token has never been used. Its counter is unknown, so it takes two codes in a row.
     for result in (PAM_AUTH_ERR, PAM_SUCCESS):
         assert service.log_in(alice, button.hotp()).result == result
     for code in (first.totp(), second.totp(1), button.hotp(), first.totp(1), button.hotp()):

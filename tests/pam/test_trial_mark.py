@@ -1,4 +1,4 @@
-"""The mark of an attempt that only tries whether the module works: no guess of anybody can have it."""
+"""Check the mark of an attempt that only tests the module: no real guess can have it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_trial__is_none_of_an_ordinary_user(service: Service, alice: Person, sys
 
 @pytest.mark.claim("No guess passes for a trial by `enable` or `doctor`.")
 def test_trial__is_none_in_a_set_uid_program(service: Service, alice: Person, system_log: SystemLog) -> None:
-    """The real user id is the caller's there, as in su and sudo."""
+    """There the real user id is the caller's, as in su and sudo."""
     as_set_uid = (
         f"import os, sys; os.setresuid({alice.uid}, 0, 0); "
         "from pam_softtoken.pam import client as pam_client; "

@@ -31,7 +31,7 @@ HOSTS: dict[str, tuple[type[Host], bool]] = {
 }
 EVERY_HOST = list(HOSTS)
 RESIDENCES = ("homes-cli", "homes-hostile", "homes-limits")
-"""Where users live who stay for all tests of a folder or file; the same process may run these before."""
+"""The homes of users who stay for all tests of a folder or file; the same process may run these before."""
 PASSWORD_HOSTS = [name for name, (_, password) in HOSTS.items() if password]
 BackendRemover = Callable[[], AbstractContextManager[None]]
 

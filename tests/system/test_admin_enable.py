@@ -1,7 +1,7 @@
-"""`softtoken-admin enable` and the rest on a host of its own: real sshd, sudo and su, real logins, real kills.
+"""Run `softtoken-admin enable` and the rest on a private host: real sshd, sudo and su, real logins, real kills.
 
-What cannot be shown here: systemd starting the unit at boot, and a clock that goes on while the machine is suspended. A
-restarted machine is one whose record names another boot.
+Two things cannot be tested here: systemd starting the unit at boot, and a clock that runs while the machine is
+suspended. A restarted machine is simulated by a record that names another boot.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from tests.system.scenario import SLOW, wrong_code
 
 LONG, SHORT = "--for=5m", "--for=2s"
 WHOEVER = "--force"
-"""Of these hosts' people most are not enrolled; who is locked out is the matter of other tests."""
+"""Most users of these hosts are not enrolled. Other tests check which users are locked out."""
 PATIENCE_S = 120
 CHANGES = "/var/lib/softtoken/changes"
 ASKED = "asks for a code now"
 
 
 class DebianSSH(SSH):
-    """An sshd that goes by /etc/ssh, where Debian's configuration stands, on a port of its own."""
+    """An sshd that uses /etc/ssh, with Debian's configuration, on a port of its own."""
 
     def _start_on(self, port: int) -> subprocess.Popen[bytes] | None:
         (self.mounts.directory / "ssh" / "sshd_config").write_text(
@@ -54,7 +54,7 @@ class DebianSSH(SSH):
 
     @property
     def times_told(self) -> int:
-        """How often it has begun to listen anew: between the old configuration and the new one nobody can connect."""
+        """How often it has started to listen again. Between the old and the new configuration nobody can connect."""
         return self._log.read_text().count("Server listening") - 1
 
 
@@ -62,8 +62,8 @@ class Admin:
     """Root at a terminal of a host.
 
     Args:
-        mounts: the host's own places.
-        installed: whose program.
+        mounts: the host's private directories.
+        installed: the installation of the program.
     """
 
     def __init__(self, mounts: PrivateMounts, installed: Installation) -> None:
@@ -87,7 +87,7 @@ class Admin:
         return terminal
 
     def pam(self) -> dict[str, bytes]:
-        """Give all that is in /etc/pam.d and sshd's directory of settings."""
+        """Return all files in /etc/pam.d and in sshd's directory of settings."""
         directories = (self.mounts.directory / "pam.d", self.mounts.directory / "ssh" / "sshd_config.d")
         return {str(path): path.read_bytes() for each in directories for path in each.iterdir()}
 
@@ -96,7 +96,7 @@ class Admin:
         return subprocess.run(self.mounts.command(*words), check=True, capture_output=True, text=True).stdout
 
     def watchdogs(self) -> list[int]:
-        """Give the processes that would put things back: of our program, and without a parent."""
+        """Return the processes that would undo the change: those of our program without a parent."""
         return [each.pid for each in processes() if each.parent == 1 and self._program in each.command]
 
     def kill_watchdogs(self) -> None:
@@ -105,7 +105,7 @@ class Admin:
         wait_until(lambda: not self.watchdogs(), "the end of the watchdogs")
 
     def leave_unwatched(self, time: str) -> None:
-        """Enable sudo, and kill the program and all that would put things back."""
+        """Enable sudo, and kill the program and every process that would undo the change."""
         screen = self.start("enable", "sudo", "--yes", time)
         screen.expect(ASKED)
         self.kill_watchdogs()
@@ -122,7 +122,7 @@ def admin(mounts: PrivateMounts, installed: Installation) -> Iterator[Admin]:
 
 @pytest.fixture
 def phone(alice: Person, installed: Installation) -> Phone:
-    """The token of somebody who is enrolled."""
+    """The token of an enrolled user."""
     return alice.enrol(installed, SLOW)
 
 
@@ -191,7 +191,7 @@ def test_enable__sshd_asks_for_a_code_on_top_of_either(
     way: str, sshd: Callable[[bool], DebianSSH], admin: Admin, alice: Person, phone: Phone
 ) -> None:
     host = sshd(way == "password")
-    host.command(alice)  # puts the key in its place, if there is one
+    host.command(alice)  # installs the key, if there is one
     before = admin.pam()
     screen = admin.start("enable", "sshd", "--yes", WHOEVER, LONG, "--with", way)
     screen.expect(ASKED)
@@ -231,14 +231,14 @@ def test_enable__login_that_another_line_refuses_confirms_nothing(
 
 
 def waiting_notes(admin: Admin, service: str) -> list[str]:
-    """Return what stands beside a change that waits, without what tells one accepted code from another."""
+    """Return the files beside a pending change, without what distinguishes one accepted code from another."""
     return sorted(name.partition(":")[0] for name in admin.inside("ls", f"{CHANGES}/{service}").split())
 
 
 def test_enable__login_without_a_code_confirms_nothing_after_a_refused_one(
     admin: Admin, alice: Person, phone: Phone, make_person: Callable[[], Person]
 ) -> None:
-    """Root needs no code for su. That it gets in does not show that anybody with a code does."""
+    """Root needs no code for su. Root's login does not show that any user with a code can log in."""
     path = admin.mounts.directory / "pam.d" / "su"
     path.write_text("account required pam_succeed_if.so quiet ruser = root\n" + path.read_text())
     host = Su(admin.mounts, make_person(), password=True)
@@ -350,7 +350,7 @@ def test_sshd__is_told_of_what_goes_back_at_once(
     host = sshd(True)
     before = admin.pam()
     server = admin.inside("cat", "/run/sshd.pid").strip()
-    # It takes its time before it has read its configuration anew.
+    # It needs some time to read its configuration again.
     slow = ["strace", "-p", server, "-o", "/dev/null", "-e", "inject=execve:delay_enter=1000000"]
     # The record, sshd's file, and then the PAM service.
     failing = ("strace", "-o", "/dev/null", "-e", "inject=rename:error=ENOSPC:when=3")
@@ -426,7 +426,7 @@ def test_roll_back__takes_back_what_an_earlier_boot_left(admin: Admin, phone: Ph
     record["boot"] = "of another day"
     (tmp_path / "record").write_text(json.dumps(record))
     admin.inside("cp", str(tmp_path / "record"), f"{CHANGES}/sudo/pending")
-    admin.inside("touch", f"{CHANGES}/sudo/login")  # whatever came of it then
+    admin.inside("touch", f"{CHANGES}/sudo/login")  # whatever the result was then
     assert admin.run("roll-back").returncode == 0
     assert admin.pam() == before
 
@@ -485,7 +485,7 @@ def test_enable__person_tries_the_new_stack_before_it_is_in_use(admin: Admin, al
     screen.sendline(phone.totp())
     screen.expect("that gets in")
     screen.expect(ASKED)
-    # The trial's code has confirmed nothing.
+    # The code in the trial has confirmed nothing.
     screen.expect("was not confirmed")
     screen.expect(pexpect.EOF)
     assert admin.pam() == before
@@ -513,7 +513,7 @@ def test_enable__code_that_was_accepted_just_now_makes_the_trial_needless(
     assert screen.expect([f"{alice.name} has given a right code [0-9]+ s ago", "Password for "]) == 0
     screen.expect(ASKED)
     host = Sudo(admin.mounts, password=True)
-    # It is still one that works once.
+    # It still works exactly once.
     assert not host.log_in(alice, code).entered_as
     assert host.log_in(alice, phone.totp(1)).entered_as == "root"
     screen.expect("Done.")
@@ -628,7 +628,7 @@ def test_enable__earlier_setting_of_sshd_that_wins_is_named(admin: Admin, phone:
 def test_enable__nobody_enrolled_is_refused_unless_they_enrol_later(
     admin: Admin, alice: Person, tmp_path: Path
 ) -> None:
-    # Nobody else on this machine has that shell, whoever may be enrolled.
+    # Nobody else on this machine has that shell, so other enrolled users do not matter.
     (tmp_path / "shells").write_text("/bin/rbash\n")
     admin.inside("mount", "--bind", str(tmp_path / "shells"), "/etc/shells")
     subprocess.run(["usermod", "--shell", "/bin/rbash", alice.name], check=True)
@@ -702,7 +702,7 @@ with change.locked():
 
 def test_lock__is_not_held_by_who_is_stopped_at_the_terminal(tmp_path: Path) -> None:
     words = [sys.executable, "-c", _HOLDS_LOCK, str(TREE), str(tmp_path)]
-    # A group of its own, as a shell makes it: one that has no shell could not be stopped.
+    # A separate process group, as a shell makes it: a group without a shell could not be stopped.
     with subprocess.Popen(words, process_group=0) as program:
         try:
             _, status = os.waitpid(program.pid, os.WUNTRACED)
@@ -737,12 +737,12 @@ class EarlyConnection:
     """A connection to an sshd that a client takes over later.
 
     Args:
-        port: of the sshd.
+        port: the port of the sshd.
     """
 
     def __init__(self, port: int) -> None:
         self._server = socket.create_connection(("127.0.0.1", port))
-        self._server.recv(1, socket.MSG_PEEK)  # the process that serves it has its configuration
+        self._server.recv(1, socket.MSG_PEEK)  # the process for this connection has its configuration
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._relay, daemon=True).start()

@@ -1,6 +1,6 @@
-"""Debian 13 with its Python 3.13, on a machine that has another release: the packages work there as they are.
+"""Install the unchanged packages on Debian 13 with its Python 3.13, on a machine with another release.
 
-On a machine with Debian 13 `test_package.py` does all of this, and more.
+On a machine with Debian 13, `test_package.py` does all of this, and more.
 """
 
 from __future__ import annotations

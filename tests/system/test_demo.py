@@ -1,4 +1,4 @@
-"""The demonstration that README promises: it runs as it is, and leaves nothing behind."""
+"""Run the demonstration that README promises: it works as it is, and leaves nothing behind."""
 
 from __future__ import annotations
 

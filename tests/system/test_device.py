@@ -1,4 +1,4 @@
-"""`softtoken` as the person's device: all that it ever gets of the host is the picture of the QR code."""
+"""Use `softtoken` as the user's device: it gets only the picture of the QR code from the host."""
 
 from __future__ import annotations
 

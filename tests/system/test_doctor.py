@@ -1,4 +1,6 @@
-"""What `softtoken-admin doctor` says of sshd is true: a real login shows it, and shows that the command mends it."""
+"""Check that `softtoken-admin doctor` is right about sshd: a real login shows it, and shows that the command repairs
+it.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ def sshd_with(mounts: PrivateMounts, settings: str, *, password: bool) -> Iterat
 
 @pytest.fixture
 def examine(mounts: PrivateMounts, installed: Installation) -> Examine:
-    """Have the doctor look at an sshd and its PAM service."""
+    """Run the doctor on an sshd and its PAM service."""
 
     def look(host: SSH) -> Found:
         script = "while umount -l /etc/ssh/sshd_config 2>/dev/null; do :; done; mount --bind $1 /etc/ssh/sshd_config"
@@ -90,7 +92,7 @@ def test_sshd__public_key_skips_pam(
 
 @contextmanager
 def sshd_with_again(mounts: PrivateMounts, settings: str) -> Iterator[SSH]:
-    """Start another one in the same place."""
+    """Start another sshd in the same place."""
     subprocess.run(["rm", "-r", mounts.directory / "sshd"], check=True)
     with sshd_with(mounts, settings, password=False) as host:
         yield host

@@ -1,4 +1,4 @@
-"""Enrolling in the login itself, at real hosts: after the first factor and never without it."""
+"""Enrol in the login itself, at real hosts: after the first factor and never without it."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ FRONTS = {
 
 
 def account_line(host: Host, person: Person, result: str, reason: str, **more: str) -> str:
-    """Compose what is logged at the account line."""
+    """Return the log line of the account phase."""
     return host.log_line(person, result, reason, **more).replace(":auth)", ":account)")
 
 
 def ignored_line(host: Host, person: Person) -> str:
-    """Compose what is logged at the auth line."""
+    """Return the log line of the auth phase."""
     return host.log_line(person, "ignored", "not_enrolled", detail="is to enrol at the account line")
 
 
 def environments_of(person: Person) -> bytes:
-    """Give what all processes of a session have in their environment."""
+    """Return the environments of all processes of a session."""
     done = subprocess.run(["pgrep", "-u", person.name], check=True, capture_output=True, text=True)
     seen = []
     for pid in done.stdout.split():
@@ -75,7 +75,7 @@ def test_newcomer__enrols_in_the_login_and_is_asked_for_a_code_at_the_next(
     assert host.log_in(alice, phone.recovery_codes[0]).entered_as == alice.name
     assert host.log_in(alice, phone.totp(1)).entered_as == alice.name
     refused, *accepted = system_log.reasons()
-    assert refused in ("replayed", "mismatch")  # a step may have ended meanwhile, and then it is out of the window, too
+    assert refused in ("replayed", "mismatch")  # a time step may have ended meanwhile; its code is then outside, too
     assert accepted == ["recovery", "accepted"]
 
 
@@ -102,7 +102,7 @@ def test_newcomer__with_a_light_terminal_scans_the_qr_code_that_enter_draws(
 
 
 def _scan(visit: Arrival, person: Person, *, theme: str, after: int = 0) -> None:
-    """Hold the phone in front of what has been drawn since some place of the screen."""
+    """Scan the picture drawn since some place of the screen."""
     drawn = [line.rstrip("\r") for line in visit.screen[after:].split("\n")]
     blocks = "\n".join(line for line in drawn if line and not line.strip(" ▀▄█"))
     (scanned,) = read_qr_codes(blocks, theme=theme)
@@ -153,7 +153,7 @@ def test_enrolled__is_not_touched_by_who_has_not_the_password(
 def test_sshd__with_neither_key_nor_password_enrols_nobody(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
-    """As where `AuthenticationMethods` has been forgotten: what is meant to follow a key is all there is."""
+    """As with a missing `AuthenticationMethods`: the line that should follow a key stands alone."""
     host.mounts.set_service("sshd", lines(installed) + "auth required pam_permit.so\naccount required pam_permit.so\n")
     with arrival(host, alice) as visit:
         assert not visit.entered_as
@@ -168,7 +168,7 @@ def test_sshd__with_neither_key_nor_password_enrols_nobody(
 def test_sshd__with_a_key_and_the_password_enrols_before_what_comes_behind(
     mounts: PrivateMounts, installed: Installation, alice: Person, key: str
 ) -> None:
-    """sshd comes to the account line as soon as PAM has said yes; so PAM has to be the last to be asked."""
+    """sshd reaches the account phase as soon as PAM has accepted, so PAM must be asked last."""
     methods = ["publickey", "keyboard-interactive:pam"]
     order = ",".join(methods if key == "before" else reversed(methods))
     host = SSH(mounts, password=True, settings=f"AuthenticationMethods {order}\n")

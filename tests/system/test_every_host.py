@@ -1,4 +1,4 @@
-"""What holds at every host: sshd, sudo, su and login ask for a code, take it once, and let nobody in without."""
+"""Check every host: sshd, sudo, su and login ask for a code, accept it once, and let nobody in without one."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.system.scenario import SLOW, wrong_code
 
 
 def wait_for_end_of_backend(installed: Installation) -> None:
-    """Wait for it to end by itself: less than the ten seconds after which its alarm ends it."""
+    """Wait for the backend to end by itself, for less than the ten seconds of its alarm."""
     wait_until(lambda: not backends(installed), "the end of the backend", within_s=8)
 
 
 def backends(installed: Installation) -> list[Process]:
-    """Find the processes that our module has started."""
+    """Return the processes that our module has started."""
     return [each for each in processes() if str(installed.backend) in each.command]
 
 
@@ -151,7 +151,7 @@ def test_host__missing_backend_refuses_even_under_nullok(
     with remove_backend():
         visit = host.log_in(alice, phone.totp())
     assert not visit.entered_as, visit
-    # login tries again by itself as long as nobody is asked anything.
+    # login tries again by itself while no question is asked.
     [line] = set(system_log.ours())
     assert line.startswith(f"pam_softtoken({host.service}:auth): ")
     assert "backend missing" in line
@@ -162,8 +162,8 @@ def test_host__missing_backend_refuses_even_under_nullok(
 def test_host__wrong_password_with_the_right_code_is_refused_and_spends_the_code(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
-    # Under `required` a wrong password does not show until the end, so the code is asked for and judged. Once it has
-    # been sent it is spent: whoever watched may not use it, whatever else was wrong.
+    # Under `required` a wrong password does not show until the end, so the code is asked for and judged. A code that
+    # was sent counts as used: an observer must not use it, whatever else was wrong.
     host.use_stack(installed.line())
     phone = alice.enrol(installed, SLOW)
     code = phone.totp()
@@ -224,7 +224,7 @@ def test_host__session_has_nothing_of_ours_left_in_it(host: Host, installed: Ins
     phone = alice.enrol(installed, SLOW)
     with host.session(alice, phone.totp()) as visit:
         assert visit.entered_as == host.becomes(alice), visit
-        # The backend ends after it has answered, so it may be there for a moment still.
+        # The backend ends after its answer, so it may exist for another moment.
         wait_for_end_of_backend(installed)
         family = host.processes_of(visit)
         assert family, "the session itself is there"

@@ -1,6 +1,6 @@
-"""A change that goes back although something is in its way: a full disk, a read-only disk, an editor, links, kills.
+"""Undo a change despite obstacles: a full disk, a read-only disk, an editor, links, kills.
 
-The change is made by the product's own planner, and already overdue. Nobody watches it, unless the test says so.
+The change is made by the product's own planner, and is already overdue. No process watches it, unless the test says so.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ rm -rf /tmp/softtoken-pam.$$
 
 
 class Changed(Admin):
-    """Root on a host whose sudo asks for a code, for longer than it was to."""
+    """Root on a host whose sudo asks for a code for longer than intended."""
 
     @property
     def directory(self) -> Path:
-        """The place of the services, as it is seen inside."""
+        """The directory of the services, as seen inside."""
         return self.mounts.path("/etc/pam.d")
 
     def files(self) -> dict[str, bytes]:
@@ -94,7 +94,7 @@ class Changed(Admin):
         assert b"pam_softtoken.so" in self.files()["sudo"]
 
     def let_time_pass(self, service: str) -> None:
-        """Let the time be over in which a change could be confirmed."""
+        """Let the time to confirm a change run out."""
         path = self.mounts.path(f"{CHANGES}/{service}/pending")
         record = {**json.loads(path.read_text()), "deadline_s": 0}
         path.with_name("later").write_text(json.dumps(record))
@@ -103,7 +103,7 @@ class Changed(Admin):
 
     @property
     def records(self) -> list[str]:
-        """What is recorded of sudo."""
+        """The records of sudo's change."""
         return self.inside("sh", "-c", f"ls {CHANGES}/sudo 2>/dev/null || true").split()
 
     def log(self) -> str:
@@ -125,7 +125,7 @@ def admin(host: Sudo, mounts: PrivateMounts, installed: Installation) -> Iterato
 
 @pytest.fixture
 def phone(alice: Person, installed: Installation) -> Phone:
-    """The token of somebody who is enrolled."""
+    """The token of an enrolled user."""
     return alice.enrol(installed, SLOW)
 
 
@@ -176,7 +176,7 @@ def test_going_back__that_needs_room_is_tried_until_there_is_some(admin: Changed
     admin.kill_watchdogs()
     (admin.directory / "filler").unlink()
     assert admin.files() == changed
-    # A command for scripts does it, too, and its result is what it always is.
+    # A command for scripts does it, too, with its usual result.
     done = admin.run("status", "--json")
     json.loads(done.stdout)
     assert "only our lines are taken out" in done.stderr
@@ -235,7 +235,7 @@ def test_emergency__waits_neither_for_a_lock_nor_for_sshd(admin: Changed, alice:
         assert done.returncode == 0, done.stderr
         assert "another softtoken-admin is changing a service" in done.stderr
         assert admin.records == ["pending"]
-    # An sshd that hangs, and sshd's file is part of the change.
+    # An sshd hangs, and sshd's file is part of the change.
     hangs = admin.mounts.directory / "hangs"
     hangs.write_text("#!/bin/sh\nexec sleep 1000\n")
     hangs.chmod(0o755)
@@ -320,7 +320,7 @@ def test_kept_copy__that_is_not_of_this_change_never_comes_back(how: str, admin:
     if how == "of an earlier change":
         admin.enable("confirmed")
         assert (admin.directory / KEPT).exists()
-        # By hand, and something is added.
+        # Undone by hand, and a line is added.
         (admin.directory / "sudo").write_bytes(before["sudo"] + b"# mine\n")
         (admin.directory / "sudo-i").write_bytes(before["sudo-i"])
         before["sudo"] += b"# mine\n"
@@ -339,7 +339,7 @@ def test_kept_copy__is_read_neither_by_sshd_nor_as_a_service(admin: Changed, ssh
     kept = admin.mounts.directory / "ssh" / "sshd_config.d" / ".00-softtoken.conf.softtoken-old"
     kept.write_text("Nonsense yes\n")
     admin.inside("/usr/sbin/sshd", "-t")
-    kept.rename(kept.with_name("softtoken-old"))  # or this would show nothing
+    kept.rename(kept.with_name("softtoken-old"))  # otherwise this test would prove nothing
     with pytest.raises(subprocess.CalledProcessError):
         admin.inside("/usr/sbin/sshd", "-t")
     admin.enable()
@@ -414,7 +414,7 @@ def test_watchdog__tries_until_etc_can_be_written(admin: Changed, host: Sudo, al
 
 @pytest.mark.parametrize("command", ["roll-back", "disable sudo"])
 def test_going_back__that_has_failed_goes_on_without_another_command(command: str, admin: Changed) -> None:
-    """Though nothing watched the change any more: it was made before a restart, or confirmed."""
+    """No process watches the change any more: it was made before a restart, or confirmed."""
     before = admin.files()
     admin.enable(*(["confirmed"] if command.startswith("disable") else []))
     admin.inside("mount", "-o", "remount,bind,ro", "/etc/pam.d")
@@ -498,7 +498,7 @@ def test_publickey__pam_does_not_go_back_before_sshd_can(
     admin: Changed, alice: Person, phone: Phone, sshd: Callable[[bool], DebianSSH]
 ) -> None:
     server = sshd(False)
-    server.command(alice)  # puts the key in its place
+    server.command(alice)  # installs the key
     before = admin.pam()
     screen = admin.start("enable", "sshd", "--with=publickey", "--yes", WHOEVER, LONG)
     screen.expect(ASKED)
@@ -544,7 +544,7 @@ def test_record__stays_until_sshd_has_reloaded(
     admin.let_time_pass("sshd")
     screen.expect("is not taken back yet: sshd refuses its configuration")
     screen.close()
-    # The password alone gets in, through an sshd that goes on with what it has.
+    # The password alone gets in, through an sshd that keeps its configuration.
     assert admin.inside("ls", f"{CHANGES}/sshd").split() == ["returning"]
     visit = server.log_in(alice)
     assert (visit.entered_as, visit.prompts) == (alice.name, ["password"]), visit

@@ -1,4 +1,4 @@
-"""What `softtoken-admin log` shows of real sshd, sudo and su with systemd's own journal, whatever local users do."""
+"""Run `softtoken-admin log` on real sshd, sudo and su with systemd's own journal, whatever local users do."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def journal(mounts: PrivateMounts) -> Iterator[HostJournal]:
 
 @pytest.fixture
 def phone(alice: Person, installed: Installation) -> Phone:
-    """The token of somebody who is enrolled."""
+    """The token of an enrolled user."""
     return alice.enrol(installed, SLOW, "--recovery-codes=0")
 
 
@@ -97,9 +97,9 @@ def test_log__shows_guesses_whatever_the_guesser_calls_the_program(
 def test_log__shows_guesses_though_the_guesser_floods_the_journal(
     host: Host, journal: HostJournal, installed: Installation, alice: Person, phone: Phone
 ) -> None:
-    """The journal's queue is full, and stays so for longer than our module waits."""
+    """The journal's queue is full, and stays full for longer than our module waits."""
     host.use_stack(installed.line())
-    host.environment = {"PAM_SOFTTOKEN_TRIAL": "yes"}  # which is no variable of PAM's
+    host.environment = {"PAM_SOFTTOKEN_TRIAL": "yes"}  # which is not a PAM variable
     journal.daemon.send_signal(signal.SIGSTOP)
     flooding = (
         "from socket import *\ns = socket(AF_UNIX, SOCK_DGRAM)\n"
@@ -152,7 +152,7 @@ def test_log__leaves_out_what_doctor_and_enable_only_try(
 def test_syslog__has_guesses_under_the_services_name_whatever_the_guesser_calls_the_program(
     host: Host, mounts: PrivateMounts, installed: Installation, alice: Person, phone: Phone, name: str
 ) -> None:
-    """No journal here: `softtoken-admin log` reads what such a daemon writes into a file."""
+    """Without a journal, `softtoken-admin log` reads the file that such a daemon writes."""
     host.use_stack(installed.line())
     host.around = ["/bin/bash", "-c", 'exec -a "$0" "$@"', name]
     assert not host.log_in(alice, wrong_code(phone)).entered_as

@@ -1,4 +1,4 @@
-"""A new administrator and a new user on a fresh Debian, from `apt install` to `apt remove`, and what they break."""
+"""Follow a new administrator and a new user on a fresh Debian, from `apt install` to `apt remove`, with mistakes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ASKED = "asks for a code now"
 
 @pytest.fixture
 def alice(debian: FreshDebian) -> Iterator[Resident]:
-    """A user of the fresh Debian, who may use sudo."""
+    """A user of the fresh Debian who may use sudo."""
     made = Resident(debian)
     debian.run("adduser", made.name, "sudo")
     yield made
@@ -32,7 +32,7 @@ def alice(debian: FreshDebian) -> Iterator[Resident]:
 
 @pytest.fixture
 def ssh(debian: FreshDebian) -> Iterator[InsideSSH]:
-    """The fresh Debian's sshd with Debian's configuration, which what we turn on has to change."""
+    """The fresh Debian's sshd with Debian's configuration, which `enable` must change."""
     kept = debian.path(SSHD_CONF).read_bytes()
     host = InsideSSH(debian)
     debian.path(SSHD_CONF).unlink()
@@ -42,7 +42,7 @@ def ssh(debian: FreshDebian) -> Iterator[InsideSSH]:
 
 
 class InsideSudo(InsideHost):
-    """`sudo` on a terminal, as the person himself."""
+    """`sudo` on a terminal, run by the user."""
 
     service = "sudo"
 
@@ -52,7 +52,7 @@ class InsideSudo(InsideHost):
 
 
 def as_user(person: Resident, *words: str) -> list[str]:
-    """Give the command line that runs a command as a user, in his home directory."""
+    """Return the command line that runs a command as a user, in the user's home directory."""
     identity = [f"--reuid={person.name}", f"--regid={person.gid}", "--init-groups"]
     return person.tree.command("setpriv", *identity, "env", f"--chdir={person.home}", f"HOME={person.home}", *words)
 
@@ -69,7 +69,7 @@ def start(command: list[str]) -> pexpect.spawn[str]:
 
 
 def end_of(terminal: pexpect.spawn[str]) -> tuple[int | None, str]:
-    """Wait for a command's end; give its status and all that it showed."""
+    """Wait for a command's end, and return its status and its output."""
     terminal.expect(pexpect.EOF)
     terminal.close()
     assert isinstance(terminal.logfile_read, io.StringIO)
@@ -77,7 +77,7 @@ def end_of(terminal: pexpect.spawn[str]) -> tuple[int | None, str]:
 
 
 def enrol(person: Resident, *, through_sudo: bool = False) -> Phone:
-    """Enrol as the user, with a token that counts, and give it."""
+    """Enrol as the user, with a token that counts, and return the token."""
     screen = start(as_user(person, "softtoken-enroll", "--type=hotp"))
     if through_sudo:
         screen.expect_exact("[sudo] password")
@@ -97,7 +97,7 @@ def enrol(person: Resident, *, through_sudo: bool = False) -> Phone:
 def start_to_enable(
     debian: FreshDebian, service: str, person: Resident, phone: Phone, *options: str
 ) -> pexpect.spawn[str]:
-    """Turn it on at a terminal, with the person there to try it, until it is in use and waits."""
+    """Run `enable` at a terminal, with the user there to try it, until it is in use and waits."""
     screen = start(debian.command("softtoken-admin", "enable", service, "--user", person.name, *options))
     screen.expect_exact(f"Password for {person.name}:")
     screen.sendline(person.password)
@@ -108,7 +108,7 @@ def start_to_enable(
 
 
 def worse_than_notes(debian: FreshDebian) -> list[dict[str, str]]:
-    """Return what the doctor has against the services and their users."""
+    """Return the doctor's errors and warnings about the services and their users."""
     found = json.loads(debian.try_to_run("softtoken-admin", "doctor", "--json").stdout)["findings"]
     ours = [each for each in found if each["family"] in ("sshd", "PAM services", "options", "users", "files")]
     return [each for each in ours if each["severity"] != "note"]
@@ -128,7 +128,7 @@ def test_new_administrator__turns_it_on_breaks_it_and_gets_back_in(
     assert pam_files(debian) == before
     assert ssh.log_in(alice).entered_as == alice.name
 
-    # A login from a second terminal does; its code is not taken again.
+    # A login from a second terminal confirms it; its code is not accepted again.
     screen = start_to_enable(debian, "sshd", alice, phone)
     code = phone.hotp()
     visit = ssh.log_in(alice, code)
@@ -143,10 +143,10 @@ def test_new_administrator__turns_it_on_breaks_it_and_gets_back_in(
     assert (visit.entered_as, visit.prompts) == ("root", ["password", "code"]), visit
     assert end_of(screen)[0] == 0
 
-    # The doctor has nothing against what has just been turned on.
+    # The doctor has no objection to the new setup.
     assert worse_than_notes(debian) == []
 
-    # A wrong option, and a backend that is gone, keep people out until they are put right.
+    # A wrong option and a missing backend lock users out until they are repaired.
     stack = debian.path("/etc/pam.d/sshd").read_text()
     debian.write("/etc/pam.d/sshd", stack.replace("pam_softtoken.so", "pam_softtoken.so windw=2"))
     assert ssh.log_in(alice, phone.hotp()).entered_as == ""
@@ -160,7 +160,7 @@ def test_new_administrator__turns_it_on_breaks_it_and_gets_back_in(
     debian.run("mv", "/root/aside", BACKEND)
     assert ssh.log_in(alice, phone.hotp()).entered_as == alice.name
 
-    # The phone is lost: a code of the administrator's, which works once.
+    # The phone is lost: the administrator issues a code, which works once.
     (issued,) = debian.run("softtoken-admin", "code-for", alice.name, "--for", "1h").split()
     assert ssh.log_in(alice, issued).entered_as == alice.name
     assert ssh.log_in(alice, issued).entered_as == ""

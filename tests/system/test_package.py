@@ -1,4 +1,4 @@
-"""The Debian packages: what is in them, and their life on a fresh Debian, from `apt install` to `apt purge`."""
+"""Test the Debian packages: their content, and their life on a fresh Debian, from `apt install` to `apt purge`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def alice(debian: FreshDebian) -> Iterator[Resident]:
 
 @pytest.fixture
 def su(debian: FreshDebian) -> Iterator[InsideSu]:
-    """Somebody else in front of `su`."""
+    """Another user who runs `su`."""
     caller = Resident(debian)
     yield InsideSu(debian, caller)
     caller.remove()
@@ -46,24 +46,24 @@ def ssh(debian: FreshDebian) -> InsideSSH:
 
 
 def program_path(packages: Packages, name: str) -> str:
-    """Give where a program goes."""
+    """Return the path where a program is installed."""
     (path,) = (each for each in packages.files(PROGRAMS[name]) if re.fullmatch(rf"/usr/s?bin/{name}", each))
     return path
 
 
 def status(debian: FreshDebian, name: str) -> list[str]:
-    """Give what dpkg thinks of a package, and its version; nothing when it does not know it."""
+    """Return dpkg's status of a package, and its version; nothing if dpkg does not know it."""
     return debian.try_to_run("dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Version}", name).stdout.split()
 
 
 def wrong(phone: Phone) -> str:
-    """Think of a code that a token which counts does not show anywhere near."""
+    """Return a code that a token does not show at any time near now."""
     near = {phone.hotp_at(max(0, phone.counter + step)) for step in range(-20, 120)}
     return next(code for code in (6 * str(digit) for digit in range(10)) if code not in near)
 
 
 def assert_takes_a_code(host: InsideHost, person: Person, phone: Phone) -> str:
-    """Log in with a code, and give it."""
+    """Log in with a code, and return it."""
     code = phone.hotp()
     visit = host.log_in(person, code)
     assert (visit.entered_as, visit.prompts) == (person.name, ["password", "code"]), visit
@@ -71,7 +71,7 @@ def assert_takes_a_code(host: InsideHost, person: Person, phone: Phone) -> str:
 
 
 def assert_asks_for_codes(host: InsideHost, person: Person, phone: Phone) -> None:
-    """Log in with a code; then with the same one and a wrong one, which are refused."""
+    """Log in with a code. Then check that the same code and a wrong one are refused."""
     for answer in (assert_takes_a_code(host, person, phone), wrong(phone)):
         visit = host.log_in(person, answer)
         assert (visit.entered_as, visit.prompts) == ("", ["password", "code"]), visit
@@ -84,7 +84,7 @@ def assert_asks_for_no_code(host: InsideHost, person: Person) -> None:
 
 def assert_nothing_of_ours_is_left(debian: FreshDebian) -> None:
     places = ("/etc", "/lib/systemd", "/run", "/usr", "/var")
-    # Of apt, which was told about files in /root, and has them listed.
+    # A message of apt, which lists the files in /root that it was given.
     found = debian.run("find", *places, "-name", "*softtoken*", "-not", "-path", "/var/lib/apt/*").splitlines()
     assert found == []
 
@@ -113,7 +113,7 @@ def test_packages__logins_run_one_version_or_the_other_while_dpkg_puts_files_in_
     for each in (packages, newer_packages):
         ours = [path for path in each.files("softtoken-common") if path.startswith(f"{HOME}/")]
         versioned = f"{HOME}/{each.version}/"
-        # dpkg gives files their names in this order, so the backend is the last to change.
+        # dpkg renames files in this order, so the backend is the last to change.
         assert [path.startswith(versioned) for path in ours] == [True] * (len(ours) - 2) + [False] * 2
         assert set(ours[-2:]) == entry
         assert {path.removeprefix(versioned) for path in ours[:-2]} == {
@@ -166,7 +166,7 @@ def test_package__from_installation_to_purge_leaves_the_stack_as_it_was(
     assert {name for name in before if before[name] != enabled[name]} == {"common-auth"}
     for host in (su, ssh):
         assert_asks_for_codes(host, alice, phone)
-    # A wrong password is the end, and the code is not asked for.
+    # A wrong password ends the login, and the code is not asked for.
     visit = su.log_in(alice, phone.hotp_at(phone.counter), password="not " + alice.password)
     assert (visit.entered_as, visit.prompts) == ("", ["password"]), visit
 
@@ -238,7 +238,7 @@ def test_package__that_is_installed_again_brings_a_missing_backend_back(
 
 
 def changes_of_names(debian: FreshDebian, package: Path, record: Path) -> list[str]:
-    """Unpack a package, and give the names that files got or lost, in that order."""
+    """Unpack a package, and return the names that files got or lost, in that order."""
     shutil.copy(package, debian.path("/root"))
     dpkg = debian.command("dpkg", "--unpack", "--force-depends", f"/root/{package.name}")
     strace = ["strace", "-f", "-qq", "-e", "trace=rename,unlink,rmdir", "-o", str(record)]
@@ -340,7 +340,7 @@ def test_remove__is_refused_while_a_service_names_the_module(
     debian.write("/etc/pam.d/sshd.dpkg-old", LINE)
     debian.write("/etc/pam.d/login", f"# {LINE}" + debian.path("/etc/pam.d/login").read_text())
     enabled = pam_files(debian)
-    # Without the Python side, too, nobody could log in.
+    # Without the Python side, nobody could log in either.
     for names in (NAMES, ["libpam-softtoken"], ["softtoken-common"]):
         worked, said = debian.apt("remove", *names)
         assert not worked
@@ -368,7 +368,7 @@ with change.locked():
 
 
 def enable_sudo(debian: FreshDebian, version: str, for_s: int) -> None:
-    """Enable sudo without a trial, and without anybody who waits for the login that confirms it."""
+    """Enable sudo without a trial, and without a process that waits for the confirming login."""
     debian.run(*PYTHON, "-c", _ENABLE_SUDO, f"{HOME}/{version}", str(for_s))
 
 
@@ -389,12 +389,12 @@ def test_package__upgraded_or_removed_while_a_change_waits_can_still_take_it_bac
     assert pam_files(debian) == enabled
     debian.run("softtoken-admin", "disable", "sudo")
     assert pam_files(debian) == before
-    # Overdue before the upgrade, and taken back by what comes after it.
+    # Overdue before the upgrade, and undone by the next command after it.
     enable_sudo(debian, newer_packages.version, 0)
     debian.install(*packages.all)
     debian.run("softtoken-admin", "status")
     assert pam_files(debian) == before
-    # Our lines are taken out by an editor; what was kept goes with the package.
+    # An editor removes our lines; the kept copies are removed with the package.
     enable_sudo(debian, packages.version, 600)
     for name in ("sudo", "sudo-i"):
         debian.write(f"/etc/pam.d/{name}", before[name].decode())
@@ -411,7 +411,7 @@ def test_remove__is_refused_where_common_auth_was_edited_by_hand(
     phone = alice.link("--type=hotp")
     debian.run("pam-auth-update", "--enable", "softtoken")
     stack = debian.path("/etc/pam.d/common-auth")
-    # Something that pam-auth-update has not written there keeps it from writing anything.
+    # A line that pam-auth-update has not written keeps it from writing anything.
     stack.write_text(stack.read_text().replace("\n# end of pam", "\nauth optional pam_echo.so\n# end of pam"))
     worked, said = debian.apt("remove", *NAMES)
     assert not worked
@@ -422,7 +422,7 @@ def test_remove__is_refused_where_common_auth_was_edited_by_hand(
 def test_package__of_a_server_brings_no_picture_libraries_and_each_ends_with_the_next_step(
     debian: FreshDebian, packages: Packages
 ) -> None:
-    debian.apt("autoremove", "--purge")  # what softtoken recommends, of other tests
+    debian.apt("autoremove", "--purge")  # packages that softtoken recommends, installed by other tests
     for path in packages.all:
         shutil.copy(path, debian.path("/root"))
     server, laptop, common = (f"/root/{packages[name].name}" for name in NAMES)
@@ -462,7 +462,7 @@ def test_script__removes_and_says_when_there_is_nothing(debian: FreshDebian, pac
 def test_package__takes_the_place_of_what_was_installed_without_packages(
     debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
 ) -> None:
-    # As scripts/install once did it.
+    # As scripts/install did in earlier versions.
     for directory in ("pam_softtoken", "bin"):
         debian.run("mkdir", "-p", f"{HOME}/{directory}")
     shutil.copytree(TREE / "pam_softtoken", debian.path(f"{HOME}/pam_softtoken"), dirs_exist_ok=True)

@@ -1,4 +1,4 @@
-"""The profile for pam-auth-update, turned on by the real program where nobody has a token; and the way back."""
+"""Turn the pam-auth-update profile on with the real program while nobody has a token, and off again."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _PATIENCE_S = 120
 
 
 class Profiles:
-    """pam-auth-update with places of its own, and with our profile.
+    """pam-auth-update with private directories, and with our profile.
 
     Args:
-        mounts: where it runs.
-        installed: whose module the profile names.
+        mounts: the namespace it runs in.
+        installed: the installation whose module the profile names.
     """
 
     def __init__(self, mounts: PrivateMounts, installed: Installation) -> None:
@@ -47,7 +47,7 @@ class Profiles:
         (mounts.directory / "pam-configs" / "softtoken").write_text(profile.replace("pam_softtoken.so\n", line))
 
     def run(self, *words: str, status: int = 0) -> str:
-        """Run a command of root's there, and return what it printed."""
+        """Run a command there as root, and return its output."""
         done = subprocess.run(
             self._mounts.command("env", *_DEBCONF, *words),
             capture_output=True, text=True, check=False, timeout=_PATIENCE_S,
@@ -56,7 +56,7 @@ class Profiles:
         return done.stdout + done.stderr
 
     def tick(self, name: str) -> None:
-        """Turn a profile on as an administrator does, who sees a list with numbers."""
+        """Turn a profile on as an administrator does, in a numbered list."""
         words = self._mounts.command("env", *_DEBCONF, "pam-auth-update")
         screen = pexpect.spawn(words[0], words[1:], encoding="utf-8", timeout=_PATIENCE_S, dimensions=(60, 200))
         screen.expect_exact("PAM profiles to enable:")
@@ -67,7 +67,7 @@ class Profiles:
         assert screen.exitstatus == 0, screen.before
 
     def doctor(self, admin: str) -> list[dict[str, Any]]:
-        """Return what the doctor says of a host on which nobody is enrolled."""
+        """Return the doctor's findings on a host on which nobody is enrolled."""
         words = self._mounts.command(admin, "doctor", "--json")
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_PATIENCE_S)
         found: list[dict[str, Any]] = json.loads(done.stdout)["findings"]

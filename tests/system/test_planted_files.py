@@ -1,6 +1,6 @@
-"""What root's programs and the packages' scripts look for in /run, /var/lib and /etc: no user can put anything there.
+"""Plant files where root's programs and the packages' scripts look, in /run, /var/lib and /etc: no user can.
 
-Where it stands there all the same, because somebody has opened a directory to others, root does not go by it.
+If a file stands there anyway, because a directory was opened to other users, root does not trust it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PLACES = (
     "/usr/lib/pam_softtoken",
     "/usr/share/man/man1/softtoken-enroll.1",
 )
-"""All that is opened, made or removed by `roll-back`, `enable`, `doctor`, a login, or a maintainer script."""
+"""Everything that `roll-back`, `enable`, `doctor`, a login, or a maintainer script opens, creates or removes."""
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_planted__user_can_put_nothing_where_root_looks(
 
 
 def planted_record(path: Path) -> bytes:
-    """Return a record by which /etc/pam.d/sudo would come to let everybody in."""
+    """Return a record that would change /etc/pam.d/sudo to let everybody in."""
     now = base64.b64encode(path.read_bytes()).decode()
     evil = base64.b64encode(b"auth sufficient pam_permit.so\n").decode()
     content = {"mode": 0o644, "uid": 0, "gid": 0}
@@ -112,7 +112,7 @@ def test_roll_back__goes_by_no_record_that_others_could_have_written(admin: Admi
 
 
 def test_roll_back__goes_by_the_same_record_of_roots(admin: Admin, alice: Person) -> None:
-    """Or the test above would show nothing."""
+    """The control: without it the test above would prove nothing."""
     service = admin.mounts.directory / "pam.d" / "sudo"
     record = admin.mounts.directory / "pending"
     record.write_bytes(planted_record(service))
@@ -138,12 +138,12 @@ find /var/lib /run -mindepth 1
 def test_scripts_of_the_packages__follow_no_link_in_run_and_var_lib(
     mounts: PrivateMounts, outside: Path, target: str
 ) -> None:
-    """No user can plant it there; a script of root's does not go where it leads, either."""
+    """No user can plant the link there, and a script of root's does not follow it either."""
     (outside / "victim" / "below").mkdir(parents=True)
     (outside / "victim" / "file").write_text("it stays")
     before = listing(outside)
     command = ["unshare", "--mount", "sh", "-euc", _HOOKS, "sh", str(TREE), str(outside / target)]
     done = subprocess.run(mounts.command(*command), capture_output=True, text=True, check=True)
-    # The links are gone, whatever `postinst` made of a link to nowhere.
+    # The links are gone, whatever `postinst` did with a link to nowhere.
     assert [line for line in done.stdout.splitlines() if line and not line.startswith("postinst")] == []
     assert listing(outside) == before

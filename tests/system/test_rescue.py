@@ -1,6 +1,6 @@
-"""Root without a code: what README and the manual say for the console, rescue mode and a live system, in a real tree.
+"""Get root in without a code, as README and manual say for console, rescue mode and live system, in a real tree.
 
-A live system is a chroot without /proc, /run and a log; a shell in place of init has a disk that is read-only.
+A live system is a chroot without /proc, /run and a log. A shell in place of init has a read-only disk.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Root(Resident):
         tree.run("chpasswd", typed=f"root:{self.password}\n")
 
     def remove(self) -> None:
-        """Lock root again, as it was, and take the tokens away."""
+        """Lock root again, as before, and remove the tokens."""
         self.tree.run("usermod", "--password", "*", "root")
         self.tree.run("rm", "-rf", "/root/.softtoken", "/var/lib/softtoken/enrolled/0")
 
 
 class InsideLogin(InsideHost):
-    """`login` of the fresh Debian on a terminal of its own, with the name given."""
+    """`login` of the fresh Debian on its own terminal, with the name given."""
 
     service = "login"
     shell_has_prompt = True
@@ -52,20 +52,20 @@ class InsideLogin(InsideHost):
 
 
 def rescue(tree: FreshDebian, *words: str, kind: str = LIVE) -> subprocess.CompletedProcess[str]:
-    """Run a command of root's where nothing of the machine but its disk is there."""
+    """Run a command as root with nothing of the machine but its disk."""
     words = ("unshare", "--mount", "--propagation", "private", "sh", "-euc", _CHROOT, "sh", kind, *words)
     return tree.try_to_run(*words, environment={**ENVIRONMENT, "DEBIAN_FRONTEND": "teletype"})
 
 
 def code_in(printed: str) -> str:
-    """Return the code that was issued."""
+    """Return the issued code."""
     (code,) = re.findall(r"\b[0-9A-Z]{4}(?:-[0-9A-Z]{4}){2}\b", printed)
     return keep_code(code)
 
 
 @pytest.fixture
 def locked_out(debian: FreshDebian, packages: Packages) -> Iterator[Root]:
-    """root, whose phone and recovery codes are lost, on a host where every service asks for a code."""
+    """root without phone and recovery codes, on a host where every service asks for a code."""
     debian.install(*(packages[name] for name in NAMES if name != "softtoken"))
     root = Root(debian)
     root.link("--type=hotp", "--recovery-codes=0")
@@ -76,7 +76,7 @@ def locked_out(debian: FreshDebian, packages: Packages) -> Iterator[Root]:
 
 @pytest.fixture
 def su(debian: FreshDebian) -> Iterator[InsideSu]:
-    """Somebody else in front of `su`."""
+    """Another user who runs `su`."""
     caller = Resident(debian)
     yield InsideSu(debian, caller)
     caller.remove()
@@ -110,13 +110,13 @@ def test_root__without_phone_and_codes_gets_back_in(debian: FreshDebian, locked_
     assert_refused(su, locked_out)
     assert_refused(login, locked_out)
 
-    # A live system: /proc, /run and /dev/log are not there.
+    # A live system: /proc, /run and /dev/log do not exist.
     assert rescue(debian, "ls", "-d", "/proc/1", "/run/sshd", "/dev/log").stdout == ""
     code = code_in(rescue(debian, *CODE_FOR_ROOT.split()).stdout)
     assert login.log_in(locked_out, code).entered_as == "root"
     assert_refused(login, locked_out, code)
 
-    # A shell in place of init: the disk is read-only until it is mounted anew.
+    # A shell in place of init: the disk is read-only until it is mounted again.
     for command in (CODE_FOR_ROOT, "softtoken-admin disable su"):
         done = rescue(debian, *command.split(), kind=READ_ONLY)
         assert (done.returncode, "Read-only file system" in done.stderr) == (1, True), done
@@ -124,7 +124,7 @@ def test_root__without_phone_and_codes_gets_back_in(debian: FreshDebian, locked_
     done = rescue(debian, "sh", "-euc", f"mount -o remount,rw /; {CODE_FOR_ROOT}", kind=READ_ONLY)
     assert su.log_in(locked_out, code_in(done.stdout)).entered_as == "root"
 
-    # Rescue mode: sulogin asks for root's password, and no PAM service for a code.
+    # Rescue mode: sulogin asks for root's password, and no PAM service asks for a code.
     screen = pexpect.spawn(
         "nsenter", debian.command("script", "--quiet", "--return", "--command", "sulogin", "/dev/null")[1:],
         encoding="utf-8", timeout=PATIENCE_S, env={**ENVIRONMENT, "TERM": "dumb"}, cwd="/",
@@ -137,7 +137,7 @@ def test_root__without_phone_and_codes_gets_back_in(debian: FreshDebian, locked_
     screen.close()
     assert su.log_in(locked_out, code_in(screen.before or "")).entered_as == "root"
 
-    # Codes off: of all services that include common-auth, and of one.
+    # Codes off: for all services that include common-auth, and for one.
     done = rescue(debian, "pam-auth-update", "--disable", "softtoken")
     assert done.returncode == 0, done
     assert login.log_in(locked_out).entered_as == "root"
@@ -155,7 +155,7 @@ def test_root__without_phone_and_codes_gets_back_in(debian: FreshDebian, locked_
 
 
 def enable_and_confirm(tree: FreshDebian, service: str) -> None:
-    """Have a service ask for codes, whoever that locks out."""
+    """Make a service ask for codes, even if that locks users out."""
     words = tree.command("softtoken-admin", "enable", service, "--yes", "--force", "--for", "1h")
     with subprocess.Popen(words, env=ENVIRONMENT, cwd="/", stderr=subprocess.PIPE, text=True) as program:
         assert program.stderr is not None

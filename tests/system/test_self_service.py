@@ -1,6 +1,6 @@
-"""Tokens that root keeps: users help themselves through the real sudo, and a program that runs as a user gets nowhere.
+"""Use tokens that root keeps: users help themselves through the real sudo, and a program of the user's gains nothing.
 
-What such a program knows here is even the user's password; what it lacks is a code.
+Such a program even knows the user's password here. It lacks only a code.
 """
 
 from __future__ import annotations
@@ -66,18 +66,18 @@ def host(mounts: PrivateMounts, installed: Installation) -> RootStore:
 
 @pytest.fixture
 def service(make_service: Callable[[str], Service], installed: Installation, host: RootStore) -> Service:
-    """A service that looks where that host keeps the tokens."""
+    """A service that uses the token store of that host."""
     return make_service(installed.line(f"store={host.template}"))
 
 
 @pytest.fixture
 def phone(alice: Person, installed: Installation, host: RootStore) -> Phone:
-    """A token of Alice's that root keeps: counting, with two recovery codes."""
+    """A token of Alice's in root's store, with two recovery codes."""
     return alice.enrol(installed, "--type=hotp", "--recovery-codes=2", f"--store={host.template}")
 
 
 def refusal(dialogue: Dialogue) -> Mistake:
-    """Let the program end, and take what it says."""
+    """Wait for the end of the program, and return its message."""
     assert dialogue.finish() == 1, dialogue.transcript
     return Mistake(dialogue.transcript)
 
@@ -180,7 +180,7 @@ def test_self__changes_nothing_without_a_code(
 
 
 def test_self__wrong_codes_and_right_ones_are_the_users(host: RootStore, alice: Person, phone: Phone) -> None:
-    """And not root's, from whom guesses would be counted once more."""
+    """They are not counted as root's."""
 
     def state() -> State:
         path = host.store_of(alice) / "state"
@@ -209,7 +209,7 @@ def test_self__wrong_codes_and_right_ones_are_the_users(host: RootStore, alice: 
 def test_self__gives_no_first_token_to_who_had_one(
     host: RootStore, alice: Person, phone: Phone, service: Service
 ) -> None:
-    """The password alone must not be what brings a token back that root has taken away, for instance as stolen."""
+    """The password alone must not restore a token that root has removed, for instance as stolen."""
     assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
     (host.store_of(alice) / "tokens").unlink()
     (alice.home / "uri").write_text(f"otpauth://totp/x:y?secret={KEY}&issuer=x\n")
@@ -226,7 +226,7 @@ def test_self__gives_no_first_token_to_who_had_one(
 def test_self__of_whom_all_is_revoked_during_the_dialogue_is_not_enrolled(
     host: RootStore, installed: Installation, alice: Person, service: Service, option: str, is_marked: bool
 ) -> None:
-    """Nor by the mark alone: whatever becomes of it, after a revocation root itself enrols."""
+    """The mark alone is not enough either: after a revocation, root itself enrols the user."""
     alice.forget_on_the_host()
     (alice.home / "uri").write_text(f"otpauth://totp/x:y?secret={KEY}&issuer=x\n")
     with host.start(alice, option) as dialogue:

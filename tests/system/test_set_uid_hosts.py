@@ -1,7 +1,8 @@
-"""What sudo and su add: the caller of a set-uid program chooses its environment, directory, limits, signals and files.
+"""Check what sudo and su add: the caller of a set-uid program chooses environment, directory, limits, signals, files.
 
-The traps are those of CVE-2019-16729 (pam-python) and of fingwit issue 54: modules and programs of the caller's that a
-root process would run.
+The traps are those of CVE-2019-16729 (pam-python) and of fingwit issue 54: the caller's modules and programs that a
+root
+process would run.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ SET_UID_HOSTS = ["sudo with password", "sudo with code only", "su with password"
 
 
 class Traps:
-    """Modules and programs that tell when they are run, and an environment that leads to them.
+    """Modules and programs that report when they run, and an environment that leads to them.
 
     Args:
-        home: of the caller.
+        home: the caller's home.
     """
 
     def __init__(self, home: Path) -> None:
@@ -61,7 +62,7 @@ class Traps:
 
     @property
     def tale(self) -> list[str]:
-        """What was run."""
+        """The traps that have run."""
         return self._tale.read_text().split("\n")[:-1]
 
     def _plant(self, directory: Path) -> None:
@@ -95,7 +96,7 @@ def test_set_uid_host__runs_nothing_of_its_callers(
 
 
 def after(change: str) -> list[str]:
-    """Run a program after a change that a shell can make."""
+    """Return a command that runs a program after a change that a shell can make."""
     return ["/bin/bash", "-c", f'{change}; exec "$@"', "bash"]
 
 
@@ -137,12 +138,12 @@ UNASKED = 3 * ["conversation"]
         (SU, "ignored signals, umask 0777, no directory, many descriptors", [ONCE]),
         (SUDO, "blocked signals, low priority, low limits", [ONCE]),
         (SU, "blocked signals, low priority, low limits", [ONCE]),
-        # With CAP_SYS_RESOURCE root puts that right.
+        # With CAP_SYS_RESOURCE root corrects this.
         (SUDO, "no file may be written", [ONCE, NOT_STORED]),
         (SU, "no file may be written", [ONCE, NOT_STORED]),
         (SUDO, "no stdin", [ONCE]),
         (SUDO, "no stderr", [ONCE]),
-        # From there su would read the answer.
+        # From this descriptor su would read the answer.
         (SU, "no stdin", [UNASKED]),
     ],
     indirect=["host"],

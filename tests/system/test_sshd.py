@@ -1,4 +1,4 @@
-"""What only sshd has: keys, several answers in one connection, several connections at once, strangers."""
+"""Check what only sshd has: keys, several answers in one connection, several connections at once, unknown users."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ WITH_PASSWORD, WITH_KEY = "sshd with password", "sshd with key"
 
 
 class Stranger(Person):
-    """Somebody whom this machine does not know.
+    """A user whom this machine does not know.
 
     Args:
-        homes: where others have their homes.
+        homes: the directory of the homes.
     """
 
     def __init__(self, homes: Path) -> None:
@@ -74,7 +74,7 @@ def test_sshd__same_code_in_four_logins_at_once_lets_in_one(
 def test_sshd__two_codes_in_a_row_let_in_during_a_wait_and_each_connection_is_a_session_of_its_own(
     sshd: SSH, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
-    """What somebody else answers from the same address, in another connection, does not come between the two."""
+    """Answers of another user from the same address, in another connection, do not come between the two."""
     sshd.use_stack(installed.line())
     phone = alice.enrol(installed, "--type=hotp")
     rewrite_state(alice, lambda present: present.with_wrong(throttle.REMOTE, 30, int(time.time())))
@@ -98,7 +98,7 @@ def test_sshd__two_codes_in_a_row_let_in_during_a_wait_and_each_connection_is_a_
 
 @contextmanager
 def sshd_with(mounts: PrivateMounts, settings: str) -> Iterator[SSH]:
-    """Run an sshd with settings of its own."""
+    """Run an sshd with its own settings."""
     made = SSH(mounts, password=True, settings=settings)
     try:
         yield made
@@ -168,7 +168,7 @@ def test_sshd__stranger_is_asked_and_refused_like_everybody(
     assert not visit.entered_as, visit
     assert visit.prompts == ["password", "code"]
     assert visit.screen.replace(stranger.name, "NAME") == wrong.screen.replace(alice.name, "NAME")
-    # His name may be a password that was typed too early, so it is not logged.
+    # The name may be a password that was typed too early, so it is not logged.
     assert system_log.ours() == [
         "pam_softtoken(sshd:auth): user=(unknown) rhost=127.0.0.1 result=denied reason=unknown_user"
     ]

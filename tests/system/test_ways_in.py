@@ -1,7 +1,6 @@
-"""What `enable` says of who gets in, today and then, is true: every claim is tried by real logins, before and after.
+"""Check by real logins, before and after, that `enable` is right about which users get in.
 
-Each host is a real sshd in a network and a mount namespace of its own. Nobody is locked out whom `enable` has not
-named.
+Each host is a real sshd in its own network and mount namespace. Only users that `enable` has named are locked out.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ root ALL=(ALL:ALL) ALL
 
 
 class People(NamedTuple):
-    """Who there is: an administrator with everything, somebody with a password only, and a machine with a key only."""
+    """The users: an administrator with everything, a user with only a password, and a machine with only a key."""
 
     admin: Person
     plain: Person
@@ -60,13 +59,13 @@ def people(world: Path) -> Iterator[People]:
 
 
 class Scene:
-    """A host, its people, and `softtoken-admin` there.
+    """A host, its users, and `softtoken-admin` there.
 
     Args:
-        mounts: of the host.
+        mounts: the host's mount namespace.
         gate: its sshd.
-        people: who there is.
-        installed: whose program.
+        people: its users.
+        installed: the installation of the program.
     """
 
     def __init__(self, mounts: PrivateMounts, gate: Gate, people: People, installed: Installation) -> None:
@@ -76,11 +75,11 @@ class Scene:
         self._program = str(installed.root / "scripts" / "softtoken-admin")
 
     def command(self, *words: str, runner: str = "") -> list[str]:
-        """Return the command line of the program, run by somebody through sudo."""
+        """Return the command line of the program, run by a user through sudo."""
         return self.mounts.command("env", f"SUDO_USER={runner}", self._program, *words)
 
     def run(self, *words: str, runner: str = "") -> subprocess.CompletedProcess[str]:
-        """Run it without a terminal; what it should not have begun goes back at once."""
+        """Run it without a terminal. A change that should not have begun is undone at once."""
         words = (*words, "--for=1s") if words[0] == "enable" else words
         return subprocess.run(
             self.command(*words, runner=runner),
@@ -104,7 +103,7 @@ class Scene:
     def try_claims(
         self, table: Table, when: str, users: list[str], sources: dict[str, str]
     ) -> dict[tuple[str, str], bool]:
-        """Try what the table says by real logins; those of one user one after the other.
+        """Check the table's claims by real logins, one after the other for each user.
 
         Returns:
             For each user and source whether there is a way in.
@@ -124,7 +123,7 @@ class Scene:
         return {(user, label): bool(table.ways(user, label, when)) for user in users for label in sources}
 
     def sudo(self, person: Person, proofs: set[str]) -> bool:
-        """Become root by sudo with exactly these proofs, and wrong ones where others are asked for."""
+        """Become root by sudo with exactly these proofs, and wrong answers to other prompts."""
         words = ["setpriv", f"--reuid={person.name}", f"--regid={person.gid}", "--init-groups"]
         environment = self.gate.typed(person.name, proofs)
         done = subprocess.run(
@@ -134,7 +133,7 @@ class Scene:
         return done.stdout == "root\n"
 
     def try_sudo(self, table: Table, when: str, people: People) -> None:
-        """Try what the table says of sudo."""
+        """Check the table's claims about sudo."""
         for person in people:
             ways = table.ways(person.name, "anywhere", when)
             for given, expected in telling_attempts(ways):
@@ -249,7 +248,7 @@ def test_table__is_true_before_and_after(name: str, make_scene: Callable[[str], 
     assert sorted(map(sorted, table.ways(admin, "elsewhere", "then"))) == sorted(map(sorted, case.then)), shown.stderr
     before = scene.try_claims(table, "today", users, sources)
 
-    # Nobody is locked out who has not been named.
+    # Only named users are locked out.
     lost = {known[each] for each in case.lost}
     if lost:
         refused = scene.run("enable", "sshd", "--yes", *case.options, runner=admin)
@@ -259,13 +258,13 @@ def test_table__is_true_before_and_after(name: str, make_scene: Callable[[str], 
     after = scene.try_claims(table, "then", users, sources)
     assert {user for user, label in before if before[user, label] and not after[user, label]} == lost
 
-    # The status tells who is refused for want of a token, and who is exempt.
+    # The status lists users who are refused without a token, and exempt users.
     (service,) = json.loads(scene.run("status", "--json").stdout)["services"]
     refused_now = {known[each] for each in (case.lost if case.refused is None else case.refused)}
     assert set(service["refused"]) == refused_now
     assert service["exempt"] == ({GROUP: [known["robot"]]} if any("--except" in each for each in case.options) else {})
 
-    # The doctor has nothing against it.
+    # The doctor has no objection.
     found = json.loads(scene.run("doctor", "--json").stdout)["findings"]
     mine = [each for each in found if each["family"] in ("sshd", "PAM services", "options", "users")]
     assert [each for each in mine if each["severity"] != "note"] == []

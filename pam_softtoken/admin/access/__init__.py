@@ -1,1 +1,1 @@
-"""Who gets in, and how: sshd's settings, PAM's paths and enrolment put together."""
+"""Find out which users get in, and how, from sshd's settings, PAM's paths and enrolment."""

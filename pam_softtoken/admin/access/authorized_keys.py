@@ -1,4 +1,4 @@
-"""Whether a user has a public key that sshd would take. Files are opened as the user, as sshd does."""
+"""Check whether a user has a public key that sshd would accept. Files are opened as the user, as sshd does."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _DOUBTFUL = re.compile(r"(?:^|,)(?:from=|expiry-time=|cert-authority)", re.IGNOR
 
 
 def keys_of(entry: pwd.struct_passwd, pattern: str) -> int:
-    """Return whether a user has a public key that sshd would take, looked for as the user.
+    """Return whether a user has a public key that sshd would accept. The search runs as the user.
 
     Args:
-        entry: who.
-        pattern: value of `AuthorizedKeysFile`.
+        entry: the account.
+        pattern: the value of `AuthorizedKeysFile`.
     """
     account = user_lookup.account_of(entry)
     account.look_up_groups()
@@ -56,7 +56,7 @@ def _keys_in(path: str, account: safe_open.Account) -> int:
 
 
 def _is_trusted(path: str, status: os.stat_result, account: safe_open.Account) -> bool:
-    """Check as sshd does with `StrictModes`: the file and the directories above it, up to the home directory."""
+    """Check the file and the directories above it, up to the home directory, as sshd does with `StrictModes`."""
     real, home = os.path.realpath(path), os.path.realpath(account.home)
     while True:
         if status.st_uid not in (0, account.uid) or status.st_mode & _GROUP_OR_OTHERS_WRITE:
@@ -71,7 +71,7 @@ def _is_trusted(path: str, status: os.stat_result, account: safe_open.Account) -
 
 
 def key_line(line: str) -> int:
-    """Return whether a line of `authorized_keys` has a key: `MAYBE` where its options restrict when it counts."""
+    """Return whether a line of `authorized_keys` has a key: `MAYBE` if its options restrict when it counts."""
     text = line.strip()
     if not text or text.startswith("#"):
         return NO

@@ -1,4 +1,4 @@
-"""Who gets in at a service, today and with a change: the model of ways in, filled with the facts of this host."""
+"""Forecast which users get in at a service, today and after a change: the model of ways in, with this host's facts."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _ANYBODY = Names("", ())
 
 
 class View:
-    """One service at one moment. Users who are alike are looked at once: a host can have ten thousand of them.
+    """One service at one moment. Similar users are judged once, because a host can have ten thousand of them.
 
     Args:
-        judge: of its PAM service.
-        sshd: what counts in sshd; None for other services.
+        judge: the judge of its PAM service.
+        sshd: the settings of sshd; None for other services.
     """
 
     def __init__(self, judge: Judge, sshd: Sshd | None) -> None:
@@ -72,11 +72,11 @@ class Host(NamedTuple):
     """The accounts of this host.
 
     Args:
-        entries: all of them, by name.
-        names: with their groups.
-        settings: of the module, one for each store.
-        people: what is known of each.
-        facts: what the survey has said, for the first store.
+        entries: all accounts, by name.
+        names: their login names and groups.
+        settings: the module's settings, one for each store.
+        people: what is known of each user.
+        facts: the results of the survey, for the first store.
     """
 
     entries: dict[str, pwd.struct_passwd]
@@ -87,11 +87,11 @@ class Host(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """What a change would come to.
+    """The effects of a change.
 
     Args:
         plan: the change.
-        claims: for each user and class of connections.
+        claims: one for each user and class of connections.
         today, then: the service before and after.
         host: the accounts.
     """
@@ -103,7 +103,7 @@ class Forecast(NamedTuple):
     host: Host
 
     def unknowns(self) -> list[str]:
-        """Name what cannot be told of those who get in."""
+        """Return what cannot be known about the users who get in."""
         meant = {claim.person.name: claim.person for claim in self.claims if claim.today or claim.then}
         rows = [] if self.then.sshd is None else list(self.then.sshd.rows.values())
         services = logins.directory_services()
@@ -114,13 +114,13 @@ class Forecast(NamedTuple):
 def look_around(
     settings: Sequence[Config], current: Sshd | None = None, *, sudo: bool = True, only: Container[str] | None = None
 ) -> Host:
-    """Look at all accounts of this host.
+    """Read the facts of all accounts of this host.
 
     Args:
-        settings: of the module, one for each store.
-        current: sshd's settings, which say where keys are; without them no key is looked for.
-        sudo: find out what sudo lets them do.
-        only: these accounts.
+        settings: the module's settings, one for each store.
+        current: sshd's settings, which say where keys are; without them no keys are looked for.
+        sudo: find out what sudo allows each user.
+        only: limit the search to these accounts.
     """
     entries = {name: each for name, each in host_facts.accounts().items() if only is None or name in only}
     names = host_facts.names_of(entries)
@@ -137,26 +137,26 @@ def look_around(
 
 
 def current_sshd() -> Sshd:
-    """Ask sshd what counts today.
+    """Ask sshd for its present settings.
 
     Raises:
-        AdministrationFailed: it does not say.
+        AdministrationFailed: it does not answer.
     """
     names = host_facts.names_of(host_facts.accounts())
     return host_facts.read_sshd(names.values(), server.read_directives())
 
 
 def forecast(service: str, way: str | None, *, nullok: bool, groups: Sequence[str]) -> Forecast:
-    """Find the change that asks for a code at a service, and what it would come to.
+    """Find the change that makes a service ask for a code, and forecast its effects.
 
     Args:
-        service: where.
-        way: behind what the code is asked for; None for the first that opens nothing.
+        service: the name of the service.
+        way: what comes before the code; None for the first way that opens nothing.
         nullok: users who have never enrolled are let in.
-        groups: whose members are not asked.
+        groups: the groups whose members are not asked.
 
     Raises:
-        UsageError, AdministrationFailed: it cannot be done, or not without opening a way in that is closed today.
+        UsageError, AdministrationFailed: the change is not possible, or it would open a way in that is closed today.
     """
     settings = (person.settings_of(None),)
     if service != server.SERVICE:
@@ -194,7 +194,7 @@ def forecast(service: str, way: str | None, *, nullok: bool, groups: Sequence[st
 
 
 class ClosedToday(AdministrationFailed):
-    """The change would open a way in that is closed today, or never ask for a code."""
+    """The change would open a way in that is closed today, or would never ask for a code."""
 
 
 def _forecast(plan: Plan, host: Host, current: Sshd | None, then: Sshd | None) -> Forecast:
@@ -211,10 +211,10 @@ def _judge(stack: Stack) -> Judge:
 
 
 def require_nothing_opened(found: Forecast) -> None:
-    """Check that nobody would get in with less than today, whatever they have or get one day.
+    """Check that no user would get in with fewer proofs than today, with any proofs that they have or may get later.
 
     Raises:
-        ClosedToday: somebody would.
+        ClosedToday: a user would.
     """
     for each in found.host.people:
         for variant, peer in product(_variants(each), found.then.peers):
@@ -228,7 +228,7 @@ def require_nothing_opened(found: Forecast) -> None:
 
 
 def _variants(someone: Person) -> Iterator[Person]:
-    """Return a user as they are, and as they could be one day: with all that can be asked for, enrolled and not."""
+    """Return a user as they are, and as they could be later: with every possible proof, enrolled and not enrolled."""
     yield someone
     for state in (ENROLLED, NEVER):
         whole = someone.with_everything._replace(
@@ -250,7 +250,7 @@ def _from(peer: Peer) -> str:
 
 
 def _line_behind(found: Forecast, someone: Person, peer: Peer) -> str:
-    """Name the line because of which a way is closed today, or would be open then."""
+    """Return the line that closes a way today, or that would open it."""
     if found.then.sshd is None:
         return ""
     for name in ("passwordauthentication", "kbdinteractiveauthentication", "authenticationmethods"):
@@ -261,7 +261,7 @@ def _line_behind(found: Forecast, someone: Person, peer: Peer) -> str:
 
 
 def _require_asked(found: Forecast, directives: Iterable[Directive]) -> None:
-    """Check that sshd asks somebody for a code.
+    """Check that sshd would ask some user for a code.
 
     Raises:
         ClosedToday: it never would.
@@ -283,7 +283,7 @@ _ASKED = ("kbdinteractiveauthentication", "authenticationmethods")
 
 
 def _overriding(plan: Plan, directives: Iterable[Directive]) -> list[str]:
-    """Name the lines under a condition that set something else than we do."""
+    """Return the lines in Match blocks that override our settings."""
     ours = {name.lower(): value for name, value in plan.settings.items()}
     return [
         f"{each.condition} ({each.place}) overrides this: {each.text}"
@@ -293,5 +293,5 @@ def _overriding(plan: Plan, directives: Iterable[Directive]) -> list[str]:
 
 
 def is_sure(found: Ways) -> bool:
-    """Check whether somebody gets in for sure."""
+    """Check whether at least one user is certain to get in."""
     return any(certainty == YES for _, certainty in found)

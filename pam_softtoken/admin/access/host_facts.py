@@ -1,7 +1,7 @@
-"""The facts that the model of ways in stands on: accounts, keys, tokens, sudo's rules, sshd's settings.
+"""Collect the facts for the model of ways in: accounts, keys, tokens, sudo's rules, sshd's settings.
 
-Looks only. Files of users are opened as the user, in the process of `survey` that may hang; what does not answer is
-unknown. Nothing here judges.
+It only reads. Users' files are opened as the user, in the separate process of `survey`, which may hang. A fact that
+cannot be read in time is unknown. This module judges nothing.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from pam_softtoken.errors import LookUpFailed, UnknownUser
 from pam_softtoken.pam.stack import Line, Stack
 
 MOST_SUDOERS = 200
-"""More accounts are not asked about, one by one, what sudo lets them do."""
+"""With more accounts than this, sudo is not asked about each one."""
 _SECONDS_PER_DAY = 86400
 _NOBODY = "no-such-user.softtoken"
 
 
 class Shadow(NamedTuple):
-    """What /etc/shadow says of an account."""
+    """The facts about an account in /etc/shadow."""
 
     password: int
     expired: bool
@@ -48,10 +48,10 @@ class Sshd(NamedTuple):
     """sshd's settings, for all its users and connections.
 
     Args:
-        directives: where they stand.
+        directives: the lines that contain them.
         peers: the classes of connections.
-        rows: the settings by what distinguishes a user, and by class.
-        usual: the settings of somebody whom no condition selects.
+        rows: the settings, by class of users and class of connections.
+        usual: the settings of a user whom no Match block selects.
     """
 
     directives: list[Directive]
@@ -60,7 +60,7 @@ class Sshd(NamedTuple):
     usual: Settings
 
     def settings(self, names: Names, peer: Peer) -> Settings:
-        """Return what counts for a user and a connection."""
+        """Return the settings for a user and a connection."""
         return self.rows[match_blocks.key_of(names, self.directives), peer]
 
 
@@ -71,16 +71,16 @@ def read_sshd(
     *,
     ask: Callable[..., Settings] = server.ask,
 ) -> Sshd:
-    """Ask sshd what counts for all.
+    """Ask sshd for the settings of all users.
 
     Args:
         people: its users.
-        directives: what stands in its configuration.
-        config: the file with it, or with what it would be.
+        directives: the lines of its configuration.
+        config: the file with the present or the planned configuration.
         ask: asks sshd.
 
     Raises:
-        AdministrationFailed: it does not say.
+        AdministrationFailed: it does not answer.
     """
     asked = f"user={_NOBODY},{Peer('', '192.0.2.77', '192.0.2.77').specification}"
     usual = ask("-T", "-f", config, "-C", asked)
@@ -96,12 +96,12 @@ def read_sshd(
 
 
 def read_files(people: Iterable[Names], directives: list[Directive], defaults: Settings) -> Sshd:
-    """Read from sshd's files what counts, where sshd itself does not say it.
+    """Read the settings from sshd's files, if sshd itself cannot be asked.
 
     Args:
         people: its users.
-        directives: what stands there.
-        defaults: the settings that are wanted, with what counts where nobody says anything.
+        directives: the lines of its configuration.
+        defaults: the wanted settings with their default values.
     """
     nobody, anywhere = Names(_NOBODY, ()), Peer("", "192.0.2.77", "192.0.2.77")
     peers = match_blocks.peers(directives, use_dns=False)
@@ -139,7 +139,7 @@ def asking_of(settings: Config) -> Asking:
 
 
 def accounts() -> dict[str, pwd.struct_passwd]:
-    """Return all accounts by name; who has no shell for people can still have a key and a forced command."""
+    """Return all accounts by name. An account without a login shell can still have a key and a forced command."""
     return {entry.pw_name: entry for entry in logins.everybody()}
 
 
@@ -168,16 +168,16 @@ def people(
     *,
     sudo: bool,
 ) -> tuple[list[Person], dict[str, Facts]]:
-    """Look at all accounts.
+    """Read the facts of all accounts.
 
     Args:
-        entries, names: of them.
-        stores: settings, one for each store.
+        entries, names: the accounts, and their groups.
+        stores: the module's settings, one for each store.
         key_files: for each account, the values of `AuthorizedKeysFile`.
-        sudo: find out what sudo lets them do.
+        sudo: find out what sudo allows each user.
 
     Returns:
-        The people, and what the survey has said of them for the first of the stores.
+        The users, and the results of the survey for the first of the stores.
     """
     shadow = read_shadow()
     shells = {entry.pw_name for entry in logins.who_can_log_in()}
@@ -210,7 +210,7 @@ def people(
 
 
 def enrolment_of(facts: Facts, settings: Config) -> str:
-    """Return what a survey's facts come to."""
+    """Return the state of enrolment that follows from the facts of a survey."""
     status = facts["status"]
     if status == survey.ENROLLED:
         is_usable = facts["state"] != "damaged" and not (settings.pin_required and facts["pin"] is False)
@@ -221,7 +221,7 @@ def enrolment_of(facts: Facts, settings: Config) -> str:
 
 
 def read_shadow(path: str = logins.SHADOW) -> dict[str, Shadow]:
-    """Read who has a password, and whose account is over. Source: shadow(5)."""
+    """Read which accounts have a password, are locked or have expired. Source: shadow(5)."""
     today = int(time.time()) // _SECONDS_PER_DAY
     found = {}
     try:
@@ -268,7 +268,7 @@ def _sudo(name: str) -> tuple[int, int, int]:
 
 
 def sudo_rights(listed: str) -> tuple[int, int, int]:
-    """Return what `sudo -l -U` says: whether as root, whether at all, whether somebody is asked. Source: sudo(8)."""
+    """Read the output of `sudo -l -U`: may they become root, may they run anything, are they asked. Source: sudo(8)."""
     text = re.sub(r"\n[ \t]{8,}", " ", listed)
     allowed = text.partition("may run the following commands")[2]
     entries = re.findall(r"^\s+\(([^)]*)\)\s*(.*)$", allowed, re.MULTILINE)
@@ -285,12 +285,12 @@ def sudo_rights(listed: str) -> tuple[int, int, int]:
     if "!authenticate" in defaults:
         asked = NO
     if re.search(r"\b(?:rootpw|targetpw|runaspw)\b", defaults):
-        return min(root, MAYBE), MAYBE, asked  # somebody else's password
+        return min(root, MAYBE), MAYBE, asked  # another user's password
     return root, YES, asked
 
 
 def runner() -> str:
-    """Return the name of the user who runs this, who may have become root for it."""
+    """Return the name of the user who runs this program, before they became root."""
     name = os.environ.get("SUDO_USER", "")
     try:
         if name and name != "root":

@@ -1,4 +1,4 @@
-"""What is in force on this host: for each service that asks for a code, who is refused by that, and who is exempt."""
+"""List what is in force on this host: for each service that asks for a code, which users it refuses and exempts."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from pam_softtoken.pam.stack import Line, Stack
 
 
 class InForce(NamedTuple):
-    """What a service does to people.
+    """The effects of a service on users.
 
     Args:
-        service: its name.
-        refused: who would get in if they were enrolled.
-        let_in: who gets in without a code because they have never enrolled.
-        exempt: the members of each group that is not asked.
-        closed_store: a store that only root can read, although the program does not run as root; empty otherwise.
+        service: the name of the service.
+        refused: users who would get in if they were enrolled.
+        let_in: users who get in without a code because they have never enrolled.
+        exempt: the members of each exempt group.
+        closed_store: a store that only root can read although the program does not run as root; empty otherwise.
     """
 
     service: str
@@ -39,13 +39,13 @@ class InForce(NamedTuple):
 
 
 def in_force(only: Container[str] | None = None) -> tuple[list[InForce], list[str]]:
-    """Find out what each service does that has our line.
+    """Find out the effects of each service that has our line.
 
     Args:
-        only: what it does to these users.
+        only: limit the search to these users.
 
     Returns:
-        It, and what could not be found out.
+        The effects, and a list of what could not be found out.
     """
     stacks = read_services().ours
     doubts: list[str] = []
@@ -81,13 +81,13 @@ def _of_service(stack: Stack, current: Sshd | None, host: Host) -> InForce:
 
 
 def exempt_people(auth: Sequence[Line], people: Iterable[Person]) -> dict[str, list[str]]:
-    """Return the members of each group that is exempt in a stack."""
+    """Return the members of each group that a stack exempts."""
     everybody = list(people)
     return {group: [each.name for each in everybody if group in each.names.groups] for group in exempt.groups_of(auth)}
 
 
 def refused(view: View, people: Iterable[Person]) -> dict[str, list[str]]:
-    """Return who is refused at a service only because they have no token that counts, with the connections."""
+    """Return the users whom a service refuses only because they have no token that counts, with the connections."""
     claims = []
     for each in people:
         whole = each._replace(enrolments=tuple((store, ENROLLED) for store, _ in each.enrolments))
@@ -97,11 +97,11 @@ def refused(view: View, people: Iterable[Person]) -> dict[str, list[str]]:
 
 
 def lines(found: list[InForce], most: int) -> list[str]:
-    """Return it in a few lines. Services that do the same to everybody share theirs.
+    """Return a summary of a few lines. Services with equal effects share their lines.
 
     Args:
         found: what is in force.
-        most: so many names are shown; the others are counted.
+        most: the number of names to show; further names are counted.
     """
     alike: list[tuple[InForce, list[str]]] = []
     for each in found:
@@ -129,7 +129,7 @@ def _lines_of(each: InForce, services: str, most: int) -> Iterator[str]:
 
 
 def nobody_gets_in(found: list[InForce]) -> list[str]:
-    """Return a warning where nobody is enrolled, and services refuse users for that."""
+    """Return a warning if no user is enrolled and services refuse users for that."""
     refusing = [each.service for each in found if each.refused]
     if not refusing:
         return []

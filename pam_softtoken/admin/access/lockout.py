@@ -1,4 +1,4 @@
-"""The rules by which `enable` locks nobody out whom nobody has named."""
+"""Check that `enable` locks out only users that the administrator has named."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _WHY_ROOT = "sshd takes no code from root unless PermitRootLogin is yes"
 
 
 class Verdict(NamedTuple):
-    """What a change does to people.
+    """The effects of a change on users.
 
     Args:
-        lost: who gets in today and would not then, with the connections that it is about.
-        in_doubt: of whom nobody can tell.
-        runner: who runs this.
-        refusal: why it is refused unless forced; empty when it is not.
+        lost: users who get in today and would not any more, with the connections.
+        in_doubt: users for whom the result cannot be known.
+        runner: the user who runs this program.
+        refusal: why the change is refused unless it is forced; empty if it is not refused.
     """
 
     lost: dict[str, list[str]]
@@ -41,7 +41,7 @@ class Verdict(NamedTuple):
 
 
 def judge(found: Forecast) -> Verdict:
-    """Find out what a change does to people."""
+    """Return the effects of a change on users."""
     lost = ways_table.lost(found.claims)
     runner = host_facts.runner()
     service = found.plan.stack.service
@@ -58,7 +58,7 @@ def judge(found: Forecast) -> Verdict:
 
 
 def show(screen: terminal.Terminal, found: Forecast, verdict: Verdict) -> None:
-    """Show who gets in, who would not, and what helps."""
+    """Show which users get in, which do not, and what helps."""
     service = found.plan.stack.service
     rows = ways_table.rows(found.claims)
     if not rows:
@@ -110,10 +110,10 @@ def _gets_in(found: Forecast, person: Person) -> bool:
 
 
 def require_allowed(screen: terminal.Terminal, verdict: Verdict, options: argparse.Namespace) -> None:
-    """Check that it is meant that somebody is locked out.
+    """Check that the administrator accepts that users are locked out.
 
     Raises:
-        AdministrationFailed: it is not, or nobody says so.
+        AdministrationFailed: they do not, or nobody can be asked.
     """
     require_not_refused(verdict, options)
     meant = names_meant(options.lock_out)
@@ -132,10 +132,10 @@ def require_allowed(screen: terminal.Terminal, verdict: Verdict, options: argpar
 
 
 def require_not_refused(verdict: Verdict, options: argparse.Namespace) -> None:
-    """Check that neither the person who runs this nor the last way to root is locked out.
+    """Check that neither the administrator nor the last way to root is locked out.
 
     Raises:
-        AdministrationFailed: they would be.
+        AdministrationFailed: one of them would be.
     """
     if verdict.refusal and not options.force:
         hint = f"softtoken-enroll{' --user ' + verdict.runner if verdict.runner in verdict.lost else ''} first"
@@ -145,7 +145,7 @@ def require_not_refused(verdict: Verdict, options: argparse.Namespace) -> None:
 
 
 def names_meant(given: str | None) -> set[str]:
-    """Return the names that were given to --lock-out.
+    """Return the user names that were given to --lock-out.
 
     Raises:
         UsageError: there is no such user.
@@ -163,7 +163,7 @@ def require_exempt_as_they_are(found: Forecast, groups: Iterable[str]) -> None:
     """Check that the members of exempt groups get in as they do today.
 
     Raises:
-        AdministrationFailed: somebody would not.
+        AdministrationFailed: a member would not.
     """
     exempt = set(groups)
     for claim in found.claims:
@@ -176,7 +176,7 @@ def require_exempt_as_they_are(found: Forecast, groups: Iterable[str]) -> None:
 
 
 def asked_names(found: Forecast) -> list[str]:
-    """Return who is enrolled, would be asked for a code and would get in; the runner first."""
+    """Return the enrolled users who would be asked for a code and get in; the runner first."""
     runner = host_facts.runner()
     names = dict.fromkeys(claim.person.name for claim in found.claims if any(CODE in given for given, _ in claim.then))
     return sorted(names, key=lambda name: name != runner)

@@ -1,6 +1,7 @@
-"""How a PAM service answers somebody who has some proofs of who they are.
+"""Judge how a PAM service answers a user with some proofs.
 
-Pure. It goes all ways through the stack with what each module can answer; where that leaves both, it is `MAYBE`.
+Pure. It follows all paths through the stack, with every answer that a module can give. If both results are possible,
+the verdict is `MAYBE`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _UNSURE = {SUCCESS, DENIED, IGNORED, "user_unknown"}
 
 
 class Judge:
-    """Finds out how one PAM service answers, and remembers it.
+    """Find out how one PAM service answers, and remember the verdicts.
 
     Args:
         door: the service.
@@ -31,12 +32,12 @@ class Judge:
         self._verdicts: dict[tuple[frozenset[str], ...], int] = {}
 
     def verdict(self, person: Person, proofs: Proofs, *, once: bool = False) -> int:
-        """Return whether the service lets somebody in.
+        """Return whether the service lets a user in.
 
         Args:
-            person: who.
-            proofs: what they answer with.
-            once: the host gives the password to every question, as sshd's method `password` does.
+            person: the user.
+            proofs: the proofs that the user answers with.
+            once: the host answers every question with the password, as sshd's method `password` does.
         """
         answers = tuple(frozenset(answers_of(line, self.door, person, proofs, once=once)) for line in self.door.auth)
         if answers not in self._verdicts:
@@ -47,7 +48,7 @@ class Judge:
 
 
 def answers_of(line: Line, door: Door, person: Person, proofs: Proofs, *, once: bool = False) -> set[str]:
-    """Return what a module can answer for somebody."""
+    """Return the possible answers of a module for a user."""
     if line.is_ours:
         return _ours(door.asking.get(line), person, proofs, once=once)
     if line.name in PASSWORD_MODULES:

@@ -1,4 +1,4 @@
-"""People, what they can prove who they are with, and what a PAM service asks for: the values of the model of ways in.
+"""Define the values of the model of ways in: users, their proofs, and the proofs that a PAM service asks for.
 
 Pure.
 """
@@ -13,34 +13,34 @@ from pam_softtoken.pam.stack import Line
 
 KEY, PASSWORD, CODE, TICKET, HOST_KEY = "key", "password", "code", "Kerberos ticket", "host's key"
 PROOFS = (KEY, TICKET, HOST_KEY, PASSWORD, CODE)
-"""What somebody can prove who they are with, in the order in which people are asked."""
+"""The proofs a user can have, in the order in which they are asked for."""
 OF_TARGETS = ("su", "su-l")
-"""Services that ask for what the account has that somebody becomes."""
+"""Services that ask for the proofs of the target account."""
 ENROLLED, NEVER, BEFORE, UNUSABLE, UNKNOWN = "enrolled", "never", "before", "unusable", "unknown"
-"""Whether a user has a token in a store: yes; never had; had one once; files that are refused; it cannot be seen."""
+"""Whether a user has a token in a store: yes; never; earlier; in files that are refused; unknown."""
 Settings = Mapping[str, str]
-"""sshd's settings for one user and connection, names in lower case, of a list all values joined by spaces."""
+"""sshd's settings for one user and connection. Names are in lower case; the values of a list are joined by spaces."""
 Proofs = frozenset[str]
 Ways = frozenset[tuple[Proofs, int]]
-"""The smallest sets of proofs that let somebody in, each with `YES` or `MAYBE`."""
+"""The smallest sets of proofs that let a user in, each with `YES` or `MAYBE`."""
 NO_WAY: Ways = frozenset()
 
 
 class Person(NamedTuple):
-    """A user, and what is known of them.
+    """A user, and the known facts.
 
     Args:
         names: login name and groups.
         uid: user id.
-        password: one that PAM's modules for passwords accept.
-        keys: for each value of `AuthorizedKeysFile`, whether a public key of theirs is there.
+        password: whether they have one that PAM's password modules accept.
+        keys: for each value of `AuthorizedKeysFile`, whether one of their public keys is there.
         enrolments: for each store, one of the five words.
-        expired: the account has an end, and it is over.
-        locked: the shadow file has a `!`, with which sshd refuses all unless it uses PAM.
-        root: sudo lets them become root, or it is root.
-        sudo: sudo lets them run anything; `asked` says whether it asks them to authenticate.
+        expired: whether the account has passed its expiry date.
+        locked: the shadow file has a `!`. Without PAM, sshd then refuses all logins.
+        root: the user is root, or may become root with sudo.
+        sudo: the user may run some command with sudo; `asked` says whether sudo asks them to authenticate.
         asked: see `sudo`.
-        has_shell: they have a shell for people, and are root or no account of the system.
+        has_shell: the user has a login shell, and is root or not a system account.
     """
 
     names: Names
@@ -60,19 +60,19 @@ class Person(NamedTuple):
         return self.names.user
 
     def key(self, settings: Settings) -> int:
-        """Return whether they have a key for these settings of sshd."""
+        """Return whether the user has a key for these settings of sshd."""
         found = dict(self.keys).get(settings.get("authorizedkeysfile", ""), MAYBE)
         elsewhere = any(settings.get(name, "none") != "none" for name in ("authorizedkeyscommand", "trustedusercakeys"))
         revoked = settings.get("revokedkeys", "none") != "none"
         return max(min(found, MAYBE if revoked else YES), MAYBE if elsewhere else NO)
 
     def enrolment(self, store: str) -> str:
-        """Return what is known of their tokens in a store."""
+        """Return the state of the user's tokens in a store."""
         return dict(self.enrolments).get(store, UNKNOWN)
 
     @property
     def with_everything(self) -> Person:
-        """The same user, if they had all that sshd and PAM could ask for."""
+        """The same user with every proof that sshd and PAM could ask for."""
         return self._replace(
             password=YES,
             keys=tuple((place, YES) for place, _ in self.keys),
@@ -83,12 +83,12 @@ class Person(NamedTuple):
 
 
 class Asking(NamedTuple):
-    """What a line of ours asks for.
+    """What one of our lines asks for.
 
     Args:
-        store: template of the directory of the tokens.
-        passes_never: it lets users in who have never enrolled.
-        from_password: it takes the code out of the password.
+        store: the path template of the token directory.
+        passes_never: it lets in users who have never enrolled.
+        from_password: it takes the code from the end of the password.
         asks: it can ask for the code by itself.
     """
 
@@ -99,14 +99,14 @@ class Asking(NamedTuple):
 
 
 class Door(NamedTuple):
-    """A PAM service, as far as it decides who gets in.
+    """The part of a PAM service that decides which users get in.
 
     Args:
-        service: its name.
-        auth: its lines of that type.
-        asking: what our lines among them ask for; None for one that refuses everybody: its options are wrong, or a
+        service: the name of the service.
+        auth: its auth lines.
+        asking: what each of our lines asks for. None for a line that refuses everybody: its options are wrong, or a
             screen locker cannot read its store.
-        account: its lines of that type, which can keep somebody out who has proved everything.
+        account: its account lines, which can refuse a user after all proofs.
     """
 
     service: str
@@ -120,7 +120,7 @@ class Door(NamedTuple):
 
 
 def text_of(found: Ways) -> str:
-    """Return ways in words: `key or password and code`."""
+    """Return ways as text: `key or password and code`."""
     if not found:
         return "no way in"
     order = sorted(found, key=lambda way: (-way[1], sorted(PROOFS.index(proof) for proof in way[0])))

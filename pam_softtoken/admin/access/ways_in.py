@@ -1,8 +1,8 @@
-"""The model of who gets into this host: what each service asks of each user, as the smallest sets of proofs.
+"""Model which users get into this host: the smallest sets of proofs that each service asks of each user.
 
-Pure: the facts come from `host_facts`. Nothing is guessed. What cannot be told from here, such as what another module
-decides, is `MAYBE`, and `unknowns` names it. What is temporary (`/etc/nologin`, a password that must be changed) counts
-as if it were over.
+Pure: the facts come from `host_facts`. The model guesses nothing. What it cannot know, such as the decision of another
+module, is `MAYBE`, and `unknowns` names it. Temporary obstacles (`/etc/nologin`, a password that must be changed) are
+ignored.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _OF_METHOD = {"publickey": KEY, "gssapi-with-mic": TICKET, "hostbased": HOST_KEY
 
 
 def ways(person: Person, verdict: Callable[[Proofs], int], proofs: Sequence[str] = PROOFS) -> Ways:
-    """Return the smallest sets of proofs that let somebody in.
+    """Return the smallest sets of proofs that let a user in.
 
     Args:
-        person: who.
-        verdict: of one set.
-        proofs: that are asked for anywhere.
+        person: the user.
+        verdict: returns the verdict on one set.
+        proofs: all proofs that are asked for anywhere.
     """
     found: list[tuple[Proofs, int]] = []
     for size in range(len(proofs) + 1):
@@ -56,7 +56,7 @@ def ways(person: Person, verdict: Callable[[Proofs], int], proofs: Sequence[str]
 
 
 def service_ways(person: Person, judge: Judge) -> Ways:
-    """Return the ways in at a service that is not sshd: of `su` into the account, of `sudo` with it."""
+    """Return the ways in at a service other than sshd: with `su` into the account, with `sudo` from it."""
     proofs = (PASSWORD, CODE)
     if judge.door.service not in ("sudo", "sudo-i"):
         return ways(person, lambda given: judge.verdict(person, given), proofs)
@@ -87,7 +87,7 @@ def sshd_ways(person: Person, settings: Settings, judge: Judge, peer: Peer) -> W
 
 
 def method_lists(settings: Settings) -> list[list[str]]:
-    """Return the lists of methods, each of which lets in when all of it succeeds; those that are off are left out."""
+    """Return the lists of methods that are not turned off. Each list lets the user in when all its methods succeed."""
     enabled = [method for method, name in METHODS.items() if settings.get(name, "no") == "yes"]
     if settings.get("usepam") != "yes" and ASKING in enabled:
         enabled.remove(ASKING)
@@ -102,7 +102,7 @@ def _method(method: str, given: Proofs, person: Person, settings: Settings, judg
     permitted = settings.get("permitrootlogin", "yes") if person.uid == 0 else "yes"
     if permitted == "no" or (permitted != "yes" and method in ("password", ASKING)):
         return NO
-    # Twice means another key; how many there are is not looked at.
+    # A method named twice asks for a second key; the number of keys is not checked.
     most = MAYBE if permitted == "forced-commands-only" or twice else YES
     if method == "publickey":
         return min(most, person.key(settings)) if KEY in given else NO
@@ -114,7 +114,7 @@ def _method(method: str, given: Proofs, person: Person, settings: Settings, judg
 
 
 def admitted(person: Person, settings: Settings, peer: Peer) -> int:
-    """Return what sshd's lists of users and groups say."""
+    """Return what sshd's lists of users and groups decide."""
     if person.uid == 0 and settings.get("permitrootlogin") == "no":
         return NO
     if person.locked and settings.get("usepam") != "yes":
@@ -132,7 +132,7 @@ def admitted(person: Person, settings: Settings, peer: Peer) -> int:
 
 
 def unknowns(door: Door, people: Sequence[Person], rows: Sequence[Settings] = ()) -> Iterator[str]:
-    """Name what the model cannot tell."""
+    """Return what the model cannot know."""
     everything = frozenset(PROOFS)
     for line in door.auth:
         known = line.is_ours or line.name in NEUTRAL or line.name == "pam_unix.so"

@@ -1,6 +1,6 @@
-"""The ways in of all people, today and after a change, side by side: as a table of a few lines, and what is lost by it.
+"""Compare the ways in of all users before and after a change: a short table, and the users who lose access.
 
-Pure. People for whom all is the same are one line, and so are connections.
+Pure. Users with equal rows share one line, and so do connections.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ MOST_NAMES = 4
 
 
 class Claim(NamedTuple):
-    """What the model says of one user and one class of connections.
+    """The model's result for one user and one class of connections.
 
     Args:
-        person: who.
-        label: of the class; `ANYWHERE` where there is only one.
+        person: the user.
+        label: the class of connections; `ANYWHERE` if there is only one.
         today, then: the ways in before and after the change.
     """
 
@@ -31,25 +31,25 @@ class Claim(NamedTuple):
 
     @property
     def is_lost(self) -> bool:
-        """Whether they get in today and would not any more."""
+        """Whether the user gets in today and would not any more."""
         best = _best(self.today)
         return _best(self.then) == NO and (best == YES or (best > NO and self.person.has_shell))
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether they get in today, and nobody can tell whether they still would."""
+        """Whether the user gets in today, and it cannot be known whether they still would."""
         return _best(self.today) == YES and NO < _best(self.then) < YES
 
     @property
     def opened(self) -> Ways:
-        """The ways that would get in with less than is needed today."""
+        """The new ways that need fewer proofs than today."""
         return frozenset(
             way for way in self.then if not any(today <= way[0] - {CODE} or today == way[0] for today, _ in self.today)
         )
 
 
 class Row(NamedTuple):
-    """A line of the table: names, connections, ways in today and then."""
+    """A line of the table: names, connections, ways in before and after."""
 
     names: tuple[str, ...]
     label: str
@@ -62,12 +62,12 @@ def _best(found: Ways) -> int:
 
 
 def lost(claims: Iterable[Claim]) -> dict[str, list[str]]:
-    """Return who would be locked out, with the classes of connections; none where it is all of them."""
+    """Return the users who would be locked out, each with the classes of connections; none means all classes."""
     return _by_name(claims, lambda claim: claim.is_lost)
 
 
 def in_doubt(claims: Iterable[Claim]) -> dict[str, list[str]]:
-    """Return of whom nobody can tell whether they would still get in, as `lost` does."""
+    """Return the users for whom the result cannot be known, in the same form as `lost`."""
     return _by_name(claims, lambda claim: claim.is_in_doubt)
 
 
@@ -83,7 +83,7 @@ def _by_name(claims: Iterable[Claim], is_meant: Callable[[Claim], bool]) -> dict
 
 
 def rows(claims: Iterable[Claim]) -> list[Row]:
-    """Return the lines of the table, those of most people first; who gets in neither today nor then has none."""
+    """Return the rows of the table, largest groups first. Users who never get in have no row."""
     of_person: dict[str, list[Claim]] = {}
     for claim in claims:
         of_person.setdefault(claim.person.name, []).append(claim)
@@ -103,7 +103,7 @@ def rows(claims: Iterable[Claim]) -> list[Row]:
 
 
 def table(found: Sequence[Row], service: str) -> list[str]:
-    """Return the table as lines, of equal columns."""
+    """Return the table as lines, with aligned columns."""
     somewhere = any(row.label != ANYWHERE for row in found)
     cells = [("account", "from", "today", "then")]
     cells += [(_few(row.names), row.label, text_of(row.today), text_of(row.then)) for row in found]
@@ -119,7 +119,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def opened(claims: Iterable[Claim]) -> Iterator[tuple[Claim, str]]:
-    """Return the claims by which somebody would get in with less than today, with the way in words."""
+    """Return the claims that let a user in with fewer proofs than today, each with the way as text."""
     for claim in claims:
         for way in claim.opened:
             yield claim, text_of(frozenset({way}))

@@ -1,1 +1,1 @@
-"""A change of a service that goes back by itself unless it is confirmed."""
+"""Apply a change to a service, and undo it automatically unless it is confirmed."""

@@ -1,4 +1,4 @@
-"""What one process tries again and again: with growing pauses, and with fewer and fewer lines in the log."""
+"""Count repeated failures of one process: the pauses grow, and the log lines become rarer."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class _Failure(NamedTuple):
     """One thing that has failed.
 
     Args:
-        reason: why, the last time.
-        pause_s, next_s: the pause before the next attempt, and when that is.
-        silence_s, loud_s: how long the same reason is not worth a line, and when it is again.
+        reason: why it failed the last time.
+        pause_s, next_s: the pause before the next attempt, and the time of that attempt, in seconds.
+        silence_s, loud_s: how long the same reason is not logged, and the time when it is logged again, in seconds.
     """
 
     reason: str
@@ -27,10 +27,10 @@ class _Failure(NamedTuple):
 
 
 class Attempts:
-    """What has failed in this process, by name.
+    """The failures in this process, by name.
 
     Args:
-        now_s: returns the time, in seconds since whenever.
+        now_s: returns the time in seconds, from any fixed start.
     """
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
@@ -43,10 +43,10 @@ class Attempts:
         return failure is None or self._now_s() >= failure.next_s
 
     def note(self, name: str, reason: str) -> bool:
-        """Note that something has failed.
+        """Record a failure.
 
         Returns:
-            Whether it is worth a line: it is the first time, the reason is another one, or the last line is long ago.
+            Whether to log it: the failure is new, the reason has changed, or the last line was long ago.
         """
         now_s, known = self._now_s(), self._failures.get(name)
         pause_s = FIRST_PAUSE_S if known is None else min(2 * known.pause_s, LONGEST_PAUSE_S)
@@ -61,5 +61,5 @@ class Attempts:
         return is_news
 
     def forget(self, name: str) -> None:
-        """Forget that something has failed: now it was done."""
+        """Remove a failure from the list, after a success."""
         self._failures.pop(name, None)

@@ -1,4 +1,4 @@
-"""A planned change put in use, and the wait until it is confirmed or back."""
+"""Apply a planned change, then wait until it is confirmed or undone."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pam_softtoken.ui import terminal
 
 
 def require_none_pending(service: str) -> None:
-    """Check that no change of a service waits, or is on its way back.
+    """Check that no change of a service is pending or being undone.
 
     Raises:
-        AdministrationFailed: one is.
+        AdministrationFailed: there is such a change.
     """
     present = record.load(service)
     if present is None or present.confirmed:
@@ -35,16 +35,16 @@ def require_none_pending(service: str) -> None:
 
 
 def carry_out(screen: terminal.Terminal, plan: Plan, for_s: float, awaited: str) -> Change:
-    """Apply a change, watched by a process that takes it back in time.
+    """Apply a change, and start the process that undoes it in time.
 
     Args:
-        screen: takes what is said.
-        plan: of the change.
-        for_s: how long to wait for a login that confirms it.
-        awaited: the user whose login that has to be; empty for anybody's.
+        screen: shows the messages.
+        plan: the plan of the change.
+        for_s: how long to wait for a login that confirms the change, in seconds.
+        awaited: the user whose login confirms it; empty if any user's login does.
 
     Raises:
-        AdministrationFailed: it cannot be applied; what was done of it is taken back, or will be.
+        AdministrationFailed: it cannot be applied. What was already done is undone now or later.
     """
     with watchdog.told_afterwards(screen.tell) as tell, record.locked():
         require_none_pending(plan.stack.service)
@@ -72,14 +72,14 @@ def _apply(planned: Change, way: str, awaited: str, tell: watchdog.Tell) -> None
         if each.path == server.DROP_IN:
             tell(process.reload())
             if way == WITH_PUBLIC_KEY:
-                process.end_unfinished()  # PAM will no longer ask them for a password
+                process.end_unfinished()  # PAM will no longer ask these connections for a password
 
 
 def _undo(planned: Change, why: AdministrationFailed, tell: watchdog.Tell) -> None:
-    """Put back what was done of a change that cannot go on.
+    """Undo the finished part of a change that cannot continue.
 
     Raises:
-        AdministrationFailed: not all of it is back yet.
+        AdministrationFailed: some of it is not undone yet.
     """
     try:
         watchdog.undo(planned, tell)
@@ -95,7 +95,7 @@ def wait(screen: terminal.Terminal, planned: Change) -> None:
     """Wait until the change is confirmed.
 
     Raises:
-        AdministrationFailed: it went back, or the person does not wait.
+        AdministrationFailed: the change was undone, or the administrator stopped waiting.
     """
     service = planned.service
     attempts = Attempts()
@@ -125,7 +125,7 @@ def wait(screen: terminal.Terminal, planned: Change) -> None:
 
 
 def _what_is_left(planned: Change) -> str:
-    """Return what there is to say of the files after a change has gone back."""
+    """Return a sentence about the files after a change was undone."""
     others = [each.path for each in planned.files if not _is_as_before(each)]
     if not others:
         return "everything is as it was before"

@@ -1,4 +1,4 @@
-"""What `enable` would do to a service: the files before and after, and every reason not to. Changes nothing."""
+"""Plan what `enable` would do to a service: the files before and after, and every objection. Change nothing."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 def text_of(path: str) -> str | None:
-    """Read a service file, every byte of it."""
+    """Read a whole service file; return None if it does not exist."""
     try:
         with open(path, "rb") as file:
             return file.read().decode("utf-8", "surrogateescape")
     except IsADirectoryError:
-        return ""  # that is what libpam reads of one
+        return ""  # libpam reads a directory as an empty file
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -40,8 +40,8 @@ def require_service(service: str) -> Stack:
     """Read a service of this host.
 
     Raises:
-        UsageError: that is no name of one.
-        AdministrationFailed: there is none of that name.
+        UsageError: this cannot be the name of a service.
+        AdministrationFailed: there is no service of that name.
     """
     if "/" in service or "." in service or not service.isprintable() or not service:
         raise UsageError(
@@ -63,24 +63,24 @@ def require_service(service: str) -> Stack:
 
 
 class Plan:
-    """What would be done.
+    """The plan of a change.
 
     Args:
-        service: where.
-        way: behind what the code is asked for: `WITH_PASSWORD` or `WITH_PUBLIC_KEY`.
-        nullok: let those in who have never enrolled.
-        exempt: groups whose members are not asked.
-        today: sshd's settings of users whom no condition selects; empty for other services.
+        service: the name of the service.
+        way: what comes before the code: `WITH_PASSWORD` or `WITH_PUBLIC_KEY`.
+        nullok: let users in without a code if they have never enrolled.
+        exempt: groups whose members are not asked for a code.
+        today: sshd's settings for users whom no Match block selects; empty for other services.
 
     Attributes:
-        files: before and after.
-        old, stack: the service as it is, and the new one.
-        text: of the new service file.
-        settings: of sshd, that our file would hold; empty for other services.
-        remarks: what the person should know.
+        files: the files before and after.
+        old, stack: the present service, and the new one.
+        text: the text of the new service file.
+        settings: the sshd settings in our file; empty for other services.
+        remarks: what the administrator should know.
 
     Raises:
-        UsageError, AdministrationFailed: it cannot be done.
+        UsageError, AdministrationFailed: the change is not possible.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Plan:
         if way == WITH_PUBLIC_KEY:
             _require_not_shared(service, path)
         line = service_edit.our_line(client.our_module(), *(["nullok"] if nullok else []))
-        # Behind a key nothing else of the stack says yes where ours ignores somebody.
+        # After a public key, no other line accepts the user when our module returns PAM_IGNORE.
         ours = exempt_lines.lines_with(line, exempt, permit=nullok and way == WITH_PUBLIC_KEY)
         self.text = service_edit.put(text_of(self.old.file) or "", self.old, ours, instead=way == WITH_PUBLIC_KEY)
         self.stack = self._read(service, path, self.text)
@@ -116,20 +116,20 @@ class Plan:
 
     @property
     def touched(self) -> list[Stack]:
-        """The service, and the screen lockers that include its file, as they would be."""
+        """Return the new service, and the new form of the screen lockers that include its file."""
         path = f"{service_file.DIRECTORY}/{self.old.service}"
         lockers = [self._read(each, path, self.text) for each in sorted(service_file.LOCKERS - {self.old.service})]
         return [self.stack, *(each for each in lockers if each.file and each.ours)]
 
     @staticmethod
     def _read(service: str, path: str, text: str) -> Stack:
-        """Read a service as it would be with another text of one file."""
+        """Read a service with one file's text replaced."""
         return service_file.read(
             service, lambda each: text if each == path else text_of(each), installed_libpam.dialect()
         )
 
     def _twins(self, path: str, ours: str) -> Iterator[FileChange]:
-        """Return the changes with which the other services of the same program ask, too."""
+        """Return the changes that make other services of the same program ask for a code, too."""
         service = self.old.service
         for twin in [each for pair in service_file.TWINS if service in pair for each in pair if each != service]:
             own = f"{service_file.DIRECTORY}/{twin}"
@@ -175,12 +175,12 @@ class Plan:
         before = host_file.read(server.DROP_IN)
         if before.data is not None and not server.is_drop_in(before.data):
             raise AdministrationFailed(f"{server.DROP_IN} is there, and not as we make it", hint="move it away first")
-        # First there, and last on the way back: PAM does without the password only while sshd asks for a key.
+        # Written first and removed last: PAM may skip the password only while sshd asks for a key.
         self.files = (FileChange(server.DROP_IN, before, Content(new)), *self.files)
 
 
 def _require_not_shared(service: str, path: str) -> None:
-    """Check that no other service goes by a file: it would do without the password, too, and asks for no key."""
+    """Check that no other service uses a file. Such a service would skip the password and ask for no key."""
     real = os.path.realpath(path)
     for name, stack in read_services().stacks.items():
         used = {stack.file, *(place.file for line in stack.of("auth") for place in (line.place, *line.via))}
@@ -199,7 +199,7 @@ def _require_sound(stack: Stack) -> None:
 
 
 def diff(files: Iterable[tuple[str, Content, Content]]) -> str:
-    """Show what changes, as `diff -u` does."""
+    """Return the differences in the format of `diff -u`."""
     return "".join(_diff(path, before, after) for path, before, after in files).rstrip("\n")
 
 

@@ -1,8 +1,9 @@
-"""A change of a service that goes back by itself: what was there before, until when it has to be confirmed.
+"""Record a change that is undone unless it is confirmed: the files before it, and the deadline.
 
-`changes/SERVICE/` has the record as `pending`. It is renamed to `confirmed` when the change stays, and to `returning`
-when it goes back; no login confirms it then. It is durable before the first file changes, and is removed after the last
-one is back and in use. Each step can be done again, so any process that finds the record can finish it.
+The record is the file `pending` in `changes/SERVICE/`. It is renamed to `confirmed` when the change stays, and to
+`returning` when it is undone. From then on no login can confirm it. The record is durable before the first file
+changes. It is removed after the last file is restored and in use. Each step can be repeated, so any process that finds
+the record can finish it.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ from pam_softtoken.errors import AdministrationFailed, ChangeInProgress, PathErr
 from pam_softtoken.login import login_note
 
 DIRECTORY = login_note.DIRECTORY
-LOCK = f"{DIRECTORY}/.lock"  # no service has a name with a dot
+LOCK = f"{DIRECTORY}/.lock"  # no service name contains a dot
 LOCK_WAIT_S = 10.0
 _LOCK_PAUSE_S = 0.1
 PENDING, CONFIRMED, RETURNING = login_note.PENDING, "confirmed", "returning"
 _STATES = (PENDING, CONFIRMED, RETURNING)
-"""In the order in which a change can come to be one."""
+"""The states, in the order in which a change passes through them."""
 _VERSION = 1
 MAX_RECORD_BYTES = 2**24
 _STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 
 class FileChange(NamedTuple):
-    """One file, before and after."""
+    """One file, before and after a change."""
 
     path: str
     before: Content
@@ -49,11 +50,11 @@ class Change(NamedTuple):
     """One change of a service.
 
     Args:
-        identity: no other change has it.
-        service: whose.
+        identity: a unique identifier of this change.
+        service: the name of the service.
         files: in the order in which they are written.
-        boot: the boot in which it was made.
-        deadline_s: when it goes back, on the clock that counts suspend, too.
+        boot: the boot in which the change was made.
+        deadline_s: when it is undone, in seconds of the clock that includes suspend.
         state: `PENDING`, `CONFIRMED` or `RETURNING`.
     """
 
@@ -66,34 +67,37 @@ class Change(NamedTuple):
 
     @property
     def confirmed(self) -> bool:
-        """Whether it stays."""
+        """Whether the change stays."""
         return self.state == CONFIRMED
 
     @property
     def left_s(self) -> float:
-        """Seconds until it goes back; none when it does already, or the machine has been restarted since."""
+        """The seconds until the change is undone; 0 if it is being undone, or if the machine was restarted since."""
         if self.state == RETURNING or not is_of_this_boot(self):
             return 0.0
         return max(0.0, self.deadline_s - now_s())
 
 
 def now_s() -> float:
-    """Give the time since the machine was started, in seconds, with the time that it was suspended."""
+    """Return the time since the machine was started, in seconds, suspend included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def new(service: str, files: tuple[FileChange, ...], *, for_s: float) -> Change:
-    """Plan a change that has to be confirmed within a time."""
+    """Return a new change that must be confirmed within `for_s` seconds."""
     return Change(os.urandom(8).hex(), service, files, _this_boot(), now_s() + for_s)
 
 
 def is_of_this_boot(present: Change) -> bool:
-    """Check whether the machine has not been restarted since a change was made."""
+    """Check whether a change was made in the present boot."""
     return bool(present.boot) and present.boot == _this_boot()
 
 
 def _this_boot() -> str:
-    """Return the name of this boot; empty without /proc, as in a rescue system, where every change is of another."""
+    """Return the identifier of this boot.
+
+    It is empty without /proc, as in a rescue system. Every change then counts as one of another boot.
+    """
     try:
         return proc.boot_id()
     except OSError:
@@ -102,16 +106,17 @@ def _this_boot() -> str:
 
 @contextmanager
 def locked(wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
-    """Keep all others from changing any service, for the length of the block; it is never held while somebody types.
+    """Hold the lock on all services for the length of the block.
 
-    Nor while we are stopped at the terminal: the process that has to put things back meanwhile could not.
+    Never hold it while the administrator types. A process that is stopped at the terminal must not hold it either: the
+    process that undoes changes could then not work. For this, the stop signals are blocked meanwhile.
 
     Args:
-        wait_s: how long to wait for another process that changes one.
+        wait_s: how long to wait for another process that holds the lock, in seconds.
 
     Raises:
-        ChangeInProgress: it takes longer.
-        AdministrationFailed: there can be no lock.
+        ChangeInProgress: the other process takes longer.
+        AdministrationFailed: the lock cannot be created.
     """
     try:
         descriptor = _open_lock()
@@ -134,10 +139,10 @@ def _open_lock() -> int:
     base = os.path.dirname(DIRECTORY)
     if not os.path.isdir(base):
         os.makedirs(base, exist_ok=True)
-        os.chmod(base, 0o711)  # noqa: S103 - as the mark of enrolled users needs it
+        os.chmod(base, 0o711)  # noqa: S103 - the mark of enrolled users needs this mode
     os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
     os.close(user_path.open_directory(DIRECTORY))
-    # Not for writing: what is in /etc can go back while this disk is read-only.
+    # Open for reading only: files in /etc can be restored even while this disk is read-only.
     return os.open(LOCK, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
@@ -155,7 +160,7 @@ def _lock(descriptor: int, wait_s: float) -> None:
 
 
 def load(service: str) -> Change | None:
-    """Read what is recorded of a service.
+    """Read the record of a service; return None if there is none.
 
     Raises:
         AdministrationFailed: it cannot be read.
@@ -165,7 +170,7 @@ def load(service: str) -> Change | None:
         try:
             if not os.path.lexists(path):
                 continue
-            # What stands in it is written as root: nobody else may have put it there.
+            # Its content is later written as root, so only root may have created it.
             document = json.loads(NamedFiles().read(path, MAX_RECORD_BYTES))
             if document["version"] != _VERSION:
                 raise ValueError("another version")
@@ -176,7 +181,7 @@ def load(service: str) -> Change | None:
             return Change(document["identity"], service, files, document["boot"], document["deadline_s"], name)
         except PathError as error:
             if not os.path.lexists(path):
-                continue  # confirmed, or put back, between the two looks
+                continue  # confirmed or undone since the check above
             raise AdministrationFailed(
                 f"{path}: cannot be read: {error}", hint=f"look at /etc/pam.d/{service}, then remove it"
             ) from None
@@ -188,7 +193,7 @@ def load(service: str) -> Change | None:
 
 
 def services() -> list[str]:
-    """Name the services of which something is recorded."""
+    """Return the names of the services that have a record."""
     try:
         return sorted(name for name in os.listdir(DIRECTORY) if not name.startswith("."))
     except FileNotFoundError:
@@ -196,11 +201,11 @@ def services() -> list[str]:
 
 
 def begin(change: Change, awaited: str = "") -> None:
-    """Record a change durably, and keep beside its files what they are now; it is not applied yet.
+    """Record a change durably, with a copy of each file beside it. The change is not applied yet.
 
     Args:
-        change: it.
-        awaited: the user whose login confirms it; empty for anybody's.
+        change: the change.
+        awaited: the user whose login confirms it; empty if any user's login does.
     """
     earlier = load(change.service)
     place = f"{DIRECTORY}/{change.service}"
@@ -234,10 +239,10 @@ def begin(change: Change, awaited: str = "") -> None:
 
 
 def apply(each: FileChange) -> None:
-    """Write a file, unless somebody has changed it since it was looked at.
+    """Write a file, unless it was changed since it was read.
 
     Raises:
-        AdministrationFailed: somebody has, or it cannot be written.
+        AdministrationFailed: it was changed, or it cannot be written.
     """
     if host_file.read(each.path).data != each.before.data:
         raise AdministrationFailed(f"{each.path}: was changed meanwhile", hint="start again")
@@ -245,10 +250,10 @@ def apply(each: FileChange) -> None:
 
 
 def confirm(change: Change) -> None:
-    """Let it stay.
+    """Record that a change stays.
 
     Raises:
-        AdministrationFailed: that cannot be recorded.
+        AdministrationFailed: this cannot be recorded.
     """
     place = f"{DIRECTORY}/{change.service}"
     try:
@@ -260,7 +265,7 @@ def confirm(change: Change) -> None:
 
 
 def turn_round(change: Change) -> None:
-    """Record that it goes back now, so that no login confirms it any more, if that can be recorded."""
+    """Record, if possible, that a change is now being undone. No login can confirm it after that."""
     place = f"{DIRECTORY}/{change.service}"
     with suppress(OSError):
         if change.state != RETURNING:
@@ -282,24 +287,24 @@ def _remove_notes(place: str) -> None:
 
 
 def has_note(change: Change) -> bool:
-    """Check whether somebody has logged in with a code since it was applied, and the whole stack has let them in."""
+    """Check whether a user has logged in with a code since the change, and the whole stack has accepted the login."""
     return os.path.lexists(f"{DIRECTORY}/{change.service}/{login_note.NOTE}")
 
 
 def forget(change: Change) -> None:
-    """Take the record away, after everything is back and in use.
+    """Remove the record, after everything is restored and in use.
 
     Raises:
-        AdministrationFailed: it cannot be taken away.
+        AdministrationFailed: it cannot be removed.
     """
     sweep(change.service)
 
 
 def sweep(service: str) -> None:
-    """Take away all that is noted of a service.
+    """Remove all records of a service.
 
     Raises:
-        AdministrationFailed: it cannot be taken away.
+        AdministrationFailed: they cannot be removed.
     """
     place = f"{DIRECTORY}/{service}"
     try:
@@ -311,16 +316,16 @@ def sweep(service: str) -> None:
 
 
 def watch(service: str) -> None:
-    """Let `is_watched` see, for as long as this process lives, that it sees to a change."""
+    """Mark a change as watched by this process, for as long as the process lives; see `is_watched`."""
     with suppress(OSError):
         fcntl.flock(os.open(f"{DIRECTORY}/{service}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH)
 
 
 def is_watched(service: str) -> bool:
-    """Check whether a process sees to a change until it is confirmed or back.
+    """Check whether a process watches a change until it is confirmed or undone.
 
     Raises:
-        OSError: nobody can tell.
+        OSError: this cannot be found out.
     """
     descriptor = os.open(f"{DIRECTORY}/{service}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -1,8 +1,8 @@
-"""A new stack, tried before it is in use: a copy of all services in a private directory, a real PAM conversation.
+"""Try a new stack before it is in use: copy all services to a private directory and hold a real PAM conversation.
 
-What needs no person: libpam can load every module, nothing is wrong in our line, our backend asks for a code and
-refuses a wrong one, and the whole stack refuses who answers everything wrongly. That a right code gets in needs
-somebody who has one.
+These checks need no user: libpam can load every module. Our line has no mistake. Our backend asks for a code and
+refuses a wrong one. The whole stack refuses a user if all answers are wrong. Only a user with a token can prove that a
+right code is accepted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pam_softtoken.pam.stack import Stack
 from pam_softtoken.ui import terminal
 
 SERVICE, ALONE = "softtoken-trial", "softtoken-trial-alone"
-"""Not the service's own name: an accepted code of a trial confirms nothing."""
+"""The name differs from the service's own: an accepted code in a trial must not confirm the change."""
 NOBODY = "no-such-user.softtoken"
 WRONG = "not-a-code"
 TRIES = 3
@@ -40,8 +40,8 @@ class Trial:
     """A private directory with the host's services and the new one.
 
     Args:
-        directory: it.
-        stack: the new one.
+        directory: the path of the directory.
+        stack: the new stack.
     """
 
     def __init__(self, directory: str, stack: Stack) -> None:
@@ -49,10 +49,10 @@ class Trial:
         self._stack = stack
 
     def require_modules(self) -> None:
-        """Check that each module of the stack is there and can be loaded.
+        """Check that each module of the stack exists and can be loaded.
 
         Raises:
-            AdministrationFailed: one is not.
+            AdministrationFailed: a module is missing or cannot be loaded.
         """
         for line in self._stack.of("auth"):
             if line.is_substack or line.quiet:
@@ -70,10 +70,10 @@ class Trial:
     def require_denial(self) -> None:
         """Check that our line asks for a code and refuses a wrong one, and that the whole stack refuses, too.
 
-        Nobody's tries are used up by that: it is asked about a user that does not exist.
+        The trial asks about a user that does not exist, so it uses up no user's attempts.
 
         Raises:
-            AdministrationFailed: it does not.
+            AdministrationFailed: a check has failed.
         """
         asked: list[str] = []
 
@@ -94,10 +94,10 @@ class Trial:
             )
 
     def log_in(self, screen: terminal.Terminal, user: str) -> None:
-        """Have the person who sits here log in through the new stack.
+        """Ask the administrator to log in through the new stack.
 
         Raises:
-            AdministrationFailed: refused, each time.
+            AdministrationFailed: every attempt was refused.
         """
         for number in range(1, TRIES + 1):
             result = client.authenticate(
@@ -115,18 +115,18 @@ class Trial:
 
 
 def _named(question: str, user: str) -> str:
-    """Return a prompt that says whose answer is meant: an administrator could take `Password:` for the own one."""
+    """Return a prompt that names the user: administrators could answer `Password:` with their own password."""
     words = question.strip()
     return words if f"for {user}" in words or not words.endswith(":") else f"{words[:-1]} for {user}:"
 
 
 @contextmanager
 def prepared(stack: Stack, text: str) -> Iterator[Trial]:
-    """Make the private directory for the length of the block.
+    """Create the private directory for the length of the block.
 
     Args:
         stack: the new stack.
-        text: of the service's file.
+        text: the text of the service file.
     """
     with tempfile.TemporaryDirectory(prefix="softtoken-trial-", dir="/run") as directory:
         for path in glob.glob(f"{service_file.DIRECTORY}/*"):
@@ -136,7 +136,7 @@ def prepared(stack: Stack, text: str) -> Iterator[Trial]:
         words = [own.module, *own.arguments]
         alone = " ".join("[" + word.replace("]", "\\]") + "]" for word in words)
         (Path(directory) / ALONE).write_text(f"auth required {alone}\n")
-        # We are root, whom it would let in without a question.
+        # We are root, and this line would let root in without a question.
         asked = service_edit.without(
             text, lambda line: line.name in known_modules.ROOT_ONLY, installed_libpam.dialect(), bounded.Reading().text
         )

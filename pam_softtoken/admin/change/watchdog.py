@@ -1,8 +1,8 @@
-"""What becomes of a change that waits: it stays once somebody has logged in with a code, else it goes back in time.
+"""Finish a pending change: keep it after a login with a code, or undo it at the deadline.
 
-The first one to find it does it: a process of its own that survives terminal and program, the program itself, or, when
-both were killed, the next command, at the latest when the machine starts. The record stays until all is back and in
-use, so what fails is tried again.
+The first process that finds the change finishes it. Normally that is a separate process that survives the terminal and
+the program, or the program itself. If both were killed, it is the next command, or at the latest the next start of the
+machine. The record stays until everything is restored and in use, so a failed step is tried again.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ Tell = Callable[[str], None]
 PAUSE_S = 0.1
 WAIT, STAY, GO_BACK = "wait", "stay", "go back"
 _LIMIT_S, _LOCK_WAIT_S = 10.0, 2.0
-"""What a command that does something else may lose by what is overdue."""
+"""How long overdue changes may delay a command that does something else."""
 
 
 def settle_before(tell: Tell, *, patient: bool) -> None:
-    """See to all changes that wait, before a command does its own work; it goes on whatever comes of that.
+    """Finish all pending changes before a command does its own work. Failures do not stop the command.
 
     Args:
-        tell: takes a line for the person.
-        patient: the command is about services itself, and waits for as long as it takes.
+        tell: shows a line to the administrator.
+        patient: the command itself is about services, and waits as long as necessary.
     """
     try:
         if patient:
@@ -53,7 +53,7 @@ def _settled() -> list[str]:
 
 
 def overdue() -> list[str]:
-    """Return the services whose change should stay or go back by now, or cannot be read."""
+    """Return the services whose change is overdue or cannot be read."""
     found = []
     for service in record.services():
         try:
@@ -67,16 +67,16 @@ def overdue() -> list[str]:
 def settle(
     tell: Tell, *, awaited: str = "", attempts: Attempts | None = None, lock_wait_s: float = record.LOCK_WAIT_S
 ) -> dict[str, AdministrationFailed]:
-    """See to all changes that wait: what a login has confirmed stays, what is overdue goes back.
+    """Finish all pending changes: keep those that a login has confirmed, and undo those that are overdue.
 
     Args:
-        tell: takes a line for the person.
-        awaited: the service whose result the caller says itself; the watchdog may see to it first, in silence.
-        attempts: what this process has tried in vain before; None for a process that tries once.
-        lock_wait_s: how long to wait for another process that is at it.
+        tell: shows a line to the administrator.
+        awaited: the service whose result the caller reports itself. The watchdog may finish it first, in silence.
+        attempts: the earlier failures of this process; None for a process that tries once.
+        lock_wait_s: how long to wait for another process that holds the lock, in seconds.
 
     Returns:
-        What failed, by service.
+        The failures, by service.
     """
     attempts = attempts or Attempts()
     failed = {}
@@ -90,7 +90,7 @@ def settle(
                 with told_afterwards(tell) as later, record.locked(lock_wait_s):
                     fate = _settle(service, later, say_result=service != awaited)
             attempts.forget(service)
-            # Not under the lock: a log that takes nothing would hold up all others.
+            # Not under the lock: a blocked log would hold up all others.
             if fate is not WAIT:
                 _record(fate, service)
         except ChangeInProgress as error:
@@ -121,7 +121,7 @@ def _as_failure(error: AdministrationFailed | OSError) -> AdministrationFailed:
 
 @contextmanager
 def told_afterwards(tell: Tell) -> Iterator[Tell]:
-    """Keep what is told until the block is over: a terminal that takes nothing must not have us hold the lock."""
+    """Collect messages and show them after the block. Otherwise a blocked terminal would make us hold the lock."""
     lines: list[str] = []
     try:
         yield lines.append
@@ -131,7 +131,7 @@ def told_afterwards(tell: Tell) -> Iterator[Tell]:
 
 
 def _settle(service: str, tell: Tell, *, say_result: bool) -> str:
-    """See to one change, under the lock, and return what became of it."""
+    """Finish one change, under the lock, and return the result."""
     present = record.load(service)
     if present is None:
         record.sweep(service)
@@ -152,7 +152,7 @@ def _settle(service: str, tell: Tell, *, say_result: bool) -> str:
 
 
 def _fate(present: Change | None) -> str:
-    """Return what is to become of a change now. One of an earlier boot goes back, whatever came of it."""
+    """Return what must happen to a change now. A change of an earlier boot is always undone."""
     if present is None or present.confirmed:
         return WAIT
     if present.state == record.RETURNING:
@@ -163,10 +163,10 @@ def _fate(present: Change | None) -> str:
 
 
 def undo(present: Change, tell: Tell) -> None:
-    """Put everything back, under the lock, and forget it when sshd goes by it, too.
+    """Restore all files, under the lock, and remove the record when sshd uses them, too.
 
     Raises:
-        AdministrationFailed: not everything is back; the record stays, and from now on the change is overdue.
+        AdministrationFailed: some files are not restored. The record stays, and the change is overdue from now on.
     """
     record.turn_round(present)
     steps = way_back.plan(present)
@@ -179,9 +179,9 @@ def undo(present: Change, tell: Tell) -> None:
 
 
 def start(planned: Change) -> None:
-    """Start the process that sees to a change, and return when it does.
+    """Start the process that watches a change, and return when it does.
 
-    It has a session of its own, no terminal and none of our descriptors, so that it holds neither lock nor pipe.
+    The process has a session of its own, no terminal and none of our descriptors. So it holds no lock and no pipe.
 
     Raises:
         AdministrationFailed: it does not start.
@@ -203,7 +203,7 @@ def start(planned: Change) -> None:
 
 
 def watch_again(service: str) -> None:
-    """Start such a process for what could not be taken back, unless there is one."""
+    """Start a watching process for a change that could not be undone, unless there is one."""
     with suppress(AdministrationFailed, OSError):
         present = record.load(service)
         if present is not None and not present.confirmed and not record.is_watched(service):
@@ -225,7 +225,7 @@ def _watch(planned: Change, tells: int) -> None:
     os.close(3)
     attempts = Attempts()
     while True:
-        with suppress(AdministrationFailed, OSError):  # a record that cannot be read is logged below
+        with suppress(AdministrationFailed, OSError):  # an unreadable record is logged below
             if not is_waiting(planned):
                 return
         with suppress(OSError):
@@ -234,6 +234,6 @@ def _watch(planned: Change, tells: int) -> None:
 
 
 def is_waiting(planned: Change) -> bool:
-    """Check whether this very change is still neither confirmed nor back as a whole."""
+    """Check whether this change is still neither confirmed nor completely undone."""
     present = record.load(planned.service)
     return present is not None and present.identity == planned.identity and not present.confirmed

@@ -1,8 +1,8 @@
-"""The way back of a change: what becomes of each file, and in which order files and sshd go back.
+"""Undo a change: decide what happens to each file, and in which order files and sshd are restored.
 
-Where PAM does without the password because sshd asks for a key, PAM asks for it again before sshd stops asking for the
-key. Before that it is made sure that sshd will follow: with one and not the other back, users who have no password
-would stay out.
+If PAM skips the password because sshd asks for a key, the order matters. First check that sshd will follow. Then let
+PAM ask for the password again. Only then may sshd stop asking for the key. With only one of the two restored, users
+without a password would be locked out.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from pam_softtoken.pam.jumps import CannotEdit
 
 
 class Step(NamedTuple):
-    """One file on the way back.
+    """One file to restore.
 
     Args:
-        path: of the file in the change.
-        place: where it is now; another path where a link has taken its place.
-        present, target: what it is and what it shall be.
-        told: what the person has to know of it; empty when all is as it was left.
+        path: the path of the file in the change.
+        place: where it is now; another path if a link has replaced it.
+        present, target: the present content, and the content to write.
+        told: what the administrator must know; empty if the file was not changed by others.
     """
 
     path: str
@@ -43,22 +43,22 @@ class Step(NamedTuple):
 
 
 def plan(change: Change) -> list[Step]:
-    """Plan to put everything back. Where somebody else has changed a file, only our lines are taken out.
+    """Plan to restore all files. If somebody else has changed a file, remove only our lines.
 
     Raises:
-        AdministrationFailed: what became of a file cannot be put right by a program.
+        AdministrationFailed: a program cannot repair the file in its present state.
     """
     return [_step(each) for each in reversed(change.files)]
 
 
 def take(change: Change, steps: list[Step]) -> str:
-    """Do what `plan` has planned, and make sshd reload its configuration if that is part of it.
+    """Carry out the steps of `plan`, and make sshd reload its configuration if necessary.
 
     Returns:
-        What sshd did, for the person; empty where it has no part in this.
+        What sshd did, for the administrator; empty if sshd is not involved.
 
     Raises:
-        AdministrationFailed: not everything is back. What is left to do can be done again.
+        AdministrationFailed: some files are not restored. The remaining steps can be repeated.
     """
     own = next((step for step in steps if step.path == server.DROP_IN), None)
     if own is not None and any(_brings_password_back(step) for step in steps):
@@ -97,7 +97,7 @@ def _step(each: FileChange) -> Step:
 
 
 def _as_before(each: FileChange, present: Content) -> Content:
-    """Return what a file was, with the mode and the owner that somebody may have given it since."""
+    """Return the earlier content of a file, with the mode and the owner that it has now."""
     if each.before.data is None:
         return each.before
     before, after = each.before, each.after
@@ -110,10 +110,10 @@ def _as_before(each: FileChange, present: Content) -> Content:
 
 
 def without_our_line(path: str, text: str) -> str:
-    """Return the text of a service file without our line and what is there for it.
+    """Return the text of a service file without our line and the lines that belong to it.
 
     Raises:
-        AdministrationFailed: another line hops over ours, and cannot be changed.
+        AdministrationFailed: another line jumps over ours and cannot be changed.
     """
     try:
         return exempt.take_out(text, installed_libpam.dialect(), bounded.Reading().text)
@@ -131,5 +131,5 @@ def _without_ours(present: Content, each: FileChange) -> bytes | None:
 
 
 def text_of(content: Content) -> str:
-    """Return the bytes of a file as a text that gives them back."""
+    """Return the bytes of a file as text, without loss."""
     return (content.data or b"").decode("utf-8", "surrogateescape")

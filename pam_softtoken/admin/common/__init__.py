@@ -1,1 +1,1 @@
-"""What the commands of `softtoken-admin` share: findings, people, time spans, bounded reads."""
+"""Share code among the commands of `softtoken-admin`: findings, users, time spans, bounded reads."""

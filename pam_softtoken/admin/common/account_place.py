@@ -1,4 +1,4 @@
-"""The files in one place of a store of root's, read and written for administration whoever they belong to."""
+"""Read and write the files in one place of a root-owned store for administration, for any owner."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pam_softtoken.errors import AdministrationFailed, NotStored
 
 
 class Place(Editor):
-    """The files in one place of a store, whoever they belong to."""
+    """The files in one place of a store, for any owner."""
 
     __slots__ = ()
 
     def look(self) -> tuple[TokenFile, Owner | None] | None:
-        """Read the tokens and the account that they are bound to; None where there are none."""
+        """Read the tokens and the account that they are bound to; return None if there are none."""
         path = self._path(TOKENS)
         try:
             with self.location.as_owner():
@@ -34,11 +34,11 @@ class Place(Editor):
             os.close(tokens)
 
     def bind(self, *, expected: Owner | None, owner: Owner) -> None:
-        """Bind the tokens to another account, under the lock, which is kept until `close`.
+        """Bind the tokens to another account, under the lock. The lock is held until `close`.
 
         Raises:
-            AdministrationFailed: somebody has changed them since they were looked at.
-            PathError: they are as they were.
+            AdministrationFailed: the tokens have changed since they were read.
+            PathError: the files are unchanged.
         """
         self.begin_state()
         self.lock(LOCK_TIMEOUT_S)
@@ -47,24 +47,24 @@ class Place(Editor):
             raise AdministrationFailed("somebody else has changed the tokens meanwhile", hint="start again")
         state = self.read_state()
         if state is not None and self._seen is not None and self._seen[1] is not None:
-            self.write_state(state)  # a record in /run is named after the old place
+            self.write_state(state)  # the name of a record in /run comes from the old place
         data = token_file.serialise(found[0], owner=owner)
         replace.Replacement(self._path(TOKENS), data, below=self._directory).put()
 
     def clear(self) -> None:
-        """Remove the tokens, then what is known of their use, then the directory."""
+        """Remove the tokens, then their state, then the directory."""
         clear(self.location.path, below=self._directory)
 
 
 def clear(path: str, *, below: int) -> None:
-    """Remove what is in a place, tokens first, and the place.
+    """Remove the content of a place, tokens first, and then the place.
 
     Args:
-        path: absolute.
+        path: absolute path.
         below: descriptor of that directory.
 
     Raises:
-        NotStored: some of it is still there.
+        NotStored: some of it still exists.
     """
     for name in (TOKENS, STATE):
         try:

@@ -1,4 +1,4 @@
-"""Work that must not hang or fall over: with a limit of time, and of what is read."""
+"""Do work that must not hang or crash the program: with a limit on time and on bytes read."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from pam_softtoken.ui import terminal
 
 LIMIT_S = 60.0
 WORK_LIMIT_S = 10.0
-"""For a change of a user's files. Half of it may go by until the lock is had."""
+"""The limit for a change of a user's files, in seconds. Up to half of it may pass before the lock is held."""
 MAX_FILE_BYTES = 256 * 1024
 MOST_READS = 400
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8"}
 
 
 def run(check: Callable[[], Report], what: str, *, limit_s: float = LIMIT_S) -> Report:
-    """Have a check done in a process of its own.
+    """Run a check in a separate process.
 
     Args:
-        check: what is done.
-        what: names it where it could not be done.
-        limit_s: how long it may take; a dead file server must not hold the others up.
+        check: the check.
+        what: its name in the report if it fails.
+        limit_s: the time limit in seconds; a dead file server must not delay the other checks.
     """
     try:
         findings, looked_at, not_looked_at = answer_of(check, limit_s=limit_s)
@@ -43,15 +43,15 @@ def run(check: Callable[[], Report], what: str, *, limit_s: float = LIMIT_S) -> 
 
 
 def answer_of(work: Callable[[], object], *, limit_s: float) -> Any:
-    """Return the answer of a piece of work, done in a process of its own that is killed when it takes too long.
+    """Return the result of work in a separate process, which is killed after the time limit.
 
     Args:
-        work: returns what JSON can hold. What it raises is lost.
-        limit_s: how long it may take.
+        work: returns a value that JSON can hold. Its exceptions are lost.
+        limit_s: the time limit in seconds.
 
     Raises:
-        TimeoutError: it took longer.
-        ValueError: it ended before it was through.
+        TimeoutError: the work took longer.
+        ValueError: the process ended before the work was done.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -69,18 +69,18 @@ def answer_of(work: Callable[[], object], *, limit_s: float) -> Any:
 
 
 def work_for(user: str, work: Callable[[], object], *, limit_s: float = WORK_LIMIT_S) -> Any:
-    """Return the answer of work on a user's files, which may lie on a disk that does not answer, or never will.
+    """Return the result of work on a user's files, even if their disk answers late or never.
 
-    A signal that comes before the work begins interrupts the program; later the work is done as a whole.
+    A signal before the work begins interrupts the program. After that, the work is completed.
 
     Args:
-        user: whose files.
-        work: as for `answer_of`. What a person shall read of its failures it raises as a `ProgramError`.
-        limit_s: how long it may take.
+        user: the owner of the files.
+        work: as for `answer_of`. It raises a `ProgramError` for a failure that the administrator should read.
+        limit_s: the time limit in seconds.
 
     Raises:
         AdministrationFailed: the work has failed, or took longer.
-        KeyboardInterrupt: see above.
+        KeyboardInterrupt: a signal came before the work began.
     """
     terminal.checkpoint()
     try:
@@ -119,7 +119,7 @@ def _serve(check: Callable[[], object], writing: int) -> None:
         while data:
             data = data[os.write(writing, data) :]
     finally:
-        os._exit(0)  # whatever was raised, nothing has been written, and that is told
+        os._exit(0)  # for any exception: nothing was written, and the message says so
 
 
 def _read_until(descriptor: int, deadline: float) -> str | None:
@@ -140,7 +140,7 @@ def _end(child: int) -> None:
             kill(child, signal.SIGKILL)
         except OSError:
             pass
-    # One that waits for a dead disk cannot be killed; it is not waited for, either.
+    # A process that waits for a dead disk cannot be killed, so do not wait for it.
     for _ in range(1000):
         if os.waitpid(child, os.WNOHANG)[0]:
             return
@@ -148,13 +148,13 @@ def _end(child: int) -> None:
 
 
 class Answer(subprocess.CompletedProcess[str]):
-    """What a command wrote, and its exit status."""
+    """The output of a command, and its exit status."""
 
 
 def ask(*command: str, limit_s: float = 20.0) -> Answer | None:
-    """Run a command that only tells something; None where it is missing or takes too long."""
+    """Run a command that only prints information; return None if it is missing or too slow."""
     try:
-        done = subprocess.run(  # noqa: S603 - a list of words, none of them from outside but names of files
+        done = subprocess.run(  # noqa: S603 - a list of words; only file names come from outside
             command,
             input=b"",
             capture_output=True,
@@ -170,15 +170,15 @@ def ask(*command: str, limit_s: float = 20.0) -> Answer | None:
 
 
 def read(path: str, max_bytes: int = MAX_FILE_BYTES, *, from_end: bool = False) -> str:
-    """Read a text file, whatever it is.
+    """Read a text file of any content.
 
     Args:
-        path: absolute.
-        max_bytes: at most; of a larger one the rest is left out.
+        path: absolute path.
+        max_bytes: the limit; the rest of a larger file is left out.
         from_end: leave out the beginning, not the end.
 
     Raises:
-        OSError: it cannot be opened or read, or is no regular file.
+        OSError: it cannot be opened or read, or is not a regular file.
     """
     descriptor = user_path.open_regular(path)
     try:
@@ -193,10 +193,10 @@ def read(path: str, max_bytes: int = MAX_FILE_BYTES, *, from_end: bool = False) 
 
 
 class Reading:
-    """Reads files for one purpose, each once, and not without end.
+    """Read files for one purpose, each file once, with a limit on the total.
 
     Attributes:
-        refused: what could not be read, by path.
+        refused: the files that could not be read, by path, with the reason.
     """
 
     def __init__(self) -> None:
@@ -205,7 +205,7 @@ class Reading:
         self._reads = 0
 
     def text(self, path: str) -> str | None:
-        """Give a file's text; None where there is none, it cannot be read, or too much has been read."""
+        """Return a file's text; None if it does not exist, cannot be read, or the limit is reached."""
         self._reads += 1
         if self._reads > MOST_READS:
             self.refused[path] = "files include each other too often"
@@ -216,17 +216,17 @@ class Reading:
             except FileNotFoundError:
                 self._texts[path] = None
             except (OSError, ValueError) as error:
-                # What libpam reads of a directory is nothing.
+                # libpam reads a directory as an empty file.
                 self._texts[path] = "" if os.path.isdir(path) else None
                 self.refused[path] = str(getattr(error, "strerror", None) or "cannot be read")
         return self._texts[path]
 
     def again(self) -> None:
-        """Begin to count anew."""
+        """Start the count again."""
         self._reads = 0
 
     def line(self, path: str, number: int) -> str:
-        """Give one line of a file that was read."""
+        """Return one line of a file that was read."""
         lines = (self._texts.get(path) or "").split("\n")
         return lines[number - 1].strip() if 1 <= number <= len(lines) else ""
 

@@ -1,4 +1,4 @@
-"""Spans of time and moments as they are typed: `10m`, `8h`, `today`, `2026-11-20 10:00`."""
+"""Read time spans and moments as typed: `10m`, `8h`, `today`, `2026-11-20 10:00`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ UNIT_S = {"s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60, "w": 7 * 24 * 60 * 6
 
 
 def seconds_of(text: str) -> int | None:
-    """Read a number with a unit; None when it is something else."""
+    """Read a number with a unit, in seconds; return None for anything else."""
     number, unit = text[:-1], text[-1:]
     if unit in UNIT_S and number.isascii() and number.isdecimal() and len(number) <= 7:
         return int(number) * UNIT_S[unit]
@@ -18,13 +18,13 @@ def seconds_of(text: str) -> int | None:
 
 
 def moment(option: str, text: str, now: float) -> float:
-    """Read since when something is wanted: a span before now, `today`, `yesterday`, a date, or a date and a time.
+    """Read the start of a period: a span before now, `today`, `yesterday`, a date, or a date and a time.
 
     Returns:
-        Unix seconds; dates and times are those of the clock on the wall.
+        Unix seconds; dates and times are local time.
 
     Raises:
-        UsageError: it is none of those.
+        UsageError: the text is none of these.
     """
     seconds = seconds_of(text)
     if seconds is not None:
@@ -44,10 +44,10 @@ def moment(option: str, text: str, now: float) -> float:
 
 
 def between(option: str, text: str, shortest: str, longest: str) -> int:
-    """Read what an option was given, in seconds.
+    """Read the value of an option, in seconds.
 
     Raises:
-        UsageError: it is none, or too short or too long.
+        UsageError: the value is not a time span, or too short or too long.
     """
     seconds = seconds_of(text)
     if seconds is None or not (seconds_of(shortest) or 0) <= seconds <= (seconds_of(longest) or 0):

@@ -1,4 +1,4 @@
-"""What the doctor finds: values, and the small words that make the commands that mend it. Does no I/O."""
+"""Define the doctor's findings, and build the short commands that repair them. No I/O."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pam_softtoken.pam.stack import Line
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 SEVERITIES = (ERROR, WARNING, NOTE)
-"""A factor is skipped, or people are locked out; it will go wrong one day; it is worth knowing."""
+"""Users skip a factor or are locked out; it may fail later; it is worth knowing."""
 
 
 class Finding(NamedTuple):
-    """One thing that is not as it should be.
+    """One fault.
 
     Args:
         severity: one of `SEVERITIES`.
-        place: `/etc/pam.d/sshd:7`, a file, or a word for what has no file.
-        line: what stands there; empty where it is no line.
-        what: what is wrong with it, in one sentence.
-        mend: a command for root's shell that mends it.
+        place: `/etc/pam.d/sshd:7`, a file, or a word if there is no file.
+        line: the faulty line; empty if the fault is not in a line.
+        what: the fault, in one sentence.
+        mend: a command for root's shell that repairs it.
     """
 
     severity: str
@@ -32,12 +32,12 @@ class Finding(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What one check has seen.
+    """The result of one check.
 
     Args:
-        findings: what is wrong.
-        looked_at: what it has looked at.
-        not_looked_at: what it could not look at, and why.
+        findings: the faults.
+        looked_at: what was checked.
+        not_looked_at: what could not be checked, and why.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -46,23 +46,23 @@ class Report(NamedTuple):
 
 
 def sed(script: str, file: str) -> str:
-    """Write the command that edits a file."""
+    """Return the command that edits a file with a sed script."""
     return f"sed -i {shlex.quote(script)} {shlex.quote(file)}"
 
 
 def lines_of(line: Line) -> str:
-    """Write the address of a PAM line for sed; a continued one has several."""
+    """Return sed's address of a PAM line; a continued line has several line numbers."""
     first, last = line.place.number, line.last
     return str(first) if first == last else f"{first},{last}"
 
 
 def delete(line: Line) -> str:
-    """Write the command that takes a PAM line out."""
+    """Return the command that removes a PAM line."""
     return sed(f"{lines_of(line)}d", line.place.file)
 
 
 def drop_argument(line: Line, argument: str) -> str:
-    """Write the command that takes an argument out of a PAM line, in brackets or not."""
+    """Return the command that removes an argument, in brackets or not, from a PAM line."""
     pattern = "".join(f"\\{character}" if character in r"\.*[]^$/" else character for character in argument)
     bracketed = "".join(f"\\\\{character}" if character == "]" else character for character in pattern.split("]"))
     whole = bracketed if "]" in argument else pattern
@@ -70,7 +70,7 @@ def drop_argument(line: Line, argument: str) -> str:
 
 
 def shown(line: Line) -> str:
-    """Write a PAM line as it would stand in a file."""
+    """Return a PAM line as it would be written in a file."""
     kind = f"-{line.kind}" if line.quiet else line.kind
     control = f"[{line.control}]" if "=" in line.control else line.control
     words = [f"[{word}]" if " " in word else word for word in line.arguments]
@@ -78,7 +78,7 @@ def shown(line: Line) -> str:
 
 
 def named(names: Iterable[str], most: int = 5) -> str:
-    """List names in a sentence, the first ones of many."""
+    """List names in a sentence; only the first ones if there are many."""
     listed = list(names)
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more

@@ -1,7 +1,7 @@
-"""Files of the host that a change replaces as a whole: written beside the old one, put in its place in one step.
+"""Replace whole files of the host: write the new file beside the old one, then rename it in one step.
 
-What was there before a change is kept beside the file under a name of its own, so that going back needs no room. No
-program reads the kept copy: sshd's patterns leave out names that begin with a dot, and no PAM service has such a name.
+The old file is kept beside the new one under a name of its own, so undoing needs no room on the disk. No program reads
+the kept copy: sshd's patterns leave out names that begin with a dot, and no PAM service has such a name.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ USUAL_MODE = 0o644
 MAX_BYTES = 256 * 1024
 _NEW, _OLD = ".softtoken-new", ".softtoken-old"
 _NO_LINKS = (errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
-"""What link(2) answers on a file system that has no hard links, or has enough of them."""
+"""The errors of link(2) on a file system without hard links, or with no more allowed."""
 
 
 class Content(NamedTuple):
-    """What a file is at one moment.
+    """The state of a file at one moment.
 
     Args:
-        data: its bytes; None where there is no file.
-        mode, uid, gid: its own, or those of a new one.
+        data: its bytes; None if there is no file.
+        mode, uid, gid: those of the file, or those for a new one.
     """
 
     data: bytes | None
@@ -37,15 +37,15 @@ class Content(NamedTuple):
 
 
 def is_beside(name: str) -> bool:
-    """Check whether a file's name is one of those that this module makes beside another file."""
+    """Check whether a file name is one that this module creates beside another file."""
     return name.startswith(".") and name.endswith((_NEW, _OLD))
 
 
 def read(path: str) -> Content:
-    """Read a file, wherever it may have been put by an administrator.
+    """Read a file of the host, through links.
 
     Raises:
-        AdministrationFailed: it is none that can be replaced.
+        AdministrationFailed: it is not a file that can be replaced.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -63,10 +63,10 @@ def read(path: str) -> Content:
 
 
 def resolved(path: str) -> str:
-    """Return where a file is now: it may have become a symbolic link since we wrote it.
+    """Return the present path of a file, which may have become a symbolic link since we wrote it.
 
     Raises:
-        AdministrationFailed: somebody other than root could lead it elsewhere.
+        AdministrationFailed: a user other than root could redirect the link.
     """
     if not os.path.islink(path):
         return path
@@ -84,7 +84,7 @@ def resolved(path: str) -> str:
 
 
 def keep(path: str) -> None:
-    """Keep what a file is now beside it, durably; `put_back` takes it from there.
+    """Keep a durable copy of a file beside it, for `put_back`.
 
     Raises:
         AdministrationFailed: it cannot be kept.
@@ -113,10 +113,10 @@ def _link(path: str, kept: str) -> None:
 
 
 def write(path: str, content: Content) -> None:
-    """Make a file what it shall be, durably; at each moment it is wholly the old one or wholly the new one.
+    """Write a file durably. At each moment it is completely old or completely new.
 
     Raises:
-        AdministrationFailed: it is as it was.
+        AdministrationFailed: the file is unchanged.
     """
     beside = _beside(path, _NEW)
     try:
@@ -133,12 +133,12 @@ def write(path: str, content: Content) -> None:
 
 
 def put_back(path: str, content: Content) -> None:
-    """Make a file what it was. Where that was kept beside it, no room is needed.
+    """Restore a file. With a kept copy beside it, this needs no room on the disk.
 
-    A copy with other bytes, of an earlier change or that somebody has changed, is not used.
+    A copy with other bytes is not used: it is from an earlier change, or was edited.
 
     Raises:
-        AdministrationFailed: it is as it was.
+        AdministrationFailed: the file is unchanged.
     """
     kept = _beside(path, _OLD)
     try:
@@ -157,7 +157,7 @@ def put_back(path: str, content: Content) -> None:
 
 
 def _adopt(kept: str, path: str, content: Content) -> None:
-    """Give the kept copy mode and owner, and what else somebody has said of the present file since."""
+    """Set the kept copy's mode and owner, and copy further attributes of the present file."""
     descriptor = os.open(kept, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
@@ -165,7 +165,7 @@ def _adopt(kept: str, path: str, content: Content) -> None:
             os.fchown(descriptor, content.uid, content.gid)
         if stat.S_IMODE(os.fstat(descriptor).st_mode) != content.mode:
             os.fchmod(descriptor, content.mode)
-        # An access list may need room that is not there; the file goes back all the same.
+        # An access list may need room that is not available; the file is restored without it.
         with suppress(OSError):
             wanted = {name: os.getxattr(path, name) for name in os.listxattr(path)}
             present = {name: os.getxattr(descriptor, name) for name in os.listxattr(descriptor)}
@@ -179,7 +179,7 @@ def _adopt(kept: str, path: str, content: Content) -> None:
 
 
 def require_replaceable(path: str) -> None:
-    """Check, as far as that can be told without a change, that a file can be replaced or taken away.
+    """Check, as far as possible without a change, that a file can be replaced or removed.
 
     Raises:
         AdministrationFailed: it cannot.
@@ -191,10 +191,10 @@ def require_replaceable(path: str) -> None:
 
 
 def tidy(path: str) -> None:
-    """Take away what lies beside a file: what was kept, and what a killed program left.
+    """Remove the files beside a file: the kept copy, and leftovers of a killed program.
 
     Raises:
-        AdministrationFailed: it cannot be taken away.
+        AdministrationFailed: they cannot be removed.
     """
     try:
         removed = [_remove(_beside(path, ending)) for ending in (_NEW, _OLD)]
@@ -205,7 +205,7 @@ def tidy(path: str) -> None:
 
 
 def _remove(path: str) -> bool:
-    """Remove a file if it is there. On a disk that is read-only one that is not there is no mistake."""
+    """Remove a file if it exists. A missing file is no error, even on a read-only disk."""
     if not os.path.lexists(path):
         return False
     with suppress(FileNotFoundError):
@@ -214,7 +214,7 @@ def _remove(path: str) -> bool:
 
 
 def _beside(path: str, ending: str) -> str:
-    """Name a file beside another: the same each time, so that whoever comes next finds what a killed one left."""
+    """Return a name beside a file. It never varies, so the next process finds what a killed one has left."""
     directory, name = os.path.split(path)
     return f"{directory}/.{name}{ending}"
 
@@ -231,7 +231,7 @@ def _write_beside(beside: str, path: str, content: Content) -> None:
         os.fchown(descriptor, content.uid, content.gid)
         os.fchmod(descriptor, content.mode)
         if os.path.exists(path):
-            for attribute in os.listxattr(path):  # an access list, or what SELinux goes by
+            for attribute in os.listxattr(path):  # an access list, or the label that SELinux uses
                 os.setxattr(descriptor, attribute, os.getxattr(path, attribute))
         file.write(content.data or b"")
         file.flush()
@@ -239,7 +239,7 @@ def _write_beside(beside: str, path: str, content: Content) -> None:
 
 
 def sync_directory(directory: str) -> None:
-    """Make names durable."""
+    """Make the names in a directory durable."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Who can log in to this host: what the password database, /etc/shells, /etc/login.defs and /etc/shadow say of it."""
+"""Find out which users can log in to this host, from the password database, /etc/shells, login.defs and /etc/shadow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ USUAL_UID_MIN = 1000
 
 
 def everybody() -> list[pwd.struct_passwd]:
-    """Give all users that the host lists, and those whom it does not but who have logged in with a code."""
+    """Return all users that the host lists, and unlisted users who have logged in with a code."""
     users: dict[str, pwd.struct_passwd] = {}
     for entry in pwd.getpwall():
         users.setdefault(entry.pw_name, entry)
@@ -31,15 +31,15 @@ def everybody() -> list[pwd.struct_passwd]:
             try:
                 entry = pwd.getpwuid(uid)
             except (KeyError, OverflowError):
-                continue  # the account was given up
+                continue  # the account was removed
             users.setdefault(entry.pw_name, entry)
     return sorted(users.values(), key=lambda entry: (entry.pw_uid, entry.pw_name))
 
 
 def who_can_log_in() -> list[pwd.struct_passwd]:
-    """Give those with a login shell who are root, or no account of the system, or have a password.
+    """Return the users with a login shell who are root, are not system accounts, or have a password.
 
-    A locked password does not count against anybody: public keys do without. An account that has expired is among them.
+    Users with a locked password are included, because public keys work without it. So are expired accounts.
     """
     shells = _login_shells()
     least = _least_uid()
@@ -53,7 +53,7 @@ def who_can_log_in() -> list[pwd.struct_passwd]:
 
 
 def directory_services() -> list[str]:
-    """List the directory services that give this host users."""
+    """List the directory services from which this host gets users."""
     try:
         with open(NSSWITCH, encoding="utf-8", errors="surrogateescape") as lines:
             found = [line.partition("#")[0].split() for line in lines]

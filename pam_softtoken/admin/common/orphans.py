@@ -1,8 +1,8 @@
-"""What root keeps for accounts that are gone, were renamed, or got another uid: where it lies, and what helps.
+"""List root's records for accounts that are gone, were renamed, or got another uid: the place, and what helps.
 
-Looks only. There are the tokens in a store of root's, marks, records of names, revocations, uses that are recorded in
-/run, and changes of a service that wait for a login. A time of grace and an issued code are in a user's state file, and
-go with its store.
+It only reads. These records are tokens in a root-owned store, marks, records of names, revocations, used codes recorded
+in /run, and changes of a service that wait for a login. A grace time and an issued code are in a user's state file, and
+are removed with its store.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Orphan(NamedTuple):
 
     Attributes:
         kind: one of the words above.
-        path: where it is.
-        user, uid: whose it was, None where it does not say so.
-        account: what became of that account: `GONE`, `CHANGED` (it has another name or uid), or `UNKNOWN`.
-        problem: that in words.
-        cure: the command that helps; empty where there is none.
-        otherwise: the command for the case that the account of today is another user's; empty where there is none.
+        path: its path.
+        user, uid: the owner it names; None if it does not name one.
+        account: the state of that account: `GONE`, `CHANGED` (it has another name or uid), or `UNKNOWN`.
+        problem: the state in words.
+        cure: the command that helps; empty if there is none.
+        otherwise: the command if today's account belongs to another user; empty if there is none.
     """
 
     kind: str
@@ -46,7 +46,7 @@ class Orphan(NamedTuple):
 
 
 class _Accounts:
-    """The accounts of this host. Each is looked up once: a directory service may be slow."""
+    """The accounts of this host. Each is looked up once, because a directory service may be slow."""
 
     def __init__(self) -> None:
         entries = [entry for entry in logins.everybody() if entry.pw_name]
@@ -56,7 +56,7 @@ class _Accounts:
         self._numbered: dict[int, safe_open.Account | None] = {}
 
     def named(self, name: str) -> safe_open.Account | None:
-        """Look an account up; `LookUpFailed` when nobody can tell."""
+        """Look up an account by its name; raise `LookUpFailed` if there is no answer."""
         if name not in self._named:
             try:
                 self._named[name] = user_lookup.account_of_name(name)
@@ -65,7 +65,7 @@ class _Accounts:
         return self._named[name]
 
     def numbered(self, uid: int) -> safe_open.Account | None:
-        """Look an account up by its uid; `LookUpFailed` when nobody can tell."""
+        """Look up an account by its uid; raise `LookUpFailed` if there is no answer."""
         if uid not in self._numbered:
             try:
                 self._numbered[uid] = user_lookup.account_of_uid(uid)
@@ -74,7 +74,7 @@ class _Accounts:
         return self._numbered[uid]
 
     def orphan(self, kind: str, path: str, name: str | None, uid: int) -> Orphan | None:
-        """Return what to say of something that was this account's; None where the account is there, or may be."""
+        """Return the orphan for a record of this account; None if the account exists, or may exist."""
         if (name, uid) in self._listed:
             return None
         try:
@@ -98,10 +98,10 @@ class _Accounts:
 
 
 def find(templates: Iterable[str]) -> list[Orphan]:
-    """List what fits no account.
+    """List the records that fit no account.
 
     Args:
-        templates: the stores to look at, as the `store` option; those in home directories have no orphans.
+        templates: the stores to search, as in the `store` option. Stores in home directories have no orphans.
     """
     accounts = _Accounts()
     found = [each for template in dict.fromkeys(templates) for each in _stores(template, accounts)]
@@ -111,7 +111,7 @@ def find(templates: Iterable[str]) -> list[Orphan]:
 
 
 def of_user(name: str, templates: Iterable[str]) -> list[Orphan]:
-    """List those that were an account's of this name."""
+    """List the orphans of an account with this name."""
     return [each for each in find(templates) if each.user == name]
 
 
@@ -156,7 +156,7 @@ def _look(path: str, template: str, accounts: _Accounts) -> Orphan | None:
 
 
 def _misplaced(path: str, owner: token_file.Owner, template: str, accounts: _Accounts) -> Orphan | None:
-    """Return what to say of the tokens of an account that is there, where they are not in its place."""
+    """Return the orphan for tokens of an existing account that are not in its place; None if they are."""
     try:
         account = accounts.named(owner[0])
         right = Location(template, account).path if account is not None else path
@@ -183,7 +183,7 @@ def _owner_of(path: str) -> token_file.Owner | None:
     return token_file.parse_any(data, path=f"{path}/{TOKENS}")[1]
 
 
-# -- what is named after a uid or a name
+# -- records named after a uid or a name
 
 
 def _numbers_in(directory: str) -> list[tuple[str, int]]:
@@ -197,7 +197,7 @@ def _numbers_in(directory: str) -> list[tuple[str, int]]:
 
 
 def _of_uids(kind: str, directory: str, accounts: _Accounts) -> Iterator[Orphan]:
-    """List what is named after a uid that nobody has. The mark says whose it was."""
+    """List the records named after a uid without an account. The mark names the former owner."""
     for name, uid in _numbers_in(directory):
         try:
             is_somebodys = uid in accounts.uids or accounts.numbered(uid) is not None
@@ -247,7 +247,7 @@ def _names(accounts: _Accounts) -> Iterator[Orphan]:
 
 
 def _awaited(accounts: _Accounts) -> Iterator[Orphan]:
-    """List the changes that wait for a login of somebody who is not there."""
+    """List the changes that wait for a login of a user who does not exist."""
     for service in _directories_in(login_note.DIRECTORY):
         place = f"{login_note.DIRECTORY}/{service}"
         try:

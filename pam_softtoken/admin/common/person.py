@@ -1,4 +1,4 @@
-"""The user whom a command is about: who that is, where his files are, what to do when they are broken."""
+"""Find the user of a command, and their files, and explain what to do when the files are broken."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLACES = {"system": "/var/lib/softtoken/%U", "home": "%h/.softtoken"}
 
 
 def add_user(parser: argparse.ArgumentParser) -> None:
-    """Give a subcommand its user, and the option that says where his files are."""
+    """Add the user argument to a subcommand, and the option that names the store."""
     add_user_name(parser)
     add_store(parser)
 
@@ -37,12 +37,12 @@ def add_user(parser: argparse.ArgumentParser) -> None:
 def add_user_name(
     parser: argparse.ArgumentParser, *, help_text: str = "whose tokens", nargs: str | None = None
 ) -> None:
-    """Add a user as an argument, in any spelling of the name; the command gets the canonical one."""
+    """Add a user argument in any spelling of the name. The command gets the canonical spelling."""
     parser.add_argument("user", metavar="USER", nargs=nargs, type=user_lookup.canonical_name, help=help_text)
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:
-    """Give a subcommand the option that says where users' files are."""
+    """Add the option that names the store to a subcommand."""
     parser.add_argument(
         "--store", metavar="TEMPLATE",
         help="where the files are, as in the module's store= option; needed only where that is an argument in pam.d "
@@ -51,15 +51,15 @@ def add_store(parser: argparse.ArgumentParser) -> None:
 
 
 def add_yes(parser: argparse.ArgumentParser) -> None:
-    """Give a subcommand the option that answers its question."""
+    """Add the option that answers the question to a subcommand."""
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def uid(text: str) -> int:
-    """Read a uid of a command line.
+    """Read a uid from the command line.
 
     Raises:
-        argparse.ArgumentTypeError: it is none.
+        argparse.ArgumentTypeError: it is not a uid.
     """
     if not (text.isascii() and text.isdecimal() and int(text) <= token_file.MAX_UID):
         raise argparse.ArgumentTypeError("takes a number")
@@ -77,23 +77,23 @@ def require_root(what: str) -> None:
 
 
 def account_of(user: str) -> safe_open.Account:
-    """Look a user up.
+    """Look up a user.
 
     Raises:
-        AdministrationFailed: there is none of that name.
+        AdministrationFailed: there is no user of that name.
     """
     with existing(user):
         account = user_lookup.account_of_name(user)
-    account.look_up_groups()  # a way to the home directory may be open to one of them only
+    account.look_up_groups()  # the way to the home directory may be open to only one of them
     return account
 
 
 @contextmanager
 def existing(user: str) -> Iterator[None]:
-    """Report a user who is not there as a program does; the block looks the user up.
+    """Look up a user in the block, and report a missing user as a program error.
 
     Raises:
-        AdministrationFailed: there is none of that name, or nobody can tell.
+        AdministrationFailed: there is no user of that name, or there is no answer.
     """
     try:
         yield
@@ -106,10 +106,10 @@ def existing(user: str) -> Iterator[None]:
 
 
 def settings_of(store: str | None) -> Config:
-    """Take the host's settings, with another store where one is given.
+    """Return the host's settings, with another store if one is named.
 
     Raises:
-        UsageError: that is no store.
+        UsageError: this is not a store.
         AdministrationFailed: the configuration file is wrong.
     """
     try:
@@ -119,7 +119,7 @@ def settings_of(store: str | None) -> Config:
 
 
 def location_of(user: str, settings: Config) -> Location:
-    """Look a user up, and say where their files are.
+    """Look up a user, and return the place of their files.
 
     Raises:
         AdministrationFailed: there is no such user, or the store has no place for them.
@@ -133,7 +133,7 @@ def location_of(user: str, settings: Config) -> Location:
 
 @contextmanager
 def opened(user: str, settings: Config) -> Iterator[Editor]:
-    """Work on a user's files; what is wrong with them is said as a program says it.
+    """Open a user's files, and report faults in them as program errors.
 
     Raises:
         AdministrationFailed: they cannot be used.
@@ -163,10 +163,10 @@ def opened(user: str, settings: Config) -> Iterator[Editor]:
 
 
 def in_old_home(account: safe_open.Account, template: str) -> Location | None:
-    """Return where an account's files were before its home directory was changed; None where nothing is known of that.
+    """Return the place of an account's files before its home directory was changed; None if it is unknown.
 
     Raises:
-        UnusableFile: nobody can tell.
+        UnusableFile: this cannot be found out.
     """
     known = enrolled_mark.known(account.name)
     if known is None or known.uid != account.uid or known.home == account.home or not template.startswith("%h"):
@@ -175,14 +175,14 @@ def in_old_home(account: safe_open.Account, template: str) -> Location | None:
 
 
 def in_home(account: safe_open.Account, home: str, template: str) -> Location:
-    """Return where an account's files would be if it had another home directory."""
+    """Return the place of an account's files in another home directory."""
     elsewhere = safe_open.Account(account.name, account.uid, account.gid, home=home)
     elsewhere.groups = account.groups
     return Location(template, elsewhere)
 
 
 def not_enrolled(location: Location) -> AdministrationFailed:
-    """Say that a user has no token where we look."""
+    """Return the error for a user who has no token in this place."""
     name = location.account.name
     return AdministrationFailed(
         f"{name} is not enrolled in {location.path}",
@@ -191,12 +191,12 @@ def not_enrolled(location: Location) -> AdministrationFailed:
 
 
 def hint_for(error: PathError, location: Location) -> str:
-    """Return what helps root against what is wrong with a user's files."""
+    """Return a hint for root about a fault in a user's files."""
     return host_settings.hint_for(error, location, is_root=True)
 
 
 def require_yes(screen: terminal.Terminal, question: str, options: argparse.Namespace) -> None:
-    """Ask whether to go on, unless that was answered with --yes.
+    """Ask whether to continue, unless --yes was given.
 
     Raises:
         AdministrationFailed: the answer is not yes, or there is nobody to ask.

@@ -1,7 +1,7 @@
-"""What there is to say about each of many users, whatever his home directory does to who looks at it.
+"""Collect facts about many users, however slow or hostile their home directories are.
 
-Looks only: nothing is made, written, locked or hashed, and files are opened as the user. A disk that does not answer
-hangs whoever touches it, so a child process looks, and one that has said nothing for a while is given up for another.
+It only reads: it creates, writes, locks and hashes nothing, and opens files as the user. A disk that does not answer
+hangs every process that touches it. So a child process reads, and is replaced when it is silent for some time.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from pam_softtoken.ui import terminal
 Facts = dict[str, Any]
 ENROLLED, NOT_ENROLLED, UNUSABLE = "enrolled", "not-enrolled", "unusable"
 PATIENCE_S = 10.0
-"""How long one user's files may take; a file system that answers at all needs a fraction of it."""
+"""The time limit for one user's files, in seconds. A file system that answers at all needs a fraction of it."""
 
 
 def facts_of(entry: pwd.struct_passwd, config: Config, *, now: int) -> Facts:
-    """Look at one user's files."""
+    """Return the facts about one user's files."""
     facts = _unknown(entry, "")
     try:
         account = user_lookup.account_of(entry)
@@ -86,19 +86,19 @@ def _as_member(account: safe_open.Account, look: Callable[[], None]) -> None:
     except UnusableFile as error:
         if not error.denied:
             raise
-        account.look_up_groups()  # the way to the home directory may be open to one of them only
+        account.look_up_groups()  # the way to the home directory may be open to only one of them
         look()
 
 
 def _elsewhere(account: safe_open.Account, looked_at: str) -> list[str]:
-    """Find where a user has tokens that no login looks at, because they were not moved, or not moved back."""
+    """List places where a user has tokens that no login reads, because they were not moved, or not moved back."""
     found: list[str] = []
     places = [Location(template, account) for template in person.PLACES.values() if template != looked_at]
     for template in dict.fromkeys((looked_at, *person.PLACES.values())):
         before = person.in_old_home(account, template)
         places += [before] if before is not None else []
     for location in places:
-        with contextlib.suppress(NotEnrolled, PathError):  # whatever is there, it is not what decides
+        with contextlib.suppress(NotEnrolled, PathError):  # its content does not matter here
             _as_member(location.account, functools.partial(_find, location))
             found.append(location.path)
     return found
@@ -137,7 +137,7 @@ def _look(location: Location, facts: Facts, now: int, config: Config) -> None:
 
 
 def _waits(state: State | None, uid: int, now: int, *, with_pin: bool) -> list[Facts]:
-    """Say who has to wait, until when. Of other hosts the state has no addresses, only their hashes."""
+    """Return which logins must wait, and until when. The state has only hashes of other hosts' addresses."""
     local = {throttle.source_of("", each).name: f"uid {each}" for each in (0, uid)}
     shared = dict(zip(SHARED_BUCKETS, ("other local users", "other hosts"), strict=True))
     waits = []
@@ -155,12 +155,12 @@ def survey(
     *,
     patience_s: float = PATIENCE_S,
 ) -> Iterator[Facts]:
-    """Look at all users, in order.
+    """Read the facts of all users, in order.
 
     Args:
-        users: whom.
-        look: at one of them, in a process of its own.
-        patience_s: how long that may take, in seconds.
+        users: the users.
+        look: reads the facts of one user, in a separate process.
+        patience_s: the time limit for one user, in seconds.
     """
     place = 0
     gone: dict[str, str] = {}
@@ -187,7 +187,7 @@ def survey(
 
 
 class _Worker:
-    """A process that looks at users and writes what it has found, a line for each."""
+    """A process that reads users' facts and writes one line for each."""
 
     def __init__(self, users: Sequence[pwd.struct_passwd], look: Callable[[pwd.struct_passwd], Facts]) -> None:
         self._results, results = os.pipe()
@@ -198,7 +198,7 @@ class _Worker:
         os.close(results)
 
     def next(self, patience_s: float) -> Facts | None:
-        """Give what was found about the next user; None when nothing comes."""
+        """Return the facts of the next user; None if nothing comes."""
         deadline = time.monotonic() + patience_s
         while b"\n" not in self._left:
             terminal.checkpoint()
@@ -215,7 +215,7 @@ class _Worker:
         return found
 
     def end(self) -> None:
-        """Let go of it. One that hangs where no signal reaches it ends when its disk comes back."""
+        """Release the process. If it hangs beyond the reach of signals, it ends when its disk comes back."""
         os.close(self._results)
         os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, os.WNOHANG)
@@ -223,7 +223,7 @@ class _Worker:
 
 def _work(users: Sequence[pwd.struct_passwd], look: Callable[[pwd.struct_passwd], Facts], results: int) -> NoReturn:
     try:
-        # Whoever reads what we print must not wait for the end of a process that hangs.
+        # A reader of our output must not wait for the end of a hanging process.
         null_device.lead_nowhere(0, 1, 2)
         for entry in users:
             line = json.dumps(look(entry)).encode() + b"\n"
@@ -251,9 +251,9 @@ def _is_below(path: str, directory: str) -> bool:
 
 
 def _shared_mounts(entry: pwd.struct_passwd, mounts: list[str]) -> list[str]:
-    """Give the mount that a home which does not answer stands on, if others can stand there, too.
+    """Return the mount of a home that does not answer, if other homes can be on it, too.
 
-    What is mounted at or below the home is this user's alone, perhaps of his own making, and says nothing of others.
+    A mount at or below the home is this user's alone, perhaps made by the user. It says nothing about other users.
     """
     if any(_is_below(each, entry.pw_dir) for each in mounts):
         return []

@@ -1,1 +1,1 @@
-"""`softtoken-admin doctor`: what leads past the code, and what keeps users out."""
+"""Implement `softtoken-admin doctor`: find ways past the code, and faults that lock users out."""

@@ -1,4 +1,4 @@
-"""Whether the module and its backend start and answer: an attempt of nobody, in a PAM service of its own."""
+"""Check that the module and its backend start and answer: try a nonexistent user in a separate PAM service."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOBODY = "no-such-user.softtoken"
 _SERVICE, _PLACE = "softtoken-doctor", "/run"
 _WRONG = "000000"
 _OURS = ("backend", "timeout")
-"""Arguments that a trial takes over; all others can change whether it asks."""
+"""The arguments that a trial keeps; all others can change whether it asks."""
 _AS_USUAL = "try_first_pass=no use_first_pass=no forward_pass=no"
 _REINSTALL = "apt-get install --reinstall libpam-softtoken"
 
@@ -50,7 +50,7 @@ def check(services: Services) -> Report:
 
 
 def _can_be_tried(line: Line) -> bool:
-    """Leave out lines with wrong options, and modules that are missing: both have been told."""
+    """Return whether a line can be tried. Wrong options and missing modules have been reported already."""
     there = any(os.path.exists(path) for path in module_paths(line.module))
     return line.kind == "auth" and line.name != known_modules.PYTHON and there and settings_of(line) is not None
 
@@ -61,14 +61,14 @@ def _line_of(line: Line) -> str:
 
 
 def _try(text: str) -> tuple[bool, int]:
-    """Make an attempt; tell whether a code was asked for, and what came of it."""
+    """Try to log in; return whether a code was asked for, and the result."""
     questions = []
 
     def answer(question: str, echoed: bool) -> str:
         questions.append(question)
         return _WRONG
 
-    # Not where TMPDIR says: its owner could put in another module.
+    # Not in TMPDIR: its owner could put in another module.
     with tempfile.TemporaryDirectory(prefix="softtoken-doctor-", dir=_PLACE) as directory:
         (Path(directory) / _SERVICE).write_text(text)
         result = client.authenticate(_SERVICE, NOBODY, answer, directory=directory, is_trial=True)

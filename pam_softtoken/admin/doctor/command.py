@@ -1,6 +1,6 @@
-"""`softtoken-admin doctor`: looks for what could lead past the code, keep people out, or go wrong one day.
+"""Implement `softtoken-admin doctor`: find ways past the code, faults that lock users out, and future faults.
 
-Looks only. Each check is done in a process of its own, so that none of them hangs or ends the others.
+It only reads. Each check runs in a separate process, so that it cannot hang or end the others.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Family(NamedTuple):
     """Checks that belong together.
 
     Args:
-        name: for the person, above their findings.
-        check: does them.
-        limit_s: how long they may take.
+        name: the heading above their findings.
+        check: runs the checks.
+        limit_s: the time limit in seconds.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Family(NamedTuple):
 
 
 class ProblemsFound(ProgramError):
-    """Something is worse than worth knowing."""
+    """At least one finding is an error or a warning."""
 
 
 FAMILIES = (
@@ -63,7 +63,7 @@ FAMILIES = (
 
 
 def doctor(screen: terminal.Terminal, options: argparse.Namespace) -> None:
-    """Look at everything, and show what was found.
+    """Run all checks, and show the findings.
 
     Raises:
         ProblemsFound: there are errors or warnings.
@@ -94,9 +94,9 @@ def _places(services: Services) -> list[str]:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[str], None]]:
-    """Show on a terminal what is looked at; beside the results, so that they can go elsewhere."""
+    """Show progress on a terminal, separate from the results, so that the results can be redirected."""
     try:
-        from rich.console import Console  # noqa: PLC0415 - takes longer than most checks
+        from rich.console import Console  # noqa: PLC0415 - the import takes longer than most checks
         from rich.progress import Progress  # noqa: PLC0415
     except ImportError:
         yield lambda name: None

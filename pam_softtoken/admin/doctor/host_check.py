@@ -1,4 +1,4 @@
-"""What a login needs of the host: a right clock, room for the state, random numbers, and no other guard in its way."""
+"""Check what a login needs of the host: a right clock, room for the state, random numbers, no other guard."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KERNEL_LINES = 20000
 
 
 def check_clock(*, now: int) -> Report:
-    """See whether the clock can be right, and whether something keeps it so.
+    """Check whether the clock can be right, and whether a service keeps it right.
 
     Args:
         now: Unix seconds.
@@ -57,8 +57,8 @@ def check_clock(*, now: int) -> Report:
 
 
 def clock_is_adrift() -> bool | None:
-    """Ask the kernel whether its clock is unsynchronised; None where it does not tell. Source: adjtimex(2)."""
-    timex = ctypes.create_string_buffer(_TIMEX_BYTES)  # modes = 0: nothing is set
+    """Ask the kernel whether its clock is unsynchronised; return None if it does not say. Source: adjtimex(2)."""
+    timex = ctypes.create_string_buffer(_TIMEX_BYTES)  # modes = 0: set nothing
     try:
         if ctypes.CDLL(None, use_errno=True).adjtimex(timex) < 0:
             return None
@@ -69,13 +69,13 @@ def clock_is_adrift() -> bool | None:
 
 
 def _chrony_is_content() -> bool:
-    """Ask chrony, which need not tell the kernel."""
+    """Ask chrony, which does not always report to the kernel."""
     answer = bounded.ask("chronyc", "-n", "tracking", limit_s=5)
     return answer is not None and re.search(r"^Leap status\s*:\s*Normal$", answer.stdout, re.MULTILINE) is not None
 
 
 def container_of() -> str:
-    """Name the kind of container that this is; empty on a machine."""
+    """Return the kind of container; empty on a machine."""
     answer = bounded.ask("systemd-detect-virt", "--container", limit_s=5)
     if answer is not None and answer.returncode == 0:
         return answer.stdout.strip()
@@ -86,9 +86,9 @@ def container_of() -> str:
 
 
 def check_denials() -> Report:
-    """Look through the kernel's and the audit log for what AppArmor or SELinux has forbidden us."""
+    """Check the kernel's log and the audit log for denials of our programs by AppArmor or SELinux."""
     texts: dict[str, str] = {}
-    # "-n" bounds what is read of a journal of years.
+    # "-n" limits how much of a journal of years is read.
     journal = bounded.ask("journalctl", "-k", "-b", "-q", "--no-pager", "-o", "cat", "-n", str(_KERNEL_LINES))
     kernel = journal.stdout if journal is not None and journal.returncode == 0 else ""
     if not kernel.strip():
@@ -107,7 +107,7 @@ def check_denials() -> Report:
 
 
 def denials(place: str, text: str) -> Iterator[Finding]:
-    """Find what has been forbidden to us, or to a program that was about to start us."""
+    """Find denials of our programs, or of a program that was about to start ours."""
     for line in text.splitlines():
         if not _DENIAL.search(line):
             continue
@@ -121,7 +121,8 @@ def denials(place: str, text: str) -> Iterator[Finding]:
             yield Finding(ERROR, place, line.strip()[:300], what, "aa-logprof")
         else:
             what = f"SELinux forbids {command or 'a program'} what a login needs: {target or 'see the line'}"
-            # A rule is shown, not loaded: any user's program can have that name, and be denied what no rule may allow.
+            # Show the rule, do not load it: any user's program can have that name, and be denied what no rule may
+            # allow.
             show = f"ausearch -m avc -c {shlex.quote(command or 'sshd')} | audit2allow"
             yield Finding(ERROR, place, line.strip()[:300], what, show)
 
@@ -132,7 +133,7 @@ def _field(line: str, name: str) -> str:
 
 
 def check_entropy() -> Report:
-    """See whether random numbers come at once; keys and salts are made of them."""
+    """Check that random numbers come at once. Keys and salts are made of them."""
     try:
         os.getrandom(32, os.GRND_NONBLOCK)
     except BlockingIOError:
@@ -144,10 +145,10 @@ def check_entropy() -> Report:
 
 
 def check_space(directories: list[str]) -> Report:
-    """See whether state can be written where it is.
+    """Check that state can be written in its place.
 
     Args:
-        directories: where tokens are, with those that do not exist yet.
+        directories: the token directories, including those that do not exist yet.
     """
     findings: dict[int, list[Finding]] = {}
     places = [os.path.dirname(enrolled_mark.DIRECTORY), "/run/softtoken", *directories]
@@ -163,7 +164,7 @@ def check_space(directories: list[str]) -> Report:
 
 
 def space_of(place: str, status: os.statvfs_result) -> Iterator[Finding]:
-    """Say what is wrong with a file system."""
+    """Report the faults of a file system."""
     quoted = shlex.quote(place)
     if status.f_flag & os.ST_RDONLY:
         what = "nothing can be written there: codes are remembered in /run only, and counting tokens are refused"
@@ -179,7 +180,7 @@ def space_of(place: str, status: os.statvfs_result) -> Iterator[Finding]:
 
 
 def check_changes() -> Report:
-    """See whether a change of a PAM service waits to be confirmed, or could not be taken back."""
+    """Check whether a change of a PAM service waits to be confirmed, or could not be undone."""
     waiting, returning = (_services_with(name) for name in ("pending", "returning"))
     what = "a change is not confirmed yet, and will be taken back"
     found = [Finding(WARNING, f"{CHANGES}/{name}", "", what, f"softtoken-admin confirm {name}") for name in waiting]

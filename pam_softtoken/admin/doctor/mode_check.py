@@ -1,4 +1,4 @@
-"""Whose the files are that a login runs and believes, who else can write them, and whether they are compiled."""
+"""Check the files that a login runs and trusts: owners, other users' write access, and compiled modules."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _GROUP_OR_OTHERS_WRITE = 0o022
 
 
 def check(services: Services) -> Report:
-    """Look at all that our lines name, and at what root keeps for them."""
+    """Check all files that our lines name, and root's records for them."""
     findings: list[Finding] = []
     for path in dict.fromkeys([INTERPRETER, config.DEFAULT_CONF, *modules(services), *backends(services)]):
         findings += not_roots_alone(path)
@@ -49,14 +49,14 @@ def check(services: Services) -> Report:
 
 
 def modules(services: Services) -> list[str]:
-    """Give the files of our module that the services name."""
+    """Return the files of our module that the services name."""
     names = {line.module for stack in services.ours for line in our_lines(stack)}
     paths = [next((path for path in module_paths(name) if os.path.exists(path)), "") for name in sorted(names)]
     return [path for path in paths if path]
 
 
 def backends(services: Services) -> list[str]:
-    """Give the backends that our lines start; under pam_python that is the module itself."""
+    """Return the backends that our lines start; under pam_python that is the module itself."""
     found = []
     for stack in services.ours:
         for line in our_lines(stack):
@@ -71,7 +71,7 @@ def backends(services: Services) -> list[str]:
 
 
 def packages(services: Services) -> list[str]:
-    """Give the packages beside the backends."""
+    """Return the packages beside the backends."""
     found = []
     for backend in backends(services):
         path = os.path.realpath(backend)
@@ -83,7 +83,7 @@ def packages(services: Services) -> list[str]:
 
 
 def stores_of_root(services: Services) -> list[str]:
-    """Give the directories in which root keeps the tokens of all users."""
+    """Return the directories in which root keeps the tokens of all users."""
     found = []
     for stack in services.ours:
         for line in our_lines(stack):
@@ -94,7 +94,7 @@ def stores_of_root(services: Services) -> list[str]:
 
 
 def not_roots_alone(path: str) -> Iterator[Finding]:
-    """Tell which of a path and all directories above it somebody else could write."""
+    """Report a path, or a directory above it, that a user other than root could write."""
     walk = os.path.realpath(path)
     while True:
         try:
@@ -120,7 +120,7 @@ def _not_roots(path: str, status: os.stat_result) -> Iterator[Finding]:
 
 
 def _below(directory: str) -> Iterator[str]:
-    """Give what is in a directory and in those below it; no honest package has more."""
+    """Yield the entries of a directory and of those below it, up to a limit that no honest package reaches."""
     count = 0
     for path, directories, names in os.walk(directory):
         for name in (*directories, *names):
@@ -131,7 +131,7 @@ def _below(directory: str) -> Iterator[str]:
 
 
 def _writable_below(package: str) -> Iterator[Finding]:
-    """Tell what others could write in a package, many files at once."""
+    """Report files in a package that other users could write; many files make one finding."""
     guilty: list[str] = []
     for path in _below(package):
         try:
@@ -148,7 +148,7 @@ def _writable_below(package: str) -> Iterator[Finding]:
 
 
 def not_compiled(package: str) -> Iterator[Finding]:
-    """Tell which modules each login has to compile anew. Source: PEP 552, the first 16 bytes of a compiled module."""
+    """Report modules that each login must compile again. Source: PEP 552, the first 16 bytes of a compiled module."""
     stale = [os.path.relpath(path, package) for path in _below(package) if path.endswith(".py") and _is_stale(path)]
     if stale:
         what = f"each login compiles anew, and the person waits for it: {named(stale)}"
@@ -170,7 +170,7 @@ def _is_stale(source: str) -> bool:
 
 
 def _open_stores(directory: str) -> Iterator[Finding]:
-    """Tell whose directory in root's store is not root's alone."""
+    """Report directories in root's store that are not root's alone."""
     try:
         names = sorted(os.listdir(directory))
     except OSError:
@@ -190,7 +190,7 @@ def _open_stores(directory: str) -> Iterator[Finding]:
 
 
 def places_of_state(services: Services, homes: Iterable[str]) -> list[str]:
-    """Give where the state of users is written."""
+    """Return the directories in which users' state is written."""
     at_home = any(
         settings is not None and settings.store.startswith("%h")
         for stack in services.ours

@@ -1,4 +1,4 @@
-"""The users: whose files a login would refuse, and whether anybody still needs to be let in without a token."""
+"""Check the users: files that a login would refuse, and whether any user still needs to be let in without a token."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STATUS = "softtoken-admin status"
 
 
 def check(services: Services) -> Report:
-    """Look at the files of all who can log in, in each store that our lines name."""
+    """Check the files of all users who can log in, in each store that our lines name."""
     users = logins.who_can_log_in()
     seen: dict[str, list[Facts]] = {}
     findings: list[Finding] = []
@@ -62,13 +62,13 @@ def _of_user(facts: Facts) -> Iterator[Finding]:
         yield _ahead(facts)
     path, _, why = str(facts["problem"]).rpartition(": ")
     if not path or "No such file" in why:
-        return  # nobody who has no home directory logs in
+        return  # a user without a home directory does not log in
     mend = str(facts["cure"]) or _STATUS
     yield Finding(WARNING, path, "", f"{facts['user']} is refused at each login: {why}", mend)
 
 
 def _ahead(facts: Facts) -> Finding:
-    """Return what is to be said of a record from the future. Whether the clock is wrong now only a person can tell."""
+    """Return the finding for a record from the future. Only a person can know whether the clock is wrong now."""
     user, length = shlex.quote(str(facts["user"])), in_words(facts["record_ahead_s"])
     what = (
         f"the last code of {facts['user']}, or the enrolment, is of {length} later than this machine's clock: "
@@ -78,7 +78,7 @@ def _ahead(facts: Facts) -> Finding:
 
 
 def _left_on(stack: Stack, line: Line, settings: Config, people: list[Facts]) -> Iterator[Finding]:
-    """Tell that `nullok` is on, and who still needs it."""
+    """Report that `nullok` is on, and which users still need it."""
     if not settings.nullok:
         return
     where = set_where(line, "nullok")
@@ -93,7 +93,7 @@ def _left_on(stack: Stack, line: Line, settings: Config, people: list[Facts]) ->
 
 
 def _nobody_enrolled(services: Services, seen: dict[str, list[Facts]]) -> Iterator[Finding]:
-    """Report our lines that refuse everybody, because nobody has a token."""
+    """Report our lines that refuse everybody because no user has a token."""
     asking: dict[Line, list[str]] = {}
     refused: dict[Line, list[str]] = {}
     for stack, line, settings in _lines(services):

@@ -1,4 +1,4 @@
-"""sshd's settings, seen from our line in its PAM service: whether each way in leads past the question for a code."""
+"""Check sshd's settings with our line in its PAM service: whether a way in bypasses the code."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ _SPELT = {
 
 
 class Fault(NamedTuple):
-    """A setting that is not as it should be.
+    """A wrong setting.
 
     Args:
-        severity: as of a finding.
-        name: of the setting.
-        what: is wrong with it.
-        value: that it should have.
-        can_be_meant: a Match that says so is nobody's oversight.
+        severity: the severity of the finding.
+        name: the name of the setting.
+        what: what is wrong with it.
+        value: the value that it should have.
+        can_be_meant: a Match block with this value is not an oversight.
     """
 
     severity: str
@@ -69,7 +69,7 @@ class View(NamedTuple):
     Args:
         settings: values by name, all in lower case.
         password_in_pam: the service asks for the password.
-        code_in_password: our line takes the code out of the password.
+        code_in_password: our line takes the code from the end of the password.
     """
 
     settings: Settings
@@ -81,7 +81,7 @@ class View(NamedTuple):
 
     @property
     def ways(self) -> list[list[str]]:
-        """The methods that get somebody in, each list all of them together."""
+        """The lists of methods that let a user in; all methods of a list are needed."""
         methods = self.settings["authenticationmethods"]
         if methods != "any":
             return [[method.partition(":")[0] for method in way.split(",")] for way in methods.split()]
@@ -97,7 +97,7 @@ class Case(NamedTuple):
 
 
 def check(services: Services) -> Report:
-    """Look at sshd's configuration, if our line is in its PAM service."""
+    """Check sshd's configuration, if our line is in its PAM service."""
     stack = next((stack for stack in services.ours if stack.service == server.SERVICE), None)
     if stack is None or not os.path.exists(server.PROGRAM):
         return Report(not_looked_at=("sshd: its PAM service has no line of ours",) if stack is None else ())
@@ -114,7 +114,7 @@ def check(services: Services) -> Report:
 
 
 def _of_settings(stack: Stack, view: forecast.View, current: Sshd, people: list[Person]) -> list[Finding]:
-    """List what is wrong in the settings of anybody who is not exempt."""
+    """List the faults in the settings of users who are not exempt."""
     exempt_groups = set(exempt.groups_of(stack.of("auth")))
     cases: dict[tuple[str, str], Case] = {}
     for someone in people:
@@ -130,7 +130,7 @@ def _of_settings(stack: Stack, view: forecast.View, current: Sshd, people: list[
 
 
 def _cost(case: Case, judge: Judge, current: Sshd) -> str:
-    """Return who would lose a way in by the command that mends a fault."""
+    """Return the users who would lose a way in by the command that repairs a fault."""
     losers: dict[str, None] = {}
     for someone, peer in case.concerned:
         settings = current.settings(someone.names, peer)
@@ -142,7 +142,7 @@ def _cost(case: Case, judge: Judge, current: Sshd) -> str:
 
 
 def _of_people(stack: Stack, view: forecast.View, people: list[Person]) -> Iterator[Finding]:
-    """List whose public key skips the code that the password needs, and who is exempt from it."""
+    """List users whose public key skips the code that the password needs, and the exempt users."""
     again = "softtoken-admin disable sshd && softtoken-admin enable sshd"
     ours = str(stack.ours[0].place)
     exempt_people = in_force.exempt_people(stack.of("auth"), people)
@@ -166,7 +166,7 @@ def _has_key_alone(found: Ways) -> bool:
 
 
 def faults(view: View) -> Iterator[Fault]:
-    """List the settings that let somebody in without a code, with nothing but a code, or not at all."""
+    """List the settings that let a user in without a code, with only a code, or not at all."""
     if not view.on("usepam"):
         yield Fault(ERROR, "usepam", "sshd does not use PAM, so that nobody is asked for a code", "yes")
     ways = view.ways
@@ -180,7 +180,7 @@ def faults(view: View) -> Iterator[Fault]:
             yield Fault(ERROR, "kbdinteractiveauthentication", what, "yes")
     keys = [way for way in ways if not {ASKING, "password"} & set(way)]
     if keys and not view.password_in_pam:
-        # Where PAM asks for a password, the code may be meant to be on top of that only; see `_of_people`.
+        # If PAM asks for a password, the code may be intended only as an addition to it; see `_of_people`.
         names = " or ".join(dict.fromkeys("a public key" if way[0] == "publickey" else way[0] for way in keys))
         what = f"{names} skips PAM: who has it gets in without a code"
         yield Fault(ERROR, "authenticationmethods", what, _mended(view, ways, explicit=explicit), can_be_meant=True)
@@ -196,7 +196,7 @@ def faults(view: View) -> Iterator[Fault]:
 
 
 def _mended(view: View, ways: list[list[str]], *, explicit: bool) -> str:
-    """Return `AuthenticationMethods` with which every way asks for a code, and for something else."""
+    """Return the `AuthenticationMethods` with which every way asks for a code and another proof."""
     if not explicit:
         return ASKING if view.password_in_pam else f"publickey,{ASKING}"
     sound = []
@@ -217,7 +217,7 @@ def _view(stack: Stack, settings: Settings) -> View:
 
 
 def _ask_sshd(reading: Reading, directives: list[Directive]) -> tuple[Sshd, list[Finding], list[str]]:
-    """Ask sshd what counts for all; where it does not answer, read its files."""
+    """Ask sshd for the settings of all users; read its files if it does not answer."""
     names = host_facts.names_of(host_facts.accounts())
     answers: list[bounded.Answer | None] = []
 
@@ -249,7 +249,7 @@ def _ask_sshd(reading: Reading, directives: list[Directive]) -> tuple[Sshd, list
 def _finding(fault: Fault, directive: Directive | None) -> Finding:
     wanted = f"{_SPELT[fault.name]} {fault.value}"
     if directive is None:
-        # The first value counts, so in front of all includes.
+        # The first value counts, so the line goes before all includes.
         default = f"{_SPELT[fault.name]} {_DEFAULTS[fault.name]} (nobody says, so this is the default)"
         return Finding(fault.severity, config_lines.FILE, default, fault.what, sed(f"1i {wanted}", config_lines.FILE))
     what = fault.what + (f' (for those whom "{directive.condition}" selects)' if directive.condition else "")

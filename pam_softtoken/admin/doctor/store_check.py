@@ -1,4 +1,4 @@
-"""The store and the host's users: names from a directory service, homes that are made late or are on the network."""
+"""Check the store and the users: names from a directory service, homes created late, homes on the network."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from pam_softtoken.pam.stack import Line, Stack
 MOUNTS = "/proc/self/mountinfo"
 HOME_MAKERS = ("pam_mkhomedir.so", "pam_oddjob_mkhomedir.so")
 HOME_OPENERS = ("pam_mount.so", "pam_ecryptfs.so", "pam_fscrypt.so", "pam_encfs.so", "pam_zfs_key.so")
-"""What they open is closed until the session begins, and the module sees an empty directory in its place."""
+"""File systems that are locked until the session begins; before that the module sees an empty directory."""
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "autofs")
 _MOVE = "softtoken-admin move --all --to system"
 
 
 class Mount(NamedTuple):
-    """Where a file system is mounted, and its type."""
+    """The mount point of a file system, and its type."""
 
     path: str
     kind: str
 
 
 def check(services: Services) -> Report:
-    """Look at each store that our lines name."""
+    """Check each store that our lines name."""
     directory_services = logins.directory_services()
     far_homes = _far_homes()
     findings: list[Finding] = []
@@ -46,7 +46,7 @@ def check(services: Services) -> Report:
 
 
 def _named_places(line: Line, settings: Config, directory_services: list[str]) -> Iterator[Finding]:
-    """Report a store that goes by names where a directory service gives them."""
+    """Report a store path that contains user names, if a directory service supplies them."""
     if "%u" not in settings.store.replace("%%", "") or not directory_services:
         return
     where = set_where(line, "store")
@@ -59,7 +59,7 @@ def _named_places(line: Line, settings: Config, directory_services: list[str]) -
 
 
 def _late_homes(stack: Stack) -> Iterator[Finding]:
-    """Report a home directory that is made only after the code was asked for."""
+    """Report a home directory that is created only after the code was asked for."""
     for line in stack.lines:
         if line.kind == "session" and line.name in HOME_MAKERS:
             what = (
@@ -70,7 +70,7 @@ def _late_homes(stack: Stack) -> Iterator[Finding]:
 
 
 def _closed_homes(stack: Stack, settings: Config) -> Iterator[Finding]:
-    """Report home directories that are closed when the code is asked for."""
+    """Report home directories that are locked when the code is asked for."""
     option = "nullok" if settings.nullok else "required_from" if settings.required_from else ""
     for line in stack.lines:
         if line.kind == "session" and line.name in HOME_OPENERS:
@@ -92,7 +92,7 @@ def _homes_elsewhere(line: Line, far_homes: list[Mount]) -> Iterator[Finding]:
 
 
 def _far_homes() -> list[Mount]:
-    """List the network file systems on which homes of users who can log in are."""
+    """List the network file systems with homes of users who can log in."""
     mounts = _mounts()
     homes = dict.fromkeys(entry.pw_dir for entry in logins.who_can_log_in())
     found = dict.fromkeys(_mount_of(home, mounts) for home in homes)
@@ -113,7 +113,7 @@ def _unescaped(path: str) -> str:
 
 
 def _mount_of(path: str, mounts: list[Mount]) -> Mount | None:
-    """Return the mount that a path is on: of those with the longest path the last, which hides the others."""
+    """Return the mount of a path: the last of those with the longest mount point, because it hides the others."""
     best: Mount | None = None
     for mount in mounts:
         is_above = f"{path.rstrip('/')}/".startswith(f"{mount.path.rstrip('/')}/")

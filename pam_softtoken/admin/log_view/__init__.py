@@ -1,1 +1,1 @@
-"""`softtoken-admin log`: the journal and the log files, as a table."""
+"""Implement `softtoken-admin log`: show the journal and the log files as a table."""

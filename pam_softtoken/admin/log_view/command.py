@@ -1,4 +1,4 @@
-"""`log`: what became of logins, as a table that begins at once and needs no more memory for a longer log."""
+"""Show the results of logins as a table that starts at once and needs no more memory for a longer log."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ HEADER = ("time", "service", *COLUMNS)
 
 
 class _Selection:
-    """The entries that are wanted, and how many were left out for which reason.
+    """The wanted entries, and how many were left out for each reason.
 
     Args:
-        user: only lines about that user; the name as it is escaped in the log.
+        user: only lines about this user, escaped as in the log.
         since: Unix seconds.
-        everything: also what others than root wrote, and trials.
+        everything: include trials, and lines written by users other than root.
     """
 
     def __init__(self, *, user: str | None, since: float, everything: bool) -> None:
@@ -51,7 +51,7 @@ class _Selection:
                 yield entry
 
     def _is_about_user(self, entry: Entry) -> bool:
-        # What the journal has dropped can be about anybody.
+        # Dropped lines of the journal can be about any user.
         return self._user is None or entry.fields.get("user") == self._user or entry.service == JOURNAL
 
     def remarks(self) -> Iterator[str]:
@@ -73,7 +73,7 @@ def _show(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     since = duration.moment("--since", options.since, time.time())
     user = log.escape(options.user) if options.user is not None else None
     selection = _Selection(user=user, since=since, everything=options.all)
-    # Nothing is changed, so a signal may come at any time; a pager that is closed is no mistake.
+    # Nothing is changed, so a signal may come at any time; a closed pager is no error.
     with contextlib.suppress(OutputClosed), terminal.interruptible():
         with log_sources.opened(options.file, since) as entries:
             if options.json:
@@ -85,7 +85,7 @@ def _show(screen: terminal.Terminal, options: argparse.Namespace) -> None:
 
 
 def _show_json(screen: terminal.Terminal, entries: Iterator[Entry]) -> None:
-    """Print one object, an entry a line, as they come."""
+    """Print one JSON object for each entry, one a line, as they come."""
     before = '{"entries": ['
     for entry in entries:
         screen.show(before + json.dumps(_record_of(entry)))
@@ -96,7 +96,7 @@ def _show_json(screen: terminal.Terminal, entries: Iterator[Entry]) -> None:
 def _row(entry: Entry) -> tuple[str, ...]:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.when))
     fields = (entry.fields.get(name) or "-" for name in COLUMNS[:-1])
-    # A service may have any name; the rest was escaped when it was written, and read back as strictly.
+    # A service may have any name. The other fields were escaped when written, and are read back as strictly.
     return when, terminal.visible(entry.service), *fields, entry.fields.get("detail", "")
 
 

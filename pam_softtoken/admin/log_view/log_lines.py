@@ -1,8 +1,8 @@
-"""Lines of a system log: which are ours, what they say, when they were written, and by which user.
+"""Read the lines of a system log: which are ours, their fields, time and writer.
 
-The one reader of what `pam_softtoken.log` and `admin.deed` write. Much in a log comes from people who only typed a
-user name. So a line is ours only if its message begins as ours do, right behind the tag of the program that wrote it.
-No I/O.
+This is the only reader of the lines that `pam_softtoken.log` and `admin.common.deed` write. Much of a log comes from
+people who only typed a user name. So a line is ours only if its message begins as ours do, right after the tag of the
+program that wrote it. No I/O.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\
 _TRADITIONAL = re.compile(r"([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d)" + _TAG, re.ASCII)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MOST_DIGITS = 20
-_MOST_OF_DETAIL = 1024  # of the bridge (MAX_DETAIL_BYTES), which is more than the backend writes
+_MOST_OF_DETAIL = 1024  # the bridge's limit (MAX_DETAIL_BYTES), which is more than the backend writes
 
 
 class Entry(NamedTuple):
-    """One outcome, one deed of an administrator, or the journal's word that something is missing here.
+    """One outcome, one action of an administrator, or the journal's notice that lines are missing here.
 
     Args:
         when: Unix seconds.
-        service: the PAM service; `softtoken-admin` for a deed.
-        fields: what the line says; see `log.FIELDS`. A deed has its name as `result`, and the rest as `detail`.
-        writer_uid: the user who wrote it, as the journal knows; None for a file, which does not.
+        service: the PAM service; `softtoken-admin` for an administrator's action.
+        fields: the fields of the line; see `log.FIELDS`. An action has its name as `result`, and the rest as `detail`.
+        writer_uid: the user who wrote it, according to the journal; None for a file, which does not record it.
     """
 
     when: float
@@ -52,15 +52,15 @@ class Entry(NamedTuple):
 
     @property
     def is_trial(self) -> bool:
-        """Whether `enable` or `doctor` only tried whether the module works."""
+        """Whether `enable` or `doctor` was only testing the module."""
         return self.fields.get("trial") == TRIAL
 
 
 def read_message(text: str) -> tuple[str, dict[str, str]] | None:
-    """Read what a program has logged.
+    """Read a logged message.
 
     Returns:
-        Service and fields, or None when it is no outcome and no deed.
+        Service and fields, or None if it is neither an outcome nor an administrator's action.
     """
     if (ours := _OURS.fullmatch(text)) is not None:
         fields = _words(ours[2])
@@ -76,7 +76,7 @@ def read_message(text: str) -> tuple[str, dict[str, str]] | None:
 
 
 def _words(text: str) -> dict[str, str]:
-    """Take `key=value` words apart; empty when there is anything else, a key twice, or more than is ever written."""
+    """Read `key=value` words; return nothing for other text, a repeated key, or more than is ever written."""
     words: dict[str, str] = {}
     place = 0
     while place < len(text):
@@ -93,7 +93,7 @@ def _longest(name: str) -> int:
 
 
 def _is_written_by(tag: str | None, service: str) -> bool:
-    # The tag of a module's line is the host program's, which can have any name; ours alone writes deeds.
+    # The tag of a module's line is the host program's, which can have any name; only our program writes actions.
     return service != PROGRAM or tag == PROGRAM
 
 
@@ -101,9 +101,10 @@ def read_line(line: str, *, written_by: float) -> Entry | None:
     """Read a line of a log file.
 
     Args:
-        line: without its end.
-        written_by: Unix seconds of the file's last change. The traditional time stamp has no year; it is that one, or
-            the one before.
+        line: without its newline.
+        written_by: the file's last change in Unix seconds. The traditional time stamp has no year: it is the year of
+            this
+            time, or the year before.
     """
     iso, traditional = _ISO.fullmatch(line), _TRADITIONAL.fullmatch(line)
     stamped = iso or traditional
@@ -137,7 +138,7 @@ def _traditional_time(month: str, *numbers: str, written_by: float) -> float:
 
 
 def read_journal_entry(record: dict[str, object]) -> Entry | None:
-    """Read what `journalctl --output=json` prints for an entry."""
+    """Read one entry in the format of `journalctl --output=json`."""
     text, when, uid = record.get("MESSAGE"), _number(record.get("__REALTIME_TIMESTAMP")), _number(record.get("_UID"))
     if not isinstance(text, str) or when is None:
         return None
@@ -149,7 +150,7 @@ def read_journal_entry(record: dict[str, object]) -> Entry | None:
     tag = record.get("SYSLOG_IDENTIFIER")
     if message is None or not _is_written_by(tag if isinstance(tag, str) else None, message[0]):
         return None
-    # One whose writer is not known is nobody's that could be trusted.
+    # An entry with an unknown writer cannot be trusted.
     return Entry(when / 1_000_000, *message, -1 if uid is None else uid)
 
 

@@ -1,4 +1,4 @@
-"""Where log lines come from: systemd's journal, or log files. Only a small part of them is ever in memory."""
+"""Read log lines from systemd's journal or from log files, with only a small part in memory at a time."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def opened(files: list[str], since: float) -> Iterator[Iterator[Entry]]:
     """Open a log for the length of the block.
 
     Args:
-        files: text, `.gz` or `.journal`; if there is none, this host's journal, or else its log files.
-        since: Unix seconds; what is older need not be among the entries.
+        files: text, `.gz` or `.journal`; if there are none, this host's journal, or else its log files.
+        since: Unix seconds; older entries may be left out.
 
     Raises:
         AdministrationFailed: it cannot be read, or not to its end.
@@ -62,7 +62,7 @@ def _has_content(directory: str) -> bool:
 
 
 def _files_of_host(since: float) -> list[str]:
-    """List the log files, with their older parts but those that ended before."""
+    """List the log files, including rotated ones that do not end before `since`."""
     present = [name for name in FILES if os.path.exists(name)]
     if not present:
         raise AdministrationFailed(
@@ -81,7 +81,7 @@ def _file(stack: ExitStack, name: str) -> Iterator[Entry]:
     def entries() -> Iterator[Entry]:
         with _readable(name):
             for line in _lines(unpacked):
-                if _OURS in line:  # most lines are not; this is quicker than to look closely
+                if _OURS in line:  # most lines are not ours; this test is quicker than a full one
                     entry = read_line(line.decode("utf-8", "backslashreplace"), written_by=written_by)
                     if entry is not None:
                         yield entry
@@ -99,7 +99,7 @@ def _readable(name: str) -> Iterator[None]:
 
 
 def _lines(stream: BinaryIO | IO[bytes]) -> Iterator[bytes]:
-    """Read whole lines, without their ends. One that is too long is left out, and so is its rest."""
+    """Yield whole lines without their newlines. A line that is too long is left out completely."""
     while line := stream.readline(MAX_LINE_BYTES):
         if line.endswith(b"\n"):
             yield line[:-1]
@@ -135,7 +135,7 @@ def _journal(stack: ExitStack, since: float, *more: str) -> Iterator[Entry]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a program that only reads, however far it is."""
+    """End a program that only reads, at any point."""
     with contextlib.suppress(ProcessLookupError):
         process.kill()
     if process.stdout is not None:

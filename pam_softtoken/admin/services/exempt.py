@@ -1,7 +1,7 @@
-"""Groups whose members are not asked for a code, by standard parts: `pam_succeed_if` in a stack, `Match Group` in sshd.
+"""Exempt groups from the code with standard parts: `pam_succeed_if` in a stack, `Match Group` in sshd.
 
-Pure. The lines stand directly around ours and hop over it, so they are taken out together with it: without ours they
-would hop over somebody else's.
+Pure. The lines stand directly around ours and jump over it. They are removed together with it, because without ours
+they would jump over another line.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _SPELT = {
 
 
 def lines_with(line: str, groups: Sequence[str], *, permit: bool) -> str:
-    """Return what stands in a stack for our line: before it, a line for each exempt group.
+    """Return the lines of a stack for our line: one line before it for each exempt group.
 
     Args:
-        line: ours.
-        groups: names that `GROUP_NAME` matches.
-        permit: nothing else of the stack says yes where ours ignores somebody.
+        line: our line.
+        groups: names that match `GROUP_NAME`.
+        permit: no other line of the stack accepts a user whom ours ignores.
     """
     most = len(groups) + permit
     hops = [
@@ -49,7 +49,7 @@ def lines_with(line: str, groups: Sequence[str], *, permit: bool) -> str:
 
 
 def group_of(line: Line) -> str:
-    """Return the group that a line exempts; empty where it is another line."""
+    """Return the group that a line exempts; empty for any other line."""
     hops = re.fullmatch(r"success=[1-9] default=ignore", line.control) is not None
     if line.name == MODULE and hops and line.arguments[:-1] == _WORDS:
         return line.arguments[-1]
@@ -57,7 +57,7 @@ def group_of(line: Line) -> str:
 
 
 def groups_of(auth: Sequence[Line]) -> list[str]:
-    """Return the groups that are exempt in a stack: those whose lines stand directly before ours."""
+    """Return the groups that a stack exempts: those in the lines directly before ours."""
     found: list[str] = []
     ours = next((number for number, line in enumerate(auth) if line.is_ours), 0)
     for line in reversed(auth[:ours]):
@@ -69,7 +69,7 @@ def groups_of(auth: Sequence[Line]) -> list[str]:
 
 
 def asked(auth: Sequence[Line]) -> tuple[Line, ...]:
-    """Return a stack as it is for somebody whom no line exempts."""
+    """Return the stack for a user whom no line exempts."""
     exempt = groups_of(auth)
     return tuple(_powerless(line) if group_of(line) in exempt else line for line in auth)
 
@@ -82,17 +82,17 @@ def _powerless(line: Line) -> Line:
 
 
 def take_out(text: str, dialect: Dialect, reader: Reader) -> str:
-    """Return a text without our lines and the lines around them that are there for them.
+    """Return a text without our lines and the lines that belong to them.
 
-    All other bytes stay, but for the count of what hops over our line.
+    All other bytes stay, except the count of a jump over our line.
 
     Args:
-        text: of a service file.
-        dialect: of the libpam that reads it.
-        reader: of the files that it includes.
+        text: the text of a service file.
+        dialect: the dialect of the libpam that reads it.
+        reader: reads the files that it includes.
 
     Raises:
-        CannotEdit: a line hops over ours, and cannot be changed.
+        CannotEdit: a line jumps over ours and cannot be changed.
     """
     stack = service_file.read(_NAME, lambda path: text if path == _FILE else "", dialect)
     own = [line for line in stack.of("auth") if not line.via]
@@ -104,7 +104,7 @@ def take_out(text: str, dialect: Dialect, reader: Reader) -> str:
             if not group_of(before):
                 break
             around.add(before.place.number)
-        # Where ours was put behind a last line without its end, the end is missing here.
+        # Our line was put after a last line without a newline, so here the newline is missing.
         following = physical_lines(text)[own[number + 1].place.number - 1] if number + 1 < len(own) else ""
         if following.rstrip("\n") == _PERMIT:
             around.add(own[number + 1].place.number)
@@ -113,11 +113,11 @@ def take_out(text: str, dialect: Dialect, reader: Reader) -> str:
 
 
 def match_blocks(groups: Iterable[str], today: Mapping[str, str]) -> Iterator[str]:
-    """Write the lines of sshd's file that leave the settings of exempt groups as they are today.
+    """Return the lines of sshd's file that keep the settings of exempt groups as they are today.
 
     Args:
-        groups: their names.
-        today: settings by name in lower case.
+        groups: the names of the groups.
+        today: the settings by name in lower case.
     """
     for group in groups:
         yield f"Match Group {group}"
@@ -128,5 +128,5 @@ def _kept(name: str, today: Mapping[str, str]) -> str:
     value = today[name]
     if name != "authenticationmethods" or value != "any":
         return value
-    # Behind other lists sshd does not take "any", so all that it stands for is named.
+    # sshd does not accept "any" after other lists, so everything that it includes is named.
     return " ".join(method for method, setting in METHODS.items() if today.get(setting) == "yes") or "publickey"

@@ -1,4 +1,4 @@
-"""Screen lockers that run as their user: whether the module can judge a code in them. Looks only."""
+"""Check whether the module can check a code in screen lockers that run as their user. It only reads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _INCLUDE = re.compile(r"@include\s+common-auth\s*|auth\s+(?:include|substack)\s+
 
 
 def check(services: Services) -> Report:
-    """Look at the lockers that ask for a code."""
+    """Check the lockers that ask for a code."""
     stacks = [stack for stack in services.ours if stack.service in service_file.LOCKERS]
     findings = [each for stack in stacks for each in (*_closed_stores(stack, services), *_closed_notes(stack))]
     looked_at = (f"screen lockers: {', '.join(stack.service for stack in stacks)}",) if stacks else ()
@@ -30,13 +30,13 @@ def check(services: Services) -> Report:
 
 
 def require_none_locked(stacks: Iterable[Stack]) -> None:
-    """Check that a change leaves every screen locker able to unlock.
+    """Check that every screen locker can still unlock after a change.
 
     Args:
-        stacks: all services that the change touches, as they would be.
+        stacks: all services that the change touches, in their new form.
 
     Raises:
-        AdministrationFailed: one could not read the store any more.
+        AdministrationFailed: a locker could no longer read the store.
     """
     stores = {stack.service: cannot_read(stack) for stack in stacks}
     locked = [service for service, store in stores.items() if store]
@@ -50,7 +50,7 @@ def require_none_locked(stacks: Iterable[Stack]) -> None:
 
 
 def cannot_read(stack: Stack) -> str:
-    """Return the store that a locker asks for and cannot read, as only root can; empty where there is none."""
+    """Return the store that a locker needs but only root can read; empty if there is none."""
     stores = [settings.store for settings in map(settings_of, stack.ours) if settings is not None]
     return next((store for store in stores if is_closed(stack.service, store)), "")
 
@@ -69,7 +69,7 @@ def _closed_stores(stack: Stack, services: Services) -> Iterator[Finding]:
 
 
 def _without_our_line(stack: Stack, line: Line, services: Services) -> str:
-    """Return the command after which this locker alone asks for the password only."""
+    """Return the command that makes only this locker ask for the password alone."""
     if not line.via:
         return pam_profile.way_off(stack.service, line)
     include = line.outermost
@@ -83,7 +83,7 @@ def _without_our_line(stack: Stack, line: Line, services: Services) -> str:
 
 
 def _closed_notes(stack: Stack) -> Iterator[Finding]:
-    """Report directories of root's that a locker has to enter, for what root has noted of its user."""
+    """Yield findings about root's directories that a locker must enter to read root's notes about its user."""
     above = os.path.dirname(enrolled_mark.DIRECTORY)
     effects = {
         above: (ERROR, "it unlocks for nobody"),

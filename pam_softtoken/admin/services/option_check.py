@@ -1,4 +1,4 @@
-"""The options of our lines and of the configuration file: wrong ones, and those that were meant for a while only."""
+"""Check the options of our lines and of the configuration file: wrong options, and temporary ones."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from pam_softtoken.pam.stack import Line, Stack
 
 
 class Setting(NamedTuple):
-    """Where an option was set.
+    """The place where an option was set.
 
     Args:
-        place: of the line.
+        place: the place of the line.
         line: the line.
-        drop: the command that takes the option out.
+        drop: the command that removes the option.
     """
 
     place: str
@@ -34,7 +34,7 @@ class Setting(NamedTuple):
 
 
 def check(services: Services) -> Report:
-    """Look at the options of all our lines, and at the configuration file."""
+    """Check the options of all our lines, and the configuration file."""
     findings: list[Finding] = []
     looked_at = []
     for stack in services.ours:
@@ -49,17 +49,17 @@ def check(services: Services) -> Report:
 
 
 def our_lines(stack: Stack) -> Iterator[Line]:
-    """Give our lines of all types."""
+    """Return our lines of all types."""
     return (line for line in stack.lines if line.is_ours)
 
 
 def arguments_of(line: Line) -> list[str]:
-    """Give the module arguments; under pam_python the first one is the module's path."""
+    """Return the module arguments. Under pam_python the first one is the module's path."""
     return list(line.arguments[1:] if line.name == known_modules.PYTHON else line.arguments)
 
 
 def settings_of(line: Line) -> Config | None:
-    """Give what a line comes to; None when it is wrong."""
+    """Return the settings of a line; None if it is wrong."""
     try:
         return config.load(arguments_of(line), safe_open.read_conf)
     except ConfigError:
@@ -67,7 +67,7 @@ def settings_of(line: Line) -> Config | None:
 
 
 def set_where(line: Line, name: str) -> Setting:
-    """Find where an option was set that counts for a line."""
+    """Find where an option of a line was set."""
     for argument in arguments_of(line):
         if argument.partition("=")[0] == name:
             return Setting(str(line.place), shown(line), drop_argument(line, argument))
@@ -95,7 +95,7 @@ def _problems(arguments: list[str]) -> list[str]:
 
 
 def _wrong(line: Line) -> Iterator[Finding]:
-    """Tell every mistake; each denies all logins."""
+    """Report every mistake. Each one denies all logins."""
     arguments = arguments_of(line)
     told = 0
     seen: set[str] = set()
@@ -116,7 +116,7 @@ def _wrong(line: Line) -> Iterator[Finding]:
 
 
 def _problems_of(argument: str) -> list[str]:
-    """Give what is wrong with one argument alone."""
+    """Return the mistakes in one argument alone."""
     try:
         config.load([argument], lambda path, required: safe_open.read_conf(path, required) and "" if required else "")
     except ConfigError as error:
@@ -137,7 +137,7 @@ def _in_conf(problem: str) -> Finding:
 
 
 def _of_line(stack: Stack, line: Line) -> Iterator[Finding]:
-    """Tell what is not wrong, and still not as it should stay."""
+    """Report options that are correct but should not stay."""
     settings = settings_of(line)
     if settings is None or line.kind != "auth":
         return
@@ -162,7 +162,7 @@ def _of_line(stack: Stack, line: Line) -> Iterator[Finding]:
 
 
 def _of_enrolment(stack: Stack, line: Line) -> Iterator[Finding]:
-    """Tell why new users are refused where they should enrol."""
+    """Report why new users are refused although they should enrol."""
     where = set_where(line, "enrol")
     if not any(each.kind == "account" for each in our_lines(stack)):
         what = f"nobody can enrol while logging in: {stack.service} lacks our line of the type account"
@@ -170,7 +170,7 @@ def _of_enrolment(stack: Stack, line: Line) -> Iterator[Finding]:
         yield Finding(ERROR, where.place, where.line, what, sed(f"$a {account}", stack.file))
         return
     try:
-        # Without a module for a password it is sshd that has seen a key.
+        # In a stack without a password module, sshd has checked a key.
         by_host = not paths.asks_for_password(stack.of("auth"))
         enrolment_safety.require_that_enrolment_is_safe(stack.service, factor_seen_by_host=by_host)
     except ConfigError as error:

@@ -1,6 +1,6 @@
-"""Debian's profile for pam-auth-update, which puts our line into common-auth: whether it is on, and the way off.
+"""Find out whether Debian's pam-auth-update profile puts our line into common-auth, and how to turn it off.
 
-Looks only. pam-auth-update runs nothing of a profile, so nothing of ours can warn while somebody turns it on.
+It only reads. pam-auth-update runs no code of a profile, so we cannot warn an administrator who turns it on.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pam_softtoken.pam.stack import Line
 
 NAME = "softtoken"
 RECORD = "/var/lib/pam/auth"
-"""What pam-auth-update has written last, with the name of the profile above its lines."""
+"""The file that pam-auth-update wrote last, with the name of the profile above its lines."""
 TURN_OFF = f"pam-auth-update --disable {NAME}"
 _COMMON = f"{service_file.DIRECTORY}/common-"
 
 
 def has_made(line: Line) -> bool:
-    """Check whether a line of ours is there because the profile is on."""
+    """Check whether one of our lines comes from the profile."""
     try:
         record = Path(RECORD).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -29,11 +29,11 @@ def has_made(line: Line) -> bool:
 
 
 def way_off(service: str, line: Line) -> str:
-    """Return the command that takes a line of ours out of a service, wherever it stands.
+    """Return the command that removes our line from a service, in any file.
 
     Args:
-        service: that runs it.
-        line: ours.
+        service: the service that runs the line.
+        line: our line.
     """
     if has_made(line):
         return TURN_OFF

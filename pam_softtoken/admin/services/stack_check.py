@@ -1,4 +1,4 @@
-"""PAM services that have our line, or should: ways past it, ways that end before it, modules that are not there."""
+"""Check the PAM services with our line: ways past it, ways that end before it, missing modules."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Services(NamedTuple):
     """The PAM services of this host.
 
     Args:
-        stacks: all of them, by name.
-        reading: that read them.
+        stacks: all services, by name.
+        reading: the reader that has read them.
     """
 
     stacks: dict[str, Stack]
@@ -44,13 +44,13 @@ class Services(NamedTuple):
 
     @property
     def ours(self) -> tuple[Stack, ...]:
-        """Those that run our module, but not files that are only there to be included in others."""
+        """The services that run our module, without the files that only serve to be included."""
         running = {name: stack for name, stack in self.stacks.items() if stack.ours}
         return tuple(stack for name, stack in running.items() if not name.startswith("common-"))
 
 
 def read_services() -> Services:
-    """Read all of them; what cannot be read is told by `Reading.refused`."""
+    """Read all services. `Reading.refused` lists what cannot be read."""
     names: list[str] = []
     for directory in service_file.DIRECTORIES:
         try:
@@ -61,7 +61,7 @@ def read_services() -> Services:
     shared = Reading()
     stacks = {}
     for name in names[:MOST_SERVICES]:
-        # What one service includes without end takes nothing from the next.
+        # An endless include in one service must not affect the next service.
         shared.again()
         stacks[name] = service_file.read(name, shared.reader, installed_libpam.dialect())
     return Services(stacks, shared)
@@ -72,7 +72,7 @@ def _is_old(name: str) -> bool:
 
 
 def check(services: Services) -> Report:
-    """Look at all services with our line."""
+    """Check all services with our line."""
     findings = []
     for stack in services.ours:
         findings += [*_unreadable(stack, services.reading), *_missing(stack), *_ways(stack, services.reading)]
@@ -80,7 +80,7 @@ def check(services: Services) -> Report:
     for path, why in sorted(services.reading.refused.items()):
         what = f"it cannot be read, and maybe not by libpam either: {why}"
         findings.append(Finding(WARNING, path, "", what, f"ls -l {shlex.quote(path)}"))
-    # What stands in a file that several include is told once.
+    # A fault in a file that several services include is reported once.
     unique = {(finding.place, finding.mend): finding for finding in reversed(findings)}
     names = [stack.service for stack in services.ours]
     looked = f"PAM services with our line: {', '.join(names) or 'none'}, of {len(services.stacks)}"
@@ -116,7 +116,7 @@ def _missing(stack: Stack) -> Iterator[Finding]:
 
 
 def module_paths(module: str) -> tuple[str, ...]:
-    """Give the paths at which libpam looks for a module."""
+    """Return the paths at which libpam looks for a module."""
     if module.startswith("/"):
         return (module,)
     architecture = getattr(sys.implementation, "_multiarch", "")
@@ -140,7 +140,7 @@ def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:
             what = f"the group {exempt.group_of(line)} is exempt from codes at {stack.service}; the command below asks "
             yield Finding(NOTE, str(line.place), shown(line), f"{what}its members, too", again)
     if any(line.name not in known_modules.SELECTING for line in past):
-        return  # all else that could be said follows from it
+        return  # all other findings follow from it
     found = paths.ends(lines)
     if stack_mend.denial_is_lost(found):
         what = f"a refused code does not keep anybody out of {stack.service}, whatever else is there{_COST}"

@@ -1,4 +1,4 @@
-"""Commands that mend a PAM stack: each is tried on the text first, and only one after which the stack is sound is told.
+"""Find commands that repair a PAM stack. Each is tried on the text first. Show only one that makes the stack sound.
 
 Pure.
 """
@@ -15,7 +15,7 @@ from pam_softtoken.pam.stack import Line, Stack
 
 
 class Edit:
-    """A change of one file, as a command and on a text.
+    """A change of one file, as a command and as a function on the text.
 
     Args:
         file: absolute path.
@@ -30,20 +30,20 @@ class Edit:
         self._moved: tuple[int, int] | None = None
 
     def set_control(self, line: Line, control: str) -> Edit:
-        """Give a line another control."""
+        """Return the change that replaces the control of a line."""
         pattern = r"\[[^]]*\]" if "=" in line.control else line.control
         self._scripts.append(f"{lines_of(line)}s/{pattern}/{control}/I")
         self._patterns.update(dict.fromkeys(range(line.place.number, line.last + 1), (pattern, control)))
         return self
 
     def delete(self, line: Line) -> Edit:
-        """Take a line out."""
+        """Return the change that deletes a line."""
         self._scripts.append(f"{lines_of(line)}d")
         self._gone.update(range(line.place.number, line.last + 1))
         return self
 
     def move(self, line: Line, last: int) -> Edit:
-        """Put a line behind a later one."""
+        """Return the change that moves a line after a later one."""
         self._scripts += [f"{line.place.number}{{h;d}}", f"{last}G"]
         self._moved = (line.place.number, last)
         return self
@@ -54,7 +54,7 @@ class Edit:
         return f"sed -i {words} {shlex.quote(self.file)}"
 
     def apply(self, text: str) -> str:
-        """Give the text with the change."""
+        """Return the changed text."""
         kept = []
         lines = text.split("\n")
         for number, line in enumerate(lines, 1):
@@ -67,31 +67,31 @@ class Edit:
 
 
 def skipping(lines: Sequence[Line]) -> list[Line]:
-    """Give the lines that lead in past ours, but not those that do it for root."""
+    """Return the lines that let users bypass ours, without those that do it for root only."""
     past = {end.past for end in paths.ends(lines) if end.is_in and not end.ours}
     guilty = [lines[index] for index in sorted(index for index in past if index is not None)]
     return [line for line in guilty if line.name not in known_modules.ROOT_ONLY]
 
 
 def code_alone(lines: Sequence[Line]) -> bool:
-    """Tell whether a stack that asks for a password lets somebody in who only has a code."""
+    """Return whether a stack that asks for a password lets in a user who has only a code."""
     return paths.asks_for_password(lines) and any(
         end.is_in and end.ours == paths.SUCCESS for end in paths.ends(lines, paths.no_first_factor)
     )
 
 
 def denial_is_lost(found: Iterable[paths.End]) -> bool:
-    """Tell whether somebody gets in whose code was refused."""
+    """Return whether a user gets in after a refused code."""
     return any(end.is_in and end.ours not in ("", paths.SUCCESS, paths.IGNORED) for end in found)
 
 
 def lets_in(found: Iterable[paths.End]) -> bool:
-    """Tell whether somebody gets in whose code was right."""
+    """Return whether a user gets in with a right code."""
     return any(end.is_in and end.ours == paths.SUCCESS for end in found)
 
 
 def first_that_helps(stack: Stack, reader: Callable[[str], str | None], edits: Iterable[Edit]) -> str:
-    """Give the first command after which the stack has neither gaps nor walls; where there is none, the editor."""
+    """Return the first command that leaves the stack without gaps and walls; the editor if there is none."""
     for edit in edits:
 
         def changed(path: str, edit: Edit = edit) -> str | None:
@@ -109,11 +109,11 @@ def first_that_helps(stack: Stack, reader: Callable[[str], str | None], edits: I
 
 
 def against_skip(stack: Stack, line: Line) -> Iterator[Edit]:
-    """Think of what could keep a line from leading past ours."""
+    """Yield changes that could stop a line from bypassing ours."""
     if line.actions.get(paths.SUCCESS, "").isdecimal():
         yield from moves(stack)
     yield Edit(line.place.file).set_control(line, "requisite")
-    # What refused all others until now would refuse everybody.
+    # A line that refused all other users until now would refuse everybody.
     edit = Edit(line.place.file).set_control(line, "requisite")
     for other in stack.of("auth"):
         if other.name == known_modules.DENY and other.place.file == line.place.file:
@@ -122,7 +122,7 @@ def against_skip(stack: Stack, line: Line) -> Iterator[Edit]:
 
 
 def against_wall(stack: Stack) -> Iterator[Edit]:
-    """Think of what could let people through who have everything."""
+    """Yield changes that could let in users who have all proofs."""
     yield from moves(stack)
     for line in stack.of("auth"):
         if line.name == known_modules.DENY:
@@ -130,7 +130,7 @@ def against_wall(stack: Stack) -> Iterator[Edit]:
 
 
 def moves(stack: Stack) -> Iterator[Edit]:
-    """Put our line behind the last one of its file."""
+    """Yield the change that moves our line after the last one of its file."""
     ours = stack.ours[0]
     places = [place for line in stack.of("auth") for place in line.via if place.file == ours.place.file]
     numbers = [place.last for place in places]

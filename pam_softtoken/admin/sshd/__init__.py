@@ -1,1 +1,1 @@
-"""The SSH server: its configuration, `Match` blocks, effective settings, and making it read them again."""
+"""Handle the SSH server: its configuration, `Match` blocks, effective settings, and reload."""

@@ -1,6 +1,6 @@
-"""sshd's configuration files, read for the places of its settings: what they include, and what a Match makes of them.
+"""Read sshd's configuration files to find where its settings are, with their includes and Match blocks.
 
-What counts in the end says `sshd -T`; this says where it stands. Pure: the texts come from a `Reader`.
+`sshd -T` says which value counts; this module says where it stands. Pure: the texts come from a `Reader`.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ METHODS = {
     "password": "passwordauthentication",
     "keyboard-interactive": "kbdinteractiveauthentication",
 }
-"""sshd's methods, and the settings that turn them on."""
+"""sshd's authentication methods, and the settings that turn them on."""
 ASKING = "keyboard-interactive"
-"""The method with which PAM can ask for anything."""
+"""The method in which PAM can ask any question."""
 _MOST_LEVELS = 16  # as in sshd
 _KBD = "kbdinteractiveauthentication"
 _ALIASES = {"challengeresponseauthentication": _KBD, "skeyauthentication": _KBD}
 Reader = Callable[[str], "str | None"]
-"""Gives the text of a file by its absolute path, None where there is none."""
+"""Return the text of a file by its absolute path; None if it does not exist."""
 Expander = Callable[[str], "list[str]"]
-"""Gives the files that a pattern with wildcards stands for, in order."""
+"""Return the files that match a pattern with wildcards, in order."""
 
 
 class Directive(NamedTuple):
     """One setting.
 
     Args:
-        file, number: where it stands.
+        file, number: the file and the line number.
         text: the line.
-        name: in lower case, by its present name.
+        name: its present name, in lower case.
         value: its words, joined by one space.
-        condition: the line of the Match that it is under; empty when it is for everybody.
+        condition: the Match line above it; empty if it is outside Match blocks.
     """
 
     file: str
@@ -54,7 +54,7 @@ class Directive(NamedTuple):
 
 
 def read(reader: Reader, expand: Expander, file: str = FILE) -> list[Directive]:
-    """Read all settings, in the order in which sshd does; the first one of a name counts."""
+    """Read all settings in sshd's order. The first one of a name counts."""
     return list(_directives(file, reader, expand, "", 0))
 
 
@@ -65,13 +65,13 @@ def _directives(file: str, reader: Reader, expand: Expander, condition: str, lev
             continue
         name = words[0].lower()
         if name == "match":
-            # "Match all" is a condition, too: what is under it still goes before what is not.
+            # "Match all" is a condition, too: the settings under it still go before those outside.
             condition = " ".join(f'"{word}"' if re.search(r"[\s']", word) else word for word in words)
         elif name == "include":
             for pattern in words[1:] if level < _MOST_LEVELS else ():
                 path = pattern if pattern.startswith("/") else f"/etc/ssh/{pattern}"
                 for each in expand(path):
-                    # A Match ends with the file that it is in.
+                    # A Match block ends with its file.
                     yield from _directives(each, reader, expand, condition, level + 1)
         else:
             yield Directive(file, number, line.strip(), _ALIASES.get(name, name), " ".join(words[1:]), condition)
@@ -85,7 +85,7 @@ def _words(line: str) -> list[str]:
     rest = name[1].strip() if len(name) > 1 else ""
     rest = rest[1:] if rest.startswith("=") else rest
     lexer = shlex.shlex(rest, posix=True)
-    lexer.whitespace_split, lexer.escape = True, ""  # to sshd a backslash is one, as in CORP\\alice
+    lexer.whitespace_split, lexer.escape = True, ""  # in sshd a backslash stands for itself, as in CORP\\alice
     try:
         return [name[0], *lexer]
     except ValueError:

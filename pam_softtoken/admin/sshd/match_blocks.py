@@ -1,8 +1,7 @@
-"""sshd's patterns and the conditions of `Match`: whom a condition selects, and which connections they distinguish.
+"""Evaluate sshd's patterns and `Match` conditions: which users they select and which connections they distinguish.
 
-Pure. What a condition makes of the settings says `sshd -T -C`; this finds out which questions to ask it, and names the
-lines behind its answers. Source: ssh_config(5) "PATTERNS", sshd_config(5) "Match", `match.c` and `addrmatch.c` of
-OpenSSH 9.2.
+Pure. `sshd -T -C` says which settings count. This module finds the questions for it, and the lines behind its answers.
+Source: ssh_config(5) "PATTERNS", sshd_config(5) "Match", `match.c` and `addrmatch.c` of OpenSSH 9.2.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import NamedTuple
 from pam_softtoken.admin.sshd.config_lines import Directive
 
 NO, MAYBE, YES = 0, 1, 2
-"""What is known of a claim. The least of several is all of them together, the greatest is any of them."""
+"""The truth values of a claim. The minimum means "all of them", the maximum means "any of them"."""
 
 ANYWHERE = "anywhere"
 _OUTSIDE = (
@@ -26,18 +25,18 @@ _OUTSIDE = (
     *("8.8.4.4", "10.77.77.77", "172.31.77.77", "192.168.77.77"),
     *("2001:db8:77::1", "2001:4860:4860::8844"),
 )
-"""Addresses that stand for "from elsewhere", the first one that no condition names."""
+"""Addresses for "from elsewhere"; the first one that no condition names is used."""
 _LOCAL_ADDRESS, _LOCAL_PORT = "192.0.2.254", 22
 _ADDRESS_CRITERIA = ("address", "host", "localaddress", "localport", "rdomain")
 
 
 class Peer(NamedTuple):
-    """A connection that stands for all those of which sshd makes no difference.
+    """A connection that stands for a class of connections that sshd treats alike.
 
     Args:
-        label: names them for a person: `10.0.0.0/8`.
+        label: the name of the class in messages: `10.0.0.0/8`.
         address, host: of the client; with `UseDNS no` the host's name is the address.
-        local_address, local_port, domain: of our end.
+        local_address, local_port, domain: of the server side.
     """
 
     label: str
@@ -49,17 +48,17 @@ class Peer(NamedTuple):
 
     @property
     def specification(self) -> str:
-        """The connection as `sshd -T -C` takes it, without the user."""
+        """The connection in the format of `sshd -T -C`, without the user."""
         words = f"host={self.host},addr={self.address},laddr={self.local_address},lport={self.local_port}"
         return words + (f",rdomain={self.domain}" if self.domain else "")
 
 
 class Names(NamedTuple):
-    """Whom a condition is about.
+    """The names of a user that a condition can select.
 
     Args:
         user: login name.
-        groups: of the user, the primary one among them.
+        groups: the user's groups, including the primary one.
     """
 
     user: str
@@ -67,7 +66,7 @@ class Names(NamedTuple):
 
 
 def glob(pattern: str, text: str) -> bool:
-    """Check whether a text is what a pattern with `*` and `?` stands for."""
+    """Check whether a text matches a pattern with `*` and `?`."""
     parts = {"*": ".*", "?": "."}
     return re.fullmatch("".join(parts.get(each) or re.escape(each) for each in pattern), text, re.DOTALL) is not None
 
@@ -88,7 +87,7 @@ def criteria(condition: str) -> tuple[tuple[str, str], ...]:
 
 
 def address_matches(pattern: str, address: str) -> bool:
-    """Check an address against an address, a network or a pattern with wildcards."""
+    """Check whether an address matches an address, a network or a pattern with wildcards."""
     try:
         return ipaddress.ip_address(address) in ipaddress.ip_network(pattern, strict=False)
     except ValueError:
@@ -122,7 +121,7 @@ def _listed(patterns: Sequence[str], matches: Callable[[str], bool]) -> int:
 
 
 def user_listed(patterns: Iterable[str], user: str, peer: Peer) -> int:
-    """Return whether `AllowUsers` or `DenyUsers` names a user. Patterns may have a host behind an `@`."""
+    """Return whether `AllowUsers` or `DenyUsers` names a user. Patterns may have a host after an `@`."""
     for pattern in patterns:
         name, at, host = pattern.rpartition("@")
         if not at:
@@ -133,7 +132,7 @@ def user_listed(patterns: Iterable[str], user: str, peer: Peer) -> int:
 
 
 def key_of(names: Names, directives: Iterable[Directive]) -> tuple[bool, ...]:
-    """Return what distinguishes a user for sshd's settings: those with the same key have the same settings."""
+    """Return a key for the user's class: users with equal keys have equal settings in sshd."""
     patterns = dict.fromkeys(
         (name, pattern.removeprefix("!"))
         for directive in directives
@@ -150,12 +149,12 @@ def key_of(names: Names, directives: Iterable[Directive]) -> tuple[bool, ...]:
 def settings_in(
     directives: Iterable[Directive], names: Names, peer: Peer, defaults: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return what counts for a user and a connection as far as the files say it, where sshd itself does not.
+    """Return the settings for a user and a connection according to the files, if sshd itself cannot be asked.
 
     Args:
         directives: all settings, in order.
         names, peer: the user and the connection.
-        defaults: values of the settings that are wanted.
+        defaults: the default values of the wanted settings.
     """
     found: dict[str, str] = {}
     everybody: dict[str, str] = {}
@@ -168,18 +167,18 @@ def settings_in(
 
 
 def responsible(directives: Sequence[Directive], name: str, names: Names, peer: Peer) -> Directive | None:
-    """Return the line whose value of a setting counts for a user and a connection; None where it is the default."""
+    """Return the line that sets the value for a user and a connection; None if it is the default."""
     mine = [each for each in directives if each.name == name]
     chosen = [each for each in mine if each.condition and selects(each.condition, names, peer) != NO]
     return next(iter([*chosen, *(each for each in mine if not each.condition)]), None)
 
 
 def peers(directives: Sequence[Directive], *, use_dns: bool) -> list[Peer]:
-    """Return one connection for each class that the configuration distinguishes, the one from elsewhere last.
+    """Return one connection for each class in the configuration; the one from elsewhere is last.
 
     Args:
         directives: all settings.
-        use_dns: sshd looks the client's name up.
+        use_dns: sshd looks up the client's name.
     """
     named = _patterns_named(directives)
     of_client = ("address",) if use_dns else ("address", "host")
@@ -190,7 +189,7 @@ def peers(directives: Sequence[Directive], *, use_dns: bool) -> list[Peer]:
     of_kind = {kind: [value for name, value in named if name == kind] for kind in _ADDRESS_CRITERIA}
     ports = [value for value in of_kind["localport"] if value.isdecimal()]
     found = []
-    # One condition can name several of these, and several conditions can hold at once.
+    # One condition can name several of these, and several conditions can match at once.
     for (client, address), host, local, port, domain in itertools.product(
         clients or [("", _OUTSIDE[0])],
         [*(of_kind["host"] if use_dns else ()), ""],
@@ -232,7 +231,7 @@ def _patterns_named(directives: Iterable[Directive]) -> list[tuple[str, str]]:
 
 
 def _inside(pattern: str, others: Sequence[str]) -> str:
-    """Return an address that a pattern selects, and of the other patterns as few as can be."""
+    """Return an address that matches a pattern and as few of the other patterns as possible."""
     try:
         network = ipaddress.ip_network(pattern, strict=False)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The sshd that runs: told to reload its configuration, and its connections from before a change ended."""
+"""Control the running sshd: reload its configuration, and end connections that started before a change."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _PARTS = (
     server.PROGRAM,
     *(f"/usr/{place}/openssh/sshd-{part}" for place in ("lib", "libexec") for part in ("session", "auth")),
 )
-"""Since OpenSSH 9.8 connections have programs of their own."""
+"""Since OpenSSH 9.8, connections run in separate programs."""
 _UNFINISHED = re.compile(rb"\[(?:accepted|net|preauth)\]|\0-(?:[a-zA-Z0-9]*R)(?:\0|$)")
-"""In the command line of a process that serves somebody who has not logged in yet."""
+"""A mark in the command line of a process whose user has not logged in yet."""
 
 
 def require_would_follow(new: bytes | None) -> None:
-    """Check that sshd would accept its configuration with other bytes in our file, and can be told to reload it.
+    """Check that sshd would accept its configuration with new content in our file, and that it can be reloaded.
 
     Args:
-        new: our file; None for a configuration without one.
+        new: our file; None for a configuration without it.
 
     Raises:
-        AdministrationFailed: it would not, or cannot.
+        AdministrationFailed: sshd would not accept it, or cannot be reloaded.
     """
-    server.ask("-T")  # what is wrong beside our file is named by its own place
+    server.ask("-T")  # a mistake outside our file is reported with its own place
     try:
         with server.staged(new) as config:
             effective = server.ask("-T", "-f", config)
@@ -51,10 +51,10 @@ def reload() -> str:
     """Make sshd reload its configuration, if it accepts it.
 
     Returns:
-        What was done, for the person.
+        What was done, for the administrator.
 
     Raises:
-        AdministrationFailed: it cannot be done; sshd goes on with what it has.
+        AdministrationFailed: this fails; sshd keeps its present configuration.
     """
     effective = server.ask("-T")
     before = _pid_file(effective)
@@ -65,7 +65,7 @@ def reload() -> str:
             os.kill(listener, signal.SIGHUP)
         except (OSError, ValueError):
             return "No sshd runs that could be told; one that is started from now on goes by the new configuration."
-    # Until it has made that file anew, nobody can connect.
+    # Until sshd has written that file again, nobody can connect.
     started = time.monotonic()
     while before is not None and _pid_file(effective) in (None, before):
         if time.monotonic() > started + _WAIT_S:
@@ -77,10 +77,10 @@ def reload() -> str:
 
 
 def end_unfinished() -> None:
-    """End the connections of those who have not logged in yet: they go by the configuration of when they began.
+    """End the connections of users who have not logged in yet. They still use the former configuration.
 
     Raises:
-        AdministrationFailed: one does not end.
+        AdministrationFailed: a connection does not end.
     """
     unfinished = [place for place in glob.glob("/proc/[0-9]*") if _is_unfinished(place)]
     for place in unfinished:
@@ -97,14 +97,14 @@ def end_unfinished() -> None:
 
 
 def _is_unfinished(process: str) -> bool:
-    """Check whether a process, by its place in /proc, serves somebody at sshd who has not logged in yet."""
+    """Check whether a process (its path in /proc) serves an sshd user who has not logged in yet."""
     try:
         if not _runs(process, _PARTS):
             return False
         command = Path(f"{process}/cmdline").read_bytes()
         if _UNFINISHED.search(command):
             return True
-        # Just forked, it still has the name of the one that waits for connections.
+        # Right after the fork, it still has the name of the listening process.
         return b"[listener]" in command and _listens(f"/proc/{_parent(process)}")
     except (OSError, ValueError, IndexError):
         return False
@@ -115,7 +115,7 @@ def _parent(process: str) -> str:
 
 
 def _pid_file(effective: dict[str, str]) -> tuple[int, int] | None:
-    """Return what distinguishes a running sshd's PidFile from an earlier or later one; None when there is none."""
+    """Return what distinguishes the PidFile of a running sshd from an earlier or later one; None if there is none."""
     try:
         path = Path(effective.get("pidfile", "/run/sshd.pid"))
         status = path.stat()
@@ -125,13 +125,13 @@ def _pid_file(effective: dict[str, str]) -> tuple[int, int] | None:
 
 
 def require_obedient(effective: dict[str, str]) -> None:
-    """Check that no sshd goes on with the configuration that it has now.
+    """Check that no running sshd would keep its present configuration.
 
     Args:
         effective: all settings, names in lower case.
 
     Raises:
-        AdministrationFailed: one runs that cannot be told to read it anew.
+        AdministrationFailed: an sshd runs that cannot be reloaded.
     """
     listening = _listening()
     told = _require_told(effective, listening)
@@ -145,12 +145,12 @@ def require_obedient(effective: dict[str, str]) -> None:
 
 
 def _listening() -> list[str]:
-    """Return the processes, by their places in /proc, that wait for connections as sshd."""
+    """Return the sshd processes (their paths in /proc) that wait for connections."""
     return [each for each in glob.glob("/proc/[0-9]*") if _listens(each) and not _is_unfinished(each)]
 
 
 def _require_told(effective: dict[str, str], listening: list[str]) -> int:
-    """Return which process is told to reload its configuration; 0 where none runs, or systemd tells it.
+    """Return the process that is told to reload its configuration; 0 if none runs, or if systemd tells it.
 
     Raises:
         AdministrationFailed: one runs that cannot be told.
@@ -169,12 +169,12 @@ def _require_told(effective: dict[str, str], listening: list[str]) -> int:
 def _active_units() -> list[str]:
     if not os.path.isdir("/run/systemd/system"):
         return []
-    # One that is still to be started, after us, would let us wait for it in vain.
+    # If sshd starts only after this check, we would wait for it in vain.
     return [unit for unit in ("ssh.service", "sshd.service") if _systemctl("is-active", "--quiet", unit)]
 
 
 def _listener(effective: dict[str, str]) -> int:
-    """Return the process that sshd has put into its PidFile, or raise ValueError when there is none."""
+    """Return the process in sshd's PidFile; raise ValueError if there is none."""
     for _ in range(_LISTENER_TRIES):
         with suppress(OSError, ValueError):
             pid = int(Path(effective.get("pidfile", "/run/sshd.pid")).read_text())
@@ -182,13 +182,13 @@ def _listener(effective: dict[str, str]) -> int:
                 return pid
         if not any(map(_is_sshd, glob.glob("/proc/[0-9]*"))):
             break
-        # While it reads its configuration anew, it has no PidFile, and a signal would be lost.
+        # While sshd reads its configuration again, there is no PidFile, and a signal would be lost.
         time.sleep(_PAUSE_S)
     raise ValueError("no sshd that could be told")
 
 
 def _listens(process: str) -> bool:
-    """Check whether a process, by its place in /proc, waits for connections as sshd."""
+    """Check whether a process (its path in /proc) waits for connections as sshd."""
     try:
         return _is_sshd(process) and b"[listener]" in Path(f"{process}/cmdline").read_bytes()
     except OSError:
@@ -196,12 +196,12 @@ def _listens(process: str) -> bool:
 
 
 def _is_sshd(process: str) -> bool:
-    """Check whether a process, by its place in /proc, is sshd, here and not in some container."""
+    """Check whether a process (its path in /proc) is sshd, outside containers."""
     return _runs(process, (server.PROGRAM,))
 
 
 def _runs(process: str, programs: Iterable[str]) -> bool:
-    """Check whether a process, by its place in /proc, runs one of some programs, here and not in some container."""
+    """Check whether a process (its path in /proc) runs one of some programs, outside containers."""
     try:
         status = os.stat(f"{process}/exe")
         is_here = os.path.samefile(f"{process}/ns/mnt", "/proc/self/ns/mnt")
@@ -212,7 +212,7 @@ def _runs(process: str, programs: Iterable[str]) -> bool:
 
 def _systemctl(*words: str) -> bool:
     try:
-        done = subprocess.run(  # noqa: S603 - our own words
+        done = subprocess.run(  # noqa: S603 - fixed words of our own
             ["/usr/bin/systemctl", *words], input=b"", capture_output=True, check=False, timeout=_WAIT_S
         )
     except (OSError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""sshd's part of a change: a file of ours beside its configuration, tried with `sshd -T` before it is in place."""
+"""Handle sshd's part of a change: our file in its configuration, checked with `sshd -T` before it is in place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROGRAM = "/usr/sbin/sshd"
 CONFIG = config_lines.FILE
 DIRECTORY = "/etc/ssh/sshd_config.d"
 DROP_IN = f"{DIRECTORY}/00-softtoken.conf"
-"""Early in the alphabet, because of several settings of one thing sshd takes the first."""
+"""The name sorts early, because sshd uses the first of several values of a setting."""
 _SETTINGS = {"UsePAM": "yes", "KbdInteractiveAuthentication": "yes", "PasswordAuthentication": "no"}
 _METHODS = "AuthenticationMethods"
 _WITHOUT_PAM = ("publickey", "hostbased", "gssapi-with-mic")
@@ -33,13 +33,13 @@ _WAIT_S = 30
 
 
 def settings_for(way: str, today: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings that ask for a code behind the password or behind the public key.
+    """Return the settings that ask for a code after the password or after the public key.
 
-    No list of methods becomes shorter by that: what is needed today is needed then, too.
+    No list of methods becomes shorter. Every proof that is needed today is still needed.
 
     Args:
         way: `password` or `publickey`.
-        today: the settings of users whom no condition selects, names in lower case.
+        today: the settings of users whom no Match block selects, names in lower case.
     """
     methods = today.get("authenticationmethods", "any")
     if way == "publickey":
@@ -58,26 +58,26 @@ def settings_for(way: str, today: Mapping[str, str]) -> dict[str, str]:
 
 
 def drop_in(settings: Mapping[str, str], further: Iterable[str] = ()) -> bytes:
-    """Write the file.
+    """Return the content of our file.
 
     Args:
-        settings: of everybody.
-        further: lines behind them.
+        settings: the settings for all users.
+        further: the lines after them.
     """
     lines = [*(f"{name} {value}" for name, value in settings.items()), *further]
     return "\n".join([_HEAD, *lines, ""]).encode()
 
 
 def is_drop_in(content: bytes | None) -> bool:
-    """Check whether a file is one that `drop_in` has written, with whatever settings."""
+    """Check whether `drop_in` has written a file, with any settings."""
     return content is not None and content.startswith(_HEAD.encode() + b"\n")
 
 
 def read_directives(new: bytes | None = None) -> list[Directive]:
-    """Read sshd's configuration for the places of its settings.
+    """Read sshd's configuration to find where its settings are.
 
     Args:
-        new: stands in for our file.
+        new: replaces our file.
     """
     reading = bounded.Reading()
 
@@ -93,25 +93,25 @@ def read_directives(new: bytes | None = None) -> list[Directive]:
 
 @contextmanager
 def staged(new: bytes | None) -> Iterator[str]:
-    """Write the configuration as it would be, for the length of the block, and give its file.
+    """Write the planned configuration for the length of the block, and return its file.
 
     Args:
-        new: our file in it; None for a configuration without one.
+        new: our file in it; None for a configuration without it.
     """
     with tempfile.TemporaryDirectory(prefix="softtoken-sshd-", dir="/run") as place:
         yield str(_stage(place, new))
 
 
 def require_effect(settings: Mapping[str, str], usual: Mapping[str, str], directives: list[Directive]) -> None:
-    """Check that our settings are those that count, but for what a condition changes.
+    """Check that our settings count, except where a Match block overrides them.
 
     Args:
-        settings: ours.
-        usual: all settings as they would be, names in lower case.
-        directives: where they would stand.
+        settings: our settings.
+        usual: all planned settings, names in lower case.
+        directives: the lines of the planned configuration.
 
     Raises:
-        AdministrationFailed: they are not.
+        AdministrationFailed: another setting counts.
     """
     nobody, anywhere = Names("", ()), Peer("", "192.0.2.77", "192.0.2.77")
     for spelt, value in settings.items():
@@ -137,7 +137,7 @@ def _stage(place: str, new: bytes | None) -> Path:
         text = Path(CONFIG).read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise AdministrationFailed(f"{CONFIG}: {os.strerror(error.errno or 0)}", hint="is sshd installed?") from None
-    # `Include sshd_config.d/*.conf` is seen from /etc/ssh.
+    # `Include sshd_config.d/*.conf` is relative to /etc/ssh.
     text = re.sub(
         rf"(?im)^(\s*Include\b.*?)(?:{re.escape(DIRECTORY)}|(?<![\w/.])sshd_config\.d)/",
         lambda match: f"{match[1]}{beside}/",
@@ -148,16 +148,16 @@ def _stage(place: str, new: bytes | None) -> Path:
 
 
 def ask(*arguments: str) -> dict[str, str]:
-    """Ask sshd what counts, as `sshd -T` does.
+    """Ask sshd for its effective settings with `sshd -T`.
 
     Raises:
-        AdministrationFailed: it refuses its configuration, or cannot be run.
+        AdministrationFailed: sshd refuses its configuration, or cannot be run.
     """
     if not os.path.isdir("/run/sshd"):
-        os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # sshd -t wants it, and its unit makes it only when it runs
+        os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # sshd -t needs it; its unit makes it only when it runs
         os.chmod("/run/sshd", 0o755)  # noqa: S103
     try:
-        done = subprocess.run(  # noqa: S603 - our own words
+        done = subprocess.run(  # noqa: S603 - fixed words of our own
             [PROGRAM, *arguments],
             input="",
             capture_output=True,
@@ -177,7 +177,7 @@ def ask(*arguments: str) -> dict[str, str]:
 
 
 def port_option() -> str:
-    """Return what the command `ssh` needs to find this host's sshd: `-p PORT ` or, for the usual port, ""."""
+    """Return the option that `ssh` needs to reach this host's sshd: `-p PORT `, or "" for the default port."""
     try:
         address = ask("-T").get("listenaddress", "")
     except AdministrationFailed:
@@ -187,7 +187,7 @@ def port_option() -> str:
 
 
 def parse(text: str) -> dict[str, str]:
-    """Read what `sshd -T` writes; of a list that has a line for each value all of them are joined."""
+    """Read the output of `sshd -T`. The values of a list, one on each line, are joined."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         name, _, value = line.partition(" ")
