@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pam_softtoken.account import user_lookup
 from pam_softtoken.account.state import NEVER, State
@@ -19,7 +19,7 @@ from pam_softtoken.enroll.permission import Permission
 from pam_softtoken.enroll.run_context import PROGRAM, Job
 from pam_softtoken.errors import EnrolmentFailed, NotEnrolled, PathError, UsageError
 from pam_softtoken.interchange import reader
-from pam_softtoken.interchange.record import Imported
+from pam_softtoken.interchange.record import Harvest, Imported
 from pam_softtoken.login import policy
 from pam_softtoken.otp import recovery_code
 from pam_softtoken.otp.pin import PIN
@@ -30,7 +30,7 @@ from pam_softtoken.ui import terminal
 MAX_PASSPHRASE_BYTES = 1024
 
 
-def read(path: str, passphrase_file: str | None, named_files: NamedFiles, *, only_text: bool = False) -> list[Imported]:
+def read(path: str, passphrase_file: str | None, named_files: NamedFiles, *, only_text: bool = False) -> Harvest:
     """Read a file of another program.
 
     Args:
@@ -56,7 +56,7 @@ def read(path: str, passphrase_file: str | None, named_files: NamedFiles, *, onl
     return reader.read(data, path="stdin" if path == "-" else path, now=int(time.time()), passphrase=passphrase)
 
 
-def by_user(found: list[Imported], own: str, *, only: bool, may_others: bool) -> dict[str, list[Imported]]:
+def by_user(found: Iterable[Imported], own: str, *, only: bool, may_others: bool) -> dict[str, list[Imported]]:
     """Return the tokens by the user that gets them.
 
     Args:

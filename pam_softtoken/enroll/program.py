@@ -241,11 +241,13 @@ def _import(
     screen: terminal.Terminal, options: argparse.Namespace, settings: configuration.Config, account: safe_open.Account
 ) -> str:
     named_files = _job(screen, screen, options, _location(settings, account), settings).named_files
-    found = import_tokens.read(
+    harvest = import_tokens.read(
         options.import_file, options.passphrase_file, named_files, only_text=options.through_sudo
     )
+    for reason in harvest.skipped:
+        screen.tell(f"Skipped: {terminal.visible(reason)}.")
     may_others = os.geteuid() == 0 and not options.through_sudo
-    users = import_tokens.by_user(found, account.name, only=bool(options.user), may_others=may_others)
+    users = import_tokens.by_user(harvest.found, account.name, only=bool(options.user), may_others=may_others)
     with contextlib.ExitStack() as open_stores:
         jobs = {}
         for user, found in users.items():

@@ -23,8 +23,8 @@ from pam_softtoken.interchange.app_cipher import (
     unseal,
 )
 from pam_softtoken.interchange.app_document import Fields
-from pam_softtoken.interchange.app_entry import Entry, Harvest, harvest
-from pam_softtoken.interchange.record import key_from_base32, name_from_label
+from pam_softtoken.interchange.app_entry import Entry, harvest
+from pam_softtoken.interchange.record import Harvest, key_from_base32, name_from_label
 
 _VERSION = 1
 _CONTENT_VERSIONS = (1, 2, 3)

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange.app_document import Fields
-from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES, Imported, hotp_token, last_before, totp_token
+from pam_softtoken.interchange.record import (
+    SHORTEST_KEY_BYTES,
+    Harvest,
+    Imported,
+    algorithm_from,
+    hotp_token,
+    last_before,
+    totp_token,
+)
 
-_ALGORITHMS = ("SHA1", "SHA256", "SHA512")
 _DIALECTS = {"steam": "Steam", "motp": "mOTP", "yandex": "Yandex"}
-
-
-class Harvest(NamedTuple):
-    """The result of reading an export.
-
-    Args:
-        found: the tokens, in the order of the file. Duplicates are kept.
-        skipped: a sentence for each other entry, with its place and, if that is safe, its name.
-    """
-
-    found: tuple[Imported, ...]
-    skipped: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +26,7 @@ class Entry:
 
     Attributes:
         key: the key's bytes, any number of them.
-        algorithm: name of the hash function, in upper or lower case.
+        algorithm: name of the hash function, as the app spells it.
         digits: number of digits of a code.
         period_s: period of a TOTP token, in seconds.
         counter: the next counter of a HOTP token; None if the file does not have it.
@@ -87,9 +81,7 @@ def _refuse_dialect(kind: str) -> None:
 
 
 def _imported(kind: str, name: str, entry: Entry, *, place: str, now: int) -> Imported:
-    algorithm = entry.algorithm.upper()
-    if not entry.algorithm.isascii() or algorithm not in _ALGORITHMS:
-        raise Unreadable("its hash function is none of SHA1, SHA256 and SHA512")
+    algorithm = algorithm_from(entry.algorithm)
     if kind == "totp":
         token = totp_token(
             name,

@@ -8,8 +8,7 @@ from collections.abc import Callable
 
 from pam_softtoken.errors import ImportFailed, Unreadable
 from pam_softtoken.interchange import aegis, andotp, app_document, freeotp_plus, reader, twofas
-from pam_softtoken.interchange.app_entry import Harvest
-from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES, Mistakes
+from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES, Harvest, Mistakes
 
 MAX_BYTES = app_document.MAX_BYTES
 _HINT = (
@@ -79,7 +78,7 @@ def _read_uris(data: bytes, now: int, path: str) -> Harvest:
         raise Unreadable("not an export of an app")
     mistakes = Mistakes(path)
     found = reader.read_uris(data, kind=kind, mistakes=mistakes, now=now, min_key_bytes=SHORTEST_KEY_BYTES)
-    return Harvest(tuple(found), mistakes.problems)
+    return Harvest(tuple(found), (*mistakes.problems, *mistakes.passed_over))
 
 
 __all__ = ["MAX_BYTES", "Harvest", "read"]

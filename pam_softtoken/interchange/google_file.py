@@ -55,7 +55,7 @@ def read(lines: list[str], *, mistakes: Mistakes, now: int) -> list[Imported]:
     options: dict[str, tuple[str, str]] = {}
     codes: list[str] = []
     with mistakes.at("line 1"):
-        key = key_from_base32(lines[0])
+        key = key_from_base32(lines[0], any_length=True)
         totp_token(UNNAMED, key, now=now)  # so that a key that is too short is reported with its line
     for count, line in enumerate(lines[1:], 2):
         if not line:

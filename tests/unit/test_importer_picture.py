@@ -23,8 +23,8 @@ URI = f"otpauth://totp/host:alice?secret={KEY_TEXT}&issuer=host&digits=8"
 SHORT = "otpauth-migration://offline?data=CjEKCkhlbGxvId6tvu8SGEV4YW1wbGU6YWxpY2VAZ29vZ2xlLmNvbRoHRXhhbXBsZTAC"
 
 
-def _read(data: bytes) -> list[Imported]:
-    return reader.read(data, path="shot.png", now=NOW)
+def _read(data: bytes) -> tuple[Imported, ...]:
+    return reader.read(data, path="shot.png", now=NOW).found
 
 
 def _qrencode(text: str, *options: str) -> bytes:
@@ -143,7 +143,7 @@ def test_picture__is_read_by_debians_libraries() -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pam_softtoken.interchange import reader as importer\n"
         "found = importer.read(sys.stdin.buffer.read(), path='-', now=0)\n"
-        "print(found[0].token.secret.reveal().decode())"
+        "print(found.found[0].token.secret.reveal().decode())"
     )
     command = ["/usr/bin/python3", "-I", "-c", script, str(TREE)]
     done = subprocess.run(command, input=_qrencode(URI), capture_output=True, check=False)

@@ -48,9 +48,9 @@ def _plain(name: str, value: str) -> str:
 SECRET = _plain("Secret", KEY_TEXT)
 
 
-def _read(text: str | bytes, *, now: int = NOW, passphrase: str | None = None) -> list[Imported]:
+def _read(text: str | bytes, *, now: int = NOW, passphrase: str | None = None) -> tuple[Imported, ...]:
     data = text.encode() if isinstance(text, str) else text
-    return reader.read(data, path="keys.xml", now=now, passphrase=passphrase)
+    return reader.read(data, path="keys.xml", now=now, passphrase=passphrase).found
 
 
 def _problem(text: str | bytes, *, now: int = NOW, passphrase: str | None = None) -> str:
@@ -289,7 +289,7 @@ def test_pskc__document_type_is_refused_at_once(text: str) -> None:
         (_file(_key(SECRET, digits='<ResponseFormat Length="5" Encoding="DECIMAL"/>')), "6 to 8 digits"),
         (_file(_key(SECRET, digits='<ResponseFormat Length="6" CheckDigits="true"/>')), "a check digit"),
         (_file(_key(SECRET, digits='<ResponseFormat Length="x"/>')), "not a PSKC file"),
-        (_file(_key(SECRET, digits="<Suite>MD5</Suite>")), "the hash function is none of"),
+        (_file(_key(SECRET, digits="<Suite>MD5</Suite>")), 'the algorithm "MD5" is none of'),
         (_file(_key(SECRET, more="<Policy><KeyUsage>Encrypt</KeyUsage></Policy>")), "not for codes"),
         (_file(_key(SECRET, more="<Policy><Moon>full</Moon></Policy>")), "a rule that is not known"),
         (_file(_key(SECRET, more='<Policy><PINPolicy PINUsageMode="Algorithmic"/></Policy>')), "goes into the comput"),
@@ -306,7 +306,7 @@ def test_pskc__is_read_by_debians_library() -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pam_softtoken.interchange import reader as importer\n"
         "found = importer.read(sys.stdin.buffer.read(), path='-', now=0, passphrase='qwerty')\n"
-        "print(found[0].token.secret.reveal().decode())"
+        "print(found.found[0].token.secret.reveal().decode())"
     )
     command = ["/usr/bin/python3", "-I", "-c", script, str(TREE)]
     done = subprocess.run(command, input=_figure_7().encode(), capture_output=True, check=False)
