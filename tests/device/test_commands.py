@@ -246,6 +246,33 @@ def test_export__asks_and_gives_uris_that_add_takes_again(device: Device, tmp_pa
     assert device.did("code", "bob") == again.did("code", "bob") == _code_7()
 
 
+def test_export__of_aegis_is_taken_again_whole(device: Device, tmp_path: Path) -> None:
+    entries = [totp("Zoë: 日本", issuer="Ħost: x", digits=8, period_s=60), hotp("bob", b"another key of it", counter=7)]
+    device.hold(*entries)
+    text = device.did("export", "--format=aegis", "--yes")
+    document = json.loads(text)
+    assert [document["version"], document["header"], document["db"]["version"]] == [
+        1,
+        {"slots": None, "params": None},
+        3,
+    ]
+    assert [(each["type"], each["issuer"], each["name"]) for each in document["db"]["entries"]] == [
+        ("totp", "Ħost: x", "Zoë: 日本"),
+        ("hotp", "", "bob"),
+    ]
+    file = tmp_path / "aegis.json"
+    file.write_text(text)
+    again = Device(tmp_path / "again")
+    again.did("import", str(file))
+    assert all(ours.is_same(other) for ours, other in zip(entries, again.content(), strict=True))
+    assert again.did("code", "bob") == _code_7()
+    one = json.loads(device.did("export", "bob", "--format=aegis", "--yes"))
+    assert [each["name"] for each in one["db"]["entries"]] == ["bob"]
+    assert (
+        device.refused("export", "--qr", "--format=aegis", "--yes", status=2).error == "--qr does not go with --format"
+    )
+
+
 def _code_7() -> str:
     command = ["oathtool", "--hotp", "--counter=7", b"another key of it".hex()]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -19,6 +19,7 @@ def _room(name: str, *may_import: str) -> None:
 _room("")
 _room("otp")
 _room("interchange", "otp")
+_room("interchange.apps", "interchange", "otp")
 _room("account", "otp")
 _room("ui")
 _room("pam", "account", "otp")
@@ -26,7 +27,7 @@ _room("login", "pam", "account", "otp")
 _room("pam_module", "login", "pam", "account", "otp")
 _room("bridge", "pam_module", "login", "pam", "account", "otp")
 _PROGRAMS_USE = ("login", "pam", "account", "interchange", "otp", "ui")
-_room("device", "account", "interchange", "otp", "ui")
+_room("device", "account", "interchange", "interchange.apps", "otp", "ui")
 _room("enroll", *_PROGRAMS_USE)
 _ADMIN = ("common", "sshd", "services", "change", "access", "doctor")
 for _number, _name in enumerate(_ADMIN):
@@ -34,7 +35,7 @@ for _number, _name in enumerate(_ADMIN):
 _room("admin.log_view", "enroll", *_PROGRAMS_USE, "admin.common")
 _room("admin", "enroll", *_PROGRAMS_USE, *(f"admin.{below}" for below in _ADMIN), "admin.log_view")
 
-PURE_ROOMS = ("otp", "interchange")
+PURE_ROOMS = ("otp", "interchange", "interchange.apps")
 PURE_MODULES = (
     "config", "drawing", "bridge.wire", "account.state", "account.token_file",
     "login.policy", "login.throttle", "login.answer", "login.outcome",
@@ -42,8 +43,10 @@ PURE_MODULES = (
     "admin.sshd.config_lines", "admin.sshd.match_blocks", "admin.services.exempt",
     "admin.access.proofs", "admin.access.pam_judge", "admin.access.ways_in", "admin.access.ways_table",
 )  # fmt: skip
-IMPURE_MODULES = ("interchange.qr_picture", "interchange.pskc_file")
-"""They hand bytes to a library that reads what a picture or an encrypted container holds."""
+IMPURE_MODULES = (
+    "interchange.qr_picture", "interchange.pskc_file", "interchange.apps.onepassword", "interchange.apps.table",
+)  # fmt: skip
+"""They hand bytes to a library that takes them as a file."""
 ALLOWED_ON_LOGIN = {
     "__future__", "_json", "_operator", "_sha1", "_sha256", "_sha512", "_signal", "_socket", "errno", "fcntl", "os",
     "pwd", "stat", "sys", "syslog", "time",

@@ -48,7 +48,7 @@ def named_by(package: str) -> set[str]:
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_packages__name_every_library_that_is_imported(path: Path) -> None:
-    package = "softtoken" if path.parent.name == "device" else "libpam-softtoken"
+    package = "softtoken" if path.parent.name in ("device", "apps") else "libpam-softtoken"
     assert libraries(path) - named_by(package) == set()
 
 
