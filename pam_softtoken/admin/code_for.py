@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import time
+from dataclasses import dataclass
 
 from pam_softtoken.account import proc
 from pam_softtoken.account.state import State
@@ -26,7 +27,17 @@ from pam_softtoken.ui.command_line import Command
 SHORTEST, LONGEST = "1m", "24h"
 
 
-def _issue(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+@dataclass(frozen=True, slots=True)
+class CodeForOptions:
+    """The options of `code-for`."""
+
+    user: str
+    valid_for: str
+    json: bool
+    store: str | None
+
+
+def _issue(screen: terminal.Terminal, options: CodeForOptions) -> None:
     user = options.user
     person.require_root(f"code-for {user}")
     valid_s = duration.between("--for", options.valid_for, SHORTEST, LONGEST)
@@ -95,5 +106,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 CODE_FOR = Command(
-    "code-for", "issue a code that works once, for somebody who has lost the phone", _add_arguments, _issue
+    "code-for",
+    "issue a code that works once, for somebody who has lost the phone",
+    _add_arguments,
+    CodeForOptions,
+    _issue,
 )

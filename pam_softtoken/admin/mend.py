@@ -6,8 +6,6 @@ on a disk that does not answer cannot block the command: the work is done in a s
 
 from __future__ import annotations
 
-import argparse
-
 from pam_softtoken.account import enrolled_mark
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.mending import Mender
@@ -23,7 +21,7 @@ from pam_softtoken.ui.command_line import Command
 LIMIT_S = 60.0
 
 
-def _run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def _run(screen: terminal.Terminal, options: person.UserOptions) -> None:
     person.require_root(f"mend {options.user}")
     settings = person.settings_of(options.store)
     location = person.location_of(options.user, settings)
@@ -99,4 +97,10 @@ def _is_somebody_elses(content: TokenFile, uid: int, location: Location, setting
     return False
 
 
-MEND = Command("mend", "put the files of a user in order that logins refuse, as after a restore", person.add_user, _run)
+MEND = Command(
+    "mend",
+    "put the files of a user in order that logins refuse, as after a restore",
+    person.add_user,
+    person.UserOptions,
+    _run,
+)

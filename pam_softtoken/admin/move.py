@@ -11,6 +11,7 @@ import argparse
 import errno
 import os
 import pwd
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from pam_softtoken import config as configuration
@@ -41,6 +42,17 @@ from pam_softtoken.ui.command_line import Command
 MOST_OFFERS = 5
 ASIDE = ".tokens.moving"
 """The name of the old token file from the moment when it is no longer used until the new file is in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class MoveOptions:
+    """The options of `move`."""
+
+    users: tuple[str, ...]
+    all: bool
+    to: str
+    old_home: str | None
+    dry_run: bool
 
 
 class _Place(Editor):
@@ -233,7 +245,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say what would be moved")
 
 
-def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def run(screen: terminal.Terminal, options: MoveOptions) -> None:
     """Move the tokens of some users.
 
     Raises:
@@ -280,7 +292,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         screen.tell("Nobody has tokens there.")
 
 
-def _accounts(options: argparse.Namespace) -> list[safe_open.Account]:
+def _accounts(options: MoveOptions) -> list[safe_open.Account]:
     entries = pwd.getpwall() if options.all else [_entry_of(name) for name in options.users]
     accounts = []
     for account in {entry.pw_name: user_lookup.account_of(entry) for entry in entries if entry.pw_name}.values():
@@ -328,7 +340,7 @@ def _other(to: str) -> str:
     return PLACES["home" if to == "system" else "system"]
 
 
-def _result_of(account: safe_open.Account, options: argparse.Namespace) -> str | None:
+def _result_of(account: safe_open.Account, options: MoveOptions) -> str | None:
     """Move the tokens of one user. Return what was done, or None if the user has no tokens there.
 
     Raises:
@@ -344,7 +356,7 @@ def _result_of(account: safe_open.Account, options: argparse.Namespace) -> str |
         raise AdministrationFailed(str(error), hint=_advice(error)) from None
 
 
-def _move(account: safe_open.Account, options: argparse.Namespace) -> str:
+def _move(account: safe_open.Account, options: MoveOptions) -> str:
     target = Location(PLACES[options.to], account)
     sources = _sources(account, options.to, options.old_home)
     source = next((each for each in sources if _is_there(each)), sources[0])
@@ -403,4 +415,6 @@ def _counted(number: int) -> str:
     return "1 user" if number == 1 else f"{number} users"
 
 
-COMMAND = Command("move", "move tokens out of the users' homes into root's hands, or back", add_arguments, run)
+COMMAND = Command(
+    "move", "move tokens out of the users' homes into root's hands, or back", add_arguments, MoveOptions, run
+)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import os
+from typing import Any
 
 from pam_softtoken.admin import move
 from pam_softtoken.admin.change import watchdog
@@ -55,7 +55,7 @@ examples:
   softtoken-admin forget dave
       after userdel dave: nothing is in the way of the next user of that name or uid
 """
-COMMANDS: tuple[command_line.Command, ...] = (
+COMMANDS: tuple[command_line.Command[Any], ...] = (
     ENABLE,
     CONFIRM,
     DISABLE,
@@ -74,7 +74,7 @@ COMMANDS: tuple[command_line.Command, ...] = (
 )
 
 
-_OF_SERVICES = (ENABLE.run, CONFIRM.run, DISABLE.run, ROLL_BACK.run)
+_OF_SERVICES: tuple[command_line.Command[Any], ...] = (ENABLE, CONFIRM, DISABLE, ROLL_BACK)
 
 
 def build_parser() -> command_line.Parser:
@@ -87,6 +87,6 @@ def main(arguments: list[str] | None = None) -> int:
     return command_line.main(build_parser, arguments, _take_back_what_is_overdue)
 
 
-def _take_back_what_is_overdue(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def _take_back_what_is_overdue(screen: terminal.Terminal, command: command_line.Command[Any]) -> None:
     if os.geteuid() == 0:
-        watchdog.settle_before(screen.tell, patient=options.run in _OF_SERVICES)
+        watchdog.settle_before(screen.tell, patient=command in _OF_SERVICES)

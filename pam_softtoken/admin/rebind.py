@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from pam_softtoken.account import enrolled_mark, ram_record, revocation, revoking, safe_open, token_file, user_lookup
 from pam_softtoken.account.store import Location
@@ -26,30 +28,48 @@ from pam_softtoken.errors import (
     UsageError,
 )
 from pam_softtoken.login import login_note
-from pam_softtoken.ui import terminal
+from pam_softtoken.ui import consent, terminal
 from pam_softtoken.ui.command_line import Command
 
 
-def _rebind(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+@dataclass(frozen=True, slots=True)
+class RebindOptions:
+    """The options of `rebind`."""
+
+    user: str | None
+    all: bool
+    old_name: str | None
+    old_uid: int | None
+    newcomer: bool
+    yes: bool
+    store: str | None
+
+
+def _rebind(screen: terminal.Terminal, options: RebindOptions) -> None:
     if options.all is (options.user is not None):
         raise UsageError("either a user or --all", hint=f"as in {person.PROGRAM} rebind alice --old-name alicia")
-    person.require_root("rebind --all" if options.all else f"rebind {options.user}")
+    person.require_root(f"rebind {options.user or '--all'}")
     settings = person.settings_of(options.store)
     has_old = options.old_name is not None or options.old_uid is not None
     if (options.newcomer or options.all) and (has_old or options.newcomer is options.all):
         raise AdministrationFailed(
             "with --all or --newcomer there is no old name and no old uid", hint="leave one of the two out"
         )
-    if options.all:
-        _rebind_all(screen, options, settings.store)
+    if options.user is None:
+        _rebind_all(screen, settings.store, agreed=options.yes)
         return
     account = person.account_of(options.user)
     try:
         if options.newcomer:
-            screen.tell(forget.begin_anew(screen, options, account, settings.store))
+            screen.tell(forget.begin_anew(screen, account, settings.store, agreed=options.yes))
         else:
             former = _former(account, options.old_name, options.old_uid)
-            screen.tell(_HandOver(account, former, settings.store).carry_out(screen, options))
+
+            def require_consent(what: str) -> None:
+                screen.tell(what)
+                consent.require(screen, "Is that the same user?", given=options.yes)
+
+            screen.tell(_HandOver(account, former, settings.store).carry_out(require_consent))
     except ConfigError as error:
         raise AdministrationFailed(str(error), hint="--store takes another template") from None
     except PathError as error:
@@ -64,7 +84,7 @@ def _former(account: safe_open.Account, name: str | None, uid: int | None) -> sa
     )
 
 
-def _rebind_all(screen: terminal.Terminal, options: argparse.Namespace, store: str) -> None:
+def _rebind_all(screen: terminal.Terminal, store: str, *, agreed: bool) -> None:
     """Hand over the files of all accounts that were renamed or got another uid, after one question.
 
     Raises:
@@ -80,14 +100,13 @@ def _rebind_all(screen: terminal.Terminal, options: argparse.Namespace, store: s
         )
     for account, former in pairs:
         screen.tell(f"{_named(former)} is {_named(account)} now")
-    person.require_yes(screen, "Is each of them the same user?", options)
-    options.yes = True
+    consent.require(screen, "Is each of them the same user?", given=agreed)
     failed = []
     for account, former in pairs:
         terminal.checkpoint()
         try:
             account.look_up_groups()
-            screen.tell(_HandOver(account, former, store).carry_out(screen, options))
+            screen.tell(_HandOver(account, former, store).carry_out(lambda what: None))
         except (AdministrationFailed, ConfigError, PathError) as error:
             failed.append(account.name)
             screen.tell(f"{account.name}: {terminal.visible(str(error))}")
@@ -144,14 +163,17 @@ class _HandOver:
         former.groups = account.groups
         self._old, self._new = Place(Location(store, former)), Place(Location(store, account))
 
-    def carry_out(self, screen: terminal.Terminal, options: argparse.Namespace) -> str:
+    def carry_out(self, require_consent: Callable[[str], None]) -> str:
         """Ask, then hand over. After a kill, the same command continues.
+
+        Args:
+            require_consent: checks that root agrees to what the text says will happen.
 
         Returns:
             The message to show when it is done.
 
         Raises:
-            AdministrationFailed, PathError: some files may still be in the old place.
+            AdministrationFailed, NotConfirmed, PathError: some files may still be in the old place.
         """
         account, former = self._account, self._former
         _require_gone(former, account)
@@ -165,9 +187,7 @@ class _HandOver:
                 what = f"The tokens in {self._old.location.path}, which do not name their account,"
             else:
                 what = f"What {_named(former)} has enrolled"
-            if not options.all:
-                screen.tell(f"{what} will be that of {_named(account)}, and its codes let {account.name} in.")
-            person.require_yes(screen, "Is that the same user?", options)
+            require_consent(f"{what} will be that of {_named(account)}, and its codes let {account.name} in.")
             self._go(bound_to)
         finally:
             self._old.close()
@@ -322,10 +342,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--newcomer", action="store_true",
         help="the account is another user, who got the name or uid of a former one: take away what that one has left",
     )  # fmt: skip
-    person.add_yes(parser)
+    consent.add_yes(parser)
     person.add_store(parser)
 
 
 REBIND = Command(
-    "rebind", "hand the tokens over to an account that was renamed or got another uid", _add_arguments, _rebind
+    "rebind",
+    "hand the tokens over to an account that was renamed or got another uid",
+    _add_arguments,
+    RebindOptions,
+    _rebind,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.state import NEVER, State
@@ -15,11 +16,20 @@ from pam_softtoken.login import clock_doubt, policy
 from pam_softtoken.login.policy import Limits
 from pam_softtoken.otp import hotp
 from pam_softtoken.otp.token import HOTPToken
-from pam_softtoken.ui import terminal
+from pam_softtoken.ui import consent, terminal
 from pam_softtoken.ui.command_line import Command
 
 
-def _unlock(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+@dataclass(frozen=True, slots=True)
+class ResetOptions:
+    """The options of `reset-state`."""
+
+    user: str
+    store: str | None
+    yes: bool
+
+
+def _unlock(screen: terminal.Terminal, options: person.UserOptions) -> None:
     person.require_root(f"unlock {options.user}")
     settings = person.settings_of(options.store)
     counted = bounded.work_for(options.user, lambda: _forget_wrong_answers(options.user, settings))
@@ -135,7 +145,7 @@ def _glance(store: Editor) -> tuple[str, State | None]:
     return ("missing" if known is None else "in order"), known
 
 
-def _reset(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def _reset(screen: terminal.Terminal, options: ResetOptions) -> None:
     user = options.user
     person.require_root(f"reset-state {user}")
     settings = person.settings_of(options.store)
@@ -143,7 +153,7 @@ def _reset(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     was, losses = bounded.work_for(user, lambda: _survey(user, settings))
     screen.tell(f"The state of {user} is {was}. To start it anew gives up:")
     screen.tell("\n".join(losses))
-    person.require_yes(screen, "Start it anew?", options)
+    consent.require(screen, "Start it anew?", given=options.yes)
     recovery_died = bounded.work_for(user, lambda: _start_anew(user, settings, was=was))
     screen.tell(f"Done. The state of {user} is in order.")
     if recovery_died:
@@ -177,12 +187,20 @@ def _start_anew(user: str, settings: Config, *, was: str) -> bool:
 
 def _add_to_reset(parser: argparse.ArgumentParser) -> None:
     person.add_user(parser)
-    person.add_yes(parser)
+    consent.add_yes(parser)
 
 
 UNLOCK = Command(
-    "unlock", "forget a user's wrong answers, so that nobody has to wait for them", person.add_user, _unlock
+    "unlock",
+    "forget a user's wrong answers, so that nobody has to wait for them",
+    person.add_user,
+    person.UserOptions,
+    _unlock,
 )
 RESET_STATE = Command(
-    "reset-state", "start anew what is remembered of a user's codes, for when it is damaged", _add_to_reset, _reset
+    "reset-state",
+    "start anew what is remembered of a user's codes, for when it is damaged",
+    _add_to_reset,
+    ResetOptions,
+    _reset,
 )

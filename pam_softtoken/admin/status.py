@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from pam_softtoken.account import user_lookup
@@ -26,7 +27,17 @@ HEADER = ("user", "status", "tokens", "last used", "recovery", "remarks")
 _NAMED = 10
 
 
-def _status(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+@dataclass(frozen=True, slots=True)
+class StatusOptions:
+    """The options of `status`."""
+
+    users: tuple[str, ...]
+    all: bool
+    json: bool
+    store: str | None
+
+
+def _status(screen: terminal.Terminal, options: StatusOptions) -> None:
     person.require_root("status")
     settings = person.settings_of(options.store)
     users = _chosen(options)
@@ -76,7 +87,7 @@ def _of_orphans(left: list[Orphan]) -> list[str]:
     return lines
 
 
-def _chosen(options: argparse.Namespace) -> list[pwd.struct_passwd]:
+def _chosen(options: StatusOptions) -> list[pwd.struct_passwd]:
     if not options.users:
         return logins.everybody() if options.all else logins.who_can_log_in()
     chosen = []
@@ -192,5 +203,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 STATUS = Command(
-    "status", "show who is enrolled, who must wait, and whom the services refuse or exempt", _add_arguments, _status
+    "status",
+    "show who is enrolled, who must wait, and whom the services refuse or exempt",
+    _add_arguments,
+    StatusOptions,
+    _status,
 )

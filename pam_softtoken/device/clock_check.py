@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 
 from pam_softtoken.device import desk, entry, passphrase
 from pam_softtoken.errors import CheckFailed, VaultFailed
@@ -16,20 +17,28 @@ FURTHEST_S = 3600
 """Codes of an hour each way are compared: with 6 digits and 30 s a wrong one is among them in 1 of 4000 cases."""
 
 
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """The options of `verify`."""
+
+    name: str
+    passphrase: passphrase.PassphraseOptions
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments to its parser."""
     parser.add_argument("name", metavar="NAME", help="whose code, or a part of the name that no other has")
     passphrase.add_arguments(parser)
 
 
-def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def run(screen: terminal.Terminal, options: VerifyOptions) -> None:
     """Compare clocks.
 
     Raises:
         CheckFailed: they differ, or the code does not show the time.
         ProgramError: there is nothing to compare.
     """
-    _, entries = desk.open_vault(desk.passphrase_of(screen, options))
+    _, entries = desk.open_vault(desk.passphrase_of(screen, options.passphrase))
     chosen = entries[entry.find(entries, options.name)]
     token = chosen.token
     if not isinstance(token, TOTPToken):
@@ -80,4 +89,6 @@ def _distance(step: int, present: range) -> int:
     return max(present[0] - step, step - present[-1], 0)
 
 
-COMMAND = Command("verify", "tell by a code of another device whether this clock is right", add_arguments, run)
+COMMAND = Command(
+    "verify", "tell by a code of another device whether this clock is right", add_arguments, VerifyOptions, run
+)

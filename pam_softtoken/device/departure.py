@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 
 from pam_softtoken.device import desk, entry, passphrase
 from pam_softtoken.errors import UsageError, VaultFailed
 from pam_softtoken.interchange.apps import aegis
 from pam_softtoken.otp import key_uri
 from pam_softtoken.otp.token import HOTPToken
-from pam_softtoken.ui import qr_code, terminal
+from pam_softtoken.ui import consent, qr_code, terminal
 from pam_softtoken.ui.command_line import Command
 
 FORMATS = ("uri", "aegis")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """The options of `export`."""
+
+    names: tuple[str, ...]
+    format: str
+    qr: bool
+    yes: bool
+    passphrase: passphrase.PassphraseOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,11 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="uri: one Key URI a line; aegis: JSON of the app Aegis in clear, for other apps (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--qr", action="store_true", help="draw QR codes, for the camera of another device")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    consent.add_yes(parser)
     passphrase.add_arguments(parser)
 
 
-def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def run(screen: terminal.Terminal, options: ExportOptions) -> None:
     """Show keys.
 
     Raises:
@@ -36,13 +48,13 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     screen.require_open()
     if options.qr and options.format != FORMATS[0]:
         raise UsageError("--qr does not go with --format", hint="a QR code has a Key URI")
-    _, entries = desk.open_vault(desk.passphrase_of(screen, options))
+    _, entries = desk.open_vault(desk.passphrase_of(screen, options.passphrase))
     chosen = [entries[entry.find(entries, name, whole=True)] for name in options.names] or entries
     if not chosen:
         raise VaultFailed("the vault is empty", hint="softtoken add takes a Key URI, softtoken import a file")
     keys = "1 key" if len(chosen) == 1 else f"{len(chosen)} keys"
     onlookers = "whoever sees this screen has them, too" if screen.is_terminal() else "nothing encrypts the output"
-    desk.require_consent(screen, f"Show {keys}? {onlookers.capitalize()}.", given=options.yes)
+    consent.require(screen, f"Show {keys}? {onlookers.capitalize()}.", given=options.yes)
     if options.yes and screen.is_terminal():
         screen.tell(f"This shows {keys}: {onlookers}.")
     terminal.checkpoint()
@@ -63,4 +75,4 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         screen.tell("Tokens that count must count in one place only: remove them here once they are used elsewhere.")
 
 
-COMMAND = Command("export", "show keys, as Key URIs or QR codes, for another device", add_arguments, run)
+COMMAND = Command("export", "show keys, as Key URIs or QR codes, for another device", add_arguments, ExportOptions, run)

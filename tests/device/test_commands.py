@@ -213,7 +213,7 @@ def test_rename__gives_another_name_and_keeps_the_rest(device: Device) -> None:
 
 def test_remove__asks_and_takes_one_away(device: Device) -> None:
     device.hold(totp("alice"), totp("bob", b"another key of it"))
-    assert device.refused("remove", "alice", status=2).hint == "--yes agrees to it beforehand"
+    assert device.refused("remove", "alice").hint == "add --yes"
     for answer, left in (("n", ["alice", "bob"]), ("", ["alice", "bob"]), ("y", ["bob"])):
         with device.start("remove", "alice") as person:
             person.expect("Passphrase of the vault: ")
@@ -229,7 +229,7 @@ def test_remove__asks_and_takes_one_away(device: Device) -> None:
 def test_export__asks_and_gives_uris_that_add_takes_again(device: Device, tmp_path: Path) -> None:
     entries = [totp("Zoë: 日本", issuer="Ħost: x", digits=8, period_s=60), hotp("bob", b"another key of it", counter=7)]
     device.hold(*entries)
-    assert device.refused("export", status=2).hint == "--yes agrees to it beforehand"
+    assert device.refused("export").hint == "add --yes"
     uris = device.did("export", "--yes").splitlines()
     assert [dict(urllib.parse.parse_qsl(uri.partition("?")[2]))["secret"] for uri in uris] == [
         RFC_KEY_BASE32,

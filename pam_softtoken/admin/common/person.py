@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from pam_softtoken import config as configuration
 from pam_softtoken.account import enrolled_mark, host_settings, safe_open, token_file, user_lookup
@@ -21,11 +22,18 @@ from pam_softtoken.errors import (
     Revoked,
     Unusable,
 )
-from pam_softtoken.ui import terminal
 
 PROGRAM = "softtoken-admin"
 PLACES = {"system": "/var/lib/softtoken/%U", "home": "%h/.softtoken"}
 """The stores between which `move` moves, by its words."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserOptions:
+    """The options of a command that needs only a user, and the store that has the user's files."""
+
+    user: str
+    store: str | None
 
 
 def add_user(parser: argparse.ArgumentParser) -> None:
@@ -48,11 +56,6 @@ def add_store(parser: argparse.ArgumentParser) -> None:
         help="where the files are, as in the module's store= option; needed only where that is an argument in pam.d "
         "and not in softtoken.conf",
     )  # fmt: skip
-
-
-def add_yes(parser: argparse.ArgumentParser) -> None:
-    """Add the option that answers the question to a subcommand."""
-    parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def uid(text: str) -> int:
@@ -193,17 +196,3 @@ def not_enrolled(location: Location) -> AdministrationFailed:
 def hint_for(error: PathError, location: Location) -> str:
     """Return a hint for root about a fault in a user's files."""
     return host_settings.hint_for(error, location, is_root=True)
-
-
-def require_yes(screen: terminal.Terminal, question: str, options: argparse.Namespace) -> None:
-    """Ask whether to continue, unless --yes was given.
-
-    Raises:
-        AdministrationFailed: the answer is not yes, or there is nobody to ask.
-    """
-    if options.yes:
-        return
-    if not terminal.person_is_there():
-        raise AdministrationFailed("there is no terminal to ask on; nothing was changed", hint="add --yes")
-    if screen.ask(f"{question} [y/N]").strip().lower() not in ("y", "yes"):
-        raise AdministrationFailed("not confirmed; nothing was changed", hint="y does it")

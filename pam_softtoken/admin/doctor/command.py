@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -62,7 +63,15 @@ FAMILIES = (
 )
 
 
-def doctor(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+@dataclass(frozen=True, slots=True)
+class DoctorOptions:
+    """The options of `doctor`."""
+
+    verbose: bool
+    json: bool
+
+
+def doctor(screen: terminal.Terminal, options: DoctorOptions) -> None:
     """Run all checks, and show the findings.
 
     Raises:
@@ -158,5 +167,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 DOCTOR = Command(
-    "doctor", "look for what leads past the code, keeps people out or will go wrong", _add_arguments, doctor
+    "doctor",
+    "look for what leads past the code, keeps people out or will go wrong",
+    _add_arguments,
+    DoctorOptions,
+    doctor,
 )

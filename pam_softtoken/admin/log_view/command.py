@@ -7,6 +7,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from pam_softtoken import log
 from pam_softtoken.account import user_lookup
@@ -20,6 +21,17 @@ from pam_softtoken.ui.command_line import Command
 
 COLUMNS = tuple(name for name in log.FIELDS if name != "trial")
 HEADER = ("time", "service", *COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """The options of `log`."""
+
+    user: str | None
+    since: str
+    file: tuple[str, ...]
+    all: bool
+    json: bool
 
 
 class _Selection:
@@ -68,7 +80,7 @@ class _Selection:
             yield f"{lines} left out that {source} by enable or doctor; --all shows them."
 
 
-def _show(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def _show(screen: terminal.Terminal, options: LogOptions) -> None:
     person.require_root("log")
     since = duration.moment("--since", options.since, time.time())
     user = log.escape(options.user) if options.user is not None else None
@@ -136,4 +148,4 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, for programs")
 
 
-LOG = Command("log", "show what became of logins, as a table", _add_arguments, _show)
+LOG = Command("log", "show what became of logins, as a table", _add_arguments, LogOptions, _show)

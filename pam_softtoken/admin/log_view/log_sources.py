@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO, BinaryIO
 
@@ -31,7 +31,7 @@ _OTHER_FILES = "--file names other files"
 
 
 @contextmanager
-def opened(files: list[str], since: float) -> Iterator[Iterator[Entry]]:
+def opened(files: Sequence[str], since: float) -> Iterator[Iterator[Entry]]:
     """Open a log for the length of the block.
 
     Args:
