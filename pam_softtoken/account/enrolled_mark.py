@@ -1,5 +1,5 @@
 """The mark that a user has enrolled. It is root's. So `nullok` never takes a user with a deleted token file or an
-unmounted home for one who never enrolled. Imports nothing but `os`, the hash and the errors.
+unmounted home for one who never enrolled. Imports nothing but `os`, the hash, the paths and the errors.
 
 There are two files. One is named after the uid and contains the user's name. Only its existence counts. The name
 explains a denial to an administrator when the uid has passed to another user. The other file is named after a hash of
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 
+from pam_softtoken.account import places
 from pam_softtoken.errors import DENIED, UnusableFile
 from pam_softtoken.otp.mac import sha256
 
@@ -18,9 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pam_softtoken.account.safe_open import Account
 
-DIRECTORY = "/var/lib/softtoken/enrolled"
-NAMES = "/var/lib/softtoken/.names"  # no user's directory starts with a dot under store=/var/lib/softtoken/%u
-REVOCATIONS = "/var/lib/softtoken/revoked"
 DIGEST_DIGITS = 32
 NOT_A_UID = -1
 _MAX_NAME_BYTES = 1024
@@ -30,7 +28,7 @@ _MODE = 0o711  # an application without root can check its own user's mark, but 
 
 def path_of(uid: int) -> str:
     """Return the mark's path: a file named after the uid."""
-    return f"{DIRECTORY}/{uid}"
+    return f"{places.ENROLLED}/{uid}"
 
 
 def is_set(uid: int) -> bool:
@@ -90,7 +88,7 @@ class Known:
 
 def record_of(name: str) -> str:
     """Return the path of the record that is named after a name."""
-    return f"{NAMES}/{sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:DIGEST_DIGITS]}"
+    return f"{places.NAMES}/{sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:DIGEST_DIGITS]}"
 
 
 def known(name: str) -> Known | None:
@@ -169,7 +167,7 @@ def _needs_record(account: Account) -> bool:
     if found.uid == account.uid:
         return found.home != account.home
     # This record leads to revocations under the former uid, until root has handed them over.
-    return not os.path.lexists(f"{REVOCATIONS}/{found.uid}")
+    return not os.path.lexists(f"{places.REVOKED}/{found.uid}")
 
 
 def set_for(account: Account) -> None:
@@ -182,7 +180,7 @@ def set_for(account: Account) -> None:
         return
     uid = account.uid
     try:
-        for directory in (os.path.dirname(DIRECTORY), DIRECTORY):
+        for directory in (places.DATA, places.ENROLLED):
             make_directory(directory)
         if not _has_mark(account):
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -207,7 +205,7 @@ def record(account: Account) -> None:
     new = f"{path}.{os.urandom(8).hex()}"
     text = f"{account.uid}\0{account.name}\0{account.home}\0"
     try:
-        for directory in (os.path.dirname(NAMES), NAMES):
+        for directory in (places.DATA, places.NAMES):
             make_directory(directory)
         # A screen locker is its user's process and has to read this. The password database shows the same facts.
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)

@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Iterable
 
-from pam_softtoken.account import enrolled_mark, revocation
+from pam_softtoken.account import enrolled_mark, places, revocation
 from pam_softtoken.account.revocation import Revocation
 from pam_softtoken.errors import NotStored
 
@@ -145,10 +145,10 @@ def forget(uid: int) -> None:
 def _make_directory(uid: int) -> None:
     path = revocation.directory_of(uid)
     try:
-        enrolled_mark.make_directory(os.path.dirname(revocation.DIRECTORY))
-        enrolled_mark.make_directory(revocation.DIRECTORY)
+        enrolled_mark.make_directory(places.DATA)
+        enrolled_mark.make_directory(places.REVOKED)
         enrolled_mark.make_directory(path, mode=0o755)
-        for above in (revocation.DIRECTORY, os.path.dirname(revocation.DIRECTORY)):
+        for above in (places.REVOKED, places.DATA):
             _sync(above)
     except OSError as error:
         raise NotStored(path, os.strerror(error.errno or 0)) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from contextlib import suppress
 
+from pam_softtoken.account.places import CHANGES
 from pam_softtoken.admin import enable
 from pam_softtoken.admin.change import record, watchdog, way_back
 from pam_softtoken.admin.change.plan import diff, require_service, text_of
@@ -13,7 +14,6 @@ from pam_softtoken.admin.common import deed, host_file, person
 from pam_softtoken.admin.services import pam_profile
 from pam_softtoken.admin.sshd import server
 from pam_softtoken.errors import AdministrationFailed
-from pam_softtoken.login import login_note
 from pam_softtoken.pam import installed_libpam, service_file
 from pam_softtoken.pam.stack import Stack, places
 from pam_softtoken.ui import terminal
@@ -104,7 +104,7 @@ def _roll_back(screen: terminal.Terminal, options: argparse.Namespace) -> None:
             watchdog.watch_again(service)
         raise AdministrationFailed(
             f"could not be taken back, or not be read: {', '.join(failed)}",
-            hint=f"what stood there before is in {login_note.DIRECTORY}; see to it: it is tried again by itself",
+            hint=f"what stood there before is in {CHANGES}; see to it: it is tried again by itself",
         )
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+from pam_softtoken.account import places
 
 PACKAGE = Path(__file__).resolve().parents[2] / "pam_softtoken"
 ROOMS: dict[str, frozenset[str]] = {}
@@ -207,6 +210,24 @@ def test_owners__look_users_up_and_lead_to_the_null_device_and_the_system_log() 
     assert lookers == {"account.user_lookup", "admin.common.logins"}
     assert {module for module, names in used.items() if names & {"devnull", "DEVNULL"}} == {"null_device"}
     assert not {module for module in MODULES if "syslog" in _imports(module)}
+
+
+def test_owners__paths_of_roots_records_are_spelled_in_one_module() -> None:
+    """A docstring may show a path."""
+    spelled = set()
+    for module in MODULES:
+        nodes = list(ast.walk(_tree(module)))
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        texts = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in docstrings]
+        if any(re.search(r"(var/lib|run)/softtoken(?!-)", text) for text in texts if isinstance(text, str)):
+            spelled.add(module)
+    assert spelled == {"account.places"}
+
+
+def test_owners__the_bridge_looks_for_changes_where_python_writes_them() -> None:
+    source = (PACKAGE / "bridge" / "pam_softtoken.c").read_text()
+    defined = re.findall(r'^#define (\w+) "((?:/var/lib|/run)/softtoken[^"]*)"', source, re.MULTILINE)
+    assert defined == [("CHANGES", places.CHANGES)]
 
 
 def test_verifier__never_sees_pam() -> None:
