@@ -88,6 +88,14 @@ def _ours(module: str) -> set[str]:
     return _imports(module) & set(MODULES)
 
 
+def _users_of(*names: str) -> set[str]:
+    """Return the modules that use an attribute of one of these names, such as a function of `os`."""
+    used = {
+        module: {node.attr for node in ast.walk(_tree(module)) if isinstance(node, ast.Attribute)} for module in MODULES
+    }
+    return {module for module in MODULES if used[module] & set(names)}
+
+
 def reachable(start: str) -> set[str]:
     seen: set[str] = set()
     waiting = {start}
@@ -203,13 +211,14 @@ def test_success__is_written_once() -> None:
 
 def test_owners__look_users_up_and_lead_to_the_null_device_and_the_system_log() -> None:
     """Only lists of users are made elsewhere. /dev/null may be missing, and syslog(3) may wait without end."""
-    used = {
-        module: {node.attr for node in ast.walk(_tree(module)) if isinstance(node, ast.Attribute)} for module in MODULES
-    }
-    lookers = {module for module, names in used.items() if names & {"getpwnam", "getpwuid"}}
-    assert lookers == {"account.user_lookup", "admin.common.logins"}
-    assert {module for module, names in used.items() if names & {"devnull", "DEVNULL"}} == {"null_device"}
+    assert _users_of("getpwnam", "getpwuid") == {"account.user_lookup", "admin.common.logins"}
+    assert _users_of("devnull", "DEVNULL") == {"null_device"}
     assert not {module for module in MODULES if "syslog" in _imports(module)}
+
+
+def test_owners__wait_for_locks() -> None:
+    """A wait of its own could last without end, or be lengthened by a clock that is set back."""
+    assert _users_of("flock", "lockf") == {"account.safe_open"}
 
 
 def test_owners__paths_of_roots_records_are_spelled_in_one_module() -> None:

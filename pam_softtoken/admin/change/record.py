@@ -9,7 +9,6 @@ the record can finish it.
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import shutil
@@ -19,16 +18,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from pam_softtoken.account import places, proc, user_path
+from pam_softtoken.account import places, proc, safe_open, user_path
 from pam_softtoken.account.user_path import NamedFiles
 from pam_softtoken.admin.common import host_file
 from pam_softtoken.admin.common.host_file import Content
-from pam_softtoken.errors import AdministrationFailed, ChangeInProgress, PathError
+from pam_softtoken.errors import AdministrationFailed, ChangeInProgress, LockTimeout, PathError, UnusableFile
 from pam_softtoken.login import login_note
 
 LOCK = f"{places.CHANGES}/.lock"  # no service name contains a dot
 LOCK_WAIT_S = 10.0
-_LOCK_PAUSE_S = 0.1
 PENDING, CONFIRMED, RETURNING = login_note.PENDING, "confirmed", "returning"
 _STATES = (PENDING, CONFIRMED, RETURNING)
 """The states, in the order in which a change passes through them."""
@@ -145,16 +143,14 @@ def _open_lock() -> int:
 
 
 def _lock(descriptor: int, wait_s: float) -> None:
-    started = time.monotonic()
-    while True:
-        with suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        if time.monotonic() > started + wait_s:
-            raise ChangeInProgress(
-                "another softtoken-admin is changing a service; nothing was changed", hint="start again when it is done"
-            )
-        time.sleep(_LOCK_PAUSE_S)
+    try:
+        safe_open.lock(descriptor, wait_s, path=LOCK)
+    except LockTimeout:
+        raise ChangeInProgress(
+            "another softtoken-admin is changing a service; nothing was changed", hint="start again when it is done"
+        ) from None
+    except UnusableFile as error:
+        raise AdministrationFailed(str(error), hint="its file system must have locks") from None
 
 
 def load(service: str) -> Change | None:
@@ -315,20 +311,23 @@ def sweep(service: str) -> None:
 
 def watch(service: str) -> None:
     """Mark a change as watched by this process, for as long as the process lives; see `is_watched`."""
-    with suppress(OSError):
-        fcntl.flock(os.open(f"{places.CHANGES}/{service}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH)
+    path = f"{places.CHANGES}/{service}"
+    with suppress(OSError, PathError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        safe_open.lock(descriptor, LOCK_WAIT_S, path=path, shared=True)  # `is_watched` holds it for a moment
 
 
 def is_watched(service: str) -> bool:
     """Check whether a process watches a change until it is confirmed or undone.
 
     Raises:
-        OSError: this cannot be found out.
+        OSError, UnusableFile: this cannot be found out.
     """
-    descriptor = os.open(f"{places.CHANGES}/{service}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    path = f"{places.CHANGES}/{service}"
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        safe_open.lock(descriptor, 0, path=path)
+    except LockTimeout:
         return True
     finally:
         os.close(descriptor)
