@@ -221,6 +221,16 @@ def test_owners__wait_for_locks() -> None:
     assert _users_of("flock", "lockf") == {"account.safe_open"}
 
 
+def test_owners__make_files_durable() -> None:
+    """`replace` does it for all files, `host_file` for those whose owner and attributes must stay. The others write in
+    place (the state), or only rename. `enrolled_mark` waits for no disk.
+    """
+    assert _users_of("fsync", "fdatasync") == {
+        "account.replace", "account.safe_open", "account.store", "account.mending", "admin.move",
+        "admin.common.host_file",
+    }  # fmt: skip
+
+
 def test_owners__paths_of_roots_records_are_spelled_in_one_module() -> None:
     """A docstring may show a path."""
     spelled = set()

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from pam_softtoken.account import places, proc, safe_open, user_path
+from pam_softtoken.account import enrolled_mark, places, proc, safe_open, user_path
+from pam_softtoken.account.replace import sync_directory
 from pam_softtoken.account.user_path import NamedFiles
 from pam_softtoken.admin.common import host_file
 from pam_softtoken.admin.common.host_file import Content
@@ -133,9 +134,7 @@ def locked(wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
 
 
 def _open_lock() -> int:
-    if not os.path.isdir(places.DATA):
-        os.makedirs(places.DATA, exist_ok=True)
-        os.chmod(places.DATA, 0o711)  # noqa: S103 - the mark of enrolled users needs this mode
+    enrolled_mark.make_directory(places.DATA)
     os.makedirs(places.CHANGES, mode=0o700, exist_ok=True)
     os.close(user_path.open_directory(places.CHANGES))
     # Open for reading only: files in /etc can be restored even while this disk is read-only.
@@ -205,7 +204,7 @@ def begin(change: Change, awaited: str = "") -> None:
     place = f"{places.CHANGES}/{change.service}"
     for directory in (places.CHANGES, place):
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        host_file.sync_directory(os.path.dirname(directory))
+        sync_directory(os.path.dirname(directory))
     _remove_notes(place)
     if earlier is not None:
         for each in earlier.files:
@@ -252,7 +251,7 @@ def confirm(change: Change) -> None:
     place = f"{places.CHANGES}/{change.service}"
     try:
         os.rename(f"{place}/{PENDING}", f"{place}/{CONFIRMED}")
-        host_file.sync_directory(place)
+        sync_directory(place)
         _remove_notes(place)
     except OSError as error:
         raise _not_recorded(place, error) from None
@@ -264,7 +263,7 @@ def turn_round(change: Change) -> None:
     with suppress(OSError):
         if change.state != RETURNING:
             os.rename(f"{place}/{change.state}", f"{place}/{RETURNING}")
-            host_file.sync_directory(place)
+            sync_directory(place)
         _remove_notes(place)
 
 
@@ -304,7 +303,7 @@ def sweep(service: str) -> None:
     try:
         with suppress(FileNotFoundError):
             shutil.rmtree(place)
-        host_file.sync_directory(places.CHANGES)
+        sync_directory(places.CHANGES)
     except OSError as error:
         raise _not_recorded(place, error) from None
 
