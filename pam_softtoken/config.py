@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     Value = bool | int | str
 
 DEFAULT_CONF = "/etc/security/softtoken.conf"
+HOME_STORE = "%h/.softtoken"
 DEFAULT_PROMPT = "Verification code:"
 MAX_GRACE_S = 30 * 24 * 60 * 60
 _UNIT_S = {"s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
@@ -210,7 +211,7 @@ OPTIONS = (
     ),
     Option(
         "store",
-        "%h/.softtoken",
+        HOME_STORE,
         value="TEMPLATE",
         check=_store,
         meaning="Directory of the token and the state file: `%h` home (at the start only), "

@@ -7,7 +7,8 @@ it only after a file is refused.
 
 from __future__ import annotations
 
-from pam_softtoken import errors
+from pam_softtoken import config, errors
+from pam_softtoken.account import places
 from pam_softtoken.errors import (
     DENIED,
     EXPLAINED,
@@ -28,7 +29,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pam_softtoken.account.store import Location
 
-VOLATILE = "/run/softtoken"
 _HOME, _ABOVE, _BELOW, _ROOTS, _STORE, _ROOTS_STORE = "home", "above", "below", "roots", "store", "roots-store"
 """What is to blame: the home directory, a directory above it, the user's directory below it, root's directory with the
 tokens of all users, or the user's own directory with the two files, in the home or in root's store.
@@ -71,7 +71,7 @@ _OWN = {
 """The same for the user's own shell, where another command does as well and needs no root."""
 _ANEW = "softtoken-enroll --force"
 _OR_FORCE = "softtoken-enroll --force makes a new token instead"
-_ELSEWHERE = "or let root keep the tokens, with store=/var/lib/softtoken/%U in /etc/security/softtoken.conf"
+_ELSEWHERE = f"or let root keep the tokens, with store={places.SYSTEM_STORE} in {config.DEFAULT_CONF}"
 _ADVICE = {
     (_HOME, MISSING): _ELSEWHERE,
     (_HOME, FOREIGN): _ELSEWHERE,
@@ -127,7 +127,7 @@ def of(error: errors.PathError, location: Location) -> Cure:
         error: what is wrong.
         location: whose files, and where.
     """
-    if error.kind == EXPLAINED or error.path.startswith(VOLATILE):
+    if error.kind == EXPLAINED or error.path.startswith(places.RUN):
         return _of_record(error) if error.kind != EXPLAINED else Cure()
     if isinstance(error, (errors.DamagedState, errors.BadTokenFile)):
         return _of_content(error, location)

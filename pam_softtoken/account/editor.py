@@ -9,7 +9,17 @@ import os
 import stat
 from collections.abc import Callable
 
-from pam_softtoken.account import enrolled_mark, ram_record, replace, revocation, revoking, safe_open, state, token_file
+from pam_softtoken.account import (
+    enrolled_mark,
+    places,
+    ram_record,
+    replace,
+    revocation,
+    revoking,
+    safe_open,
+    state,
+    token_file,
+)
 from pam_softtoken.account.state import State
 from pam_softtoken.account.store import STATE, TOKENS, Location, Store
 from pam_softtoken.account.token_file import TokenFile
@@ -190,7 +200,7 @@ class Editor(Store):
         try:
             return self.read_state(), True
         except UnusableFile as error:
-            if not (error.denied and error.path.startswith(ram_record.DIRECTORY)):
+            if not (error.denied and error.path.startswith(places.RUN)):
                 raise
         stored = safe_open.read(self._state, state.FILE_BYTES, path=path)
         return (state.decode(stored, path=path)[1] if stored else None), False

@@ -1,5 +1,5 @@
 """The mark that a user has enrolled. It is root's. So `nullok` never takes a user with a deleted token file or an
-unmounted home for one who never enrolled. Imports nothing but `os`, the hash and the errors.
+unmounted home for one who never enrolled. Imports nothing but `os`, the hash, the paths and the errors.
 
 There are two files. One is named after the uid and contains the user's name. Only its existence counts. The name
 explains a denial to an administrator when the uid has passed to another user. The other file is named after a hash of
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 
+from pam_softtoken.account import places
 from pam_softtoken.errors import DENIED, UnusableFile
 from pam_softtoken.otp.mac import sha256
 
@@ -18,9 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pam_softtoken.account.safe_open import Account
 
-DIRECTORY = "/var/lib/softtoken/enrolled"
-NAMES = "/var/lib/softtoken/.names"  # no user's directory starts with a dot under store=/var/lib/softtoken/%u
-REVOCATIONS = "/var/lib/softtoken/revoked"
 DIGEST_DIGITS = 32
 NOT_A_UID = -1
 _MAX_NAME_BYTES = 1024
@@ -30,7 +28,7 @@ _MODE = 0o711  # an application without root can check its own user's mark, but 
 
 def path_of(uid: int) -> str:
     """Return the mark's path: a file named after the uid."""
-    return f"{DIRECTORY}/{uid}"
+    return f"{places.ENROLLED}/{uid}"
 
 
 def is_set(uid: int) -> bool:
@@ -90,7 +88,7 @@ class Known:
 
 def record_of(name: str) -> str:
     """Return the path of the record that is named after a name."""
-    return f"{NAMES}/{sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:DIGEST_DIGITS]}"
+    return f"{places.NAMES}/{sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:DIGEST_DIGITS]}"
 
 
 def known(name: str) -> Known | None:
@@ -169,7 +167,7 @@ def _needs_record(account: Account) -> bool:
     if found.uid == account.uid:
         return found.home != account.home
     # This record leads to revocations under the former uid, until root has handed them over.
-    return not os.path.lexists(f"{REVOCATIONS}/{found.uid}")
+    return not os.path.lexists(f"{places.REVOKED}/{found.uid}")
 
 
 def set_for(account: Account) -> None:
@@ -180,19 +178,8 @@ def set_for(account: Account) -> None:
     """
     if os.geteuid() != 0 or is_set_for(account):
         return
-    uid = account.uid
-    try:
-        for directory in (os.path.dirname(DIRECTORY), DIRECTORY):
-            make_directory(directory)
-        if not _has_mark(account):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(path_of(uid), flags, 0o600)
-            try:
-                os.write(descriptor, account.name.encode("utf-8", "surrogateescape"))
-            finally:
-                os.close(descriptor)
-    except OSError as error:
-        raise UnusableFile(path_of(uid), os.strerror(error.errno or 0)) from None
+    if not _has_mark(account):
+        _write(path_of(account.uid), account.name, mode=0o600)
     if _needs_record(account):
         record(account)
 
@@ -203,16 +190,22 @@ def record(account: Account) -> None:
     Raises:
         UnusableFile: the record is unchanged.
     """
-    path = record_of(account.name)
+    # A screen locker is its user's process and has to read this. The password database shows the same facts.
+    _write(record_of(account.name), f"{account.uid}\0{account.name}\0{account.home}\0", mode=0o644)
+
+
+def _write(path: str, text: str, *, mode: int) -> None:
+    """Write a whole file, but do not wait for the disk, as `replace` does. A first login comes here between the record
+    of its code and the verdict, and a busy disk could hold it up until the host gives up. If a power failure takes the
+    file, the next login writes it again.
+    """
     new = f"{path}.{os.urandom(8).hex()}"
-    text = f"{account.uid}\0{account.name}\0{account.home}\0"
     try:
-        for directory in (os.path.dirname(NAMES), NAMES):
+        for directory in (places.DATA, os.path.dirname(path)):
             make_directory(directory)
-        # A screen locker is its user's process and has to read this. The password database shows the same facts.
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
-            os.fchmod(descriptor, 0o644)
+            os.fchmod(descriptor, mode)
             os.write(descriptor, text.encode("utf-8", "surrogateescape")[:_MAX_RECORD_BYTES])
         finally:
             os.close(descriptor)

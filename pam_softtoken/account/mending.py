@@ -155,6 +155,7 @@ class Mender:
             os.close(directory)
         with self._maker:
             os.rename(new, self._name, src_dir_fd=self._above, dst_dir_fd=self._above)
+            os.fsync(self._above)
         return f"{path} is written anew, and what was there is {aside} now"
 
     def _mend_files(self, directory: int) -> list[str]:
@@ -174,6 +175,7 @@ class Mender:
             else:
                 with self._location.as_owner():
                     os.rename(name, f"{name}.old", src_dir_fd=directory, dst_dir_fd=directory)
+                    os.fsync(directory)
                 done.append(f"{path}/{name} is {name}.old now")
         return done
 

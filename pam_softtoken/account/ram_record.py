@@ -15,11 +15,10 @@ import errno
 import os
 import time
 
-from pam_softtoken.account import safe_open
+from pam_softtoken.account import places, safe_open
 from pam_softtoken.errors import EXPLAINED, NotStored, UnusableFile
 from pam_softtoken.otp.mac import sha256
 
-DIRECTORY = "/run/softtoken"
 MAX_BYTES = 8192
 _CURES = {errno.EROFS: "; try: mount -o remount,rw /run", errno.ENOENT: "; try: mkdir -m 755 /run"}
 _MODE = 0o711  # an application without root can check its own user's record, but cannot list records
@@ -29,13 +28,13 @@ def path_of(uid: int, state_path: str) -> str:
     """Return the path of the record that belongs to a state file. Its name is made from the user and the file's own
     path.
     """
-    return f"{DIRECTORY}/{uid}-{sha256(state_path.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
+    return f"{places.RUN}/{uid}-{sha256(state_path.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
 
 
 def paths_of(uid: int) -> list[str]:
     """List the records of a user, for all state files."""
     try:
-        return [f"{DIRECTORY}/{name}" for name in os.listdir(DIRECTORY) if name.startswith(f"{uid}-")]
+        return [f"{places.RUN}/{name}" for name in os.listdir(places.RUN) if name.startswith(f"{uid}-")]
     except OSError:
         return []
 
@@ -56,7 +55,7 @@ def read(path: str) -> bytes | None:
     except OSError as error:
         raise UnusableFile(path, os.strerror(error.errno or 0)) from None
     try:
-        directory = safe_open.open_directory(DIRECTORY, below=None, owner=0)
+        directory = safe_open.open_directory(places.RUN, below=None, owner=0)
         try:
             record = safe_open.open_file(path, os.O_RDONLY, below=directory, owner=0)
         finally:
@@ -81,11 +80,11 @@ def write(path: str, data: bytes) -> None:
         raise NotStored(path, "the file system of the state is read-only, and only root can record a use elsewhere")
     try:
         try:
-            os.mkdir(DIRECTORY, _MODE)
+            os.mkdir(places.RUN, _MODE)
         except FileExistsError:
             pass
-        os.chmod(DIRECTORY, _MODE)  # whatever the umask, and even if its maker was killed before this
-        directory = safe_open.open_directory(DIRECTORY, below=None, owner=0)
+        os.chmod(places.RUN, _MODE)  # whatever the umask, and even if its maker was killed before this
+        directory = safe_open.open_directory(places.RUN, below=None, owner=0)
     except OSError as error:
         why = f"{os.strerror(error.errno or 0)}; the file system of the state is read-only, too, so no use is recorded"
         words = _CURES.get(error.errno or 0, "")

@@ -19,8 +19,9 @@ class Replacement:
 
     Args:
         path: absolute path of the file to replace.
-        data: the new content. The file's mode is 0600.
+        data: the new content.
         below: descriptor of the file's directory.
+        mode: the new file's mode, whatever the umask.
 
     Raises:
         NotStored: there is no space, and nothing has changed.
@@ -28,7 +29,7 @@ class Replacement:
 
     __slots__ = ("_below", "_path", "_temporary")
 
-    def __init__(self, path: str, data: bytes, *, below: int) -> None:
+    def __init__(self, path: str, data: bytes, *, below: int, mode: int = 0o600) -> None:
         self._path = path
         self._below = below
         # A new random name, so that a file that a killed enrolment left behind is not in the way.
@@ -38,20 +39,22 @@ class Replacement:
         except OSError as error:
             raise not_stored(path, error, below=below) from None
         try:
-            os.fchmod(descriptor, 0o600)
+            os.fchmod(descriptor, mode)
             overwrite(descriptor, data, 0, path=path)
             os.fsync(descriptor)
-        except BaseException:
+        except BaseException as error:
             self.discard()
+            if isinstance(error, OSError):
+                raise not_stored(path, error, below=below) from None
             raise
         finally:
             os.close(descriptor)
 
     def put(self) -> None:
-        """Rename the new file over the old one.
+        """Rename the new file over the old one. On return this would survive a power failure.
 
         Raises:
-            NotStored: nothing has changed.
+            NotStored: nothing has changed, or a power failure may undo it.
         """
         try:
             name = os.path.basename(self._path)
@@ -59,11 +62,47 @@ class Replacement:
         except OSError as error:
             self.discard()
             raise not_stored(self._path, error, below=self._below) from None
-        os.fsync(self._below)
+        try:
+            os.fsync(self._below)
+        except OSError as error:
+            raise not_stored(self._path, error, below=self._below) from None
 
     def discard(self) -> None:
-        """Remove the new file. The old file stays where it is."""
-        os.unlink(self._temporary, dir_fd=self._below)
+        """Remove the new file. The old file stays where it is. If the new one cannot be removed, it is harmless."""
+        try:
+            os.unlink(self._temporary, dir_fd=self._below)
+        except OSError:
+            pass
+
+
+def write_for_root(path: str, data: bytes, *, mode: int) -> None:
+    """Write a file in a directory of root's, in place of the present one if there is one. It is durable on return.
+
+    Args:
+        path: absolute path. Only root can write its directory.
+        data: the content.
+        mode: the file's mode, whatever the umask.
+
+    Raises:
+        NotStored: nothing has changed, or a power failure may undo it.
+    """
+    try:
+        directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise NotStored(path, words_of(error), kind=kind_of(error)) from None
+    try:
+        Replacement(path, data, below=directory, mode=mode).put()
+    finally:
+        os.close(directory)
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable. Raises `OSError` if that fails."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 class NewFile:

@@ -1,5 +1,5 @@
 """Read what root has revoked, for a login. The record is root's own, so that nothing a user does to their files undoes
-it. Imports nothing but `os`, the errors, the mark and the token file's values.
+it. Imports nothing but `os`, the errors, the paths, the mark and the token file's values.
 
 Users can restore a copy of their token file and state, replace their directory in a loop, and hold every lock on it. So
 a revocation does not change these files. It is a file of root's. A login reads it twice:
@@ -13,7 +13,7 @@ login is refused, whether it was waiting for the prompt, the lock or the disk. I
 rename, the login had recorded its code before the revocation. So it was accepted before it. There is no third order,
 and the argument needs no lock.
 
-A user's records are in `DIRECTORY/UID`. Each revocation is a file with a random name. It is written whole, renamed into
+A user's records are in `REVOKED/UID`. Each revocation is a file with a random name. It is written whole, renamed into
 place, and never changed. `LIVING` lists what root has enrolled since, and names every revocation that was known then.
 So writing it at the same moment as a revocation cannot undo that revocation. No process has to wait for another.
 
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import os
 
-from pam_softtoken.account import enrolled_mark
+from pam_softtoken.account import enrolled_mark, places
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.errors import DENIED, EXPLAINED, Revoked, UnusableFile
 from pam_softtoken.otp.recovery_code import RecoverySet
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from pam_softtoken.account.safe_open import Account
     from pam_softtoken.account.state import State
 
-DIRECTORY = enrolled_mark.REVOCATIONS
 LIVING = "living"
 HEADER, LIVING_HEADER = "softtoken-revocation 1", "softtoken-living 1"
 MAX_BYTES = 64 * 1024
@@ -115,7 +114,7 @@ class Revocation:
 
 def directory_of(uid: int) -> str:
     """Return the path of a user's records."""
-    return f"{DIRECTORY}/{uid}"
+    return f"{places.REVOKED}/{uid}"
 
 
 def read_for(account: Account) -> Revocation:

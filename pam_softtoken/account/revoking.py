@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Iterable
 
-from pam_softtoken.account import enrolled_mark, revocation
+from pam_softtoken.account import enrolled_mark, places, replace, revocation
 from pam_softtoken.account.revocation import Revocation
 from pam_softtoken.errors import NotStored
 
@@ -145,41 +145,18 @@ def forget(uid: int) -> None:
 def _make_directory(uid: int) -> None:
     path = revocation.directory_of(uid)
     try:
-        enrolled_mark.make_directory(os.path.dirname(revocation.DIRECTORY))
-        enrolled_mark.make_directory(revocation.DIRECTORY)
+        enrolled_mark.make_directory(places.DATA)
+        enrolled_mark.make_directory(places.REVOKED)
         enrolled_mark.make_directory(path, mode=0o755)
-        for above in (revocation.DIRECTORY, os.path.dirname(revocation.DIRECTORY)):
-            _sync(above)
+        for above in (places.REVOKED, places.DATA):
+            replace.sync_directory(above)
     except OSError as error:
         raise NotStored(path, os.strerror(error.errno or 0)) from None
 
 
 def _put(uid: int, name: str, lines: list[str]) -> None:
-    directory = revocation.directory_of(uid)
-    path, new = f"{directory}/{name}", f"{directory}/.{os.urandom(8).hex()}"
+    path = f"{revocation.directory_of(uid)}/{name}"
     data = ("\n".join(lines) + "\n").encode("ascii")
-    try:
-        if len(data) > revocation.MAX_BYTES:
-            raise OSError(0, "")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _READABLE)
-        try:
-            os.fchmod(descriptor, _READABLE)
-            while data:
-                data = data[os.write(descriptor, data) :]
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.rename(new, path)
-        _sync(directory)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(new)
-        raise NotStored(path, os.strerror(error.errno) if error.errno else "is too long") from None
-
-
-def _sync(directory: str) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if len(data) > revocation.MAX_BYTES:
+        raise NotStored(path, "is too long")
+    replace.write_for_root(path, data, mode=_READABLE)

@@ -322,12 +322,13 @@ def read(descriptor: int, max_bytes: int, *, path: str) -> bytes:
     return data
 
 
-def lock(descriptor: int, timeout_s: float, *, path: str) -> None:
+def lock(descriptor: int, timeout_s: float, *, path: str, shared: bool = False) -> None:
     """Lock an open file exclusively. The kernel releases the lock with the descriptor.
 
     Args:
         timeout_s: seconds to wait for another holder. Our own pauses are counted, so that no clock can lengthen the
             wait.
+        shared: others may hold a shared lock at the same time, but no exclusive one.
 
     Raises:
         LockTimeout: another process held it for longer.
@@ -335,9 +336,10 @@ def lock(descriptor: int, timeout_s: float, *, path: str) -> None:
     """
     waited_s = 0.0
     tries = 0
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if waited_s >= timeout_s:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from pam_softtoken import errors
-from pam_softtoken.account import enrolled_mark, ram_record, revocation, safe_open, state, token_file
+from pam_softtoken.account import enrolled_mark, places, ram_record, revocation, safe_open, state, token_file
 from pam_softtoken.account.state import State
 from pam_softtoken.errors import ConfigError, DamagedState, InsecureFile, NotEnrolled, NotStored, UnusableFile
 from pam_softtoken.otp.mac import sha256
@@ -99,7 +99,7 @@ class Location:
             parts = self._start.split("/")
             for end in range(2, len(parts) + 1):
                 path = "/".join(parts[:end])
-                if path == os.path.dirname(enrolled_mark.DIRECTORY):
+                if path == places.DATA:
                     _make_for_all(path, making)
                 safe_open.make_directory(path, below=None, made=making)
         try:

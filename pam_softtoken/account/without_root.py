@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
-from pam_softtoken.account import enrolled_mark
+from pam_softtoken.account import places
 from pam_softtoken.errors import EXPLAINED, InsecureFile, UnusableFile
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ ONLY_ROOT = (
 )
 CLOSED = (
     "the program that asks does not run as root, and cannot see what root has noted of its user; as root, "
-    f"chmod 711 {os.path.dirname(enrolled_mark.DIRECTORY)} {enrolled_mark.DIRECTORY}"
+    f"chmod 711 {places.DATA} {places.ENROLLED}"
 )
 
 
@@ -37,7 +37,7 @@ def explained(error: InsecureFile | UnusableFile, location: Location) -> Insecur
     in_store = location.path.startswith(error.path) or error.path.startswith(location.path)
     if in_store and not location.in_home:
         return UnusableFile(error.path, ONLY_ROOT, kind=EXPLAINED)
-    is_note = os.path.dirname(error.path).startswith(os.path.dirname(enrolled_mark.DIRECTORY))
+    is_note = os.path.dirname(error.path).startswith(places.DATA)
     return (
         UnusableFile(error.path, CLOSED, kind=EXPLAINED)
         if is_note and error.why == os.strerror(errno.EACCES)

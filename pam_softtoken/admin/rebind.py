@@ -12,7 +12,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from pam_softtoken.account import enrolled_mark, ram_record, revocation, revoking, safe_open, token_file, user_lookup
+from pam_softtoken.account import (
+    enrolled_mark,
+    ram_record,
+    replace,
+    revocation,
+    revoking,
+    safe_open,
+    token_file,
+    user_lookup,
+)
 from pam_softtoken.account.store import Location
 from pam_softtoken.account.token_file import Owner
 from pam_softtoken.admin import forget
@@ -302,11 +311,7 @@ def _move(old: Location, new: Location) -> None:
         os.rename(old.path, new.path)
         with suppress(OSError):
             os.rmdir(os.path.dirname(old.path))  # if the variable part is not the last one
-        directory = os.open(os.path.dirname(new.path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        replace.sync_directory(os.path.dirname(new.path))
     except OSError as error:
         raise NotStored(new.path, safe_open.words_of(error), kind=safe_open.kind_of(error)) from None
 

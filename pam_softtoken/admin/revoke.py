@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pam_softtoken.account import enrolled_mark, lock_holder, mending, revoking
+from pam_softtoken.account import enrolled_mark, lock_holder, mending, places, revoking
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.state import State
 from pam_softtoken.account.store import Location
@@ -168,7 +168,7 @@ class _Revocation:
             revoking.revoke(account.uid, fingerprints=doomed, everything=everything, now=int(time.time()))
         except PathError as error:
             raise AdministrationFailed(
-                f"{error}; nothing was revoked", hint="make room on the disk of /var/lib/softtoken, and start again"
+                f"{error}; nothing was revoked", hint=f"make room on the disk of {places.DATA}, and start again"
             ) from None
         deed.record("revoke", self._user, token="(all)" if everything else self._name or "(all)")
 

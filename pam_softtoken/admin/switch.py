@@ -6,6 +6,7 @@ import argparse
 from contextlib import suppress
 from dataclasses import dataclass
 
+from pam_softtoken.account.places import CHANGES
 from pam_softtoken.admin import enable
 from pam_softtoken.admin.change import record, watchdog, way_back
 from pam_softtoken.admin.change.plan import diff, require_service, text_of
@@ -14,7 +15,6 @@ from pam_softtoken.admin.common import deed, host_file, person
 from pam_softtoken.admin.services import pam_profile
 from pam_softtoken.admin.sshd import server
 from pam_softtoken.errors import AdministrationFailed
-from pam_softtoken.login import login_note
 from pam_softtoken.pam import installed_libpam, service_file
 from pam_softtoken.pam.stack import Stack, places
 from pam_softtoken.ui import terminal
@@ -120,7 +120,7 @@ def _roll_back(screen: terminal.Terminal, options: NoOptions) -> None:
             watchdog.watch_again(service)
         raise AdministrationFailed(
             f"could not be taken back, or not be read: {', '.join(failed)}",
-            hint=f"what stood there before is in {login_note.DIRECTORY}; see to it: it is tried again by itself",
+            hint=f"what stood there before is in {CHANGES}; see to it: it is tried again by itself",
         )
 
 

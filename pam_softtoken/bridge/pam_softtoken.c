@@ -52,7 +52,7 @@
 #define NOTE "PAM_SOFTTOKEN_NOTE"
 #define ENVIRONMENT 0 /* stands for the number of an item; no item has this number */
 
-/* A change of a service waits here for a login with a code. pam_softtoken/login/login_note.py has the same. */
+/* A change of a service waits here for a login with a code. pam_softtoken/account/places.py has the same. */
 #define CHANGES "/var/lib/softtoken/changes"
 #define NOTE_DIGITS 16
 

@@ -356,7 +356,7 @@ def _account(user: str | None, tool: str) -> safe_open.Account:
 def _settings(store: str | None) -> configuration.Config:
     """Read the host's settings. The token then goes where the module looks for it."""
     try:
-        return host_settings.load(store, example="%h/.softtoken")
+        return host_settings.load(store, example=configuration.HOME_STORE)
     except ConfigError as error:
         raise EnrolmentFailed(str(error), hint="an administrator has to correct it") from None
 

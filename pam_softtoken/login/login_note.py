@@ -1,5 +1,5 @@
 """The notes that a login leaves while a change of its service waits to be confirmed. The notes are root's. Imports only
-`os`.
+`os` and the paths.
 
 `softtoken-admin enable` makes the file `PENDING` in a directory named after the service. An accepted code makes a file
 named `ACCEPTED` plus a random name. The random name also goes into `VARIABLE` of PAM's environment. If the whole stack
@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import os
 
-DIRECTORY = "/var/lib/softtoken/changes"
+from pam_softtoken.account import places
+
 PENDING, AWAITED, ACCEPTED, NOTE = "pending", "awaited:", "accepted:", "login"
 VARIABLE = "PAM_SOFTTOKEN_NOTE"
 _NAME_BYTES = 8  # pam_softtoken.c checks the number of digits
@@ -28,8 +29,8 @@ def is_waited_for(service: str, user: str) -> bool:
     if not service or "/" in service or "." in service or "\0" in service:
         return False
     try:
-        os.lstat(f"{DIRECTORY}/{service}/{PENDING}")
-        awaited = [name for name in os.listdir(f"{DIRECTORY}/{service}") if name.startswith(AWAITED)]
+        os.lstat(f"{places.CHANGES}/{service}/{PENDING}")
+        awaited = [name for name in os.listdir(f"{places.CHANGES}/{service}") if name.startswith(AWAITED)]
     except (OSError, ValueError):
         return False
     return not awaited or f"{AWAITED}{user}" in awaited
@@ -42,7 +43,7 @@ def leave(service: str) -> str:
         OSError: the note cannot be written.
     """
     name = os.urandom(_NAME_BYTES).hex()
-    path = f"{DIRECTORY}/{service}/{ACCEPTED}{name}"
+    path = f"{places.CHANGES}/{service}/{ACCEPTED}{name}"
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     return name
 
@@ -52,11 +53,12 @@ def await_instead(old_name: str, new_name: str) -> None:
     confirms.
     """
     try:
-        services = os.listdir(DIRECTORY)
+        services = os.listdir(places.CHANGES)
     except OSError:
         return
     for service in services:
+        awaited = f"{places.CHANGES}/{service}/{AWAITED}"
         try:
-            os.rename(f"{DIRECTORY}/{service}/{AWAITED}{old_name}", f"{DIRECTORY}/{service}/{AWAITED}{new_name}")
+            os.rename(f"{awaited}{old_name}", f"{awaited}{new_name}")
         except OSError:
             continue

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.account import enrolled_mark, ram_record, revocation, revoking
+from pam_softtoken.account import enrolled_mark, places, ram_record, revocation, revoking
 from pam_softtoken.account.safe_open import Account
 from pam_softtoken.errors import Revoked
 from tests.support.account import Person
@@ -338,8 +338,8 @@ def test_revoke__of_a_renumbered_account_adds_to_what_was_revoked_before(host: H
 def test_revocation__under_either_uid_refuses_a_login_that_has_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int
 ) -> None:
-    for module, name in ((enrolled_mark, "NAMES"), (enrolled_mark, "REVOCATIONS"), (revocation, "DIRECTORY")):
-        monkeypatch.setattr(module, name, str(tmp_path / ("names" if name == "NAMES" else "revoked")))
+    for name, path in (("DATA", tmp_path), ("NAMES", tmp_path / "names"), ("REVOKED", tmp_path / "revoked")):
+        monkeypatch.setattr(places, name, str(path))
     enrolled_mark.record(Account("alice", 1000, 1000, home="/home/alice"))
     revoking.revoke(1000, fingerprints=["a"], everything=False, now=1)
     seen = revocation.read_for(Account("alice", 2000, 2000, home="/home/alice"))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+from pam_softtoken.account import places
 
 PACKAGE = Path(__file__).resolve().parents[2] / "pam_softtoken"
 ROOMS: dict[str, frozenset[str]] = {}
@@ -86,6 +89,14 @@ def _imports(module: str) -> set[str]:
 
 def _ours(module: str) -> set[str]:
     return _imports(module) & set(MODULES)
+
+
+def _users_of(*names: str) -> set[str]:
+    """Return the modules that use an attribute of one of these names, such as a function of `os`."""
+    used = {
+        module: {node.attr for node in ast.walk(_tree(module)) if isinstance(node, ast.Attribute)} for module in MODULES
+    }
+    return {module for module in MODULES if used[module] & set(names)}
 
 
 def reachable(start: str) -> set[str]:
@@ -203,13 +214,42 @@ def test_success__is_written_once() -> None:
 
 def test_owners__look_users_up_and_lead_to_the_null_device_and_the_system_log() -> None:
     """Only lists of users are made elsewhere. /dev/null may be missing, and syslog(3) may wait without end."""
-    used = {
-        module: {node.attr for node in ast.walk(_tree(module)) if isinstance(node, ast.Attribute)} for module in MODULES
-    }
-    lookers = {module for module, names in used.items() if names & {"getpwnam", "getpwuid"}}
-    assert lookers == {"account.user_lookup", "admin.common.logins"}
-    assert {module for module, names in used.items() if names & {"devnull", "DEVNULL"}} == {"null_device"}
+    assert _users_of("getpwnam", "getpwuid") == {"account.user_lookup", "admin.common.logins"}
+    assert _users_of("devnull", "DEVNULL") == {"null_device"}
     assert not {module for module in MODULES if "syslog" in _imports(module)}
+
+
+def test_owners__wait_for_locks() -> None:
+    """A wait of its own could last without end, or be lengthened by a clock that is set back."""
+    assert _users_of("flock", "lockf") == {"account.safe_open"}
+
+
+def test_owners__make_files_durable() -> None:
+    """`replace` does it for all files, `host_file` for those whose owner and attributes must stay. The others write in
+    place (the state), or only rename. `enrolled_mark` waits for no disk.
+    """
+    assert _users_of("fsync", "fdatasync") == {
+        "account.replace", "account.safe_open", "account.store", "account.mending", "admin.move",
+        "admin.common.host_file",
+    }  # fmt: skip
+
+
+def test_owners__paths_of_roots_records_are_spelled_in_one_module() -> None:
+    """A docstring may show a path."""
+    spelled = set()
+    for module in MODULES:
+        nodes = list(ast.walk(_tree(module)))
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        texts = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in docstrings]
+        if any(re.search(r"(var/lib|run)/softtoken(?!-)", text) for text in texts if isinstance(text, str)):
+            spelled.add(module)
+    assert spelled == {"account.places"}
+
+
+def test_owners__the_bridge_looks_for_changes_where_python_writes_them() -> None:
+    source = (PACKAGE / "bridge" / "pam_softtoken.c").read_text()
+    defined = re.findall(r'^#define (\w+) "((?:/var/lib|/run)/softtoken[^"]*)"', source, re.MULTILINE)
+    assert defined == [("CHANGES", places.CHANGES)]
 
 
 def test_verifier__never_sees_pam() -> None:

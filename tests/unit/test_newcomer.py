@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pam_softtoken import log
-from pam_softtoken.account import enrolled_mark, revocation, revoking
+from pam_softtoken.account import places, revoking
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.safe_open import Account
 from pam_softtoken.account.state import State
@@ -23,8 +23,8 @@ def test_newcomer__whom_root_revokes_while_the_files_are_written_is_not_let_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As at any login, the last check comes after the state is durable. The mark was checked before."""
-    monkeypatch.setattr(revocation, "DIRECTORY", str(tmp_path / "revoked"))
-    monkeypatch.setattr(enrolled_mark, "DIRECTORY", str(tmp_path / "enrolled"))
+    for name, path in (("DATA", tmp_path), ("REVOKED", tmp_path / "revoked"), ("ENROLLED", tmp_path / "enrolled")):
+        monkeypatch.setattr(places, name, str(path))
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
     account = Account("me", os.getuid(), os.getgid(), home=str(home))

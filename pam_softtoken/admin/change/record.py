@@ -9,7 +9,6 @@ the record can finish it.
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import shutil
@@ -19,17 +18,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from pam_softtoken.account import proc, user_path
+from pam_softtoken.account import enrolled_mark, places, proc, safe_open, user_path
+from pam_softtoken.account.replace import sync_directory
 from pam_softtoken.account.user_path import NamedFiles
 from pam_softtoken.admin.common import host_file
 from pam_softtoken.admin.common.host_file import Content
-from pam_softtoken.errors import AdministrationFailed, ChangeInProgress, PathError
+from pam_softtoken.errors import AdministrationFailed, ChangeInProgress, LockTimeout, PathError, UnusableFile
 from pam_softtoken.login import login_note
 
-DIRECTORY = login_note.DIRECTORY
-LOCK = f"{DIRECTORY}/.lock"  # no service name contains a dot
+LOCK = f"{places.CHANGES}/.lock"  # no service name contains a dot
 LOCK_WAIT_S = 10.0
-_LOCK_PAUSE_S = 0.1
 PENDING, CONFIRMED, RETURNING = login_note.PENDING, "confirmed", "returning"
 _STATES = (PENDING, CONFIRMED, RETURNING)
 """The states, in the order in which a change passes through them."""
@@ -122,7 +120,7 @@ def locked(wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
         descriptor = _open_lock()
     except OSError as error:
         why = os.strerror(error.errno or 0)
-        raise AdministrationFailed(f"{DIRECTORY}: {why}", hint="make it writable, and make room") from None
+        raise AdministrationFailed(f"{places.CHANGES}: {why}", hint="make it writable, and make room") from None
     except PathError as error:
         hint = "see what stands there, and let only root write it: chown root, chmod go-w"
         raise AdministrationFailed(str(error), hint=hint) from None
@@ -136,27 +134,22 @@ def locked(wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
 
 
 def _open_lock() -> int:
-    base = os.path.dirname(DIRECTORY)
-    if not os.path.isdir(base):
-        os.makedirs(base, exist_ok=True)
-        os.chmod(base, 0o711)  # noqa: S103 - the mark of enrolled users needs this mode
-    os.makedirs(DIRECTORY, mode=0o700, exist_ok=True)
-    os.close(user_path.open_directory(DIRECTORY))
+    enrolled_mark.make_directory(places.DATA)
+    os.makedirs(places.CHANGES, mode=0o700, exist_ok=True)
+    os.close(user_path.open_directory(places.CHANGES))
     # Open for reading only: files in /etc can be restored even while this disk is read-only.
     return os.open(LOCK, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _lock(descriptor: int, wait_s: float) -> None:
-    started = time.monotonic()
-    while True:
-        with suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        if time.monotonic() > started + wait_s:
-            raise ChangeInProgress(
-                "another softtoken-admin is changing a service; nothing was changed", hint="start again when it is done"
-            )
-        time.sleep(_LOCK_PAUSE_S)
+    try:
+        safe_open.lock(descriptor, wait_s, path=LOCK)
+    except LockTimeout:
+        raise ChangeInProgress(
+            "another softtoken-admin is changing a service; nothing was changed", hint="start again when it is done"
+        ) from None
+    except UnusableFile as error:
+        raise AdministrationFailed(str(error), hint="its file system must have locks") from None
 
 
 def load(service: str) -> Change | None:
@@ -166,7 +159,7 @@ def load(service: str) -> Change | None:
         AdministrationFailed: it cannot be read.
     """
     for name in _STATES:
-        path = f"{DIRECTORY}/{service}/{name}"
+        path = f"{places.CHANGES}/{service}/{name}"
         try:
             if not os.path.lexists(path):
                 continue
@@ -195,7 +188,7 @@ def load(service: str) -> Change | None:
 def services() -> list[str]:
     """Return the names of the services that have a record."""
     try:
-        return sorted(name for name in os.listdir(DIRECTORY) if not name.startswith("."))
+        return sorted(name for name in os.listdir(places.CHANGES) if not name.startswith("."))
     except FileNotFoundError:
         return []
 
@@ -208,10 +201,10 @@ def begin(change: Change, awaited: str = "") -> None:
         awaited: the user whose login confirms it; empty if any user's login does.
     """
     earlier = load(change.service)
-    place = f"{DIRECTORY}/{change.service}"
-    for directory in (DIRECTORY, place):
+    place = f"{places.CHANGES}/{change.service}"
+    for directory in (places.CHANGES, place):
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        host_file.sync_directory(os.path.dirname(directory))
+        sync_directory(os.path.dirname(directory))
     _remove_notes(place)
     if earlier is not None:
         for each in earlier.files:
@@ -255,10 +248,10 @@ def confirm(change: Change) -> None:
     Raises:
         AdministrationFailed: this cannot be recorded.
     """
-    place = f"{DIRECTORY}/{change.service}"
+    place = f"{places.CHANGES}/{change.service}"
     try:
         os.rename(f"{place}/{PENDING}", f"{place}/{CONFIRMED}")
-        host_file.sync_directory(place)
+        sync_directory(place)
         _remove_notes(place)
     except OSError as error:
         raise _not_recorded(place, error) from None
@@ -266,11 +259,11 @@ def confirm(change: Change) -> None:
 
 def turn_round(change: Change) -> None:
     """Record, if possible, that a change is now being undone. No login can confirm it after that."""
-    place = f"{DIRECTORY}/{change.service}"
+    place = f"{places.CHANGES}/{change.service}"
     with suppress(OSError):
         if change.state != RETURNING:
             os.rename(f"{place}/{change.state}", f"{place}/{RETURNING}")
-            host_file.sync_directory(place)
+            sync_directory(place)
         _remove_notes(place)
 
 
@@ -288,7 +281,7 @@ def _remove_notes(place: str) -> None:
 
 def has_note(change: Change) -> bool:
     """Check whether a user has logged in with a code since the change, and the whole stack has accepted the login."""
-    return os.path.lexists(f"{DIRECTORY}/{change.service}/{login_note.NOTE}")
+    return os.path.lexists(f"{places.CHANGES}/{change.service}/{login_note.NOTE}")
 
 
 def forget(change: Change) -> None:
@@ -306,31 +299,34 @@ def sweep(service: str) -> None:
     Raises:
         AdministrationFailed: they cannot be removed.
     """
-    place = f"{DIRECTORY}/{service}"
+    place = f"{places.CHANGES}/{service}"
     try:
         with suppress(FileNotFoundError):
             shutil.rmtree(place)
-        host_file.sync_directory(DIRECTORY)
+        sync_directory(places.CHANGES)
     except OSError as error:
         raise _not_recorded(place, error) from None
 
 
 def watch(service: str) -> None:
     """Mark a change as watched by this process, for as long as the process lives; see `is_watched`."""
-    with suppress(OSError):
-        fcntl.flock(os.open(f"{DIRECTORY}/{service}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), fcntl.LOCK_SH)
+    path = f"{places.CHANGES}/{service}"
+    with suppress(OSError, PathError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        safe_open.lock(descriptor, LOCK_WAIT_S, path=path, shared=True)  # `is_watched` holds it for a moment
 
 
 def is_watched(service: str) -> bool:
     """Check whether a process watches a change until it is confirmed or undone.
 
     Raises:
-        OSError: this cannot be found out.
+        OSError, UnusableFile: this cannot be found out.
     """
-    descriptor = os.open(f"{DIRECTORY}/{service}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    path = f"{places.CHANGES}/{service}"
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        safe_open.lock(descriptor, 0, path=path)
+    except LockTimeout:
         return True
     finally:
         os.close(descriptor)

@@ -18,7 +18,7 @@ from pam_softtoken.admin.change import record, way_back
 from pam_softtoken.admin.change.attempts import Attempts
 from pam_softtoken.admin.change.record import Change
 from pam_softtoken.admin.common import bounded, deed
-from pam_softtoken.errors import AdministrationFailed, ChangeInProgress
+from pam_softtoken.errors import AdministrationFailed, ChangeInProgress, UnusableFile
 
 Tell = Callable[[str], None]
 PAUSE_S = 0.1
@@ -204,7 +204,7 @@ def start(planned: Change) -> None:
 
 def watch_again(service: str) -> None:
     """Start a watching process for a change that could not be undone, unless there is one."""
-    with suppress(AdministrationFailed, OSError):
+    with suppress(AdministrationFailed, OSError, UnusableFile):
         present = record.load(service)
         if present is not None and not present.confirmed and not record.is_watched(service):
             start(present)

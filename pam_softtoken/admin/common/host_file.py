@@ -12,6 +12,7 @@ import stat
 from contextlib import suppress
 from typing import NamedTuple
 
+from pam_softtoken.account.replace import sync_directory
 from pam_softtoken.account.user_path import NamedFiles, reason
 from pam_softtoken.errors import AdministrationFailed, PathError
 
@@ -236,12 +237,3 @@ def _write_beside(beside: str, path: str, content: Content) -> None:
         file.write(content.data or b"")
         file.flush()
         os.fsync(descriptor)
-
-
-def sync_directory(directory: str) -> None:
-    """Make the names in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,7 +6,7 @@ import os
 import pwd
 from pathlib import Path
 
-from pam_softtoken.account import enrolled_mark
+from pam_softtoken.account import places
 
 SHELLS, DEFINITIONS, SHADOW = "/etc/shells", "/etc/login.defs", "/etc/shadow"
 NSSWITCH = "/etc/nsswitch.conf"
@@ -23,7 +23,7 @@ def everybody() -> list[pwd.struct_passwd]:
         users.setdefault(entry.pw_name, entry)
     listed = {entry.pw_uid for entry in users.values()}
     try:
-        marked = [int(name) for name in os.listdir(enrolled_mark.DIRECTORY) if name.isdecimal()]
+        marked = [int(name) for name in os.listdir(places.ENROLLED) if name.isdecimal()]
     except OSError:
         marked = []
     for uid in marked:

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from pam_softtoken.account import enrolled_mark, ram_record, revocation, safe_open, store, token_file, user_lookup
+from pam_softtoken.account import enrolled_mark, places, safe_open, store, token_file, user_lookup
 from pam_softtoken.account.store import TOKENS, Location
 from pam_softtoken.admin.common import logins, person
 from pam_softtoken.errors import ConfigError, LookUpFailed, PathError, UnknownUser
@@ -213,24 +213,24 @@ def _of_uids(kind: str, directory: str, accounts: _Accounts) -> Iterator[Orphan]
 
 
 def _marks(accounts: _Accounts) -> Iterator[Orphan]:
-    return _of_uids(MARK, enrolled_mark.DIRECTORY, accounts)
+    return _of_uids(MARK, places.ENROLLED, accounts)
 
 
 def _revocations(accounts: _Accounts) -> Iterator[Orphan]:
-    return _of_uids(REVOCATIONS, revocation.DIRECTORY, accounts)
+    return _of_uids(REVOCATIONS, places.REVOKED, accounts)
 
 
 def _records(accounts: _Accounts) -> Iterator[Orphan]:
-    return _of_uids(RECORD, ram_record.DIRECTORY, accounts)
+    return _of_uids(RECORD, places.RUN, accounts)
 
 
 def _names(accounts: _Accounts) -> Iterator[Orphan]:
     try:
-        names = sorted(name for name in os.listdir(enrolled_mark.NAMES) if len(name) == enrolled_mark.DIGEST_DIGITS)
+        names = sorted(name for name in os.listdir(places.NAMES) if len(name) == enrolled_mark.DIGEST_DIGITS)
     except OSError:
         return
     for name in names:
-        path = f"{enrolled_mark.NAMES}/{name}"
+        path = f"{places.NAMES}/{name}"
         try:
             known = enrolled_mark.read_record(path)
         except PathError as error:
@@ -248,8 +248,8 @@ def _names(accounts: _Accounts) -> Iterator[Orphan]:
 
 def _awaited(accounts: _Accounts) -> Iterator[Orphan]:
     """List the changes that wait for a login of a user who does not exist."""
-    for service in _directories_in(login_note.DIRECTORY):
-        place = f"{login_note.DIRECTORY}/{service}"
+    for service in _directories_in(places.CHANGES):
+        place = f"{places.CHANGES}/{service}"
         try:
             names = os.listdir(place)
         except OSError:

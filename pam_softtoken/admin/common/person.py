@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pam_softtoken import config as configuration
-from pam_softtoken.account import enrolled_mark, host_settings, safe_open, token_file, user_lookup
+from pam_softtoken.account import enrolled_mark, host_settings, places, safe_open, token_file, user_lookup
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.store import Location
 from pam_softtoken.config import Config
@@ -24,7 +24,7 @@ from pam_softtoken.errors import (
 )
 
 PROGRAM = "softtoken-admin"
-PLACES = {"system": "/var/lib/softtoken/%U", "home": "%h/.softtoken"}
+PLACES = {"system": places.SYSTEM_STORE, "home": configuration.HOME_STORE}
 """The stores between which `move` moves, by its words."""
 
 
@@ -116,7 +116,7 @@ def settings_of(store: str | None) -> Config:
         AdministrationFailed: the configuration file is wrong.
     """
     try:
-        return host_settings.load(store, example="/var/lib/softtoken/%U")
+        return host_settings.load(store, example=places.SYSTEM_STORE)
     except ConfigError as error:
         raise AdministrationFailed(str(error), hint=f"correct it in {configuration.DEFAULT_CONF}") from None
 

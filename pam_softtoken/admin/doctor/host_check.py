@@ -9,7 +9,8 @@ import shlex
 import sys
 from collections.abc import Iterator
 
-from pam_softtoken.account import enrolled_mark
+from pam_softtoken.account.places import CHANGES, DATA, RUN
+from pam_softtoken.admin.change import record
 from pam_softtoken.admin.common import bounded
 from pam_softtoken.admin.common.finding import ERROR, NOTE, WARNING, Finding, Report
 from pam_softtoken.errors import day_of
@@ -22,7 +23,6 @@ _TIMEX_BYTES = 256
 MIN_FREE_BYTES = 4 * 1024 * 1024
 MIN_FREE_INODES = 100
 AUDIT_LOG = "/var/log/audit/audit.log"
-CHANGES = f"{os.path.dirname(enrolled_mark.DIRECTORY)}/changes"
 _HOSTS = frozenset({"sshd", "sudo", "su", "login", "sshd-session", "python3", "softtoken-backe"})
 _DENIAL = re.compile(r'apparmor="DENIED"|avc:\s+denied')
 _KERNEL_LINES = 20000
@@ -151,8 +151,7 @@ def check_space(directories: list[str]) -> Report:
         directories: the token directories, including those that do not exist yet.
     """
     findings: dict[int, list[Finding]] = {}
-    places = [os.path.dirname(enrolled_mark.DIRECTORY), "/run/softtoken", *directories]
-    for place in places:
+    for place in (DATA, RUN, *directories):
         directory = place
         while not os.path.isdir(directory):
             directory = os.path.dirname(directory)
@@ -181,7 +180,7 @@ def space_of(place: str, status: os.statvfs_result) -> Iterator[Finding]:
 
 def check_changes() -> Report:
     """Check whether a change of a PAM service waits to be confirmed, or could not be undone."""
-    waiting, returning = (_services_with(name) for name in ("pending", "returning"))
+    waiting, returning = (_services_with(name) for name in (record.PENDING, record.RETURNING))
     what = "a change is not confirmed yet, and will be taken back"
     found = [Finding(WARNING, f"{CHANGES}/{name}", "", what, f"softtoken-admin confirm {name}") for name in waiting]
     what = "a change could not be taken back yet"

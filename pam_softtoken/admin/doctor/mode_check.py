@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterable, Iterator
 
 from pam_softtoken import config
-from pam_softtoken.account import enrolled_mark, ram_record, revocation
+from pam_softtoken.account import places
 from pam_softtoken.admin.common.finding import ERROR, WARNING, Finding, Report, named
 from pam_softtoken.admin.services.option_check import our_lines, settings_of
 from pam_softtoken.admin.services.stack_check import Services, module_paths
@@ -33,11 +33,11 @@ def check(services: Services) -> Report:
     for package in packages(services):
         findings += [*_writable_below(package), *not_compiled(package)]
     roots = (
-        os.path.dirname(enrolled_mark.DIRECTORY),
-        enrolled_mark.DIRECTORY,
-        enrolled_mark.NAMES,
-        revocation.DIRECTORY,
-        ram_record.DIRECTORY,
+        places.DATA,
+        places.ENROLLED,
+        places.NAMES,
+        places.REVOKED,
+        places.RUN,
     )
     for directory in roots:
         findings += not_roots_alone(directory)
@@ -175,9 +175,7 @@ def _open_stores(directory: str) -> Iterator[Finding]:
         names = sorted(os.listdir(directory))
     except OSError:
         return
-    ours = {os.path.basename(each) for each in (enrolled_mark.DIRECTORY, enrolled_mark.NAMES, revocation.DIRECTORY)} | {
-        "changes"
-    }
+    ours = {os.path.basename(each) for each in (places.ENROLLED, places.NAMES, places.REVOKED, places.CHANGES)}
     for name in names[:MOST_ENTRIES]:
         path = f"{directory}/{name}"
         status = os.lstat(path)

@@ -8,7 +8,7 @@ import shlex
 import stat
 from collections.abc import Iterable, Iterator
 
-from pam_softtoken.account import enrolled_mark
+from pam_softtoken.account import places
 from pam_softtoken.admin.common.finding import ERROR, WARNING, Finding, Report, named, sed, shown
 from pam_softtoken.admin.services import pam_profile
 from pam_softtoken.admin.services.option_check import settings_of
@@ -84,10 +84,9 @@ def _without_our_line(stack: Stack, line: Line, services: Services) -> str:
 
 def _closed_notes(stack: Stack) -> Iterator[Finding]:
     """Yield findings about root's directories that a locker must enter to read root's notes about its user."""
-    above = os.path.dirname(enrolled_mark.DIRECTORY)
     effects = {
-        above: (ERROR, "it unlocks for nobody"),
-        enrolled_mark.DIRECTORY: (WARNING, "it refuses users who have never enrolled, with nullok, too"),
+        places.DATA: (ERROR, "it unlocks for nobody"),
+        places.ENROLLED: (WARNING, "it refuses users who have never enrolled, with nullok, too"),
     }
     for directory, (severity, effect) in effects.items():
         try:
