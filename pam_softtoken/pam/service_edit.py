@@ -1,4 +1,4 @@
-"""Put our one line into a PAM service file, and remove it again. Pure. Every other byte stays, except the counts of
+"""Add our one line to a PAM service file, and remove it again. Pure. Every other byte stays, except the counts of
 jumps over our line. Texts are decoded with `surrogateescape`.
 """
 

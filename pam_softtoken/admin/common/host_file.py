@@ -239,7 +239,7 @@ def _write_beside(beside: str, path: str, content: Content) -> None:
 
 
 def sync_directory(directory: str) -> None:
-    """Make the names in a directory durable."""
+    """Sync a directory, so that the names in it are durable."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

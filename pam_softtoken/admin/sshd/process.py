@@ -48,7 +48,7 @@ def require_would_follow(new: bytes | None) -> None:
 
 
 def reload() -> str:
-    """Make sshd reload its configuration, if it accepts it.
+    """Reload the configuration of sshd, if sshd accepts it.
 
     Returns:
         What was done, for the administrator.
