@@ -43,7 +43,7 @@ def _disable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     if left:
         raise AdministrationFailed(
             f'"{service}" still asks for a code, because of {places(left)}',
-            hint=f"take that line out: {pam_profile.way_off(service, left[0])}",
+            hint=f"remove that line: {pam_profile.way_off(service, left[0])}",
         )
     screen.show(f'Done. "{service}" asks for no code any more.')
 
@@ -55,7 +55,7 @@ def _undo(present: Change, tell: watchdog.Tell) -> None:
         watchdog.watch_again(present.service)
         raise AdministrationFailed(
             f'"{present.service}" is not as it was before yet: {error.message}',
-            hint=f"{error.hint}; it is tried again by itself, and by softtoken-admin roll-back",
+            hint=f"{error.hint}; the system tries again by itself, and softtoken-admin roll-back tries at once",
         ) from None
 
 
@@ -103,8 +103,8 @@ def _roll_back(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         for service in failed:
             watchdog.watch_again(service)
         raise AdministrationFailed(
-            f"could not be taken back, or not be read: {', '.join(failed)}",
-            hint=f"what stood there before is in {login_note.DIRECTORY}; see to it: it is tried again by itself",
+            f"these changes could not be taken back or not be read: {', '.join(failed)}",
+            hint=f"what stood there before is in {login_note.DIRECTORY}; the system tries again by itself",
         )
 
 
@@ -117,7 +117,7 @@ def _add_confirm(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("service", metavar="SERVICE", nargs="?", help="needed when several wait")
 
 
-DISABLE = Command("disable", "ask for no code in a service any more; its files are as before", _add_disable, _disable)
+DISABLE = Command("disable", "stop asking for a code in a service; its files are as before", _add_disable, _disable)
 CONFIRM = Command("confirm", "keep what enable did, without a login", _add_confirm, _confirm_change)
 ROLL_BACK = Command(
     "roll-back",

@@ -72,7 +72,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         screen.tell(f"Skipped: {screen.spell(terminal.visible(reason)).removesuffix('.')}.")
     screen.tell(f"{len(report.taken)} taken, {len(harvest.skipped) + len(report.skipped)} skipped.")
     if not report.taken and not report.skipped:
-        raise VaultFailed(f'there is no token in "{path}" that can be taken', hint="what stands above says why")
+        raise VaultFailed(f'there is no token in "{path}" that can be taken', hint="the lines above say why")
 
 
 def take(found: tuple[Imported, ...], entries: list[Entry]) -> Report:
@@ -97,4 +97,4 @@ def take(found: tuple[Imported, ...], entries: list[Entry]) -> Report:
     return report
 
 
-COMMAND = Command("import", "take the tokens of another app's export", add_arguments, run)
+COMMAND = Command("import", "import the tokens of another app's export", add_arguments, run)

@@ -84,7 +84,7 @@ def read_file(path: str) -> bytes:
     except OSError as error:
         raise VaultFailed(f'cannot read "{path}": {os.strerror(error.errno or 0)}', hint="give a file") from None
     if len(data) > MAX_FILE_BYTES:
-        raise VaultFailed(f'"{path}" is larger than {MAX_FILE_BYTES} bytes', hint="give the file that was meant")
+        raise VaultFailed(f'"{path}" is larger than {MAX_FILE_BYTES} bytes', hint="check the name of the file")
     return data
 
 
@@ -122,10 +122,10 @@ def require_consent(screen: terminal.Terminal, question: str, *, given: bool) ->
     if given:
         return
     if not terminal.person_is_there():
-        raise UsageError("nobody is there to agree", hint="--yes agrees to it beforehand")
+        raise UsageError("there is nobody to confirm this", hint="--yes confirms it beforehand")
     try:
         answer = screen.ask(f"{question} [y/N]")
     except EnrolmentFailed:
         answer = ""
     if answer.strip().lower() not in ("y", "yes"):
-        raise VaultFailed("not agreed to; nothing was changed", hint="answer y, or add --yes")
+        raise VaultFailed("not confirmed; nothing was changed", hint="answer y, or add --yes")

@@ -213,7 +213,7 @@ def test_rename__gives_another_name_and_keeps_the_rest(device: Device) -> None:
 
 def test_remove__asks_and_takes_one_away(device: Device) -> None:
     device.hold(totp("alice"), totp("bob", b"another key of it"))
-    assert device.refused("remove", "alice", status=2).hint == "--yes agrees to it beforehand"
+    assert device.refused("remove", "alice", status=2).hint == "--yes confirms it beforehand"
     for answer, left in (("n", ["alice", "bob"]), ("", ["alice", "bob"]), ("y", ["bob"])):
         with device.start("remove", "alice") as person:
             person.expect("Passphrase of the vault: ")
@@ -229,7 +229,7 @@ def test_remove__asks_and_takes_one_away(device: Device) -> None:
 def test_export__asks_and_gives_uris_that_add_takes_again(device: Device, tmp_path: Path) -> None:
     entries = [totp("Zoë: 日本", issuer="Ħost: x", digits=8, period_s=60), hotp("bob", b"another key of it", counter=7)]
     device.hold(*entries)
-    assert device.refused("export", status=2).hint == "--yes agrees to it beforehand"
+    assert device.refused("export", status=2).hint == "--yes confirms it beforehand"
     uris = device.did("export", "--yes").splitlines()
     assert [dict(urllib.parse.parse_qsl(uri.partition("?")[2]))["secret"] for uri in uris] == [
         RFC_KEY_BASE32,
@@ -328,7 +328,7 @@ def _compare(steps_off: int, *, asked: int = NOW, answered: int = NOW) -> str:
 
 
 def test_verify__code_of_now_says_that_the_clock_is_right() -> None:
-    assert _compare(0) == "The code is the one of now: this machine's clock is right."
+    assert _compare(0) == "The code is right for this moment: this machine's clock is right."
     assert _compare(0, answered=NOW + 45) == _compare(1, answered=NOW + 45) == _compare(0)
 
 

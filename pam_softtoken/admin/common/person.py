@@ -206,4 +206,4 @@ def require_yes(screen: terminal.Terminal, question: str, options: argparse.Name
     if not terminal.person_is_there():
         raise AdministrationFailed("there is no terminal to ask on; nothing was changed", hint="add --yes")
     if screen.ask(f"{question} [y/N]").strip().lower() not in ("y", "yes"):
-        raise AdministrationFailed("not confirmed; nothing was changed", hint="y does it")
+        raise AdministrationFailed("not confirmed; nothing was changed", hint="to confirm, type y")
