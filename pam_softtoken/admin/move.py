@@ -384,7 +384,7 @@ def _tell_what_next(screen: terminal.Terminal, to: str) -> None:
     if now != template:
         screen.tell(
             f"Next, in {configuration.DEFAULT_CONF}: store = {template}\n"
-            "Until that is there, and wherever a PAM line says otherwise, their users are refused."
+            "Until that is there, and wherever a PAM line says otherwise, users whose tokens were moved are refused."
         )
 
 
