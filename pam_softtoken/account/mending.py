@@ -131,7 +131,7 @@ class Mender:
             is_users = os.fstat(self._above).st_uid == self._location.owner != 0
             words = f"runuser -u {user} -- " if is_users else ""
             raise EnrolmentFailed(
-                f"{path} is missing, and {written[-1]} is what a killed program has written in its place",
+                f"{path} is missing, and {written[-1]} is what a killed program wrote in its place",
                 hint=f"{words}mv -T {cure.quoted(written[-1])} {cure.quoted(path)}, if no token was removed since",
             )
 

@@ -133,7 +133,7 @@ def age_s() -> int:
     except (OSError, ValueError):
         raise UnusableFile(
             "/proc/1/stat",
-            "cannot be read, so nobody knows how old /run is, which counts while the file system of the state is"
+            "cannot be read, so the age of /run is not known. It matters while the file system of the state is"
             " read-only; try: mount -t proc proc /proc",
             kind=EXPLAINED,
         ) from None

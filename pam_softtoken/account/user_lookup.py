@@ -11,7 +11,7 @@ import pwd
 from pam_softtoken.account.safe_open import Account
 from pam_softtoken.errors import LookUpFailed, UnknownUser
 
-NO_NAME = "the name service gives this user no name"
+NO_NAME = "the name service returns no name for this user"
 
 
 def account_of_name(typed: str) -> Account:

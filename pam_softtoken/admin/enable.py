@@ -97,8 +97,8 @@ def _put_in_use(
     if awaited:
         screen.tell(f"Only a login of {awaited} confirms it.")
     screen.tell(
-        f"If that does not happen within {options.time}, all goes back. "
-        f"To keep it without: {carry_out.confirm_command(service)}"
+        f"If nobody does so within {options.time}, the change is taken back. "
+        f"To keep it without a login: {carry_out.confirm_command(service)}"
     )
     carry_out.wait(screen, planned)
 
@@ -125,7 +125,7 @@ def _groups(given: Sequence[str]) -> tuple[str, ...]:
     """
     for group in given:
         if not exempt.GROUP_NAME.fullmatch(group):
-            raise UsageError(f'"{group}" cannot stand in a PAM line', hint="--except takes the name of a group")
+            raise UsageError(f'"{group}" cannot be written in a PAM line', hint="--except takes the name of a group")
         try:
             grp.getgrnam(group)
         except KeyError:
@@ -152,13 +152,11 @@ def _try(screen: terminal.Terminal, new: trial.Trial, found: Forecast, user: str
     """Ask the user to log in through the new stack, unless one of their codes was accepted just now."""
     ago_s = last_code_ago_s(found, user)
     if not options.user and ago_s is not None and ago_s <= FRESH_S:
-        screen.tell(
-            f"{user} has given a right code {ago_s} s ago, so none is asked for here: the login proves the rest."
-        )
+        screen.tell(f"{user} gave a right code {ago_s} s ago, so none is asked for here: the login proves the rest.")
         return
-    screen.tell(f"Now try it as {user}: what is asked next is asked by the new stack, which is not in use yet.")
+    screen.tell(f"Now try it as {user}: the new stack asks the next questions. It is not in use yet.")
     new.log_in(screen, user)
-    screen.tell("Right: that gets in. That code cannot be used again; the next login takes the next one.")
+    screen.tell("Right: you get in with it. That code cannot be used again; the next login takes the next one.")
 
 
 def last_code_ago_s(found: Forecast, user: str) -> int | None:
@@ -177,7 +175,7 @@ def _who_tries(options: EnableOptions, asked: list[str]) -> str:
     """Return the user who tries the new stack and confirms it: the user of --user, or the runner, or another user."""
     if options.user and options.user not in asked:
         raise AdministrationFailed(
-            f'"{options.user}" would not be asked for a code, or not get in', hint="--user takes one of those who are"
+            f'"{options.user}" would not be asked for a code, or not get in', hint="--user names a user who is"
         )
     return options.user or next(iter(asked), "")
 
@@ -223,7 +221,8 @@ def _add_enable(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--except", dest="exempt", metavar="GROUP", action="append", default=[],
-        help="ask the members of a group for no code, and leave their ways in as they are; may be given several times",
+        help="do not ask the members of a group for a code, and leave their ways in as they are; may be "
+        "given several times",
     )  # fmt: skip
     parser.add_argument(
         "--lock-out", metavar="NAME,...",
@@ -245,7 +244,7 @@ def _add_enable(parser: argparse.ArgumentParser) -> None:
 
 ENABLE = Command(
     "enable",
-    "ask for a code in a service; it goes back by itself unless a login confirms it",
+    "ask for a code in a service; the change is taken back unless a login confirms it",
     _add_enable,
     EnableOptions,
     _enable,

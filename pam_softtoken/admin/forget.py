@@ -70,7 +70,7 @@ def begin_anew(screen: terminal.Terminal, account: safe_open.Account, store: str
         left = [found] if found else []
         left += [f"the mark that uid {account.uid} was enrolled as {former}"] if former else []
         left += [f"the record that {account.name} was enrolled with uid {former_uid}"] if former_uid is not None else []
-        screen.tell(f"{account.name} is somebody new, and what a former user has left goes: {' and '.join(left)}.")
+        screen.tell(f"{account.name} is a new user, and what a former user left is taken away: {' and '.join(left)}.")
         if former or not enrolled_mark.is_set(account.uid):
             screen.tell(f"From then on {account.name} counts as a user who has never enrolled.")
         consent.require(screen, "Take it away?", given=agreed)
@@ -130,15 +130,17 @@ def _forget(screen: terminal.Terminal, options: ForgetOptions) -> None:
     for each in chosen:
         screen.tell(f"{terminal.visible(each.path)}: {terminal.visible(each.problem)}")
     screen.tell(
-        "All of it goes: tokens, what was used, and what was revoked. Whoever gets the name or the uid, and a home "
-        "directory that was kept, begins anew."
+        "All of it goes: tokens, the record of used codes, and what was revoked. A user who gets the name or the uid, "
+        "and a home directory that was kept, counts as one who never enrolled."
     )
     consent.require(screen, "Take it away?", given=options.yes)
     try:
         for pair in dict.fromkeys((each.user, each.uid) for each in chosen if each.uid is not None):
             _take_away(pair, [each for each in chosen if (each.user, each.uid) == pair])
     except PathError as error:
-        raise AdministrationFailed(f"{error}; some of it is still there", hint="start again when it can go") from None
+        raise AdministrationFailed(
+            f"{error}; some of it is still there", hint="correct that, then start again"
+        ) from None
     screen.tell("Done.")
 
 
@@ -243,9 +245,9 @@ def _clear(path: str) -> None:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "After userdel: take away what root keeps of the account, so that nobody who gets its name or uid is refused "
-        "because of it. softtoken-admin status lists what is left. Nothing of an account that is there is touched, "
-        "unless USER and --uid together say what was another user's."
+        "After userdel: take away what root keeps of the account, so that no user who gets its name or uid is "
+        "refused because of it. softtoken-admin status lists what is left. Nothing of an existing account is "
+        "touched, unless USER and --uid together say what was another user's."
     )
     parser.add_argument("user", metavar="USER", nargs="?", help="what the account was called")
     parser.add_argument("--uid", metavar="UID", type=person.uid, help="the uid that it had")

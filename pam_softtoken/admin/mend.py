@@ -34,7 +34,7 @@ def _run(screen: terminal.Terminal, options: person.UserOptions) -> None:
         ) from None
     except ValueError:
         raise AdministrationFailed(
-            f"{location.path}: the work on it ended before it was through", hint="start again"
+            f"{location.path}: the work on it ended before it was complete", hint="start again"
         ) from None
     if done:
         deed.record("mend", options.user)
@@ -99,7 +99,7 @@ def _is_somebody_elses(content: TokenFile, uid: int, location: Location, setting
 
 MEND = Command(
     "mend",
-    "put the files of a user in order that logins refuse, as after a restore",
+    "repair the files of a user that logins refuse, for instance after a restore",
     person.add_user,
     person.UserOptions,
     _run,

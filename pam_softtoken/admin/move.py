@@ -91,7 +91,7 @@ class _Place(Editor):
         self._rename(TOKENS, ASIDE)
 
     def put_back(self) -> None:
-        """Put the token file back, so that it is used again."""
+        """Rename the token file back, so that it is used again."""
         self._rename(ASIDE, TOKENS)
 
     def _rename(self, old: str, new: str) -> None:
@@ -232,7 +232,7 @@ class _Move(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments of `move`."""
     parser.add_argument("users", nargs="*", metavar="USER", help="whose tokens")
-    parser.add_argument("--all", action="store_true", help="those of all users whom getent passwd lists")
+    parser.add_argument("--all", action="store_true", help="move the tokens of all users that getent passwd lists")
     parser.add_argument(
         "--to", choices=tuple(PLACES), required=True,
         help=f"system: {PLACES['system'].replace('%', '%%')}, kept by root; "
@@ -361,7 +361,7 @@ def _move(account: safe_open.Account, options: MoveOptions) -> str:
     sources = _sources(account, options.to, options.old_home)
     source = next((each for each in sources if _is_there(each)), sources[0])
     if source.path == target.path:
-        raise MoveFailed(f"{target.path} is where they are", hint="--old-home takes the home directory of before")
+        raise MoveFailed(f"{target.path} is where they are", hint="--old-home takes the former home directory")
     move = _Move(_Place(source), _Place(target))
     if not options.dry_run:
         move.carry_out()
@@ -378,7 +378,7 @@ def _advice(error: Exception) -> str:
     if isinstance(error, LockTimeout):
         return lock_holder.advice(error)
     if isinstance(error, DamagedState):
-        return "nobody can tell which codes were used: enrol anew"
+        return "it is not known which codes were used: enrol again"
     if isinstance(error, OtherAccount):
         return "that command says first whose they are"
     if isinstance(error, BadTokenFile):
@@ -396,7 +396,7 @@ def _tell_what_next(screen: terminal.Terminal, to: str) -> None:
     if now != template:
         screen.tell(
             f"Next, in {configuration.DEFAULT_CONF}: store = {template}\n"
-            "Until that is there, and wherever a PAM line says otherwise, those who were moved are refused."
+            "Until that is there, and wherever a PAM line says otherwise, users whose tokens were moved are refused."
         )
 
 
@@ -416,5 +416,5 @@ def _counted(number: int) -> str:
 
 
 COMMAND = Command(
-    "move", "move tokens out of the users' homes into root's hands, or back", add_arguments, MoveOptions, run
+    "move", "move tokens from the users' homes to a directory of root's, or back", add_arguments, MoveOptions, run
 )

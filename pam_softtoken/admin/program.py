@@ -25,7 +25,7 @@ DESCRIPTION = "Turn the second factor on and off for the services of this host, 
 EPILOG = """\
 examples:
   softtoken-admin enable sshd
-      ask for a code behind the password; goes back by itself if nobody can log in
+      ask for a code after the password; taken back by itself if nobody can log in
   softtoken-admin enable sshd --with publickey --for 5m
       a code on top of the public key
   softtoken-admin enable sshd --except robots
@@ -33,23 +33,23 @@ examples:
   softtoken-admin confirm
       it works: keep it
   softtoken-admin disable sudo
-      ask for no code any more
+      stop asking for a code
   softtoken-admin status
-      who is enrolled, and whom do services refuse?
+      who is enrolled, and which users do services refuse?
   softtoken-admin code-for alice --for 1h
       alice has lost the phone: a code that works once
   softtoken-admin revoke alice phone
-      whoever has found it gets nowhere with it
+      nobody who finds the phone gets in with it
   softtoken-admin unlock alice
       somebody has typed too many wrong codes
   softtoken-admin mend alice
-      her files came back from a backup, and every login refuses them
+      the files came back from a backup, and every login refuses them
   softtoken-admin log --user alice --since today
-      what became of her logins, and why
+      what became of alice's logins, and why
   softtoken-admin doctor
-      does anything lead past the code, or keep people out?
+      is there a way past the code, or are users locked out?
   softtoken-admin move --all --to system --dry-run
-      which tokens would go out of the users' homes into root's hands?
+      which tokens would move from the users' homes to a directory of root's?
   softtoken-admin rebind alice --old-name alicia
       after usermod -l alice alicia: it is the same user
   softtoken-admin forget dave

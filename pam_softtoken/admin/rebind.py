@@ -104,7 +104,7 @@ def _rebind_all(screen: terminal.Terminal, store: str, *, agreed: bool) -> None:
         screen.tell(f"left alone, because it could be either: {line}")
     if not pairs:
         raise AdministrationFailed(
-            "there is no account of which it is clear what it was before",
+            "for no account is it clear what it was before",
             hint=f"{person.PROGRAM} status lists the others",
         )
     for account, former in pairs:
@@ -142,7 +142,8 @@ def _changed(store: str) -> tuple[list[tuple[safe_open.Account, safe_open.Accoun
             continue
         found[(orphan.user, orphan.uid)] = account, _former(account, orphan.user, orphan.uid)
     names = [account.name for account, _ in found.values()]
-    doubtful += [f"{_named(former)} and another one would be {each.name}" for each, former in found.values()
+    doubtful += [f"{_named(former)} and another account would be {each.name}"
+                 for each, former in found.values()
                  if names.count(each.name) > 1]  # fmt: skip
     return [pair for pair in found.values() if names.count(pair[0].name) == 1], doubtful
 
@@ -203,7 +204,7 @@ class _HandOver:
             self._new.close()
         deed.record("rebind", account.name, uid=str(account.uid), old_name=former.name, old_uid=str(former.uid))
         tokens = "" if bound_to == _NOTHING else f" The tokens are in {self._new.location.path}."
-        return f"Done. {_named(account)} has what {_named(former)} has left.{tokens}"
+        return f"Done. {_named(account)} has what {_named(former)} left.{tokens}"
 
     def _has_left_something(self) -> bool:
         former, old, new = self._former, self._old.location, self._new.location
@@ -297,11 +298,13 @@ def _require_gone(former: safe_open.Account, account: safe_open.Account) -> None
     except UnknownUser:
         return
     except LookUpFailed as error:
-        raise AdministrationFailed(f"{former.name}: {error}", hint="start again when the host can tell") from None
+        raise AdministrationFailed(
+            f"{former.name}: {error}", hint="start again when the name service answers"
+        ) from None
     if (present.name, present.uid) == (former.name, former.uid):
         raise AdministrationFailed(
             f"there is an account {_named(former)}, so that its tokens are its own",
-            hint="--old-name and --old-uid say what an account was that is gone",
+            hint="--old-name and --old-uid say what the account that is gone was",
         )
 
 
@@ -334,12 +337,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Tokens that root keeps are bound to the name and the uid of their account, so that nobody inherits them with "
         "a name or uid. After an account was renamed (usermod -l) or got another uid (usermod -u), its codes are "
-        "refused until this command says that it is the same user. It is logged."
+        "refused until this command says that it is the same user. The log records it."
     )
     person.add_user_name(parser, help_text="the account as it is called now", nargs="?")
     parser.add_argument(
         "--all", action="store_true",
-        help="all accounts that were renamed or got another uid, as far as it is clear what each was before",
+        help="all accounts that were renamed or got another uid, where it is clear what each was before",
     )  # fmt: skip
     parser.add_argument("--old-name", metavar="NAME", help="what it was called before")
     parser.add_argument("--old-uid", metavar="UID", type=person.uid, help="the uid that it had before")

@@ -113,8 +113,8 @@ def _losses(content: TokenFile, known: State | None, config: Config, *, now: int
             "if somebody may have noted such, revoke it and enrol it anew."
         )
     if known is None and content.recovery.hashes:
-        lost.append("- All recovery codes die, because nobody can tell which of them are spent.")
-    lost.append("- A code that was issued dies, waits after wrong answers end, and no time of grace goes on.")
+        lost.append("- All recovery codes stop working, because it is not known which of them were used.")
+    lost.append("- An issued code stops working, waits after wrong answers end, and so does every time of grace.")
     return lost
 
 
@@ -131,8 +131,8 @@ def _losses_by_the_clock(content: TokenFile, known: State | None, limits: Limits
         )
     if ahead_s:
         said.append(
-            f"- Codes were accepted of up to {in_words(ahead_s)} later than now. Whoever saw one typed can use it when "
-            "its time comes. If that may be, enrol the token anew."
+            f"- Codes were accepted of up to {in_words(ahead_s)} later than now. A person who saw one "
+            "typed can use it when its time comes. If that is possible, enrol the token again."
         )
     return said
 
@@ -199,7 +199,7 @@ UNLOCK = Command(
 )
 RESET_STATE = Command(
     "reset-state",
-    "start anew what is remembered of a user's codes, for when it is damaged",
+    "start the record of a user's used codes anew, for when it is damaged",
     _add_to_reset,
     ResetOptions,
     _reset,

@@ -156,7 +156,8 @@ class _Revocation:
             self._screen.tell(
                 f'The codes of token "{self._name}" of {user} are refused from now on and for ever, '
                 "and so is a code that was issued.\n"
-                "The recovery codes stay. Whoever found the phone may have found them, too: without a name, all goes."
+                "The recovery codes stay. Somebody who found the phone may have found them, too: without a "
+                "name, all goes."
             )
 
     def _record(self, doomed: tuple[str, ...], *, everything: bool) -> None:
@@ -264,7 +265,7 @@ def _run(screen: terminal.Terminal, options: RevokeOptions) -> None:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user", metavar="USER", help="whose tokens")
     parser.add_argument("name", metavar="NAME", nargs="?", help="only the token of that name (default: everything)")
-    parser.add_argument("--force", action="store_true", help="also if no token of the user is to be seen")
+    parser.add_argument("--force", action="store_true", help="even if no token of the user can be seen")
     consent.add_yes(parser)
     person.add_store(parser)
 

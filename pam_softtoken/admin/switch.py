@@ -59,7 +59,7 @@ def _disable(screen: terminal.Terminal, options: DisableOptions) -> None:
     if left:
         raise AdministrationFailed(
             f'"{service}" still asks for a code, because of {places(left)}',
-            hint=f"take that line out: {pam_profile.way_off(service, left[0])}",
+            hint=f"remove that line: {pam_profile.way_off(service, left[0])}",
         )
     screen.show(f'Done. "{service}" asks for no code any more.')
 
@@ -71,7 +71,7 @@ def _undo(present: Change, tell: watchdog.Tell) -> None:
         watchdog.watch_again(present.service)
         raise AdministrationFailed(
             f'"{present.service}" is not as it was before yet: {error.message}',
-            hint=f"{error.hint}; it is tried again by itself, and by softtoken-admin roll-back",
+            hint=f"{error.hint}; the system tries again by itself, and softtoken-admin roll-back tries at once",
         ) from None
 
 
@@ -119,8 +119,8 @@ def _roll_back(screen: terminal.Terminal, options: NoOptions) -> None:
         for service in failed:
             watchdog.watch_again(service)
         raise AdministrationFailed(
-            f"could not be taken back, or not be read: {', '.join(failed)}",
-            hint=f"what stood there before is in {CHANGES}; see to it: it is tried again by itself",
+            f"these changes could not be taken back or not be read: {', '.join(failed)}",
+            hint=f"what stood there before is in {CHANGES}; the system tries again by itself",
         )
 
 
@@ -134,7 +134,7 @@ def _add_confirm(parser: argparse.ArgumentParser) -> None:
 
 
 DISABLE = Command(
-    "disable", "ask for no code in a service any more; its files are as before", _add_disable, DisableOptions, _disable
+    "disable", "stop asking for a code in a service; its files are as before", _add_disable, DisableOptions, _disable
 )
 CONFIRM = Command("confirm", "keep what enable did, without a login", _add_confirm, ConfirmOptions, _confirm_change)
 ROLL_BACK = Command(

@@ -82,7 +82,7 @@ def run(screen: terminal.Terminal, options: ImportOptions) -> None:
         screen.tell(f"Skipped: {screen.spell(terminal.visible(reason)).removesuffix('.')}.")
     screen.tell(f"{len(report.taken)} taken, {len(harvest.skipped) + len(report.skipped)} skipped.")
     if not report.taken and not report.skipped:
-        raise VaultFailed(f'there is no token in "{path}" that can be taken', hint="what stands above says why")
+        raise VaultFailed(f'there is no token in "{path}" that can be taken', hint="the lines above say why")
 
 
 def take(found: tuple[Imported, ...], entries: list[Entry]) -> Report:
@@ -107,4 +107,4 @@ def take(found: tuple[Imported, ...], entries: list[Entry]) -> Report:
     return report
 
 
-COMMAND = Command("import", "take the tokens of another app's export", add_arguments, ImportOptions, run)
+COMMAND = Command("import", "import the tokens of another app's export", add_arguments, ImportOptions, run)

@@ -53,7 +53,9 @@ def run(screen: terminal.Terminal, options: ExportOptions) -> None:
     if not chosen:
         raise VaultFailed("the vault is empty", hint="softtoken add takes a Key URI, softtoken import a file")
     keys = "1 key" if len(chosen) == 1 else f"{len(chosen)} keys"
-    onlookers = "whoever sees this screen has them, too" if screen.is_terminal() else "nothing encrypts the output"
+    onlookers = (
+        "everybody who sees this screen has them, too" if screen.is_terminal() else "nothing encrypts the output"
+    )
     consent.require(screen, f"Show {keys}? {onlookers.capitalize()}.", given=options.yes)
     if options.yes and screen.is_terminal():
         screen.tell(f"This shows {keys}: {onlookers}.")

@@ -83,7 +83,7 @@ def read_file(path: str) -> bytes:
     except OSError as error:
         raise VaultFailed(f'cannot read "{path}": {os.strerror(error.errno or 0)}', hint="give a file") from None
     if len(data) > MAX_FILE_BYTES:
-        raise VaultFailed(f'"{path}" is larger than {MAX_FILE_BYTES} bytes', hint="give the file that was meant")
+        raise VaultFailed(f'"{path}" is larger than {MAX_FILE_BYTES} bytes', hint="check the name of the file")
     return data
 
 

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments to its parser."""
     parser.add_argument(
         "name", nargs="?", metavar="NAME",
-        help="whose code, or a part of the name that no other has; without it, on a terminal, all of them",
+        help="name of the token, or a part that no other name has; without it, on a terminal, all of them",
     )  # fmt: skip
     passphrase.add_arguments(parser)
 

@@ -49,7 +49,7 @@ def run(screen: terminal.Terminal, options: PasswdOptions) -> None:
             f"the vault has the new passphrase, and the keyring does not: {error.message}",
             hint="softtoken list --keyring asks for it and keeps it",
         ) from None
-    screen.tell("The vault has a new passphrase. Copies of the file open with the one they were made under.")
+    screen.tell("The vault has a new passphrase. Copies of the file open with the passphrase that they were made with.")
 
 
 COMMAND = Command("passwd", "change the passphrase", add_arguments, PasswdOptions, run)

@@ -22,7 +22,7 @@ examples:
   softtoken list
       which tokens are there?
   softtoken import aegis.json
-      take over what another app has exported
+      import what another app has exported
   softtoken export --qr work
       show a key to the camera of another device
   softtoken verify work

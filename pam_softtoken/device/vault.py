@@ -215,7 +215,7 @@ def _hint_for(error: PathError, path: str) -> str:
     if error.why in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)):
         return "make room on the disk and start again"
     if isinstance(error, LockTimeout):
-        return "another softtoken is changing it; wait for its end, and start again"
+        return "another softtoken is changing it; wait until it ends, then start again"
     if isinstance(error, InsecureFile) and "mode" in error.why:
         only_mine = "700" if error.path == os.path.dirname(path) else "600"
         return f"see who had access, then: chmod {only_mine} {error.path}"

@@ -129,7 +129,7 @@ class CodeCheck:
             return CodeRefused("that is not a code", hint="a code has 6 to 8 digits", may_retry=True)
         if isinstance(error, PINMissing):
             return CodeRefused(
-                f"on this host codes count only behind a PIN, and {self._user} has none",
+                f"this host accepts codes only after a PIN, and {self._user} has none",
                 hint="softtoken-enroll --pin sets one",
                 may_retry=False,
             )

@@ -116,7 +116,7 @@ class Enrolment:
             return f'Done. {self._user} has another token, "{self._token.name}"; the recovery codes are as they were.'
         done = f'Done. {self._user} is enrolled with token "{self._token.name}", in {self._store.location.path}.'
         if self._job.settings.pin_required and (present is None or present.pin is None):
-            done += f"\nOn this host everybody has to have a PIN, or codes are refused: {PROGRAM} --pin sets one."
+            done += f"\nThis host refuses codes without a PIN: {PROGRAM} --pin sets one."
         return done
 
     def _open(self) -> TokenFile | None:

@@ -123,11 +123,11 @@ class Takeover:
             for note in each.notes:
                 self._job.page.tell(f"  {terminal.visible(note)}")
             if each.pin and not self._is_new:
-                self._job.page.tell("  its PIN does not go on: one PIN is for all tokens of the account, or none")
+                self._job.page.tell("  its PIN is not taken over: all tokens of an account share one PIN, or have none")
         if self._scratch_codes and self._is_new:
-            self._job.page.tell(f"  {len(self._scratch_codes)} unspent scratch codes go on as recovery codes")
+            self._job.page.tell(f"  {len(self._scratch_codes)} unspent scratch codes become recovery codes")
         elif self._scratch_codes:
-            self._job.page.tell("  the scratch codes do not: there are recovery codes already")
+            self._job.page.tell("  the scratch codes are not taken over: there are recovery codes already")
 
     def carry_out(self) -> str:
         """Write the tokens.
@@ -228,7 +228,8 @@ class Takeover:
             self._pin = self._pin or PIN.of(pins.pop())
         except ValueError as error:
             raise EnrolmentFailed(
-                f"the PIN of {self._job.user} cannot be taken over: {error}", hint="put + in its place, for none"
+                f"the PIN of {self._job.user} cannot be taken over: {error}",
+                hint="in the file, put + in its place for no PIN",
             ) from None
         return self._pin
 

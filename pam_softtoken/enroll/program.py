@@ -42,7 +42,7 @@ examples:
   softtoken-enroll
       enrol yourself: scan, confirm, keep the recovery codes
   softtoken-enroll --name spare
-      one more token; it takes a code of one that is there
+      one more token; it takes a code of a token that is enrolled
   softtoken-enroll --force
       replace the token "phone", for instance after the phone was lost
   softtoken-enroll --type hotp
@@ -60,7 +60,7 @@ examples:
   softtoken-enroll --check
       does the app's code work, and if not, why?
   softtoken-enroll --user alice
-      as root, for somebody else; root needs no code of hers
+      as root, for another user; root needs no code
   softtoken-enroll --no-confirm --json --key-file key.txt
       from a script, with a key that is in a token already
   softtoken-enroll --if-absent --no-confirm --json --key-file key.txt
@@ -114,7 +114,7 @@ def build_parser() -> command_line.Parser:
         help="enrol recovery codes that somebody has already, by their hashes: see --print-recovery-codes",
     )  # fmt: skip
     where = parser.add_argument_group("where it goes")
-    where.add_argument("--user", metavar="USER", help="somebody else's tokens; root only")
+    where.add_argument("--user", metavar="USER", help="another user's tokens; root only")
     where.add_argument("--store", metavar="TEMPLATE", help="where the files are, as in the module's store= option")
     where.add_argument(
         "--self", action="store_true", dest="through_sudo",
@@ -129,7 +129,9 @@ def build_parser() -> command_line.Parser:
     tools = parser.add_argument_group("instead of enrolling")
     tools.add_argument("--list", action="store_true", help="show the tokens, and how many recovery codes are left")
     tools.add_argument("--remove", metavar="NAME", help="take a token away; the last one only with --force")
-    tools.add_argument("--new-recovery-codes", action="store_true", help="make new recovery codes; the old ones die")
+    tools.add_argument(
+        "--new-recovery-codes", action="store_true", help="make new recovery codes; the old ones stop working"
+    )
     tools.add_argument(
         "--print-recovery-codes", action="store_true",
         help="make recovery codes for later and show them with their hashes, as JSON; no account is touched",

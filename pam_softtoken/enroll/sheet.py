@@ -83,7 +83,7 @@ code {{ white-space: nowrap }}
 </section>
 <section>
 <h2>Keep this page to yourself</h2>
-<p>Whoever has it can make the codes of this token. Keep it on paper, away from the host and from the app, and
+<p>Anyone who has it can make the codes of this token. Keep it on paper, away from the host and from the app, and
 delete the file from which it was printed. If the token is lost, run <code>softtoken-enroll --force</code>{named}, or
 ask an administrator for a new one: then nothing on this page works any more.</p>
 </section>

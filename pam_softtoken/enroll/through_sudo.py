@@ -74,7 +74,7 @@ def caller() -> str:
         UsageError: there is none, or it is root itself, which needs none of this.
     """
     if os.getuid() != 0 or os.geteuid() != 0:
-        raise UsageError("--self is what sudo is told, and this is not root", hint=f"{PROGRAM}, without --self")
+        raise UsageError("--self works only through sudo, and this is not root", hint=f"{PROGRAM}, without --self")
     uid, name = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_USER", "")
     try:
         account = user_lookup.account_of_name(name)

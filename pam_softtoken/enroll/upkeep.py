@@ -84,7 +84,7 @@ class Removal:
         if not self._options.force:
             raise EnrolmentFailed(
                 f'"{self._name}" is the only token of {self._user}',
-                hint="with --force all goes, the recovery codes too, and logins that require a code are then denied",
+                hint="with --force all goes, recovery codes included, and logins that require a code are then denied",
             )
         return chosen[0], None
 
@@ -96,7 +96,7 @@ class Removal:
             self._job.require_person()
             answer = self._page.ask(f'Remove token "{self._name}" of {self._user}? [y/N]')
             if answer.strip().lower() not in ("y", "yes"):
-                raise EnrolmentFailed("not confirmed; nothing was changed", hint="y removes it")
+                raise EnrolmentFailed("not confirmed; nothing was changed", hint="to confirm, type y")
         return granted
 
     def _warn(self) -> None:
@@ -106,7 +106,7 @@ class Removal:
         uid = self._store.location.account.uid
         if enrolled_mark.is_set(uid):
             self._page.tell(
-                f"Under nullok, too: {enrolled_mark.path_of(uid)} says that {self._user} was enrolled, "
+                f"nullok does not change that: {enrolled_mark.path_of(uid)} says that {self._user} was enrolled, "
                 "until root takes it away."
             )
 
@@ -160,4 +160,4 @@ class Renewal:
         user = self._job.user
         if not codes:
             return f"Done. {user} has no recovery codes any more."
-        return f"Done. The old recovery codes of {user} are dead, and the new ones work."
+        return f"Done. The old recovery codes of {user} no longer work; the new ones do."

@@ -63,7 +63,7 @@ def _fraction(digits: str) -> float:
 
 
 def _constant(_name: str) -> object:
-    raise Unreadable("a number that is none")
+    raise Unreadable("not a number")
 
 
 class Fields:

@@ -102,7 +102,7 @@ def _take_option(options: dict[str, tuple[str, str]], text: str, place: str) -> 
     if name not in _OPTIONS and not _LOGIN.match(name):
         raise Unreadable("an option that is not known here")
     if name in options:
-        raise Unreadable(f"{name} for the second time")
+        raise Unreadable(f"{name} is there twice")
     options[name] = (value.strip(" "), place)
 
 
@@ -110,7 +110,7 @@ def _take_code(codes: list[str], line: str) -> None:
     if not _SCRATCH_CODE.match(line):
         raise Unreadable("neither an option nor a scratch code of 8 digits")
     if line in codes:
-        raise Unreadable("a scratch code for the second time")
+        raise Unreadable("a scratch code is there twice")
     codes.append(line)
 
 

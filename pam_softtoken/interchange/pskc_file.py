@@ -35,7 +35,7 @@ _MAX_DERIVED_BYTES = 64
 _LOGIN = r"([A-Za-z0-9_][A-Za-z0-9_.-]*)"
 _USER_ID = re.compile(rf"[Uu][Ii][Dd]={_LOGIN}(?:,.*)?\Z|{_LOGIN}\Z", re.DOTALL)  # a distinguished name, or not
 _OURS = ("hotp", "totp")
-_HINT = "the file must be as RFC 6030 has it; its maker can tell"
+_HINT = "the file must follow RFC 6030; ask its maker"
 _CLOSED_HINT = "give its passphrase, or its pre-shared key in hexadecimal"
 
 

@@ -1,4 +1,4 @@
-"""Take a typed answer apart: an OTP or a recovery code at the end, and what stands in front of it. Does no I/O. A PIN
+"""Split a typed answer into an OTP or a recovery code at the end, and what stands in front of it. Does no I/O. A PIN
 can stand in front of the code, and the password for the next module in front of the PIN. Only the tokens show where the
 code begins, so an answer can have several readings. PIN and recovery code are hashed here, before `verifier` takes the
 lock; each hash takes 40 ms. `verifier` then decides which reading is right.

@@ -206,7 +206,7 @@ class Login:
             record.outcome(log.INFO, "accepted", "accepted", token=accepted.token)
         elif left is None:
             record.outcome(log.INFO, "accepted", "issued")
-            texts.append("Code of the administrator accepted; it does not work again.")
+            texts.append("Code of the administrator accepted; it cannot be used again.")
         else:
             record.outcome(log.INFO, "accepted", "recovery", detail=f"left={left}")
             codes = "1 recovery code" if left == 1 else f"{left} recovery codes"

@@ -199,7 +199,9 @@ class Newcomer:
         uri = key_uri.build(self._token, issuer=os.uname().nodename, account=account.name)
         self._tell(f"This host asks for a code at each login, and {account.name} has no soft token yet.")
         self._matrix = _matrix_of(uri)
-        self._tell("Scan this with an authenticator app:" if self._matrix else "Give this key to an authenticator app:")
+        self._tell(
+            "Scan this with an authenticator app:" if self._matrix else "Type this key into an authenticator app:"
+        )
         self._draw(self._matrix)
         self._tell(f"Key:  {drawing.grouped(token.encode_base32(self._token.secret.reveal()))}")
         if len(f"URI:  {uri}".encode()) <= MAX_MESSAGE_BYTES:

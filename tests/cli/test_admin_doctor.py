@@ -146,7 +146,7 @@ def test_stack__selected_people_who_are_not_asked_are_a_note(sick: PatientHost) 
 @pytest.mark.parametrize("control", ["optional", "sufficient", "[default=ignore success=ok]"])
 def test_stack__control_with_which_a_denial_does_not_count_is_named_and_mended(sick: PatientHost, control: str) -> None:
     sick.set_service("sshd", UNIX + sick.line(control=control))
-    finding = sick.examine().only("/etc/pam.d/sshd:2", "a refused code does not keep anybody out")
+    finding = sick.examine().only("/etc/pam.d/sshd:2", "a refused code keeps nobody out")
     assert sick.mend(finding).findings == []
 
 
@@ -204,7 +204,7 @@ SETTINGS = {
     "no question, for some": (
         SSHD + "AuthenticationMethods keyboard-interactive\nMatch User backup\n  KbdInteractiveAuthentication no\n",
         "/etc/ssh/sshd_config:6",
-        '(for those whom "Match User backup" selects)',
+        '(for users whom "Match User backup" selects)',
     ),
     "no question": (
         "UsePAM yes\nKbdInteractiveAuthentication no\nPubkeyAuthentication no\nPasswordAuthentication no\n",
@@ -454,7 +454,7 @@ def test_users__open_token_file_is_named_and_mended(sick: PatientHost, installed
 
 @pytest.mark.lockout(
     "the doctor finds a record from the future",
-    shows="later than this machine's clock",
+    shows="ahead of this machine's clock",
     cure="softtoken-admin reset-state USER",
 )
 def test_users__record_from_the_future_is_named_and_mended(
@@ -464,9 +464,9 @@ def test_users__record_from_the_future_is_named_and_mended(
     step = steady_step(300)
     (name,) = read_state(alice).last
     rewrite_state(alice, lambda present: present.with_last(name, step + 4 * 288))
-    finding = sick.examine().only(f"{alice.store}/state", f"the last code of {alice.name}, or the enrolment, is of")
+    finding = sick.examine().only(f"{alice.store}/state", f"the last code of {alice.name}, or the enrolment, is")
     assert (finding["severity"], finding["mend"]) == ("warning", f"date; softtoken-admin reset-state {alice.name}")
-    assert "4 d later than this machine's clock" in finding["what"]
+    assert "4 d ahead of this machine's clock" in finding["what"]
     assert "if the clock is wrong now, set it" in finding["what"]
     service = make_service(installed.line("window=3"))
     assert service.log_in(alice, oathtool(phone, step)[0]).result != PAM_SUCCESS
@@ -521,7 +521,7 @@ def test_users__token_file_of_somebody_else_is_named_and_mended(
 
 def test_files__state_that_others_can_write_is_named_and_mended(sick: PatientHost) -> None:
     (sick.directory / "state").chmod(0o777)
-    finding = sick.examine().only("/var/lib/softtoken", "others than root can write it")
+    finding = sick.examine().only("/var/lib/softtoken", "users other than root can write it")
     assert finding["severity"] == "error"
     assert sick.mend(finding).findings == []
 
@@ -627,7 +627,7 @@ def test_doctor__survives_garbage_in_any_file(sick: PatientHost, name: str, how:
     sick.set_service("login", UNIX + sick.line())
     spoil(sick.directory / name, how)
     found = sick.examine()
-    assert not [each for each in found.not_looked_at if "the check itself" in each or "took longer" in each], found
+    assert not [each for each in found.not_looked_at if "the check ended" in each or "took longer" in each], found
     assert any("login" in each for each in found.looked_at)
 
 

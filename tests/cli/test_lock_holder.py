@@ -113,7 +113,7 @@ def test_lock__without_proc_says_that_nobody_can_tell(installed: Installation, a
     with revoking.against(alice, revoking.HOLD_EVERY_LOCK):
         done = blind.run("unlock", alice.name)
     assert done.status == 1
-    assert "nobody can tell here who holds the lock, because /proc does not say; start again" in done.stderr
+    assert "it is not known who holds the lock, because /proc does not say; start again" in done.stderr
 
 
 def test_find__same_inode_on_another_file_system_is_another_file(outside: Path) -> None:

@@ -307,7 +307,7 @@ def test_add__by_a_user_without_a_question_is_refused(
 ) -> None:
     before = listing(alice.home)
     mistake = enroller.run(*QUICK, "--name=spare", *more, person=alice).refused()
-    assert mistake.error == "that takes a code of a token that is there, and --no-confirm asks for none"
+    assert mistake.error == "that takes a code of an enrolled token, and --no-confirm asks for none"
     assert mistake.hint.startswith("leave --no-confirm out")
     assert listing(alice.home) == before
 

@@ -355,7 +355,7 @@ def _compare(steps_off: int, *, asked: int = NOW, answered: int = NOW) -> str:
 
 
 def test_verify__code_of_now_says_that_the_clock_is_right() -> None:
-    assert _compare(0) == "The code is the one of now: this machine's clock is right."
+    assert _compare(0) == "The code is right for this moment: this machine's clock is right."
     assert _compare(0, answered=NOW + 45) == _compare(1, answered=NOW + 45) == _compare(0)
 
 

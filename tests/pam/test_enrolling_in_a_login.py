@@ -254,7 +254,7 @@ def test_qr_code__is_left_out_where_segno_could_be_somebody_elses(
         talk.go_on()
     assert talk.let_in
     assert "▀" not in talk.text
-    assert "Give this key to an authenticator app:" in talk.text
+    assert "Type this key into an authenticator app:" in talk.text
     assert not (outside / "tale").exists()
 
 

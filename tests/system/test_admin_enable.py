@@ -303,7 +303,7 @@ def test_publickey__sshd_that_cannot_be_told_is_refused(
     before = admin.pam()
     done = admin.run("enable", "sshd", "--with=publickey", WHOEVER, SHORT)
     assert done.returncode == 1
-    assert "cannot be told to read its configuration anew" in done.stderr
+    assert "cannot be told to reload its configuration" in done.stderr
     assert admin.pam() == before
     assert ASKED in admin.run("enable", "sshd", SHORT).stderr
 
@@ -477,13 +477,13 @@ def test_enable__ctrl_c_says_what_becomes_of_it(admin: Admin, phone: Phone) -> N
 def test_enable__person_tries_the_new_stack_before_it_is_in_use(admin: Admin, alice: Person, phone: Phone) -> None:
     before = admin.pam()
     screen = admin.start("enable", "su", "--user", alice.name, SHORT)
-    screen.expect("root itself is not asked")
+    screen.expect("root is not asked")
     screen.expect(f"Password for {alice.name}:")
     screen.sendline(alice.password)
     screen.expect(f"Verification code for {alice.name}:")
     assert admin.pam() == before
     screen.sendline(phone.totp())
-    screen.expect("that gets in")
+    screen.expect("you get in with it")
     screen.expect(ASKED)
     # The code in the trial has confirmed nothing.
     screen.expect("was not confirmed")
@@ -510,7 +510,7 @@ def test_enable__code_that_was_accepted_just_now_makes_the_trial_needless(
     code = phone.totp()
     assert earlier.log_in(alice, code).entered_as == alice.name
     screen = admin.start("enable", "sudo", WHOEVER, LONG)
-    assert screen.expect([f"{alice.name} has given a right code [0-9]+ s ago", "Password for "]) == 0
+    assert screen.expect([f"{alice.name} gave a right code [0-9]+ s ago", "Password for "]) == 0
     screen.expect(ASKED)
     host = Sudo(admin.mounts, password=True)
     # It still works exactly once.
@@ -524,7 +524,7 @@ def test_enable__trial_is_asked_for_where_no_code_was_accepted_yet(
 ) -> None:
     monkeypatch.setenv("SUDO_USER", alice.name)
     screen = admin.start("enable", "sudo", WHOEVER, LONG)
-    assert screen.expect(["has given a right code", "Password for "]) == 1
+    assert screen.expect(["gave a right code", "Password for "]) == 1
     screen.sendintr()
     screen.expect("nothing was changed")
 

@@ -364,8 +364,8 @@ def test_disable__shortens_a_jump_over_our_line(hops: int, admin: Changed) -> No
 
 
 @pytest.mark.lockout(
-    "a line that other services include hops over ours when a change goes back",
-    shows="take that hop out of /etc/pam.d/hopping:1 by hand",
+    "a line that other services include jumps over ours when a change goes back",
+    shows="remove that jump from /etc/pam.d/hopping:1 by hand",
     cure="sed -i '1d' /etc/pam.d/hopping",
 )
 def test_jump__from_an_included_file_is_refused_by_line(admin: Changed, host: Sudo, alice: Person) -> None:
@@ -377,8 +377,8 @@ def test_jump__from_an_included_file_is_refused_by_line(admin: Changed, host: Su
     (admin.directory / "sudo").write_text(text.replace(line, "@include hopping\n" + line))
     done = admin.run("roll-back")
     assert done.returncode == 1
-    assert "/etc/pam.d/sudo: /etc/pam.d/hopping:1 hops over the line with pam_softtoken" in done.stderr
-    assert "take that hop out of /etc/pam.d/hopping:1 by hand" in done.stderr
+    assert "/etc/pam.d/sudo: /etc/pam.d/hopping:1 jumps over the line with pam_softtoken" in done.stderr
+    assert "remove that jump from /etc/pam.d/hopping:1 by hand" in done.stderr
     assert "pam_softtoken.so" in admin.files()["sudo"].decode()
     admin.inside("sed", "-i", "1d", "/etc/pam.d/hopping")
     assert admin.run("roll-back").returncode == 0
@@ -398,7 +398,7 @@ def test_watchdog__tries_until_etc_can_be_written(admin: Changed, host: Sudo, al
     admin.inside("mount", "-o", "remount,bind,ro", "/etc/pam.d")
     admin.let_time_pass("sudo")
     screen.expect("was not confirmed, and is not taken back yet: /etc/pam.d/sudo-i: cannot be written: Read-only")
-    screen.expect("it is tried again by itself")
+    screen.expect("the system tries again by itself")
     screen.expect("\n")
     screen.close()
     assert screen.exitstatus == 1
@@ -422,7 +422,7 @@ def test_going_back__that_has_failed_goes_on_without_another_command(command: st
     for _ in range(2):
         done = admin.run(*command.split())
         assert done.returncode == 1
-        assert "it is tried again by itself" in done.stderr
+        assert "the system tries again by itself" in done.stderr
     assert len(admin.watchdogs()) == 1
     assert "a change could not be taken back yet" in admin.python(_CHANGES).stdout
     admin.inside("mount", "-o", "remount,bind,rw", "/etc/pam.d")

@@ -106,4 +106,4 @@ def test_bounded__check_that_hangs_is_told_and_ended() -> None:
 @pytest.mark.parametrize("check", [fall_over, stumble])
 def test_bounded__check_that_fails_is_told(check: object) -> None:
     report = bounded.run(check, "homes")  # type: ignore[arg-type]
-    assert report.not_looked_at == ("homes: the check itself ended before it was through",)
+    assert report.not_looked_at == ("homes: the check ended before it was complete",)

@@ -61,6 +61,15 @@ def test_packages__have_the_version_of_the_project() -> None:
     assert changelog.startswith(f"pam-softtoken ({pam_softtoken.__version__}) ")
 
 
+def test_changelog__is_made_from_that_of_debian() -> None:
+    made = subprocess.run(
+        ["/usr/bin/python3", "-I", TREE / "scripts/lib/changelog.py"], check=True, capture_output=True, text=True
+    ).stdout
+    assert (TREE / ".github/CHANGELOG.md").read_text() == made, "scripts/lib/changelog.py >.github/CHANGELOG.md"
+    assert f"## {pam_softtoken.__version__} (" in made
+    assert len(made.splitlines()) > 8
+
+
 def field(package: str, name: str) -> set[str]:
     """Return the names in a field of debian/control, such as Depends."""
     stanza = next(text for text in CONTROL.split("\n\n") if f"Package: {package}\n" in text)

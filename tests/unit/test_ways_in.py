@@ -152,7 +152,7 @@ def test_unknowns__name_what_only_others_can_tell() -> None:
     found = list(unknowns(door, [person(), person("bob", password=MAYBE)], [commanded]))
     assert found == [
         "what pam_access.so says (/etc/pam.d/sshd:1)",
-        "whom pam_time.so keeps out all the same (/etc/pam.d/sshd:3)",
+        "which users pam_time.so refuses (/etc/pam.d/sshd:3)",
         "keys that AuthorizedKeysCommand finds",
         "the passwords of accounts that are not in /etc/shadow: bob",
     ]

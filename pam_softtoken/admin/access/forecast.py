@@ -275,7 +275,7 @@ def _require_asked(found: Forecast, directives: Iterable[Directive]) -> None:
     why = "; ".join(f"{each.place}: {each.text} ({each.condition})" for each in culprits[:3])
     raise ClosedToday(
         f"sshd would never ask for a code{': ' if why else ''}{why}",
-        hint="take out what keeps keyboard-interactive off" if why else _hint(found.plan.way, server.SERVICE),
+        hint="remove the line that turns keyboard-interactive off" if why else _hint(found.plan.way, server.SERVICE),
     )
 
 

@@ -39,7 +39,7 @@ class InForce(NamedTuple):
 
 
 def in_force(only: Container[str] | None = None) -> tuple[list[InForce], list[str]]:
-    """Find out the effects of each service that has our line.
+    """Return the effects of each service that has our line.
 
     Args:
         only: limit the search to these users.

@@ -19,7 +19,7 @@ from pam_softtoken.ui import consent, terminal
 _HELP = {
     "softtoken-enroll --user NAME": "enrols one of them",
     "--enrol-later": "lets users in who have never enrolled",
-    "--except GROUP": "asks the members of a group for no code",
+    "--except GROUP": "does not ask the members of a group for a code",
 }
 _WHY_ROOT = "sshd takes no code from root unless PermitRootLogin is yes"
 
@@ -141,7 +141,7 @@ def require_allowed(screen: terminal.Terminal, verdict: Verdict, options: LockOu
         return
     raise AdministrationFailed(
         f"this would lock out {named(left, 10)}; nothing was changed",
-        hint=f"enrol them first, or say that it is meant: --lock-out {','.join(left[:20])}",
+        hint=f"enrol them first, or confirm with: --lock-out {','.join(left[:20])}",
     )
 
 
@@ -153,9 +153,7 @@ def require_not_refused(verdict: Verdict, *, force: bool) -> None:
     """
     if verdict.refusal and not force:
         hint = f"softtoken-enroll{' --user ' + verdict.runner if verdict.runner in verdict.lost else ''} first"
-        raise AdministrationFailed(
-            f"{verdict.refusal}; nothing was changed", hint=f"{hint}; --force does it all the same"
-        )
+        raise AdministrationFailed(f"{verdict.refusal}; nothing was changed", hint=f"{hint}; --force goes on anyway")
 
 
 def names_meant(given: str | None) -> set[str]:
@@ -169,7 +167,7 @@ def names_meant(given: str | None) -> set[str]:
         try:
             found.add(user_lookup.account_of_name(name).name)
         except (UnknownUser, LookUpFailed):
-            raise UsageError(f'no such user: "{name}"', hint="--lock-out takes names, with commas between") from None
+            raise UsageError(f'no such user: "{name}"', hint="--lock-out takes names, separated by commas") from None
     return found
 
 

@@ -140,7 +140,7 @@ def unknowns(door: Door, people: Sequence[Person], rows: Sequence[Settings] = ()
             yield f"what {line.name} says ({line.place})"
     for line in door.account:
         if line.name in SELECTING:
-            yield f"whom {line.name} keeps out all the same ({line.place})"
+            yield f"which users {line.name} refuses ({line.place})"
     for name, what in (
         ("authorizedkeyscommand", "keys that AuthorizedKeysCommand finds"),
         ("trustedusercakeys", "certificates of TrustedUserCAKeys"),

@@ -110,7 +110,7 @@ def table(found: Sequence[Row], service: str) -> list[str]:
     shown = [cell if somewhere else (cell[0], *cell[2:]) for cell in cells]
     widths = [max(len(cell[place]) for cell in shown) for place in range(len(shown[0]))]
     lines = ["  " + "  ".join(text.ljust(width) for text, width in zip(cell, widths, strict=True)) for cell in shown]
-    of_whom = " (the account that somebody becomes)" if service in OF_TARGETS else ""
+    of_whom = " (the target account)" if service in OF_TARGETS else ""
     return [f"Who gets in at {service}{of_whom}:", *(line.rstrip() for line in lines)]
 
 

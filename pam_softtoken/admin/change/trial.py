@@ -64,7 +64,7 @@ class Trial:
                 why = "is not there" if not os.path.exists(path) else str(error)
                 raise AdministrationFailed(
                     f"the new stack cannot be loaded: {line.module} {why} ({line.place})",
-                    hint="install what has it, or take that line out",
+                    hint="install the package that has it, or remove that line",
                 ) from None
 
     def require_denial(self) -> None:
@@ -85,12 +85,12 @@ class Trial:
         if not asked or result == client.PAM_SUCCESS:
             raise AdministrationFailed(
                 f"our own line does not work: it asked for {len(asked)} codes and PAM said {result}",
-                hint="the system's log says why, in a line with pam_softtoken: an option, the backend, its owner",
+                hint="the system log says why, in a line with pam_softtoken: an option, the backend or its owner",
             )
         result = client.authenticate(SERVICE, NOBODY, answer, directory=self._directory, is_trial=True)
         if result == client.PAM_SUCCESS:
             raise AdministrationFailed(
-                "the new stack lets in somebody who answers everything wrongly", hint="look at its other lines first"
+                "the new stack lets in a user who answers everything wrongly", hint="look at its other lines first"
             )
 
     def log_in(self, screen: terminal.Terminal, user: str) -> None:
@@ -110,7 +110,7 @@ class Trial:
                 screen.tell("Refused. Try again, with a code that has not been used.")
         raise AdministrationFailed(
             f"the new stack refused {user} {TRIES} times; nothing was changed",
-            hint=f"softtoken-enroll --user {user} --check says what is wrong with a code; --user takes somebody else",
+            hint=f"softtoken-enroll --user {user} --check says what is wrong with a code; --user names another user",
         )
 
 

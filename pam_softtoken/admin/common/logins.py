@@ -1,4 +1,4 @@
-"""Find out which users can log in to this host, from the password database, /etc/shells, login.defs and /etc/shadow."""
+"""List the users who can log in to this host, from the password database, /etc/shells, login.defs and /etc/shadow."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def check(services: Services) -> Report:
             doubts.append(f"backend: it cannot be tried: {error}")
             continue
         if result == client.PAM_SUCCESS:
-            what = "the module lets somebody in who does not exist"
+            what = "the module lets in a user who does not exist"
             findings.append(Finding(ERROR, str(line.place), shown(line), what, _REINSTALL))
         elif not asked:
             what = "the module does not ask for a code, but refuses everybody; the log says why"

@@ -78,7 +78,7 @@ def doctor(screen: terminal.Terminal, options: DoctorOptions) -> None:
         ProblemsFound: there are errors or warnings.
     """
     if os.geteuid() != 0:
-        raise ProblemsFound("only root can look at all of it", hint="sudo softtoken-admin doctor")
+        raise ProblemsFound("only root can check all of it", hint="sudo softtoken-admin doctor")
     services = stack_check.read_services()
     reports = []
     with _progress(len(FAMILIES)) as begin:
@@ -168,7 +168,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 DOCTOR = Command(
     "doctor",
-    "look for what leads past the code, keeps people out or will go wrong",
+    "look for ways past the code, for users who are locked out, and for what will go wrong",
     _add_arguments,
     DoctorOptions,
     doctor,

@@ -71,7 +71,7 @@ def _ahead(facts: Facts) -> Finding:
     """Return the finding for a record from the future. Only a person can know whether the clock is wrong now."""
     user, length = shlex.quote(str(facts["user"])), in_words(facts["record_ahead_s"])
     what = (
-        f"the last code of {facts['user']}, or the enrolment, is of {length} later than this machine's clock: "
+        f"the last code of {facts['user']}, or the enrolment, is {length} ahead of this machine's clock: "
         "codes of the app are refused until then; if the clock is wrong now, set it, and nothing else needs mending"
     )
     return Finding(WARNING, f"{facts['store']}/state", "", what, f"date; softtoken-admin reset-state {user}")

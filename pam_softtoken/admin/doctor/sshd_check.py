@@ -182,7 +182,7 @@ def faults(view: View) -> Iterator[Fault]:
     if keys and not view.password_in_pam:
         # If PAM asks for a password, the code may be intended only as an addition to it; see `_of_people`.
         names = " or ".join(dict.fromkeys("a public key" if way[0] == "publickey" else way[0] for way in keys))
-        what = f"{names} skips PAM: who has it gets in without a code"
+        what = f"{names} skips PAM: users who have it get in without a code"
         yield Fault(ERROR, "authenticationmethods", what, _mended(view, ways, explicit=explicit), can_be_meant=True)
     if any("password" in way and ASKING not in way for way in ways) and not view.code_in_password:
         what = "the method password cannot ask for a code: it is always refused, and counts as a wrong answer"
@@ -224,7 +224,7 @@ def _ask_sshd(reading: Reading, directives: list[Directive]) -> tuple[Sshd, list
     def ask(*words: str) -> dict[str, str]:
         answers.append(bounded.ask(server.PROGRAM, *words))
         if answers[-1] is None or answers[-1].returncode != 0:
-            raise AdministrationFailed("sshd does not say", hint="")
+            raise AdministrationFailed("sshd gives no reason", hint="")
         return server.parse(answers[-1].stdout)
 
     try:
@@ -250,9 +250,9 @@ def _finding(fault: Fault, directive: Directive | None) -> Finding:
     wanted = f"{_SPELT[fault.name]} {fault.value}"
     if directive is None:
         # The first value counts, so the line goes before all includes.
-        default = f"{_SPELT[fault.name]} {_DEFAULTS[fault.name]} (nobody says, so this is the default)"
+        default = f"{_SPELT[fault.name]} {_DEFAULTS[fault.name]} (not set, so this is the default)"
         return Finding(fault.severity, config_lines.FILE, default, fault.what, sed(f"1i {wanted}", config_lines.FILE))
-    what = fault.what + (f' (for those whom "{directive.condition}" selects)' if directive.condition else "")
+    what = fault.what + (f' (for users whom "{directive.condition}" selects)' if directive.condition else "")
     mend = sed(f"{directive.number}s/[^[:space:]].*/{wanted}/", directive.file)
     severity = NOTE if fault.can_be_meant and directive.condition else fault.severity
     return Finding(severity, directive.place, directive.text, what, mend)

@@ -74,9 +74,7 @@ def _closed_homes(stack: Stack, settings: Config) -> Iterator[Finding]:
     option = "nullok" if settings.nullok else "required_from" if settings.required_from else ""
     for line in stack.lines:
         if line.kind == "session" and line.name in HOME_OPENERS:
-            what = (
-                f"{line.name} opens home directories after the code was asked for; till then nobody sees the tokens, "
-            )
+            what = f"{line.name} opens home directories after the code was asked for; until then no tokens are read, "
             what += f"and {option} lets their users in without a code" if option else "and their users are refused"
             yield Finding(ERROR if option else WARNING, str(line.place), shown(line), what, _MOVE)
 

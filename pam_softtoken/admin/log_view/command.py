@@ -128,18 +128,18 @@ def _record_of(entry: Entry) -> dict[str, object]:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Show what became of logins that were asked for a code, and what administrators did, oldest first: from "
-        "systemd's journal, or where there is none from /var/log/auth.log and its older parts. In a file anybody who "
-        "can write to the system log can have put a line; of the journal's only those are shown that root wrote. The "
+        "systemd's journal, or where there is none from /var/log/auth.log and its older parts. A line in a file can "
+        "come from anybody who can write to the system log. Of the journal, only lines that root wrote are shown. The "
         "column uid is the user who ran su or sudo."
     )
-    parser.add_argument("--user", metavar="USER", type=user_lookup.canonical_name, help="only what is about this user")
+    parser.add_argument("--user", metavar="USER", type=user_lookup.canonical_name, help="only lines about this user")
     parser.add_argument(
         "--since", metavar="TIME", default="7d",
         help='1h, 2d, today, yesterday, 2026-11-20 or "2026-11-20 10:00" (default: 7d)',
     )  # fmt: skip
     parser.add_argument(
         "--file", metavar="FILE", action="append", default=[],
-        help="read this file instead, as often as it is given: text, .gz or .journal",
+        help="read this file instead: text, .gz or .journal; may be given several times",
     )  # fmt: skip
     parser.add_argument(
         "--all", action="store_true",

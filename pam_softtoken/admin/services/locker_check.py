@@ -45,7 +45,7 @@ def require_none_locked(stacks: Iterable[Stack]) -> None:
             f"screen lockers run as their user and cannot read {stores[locked[0]]}, so that {named(locked)} would "
             "unlock for nobody; nothing was changed",
             hint=f"put auth required {_UNIX} in place of the include in {service_file.DIRECTORY}/{locked[0]}, or "
-            "softtoken-admin move --all --to home; --force does it all the same",
+            "softtoken-admin move --all --to home; --force goes on anyway",
         )
 
 

@@ -147,7 +147,11 @@ def _of_line(stack: Stack, line: Line) -> Iterator[Finding]:
     if settings.no_throttle:
         where = set_where(line, "no_throttle")
         yield Finding(
-            WARNING, where.place, where.line, "nothing slows down who tries one code after the other", where.drop
+            WARNING,
+            where.place,
+            where.line,
+            "nothing slows down an attacker who tries one code after the other",
+            where.drop,
         )
     if settings.store.startswith("%h") and stack.service in SET_UID_SERVICES:
         what = f"a program of the user's can read the key of the token, and answer {stack.service} by itself"
@@ -155,7 +159,7 @@ def _of_line(stack: Stack, line: Line) -> Iterator[Finding]:
     day = getattr(settings, "required_from", "")
     if day and day <= time.strftime("%Y-%m-%d"):
         where = set_where(line, "required_from")
-        what = f"since {day} everybody is asked for a code, so that this does nothing any more"
+        what = f"since {day} everybody is asked for a code, so this option has no effect any more"
         yield Finding(NOTE, where.place, where.line, what, where.drop)
     if settings.enrol:
         yield from _of_enrolment(stack, line)

@@ -1,4 +1,4 @@
-"""Find out whether Debian's pam-auth-update profile puts our line into common-auth, and how to turn it off.
+"""Check whether Debian's pam-auth-update profile puts our line into common-auth, and how to turn it off.
 
 It only reads. pam-auth-update runs no code of a profile, so we cannot warn an administrator who turns it on.
 """

@@ -143,12 +143,12 @@ def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:
         return  # all other findings follow from it
     found = paths.ends(lines)
     if stack_mend.denial_is_lost(found):
-        what = f"a refused code does not keep anybody out of {stack.service}, whatever else is there{_COST}"
+        what = f"a refused code keeps nobody out of {stack.service}, whatever else is there{_COST}"
         yield Finding(ERROR, str(ours.place), shown(ours), what, _require(stack, ours, reading))
     elif not stack_mend.lets_in(found):
         yield _closed(stack, ours, reading, reached=any(end.open_minded for end in found))
     elif "done" in ours.actions.values():
-        what = f"a right code ends the stack of {stack.service}: what stands below is passed over"
+        what = f"a right code ends the stack of {stack.service}: the lines below it are skipped"
         yield Finding(WARNING, str(ours.place), shown(ours), what, _require(stack, ours, reading))
     if stack_mend.code_alone(lines):
         guilty = next(line for line in lines if line.name in known_modules.PASSWORD)
@@ -163,9 +163,11 @@ def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:
 
 def _skipped(stack: Stack, line: Line, reading: Reading) -> Finding:
     if line.name in known_modules.SELECTING:
-        what = f"whom {line.name} selects gets into {stack.service} without a code{_COST}"
+        what = f"users whom {line.name} selects get into {stack.service} without a code{_COST}"
         return Finding(NOTE, str(line.place), shown(line), what, sed(f"{lines_of(line)}s/^/# /", line.place.file))
-    what = f'whom {line.name} accepts gets into {stack.service} without a code: "{line.control}" leads past our line'
+    what = (
+        f'users whom {line.name} accepts get into {stack.service} without a code: "{line.control}" leads past our line'
+    )
     what += _COST
     mend = stack_mend.first_that_helps(stack, reading.reader, stack_mend.against_skip(stack, line))
     return Finding(ERROR, str(line.place), shown(line), what, mend)
@@ -173,7 +175,7 @@ def _skipped(stack: Stack, line: Line, reading: Reading) -> Finding:
 
 def _closed(stack: Stack, ours: Line, reading: Reading, *, reached: bool) -> Finding:
     what = f"nobody gets into {stack.service}: " + (
-        "what stands around our line refuses everybody" if reached else "the stack has ended before our line"
+        "the lines around ours refuse everybody" if reached else "the stack has ended before our line"
     )
     mend = stack_mend.first_that_helps(stack, reading.reader, stack_mend.against_wall(stack))
     return Finding(ERROR, str(ours.place), shown(ours), what, mend)

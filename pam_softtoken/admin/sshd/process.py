@@ -42,13 +42,13 @@ def require_would_follow(new: bytes | None) -> None:
     except OSError as error:
         why = f"{error.filename}: {os.strerror(error.errno or 0)}" if error.filename else str(error)
         raise AdministrationFailed(
-            f"sshd's configuration cannot be tried: {why}", hint="make room in /run, and see to the files in /etc/ssh"
+            f"sshd's configuration cannot be tried: {why}", hint="make room in /run, and check the files in /etc/ssh"
         ) from None
     _require_told(effective, _listening())
 
 
 def reload() -> str:
-    """Make sshd reload its configuration, if it accepts it.
+    """Reload the configuration of sshd, if sshd accepts it.
 
     Returns:
         What was done, for the administrator.
@@ -64,7 +64,7 @@ def reload() -> str:
             before = _pid_file(effective)
             os.kill(listener, signal.SIGHUP)
         except (OSError, ValueError):
-            return "No sshd runs that could be told; one that is started from now on goes by the new configuration."
+            return "No running sshd was found; one that starts from now on uses the new configuration."
     # Until sshd has written that file again, nobody can connect.
     started = time.monotonic()
     while before is not None and _pid_file(effective) in (None, before):
@@ -140,7 +140,7 @@ def require_obedient(effective: dict[str, str]) -> None:
         raise AdministrationFailed(
             f"another sshd runs (process {', '.join(others)}), where a code without a key could get in: PAM's service "
             "is the same, the configuration is not",
-            hint=f"stop it, and let it not come back, or let one sshd listen on all ports ({server.CONFIG})",
+            hint=f"stop it for good, or let one sshd listen on all ports ({server.CONFIG})",
         )
 
 
@@ -161,8 +161,8 @@ def _require_told(effective: dict[str, str], listening: list[str]) -> int:
         return _listener(effective)
     except (OSError, ValueError):
         raise AdministrationFailed(
-            "sshd runs and cannot be told to read its configuration anew, so it and PAM would not change together",
-            hint="start it with a PidFile in its configuration, or stop it for as long as this takes",
+            "sshd runs and cannot be told to reload its configuration, so it and PAM would not change together",
+            hint="start it with a PidFile in its configuration, or stop it for the time of this change",
         ) from None
 
 
