@@ -57,7 +57,6 @@ FAMILIES = (
     Family("clock", lambda _: host_check.check_clock(now=int(time.time()))),
     Family("denials", lambda _: host_check.check_denials()),
     Family("space", lambda services: host_check.check_space(_places(services))),
-    Family("random numbers", lambda _: host_check.check_entropy()),
     Family("changes", lambda _: host_check.check_changes()),
 )
 
