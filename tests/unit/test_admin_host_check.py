@@ -71,14 +71,15 @@ def test_clock__of_today_is_not_taken_for_one_that_was_never_set() -> None:
 
 # Source: `timedatectl show` of systemd 252.
 @pytest.mark.parametrize(("status", "said", "expected"), [
-    (0, "NTP=yes\nNTPSynchronized=yes\n", []),
-    (0, "NTP=no\nNTPSynchronized=yes\n", []),
-    (0, "NTP=yes\nNTPSynchronized=no\n", [("note", "not marked as synchronised")]),
-    (0, "NTP=no\nNTPSynchronized=no\n", [("warning", "nothing keeps the clock right")]),
+    (0, "Timezone=Etc/UTC\nCanNTP=yes\nNTP=yes\nNTPSynchronized=yes\n", []),
+    (0, "Timezone=Etc/UTC\nCanNTP=no\nNTP=no\nNTPSynchronized=yes\n", []),
+    (0, "Timezone=Etc/UTC\nCanNTP=yes\nNTP=yes\nNTPSynchronized=no\n", [("note", "not marked as synchronised", "timedatectl")]),
+    (0, "Timezone=Etc/UTC\nCanNTP=yes\nNTP=no\nNTPSynchronized=no\n", [("warning", "nothing keeps the clock right", "set-ntp true")]),
+    (0, "Timezone=Etc/UTC\nCanNTP=no\nNTP=no\nNTPSynchronized=no\n", [("warning", "nothing keeps the clock right", "apt-get install")]),
     (1, "", []),
 ])  # fmt: skip
 def test_clock__that_nothing_keeps_right_is_told(
-    status: int, said: str, expected: list[tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    status: int, said: str, expected: list[tuple[str, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "timedatectl"
     program.write_text(f"#!/bin/sh\nprintf %s '{said}'\nexit {status}\n")
@@ -86,9 +87,10 @@ def test_clock__that_nothing_keeps_right_is_told(
     monkeypatch.setitem(bounded._ENVIRONMENT, "PATH", str(tmp_path))
     report = host_check.check_clock(now=hotp.RELEASED)
     assert len(report.findings) == len(expected)
-    for finding, (severity, words) in zip(report.findings, expected, strict=True):
+    for finding, (severity, words, mend) in zip(report.findings, expected, strict=True):
         assert finding.severity == severity
         assert words in finding.what
+        assert mend in finding.mend
     assert bool(report.not_looked_at) is (status != 0)
 
 
