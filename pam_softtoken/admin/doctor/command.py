@@ -83,7 +83,7 @@ def doctor(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         _show(screen, reports, verbose=options.verbose)
     findings = [finding for _, report in reports for finding in report.findings]
     if any(finding.severity != NOTE for finding in findings):
-        raise ProblemsFound(_counted(findings), hint="below each finding stands the command that mends it")
+        raise ProblemsFound(_counted(findings), hint="below each finding stands what mends it")
 
 
 def _places(services: Services) -> list[str]:
@@ -130,7 +130,8 @@ def _show_finding(screen: terminal.Terminal, finding: Finding) -> None:
     screen.show(terminal.visible(f"  {finding.severity}: {finding.place}: {finding.what}"))
     if finding.line:
         screen.show(terminal.visible(f"    | {finding.line[:300]}"))
-    screen.show(terminal.visible(f"    # {finding.mend}"))
+    for step in finding.mend.split("\n"):
+        screen.show(terminal.visible(f"    # {step}"))
 
 
 def _as_json(reports: list[tuple[str, Report]]) -> str:
