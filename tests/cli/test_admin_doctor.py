@@ -69,7 +69,8 @@ def test_doctor__finds_nothing_worse_than_notes_on_a_sound_host(sick: PatientHos
     found = sick.examine()
     assert found.findings == []
     assert any("PAM services with our line: sshd" in each for each in found.looked_at)
-    assert found.not_looked_at == []
+    # A container has no timedatectl, and its clock belongs to the machine.
+    assert [each for each in found.not_looked_at if not each.startswith("clock")] == []
 
 
 def test_doctor__says_so_where_no_service_asks_for_a_code(sick: PatientHost) -> None:
@@ -271,7 +272,7 @@ def test_sshd__key_alone_is_an_error_where_only_the_code_is_asked_for(sick: Pati
     sick.set_sshd(ANY + "AuthenticationMethods publickey\n")
     finding = sick.examine().only("/etc/ssh/sshd_config:5", "a public key skips PAM")
     assert finding["severity"] == "error"
-    assert f"the command below takes a way in from {keyed.name}" in finding["what"]
+    assert f"the change below takes a way in from {keyed.name}" in finding["what"]
     assert sick.mend(finding).worse_than_notes() == []
 
 
@@ -643,7 +644,7 @@ def test_doctor__changes_nothing(sick: PatientHost) -> None:
     assert seen() == before
 
 
-def test_doctor__text_has_place_line_and_command(sick: PatientHost) -> None:
+def test_doctor__text_has_place_line_and_the_line_as_it_should_be(sick: PatientHost) -> None:
     sick.set_service("sshd", "auth sufficient pam_unix.so\n" + sick.line())
     done = sick.run(sick.installed.root / "scripts" / "softtoken-admin", "doctor")
     assert done.returncode == 1
@@ -653,7 +654,7 @@ def test_doctor__text_has_place_line_and_command(sick: PatientHost) -> None:
     start = lines.index("PAM services:")
     assert lines[start + 1].startswith("  error: /etc/pam.d/sshd:1: ")
     assert lines[start + 2] == "    | auth sufficient pam_unix.so"
-    assert lines[start + 3].startswith("    # sed -i ")
+    assert lines[start + 3] == "    # in /etc/pam.d/sshd, line 1, write: auth requisite pam_unix.so"
     assert "softtoken-admin: error: found 1 error" in done.stderr
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -30,6 +31,17 @@ KbdInteractiveAuthentication yes
 PasswordAuthentication no
 AuthenticationMethods keyboard-interactive
 """
+_NEW_LINE = re.compile(r"in (/\S+), (?:at the top|below line (\d+)), insert: (.*)")
+_CHANGED_LINE = re.compile(r"in (/\S+), (?:delete )?lines? (\d+)(?: to (\d+))?(?:, write: (.*))?")
+_EDITOR = """
+import sys
+from pathlib import Path
+file, first, last, *new = sys.argv[1:]
+lines = Path(file).read_text().split("\\n")
+lines[int(first) - 1 : int(last)] = new
+Path(file).write_text("\\n".join(lines))
+"""
+"""A person at an editor: puts a line in place of some lines of a file, or deletes them."""
 REST = "account required pam_unix.so\nsession required pam_unix.so\npassword required pam_deny.so\n"
 COMMON = "@include common-auth\n"
 MOST_S = 120
@@ -149,8 +161,9 @@ class PatientHost:
         """Follow the advice of the finding. Check that the finding is gone and that nothing new has come."""
         before = self.examine().findings
         assert "editor" not in finding["mend"], finding
-        done = self.run("sh", "-c", finding["mend"])
-        assert done.returncode == 0, (finding, done.stderr)
+        for step in steps(finding["mend"]):
+            done = self.run(*step)
+            assert done.returncode == 0, (finding, done.stderr)
         after = self.examine()
         kinds = {_kind(each) for each in before}
         assert (finding["place"], finding["what"]) not in {(each["place"], each["what"]) for each in after.findings}
@@ -160,7 +173,25 @@ class PatientHost:
 
 def _kind(finding: dict[str, Any]) -> tuple[str, str]:
     """Return what is wrong, without the effects of repairing it, which depend on everything else."""
-    return finding["severity"], finding["what"].partition("; the command below")[0]
+    return finding["severity"], re.split("; the (?:command|change) below", finding["what"])[0]
+
+
+def steps(mend: str) -> list[list[str]]:
+    """Return the commands that do what a person does who reads this advice: run it, or change the lines it names."""
+    if not mend.startswith("in /"):
+        return [["sh", "-c", mend]]
+    return [["python3", "-c", _EDITOR, *_typed(sentence)] for sentence in mend.split("\n")]
+
+
+def _typed(sentence: str) -> tuple[str, ...]:
+    """Return the file, the first and the last line that go, and the line that comes."""
+    if (new := _NEW_LINE.fullmatch(sentence)) is not None:
+        file, above, text = new.groups(default="0")
+        return file, str(int(above) + 1), above, text
+    changed = _CHANGED_LINE.fullmatch(sentence)
+    assert changed is not None, sentence
+    file, first, last, text = changed.groups()
+    return (file, first, last or first) if text is None else (file, first, last or first, text)
 
 
 def found_in(done: subprocess.CompletedProcess[str]) -> Found:

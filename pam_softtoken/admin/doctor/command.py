@@ -58,7 +58,6 @@ FAMILIES = (
     Family("clock", lambda _: host_check.check_clock(now=int(time.time()))),
     Family("denials", lambda _: host_check.check_denials()),
     Family("space", lambda services: host_check.check_space(_places(services))),
-    Family("random numbers", lambda _: host_check.check_entropy()),
     Family("changes", lambda _: host_check.check_changes()),
 )
 
@@ -93,7 +92,7 @@ def doctor(screen: terminal.Terminal, options: DoctorOptions) -> None:
         _show(screen, reports, verbose=options.verbose)
     findings = [finding for _, report in reports for finding in report.findings]
     if any(finding.severity != NOTE for finding in findings):
-        raise ProblemsFound(_counted(findings), hint="below each finding stands the command that mends it")
+        raise ProblemsFound(_counted(findings), hint="below each finding stands what mends it")
 
 
 def _places(services: Services) -> list[str]:
@@ -140,7 +139,8 @@ def _show_finding(screen: terminal.Terminal, finding: Finding) -> None:
     screen.show(terminal.visible(f"  {finding.severity}: {finding.place}: {finding.what}"))
     if finding.line:
         screen.show(terminal.visible(f"    | {finding.line[:300]}"))
-    screen.show(terminal.visible(f"    # {finding.mend}"))
+    for step in finding.mend.split("\n"):
+        screen.show(terminal.visible(f"    # {step}"))
 
 
 def _as_json(reports: list[tuple[str, Report]]) -> str:

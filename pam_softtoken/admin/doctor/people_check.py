@@ -108,7 +108,7 @@ def _nobody_enrolled(services: Services, seen: dict[str, list[Facts]]) -> Iterat
         one = len(names) == 1
         what = (
             f"{named(names)} {'asks' if one else 'ask'} everybody for a code, and nobody is enrolled: "
-            f"{named(refused[line])} would be refused; the command below turns it off, "
+            f"{named(refused[line])} would be refused; the change below turns it off, "
             "or softtoken-enroll --user NAME enrols one of them"
         )
         yield Finding(ERROR, str(line.place), shown(line), what, pam_profile.way_off(names[0], line))

@@ -13,7 +13,7 @@ from pam_softtoken import log
 from pam_softtoken.account import user_lookup
 from pam_softtoken.admin.common import duration, person
 from pam_softtoken.admin.log_view import log_sources
-from pam_softtoken.admin.log_view.log_lines import JOURNAL, Entry
+from pam_softtoken.admin.log_view.log_lines import SUPPRESSED, Entry
 from pam_softtoken.enroll.token_list import utc
 from pam_softtoken.errors import OutputClosed
 from pam_softtoken.ui import table, terminal
@@ -63,8 +63,8 @@ class _Selection:
                 yield entry
 
     def _is_about_user(self, entry: Entry) -> bool:
-        # Dropped lines of the journal can be about any user.
-        return self._user is None or entry.fields.get("user") == self._user or entry.service == JOURNAL
+        # Missing lines can be about any user.
+        return self._user in (None, entry.fields.get("user")) or entry.fields.get("result") == SUPPRESSED
 
     def remarks(self) -> Iterator[str]:
         if not self.taken:

@@ -18,7 +18,14 @@ from contextlib import ExitStack, contextmanager
 from typing import IO, BinaryIO
 
 from pam_softtoken.account import user_path
-from pam_softtoken.admin.log_view.log_lines import SUPPRESSED, Entry, read_journal_entry, read_line
+from pam_softtoken.admin.log_view.log_lines import (
+    SUPPRESSED,
+    SUPPRESSION,
+    Entry,
+    has_no_year,
+    read_journal_entry,
+    read_line,
+)
 from pam_softtoken.errors import AdministrationFailed
 
 JOURNALS = ("/run/log/journal", "/var/log/journal")
@@ -75,16 +82,22 @@ def _files_of_host(since: float) -> list[str]:
 def _file(stack: ExitStack, name: str) -> Iterator[Entry]:
     with _readable(name):
         raw = stack.enter_context(open(user_path.open_regular(name), "rb"))  # noqa: SIM115
-        written_by = os.fstat(raw.fileno()).st_mtime
+        changed = os.fstat(raw.fileno()).st_mtime
     unpacked = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if name.endswith(".gz") else raw
 
     def entries() -> Iterator[Entry]:
+        undated = 0
         with _readable(name):
             for line in _lines(unpacked):
                 if _OURS in line:  # most lines are not ours; this test is quicker than a full one
-                    entry = read_line(line.decode("utf-8", "backslashreplace"), written_by=written_by)
+                    text = line.decode("utf-8", "backslashreplace")
+                    entry = read_line(text)
+                    undated += has_no_year(text)
                     if entry is not None:
                         yield entry
+        if undated:
+            detail = f"{undated} without a year in the time, see THE LOG in softtoken-admin(8)"
+            yield Entry(changed, name, {"result": SUPPRESSED, "detail": detail}, None)
 
     return entries()
 
@@ -112,7 +125,7 @@ def _journal(stack: ExitStack, since: float, *more: str) -> Iterator[Entry]:
     command = [
         *(shutil.which("journalctl") or "journalctl", *more, "--output=json", "--no-pager", "--quiet"),
         *(f"--output-fields={','.join(_WANTED)}", f"--since=@{int(since)}"),
-        *(f"SYSLOG_FACILITY={_AUTHPRIV}", "+", f"MESSAGE_ID={SUPPRESSED}"),
+        *(f"SYSLOG_FACILITY={_AUTHPRIV}", "+", f"MESSAGE_ID={SUPPRESSION}"),
     ]
     try:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said)  # noqa: S603 - no shell

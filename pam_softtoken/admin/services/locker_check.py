@@ -8,8 +8,8 @@ import shlex
 import stat
 from collections.abc import Iterable, Iterator
 
-from pam_softtoken.account import places
-from pam_softtoken.admin.common.finding import ERROR, WARNING, Finding, Report, named, sed, shown
+from pam_softtoken.account import places, enrolled_mark
+from pam_softtoken.admin.common.finding import ERROR, WARNING, Finding, Report, named, sed, shown, Edit
 from pam_softtoken.admin.services import pam_profile
 from pam_softtoken.admin.services.option_check import settings_of
 from pam_softtoken.admin.services.stack_check import Services
@@ -69,17 +69,15 @@ def _closed_stores(stack: Stack, services: Services) -> Iterator[Finding]:
 
 
 def _without_our_line(stack: Stack, line: Line, services: Services) -> str:
-    """Return the command that makes only this locker ask for the password alone."""
+    """Return what makes only this locker ask for the password alone."""
     if not line.via:
         return pam_profile.way_off(stack.service, line)
     include = line.outermost
-    edit = sed(f"{include.number}s/.*/auth\\trequired\\t{_UNIX}/", include.file)
-    by_hand = f"sensible-editor {shlex.quote(stack.file)}"
     passwords = {each.name for each in stack.of("auth")} & known_modules.PASSWORD
     text = services.reading.line(include.file, include.number)
-    if passwords != {_UNIX} or include.last != include.number or not _INCLUDE.fullmatch(text.strip()):
-        return by_hand
-    return edit
+    if passwords != {_UNIX} or not _INCLUDE.fullmatch(text):
+        return f"sensible-editor {shlex.quote(stack.file)}"
+    return str(Edit(include.file, include.number, include.number, f"auth required {_UNIX}"))
 
 
 def _closed_notes(stack: Stack) -> Iterator[Finding]:

@@ -14,21 +14,20 @@ from pam_softtoken.admin.common.finding import (
     ERROR,
     NOTE,
     WARNING,
+    Edit,
     Finding,
     Report,
     delete,
-    lines_of,
     named,
-    sed,
+    set_control,
     shown,
 )
 from pam_softtoken.admin.services import exempt, stack_mend
-from pam_softtoken.admin.services.stack_mend import Edit
 from pam_softtoken.pam import installed_libpam, known_modules, paths, service_file
 from pam_softtoken.pam.stack import Line, Stack
 
 MOST_SERVICES = 500
-_COST = "; with the command below those who are not enrolled do not get in any more"
+_COST = "; with the change below those who are not enrolled do not get in any more"
 
 
 class Services(NamedTuple):
@@ -89,13 +88,13 @@ def check(services: Services) -> Report:
 
 def _unreadable(stack: Stack, reading: Reading) -> Iterator[Finding]:
     for problem in stack.problems:
-        file, number = problem.place.file, problem.place.number
+        place = problem.place
         yield Finding(
             ERROR,
-            str(problem.place),
-            reading.line(file, number),
+            str(place),
+            reading.line(place.file, place.number),
             f"{stack.service} cannot be read as it is meant: {problem.why}",
-            sed(f"{number}s/^/# /", file),
+            str(Edit(place.file, place.number, place.last, None)),
         )
 
 
@@ -111,8 +110,7 @@ def _missing(stack: Stack) -> Iterator[Finding]:
         else:
             what = f"{stack.service} names a module that is not there, which counts as a denial"
             severity = WARNING if line.control == "optional" else ERROR
-            mend = sed(f"{lines_of(line)}s/^/# /", line.place.file)
-            yield Finding(severity, str(line.place), shown(line), what, mend)
+            yield Finding(severity, str(line.place), shown(line), what, str(delete(line)))
 
 
 def module_paths(module: str) -> tuple[str, ...]:
@@ -128,7 +126,7 @@ def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:
     if len(stack.ours) > 1:
         first, second = stack.ours[0], stack.ours[-1]
         what = f"{stack.service} runs the module twice, here and at {first.place}: the second code cannot be right"
-        yield Finding(ERROR, str(second.place), shown(second), what, delete(second))
+        yield Finding(ERROR, str(second.place), shown(second), what, str(delete(second)))
         return
     ours = stack.ours[0]
     past = stack_mend.skipping(lines)
@@ -153,18 +151,17 @@ def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:
     if stack_mend.code_alone(lines):
         guilty = next(line for line in lines if line.name in known_modules.PASSWORD)
         what = (
-            f"a wrong password does not keep anybody out of {stack.service} who has a right code; with the command "
+            f"a wrong password does not keep anybody out of {stack.service} who has a right code; with the change "
             "below those who have no password do not get in any more"
         )
-        edits = [Edit(guilty.place.file).set_control(guilty, "requisite")]
-        mend = stack_mend.first_that_helps(stack, reading.reader, edits)
+        mend = stack_mend.first_that_helps(stack, reading.reader, [[set_control(guilty, "requisite")]])
         yield Finding(ERROR, str(guilty.place), shown(guilty), what, mend)
 
 
 def _skipped(stack: Stack, line: Line, reading: Reading) -> Finding:
     if line.name in known_modules.SELECTING:
         what = f"users whom {line.name} selects get into {stack.service} without a code{_COST}"
-        return Finding(NOTE, str(line.place), shown(line), what, sed(f"{lines_of(line)}s/^/# /", line.place.file))
+        return Finding(NOTE, str(line.place), shown(line), what, str(delete(line)))
     what = (
         f'users whom {line.name} accepts get into {stack.service} without a code: "{line.control}" leads past our line'
     )
@@ -182,8 +179,7 @@ def _closed(stack: Stack, ours: Line, reading: Reading, *, reached: bool) -> Fin
 
 
 def _require(stack: Stack, ours: Line, reading: Reading) -> str:
-    edit = Edit(ours.place.file).set_control(ours, "required")
-    return stack_mend.first_that_helps(stack, reading.reader, [edit])
+    return stack_mend.first_that_helps(stack, reading.reader, [[set_control(ours, "required")]])
 
 
 def _uncovered(services: Services) -> Iterator[Finding]:
