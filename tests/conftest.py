@@ -16,9 +16,12 @@ import pytest
 from tests.support import sampling
 from tests.support.account import Person
 from tests.support.client import Service
+from tests.support.cpu_time import Meter, summary
 from tests.support.installation import TREE, Installation
 from tests.support.pam_scene import Pam
 from tests.support.system_log import SystemLog
+
+METER = Meter()
 
 
 def pytest_configure() -> None:
@@ -41,11 +44,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Say with each failure how to repeat the sample."""
+    """Add the CPU time to each report. Say with each failure how to repeat the sample."""
     report = yield
+    report.cpu_s = METER.lap_s()  # type: ignore[attr-defined]
     if report.failed and not sampling.FULL:
         report.sections.append(("sample", f"TEST_SEED={sampling.SEED} repeats it"))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List the files whose tests take the most CPU time. TEST_CPU=yes lists all, and each test."""
+    reports = [report for found in terminalreporter.stats.values() for report in found if hasattr(report, "cpu_s")]
+    for line in summary(reports, by_test=os.environ.get("TEST_CPU") == "yes"):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
