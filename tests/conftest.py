@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support import sampling
@@ -22,6 +23,9 @@ from tests.support.pam_scene import Pam
 from tests.support.system_log import SystemLog
 
 METER = Meter()
+# A deadline for each example would fail on a busy machine.
+hypothesis.settings.register_profile("here", deadline=None, max_examples=sampling.amount(100, full=1000))
+hypothesis.settings.load_profile("here")
 
 
 def pytest_configure() -> None:
@@ -57,6 +61,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [report for found in terminalreporter.stats.values() for report in found if hasattr(report, "cpu_s")]
     for line in summary(reports, by_test=os.environ.get("TEST_CPU") == "yes"):
         terminalreporter.write_line(line)
+    left_out = [report for report in terminalreporter.stats.get("skipped", ()) if "needs " in str(report.longrepr)]
+    if left_out:
+        terminalreporter.write_line(f"{len(left_out)} tests named below were left out. sudo scripts/test runs them")
 
 
 @pytest.fixture(scope="session")
