@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.account import Person
+from tests.support.account import Person, Phone
+from tests.support.enabling import Admin, DebianSSH
 from tests.support.fresh_debian import FreshDebian, pam_files
 from tests.support.hosts import SSH, Host, Login, Su, Sudo
 from tests.support.installation import Installation
 from tests.support.packages import NAMES, Packages, build_as_maintainer, build_by_script, copy_of_the_tree
 from tests.support.private_mounts import PrivateMounts
 from tests.support.system_log import SystemLog
+from tests.system.scenario import SLOW
 
 HOSTS: dict[str, tuple[type[Host], bool]] = {
     "sshd with password": (SSH, True),
@@ -77,6 +79,34 @@ def make_host(mounts: PrivateMounts, make_person: Callable[[], Person]) -> Itera
 def host(request: pytest.FixtureRequest, make_host: Callable[[str], Host]) -> Host:
     """Each of the hosts, or the ones that the test names."""
     return make_host(request.param)
+
+
+@pytest.fixture
+def admin(mounts: PrivateMounts, installed: Installation) -> Iterator[Admin]:
+    """Root at a terminal of a host."""
+    made = Admin(mounts, installed)
+    yield made
+    made.kill_watchdogs()
+
+
+@pytest.fixture
+def phone(alice: Person, installed: Installation) -> Phone:
+    """The token of an enrolled user."""
+    return alice.enrol(installed, SLOW)
+
+
+@pytest.fixture
+def sshd(mounts: PrivateMounts) -> Iterator[Callable[[bool], DebianSSH]]:
+    """Return a function that starts an sshd with Debian's configuration, with passwords or with keys."""
+    servers: list[DebianSSH] = []
+
+    def make(password: bool) -> DebianSSH:
+        servers.append(DebianSSH(mounts, password=password))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def debian_13(world: Path) -> Iterator[FreshDebian]:
         pytest.skip("this machine has Debian 13 itself")
     directory = world / "fresh-debian-13"
     directory.mkdir(mode=0o755)
-    made = FreshDebian(directory, release=RELEASE, included=NEEDED)
+    made = FreshDebian(directory, release=RELEASE, included=NEEDED, dependencies=())
     yield made
     made.close()
 

@@ -18,12 +18,11 @@ import pytest
 from pam_softtoken.admin.program import COMMANDS
 from tests.support.account import Person, Phone
 from tests.support.disk import fill
+from tests.support.enabling import ASKED, CHANGES, LONG, WHOEVER, Admin, DebianSSH
 from tests.support.hosts import Su, Sudo
 from tests.support.installation import Installation
 from tests.support.private_mounts import PrivateMounts
 from tests.support.process import wait_until
-from tests.system.scenario import SLOW
-from tests.system.test_admin_enable import ASKED, CHANGES, LONG, WHOEVER, Admin, DebianSSH
 
 KEPT = ".sudo.softtoken-old"
 HOP = "auth [success={} default=ignore] pam_succeed_if.so quiet user = nobody-like-this\n"
@@ -121,12 +120,6 @@ def admin(host: Sudo, mounts: PrivateMounts, installed: Installation) -> Iterato
     made = Changed(mounts, installed)
     yield made
     made.kill_watchdogs()
-
-
-@pytest.fixture
-def phone(alice: Person, installed: Installation) -> Phone:
-    """The token of an enrolled user."""
-    return alice.enrol(installed, SLOW)
 
 
 def gets_in_by_password(host: Sudo, person: Person) -> bool:
@@ -477,19 +470,6 @@ def test_kill__at_any_step_of_going_back_is_finished_by_the_next_command(
     assert killed >= len(KILLS) - 2
     assert admin.run("roll-back").returncode == 0
     assert admin.inside("ls", CHANGES) == ""
-
-
-@pytest.fixture
-def sshd(mounts: PrivateMounts) -> Iterator[Callable[[bool], DebianSSH]]:
-    servers: list[DebianSSH] = []
-
-    def make(password: bool) -> DebianSSH:
-        servers.append(DebianSSH(mounts, password=password))
-        return servers[-1]
-
-    yield make
-    for server in servers:
-        server.close()
 
 
 @pytest.mark.lockout("somebody has broken sshd_config when key and code goes back")
