@@ -8,11 +8,12 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support import sampling
 from tests.support.account import Person
 from tests.support.client import Service
 from tests.support.installation import TREE, Installation
@@ -23,6 +24,28 @@ from tests.support.system_log import SystemLog
 def pytest_configure() -> None:
     """Restore SIGHUP, which callers like nohup ignore. A closing terminal then ends its programs, as for users."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_report_header() -> str:
+    """Return the line that says how to repeat this run."""
+    return "sweeps: every case" if sampling.FULL else f"sweeps: a sample; TEST_SEED={sampling.SEED} repeats it"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the cases of sampled tests that are not in the sample."""
+    left_out = sampling.deselected(items)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say with each failure how to repeat the sample."""
+    report = yield
+    if report.failed and not sampling.FULL:
+        report.sections.append(("sample", f"TEST_SEED={sampling.SEED} repeats it"))
+    return report
 
 
 @pytest.fixture(scope="session")
