@@ -184,14 +184,24 @@ class FreshDebian:
         return done.returncode == 0, (done.stdout + done.stderr).replace("\r\n", "\n")
 
     def install(self, *packages: Path | str) -> None:
-        """Install packages with their dependencies: files of this machine, or names."""
-        names = []
-        for package in packages:
-            if isinstance(package, Path):
-                shutil.copy(package, self.path("/root"))
-            names.append(f"/root/{package.name}" if isinstance(package, Path) else package)
+        """Install packages with their dependencies, as an administrator does: files of this machine, or names."""
+        names = [self._copied(package) if isinstance(package, Path) else package for package in packages]
         worked, said = self.apt("install", "--no-install-recommends", "--allow-downgrades", *names)
         assert worked, said
+
+    def unpack_and_configure(self, *packages: Path) -> None:
+        """Install files of this machine whose dependencies are there already, in half the time."""
+        self.run("dpkg", "--install", *(self._copied(package) for package in packages))
+
+    def purge(self, *names: str) -> None:
+        """Remove packages, whatever they say, and whether or not they are installed."""
+        environment = {**ENVIRONMENT, "DEBIAN_FRONTEND": "noninteractive", "PAM_SOFTTOKEN_REMOVE_IN_USE": "yes"}
+        done = self.try_to_run("dpkg", "--force-depends", "--purge", *names, environment=environment)
+        assert done.returncode == 0, done.stderr
+
+    def _copied(self, package: Path) -> str:
+        shutil.copy(package, self.path("/root"))
+        return f"/root/{package.name}"
 
     def start_sshd(self) -> None:
         """Start an sshd with its own configuration for password and code, unless one runs."""
