@@ -92,14 +92,6 @@ class Changed(Admin):
         assert done.returncode == 0, done.stderr
         assert b"pam_softtoken.so" in self.files()["sudo"]
 
-    def let_time_pass(self, service: str) -> None:
-        """Let the time to confirm a change run out."""
-        path = self.mounts.path(f"{CHANGES}/{service}/pending")
-        record = {**json.loads(path.read_text()), "deadline_s": 0}
-        path.with_name("later").write_text(json.dumps(record))
-        path.with_name("later").chmod(0o600)
-        path.with_name("later").rename(path)
-
     @property
     def records(self) -> list[str]:
         """The records of sudo's change."""

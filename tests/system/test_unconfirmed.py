@@ -42,21 +42,23 @@ def test_enable__nobody_confirms_and_all_goes_back(admin: Admin, phone: Phone) -
 @pytest.mark.lockout("the terminal dies while a change waits to be confirmed")
 def test_enable__terminal_dies_and_all_goes_back(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
-    screen = admin.start("enable", "sudo", "--yes", "--for=4s")
+    screen = admin.start("enable", "sudo", "--yes", LONG)
     screen.expect(ASKED)
     screen.close(force=True)
     assert admin.pam() != before
+    admin.let_time_pass("sudo")
     wait_until(lambda: admin.pam() == before, "all to go back")
 
 
 @pytest.mark.lockout("enable is killed while a change waits to be confirmed")
 def test_enable__program_is_killed_and_all_goes_back(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
-    screen = admin.start("enable", "sudo", "--yes", "--for=4s")
+    screen = admin.start("enable", "sudo", "--yes", LONG)
     screen.expect(ASKED)
     assert screen.pid is not None
     os.kill(screen.pid, signal.SIGKILL)
     assert admin.pam() != before
+    admin.let_time_pass("sudo")
     wait_until(lambda: admin.pam() == before, "all to go back")
 
 
@@ -67,8 +69,9 @@ def test_enable__program_is_killed_and_all_goes_back(admin: Admin, phone: Phone)
 )
 def test_enable__program_and_watchdog_are_killed_and_the_next_command_takes_it_back(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
-    admin.leave_unwatched(SHORT)
+    admin.leave_unwatched()
     assert admin.pam() != before
+    admin.let_time_pass("sudo")
     wait_until(lambda: "not confirmed in time" in admin.run("roll-back").stderr, "the time to be over")
     assert admin.pam() == before
 
@@ -76,7 +79,7 @@ def test_enable__program_and_watchdog_are_killed_and_the_next_command_takes_it_b
 @pytest.mark.lockout("the machine restarts while a change waits to be confirmed")
 def test_roll_back__takes_back_what_an_earlier_boot_left(admin: Admin, phone: Phone, tmp_path: Path) -> None:
     before = admin.pam()
-    admin.leave_unwatched(LONG)
+    admin.leave_unwatched()
     record = json.loads(admin.inside("cat", f"{CHANGES}/sudo/pending"))
     record["boot"] = "of another day"
     (tmp_path / "record").write_text(json.dumps(record))
@@ -88,7 +91,7 @@ def test_roll_back__takes_back_what_an_earlier_boot_left(admin: Admin, phone: Ph
 
 def test_roll_back__that_cannot_read_what_to_take_back_fails(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
-    admin.leave_unwatched(LONG)
+    admin.leave_unwatched()
     record = admin.inside("cat", f"{CHANGES}/sudo/pending")
     admin.inside("truncate", "--size=9", f"{CHANGES}/sudo/pending")
     done = admin.run("roll-back")
