@@ -17,7 +17,7 @@ from pam_softtoken.account.state import State
 from tests.support.account import RECORDS, Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.disk import disk_as_home
-from tests.support.fault import CHANGING, SEED, Call, calls_in, drawn
+from tests.support.fault import CHANGING, Call, calls_in, drawn
 from tests.support.installation import Installation
 from tests.support.leak import keep
 from tests.support.listing import listing
@@ -325,7 +325,6 @@ def test_move__killed_at_some_call_leaves_one_copy_at_most_and_no_spent_code(
     calls = interrupted.calls()
     assert {"flock", "pwrite64", "fsync"} <= {call.name for call in calls}
     left = set()
-    print(f"PAM_SOFTTOKEN_SEED={SEED}")
     for call in drawn(calls):
         interrupted.reset()
         interrupted.kill_at(call)

@@ -90,6 +90,7 @@ class PatientHost:
     def __init__(self, directory: Path, installed: Installation) -> None:
         self.directory = directory
         self.installed = installed
+        self._last: Found | None = None
         directory.mkdir(mode=0o755)
         for name in ("pam.d", "ssh", "security"):
             shutil.copytree(Path("/etc", name), directory / name, ignore_dangling_symlinks=True)
@@ -148,7 +149,8 @@ class PatientHost:
         """Run the doctor on it."""
         done = self.run(self.installed.root / "scripts" / "softtoken-admin", "doctor", "--json")
         assert "Traceback" not in done.stderr, done.stderr
-        return found_in(done)
+        self._last = found_in(done)
+        return self._last
 
     def examine_with_mounts(self, table: str) -> Found:
         """Run the doctor with another table of mounts than the kernel's: no test can mount a remote home."""
@@ -158,8 +160,10 @@ class PatientHost:
         return found_in(self.run("/usr/bin/python3", "-I", "-c", script))
 
     def mend(self, finding: dict[str, Any]) -> Found:
-        """Follow the advice of the finding. Check that the finding is gone and that nothing new has come."""
-        before = self.examine().findings
+        """Follow the advice of the last examination. Check that the finding is gone and that nothing new has come."""
+        assert self._last is not None
+        before = self._last.findings
+        assert finding in before
         assert "editor" not in finding["mend"], finding
         for step in steps(finding["mend"]):
             done = self.run(*step)

@@ -18,12 +18,11 @@ import pytest
 from pam_softtoken.admin.program import COMMANDS
 from tests.support.account import Person, Phone
 from tests.support.disk import fill
+from tests.support.enabling import ASKED, CHANGES, LONG, WHOEVER, Admin, DebianSSH
 from tests.support.hosts import Su, Sudo
 from tests.support.installation import Installation
 from tests.support.private_mounts import PrivateMounts
 from tests.support.process import wait_until
-from tests.system.scenario import SLOW
-from tests.system.test_admin_enable import ASKED, CHANGES, LONG, WHOEVER, Admin, DebianSSH
 
 KEPT = ".sudo.softtoken-old"
 HOP = "auth [success={} default=ignore] pam_succeed_if.so quiet user = nobody-like-this\n"
@@ -93,14 +92,6 @@ class Changed(Admin):
         assert done.returncode == 0, done.stderr
         assert b"pam_softtoken.so" in self.files()["sudo"]
 
-    def let_time_pass(self, service: str) -> None:
-        """Let the time to confirm a change run out."""
-        path = self.mounts.path(f"{CHANGES}/{service}/pending")
-        record = {**json.loads(path.read_text()), "deadline_s": 0}
-        path.with_name("later").write_text(json.dumps(record))
-        path.with_name("later").chmod(0o600)
-        path.with_name("later").rename(path)
-
     @property
     def records(self) -> list[str]:
         """The records of sudo's change."""
@@ -121,12 +112,6 @@ def admin(host: Sudo, mounts: PrivateMounts, installed: Installation) -> Iterato
     made = Changed(mounts, installed)
     yield made
     made.kill_watchdogs()
-
-
-@pytest.fixture
-def phone(alice: Person, installed: Installation) -> Phone:
-    """The token of an enrolled user."""
-    return alice.enrol(installed, SLOW)
 
 
 def gets_in_by_password(host: Sudo, person: Person) -> bool:
@@ -477,19 +462,6 @@ def test_kill__at_any_step_of_going_back_is_finished_by_the_next_command(
     assert killed >= len(KILLS) - 2
     assert admin.run("roll-back").returncode == 0
     assert admin.inside("ls", CHANGES) == ""
-
-
-@pytest.fixture
-def sshd(mounts: PrivateMounts) -> Iterator[Callable[[bool], DebianSSH]]:
-    servers: list[DebianSSH] = []
-
-    def make(password: bool) -> DebianSSH:
-        servers.append(DebianSSH(mounts, password=password))
-        return servers[-1]
-
-    yield make
-    for server in servers:
-        server.close()
 
 
 @pytest.mark.lockout("somebody has broken sshd_config when key and code goes back")

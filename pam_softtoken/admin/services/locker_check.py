@@ -8,8 +8,8 @@ import shlex
 import stat
 from collections.abc import Iterable, Iterator
 
-from pam_softtoken.account import places, enrolled_mark
-from pam_softtoken.admin.common.finding import ERROR, WARNING, Finding, Report, named, sed, shown, Edit
+from pam_softtoken.account import places
+from pam_softtoken.admin.common.finding import ERROR, WARNING, Edit, Finding, Report, named, shown
 from pam_softtoken.admin.services import pam_profile
 from pam_softtoken.admin.services.option_check import settings_of
 from pam_softtoken.admin.services.stack_check import Services
