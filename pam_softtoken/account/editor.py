@@ -321,16 +321,22 @@ class Editor(Store):
         return TOKENS not in os.listdir(self._directory)
 
     def require_room(self, content: TokenFile) -> None:
-        """Check that a token file of about this size can be written, before anything is asked or shown.
+        """Check that a token file of this size can be written, before anything is asked or shown.
+
+        What is written is random: a key that is not confirmed yet must reach no disk, where a kill or a power failure
+        would leave it. Random bytes take as much room as real ones, even where the file system compresses.
+
+        Args:
+            content: what will be written, or something as long.
 
         Raises:
             EnrolmentFailed: one of its keys was revoked.
             NotStored: it cannot be written.
         """
         self._require_not_dead(content)
-        replacement = self._prepare(content)
+        filler = os.urandom(len(token_file.serialise(content, owner=self.location.bound_to)))
         with self.location.as_owner():
-            replacement.discard()
+            replace.Replacement(self._path(TOKENS), filler, below=self._directory).discard()
 
     def exchange(
         self,

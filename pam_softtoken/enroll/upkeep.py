@@ -15,6 +15,7 @@ from pam_softtoken.enroll.permission import Permission
 from pam_softtoken.enroll.run_context import PROGRAM, Job
 from pam_softtoken.errors import EnrolmentFailed, NotEnrolled
 from pam_softtoken.otp import recovery_code
+from pam_softtoken.otp.recovery_code import RecoverySet
 from pam_softtoken.otp.token import Token
 from pam_softtoken.ui import command_line, terminal
 
@@ -135,7 +136,7 @@ class Renewal:
         at_first = store.open_enrolled()
         store.require_may_enrol()
         store.begin_state()
-        store.require_room(at_first)
+        store.require_room(TokenFile(at_first.tokens, RecoverySet.unknown(options.recovery_codes), at_first.pin))
         granted = permission.obtain(self._job)
         self._job.require_person()
         codes = recovery_code.generate(options.recovery_codes)
