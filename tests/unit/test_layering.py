@@ -209,6 +209,41 @@ def test_owners__look_users_up_and_lead_to_the_null_device_and_the_system_log() 
     assert not {module for module in MODULES if "syslog" in _imports(module)}
 
 
+def test_command_lines__end_where_they_are_parsed() -> None:
+    """What is below gets frozen values. Their types say which options there are, and mypy checks each use."""
+    assert not {
+        module
+        for module in MODULES
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.ImportFrom) and node.module == "argparse"
+    }
+    used = {
+        module: {
+            node.attr
+            for node in ast.walk(_tree(module))
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "argparse"
+        }
+        for module in MODULES
+        if "argparse" in _imports(module)
+    }
+    assert {module for module, names in used.items() if "Namespace" in names} == {"ui.command_line"}
+    for module in set(used) - {"ui.command_line"}:  # the others only add arguments
+        assert "ArgumentParser" in used[module], module
+        assert used[module] <= {"ArgumentParser", "ArgumentTypeError"}, module
+
+
+def test_consent__is_asked_for_in_one_place() -> None:
+    """The answers that count, and what happens where nobody can be asked, are the same everywhere."""
+    texts = {
+        module: {node.value for node in ast.walk(_tree(module)) if isinstance(node, ast.Constant)} for module in MODULES
+    }
+    asking = {
+        module for module, found in texts.items() if any(isinstance(each, str) and "[y/" in each for each in found)
+    }
+    assert asking == {"ui.consent"}
+    assert {module for module in MODULES if "--yes" in texts[module]} == {"ui.consent", "admin.enable"}
+
+
 def test_verifier__never_sees_pam() -> None:
     assert not {node.id for node in ast.walk(_tree("login.verifier")) if isinstance(node, ast.Name)} & {"pamh"}
 
