@@ -135,6 +135,17 @@ def build_parser() -> command_line.Parser:
     return parser
 
 
+def parse(arguments: list[str]) -> tuple[str, Options]:
+    """Return the tool that a command line asks for, "" for an enrolment, and its options.
+
+    Raises:
+        UsageError: the command line is wrong.
+    """
+    parser = build_parser()
+    options = command_line.options_of(Options, parser.parse_args(arguments))
+    return _tool(parser, options), options
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the program. Exit status: 0 done, 1 failed, 2 usage."""
     command_line.settle_in()
@@ -144,9 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(screen: terminal.Terminal, arguments: list[str]) -> None:
-    parser = build_parser()
-    options = command_line.options_of(Options, parser.parse_args(arguments))
-    tool = _tool(parser, options)
+    tool, options = parse(arguments)
     if tool == "print_recovery_codes":
         provisioning.print_codes(screen, options.recovery_codes)
     else:
