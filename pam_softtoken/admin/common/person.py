@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+import pwd
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -89,6 +90,19 @@ def account_of(user: str) -> safe_open.Account:
         account = user_lookup.account_of_name(user)
     account.look_up_groups()  # the way to the home directory may be open to only one of them
     return account
+
+
+def entries_of(users: Iterable[str]) -> list[pwd.struct_passwd]:
+    """Look up the users that a command line names, each once, by any spelling of their names.
+
+    Raises:
+        AdministrationFailed: there is no user of one of the names.
+    """
+    found = []
+    for user in users:
+        with existing(user):
+            found.append(user_lookup.entry_of_name(user))
+    return list({entry.pw_name: entry for entry in found}.values())
 
 
 @contextmanager
