@@ -6,7 +6,7 @@ import argparse
 import os
 import pwd
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from pam_softtoken import config as configuration
@@ -17,10 +17,12 @@ from pam_softtoken.config import Config
 from pam_softtoken.errors import (
     AdministrationFailed,
     ConfigError,
+    LookUpFailed,
     NotEnrolled,
     PathError,
     Refused,
     Revoked,
+    UnknownUser,
     Unusable,
 )
 
@@ -103,6 +105,26 @@ def entries_of(users: Iterable[str]) -> list[pwd.struct_passwd]:
         with existing(user):
             found.append(user_lookup.entry_of_name(user))
     return list({entry.pw_name: entry for entry in found}.values())
+
+
+def account_if_known(name_or_uid: str | int) -> safe_open.Account | None:
+    """Return the account of a name or a uid; None if there is none, or no answer."""
+    with suppress(UnknownUser, LookUpFailed):
+        if isinstance(name_or_uid, str):
+            return user_lookup.account_of_name(name_or_uid)
+        return user_lookup.account_of_uid(name_or_uid)
+    return None
+
+
+def may_have_user(uid: int) -> bool:
+    """Return whether a uid has a user. If there is no answer, it counts as if it had: what is kept can only deny."""
+    try:
+        user_lookup.account_of_uid(uid)
+    except UnknownUser:
+        return False
+    except LookUpFailed:
+        return True
+    return True
 
 
 @contextmanager
