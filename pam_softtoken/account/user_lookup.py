@@ -46,8 +46,18 @@ def account_of_uid(uid: int) -> Account:
         UnknownUser: this host knows no such user.
         LookUpFailed: it cannot tell.
     """
+    return account_of(entry_of_uid(uid))
+
+
+def entry_of_uid(uid: int) -> pwd.struct_passwd:
+    """Return a user's entry in the password database, by the uid.
+
+    Raises:
+        UnknownUser: this host knows no such user.
+        LookUpFailed: it cannot tell.
+    """
     try:
-        return account_of(pwd.getpwuid(uid))
+        return pwd.getpwuid(uid)
     except (KeyError, OverflowError):
         raise UnknownUser from None
     except OSError as error:

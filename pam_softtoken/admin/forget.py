@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 
-from pam_softtoken.account import enrolled_mark, ram_record, revoking, safe_open, token_file, user_lookup
+from pam_softtoken.account import enrolled_mark, ram_record, revoking, safe_open, token_file
 from pam_softtoken.account.store import TOKENS, Location
 from pam_softtoken.admin.common import account_place, deed, logins, orphans, person
 from pam_softtoken.admin.common.account_place import Place
@@ -20,9 +19,7 @@ from pam_softtoken.admin.common.orphans import CHANGED, GONE, STORE, Orphan
 from pam_softtoken.errors import (
     AdministrationFailed,
     BadTokenFile,
-    LookUpFailed,
     PathError,
-    UnknownUser,
     UsageError,
 )
 from pam_softtoken.ui import consent, terminal
@@ -179,7 +176,8 @@ def _nothing(options: ForgetOptions, found: Iterable[Orphan]) -> AdministrationF
         return AdministrationFailed(
             changed.problem, hint=f"{changed.cure}, if that is the same user; {changed.otherwise}, if it is not"
         )
-    account = _account(options)
+    named = options.uid if options.user is None else options.user
+    account = person.account_if_known(named) if named is not None else None
     if account is not None and options.uid in (None, account.uid):
         return AdministrationFailed(
             f"there is an account {token_file.described((account.name, account.uid))}",
@@ -189,15 +187,6 @@ def _nothing(options: ForgetOptions, found: Iterable[Orphan]) -> AdministrationF
         f"nothing is left of {f'uid {options.uid}' if options.user is None else options.user}",
         hint=f"{person.PROGRAM} status lists what fits no account; --store says where else to look",
     )
-
-
-def _account(options: ForgetOptions) -> safe_open.Account | None:
-    with suppress(UnknownUser, LookUpFailed):
-        if options.user is not None:
-            return user_lookup.account_of_name(options.user)
-        if options.uid is not None:
-            return user_lookup.account_of_uid(options.uid)
-    return None
 
 
 def _take_away(pair: _Pair, found: Iterable[Orphan]) -> None:
@@ -226,13 +215,7 @@ def _has_only_its_own(name: str | None, uid: int) -> bool:
     marked = enrolled_mark.name_of(uid)
     if marked:
         return marked == name
-    try:
-        user_lookup.account_of_uid(uid)
-    except UnknownUser:
-        return True
-    except LookUpFailed:
-        pass
-    return False
+    return not person.may_have_user(uid)
 
 
 def _clear(path: str) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-import pwd
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ from pam_softtoken.account import enrolled_mark, lock_holder, ram_record, replac
 from pam_softtoken.account.editor import LOCK_TIMEOUT_S, Editor
 from pam_softtoken.account.store import STATE, TOKENS, Location
 from pam_softtoken.account.token_file import TokenFile
-from pam_softtoken.admin.common import bounded, deed, orphans, person
+from pam_softtoken.admin.common import bounded, deed, logins, orphans, person
 from pam_softtoken.admin.common.person import PLACES
 from pam_softtoken.errors import (
     AdministrationFailed,
@@ -27,13 +26,11 @@ from pam_softtoken.errors import (
     ConfigError,
     DamagedState,
     LockTimeout,
-    LookUpFailed,
     MoveFailed,
     NotEnrolled,
     NotStored,
     OtherAccount,
     PathError,
-    UnknownUser,
     UsageError,
 )
 from pam_softtoken.ui import terminal
@@ -232,7 +229,11 @@ class _Move(NamedTuple):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments of `move`."""
     parser.add_argument("users", nargs="*", metavar="USER", help="whose tokens")
-    parser.add_argument("--all", action="store_true", help="move the tokens of all users that getent passwd lists")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="move the tokens of all users that getent passwd lists, and of those who have logged in with a code",
+    )
     parser.add_argument(
         "--to", choices=tuple(PLACES), required=True,
         help=f"system: {PLACES['system'].replace('%', '%%')}, kept by root; "
@@ -250,7 +251,8 @@ def run(screen: terminal.Terminal, options: MoveOptions) -> None:
 
     Raises:
         MoveFailed: some could not be moved; a message for each was shown.
-        UsageError: no user is named, or a named user does not exist.
+        UsageError: no user is named.
+        AdministrationFailed: a named user does not exist.
     """
     if os.geteuid() != 0:
         raise MoveFailed("only root can move tokens", hint="sudo softtoken-admin move ...")
@@ -293,19 +295,11 @@ def run(screen: terminal.Terminal, options: MoveOptions) -> None:
 
 
 def _accounts(options: MoveOptions) -> list[safe_open.Account]:
-    entries = pwd.getpwall() if options.all else [_entry_of(name) for name in options.users]
-    accounts = []
-    for account in {entry.pw_name: user_lookup.account_of(entry) for entry in entries if entry.pw_name}.values():
+    entries = logins.everybody() if options.all else person.entries_of(options.users)
+    accounts = [user_lookup.account_of(entry) for entry in entries if entry.pw_name]
+    for account in accounts:
         account.look_up_groups()
-        accounts.append(account)
     return accounts
-
-
-def _entry_of(name: str) -> pwd.struct_passwd:
-    try:
-        return user_lookup.entry_of_name(name)
-    except (LookUpFailed, UnknownUser):
-        raise UsageError(f"no such user: {name}", hint="getent passwd lists the users of this host") from None
 
 
 def _has_something(account: safe_open.Account, to: str) -> bool:

@@ -133,7 +133,7 @@ def _changed(store: str) -> tuple[list[tuple[safe_open.Account, safe_open.Accoun
     for orphan in orphans.find((store, person.PLACES["system"])):
         if orphan.account != orphans.CHANGED or orphan.uid is None or not orphan.user:
             continue
-        named, numbered = _account(orphan.user), _account(orphan.uid)
+        named, numbered = person.account_if_known(orphan.user), person.account_if_known(orphan.uid)
         account = named or numbered
         if account is None:
             continue
@@ -146,14 +146,6 @@ def _changed(store: str) -> tuple[list[tuple[safe_open.Account, safe_open.Accoun
                  for each, former in found.values()
                  if names.count(each.name) > 1]  # fmt: skip
     return [pair for pair in found.values() if names.count(pair[0].name) == 1], doubtful
-
-
-def _account(name_or_uid: str | int) -> safe_open.Account | None:
-    with suppress(UnknownUser, LookUpFailed):
-        if isinstance(name_or_uid, str):
-            return user_lookup.account_of_name(name_or_uid)
-        return user_lookup.account_of_uid(name_or_uid)
-    return None
 
 
 class _HandOver:
@@ -220,7 +212,7 @@ class _HandOver:
         account, former = self._account, self._former
         old, new = self._old.location, self._new.location
         enrolled_mark.set_for(account)  # do this first: after a kill, the user must not count as a newcomer
-        is_anothers = _has_user(former.uid)
+        is_anothers = person.may_have_user(former.uid)
         if former.uid != account.uid:
             # Before the tokens: what was revoked stays revoked.
             revoking.hand_over(former.uid, account.uid, keeping=is_anothers)
@@ -321,16 +313,6 @@ def _move(old: Location, new: Location) -> None:
 
 def _named(account: safe_open.Account) -> str:
     return token_file.described((account.name, account.uid))
-
-
-def _has_user(uid: int) -> bool:
-    try:
-        user_lookup.account_of_uid(uid)
-    except UnknownUser:
-        return False
-    except LookUpFailed:
-        return True  # then the mark stays; it can only deny
-    return True
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

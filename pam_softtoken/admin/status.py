@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pam_softtoken.account import user_lookup
 from pam_softtoken.admin.access import in_force
 from pam_softtoken.admin.common import logins, orphans, person
 from pam_softtoken.admin.common.orphans import Orphan
@@ -88,13 +87,9 @@ def _of_orphans(left: list[Orphan]) -> list[str]:
 
 
 def _chosen(options: StatusOptions) -> list[pwd.struct_passwd]:
-    if not options.users:
-        return logins.everybody() if options.all else logins.who_can_log_in()
-    chosen = []
-    for name in options.users:
-        with person.existing(name):
-            chosen.append(user_lookup.entry_of_name(name))
-    return list({entry.pw_name: entry for entry in chosen}.values())
+    if options.users:
+        return person.entries_of(options.users)
+    return logins.everybody() if options.all else logins.who_can_log_in()
 
 
 @contextmanager

@@ -26,7 +26,7 @@ class PINChange:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._page = job.page
-        self._removes = bool(job.options.no_pin)
+        self._removes = job.options.no_pin
 
     def carry_out(self) -> str:
         """Ask for a current code (and PIN) and for the new PIN, then write.

@@ -17,7 +17,7 @@ from pam_softtoken.errors import EnrolmentFailed, NotEnrolled
 from pam_softtoken.otp import recovery_code
 from pam_softtoken.otp.recovery_code import RecoverySet
 from pam_softtoken.otp.token import Token
-from pam_softtoken.ui import command_line, terminal
+from pam_softtoken.ui import command_line, consent, terminal
 
 
 class Removal:
@@ -33,7 +33,7 @@ class Removal:
         self._job = job
         self._page = job.page
         self._options = job.options
-        self._name = str(job.options.remove)
+        self._name = job.options.remove or ""
         self._store = job.store
         self._user = job.user
 
@@ -44,7 +44,7 @@ class Removal:
             What was done, as text for the user.
 
         Raises:
-            EnrolmentFailed, NotEnrolled, PathError, KeyboardInterrupt: nothing was changed.
+            EnrolmentFailed, NotConfirmed, NotEnrolled, PathError, KeyboardInterrupt: nothing was changed.
         """
         store = self._store
         at_first = store.open_enrolled()
@@ -93,11 +93,10 @@ class Removal:
         if left is None:
             self._warn()
         granted = permission.obtain(self._job)
-        if granted.is_roots and not (self._options.force or self._options.no_confirm):
-            self._job.require_person()
-            answer = self._page.ask(f'Remove token "{self._name}" of {self._user}? [y/N]')
-            if answer.strip().lower() not in ("y", "yes"):
-                raise EnrolmentFailed("not confirmed; nothing was changed", hint="to confirm, type y")
+        if granted.is_roots:
+            is_agreed = self._options.force or self._options.no_confirm
+            question = f'Remove token "{self._name}" of {self._user}?'
+            consent.require(self._page, question, given=is_agreed, option="--no-confirm")
         return granted
 
     def _warn(self) -> None:

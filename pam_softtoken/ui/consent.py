@@ -45,4 +45,4 @@ def require_whole_word(screen: terminal.Terminal, question: str) -> None:
         EnrolmentFailed: the input has ended.
     """
     if screen.ask(f"{question} Type yes to go on, anything else changes nothing:").strip().lower() != "yes":
-        raise NotConfirmed("not confirmed; nothing was changed", hint="yes, the whole word, does it")
+        raise NotConfirmed("not confirmed; nothing was changed", hint="to confirm, type the whole word: yes")

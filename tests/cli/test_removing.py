@@ -120,7 +120,9 @@ def test_remove__root_need_not_be_asked(enroller: Enroller, alice: Person, spare
 
 
 def test_remove__root_without_a_terminal_is_told(enroller: Enroller, alice: Person, spare: Phone) -> None:
-    assert "no terminal" in enroller.run("--remove=spare", "--user", alice.name).refused().error
+    mistake = enroller.run("--remove=spare", "--user", alice.name).refused()
+    assert "no terminal" in mistake.error
+    assert mistake.hint == "add --no-confirm"
     assert len(names(alice)) == 2
 
 

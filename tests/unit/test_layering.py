@@ -214,7 +214,8 @@ def test_success__is_written_once() -> None:
 
 def test_owners__look_users_up_and_lead_to_the_null_device_and_the_system_log() -> None:
     """Only lists of users are made elsewhere. /dev/null may be missing, and syslog(3) may wait without end."""
-    assert _users_of("getpwnam", "getpwuid") == {"account.user_lookup", "admin.common.logins"}
+    assert _users_of("getpwnam", "getpwuid") == {"account.user_lookup"}
+    assert _users_of("getpwall") == {"admin.common.logins"}
     assert _users_of("devnull", "DEVNULL") == {"null_device"}
     assert not {module for module in MODULES if "syslog" in _imports(module)}
 
@@ -250,6 +251,41 @@ def test_owners__the_bridge_looks_for_changes_where_python_writes_them() -> None
     source = (PACKAGE / "bridge" / "pam_softtoken.c").read_text()
     defined = re.findall(r'^#define (\w+) "((?:/var/lib|/run)/softtoken[^"]*)"', source, re.MULTILINE)
     assert defined == [("CHANGES", places.CHANGES)]
+
+
+def test_command_lines__end_where_they_are_parsed() -> None:
+    """What is below gets frozen values. Their types say which options there are, and mypy checks each use."""
+    assert not {
+        module
+        for module in MODULES
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.ImportFrom) and node.module == "argparse"
+    }
+    used = {
+        module: {
+            node.attr
+            for node in ast.walk(_tree(module))
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "argparse"
+        }
+        for module in MODULES
+        if "argparse" in _imports(module)
+    }
+    assert {module for module, names in used.items() if "Namespace" in names} == {"ui.command_line"}
+    for module in set(used) - {"ui.command_line"}:  # the others only add arguments
+        assert "ArgumentParser" in used[module], module
+        assert used[module] <= {"ArgumentParser", "ArgumentTypeError"}, module
+
+
+def test_consent__is_asked_for_in_one_place() -> None:
+    """The answers that count, and what happens where nobody can be asked, are the same everywhere."""
+    texts = {
+        module: {node.value for node in ast.walk(_tree(module)) if isinstance(node, ast.Constant)} for module in MODULES
+    }
+    asking = {
+        module for module, found in texts.items() if any(isinstance(each, str) and "[y/" in each for each in found)
+    }
+    assert asking == {"ui.consent"}
+    assert {module for module in MODULES if "--yes" in texts[module]} == {"ui.consent", "admin.enable"}
 
 
 def test_verifier__never_sees_pam() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import pwd
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from pam_softtoken import config as configuration
@@ -16,10 +17,12 @@ from pam_softtoken.config import Config
 from pam_softtoken.errors import (
     AdministrationFailed,
     ConfigError,
+    LookUpFailed,
     NotEnrolled,
     PathError,
     Refused,
     Revoked,
+    UnknownUser,
     Unusable,
 )
 
@@ -89,6 +92,39 @@ def account_of(user: str) -> safe_open.Account:
         account = user_lookup.account_of_name(user)
     account.look_up_groups()  # the way to the home directory may be open to only one of them
     return account
+
+
+def entries_of(users: Iterable[str]) -> list[pwd.struct_passwd]:
+    """Look up the users that a command line names, each once, by any spelling of their names.
+
+    Raises:
+        AdministrationFailed: there is no user of one of the names.
+    """
+    found = []
+    for user in users:
+        with existing(user):
+            found.append(user_lookup.entry_of_name(user))
+    return list({entry.pw_name: entry for entry in found}.values())
+
+
+def account_if_known(name_or_uid: str | int) -> safe_open.Account | None:
+    """Return the account of a name or a uid; None if there is none, or no answer."""
+    with suppress(UnknownUser, LookUpFailed):
+        if isinstance(name_or_uid, str):
+            return user_lookup.account_of_name(name_or_uid)
+        return user_lookup.account_of_uid(name_or_uid)
+    return None
+
+
+def may_have_user(uid: int) -> bool:
+    """Return whether a uid has a user. If there is no answer, it counts as if it had: what is kept can only deny."""
+    try:
+        user_lookup.account_of_uid(uid)
+    except UnknownUser:
+        return False
+    except LookUpFailed:
+        return True
+    return True
 
 
 @contextmanager
