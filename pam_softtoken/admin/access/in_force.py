@@ -129,7 +129,7 @@ def _lines_of(each: InForce, services: str, most: int) -> Iterator[str]:
 
 
 def nobody_gets_in(found: list[InForce]) -> list[str]:
-    """Return a warning if no user is enrolled and services refuse users for that."""
+    """Return a warning if services refuse users, for a host on which no user is enrolled."""
     refusing = [each.service for each in found if each.refused]
     if not refusing:
         return []
