@@ -61,9 +61,8 @@ def fresh_state(content: TokenFile, known: State | None, *, now: int, limits: Li
 
     Returns:
         TOTP: all time steps of codes that could have been accepted by now count as used. A record of a later step is
-        dropped: it comes from a clock that was ahead. HOTP and recovery codes keep what is known. Waits, and the
-            records
-        for which a code was accepted lately, are forgotten.
+        dropped: it comes from a clock that was ahead. HOTP and recovery codes keep what is known, and so
+        do drift and known sources. Waits, times of grace and an issued code are forgotten.
     """
     known = known or State.new()
     fresh = State(spent=known.spent, sources={each: min(when, now) for each, when in known.sources.items()})

@@ -57,7 +57,7 @@ class _Tidier(Editor):
     __slots__ = ()
 
     def lock(self, timeout_s: float) -> None:
-        """Lock the files if no other process holds the lock."""
+        """Lock the files, and wait only a moment for another process that holds the lock."""
         super().lock(min(timeout_s, TIDY_LOCK_TIMEOUT_S))
 
 

@@ -156,7 +156,8 @@ def forecast(service: str, way: str | None, *, nullok: bool, groups: Sequence[st
         groups: the groups whose members are not asked.
 
     Raises:
-        UsageError, AdministrationFailed: the change is not possible, or it would open a way into sshd that is closed today.
+        UsageError, AdministrationFailed: the change is not possible, or it would open a way into sshd that is
+            closed today.
     """
     settings = (person.settings_of(None),)
     if service != server.SERVICE:

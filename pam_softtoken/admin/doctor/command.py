@@ -84,7 +84,7 @@ def doctor(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         _show(screen, reports, verbose=options.verbose)
     findings = [finding for _, report in reports for finding in report.findings]
     if any(finding.severity != NOTE for finding in findings):
-        raise ProblemsFound(_counted(findings), hint="below each finding stands the command that mends it")
+        raise ProblemsFound(_counted(findings), hint="the command below each finding mends it")
 
 
 def _places(services: Services) -> list[str]:
