@@ -168,7 +168,7 @@ def _of_content(error: errors.PathError, location: Location) -> Cure:
         return Cure(f"softtoken-admin reset-state {user}", own=own)
     force = _FORCE.format(user=user)
     if isinstance(error, errors.OtherAccount):
-        return Cure(advice="an administrator can run that command, which says first whose they are")
+        return Cure(advice="an administrator can run that command, which first says whose tokens they are")
     return Cure(force, own=_ANEW if location.in_home else "")
 
 

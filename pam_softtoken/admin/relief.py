@@ -98,8 +98,8 @@ def _losses(content: TokenFile, known: State | None, config: Config, *, now: int
             )
     if counting and known is None:
         lost.append(
-            "- A token that counts takes the second of two codes in a row, also of two that were used before: "
-            "if somebody may have noted such, revoke it and enrol it anew."
+            "- A token that counts accepts the second of two codes in a row, even if both were used before: "
+            "if somebody may have noted such codes, revoke it and enrol again."
         )
     if known is None and content.recovery.hashes:
         lost.append("- All recovery codes stop working, because it is not known which of them were used.")
@@ -140,7 +140,7 @@ def _reset(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     settings = person.settings_of(options.store)
     # The administrator takes time to answer, and logins must not wait for the lock meanwhile.
     was, losses = bounded.work_for(user, lambda: _survey(user, settings))
-    screen.tell(f"The state of {user} is {was}. To start it anew gives up:")
+    screen.tell(f"The state of {user} is {was}. Starting it anew gives up:")
     screen.tell("\n".join(losses))
     person.require_yes(screen, "Start it anew?", options)
     recovery_died = bounded.work_for(user, lambda: _start_anew(user, settings, was=was))

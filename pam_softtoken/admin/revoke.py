@@ -105,7 +105,7 @@ class _Revocation:
         added = ", ".join(f'"{terminal.visible(name)}"' for name in left if name not in known)
         if added:
             self._screen.tell(
-                f"{added} came while you were asked. "
+                f"Added while you were asked: {added}. "
                 f"If that was not {self._user}: {person.PROGRAM} revoke {self._user} takes everything away."
             )
 

@@ -152,7 +152,7 @@ def test_stack__control_with_which_a_denial_does_not_count_is_named_and_mended(s
 
 def test_stack__sufficient_in_front_of_a_wall_is_a_warning(sick: PatientHost) -> None:
     sick.set_service("sshd", UNIX + sick.line(control="[success=done default=die]") + "auth required pam_env.so\n")
-    finding = sick.examine().only("/etc/pam.d/sshd:2", "passed over")
+    finding = sick.examine().only("/etc/pam.d/sshd:2", "are skipped")
     assert finding["severity"] == "warning"
     assert sick.mend(finding).findings == []
 
