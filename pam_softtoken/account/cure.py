@@ -153,7 +153,7 @@ def add_to(error: Exception, location: Location) -> None:
 def _of_record(error: errors.PathError) -> Cure:
     """Return what helps if root's record for a read-only home is refused."""
     if isinstance(error, errors.DamagedState):
-        said = "it said which codes were used while the home was read-only"
+        said = "this forgets which codes were used while the home was read-only"
         return Cure(f"rm {quoted(error.path)}", advice=said)
     return Cure(
         advice="root keeps there what was used while the home was read-only, until the next login through sshd or su"

@@ -370,7 +370,7 @@ def _advice(error: Exception) -> str:
     if isinstance(error, OtherAccount):
         return "that command first says whose they are"
     if isinstance(error, BadTokenFile):
-        return "enrol anew"
+        return "enrol again"
     return "nothing was changed"
 
 

@@ -196,7 +196,7 @@ class Takeover:
                 raise EnrolmentFailed(
                     f"{each.place or each.token.name}: the token's clock is {abs(each.drift)} time steps off, "
                     f"and at most {policy.RESYNC_STEPS} can be followed",
-                    hint="set the app's clock right and enrol anew",
+                    hint="set the app's clock right and enrol again",
                 )
             token = _renamed(each.token, self._name_of(each.token, {other.name for other in there}))
             self._taken.append(token)

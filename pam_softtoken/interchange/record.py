@@ -31,7 +31,7 @@ FURTHEST_STEPS = 2000
 """How many steps a used time step can be ahead of the clock. google-authenticator follows a token's clock for about
 1500.
 """
-ENROL_ANEW = "enrol anew with softtoken-enroll, which draws a key that is long enough"
+ENROL_ANEW = "enrol again with softtoken-enroll, which makes a key that is long enough"
 
 
 @dataclass(frozen=True, slots=True)
