@@ -168,7 +168,7 @@ OPTIONS = (
         "use_first_pass",
         False,
         check=_flag,
-        meaning="Take the code only from there, and never ask.",
+        meaning="Take the code only from there, as `try_first_pass` does, and never ask.",
     ),
     Option(
         "forward_pass",
@@ -188,7 +188,7 @@ OPTIONS = (
         10,
         value="N",
         check=_whole_number(1, 100),
-        meaning="HOTP: counters from the next one on that are accepted, 1 to 100.",
+        meaning="HOTP: how many counters, from the next one on, are accepted, 1 to 100.",
     ),
     Option(
         "no_drift",

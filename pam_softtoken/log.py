@@ -22,7 +22,7 @@ REASONS = {
     "enrolment": "At the `account` line: the user was to enrol in the login, and did not. `detail` says why.",
     "mismatch": "The code is not right now. Where it is the code of another time, a clock is wrong: "
     "`detail` says by how much, or that this machine's clock was never set.",
-    "replayed": "The code was right, and is used, or older than one that was used. Where the used one is of a time "
+    "replayed": "The code was right, but it is used, or older than a used one. Where the used one is of a time "
     "that has not come, `detail` says so: `the record is from the future`.",
     "expired": "The code was issued by an administrator, and its time is over. Where the clock was set back and the "
     "machine restarted, `detail` says when its time begins.",

@@ -156,7 +156,7 @@ class Mender:
         with self._maker:
             os.rename(new, self._name, src_dir_fd=self._above, dst_dir_fd=self._above)
             os.fsync(self._above)
-        return f"{path} is written anew, and what was there is {aside} now"
+        return f"{path} was written again, and the former one is {aside} now"
 
     def _mend_files(self, directory: int) -> list[str]:
         """Write again those files of a sound directory that are refused."""
@@ -171,7 +171,7 @@ class Mender:
         for name, data in contents.items():
             if data is not None:
                 self._put(name, data, directory)
-                done.append(f"{path}/{name} is written anew")
+                done.append(f"{path}/{name} was written again")
             else:
                 with self._location.as_owner():
                     os.rename(name, f"{name}.old", src_dir_fd=directory, dst_dir_fd=directory)

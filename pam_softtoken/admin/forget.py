@@ -142,10 +142,10 @@ def _forget(screen: terminal.Terminal, options: ForgetOptions) -> None:
 
 
 def _require_known(*, for_all: bool) -> None:
-    """Check that an account which cannot be found is gone. The C library does not say that a service fails to answer.
+    """Check that --all is safe: the C library does not say that a directory service fails to answer.
 
     Raises:
-        AdministrationFailed: nobody can tell, and root has not said which accounts are gone.
+        AdministrationFailed: a directory service may have the accounts that cannot be found.
     """
     services = logins.directory_services()
     if for_all and services:

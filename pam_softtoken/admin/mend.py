@@ -73,7 +73,7 @@ def _mended(location: Location, settings: Config) -> tuple[str, str, str]:
 
 
 def _is_somebody_elses(content: TokenFile, uid: int, location: Location, settings: Config) -> bool:
-    """Check whether another user is enrolled with a key of this token file, or was before their account was deleted."""
+    """Check whether another user is enrolled with a key of this token file, or its owner was a user who is gone."""
     entries = logins.everybody()
     is_gone = uid != 0 and uid not in {entry.pw_uid for entry in entries}
     if is_gone and enrolled_mark.name_of(uid) not in ("", location.account.name):

@@ -374,9 +374,9 @@ def _advice(error: Exception) -> str:
     if isinstance(error, DamagedState):
         return "it is not known which codes were used: enrol again"
     if isinstance(error, OtherAccount):
-        return "that command says first whose they are"
+        return "that command first says whose they are"
     if isinstance(error, BadTokenFile):
-        return "enrol anew"
+        return "enrol again"
     return "nothing was changed"
 
 

@@ -71,9 +71,8 @@ def fresh_state(content: TokenFile, known: State | None, *, now: int, limits: Li
 
     Returns:
         TOTP: all time steps of codes that could have been accepted by now count as used. A record of a later step is
-        dropped: it comes from a clock that was ahead. HOTP and recovery codes keep what is known. Waits, and the
-            records
-        for which a code was accepted lately, are forgotten.
+        dropped: it comes from a clock that was ahead. HOTP and recovery codes keep what is known, and so
+        do drift and known sources. Waits, times of grace and an issued code are forgotten.
     """
     known = known or State.new()
     fresh = State(spent=known.spent, sources={each: min(when, now) for each, when in known.sources.items()})
@@ -109,8 +108,8 @@ def _losses(content: TokenFile, known: State | None, config: Config, *, now: int
             )
     if counting and known is None:
         lost.append(
-            "- A token that counts takes the second of two codes in a row, also of two that were used before: "
-            "if somebody may have noted such, revoke it and enrol it anew."
+            "- A token that counts accepts the second of two codes in a row, even if both were used before: "
+            "if somebody may have noted such codes, revoke it and enrol again."
         )
     if known is None and content.recovery.hashes:
         lost.append("- All recovery codes stop working, because it is not known which of them were used.")
@@ -151,7 +150,7 @@ def _reset(screen: terminal.Terminal, options: ResetOptions) -> None:
     settings = person.settings_of(options.store)
     # The administrator takes time to answer, and logins must not wait for the lock meanwhile.
     was, losses = bounded.work_for(user, lambda: _survey(user, settings))
-    screen.tell(f"The state of {user} is {was}. To start it anew gives up:")
+    screen.tell(f"The state of {user} is {was}. Starting it anew gives up:")
     screen.tell("\n".join(losses))
     consent.require(screen, "Start it anew?", given=options.yes)
     recovery_died = bounded.work_for(user, lambda: _start_anew(user, settings, was=was))

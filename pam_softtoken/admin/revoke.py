@@ -69,7 +69,7 @@ class _Tidier(Editor):
     __slots__ = ()
 
     def lock(self, timeout_s: float) -> None:
-        """Lock the files if no other process holds the lock."""
+        """Lock the files, and wait only a moment for another process that holds the lock."""
         super().lock(min(timeout_s, TIDY_LOCK_TIMEOUT_S))
 
 
@@ -117,7 +117,7 @@ class _Revocation:
         added = ", ".join(f'"{terminal.visible(name)}"' for name in left if name not in known)
         if added:
             self._screen.tell(
-                f"{added} came while you were asked. "
+                f"Added while you were asked: {added}. "
                 f"If that was not {self._user}: {person.PROGRAM} revoke {self._user} takes everything away."
             )
 

@@ -185,7 +185,7 @@ def _summary(found: list[Facts]) -> str:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Show for each user who can log in: whether they are enrolled, with how many tokens, when a code of theirs was "
-        "last used, how many recovery codes are left, and what is out of the ordinary. A user can log in if "
+        "last used, how many recovery codes are left, and what is unusual. A user can log in if "
         "their shell is in /etc/shells and is neither nologin nor false, and they are root, or have a uid of UID_MIN "
         "in /etc/login.defs or more, or have a password. Users of a directory service are shown if it lists them, or "
         "once they have logged in with a code. Then comes what root keeps for accounts that are gone or were changed, "

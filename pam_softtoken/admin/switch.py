@@ -83,7 +83,7 @@ def _found_by_hand(service: str, stack: Stack) -> Change:
             f'"{service}" asks for a code because of {places(stack.ours)}, which other services include'
             if stack.ours
             else f'"{service}" asks for no code',
-            hint=pam_profile.way_off(service, stack.ours[0]) if stack.ours else "softtoken-admin enable does",
+            hint=pam_profile.way_off(service, stack.ours[0]) if stack.ours else "softtoken-admin enable turns it on",
         )
     present = host_file.read(host_file.resolved(stack.file))
     text = way_back.without_our_line(stack.file, way_back.text_of(present))
@@ -120,7 +120,7 @@ def _roll_back(screen: terminal.Terminal, options: NoOptions) -> None:
             watchdog.watch_again(service)
         raise AdministrationFailed(
             f"these changes could not be taken back or not be read: {', '.join(failed)}",
-            hint=f"what stood there before is in {CHANGES}; the system tries again by itself",
+            hint=f"the former files are in {CHANGES}; the system tries again by itself",
         )
 
 

@@ -176,7 +176,7 @@ def _reason(error: SoftTokenError, user: str) -> tuple[str, str]:
             "try again with the code after it: two in a row bring the token back",
         )
     return (
-        "the code is none of those that are right now",
+        "the code is not right now",
         "is it the entry of this host and account in the app? softtoken-enroll --list shows what is enrolled",
     )
 

@@ -47,7 +47,8 @@ def read(path: str, passphrase_file: str | None, named_files: NamedFiles, *, onl
     data = _read(path, reader.MAX_BYTES + 1, named_files)
     if only_text and not reader.is_text_of_ours(data):
         raise EnrolmentFailed(
-            "root takes over no pictures and no PSKC files for users", hint="take over the Key URI (otpauth://) instead"
+            "root does not take over pictures or PSKC files for users",
+            hint="take over the Key URI (otpauth://) instead",
         )
     passphrase = None
     if passphrase_file is not None:
@@ -195,7 +196,7 @@ class Takeover:
                 raise EnrolmentFailed(
                     f"{each.place or each.token.name}: the token's clock is {abs(each.drift)} time steps off, "
                     f"and at most {policy.RESYNC_STEPS} can be followed",
-                    hint="set the app's clock right and enrol anew",
+                    hint="set the app's clock right and enrol again",
                 )
             token = _renamed(each.token, self._name_of(each.token, {other.name for other in there}))
             self._taken.append(token)

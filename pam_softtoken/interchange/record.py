@@ -35,7 +35,7 @@ FURTHEST_STEPS = 2000
 """
 _SHOWN_CHARACTERS = 15
 """The longest part of a file that a message may repeat. A key of 80 bits has one character more."""
-ENROL_ANEW = "enrol anew with softtoken-enroll, which draws a key that is long enough"
+ENROL_ANEW = "enrol again with softtoken-enroll, which makes a key that is long enough"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ _KEPT = frozenset(
         "XDG_CONFIG_HOME", "XDG_DATA_HOME",
     }
 )  # fmt: skip
-"""What a program of ours heeds; all else is for libraries, some of which run programs that a variable names."""
+"""The variables that our programs use. Others are removed, because libraries may run programs that they name."""
 
 
 class HelpFormatter(argparse.HelpFormatter):

@@ -27,15 +27,15 @@ from tests.support.pam_scene import oathtool, read_state, rewrite_state, steady_
 PERMIT = "auth required pam_permit.so\n"
 UNIX = "auth required pam_unix.so\n"
 STACKS = {
-    "sufficient": ("auth sufficient pam_unix.so\n", "", 1, "gets into sshd without a code"),
+    "sufficient": ("auth sufficient pam_unix.so\n", "", 1, "get into sshd without a code"),
     "sufficient, and deny behind it": (
         "auth sufficient pam_unix.so\nauth required pam_deny.so\n",
         "",
         1,
-        "gets into sshd without a code",
+        "get into sshd without a code",
     ),
-    "a hop over our line": ("auth [success=1 default=die] pam_unix.so\n", PERMIT, 1, "gets into sshd without a code"),
-    "done": ("auth [success=done default=die] pam_unix.so\n", "", 1, "gets into sshd without a code"),
+    "a hop over our line": ("auth [success=1 default=die] pam_unix.so\n", PERMIT, 1, "get into sshd without a code"),
+    "done": ("auth [success=done default=die] pam_unix.so\n", "", 1, "get into sshd without a code"),
     "in the middle of a block": (
         "auth [success=1 default=ignore] pam_unix.so\n",
         "auth requisite pam_deny.so\nauth required pam_permit.so\n",
@@ -153,7 +153,7 @@ def test_stack__control_with_which_a_denial_does_not_count_is_named_and_mended(s
 
 def test_stack__sufficient_in_front_of_a_wall_is_a_warning(sick: PatientHost) -> None:
     sick.set_service("sshd", UNIX + sick.line(control="[success=done default=die]") + "auth required pam_env.so\n")
-    finding = sick.examine().only("/etc/pam.d/sshd:2", "passed over")
+    finding = sick.examine().only("/etc/pam.d/sshd:2", "are skipped")
     assert finding["severity"] == "warning"
     assert sick.mend(finding).findings == []
 

@@ -64,7 +64,7 @@ def test_lock__that_the_user_keeps_is_said_to_be_theirs(
         done = admin.run(command, alice.name, *options)
         assert holder.poll() is None
     assert done.status == 1
-    assert "somebody else holds the lock for 5 s; nothing was changed\n" in done.stderr
+    assert "another process has held the lock for 5 s; nothing was changed\n" in done.stderr
     assert f"hint: process {holder.pid} (python3; {alice.name}, uid {alice.uid}) holds the lock. " in done.stderr
     assert done.stderr.endswith(f"kill -KILL {holder.pid}, then start again\n")
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS, "nothing was changed"

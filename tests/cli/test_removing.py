@@ -307,7 +307,7 @@ def test_renew__old_codes_are_dead_for_a_login_that_is_under_way(
         dialogue.expect(TOKEN_PROMPT)
         assert enroller.run(RENEW, "--no-confirm", "--user", alice.name).status == 0
         dialogue.type(phone.recovery_codes[0])
-        dialogue.expect("The code is none of those that are right now")
+        dialogue.expect("The code is not right now")
 
 
 @pytest.mark.parametrize("prompt", [TOKEN_PROMPT, ENTER_PROMPT])

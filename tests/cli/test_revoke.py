@@ -125,7 +125,7 @@ def test_revoke__of_one_token_names_another_that_came_while_root_was_asked(
         dialogue.type("y")
         assert dialogue.finish() == 0
     assert f'Done. "phone" is gone; {alice.name} has "spare", "thief".' in dialogue.transcript
-    assert '"thief" came while you were asked.' in dialogue.transcript
+    assert 'Added while you were asked: "thief".' in dialogue.transcript
 
 
 def test_revoke__of_a_token_whose_name_cannot_be_read_offers_to_take_everything(

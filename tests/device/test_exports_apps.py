@@ -97,7 +97,7 @@ def test_exports__any_passphrase_of_a_vault_opens_it() -> None:
 def test_exports__a_vault_that_only_a_finger_opens_says_so() -> None:
     with pytest.raises(ImportFailed, match="no password opens the vault") as caught:
         read(json.dumps(export_maker.aegis_encrypted({"type": 2})))
-    assert "export it anew" in caught.value.hint
+    assert "export it again" in caught.value.hint
 
 
 @pytest.mark.parametrize("app", ENCRYPTED)

@@ -64,7 +64,7 @@ def test_sshd__password_that_is_sufficient_lets_in_without_a_code_until_it_is_me
         phone = alice.enrol(installed, SLOW)
         visit = host.log_in(alice)
         assert (visit.entered_as, visit.prompts) == (alice.name, ["password"]), visit
-        finding = examine(host).only("/etc/pam.d/sshd:1", "gets into sshd without a code")
+        finding = examine(host).only("/etc/pam.d/sshd:1", "get into sshd without a code")
         for step in steps(finding["mend"]):
             subprocess.run(mounts.command(*step), check=True)
         assert examine(host).worse_than_notes() == []

@@ -48,7 +48,7 @@ def test_publickey__service_that_goes_by_the_same_file_is_not_left_without_a_pas
     before = admin.pam()
     done = admin.run("enable", "sshd", "--with=publickey", "--enrol-later", WHOEVER, SHORT)
     assert done.returncode == 1
-    assert '"remote-desktop" goes by /etc/pam.d/sshd, too' in done.stderr
+    assert '"remote-desktop" uses /etc/pam.d/sshd, too' in done.stderr
     assert admin.pam() == before
 
 

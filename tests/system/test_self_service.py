@@ -387,7 +387,7 @@ def test_self__reads_no_pictures_as_root(host: RootStore, alice: Person) -> None
     for name, content in (("png", b"\x89PNG\r\n\x1a\n"), ("pskc", b"<KeyContainer/>")):
         (alice.home / name).write_bytes(content)
         with host.start(alice, f"--import={name}", "--no-confirm") as dialogue:
-            assert "no pictures and no PSKC files" in refusal(dialogue).error
+            assert "not take over pictures or PSKC files" in refusal(dialogue).error
 
 
 def test_self__takes_over_no_token_of_others(host: RootStore, alice: Person, make_person: Callable[[], Person]) -> None:

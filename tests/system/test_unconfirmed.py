@@ -96,7 +96,7 @@ def test_roll_back__that_cannot_read_what_to_take_back_fails(admin: Admin, phone
     admin.inside("truncate", "--size=9", f"{CHANGES}/sudo/pending")
     done = admin.run("roll-back")
     assert done.returncode == 1
-    assert "hint: what stood there before is in" in done.stderr
+    assert "hint: the former files are in" in done.stderr
     admin.inside(
         "python3", "-c", "import sys; open(sys.argv[1], 'w').write(sys.argv[2])", f"{CHANGES}/sudo/pending", record
     )

@@ -79,7 +79,7 @@ def test_google_file__no_record_of_used_codes_is_told() -> None:
 def test_google_file__old_short_key_is_refused_with_the_reason() -> None:
     with pytest.raises(ImportFailed, match=r"line 1: the key has 80 bits, and RFC 4226 asks for 128") as caught:
         _read(f'{KEY_TEXT[:16]}\n" TOTP_AUTH\n')
-    assert "enrol anew" in caught.value.hint
+    assert "enrol again" in caught.value.hint
 
 
 @pytest.mark.parametrize(

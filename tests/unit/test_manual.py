@@ -240,4 +240,4 @@ def test_document__without_a_directory_says_what_it_takes() -> None:
         command = [str(TREE / "scripts/document"), *arguments]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         assert (done.returncode, done.stdout) == (2, "")
-        assert "error: takes the directory" in done.stderr
+        assert "error: one argument is needed: the directory" in done.stderr

@@ -448,7 +448,7 @@ def test_status__says_in_a_line_each_what_a_service_does_to_whom() -> None:
         "sshd: exempt from codes, group robots: deploy",
         "sshd: exempt from codes, group glass: it has no members",
         "sudo, login: let in by nullok only (1): bob",
-        "su: asks for a code; nobody is refused for want of a token",
+        "su: asks for a code; nobody is refused for lack of a token",
     ]
 
 

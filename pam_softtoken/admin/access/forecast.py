@@ -156,7 +156,8 @@ def forecast(service: str, way: str | None, *, nullok: bool, groups: Sequence[st
         groups: the groups whose members are not asked.
 
     Raises:
-        UsageError, AdministrationFailed: the change is not possible, or it would open a way in that is closed today.
+        UsageError, AdministrationFailed: the change is not possible, or it would open a way into sshd that is
+            closed today.
     """
     settings = (person.settings_of(None),)
     if service != server.SERVICE:
@@ -211,7 +212,7 @@ def _judge(stack: Stack) -> Judge:
 
 
 def require_nothing_opened(found: Forecast) -> None:
-    """Check that no user would get in with fewer proofs than today, with any proofs that they have or may get later.
+    """Check that no user would get in by a way that is closed today, with any proofs that they have or may get later.
 
     Raises:
         ClosedToday: a user would.

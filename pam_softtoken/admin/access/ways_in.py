@@ -114,7 +114,7 @@ def _method(method: str, given: Proofs, person: Person, settings: Settings, judg
 
 
 def admitted(person: Person, settings: Settings, peer: Peer) -> int:
-    """Return what sshd's lists of users and groups decide."""
+    """Return whether sshd admits the user at all: root, a locked account, the lists of users and groups."""
     if person.uid == 0 and settings.get("permitrootlogin") == "no":
         return NO
     if person.locked and settings.get("usepam") != "yes":

@@ -90,7 +90,7 @@ class Trial:
         result = client.authenticate(SERVICE, NOBODY, answer, directory=self._directory, is_trial=True)
         if result == client.PAM_SUCCESS:
             raise AdministrationFailed(
-                "the new stack lets in a user who answers everything wrongly", hint="look at its other lines first"
+                "the new stack lets in a user who answers everything wrongly", hint="check its other lines first"
             )
 
     def log_in(self, screen: terminal.Terminal, user: str) -> None:

@@ -56,7 +56,7 @@ def _settled() -> list[str]:
 
 
 def overdue() -> list[str]:
-    """Return the services whose change is overdue or cannot be read."""
+    """Return the services whose change can be finished now, or cannot be read."""
     found = []
     for service in record.services():
         try:
@@ -155,7 +155,7 @@ def _settle(service: str, tell: Tell, *, say_result: bool) -> str:
 
 
 def _fate(present: Change | None) -> str:
-    """Return what must happen to a change now. A change of an earlier boot is always undone."""
+    """Return what must happen to a change now. A pending change of an earlier boot is always undone."""
     if present is None or present.confirmed:
         return WAIT
     if present.state == record.RETURNING:

@@ -86,7 +86,7 @@ def account_of(user: str) -> safe_open.Account:
     """Look up a user.
 
     Raises:
-        AdministrationFailed: there is no user of that name.
+        AdministrationFailed: there is no user of that name, or there is no answer.
     """
     with existing(user):
         account = user_lookup.account_of_name(user)

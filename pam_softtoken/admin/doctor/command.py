@@ -92,7 +92,7 @@ def doctor(screen: terminal.Terminal, options: DoctorOptions) -> None:
         _show(screen, reports, verbose=options.verbose)
     findings = [finding for _, report in reports for finding in report.findings]
     if any(finding.severity != NOTE for finding in findings):
-        raise ProblemsFound(_counted(findings), hint="below each finding stands what mends it")
+        raise ProblemsFound(_counted(findings), hint="what mends it is shown below each finding")
 
 
 def _places(services: Services) -> list[str]:

@@ -151,7 +151,7 @@ def not_compiled(package: str) -> Iterator[Finding]:
     """Report modules that each login must compile again. Source: PEP 552, the first 16 bytes of a compiled module."""
     stale = [os.path.relpath(path, package) for path in _below(package) if path.endswith(".py") and _is_stale(path)]
     if stale:
-        what = f"each login compiles them again, and the user waits for it: {named(stale)}"
+        what = f"each login compiles some modules again, and the user waits for it: {named(stale)}"
         yield Finding(WARNING, package, "", what, f"{INTERPRETER} -m compileall -q {shlex.quote(package)}")
 
 

@@ -85,7 +85,7 @@ def _left_on(stack: Stack, line: Line, settings: Config, people: list[Facts]) ->
     waiting = [str(facts["user"]) for facts in people if facts["status"] == survey.NOT_ENROLLED]
     waiting = [str(facts["user"]) for facts in people if str(facts["user"]) in waiting and not facts["was_enrolled"]]
     if waiting:
-        what = f"{stack.service} lets {len(waiting)} users in without a code, who have never enrolled: {named(waiting)}"
+        what = f"{len(waiting)} users who have never enrolled get into {stack.service} without a code: {named(waiting)}"
         yield Finding(NOTE, where.place, where.line, what, _STATUS)
     else:
         what = f"everybody who can log in is enrolled, and {stack.service} would still let a new user in without a code"

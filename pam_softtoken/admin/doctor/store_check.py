@@ -52,7 +52,7 @@ def _named_places(line: Line, settings: Config, directory_services: list[str]) -
     where = set_where(line, "store")
     what = (
         f"users come from {named(directory_services)}, and a user who is renamed there is refused "
-        "until softtoken-admin rebind, and may leave their place to somebody else: store= with %U goes by the uid"
+        "until softtoken-admin rebind, and may leave their place to somebody else: store= with %U uses the uid"
     )
     file = where.place.rpartition(":")[0] or where.place
     yield Finding(WARNING, where.place, where.line, what, f"sensible-editor {shlex.quote(file)}")

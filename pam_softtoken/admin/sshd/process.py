@@ -54,7 +54,7 @@ def reload() -> str:
         What was done, for the administrator.
 
     Raises:
-        AdministrationFailed: this fails; sshd keeps its present configuration.
+        AdministrationFailed: sshd refuses its configuration, or does not reload it in time.
     """
     effective = server.ask("-T")
     before = _pid_file(effective)

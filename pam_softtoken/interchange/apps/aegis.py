@@ -87,7 +87,7 @@ def _password_slots(header: Fields) -> list[_Slot]:
         if slot.integer("type") == _PASSWORD:
             slots.append(_password_slot(slot))
     if not slots:
-        raise Unreadable("no password opens the vault", hint="export it anew, with a password or without encryption")
+        raise Unreadable("no password opens the vault", hint="export it again, with a password or without encryption")
     if len(slots) > _MAX_PASSWORD_SLOTS:
         raise Unreadable(f"the vault has more than {_MAX_PASSWORD_SLOTS} passwords")
     return slots
