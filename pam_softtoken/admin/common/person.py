@@ -113,7 +113,7 @@ def settings_of(store: str | None) -> Config:
         AdministrationFailed: the configuration file is wrong.
     """
     try:
-        return host_settings.load(store, example="/var/lib/softtoken/%U")
+        return host_settings.load(store, example=PLACES["system"])
     except ConfigError as error:
         raise AdministrationFailed(str(error), hint=f"correct it in {configuration.DEFAULT_CONF}") from None
 

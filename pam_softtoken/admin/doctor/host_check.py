@@ -7,7 +7,8 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from pam_softtoken.account import enrolled_mark
+from pam_softtoken.account import enrolled_mark, ram_record
+from pam_softtoken.admin.change import record
 from pam_softtoken.admin.common import bounded
 from pam_softtoken.admin.common.finding import ERROR, NOTE, WARNING, Finding, Report
 from pam_softtoken.errors import day_of
@@ -17,7 +18,6 @@ SET_CLOCK = "timedatectl set-ntp true  # or, without a network: timedatectl set-
 MIN_FREE_BYTES = 4 * 1024 * 1024
 MIN_FREE_INODES = 100
 AUDIT_LOG = "/var/log/audit/audit.log"
-CHANGES = f"{os.path.dirname(enrolled_mark.DIRECTORY)}/changes"
 _HOSTS = frozenset({"sshd", "sudo", "su", "login", "sshd-session", "python3", "softtoken-backe"})
 _DENIAL = re.compile(r'apparmor="DENIED"|avc:\s+denied')
 _KERNEL_LINES = 20000
@@ -104,7 +104,7 @@ def check_space(directories: list[str]) -> Report:
         directories: the token directories, including those that do not exist yet.
     """
     findings: dict[int, list[Finding]] = {}
-    places = [os.path.dirname(enrolled_mark.DIRECTORY), "/run/softtoken", *directories]
+    places = [os.path.dirname(enrolled_mark.DIRECTORY), ram_record.DIRECTORY, *directories]
     for place in places:
         directory = place
         while not os.path.isdir(directory):
@@ -134,16 +134,15 @@ def space_of(place: str, status: os.statvfs_result) -> Iterator[Finding]:
 
 def check_changes() -> Report:
     """Check whether a change of a PAM service waits to be confirmed, or could not be undone."""
-    waiting, returning = (_services_with(name) for name in ("pending", "returning"))
+    names = record.services()
+    waiting, returning = (
+        [name for name in names if os.path.lexists(f"{record.DIRECTORY}/{name}/{state}")]
+        for state in (record.PENDING, record.RETURNING)
+    )
     what = "a change is not confirmed yet, and will be taken back"
-    found = [Finding(WARNING, f"{CHANGES}/{name}", "", what, f"softtoken-admin confirm {name}") for name in waiting]
+    found = [
+        Finding(WARNING, f"{record.DIRECTORY}/{name}", "", what, f"softtoken-admin confirm {name}") for name in waiting
+    ]
     what = "a change could not be taken back yet"
-    found += [Finding(ERROR, f"{CHANGES}/{name}", "", what, "softtoken-admin roll-back") for name in returning]
+    found += [Finding(ERROR, f"{record.DIRECTORY}/{name}", "", what, "softtoken-admin roll-back") for name in returning]
     return Report(tuple(found), ("changes that wait to be confirmed",))
-
-
-def _services_with(state: str) -> list[str]:
-    try:
-        return sorted(name for name in os.listdir(CHANGES) if os.path.lexists(f"{CHANGES}/{name}/{state}"))
-    except OSError:
-        return []
