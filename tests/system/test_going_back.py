@@ -19,6 +19,7 @@ from pam_softtoken.admin.program import COMMANDS
 from tests.support.account import Person, Phone
 from tests.support.disk import fill
 from tests.support.enabling import ASKED, CHANGES, LONG, WHOEVER, Admin, DebianSSH
+from tests.support.doctor import steps
 from tests.support.hosts import Su, Sudo
 from tests.support.installation import Installation
 from tests.support.private_mounts import PrivateMounts
@@ -261,7 +262,7 @@ def test_link__that_has_taken_the_files_place_is_followed(admin: Changed, host: 
 @pytest.mark.lockout(
     "the service's file has become a link into a user's directory",
     shows="take the line with pam_softtoken out of",
-    cure="sed -i '/pam_softtoken/d' ~alice/sudo",
+    cure="in ~alice/sudo, delete the line with pam_softtoken",
 )
 def test_link__that_somebody_else_can_lead_is_named_and_its_file_left_alone(
     admin: Changed, host: Sudo, alice: Person
@@ -279,7 +280,9 @@ def test_link__that_somebody_else_can_lead_is_named_and_its_file_left_alone(
     assert target.read_bytes() == text
     assert f"/etc/pam.d/sudo has become a link to {target}" in admin.log()
     assert admin.records == ["returning"]
-    admin.inside("sed", "-i", "/pam_softtoken/d", str(target))
+    (number,) = [n for n, line in enumerate(text.splitlines(), 1) if b"pam_softtoken" in line]
+    for step in steps(f"in {target}, delete line {number}"):
+        admin.inside(*step)
     assert gets_in_by_password(host, alice)
     admin.inside("sh", "-euc", f"rm /etc/pam.d/sudo; cp {target} /etc/pam.d/sudo; chown root /etc/pam.d/sudo")
     assert admin.run("roll-back").returncode == 0
@@ -352,6 +355,9 @@ def test_disable__shortens_a_jump_over_our_line(hops: int, admin: Changed) -> No
     "a line that other services include jumps over ours when a change goes back",
     shows="remove that jump from /etc/pam.d/hopping:1 by hand",
     cure="sed -i '1d' /etc/pam.d/hopping",
+    "a line that other services include hops over ours when a change goes back",
+    shows="take that hop out of /etc/pam.d/hopping:1 by hand",
+    cure="in /etc/pam.d/hopping, delete line 1",
 )
 def test_jump__from_an_included_file_is_refused_by_line(admin: Changed, host: Sudo, alice: Person) -> None:
     before = admin.files()
@@ -365,7 +371,8 @@ def test_jump__from_an_included_file_is_refused_by_line(admin: Changed, host: Su
     assert "/etc/pam.d/sudo: /etc/pam.d/hopping:1 jumps over the line with pam_softtoken" in done.stderr
     assert "remove that jump from /etc/pam.d/hopping:1 by hand" in done.stderr
     assert "pam_softtoken.so" in admin.files()["sudo"].decode()
-    admin.inside("sed", "-i", "1d", "/etc/pam.d/hopping")
+    for step in steps("in /etc/pam.d/hopping, delete line 1"):
+        admin.inside(*step)
     assert admin.run("roll-back").returncode == 0
     assert admin.files() == {**before, "hopping": b"", "sudo": text.replace(line + "\n", "@include hopping\n").encode()}
     assert gets_in_by_password(host, alice)

@@ -27,13 +27,6 @@ SERVICE, ALONE = "softtoken-trial", "softtoken-trial-alone"
 NOBODY = "no-such-user.softtoken"
 WRONG = "not-a-code"
 TRIES = 3
-_MODULE_DIRECTORIES = (
-    "/lib/*/security",
-    "/usr/lib/*/security",
-    "/lib/security",
-    "/usr/lib/security",
-    "/lib64/security",
-)
 
 
 class Trial:
@@ -57,7 +50,7 @@ class Trial:
         for line in self._stack.of("auth"):
             if line.is_substack or line.quiet:
                 continue
-            path = _path_of(line.module)
+            path = installed_libpam.module_file(line.module) or line.module
             try:
                 ctypes.CDLL(path, mode=os.RTLD_NOW | os.RTLD_LOCAL)
             except OSError as error:
@@ -142,10 +135,3 @@ def prepared(stack: Stack, text: str) -> Iterator[Trial]:
         )
         Path(directory, SERVICE).write_text(asked, encoding="utf-8", errors="surrogateescape")
         yield Trial(directory, stack)
-
-
-def _path_of(module: str) -> str:
-    if module.startswith("/"):
-        return module
-    found = (path for pattern in _MODULE_DIRECTORIES for path in glob.glob(f"{pattern}/{glob.escape(module)}"))
-    return next(found, module)

@@ -139,10 +139,3 @@ def check_changes() -> Report:
     what = "a change could not be taken back yet"
     found += [Finding(ERROR, f"{CHANGES}/{name}", "", what, "softtoken-admin roll-back") for name in returning]
     return Report(tuple(found), ("changes that wait to be confirmed",))
-
-
-def _services_with(state: str) -> list[str]:
-    try:
-        return sorted(name for name in os.listdir(CHANGES) if os.path.lexists(f"{CHANGES}/{name}/{state}"))
-    except OSError:
-        return []

@@ -12,8 +12,8 @@ from pam_softtoken import config
 from pam_softtoken.account import places
 from pam_softtoken.admin.common.finding import ERROR, WARNING, Finding, Report, named
 from pam_softtoken.admin.services.option_check import our_lines, settings_of
-from pam_softtoken.admin.services.stack_check import Services, module_paths
-from pam_softtoken.pam import known_modules
+from pam_softtoken.admin.services.stack_check import Services
+from pam_softtoken.pam import installed_libpam, known_modules
 
 DEFAULT_BACKEND = "/usr/lib/pam_softtoken/bin/softtoken-backend"
 INTERPRETER = "/usr/bin/python3"
@@ -51,7 +51,7 @@ def check(services: Services) -> Report:
 def modules(services: Services) -> list[str]:
     """Return the files of our module that the services name."""
     names = {line.module for stack in services.ours for line in our_lines(stack)}
-    paths = [next((path for path in module_paths(name) if os.path.exists(path)), "") for name in sorted(names)]
+    paths = [installed_libpam.module_file(name) for name in sorted(names)]
     return [path for path in paths if path]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -102,7 +101,7 @@ def _missing(stack: Stack) -> Iterator[Finding]:
     for line in stack.lines:
         if line.is_substack or line.is_broken or line.quiet or line.actions.get("module_unknown") == "ignore":
             continue
-        if any(os.path.exists(path) for path in module_paths(line.module)):
+        if installed_libpam.module_file(line.module):
             continue
         if line.is_ours:
             what = f"the module is not there, so that {stack.service} refuses everybody"
@@ -111,14 +110,6 @@ def _missing(stack: Stack) -> Iterator[Finding]:
             what = f"{stack.service} names a module that is not there, which counts as a denial"
             severity = WARNING if line.control == "optional" else ERROR
             yield Finding(severity, str(line.place), shown(line), what, str(delete(line)))
-
-
-def module_paths(module: str) -> tuple[str, ...]:
-    """Return the paths at which libpam looks for a module."""
-    if module.startswith("/"):
-        return (module,)
-    architecture = getattr(sys.implementation, "_multiarch", "")
-    return tuple(f"{prefix}/security/{module}" for prefix in (f"/lib/{architecture}", "/lib", "/lib64"))
 
 
 def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:

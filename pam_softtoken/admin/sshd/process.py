@@ -14,12 +14,13 @@ from pathlib import Path
 
 from pam_softtoken.admin.sshd import server
 from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.pam import host_program
 
 _LISTENER_TRIES, _PAUSE_S = 50, 0.1
 _WAIT_S = 30
 _PARTS = (
     server.PROGRAM,
-    *(f"/usr/{place}/openssh/sshd-{part}" for place in ("lib", "libexec") for part in ("session", "auth")),
+    *(path.replace("-session", f"-{part}") for path in host_program.SESSIONS for part in ("session", "auth")),
 )
 """Since OpenSSH 9.8, connections run in separate programs."""
 _UNFINISHED = re.compile(rb"\[(?:accepted|net|preauth)\]|\0-(?:[a-zA-Z0-9]*R)(?:\0|$)")
