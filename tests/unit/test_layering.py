@@ -221,6 +221,14 @@ def test_owners__wait_for_locks() -> None:
     assert _users_of("flock", "lockf") == {"account.safe_open"}
 
 
+def test_owners__start_processes() -> None:
+    """`watchdog` starts one that lives on. `through_sudo` hands the terminal over to sudo."""
+    assert _users_of("fork", "posix_spawn") == {
+        "admin.common.child", "admin.change.watchdog", "enroll.through_sudo"
+    }  # fmt: skip
+    assert {module for module in MODULES if "subprocess" in _imports(module)} == {"admin.common.child"}
+
+
 def test_owners__make_files_durable() -> None:
     """`replace` does it for all files, `host_file` for those whose owner and attributes must stay. The others write in
     place (the state), or only rename. `enrolled_mark` waits for no disk.
