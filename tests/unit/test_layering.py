@@ -96,6 +96,18 @@ def _users_of(*names: str) -> set[str]:
     return {module for module in MODULES if used[module] & set(names)}
 
 
+def _spellers_of(pattern: str) -> set[str]:
+    """Return the modules with a string of this form, docstrings aside."""
+    found = set()
+    for module in MODULES:
+        nodes = list(ast.walk(_tree(module)))
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        texts = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in docstrings]
+        if any(re.search(pattern, text) for text in texts if isinstance(text, str)):
+            found.add(module)
+    return found
+
+
 def reachable(start: str) -> set[str]:
     seen: set[str] = set()
     waiting = {start}
@@ -241,14 +253,11 @@ def test_owners__make_files_durable() -> None:
 
 def test_owners__paths_of_roots_records_are_spelled_in_one_module() -> None:
     """A docstring may show a path."""
-    spelled = set()
-    for module in MODULES:
-        nodes = list(ast.walk(_tree(module)))
-        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
-        texts = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in docstrings]
-        if any(re.search(r"(var/lib|run)/softtoken(?!-)", text) for text in texts if isinstance(text, str)):
-            spelled.add(module)
-    assert spelled == {"account.places"}
+    assert _spellers_of(r"(var/lib|run)/softtoken(?!-)") == {"account.places"}
+
+
+def test_owners__pam_modules_are_known_in_one_module() -> None:
+    assert _spellers_of(r"\bpam_\w+\.so\b") == {"pam.known_modules"}
 
 
 def test_owners__the_bridge_looks_for_changes_where_python_writes_them() -> None:
