@@ -8,7 +8,16 @@ from __future__ import annotations
 import os
 
 from pam_softtoken import errors
-from pam_softtoken.account import enrolled_mark, places, ram_record, revocation, safe_open, state, token_file
+from pam_softtoken.account import (
+    enrolled_mark,
+    places,
+    ram_record,
+    revocation,
+    safe_open,
+    state,
+    state_format,
+    token_file,
+)
 from pam_softtoken.account.state import State
 from pam_softtoken.errors import ConfigError, DamagedState, InsecureFile, NotEnrolled, NotStored, UnusableFile
 from pam_softtoken.otp.mac import sha256
@@ -308,7 +317,7 @@ class Store:
             UnusableFile: the system would not read it.
         """
         path = self._path(STATE)
-        seen = (safe_open.read(self._state, state.FILE_BYTES, path=path), ram_record.read(self._volatile_path))
+        seen = (safe_open.read(self._state, state_format.FILE_BYTES, path=path), ram_record.read(self._volatile_path))
         if seen != self._seen:
             self._decode(*seen)
             self._seen = seen
@@ -317,11 +326,11 @@ class Store:
         return self._present
 
     def _decode(self, stored: bytes, record: bytes | None) -> None:
-        self._sequence, self._present = state.decode(stored, path=self._path(STATE)) if stored else (0, None)
+        self._sequence, self._present = state_format.decode(stored, path=self._path(STATE)) if stored else (0, None)
         self._stored_sequence = self._sequence
         if record is not None:
             try:
-                sequence, kept = state.decode_slot(record)
+                sequence, kept = state_format.decode_slot(record)
             except ValueError:
                 raise DamagedState(self._volatile_path, "is not whole") from None
             self._present = state.with_volatile(self._present, kept, newer=sequence > self._sequence)
@@ -364,16 +373,16 @@ class Store:
         self._seen = None
         self._sequence += 1
         if self.read_only:
-            ram_record.write(self._volatile_path, state.encode(new, self._sequence, self._live))
+            ram_record.write(self._volatile_path, state_format.encode(new, self._sequence, self._live))
             return
         if self._stored_sequence == 0:
             self._write_first_state(new)
         else:
-            if state.place_of(self._sequence) == state.place_of(self._stored_sequence):
+            if state_format.place_of(self._sequence) == state_format.place_of(self._stored_sequence):
                 self._sequence += 1  # the record in memory has taken the number between
-            place = state.place_of(self._sequence)
+            place = state_format.place_of(self._sequence)
             safe_open.overwrite(
-                self._state, state.encode(new, self._sequence, self._live), place, path=self._path(STATE)
+                self._state, state_format.encode(new, self._sequence, self._live), place, path=self._path(STATE)
             )
         self._stored_sequence = self._sequence
         if had_record:
@@ -382,7 +391,7 @@ class Store:
     def _write_first_state(self, new: State) -> None:
         """Write both slots into an empty file, so that later writes need no space. A failure leaves the file empty."""
         path = self._path(STATE)
-        slots = sorted((state.place_of(sequence), state.encode(new, sequence, self._live)) for sequence in (1, 2))
+        slots = sorted((state_format.place_of(each), state_format.encode(new, each, self._live)) for each in (1, 2))
         self._sequence = 2
         try:
             safe_open.overwrite(self._state, b"".join(slot for _, slot in slots), 0, path=path)

@@ -39,7 +39,7 @@ _room("admin", "enroll", *_PROGRAMS_USE, *(f"admin.{below}" for below in _ADMIN)
 
 PURE_ROOMS = ("otp", "interchange")
 PURE_MODULES = (
-    "config", "drawing", "bridge.wire", "account.state", "account.token_file",
+    "config", "drawing", "bridge.wire", "account.state", "account.state_format", "account.token_file",
     "login.policy", "login.throttle", "login.answer", "login.outcome",
     "pam.control", "pam.dialect", "pam.logical_lines", "pam.stack", "pam.service_file", "pam.paths", "pam.service_edit",
     "admin.sshd.config_lines", "admin.sshd.match_blocks", "admin.services.exempt",
