@@ -21,8 +21,9 @@ from pam_softtoken.account import (
     state_format,
     token_file,
 )
+from pam_softtoken.account.location import STATE, TOKENS, Location
 from pam_softtoken.account.state import State
-from pam_softtoken.account.store import STATE, TOKENS, Location, Store
+from pam_softtoken.account.store import Store
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.errors import (
     DENIED,

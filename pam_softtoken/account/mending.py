@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from pam_softtoken import errors
 from pam_softtoken.account import cure, enrolled_mark, replace, safe_open, state_format, token_file
-from pam_softtoken.account.store import STATE, TOKENS, Location
+from pam_softtoken.account.location import STATE, TOKENS, Location
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.errors import DamagedState, EnrolmentFailed, InsecureFile, PathError, UnusableFile
 

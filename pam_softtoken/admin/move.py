@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pam_softtoken import config as configuration
 from pam_softtoken.account import enrolled_mark, lock_holder, ram_record, replace, safe_open, state, user_lookup
 from pam_softtoken.account.editor import LOCK_TIMEOUT_S, Editor
-from pam_softtoken.account.store import STATE, TOKENS, Location
+from pam_softtoken.account.location import STATE, TOKENS, Location
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.admin.common import bounded, deed, orphans, person
 from pam_softtoken.admin.common.person import PLACES

@@ -20,7 +20,7 @@ from pam_softtoken.account import (
     token_file,
     user_lookup,
 )
-from pam_softtoken.account.store import Location
+from pam_softtoken.account.location import Location
 from pam_softtoken.account.token_file import Owner
 from pam_softtoken.admin import forget
 from pam_softtoken.admin.common import deed, orphans, person

@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from pam_softtoken import config, log
 from pam_softtoken.account import state_format
 from pam_softtoken.account import token_file as tokenfile
+from pam_softtoken.account.location import Location
 from pam_softtoken.account.state import State
-from pam_softtoken.account.store import Location
 from pam_softtoken.bridge import wire
 from pam_softtoken.errors import (
     BadTokenFile,

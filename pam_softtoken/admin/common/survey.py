@@ -15,8 +15,8 @@ from typing import Any
 
 from pam_softtoken.account import cure, enrolled_mark, safe_open, user_lookup
 from pam_softtoken.account.editor import Editor
+from pam_softtoken.account.location import Location
 from pam_softtoken.account.state import SHARED_BUCKETS, State
-from pam_softtoken.account.store import Location
 from pam_softtoken.admin.common import child, person
 from pam_softtoken.config import Config
 from pam_softtoken.enroll.token_list import Inventory, utc
