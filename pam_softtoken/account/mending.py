@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable
 
 from pam_softtoken import errors
-from pam_softtoken.account import cure, enrolled_mark, replace, safe_open, state_format, token_file
+from pam_softtoken.account import cure, enrolled_mark, file_faults, replace, safe_open, state_format, token_file
 from pam_softtoken.account.location import STATE, TOKENS, Location
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.errors import DamagedState, EnrolmentFailed, InsecureFile, PathError, UnusableFile
@@ -82,7 +82,7 @@ class Mender:
             self._maker = safe_open.AsUser(safe_open.OURSELVES if is_roots else account)
             return work()
         except OSError as error:
-            raise safe_open.refusal(self._location.path, error, below=self._above) from None
+            raise file_faults.refusal(self._location.path, error, below=self._above) from None
         finally:
             for descriptor in (*self._locked, self._above):
                 os.close(descriptor)

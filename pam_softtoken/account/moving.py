@@ -11,7 +11,7 @@ import errno
 import os
 from typing import NamedTuple
 
-from pam_softtoken.account import enrolled_mark, ram_record, replace, safe_open, state
+from pam_softtoken.account import enrolled_mark, file_faults, ram_record, replace, state
 from pam_softtoken.account.editor import LOCK_TIMEOUT_S, Editor
 from pam_softtoken.account.location import STATE, TOKENS, Location
 from pam_softtoken.account.token_file import TokenFile
@@ -66,7 +66,7 @@ class Place(Editor):
                 os.rename(old, new, src_dir_fd=self._directory, dst_dir_fd=self._directory)
                 os.fsync(self._directory)
         except OSError as error:
-            raise NotStored(self._path(old), safe_open.words_of(error), kind=safe_open.kind_of(error)) from None
+            raise file_faults.not_stored(self._path(old), error) from None
 
     def prepare(self, content: TokenFile) -> replace.Replacement:
         """Write the token file under a temporary name in its directory."""

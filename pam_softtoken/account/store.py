@@ -9,6 +9,7 @@ import os
 from pam_softtoken import errors
 from pam_softtoken.account import (
     enrolled_mark,
+    file_faults,
     ram_record,
     revocation,
     safe_open,
@@ -282,7 +283,7 @@ class Store:
             os.ftruncate(self._state, 0)
             if isinstance(error, NotStored):
                 raise
-            raise NotStored(path, safe_open.words_of(error), kind=safe_open.kind_of(error)) from None
+            raise file_faults.not_stored(path, error) from None
 
     def _open_tokens(self) -> None:
         self._tokens = self._open_file(TOKENS, os.O_RDONLY)

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from pam_softtoken.account import (
     enrolled_mark,
+    file_faults,
     ram_record,
     replace,
     revocation,
@@ -29,7 +30,6 @@ from pam_softtoken.errors import (
     AdministrationFailed,
     ConfigError,
     LookUpFailed,
-    NotStored,
     PathError,
     UnknownUser,
     UsageError,
@@ -293,7 +293,7 @@ def _move(old: Location, new: Location) -> None:
             os.rmdir(os.path.dirname(old.path))  # if the variable part is not the last one
         replace.sync_directory(os.path.dirname(new.path))
     except OSError as error:
-        raise NotStored(new.path, safe_open.words_of(error), kind=safe_open.kind_of(error)) from None
+        raise file_faults.not_stored(new.path, error) from None
 
 
 def _named(account: safe_open.Account) -> str:
