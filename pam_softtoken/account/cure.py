@@ -27,7 +27,7 @@ from pam_softtoken.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pam_softtoken.account.store import Location
+    from pam_softtoken.account.location import Location
 
 _HOME, _ABOVE, _BELOW, _ROOTS, _STORE, _ROOTS_STORE = "home", "above", "below", "roots", "store", "roots-store"
 """What is to blame: the home directory, a directory above it, the user's directory below it, root's directory with the

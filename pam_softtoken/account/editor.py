@@ -18,10 +18,12 @@ from pam_softtoken.account import (
     revoking,
     safe_open,
     state,
+    state_format,
     token_file,
 )
+from pam_softtoken.account.location import STATE, TOKENS, Location
 from pam_softtoken.account.state import State
-from pam_softtoken.account.store import STATE, TOKENS, Location, Store
+from pam_softtoken.account.store import Store
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.errors import (
     DENIED,
@@ -202,8 +204,8 @@ class Editor(Store):
         except UnusableFile as error:
             if not (error.denied and error.path.startswith(places.RUN)):
                 raise
-        stored = safe_open.read(self._state, state.FILE_BYTES, path=path)
-        return (state.decode(stored, path=path)[1] if stored else None), False
+        stored = safe_open.read(self._state, state_format.FILE_BYTES, path=path)
+        return (state_format.decode(stored, path=path)[1] if stored else None), False
 
     def _open_to_look(self) -> int:
         """Open the state for reading. As in a login, a state that a login could not write is refused."""
@@ -268,19 +270,19 @@ class Editor(Store):
         last_word()
         if after is None or (after is before and not salvaging):
             return
-        if salvaging and not self.read_only and os.fstat(self._state).st_size > state.FILE_BYTES:
-            os.ftruncate(self._state, state.FILE_BYTES)
+        if salvaging and not self.read_only and os.fstat(self._state).st_size > state_format.FILE_BYTES:
+            os.ftruncate(self._state, state_format.FILE_BYTES)
         self.write_state(after)
 
     def _salvage(self) -> State | None:
         """Read what is still readable of a state whose file, or the record beside it, is damaged."""
         path = self._path(STATE)
-        stored = safe_open.read(self._state, state.FILE_BYTES, path=path)
+        stored = safe_open.read(self._state, state_format.FILE_BYTES, path=path)
         known: State | None = None
         self._sequence = 0
         try:
             if stored:
-                self._sequence, known = state.decode(stored, path=path)
+                self._sequence, known = state_format.decode(stored, path=path)
         except DamagedState:
             if self.read_only:
                 raise self._read_only_error() from None
@@ -288,7 +290,7 @@ class Editor(Store):
         try:
             record = ram_record.read(self._volatile_path)
             if record is not None:
-                sequence, kept = state.decode_slot(record)
+                sequence, kept = state_format.decode_slot(record)
                 known = state.with_volatile(known, kept, newer=sequence > self._sequence)
                 self._sequence = max(sequence, self._sequence)
         except (PathError, ValueError):

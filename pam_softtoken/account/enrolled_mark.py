@@ -173,13 +173,27 @@ def _needs_record(account: Account) -> bool:
 def set_for(account: Account) -> None:
     """Store that a user was accepted. Does nothing if that is known, or if we are not root.
 
+    This does not wait for the disk, as `replace` does. A first login comes here between the record of its code and the
+    verdict, and a busy disk could hold it up until the host gives up. What a power failure takes is written again.
+
     Raises:
         UnusableFile: it could not be stored.
     """
     if os.geteuid() != 0 or is_set_for(account):
         return
-    if not _has_mark(account):
-        _write(path_of(account.uid), account.name, mode=0o600)
+    uid = account.uid
+    try:
+        for directory in (places.DATA, places.ENROLLED):
+            make_directory(directory)
+        if not _has_mark(account):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(path_of(uid), flags, 0o600)
+            try:
+                os.write(descriptor, account.name.encode("utf-8", "surrogateescape"))
+            finally:
+                os.close(descriptor)
+    except OSError as error:
+        raise UnusableFile(path_of(uid), os.strerror(error.errno or 0)) from None
     if _needs_record(account):
         record(account)
 
@@ -190,22 +204,16 @@ def record(account: Account) -> None:
     Raises:
         UnusableFile: the record is unchanged.
     """
-    # A screen locker is its user's process and has to read this. The password database shows the same facts.
-    _write(record_of(account.name), f"{account.uid}\0{account.name}\0{account.home}\0", mode=0o644)
-
-
-def _write(path: str, text: str, *, mode: int) -> None:
-    """Write a whole file, but do not wait for the disk, as `replace` does. A first login comes here between the record
-    of its code and the verdict, and a busy disk could hold it up until the host gives up. If a power failure takes the
-    file, the next login writes it again.
-    """
+    path = record_of(account.name)
     new = f"{path}.{os.urandom(8).hex()}"
+    text = f"{account.uid}\0{account.name}\0{account.home}\0"
     try:
-        for directory in (places.DATA, os.path.dirname(path)):
+        for directory in (places.DATA, places.NAMES):
             make_directory(directory)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        # A screen locker is its user's process and has to read this. The password database shows the same facts.
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
-            os.fchmod(descriptor, mode)
+            os.fchmod(descriptor, 0o644)
             os.write(descriptor, text.encode("utf-8", "surrogateescape")[:_MAX_RECORD_BYTES])
         finally:
             os.close(descriptor)

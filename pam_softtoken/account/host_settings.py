@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pam_softtoken import config
 from pam_softtoken.account import cure, lock_holder, safe_open
-from pam_softtoken.account.store import Location
+from pam_softtoken.account.location import Location
 from pam_softtoken.errors import ConfigError, LockTimeout, PathError, UsageError
 
 

@@ -15,13 +15,13 @@ import struct
 from collections.abc import Callable
 
 from pam_softtoken import errors
-from pam_softtoken.account import cure, enrolled_mark, replace, safe_open, state, token_file
-from pam_softtoken.account.store import STATE, TOKENS, Location
+from pam_softtoken.account import cure, enrolled_mark, file_faults, replace, safe_open, state_format, token_file
+from pam_softtoken.account.location import STATE, TOKENS, Location
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.errors import DamagedState, EnrolmentFailed, InsecureFile, PathError, UnusableFile
 
 _LOOKING = os.O_RDONLY | safe_open.SAFELY
-_MAX_BYTES = {TOKENS: token_file.MAX_BYTES, STATE: state.FILE_BYTES}
+_MAX_BYTES = {TOKENS: token_file.MAX_BYTES, STATE: state_format.FILE_BYTES}
 _WRITTEN = re.compile(r"\.[0-9a-f]{16}")
 LOCK_TIMEOUT_S = 2.0
 _GET_FLAGS, _SET_FLAGS, _IMMUTABLE = 0x80086601, 0x40086602, 0x30
@@ -82,7 +82,7 @@ class Mender:
             self._maker = safe_open.AsUser(safe_open.OURSELVES if is_roots else account)
             return work()
         except OSError as error:
-            raise safe_open.refusal(self._location.path, error, below=self._above) from None
+            raise file_faults.refusal(self._location.path, error, below=self._above) from None
         finally:
             for descriptor in (*self._locked, self._above):
                 os.close(descriptor)
@@ -306,7 +306,7 @@ class Mender:
         if name == STATE and data:
             # Users can give this name to any file of root's that is in their home.
             try:
-                state.decode(data, path=f"{self._location.path}/{name}")
+                state_format.decode(data, path=f"{self._location.path}/{name}")
             except DamagedState:
                 return None
         if name == TOKENS and data:

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import os
 
-from pam_softtoken.account.safe_open import OURSELVES, SAFELY, AsUser, kind_of, overwrite, refusal, words_of
-from pam_softtoken.errors import NotStored
-
-
-def not_stored(path: str, error: OSError, *, below: int) -> NotStored:
-    """Return our error for a file that cannot be written. It names the directory if a closed directory is the cause."""
-    found = refusal(path, error, below=below)
-    return NotStored(path, words_of(error), kind=kind_of(error), culprit=found.culprit, owner=found.owner)
+from pam_softtoken.account.file_faults import not_stored, refusal
+from pam_softtoken.account.safe_open import OURSELVES, SAFELY, AsUser, overwrite
 
 
 class Replacement:
@@ -89,7 +83,7 @@ def write_for_root(path: str, data: bytes, *, mode: int) -> None:
     try:
         directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise NotStored(path, words_of(error), kind=kind_of(error)) from None
+        raise not_stored(path, error) from None
     try:
         Replacement(path, data, below=directory, mode=mode).put()
     finally:
@@ -167,7 +161,7 @@ class NewFile:
                 os.fsync(self._descriptor)
                 os.fsync(self._directory)
             except OSError as error:
-                raise NotStored(self.path, words_of(error)) from None
+                raise not_stored(self.path, error) from None
 
     def discard(self) -> None:
         """Remove the file. What was written is gone even if the file has got another name since."""

@@ -5,14 +5,14 @@ follow no link, and believe only the open descriptor.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import stat
 import time
 
 from pam_softtoken import errors
-from pam_softtoken.errors import ConfigError, InsecureFile, LockTimeout, NotStored, UnusableFile
+from pam_softtoken.account.file_faults import kind_of, not_stored, refusal, words_of
+from pam_softtoken.errors import ConfigError, InsecureFile, LockTimeout, UnusableFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,22 +22,6 @@ SAFELY = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _GROUP_OR_OTHERS_WRITE = 0o022
 _GROUP_OR_OTHERS = 0o077
 MAX_CONF_BYTES = 16 * 1024
-_REMEDIES = {
-    errno.EFBIG: "; raise the limit of file sizes of this service (fsize)",
-    errno.EMFILE: "; raise the limit of open files of this service (nofile)",
-    errno.ENFILE: "; raise fs.file-max",
-}
-_KINDS = {
-    errno.EACCES: errors.DENIED,
-    errno.EPERM: errors.IMMUTABLE,
-    errno.EROFS: errors.READ_ONLY,
-    errno.ENOSPC: errors.FULL,
-    errno.EDQUOT: errors.FULL,
-    errno.ENOENT: errors.MISSING,
-    errno.ENOTDIR: errors.NO_DIRECTORY,
-    errno.EISDIR: errors.NO_FILE,
-    errno.ENXIO: errors.NO_FILE,
-}
 _LOCK_PAUSES_S = (0.001, 0.002, 0.005, 0.01, 0.02)
 
 
@@ -266,44 +250,6 @@ def open_or_make_file(path: str, flags: int, *, below: int, owner: int) -> tuple
     return descriptor, True
 
 
-def words_of(error: OSError) -> str:
-    """Return the system's message for a failed call, and what to do about it if that is known."""
-    return os.strerror(error.errno) + _REMEDIES.get(error.errno, "") if error.errno else "cannot be used"
-
-
-def kind_of(error: OSError) -> str:
-    """Return the kind of an error for `cure`; empty if nothing helps against it."""
-    return _KINDS.get(error.errno or 0, "")
-
-
-def refusal(path: str, error: OSError, *, below: int | None = None) -> InsecureFile | UnusableFile:
-    """Return our error for a system error.
-
-    Args:
-        path: absolute.
-        error: the system error.
-        below: descriptor of the directory from which the path was opened, if that may be the closed one.
-    """
-    if error.errno == errno.ELOOP:
-        return InsecureFile(path, "is a symbolic link", kind=errors.LINK)
-    culprit, owner = path, -1
-    if below is not None and error.errno in (errno.EACCES, errno.EPERM):
-        culprit, owner = _closed(path, below)
-    return UnusableFile(path, words_of(error), kind=kind_of(error), culprit=culprit, owner=owner)
-
-
-def _closed(path: str, below: int) -> tuple[str, int]:
-    """Return the path that is closed, a file or its directory, and its owner's uid."""
-    try:
-        return path, os.stat(os.path.basename(path), dir_fd=below, follow_symlinks=False).st_uid
-    except OSError:
-        pass
-    try:
-        return os.path.dirname(path), os.fstat(below).st_uid
-    except OSError:
-        return path, -1
-
-
 def read(descriptor: int, max_bytes: int, *, path: str) -> bytes:
     """Read a file from its start, at most one byte more than `max_bytes`.
 
@@ -391,7 +337,7 @@ def overwrite(descriptor: int, data: bytes, offset: int, *, path: str) -> None:
             written += os.pwrite(descriptor, data[written:], offset + written)
         os.fdatasync(descriptor)
     except OSError as error:
-        raise NotStored(path, words_of(error), kind=kind_of(error)) from None
+        raise not_stored(path, error) from None
 
 
 def read_conf(path: str, required: bool) -> str:

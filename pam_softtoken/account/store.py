@@ -1,6 +1,5 @@
-"""A user's token file and state file: where they are, and how a login opens, reads and writes them. By default they are
-in `~/.softtoken` and touched only as the user. A store outside the home directory belongs to the process that opens it.
-For a login that is root. Must not import what only an enrolment needs.
+"""A user's token file and state file: how a login opens, reads and writes them. `location` has their place. Must not
+import what only an enrolment needs.
 """
 
 from __future__ import annotations
@@ -8,104 +7,25 @@ from __future__ import annotations
 import os
 
 from pam_softtoken import errors
-from pam_softtoken.account import enrolled_mark, places, ram_record, revocation, safe_open, state, token_file
+from pam_softtoken.account import (
+    enrolled_mark,
+    file_faults,
+    ram_record,
+    revocation,
+    safe_open,
+    state,
+    state_format,
+    token_file,
+)
+from pam_softtoken.account.location import STATE, TOKENS
 from pam_softtoken.account.state import State
-from pam_softtoken.errors import ConfigError, DamagedState, InsecureFile, NotEnrolled, NotStored, UnusableFile
+from pam_softtoken.errors import DamagedState, InsecureFile, NotEnrolled, NotStored, UnusableFile
 from pam_softtoken.otp.mac import sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pam_softtoken.account.safe_open import Account
+    from pam_softtoken.account.location import Location
     from pam_softtoken.account.token_file import TokenFile
-
-TOKENS, STATE = "tokens", "state"
-
-
-class Location:
-    """The place of one user's files.
-
-    Args:
-        template: the `store` option.
-        account: the user.
-
-    Raises:
-        ConfigError: the user's name cannot be part of a path.
-    """
-
-    __slots__ = ("_names", "_start", "account", "bound_to", "in_home", "owner", "path")
-
-    def __init__(self, template: str, account: Account) -> None:
-        name = account.name
-        if "%u" in template and (not name.isprintable() or "/" in name or name.startswith(".") or not name):
-            raise ConfigError((f"store: %u cannot stand for the user name {name[:64]!r}; use %U",))
-        self.in_home = template.startswith("%h")
-        start, words = split(template)
-        self.account = account
-        self._start = account.home if self.in_home else start
-        self._names = [_fill(word, account) for word in words]
-        self.path = "/".join((self._start.rstrip("/"), *self._names))
-        self.owner = account.uid if self.in_home else os.geteuid()
-        # Names and uids pass to other users one day. So a file that only root can write names its user.
-        self.bound_to = None if self.in_home else (account.name, account.uid)
-
-    def as_owner(self) -> safe_open.AsUser:
-        """Return a `with` block in which the files are touched as their owner."""
-        return safe_open.AsUser(self.account if self.in_home else safe_open.OURSELVES)
-
-    def open_directory(self, *, making: list[str] | None = None) -> int:
-        """Open the directory and check every part of its path. Call it as the owner.
-
-        Args:
-            making: a list. Missing directories are made with mode 0700, and their paths are added to it.
-
-        Raises:
-            FileNotFoundError: it is missing, and the directory above it was seen.
-            InsecureFile, UnusableFile: as their names say.
-        """
-        return self._open(self._names, making)
-
-    def open_above(self) -> int:
-        """Open the directory above the user's directory and check every part of its path. Call it as the owner.
-
-        Raises:
-            FileNotFoundError: it is missing.
-            InsecureFile, UnusableFile: as their names say.
-        """
-        if self._names:
-            return self._open(self._names[:-1], None)
-        return safe_open.open_directory(os.path.dirname(self._start), below=None, owner=self.owner)
-
-    def _open(self, names: list[str], making: list[str] | None) -> int:
-        directory = self._open_start(making)
-        path = self._start.rstrip("/")
-        for name in names:
-            path += "/" + name
-            try:
-                if making is not None:
-                    safe_open.make_directory(path, below=directory, made=making)
-                below = safe_open.open_directory(path, below=directory, owner=self.owner)
-            finally:
-                os.close(directory)
-            directory = below
-        return directory
-
-    def _open_start(self, making: list[str] | None) -> int:
-        if self.in_home:
-            return safe_open.open_home(self.account)
-        if making is not None:
-            from pam_softtoken.account import user_path  # noqa: PLC0415 - usual logins make nothing
-
-            user_path.require_no_way_in(self._start)
-            parts = self._start.split("/")
-            for end in range(2, len(parts) + 1):
-                path = "/".join(parts[:end])
-                if path == places.DATA:
-                    _make_for_all(path, making)
-                safe_open.make_directory(path, below=None, made=making)
-        try:
-            return safe_open.open_directory(self._start, below=None, owner=self.owner)
-        except FileNotFoundError:
-            raise UnusableFile(self._start, "the store's directory is missing", kind=errors.MISSING) from None
 
 
 def _why_not_proven(location: Location) -> str:
@@ -128,35 +48,6 @@ def _why_not_proven(location: Location) -> str:
         return ""
     move = f"softtoken-admin move {name} --to home"
     return f"the home directory of {name} was {known.home}; {move} brings along what is left there"
-
-
-def _make_for_all(path: str, made: list[str]) -> None:
-    """Create the directory in which programs without root find root's records of their own user."""
-    try:
-        if not os.path.isdir(path):
-            enrolled_mark.make_directory(path)
-            made.append(path)
-    except OSError:
-        pass  # the next step, which makes the store, reports the cause
-
-
-def split(template: str) -> tuple[str, list[str]]:
-    """Return the path that all users share (`%h` for a store in the home directory) and the words below it.
-
-    The first part must exist already. Only a missing part below it proves an absence.
-    """
-    words = [word for word in template.split("/") if word not in ("", ".")]
-    if words[0] == "%h":
-        return "%h", words[1:]
-    common = 0
-    while common < len(words) and "%" not in words[common].replace("%%", ""):
-        common += 1
-    return "/" + "/".join(words[:common]).replace("%%", "%"), words[common:]
-
-
-def _fill(word: str, account: Account) -> str:
-    # The uid comes first: a "%U" in a user's name must stay as it is.
-    return "%".join(piece.replace("%U", str(account.uid)).replace("%u", account.name) for piece in word.split("%%"))
 
 
 class Store:
@@ -308,7 +199,7 @@ class Store:
             UnusableFile: the system would not read it.
         """
         path = self._path(STATE)
-        seen = (safe_open.read(self._state, state.FILE_BYTES, path=path), ram_record.read(self._volatile_path))
+        seen = (safe_open.read(self._state, state_format.FILE_BYTES, path=path), ram_record.read(self._volatile_path))
         if seen != self._seen:
             self._decode(*seen)
             self._seen = seen
@@ -317,11 +208,11 @@ class Store:
         return self._present
 
     def _decode(self, stored: bytes, record: bytes | None) -> None:
-        self._sequence, self._present = state.decode(stored, path=self._path(STATE)) if stored else (0, None)
+        self._sequence, self._present = state_format.decode(stored, path=self._path(STATE)) if stored else (0, None)
         self._stored_sequence = self._sequence
         if record is not None:
             try:
-                sequence, kept = state.decode_slot(record)
+                sequence, kept = state_format.decode_slot(record)
             except ValueError:
                 raise DamagedState(self._volatile_path, "is not whole") from None
             self._present = state.with_volatile(self._present, kept, newer=sequence > self._sequence)
@@ -364,16 +255,16 @@ class Store:
         self._seen = None
         self._sequence += 1
         if self.read_only:
-            ram_record.write(self._volatile_path, state.encode(new, self._sequence, self._live))
+            ram_record.write(self._volatile_path, state_format.encode(new, self._sequence, self._live))
             return
         if self._stored_sequence == 0:
             self._write_first_state(new)
         else:
-            if state.place_of(self._sequence) == state.place_of(self._stored_sequence):
+            if state_format.place_of(self._sequence) == state_format.place_of(self._stored_sequence):
                 self._sequence += 1  # the record in memory has taken the number between
-            place = state.place_of(self._sequence)
+            place = state_format.place_of(self._sequence)
             safe_open.overwrite(
-                self._state, state.encode(new, self._sequence, self._live), place, path=self._path(STATE)
+                self._state, state_format.encode(new, self._sequence, self._live), place, path=self._path(STATE)
             )
         self._stored_sequence = self._sequence
         if had_record:
@@ -382,7 +273,7 @@ class Store:
     def _write_first_state(self, new: State) -> None:
         """Write both slots into an empty file, so that later writes need no space. A failure leaves the file empty."""
         path = self._path(STATE)
-        slots = sorted((state.place_of(sequence), state.encode(new, sequence, self._live)) for sequence in (1, 2))
+        slots = sorted((state_format.place_of(each), state_format.encode(new, each, self._live)) for each in (1, 2))
         self._sequence = 2
         try:
             safe_open.overwrite(self._state, b"".join(slot for _, slot in slots), 0, path=path)
@@ -392,7 +283,7 @@ class Store:
             os.ftruncate(self._state, 0)
             if isinstance(error, NotStored):
                 raise
-            raise NotStored(path, safe_open.words_of(error), kind=safe_open.kind_of(error)) from None
+            raise file_faults.not_stored(path, error) from None
 
     def _open_tokens(self) -> None:
         self._tokens = self._open_file(TOKENS, os.O_RDONLY)

@@ -15,7 +15,7 @@ import os
 import stat
 import sys
 
-from pam_softtoken.account import safe_open
+from pam_softtoken.account import file_faults, safe_open
 from pam_softtoken.account.checked_walk import OTHERS_WRITE, CheckedWalk
 from pam_softtoken.account.replace import NewFile
 from pam_softtoken.errors import InsecureFile, PathError, UnusableFile
@@ -64,7 +64,7 @@ class NamedFiles:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise UnusableFile(path, safe_open.words_of(error)) from None
+            raise UnusableFile(path, file_faults.words_of(error)) from None
 
     def open(self, path: str, *, waits: bool = False) -> int:
         """Open a file for reading; see `read`.
@@ -85,7 +85,7 @@ class NamedFiles:
                 descriptor = os.open(walk.rest, _READING | safe_open.SAFELY, dir_fd=walk.directory)
                 return _checked(descriptor, path, owners=(0, self._uid))
         except OSError as error:
-            raise UnusableFile(path, safe_open.words_of(error)) from None
+            raise UnusableFile(path, file_faults.words_of(error)) from None
 
     def make(self, path: str) -> NewFile:
         """Create a new file with mode 0600. It belongs to the owner of its directory. See `NewFile`.
@@ -105,7 +105,7 @@ class NamedFiles:
                 identity = self._as_user() if walk.is_users else None
                 return NewFile(path, way=walk.rest, below=walk.directory, identity=identity)
         except OSError as error:
-            raise UnusableFile(path, safe_open.words_of(error)) from None
+            raise UnusableFile(path, file_faults.words_of(error)) from None
 
     def hint_for(self, error: PathError, *, otherwise: str) -> str:
         """Return what to do if a file cannot be read: advice for root, or advice for everybody."""
@@ -125,8 +125,8 @@ class NamedFiles:
             try:
                 return _checked(os.open(way, _READING | os.O_NONBLOCK, dir_fd=below), path)
             except OSError as error:
-                why = f"{safe_open.words_of(error)} (opened as {name})"
-                raise UnusableFile(path, why, kind=safe_open.kind_of(error)) from None
+                why = f"{file_faults.words_of(error)} (opened as {name})"
+                raise UnusableFile(path, why, kind=file_faults.kind_of(error)) from None
 
 
 def reason(error: PathError, path: str) -> str:
@@ -155,7 +155,7 @@ def open_directory(path: str, *, making: bool = False) -> int:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise safe_open.refusal(path, error) from None
+        raise file_faults.refusal(path, error) from None
 
 
 def require_no_way_in(path: str) -> None:
@@ -172,7 +172,7 @@ def require_no_way_in(path: str) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise safe_open.refusal(path, error) from None
+        raise file_faults.refusal(path, error) from None
 
 
 def open_regular(path: str) -> int:

@@ -13,7 +13,7 @@ from pam_softtoken.errors import EXPLAINED, InsecureFile, UnusableFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pam_softtoken.account.store import Location
+    from pam_softtoken.account.location import Location
 
 ONLY_ROOT = (
     "only root can read this store, and the program that asks does not run as root; take the line with pam_softtoken "

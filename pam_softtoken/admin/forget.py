@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pam_softtoken.account import enrolled_mark, ram_record, revoking, safe_open, token_file
-from pam_softtoken.account.store import TOKENS, Location
+from pam_softtoken.account.location import TOKENS, Location
 from pam_softtoken.admin.common import account_place, deed, logins, orphans, person
 from pam_softtoken.admin.common.account_place import Place
 from pam_softtoken.admin.common.orphans import CHANGED, GONE, STORE, Orphan

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pam_softtoken.account import enrolled_mark
 from pam_softtoken.account.editor import Editor
+from pam_softtoken.account.location import Location
 from pam_softtoken.account.mending import Mender
-from pam_softtoken.account.store import Location
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.account.user_lookup import account_of
 from pam_softtoken.admin.common import bounded, deed, logins, person

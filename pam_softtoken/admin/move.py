@@ -1,23 +1,18 @@
 """Implement `softtoken-admin move`: move tokens and their state from the users' homes to a root-owned store, or back.
 
-The old place stops being used at one moment. Only after that moment the new place is used. If the command is killed in
-between, the user has no token until the command is run again. The user never has two tokens with different counters.
-Used codes are recorded in the new place before that moment.
+`moving` has the move of one user.
 """
 
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from pam_softtoken import config as configuration
-from pam_softtoken.account import enrolled_mark, lock_holder, ram_record, replace, safe_open, state, user_lookup
-from pam_softtoken.account.editor import LOCK_TIMEOUT_S, Editor
-from pam_softtoken.account.store import STATE, TOKENS, Location
-from pam_softtoken.account.token_file import TokenFile
+from pam_softtoken.account import lock_holder, safe_open, user_lookup
+from pam_softtoken.account.location import Location
+from pam_softtoken.account.moving import Move, Place, is_there
 from pam_softtoken.admin.common import bounded, deed, logins, orphans, person
 from pam_softtoken.admin.common.person import PLACES
 from pam_softtoken.errors import (
@@ -28,7 +23,6 @@ from pam_softtoken.errors import (
     LockTimeout,
     MoveFailed,
     NotEnrolled,
-    NotStored,
     OtherAccount,
     PathError,
     UsageError,
@@ -37,8 +31,6 @@ from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
 
 MOST_OFFERS = 5
-ASIDE = ".tokens.moving"
-"""The name of the old token file from the moment when it is no longer used until the new file is in place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,180 +42,6 @@ class MoveOptions:
     to: str
     old_home: str | None
     dry_run: bool
-
-
-class _Place(Editor):
-    """The files of one user in their present or future place."""
-
-    __slots__ = ()
-
-    def look(self) -> tuple[TokenFile | None, TokenFile | None]:
-        """Open the directory if it exists, and create nothing.
-
-        Returns:
-            The tokens, and the tokens that an interrupted move has set aside.
-        """
-        try:
-            return self.open_enrolled(), self.aside()
-        except NotEnrolled:
-            return None, self.aside()
-
-    def aside(self) -> TokenFile | None:
-        """Read the token file that was set aside, if there is one."""
-        if self._directory < 0:
-            return None
-        path = self._path(ASIDE)
-        try:
-            with self.location.as_owner():
-                descriptor = self._open_file(ASIDE, os.O_RDONLY)
-        except FileNotFoundError:
-            return None
-        try:
-            return self._parsed(descriptor, path)
-        finally:
-            os.close(descriptor)
-
-    def set_aside(self) -> None:
-        """Set the token file aside, so that it is no longer used."""
-        self._rename(TOKENS, ASIDE)
-
-    def put_back(self) -> None:
-        """Rename the token file back, so that it is used again."""
-        self._rename(ASIDE, TOKENS)
-
-    def _rename(self, old: str, new: str) -> None:
-        try:
-            with self.location.as_owner():
-                os.rename(old, new, src_dir_fd=self._directory, dst_dir_fd=self._directory)
-                os.fsync(self._directory)
-        except OSError as error:
-            raise NotStored(self._path(old), safe_open.words_of(error), kind=safe_open.kind_of(error)) from None
-
-    def prepare(self, content: TokenFile) -> replace.Replacement:
-        """Write the token file under a temporary name in its directory."""
-        return self._prepare(content)
-
-    def put(self, replacement: replace.Replacement) -> None:
-        """Move the written token file to its final name."""
-        with self.location.as_owner():
-            replacement.put()
-
-    def clear(self) -> None:
-        """Remove what a move leaves behind. A login that waits for the lock then finds no file, and is refused."""
-        with self.location.as_owner():
-            for name in (ASIDE, STATE):
-                try:
-                    replace.remove(self._path(name), below=self._directory)
-                except NotStored as error:
-                    if error.why != os.strerror(errno.ENOENT):
-                        raise
-        ram_record.remove(ram_record.path_of(self.location.account.uid, self.location.path))
-        with self.location.as_owner():
-            try:
-                os.rmdir(self.location.path)
-            except OSError:
-                pass  # the directory contains something else
-
-
-class _Move(NamedTuple):
-    """The move of one user.
-
-    Args:
-        source, target: the two places.
-    """
-
-    source: _Place
-    target: _Place
-
-    def rehearse(self) -> TokenFile:
-        """Return the tokens that would be moved, and change nothing.
-
-        Raises:
-            MoveFailed, NotEnrolled, PathError: nothing can be moved.
-        """
-        try:
-            live, aside = self.source.look()
-            content = live or aside
-            if content is None:
-                raise NotEnrolled(proven=False)
-            try:
-                there, _ = self.target.look()
-            except PathError:
-                if _is_there(self.target.location):
-                    raise
-                there = None
-            if live is not None and there is not None:
-                raise self._occupied()
-            return content
-        finally:
-            self._close()
-
-    def carry_out(self) -> None:
-        """Move the tokens, or continue an interrupted move.
-
-        Raises:
-            MoveFailed, NotEnrolled, PathError: everything is as it was.
-        """
-        try:
-            live, aside = self.source.look()
-            if live is None and aside is None:
-                raise NotEnrolled(proven=False)
-            try:
-                self._carry_out()
-            except BaseException:
-                self.target.withdraw()
-                raise
-        finally:
-            self._close()
-
-    def _carry_out(self) -> None:
-        source, target = self.source, self.target
-        source.begin_state()
-        # A login that still looks in the old place then finds no token. That must not count as "never enrolled".
-        enrolled_mark.set_for(target.location.account)
-        target.open_for_enrolment()
-        target.begin_state()
-        # Always lock in this order, or two moves could wait for each other.
-        for place in sorted((source, target), key=lambda place: not place.location.in_home):
-            place.lock(LOCK_TIMEOUT_S)
-        live, there, aside = source.present_tokens(), target.present_tokens(), source.aside()
-        if there is not None:
-            if live is not None:
-                raise self._occupied()
-            source.clear()  # an earlier move was killed after its last important step
-            return
-        content = live or aside
-        if content is None:
-            raise NotEnrolled(proven=False)
-        used = source.read_state() or state.State.new()
-        fingerprints = {token.fingerprint() for token in content.tokens}
-        replacement = target.prepare(content)
-        try:
-            target.write_state(state.moved_onto(target.read_state() or state.State.new(), used, fingerprints))
-            if live is not None:
-                source.set_aside()
-        except BaseException:
-            with target.location.as_owner():
-                replacement.discard()
-            raise
-        try:
-            target.put(replacement)
-        except NotStored:
-            if live is not None:
-                source.put_back()
-            raise
-        source.clear()
-
-    def _occupied(self) -> MoveFailed:
-        path = self.target.location.path
-        return MoveFailed(
-            f"there are tokens in {path} already",
-            hint="softtoken-enroll --list --store TEMPLATE shows which are where; take one of the two away",
-        )
-
-    def _close(self) -> None:
-        for place in self:
-            place.close()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -304,7 +122,7 @@ def _accounts(options: MoveOptions) -> list[safe_open.Account]:
 
 def _has_something(account: safe_open.Account, to: str) -> bool:
     """Return whether there are any files in the place of the tokens, as far as the user can see."""
-    return any(_is_there(location) for location in _sources(account, to, None))
+    return any(is_there(location) for location in _sources(account, to, None))
 
 
 def _sources(account: safe_open.Account, to: str, old_home: str | None) -> list[Location]:
@@ -323,11 +141,6 @@ def _left_behind(account: safe_open.Account) -> str:
     """Return the commands for files under another name or uid of the account; "" if there are none."""
     cures = [each.cure for each in orphans.of_user(account.name, [PLACES["system"]]) if each.kind == orphans.STORE]
     return "".join(f"; if these are the same user's, first: {cure}" for cure in cures)
-
-
-def _is_there(location: Location) -> bool:
-    with location.as_owner():
-        return os.path.lexists(location.path)
 
 
 def _other(to: str) -> str:
@@ -353,10 +166,10 @@ def _result_of(account: safe_open.Account, options: MoveOptions) -> str | None:
 def _move(account: safe_open.Account, options: MoveOptions) -> str:
     target = Location(PLACES[options.to], account)
     sources = _sources(account, options.to, options.old_home)
-    source = next((each for each in sources if _is_there(each)), sources[0])
+    source = next((each for each in sources if is_there(each)), sources[0])
     if source.path == target.path:
         raise MoveFailed(f"{target.path} is where they are", hint="--old-home takes the former home directory")
-    move = _Move(_Place(source), _Place(target))
+    move = Move(Place(source), Place(target))
     if not options.dry_run:
         move.carry_out()
         deed.record("move", account.name, to=options.to)

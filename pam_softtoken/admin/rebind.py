@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from pam_softtoken.account import (
     enrolled_mark,
+    file_faults,
     ram_record,
     replace,
     revocation,
@@ -22,7 +23,7 @@ from pam_softtoken.account import (
     token_file,
     user_lookup,
 )
-from pam_softtoken.account.store import Location
+from pam_softtoken.account.location import Location
 from pam_softtoken.account.token_file import Owner
 from pam_softtoken.admin import forget
 from pam_softtoken.admin.common import deed, orphans, person
@@ -31,7 +32,6 @@ from pam_softtoken.errors import (
     AdministrationFailed,
     ConfigError,
     LookUpFailed,
-    NotStored,
     PathError,
     UnknownUser,
     UsageError,
@@ -308,7 +308,7 @@ def _move(old: Location, new: Location) -> None:
             os.rmdir(os.path.dirname(old.path))  # if the variable part is not the last one
         replace.sync_directory(os.path.dirname(new.path))
     except OSError as error:
-        raise NotStored(new.path, safe_open.words_of(error), kind=safe_open.kind_of(error)) from None
+        raise file_faults.not_stored(new.path, error) from None
 
 
 def _named(account: safe_open.Account) -> str:

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from pam_softtoken.account import enrolled_mark, lock_holder, mending, places, revoking
 from pam_softtoken.account.editor import Editor
+from pam_softtoken.account.location import Location
 from pam_softtoken.account.state import State
-from pam_softtoken.account.store import Location
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.admin.common import bounded, deed, person
 from pam_softtoken.errors import (

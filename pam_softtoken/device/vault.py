@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from pam_softtoken.account import replace, safe_open, user_path
+from pam_softtoken.account import file_faults, replace, safe_open, user_path
 from pam_softtoken.device import entry, sealing
 from pam_softtoken.device.entry import Entry
 from pam_softtoken.errors import InsecureFile, LockTimeout, PathError, VaultFailed
@@ -185,7 +185,7 @@ def _make_directory(path: str) -> None:
     try:
         os.makedirs(above, 0o700, exist_ok=True)
     except OSError as error:
-        raise safe_open.refusal(above, error) from None
+        raise file_faults.refusal(above, error) from None
     safe_open.make_directory(path, below=None, made=[])
 
 
@@ -201,7 +201,7 @@ def _told(path: str) -> Iterator[None]:
     except PathError as error:
         raise VaultFailed(f"{error}; {_NOTHING}", hint=_hint_for(error, path)) from None
     except OSError as error:
-        raise VaultFailed(f"{path}: {safe_open.words_of(error)}", hint=_hint(path)) from None
+        raise VaultFailed(f"{path}: {file_faults.words_of(error)}", hint=_hint(path)) from None
 
 
 def _hint(path: str) -> str:

@@ -11,8 +11,8 @@ import time
 
 from pam_softtoken import log, system_log
 from pam_softtoken.account import cure
+from pam_softtoken.account.location import Location
 from pam_softtoken.account.safe_open import Account
-from pam_softtoken.account.store import Location
 from pam_softtoken.config import Config
 from pam_softtoken.errors import (
     ClockDoubt,

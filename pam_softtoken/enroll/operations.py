@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pam_softtoken import config as configuration
 from pam_softtoken.account import host_settings, safe_open, user_lookup
 from pam_softtoken.account.editor import Editor
-from pam_softtoken.account.store import Location
+from pam_softtoken.account.location import Location
 from pam_softtoken.enroll import check, import_tokens, new_token, provisioning, sheet
 from pam_softtoken.enroll import through_sudo as self_service
 from pam_softtoken.enroll.enrolment import Enrolment

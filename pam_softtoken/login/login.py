@@ -184,10 +184,10 @@ class Login:
         if self.account is None:
             return
         try:
-            from pam_softtoken.account import cure, store  # noqa: PLC0415 - few attempts come here
+            from pam_softtoken.account import cure, location  # noqa: PLC0415 - few attempts come here
         except (ImportError, OSError):  # no file can be opened, and the error says so
             return
-        cure.add_to(error, store.Location(self._config.store, self.account))
+        cure.add_to(error, location.Location(self._config.store, self.account))
 
     def _report(self, attempt: Attempt, accepted: Accepted, *, marked: bool) -> None:
         """Write the mark of the first success and the log line. Show how many recovery codes are left after one was

@@ -27,8 +27,8 @@ import time
 from pam_softtoken import drawing, errors, log
 from pam_softtoken.account import cure, enrolled_mark, safe_open
 from pam_softtoken.account.editor import UsersEditor
+from pam_softtoken.account.location import Location
 from pam_softtoken.account.state import State
-from pam_softtoken.account.store import Location
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.login import answer, policy
 from pam_softtoken.otp import hotp, key_uri, recovery_code, token

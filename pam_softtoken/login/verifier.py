@@ -8,8 +8,9 @@ import os
 
 from pam_softtoken import errors
 from pam_softtoken.account import proc
+from pam_softtoken.account.location import Location
 from pam_softtoken.account.state import State
-from pam_softtoken.account.store import Location, Store
+from pam_softtoken.account.store import Store
 from pam_softtoken.errors import (
     DamagedState,
     NotStored,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pam_softtoken import log
 from pam_softtoken.errors import CheckFailed
+from pam_softtoken.pam import known_modules
 
 PAM_SUCCESS, PAM_CONV_ERR = 0, 19
 _ROOT = Path(__file__).resolve().parents[2]
@@ -79,7 +80,7 @@ def authenticate(service: str, user: str, answer: Answer, *, directory: str, is_
 
 def our_module() -> str:
     """Return the module of this package as a PAM line names it: the source tree's own, or the host's."""
-    built = _ROOT / "build" / "pam_softtoken.so"
+    built = _ROOT / "build" / known_modules.OURS
     if built.exists():
         return f"[{built}] [backend={_ROOT / 'scripts' / 'softtoken-backend'}]"
-    return "pam_softtoken.so"
+    return known_modules.OURS

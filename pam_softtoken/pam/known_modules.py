@@ -1,4 +1,5 @@
-"""Known facts about PAM modules: which one is ours, and what others prove about a user. A module that is not listed
+"""Known facts about PAM modules: which one is ours, what others prove about a user, and what they do to a home
+directory. No other module names one. A module that is not listed
 proves nothing. Pure, except for one check whether a path leads to our own file.
 """
 
@@ -45,6 +46,12 @@ NEUTRAL = _named(
 )  # fmt: skip
 """These prove nothing about a user, and an honest stack runs them for all users."""
 DENY, PERMIT = "pam_deny.so", "pam_permit.so"
+UNIX, FAILLOCK, SUCCEED_IF = "pam_unix.so", "pam_faillock.so", "pam_succeed_if.so"
+"""These are read with their arguments, or written."""
+HOME_MAKERS = _named("mkhomedir", "oddjob_mkhomedir")
+"""These make a home directory when a session begins."""
+HOME_OPENERS = _named("mount", "ecryptfs", "fscrypt", "encfs", "zfs_key")
+"""These open a locked file system when a session begins. Before that, our module sees an empty directory."""
 
 
 def can_ignore(name: str, arguments: tuple[str, ...]) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.account import ram_record, state, token_file
+from pam_softtoken.account import ram_record, state, state_format, token_file
 from pam_softtoken.otp.recovery_code import RecoverySet
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
@@ -130,7 +130,7 @@ def test_check__record_of_roots_has_a_hint_that_helps(
 ) -> None:
     record = Path(ram_record.path_of(alice.uid, str(alice.store)))
     is_new = not record.parent.exists()
-    ram_record.write(str(record), state.encode(state.State.new(), 1))
+    ram_record.write(str(record), state_format.encode(state.State.new(), 1))
     with enroller.start("--check", person=alice) as dialogue:
         assert "the next login through sshd or su" in dialogue.refused().hint
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS

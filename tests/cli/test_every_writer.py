@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from pam_softtoken.account.editor import Editor
+from pam_softtoken.account.location import Location
 from pam_softtoken.account.safe_open import Account
-from pam_softtoken.account.store import Location
 from pam_softtoken.account.token_file import MAX_TOKENS, TokenFile
 from pam_softtoken.config import Config
 from pam_softtoken.errors import OTPRefused

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.account.state import SLOT_BYTES
+from pam_softtoken.account.state_format import SLOT_BYTES
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_SUCCESS, Service
 from tests.support.disk import fill, take_all_files

@@ -14,9 +14,9 @@ import pytest
 
 from pam_softtoken.account import revocation, safe_open, token_file
 from pam_softtoken.account.editor import Editor
+from pam_softtoken.account.location import Location
 from pam_softtoken.account.revoking import revoke
 from pam_softtoken.account.state import State
-from pam_softtoken.account.store import Location
 from pam_softtoken.account.token_file import TokenFile
 from tests.support import revoking
 from tests.support.account import Person, Phone

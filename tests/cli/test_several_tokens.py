@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.account import state
+from pam_softtoken.account import state_format
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.disk import fill
@@ -222,7 +222,7 @@ def test_add__wrong_codes_change_nothing_and_count_as_wrong_answers(
         assert mistake.error == "no code was right; nothing was changed"
         assert "URI:" not in dialogue.transcript
     assert (alice.store / "tokens").read_bytes() == tokens
-    _, present = state.decode((alice.store / "state").read_bytes(), path="state")
+    _, present = state_format.decode((alice.store / "state").read_bytes(), path="state")
     assert {bucket: count for bucket, (count, _) in present.wrong.items()} == {"local": 3}
     assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
 
@@ -235,7 +235,7 @@ def test_add__what_is_no_code_is_told_and_counts_for_nothing(enroller: Enroller,
             dialogue.expect("That is not a code: a code has 6 to 8 digits.")
         permit(dialogue, phone.hotp())
         finish(dialogue)
-    assert state.decode((alice.store / "state").read_bytes(), path="state")[1].wrong == {}
+    assert state_format.decode((alice.store / "state").read_bytes(), path="state")[1].wrong == {}
 
 
 def test_add__after_too_many_wrong_answers_it_takes_two_codes_in_a_row(

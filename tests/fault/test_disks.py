@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.account import state
+from pam_softtoken.account import state_format
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.disk import disk_as_home, fill, take_all_files
@@ -200,8 +200,8 @@ def test_bad_block__does_not_bring_an_older_record_back(
     service = make_service(installed.line("window=3"))
     first, code, following = (phone.totp(steps) for steps in range(3))
     assert [service.log_in(alice, each).result for each in (first, code)] == [PAM_SUCCESS, PAM_SUCCESS]
-    sequence, _ = state.decode((alice.store / "state").read_bytes(), path="state")
-    assert state.place_of(sequence) == state.SLOT_BYTES, "the newer record is not in the later block"
+    sequence, _ = state_format.decode((alice.store / "state").read_bytes(), path="state")
+    assert state_format.place_of(sequence) == state_format.SLOT_BYTES, "the newer record is not in the later block"
     backend = tmp_path / "backend"
     backend.write_text(
         "import errno, os, sys\n"
@@ -209,9 +209,9 @@ def test_bad_block__does_not_bring_an_older_record_back(
         "from pam_softtoken.bridge.backend import main\n"
         "good = os.pread\n"
         "def pread(descriptor, count, offset):\n"
-        f"    if offset >= {state.SLOT_BYTES}:\n"
+        f"    if offset >= {state_format.SLOT_BYTES}:\n"
         "        raise OSError(errno.EIO, 'bad block')\n"
-        f"    return good(descriptor, min(count, {state.SLOT_BYTES} - offset), offset)\n"
+        f"    return good(descriptor, min(count, {state_format.SLOT_BYTES} - offset), offset)\n"
         "os.pread = pread\n"
         "main(__file__)\n"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 from pam_softtoken import config
-from pam_softtoken.account import state, token_file
+from pam_softtoken.account import state, state_format, token_file
 from pam_softtoken.account.state import State
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.bridge import wire
@@ -89,18 +89,18 @@ def _states() -> dict[str, State]:
 def _state_files() -> dict[str, bytes]:
     made = {}
     for name, each in _states().items():
-        made[name] = state.encode(each, 2) + state.encode(each, 1)
+        made[name] = state_format.encode(each, 2) + state_format.encode(each, 1)
     torn = bytearray(made["used"])
     torn[100:200] = bytes(100)
-    wrong_way_round = state.encode(State.new(), 1) + state.encode(State.new(), 2)
+    wrong_way_round = state_format.encode(State.new(), 1) + state_format.encode(State.new(), 2)
     return {
         **made,
         "torn": bytes(torn),
         "wrong-way-round": wrong_way_round,
         "too-long": made["new"] + b"\0",
         "too-short": made["used"][:-1],
-        "last-sequence-number": bytes(state.SLOT_BYTES) + state.encode(State.new(), 2**64 - 1),
-        "zeros": bytes(state.FILE_BYTES),
+        "last-sequence-number": bytes(state_format.SLOT_BYTES) + state_format.encode(State.new(), 2**64 - 1),
+        "zeros": bytes(state_format.FILE_BYTES),
     }
 
 
@@ -108,7 +108,7 @@ def _state_texts() -> dict[str, bytes]:
     sequence = (2).to_bytes(8, "big")
     made = {}
     for name, each in _states().items():
-        slot = state.encode(each, 2)
+        slot = state_format.encode(each, 2)
         made[name] = sequence + slot[18 : 18 + int.from_bytes(slot[16:18], "big")]
     last = b"last " + b"0" * 32
     return {

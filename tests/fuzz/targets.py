@@ -12,10 +12,10 @@ from types import SimpleNamespace
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pam_softtoken import config, log
-from pam_softtoken.account import state
+from pam_softtoken.account import state_format
 from pam_softtoken.account import token_file as tokenfile
+from pam_softtoken.account.location import Location
 from pam_softtoken.account.state import State
-from pam_softtoken.account.store import Location
 from pam_softtoken.bridge import wire
 from pam_softtoken.errors import (
     BadTokenFile,
@@ -71,23 +71,23 @@ def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def state_file(data: bytes) -> None:
     """Read a whole state file; the checksums reject nearly all inputs."""
     try:
-        sequence, present = state.decode(data, path=PATH)
+        sequence, present = state_format.decode(data, path=PATH)
     except DamagedState as error:
         _assert_can_be_logged(error)
         return
-    place = state.place_of(sequence)
-    assert state.encode(present, sequence) == data[place : place + state.SLOT_BYTES]
+    place = state_format.place_of(sequence)
+    assert state_format.encode(present, sequence) == data[place : place + state_format.SLOT_BYTES]
     _assert_can_go_on(present, sequence)
 
 
 def state_text(data: bytes) -> None:
     """Read a slot with a right checksum: 8 bytes of sequence number, then the text."""
-    text = data[8 : 8 + state.SLOT_BYTES]
-    content = state.MAGIC + data[:8].ljust(8, b"\0") + len(text).to_bytes(2, "big") + text
-    if len(content) + 32 <= state.SLOT_BYTES:
-        slot = content.ljust(state.SLOT_BYTES - 32, b"\0") + sha256(content).digest()
-        state_file(slot + bytes(state.SLOT_BYTES))
-        state_file(bytes(state.SLOT_BYTES) + slot)
+    text = data[8 : 8 + state_format.SLOT_BYTES]
+    content = state_format.MAGIC + data[:8].ljust(8, b"\0") + len(text).to_bytes(2, "big") + text
+    if len(content) + 32 <= state_format.SLOT_BYTES:
+        slot = content.ljust(state_format.SLOT_BYTES - 32, b"\0") + sha256(content).digest()
+        state_file(slot + bytes(state_format.SLOT_BYTES))
+        state_file(bytes(state_format.SLOT_BYTES) + slot)
 
 
 def _assert_can_go_on(present: State, sequence: int) -> None:
@@ -100,7 +100,8 @@ def _assert_can_go_on(present: State, sequence: int) -> None:
     )
     for name in present.spent:
         changed = changed.with_set(name)
-    assert len(state.encode(changed, sequence + 1 if sequence < 2**64 - 1 else sequence)) == state.SLOT_BYTES
+    later = state_format.encode(changed, min(sequence + 1, 2**64 - 1))
+    assert len(later) == state_format.SLOT_BYTES
 
 
 def conf(data: bytes) -> None:
@@ -301,5 +302,5 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     )
 }
 
-MAX_INPUT_BYTES = {"token_file": tokenfile.MAX_BYTES + 16, "state_file": state.FILE_BYTES + 16}
+MAX_INPUT_BYTES = {"token_file": tokenfile.MAX_BYTES + 16, "state_file": state_format.FILE_BYTES + 16}
 """The targets that need more than the length of a frame."""

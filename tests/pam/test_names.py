@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.account import state
+from pam_softtoken.account import state_format
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SERVICE_ERR, PAM_SUCCESS, PERMIT
 from tests.support.directory_service import DirectoryService
@@ -147,7 +147,7 @@ def test_throttle__counts_guesses_under_all_spellings_together(
     for number in range(4):
         directory.log_in(service, spellings[number % 3], wrong_code(phone))
     assert directory.log.reasons() == ["mismatch"] * 4
-    present = state.decode((_place(directory, alice, store) / "state").read_bytes(), path="state")[1]
+    present = state_format.decode((_place(directory, alice, store) / "state").read_bytes(), path="state")[1]
     assert [count for count, _ in present.wrong.values()] == [4]
     assert {fields["user"] for fields in directory.log.outcomes()} == {alice.name}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pam_softtoken.account import ram_record
-from pam_softtoken.account.state import SLOT_BYTES
+from pam_softtoken.account.state_format import SLOT_BYTES
 from tests.support.account import RECORDS, Person
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome, Service
 from tests.support.disk import disk_as_home

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.account import state
+from pam_softtoken.account import state_format
 from tests.support.account import Person
 from tests.support.client import ERROR_MSG, PAM_AUTH_ERR, PAM_SUCCESS, TEXT_INFO, Service
 from tests.support.installation import Installation
@@ -191,12 +191,12 @@ def test_throttle__a_wait_left_by_a_wrong_clock_ends_for_recovery_codes_too(
 ) -> None:
     phone = alice.enrol(installed, "--recovery-codes=1")
     path = alice.store / "state"
-    sequence, present = state.decode(path.read_bytes(), path=str(path))
+    sequence, present = state_format.decode(path.read_bytes(), path=str(path))
     spoilt = present.with_wrong("local", 6, int(time.time()) + 365 * 86400)
     with path.open("r+b") as file:
         for number in (sequence + 1, sequence + 2):
-            file.seek(state.place_of(number))
-            file.write(state.encode(spoilt, number))
+            file.seek(state_format.place_of(number))
+            file.write(state_format.encode(spoilt, number))
     deadline = time.monotonic() + WAIT_S
     while service.log_in(alice, phone.recovery_codes[0]).result != PAM_SUCCESS:
         assert time.monotonic() < deadline

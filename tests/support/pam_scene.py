@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pam_softtoken.account import state
+from pam_softtoken.account import state, state_format
 from tests.support.account import Person, Phone
 from tests.support.client import ECHO_OFF, PERMIT, Service
 from tests.support.installation import Installation
@@ -219,13 +219,13 @@ def lock_out(person: Person, store: Path | None = None) -> None:
 
 def read_state(person: Person) -> state.State:
     """Return the content of a state file."""
-    return state.decode((person.store / "state").read_bytes(), path="state")[1]
+    return state_format.decode((person.store / "state").read_bytes(), path="state")[1]
 
 
 def rewrite_state(person: Person, change: Callable[[state.State], state.State], store: Path | None = None) -> None:
     """Change the content of a state file, as one of our programs would."""
     file = (store or person.store) / "state"
-    sequence, present = state.decode(file.read_bytes(), path="state")
+    sequence, present = state_format.decode(file.read_bytes(), path="state")
     with file.open("r+b") as slots:
-        slots.seek(state.place_of(sequence + 1))
-        slots.write(state.encode(change(present), sequence + 1))
+        slots.seek(state_format.place_of(sequence + 1))
+        slots.write(state_format.encode(change(present), sequence + 1))

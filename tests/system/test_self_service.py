@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from pam_softtoken.account import enrolled_mark
-from pam_softtoken.account.state import State, decode
+from pam_softtoken.account.state import State
+from pam_softtoken.account.state_format import decode
 from pam_softtoken.login import throttle
 from tests.support.account import Person, Phone
 from tests.support.admin import Admin, succeeded

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.account import state
+from pam_softtoken.account import state_format
 from pam_softtoken.login import throttle
 from tests.support.account import Person
 from tests.support.client import PAM_SUCCESS, Service
@@ -80,7 +80,7 @@ def test_sshd__two_codes_in_a_row_let_in_during_a_wait_and_each_connection_is_a_
     rewrite_state(alice, lambda present: present.with_wrong(throttle.REMOTE, 30, int(time.time())))
 
     def noted() -> str:
-        _, present = state.decode((alice.store / "state").read_bytes(), path="state")
+        _, present = state_format.decode((alice.store / "state").read_bytes(), path="state")
         (key,) = present.notes
         return key
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.admin.common import bounded
+from pam_softtoken.admin.common import bounded, child
 from pam_softtoken.admin.common.finding import Report
 from pam_softtoken.admin.doctor import host_check
 from pam_softtoken.otp import hotp
@@ -84,7 +84,7 @@ def test_clock__that_nothing_keeps_right_is_told(
     program = tmp_path / "timedatectl"
     program.write_text(f"#!/bin/sh\nprintf 'Timezone=Etc/UTC\n{said}'\nexit {status}\n")
     program.chmod(0o755)
-    monkeypatch.setitem(bounded._ENVIRONMENT, "PATH", str(tmp_path))
+    monkeypatch.setitem(child.ENVIRONMENT, "PATH", str(tmp_path))
     report = host_check.check_clock(now=hotp.RELEASED)
     assert len(report.findings) == len(expected)
     for finding, (severity, words, mend) in zip(report.findings, expected, strict=True):

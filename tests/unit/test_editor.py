@@ -9,8 +9,8 @@ import pytest
 
 from pam_softtoken.account import replace, token_file
 from pam_softtoken.account.editor import Editor
+from pam_softtoken.account.location import Location
 from pam_softtoken.account.safe_open import Account
-from pam_softtoken.account.store import Location
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.otp.pin import PIN
 from pam_softtoken.otp.recovery_code import RecoverySet

@@ -40,7 +40,7 @@ _room("admin", "enroll", *_PROGRAMS_USE, *(f"admin.{below}" for below in _ADMIN)
 
 PURE_ROOMS = ("otp", "interchange", "interchange.apps")
 PURE_MODULES = (
-    "config", "drawing", "bridge.wire", "account.state", "account.token_file",
+    "config", "drawing", "bridge.wire", "account.state", "account.state_format", "account.token_file",
     "login.policy", "login.throttle", "login.answer", "login.outcome",
     "pam.control", "pam.dialect", "pam.logical_lines", "pam.stack", "pam.service_file", "pam.paths", "pam.service_edit",
     "admin.sshd.config_lines", "admin.sshd.match_blocks", "admin.services.exempt",
@@ -97,6 +97,18 @@ def _users_of(*names: str) -> set[str]:
         module: {node.attr for node in ast.walk(_tree(module)) if isinstance(node, ast.Attribute)} for module in MODULES
     }
     return {module for module in MODULES if used[module] & set(names)}
+
+
+def _spellers_of(pattern: str) -> set[str]:
+    """Return the modules with a string of this form, docstrings aside."""
+    found = set()
+    for module in MODULES:
+        nodes = list(ast.walk(_tree(module)))
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        texts = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in docstrings]
+        if any(re.search(pattern, text) for text in texts if isinstance(text, str)):
+            found.add(module)
+    return found
 
 
 def reachable(start: str) -> set[str]:
@@ -225,26 +237,31 @@ def test_owners__wait_for_locks() -> None:
     assert _users_of("flock", "lockf") == {"account.safe_open"}
 
 
+def test_owners__start_processes() -> None:
+    """`watchdog` starts one that lives on. `through_sudo` hands the terminal over to sudo."""
+    assert _users_of("fork", "posix_spawn") == {
+        "admin.common.child", "admin.change.watchdog", "enroll.through_sudo"
+    }  # fmt: skip
+    assert {module for module in MODULES if "subprocess" in _imports(module)} == {"admin.common.child"}
+
+
 def test_owners__make_files_durable() -> None:
     """`replace` does it for all files, `host_file` for those whose owner and attributes must stay. The others write in
     place (the state), or only rename. `enrolled_mark` waits for no disk.
     """
     assert _users_of("fsync", "fdatasync") == {
-        "account.replace", "account.safe_open", "account.store", "account.mending", "admin.move",
+        "account.replace", "account.safe_open", "account.store", "account.mending", "account.moving",
         "admin.common.host_file",
     }  # fmt: skip
 
 
 def test_owners__paths_of_roots_records_are_spelled_in_one_module() -> None:
     """A docstring may show a path."""
-    spelled = set()
-    for module in MODULES:
-        nodes = list(ast.walk(_tree(module)))
-        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
-        texts = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in docstrings]
-        if any(re.search(r"(var/lib|run)/softtoken(?!-)", text) for text in texts if isinstance(text, str)):
-            spelled.add(module)
-    assert spelled == {"account.places"}
+    assert _spellers_of(r"(var/lib|run)/softtoken(?!-)") == {"account.places"}
+
+
+def test_owners__pam_modules_are_known_in_one_module() -> None:
+    assert _spellers_of(r"\bpam_\w+\.so\b") == {"pam.known_modules"}
 
 
 def test_owners__the_bridge_looks_for_changes_where_python_writes_them() -> None:

@@ -19,8 +19,8 @@ def _replaced(path: Path) -> None:
     replace.write_for_root(str(path / "file"), b"new", mode=0o644)
 
 
-def _marked(path: Path) -> None:
-    enrolled_mark.set_for(ALICE)
+def _recorded(path: Path) -> None:
+    enrolled_mark.record(ALICE)
 
 
 def _revoked(path: Path) -> None:
@@ -30,7 +30,7 @@ def _revoked(path: Path) -> None:
 DURABLE = (_replaced, _revoked)
 FAILURES = [
     *((write, call) for write in DURABLE for call in ("open", "fchmod", "pwrite", "fdatasync", "fsync", "rename")),
-    *((_marked, call) for call in ("open", "fchmod", "write", "rename")),
+    *((_recorded, call) for call in ("open", "fchmod", "write", "rename")),
 ]
 
 

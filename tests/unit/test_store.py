@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pam_softtoken.account.location import Location
 from pam_softtoken.account.safe_open import Account
-from pam_softtoken.account.store import Location
 
 ALICE, BOB = (Account(name, uid, uid, home=f"/home/{name}") for name, uid in (("alice", 1001), ("bob", 1002)))
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from pam_softtoken.account.editor import Editor
+from pam_softtoken.account.location import Location
 from pam_softtoken.account.safe_open import Account
 from pam_softtoken.account.state import NEVER, State
-from pam_softtoken.account.store import Location
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.admin.relief import fresh_state
 from pam_softtoken.config import Config

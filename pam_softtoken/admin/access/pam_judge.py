@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pam_softtoken.admin.access.proofs import CODE, ENROLLED, NEVER, PASSWORD, UNKNOWN, Asking, Door, Person, Proofs
 from pam_softtoken.admin.sshd.match_blocks import MAYBE, NO, YES, glob
 from pam_softtoken.pam import paths
-from pam_softtoken.pam.known_modules import DENY, NEUTRAL, PERMIT, ROOT_ONLY
+from pam_softtoken.pam.known_modules import DENY, FAILLOCK, NEUTRAL, PERMIT, ROOT_ONLY, SUCCEED_IF, UNIX
 from pam_softtoken.pam.known_modules import PASSWORD as PASSWORD_MODULES
 from pam_softtoken.pam.paths import DENIED, IGNORED, SUCCESS
 from pam_softtoken.pam.service_file import SET_UID_SERVICES
@@ -53,11 +53,11 @@ def answers_of(line: Line, door: Door, person: Person, proofs: Proofs, *, once: 
         return _ours(door.asking.get(line), person, proofs, once=once)
     if line.name in PASSWORD_MODULES:
         return _of_password(line, person, proofs)
-    if line.name == "pam_succeed_if.so":
+    if line.name == SUCCEED_IF:
         return {NO: {DENIED}, MAYBE: {SUCCESS, DENIED}, YES: {SUCCESS}}[succeeds(line.arguments, person, door.service)]
     fixed = {DENY: DENIED, PERMIT: SUCCESS}
     fixed |= dict.fromkeys(ROOT_ONLY, DENIED if door.service in SET_UID_SERVICES else SUCCESS)
-    fixed["pam_faillock.so"] = IGNORED if "authfail" in line.arguments else SUCCESS
+    fixed[FAILLOCK] = IGNORED if "authfail" in line.arguments else SUCCESS
     if line.name in fixed:
         return {fixed[line.name]}
     return {SUCCESS, IGNORED} if line.name in NEUTRAL else set(_UNSURE)
@@ -66,7 +66,7 @@ def answers_of(line: Line, door: Door, person: Person, proofs: Proofs, *, once: 
 def _of_password(line: Line, person: Person, proofs: Proofs) -> set[str]:
     if PASSWORD not in proofs or person.password == NO:
         return {DENIED}
-    return {SUCCESS} if person.password == YES and line.name == "pam_unix.so" else set(_UNSURE)
+    return {SUCCESS} if person.password == YES and line.name == UNIX else set(_UNSURE)
 
 
 def _ours(asking: Asking | None, person: Person, proofs: Proofs, *, once: bool) -> set[str]:

@@ -30,7 +30,7 @@ from pam_softtoken.admin.common.finding import named
 from pam_softtoken.admin.sshd import match_blocks
 from pam_softtoken.admin.sshd.config_lines import ASKING, METHODS
 from pam_softtoken.admin.sshd.match_blocks import MAYBE, NO, YES, Peer, glob
-from pam_softtoken.pam.known_modules import NEUTRAL, SELECTING
+from pam_softtoken.pam.known_modules import NEUTRAL, SELECTING, UNIX
 
 _OF_METHOD = {"publickey": KEY, "gssapi-with-mic": TICKET, "hostbased": HOST_KEY}
 
@@ -135,7 +135,7 @@ def unknowns(door: Door, people: Sequence[Person], rows: Sequence[Settings] = ()
     """Return what the model cannot know."""
     everything = frozenset(PROOFS)
     for line in door.auth:
-        known = line.is_ours or line.name in NEUTRAL or line.name == "pam_unix.so"
+        known = line.is_ours or line.name in NEUTRAL or line.name == UNIX
         if not known and any(len(answers_of(line, door, person, everything)) > 1 for person in people):
             yield f"what {line.name} says ({line.place})"
     for line in door.account:

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from pam_softtoken.account import replace, safe_open, token_file
 from pam_softtoken.account.editor import LOCK_TIMEOUT_S, Editor
-from pam_softtoken.account.store import STATE, TOKENS
+from pam_softtoken.account.location import STATE, TOKENS
 from pam_softtoken.account.token_file import Owner, TokenFile
 from pam_softtoken.errors import AdministrationFailed, NotStored
 

@@ -1,18 +1,14 @@
-"""Do work that must not hang or crash the program: with a limit on time and on bytes read."""
+"""Do work that must not hang or crash the program: with limits on time and bytes. `child` has the processes."""
 
 from __future__ import annotations
 
 import json
 import os
-import select
-import signal
-import subprocess
-import time
 from collections.abc import Callable
 from typing import Any
 
-from pam_softtoken import null_device
 from pam_softtoken.account import user_path
+from pam_softtoken.admin.common import child
 from pam_softtoken.admin.common.finding import Finding, Report
 from pam_softtoken.errors import AdministrationFailed, ProgramError
 from pam_softtoken.ui import terminal
@@ -22,7 +18,6 @@ WORK_LIMIT_S = 10.0
 """The limit for a change of a user's files, in seconds. Up to half of it may pass before the lock is held."""
 MAX_FILE_BYTES = 256 * 1024
 MOST_READS = 400
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8"}
 
 
 def run(check: Callable[[], Report], what: str, *, limit_s: float = LIMIT_S) -> Report:
@@ -53,18 +48,11 @@ def answer_of(work: Callable[[], object], *, limit_s: float) -> Any:
         TimeoutError: the work took longer.
         ValueError: the process ended before the work was done.
     """
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _serve(work, writing)
-    os.close(writing)
+    worker = child.Worker(lambda write: write(json.dumps(work()).encode()))
     try:
-        text = _read_until(reading, time.monotonic() + limit_s)
+        text = worker.everything(limit_s=limit_s)
     finally:
-        os.close(reading)
-        _end(child)
-    if text is None:
-        raise TimeoutError
+        worker.end()
     return json.loads(text)
 
 
@@ -111,62 +99,12 @@ def _answer_or_failure(work: Callable[[], object]) -> tuple[object, str, str]:
         return None, error.message, error.hint
 
 
-def _serve(check: Callable[[], object], writing: int) -> None:
-    try:
-        os.setsid()
-        null_device.lead_nowhere(0, 1, 2)
-        data = json.dumps(check()).encode()
-        while data:
-            data = data[os.write(writing, data) :]
-    finally:
-        os._exit(0)  # for any exception: nothing was written, and the message says so
-
-
-def _read_until(descriptor: int, deadline: float) -> str | None:
-    data = b""
-    while True:
-        left_s = deadline - time.monotonic()
-        if left_s <= 0 or not select.select([descriptor], [], [], left_s)[0]:
-            return None
-        piece = os.read(descriptor, 65536)
-        if not piece:
-            return data.decode()
-        data += piece
-
-
-def _end(child: int) -> None:
-    for kill in (os.killpg, os.kill):
-        try:
-            kill(child, signal.SIGKILL)
-        except OSError:
-            pass
-    # A process that waits for a dead disk cannot be killed, so do not wait for it.
-    for _ in range(1000):
-        if os.waitpid(child, os.WNOHANG)[0]:
-            return
-        time.sleep(0.001)
-
-
-class Answer(subprocess.CompletedProcess[str]):
-    """The output of a command, and its exit status."""
-
-
-def ask(*command: str, limit_s: float = 20.0) -> Answer | None:
+def ask(*command: str, limit_s: float = 20.0) -> child.Answer | None:
     """Run a command that only prints information; return None if it is missing or too slow."""
     try:
-        done = subprocess.run(  # noqa: S603 - a list of words; only file names come from outside
-            command,
-            input=b"",
-            capture_output=True,
-            env=_ENVIRONMENT,
-            timeout=limit_s,
-            check=False,
-            cwd="/",
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        return child.run(*command, limit_s=limit_s)
+    except (OSError, ValueError):
         return None
-    out, errors = (stream.decode("utf-8", "replace") for stream in (done.stdout, done.stderr))
-    return Answer(command, done.returncode, out, errors)
 
 
 def read(path: str, max_bytes: int = MAX_FILE_BYTES, *, from_end: bool = False) -> str:

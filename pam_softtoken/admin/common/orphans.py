@@ -12,8 +12,8 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from pam_softtoken.account import enrolled_mark, places, safe_open, store, token_file, user_lookup
-from pam_softtoken.account.store import TOKENS, Location
+from pam_softtoken.account import enrolled_mark, location, places, safe_open, token_file, user_lookup
+from pam_softtoken.account.location import TOKENS, Location
 from pam_softtoken.admin.common import logins, person
 from pam_softtoken.errors import ConfigError, LookUpFailed, PathError, UnknownUser
 from pam_softtoken.login import login_note
@@ -119,7 +119,7 @@ def of_user(name: str, templates: Iterable[str]) -> list[Orphan]:
 
 
 def _stores(template: str, accounts: _Accounts) -> Iterator[Orphan]:
-    start, words = store.split(template)
+    start, words = location.split(template)
     if start == "%h":
         return
     paths = [start.rstrip("/")]

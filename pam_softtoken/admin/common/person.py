@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pam_softtoken import config as configuration
 from pam_softtoken.account import enrolled_mark, host_settings, places, safe_open, token_file, user_lookup
 from pam_softtoken.account.editor import Editor
-from pam_softtoken.account.store import Location
+from pam_softtoken.account.location import Location
 from pam_softtoken.config import Config
 from pam_softtoken.errors import (
     AdministrationFailed,

@@ -9,20 +9,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import pwd
-import select
-import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from pam_softtoken import null_device
 from pam_softtoken.account import cure, enrolled_mark, safe_open, user_lookup
 from pam_softtoken.account.editor import Editor
+from pam_softtoken.account.location import Location
 from pam_softtoken.account.state import SHARED_BUCKETS, State
-from pam_softtoken.account.store import Location
-from pam_softtoken.admin.common import person
+from pam_softtoken.admin.common import child, person
 from pam_softtoken.config import Config
 from pam_softtoken.enroll.token_list import Inventory, utc
 from pam_softtoken.errors import ConfigError, DamagedState, LookUpFailed, NotEnrolled, PathError, UnusableFile
@@ -166,7 +161,8 @@ def survey(
     gone: dict[str, str] = {}
     while place < len(users):
         mounts = _mounts() if gone else []
-        worker = _Worker([each for each in users[place:] if not _stands_on(each, mounts, gone)], look)
+        seen = [each for each in users[place:] if not _stands_on(each, mounts, gone)]
+        worker = child.Worker(functools.partial(_report, seen, look))
         hung: pwd.struct_passwd | None = None
         while place < len(users) and hung is None:
             entry = users[place]
@@ -175,62 +171,21 @@ def survey(
             if mount:
                 yield _unknown(entry, f"{entry.pw_dir}: not looked at; {mount} does not answer, see {gone[mount]}")
                 continue
-            facts = worker.next(patience_s)
-            if facts is None:
+            line = worker.line(limit_s=patience_s, meanwhile=terminal.checkpoint)
+            if line is None:
                 hung = entry
-                facts = _unknown(entry, f"{entry.pw_dir}: does not answer for {patience_s:g} s")
-            yield facts
+                yield _unknown(entry, f"{entry.pw_dir}: does not answer for {patience_s:g} s")
+            else:
+                yield json.loads(line)
         worker.end()
         if hung is not None:
             for mount in _shared_mounts(hung, _mounts()):
                 gone.setdefault(mount, hung.pw_name)
 
 
-class _Worker:
-    """A process that reads users' facts and writes one line for each."""
-
-    def __init__(self, users: Sequence[pwd.struct_passwd], look: Callable[[pwd.struct_passwd], Facts]) -> None:
-        self._results, results = os.pipe()
-        self._left = b""
-        self._pid = os.fork()
-        if self._pid == 0:
-            _work(users, look, results)
-        os.close(results)
-
-    def next(self, patience_s: float) -> Facts | None:
-        """Return the facts of the next user; None if nothing comes."""
-        deadline = time.monotonic() + patience_s
-        while b"\n" not in self._left:
-            terminal.checkpoint()
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                return None
-            if select.select([self._results], [], [], min(left_s, 0.2))[0]:
-                piece = os.read(self._results, 1 << 16)
-                if not piece:
-                    return None
-                self._left += piece
-        line, _, self._left = self._left.partition(b"\n")
-        found: Facts = json.loads(line)
-        return found
-
-    def end(self) -> None:
-        """Release the process. If it hangs beyond the reach of signals, it ends when its disk comes back."""
-        os.close(self._results)
-        os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, os.WNOHANG)
-
-
-def _work(users: Sequence[pwd.struct_passwd], look: Callable[[pwd.struct_passwd], Facts], results: int) -> NoReturn:
-    try:
-        # A reader of our output must not wait for the end of a hanging process.
-        null_device.lead_nowhere(0, 1, 2)
-        for entry in users:
-            line = json.dumps(look(entry)).encode() + b"\n"
-            while line:
-                line = line[os.write(results, line) :]
-    finally:
-        os._exit(0)
+def _report(users: Sequence[pwd.struct_passwd], look: Callable[[pwd.struct_passwd], Facts], write: child.Write) -> None:
+    for entry in users:
+        write(json.dumps(look(entry)).encode() + b"\n")
 
 
 def _mounts() -> list[str]:

@@ -133,7 +133,11 @@ def space_of(place: str, status: os.statvfs_result) -> Iterator[Finding]:
 
 def check_changes() -> Report:
     """Check whether a change of a PAM service waits to be confirmed, or could not be undone."""
-    waiting, returning = (_services_with(name) for name in (record.PENDING, record.RETURNING))
+    names = record.services()
+    waiting, returning = (
+        [name for name in names if os.path.lexists(f"{CHANGES}/{name}/{state}")]
+        for state in (record.PENDING, record.RETURNING)
+    )
     what = "a change is not confirmed yet, and will be taken back"
     found = [Finding(WARNING, f"{CHANGES}/{name}", "", what, f"softtoken-admin confirm {name}") for name in waiting]
     what = "a change could not be taken back yet"

@@ -13,7 +13,7 @@ from pam_softtoken.admin.access.host_facts import Sshd
 from pam_softtoken.admin.access.pam_judge import Judge
 from pam_softtoken.admin.access.proofs import CODE, KEY, Person, Settings, Ways
 from pam_softtoken.admin.access.ways_in import sshd_ways
-from pam_softtoken.admin.common import bounded
+from pam_softtoken.admin.common import bounded, child
 from pam_softtoken.admin.common.bounded import Reading
 from pam_softtoken.admin.common.finding import ERROR, NOTE, WARNING, Edit, Finding, Report, named
 from pam_softtoken.admin.services import exempt
@@ -219,7 +219,7 @@ def _view(stack: Stack, settings: Settings) -> View:
 def _ask_sshd(reading: Reading, directives: list[Directive]) -> tuple[Sshd, list[Finding], list[str]]:
     """Ask sshd for the settings of all users; read its files if it does not answer."""
     names = host_facts.names_of(host_facts.accounts())
-    answers: list[bounded.Answer | None] = []
+    answers: list[child.Answer | None] = []
 
     def ask(*words: str) -> dict[str, str]:
         answers.append(bounded.ask(server.PROGRAM, *words))

@@ -11,12 +11,10 @@ from pam_softtoken.admin.common.finding import ERROR, NOTE, WARNING, Finding, Re
 from pam_softtoken.admin.services.option_check import our_lines, set_where, settings_of
 from pam_softtoken.admin.services.stack_check import Services
 from pam_softtoken.config import Config
+from pam_softtoken.pam.known_modules import HOME_MAKERS, HOME_OPENERS
 from pam_softtoken.pam.stack import Line, Stack
 
 MOUNTS = "/proc/self/mountinfo"
-HOME_MAKERS = ("pam_mkhomedir.so", "pam_oddjob_mkhomedir.so")
-HOME_OPENERS = ("pam_mount.so", "pam_ecryptfs.so", "pam_fscrypt.so", "pam_encfs.so", "pam_zfs_key.so")
-"""File systems that are locked until the session begins; before that the module sees an empty directory."""
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "autofs")
 _MOVE = "softtoken-admin move --all --to system"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import gzip
 import heapq
@@ -10,7 +9,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from typing import IO, BinaryIO
 
 from pam_softtoken.account import user_path
+from pam_softtoken.admin.common import child
 from pam_softtoken.admin.log_view.log_lines import (
     SUPPRESSED,
     SUPPRESSION,
@@ -51,7 +50,7 @@ def opened(files: Sequence[str], since: float) -> Iterator[Iterator[Entry]]:
     with ExitStack() as stack:
         if files:
             streams = [
-                _journal(stack, since, f"--file={name}") if name.endswith(".journal") else _file(stack, name)
+                _journal(stack, since, os.path.abspath(name)) if name.endswith(".journal") else _file(stack, name)
                 for name in files
             ]
         elif shutil.which("journalctl") and any(_has_content(directory) for directory in JOURNALS):
@@ -120,18 +119,18 @@ def _lines(stream: BinaryIO | IO[bytes]) -> Iterator[bytes]:
             line = stream.readline(MAX_LINE_BYTES)
 
 
-def _journal(stack: ExitStack, since: float, *more: str) -> Iterator[Entry]:
+def _journal(stack: ExitStack, since: float, *files: str) -> Iterator[Entry]:
     said = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-    command = [
-        *(shutil.which("journalctl") or "journalctl", *more, "--output=json", "--no-pager", "--quiet"),
+    command = (
+        *(shutil.which("journalctl") or "journalctl", "--output=json", "--no-pager", "--quiet"),
+        *(f"--file={each}" for each in files),
         *(f"--output-fields={','.join(_WANTED)}", f"--since=@{int(since)}"),
         *(f"SYSLOG_FACILITY={_AUTHPRIV}", "+", f"MESSAGE_ID={SUPPRESSION}"),
-    ]
+    )
     try:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said)  # noqa: S603 - no shell
+        process = stack.enter_context(child.running(command, errors=said))
     except OSError as error:
         raise AdministrationFailed(f"cannot run journalctl: {error.strerror}", hint="apt install systemd") from None
-    stack.callback(_end, process)
 
     def entries() -> Iterator[Entry]:
         assert process.stdout is not None  # noqa: S101 - for the type checker
@@ -145,12 +144,3 @@ def _journal(stack: ExitStack, since: float, *more: str) -> Iterator[Entry]:
             raise AdministrationFailed(f"journalctl failed: {why}", hint="--file names files to read instead")
 
     return entries()
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a program that only reads, at any point."""
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
-    if process.stdout is not None:
-        process.stdout.close()
-    process.wait()

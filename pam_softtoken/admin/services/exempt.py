@@ -19,11 +19,11 @@ from pam_softtoken.pam.stack import Line
 if TYPE_CHECKING:
     from pam_softtoken.pam.service_file import Reader
 
-MODULE = "pam_succeed_if.so"
+MODULE = known_modules.SUCCEED_IF
 _WORDS = ("quiet", "user", "ingroup")
 _NAME = "softtoken-edited"
 _FILE = f"{service_file.DIRECTORY}/{_NAME}"
-_PERMIT = "auth\trequired\tpam_permit.so"
+_PERMIT = f"auth\trequired\t{known_modules.PERMIT}"
 GROUP_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
 _SPELT = {
     "kbdinteractiveauthentication": "KbdInteractiveAuthentication",

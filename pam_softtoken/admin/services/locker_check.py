@@ -17,7 +17,7 @@ from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.pam import known_modules, service_file
 from pam_softtoken.pam.stack import Line, Stack
 
-_UNIX = "pam_unix.so"
+_UNIX = known_modules.UNIX
 _INCLUDE = re.compile(r"@include\s+common-auth\s*|auth\s+(?:include|substack)\s+\S+\s*")
 
 

@@ -6,12 +6,12 @@ import glob
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from pam_softtoken.admin.common import child
 from pam_softtoken.admin.sshd import server
 from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.pam import host_program
@@ -213,9 +213,6 @@ def _runs(process: str, programs: Iterable[str]) -> bool:
 
 def _systemctl(*words: str) -> bool:
     try:
-        done = subprocess.run(  # noqa: S603 - fixed words of our own
-            ["/usr/bin/systemctl", *words], input=b"", capture_output=True, check=False, timeout=_WAIT_S
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        return child.run("/usr/bin/systemctl", *words, limit_s=_WAIT_S).returncode == 0
+    except (OSError, ValueError):
         return False
-    return done.returncode == 0

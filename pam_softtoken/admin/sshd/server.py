@@ -6,13 +6,12 @@ import fnmatch
 import glob
 import os
 import re
-import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pam_softtoken.admin.common import bounded
+from pam_softtoken.admin.common import bounded, child
 from pam_softtoken.admin.sshd import config_lines
 from pam_softtoken.admin.sshd.config_lines import ASKING, METHODS, Directive
 from pam_softtoken.admin.sshd.match_blocks import Names, Peer, responsible
@@ -157,15 +156,8 @@ def ask(*arguments: str) -> dict[str, str]:
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # sshd -t needs it; its unit makes it only when it runs
         os.chmod("/run/sshd", 0o755)  # noqa: S103
     try:
-        done = subprocess.run(  # noqa: S603 - fixed words of our own
-            [PROGRAM, *arguments],
-            input="",
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_WAIT_S,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        done = child.run(PROGRAM, *arguments, limit_s=_WAIT_S)
+    except (OSError, ValueError) as error:
         raise AdministrationFailed(f"{PROGRAM} cannot be run: {error}", hint="is openssh-server installed?") from None
     if done.returncode != 0:
         said = [line for line in done.stderr.strip().splitlines() if ": terminating, " not in line]
