@@ -31,7 +31,7 @@ from pam_softtoken.errors import (
     in_words,
 )
 from pam_softtoken.login import outcome, refusal_time, throttle
-from pam_softtoken.login.verifier import Accepted, Attempt
+from pam_softtoken.login.verifier import Accepted, Attempt, Question
 from pam_softtoken.otp import hotp
 
 IDENTIFIER = "softtoken-enroll"
@@ -103,9 +103,8 @@ class CodeCheck:
         """
         answered_s = time.monotonic()
         try:
-            accepted = self._attempt.verify(
-                typed, source=self._source, clock=lambda: int(time.time()), only_otps=only_otps, silent=True
-            )
+            question = Question(typed, source=self._source, only_otps=only_otps, silent=True)
+            accepted = self._attempt.verify(question, clock=lambda: int(time.time()))
         except (Refused, Unusable) as error:
             self._log(error)
             if not self._explains:

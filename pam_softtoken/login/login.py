@@ -12,7 +12,7 @@ from pam_softtoken import config as configuration
 from pam_softtoken import errors, log
 from pam_softtoken.account import enrolled_mark, safe_open
 from pam_softtoken.login import answer, login_note, refusal_time, throttle
-from pam_softtoken.login.verifier import Accepted, Attempt
+from pam_softtoken.login.verifier import Accepted, Attempt, Question
 from pam_softtoken.otp import hotp
 
 TYPE_CHECKING = False
@@ -128,7 +128,17 @@ class Login:
             afterwards(self._attempt.close)
 
     def _judge_answer(self) -> tuple[Attempt, Accepted]:
-        return self._judge(_ask(self.pamh, self._config), combined=self._config.forward_pass)
+        return self._judge(self._question(_ask(self.pamh, self._config), combined=self._config.forward_pass))
+
+    def _question(self, typed: str, *, combined: bool, tentative: bool = False) -> Question:
+        return Question(
+            typed,
+            source=self._source,
+            combined=combined,
+            tentative=tentative,
+            grace=self._place,
+            silent=self._silent,
+        )
 
     def _judge_first_pass(self) -> tuple[Attempt, Accepted] | None:
         """Check the password that an earlier module asked for, if the settings look for the code there.
@@ -146,34 +156,26 @@ class Login:
             except errors.MalformedAnswer:
                 return None  # it ends with no code, whichever user it is
         try:
-            return self._judge(password, combined=True, tentative=not config.use_first_pass)
+            return self._judge(self._question(password, combined=True, tentative=not config.use_first_pass))
         except (errors.Refused, errors.Unusable) as error:
             if config.use_first_pass:
                 raise
             self._record.note(log.DEBUG, f"the password of an earlier module: {type(error).__name__}")
             return None
 
-    def _judge(self, typed: str, *, combined: bool, tentative: bool = False) -> tuple[Attempt, Accepted]:
+    def _judge(self, question: Question) -> tuple[Attempt, Accepted]:
         answered_s = time.monotonic()
         try:
             if self._attempt is None:
-                answer.pretend(typed, combined=combined)
+                answer.pretend(question.typed, combined=question.combined)
                 raise self._obstacle
-            accepted = self._attempt.verify(
-                typed,
-                combined=combined,
-                tentative=tentative,
-                source=self._source,
-                clock=_now,
-                grace=self._place,
-                silent=self._silent,
-            )
+            accepted = self._attempt.verify(question, clock=_now)
         except errors.SoftTokenError as error:
             if isinstance(error, (errors.PathError, errors.NotEnrolled)):
                 self._look_for_cure(error)
-            if isinstance(error, errors.Throttled) and not tentative:
+            if isinstance(error, errors.Throttled) and not question.tentative:
                 self._tell_to_wait(error)
-            refusal_time.wait_out(answered_s, typed, combined=combined)
+            refusal_time.wait_out(answered_s, question.typed, combined=question.combined)
             raise
         return self._attempt, accepted
 
