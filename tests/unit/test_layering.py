@@ -150,7 +150,7 @@ def test_login__needs_nothing_but_the_standard_library() -> None:
         ("account.token_file", "json"),
         ("account.token_file", "json.scanner"),
         ("bridge.backend", "signal"),
-        ("login.login_enrolment", "segno"),
+        ("login.qr_messages", "segno"),
         ("otp.key_uri", "urllib.parse"),
         ("otp.mac", "hashlib"),
         ("otp.mac", "hmac"),
@@ -165,7 +165,8 @@ def test_login__loads_nothing_slow() -> None:
     assert "pam_softtoken.login.verifier" in loaded
     assert not loaded & {
         "re", "hashlib", "_hashlib", "json", "enum", "typing", "dataclasses", "struct", "socket", "logging", "signal",
-        "_socket", "contextlib", "pam_softtoken.login.login_enrolment", "pam_softtoken.pam",
+        "_socket", "contextlib", "pam_softtoken.login.login_enrolment", "pam_softtoken.login.enrolment_offer",
+        "pam_softtoken.login.enrolment_dialogue", "pam_softtoken.login.qr_messages", "pam_softtoken.pam",
         "pam_softtoken.pam.service_file", "pam_softtoken.account.editor", "pam_softtoken.account.cure",
         "pam_softtoken.drawing", "pam_softtoken.otp.key_uri",
     }  # fmt: skip
