@@ -392,3 +392,12 @@ class UsersEditor(Editor):
 
     __slots__ = ()
     is_users = True
+
+
+class EntrantsEditor(UsersEditor):
+    """The files of a user whose own change lets them in. So it looks for revocations as a login does."""
+
+    __slots__ = ()
+
+    def _require_not_revoked(self) -> None:
+        self._revocation.require_unchanged()

@@ -8,15 +8,15 @@ Used codes are recorded in the new place before that moment.
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import pwd
 from typing import NamedTuple
 
 from pam_softtoken import config as configuration
-from pam_softtoken.account import enrolled_mark, lock_holder, ram_record, replace, safe_open, state, user_lookup
-from pam_softtoken.account.editor import LOCK_TIMEOUT_S, Editor
-from pam_softtoken.account.store import STATE, TOKENS, Location
+from pam_softtoken.account import enrolled_mark, lock_holder, safe_open, state, user_lookup
+from pam_softtoken.account.editor import LOCK_TIMEOUT_S
+from pam_softtoken.account.moving_place import MovingPlace
+from pam_softtoken.account.store import Location
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.admin.common import bounded, deed, orphans, person
 from pam_softtoken.admin.common.person import PLACES
@@ -39,81 +39,6 @@ from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
 
 MOST_OFFERS = 5
-ASIDE = ".tokens.moving"
-"""The name of the old token file from the moment when it is no longer used until the new file is in place."""
-
-
-class _Place(Editor):
-    """The files of one user in their present or future place."""
-
-    __slots__ = ()
-
-    def look(self) -> tuple[TokenFile | None, TokenFile | None]:
-        """Open the directory if it exists, and create nothing.
-
-        Returns:
-            The tokens, and the tokens that an interrupted move has set aside.
-        """
-        try:
-            return self.open_enrolled(), self.aside()
-        except NotEnrolled:
-            return None, self.aside()
-
-    def aside(self) -> TokenFile | None:
-        """Read the token file that was set aside, if there is one."""
-        if self._directory < 0:
-            return None
-        path = self._path(ASIDE)
-        try:
-            with self.location.as_owner():
-                descriptor = self._open_file(ASIDE, os.O_RDONLY)
-        except FileNotFoundError:
-            return None
-        try:
-            return self._parsed(descriptor, path)
-        finally:
-            os.close(descriptor)
-
-    def set_aside(self) -> None:
-        """Set the token file aside, so that it is no longer used."""
-        self._rename(TOKENS, ASIDE)
-
-    def put_back(self) -> None:
-        """Put the token file back, so that it is used again."""
-        self._rename(ASIDE, TOKENS)
-
-    def _rename(self, old: str, new: str) -> None:
-        try:
-            with self.location.as_owner():
-                os.rename(old, new, src_dir_fd=self._directory, dst_dir_fd=self._directory)
-                os.fsync(self._directory)
-        except OSError as error:
-            raise NotStored(self._path(old), safe_open.words_of(error), kind=safe_open.kind_of(error)) from None
-
-    def prepare(self, content: TokenFile) -> replace.Replacement:
-        """Write the token file under a temporary name in its directory."""
-        return self._prepare(content)
-
-    def put(self, replacement: replace.Replacement) -> None:
-        """Move the written token file to its final name."""
-        with self.location.as_owner():
-            replacement.put()
-
-    def clear(self) -> None:
-        """Remove what a move leaves behind. A login that waits for the lock then finds no file, and is refused."""
-        with self.location.as_owner():
-            for name in (ASIDE, STATE):
-                try:
-                    replace.remove(self._path(name), below=self._directory)
-                except NotStored as error:
-                    if error.why != os.strerror(errno.ENOENT):
-                        raise
-        ram_record.remove(ram_record.path_of(self.location.account.uid, self.location.path))
-        with self.location.as_owner():
-            try:
-                os.rmdir(self.location.path)
-            except OSError:
-                pass  # the directory contains something else
 
 
 class _Move(NamedTuple):
@@ -123,8 +48,8 @@ class _Move(NamedTuple):
         source, target: the two places.
     """
 
-    source: _Place
-    target: _Place
+    source: MovingPlace
+    target: MovingPlace
 
     def rehearse(self) -> TokenFile:
         """Return the tokens that would be moved, and change nothing.
@@ -350,7 +275,7 @@ def _move(account: safe_open.Account, options: argparse.Namespace) -> str:
     source = next((each for each in sources if _is_there(each)), sources[0])
     if source.path == target.path:
         raise MoveFailed(f"{target.path} is where they are", hint="--old-home takes the home directory of before")
-    move = _Move(_Place(source), _Place(target))
+    move = _Move(MovingPlace(source), MovingPlace(target))
     if not options.dry_run:
         move.carry_out()
         deed.record("move", account.name, to=options.to)

@@ -11,11 +11,11 @@ import os
 from contextlib import suppress
 
 from pam_softtoken.account import enrolled_mark, ram_record, revocation, revoking, safe_open, token_file, user_lookup
+from pam_softtoken.account.roots_place import Place
 from pam_softtoken.account.store import Location
 from pam_softtoken.account.token_file import Owner
 from pam_softtoken.admin import forget
 from pam_softtoken.admin.common import deed, orphans, person
-from pam_softtoken.admin.common.account_place import Place
 from pam_softtoken.errors import (
     AdministrationFailed,
     ConfigError,

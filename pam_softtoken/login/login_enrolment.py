@@ -12,7 +12,7 @@ import time
 
 from pam_softtoken import errors, log
 from pam_softtoken.account import cure, enrolled_mark, safe_open
-from pam_softtoken.account.editor import UsersEditor
+from pam_softtoken.account.editor import EntrantsEditor, UsersEditor
 from pam_softtoken.account.state import State
 from pam_softtoken.account.store import Location
 from pam_softtoken.account.token_file import TokenFile
@@ -157,7 +157,7 @@ class Newcomer:
             new_set = content.recovery.name
             return content, enrolment_dialogue.recorded_in(state, self._token, confirmed, new_set=new_set)
 
-        store = _Entrance(self._location)
+        store = EntrantsEditor(self._location)
         try:
             store.open_for_enrolment()
             store.begin_state()
@@ -190,15 +190,6 @@ class Newcomer:
         if typed is None:
             raise errors.ConversationFailed
         return str(typed)
-
-
-class _Entrance(UsersEditor):
-    """The files of a user whose own change lets them in. So this class looks for revocations as a login does."""
-
-    __slots__ = ()
-
-    def _require_not_revoked(self) -> None:
-        self._revocation.require_unchanged()
 
 
 def _nothing_more() -> None:
