@@ -11,7 +11,6 @@ keyrings are hidden from many of them (systemd's PrivateDevices=, system call fi
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 
@@ -21,7 +20,6 @@ from pam_softtoken.otp.mac import sha256
 
 DIRECTORY = "/run/softtoken"
 MAX_BYTES = 8192
-_CURES = {errno.EROFS: "; try: mount -o remount,rw /run", errno.ENOENT: "; try: mkdir -m 755 /run"}
 _MODE = 0o711  # an application without root can check its own user's record, but cannot list records
 
 
@@ -88,8 +86,7 @@ def write(path: str, data: bytes) -> None:
         directory = safe_open.open_directory(DIRECTORY, below=None, owner=0)
     except OSError as error:
         why = f"{os.strerror(error.errno or 0)}; the file system of the state is read-only, too, so no use is recorded"
-        words = _CURES.get(error.errno or 0, "")
-        raise NotStored(path, why + words, kind=EXPLAINED if words else "") from None
+        raise NotStored(path, why, kind=safe_open.kind_of(error)) from None
     try:
         Replacement(path, data, below=directory).put()
     finally:
