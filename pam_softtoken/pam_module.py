@@ -14,7 +14,8 @@ from pam_softtoken import config as configuration
 from pam_softtoken import errors, log
 from pam_softtoken.account import safe_open
 from pam_softtoken.login import outcome
-from pam_softtoken.login.login import Login, account_of, caller_uid_of
+from pam_softtoken.login.application import account_of, caller_uid_of
+from pam_softtoken.login.login import Login
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

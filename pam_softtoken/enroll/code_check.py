@@ -31,7 +31,8 @@ from pam_softtoken.errors import (
     in_words,
 )
 from pam_softtoken.login import outcome, refusal_time, throttle
-from pam_softtoken.login.verifier import Accepted, Attempt, Question
+from pam_softtoken.login.answer import Question
+from pam_softtoken.login.verifier import Accepted, Attempt
 from pam_softtoken.otp import hotp
 
 IDENTIFIER = "softtoken-enroll"

@@ -16,7 +16,7 @@ from pam_softtoken.account.editor import EntrantsEditor, UsersEditor
 from pam_softtoken.account.state import State
 from pam_softtoken.account.store import Location
 from pam_softtoken.account.token_file import TokenFile
-from pam_softtoken.login import enrolment_dialogue, policy, qr_messages
+from pam_softtoken.login import application, enrolment_dialogue, policy, qr_messages
 from pam_softtoken.login.enrolment_dialogue import Confirmed
 from pam_softtoken.otp import hotp, recovery_code
 from pam_softtoken.otp.recovery_code import RecoverySet
@@ -176,20 +176,10 @@ class Newcomer:
 
     def _tell(self, text: str) -> None:
         """Show a text. It does not matter if the application fails to: everything important is asked."""
-        try:
-            self.pamh.conversation(self.pamh.Message(self.pamh.PAM_TEXT_INFO, text))
-        except self.pamh.exception:
-            self._record.note(log.WARNING, "the application did not show a message")
+        application.tell(self.pamh, self.pamh.PAM_TEXT_INFO, text, self._record)
 
     def _ask(self, question: str, *, shown: bool) -> str:
-        style = self.pamh.PAM_PROMPT_ECHO_ON if shown else self.pamh.PAM_PROMPT_ECHO_OFF
-        try:
-            typed = self.pamh.conversation(self.pamh.Message(style, f"{question} ")).resp
-        except self.pamh.exception:
-            raise errors.ConversationFailed from None
-        if typed is None:
-            raise errors.ConversationFailed
-        return str(typed)
+        return application.ask(self.pamh, question, shown=shown)
 
 
 def _nothing_more() -> None:

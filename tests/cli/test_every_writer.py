@@ -21,7 +21,8 @@ from pam_softtoken.account.token_file import MAX_TOKENS, TokenFile
 from pam_softtoken.config import Config
 from pam_softtoken.errors import OTPRefused
 from pam_softtoken.login import throttle
-from pam_softtoken.login.verifier import Attempt, Question
+from pam_softtoken.login.answer import Question
+from pam_softtoken.login.verifier import Attempt
 from pam_softtoken.otp.token import HOTPToken, Secret, decode_base32, encode_base32
 from tests.support.account import Person
 

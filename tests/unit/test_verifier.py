@@ -32,9 +32,10 @@ from pam_softtoken.errors import (
     Throttled,
 )
 from pam_softtoken.login import throttle
+from pam_softtoken.login.answer import Question
 from pam_softtoken.login.policy import Limits
 from pam_softtoken.login.throttle import Source
-from pam_softtoken.login.verifier import Accepted, Attempt, Question
+from pam_softtoken.login.verifier import Accepted, Attempt
 from pam_softtoken.otp import hotp as otp
 from pam_softtoken.otp.pin import PIN
 from pam_softtoken.otp.recovery_code import RecoverySet
