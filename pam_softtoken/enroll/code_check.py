@@ -157,7 +157,9 @@ class CodeCheck:
 
 
 def _reason(error: SoftTokenError, user: str) -> tuple[str, str]:
-    """Return the reason for a refusal in words, and what to do."""
+    """Return the reason for a refusal in words, and what to do. The reader has just typed the code and may try again.
+    `outcome` has the words for the log.
+    """
     if isinstance(error, CodeExpired) and error.begins_in_s:
         return (
             f"this machine's clock was set back: by it, that code is issued in {in_words(error.begins_in_s)}",
