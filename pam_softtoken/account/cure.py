@@ -84,6 +84,8 @@ _ADVICE = {
     (_STORE, HARD_LINKED): _OR_FORCE,
 }
 """Further advice, or the only advice if there is no command."""
+_OF_RECORDS = {READ_ONLY: "mount -o remount,rw /run", MISSING: "mkdir -m 755 /run"}
+"""Commands for root's record of what was used while a home is read-only."""
 _SAFE = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-"
 
 
@@ -155,6 +157,8 @@ def _of_record(error: errors.PathError) -> Cure:
     if isinstance(error, errors.DamagedState):
         said = "this forgets which codes were used while the home was read-only"
         return Cure(f"rm {quoted(error.path)}", advice=said)
+    if isinstance(error, errors.NotStored) and error.kind in _OF_RECORDS:
+        return Cure(_OF_RECORDS[error.kind])
     return Cure(
         advice="root keeps there what was used while the home was read-only, until the next login through sshd or su"
     )

@@ -11,10 +11,10 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pam_softtoken.account import enrolled_mark, ram_record, revoking, safe_open, token_file
+from pam_softtoken.account import enrolled_mark, ram_record, revoking, roots_place, safe_open, token_file
 from pam_softtoken.account.location import TOKENS, Location
-from pam_softtoken.admin.common import account_place, deed, logins, orphans, person
-from pam_softtoken.admin.common.account_place import Place
+from pam_softtoken.account.roots_place import Place
+from pam_softtoken.admin.common import deed, logins, orphans, person
 from pam_softtoken.admin.common.orphans import CHANGED, GONE, STORE, Orphan
 from pam_softtoken.errors import (
     AdministrationFailed,
@@ -221,7 +221,7 @@ def _has_only_its_own(name: str | None, uid: int) -> bool:
 def _clear(path: str) -> None:
     directory = safe_open.open_directory(path, below=None, owner=os.geteuid())
     try:
-        account_place.clear(path, below=directory)
+        roots_place.clear(path, below=directory)
     finally:
         os.close(directory)
 

@@ -24,10 +24,10 @@ from pam_softtoken.account import (
     user_lookup,
 )
 from pam_softtoken.account.location import Location
+from pam_softtoken.account.roots_place import Place
 from pam_softtoken.account.token_file import Owner
 from pam_softtoken.admin import forget
 from pam_softtoken.admin.common import deed, orphans, person
-from pam_softtoken.admin.common.account_place import Place
 from pam_softtoken.errors import (
     AdministrationFailed,
     ConfigError,

@@ -31,6 +31,7 @@ from pam_softtoken.errors import (
     in_words,
 )
 from pam_softtoken.login import outcome, refusal_time, throttle
+from pam_softtoken.login.answer import Question
 from pam_softtoken.login.verifier import Accepted, Attempt
 from pam_softtoken.otp import hotp
 
@@ -103,9 +104,8 @@ class CodeCheck:
         """
         answered_s = time.monotonic()
         try:
-            accepted = self._attempt.verify(
-                typed, source=self._source, clock=lambda: int(time.time()), only_otps=only_otps, silent=True
-            )
+            question = Question(typed, source=self._source, only_otps=only_otps, silent=True)
+            accepted = self._attempt.verify(question, clock=lambda: int(time.time()))
         except (Refused, Unusable) as error:
             self._log(error)
             if not self._explains:
@@ -157,7 +157,9 @@ class CodeCheck:
 
 
 def _reason(error: SoftTokenError, user: str) -> tuple[str, str]:
-    """Return the reason for a refusal in words, and what to do."""
+    """Return the reason for a refusal in words, and what to do. The reader has just typed the code and may try again.
+    `outcome` has the words for the log.
+    """
     if isinstance(error, CodeExpired) and error.begins_in_s:
         return (
             f"this machine's clock was set back: by it, that code is issued in {in_words(error.begins_in_s)}",

@@ -98,7 +98,8 @@ class Takeover:
         self._now = int(time.time())
         self._alone = alone
         self._scratch_codes = tuple(code for each in found for code in each.scratch_codes)
-        self._recovery = RecoverySet.of([])
+        codes = len(self._scratch_codes) or (job.options.recovery_codes if alone else 0)
+        self._recovery = RecoverySet.unknown(min(codes, recovery_code.MAX_CODES))
         self._pin: PIN | None = None
         self._taken: list[Token] = []
         self._is_new = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 from pam_softtoken.account import token_file
@@ -10,7 +9,7 @@ from pam_softtoken.account.user_path import NamedFiles, reason
 from pam_softtoken.enroll.options import Options
 from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, PathError, UsageError
 from pam_softtoken.otp.recovery_code import RecoverySet
-from pam_softtoken.otp.token import KEY_BYTES, HOTPToken, Secret, Token, TOTPToken, decode_base32
+from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken, decode_base32
 
 MAX_KEY_FILE_BYTES = 1024
 MAX_HASHES_BYTES = 8192
@@ -30,9 +29,7 @@ def new_token(options: Options, named_files: NamedFiles) -> Token:
     if options.type == "hotp" and options.period is not None:
         raise UsageError("--period goes with --type totp", hint="a HOTP token counts and knows no time")
     secret = (
-        _read_key(options.key_file, named_files)
-        if options.key_file is not None
-        else Secret(os.urandom(KEY_BYTES[options.algorithm]))
+        _read_key(options.key_file, named_files) if options.key_file is not None else Secret.random(options.algorithm)
     )
     created = int(time.time())
     try:

@@ -83,7 +83,7 @@ def build_parser() -> command_line.Parser:
     )
     token.add_argument("--key-file", metavar="FILE", help="take the key, in Base32, from FILE, or - for stdin")
     token.add_argument(
-        "--recovery-codes", type=int, default=10, metavar="N",
+        "--recovery-codes", type=int, default=recovery_code.USUAL_CODES, metavar="N",
         help=f"how many codes for when the token is lost, 0 to {recovery_code.MAX_CODES} (default: 10)",
     )  # fmt: skip
     token.add_argument(

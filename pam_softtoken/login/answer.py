@@ -15,6 +15,7 @@ from pam_softtoken.otp.recovery_code import SCRATCH_LENGTH, RecoverySet
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pam_softtoken.account.token_file import TokenFile
+    from pam_softtoken.login.throttle import Source
     from pam_softtoken.otp.pin import PIN
 
 MAX_ANSWER_CHARACTERS = 64
@@ -31,6 +32,45 @@ _AS_TYPED = {
 no-break, narrow and zero-width spaces; hyphens and dashes; full-width digits. Each stands for one plain character, so
 that places in the text stay the same.
 """
+
+
+class Question:
+    """One answer to judge, and its circumstances.
+
+    Args:
+        typed: what the person typed.
+        source: where the answer comes from, as `throttle.source_of` returns it.
+        combined: a password can stand in front of it.
+        tentative: the answer may be a password without a code, and the person can still answer. It must not make them
+            wait, nor come between two consecutive OTPs.
+        grace: the source's name from `grace`, to be recorded; empty for none.
+        only_otps: do not compare with recovery codes and issued codes, so that none is used up.
+        silent: the owner will not be told how many wrong answers came from elsewhere.
+    """
+
+    __slots__ = ("combined", "grace", "only_otps", "silent", "source", "tentative", "typed")
+
+    def __init__(
+        self,
+        typed: str,
+        *,
+        source: Source,
+        combined: bool = False,
+        tentative: bool = False,
+        grace: str = "",
+        only_otps: bool = False,
+        silent: bool = False,
+    ) -> None:
+        self.typed = typed
+        self.source = source
+        self.combined = combined
+        self.tentative = tentative
+        self.grace = grace
+        self.only_otps = only_otps
+        self.silent = silent
+
+    def __repr__(self) -> str:
+        return "Question(...)"
 
 
 class Reading:

@@ -20,6 +20,7 @@ from pam_softtoken.account.token_file import MAX_TOKENS, TokenFile
 from pam_softtoken.config import Config
 from pam_softtoken.errors import OTPRefused
 from pam_softtoken.login import throttle
+from pam_softtoken.login.answer import Question
 from pam_softtoken.login.verifier import Attempt
 from pam_softtoken.otp.token import HOTPToken, Secret, decode_base32, encode_base32
 from tests.support.account import Person
@@ -132,7 +133,7 @@ class Ledger:
         now = int(time.time())
         attempt = Attempt(self.account, Config(store=STORES[self.place], no_throttle=True), now=now)
         try:
-            attempt.verify(token.otp_at(counter), source=throttle.source_of("", 0), clock=lambda: now)
+            attempt.verify(Question(token.otp_at(counter), source=throttle.source_of("", 0)), clock=lambda: now)
         finally:
             attempt.close()
 

@@ -161,6 +161,40 @@ def test_rooms__no_private_name_is_used_in_another_folder() -> None:
     assert not wrong
 
 
+def _private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def _defined_in(tree: ast.Module) -> set[str]:
+    """Return the private names that a module defines: functions, classes, fields and slots."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store):
+            found.add(node.id if isinstance(node, ast.Name) else node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)  # __slots__
+    return {name for name in found if _private(name)}
+
+
+def test_rooms__no_private_member_of_an_object_is_used_in_another_folder() -> None:
+    """A subclass in another folder counts as well: what it overrides or reads is the parent's business."""
+    own: dict[str, set[str]] = {}
+    for module in MODULES:
+        own.setdefault(_room_of(module), set()).update(_defined_in(_tree(module)))
+    of_libraries = {"_asdict", "_exit", "_replace"}
+    of_argparse = {"_option_string_actions", "_prog", "_subparsers", "_SubParsersAction"}
+    wrong = {
+        (module, node.attr)
+        for module in MODULES
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.Attribute) and _private(node.attr)
+        if node.attr not in own[_room_of(module)] | of_libraries | of_argparse
+    }
+    assert not wrong
+
+
 def test_login__needs_nothing_but_the_standard_library() -> None:
     foreign = {
         (module, name)
@@ -176,7 +210,7 @@ def test_login__needs_nothing_but_the_standard_library() -> None:
         ("account.token_file", "json"),
         ("account.token_file", "json.scanner"),
         ("bridge.backend", "signal"),
-        ("login.login_enrolment", "segno"),
+        ("login.qr_messages", "segno"),
         ("otp.key_uri", "urllib.parse"),
         ("otp.mac", "hashlib"),
         ("otp.mac", "hmac"),
@@ -191,7 +225,8 @@ def test_login__loads_nothing_slow() -> None:
     assert "pam_softtoken.login.verifier" in loaded
     assert not loaded & {
         "re", "hashlib", "_hashlib", "json", "enum", "typing", "dataclasses", "struct", "socket", "logging", "signal",
-        "_socket", "contextlib", "pam_softtoken.login.login_enrolment", "pam_softtoken.pam",
+        "_socket", "contextlib", "pam_softtoken.login.login_enrolment", "pam_softtoken.login.enrolment_offer",
+        "pam_softtoken.login.enrolment_dialogue", "pam_softtoken.login.qr_messages", "pam_softtoken.pam",
         "pam_softtoken.pam.service_file", "pam_softtoken.account.editor", "pam_softtoken.account.cure",
         "pam_softtoken.drawing", "pam_softtoken.otp.key_uri",
     }  # fmt: skip
