@@ -20,7 +20,7 @@ from pam_softtoken.admin.services import exempt
 from pam_softtoken.admin.services.option_check import settings_of
 from pam_softtoken.admin.services.stack_check import Services
 from pam_softtoken.admin.sshd import config_lines, match_blocks, server
-from pam_softtoken.admin.sshd.config_lines import ASKING, METHODS, Directive
+from pam_softtoken.admin.sshd.config_lines import ASKING, LOGIN_SETTINGS, METHODS, Directive
 from pam_softtoken.admin.sshd.match_blocks import Peer
 from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.pam import paths
@@ -37,12 +37,7 @@ _DEFAULTS = {
     "authorizedkeysfile": ".ssh/authorized_keys .ssh/authorized_keys2",
     "permitrootlogin": "without-password",
 }
-_SPELT = {
-    "usepam": "UsePAM",
-    "kbdinteractiveauthentication": "KbdInteractiveAuthentication",
-    "passwordauthentication": "PasswordAuthentication",
-    "authenticationmethods": "AuthenticationMethods",
-}
+_SPELT = {"usepam": "UsePAM", **LOGIN_SETTINGS}
 
 
 class Fault(NamedTuple):

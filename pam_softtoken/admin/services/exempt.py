@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pam_softtoken.admin.sshd.config_lines import METHODS
+from pam_softtoken.admin.sshd.config_lines import LOGIN_SETTINGS, METHODS
 from pam_softtoken.pam import control, known_modules, service_edit, service_file
 from pam_softtoken.pam.dialect import Dialect
 from pam_softtoken.pam.logical_lines import physical_lines
@@ -25,11 +25,6 @@ _NAME = "softtoken-edited"
 _FILE = f"{service_file.DIRECTORY}/{_NAME}"
 _PERMIT = f"auth\trequired\t{known_modules.PERMIT}"
 GROUP_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}")
-_SPELT = {
-    "kbdinteractiveauthentication": "KbdInteractiveAuthentication",
-    "passwordauthentication": "PasswordAuthentication",
-    "authenticationmethods": "AuthenticationMethods",
-}
 
 
 def lines_with(line: str, groups: Sequence[str], *, permit: bool) -> str:
@@ -121,7 +116,7 @@ def match_blocks(groups: Iterable[str], today: Mapping[str, str]) -> Iterator[st
     """
     for group in groups:
         yield f"Match Group {group}"
-        yield from (f"\t{spelt} {_kept(name, today)}" for name, spelt in _SPELT.items() if name in today)
+        yield from (f"\t{spelt} {_kept(name, today)}" for name, spelt in LOGIN_SETTINGS.items() if name in today)
 
 
 def _kept(name: str, today: Mapping[str, str]) -> str:

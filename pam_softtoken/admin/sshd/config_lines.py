@@ -19,6 +19,12 @@ METHODS = {
     "keyboard-interactive": "kbdinteractiveauthentication",
 }
 """sshd's authentication methods, and the settings that turn them on."""
+LOGIN_SETTINGS = {
+    "kbdinteractiveauthentication": "KbdInteractiveAuthentication",
+    "passwordauthentication": "PasswordAuthentication",
+    "authenticationmethods": "AuthenticationMethods",
+}
+"""The settings that decide which of these ask for a code, as people write them."""
 ASKING = "keyboard-interactive"
 """The method in which PAM can ask any question."""
 _MOST_LEVELS = 16  # as in sshd
