@@ -20,6 +20,7 @@ from tests.support.client import Service
 from tests.support.cpu_time import Meter, summary
 from tests.support.installation import TREE, Installation
 from tests.support.pam_scene import Pam
+from tests.support.shared import made_once, shared_directory
 from tests.support.system_log import SystemLog
 
 METER = Meter()
@@ -94,9 +95,17 @@ def world() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def installed(world: Path) -> Installation:
-    """The module, the backend and the programs, built from this tree."""
-    return Installation.make(world / "installed")
+def shared() -> Iterator[Path]:
+    """A directory of all processes of this run."""
+    with shared_directory() as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def installed(world: Path, shared: Path) -> Installation:
+    """The module, the backend and the programs, built from this tree by the first process that needs them."""
+    built = made_once(shared / "built", lambda directory: Installation.make(directory / "installed"))
+    return Installation.copied(built / "installed", world / "installed")
 
 
 @pytest.fixture

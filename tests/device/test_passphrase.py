@@ -14,8 +14,19 @@ import pytest
 from pam_softtoken.device.sealing import COST
 from tests.device import export_maker
 from tests.device.published_exports import ACCOUNTS
-from tests.support.device import PASSPHRASE, PROGRAM, RFC_HOTP, RFC_KEY_BASE32, Device, Mistake, hotp, totp
+from tests.support.device import (
+    PASSPHRASE,
+    PROGRAM,
+    REAL_PROGRAM,
+    RFC_HOTP,
+    RFC_KEY_BASE32,
+    Device,
+    Mistake,
+    hotp,
+    totp,
+)
 from tests.support.enroller import Dialogue
+from tests.support.installation import TREE
 from tests.support.preload import compile_library
 from tests.support.process import wait_until
 
@@ -176,7 +187,10 @@ def test_passphrase__of_an_export_is_taken_as_it_is(
     assert len(device.content()) == len(ACCOUNTS)
 
 
-def test_passwd__old_one_opens_no_longer_and_the_cost_is_the_present_one(device: Device) -> None:
+def test_passwd__old_one_opens_no_longer_and_the_cost_is_the_present_one(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.support.device.PROGRAM", REAL_PROGRAM)
     device.hold(totp("alice"))
     done = device.run("passwd", "--new-passphrase-fd", "0", typed=NEW.encode() + b"\n")
     assert done.status == 0, done.stderr
@@ -366,6 +380,6 @@ def _without(library: str) -> str:
         "    def find_spec(self, name, path, target=None):\n"
         f"        if name.split('.')[0] == {library!r}: raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Gone())\n"
-        f"sys.path.insert(0, {str(Path(PROGRAM[-1]).parents[1])!r})\n"
+        f"sys.path.insert(0, {str(TREE)!r})\n"
         "from pam_softtoken.device.program import main\nsys.exit(main())\n"
     )

@@ -117,7 +117,7 @@ def test_vault__cut_anywhere_or_made_longer_is_one_clear_error(path: Path) -> No
 
 @pytest.mark.parametrize("place", [0, 16, 17, 20, 36, 48, -1])
 def test_program__damaged_vault_is_told_and_left_alone(device: Device, place: int) -> None:
-    write_vault(device.path, [totp("alice")], cost=COST)
+    write_vault(device.path, [totp("alice")])
     sealed = bytearray(device.path.read_bytes())
     sealed[place] ^= 1
     device.path.write_bytes(sealed)

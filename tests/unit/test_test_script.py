@@ -1,0 +1,51 @@
+"""What `scripts/test` says before it does anything."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.installation import TREE
+
+SCRIPT = str(TREE / "scripts" / "test")
+
+
+@pytest.fixture
+def as_user(tmp_path: Path) -> dict[str, str]:
+    """An environment in which the script takes its caller for an ordinary user, and finds nothing that it could run."""
+    (tmp_path / "id").write_text("#!/bin/sh\necho 1000\n")
+    (tmp_path / "id").chmod(0o755)
+    for name in ("sh", "dirname"):
+        (tmp_path / name).symlink_to(shutil.which(name) or name)
+    return {"PATH": str(tmp_path)}
+
+
+@pytest.mark.parametrize("words", [(), ("pam",), ("unit", "cli"), ("full",), ("--seed", "7", "fuzz")], ids=" ".join)
+def test_script__asks_for_root_where_a_part_needs_it(as_user: dict[str, str], words: tuple[str, ...]) -> None:
+    done = subprocess.run([SCRIPT, *words], check=False, capture_output=True, text=True, env=as_user)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        f"{SCRIPT}: error: only lint and unit run without root",
+        f"{SCRIPT}: hint: {' '.join(['sudo', SCRIPT, *words]).strip()}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("all",), 'no such part: "all"'),
+        (("--seed",), "--seed needs a number"),
+        (("--seed", "unit"), "--seed needs a number"),
+    ],
+    ids=repr,
+)
+def test_script__says_what_is_wrong_with_its_arguments(
+    as_user: dict[str, str], words: tuple[str, ...], problem: str
+) -> None:
+    done = subprocess.run([SCRIPT, *words], check=False, capture_output=True, text=True, env=as_user)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[0] == f"{SCRIPT}: error: {problem}"
+    assert done.stderr.splitlines()[1].startswith(f"{SCRIPT}: hint: ")
