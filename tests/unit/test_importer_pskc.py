@@ -15,6 +15,7 @@ from pam_softtoken.errors import ImportFailed
 from pam_softtoken.interchange import reader
 from pam_softtoken.interchange.record import Imported
 from pam_softtoken.otp.token import HOTPToken, TOTPToken
+from tests.support.tools import needs, needs_debians_python
 
 TREE = Path(__file__).resolve().parents[2]
 NOW = 1_700_000_000
@@ -302,6 +303,7 @@ def test_pskc__mistake_is_refused(text: str, problem: str) -> None:
     assert problem in _problem(text)
 
 
+@needs_debians_python("pskc")
 def test_pskc__is_read_by_debians_library() -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pam_softtoken.interchange import reader as importer\n"
@@ -313,6 +315,7 @@ def test_pskc__is_read_by_debians_library() -> None:
     assert done.stdout.decode().strip() == KEY.decode(), done.stderr
 
 
+@needs("pskctool")
 def test_pskc__is_what_pskctool_sees() -> None:
     text = _file(_key(f"{SECRET}{_plain('Counter', '7')}"))
     command = ["pskctool", "--info", "/dev/stdin"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,6 +15,7 @@ import pytest
 import pam_softtoken
 from pam_softtoken import config
 from tests.support.installation import TREE
+from tests.support.tools import needs_package_lists
 
 CONTROL = (TREE / "debian/control").read_text()
 PACKAGE = TREE / "pam_softtoken"
@@ -68,13 +68,13 @@ def field(package: str, name: str) -> set[str]:
     return set(re.findall(r"(?<![\w$:{-])[a-z][a-z0-9+.-]+", found[1])) if found else set()
 
 
+@needs_package_lists()
 def test_packages__of_a_server_bring_no_libraries_for_pictures() -> None:
     brought = (field("libpam-softtoken", "Depends") | field("libpam-softtoken", "Recommends")) - {"softtoken-common"}
     assert {"python3-pil", "python3-zxing-cpp"} <= field("libpam-softtoken", "Suggests")
-    apt_cache = shutil.which("apt-cache") or pytest.skip("needs apt, to see what these depend on in turn")
     left_out = [f"--no-{kind}" for kind in ("suggests", "enhances", "conflicts", "breaks", "replaces")]
     done = subprocess.run(
-        [apt_cache, "depends", "--recurse", *left_out, *sorted(brought)], check=True, capture_output=True, text=True
+        ["apt-cache", "depends", "--recurse", *left_out, *sorted(brought)], check=True, capture_output=True, text=True
     )
     everything = set(re.findall(r"^[a-z]\S*", done.stdout, re.MULTILINE))
     assert brought <= everything
