@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from tests.pam.conftest import backends, clock, phone
+from tests.support import sampling
 
 __all__ = ["backends", "clock", "phone"]
 
 
 @pytest.fixture
 def starved_step() -> int:
-    """The step between failing allocations of the backend. STARVED_STEP=1 fails each of them and takes minutes."""
-    return int(os.environ.get("STARVED_STEP", "16"))
+    """The step between failing allocations of the backend. A full run fails each of them, which takes minutes."""
+    return sampling.amount(sampling.source("starved").randint(14, 22), full=1)

@@ -13,9 +13,10 @@ import pytest
 from tests.fuzz.harness import CORPUS
 from tests.fuzz.seeds import seeds
 from tests.fuzz.targets import TARGETS
+from tests.support import sampling
 from tests.support.installation import TREE
 
-RUNS = 20_000
+RUNS = sampling.amount(5_000, full=200_000)
 PATIENCE_S = 1.0
 """Processor time for one input; each takes a few microseconds."""
 INPUTS = [(target, path.name) for target in TARGETS for path in sorted((CORPUS / target).iterdir())]
@@ -31,7 +32,7 @@ def test_parser__takes_or_refuses_a_kept_input(target: str, name: str) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_parser__takes_or_refuses_whatever_comes(target: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.fuzz", target, f"-runs={RUNS}", "-seed=1", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.fuzz", target, f"-runs={RUNS}", f"-seed={sampling.SEED}", str(tmp_path)]
     done = subprocess.run(command, cwd=TREE, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert f"Done {RUNS} runs" in done.stderr
@@ -43,7 +44,15 @@ def test_fuzzer__notices_a_broken_parser(tmp_path: Path) -> None:
         "import pam_softtoken.login.answer as answer\nanswer.read = lambda text: [][len(text)]\n"
     )
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{TREE}"}
-    command = [sys.executable, "-m", "tests.fuzz", "typed_answer", f"-runs={RUNS}", "-seed=1", str(tmp_path / "found")]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.fuzz",
+        "typed_answer",
+        "-runs=20000",
+        "-seed=1",
+        str(tmp_path / "found"),
+    ]
     done = subprocess.run(command, cwd=TREE, env=environment, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode != 0
     assert "IndexError" in done.stdout + done.stderr

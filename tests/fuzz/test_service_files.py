@@ -1,6 +1,6 @@
 """Compare the reader of PAM service files with libpam: the modules that run, their arguments, and the result.
 
-SERVICE_FILES_SECONDS=3600 continues for an hour. SERVICE_FILES_SEED is printed with each failure, and repeats it.
+SERVICE_FILES_SECONDS=3600 continues for an hour. The cases depend on TEST_SEED, and a failure names it.
 SERVICE_FILES_ROOT names a directory with the unpacked packages libpam0g, libc6, libaudit1 and libcap-ng0 of another
 Debian. Its libpam is then used instead of this machine's.
 """
@@ -23,16 +23,18 @@ from pam_softtoken.pam import enrolment_safety, jumps, paths, service_edit
 from pam_softtoken.pam.dialect import IN_PIECES, KNOWN, WHOLE_LINES, Dialect
 from tests.fuzz import enrolment_stacks, service_files
 from tests.fuzz.service_files import Account, Case, Libpam, difference
+from tests.support import sampling
 
 AT_ONCE = 200
 SECONDS = float(os.environ.get("SERVICE_FILES_SECONDS", "0"))
-SEED = int(os.environ.get("SERVICE_FILES_SEED", "20261127"))
+SEED = 20261127
+"""Of tests that need enough cases of a kind."""
 MAKERS = {
     "files that include each other": (service_files.make_case, 2),
     "as deep as libpam goes": (service_files.make_deep_case, 1),
     "pam.conf": (service_files.make_one_file_case, 1),
 }
-"""Each with its number of rounds in an ordinary run."""
+"""Each with its number of rounds. A full run has ten times as many."""
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +56,9 @@ def test_reader__predicts_what_libpam_does_with_any_service(libpam: Libpam, make
     make, rounds = MAKERS[maker]
     end = time.monotonic() + SECONDS
     number = 0
-    while number < rounds or time.monotonic() < end:
-        seed = f"SERVICE_FILES_SEED={SEED + number}"
-        source = random.Random(SEED + number)
+    while number < sampling.amount(rounds, full=10 * rounds) or time.monotonic() < end:
+        seed = f"TEST_SEED={sampling.SEED + number}"
+        source = random.Random(sampling.SEED + number)
         _require_same(libpam, [make(source) for _ in range(AT_ONCE)], seed)
         number += 1
 

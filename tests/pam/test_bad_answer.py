@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import time
 from types import TracebackType
 
 import pytest
@@ -18,8 +17,6 @@ from tests.support.pam_scene import NOTICE, PROMPT, severities, wrong_code
 from tests.support.process import WAIT_S
 from tests.support.system_log import SystemLog
 
-BOUND_S = 8
-"""The module did not wait: that would take the ten seconds that it allows its backend."""
 KIB = 1024
 
 MALFORMED: dict[str, bytes] = {
@@ -64,12 +61,13 @@ MALFORMED: dict[str, bytes] = {
 
 
 def attempt(service: Service, person: Person, line: bytes, *options: str) -> Outcome:
-    """Answer the one prompt with a line of the client's script, and check that it takes no time."""
-    started = time.monotonic()
+    """Answer the one prompt with a line of the client's script.
+
+    A module that waits in vain for its backend logs an error. So the log shows that it did not wait.
+    """
     done = subprocess.run(
         service.command(person, *options), input=line + b"\n", capture_output=True, check=True, timeout=60
     )
-    assert time.monotonic() - started < BOUND_S
     return Outcome(done.stdout.decode())
 
 

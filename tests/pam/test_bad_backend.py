@@ -318,6 +318,7 @@ PAM_IGNORE, ALL_IGNORED = 25, 6
 
 
 @pytest.mark.parametrize("code", [*range(34), 127, 128, 255])
+@pytest.mark.sampled(0.4)
 def test_backend__only_five_verdicts_reach_libpam(backends: Backends, pam: Pam, code: int) -> None:
     expected = ALL_IGNORED if code == PAM_IGNORE else PERMITTED.get(code, PAM_AUTH_ERR)
     assert pam.with_backend(backends.make(script=f"send(b'R', {code})")).log_in(ROOT).result == expected

@@ -35,6 +35,7 @@ def service(pam: Pam, clock: Clock) -> Service:
 @pytest.mark.claim(
     "A clock that jumps, by a second or a year, brings nothing old back, and the log says by how much it is off."
 )
+@pytest.mark.sampled(0.4)
 def test_clock__jump_brings_nothing_old_back(
     installed: Installation, service: Service, alice: Person, clock: Clock, jump_s: int
 ) -> None:

@@ -399,6 +399,7 @@ WRITES = {
 @pytest.mark.parametrize(("call", "number"), [(call, number) for call, numbers in WRITES.items() for number in numbers])
 @pytest.mark.lockout("a login in which its user enrols is killed while it stores the token")
 @pytest.mark.claim("Whatever ends an enrolment in the login leaves the user enrolled or as before.")
+@pytest.mark.sampled(0.3)
 def test_kill__leaves_the_newcomer_enrolled_or_as_before(
     enrols: Service, pam: Pam, alice: Person, call: str, number: int
 ) -> None:

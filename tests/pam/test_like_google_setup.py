@@ -27,6 +27,7 @@ REUSE = "DISALLOW_REUSE"
 
 @ALL_WAYS
 @pytest.mark.parametrize("front", ["0", "00", "7", "42", "x"])
+@pytest.mark.sampled(0.3)
 def test_long_answer__is_a_password_and_a_code_where_a_password_can_stand_and_nothing_elsewhere(
     pair: Pair, google_records: Enrolments, way: Way, front: str
 ) -> None:
@@ -136,6 +137,7 @@ def test_both_passes__theirs_takes_the_later_one_and_ours_never_asks_then(
 
 @ALL_WAYS
 @pytest.mark.parametrize("password", ["99999999", "in 2026 123456", "geheim \u00e9", "x" * 200])
+@pytest.mark.sampled(0.3)
 def test_password__of_any_kind_lets_in_and_is_handed_on(
     pair: Pair, google_records: Enrolments, standing_clock: Clock, way: Way, password: str
 ) -> None:

@@ -293,6 +293,7 @@ NAMES_THAT_LEAD_ELSEWHERE = ["", ".", "..", ".hidden", "../alice", "a/b", "/", r
 
 @pytest.mark.parametrize("canonical", NAMES_THAT_LEAD_ELSEWHERE)
 @pytest.mark.parametrize("template", ["%u", "%u/tokens", "x%u", "%U"])
+@pytest.mark.sampled(0.3)
 def test_canonical_name__that_leads_elsewhere_is_denied_and_makes_nothing(
     directory: DirectoryService, pam: Pam, installed: Installation, alice: Person, canonical: str, template: str
 ) -> None:

@@ -61,6 +61,7 @@ def test_modes__code_and_password_each_in_its_place_let_in(
 @pytest.mark.parametrize("modes", ALL_MODES, ids=" ".join)
 @pytest.mark.parametrize("what", ["wrong code", "replayed code", "wrong password", "empty", "short", "password alone"])
 @pytest.mark.claim("Where password and code are one answer, no failure of the module lets the stack go on.")
+@pytest.mark.sampled(0.5)
 def test_modes__anything_else_does_not(
     between: Callable[..., Service], alice: Person, phone: Phone, modes: tuple[str, ...], what: str
 ) -> None:

@@ -260,9 +260,9 @@ LAUGHS = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 12))
     ],
 )
 def test_pskc__document_type_is_refused_at_once(text: str) -> None:
-    before = time.monotonic()
+    before_s = time.process_time()
     assert "a document type" in _problem(text)
-    assert time.monotonic() - before < 1
+    assert time.process_time() - before_s < 1
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,7 @@ def test_module_page__explains_every_reason(pages: dict[str, str]) -> None:
     assert items == list(log.REASONS)
 
 
+@needs("mandoc")
 def test_security_page__has_every_claim(share: Path, pages: dict[str, str]) -> None:
     text = shown(share, "man7/softtoken-security.7").replace("'", "`")
     for claim in claims.read():
