@@ -9,6 +9,10 @@ from pathlib import Path
 
 from tests.support.installation import TREE
 
+HOME = "/usr/lib/pam_softtoken"
+PYTHON = ("/usr/bin/python3", "-I")
+CONF = "/etc/security/softtoken.conf"
+PROGRAMS = {"softtoken-enroll": "libpam-softtoken", "softtoken-admin": "libpam-softtoken", "softtoken": "softtoken"}
 NAMES = ("libpam-softtoken", "softtoken", "softtoken-common")
 _MADE = (".git", "venv", "fresh-debian", "*.egg-info", ".*_cache", ".hypothesis", "__pycache__")
 LEFT_OUT = shutil.ignore_patterns(*_MADE)

@@ -18,7 +18,7 @@ from tests.support.hosts import SSH, Host, Login, Su, Sudo
 from tests.support.installation import Installation
 from tests.support.packages import NAMES, Packages, build_as_maintainer, build_by_script, copy_of_the_tree
 from tests.support.private_mounts import PrivateMounts
-from tests.support.shared import made_once, shared_directory
+from tests.support.shared import made_once
 from tests.support.system_log import SystemLog
 from tests.system.scenario import SLOW
 
@@ -124,13 +124,6 @@ def remove_backend(installed: Installation) -> BackendRemover:
             aside.rename(installed.backend)
 
     return remove
-
-
-@pytest.fixture(scope="session")
-def shared() -> Iterator[Path]:
-    """A directory of all processes of this run."""
-    with shared_directory() as path:
-        yield path
 
 
 def _build_as_maintainer(directory: Path) -> None:
