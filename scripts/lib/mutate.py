@@ -525,12 +525,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="choose the same sample again")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one for each CPU)")
     parser.add_argument("--deep", action="store_true", help="run tests that need root on the survivors")
+    parser.add_argument("--only", metavar="KEY", action="append", help="the mutant that was printed with this key")
     parser.add_argument("--list", action="store_true", help="list the mutants, and test none")
     parser.add_argument("--cover", type=Path, help="keep in this file which test runs what, and read it next time")
     parser.add_argument("file", nargs="*", default=list(TARGETS), help="files below pam_softtoken")
     asked = parser.parse_args()
     chosen = all_mutants(asked.file, set(KNOWN.read_text().splitlines()))
     whole = len(chosen)
+    if asked.only:
+        chosen = [each for each in chosen if each.key in asked.only]
+        asked.all = True
     if not asked.all:
         seed = random.randrange(1_000_000) if asked.seed is None else asked.seed
         chosen = random.Random(seed).sample(chosen, min(asked.count, whole))

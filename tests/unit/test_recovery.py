@@ -61,3 +61,9 @@ def test_set__identifies_each_code_and_no_other() -> None:
 def test_set__the_same_codes_get_another_salt() -> None:
     codes = recovery_code.generate(1)
     assert RecoverySet.of(codes).hashes != RecoverySet.of(codes).hashes
+
+
+@pytest.mark.parametrize("count", [-1, recovery_code.MAX_CODES + 1])
+def test_codes__of_another_number_than_a_token_file_can_hold_are_not_made(count: int) -> None:
+    with pytest.raises(ValueError, match="0 to 24"):
+        recovery_code.generate(count)

@@ -678,3 +678,32 @@ def test_wait__of_a_clock_that_was_ahead_ends_as_any_other(make_gate: Callable[.
     with pytest.raises(Throttled):
         gate.answer(_totp(TODAY), STRANGER, now=TODAY + 60)
     assert gate.gets_in(_totp(TODAY + DAY_S), STRANGER, now=TODAY + DAY_S)
+
+
+def test_attempt__of_a_user_without_a_required_pin_ends_before_anything_is_asked(
+    make_gate: Callable[..., Gate],
+) -> None:
+    gate = make_gate(PHONE, config=Config(pin_required=True))
+    with pytest.raises(PINMissing):
+        Attempt(gate.account, gate.config, now=NOW)
+
+
+def test_accepted__names_the_token_and_counts_the_recovery_codes_only_after_one_was_used(
+    make_gate: Callable[..., Gate],
+) -> None:
+    gate = make_gate(PHONE, codes=CODES)
+    content = gate.editor().open_enrolled()
+    digest = content.recovery.digest("EFGHJKMNPQRT").hex()
+    gate.change(lambda state: state.with_issued(content.recovery.name, digest, since=NOW, until=NOW + 60))
+    taken = [gate.answer(typed) for typed in (PHONE.otp_at(NOW // 30), "EFGHJKMNPQRT", CODES[0], CODES[1])]
+    assert [(each.token, each.recovery_left) for each in taken] == [("phone", None), ("", None), ("", 1), ("", 0)]
+
+
+@pytest.mark.parametrize(("token", "stays"), [(PHONE, False), (BUTTON, True)])
+def test_issued_code__of_a_clock_that_was_ahead_is_gone_after_a_code_that_shows_the_time(
+    make_gate: Callable[..., Gate], token: Token, stays: bool
+) -> None:
+    gate = make_gate(PHONE, BUTTON)
+    gate.change(lambda state: state.with_issued("a" * 16, "b" * 32, since=NOW + 1000, until=NOW + 2000))
+    gate.answer(token.otp_at(NOW // 30 if token is PHONE else 0))
+    assert bool(gate.state().issued) is stays
