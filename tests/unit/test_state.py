@@ -322,10 +322,20 @@ def test_move__onto_a_leftover_state_never_brings_a_used_code_back() -> None:
     for leftover, live in ((7, 5), (5, 7)):
         moved = state.moved_onto(State(last={FINGERPRINT: leftover}), State(last={FINGERPRINT: live}), {FINGERPRINT})
         assert moved.last == {FINGERPRINT: 7}
-    spent = (State(spent={"a" * 16: codes}) for codes in (("1" * 8, "2" * 8), ("2" * 8, "3" * 8)))
-    assert state.moved_onto(*spent, set()).spent == {"a" * 16: ("1" * 8, "2" * 8, "3" * 8)}
+    old, new = (State(spent={"a" * 16: codes}) for codes in (("1" * 8, "2" * 8), ("2" * 8, "3" * 8)))
+    assert state.moved_onto(old, new, set()).spent == {"a" * 16: ("1" * 8, "2" * 8, "3" * 8)}
 
 
 def test_move__takes_no_record_for_a_token_whose_own_was_lost() -> None:
     leftover = State(last={FINGERPRINT: 7, OTHER: 3})
     assert state.moved_onto(leftover, State.new(), {FINGERPRINT}).last == {OTHER: 3}
+
+
+@pytest.mark.parametrize("present", [State.new(), FULL_OF_KINDS])
+def test_state__that_has_nothing_to_lose_is_the_same_one_and_need_not_be_written(present: State) -> None:
+    absent = "7" * 16
+    assert present.without_notes((absent,)) is present
+    assert present.without_wrong(absent) is present
+    assert present.without_missed(absent) is present
+    assert present.without_last(absent) is present
+    assert present.without_missed() is present or present.missed

@@ -13,7 +13,7 @@ import pytest
 
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.safe_open import Account
-from pam_softtoken.account.state import NEVER, State
+from pam_softtoken.account.state import MAX_RECORDS, NEVER, State
 from pam_softtoken.account.store import Location
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.admin.relief import fresh_state
@@ -707,3 +707,26 @@ def test_issued_code__of_a_clock_that_was_ahead_is_gone_after_a_code_that_shows_
     gate.change(lambda state: state.with_issued("a" * 16, "b" * 32, since=NOW + 1000, until=NOW + 2000))
     gate.answer(token.otp_at(NOW // 30 if token is PHONE else 0))
     assert bool(gate.state().issued) is stays
+
+
+def test_grace__is_given_for_the_recorded_source_as_long_as_it_lasts(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(PHONE, config=Config(grace=60))
+    attempt = Attempt(gate.account, gate.config, now=NOW)
+    assert not attempt.in_grace("a" * 16, now=NOW)
+    attempt.verify(PHONE.otp_at(NOW // 30), source=OWNER, clock=lambda: NOW, grace="a" * 16)
+    attempt.close()
+    later = Attempt(gate.account, gate.config, now=NOW)
+    asked = [("a" * 16, NOW + 59), ("a" * 16, NOW + 60), ("b" * 16, NOW), ("", NOW)]
+    assert [later.in_grace(name, now=now) for name, now in asked] == [True, False, False, False]
+    later.close()
+
+
+def test_store__full_of_records_forgets_none_of_an_enrolled_token(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(PHONE, BUTTON)
+    removed = {f"{number:032x}": 1 for number in range(MAX_RECORDS - 1)}
+    gate.change(lambda state: State(last={PHONE.fingerprint(): NOW // 30, **removed}))
+    assert not gate.gets_in(BUTTON.otp_at(0))
+    gate.answer(BUTTON.otp_at(1))
+    known = gate.state().last
+    assert (known[PHONE.fingerprint()], known[BUTTON.fingerprint()]) == (NOW // 30, 1)
+    assert len(known) == MAX_RECORDS
