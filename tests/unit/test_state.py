@@ -69,6 +69,15 @@ def test_state__from_before_an_upgrade_is_read_and_no_used_code_comes_back() -> 
         assert read.issued == {"a" * 16: ("e" * 32, 7, 10, "0" * 16, 0, unused)}
 
 
+@pytest.mark.parametrize("before", ["", f"last {FINGERPRINT} 2 0 0\n"])
+@pytest.mark.parametrize(("line", "issued"), [(f"grace {'d' * 16} 8", 0), (f"issued {'a' * 16} {'e' * 32} 7 10 1", 1)])
+def test_state__from_before_an_upgrade_is_read_wherever_its_old_line_stands(
+    before: str, line: str, issued: int
+) -> None:
+    read = _decode(bytes(SLOT_BYTES) + _slot_of(f"{before}{line}\n", 1))
+    assert (len(read.last), len(read.issued), read.graces) == (bool(before), issued, {})
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
+from pam_softtoken.account import ram_record, state
 from pam_softtoken.account.safe_open import Account
-from pam_softtoken.account.store import Location
+from pam_softtoken.account.state import State
+from pam_softtoken.account.store import Location, Store
+from pam_softtoken.account.token_file import TokenFile, serialise
 from pam_softtoken.errors import ConfigError
+from pam_softtoken.otp.recovery_code import RecoverySet
+from pam_softtoken.otp.token import Secret, TOTPToken
 
+TOKEN = TOTPToken("phone", Secret(b"12345678901234567890"), algorithm="SHA1", digits=6, created=0)
+NAME = TOKEN.fingerprint()
 ALICE, BOB = (Account(name, uid, uid, home=f"/home/{name}") for name, uid in (("alice", 1001), ("bob", 1002)))
 
 
@@ -32,3 +42,40 @@ def test_location__whose_name_cannot_be_part_of_a_path_is_refused_by_name_and_fo
     with pytest.raises(ConfigError):
         Location("/srv/%u", odd)
     assert Location("/srv/%U", odd).path == "/srv/1001"
+
+
+def _write(store: Store, new: State) -> None:
+    store.open()
+    store.lock(1)
+    store.read_state()
+    store.write_state(new)
+    store.close()
+
+
+def test_store__after_a_time_in_memory_writes_over_the_older_slot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over the newer slot, a power failure would leave only the older one, in which used codes are not used."""
+    kept: dict[str, bytes] = {}
+    monkeypatch.setattr(ram_record, "read", kept.get)
+    monkeypatch.setattr(ram_record, "write", kept.__setitem__)
+    monkeypatch.setattr(ram_record, "remove", kept.__delitem__)
+    path = tmp_path / "store"
+    path.mkdir(mode=0o700)
+    (path / "tokens").write_bytes(serialise(TokenFile((TOKEN,), RecoverySet(bytes(16), ()))))
+    (path / "tokens").chmod(0o600)
+    location = Location("%h/store", Account("me", os.getuid(), os.getgid(), home=str(tmp_path)))
+    for counter in (1, 2, 3):
+        _write(Store(location), State(last={NAME: counter}))
+    read_only = Store(location)
+    read_only.read_only = True
+    _write(read_only, State(last={NAME: 4}))
+    assert len(kept) == 1
+    newest = state.decode((path / "state").read_bytes(), path="")
+    assert newest[1].last == {NAME: 3}
+    _write(Store(location), State(last={NAME: 5}))
+    data = (path / "state").read_bytes()
+    assert state.decode(data, path="")[1].last == {NAME: 5}
+    place = state.place_of(newest[0])
+    assert state.decode_slot(data[place : place + state.SLOT_BYTES])[1].last == {NAME: 3}
+    assert kept == {}

@@ -684,8 +684,10 @@ def test_attempt__of_a_user_without_a_required_pin_ends_before_anything_is_asked
     make_gate: Callable[..., Gate],
 ) -> None:
     gate = make_gate(PHONE, config=Config(pin_required=True))
+    before = os.listdir("/proc/self/fd")
     with pytest.raises(PINMissing):
         Attempt(gate.account, gate.config, now=NOW)
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_accepted__names_the_token_and_counts_the_recovery_codes_only_after_one_was_used(
