@@ -26,7 +26,7 @@ def test_pam_conf__counts_if_no_directory_exists(dialect: Dialect) -> None:
     one_file = f"sshd {UNIX}login auth required pam_permit.so\nother {UNIX}OTHER account required pam_deny.so\n"
     stack = _read({"pam.conf": one_file}, dialect)
     assert _lines(stack) == ["/etc/pam.conf:1 auth pam_unix.so", "/etc/pam.conf:4 account pam_deny.so"]
-    assert stack.file == "/etc/pam.conf"
+    assert (stack.file, stack.problems, stack.is_given_up) == ("/etc/pam.conf", (), False)
     empty = _read({"pam.conf": one_file, "pam.d": ""}, dialect)
     assert (_lines(empty), empty.file) == ([], "")
     other = _read({"pam.conf": one_file, "pam.d": "", "pam.d/other": UNIX}, dialect)
@@ -74,6 +74,20 @@ def test_include__counts_towards_the_sixteen_levels_where_libpam_counts_it() -> 
     too_deep = _read(files | {"pam.d/sshd": "auth include 0\n", "pam.d/0": "auth include 1\n"}, WHOLE_LINES)
     assert [line.is_broken for line in too_deep.lines] == [True]
     assert _lines(_read(files | {"pam.d/sshd": "auth include 0\n", "pam.d/0": "auth include 1\n"})) == _lines(deepest)
+
+
+@pytest.mark.parametrize("dialect", KNOWN, ids=repr)
+def test_include__of_itself_twice_comes_to_an_end(dialect: Dialect) -> None:
+    stack = _read({"pam.d/sshd": "auth include sshd\n" * 2}, dialect)
+    assert "too deep" in stack.problems[0].why
+    assert 0 < len(stack.lines) <= 1001
+
+
+def test_include__inside_another_belongs_to_the_line_of_the_service_itself() -> None:
+    files = {"pam.d/sshd": f"{DENY}auth include one\n", "pam.d/one": f"{DENY}auth include two\n", "pam.d/two": UNIX}
+    line = _read(files).of("auth")[-1]
+    assert (line.name, str(line.outermost)) == ("pam_unix.so", "/etc/pam.d/sshd:3")
+    assert [str(place) for place in line.via] == ["/etc/pam.d/sshd:3", "/etc/pam.d/one:3"]
 
 
 @pytest.mark.parametrize("dialect", [IN_PIECES, WHOLE_LINES], ids=repr)
