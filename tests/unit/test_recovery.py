@@ -26,6 +26,7 @@ def test_codes__are_all_different_and_well_formed() -> None:
     codes = recovery_code.generate(24)
     assert len(set(codes)) == 24
     assert all(recovery_code.normalise(code) == code.replace("-", "") for code in codes)
+    assert recovery_code.generate(0) == []
 
 
 def test_codes__use_the_whole_alphabet_evenly() -> None:

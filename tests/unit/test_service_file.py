@@ -124,3 +124,26 @@ def test_over__names_the_lines_that_hop_over_another() -> None:
     hopping, hopped, landing = stack.of("auth")
     assert jumps.over(stack.of("auth"), hopped) == [hopping]
     assert jumps.over(stack.of("auth"), landing) == []
+
+
+@pytest.mark.parametrize("line", ["auth", "auth required", "auth [success=ok", "auth [success=ok pam_unix.so"])
+@pytest.mark.parametrize("dialect", KNOWN, ids=repr)
+def test_line__without_control_or_module_is_broken_and_the_next_one_counts(line: str, dialect: Dialect) -> None:
+    stack = _read({"pam.d/sshd": f"{line}\n{UNIX}"}, dialect)
+    assert not stack.is_given_up
+    assert [each.is_broken for each in stack.lines] == [True, False]
+    assert str(stack.problems[-1]) == "/etc/pam.d/sshd:1: the control or the module is missing"
+
+
+@pytest.mark.parametrize("target", ["?", "/", "/lib/.so"])
+def test_substack__without_a_name_is_given_up(target: str) -> None:
+    stack = _read({"pam.d/sshd": f"{UNIX}auth substack {target}\n"})
+    assert stack.is_given_up
+    assert str(stack.problems[0]) == f'/etc/pam.d/sshd:2: "{target}" is no name of a substack'
+
+
+def test_include__of_a_file_at_which_libpam_hangs_is_given_up() -> None:
+    hanging = UNIX.strip().ljust(PIECE_BYTES - 1, "x") + f"\\\n{UNIX}"
+    stack = _read({"pam.d/sshd": f"auth include one\n{UNIX}", "pam.d/one": hanging})
+    assert stack.is_given_up
+    assert {str(each.place) for each in stack.problems} == {"/etc/pam.d/one:1"}

@@ -123,6 +123,7 @@ def _remove(*path: str | int) -> Callable[[dict[str, Any]], None]:
         (_set("recovery", "scrypt", value=[16385, 8, 1]), "recovery"),
         (_set("recovery", "salt", value="00"), "recovery"),
         (_set("recovery", "hashes", value=["zz"]), "recovery.hashes"),
+        (_set("recovery", "hashes", value=["1" * 31]), "recovery.hashes"),
         (_set("recovery", "hashes", value=["11" * 16] * 2), "recovery"),
         (_set("recovery", "scratch", value=False), "recovery.scratch"),
         (_set("recovery", "scratch", value=1), "recovery.scratch"),

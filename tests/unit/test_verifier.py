@@ -732,3 +732,13 @@ def test_store__full_of_records_forgets_none_of_an_enrolled_token(make_gate: Cal
     known = gate.state().last
     assert (known[PHONE.fingerprint()], known[BUTTON.fingerprint()]) == (NOW // 30, 1)
     assert len(known) == MAX_RECORDS
+
+
+@pytest.mark.parametrize("off", [-20, 20])
+def test_clock__that_is_minutes_off_is_followed_after_two_codes_in_a_row(
+    make_gate: Callable[..., Gate], off: int
+) -> None:
+    gate = make_gate(PHONE)
+    codes = [PHONE.otp_at(NOW // 30 + off + number) for number in range(3)]
+    assert [gate.gets_in(code, now=NOW + 30 * number) for number, code in enumerate(codes)] == [False, True, True]
+    assert gate.state().drift == {PHONE.fingerprint(): 2 * off}
