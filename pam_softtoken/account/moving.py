@@ -57,7 +57,7 @@ class Place(Editor):
         self._rename(TOKENS, ASIDE)
 
     def put_back(self) -> None:
-        """Put the token file back, so that it is used again."""
+        """Rename the token file back, so that it is used again."""
         self._rename(ASIDE, TOKENS)
 
     def _rename(self, old: str, new: str) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pam_softtoken.errors import MalformedAnswer
 from pam_softtoken.login import answer
+from pam_softtoken.otp.pin import MIN_CHARACTERS
 
 PASTED = [
     " ", "\t", "\r", "\u00a0", "\u2009", "\u200b", "\u200c", "\u200d", "\u202f", "\u2060", "\u3000", "\ufeff",
@@ -122,3 +123,18 @@ def test_answer__without_a_code_at_its_end_is_malformed(typed: str) -> None:
 @given(st.text(max_size=30), st.text(alphabet="0123456789", min_size=6, max_size=8))
 def test_answer__any_password_is_given_back_whole(password: str, otp: str) -> None:
     assert (password, otp) in [(reading.front, reading.otp) for reading in answer.read(password + otp)]
+
+
+@pytest.mark.parametrize(
+    ("typed", "hashes"),
+    [
+        ("x" * MIN_CHARACTERS + "1 23456", 1),
+        ("x" * (MIN_CHARACTERS - 1) + "1 23456", 0),
+        ("x" * MIN_CHARACTERS + "9KQT4HAW7XEC", 2),
+        ("9KQT4HAW7XEC", 1),
+        ("12345678", 1),
+        ("password", 0),
+    ],
+)
+def test_most_hashes__counts_the_possible_pins_and_the_codes_that_are_hashed(typed: str, hashes: int) -> None:
+    assert answer.most_hashes(typed, combined=False) == hashes

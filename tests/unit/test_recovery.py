@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import pytest
 
@@ -25,6 +26,7 @@ def test_codes__are_all_different_and_well_formed() -> None:
     codes = recovery_code.generate(24)
     assert len(set(codes)) == 24
     assert all(recovery_code.normalise(code) == code.replace("-", "") for code in codes)
+    assert recovery_code.generate(0) == []
 
 
 def test_codes__use_the_whole_alphabet_evenly() -> None:
@@ -61,3 +63,16 @@ def test_set__identifies_each_code_and_no_other() -> None:
 def test_set__the_same_codes_get_another_salt() -> None:
     codes = recovery_code.generate(1)
     assert RecoverySet.of(codes).hashes != RecoverySet.of(codes).hashes
+
+
+@pytest.mark.parametrize("count", [-1, recovery_code.MAX_CODES + 1])
+def test_codes__of_another_number_than_a_token_file_can_hold_are_not_made(count: int) -> None:
+    with pytest.raises(ValueError, match="0 to 24"):
+        recovery_code.generate(count)
+
+
+def test_codes__that_come_twice_or_look_like_an_otp_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = ["A" * 12, "3" * 12, "A" * 12, "C" * 12]
+    drawn = iter([255, *(recovery_code.ALPHABET.index(character) for character in "".join(wanted))])
+    monkeypatch.setattr(os, "urandom", lambda size: bytes([next(drawn)]))
+    assert recovery_code.generate(2) == ["AAAA-AAAA-AAAA", "CCCC-CCCC-CCCC"]

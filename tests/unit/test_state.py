@@ -70,6 +70,15 @@ def test_state__from_before_an_upgrade_is_read_and_no_used_code_comes_back() -> 
         assert read.issued == {"a" * 16: ("e" * 32, 7, 10, "0" * 16, 0, unused)}
 
 
+@pytest.mark.parametrize("before", ["", f"last {FINGERPRINT} 2 0 0\n"])
+@pytest.mark.parametrize(("line", "issued"), [(f"grace {'d' * 16} 8", 0), (f"issued {'a' * 16} {'e' * 32} 7 10 1", 1)])
+def test_state__from_before_an_upgrade_is_read_wherever_its_old_line_stands(
+    before: str, line: str, issued: int
+) -> None:
+    read = _decode(bytes(SLOT_BYTES) + _slot_of(f"{before}{line}\n", 1))
+    assert (len(read.last), len(read.issued), read.graces) == (bool(before), issued, {})
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -80,6 +89,20 @@ def test_state__from_before_an_upgrade_is_read_and_no_used_code_comes_back() -> 
         f"issued {'a' * 16} {'e' * 32} 07 10 1\n",
         f"last {FINGERPRINT} 1 0\n",
         f"last {FINGERPRINT} +1 0 0\n",
+        f"last {FINGERPRINT[1:]} 1 0 0\n",
+        f"assumed {OTHER[1:]} 1\n",
+        f"note {'9' * 23} 9 {OTHER} 1\n",
+        f"note {'9' * 24} 9 {OTHER[1:]} 1\n",
+        f"held {'9' * 24} 9 {'g' * 32} 1\n",
+        f"spent {'a' * 15}\n",
+        f"spent {'a' * 16} {'b' * 7}\n",
+        f"wrong {'c' * 15} 1 1\n",
+        f"missed {'c' * 15} 1\n",
+        f"source {'c' * 15} 1\n",
+        f"grace {'d' * 15} 8 3\n",
+        f"issued {'a' * 15} {'e' * 32} 7 10 {'f' * 16} 3 1\n",
+        f"issued {'a' * 16} {'e' * 31} 7 10 {'f' * 16} 3 1\n",
+        f"issued {'a' * 16} {'e' * 32} 7 10 {'f' * 15} 3 1\n",
     ],
 )
 def test_state__with_a_line_in_another_spelling_is_damaged(line: str) -> None:
@@ -297,3 +320,33 @@ def test_state__wrong_answers_of_many_sources_are_counted_together() -> None:
     assert sum(present.missed.values()) == sum(range(1, 10))
     assert len(present.missed) == state.MAX_MISSED
     assert present.missed[f"{9:016x}"] == 9
+
+
+def test_state__a_slot_of_another_length_is_not_read() -> None:
+    slot = _slot_of("", 1)
+    assert state_format.decode_slot(slot)[0] == 1
+    with pytest.raises(ValueError, match="not a slot"):
+        state_format.decode_slot(slot[:18] + slot[-32:])
+
+
+def test_move__onto_a_leftover_state_never_brings_a_used_code_back() -> None:
+    for leftover, live in ((7, 5), (5, 7)):
+        moved = state.moved_onto(State(last={FINGERPRINT: leftover}), State(last={FINGERPRINT: live}), {FINGERPRINT})
+        assert moved.last == {FINGERPRINT: 7}
+    old, new = (State(spent={"a" * 16: codes}) for codes in (("1" * 8, "2" * 8), ("2" * 8, "3" * 8)))
+    assert state.moved_onto(old, new, set()).spent == {"a" * 16: ("1" * 8, "2" * 8, "3" * 8)}
+
+
+def test_move__takes_no_record_for_a_token_whose_own_was_lost() -> None:
+    leftover = State(last={FINGERPRINT: 7, OTHER: 3})
+    assert state.moved_onto(leftover, State.new(), {FINGERPRINT}).last == {OTHER: 3}
+
+
+@pytest.mark.parametrize("present", [State.new(), FULL_OF_KINDS])
+def test_state__that_has_nothing_to_lose_is_the_same_one_and_need_not_be_written(present: State) -> None:
+    absent = "7" * 16
+    assert present.without_notes((absent,)) is present
+    assert present.without_wrong(absent) is present
+    assert present.without_missed(absent) is present
+    assert present.without_last(absent) is present
+    assert present.without_missed() is present or present.missed

@@ -123,6 +123,7 @@ def _remove(*path: str | int) -> Callable[[dict[str, Any]], None]:
         (_set("recovery", "scrypt", value=[16385, 8, 1]), "recovery"),
         (_set("recovery", "salt", value="00"), "recovery"),
         (_set("recovery", "hashes", value=["zz"]), "recovery.hashes"),
+        (_set("recovery", "hashes", value=["1" * 31]), "recovery.hashes"),
         (_set("recovery", "hashes", value=["11" * 16] * 2), "recovery"),
         (_set("recovery", "scratch", value=False), "recovery.scratch"),
         (_set("recovery", "scratch", value=1), "recovery.scratch"),
@@ -229,3 +230,23 @@ def test_tokenfile__is_bound_to_any_name(name: str) -> None:
 def test_tokenfile__account_that_is_none_is_refused(account: dict[str, object]) -> None:
     with pytest.raises(BadTokenFile, match="account"):
         token_file.parse_any(_bound(**account), path="tokens")
+
+
+@pytest.mark.parametrize("uid", [0, token_file.MAX_UID])
+def test_tokenfile__is_bound_to_any_uid(uid: int) -> None:
+    content = token_file.parse(json.dumps(_document()).encode(), path="tokens")
+    written = token_file.serialise(content, owner=("name", uid))
+    assert token_file.parse_any(written, path="tokens")[1] == ("name", uid)
+
+
+def test_tokenfile__as_large_as_it_can_be_is_read_and_a_larger_one_is_not() -> None:
+    largest = json.dumps(_document()).encode().ljust(token_file.MAX_BYTES)
+    assert len(token_file.parse(largest, path="tokens").tokens) == 1
+    with pytest.raises(BadTokenFile, match="larger than"):
+        token_file.parse(largest + b" ", path="tokens")
+
+
+def test_tokenfile__a_number_that_is_too_long_is_not_computed() -> None:
+    text = json.dumps(_document()).replace("1700000000", "1" * 21)
+    with pytest.raises(BadTokenFile, match="too long"):
+        token_file.parse(text.encode(), path="tokens")

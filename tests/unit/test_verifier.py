@@ -14,7 +14,7 @@ import pytest
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.location import Location
 from pam_softtoken.account.safe_open import Account
-from pam_softtoken.account.state import NEVER, State
+from pam_softtoken.account.state import MAX_RECORDS, NEVER, State
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.admin.relief import fresh_state
 from pam_softtoken.config import Config
@@ -680,3 +680,67 @@ def test_wait__of_a_clock_that_was_ahead_ends_as_any_other(make_gate: Callable[.
     with pytest.raises(Throttled):
         gate.answer(_totp(TODAY), STRANGER, now=TODAY + 60)
     assert gate.gets_in(_totp(TODAY + DAY_S), STRANGER, now=TODAY + DAY_S)
+
+
+def test_attempt__of_a_user_without_a_required_pin_ends_before_anything_is_asked(
+    make_gate: Callable[..., Gate],
+) -> None:
+    gate = make_gate(PHONE, config=Config(pin_required=True))
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(PINMissing):
+        Attempt(gate.account, gate.config, now=NOW)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_accepted__names_the_token_and_counts_the_recovery_codes_only_after_one_was_used(
+    make_gate: Callable[..., Gate],
+) -> None:
+    gate = make_gate(PHONE, codes=CODES)
+    content = gate.editor().open_enrolled()
+    digest = content.recovery.digest("EFGHJKMNPQRT").hex()
+    gate.change(lambda state: state.with_issued(content.recovery.name, digest, since=NOW, until=NOW + 60))
+    taken = [gate.answer(typed) for typed in (PHONE.otp_at(NOW // 30), "EFGHJKMNPQRT", CODES[0], CODES[1])]
+    assert [(each.token, each.recovery_left) for each in taken] == [("phone", None), ("", None), ("", 1), ("", 0)]
+
+
+@pytest.mark.parametrize(("token", "stays"), [(PHONE, False), (BUTTON, True)])
+def test_issued_code__of_a_clock_that_was_ahead_is_gone_after_a_code_that_shows_the_time(
+    make_gate: Callable[..., Gate], token: Token, stays: bool
+) -> None:
+    gate = make_gate(PHONE, BUTTON)
+    gate.change(lambda state: state.with_issued("a" * 16, "b" * 32, since=NOW + 1000, until=NOW + 2000))
+    gate.answer(token.otp_at(NOW // 30 if token is PHONE else 0))
+    assert bool(gate.state().issued) is stays
+
+
+def test_grace__is_given_for_the_recorded_source_as_long_as_it_lasts(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(PHONE, config=Config(grace=60))
+    attempt = Attempt(gate.account, gate.config, now=NOW)
+    assert not attempt.in_grace("a" * 16, now=NOW)
+    attempt.verify(Question(PHONE.otp_at(NOW // 30), source=OWNER, grace="a" * 16), clock=lambda: NOW)
+    attempt.close()
+    later = Attempt(gate.account, gate.config, now=NOW)
+    asked = [("a" * 16, NOW + 59), ("a" * 16, NOW + 60), ("b" * 16, NOW), ("", NOW)]
+    assert [later.in_grace(name, now=now) for name, now in asked] == [True, False, False, False]
+    later.close()
+
+
+def test_store__full_of_records_forgets_none_of_an_enrolled_token(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(PHONE, BUTTON)
+    removed = {f"{number:032x}": 1 for number in range(MAX_RECORDS - 1)}
+    gate.change(lambda state: State(last={PHONE.fingerprint(): NOW // 30, **removed}))
+    assert not gate.gets_in(BUTTON.otp_at(0))
+    gate.answer(BUTTON.otp_at(1))
+    known = gate.state().last
+    assert (known[PHONE.fingerprint()], known[BUTTON.fingerprint()]) == (NOW // 30, 1)
+    assert len(known) == MAX_RECORDS
+
+
+@pytest.mark.parametrize("off", [-20, 20])
+def test_clock__that_is_minutes_off_is_followed_after_two_codes_in_a_row(
+    make_gate: Callable[..., Gate], off: int
+) -> None:
+    gate = make_gate(PHONE)
+    codes = [PHONE.otp_at(NOW // 30 + off + number) for number in range(3)]
+    assert [gate.gets_in(code, now=NOW + 30 * number) for number, code in enumerate(codes)] == [False, True, True]
+    assert gate.state().drift == {PHONE.fingerprint(): 2 * off}
