@@ -52,7 +52,7 @@ def test_other__has_faults_that_concern_a_service_only_if_it_needs_the_line_or_l
     needless = _read({"pam.d/sshd": UNIX, "pam.d/other": "auth nonsense pam_deny.so\n"})
     assert (needless.problems, needless.is_given_up) == ((), False)
     needed = _read({"pam.d/sshd": UNIX, "pam.d/other": "account nonsense pam_deny.so\n"})
-    assert [str(each) for each in needed.problems] == ['/etc/pam.d/other:1: "nonsense" is no control']
+    assert [str(each) for each in needed.problems] == ['/etc/pam.d/other:1: "nonsense" is not a control']
     given_up = _read({"pam.d/sshd": UNIX, "pam.d/other": "auth required ?\n"})
     assert [str(each) for each in given_up.problems] == ['/etc/pam.d/other:1: "?" is no name of a module']
     assert given_up.is_given_up
@@ -139,7 +139,7 @@ def test_line__without_control_or_module_is_broken_and_the_next_one_counts(line:
 def test_substack__without_a_name_is_given_up(target: str) -> None:
     stack = _read({"pam.d/sshd": f"{UNIX}auth substack {target}\n"})
     assert stack.is_given_up
-    assert str(stack.problems[0]) == f'/etc/pam.d/sshd:2: "{target}" is no name of a substack'
+    assert str(stack.problems[0]) == f'/etc/pam.d/sshd:2: "{target}" is not the name of a substack'
 
 
 def test_include__of_a_file_at_which_libpam_hangs_is_given_up() -> None:
