@@ -283,7 +283,7 @@ def test_export__draws_qr_codes_that_a_camera_reads(device: Device) -> None:
     with device.start("export", "--qr") as person:
         person.expect("Passphrase of the vault: ")
         person.type(PASSPHRASE)
-        person.expect("Show 1 key? Whoever sees this screen has them, too. [y/N] ")
+        person.expect("Show 1 key? Everybody who sees this screen has them, too. [y/N] ")
         person.type("y")
         assert person.finish() == 0
         drawn = person.transcript[person.transcript.index("alice") :]
@@ -375,7 +375,7 @@ def test_verify__clock_that_is_off_is_told_by_how_much(steps_off: int, told: str
 
 
 def test_verify__code_of_another_hour_says_nothing() -> None:
-    with pytest.raises(CheckFailed, match="no code of this entry within an hour"):
+    with pytest.raises(CheckFailed, match="not a code of this entry within an hour"):
         _compare(200)
 
 
