@@ -371,6 +371,7 @@ class Run:
         self.jobs = jobs
         self.record = record
         self.survivors: list[Mutant] = []
+        self.tested = 0
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Do this instead of running the tests."""
@@ -411,6 +412,7 @@ class Run:
     def _wait(self, running: dict[int, tuple[Mutant, int]]) -> None:
         process, status = os.wait()
         mutant, count = running.pop(process)
+        self.tested += 1
         if status == 0:
             print(f"{mutant.path}:{mutant.line}: survives {count} tests")
             print(f"    {mutant.key}\n{difference(mutant)}", flush=True)
@@ -482,12 +484,12 @@ def unit_tests(chosen: list[Mutant]) -> list[str]:
     return files + sorted({PACKAGE + each.path for each in chosen})
 
 
-def survivors_of(chosen: list[Mutant], jobs: int, record: Path | None) -> list[Mutant]:
-    """Run the unit tests on each mutant, print those that pass all of them, and return these."""
+def tried(chosen: list[Mutant], jobs: int, record: Path | None) -> Run:
+    """Run the unit tests on each mutant, and print those that pass all of them."""
     run = Run(chosen, jobs, record)
     options = ["-q", "-s", "-n0", "-p", "no:cacheprovider", f"--rootdir={TREE}"]
     pytest.main([*options, *unit_tests(chosen)], plugins=[run])
-    return run.survivors
+    return run
 
 
 def deep_survivors_of(chosen: list[Mutant]) -> Iterator[Mutant]:
@@ -518,7 +520,7 @@ def deep_survivors_of(chosen: list[Mutant]) -> Iterator[Mutant]:
 
 
 def main() -> int:
-    """Return 1 if a mutant survives."""
+    """Return 1 if a mutant survives, and 2 if not all were tried."""
     parser = argparse.ArgumentParser(prog="mutate", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--all", action="store_true", help="make all mutants, not a sample")
     parser.add_argument("--count", type=int, default=40, help="size of the sample (default: 40)")
@@ -544,8 +546,12 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="softtoken-mutants-") as place:
         os.environ["TMPDIR"] = tempfile.tempdir = place
-        survivors = survivors_of(chosen, asked.jobs, asked.cover)
-        print(f"{len(chosen)} mutants, {len(chosen) - len(survivors)} killed by unit tests, {len(survivors)} survive")
+        run = tried(chosen, asked.jobs, asked.cover)
+        survivors = run.survivors
+        print(f"{run.tested} mutants, {run.tested - len(survivors)} killed by unit tests, {len(survivors)} survive")
+        if run.tested < len(chosen):
+            print("mutate: error: stopped before the end", file=sys.stderr)
+            return 2
         if asked.deep:
             survivors = list(deep_survivors_of(survivors))
             print(f"{len(survivors)} survive the tests that need root as well")

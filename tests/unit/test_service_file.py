@@ -54,7 +54,7 @@ def test_other__has_faults_that_concern_a_service_only_if_it_needs_the_line_or_l
     needed = _read({"pam.d/sshd": UNIX, "pam.d/other": "account nonsense pam_deny.so\n"})
     assert [str(each) for each in needed.problems] == ['/etc/pam.d/other:1: "nonsense" is not a control']
     given_up = _read({"pam.d/sshd": UNIX, "pam.d/other": "auth required ?\n"})
-    assert [str(each) for each in given_up.problems] == ['/etc/pam.d/other:1: "?" is no name of a module']
+    assert [str(each) for each in given_up.problems] == ['/etc/pam.d/other:1: "?" is not the name of a module']
     assert given_up.is_given_up
 
 

@@ -325,6 +325,7 @@ def test_state__wrong_answers_of_many_sources_are_counted_together() -> None:
 def test_state__a_slot_of_another_length_is_not_read() -> None:
     slot = _slot_of("", 1)
     assert state_format.decode_slot(slot)[0] == 1
+    assert state_format.decode_slot(state_format.encode(State.new(), 2**64 - 1))[0] == 2**64 - 1
     with pytest.raises(ValueError, match="not a slot"):
         state_format.decode_slot(slot[:18] + slot[-32:])
 

@@ -267,3 +267,15 @@ def test_throttle__guesses_gained_by_a_jump_and_back_are_few(jump_s: int) -> Non
             state = _after_wrong(state, ELSEWHERE, now=now)
             guesses += 1
     assert guesses <= throttle.FREE_ANSWERS
+
+
+@pytest.mark.parametrize("wrong", [1, throttle.FORGIVEN_A_DAY])
+def test_throttle__a_success_that_forgives_all_leaves_no_record_and_no_further_free_answers(wrong: int) -> None:
+    state = _after_success(State.new(), HOME, now=NOW)
+    for _ in range(wrong):
+        state = _after_wrong(state, HOME, now=NOW)
+    state = _after_success(state, HOME, now=NOW + DAY_S)
+    assert state.wrong == {}
+    for _ in range(throttle.FREE_ANSWERS):
+        state = _after_wrong(state, HOME, now=NOW + DAY_S)
+    assert _left_s(state, HOME, now=NOW + DAY_S) == 1
