@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken.account import places
 from pam_softtoken.account.user_path import NamedFiles
 from pam_softtoken.admin.change import record
 from pam_softtoken.admin.change.record import Change
@@ -20,7 +21,7 @@ def waiting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Change:
     """A change of sudo, not confirmed yet."""
     if os.geteuid() != 0:
         pytest.skip("needs root, who owns the record")
-    monkeypatch.setattr(record, "DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(places, "CHANGES", str(tmp_path))
     planned = record.new("sudo", (), for_s=600)
     record.begin(planned)
     return planned
