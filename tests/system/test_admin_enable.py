@@ -693,8 +693,9 @@ def test_enable__and_disable_at_once_leave_one_of_the_two(start: str, admin: Adm
 _HOLDS_LOCK = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
+from pam_softtoken.account import places
 from pam_softtoken.admin.change import record as change
-change.DIRECTORY, change.LOCK = sys.argv[2], sys.argv[2] + "/.lock"
+places.CHANGES, change.LOCK = sys.argv[2], sys.argv[2] + "/.lock"
 with change.locked():
     os.kill(os.getpid(), signal.SIGTSTP)
 """
