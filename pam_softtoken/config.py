@@ -147,8 +147,8 @@ OPTIONS = (
         "enrol",
         False,
         check=_flag,
-        meaning="Have users who have never enrolled do it in the login itself, once all else in the PAM service "
-        "has let them in. Needs an `account` line, too.",
+        meaning="Users who have never enrolled do so in the login itself, after all else in the PAM service has "
+        "let them in. Needs an `account` line, too.",
     ),
     Option("echo", False, check=_flag, meaning="Show the code while it is typed."),
     Option(
@@ -156,7 +156,7 @@ OPTIONS = (
         DEFAULT_PROMPT,
         value="TEXT",
         check=_prompt,
-        meaning="What the person is asked; one space is added.",
+        meaning="The prompt; one space is added.",
     ),
     Option(
         "try_first_pass",
@@ -168,7 +168,7 @@ OPTIONS = (
         "use_first_pass",
         False,
         check=_flag,
-        meaning="Take the code only from there, and never ask.",
+        meaning="Take the code only from there, as `try_first_pass` does, and never ask.",
     ),
     Option(
         "forward_pass",
@@ -188,7 +188,7 @@ OPTIONS = (
         10,
         value="N",
         check=_whole_number(1, 100),
-        meaning="HOTP: counters from the next one on that are accepted, 1 to 100.",
+        meaning="HOTP: how many counters, from the next one on, are accepted, 1 to 100.",
     ),
     Option(
         "no_drift",
@@ -207,7 +207,7 @@ OPTIONS = (
         0,
         value="DURATION",
         check=_duration,
-        meaning="After a code, ask for no other from the same source and service for so long: `30m`, `8h`, `1d`.",
+        meaning="After a code, ask for no other from the same source and service for this time: `30m`, `8h`, `1d`.",
     ),
     Option(
         "store",
@@ -245,7 +245,7 @@ OPTIONS = (
         "no_throttle",
         False,
         check=_flag,
-        meaning="Do not slow down wrong answers; for tests, and for those who have another limit.",
+        meaning="Do not slow down wrong answers; for tests, and for hosts that have another limit.",
     ),
     Option("debug", False, check=_flag, meaning="Log the steps of an attempt; no key, code or answer is among them."),
 )
@@ -253,7 +253,7 @@ OPTIONS = (
 _NOT_WITH_ENROL = (
     ("use_first_pass", "that never asks"),
     ("forward_pass", "that has asked for no password yet when it is seen who is enrolled"),
-    ("pin_required", "who enrols in a login has no PIN, and would be refused at the next one"),
+    ("pin_required", "a user who enrols in a login has no PIN, and would be refused at the next one"),
 )
 _BY_NAME = {option.name: option for option in OPTIONS}
 

@@ -343,6 +343,10 @@ class OutputClosed(EnrolmentFailed):
     """The program that read the output, such as a pager, has ended."""
 
 
+class NotConfirmed(ProgramError):
+    """The user did not agree to a change, or could not be asked. Nothing was changed."""
+
+
 class MoveFailed(ProgramError):
     """The tokens of some users have not moved."""
 

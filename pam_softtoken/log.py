@@ -19,14 +19,14 @@ REASONS = {
     "issued": "A code that an administrator had issued was right.",
     "grace": "A code was accepted from there lately, see `grace`. None was asked for.",
     "enrolled": "At the `account` line: the user enrolled in the login itself, see `enrol`.",
-    "enrolment": "There, too: the user was to enrol in the login, and did not. `detail` says why.",
-    "mismatch": "The code is none of those that would be right now. Where it is that of another time, a clock is "
-    "wrong: `detail` says by how much, or that this machine's clock was never set.",
-    "replayed": "The code was right, and is used, or older than one that was used. Where the used one is of a time "
+    "enrolment": "At the `account` line: the user was to enrol in the login, and did not. `detail` says why.",
+    "mismatch": "The code is not right now. Where it is the code of another time, a clock is wrong: "
+    "`detail` says by how much, or that this machine's clock was never set.",
+    "replayed": "The code was right, but it is used, or older than a used one. Where the used one is of a time "
     "that has not come, `detail` says so: `the record is from the future`.",
     "expired": "The code was issued by an administrator, and its time is over. Where the clock was set back and the "
     "machine restarted, `detail` says when its time begins.",
-    "throttled": "There were too many wrong answers, so that one code alone is not accepted now. `detail` says for how "
+    "throttled": "There were too many wrong answers, so one code alone is not accepted now. `detail` says for how "
     "long.",
     "malformed": "The answer is neither 6 to 8 digits nor a recovery code.",
     "not_enrolled": "There is no token file.",
@@ -38,7 +38,8 @@ REASONS = {
     "bad_token_file": "The token file is not what enrolment wrote. `detail` names it.",
     "other_account": "The token file in a store of root's is that of another account, or does not name its account. "
     "`detail` names both, and the command that helps.",
-    "damaged_state": "What was used cannot be told any more. `softtoken-admin reset-state` starts the state anew.",
+    "damaged_state": "It is not known any more which codes were used. `softtoken-admin reset-state` starts "
+    "the state anew.",
     "lock_timeout": "The use of a code could not be recorded, because another process holds the lock, so the code was "
     "not accepted. `detail` names that process. `kill -KILL PID` ends it, also one that is stopped.",
     "not_stored": "The use of a code could not be recorded, so the code was not accepted.",

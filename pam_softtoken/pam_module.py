@@ -14,7 +14,8 @@ from pam_softtoken import config as configuration
 from pam_softtoken import errors, log
 from pam_softtoken.account import safe_open
 from pam_softtoken.login import outcome
-from pam_softtoken.login.login import Login, account_of, caller_uid_of
+from pam_softtoken.login.application import account_of, caller_uid_of
+from pam_softtoken.login.login import Login
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,9 +124,9 @@ def _may_come_later(pamh: Any, config: configuration.Config, record: log.Log, lo
         login.remind(days_left)
         return True
     if config.enrol:
-        from pam_softtoken.login import login_enrolment  # noqa: PLC0415 - once in the life of an account
+        from pam_softtoken.login import enrolment_offer  # noqa: PLC0415 - once in the life of an account
 
-        if login.account is not None and login_enrolment.announce(pamh, login.account, record, silent=silent):
+        if login.account is not None and enrolment_offer.announce(pamh, login.account, record, silent=silent):
             record.outcome(log.INFO, "ignored", "not_enrolled", detail="is to enrol at the account line")
             return True
     if config.nullok and not config.required_from:
@@ -135,22 +136,24 @@ def _may_come_later(pamh: Any, config: configuration.Config, record: log.Log, lo
 
 
 def _manage_account(pamh: Any, flags: int, arguments: list[str], record: log.Log) -> int:
-    from pam_softtoken.login import login_enrolment  # noqa: PLC0415 - as above
+    from pam_softtoken.login import enrolment_offer  # noqa: PLC0415 - as above
 
-    if not login_enrolment.is_somebody_marked(pamh):
+    if not enrolment_offer.is_somebody_marked(pamh):
         return int(pamh.PAM_IGNORE)
     config = _settings(pamh, arguments, record)
     user = pamh.get_user(None)
     account = account_of(pamh)
     record.user = account.name
-    login_enrolment.require_marked(pamh, account)
+    enrolment_offer.require_marked(pamh, account)
     if not config.enrol:
         raise errors.ConfigError(("enrol: is set for the auth line, and not for the account line",))
     if flags & PAM_SILENT:
         raise errors.EnrolmentRefused("the application wants no messages shown")
+    from pam_softtoken.login import login_enrolment  # noqa: PLC0415 - as above
+
     login_enrolment.Newcomer(pamh, account, config, record).carry_out()
     _require_still(pamh, user)
-    del pamh.env[login_enrolment.MARK]
+    del pamh.env[enrolment_offer.MARK]
     return int(pamh.PAM_IGNORE)
 
 

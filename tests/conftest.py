@@ -8,21 +8,62 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
+from tests.support import sampling
 from tests.support.account import Person
 from tests.support.client import Service
+from tests.support.cpu_time import Meter, summary
 from tests.support.installation import TREE, Installation
 from tests.support.pam_scene import Pam
 from tests.support.system_log import SystemLog
+
+METER = Meter()
+# A deadline for each example would fail on a busy machine.
+hypothesis.settings.register_profile("here", deadline=None, max_examples=sampling.amount(100, full=1000))
+hypothesis.settings.load_profile("here")
 
 
 def pytest_configure() -> None:
     """Restore SIGHUP, which callers like nohup ignore. A closing terminal then ends its programs, as for users."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_report_header() -> str:
+    """Return the line that says how to repeat this run."""
+    return "sweeps: every case" if sampling.FULL else f"sweeps: a sample; TEST_SEED={sampling.SEED} repeats it"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the cases of sampled tests that are not in the sample."""
+    left_out = sampling.deselected(items)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the CPU time to each report. Say with each failure how to repeat the sample."""
+    report = yield
+    report.cpu_s = METER.lap_s()  # type: ignore[attr-defined]
+    if report.failed and not sampling.FULL:
+        report.sections.append(("sample", f"TEST_SEED={sampling.SEED} repeats it"))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List the files whose tests take the most CPU time. TEST_CPU=yes lists all, and each test."""
+    reports = [report for found in terminalreporter.stats.values() for report in found if hasattr(report, "cpu_s")]
+    for line in summary(reports, by_test=os.environ.get("TEST_CPU") == "yes"):
+        terminalreporter.write_line(line)
+    left_out = [report for report in terminalreporter.stats.get("skipped", ()) if "needs " in str(report.longrepr)]
+    if left_out:
+        terminalreporter.write_line(f"{len(left_out)} tests named below were left out. sudo scripts/test runs them")
 
 
 @pytest.fixture(scope="session")

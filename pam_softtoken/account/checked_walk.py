@@ -145,7 +145,7 @@ def _require_no_strangers(status: os.stat_result, path: str, *, above: os.stat_r
     """Check the file itself."""
     if above.st_mode & OTHERS_WRITE:
         # Sticky or not: another user may have moved or linked a file of root's there.
-        raise InsecureFile(path, "is in a directory that others than root can write")
+        raise InsecureFile(path, "is in a directory that users other than root can write")
     if status.st_uid not in (0, uid):
         raise InsecureFile(path, f"belongs to uid {status.st_uid}", kind=FOREIGN, owner=status.st_uid)
     if status.st_mode & OTHERS_WRITE:

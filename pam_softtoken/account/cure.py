@@ -84,6 +84,8 @@ _ADVICE = {
     (_STORE, HARD_LINKED): _OR_FORCE,
 }
 """Further advice, or the only advice if there is no command."""
+_OF_RECORDS = {READ_ONLY: "mount -o remount,rw /run", MISSING: "mkdir -m 755 /run"}
+"""Commands for root's record of what was used while a home is read-only."""
 _SAFE = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-"
 
 
@@ -153,8 +155,10 @@ def add_to(error: Exception, location: Location) -> None:
 def _of_record(error: errors.PathError) -> Cure:
     """Return what helps if root's record for a read-only home is refused."""
     if isinstance(error, errors.DamagedState):
-        said = "it said which codes were used while the home was read-only"
+        said = "this forgets which codes were used while the home was read-only"
         return Cure(f"rm {quoted(error.path)}", advice=said)
+    if isinstance(error, errors.NotStored) and error.kind in _OF_RECORDS:
+        return Cure(_OF_RECORDS[error.kind])
     return Cure(
         advice="root keeps there what was used while the home was read-only, until the next login through sshd or su"
     )
@@ -168,7 +172,7 @@ def _of_content(error: errors.PathError, location: Location) -> Cure:
         return Cure(f"softtoken-admin reset-state {user}", own=own)
     force = _FORCE.format(user=user)
     if isinstance(error, errors.OtherAccount):
-        return Cure(advice="an administrator can run that command, which says first whose they are")
+        return Cure(advice="an administrator can run that command, which first says whose tokens they are")
     return Cure(force, own=_ANEW if location.in_home else "")
 
 

@@ -21,6 +21,7 @@ from pam_softtoken.account import (
     state_format,
     token_file,
 )
+from pam_softtoken.account.admission import Admission
 from pam_softtoken.account.location import STATE, TOKENS, Location
 from pam_softtoken.account.state import State
 from pam_softtoken.account.store import Store
@@ -31,7 +32,6 @@ from pam_softtoken.errors import (
     READ_ONLY,
     BadTokenFile,
     DamagedState,
-    EnrolmentFailed,
     NotEnrolled,
     NotStored,
     PathError,
@@ -143,39 +143,11 @@ class Editor(Store):
             UnusableFile: nobody can tell.
         """
         self._look_for_revocations()
-        self._require_root_to_enrol()
+        self._admission.require_root_to_enrol()
 
-    def _require_root_to_enrol(self, *, is_first: bool = False) -> None:
-        name = self.location.account.name
-        if self._revocation.closing and (os.geteuid() != 0 or (is_first and self.is_users)):
-            raise EnrolmentFailed(
-                f"an administrator has revoked all tokens of {name}, and only root can enrol a new one",
-                hint=f"ask an administrator for: softtoken-enroll --user {name}",
-            )
-
-    def _require_not_dead(self, content: TokenFile) -> None:
-        for token in content.tokens:
-            if token.fingerprint() in self._revocation.dead:
-                raise EnrolmentFailed(
-                    f'the key of token "{token.name}" has been revoked, and a revoked key never works again',
-                    hint="enrol a token with a new key, which softtoken-enroll makes unless it is given one",
-                )
-
-    def _admit(self, content: TokenFile, present: TokenFile | None) -> None:
-        """Write that root's new enrolment counts, if everything was revoked before. Older tokens gain nothing by it.
-
-        It counts after the revocations that were known when `present` was read: root decided on that basis. Do not look
-        here for a newer revocation, because it revokes this enrolment too.
-        """
-        self._require_not_dead(content)
-        if not self._revocation.closing:
-            return
-        before = {token.fingerprint() for token in present.tokens} if present is not None else set()
-        fresh = [token.fingerprint() for token in content.tokens if token.fingerprint() not in before]
-        is_new_set = present is None or present.recovery.name != content.recovery.name
-        if fresh or is_new_set:
-            self._require_root_to_enrol(is_first=present is None)
-            revoking.admit(self._revocation, tokens=fresh, recovery_set=content.recovery.name if is_new_set else "")
+    @property
+    def _admission(self) -> Admission:
+        return Admission(self._revocation, self.location.account.name, is_users=self.is_users)
 
     def admit_issued(self, digest: str) -> None:
         """Write that a code which root issues now counts, whatever was revoked before. Raises `NotStored` if that
@@ -323,16 +295,22 @@ class Editor(Store):
         return TOKENS not in os.listdir(self._directory)
 
     def require_room(self, content: TokenFile) -> None:
-        """Check that a token file of about this size can be written, before anything is asked or shown.
+        """Check that a token file of this size can be written, before anything is asked or shown.
+
+        What is written is random: a key that is not confirmed yet must reach no disk, where a kill or a power failure
+        would leave it. Random bytes take as much room as real ones, even where the file system compresses.
+
+        Args:
+            content: what will be written, or something as long.
 
         Raises:
             EnrolmentFailed: one of its keys was revoked.
             NotStored: it cannot be written.
         """
-        self._require_not_dead(content)
-        replacement = self._prepare(content)
+        self._admission.require_not_dead(content)
+        filler = os.urandom(len(token_file.serialise(content, owner=self.location.bound_to)))
         with self.location.as_owner():
-            replacement.discard()
+            replace.Replacement(self._path(TOKENS), filler, below=self._directory).discard()
 
     def exchange(
         self,
@@ -366,7 +344,7 @@ class Editor(Store):
         before = self.read_state() or State.new()
         content, after = change(present, before)
         if content is not None:
-            self._admit(content, present)
+            self._admission.admit(content, present)
         if content is not None and not self.location.in_home:
             # If the account is changed before its first login, it must not pass for one that never enrolled.
             enrolled_mark.set_for(self.location.account)
@@ -398,3 +376,12 @@ class UsersEditor(Editor):
 
     __slots__ = ()
     is_users = True
+
+
+class EntrantsEditor(UsersEditor):
+    """The files of a user whose own change lets them in. So it looks for revocations as a login does."""
+
+    __slots__ = ()
+
+    def _require_not_revoked(self) -> None:
+        self._revocation.require_unchanged()

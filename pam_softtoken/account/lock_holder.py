@@ -86,7 +86,7 @@ def _holders(error: LockTimeout) -> list[Holder] | None:
 
 def _named(holders: list[Holder] | None) -> str:
     if holders is None:
-        return "nobody can tell here who holds the lock, because /proc does not say"
+        return "it is not known who holds the lock, because /proc does not say"
     if not holders:
         return "the process that held the lock has ended, or is in another container"
     named = " and ".join(str(holder) for holder in holders[:MOST_NAMED])

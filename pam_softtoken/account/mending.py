@@ -131,7 +131,7 @@ class Mender:
             is_users = os.fstat(self._above).st_uid == self._location.owner != 0
             words = f"runuser -u {user} -- " if is_users else ""
             raise EnrolmentFailed(
-                f"{path} is missing, and {written[-1]} is what a killed program has written in its place",
+                f"{path} is missing, and {written[-1]} is what a killed program wrote in its place",
                 hint=f"{words}mv -T {cure.quoted(written[-1])} {cure.quoted(path)}, if no token was removed since",
             )
 
@@ -156,7 +156,7 @@ class Mender:
         with self._maker:
             os.rename(new, self._name, src_dir_fd=self._above, dst_dir_fd=self._above)
             os.fsync(self._above)
-        return f"{path} is written anew, and what was there is {aside} now"
+        return f"{path} was written again, and the former one is {aside} now"
 
     def _mend_files(self, directory: int) -> list[str]:
         """Write again those files of a sound directory that are refused."""
@@ -171,7 +171,7 @@ class Mender:
         for name, data in contents.items():
             if data is not None:
                 self._put(name, data, directory)
-                done.append(f"{path}/{name} is written anew")
+                done.append(f"{path}/{name} was written again")
             else:
                 with self._location.as_owner():
                     os.rename(name, f"{name}.old", src_dir_fd=directory, dst_dir_fd=directory)

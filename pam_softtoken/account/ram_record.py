@@ -11,16 +11,14 @@ keyrings are hidden from many of them (systemd's PrivateDevices=, system call fi
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 
-from pam_softtoken.account import places, safe_open
+from pam_softtoken.account import file_faults, places, safe_open
 from pam_softtoken.errors import EXPLAINED, NotStored, UnusableFile
 from pam_softtoken.otp.mac import sha256
 
 MAX_BYTES = 8192
-_CURES = {errno.EROFS: "; try: mount -o remount,rw /run", errno.ENOENT: "; try: mkdir -m 755 /run"}
 _MODE = 0o711  # an application without root can check its own user's record, but cannot list records
 
 
@@ -87,8 +85,7 @@ def write(path: str, data: bytes) -> None:
         directory = safe_open.open_directory(places.RUN, below=None, owner=0)
     except OSError as error:
         why = f"{os.strerror(error.errno or 0)}; the file system of the state is read-only, too, so no use is recorded"
-        words = _CURES.get(error.errno or 0, "")
-        raise NotStored(path, why + words, kind=EXPLAINED if words else "") from None
+        raise NotStored(path, why, kind=file_faults.kind_of(error)) from None
     try:
         Replacement(path, data, below=directory).put()
     finally:
@@ -133,7 +130,7 @@ def age_s() -> int:
     except (OSError, ValueError):
         raise UnusableFile(
             "/proc/1/stat",
-            "cannot be read, so nobody knows how old /run is, which counts while the file system of the state is"
+            "cannot be read, so the age of /run is not known. It matters while the file system of the state is"
             " read-only; try: mount -t proc proc /proc",
             kind=EXPLAINED,
         ) from None

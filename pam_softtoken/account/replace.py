@@ -91,7 +91,7 @@ def write_for_root(path: str, data: bytes, *, mode: int) -> None:
 
 
 def sync_directory(path: str) -> None:
-    """Make the names in a directory durable. Raises `OSError` if that fails."""
+    """Sync the names in a directory. Raises `OSError` if that fails."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)

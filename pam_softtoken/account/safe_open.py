@@ -289,7 +289,7 @@ def lock(descriptor: int, timeout_s: float, *, path: str, shared: bool = False) 
             return
         except BlockingIOError:
             if waited_s >= timeout_s:
-                why = f"somebody else holds the lock for {timeout_s:g} s"
+                why = f"another process has held the lock for {timeout_s:g} s"
                 raise LockTimeout(path, why, lock=_lock_name(descriptor)) from None
         except OSError as error:
             raise UnusableFile(path, words_of(error)) from None

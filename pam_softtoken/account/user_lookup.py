@@ -11,7 +11,7 @@ import pwd
 from pam_softtoken.account.safe_open import Account
 from pam_softtoken.errors import LookUpFailed, UnknownUser
 
-NO_NAME = "the name service gives this user no name"
+NO_NAME = "the name service returns no name for this user"
 
 
 def account_of_name(typed: str) -> Account:
@@ -46,8 +46,18 @@ def account_of_uid(uid: int) -> Account:
         UnknownUser: this host knows no such user.
         LookUpFailed: it cannot tell.
     """
+    return account_of(entry_of_uid(uid))
+
+
+def entry_of_uid(uid: int) -> pwd.struct_passwd:
+    """Return a user's entry in the password database, by the uid.
+
+    Raises:
+        UnknownUser: this host knows no such user.
+        LookUpFailed: it cannot tell.
+    """
     try:
-        return account_of(pwd.getpwuid(uid))
+        return pwd.getpwuid(uid)
     except (KeyError, OverflowError):
         raise UnknownUser from None
     except OSError as error:

@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import time
+from dataclasses import dataclass
 
 from pam_softtoken.account import proc
 from pam_softtoken.account.state import State
@@ -26,7 +27,17 @@ from pam_softtoken.ui.command_line import Command
 SHORTEST, LONGEST = "1m", "24h"
 
 
-def _issue(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+@dataclass(frozen=True, slots=True)
+class CodeForOptions:
+    """The options of `code-for`."""
+
+    user: str
+    valid_for: str
+    json: bool
+    store: str | None
+
+
+def _issue(screen: terminal.Terminal, options: CodeForOptions) -> None:
     user = options.user
     person.require_root(f"code-for {user}")
     valid_s = duration.between("--for", options.valid_for, SHORTEST, LONGEST)
@@ -42,12 +53,12 @@ def _issue(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     here = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(until))
     screen.tell(f"For {user}: works once, in place of a code of the app, until {here}.")
     if until - valid_s < hotp.RELEASED:
-        screen.tell(
-            "This machine's clock is wrong. The code ends when the clock is set, so let it be used before that."
-        )
+        screen.tell("This machine's clock is wrong. The code ends when the clock is set: use it before that.")
     if has_pin:
         screen.tell("The PIN goes in front of it, as in front of any code.")
-    screen.tell("A code that was issued before is dead; so is this one after the next, or after revoke.")
+    screen.tell(
+        "A code that was issued before no longer works. The next code that is issued ends this one, and so does revoke."
+    )
 
 
 def _as_utc(when: int) -> str:
@@ -69,7 +80,7 @@ def _record(user: str, settings: Config, code: str, valid_s: int) -> tuple[int, 
                 raise NotStored(store.location.path, os.strerror(errno.EROFS), kind=READ_ONLY)
             if present.recovery.name != codes.name:
                 raise AdministrationFailed(
-                    f"{user} has enrolled anew meanwhile; nothing was changed",
+                    f"{user} has enrolled again meanwhile; nothing was changed",
                     hint="start again, if it is still needed",
                 )
             since, boot = int(time.time()), proc.boot()
@@ -95,5 +106,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 CODE_FOR = Command(
-    "code-for", "issue a code that works once, for somebody who has lost the phone", _add_arguments, _issue
+    "code-for",
+    "issue a code that works once, for a user who has lost the phone",
+    _add_arguments,
+    CodeForOptions,
+    _issue,
 )

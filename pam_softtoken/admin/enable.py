@@ -12,6 +12,7 @@ import grp
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pam_softtoken.account import user_lookup
 from pam_softtoken.admin.access import forecast, lockout, proofs
@@ -31,20 +32,34 @@ FRESH_S = 15 * 60
 """A code accepted within this time proves as much about token and clock as a trial would. In seconds."""
 
 
-def _enable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+@dataclass(frozen=True, slots=True)
+class EnableOptions:
+    """The options of `enable`."""
+
+    service: str
+    way: str | None
+    time: str
+    user: str | None
+    exempt: tuple[str, ...]
+    lock_out: lockout.LockOutOptions
+    enrol_later: bool
+    dry_run: bool
+
+
+def _enable(screen: terminal.Terminal, options: EnableOptions) -> None:
     service = options.service
     person.require_root(f"enable {service}")
     for_s = duration.between("--for", options.time, SHORTEST, LONGEST)
     carry_out.require_none_pending(service)
-    lockout.names_meant(options.lock_out)
+    lockout.names_meant(options.lock_out.lock_out)
     groups = _groups(options.exempt)
     found = forecast.forecast(service, options.way, nullok=options.enrol_later, groups=groups)
     verdict = lockout.judge(found)
     _show(screen, found, verdict)
     lockout.require_exempt_as_they_are(found, groups)
-    if not options.force:
+    if not options.lock_out.force:
         locker_check.require_none_locked(found.plan.touched)
-    lockout.require_not_refused(verdict, options)
+    lockout.require_not_refused(verdict, force=options.lock_out.force)
     asked = lockout.asked_names(found)
     _require_somebody(asked, options)
     with trial.prepared(found.plan.stack, found.plan.text) as new:
@@ -54,9 +69,9 @@ def _enable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         if options.dry_run:
             screen.tell("Nothing was changed.")
             return
-        lockout.require_allowed(screen, verdict, options)
+        lockout.require_allowed(screen, verdict, options.lock_out)
         user = _who_tries(options, asked)
-        if user and terminal.person_is_there() and not options.yes:
+        if user and terminal.person_is_there() and not options.lock_out.yes:
             _try(screen, new, found, user, options)
     terminal.checkpoint()
     is_theirs = user in (options.user, verdict.runner) and service not in proofs.OF_TARGETS
@@ -64,7 +79,7 @@ def _enable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
 
 
 def _put_in_use(
-    screen: terminal.Terminal, plan: Plan, options: argparse.Namespace, *, for_s: float, awaited: str, user: str
+    screen: terminal.Terminal, plan: Plan, options: EnableOptions, *, for_s: float, awaited: str, user: str
 ) -> None:
     """Apply the change, show how to confirm it, and wait for that.
 
@@ -82,8 +97,8 @@ def _put_in_use(
     if awaited:
         screen.tell(f"Only a login of {awaited} confirms it.")
     screen.tell(
-        f"If that does not happen within {options.time}, all goes back. "
-        f"To keep it without: {carry_out.confirm_command(service)}"
+        f"If nobody does so within {options.time}, the change is taken back. "
+        f"To keep it without a login: {carry_out.confirm_command(service)}"
     )
     carry_out.wait(screen, planned)
 
@@ -110,7 +125,7 @@ def _groups(given: Sequence[str]) -> tuple[str, ...]:
     """
     for group in given:
         if not exempt.GROUP_NAME.fullmatch(group):
-            raise UsageError(f'"{group}" cannot stand in a PAM line', hint="--except takes the name of a group")
+            raise UsageError(f'"{group}" cannot be written in a PAM line', hint="--except takes the name of a group")
         try:
             grp.getgrnam(group)
         except KeyError:
@@ -120,30 +135,28 @@ def _groups(given: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(given))
 
 
-def _require_somebody(asked: list[str], options: argparse.Namespace) -> None:
+def _require_somebody(asked: list[str], options: EnableOptions) -> None:
     """Check that at least one user could get in with a code.
 
     Raises:
         AdministrationFailed: no user could, and the administrator has not allowed this.
     """
-    if not asked and not options.enrol_later and not options.force:
+    if not asked and not options.enrol_later and not options.lock_out.force:
         raise AdministrationFailed(
             f'nobody who gets in at "{options.service}" is enrolled, so nobody could confirm it with a code',
             hint="softtoken-enroll --user USER enrols somebody; --enrol-later lets those in who have not yet",
         )
 
 
-def _try(screen: terminal.Terminal, new: trial.Trial, found: Forecast, user: str, options: argparse.Namespace) -> None:
+def _try(screen: terminal.Terminal, new: trial.Trial, found: Forecast, user: str, options: EnableOptions) -> None:
     """Ask the user to log in through the new stack, unless one of their codes was accepted just now."""
     ago_s = last_code_ago_s(found, user)
     if not options.user and ago_s is not None and ago_s <= FRESH_S:
-        screen.tell(
-            f"{user} has given a right code {ago_s} s ago, so none is asked for here: the login proves the rest."
-        )
+        screen.tell(f"{user} gave a right code {ago_s} s ago, so none is asked for here: the login proves the rest.")
         return
-    screen.tell(f"Now try it as {user}: what is asked next is asked by the new stack, which is not in use yet.")
+    screen.tell(f"Now try it as {user}: the new stack asks the next questions. It is not in use yet.")
     new.log_in(screen, user)
-    screen.tell("Right: that gets in. That code cannot be used again; the next login takes the next one.")
+    screen.tell("Right: you get in with it. That code cannot be used again; the next login takes the next one.")
 
 
 def last_code_ago_s(found: Forecast, user: str) -> int | None:
@@ -158,13 +171,13 @@ def last_code_ago_s(found: Forecast, user: str) -> int | None:
     return ago_s if ago_s >= 0 else None  # a record that the user owns can say anything
 
 
-def _who_tries(options: argparse.Namespace, asked: list[str]) -> str:
+def _who_tries(options: EnableOptions, asked: list[str]) -> str:
     """Return the user who tries the new stack and confirms it: the user of --user, or the runner, or another user."""
     if options.user and options.user not in asked:
         raise AdministrationFailed(
-            f'"{options.user}" would not be asked for a code, or not get in', hint="--user takes one of those who are"
+            f'"{options.user}" would not be asked for a code, or not get in', hint="--user names a user who is"
         )
-    return str(options.user or next(iter(asked), ""))
+    return options.user or next(iter(asked), "")
 
 
 def _second_terminal(service: str, user: str) -> str:
@@ -208,7 +221,8 @@ def _add_enable(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--except", dest="exempt", metavar="GROUP", action="append", default=[],
-        help="ask the members of a group for no code, and leave their ways in as they are; may be given several times",
+        help="do not ask the members of a group for a code, and leave their ways in as they are; may be "
+        "given several times",
     )  # fmt: skip
     parser.add_argument(
         "--lock-out", metavar="NAME,...",
@@ -229,5 +243,9 @@ def _add_enable(parser: argparse.ArgumentParser) -> None:
 
 
 ENABLE = Command(
-    "enable", "ask for a code in a service; it goes back by itself unless a login confirms it", _add_enable, _enable
+    "enable",
+    "ask for a code in a service; the change is taken back unless a login confirms it",
+    _add_enable,
+    EnableOptions,
+    _enable,
 )

@@ -9,35 +9,49 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterable
-from contextlib import suppress
+from dataclasses import dataclass
 
-from pam_softtoken.account import enrolled_mark, ram_record, revoking, safe_open, token_file, user_lookup
+from pam_softtoken.account import enrolled_mark, ram_record, revoking, roots_place, safe_open, token_file
 from pam_softtoken.account.location import TOKENS, Location
-from pam_softtoken.admin.common import account_place, deed, logins, orphans, person
-from pam_softtoken.admin.common.account_place import Place
+from pam_softtoken.account.roots_place import Place
+from pam_softtoken.admin.common import deed, logins, orphans, person
 from pam_softtoken.admin.common.orphans import CHANGED, GONE, STORE, Orphan
 from pam_softtoken.errors import (
     AdministrationFailed,
     BadTokenFile,
-    LookUpFailed,
     PathError,
-    UnknownUser,
     UsageError,
 )
-from pam_softtoken.ui import terminal
+from pam_softtoken.ui import consent, terminal
 from pam_softtoken.ui.command_line import Command
 
 _Pair = tuple[str | None, int]
 
 
-def begin_anew(screen: terminal.Terminal, options: argparse.Namespace, account: safe_open.Account, store: str) -> str:
+@dataclass(frozen=True, slots=True)
+class ForgetOptions:
+    """The options of `forget`."""
+
+    user: str | None
+    uid: int | None
+    all: bool
+    yes: bool
+    store: str | None
+
+
+def begin_anew(screen: terminal.Terminal, account: safe_open.Account, store: str, *, agreed: bool) -> str:
     """Remove what a former user of the name or uid has left, so that the present user has never enrolled.
+
+    Args:
+        account: the present user.
+        store: the path template of the store.
+        agreed: do not ask.
 
     Returns:
         The message to show when it is done.
 
     Raises:
-        AdministrationFailed, PathError: there is nothing to remove, or it cannot be removed.
+        AdministrationFailed, NotConfirmed, PathError: there is nothing to remove, or it cannot be removed.
     """
     location = Location(store, account)
     former = enrolled_mark.former_name(account) if enrolled_mark.is_set(account.uid) else ""
@@ -53,10 +67,10 @@ def begin_anew(screen: terminal.Terminal, options: argparse.Namespace, account: 
         left = [found] if found else []
         left += [f"the mark that uid {account.uid} was enrolled as {former}"] if former else []
         left += [f"the record that {account.name} was enrolled with uid {former_uid}"] if former_uid is not None else []
-        screen.tell(f"{account.name} is somebody new, and what a former user has left goes: {' and '.join(left)}.")
+        screen.tell(f"{account.name} is a new user, and what a former user left is taken away: {' and '.join(left)}.")
         if former or not enrolled_mark.is_set(account.uid):
             screen.tell(f"From then on {account.name} counts as a user who has never enrolled.")
-        person.require_yes(screen, "Take it away?", options)
+        consent.require(screen, "Take it away?", given=agreed)
         if not location.in_home and place.is_open:
             place.clear()
         if former or found:  # otherwise it says what the account itself has used
@@ -100,11 +114,11 @@ def _tokens_of_others(place: Place) -> str:
     return f"the tokens of {token_file.described(found[1])}" if found[1] is not None else "tokens of an unknown user"
 
 
-def _forget(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def _forget(screen: terminal.Terminal, options: ForgetOptions) -> None:
     person.require_root("forget")
     if options.all is (options.user is not None or options.uid is not None):
         raise UsageError("either an account or --all", hint=f"as in {person.PROGRAM} forget alice --uid 1000")
-    _require_known(options)
+    _require_known(for_all=options.all)
     settings = person.settings_of(options.store)
     found = orphans.find((settings.store, person.PLACES["system"]))
     chosen = [each for each in found if each.uid is not None and _is_meant(each, options)]
@@ -113,33 +127,35 @@ def _forget(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     for each in chosen:
         screen.tell(f"{terminal.visible(each.path)}: {terminal.visible(each.problem)}")
     screen.tell(
-        "All of it goes: tokens, what was used, and what was revoked. Whoever gets the name or the uid, and a home "
-        "directory that was kept, begins anew."
+        "All of it goes: tokens, the record of used codes, and what was revoked. A user who gets the name or the uid, "
+        "and a home directory that was kept, counts as one who never enrolled."
     )
-    person.require_yes(screen, "Take it away?", options)
+    consent.require(screen, "Take it away?", given=options.yes)
     try:
         for pair in dict.fromkeys((each.user, each.uid) for each in chosen if each.uid is not None):
             _take_away(pair, [each for each in chosen if (each.user, each.uid) == pair])
     except PathError as error:
-        raise AdministrationFailed(f"{error}; some of it is still there", hint="start again when it can go") from None
+        raise AdministrationFailed(
+            f"{error}; some of it is still there", hint="correct that, then start again"
+        ) from None
     screen.tell("Done.")
 
 
-def _require_known(options: argparse.Namespace) -> None:
-    """Check that an account which cannot be found is gone. The C library does not say that a service fails to answer.
+def _require_known(*, for_all: bool) -> None:
+    """Check that --all is safe: the C library does not say that a directory service fails to answer.
 
     Raises:
-        AdministrationFailed: nobody can tell, and root has not said which accounts are gone.
+        AdministrationFailed: a directory service may have the accounts that cannot be found.
     """
     services = logins.directory_services()
-    if options.all and services:
+    if for_all and services:
         raise AdministrationFailed(
             f"accounts that cannot be found may not be gone: {' and '.join(services)} may have them, and not answer",
             hint=f"{person.PROGRAM} status lists them, each with the command that takes it away",
         )
 
 
-def _is_meant(orphan: Orphan, options: argparse.Namespace) -> bool:
+def _is_meant(orphan: Orphan, options: ForgetOptions) -> bool:
     if options.all:
         return orphan.account == GONE
     if orphan.account == GONE:
@@ -148,11 +164,11 @@ def _is_meant(orphan: Orphan, options: argparse.Namespace) -> bool:
     return orphan.account == CHANGED and (orphan.user, orphan.uid) == (options.user, options.uid)
 
 
-def _is_named(orphan: Orphan, options: argparse.Namespace) -> bool:
+def _is_named(orphan: Orphan, options: ForgetOptions) -> bool:
     return (options.user is None or orphan.user == options.user) and options.uid in (None, orphan.uid)
 
 
-def _nothing(options: argparse.Namespace, found: Iterable[Orphan]) -> AdministrationFailed:
+def _nothing(options: ForgetOptions, found: Iterable[Orphan]) -> AdministrationFailed:
     if options.all:
         return AdministrationFailed("no account that is gone has left anything", hint=f"{person.PROGRAM} status")
     changed = next((each for each in found if each.account == CHANGED and _is_named(each, options)), None)
@@ -160,15 +176,15 @@ def _nothing(options: argparse.Namespace, found: Iterable[Orphan]) -> Administra
         return AdministrationFailed(
             changed.problem, hint=f"{changed.cure}, if that is the same user; {changed.otherwise}, if it is not"
         )
-    with suppress(UnknownUser, LookUpFailed):
-        account = user_lookup.account_of_name(options.user) if options.user else user_lookup.account_of_uid(options.uid)
-        if options.uid in (None, account.uid):
-            return AdministrationFailed(
-                f"there is an account {token_file.described((account.name, account.uid))}",
-                hint=f"{person.PROGRAM} revoke {account.name} takes its tokens away",
-            )
+    named = options.uid if options.user is None else options.user
+    account = person.account_if_known(named) if named is not None else None
+    if account is not None and options.uid in (None, account.uid):
+        return AdministrationFailed(
+            f"there is an account {token_file.described((account.name, account.uid))}",
+            hint=f"{person.PROGRAM} revoke {account.name} takes its tokens away",
+        )
     return AdministrationFailed(
-        f"nothing is left of {options.user or f'uid {options.uid}'}",
+        f"nothing is left of {f'uid {options.uid}' if options.user is None else options.user}",
         hint=f"{person.PROGRAM} status lists what fits no account; --store says where else to look",
     )
 
@@ -199,34 +215,30 @@ def _has_only_its_own(name: str | None, uid: int) -> bool:
     marked = enrolled_mark.name_of(uid)
     if marked:
         return marked == name
-    try:
-        user_lookup.account_of_uid(uid)
-    except UnknownUser:
-        return True
-    except LookUpFailed:
-        pass
-    return False
+    return not person.may_have_user(uid)
 
 
 def _clear(path: str) -> None:
     directory = safe_open.open_directory(path, below=None, owner=os.geteuid())
     try:
-        account_place.clear(path, below=directory)
+        roots_place.clear(path, below=directory)
     finally:
         os.close(directory)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "After userdel: take away what root keeps of the account, so that nobody who gets its name or uid is refused "
-        "because of it. softtoken-admin status lists what is left. Nothing of an account that is there is touched, "
-        "unless USER and --uid together say what was another user's."
+        "After userdel: take away what root keeps of the account, so that no user who gets its name or uid is "
+        "refused because of it. softtoken-admin status lists what is left. Nothing of an existing account is "
+        "touched, unless USER and --uid together say what was another user's."
     )
     parser.add_argument("user", metavar="USER", nargs="?", help="what the account was called")
     parser.add_argument("--uid", metavar="UID", type=person.uid, help="the uid that it had")
     parser.add_argument("--all", action="store_true", help="all accounts that are gone; not with a directory service")
-    person.add_yes(parser)
+    consent.add_yes(parser)
     person.add_store(parser)
 
 
-FORGET = Command("forget", "take away what root keeps of an account that is gone", _add_arguments, _forget)
+FORGET = Command(
+    "forget", "take away what root keeps of an account that is gone", _add_arguments, ForgetOptions, _forget
+)

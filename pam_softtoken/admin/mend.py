@@ -6,8 +6,6 @@ on a disk that does not answer cannot block the command: the work is done in a s
 
 from __future__ import annotations
 
-import argparse
-
 from pam_softtoken.account import enrolled_mark
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.location import Location
@@ -23,7 +21,7 @@ from pam_softtoken.ui.command_line import Command
 LIMIT_S = 60.0
 
 
-def _run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def _run(screen: terminal.Terminal, options: person.UserOptions) -> None:
     person.require_root(f"mend {options.user}")
     settings = person.settings_of(options.store)
     location = person.location_of(options.user, settings)
@@ -36,7 +34,7 @@ def _run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         ) from None
     except ValueError:
         raise AdministrationFailed(
-            f"{location.path}: the work on it ended before it was through", hint="start again"
+            f"{location.path}: the work on it ended before it was complete", hint="start again"
         ) from None
     if done:
         deed.record("mend", options.user)
@@ -75,7 +73,7 @@ def _mended(location: Location, settings: Config) -> tuple[str, str, str]:
 
 
 def _is_somebody_elses(content: TokenFile, uid: int, location: Location, settings: Config) -> bool:
-    """Check whether another user is enrolled with a key of this token file, or was before their account was deleted."""
+    """Check whether another user is enrolled with a key of this token file, or its owner was a user who is gone."""
     entries = logins.everybody()
     is_gone = uid != 0 and uid not in {entry.pw_uid for entry in entries}
     if is_gone and enrolled_mark.name_of(uid) not in ("", location.account.name):
@@ -99,4 +97,10 @@ def _is_somebody_elses(content: TokenFile, uid: int, location: Location, setting
     return False
 
 
-MEND = Command("mend", "put the files of a user in order that logins refuse, as after a restore", person.add_user, _run)
+MEND = Command(
+    "mend",
+    "repair the files of a user that logins refuse, for instance after a restore",
+    person.add_user,
+    person.UserOptions,
+    _run,
+)

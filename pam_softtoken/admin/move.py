@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import pwd
+from dataclasses import dataclass
 
 from pam_softtoken import config as configuration
 from pam_softtoken.account import lock_holder, safe_open, user_lookup
 from pam_softtoken.account.location import Location
 from pam_softtoken.account.moving import Move, Place, is_there
-from pam_softtoken.admin.common import bounded, deed, orphans, person
+from pam_softtoken.admin.common import bounded, deed, logins, orphans, person
 from pam_softtoken.admin.common.person import PLACES
 from pam_softtoken.errors import (
     AdministrationFailed,
@@ -21,12 +21,10 @@ from pam_softtoken.errors import (
     ConfigError,
     DamagedState,
     LockTimeout,
-    LookUpFailed,
     MoveFailed,
     NotEnrolled,
     OtherAccount,
     PathError,
-    UnknownUser,
     UsageError,
 )
 from pam_softtoken.ui import terminal
@@ -35,10 +33,25 @@ from pam_softtoken.ui.command_line import Command
 MOST_OFFERS = 5
 
 
+@dataclass(frozen=True, slots=True)
+class MoveOptions:
+    """The options of `move`."""
+
+    users: tuple[str, ...]
+    all: bool
+    to: str
+    old_home: str | None
+    dry_run: bool
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments of `move`."""
     parser.add_argument("users", nargs="*", metavar="USER", help="whose tokens")
-    parser.add_argument("--all", action="store_true", help="those of all users whom getent passwd lists")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="move the tokens of all users that getent passwd lists, and of those who have logged in with a code",
+    )
     parser.add_argument(
         "--to", choices=tuple(PLACES), required=True,
         help=f"system: {PLACES['system'].replace('%', '%%')}, kept by root; "
@@ -51,12 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say what would be moved")
 
 
-def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def run(screen: terminal.Terminal, options: MoveOptions) -> None:
     """Move the tokens of some users.
 
     Raises:
         MoveFailed: some could not be moved; a message for each was shown.
-        UsageError: no user is named, or a named user does not exist.
+        UsageError: no user is named.
+        AdministrationFailed: a named user does not exist.
     """
     if os.geteuid() != 0:
         raise MoveFailed("only root can move tokens", hint="sudo softtoken-admin move ...")
@@ -98,20 +112,12 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         screen.tell("Nobody has tokens there.")
 
 
-def _accounts(options: argparse.Namespace) -> list[safe_open.Account]:
-    entries = pwd.getpwall() if options.all else [_entry_of(name) for name in options.users]
-    accounts = []
-    for account in {entry.pw_name: user_lookup.account_of(entry) for entry in entries if entry.pw_name}.values():
+def _accounts(options: MoveOptions) -> list[safe_open.Account]:
+    entries = logins.everybody() if options.all else person.entries_of(options.users)
+    accounts = [user_lookup.account_of(entry) for entry in entries if entry.pw_name]
+    for account in accounts:
         account.look_up_groups()
-        accounts.append(account)
     return accounts
-
-
-def _entry_of(name: str) -> pwd.struct_passwd:
-    try:
-        return user_lookup.entry_of_name(name)
-    except (LookUpFailed, UnknownUser):
-        raise UsageError(f"no such user: {name}", hint="getent passwd lists the users of this host") from None
 
 
 def _has_something(account: safe_open.Account, to: str) -> bool:
@@ -141,7 +147,7 @@ def _other(to: str) -> str:
     return PLACES["home" if to == "system" else "system"]
 
 
-def _result_of(account: safe_open.Account, options: argparse.Namespace) -> str | None:
+def _result_of(account: safe_open.Account, options: MoveOptions) -> str | None:
     """Move the tokens of one user. Return what was done, or None if the user has no tokens there.
 
     Raises:
@@ -157,12 +163,12 @@ def _result_of(account: safe_open.Account, options: argparse.Namespace) -> str |
         raise AdministrationFailed(str(error), hint=_advice(error)) from None
 
 
-def _move(account: safe_open.Account, options: argparse.Namespace) -> str:
+def _move(account: safe_open.Account, options: MoveOptions) -> str:
     target = Location(PLACES[options.to], account)
     sources = _sources(account, options.to, options.old_home)
     source = next((each for each in sources if is_there(each)), sources[0])
     if source.path == target.path:
-        raise MoveFailed(f"{target.path} is where they are", hint="--old-home takes the home directory of before")
+        raise MoveFailed(f"{target.path} is where they are", hint="--old-home takes the former home directory")
     move = Move(Place(source), Place(target))
     if not options.dry_run:
         move.carry_out()
@@ -179,11 +185,11 @@ def _advice(error: Exception) -> str:
     if isinstance(error, LockTimeout):
         return lock_holder.advice(error)
     if isinstance(error, DamagedState):
-        return "nobody can tell which codes were used: enrol anew"
+        return "it is not known which codes were used: enrol again"
     if isinstance(error, OtherAccount):
-        return "that command says first whose they are"
+        return "that command first says whose they are"
     if isinstance(error, BadTokenFile):
-        return "enrol anew"
+        return "enrol again"
     return "nothing was changed"
 
 
@@ -197,7 +203,7 @@ def _tell_what_next(screen: terminal.Terminal, to: str) -> None:
     if now != template:
         screen.tell(
             f"Next, in {configuration.DEFAULT_CONF}: store = {template}\n"
-            "Until that is there, and wherever a PAM line says otherwise, those who were moved are refused."
+            "Until that is there, and wherever a PAM line says otherwise, users whose tokens were moved are refused."
         )
 
 
@@ -216,4 +222,6 @@ def _counted(number: int) -> str:
     return "1 user" if number == 1 else f"{number} users"
 
 
-COMMAND = Command("move", "move tokens out of the users' homes into root's hands, or back", add_arguments, run)
+COMMAND = Command(
+    "move", "move tokens from the users' homes to a directory of root's, or back", add_arguments, MoveOptions, run
+)

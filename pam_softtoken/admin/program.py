@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import os
+from typing import Any
 
 from pam_softtoken.admin import move
 from pam_softtoken.admin.change import watchdog
@@ -25,7 +25,7 @@ DESCRIPTION = "Turn the second factor on and off for the services of this host, 
 EPILOG = """\
 examples:
   softtoken-admin enable sshd
-      ask for a code behind the password; goes back by itself if nobody can log in
+      ask for a code after the password; taken back by itself if nobody can log in
   softtoken-admin enable sshd --with publickey --for 5m
       a code on top of the public key
   softtoken-admin enable sshd --except robots
@@ -33,29 +33,29 @@ examples:
   softtoken-admin confirm
       it works: keep it
   softtoken-admin disable sudo
-      ask for no code any more
+      stop asking for a code
   softtoken-admin status
-      who is enrolled, and whom do services refuse?
+      who is enrolled, and which users do services refuse?
   softtoken-admin code-for alice --for 1h
       alice has lost the phone: a code that works once
   softtoken-admin revoke alice phone
-      whoever has found it gets nowhere with it
+      nobody who finds the phone gets in with it
   softtoken-admin unlock alice
       somebody has typed too many wrong codes
   softtoken-admin mend alice
-      her files came back from a backup, and every login refuses them
+      the files came back from a backup, and every login refuses them
   softtoken-admin log --user alice --since today
-      what became of her logins, and why
+      what became of alice's logins, and why
   softtoken-admin doctor
-      does anything lead past the code, or keep people out?
+      is there a way past the code, or are users locked out?
   softtoken-admin move --all --to system --dry-run
-      which tokens would go out of the users' homes into root's hands?
+      which tokens would move from the users' homes to a directory of root's?
   softtoken-admin rebind alice --old-name alicia
       after usermod -l alice alicia: it is the same user
   softtoken-admin forget dave
       after userdel dave: nothing is in the way of the next user of that name or uid
 """
-COMMANDS: tuple[command_line.Command, ...] = (
+COMMANDS: tuple[command_line.Command[Any], ...] = (
     ENABLE,
     CONFIRM,
     DISABLE,
@@ -74,7 +74,7 @@ COMMANDS: tuple[command_line.Command, ...] = (
 )
 
 
-_OF_SERVICES = (ENABLE.run, CONFIRM.run, DISABLE.run, ROLL_BACK.run)
+_OF_SERVICES: tuple[command_line.Command[Any], ...] = (ENABLE, CONFIRM, DISABLE, ROLL_BACK)
 
 
 def build_parser() -> command_line.Parser:
@@ -87,6 +87,6 @@ def main(arguments: list[str] | None = None) -> int:
     return command_line.main(build_parser, arguments, _take_back_what_is_overdue)
 
 
-def _take_back_what_is_overdue(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def _take_back_what_is_overdue(screen: terminal.Terminal, command: command_line.Command[Any]) -> None:
     if os.geteuid() == 0:
-        watchdog.settle_before(screen.tell, patient=options.run in _OF_SERVICES)
+        watchdog.settle_before(screen.tell, patient=command in _OF_SERVICES)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from pam_softtoken.account import (
     enrolled_mark,
@@ -22,10 +24,10 @@ from pam_softtoken.account import (
     user_lookup,
 )
 from pam_softtoken.account.location import Location
+from pam_softtoken.account.roots_place import Place
 from pam_softtoken.account.token_file import Owner
 from pam_softtoken.admin import forget
 from pam_softtoken.admin.common import deed, orphans, person
-from pam_softtoken.admin.common.account_place import Place
 from pam_softtoken.errors import (
     AdministrationFailed,
     ConfigError,
@@ -35,30 +37,48 @@ from pam_softtoken.errors import (
     UsageError,
 )
 from pam_softtoken.login import login_note
-from pam_softtoken.ui import terminal
+from pam_softtoken.ui import consent, terminal
 from pam_softtoken.ui.command_line import Command
 
 
-def _rebind(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+@dataclass(frozen=True, slots=True)
+class RebindOptions:
+    """The options of `rebind`."""
+
+    user: str | None
+    all: bool
+    old_name: str | None
+    old_uid: int | None
+    newcomer: bool
+    yes: bool
+    store: str | None
+
+
+def _rebind(screen: terminal.Terminal, options: RebindOptions) -> None:
     if options.all is (options.user is not None):
         raise UsageError("either a user or --all", hint=f"as in {person.PROGRAM} rebind alice --old-name alicia")
-    person.require_root("rebind --all" if options.all else f"rebind {options.user}")
+    person.require_root(f"rebind {options.user or '--all'}")
     settings = person.settings_of(options.store)
     has_old = options.old_name is not None or options.old_uid is not None
     if (options.newcomer or options.all) and (has_old or options.newcomer is options.all):
         raise AdministrationFailed(
             "with --all or --newcomer there is no old name and no old uid", hint="leave one of the two out"
         )
-    if options.all:
-        _rebind_all(screen, options, settings.store)
+    if options.user is None:
+        _rebind_all(screen, settings.store, agreed=options.yes)
         return
     account = person.account_of(options.user)
     try:
         if options.newcomer:
-            screen.tell(forget.begin_anew(screen, options, account, settings.store))
+            screen.tell(forget.begin_anew(screen, account, settings.store, agreed=options.yes))
         else:
             former = _former(account, options.old_name, options.old_uid)
-            screen.tell(_HandOver(account, former, settings.store).carry_out(screen, options))
+
+            def require_consent(what: str) -> None:
+                screen.tell(what)
+                consent.require(screen, "Is that the same user?", given=options.yes)
+
+            screen.tell(_HandOver(account, former, settings.store).carry_out(require_consent))
     except ConfigError as error:
         raise AdministrationFailed(str(error), hint="--store takes another template") from None
     except PathError as error:
@@ -73,7 +93,7 @@ def _former(account: safe_open.Account, name: str | None, uid: int | None) -> sa
     )
 
 
-def _rebind_all(screen: terminal.Terminal, options: argparse.Namespace, store: str) -> None:
+def _rebind_all(screen: terminal.Terminal, store: str, *, agreed: bool) -> None:
     """Hand over the files of all accounts that were renamed or got another uid, after one question.
 
     Raises:
@@ -84,19 +104,18 @@ def _rebind_all(screen: terminal.Terminal, options: argparse.Namespace, store: s
         screen.tell(f"left alone, because it could be either: {line}")
     if not pairs:
         raise AdministrationFailed(
-            "there is no account of which it is clear what it was before",
+            "for no account is it clear what it was before",
             hint=f"{person.PROGRAM} status lists the others",
         )
     for account, former in pairs:
         screen.tell(f"{_named(former)} is {_named(account)} now")
-    person.require_yes(screen, "Is each of them the same user?", options)
-    options.yes = True
+    consent.require(screen, "Is each of them the same user?", given=agreed)
     failed = []
     for account, former in pairs:
         terminal.checkpoint()
         try:
             account.look_up_groups()
-            screen.tell(_HandOver(account, former, store).carry_out(screen, options))
+            screen.tell(_HandOver(account, former, store).carry_out(lambda what: None))
         except (AdministrationFailed, ConfigError, PathError) as error:
             failed.append(account.name)
             screen.tell(f"{account.name}: {terminal.visible(str(error))}")
@@ -114,7 +133,7 @@ def _changed(store: str) -> tuple[list[tuple[safe_open.Account, safe_open.Accoun
     for orphan in orphans.find((store, person.PLACES["system"])):
         if orphan.account != orphans.CHANGED or orphan.uid is None or not orphan.user:
             continue
-        named, numbered = _account(orphan.user), _account(orphan.uid)
+        named, numbered = person.account_if_known(orphan.user), person.account_if_known(orphan.uid)
         account = named or numbered
         if account is None:
             continue
@@ -123,17 +142,10 @@ def _changed(store: str) -> tuple[list[tuple[safe_open.Account, safe_open.Accoun
             continue
         found[(orphan.user, orphan.uid)] = account, _former(account, orphan.user, orphan.uid)
     names = [account.name for account, _ in found.values()]
-    doubtful += [f"{_named(former)} and another one would be {each.name}" for each, former in found.values()
+    doubtful += [f"{_named(former)} and another account would be {each.name}"
+                 for each, former in found.values()
                  if names.count(each.name) > 1]  # fmt: skip
     return [pair for pair in found.values() if names.count(pair[0].name) == 1], doubtful
-
-
-def _account(name_or_uid: str | int) -> safe_open.Account | None:
-    with suppress(UnknownUser, LookUpFailed):
-        if isinstance(name_or_uid, str):
-            return user_lookup.account_of_name(name_or_uid)
-        return user_lookup.account_of_uid(name_or_uid)
-    return None
 
 
 class _HandOver:
@@ -153,14 +165,17 @@ class _HandOver:
         former.groups = account.groups
         self._old, self._new = Place(Location(store, former)), Place(Location(store, account))
 
-    def carry_out(self, screen: terminal.Terminal, options: argparse.Namespace) -> str:
+    def carry_out(self, require_consent: Callable[[str], None]) -> str:
         """Ask, then hand over. After a kill, the same command continues.
+
+        Args:
+            require_consent: checks that root agrees to what the text says will happen.
 
         Returns:
             The message to show when it is done.
 
         Raises:
-            AdministrationFailed, PathError: some files may still be in the old place.
+            AdministrationFailed, NotConfirmed, PathError: some files may still be in the old place.
         """
         account, former = self._account, self._former
         _require_gone(former, account)
@@ -174,16 +189,14 @@ class _HandOver:
                 what = f"The tokens in {self._old.location.path}, which do not name their account,"
             else:
                 what = f"What {_named(former)} has enrolled"
-            if not options.all:
-                screen.tell(f"{what} will be that of {_named(account)}, and its codes let {account.name} in.")
-            person.require_yes(screen, "Is that the same user?", options)
+            require_consent(f"{what} will be that of {_named(account)}, and its codes let {account.name} in.")
             self._go(bound_to)
         finally:
             self._old.close()
             self._new.close()
         deed.record("rebind", account.name, uid=str(account.uid), old_name=former.name, old_uid=str(former.uid))
         tokens = "" if bound_to == _NOTHING else f" The tokens are in {self._new.location.path}."
-        return f"Done. {_named(account)} has what {_named(former)} has left.{tokens}"
+        return f"Done. {_named(account)} has what {_named(former)} left.{tokens}"
 
     def _has_left_something(self) -> bool:
         former, old, new = self._former, self._old.location, self._new.location
@@ -199,7 +212,7 @@ class _HandOver:
         account, former = self._account, self._former
         old, new = self._old.location, self._new.location
         enrolled_mark.set_for(account)  # do this first: after a kill, the user must not count as a newcomer
-        is_anothers = _has_user(former.uid)
+        is_anothers = person.may_have_user(former.uid)
         if former.uid != account.uid:
             # Before the tokens: what was revoked stays revoked.
             revoking.hand_over(former.uid, account.uid, keeping=is_anothers)
@@ -277,11 +290,13 @@ def _require_gone(former: safe_open.Account, account: safe_open.Account) -> None
     except UnknownUser:
         return
     except LookUpFailed as error:
-        raise AdministrationFailed(f"{former.name}: {error}", hint="start again when the host can tell") from None
+        raise AdministrationFailed(
+            f"{former.name}: {error}", hint="start again when the name service answers"
+        ) from None
     if (present.name, present.uid) == (former.name, former.uid):
         raise AdministrationFailed(
             f"there is an account {_named(former)}, so that its tokens are its own",
-            hint="--old-name and --old-uid say what an account was that is gone",
+            hint="--old-name and --old-uid say what the account that is gone was",
         )
 
 
@@ -300,26 +315,16 @@ def _named(account: safe_open.Account) -> str:
     return token_file.described((account.name, account.uid))
 
 
-def _has_user(uid: int) -> bool:
-    try:
-        user_lookup.account_of_uid(uid)
-    except UnknownUser:
-        return False
-    except LookUpFailed:
-        return True  # then the mark stays; it can only deny
-    return True
-
-
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Tokens that root keeps are bound to the name and the uid of their account, so that nobody inherits them with "
         "a name or uid. After an account was renamed (usermod -l) or got another uid (usermod -u), its codes are "
-        "refused until this command says that it is the same user. It is logged."
+        "refused until this command says that it is the same user. The log records it."
     )
     person.add_user_name(parser, help_text="the account as it is called now", nargs="?")
     parser.add_argument(
         "--all", action="store_true",
-        help="all accounts that were renamed or got another uid, as far as it is clear what each was before",
+        help="all accounts that were renamed or got another uid, where it is clear what each was before",
     )  # fmt: skip
     parser.add_argument("--old-name", metavar="NAME", help="what it was called before")
     parser.add_argument("--old-uid", metavar="UID", type=person.uid, help="the uid that it had before")
@@ -327,10 +332,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--newcomer", action="store_true",
         help="the account is another user, who got the name or uid of a former one: take away what that one has left",
     )  # fmt: skip
-    person.add_yes(parser)
+    consent.add_yes(parser)
     person.add_store(parser)
 
 
 REBIND = Command(
-    "rebind", "hand the tokens over to an account that was renamed or got another uid", _add_arguments, _rebind
+    "rebind",
+    "hand the tokens over to an account that was renamed or got another uid",
+    _add_arguments,
+    RebindOptions,
+    _rebind,
 )

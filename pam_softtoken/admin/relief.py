@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.state import NEVER, State
@@ -15,11 +16,20 @@ from pam_softtoken.login import clock_doubt, policy
 from pam_softtoken.login.policy import Limits
 from pam_softtoken.otp import hotp
 from pam_softtoken.otp.token import HOTPToken
-from pam_softtoken.ui import terminal
+from pam_softtoken.ui import consent, terminal
 from pam_softtoken.ui.command_line import Command
 
 
-def _unlock(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+@dataclass(frozen=True, slots=True)
+class ResetOptions:
+    """The options of `reset-state`."""
+
+    user: str
+    store: str | None
+    yes: bool
+
+
+def _unlock(screen: terminal.Terminal, options: person.UserOptions) -> None:
     person.require_root(f"unlock {options.user}")
     settings = person.settings_of(options.store)
     counted = bounded.work_for(options.user, lambda: _forget_wrong_answers(options.user, settings))
@@ -61,9 +71,8 @@ def fresh_state(content: TokenFile, known: State | None, *, now: int, limits: Li
 
     Returns:
         TOTP: all time steps of codes that could have been accepted by now count as used. A record of a later step is
-        dropped: it comes from a clock that was ahead. HOTP and recovery codes keep what is known. Waits, and the
-            records
-        for which a code was accepted lately, are forgotten.
+        dropped: it comes from a clock that was ahead. HOTP and recovery codes keep what is known, and so
+        do drift and known sources. Waits, times of grace and an issued code are forgotten.
     """
     known = known or State.new()
     fresh = State(spent=known.spent, sources={each: min(when, now) for each, when in known.sources.items()})
@@ -99,12 +108,12 @@ def _losses(content: TokenFile, known: State | None, config: Config, *, now: int
             )
     if counting and known is None:
         lost.append(
-            "- A token that counts takes the second of two codes in a row, also of two that were used before: "
-            "if somebody may have noted such, revoke it and enrol it anew."
+            "- A token that counts accepts the second of two codes in a row, even if both were used before: "
+            "if somebody may have noted such codes, revoke it and enrol again."
         )
     if known is None and content.recovery.hashes:
-        lost.append("- All recovery codes die, because nobody can tell which of them are spent.")
-    lost.append("- A code that was issued dies, waits after wrong answers end, and no time of grace goes on.")
+        lost.append("- All recovery codes stop working, because it is not known which of them were used.")
+    lost.append("- An issued code stops working, waits after wrong answers end, and so does every time of grace.")
     return lost
 
 
@@ -121,8 +130,8 @@ def _losses_by_the_clock(content: TokenFile, known: State | None, limits: Limits
         )
     if ahead_s:
         said.append(
-            f"- Codes were accepted of up to {in_words(ahead_s)} later than now. Whoever saw one typed can use it when "
-            "its time comes. If that may be, enrol the token anew."
+            f"- Codes were accepted of up to {in_words(ahead_s)} later than now. A person who saw one "
+            "typed can use it when its time comes. If that is possible, enrol the token again."
         )
     return said
 
@@ -135,15 +144,15 @@ def _glance(store: Editor) -> tuple[str, State | None]:
     return ("missing" if known is None else "in order"), known
 
 
-def _reset(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def _reset(screen: terminal.Terminal, options: ResetOptions) -> None:
     user = options.user
     person.require_root(f"reset-state {user}")
     settings = person.settings_of(options.store)
     # The administrator takes time to answer, and logins must not wait for the lock meanwhile.
     was, losses = bounded.work_for(user, lambda: _survey(user, settings))
-    screen.tell(f"The state of {user} is {was}. To start it anew gives up:")
+    screen.tell(f"The state of {user} is {was}. Starting it anew gives up:")
     screen.tell("\n".join(losses))
-    person.require_yes(screen, "Start it anew?", options)
+    consent.require(screen, "Start it anew?", given=options.yes)
     recovery_died = bounded.work_for(user, lambda: _start_anew(user, settings, was=was))
     screen.tell(f"Done. The state of {user} is in order.")
     if recovery_died:
@@ -177,12 +186,20 @@ def _start_anew(user: str, settings: Config, *, was: str) -> bool:
 
 def _add_to_reset(parser: argparse.ArgumentParser) -> None:
     person.add_user(parser)
-    person.add_yes(parser)
+    consent.add_yes(parser)
 
 
 UNLOCK = Command(
-    "unlock", "forget a user's wrong answers, so that nobody has to wait for them", person.add_user, _unlock
+    "unlock",
+    "forget a user's wrong answers, so that nobody has to wait for them",
+    person.add_user,
+    person.UserOptions,
+    _unlock,
 )
 RESET_STATE = Command(
-    "reset-state", "start anew what is remembered of a user's codes, for when it is damaged", _add_to_reset, _reset
+    "reset-state",
+    "start the record of a user's used codes anew, for when it is damaged",
+    _add_to_reset,
+    ResetOptions,
+    _reset,
 )

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import time
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from pam_softtoken.account import enrolled_mark, lock_holder, mending, places, revoking
@@ -29,12 +30,23 @@ from pam_softtoken.errors import (
     NotStored,
     PathError,
 )
-from pam_softtoken.ui import terminal
+from pam_softtoken.ui import consent, terminal
 from pam_softtoken.ui.command_line import Command
 
 LOOK_LIMIT_S = 5.0
 TIDY_LIMIT_S = 5.0
 TIDY_LOCK_TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeOptions:
+    """The options of `revoke`."""
+
+    user: str
+    name: str | None
+    force: bool
+    yes: bool
+    store: str | None
 
 
 class _Seen(NamedTuple):
@@ -57,7 +69,7 @@ class _Tidier(Editor):
     __slots__ = ()
 
     def lock(self, timeout_s: float) -> None:
-        """Lock the files if no other process holds the lock."""
+        """Lock the files, and wait only a moment for another process that holds the lock."""
         super().lock(min(timeout_s, TIDY_LOCK_TIMEOUT_S))
 
 
@@ -69,9 +81,9 @@ class _Revocation:
         location: the user, and the place of the files.
     """
 
-    def __init__(self, screen: terminal.Terminal, options: argparse.Namespace, location: Location) -> None:
+    def __init__(self, screen: terminal.Terminal, options: RevokeOptions, location: Location) -> None:
         self._screen = screen
-        self._name: str | None = options.name
+        self._name = options.name
         self._options = options
         self._location = location
         self._user = location.account.name
@@ -82,7 +94,7 @@ class _Revocation:
         doomed = self._chosen(seen)
         left = [name for name, fingerprint in seen.tokens if fingerprint not in doomed]
         self._warn(left)
-        person.require_yes(self._screen, "Revoke?", self._options)
+        consent.require(self._screen, "Revoke?", given=self._options.yes)
         terminal.checkpoint()
         self._record(doomed, everything=not left)
         which = f'"{self._name}" of {self._user}' if left else self._user
@@ -105,7 +117,7 @@ class _Revocation:
         added = ", ".join(f'"{terminal.visible(name)}"' for name in left if name not in known)
         if added:
             self._screen.tell(
-                f"{added} came while you were asked. "
+                f"Added while you were asked: {added}. "
                 f"If that was not {self._user}: {person.PROGRAM} revoke {self._user} takes everything away."
             )
 
@@ -144,7 +156,8 @@ class _Revocation:
             self._screen.tell(
                 f'The codes of token "{self._name}" of {user} are refused from now on and for ever, '
                 "and so is a code that was issued.\n"
-                "The recovery codes stay. Whoever found the phone may have found them, too: without a name, all goes."
+                "The recovery codes stay. Somebody who found the phone may have found them, too: without a "
+                "name, all goes."
             )
 
     def _record(self, doomed: tuple[str, ...], *, everything: bool) -> None:
@@ -243,7 +256,7 @@ def _without_revoked(present: TokenFile | None, state: State) -> tuple[TokenFile
     return present, state.without_graces().without_issued()
 
 
-def _run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def _run(screen: terminal.Terminal, options: RevokeOptions) -> None:
     person.require_root(f"revoke {options.user}")
     location = person.location_of(options.user, person.settings_of(options.store))
     _Revocation(screen, options, location).carry_out()
@@ -252,9 +265,9 @@ def _run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user", metavar="USER", help="whose tokens")
     parser.add_argument("name", metavar="NAME", nargs="?", help="only the token of that name (default: everything)")
-    parser.add_argument("--force", action="store_true", help="also if no token of the user is to be seen")
-    person.add_yes(parser)
+    parser.add_argument("--force", action="store_true", help="even if no token of the user can be seen")
+    consent.add_yes(parser)
     person.add_store(parser)
 
 
-REVOKE = Command("revoke", "take a token of a user away for ever, or all of them", _add_arguments, _run)
+REVOKE = Command("revoke", "take a token of a user away for ever, or all of them", _add_arguments, RevokeOptions, _run)

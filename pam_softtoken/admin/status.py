@@ -10,9 +10,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from pam_softtoken.account import user_lookup
 from pam_softtoken.admin.access import in_force
 from pam_softtoken.admin.common import logins, orphans, person
 from pam_softtoken.admin.common.orphans import Orphan
@@ -26,7 +26,17 @@ HEADER = ("user", "status", "tokens", "last used", "recovery", "remarks")
 _NAMED = 10
 
 
-def _status(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+@dataclass(frozen=True, slots=True)
+class StatusOptions:
+    """The options of `status`."""
+
+    users: tuple[str, ...]
+    all: bool
+    json: bool
+    store: str | None
+
+
+def _status(screen: terminal.Terminal, options: StatusOptions) -> None:
     person.require_root("status")
     settings = person.settings_of(options.store)
     users = _chosen(options)
@@ -76,14 +86,10 @@ def _of_orphans(left: list[Orphan]) -> list[str]:
     return lines
 
 
-def _chosen(options: argparse.Namespace) -> list[pwd.struct_passwd]:
-    if not options.users:
-        return logins.everybody() if options.all else logins.who_can_log_in()
-    chosen = []
-    for name in options.users:
-        with person.existing(name):
-            chosen.append(user_lookup.entry_of_name(name))
-    return list({entry.pw_name: entry for entry in chosen}.values())
+def _chosen(options: StatusOptions) -> list[pwd.struct_passwd]:
+    if options.users:
+        return person.entries_of(options.users)
+    return logins.everybody() if options.all else logins.who_can_log_in()
 
 
 @contextmanager
@@ -124,7 +130,7 @@ def _remarks(facts: Facts, settings: Config) -> str:
         former = f", as {facts['former_name']}" if facts["former_name"] else ""
         former = former or (f", with uid {facts['former_uid']}" if facts["former_uid"] is not None else "")
         remarks.append(f"was enrolled before{former}: denied, nullok or not")
-    remarks += [f"has tokens in {path}, where nobody looks{_move(facts, settings)}" for path in facts["elsewhere"]]
+    remarks += [f"has tokens in {path}, where no service looks{_move(facts, settings)}" for path in facts["elsewhere"]]
     if facts["status"] == ENROLLED and facts["state"] == "missing":
         remarks.append("state is missing")
     if settings.pin_required and facts["pin"] is False:
@@ -178,12 +184,12 @@ def _summary(found: list[Facts]) -> str:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Show for each user who can log in: whether he is enrolled, with how many tokens, when a code of his was last "
-        "used, how many recovery codes are left, and what is out of the ordinary. Who can log in is: who has a shell "
-        "of /etc/shells other than nologin and false, and is root, or has a uid of UID_MIN in /etc/login.defs or more, "
-        "or has a password. Users of a directory service are among them if it lists its users, or once they have "
-        "logged in with a code. Then comes what root keeps for accounts that are gone or were changed, with the "
-        "command that helps. Nothing is changed, no code is tried, and no lock is taken."
+        "Show for each user who can log in: whether they are enrolled, with how many tokens, when a code of theirs was "
+        "last used, how many recovery codes are left, and what is unusual. A user can log in if "
+        "their shell is in /etc/shells and is neither nologin nor false, and they are root, or have a uid of UID_MIN "
+        "in /etc/login.defs or more, or have a password. Users of a directory service are shown if it lists them, or "
+        "once they have logged in with a code. Then comes what root keeps for accounts that are gone or were changed, "
+        "with the command that helps. Nothing is changed, no code is tried, and no lock is taken."
     )
     parser.add_argument("users", metavar="USER", nargs="*", help="only these users")
     parser.add_argument("--all", action="store_true", help="every user of the host, with a login shell or not")
@@ -192,5 +198,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 STATUS = Command(
-    "status", "show who is enrolled, who must wait, and whom the services refuse or exempt", _add_arguments, _status
+    "status",
+    "show who is enrolled, who must wait, and whom the services refuse or exempt",
+    _add_arguments,
+    StatusOptions,
+    _status,
 )

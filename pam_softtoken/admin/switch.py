@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import suppress
+from dataclasses import dataclass
 
 from pam_softtoken.account.places import CHANGES
 from pam_softtoken.admin import enable
@@ -17,10 +18,25 @@ from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.pam import installed_libpam, service_file
 from pam_softtoken.pam.stack import Stack, places
 from pam_softtoken.ui import terminal
-from pam_softtoken.ui.command_line import Command
+from pam_softtoken.ui.command_line import Command, NoOptions
 
 
-def _disable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+@dataclass(frozen=True, slots=True)
+class DisableOptions:
+    """The options of `disable`."""
+
+    service: str
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmOptions:
+    """The options of `confirm`."""
+
+    service: str | None
+
+
+def _disable(screen: terminal.Terminal, options: DisableOptions) -> None:
     service = options.service
     person.require_root(f"disable {service}")
     with watchdog.told_afterwards(screen.tell) as tell, record.locked():
@@ -43,7 +59,7 @@ def _disable(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     if left:
         raise AdministrationFailed(
             f'"{service}" still asks for a code, because of {places(left)}',
-            hint=f"take that line out: {pam_profile.way_off(service, left[0])}",
+            hint=f"remove that line: {pam_profile.way_off(service, left[0])}",
         )
     screen.show(f'Done. "{service}" asks for no code any more.')
 
@@ -55,7 +71,7 @@ def _undo(present: Change, tell: watchdog.Tell) -> None:
         watchdog.watch_again(present.service)
         raise AdministrationFailed(
             f'"{present.service}" is not as it was before yet: {error.message}',
-            hint=f"{error.hint}; it is tried again by itself, and by softtoken-admin roll-back",
+            hint=f"{error.hint}; the system tries again by itself, and softtoken-admin roll-back tries at once",
         ) from None
 
 
@@ -67,7 +83,7 @@ def _found_by_hand(service: str, stack: Stack) -> Change:
             f'"{service}" asks for a code because of {places(stack.ours)}, which other services include'
             if stack.ours
             else f'"{service}" asks for no code',
-            hint=pam_profile.way_off(service, stack.ours[0]) if stack.ours else "softtoken-admin enable does",
+            hint=pam_profile.way_off(service, stack.ours[0]) if stack.ours else "softtoken-admin enable turns it on",
         )
     present = host_file.read(host_file.resolved(stack.file))
     text = way_back.without_our_line(stack.file, way_back.text_of(present))
@@ -78,7 +94,7 @@ def _found_by_hand(service: str, stack: Stack) -> Change:
     return record.new(service, tuple(files), for_s=0)._replace(state=record.RETURNING)
 
 
-def _confirm_change(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def _confirm_change(screen: terminal.Terminal, options: ConfirmOptions) -> None:
     person.require_root("confirm")
     with record.locked():
         found = [record.load(service) for service in record.services()]
@@ -96,15 +112,15 @@ def _confirm_change(screen: terminal.Terminal, options: argparse.Namespace) -> N
     screen.show(f'Done. "{service}" asks for a code from now on.')
 
 
-def _roll_back(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def _roll_back(screen: terminal.Terminal, options: NoOptions) -> None:
     person.require_root("roll-back")
     # This was already tried, as before every command.
     if failed := watchdog.overdue():
         for service in failed:
             watchdog.watch_again(service)
         raise AdministrationFailed(
-            f"could not be taken back, or not be read: {', '.join(failed)}",
-            hint=f"what stood there before is in {CHANGES}; see to it: it is tried again by itself",
+            f"these changes could not be taken back or not be read: {', '.join(failed)}",
+            hint=f"the former files are in {CHANGES}; the system tries again by itself",
         )
 
 
@@ -117,11 +133,14 @@ def _add_confirm(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("service", metavar="SERVICE", nargs="?", help="needed when several wait")
 
 
-DISABLE = Command("disable", "ask for no code in a service any more; its files are as before", _add_disable, _disable)
-CONFIRM = Command("confirm", "keep what enable did, without a login", _add_confirm, _confirm_change)
+DISABLE = Command(
+    "disable", "stop asking for a code in a service; its files are as before", _add_disable, DisableOptions, _disable
+)
+CONFIRM = Command("confirm", "keep what enable did, without a login", _add_confirm, ConfirmOptions, _confirm_change)
 ROLL_BACK = Command(
     "roll-back",
     "take back what was not confirmed in time, or before a restart; the system does it when it starts",
     lambda parser: None,
+    NoOptions,
     _roll_back,
 )

@@ -186,7 +186,7 @@ append_account(struct frame *frame, const char *user)
 		for (int field = 0; field < 3; field++)
 			append_field(frame, "%s", "");
 		if (account != NULL)
-			append_field(frame, "!%s", "the name service gives this user no name");
+			append_field(frame, "!%s", "the name service returns no name for this user");
 		else if (means_unknown(error))
 			append_field(frame, "%s", "");
 		else

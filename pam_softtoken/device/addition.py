@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 
 from pam_softtoken.device import desk, passphrase, typed_token
 from pam_softtoken.device.entry import Entry, Names
@@ -19,6 +20,17 @@ _SCHEMES = (f"{key_uri.SCHEME}:", f"{google_export.SCHEME}:")
 _HINT = "a Key URI is like otpauth://totp/host:alice?secret=...&issuer=host"
 
 
+@dataclass(frozen=True, slots=True)
+class AddOptions:
+    """The options of `add`."""
+
+    name: str | None
+    image: str | None
+    advanced: bool
+    echo: bool
+    passphrase: passphrase.PassphraseOptions
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments to its parser."""
     parser.add_argument("--name", metavar="NAME", help="what to call it (default: the account in the Key URI)")
@@ -32,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     passphrase.add_arguments(parser)
 
 
-def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def run(screen: terminal.Terminal, options: AddOptions) -> None:
     """Add a token.
 
     Raises:
@@ -40,7 +52,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     """
     if options.name is not None:
         _require_name(options.name, hint="as in --name work")
-    source = desk.passphrase_of(screen, options)
+    source = desk.passphrase_of(screen, options.passphrase)
     new, other_name = _new_entry(screen, options)
     vault, _ = desk.open_or_make_vault(source)
     terminal.checkpoint()
@@ -64,7 +76,7 @@ def _require_name(name: str, *, hint: str) -> None:
         raise UsageError(str(error), hint=hint) from None
 
 
-def _new_entry(screen: terminal.Terminal, options: argparse.Namespace) -> tuple[Entry, str]:
+def _new_entry(screen: terminal.Terminal, options: AddOptions) -> tuple[Entry, str]:
     """Add the token. Return its name, which is a new one if its own is already used."""
     if options.image is not None:
         return _from_uri(_in_picture(desk.read_file(options.image)))
@@ -105,7 +117,7 @@ def _from_uri(uri: str) -> tuple[Entry, str]:
     return Entry(token, issuer).named(record.name_from(account or issuer)), token.name
 
 
-def _asked_for(screen: terminal.Terminal, options: argparse.Namespace) -> tuple[Entry, str]:
+def _asked_for(screen: terminal.Terminal, options: AddOptions) -> tuple[Entry, str]:
     """Ask for the fields. A user with a Key URI can paste it as the first answer."""
 
     def name_or_entry(typed: str) -> str | tuple[Entry, str]:
@@ -120,4 +132,4 @@ def _asked_for(screen: terminal.Terminal, options: argparse.Namespace) -> tuple[
     return Entry(typed_token.token(screen, first, advanced=options.advanced, echo=options.echo)), first
 
 
-COMMAND = Command("add", "add a token: a Key URI on stdin, a picture, or typed", add_arguments, run)
+COMMAND = Command("add", "add a token: a Key URI on stdin, a picture, or typed", add_arguments, AddOptions, run)

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from pam_softtoken.device import desk, passphrase
 from pam_softtoken.device.entry import Entry, Names
 from pam_softtoken.errors import UsageError, VaultFailed
-from pam_softtoken.interchange import exports
+from pam_softtoken.interchange.apps import exports
 from pam_softtoken.interchange.record import Imported
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """The options of `import`."""
+
+    file: str
+    file_passphrase_fd: int | None
+    passphrase: passphrase.PassphraseOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,13 +49,13 @@ class Report(NamedTuple):
     remarks: list[str]
 
 
-def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def run(screen: terminal.Terminal, options: ImportOptions) -> None:
     """Import tokens.
 
     Raises:
         ProgramError: none was imported.
     """
-    source = desk.passphrase_of(screen, options)
+    source = desk.passphrase_of(screen, options.passphrase)
     path = "stdin" if options.file == "-" else options.file
 
     def ask_passphrase() -> str:
@@ -72,7 +82,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         screen.tell(f"Skipped: {screen.spell(terminal.visible(reason)).removesuffix('.')}.")
     screen.tell(f"{len(report.taken)} taken, {len(harvest.skipped) + len(report.skipped)} skipped.")
     if not report.taken and not report.skipped:
-        raise VaultFailed(f'there is no token in "{path}" that can be taken', hint="what stands above says why")
+        raise VaultFailed(f'there is no token in "{path}" that can be taken', hint="the lines above say why")
 
 
 def take(found: tuple[Imported, ...], entries: list[Entry]) -> Report:
@@ -97,4 +107,4 @@ def take(found: tuple[Imported, ...], entries: list[Entry]) -> Report:
     return report
 
 
-COMMAND = Command("import", "take the tokens of another app's export", add_arguments, run)
+COMMAND = Command("import", "import the tokens of another app's export", add_arguments, ImportOptions, run)

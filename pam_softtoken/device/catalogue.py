@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass
 
 from pam_softtoken.device import desk, entry, passphrase
 from pam_softtoken.device.entry import Entry
 from pam_softtoken.errors import UsageError, VaultFailed
 from pam_softtoken.otp.token import HOTPToken, TOTPToken, require_name
-from pam_softtoken.ui import terminal
+from pam_softtoken.ui import consent, terminal
 from pam_softtoken.ui.command_line import Command
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """The options of `list`."""
+
+    json: bool
+    passphrase: passphrase.PassphraseOptions
 
 
 def _list_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,8 +27,8 @@ def _list_arguments(parser: argparse.ArgumentParser) -> None:
     passphrase.add_arguments(parser)
 
 
-def _list(screen: terminal.Terminal, options: argparse.Namespace) -> None:
-    _, entries = desk.open_vault(desk.passphrase_of(screen, options))
+def _list(screen: terminal.Terminal, options: ListOptions) -> None:
+    _, entries = desk.open_vault(desk.passphrase_of(screen, options.passphrase))
     if options.json:
         screen.show(json.dumps([entry.shown(each) for each in entries], indent=2))
         return
@@ -43,18 +52,27 @@ def _kind_of(each: Entry) -> tuple[str, str]:
     return token.kind, f"{how}, next is number {counter}"
 
 
+@dataclass(frozen=True, slots=True)
+class RenameOptions:
+    """The options of `rename`."""
+
+    old: str
+    new: str
+    passphrase: passphrase.PassphraseOptions
+
+
 def _rename_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("old", metavar="OLD", help="what it is called")
     parser.add_argument("new", metavar="NEW", help="what to call it")
     passphrase.add_arguments(parser)
 
 
-def _rename(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def _rename(screen: terminal.Terminal, options: RenameOptions) -> None:
     try:
         require_name(options.new)
     except ValueError as error:
         raise UsageError(str(error), hint="as in softtoken rename phone work") from None
-    vault, _ = desk.open_vault(desk.passphrase_of(screen, options))
+    vault, _ = desk.open_vault(desk.passphrase_of(screen, options.passphrase))
     terminal.checkpoint()
     with vault.changing() as entries:
         number = entry.find(entries, options.old, whole=True)
@@ -64,23 +82,32 @@ def _rename(screen: terminal.Terminal, options: argparse.Namespace) -> None:
     screen.tell(f'"{screen.spell(options.old)}" is now called "{screen.spell(options.new)}".')
 
 
+@dataclass(frozen=True, slots=True)
+class RemoveOptions:
+    """The options of `remove`."""
+
+    name: str
+    yes: bool
+    passphrase: passphrase.PassphraseOptions
+
+
 def _remove_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="which one, by its whole name")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    consent.add_yes(parser)
     passphrase.add_arguments(parser)
 
 
-def _remove(screen: terminal.Terminal, options: argparse.Namespace) -> None:
-    vault, entries = desk.open_vault(desk.passphrase_of(screen, options))
+def _remove(screen: terminal.Terminal, options: RemoveOptions) -> None:
+    vault, entries = desk.open_vault(desk.passphrase_of(screen, options.passphrase))
     entry.find(entries, options.name, whole=True)
     name = screen.spell(options.name)
-    desk.require_consent(screen, f'Remove "{name}"? Its key is gone then, from here.', given=options.yes)
+    consent.require(screen, f'Remove "{name}"? Its key is gone then, from here.', given=options.yes)
     terminal.checkpoint()
     with vault.changing() as now_there:
         del now_there[entry.find(now_there, options.name, whole=True)]
     screen.tell(f'Removed "{name}".')
 
 
-LIST = Command("list", "show which tokens there are", _list_arguments, _list)
-RENAME = Command("rename", "give a token another name", _rename_arguments, _rename)
-REMOVE = Command("remove", "take a token away for good", _remove_arguments, _remove)
+LIST = Command("list", "show which tokens there are", _list_arguments, ListOptions, _list)
+RENAME = Command("rename", "give a token another name", _rename_arguments, RenameOptions, _rename)
+REMOVE = Command("remove", "take a token away for good", _remove_arguments, RemoveOptions, _remove)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 
 from pam_softtoken.device import desk, entry, passphrase
 from pam_softtoken.errors import CheckFailed, VaultFailed
@@ -16,20 +17,28 @@ FURTHEST_S = 3600
 """Codes of an hour each way are compared: with 6 digits and 30 s a wrong one is among them in 1 of 4000 cases."""
 
 
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """The options of `verify`."""
+
+    name: str
+    passphrase: passphrase.PassphraseOptions
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments to its parser."""
-    parser.add_argument("name", metavar="NAME", help="whose code, or a part of the name that no other has")
+    parser.add_argument("name", metavar="NAME", help="name of the token, or a part that no other name has")
     passphrase.add_arguments(parser)
 
 
-def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def run(screen: terminal.Terminal, options: VerifyOptions) -> None:
     """Compare clocks.
 
     Raises:
         CheckFailed: they differ, or the code does not show the time.
         ProgramError: there is nothing to compare.
     """
-    _, entries = desk.open_vault(desk.passphrase_of(screen, options))
+    _, entries = desk.open_vault(desk.passphrase_of(screen, options.passphrase))
     chosen = entries[entry.find(entries, options.name)]
     token = chosen.token
     if not isinstance(token, TOTPToken):
@@ -59,12 +68,12 @@ def compare(token: TOTPToken, typed: str, *, asked: int, answered: int) -> str:
     found = token.matching(wide, typed.encode("utf-8", "surrogateescape"))
     if not found:
         raise CheckFailed(
-            "this is no code of this entry within an hour of now",
-            hint="see whether the other device shows the same account; or this clock is off by more: see the date",
+            "this is not a code of this entry within an hour of now",
+            hint="check that the other device shows the same account, and that this machine's date is right",
         )
     step = min(found, key=lambda each: _distance(each, present))
     if step in present:
-        return "The code is the one of now: this machine's clock is right."
+        return "The code is right for this moment: this machine's clock is right."
     # The other clock was anywhere in its step. Ours was anywhere between question and answer.
     if step > present[-1]:
         least, most, way = step * period_s - answered, (step + 1) * period_s - 1 - asked, "behind"
@@ -80,4 +89,6 @@ def _distance(step: int, present: range) -> int:
     return max(present[0] - step, step - present[-1], 0)
 
 
-COMMAND = Command("verify", "tell by a code of another device whether this clock is right", add_arguments, run)
+COMMAND = Command(
+    "verify", "check this machine's clock with a code of another device", add_arguments, VerifyOptions, run
+)

@@ -1,43 +1,68 @@
-"""`softtoken export`: show keys of the vault, as Key URIs or QR codes for another device."""
+"""`softtoken export`: show keys of the vault, as Key URIs, an export of Aegis or QR codes, for another device."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 
 from pam_softtoken.device import desk, entry, passphrase
-from pam_softtoken.errors import VaultFailed
+from pam_softtoken.errors import UsageError, VaultFailed
+from pam_softtoken.interchange.apps import aegis
 from pam_softtoken.otp import key_uri
 from pam_softtoken.otp.token import HOTPToken
-from pam_softtoken.ui import qr_code, terminal
+from pam_softtoken.ui import consent, qr_code, terminal
 from pam_softtoken.ui.command_line import Command
+
+FORMATS = ("uri", "aegis")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """The options of `export`."""
+
+    names: tuple[str, ...]
+    format: str
+    qr: bool
+    yes: bool
+    passphrase: passphrase.PassphraseOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments to its parser."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="which ones; without it, all of them")
+    parser.add_argument(
+        "--format", choices=FORMATS, default=FORMATS[0],
+        help="uri: one Key URI a line; aegis: JSON of the app Aegis in clear, for other apps (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--qr", action="store_true", help="draw QR codes, for the camera of another device")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    consent.add_yes(parser)
     passphrase.add_arguments(parser)
 
 
-def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def run(screen: terminal.Terminal, options: ExportOptions) -> None:
     """Show keys.
 
     Raises:
         ProgramError: not all of them were shown.
     """
     screen.require_open()
-    _, entries = desk.open_vault(desk.passphrase_of(screen, options))
+    if options.qr and options.format != FORMATS[0]:
+        raise UsageError("--qr does not go with --format", hint="a QR code has a Key URI")
+    _, entries = desk.open_vault(desk.passphrase_of(screen, options.passphrase))
     chosen = [entries[entry.find(entries, name, whole=True)] for name in options.names] or entries
     if not chosen:
         raise VaultFailed("the vault is empty", hint="softtoken add takes a Key URI, softtoken import a file")
     keys = "1 key" if len(chosen) == 1 else f"{len(chosen)} keys"
-    onlookers = "whoever sees this screen has them, too" if screen.is_terminal() else "nothing encrypts the output"
-    desk.require_consent(screen, f"Show {keys}? {onlookers.capitalize()}.", given=options.yes)
+    onlookers = (
+        "everybody who sees this screen has them, too" if screen.is_terminal() else "nothing encrypts the output"
+    )
+    consent.require(screen, f"Show {keys}? {onlookers.capitalize()}.", given=options.yes)
     if options.yes and screen.is_terminal():
         screen.tell(f"This shows {keys}: {onlookers}.")
     terminal.checkpoint()
-    for each in chosen:
+    if options.format == "aegis":
+        screen.show(aegis.write((each.token, each.issuer, each.name) for each in chosen))
+    for each in chosen if options.format == FORMATS[0] else ():
         uri = key_uri.build(each.token, issuer=each.issuer, account=each.name)
         if options.qr:
             drawn = qr_code.draw(screen, uri, None, otherwise="leave --qr out")
@@ -52,4 +77,4 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         screen.tell("Tokens that count must count in one place only: remove them here once they are used elsewhere.")
 
 
-COMMAND = Command("export", "show keys, as Key URIs or QR codes, for another device", add_arguments, run)
+COMMAND = Command("export", "show keys, as Key URIs or QR codes, for another device", add_arguments, ExportOptions, run)

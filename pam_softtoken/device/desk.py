@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 
 from pam_softtoken.account.user_path import NamedFiles, reason
 from pam_softtoken.device.entry import Entry
-from pam_softtoken.device.passphrase import Passphrase
+from pam_softtoken.device.passphrase import Passphrase, PassphraseOptions
 from pam_softtoken.device.vault import Vault, default_path
-from pam_softtoken.errors import EnrolmentFailed, NotOpened, PathError, UsageError, VaultFailed
+from pam_softtoken.errors import EnrolmentFailed, NotOpened, PathError, VaultFailed
 from pam_softtoken.ui import terminal
 
 MAX_FILE_BYTES = 2**24
 
 
-def passphrase_of(screen: terminal.Terminal, options: argparse.Namespace) -> Passphrase:
+def passphrase_of(screen: terminal.Terminal, options: PassphraseOptions) -> Passphrase:
     """Return the source of the vault's passphrase."""
     return Passphrase(screen, options, default_path())
 
@@ -84,7 +83,7 @@ def read_file(path: str) -> bytes:
     except OSError as error:
         raise VaultFailed(f'cannot read "{path}": {os.strerror(error.errno or 0)}', hint="give a file") from None
     if len(data) > MAX_FILE_BYTES:
-        raise VaultFailed(f'"{path}" is larger than {MAX_FILE_BYTES} bytes', hint="give the file that was meant")
+        raise VaultFailed(f'"{path}" is larger than {MAX_FILE_BYTES} bytes', hint="check the name of the file")
     return data
 
 
@@ -110,22 +109,3 @@ def ask(screen: terminal.Terminal, question: str, *, default: str = "", hidden: 
     except EnrolmentFailed:
         raise VaultFailed("the input ended before an answer; nothing was changed", hint="start again") from None
     return typed.strip() or default
-
-
-def require_consent(screen: terminal.Terminal, question: str, *, given: bool) -> None:
-    """Check that the user agrees. Ask, unless the command line has already said so.
-
-    Raises:
-        UsageError: there is nobody to ask.
-        VaultFailed: the answer is no.
-    """
-    if given:
-        return
-    if not terminal.person_is_there():
-        raise UsageError("nobody is there to agree", hint="--yes agrees to it beforehand")
-    try:
-        answer = screen.ask(f"{question} [y/N]")
-    except EnrolmentFailed:
-        answer = ""
-    if answer.strip().lower() not in ("y", "yes"):
-        raise VaultFailed("not agreed to; nothing was changed", hint="answer y, or add --yes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 
 from pam_softtoken.device import desk, passphrase
 from pam_softtoken.device.entry import Entry, find
@@ -15,23 +16,31 @@ from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
 
 
+@dataclass(frozen=True, slots=True)
+class CodeOptions:
+    """The options of `code`."""
+
+    name: str | None
+    passphrase: passphrase.PassphraseOptions
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments to its parser."""
     parser.add_argument(
         "name", nargs="?", metavar="NAME",
-        help="whose code, or a part of the name that no other has; without it, on a terminal, all of them",
+        help="name of the token, or a part that no other name has; without it, on a terminal, all of them",
     )  # fmt: skip
     passphrase.add_arguments(parser)
 
 
-def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def run(screen: terminal.Terminal, options: CodeOptions) -> None:
     """Show codes.
 
     Raises:
         ProgramError: there is none to show.
     """
     screen.require_open()
-    vault, entries = desk.open_vault(desk.passphrase_of(screen, options))
+    vault, entries = desk.open_vault(desk.passphrase_of(screen, options.passphrase))
     if not entries:
         raise VaultFailed("the vault is empty", hint="softtoken add takes a Key URI, softtoken import a file")
     if options.name is None and screen.is_terminal() and terminal.person_is_there():
@@ -68,4 +77,4 @@ def show_one(screen: terminal.Terminal, vault: Vault, entry: Entry) -> None:
         ) from None
 
 
-COMMAND = Command("code", "show a code, or a live table of all of them", add_arguments, run)
+COMMAND = Command("code", "show a code, or a live table of all of them", add_arguments, CodeOptions, run)

@@ -56,7 +56,7 @@ class Entry(NamedTuple):
         try:
             return token.otp_at(token.counter), self._replace(token=_made(token, counter=token.counter + 1))
         except ValueError:
-            raise VaultFailed(f'"{self.name}" has counted to the end', hint="ask the service for a new key") from None
+            raise VaultFailed(f'"{self.name}" has no codes left', hint="ask the service for a new key") from None
 
     def is_same(self, other: Entry) -> bool:
         """Return whether both always show the same codes. Their counters may differ."""
@@ -105,7 +105,7 @@ def find(entries: Sequence[Entry], wanted: str, *, whole: bool = False) -> int:
     names = ", ".join(f'"{entries[number].name}"' for number in found)
     if whole:
         raise VaultFailed(f'there is no entry "{wanted}"; near it is {names}', hint="give the whole name")
-    raise VaultFailed(f'"{wanted}" can be {names}', hint="give more of the name")
+    raise VaultFailed(f'"{wanted}" matches {names}', hint="give more of the name")
 
 
 def matches(entry: Entry, wanted: str) -> bool:

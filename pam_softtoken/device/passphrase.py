@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import os
 import unicodedata
+from dataclasses import dataclass
 from types import ModuleType
 
 from pam_softtoken.account import user_path
@@ -18,6 +19,19 @@ TRIES = 3
 SERVICE = "softtoken"
 _QUESTION = "Passphrase of the vault:"
 _SCRIPT_HINT = "run it in a terminal, or hand the passphrase over: --passphrase-fd 3 3<FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class PassphraseOptions:
+    """Where the passphrase of the vault comes from, if it is not asked for.
+
+    Attributes:
+        passphrase_fd: the number of a descriptor.
+        keyring: the desktop's keyring keeps it.
+    """
+
+    passphrase_fd: int | None
+    keyring: bool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +50,7 @@ class Passphrase:
 
     Args:
         screen: for questions.
-        options: what `add_arguments` has added. A descriptor is read at once. Data after the passphrase may be for
+        options: what the command line says. A descriptor is read at once. Data after the passphrase may be for
             another reader.
         path: the vault's path, its name in the keyring.
 
@@ -45,10 +59,9 @@ class Passphrase:
         VaultFailed: there is no keyring.
     """
 
-    def __init__(self, screen: terminal.Terminal, options: argparse.Namespace, path: str) -> None:
+    def __init__(self, screen: terminal.Terminal, options: PassphraseOptions, path: str) -> None:
         self._screen = screen
-        descriptor: int | None = options.passphrase_fd
-        self._given = from_descriptor(descriptor) if descriptor is not None else None
+        self._given = from_descriptor(options.passphrase_fd) if options.passphrase_fd is not None else None
         self._keyring = _Keyring(path) if options.keyring else None
         self._is_kept = False
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 
 from pam_softtoken.device import desk, passphrase
 from pam_softtoken.errors import VaultFailed
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
+
+
+@dataclass(frozen=True, slots=True)
+class PasswdOptions:
+    """The options of `passwd`."""
+
+    new_passphrase_fd: int | None
+    passphrase: passphrase.PassphraseOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,13 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     passphrase.add_arguments(parser)
 
 
-def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def run(screen: terminal.Terminal, options: PasswdOptions) -> None:
     """Change the passphrase.
 
     Raises:
         ProgramError: it was not changed.
     """
-    source = desk.passphrase_of(screen, options)
+    source = desk.passphrase_of(screen, options.passphrase)
     vault, _ = desk.open_vault(source)
     if options.new_passphrase_fd is not None:
         new = passphrase.from_descriptor(options.new_passphrase_fd)
@@ -40,7 +49,7 @@ def run(screen: terminal.Terminal, options: argparse.Namespace) -> None:
             f"the vault has the new passphrase, and the keyring does not: {error.message}",
             hint="softtoken list --keyring asks for it and keeps it",
         ) from None
-    screen.tell("The vault has a new passphrase. Copies of the file open with the one they were made under.")
+    screen.tell("The vault has a new passphrase. Copies of the file open with the passphrase that they were made with.")
 
 
-COMMAND = Command("passwd", "change the passphrase", add_arguments, run)
+COMMAND = Command("passwd", "change the passphrase", add_arguments, PasswdOptions, run)

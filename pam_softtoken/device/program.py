@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pam_softtoken.device import addition, arrival, catalogue, clock_check, departure, display, passphrase_change
 from pam_softtoken.ui import command_line
 
@@ -20,7 +22,7 @@ examples:
   softtoken list
       which tokens are there?
   softtoken import aegis.json
-      take over what another app has exported
+      import what another app has exported
   softtoken export --qr work
       show a key to the camera of another device
   softtoken verify work
@@ -28,7 +30,7 @@ examples:
   softtoken passwd --keyring
       a new passphrase, kept in the desktop's keyring
 """
-COMMANDS: tuple[command_line.Command, ...] = (
+COMMANDS: tuple[command_line.Command[Any], ...] = (
     addition.COMMAND,
     display.COMMAND,
     catalogue.LIST,

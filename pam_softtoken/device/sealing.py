@@ -23,8 +23,8 @@ _HEADER = struct.Struct(">16sBBBB16s12s")  # magic, version, log2 of n, r, p, sa
 TAG_BYTES = 16
 MAX_LOG2_N = 20
 MAX_MEMORY_BYTES = 2**28
-"""Twice what we take ourselves. Whoever writes a file decides about the cost of opening it, and must not be able to
-take all memory or hours with that: n r p is held to four times our own, too.
+"""Twice what we take ourselves. The writer of a file decides how much it costs to open it. A hostile file must not take
+all memory or hours, so n r p is limited to four times our own, too.
 """
 MAX_WORK = 2**22
 _HINT = (
@@ -156,7 +156,7 @@ def _derive(passphrase: bytes, cost: Cost, salt: bytes) -> bytes:
         needed = max(1, (128 * cost.r << cost.log2_n) >> 20)
         raise VaultFailed(
             f"there is too little memory for the vault, which takes {needed} MiB; nothing was changed",
-            hint="end another program, or raise the limit: ulimit -v tells it",
+            hint="end another program, or raise the limit: ulimit -v shows it",
         ) from None
 
 

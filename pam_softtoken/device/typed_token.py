@@ -9,7 +9,7 @@ from typing import TypeVar
 from pam_softtoken.device import desk
 from pam_softtoken.errors import ProgramError, Unreadable
 from pam_softtoken.interchange import record
-from pam_softtoken.otp import hotp, key_uri
+from pam_softtoken.otp import key_uri
 from pam_softtoken.otp.token import Token
 from pam_softtoken.ui import terminal
 
@@ -77,7 +77,7 @@ def token(screen: terminal.Terminal, name: str, *, advanced: bool, echo: bool) -
         return make(key)
     kind = ask(screen, "Type, totp or hotp", _kind, default=KINDS[0])
     digits = ask(screen, "Digits", _number("digits", 6, 8), default=str(key_uri.DEFAULT_DIGITS))
-    algorithm = ask(screen, "Algorithm", _algorithm, default=key_uri.DEFAULT_ALGORITHM)
+    algorithm = ask(screen, "Algorithm", record.algorithm_from, default=key_uri.DEFAULT_ALGORITHM)
     if kind == "hotp":
         counter = ask(screen, "Counter", _number("the counter", 0, MAX_COUNTER), default="0")
         return make(key, counter=counter, algorithm=algorithm, digits=digits)
@@ -90,13 +90,6 @@ def _kind(typed: str) -> str:
     if typed.lower() not in KINDS:
         raise Unreadable("the type is neither totp nor hotp", hint="most services mean totp")
     return typed.lower()
-
-
-def _algorithm(typed: str) -> str:
-    name = typed.upper().replace("-", "")
-    if name not in hotp.ALGORITHMS:
-        raise Unreadable("the algorithm is none of " + ", ".join(hotp.ALGORITHMS), hint="most services mean SHA1")
-    return name
 
 
 def _number(what: str, lowest: int, highest: int) -> Callable[[str], int]:

@@ -6,7 +6,6 @@ because a new vault replaces the old one in one step.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pam_softtoken.account import file_faults, replace, safe_open, user_path
 from pam_softtoken.device import entry, sealing
 from pam_softtoken.device.entry import Entry
-from pam_softtoken.errors import InsecureFile, LockTimeout, PathError, VaultFailed
+from pam_softtoken.errors import FULL, InsecureFile, LockTimeout, PathError, VaultFailed
 
 MAX_BYTES = 2**24
 LOCK_TIMEOUT_S = 10.0
@@ -212,10 +211,11 @@ def _hint(path: str) -> str:
 
 
 def _hint_for(error: PathError, path: str) -> str:
-    if error.why in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)):
+    # A vault is its caller's own file. `account.cure` has commands for root, about accounts of a host.
+    if error.kind == FULL:
         return "make room on the disk and start again"
     if isinstance(error, LockTimeout):
-        return "another softtoken is changing it; wait for its end, and start again"
+        return "another softtoken is changing it; wait until it ends, then start again"
     if isinstance(error, InsecureFile) and "mode" in error.why:
         only_mine = "700" if error.path == os.path.dirname(path) else "600"
         return f"see who had access, then: chmod {only_mine} {error.path}"

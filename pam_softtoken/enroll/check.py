@@ -58,5 +58,5 @@ def _require_no_recovery_code(typed: str) -> None:
         return
     if not any(reading.otp for reading in readings):
         raise CheckFailed(
-            "that has the form of a recovery code, and checking one would use it up", hint="type one of the app's"
+            "that has the form of a recovery code, and checking one would use it up", hint="type a code of the app"
         )

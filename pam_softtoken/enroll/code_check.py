@@ -31,6 +31,7 @@ from pam_softtoken.errors import (
     in_words,
 )
 from pam_softtoken.login import outcome, refusal_time, throttle
+from pam_softtoken.login.answer import Question
 from pam_softtoken.login.verifier import Accepted, Attempt
 from pam_softtoken.otp import hotp
 
@@ -103,9 +104,8 @@ class CodeCheck:
         """
         answered_s = time.monotonic()
         try:
-            accepted = self._attempt.verify(
-                typed, source=self._source, clock=lambda: int(time.time()), only_otps=only_otps, silent=True
-            )
+            question = Question(typed, source=self._source, only_otps=only_otps, silent=True)
+            accepted = self._attempt.verify(question, clock=lambda: int(time.time()))
         except (Refused, Unusable) as error:
             self._log(error)
             if not self._explains:
@@ -129,7 +129,7 @@ class CodeCheck:
             return CodeRefused("that is not a code", hint="a code has 6 to 8 digits", may_retry=True)
         if isinstance(error, PINMissing):
             return CodeRefused(
-                f"on this host codes count only behind a PIN, and {self._user} has none",
+                f"this host accepts codes only after a PIN, and {self._user} has none",
                 hint="softtoken-enroll --pin sets one",
                 may_retry=False,
             )
@@ -157,7 +157,9 @@ class CodeCheck:
 
 
 def _reason(error: SoftTokenError, user: str) -> tuple[str, str]:
-    """Return the reason for a refusal in words, and what to do."""
+    """Return the reason for a refusal in words, and what to do. The reader has just typed the code and may try again.
+    `outcome` has the words for the log.
+    """
     if isinstance(error, CodeExpired) and error.begins_in_s:
         return (
             f"this machine's clock was set back: by it, that code is issued in {in_words(error.begins_in_s)}",
@@ -176,7 +178,7 @@ def _reason(error: SoftTokenError, user: str) -> tuple[str, str]:
             "try again with the code after it: two in a row bring the token back",
         )
     return (
-        "the code is none of those that are right now",
+        "the code is not right now",
         "is it the entry of this host and account in the app? softtoken-enroll --list shows what is enrolled",
     )
 

@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from typing import NamedTuple
 
 from pam_softtoken.account import mending
-from pam_softtoken.account.state import NEVER, State
+from pam_softtoken.account.state import State
 from pam_softtoken.account.token_file import MAX_TOKENS, TokenFile
 from pam_softtoken.enroll import permission, recovery_hashing, token_display
 from pam_softtoken.enroll.permission import Permission
 from pam_softtoken.enroll.run_context import PROGRAM, Job
 from pam_softtoken.enroll.sheet import Printout
-from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, OTPReplayed, PathError, Refused, UnusableFile, day_of
-from pam_softtoken.login import answer, clock_doubt, policy
+from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, PathError, Refused, UnusableFile
+from pam_softtoken.login import enrolment_dialogue, policy
+from pam_softtoken.login.enrolment_dialogue import Confirmed
 from pam_softtoken.otp import recovery_code
 from pam_softtoken.otp.mac import compare_digest
 from pam_softtoken.otp.recovery_code import RecoverySet
 from pam_softtoken.otp.token import Token
 from pam_softtoken.ui import terminal
-
-CONFIRMATIONS = 3
 
 
 class Plan(NamedTuple):
@@ -39,18 +37,6 @@ class Plan(NamedTuple):
 
     adds: bool
     replaces: tuple[str, ...] = ()
-
-
-class Confirmed(NamedTuple):
-    """A code that confirmed a token.
-
-    Args:
-        finding: the token and the position that the code matched.
-        now: time of the confirmation, in Unix seconds.
-    """
-
-    finding: policy.Finding
-    now: int
 
 
 class Enrolment:
@@ -76,7 +62,7 @@ class Enrolment:
         self._plan = Plan(adds=False)
         self._permission = Permission(self._user, "")
         self._codes: list[str] = []
-        self._recovery = RecoverySet.of([])
+        self._recovery = given or RecoverySet.unknown(job.options.recovery_codes)
 
     def carry_out(self) -> str:
         """Run the dialogue and write the result.
@@ -116,7 +102,7 @@ class Enrolment:
             return f'Done. {self._user} has another token, "{self._token.name}"; the recovery codes are as they were.'
         done = f'Done. {self._user} is enrolled with token "{self._token.name}", in {self._store.location.path}.'
         if self._job.settings.pin_required and (present is None or present.pin is None):
-            done += f"\nOn this host everybody has to have a PIN, or codes are refused: {PROGRAM} --pin sets one."
+            done += f"\nThis host refuses codes without a PIN: {PROGRAM} --pin sets one."
         return done
 
     def _open(self) -> TokenFile | None:
@@ -212,29 +198,13 @@ class Enrolment:
         self._permission = permission.obtain(self._job)
 
     def _confirm(self) -> Confirmed:
-        """Ask the user for a code. This way, a token that was not scanned cannot lock them out.
-
-        Returns:
-            What the code matched. The code is thereby used up.
-        """
-        token = self._token
-        for _ in range(CONFIRMATIONS):
-            typed = self._page.ask(self._job.addressed("Code that the app shows:", "Code that the app of {} shows:"))
-            now = int(time.time())
-            # A login may have used a code in the meantime, if the key was enrolled before.
-            state = self._store.read_state() or State.new()
-            try:
-                limits = policy.Limits.of(self._job.settings)
-                finding = policy.confirm(token, state, answer.read_code(typed).otp, now=now, limits=limits)
-            except OTPReplayed:
-                self._page.tell("That code has been used before. Wait for the next one.")
-            except Refused:
-                self._page.tell(f"That code does not fit. {_guess_at_mistake(token, typed, now)}")
-            else:
-                self._page.tell("Right. This code cannot be used again: use the next one to log in.")
-                return Confirmed(finding, now)
-        raise EnrolmentFailed(
-            "no code was right; nothing was changed", hint="remove the new entry from the app, and start again"
+        question = self._job.addressed(enrolment_dialogue.QUESTION, enrolment_dialogue.QUESTION_ABOUT_OTHERS)
+        return enrolment_dialogue.confirm(
+            self._token,
+            limits=policy.Limits.of(self._job.settings),
+            state=lambda: self._store.read_state() or State.new(),
+            ask=lambda: self._page.ask(question),
+            tell=self._page.tell,
         )
 
     def _write(self, confirmed: Confirmed | None) -> None:
@@ -249,7 +219,8 @@ class Enrolment:
                 raise self._job.changed_meanwhile(has_shown=True)
             if present is not None:
                 self._permission.require_in(present)
-            return content, self._recorded_in(state, content, confirmed)
+            new_set = "" if plan.adds else content.recovery.name
+            return content, enrolment_dialogue.recorded_in(state, self._token, confirmed, new_set=new_set)
 
         def last_word() -> None:
             terminal.checkpoint()
@@ -258,22 +229,6 @@ class Enrolment:
                 self._screen.show(json.dumps(record))
 
         self._store.exchange(change, last_word, anew=self._begins_anew)
-
-    def _recorded_in(self, state: State, content: TokenFile, confirmed: Confirmed | None) -> State:
-        """Return the state with the confirming code recorded as used. New recovery codes are recorded as new."""
-        fingerprint = self._token.fingerprint()
-        if confirmed is None:
-            state = state.with_last(fingerprint, NEVER)
-        else:
-            counter, drift = confirmed.finding.counter, confirmed.finding.drift
-            if state.last.get(fingerprint, NEVER) >= counter:
-                raise EnrolmentFailed(
-                    "the code that confirmed was used by a login meanwhile; nothing was changed",
-                    hint="start again, with the next code",
-                )
-            state = state.with_accepted(fingerprint, counter, drift=drift, now=confirmed.now)
-        # Only the state knows which of the kept codes are spent. If the state is lost, they must not become new again.
-        return state if self._plan.adds else state.with_set(content.recovery.name).without_graces()
 
 
 def _other_names() -> list[str]:
@@ -288,17 +243,3 @@ def have_one_key(one: Token, other: Token) -> bool:
     if compare_digest(one.secret.reveal(), other.secret.reveal()):
         return True
     return all(one.otp_at(counter)[-6:] == other.otp_at(counter)[-6:] for counter in range(4))
-
-
-def _guess_at_mistake(token: Token, typed: str, now: int) -> str:
-    digits = typed.replace(" ", "")
-    if len(digits) != token.digits or not (digits.isascii() and digits.isdecimal()):
-        return f"It has {token.digits} digits."
-    narrow = policy.Limits(window=0, look_ahead=1, no_drift=False)
-    doubt = clock_doubt.doubt_of((token,), State.new(), {token.digits: digits}, now=now, limits=narrow)
-    if doubt is not None and doubt.kind == doubt.APP:
-        side = "ahead of" if doubt.seconds > 0 else "behind"
-        return f"The app's clock is about {abs(doubt.seconds)} s {side} this machine's; one of the two is wrong."
-    if doubt is not None and doubt.kind == doubt.UNSET:
-        return f"This machine's clock says {day_of(doubt.seconds)}. An administrator can set it with timedatectl."
-    return "Look at the entry that you have just scanned."

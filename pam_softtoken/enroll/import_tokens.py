@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pam_softtoken.account import user_lookup
 from pam_softtoken.account.state import NEVER, State
@@ -19,7 +19,7 @@ from pam_softtoken.enroll.permission import Permission
 from pam_softtoken.enroll.run_context import PROGRAM, Job
 from pam_softtoken.errors import EnrolmentFailed, NotEnrolled, PathError, UsageError
 from pam_softtoken.interchange import reader
-from pam_softtoken.interchange.record import Imported
+from pam_softtoken.interchange.record import Harvest, Imported
 from pam_softtoken.login import policy
 from pam_softtoken.otp import recovery_code
 from pam_softtoken.otp.pin import PIN
@@ -30,7 +30,7 @@ from pam_softtoken.ui import terminal
 MAX_PASSPHRASE_BYTES = 1024
 
 
-def read(path: str, passphrase_file: str | None, named_files: NamedFiles, *, only_text: bool = False) -> list[Imported]:
+def read(path: str, passphrase_file: str | None, named_files: NamedFiles, *, only_text: bool = False) -> Harvest:
     """Read a file of another program.
 
     Args:
@@ -47,7 +47,8 @@ def read(path: str, passphrase_file: str | None, named_files: NamedFiles, *, onl
     data = _read(path, reader.MAX_BYTES + 1, named_files)
     if only_text and not reader.is_text_of_ours(data):
         raise EnrolmentFailed(
-            "root takes over no pictures and no PSKC files for users", hint="take over the Key URI (otpauth://) instead"
+            "root does not take over pictures or PSKC files for users",
+            hint="take over the Key URI (otpauth://) instead",
         )
     passphrase = None
     if passphrase_file is not None:
@@ -56,7 +57,7 @@ def read(path: str, passphrase_file: str | None, named_files: NamedFiles, *, onl
     return reader.read(data, path="stdin" if path == "-" else path, now=int(time.time()), passphrase=passphrase)
 
 
-def by_user(found: list[Imported], own: str, *, only: bool, may_others: bool) -> dict[str, list[Imported]]:
+def by_user(found: Iterable[Imported], own: str, *, only: bool, may_others: bool) -> dict[str, list[Imported]]:
     """Return the tokens by the user that gets them.
 
     Args:
@@ -97,7 +98,8 @@ class Takeover:
         self._now = int(time.time())
         self._alone = alone
         self._scratch_codes = tuple(code for each in found for code in each.scratch_codes)
-        self._recovery = RecoverySet.of([])
+        codes = len(self._scratch_codes) or (job.options.recovery_codes if alone else 0)
+        self._recovery = RecoverySet.unknown(min(codes, recovery_code.MAX_CODES))
         self._pin: PIN | None = None
         self._taken: list[Token] = []
         self._is_new = True
@@ -123,11 +125,11 @@ class Takeover:
             for note in each.notes:
                 self._job.page.tell(f"  {terminal.visible(note)}")
             if each.pin and not self._is_new:
-                self._job.page.tell("  its PIN does not go on: one PIN is for all tokens of the account, or none")
+                self._job.page.tell("  its PIN is not taken over: all tokens of an account share one PIN, or have none")
         if self._scratch_codes and self._is_new:
-            self._job.page.tell(f"  {len(self._scratch_codes)} unspent scratch codes go on as recovery codes")
+            self._job.page.tell(f"  {len(self._scratch_codes)} unspent scratch codes become recovery codes")
         elif self._scratch_codes:
-            self._job.page.tell("  the scratch codes do not: there are recovery codes already")
+            self._job.page.tell("  the scratch codes are not taken over: there are recovery codes already")
 
     def carry_out(self) -> str:
         """Write the tokens.
@@ -195,7 +197,7 @@ class Takeover:
                 raise EnrolmentFailed(
                     f"{each.place or each.token.name}: the token's clock is {abs(each.drift)} time steps off, "
                     f"and at most {policy.RESYNC_STEPS} can be followed",
-                    hint="set the app's clock right and enrol anew",
+                    hint="set the app's clock right and enrol again",
                 )
             token = _renamed(each.token, self._name_of(each.token, {other.name for other in there}))
             self._taken.append(token)
@@ -228,7 +230,8 @@ class Takeover:
             self._pin = self._pin or PIN.of(pins.pop())
         except ValueError as error:
             raise EnrolmentFailed(
-                f"the PIN of {self._job.user} cannot be taken over: {error}", hint="put + in its place, for none"
+                f"the PIN of {self._job.user} cannot be taken over: {error}",
+                hint="in the file, put + in its place for no PIN",
             ) from None
         return self._pin
 

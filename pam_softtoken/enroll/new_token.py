@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import time
 
 from pam_softtoken.account import token_file
 from pam_softtoken.account.user_path import NamedFiles, reason
+from pam_softtoken.enroll.options import Options
 from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, PathError, UsageError
-from pam_softtoken.otp import recovery_code
 from pam_softtoken.otp.recovery_code import RecoverySet
-from pam_softtoken.otp.token import KEY_BYTES, HOTPToken, Secret, Token, TOTPToken, decode_base32
+from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken, decode_base32
 
 MAX_KEY_FILE_BYTES = 1024
 MAX_HASHES_BYTES = 8192
 
 
-def require_number_of_codes(options: argparse.Namespace) -> None:
-    """Check that the requested number of recovery codes is possible.
-
-    Raises:
-        UsageError: the number is not possible.
-    """
-    if not 0 <= options.recovery_codes <= recovery_code.MAX_CODES:
-        raise UsageError(
-            f'--recovery-codes: "{options.recovery_codes}" is not 0 to {recovery_code.MAX_CODES}', hint="10 is usual"
-        )
-
-
-def require_one_use_of_stdin(options: argparse.Namespace) -> None:
-    """Check that the command line names stdin at most once.
-
-    Raises:
-        UsageError: it names stdin twice.
-    """
-    if options.key_file == options.recovery_hashes == "-":
-        raise UsageError("only one of --key-file and --recovery-hashes can be stdin", hint="name a file for the other")
-
-
-def new_token(options: argparse.Namespace, named_files: NamedFiles) -> Token:
+def new_token(options: Options, named_files: NamedFiles) -> Token:
     """Return the token that the command line asks for.
 
     Args:
@@ -53,9 +29,7 @@ def new_token(options: argparse.Namespace, named_files: NamedFiles) -> Token:
     if options.type == "hotp" and options.period is not None:
         raise UsageError("--period goes with --type totp", hint="a HOTP token counts and knows no time")
     secret = (
-        _read_key(options.key_file, named_files)
-        if options.key_file is not None
-        else Secret(os.urandom(KEY_BYTES[options.algorithm]))
+        _read_key(options.key_file, named_files) if options.key_file is not None else Secret.random(options.algorithm)
     )
     created = int(time.time())
     try:
@@ -69,7 +43,7 @@ def new_token(options: argparse.Namespace, named_files: NamedFiles) -> Token:
         raise UsageError(str(error), hint="see softtoken-enroll --help") from None
 
 
-def recovery_hashes(options: argparse.Namespace, named_files: NamedFiles) -> RecoverySet | None:
+def recovery_hashes(options: Options, named_files: NamedFiles) -> RecoverySet | None:
     """Read the hashes of existing recovery codes. Return None if the command line names none.
 
     Args:

@@ -64,7 +64,7 @@ def obtain(job: Job, *, without_pin: bool = False) -> Permission:
         return Permission(job.user, "")
     if job.options.no_confirm:
         raise EnrolmentFailed(
-            "that takes a code of a token that is there, and --no-confirm asks for none",
+            "that takes a code of an enrolled token, and --no-confirm asks for none",
             hint="leave --no-confirm out; only root needs no code",
         )
     if not terminal.person_is_there():

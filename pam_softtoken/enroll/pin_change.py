@@ -26,7 +26,7 @@ class PINChange:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._page = job.page
-        self._removes = bool(job.options.no_pin)
+        self._removes = job.options.no_pin
 
     def carry_out(self) -> str:
         """Ask for a current code (and PIN) and for the new PIN, then write.
@@ -65,7 +65,7 @@ class PINChange:
         elif present.pin is None:
             raise EnrolmentFailed(f"{self._job.user} has no PIN", hint=f"{PROGRAM} --pin sets one")
         elif self._job.settings.pin_required and not self._job.is_roots:
-            raise EnrolmentFailed("on this host everybody has to have a PIN", hint=f"{PROGRAM} --pin sets another one")
+            raise EnrolmentFailed("this host requires a PIN", hint=f"{PROGRAM} --pin sets another one")
 
     def _ask(self) -> PIN:
         for _ in range(TRIES):

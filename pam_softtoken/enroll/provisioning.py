@@ -73,5 +73,5 @@ def _require_never_removed(job: Job, token: Token, *, proven: bool) -> None:
         return
     raise EnrolledOtherwise(
         f"{job.user} was enrolled before, and the token was taken away; nothing was changed",
-        hint="leave --if-absent out to enrol the account all the same",
+        hint="to enrol the account anyway, leave --if-absent out",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ from pam_softtoken.account import enrolled_mark
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.user_path import NamedFiles
 from pam_softtoken.config import Config
+from pam_softtoken.enroll.options import Options
 from pam_softtoken.errors import EnrolmentFailed
 from pam_softtoken.otp.token import DEFAULT_NAME
 from pam_softtoken.ui import terminal
@@ -31,7 +31,7 @@ class Job(NamedTuple):
 
     screen: terminal.Terminal
     page: terminal.Terminal
-    options: argparse.Namespace
+    options: Options
     store: Editor
     settings: Config
     through_sudo: bool = False
@@ -82,7 +82,7 @@ class Job(NamedTuple):
     @property
     def has_name(self) -> bool:
         """Return whether the user has named the token."""
-        return bool(self.options.name != DEFAULT_NAME)
+        return self.options.name != DEFAULT_NAME
 
     def require_person(self) -> None:
         """Check that somebody can be asked, if a question is needed.

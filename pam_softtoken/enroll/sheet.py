@@ -17,8 +17,8 @@ from pam_softtoken import drawing
 from pam_softtoken.account import safe_open
 from pam_softtoken.account.replace import NewFile
 from pam_softtoken.account.user_path import HINT_FOR_NEW, NamedFiles, reason
-from pam_softtoken.enroll import token_display
 from pam_softtoken.errors import EnrolmentFailed, InsecureFile, PathError, UsageError
+from pam_softtoken.login import enrolment_dialogue
 from pam_softtoken.otp.token import DEFAULT_NAME, HOTPToken, Token, TOTPToken, encode_base32
 from pam_softtoken.ui import qr_code, terminal
 
@@ -83,7 +83,7 @@ code {{ white-space: nowrap }}
 </section>
 <section>
 <h2>Keep this page to yourself</h2>
-<p>Whoever has it can make the codes of this token. Keep it on paper, away from the host and from the app, and
+<p>Anyone who has it can make the codes of this token. Keep it on paper, away from the host and from the app, and
 delete the file from which it was printed. If the token is lost, run <code>softtoken-enroll --force</code>{named}, or
 ask an administrator for a new one: then nothing on this page works any more.</p>
 </section>
@@ -150,7 +150,7 @@ def _draw(token: Token, account: safe_open.Account, **form: object) -> bytes:
     segno = qr_code.load_segno(otherwise="leave out --png, --svg and --sheet")
     drawn = io.BytesIO()
     # Paper gets creased. This level is still readable with 15 % of the code lost (ISO/IEC 18004).
-    code = segno.make(token_display.uri_of(token, account), error="m", micro=False)
+    code = segno.make(enrolment_dialogue.uri_of(token, account), error="m", micro=False)
     code.save(drawn, border=drawing.QUIET_MODULES, **form)
     return drawn.getvalue()
 

@@ -20,9 +20,9 @@ from pam_softtoken.errors import EnrolmentFailed, LookUpFailed, UnknownUser, Usa
 from pam_softtoken.ui import terminal
 
 SUDO, INSTALLED = "/usr/bin/sudo", f"/usr/bin/{PROGRAM}"
-"""By their paths, which the rule for sudo has, too."""
+"""Absolute paths, as in the sudoers rule."""
 FAILED = 3
-"""What the program ends with behind sudo when it has failed and said why: with 1 it is sudo that has refused."""
+"""The exit status of the program run by sudo, after it has shown its error. With 1, sudo itself has refused."""
 LONGEST_LOCK_S = 10
 _STOPPING = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 _LIMITS = (
@@ -74,7 +74,7 @@ def caller() -> str:
         UsageError: there is none, or it is root itself, which needs none of this.
     """
     if os.getuid() != 0 or os.geteuid() != 0:
-        raise UsageError("--self is what sudo is told, and this is not root", hint=f"{PROGRAM}, without --self")
+        raise UsageError("--self works only through sudo, and this is not root", hint=f"{PROGRAM}, without --self")
     uid, name = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_USER", "")
     try:
         account = user_lookup.account_of_name(name)

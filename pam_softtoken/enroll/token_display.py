@@ -4,42 +4,35 @@ from __future__ import annotations
 
 import os
 
-from pam_softtoken import drawing
 from pam_softtoken.account import safe_open
 from pam_softtoken.errors import EnrolmentFailed
-from pam_softtoken.otp import key_uri
+from pam_softtoken.login import enrolment_dialogue
 from pam_softtoken.otp.token import HOTPToken, Token, TOTPToken, encode_base32
 from pam_softtoken.ui import qr_code, terminal
 
 
 def introduce(page: terminal.Terminal, token: Token, account: safe_open.Account, qr: str | None) -> None:
     """Show the token in the three forms that an app can read."""
-    uri = uri_of(token, account)
+    uri = enrolment_dialogue.uri_of(token, account)
     if qr == "utf8" and not page.can_show_blocks():
         raise EnrolmentFailed("this terminal cannot show block characters", hint="--qr ansi, or --qr none")
     drawn = qr_code.draw(page, uri, qr, otherwise="add --qr none") if qr != "none" else ""
     page.show(f"Enrolling {account.name} on {os.uname().nodename}.")
     if drawn:
         page.show(f"Scan this with your app:\n\n{drawn}")
-    page.show(f"\nKey:  {drawing.grouped(encode_base32(token.secret.reveal()))}")
-    page.show(f"URI:  {uri}\n")
-
-
-def uri_of(token: Token, account: safe_open.Account) -> str:
-    """Return the Key URI, with this host as the issuer."""
-    return key_uri.build(token, issuer=os.uname().nodename, account=account.name)
+    page.show(f"\n{enrolment_dialogue.key_line(token)}")
+    page.show(f"{enrolment_dialogue.uri_line(uri)}\n")
 
 
 def show_recovery_codes(screen: terminal.Terminal, codes: list[str], *, wait: bool) -> None:
     """Show the recovery codes. With `wait`, wait until the user confirms that they have them."""
     if not codes:
         return
-    screen.show("\nRecovery codes, for when the token is lost. Each works once, in place of a code:\n")
-    for place in range(0, len(codes), 2):
-        screen.show("    " + "    ".join(codes[place : place + 2]))
-    screen.show("\nThey are not shown again. Keep them on paper, away from this machine.")
+    screen.show(f"\n{enrolment_dialogue.CODES_TITLE}\n")
+    screen.show(enrolment_dialogue.rows_of(codes))
+    screen.show(f"\n{enrolment_dialogue.CODES_ADVICE}")
     if wait:
-        screen.ask("Press Enter when you have them:")
+        screen.ask(enrolment_dialogue.CODES_QUESTION)
 
 
 def as_json(token: Token, account: safe_open.Account, codes: list[str]) -> dict[str, object]:
@@ -52,6 +45,6 @@ def as_json(token: Token, account: safe_open.Account, codes: list[str]) -> dict[
         "period": token.period_s if isinstance(token, TOTPToken) else None,
         "counter": token.counter if isinstance(token, HOTPToken) else None,
         "key": encode_base32(token.secret.reveal()),
-        "uri": uri_of(token, account),
+        "uri": enrolment_dialogue.uri_of(token, account),
         "recovery_codes": codes,
     }

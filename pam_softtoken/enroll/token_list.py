@@ -147,7 +147,7 @@ class Inventory:
             return "no recovery codes"
         if left is not None:
             return f"{left} of {total} recovery codes left"
-        why = "the state file is damaged" if self._is_damaged else "nobody can tell which are spent"
+        why = "the state file is damaged" if self._is_damaged else "it is not known which were used"
         return f"{total} recovery codes, none of them valid: {why}"
 
 

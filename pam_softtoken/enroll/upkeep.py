@@ -15,8 +15,9 @@ from pam_softtoken.enroll.permission import Permission
 from pam_softtoken.enroll.run_context import PROGRAM, Job
 from pam_softtoken.errors import EnrolmentFailed, NotEnrolled
 from pam_softtoken.otp import recovery_code
+from pam_softtoken.otp.recovery_code import RecoverySet
 from pam_softtoken.otp.token import Token
-from pam_softtoken.ui import command_line, terminal
+from pam_softtoken.ui import command_line, consent, terminal
 
 
 class Removal:
@@ -32,7 +33,7 @@ class Removal:
         self._job = job
         self._page = job.page
         self._options = job.options
-        self._name = str(job.options.remove)
+        self._name = job.options.remove or ""
         self._store = job.store
         self._user = job.user
 
@@ -43,7 +44,7 @@ class Removal:
             What was done, as text for the user.
 
         Raises:
-            EnrolmentFailed, NotEnrolled, PathError, KeyboardInterrupt: nothing was changed.
+            EnrolmentFailed, NotConfirmed, NotEnrolled, PathError, KeyboardInterrupt: nothing was changed.
         """
         store = self._store
         at_first = store.open_enrolled()
@@ -84,7 +85,7 @@ class Removal:
         if not self._options.force:
             raise EnrolmentFailed(
                 f'"{self._name}" is the only token of {self._user}',
-                hint="with --force all goes, the recovery codes too, and logins that require a code are then denied",
+                hint="with --force all goes, recovery codes included, and logins that require a code are then denied",
             )
         return chosen[0], None
 
@@ -92,11 +93,10 @@ class Removal:
         if left is None:
             self._warn()
         granted = permission.obtain(self._job)
-        if granted.is_roots and not (self._options.force or self._options.no_confirm):
-            self._job.require_person()
-            answer = self._page.ask(f'Remove token "{self._name}" of {self._user}? [y/N]')
-            if answer.strip().lower() not in ("y", "yes"):
-                raise EnrolmentFailed("not confirmed; nothing was changed", hint="y removes it")
+        if granted.is_roots:
+            is_agreed = self._options.force or self._options.no_confirm
+            question = f'Remove token "{self._name}" of {self._user}?'
+            consent.require(self._page, question, given=is_agreed, option="--no-confirm")
         return granted
 
     def _warn(self) -> None:
@@ -106,7 +106,7 @@ class Removal:
         uid = self._store.location.account.uid
         if enrolled_mark.is_set(uid):
             self._page.tell(
-                f"Under nullok, too: {enrolled_mark.path_of(uid)} says that {self._user} was enrolled, "
+                f"nullok does not change that: {enrolled_mark.path_of(uid)} says that {self._user} was enrolled, "
                 "until root takes it away."
             )
 
@@ -135,7 +135,7 @@ class Renewal:
         at_first = store.open_enrolled()
         store.require_may_enrol()
         store.begin_state()
-        store.require_room(at_first)
+        store.require_room(TokenFile(at_first.tokens, RecoverySet.unknown(options.recovery_codes), at_first.pin))
         granted = permission.obtain(self._job)
         self._job.require_person()
         codes = recovery_code.generate(options.recovery_codes)
@@ -160,4 +160,4 @@ class Renewal:
         user = self._job.user
         if not codes:
             return f"Done. {user} has no recovery codes any more."
-        return f"Done. The old recovery codes of {user} are dead, and the new ones work."
+        return f"Done. The old recovery codes of {user} no longer work; the new ones do."

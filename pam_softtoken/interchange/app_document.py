@@ -14,7 +14,7 @@ MAX_BYTES = 8 * 2**20
 MAX_ENTRIES = 10_000
 _MAX_NUMBER_CHARACTERS = 20
 _MAX_INTEGER = 2**63 - 1
-_DAMAGED = "see whether all of the export was copied"
+DAMAGED = "see whether all of the export was copied"
 
 
 def parse(data: bytes) -> object:
@@ -35,9 +35,9 @@ def parse(data: bytes) -> object:
             parse_constant=_constant,
         )
     except UnicodeDecodeError:
-        raise Unreadable("not UTF-8 text", hint=_DAMAGED) from None
+        raise Unreadable("not UTF-8 text", hint=DAMAGED) from None
     except json.JSONDecodeError as error:
-        raise Unreadable(f"line {error.lineno}: not JSON", hint=_DAMAGED) from None
+        raise Unreadable(f"line {error.lineno}: not JSON", hint=DAMAGED) from None
     except RecursionError:
         raise Unreadable("the JSON is nested too deeply") from None
 
@@ -63,7 +63,7 @@ def _fraction(digits: str) -> float:
 
 
 def _constant(_name: str) -> object:
-    raise Unreadable("a number that is none")
+    raise Unreadable("not a number")
 
 
 class Fields:
@@ -103,6 +103,17 @@ class Fields:
             raise Unreadable(f'"{name}" is not a number of the right size')
         return value
 
+    def flag(self, name: str, default: bool | None = None) -> bool:
+        """Return true or false. Raises `Unreadable` if it is anything else, or is missing without a default."""
+        value = self._value(name, default)
+        if not isinstance(value, bool):
+            raise Unreadable(f'"{name}" is neither true nor false')
+        return value
+
+    def values(self) -> list[object]:
+        """Return the values of all fields, in the order of the file."""
+        return list(self._fields.values())
+
     def array(self, name: str) -> list[object]:
         """Return an array of at most `MAX_ENTRIES`. Raises `Unreadable` if it is anything else or missing."""
         return array(self._value(name, None), f'"{name}"')
@@ -115,7 +126,7 @@ class Fields:
         """Return the bytes of a hexadecimal text. Raises `Unreadable` if it is anything else or has another length."""
         text = self.text(name)
         if text.strip("0123456789abcdefABCDEF") or len(text) % 2 or len(text) // 2 not in lengths:
-            raise Unreadable(f'"{name}" is not hexadecimal of the right length', hint=_DAMAGED)
+            raise Unreadable(f'"{name}" is not hexadecimal of the right length', hint=DAMAGED)
         return bytes.fromhex(text)
 
     def _value(self, name: str, default: object) -> object:

@@ -62,7 +62,7 @@ def _data(uri: str) -> bytes:
     host, question, query = rest.partition("?")
     if scheme.lower() != SCHEME or host.lower().rstrip("/") != "offline" or not question or not uri.isprintable():
         raise Unreadable("not an export", hint="an export is like otpauth-migration://offline?data=...")
-    text = parameters_of(query, ("data",)).get("data", "").rstrip("=")
+    text = parameters_of(query, {"data"}).get("data", "").rstrip("=")
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (ValueError, binascii.Error):

@@ -55,7 +55,7 @@ def read(lines: list[str], *, mistakes: Mistakes, now: int) -> list[Imported]:
     options: dict[str, tuple[str, str]] = {}
     codes: list[str] = []
     with mistakes.at("line 1"):
-        key = key_from_base32(lines[0])
+        key = key_from_base32(lines[0], any_length=True)
         totp_token(UNNAMED, key, now=now)  # so that a key that is too short is reported with its line
     for count, line in enumerate(lines[1:], 2):
         if not line:
@@ -102,7 +102,7 @@ def _take_option(options: dict[str, tuple[str, str]], text: str, place: str) -> 
     if name not in _OPTIONS and not _LOGIN.match(name):
         raise Unreadable("an option that is not known here")
     if name in options:
-        raise Unreadable(f"{name} for the second time")
+        raise Unreadable(f"{name} is there twice")
     options[name] = (value.strip(" "), place)
 
 
@@ -110,7 +110,7 @@ def _take_code(codes: list[str], line: str) -> None:
     if not _SCRATCH_CODE.match(line):
         raise Unreadable("neither an option nor a scratch code of 8 digits")
     if line in codes:
-        raise Unreadable("a scratch code for the second time")
+        raise Unreadable("a scratch code is there twice")
     codes.append(line)
 
 

@@ -5,25 +5,39 @@ Source: the Key URI Format of the Google Authenticator project, which all soft t
 
 from __future__ import annotations
 
+from collections.abc import Set
 from urllib.parse import unquote_to_bytes
 
 from pam_softtoken.errors import Unreadable
+from pam_softtoken.interchange import app_document
 from pam_softtoken.interchange.record import (
     Imported,
+    PassedOver,
+    algorithm_from,
     hotp_token,
     key_from_base32,
     last_before,
     name_from_label,
     number,
+    shown,
     totp_token,
 )
 from pam_softtoken.otp.key_uri import DEFAULT_ALGORITHM, DEFAULT_DIGITS, DEFAULT_PERIOD_S, SCHEME
 from pam_softtoken.otp.token import MIN_KEY_BYTES
 
-_ALGORITHMS = {"SHA1": "SHA1", "SHA256": "SHA256", "SHA512": "SHA512"}
 _OTHER_KINDS = ("steam", "yaotp", "motp", "mobileotp", "yandex")
-_MEANINGFUL = ("secret", "issuer", "algorithm", "digits", "period", "counter")
-_DECORATION = ("image", "icon", "color", "lock")
+_MEANINGFUL = frozenset({"secret", "issuer", "algorithm", "digits", "period", "counter", "encoder"})
+_DESCRIPTIVE = frozenset(
+    {
+        "account", "category", "codedisplay", "color", "colour", "created", "creator", "description", "favorite",
+        "favourite", "folder", "group", "icon", "id", "image", "imageurl", "label", "lock", "logo", "name", "note",
+        "notes", "order", "pinned", "position", "serial", "tag", "tags", "thumbnail", "updated", "username", "uuid",
+    }
+)  # fmt: skip
+"""Parameters that only describe a token, in lower case. `codeDisplay` is of Ente Auth; `creator` and `serial` are of
+privacyIDEA; `image`, `color` and `lock` are of FreeOTP; `tags` and `thumbnail` are of andOTP; `icon` is of Stratum.
+"""
+_TRASHED = "trashed"
 _HINT = "a Key URI is like otpauth://totp/host:alice?secret=...&issuer=host"
 _MAX_COUNTER = 2**62 - 1
 
@@ -31,7 +45,8 @@ _MAX_COUNTER = 2**62 - 1
 def parse(uri: str, *, now: int, min_key_bytes: int = MIN_KEY_BYTES) -> Imported:
     """Read a Key URI.
 
-    Decoration is ignored. Any other unknown parameter could change the codes and is refused.
+    Parameters that only describe the token are passed over. Any other unknown one could change the codes, so it is
+    refused. Names count in any case, as in a URI of capital letters, which makes a smaller QR code.
 
     Args:
         uri: the text, without a line end.
@@ -39,6 +54,7 @@ def parse(uri: str, *, now: int, min_key_bytes: int = MIN_KEY_BYTES) -> Imported
         min_key_bytes: the fewest bytes of the key.
 
     Raises:
+        PassedOver: its app has marked it as deleted.
         Unreadable: it is not a Key URI, is ambiguous, or belongs to a token that is not HOTP or TOTP.
     """
     scheme, found, rest = uri.partition("://")
@@ -47,26 +63,25 @@ def parse(uri: str, *, now: int, min_key_bytes: int = MIN_KEY_BYTES) -> Imported
     if scheme.lower() != SCHEME or not (found and slash and question) or not uri.isprintable() or "#" in uri:
         raise Unreadable("not a Key URI", hint=_HINT)
     kind = kind.lower()
-    parameters = parameters_of(query, _MEANINGFUL, _DECORATION)
+    _refuse_deleted(query)
+    parameters = parameters_of(query, _MEANINGFUL, _DESCRIPTIVE | {_TRASHED})
     _refuse_other_kinds(kind, parameters)
     name = name_from_label(parameters.get("issuer", ""), _bytes_of(label).decode("utf-8", "replace"))
     if "secret" not in parameters:
         raise Unreadable("the secret is missing", hint=_HINT)
     key = key_from_base32(parameters["secret"].replace("+", " "))
-    algorithm = _ALGORITHMS.get(parameters.get("algorithm", DEFAULT_ALGORITHM).upper())
-    if algorithm is None:
-        raise Unreadable("the algorithm is none of SHA1, SHA256 and SHA512")
+    algorithm = algorithm_from(parameters.get("algorithm", DEFAULT_ALGORITHM))
     digits = number(parameters.get("digits", str(DEFAULT_DIGITS)), "digits", lowest=6, highest=8)
-    # Some apps write both parameters for either type. The type decides which one counts, but both must be numbers.
-    period_s = number(parameters.get("period", str(DEFAULT_PERIOD_S)), "period", lowest=1, highest=300)
-    counter = number(parameters.get("counter", "0"), "counter", highest=_MAX_COUNTER)
+    # Some apps write both parameters for either type. The type decides which one counts. The other one is nothing.
     if kind == "totp":
+        period_s = number(parameters.get("period", str(DEFAULT_PERIOD_S)), "period", lowest=1, highest=300)
         token = totp_token(
             name, key, now=now, algorithm=algorithm, digits=digits, period_s=period_s, min_key_bytes=min_key_bytes
         )
         return Imported(token)
     if "counter" not in parameters:
         raise Unreadable("the counter is missing, which a token that counts must have")
+    counter = number(parameters["counter"], "counter", highest=_MAX_COUNTER)
     token = hotp_token(
         name, key, now=now, algorithm=algorithm, digits=digits, counter=counter, min_key_bytes=min_key_bytes
     )
@@ -84,38 +99,41 @@ def label_of(uri: str) -> tuple[str, str]:
     """
     label, _, query = uri.partition("://")[2].partition("/")[2].partition("?")
     text = _bytes_of(label).decode("utf-8", "replace")
-    issuer = parameters_of(query, _MEANINGFUL, _DECORATION).get("issuer", "")
+    issuer = parameters_of(query, _MEANINGFUL, _DESCRIPTIVE | {_TRASHED}).get("issuer", "")
     if issuer and text.startswith(f"{issuer}:"):  # the issuer itself has a colon
         return issuer, text[len(issuer) + 1 :].strip()
     prefix, colon, account = text.partition(":")
     return (issuer or prefix.strip(), account.strip()) if colon else (issuer, text.strip())
 
 
-def parameters_of(query: str, meaningful: tuple[str, ...], decoration: tuple[str, ...] = ()) -> dict[str, str]:
+def parameters_of(query: str, meaningful: Set[str], descriptive: Set[str] = frozenset()) -> dict[str, str]:
     """Read the part of a URI after the question mark.
 
     Args:
         query: `name=value` pairs with `&` between them, percent-encoded. A `+` stands for itself.
-        meaningful: names that may occur.
-        decoration: names that may occur and are ignored.
+        meaningful: names that may occur, in lower case.
+        descriptive: names that may occur and are passed over, in lower case.
 
     Returns:
-        The meaningful parameters, decoded.
+        The meaningful parameters, decoded, by their names in lower case. One with the value `null` is not there.
 
     Raises:
         Unreadable: an unknown or repeated name, or a value that is not percent-encoded UTF-8.
     """
     result: dict[str, str] = {}
     for pair in query.split("&"):
-        name, equals, value = pair.partition("=")
-        if name in decoration:
+        written, equals, value = pair.partition("=")
+        name = written.lower()
+        if name in descriptive or not pair:
             continue
-        if not equals or name not in (*meaningful, "encoder"):
-            raise Unreadable("a parameter that is not known here, and could change the codes")
+        if not equals and name in meaningful:
+            raise Unreadable(f"{name} has no value")
+        if name not in meaningful:
+            raise Unreadable(f"the parameter{shown(written)} is not known here, and could change the codes")
         if name in result:
             raise Unreadable(f"{name} is given twice")
         result[name] = _decoded(value, name)
-    return result
+    return {name: value for name, value in result.items() if value.lower() != "null"}
 
 
 def _decoded(text: str, name: str) -> str:
@@ -133,6 +151,23 @@ def _bytes_of(text: str) -> bytes:
         return unquote_to_bytes(text)
     except UnicodeEncodeError:  # half of a surrogate pair
         raise Unreadable("not UTF-8") from None
+
+
+def _refuse_deleted(query: str) -> None:
+    """Check that no parameter says that the token is deleted. Ente Auth says so in the JSON of `codeDisplay`."""
+    for pair in query.split("&"):
+        name, _, value = pair.partition("=")
+        text = unquote_to_bytes(value.encode("utf-8", "surrogatepass"))
+        if name.lower() == "codedisplay":
+            try:
+                described = app_document.parse(text)
+            except Unreadable:  # it only describes
+                continue
+            is_deleted = isinstance(described, dict) and described.get(_TRASHED) is True
+        else:
+            is_deleted = name.lower() == _TRASHED and text.lower() == b"true"
+        if is_deleted:
+            raise PassedOver("its app has marked it as deleted")
 
 
 def _refuse_other_kinds(kind: str, parameters: dict[str, str]) -> None:

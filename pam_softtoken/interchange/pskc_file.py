@@ -16,6 +16,7 @@ from pam_softtoken.interchange.record import (
     MAX_DRIFT,
     Imported,
     Mistakes,
+    algorithm_from,
     hotp_token,
     last_before,
     name_from,
@@ -34,7 +35,7 @@ _MAX_DERIVED_BYTES = 64
 _LOGIN = r"([A-Za-z0-9_][A-Za-z0-9_.-]*)"
 _USER_ID = re.compile(rf"[Uu][Ii][Dd]={_LOGIN}(?:,.*)?\Z|{_LOGIN}\Z", re.DOTALL)  # a distinguished name, or not
 _OURS = ("hotp", "totp")
-_HINT = "the file must be as RFC 6030 has it; its maker can tell"
+_HINT = "the file must follow RFC 6030; ask its maker"
 _CLOSED_HINT = "give its passphrase, or its pre-shared key in hexadecimal"
 
 
@@ -135,7 +136,7 @@ def _token(key: Key, *, place: str, now: int) -> Imported:
     notes = _notes(key, algorithm)
     digits = 6 if key.response_length is None else key.response_length
     name = name_from(key.friendly_name or key.issuer or "", key.serial or "" if not key.friendly_name else "")
-    hash_name = _hash(key)
+    hash_name = algorithm_from(key.algorithm_suite or "SHA1")
     pin, pin_notes = _pin(key)
     told = key.userid or ""
     user = _USER_ID.match(told)
@@ -150,13 +151,6 @@ def _token(key: Key, *, place: str, now: int) -> Imported:
     token = totp_token(name, secret, now=now, period_s=period_s, algorithm=hash_name, digits=digits)
     last = used_step(step, now=now, period_s=period_s) if step > 0 else None
     return Imported(token, last=last, drift=drift, user=login, pin=pin, place=place, notes=notes + pin_notes)
-
-
-def _hash(key: Key) -> str:
-    told = (key.algorithm_suite or "SHA1").upper().replace("-", "").removeprefix("HMAC")
-    if told not in ("SHA1", "SHA256", "SHA512"):
-        raise Unreadable("the hash function is none of SHA1, SHA256 and SHA512")
-    return told
 
 
 def _require_usable(key: Key, now: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pam_softtoken.errors import ImportFailed, Unreadable
 from pam_softtoken.interchange import google_export, google_file, key_uri_reader, oath_file, pskc_file, qr_picture
-from pam_softtoken.interchange.record import Imported, Mistakes
+from pam_softtoken.interchange.record import Harvest, Imported, Mistakes
 from pam_softtoken.otp.token import MIN_KEY_BYTES
 
 MAX_BYTES = 2**20
@@ -38,7 +38,7 @@ def read(
     kind: str | None = None,
     passphrase: str | None = None,
     min_key_bytes: int = MIN_KEY_BYTES,
-) -> list[Imported]:
+) -> Harvest:
     """Read a file of another program.
 
     Args:
@@ -51,7 +51,7 @@ def read(
             makers of tokens, a key must always be as long as a host's own.
 
     Returns:
-        At least one token.
+        At least one token, and what the file itself marks as deleted.
 
     Raises:
         ImportFailed: with all mistakes, and nothing that could be a key, a code or a PIN.
@@ -74,9 +74,10 @@ def read(
             found = _read_file(data, kind, passphrase, mistakes, now)
         mistakes.raise_any(hint=_HINT)
         if not found:
-            raise Unreadable("there is no token in the file")
+            deleted = f" that is not marked as deleted, {len(mistakes.passed_over)} are" if mistakes.passed_over else ""
+            raise Unreadable(f"there is no token in the file{deleted}")
     mistakes.raise_any(hint=_HINT)
-    return found
+    return Harvest(tuple(found), mistakes.passed_over)
 
 
 def _read_file(data: bytes, kind: str, passphrase: str | None, mistakes: Mistakes, now: int) -> list[Imported]:
@@ -153,4 +154,4 @@ def kind_of(data: bytes) -> str:
     raise Unreadable("no format that is known here")
 
 
-__all__ = ["KINDS", "ImportFailed", "Imported", "read"]
+__all__ = ["KINDS", "Harvest", "ImportFailed", "Imported", "read"]

@@ -5,11 +5,14 @@ the file: a line with a mistake may have its key in any place.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pam_softtoken.errors import ImportFailed, Unreadable
+from pam_softtoken.otp import hotp
 from pam_softtoken.otp.token import (
     MAX_NAME_CHARACTERS,
     MIN_KEY_BYTES,
@@ -17,7 +20,6 @@ from pam_softtoken.otp.token import (
     Secret,
     Token,
     TOTPToken,
-    decode_base32,
 )
 
 UNNAMED = "phone"
@@ -31,7 +33,9 @@ FURTHEST_STEPS = 2000
 """How many steps a used time step can be ahead of the clock. google-authenticator follows a token's clock for about
 1500.
 """
-ENROL_ANEW = "enrol anew with softtoken-enroll, which draws a key that is long enough"
+_SHOWN_CHARACTERS = 15
+"""The longest part of a file that a message may repeat. A key of 80 bits has one character more."""
+ENROL_ANEW = "enrol again with softtoken-enroll, which makes a key that is long enough"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,24 @@ class Imported:
     notes: tuple[str, ...] = ()
 
 
+class Harvest(NamedTuple):
+    """The result of reading a file.
+
+    Args:
+        found: the tokens, in the order of the file. Duplicates are kept.
+        skipped: a sentence for each other entry, with its place and, if that is safe, its name.
+    """
+
+    found: tuple[Imported, ...]
+    skipped: tuple[str, ...]
+
+
+class PassedOver(Unreadable):
+    """An entry that the file itself marks as deleted. It is no mistake that it cannot be used."""
+
+
 class Mistakes:
-    """All mistakes in one file.
+    """All mistakes in one file. Entries that are passed over are kept apart: they are none.
 
     Args:
         path: its name.
@@ -70,6 +90,7 @@ class Mistakes:
     def __init__(self, path: str) -> None:
         self._path = path
         self._problems: list[str] = []
+        self._passed_over: list[str] = []
         self._hint = ""
 
     @contextmanager
@@ -82,13 +103,22 @@ class Mistakes:
 
     def add(self, place: str, error: Unreadable) -> None:
         """Store one mistake. The first hint counts."""
-        self._problems.append(f"{place}: {error.message}" if place else error.message)
+        text = f"{place}: {error.message}" if place else error.message
+        if isinstance(error, PassedOver):
+            self._passed_over.append(text)
+            return
+        self._problems.append(text)
         self._hint = self._hint or error.hint
 
     @property
     def problems(self) -> tuple[str, ...]:
         """Return one text for each mistake so far."""
         return tuple(self._problems)
+
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """Return one text for each entry that was passed over so far."""
+        return tuple(self._passed_over)
 
     def raise_any(self, *, hint: str) -> None:
         """Raise an error for the mistakes, if there are any.
@@ -129,8 +159,35 @@ def number(text: str, what: str, *, lowest: int = 0, highest: int) -> int:
     return int(text)
 
 
-def key_from_base32(text: str) -> bytes:
+def shown(text: str) -> str:
+    """Return a short name or value from a file in quotes, with a space before it; "" if it could be a key."""
+    is_short = 0 < len(text) <= _SHOWN_CHARACTERS and text.isascii() and text.isprintable()
+    return f' "{text}"' if is_short else ""
+
+
+def algorithm_from(text: str) -> str:
+    """Return a name of `hotp.ALGORITHMS`, from any spelling of it: `sha256`, `SHA-256`, `HmacSHA256`, `hmac_sha256`.
+
+    Raises:
+        Unreadable: it is another one. The message has its name.
+    """
+    compact = "".join(character for character in text.upper() if character not in "-_ ").replace("HMAC", "")
+    if not text.isascii() or compact not in hotp.ALGORITHMS:
+        raise Unreadable(
+            f"the algorithm{shown(text)} is none of {', '.join(hotp.ALGORITHMS[:-1])} and {hotp.ALGORITHMS[-1]}"
+        )
+    return compact
+
+
+def key_from_base32(text: str, *, any_length: bool = False) -> bytes:
     """Read a key as apps write it: in upper or lower case, with spaces, with padding or without.
+
+    Spare bits at the end are dropped whatever they are, as by pam_google_authenticator and oathtool.
+
+    Args:
+        text: the key.
+        any_length: also drop a last character that completes no byte, as pam_google_authenticator does. Without it such
+            a text counts as cut off, as for oathtool.
 
     Raises:
         Unreadable: it can be read in more than one way, or in none.
@@ -148,11 +205,11 @@ def key_from_base32(text: str) -> bytes:
         )
     if padding and (padding > 6 or len(compact) % 8):
         raise Unreadable("the key has too many or too few = at its end")
-    try:
-        return decode_base32(body.upper())
-    except ValueError:
-        # Spare bits must be zero too, because programs treat them differently.
-        raise Unreadable("the key is not Base32 of whole bytes", hint="see whether all of it was copied") from None
+    if len(body) * 5 % 8 > 4:
+        if not any_length:
+            raise Unreadable("the key is not Base32 of whole bytes", hint="see whether all of it was copied")
+        body = body[:-1]
+    return base64.b32decode(body.upper() + "=" * (-len(body) % 8))
 
 
 def hotp_token(

@@ -93,7 +93,7 @@ class _Surveyor:
         if self._open:
             parent, children = self._open[-1]
             if local in _ONCE and local in children and "Name" not in attributes:
-                raise Unreadable(f"{self._place()}: {local} for the second time")
+                raise Unreadable(f"{self._place()}: {local} is there twice")
             children.add(local)
             if local == "Key" and parent == "KeyPackage":
                 self.seen.lines.append(self.parser.CurrentLineNumber)

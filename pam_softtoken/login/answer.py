@@ -1,4 +1,4 @@
-"""Take a typed answer apart: an OTP or a recovery code at the end, and what stands in front of it. Does no I/O. A PIN
+"""Split a typed answer into an OTP or a recovery code at the end, and what stands in front of it. Does no I/O. A PIN
 can stand in front of the code, and the password for the next module in front of the PIN. Only the tokens show where the
 code begins, so an answer can have several readings. PIN and recovery code are hashed here, before `verifier` takes the
 lock; each hash takes 40 ms. `verifier` then decides which reading is right.
@@ -15,12 +15,62 @@ from pam_softtoken.otp.recovery_code import SCRATCH_LENGTH, RecoverySet
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pam_softtoken.account.token_file import TokenFile
+    from pam_softtoken.login.throttle import Source
     from pam_softtoken.otp.pin import PIN
 
 MAX_ANSWER_CHARACTERS = 64
 """The limit for an answer that is a code, with or without a PIN. With a password it may be longer."""
 _NO_CODES = RecoverySet(bytes(16), ())
 _RECOVERY_CHARACTERS = recovery.ALPHABET + recovery.ALPHABET.lower()
+_SEPARATORS = " -"
+_AS_TYPED = {
+    **dict.fromkeys((0x09, 0x0D, 0xA0, *range(0x2000, 0x2010), 0x202F, 0x205F, 0x2060, 0x3000, 0xFEFF), " "),
+    **dict.fromkeys((0xAD, *range(0x2010, 0x2016), 0x2212, 0xFE58, 0xFE63, 0xFF0D), "-"),
+    **{0xFF10 + digit: str(digit) for digit in range(10)},
+}
+"""What comes with a code that was pasted, or typed with an input method for East Asian scripts: tab, carriage return,
+no-break, narrow and zero-width spaces; hyphens and dashes; full-width digits. Each stands for one plain character, so
+that places in the text stay the same.
+"""
+
+
+class Question:
+    """One answer to judge, and its circumstances.
+
+    Args:
+        typed: what the person typed.
+        source: where the answer comes from, as `throttle.source_of` returns it.
+        combined: a password can stand in front of it.
+        tentative: the answer may be a password without a code, and the person can still answer. It must not make them
+            wait, nor come between two consecutive OTPs.
+        grace: the source's name from `grace`, to be recorded; empty for none.
+        only_otps: do not compare with recovery codes and issued codes, so that none is used up.
+        silent: the owner will not be told how many wrong answers came from elsewhere.
+    """
+
+    __slots__ = ("combined", "grace", "only_otps", "silent", "source", "tentative", "typed")
+
+    def __init__(
+        self,
+        typed: str,
+        *,
+        source: Source,
+        combined: bool = False,
+        tentative: bool = False,
+        grace: str = "",
+        only_otps: bool = False,
+        silent: bool = False,
+    ) -> None:
+        self.typed = typed
+        self.source = source
+        self.combined = combined
+        self.tentative = tentative
+        self.grace = grace
+        self.only_otps = only_otps
+        self.silent = silent
+
+    def __repr__(self) -> str:
+        return "Question(...)"
 
 
 class Reading:
@@ -47,21 +97,23 @@ def read(text: str) -> tuple[Reading, ...]:
     """Read an answer in every possible way.
 
     Args:
-        text: as typed. Spaces inside an OTP, and case, spaces and hyphens of a recovery code, do not matter.
+        text: as typed. Spaces and hyphens inside a code, and the case of a recovery code, do not matter.
 
     Returns:
-        At least one reading. A digit in front of an OTP may be the end of a PIN or password, or part of a longer OTP.
+        At least one reading, at most one for each length of an OTP and one for a recovery code. A digit in front of an
+        OTP may be the end of a PIN or password, or part of a longer OTP.
 
     Raises:
         MalformedAnswer: the answer does not end with a code.
     """
     readings = []
+    plain = text.translate(_AS_TYPED)
     for length in range(hotp.MIN_DIGITS, hotp.MAX_DIGITS + 1):
-        place = _begin_of(text, length, "0123456789", " ")
+        place = _begin_of(plain, length, "0123456789")
         if place is not None:
-            readings.append(Reading(text[:place], otp=text[place:].replace(" ", "")))
-    place = _begin_of(text, recovery.LENGTH, _RECOVERY_CHARACTERS, " -")
-    code = recovery.normalise(text[place:]) if place is not None else None
+            readings.append(Reading(text[:place], otp=_compact(plain[place:])))
+    place = _begin_of(plain, recovery.LENGTH, _RECOVERY_CHARACTERS)
+    code = recovery.normalise(plain[place:]) if place is not None else None
     if code is not None:
         readings.append(Reading(text[:place], recovery_code=code))
     if not readings:
@@ -76,21 +128,25 @@ def read_code(text: str) -> Reading:
         MalformedAnswer: it is anything else.
     """
     if len(text) <= MAX_ANSWER_CHARACTERS:
-        digits = text.replace(" ", "")
+        digits = _compact(text.translate(_AS_TYPED))
         if digits.isascii() and digits.isdecimal() and hotp.MIN_DIGITS <= len(digits) <= hotp.MAX_DIGITS:
             return Reading("", otp=digits)  # a quick way for the usual answer
         for reading in read(text):
-            if not reading.front.strip(" "):
+            if not _compact(reading.front.translate(_AS_TYPED)):
                 return reading
     raise MalformedAnswer
 
 
-def _begin_of(text: str, length: int, characters: str, separators: str) -> int | None:
+def _compact(text: str) -> str:
+    return text.replace(" ", "").replace("-", "")
+
+
+def _begin_of(text: str, length: int, characters: str) -> int | None:
     """Return where the last `length` characters of a text begin. Separators between and after them do not count."""
     place = len(text)
     while length > 0:
         place -= 1
-        if place < 0 or text[place] not in characters + separators:
+        if place < 0 or text[place] not in characters + _SEPARATORS:
             return None
         if text[place] in characters:
             length -= 1
@@ -185,7 +241,7 @@ def _readings(content: TokenFile, typed: str, *, combined: bool) -> tuple[Readin
 
 def _front_of(reading: Reading, *, combined: bool) -> str:
     # In a password, spaces and hyphens are ordinary characters.
-    return reading.front if combined else reading.front.replace(" ", "").replace("-", "")
+    return reading.front if combined else _compact(reading.front)
 
 
 def _without_pin(pin: PIN, front: str, seen: dict[str, bool], *, combined: bool) -> tuple[str, bool]:

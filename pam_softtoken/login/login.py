@@ -5,13 +5,13 @@ programs, `ui` or `interchange`.
 
 from __future__ import annotations
 
-import os
 import time
 
 from pam_softtoken import config as configuration
 from pam_softtoken import errors, log
-from pam_softtoken.account import enrolled_mark, safe_open
-from pam_softtoken.login import answer, login_note, refusal_time, throttle
+from pam_softtoken.account import enrolled_mark
+from pam_softtoken.login import answer, application, login_note, refusal_time, throttle
+from pam_softtoken.login.answer import Question
 from pam_softtoken.login.verifier import Accepted, Attempt
 from pam_softtoken.otp import hotp
 
@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pam_softtoken.account import safe_open
     from pam_softtoken.config import Config
 
 COMBINED_PROMPT = "Password & verification code:"
@@ -55,8 +56,8 @@ class Login:
         self._config = config
         self._record = record
         self._silent = silent
-        self._caller_uid = caller_uid_of(pamh)
-        session = _session(pamh)
+        self._caller_uid = application.caller_uid_of(pamh)
+        session = application.session_of(pamh)
         self._source = throttle.source_of(record.rhost, self._caller_uid, session=session)
         self._place = ""
         # If our question also asks for the password, grace would leave the next module without one.
@@ -69,7 +70,7 @@ class Login:
         self._obstacle: errors.Refused | errors.Unusable = errors.UnknownUser()
         self.account: safe_open.Account | None = None
         try:
-            account = self.account = account_of(pamh)
+            account = self.account = application.account_of(pamh)
             record.user = account.name
             self._attempt = Attempt(account, config, now=_now())
         except (errors.Refused, errors.Unusable) as error:
@@ -99,7 +100,7 @@ class Login:
 
         if not self._silent:
             text = required_from.reminder(self._config.required_from, days_left)
-            _tell(self.pamh, self.pamh.PAM_TEXT_INFO, text, self._record)
+            application.tell(self.pamh, self.pamh.PAM_TEXT_INFO, text, self._record)
 
     def carry_out(self) -> None:
         """Ask for a code and judge it, unless a recent one makes that unnecessary. On return the code is durably
@@ -114,7 +115,7 @@ class Login:
         marked = self._attempt is not None and _is_marked(self._attempt.account)
         attempt, accepted = self._judge_first_pass() or self._judge_answer()
         if self._config.forward_pass:
-            _forward(self.pamh, accepted.password)
+            application.set_password(self.pamh, accepted.password)
         self._report(attempt, accepted, marked=marked)
 
     def close(self) -> None:
@@ -128,7 +129,23 @@ class Login:
             afterwards(self._attempt.close)
 
     def _judge_answer(self) -> tuple[Attempt, Accepted]:
-        return self._judge(_ask(self.pamh, self._config), combined=self._config.forward_pass)
+        return self._judge(self._question(self._ask(), combined=self._config.forward_pass))
+
+    def _question(self, typed: str, *, combined: bool, tentative: bool = False) -> Question:
+        return Question(
+            typed,
+            source=self._source,
+            combined=combined,
+            tentative=tentative,
+            grace=self._place,
+            silent=self._silent,
+        )
+
+    def _ask(self) -> str:
+        config, prompt = self._config, self._config.prompt
+        if config.forward_pass and prompt == configuration.DEFAULT_PROMPT:
+            prompt = COMBINED_PROMPT
+        return application.ask(self.pamh, prompt, shown=config.echo)
 
     def _judge_first_pass(self) -> tuple[Attempt, Accepted] | None:
         """Check the password that an earlier module asked for, if the settings look for the code there.
@@ -139,41 +156,33 @@ class Login:
         config = self._config
         if not config.try_first_pass and not config.use_first_pass:
             return None
-        password = _first_pass(self.pamh)
+        password = application.password_of(self.pamh)
         if not config.use_first_pass:
             try:
                 answer.read(password)
             except errors.MalformedAnswer:
                 return None  # it ends with no code, whichever user it is
         try:
-            return self._judge(password, combined=True, tentative=not config.use_first_pass)
+            return self._judge(self._question(password, combined=True, tentative=not config.use_first_pass))
         except (errors.Refused, errors.Unusable) as error:
             if config.use_first_pass:
                 raise
             self._record.note(log.DEBUG, f"the password of an earlier module: {type(error).__name__}")
             return None
 
-    def _judge(self, typed: str, *, combined: bool, tentative: bool = False) -> tuple[Attempt, Accepted]:
+    def _judge(self, question: Question) -> tuple[Attempt, Accepted]:
         answered_s = time.monotonic()
         try:
             if self._attempt is None:
-                answer.pretend(typed, combined=combined)
+                answer.pretend(question.typed, combined=question.combined)
                 raise self._obstacle
-            accepted = self._attempt.verify(
-                typed,
-                combined=combined,
-                tentative=tentative,
-                source=self._source,
-                clock=_now,
-                grace=self._place,
-                silent=self._silent,
-            )
+            accepted = self._attempt.verify(question, clock=_now)
         except errors.SoftTokenError as error:
             if isinstance(error, (errors.PathError, errors.NotEnrolled)):
                 self._look_for_cure(error)
-            if isinstance(error, errors.Throttled) and not tentative:
+            if isinstance(error, errors.Throttled) and not question.tentative:
                 self._tell_to_wait(error)
-            refusal_time.wait_out(answered_s, typed, combined=combined)
+            refusal_time.wait_out(answered_s, question.typed, combined=question.combined)
             raise
         return self._attempt, accepted
 
@@ -206,7 +215,7 @@ class Login:
             record.outcome(log.INFO, "accepted", "accepted", token=accepted.token)
         elif left is None:
             record.outcome(log.INFO, "accepted", "issued")
-            texts.append("Code of the administrator accepted; it does not work again.")
+            texts.append("Code of the administrator accepted; it cannot be used again.")
         else:
             record.outcome(log.INFO, "accepted", "recovery", detail=f"left={left}")
             codes = "1 recovery code" if left == 1 else f"{left} recovery codes"
@@ -217,7 +226,7 @@ class Login:
         if texts and not self._silent:
             attempt.close()  # showing a text can take any time, and others may need the lock
             for text in texts:
-                _tell(self.pamh, self.pamh.PAM_TEXT_INFO, text, record)
+                application.tell(self.pamh, self.pamh.PAM_TEXT_INFO, text, record)
 
     def _tell_to_wait(self, error: errors.Throttled) -> None:
         """Show how long to wait, but only to a person who already is the user.
@@ -229,97 +238,11 @@ class Login:
         is_user = attempt is not None and not self._record.rhost and self._caller_uid == attempt.account.uid != 0
         if is_user and not self._silent:
             text = error.advice()
-            _tell(self.pamh, self.pamh.PAM_ERROR_MSG, text, self._record)
+            application.tell(self.pamh, self.pamh.PAM_ERROR_MSG, text, self._record)
 
 
 def _now() -> int:
     return int(time.time())
-
-
-def _ask(pamh: Any, config: Config) -> str:
-    """Show the prompt and return the answer.
-
-    Raises:
-        ConversationFailed: there was no answer.
-    """
-    style = pamh.PAM_PROMPT_ECHO_ON if config.echo else pamh.PAM_PROMPT_ECHO_OFF
-    prompt = config.prompt
-    if config.forward_pass and prompt == configuration.DEFAULT_PROMPT:
-        prompt = COMBINED_PROMPT
-    try:
-        typed = pamh.conversation(pamh.Message(style, prompt + " ")).resp
-    except pamh.exception:
-        raise errors.ConversationFailed from None
-    if typed is None:
-        raise errors.ConversationFailed
-    return str(typed)
-
-
-def _first_pass(pamh: Any) -> str:
-    """Return the password that an earlier module asked for. It is empty when there is none.
-
-    Raises:
-        ConversationFailed: PAM refused to return it.
-    """
-    try:
-        password = pamh.authtok
-    except pamh.exception:
-        raise errors.ConversationFailed from None
-    return str(password) if password is not None else ""
-
-
-def _forward(pamh: Any, password: str) -> None:
-    """Store a password for the next module.
-
-    Raises:
-        ConversationFailed: PAM refused to store it.
-    """
-    try:
-        pamh.authtok = password
-    except pamh.exception:
-        raise errors.ConversationFailed from None
-
-
-def _tell(pamh: Any, style: int, text: str, record: log.Log) -> None:
-    """Show a text to the person. The verdict stands, whether or not the application shows the text."""
-    try:
-        pamh.conversation(pamh.Message(style, text))
-    except pamh.exception:
-        record.note(log.WARNING, "the application did not show a message")
-
-
-def account_of(pamh: Any) -> safe_open.Account:
-    """Return the user's account, under the canonical name. Looks the user up, unless the bridge already has.
-
-    Raises:
-        UnknownUser: this host knows no such user.
-        LookUpFailed: the host cannot tell.
-    """
-    try:
-        known: safe_open.Account | None = pamh.account
-    except AttributeError:
-        from pam_softtoken.account import user_lookup  # noqa: PLC0415 - only pam_python leaves it to us
-
-        return user_lookup.account_of_name(pamh.get_user(None))
-    if known is None:
-        raise errors.LookUpFailed(pamh.look_up_error) if pamh.look_up_error else errors.UnknownUser
-    return known
-
-
-def caller_uid_of(pamh: Any) -> int:
-    """Return the real uid of the application. Under pam_python that is our own."""
-    try:
-        return int(pamh.caller_uid)
-    except AttributeError:
-        return os.getuid()
-
-
-def _session(pamh: Any) -> int:
-    """Return the session of the application. Under pam_python that is our own."""
-    try:
-        return int(pamh.session)
-    except AttributeError:
-        return os.getsid(0)
 
 
 def _leave_note(pamh: Any, service: str, record: log.Log) -> None:

@@ -80,6 +80,9 @@ def _times_in_words(error: errors.OTPRefused | errors.Throttled, user: str) -> l
 
 
 def _clock_in_words(doubt: errors.ClockDoubt, user: str) -> str:
+    """Return in words which clock seems wrong: one clause for an administrator, who reads it later in the log. The user
+    reads longer texts at a program, from `code_check`, and about a new token from `enrolment_dialogue`.
+    """
     if doubt.kind == doubt.APP:
         side = "ahead of" if doubt.seconds > 0 else "behind"
         return f"the token's clock seems {abs(doubt.seconds)} s {side} this machine's"

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from pam_softtoken.account.safe_open import Account
     from pam_softtoken.config import Config
+    from pam_softtoken.login.answer import Question
     from pam_softtoken.login.throttle import Source
 
 LOCK_TIMEOUT_S = 5.0
@@ -108,31 +109,13 @@ class Attempt:
         name, uptime_s = self._store.grace_name(name), proc.boot().uptime_s
         return lifetime.in_grace(state, name, now=now, uptime_s=uptime_s, grace_s=self._config.grace)
 
-    def verify(
-        self,
-        typed: str,
-        *,
-        combined: bool = False,
-        tentative: bool = False,
-        source: Source,
-        clock: Callable[[], int],
-        grace: str = "",
-        only_otps: bool = False,
-        silent: bool = False,
-    ) -> Accepted:
+    def verify(self, question: Question, *, clock: Callable[[], int]) -> Accepted:
         """Check an answer, and record it as used if it is right. The lock is then kept until `close`.
 
         Args:
-            typed: what the person typed.
-            combined: a password can stand in front of it.
-            tentative: the answer may be a password without a code, and the person can still answer. It must not make
-                them wait, nor come between two consecutive OTPs.
-            source: where the answer comes from, as `throttle.source_of` returns it.
+            question: the answer.
             clock: returns the time in Unix seconds. It is read under the lock: another process can have delayed us, and
                 with an older time a wait would seem to be over.
-            grace: the source's name from `grace`, to be recorded; empty for none.
-            only_otps: do not compare with recovery codes and issued codes, so that none is used up.
-            silent: the owner will not be told how many wrong answers came from elsewhere.
 
         Returns:
             What was accepted. It is already durable.
@@ -144,7 +127,7 @@ class Attempt:
             LockTimeout, NotStored, DamagedState, InsecureFile, UnusableFile, BadTokenFile, NotEnrolled: the answer
                 cannot be judged or recorded.
         """
-        claimed = self._claim(typed, combined, source, clock())
+        claimed = self._claim(question, clock())
         self._store.lock(self._lock_timeout_s)
         now = clock()
         try:
@@ -152,28 +135,22 @@ class Attempt:
             if changed is not None:
                 self._content = changed
                 self._require_pin()
-                claimed = self._claim(typed, combined, source, now)
+                claimed = self._claim(question, now)
             stored = self._store.read_state()
             state = throttle.set_right(stored or State.new(), now=now)
-            bucket = throttle.bucket_of(state, source, now=now)
-            waiting = self._wait(state, source, bucket, now, tentative=tentative)
+            waiting = self._wait(state, question.source, now, tentative=question.tentative)
             if claimed is None or (waiting is not None and not waiting.pair_helps):
                 if state is not stored:
                     self._store.write_state(state)
                 raise waiting or Throttled(1)  # a success in between ended the wait, but the answer was not compared
-            if only_otps:
+            if question.only_otps:
                 claimed.codes, claimed.scratch = {}, {}
             try:
-                accepted, state = self._accept(state, claimed, source, now, waiting)
+                accepted, state = self._accept(state, claimed, question.source, now, waiting)
             except _NotAccepted as refusal:
-                self._record_refusal(refusal, source, bucket, now, stored=stored, tentative=tentative)
+                self._record_refusal(refusal, question, now, stored=stored)
                 raise refusal.error from None
-            if grace:
-                state = state.with_grace(self._store.grace_name(grace), now, proc.boot().uptime_s)
-            accepted.missed = throttle.missed_elsewhere(state, source)
-            with_pin = self._content.pin is not None
-            state = throttle.after_success(state, source, bucket, now=now, with_pin=with_pin, told=not silent)
-            self._store.write_state(state)
+            self._record_success(accepted, state, question, now)
         except BaseException as error:
             # The person may be told why, and showing a text can take any time.
             self._store.unlock()
@@ -188,7 +165,7 @@ class Attempt:
         if self._config.pin_required and self._content.pin is None:
             raise PINMissing
 
-    def _claim(self, typed: str, combined: bool, source: Source, now: int) -> Claim | None:
+    def _claim(self, question: Question, now: int) -> Claim | None:
         """Compute the hashes that are needed, without the lock.
 
         Returns:
@@ -197,13 +174,11 @@ class Attempt:
         """
         if self._content.pin is not None:
             state = throttle.set_right(self._store.read_state() or State.new(), now=now)
-            if self._wait(state, source, throttle.bucket_of(state, source, now=now), now) is not None:
+            if self._wait(state, question.source, now) is not None:
                 return None
-        return claim(self._content, typed, combined=combined)
+        return claim(self._content, question.typed, combined=question.combined)
 
-    def _wait(
-        self, state: State, source: Source, bucket: str, now: int, *, tentative: bool = False
-    ) -> Throttled | None:
+    def _wait(self, state: State, source: Source, now: int, *, tentative: bool = False) -> Throttled | None:
         """Return the error for a throttled source, or None when its answer is judged.
 
         A tentative answer is judged only if another could follow a wrong one without a wait.
@@ -211,6 +186,7 @@ class Attempt:
         if self._config.no_throttle:
             return None
         with_pin = self._content.pin is not None
+        bucket = throttle.bucket_of(state, source, now=now)
         if tentative:
             state = throttle.after_wrong_answer(state, source, bucket, now=now)
         left_s = throttle.left_s(state, bucket, now=now, with_pin=with_pin)
@@ -317,24 +293,33 @@ class Attempt:
         left = len(codes.names()) - len(state.spent[codes.name])
         return Accepted("", left, password=password), state
 
-    def _record_refusal(
-        self, refusal: _NotAccepted, source: Source, bucket: str, now: int, *, stored: State | None, tentative: bool
-    ) -> None:
+    def _record_success(self, accepted: Accepted, state: State, question: Question, now: int) -> None:
+        """Write what an accepted answer changes, and note how many wrong answers came from elsewhere."""
+        source = question.source
+        if question.grace:
+            state = state.with_grace(self._store.grace_name(question.grace), now, proc.boot().uptime_s)
+        accepted.missed = throttle.missed_elsewhere(state, source)
+        bucket, with_pin = throttle.bucket_of(state, source, now=now), self._content.pin is not None
+        state = throttle.after_success(state, source, bucket, now=now, with_pin=with_pin, told=not question.silent)
+        self._store.write_state(state)
+
+    def _record_refusal(self, refusal: _NotAccepted, question: Question, now: int, *, stored: State | None) -> None:
         """Write what a refused answer changes, before the refusal is reported.
 
         A replay is not a guess. Counting it would shut out an owner who types one code in two terminals. An answer
         during a wait is not counted either. Otherwise a guesser who goes on would make the wait endless.
         """
-        state, finding = refusal.state, refusal.finding
+        state, finding, source = refusal.state, refusal.finding, question.source
         if finding.spent is not None:
             state = state.with_assumed(*finding.spent)
         if finding.notes and (finding.token is not None or not self._store.read_only):
             state = state.without_notes(refusal.keys).with_note(
                 source.key, finding.notes, now, held=finding.token is not None
             )
-        elif not tentative and finding.kind != policy.USED:
+        elif not question.tentative and finding.kind != policy.USED:
             state = state.without_notes(refusal.keys)
         if isinstance(refusal.error, OTPMismatch) and not self._config.no_throttle:
+            bucket = throttle.bucket_of(state, source, now=now)
             state = throttle.after_wrong_answer(state, source, bucket, now=now)
         if state is not stored:
             self._store.write_state(state)

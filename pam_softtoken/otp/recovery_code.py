@@ -19,6 +19,7 @@ LENGTH = 12
 """12 characters of 23 are 54.3 random bits."""
 GROUP = 4
 MAX_CODES = 24
+USUAL_CODES = 10
 SCRATCH_LENGTH = 8
 """Digits of a scratch code, google-authenticator's name for a recovery code. Only an import brings them."""
 
@@ -104,6 +105,11 @@ class RecoverySet:
         empty = cls(os.urandom(SALT_BYTES), ())
         scratch = any(code.isdecimal() for code in codes)
         return cls(empty.salt, tuple(mapped(empty.digest, [code.replace("-", "") for code in codes])), scratch=scratch)
+
+    @classmethod
+    def unknown(cls, count: int) -> RecoverySet:
+        """Return a set that takes as much room as one of `count` codes. Real hashes take a while to compute."""
+        return cls(bytes(SALT_BYTES), tuple(number.to_bytes(4, "big") * 4 for number in range(count)))
 
     def digest(self, code: str) -> bytes:
         """Compute the hash of a code with the salt of this set. The code need not be one of the set.

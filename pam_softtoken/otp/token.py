@@ -1,9 +1,11 @@
-"""The enrolled record of a soft token: its key, its counter or clock, and its names. Does no I/O. The classes are
-written by hand: importing `dataclasses` takes as long as starting the interpreter, and the person at the prompt would
-wait for it.
+"""The enrolled record of a soft token: its key, its counter or clock, and its names. Does no I/O except to read the
+kernel's random numbers. The classes are written by hand: importing `dataclasses` takes as long as starting the
+interpreter, and the person at the prompt would wait for it.
 """
 
 from __future__ import annotations
+
+import os
 
 from pam_softtoken.otp import hotp
 from pam_softtoken.otp.mac import compare_digest, sha256
@@ -59,6 +61,11 @@ class Secret:
         if not min_bytes <= len(key) <= MAX_KEY_BYTES:
             raise ValueError(f"a key has {min_bytes} to {MAX_KEY_BYTES} bytes")
         self._key = bytes(key)
+
+    @classmethod
+    def random(cls, algorithm: str) -> Secret:
+        """Return a new key from the kernel's random numbers, as long as the algorithm asks for."""
+        return cls(os.urandom(KEY_BYTES[algorithm]))
 
     def reveal(self) -> bytes:
         """Return the key, to compute with it or to show it to its owner."""

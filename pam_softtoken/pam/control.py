@@ -76,5 +76,5 @@ def _action(text: str) -> tuple[str, str]:
 
 
 def jump_of(actions: dict[str, str]) -> int:
-    """Return the largest number of lines that a control hops over; 0 for none."""
+    """Return the largest number of lines that a control jumps over; 0 for none."""
     return max((int(action) for action in actions.values() if action.isdecimal()), default=0)

@@ -54,7 +54,7 @@ def read(service: str) -> Stack:
         ConfigError: versions of libpam read it differently, or something in it cannot be read.
     """
     if not service or service.startswith("."):
-        raise ConfigError((f'enrol: "{service}" is no name of a service',))
+        raise ConfigError((f'enrol: "{service}" is not the name of a service',))
     first, *others = (service_file.read(service, _text_of, dialect) for dialect in _DIALECTS)
     if not first.file:
         raise ConfigError((f"enrol: there is no {service_file.DIRECTORY}/{service} in which to look for our lines",))

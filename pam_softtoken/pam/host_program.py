@@ -13,18 +13,15 @@ import os
 
 from pam_softtoken.errors import EnrolmentRefused
 
-KNOWN = (
-    "/usr/sbin/sshd",
+SESSIONS = (
     "/usr/lib/openssh/sshd-session",
     "/usr/libexec/openssh/sshd-session",
     "/usr/libexec/sshd-session",
     "/usr/lib/ssh/sshd-session",
-    "/usr/bin/login",
-    "/bin/login",
-    "/usr/bin/su",
-    "/bin/su",
 )
-"""Since OpenSSH 9.8, sshd-session asks. Only root can write these places."""
+"""The program that asks since OpenSSH 9.8, where distributions put it."""
+KNOWN = ("/usr/sbin/sshd", *SESSIONS, "/usr/bin/login", "/bin/login", "/usr/bin/su", "/bin/su")
+"""Only root can write these places."""
 _DELETED = " (deleted)"
 """The kernel adds this after an upgrade, while the old program still runs."""
 

@@ -81,7 +81,7 @@ def shortened(stack: Stack, taken: Collection[Place], uncovered: Sequence[int], 
                 skipped = lines[index + 1 : end]
                 left = count - sum(each.place in taken for each in skipped)
                 if left and skipped and _any_between(uncovered, line, skipped[-1]):
-                    raise _refusal(line, file, "the lines that ask for the password come back below it")
+                    raise _refusal(line, file, "the lines that ask for the password are included again below it")
                 if left != count:
                     hops[count] = left
             if hops and line.place not in taken:
@@ -98,8 +98,9 @@ def _any_between(numbers: Sequence[int], first: Line, last: Line) -> bool:
 def _refusal(line: Line, file: str, why: str) -> CannotEdit:
     place = f"line {line.place.number}" if line.place.file == file else str(line.place)
     return CannotEdit(
-        f"{place} hops over the line with pam_softtoken ([{line.control}] {line.module}), and cannot be changed: {why}",
-        hint=f"take that hop out of {place} by hand",
+        f"{place} jumps over the line with pam_softtoken ([{line.control}] {line.module}), and cannot be "
+        f"changed: {why}",
+        hint=f"remove that jump from {place} by hand",
     )
 
 
@@ -126,7 +127,7 @@ def require_only_these(before: Stack, after: Stack, shorter: Sequence[Shorter]) 
     wanted = [_meaning(line, by_place.get(line.place)) for line in before.lines]
     if wanted != [_meaning(line, None) for line in after.lines]:
         line = shorter[0].line
-        raise _refusal(line, line.place.file, "its control is written in a way that is not understood here")
+        raise _refusal(line, line.place.file, "its control is written in a way that this program does not know")
 
 
 def _meaning(line: Line, shorter: Shorter | None) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Put our one line into a PAM service file, and remove it again. Pure. Every other byte stays, except the counts of
+"""Add our one line to a PAM service file, and remove it again. Pure. Every other byte stays, except the counts of
 jumps over our line. Texts are decoded with `surrogateescape`.
 """
 
@@ -59,7 +59,7 @@ def put(text: str, stack: Stack, line: str, *, instead: bool = False) -> str:
 def _password_block(stack: Stack) -> tuple[int, int]:
     """Return the first and the last physical line of the part that asks for the password, in the service's own file.
 
-    A control that hops over these lines belongs to them. It would hop over our line, if that stood in between.
+    A control that jumps over these lines belongs to them. It would jump over our line, if that stood in between.
     """
     auth = stack.of("auth")
     asking = [
@@ -90,7 +90,7 @@ def take_out(text: str, dialect: Dialect, reader: Reader) -> str:
         reader: reader of included files, to find jumps over our line.
 
     Raises:
-        CannotEdit: a line hops over ours, and cannot be changed to hop over one line less.
+        CannotEdit: a line jumps over ours, and cannot be changed to jump over one line less.
     """
     return without(text, lambda line: line.is_ours, dialect, reader, uncover=True)
 
@@ -113,7 +113,7 @@ def without(
         uncover: turn comments that `put` left back into lines.
 
     Raises:
-        CannotEdit: a line hops over one of them, and cannot be changed.
+        CannotEdit: a line jumps over one of them, and cannot be changed.
     """
     stack = _read(text, dialect, reader)
     own = [line for line in stack.lines if line.place.file == _FILE and not line.via and unwanted(line)]

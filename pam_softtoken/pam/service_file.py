@@ -165,7 +165,7 @@ class _Reading:
             return self._include(place, words[1:2], kind=only, via=via, depth=depth, head="")
         broken = ""
         if kind not in KINDS:
-            broken = f'"{words[0]}" is no type of line' if words else "the type is missing"
+            broken = f'"{words[0]}" is not a type of line' if words else "the type is missing"
             kind = only or "auth"
         if only and kind != only:
             return True
@@ -178,14 +178,14 @@ class _Reading:
             actions = actions_of(control)
         except BadControl:
             actions = ALL_BAD
-            self.problems.append(Problem(place, f'"{control}" is no control'))
+            self.problems.append(Problem(place, f'"{control}" is not a control'))
         if len(words) < 3:
             broken = broken or "the control or the module is missing"
         module, arguments = (words[2], words[3:]) if len(words) > 2 else ("", ())
         if broken:
             self.problems.append(Problem(place, broken))
         if len(words) > 2 and not _is_module_name(module):
-            self.problems.append(Problem(place, f'"{module}" is no name of a module'))
+            self.problems.append(Problem(place, f'"{module}" is not the name of a module'))
             raise _GivenUp
         self.lines.append(
             Line(
@@ -221,7 +221,7 @@ class _Reading:
         inner = depth
         if head == SUBSTACK:
             if not _is_module_name(target[0]):
-                self.problems.append(Problem(place, f'"{target[0]}" is no name of a substack'))
+                self.problems.append(Problem(place, f'"{target[0]}" is not the name of a substack'))
                 raise _GivenUp
             self.lines.append(Line(place, kind, head, actions={}, module=target[0], via=via, depth=depth))
             inner += 1

@@ -1,16 +1,28 @@
-"""What all programs' command lines share, and a command line that consists of subcommands."""
+"""What all programs' command lines share, and a command line that consists of subcommands.
+
+What argparse has parsed becomes a frozen value here, of the type that a command declares. No other module sees a
+`Namespace`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
+import textwrap
+import typing
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import pam_softtoken
 from pam_softtoken.errors import UsageError
 from pam_softtoken.ui import terminal
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_Options = TypeVar("_Options", bound="DataclassInstance")
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEPT = frozenset(
@@ -20,7 +32,21 @@ _KEPT = frozenset(
         "XDG_CONFIG_HOME", "XDG_DATA_HOME",
     }
 )  # fmt: skip
-"""What a program of ours heeds; all else is for libraries, some of which run programs that a variable names."""
+"""The variables that our programs use. Others are removed, because libraries may run programs that they name."""
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Writes the help for any width. Examples keep their lines: a command stays whole and can be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(self._fitting(line, width, indent) for line in text.splitlines())
+
+    def _fitting(self, line: str, width: int, indent: str) -> str:
+        words = line.lstrip()
+        indent += line[: len(line) - len(words)]
+        if words.startswith(self._prog):
+            return indent + words
+        return textwrap.fill(words, width, initial_indent=indent, subsequent_indent=indent)
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,7 +57,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**{"formatter_class": terminal.HelpFormatter, **settings, "allow_abbrev": False})
+        super().__init__(**{"formatter_class": HelpFormatter, **settings, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse has found.
@@ -53,6 +79,12 @@ class Parser(argparse.ArgumentParser):
         if left:
             self._refuse(left[0])
         return found, []
+
+    def given(self, options: DataclassInstance) -> list[str]:
+        """List the fields of parsed options that differ from their default, in the order of `--help`."""
+        values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+        names = dict.fromkeys(action.dest for action in self._actions if action.dest in values)
+        return [name for name in names if values[name] != self.get_default(name)]
 
     def _require_known_options(self, words: Sequence[str]) -> None:
         """Check the names of long options first. Otherwise argparse would complain about something less helpful."""
@@ -96,23 +128,49 @@ def add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", action="version", version=version, help="show the version and exit")
 
 
-class Command(NamedTuple):
+class Command(NamedTuple, Generic[_Options]):
     """One subcommand of a program.
 
     Args:
         name: the word on the command line.
         help: what it does, in one line, lower case.
         add_arguments: adds the subcommand's own arguments to a parser.
+        options: the frozen dataclass of its parsed arguments. See `options_of`.
         run: does the work. It raises `ProgramError` for what the user must know.
     """
 
     name: str
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[terminal.Terminal, argparse.Namespace], None]
+    options: type[_Options]
+    run: Callable[[terminal.Terminal, _Options], None]
 
 
-def build_parser(program: str, description: str, epilog: str, commands: Iterable[Command]) -> Parser:
+@dataclasses.dataclass(frozen=True, slots=True)
+class NoOptions:
+    """The options of a command that has none."""
+
+
+def options_of(kind: type[_Options], parsed: argparse.Namespace) -> _Options:
+    """Return what was parsed as a frozen value, by the names of its fields.
+
+    Args:
+        kind: its type, a dataclass. A field whose own type is a dataclass is filled in the same way: these are options
+            that several commands share.
+        parsed: the values by the `dest` of their arguments. Lists become tuples.
+    """
+    types = typing.get_type_hints(kind)
+    values = {}
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(types[field.name]):
+            values[field.name] = options_of(types[field.name], parsed)
+        else:
+            value = getattr(parsed, field.name)
+            values[field.name] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)
+
+
+def build_parser(program: str, description: str, epilog: str, commands: Iterable[Command[Any]]) -> Parser:
     """Return the parser of a program with subcommands. `--help`, man page and completions are made from it, too."""
     parser = Parser(
         prog=program,
@@ -131,7 +189,7 @@ def build_parser(program: str, description: str, epilog: str, commands: Iterable
             description=command.help[:1].upper() + command.help[1:] + ".",
         )
         command.add_arguments(own)
-        own.set_defaults(run=command.run)
+        own.set_defaults(command=command)
     return parser
 
 
@@ -161,7 +219,7 @@ def _is_harmless(name: str, value: str) -> bool:
 def main(
     build: Callable[[], Parser],
     arguments: list[str] | None,
-    before: Callable[[terminal.Terminal, argparse.Namespace], None] = lambda screen, options: None,
+    before: Callable[[terminal.Terminal, Command[Any]], None] = lambda screen, command: None,
 ) -> int:
     """Run a program with subcommands. Exit status: 0 done, 1 failed, 2 usage.
 
@@ -174,8 +232,9 @@ def main(
     parser = build()
 
     def body(screen: terminal.Terminal) -> None:
-        options = parser.parse_args(arguments)
-        before(screen, options)
-        options.run(screen, options)
+        parsed = parser.parse_args(arguments)
+        command: Command[Any] = parsed.command
+        before(screen, command)
+        command.run(screen, options_of(command.options, parsed))
 
     return terminal.run(parser.prog, body)

@@ -5,7 +5,6 @@ Results go to stdout, everything else to stderr, so that a script can read one w
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import resource
@@ -13,7 +12,6 @@ import shutil
 import signal
 import sys
 import termios
-import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
@@ -300,17 +298,3 @@ def _let_go(*streams: TextIO | None) -> None:
         except (OSError, ValueError):
             if stream is not None:
                 null_device.lead_nowhere(stream.fileno())
-
-
-class HelpFormatter(argparse.HelpFormatter):
-    """Writes the help for any width. Examples keep their lines: a command stays whole and can be copied."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return "\n".join(self._fitting(line, width, indent) for line in text.splitlines())
-
-    def _fitting(self, line: str, width: int, indent: str) -> str:
-        words = line.lstrip()
-        indent += line[: len(line) - len(words)]
-        if words.startswith(self._prog):
-            return indent + words
-        return textwrap.fill(words, width, initial_indent=indent, subsequent_indent=indent)

@@ -25,16 +25,29 @@ def scripts() -> dict[str, str]:
     return made
 
 
-def _is_file(action: argparse.Action) -> bool:
-    return str(action.metavar).startswith("FILE")
+_VALUES = {
+    "FILE": {"bash": "_filedir", "zsh": "_files", "fish": "-r -F"},
+    "USER": {
+        "bash": 'COMPREPLY=($(compgen -u -- "$cur"))',
+        "zsh": "_users",
+        "fish": "-x -a '(__fish_complete_users)'",
+    },
+    "SERVICE": {
+        "bash": f'COMPREPLY=($(cd {SERVICES} && compgen -f -- "$cur"))',
+        "zsh": f"_files -W {SERVICES}",
+        "fish": f"-x -a '(path basename {SERVICES}/*)'",
+    },
+}
+"""What each shell completes by itself, by the name of the value."""
+_CHOICES = {"bash": "COMPREPLY=($(compgen -W '{}' -- \"$cur\"))", "zsh": "({})", "fish": "-x -a '{}'"}
 
 
-def _is_user(action: argparse.Action) -> bool:
-    return action.metavar == "USER"
-
-
-def _is_service(action: argparse.Action) -> bool:
-    return action.metavar == "SERVICE"
+def _values(action: argparse.Action, shell: str) -> str:
+    """Return what a shell offers for the value of an action; empty if nothing can be offered."""
+    kind = "FILE" if str(action.metavar).startswith("FILE") else str(action.metavar)
+    if kind in _VALUES:
+        return _VALUES[kind][shell]
+    return _CHOICES[shell].format(" ".join(choices(action))) if choices(action) else ""
 
 
 def _bash(name: str, parser: argparse.ArgumentParser) -> str:
@@ -63,26 +76,14 @@ def _bash_arguments(parser: argparse.ArgumentParser, *, indent: str) -> str:
     lines = ["case $prev in"]
     for action in actions(parser):
         if action.nargs != 0:
-            lines.append(f"{' | '.join(action.option_strings)}) {_bash_values(action)} ;;")
+            lines.append(f"{' | '.join(action.option_strings)}) {_values(action, 'bash') or ':'} ;;")
     every = " ".join(name for action in actions(parser) for name in action.option_strings if name.startswith("--"))
     offer = f"COMPREPLY=($(compgen -W '{every}' -- \"$cur\"))"
-    values = [_bash_values(action) for action in operands(parser)]
-    if any(value != ":" for value in values):
-        offer = f"if [[ $cur == -* ]]; then {offer}; else {next(value for value in values if value != ':')}; fi"
+    values = [_values(action, "bash") for action in operands(parser)]
+    if any(values):
+        offer = f"if [[ $cur == -* ]]; then {offer}; else {next(filter(None, values))}; fi"
     lines += [f"*) $split || {{ {offer}; }} ;;" if values else f"*) $split || {offer} ;;", "esac"]
     return "".join(f"{indent}{line}\n" for line in lines)
-
-
-def _bash_values(action: argparse.Action) -> str:
-    if _is_file(action):
-        return "_filedir"
-    if _is_user(action):
-        return 'COMPREPLY=($(compgen -u -- "$cur"))'
-    if _is_service(action):
-        return f'COMPREPLY=($(cd {SERVICES} && compgen -f -- "$cur"))'
-    if choices(action):
-        return f"COMPREPLY=($(compgen -W '{' '.join(choices(action))}' -- \"$cur\"))"
-    return ":"
 
 
 def _zsh(name: str, parser: argparse.ArgumentParser) -> str:
@@ -120,28 +121,18 @@ def _zsh_arguments(parser: argparse.ArgumentParser) -> str:
             alone = isinstance(action, (argparse._HelpAction, argparse._VersionAction))
             lines.append(f"'(- *)'{names}{_quoted(described)}" if alone else _quoted(name + described))
             continue
-        lines.append(_quoted(f"{name}={described}:{action.dest.replace('_', ' ')}:{_zsh_values(action)}"))
+        lines.append(_quoted(f"{name}={described}:{action.dest.replace('_', ' ')}:{_values(action, 'zsh') or ' '}"))
     for number, action in enumerate(operands(parser), 1):
         place = "*" if action.nargs in ("*", "+") else number
         # A space would tell the user that nothing can be offered. But zsh would then not complete an option here
         # either.
-        values = _zsh_values(action).strip() or "()"
+        values = _values(action, "zsh") or "()"
         lines.append(_quoted(f"{place}:{_zsh_title(action)}:{values}"))
     return " \\\n\t".join(lines)
 
 
 def _zsh_title(action: argparse.Action) -> str:
     return str(action.metavar or action.dest).split("|")[0].lower().replace(":", " ")
-
-
-def _zsh_values(action: argparse.Action) -> str:
-    if _is_file(action):
-        return "_files"
-    if _is_user(action):
-        return "_users"
-    if _is_service(action):
-        return f"_files -W {SERVICES}"
-    return f"({' '.join(choices(action))})" if choices(action) else " "
 
 
 def _fish(name: str, parser: argparse.ArgumentParser) -> str:
@@ -164,23 +155,13 @@ def _fish_arguments(name: str, parser: argparse.ArgumentParser, *, when: str) ->
         words = [f"complete -c {name}{when}"]
         words += [f"-l {each[2:]}" if each.startswith("--") else f"-s {each[1:]}" for each in action.option_strings]
         if action.nargs != 0:
-            words.append(_fish_values(action) or "-x")
+            words.append(_values(action, "fish") or "-x")
         lines.append(f"{' '.join(words)} -d '{_escaped(meaning(action), chr(39))}'")
     for action in operands(parser):
-        values = _fish_values(action)
+        values = _values(action, "fish")
         if values:
             lines.append(f"complete -c {name}{when} {values.replace('-r -F', '-F').replace('-x ', '')}")
     return lines
-
-
-def _fish_values(action: argparse.Action) -> str:
-    if _is_file(action):
-        return "-r -F"
-    if _is_user(action):
-        return "-x -a '(__fish_complete_users)'"
-    if _is_service(action):
-        return f"-x -a '(path basename {SERVICES}/*)'"
-    return f"-x -a '{' '.join(choices(action))}'" if choices(action) else ""
 
 
 def _quoted(text: str) -> str:

@@ -343,7 +343,7 @@ def main() -> int:
         return 1
     finally:
         stage.take_down()
-    print("\nAll of it held. Nothing of it was left on this machine but the packages it needed.")
+    print("\nEverything went as it should. Only the packages that it needed are left on this machine.")
     return 0
 
 

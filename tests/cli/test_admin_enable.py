@@ -16,11 +16,11 @@ def admin(installed: Installation) -> Admin:
 
 
 USAGE = {
-    "../sudo": ('"../sudo" is no name of a service',),
-    "": ('"" is no name of a service',),
-    "sudo --for 1y": ('"1y" is no time from 1s to 1d',),
-    "sudo --for 2d": ('"2d" is no time from 1s to 1d',),
-    "sudo --with publickey": ('"sudo" knows no public keys', "--with publickey is for sshd"),
+    "../sudo": ('"../sudo" is not the name of a service',),
+    "": ('"" is not the name of a service',),
+    "sudo --for 1y": ('"1y" is not a time from 1s to 1d',),
+    "sudo --for 2d": ('"2d" is not a time from 1s to 1d',),
+    "sudo --with publickey": ('"sudo" does not use public keys', "--with publickey is for sshd"),
     "sudo --with token": ('unknown value: "token"',),
 }
 

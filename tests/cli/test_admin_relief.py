@@ -202,7 +202,7 @@ def test_reset_state__of_a_damaged_one_lets_no_code_of_the_window_in_twice(
     assert service.log_in(alice, codes[2]).result == PAM_AUTH_ERR
     done = admin.run("reset-state", alice.name, "--yes")
     assert succeeded(done) == ""
-    assert "All recovery codes die" in done.stderr
+    assert "All recovery codes stop working" in done.stderr
     assert "--new-recovery-codes" in done.stderr
     for code in (*codes, *phone.recovery_codes):
         assert service.log_in(alice, code).result == PAM_AUTH_ERR
@@ -229,7 +229,7 @@ def test_reset_state__of_one_in_order_keeps_the_recovery_codes_and_which_are_spe
     done = admin.run("reset-state", alice.name, "--yes")
     assert succeeded(done) == ""
     assert "in order" in done.stderr
-    assert "recovery codes die" not in done.stderr
+    assert "recovery codes stop working" not in done.stderr
     assert service.log_in(alice, phone.recovery_codes[0]).result == PAM_AUTH_ERR
     assert service.log_in(alice, phone.recovery_codes[1]).result == PAM_SUCCESS
 

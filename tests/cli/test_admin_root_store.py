@@ -104,7 +104,7 @@ def test_root_store__issued_code_takes_the_pin_and_nothing_else_and_works_once(
         assert service.log_in(alice, answer).result == PAM_AUTH_ERR
     outcome = service.log_in(alice, "4711" + code)
     assert outcome.result == PAM_SUCCESS
-    assert outcome.messages[1:] == [(TEXT_INFO, "Code of the administrator accepted; it does not work again.")]
+    assert outcome.messages[1:] == [(TEXT_INFO, "Code of the administrator accepted; it cannot be used again.")]
     assert service.log_in(alice, "4711" + code).result == PAM_AUTH_ERR
     assert system_log.reasons()[-2:] == ["issued", "replayed"]
     assert service.log_in(alice, "4711" + phone.totp()).result == PAM_SUCCESS
@@ -190,7 +190,7 @@ def test_root_store__status_tells_of_tokens_that_still_lie_in_the_home(
     facts = look_up(admin, alice)
     assert (facts["status"], facts["store"], facts["elsewhere"]) == ("not-enrolled", str(kept), [str(alice.store)])
     said = succeeded(admin.run("status", alice.name))
-    assert f"has tokens in {alice.store}, where nobody looks: softtoken-admin move {alice.name} --to system" in said
+    assert f"has tokens in {alice.store}, where no service looks: softtoken-admin move {alice.name} --to system" in said
     succeeded(admin.run("move", alice.name, "--to=system"))
     facts = look_up(admin, alice)
     assert (facts["status"], facts["elsewhere"]) == ("enrolled", [])
@@ -200,7 +200,7 @@ def test_status__tells_of_tokens_that_root_keeps_where_nobody_looks(
     installed: Installation, alice: Person, phone: Phone, kept: Path
 ) -> None:
     said = succeeded(Admin(installed).run("status", alice.name))
-    assert f"has tokens in {kept}, where nobody looks: softtoken-admin move {alice.name} --to home" in said
+    assert f"has tokens in {kept}, where no service looks: softtoken-admin move {alice.name} --to home" in said
 
 
 def test_root_store__status_finds_tokens_in_a_home_that_only_a_group_of_hers_may_enter(

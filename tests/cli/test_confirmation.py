@@ -19,7 +19,7 @@ def other_than(code: str) -> str:
 
 
 WRONG: dict[str, tuple[Callable[[Phone], str], str]] = {
-    "wrong digits": (lambda phone: other_than(phone.totp()), "Look at the entry that you have just scanned."),
+    "wrong digits": (lambda phone: other_than(phone.totp()), "Look at the entry that you have just made in the app."),
     "too short": (lambda phone: phone.totp()[:5], "It has 6 digits."),
     "too long": (lambda phone: phone.totp() + "0", "It has 6 digits."),
     "letters": (lambda phone: "abcdef", "It has 6 digits."),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -21,13 +20,15 @@ from pam_softtoken.account.token_file import MAX_TOKENS, TokenFile
 from pam_softtoken.config import Config
 from pam_softtoken.errors import OTPRefused
 from pam_softtoken.login import throttle
+from pam_softtoken.login.answer import Question
 from pam_softtoken.login.verifier import Attempt
 from pam_softtoken.otp.token import HOTPToken, Secret, decode_base32, encode_base32
 from tests.support.account import Person
+from tests.support.sampling import amount, source
 
 ROOTS = Path("/var/lib/softtoken")
 STORES = {"home": "%h/.softtoken", "system": f"{ROOTS}/%U"}
-STEPS = 40
+STEPS = amount(15, full=40)
 RUN_ALL = """
 import json, os, sys
 from pam_softtoken.enroll import program as enroll
@@ -132,7 +133,7 @@ class Ledger:
         now = int(time.time())
         attempt = Attempt(self.account, Config(store=STORES[self.place], no_throttle=True), now=now)
         try:
-            attempt.verify(token.otp_at(counter), source=throttle.source_of("", 0), clock=lambda: now)
+            attempt.verify(Question(token.otp_at(counter), source=throttle.source_of("", 0)), clock=lambda: now)
         finally:
             attempt.close()
 
@@ -152,11 +153,9 @@ class Ledger:
 
 @pytest.fixture
 def ledger(alice: Person) -> Iterator[Ledger]:
-    seed = int(os.environ.get("SEED") or time.time_ns() % 10**6)
-    print(f"SEED={seed}")  # shown when the test fails
     kept = ROOTS / str(alice.uid)
     shutil.rmtree(kept, ignore_errors=True)
-    yield Ledger(alice, random.Random(seed))
+    yield Ledger(alice, source("writers"))
     shutil.rmtree(kept, ignore_errors=True)
     (ROOTS / "enrolled" / str(alice.uid)).unlink(missing_ok=True)
 

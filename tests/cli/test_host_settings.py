@@ -119,7 +119,7 @@ def test_conf__pin_that_everybody_must_have_is_set_with_a_code_alone_and_stays(
             dialogue.type("4711")
         assert dialogue.finish() == 0
     assert service.log_in(alice, "4711" + phone.hotp()).result == PAM_SUCCESS
-    assert "everybody has to have a PIN" in enroller.run("--no-pin").refused().error
+    assert "host requires a PIN" in enroller.run("--no-pin").refused().error
 
 
 def test_conf__enrolment_says_that_a_pin_is_wanted(on_host_with: Callable[..., Enroller], alice: Person) -> None:

@@ -19,6 +19,7 @@ from tests.support.client import PAM_SUCCESS, Service
 from tests.support.enroller import CODE_PROMPT, ENTER_PROMPT, Dialogue, Enroller, Finished, Mistake
 from tests.support.installation import Installation
 from tests.support.listing import listing
+from tests.support.sampling import sampled
 
 INTERRUPTED = "interrupted; nothing was changed"
 ENDED = "the input ended before an answer; nothing was changed"
@@ -215,7 +216,7 @@ def test_enroll__ctrl_c_while_it_starts_shows_no_traceback(enroller: Enroller, a
     shutil.rmtree(alice.store)
     before = listing(alice.home)
     failed = []
-    for call in opens[::5]:
+    for call in sampled(opens, 0.05, always=(opens[0], opens[-1])):
         finished = strace.run(call, signal.SIGINT)
         if (
             finished.status not in (1, -signal.SIGINT)
@@ -246,7 +247,9 @@ def test_enroll__signal_at_any_point_of_writing_changes_all_or_nothing(
     if not earlier:
         shutil.rmtree(alice.store)
     wrong = []
-    for call in calls:
+    renames = [place for place, call in enumerate(calls) if call.name == "renameat"]
+    always = [calls[0], calls[-1], *(calls[place + step] for place in renames for step in (-1, 0, 1))]
+    for call in sampled(calls, 0.15, always=always):
         tokens = (alice.store / "tokens").read_bytes() if earlier else None
         finished = strace.run(call, number)
         wrong += [f"{call.line[:60]}: {problem}" for problem in problems_with(finished, alice, tokens)]

@@ -187,7 +187,7 @@ def test_list__damaged_state_is_told(enroller: Enroller, alice: Person, phone: P
 
 def test_list__lost_state_is_told(enroller: Enroller, alice: Person, phone: Phone) -> None:
     (alice.store / "state").unlink()
-    assert "nobody can tell which are spent" in enroller.run("--list", person=alice).stdout
+    assert "it is not known which were used" in enroller.run("--list", person=alice).stdout
     assert json.loads(enroller.run("--list", "--json", person=alice).stdout)["state"] == "missing"
 
 

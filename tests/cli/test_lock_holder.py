@@ -64,7 +64,7 @@ def test_lock__that_the_user_keeps_is_said_to_be_theirs(
         done = admin.run(command, alice.name, *options)
         assert holder.poll() is None
     assert done.status == 1
-    assert "somebody else holds the lock for 5 s; nothing was changed\n" in done.stderr
+    assert "another process has held the lock for 5 s; nothing was changed\n" in done.stderr
     assert f"hint: process {holder.pid} (python3; {alice.name}, uid {alice.uid}) holds the lock. " in done.stderr
     assert done.stderr.endswith(f"kill -KILL {holder.pid}, then start again\n")
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS, "nothing was changed"
@@ -113,7 +113,7 @@ def test_lock__without_proc_says_that_nobody_can_tell(installed: Installation, a
     with revoking.against(alice, revoking.HOLD_EVERY_LOCK):
         done = blind.run("unlock", alice.name)
     assert done.status == 1
-    assert "nobody can tell here who holds the lock, because /proc does not say; start again" in done.stderr
+    assert "it is not known who holds the lock, because /proc does not say; start again" in done.stderr
 
 
 def test_find__same_inode_on_another_file_system_is_another_file(outside: Path) -> None:

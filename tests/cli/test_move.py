@@ -17,7 +17,7 @@ from pam_softtoken.account.state import State
 from tests.support.account import RECORDS, Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.disk import disk_as_home
-from tests.support.fault import CHANGING, SEED, Call, calls_in, drawn
+from tests.support.fault import CHANGING, Call, calls_in, drawn
 from tests.support.installation import Installation
 from tests.support.leak import keep
 from tests.support.listing import listing
@@ -224,11 +224,18 @@ def test_move__of_several_says_who_was_moved_and_who_was_not(
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["--to=system"], ["--to=elsewhere", "root"], ["--all", "root", "--to=home"], ["root"],
-              ["nobody-of-that-name", "--to=home"]]
-)  # fmt: skip
+    "words", [[], ["--to=system"], ["--to=elsewhere", "root"], ["--all", "root", "--to=home"], ["root"]]
+)
 def test_move__mistake_is_status_2(movers: Movers, words: list[str]) -> None:
     assert movers.run(*words).returncode == 2
+
+
+def test_move__of_an_unknown_user_moves_nobody(movers: Movers, alice: Person, phone: Phone) -> None:
+    before = (alice.store / "tokens").read_bytes()
+    done = movers.run(alice.name, "nobody-of-that-name", "--to=system")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert 'error: no such user: "nobody-of-that-name"' in done.stderr
+    assert (alice.store / "tokens").read_bytes() == before
 
 
 def test_move__files_of_the_home_are_touched_as_the_user_and_links_are_not_followed(
@@ -325,7 +332,6 @@ def test_move__killed_at_some_call_leaves_one_copy_at_most_and_no_spent_code(
     calls = interrupted.calls()
     assert {"flock", "pwrite64", "fsync"} <= {call.name for call in calls}
     left = set()
-    print(f"PAM_SOFTTOKEN_SEED={SEED}")
     for call in drawn(calls):
         interrupted.reset()
         interrupted.kill_at(call)

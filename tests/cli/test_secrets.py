@@ -62,6 +62,30 @@ def test_enroll__writes_nothing_but_the_two_files(enroller: Enroller, alice: Per
     assert {name for line in writing for name in re.findall(r'"\.?(\w+)', line)} == {"state", "tokens"}
 
 
+def test_enroll__no_file_holds_the_key_before_it_is_confirmed(enroller: Enroller, alice: Person) -> None:
+    """A disk can keep whatever was written to it, even after a file is removed."""
+    trace = alice.home / "trace"
+    watched = enroller.after("strace", "--follow-forks", "-s", "65536", "-o", trace, "-e", "trace=pwrite64")
+    with watched.start("--period=300", "--recovery-codes=1", person=alice) as dialogue:
+        dialogue.expect(CODE_PROMPT)
+        key = str(dialogue.phone().record["key"])
+        before = trace.read_text()
+        dialogue.confirm_from_here()
+    assert "pwrite64(" in before, "the room is tried before"
+    assert key not in before
+    assert key in trace.read_text(), "and the trace shows what is written"
+
+
+def test_enroll__killed_while_it_tries_the_room_leaves_no_key(enroller: Enroller, alice: Person) -> None:
+    key = "MFRGGZDFMZTWQ2LKNNWG23TPOBYXE43U"
+    (alice.home / "key.txt").write_text(f"{key}\n")
+    kill = ("strace", "-o", "/dev/null", "-e", "trace=unlinkat", "-e", "inject=unlinkat:signal=KILL:when=1")
+    assert enroller.after(*kill).run("--no-confirm", "--key-file=key.txt", person=alice, cwd=alice.home).status != 0
+    left = [path.read_bytes() for path in alice.store.iterdir() if path.name.startswith(".tokens.")]
+    assert [len(data) > len(key) for data in left] == [True]
+    assert key.encode() not in left[0]
+
+
 def test_enroll__sends_nothing_to_the_log_or_the_network(enroller: Enroller, alice: Person, outside: Path) -> None:
     trace = outside / "trace"
     watched = enroller.after("strace", "--follow-forks", "-o", trace, "-e", "trace=%network")

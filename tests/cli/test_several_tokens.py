@@ -217,7 +217,7 @@ def test_add__wrong_codes_change_nothing_and_count_as_wrong_answers(
         for _ in range(3):
             dialogue.expect(TOKEN_PROMPT)
             dialogue.type(wrong)
-            dialogue.expect("The code is none of those that are right now")
+            dialogue.expect("The code is not right now")
         mistake = dialogue.refused()
         assert mistake.error == "no code was right; nothing was changed"
         assert "URI:" not in dialogue.transcript
@@ -280,7 +280,7 @@ def test_add__pin_is_asked_for_and_stays(enroller: Enroller, alice: Person, phon
     with enroller.start("--name=spare", *HOTP, person=alice) as dialogue:
         dialogue.expect("PIN and code of one of your tokens: ")
         dialogue.type(phone.hotp_at(0))
-        dialogue.expect("The code is none of those that are right now")
+        dialogue.expect("The code is not right now")
         dialogue.expect("PIN and code of one of your tokens: ")
         dialogue.type("2468" + phone.hotp())
         dialogue.expect(SPENT)
@@ -307,7 +307,7 @@ def test_add__by_a_user_without_a_question_is_refused(
 ) -> None:
     before = listing(alice.home)
     mistake = enroller.run(*QUICK, "--name=spare", *more, person=alice).refused()
-    assert mistake.error == "that takes a code of a token that is there, and --no-confirm asks for none"
+    assert mistake.error == "that takes a code of an enrolled token, and --no-confirm asks for none"
     assert mistake.hint.startswith("leave --no-confirm out")
     assert listing(alice.home) == before
 

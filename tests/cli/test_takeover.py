@@ -47,7 +47,7 @@ def test_google__account_moves_over_with_the_old_phone_and_the_printed_codes(
         assert google.log_in(code) == PAM_SUCCESS
     done = enroller.run(TAKE, _of_user(alice, google.path), person=alice)
     assert (done.status, done.stdout) == (0, f'{alice.name}: "phone", TOTP, SHA1, 6 digits, 30 s\n')
-    assert "2 unspent scratch codes go on as recovery codes" in done.stderr
+    assert "2 unspent scratch codes become recovery codes" in done.stderr
     assert "The code that the app shows now counts as used; the next one logs in." in done.stderr
     for code in (used, spent, totp(google.key_hex, step), "00000000"):
         assert service.log_in(alice, code).result == PAM_AUTH_ERR
@@ -206,7 +206,7 @@ def test_import__pin_that_does_not_go_on_is_told(
 ) -> None:
     alice.enrol(installed, "--type=hotp", "--recovery-codes=0")
     users.write_text(f"HOTP {alice.name} 4711 {KEY_HEX}\n")
-    assert "its PIN does not go on" in enroller.run(TAKE, users, "--dry-run").stderr
+    assert "its PIN is not taken over" in enroller.run(TAKE, users, "--dry-run").stderr
 
 
 def test_import__names_are_told_apart_and_one_can_be_chosen(enroller: Enroller, alice: Person, outside: Path) -> None:

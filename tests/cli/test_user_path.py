@@ -247,7 +247,7 @@ CHANGEABLE = {
     "directory that others can write": (".", 0, 0o777, "others can write it (mode 0777)"),
     "directory that a group can write": (".", 0, 0o775, "others can write it (mode 0775)"),
     "directory of another user": (".", 65534, 0o755, "belongs to uid 65534"),
-    "sticky directory": (".", 0, 0o1777, "is in a directory that others than root can write"),
+    "sticky directory": (".", 0, 0o1777, "is in a directory that users other than root can write"),
 }
 
 
@@ -294,8 +294,8 @@ def test_root__in_a_shared_directory_only_the_users_own_and_roots_directories_co
     os.chown(shared / "link", alice.uid, alice.gid, follow_symlinks=False)
     (shared / "roots-link").symlink_to(shared / "directory" / "file")
     for name, why in (
-        ("bob", "is in a directory that others than root can write"),
-        ("root", "is in a directory that others than root can write"),
+        ("bob", "is in a directory that users other than root can write"),
+        ("root", "is in a directory that users other than root can write"),
         ("link", "Permission denied"),
         ("roots-link", "is a symbolic link in a directory that others can write"),
     ):

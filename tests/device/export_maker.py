@@ -13,8 +13,8 @@ from typing import Any
 import pyotp
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from pam_softtoken.interchange import exports
-from pam_softtoken.interchange.exports import Harvest
+from pam_softtoken.interchange.apps import exports
+from pam_softtoken.interchange.apps.exports import Harvest
 from pam_softtoken.interchange.record import Imported
 from pam_softtoken.otp.token import HOTPToken, TOTPToken
 from tests.device.published_exports import ACCOUNTS, STEAM_SECRET, Account

@@ -17,6 +17,7 @@ from pam_softtoken.device import entry, sealing
 from pam_softtoken.device.entry import Entry
 from pam_softtoken.otp import hotp as otp
 from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken, encode_base32
+from tests.support import sampling
 from tests.support.device import CHEAP, RFC_HOTP, RFC_KEY_BASE32, Device, Mistake, hotp, totp
 
 PYOTP_KEY_BYTES, PYOTP_PERIOD_S = 14, 120
@@ -31,7 +32,7 @@ def _round_trip(token: Token) -> Token:
     return entry.read(content, path="vault")[0].token
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=sampling.amount(60, full=600))
 @given(KEYS, st.sampled_from(otp.ALGORITHMS), st.integers(6, 8), st.integers(1, 300), st.integers(0, 2**33))
 def test_totp__is_what_oathtool_and_pyotp_say(key: bytes, algorithm: str, digits: int, period_s: int, now: int) -> None:
     secret = Secret(key, min_bytes=1)
@@ -46,7 +47,7 @@ def test_totp__is_what_oathtool_and_pyotp_say(key: bytes, algorithm: str, digits
         assert other.at(now) == code
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=sampling.amount(40, full=400))
 @given(KEYS, st.integers(6, 8), st.integers(0, 2**62 - 1))
 def test_hotp__is_what_oathtool_and_pyotp_say(key: bytes, digits: int, counter: int) -> None:
     secret = Secret(key, min_bytes=1)

@@ -62,8 +62,8 @@ def test_add__takes_no_token_twice(device: Device) -> None:
         (f"otpauth://yaotp/alice?secret={SHORT}", 'a token "yaotp" makes its codes in a way of its own'),
         (f"otpauth://motp/alice?secret={SHORT}", 'a token "motp" makes its codes in a way of its own'),
         (f"otpauth://totp/alice?secret={SHORT}&digits=5", "digits is not a number from 6 to 8"),
-        (f"otpauth://totp/alice?secret={SHORT}&algorithm=MD5", "the algorithm is none of SHA1"),
-        (f"otpauth://totp/alice?secret={SHORT}&pin=1", "a parameter that is not known here"),
+        (f"otpauth://totp/alice?secret={SHORT}&algorithm=MD5", 'the algorithm "MD5" is none of SHA1'),
+        (f"otpauth://totp/alice?secret={SHORT}&pin=1", 'the parameter "pin" is not known here'),
         ("otpauth-migration://offline?data=AA", "this is an export with any number of tokens"),
         ("https://example.org", "not a Key URI"),
         ("", "there is no Key URI on stdin"),
@@ -213,7 +213,7 @@ def test_rename__gives_another_name_and_keeps_the_rest(device: Device) -> None:
 
 def test_remove__asks_and_takes_one_away(device: Device) -> None:
     device.hold(totp("alice"), totp("bob", b"another key of it"))
-    assert device.refused("remove", "alice", status=2).hint == "--yes agrees to it beforehand"
+    assert device.refused("remove", "alice").hint == "add --yes"
     for answer, left in (("n", ["alice", "bob"]), ("", ["alice", "bob"]), ("y", ["bob"])):
         with device.start("remove", "alice") as person:
             person.expect("Passphrase of the vault: ")
@@ -229,7 +229,7 @@ def test_remove__asks_and_takes_one_away(device: Device) -> None:
 def test_export__asks_and_gives_uris_that_add_takes_again(device: Device, tmp_path: Path) -> None:
     entries = [totp("Zoë: 日本", issuer="Ħost: x", digits=8, period_s=60), hotp("bob", b"another key of it", counter=7)]
     device.hold(*entries)
-    assert device.refused("export", status=2).hint == "--yes agrees to it beforehand"
+    assert device.refused("export").hint == "add --yes"
     uris = device.did("export", "--yes").splitlines()
     assert [dict(urllib.parse.parse_qsl(uri.partition("?")[2]))["secret"] for uri in uris] == [
         RFC_KEY_BASE32,
@@ -244,6 +244,33 @@ def test_export__asks_and_gives_uris_that_add_takes_again(device: Device, tmp_pa
     assert all(ours.is_same(other) for ours, other in zip(entries, got, strict=True))
     assert device.did("export", "bob", "--yes").splitlines() == uris[1:]
     assert device.did("code", "bob") == again.did("code", "bob") == _code_7()
+
+
+def test_export__of_aegis_is_taken_again_whole(device: Device, tmp_path: Path) -> None:
+    entries = [totp("Zoë: 日本", issuer="Ħost: x", digits=8, period_s=60), hotp("bob", b"another key of it", counter=7)]
+    device.hold(*entries)
+    text = device.did("export", "--format=aegis", "--yes")
+    document = json.loads(text)
+    assert [document["version"], document["header"], document["db"]["version"]] == [
+        1,
+        {"slots": None, "params": None},
+        3,
+    ]
+    assert [(each["type"], each["issuer"], each["name"]) for each in document["db"]["entries"]] == [
+        ("totp", "Ħost: x", "Zoë: 日本"),
+        ("hotp", "", "bob"),
+    ]
+    file = tmp_path / "aegis.json"
+    file.write_text(text)
+    again = Device(tmp_path / "again")
+    again.did("import", str(file))
+    assert all(ours.is_same(other) for ours, other in zip(entries, again.content(), strict=True))
+    assert again.did("code", "bob") == _code_7()
+    one = json.loads(device.did("export", "bob", "--format=aegis", "--yes"))
+    assert [each["name"] for each in one["db"]["entries"]] == ["bob"]
+    assert (
+        device.refused("export", "--qr", "--format=aegis", "--yes", status=2).error == "--qr does not go with --format"
+    )
 
 
 def _code_7() -> str:
@@ -328,7 +355,7 @@ def _compare(steps_off: int, *, asked: int = NOW, answered: int = NOW) -> str:
 
 
 def test_verify__code_of_now_says_that_the_clock_is_right() -> None:
-    assert _compare(0) == "The code is the one of now: this machine's clock is right."
+    assert _compare(0) == "The code is right for this moment: this machine's clock is right."
     assert _compare(0, answered=NOW + 45) == _compare(1, answered=NOW + 45) == _compare(0)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pam_softtoken.errors import ImportFailed
-from pam_softtoken.interchange import exports
+from pam_softtoken.interchange.apps import exports
 from tests.device import export_maker, published_exports
 from tests.device.export_maker import NOW, Person, read
 from tests.device.published_exports import ACCOUNTS, STEAM_SECRET
@@ -106,15 +106,15 @@ def test_exports__a_cut_in_the_published_vault_is_one_error() -> None:
         (b'{"a":' * 200_000, "the JSON is nested too deeply"),
         (b'[{"counter": ' + b"9" * 1_000_000 + b"}]", "a number is too long"),
         (b'[{"counter": 1.' + b"9" * 1_000_000 + b"}]", "a number is too long"),
-        (b'[{"counter": NaN}]', "a number that is none"),
-        (b'[{"counter": -Infinity}]', "a number that is none"),
+        (b'[{"counter": NaN}]', "not a number"),
+        (b'[{"counter": -Infinity}]', "not a number"),
         (b'[{"secret": "A", "secret": "B"}]', "a name stands twice"),
         (b"[" + b" " * exports.MAX_BYTES, f"larger than {exports.MAX_BYTES} bytes"),
         (URIS * 10_000, "larger than 1048576 bytes"),
         (b"-----BEGIN PGP MESSAGE-----\n\nhQEM", "the file is encrypted with OpenPGP"),
         (b"JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP\n", "not an export of an app"),
         (b"HOTP alice - 3132333435363738393031323334353637383930\n", "not an export of an app"),
-        (b'<?xml version="1.0"?><KeyContainer/>', "not an export of an app"),
+        (b'<?xml version="1.0"?><KeyContainer/>', "XML of no app"),
         (b"\x89PNG\r\n\x1a\n", "the picture is damaged"),
         (b"SQLite format 3\0", "no format that is known here"),
     ],
@@ -157,7 +157,7 @@ def test_exports__another_dialect_alone_is_an_error() -> None:
     with pytest.raises(ImportFailed) as caught:
         read(URIS.splitlines()[1])
     assert caught.value.problems[0].startswith('line 1: a token "steam"')
-    assert "Aegis, andOTP, 2FAS, FreeOTP+" in caught.value.hint
+    assert "exports of Aegis, andOTP, 2FAS, 2FAuth, Bitwarden" in caught.value.hint
 
 
 def test_exports__what_asking_raises_comes_through() -> None:
@@ -228,7 +228,7 @@ def _assert_tokens_or_import_failed(data: bytes) -> None:
 
 def test_exports__nothing_heavy_is_loaded_for_what_is_in_clear() -> None:
     script = (
-        "import sys; from pam_softtoken.interchange import exports\n"
+        "import sys; from pam_softtoken.interchange.apps import exports\n"
         "exports.read(sys.stdin.buffer.read(), path='-', now=0, ask_passphrase=str)\n"
         "print(*sys.modules)"
     )

@@ -70,3 +70,4 @@ def test_extras__name_what_the_device_loads() -> None:
     extras = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {need.split(">")[0] for need in extras["device"]} == {"cryptography", "prompt_toolkit"}
     assert {need.split(">")[0] for need in extras["keyring"]} == {"keyring"}
+    assert {need.split(">")[0] for need in extras["ente"]} == {"pynacl"}

@@ -237,9 +237,9 @@ def test_vault__second_writer_waits_in_bounds_and_is_told(path: Path, monkeypatc
     held = os.open(f"{path}.lock", os.O_RDWR)
     safe_open.lock(held, 1, path="lock")
     before = path.read_bytes()
-    with pytest.raises(VaultFailed, match="somebody else holds the lock") as caught, vault.changing():
+    with pytest.raises(VaultFailed, match="another process has held the lock") as caught, vault.changing():
         pass
-    assert caught.value.hint == "another softtoken is changing it; wait for its end, and start again"
+    assert caught.value.hint == "another softtoken is changing it; wait until it ends, then start again"
     assert path.read_bytes() == before
     assert _names(_open(path)) == ["alice"]  # reading needs no lock
     os.close(held)

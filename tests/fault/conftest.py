@@ -16,6 +16,7 @@ from tests.support.fault import Stage, Troupe, make_directory
 from tests.support.installation import Installation
 from tests.support.pam_scene import NO_CODES
 from tests.support.process import wait_until
+from tests.support.sampling import amount
 
 
 class Owner:
@@ -66,12 +67,12 @@ def make_troupe(
     make_person: Callable[[], Person],
     make_service: Callable[[str], Service],
 ) -> Iterator[Callable[[str], Troupe]]:
-    """Return a function that makes a stage for each processor, up to four, all of one kind."""
+    """Return a function that makes a stage, in the full run one for each processor, up to four, all of one kind."""
     directories: list[Path] = []
 
     def make(kind: str) -> Troupe:
         stages = []
-        for _ in range(min(len(os.sched_getaffinity(0)), 4)):
+        for _ in range(amount(1, full=min(len(os.sched_getaffinity(0)), 4))):
             directories.append(make_directory(world))
             stages.append(Stage(directories[-1], installed, make_person(), make_service, kind))
         return Troupe(stages)

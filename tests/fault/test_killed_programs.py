@@ -1,8 +1,7 @@
 """Kill (SIGKILL) a program that changes an enrolment, at some of its system calls.
 
 The owner gets in with the old token or with the new one, never with neither. The same command can be run again. A sweep
-over all calls takes minutes, so each run kills at a few, and says how they were drawn: PAM_SOFTTOKEN_SEED=N draws the
-same again.
+over all calls takes minutes, so an ordinary run kills at a few. TEST_SEED=N draws the same again.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from tests.support.account import Person, Phone
 from tests.support.admin import Admin
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.enroller import Enroller, Finished
-from tests.support.fault import CHANGING, SEED, Call, drawn
+from tests.support.fault import CHANGING, Call, drawn
 from tests.support.installation import Installation
 from tests.support.leak import keep
 from tests.support.one_process import in_one_process
@@ -274,7 +273,6 @@ def test_program__killed_at_some_call_keeps_nobody_out_and_works_again(
     owner.reset()
     calls = killer.calls()
     assert {"flock", "fdatasync"} <= {call.name for call in calls}
-    print(f"PAM_SOFTTOKEN_SEED={SEED}")
     for call in drawn(calls):
         print(f"killed at {call}")
         owner.reset()

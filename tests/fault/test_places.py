@@ -84,10 +84,10 @@ def test_proc__that_says_nothing_keeps_nobody_out(
         pytest.param(
             "umount -l /proc",
             "mount -t proc proc /proc",
-            "/proc/1/stat: cannot be read, so nobody knows how old /run is",
+            "/proc/1/stat: cannot be read, so the age of /run is not known",
             marks=pytest.mark.lockout(
                 "the home is read-only, and /proc is not mounted",
-                shows="/proc/1/stat: cannot be read, so nobody knows how old /run is",
+                shows="/proc/1/stat: cannot be read, so the age of /run is not known",
                 cure="mount -t proc proc /proc",
             ),
         ),

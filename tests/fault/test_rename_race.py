@@ -21,9 +21,10 @@ from tests.support.client import PAM_SUCCESS, Service
 from tests.support.installation import Installation
 from tests.support.listing import listing
 from tests.support.pam_scene import NO_CODES, PROMPT, Pam, oathtool, steady_step
+from tests.support.sampling import amount
 from tests.support.system_log import SystemLog
 
-LOGINS = 40
+LOGINS = amount(20, full=40)
 STEPS = 20
 STORE, TOKENS, STATE = ".softtoken", ".softtoken/tokens", ".softtoken/state"
 REFUSALS = {"mismatch", "replayed", "insecure_file", "unusable_file", "not_enrolled", "lock_timeout"}

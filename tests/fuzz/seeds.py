@@ -15,7 +15,7 @@ from pam_softtoken.bridge import wire
 from pam_softtoken.otp.pin import PIN
 from pam_softtoken.otp.recovery_code import RecoverySet
 from pam_softtoken.otp.token import HOTPToken, Secret, TOTPToken
-from tests.device import export_maker
+from tests.device import export_maker, manager_exports
 from tests.fuzz.harness import CORPUS
 
 RFC_KEY = b"12345678901234567890"  # RFC 4226, appendix D
@@ -248,6 +248,16 @@ def _exports() -> dict[str, bytes]:
         "freeotp-plus": export_maker.freeotp_plus(tokens=export_maker.freeotp_plus()["tokens"][2:4]),
         "half-a-character": [{"secret": "GEZDGNBVGY3TQOJQ", "label": "\udfff"}],
         "unknown": {"items": []},
+        "bitwarden": manager_exports.bitwarden(items=manager_exports.bitwarden()["items"][1:5]),
+        "proton-authenticator": manager_exports.proton_authenticator(
+            entries=manager_exports.proton_authenticator()["entries"][-2:]
+        ),
+        "proton-pass": manager_exports.proton_pass(),
+        "stratum": manager_exports.stratum(Authenticators=manager_exports.stratum()["Authenticators"][3:5]),
+        "raivo": manager_exports.raivo()[2:4],
+        "twofauth": manager_exports.twofauth(data=manager_exports.twofauth()["data"][2:4]),
+        "twofauth-uris": manager_exports.twofauth(data=["otpauth://totp/x?secret=GEZDGNBVGY3TQOJQ"]),
+        "ente-encrypted": {**manager_exports.ente(), "encryptedData": "A" * 40, "encryptionNonce": "A" * 32},
     }
     return {
         **{name: json.dumps(document).encode() for name, document in documents.items()},
@@ -256,6 +266,13 @@ def _exports() -> dict[str, bytes]:
         "deep": b"[" * 2000,
         "a-fraction": b'[{"digits": 6.0, "secret": "GEZDGNBVGY3TQOJQ", "label": ""}]',
         "key-uris": uri + b"otpauth://steam/x?secret=GEZDGNBVGY3TQOJQ\n" + migration,
+        "bitwarden-csv": manager_exports.bitwarden_csv().encode()[:700],
+        "keepassxc-csv": manager_exports.keepassxc_csv().encode()[:700],
+        "keepassxc-xml": manager_exports.keepassxc_xml(
+            {"TOTP Seed": "GEZDGNBVGY3TQOJQ"}, {"otp": "key=GEZDGNBV&size=8"}
+        ),
+        "onepassword": manager_exports.onepassword(b'{"accounts":[]}'),
+        "key-uri-of-ente": b"otpauth://totp/x?secret=GEZDGNBVGY3TQOJQ&codeDisplay=%7B%22trashed%22%3Atrue%7D",
         "openpgp": b"-----BEGIN PGP MESSAGE-----",
     }
 

@@ -319,7 +319,7 @@ def difference(case: Case, account: Account, dialect: Dialect) -> str:
     if any(line.is_broken and line.control == "@include" for line in stack.lines):
         return ""  # libpam uses uninitialised memory; ours reports a problem
     own = {"/etc/pam.d/x", "/usr/lib/pam.d/x", "/etc/pam.d/other", "/etc/pam.conf"}
-    if any("is no name of a" in each.why and each.place.file not in own for each in stack.problems):
+    if any("is not the name of a" in each.why and each.place.file not in own for each in stack.problems):
         return ""  # the same; ours gives up the service
     if not account.ended:
         return "" if stack.is_given_up else f"libpam crashed or hung; ours read {stack.lines}"

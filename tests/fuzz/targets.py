@@ -25,7 +25,8 @@ from pam_softtoken.errors import (
     MalformedAnswer,
     ProtocolError,
 )
-from pam_softtoken.interchange import exports, key_uri_reader
+from pam_softtoken.interchange import key_uri_reader
+from pam_softtoken.interchange.apps import exports
 from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES
 from pam_softtoken.login import answer
 from pam_softtoken.otp import hotp, key_uri, recovery_code

@@ -502,6 +502,7 @@ def test_status__names_orphans_of_every_kind_and_what_helps(host: Host, alice: P
     host.admin("forget", "--all", "--yes")
     assert {each["kind"] for each in orphans(host)} == {"awaited"}
     assert "nothing is left of" in host.refused("forget", former, "--yes")
+    assert "nothing is left of" in host.refused("forget", "", "--yes")
 
 
 @pytest.mark.parametrize("host", ["%u", "%U"], indirect=True)

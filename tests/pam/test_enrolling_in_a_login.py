@@ -254,7 +254,7 @@ def test_qr_code__is_left_out_where_segno_could_be_somebody_elses(
         talk.go_on()
     assert talk.let_in
     assert "▀" not in talk.text
-    assert "Give this key to an authenticator app:" in talk.text
+    assert "Type this key into an authenticator app:" in talk.text
     assert not (outside / "tale").exists()
 
 
@@ -365,6 +365,20 @@ def test_full_disk__denies_before_anything_is_shown(enrols: Service, alice: Pers
         assert {path.name for path in alice.home.iterdir()} == {"filler"}
         assert system_log.reasons()[-1] in ("not_stored", "unusable_file")
         assert "No space left on device" in system_log.ours()[-1]
+
+
+def test_key__is_in_no_file_before_it_is_confirmed(enrols: Service, alice: Person, outside: Path) -> None:
+    trace = outside / "trace"
+    around = ("strace", "--follow-forks", "-s", "65536", "-o", str(trace), "-e", "trace=pwrite64")
+    with Talk(enrols, alice, around=around) as talk:
+        talk.go_on(until=CODE_PROMPT)
+        before, key = trace.read_text(), str(talk.phone.record["key"])
+        talk.answer(talk.phone.totp())
+        talk.go_on()
+    assert talk.let_in
+    assert "pwrite64(" in before, "the room is tried before"
+    assert key not in before
+    assert key in trace.read_text(), "and the trace shows what is written"
 
 
 def test_disk__that_gets_full_during_the_dialogue_denies_and_the_next_login_enrols(

@@ -60,6 +60,15 @@ def test_google__counter_is_the_next_one_after_right_and_wrong_codes(outside: Pa
     assert google.log_in(record.token.otp_at(counter)) == PAM_SUCCESS
 
 
+@pytest.mark.parametrize("cut", [26, 27, 28, 29])
+def test_google__key_of_any_length_makes_the_codes_of_the_module(outside: Path, make_service: Stack, cut: int) -> None:
+    google = Google(outside / "file", make_service, "-t", "-d", "-u", "-W", "-e0")
+    key, _, rest = google.path.read_text().partition("\n")
+    google.path.write_text(f"{(key * 2)[: cut - 1]}7\n{rest}")
+    (record,) = reader.read(google.path.read_bytes(), path="file", now=int(time.time())).found
+    assert google.log_in(record.token.otp_at(steady_step(30))) == PAM_SUCCESS
+
+
 @pytest.mark.parametrize("drift", [20, -7, 1400, -1400])
 def test_google__drift_is_that_of_the_token(outside: Path, make_service: Stack, drift: int) -> None:
     google = Google(outside / "file", make_service, "-t", "-d", "-u", "-W", "-e0")

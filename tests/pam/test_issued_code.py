@@ -52,7 +52,7 @@ def test_issued_code__works_once_and_says_so(
     code = issue(alice)
     outcome = service.log_in(alice, code.lower().replace("-", " "))
     assert outcome.result == PAM_SUCCESS
-    assert outcome.messages[1:] == [(TEXT_INFO, "Code of the administrator accepted; it does not work again.")]
+    assert outcome.messages[1:] == [(TEXT_INFO, "Code of the administrator accepted; it cannot be used again.")]
     assert service.log_in(alice, code).result == PAM_AUTH_ERR
     assert system_log.reasons() == ["issued", "replayed"]
 

@@ -77,7 +77,9 @@ def test_modes__anything_else_does_not(
 
 
 @pytest.mark.parametrize("digits", [6, 7, 8])
-@pytest.mark.parametrize("password", ["secret", "ends in 2026", "99999999", "gehe\u00efm \u20ac", "x" * 400, " ", "-"])
+@pytest.mark.parametrize(
+    "password", ["secret", "ends in 2026", "99999999", "gehe\u00efm \u20ac", "x" * 400, " ", "-", "20-26\t\uff17"]
+)
 def test_forward_pass__gives_any_password_on_as_it_was_typed(
     installed: Installation, pam: Pam, alice: Person, digits: int, password: str
 ) -> None:

@@ -203,7 +203,8 @@ def test_read_only_home__where_proc_is_missing_is_denied_until_it_is_there(
 
 def _cure(system_log: SystemLog) -> str:
     """Return the command in the last refusal."""
-    command: str = system_log.outcomes()[-1]["detail"].strip('"').rpartition("; try: ")[2]
+    detail = system_log.outcomes()[-1]["detail"].strip('"')
+    command: str = detail.replace("; as root: ", "; try: ").rpartition("; try: ")[2]
     assert command
     return command
 

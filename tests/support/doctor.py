@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -30,6 +31,17 @@ KbdInteractiveAuthentication yes
 PasswordAuthentication no
 AuthenticationMethods keyboard-interactive
 """
+_NEW_LINE = re.compile(r"in (/\S+), (?:at the top|below line (\d+)), insert: (.*)")
+_CHANGED_LINE = re.compile(r"in (/\S+), (?:delete )?lines? (\d+)(?: to (\d+))?(?:, write: (.*))?")
+_EDITOR = """
+import sys
+from pathlib import Path
+file, first, last, *new = sys.argv[1:]
+lines = Path(file).read_text().split("\\n")
+lines[int(first) - 1 : int(last)] = new
+Path(file).write_text("\\n".join(lines))
+"""
+"""A person at an editor: puts a line in place of some lines of a file, or deletes them."""
 REST = "account required pam_unix.so\nsession required pam_unix.so\npassword required pam_deny.so\n"
 COMMON = "@include common-auth\n"
 MOST_S = 120
@@ -78,6 +90,7 @@ class PatientHost:
     def __init__(self, directory: Path, installed: Installation) -> None:
         self.directory = directory
         self.installed = installed
+        self._last: Found | None = None
         directory.mkdir(mode=0o755)
         for name in ("pam.d", "ssh", "security"):
             shutil.copytree(Path("/etc", name), directory / name, ignore_dangling_symlinks=True)
@@ -136,7 +149,8 @@ class PatientHost:
         """Run the doctor on it."""
         done = self.run(self.installed.root / "scripts" / "softtoken-admin", "doctor", "--json")
         assert "Traceback" not in done.stderr, done.stderr
-        return found_in(done)
+        self._last = found_in(done)
+        return self._last
 
     def examine_with_mounts(self, table: str) -> Found:
         """Run the doctor with another table of mounts than the kernel's: no test can mount a remote home."""
@@ -146,11 +160,14 @@ class PatientHost:
         return found_in(self.run("/usr/bin/python3", "-I", "-c", script))
 
     def mend(self, finding: dict[str, Any]) -> Found:
-        """Follow the advice of the finding. Check that the finding is gone and that nothing new has come."""
-        before = self.examine().findings
+        """Follow the advice of the last examination. Check that the finding is gone and that nothing new has come."""
+        assert self._last is not None
+        before = self._last.findings
+        assert finding in before
         assert "editor" not in finding["mend"], finding
-        done = self.run("sh", "-c", finding["mend"])
-        assert done.returncode == 0, (finding, done.stderr)
+        for step in steps(finding["mend"]):
+            done = self.run(*step)
+            assert done.returncode == 0, (finding, done.stderr)
         after = self.examine()
         kinds = {_kind(each) for each in before}
         assert (finding["place"], finding["what"]) not in {(each["place"], each["what"]) for each in after.findings}
@@ -160,7 +177,25 @@ class PatientHost:
 
 def _kind(finding: dict[str, Any]) -> tuple[str, str]:
     """Return what is wrong, without the effects of repairing it, which depend on everything else."""
-    return finding["severity"], finding["what"].partition("; the command below")[0]
+    return finding["severity"], re.split("; the (?:command|change) below", finding["what"])[0]
+
+
+def steps(mend: str) -> list[list[str]]:
+    """Return the commands that do what a person does who reads this advice: run it, or change the lines it names."""
+    if not mend.startswith("in /"):
+        return [["sh", "-c", mend]]
+    return [["python3", "-c", _EDITOR, *_typed(sentence)] for sentence in mend.split("\n")]
+
+
+def _typed(sentence: str) -> tuple[str, ...]:
+    """Return the file, the first and the last line that go, and the line that comes."""
+    if (new := _NEW_LINE.fullmatch(sentence)) is not None:
+        file, above, text = new.groups(default="0")
+        return file, str(int(above) + 1), above, text
+    changed = _CHANGED_LINE.fullmatch(sentence)
+    assert changed is not None, sentence
+    file, first, last, text = changed.groups()
+    return (file, first, last or first) if text is None else (file, first, last or first, text)
 
 
 def found_in(done: subprocess.CompletedProcess[str]) -> Found:

@@ -10,7 +10,8 @@ from pathlib import Path
 from tests.support.installation import TREE
 
 NAMES = ("libpam-softtoken", "softtoken", "softtoken-common")
-LEFT_OUT = shutil.ignore_patterns(".git", "venv", "*.egg-info", ".*_cache", ".hypothesis", "__pycache__")
+_MADE = (".git", "venv", "fresh-debian", "*.egg-info", ".*_cache", ".hypothesis", "__pycache__")
+LEFT_OUT = shutil.ignore_patterns(*_MADE)
 
 
 class Packages:

@@ -52,7 +52,7 @@ class Google:
         self.path.write_text(f'{key}\n" {option}\n{rest}')
 
     def imported(self) -> Imported:
-        (record,) = reader.read(self.path.read_bytes(), path=str(self.path), now=int(time.time()))
+        (record,) = reader.read(self.path.read_bytes(), path=str(self.path), now=int(time.time())).found
         assert record.token.secret.reveal().hex() == self.key_hex
         return record
 
@@ -70,6 +70,6 @@ class Oath:
         return self.service.log_in(ROOT, code).result
 
     def imported(self) -> Imported:
-        (record,) = reader.read(self.path.read_bytes(), path=str(self.path), now=int(time.time()))
+        (record,) = reader.read(self.path.read_bytes(), path=str(self.path), now=int(time.time())).found
         assert (record.user, record.token.secret.reveal().hex()) == (ROOT, KEY_HEX)
         return record

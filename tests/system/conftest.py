@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.account import Person
+from tests.support.account import Person, Phone
+from tests.support.enabling import Admin, DebianSSH
 from tests.support.fresh_debian import FreshDebian, pam_files
 from tests.support.hosts import SSH, Host, Login, Su, Sudo
 from tests.support.installation import Installation
 from tests.support.packages import NAMES, Packages, build_as_maintainer, build_by_script, copy_of_the_tree
 from tests.support.private_mounts import PrivateMounts
+from tests.support.shared import made_once, shared_directory
 from tests.support.system_log import SystemLog
+from tests.system.scenario import SLOW
 
 HOSTS: dict[str, tuple[type[Host], bool]] = {
     "sshd with password": (SSH, True),
@@ -80,6 +83,34 @@ def host(request: pytest.FixtureRequest, make_host: Callable[[str], Host]) -> Ho
 
 
 @pytest.fixture
+def admin(mounts: PrivateMounts, installed: Installation) -> Iterator[Admin]:
+    """Root at a terminal of a host."""
+    made = Admin(mounts, installed)
+    yield made
+    made.kill_watchdogs()
+
+
+@pytest.fixture
+def phone(alice: Person, installed: Installation) -> Phone:
+    """The token of an enrolled user."""
+    return alice.enrol(installed, SLOW)
+
+
+@pytest.fixture
+def sshd(mounts: PrivateMounts) -> Iterator[Callable[[bool], DebianSSH]]:
+    """Return a function that starts an sshd with Debian's configuration, with passwords or with keys."""
+    servers: list[DebianSSH] = []
+
+    def make(password: bool) -> DebianSSH:
+        servers.append(DebianSSH(mounts, password=password))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
 def remove_backend(installed: Installation) -> BackendRemover:
     """Remove the backend of a live stack, for the length of a `with` block."""
 
@@ -96,21 +127,26 @@ def remove_backend(installed: Installation) -> BackendRemover:
 
 
 @pytest.fixture(scope="session")
-def clone(world: Path) -> Path:
-    """A clone of the repository, where the packages are built."""
-    return copy_of_the_tree(world / "packages" / "pam-softtoken")
+def shared() -> Iterator[Path]:
+    """A directory of all processes of this run."""
+    with shared_directory() as path:
+        yield path
+
+
+def _build_as_maintainer(directory: Path) -> None:
+    build_as_maintainer(copy_of_the_tree(directory / "pam-softtoken"))
 
 
 @pytest.fixture(scope="session")
-def packages(clone: Path) -> Packages:
-    """The Debian packages, as a maintainer builds them."""
-    return build_as_maintainer(clone)
+def packages(shared: Path) -> Packages:
+    """The Debian packages, as a maintainer builds them, beside the clone of the repository where they are built."""
+    return Packages(made_once(shared / "packages", _build_as_maintainer))
 
 
 @pytest.fixture(scope="session")
-def newer_packages(world: Path) -> Packages:
+def newer_packages(shared: Path) -> Packages:
     """The same packages in a higher version, as `scripts/install` builds them."""
-    return build_by_script(world / "newer-packages")
+    return Packages(made_once(shared / "newer-packages", build_by_script))
 
 
 @pytest.fixture(scope="session")
@@ -136,7 +172,7 @@ def debian(fresh_debian: FreshDebian) -> Iterator[FreshDebian]:
             path.unlink()
     for name, content in before.items():
         fresh_debian.path(f"/etc/pam.d/{name}").write_bytes(content)
-    fresh_debian.apt("purge", *NAMES, PAM_SOFTTOKEN_REMOVE_IN_USE="yes")
+    fresh_debian.purge(*NAMES)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.support.account import Person
-from tests.support.doctor import Found, found_in
+from tests.support.doctor import Found, found_in, steps
 from tests.support.hosts import SSH
 from tests.support.installation import Installation
 from tests.support.private_mounts import PrivateMounts
@@ -64,8 +64,9 @@ def test_sshd__password_that_is_sufficient_lets_in_without_a_code_until_it_is_me
         phone = alice.enrol(installed, SLOW)
         visit = host.log_in(alice)
         assert (visit.entered_as, visit.prompts) == (alice.name, ["password"]), visit
-        finding = examine(host).only("/etc/pam.d/sshd:1", "gets into sshd without a code")
-        subprocess.run(mounts.command("sh", "-c", finding["mend"]), check=True)
+        finding = examine(host).only("/etc/pam.d/sshd:1", "get into sshd without a code")
+        for step in steps(finding["mend"]):
+            subprocess.run(mounts.command(*step), check=True)
         assert examine(host).worse_than_notes() == []
         visit = host.log_in(alice)
         assert (visit.entered_as, visit.prompts) == ("", ["password", "code"]), visit
@@ -83,7 +84,7 @@ def test_sshd__public_key_skips_pam(
         assert (visit.entered_as, visit.prompts) == (alice.name, []), visit
         found = examine(host)
     finding = found.only("/etc/ssh/sshd_config:1", "a public key skips PAM")
-    mended = finding["mend"].split("/AuthenticationMethods ")[1].split("/")[0]
+    mended = finding["mend"].partition("in /etc/ssh/sshd_config, line 1, write: AuthenticationMethods ")[2]
     with sshd_with_again(mounts, f"AuthenticationMethods {mended}\n") as host:
         visit = host.log_in(alice)
         assert (visit.entered_as, visit.prompts) == ("", ["code"]), visit

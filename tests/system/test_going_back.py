@@ -18,12 +18,12 @@ import pytest
 from pam_softtoken.admin.program import COMMANDS
 from tests.support.account import Person, Phone
 from tests.support.disk import fill
+from tests.support.doctor import steps
+from tests.support.enabling import ASKED, CHANGES, LONG, WHOEVER, Admin, DebianSSH
 from tests.support.hosts import Su, Sudo
 from tests.support.installation import Installation
 from tests.support.private_mounts import PrivateMounts
 from tests.support.process import wait_until
-from tests.system.scenario import SLOW
-from tests.system.test_admin_enable import ASKED, CHANGES, LONG, WHOEVER, Admin, DebianSSH
 
 KEPT = ".sudo.softtoken-old"
 HOP = "auth [success={} default=ignore] pam_succeed_if.so quiet user = nobody-like-this\n"
@@ -93,14 +93,6 @@ class Changed(Admin):
         assert done.returncode == 0, done.stderr
         assert b"pam_softtoken.so" in self.files()["sudo"]
 
-    def let_time_pass(self, service: str) -> None:
-        """Let the time to confirm a change run out."""
-        path = self.mounts.path(f"{CHANGES}/{service}/pending")
-        record = {**json.loads(path.read_text()), "deadline_s": 0}
-        path.with_name("later").write_text(json.dumps(record))
-        path.with_name("later").chmod(0o600)
-        path.with_name("later").rename(path)
-
     @property
     def records(self) -> list[str]:
         """The records of sudo's change."""
@@ -121,12 +113,6 @@ def admin(host: Sudo, mounts: PrivateMounts, installed: Installation) -> Iterato
     made = Changed(mounts, installed)
     yield made
     made.kill_watchdogs()
-
-
-@pytest.fixture
-def phone(alice: Person, installed: Installation) -> Phone:
-    """The token of an enrolled user."""
-    return alice.enrol(installed, SLOW)
 
 
 def gets_in_by_password(host: Sudo, person: Person) -> bool:
@@ -276,7 +262,7 @@ def test_link__that_has_taken_the_files_place_is_followed(admin: Changed, host: 
 @pytest.mark.lockout(
     "the service's file has become a link into a user's directory",
     shows="take the line with pam_softtoken out of",
-    cure="sed -i '/pam_softtoken/d' ~alice/sudo",
+    cure="in ~alice/sudo, delete the line with pam_softtoken",
 )
 def test_link__that_somebody_else_can_lead_is_named_and_its_file_left_alone(
     admin: Changed, host: Sudo, alice: Person
@@ -294,7 +280,9 @@ def test_link__that_somebody_else_can_lead_is_named_and_its_file_left_alone(
     assert target.read_bytes() == text
     assert f"/etc/pam.d/sudo has become a link to {target}" in admin.log()
     assert admin.records == ["returning"]
-    admin.inside("sed", "-i", "/pam_softtoken/d", str(target))
+    (number,) = [n for n, line in enumerate(text.splitlines(), 1) if b"pam_softtoken" in line]
+    for step in steps(f"in {target}, delete line {number}"):
+        admin.inside(*step)
     assert gets_in_by_password(host, alice)
     admin.inside("sh", "-euc", f"rm /etc/pam.d/sudo; cp {target} /etc/pam.d/sudo; chown root /etc/pam.d/sudo")
     assert admin.run("roll-back").returncode == 0
@@ -364,9 +352,9 @@ def test_disable__shortens_a_jump_over_our_line(hops: int, admin: Changed) -> No
 
 
 @pytest.mark.lockout(
-    "a line that other services include hops over ours when a change goes back",
-    shows="take that hop out of /etc/pam.d/hopping:1 by hand",
-    cure="sed -i '1d' /etc/pam.d/hopping",
+    "a line that other services include jumps over ours when a change goes back",
+    shows="remove that jump from /etc/pam.d/hopping:1 by hand",
+    cure="in /etc/pam.d/hopping, delete line 1",
 )
 def test_jump__from_an_included_file_is_refused_by_line(admin: Changed, host: Sudo, alice: Person) -> None:
     before = admin.files()
@@ -377,10 +365,11 @@ def test_jump__from_an_included_file_is_refused_by_line(admin: Changed, host: Su
     (admin.directory / "sudo").write_text(text.replace(line, "@include hopping\n" + line))
     done = admin.run("roll-back")
     assert done.returncode == 1
-    assert "/etc/pam.d/sudo: /etc/pam.d/hopping:1 hops over the line with pam_softtoken" in done.stderr
-    assert "take that hop out of /etc/pam.d/hopping:1 by hand" in done.stderr
+    assert "/etc/pam.d/sudo: /etc/pam.d/hopping:1 jumps over the line with pam_softtoken" in done.stderr
+    assert "remove that jump from /etc/pam.d/hopping:1 by hand" in done.stderr
     assert "pam_softtoken.so" in admin.files()["sudo"].decode()
-    admin.inside("sed", "-i", "1d", "/etc/pam.d/hopping")
+    for step in steps("in /etc/pam.d/hopping, delete line 1"):
+        admin.inside(*step)
     assert admin.run("roll-back").returncode == 0
     assert admin.files() == {**before, "hopping": b"", "sudo": text.replace(line + "\n", "@include hopping\n").encode()}
     assert gets_in_by_password(host, alice)
@@ -398,7 +387,7 @@ def test_watchdog__tries_until_etc_can_be_written(admin: Changed, host: Sudo, al
     admin.inside("mount", "-o", "remount,bind,ro", "/etc/pam.d")
     admin.let_time_pass("sudo")
     screen.expect("was not confirmed, and is not taken back yet: /etc/pam.d/sudo-i: cannot be written: Read-only")
-    screen.expect("it is tried again by itself")
+    screen.expect("the system tries again by itself")
     screen.expect("\n")
     screen.close()
     assert screen.exitstatus == 1
@@ -422,7 +411,7 @@ def test_going_back__that_has_failed_goes_on_without_another_command(command: st
     for _ in range(2):
         done = admin.run(*command.split())
         assert done.returncode == 1
-        assert "it is tried again by itself" in done.stderr
+        assert "the system tries again by itself" in done.stderr
     assert len(admin.watchdogs()) == 1
     assert "a change could not be taken back yet" in admin.python(_CHANGES).stdout
     admin.inside("mount", "-o", "remount,bind,rw", "/etc/pam.d")
@@ -477,19 +466,6 @@ def test_kill__at_any_step_of_going_back_is_finished_by_the_next_command(
     assert killed >= len(KILLS) - 2
     assert admin.run("roll-back").returncode == 0
     assert admin.inside("ls", CHANGES) == ""
-
-
-@pytest.fixture
-def sshd(mounts: PrivateMounts) -> Iterator[Callable[[bool], DebianSSH]]:
-    servers: list[DebianSSH] = []
-
-    def make(password: bool) -> DebianSSH:
-        servers.append(DebianSSH(mounts, password=password))
-        return servers[-1]
-
-    yield make
-    for server in servers:
-        server.close()
 
 
 @pytest.mark.lockout("somebody has broken sshd_config when key and code goes back")

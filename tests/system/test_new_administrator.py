@@ -185,7 +185,7 @@ def test_new_administrator__turns_it_on_breaks_it_and_gets_back_in(
 def test_new_user__enrols_through_sudo_where_root_keeps_the_tokens(
     debian: FreshDebian, packages: Packages, alice: Resident, ssh: InsideSSH
 ) -> None:
-    debian.install(*packages.all)
+    debian.unpack_and_configure(*packages.all)
     debian.run("deluser", alice.name, "sudo")
     debian.write(CONF, "store = /var/lib/softtoken/%U\n")
     phone = enrol(alice, through_sudo=True)

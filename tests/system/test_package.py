@@ -89,8 +89,8 @@ def assert_nothing_of_ours_is_left(debian: FreshDebian) -> None:
     assert found == []
 
 
-def test_build__leaves_nothing_that_git_sees(clone: Path, packages: Packages) -> None:
-    command = ["git", "-C", str(clone), "status", "--porcelain"]
+def test_build__leaves_nothing_that_git_sees(packages: Packages) -> None:
+    command = ["git", "-C", str(packages.directory / "pam-softtoken"), "status", "--porcelain"]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     assert [line for line in lines if line[1] != " "] == []
 
@@ -205,7 +205,7 @@ def test_package__from_installation_to_purge_leaves_the_stack_as_it_was(
 def test_package__refuses_with_the_backend_gone_under_nullok_too(
     debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
 ) -> None:
-    debian.install(*packages.all)
+    debian.unpack_and_configure(*packages.all)
     debian.write(CONF, "nullok\n")
     debian.run("pam-auth-update", "--enable", "softtoken")
     assert_asks_for_no_code(su, alice)
@@ -225,7 +225,7 @@ def test_package__refuses_with_the_backend_gone_under_nullok_too(
 def test_package__that_is_installed_again_brings_a_missing_backend_back(
     debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
 ) -> None:
-    debian.install(*packages.all)
+    debian.unpack_and_configure(*packages.all)
     phone = alice.link("--type=hotp")
     debian.run("pam-auth-update", "--enable", "softtoken")
     debian.run("rm", "-r", HOME)
@@ -254,7 +254,7 @@ def changes_of_names(debian: FreshDebian, package: Path, record: Path) -> list[s
 def test_package__that_dpkg_puts_in_place_is_the_old_one_or_the_new_one(
     debian: FreshDebian, packages: Packages, newer_packages: Packages, tmp_path: Path
 ) -> None:
-    debian.install(*packages.all)
+    debian.unpack_and_configure(*packages.all)
     names = changes_of_names(debian, newer_packages["softtoken-common"], tmp_path / "calls")
     switch = names.index(f"{HOME}/bin/softtoken-backend")
     new, old = (
@@ -291,7 +291,7 @@ def test_package__unpacked_and_not_yet_configured_takes_each_code_once(
     su: InsideSu,
     names: tuple[str, ...],
 ) -> None:
-    debian.install(*packages.all)
+    debian.unpack_and_configure(*packages.all)
     phone = alice.link("--type=hotp")
     debian.run("pam-auth-update", "--enable", "softtoken")
     for name in (*names, "softtoken"):
@@ -306,7 +306,7 @@ def test_package__unpacked_and_not_yet_configured_takes_each_code_once(
 
 
 def test_package__every_module_is_compiled_by_the_installation(debian: FreshDebian, packages: Packages) -> None:
-    debian.install(*packages.all)
+    debian.unpack_and_configure(*packages.all)
     version = debian.run("/usr/bin/python3", "-c", "import sys; print(sys.implementation.cache_tag)").strip()
     for path in packages.files("softtoken-common"):
         if path.startswith(HOME) and path.endswith(".py"):
@@ -317,7 +317,7 @@ def test_package__every_module_is_compiled_by_the_installation(debian: FreshDebi
 
 
 def test_programs__run_on_a_fresh_debian(debian: FreshDebian, packages: Packages) -> None:
-    debian.install(*packages.all)
+    debian.unpack_and_configure(*packages.all)
     for name in PROGRAMS:
         assert "usage: " in debian.run(name, "--help")
 
@@ -333,7 +333,7 @@ def test_softtoken__comes_without_anything_of_pam(debian: FreshDebian, packages:
 def test_remove__is_refused_while_a_service_names_the_module(
     debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
 ) -> None:
-    debian.install(*packages.all)
+    debian.unpack_and_configure(*packages.all)
     phone = alice.link("--type=hotp")
     debian.run("pam-auth-update", "--enable", "softtoken")
     debian.write("/etc/pam.d/sudo", debian.path("/etc/pam.d/sudo").read_text() + LINE)
@@ -376,7 +376,7 @@ def enable_sudo(debian: FreshDebian, version: str, for_s: int) -> None:
 def test_package__upgraded_or_removed_while_a_change_waits_can_still_take_it_back(
     debian: FreshDebian, packages: Packages, newer_packages: Packages
 ) -> None:
-    debian.install(*packages.all)
+    debian.unpack_and_configure(*packages.all)
     before = pam_files(debian)
     enable_sudo(debian, packages.version, 600)
     enabled = pam_files(debian)
@@ -385,13 +385,13 @@ def test_package__upgraded_or_removed_while_a_change_waits_can_still_take_it_bac
     assert not worked
     assert "error: still in use by: /etc/pam.d/sudo /etc/pam.d/sudo-i\n" in said
     assert "softtoken-admin disable SERVICE" in said
-    debian.install(*newer_packages.all)
+    debian.unpack_and_configure(*newer_packages.all)
     assert pam_files(debian) == enabled
     debian.run("softtoken-admin", "disable", "sudo")
     assert pam_files(debian) == before
     # Overdue before the upgrade, and undone by the next command after it.
     enable_sudo(debian, newer_packages.version, 0)
-    debian.install(*packages.all)
+    debian.unpack_and_configure(*packages.all)
     debian.run("softtoken-admin", "status")
     assert pam_files(debian) == before
     # An editor removes our lines; the kept copies are removed with the package.
@@ -407,7 +407,7 @@ def test_package__upgraded_or_removed_while_a_change_waits_can_still_take_it_bac
 def test_remove__is_refused_where_common_auth_was_edited_by_hand(
     debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
 ) -> None:
-    debian.install(*packages.all)
+    debian.unpack_and_configure(*packages.all)
     phone = alice.link("--type=hotp")
     debian.run("pam-auth-update", "--enable", "softtoken")
     stack = debian.path("/etc/pam.d/common-auth")
@@ -443,7 +443,7 @@ def test_package__of_a_server_brings_no_picture_libraries_and_each_ends_with_the
 
 def test_script__removes_and_says_when_there_is_nothing(debian: FreshDebian, packages: Packages) -> None:
     shutil.copytree(TREE / "scripts", debian.path("/root/scripts"), dirs_exist_ok=True)
-    debian.install(*packages.all)
+    debian.unpack_and_configure(*packages.all)
     debian.write("/etc/pam.d/sudo", debian.path("/etc/pam.d/sudo").read_text() + LINE)
     done = debian.try_to_run("/root/scripts/install", "--remove", online=True)
     assert done.returncode != 0
@@ -476,7 +476,7 @@ def test_package__takes_the_place_of_what_was_installed_without_packages(
     phone = alice.link("--type=hotp")
     debian.write("/etc/pam.d/su", debian.path("/etc/pam.d/su").read_text() + LINE)
 
-    debian.install(*packages.all)
+    debian.unpack_and_configure(*packages.all)
     assert_asks_for_codes(su, alice, phone)
     assert not debian.path("/usr/bin/softtoken-enroll").is_symlink()
     assert '"phone"' in debian.run("softtoken-enroll", "--user", alice.name, "--list", "--json")
@@ -501,7 +501,7 @@ def test_pam_python__runs_the_installed_module(
 
 @pytest.mark.skipif(not (TREE / "debian/softtoken.sudoers").exists(), reason="there is no rule for sudo in this tree")
 def test_sudoers__are_taken_by_visudo(debian: FreshDebian, packages: Packages) -> None:
-    debian.install(*packages.all)
+    debian.unpack_and_configure(*packages.all)
     assert "/etc/sudoers.d/softtoken: parsed OK" in debian.run("visudo", "-c")
     kept = debian.path("/etc/sudoers.d/softtoken").stat()
     assert (kept.st_uid, kept.st_gid, kept.st_mode & 0o7777) == (0, 0, 0o440)
@@ -512,7 +512,7 @@ def test_sudoers__are_taken_by_visudo(debian: FreshDebian, packages: Packages) -
     not (TREE / "debian/softtoken.softtoken-rollback.service").exists(), reason="there is no unit in this tree"
 )
 def test_unit__runs_a_program_of_the_package_at_the_next_start(debian: FreshDebian, packages: Packages) -> None:
-    debian.install(*packages.all)
+    debian.unpack_and_configure(*packages.all)
     unit = debian.path("/lib/systemd/system/softtoken-rollback.service").read_text()
     for path in re.findall(r"^Exec\w+=(/\S+)", unit, re.MULTILINE):
         assert debian.path(path).exists(), path
@@ -522,7 +522,7 @@ def test_unit__runs_a_program_of_the_package_at_the_next_start(debian: FreshDebi
 
 def test_autopkgtest__passes_on_the_installed_packages(debian: FreshDebian, packages: Packages) -> None:
     before = pam_files(debian)
-    debian.install(*packages.all)
+    debian.unpack_and_configure(*packages.all)
     shutil.copytree(TREE / "debian/tests", debian.path("/root/tests"), dirs_exist_ok=True)
     listed = re.findall(r"^Tests: (\S+)$", (TREE / "debian/tests/control").read_text(), re.MULTILINE)
     assert listed

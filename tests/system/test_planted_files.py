@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.account import Person
+from tests.support.enabling import CHANGES, Admin
 from tests.support.installation import TREE, Installation
 from tests.support.listing import listing
 from tests.support.private_mounts import PrivateMounts
-from tests.system.test_admin_enable import CHANGES, Admin
 
 PLACES = (
     "/run/softtoken",

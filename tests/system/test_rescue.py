@@ -66,7 +66,7 @@ def code_in(printed: str) -> str:
 @pytest.fixture
 def locked_out(debian: FreshDebian, packages: Packages) -> Iterator[Root]:
     """root without phone and recovery codes, on a host where every service asks for a code."""
-    debian.install(*(packages[name] for name in NAMES if name != "softtoken"))
+    debian.unpack_and_configure(*(packages[name] for name in NAMES if name != "softtoken"))
     root = Root(debian)
     root.link("--type=hotp", "--recovery-codes=0")
     debian.run("pam-auth-update", "--enable", "softtoken")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
-from pam_softtoken.admin.common import bounded
+from pam_softtoken.admin.common import bounded, child
 from pam_softtoken.admin.common.finding import Report
 from pam_softtoken.admin.doctor import host_check
 from pam_softtoken.otp import hotp
@@ -68,6 +69,31 @@ def test_clock__of_today_is_not_taken_for_one_that_was_never_set() -> None:
     assert not any("this machine's clock says" in finding.what for finding in report.findings)
 
 
+# Source: `timedatectl show` of systemd 252.
+@pytest.mark.parametrize(("status", "said", "expected"), [
+    (0, "CanNTP=yes\nNTP=yes\nNTPSynchronized=yes\n", []),
+    (0, "CanNTP=no\nNTP=no\nNTPSynchronized=yes\n", []),
+    (0, "CanNTP=yes\nNTP=yes\nNTPSynchronized=no\n", [("note", "not marked as synchronised", "timedatectl")]),
+    (0, "CanNTP=yes\nNTP=no\nNTPSynchronized=no\n", [("warning", "nothing keeps the clock right", "set-ntp true")]),
+    (0, "CanNTP=no\nNTP=no\nNTPSynchronized=no\n", [("warning", "nothing keeps the clock right", "apt-get install")]),
+    (1, "", []),
+])  # fmt: skip
+def test_clock__that_nothing_keeps_right_is_told(
+    status: int, said: str, expected: list[tuple[str, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "timedatectl"
+    program.write_text(f"#!/bin/sh\nprintf 'Timezone=Etc/UTC\n{said}'\nexit {status}\n")
+    program.chmod(0o755)
+    monkeypatch.setitem(child.ENVIRONMENT, "PATH", str(tmp_path))
+    report = host_check.check_clock(now=hotp.RELEASED)
+    assert len(report.findings) == len(expected)
+    for finding, (severity, words, mend) in zip(report.findings, expected, strict=True):
+        assert finding.severity == severity
+        assert words in finding.what
+        assert mend in finding.mend
+    assert bool(report.not_looked_at) is (status != 0)
+
+
 def test_space__that_is_short_is_told() -> None:
     assert list(host_check.space_of("/x", statvfs(free=10**9, inodes=500))) == []
     # Some file systems create inodes as needed, and report 0 of 0.
@@ -106,4 +132,4 @@ def test_bounded__check_that_hangs_is_told_and_ended() -> None:
 @pytest.mark.parametrize("check", [fall_over, stumble])
 def test_bounded__check_that_fails_is_told(check: object) -> None:
     report = bounded.run(check, "homes")  # type: ignore[arg-type]
-    assert report.not_looked_at == ("homes: the check itself ended before it was through",)
+    assert report.not_looked_at == ("homes: the check ended before it was complete",)

@@ -9,10 +9,44 @@ from hypothesis import strategies as st
 from pam_softtoken.errors import MalformedAnswer
 from pam_softtoken.login import answer
 
+PASTED = [
+    " ", "\t", "\r", "\u00a0", "\u2009", "\u200b", "\u200c", "\u200d", "\u202f", "\u2060", "\u3000", "\ufeff",
+    "-", "\u00ad", "\u2010", "\u2011", "\u2012", "\u2013", "\u2014", "\u2212", "\uff0d",
+]  # fmt: skip
+"""What comes with a code that was copied from a page, a message or a sheet."""
 
-@pytest.mark.parametrize("typed", ["123456", "123 456", " 12 34 56 ", "1234567", "12345678"])
-def test_answer__digits_with_spaces_are_an_otp(typed: str) -> None:
-    assert answer.read_code(typed).otp == typed.replace(" ", "")
+
+@pytest.mark.parametrize("typed", ["123456", "1234567", "12345678"])
+def test_answer__digits_are_an_otp(typed: str) -> None:
+    assert answer.read_code(typed).otp == typed
+
+
+@pytest.mark.parametrize("mark", PASTED)
+def test_answer__what_is_pasted_with_a_code_does_not_count(mark: str) -> None:
+    assert answer.read_code(f"{mark}123{mark}4 56{mark}").otp == "123456"
+    assert answer.read_code(f"{mark}9kqt{mark}4HAW{mark}-7xec{mark}").recovery_code == "9KQT4HAW7XEC"
+
+
+def test_answer__full_width_digits_are_digits_of_a_code() -> None:
+    assert answer.read_code("\uff11\uff12\uff13\u3000\uff14\uff15\uff16").otp == "123456"
+    assert answer.read_code("\uff19KQT-\uff14HAW-\uff17XEC").recovery_code == "9KQT4HAW7XEC"
+
+
+@pytest.mark.parametrize("mark", [*PASTED, "\uff11"])
+def test_answer__nothing_in_a_password_is_changed(mark: str) -> None:
+    password = f"{mark}se{mark}cret{mark}"
+    assert (password, "123456") in [(each.front, each.otp) for each in answer.read(f"{password}12{PASTED[3]}3456")]
+    codes = [(each.front, each.recovery_code) for each in answer.read(f"{password}9KQT-4HAW-7XEC")]
+    assert codes == [(password, "9KQT4HAW7XEC")]
+
+
+@given(st.text(alphabet=[*PASTED, *"0123456789\uff10\uff19ABCDx"], max_size=40))
+def test_answer__no_more_guesses_arise_from_one_answer(typed: str) -> None:
+    try:
+        readings = answer.read(typed)
+    except MalformedAnswer:
+        return
+    assert len({len(reading.otp) for reading in readings}) == len(readings) <= 4
 
 
 @pytest.mark.parametrize(
@@ -24,14 +58,15 @@ def test_answer__digits_with_spaces_are_an_otp(typed: str) -> None:
         "12345",
         "123456789",
         "12345a",
-        "-12345",
         "+123456",
         "1_2_3_4",
         "0x1234",
         "12.3456",
-        "\uff11\uff12\uff13\uff14\uff15\uff16",
         "\u0661\u0662\u0663\u0664\u0665\u0666",
-        "123\t456",
+        "\uff11\uff12\uff13\uff14\uff15",
+        "123\n456",
+        "123\u2028456",
+        "\u00b9\u00b2\u00b3456",
         "123456\n",
         "123456\x00",
         "123456\udcff",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import typing
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -11,6 +14,8 @@ import pam_softtoken
 from pam_softtoken.admin import program as admin
 from pam_softtoken.device import program as device
 from pam_softtoken.enroll import program as enroll
+from pam_softtoken.enroll.options import Options
+from pam_softtoken.enroll.run_context import PROGRAM
 from pam_softtoken.errors import UsageError
 from pam_softtoken.ui import command_line
 
@@ -29,6 +34,35 @@ def command_lines() -> Iterator[tuple[list[str], argparse.ArgumentParser]]:
 LINES = {" ".join(words): (words, parser) for words, parser in command_lines()}
 
 
+def kinds() -> Iterator[tuple[str, Any]]:
+    """Return the type of the options of each line that has some."""
+    yield PROGRAM, Options
+    for program in (admin, device):
+        yield from ((f"{program.PROGRAM} {command.name}", command.options) for command in program.COMMANDS)
+
+
+KINDS = dict(kinds())
+
+
+def fields_of(kind: Any) -> Iterator[tuple[str, Any]]:
+    """Return the fields of options with their types, those of shared options among them."""
+    for name, hint in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint):
+            yield from fields_of(hint)
+        else:
+            yield name, hint
+
+
+def type_of(action: argparse.Action) -> Any:
+    """Return the type of what an argument can give."""
+    if isinstance(action, argparse._StoreTrueAction):
+        return bool
+    one: Any = int if action.type is int or getattr(action.type, "__annotations__", {}).get("return") == "int" else str
+    if action.nargs == "*" or isinstance(action, argparse._AppendAction):
+        return tuple[one, ...]
+    return one | None if action.default is None and not action.required else one
+
+
 def refusal(*words: str) -> UsageError:
     """Check that a command line is wrong."""
     program, *arguments = words
@@ -43,6 +77,16 @@ def test_version__is_shown_by_every_program(program: str, capsys: pytest.Capture
         PARSERS[program].parse_args(["--version"])
     assert caught.value.code == 0
     assert capsys.readouterr() == (f"{program} {pam_softtoken.__version__}\n", "")
+
+
+@pytest.mark.parametrize("line", KINDS)
+def test_options__have_a_field_of_the_right_type_for_each_argument(line: str) -> None:
+    """mypy believes these types, and cannot see what argparse gives."""
+    kind = KINDS[line]
+    assert kind.__dataclass_params__.frozen
+    arguments = [action for action in LINES[line][1]._actions if action.default is not argparse.SUPPRESS]
+    assert sorted(name for name, _ in fields_of(kind)) == sorted(action.dest for action in arguments)
+    assert dict(fields_of(kind)) == {action.dest: type_of(action) for action in arguments}
 
 
 @pytest.mark.parametrize("line", LINES)

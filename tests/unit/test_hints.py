@@ -139,11 +139,12 @@ def require_parsed(parser: argparse.ArgumentParser, words: list[str]) -> None:
     if len(words) == 1 and words[0] in subcommands(parser):
         return  # it is only named
     try:
-        options = parser.parse_args(words)
+        if parser is PARSERS["enroll.program"]:
+            enroll.parse(words)
+        else:
+            parser.parse_args(words)
     except SystemExit:  # --help and --version
         return
-    if parser is PARSERS["enroll.program"]:
-        enroll._tool(parser, options)
 
 
 def commands_in(text: Text, program: str) -> Iterator[tuple[str, list[str]]]:

@@ -25,9 +25,9 @@ CODES = ["755224", "287082", "359152", "969429", "338314", "254676", "287922", "
 PIN = "7351"
 
 
-def _read(text: str | bytes, **options: Any) -> list[Imported]:
+def _read(text: str | bytes, **options: Any) -> tuple[Imported, ...]:
     data = text.encode() if isinstance(text, str) else text
-    return reader.read(data, path="old", now=NOW, **options)
+    return reader.read(data, path="old", now=NOW, **options).found
 
 
 def _problems(text: str | bytes, **options: str) -> tuple[str, ...]:
@@ -79,24 +79,22 @@ def test_google_file__no_record_of_used_codes_is_told() -> None:
 def test_google_file__old_short_key_is_refused_with_the_reason() -> None:
     with pytest.raises(ImportFailed, match=r"line 1: the key has 80 bits, and RFC 4226 asks for 128") as caught:
         _read(f'{KEY_TEXT[:16]}\n" TOTP_AUTH\n')
-    assert "enrol anew" in caught.value.hint
+    assert "enrol again" in caught.value.hint
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
         (f"{KEY_TEXT}\n", "neither TOTP_AUTH nor HOTP_COUNTER"),
-        (f'{KEY_TEXT[:-1]}\n" TOTP_AUTH\n', "line 1: the key is not Base32 of whole bytes"),
         (f'{KEY_TEXT[:-1]}0\n" TOTP_AUTH\n', "line 1: the key has a 0, 1, 8 or 9"),
         (f'{KEY_TEXT}======\n" TOTP_AUTH\n', "line 1: the key has too many or too few ="),
-        (f'{KEY_TEXT[:25]}Z\n" TOTP_AUTH\n', "line 1: the key is not Base32 of whole bytes"),
         (f'{KEY_TEXT * 7}\n" TOTP_AUTH\n', "line 1: a key has 16 to 128 bytes"),
-        (f'{KEY_TEXT}\n" TOTP_AUTH\n" TOTP_AUTH\n', "line 3: TOTP_AUTH for the second time"),
+        (f'{KEY_TEXT}\n" TOTP_AUTH\n" TOTP_AUTH\n', "line 3: TOTP_AUTH is there twice"),
         (f'{KEY_TEXT}\n" TOTP_AUTH\n" {KEY_TEXT}\n', "line 3: an option that is not known here"),
         (f'{KEY_TEXT}\n" TOTP_AUTH\n"WINDOW_SIZE 3\n', "line 3: neither an option nor a scratch code"),
         (f'{KEY_TEXT}\n" TOTP_AUTH\n{CODES[0]}\n', "line 3: neither an option nor a scratch code"),
         (f'{KEY_TEXT}\n" TOTP_AUTH\n{KEY_TEXT}\n', "line 3: neither an option nor a scratch code"),
-        (f'{KEY_TEXT}\n" TOTP_AUTH\n11111111\n11111111\n', "line 4: a scratch code for the second time"),
+        (f'{KEY_TEXT}\n" TOTP_AUTH\n11111111\n11111111\n', "line 4: a scratch code is there twice"),
         (f'{KEY_TEXT}\n" TOTP_AUTH\n" STEP_SIZE 61\n', "line 3: STEP_SIZE is not a number from 1 to 60"),
         (f'{KEY_TEXT}\n" TOTP_AUTH\n" STEP_SIZE 030\n', "line 3: STEP_SIZE is not a number"),
         (f'{KEY_TEXT}\n" TOTP_AUTH\n" STEP_SIZE 30 30\n', "line 3: STEP_SIZE is not a number"),
@@ -197,9 +195,9 @@ def test_users_file__message_of_many_mistakes_stays_short() -> None:
 def test_users_file__used_time_step_is_found_without_its_time() -> None:
     # RFC 6238, appendix B, shortened to 6 digits: the code of second 1111111109 is 07081804, of 1111111111 14050471.
     line = f"HOTP/T30/8 alice - {KEY_HEX} 1 14050471 2005-03-18T01:58:29L\n"
-    (ahead,) = reader.read(line.encode(), path="old", now=1_111_111_109)
+    (ahead,) = reader.read(line.encode(), path="old", now=1_111_111_109).found
     assert ahead.last == 1_111_111_111 // 30
-    (passed,) = reader.read(line.encode(), path="old", now=1_111_111_109 + 3600)
+    (passed,) = reader.read(line.encode(), path="old", now=1_111_111_109 + 3600).found
     assert passed.last is None
 
 
@@ -279,10 +277,10 @@ def test_importer__arbitrary_bytes_raise_nothing_else(
             st.one_of(st.binary(max_size=3), st.sampled_from(PIECES))
         )
     try:
-        found = reader.read(bytes(text), path="old", now=NOW, kind=kind, passphrase=passphrase)
+        found = reader.read(bytes(text), path="old", now=NOW, kind=kind, passphrase=passphrase).found
     except ImportFailed as error:
         refused = error
-        found = []
+        found = ()
     if not found:
         assert refused.problems
         assert refused.hint

@@ -67,7 +67,7 @@ def test_migration__accounts_are_read() -> None:
             {"secret": KEY, "name": "c", "issuer": "\u00e4:b", "algorithm": 2, "type": HOTP},
         )
     )
-    alice, bob, third = reader.read(uri.encode(), path="old", now=NOW)
+    alice, bob, third = reader.read(uri.encode(), path="old", now=NOW).found
     assert isinstance(alice.token, TOTPToken)
     assert (alice.token.name, alice.token.secret.reveal(), alice.token.period_s) == ("Example alice", KEY, 30)
     assert (alice.token.algorithm, alice.token.digits, alice.last) == ("SHA1", 6, None)
@@ -81,7 +81,7 @@ def test_migration__accounts_are_read() -> None:
 
 def test_migration__part_of_an_export_says_so() -> None:
     lines = [_uri(_export(ACCOUNT, batch_size=3, batch_index=index)) for index in (0, 2)]
-    first, last = reader.read("\n".join(lines).encode(), path="old", now=NOW)
+    first, last = reader.read("\n".join(lines).encode(), path="old", now=NOW).found
     assert first.notes[0].startswith("this is part 1 of 3 of the export")
     assert last.notes[0].startswith("this is part 3 of 3 of the export")
     assert last.place == "line 2, account 1"
@@ -94,7 +94,7 @@ def test_migration__published_example_is_refused_for_its_short_key() -> None:
         reader.read(uri.encode(), path="old", now=NOW)
     assert caught.value.problems == ("line 1, account 1: the key has 80 bits, and RFC 4226 asks for 128 at least",)
     # A device accepts it. The codes: oathtool --totp -b -N @0 JBSWY3DPEHPK3PXP, and @1111111109.
-    (record,) = reader.read(uri.encode(), path="old", now=NOW, min_key_bytes=SHORTEST_KEY_BYTES)
+    (record,) = reader.read(uri.encode(), path="old", now=NOW, min_key_bytes=SHORTEST_KEY_BYTES).found
     assert [record.token.otp_at(step) for step in (0, 1111111109 // 30)] == ["282760", "071271"]
 
 
@@ -147,7 +147,7 @@ def test_migration__what_is_damaged_is_refused(uri: str, problem: str) -> None:
 
 def test_migration__fields_of_the_future_are_left_out() -> None:
     more = b"\xf0\x01\x05" + b"\xf2\x01\x02ab" + b"\xf1\x01" + b"12345678" + b"\xf5\x01" + b"1234"
-    assert len(reader.read(_uri(GOOD + more).encode(), path="old", now=NOW)) == 1
+    assert len(reader.read(_uri(GOOD + more).encode(), path="old", now=NOW).found) == 1
 
 
 def test_migration__all_mistakes_are_told() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from typing import Any
+from urllib.parse import quote
 
 import pyotp
 import pytest
 
-from pam_softtoken.errors import Unreadable
-from pam_softtoken.interchange import key_uri_reader
+from pam_softtoken.errors import ImportFailed, Unreadable
+from pam_softtoken.interchange import key_uri_reader, reader
 from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES
 from pam_softtoken.otp import key_uri
 from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken
@@ -142,11 +143,56 @@ def test_key_uri__name_is_made_from_issuer_and_label(label: str, issuer: str, na
     assert key_uri_reader.parse(uri, now=NOW).token.name == name
 
 
-def test_key_uri__decoration_is_ignored() -> None:
-    uri = (
-        f"OTPAUTH://TOTP/x?secret={SECRET}&image=https%3A%2F%2Fexample.com&icon=1&color=ff0000&algorithm=sha1&counter=0"
+ENTE = quote('{"pinned":false,"trashed":FLAG,"lastUsedAt":0,"tapCount":3,"tags":[]}')
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "image=https%3A%2F%2Fexample.com&icon=1&color=ff0000&lock=true",
+        "codeDisplay=" + ENTE.replace("FLAG", "false"),
+        "codeDisplay=%7B",
+        "creator=privacyidea&serial=TOTP0001A2B3",
+        "tags=work%2Chome&thumbnail=Default",
+        "counter=&algorithm=sha1",
+        "counter=0",
+        "counter=null&issuer=null&period=null&digits=NULL&algorithm=null",
+        "tags&",
+        "trashed=false",
+    ],
+)
+def test_key_uri__what_only_describes_is_passed_over(parameters: str) -> None:
+    token = key_uri_reader.parse(f"otpauth://totp/x?secret={SECRET}&{parameters}", now=NOW).token
+    usual = TOTPToken("x", Secret(KEY), algorithm="SHA1", digits=6, created=NOW)
+    assert token.fingerprint() == usual.fingerprint()
+    assert (token.name, token.otp_at(NOW // 30)) == ("x", usual.otp_at(NOW // 30))
+
+
+def test_key_uri__may_be_of_capital_letters() -> None:
+    uri = pyotp.TOTP(SECRET, digits=8, digest=hashlib.sha256, interval=60).provisioning_uri(
+        name="ALICE", issuer_name="HOST"
     )
-    assert key_uri_reader.parse(uri, now=NOW).token.secret.reveal() == KEY
+    token = key_uri_reader.parse(uri.upper(), now=NOW).token
+    assert isinstance(token, TOTPToken)
+    assert (token.name, token.algorithm, token.digits, token.period_s) == ("HOST ALICE", "SHA256", 8, 60)
+
+
+@pytest.mark.parametrize("name", ["codeDisplay", "CODEDISPLAY"])
+def test_key_uri__deleted_one_is_passed_over_and_told(name: str) -> None:
+    lines = f"otpauth://totp/old?secret={SECRET}&{name}={ENTE.replace('FLAG', 'true')}\notpauth://totp/new?secret={SECRET}\n"
+    found, skipped = reader.read(lines.encode(), path="codes.txt", now=NOW)
+    assert [each.token.name for each in found] == ["new"]
+    assert skipped == ("line 1: its app has marked it as deleted",)
+    with pytest.raises(ImportFailed, match="no token in the file that is not marked as deleted, 1 are"):
+        reader.read(lines.splitlines()[0].encode(), path="codes.txt", now=NOW)
+
+
+@pytest.mark.parametrize("spelling", ["{}", "{}-{}", "HMAC{}", "Hmac-{}-{}", "hmac_{}_{}", "{} {}", "{}-HMAC"])
+@pytest.mark.parametrize("size", ["1", "256", "512"])
+def test_key_uri__algorithm_is_known_by_its_meaning(spelling: str, size: str) -> None:
+    written = spelling.format(*(["sha", size] if spelling.count("{}") == 2 else [f"Sha{size}"])).replace(" ", "%20")
+    token = key_uri_reader.parse(f"otpauth://totp/x?secret={SECRET}&algorithm={written}", now=NOW).token
+    assert token.algorithm == f"SHA{size}"
 
 
 @pytest.mark.parametrize(
@@ -161,8 +207,7 @@ def test_key_uri__decoration_is_ignored() -> None:
         ("otpauth://totp/x?secret=", "the key is empty"),
         ("otpauth://totp/x?secret=JBSWY3DPEHPK3PXP", "the key has 80 bits"),
         (f"otpauth://totp/x?secret={SECRET[:-1]}0", "0, 1, 8 or 9"),
-        (f"otpauth://totp/x?secret={SECRET[:-1]}", "not Base32 of whole bytes"),
-        (f"otpauth://totp/x?secret={SECRET[:25]}Z", "not Base32 of whole bytes"),
+        (f"otpauth://totp/x?secret={SECRET[:-2]}", "not Base32 of whole bytes"),
         (f"otpauth://totp/x?secret={SECRET[:-1]}-", "the key is not Base32"),
         (f"otpauth://totp/x?secret={SECRET}%C4%B1", "the key is not Base32"),
         (f"otpauth://totp/x?secret={SECRET}%FF", "secret is not UTF-8"),
@@ -171,15 +216,23 @@ def test_key_uri__decoration_is_ignored() -> None:
         (f"otpauth://totp/x?secret={SECRET}=", "the key has too many or too few ="),
         (f"otpauth://totp/x?secret={SECRET}&secret={SECRET}", "secret is given twice"),
         (f"otpauth://totp/x?secret={SECRET}&digits=6&digits=8", "digits is given twice"),
-        (f"otpauth://totp/x?secret={SECRET}&digits", "not known here"),
-        (f"otpauth://totp/x?secret={SECRET}&offset=5", "not known here"),
-        (f"otpauth://totp/x?secret={SECRET}&Secret={SECRET}", "not known here"),
+        (f"otpauth://totp/x?secret={SECRET}&digits", "digits has no value"),
+        (f"otpauth://totp/x?secret={SECRET}&offset=5", 'the parameter "offset" is not known here'),
+        (f"otpauth://totp/x?secret={SECRET}&2step_salt=8", 'the parameter "2step_salt" is not known here'),
+        (f"otpauth://totp/x?secret={SECRET}&{SECRET}=x", "the parameter is not known here"),
+        (f"otpauth://totp/x?secret={SECRET}&Secret={SECRET}", "secret is given twice"),
+        ("otpauth://totp/x?secret=null", "the secret is missing"),
+        (f"otpauth://hotp/x?secret={SECRET}&counter=null", "the counter is missing"),
+        (f"otpauth://totp/x?secret={SECRET}&trashed=true", "marked it as deleted"),
         (f"otpauth://totp/x?secret={SECRET}&digits=5", "digits is not a number from 6 to 8"),
         (f"otpauth://totp/x?secret={SECRET}&digits=06", "digits is not a number"),
         (f"otpauth://totp/x?secret={SECRET}&digits=%D9%A6", "digits is not a number"),
         (f"otpauth://totp/x?secret={SECRET}&period=0", "period is not a number from 1 to 300"),
         (f"otpauth://totp/x?secret={SECRET}&period=30.0", "period is not a number"),
-        (f"otpauth://totp/x?secret={SECRET}&algorithm=MD5", "the algorithm is none of"),
+        (f"otpauth://totp/x?secret={SECRET}&algorithm=MD5", 'the algorithm "MD5" is none of'),
+        (f"otpauth://totp/x?secret={SECRET}&algorithm=HMAC-SHA3-256", 'the algorithm "HMAC-SHA3-256" is none of'),
+        (f"otpauth://totp/x?secret={SECRET}&algorithm={SECRET}", "the algorithm is none of"),
+        (f"otpauth://totp/x?secret={SECRET}&algorithm=%C5%BFha1", "the algorithm is none of"),
         (f"otpauth://totp/x?secret={SECRET}&algorithm=", "the algorithm is none of"),
         (f"otpauth://hotp/x?secret={SECRET}", "the counter is missing"),
         (f"otpauth://hotp/x?secret={SECRET}&counter=-1", "counter is not a number"),

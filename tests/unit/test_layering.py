@@ -22,6 +22,7 @@ def _room(name: str, *may_import: str) -> None:
 _room("")
 _room("otp")
 _room("interchange", "otp")
+_room("interchange.apps", "interchange", "otp")
 _room("account", "otp")
 _room("ui")
 _room("pam", "account", "otp")
@@ -29,7 +30,7 @@ _room("login", "pam", "account", "otp")
 _room("pam_module", "login", "pam", "account", "otp")
 _room("bridge", "pam_module", "login", "pam", "account", "otp")
 _PROGRAMS_USE = ("login", "pam", "account", "interchange", "otp", "ui")
-_room("device", "account", "interchange", "otp", "ui")
+_room("device", "account", "interchange", "interchange.apps", "otp", "ui")
 _room("enroll", *_PROGRAMS_USE)
 _ADMIN = ("common", "sshd", "services", "change", "access", "doctor")
 for _number, _name in enumerate(_ADMIN):
@@ -37,7 +38,7 @@ for _number, _name in enumerate(_ADMIN):
 _room("admin.log_view", "enroll", *_PROGRAMS_USE, "admin.common")
 _room("admin", "enroll", *_PROGRAMS_USE, *(f"admin.{below}" for below in _ADMIN), "admin.log_view")
 
-PURE_ROOMS = ("otp", "interchange")
+PURE_ROOMS = ("otp", "interchange", "interchange.apps")
 PURE_MODULES = (
     "config", "drawing", "bridge.wire", "account.state", "account.state_format", "account.token_file",
     "login.policy", "login.throttle", "login.answer", "login.outcome",
@@ -45,8 +46,10 @@ PURE_MODULES = (
     "admin.sshd.config_lines", "admin.sshd.match_blocks", "admin.services.exempt",
     "admin.access.proofs", "admin.access.pam_judge", "admin.access.ways_in", "admin.access.ways_table",
 )  # fmt: skip
-IMPURE_MODULES = ("interchange.qr_picture", "interchange.pskc_file")
-"""They hand bytes to a library that reads what a picture or an encrypted container holds."""
+IMPURE_MODULES = (
+    "interchange.qr_picture", "interchange.pskc_file", "interchange.apps.onepassword", "interchange.apps.table",
+)  # fmt: skip
+"""They hand bytes to a library that takes them as a file."""
 ALLOWED_ON_LOGIN = {
     "__future__", "_json", "_operator", "_sha1", "_sha256", "_sha512", "_signal", "_socket", "errno", "fcntl", "os",
     "pwd", "stat", "sys", "syslog", "time",
@@ -158,6 +161,40 @@ def test_rooms__no_private_name_is_used_in_another_folder() -> None:
     assert not wrong
 
 
+def _private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def _defined_in(tree: ast.Module) -> set[str]:
+    """Return the private names that a module defines: functions, classes, fields and slots."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store):
+            found.add(node.id if isinstance(node, ast.Name) else node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)  # __slots__
+    return {name for name in found if _private(name)}
+
+
+def test_rooms__no_private_member_of_an_object_is_used_in_another_folder() -> None:
+    """A subclass in another folder counts as well: what it overrides or reads is the parent's business."""
+    own: dict[str, set[str]] = {}
+    for module in MODULES:
+        own.setdefault(_room_of(module), set()).update(_defined_in(_tree(module)))
+    of_libraries = {"_asdict", "_exit", "_replace"}
+    of_argparse = {"_option_string_actions", "_prog", "_subparsers", "_SubParsersAction"}
+    wrong = {
+        (module, node.attr)
+        for module in MODULES
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.Attribute) and _private(node.attr)
+        if node.attr not in own[_room_of(module)] | of_libraries | of_argparse
+    }
+    assert not wrong
+
+
 def test_login__needs_nothing_but_the_standard_library() -> None:
     foreign = {
         (module, name)
@@ -173,7 +210,7 @@ def test_login__needs_nothing_but_the_standard_library() -> None:
         ("account.token_file", "json"),
         ("account.token_file", "json.scanner"),
         ("bridge.backend", "signal"),
-        ("login.login_enrolment", "segno"),
+        ("login.qr_messages", "segno"),
         ("otp.key_uri", "urllib.parse"),
         ("otp.mac", "hashlib"),
         ("otp.mac", "hmac"),
@@ -188,7 +225,8 @@ def test_login__loads_nothing_slow() -> None:
     assert "pam_softtoken.login.verifier" in loaded
     assert not loaded & {
         "re", "hashlib", "_hashlib", "json", "enum", "typing", "dataclasses", "struct", "socket", "logging", "signal",
-        "_socket", "contextlib", "pam_softtoken.login.login_enrolment", "pam_softtoken.pam",
+        "_socket", "contextlib", "pam_softtoken.login.login_enrolment", "pam_softtoken.login.enrolment_offer",
+        "pam_softtoken.login.enrolment_dialogue", "pam_softtoken.login.qr_messages", "pam_softtoken.pam",
         "pam_softtoken.pam.service_file", "pam_softtoken.account.editor", "pam_softtoken.account.cure",
         "pam_softtoken.drawing", "pam_softtoken.otp.key_uri",
     }  # fmt: skip
@@ -223,7 +261,8 @@ def test_success__is_written_once() -> None:
 
 def test_owners__look_users_up_and_lead_to_the_null_device_and_the_system_log() -> None:
     """Only lists of users are made elsewhere. /dev/null may be missing, and syslog(3) may wait without end."""
-    assert _users_of("getpwnam", "getpwuid") == {"account.user_lookup", "admin.common.logins"}
+    assert _users_of("getpwnam", "getpwuid") == {"account.user_lookup"}
+    assert _users_of("getpwall") == {"admin.common.logins"}
     assert _users_of("devnull", "DEVNULL") == {"null_device"}
     assert not {module for module in MODULES if "syslog" in _imports(module)}
 
@@ -264,6 +303,41 @@ def test_owners__the_bridge_looks_for_changes_where_python_writes_them() -> None
     source = (PACKAGE / "bridge" / "pam_softtoken.c").read_text()
     defined = re.findall(r'^#define (\w+) "((?:/var/lib|/run)/softtoken[^"]*)"', source, re.MULTILINE)
     assert defined == [("CHANGES", places.CHANGES)]
+
+
+def test_command_lines__end_where_they_are_parsed() -> None:
+    """What is below gets frozen values. Their types say which options there are, and mypy checks each use."""
+    assert not {
+        module
+        for module in MODULES
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.ImportFrom) and node.module == "argparse"
+    }
+    used = {
+        module: {
+            node.attr
+            for node in ast.walk(_tree(module))
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "argparse"
+        }
+        for module in MODULES
+        if "argparse" in _imports(module)
+    }
+    assert {module for module, names in used.items() if "Namespace" in names} == {"ui.command_line"}
+    for module in set(used) - {"ui.command_line"}:  # the others only add arguments
+        assert "ArgumentParser" in used[module], module
+        assert used[module] <= {"ArgumentParser", "ArgumentTypeError"}, module
+
+
+def test_consent__is_asked_for_in_one_place() -> None:
+    """The answers that count, and what happens where nobody can be asked, are the same everywhere."""
+    texts = {
+        module: {node.value for node in ast.walk(_tree(module)) if isinstance(node, ast.Constant)} for module in MODULES
+    }
+    asking = {
+        module for module, found in texts.items() if any(isinstance(each, str) and "[y/" in each for each in found)
+    }
+    assert asking == {"ui.consent"}
+    assert {module for module in MODULES if "--yes" in texts[module]} == {"ui.consent", "admin.enable"}
 
 
 def test_verifier__never_sees_pam() -> None:

@@ -166,7 +166,7 @@ def test_journal_entry__whose_writer_is_not_known_is_not_roots(uid: str) -> None
 
 
 def test_journal_entry__of_dropped_lines_is_shown_if_the_journal_itself_says_so() -> None:
-    said = {"MESSAGE": "Suppressed 12 messages from session-3.scope", "MESSAGE_ID": log_lines.SUPPRESSED, "_UID": "0"}
+    said = {"MESSAGE": "Suppressed 12 messages from session-3.scope", "MESSAGE_ID": log_lines.SUPPRESSION, "_UID": "0"}
     entry = entry_of(**said, _TRANSPORT="driver")
     assert entry is not None
     assert (entry.service, entry.fields) == (

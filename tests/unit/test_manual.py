@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import Iterable
 from functools import partial
@@ -22,6 +21,7 @@ from pam_softtoken.enroll import program as enroll
 from pam_softtoken.login import outcome
 from pam_softtoken.ui import command_line
 from tests.support import claims
+from tests.support.tools import needs
 
 TREE = Path(__file__).resolve().parents[2]
 NAMES = tuple(
@@ -45,8 +45,7 @@ def pages(share: Path) -> dict[str, str]:
 
 def shown(share: Path, name: str) -> str:
     """Return a page as a person reads it, without line ends."""
-    mandoc = shutil.which("mandoc") or pytest.skip("needs mandoc")
-    done = subprocess.run([mandoc, "-Tascii", share / "man" / name], check=True, capture_output=True, text=True)
+    done = subprocess.run(["mandoc", "-Tascii", share / "man" / name], check=True, capture_output=True, text=True)
     return re.sub(r"\s+", " ", re.sub(".\b", "", done.stdout))
 
 
@@ -64,19 +63,19 @@ def section(text: str, title: str) -> str:
     return text.split(f".Sh {title}\n")[1].partition("\n.Sh ")[0]
 
 
+@needs("mandoc")
 @pytest.mark.parametrize("name", NAMES)
 def test_page__has_no_mistake_that_mandoc_sees(share: Path, name: str) -> None:
-    mandoc = shutil.which("mandoc") or pytest.skip("needs mandoc")
     done = subprocess.run(
-        [mandoc, "-Tlint", "-W", "warning", share / "man" / name], check=False, capture_output=True, text=True
+        ["mandoc", "-Tlint", "-W", "warning", share / "man" / name], check=False, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@needs("groff")
 @pytest.mark.parametrize("name", NAMES)
 def test_page__is_shown_by_groff_without_a_warning(share: Path, name: str) -> None:
-    groff = shutil.which("groff") or pytest.skip("needs groff")
-    command = [groff, "-ww", "-mdoc", "-Tascii", str(share / "man" / name)]
+    command = ["groff", "-ww", "-mdoc", "-Tascii", str(share / "man" / name)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -99,6 +98,7 @@ def test_pages__name_only_pages_that_exist(pages: dict[str, str]) -> None:
             assert f"{name}.{number}" in pages
 
 
+@needs("mandoc")
 def test_module_page__has_every_option_with_its_meaning(share: Path) -> None:
     text = shown(share, "man8/pam_softtoken.8").replace("'", "`")
     for option in config.OPTIONS:
@@ -111,6 +111,7 @@ def test_conf_page__has_every_option_that_may_stand_in_the_file(pages: dict[str,
     assert listed == [option.name for option in config.OPTIONS if not option.argument_only]
 
 
+@needs("mandoc")
 def test_enroll_page__has_every_option_in_the_synopsis_and_with_its_meaning(share: Path) -> None:
     text = shown(share, "man1/softtoken-enroll.1").replace("'", "`")
     synopsis = text.split("SYNOPSIS")[1].split("DESCRIPTION")[0]
@@ -119,6 +120,7 @@ def test_enroll_page__has_every_option_in_the_synopsis_and_with_its_meaning(shar
         assert meaning(action).replace("'", "`")[1:] in text
 
 
+@needs("mandoc")
 @pytest.mark.parametrize(
     ("name", "parser"),
     [("man8/softtoken-admin.8", admin.build_parser()), ("man1/softtoken.1", device.build_parser())],
@@ -238,4 +240,4 @@ def test_document__without_a_directory_says_what_it_takes() -> None:
         command = [str(TREE / "scripts/document"), *arguments]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         assert (done.returncode, done.stdout) == (2, "")
-        assert "error: takes the directory" in done.stderr
+        assert "error: one argument is needed: the directory" in done.stderr

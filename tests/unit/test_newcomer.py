@@ -16,6 +16,7 @@ from pam_softtoken.account.state import State
 from pam_softtoken.config import Config
 from pam_softtoken.errors import EnrolmentRefused
 from pam_softtoken.login import policy
+from pam_softtoken.login.enrolment_dialogue import Confirmed
 from pam_softtoken.login.login_enrolment import Newcomer
 
 
@@ -41,5 +42,5 @@ def test_newcomer__whom_root_revokes_while_the_files_are_written_is_not_let_in(
 
     monkeypatch.setattr(Editor, "_write_durably", revoke_and_write)
     with pytest.raises(EnrolmentRefused):
-        newcomer._write(finding, now)
+        newcomer._write(Confirmed(finding, now=now))
     assert not (home / ".softtoken" / "tokens").exists()

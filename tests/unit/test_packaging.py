@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,6 +15,7 @@ import pytest
 import pam_softtoken
 from pam_softtoken import config
 from tests.support.installation import TREE
+from tests.support.tools import needs_package_lists
 
 CONTROL = (TREE / "debian/control").read_text()
 PACKAGE = TREE / "pam_softtoken"
@@ -48,7 +48,7 @@ def named_by(package: str) -> set[str]:
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_packages__name_every_library_that_is_imported(path: Path) -> None:
-    package = "softtoken" if path.parent.name == "device" else "libpam-softtoken"
+    package = "softtoken" if path.parent.name in ("device", "apps") else "libpam-softtoken"
     assert libraries(path) - named_by(package) == set()
 
 
@@ -61,6 +61,15 @@ def test_packages__have_the_version_of_the_project() -> None:
     assert changelog.startswith(f"pam-softtoken ({pam_softtoken.__version__}) ")
 
 
+def test_changelog__is_made_from_that_of_debian() -> None:
+    made = subprocess.run(
+        ["/usr/bin/python3", "-I", TREE / "scripts/lib/changelog.py"], check=True, capture_output=True, text=True
+    ).stdout
+    assert (TREE / ".github/CHANGELOG.md").read_text() == made, "scripts/lib/changelog.py >.github/CHANGELOG.md"
+    assert f"## {pam_softtoken.__version__} (" in made
+    assert len(made.splitlines()) > 8
+
+
 def field(package: str, name: str) -> set[str]:
     """Return the names in a field of debian/control, such as Depends."""
     stanza = next(text for text in CONTROL.split("\n\n") if f"Package: {package}\n" in text)
@@ -68,13 +77,13 @@ def field(package: str, name: str) -> set[str]:
     return set(re.findall(r"(?<![\w$:{-])[a-z][a-z0-9+.-]+", found[1])) if found else set()
 
 
+@needs_package_lists()
 def test_packages__of_a_server_bring_no_libraries_for_pictures() -> None:
     brought = (field("libpam-softtoken", "Depends") | field("libpam-softtoken", "Recommends")) - {"softtoken-common"}
     assert {"python3-pil", "python3-zxing-cpp"} <= field("libpam-softtoken", "Suggests")
-    apt_cache = shutil.which("apt-cache") or pytest.skip("needs apt, to see what these depend on in turn")
     left_out = [f"--no-{kind}" for kind in ("suggests", "enhances", "conflicts", "breaks", "replaces")]
     done = subprocess.run(
-        [apt_cache, "depends", "--recurse", *left_out, *sorted(brought)], check=True, capture_output=True, text=True
+        ["apt-cache", "depends", "--recurse", *left_out, *sorted(brought)], check=True, capture_output=True, text=True
     )
     everything = set(re.findall(r"^[a-z]\S*", done.stdout, re.MULTILINE))
     assert brought <= everything

@@ -13,6 +13,7 @@ from pam_softtoken.login import clock_doubt, lifetime, policy
 from pam_softtoken.login.policy import ACCEPTED, NOTED, USED, Finding, Limits
 from pam_softtoken.otp import hotp
 from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken
+from tests.support import sampling
 
 NOW = 1_700_000_010  # 10 s into step 56666667 of 30 s
 STEP = NOW // 30
@@ -279,7 +280,7 @@ def test_grace__gets_no_longer_by_a_jump_of_the_clock(now: int, uptime_s: int) -
     assert not lifetime.in_grace(state, "a" * 16, now=now, uptime_s=uptime_s, grace_s=60)
 
 
-@settings(max_examples=300)
+@settings(max_examples=sampling.amount(300, full=3000))
 @given(
     st.lists(
         st.tuples(st.integers(-60, 60), st.integers(-45, 45), st.sampled_from((0, 1, 2)), st.booleans(), st.booleans()),

@@ -136,20 +136,23 @@ def test_take_out__leaves_a_jump_that_ends_before_our_line(front: str) -> None:
 REFUSED = {
     "in another file": (
         "auth include one\n" + OURS_ALONE,
-        "/etc/pam.d/one:1 hops over",
+        "/etc/pam.d/one:1 jumps over",
     ),
     "comments become lines below it": (
         "auth [success=2 default=ignore] pam_x.so\n#softtoken-admin: auth required pam_unix.so\n"
         + OURS_ALONE
         + "auth required pam_deny.so\n",
-        "line 1 hops over",
+        "line 1 jumps over",
     ),
     "comments become lines below it, and ours is further down": (
         "auth [success=1 default=ignore] pam_x.so\n#softtoken-admin: auth required pam_unix.so\n"
         "auth required pam_deny.so\n" + OURS_ALONE,
-        "line 1 hops over",
+        "line 1 jumps over",
     ),
-    "an odd spelling": ("auth [success=\\\n1 default=ignore] \\\n pam_x.so\n" + OURS_ALONE, "not understood"),
+    "an odd spelling": (
+        "auth [success=\\\n1 default=ignore] \\\n pam_x.so\n" + OURS_ALONE,
+        "that this program does not know",
+    ),
 }
 
 
@@ -159,4 +162,4 @@ def test_take_out__refuses_by_line_where_a_jump_would_come_down_elsewhere(name: 
     others = {"/etc/pam.d/one": "auth [success=1 default=ignore] pam_x.so\n"}
     with pytest.raises(CannotEdit, match=why) as refusal:
         service_edit.take_out(text, IN_PIECES, others.get)
-    assert refusal.value.hint.startswith("take that hop out of ")
+    assert refusal.value.hint.startswith("remove that jump from ")

@@ -32,6 +32,7 @@ from pam_softtoken.errors import (
     Throttled,
 )
 from pam_softtoken.login import throttle
+from pam_softtoken.login.answer import Question
 from pam_softtoken.login.policy import Limits
 from pam_softtoken.login.throttle import Source
 from pam_softtoken.login.verifier import Accepted, Attempt
@@ -98,7 +99,7 @@ class Gate:
     def answer(self, typed: str, source: Source = OWNER, *, now: int = NOW, only_otps: bool = False) -> Accepted:
         attempt = Attempt(self.account, self.config, now=now)
         try:
-            return attempt.verify(typed, source=source, clock=lambda: now, only_otps=only_otps)
+            return attempt.verify(Question(typed, source=source, only_otps=only_otps), clock=lambda: now)
         finally:
             attempt.close()
 
@@ -367,7 +368,7 @@ def test_pin__that_is_set_while_an_answer_waits_for_the_lock_is_asked_for(
 
     monkeypatch.setattr(type(store), "lock", lambda self, timeout_s: locked_late(timeout_s) if self is store else None)
     with pytest.raises(OTPMismatch):
-        attempt.verify(_totp(NOW), source=OWNER, clock=lambda: NOW)
+        attempt.verify(Question(_totp(NOW), source=OWNER), clock=lambda: NOW)
     attempt.close()
 
 
@@ -385,7 +386,7 @@ def test_attempt__goes_by_no_file_that_was_moved_away_while_the_person_typed(
         path.write_text("of somebody else")
         path.chmod(0o600)
     with pytest.raises((NotEnrolled, BadTokenFile, InsecureFile)):
-        attempt.verify(_totp(NOW), source=OWNER, clock=lambda: NOW)
+        attempt.verify(Question(_totp(NOW), source=OWNER), clock=lambda: NOW)
     attempt.close()
 
 
@@ -408,7 +409,7 @@ def test_clock__is_read_under_the_lock_so_that_an_answer_that_was_held_up_opens_
     _close(gate, STRANGER)
     before = gate.state().wrong
     with pytest.raises(Throttled):
-        attempt.verify(pin + _wrong(NOW), source=STRANGER, clock=lambda: clock[0])
+        attempt.verify(Question(pin + _wrong(NOW), source=STRANGER), clock=lambda: clock[0])
     attempt.close()
     assert gate.state().wrong == before
 
@@ -428,7 +429,7 @@ def test_pin__that_is_taken_away_while_an_answer_waits_for_the_lock_is_missed_wh
 
     monkeypatch.setattr(Attempt, "_claim", lambda _, *arguments: claimed_before(*arguments))
     with pytest.raises(PINMissing):
-        attempt.verify("4711" + _totp(NOW), source=OWNER, clock=lambda: NOW)
+        attempt.verify(Question("4711" + _totp(NOW), source=OWNER), clock=lambda: NOW)
     attempt.close()
     assert gate.state().last[PHONE.fingerprint()] == NEVER
 

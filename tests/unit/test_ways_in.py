@@ -152,7 +152,7 @@ def test_unknowns__name_what_only_others_can_tell() -> None:
     found = list(unknowns(door, [person(), person("bob", password=MAYBE)], [commanded]))
     assert found == [
         "what pam_access.so says (/etc/pam.d/sshd:1)",
-        "whom pam_time.so keeps out all the same (/etc/pam.d/sshd:3)",
+        "which users pam_time.so refuses (/etc/pam.d/sshd:3)",
         "keys that AuthorizedKeysCommand finds",
         "the passwords of accounts that are not in /etc/shadow: bob",
     ]
@@ -448,7 +448,7 @@ def test_status__says_in_a_line_each_what_a_service_does_to_whom() -> None:
         "sshd: exempt from codes, group robots: deploy",
         "sshd: exempt from codes, group glass: it has no members",
         "sudo, login: let in by nullok only (1): bob",
-        "su: asks for a code; nobody is refused for want of a token",
+        "su: asks for a code; nobody is refused for lack of a token",
     ]
 
 

@@ -1,1 +1,1 @@
-"""Find out which users get in, and how, from sshd's settings, PAM's paths and enrolment."""
+"""Which users get in, and how: computed from sshd's settings, PAM's paths and enrolment."""

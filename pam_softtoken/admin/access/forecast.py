@@ -156,7 +156,8 @@ def forecast(service: str, way: str | None, *, nullok: bool, groups: Sequence[st
         groups: the groups whose members are not asked.
 
     Raises:
-        UsageError, AdministrationFailed: the change is not possible, or it would open a way in that is closed today.
+        UsageError, AdministrationFailed: the change is not possible, or it would open a way into sshd that is
+            closed today.
     """
     settings = (person.settings_of(None),)
     if service != server.SERVICE:
@@ -211,7 +212,7 @@ def _judge(stack: Stack) -> Judge:
 
 
 def require_nothing_opened(found: Forecast) -> None:
-    """Check that no user would get in with fewer proofs than today, with any proofs that they have or may get later.
+    """Check that no user would get in by a way that is closed today, with any proofs that they have or may get later.
 
     Raises:
         ClosedToday: a user would.
@@ -275,7 +276,7 @@ def _require_asked(found: Forecast, directives: Iterable[Directive]) -> None:
     why = "; ".join(f"{each.place}: {each.text} ({each.condition})" for each in culprits[:3])
     raise ClosedToday(
         f"sshd would never ask for a code{': ' if why else ''}{why}",
-        hint="take out what keeps keyboard-interactive off" if why else _hint(found.plan.way, server.SERVICE),
+        hint="remove the line that turns keyboard-interactive off" if why else _hint(found.plan.way, server.SERVICE),
     )
 
 

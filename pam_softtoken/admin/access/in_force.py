@@ -39,7 +39,7 @@ class InForce(NamedTuple):
 
 
 def in_force(only: Container[str] | None = None) -> tuple[list[InForce], list[str]]:
-    """Find out the effects of each service that has our line.
+    """Return the effects of each service that has our line.
 
     Args:
         only: limit the search to these users.
@@ -125,11 +125,11 @@ def _lines_of(each: InForce, services: str, most: int) -> Iterator[str]:
         yield f"{services}: exempt from codes, group {group}: {members}"
     if not each.refused and not each.let_in:
         asks = "asks" if services == each.service else "ask"
-        yield f"{services}: {asks} for a code; nobody is refused for want of a token"
+        yield f"{services}: {asks} for a code; nobody is refused for lack of a token"
 
 
 def nobody_gets_in(found: list[InForce]) -> list[str]:
-    """Return a warning if no user is enrolled and services refuse users for that."""
+    """Return a warning if services refuse users, for a host on which no user is enrolled."""
     refusing = [each.service for each in found if each.refused]
     if not refusing:
         return []

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from pam_softtoken.account import user_lookup
@@ -14,12 +14,12 @@ from pam_softtoken.admin.common.finding import named
 from pam_softtoken.admin.sshd import server
 from pam_softtoken.admin.sshd.match_blocks import YES, responsible
 from pam_softtoken.errors import AdministrationFailed, LookUpFailed, UnknownUser, UsageError
-from pam_softtoken.ui import terminal
+from pam_softtoken.ui import consent, terminal
 
 _HELP = {
     "softtoken-enroll --user NAME": "enrols one of them",
     "--enrol-later": "lets users in who have never enrolled",
-    "--except GROUP": "asks the members of a group for no code",
+    "--except GROUP": "does not ask the members of a group for a code",
 }
 _WHY_ROOT = "sshd takes no code from root unless PermitRootLogin is yes"
 
@@ -38,6 +38,21 @@ class Verdict(NamedTuple):
     in_doubt: dict[str, list[str]]
     runner: str
     refusal: str
+
+
+@dataclass(frozen=True, slots=True)
+class LockOutOptions:
+    """The options that say which users may lose their way in.
+
+    Attributes:
+        lock_out: their names, with commas between.
+        force: lock out anybody, even the user who runs this.
+        yes: ask nothing. That does not allow a lock-out.
+    """
+
+    lock_out: str | None
+    force: bool
+    yes: bool
 
 
 def judge(found: Forecast) -> Verdict:
@@ -109,39 +124,36 @@ def _gets_in(found: Forecast, person: Person) -> bool:
     return any(is_sure(found.then.ways(person, peer)) for peer in found.then.peers)
 
 
-def require_allowed(screen: terminal.Terminal, verdict: Verdict, options: argparse.Namespace) -> None:
+def require_allowed(screen: terminal.Terminal, verdict: Verdict, options: LockOutOptions) -> None:
     """Check that the administrator accepts that users are locked out.
 
     Raises:
-        AdministrationFailed: they do not, or nobody can be asked.
+        NotConfirmed: they do not.
+        AdministrationFailed: nobody can be asked, or the change is refused.
     """
-    require_not_refused(verdict, options)
+    require_not_refused(verdict, force=options.force)
     meant = names_meant(options.lock_out)
     left = [name for name in (*verdict.lost, *verdict.in_doubt) if name not in meant]
     if not left or options.force:
         return
     if terminal.person_is_there() and not options.yes:
-        question = f"Lock out {named(left, 10)}? Type yes to go on, anything else changes nothing:"
-        if screen.ask(question).strip().lower() == "yes":
-            return
-        raise AdministrationFailed("not confirmed; nothing was changed", hint="yes, the whole word, does it")
+        consent.require_whole_word(screen, f"Lock out {named(left, 10)}?")
+        return
     raise AdministrationFailed(
         f"this would lock out {named(left, 10)}; nothing was changed",
-        hint=f"enrol them first, or say that it is meant: --lock-out {','.join(left[:20])}",
+        hint=f"enrol them first, or confirm with: --lock-out {','.join(left[:20])}",
     )
 
 
-def require_not_refused(verdict: Verdict, options: argparse.Namespace) -> None:
+def require_not_refused(verdict: Verdict, *, force: bool) -> None:
     """Check that neither the administrator nor the last way to root is locked out.
 
     Raises:
         AdministrationFailed: one of them would be.
     """
-    if verdict.refusal and not options.force:
+    if verdict.refusal and not force:
         hint = f"softtoken-enroll{' --user ' + verdict.runner if verdict.runner in verdict.lost else ''} first"
-        raise AdministrationFailed(
-            f"{verdict.refusal}; nothing was changed", hint=f"{hint}; --force does it all the same"
-        )
+        raise AdministrationFailed(f"{verdict.refusal}; nothing was changed", hint=f"{hint}; --force goes on anyway")
 
 
 def names_meant(given: str | None) -> set[str]:
@@ -155,7 +167,7 @@ def names_meant(given: str | None) -> set[str]:
         try:
             found.add(user_lookup.account_of_name(name).name)
         except (UnknownUser, LookUpFailed):
-            raise UsageError(f'no such user: "{name}"', hint="--lock-out takes names, with commas between") from None
+            raise UsageError(f'no such user: "{name}"', hint="--lock-out takes names, separated by commas") from None
     return found
 
 

@@ -21,7 +21,7 @@ _UNSURE = {SUCCESS, DENIED, IGNORED, "user_unknown"}
 
 
 class Judge:
-    """Find out how one PAM service answers, and remember the verdicts.
+    """Judge how one PAM service answers, and remember the verdicts.
 
     Args:
         door: the service.

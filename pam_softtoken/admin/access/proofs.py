@@ -17,7 +17,7 @@ PROOFS = (KEY, TICKET, HOST_KEY, PASSWORD, CODE)
 OF_TARGETS = ("su", "su-l")
 """Services that ask for the proofs of the target account."""
 ENROLLED, NEVER, BEFORE, UNUSABLE, UNKNOWN = "enrolled", "never", "before", "unusable", "unknown"
-"""Whether a user has a token in a store: yes; never; earlier; in files that are refused; unknown."""
+"""Whether a user has a token in a store: yes; never had one; had one before; one that cannot be used; unknown."""
 Settings = Mapping[str, str]
 """sshd's settings for one user and connection. Names are in lower case; the values of a list are joined by spaces."""
 Proofs = frozenset[str]
@@ -35,12 +35,12 @@ class Person(NamedTuple):
         password: whether they have one that PAM's password modules accept.
         keys: for each value of `AuthorizedKeysFile`, whether one of their public keys is there.
         enrolments: for each store, one of the five words.
-        expired: whether the account has passed its expiry date.
+        expired: the account has expired, or its password expired longer ago than shadow(5) allows.
         locked: the shadow file has a `!`. Without PAM, sshd then refuses all logins.
-        root: the user is root, or may become root with sudo.
-        sudo: the user may run some command with sudo; `asked` says whether sudo asks them to authenticate.
-        asked: see `sudo`.
-        has_shell: the user has a login shell, and is root or not a system account.
+        root: whether the user is root, or may become root with sudo.
+        sudo: whether the user may run some command with sudo.
+        asked: whether sudo asks them to authenticate for at least one of these commands.
+        has_shell: the user has a login shell, and is root, is not a system account, or has a password.
     """
 
     names: Names

@@ -114,7 +114,7 @@ def _method(method: str, given: Proofs, person: Person, settings: Settings, judg
 
 
 def admitted(person: Person, settings: Settings, peer: Peer) -> int:
-    """Return what sshd's lists of users and groups decide."""
+    """Return whether sshd admits the user at all: root, a locked account, the lists of users and groups."""
     if person.uid == 0 and settings.get("permitrootlogin") == "no":
         return NO
     if person.locked and settings.get("usepam") != "yes":
@@ -140,7 +140,7 @@ def unknowns(door: Door, people: Sequence[Person], rows: Sequence[Settings] = ()
             yield f"what {line.name} says ({line.place})"
     for line in door.account:
         if line.name in SELECTING:
-            yield f"whom {line.name} keeps out all the same ({line.place})"
+            yield f"which users {line.name} refuses ({line.place})"
     for name, what in (
         ("authorizedkeyscommand", "keys that AuthorizedKeysCommand finds"),
         ("trustedusercakeys", "certificates of TrustedUserCAKeys"),

@@ -31,7 +31,7 @@ class Claim(NamedTuple):
 
     @property
     def is_lost(self) -> bool:
-        """Whether the user gets in today and would not any more."""
+        """Whether the user gets in today and would not any more. Without a login shell, today has to be certain."""
         best = _best(self.today)
         return _best(self.then) == NO and (best == YES or (best > NO and self.person.has_shell))
 
@@ -42,7 +42,7 @@ class Claim(NamedTuple):
 
     @property
     def opened(self) -> Ways:
-        """The new ways that need fewer proofs than today."""
+        """The new ways that do not ask for all proofs of one of today's ways. A code does not replace another proof."""
         return frozenset(
             way for way in self.then if not any(today <= way[0] - {CODE} or today == way[0] for today, _ in self.today)
         )
@@ -62,7 +62,10 @@ def _best(found: Ways) -> int:
 
 
 def lost(claims: Iterable[Claim]) -> dict[str, list[str]]:
-    """Return the users who would be locked out, each with the classes of connections; none means all classes."""
+    """Return the users who would be locked out, each with the classes of connections.
+
+    The list is empty if no other class lets the user in.
+    """
     return _by_name(claims, lambda claim: claim.is_lost)
 
 
@@ -110,7 +113,7 @@ def table(found: Sequence[Row], service: str) -> list[str]:
     shown = [cell if somewhere else (cell[0], *cell[2:]) for cell in cells]
     widths = [max(len(cell[place]) for cell in shown) for place in range(len(shown[0]))]
     lines = ["  " + "  ".join(text.ljust(width) for text, width in zip(cell, widths, strict=True)) for cell in shown]
-    of_whom = " (the account that somebody becomes)" if service in OF_TARGETS else ""
+    of_whom = " (the target account)" if service in OF_TARGETS else ""
     return [f"Who gets in at {service}{of_whom}:", *(line.rstrip() for line in lines)]
 
 
@@ -119,7 +122,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def opened(claims: Iterable[Claim]) -> Iterator[tuple[Claim, str]]:
-    """Return the claims that let a user in with fewer proofs than today, each with the way as text."""
+    """Return the claims with a way in that is closed today, each with the way as text."""
     for claim in claims:
         for way in claim.opened:
             yield claim, text_of(frozenset({way}))

@@ -85,9 +85,9 @@ def _undo(planned: Change, why: AdministrationFailed, tell: watchdog.Tell) -> No
         watchdog.undo(planned, tell)
     except AdministrationFailed as error:
         raise AdministrationFailed(
-            f"{why.message.removesuffix('; nothing was changed')}; what was done of it is not taken back yet: "
+            f"{why.message.removesuffix('; nothing was changed')}; a part of the change is not taken back yet: "
             f"{error.message}",
-            hint=f"{error.hint}; it is tried again by itself, and by softtoken-admin roll-back",
+            hint=f"{error.hint}; the system tries again by itself, and softtoken-admin roll-back tries at once",
         ) from None
 
 
@@ -112,14 +112,15 @@ def wait(screen: terminal.Terminal, planned: Change) -> None:
         if service in failed:
             raise AdministrationFailed(
                 f'the change of "{service}" was not confirmed, and is not taken back yet: {failed[service].message}',
-                hint=f"{failed[service].hint}; it is tried again by itself, and by softtoken-admin roll-back",
+                hint=f"{failed[service].hint}; the system tries again by itself, and softtoken-admin "
+                "roll-back tries at once",
             )
         time.sleep(watchdog.PAUSE_S)
     present = record.load(service)
     if present is None or present.identity != planned.identity:
         raise AdministrationFailed(
             f'the change of "{service}" was not confirmed; {_what_is_left(planned)}',
-            hint="the system's log says, in lines with pam_softtoken, what came of the logins meanwhile",
+            hint="the system log says what became of the logins, in lines with pam_softtoken",
         )
     screen.show(f'Done. "{service}" asks for a code from now on; softtoken-admin disable {service} ends it.')
 
@@ -129,7 +130,7 @@ def _what_is_left(planned: Change) -> str:
     others = [each.path for each in planned.files if not _is_as_before(each)]
     if not others:
         return "everything is as it was before"
-    return f"our lines are taken out; what somebody else has changed in {', '.join(others)} stays"
+    return f"our lines are removed; what somebody else has changed in {', '.join(others)} stays"
 
 
 def _is_as_before(each: record.FileChange) -> bool:

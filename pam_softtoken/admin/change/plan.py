@@ -45,7 +45,7 @@ def require_service(service: str) -> Stack:
     """
     if "/" in service or "." in service or not service.isprintable() or not service:
         raise UsageError(
-            f'"{service}" is no name of a service', hint=f"a file in {service_file.DIRECTORY}, such as sudo"
+            f'"{service}" is not the name of a service', hint=f"a file in {service_file.DIRECTORY}, such as sudo"
         )
     stack = service_file.read(service, text_of, installed_libpam.dialect())
     if not stack.file:
@@ -87,7 +87,7 @@ class Plan:
         self, service: str, way: str, *, nullok: bool, exempt: Sequence[str] = (), today: Mapping[str, str] = EMPTY
     ) -> None:
         if way == WITH_PUBLIC_KEY and service != server.SERVICE:
-            raise UsageError(f'"{service}" knows no public keys', hint="--with publickey is for sshd")
+            raise UsageError(f'"{service}" does not use public keys', hint="--with publickey is for sshd")
         self.old = require_service(service)
         _require_sound(self.old)
         if self.old.ours:
@@ -143,7 +143,7 @@ class Plan:
                 text = ""
             new = self._read(twin, own, text)
             if not new.ours or paths.bypass(exempt_lines.asked(new.of("auth"))) is not None:
-                self.remarks.append(f"{own} is another way to the same place, and goes on without a code.")
+                self.remarks.append(f"{own} is another way to the same place, and does not ask for a code.")
                 continue
             yield FileChange(own, before, before._replace(data=text.encode("utf-8", "surrogateescape")))
 
@@ -152,29 +152,31 @@ class Plan:
         _require_sound(self.stack)
         if len(self.stack.ours) != 1:
             raise AdministrationFailed(
-                f"our line would stand {len(self.stack.ours)} times", hint=f"see {places(self.stack.ours)}"
+                f"our line would be there {len(self.stack.ours)} times", hint=f"see {places(self.stack.ours)}"
             )
         asked = exempt_lines.asked(lines)
         culprit = paths.bypass(asked)
         if culprit is not None:
             raise AdministrationFailed(
                 f"{culprit.place} would let people in without a code: {culprit.control} {culprit.module}",
-                hint='let that line be "required", or take it out; the password may not be the last word',
+                hint='make that line "required", or remove it: a right password must not end the stack',
             )
         over = [line for line in jumps.over(lines, self.stack.ours[0]) if not exempt_lines.group_of(line)]
         if over:
             raise AdministrationFailed(
-                f"{over[0].place} hops over the place of our line, and would come down elsewhere",
-                hint="take that hop out of it, or put our line into the service by hand",
+                f"{over[0].place} jumps over the place of our line, and would land elsewhere",
+                hint="remove that jump, or add our line to the service by hand",
             )
         exempt = [line for line in lines if line.name in known_modules.ROOT_ONLY]
         if exempt and paths.bypass(asked, root_is_asked=True):
-            self.remarks.append(f"root itself is not asked, as {exempt[0].place} wants it.")
+            self.remarks.append(f"root is not asked, because of {exempt[0].place}.")
 
     def _add_drop_in(self, new: bytes) -> None:
         before = host_file.read(server.DROP_IN)
         if before.data is not None and not server.is_drop_in(before.data):
-            raise AdministrationFailed(f"{server.DROP_IN} is there, and not as we make it", hint="move it away first")
+            raise AdministrationFailed(
+                f"{server.DROP_IN} is there, and its content is not ours", hint="move it away first"
+            )
         # Written first and removed last: PAM may skip the password only while sshd asks for a key.
         self.files = (FileChange(server.DROP_IN, before, Content(new)), *self.files)
 
@@ -186,15 +188,15 @@ def _require_not_shared(service: str, path: str) -> None:
         used = {stack.file, *(place.file for line in stack.of("auth") for place in (line.place, *line.via))}
         if name != service and real in {os.path.realpath(each) for each in used if each}:
             raise AdministrationFailed(
-                f'"{name}" goes by {path}, too, and would let people in without a password',
-                hint=f"let {service_file.DIRECTORY}/{name} have lines of its own first; nothing was changed",
+                f'"{name}" uses {path}, too, and would let people in without a password',
+                hint=f"let {service_file.DIRECTORY}/{name} have its own lines first; nothing was changed",
             )
 
 
 def _require_sound(stack: Stack) -> None:
     if stack.problems:
         raise AdministrationFailed(
-            f"PAM cannot read the service: {stack.problems[0]}", hint="put that line right first; nothing was changed"
+            f"PAM cannot read the service: {stack.problems[0]}", hint="correct that line first; nothing was changed"
         )
 
 

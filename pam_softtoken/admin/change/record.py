@@ -122,7 +122,7 @@ def locked(wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
         why = os.strerror(error.errno or 0)
         raise AdministrationFailed(f"{places.CHANGES}: {why}", hint="make it writable, and make room") from None
     except PathError as error:
-        hint = "see what stands there, and let only root write it: chown root, chmod go-w"
+        hint = "see what is there, and let only root write it: chown root, chmod go-w"
         raise AdministrationFailed(str(error), hint=hint) from None
     heeded = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:

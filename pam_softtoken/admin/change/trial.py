@@ -27,13 +27,6 @@ SERVICE, ALONE = "softtoken-trial", "softtoken-trial-alone"
 NOBODY = "no-such-user.softtoken"
 WRONG = "not-a-code"
 TRIES = 3
-_MODULE_DIRECTORIES = (
-    "/lib/*/security",
-    "/usr/lib/*/security",
-    "/lib/security",
-    "/usr/lib/security",
-    "/lib64/security",
-)
 
 
 class Trial:
@@ -57,14 +50,14 @@ class Trial:
         for line in self._stack.of("auth"):
             if line.is_substack or line.quiet:
                 continue
-            path = _path_of(line.module)
+            path = installed_libpam.module_file(line.module) or line.module
             try:
                 ctypes.CDLL(path, mode=os.RTLD_NOW | os.RTLD_LOCAL)
             except OSError as error:
                 why = "is not there" if not os.path.exists(path) else str(error)
                 raise AdministrationFailed(
                     f"the new stack cannot be loaded: {line.module} {why} ({line.place})",
-                    hint="install what has it, or take that line out",
+                    hint="install the package that has it, or remove that line",
                 ) from None
 
     def require_denial(self) -> None:
@@ -85,12 +78,12 @@ class Trial:
         if not asked or result == client.PAM_SUCCESS:
             raise AdministrationFailed(
                 f"our own line does not work: it asked for {len(asked)} codes and PAM said {result}",
-                hint="the system's log says why, in a line with pam_softtoken: an option, the backend, its owner",
+                hint="the system log says why, in a line with pam_softtoken: an option, the backend or its owner",
             )
         result = client.authenticate(SERVICE, NOBODY, answer, directory=self._directory, is_trial=True)
         if result == client.PAM_SUCCESS:
             raise AdministrationFailed(
-                "the new stack lets in somebody who answers everything wrongly", hint="look at its other lines first"
+                "the new stack lets in a user who answers everything wrongly", hint="check its other lines first"
             )
 
     def log_in(self, screen: terminal.Terminal, user: str) -> None:
@@ -110,7 +103,7 @@ class Trial:
                 screen.tell("Refused. Try again, with a code that has not been used.")
         raise AdministrationFailed(
             f"the new stack refused {user} {TRIES} times; nothing was changed",
-            hint=f"softtoken-enroll --user {user} --check says what is wrong with a code; --user takes somebody else",
+            hint=f"softtoken-enroll --user {user} --check says what is wrong with a code; --user names another user",
         )
 
 
@@ -142,10 +135,3 @@ def prepared(stack: Stack, text: str) -> Iterator[Trial]:
         )
         Path(directory, SERVICE).write_text(asked, encoding="utf-8", errors="surrogateescape")
         yield Trial(directory, stack)
-
-
-def _path_of(module: str) -> str:
-    if module.startswith("/"):
-        return module
-    found = (path for pattern in _MODULE_DIRECTORIES for path in glob.glob(f"{pattern}/{glob.escape(module)}"))
-    return next(found, module)

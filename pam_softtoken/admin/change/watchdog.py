@@ -41,9 +41,12 @@ def settle_before(tell: Tell, *, patient: bool) -> None:
             for line in bounded.answer_of(_settled, limit_s=_LIMIT_S):
                 tell(line)
     except TimeoutError:
-        tell(f"What is overdue is not taken back within {_LIMIT_S:.0f} s; softtoken-admin roll-back goes on with it.")
+        tell(
+            f"A change that is overdue was not taken back within {_LIMIT_S:.0f} s; softtoken-admin "
+            "roll-back goes on with it."
+        )
     except (AdministrationFailed, OSError, ValueError) as error:
-        tell(f"What is overdue is not taken back; softtoken-admin roll-back says why: {error}")
+        tell(f"A change that is overdue was not taken back; softtoken-admin roll-back says why: {error}")
 
 
 def _settled() -> list[str]:
@@ -53,7 +56,7 @@ def _settled() -> list[str]:
 
 
 def overdue() -> list[str]:
-    """Return the services whose change is overdue or cannot be read."""
+    """Return the services whose change can be finished now, or cannot be read."""
     found = []
     for service in record.services():
         try:
@@ -152,7 +155,7 @@ def _settle(service: str, tell: Tell, *, say_result: bool) -> str:
 
 
 def _fate(present: Change | None) -> str:
-    """Return what must happen to a change now. A change of an earlier boot is always undone."""
+    """Return what must happen to a change now. A pending change of an earlier boot is always undone."""
     if present is None or present.confirmed:
         return WAIT
     if present.state == record.RETURNING:
@@ -199,7 +202,7 @@ def start(planned: Change) -> None:
     os.waitpid(child, 0)
     with open(told, "rb") as pipe:
         if pipe.read(1) != b"+":
-            raise AdministrationFailed("the process that would put things back does not start", hint="start again")
+            raise AdministrationFailed("the process that takes changes back does not start", hint="start again")
 
 
 def watch_again(service: str) -> None:

@@ -89,7 +89,7 @@ def _step(each: FileChange) -> Step:
     if present.data == each.after.data:
         return Step(each.path, place, present, _as_before(each, present), moved)
     if present.data is None:
-        told = f"{each.path} is gone: somebody else has removed it, and it stays so"
+        told = f"{each.path} is gone: somebody else has removed it, and it is not made again"
         return Step(each.path, place, present, present, told)
     told = f"{each.path} was changed by somebody else meanwhile: only our lines are taken out"
     target = present._replace(data=_without_ours(present, each))

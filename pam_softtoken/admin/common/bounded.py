@@ -33,7 +33,7 @@ def run(check: Callable[[], Report], what: str, *, limit_s: float = LIMIT_S) -> 
     except TimeoutError:
         return Report(not_looked_at=(f"{what}: it took longer than {limit_s:g} s",))
     except ValueError:
-        return Report(not_looked_at=(f"{what}: the check itself ended before it was through",))
+        return Report(not_looked_at=(f"{what}: the check ended before it was complete",))
     return Report(tuple(Finding(*each) for each in findings), tuple(looked_at), tuple(not_looked_at))
 
 
@@ -75,12 +75,12 @@ def work_for(user: str, work: Callable[[], object], *, limit_s: float = WORK_LIM
         answer, failure, hint = answer_of(lambda: _answer_or_failure(work), limit_s=limit_s)
     except TimeoutError:
         raise AdministrationFailed(
-            f"the disk with the files of {user} does not answer; this command has not waited longer than {limit_s:g} s",
+            f"the disk with the files of {user} does not answer; this command waited no longer than {limit_s:g} s",
             hint=hint_for_dead_disk(user),
         ) from None
     except ValueError:
         raise AdministrationFailed(
-            f"the work on the files of {user} ended before it was through", hint="start again"
+            f"the work on the files of {user} ended before it was complete", hint="start again"
         ) from None
     if failure:
         raise AdministrationFailed(failure, hint=hint)

@@ -19,7 +19,7 @@ from pam_softtoken import null_device
 
 MAX_BYTES = 64 * 1024 * 1024
 """The most that is read from one child."""
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8"}
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8"}
 _AT_ONCE = 1 << 16
 _CHECK_S = 0.2
 _END_S, _PAUSE_S = 1.0, 0.001
@@ -123,7 +123,7 @@ def running(command: tuple[str, ...], *, errors: IO[bytes] | int) -> Iterator[su
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,
-        env=_ENVIRONMENT,
+        env=ENVIRONMENT,
         cwd="/",
         process_group=0,  # not a session: with requiretty, sudo -l needs the terminal
     )

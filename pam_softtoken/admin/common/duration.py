@@ -39,7 +39,7 @@ def moment(option: str, text: str, now: float) -> float:
         except (ValueError, OverflowError):
             continue
     raise UsageError(
-        f'{option} "{text}" is no time', hint=f'as in {option} 1h, {option} today or {option} "2026-11-20 10:00"'
+        f'{option} "{text}" is not a time', hint=f'as in {option} 1h, {option} today or {option} "2026-11-20 10:00"'
     )
 
 
@@ -51,5 +51,5 @@ def between(option: str, text: str, shortest: str, longest: str) -> int:
     """
     seconds = seconds_of(text)
     if seconds is None or not (seconds_of(shortest) or 0) <= seconds <= (seconds_of(longest) or 0):
-        raise UsageError(f'{option} "{text}" is no time from {shortest} to {longest}', hint=f"as in {option} 1h")
+        raise UsageError(f'{option} "{text}" is not a time from {shortest} to {longest}', hint=f"as in {option} 1h")
     return seconds

@@ -1,8 +1,7 @@
-"""Define the doctor's findings, and build the short commands that repair them. No I/O."""
+"""Define the doctor's findings, and the changes of lines that repair them. No I/O."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -21,7 +20,7 @@ class Finding(NamedTuple):
         place: `/etc/pam.d/sshd:7`, a file, or a word if there is no file.
         line: the faulty line; empty if the fault is not in a line.
         what: the fault, in one sentence.
-        mend: a command for root's shell that repairs it.
+        mend: what repairs it: a command for root's shell, or changes of lines, one a line, from the last to the first.
     """
 
     severity: str
@@ -45,36 +44,70 @@ class Report(NamedTuple):
     not_looked_at: tuple[str, ...] = ()
 
 
-def sed(script: str, file: str) -> str:
-    """Return the command that edits a file with a sed script."""
-    return f"sed -i {shlex.quote(script)} {shlex.quote(file)}"
+class Edit(NamedTuple):
+    """A change at one place of a file, for a person who has it in an editor.
+
+    Args:
+        file: absolute path.
+        number, last: the lines to replace. If `last` is the line before `number`, the text comes between them.
+        text: the new line; None to delete the lines.
+    """
+
+    file: str
+    number: int
+    last: int
+    text: str | None
+
+    def __str__(self) -> str:
+        """Return the change as a sentence."""
+        if self.last < self.number:
+            where = f"below line {self.last}, insert" if self.last else "at the top, insert"
+            return f"in {self.file}, {where}: {self.text}"
+        lines = f"line {self.number}" if self.number == self.last else f"lines {self.number} to {self.last}"
+        what = f"delete {lines}" if self.text is None else f"{lines}, write: {self.text}"
+        return f"in {self.file}, {what}"
+
+    def apply(self, text: str) -> str:
+        """Return the changed text of the file."""
+        lines = text.split("\n")
+        lines[self.number - 1 : self.last] = [] if self.text is None else [self.text]
+        return "\n".join(lines)
 
 
-def lines_of(line: Line) -> str:
-    """Return sed's address of a PAM line; a continued line has several line numbers."""
-    first, last = line.place.number, line.last
-    return str(first) if first == last else f"{first},{last}"
+def delete(line: Line) -> Edit:
+    """Return the change that deletes a PAM line."""
+    return Edit(line.place.file, line.place.number, line.last, None)
 
 
-def delete(line: Line) -> str:
-    """Return the command that removes a PAM line."""
-    return sed(f"{lines_of(line)}d", line.place.file)
+def set_control(line: Line, control: str) -> Edit:
+    """Return the change that gives a PAM line another control."""
+    return Edit(line.place.file, line.place.number, line.last, shown(line, control=control))
 
 
-def drop_argument(line: Line, argument: str) -> str:
-    """Return the command that removes an argument, in brackets or not, from a PAM line."""
-    pattern = "".join(f"\\{character}" if character in r"\.*[]^$/" else character for character in argument)
-    bracketed = "".join(f"\\\\{character}" if character == "]" else character for character in pattern.split("]"))
-    whole = bracketed if "]" in argument else pattern
-    return sed(rf"{lines_of(line)}s/[[:space:]]\(\[{whole}\]\|{pattern}\)\([[:space:]]\|$\)/\2/", line.place.file)
+def drop_argument(line: Line, argument: str) -> Edit:
+    """Return the change that removes an argument from a PAM line."""
+    arguments = list(line.arguments)
+    arguments.remove(argument)
+    return Edit(line.place.file, line.place.number, line.last, shown(line, arguments=arguments))
 
 
-def shown(line: Line) -> str:
-    """Return a PAM line as it would be written in a file."""
+def shown(line: Line, *, control: str | None = None, arguments: Iterable[str] | None = None) -> str:
+    """Return a PAM line as it would be written in a file.
+
+    Args:
+        line: the line.
+        control, arguments: in place of its own.
+    """
     kind = f"-{line.kind}" if line.quiet else line.kind
-    control = f"[{line.control}]" if "=" in line.control else line.control
-    words = [f"[{word}]" if " " in word else word for word in line.arguments]
-    return " ".join((kind, control, line.module, *words))
+    control = line.control if control is None else control
+    words = [_in_brackets(word) for word in (line.arguments if arguments is None else arguments)]
+    return " ".join((kind, f"[{control}]" if "=" in control else control, line.module, *words))
+
+
+def _in_brackets(word: str) -> str:
+    if word and " " not in word and not word.startswith("["):
+        return word
+    return "[" + word.replace("]", "\\]") + "]"
 
 
 def named(names: Iterable[str], most: int = 5) -> str:

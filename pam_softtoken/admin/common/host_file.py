@@ -43,7 +43,7 @@ def is_beside(name: str) -> bool:
 
 
 def read(path: str) -> Content:
-    """Read a file of the host, through links.
+    """Read a file of the host. A link in place of the file is refused; links to its directory are followed.
 
     Raises:
         AdministrationFailed: it is not a file that can be replaced.
@@ -54,12 +54,12 @@ def read(path: str) -> Content:
         return Content(None)
     except OSError as error:
         why = "is a symbolic link" if os.path.islink(path) else os.strerror(error.errno or 0)
-        raise AdministrationFailed(f"{path}: {why}", hint="it has to be a file that can be replaced") from None
+        raise AdministrationFailed(f"{path}: {why}", hint="put a regular file there") from None
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         data = file.read(MAX_BYTES + 1) if stat.S_ISREG(status.st_mode) else b""
     if not stat.S_ISREG(status.st_mode) or len(data) > MAX_BYTES:
-        raise AdministrationFailed(f"{path}: is no configuration file", hint="put it right by hand")
+        raise AdministrationFailed(f"{path}: is not a configuration file", hint="correct it by hand")
     return Content(data, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
 
 
@@ -79,7 +79,7 @@ def resolved(path: str) -> str:
     except PathError as error:
         raise AdministrationFailed(
             f"{path} has become a link to {target}, which cannot be trusted: {reason(error, target)}",
-            hint=f"take the line with pam_softtoken out of {target} by hand, or put a file in the place of the link",
+            hint=f"take the line with pam_softtoken out of {target} by hand, or replace the link by a file",
         ) from None
     return target
 
@@ -117,7 +117,7 @@ def write(path: str, content: Content) -> None:
     """Write a file durably. At each moment it is completely old or completely new.
 
     Raises:
-        AdministrationFailed: the file is unchanged.
+        AdministrationFailed: it cannot be written, or not be made durable.
     """
     beside = _beside(path, _NEW)
     try:
@@ -139,7 +139,7 @@ def put_back(path: str, content: Content) -> None:
     A copy with other bytes is not used: it is from an earlier change, or was edited.
 
     Raises:
-        AdministrationFailed: the file is unchanged.
+        AdministrationFailed: it cannot be restored, or not be made durable.
     """
     kept = _beside(path, _OLD)
     try:

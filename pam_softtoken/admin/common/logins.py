@@ -1,12 +1,14 @@
-"""Find out which users can log in to this host, from the password database, /etc/shells, login.defs and /etc/shadow."""
+"""List the users who can log in to this host, from the password database, /etc/shells, login.defs and /etc/shadow."""
 
 from __future__ import annotations
 
 import os
 import pwd
+from contextlib import suppress
 from pathlib import Path
 
-from pam_softtoken.account import places
+from pam_softtoken.account import places, user_lookup
+from pam_softtoken.errors import LookUpFailed, UnknownUser
 
 SHELLS, DEFINITIONS, SHADOW = "/etc/shells", "/etc/login.defs", "/etc/shadow"
 NSSWITCH = "/etc/nsswitch.conf"
@@ -28,11 +30,9 @@ def everybody() -> list[pwd.struct_passwd]:
         marked = []
     for uid in marked:
         if uid not in listed:
-            try:
-                entry = pwd.getpwuid(uid)
-            except (KeyError, OverflowError):
-                continue  # the account was removed
-            users.setdefault(entry.pw_name, entry)
+            with suppress(UnknownUser, LookUpFailed):  # the account was removed, or its directory does not answer
+                entry = user_lookup.entry_of_uid(uid)
+                users.setdefault(entry.pw_name, entry)
     return sorted(users.values(), key=lambda entry: (entry.pw_uid, entry.pw_name))
 
 

@@ -164,9 +164,9 @@ def _misplaced(path: str, owner: token_file.Owner, template: str, accounts: _Acc
         return None
     if right == path:
         return None
-    problem = f"the tokens of {owner[0]} are looked for in {right}"
+    problem = f"the tokens of {owner[0]} are expected in {right}"
     if os.path.lexists(right):
-        return Orphan(STORE, path, *owner, UNKNOWN, f"{problem}, which is there, too")
+        return Orphan(STORE, path, *owner, UNKNOWN, f"{problem}, which exists, too")
     return Orphan(STORE, path, *owner, UNKNOWN, problem, shlex.join(["mv", path, right]))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import pwd
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from pam_softtoken import config as configuration
 from pam_softtoken.account import enrolled_mark, host_settings, places, safe_open, token_file, user_lookup
@@ -15,17 +17,26 @@ from pam_softtoken.config import Config
 from pam_softtoken.errors import (
     AdministrationFailed,
     ConfigError,
+    LookUpFailed,
     NotEnrolled,
     PathError,
     Refused,
     Revoked,
+    UnknownUser,
     Unusable,
 )
-from pam_softtoken.ui import terminal
 
 PROGRAM = "softtoken-admin"
 PLACES = {"system": places.SYSTEM_STORE, "home": configuration.HOME_STORE}
 """The stores between which `move` moves, by its words."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserOptions:
+    """The options of a command that needs only a user, and the store that has the user's files."""
+
+    user: str
+    store: str | None
 
 
 def add_user(parser: argparse.ArgumentParser) -> None:
@@ -48,11 +59,6 @@ def add_store(parser: argparse.ArgumentParser) -> None:
         help="where the files are, as in the module's store= option; needed only where that is an argument in pam.d "
         "and not in softtoken.conf",
     )  # fmt: skip
-
-
-def add_yes(parser: argparse.ArgumentParser) -> None:
-    """Add the option that answers the question to a subcommand."""
-    parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def uid(text: str) -> int:
@@ -80,12 +86,45 @@ def account_of(user: str) -> safe_open.Account:
     """Look up a user.
 
     Raises:
-        AdministrationFailed: there is no user of that name.
+        AdministrationFailed: there is no user of that name, or there is no answer.
     """
     with existing(user):
         account = user_lookup.account_of_name(user)
     account.look_up_groups()  # the way to the home directory may be open to only one of them
     return account
+
+
+def entries_of(users: Iterable[str]) -> list[pwd.struct_passwd]:
+    """Look up the users that a command line names, each once, by any spelling of their names.
+
+    Raises:
+        AdministrationFailed: there is no user of one of the names.
+    """
+    found = []
+    for user in users:
+        with existing(user):
+            found.append(user_lookup.entry_of_name(user))
+    return list({entry.pw_name: entry for entry in found}.values())
+
+
+def account_if_known(name_or_uid: str | int) -> safe_open.Account | None:
+    """Return the account of a name or a uid; None if there is none, or no answer."""
+    with suppress(UnknownUser, LookUpFailed):
+        if isinstance(name_or_uid, str):
+            return user_lookup.account_of_name(name_or_uid)
+        return user_lookup.account_of_uid(name_or_uid)
+    return None
+
+
+def may_have_user(uid: int) -> bool:
+    """Return whether a uid has a user. If there is no answer, it counts as if it had: what is kept can only deny."""
+    try:
+        user_lookup.account_of_uid(uid)
+    except UnknownUser:
+        return False
+    except LookUpFailed:
+        return True
+    return True
 
 
 @contextmanager
@@ -193,17 +232,3 @@ def not_enrolled(location: Location) -> AdministrationFailed:
 def hint_for(error: PathError, location: Location) -> str:
     """Return a hint for root about a fault in a user's files."""
     return host_settings.hint_for(error, location, is_root=True)
-
-
-def require_yes(screen: terminal.Terminal, question: str, options: argparse.Namespace) -> None:
-    """Ask whether to continue, unless --yes was given.
-
-    Raises:
-        AdministrationFailed: the answer is not yes, or there is nobody to ask.
-    """
-    if options.yes:
-        return
-    if not terminal.person_is_there():
-        raise AdministrationFailed("there is no terminal to ask on; nothing was changed", hint="add --yes")
-    if screen.ask(f"{question} [y/N]").strip().lower() not in ("y", "yes"):
-        raise AdministrationFailed("not confirmed; nothing was changed", hint="y does it")

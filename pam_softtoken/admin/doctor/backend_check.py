@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -10,9 +9,9 @@ from pam_softtoken.admin.common import bounded
 from pam_softtoken.admin.common.finding import ERROR, Finding, Report, shown
 from pam_softtoken.admin.doctor.mode_check import INTERPRETER
 from pam_softtoken.admin.services.option_check import arguments_of, our_lines, settings_of
-from pam_softtoken.admin.services.stack_check import Services, module_paths
+from pam_softtoken.admin.services.stack_check import Services
 from pam_softtoken.errors import CheckFailed
-from pam_softtoken.pam import client, known_modules
+from pam_softtoken.pam import client, installed_libpam, known_modules
 from pam_softtoken.pam.stack import Line
 
 NOBODY = "no-such-user.softtoken"
@@ -40,7 +39,7 @@ def check(services: Services) -> Report:
             doubts.append(f"backend: it cannot be tried: {error}")
             continue
         if result == client.PAM_SUCCESS:
-            what = "the module lets somebody in who does not exist"
+            what = "the module lets in a user who does not exist"
             findings.append(Finding(ERROR, str(line.place), shown(line), what, _REINSTALL))
         elif not asked:
             what = "the module does not ask for a code, but refuses everybody; the log says why"
@@ -51,7 +50,7 @@ def check(services: Services) -> Report:
 
 def _can_be_tried(line: Line) -> bool:
     """Return whether a line can be tried. Wrong options and missing modules have been reported already."""
-    there = any(os.path.exists(path) for path in module_paths(line.module))
+    there = installed_libpam.module_file(line.module) != ""
     return line.kind == "auth" and line.name != known_modules.PYTHON and there and settings_of(line) is not None
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -57,19 +58,26 @@ FAMILIES = (
     Family("clock", lambda _: host_check.check_clock(now=int(time.time()))),
     Family("denials", lambda _: host_check.check_denials()),
     Family("space", lambda services: host_check.check_space(_places(services))),
-    Family("random numbers", lambda _: host_check.check_entropy()),
     Family("changes", lambda _: host_check.check_changes()),
 )
 
 
-def doctor(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+@dataclass(frozen=True, slots=True)
+class DoctorOptions:
+    """The options of `doctor`."""
+
+    verbose: bool
+    json: bool
+
+
+def doctor(screen: terminal.Terminal, options: DoctorOptions) -> None:
     """Run all checks, and show the findings.
 
     Raises:
         ProblemsFound: there are errors or warnings.
     """
     if os.geteuid() != 0:
-        raise ProblemsFound("only root can look at all of it", hint="sudo softtoken-admin doctor")
+        raise ProblemsFound("only root can check all of it", hint="sudo softtoken-admin doctor")
     services = stack_check.read_services()
     reports = []
     with _progress(len(FAMILIES)) as begin:
@@ -84,7 +92,7 @@ def doctor(screen: terminal.Terminal, options: argparse.Namespace) -> None:
         _show(screen, reports, verbose=options.verbose)
     findings = [finding for _, report in reports for finding in report.findings]
     if any(finding.severity != NOTE for finding in findings):
-        raise ProblemsFound(_counted(findings), hint="below each finding stands the command that mends it")
+        raise ProblemsFound(_counted(findings), hint="what mends it is shown below each finding")
 
 
 def _places(services: Services) -> list[str]:
@@ -131,7 +139,8 @@ def _show_finding(screen: terminal.Terminal, finding: Finding) -> None:
     screen.show(terminal.visible(f"  {finding.severity}: {finding.place}: {finding.what}"))
     if finding.line:
         screen.show(terminal.visible(f"    | {finding.line[:300]}"))
-    screen.show(terminal.visible(f"    # {finding.mend}"))
+    for step in finding.mend.split("\n"):
+        screen.show(terminal.visible(f"    # {step}"))
 
 
 def _as_json(reports: list[tuple[str, Report]]) -> str:
@@ -158,5 +167,9 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 DOCTOR = Command(
-    "doctor", "look for what leads past the code, keeps people out or will go wrong", _add_arguments, doctor
+    "doctor",
+    "look for ways past the code, for users who are locked out, and for what will go wrong",
+    _add_arguments,
+    DoctorOptions,
+    doctor,
 )

@@ -12,8 +12,8 @@ from pam_softtoken import config
 from pam_softtoken.account import places
 from pam_softtoken.admin.common.finding import ERROR, WARNING, Finding, Report, named
 from pam_softtoken.admin.services.option_check import our_lines, settings_of
-from pam_softtoken.admin.services.stack_check import Services, module_paths
-from pam_softtoken.pam import known_modules
+from pam_softtoken.admin.services.stack_check import Services
+from pam_softtoken.pam import installed_libpam, known_modules
 
 DEFAULT_BACKEND = "/usr/lib/pam_softtoken/bin/softtoken-backend"
 INTERPRETER = "/usr/bin/python3"
@@ -51,7 +51,7 @@ def check(services: Services) -> Report:
 def modules(services: Services) -> list[str]:
     """Return the files of our module that the services name."""
     names = {line.module for stack in services.ours for line in our_lines(stack)}
-    paths = [next((path for path in module_paths(name) if os.path.exists(path)), "") for name in sorted(names)]
+    paths = [installed_libpam.module_file(name) for name in sorted(names)]
     return [path for path in paths if path]
 
 
@@ -115,7 +115,7 @@ def _not_roots(path: str, status: os.stat_result) -> Iterator[Finding]:
         yield Finding(ERROR, path, "", what, f"chown root: {file}")
     sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
     if status.st_mode & _GROUP_OR_OTHERS_WRITE and not sticky:
-        what = f"others than root can write it (mode {stat.S_IMODE(status.st_mode):04o})"
+        what = f"users other than root can write it (mode {stat.S_IMODE(status.st_mode):04o})"
         yield Finding(ERROR, path, "", what, f"chmod go-w {file}")
 
 
@@ -142,7 +142,7 @@ def _writable_below(package: str) -> Iterator[Finding]:
             guilty.append(path)
     if guilty:
         names = named(os.path.relpath(path, package) for path in guilty)
-        what = f"others than root own or can write parts of what root runs at each login: {names}"
+        what = f"users other than root own or can write parts of what root runs at each login: {names}"
         where = shlex.quote(package)
         yield Finding(ERROR, package, "", what, f"chown -R root: {where} && chmod -R go-w {where}")
 
@@ -151,7 +151,7 @@ def not_compiled(package: str) -> Iterator[Finding]:
     """Report modules that each login must compile again. Source: PEP 552, the first 16 bytes of a compiled module."""
     stale = [os.path.relpath(path, package) for path in _below(package) if path.endswith(".py") and _is_stale(path)]
     if stale:
-        what = f"each login compiles anew, and the person waits for it: {named(stale)}"
+        what = f"each login compiles some modules again, and the user waits for it: {named(stale)}"
         yield Finding(WARNING, package, "", what, f"{INTERPRETER} -m compileall -q {shlex.quote(package)}")
 
 

@@ -71,7 +71,7 @@ def _ahead(facts: Facts) -> Finding:
     """Return the finding for a record from the future. Only a person can know whether the clock is wrong now."""
     user, length = shlex.quote(str(facts["user"])), in_words(facts["record_ahead_s"])
     what = (
-        f"the last code of {facts['user']}, or the enrolment, is of {length} later than this machine's clock: "
+        f"the last code of {facts['user']}, or the enrolment, is {length} ahead of this machine's clock: "
         "codes of the app are refused until then; if the clock is wrong now, set it, and nothing else needs mending"
     )
     return Finding(WARNING, f"{facts['store']}/state", "", what, f"date; softtoken-admin reset-state {user}")
@@ -85,7 +85,7 @@ def _left_on(stack: Stack, line: Line, settings: Config, people: list[Facts]) ->
     waiting = [str(facts["user"]) for facts in people if facts["status"] == survey.NOT_ENROLLED]
     waiting = [str(facts["user"]) for facts in people if str(facts["user"]) in waiting and not facts["was_enrolled"]]
     if waiting:
-        what = f"{stack.service} lets {len(waiting)} users in without a code, who have never enrolled: {named(waiting)}"
+        what = f"{len(waiting)} users who have never enrolled get into {stack.service} without a code: {named(waiting)}"
         yield Finding(NOTE, where.place, where.line, what, _STATUS)
     else:
         what = f"everybody who can log in is enrolled, and {stack.service} would still let a new user in without a code"
@@ -108,7 +108,7 @@ def _nobody_enrolled(services: Services, seen: dict[str, list[Facts]]) -> Iterat
         one = len(names) == 1
         what = (
             f"{named(names)} {'asks' if one else 'ask'} everybody for a code, and nobody is enrolled: "
-            f"{named(refused[line])} would be refused; the command below turns it off, "
+            f"{named(refused[line])} would be refused; the change below turns it off, "
             "or softtoken-enroll --user NAME enrols one of them"
         )
         yield Finding(ERROR, str(line.place), shown(line), what, pam_profile.way_off(names[0], line))

@@ -15,7 +15,7 @@ from pam_softtoken.admin.access.proofs import CODE, KEY, Person, Settings, Ways
 from pam_softtoken.admin.access.ways_in import sshd_ways
 from pam_softtoken.admin.common import bounded, child
 from pam_softtoken.admin.common.bounded import Reading
-from pam_softtoken.admin.common.finding import ERROR, NOTE, WARNING, Finding, Report, named, sed
+from pam_softtoken.admin.common.finding import ERROR, NOTE, WARNING, Edit, Finding, Report, named
 from pam_softtoken.admin.services import exempt
 from pam_softtoken.admin.services.option_check import settings_of
 from pam_softtoken.admin.services.stack_check import Services
@@ -130,7 +130,7 @@ def _of_settings(stack: Stack, view: forecast.View, current: Sshd, people: list[
 
 
 def _cost(case: Case, judge: Judge, current: Sshd) -> str:
-    """Return the users who would lose a way in by the command that repairs a fault."""
+    """Return the users who would lose a way in by the repair of a fault."""
     losers: dict[str, None] = {}
     for someone, peer in case.concerned:
         settings = current.settings(someone.names, peer)
@@ -138,7 +138,7 @@ def _cost(case: Case, judge: Judge, current: Sshd) -> str:
         before, after = (sshd_ways(someone, each, judge, peer) for each in (settings, mended))
         if any(not any(then - {CODE} <= proofs for then, _ in after) for proofs, _ in before):
             losers[someone.name] = None
-    return f"; the command below takes a way in from {named(losers)}" if losers else ""
+    return f"; the change below takes a way in from {named(losers)}" if losers else ""
 
 
 def _of_people(stack: Stack, view: forecast.View, people: list[Person]) -> Iterator[Finding]:
@@ -182,7 +182,7 @@ def faults(view: View) -> Iterator[Fault]:
     if keys and not view.password_in_pam:
         # If PAM asks for a password, the code may be intended only as an addition to it; see `_of_people`.
         names = " or ".join(dict.fromkeys("a public key" if way[0] == "publickey" else way[0] for way in keys))
-        what = f"{names} skips PAM: who has it gets in without a code"
+        what = f"{names} skips PAM: users who have it get in without a code"
         yield Fault(ERROR, "authenticationmethods", what, _mended(view, ways, explicit=explicit), can_be_meant=True)
     if any("password" in way and ASKING not in way for way in ways) and not view.code_in_password:
         what = "the method password cannot ask for a code: it is always refused, and counts as a wrong answer"
@@ -224,7 +224,7 @@ def _ask_sshd(reading: Reading, directives: list[Directive]) -> tuple[Sshd, list
     def ask(*words: str) -> dict[str, str]:
         answers.append(bounded.ask(server.PROGRAM, *words))
         if answers[-1] is None or answers[-1].returncode != 0:
-            raise AdministrationFailed("sshd does not say", hint="")
+            raise AdministrationFailed("sshd gives no reason", hint="")
         return server.parse(answers[-1].stdout)
 
     try:
@@ -239,9 +239,8 @@ def _ask_sshd(reading: Reading, directives: list[Directive]) -> tuple[Sshd, list
     for groups in mistakes:
         file, number, why = groups[:3] if groups[0] else groups[3:]
         what = f"sshd does not start with this: {why.strip().rstrip('.')}"
-        text = (reading.text(file) or "").split("\n")
-        line = text[int(number) - 1].strip() if int(number) <= len(text) else ""
-        findings.append(Finding(ERROR, f"{file}:{number}", line, what, sed(f"{number}s/^/# /", file)))
+        edit = Edit(file, int(number), int(number), None)
+        findings.append(Finding(ERROR, f"{file}:{number}", reading.line(file, edit.number), what, str(edit)))
     said = " ".join(answer.stderr.split())[:200]
     return from_files, findings, [] if findings else [f"sshd -T: {said}; its files were read instead"]
 
@@ -250,9 +249,11 @@ def _finding(fault: Fault, directive: Directive | None) -> Finding:
     wanted = f"{_SPELT[fault.name]} {fault.value}"
     if directive is None:
         # The first value counts, so the line goes before all includes.
-        default = f"{_SPELT[fault.name]} {_DEFAULTS[fault.name]} (nobody says, so this is the default)"
-        return Finding(fault.severity, config_lines.FILE, default, fault.what, sed(f"1i {wanted}", config_lines.FILE))
-    what = fault.what + (f' (for those whom "{directive.condition}" selects)' if directive.condition else "")
-    mend = sed(f"{directive.number}s/[^[:space:]].*/{wanted}/", directive.file)
+        default = f"{_SPELT[fault.name]} {_DEFAULTS[fault.name]} (not set, so this is the default)"
+        return Finding(
+            fault.severity, config_lines.FILE, default, fault.what, str(Edit(config_lines.FILE, 1, 0, wanted))
+        )
+    what = fault.what + (f' (for users whom "{directive.condition}" selects)' if directive.condition else "")
+    mend = str(Edit(directive.file, directive.number, directive.number, wanted))
     severity = NOTE if fault.can_be_meant and directive.condition else fault.severity
     return Finding(severity, directive.place, directive.text, what, mend)

@@ -50,7 +50,7 @@ def _named_places(line: Line, settings: Config, directory_services: list[str]) -
     where = set_where(line, "store")
     what = (
         f"users come from {named(directory_services)}, and a user who is renamed there is refused "
-        "until softtoken-admin rebind, and may leave their place to somebody else: store= with %U goes by the uid"
+        "until softtoken-admin rebind, and may leave their place to somebody else: store= with %U uses the uid"
     )
     file = where.place.rpartition(":")[0] or where.place
     yield Finding(WARNING, where.place, where.line, what, f"sensible-editor {shlex.quote(file)}")
@@ -72,9 +72,7 @@ def _closed_homes(stack: Stack, settings: Config) -> Iterator[Finding]:
     option = "nullok" if settings.nullok else "required_from" if settings.required_from else ""
     for line in stack.lines:
         if line.kind == "session" and line.name in HOME_OPENERS:
-            what = (
-                f"{line.name} opens home directories after the code was asked for; till then nobody sees the tokens, "
-            )
+            what = f"{line.name} opens home directories after the code was asked for; until then no tokens are read, "
             what += f"and {option} lets their users in without a code" if option else "and their users are refused"
             yield Finding(ERROR if option else WARNING, str(line.place), shown(line), what, _MOVE)
 

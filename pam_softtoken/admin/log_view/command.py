@@ -7,12 +7,13 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from pam_softtoken import log
 from pam_softtoken.account import user_lookup
 from pam_softtoken.admin.common import duration, person
 from pam_softtoken.admin.log_view import log_sources
-from pam_softtoken.admin.log_view.log_lines import JOURNAL, Entry
+from pam_softtoken.admin.log_view.log_lines import SUPPRESSED, Entry
 from pam_softtoken.enroll.token_list import utc
 from pam_softtoken.errors import OutputClosed
 from pam_softtoken.ui import table, terminal
@@ -20,6 +21,17 @@ from pam_softtoken.ui.command_line import Command
 
 COLUMNS = tuple(name for name in log.FIELDS if name != "trial")
 HEADER = ("time", "service", *COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """The options of `log`."""
+
+    user: str | None
+    since: str
+    file: tuple[str, ...]
+    all: bool
+    json: bool
 
 
 class _Selection:
@@ -51,8 +63,8 @@ class _Selection:
                 yield entry
 
     def _is_about_user(self, entry: Entry) -> bool:
-        # Dropped lines of the journal can be about any user.
-        return self._user is None or entry.fields.get("user") == self._user or entry.service == JOURNAL
+        # Missing lines can be about any user.
+        return self._user in (None, entry.fields.get("user")) or entry.fields.get("result") == SUPPRESSED
 
     def remarks(self) -> Iterator[str]:
         if not self.taken:
@@ -68,7 +80,7 @@ class _Selection:
             yield f"{lines} left out that {source} by enable or doctor; --all shows them."
 
 
-def _show(screen: terminal.Terminal, options: argparse.Namespace) -> None:
+def _show(screen: terminal.Terminal, options: LogOptions) -> None:
     person.require_root("log")
     since = duration.moment("--since", options.since, time.time())
     user = log.escape(options.user) if options.user is not None else None
@@ -116,18 +128,18 @@ def _record_of(entry: Entry) -> dict[str, object]:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Show what became of logins that were asked for a code, and what administrators did, oldest first: from "
-        "systemd's journal, or where there is none from /var/log/auth.log and its older parts. In a file anybody who "
-        "can write to the system log can have put a line; of the journal's only those are shown that root wrote. The "
+        "systemd's journal, or where there is none from /var/log/auth.log and its older parts. A line in a file can "
+        "come from anybody who can write to the system log. Of the journal, only lines that root wrote are shown. The "
         "column uid is the user who ran su or sudo."
     )
-    parser.add_argument("--user", metavar="USER", type=user_lookup.canonical_name, help="only what is about this user")
+    parser.add_argument("--user", metavar="USER", type=user_lookup.canonical_name, help="only lines about this user")
     parser.add_argument(
         "--since", metavar="TIME", default="7d",
         help='1h, 2d, today, yesterday, 2026-11-20 or "2026-11-20 10:00" (default: 7d)',
     )  # fmt: skip
     parser.add_argument(
         "--file", metavar="FILE", action="append", default=[],
-        help="read this file instead, as often as it is given: text, .gz or .journal",
+        help="read this file instead: text, .gz or .journal; may be given several times",
     )  # fmt: skip
     parser.add_argument(
         "--all", action="store_true",
@@ -136,4 +148,4 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, for programs")
 
 
-LOG = Command("log", "show what became of logins, as a table", _add_arguments, _show)
+LOG = Command("log", "show what became of logins, as a table", _add_arguments, LogOptions, _show)

@@ -22,25 +22,26 @@ from pam_softtoken.log import (
 )
 
 PROGRAM, JOURNAL = "softtoken-admin", "systemd-journald"
-SUPPRESSED = "a596d6fe7bfa4994828e72309e95d61e"
+SUPPRESSION = "a596d6fe7bfa4994828e72309e95d61e"
 """The journal's own message that a unit wrote too much, so that some of it was dropped."""
+SUPPRESSED = "suppressed"
+"""The result of an entry that only says that lines are missing here."""
 _OURS = re.compile(rf"pam_softtoken\(([!-~]{{1,256}}):(?:{'|'.join(PHASES)})\): (.*)", re.ASCII)
 _DEED = re.compile(r"softtoken-admin: (action=.*)", re.ASCII)
 _WORD = re.compile(r'([a-z]+)=("[ !#-~]*"|[!#-~]*)(?: |\Z)', re.ASCII)
 _TAG = r" \S+ ([^\s:\[\]]+)(?:\[\d+\])?: (.*)"
 _ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d))" + _TAG, re.ASCII)
-_TRADITIONAL = re.compile(r"([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d)" + _TAG, re.ASCII)
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_TRADITIONAL = re.compile(r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d" + _TAG, re.ASCII)
 _MOST_DIGITS = 20
 _MOST_OF_DETAIL = 1024  # the bridge's limit (MAX_DETAIL_BYTES), which is more than the backend writes
 
 
 class Entry(NamedTuple):
-    """One outcome, one action of an administrator, or the journal's notice that lines are missing here.
+    """One outcome, one action of an administrator, or a notice that lines are missing here.
 
     Args:
         when: Unix seconds.
-        service: the PAM service; `softtoken-admin` for an administrator's action.
+        service: the PAM service; `softtoken-admin` for an administrator's action; the journal or a file for a notice.
         fields: the fields of the line; see `log.FIELDS`. An action has its name as `result`, and the rest as `detail`.
         writer_uid: the user who wrote it, according to the journal; None for a file, which does not record it.
     """
@@ -97,44 +98,22 @@ def _is_written_by(tag: str | None, service: str) -> bool:
     return service != PROGRAM or tag == PROGRAM
 
 
-def read_line(line: str, *, written_by: float) -> Entry | None:
-    """Read a line of a log file.
-
-    Args:
-        line: without its newline.
-        written_by: the file's last change in Unix seconds. The traditional time stamp has no year: it is the year of
-            this
-            time, or the year before.
-    """
-    iso, traditional = _ISO.fullmatch(line), _TRADITIONAL.fullmatch(line)
-    stamped = iso or traditional
-    if stamped is None:
-        return None
-    *stamp, tag, text = stamped.groups()
-    message = read_message(text)
-    if message is None or not _is_written_by(tag, message[0]):
+def read_line(line: str) -> Entry | None:
+    """Read a line of a log file, without its newline."""
+    stamped = _ISO.fullmatch(line)
+    message = read_message(stamped[3]) if stamped is not None else None
+    if stamped is None or message is None or not _is_written_by(stamped[2], message[0]):
         return None
     try:
-        if iso is not None:
-            when = datetime.datetime.fromisoformat(stamp[0]).timestamp()
-        else:
-            when = _traditional_time(*stamp, written_by=written_by)
+        return Entry(datetime.datetime.fromisoformat(stamped[1]).timestamp(), *message, None)
     except (ValueError, OverflowError):
         return None
-    return Entry(when, *message, None)
 
 
-def _traditional_time(month: str, *numbers: str, written_by: float) -> float:
-    day, hour, minute, second = (int(number) for number in numbers)
-    last = datetime.datetime.fromtimestamp(written_by).astimezone() + datetime.timedelta(days=1)
-    for year in (last.year, last.year - 1):
-        try:
-            when = datetime.datetime(year, _MONTHS.index(month) + 1, day, hour, minute, second).astimezone()
-        except ValueError:
-            continue
-        if when <= last:
-            return when.timestamp()
-    raise ValueError("no such day")
+def has_no_year(line: str) -> bool:
+    """Check whether a line of a log file is an outcome whose time stamp does not say the year, as in RFC 3164."""
+    stamped = _TRADITIONAL.fullmatch(line)
+    return stamped is not None and read_message(stamped[2]) is not None
 
 
 def read_journal_entry(record: dict[str, object]) -> Entry | None:
@@ -143,9 +122,9 @@ def read_journal_entry(record: dict[str, object]) -> Entry | None:
     if not isinstance(text, str) or when is None:
         return None
     # A field that begins with "_" is the journal's own; no sender can set one.
-    if record.get("MESSAGE_ID") == SUPPRESSED and record.get("_TRANSPORT") == "driver":
+    if record.get("MESSAGE_ID") == SUPPRESSION and record.get("_TRANSPORT") == "driver":
         detail = " ".join(escape(word) for word in text.split())
-        return Entry(when / 1_000_000, JOURNAL, {"result": "suppressed", "detail": detail}, 0)
+        return Entry(when / 1_000_000, JOURNAL, {"result": SUPPRESSED, "detail": detail}, 0)
     message = read_message(text)
     tag = record.get("SYSLOG_IDENTIFIER")
     if message is None or not _is_written_by(tag if isinstance(tag, str) else None, message[0]):

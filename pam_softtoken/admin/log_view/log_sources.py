@@ -11,13 +11,20 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO, BinaryIO
 
 from pam_softtoken.account import user_path
 from pam_softtoken.admin.common import child
-from pam_softtoken.admin.log_view.log_lines import SUPPRESSED, Entry, read_journal_entry, read_line
+from pam_softtoken.admin.log_view.log_lines import (
+    SUPPRESSED,
+    SUPPRESSION,
+    Entry,
+    has_no_year,
+    read_journal_entry,
+    read_line,
+)
 from pam_softtoken.errors import AdministrationFailed
 
 JOURNALS = ("/run/log/journal", "/var/log/journal")
@@ -30,7 +37,7 @@ _OTHER_FILES = "--file names other files"
 
 
 @contextmanager
-def opened(files: list[str], since: float) -> Iterator[Iterator[Entry]]:
+def opened(files: Sequence[str], since: float) -> Iterator[Iterator[Entry]]:
     """Open a log for the length of the block.
 
     Args:
@@ -74,16 +81,22 @@ def _files_of_host(since: float) -> list[str]:
 def _file(stack: ExitStack, name: str) -> Iterator[Entry]:
     with _readable(name):
         raw = stack.enter_context(open(user_path.open_regular(name), "rb"))  # noqa: SIM115
-        written_by = os.fstat(raw.fileno()).st_mtime
+        changed = os.fstat(raw.fileno()).st_mtime
     unpacked = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if name.endswith(".gz") else raw
 
     def entries() -> Iterator[Entry]:
+        undated = 0
         with _readable(name):
             for line in _lines(unpacked):
                 if _OURS in line:  # most lines are not ours; this test is quicker than a full one
-                    entry = read_line(line.decode("utf-8", "backslashreplace"), written_by=written_by)
+                    text = line.decode("utf-8", "backslashreplace")
+                    entry = read_line(text)
+                    undated += has_no_year(text)
                     if entry is not None:
                         yield entry
+        if undated:
+            detail = f"{undated} without a year in the time, see THE LOG in softtoken-admin(8)"
+            yield Entry(changed, name, {"result": SUPPRESSED, "detail": detail}, None)
 
     return entries()
 
@@ -112,7 +125,7 @@ def _journal(stack: ExitStack, since: float, *files: str) -> Iterator[Entry]:
         *(shutil.which("journalctl") or "journalctl", "--output=json", "--no-pager", "--quiet"),
         *(f"--file={each}" for each in files),
         *(f"--output-fields={','.join(_WANTED)}", f"--since=@{int(since)}"),
-        *(f"SYSLOG_FACILITY={_AUTHPRIV}", "+", f"MESSAGE_ID={SUPPRESSED}"),
+        *(f"SYSLOG_FACILITY={_AUTHPRIV}", "+", f"MESSAGE_ID={SUPPRESSION}"),
     )
     try:
         process = stack.enter_context(child.running(command, errors=said))

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterable, Iterator
 
 from pam_softtoken.account import places
-from pam_softtoken.admin.common.finding import ERROR, WARNING, Finding, Report, named, sed, shown
+from pam_softtoken.admin.common.finding import ERROR, WARNING, Edit, Finding, Report, named, shown
 from pam_softtoken.admin.services import pam_profile
 from pam_softtoken.admin.services.option_check import settings_of
 from pam_softtoken.admin.services.stack_check import Services
@@ -45,7 +45,7 @@ def require_none_locked(stacks: Iterable[Stack]) -> None:
             f"screen lockers run as their user and cannot read {stores[locked[0]]}, so that {named(locked)} would "
             "unlock for nobody; nothing was changed",
             hint=f"put auth required {_UNIX} in place of the include in {service_file.DIRECTORY}/{locked[0]}, or "
-            "softtoken-admin move --all --to home; --force does it all the same",
+            "softtoken-admin move --all --to home; --force goes on anyway",
         )
 
 
@@ -69,17 +69,15 @@ def _closed_stores(stack: Stack, services: Services) -> Iterator[Finding]:
 
 
 def _without_our_line(stack: Stack, line: Line, services: Services) -> str:
-    """Return the command that makes only this locker ask for the password alone."""
+    """Return what makes only this locker ask for the password alone."""
     if not line.via:
         return pam_profile.way_off(stack.service, line)
     include = line.outermost
-    edit = sed(f"{include.number}s/.*/auth\\trequired\\t{_UNIX}/", include.file)
-    by_hand = f"sensible-editor {shlex.quote(stack.file)}"
     passwords = {each.name for each in stack.of("auth")} & known_modules.PASSWORD
     text = services.reading.line(include.file, include.number)
-    if passwords != {_UNIX} or include.last != include.number or not _INCLUDE.fullmatch(text.strip()):
-        return by_hand
-    return edit
+    if passwords != {_UNIX} or not _INCLUDE.fullmatch(text):
+        return f"sensible-editor {shlex.quote(stack.file)}"
+    return str(Edit(include.file, include.number, include.number, f"auth required {_UNIX}"))
 
 
 def _closed_notes(stack: Stack) -> Iterator[Finding]:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from pam_softtoken import config
 from pam_softtoken.account import safe_open
-from pam_softtoken.admin.common.finding import ERROR, NOTE, WARNING, Finding, Report, drop_argument, sed, shown
+from pam_softtoken.admin.common.finding import ERROR, NOTE, WARNING, Edit, Finding, Report, drop_argument, shown
+from pam_softtoken.admin.services import stack_mend
 from pam_softtoken.admin.services.stack_check import Services
 from pam_softtoken.config import Config
 from pam_softtoken.errors import ConfigError
@@ -25,7 +26,7 @@ class Setting(NamedTuple):
     Args:
         place: the place of the line.
         line: the line.
-        drop: the command that removes the option.
+        drop: what removes the option.
     """
 
     place: str
@@ -70,12 +71,12 @@ def set_where(line: Line, name: str) -> Setting:
     """Find where an option of a line was set."""
     for argument in arguments_of(line):
         if argument.partition("=")[0] == name:
-            return Setting(str(line.place), shown(line), drop_argument(line, argument))
+            return Setting(str(line.place), shown(line), str(drop_argument(line, argument)))
     given = [argument[5:] for argument in arguments_of(line) if argument.startswith("conf=")]
     path = given[0] if given else config.DEFAULT_CONF
     for number, text in enumerate(_conf_text(path, required=False)[0].split("\n"), 1):
         if text.partition("=")[0].strip() == name:
-            return Setting(f"{path}:{number}", text.strip(), sed(f"{number}d", path))
+            return Setting(f"{path}:{number}", text.strip(), str(Edit(path, number, number, None)))
     return Setting(str(line.place), shown(line), f"sensible-editor {shlex.quote(line.place.file)}")
 
 
@@ -105,7 +106,7 @@ def _wrong(line: Line) -> Iterator[Finding]:
         seen.add(name)
         for problem in problems:
             what = f"every login is refused: {problem}"
-            yield Finding(ERROR, str(line.place), shown(line), what, drop_argument(line, argument))
+            yield Finding(ERROR, str(line.place), shown(line), what, str(drop_argument(line, argument)))
             told += 1
     for problem in _problems(arguments):
         if re.match(r"/.*?:[0-9]+: ", problem) or (problem.startswith("/") and not told):
@@ -130,7 +131,8 @@ def _in_conf(problem: str) -> Finding:
     what = f"every login is refused: {why}"
     if path and number.isdecimal():
         lines = _conf_text(path, required=False)[0].split("\n")
-        return Finding(ERROR, place, lines[int(number) - 1].strip(), what, sed(f"{number}d", path))
+        mend = str(Edit(path, int(number), int(number), None))
+        return Finding(ERROR, place, lines[int(number) - 1].strip(), what, mend)
     file = shlex.quote(place)
     mend = f"chown root: {file} && chmod 644 {file}" if "others" in why else f"mv {file} {file}.broken"
     return Finding(ERROR, place, "", what, mend)
@@ -147,7 +149,11 @@ def _of_line(stack: Stack, line: Line) -> Iterator[Finding]:
     if settings.no_throttle:
         where = set_where(line, "no_throttle")
         yield Finding(
-            WARNING, where.place, where.line, "nothing slows down who tries one code after the other", where.drop
+            WARNING,
+            where.place,
+            where.line,
+            "nothing slows down an attacker who tries one code after the other",
+            where.drop,
         )
     if settings.store.startswith("%h") and stack.service in SET_UID_SERVICES:
         what = f"a program of the user's can read the key of the token, and answer {stack.service} by itself"
@@ -155,7 +161,7 @@ def _of_line(stack: Stack, line: Line) -> Iterator[Finding]:
     day = getattr(settings, "required_from", "")
     if day and day <= time.strftime("%Y-%m-%d"):
         where = set_where(line, "required_from")
-        what = f"since {day} everybody is asked for a code, so that this does nothing any more"
+        what = f"since {day} everybody is asked for a code, so this option has no effect any more"
         yield Finding(NOTE, where.place, where.line, what, where.drop)
     if settings.enrol:
         yield from _of_enrolment(stack, line)
@@ -166,8 +172,9 @@ def _of_enrolment(stack: Stack, line: Line) -> Iterator[Finding]:
     where = set_where(line, "enrol")
     if not any(each.kind == "account" for each in our_lines(stack)):
         what = f"nobody can enrol while logging in: {stack.service} lacks our line of the type account"
-        account = " ".join(["account required", line.module, *(f"[{word}]" for word in line.arguments)])
-        yield Finding(ERROR, where.place, where.line, what, sed(f"$a {account}", stack.file))
+        end = stack_mend.last_number(stack.lines, stack.file)
+        account = shown(line, control="required").replace(line.kind, "account", 1)
+        yield Finding(ERROR, where.place, where.line, what, str(Edit(stack.file, end + 1, end, account)))
         return
     try:
         # In a stack without a password module, sshd has checked a key.

@@ -1,4 +1,4 @@
-"""Find out whether Debian's pam-auth-update profile puts our line into common-auth, and how to turn it off.
+"""Check whether Debian's pam-auth-update profile puts our line into common-auth, and how to turn it off.
 
 It only reads. pam-auth-update runs no code of a profile, so we cannot warn an administrator who turns it on.
 """
@@ -29,7 +29,7 @@ def has_made(line: Line) -> bool:
 
 
 def way_off(service: str, line: Line) -> str:
-    """Return the command that removes our line from a service, in any file.
+    """Return what removes our line from a service, in any file.
 
     Args:
         service: the service that runs the line.
@@ -37,4 +37,4 @@ def way_off(service: str, line: Line) -> str:
     """
     if has_made(line):
         return TURN_OFF
-    return delete(line) if line.via else f"softtoken-admin disable {shlex.quote(service)}"
+    return str(delete(line)) if line.via else f"softtoken-admin disable {shlex.quote(service)}"

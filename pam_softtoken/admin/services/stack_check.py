@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -14,21 +13,20 @@ from pam_softtoken.admin.common.finding import (
     ERROR,
     NOTE,
     WARNING,
+    Edit,
     Finding,
     Report,
     delete,
-    lines_of,
     named,
-    sed,
+    set_control,
     shown,
 )
 from pam_softtoken.admin.services import exempt, stack_mend
-from pam_softtoken.admin.services.stack_mend import Edit
 from pam_softtoken.pam import installed_libpam, known_modules, paths, service_file
 from pam_softtoken.pam.stack import Line, Stack
 
 MOST_SERVICES = 500
-_COST = "; with the command below those who are not enrolled do not get in any more"
+_COST = "; with the change below those who are not enrolled do not get in any more"
 
 
 class Services(NamedTuple):
@@ -89,13 +87,13 @@ def check(services: Services) -> Report:
 
 def _unreadable(stack: Stack, reading: Reading) -> Iterator[Finding]:
     for problem in stack.problems:
-        file, number = problem.place.file, problem.place.number
+        place = problem.place
         yield Finding(
             ERROR,
-            str(problem.place),
-            reading.line(file, number),
+            str(place),
+            reading.line(place.file, place.number),
             f"{stack.service} cannot be read as it is meant: {problem.why}",
-            sed(f"{number}s/^/# /", file),
+            str(Edit(place.file, place.number, place.last, None)),
         )
 
 
@@ -103,7 +101,7 @@ def _missing(stack: Stack) -> Iterator[Finding]:
     for line in stack.lines:
         if line.is_substack or line.is_broken or line.quiet or line.actions.get("module_unknown") == "ignore":
             continue
-        if any(os.path.exists(path) for path in module_paths(line.module)):
+        if installed_libpam.module_file(line.module):
             continue
         if line.is_ours:
             what = f"the module is not there, so that {stack.service} refuses everybody"
@@ -111,16 +109,7 @@ def _missing(stack: Stack) -> Iterator[Finding]:
         else:
             what = f"{stack.service} names a module that is not there, which counts as a denial"
             severity = WARNING if line.control == "optional" else ERROR
-            mend = sed(f"{lines_of(line)}s/^/# /", line.place.file)
-            yield Finding(severity, str(line.place), shown(line), what, mend)
-
-
-def module_paths(module: str) -> tuple[str, ...]:
-    """Return the paths at which libpam looks for a module."""
-    if module.startswith("/"):
-        return (module,)
-    architecture = getattr(sys.implementation, "_multiarch", "")
-    return tuple(f"{prefix}/security/{module}" for prefix in (f"/lib/{architecture}", "/lib", "/lib64"))
+            yield Finding(severity, str(line.place), shown(line), what, str(delete(line)))
 
 
 def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:
@@ -128,7 +117,7 @@ def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:
     if len(stack.ours) > 1:
         first, second = stack.ours[0], stack.ours[-1]
         what = f"{stack.service} runs the module twice, here and at {first.place}: the second code cannot be right"
-        yield Finding(ERROR, str(second.place), shown(second), what, delete(second))
+        yield Finding(ERROR, str(second.place), shown(second), what, str(delete(second)))
         return
     ours = stack.ours[0]
     past = stack_mend.skipping(lines)
@@ -143,29 +132,30 @@ def _ways(stack: Stack, reading: Reading) -> Iterator[Finding]:
         return  # all other findings follow from it
     found = paths.ends(lines)
     if stack_mend.denial_is_lost(found):
-        what = f"a refused code does not keep anybody out of {stack.service}, whatever else is there{_COST}"
+        what = f"a refused code keeps nobody out of {stack.service}, whatever else is there{_COST}"
         yield Finding(ERROR, str(ours.place), shown(ours), what, _require(stack, ours, reading))
     elif not stack_mend.lets_in(found):
         yield _closed(stack, ours, reading, reached=any(end.open_minded for end in found))
     elif "done" in ours.actions.values():
-        what = f"a right code ends the stack of {stack.service}: what stands below is passed over"
+        what = f"a right code ends the stack of {stack.service}: the lines below it are skipped"
         yield Finding(WARNING, str(ours.place), shown(ours), what, _require(stack, ours, reading))
     if stack_mend.code_alone(lines):
         guilty = next(line for line in lines if line.name in known_modules.PASSWORD)
         what = (
-            f"a wrong password does not keep anybody out of {stack.service} who has a right code; with the command "
+            f"a wrong password does not keep anybody out of {stack.service} who has a right code; with the change "
             "below those who have no password do not get in any more"
         )
-        edits = [Edit(guilty.place.file).set_control(guilty, "requisite")]
-        mend = stack_mend.first_that_helps(stack, reading.reader, edits)
+        mend = stack_mend.first_that_helps(stack, reading.reader, [[set_control(guilty, "requisite")]])
         yield Finding(ERROR, str(guilty.place), shown(guilty), what, mend)
 
 
 def _skipped(stack: Stack, line: Line, reading: Reading) -> Finding:
     if line.name in known_modules.SELECTING:
-        what = f"whom {line.name} selects gets into {stack.service} without a code{_COST}"
-        return Finding(NOTE, str(line.place), shown(line), what, sed(f"{lines_of(line)}s/^/# /", line.place.file))
-    what = f'whom {line.name} accepts gets into {stack.service} without a code: "{line.control}" leads past our line'
+        what = f"users whom {line.name} selects get into {stack.service} without a code{_COST}"
+        return Finding(NOTE, str(line.place), shown(line), what, str(delete(line)))
+    what = (
+        f'users whom {line.name} accepts get into {stack.service} without a code: "{line.control}" leads past our line'
+    )
     what += _COST
     mend = stack_mend.first_that_helps(stack, reading.reader, stack_mend.against_skip(stack, line))
     return Finding(ERROR, str(line.place), shown(line), what, mend)
@@ -173,15 +163,14 @@ def _skipped(stack: Stack, line: Line, reading: Reading) -> Finding:
 
 def _closed(stack: Stack, ours: Line, reading: Reading, *, reached: bool) -> Finding:
     what = f"nobody gets into {stack.service}: " + (
-        "what stands around our line refuses everybody" if reached else "the stack has ended before our line"
+        "the lines around ours refuse everybody" if reached else "the stack has ended before our line"
     )
     mend = stack_mend.first_that_helps(stack, reading.reader, stack_mend.against_wall(stack))
     return Finding(ERROR, str(ours.place), shown(ours), what, mend)
 
 
 def _require(stack: Stack, ours: Line, reading: Reading) -> str:
-    edit = Edit(ours.place.file).set_control(ours, "required")
-    return stack_mend.first_that_helps(stack, reading.reader, [edit])
+    return stack_mend.first_that_helps(stack, reading.reader, [[set_control(ours, "required")]])
 
 
 def _uncovered(services: Services) -> Iterator[Finding]:

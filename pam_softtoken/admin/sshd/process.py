@@ -14,12 +14,13 @@ from pathlib import Path
 from pam_softtoken.admin.common import child
 from pam_softtoken.admin.sshd import server
 from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.pam import host_program
 
 _LISTENER_TRIES, _PAUSE_S = 50, 0.1
 _WAIT_S = 30
 _PARTS = (
     server.PROGRAM,
-    *(f"/usr/{place}/openssh/sshd-{part}" for place in ("lib", "libexec") for part in ("session", "auth")),
+    *(path.replace("-session", f"-{part}") for path in host_program.SESSIONS for part in ("session", "auth")),
 )
 """Since OpenSSH 9.8, connections run in separate programs."""
 _UNFINISHED = re.compile(rb"\[(?:accepted|net|preauth)\]|\0-(?:[a-zA-Z0-9]*R)(?:\0|$)")
@@ -42,19 +43,19 @@ def require_would_follow(new: bytes | None) -> None:
     except OSError as error:
         why = f"{error.filename}: {os.strerror(error.errno or 0)}" if error.filename else str(error)
         raise AdministrationFailed(
-            f"sshd's configuration cannot be tried: {why}", hint="make room in /run, and see to the files in /etc/ssh"
+            f"sshd's configuration cannot be tried: {why}", hint="make room in /run, and check the files in /etc/ssh"
         ) from None
     _require_told(effective, _listening())
 
 
 def reload() -> str:
-    """Make sshd reload its configuration, if it accepts it.
+    """Reload the configuration of sshd, if sshd accepts it.
 
     Returns:
         What was done, for the administrator.
 
     Raises:
-        AdministrationFailed: this fails; sshd keeps its present configuration.
+        AdministrationFailed: sshd refuses its configuration, or does not reload it in time.
     """
     effective = server.ask("-T")
     before = _pid_file(effective)
@@ -64,7 +65,7 @@ def reload() -> str:
             before = _pid_file(effective)
             os.kill(listener, signal.SIGHUP)
         except (OSError, ValueError):
-            return "No sshd runs that could be told; one that is started from now on goes by the new configuration."
+            return "No running sshd was found; one that starts from now on uses the new configuration."
     # Until sshd has written that file again, nobody can connect.
     started = time.monotonic()
     while before is not None and _pid_file(effective) in (None, before):
@@ -140,7 +141,7 @@ def require_obedient(effective: dict[str, str]) -> None:
         raise AdministrationFailed(
             f"another sshd runs (process {', '.join(others)}), where a code without a key could get in: PAM's service "
             "is the same, the configuration is not",
-            hint=f"stop it, and let it not come back, or let one sshd listen on all ports ({server.CONFIG})",
+            hint=f"stop it for good, or let one sshd listen on all ports ({server.CONFIG})",
         )
 
 
@@ -161,8 +162,8 @@ def _require_told(effective: dict[str, str], listening: list[str]) -> int:
         return _listener(effective)
     except (OSError, ValueError):
         raise AdministrationFailed(
-            "sshd runs and cannot be told to read its configuration anew, so it and PAM would not change together",
-            hint="start it with a PidFile in its configuration, or stop it for as long as this takes",
+            "sshd runs and cannot be told to reload its configuration, so it and PAM would not change together",
+            hint="start it with a PidFile in its configuration, or stop it for the time of this change",
         ) from None
 
 

@@ -118,7 +118,7 @@ def require_effect(settings: Mapping[str, str], usual: Mapping[str, str], direct
         first = responsible(directives, name, nobody, anywhere)
         if usual.get(name) != value and not (first is not None and first.condition):
             raise AdministrationFailed(
-                f"sshd would not go by our file {DROP_IN}: {name} would be {usual.get(name, 'unset')}, "
+                f"sshd would not use our file {DROP_IN}: {name} would be {usual.get(name, 'unset')}, "
                 f"not {value}; {_culprit(name, directives)}",
                 hint=f"in {CONFIG}, let this be the first line: Include {DIRECTORY}/*.conf",
             )
@@ -162,9 +162,7 @@ def ask(*arguments: str) -> dict[str, str]:
     if done.returncode != 0:
         said = [line for line in done.stderr.strip().splitlines() if ": terminating, " not in line]
         why = (said or ["no reason given"])[-1]
-        raise AdministrationFailed(
-            f"sshd refuses its configuration: {why}", hint="sshd -t shows it; put it right first"
-        )
+        raise AdministrationFailed(f"sshd refuses its configuration: {why}", hint="sshd -t shows it; correct it first")
     return parse(done.stdout)
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange import app_document
-from pam_softtoken.interchange.app_cipher import MAX_ITERATIONS, NONCE_BYTES, TAG_BYTES, key_from_pbkdf2, unseal
 from pam_softtoken.interchange.app_document import Fields
-from pam_softtoken.interchange.app_entry import Entry, Harvest, harvest
-from pam_softtoken.interchange.record import key_from_base32, name_from_label
+from pam_softtoken.interchange.apps.app_cipher import MAX_ITERATIONS, NONCE_BYTES, TAG_BYTES, key_from_pbkdf2, unseal
+from pam_softtoken.interchange.apps.app_entry import Entry, harvest
+from pam_softtoken.interchange.record import Harvest, key_from_base32, name_from_label
 
 _COUNT_BYTES, _SALT_BYTES = 4, 12
 _FEWEST_ITERATIONS = 1000
@@ -23,7 +23,9 @@ _SHORTEST = _COUNT_BYTES + _SALT_BYTES + NONCE_BYTES + len("[]") + TAG_BYTES
 
 def is_one(document: object) -> bool:
     """Check whether a document is one of the app's backups in clear."""
-    return isinstance(document, list)
+    return isinstance(document, list) and any(
+        isinstance(each, dict) and {"secret", "label"} <= each.keys() for each in document
+    )
 
 
 def is_encrypted_one(data: bytes) -> bool:

@@ -1,18 +1,21 @@
-"""Read exports of the app Aegis: its vault as JSON, in clear or encrypted with a password. Does no I/O. An encrypted
-vault has a random master key, which is wrapped once for each password ("slot"). Slots of other types, such as
-fingerprints, need the phone and are ignored.
+"""Read and write exports of the app Aegis: its vault as JSON. An export is read in clear or encrypted with a password,
+and written in clear; many apps read it. Does no I/O. An encrypted vault has a random master key, which is wrapped once
+for each password ("slot"). Slots of other types, such as fingerprints, need the phone and are ignored.
 
 Source: "Aegis Vault", docs/vault.md of github.com/beemdevelopment/Aegis, vault version 1, content versions 1 to 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import uuid
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange import app_document
-from pam_softtoken.interchange.app_cipher import (
+from pam_softtoken.interchange.app_document import Fields
+from pam_softtoken.interchange.apps.app_cipher import (
     KEY_BYTES,
     NONCE_BYTES,
     TAG_BYTES,
@@ -22,9 +25,9 @@ from pam_softtoken.interchange.app_cipher import (
     require_scrypt_cost,
     unseal,
 )
-from pam_softtoken.interchange.app_document import Fields
-from pam_softtoken.interchange.app_entry import Entry, Harvest, harvest
-from pam_softtoken.interchange.record import key_from_base32, name_from_label
+from pam_softtoken.interchange.apps.app_entry import Entry, harvest
+from pam_softtoken.interchange.record import Harvest, key_from_base32, name_from_label
+from pam_softtoken.otp.token import HOTPToken, Token, TOTPToken, encode_base32
 
 _VERSION = 1
 _CONTENT_VERSIONS = (1, 2, 3)
@@ -84,7 +87,7 @@ def _password_slots(header: Fields) -> list[_Slot]:
         if slot.integer("type") == _PASSWORD:
             slots.append(_password_slot(slot))
     if not slots:
-        raise Unreadable("no password opens the vault", hint="export it anew, with a password or without encryption")
+        raise Unreadable("no password opens the vault", hint="export it again, with a password or without encryption")
     if len(slots) > _MAX_PASSWORD_SLOTS:
         raise Unreadable(f"the vault has more than {_MAX_PASSWORD_SLOTS} passwords")
     return slots
@@ -128,3 +131,31 @@ def _entry(entry: Fields) -> Entry:
         period_s=info.integer("period", 30),
         counter=info.integer("counter") if "counter" in info else None,
     )
+
+
+def write(entries: Iterable[tuple[Token, str, str]]) -> str:
+    """Return an export in clear, with content of version 3.
+
+    Args:
+        entries: tokens, each with its issuer and account. Either text can be "".
+
+    Returns:
+        JSON. It contains the keys.
+    """
+    content = {"version": _CONTENT_VERSIONS[-1], "entries": [_written(*entry) for entry in entries], "groups": []}
+    vault = {"version": _VERSION, "header": {"slots": None, "params": None}, "db": content}
+    return json.dumps(vault, indent=4)
+
+
+def _written(token: Token, issuer: str, account: str) -> dict[str, object]:
+    info: dict[str, object] = {
+        "secret": encode_base32(token.secret.reveal()), "algo": token.algorithm, "digits": token.digits
+    }  # fmt: skip
+    if isinstance(token, HOTPToken):
+        info["counter"] = token.counter
+    elif isinstance(token, TOTPToken):
+        info["period"] = token.period_s
+    return {
+        "type": token.kind, "uuid": str(uuid.uuid4()), "name": account, "issuer": issuer, "note": "", "favorite": False,
+        "icon": None, "info": info, "groups": [],
+    }  # fmt: skip

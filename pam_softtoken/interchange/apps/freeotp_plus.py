@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange.app_document import Fields
-from pam_softtoken.interchange.app_entry import Entry, Harvest, harvest
-from pam_softtoken.interchange.record import name_from_label
+from pam_softtoken.interchange.apps.app_entry import Entry, harvest
+from pam_softtoken.interchange.record import Harvest, name_from_label
 
 
 def is_one(document: object) -> bool:

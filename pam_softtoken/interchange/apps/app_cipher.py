@@ -10,6 +10,7 @@ import binascii
 from typing import NamedTuple
 
 from pam_softtoken.errors import Unreadable
+from pam_softtoken.interchange.app_document import DAMAGED
 
 KEY_BYTES, NONCE_BYTES, TAG_BYTES = 32, 12, 16
 MAX_SCRYPT_WORK = 2**21
@@ -17,7 +18,6 @@ MAX_SCRYPT_WORK = 2**21
 MAX_ITERATIONS = 10**6
 """The limit for PBKDF2: half a second."""
 _HINT = "apt install python3-cryptography"
-_DAMAGED = "see whether all of the export was copied"
 
 
 class ScryptCost(NamedTuple):
@@ -44,7 +44,7 @@ def key_from_scrypt(passphrase: str, salt: bytes, cost: ScryptCost) -> bytes:
     try:
         from cryptography.hazmat.primitives.kdf.scrypt import Scrypt  # noqa: PLC0415 - see above
 
-        return Scrypt(salt=salt, length=KEY_BYTES, n=cost.n, r=cost.r, p=cost.p).derive(_bytes_of(passphrase))
+        return Scrypt(salt=salt, length=KEY_BYTES, n=cost.n, r=cost.r, p=cost.p).derive(bytes_of_passphrase(passphrase))
     except ImportError:
         raise _library_missing() from None
     except MemoryError:
@@ -71,7 +71,7 @@ def key_from_pbkdf2(passphrase: str, salt: bytes, *, algorithm: str, iterations:
     except ImportError:
         raise _library_missing() from None
     function = {"SHA1": hashes.SHA1, "SHA256": hashes.SHA256}[algorithm]()
-    return PBKDF2HMAC(function, KEY_BYTES, salt, iterations).derive(_bytes_of(passphrase))
+    return PBKDF2HMAC(function, KEY_BYTES, salt, iterations).derive(bytes_of_passphrase(passphrase))
 
 
 def unseal(key: bytes, nonce: bytes, sealed: bytes) -> bytes:
@@ -94,9 +94,14 @@ def unseal(key: bytes, nonce: bytes, sealed: bytes) -> bytes:
     try:
         return AESGCM(key).decrypt(nonce, sealed, None)
     except InvalidTag:
-        raise Unreadable(
-            "wrong passphrase, or a damaged file", hint="it is the passphrase that was set in the app for the export"
-        ) from None
+        raise wrong_passphrase() from None
+
+
+def wrong_passphrase() -> Unreadable:
+    """Return the error for a passphrase that does not open a file. A damaged file looks the same."""
+    return Unreadable(
+        "wrong passphrase, or a damaged file", hint="it is the passphrase that was set in the app for the export"
+    )
 
 
 def bytes_from_base64(text: str, what: str) -> bytes:
@@ -108,13 +113,14 @@ def bytes_from_base64(text: str, what: str) -> bytes:
     try:
         data = base64.b64decode(text.encode("ascii"), validate=True)
     except (UnicodeEncodeError, binascii.Error, ValueError):
-        raise Unreadable(f"{what} is not Base64", hint=_DAMAGED) from None
+        raise Unreadable(f"{what} is not Base64", hint=DAMAGED) from None
     if base64.b64encode(data).decode() != text:
-        raise Unreadable(f"{what} is not Base64 of whole bytes", hint=_DAMAGED)
+        raise Unreadable(f"{what} is not Base64 of whole bytes", hint=DAMAGED)
     return data
 
 
-def _bytes_of(passphrase: str) -> bytes:
+def bytes_of_passphrase(passphrase: str) -> bytes:
+    """Return the bytes of a passphrase, as it was typed."""
     return passphrase.encode("utf-8", "surrogateescape")
 
 

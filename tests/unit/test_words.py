@@ -1,0 +1,58 @@
+"""The texts of the package keep simple rules of plain English."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.installation import TREE
+
+WRONG_START = re.compile(r"(Give|Tell|Have|Make|Say|Take|Let|Find out|Put|Be)\b")
+"""Docstrings begin with Return, Check, Raise, Read, Write, List, Ask or another verb that says as much."""
+WRONG_WORD = re.compile(r"\b(he|his|him|himself|she|her|hers|herself|whoever|whomever)\b", re.IGNORECASE)
+MODULES = sorted(
+    path
+    for place in ("pam_softtoken", "scripts")
+    for path in (TREE / place).rglob("*")
+    if path.is_file() and (path.suffix == ".py" or path.open("rb").readline().startswith(b"#!/usr/bin/python3"))
+)
+TEXTS = sorted(
+    path
+    for pattern in (
+        "pam_softtoken/**/*.py",
+        "pam_softtoken/bridge/*.[ch]",
+        "pam_softtoken/man/*.in",
+        "pam_softtoken/man/*.txt",
+        "scripts/*",
+        "scripts/lib/*",
+        "debian/*",
+        "debian/tests/*",
+        "debian/examples/**/*",
+        ".github/**/*.md",
+        "README.md",
+    )
+    for path in TREE.glob(pattern)
+    if path.is_file() and path.name != "copyright"
+)
+
+
+def docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    """Return line and text of the docstring of a module and of each class and function in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            yield getattr(node, "lineno", 1), ast.get_docstring(node) or ""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(TREE)))
+def test_docstrings__begin_with_a_verb_that_says_what_comes_back(path: Path) -> None:
+    assert [(line, text.splitlines()[0]) for line, text in docstrings(path) if WRONG_START.match(text)] == []
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(TREE)))
+def test_texts__speak_of_users_as_they(path: Path) -> None:
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+    assert [(number, line) for number, line in lines if WRONG_WORD.search(line)] == []
