@@ -155,7 +155,8 @@ class Mender:
             os.close(directory)
         with self._maker:
             os.rename(new, self._name, src_dir_fd=self._above, dst_dir_fd=self._above)
-            os.fsync(self._above)
+            with contextlib.suppress(PermissionError):  # a directory that can be entered, but not read
+                replace.sync_directory(".", below=self._above)
         return f"{path} was written again, and the former one is {aside} now"
 
     def _mend_files(self, directory: int) -> list[str]:

@@ -90,9 +90,14 @@ def write_for_root(path: str, data: bytes, *, mode: int) -> None:
         os.close(directory)
 
 
-def sync_directory(path: str) -> None:
-    """Sync the names in a directory. Raises `OSError` if that fails."""
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync_directory(path: str, *, below: int | None = None) -> None:
+    """Sync the names in a directory. Raises `OSError` if that fails.
+
+    Args:
+        path: absolute, or as seen from `below`.
+        below: descriptor of a directory. It may be one with `O_PATH`, for which fsync(2) fails.
+    """
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=below)
     try:
         os.fsync(directory)
     finally:

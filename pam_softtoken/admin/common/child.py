@@ -1,7 +1,7 @@
 """Run work in a child process and end it with everything that it has started. No other module starts processes, except
 two with another job: `watchdog` starts one that lives on, and `through_sudo` hands the terminal over to sudo.
 
-A child has a session of its own, so a key at the terminal reaches only this program, which then ends the child.
+A child has a process group of its own, so a key at the terminal reaches only this program, which then ends the child.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def running(command: tuple[str, ...], *, errors: IO[bytes] | int) -> Iterator[su
         stderr=errors,
         env=ENVIRONMENT,
         cwd="/",
-        start_new_session=True,
+        process_group=0,  # not a session: with requiretty, sudo -l needs the terminal
     )
     try:
         with suppress(OSError):
