@@ -450,7 +450,7 @@ def codes_of(code: CodeType) -> Iterator[CodeType]:
 
 
 def put_in_place(mutant: Mutant) -> None:
-    """Give the mutant's code to the function that it changes, wherever that is known by now."""
+    """Replace the code of the function that a mutant changes, wherever it is known by now."""
     path = PACKAGE + mutant.path
     new = [code for code in codes_of(compile(mutant.text, path, "exec")) if qualified_name(code) == mutant.function]
     old = {
