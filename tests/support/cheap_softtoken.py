@@ -2,19 +2,16 @@
 
 import signal
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # as the program does first
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as the program does first
+    import runpy
+    import sys
+    from pathlib import Path
 
-import runpy  # noqa: E402
-import sys  # noqa: E402
-from pathlib import Path  # noqa: E402
+    TREE = Path(__file__).resolve().parents[2]
+    sys.path.insert(0, str(TREE))
+    from pam_softtoken.device import sealing
 
-TREE = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(TREE))
-
-from pam_softtoken.device import sealing  # noqa: E402
-
-sealing.COST = sealing.Cost(10, 1, 1)
-from pam_softtoken.device import vault  # noqa: E402, F401 - it takes the cost
-
-sys.argv[0] = str(TREE / "scripts" / "softtoken")
-runpy.run_path(sys.argv[0], run_name="__main__")
+    sealing.COST = sealing.Cost(10, 1, 1)
+    sys.argv[0] = str(TREE / "scripts" / "softtoken")
+    runpy.run_path(sys.argv[0], run_name="__main__")
