@@ -147,3 +147,23 @@ def test_include__of_a_file_at_which_libpam_hangs_is_given_up() -> None:
     stack = _read({"pam.d/sshd": f"auth include one\n{UNIX}", "pam.d/one": hanging})
     assert stack.is_given_up
     assert {str(each.place) for each in stack.problems} == {"/etc/pam.d/one:1"}
+
+
+@pytest.mark.parametrize("dialect", [IN_PIECES, WHOLE_LINES], ids=repr)
+def test_line__has_its_number_whatever_stands_above_it(dialect: Dialect) -> None:
+    stack = _read({"pam.d/sshd": f"\n# a comment\n{UNIX}auth required \\\n pam_deny.so\n"}, dialect)
+    assert [(str(line.place), line.last) for line in stack.lines] == [
+        ("/etc/pam.d/sshd:3", 3),
+        ("/etc/pam.d/sshd:4", 5),
+    ]
+    assert stack.problems == ()
+
+
+def test_pam_conf__names_the_line_that_cannot_be_read() -> None:
+    stack = _read({"pam.conf": f"sshd {UNIX}sshd auth required \\\n"})
+    assert [str(each.place) for each in stack.problems] == ["/etc/pam.conf:2"]
+
+
+def test_other__as_a_service_has_its_lines_twice() -> None:
+    stack = service_file.read("other", {"/etc/pam.d/other": DENY}.get, IN_PIECES)
+    assert [line.kind for line in stack.lines] == ["auth", "account"] * 2
