@@ -122,11 +122,8 @@ def move_home(person: Person, *, with_files: bool) -> None:
 
 
 def set_home(person: Person, home: str) -> None:
-    """Change the entry of an account's home directory, to any text."""
-    (entry,) = [line for line in Path("/etc/passwd").read_text().splitlines() if line.startswith(f"{person.name}:")]
-    words = entry.split(":")
-    words[5] = home
-    edit_with_vipw(f"s|^{person.name}:.*|{':'.join(words)}|", f"\n{':'.join(words)}\n")
+    """Change the entry of an account's home directory, to any path. The directories stay as they are."""
+    subprocess.run(["usermod", "--home", home, person.name], check=True, capture_output=True)
 
 
 def replace(person: Person, *, name: str, uid: int, keeping: bool, home: Path | None = None) -> None:
