@@ -35,14 +35,13 @@ def _why_not_proven(location: Location) -> str:
     """
     account = location.account
     name, present = account.name, (account.name, account.uid)
-    former, uid = (
-        enrolled_mark.former_name(account) if enrolled_mark.is_set(account.uid) else "",
-        enrolled_mark.former_uid(account),
-    )
-    if former:
+    before = enrolled_mark.former(account)
+    former = enrolled_mark.former_name(account) if enrolled_mark.is_set(account.uid) else ""
+    # A home directory says more than a uid, which may have been somebody else's earlier.
+    if former and (before is None or before.name == name):
         return f"the uid was enrolled as {former}; {token_file.whose(present, (former, account.uid))}"
-    if uid is not None:
-        return f"{name} was enrolled with uid {uid}; {token_file.whose(present, (name, uid))}"
+    if before is not None:
+        return f"{before.described(name)}; {token_file.whose(present, (before.name, before.uid))}"
     known = enrolled_mark.known(name) if location.in_home else None
     if known is None or known.home == account.home:
         return ""

@@ -1,13 +1,14 @@
 """List root's records for accounts that are gone, were renamed, or got another uid: the place, and what helps.
 
-It only reads. These records are tokens in a root-owned store, marks, records of names, revocations, used codes recorded
-in /run, and changes of a service that wait for a login. A grace time and an issued code are in a user's state file, and
-are removed with its store.
+It only reads. These records are tokens in a root-owned store, marks, records of names and of home directories,
+revocations, used codes recorded in /run, and changes of a service that wait for a login. A grace time and an issued
+code are in a user's state file, and are removed with its store.
 """
 
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -18,7 +19,8 @@ from pam_softtoken.admin.common import logins, person
 from pam_softtoken.errors import ConfigError, LookUpFailed, PathError, UnknownUser
 from pam_softtoken.login import login_note
 
-STORE, MARK, NAME, REVOCATIONS, RECORD, AWAITED = "store", "mark", "name", "revocations", "record", "awaited"
+STORE, MARK, NAME, HOME = "store", "mark", "name", "home"
+REVOCATIONS, RECORD, AWAITED = "revocations", "record", "awaited"
 GONE, CHANGED, UNKNOWN = "gone", "changed", "unknown"
 
 
@@ -51,6 +53,7 @@ class _Accounts:
     def __init__(self) -> None:
         entries = [entry for entry in logins.everybody() if entry.pw_name]
         self._listed = {(entry.pw_name, entry.pw_uid) for entry in entries}
+        self.heirs = _heirs(entries)
         self.uids = {entry.pw_uid for entry in entries}
         self._named: dict[str, safe_open.Account | None] = {}
         self._numbered: dict[int, safe_open.Account | None] = {}
@@ -84,6 +87,12 @@ class _Accounts:
             return None
         present = named or numbered
         forget = f"{person.PROGRAM} forget {shlex.quote(name) + ' ' if name else ''}--uid {uid}"
+        heir = self.heirs.get((name or "", uid))
+        if heir is not None:
+            there = token_file.described((heir.name, heir.uid))
+            problem = f"{token_file.described((name or '', uid))} is gone, and {there} has the same home directory"
+            rebind = shlex.join(token_file.rebind_words((heir.name, heir.uid), (name or "", uid)))
+            return Orphan(kind, path, name, uid, CHANGED, problem, rebind, forget)
         if present is None:
             described = token_file.described((name, uid)) if name else f"with uid {uid}"
             return Orphan(kind, path, name, uid, GONE, f"there is no account {described} any more", forget)
@@ -111,8 +120,27 @@ def find(templates: Iterable[str]) -> list[Orphan]:
 
 
 def of_user(name: str, templates: Iterable[str]) -> list[Orphan]:
-    """List the orphans of an account with this name."""
-    return [each for each in find(templates) if each.user == name]
+    """List the orphans of an account that has this name, or had another one in the same home directory."""
+    former = {owner for owner, account in heirs_of_homes().items() if account.name == name}
+    return [each for each in find(templates) if each.user == name or (each.user, each.uid) in former]
+
+
+def heirs_of_homes() -> dict[tuple[str, int], safe_open.Account]:
+    """Return the accounts that got another name and another uid, by the recorded name and uid."""
+    return _heirs(logins.everybody())
+
+
+def _heirs(entries: Iterable[pwd.struct_passwd]) -> dict[tuple[str, int], safe_open.Account]:
+    found = {}
+    for entry in entries:
+        try:
+            account = user_lookup.account_of(entry)
+            before = enrolled_mark.former(account)
+        except (LookUpFailed, PathError):
+            continue
+        if before is not None and before.name not in ("", account.name):
+            found[before.name, before.uid] = account
+    return found
 
 
 # -- stores
@@ -226,22 +254,23 @@ def _records(accounts: _Accounts) -> Iterator[Orphan]:
 
 def _names(accounts: _Accounts) -> Iterator[Orphan]:
     try:
-        names = sorted(name for name in os.listdir(places.NAMES) if len(name) == enrolled_mark.DIGEST_DIGITS)
+        names = sorted(name for name in os.listdir(places.NAMES) if enrolled_mark.is_record(name))
     except OSError:
         return
     for name in names:
         path = f"{places.NAMES}/{name}"
+        kind = HOME if name.startswith(enrolled_mark.HOME_PREFIX) else NAME
         try:
             known = enrolled_mark.read_record(path)
         except PathError as error:
-            yield Orphan(NAME, path, None, None, UNKNOWN, str(error))
+            yield Orphan(kind, path, None, None, UNKNOWN, str(error))
             continue
         if known is None:
             continue
         if known.uid == enrolled_mark.NOT_A_UID:
-            yield Orphan(NAME, path, None, None, UNKNOWN, "is damaged", shlex.join(["rm", path]))
+            yield Orphan(kind, path, None, None, UNKNOWN, "is damaged", shlex.join(["rm", path]))
             continue
-        orphan = accounts.orphan(NAME, path, known.name, known.uid)
+        orphan = accounts.orphan(kind, path, known.name, known.uid)
         if orphan is not None:
             yield orphan
 

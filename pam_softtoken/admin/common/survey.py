@@ -39,8 +39,10 @@ def facts_of(entry: pwd.struct_passwd, config: Config, *, now: int) -> Facts:
         location = Location(config.store, account)
         facts["store"] = location.path
         facts["was_enrolled"] = enrolled_mark.was_accepted(account)
-        facts["former_name"] = enrolled_mark.former_name(account)
-        facts["former_uid"] = enrolled_mark.former_uid(account)
+        before = enrolled_mark.former(account)
+        was_another = before is not None and before.name not in ("", account.name)
+        facts["former_name"] = before.name if before is not None and was_another else enrolled_mark.former_name(account)
+        facts["former_uid"] = before.uid if before is not None else None
         _as_member(account, lambda: _look(location, facts, now, config))
     except NotEnrolled:
         facts["status"] = NOT_ENROLLED
