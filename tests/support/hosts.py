@@ -290,6 +290,10 @@ class SSH(Host):
         self._tries = tries
 
     def command(self, person: Person) -> list[str]:
+        return ["/usr/bin/ssh", "-tt", *self.client_options(person), f"{person.name}@127.0.0.1"]
+
+    def client_options(self, person: Person) -> list[str]:
+        """Return the options that the programs of OpenSSH need for this server."""
         if self.knows_key:
             self._authorise(person)
         methods = ["keyboard-interactive"] if self.first_prompts else ["publickey", "keyboard-interactive"]
@@ -297,12 +301,12 @@ class SSH(Host):
             "IdentitiesOnly": "yes",
             "IdentityFile": self.client_key,
             "NumberOfPasswordPrompts": self._tries,
+            "Port": self.port,
             "PreferredAuthentications": ",".join(methods),
             "StrictHostKeyChecking": "yes",
             "UserKnownHostsFile": self._directory / "known_hosts",
         }
-        words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-        return ["/usr/bin/ssh", "-F", "/dev/null", "-tt", "-p", str(self.port), *words, f"{person.name}@127.0.0.1"]
+        return ["-F", "/dev/null", *(word for key, value in options.items() for word in ("-o", f"{key}={value}"))]
 
     def becomes(self, person: Person) -> str:
         return person.name
