@@ -332,7 +332,7 @@ class SSH(Host):
 
     def _start(self) -> tuple[int, subprocess.Popen[bytes]]:
         for _ in range(5):
-            port = _free_port()
+            port = free_port()
             (self._directory / "known_hosts").write_text(
                 f"[127.0.0.1]:{port} {self.host_key.with_suffix('.pub').read_text()}"
             )
@@ -370,7 +370,8 @@ def _as_person(person: Person, environment: dict[str, str]) -> list[str]:
     return ["setpriv", *identity, "env", *place]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a TCP port that nothing uses at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
