@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -203,8 +204,18 @@ class PrivateNetwork(PrivateMounts):
         """
         return [*shlex.split(_VPN_SERVER), parameters, "--cd", str(self.directory)]
 
-    def connects(self, person: Person, password: str, *options: str, response: str = "") -> bool:
-        """Connect with the OpenVPN client at a terminal, and answer its questions."""
+    def connects(
+        self, person: Person, password: str, *options: str, response: str = "", interrupted: bool = False
+    ) -> bool:
+        """Connect with the OpenVPN client at a terminal, and answer its questions.
+
+        Args:
+            person: the user.
+            password: typed where it is asked for.
+            options: of the client.
+            response: typed at the challenge.
+            interrupted: the connection breaks, and the result is that of the second one.
+        """
         words = self.command(*shlex.split(_VPN_CLIENT), "--cd", str(self.directory), *options)
         terminal = pexpect.spawn(words[0], words[1:], encoding="utf-8", timeout=STEP_S)
         terminal.delaybeforesend = None
@@ -213,6 +224,14 @@ class PrivateNetwork(PrivateMounts):
         try:
             while (seen := awaited[terminal.expect_exact(awaited)]) in answers:
                 terminal.sendline(answers[seen])
+            if interrupted and seen == _VPN_SIGNS[0]:
+                terminal.kill(signal.SIGUSR1)
+                seen = awaited[terminal.expect_exact(awaited)]
             return seen == _VPN_SIGNS[0]
         finally:
             terminal.close(force=True)
+
+    def answers_challenge(self, person: Person, code: str, *, interrupted: bool = False) -> bool:
+        """Connect with password and static challenge."""
+        challenge = ("--static-challenge", "Code", "0")
+        return self.connects(person, person.password, *challenge, response=code, interrupted=interrupted)

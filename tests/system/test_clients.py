@@ -274,14 +274,23 @@ def test_vsftpd__needs_forward_pass(clients: Clients) -> None:
         clients.gets_in_once(attempt)
 
 
-def test_openvpn__static_challenge_answers_the_second_question(clients: Clients, network: PrivateNetwork) -> None:
-    def attempt(code: str) -> bool:
-        challenge = ("--static-challenge", "Code", "0")
-        return network.connects(clients.person, clients.person.password, *challenge, response=code)
+MAPPED = "openvpn login USERNAME Password PASSWORD Verification OTP"
 
+
+def test_openvpn__static_challenge_answers_the_second_question(clients: Clients, network: PrivateNetwork) -> None:
     network.set_service("openvpn", two_questions(clients.installed))
-    with running(network, VPN_PORT, *network.server("openvpn login USERNAME Password PASSWORD Verification OTP")):
-        clients.gets_in_once(attempt, network.log)
+    with running(network, VPN_PORT, *network.server(MAPPED)):
+        clients.gets_in_once(lambda code: network.answers_challenge(clients.person, code), network.log)
+
+
+def test_openvpn__interrupted_client_needs_auth_gen_token(clients: Clients, network: PrivateNetwork) -> None:
+    network.set_service("openvpn", two_questions(clients.installed))
+    for options, gets_in, reasons in ((), False, ["accepted", "replayed"]), (("--auth-gen-token",), True, ["accepted"]):
+        network.log.clear()
+        with running(network, VPN_PORT, *network.server(MAPPED), *options):
+            code = clients.phone.hotp()
+            assert network.answers_challenge(clients.person, code, interrupted=True) == gets_in
+        assert network.log.reasons() == reasons
 
 
 def test_openvpn__without_a_challenge_needs_forward_pass(clients: Clients, network: PrivateNetwork) -> None:
