@@ -96,3 +96,11 @@ def canonical_name(typed: str) -> str:
         return account_of_name(typed).name
     except (UnknownUser, LookUpFailed):
         return typed
+
+
+def is_login(word: str) -> bool:
+    """Check whether a word is known to be a login name of this host."""
+    try:
+        return bool(account_of_name(word))
+    except (UnknownUser, LookUpFailed):
+        return False

@@ -221,7 +221,10 @@ def _has_only_its_own(name: str | None, uid: int) -> bool:
 
 
 def _clear(path: str) -> None:
-    directory = safe_open.open_directory(path, below=None, owner=os.geteuid())
+    try:
+        directory = safe_open.open_directory(path, below=None, owner=os.geteuid())
+    except FileNotFoundError:
+        return  # somebody else has removed it since it was listed
     try:
         roots_place.clear(path, below=directory)
     finally:

@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from pam_softtoken.account import enrolled_mark, location, places, safe_open, token_file, user_lookup
+from pam_softtoken.account import enrolled_mark, entries, places, safe_open, token_file, user_lookup
 from pam_softtoken.account.location import TOKENS, Location
 from pam_softtoken.admin.common import logins, person
 from pam_softtoken.errors import ConfigError, LookUpFailed, PathError, UnknownUser
@@ -51,10 +51,10 @@ class _Accounts:
     """The accounts of this host. Each is looked up once, because a directory service may be slow."""
 
     def __init__(self) -> None:
-        entries = [entry for entry in logins.everybody() if entry.pw_name]
-        self._listed = {(entry.pw_name, entry.pw_uid) for entry in entries}
-        self.heirs = _heirs(entries)
-        self.uids = {entry.pw_uid for entry in entries}
+        everybody = [entry for entry in logins.everybody() if entry.pw_name]
+        self._listed = {(entry.pw_name, entry.pw_uid) for entry in everybody}
+        self.heirs = _heirs(everybody)
+        self.uids = {entry.pw_uid for entry in everybody}
         self._named: dict[str, safe_open.Account | None] = {}
         self._numbered: dict[int, safe_open.Account | None] = {}
 
@@ -147,27 +147,10 @@ def _heirs(entries: Iterable[pwd.struct_passwd]) -> dict[tuple[str, int], safe_o
 
 
 def _stores(template: str, accounts: _Accounts) -> Iterator[Orphan]:
-    start, words = location.split(template)
-    if start == "%h":
-        return
-    paths = [start.rstrip("/")]
-    for word in words:
-        if "%" in word.replace("%%", ""):
-            paths = [f"{path}/{name}" for path in paths for name in _directories_in(path)]
-        else:
-            paths = [f"{path}/{word.replace('%%', '%')}" for path in paths]
-    for path in paths:
+    for path in entries.stores_in(template):
         orphan = _look(path, template, accounts)
         if orphan is not None:
             yield orphan
-
-
-def _directories_in(path: str) -> list[str]:
-    try:
-        with os.scandir(path or "/") as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-    except OSError:
-        return []
 
 
 def _look(path: str, template: str, accounts: _Accounts) -> Orphan | None:
@@ -216,11 +199,7 @@ def _owner_of(path: str) -> token_file.Owner | None:
 
 def _numbers_in(directory: str) -> list[tuple[str, int]]:
     """List the entries of a directory whose names begin with a uid, and those uids."""
-    try:
-        names = sorted(os.listdir(directory))
-    except OSError:
-        return []
-    starts = [(name, name.partition("-")[0]) for name in names]
+    starts = [(name, name.partition("-")[0]) for name, _ in entries.present_in(directory)]
     return [(name, int(start)) for name, start in starts if start.isascii() and start.isdecimal()]
 
 
@@ -253,11 +232,9 @@ def _records(accounts: _Accounts) -> Iterator[Orphan]:
 
 
 def _names(accounts: _Accounts) -> Iterator[Orphan]:
-    try:
-        names = sorted(name for name in os.listdir(places.NAMES) if enrolled_mark.is_record(name))
-    except OSError:
-        return
-    for name in names:
+    for name in entries.names_in(places.NAMES):
+        if not enrolled_mark.is_record(name):
+            continue
         path = f"{places.NAMES}/{name}"
         kind = HOME if name.startswith(enrolled_mark.HOME_PREFIX) else NAME
         try:
@@ -277,12 +254,9 @@ def _names(accounts: _Accounts) -> Iterator[Orphan]:
 
 def _awaited(accounts: _Accounts) -> Iterator[Orphan]:
     """List the changes that wait for a login of a user who does not exist."""
-    for service in _directories_in(places.CHANGES):
+    for service in entries.directories_in(places.CHANGES):
         place = f"{places.CHANGES}/{service}"
-        try:
-            names = os.listdir(place)
-        except OSError:
-            continue
+        names = entries.names_in(place)
         for name in names if login_note.PENDING in names else []:
             user = name.removeprefix(login_note.AWAITED)
             try:
