@@ -225,7 +225,12 @@ class PathError(Unusable):
         kind: one of the words above; empty for anything else.
         culprit: what has to be changed, if that is not the file but a directory above it.
         owner: uid of the culprit's owner; -1 when it is not known.
+
+    Attributes:
+        aftermath: what became of the change that was under way, for the end of a message.
     """
+
+    aftermath = "nothing was changed"
 
     def __init__(self, path: str, why: str, *, kind: str = "", culprit: str = "", owner: int = -1) -> None:
         super().__init__(f"{path}: {why}")
@@ -291,6 +296,12 @@ class DamagedState(PathError):
 
 class NotStored(PathError):
     """The right code could not be recorded as used, so it was not accepted."""
+
+
+class NotSynced(NotStored):
+    """The change is in place, but the disk has not confirmed it. So a power failure may undo it."""
+
+    aftermath = "the change is in place, but a power failure may undo it"
 
 
 class ConfigError(SoftTokenError):

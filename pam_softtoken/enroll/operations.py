@@ -82,7 +82,7 @@ def _faults_explained(location: Location, *, through_sudo: bool) -> Iterator[Non
         yield
     except PathError as error:
         hint = _hint_for(error, location, through_sudo=through_sudo)
-        raise EnrolmentFailed(f"{error}; nothing was changed", hint=hint) from None
+        raise EnrolmentFailed(f"{error}; {error.aftermath}", hint=hint) from None
     except Revoked:
         as_root = "" if os.geteuid() == 0 and not through_sudo else "ask an administrator for: "
         raise EnrolmentFailed(

@@ -69,6 +69,10 @@ class Newcomer:
             confirmed = self._confirm()
             self._hand_out_codes()
             self._write(confirmed)
+        except errors.NotSynced as error:
+            cure.add_to(error, self._location)
+            self._tell("The disk has not confirmed the new token. Keep it in the app, and log in with its next code.")
+            raise
         except (errors.PathError, errors.EnrolmentRefused) as error:
             what = "The new token could not be stored" if isinstance(error, errors.PathError) else "Not enrolled"
             cure.add_to(error, self._location)

@@ -28,6 +28,7 @@ OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
     errors.DamagedState: ("PAM_AUTH_ERR", log.ALERT, "damaged_state"),
     errors.LockTimeout: ("PAM_AUTH_ERR", log.ERR, "lock_timeout"),
     errors.NotStored: ("PAM_AUTH_ERR", log.ERR, "not_stored"),
+    errors.NotSynced: ("PAM_AUTH_ERR", log.ERR, "not_stored"),
     errors.ConfigError: ("PAM_SERVICE_ERR", log.ERR, "bad_option"),
     errors.ConversationFailed: ("PAM_CONV_ERR", log.NOTICE, "conversation"),
     errors.ProtocolError: ("PAM_CONV_ERR", log.NOTICE, "conversation"),

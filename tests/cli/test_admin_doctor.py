@@ -19,7 +19,7 @@ import pytest
 from tests.support.account import Person, resident_of
 from tests.support.admin import Admin, succeeded
 from tests.support.client import PAM_SUCCESS, Service
-from tests.support.doctor import COMMON, PatientHost
+from tests.support.doctor import COMMON, REST, PatientHost, steps
 from tests.support.installation import Installation
 from tests.support.listing import listing
 from tests.support.pam_scene import oathtool, read_state, rewrite_state, steady_step
@@ -656,6 +656,19 @@ def test_doctor__text_has_place_line_and_the_line_as_it_should_be(sick: PatientH
     assert lines[start + 2] == "    | auth sufficient pam_unix.so"
     assert lines[start + 3] == "    # in /etc/pam.d/sshd, line 1, write: auth requisite pam_unix.so"
     assert "softtoken-admin: error: found 1 error" in done.stderr
+
+
+def test_doctor__changes_that_are_made_from_the_top_down_open_nothing(sick: PatientHost) -> None:
+    """The second change would overwrite our line, if its number were from before the first one."""
+    sick.set_service("sshd", "auth required pam_no_such.so\nauth sufficient pam_unix.so\n" + sick.line("debug"))
+    for _ in range(3):
+        text = sick.run(sick.installed.root / "scripts" / "softtoken-admin", "doctor").stdout
+        for change in re.findall(r"^    # (in /.*)", text, re.MULTILINE):
+            for step in steps(change):
+                assert sick.run(*step).returncode == 0
+    assert not sick.examine().worse_than_notes()
+    whole = "auth requisite pam_unix.so\n" + sick.line() + REST
+    assert (sick.directory / "pam.d" / "sshd").read_text() == whole
 
 
 def test_doctor__needs_root(sick: PatientHost, alice: Person) -> None:
