@@ -30,9 +30,10 @@ class Option:
         meaning: one sentence for the manual.
         check: takes the text and returns the value. Raises `ValueError` with what would be right.
         argument_only: the configuration file cannot set the option.
+        example: what the configuration file shows in place of an empty default.
     """
 
-    __slots__ = ("argument_only", "check", "default", "meaning", "name", "value")
+    __slots__ = ("argument_only", "check", "default", "example", "meaning", "name", "value")
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Option:
         check: Callable[[str], Value],
         value: str = "",
         argument_only: bool = False,
+        example: str = "",
     ) -> None:
         self.name = name
         self.default = default
@@ -50,6 +52,7 @@ class Option:
         self.meaning = meaning
         self.check = check
         self.argument_only = argument_only
+        self.example = example
 
 
 def _flag(text: str) -> bool:
@@ -139,6 +142,7 @@ OPTIONS = (
         "required_from",
         "",
         value="DATE",
+        example="2027-01-15",
         check=_date,
         meaning="As `nullok`, but only until this day begins in the host's time zone, and with a reminder. Where both "
         "are given, this one counts.",
