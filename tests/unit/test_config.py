@@ -31,10 +31,12 @@ def test_config__every_default_is_a_value_that_could_be_given() -> None:
             assert option.check(text) == option.default
 
 
-def test_config__an_option_of_the_file_without_a_default_has_an_example_that_could_be_given() -> None:
+def test_config__an_option_with_an_empty_default_says_what_that_means_and_has_an_example() -> None:
     for option in OPTIONS:
+        if option.default == "":
+            assert option.unset, f"say in the option table what holds without {option.name}: the manual shows it"
         if option.default == "" and not option.argument_only:
-            assert option.example, f"give {option.name} an example: the configuration file shows it"
+            assert option.example, f"give {option.name} an example in the option table: softtoken.conf shows it"
             option.check(option.example)
 
 
