@@ -236,6 +236,16 @@ def test_migration_page__names_only_options_that_exist(pages: dict[str, str]) ->
     assert set(ours) <= {option.name for option in config.OPTIONS}
 
 
+def test_document__into_a_place_that_takes_no_file_says_so(tmp_path: Path) -> None:
+    (tmp_path / "share").touch()
+    command = [str(TREE / "scripts/document"), str(tmp_path / "share")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    error, hint = done.stderr.splitlines()
+    assert f"error: {tmp_path}/share/" in error
+    assert "hint: " in hint
+
+
 def test_document__without_a_directory_says_what_it_takes() -> None:
     for arguments in ([], ["--help"], ["a", "b"]):
         command = [str(TREE / "scripts/document"), *arguments]
