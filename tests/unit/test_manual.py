@@ -248,6 +248,16 @@ def test_clients_page__says_tried_only_of_what_a_test_logs_in_with(pages: dict[s
             assert re.search(rf"^def test_{named[0]}__\w*needs_forward_pass", source, re.MULTILINE), client
 
 
+def test_document__into_a_place_that_takes_no_file_says_so(tmp_path: Path) -> None:
+    (tmp_path / "share").touch()
+    command = [str(TREE / "scripts/document"), str(tmp_path / "share")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    error, hint = done.stderr.splitlines()
+    assert f"error: {tmp_path}/share/" in error
+    assert "hint: " in hint
+
+
 def test_document__without_a_directory_says_what_it_takes() -> None:
     for arguments in ([], ["--help"], ["a", "b"]):
         command = [str(TREE / "scripts/document"), *arguments]
