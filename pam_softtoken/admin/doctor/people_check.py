@@ -61,7 +61,7 @@ def _of_user(facts: Facts) -> Iterator[Finding]:
     if facts["record_ahead_s"] > AHEAD_S:
         yield _ahead(facts)
     path, _, why = str(facts["problem"]).rpartition(": ")
-    if not path or "No such file" in why:
+    if not path or facts["no_home"]:
         return  # a user without a home directory does not log in
     mend = str(facts["cure"]) or _STATUS
     yield Finding(WARNING, path, "", f"{facts['user']} is refused at each login: {why}", mend)
