@@ -259,6 +259,26 @@ class UnusableFile(PathError):
         return self.kind == READ_ONLY
 
 
+class NoHome(UnusableFile):
+    """The user's home directory is missing. An unmounted one looks the same, so its absence alone proves nothing.
+
+    Args:
+        path: of the home directory.
+
+    Attributes:
+        was_enrolled: a code of the user was accepted, or tokens were revoked, as far as root's records tell.
+        doubt: for the log, why the user does not count as one who never enrolled. Empty until that was asked.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "there is no home directory yet, or it is not mounted", kind=MISSING)
+        self.was_enrolled = True
+        self.doubt = ""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; {self.doubt}" if self.doubt else super().__str__()
+
+
 class LockTimeout(PathError):
     """Another process held the lock for too long.
 

@@ -103,6 +103,7 @@ class Store:
 
         Raises:
             NotEnrolled: there is no token file.
+            NoHome: there is no home directory in which it would be.
             Revoked: there are only tokens that root has revoked.
             BadTokenFile, InsecureFile, UnusableFile: as their names say.
         """
@@ -129,14 +130,19 @@ class Store:
                 content = self._open_as_owner()
         except FileNotFoundError:
             raise self.not_enrolled() from None
+        except errors.NoHome as error:
+            error.was_enrolled = self._was_enrolled()
+            raise
         return content
 
     def not_enrolled(self) -> NotEnrolled:
         """Return the error for a missing token file. The enrolled mark decides what the absence proves."""
-        account = self.location.account
-        was_enrolled = bool(self._revocation.names) or enrolled_mark.was_accepted(account)
+        was_enrolled = self._was_enrolled()
         why = _why_not_proven(self.location) if was_enrolled else ""
         return NotEnrolled(proven=not was_enrolled, why=why, path=self._path(TOKENS))
+
+    def _was_enrolled(self) -> bool:
+        return bool(self._revocation.names) or enrolled_mark.was_accepted(self.location.account)
 
     def _open_as_owner(self) -> TokenFile:
         with self.location.as_owner():

@@ -22,6 +22,7 @@ OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
     errors.UnknownUser: ("PAM_AUTH_ERR", log.NOTICE, "unknown_user"),
     errors.LookUpFailed: ("PAM_AUTH_ERR", log.ERR, "backend"),
     errors.InsecureFile: ("PAM_AUTH_ERR", log.ALERT, "insecure_file"),
+    errors.NoHome: ("PAM_AUTH_ERR", log.ERR, "no_home"),
     errors.UnusableFile: ("PAM_AUTH_ERR", log.ERR, "unusable_file"),
     errors.BadTokenFile: ("PAM_AUTH_ERR", log.ALERT, "bad_token_file"),
     errors.OtherAccount: ("PAM_AUTH_ERR", log.ALERT, "other_account"),
