@@ -73,12 +73,12 @@ def test_doctor__finds_nothing_worse_than_notes_on_a_sound_host(sick: PatientHos
     assert [each for each in found.not_looked_at if not each.startswith("clock")] == []
 
 
-def test_doctor__says_so_where_no_service_asks_for_a_code(sick: PatientHost) -> None:
+def test_doctor__no_service_with_codes_is_reported(sick: PatientHost) -> None:
     sick.set_service("sshd", COMMON)
     assert sick.examine().only("/etc/pam.d", "no service")["severity"] == "note"
 
 
-def test_doctor__names_a_service_that_asks_everybody_where_nobody_is_enrolled(
+def test_doctor__reports_a_service_that_asks_everybody_before_anybody_is_enrolled(
     sick: PatientHost, owner: Person, alice: Person
 ) -> None:
     sick.set_conf("store = /var/lib/softtoken/%U\n")
@@ -123,13 +123,13 @@ def test_stack__that_leads_past_us_or_nowhere_is_named_and_mended(
         "auth substack inner\n",
     ],
 )
-def test_stack__that_is_sound_is_passed_over(sick: PatientHost, before: str) -> None:
+def test_stack__sound_one_has_no_finding(sick: PatientHost, before: str) -> None:
     sick.set_service("inner", "auth sufficient pam_unix.so\nauth requisite pam_deny.so\n")
     sick.set_service("sshd", before + sick.line())
     assert sick.examine().findings == []
 
 
-def test_stack__file_that_is_included_is_named_with_its_own_line(sick: PatientHost) -> None:
+def test_stack__finding_names_the_included_file_and_its_line(sick: PatientHost) -> None:
     sick.set_service("inner", "# ours\nauth sufficient pam_unix.so\n")
     sick.set_service("sshd", "auth include inner\n" + sick.line())
     finding = sick.examine().only("/etc/pam.d/inner:2", "without a code")
@@ -137,7 +137,7 @@ def test_stack__file_that_is_included_is_named_with_its_own_line(sick: PatientHo
     assert sick.mend(finding).findings == []
 
 
-def test_stack__selected_people_who_are_not_asked_are_a_note(sick: PatientHost) -> None:
+def test_stack__users_exempt_from_codes_are_a_note(sick: PatientHost) -> None:
     selecting = "auth [success=1 default=ignore] pam_succeed_if.so user ingroup backup\n"
     sick.set_service("sshd", UNIX + selecting + sick.line())
     assert sick.examine().only("/etc/pam.d/sshd:2", "pam_succeed_if.so selects")["severity"] == "note"
@@ -381,7 +381,7 @@ def test_option__required_from_that_has_come_is_named_and_mended(sick: PatientHo
     assert sick.mend(finding).findings == []
 
 
-def test_option__required_from_that_is_to_come_is_passed_over(sick: PatientHost) -> None:
+def test_option__required_from_in_the_future_has_no_finding(sick: PatientHost) -> None:
     sick.set_service("sshd", COMMON + sick.line("required_from=2999-01-15"))
     assert sick.examine().findings == []
 
@@ -402,16 +402,14 @@ def test_enrol__behind_an_account_line_that_leads_past_ours_is_told(sick: Patien
     assert sick.examine().findings == []
 
 
-def test_option__nullok_names_who_needs_it(sick: PatientHost, alice: Person) -> None:
+def test_option__nullok_finding_names_the_users_without_a_token(sick: PatientHost, alice: Person) -> None:
     sick.set_service("sshd", COMMON + sick.line("nullok"))
     finding = sick.examine().only("/etc/pam.d/sshd:2", "who have never enrolled")
     assert finding["severity"] == "note"
     assert alice.name in finding["what"]
 
 
-def test_option__nullok_that_nobody_needs_is_named_and_mended(
-    sick: PatientHost, installed: Installation, alice: Person
-) -> None:
+def test_option__unneeded_nullok_is_named_and_mended(sick: PatientHost, installed: Installation, alice: Person) -> None:
     # In a store where all users who can log in here are enrolled.
     store = sick.directory / "store"
     store.mkdir(mode=0o711)
@@ -487,7 +485,7 @@ def _swap_the_directory(alice: Person, victim: Path) -> None:
 
 @pytest.mark.parametrize("swap", [_swap_the_file, _swap_the_directory])
 @pytest.mark.parametrize("illness", ["is open to others", "belongs to uid"])
-def test_mend__of_a_users_file_goes_nowhere_where_the_user_leads_root_before_it_is_run(
+def test_mend__command_follows_no_link_that_the_user_creates_before_root_runs_it(
     sick: PatientHost,
     installed: Installation,
     alice: Person,
@@ -509,7 +507,7 @@ def test_mend__of_a_users_file_goes_nowhere_where_the_user_leads_root_before_it_
     assert listing(outside) == before
 
 
-def test_users__token_file_of_somebody_else_is_named_and_mended(
+def test_users__token_file_of_another_owner_is_named_and_mended(
     sick: PatientHost, installed: Installation, alice: Person
 ) -> None:
     alice.enrol(installed, "--recovery-codes=0")
@@ -559,7 +557,7 @@ def test_files__package_that_others_can_write_is_named_and_mended(sick: PatientH
     assert sick.mend(finding).findings == []
 
 
-def test_files__module_that_is_not_compiled_is_named_and_mended(sick: PatientHost, own_copy: Installation) -> None:
+def test_files__uncompiled_module_is_named_and_mended(sick: PatientHost, own_copy: Installation) -> None:
     source = own_copy.package / "login" / "policy.py"
     source.write_text(source.read_text() + "# changed\n")
     finding = sick.examine().only(str(own_copy.package), "policy.py")
@@ -567,7 +565,7 @@ def test_files__module_that_is_not_compiled_is_named_and_mended(sick: PatientHos
     assert sick.mend(finding).findings == []
 
 
-def test_files__directory_above_the_backend_that_is_somebody_elses_is_named_and_mended(
+def test_files__directory_of_another_owner_above_the_backend_is_named_and_mended(
     sick: PatientHost, own_copy: Installation, alice: Person
 ) -> None:
     os.chown(own_copy.root, alice.uid, 0)
@@ -576,7 +574,7 @@ def test_files__directory_above_the_backend_that_is_somebody_elses_is_named_and_
     assert after.findings == []
 
 
-def test_backend__that_is_not_there_is_named(sick: PatientHost, own_copy: Installation) -> None:
+def test_backend__missing_one_is_named(sick: PatientHost, own_copy: Installation) -> None:
     own_copy.backend.unlink()
     found = sick.examine()
     assert found.only(str(own_copy.backend), "the backend is not there")["severity"] == "error"

@@ -130,7 +130,7 @@ def test_root_store__issued_code_leaves_all_of_it_roots_and_touches_no_home(
         assert (path.stat().st_uid, stat.S_IMODE(path.stat().st_mode)) == (0, mode)
 
 
-def test_root_store__issued_code_is_none_for_a_service_that_looks_into_the_home(
+def test_root_store__issued_code_does_not_count_for_a_service_that_reads_the_home(
     admin: Enroller, alice: Person, phone: Phone, installed: Installation, at_home: Service
 ) -> None:
     other = alice.enrol(installed, "--period=300", "--recovery-codes=0")
@@ -196,14 +196,14 @@ def test_root_store__status_tells_of_tokens_that_still_lie_in_the_home(
     assert (facts["status"], facts["elsewhere"]) == ("enrolled", [])
 
 
-def test_status__tells_of_tokens_that_root_keeps_where_nobody_looks(
+def test_status__reports_tokens_of_root_that_no_service_reads(
     installed: Installation, alice: Person, phone: Phone, kept: Path
 ) -> None:
     said = succeeded(Admin(installed).run("status", alice.name))
     assert f"has tokens in {kept}, where no service looks: softtoken-admin move {alice.name} --to home" in said
 
 
-def test_root_store__status_finds_tokens_in_a_home_that_only_a_group_of_hers_may_enter(
+def test_root_store__status_finds_tokens_in_a_home_that_only_a_group_may_enter(
     admin: Enroller, alice: Person, kept: Path, installed: Installation
 ) -> None:
     alice.enrol(installed, "--recovery-codes=0")
@@ -219,7 +219,7 @@ def test_root_store__status_finds_tokens_in_a_home_that_only_a_group_of_hers_may
 
 
 @pytest.mark.parametrize("kind", ["link", "directory", "pipe", "closed home", "link to the directory"])
-def test_root_store__status_is_told_nothing_by_what_is_no_token_file(
+def test_root_store__status_counts_no_link_or_directory_as_a_token_file(
     admin: Enroller, alice: Person, kept: Path, outside: Path, kind: str
 ) -> None:
     """The user can make all of these. They are read as the user, and no link is followed."""
@@ -291,7 +291,7 @@ def test_root_store__reset_state_brings_no_code_of_before_back(
 
 
 @pytest.mark.parametrize("words", [["unlock"], ["revoke", "--yes"], ["reset-state", "--yes"], ["code-for", "--for=1h"]])
-def test_root_store__without_a_token_there_says_where_one_looked(
+def test_root_store__without_a_token_error_names_the_store(
     admin: Enroller, alice: Person, kept: Path, installed: Installation, words: list[str]
 ) -> None:
     """The token in the home does not count, and is left alone."""
@@ -306,7 +306,7 @@ def test_root_store__without_a_token_there_says_where_one_looked(
 # -- log
 
 
-def test_root_store__log_of_a_user_has_each_deed_in_order_and_nobody_elses(
+def test_root_store__log_has_each_command_for_the_user_in_order_and_for_no_other(
     admin: Enroller, alice: Person, phone: Phone, service: Service, system_log: SystemLog, outside: Path
 ) -> None:
     wait_for_long(service, alice, phone)
@@ -333,7 +333,7 @@ def test_root_store__log_of_a_user_has_each_deed_in_order_and_nobody_elses(
     assert succeeded(admin.run("log", "--user", alice.name[:-1], "--since=1d", "--file", file)) == ""
 
 
-def test_move__is_logged_with_whom_where_to_and_who_did_it(
+def test_move__log_names_the_user_the_store_and_the_administrator(
     admin: Enroller, alice: Person, phone: Phone, system_log: SystemLog
 ) -> None:
     succeeded(admin.run("move", alice.name, "--to=home", "--dry-run"))
@@ -345,7 +345,7 @@ def test_move__is_logged_with_whom_where_to_and_who_did_it(
 
 
 def _as_in_a_file(line: str) -> str:
-    """Put down what arrived at the system log's socket as a log daemon does: without priority, with a host."""
+    """Return a line from the system log's socket as a log daemon writes it to a file: without priority, with a host."""
     found = re.fullmatch(r"<\d+>(?:(\w{3} [ \d]\d \d\d:\d\d:\d\d) )?(.*)", line.rstrip("\n\0"))
     assert found is not None, line
     return f"{found[1] or time.strftime('%b %e %H:%M:%S')} host {found[2]}\n"

@@ -91,7 +91,9 @@ def test_check__without_a_token_says_so(enroller: Enroller, alice: Person) -> No
 
 
 @pytest.mark.parametrize(("typed", "words"), [("hello", "not a code"), ("", "not a code"), ("12345", "not a code")])
-def test_check__what_is_no_code_is_told(check: Callable[..., str], phone: Phone, typed: str, words: str) -> None:
+def test_check__input_that_is_not_a_code_is_an_error(
+    check: Callable[..., str], phone: Phone, typed: str, words: str
+) -> None:
     assert words in Mistake(check(typed)).error
 
 

@@ -160,7 +160,7 @@ def ledger(alice: Person) -> Iterator[Ledger]:
     (ROOTS / "enrolled" / str(alice.uid)).unlink(missing_ok=True)
 
 
-def test_writers__never_forget_what_a_live_token_has_used(ledger: Ledger) -> None:
+def test_writers__keep_each_used_code_of_a_live_token(ledger: Ledger) -> None:
     ledger.enrol()
     for _ in range(3):
         ledger.log_in()

@@ -25,7 +25,7 @@ def homeless(make_person: Callable[[], Person]) -> Iterator[Person]:
     aside.rename(person.home)
 
 
-def test_homeless__user_of_the_soft_token_is_told_where_else_the_vault_can_be(
+def test_homeless__error_of_the_soft_token_names_another_place_for_the_vault(
     installed: Installation, homeless: Person
 ) -> None:
     program = Enroller(installed.root / "scripts" / "softtoken")
@@ -61,7 +61,7 @@ def test_homeless__mkhomedir_helper_makes_a_home_that_will_do(enroller: Enroller
     subprocess.run(["rm", "-r", homeless.home], check=True)
 
 
-def test_homeless__entry_without_a_path_is_told_what_sets_one(
+def test_homeless__account_without_a_home_path_has_an_error_with_the_cure(
     enroller: Enroller, make_person: Callable[[], Person]
 ) -> None:
     person = make_person()

@@ -90,7 +90,7 @@ def test_enroll__closed_terminal_keeps_the_earlier_token(
 
 
 @pytest.mark.lockout("a power cut leaves empty files beside the tokens")
-def test_enroll__is_not_hindered_by_what_a_power_cut_has_left(
+def test_enroll__works_with_leftovers_of_a_power_cut(
     enroller: Enroller, installed: Installation, alice: Person, service: Service
 ) -> None:
     phone = alice.enrol(installed, "--period=300", "--recovery-codes=0")

@@ -125,7 +125,7 @@ def test_list__changes_nothing_and_needs_no_state(
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)], ids=["table", "json"])
-def test_list__of_somebody_who_is_not_enrolled_fails_and_makes_nothing(
+def test_list__of_a_user_without_tokens_fails_and_creates_no_file(
     enroller: Enroller, alice: Person, options: tuple[str, ...]
 ) -> None:
     before = listing(alice.home)

@@ -88,7 +88,7 @@ def test_lock__is_named_to_root_alone(enroller: Enroller, alice: Person, phone: 
     assert str(holder.pid) not in done.stderr
 
 
-def test_lock__that_was_handed_on_is_the_one_of_who_has_it_now(admin: Admin, alice: Person, phone: Phone) -> None:
+def test_lock__inherited_one_names_the_process_that_holds_it_now(admin: Admin, alice: Person, phone: Phone) -> None:
     with revoking.against(alice, HAND_ON) as taker:
         wait_until(lambda: not is_running(taker.pid), "the end of who took the lock")
         _, hint = refused(admin.run("unlock", alice.name))
@@ -107,7 +107,7 @@ def test_lock__name_of_a_program_cannot_write_to_the_terminal(admin: Admin, alic
 NO_PROC = 'mount -t tmpfs none /proc; exec "$@"'
 
 
-def test_lock__without_proc_says_that_nobody_can_tell(installed: Installation, alice: Person, phone: Phone) -> None:
+def test_lock__without_proc_has_an_unknown_holder(installed: Installation, alice: Person, phone: Phone) -> None:
     program = installed.root / "scripts" / "softtoken-admin"
     blind = Enroller("unshare", "--mount", "--propagation", "private", "sh", "-c", NO_PROC, "sh", program)
     with revoking.against(alice, revoking.HOLD_EVERY_LOCK):

@@ -125,15 +125,15 @@ def test_move__takes_an_issued_code_along_and_none_that_was_used(
     use_up(movers.home, alice, phone.hotp())
 
 
-def test_move__leaves_nobody_who_could_pass_for_one_who_never_enrolled(
+def test_move__leaves_a_user_that_nullok_does_not_let_in(
     movers: Movers, alice: Person, phone: Phone, make_service: Callable[[str], Service], installed: Installation
 ) -> None:
-    """Alice has not logged in yet, so nothing else shows that she is enrolled."""
+    """Alice has not logged in yet, so nothing else shows the enrolment."""
     assert movers.run(alice.name, "--to=system").returncode == 0
     assert make_service(installed.line("nullok")).log_in(alice, "000000").result == PAM_AUTH_ERR
 
 
-def test_move__what_a_place_knows_from_an_earlier_time_brings_nothing_back(
+def test_move__old_state_file_at_the_target_brings_no_used_code_back(
     movers: Movers, alice: Person, phone: Phone, roots: Path
 ) -> None:
     """The state file of a former token, with an older and with a newer record."""
@@ -155,7 +155,7 @@ def test_move__what_a_place_knows_from_an_earlier_time_brings_nothing_back(
     use_up(movers.home, alice, phone.hotp())
 
 
-def test_moved_onto__what_is_lost_of_a_token_that_is_moved_stays_lost() -> None:
+def test_moved_onto__old_record_does_not_replace_the_lost_one_of_a_moved_token() -> None:
     """An older record of it would accept codes that were used since."""
     leftover = State(last={"moved": 5, "other": 7}, spent={"set": ("a",), "old": ("b",)})
     together = states.moved_onto(leftover, State(last={"more": 3}), {"moved"})
@@ -169,7 +169,7 @@ def test_moved_onto__what_is_lost_of_a_token_that_is_moved_stays_lost() -> None:
 @pytest.mark.claim(
     "Moving tokens brings no used code back and leaves one copy at most, also when killed at a call drawn by lot."
 )
-def test_move__takes_along_what_was_used_while_the_home_was_read_only(
+def test_move__takes_along_codes_used_while_the_home_was_read_only(
     movers: Movers, alice: Person, installed: Installation, roots: Path
 ) -> None:
     with disk_as_home(alice, "size=1m"):
@@ -209,7 +209,7 @@ def test_move__dry_run_changes_nothing(movers: Movers, alice: Person, phone: Pho
     assert (listing(alice.home), roots.exists()) == (before, False)
 
 
-def test_move__of_several_says_who_was_moved_and_who_was_not(
+def test_move__of_several_users_reports_each_result(
     movers: Movers, alice: Person, phone: Phone, roots: Path, make_person: Callable[[], Person], installed: Installation
 ) -> None:
     bob, carol = make_person(), make_person()
@@ -266,7 +266,7 @@ class Interrupted:
     Args:
         movers: the program.
         alice: the user, who has used codes 0 and 1, and a recovery code.
-        roots: the place of her files in root's store.
+        roots: the directory for Alice's files in root's store.
         to: the target of the move.
     """
 

@@ -137,7 +137,9 @@ def test_pin__interrupted_at_any_question_changes_nothing_but_the_used_code(
     assert _without_state(alice) == before
 
 
-def test_pin__nobody_without_a_terminal_a_token_or_a_pin(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_pin__change_without_a_terminal_a_token_or_a_pin_is_refused(
+    enroller: Enroller, alice: Person, phone: Phone
+) -> None:
     assert "no terminal" in enroller.run("--pin", person=alice).refused().error
     assert "has no PIN" in enroller.run("--no-pin", person=alice).refused().error
     assert "does not go with" in enroller.run("--pin", "--json", person=alice).refused(2).error

@@ -204,7 +204,7 @@ def test_print_recovery_codes__touches_no_account(enroller: Enroller, alice: Per
 
 
 @pytest.mark.parametrize("spoilt", ["text", "outer object", "scratch", "cheap", "long", "empty", "hash too short"])
-def test_recovery_hashes__that_are_none_are_refused_and_never_repeated(
+def test_recovery_hashes__invalid_ones_are_refused_and_not_shown(
     enroller: Enroller, alice: Person, outside: Path, spoilt: str
 ) -> None:
     codes, hashes = made_elsewhere(enroller)

@@ -201,7 +201,7 @@ def test_qr__no_escape_sequences_in_a_pipe_where_blocks_cannot_be_shown(
     assert uri_in(done.stdout)
 
 
-def test_qr__empty_no_color_is_as_good_as_none(enroller: Enroller, alice: Person) -> None:
+def test_qr__empty_no_color_keeps_the_colours(enroller: Enroller, alice: Person) -> None:
     # https://no-color.org: "when present and not an empty string (regardless of its value)"
     assert "\x1b[" in shown_in_terminal(enroller, alice, settings={"NO_COLOR": ""})
 

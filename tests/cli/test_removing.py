@@ -89,7 +89,7 @@ def test_remove__wrong_code_changes_nothing(enroller: Enroller, alice: Person, p
 
 
 @pytest.mark.parametrize("options", [("--no-confirm",), ("--no-confirm", "--force"), ("--force",), ()])
-def test_remove__by_a_user_whom_nobody_asks_is_refused(
+def test_remove__by_a_user_without_a_question_is_refused(
     enroller: Enroller, alice: Person, spare: Phone, options: tuple[str, ...]
 ) -> None:
     tokens = (alice.store / "tokens").read_bytes()
@@ -257,7 +257,7 @@ def test_renew__old_recovery_codes_are_dead_and_the_new_ones_work(
     assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
 
 
-def test_renew__helps_where_nobody_can_tell_which_are_spent(
+def test_renew__helps_after_the_record_of_used_recovery_codes_is_lost(
     enroller: Enroller, installed: Installation, alice: Person, service: Service
 ) -> None:
     phone = alice.enrol(installed, "--period=300", "--recovery-codes=1")
@@ -363,7 +363,7 @@ def test_renew__full_disk_is_refused_before_a_code_is_spent(
 
 
 @pytest.mark.parametrize("options", [("--remove=phone",), (RENEW,), ("--remove=phone", "--force")])
-def test_changes__of_somebody_who_is_not_enrolled_fail_and_make_nothing(
+def test_changes__for_a_user_without_tokens_fail_and_create_no_file(
     enroller: Enroller, alice: Person, options: tuple[str, ...]
 ) -> None:
     before = listing(alice.home)
@@ -373,7 +373,7 @@ def test_changes__of_somebody_who_is_not_enrolled_fail_and_make_nothing(
     assert listing(alice.home) == before
 
 
-def test_changes__are_not_for_somebody_elses_tokens(enroller: Enroller, alice: Person) -> None:
+def test_changes__to_tokens_of_another_user_are_refused(enroller: Enroller, alice: Person) -> None:
     for options in (("--list",), ("--remove=phone",), (RENEW,)):
         mistake = enroller.run(*options, "--user", "root", person=alice).refused()
         assert mistake.error == "only root can do that for somebody else"

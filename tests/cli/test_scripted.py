@@ -160,7 +160,7 @@ BAD_KEYS: dict[str, bytes] = {
 
 
 def key_file(person: Person, content: bytes) -> Path:
-    """Put a key into a file of the user's."""
+    """Write a key file in the user's home, owned by the user, and return its path."""
     path = person.home / "key.txt"
     path.write_bytes(content)
     os.chown(path, person.uid, person.gid)

@@ -62,7 +62,7 @@ def code_of(phone: Phone, kind: str) -> str:
 
 
 def set_pin(person: Person, pin: str) -> None:
-    """Put a PIN into a token file: scrypt (RFC 7914) of its characters."""
+    """Write the scrypt hash (RFC 7914) of a PIN into a token file."""
     file = person.store / "tokens"
     document = json.loads(file.read_bytes())
     digest = hashlib.scrypt(pin.encode(), salt=bytes(16), n=1024, r=8, p=1, dklen=16)
@@ -72,7 +72,7 @@ def set_pin(person: Person, pin: str) -> None:
 
 @pytest.fixture
 def phone(installed: Installation, alice: Person) -> Phone:
-    """Alice's first token, which counts, so that she has any number of codes."""
+    """Alice's first token. It is a HOTP token, so a test can use any number of codes without waiting."""
     return alice.enrol(installed, "--type=hotp", "--recovery-codes=2")
 
 
@@ -227,7 +227,9 @@ def test_add__wrong_codes_change_nothing_and_count_as_wrong_answers(
     assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
 
 
-def test_add__what_is_no_code_is_told_and_counts_for_nothing(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_add__input_that_is_not_a_code_is_an_error_and_does_not_count(
+    enroller: Enroller, alice: Person, phone: Phone
+) -> None:
     with enroller.start("--name=spare", *HOTP, person=alice) as dialogue:
         for typed in ("", "hello"):
             dialogue.expect(TOKEN_PROMPT)
@@ -361,14 +363,14 @@ def test_force__replaces_the_token_of_that_name_and_the_recovery_codes_and_no_ot
         assert service.log_in(alice, answer).result == PAM_SUCCESS
 
 
-def test_force__writes_a_damaged_token_file_anew(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_force__replaces_a_damaged_token_file(enroller: Enroller, alice: Person, phone: Phone) -> None:
     (alice.store / "tokens").write_text("{")
     assert "--force" in enroller.run(*QUICK, "--name=spare", person=alice).refused().hint
     assert enroller.run(*QUICK, "--name=spare", "--force", person=alice).status == 0
     assert names(alice) == ["spare"]
 
 
-def test_add__name_that_is_there_is_refused_and_another_one_offered(
+def test_add__name_in_use_is_refused_and_another_one_offered(
     enroller: Enroller, installed: Installation, alice: Person, phone: Phone
 ) -> None:
     alice.enrol(installed, *HOTP, "--name=spare")
@@ -467,7 +469,9 @@ def test_add__many_processes_at_once_lose_no_token(
         assert service.log_in(alice, token.hotp()).result == PAM_SUCCESS
 
 
-def test_force__does_not_replace_what_came_meanwhile(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_force__does_not_replace_tokens_that_changed_during_the_dialogue(
+    enroller: Enroller, alice: Person, phone: Phone
+) -> None:
     with enroller.start(*HOTP, "--force", person=alice) as dialogue:
         dialogue.expect(CODE_PROMPT)
         rival = enroller.run(*QUICK, "--type=hotp", "--force", person=alice)

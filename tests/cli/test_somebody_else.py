@@ -38,7 +38,7 @@ def test_enroll__roots_enrolment_of_a_user_makes_the_users_files(
     }
     phone = Phone(json.loads(done.stdout))
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
-    # The user can go on by himself.
+    # The user can go on without root.
     assert enroller.run(*SCRIPT, "--force", person=alice).status == 0
 
 
@@ -69,7 +69,7 @@ def test_enroll__unknown_user_is_one_clear_error(enroller: Enroller, name: str) 
     assert "\x1b" not in done.stderr
 
 
-def test_enroll__user_cannot_enrol_somebody_else(
+def test_enroll__user_cannot_enrol_another_user(
     enroller: Enroller, alice: Person, make_person: Callable[[], Person]
 ) -> None:
     bob = make_person()

@@ -29,7 +29,7 @@ def users(outside: Path) -> Path:
 
 
 def _of_user(person: Person, file: Path) -> Path:
-    """Put a file into a person's home, as its own."""
+    """Copy a file to ~/.google_authenticator of a user, owned by that user, and return the path."""
     path = person.home / ".google_authenticator"
     path.write_bytes(file.read_bytes())
     os.chown(path, person.uid, person.gid)
@@ -107,7 +107,7 @@ def test_google__without_scratch_codes_new_recovery_codes_are_shown_once(
     assert service.log_in(alice, hotp(google.key_hex, 1)).result == PAM_SUCCESS
 
 
-def test_dry_run__says_what_would_be_and_changes_nothing(
+def test_dry_run__shows_the_result_and_changes_nothing(
     enroller: Enroller, alice: Person, outside: Path, make_service: Stack
 ) -> None:
     file = _of_user(alice, Google(outside / "file", make_service, "-t", "-d", "-u", "-W").path)
@@ -221,7 +221,7 @@ def test_import__names_are_told_apart_and_one_can_be_chosen(enroller: Enroller, 
 
 
 @pytest.mark.parametrize("kind", ["pipe", "directory", "missing", "somebody else's"])
-def test_import__what_is_no_file_of_ones_own_does_not_hang(
+def test_import__path_that_is_not_a_plain_file_of_the_user_does_not_hang(
     enroller: Enroller, alice: Person, outside: Path, kind: str
 ) -> None:
     path = outside / "odd"

@@ -26,7 +26,7 @@ KEYS = st.binary(min_size=1, max_size=128)
 
 
 def _round_trip(token: Token) -> Token:
-    """Put a token into a vault and take it out again."""
+    """Seal a token in a vault, open the vault again and return the token."""
     key = sealing.SealingKey.new(b"x", CHEAP)
     _, content = sealing.unseal(key.seal(entry.write([Entry(token)])), b"x", path="vault")
     return entry.read(content, path="vault")[0].token
@@ -96,7 +96,7 @@ def test_hotp__closed_stdout_uses_no_code_up(device: Device) -> None:
     assert device.did("code") == "755224\n"
 
 
-def test_hotp__code_that_could_not_be_shown_counts_as_used_and_that_is_told(device: Device) -> None:
+def test_hotp__code_that_could_not_be_shown_is_reported_as_used(device: Device) -> None:
     device.hold(hotp("alice"))
     shell = ["sh", "-c", 'exec "$@" >/dev/full', "sh"]
     done = device.run("code", before=shell)
@@ -118,7 +118,7 @@ def test_code__name_that_is_whole_wins_over_longer_ones() -> None:
     assert entry.find([totp("alice 2"), totp("alice")], "alice") == 1
 
 
-def test_code__name_of_several_or_of_none_is_told(device: Device) -> None:
+def test_code__ambiguous_or_unknown_name_is_an_error(device: Device) -> None:
     device.hold(totp("alice@a"), totp("alice@b"), totp("bob"))
     assert device.refused("code", "alice").error == '"alice" can be "alice@a", "alice@b"'
     assert device.refused("code", "carol").error == 'there is no entry "carol"'

@@ -70,7 +70,7 @@ def test_add__takes_no_token_twice(device: Device) -> None:
         (f"{URI}\n{URI}", "there is more than a Key URI on stdin"),
     ],
 )
-def test_add__what_is_not_hotp_or_totp_is_refused_before_a_passphrase_is_wanted(
+def test_add__other_type_than_hotp_or_totp_is_refused_before_the_passphrase_question(
     device: Device, uri: str, told: str
 ) -> None:
     done = device.run("add", typed=uri.encode(), passphrase=None)
@@ -114,7 +114,7 @@ def test_add__asks_for_each_field_with_the_key_hidden(device: Device) -> None:
     assert encode_base32(entry.token.secret.reveal()) == SHORT
 
 
-def test_add__asks_for_name_and_key_only_and_says_what_it_took(device: Device) -> None:
+def test_add__asks_only_for_name_and_key_and_shows_the_entry(device: Device) -> None:
     with device.start("add") as person:
         for question, answer in (("Name, or a Key URI: ", "work"), ("Key, in Base32: ", RFC_KEY_BASE32)):
             person.expect(question)
@@ -292,7 +292,7 @@ def test_export__draws_qr_codes_that_a_camera_reads(device: Device) -> None:
     assert RFC_KEY_BASE32 in uri
 
 
-def test_import__takes_each_token_once_and_says_what_it_did(device: Device, tmp_path: Path) -> None:
+def test_import__adds_each_token_once_and_reports_it(device: Device, tmp_path: Path) -> None:
     device.hold(totp("alice", issuer="myhost"))
     file = tmp_path / "uris.txt"
     steam = f"otpauth://totp/Steam:a?secret={SHORT}&encoder=steam"

@@ -127,7 +127,7 @@ CSV = manager_exports.bitwarden_csv().encode()
         (b"name,url,username,password\nx,y,z,otpauth://totp/x\n", "no format that is known here"),
     ],
 )
-def test_exports__what_cannot_be_read_is_refused_by_name_before_anybody_is_asked(data: Any, problem: str) -> None:
+def test_exports__unsupported_format_is_refused_by_name_before_the_passphrase_question(data: Any, problem: str) -> None:
     with pytest.raises(ImportFailed) as caught:
         read(data if isinstance(data, bytes) else json.dumps(data))
     assert problem in caught.value.problems[0]

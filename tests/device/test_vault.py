@@ -40,7 +40,7 @@ def _open(path: Path, passphrase: str = PASSPHRASE) -> list[Entry]:
     return Vault(str(path)).open(passphrase.encode())
 
 
-def test_vault__gives_back_what_was_put_in(path: Path) -> None:
+def test_vault__returns_the_stored_entries(path: Path) -> None:
     put = [totp("Zoë 日本 🔑", b"k", issuer="Ħost", digits=8, period_s=60), hotp("counts", counter=2**40)]
     write_vault(path, put)
     got = _open(path)
@@ -221,7 +221,7 @@ def test_vault__two_writers_lose_nothing(path: Path) -> None:
     assert sorted(_names(_open(path))) == sorted(f"{number} {place}" for number in range(4) for place in range(10))
 
 
-def test_vault__changed_passphrase_is_noticed_by_whoever_has_it_open(path: Path) -> None:
+def test_vault__process_with_an_open_vault_notices_a_changed_passphrase(path: Path) -> None:
     vault = write_vault(path, [hotp("alice")])
     other = Vault(str(path), cost=CHEAP)
     entries = other.open(PASSPHRASE.encode())
@@ -246,7 +246,7 @@ def test_vault__second_writer_waits_in_bounds_and_is_told(path: Path, monkeypatc
     assert vault.next_code(hotp("alice")) == "755224"
 
 
-def test_vault__what_a_block_raises_leaves_it_as_it_was(path: Path) -> None:
+def test_vault__exception_in_a_change_leaves_the_file_unchanged(path: Path) -> None:
     vault = write_vault(path, [totp("alice")])
     before = path.read_bytes()
 

@@ -66,7 +66,7 @@ def test_full_disk__a_state_that_cannot_be_made_denies_until_there_is_room(
 
 @pytest.fixture
 def ext4_as_home(alice: Person, outside: Path) -> Iterator[None]:
-    """Put Alice's home on a real disk with a journal, of 3 MiB and 32 files."""
+    """Mount a real file system with a journal as Alice's home. It has 3 MiB and room for 32 files."""
     image = outside / "disk"
     image.touch()
     os.truncate(image, 3 << 20)

@@ -111,7 +111,7 @@ def test_hanging_disk__does_not_hold_up_revoke(
     assert pam.service().log_in(alice, code).result == PAM_AUTH_ERR
 
 
-def test_hanging_disk__does_not_hold_up_what_root_does_for_a_user(
+def test_hanging_disk__does_not_delay_commands_of_root_for_a_user(
     pam: Pam, installed: Installation, alice: Person
 ) -> None:
     """All at once, because each waits as long as it may."""

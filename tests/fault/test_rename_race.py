@@ -99,9 +99,10 @@ def copy(source: Path, target: Path) -> Path:
 
 
 def fakes(alice: Person, place: str, outside: Path, other_store: Path) -> list[Path]:
-    """Put fakes of the user's files beside the store: links, hard links, and root's own files.
+    """Create fakes of the user's files beside the store, and return their paths: links, hard links and root's files.
 
-    Behind each is another user's token. A state is a copy of hers, so that its used codes could be used again.
+    A fake store or token file holds the token of another user. A fake state file is a copy of Alice's from before the
+    logins. If a login took it, used codes would work again.
     """
     model = {STORE: other_store, TOKENS: other_store / "tokens", STATE: alice.store / "state"}[place]
     hers = give(copy(model, outside / "hers"), alice.uid, alice.gid)

@@ -199,9 +199,7 @@ def test_move__out_of_the_store_does_not_hand_over_the_tokens_of_another_account
     assert not alice.store.exists()
 
 
-def test_move__that_was_interrupted_does_not_hand_over_what_was_set_aside(
-    directory: DirectoryService, alice: Person
-) -> None:
+def test_move__interrupted_one_does_not_use_the_files_set_aside(directory: DirectoryService, alice: Person) -> None:
     directory.enrol(alice.name)
     assert directory.run("softtoken-admin", "move", alice.name, "--to", "system").status == 0
     place = directory.state / str(alice.uid)
@@ -244,7 +242,7 @@ def test_rebind__of_a_renamed_or_renumbered_account_goes_on_and_a_used_code_stay
 
 
 @pytest.mark.parametrize("change", ["name", "uid"])
-def test_rebind__asks_nobody_but_root_and_only_for_what_was_said(host: Host, alice: Person, change: str) -> None:
+def test_rebind__needs_a_confirmation_and_the_recorded_account(host: Host, alice: Person, change: str) -> None:
     host.enrol(alice)
     old = (alice.name, alice.uid)
     words = _rebind_words(host, change, alice)
@@ -308,7 +306,7 @@ def test_rebind__with_the_uid_of_an_account_that_is_there_undoes_no_revocation_o
     )
 
 
-def test_rebind__binds_a_file_that_names_nobody_to_the_account_whose_place_it_is_in(
+def test_rebind__binds_an_unbound_file_to_the_account_of_its_directory(
     host: Host, alice: Person, make_person: Callable[[], Person]
 ) -> None:
     phone = host.enrol(alice)

@@ -130,7 +130,7 @@ def test_clock__of_1970_is_named_in_the_log_until_it_is_set(
         pytest.param("recovery", marks=pytest.mark.lockout("a machine starts in 1970, and there is a recovery code")),
     ],
 )
-def test_clock__of_1970_keeps_nobody_out_who_does_not_go_by_it(
+def test_clock__of_1970_accepts_hotp_and_recovery_codes(
     installed: Installation, service: Service, alice: Person, clock: Clock, kind: str
 ) -> None:
     phone = alice.enrol(installed, *(("--type=hotp", NO_CODES) if kind == "hotp" else ("--recovery-codes=2",)))
@@ -197,7 +197,7 @@ def test_clock__record_from_the_future_is_told_during_a_wait(
 
 
 @pytest.mark.parametrize(("steps", "side"), [(4, "ahead of"), (-4, "behind"), (100, "ahead of"), (-100, "behind")])
-def test_clock__of_an_app_that_is_off_is_told_in_the_log_with_how_much(
+def test_clock__log_says_by_how_much_the_clock_of_an_app_is_off(
     installed: Installation, service: Service, alice: Person, system_log: SystemLog, steps: int, side: str
 ) -> None:
     (code,) = oathtool(alice.enrol(installed, NO_CODES), STEP + steps)

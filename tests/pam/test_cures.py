@@ -464,9 +464,7 @@ def test_mend__hands_over_no_file_of_roots_that_the_user_has_given_the_name_of_t
     assert kept.stat().st_uid == 0
 
 
-def test_mend__gives_nobody_the_tokens_of_a_former_user_in_whose_home_they_live(
-    pam: Pam, clean: Person, outside: Path
-) -> None:
+def test_mend__does_not_hand_over_tokens_of_a_former_owner_of_the_home(pam: Pam, clean: Person, outside: Path) -> None:
     host = Host(pam, clean, outside, at_roots=False)
     gone = 2_999_999
     chown_all(host.store, gone)
@@ -483,9 +481,7 @@ def test_mend__gives_nobody_the_tokens_of_a_former_user_in_whose_home_they_live(
     assert status == 0, stderr
 
 
-def test_mend__that_was_killed_before_its_last_step_names_what_it_has_written(
-    pam: Pam, clean: Person, outside: Path
-) -> None:
+def test_mend__after_a_kill_before_the_last_step_names_the_written_copy(pam: Pam, clean: Person, outside: Path) -> None:
     host = Host(pam, clean, outside, at_roots=False)
     host.store.rename(clean.home / f"{host.store.name}.0123456789abcdef")
     status, _, stderr = host.finished("softtoken-admin", "mend", clean.name)
@@ -495,7 +491,7 @@ def test_mend__that_was_killed_before_its_last_step_names_what_it_has_written(
     assert host.service.log_in(clean, host.phone.totp()).result == PAM_SUCCESS
 
 
-def test_mend__says_what_there_is_where_a_directory_above_is_missing(pam: Pam, clean: Person, outside: Path) -> None:
+def test_mend__names_the_last_existing_directory_of_a_missing_path(pam: Pam, clean: Person, outside: Path) -> None:
     host = Host(pam, clean, outside, at_roots=False)
     status, _, stderr = host.finished("softtoken-admin", "mend", clean.name, "--store=%h/.config/softtoken")
     assert status == 1

@@ -101,7 +101,7 @@ def test_account_line__that_only_looks_like_ours_lets_nobody_in(
 
 
 @pytest.mark.parametrize("second", ["nullok", "enrol", "required_from=2999-12-31"])
-def test_second_line__of_ours_does_not_undo_what_the_first_wants(
+def test_second_line__of_ours_cannot_skip_the_enrolment_of_the_first(
     pam: Pam, installed: Installation, alice: Person, outside: Path, system_log: SystemLog, second: str
 ) -> None:
     """The second line looks at other tokens, and forgets the users whom the first one has marked."""

@@ -38,7 +38,7 @@ def watch(
     host: Path, service: Service, user: Person | str, answers: list[str], *options: str,
     around: tuple[str, ...] = (), run_as: Person | None = None,
 ) -> Facts:  # fmt: skip
-    """Let the host log in once for each answer. Return its facts: for each login a set of `what value`."""
+    """Run a host that logs in once for each answer. Return the facts `what value` of each login, with their count."""
     name = user if isinstance(user, str) else user.name
     done = subprocess.run(
         [*around, host, f"--calls={len(answers)}", *options, service.directory, service.name, name],

@@ -233,7 +233,7 @@ def test_issued_code__is_refused_and_kept_where_nothing_can_be_recorded(
 
 
 @pytest.mark.claim("An issued code works once and in its time only, and no older token file brings it back.")
-def test_issued_code__lets_one_of_many_in_who_type_it_at_once(
+def test_issued_code__at_many_prompts_lets_one_in(
     service: Service, alice: Person, phone: Phone, issue: Callable[..., str], system_log: SystemLog
 ) -> None:
     code = issue(alice)

@@ -100,7 +100,7 @@ def test_journal__nothing_from_outside_becomes_a_field(
 
 
 @pytest.mark.parametrize("odd", ['"', "\\", "\x01", "\x1b[31m", "ö"])
-def test_journal__what_the_bridge_says_itself_is_escaped(
+def test_journal__lines_of_the_bridge_are_escaped(
     journal: Journal, pam: Pam, alice: Person, outside: Path, odd: str
 ) -> None:
     """The name of a file can have any character, and so can an error text in another language."""
@@ -127,9 +127,7 @@ def test_journal__names_the_phase(journal: Journal, pam: Pam, alice: Person) -> 
     assert str(denied["MESSAGE"]).startswith("pam_softtoken(softtoken-test:account): ")
 
 
-def test_journal__what_the_bridge_says_itself_has_fields_too(
-    journal: Journal, pam: Pam, alice: Person, outside: Path
-) -> None:
+def test_journal__lines_of_the_bridge_have_fields(journal: Journal, pam: Pam, alice: Person, outside: Path) -> None:
     assert journal.log_in(pam.with_backend(outside / "missing"), alice.name) == PAM_AUTH_ERR
     (denied,) = outcomes(journal)
     assert (denied["SOFTTOKEN_RESULT"], denied["SOFTTOKEN_REASON"]) == ("denied", "backend")

@@ -1,4 +1,4 @@
-"""Take password and code in one answer: `try_first_pass`, `use_first_pass`, `forward_pass`, with real pam_unix."""
+"""Password and code in one answer, with the real pam_unix: `try_first_pass`, `use_first_pass`, `forward_pass`."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def test_hotp__button_pressed_too_often_comes_back_by_two_codes(
 
 
 @pytest.mark.parametrize("between", ["000000", "recovery", "replay"])
-def test_hotp__what_is_typed_between_the_two_decides(
+def test_hotp__only_a_wrong_code_between_the_two_ends_the_pair(
     installed: Installation, pam: Pam, alice: Person, between: str
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp", "--recovery-codes=1")
@@ -69,7 +69,9 @@ def test_totp__app_that_is_minutes_off_comes_back_by_two_codes(
         assert service.log_in(alice, code).result == PAM_AUTH_ERR
 
 
-def test_totp__no_drift_takes_neither(installed: Installation, pam: Pam, alice: Person, clock: Clock) -> None:
+def test_totp__no_drift_refuses_two_consecutive_codes_too(
+    installed: Installation, pam: Pam, alice: Person, clock: Clock
+) -> None:
     phone = alice.enrol(installed, NO_CODES)
     (alice.store / "state").write_bytes(b"")
     service = pam.with_backend(clock.backend, "no_drift", "no_throttle")
@@ -153,7 +155,7 @@ def test_totp__window_that_a_clock_has_moved_lets_no_used_code_back_in(
     assert accepted == [31, 34, 55]
 
 
-def test_resync__two_codes_of_which_another_token_was_between_are_not_consecutive(
+def test_resync__codes_with_one_of_another_token_between_are_not_consecutive(
     installed: Installation, pam: Pam, alice: Person
 ) -> None:
     phone, button = (alice.enrol(installed, "--type=hotp", NO_CODES, f"--name={name}") for name in ("phone", "button"))

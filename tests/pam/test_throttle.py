@@ -139,7 +139,7 @@ def test_throttle__nothing_is_stored_while_waiting(
     assert all(unchanged)
 
 
-def test_throttle__looks_the_same_to_somebody_from_elsewhere(
+def test_throttle__looks_like_a_wrong_code_to_a_remote_user(
     installed: Installation, service: Service, alice: Person
 ) -> None:
     alice.enrol(installed, "--type=hotp")
@@ -149,7 +149,7 @@ def test_throttle__looks_the_same_to_somebody_from_elsewhere(
     assert (throttled.result, throttled.messages) == (first.result, first.messages)
 
 
-def test_throttle__who_already_is_the_user_is_told_how_long_to_wait(
+def test_throttle__local_user_sees_the_wait_for_the_own_account(
     installed: Installation, service: Service, alice: Person
 ) -> None:
     alice.enrol(installed, "--type=hotp")

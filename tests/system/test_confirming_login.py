@@ -184,7 +184,7 @@ def test_enable__code_that_was_accepted_just_now_makes_the_trial_needless(
     screen.expect("Done.")
 
 
-def test_enable__only_the_login_of_the_user_who_runs_it_confirms(
+def test_enable__only_a_login_of_the_caller_confirms(
     admin: Admin, alice: Person, phone: Phone, make_person: Callable[[], Person], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SUDO_USER", alice.name)

@@ -191,7 +191,7 @@ EVERY_COMMAND = {
 }
 
 
-def test_command__of_each_kind_takes_back_what_is_overdue(admin: Changed, alice: Person, phone: Phone) -> None:
+def test_command__each_one_takes_back_overdue_changes(admin: Changed, alice: Person, phone: Phone) -> None:
     assert set(EVERY_COMMAND) == {each.name for each in COMMANDS}
     before = admin.files()
     for words in EVERY_COMMAND.values():
@@ -204,7 +204,7 @@ def test_command__of_each_kind_takes_back_what_is_overdue(admin: Changed, alice:
         assert admin.records == []
 
 
-def test_command__of_somebody_else_than_root_says_nothing_of_what_is_overdue(admin: Changed, alice: Person) -> None:
+def test_command__without_root_does_not_mention_overdue_changes(admin: Changed, alice: Person) -> None:
     admin.enable()
     identity = ("setpriv", f"--reuid={alice.uid}", f"--regid={alice.gid}", "--clear-groups")
     done = admin.run("status", around=identity)
@@ -264,9 +264,7 @@ def test_link__that_has_taken_the_files_place_is_followed(admin: Changed, host: 
     shows="take the line with pam_softtoken out of",
     cure="in ~alice/sudo, delete the line with pam_softtoken",
 )
-def test_link__that_somebody_else_can_lead_is_named_and_its_file_left_alone(
-    admin: Changed, host: Sudo, alice: Person
-) -> None:
+def test_link__that_others_can_change_is_named_and_not_followed(admin: Changed, host: Sudo, alice: Person) -> None:
     admin.enable()
     target = alice.home / "sudo"
     admin.inside(

@@ -56,7 +56,7 @@ def guess(host: Host, alice: Person) -> dict[str, object]:
     "A local user who guesses at `su` or `sudo` is in the log, whatever that user calls the program or "
     "writes to the log."
 )
-def test_log__shows_who_guessed_at_which_host(
+def test_log__shows_guesser_and_application(
     host: Host, journal: HostJournal, installed: Installation, alice: Person, phone: Phone
 ) -> None:
     host.use_stack(installed.line())
@@ -129,7 +129,7 @@ def test_log__has_each_guess_once_where_the_journal_takes_no_fields(
 
 
 @pytest.mark.parametrize("host", ["su with code only"], indirect=True)
-def test_log__leaves_out_what_doctor_and_enable_only_try(
+def test_log__leaves_out_trials_of_doctor_and_enable(
     host: Host, journal: HostJournal, installed: Installation, alice: Person, phone: Phone
 ) -> None:
     host.use_stack(installed.line())

@@ -372,7 +372,7 @@ def test_package__of_a_server_brings_no_picture_libraries_and_each_ends_with_the
     assert "Next:" not in said
 
 
-def test_script__removes_and_says_when_there_is_nothing(debian: FreshDebian, packages: Packages) -> None:
+def test_script__removes_the_packages_or_says_that_none_are_installed(debian: FreshDebian, packages: Packages) -> None:
     shutil.copytree(TREE / "scripts", debian.path("/root/scripts"), dirs_exist_ok=True)
     debian.unpack_and_configure(*packages.all)
     debian.write("/etc/pam.d/sudo", debian.path("/etc/pam.d/sudo").read_text() + LINE)
@@ -390,7 +390,7 @@ def test_script__removes_and_says_when_there_is_nothing(debian: FreshDebian, pac
         assert "hint: --laptop, " in done.stderr
 
 
-def test_package__takes_the_place_of_what_was_installed_without_packages(
+def test_package__replaces_an_installation_without_packages(
     debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
 ) -> None:
     # As scripts/install did in earlier versions.

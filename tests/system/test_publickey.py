@@ -71,7 +71,7 @@ def test_publickey__another_sshd_with_a_configuration_of_its_own_is_refused(
     assert admin.pam() == before
 
 
-def test_sshd__is_told_of_what_goes_back_at_once(
+def test_sshd__reloads_at_once_after_a_change_that_failed(
     admin: Admin, alice: Person, phone: Phone, sshd: Callable[[bool], DebianSSH]
 ) -> None:
     host = sshd(True)

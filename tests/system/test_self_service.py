@@ -207,7 +207,7 @@ def test_self__wrong_codes_and_right_ones_are_the_users(host: RootStore, alice: 
 
 
 @pytest.mark.claim("A user who had a token gets no new one by the password alone.")
-def test_self__gives_no_first_token_to_who_had_one(
+def test_self__first_token_is_refused_to_a_user_with_a_former_one(
     host: RootStore, alice: Person, phone: Phone, service: Service
 ) -> None:
     """The password alone must not restore a token that root has removed, for instance as stolen."""
@@ -224,7 +224,7 @@ def test_self__gives_no_first_token_to_who_had_one(
 
 @pytest.mark.parametrize("is_marked", [True, False], ids=["marked", "without the mark"])
 @pytest.mark.parametrize("option", ["--import=uri", "--name=phone"])
-def test_self__of_whom_all_is_revoked_during_the_dialogue_is_not_enrolled(
+def test_self__user_revoked_during_the_dialogue_is_not_enrolled(
     host: RootStore, installed: Installation, alice: Person, service: Service, option: str, is_marked: bool
 ) -> None:
     """The mark alone is not enough either: after a revocation, root itself enrols the user."""
@@ -268,7 +268,7 @@ SMUGGLED = {
     "A program that runs as the user and knows the password cannot read, replace, remove or add tokens "
     "that root keeps without a code."
 )
-def test_self__sudo_lets_nobody_call_it_otherwise(host: RootStore, alice: Person, words: list[str]) -> None:
+def test_self__sudo_refuses_other_command_lines(host: RootStore, alice: Person, words: list[str]) -> None:
     with host.start(alice, program=("/usr/bin/sudo", "--", "/usr/bin/softtoken-enroll", *words)) as dialogue:
         assert dialogue.finish() == 1
     assert "not allowed to execute" in dialogue.transcript
@@ -414,7 +414,7 @@ def test_self__runs_nothing_of_its_caller(host: RootStore, alice: Person) -> Non
      ["sh", "-c", 'mkdir gone; cd gone; rmdir ../gone; exec "$@"', "sh"]],
     ids=["little space", "little time", "signals ignored", "signals blocked", "umask 0777", "no directory"],
 )  # fmt: skip
-def test_self__surroundings_do_not_come_between_the_caller_and_his_files(
+def test_self__enrols_in_any_surroundings_of_the_caller(
     host: RootStore, alice: Person, service: Service, around: list[str]
 ) -> None:
     with host.start(alice, "--recovery-codes=1", around=around) as dialogue:
@@ -423,7 +423,7 @@ def test_self__surroundings_do_not_come_between_the_caller_and_his_files(
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
-def test_self__closed_descriptors_change_nothing_of_what_takes_a_code(
+def test_self__closed_descriptors_do_not_replace_the_code(
     host: RootStore, alice: Person, phone: Phone, closed: str
 ) -> None:
     before = (host.store_of(alice) / "tokens").read_bytes()
@@ -435,7 +435,7 @@ def test_self__closed_descriptors_change_nothing_of_what_takes_a_code(
     assert (host.store_of(alice) / "tokens").read_bytes() == before
 
 
-def test_self__caller_cannot_signal_it_and_when_he_stops_it_logins_go_on(
+def test_self__caller_cannot_kill_it_and_a_stopped_one_blocks_no_login(
     host: RootStore, alice: Person, phone: Phone, service: Service
 ) -> None:
     with host.start(alice, "--name=spare") as dialogue:
@@ -532,7 +532,7 @@ SOMEBODY_ELSE = (
 )  # fmt: skip
 
 
-def test_self__no_spelling_of_an_option_names_somebody_else(host: RootStore, alice: Person, phone: Phone) -> None:
+def test_self__no_spelling_of_an_option_names_another_user(host: RootStore, alice: Person, phone: Phone) -> None:
     (alice.home / "arguments").write_text("--user=root\n--force\n")
     (alice.home / "uri").write_text(f"otpauth://totp/x:y?secret={KEY}&issuer=x\n")
     before = listing(host.store_of(alice).parent)
@@ -596,7 +596,7 @@ def test_self__acts_for_the_caller_whatever_the_environment_says(
 @pytest.mark.parametrize(
     "limit", ["nofile=3:", "nofile=8:", "as=40000000:", "stack=65536:", "nproc=1:", "data=1000000:", "memlock=0:"]
 )
-def test_self__limits_change_nothing_of_what_takes_a_code(
+def test_self__limits_do_not_replace_the_code(
     host: RootStore, alice: Person, phone: Phone, service: Service, limit: str
 ) -> None:
     before = listing(host.store_of(alice).parent)

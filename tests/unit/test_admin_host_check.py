@@ -36,7 +36,7 @@ def statvfs(*, free: int, inodes: int, total_inodes: int = 1000, flags: int = 0)
     (APPARMOR, "AppArmor forbids /usr/sbin/sshd", "aa-logprof"),
     (SELINUX, "SELinux forbids sshd", "audit2allow"),
 ])  # fmt: skip
-def test_denials__of_what_a_login_needs_are_told(line: str, words: str, mend: str) -> None:
+def test_denials__that_stop_a_login_are_reported(line: str, words: str, mend: str) -> None:
     (finding,) = host_check.denials("kernel log", f"usb 1-1: new device\n{line}\n")
     assert words in finding.what
     assert mend in finding.mend
@@ -44,7 +44,7 @@ def test_denials__of_what_a_login_needs_are_told(line: str, words: str, mend: st
 
 
 @pytest.mark.parametrize("name", ["sshd", "softtoken-x"])
-def test_denials__that_a_users_program_has_met_become_no_rule(name: str) -> None:
+def test_denials__caused_by_a_users_program_become_no_rule(name: str) -> None:
     """A program with any name can try the access that it would like to be allowed."""
     (finding,) = host_check.denials(
         "audit.log", SELINUX.replace("sshd", name).replace("python3.11", "softtoken-python3")

@@ -66,7 +66,7 @@ def test_read__finds_a_service_but_no_included_file_among_the_vendors(pam_d: Pat
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../etc/sshd", "missing"])
-def test_read__of_what_is_no_service_fails(pam_d: Path, name: str) -> None:
+def test_read__of_an_invalid_service_name_fails(pam_d: Path, name: str) -> None:
     with pytest.raises(ConfigError):
         enrolment_safety.read(name)
 

@@ -219,7 +219,7 @@ def test_users_file__used_time_step_is_found_without_its_time() -> None:
         (b'{"version": 1}', "no format that is known here"),
     ],
 )
-def test_importer__what_is_not_known_is_refused(data: bytes, problem: str) -> None:
+def test_importer__unknown_format_is_refused(data: bytes, problem: str) -> None:
     assert _problems(data) == (problem,)
 
 

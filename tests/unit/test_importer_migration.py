@@ -137,7 +137,7 @@ GOOD = _export(ACCOUNT).SerializeToString()
         ("otpauth-migration://offline?data=", "an export without accounts"),
     ],
 )
-def test_migration__what_is_damaged_is_refused(uri: str, problem: str) -> None:
+def test_migration__damaged_one_is_refused(uri: str, problem: str) -> None:
     with pytest.raises(ImportFailed) as caught:
         reader.read(uri.encode(), path="old", now=NOW)
     (told,) = caught.value.problems

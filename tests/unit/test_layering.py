@@ -138,7 +138,7 @@ def test_rooms__no_import_goes_in_a_circle() -> None:
         waiting = {module: needs for module, needs in waiting.items() if module not in ready}
 
 
-def test_rooms__each_says_what_it_is_for() -> None:
+def test_rooms__each_has_a_description() -> None:
     for folder in {path.parent for path in PACKAGE.rglob("*.py")}:
         assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), folder
 

@@ -220,7 +220,7 @@ def test_totp__two_consecutive_otps_from_somebodys_notes_do_not() -> None:
 
 
 @pytest.mark.parametrize("off", [-41, 41, -20, 20])
-def test_totp__none_from_too_far_or_with_no_drift(off: int) -> None:
+def test_totp__two_codes_from_too_far_or_with_no_drift_are_refused(off: int) -> None:
     phone = _totp()
     limits = FIXED if abs(off) <= policy.RESYNC_STEPS else LIMITS
     state = _type_wrong(phone, _state(phone, STEP - 100), phone.otp_at(STEP + off), limits=limits)

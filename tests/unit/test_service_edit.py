@@ -89,7 +89,7 @@ def test_without__takes_a_module_out_by_its_name_only() -> None:
         ("auth required pam_unix.so\0\n", "a NUL byte"),
     ],
 )
-def test_reader__tells_what_libpam_makes_something_else_of(text: str, why: str) -> None:
+def test_reader__reports_lines_that_libpam_reads_differently(text: str, why: str) -> None:
     stack = service_file.read("x", {"/etc/pam.d/x": text}.get, IN_PIECES)
     assert any(why in str(problem) for problem in stack.problems)
 

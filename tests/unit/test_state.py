@@ -338,7 +338,7 @@ def test_move__onto_a_leftover_state_never_brings_a_used_code_back() -> None:
     assert state.moved_onto(old, new, set()).spent == {"a" * 16: ("1" * 8, "2" * 8, "3" * 8)}
 
 
-def test_move__takes_no_record_for_a_token_whose_own_was_lost() -> None:
+def test_move__takes_no_old_record_for_a_token_that_lost_its_own() -> None:
     leftover = State(last={FINGERPRINT: 7, OTHER: 3})
     assert state.moved_onto(leftover, State.new(), {FINGERPRINT}).last == {OTHER: 3}
 

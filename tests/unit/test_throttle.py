@@ -97,7 +97,7 @@ def test_odds__beside_the_owner_are_not_raised_by_each_login(logins_a_day: int) 
     assert _odds(_guesses_beside_the_owner(365, logins_a_day)) < 0.0045
 
 
-def test_throttle__owner_who_mistypes_four_codes_a_day_never_waits_after_a_login() -> None:
+def test_throttle__four_mistyped_codes_a_day_cause_no_wait_after_a_login() -> None:
     state = _after_success(State.new(), HOME, now=NOW)
     for day in range(1, 60):
         for _ in range(4):
@@ -226,7 +226,7 @@ def test_throttle__success_leaves_the_wrong_answers_of_a_shared_bucket_and_opens
     assert throttle.after_success(state, HOME, HOME.name, now=NOW).wrong == {throttle.REMOTE: (5, NOW)}
 
 
-def test_notice__counts_what_came_from_elsewhere_since_the_last_success() -> None:
+def test_notice__counts_wrong_answers_from_elsewhere_since_the_last_success() -> None:
     state = State.new()
     for number in range(7):
         state = _after_wrong(state, throttle.source_of(f"198.51.100.{number}", 0), now=NOW)
@@ -236,7 +236,7 @@ def test_notice__counts_what_came_from_elsewhere_since_the_last_success() -> Non
     assert throttle.missed_elsewhere(_after_success(state, HOME, now=NOW), HOME) == 0
 
 
-def test_notice__that_nobody_could_be_told_is_kept_for_the_next_success() -> None:
+def test_notice__unseen_one_is_kept_for_the_next_success() -> None:
     state = _after_wrong(_after_wrong(State.new(), ELSEWHERE, now=NOW), HOME, now=NOW)
     state = throttle.after_success(state, HOME, throttle.REMOTE, now=NOW, told=False)
     laptop = throttle.source_of("", 1000)

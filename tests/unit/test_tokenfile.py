@@ -46,7 +46,7 @@ def _parse(document: object) -> TokenFile:
 
 @pytest.mark.parametrize("scratch", [False, True])
 @pytest.mark.parametrize("pin", [None, PIN(b"p" * 16, b"h" * 16, length=4, scrypt_n=2**10)])
-def test_tokenfile__what_is_written_is_read(pin: PIN | None, scratch: bool) -> None:
+def test_tokenfile__written_file_is_read_back(pin: PIN | None, scratch: bool) -> None:
     tokens = (
         TOTPToken("phone", Secret(b"k" * 20), algorithm="SHA256", digits=8, created=5, period_s=60),
         HOTPToken("spare", Secret(b"h" * 64), algorithm="SHA512", digits=7, created=6, counter=9),
@@ -168,7 +168,7 @@ def test_tokenfile__a_mistake_is_refused_and_its_place_named(
         b"\xff\xfe",
     ],
 )
-def test_tokenfile__what_is_not_one_json_object_is_refused(data: bytes) -> None:
+def test_tokenfile__anything_but_one_json_object_is_refused(data: bytes) -> None:
     with pytest.raises(BadTokenFile):
         token_file.parse(data, path="tokens")
 
@@ -227,7 +227,7 @@ def test_tokenfile__is_bound_to_any_name(name: str) -> None:
         {"x": 1},
     ],
 )
-def test_tokenfile__account_that_is_none_is_refused(account: dict[str, object]) -> None:
+def test_tokenfile__invalid_account_is_refused(account: dict[str, object]) -> None:
     with pytest.raises(BadTokenFile, match="account"):
         token_file.parse_any(_bound(**account), path="tokens")
 

@@ -209,7 +209,7 @@ def test_owner__of_a_counting_token_gets_in_with_two_codes(make_gate: Callable[.
     assert not gate.gets_in(BUTTON.otp_at(5))
 
 
-def test_wait__who_saw_the_first_code_cannot_use_it_anywhere(make_gate: Callable[..., Gate]) -> None:
+def test_wait__observer_cannot_use_the_first_code_from_another_source(make_gate: Callable[..., Gate]) -> None:
     gate = make_gate(PHONE)
     _close(gate, throttle.source_of("", 1000))
     local = throttle.source_of("", 1001, session=4_194_300)
@@ -279,7 +279,7 @@ def test_wait__recovery_and_issued_codes_get_in_each_once(make_gate: Callable[..
             gate.answer(code, STRANGER)
 
 
-def test_wait__an_issued_code_whose_time_is_over_does_not(make_gate: Callable[..., Gate]) -> None:
+def test_wait__is_not_lifted_by_an_expired_issued_code(make_gate: Callable[..., Gate]) -> None:
     gate = make_gate(PHONE, codes=CODES)
     editor = gate.editor()
     content = editor.open_enrolled()
@@ -583,7 +583,7 @@ class Life:
     "A clock that was wrong keeps the owner out afterwards only because of a code that was accepted then,"
     " and the log says so, with what helps."
 )
-def test_clock__that_is_right_again_lets_the_owner_in_or_says_what_helps(
+def test_clock__corrected_one_lets_the_owner_in_or_the_log_has_the_cure(
     make_gate: Callable[..., Gate], tmp_path: Path
 ) -> None:
     cured = 0
