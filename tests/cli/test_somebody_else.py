@@ -81,7 +81,7 @@ def test_enroll__user_cannot_enrol_another_user(
     assert listing(bob.home) == before
 
 
-def test_enroll__user_may_name_himself(enroller: Enroller, alice: Person) -> None:
+def test_enroll__user_may_name_the_own_account(enroller: Enroller, alice: Person) -> None:
     assert enroller.run(*SCRIPT, "--user", alice.name, person=alice).status == 0
 
 
