@@ -247,9 +247,7 @@ def test_reset_state__removes_a_damaged_record_of_a_read_only_time(
     assert service.log_in(alice, phone.recovery_codes[0]).result == PAM_SUCCESS
 
 
-def test_reset_state__question_says_which_protection_is_lost(
-    admin: Admin, installed: Installation, alice: Person
-) -> None:
+def test_reset_state__question_says_what_follows(admin: Admin, installed: Installation, alice: Person) -> None:
     alice.enrol(installed, "--type=hotp", "--recovery-codes=0")
     (alice.store / "state").write_bytes(b"x" * 8192)
     with admin.start("reset-state", alice.name) as dialogue:

@@ -202,7 +202,7 @@ def test_status__honours_the_store(admin: Admin, installed: Installation, alice:
     assert "--store" in hint
 
 
-def test_status__accepts_root_and_existing_users(admin: Admin, alice: Person) -> None:
+def test_status__needs_root_and_an_existing_user(admin: Admin, alice: Person) -> None:
     assert refused(admin.run("status", person=alice)) == ("only root can do that", "sudo softtoken-admin status")
     error, _ = refused(admin.run("status", "nobody-of-that-name-here"))
     assert "no such user" in error

@@ -221,7 +221,7 @@ def test_import__names_are_told_apart_and_one_can_be_chosen(enroller: Enroller, 
 
 
 @pytest.mark.parametrize("kind", ["pipe", "directory", "missing", "somebody else's"])
-def test_import__path_that_is_not_a_plain_file_of_the_user_does_not_hang(
+def test_import__path_that_is_not_a_readable_file_does_not_hang(
     enroller: Enroller, alice: Person, outside: Path, kind: str
 ) -> None:
     path = outside / "odd"

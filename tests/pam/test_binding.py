@@ -199,7 +199,7 @@ def test_move__out_of_the_store_does_not_hand_over_the_tokens_of_another_account
     assert not alice.store.exists()
 
 
-def test_move__interrupted_one_does_not_use_the_files_set_aside(directory: DirectoryService, alice: Person) -> None:
+def test_move__interrupted_one_is_not_finished_for_another_account(directory: DirectoryService, alice: Person) -> None:
     directory.enrol(alice.name)
     assert directory.run("softtoken-admin", "move", alice.name, "--to", "system").status == 0
     place = directory.state / str(alice.uid)

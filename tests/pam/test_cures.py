@@ -491,7 +491,7 @@ def test_mend__after_a_kill_before_the_last_step_names_the_written_copy(pam: Pam
     assert host.service.log_in(clean, host.phone.totp()).result == PAM_SUCCESS
 
 
-def test_mend__names_the_last_existing_directory_of_a_missing_path(pam: Pam, clean: Person, outside: Path) -> None:
+def test_mend__missing_store_is_an_error_that_names_it(pam: Pam, clean: Person, outside: Path) -> None:
     host = Host(pam, clean, outside, at_roots=False)
     status, _, stderr = host.finished("softtoken-admin", "mend", clean.name, "--store=%h/.config/softtoken")
     assert status == 1

@@ -222,7 +222,7 @@ def test_host__refusals_look_alike(host: Host, installed: Installation, make_per
 
 
 @pytest.mark.sampled(0.5)
-def test_host__hangup_at_the_prompt_leaves_no_process_or_file(
+def test_host__hangup_at_the_prompt_ends_the_backend_and_spends_no_code(
     host: Host, installed: Installation, alice: Person
 ) -> None:
     host.use_stack(installed.line(PATIENT))
