@@ -97,7 +97,7 @@ def test_doctor__reports_a_service_that_asks_everybody_before_anybody_is_enrolle
 
 
 @pytest.mark.parametrize(("before", "behind", "number", "words"), STACKS.values(), ids=STACKS)
-def test_stack__that_leads_past_us_or_nowhere_is_named_and_mended(
+def test_stack__jump_past_our_line_or_to_nowhere_is_named_and_mended(
     sick: PatientHost, before: str, behind: str, number: int, words: str
 ) -> None:
     sick.set_service("sshd", before + sick.line() + behind)
@@ -145,7 +145,7 @@ def test_stack__users_exempt_from_codes_are_a_note(sick: PatientHost) -> None:
 
 
 @pytest.mark.parametrize("control", ["optional", "sufficient", "[default=ignore success=ok]"])
-def test_stack__control_with_which_a_denial_does_not_count_is_named_and_mended(sick: PatientHost, control: str) -> None:
+def test_stack__control_that_ignores_a_denial_is_named_and_mended(sick: PatientHost, control: str) -> None:
     sick.set_service("sshd", UNIX + sick.line(control=control))
     finding = sick.examine().only("/etc/pam.d/sshd:2", "a refused code keeps nobody out")
     assert sick.mend(finding).findings == []
@@ -178,7 +178,7 @@ def test_stack__our_module_missing_is_an_error(sick: PatientHost) -> None:
     assert "reinstall" in finding["mend"]
 
 
-def test_stack__line_that_cannot_be_read_is_named_and_mended(sick: PatientHost) -> None:
+def test_stack__unreadable_line_is_named_and_mended(sick: PatientHost) -> None:
     sick.set_service("sshd", "auht required pam_unix.so\n" + COMMON + sick.line())
     finding = sick.examine().only("/etc/pam.d/sshd:1", "cannot be read as it is meant")
     assert finding["line"] == "auht required pam_unix.so"
@@ -257,7 +257,7 @@ ANY = SSHD + "AuthorizedKeysFile /etc/ssh/keys/%u\n"
 
 
 @pytest.mark.parametrize("methods", ["", "AuthenticationMethods publickey keyboard-interactive\n"])
-def test_sshd__key_beside_the_password_is_a_note_with_all_that_a_change_would_cost(
+def test_sshd__key_beside_the_password_is_a_note_with_the_cost_of_a_change(
     sick: PatientHost, keyed: Person, owner: Person, methods: str
 ) -> None:
     sick.set_sshd(ANY + methods)
@@ -267,7 +267,7 @@ def test_sshd__key_beside_the_password_is_a_note_with_all_that_a_change_would_co
     assert finding["mend"].endswith("enable sshd --with publickey")
 
 
-def test_sshd__key_alone_is_an_error_where_only_the_code_is_asked_for(sick: PatientHost, keyed: Person) -> None:
+def test_sshd__login_by_key_alone_is_an_error_if_pam_asks_only_for_the_code(sick: PatientHost, keyed: Person) -> None:
     sick.set_service("sshd", sick.line())
     sick.set_sshd(ANY + "AuthenticationMethods publickey\n")
     finding = sick.examine().only("/etc/ssh/sshd_config:5", "a public key skips PAM")
@@ -307,12 +307,12 @@ def test_sshd__code_alone_is_named_and_mended(sick: PatientHost) -> None:
 
 
 @pytest.mark.parametrize("methods", ["publickey,keyboard-interactive", "keyboard-interactive:pam"])
-def test_sshd__sound_ways_are_passed_over(sick: PatientHost, methods: str) -> None:
+def test_sshd__sound_ways_in_have_no_finding(sick: PatientHost, methods: str) -> None:
     sick.set_sshd(SSHD + f"AuthenticationMethods {methods}\n")
     assert sick.examine().findings == []
 
 
-def test_sshd__password_with_the_code_in_it_is_passed_over(sick: PatientHost) -> None:
+def test_sshd__password_and_code_in_one_answer_have_no_finding(sick: PatientHost) -> None:
     sick.set_sshd("UsePAM yes\nKbdInteractiveAuthentication no\nPasswordAuthentication yes\nPubkeyAuthentication no\n")
     sick.set_service("sshd", sick.line("forward_pass") + "auth required pam_unix.so use_first_pass\n")
     assert sick.examine().findings == []
@@ -334,7 +334,7 @@ WRONG_OPTIONS = {
 
 
 @pytest.mark.parametrize(("option", "words"), WRONG_OPTIONS.values(), ids=WRONG_OPTIONS)
-def test_option__that_is_wrong_is_named_and_mended(sick: PatientHost, option: str, words: str) -> None:
+def test_option__wrong_one_is_named_and_mended(sick: PatientHost, option: str, words: str) -> None:
     sick.set_service("sshd", COMMON + sick.line(option, "echo"))
     finding = sick.examine().only("/etc/pam.d/sshd:2", words)
     assert sick.mend(finding).findings == []
@@ -372,7 +372,7 @@ def test_option__left_on_is_named_and_mended(
 
 
 @pytest.mark.parametrize("in_file", [False, True], ids=["in the line", "in the file"])
-def test_option__required_from_that_has_come_is_named_and_mended(sick: PatientHost, in_file: bool) -> None:
+def test_option__required_from_in_the_past_is_named_and_mended(sick: PatientHost, in_file: bool) -> None:
     sick.set_service("sshd", COMMON + sick.line(*([] if in_file else ["required_from=2026-01-15"])))
     sick.set_conf("required_from = 2026-01-15\n" if in_file else "")
     place = "/etc/security/softtoken.conf:1" if in_file else "/etc/pam.d/sshd:2"
@@ -393,7 +393,7 @@ def test_option__enrol_without_its_account_line_is_named_and_mended(sick: Patien
     assert sick.mend(finding).findings == []
 
 
-def test_enrol__behind_an_account_line_that_leads_past_ours_is_told(sick: PatientHost) -> None:
+def test_enrol__account_line_that_skips_ours_is_reported(sick: PatientHost) -> None:
     ours = sick.line("enrol")
     sick.set_service("sshd", COMMON + ours + "@include common-account\naccount" + ours.removeprefix("auth"))
     found = sick.examine().only("/etc/pam.d/sshd:2", "nobody can enrol while logging in: pam_unix.so could pass by")
@@ -665,7 +665,7 @@ def test_doctor__needs_root(sick: PatientHost, alice: Person) -> None:
 
 
 @pytest.mark.parametrize("source", ["sss", "ldap", "winbind"])
-def test_store__by_name_with_a_directory_service_is_told(sick: PatientHost, source: str) -> None:
+def test_store__by_name_with_a_directory_service_is_reported(sick: PatientHost, source: str) -> None:
     sick.set_service("sshd", COMMON + sick.line("store=/var/lib/softtoken/%u"))
     assert not any("users come from" in each["what"] for each in sick.examine().findings)
     sick.set_nsswitch(f"passwd: files {source} # the staff\ngroup: files\n")
@@ -676,7 +676,7 @@ def test_store__by_name_with_a_directory_service_is_told(sick: PatientHost, sour
 
 
 @pytest.mark.parametrize("module", ["pam_mkhomedir.so", "pam_oddjob_mkhomedir.so"])
-def test_store__in_homes_that_are_made_behind_it_is_told(sick: PatientHost, module: str) -> None:
+def test_store__in_homes_created_by_a_later_line_is_reported(sick: PatientHost, module: str) -> None:
     line = f"session optional {module} umask=0077\n"
     sick.set_service("sshd", COMMON + sick.line() + line)
     found = sick.examine()
@@ -689,7 +689,7 @@ def test_store__in_homes_that_are_made_behind_it_is_told(sick: PatientHost, modu
     ("option", "severity"), [("nullok", "error"), ("required_from=2999-12-31", "error"), ("window=1", "warning")]
 )
 @pytest.mark.parametrize("module", ["pam_mount.so", "pam_ecryptfs.so", "pam_fscrypt.so"])
-def test_store__in_homes_that_are_opened_behind_it_is_told(
+def test_store__in_homes_decrypted_by_a_later_line_is_reported(
     sick: PatientHost, module: str, option: str, severity: str
 ) -> None:
     line = f"session optional {module}\n"
@@ -701,7 +701,7 @@ def test_store__in_homes_that_are_opened_behind_it_is_told(
     assert not any("opens home directories" in each["what"] for each in sick.examine().findings)
 
 
-def test_store__in_homes_on_the_network_is_told(sick: PatientHost, alice: Person) -> None:
+def test_store__in_homes_on_the_network_is_reported(sick: PatientHost, alice: Person) -> None:
     row = "99 27 0:99 / {} rw - {} server:/export rw"
     for kind, severity in (("nfs4", "warning"), ("cifs", "warning"), ("autofs", "note")):
         found = sick.examine_with_mounts(row.format(alice.home.parent, kind))

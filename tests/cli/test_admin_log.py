@@ -243,7 +243,7 @@ def test_log__since_shows_the_lines_of_that_time(file: File, since: str, hours_a
         ("yesterday", 0),
     ],
 )
-def test_log__since_a_date_goes_by_the_clock_on_the_wall(file: File, since: str, count: int) -> None:
+def test_log__since_a_date_means_local_time(file: File, since: str, count: int) -> None:
     assert len(file.read(f"{ISO} host sshd[1]: {DENIED}", options=("--since", since))) == count
 
 
@@ -254,7 +254,7 @@ def test_log__since_anything_else_is_refused(admin: Admin, since: str) -> None:
     assert "--since today" in hint
 
 
-def test_log__takes_root(admin: Admin, alice: Person) -> None:
+def test_log__needs_root(admin: Admin, alice: Person) -> None:
     assert refused(admin.run("log", person=alice)) == ("only root can do that", "sudo softtoken-admin log")
 
 

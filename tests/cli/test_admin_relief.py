@@ -67,7 +67,7 @@ def test_relief__for_a_user_without_tokens_is_refused_and_creates_no_file(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_relief__takes_root(admin: Admin, alice: Person, phone: Phone, command: str) -> None:
+def test_relief__needs_root(admin: Admin, alice: Person, phone: Phone, command: str) -> None:
     error, hint = refused(admin.run(*arguments(command, alice.name), person=alice))
     assert (error, hint) == ("only root can do that", f"sudo softtoken-admin {command} {alice.name}")
 
@@ -170,7 +170,7 @@ def test_revoke__question_lists_the_tokens_to_revoke(admin: Admin, alice: Person
     assert not (alice.store / "tokens").exists()
 
 
-def test_revoke__without_a_terminal_wants_yes(admin: Admin, alice: Person, phone: Phone) -> None:
+def test_revoke__without_a_terminal_needs_yes(admin: Admin, alice: Person, phone: Phone) -> None:
     done = admin.run("revoke", alice.name)
     assert done.status == 1
     assert done.stderr.endswith("softtoken-admin: hint: add --yes\n")
@@ -183,7 +183,7 @@ def test_revoke__of_an_unknown_token_lists_the_tokens(admin: Admin, alice: Perso
     assert hint == 'there are: "phone"'
 
 
-def test_revoke__takes_an_unreadable_token_file_away(admin: Admin, alice: Person, phone: Phone) -> None:
+def test_revoke__removes_an_unreadable_token_file(admin: Admin, alice: Person, phone: Phone) -> None:
     (alice.store / "tokens").write_text("{")
     assert succeeded(admin.run("revoke", alice.name, "--yes")) == ""
     assert not (alice.store / "tokens").exists()

@@ -119,7 +119,7 @@ def test_root_store__issued_code_is_said_to_take_the_pin(
     assert "The PIN goes in front of it" in done.stderr
 
 
-def test_root_store__issued_code_leaves_all_of_it_roots_and_touches_no_home(
+def test_root_store__issued_code_changes_only_the_state_that_root_owns(
     admin: Enroller, alice: Person, phone: Phone, kept: Path
 ) -> None:
     before, tokens = listing(alice.home), (kept / "tokens").read_bytes()
@@ -167,7 +167,7 @@ def test_root_store__fresh_issued_code_goes_home_with_the_tokens_and_works_there
 # -- status
 
 
-def test_root_store__status_says_all_of_a_user_in_roots_hands(
+def test_root_store__status_shows_tokens_that_root_keeps(
     admin: Enroller, alice: Person, phone: Phone, kept: Path, service: Service
 ) -> None:
     assert service.log_in(alice, phone.recovery_codes[0]).result == PAM_SUCCESS
@@ -257,7 +257,7 @@ def test_root_store__unlock_ends_the_wait(
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
 
 
-def test_root_store__revoke_takes_the_files_of_root_and_leaves_those_of_the_home(
+def test_root_store__revoke_removes_the_files_of_root_and_keeps_those_of_the_home(
     admin: Enroller, alice: Person, phone: Phone, kept: Path, installed: Installation, pam: Pam
 ) -> None:
     alice.enrol(installed, "--recovery-codes=0")
@@ -271,7 +271,7 @@ def test_root_store__revoke_takes_the_files_of_root_and_leaves_those_of_the_home
         assert under_nullok.log_in(alice, answer).result == PAM_AUTH_ERR
 
 
-def test_root_store__reset_state_brings_no_code_of_before_back(
+def test_root_store__reset_state_brings_no_used_code_back(
     admin: Enroller, alice: Person, phone: Phone, kept: Path, service: Service
 ) -> None:
     steady_step(300)

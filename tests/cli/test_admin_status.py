@@ -127,9 +127,7 @@ def lines_by_user(done_stdout: str) -> dict[str, str]:
 # -- one user
 
 
-def test_status__has_one_line_with_all_about_a_user(
-    admin: Admin, alice: Person, phone: Phone, service: Service
-) -> None:
+def test_status__has_one_line_for_each_user(admin: Admin, alice: Person, phone: Phone, service: Service) -> None:
     assert service.log_in(alice, phone.recovery_codes[0]).result == PAM_SUCCESS
     header, line, *rest = succeeded(admin.run("status", alice.name)).splitlines()
     assert re.split(r" {2,}", header) == ["user", "status", "tokens", "last used", "recovery", "remarks"]
@@ -290,9 +288,7 @@ def test_status__does_not_wait_for_a_lock_that_is_held(admin: Admin, alice: Pers
 
 
 @pytest.mark.parametrize("unkillable", [False, True])
-def test_status__a_disk_that_does_not_answer_costs_its_users_their_lines_only(
-    admin: Admin, host: Host, unkillable: bool
-) -> None:
+def test_status__hanging_disk_affects_only_the_lines_of_its_users(admin: Admin, host: Host, unkillable: bool) -> None:
     if not HangingDisk.possible():
         pytest.skip("this container does not allow a FUSE mount")
     host.add("aaa", enrolled=True)
@@ -306,9 +302,7 @@ def test_status__a_disk_that_does_not_answer_costs_its_users_their_lines_only(
         assert re.search(r"enrolled +1 ", lines[name]), lines[name]
 
 
-def test_status__looks_once_at_the_others_of_a_disk_that_does_not_answer(
-    admin: Admin, host: Host, outside: Path
-) -> None:
+def test_status__asks_a_hanging_disk_only_once_for_all_its_users(admin: Admin, host: Host, outside: Path) -> None:
     if not HangingDisk.possible():
         pytest.skip("this container does not allow a FUSE mount")
     disk_of_some = host.homes / "disk"
@@ -355,9 +349,7 @@ def test_status__of_ten_thousand_is_one_line_each_in_order(admin: Admin, host: H
     assert not any("not-enrolled" in lines[name] for name in enrolled)
 
 
-def test_status__looks_at_each_once_and_writes_locks_and_hashes_nothing(
-    admin: Admin, host: Host, outside: Path
-) -> None:
+def test_status__reads_each_user_once_without_a_write_a_lock_or_a_hash(admin: Admin, host: Host, outside: Path) -> None:
     homes = [host.add(f"user{number}", enrolled=True) for number in range(30)]
     before = {path: path.stat().st_mtime_ns for home in homes for path in home.rglob("*")}
     trace = outside / "trace"

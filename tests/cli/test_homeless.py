@@ -55,7 +55,7 @@ def test_homeless__administrator_is_told_how_the_user_gets_a_home(installed: Ins
     assert f"hint: run: mkhomedir_helper {homeless.name}{ELSEWHERE}\n" in done.stderr
 
 
-def test_homeless__mkhomedir_helper_makes_a_home_that_will_do(enroller: Enroller, homeless: Person) -> None:
+def test_homeless__home_made_by_mkhomedir_helper_works(enroller: Enroller, homeless: Person) -> None:
     subprocess.run(["/sbin/mkhomedir_helper", homeless.name], check=True)
     assert enroller.run("--no-confirm", "--json", "--recovery-codes=0", person=homeless).status == 0
     subprocess.run(["rm", "-r", homeless.home], check=True)

@@ -104,7 +104,7 @@ def test_conf__of_another_user_is_not_believed(on_host_with: Callable[..., Enrol
     assert "others own it" in program.run(*SCRIPT, "--user", alice.name).refused().error
 
 
-def test_conf__pin_that_everybody_must_have_is_set_with_a_code_alone_and_stays(
+def test_conf__required_pin_is_set_with_a_code_alone_and_cannot_be_removed(
     on_host_with: Callable[..., Enroller], alice: Person, installed: Installation, pam: Pam
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp")

@@ -175,7 +175,7 @@ def test_list__any_name_can_be_shown(
     assert "é" in lines[2]
 
 
-def test_list__damaged_state_is_told(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_list__damaged_state_is_reported(enroller: Enroller, alice: Person, phone: Phone) -> None:
     (alice.store / "state").write_bytes(b"x" * 8192)
     done = enroller.run("--list", person=alice)
     assert done.status == 0
@@ -185,7 +185,7 @@ def test_list__damaged_state_is_told(enroller: Enroller, alice: Person, phone: P
     assert (record["state"], record["recovery_codes"]["left"]) == ("damaged", None)
 
 
-def test_list__lost_state_is_told(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_list__lost_state_is_reported(enroller: Enroller, alice: Person, phone: Phone) -> None:
     (alice.store / "state").unlink()
     assert "it is not known which were used" in enroller.run("--list", person=alice).stdout
     assert json.loads(enroller.run("--list", "--json", person=alice).stdout)["state"] == "missing"

@@ -56,7 +56,7 @@ def phone(installed: Installation, alice: Person) -> Iterator[Phone]:
 
 
 @pytest.mark.parametrize("words", ["unlock", "code-for --for=1h", "reset-state --yes"])
-def test_lock__that_the_user_keeps_is_said_to_be_theirs(
+def test_lock__held_by_a_process_of_the_user_is_reported_so(
     admin: Admin, alice: Person, phone: Phone, service: Service, words: str
 ) -> None:
     command, *options = words.split()
@@ -70,7 +70,7 @@ def test_lock__that_the_user_keeps_is_said_to_be_theirs(
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS, "nothing was changed"
 
 
-def test_lock__is_named_by_move_and_by_an_enrolment_of_roots(
+def test_lock__is_named_by_move_and_by_an_enrolment_as_root(
     admin: Admin, enroller: Enroller, alice: Person, phone: Phone
 ) -> None:
     with revoking.against(alice, revoking.HOLD_EVERY_LOCK) as holder:
@@ -81,7 +81,7 @@ def test_lock__is_named_by_move_and_by_an_enrolment_of_roots(
         assert f"kill -KILL {holder.pid}, then start again" in done.stderr
 
 
-def test_lock__is_named_to_root_alone(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_lock__is_named_only_to_root(enroller: Enroller, alice: Person, phone: Phone) -> None:
     with revoking.against(alice, revoking.HOLD_EVERY_LOCK) as holder:
         done = enroller.run("--remove", "phone", "--force", person=alice)
     assert done.status == 1

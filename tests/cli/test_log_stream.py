@@ -43,9 +43,7 @@ def peak_memory_kb(admin: Admin, *options: str | Path) -> int:
 
 
 @pytest.mark.parametrize("options", [(), ("--json",), ("--user", "nobody")], ids=["table", "json", "one user"])
-def test_log__of_fifty_times_the_length_takes_no_more_memory(
-    admin: Admin, outside: Path, options: tuple[str, ...]
-) -> None:
+def test_log__fifty_times_as_long_needs_no_more_memory(admin: Admin, outside: Path, options: tuple[str, ...]) -> None:
     path = outside / "auth.log"
     peaks = []
     for lines in (1_000, 50_000):

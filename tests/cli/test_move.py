@@ -76,7 +76,9 @@ def use_up(service: Service, alice: Person, *codes: str) -> None:
         assert service.log_in(alice, code).result == PAM_SUCCESS
 
 
-def test_move__takes_tokens_and_uses_along_and_back(movers: Movers, alice: Person, phone: Phone, roots: Path) -> None:
+def test_move__moves_tokens_and_used_codes_there_and_back(
+    movers: Movers, alice: Person, phone: Phone, roots: Path
+) -> None:
     used = [phone.hotp(), phone.recovery_codes[0]]
     use_up(movers.home, alice, *used)
     tokens = json.loads((alice.store / "tokens").read_text())
@@ -104,7 +106,7 @@ def test_move__takes_tokens_and_uses_along_and_back(movers: Movers, alice: Perso
     use_up(movers.home, alice, phone.hotp(), phone.recovery_codes[1])
 
 
-def test_move__takes_an_issued_code_along_and_none_that_was_used(
+def test_move__keeps_an_issued_code_and_revives_no_used_one(
     movers: Movers, alice: Person, phone: Phone, roots: Path
 ) -> None:
     used, fresh = (
@@ -238,7 +240,7 @@ def test_move__of_an_unknown_user_moves_nobody(movers: Movers, alice: Person, ph
     assert (alice.store / "tokens").read_bytes() == before
 
 
-def test_move__files_of_the_home_are_touched_as_the_user_and_links_are_not_followed(
+def test_move__changes_the_home_as_the_user_and_follows_no_link(
     movers: Movers, alice: Person, phone: Phone, roots: Path, outside: Path
 ) -> None:
     precious = outside / "precious"

@@ -62,7 +62,7 @@ def test_qr__fits_into_80_columns_or_is_left_out_with_a_word(
     assert readable or "columns" in shown, "a code that wraps at the edge can be read by nobody"
 
 
-def test_qr__narrow_terminal_is_told_instead_of_wrapped(enroller: Enroller, alice: Person) -> None:
+def test_qr__narrow_terminal_gets_a_message_and_no_wrapped_code(enroller: Enroller, alice: Person) -> None:
     shown = shown_in_terminal(enroller, alice, columns=40)
     assert "█" not in shown
     assert "columns" in shown

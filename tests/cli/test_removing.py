@@ -44,7 +44,7 @@ def spare(installed: Installation, alice: Person, phone: Phone) -> Phone:
 @pytest.mark.claim(
     "The codes of a removed token are refused at once, and its used codes stay used when its key comes back."
 )
-def test_remove__takes_a_code_and_the_removed_token_is_refused_at_once(
+def test_remove__needs_a_code_and_the_removed_token_is_refused_at_once(
     enroller: Enroller, alice: Person, phone: Phone, spare: Phone, *, service: Service, columns: int
 ) -> None:
     assert service.log_in(alice, spare.hotp()).result == PAM_SUCCESS
@@ -99,7 +99,7 @@ def test_remove__by_a_user_without_a_question_is_refused(
 
 
 @pytest.mark.parametrize(("answer", "left"), [("y", 1), ("YES", 1), ("n", 2), ("", 2), ("spare", 2)])
-def test_remove__root_is_asked_whether_it_is_meant(
+def test_remove__root_is_asked_for_a_confirmation(
     enroller: Enroller, alice: Person, spare: Phone, answer: str, left: int
 ) -> None:
     with enroller.start("--remove=spare", "--user", alice.name) as dialogue:
@@ -119,7 +119,9 @@ def test_remove__root_need_not_be_asked(enroller: Enroller, alice: Person, spare
     assert names(alice) == ["phone"]
 
 
-def test_remove__root_without_a_terminal_is_told(enroller: Enroller, alice: Person, spare: Phone) -> None:
+def test_remove__root_without_a_terminal_is_refused_with_a_hint(
+    enroller: Enroller, alice: Person, spare: Phone
+) -> None:
     mistake = enroller.run("--remove=spare", "--user", alice.name).refused()
     assert "no terminal" in mistake.error
     assert mistake.hint == "add --no-confirm"
@@ -331,7 +333,7 @@ def test_renew__stopped_at_a_prompt_leaves_the_old_codes_alive(
         assert service.log_in(alice, code).result == PAM_SUCCESS
 
 
-def test_renew__two_at_once_leave_those_of_the_quicker_one(
+def test_renew__two_at_once_leave_the_codes_of_the_first(
     enroller: Enroller, alice: Person, phone: Phone, service: Service
 ) -> None:
     with enroller.start(RENEW, "--recovery-codes=1", person=alice) as dialogue:
@@ -379,7 +381,7 @@ def test_changes__to_tokens_of_another_user_are_refused(enroller: Enroller, alic
         assert mistake.error == "only root can do that for somebody else"
 
 
-def test_renew__of_a_store_outside_the_home_is_roots(
+def test_renew__in_a_store_outside_the_home_keeps_root_as_owner(
     enroller: Enroller, installed: Installation, alice: Person, outside: Path
 ) -> None:
     store = f"--store={outside}/%U"

@@ -53,7 +53,7 @@ def test_enroll__force_replaces_token_and_recovery_codes(
 
 
 @pytest.mark.lockout("several programs enrol a user, or replace the token, at once")
-def test_enroll__several_at_once_leave_a_token_that_one_of_them_has_shown(
+def test_enroll__several_at_once_leave_the_token_that_one_of_them_showed(
     installed: Installation, alice: Person, service: Service
 ) -> None:
     """A refused run has shown nothing on stdout. Without --force, all runs but one are refused."""
@@ -74,7 +74,7 @@ def test_enroll__several_at_once_leave_a_token_that_one_of_them_has_shown(
 
 
 @pytest.mark.lockout("the token is replaced while a login waits for its code")
-def test_enroll__while_a_login_waits_has_it_take_a_code_of_the_new_token_alone(
+def test_enroll__during_a_login_only_the_new_token_counts(
     enroller: Enroller, installed: Installation, alice: Person, service: Service
 ) -> None:
     old = alice.enrol(installed, "--period=300", "--recovery-codes=0")

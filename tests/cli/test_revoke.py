@@ -274,7 +274,7 @@ class Meddler:
 
 
 @pytest.mark.parametrize("kind", ["totp", "recovery", "grace"])
-def test_revoke__before_any_call_of_a_login_refuses_it_unless_it_was_accepted_before(
+def test_revoke__before_any_call_of_a_login_refuses_it_or_comes_after_its_success(
     installed: Installation, alice: Person, phone: Phone, pam: Pam, outside: Path, kind: str
 ) -> None:
     """The login checks revocations last when its code is on the disk. A later revocation finds it accepted."""
@@ -354,7 +354,7 @@ def test_revoke__second_one_revokes_tokens_enrolled_after_the_first(
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["undisturbed", "revoked-meanwhile"])
-def test_revoke__in_the_middle_of_an_enrolment_of_roots_takes_the_new_token_too(
+def test_revoke__during_an_enrolment_by_root_revokes_the_new_token_too(
     alice: Person, phone: Phone, service: Service, again: bool
 ) -> None:
     content = token_file.parse((alice.store / "tokens").read_bytes(), path="tokens")
@@ -378,7 +378,7 @@ def test_revoke__in_the_middle_of_an_enrolment_of_roots_takes_the_new_token_too(
     assert result == (PAM_AUTH_ERR if again else PAM_SUCCESS)
 
 
-def test_revoke__a_code_from_before_is_dead_and_one_from_after_works(
+def test_revoke__ends_earlier_issued_codes_and_no_later_ones(
     admin: Admin, installed: Installation, alice: Person, phone: Phone, service: Service, tmp_path: Path
 ) -> None:
     spare = alice.enrol(installed, "--name=spare", "--period=300")

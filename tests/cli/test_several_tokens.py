@@ -176,7 +176,7 @@ def test_add__code_that_gave_leave_is_refused_at_a_login(
 
 @pytest.mark.parametrize("kind", ["totp", "hotp", "recovery"])
 @pytest.mark.claim("The code that permitted adding a token counts as used, and a code that logged in permits nothing.")
-def test_add__code_that_logged_in_gives_no_leave(
+def test_add__code_used_for_a_login_is_not_enough(
     enroller: Enroller, installed: Installation, alice: Person, service: Service, kind: str
 ) -> None:
     options = ["--type=hotp"] if kind == "hotp" else ["--period=300"]
@@ -195,7 +195,7 @@ def test_add__code_that_logged_in_gives_no_leave(
     assert (alice.store / "tokens").read_bytes() == tokens
 
 
-def test_add__code_gives_leave_once(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_add__code_permits_one_addition(enroller: Enroller, alice: Person, phone: Phone) -> None:
     code = phone.hotp()
     with enroller.start("--name=spare", *HOTP, person=alice) as dialogue:
         permit(dialogue, code)
@@ -240,7 +240,7 @@ def test_add__input_that_is_not_a_code_is_an_error_and_does_not_count(
     assert state_format.decode((alice.store / "state").read_bytes(), path="state")[1].wrong == {}
 
 
-def test_add__after_too_many_wrong_answers_it_takes_two_codes_in_a_row(
+def test_add__after_too_many_wrong_answers_needs_two_codes_in_a_row(
     enroller: Enroller, alice: Person, phone: Phone
 ) -> None:
     lock_out(alice)
@@ -263,7 +263,7 @@ def test_add__behind_a_pin_it_takes_the_wait(enroller: Enroller, alice: Person, 
     assert names(alice) == ["phone"]
 
 
-def test_add__lost_hotp_counter_takes_two_codes(
+def test_add__lost_hotp_counter_needs_two_codes(
     enroller: Enroller, alice: Person, phone: Phone, service: Service
 ) -> None:
     (alice.store / "state").unlink()
@@ -326,9 +326,7 @@ def test_add__leave_of_a_token_that_was_removed_meanwhile_is_worth_nothing(
     assert names(alice) == ["phone"]
 
 
-def test_add__leave_of_recovery_codes_that_were_replaced_meanwhile_is_worth_nothing(
-    enroller: Enroller, alice: Person, phone: Phone
-) -> None:
+def test_add__recovery_code_replaced_meanwhile_permits_nothing(enroller: Enroller, alice: Person, phone: Phone) -> None:
     with enroller.start("--name=thief's", *HOTP, person=alice) as dialogue:
         permit(dialogue, phone.recovery_codes[0])
         assert enroller.run("--user", alice.name, "--new-recovery-codes", "--no-confirm").status == 0
@@ -426,7 +424,7 @@ def test_add__key_that_another_token_has_is_refused(
 # Two at once, and interruptions.
 
 
-def test_add__two_at_once_are_both_there(enroller: Enroller, alice: Person, phone: Phone, service: Service) -> None:
+def test_add__two_at_once_are_both_added(enroller: Enroller, alice: Person, phone: Phone, service: Service) -> None:
     with (
         enroller.start("--name=one", *HOTP, person=alice) as first,
         enroller.start("--name=two", *HOTP, person=alice) as second,
@@ -439,7 +437,7 @@ def test_add__two_at_once_are_both_there(enroller: Enroller, alice: Person, phon
         assert service.log_in(alice, token.hotp()).result == PAM_SUCCESS
 
 
-def test_add__two_of_one_name_at_once_leave_the_quicker_one(
+def test_add__two_of_one_name_at_once_leave_the_first(
     enroller: Enroller, alice: Person, phone: Phone, service: Service
 ) -> None:
     with (

@@ -26,7 +26,7 @@ def facts(directory: Path) -> dict[str, tuple[str, int, int]]:
 
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o777], ids=["0000", "0022", "0777"])
-def test_enroll__roots_enrolment_of_a_user_makes_the_users_files(
+def test_enroll__by_root_creates_files_that_the_user_owns(
     enroller: Enroller, alice: Person, service: Service, umask: int
 ) -> None:
     done = enroller.run(*SCRIPT, "--user", alice.name, umask=umask)
@@ -138,7 +138,7 @@ class TestStoreOutside:
         assert mistake.hint == f"ask an administrator for: softtoken-enroll --user {alice.name}"
         assert listing(outside) == before
 
-    def test_store__elsewhere_in_the_home_is_the_users(
+    def test_store__elsewhere_in_the_home_belongs_to_the_user(
         self, enroller: Enroller, alice: Person, make_service: Callable[[str], Service]
     ) -> None:
         done = enroller.run(*SCRIPT, "--store=%h/.config/softtoken", person=alice)
@@ -168,9 +168,7 @@ class TestStoreOutside:
         assert listing(alice.home) == before
 
     @pytest.mark.parametrize("template", ["relative/%U", "/var/lib/softtoken", "/var/%x", "%h/../%u", "/a/%h", ""])
-    def test_store__template_that_means_nothing_is_a_usage_error(
-        self, enroller: Enroller, alice: Person, template: str
-    ) -> None:
+    def test_store__invalid_template_is_a_usage_error(self, enroller: Enroller, alice: Person, template: str) -> None:
         mistake = enroller.run(*SCRIPT, "--store", template, "--user", alice.name).refused(2)
         assert mistake.error.startswith("--store")
         assert "administrator" not in mistake.hint

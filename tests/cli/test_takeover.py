@@ -201,7 +201,7 @@ def test_import__to_an_account_that_is_enrolled_takes_a_code_and_adds(
     assert "its key is that of token" in enroller.run(TAKE, file, "--user", alice.name).refused().error
 
 
-def test_import__pin_that_does_not_go_on_is_told(
+def test_import__pin_that_cannot_be_taken_over_is_reported(
     enroller: Enroller, installed: Installation, alice: Person, users: Path
 ) -> None:
     alice.enrol(installed, "--type=hotp", "--recovery-codes=0")
@@ -209,7 +209,7 @@ def test_import__pin_that_does_not_go_on_is_told(
     assert "its PIN is not taken over" in enroller.run(TAKE, users, "--dry-run").stderr
 
 
-def test_import__names_are_told_apart_and_one_can_be_chosen(enroller: Enroller, alice: Person, outside: Path) -> None:
+def test_import__gets_different_names_and_one_can_be_chosen(enroller: Enroller, alice: Person, outside: Path) -> None:
     file = outside / "uris"
     first = "otpauth://hotp/me?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&counter=0\n"
     file.write_text(first + first.replace("GEZD", "MEZD").replace("QOJQ&", "QOJA&"))
@@ -244,7 +244,7 @@ def test_import__picture_of_a_qr_code(enroller: Enroller, alice: Person, outside
     assert service.log_in(alice, hotp(KEY_HEX, 0)).result == PAM_SUCCESS
 
 
-def test_import__on_a_full_disk_takes_nothing_over(
+def test_import__on_a_full_disk_changes_nothing(
     enroller: Enroller, alice: Person, small_home: Path, outside: Path
 ) -> None:
     file = outside / "uri"
@@ -256,9 +256,7 @@ def test_import__on_a_full_disk_takes_nothing_over(
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "n" * 65])
-def test_import__name_that_cannot_be_one_is_a_usage_error(
-    enroller: Enroller, alice: Person, outside: Path, name: str
-) -> None:
+def test_import__invalid_name_is_a_usage_error(enroller: Enroller, alice: Person, outside: Path, name: str) -> None:
     file = outside / "uri"
     file.write_text("otpauth://hotp/me?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&counter=7\n")
     mistake = enroller.run(TAKE, file, f"--name={name}", "--no-confirm", person=alice).refused(2)

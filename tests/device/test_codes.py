@@ -67,7 +67,7 @@ def _oathtool(moment: float) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_code__is_the_one_of_now_and_nothing_else_on_stdout(device: Device) -> None:
+def test_code__only_the_present_code_is_on_stdout(device: Device) -> None:
     device.hold(totp("alice"))
     before = time.time()
     done = device.run("code", "alice")
@@ -125,7 +125,7 @@ def test_code__ambiguous_or_unknown_name_is_an_error(device: Device) -> None:
     assert device.refused("code", status=2).hint == "softtoken code NAME; softtoken list shows the names"
 
 
-def test_code__of_an_empty_or_missing_vault_is_told(device: Device) -> None:
+def test_code__without_a_vault_or_an_entry_is_an_error(device: Device) -> None:
     assert "there is no vault" in device.refused("code").error
     assert not device.data.exists()
     device.hold()

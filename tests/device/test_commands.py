@@ -160,7 +160,7 @@ def test_add__asks_again_for_each_field_that_was_mistyped(device: Device) -> Non
 
 
 @pytest.mark.parametrize("key", ["C", "D"])
-def test_add__gives_up_when_the_person_does(device: Device, key: str) -> None:
+def test_add__end_of_input_or_ctrl_c_ends_it(device: Device, key: str) -> None:
     with device.start("add") as person:
         person.expect("Name, or a Key URI: ")
         person.type("")
@@ -369,7 +369,7 @@ def test_verify__code_of_now_says_that_the_clock_is_right() -> None:
         (-120, "this machine's clock is 3581 to 3610 seconds ahead of the other device's"),
     ],
 )
-def test_verify__clock_that_is_off_is_told_by_how_much(steps_off: int, told: str) -> None:
+def test_verify__reports_the_error_of_the_clock(steps_off: int, told: str) -> None:
     with pytest.raises(CheckFailed, match=told):
         _compare(steps_off)
 

@@ -130,7 +130,7 @@ def test_twofas__a_backup_of_the_first_schema_has_its_defaults() -> None:
     assert_taken(record, ACCOUNTS[0])
 
 
-def test_twofas__a_service_that_was_typed_in_goes_by_its_name() -> None:
+def test_twofas__service_added_by_hand_has_its_name() -> None:
     service = {"name": "example.com", "secret": ACCOUNTS[0].secret.lower(), "otp": {"label": "", "account": ""}}
     (record,) = read(json.dumps({"schemaVersion": 4, "services": [service]})).found
     assert record.token.name == "example.com"
@@ -198,7 +198,7 @@ BAD_ENTRIES = [
 
 
 @pytest.mark.parametrize(("entry", "problem"), BAD_ENTRIES)
-def test_exports__an_entry_that_cannot_be_taken_is_told_and_the_others_are_taken(entry: Any, problem: str) -> None:
+def test_exports__unusable_entry_is_reported_and_the_others_are_read(entry: Any, problem: str) -> None:
     good = export_maker.aegis()["db"]["entries"][0]
     if isinstance(entry, dict) and ("info" in entry or entry == {"type": "hotp"}) and entry.get("type") != "totp":
         known = entry.get("info", {})

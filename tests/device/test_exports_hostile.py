@@ -135,7 +135,7 @@ def test_exports__too_expensive_hash_is_refused_before_the_passphrase_question()
             read(data)
 
 
-def test_exports__lines_of_key_uris_are_taken_and_the_others_told() -> None:
+def test_exports__lines_with_key_uris_are_read_and_others_reported() -> None:
     harvest = read(URIS + MIGRATION + b"\n")
     assert [record.place for record in harvest.found] == ["line 1", "line 4", "line 5, account 1"]
     assert [record.token.name for record in harvest.found] == ["Deno Mason", "short", "Example alice@google.com"]

@@ -80,7 +80,7 @@ def test_exports__key_uris_of_2fauth_are_read() -> None:
         assert_taken(record, account)
 
 
-def test_exports__wrong_passphrase_of_ente_is_told() -> None:
+def test_exports__wrong_passphrase_of_ente_is_an_error() -> None:
     person = Person(OTHER_PASSPHRASE)
     with pytest.raises(ImportFailed, match="wrong passphrase, or a damaged file"):
         read(json.dumps(manager_exports.ente()), person)
@@ -135,7 +135,7 @@ def test_exports__unsupported_format_is_refused_by_name_before_the_passphrase_qu
 
 
 @pytest.mark.parametrize("app", MAKERS)
-def test_exports__one_entry_that_is_wrong_does_not_keep_the_others_out(app: str) -> None:
+def test_exports__one_wrong_entry_does_not_stop_the_others(app: str) -> None:
     secret = ACCOUNTS[1].secret.encode()
     whole = MAKERS[app]()
     if app == "ente":

@@ -168,7 +168,7 @@ def test_passphrase__composed_or_not_is_the_same(device: Device) -> None:
 
 @pytest.mark.parametrize("passphrase", ["cafe\u0301", "caf\u00e9"])
 @pytest.mark.parametrize("is_typed", [True, False])
-def test_passphrase__of_an_export_is_taken_as_it_is(
+def test_passphrase__of_an_export_is_not_normalised(
     device: Device, tmp_path: Path, passphrase: str, is_typed: bool
 ) -> None:
     device.hold()
@@ -187,7 +187,7 @@ def test_passphrase__of_an_export_is_taken_as_it_is(
     assert len(device.content()) == len(ACCOUNTS)
 
 
-def test_passwd__old_one_opens_no_longer_and_the_cost_is_the_present_one(
+def test_passwd__old_passphrase_no_longer_works_and_the_cost_is_the_current_one(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.support.device.PROGRAM", REAL_PROGRAM)
@@ -321,7 +321,7 @@ def test_keyring__that_fails_after_the_change_does_not_hide_the_change(device: D
     assert [entry.name for entry in device.content(NEW)] == ["alice"]
 
 
-def test_keyring__that_does_not_work_is_told_without_a_secret(device: Device, keyring: Path) -> None:
+def test_keyring__failure_is_reported_without_a_secret(device: Device, keyring: Path) -> None:
     device.hold(totp("alice"))
     device.environment["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
     done = device.run("list", "--keyring", passphrase=None)

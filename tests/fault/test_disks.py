@@ -102,7 +102,7 @@ def test_ext4__without_a_free_block_or_inode_lets_a_code_in_once(
         pytest.param(take_all_files, marks=pytest.mark.lockout("the disk of root's store has no inode left")),
     ],
 )
-def test_store_of_roots__on_a_full_disk_lets_a_code_in_once(
+def test_root_held_store__on_a_full_disk_lets_a_code_in_once(
     installed: Installation, pam: Pam, alice: Person, disk: Path, spoil: Callable[[Path], object]
 ) -> None:
     store = f"{disk}/%U"
@@ -112,7 +112,7 @@ def test_store_of_roots__on_a_full_disk_lets_a_code_in_once(
 
 
 @pytest.mark.lockout("the disk of root's store is read-only")
-def test_store_of_roots__on_a_read_only_disk_lets_a_code_in_once(
+def test_root_held_store__on_a_read_only_disk_lets_a_code_in_once(
     installed: Installation, pam: Pam, alice: Person, disk: Path, phone_for_records_in_run: Phone
 ) -> None:
     alice.forget()

@@ -260,7 +260,7 @@ def owner(alice: Person, service: Service, tmp_path: Path) -> Iterator[Owner]:
         ),
     ],
 )
-def test_program__killed_at_some_call_keeps_nobody_out_and_works_again(
+def test_program__killed_at_any_call_keeps_nobody_out_and_works_again(
     installed: Installation, owner: Owner, outside: Path, name: str
 ) -> None:
     """The test empties unfinished files after the kill, as a power cut before a sync would."""

@@ -39,7 +39,7 @@ REAL_TIME = ["chrt", "--fifo", "1"]
         pytest.param("rtprio=0:0", marks=pytest.mark.lockout("the host may have no real-time policy (RLIMIT_RTPRIO)")),
     ],
 )
-def test_limit__of_a_host_of_roots_keeps_nobody_out(service: Service, owner: Owner, limit: str) -> None:
+def test_limit__of_a_host_run_by_root_keeps_nobody_out(service: Service, owner: Owner, limit: str) -> None:
     assert_in_once(service, owner.person, owner.phone.totp(), around=["prlimit", f"--{limit}"])
 
 

@@ -50,7 +50,7 @@ def spoiled(how: str, places: list[str], world: Path) -> str:
     ],
     ids=str,
 )
-def test_place__that_takes_nothing_keeps_nobody_out(
+def test_place__unusable_one_keeps_nobody_out(
     service: Service, owner: Owner, world: Path, system_log: SystemLog, how: str, places: list[str]
 ) -> None:
     """If there is no room for the mark of the first success, the log says so."""
@@ -71,7 +71,7 @@ def test_place__that_takes_nothing_keeps_nobody_out(
     ],
 )
 @pytest.mark.parametrize("without_root", [False, True], ids=["root", "user"])
-def test_proc__that_says_nothing_keeps_nobody_out(
+def test_proc__missing_or_hidden_keeps_nobody_out(
     service: Service, owner: Owner, setup: str, without_root: bool
 ) -> None:
     around = in_namespaces(setup=setup, around=as_user(owner.person) if without_root else [])
