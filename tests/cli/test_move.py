@@ -158,7 +158,7 @@ def test_move__old_state_file_at_the_target_brings_no_used_code_back(
 
 
 def test_moved_onto__old_record_does_not_replace_the_lost_one_of_a_moved_token() -> None:
-    """An older record of it would accept codes that were used since."""
+    """With an older record, codes that were used since then would be accepted again."""
     leftover = State(last={"moved": 5, "other": 7}, spent={"set": ("a",), "old": ("b",)})
     together = states.moved_onto(leftover, State(last={"more": 3}), {"moved"})
     assert together.last == {"other": 7, "more": 3}

@@ -153,7 +153,7 @@ def test_tokens__sixteen_of_them_all_log_in(installed: Installation, alice: Pers
     assert [service.log_in(alice, token.hotp()).result for token in tokens] == [PAM_SUCCESS] * 16
 
 
-# The code that gives leave to it.
+# The code that permits the addition.
 
 
 @pytest.mark.parametrize("kind", ["totp", "hotp", "recovery"])

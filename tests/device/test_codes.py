@@ -21,7 +21,7 @@ from tests.support import sampling
 from tests.support.device import CHEAP, RFC_HOTP, RFC_KEY_BASE32, Device, Mistake, hotp, totp
 
 PYOTP_KEY_BYTES, PYOTP_PERIOD_S = 14, 120
-"""Shorter keys and longer periods it refuses to compute with; oathtool does not."""
+"""The shortest key and the longest period that pyotp accepts. oathtool has no such limits."""
 KEYS = st.binary(min_size=1, max_size=128)
 
 

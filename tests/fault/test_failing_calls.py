@@ -188,7 +188,7 @@ def test_backend__any_call_fails_while_it_starts(make_troupe: Callable[[str], Tr
 def test_backend__any_call_fails_before_it_is_a_program(
     make_troupe: Callable[[str], Troupe], system_log: SystemLog
 ) -> None:
-    """These are the two children of the bridge, between clone and execve."""
+    """The bridge makes two child processes. In this test their calls between clone and execve fail."""
     troupe = make_troupe("totp")
 
     def scene(stage: Stage, call: Call, how: str) -> None:

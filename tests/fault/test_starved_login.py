@@ -50,7 +50,7 @@ main(__file__)
 
 @pytest.fixture
 def group() -> Iterator[None]:
-    """A control group of which the kernel makes no autogroups."""
+    """A control group whose processes the kernel does not divide into autogroups."""
     try:
         GROUP.mkdir(exist_ok=True)
     except OSError:

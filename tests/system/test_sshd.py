@@ -74,7 +74,7 @@ def test_sshd__same_code_in_four_logins_at_once_lets_in_one(
 def test_sshd__two_codes_in_a_row_let_in_during_a_wait_and_each_connection_is_a_session_of_its_own(
     sshd: SSH, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
-    """Answers of another user from the same address, in another connection, do not come between the two."""
+    """Answers of another user from the same address, in another connection, do not end the pair of codes."""
     sshd.use_stack(installed.line())
     phone = alice.enrol(installed, "--type=hotp")
     rewrite_state(alice, lambda present: present.with_wrong(throttle.REMOTE, 30, int(time.time())))

@@ -20,7 +20,7 @@ from pam_softtoken.otp.token import Secret, TOTPToken, encode_base32
 def test_room__is_tried_with_as_many_bytes_and_none_of_the_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if the program were killed before it takes the file away: somebody finds it."""
+    """The file stays, as after a kill before its removal, and holds no part of the content."""
     monkeypatch.setattr(replace.Replacement, "discard", lambda self: None)
     home = tmp_path / "home"
     home.mkdir(mode=0o700)

@@ -12,7 +12,7 @@ from pam_softtoken.account import places
 
 PACKAGE = Path(__file__).resolve().parents[2] / "pam_softtoken"
 ROOMS: dict[str, frozenset[str]] = {}
-"""By the name of a room, what it may import. "" is the top folder: what all share."""
+"""The rooms that each room may import. "" is the top folder, which all rooms share."""
 
 
 def _room(name: str, *may_import: str) -> None:

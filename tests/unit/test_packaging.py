@@ -20,7 +20,7 @@ from tests.support.tools import needs_package_lists
 CONTROL = (TREE / "debian/control").read_text()
 PACKAGE = TREE / "pam_softtoken"
 OTHER_NAMES = {"zxingcpp": "python3-zxing-cpp"}
-"""Libraries whose package has not the library's name behind `python3-`."""
+"""Libraries whose Debian package is not named `python3-` and the name of the library."""
 
 
 def libraries(path: Path) -> set[str]:
