@@ -86,7 +86,7 @@ def test_check__says_that_the_clock_was_never_set(
     shows="later was accepted while this machine's clock was ahead",
     cure="softtoken-admin reset-state USER",
 )
-def test_check__tells_a_record_from_the_future_from_a_clock_that_is_wrong_now(
+def test_check__distinguishes_a_record_from_the_future_and_a_wrong_clock(
     check: Callable[..., str],
     clock: WrongClock,
     phone: Phone,

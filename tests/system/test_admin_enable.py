@@ -14,7 +14,7 @@ from tests.support.enabling import ASKED, LONG, SHORT, WHOEVER, Admin
 from tests.support.hosts import Login, Su
 
 
-def test_confirm__keeps_it_and_disable_gives_back_every_byte(admin: Admin, phone: Phone) -> None:
+def test_confirm__keeps_the_change_and_disable_restores_every_byte(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     screen = admin.start("enable", "sudo", "--yes", LONG)
     screen.expect(ASKED)
@@ -56,7 +56,7 @@ def test_enable__ctrl_c_during_the_trial_changes_nothing(admin: Admin, phone: Ph
     assert admin.pam() == before
 
 
-def test_enable__trial_is_asked_for_where_no_code_was_accepted_yet(
+def test_enable__asks_for_a_trial_if_no_code_was_accepted_yet(
     admin: Admin, alice: Person, phone: Phone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SUDO_USER", alice.name)
@@ -137,7 +137,7 @@ def test_enable__backend_that_does_not_work_is_noticed(
     assert admin.pam() == before
 
 
-def test_enable__earlier_setting_of_sshd_that_wins_is_named(admin: Admin, phone: Phone) -> None:
+def test_enable__names_an_earlier_setting_of_sshd_that_overrides_it(admin: Admin, phone: Phone) -> None:
     (admin.mounts.directory / "ssh" / "sshd_config").write_text(
         "KbdInteractiveAuthentication no\nInclude /etc/ssh/sshd_config.d/*.conf\n"
     )

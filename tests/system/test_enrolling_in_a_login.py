@@ -116,7 +116,7 @@ def _scan(visit: Arrival, person: Person, *, theme: str, after: int = 0) -> None
     "A user who enrols in a login has passed the first factor. In a badly ordered stack nobody enrols, "
     "and nobody is shown a key."
 )
-def test_newcomer__with_the_wrong_password_is_shown_nothing_and_nothing_is_made(
+def test_newcomer__with_the_wrong_password_sees_no_key_and_gets_no_file(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog, front: str
 ) -> None:
     host.use_stack(lines(installed), first=FRONTS[front])
@@ -183,7 +183,7 @@ def test_sshd__with_key_and_password_enrols_before_later_modules(
 
 
 @pytest.mark.parametrize("host", ["su with password", "login with password", "sshd with password"], indirect=True)
-def test_newcomer__is_not_let_in_where_the_account_line_is_missing(
+def test_newcomer__is_not_let_in_without_the_account_line(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     host.use_stack(installed.line("enrol"))

@@ -82,7 +82,7 @@ def test_host__replayed_code_is_refused(
 
 
 @pytest.mark.sampled(0.5)
-def test_host__hotp_code_lets_in_once_and_none_that_was_passed_over(
+def test_host__hotp_code_lets_in_once_and_skipped_codes_never(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     host.use_stack(installed.line())

@@ -83,7 +83,7 @@ def refusal(dialogue: Dialogue) -> Mistake:
     return Mistake(dialogue.transcript)
 
 
-def test_self__rule_for_sudo_is_one_that_sudo_takes() -> None:
+def test_self__rule_for_sudo_is_valid() -> None:
     done = subprocess.run(["visudo", "--check", "--strict", f"--file={RULE}"], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -130,7 +130,7 @@ def test_self__every_tool_works_for_its_caller(host: RootStore, alice: Person, p
     assert service.log_in(alice, "4711" + phone.hotp()).result == PAM_SUCCESS
 
 
-def test_self__replacing_a_token_takes_a_code_or_a_recovery_code(
+def test_self__replacing_a_token_needs_a_code_or_a_recovery_code(
     host: RootStore, alice: Person, phone: Phone, service: Service
 ) -> None:
     with host.start(alice, "--force", "--recovery-codes=1") as dialogue:
@@ -180,7 +180,7 @@ def test_self__changes_nothing_without_a_code(
     assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
 
 
-def test_self__wrong_codes_and_right_ones_are_the_users(host: RootStore, alice: Person, phone: Phone) -> None:
+def test_self__codes_count_for_the_user_whether_right_or_wrong(host: RootStore, alice: Person, phone: Phone) -> None:
     """They are not counted as root's."""
 
     def state() -> State:
@@ -245,7 +245,7 @@ def test_self__user_revoked_during_the_dialogue_is_not_enrolled(
     assert not (host.store_of(alice) / "tokens").exists()
 
 
-def test_self__token_file_that_says_nothing_is_no_token_to_be_replaced_by_force(
+def test_self__unreadable_token_file_cannot_be_replaced_with_force(
     host: RootStore, alice: Person, phone: Phone
 ) -> None:
     (host.store_of(alice) / "tokens").write_text("torn")
@@ -298,7 +298,7 @@ def test_self__is_for_the_caller_and_the_hosts_store_only(host: RootStore, alice
 @pytest.mark.parametrize(
     "assignment", ["SUDO_UID=0", "SUDO_USER=root", "PYTHONPATH=/tmp", "LD_PRELOAD=/tmp/x.so"], ids=lambda word: word[:9]
 )
-def test_self__takes_no_variable_from_the_command_line(host: RootStore, alice: Person, assignment: str) -> None:
+def test_self__accepts_no_variable_on_the_command_line(host: RootStore, alice: Person, assignment: str) -> None:
     words = ("/usr/bin/sudo", assignment, "/usr/bin/softtoken-enroll", "--self", "--no-confirm")
     with host.start(alice, program=words) as dialogue:
         assert dialogue.finish() == 1
@@ -306,9 +306,7 @@ def test_self__takes_no_variable_from_the_command_line(host: RootStore, alice: P
     assert not host.store_of(alice).exists()
 
 
-def test_self__asks_for_the_password_every_time_whatever_else_is_allowed_without(
-    host: RootStore, alice: Person
-) -> None:
+def test_self__asks_for_the_password_every_time_even_beside_a_nopasswd_rule(host: RootStore, alice: Person) -> None:
     for other in ("ALL ALL=(ALL) NOPASSWD: ALL\n", "Defaults !authenticate\nALL ALL=(ALL) ALL\n"):
         host.set_rule(other + RULE.read_text())
         with host.start(alice, "--list", password=False) as dialogue:
@@ -391,7 +389,9 @@ def test_self__reads_no_pictures_as_root(host: RootStore, alice: Person) -> None
             assert "not take over pictures or PSKC files" in refusal(dialogue).error
 
 
-def test_self__takes_over_no_token_of_others(host: RootStore, alice: Person, make_person: Callable[[], Person]) -> None:
+def test_self__imports_no_token_of_another_user(
+    host: RootStore, alice: Person, make_person: Callable[[], Person]
+) -> None:
     bob = make_person()
     (alice.home / "users.oath").write_text(f"HOTP {bob.name} - 3132333435363738393031323334353637383930\n")
     with host.start(alice, "--import=users.oath", "--no-confirm") as dialogue:
@@ -498,7 +498,7 @@ def test_self__result_that_nobody_reads_holds_no_lock_for_long(
     assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
 
 
-def test_self__where_sudo_asks_for_a_code_too_the_first_token_comes_under_nullok(
+def test_self__first_token_is_possible_under_nullok_if_sudo_asks_for_a_code(
     host: RootStore, alice: Person, installed: Installation, mounts: PrivateMounts
 ) -> None:
     def ask_for_a_code(option: str) -> None:
@@ -545,7 +545,7 @@ def test_self__no_spelling_of_an_option_names_another_user(host: RootStore, alic
         assert listing(host.store_of(alice).parent) == before, words
 
 
-def test_self__named_as_its_own_user_is_nothing_more(host: RootStore, alice: Person, phone: Phone) -> None:
+def test_self__user_option_is_refused_even_for_the_own_account(host: RootStore, alice: Person, phone: Phone) -> None:
     with host.start(alice, f"--user={alice.name}", "--force", "--no-confirm", program=SELF) as dialogue:
         assert dialogue.finish() == 2
     assert "--user does not go with --self" in dialogue.transcript
@@ -559,7 +559,7 @@ TO_SUDO = (
 
 
 @pytest.mark.parametrize("words", TO_SUDO, ids=" ".join)
-def test_self__nothing_that_sudo_is_told_goes_further_than_the_rule(
+def test_self__no_option_of_sudo_goes_beyond_the_rule(
     host: RootStore, alice: Person, phone: Phone, words: list[str]
 ) -> None:
     traps = Traps(alice.home)
@@ -574,7 +574,7 @@ def test_self__nothing_that_sudo_is_told_goes_further_than_the_rule(
     assert listing(host.store_of(alice).parent) == before
 
 
-def test_self__acts_for_the_caller_whatever_the_environment_says(
+def test_self__acts_for_the_caller_in_any_environment(
     host: RootStore, alice: Person, phone: Phone, make_person: Callable[[], Person], installed: Installation
 ) -> None:
     bob = make_person()

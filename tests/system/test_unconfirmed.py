@@ -29,7 +29,7 @@ from tests.support.sampling import sampled
     "A change that nobody confirms goes back by itself, whatever is killed. A login that another line "
     "refuses confirms nothing."
 )
-def test_enable__nobody_confirms_and_all_goes_back(admin: Admin, phone: Phone) -> None:
+def test_enable__unconfirmed_change_goes_back(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     done = admin.run("enable", "sudo", SHORT)
     assert done.returncode == 1
@@ -51,7 +51,7 @@ def test_enable__terminal_dies_and_all_goes_back(admin: Admin, phone: Phone) -> 
 
 
 @pytest.mark.lockout("enable is killed while a change waits to be confirmed")
-def test_enable__program_is_killed_and_all_goes_back(admin: Admin, phone: Phone) -> None:
+def test_enable__change_of_a_killed_program_goes_back(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     screen = admin.start("enable", "sudo", "--yes", LONG)
     screen.expect(ASKED)
@@ -67,7 +67,7 @@ def test_enable__program_is_killed_and_all_goes_back(admin: Admin, phone: Phone)
     "A change that nobody confirms goes back by itself, whatever is killed. A login that another line "
     "refuses confirms nothing."
 )
-def test_enable__program_and_watchdog_are_killed_and_the_next_command_takes_it_back(admin: Admin, phone: Phone) -> None:
+def test_enable__next_command_takes_it_back_after_a_kill_of_program_and_watchdog(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     admin.leave_unwatched()
     assert admin.pam() != before
@@ -118,7 +118,7 @@ def test_enable__ctrl_c_says_when_the_change_goes_back(admin: Admin, phone: Phon
 
 
 @pytest.mark.lockout("two administrators enable the same service at once")
-def test_enable__two_at_once_and_one_wins(admin: Admin, phone: Phone) -> None:
+def test_enable__one_of_two_at_once_wins(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     screens = [admin.start("enable", "sudo", "--yes", LONG) for _ in range(2)]
     ends = [
@@ -132,7 +132,7 @@ def test_enable__two_at_once_and_one_wins(admin: Admin, phone: Phone) -> None:
 
 
 @pytest.mark.parametrize("start", ["off", "on"])
-def test_enable__and_disable_at_once_leave_one_of_the_two(start: str, admin: Admin, phone: Phone) -> None:
+def test_enable__and_disable_at_once_leave_one_result(start: str, admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     path = str(admin.mounts.directory / "pam.d" / "sudo")
     if start == "on":

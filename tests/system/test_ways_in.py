@@ -400,7 +400,7 @@ def test_table__has_no_line_for_accounts_that_are_over_or_denied(make_scene: Cal
     assert scene.gate.lets_in(plain, {PASSWORD})
 
 
-def test_except__that_would_not_leave_a_group_as_it_is_is_refused(make_scene: Callable[[str], Scene]) -> None:
+def test_except__is_refused_if_it_changes_the_ways_in_of_a_group(make_scene: Callable[[str], Scene]) -> None:
     scene = make_scene("")
     plain = scene.people.plain.name
     group = subprocess.run(["id", "-gn", plain], check=True, capture_output=True, text=True).stdout.strip()

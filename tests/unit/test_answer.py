@@ -42,7 +42,7 @@ def test_answer__nothing_in_a_password_is_changed(mark: str) -> None:
 
 
 @given(st.text(alphabet=[*PASTED, *"0123456789\uff10\uff19ABCDx"], max_size=40))
-def test_answer__no_more_guesses_arise_from_one_answer(typed: str) -> None:
+def test_answer__has_at_most_four_readings(typed: str) -> None:
     try:
         readings = answer.read(typed)
     except MalformedAnswer:

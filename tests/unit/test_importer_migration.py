@@ -150,7 +150,7 @@ def test_migration__fields_of_the_future_are_left_out() -> None:
     assert len(reader.read(_uri(GOOD + more).encode(), path="old", now=NOW).found) == 1
 
 
-def test_migration__all_mistakes_are_told() -> None:
+def test_migration__all_mistakes_are_reported() -> None:
     first = _uri(_export(ACCOUNT | {"type": 0}, ACCOUNT, ACCOUNT | {"secret": b"x"}))
     with pytest.raises(ImportFailed) as caught:
         reader.read(f"{first}\n\notpauth://totp/x\n{_uri(b'x')}\n".encode(), path="old", now=NOW)

@@ -116,7 +116,7 @@ def test_key_uri__secret_is_read_as_apps_write_it(secret: str) -> None:
 
 
 @pytest.mark.parametrize("padding", ["", "======", "%3D%3D%3D%3D%3D%3D"])
-def test_key_uri__padding_may_stand_there_whole(padding: str) -> None:
+def test_key_uri__complete_padding_is_accepted(padding: str) -> None:
     text = "GEZDGNBVGY3TQOJQGEZDGNBVGY"  # 16 bytes, 26 characters
     uri = f"otpauth://totp/x?secret={text}{padding}"
     assert key_uri_reader.parse(uri, now=NOW).token.secret.reveal() == KEY[:16]
@@ -176,7 +176,7 @@ def test_key_uri__may_be_of_capital_letters() -> None:
 
 
 @pytest.mark.parametrize("name", ["codeDisplay", "CODEDISPLAY"])
-def test_key_uri__deleted_one_is_passed_over_and_told(name: str) -> None:
+def test_key_uri__deleted_one_is_skipped_and_reported(name: str) -> None:
     lines = f"otpauth://totp/old?secret={SECRET}&{name}={ENTE.replace('FLAG', 'true')}\notpauth://totp/new?secret={SECRET}\n"
     found, skipped = reader.read(lines.encode(), path="codes.txt", now=NOW)
     assert [each.token.name for each in found] == ["new"]

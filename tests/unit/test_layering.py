@@ -244,7 +244,7 @@ def test_pure_modules__touch_no_file_clock_or_socket() -> None:
         assert not called & {"open", "print", "input"}, module
 
 
-def test_login__imports_cannot_fail_for_want_of_a_file() -> None:
+def test_login__modules_import_without_environment_and_site_packages() -> None:
     """At import time, only definitions, imports and constants run."""
     for module in sorted(reachable("bridge.backend")):
         script = f"import sys; sys.path.insert(0, sys.argv[1]); import pam_softtoken.{module}"

@@ -46,7 +46,7 @@ def _ours(text: str, dialect: Dialect) -> int:
 
 
 @pytest.mark.parametrize("dialect", KNOWN, ids=repr)
-def test_reader__takes_no_line_for_ours_that_only_mentions_us(dialect: Dialect) -> None:
+def test_reader__line_that_only_mentions_us_does_not_count_as_ours(dialect: Dialect) -> None:
     assert _ours(ODD_PLACES, dialect) == 0
     assert service_edit.take_out(ODD_PLACES, dialect, NO_FILE.get) == ODD_PLACES
 
@@ -157,7 +157,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_take_out__refuses_by_line_where_a_jump_would_come_down_elsewhere(name: str) -> None:
+def test_take_out__refuses_a_jump_that_would_reach_another_line(name: str) -> None:
     text, why = REFUSED[name]
     others = {"/etc/pam.d/one": "auth [success=1 default=ignore] pam_x.so\n"}
     with pytest.raises(CannotEdit, match=why) as refusal:

@@ -33,7 +33,7 @@ def test_location__fills_in_the_user() -> None:
 
 
 @pytest.mark.parametrize("name", ["a%U", "%u", "%%", "%h"])
-def test_location__takes_no_part_of_a_name_for_a_field(name: str) -> None:
+def test_location__field_inside_a_user_name_is_not_replaced(name: str) -> None:
     assert Location("/srv/%U/%u", Account(name, 1001, 1001, home="/home/a")).path == f"/srv/1001/{name}"
 
 

@@ -68,7 +68,7 @@ def test_tokenfile__the_example_is_good() -> None:
     assert _parse(_document()).tokens[0].name == "phone"
 
 
-def test_tokenfile__a_key_that_only_a_device_takes_is_refused() -> None:
+def test_tokenfile__key_that_only_a_device_accepts_is_refused() -> None:
     document = _document()
     document["tokens"][0]["key"] = encode_base32(Secret(b"k" * 15, min_bytes=SHORTEST_KEY_BYTES).reveal())
     with pytest.raises(BadTokenFile, match="a key has 16 to 128 bytes"):
@@ -189,7 +189,7 @@ def _bound(**account: object) -> bytes:
     return json.dumps({**_document(), "account": {"name": "carol", "uid": 1000, **account}}).encode()
 
 
-def test_tokenfile__of_roots_is_read_for_its_account_only() -> None:
+def test_tokenfile__in_roots_store_is_read_only_for_its_account() -> None:
     content = token_file.parse(_bound(), path="tokens", owner=("carol", 1000))
     assert token_file.parse_any(token_file.serialise(content, owner=("carol", 1000)), path="tokens")[1] == (
         "carol",
@@ -202,7 +202,7 @@ def test_tokenfile__of_roots_is_read_for_its_account_only() -> None:
         token_file.parse(json.dumps(_document()).encode(), path="tokens", owner=("carol", 1000))
 
 
-def test_tokenfile__of_the_users_own_is_bound_to_nobody() -> None:
+def test_tokenfile__in_the_home_is_not_bound_to_an_account() -> None:
     with pytest.raises(BadTokenFile, match="only a file in a store of root's"):
         token_file.parse(_bound(), path="tokens")
 

@@ -170,7 +170,7 @@ def test_exempt__group_is_not_asked_and_all_others_are() -> None:
 
 @pytest.mark.parametrize("groups", [("robots",), ("robots", "glass")])
 @pytest.mark.parametrize("permit", [False, True])
-def test_exempt__lines_come_out_with_ours_and_nothing_else_does(groups: tuple[str, ...], permit: bool) -> None:
+def test_exempt__only_these_lines_and_ours_are_removed(groups: tuple[str, ...], permit: bool) -> None:
     mine = "auth required pam_permit.so\n" + GROUPED
     lines = exempt.lines_with("auth\trequired\tpam_softtoken.so", groups, permit=permit)
     text = UNIX + lines + "\n" + mine
@@ -179,7 +179,7 @@ def test_exempt__lines_come_out_with_ours_and_nothing_else_does(groups: tuple[st
     assert exempt.take_out(text, IN_PIECES, lambda path: None) == UNIX + mine
 
 
-def test_exempt__lines_behind_a_last_line_without_its_end_come_out_too() -> None:
+def test_exempt__lines_are_removed_even_after_a_line_without_an_end() -> None:
     before = "account required pam_unix.so\nauth sufficient pam_unix.so"
     stack = read_stack(before, "sshd")
     text = service_edit.put(before, stack, exempt.lines_with(OURS.rstrip(), ("robots",), permit=True), instead=True)
@@ -287,7 +287,7 @@ def test_match__users_with_one_key_are_one_question() -> None:
     assert key_of(Names("dave", ("staff",)), found) != key_of(Names("erin", ("robots",)), found)
 
 
-def test_match__each_class_of_addresses_has_one_that_stands_for_it() -> None:
+def test_match__each_class_of_addresses_has_a_representative() -> None:
     text = "Match Address 10.0.0.0/8,!10.1.0.0/16\nX11Forwarding no\nMatch Address 192.168.*\nX11Forwarding no\n"
     found = {peer.label: peer.address for peer in peers(directives(text), use_dns=False)}
     assert list(found) == ["10.0.0.0/8", "10.1.0.0/16", "192.168.*", "elsewhere"]
@@ -296,7 +296,7 @@ def test_match__each_class_of_addresses_has_one_that_stands_for_it() -> None:
     assert found["192.168.*"].startswith("192.168.")
 
 
-def test_match__each_class_that_several_conditions_make_together_has_one() -> None:
+def test_match__each_class_of_combined_conditions_has_a_representative() -> None:
     text = "Match Address 10.0.0.0/8 LocalPort 2222\nX11Forwarding no\nMatch LocalAddress 192.0.2.9\nX11Forwarding no\n"
     found = {(each.address, each.local_port, each.local_address) for each in peers(directives(text), use_dns=False)}
     inside, outside = "10.0.0.7", "192.0.2.77"
@@ -346,12 +346,12 @@ OPENED = {
 
 
 @pytest.mark.parametrize("name", OPENED)
-def test_change__that_opens_a_closed_way_is_seen(name: str) -> None:
+def test_change__opening_of_a_closed_way_in_is_detected(name: str) -> None:
     today, then, expected = OPENED[name]
     assert len(claim(today, then).opened) == expected
 
 
-def test_change__that_locks_out_is_seen_for_each_class_of_connections() -> None:
+def test_change__lockout_is_detected_for_each_class_of_connections() -> None:
     bob = person("bob")
     claims = [
         claim(exactly({KEY}), exactly({KEY, CODE})),
@@ -363,7 +363,7 @@ def test_change__that_locks_out_is_seen_for_each_class_of_connections() -> None:
     assert ways_table.lost(claims) == {"bob": ["10.0.0.0/8"], "carol": []}
 
 
-def test_change__of_system_accounts_that_perhaps_get_in_is_not_counted() -> None:
+def test_change__for_system_accounts_that_may_get_in_does_not_count() -> None:
     perhaps = frozenset({(frozenset({KEY}), MAYBE)})
     assert ways_table.lost([claim(perhaps, exactly(), person("daemon", has_shell=False))]) == {}
     assert ways_table.lost([claim(perhaps, exactly())]) == {"alice": []}
@@ -420,7 +420,7 @@ def test_change__of_any_sshd_opens_no_way_in_unseen(methods: str, way: str) -> N
     assert accepted or way == "publickey" or "password" not in methods
 
 
-def test_change__that_lets_locked_accounts_in_with_their_keys_is_seen() -> None:
+def test_change__key_login_of_locked_accounts_is_detected() -> None:
     """Without PAM, sshd refuses an account with a `!` in the shadow file. With PAM, it accepts the key."""
     today, then = {**OPEN, "usepam": "no"}, OPEN
     views = [

@@ -83,7 +83,7 @@ def test_start__anything_else_is_refused(frame: bytes) -> None:
         wire.decode_start(frame)
 
 
-def test_answer__given_empty_missing_and_failed_are_told_apart() -> None:
+def test_answer__given_empty_missing_and_failed_are_distinguished() -> None:
     assert wire.decode_answer(b"\x01A=123456") == "123456"
     assert wire.decode_answer(b"\x01A=") == ""
     assert wire.decode_answer(b"\x01A-") is None
