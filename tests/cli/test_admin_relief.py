@@ -222,7 +222,7 @@ def test_reset_state__the_code_after_the_window_is_right_again(
     assert pam.service("window=3").log_in(alice, phone.totp(2)).result == PAM_SUCCESS
 
 
-def test_reset_state__of_one_in_order_keeps_the_recovery_codes_and_which_are_spent(
+def test_reset_state__of_an_intact_state_keeps_the_used_recovery_codes(
     admin: Admin, alice: Person, phone: Phone, service: Service
 ) -> None:
     assert service.log_in(alice, phone.recovery_codes[0]).result == PAM_SUCCESS

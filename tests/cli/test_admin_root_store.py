@@ -93,7 +93,7 @@ def wait_for_long(service: Service, alice: Person, phone: Phone) -> None:
 # -- code-for
 
 
-def test_root_store__issued_code_takes_the_pin_and_nothing_else_and_works_once(
+def test_root_store__issued_code_needs_the_pin_and_works_once(
     admin: Enroller, alice: Person, phone: Phone, kept: Path, service: Service, system_log: SystemLog
 ) -> None:
     set_pin(kept / "tokens", "4711")
@@ -139,7 +139,7 @@ def test_root_store__issued_code_does_not_count_for_a_service_that_reads_the_hom
     assert at_home.log_in(alice, other.totp()).result == PAM_SUCCESS
 
 
-def test_root_store__spent_issued_code_is_spent_after_a_move_home(
+def test_root_store__used_issued_code_stays_used_after_a_move_home(
     admin: Enroller, alice: Person, phone: Phone, kept: Path, service: Service, at_home: Service
 ) -> None:
     set_pin(kept / "tokens", "4711")
@@ -152,7 +152,7 @@ def test_root_store__spent_issued_code_is_spent_after_a_move_home(
     assert at_home.log_in(alice, "4711" + phone.totp()).result == PAM_SUCCESS
 
 
-def test_root_store__fresh_issued_code_goes_home_with_the_tokens_and_works_there_once(
+def test_root_store__unused_issued_code_works_once_after_a_move_home(
     admin: Enroller, alice: Person, phone: Phone, service: Service, at_home: Service
 ) -> None:
     used = phone.totp()

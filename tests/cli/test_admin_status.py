@@ -276,7 +276,7 @@ def test_status__hostile_home_does_not_hide_other_users(admin: Admin, host: Host
     assert "root:" not in done.stdout
 
 
-def test_status__does_not_wait_for_a_lock_that_is_held(admin: Admin, alice: Person, phone: Phone) -> None:
+def test_status__does_not_wait_for_a_held_lock(admin: Admin, alice: Person, phone: Phone) -> None:
     command = ["flock", str(alice.store / "state"), "sh", "-c", "echo held; exec cat"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None

@@ -95,7 +95,7 @@ def test_check__input_that_is_not_a_code_is_an_error(
     assert words in Mistake(check(typed)).error
 
 
-def test_check__recovery_code_is_not_spent_by_it(
+def test_check__does_not_use_up_a_recovery_code(
     check: Callable[..., str], alice: Person, phone: Phone, service: Service
 ) -> None:
     assert "recovery code" in Mistake(check(phone.recovery_codes[0])).error
@@ -117,7 +117,7 @@ def test_check__without_a_terminal_is_a_usage_error(enroller: Enroller, alice: P
     assert "no terminal" in enroller.run("--check", person=alice).refused(2).error
 
 
-def test_check__by_root_for_somebody_else(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_check__by_root_for_another_user(enroller: Enroller, alice: Person, phone: Phone) -> None:
     with enroller.start("--check", "--user", alice.name) as dialogue:
         dialogue.expect(f"Code that the app of {alice.name} shows now: ")
         dialogue.type(phone.totp())

@@ -39,7 +39,7 @@ def test_homeless__error_of_the_soft_token_names_another_place_for_the_vault(
 
 
 @pytest.mark.parametrize("by_root", [False, True])
-def test_homeless__user_is_told_how_to_get_a_home(enroller: Enroller, homeless: Person, by_root: bool) -> None:
+def test_homeless__hint_tells_the_user_how_to_get_a_home(enroller: Enroller, homeless: Person, by_root: bool) -> None:
     words = ["--no-confirm", "--json", "--recovery-codes=0"]
     for tool in (words, ["--list"], ["--if-absent", *words]):
         options, person = (["--user", homeless.name, *tool], None) if by_root else (tool, homeless)
@@ -49,7 +49,7 @@ def test_homeless__user_is_told_how_to_get_a_home(enroller: Enroller, homeless: 
         assert mistake.hint == f"{who}: mkhomedir_helper {homeless.name}{ELSEWHERE}"
 
 
-def test_homeless__administrator_is_told_how_the_user_gets_a_home(installed: Installation, homeless: Person) -> None:
+def test_homeless__hint_tells_the_administrator_how_to_make_a_home(installed: Installation, homeless: Person) -> None:
     done = Admin(installed).run("unlock", homeless.name)
     assert done.status == 1
     assert f"hint: run: mkhomedir_helper {homeless.name}{ELSEWHERE}\n" in done.stderr

@@ -226,7 +226,7 @@ HOME_TRAPS = (close_home, open_home_to_group, open_home_to_all, give_home_away)
 
 
 @pytest.mark.parametrize(("trap", "place", "words"), TRAPS, ids=NAMES)
-def test_enroll__hostile_home_is_one_error_and_is_left_as_it_was(
+def test_enroll__hostile_home_is_one_error_and_is_not_changed(
     enroller: Enroller, alice: Person, trap: Callable[[Person], object], place: str, words: str
 ) -> None:
     trap(alice)
@@ -245,7 +245,7 @@ def test_enroll__hostile_home_is_one_error_and_is_left_as_it_was(
     assert {mistake.error for mistake in mistakes} == {f"{alice.home}{place}: {words}; nothing was changed"}
 
 
-def test_enroll__home_that_is_missing_is_one_error(enroller: Enroller, alice: Person) -> None:
+def test_enroll__missing_home_is_one_error(enroller: Enroller, alice: Person) -> None:
     moved = alice.home.rename(alice.home.with_suffix(".moved"))
     try:
         for mistake in (

@@ -53,7 +53,7 @@ def test_list__is_a_table_of_tokens_and_the_recovery_codes_left(
     assert [line.index("totp" if "totp" in line else "hotp") for line in (first, second)] == [header.index("type")] * 2
 
 
-def test_list__times_are_those_of_the_persons_zone(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_list__times_are_in_the_zone_of_the_user(enroller: Enroller, alice: Person, phone: Phone) -> None:
     # POSIX.1-2017, 8.3, TZ: the sign is that of the offset to be added to get UTC. 1111111109 is 2005-03-18 01:58:29
     # UTC: RFC 6238, appendix B.
     set_created(alice, 1111111109, 1111111109)

@@ -55,7 +55,7 @@ def desktop(world: Path, installed: Installation) -> Iterator[Desktop]:
     shows="only root can read this store",
     cure="softtoken-admin move --all --to home",
 )
-def test_locker__with_a_store_of_roots_is_explained_and_cured(
+def test_locker__with_a_root_held_store_is_explained_and_cured(
     desktop: Desktop, alice: Person, system_log: SystemLog
 ) -> None:
     desktop.set_conf(f"store = {STORE}\n")

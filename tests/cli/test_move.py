@@ -322,7 +322,7 @@ class Interrupted:
 @pytest.mark.claim(
     "Moving tokens brings no used code back and leaves one copy at most, also when killed at a call drawn by lot."
 )
-def test_move__killed_at_some_call_leaves_one_copy_at_most_and_no_spent_code(
+def test_move__killed_at_some_call_leaves_at_most_one_copy_and_revives_no_code(
     movers: Movers, alice: Person, phone: Phone, roots: Path, to: str
 ) -> None:
     if to == "home":

@@ -176,7 +176,7 @@ def test_uri__host_name_comes_out_as_it_went_in(enroller: Enroller, alice: Perso
 
 
 @pytest.mark.parametrize("surroundings", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_qr__no_escape_sequences_where_nobody_wants_them(
+def test_qr__no_escape_sequences_if_they_are_turned_off(
     enroller: Enroller, alice: Person, surroundings: dict[str, str]
 ) -> None:
     shown = shown_in_terminal(enroller, alice, settings=surroundings)
@@ -206,7 +206,7 @@ def test_qr__empty_no_color_keeps_the_colours(enroller: Enroller, alice: Person)
     assert "\x1b[" in shown_in_terminal(enroller, alice, settings={"NO_COLOR": ""})
 
 
-def test_qr__terminal_that_is_not_utf8_gets_one_it_can_show(
+def test_qr__terminal_without_utf8_gets_one_that_it_can_show(
     enroller: Enroller, alice: Person, locales: dict[str, dict[str, str]]
 ) -> None:
     shown = shown_in_terminal(enroller, alice, columns=ANSI_COLUMNS, settings=locales["latin"])

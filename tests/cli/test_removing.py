@@ -239,7 +239,7 @@ def test_remove__ends_the_time_in_which_no_code_is_asked_for(
 
 @pytest.mark.parametrize("columns", [80, 40])
 @pytest.mark.parametrize("kind", ["token", "recovery code"])
-def test_renew__old_recovery_codes_are_dead_and_the_new_ones_work(
+def test_renew__new_recovery_codes_work_and_the_old_ones_do_not(
     enroller: Enroller, alice: Person, phone: Phone, *, service: Service, columns: int, kind: str
 ) -> None:
     with enroller.start(RENEW, "--recovery-codes=2", person=alice, columns=columns) as dialogue:
@@ -301,7 +301,7 @@ def test_renew__without_a_question_is_refused_to_a_user(enroller: Enroller, alic
     assert listing(alice.home) == before
 
 
-def test_renew__old_codes_are_dead_for_a_login_that_is_under_way(
+def test_renew__old_codes_are_refused_in_a_login_under_way(
     enroller: Enroller, alice: Person, phone: Phone, service: Service
 ) -> None:
     """The second prompt comes from a process that has already read the old token file."""
@@ -349,7 +349,7 @@ def test_renew__two_at_once_leave_the_codes_of_the_first(
     assert service.log_in(alice, quicker).result == PAM_SUCCESS
 
 
-def test_renew__full_disk_is_refused_before_a_code_is_spent(
+def test_renew__full_disk_is_refused_before_a_code_is_used_up(
     enroller: Enroller, installed: Installation, alice: Person, small_home: Path, service: Service
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp", "--recovery-codes=1")

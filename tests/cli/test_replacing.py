@@ -108,7 +108,7 @@ def test_enroll__used_code_of_a_key_enrolled_again_is_still_refused(
     assert service.log_in(alice, phone.next()).result == PAM_SUCCESS
 
 
-def test_enroll__spent_recovery_code_stays_spent_when_the_old_token_file_comes_back(
+def test_enroll__used_recovery_code_stays_used_with_a_restored_token_file(
     enroller: Enroller, installed: Installation, alice: Person, service: Service
 ) -> None:
     code = alice.enrol(installed, "--recovery-codes=1").recovery_codes[0]

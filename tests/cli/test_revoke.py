@@ -405,7 +405,7 @@ def test_revoke__a_time_of_grace_from_before_is_over(
     assert service.log_in(alice, phone.totp(1), options=here).result == PAM_AUTH_ERR
 
 
-def test_revoke__ends_a_time_of_grace_whatever_the_clock_said_then(
+def test_revoke__ends_a_time_of_grace_from_a_wrong_clock_too(
     admin: Admin, installed: Installation, alice: Person, phone: Phone, pam: Pam, outside: Path
 ) -> None:
     """The clock is half an hour ahead at the login, right at the revocation, and later reaches the same time again."""

@@ -158,7 +158,7 @@ def test_tokens__sixteen_of_them_all_log_in(installed: Installation, alice: Pers
 
 @pytest.mark.parametrize("kind", ["totp", "hotp", "recovery"])
 @pytest.mark.claim("The code that permitted adding a token counts as used, and a code that logged in permits nothing.")
-def test_add__code_that_gave_leave_is_refused_at_a_login(
+def test_add__code_that_permitted_it_is_refused_at_a_login(
     enroller: Enroller, installed: Installation, alice: Person, service: Service, kind: str
 ) -> None:
     options = ["--type=hotp"] if kind == "hotp" else ["--period=300"]
@@ -253,7 +253,7 @@ def test_add__after_too_many_wrong_answers_needs_two_codes_in_a_row(
     assert names(alice) == ["phone", "spare"]
 
 
-def test_add__behind_a_pin_it_takes_the_wait(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_add__with_a_pin_is_refused_during_a_wait(enroller: Enroller, alice: Person, phone: Phone) -> None:
     set_pin(alice, "4711")
     lock_out(alice)
     with enroller.start("--name=spare", *HOTP, person=alice) as dialogue:
@@ -314,7 +314,7 @@ def test_add__by_a_user_without_a_question_is_refused(
     assert listing(alice.home) == before
 
 
-def test_add__leave_of_a_token_that_was_removed_meanwhile_is_worth_nothing(
+def test_add__code_of_a_token_removed_meanwhile_permits_nothing(
     enroller: Enroller, installed: Installation, alice: Person, phone: Phone
 ) -> None:
     stolen = alice.enrol(installed, *HOTP, "--name=stolen")
@@ -338,7 +338,7 @@ def test_add__recovery_code_replaced_meanwhile_permits_nothing(enroller: Enrolle
 # What is there stays.
 
 
-def test_add__spent_recovery_codes_do_not_come_back_with_a_lost_state(
+def test_add__used_recovery_codes_stay_used_with_a_lost_state(
     enroller: Enroller, alice: Person, phone: Phone, service: Service
 ) -> None:
     spent = phone.recovery_codes[0]
@@ -518,7 +518,7 @@ def test_add__stopped_at_a_prompt_leaves_the_tokens_as_they_were(
     assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
 
 
-def test_add__on_a_full_disk_is_refused_before_a_code_is_spent(
+def test_add__on_a_full_disk_is_refused_before_a_code_is_used_up(
     enroller: Enroller, installed: Installation, alice: Person, small_home: Path, service: Service
 ) -> None:
     phone = alice.enrol(installed, *HOTP)

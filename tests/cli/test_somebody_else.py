@@ -42,7 +42,7 @@ def test_enroll__by_root_creates_files_that_the_user_owns(
     assert enroller.run(*SCRIPT, "--force", person=alice).status == 0
 
 
-def test_enroll__roots_dialogue_for_a_user_names_the_user(enroller: Enroller, alice: Person, service: Service) -> None:
+def test_enroll__dialogue_of_root_names_the_user(enroller: Enroller, alice: Person, service: Service) -> None:
     with enroller.start("--user", alice.name, "--period=300", "--recovery-codes=1") as dialogue:
         phone = dialogue.confirm(prompt=OTHERS_CODE_PROMPT.format(alice.name))
         assert dialogue.transcript.startswith(f"Enrolling {alice.name} on ")
@@ -50,7 +50,7 @@ def test_enroll__roots_dialogue_for_a_user_names_the_user(enroller: Enroller, al
     assert service.log_in(alice, phone.totp(1)).result == PAM_SUCCESS
 
 
-def test_enroll__root_is_told_to_remove_nothing_in_a_users_home(enroller: Enroller, alice: Person) -> None:
+def test_enroll__no_hint_tells_root_to_remove_files_in_a_home(enroller: Enroller, alice: Person) -> None:
     """Before root removes the file, the user can put a link there."""
     enroller.run(*SCRIPT, "--user", alice.name)
     (alice.store / "state").write_bytes(b"damaged")
@@ -113,7 +113,7 @@ class TestStoreOutside:
         assert service.log_in(alice, Phone(json.loads(done.stdout)).totp()).result == PAM_SUCCESS
 
     @pytest.mark.parametrize("template", ["{}/softtoken/%U", "{}/a/b/%u", "{}/%u/%U/token"])
-    def test_store__is_made_with_all_that_is_missing(
+    def test_store__is_created_with_all_missing_directories(
         self, enroller: Enroller, alice: Person, outside: Path, template: str
     ) -> None:
         done = enroller.run(*SCRIPT, "--user", alice.name, "--store", template.format(outside), umask=0)
@@ -159,9 +159,7 @@ class TestStoreOutside:
         enroller.run(*SCRIPT, "--user", alice.name, f"--store={common}/%U").refused()
         assert listing(outside) == before
 
-    def test_store__that_is_a_link_to_elsewhere_is_refused(
-        self, enroller: Enroller, alice: Person, outside: Path
-    ) -> None:
+    def test_store__link_to_another_place_is_refused(self, enroller: Enroller, alice: Person, outside: Path) -> None:
         (outside / str(alice.uid)).symlink_to(alice.home)
         before = listing(alice.home)
         enroller.run(*SCRIPT, "--user", alice.name, f"--store={outside}/%U").refused()

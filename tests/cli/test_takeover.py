@@ -186,7 +186,7 @@ def test_import__mistake_is_one_error_with_its_place_and_changes_nothing(
     assert listing(alice.home) == before
 
 
-def test_import__to_an_account_that_is_enrolled_takes_a_code_and_adds(
+def test_import__to_an_enrolled_account_needs_a_code_and_adds(
     enroller: Enroller, installed: Installation, alice: Person, outside: Path, service: Service
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp", "--recovery-codes=1")

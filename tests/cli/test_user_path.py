@@ -278,7 +278,7 @@ def shared() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def test_root__in_a_shared_directory_only_the_users_own_and_roots_directories_count(
+def test_root__in_a_shared_directory_trusts_only_directories_of_the_user_and_of_root(
     enroller: Enroller, scene: Scene, shared: Path
 ) -> None:
     alice, bob = scene.alice, scene.bob
@@ -320,7 +320,7 @@ def test_root__reads_descriptors_that_the_caller_opened(enroller: Enroller, scen
     assert shell.run(*base).status == 0
 
 
-def test_root__working_directory_of_a_user_or_one_that_is_gone_is_no_way_in(
+def test_root__working_directory_of_a_user_or_a_removed_one_is_not_trusted(
     enroller: Enroller, scene: Scene, outside: Path
 ) -> None:
     scene.fill("key-file", scene.target, KEY)

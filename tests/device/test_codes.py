@@ -34,7 +34,9 @@ def _round_trip(token: Token) -> Token:
 
 @settings(max_examples=sampling.amount(60, full=600))
 @given(KEYS, st.sampled_from(otp.ALGORITHMS), st.integers(6, 8), st.integers(1, 300), st.integers(0, 2**33))
-def test_totp__is_what_oathtool_and_pyotp_say(key: bytes, algorithm: str, digits: int, period_s: int, now: int) -> None:
+def test_totp__codes_equal_those_of_oathtool_and_pyotp(
+    key: bytes, algorithm: str, digits: int, period_s: int, now: int
+) -> None:
     secret = Secret(key, min_bytes=1)
     token = TOTPToken("phone", secret, algorithm=algorithm, digits=digits, created=0, period_s=period_s)
     code = _round_trip(token).otp_at(otp.time_step(now, period_s))
@@ -49,7 +51,7 @@ def test_totp__is_what_oathtool_and_pyotp_say(key: bytes, algorithm: str, digits
 
 @settings(max_examples=sampling.amount(40, full=400))
 @given(KEYS, st.integers(6, 8), st.integers(0, 2**62 - 1))
-def test_hotp__is_what_oathtool_and_pyotp_say(key: bytes, digits: int, counter: int) -> None:
+def test_hotp__codes_equal_those_of_oathtool_and_pyotp(key: bytes, digits: int, counter: int) -> None:
     secret = Secret(key, min_bytes=1)
     token = HOTPToken("phone", secret, algorithm="SHA1", digits=digits, created=0, counter=counter)
     again = _round_trip(token)
@@ -114,7 +116,7 @@ def test_code__name_can_be_a_part_in_either_case_or_the_issuer(wanted: str, foun
     assert entries[entry.find(entries, wanted)].name == found
 
 
-def test_code__name_that_is_whole_wins_over_longer_ones() -> None:
+def test_code__whole_name_wins_over_longer_names() -> None:
     assert entry.find([totp("alice 2"), totp("alice")], "alice") == 1
 
 
@@ -132,7 +134,7 @@ def test_code__without_a_vault_or_an_entry_is_an_error(device: Device) -> None:
     assert device.refused("code").error == "the vault is empty"
 
 
-def test_name__that_is_ambiguous_does_not_change_anything(device: Device, tmp_path: Path) -> None:
+def test_name__ambiguous_one_changes_nothing(device: Device, tmp_path: Path) -> None:
     device.hold(hotp("alice one"), hotp("alice two", b"another key of it"))
     device.refused("code", "alice")
     device.refused("remove", "alice", "--yes")

@@ -28,7 +28,7 @@ def _names(device: Device) -> list[str]:
     return [entry.name for entry in device.content()]
 
 
-def test_add__takes_a_key_uri_from_stdin_under_the_accounts_name(device: Device) -> None:
+def test_add__reads_a_key_uri_from_stdin_and_uses_its_account_name(device: Device) -> None:
     done = device.run("add", typed=URI.encode() + b"\n")
     assert (done.status, done.stdout, done.stderr) == (0, "", 'Added "alice".\n')
     (entry,) = device.content()
@@ -41,7 +41,7 @@ def test_add__second_account_of_that_name_gets_the_issuer_to_it(device: Device) 
     assert _names(device) == ["alice", "two alice", "two alice (2)"]
 
 
-def test_add__takes_a_name_and_refuses_one_that_is_taken(device: Device) -> None:
+def test_add__name_can_be_given_and_one_in_use_is_refused(device: Device) -> None:
     device.did("add", "--name", "日本 🔑", typed=URI.encode())
     assert _names(device) == ["日本 🔑"]
     other = f"otpauth://totp/x?secret={SHORT}".encode()
@@ -49,7 +49,7 @@ def test_add__takes_a_name_and_refuses_one_that_is_taken(device: Device) -> None
     assert device.refused("add", "--name", "", typed=other, status=2).error.startswith("a name has 1 to 64")
 
 
-def test_add__takes_no_token_twice(device: Device) -> None:
+def test_add__refuses_a_token_that_is_already_there(device: Device) -> None:
     device.did("add", typed=URI.encode())
     assert device.refused("add", "--name", "b", typed=URI.encode()).error == 'that token is there already, as "alice"'
 
@@ -80,7 +80,7 @@ def test_add__other_type_than_hotp_or_totp_is_refused_before_the_passphrase_ques
     assert not device.data.exists()
 
 
-def test_add__takes_the_qr_code_in_a_picture(device: Device, tmp_path: Path) -> None:
+def test_add__reads_the_qr_code_in_a_picture(device: Device, tmp_path: Path) -> None:
     picture = tmp_path / "shot.png"
     segno.make(URI).save(str(picture), scale=5)
     device.did("add", "--image", picture)
@@ -200,7 +200,7 @@ def test_list__shows_names_and_kinds_and_no_keys(device: Device) -> None:
     }  # fmt: skip
 
 
-def test_rename__gives_another_name_and_keeps_the_rest(device: Device) -> None:
+def test_rename__changes_only_the_name(device: Device) -> None:
     device.hold(hotp("bob", counter=7), totp("alice", b"another key of it"))
     device.did("rename", "bob", "Bob Ω")
     entries = device.content()
@@ -211,7 +211,7 @@ def test_rename__gives_another_name_and_keeps_the_rest(device: Device) -> None:
     device.refused("rename", "alice", " x", status=2)
 
 
-def test_remove__asks_and_takes_one_away(device: Device) -> None:
+def test_remove__asks_and_removes_one_entry(device: Device) -> None:
     device.hold(totp("alice"), totp("bob", b"another key of it"))
     assert device.refused("remove", "alice").hint == "add --yes"
     for answer, left in (("n", ["alice", "bob"]), ("", ["alice", "bob"]), ("y", ["bob"])):
@@ -226,7 +226,7 @@ def test_remove__asks_and_takes_one_away(device: Device) -> None:
     assert _names(device) == []
 
 
-def test_export__asks_and_gives_uris_that_add_takes_again(device: Device, tmp_path: Path) -> None:
+def test_export__asks_and_prints_uris_that_add_accepts(device: Device, tmp_path: Path) -> None:
     entries = [totp("Zoë: 日本", issuer="Ħost: x", digits=8, period_s=60), hotp("bob", b"another key of it", counter=7)]
     device.hold(*entries)
     assert device.refused("export").hint == "add --yes"

@@ -199,7 +199,7 @@ def test_enter__copies_and_the_clipboard_is_cleared_after_30_s(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("key", ["Escape", "C-c"])
-def test_leaving__clears_the_clipboard_and_gives_the_screen_back(tmp_path: Path, key: str) -> None:
+def test_leaving__clears_the_clipboard_and_restores_the_screen(tmp_path: Path, key: str) -> None:
     with _stage(tmp_path) as stage:
         stage.window.press("Enter")
         stage.window.wait_for_clipboard("94287082")
@@ -219,7 +219,7 @@ def test_leaving__without_having_copied_leaves_the_clipboard_alone(tmp_path: Pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_signal__clears_the_clipboard_and_gives_the_screen_back(tmp_path: Path, number: signal.Signals) -> None:
+def test_signal__clears_the_clipboard_and_restores_the_screen(tmp_path: Path, number: signal.Signals) -> None:
     with _stage(tmp_path) as stage:
         stage.window.press("Enter")
         stage.window.wait_for_clipboard("94287082")

@@ -52,7 +52,7 @@ def test_vault__returns_the_stored_entries(path: Path) -> None:
     assert got[1].token.otp_at(2**40) == put[1].token.otp_at(2**40)
 
 
-def test_vault__is_what_rfc_7914_and_rfc_8439_make_of_it(path: Path) -> None:
+def test_vault__opens_by_rfc_7914_and_rfc_8439_without_our_code(path: Path) -> None:
     """It is opened by openssl's scrypt and by the layout in the module's documentation, without our code."""
     write_vault(path, [totp("alice")], cost=COST)
     sealed = path.read_bytes()

@@ -148,7 +148,7 @@ def test_backend__any_call_fails_and_a_wrong_code_stays_wrong(make_troupe: Calla
     )
 
 
-def test_backend__any_call_fails_and_a_token_file_that_is_gone_is_no_excuse(
+def test_backend__any_call_fails_and_a_missing_token_file_never_lets_in(
     make_troupe: Callable[[str], Troupe],
 ) -> None:
     """The mark shows that the user has enrolled. An unreadable mark does not prove that they have not."""

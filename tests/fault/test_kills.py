@@ -98,7 +98,7 @@ def test_backend__killed_at_any_call_before_it_is_a_program(
     "A login that is killed at any system call, or of which any call fails, lets no code in twice, and "
     "the next login works."
 )
-def test_host__killed_at_any_call_takes_the_backend_with_it(
+def test_host__killed_at_any_call_ends_the_backend_too(
     make_troupe: Callable[[str], Troupe], system_log: SystemLog, options: tuple[str, ...]
 ) -> None:
     """The backend ends within seconds and releases its lock."""

@@ -101,7 +101,7 @@ def _lets_in(account: Account) -> bool:
 
 @pytest.mark.parametrize("dialect", KNOWN, ids=repr)
 @pytest.mark.parametrize("instead", [False, True], ids=["behind the password", "in place of it"])
-def test_edit__of_any_service_keeps_each_other_line_and_gives_every_byte_back(dialect: Dialect, instead: bool) -> None:
+def test_edit__of_any_service_keeps_other_lines_and_restores_every_byte(dialect: Dialect, instead: bool) -> None:
     source = random.Random(SEED)
     edited = 0
     for _ in range(3 * AT_ONCE):

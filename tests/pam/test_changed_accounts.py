@@ -237,7 +237,7 @@ def test_owner__gets_in_after_move_of_tokens_from_the_old_home(host: Host, alice
 
 @pytest.mark.parametrize("host", [HOME], indirect=True)
 @pytest.mark.parametrize("named", [False, True])
-def test_move__takes_tokens_out_of_an_old_home_only_while_it_is_the_users(
+def test_move__moves_tokens_from_an_old_home_only_if_the_user_owns_it(
     host: Host, alice: Person, make_person: Callable[[], Person], named: bool
 ) -> None:
     phone = host.enrol(alice)
@@ -285,7 +285,7 @@ def test_move__of_a_changed_account_names_the_command_that_comes_first(
     indirect=["host"],
 )
 @pytest.mark.parametrize("which", ["everything", "one"])
-def test_revoked_token__stays_revoked_whatever_becomes_of_the_account(
+def test_revoked_token__stays_revoked_after_any_change_of_the_account(
     host: Host, alice: Person, how: str, which: str
 ) -> None:
     """The token is refused before and after root rebinds it to the changed account, and after a new enrolment."""
@@ -335,7 +335,7 @@ def test_revoke__of_a_renumbered_account_keeps_earlier_revocations(host: Host, a
 
 
 @pytest.mark.parametrize("uid", [1000, 2000], ids=["former", "present"])
-def test_revocation__under_either_uid_refuses_a_login_that_has_begun(
+def test_revocation__under_either_uid_refuses_a_login_under_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int
 ) -> None:
     for name, path in (("DATA", tmp_path), ("NAMES", tmp_path / "names"), ("REVOKED", tmp_path / "revoked")):
@@ -425,7 +425,7 @@ def test_rebind__newcomer_keeps_the_record_made_on_a_read_only_home(host: Host, 
 
 
 @pytest.mark.parametrize("host", ["%U"], indirect=True)
-def test_forget__touches_nothing_of_an_account_that_is_there(host: Host, alice: Person) -> None:
+def test_forget__changes_nothing_of_an_existing_account(host: Host, alice: Person) -> None:
     """A copy of the account's store lies beside the store. Then a former account with the same uid has left a store."""
     phone = host.enrol(alice)
     name, uid = alice.name, alice.uid

@@ -446,7 +446,7 @@ def test_mend__reads_nothing_for_a_user_but_their_own_tokens(
 
 
 @pytest.mark.parametrize("command", ["mend", "revoke", "force"])
-def test_mend__hands_over_no_file_of_roots_that_the_user_has_given_the_name_of_the_state(
+def test_mend__does_not_hand_over_a_file_of_root_renamed_to_state(
     pam: Pam, clean: Person, outside: Path, command: str
 ) -> None:
     host = Host(pam, clean, outside, at_roots=False)
@@ -498,7 +498,7 @@ def test_mend__missing_store_is_an_error_that_names_it(pam: Pam, clean: Person, 
     assert f"error: {clean.name} is not enrolled in {clean.home}/.config/softtoken\n" in stderr
 
 
-def test_force__makes_a_new_token_whatever_has_the_names_of_the_files(pam: Pam, clean: Person, outside: Path) -> None:
+def test_force__makes_a_new_token_in_place_of_any_other_files(pam: Pam, clean: Person, outside: Path) -> None:
     host = Host(pam, clean, outside, at_roots=False)
     for name in ("state", "state.old"):
         (host.store / name).unlink(missing_ok=True)

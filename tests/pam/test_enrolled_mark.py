@@ -93,7 +93,7 @@ MODES = "cd /var/lib && find . -mindepth 1 ! -path '*/.names/*' -printf '%m %P\\
 
 @pytest.mark.parametrize("number", [1, 2], ids=["the first directory", "the second directory"])
 @pytest.mark.parametrize("call", ["mkdir", "chmod,fchmod,fchmodat", "rename,renameat,renameat2"])
-def test_mark__login_killed_while_it_made_the_directories_leaves_none_with_a_wrong_mode(
+def test_mark__next_login_completes_the_directories_of_a_killed_one(
     installed: Installation, service: Service, alice: Person, call: str, number: int
 ) -> None:
     """The next login continues where it stopped. An application without root must reach the mark of its own user."""

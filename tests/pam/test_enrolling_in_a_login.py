@@ -155,9 +155,7 @@ def test_account_phase__without_authentication_does_nothing(
     assert not alice.store.exists()
 
 
-def test_newcomer__is_shown_no_message_that_is_longer_than_an_application_must_show(
-    enrols: Service, alice: Person
-) -> None:
+def test_newcomer__sees_no_message_longer_than_an_application_must_show(enrols: Service, alice: Person) -> None:
     with Talk(enrols, alice) as talk:
         talk.go_on()
     assert talk.let_in

@@ -252,7 +252,7 @@ def test_grace__needs_no_pin_but_an_enrolment(pam: Pam, alice: Person, phone: Ph
     assert not _unasked(service, alice, HERE)
 
 
-def test_grace__is_none_where_our_question_is_the_one_for_the_password(
+def test_grace__does_not_skip_the_question_for_the_password(
     installed: Installation, pam: Pam, alice: Person, phone: Phone
 ) -> None:
     last = "auth required pam_unix.so use_first_pass nodelay\n"

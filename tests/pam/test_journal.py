@@ -134,7 +134,7 @@ def test_journal__lines_of_the_bridge_have_fields(journal: Journal, pam: Pam, al
     assert "backend missing" in str(denied["SOFTTOKEN_DETAIL"])
 
 
-def test_journal__that_takes_nothing_leaves_the_line_to_syslog(
+def test_journal__unavailable_one_leaves_the_line_to_syslog(
     outside: Path, pam: Pam, alice: Person, phone: Phone
 ) -> None:
     """The link says journal, but the socket for lines with fields does not exist."""
@@ -150,7 +150,7 @@ def test_journal__that_takes_nothing_leaves_the_line_to_syslog(
     assert accepted["MESSAGE"] == f"{OURS}user={alice.name} token=phone result=accepted reason=accepted"
 
 
-def test_journal__is_passed_over_where_another_daemon_is_the_system_log(
+def test_journal__is_not_used_if_another_daemon_is_the_system_log(
     outside: Path, pam: Pam, alice: Person, phone: Phone
 ) -> None:
     if not DAEMON.exists():

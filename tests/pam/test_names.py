@@ -223,7 +223,7 @@ def test_newcomer__enrols_even_if_another_module_spells_the_name_differently(
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "\u0436" * 30, "\u0436" * 127], ids=["ascii", "large code", "no code"])
-def test_newcomer__of_a_long_name_enrols_and_is_shown_no_message_that_is_too_long(
+def test_newcomer__with_a_long_name_enrols_and_sees_no_message_that_is_too_long(
     directory: DirectoryService, pam: Pam, installed: Installation, alice: Person, name: str
 ) -> None:
     """Two wrong answers, and the code drawn twice: the longest possible dialogue."""

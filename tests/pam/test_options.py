@@ -376,7 +376,7 @@ def outside(world: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("field", ["%U", "%u", "users/%u-%U%%"])
-def test_store__outside_the_home_is_roots(
+def test_store__outside_the_home_belongs_to_root(
     installed: Installation, pam: Pam, alice: Person, outside: Path, system_log: SystemLog, field: str
 ) -> None:
     (outside / "users").mkdir(mode=0o755)
@@ -413,7 +413,7 @@ def test_store__outside_the_home_with_something_of_the_users_in_it_denies(
     assert system_log.reasons() == ["insecure_file"]
 
 
-def test_store__outside_the_home_is_no_use_to_a_host_that_is_the_user(
+def test_store__outside_the_home_needs_a_host_with_root(
     installed: Installation, pam: Pam, alice: Person, outside: Path, system_log: SystemLog
 ) -> None:
     phone = alice.enrol(installed, "--period=300", NO_CODES, f"--store={outside}/%U")

@@ -111,7 +111,7 @@ def test_read_only_home__uses_are_merged_as_soon_as_it_can_be_written(
         assert service.log_in(alice, codes[step]).result == PAM_AUTH_ERR
 
 
-def test_read_only_home__the_newest_record_on_the_disk_is_never_the_one_that_is_overwritten(
+def test_read_only_home__newest_record_on_the_disk_is_never_overwritten(
     service: Service, alice: Person, codes: list[str], disk: Disk, clock: Clock
 ) -> None:
     for step, mode in enumerate(("rw", "ro", "rw", "ro", "ro", "rw", "ro", "ro", "ro", "rw")):
@@ -137,7 +137,7 @@ def _slots(alice: Person) -> tuple[bytes, bytes]:
     cure="mount -o remount,rw",
 )
 @pytest.mark.claim("With a read-only home directory HOTP and recovery codes are refused, and not spent.")
-def test_read_only_home__hotp_and_recovery_codes_are_refused_and_not_spent(
+def test_read_only_home__hotp_and_recovery_codes_are_refused_and_stay_unused(
     installed: Installation, service: Service, alice: Person, disk: Disk, system_log: SystemLog
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp")

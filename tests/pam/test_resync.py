@@ -18,7 +18,7 @@ STEP = 58_000_000  # in 2025
     shows="reason=mismatch",
     cure="type two codes in a row",
 )
-def test_hotp__button_pressed_too_often_comes_back_by_two_codes(
+def test_hotp__two_codes_recover_a_button_pressed_too_often(
     installed: Installation, pam: Pam, alice: Person, system_log: SystemLog
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp", NO_CODES)
@@ -49,7 +49,7 @@ def test_hotp__only_a_wrong_code_between_the_two_ends_the_pair(
 @pytest.mark.claim(
     "Two codes in a row, or a clock that is followed, bring no used code back, whatever the order of codes and clocks."
 )
-def test_totp__app_that_is_minutes_off_comes_back_by_two_codes(
+def test_totp__two_codes_recover_an_app_that_is_minutes_off(
     installed: Installation, pam: Pam, alice: Person, clock: Clock, system_log: SystemLog, off: int
 ) -> None:
     phone = alice.enrol(installed, NO_CODES)
@@ -114,7 +114,7 @@ def test_resync__works_with_no_throttle_too(installed: Installation, pam: Pam, a
 
 
 @pytest.mark.parametrize("turn", [-3600, -1, 91, 3600])
-def test_totp__clock_that_is_turned_between_the_two_codes_parts_them(
+def test_totp__clock_change_between_two_codes_ends_the_pair(
     installed: Installation, pam: Pam, alice: Person, clock: Clock, turn: int
 ) -> None:
     phone = alice.enrol(installed, NO_CODES)

@@ -136,7 +136,7 @@ def test_put__refuses_where_no_password_is_asked_for() -> None:
         "auth required pam_unix.so # caf\udce9\r\n#softtoken: a remark\n",
     ],
 )
-def test_take_out__gives_back_every_byte(text: str, instead: bool) -> None:
+def test_take_out__restores_every_byte(text: str, instead: bool) -> None:
     stack = stack_of(text, common_auth=COMMON)
     changed = service_edit.put(text, stack, OURS, instead=instead)
     assert changed != text

@@ -163,7 +163,7 @@ def test_throttle__local_user_sees_the_wait_for_the_own_account(
     assert not [text for style, text in quiet.messages if style == ERROR_MSG]
 
 
-def test_throttle__a_local_daemon_of_roots_tells_nobody_about_the_account_root(
+def test_throttle__local_daemon_of_root_reveals_nothing_about_root(
     pam: Pam, outside: Path, system_log: SystemLog
 ) -> None:
     """A user at a console or a display manager is not root, although these programs are."""

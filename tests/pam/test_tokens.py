@@ -729,9 +729,7 @@ def test_several__codes_of_one_token_do_not_use_up_anothers(
     assert system_log.reasons() == ["mismatch", *6 * ["accepted"], *4 * ["replayed"]]
 
 
-def test_several__tokens_lose_only_the_one_that_is_taken_out(
-    service: Service, alice: Person, system_log: SystemLog
-) -> None:
+def test_several__removal_of_one_token_keeps_the_others(service: Service, alice: Person, system_log: SystemLog) -> None:
     kept, lost = new_phone("kept", period=300), new_phone("lost", period=300)
     write_tokens(alice, kept, lost)
     assert service.log_in(alice, wrong_code(kept)).result == PAM_AUTH_ERR

@@ -88,7 +88,7 @@ def test_self__rule_for_sudo_is_valid() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_self__user_enrols_and_the_files_are_roots(host: RootStore, alice: Person, service: Service) -> None:
+def test_self__user_enrols_and_root_owns_the_files(host: RootStore, alice: Person, service: Service) -> None:
     with host.start(alice, "--recovery-codes=2") as dialogue:
         phone = dialogue.confirm()
     store = host.store_of(alice)

@@ -32,7 +32,7 @@ def test_new_file__has_the_content_and_only_its_owner_reads_it(path: Path) -> No
         assert not path.exists()
 
 
-def test_new_file__takes_the_place_of_nothing(path: Path, tmp_path: Path) -> None:
+def test_new_file__never_replaces_a_file(path: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     path.write_bytes(b"mine")
     for taken in (path, tmp_path / "link"):

@@ -53,7 +53,7 @@ def test_reader__line_that_only_mentions_us_does_not_count_as_ours(dialect: Dial
 
 @pytest.mark.parametrize("dialect", KNOWN, ids=repr)
 @pytest.mark.parametrize("ours", OURS)
-def test_take_out__takes_our_line_and_nothing_else(ours: str, dialect: Dialect) -> None:
+def test_take_out__removes_only_our_line(ours: str, dialect: Dialect) -> None:
     assert _ours(ours + "\n", dialect) == 1
     before, behind = ODD_PLACES.splitlines(keepends=True)[0], "session required pam_x.so"
     assert service_edit.take_out(f"{before}{ours}\n{behind}", dialect, NO_FILE.get) == before + behind

@@ -37,7 +37,7 @@ def test_pam_conf__counts_if_no_directory_exists(dialect: Dialect) -> None:
     "text",
     [f"sshd {UNIX}sshd auth required ?\n", f"sshd {UNIX}sshd auth required \\\n", f"sshd {UNIX}sshd @include x\n"],
 )
-def test_pam_conf__that_libpam_gives_up_is_given_up(text: str) -> None:
+def test_pam_conf__abandoned_by_libpam_is_abandoned_by_the_reader(text: str) -> None:
     assert _read({"pam.conf": text}).is_given_up
 
 
