@@ -73,12 +73,12 @@ def test_doctor__finds_nothing_worse_than_notes_on_a_sound_host(sick: PatientHos
     assert [each for each in found.not_looked_at if not each.startswith("clock")] == []
 
 
-def test_doctor__says_so_where_no_service_asks_for_a_code(sick: PatientHost) -> None:
+def test_doctor__no_service_with_codes_is_reported(sick: PatientHost) -> None:
     sick.set_service("sshd", COMMON)
     assert sick.examine().only("/etc/pam.d", "no service")["severity"] == "note"
 
 
-def test_doctor__names_a_service_that_asks_everybody_where_nobody_is_enrolled(
+def test_doctor__reports_a_service_that_asks_everybody_before_anybody_is_enrolled(
     sick: PatientHost, owner: Person, alice: Person
 ) -> None:
     sick.set_conf("store = /var/lib/softtoken/%U\n")
@@ -97,7 +97,7 @@ def test_doctor__names_a_service_that_asks_everybody_where_nobody_is_enrolled(
 
 
 @pytest.mark.parametrize(("before", "behind", "number", "words"), STACKS.values(), ids=STACKS)
-def test_stack__that_leads_past_us_or_nowhere_is_named_and_mended(
+def test_stack__jump_past_our_line_or_to_nowhere_is_named_and_mended(
     sick: PatientHost, before: str, behind: str, number: int, words: str
 ) -> None:
     sick.set_service("sshd", before + sick.line() + behind)
@@ -123,13 +123,13 @@ def test_stack__that_leads_past_us_or_nowhere_is_named_and_mended(
         "auth substack inner\n",
     ],
 )
-def test_stack__that_is_sound_is_passed_over(sick: PatientHost, before: str) -> None:
+def test_stack__sound_one_has_no_finding(sick: PatientHost, before: str) -> None:
     sick.set_service("inner", "auth sufficient pam_unix.so\nauth requisite pam_deny.so\n")
     sick.set_service("sshd", before + sick.line())
     assert sick.examine().findings == []
 
 
-def test_stack__file_that_is_included_is_named_with_its_own_line(sick: PatientHost) -> None:
+def test_stack__finding_names_the_included_file_and_its_line(sick: PatientHost) -> None:
     sick.set_service("inner", "# ours\nauth sufficient pam_unix.so\n")
     sick.set_service("sshd", "auth include inner\n" + sick.line())
     finding = sick.examine().only("/etc/pam.d/inner:2", "without a code")
@@ -137,7 +137,7 @@ def test_stack__file_that_is_included_is_named_with_its_own_line(sick: PatientHo
     assert sick.mend(finding).findings == []
 
 
-def test_stack__selected_people_who_are_not_asked_are_a_note(sick: PatientHost) -> None:
+def test_stack__users_exempt_from_codes_are_a_note(sick: PatientHost) -> None:
     selecting = "auth [success=1 default=ignore] pam_succeed_if.so user ingroup backup\n"
     sick.set_service("sshd", UNIX + selecting + sick.line())
     assert sick.examine().only("/etc/pam.d/sshd:2", "pam_succeed_if.so selects")["severity"] == "note"
@@ -145,7 +145,7 @@ def test_stack__selected_people_who_are_not_asked_are_a_note(sick: PatientHost) 
 
 
 @pytest.mark.parametrize("control", ["optional", "sufficient", "[default=ignore success=ok]"])
-def test_stack__control_with_which_a_denial_does_not_count_is_named_and_mended(sick: PatientHost, control: str) -> None:
+def test_stack__control_that_ignores_a_denial_is_named_and_mended(sick: PatientHost, control: str) -> None:
     sick.set_service("sshd", UNIX + sick.line(control=control))
     finding = sick.examine().only("/etc/pam.d/sshd:2", "a refused code keeps nobody out")
     assert sick.mend(finding).findings == []
@@ -178,7 +178,7 @@ def test_stack__our_module_missing_is_an_error(sick: PatientHost) -> None:
     assert "reinstall" in finding["mend"]
 
 
-def test_stack__line_that_cannot_be_read_is_named_and_mended(sick: PatientHost) -> None:
+def test_stack__unreadable_line_is_named_and_mended(sick: PatientHost) -> None:
     sick.set_service("sshd", "auht required pam_unix.so\n" + COMMON + sick.line())
     finding = sick.examine().only("/etc/pam.d/sshd:1", "cannot be read as it is meant")
     assert finding["line"] == "auht required pam_unix.so"
@@ -257,7 +257,7 @@ ANY = SSHD + "AuthorizedKeysFile /etc/ssh/keys/%u\n"
 
 
 @pytest.mark.parametrize("methods", ["", "AuthenticationMethods publickey keyboard-interactive\n"])
-def test_sshd__key_beside_the_password_is_a_note_with_all_that_a_change_would_cost(
+def test_sshd__key_beside_the_password_is_a_note_with_the_cost_of_a_change(
     sick: PatientHost, keyed: Person, owner: Person, methods: str
 ) -> None:
     sick.set_sshd(ANY + methods)
@@ -267,7 +267,7 @@ def test_sshd__key_beside_the_password_is_a_note_with_all_that_a_change_would_co
     assert finding["mend"].endswith("enable sshd --with publickey")
 
 
-def test_sshd__key_alone_is_an_error_where_only_the_code_is_asked_for(sick: PatientHost, keyed: Person) -> None:
+def test_sshd__login_by_key_alone_is_an_error_if_pam_asks_only_for_the_code(sick: PatientHost, keyed: Person) -> None:
     sick.set_service("sshd", sick.line())
     sick.set_sshd(ANY + "AuthenticationMethods publickey\n")
     finding = sick.examine().only("/etc/ssh/sshd_config:5", "a public key skips PAM")
@@ -307,12 +307,12 @@ def test_sshd__code_alone_is_named_and_mended(sick: PatientHost) -> None:
 
 
 @pytest.mark.parametrize("methods", ["publickey,keyboard-interactive", "keyboard-interactive:pam"])
-def test_sshd__sound_ways_are_passed_over(sick: PatientHost, methods: str) -> None:
+def test_sshd__sound_ways_in_have_no_finding(sick: PatientHost, methods: str) -> None:
     sick.set_sshd(SSHD + f"AuthenticationMethods {methods}\n")
     assert sick.examine().findings == []
 
 
-def test_sshd__password_with_the_code_in_it_is_passed_over(sick: PatientHost) -> None:
+def test_sshd__password_and_code_in_one_answer_have_no_finding(sick: PatientHost) -> None:
     sick.set_sshd("UsePAM yes\nKbdInteractiveAuthentication no\nPasswordAuthentication yes\nPubkeyAuthentication no\n")
     sick.set_service("sshd", sick.line("forward_pass") + "auth required pam_unix.so use_first_pass\n")
     assert sick.examine().findings == []
@@ -334,7 +334,7 @@ WRONG_OPTIONS = {
 
 
 @pytest.mark.parametrize(("option", "words"), WRONG_OPTIONS.values(), ids=WRONG_OPTIONS)
-def test_option__that_is_wrong_is_named_and_mended(sick: PatientHost, option: str, words: str) -> None:
+def test_option__wrong_one_is_named_and_mended(sick: PatientHost, option: str, words: str) -> None:
     sick.set_service("sshd", COMMON + sick.line(option, "echo"))
     finding = sick.examine().only("/etc/pam.d/sshd:2", words)
     assert sick.mend(finding).findings == []
@@ -372,7 +372,7 @@ def test_option__left_on_is_named_and_mended(
 
 
 @pytest.mark.parametrize("in_file", [False, True], ids=["in the line", "in the file"])
-def test_option__required_from_that_has_come_is_named_and_mended(sick: PatientHost, in_file: bool) -> None:
+def test_option__required_from_in_the_past_is_named_and_mended(sick: PatientHost, in_file: bool) -> None:
     sick.set_service("sshd", COMMON + sick.line(*([] if in_file else ["required_from=2026-01-15"])))
     sick.set_conf("required_from = 2026-01-15\n" if in_file else "")
     place = "/etc/security/softtoken.conf:1" if in_file else "/etc/pam.d/sshd:2"
@@ -381,7 +381,7 @@ def test_option__required_from_that_has_come_is_named_and_mended(sick: PatientHo
     assert sick.mend(finding).findings == []
 
 
-def test_option__required_from_that_is_to_come_is_passed_over(sick: PatientHost) -> None:
+def test_option__required_from_in_the_future_has_no_finding(sick: PatientHost) -> None:
     sick.set_service("sshd", COMMON + sick.line("required_from=2999-01-15"))
     assert sick.examine().findings == []
 
@@ -393,7 +393,7 @@ def test_option__enrol_without_its_account_line_is_named_and_mended(sick: Patien
     assert sick.mend(finding).findings == []
 
 
-def test_enrol__behind_an_account_line_that_leads_past_ours_is_told(sick: PatientHost) -> None:
+def test_enrol__account_line_that_skips_ours_is_reported(sick: PatientHost) -> None:
     ours = sick.line("enrol")
     sick.set_service("sshd", COMMON + ours + "@include common-account\naccount" + ours.removeprefix("auth"))
     found = sick.examine().only("/etc/pam.d/sshd:2", "nobody can enrol while logging in: pam_unix.so could pass by")
@@ -402,16 +402,14 @@ def test_enrol__behind_an_account_line_that_leads_past_ours_is_told(sick: Patien
     assert sick.examine().findings == []
 
 
-def test_option__nullok_names_who_needs_it(sick: PatientHost, alice: Person) -> None:
+def test_option__nullok_finding_names_the_users_without_a_token(sick: PatientHost, alice: Person) -> None:
     sick.set_service("sshd", COMMON + sick.line("nullok"))
     finding = sick.examine().only("/etc/pam.d/sshd:2", "who have never enrolled")
     assert finding["severity"] == "note"
     assert alice.name in finding["what"]
 
 
-def test_option__nullok_that_nobody_needs_is_named_and_mended(
-    sick: PatientHost, installed: Installation, alice: Person
-) -> None:
+def test_option__unneeded_nullok_is_named_and_mended(sick: PatientHost, installed: Installation, alice: Person) -> None:
     # In a store where all users who can log in here are enrolled.
     store = sick.directory / "store"
     store.mkdir(mode=0o711)
@@ -487,7 +485,7 @@ def _swap_the_directory(alice: Person, victim: Path) -> None:
 
 @pytest.mark.parametrize("swap", [_swap_the_file, _swap_the_directory])
 @pytest.mark.parametrize("illness", ["is open to others", "belongs to uid"])
-def test_mend__of_a_users_file_goes_nowhere_where_the_user_leads_root_before_it_is_run(
+def test_mend__command_follows_no_link_that_the_user_creates_before_root_runs_it(
     sick: PatientHost,
     installed: Installation,
     alice: Person,
@@ -509,7 +507,7 @@ def test_mend__of_a_users_file_goes_nowhere_where_the_user_leads_root_before_it_
     assert listing(outside) == before
 
 
-def test_users__token_file_of_somebody_else_is_named_and_mended(
+def test_users__token_file_of_another_owner_is_named_and_mended(
     sick: PatientHost, installed: Installation, alice: Person
 ) -> None:
     alice.enrol(installed, "--recovery-codes=0")
@@ -559,7 +557,7 @@ def test_files__package_that_others_can_write_is_named_and_mended(sick: PatientH
     assert sick.mend(finding).findings == []
 
 
-def test_files__module_that_is_not_compiled_is_named_and_mended(sick: PatientHost, own_copy: Installation) -> None:
+def test_files__uncompiled_module_is_named_and_mended(sick: PatientHost, own_copy: Installation) -> None:
     source = own_copy.package / "login" / "policy.py"
     source.write_text(source.read_text() + "# changed\n")
     finding = sick.examine().only(str(own_copy.package), "policy.py")
@@ -567,7 +565,7 @@ def test_files__module_that_is_not_compiled_is_named_and_mended(sick: PatientHos
     assert sick.mend(finding).findings == []
 
 
-def test_files__directory_above_the_backend_that_is_somebody_elses_is_named_and_mended(
+def test_files__directory_of_another_owner_above_the_backend_is_named_and_mended(
     sick: PatientHost, own_copy: Installation, alice: Person
 ) -> None:
     os.chown(own_copy.root, alice.uid, 0)
@@ -576,7 +574,7 @@ def test_files__directory_above_the_backend_that_is_somebody_elses_is_named_and_
     assert after.findings == []
 
 
-def test_backend__that_is_not_there_is_named(sick: PatientHost, own_copy: Installation) -> None:
+def test_backend__missing_one_is_named(sick: PatientHost, own_copy: Installation) -> None:
     own_copy.backend.unlink()
     found = sick.examine()
     assert found.only(str(own_copy.backend), "the backend is not there")["severity"] == "error"
@@ -680,7 +678,7 @@ def test_doctor__needs_root(sick: PatientHost, alice: Person) -> None:
 
 
 @pytest.mark.parametrize("source", ["sss", "ldap", "winbind"])
-def test_store__by_name_with_a_directory_service_is_told(sick: PatientHost, source: str) -> None:
+def test_store__by_name_with_a_directory_service_is_reported(sick: PatientHost, source: str) -> None:
     sick.set_service("sshd", COMMON + sick.line("store=/var/lib/softtoken/%u"))
     assert not any("users come from" in each["what"] for each in sick.examine().findings)
     sick.set_nsswitch(f"passwd: files {source} # the staff\ngroup: files\n")
@@ -691,7 +689,7 @@ def test_store__by_name_with_a_directory_service_is_told(sick: PatientHost, sour
 
 
 @pytest.mark.parametrize("module", ["pam_mkhomedir.so", "pam_oddjob_mkhomedir.so"])
-def test_store__in_homes_that_are_made_behind_it_is_told(sick: PatientHost, module: str) -> None:
+def test_store__in_homes_created_by_a_later_line_is_reported(sick: PatientHost, module: str) -> None:
     line = f"session optional {module} umask=0077\n"
     sick.set_service("sshd", COMMON + sick.line() + line)
     found = sick.examine()
@@ -762,7 +760,7 @@ def test_homeless__users_who_may_only_be_out_of_sight_are_not_let_in_by_any_tabl
     ("option", "severity"), [("nullok", "error"), ("required_from=2999-12-31", "error"), ("window=1", "warning")]
 )
 @pytest.mark.parametrize("module", ["pam_mount.so", "pam_ecryptfs.so", "pam_fscrypt.so"])
-def test_store__in_homes_that_are_opened_behind_it_is_told(
+def test_store__in_homes_decrypted_by_a_later_line_is_reported(
     sick: PatientHost, module: str, option: str, severity: str
 ) -> None:
     line = f"session optional {module}\n"
@@ -774,7 +772,7 @@ def test_store__in_homes_that_are_opened_behind_it_is_told(
     assert not any("opens home directories" in each["what"] for each in sick.examine().findings)
 
 
-def test_store__in_homes_on_the_network_is_told(sick: PatientHost, alice: Person) -> None:
+def test_store__in_homes_on_the_network_is_reported(sick: PatientHost, alice: Person) -> None:
     row = "99 27 0:99 / {} rw - {} server:/export rw"
     for kind, severity in (("nfs4", "warning"), ("cifs", "warning"), ("autofs", "note")):
         found = sick.examine_with_mounts(row.format(alice.home.parent, kind))

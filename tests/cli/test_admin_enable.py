@@ -26,13 +26,13 @@ USAGE = {
 
 
 @pytest.mark.parametrize("words", USAGE)
-def test_enable__what_cannot_be_meant_is_a_usage_error(words: str, admin: Admin) -> None:
+def test_enable__impossible_arguments_are_a_usage_error(words: str, admin: Admin) -> None:
     said = refused(admin.run("enable", *(words.split() or [""])), status=2)
     assert all(text in "; ".join(said) for text in USAGE[words])
 
 
 @pytest.mark.parametrize("command", ["enable", "disable"])
-def test_service__that_there_is_not_is_answered_with_those_that_there_are(command: str, admin: Admin) -> None:
+def test_service__unknown_one_lists_the_services_that_exist(command: str, admin: Admin) -> None:
     error, hint = refused(admin.run(command, "ssh"))
     assert error == 'no such service: "ssh"'
     assert {"su", "login"} <= set(hint.removeprefix("there are ").split(", "))

@@ -152,7 +152,7 @@ def test_log__lines_without_a_year_are_counted_at_the_end_of_their_file(
     ],
 )
 @pytest.mark.claim("Only root can write into the journal what `softtoken-admin log` takes for a line of the module.")
-def test_log__a_line_that_is_not_the_modules_own_is_not_taken_for_it(file: File, line: str) -> None:
+def test_log__ignores_lines_of_other_programs(file: File, line: str) -> None:
     kept = f"{ISO} host sshd[1]: {ACCEPTED}"
     assert [entry["user"] for entry in file.read(line, kept)] == ["bob"]
 
@@ -189,7 +189,7 @@ def test_log__lines_of_the_account_phase_are_read(file: File) -> None:
     assert file.read(f"{ISO} host sshd[1]: {line.replace(':account)', ':session)')}") == []
 
 
-def test_log__trials_are_left_out_but_with_all(admin: Admin, file: File, outside: Path) -> None:
+def test_log__trials_are_shown_only_with_all(admin: Admin, file: File, outside: Path) -> None:
     trial = f"{ISO} host softtoken-admin[1]: pam_softtoken(softtoken-trial:auth): {{}}result=denied reason=mismatch{{}}"
     lines = (trial.format("", " trial=yes"), trial.format("user=a ", ""))
     assert [entry["trial"] for entry in file.read(*lines)] == [False]
@@ -210,7 +210,7 @@ def test_log__several_files_are_one_log(admin: Admin, outside: Path) -> None:
 # -- what is wanted
 
 
-def test_log__of_one_user_is_of_nobody_else(file: File) -> None:
+def test_log__of_one_user_shows_no_other_user(file: File) -> None:
     lines = [f"{ISO} host sshd[1]: {text}" for text in (DENIED, ACCEPTED)]
     assert [entry["user"] for entry in file.read(*lines, options=(*EVER, "--user=alice"))] == ["alice"]
     assert file.read(*lines, options=(*EVER, "--user=ali")) == []
@@ -222,7 +222,7 @@ def test_log__of_one_user_is_of_nobody_else(file: File) -> None:
     ("since", "hours_ago"),
     [("1h", 1), ("90m", 1.5), ("2d", 48), ("1w", 168), ("3600s", 1)],
 )
-def test_log__since_a_span_shows_what_came_within_it(file: File, since: str, hours_ago: float) -> None:
+def test_log__since_shows_the_lines_of_that_time(file: File, since: str, hours_ago: float) -> None:
     def stamp(hours: float) -> str:
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - hours * 3600))
 
@@ -243,7 +243,7 @@ def test_log__since_a_span_shows_what_came_within_it(file: File, since: str, hou
         ("yesterday", 0),
     ],
 )
-def test_log__since_a_date_goes_by_the_clock_on_the_wall(file: File, since: str, count: int) -> None:
+def test_log__since_a_date_means_local_time(file: File, since: str, count: int) -> None:
     assert len(file.read(f"{ISO} host sshd[1]: {DENIED}", options=("--since", since))) == count
 
 
@@ -254,7 +254,7 @@ def test_log__since_anything_else_is_refused(admin: Admin, since: str) -> None:
     assert "--since today" in hint
 
 
-def test_log__takes_root(admin: Admin, alice: Person) -> None:
+def test_log__needs_root(admin: Admin, alice: Person) -> None:
     assert refused(admin.run("log", person=alice)) == ("only root can do that", "sudo softtoken-admin log")
 
 
@@ -333,14 +333,12 @@ AS_ROOT = "claim = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, struct.pack('3i'
 
 
 @pytest.mark.claim("Only root can write into the journal what `softtoken-admin log` takes for a line of the module.")
-def test_log__of_the_journal_leaves_out_what_others_than_root_wrote(
-    admin: Admin, journal: Journal, alice: Person
-) -> None:
+def test_log__of_the_journal_shows_only_lines_that_root_wrote(admin: Admin, journal: Journal, alice: Person) -> None:
     """Any user can send the journal any line, under any name, with any field that the journal does not set itself."""
     as_alice = ("setpriv", f"--reuid={alice.uid}", f"--regid={alice.gid}", "--clear-groups")
     for command in (
         ("/usr/bin/python3", "-c", SEND.format(claims="", send="sendmsg([entry])")),
-        # The kernel lets no user claim to be root. In a user namespace of her own, alice is root.
+        # The kernel lets no user claim to be root. In a separate user namespace, alice is root.
         ("/usr/bin/python3", "-c", SEND.format(claims=AS_ROOT, send="sendmsg([entry], claim)")),
         ("unshare", "--user", "--map-root-user", "/usr/bin/python3", "-c",
          SEND.format(claims=AS_ROOT, send="sendmsg([entry], claim)")),

@@ -57,7 +57,7 @@ def test_relief__of_an_unknown_user_is_refused(admin: Admin, command: str) -> No
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_relief__of_somebody_who_is_not_enrolled_is_refused_and_leaves_nothing(
+def test_relief__for_a_user_without_tokens_is_refused_and_creates_no_file(
     admin: Admin, alice: Person, command: str
 ) -> None:
     error, hint = refused(admin.run(*arguments(command, alice.name)))
@@ -67,13 +67,13 @@ def test_relief__of_somebody_who_is_not_enrolled_is_refused_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_relief__takes_root(admin: Admin, alice: Person, phone: Phone, command: str) -> None:
+def test_relief__needs_root(admin: Admin, alice: Person, phone: Phone, command: str) -> None:
     error, hint = refused(admin.run(*arguments(command, alice.name), person=alice))
     assert (error, hint) == ("only root can do that", f"sudo softtoken-admin {command} {alice.name}")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_relief__is_logged_with_who_did_it(
+def test_relief__log_names_the_administrator(
     admin: Admin, alice: Person, phone: Phone, system_log: SystemLog, command: str
 ) -> None:
     lock_out(alice)
@@ -107,7 +107,9 @@ def test_unlock__ends_the_wait_at_once(
     assert service.log_in(alice, phone.totp(1)).result == PAM_AUTH_ERR, "a used code stays used"
 
 
-def test_unlock__of_who_need_not_wait_says_so_and_changes_nothing(admin: Admin, alice: Person, phone: Phone) -> None:
+def test_unlock__of_a_user_without_a_wait_changes_nothing_and_says_so(
+    admin: Admin, alice: Person, phone: Phone
+) -> None:
     before = (alice.store / "state").read_bytes()
     done = admin.run("unlock", alice.name)
     assert succeeded(done) == ""
@@ -115,7 +117,7 @@ def test_unlock__of_who_need_not_wait_says_so_and_changes_nothing(admin: Admin, 
     assert (alice.store / "state").read_bytes() == before
 
 
-def test_unlock__of_a_damaged_state_names_what_helps(admin: Admin, alice: Person, phone: Phone) -> None:
+def test_unlock__of_a_damaged_state_names_the_cure(admin: Admin, alice: Person, phone: Phone) -> None:
     (alice.store / "state").write_bytes(b"x" * 8192)
     _, hint = refused(admin.run("unlock", alice.name))
     assert f"softtoken-admin reset-state {alice.name}" in hint
@@ -136,7 +138,7 @@ def test_revoke__of_everything_lets_nobody_in_not_even_under_nullok(
         assert service.log_in(alice, code).result == PAM_AUTH_ERR
 
 
-def test_nullok__lets_in_who_was_never_enrolled_where_nobody_revoked(alice: Person, pam: Pam) -> None:
+def test_nullok__lets_in_users_without_a_token_or_a_revocation(alice: Person, pam: Pam) -> None:
     Path("/var/lib/softtoken/enrolled", str(alice.uid)).unlink(missing_ok=True)
     assert pam.only_ignore("nullok").log_in(alice).result in (PAM_SUCCESS, PAM_IGNORE)
 
@@ -153,7 +155,7 @@ def test_revoke__of_one_token_leaves_the_others_and_the_recovery_codes(
     assert service.log_in(alice, phone.recovery_codes[0]).result == PAM_SUCCESS
 
 
-def test_revoke__asks_and_says_what_goes(admin: Admin, alice: Person, phone: Phone) -> None:
+def test_revoke__question_lists_the_tokens_to_revoke(admin: Admin, alice: Person, phone: Phone) -> None:
     before = (alice.store / "tokens").read_bytes()
     with admin.start("revoke", alice.name) as dialogue:
         said = dialogue.expect("Revoke? [y/N] ")
@@ -168,22 +170,20 @@ def test_revoke__asks_and_says_what_goes(admin: Admin, alice: Person, phone: Pho
     assert not (alice.store / "tokens").exists()
 
 
-def test_revoke__without_a_terminal_wants_yes(admin: Admin, alice: Person, phone: Phone) -> None:
+def test_revoke__without_a_terminal_needs_yes(admin: Admin, alice: Person, phone: Phone) -> None:
     done = admin.run("revoke", alice.name)
     assert done.status == 1
     assert done.stderr.endswith("softtoken-admin: hint: add --yes\n")
     assert (alice.store / "tokens").exists()
 
 
-def test_revoke__of_a_token_that_there_is_not_names_those_that_there_are(
-    admin: Admin, alice: Person, phone: Phone
-) -> None:
+def test_revoke__of_an_unknown_token_lists_the_tokens(admin: Admin, alice: Person, phone: Phone) -> None:
     error, hint = refused(admin.run("revoke", alice.name, "tablet", "--yes"))
     assert '"tablet"' in error
     assert hint == 'there are: "phone"'
 
 
-def test_revoke__takes_an_unreadable_token_file_away(admin: Admin, alice: Person, phone: Phone) -> None:
+def test_revoke__removes_an_unreadable_token_file(admin: Admin, alice: Person, phone: Phone) -> None:
     (alice.store / "tokens").write_text("{")
     assert succeeded(admin.run("revoke", alice.name, "--yes")) == ""
     assert not (alice.store / "tokens").exists()
@@ -222,7 +222,7 @@ def test_reset_state__the_code_after_the_window_is_right_again(
     assert pam.service("window=3").log_in(alice, phone.totp(2)).result == PAM_SUCCESS
 
 
-def test_reset_state__of_one_in_order_keeps_the_recovery_codes_and_which_are_spent(
+def test_reset_state__of_an_intact_state_keeps_the_used_recovery_codes(
     admin: Admin, alice: Person, phone: Phone, service: Service
 ) -> None:
     assert service.log_in(alice, phone.recovery_codes[0]).result == PAM_SUCCESS
@@ -247,7 +247,7 @@ def test_reset_state__removes_a_damaged_record_of_a_read_only_time(
     assert service.log_in(alice, phone.recovery_codes[0]).result == PAM_SUCCESS
 
 
-def test_reset_state__asks_and_says_what_is_given_up(admin: Admin, installed: Installation, alice: Person) -> None:
+def test_reset_state__question_says_what_follows(admin: Admin, installed: Installation, alice: Person) -> None:
     alice.enrol(installed, "--type=hotp", "--recovery-codes=0")
     (alice.store / "state").write_bytes(b"x" * 8192)
     with admin.start("reset-state", alice.name) as dialogue:

@@ -93,7 +93,7 @@ def wait_for_long(service: Service, alice: Person, phone: Phone) -> None:
 # -- code-for
 
 
-def test_root_store__issued_code_takes_the_pin_and_nothing_else_and_works_once(
+def test_root_store__issued_code_needs_the_pin_and_works_once(
     admin: Enroller, alice: Person, phone: Phone, kept: Path, service: Service, system_log: SystemLog
 ) -> None:
     set_pin(kept / "tokens", "4711")
@@ -119,7 +119,7 @@ def test_root_store__issued_code_is_said_to_take_the_pin(
     assert "The PIN goes in front of it" in done.stderr
 
 
-def test_root_store__issued_code_leaves_all_of_it_roots_and_touches_no_home(
+def test_root_store__issued_code_changes_only_the_state_that_root_owns(
     admin: Enroller, alice: Person, phone: Phone, kept: Path
 ) -> None:
     before, tokens = listing(alice.home), (kept / "tokens").read_bytes()
@@ -130,7 +130,7 @@ def test_root_store__issued_code_leaves_all_of_it_roots_and_touches_no_home(
         assert (path.stat().st_uid, stat.S_IMODE(path.stat().st_mode)) == (0, mode)
 
 
-def test_root_store__issued_code_is_none_for_a_service_that_looks_into_the_home(
+def test_root_store__issued_code_does_not_count_for_a_service_that_reads_the_home(
     admin: Enroller, alice: Person, phone: Phone, installed: Installation, at_home: Service
 ) -> None:
     other = alice.enrol(installed, "--period=300", "--recovery-codes=0")
@@ -139,7 +139,7 @@ def test_root_store__issued_code_is_none_for_a_service_that_looks_into_the_home(
     assert at_home.log_in(alice, other.totp()).result == PAM_SUCCESS
 
 
-def test_root_store__spent_issued_code_is_spent_after_a_move_home(
+def test_root_store__used_issued_code_stays_used_after_a_move_home(
     admin: Enroller, alice: Person, phone: Phone, kept: Path, service: Service, at_home: Service
 ) -> None:
     set_pin(kept / "tokens", "4711")
@@ -152,7 +152,7 @@ def test_root_store__spent_issued_code_is_spent_after_a_move_home(
     assert at_home.log_in(alice, "4711" + phone.totp()).result == PAM_SUCCESS
 
 
-def test_root_store__fresh_issued_code_goes_home_with_the_tokens_and_works_there_once(
+def test_root_store__unused_issued_code_works_once_after_a_move_home(
     admin: Enroller, alice: Person, phone: Phone, service: Service, at_home: Service
 ) -> None:
     used = phone.totp()
@@ -167,7 +167,7 @@ def test_root_store__fresh_issued_code_goes_home_with_the_tokens_and_works_there
 # -- status
 
 
-def test_root_store__status_says_all_of_a_user_in_roots_hands(
+def test_root_store__status_shows_tokens_that_root_keeps(
     admin: Enroller, alice: Person, phone: Phone, kept: Path, service: Service
 ) -> None:
     assert service.log_in(alice, phone.recovery_codes[0]).result == PAM_SUCCESS
@@ -196,14 +196,14 @@ def test_root_store__status_tells_of_tokens_that_still_lie_in_the_home(
     assert (facts["status"], facts["elsewhere"]) == ("enrolled", [])
 
 
-def test_status__tells_of_tokens_that_root_keeps_where_nobody_looks(
+def test_status__reports_tokens_of_root_that_no_service_reads(
     installed: Installation, alice: Person, phone: Phone, kept: Path
 ) -> None:
     said = succeeded(Admin(installed).run("status", alice.name))
     assert f"has tokens in {kept}, where no service looks: softtoken-admin move {alice.name} --to home" in said
 
 
-def test_root_store__status_finds_tokens_in_a_home_that_only_a_group_of_hers_may_enter(
+def test_root_store__status_finds_tokens_in_a_home_that_only_a_group_may_enter(
     admin: Enroller, alice: Person, kept: Path, installed: Installation
 ) -> None:
     alice.enrol(installed, "--recovery-codes=0")
@@ -219,7 +219,7 @@ def test_root_store__status_finds_tokens_in_a_home_that_only_a_group_of_hers_may
 
 
 @pytest.mark.parametrize("kind", ["link", "directory", "pipe", "closed home", "link to the directory"])
-def test_root_store__status_is_told_nothing_by_what_is_no_token_file(
+def test_root_store__status_counts_no_link_or_directory_as_a_token_file(
     admin: Enroller, alice: Person, kept: Path, outside: Path, kind: str
 ) -> None:
     """The user can make all of these. They are read as the user, and no link is followed."""
@@ -257,7 +257,7 @@ def test_root_store__unlock_ends_the_wait(
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
 
 
-def test_root_store__revoke_takes_the_files_of_root_and_leaves_those_of_the_home(
+def test_root_store__revoke_removes_the_files_of_root_and_keeps_those_of_the_home(
     admin: Enroller, alice: Person, phone: Phone, kept: Path, installed: Installation, pam: Pam
 ) -> None:
     alice.enrol(installed, "--recovery-codes=0")
@@ -271,7 +271,7 @@ def test_root_store__revoke_takes_the_files_of_root_and_leaves_those_of_the_home
         assert under_nullok.log_in(alice, answer).result == PAM_AUTH_ERR
 
 
-def test_root_store__reset_state_brings_no_code_of_before_back(
+def test_root_store__reset_state_brings_no_used_code_back(
     admin: Enroller, alice: Person, phone: Phone, kept: Path, service: Service
 ) -> None:
     steady_step(300)
@@ -291,7 +291,7 @@ def test_root_store__reset_state_brings_no_code_of_before_back(
 
 
 @pytest.mark.parametrize("words", [["unlock"], ["revoke", "--yes"], ["reset-state", "--yes"], ["code-for", "--for=1h"]])
-def test_root_store__without_a_token_there_says_where_one_looked(
+def test_root_store__without_a_token_error_names_the_store(
     admin: Enroller, alice: Person, kept: Path, installed: Installation, words: list[str]
 ) -> None:
     """The token in the home does not count, and is left alone."""
@@ -306,7 +306,7 @@ def test_root_store__without_a_token_there_says_where_one_looked(
 # -- log
 
 
-def test_root_store__log_of_a_user_has_each_deed_in_order_and_nobody_elses(
+def test_root_store__log_has_each_command_for_the_user_in_order_and_for_no_other(
     admin: Enroller, alice: Person, phone: Phone, service: Service, system_log: SystemLog, outside: Path
 ) -> None:
     wait_for_long(service, alice, phone)
@@ -333,7 +333,7 @@ def test_root_store__log_of_a_user_has_each_deed_in_order_and_nobody_elses(
     assert succeeded(admin.run("log", "--user", alice.name[:-1], "--since=1d", "--file", file)) == ""
 
 
-def test_move__is_logged_with_whom_where_to_and_who_did_it(
+def test_move__log_names_the_user_the_store_and_the_administrator(
     admin: Enroller, alice: Person, phone: Phone, system_log: SystemLog
 ) -> None:
     succeeded(admin.run("move", alice.name, "--to=home", "--dry-run"))
@@ -345,7 +345,7 @@ def test_move__is_logged_with_whom_where_to_and_who_did_it(
 
 
 def _as_in_a_file(line: str) -> str:
-    """Put down what arrived at the system log's socket as a log daemon does: without priority, with a host."""
+    """Return a line from the system log's socket as a log daemon writes it to a file: without priority, with a host."""
     found = re.fullmatch(r"<\d+>(?:(\w{3} [ \d]\d \d\d:\d\d:\d\d) )?(.*)", line.rstrip("\n\0"))
     assert found is not None, line
     return f"{found[1] or time.strftime('%b %e %H:%M:%S')} host {found[2]}\n"

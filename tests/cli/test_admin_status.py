@@ -127,9 +127,7 @@ def lines_by_user(done_stdout: str) -> dict[str, str]:
 # -- one user
 
 
-def test_status__has_one_line_with_all_about_a_user(
-    admin: Admin, alice: Person, phone: Phone, service: Service
-) -> None:
+def test_status__has_one_line_for_each_user(admin: Admin, alice: Person, phone: Phone, service: Service) -> None:
     assert service.log_in(alice, phone.recovery_codes[0]).result == PAM_SUCCESS
     header, line, *rest = succeeded(admin.run("status", alice.name)).splitlines()
     assert re.split(r" {2,}", header) == ["user", "status", "tokens", "last used", "recovery", "remarks"]
@@ -137,9 +135,7 @@ def test_status__has_one_line_with_all_about_a_user(
     assert rest == ["", "1 user: 1 enrolled, 0 not-enrolled, 0 unusable"]
 
 
-def test_status__names_users_whom_nullok_would_let_in_and_no_nullok_where_none_is_set(
-    admin: Admin, alice: Person
-) -> None:
+def test_status__names_users_that_only_nullok_lets_in(admin: Admin, alice: Person) -> None:
     Path("/var/lib/softtoken/enrolled", str(alice.uid)).unlink(missing_ok=True)
     shown = succeeded(admin.run("status", alice.name))
     assert re.search(rf"^{alice.name} +not-enrolled", shown, re.MULTILINE)
@@ -148,18 +144,14 @@ def test_status__names_users_whom_nullok_would_let_in_and_no_nullok_where_none_i
     assert record["only_in_by_nullok"] == [alice.name]
 
 
-def test_status__who_was_enrolled_once_is_not_let_in_by_nullok_and_not_named_so(
-    admin: Admin, alice: Person, phone: Phone
-) -> None:
+def test_status__user_with_a_former_token_is_not_listed_under_nullok(admin: Admin, alice: Person, phone: Phone) -> None:
     assert succeeded(admin.run("revoke", alice.name, "--yes")) == ""
     shown = succeeded(admin.run("status", alice.name))
     assert "was enrolled before: denied, nullok or not" in shown
     assert json.loads(succeeded(admin.run("status", alice.name, "--json")))["only_in_by_nullok"] == []
 
 
-def test_status__says_who_must_wait_until_when_and_what_was_issued(
-    admin: Admin, alice: Person, phone: Phone, service: Service
-) -> None:
+def test_status__shows_waits_and_issued_codes(admin: Admin, alice: Person, phone: Phone, service: Service) -> None:
     wrong = wrong_code(phone)
     for _ in range(12):  # during a wait nothing is counted
         assert service.log_in(alice, wrong).result == PAM_AUTH_ERR
@@ -208,7 +200,7 @@ def test_status__honours_the_store(admin: Admin, installed: Installation, alice:
     assert "--store" in hint
 
 
-def test_status__takes_root_and_users_that_there_are(admin: Admin, alice: Person) -> None:
+def test_status__needs_root_and_an_existing_user(admin: Admin, alice: Person) -> None:
     assert refused(admin.run("status", person=alice)) == ("only root can do that", "sudo softtoken-admin status")
     error, _ = refused(admin.run("status", "nobody-of-that-name-here"))
     assert "no such user" in error
@@ -217,7 +209,7 @@ def test_status__takes_root_and_users_that_there_are(admin: Admin, alice: Person
 # -- who can log in
 
 
-def test_status__lists_who_can_log_in_and_nobody_else(admin: Admin, host: Host) -> None:
+def test_status__lists_exactly_the_users_that_can_log_in(admin: Admin, host: Host) -> None:
     host.add("person", uid=500)
     host.add("daemon1", uid=499)
     host.add("daemon2", uid=498, password="$y$j9T$abc$def")
@@ -263,7 +255,7 @@ def spoil(store: Path, how: str) -> None:
             home.write_text("")
 
 
-def test_status__a_hostile_home_gets_its_line_and_stops_nobody_elses(admin: Admin, host: Host, outside: Path) -> None:
+def test_status__hostile_home_does_not_hide_other_users(admin: Admin, host: Host, outside: Path) -> None:
     host.add("aaa", enrolled=True)
     hostile = (
         *("fifo", "link", "huge", "open", "nonsense", "linkedstore", "hugestate", "fifostate"),
@@ -284,7 +276,7 @@ def test_status__a_hostile_home_gets_its_line_and_stops_nobody_elses(admin: Admi
     assert "root:" not in done.stdout
 
 
-def test_status__does_not_wait_for_a_lock_that_is_held(admin: Admin, alice: Person, phone: Phone) -> None:
+def test_status__does_not_wait_for_a_held_lock(admin: Admin, alice: Person, phone: Phone) -> None:
     command = ["flock", str(alice.store / "state"), "sh", "-c", "echo held; exec cat"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
@@ -296,9 +288,7 @@ def test_status__does_not_wait_for_a_lock_that_is_held(admin: Admin, alice: Pers
 
 
 @pytest.mark.parametrize("unkillable", [False, True])
-def test_status__a_disk_that_does_not_answer_costs_its_users_their_lines_only(
-    admin: Admin, host: Host, unkillable: bool
-) -> None:
+def test_status__hanging_disk_affects_only_the_lines_of_its_users(admin: Admin, host: Host, unkillable: bool) -> None:
     if not HangingDisk.possible():
         pytest.skip("this container does not allow a FUSE mount")
     host.add("aaa", enrolled=True)
@@ -312,9 +302,7 @@ def test_status__a_disk_that_does_not_answer_costs_its_users_their_lines_only(
         assert re.search(r"enrolled +1 ", lines[name]), lines[name]
 
 
-def test_status__looks_once_at_the_others_of_a_disk_that_does_not_answer(
-    admin: Admin, host: Host, outside: Path
-) -> None:
+def test_status__asks_a_hanging_disk_only_once_for_all_its_users(admin: Admin, host: Host, outside: Path) -> None:
     if not HangingDisk.possible():
         pytest.skip("this container does not allow a FUSE mount")
     disk_of_some = host.homes / "disk"
@@ -333,7 +321,7 @@ def test_status__looks_once_at_the_others_of_a_disk_that_does_not_answer(
     assert re.search(r"enrolled +1 ", lines["zzz"])
 
 
-def test_status__what_a_user_mounts_in_his_home_says_nothing_of_other_homes(admin: Admin, host: Host) -> None:
+def test_status__mount_in_one_home_hides_no_other_user(admin: Admin, host: Host) -> None:
     """Otherwise the user could hide all users: a user may mount FUSE file systems of their own."""
     if not HangingDisk.possible():
         pytest.skip("this container does not allow a FUSE mount")
@@ -361,9 +349,7 @@ def test_status__of_ten_thousand_is_one_line_each_in_order(admin: Admin, host: H
     assert not any("not-enrolled" in lines[name] for name in enrolled)
 
 
-def test_status__looks_at_each_once_and_writes_locks_and_hashes_nothing(
-    admin: Admin, host: Host, outside: Path
-) -> None:
+def test_status__reads_each_user_once_without_a_write_a_lock_or_a_hash(admin: Admin, host: Host, outside: Path) -> None:
     homes = [host.add(f"user{number}", enrolled=True) for number in range(30)]
     before = {path: path.stat().st_mtime_ns for home in homes for path in home.rglob("*")}
     trace = outside / "trace"

@@ -88,7 +88,7 @@ def changed(shown: str) -> dict[str, int]:
     return {host: int(number) for host, number in recap}
 
 
-def test_example__provisions_users_hands_out_and_leaves_alone_what_users_changed(
+def test_example__provisions_users_and_keeps_their_changes(
     controller: Controller, people: list[Person], installed: Installation, service: Service
 ) -> None:
     shown = controller.play("provision.yml")

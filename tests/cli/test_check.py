@@ -49,7 +49,7 @@ def test_check__right_code_is_accepted_and_spent(
     assert service.log_in(alice, phone.totp(1)).result == PAM_SUCCESS
 
 
-def test_check__used_code_is_told(check: Callable[..., str], alice: Person, phone: Phone, service: Service) -> None:
+def test_check__used_code_is_reported(check: Callable[..., str], alice: Person, phone: Phone, service: Service) -> None:
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
     mistake = Mistake(check(phone.totp()))
     assert 'that code of "phone" has been used' in mistake.error
@@ -57,20 +57,18 @@ def test_check__used_code_is_told(check: Callable[..., str], alice: Person, phon
 
 
 @pytest.mark.parametrize(("steps", "words"), [(10, "3000 s behind"), (-10, "3000 s ahead of")])
-def test_check__wrong_clock_is_told_with_how_much(
+def test_check__wrong_clock_is_reported_with_its_error(
     check: Callable[..., str], phone: Phone, steps: int, words: str
 ) -> None:
     assert f"this machine's clock seems {words} that of the app" in Mistake(check(phone.totp(steps))).error
 
 
-def test_check__code_of_another_entry_is_told(check: Callable[..., str], phone: Phone) -> None:
+def test_check__code_of_another_entry_is_reported(check: Callable[..., str], phone: Phone) -> None:
     far_away = phone.totp(100_000)
     assert "is not right now" in Mistake(check(far_away)).error
 
 
-def test_check__throttled_is_told_with_how_long_and_two_codes_help(
-    check: Callable[..., str], alice: Person, phone: Phone
-) -> None:
+def test_check__wait_is_reported_and_two_codes_end_it(check: Callable[..., str], alice: Person, phone: Phone) -> None:
     lock_out(alice)
     mistake = Mistake(check(phone.totp()))
     assert "too many wrong codes; one code alone is accepted again in 24 h" in mistake.error
@@ -78,7 +76,7 @@ def test_check__throttled_is_told_with_how_long_and_two_codes_help(
     assert ACCEPTED in check(phone.totp(1))
 
 
-def test_check__wrong_modes_are_told(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_check__wrong_file_modes_are_reported(enroller: Enroller, alice: Person, phone: Phone) -> None:
     (alice.store / "tokens").chmod(0o644)
     with enroller.start("--check", person=alice) as dialogue:
         mistake = dialogue.refused()
@@ -91,18 +89,20 @@ def test_check__without_a_token_says_so(enroller: Enroller, alice: Person) -> No
 
 
 @pytest.mark.parametrize(("typed", "words"), [("hello", "not a code"), ("", "not a code"), ("12345", "not a code")])
-def test_check__what_is_no_code_is_told(check: Callable[..., str], phone: Phone, typed: str, words: str) -> None:
+def test_check__input_that_is_not_a_code_is_an_error(
+    check: Callable[..., str], phone: Phone, typed: str, words: str
+) -> None:
     assert words in Mistake(check(typed)).error
 
 
-def test_check__recovery_code_is_not_spent_by_it(
+def test_check__does_not_use_up_a_recovery_code(
     check: Callable[..., str], alice: Person, phone: Phone, service: Service
 ) -> None:
     assert "recovery code" in Mistake(check(phone.recovery_codes[0])).error
     assert service.log_in(alice, phone.recovery_codes[0]).result == PAM_SUCCESS
 
 
-def test_check__lost_hotp_counter_takes_two_codes(
+def test_check__lost_hotp_counter_needs_two_codes(
     check: Callable[..., str], installed: Installation, alice: Person
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp")
@@ -117,7 +117,7 @@ def test_check__without_a_terminal_is_a_usage_error(enroller: Enroller, alice: P
     assert "no terminal" in enroller.run("--check", person=alice).refused(2).error
 
 
-def test_check__by_root_for_somebody_else(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_check__by_root_for_another_user(enroller: Enroller, alice: Person, phone: Phone) -> None:
     with enroller.start("--check", "--user", alice.name) as dialogue:
         dialogue.expect(f"Code that the app of {alice.name} shows now: ")
         dialogue.type(phone.totp())
@@ -125,7 +125,7 @@ def test_check__by_root_for_somebody_else(enroller: Enroller, alice: Person, pho
         assert ACCEPTED in dialogue.transcript
 
 
-def test_check__record_of_roots_has_a_hint_that_helps(
+def test_check__record_owned_by_root_has_a_hint_with_the_cure(
     enroller: Enroller, alice: Person, phone: Phone, service: Service
 ) -> None:
     record = Path(ram_record.path_of(alice.uid, str(alice.store)))
@@ -139,7 +139,7 @@ def test_check__record_of_roots_has_a_hint_that_helps(
         record.parent.rmdir()
 
 
-def test_check__damaged_record_of_roots_has_a_hint_that_helps(
+def test_check__damaged_record_owned_by_root_has_a_hint_with_the_cure(
     enroller: Enroller, alice: Person, phone: Phone, service: Service
 ) -> None:
     record = Path(ram_record.path_of(alice.uid, str(alice.store)))
@@ -162,9 +162,7 @@ def test_check__with_json_is_a_usage_error(enroller: Enroller, alice: Person) ->
     assert "--json does not go with --check" in enroller.run("--check", "--json", person=alice).refused(2).error
 
 
-def test_check__wrong_pin_is_not_told_from_a_wrong_code(
-    enroller: Enroller, installed: Installation, alice: Person
-) -> None:
+def test_check__wrong_pin_looks_like_a_wrong_code(enroller: Enroller, installed: Installation, alice: Person) -> None:
     phone = alice.enrol(installed, "--type=hotp", "--recovery-codes=0")
     set_pin(alice.store / "tokens", "4711")
     said = []

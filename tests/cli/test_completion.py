@@ -162,7 +162,7 @@ def fish_offers(place: Path, typed: str, *, program: str = PROGRAM) -> list[str]
 
 
 @pytest.mark.parametrize("typed", ENDS)
-def test_tab__ends_what_was_begun(shell: Shell, user: str, typed: str) -> None:
+def test_tab__completes_the_word(shell: Shell, user: str, typed: str) -> None:
     expected = ENDS[typed].replace("USER", user)
     # zsh removes the slash after a directory when nothing follows.
     assert [word.rstrip("/") for word in shell.arguments_after(typed.replace("USE", user[:-1]))] == expected.split()
@@ -175,7 +175,7 @@ def test_tab__knows_every_option(shell: Shell, name: str) -> None:
 
 
 @pytest.mark.parametrize("typed", ENDS)
-def test_fish__ends_what_was_begun(place: Path, user: str, typed: str) -> None:
+def test_fish__completes_the_word(place: Path, user: str, typed: str) -> None:
     end = ENDS[typed].replace("USER", user)
     offered = fish_offers(place, typed.replace("USE", user[:-1]))
     assert [each.rstrip("/") for each in offered] == ([] if end == typed else [end.split()[-1]])

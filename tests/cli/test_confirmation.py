@@ -35,7 +35,7 @@ WRONG: dict[str, tuple[Callable[[Phone], str], str]] = {
 
 
 def answer_three_times(dialogue: Dialogue, answer: Callable[[Phone], str], remark: str) -> list[str]:
-    """Give the same kind of answer at every prompt.
+    """Answer three prompts in the same way, and check that each answer is followed by a remark.
 
     Returns:
         The lines that the terminal showed after each answer.

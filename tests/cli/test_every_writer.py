@@ -160,7 +160,7 @@ def ledger(alice: Person) -> Iterator[Ledger]:
     (ROOTS / "enrolled" / str(alice.uid)).unlink(missing_ok=True)
 
 
-def test_writers__never_forget_what_a_live_token_has_used(ledger: Ledger) -> None:
+def test_writers__keep_each_used_code_of_a_live_token(ledger: Ledger) -> None:
     ledger.enrol()
     for _ in range(3):
         ledger.log_in()
@@ -176,7 +176,7 @@ def test_writers__never_forget_what_a_live_token_has_used(ledger: Ledger) -> Non
         ledger.require_used_stay_used()
 
 
-def test_writers__imports_that_come_and_go_bring_no_used_code_back(ledger: Ledger) -> None:
+def test_writers__repeated_import_and_removal_brings_no_used_code_back(ledger: Ledger) -> None:
     """More tokens than the state has room for, one after the other, beside one that stays."""
     ledger.enrol()
     for _ in range(3):

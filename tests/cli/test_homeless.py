@@ -25,7 +25,7 @@ def homeless(make_person: Callable[[], Person]) -> Iterator[Person]:
     aside.rename(person.home)
 
 
-def test_homeless__user_of_the_soft_token_is_told_where_else_the_vault_can_be(
+def test_homeless__error_of_the_soft_token_names_another_place_for_the_vault(
     installed: Installation, homeless: Person
 ) -> None:
     program = Enroller(installed.root / "scripts" / "softtoken")
@@ -39,7 +39,7 @@ def test_homeless__user_of_the_soft_token_is_told_where_else_the_vault_can_be(
 
 
 @pytest.mark.parametrize("by_root", [False, True])
-def test_homeless__user_is_told_how_to_get_a_home(enroller: Enroller, homeless: Person, by_root: bool) -> None:
+def test_homeless__hint_tells_the_user_how_to_get_a_home(enroller: Enroller, homeless: Person, by_root: bool) -> None:
     words = ["--no-confirm", "--json", "--recovery-codes=0"]
     for tool in (words, ["--list"], ["--if-absent", *words]):
         options, person = (["--user", homeless.name, *tool], None) if by_root else (tool, homeless)
@@ -52,19 +52,19 @@ def test_homeless__user_is_told_how_to_get_a_home(enroller: Enroller, homeless: 
         assert mistake.hint == f"{who}: mkhomedir_helper {homeless.name}{ELSEWHERE}"
 
 
-def test_homeless__administrator_is_told_how_the_user_gets_a_home(installed: Installation, homeless: Person) -> None:
+def test_homeless__hint_tells_the_administrator_how_to_make_a_home(installed: Installation, homeless: Person) -> None:
     done = Admin(installed).run("unlock", homeless.name)
     assert done.status == 1
     assert f"hint: run: mkhomedir_helper {homeless.name}{ELSEWHERE}\n" in done.stderr
 
 
-def test_homeless__mkhomedir_helper_makes_a_home_that_will_do(enroller: Enroller, homeless: Person) -> None:
+def test_homeless__home_made_by_mkhomedir_helper_works(enroller: Enroller, homeless: Person) -> None:
     subprocess.run(["/sbin/mkhomedir_helper", homeless.name], check=True)
     assert enroller.run("--no-confirm", "--json", "--recovery-codes=0", person=homeless).status == 0
     subprocess.run(["rm", "-r", homeless.home], check=True)
 
 
-def test_homeless__entry_without_a_path_is_told_what_sets_one(
+def test_homeless__account_without_a_home_path_has_an_error_with_the_cure(
     enroller: Enroller, make_person: Callable[[], Person]
 ) -> None:
     person = make_person()

@@ -40,7 +40,7 @@ def on_host_with(enroller: Enroller, outside: Path) -> Callable[..., Enroller]:
     return make
 
 
-def test_conf__store_of_the_host_is_where_the_token_goes(
+def test_conf__token_goes_to_the_store_of_the_host(
     on_host_with: Callable[..., Enroller], alice: Person, outside: Path
 ) -> None:
     program = on_host_with(f"store = {outside}/%U\n")
@@ -49,7 +49,7 @@ def test_conf__store_of_the_host_is_where_the_token_goes(
     assert not alice.store.exists()
 
 
-def test_conf__store_of_the_host_that_is_roots_sends_users_to_an_administrator(
+def test_conf__users_of_a_root_held_store_are_referred_to_an_administrator(
     on_host_with: Callable[..., Enroller], alice: Person, outside: Path
 ) -> None:
     program = on_host_with(f"store = {outside}/%U\n", person=alice)
@@ -104,7 +104,7 @@ def test_conf__of_another_user_is_not_believed(on_host_with: Callable[..., Enrol
     assert "others own it" in program.run(*SCRIPT, "--user", alice.name).refused().error
 
 
-def test_conf__pin_that_everybody_must_have_is_set_with_a_code_alone_and_stays(
+def test_conf__required_pin_is_set_with_a_code_alone_and_cannot_be_removed(
     on_host_with: Callable[..., Enroller], alice: Person, installed: Installation, pam: Pam
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp")

@@ -87,64 +87,64 @@ def test_enroll__first_state_cut_short_does_not_lock_the_owner_out(
 
 
 def close_home(alice: Person) -> None:
-    """Make the home read-only for everybody, including the owner."""
+    """Remove the write permission of the home, the owner's as well."""
     alice.home.chmod(0o500)
 
 
 def open_home_to_group(alice: Person) -> None:
-    """Make the home writable for the user's group."""
+    """Allow the user's group to write to the home."""
     alice.home.chmod(0o775)
 
 
 def open_home_to_all(alice: Person) -> None:
-    """Make the home writable for everybody."""
+    """Allow everybody to write to the home."""
     alice.home.chmod(0o777)
 
 
 def give_home_away(alice: Person) -> None:
-    """Make another user the owner of the home directory."""
+    """Change the owner of the home to another user."""
     os.chown(alice.home, NOBODY, NOBODY)
 
 
 def store_is_a_link(alice: Person) -> None:
-    """Make ~/.softtoken a link to another directory of the user's."""
+    """Create ~/.softtoken as a link to another directory of the user."""
     (alice.home / "elsewhere").mkdir(mode=0o700)
     os.chown(alice.home / "elsewhere", alice.uid, alice.gid)
     alice.store.symlink_to("elsewhere")
 
 
 def store_is_a_dangling_link(alice: Person) -> None:
-    """Make ~/.softtoken a link to nothing."""
+    """Create ~/.softtoken as a link to a path that does not exist."""
     alice.store.symlink_to("nowhere")
 
 
 def store_is_a_file(alice: Person) -> None:
-    """Make ~/.softtoken a file."""
+    """Create ~/.softtoken as a file."""
     alice.store.write_bytes(b"precious")
     os.chown(alice.store, alice.uid, alice.gid)
 
 
 def make_store(alice: Person) -> Path:
-    """Make an empty ~/.softtoken, as enrolment does."""
+    """Create an empty ~/.softtoken, as enrolment does, and return its path."""
     alice.store.mkdir(mode=0o700)
     os.chown(alice.store, alice.uid, alice.gid)
     return alice.store
 
 
 def store_of_somebody_else(alice: Person) -> None:
-    """Make another user the owner of ~/.softtoken."""
+    """Create ~/.softtoken, owned by another user."""
     make_store(alice).chmod(0o755)
     os.chown(alice.store, NOBODY, NOBODY)
 
 
 def store_of_root(alice: Person) -> None:
-    """Make root the owner of ~/.softtoken."""
+    """Create ~/.softtoken, owned by root."""
     make_store(alice).chmod(0o755)
     os.chown(alice.store, 0, 0)
 
 
 def store_open_to_group(alice: Person) -> None:
-    """Make ~/.softtoken writable for the group."""
+    """Create ~/.softtoken so that the group can write to it."""
     make_store(alice).chmod(0o770)
 
 
@@ -154,40 +154,40 @@ def store_without_access(alice: Person) -> None:
 
 
 def tokens_is_a_link(alice: Person) -> None:
-    """Make the token file a link to a file of the user's."""
+    """Create the token file as a link to another file of the user."""
     (alice.home / "precious").write_bytes(b"precious")
     os.chown(alice.home / "precious", alice.uid, alice.gid)
     (make_store(alice) / "tokens").symlink_to("../precious")
 
 
 def tokens_is_a_fifo(alice: Person) -> None:
-    """Make the token file a FIFO: a careless open waits for ever."""
+    """Create the token file as a FIFO. An unguarded open would wait for ever."""
     os.mkfifo(make_store(alice) / "tokens", 0o600)
     os.chown(alice.store / "tokens", alice.uid, alice.gid)
 
 
 def tokens_is_a_directory(alice: Person) -> None:
-    """Make the token file a directory."""
+    """Create the token file as a directory."""
     (make_store(alice) / "tokens").mkdir()
     os.chown(alice.store / "tokens", alice.uid, alice.gid)
 
 
 def tokens_is_open_to_others(alice: Person) -> None:
-    """Make the token file readable for other users."""
+    """Create a token file that other users can read."""
     (make_store(alice) / "tokens").write_bytes(b"{}")
     os.chown(alice.store / "tokens", alice.uid, alice.gid)
     (alice.store / "tokens").chmod(0o644)
 
 
 def state_is_a_link(alice: Person) -> None:
-    """Make the state file a link to a file of the user's."""
+    """Create the state file as a link to another file of the user."""
     (alice.home / "precious").write_bytes(b"precious")
     os.chown(alice.home / "precious", alice.uid, alice.gid)
     (make_store(alice) / "state").symlink_to("../precious")
 
 
 def state_has_two_names(alice: Person) -> None:
-    """Make the state file a second name of another file."""
+    """Create the state file as a hard link to another file of the user."""
     state_is_a_link(alice)
     (alice.store / "state").unlink()
     (alice.home / "precious").chmod(0o600)
@@ -195,7 +195,7 @@ def state_has_two_names(alice: Person) -> None:
 
 
 def state_is_a_fifo(alice: Person) -> None:
-    """Make the state file a FIFO: a careless open waits for ever."""
+    """Create the state file as a FIFO. An unguarded open would wait for ever."""
     os.mkfifo(make_store(alice) / "state", 0o600)
     os.chown(alice.store / "state", alice.uid, alice.gid)
 
@@ -226,7 +226,7 @@ HOME_TRAPS = (close_home, open_home_to_group, open_home_to_all, give_home_away)
 
 
 @pytest.mark.parametrize(("trap", "place", "words"), TRAPS, ids=NAMES)
-def test_enroll__hostile_home_is_one_error_and_is_left_as_it_was(
+def test_enroll__hostile_home_is_one_error_and_is_not_changed(
     enroller: Enroller, alice: Person, trap: Callable[[Person], object], place: str, words: str
 ) -> None:
     trap(alice)
@@ -245,7 +245,7 @@ def test_enroll__hostile_home_is_one_error_and_is_left_as_it_was(
     assert {mistake.error for mistake in mistakes} == {f"{alice.home}{place}: {words}; nothing was changed"}
 
 
-def test_enroll__home_that_is_missing_is_one_error(enroller: Enroller, alice: Person) -> None:
+def test_enroll__missing_home_is_one_error(enroller: Enroller, alice: Person) -> None:
     moved = alice.home.rename(alice.home.with_suffix(".moved"))
     try:
         for mistake in (
@@ -273,7 +273,7 @@ def test_enroll__root_does_not_follow_the_users_link(enroller: Enroller, alice: 
     [each for each in TRAPS if each[0] not in HOME_TRAPS],
     ids=[each[0].__name__ for each in TRAPS if each[0] not in HOME_TRAPS],
 )
-def test_enroll__force_replaces_what_every_login_refuses(
+def test_enroll__force_replaces_files_that_every_login_refuses(
     enroller: Enroller,
     alice: Person,
     service: Service,
@@ -294,7 +294,7 @@ def test_enroll__force_replaces_what_every_login_refuses(
 
 @pytest.fixture
 def read_only_home(small_home: Path) -> Iterator[Callable[[], None]]:
-    """Make Alice's home read-only, for the rest of the test."""
+    """Return a function that remounts Alice's home read-only. After the test the home is writable again."""
 
     def remount(mode: str) -> None:
         subprocess.run(["mount", "-o", f"remount,{mode}", small_home], check=True)

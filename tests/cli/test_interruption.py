@@ -90,7 +90,7 @@ def test_enroll__closed_terminal_keeps_the_earlier_token(
 
 
 @pytest.mark.lockout("a power cut leaves empty files beside the tokens")
-def test_enroll__is_not_hindered_by_what_a_power_cut_has_left(
+def test_enroll__works_with_leftovers_of_a_power_cut(
     enroller: Enroller, installed: Installation, alice: Person, service: Service
 ) -> None:
     phone = alice.enrol(installed, "--period=300", "--recovery-codes=0")
@@ -102,9 +102,7 @@ def test_enroll__is_not_hindered_by_what_a_power_cut_has_left(
     assert service.log_in(alice, Phone(json.loads(done.stdout)).totp(1)).result == PAM_SUCCESS
 
 
-def test_enroll__interrupted_in_a_store_of_several_new_directories_leaves_none(
-    enroller: Enroller, alice: Person
-) -> None:
+def test_enroll__interrupted_one_removes_every_new_directory(enroller: Enroller, alice: Person) -> None:
     before = listing(alice.home)
     with enroller.start("--store=%h/.config/soft/token", person=alice) as dialogue:
         go_to(CODE_PROMPT, dialogue)

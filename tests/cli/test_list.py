@@ -53,7 +53,7 @@ def test_list__is_a_table_of_tokens_and_the_recovery_codes_left(
     assert [line.index("totp" if "totp" in line else "hotp") for line in (first, second)] == [header.index("type")] * 2
 
 
-def test_list__times_are_those_of_the_persons_zone(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_list__times_are_in_the_zone_of_the_user(enroller: Enroller, alice: Person, phone: Phone) -> None:
     # POSIX.1-2017, 8.3, TZ: the sign is that of the offset to be added to get UTC. 1111111109 is 2005-03-18 01:58:29
     # UTC: RFC 6238, appendix B.
     set_created(alice, 1111111109, 1111111109)
@@ -125,7 +125,7 @@ def test_list__changes_nothing_and_needs_no_state(
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)], ids=["table", "json"])
-def test_list__of_somebody_who_is_not_enrolled_fails_and_makes_nothing(
+def test_list__of_a_user_without_tokens_fails_and_creates_no_file(
     enroller: Enroller, alice: Person, options: tuple[str, ...]
 ) -> None:
     before = listing(alice.home)
@@ -175,7 +175,7 @@ def test_list__any_name_can_be_shown(
     assert "é" in lines[2]
 
 
-def test_list__damaged_state_is_told(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_list__damaged_state_is_reported(enroller: Enroller, alice: Person, phone: Phone) -> None:
     (alice.store / "state").write_bytes(b"x" * 8192)
     done = enroller.run("--list", person=alice)
     assert done.status == 0
@@ -185,7 +185,7 @@ def test_list__damaged_state_is_told(enroller: Enroller, alice: Person, phone: P
     assert (record["state"], record["recovery_codes"]["left"]) == ("damaged", None)
 
 
-def test_list__lost_state_is_told(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_list__lost_state_is_reported(enroller: Enroller, alice: Person, phone: Phone) -> None:
     (alice.store / "state").unlink()
     assert "it is not known which were used" in enroller.run("--list", person=alice).stdout
     assert json.loads(enroller.run("--list", "--json", person=alice).stdout)["state"] == "missing"

@@ -56,7 +56,7 @@ def phone(installed: Installation, alice: Person) -> Iterator[Phone]:
 
 
 @pytest.mark.parametrize("words", ["unlock", "code-for --for=1h", "reset-state --yes"])
-def test_lock__that_the_user_keeps_is_said_to_be_theirs(
+def test_lock__held_by_a_process_of_the_user_is_reported_so(
     admin: Admin, alice: Person, phone: Phone, service: Service, words: str
 ) -> None:
     command, *options = words.split()
@@ -70,7 +70,7 @@ def test_lock__that_the_user_keeps_is_said_to_be_theirs(
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS, "nothing was changed"
 
 
-def test_lock__is_named_by_move_and_by_an_enrolment_of_roots(
+def test_lock__is_named_by_move_and_by_an_enrolment_as_root(
     admin: Admin, enroller: Enroller, alice: Person, phone: Phone
 ) -> None:
     with revoking.against(alice, revoking.HOLD_EVERY_LOCK) as holder:
@@ -81,14 +81,14 @@ def test_lock__is_named_by_move_and_by_an_enrolment_of_roots(
         assert f"kill -KILL {holder.pid}, then start again" in done.stderr
 
 
-def test_lock__is_named_to_root_alone(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_lock__is_named_only_to_root(enroller: Enroller, alice: Person, phone: Phone) -> None:
     with revoking.against(alice, revoking.HOLD_EVERY_LOCK) as holder:
         done = enroller.run("--remove", "phone", "--force", person=alice)
     assert done.status == 1
     assert str(holder.pid) not in done.stderr
 
 
-def test_lock__that_was_handed_on_is_the_one_of_who_has_it_now(admin: Admin, alice: Person, phone: Phone) -> None:
+def test_lock__inherited_one_names_the_process_that_holds_it_now(admin: Admin, alice: Person, phone: Phone) -> None:
     with revoking.against(alice, HAND_ON) as taker:
         wait_until(lambda: not is_running(taker.pid), "the end of who took the lock")
         _, hint = refused(admin.run("unlock", alice.name))
@@ -107,7 +107,7 @@ def test_lock__name_of_a_program_cannot_write_to_the_terminal(admin: Admin, alic
 NO_PROC = 'mount -t tmpfs none /proc; exec "$@"'
 
 
-def test_lock__without_proc_says_that_nobody_can_tell(installed: Installation, alice: Person, phone: Phone) -> None:
+def test_lock__without_proc_has_an_unknown_holder(installed: Installation, alice: Person, phone: Phone) -> None:
     program = installed.root / "scripts" / "softtoken-admin"
     blind = Enroller("unshare", "--mount", "--propagation", "private", "sh", "-c", NO_PROC, "sh", program)
     with revoking.against(alice, revoking.HOLD_EVERY_LOCK):

@@ -55,7 +55,7 @@ def desktop(world: Path, installed: Installation) -> Iterator[Desktop]:
     shows="only root can read this store",
     cure="softtoken-admin move --all --to home",
 )
-def test_locker__with_a_store_of_roots_is_explained_and_cured(
+def test_locker__with_a_root_held_store_is_explained_and_cured(
     desktop: Desktop, alice: Person, system_log: SystemLog
 ) -> None:
     desktop.set_conf(f"store = {STORE}\n")
@@ -105,7 +105,7 @@ def test_enable__refuses_to_lock_a_screen_locker_for_good(desktop: Desktop, alic
     shows="cannot see what root has noted of its user",
     cure="chmod 711 /var/lib/softtoken",
 )
-def test_locker__that_cannot_enter_roots_directory_is_explained_and_cured(
+def test_locker__without_access_to_roots_directory_is_explained_and_cured(
     desktop: Desktop, alice: Person, system_log: SystemLog
 ) -> None:
     desktop.set_service("login", COMMON + desktop.line("nullok"))

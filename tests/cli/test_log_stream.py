@@ -43,9 +43,7 @@ def peak_memory_kb(admin: Admin, *options: str | Path) -> int:
 
 
 @pytest.mark.parametrize("options", [(), ("--json",), ("--user", "nobody")], ids=["table", "json", "one user"])
-def test_log__of_fifty_times_the_length_takes_no_more_memory(
-    admin: Admin, outside: Path, options: tuple[str, ...]
-) -> None:
+def test_log__fifty_times_as_long_needs_no_more_memory(admin: Admin, outside: Path, options: tuple[str, ...]) -> None:
     path = outside / "auth.log"
     peaks = []
     for lines in (1_000, 50_000):
@@ -84,7 +82,7 @@ def test_log__says_that_a_compressed_file_is_damaged_wherever_it_is(admin: Admin
         assert done.status == 0 or f'cannot read "{path}"' in done.stderr
 
 
-def test_log__with_an_endless_line_takes_no_more_memory(admin: Admin, outside: Path) -> None:
+def test_log__with_an_endless_line_needs_no_more_memory(admin: Admin, outside: Path) -> None:
     path = outside / "auth.log"
     peaks = []
     for size in (1, 64 * 1024 * 1024):
@@ -181,7 +179,7 @@ def slow_journal(outside: Path) -> Path:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_log__that_is_interrupted_ends_journalctl_too(admin: Admin, slow_journal: Path, number: signal.Signals) -> None:
+def test_log__interrupted_one_ends_journalctl_too(admin: Admin, slow_journal: Path, number: signal.Signals) -> None:
     """The signal goes only to the program, unlike a signal from a terminal."""
     # Root's programs search for others only where root installs them.
     instead = 'mount --bind "$0" "$(command -v journalctl)" && exec "$@"'

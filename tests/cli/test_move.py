@@ -76,7 +76,9 @@ def use_up(service: Service, alice: Person, *codes: str) -> None:
         assert service.log_in(alice, code).result == PAM_SUCCESS
 
 
-def test_move__takes_tokens_and_uses_along_and_back(movers: Movers, alice: Person, phone: Phone, roots: Path) -> None:
+def test_move__moves_tokens_and_used_codes_there_and_back(
+    movers: Movers, alice: Person, phone: Phone, roots: Path
+) -> None:
     used = [phone.hotp(), phone.recovery_codes[0]]
     use_up(movers.home, alice, *used)
     tokens = json.loads((alice.store / "tokens").read_text())
@@ -104,7 +106,7 @@ def test_move__takes_tokens_and_uses_along_and_back(movers: Movers, alice: Perso
     use_up(movers.home, alice, phone.hotp(), phone.recovery_codes[1])
 
 
-def test_move__takes_an_issued_code_along_and_none_that_was_used(
+def test_move__keeps_an_issued_code_and_revives_no_used_one(
     movers: Movers, alice: Person, phone: Phone, roots: Path
 ) -> None:
     used, fresh = (
@@ -125,15 +127,15 @@ def test_move__takes_an_issued_code_along_and_none_that_was_used(
     use_up(movers.home, alice, phone.hotp())
 
 
-def test_move__leaves_nobody_who_could_pass_for_one_who_never_enrolled(
+def test_move__leaves_a_user_that_nullok_does_not_let_in(
     movers: Movers, alice: Person, phone: Phone, make_service: Callable[[str], Service], installed: Installation
 ) -> None:
-    """Alice has not logged in yet, so nothing else shows that she is enrolled."""
+    """Alice has not logged in yet, so nothing else shows the enrolment."""
     assert movers.run(alice.name, "--to=system").returncode == 0
     assert make_service(installed.line("nullok")).log_in(alice, "000000").result == PAM_AUTH_ERR
 
 
-def test_move__what_a_place_knows_from_an_earlier_time_brings_nothing_back(
+def test_move__old_state_file_at_the_target_brings_no_used_code_back(
     movers: Movers, alice: Person, phone: Phone, roots: Path
 ) -> None:
     """The state file of a former token, with an older and with a newer record."""
@@ -155,8 +157,8 @@ def test_move__what_a_place_knows_from_an_earlier_time_brings_nothing_back(
     use_up(movers.home, alice, phone.hotp())
 
 
-def test_moved_onto__what_is_lost_of_a_token_that_is_moved_stays_lost() -> None:
-    """An older record of it would accept codes that were used since."""
+def test_moved_onto__old_record_does_not_replace_the_lost_one_of_a_moved_token() -> None:
+    """With an older record, codes that were used since then would be accepted again."""
     leftover = State(last={"moved": 5, "other": 7}, spent={"set": ("a",), "old": ("b",)})
     together = states.moved_onto(leftover, State(last={"more": 3}), {"moved"})
     assert together.last == {"other": 7, "more": 3}
@@ -169,7 +171,7 @@ def test_moved_onto__what_is_lost_of_a_token_that_is_moved_stays_lost() -> None:
 @pytest.mark.claim(
     "Moving tokens brings no used code back and leaves one copy at most, also when killed at a call drawn by lot."
 )
-def test_move__takes_along_what_was_used_while_the_home_was_read_only(
+def test_move__takes_along_codes_used_while_the_home_was_read_only(
     movers: Movers, alice: Person, installed: Installation, roots: Path
 ) -> None:
     with disk_as_home(alice, "size=1m"):
@@ -209,7 +211,7 @@ def test_move__dry_run_changes_nothing(movers: Movers, alice: Person, phone: Pho
     assert (listing(alice.home), roots.exists()) == (before, False)
 
 
-def test_move__of_several_says_who_was_moved_and_who_was_not(
+def test_move__of_several_users_reports_each_result(
     movers: Movers, alice: Person, phone: Phone, roots: Path, make_person: Callable[[], Person], installed: Installation
 ) -> None:
     bob, carol = make_person(), make_person()
@@ -238,7 +240,7 @@ def test_move__of_an_unknown_user_moves_nobody(movers: Movers, alice: Person, ph
     assert (alice.store / "tokens").read_bytes() == before
 
 
-def test_move__files_of_the_home_are_touched_as_the_user_and_links_are_not_followed(
+def test_move__changes_the_home_as_the_user_and_follows_no_link(
     movers: Movers, alice: Person, phone: Phone, roots: Path, outside: Path
 ) -> None:
     precious = outside / "precious"
@@ -266,7 +268,7 @@ class Interrupted:
     Args:
         movers: the program.
         alice: the user, who has used codes 0 and 1, and a recovery code.
-        roots: the place of her files in root's store.
+        roots: the directory for Alice's files in root's store.
         to: the target of the move.
     """
 
@@ -344,7 +346,7 @@ def test_move__sync_that_fails_leaves_exactly_one_copy(
 @pytest.mark.claim(
     "Moving tokens brings no used code back and leaves one copy at most, also when killed at a call drawn by lot."
 )
-def test_move__killed_at_some_call_leaves_one_copy_at_most_and_no_spent_code(
+def test_move__killed_at_some_call_leaves_at_most_one_copy_and_revives_no_code(
     movers: Movers, alice: Person, phone: Phone, roots: Path, to: str
 ) -> None:
     if to == "home":

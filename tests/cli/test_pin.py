@@ -37,7 +37,7 @@ def _set(enroller: Enroller, person: Person, code: str, pin: str, *, columns: in
 
 
 @pytest.mark.parametrize("columns", [80, 40])
-def test_pin__is_wanted_in_front_of_codes_once_it_is_set(
+def test_pin__is_needed_before_each_code_once_it_is_set(
     enroller: Enroller, alice: Person, phone: Phone, service: Service, columns: int
 ) -> None:
     transcript = _set(enroller, alice, phone.hotp(), PIN, columns=columns)
@@ -73,7 +73,7 @@ def test_pin__change_and_removal_take_the_present_one(
 
 
 @pytest.mark.lockout("the PIN is forgotten", shows="reason=mismatch", cure="softtoken-enroll --user alice --no-pin")
-def test_pin__that_is_forgotten_is_taken_away_by_root(
+def test_pin__forgotten_one_is_removed_by_root(
     enroller: Enroller, alice: Person, phone: Phone, service: Service, system_log: SystemLog
 ) -> None:
     set_pin(alice.store / "tokens", PIN)
@@ -83,7 +83,7 @@ def test_pin__that_is_forgotten_is_taken_away_by_root(
     assert service.log_in(alice, phone.hotp_at(0)).result == PAM_SUCCESS
 
 
-def test_pin__root_sets_and_takes_away_without_the_present_one(
+def test_pin__root_sets_and_removes_it_without_the_present_one(
     enroller: Enroller, alice: Person, phone: Phone, service: Service
 ) -> None:
     with enroller.start("--pin", "--user", alice.name) as dialogue:
@@ -137,7 +137,9 @@ def test_pin__interrupted_at_any_question_changes_nothing_but_the_used_code(
     assert _without_state(alice) == before
 
 
-def test_pin__nobody_without_a_terminal_a_token_or_a_pin(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_pin__change_without_a_terminal_a_token_or_a_pin_is_refused(
+    enroller: Enroller, alice: Person, phone: Phone
+) -> None:
     assert "no terminal" in enroller.run("--pin", person=alice).refused().error
     assert "has no PIN" in enroller.run("--no-pin", person=alice).refused().error
     assert "does not go with" in enroller.run("--pin", "--json", person=alice).refused(2).error

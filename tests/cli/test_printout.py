@@ -54,7 +54,7 @@ class Sheet:
         self.html = html
 
     def on(self, paper: str) -> Path:
-        """Make a copy for a paper size, as a user chooses it when printing."""
+        """Write a copy of the page with a paper size, as a user chooses it when printing, and return its path."""
         text = self.html.read_text()
         assert text.count("@page {") == 1
         copy = self.html.with_name(f"{self.html.stem}-{paper}.html")
@@ -170,7 +170,7 @@ def test_pictures__hold_the_key_uri(enroller: Enroller, alice: Person, outside: 
 
 @pytest.mark.parametrize("umask", [0, 0o777], ids=["0000", "0777"])
 @pytest.mark.parametrize("caller", ["alice", "root"])
-def test_files__are_the_users_in_whose_home_they_are_and_nobody_else_can_read_them(
+def test_files__belong_to_the_owner_of_the_home_and_only_the_owner_reads_them(
     enroller: Enroller, alice: Person, caller: str, umask: int
 ) -> None:
     person = alice if caller == "alice" else None
@@ -216,7 +216,7 @@ def make_pipe(path: Path) -> None:
 
 
 def close_directory(path: Path) -> None:
-    """Make a directory read-only."""
+    """Remove the write permission of the directory that would hold the file."""
     path.parent.chmod(0o555)
 
 
@@ -384,7 +384,7 @@ def test_already_enrolled__leaves_no_file(enroller: Enroller, installed: Install
     assert listing(alice.home) == before
 
 
-def test_interrupted__picture_that_was_moved_is_emptied_and_what_came_in_its_place_stays(
+def test_interrupted__moved_picture_is_emptied_and_a_new_file_at_its_path_stays(
     enroller: Enroller, alice: Person
 ) -> None:
     picture, moved = alice.home / "qr.png", alice.home / "moved.png"

@@ -93,7 +93,7 @@ def test_if_absent__without_a_key_any_token_will_do(enroller: Enroller, installe
     assert listing(alice.home) == before
 
 
-def test_if_absent__key_that_was_taken_away_does_not_come_back(
+def test_if_absent__revoked_key_does_not_come_back(
     enroller: Enroller, installed: Installation, alice: Person, service: Service
 ) -> None:
     phone = Phone(json.loads(provision(enroller, alice, "--type=hotp").stdout))
@@ -120,9 +120,7 @@ def test_if_absent__other_key_than_one_that_was_removed_is_enrolled(enroller: En
     assert provision(enroller, alice, key=OTHER).status == 0
 
 
-def test_if_absent__account_that_has_logged_in_and_lost_its_files_is_left_to_an_administrator(
-    enroller: Enroller, alice: Person, service: Service
-) -> None:
+def test_if_absent__account_that_lost_its_files_is_refused(enroller: Enroller, alice: Person, service: Service) -> None:
     phone = Phone(json.loads(provision(enroller, alice, "--type=hotp").stdout))
     assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
     for file in alice.store.iterdir():
@@ -181,7 +179,7 @@ def test_recovery_hashes__their_codes_log_in_once_each(
 
 
 @pytest.mark.parametrize("removed", [False, True])
-def test_recovery_hashes__that_come_back_bring_no_used_code_back(
+def test_recovery_hashes__same_ones_again_bring_no_used_code_back(
     enroller: Enroller, alice: Person, service: Service, outside: Path, removed: bool
 ) -> None:
     codes, hashes = made_elsewhere(enroller)
@@ -204,7 +202,7 @@ def test_print_recovery_codes__touches_no_account(enroller: Enroller, alice: Per
 
 
 @pytest.mark.parametrize("spoilt", ["text", "outer object", "scratch", "cheap", "long", "empty", "hash too short"])
-def test_recovery_hashes__that_are_none_are_refused_and_never_repeated(
+def test_recovery_hashes__invalid_ones_are_refused_and_not_shown(
     enroller: Enroller, alice: Person, outside: Path, spoilt: str
 ) -> None:
     codes, hashes = made_elsewhere(enroller)

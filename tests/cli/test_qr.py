@@ -62,7 +62,7 @@ def test_qr__fits_into_80_columns_or_is_left_out_with_a_word(
     assert readable or "columns" in shown, "a code that wraps at the edge can be read by nobody"
 
 
-def test_qr__narrow_terminal_is_told_instead_of_wrapped(enroller: Enroller, alice: Person) -> None:
+def test_qr__narrow_terminal_gets_a_message_and_no_wrapped_code(enroller: Enroller, alice: Person) -> None:
     shown = shown_in_terminal(enroller, alice, columns=40)
     assert "█" not in shown
     assert "columns" in shown
@@ -176,7 +176,7 @@ def test_uri__host_name_comes_out_as_it_went_in(enroller: Enroller, alice: Perso
 
 
 @pytest.mark.parametrize("surroundings", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_qr__no_escape_sequences_where_nobody_wants_them(
+def test_qr__no_escape_sequences_if_they_are_turned_off(
     enroller: Enroller, alice: Person, surroundings: dict[str, str]
 ) -> None:
     shown = shown_in_terminal(enroller, alice, settings=surroundings)
@@ -201,12 +201,12 @@ def test_qr__no_escape_sequences_in_a_pipe_where_blocks_cannot_be_shown(
     assert uri_in(done.stdout)
 
 
-def test_qr__empty_no_color_is_as_good_as_none(enroller: Enroller, alice: Person) -> None:
+def test_qr__empty_no_color_keeps_the_colours(enroller: Enroller, alice: Person) -> None:
     # https://no-color.org: "when present and not an empty string (regardless of its value)"
     assert "\x1b[" in shown_in_terminal(enroller, alice, settings={"NO_COLOR": ""})
 
 
-def test_qr__terminal_that_is_not_utf8_gets_one_it_can_show(
+def test_qr__terminal_without_utf8_gets_one_that_it_can_show(
     enroller: Enroller, alice: Person, locales: dict[str, dict[str, str]]
 ) -> None:
     shown = shown_in_terminal(enroller, alice, columns=ANSI_COLUMNS, settings=locales["latin"])

@@ -44,7 +44,7 @@ def spare(installed: Installation, alice: Person, phone: Phone) -> Phone:
 @pytest.mark.claim(
     "The codes of a removed token are refused at once, and its used codes stay used when its key comes back."
 )
-def test_remove__takes_a_code_and_the_removed_token_is_refused_at_once(
+def test_remove__needs_a_code_and_the_removed_token_is_refused_at_once(
     enroller: Enroller, alice: Person, phone: Phone, spare: Phone, *, service: Service, columns: int
 ) -> None:
     assert service.log_in(alice, spare.hotp()).result == PAM_SUCCESS
@@ -89,7 +89,7 @@ def test_remove__wrong_code_changes_nothing(enroller: Enroller, alice: Person, p
 
 
 @pytest.mark.parametrize("options", [("--no-confirm",), ("--no-confirm", "--force"), ("--force",), ()])
-def test_remove__by_a_user_whom_nobody_asks_is_refused(
+def test_remove__by_a_user_without_a_question_is_refused(
     enroller: Enroller, alice: Person, spare: Phone, options: tuple[str, ...]
 ) -> None:
     tokens = (alice.store / "tokens").read_bytes()
@@ -99,7 +99,7 @@ def test_remove__by_a_user_whom_nobody_asks_is_refused(
 
 
 @pytest.mark.parametrize(("answer", "left"), [("y", 1), ("YES", 1), ("n", 2), ("", 2), ("spare", 2)])
-def test_remove__root_is_asked_whether_it_is_meant(
+def test_remove__root_is_asked_for_a_confirmation(
     enroller: Enroller, alice: Person, spare: Phone, answer: str, left: int
 ) -> None:
     with enroller.start("--remove=spare", "--user", alice.name) as dialogue:
@@ -119,7 +119,9 @@ def test_remove__root_need_not_be_asked(enroller: Enroller, alice: Person, spare
     assert names(alice) == ["phone"]
 
 
-def test_remove__root_without_a_terminal_is_told(enroller: Enroller, alice: Person, spare: Phone) -> None:
+def test_remove__root_without_a_terminal_is_refused_with_a_hint(
+    enroller: Enroller, alice: Person, spare: Phone
+) -> None:
     mistake = enroller.run("--remove=spare", "--user", alice.name).refused()
     assert "no terminal" in mistake.error
     assert mistake.hint == "add --no-confirm"
@@ -237,7 +239,7 @@ def test_remove__ends_the_time_in_which_no_code_is_asked_for(
 
 @pytest.mark.parametrize("columns", [80, 40])
 @pytest.mark.parametrize("kind", ["token", "recovery code"])
-def test_renew__old_recovery_codes_are_dead_and_the_new_ones_work(
+def test_renew__new_recovery_codes_work_and_the_old_ones_do_not(
     enroller: Enroller, alice: Person, phone: Phone, *, service: Service, columns: int, kind: str
 ) -> None:
     with enroller.start(RENEW, "--recovery-codes=2", person=alice, columns=columns) as dialogue:
@@ -257,7 +259,7 @@ def test_renew__old_recovery_codes_are_dead_and_the_new_ones_work(
     assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
 
 
-def test_renew__helps_where_nobody_can_tell_which_are_spent(
+def test_renew__helps_after_the_record_of_used_recovery_codes_is_lost(
     enroller: Enroller, installed: Installation, alice: Person, service: Service
 ) -> None:
     phone = alice.enrol(installed, "--period=300", "--recovery-codes=1")
@@ -299,7 +301,7 @@ def test_renew__without_a_question_is_refused_to_a_user(enroller: Enroller, alic
     assert listing(alice.home) == before
 
 
-def test_renew__old_codes_are_dead_for_a_login_that_is_under_way(
+def test_renew__old_codes_are_refused_in_a_login_under_way(
     enroller: Enroller, alice: Person, phone: Phone, service: Service
 ) -> None:
     """The second prompt comes from a process that has already read the old token file."""
@@ -331,7 +333,7 @@ def test_renew__stopped_at_a_prompt_leaves_the_old_codes_alive(
         assert service.log_in(alice, code).result == PAM_SUCCESS
 
 
-def test_renew__two_at_once_leave_those_of_the_quicker_one(
+def test_renew__two_at_once_leave_the_codes_of_the_first(
     enroller: Enroller, alice: Person, phone: Phone, service: Service
 ) -> None:
     with enroller.start(RENEW, "--recovery-codes=1", person=alice) as dialogue:
@@ -347,7 +349,7 @@ def test_renew__two_at_once_leave_those_of_the_quicker_one(
     assert service.log_in(alice, quicker).result == PAM_SUCCESS
 
 
-def test_renew__full_disk_is_refused_before_a_code_is_spent(
+def test_renew__full_disk_is_refused_before_a_code_is_used_up(
     enroller: Enroller, installed: Installation, alice: Person, small_home: Path, service: Service
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp", "--recovery-codes=1")
@@ -363,7 +365,7 @@ def test_renew__full_disk_is_refused_before_a_code_is_spent(
 
 
 @pytest.mark.parametrize("options", [("--remove=phone",), (RENEW,), ("--remove=phone", "--force")])
-def test_changes__of_somebody_who_is_not_enrolled_fail_and_make_nothing(
+def test_changes__for_a_user_without_tokens_fail_and_create_no_file(
     enroller: Enroller, alice: Person, options: tuple[str, ...]
 ) -> None:
     before = listing(alice.home)
@@ -373,13 +375,13 @@ def test_changes__of_somebody_who_is_not_enrolled_fail_and_make_nothing(
     assert listing(alice.home) == before
 
 
-def test_changes__are_not_for_somebody_elses_tokens(enroller: Enroller, alice: Person) -> None:
+def test_changes__to_tokens_of_another_user_are_refused(enroller: Enroller, alice: Person) -> None:
     for options in (("--list",), ("--remove=phone",), (RENEW,)):
         mistake = enroller.run(*options, "--user", "root", person=alice).refused()
         assert mistake.error == "only root can do that for somebody else"
 
 
-def test_renew__of_a_store_outside_the_home_is_roots(
+def test_renew__in_a_store_outside_the_home_keeps_root_as_owner(
     enroller: Enroller, installed: Installation, alice: Person, outside: Path
 ) -> None:
     store = f"--store={outside}/%U"

@@ -53,7 +53,7 @@ def test_enroll__force_replaces_token_and_recovery_codes(
 
 
 @pytest.mark.lockout("several programs enrol a user, or replace the token, at once")
-def test_enroll__several_at_once_leave_a_token_that_one_of_them_has_shown(
+def test_enroll__several_at_once_leave_the_token_that_one_of_them_showed(
     installed: Installation, alice: Person, service: Service
 ) -> None:
     """A refused run has shown nothing on stdout. Without --force, all runs but one are refused."""
@@ -74,7 +74,7 @@ def test_enroll__several_at_once_leave_a_token_that_one_of_them_has_shown(
 
 
 @pytest.mark.lockout("the token is replaced while a login waits for its code")
-def test_enroll__while_a_login_waits_has_it_take_a_code_of_the_new_token_alone(
+def test_enroll__during_a_login_only_the_new_token_counts(
     enroller: Enroller, installed: Installation, alice: Person, service: Service
 ) -> None:
     old = alice.enrol(installed, "--period=300", "--recovery-codes=0")
@@ -108,7 +108,7 @@ def test_enroll__used_code_of_a_key_enrolled_again_is_still_refused(
     assert service.log_in(alice, phone.next()).result == PAM_SUCCESS
 
 
-def test_enroll__spent_recovery_code_stays_spent_when_the_old_token_file_comes_back(
+def test_enroll__used_recovery_code_stays_used_with_a_restored_token_file(
     enroller: Enroller, installed: Installation, alice: Person, service: Service
 ) -> None:
     code = alice.enrol(installed, "--recovery-codes=1").recovery_codes[0]

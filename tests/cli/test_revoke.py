@@ -96,7 +96,7 @@ def test_revoke__waits_for_nothing_that_the_user_does(
     assert_refused(service, alice, phone.totp(1), *phone.recovery_codes)
 
 
-def test_revoke__says_who_keeps_it_from_tidying_up(admin: Admin, alice: Person, phone: Phone) -> None:
+def test_revoke__names_the_process_that_holds_the_lock(admin: Admin, alice: Person, phone: Phone) -> None:
     with revoking.against(alice, revoking.HOLD_EVERY_LOCK) as adversary:
         done = admin.run("revoke", alice.name, "--yes")
     assert succeeded(done) == ""
@@ -128,7 +128,7 @@ def test_revoke__of_one_token_names_another_that_came_while_root_was_asked(
     assert 'Added while you were asked: "thief".' in dialogue.transcript
 
 
-def test_revoke__of_a_token_whose_name_cannot_be_read_offers_to_take_everything(
+def test_revoke__of_an_unreadable_token_suggests_to_revoke_everything(
     admin: Admin, alice: Person, phone: Phone, service: Service
 ) -> None:
     with revoking.against(alice, revoking.PIPES_FOR_FILES):
@@ -138,10 +138,10 @@ def test_revoke__of_a_token_whose_name_cannot_be_read_offers_to_take_everything(
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
 
 
-def test_revoke__by_force_takes_what_is_not_to_be_seen(
+def test_revoke__with_force_revokes_tokens_whose_file_is_gone(
     admin: Admin, alice: Person, phone: Phone, service: Service, tmp_path: Path
 ) -> None:
-    """She has never logged in, so only her files could show that she is enrolled."""
+    """Alice has never logged in, so only the files in the home show the enrolment."""
     put_back = copy_of(alice, tmp_path / "kept")
     shutil.rmtree(alice.store)
     error, _ = refused(admin.run("revoke", alice.name, "--yes"))
@@ -274,7 +274,7 @@ class Meddler:
 
 
 @pytest.mark.parametrize("kind", ["totp", "recovery", "grace"])
-def test_revoke__before_any_call_of_a_login_refuses_it_unless_it_was_accepted_before(
+def test_revoke__before_any_call_of_a_login_refuses_it_or_comes_after_its_success(
     installed: Installation, alice: Person, phone: Phone, pam: Pam, outside: Path, kind: str
 ) -> None:
     """The login checks revocations last when its code is on the disk. A later revocation finds it accepted."""
@@ -325,7 +325,7 @@ def test_revoke__old_copies_in_a_loop_let_nobody_in(
 
 
 @pytest.mark.lockout("all tokens were revoked", shows="reason=revoked", cure="softtoken-enroll --user alice")
-def test_revoke__root_enrols_anew_and_old_copies_stay_dead(
+def test_revoke__old_copies_stay_revoked_after_a_new_enrolment_by_root(
     admin: Admin, installed: Installation, alice: Person, phone: Phone, service: Service, tmp_path: Path,
     system_log: SystemLog,
 ) -> None:  # fmt: skip
@@ -341,7 +341,7 @@ def test_revoke__root_enrols_anew_and_old_copies_stay_dead(
     assert_refused(service, alice, phone.totp(1), fresh.totp(1), *phone.recovery_codes)
 
 
-def test_revoke__twice_takes_what_was_enrolled_in_between(
+def test_revoke__second_one_revokes_tokens_enrolled_after_the_first(
     admin: Admin, installed: Installation, alice: Person, phone: Phone, service: Service, tmp_path: Path
 ) -> None:
     succeeded(admin.run("revoke", alice.name, "--yes"))
@@ -354,7 +354,7 @@ def test_revoke__twice_takes_what_was_enrolled_in_between(
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["undisturbed", "revoked-meanwhile"])
-def test_revoke__in_the_middle_of_an_enrolment_of_roots_takes_the_new_token_too(
+def test_revoke__during_an_enrolment_by_root_revokes_the_new_token_too(
     alice: Person, phone: Phone, service: Service, again: bool
 ) -> None:
     content = token_file.parse((alice.store / "tokens").read_bytes(), path="tokens")
@@ -378,7 +378,7 @@ def test_revoke__in_the_middle_of_an_enrolment_of_roots_takes_the_new_token_too(
     assert result == (PAM_AUTH_ERR if again else PAM_SUCCESS)
 
 
-def test_revoke__a_code_from_before_is_dead_and_one_from_after_works(
+def test_revoke__ends_earlier_issued_codes_and_no_later_ones(
     admin: Admin, installed: Installation, alice: Person, phone: Phone, service: Service, tmp_path: Path
 ) -> None:
     spare = alice.enrol(installed, "--name=spare", "--period=300")
@@ -405,7 +405,7 @@ def test_revoke__a_time_of_grace_from_before_is_over(
     assert service.log_in(alice, phone.totp(1), options=here).result == PAM_AUTH_ERR
 
 
-def test_revoke__ends_a_time_of_grace_whatever_the_clock_said_then(
+def test_revoke__ends_a_time_of_grace_from_a_wrong_clock_too(
     admin: Admin, installed: Installation, alice: Person, phone: Phone, pam: Pam, outside: Path
 ) -> None:
     """The clock is half an hour ahead at the login, right at the revocation, and later reaches the same time again."""

@@ -98,7 +98,7 @@ def test_root__hashes_by_no_library_that_the_environment_names(
 
 
 @pytest.mark.parametrize("script", ["install", "demo"])
-def test_script__of_roots_makes_no_file_and_runs_no_program_where_the_environment_says(
+def test_script__of_root_ignores_path_and_tmpdir_of_the_environment(
     alice: Person, trapped: dict[str, str], tmp_path: Path, script: str
 ) -> None:
     """Run the script up to where it installs packages. There it shows where it would find programs and make files."""
@@ -176,7 +176,7 @@ def test_log__waits_for_no_pipe(installed: Installation, alice: Person) -> None:
         assert "is not a regular file" in done.stderr
 
 
-def test_log__reads_what_its_caller_has_opened(installed: Installation) -> None:
+def test_log__reads_a_descriptor_that_the_caller_opened(installed: Installation) -> None:
     line = "2005-03-18T01:58:29.123456+00:00 host sshd[1]: pam_softtoken(sshd:auth): user=alice result=denied"
     shell = Enroller("bash", "-c", 'exec "$1" log --since 2000-01-01 --json --file <(echo "$0")', line)
     done = Enroller(*shell.program, installed.root / "scripts" / "softtoken-admin").run(environment=ENVIRONMENT)

@@ -160,7 +160,7 @@ BAD_KEYS: dict[str, bytes] = {
 
 
 def key_file(person: Person, content: bytes) -> Path:
-    """Put a key into a file of the user's."""
+    """Write a key file in the user's home, owned by the user, and return its path."""
     path = person.home / "key.txt"
     path.write_bytes(content)
     os.chown(path, person.uid, person.gid)
@@ -216,7 +216,7 @@ def test_key_file__that_cannot_be_read_is_named(enroller: Enroller, alice: Perso
     assert listing(alice.home) == before
 
 
-def test_key_file__of_somebody_else_is_not_read(enroller: Enroller, alice: Person, outside: Path) -> None:
+def test_key_file__of_another_user_is_not_read(enroller: Enroller, alice: Person, outside: Path) -> None:
     path = outside / "key"
     path.write_text(KEY)
     path.chmod(0o600)

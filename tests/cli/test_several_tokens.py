@@ -62,7 +62,7 @@ def code_of(phone: Phone, kind: str) -> str:
 
 
 def set_pin(person: Person, pin: str) -> None:
-    """Put a PIN into a token file: scrypt (RFC 7914) of its characters."""
+    """Write the scrypt hash (RFC 7914) of a PIN into a token file."""
     file = person.store / "tokens"
     document = json.loads(file.read_bytes())
     digest = hashlib.scrypt(pin.encode(), salt=bytes(16), n=1024, r=8, p=1, dklen=16)
@@ -72,7 +72,7 @@ def set_pin(person: Person, pin: str) -> None:
 
 @pytest.fixture
 def phone(installed: Installation, alice: Person) -> Phone:
-    """Alice's first token, which counts, so that she has any number of codes."""
+    """Alice's first token. It is a HOTP token, so a test can use any number of codes without waiting."""
     return alice.enrol(installed, "--type=hotp", "--recovery-codes=2")
 
 
@@ -153,12 +153,12 @@ def test_tokens__sixteen_of_them_all_log_in(installed: Installation, alice: Pers
     assert [service.log_in(alice, token.hotp()).result for token in tokens] == [PAM_SUCCESS] * 16
 
 
-# The code that gives leave to it.
+# The code that permits the addition.
 
 
 @pytest.mark.parametrize("kind", ["totp", "hotp", "recovery"])
 @pytest.mark.claim("The code that permitted adding a token counts as used, and a code that logged in permits nothing.")
-def test_add__code_that_gave_leave_is_refused_at_a_login(
+def test_add__code_that_permitted_it_is_refused_at_a_login(
     enroller: Enroller, installed: Installation, alice: Person, service: Service, kind: str
 ) -> None:
     options = ["--type=hotp"] if kind == "hotp" else ["--period=300"]
@@ -176,7 +176,7 @@ def test_add__code_that_gave_leave_is_refused_at_a_login(
 
 @pytest.mark.parametrize("kind", ["totp", "hotp", "recovery"])
 @pytest.mark.claim("The code that permitted adding a token counts as used, and a code that logged in permits nothing.")
-def test_add__code_that_logged_in_gives_no_leave(
+def test_add__code_used_for_a_login_is_not_enough(
     enroller: Enroller, installed: Installation, alice: Person, service: Service, kind: str
 ) -> None:
     options = ["--type=hotp"] if kind == "hotp" else ["--period=300"]
@@ -195,7 +195,7 @@ def test_add__code_that_logged_in_gives_no_leave(
     assert (alice.store / "tokens").read_bytes() == tokens
 
 
-def test_add__code_gives_leave_once(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_add__code_permits_one_addition(enroller: Enroller, alice: Person, phone: Phone) -> None:
     code = phone.hotp()
     with enroller.start("--name=spare", *HOTP, person=alice) as dialogue:
         permit(dialogue, code)
@@ -227,7 +227,9 @@ def test_add__wrong_codes_change_nothing_and_count_as_wrong_answers(
     assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
 
 
-def test_add__what_is_no_code_is_told_and_counts_for_nothing(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_add__input_that_is_not_a_code_is_an_error_and_does_not_count(
+    enroller: Enroller, alice: Person, phone: Phone
+) -> None:
     with enroller.start("--name=spare", *HOTP, person=alice) as dialogue:
         for typed in ("", "hello"):
             dialogue.expect(TOKEN_PROMPT)
@@ -238,7 +240,7 @@ def test_add__what_is_no_code_is_told_and_counts_for_nothing(enroller: Enroller,
     assert state_format.decode((alice.store / "state").read_bytes(), path="state")[1].wrong == {}
 
 
-def test_add__after_too_many_wrong_answers_it_takes_two_codes_in_a_row(
+def test_add__after_too_many_wrong_answers_needs_two_codes_in_a_row(
     enroller: Enroller, alice: Person, phone: Phone
 ) -> None:
     lock_out(alice)
@@ -251,7 +253,7 @@ def test_add__after_too_many_wrong_answers_it_takes_two_codes_in_a_row(
     assert names(alice) == ["phone", "spare"]
 
 
-def test_add__behind_a_pin_it_takes_the_wait(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_add__with_a_pin_is_refused_during_a_wait(enroller: Enroller, alice: Person, phone: Phone) -> None:
     set_pin(alice, "4711")
     lock_out(alice)
     with enroller.start("--name=spare", *HOTP, person=alice) as dialogue:
@@ -261,7 +263,7 @@ def test_add__behind_a_pin_it_takes_the_wait(enroller: Enroller, alice: Person, 
     assert names(alice) == ["phone"]
 
 
-def test_add__lost_hotp_counter_takes_two_codes(
+def test_add__lost_hotp_counter_needs_two_codes(
     enroller: Enroller, alice: Person, phone: Phone, service: Service
 ) -> None:
     (alice.store / "state").unlink()
@@ -312,7 +314,7 @@ def test_add__by_a_user_without_a_question_is_refused(
     assert listing(alice.home) == before
 
 
-def test_add__leave_of_a_token_that_was_removed_meanwhile_is_worth_nothing(
+def test_add__code_of_a_token_removed_meanwhile_permits_nothing(
     enroller: Enroller, installed: Installation, alice: Person, phone: Phone
 ) -> None:
     stolen = alice.enrol(installed, *HOTP, "--name=stolen")
@@ -324,9 +326,7 @@ def test_add__leave_of_a_token_that_was_removed_meanwhile_is_worth_nothing(
     assert names(alice) == ["phone"]
 
 
-def test_add__leave_of_recovery_codes_that_were_replaced_meanwhile_is_worth_nothing(
-    enroller: Enroller, alice: Person, phone: Phone
-) -> None:
+def test_add__recovery_code_replaced_meanwhile_permits_nothing(enroller: Enroller, alice: Person, phone: Phone) -> None:
     with enroller.start("--name=thief's", *HOTP, person=alice) as dialogue:
         permit(dialogue, phone.recovery_codes[0])
         assert enroller.run("--user", alice.name, "--new-recovery-codes", "--no-confirm").status == 0
@@ -338,7 +338,7 @@ def test_add__leave_of_recovery_codes_that_were_replaced_meanwhile_is_worth_noth
 # What is there stays.
 
 
-def test_add__spent_recovery_codes_do_not_come_back_with_a_lost_state(
+def test_add__used_recovery_codes_stay_used_with_a_lost_state(
     enroller: Enroller, alice: Person, phone: Phone, service: Service
 ) -> None:
     spent = phone.recovery_codes[0]
@@ -361,14 +361,14 @@ def test_force__replaces_the_token_of_that_name_and_the_recovery_codes_and_no_ot
         assert service.log_in(alice, answer).result == PAM_SUCCESS
 
 
-def test_force__writes_a_damaged_token_file_anew(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_force__replaces_a_damaged_token_file(enroller: Enroller, alice: Person, phone: Phone) -> None:
     (alice.store / "tokens").write_text("{")
     assert "--force" in enroller.run(*QUICK, "--name=spare", person=alice).refused().hint
     assert enroller.run(*QUICK, "--name=spare", "--force", person=alice).status == 0
     assert names(alice) == ["spare"]
 
 
-def test_add__name_that_is_there_is_refused_and_another_one_offered(
+def test_add__name_in_use_is_refused_and_another_one_offered(
     enroller: Enroller, installed: Installation, alice: Person, phone: Phone
 ) -> None:
     alice.enrol(installed, *HOTP, "--name=spare")
@@ -424,7 +424,7 @@ def test_add__key_that_another_token_has_is_refused(
 # Two at once, and interruptions.
 
 
-def test_add__two_at_once_are_both_there(enroller: Enroller, alice: Person, phone: Phone, service: Service) -> None:
+def test_add__two_at_once_are_both_added(enroller: Enroller, alice: Person, phone: Phone, service: Service) -> None:
     with (
         enroller.start("--name=one", *HOTP, person=alice) as first,
         enroller.start("--name=two", *HOTP, person=alice) as second,
@@ -437,7 +437,7 @@ def test_add__two_at_once_are_both_there(enroller: Enroller, alice: Person, phon
         assert service.log_in(alice, token.hotp()).result == PAM_SUCCESS
 
 
-def test_add__two_of_one_name_at_once_leave_the_quicker_one(
+def test_add__two_of_one_name_at_once_leave_the_first(
     enroller: Enroller, alice: Person, phone: Phone, service: Service
 ) -> None:
     with (
@@ -467,7 +467,9 @@ def test_add__many_processes_at_once_lose_no_token(
         assert service.log_in(alice, token.hotp()).result == PAM_SUCCESS
 
 
-def test_force__does_not_replace_what_came_meanwhile(enroller: Enroller, alice: Person, phone: Phone) -> None:
+def test_force__does_not_replace_tokens_that_changed_during_the_dialogue(
+    enroller: Enroller, alice: Person, phone: Phone
+) -> None:
     with enroller.start(*HOTP, "--force", person=alice) as dialogue:
         dialogue.expect(CODE_PROMPT)
         rival = enroller.run(*QUICK, "--type=hotp", "--force", person=alice)
@@ -516,7 +518,7 @@ def test_add__stopped_at_a_prompt_leaves_the_tokens_as_they_were(
     assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
 
 
-def test_add__on_a_full_disk_is_refused_before_a_code_is_spent(
+def test_add__on_a_full_disk_is_refused_before_a_code_is_used_up(
     enroller: Enroller, installed: Installation, alice: Person, small_home: Path, service: Service
 ) -> None:
     phone = alice.enrol(installed, *HOTP)

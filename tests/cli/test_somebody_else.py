@@ -26,7 +26,7 @@ def facts(directory: Path) -> dict[str, tuple[str, int, int]]:
 
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o777], ids=["0000", "0022", "0777"])
-def test_enroll__roots_enrolment_of_a_user_makes_the_users_files(
+def test_enroll__by_root_creates_files_that_the_user_owns(
     enroller: Enroller, alice: Person, service: Service, umask: int
 ) -> None:
     done = enroller.run(*SCRIPT, "--user", alice.name, umask=umask)
@@ -38,11 +38,11 @@ def test_enroll__roots_enrolment_of_a_user_makes_the_users_files(
     }
     phone = Phone(json.loads(done.stdout))
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
-    # The user can go on by himself.
+    # The user can go on without root.
     assert enroller.run(*SCRIPT, "--force", person=alice).status == 0
 
 
-def test_enroll__roots_dialogue_for_a_user_names_the_user(enroller: Enroller, alice: Person, service: Service) -> None:
+def test_enroll__dialogue_of_root_names_the_user(enroller: Enroller, alice: Person, service: Service) -> None:
     with enroller.start("--user", alice.name, "--period=300", "--recovery-codes=1") as dialogue:
         phone = dialogue.confirm(prompt=OTHERS_CODE_PROMPT.format(alice.name))
         assert dialogue.transcript.startswith(f"Enrolling {alice.name} on ")
@@ -50,7 +50,7 @@ def test_enroll__roots_dialogue_for_a_user_names_the_user(enroller: Enroller, al
     assert service.log_in(alice, phone.totp(1)).result == PAM_SUCCESS
 
 
-def test_enroll__root_is_told_to_remove_nothing_in_a_users_home(enroller: Enroller, alice: Person) -> None:
+def test_enroll__no_hint_tells_root_to_remove_files_in_a_home(enroller: Enroller, alice: Person) -> None:
     """Before root removes the file, the user can put a link there."""
     enroller.run(*SCRIPT, "--user", alice.name)
     (alice.store / "state").write_bytes(b"damaged")
@@ -69,7 +69,7 @@ def test_enroll__unknown_user_is_one_clear_error(enroller: Enroller, name: str) 
     assert "\x1b" not in done.stderr
 
 
-def test_enroll__user_cannot_enrol_somebody_else(
+def test_enroll__user_cannot_enrol_another_user(
     enroller: Enroller, alice: Person, make_person: Callable[[], Person]
 ) -> None:
     bob = make_person()
@@ -81,7 +81,7 @@ def test_enroll__user_cannot_enrol_somebody_else(
     assert listing(bob.home) == before
 
 
-def test_enroll__user_may_name_himself(enroller: Enroller, alice: Person) -> None:
+def test_enroll__user_may_name_the_own_account(enroller: Enroller, alice: Person) -> None:
     assert enroller.run(*SCRIPT, "--user", alice.name, person=alice).status == 0
 
 
@@ -113,7 +113,7 @@ class TestStoreOutside:
         assert service.log_in(alice, Phone(json.loads(done.stdout)).totp()).result == PAM_SUCCESS
 
     @pytest.mark.parametrize("template", ["{}/softtoken/%U", "{}/a/b/%u", "{}/%u/%U/token"])
-    def test_store__is_made_with_all_that_is_missing(
+    def test_store__is_created_with_all_missing_directories(
         self, enroller: Enroller, alice: Person, outside: Path, template: str
     ) -> None:
         done = enroller.run(*SCRIPT, "--user", alice.name, "--store", template.format(outside), umask=0)
@@ -138,7 +138,7 @@ class TestStoreOutside:
         assert mistake.hint == f"ask an administrator for: softtoken-enroll --user {alice.name}"
         assert listing(outside) == before
 
-    def test_store__elsewhere_in_the_home_is_the_users(
+    def test_store__elsewhere_in_the_home_belongs_to_the_user(
         self, enroller: Enroller, alice: Person, make_service: Callable[[str], Service]
     ) -> None:
         done = enroller.run(*SCRIPT, "--store=%h/.config/softtoken", person=alice)
@@ -159,18 +159,14 @@ class TestStoreOutside:
         enroller.run(*SCRIPT, "--user", alice.name, f"--store={common}/%U").refused()
         assert listing(outside) == before
 
-    def test_store__that_is_a_link_to_elsewhere_is_refused(
-        self, enroller: Enroller, alice: Person, outside: Path
-    ) -> None:
+    def test_store__link_to_another_place_is_refused(self, enroller: Enroller, alice: Person, outside: Path) -> None:
         (outside / str(alice.uid)).symlink_to(alice.home)
         before = listing(alice.home)
         enroller.run(*SCRIPT, "--user", alice.name, f"--store={outside}/%U").refused()
         assert listing(alice.home) == before
 
     @pytest.mark.parametrize("template", ["relative/%U", "/var/lib/softtoken", "/var/%x", "%h/../%u", "/a/%h", ""])
-    def test_store__template_that_means_nothing_is_a_usage_error(
-        self, enroller: Enroller, alice: Person, template: str
-    ) -> None:
+    def test_store__invalid_template_is_a_usage_error(self, enroller: Enroller, alice: Person, template: str) -> None:
         mistake = enroller.run(*SCRIPT, "--store", template, "--user", alice.name).refused(2)
         assert mistake.error.startswith("--store")
         assert "administrator" not in mistake.hint

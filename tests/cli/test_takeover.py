@@ -29,7 +29,7 @@ def users(outside: Path) -> Path:
 
 
 def _of_user(person: Person, file: Path) -> Path:
-    """Put a file into a person's home, as its own."""
+    """Copy a file to ~/.google_authenticator of a user, owned by that user, and return the path."""
     path = person.home / ".google_authenticator"
     path.write_bytes(file.read_bytes())
     os.chown(path, person.uid, person.gid)
@@ -107,7 +107,7 @@ def test_google__without_scratch_codes_new_recovery_codes_are_shown_once(
     assert service.log_in(alice, hotp(google.key_hex, 1)).result == PAM_SUCCESS
 
 
-def test_dry_run__says_what_would_be_and_changes_nothing(
+def test_dry_run__shows_the_result_and_changes_nothing(
     enroller: Enroller, alice: Person, outside: Path, make_service: Stack
 ) -> None:
     file = _of_user(alice, Google(outside / "file", make_service, "-t", "-d", "-u", "-W").path)
@@ -189,7 +189,7 @@ def test_import__mistake_is_one_error_with_its_place_and_changes_nothing(
     assert listing(alice.home) == before
 
 
-def test_import__to_an_account_that_is_enrolled_takes_a_code_and_adds(
+def test_import__to_an_enrolled_account_needs_a_code_and_adds(
     enroller: Enroller, installed: Installation, alice: Person, outside: Path, service: Service
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp", "--recovery-codes=1")
@@ -204,7 +204,7 @@ def test_import__to_an_account_that_is_enrolled_takes_a_code_and_adds(
     assert "its key is that of token" in enroller.run(TAKE, file, "--user", alice.name).refused().error
 
 
-def test_import__pin_that_does_not_go_on_is_told(
+def test_import__pin_that_cannot_be_taken_over_is_reported(
     enroller: Enroller, installed: Installation, alice: Person, users: Path
 ) -> None:
     alice.enrol(installed, "--type=hotp", "--recovery-codes=0")
@@ -212,7 +212,7 @@ def test_import__pin_that_does_not_go_on_is_told(
     assert "its PIN is not taken over" in enroller.run(TAKE, users, "--dry-run").stderr
 
 
-def test_import__names_are_told_apart_and_one_can_be_chosen(enroller: Enroller, alice: Person, outside: Path) -> None:
+def test_import__gets_different_names_and_one_can_be_chosen(enroller: Enroller, alice: Person, outside: Path) -> None:
     file = outside / "uris"
     first = "otpauth://hotp/me?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&counter=0\n"
     file.write_text(first + first.replace("GEZD", "MEZD").replace("QOJQ&", "QOJA&"))
@@ -224,7 +224,7 @@ def test_import__names_are_told_apart_and_one_can_be_chosen(enroller: Enroller, 
 
 
 @pytest.mark.parametrize("kind", ["pipe", "directory", "missing", "somebody else's"])
-def test_import__what_is_no_file_of_ones_own_does_not_hang(
+def test_import__path_that_is_not_a_readable_file_does_not_hang(
     enroller: Enroller, alice: Person, outside: Path, kind: str
 ) -> None:
     path = outside / "odd"
@@ -247,7 +247,7 @@ def test_import__picture_of_a_qr_code(enroller: Enroller, alice: Person, outside
     assert service.log_in(alice, hotp(KEY_HEX, 0)).result == PAM_SUCCESS
 
 
-def test_import__on_a_full_disk_takes_nothing_over(
+def test_import__on_a_full_disk_changes_nothing(
     enroller: Enroller, alice: Person, small_home: Path, outside: Path
 ) -> None:
     file = outside / "uri"
@@ -259,9 +259,7 @@ def test_import__on_a_full_disk_takes_nothing_over(
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "n" * 65])
-def test_import__name_that_cannot_be_one_is_a_usage_error(
-    enroller: Enroller, alice: Person, outside: Path, name: str
-) -> None:
+def test_import__invalid_name_is_a_usage_error(enroller: Enroller, alice: Person, outside: Path, name: str) -> None:
     file = outside / "uri"
     file.write_text("otpauth://hotp/me?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&counter=7\n")
     mistake = enroller.run(TAKE, file, f"--name={name}", "--no-confirm", person=alice).refused(2)

@@ -161,7 +161,7 @@ def test_help__fits_into_40_columns_but_for_commands_that_are_to_be_copied(enrol
     assert {line for line in lines if len(line) > 40} <= set(commands) <= set(lines)
 
 
-def test_help__lists_every_option_that_is_designed_and_no_other(enroller: Enroller) -> None:
+def test_help__lists_every_designed_option_and_no_other(enroller: Enroller) -> None:
     text = enroller.run("--help").stdout
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) == {
         *TOKEN_OPTIONS,

@@ -61,7 +61,7 @@ class Scene:
             path.write_text(content)
 
     def close(self) -> None:
-        """Make the two users the owners."""
+        """Change the owner of the files in each home to its user, but of no link and hard link outside `keys`."""
         for person in (self.alice, self.bob):
             for path in person.home.rglob("*"):
                 if not path.is_symlink() and path.stat().st_nlink == (path.stat().st_nlink if path.is_dir() else 1):
@@ -118,7 +118,7 @@ def quiet_for(option: str) -> tuple[str, ...]:
 
 
 def words_for(option: str, path: Path | str, own: Path) -> list[str]:
-    """Make the options of a command line."""
+    """Return the command-line options that pass a path to an option."""
     if option == "passphrase-file":
         return [f"--import={own}", f"--passphrase-file={path}"]
     return [f"--{option.partition('-')[0] if option.startswith('import') else option}={path}"]
@@ -135,7 +135,7 @@ def run(enroller: Enroller, scene: Scene, option: str, path: Path | str, *more: 
 
 @pytest.mark.parametrize("option", READING)
 @pytest.mark.parametrize("plant", PLANTED)
-def test_root__never_reads_another_users_file_through_what_a_user_planted(
+def test_root__reads_no_file_of_another_user_through_a_link_of_the_user(
     enroller: Enroller, scene: Scene, plant: Callable[[Scene], None], option: str
 ) -> None:
     scene.fill(option, scene.target, KEY)
@@ -152,7 +152,7 @@ def test_root__never_reads_another_users_file_through_what_a_user_planted(
 
 @pytest.mark.parametrize("option", READING)
 @pytest.mark.parametrize("plant", [*PLANTED, None])
-def test_root__reads_nothing_below_a_users_home_for_somebody_else(
+def test_root__reads_no_file_in_the_home_of_another_user(
     enroller: Enroller, scene: Scene, plant: Callable[[Scene], None] | None, option: str
 ) -> None:
     """Not even the user's own file: the content would be this user's choice."""
@@ -227,7 +227,7 @@ def shapes_of_roots_own(directory: Path) -> dict[str, Path]:
 
 @pytest.mark.parametrize("option", READING)
 @pytest.mark.parametrize("owner", ["root", "alice"])
-def test_root__reads_what_is_in_a_directory_of_its_own(
+def test_root__reads_files_in_a_directory_of_root(
     enroller: Enroller, scene: Scene, outside: Path, option: str, owner: str
 ) -> None:
     scene.target.touch()
@@ -278,7 +278,7 @@ def shared() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-def test_root__in_a_shared_directory_only_the_users_own_and_roots_directories_count(
+def test_root__in_a_shared_directory_trusts_only_directories_of_the_user_and_of_root(
     enroller: Enroller, scene: Scene, shared: Path
 ) -> None:
     alice, bob = scene.alice, scene.bob
@@ -307,7 +307,7 @@ def test_root__in_a_shared_directory_only_the_users_own_and_roots_directories_co
 
 
 @pytest.mark.parametrize("option", ["key-file", "import"])
-def test_root__takes_what_its_caller_has_opened(enroller: Enroller, scene: Scene, option: str) -> None:
+def test_root__reads_descriptors_that_the_caller_opened(enroller: Enroller, scene: Scene, option: str) -> None:
     """Stdin and other descriptors: the rights to read them were those of the one who opened them."""
     scene.target.touch()
     content = {"key-file": KEY, "import": URI}[option]
@@ -320,7 +320,7 @@ def test_root__takes_what_its_caller_has_opened(enroller: Enroller, scene: Scene
     assert shell.run(*base).status == 0
 
 
-def test_root__working_directory_of_a_user_or_one_that_is_gone_is_no_way_in(
+def test_root__working_directory_of_a_user_or_a_removed_one_is_not_trusted(
     enroller: Enroller, scene: Scene, outside: Path
 ) -> None:
     scene.fill("key-file", scene.target, KEY)
@@ -390,7 +390,7 @@ def test_root__makes_no_file_where_a_users_link_leads(
 
 
 @pytest.mark.parametrize("option", WRITING)
-def test_root__new_file_belongs_to_the_one_in_whose_directory_it_is(
+def test_root__new_file_belongs_to_the_owner_of_its_directory(
     enroller: Enroller, scene: Scene, outside: Path, shared: Path, option: str
 ) -> None:
     alice = scene.alice
@@ -419,7 +419,7 @@ def test_root__makes_no_file_where_others_could_take_it_away(
     assert not scene.alice.store.exists()
 
 
-def test_user__reads_and_makes_what_the_user_can_as_ever(enroller: Enroller, scene: Scene, outside: Path) -> None:
+def test_user__can_read_and_create_all_files_that_the_user_may(enroller: Enroller, scene: Scene, outside: Path) -> None:
     """Links, pipes, files of others: without privilege there is nothing to borrow."""
     alice, open_to_all = scene.alice, outside / "key"
     open_to_all.write_text(KEY)

@@ -86,7 +86,7 @@ def test_check__says_that_the_clock_was_never_set(
     shows="later was accepted while this machine's clock was ahead",
     cure="softtoken-admin reset-state USER",
 )
-def test_check__tells_a_record_from_the_future_from_a_clock_that_is_wrong_now(
+def test_check__distinguishes_a_record_from_the_future_and_a_wrong_clock(
     check: Callable[..., str],
     clock: WrongClock,
     phone: Phone,
@@ -132,7 +132,7 @@ def test_enrolling__in_1970_says_why_no_code_fits(enroller: Enroller, alice: Per
 
 
 @pytest.mark.lockout("a state is reset while the clock is a day ahead")
-def test_reset_state__by_a_clock_that_is_ahead_leaves_a_way_in(
+def test_reset_state__with_a_clock_ahead_leaves_a_way_in(
     installed: Installation, alice: Person, phone: Phone, clock: WrongClock, service: Service
 ) -> None:
     step = steady_step(300)
@@ -144,7 +144,7 @@ def test_reset_state__by_a_clock_that_is_ahead_leaves_a_way_in(
 
 
 @pytest.mark.lockout("tokens are taken over while the clock is a day ahead")
-def test_import__by_a_clock_that_is_ahead_leaves_a_way_in(
+def test_import__with_a_clock_ahead_leaves_a_way_in(
     enroller: Enroller, installed: Installation, alice: Person, phone: Phone, clock: WrongClock, service: Service
 ) -> None:
     uri = f"otpauth://totp/x?secret={phone.record['key']}&period=300&digits={phone.record['digits']}"

@@ -1,4 +1,4 @@
-"""Make exports as each app documents them, for tests that change them, and read them.
+"""Write and read exports in the format that each app documents, for tests that change them.
 
 The `cryptography` package and the standard library encrypt them, never the tested code.
 """

@@ -1,4 +1,6 @@
-"""Make exports of password managers and of more apps, as each documents them, with the accounts of `published_exports`.
+"""Write exports of password managers and other apps in their documented formats.
+
+The exports hold the accounts of `published_exports`.
 
 pyotp writes the Key URIs and PyNaCl encrypts, never the tested code.
 """

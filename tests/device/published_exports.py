@@ -33,7 +33,7 @@ ACCOUNTS = (
     Account("hotp", "WWE", "Mason", "5VAML3X35THCEBVRLV24CGBKOY", "SHA512", 8, 10300),
 )
 STEAM_SECRET = "JRZCL47CMXVOQMNPZR2F7J4RGI"
-"""Of "Boeing Sophia", which stands behind the others."""
+"""The secret of "Boeing Sophia", the last entry."""
 
 AEGIS = json.dumps(
     {

@@ -21,12 +21,12 @@ from tests.support import sampling
 from tests.support.device import CHEAP, RFC_HOTP, RFC_KEY_BASE32, Device, Mistake, hotp, totp
 
 PYOTP_KEY_BYTES, PYOTP_PERIOD_S = 14, 120
-"""Shorter keys and longer periods it refuses to compute with; oathtool does not."""
+"""The shortest key and the longest period that pyotp accepts. oathtool has no such limits."""
 KEYS = st.binary(min_size=1, max_size=128)
 
 
 def _round_trip(token: Token) -> Token:
-    """Put a token into a vault and take it out again."""
+    """Seal a token in a vault, open the vault again and return the token."""
     key = sealing.SealingKey.new(b"x", CHEAP)
     _, content = sealing.unseal(key.seal(entry.write([Entry(token)])), b"x", path="vault")
     return entry.read(content, path="vault")[0].token
@@ -34,7 +34,9 @@ def _round_trip(token: Token) -> Token:
 
 @settings(max_examples=sampling.amount(60, full=600))
 @given(KEYS, st.sampled_from(otp.ALGORITHMS), st.integers(6, 8), st.integers(1, 300), st.integers(0, 2**33))
-def test_totp__is_what_oathtool_and_pyotp_say(key: bytes, algorithm: str, digits: int, period_s: int, now: int) -> None:
+def test_totp__codes_equal_those_of_oathtool_and_pyotp(
+    key: bytes, algorithm: str, digits: int, period_s: int, now: int
+) -> None:
     secret = Secret(key, min_bytes=1)
     token = TOTPToken("phone", secret, algorithm=algorithm, digits=digits, created=0, period_s=period_s)
     code = _round_trip(token).otp_at(otp.time_step(now, period_s))
@@ -49,7 +51,7 @@ def test_totp__is_what_oathtool_and_pyotp_say(key: bytes, algorithm: str, digits
 
 @settings(max_examples=sampling.amount(40, full=400))
 @given(KEYS, st.integers(6, 8), st.integers(0, 2**62 - 1))
-def test_hotp__is_what_oathtool_and_pyotp_say(key: bytes, digits: int, counter: int) -> None:
+def test_hotp__codes_equal_those_of_oathtool_and_pyotp(key: bytes, digits: int, counter: int) -> None:
     secret = Secret(key, min_bytes=1)
     token = HOTPToken("phone", secret, algorithm="SHA1", digits=digits, created=0, counter=counter)
     again = _round_trip(token)
@@ -67,7 +69,7 @@ def _oathtool(moment: float) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_code__is_the_one_of_now_and_nothing_else_on_stdout(device: Device) -> None:
+def test_code__only_the_present_code_is_on_stdout(device: Device) -> None:
     device.hold(totp("alice"))
     before = time.time()
     done = device.run("code", "alice")
@@ -96,7 +98,7 @@ def test_hotp__closed_stdout_uses_no_code_up(device: Device) -> None:
     assert device.did("code") == "755224\n"
 
 
-def test_hotp__code_that_could_not_be_shown_counts_as_used_and_that_is_told(device: Device) -> None:
+def test_hotp__code_that_could_not_be_shown_is_reported_as_used(device: Device) -> None:
     device.hold(hotp("alice"))
     shell = ["sh", "-c", 'exec "$@" >/dev/full', "sh"]
     done = device.run("code", before=shell)
@@ -114,25 +116,25 @@ def test_code__name_can_be_a_part_in_either_case_or_the_issuer(wanted: str, foun
     assert entries[entry.find(entries, wanted)].name == found
 
 
-def test_code__name_that_is_whole_wins_over_longer_ones() -> None:
+def test_code__whole_name_wins_over_longer_names() -> None:
     assert entry.find([totp("alice 2"), totp("alice")], "alice") == 1
 
 
-def test_code__name_of_several_or_of_none_is_told(device: Device) -> None:
+def test_code__ambiguous_or_unknown_name_is_an_error(device: Device) -> None:
     device.hold(totp("alice@a"), totp("alice@b"), totp("bob"))
     assert device.refused("code", "alice").error == '"alice" can be "alice@a", "alice@b"'
     assert device.refused("code", "carol").error == 'there is no entry "carol"'
     assert device.refused("code", status=2).hint == "softtoken code NAME; softtoken list shows the names"
 
 
-def test_code__of_an_empty_or_missing_vault_is_told(device: Device) -> None:
+def test_code__without_a_vault_or_an_entry_is_an_error(device: Device) -> None:
     assert "there is no vault" in device.refused("code").error
     assert not device.data.exists()
     device.hold()
     assert device.refused("code").error == "the vault is empty"
 
 
-def test_name__that_is_ambiguous_does_not_change_anything(device: Device, tmp_path: Path) -> None:
+def test_name__ambiguous_one_changes_nothing(device: Device, tmp_path: Path) -> None:
     device.hold(hotp("alice one"), hotp("alice two", b"another key of it"))
     device.refused("code", "alice")
     device.refused("remove", "alice", "--yes")

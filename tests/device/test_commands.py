@@ -28,7 +28,7 @@ def _names(device: Device) -> list[str]:
     return [entry.name for entry in device.content()]
 
 
-def test_add__takes_a_key_uri_from_stdin_under_the_accounts_name(device: Device) -> None:
+def test_add__reads_a_key_uri_from_stdin_and_uses_its_account_name(device: Device) -> None:
     done = device.run("add", typed=URI.encode() + b"\n")
     assert (done.status, done.stdout, done.stderr) == (0, "", 'Added "alice".\n')
     (entry,) = device.content()
@@ -41,7 +41,7 @@ def test_add__second_account_of_that_name_gets_the_issuer_to_it(device: Device) 
     assert _names(device) == ["alice", "two alice", "two alice (2)"]
 
 
-def test_add__takes_a_name_and_refuses_one_that_is_taken(device: Device) -> None:
+def test_add__name_can_be_given_and_one_in_use_is_refused(device: Device) -> None:
     device.did("add", "--name", "日本 🔑", typed=URI.encode())
     assert _names(device) == ["日本 🔑"]
     other = f"otpauth://totp/x?secret={SHORT}".encode()
@@ -49,7 +49,7 @@ def test_add__takes_a_name_and_refuses_one_that_is_taken(device: Device) -> None
     assert device.refused("add", "--name", "", typed=other, status=2).error.startswith("a name has 1 to 64")
 
 
-def test_add__takes_no_token_twice(device: Device) -> None:
+def test_add__refuses_a_token_that_is_already_there(device: Device) -> None:
     device.did("add", typed=URI.encode())
     assert device.refused("add", "--name", "b", typed=URI.encode()).error == 'that token is there already, as "alice"'
 
@@ -70,7 +70,7 @@ def test_add__takes_no_token_twice(device: Device) -> None:
         (f"{URI}\n{URI}", "there is more than a Key URI on stdin"),
     ],
 )
-def test_add__what_is_not_hotp_or_totp_is_refused_before_a_passphrase_is_wanted(
+def test_add__other_type_than_hotp_or_totp_is_refused_before_the_passphrase_question(
     device: Device, uri: str, told: str
 ) -> None:
     done = device.run("add", typed=uri.encode(), passphrase=None)
@@ -80,7 +80,7 @@ def test_add__what_is_not_hotp_or_totp_is_refused_before_a_passphrase_is_wanted(
     assert not device.data.exists()
 
 
-def test_add__takes_the_qr_code_in_a_picture(device: Device, tmp_path: Path) -> None:
+def test_add__reads_the_qr_code_in_a_picture(device: Device, tmp_path: Path) -> None:
     picture = tmp_path / "shot.png"
     segno.make(URI).save(str(picture), scale=5)
     device.did("add", "--image", picture)
@@ -114,7 +114,7 @@ def test_add__asks_for_each_field_with_the_key_hidden(device: Device) -> None:
     assert encode_base32(entry.token.secret.reveal()) == SHORT
 
 
-def test_add__asks_for_name_and_key_only_and_says_what_it_took(device: Device) -> None:
+def test_add__asks_only_for_name_and_key_and_shows_the_entry(device: Device) -> None:
     with device.start("add") as person:
         for question, answer in (("Name, or a Key URI: ", "work"), ("Key, in Base32: ", RFC_KEY_BASE32)):
             person.expect(question)
@@ -160,7 +160,7 @@ def test_add__asks_again_for_each_field_that_was_mistyped(device: Device) -> Non
 
 
 @pytest.mark.parametrize("key", ["C", "D"])
-def test_add__gives_up_when_the_person_does(device: Device, key: str) -> None:
+def test_add__end_of_input_or_ctrl_c_ends_it(device: Device, key: str) -> None:
     with device.start("add") as person:
         person.expect("Name, or a Key URI: ")
         person.type("")
@@ -200,7 +200,7 @@ def test_list__shows_names_and_kinds_and_no_keys(device: Device) -> None:
     }  # fmt: skip
 
 
-def test_rename__gives_another_name_and_keeps_the_rest(device: Device) -> None:
+def test_rename__changes_only_the_name(device: Device) -> None:
     device.hold(hotp("bob", counter=7), totp("alice", b"another key of it"))
     device.did("rename", "bob", "Bob Ω")
     entries = device.content()
@@ -211,7 +211,7 @@ def test_rename__gives_another_name_and_keeps_the_rest(device: Device) -> None:
     device.refused("rename", "alice", " x", status=2)
 
 
-def test_remove__asks_and_takes_one_away(device: Device) -> None:
+def test_remove__asks_and_removes_one_entry(device: Device) -> None:
     device.hold(totp("alice"), totp("bob", b"another key of it"))
     assert device.refused("remove", "alice").hint == "add --yes"
     for answer, left in (("n", ["alice", "bob"]), ("", ["alice", "bob"]), ("y", ["bob"])):
@@ -226,7 +226,7 @@ def test_remove__asks_and_takes_one_away(device: Device) -> None:
     assert _names(device) == []
 
 
-def test_export__asks_and_gives_uris_that_add_takes_again(device: Device, tmp_path: Path) -> None:
+def test_export__asks_and_prints_uris_that_add_accepts(device: Device, tmp_path: Path) -> None:
     entries = [totp("Zoë: 日本", issuer="Ħost: x", digits=8, period_s=60), hotp("bob", b"another key of it", counter=7)]
     device.hold(*entries)
     assert device.refused("export").hint == "add --yes"
@@ -292,7 +292,7 @@ def test_export__draws_qr_codes_that_a_camera_reads(device: Device) -> None:
     assert RFC_KEY_BASE32 in uri
 
 
-def test_import__takes_each_token_once_and_says_what_it_did(device: Device, tmp_path: Path) -> None:
+def test_import__adds_each_token_once_and_reports_it(device: Device, tmp_path: Path) -> None:
     device.hold(totp("alice", issuer="myhost"))
     file = tmp_path / "uris.txt"
     steam = f"otpauth://totp/Steam:a?secret={SHORT}&encoder=steam"
@@ -369,7 +369,7 @@ def test_verify__code_of_now_says_that_the_clock_is_right() -> None:
         (-120, "this machine's clock is 3581 to 3610 seconds ahead of the other device's"),
     ],
 )
-def test_verify__clock_that_is_off_is_told_by_how_much(steps_off: int, told: str) -> None:
+def test_verify__reports_the_error_of_the_clock(steps_off: int, told: str) -> None:
     with pytest.raises(CheckFailed, match=told):
         _compare(steps_off)
 

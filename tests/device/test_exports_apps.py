@@ -101,7 +101,7 @@ def test_exports__a_vault_that_only_a_finger_opens_says_so() -> None:
 
 
 @pytest.mark.parametrize("app", ENCRYPTED)
-def test_exports__without_the_library_the_error_says_what_to_install(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exports__error_without_the_library_names_the_package(app: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "cryptography"]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, "cryptography", None)
@@ -111,7 +111,7 @@ def test_exports__without_the_library_the_error_says_what_to_install(app: str, m
     assert caught.value.hint == "apt install python3-cryptography"
 
 
-def test_aegis__newer_content_and_what_decorates_it() -> None:
+def test_aegis__unknown_fields_and_a_newer_version_are_ignored() -> None:
     content = {**export_maker.aegis()["db"], "version": 3, "groups": [{"uuid": "x", "name": "Work"}], "weight": 0.5}
     content["entries"] = [{**entry, "note": "a note", "favorite": True} for entry in content["entries"]]
     assert len(read(json.dumps(export_maker.aegis(db=content))).found) == len(ACCOUNTS)
@@ -130,7 +130,7 @@ def test_twofas__a_backup_of_the_first_schema_has_its_defaults() -> None:
     assert_taken(record, ACCOUNTS[0])
 
 
-def test_twofas__a_service_that_was_typed_in_goes_by_its_name() -> None:
+def test_twofas__service_added_by_hand_has_its_name() -> None:
     service = {"name": "example.com", "secret": ACCOUNTS[0].secret.lower(), "otp": {"label": "", "account": ""}}
     (record,) = read(json.dumps({"schemaVersion": 4, "services": [service]})).found
     assert record.token.name == "example.com"
@@ -198,7 +198,7 @@ BAD_ENTRIES = [
 
 
 @pytest.mark.parametrize(("entry", "problem"), BAD_ENTRIES)
-def test_exports__an_entry_that_cannot_be_taken_is_told_and_the_others_are_taken(entry: Any, problem: str) -> None:
+def test_exports__unusable_entry_is_reported_and_the_others_are_read(entry: Any, problem: str) -> None:
     good = export_maker.aegis()["db"]["entries"][0]
     if isinstance(entry, dict) and ("info" in entry or entry == {"type": "hotp"}) and entry.get("type") != "totp":
         known = entry.get("info", {})
@@ -289,9 +289,7 @@ SLOT = export_maker.aegis_slot(PASSPHRASE, b"m" * 32)
         (export_maker.freeotp_plus(tokens=[]), "there is no token in the file"),
     ],
 )
-def test_exports__a_file_that_is_not_as_it_should_be_is_refused_before_anybody_is_asked(
-    document: Any, problem: str
-) -> None:
+def test_exports__malformed_file_is_refused_before_the_passphrase_question(document: Any, problem: str) -> None:
     with pytest.raises(ImportFailed) as caught:
         read(json.dumps(document))
     (told,) = caught.value.problems
@@ -301,7 +299,7 @@ def test_exports__a_file_that_is_not_as_it_should_be_is_refused_before_anybody_i
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"7", b"[" * 100_000, b'{"version": 1}'])
-def test_exports__what_was_sealed_must_be_as_strict(text: bytes) -> None:
+def test_exports__decrypted_content_is_parsed_as_strictly(text: bytes) -> None:
     for data in (
         json.dumps(export_maker.aegis_encrypted(content=text)).encode(),
         export_maker.andotp_encrypted(text=text),

@@ -119,7 +119,7 @@ def test_exports__a_cut_in_the_published_vault_is_one_error() -> None:
         (b"SQLite format 3\0", "no format that is known here"),
     ],
 )
-def test_exports__what_is_none_is_one_error(data: bytes, problem: str) -> None:
+def test_exports__file_of_another_kind_is_one_error(data: bytes, problem: str) -> None:
     with pytest.raises(ImportFailed) as caught:
         read(data)
     (told,) = caught.value.problems
@@ -127,7 +127,7 @@ def test_exports__what_is_none_is_one_error(data: bytes, problem: str) -> None:
     _assert_nothing_told(caught.value)
 
 
-def test_exports__too_much_work_is_refused_before_anybody_is_asked() -> None:
+def test_exports__too_expensive_hash_is_refused_before_the_passphrase_question() -> None:
     # The maximum number of iterations in this file format would take half an hour.
     for iterations in (999, 10**6 + 1, 2**32 - 1):
         data = iterations.to_bytes(4, "big") + ENCRYPTED["andotp"][4:]
@@ -135,7 +135,7 @@ def test_exports__too_much_work_is_refused_before_anybody_is_asked() -> None:
             read(data)
 
 
-def test_exports__lines_of_key_uris_are_taken_and_the_others_told() -> None:
+def test_exports__lines_with_key_uris_are_read_and_others_reported() -> None:
     harvest = read(URIS + MIGRATION + b"\n")
     assert [record.place for record in harvest.found] == ["line 1", "line 4", "line 5, account 1"]
     assert [record.token.name for record in harvest.found] == ["Deno Mason", "short", "Example alice@google.com"]
@@ -160,7 +160,7 @@ def test_exports__another_dialect_alone_is_an_error() -> None:
     assert "exports of Aegis, andOTP, 2FAS, 2FAuth, Bitwarden" in caught.value.hint
 
 
-def test_exports__what_asking_raises_comes_through() -> None:
+def test_exports__exception_of_the_passphrase_question_is_passed_on() -> None:
     class Cancelled(Exception):
         pass
 
@@ -226,7 +226,7 @@ def _assert_tokens_or_import_failed(data: bytes) -> None:
     assert all(sentence.isprintable() for sentence in harvest.skipped)
 
 
-def test_exports__nothing_heavy_is_loaded_for_what_is_in_clear() -> None:
+def test_exports__cryptography_is_not_loaded_for_plain_exports() -> None:
     script = (
         "import sys; from pam_softtoken.interchange.apps import exports\n"
         "exports.read(sys.stdin.buffer.read(), path='-', now=0, ask_passphrase=str)\n"

@@ -110,7 +110,7 @@ def test_exports__key_uris_of_2fauth_are_read() -> None:
         assert_taken(record, account)
 
 
-def test_exports__wrong_passphrase_of_ente_is_told() -> None:
+def test_exports__wrong_passphrase_of_ente_is_an_error() -> None:
     person = Person(OTHER_PASSPHRASE)
     with pytest.raises(ImportFailed, match="wrong passphrase, or a damaged file"):
         read(json.dumps(manager_exports.ente()), person)
@@ -159,7 +159,7 @@ CSV = manager_exports.bitwarden_csv().encode()
         (b"name,url,username,password\nx,y,z,otpauth://totp/x\n", "no format that is known here"),
     ],
 )
-def test_exports__what_cannot_be_read_is_refused_by_name_before_anybody_is_asked(data: Any, problem: str) -> None:
+def test_exports__unsupported_format_is_refused_by_name_before_the_passphrase_question(data: Any, problem: str) -> None:
     with pytest.raises(ImportFailed) as caught:
         read(data if isinstance(data, bytes) else json.dumps(data))
     assert problem in caught.value.problems[0]
@@ -167,7 +167,7 @@ def test_exports__what_cannot_be_read_is_refused_by_name_before_anybody_is_asked
 
 
 @pytest.mark.parametrize("app", MAKERS)
-def test_exports__one_entry_that_is_wrong_does_not_keep_the_others_out(app: str) -> None:
+def test_exports__one_wrong_entry_does_not_stop_the_others(app: str) -> None:
     secret = ACCOUNTS[1].secret.encode()
     whole = MAKERS[app]()
     if app == "ente":

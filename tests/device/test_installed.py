@@ -65,7 +65,7 @@ def test_installed__comes_from_the_environment_and_not_from_the_tree(installed_p
     assert done.stdout.startswith(str(installed_program.parents[1]))
 
 
-def test_extras__name_what_the_device_loads() -> None:
+def test_extras__list_the_libraries_that_the_device_loads() -> None:
     """The hints of the program name these extras."""
     extras = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {need.split(">")[0] for need in extras["device"]} == {"cryptography", "prompt_toolkit"}

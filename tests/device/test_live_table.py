@@ -116,7 +116,7 @@ def _stage(
 
 
 def _wide(text: str) -> str:
-    """Put the help at the foot of a screen of 24 lines."""
+    """Return a screen of 24 lines with the help in the last line."""
     return text.rstrip("\n") + "\n" * (24 - len(text.rstrip("\n").split("\n"))) + HINT
 
 
@@ -148,7 +148,7 @@ def test_table__codes_change_in_place_with_the_clock(tmp_path: Path, size: tuple
         assert "9428" not in screen
 
 
-def test_search__leaves_what_matches_name_or_issuer_as_one_types(tmp_path: Path) -> None:
+def test_search__keeps_entries_whose_name_or_issuer_matches(tmp_path: Path) -> None:
     with _stage(tmp_path, size=(40, 10)) as stage:
         stage.window.type("HOST")
         stage.window.wait_for_screen(
@@ -199,7 +199,7 @@ def test_enter__copies_and_the_clipboard_is_cleared_after_30_s(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("key", ["Escape", "C-c"])
-def test_leaving__clears_the_clipboard_and_gives_the_screen_back(tmp_path: Path, key: str) -> None:
+def test_leaving__clears_the_clipboard_and_restores_the_screen(tmp_path: Path, key: str) -> None:
     with _stage(tmp_path) as stage:
         stage.window.press("Enter")
         stage.window.wait_for_clipboard("94287082")
@@ -219,7 +219,7 @@ def test_leaving__without_having_copied_leaves_the_clipboard_alone(tmp_path: Pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_signal__clears_the_clipboard_and_gives_the_screen_back(tmp_path: Path, number: signal.Signals) -> None:
+def test_signal__clears_the_clipboard_and_restores_the_screen(tmp_path: Path, number: signal.Signals) -> None:
     with _stage(tmp_path) as stage:
         stage.window.press("Enter")
         stage.window.wait_for_clipboard("94287082")
@@ -247,7 +247,7 @@ def test_hotp__counts_only_at_enter_and_never_shows_a_code_twice(tmp_path: Path)
         assert "press Enter for a code" not in stage.window.screen()
 
 
-def test_hotp__that_cannot_be_stored_is_not_shown_and_that_is_told(tmp_path: Path) -> None:
+def test_hotp__code_is_not_shown_if_it_cannot_be_stored(tmp_path: Path) -> None:
     with _stage(tmp_path) as stage:
         stage.window.press("Down", "Down")
         stage.window.wait_for("> counts")

@@ -92,7 +92,7 @@ def test_terminal__empty_or_interrupted_changes_nothing(device: Device) -> None:
     assert device.path.read_bytes() == before
 
 
-def test_no_terminal__is_told_what_helps(device: Device) -> None:
+def test_no_terminal__error_names_the_cure(device: Device) -> None:
     device.hold(totp("alice"))
     done = device.run("list", passphrase=None)
     assert done.status == 2
@@ -168,7 +168,7 @@ def test_passphrase__composed_or_not_is_the_same(device: Device) -> None:
 
 @pytest.mark.parametrize("passphrase", ["cafe\u0301", "caf\u00e9"])
 @pytest.mark.parametrize("is_typed", [True, False])
-def test_passphrase__of_an_export_is_taken_as_it_is(
+def test_passphrase__of_an_export_is_not_normalised(
     device: Device, tmp_path: Path, passphrase: str, is_typed: bool
 ) -> None:
     device.hold()
@@ -187,7 +187,7 @@ def test_passphrase__of_an_export_is_taken_as_it_is(
     assert len(device.content()) == len(ACCOUNTS)
 
 
-def test_passwd__old_one_opens_no_longer_and_the_cost_is_the_present_one(
+def test_passwd__old_passphrase_no_longer_works_and_the_cost_is_the_current_one(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.support.device.PROGRAM", REAL_PROGRAM)
@@ -285,7 +285,7 @@ def test_keyring__gets_the_new_passphrase(device: Device, keyring: Path) -> None
     assert PASSPHRASE not in keyring.read_text() or NEW in keyring.read_text()
 
 
-def test_keyring__that_is_stale_is_put_right_on_a_terminal(device: Device, keyring: Path) -> None:
+def test_keyring__stale_one_is_corrected_at_a_terminal(device: Device, keyring: Path) -> None:
     device.hold(totp("alice"))
     keyring.write_text(json.dumps({f"softtoken {device.path}": OLD}))
     for typed, status in (("wrong", 1), (PASSPHRASE, 0)):
@@ -297,7 +297,7 @@ def test_keyring__that_is_stale_is_put_right_on_a_terminal(device: Device, keyri
     assert device.run("list", "--keyring", passphrase=None).status == 0
 
 
-def test_keyring__that_is_stale_is_told_where_nobody_can_be_asked(device: Device, keyring: Path) -> None:
+def test_keyring__stale_one_is_an_error_without_a_terminal(device: Device, keyring: Path) -> None:
     device.hold(totp("alice"))
     keyring.write_text(json.dumps({f"softtoken {device.path}": OLD}))
     done = device.run("list", "--keyring", passphrase=None)
@@ -321,7 +321,7 @@ def test_keyring__that_fails_after_the_change_does_not_hide_the_change(device: D
     assert [entry.name for entry in device.content(NEW)] == ["alice"]
 
 
-def test_keyring__that_does_not_work_is_told_without_a_secret(device: Device, keyring: Path) -> None:
+def test_keyring__failure_is_reported_without_a_secret(device: Device, keyring: Path) -> None:
     device.hold(totp("alice"))
     device.environment["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
     done = device.run("list", "--keyring", passphrase=None)
@@ -336,7 +336,7 @@ def test_keyring__that_does_not_work_is_told_without_a_secret(device: Device, ke
         ("keyring", ("list", "--keyring"), "apt install python3-keyring, or pip install 'pam-softtoken[keyring]'"),
     ],
 )
-def test_library__that_is_missing_is_told_with_what_helps(
+def test_library__missing_one_is_an_error_with_the_cure(
     device: Device, library: str, words: tuple[str, ...], told: str
 ) -> None:
     device.hold(totp("alice"))
@@ -353,7 +353,7 @@ def test_library__that_is_missing_is_told_with_what_helps(
     assert told in Mistake(done.stderr).hint
 
 
-def test_library__of_the_table_that_is_missing_is_told_with_what_helps(device: Device) -> None:
+def test_library__missing_one_of_the_table_is_an_error_with_the_cure(device: Device) -> None:
     device.hold(hotp("alice"))
     command = [sys.executable, "-I", "-c", _without("prompt_toolkit"), "code"]
     with Dialogue(command, person=None, environment=device.environment) as person:

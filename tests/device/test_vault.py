@@ -40,7 +40,7 @@ def _open(path: Path, passphrase: str = PASSPHRASE) -> list[Entry]:
     return Vault(str(path)).open(passphrase.encode())
 
 
-def test_vault__gives_back_what_was_put_in(path: Path) -> None:
+def test_vault__returns_the_stored_entries(path: Path) -> None:
     put = [totp("Zoë 日本 🔑", b"k", issuer="Ħost", digits=8, period_s=60), hotp("counts", counter=2**40)]
     write_vault(path, put)
     got = _open(path)
@@ -52,7 +52,7 @@ def test_vault__gives_back_what_was_put_in(path: Path) -> None:
     assert got[1].token.otp_at(2**40) == put[1].token.otp_at(2**40)
 
 
-def test_vault__is_what_rfc_7914_and_rfc_8439_make_of_it(path: Path) -> None:
+def test_vault__opens_by_rfc_7914_and_rfc_8439_without_our_code(path: Path) -> None:
     """It is opened by openssl's scrypt and by the layout in the module's documentation, without our code."""
     write_vault(path, [totp("alice")], cost=COST)
     sealed = path.read_bytes()
@@ -67,7 +67,7 @@ def test_vault__is_what_rfc_7914_and_rfc_8439_make_of_it(path: Path) -> None:
     assert RFC_KEY_BASE32.encode() in content
 
 
-def test_vault__belongs_to_its_owner_alone_whatever_the_umask(device: Device) -> None:
+def test_vault__only_its_owner_has_access_under_any_umask(device: Device) -> None:
     shell = ["sh", "-c", 'umask 000; exec "$@"', "sh"]
     uri = f"otpauth://totp/alice?secret={RFC_KEY_BASE32}".encode()
     assert device.run("add", typed=uri, before=shell).status == 0
@@ -116,7 +116,7 @@ def test_vault__cut_anywhere_or_made_longer_is_one_clear_error(path: Path) -> No
 
 
 @pytest.mark.parametrize("place", [0, 16, 17, 20, 36, 48, -1])
-def test_program__damaged_vault_is_told_and_left_alone(device: Device, place: int) -> None:
+def test_program__damaged_vault_is_reported_and_not_changed(device: Device, place: int) -> None:
     write_vault(device.path, [totp("alice")])
     sealed = bytearray(device.path.read_bytes())
     sealed[place] ^= 1
@@ -133,7 +133,7 @@ def test_program__wrong_passphrase_is_the_same_error(device: Device, wrong: str)
     assert WRONG in device.refused("code", passphrase=wrong).error
 
 
-def test_vault__made_up_cost_takes_neither_memory_nor_time() -> None:
+def test_vault__forged_cost_uses_little_memory_and_time() -> None:
     for numbers in ((0, 8, 1), (63, 8, 1), (255, 255, 255), (17, 255, 1), (17, 8, 255), (17, 0, 1), (17, 8, 0)):
         cost = Cost(*numbers)
         assert not cost.is_bearable
@@ -154,7 +154,7 @@ def test_vault__cost_is_raised_at_the_next_writing(path: Path) -> None:
     assert _names(_open(path)) == ["alice"]
 
 
-def test_vault__of_a_newer_program_is_told_apart_from_damage(path: Path) -> None:
+def test_vault__of_a_newer_program_is_not_reported_as_damaged(path: Path) -> None:
     path.parent.mkdir(parents=True)
     key = sealing.SealingKey.new(PASSPHRASE.encode(), CHEAP)
     path.write_bytes(key.seal(b'{"version": 2, "entries": []}'))
@@ -186,7 +186,7 @@ def _pipe(path: Path) -> None:
         (lambda path: os.chown(path.parent, 12345, -1), "belongs to uid 12345"),
     ],
 )
-def test_program__vault_that_others_could_have_touched_is_told(
+def test_program__vault_that_others_could_change_is_reported(
     device: Device, spoil: Callable[[Path], None], told: str
 ) -> None:
     device.hold(totp("alice"))
@@ -221,7 +221,7 @@ def test_vault__two_writers_lose_nothing(path: Path) -> None:
     assert sorted(_names(_open(path))) == sorted(f"{number} {place}" for number in range(4) for place in range(10))
 
 
-def test_vault__changed_passphrase_is_noticed_by_whoever_has_it_open(path: Path) -> None:
+def test_vault__process_with_an_open_vault_notices_a_changed_passphrase(path: Path) -> None:
     vault = write_vault(path, [hotp("alice")])
     other = Vault(str(path), cost=CHEAP)
     entries = other.open(PASSPHRASE.encode())
@@ -231,7 +231,7 @@ def test_vault__changed_passphrase_is_noticed_by_whoever_has_it_open(path: Path)
     assert _names(_open(path, "another")) == ["alice"]
 
 
-def test_vault__second_writer_waits_in_bounds_and_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vault__second_writer_waits_for_a_limited_time_and_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vault = write_vault(path, [hotp("alice")])
     monkeypatch.setattr(vault_module, "LOCK_TIMEOUT_S", 0.01)
     held = os.open(f"{path}.lock", os.O_RDWR)
@@ -246,7 +246,7 @@ def test_vault__second_writer_waits_in_bounds_and_is_told(path: Path, monkeypatc
     assert vault.next_code(hotp("alice")) == "755224"
 
 
-def test_vault__what_a_block_raises_leaves_it_as_it_was(path: Path) -> None:
+def test_vault__exception_in_a_change_leaves_the_file_unchanged(path: Path) -> None:
     vault = write_vault(path, [totp("alice")])
     before = path.read_bytes()
 
@@ -322,7 +322,7 @@ def test_read_only__shows_totp_and_no_hotp_codes(small_disk: Device) -> None:
     assert "Read-only file system" in small_disk.refused("code", "counts").error
 
 
-def test_vault__larger_than_it_may_be_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vault__too_large_one_is_an_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vault = write_vault(path, [])
     before = path.read_bytes()
     monkeypatch.setattr(vault_module, "MAX_BYTES", 1000)

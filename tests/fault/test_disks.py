@@ -66,7 +66,7 @@ def test_full_disk__a_state_that_cannot_be_made_denies_until_there_is_room(
 
 @pytest.fixture
 def ext4_as_home(alice: Person, outside: Path) -> Iterator[None]:
-    """Put Alice's home on a real disk with a journal, of 3 MiB and 32 files."""
+    """Mount a real file system with a journal as Alice's home. It has 3 MiB and room for 32 files."""
     image = outside / "disk"
     image.touch()
     os.truncate(image, 3 << 20)
@@ -102,7 +102,7 @@ def test_ext4__without_a_free_block_or_inode_lets_a_code_in_once(
         pytest.param(take_all_files, marks=pytest.mark.lockout("the disk of root's store has no inode left")),
     ],
 )
-def test_store_of_roots__on_a_full_disk_lets_a_code_in_once(
+def test_root_held_store__on_a_full_disk_lets_a_code_in_once(
     installed: Installation, pam: Pam, alice: Person, disk: Path, spoil: Callable[[Path], object]
 ) -> None:
     store = f"{disk}/%U"
@@ -112,7 +112,7 @@ def test_store_of_roots__on_a_full_disk_lets_a_code_in_once(
 
 
 @pytest.mark.lockout("the disk of root's store is read-only")
-def test_store_of_roots__on_a_read_only_disk_lets_a_code_in_once(
+def test_root_held_store__on_a_read_only_disk_lets_a_code_in_once(
     installed: Installation, pam: Pam, alice: Person, disk: Path, phone_for_records_in_run: Phone
 ) -> None:
     alice.forget()

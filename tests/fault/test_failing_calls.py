@@ -148,7 +148,7 @@ def test_backend__any_call_fails_and_a_wrong_code_stays_wrong(make_troupe: Calla
     )
 
 
-def test_backend__any_call_fails_and_a_token_file_that_is_gone_is_no_excuse(
+def test_backend__any_call_fails_and_a_missing_token_file_never_lets_in(
     make_troupe: Callable[[str], Troupe],
 ) -> None:
     """The mark shows that the user has enrolled. An unreadable mark does not prove that they have not."""
@@ -188,7 +188,7 @@ def test_backend__any_call_fails_while_it_starts(make_troupe: Callable[[str], Tr
 def test_backend__any_call_fails_before_it_is_a_program(
     make_troupe: Callable[[str], Troupe], system_log: SystemLog
 ) -> None:
-    """These are the two children of the bridge, between clone and execve."""
+    """The bridge makes two child processes. In this test their calls between clone and execve fail."""
     troupe = make_troupe("totp")
 
     def scene(stage: Stage, call: Call, how: str) -> None:

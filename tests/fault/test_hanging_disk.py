@@ -111,7 +111,7 @@ def test_hanging_disk__does_not_hold_up_revoke(
     assert pam.service().log_in(alice, code).result == PAM_AUTH_ERR
 
 
-def test_hanging_disk__does_not_hold_up_what_root_does_for_a_user(
+def test_hanging_disk__does_not_delay_commands_of_root_for_a_user(
     pam: Pam, installed: Installation, alice: Person
 ) -> None:
     """All at once, because each waits as long as it may."""
@@ -132,7 +132,7 @@ def test_hanging_disk__does_not_hold_up_what_root_does_for_a_user(
     assert pam.service().log_in(alice, code).result == PAM_SUCCESS
 
 
-def test_hanging_disk__that_the_user_has_mounted_for_themselves_is_closed_to_root_and_denied(
+def test_hanging_disk__mounted_by_the_user_is_denied_at_once(
     pam: Pam, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     """The kernel sends such a file system no requests from root's processes, so it cannot hang or lie."""

@@ -41,7 +41,8 @@ class Scene:
     """Alice's home, and a place outside that everybody can write.
 
     Attributes:
-        alice, phone: the owner of the home, and her token.
+        alice: the owner of the home.
+        phone: the token of the owner.
         outside: the place.
     """
 
@@ -51,7 +52,7 @@ class Scene:
         self.outside = outside
 
     def of_alice(self, path: Path, mode: int) -> None:
-        """Make Alice the owner, so that the owner is no reason to refuse the file."""
+        """Change mode and owner to Alice, so that the owner is no reason to refuse the file."""
         path.chmod(mode)
         os.chown(path, self.alice.uid, self.alice.gid)
 
@@ -60,7 +61,7 @@ class Scene:
         return Path(shutil.move(path, self.outside / path.name))
 
     def make_file(self, path: Path) -> Path:
-        """Replace the real file with an empty file of hers."""
+        """Replace the real file with an empty file that belongs to Alice."""
         _remove(path)
         path.touch(0o600)
         self.of_alice(path, 0o600)
@@ -75,12 +76,12 @@ def _remove(path: Path) -> None:
 
 
 def link_to_what_would_do(path: Path, scene: Scene) -> None:
-    """Put a link to the real file; the link is the only fault."""
+    """Replace the file with a link to it. The link is the only fault."""
     path.symlink_to(scene.move_outside(path))
 
 
 def link_to_what_is_roots(path: Path, scene: Scene) -> None:
-    """Put a link to a file of root's."""
+    """Replace the file with a link to it, and change its owner to root."""
     true = scene.move_outside(path)
     for each in [true, *true.rglob("*")]:
         os.chown(each, 0, 0)
@@ -88,7 +89,7 @@ def link_to_what_is_roots(path: Path, scene: Scene) -> None:
 
 
 def link_to_what_everybody_can_write(path: Path, scene: Scene) -> None:
-    """Put a link to another user's file that the user can write."""
+    """Replace the file with a link to it. Another user owns the file, and everybody can write to it."""
     true = scene.move_outside(path)
     for each in [true, *true.rglob("*")]:
         os.chown(each, NOBODY, NOBODY)
@@ -97,38 +98,38 @@ def link_to_what_everybody_can_write(path: Path, scene: Scene) -> None:
 
 
 def dangling_link(path: Path, scene: Scene) -> None:
-    """Put a link to a path where nothing exists, and something could be created."""
+    """Replace the file with a link to a path that does not exist but could be created."""
     _remove(path)
     path.symlink_to(scene.outside / "nothing")
 
 
 def link_to_itself(path: Path, scene: Scene) -> None:
-    """Put a link to itself."""
+    """Replace the file with a link to itself."""
     _remove(path)
     path.symlink_to(path)
 
 
 def hard_link(path: Path, scene: Scene) -> None:
-    """Make a second name for the file outside."""
+    """Add a hard link to the file outside the home."""
     os.link(path, scene.outside / "other-name")
 
 
 def hard_link_to_what_is_roots(path: Path, scene: Scene) -> None:
-    """Make the file a second name of one of root's."""
+    """Add a hard link outside the home, and change the owner of the file to root."""
     hard_link(path, scene)
     os.chown(path, 0, 0)
     path.chmod(0o666)
 
 
 def fifo(path: Path, scene: Scene) -> None:
-    """Put a FIFO: a careless open waits for ever."""
+    """Replace the file with a FIFO. An unguarded open would wait for ever."""
     _remove(path)
     os.mkfifo(path)
     scene.of_alice(path, 0o600)
 
 
 def unix_socket(path: Path, scene: Scene) -> None:
-    """Put a socket: nobody can open it."""
+    """Replace the file with a socket, which cannot be opened."""
     _remove(path)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -136,7 +137,7 @@ def unix_socket(path: Path, scene: Scene) -> None:
 
 
 def device(path: Path, scene: Scene) -> None:
-    """Put a device: reading to its end takes for ever."""
+    """Replace the file with a device that never ends."""
     _remove(path)
     try:
         os.mknod(path, 0o020600, ZERO)
@@ -146,24 +147,24 @@ def device(path: Path, scene: Scene) -> None:
 
 
 def directory(path: Path, scene: Scene) -> None:
-    """Put a directory in place of a file."""
+    """Replace the file with a directory."""
     _remove(path)
     path.mkdir()
     scene.of_alice(path, 0o700)
 
 
 def empty_file(path: Path, scene: Scene) -> None:
-    """Put an empty file."""
+    """Replace the file with an empty file."""
     scene.make_file(path)
 
 
 def endless_file(path: Path, scene: Scene) -> None:
-    """Put a file of a gigabyte of zeros."""
+    """Replace the file with a gigabyte of zeros."""
     os.truncate(scene.make_file(path), 1 << 30)
 
 
 def file_of_zeros(path: Path, scene: Scene) -> None:
-    """Put as many NUL bytes as a whole state has bytes."""
+    """Replace the file with 8192 NUL bytes, the size of a state file."""
     scene.make_file(path).write_bytes(bytes(8192))
 
 
@@ -173,34 +174,34 @@ def endless_true_file(path: Path, scene: Scene) -> None:
 
 
 def of_somebody_else(path: Path, scene: Scene) -> None:
-    """Make another user the owner, although the user may read and write it."""
+    """Change the owner to another user. The group of Alice can still read and write the file."""
     os.chown(path, NOBODY, scene.alice.gid)
     path.chmod(path.stat().st_mode | 0o070)
 
 
 def of_root_and_usable(path: Path, scene: Scene) -> None:
-    """Make root the owner, although the user may read and write it."""
+    """Change the owner to root. The group of Alice can still read and write the file."""
     os.chown(path, 0, scene.alice.gid)
     path.chmod(path.stat().st_mode | 0o070)
 
 
 def of_root(path: Path, scene: Scene) -> None:
-    """Make root the owner, with no access for others."""
+    """Change the owner and the group to root."""
     os.chown(path, 0, 0)
 
 
 def open_to_its_group(path: Path, scene: Scene) -> None:
-    """Make it writable for the group."""
+    """Allow the group to write to the file."""
     path.chmod(path.stat().st_mode | 0o020)
 
 
 def open_to_everybody(path: Path, scene: Scene) -> None:
-    """Make it writable for everybody."""
+    """Allow everybody to write to the file."""
     path.chmod(path.stat().st_mode | 0o002)
 
 
 def readable_by_others(path: Path, scene: Scene) -> None:
-    """Make the keys readable for other users."""
+    """Allow other users to read the keys."""
     path.chmod(0o604)
 
 

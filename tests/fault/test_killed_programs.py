@@ -1,7 +1,7 @@
 """Kill (SIGKILL) a program that changes an enrolment, at some of its system calls.
 
-The owner gets in with the old token or with the new one, never with neither. The same command can be run again. A sweep
-over all calls takes minutes, so an ordinary run kills at a few. TEST_SEED=N draws the same again.
+Afterwards the owner gets in with the old token or with the new one. The same command can be run again. A sweep
+over all calls takes minutes, so an ordinary run kills at a few. TEST_SEED=N draws the same calls again.
 """
 
 from __future__ import annotations
@@ -31,13 +31,12 @@ COST, PIN = 2**10, "73219"
 
 
 class Owner:
-    """Alice, her two tokens and a recovery code, all restored by each `reset`.
+    """Alice with two tokens and a recovery code. Each `reset` restores all of them.
 
     Attributes:
         alice: the user.
-        phone, spare: her tokens, which count.
-        recovery_code: the only one.
-        issued: codes that commands have printed.
+        phone, spare: the two tokens, which count logins (HOTP).
+        recovery_code: the only recovery code.
     """
 
     def __init__(self, alice: Person, service: Service, aside: Path) -> None:
@@ -63,7 +62,7 @@ class Owner:
             os.chown(path, self.alice.uid, self.alice.gid)
 
     def accepts(self, *codes: str) -> list[str]:
-        """Return the codes, of some, that let her in."""
+        """Return those of the given codes that let Alice in."""
         return [code for code in codes if self._log_in(code) == PAM_SUCCESS]
 
     def _log_in(self, code: str) -> int:
@@ -73,12 +72,12 @@ class Owner:
 
 
 def shown(done: Finished) -> dict[str, object]:
-    """Return the output that a program has printed for another program before the kill; nothing if it was too early."""
+    """Return the JSON that a program printed before the kill, or an empty dictionary if it printed none."""
     return json.loads(done.stdout) if done.stdout else {}
 
 
 def after_force(owner: Owner, done: Finished, again: Finished | None) -> None:
-    """Check that one of the phones lets her in: the old one, or the new one that was shown."""
+    """Check that exactly one phone lets Alice in: the old one, or a new one whose key was shown."""
     phones = [owner.phone] if again is None else []
     phones += [Phone(record) for each in (done, again) if each is not None and (record := shown(each))]
     right = [phone for phone in phones if owner.accepts(phone.hotp_at(0))]
@@ -87,7 +86,7 @@ def after_force(owner: Owner, done: Finished, again: Finished | None) -> None:
 
 
 def after_remove(owner: Owner, done: Finished, again: Finished | None) -> None:
-    """Check that the phone lets her in, and the spare one as long as it is enrolled."""
+    """Check that the phone lets Alice in. The spare phone does so only as long as it is enrolled."""
     is_there = "spare" in (owner.alice.store / "tokens").read_text()
     assert owner.accepts(owner.phone.hotp_at(3 if again else 0))
     assert bool(owner.accepts(owner.spare.hotp_at(0))) is is_there
@@ -95,7 +94,7 @@ def after_remove(owner: Owner, done: Finished, again: Finished | None) -> None:
 
 
 def after_renewal(owner: Owner, done: Finished, again: Finished | None) -> None:
-    """Check that one recovery code works: the old one, or the last one that was shown."""
+    """Check that exactly one recovery code works: the old one, or the last one that was shown."""
     codes = [owner.recovery_code]
     for each in (done, again):
         new = shown(each).get("recovery_codes", []) if each else []
@@ -108,19 +107,19 @@ def after_renewal(owner: Owner, done: Finished, again: Finished | None) -> None:
 
 
 def after_no_pin(owner: Owner, done: Finished, again: Finished | None) -> None:
-    """Check that she gets in either with the PIN or without it."""
+    """Check that Alice gets in, with or without the PIN. After the second run no PIN is needed."""
     code = owner.phone.hotp_at(3 if again else 0)
     assert owner.accepts(code) or (not again and owner.accepts(PIN + code))
 
 
 def after_pin(owner: Owner, done: Finished, again: Finished | None) -> None:
-    """Check that she gets in without the PIN or with it, and only with it after the program has finished."""
+    """Check that Alice gets in, with or without the PIN. After the second run the PIN works."""
     code = owner.phone.hotp_at(3 if again else 0)
     assert (not again and owner.accepts(code)) or owner.accepts(PIN + code)
 
 
 def after_revoke(owner: Owner, done: Finished, again: Finished | None) -> None:
-    """Check that the phone lets her in, and the spare one if the revocation was not recorded."""
+    """Check that the phone lets Alice in. The spare phone does so only if the revocation was not recorded."""
     is_recorded = bool(revocation.read(owner.alice.uid).names)
     assert bool(owner.accepts(owner.spare.hotp_at(0))) is not is_recorded
     assert owner.accepts(owner.phone.hotp_at(3 if again else 0))
@@ -128,7 +127,7 @@ def after_revoke(owner: Owner, done: Finished, again: Finished | None) -> None:
 
 
 def after_relief(owner: Owner, done: Finished, again: Finished | None) -> None:
-    """Check that the phone and the printed code let her in after the command has finished."""
+    """Check that after the second run the phone and the printed code let Alice in."""
     if again is None:
         return
     assert owner.accepts(owner.phone.hotp_at(3))
@@ -158,7 +157,7 @@ def set_the_pin(owner: Owner) -> None:
     set_pin(owner.alice.store / "tokens", PIN)
 
 
-def lock_her_out(owner: Owner) -> None:
+def lock_the_user_out(owner: Owner) -> None:
     lock_out(owner.alice)
 
 
@@ -170,7 +169,7 @@ DEEDS = {
     "no-pin": Deed("softtoken-enroll --user USER --no-pin", after_no_pin, set_the_pin, is_repeated=True),
     "pin": Deed("softtoken-enroll --user USER --pin", after_pin, typed=(PIN, PIN)),
     "revoke": Deed("softtoken-admin revoke USER spare --yes", after_revoke, is_repeated=True),
-    "unlock": Deed("softtoken-admin unlock USER", after_relief, lock_her_out),
+    "unlock": Deed("softtoken-admin unlock USER", after_relief, lock_the_user_out),
     "code-for": Deed("softtoken-admin code-for USER --for=1h", after_relief),
     "reset-state": Deed("softtoken-admin reset-state USER --yes", after_relief),
 }
@@ -237,7 +236,7 @@ class Killer:
 
 @pytest.fixture
 def owner(alice: Person, service: Service, tmp_path: Path) -> Iterator[Owner]:
-    """Alice with her tokens."""
+    """Alice with two tokens and a recovery code."""
     alice.forget_on_the_host()
     yield Owner(alice, service, tmp_path / "kept")
     alice.forget_on_the_host()
@@ -261,10 +260,10 @@ def owner(alice: Person, service: Service, tmp_path: Path) -> Iterator[Owner]:
         ),
     ],
 )
-def test_program__killed_at_some_call_keeps_nobody_out_and_works_again(
+def test_program__killed_at_any_call_keeps_nobody_out_and_works_again(
     installed: Installation, owner: Owner, outside: Path, name: str
 ) -> None:
-    """Files that it had begun to write are empty afterwards, as after a power cut before a sync."""
+    """The test empties unfinished files after the kill, as a power cut before a sync would."""
     deed = DEEDS[name]
     deed.prepare(owner)
     owner.keep()

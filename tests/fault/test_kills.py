@@ -1,9 +1,9 @@
-"""Kill (SIGKILL) an attempt, of the backend and of the host, at every system call.
+"""Kill the backend or the host of a login with SIGKILL, at every system call.
 
-Afterwards the code works at most once in all, and the next one works. strace kills a process as it enters a call, and
-the call is not made. Nobody else can see the work between two calls. So a kill after a call equals the kill before the
-next call. The ordinary run kills at a sample of the calls, which changes from run to run and always has the first, the
-last and those around the record. The full run leaves none out.
+A code works at most once in all, and the next code works. strace kills a process as it enters a call, and
+the call is not made. No other process can see the work between two calls, so a kill after a call equals a kill before
+the next call. The ordinary run kills at a sample of the calls. The sample changes from run to run, and always has the
+first call, the last call and those around the record. The full run kills at every call.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.support.system_log import SystemLog
     "the next login works."
 )
 def test_backend__killed_at_any_call_from_the_first_frame_on(make_troupe: Callable[[str], Troupe], kind: str) -> None:
-    """A code stays unused until the call that records it, and is used after it."""
+    """A code can still be used until the call that records it, and not after that call."""
     troupe = make_troupe(kind)
     calls = from_the_first_frame(troupe.lead.backend_calls(*troupe.lead.act.answers))
     told = [call.text.startswith(r'write(0, "\1R\0') for call in calls].index(True)
@@ -57,7 +57,7 @@ def test_backend__killed_at_any_call_from_the_first_frame_on(make_troupe: Callab
 
 
 def test_backend__killed_at_any_call_while_it_starts(make_troupe: Callable[[str], Troupe]) -> None:
-    """No code was entered by then, so it still works, and nothing else can have changed."""
+    """The backend has received no code yet, so the code still works at the next login."""
     troupe = make_troupe("totp")
     calls = troupe.lead.backend_calls(*troupe.lead.act.answers)
 
@@ -73,9 +73,10 @@ def test_backend__killed_at_any_call_while_it_starts(make_troupe: Callable[[str]
 def test_backend__killed_at_any_call_before_it_is_a_program(
     make_troupe: Callable[[str], Troupe], system_log: SystemLog
 ) -> None:
-    """These are the two children of the bridge, between clone and execve. Until execve they run in the host's memory.
+    """The bridge makes two child processes. This test kills them between clone and execve.
 
-    The few calls that strace cannot distinguish from the host's own are left out, see `child_calls`.
+    Until execve they run in the memory of the host. The few calls that strace cannot distinguish from the calls of the
+    host are left out, see `child_calls`.
     """
     troupe = make_troupe("totp")
     calls = troupe.lead.child_calls()
@@ -97,10 +98,10 @@ def test_backend__killed_at_any_call_before_it_is_a_program(
     "A login that is killed at any system call, or of which any call fails, lets no code in twice, and "
     "the next login works."
 )
-def test_host__killed_at_any_call_takes_the_backend_with_it(
+def test_host__killed_at_any_call_ends_the_backend_too(
     make_troupe: Callable[[str], Troupe], system_log: SystemLog, options: tuple[str, ...]
 ) -> None:
-    """The backend is gone within seconds, and so is its lock."""
+    """The backend ends within seconds and releases its lock."""
     troupe = make_troupe("totp")
     calls = troupe.lead.host_calls(*options)
     assert {"socketpair", "clone", "poll", "recvfrom"} <= {call.name for call in calls}

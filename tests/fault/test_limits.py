@@ -39,7 +39,7 @@ REAL_TIME = ["chrt", "--fifo", "1"]
         pytest.param("rtprio=0:0", marks=pytest.mark.lockout("the host may have no real-time policy (RLIMIT_RTPRIO)")),
     ],
 )
-def test_limit__of_a_host_of_roots_keeps_nobody_out(service: Service, owner: Owner, limit: str) -> None:
+def test_limit__of_a_host_run_by_root_keeps_nobody_out(service: Service, owner: Owner, limit: str) -> None:
     assert_in_once(service, owner.person, owner.phone.totp(), around=["prlimit", f"--{limit}"])
 
 
@@ -59,7 +59,7 @@ def _may_raise_limits() -> bool:
 
 
 @pytest.mark.parametrize("limit", ["cpu=1", "fsize=0", "data=4194304", "stack=65536", "as=8388608", "rttime=1"])
-def test_limit__that_is_hard_is_raised_where_root_may(service: Service, owner: Owner, limit: str) -> None:
+def test_limit__hard_one_is_raised_if_root_may(service: Service, owner: Owner, limit: str) -> None:
     if not _may_raise_limits():
         pytest.skip("root has no CAP_SYS_RESOURCE here, so that nobody can raise a hard limit")
     around = ["prlimit", f"--{limit}:{limit.partition('=')[2]}"]
@@ -125,7 +125,7 @@ NO_VERDICT = "no verdict; .*the limits of this service on memory or processor ti
         ),
     ],
 )
-def test_limit__that_nobody_can_raise_is_named_and_raising_it_lets_in(
+def test_limit__too_low_one_is_named_and_a_higher_one_lets_in(
     service: Service, owner: Owner, system_log: SystemLog, limit: str, reason: str, detail: str
 ) -> None:
     code = owner.phone.totp()

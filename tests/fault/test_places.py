@@ -50,7 +50,7 @@ def spoiled(how: str, places: list[str], world: Path) -> str:
     ],
     ids=str,
 )
-def test_place__that_takes_nothing_keeps_nobody_out(
+def test_place__unusable_one_keeps_nobody_out(
     service: Service, owner: Owner, world: Path, system_log: SystemLog, how: str, places: list[str]
 ) -> None:
     """If there is no room for the mark of the first success, the log says so."""
@@ -71,7 +71,7 @@ def test_place__that_takes_nothing_keeps_nobody_out(
     ],
 )
 @pytest.mark.parametrize("without_root", [False, True], ids=["root", "user"])
-def test_proc__that_says_nothing_keeps_nobody_out(
+def test_proc__missing_or_hidden_keeps_nobody_out(
     service: Service, owner: Owner, setup: str, without_root: bool
 ) -> None:
     around = in_namespaces(setup=setup, around=as_user(owner.person) if without_root else [])
@@ -104,7 +104,7 @@ def test_proc__that_says_nothing_keeps_nobody_out(
     ],
     ids=["no proc", "full run"],
 )
-def test_read_only_home__needs_a_place_that_is_named_and_mending_it_lets_in(
+def test_read_only_home__missing_place_is_named_and_its_repair_lets_in(
     service: Service,
     alice: Person,
     phone_for_records_in_run: Phone,
@@ -124,7 +124,7 @@ def test_read_only_home__needs_a_place_that_is_named_and_mending_it_lets_in(
 
 
 @pytest.mark.lockout("the home is a link of root's to another place")
-def test_home__that_is_a_link_of_roots_lets_a_code_in_once(
+def test_home__link_owned_by_root_lets_a_code_in_once(
     installed: Installation, service: Service, alice: Person, outside: Path
 ) -> None:
     moved = outside / alice.name
@@ -143,7 +143,7 @@ def test_home__that_is_a_link_of_roots_lets_a_code_in_once(
     shows="cannot start /usr/bin/python3: No such file or directory; install python3 again",
     cure="apt install --reinstall python3-minimal",
 )
-def test_interpreter__that_is_missing_is_named_and_putting_it_back_lets_in(
+def test_interpreter__missing_one_is_named_and_its_return_lets_in(
     service: Service, owner: Owner, system_log: SystemLog, outside: Path
 ) -> None:
     code = owner.phone.totp()

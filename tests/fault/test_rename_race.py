@@ -99,9 +99,10 @@ def copy(source: Path, target: Path) -> Path:
 
 
 def fakes(alice: Person, place: str, outside: Path, other_store: Path) -> list[Path]:
-    """Put fakes of the user's files beside the store: links, hard links, and root's own files.
+    """Create fakes of the user's files beside the store, and return their paths: links, hard links and root's files.
 
-    Behind each is another user's token. A state is a copy of hers, so that its used codes could be used again.
+    A fake store or token file holds the token of another user. A fake state file is a copy of Alice's from before the
+    logins. If a login took it, used codes would work again.
     """
     model = {STORE: other_store, TOKENS: other_store / "tokens", STATE: alice.store / "state"}[place]
     hers = give(copy(model, outside / "hers"), alice.uid, alice.gid)
@@ -131,7 +132,7 @@ def log_in_with_each(service: Service, person: Person, codes: list[str]) -> Coun
 @pytest.mark.claim(
     "The same holds while the user swaps these files for links during the login, and on a disk that hangs."
 )
-def test_race__file_swapped_for_others_never_lets_in_by_them_and_never_changes_them(
+def test_race__swapped_file_of_another_user_neither_counts_nor_changes(
     pam: Pam,
     installed: Installation,
     make_person: Callable[[], Person],
@@ -158,7 +159,7 @@ def test_race__file_swapped_for_others_never_lets_in_by_them_and_never_changes_t
 
 
 @pytest.mark.parametrize("place", [STORE, TOKENS, STATE])
-def test_race__file_that_comes_and_goes_is_never_taken_for_one_that_never_was(
+def test_race__file_that_comes_and_goes_never_counts_as_never_enrolled(
     pam: Pam, installed: Installation, alice: Person, system_log: SystemLog, place: str
 ) -> None:
     # Codes of the present step count as used if their record is lost.
@@ -172,7 +173,7 @@ def test_race__file_that_comes_and_goes_is_never_taken_for_one_that_never_was(
     assert len(set(system_log.reasons())) > 1  # present and absent have occurred, or it was no race
 
 
-def test_race__state_that_is_made_and_removed_is_no_proof_that_there_are_no_tokens(
+def test_race__state_that_comes_and_goes_never_counts_as_never_enrolled(
     pam: Pam, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     alice.enrol(installed, NO_CODES)

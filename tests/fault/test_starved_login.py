@@ -50,7 +50,7 @@ main(__file__)
 
 @pytest.fixture
 def group() -> Iterator[None]:
-    """A control group of which the kernel makes no autogroups."""
+    """A control group whose processes the kernel does not divide into autogroups."""
     try:
         GROUP.mkdir(exist_ok=True)
     except OSError:
@@ -107,7 +107,7 @@ def holders(person: Person) -> list[int]:
 
 
 @pytest.mark.usefixtures("group")
-def test_starved__login_that_holds_the_lock_delays_others_for_seconds_and_revoke_not_at_all(
+def test_starved__login_with_the_lock_delays_logins_for_seconds_and_no_revocation(
     installed: Installation, alice: Person, pam: Pam, outside: Path, system_log: SystemLog
 ) -> None:
     phone = alice.enrol(installed, "--period=300", NO_CODES)

@@ -81,7 +81,7 @@ def mounted(place: Path, person: Person, target: Path, *, source: bytes = b"fuse
 
 @pytest.mark.parametrize("where", ["home", "shared"])
 @pytest.mark.parametrize("source", [b"fuse", b"user_id=0", b"x,user_id=0,y", b"x user_id=0", b" - ext4 x user_id=0"])
-def test_fuse__that_says_all_is_roots_is_not_believed(
+def test_fuse__claim_that_root_owns_all_files_is_not_trusted(
     make_person: Callable[[], Person], outside: Path, where: str, source: bytes
 ) -> None:
     alice, bob = make_person(), make_person()

@@ -58,7 +58,7 @@ def scene_of(alice: Person, bob: Person, part: str) -> tuple[Path, Path, Path]:
 
 
 @pytest.mark.parametrize("part", ["a", "a/b", "a/b/file"])
-def test_race__root_reads_the_users_own_file_or_none(make_person: Callable[[], Person], part: str) -> None:
+def test_race__root_reads_a_file_of_the_user_or_none(make_person: Callable[[], Person], part: str) -> None:
     alice, bob = make_person(), make_person()
     path, exchanged, link = scene_of(alice, bob, part)
     before = listing(bob.home)
@@ -77,7 +77,7 @@ def test_race__root_reads_the_users_own_file_or_none(make_person: Callable[[], P
 
 
 @pytest.mark.parametrize("part", ["a", "a/b"])
-def test_race__root_makes_a_file_in_the_users_own_directory_or_none(
+def test_race__root_creates_a_file_in_a_directory_of_the_user_or_none(
     make_person: Callable[[], Person], part: str
 ) -> None:
     alice, bob = make_person(), make_person()

@@ -1,4 +1,7 @@
-"""Make random services for a user without the password: our lines ignore at `auth` and deny at `account`."""
+"""Generate random services in which our lines ignore at `auth` and deny at `account`.
+
+The user of these services does not know the password.
+"""
 
 from __future__ import annotations
 

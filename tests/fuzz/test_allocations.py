@@ -62,7 +62,7 @@ def test_host__without_memory_denies_a_wrong_code(
 
 
 @ONE_OR_ALL
-def test_host__without_memory_never_takes_an_enrolled_user_for_another(
+def test_host__without_memory_never_ignores_an_enrolled_user(
     host: Path, pam: Pam, alice: Person, phone: Phone, options: tuple[str, ...]
 ) -> None:
     """The stack lets in users whom our module ignores, and nobody else."""

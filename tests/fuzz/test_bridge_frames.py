@@ -28,12 +28,12 @@ def _run(harness: Path, found: Path, *arguments: str) -> subprocess.CompletedPro
     return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=600)
 
 
-def test_bridge__judges_every_kept_conversation_rightly(harness: Path, tmp_path: Path) -> None:
+def test_bridge__judges_every_kept_conversation_correctly(harness: Path, tmp_path: Path) -> None:
     done = _run(harness, tmp_path, *map(str, sorted((CORPUS / "bridge_frames").iterdir())))
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-def test_bridge__judges_whatever_is_said_rightly(harness: Path, tmp_path: Path) -> None:
+def test_bridge__judges_any_conversation_correctly(harness: Path, tmp_path: Path) -> None:
     done = _run(
         harness, tmp_path, f"-runs={RUNS}", f"-seed={sampling.SEED}", str(tmp_path), str(CORPUS / "bridge_frames")
     )

@@ -23,7 +23,7 @@ INPUTS = [(target, path.name) for target in TARGETS for path in sorted((CORPUS /
 
 
 @pytest.mark.parametrize(("target", "name"), INPUTS)
-def test_parser__takes_or_refuses_a_kept_input(target: str, name: str) -> None:
+def test_parser__reads_or_refuses_every_kept_input(target: str, name: str) -> None:
     data = (CORPUS / target / name).read_bytes()
     started = time.process_time()
     TARGETS[target](data)
@@ -31,7 +31,7 @@ def test_parser__takes_or_refuses_a_kept_input(target: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_parser__takes_or_refuses_whatever_comes(target: str, tmp_path: Path) -> None:
+def test_parser__reads_or_refuses_any_input(target: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.fuzz", target, f"-runs={RUNS}", f"-seed={sampling.SEED}", str(tmp_path)]
     done = subprocess.run(command, cwd=TREE, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]

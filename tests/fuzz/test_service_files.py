@@ -52,7 +52,7 @@ def _require_same(libpam: Libpam, cases: list[Case], seed: str) -> None:
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_reader__predicts_what_libpam_does_with_any_service(libpam: Libpam, maker: str) -> None:
+def test_reader__predicts_the_result_of_libpam_for_random_services(libpam: Libpam, maker: str) -> None:
     make, rounds = MAKERS[maker]
     end = time.monotonic() + SECONDS
     number = 0
@@ -64,7 +64,7 @@ def test_reader__predicts_what_libpam_does_with_any_service(libpam: Libpam, make
 
 
 @pytest.mark.parametrize("in_one_file", [False, True], ids=["in directories", "in pam.conf"])
-def test_reader__predicts_what_libpam_does_with_a_kept_service(libpam: Libpam, in_one_file: bool) -> None:
+def test_reader__predicts_the_result_of_libpam_for_kept_services(libpam: Libpam, in_one_file: bool) -> None:
     kept = service_files.kept_cases()
     names = [name for name, case in kept.items() if ("pam.conf" in case) is in_one_file]
     _require_same(libpam, [kept[name] for name in names], f"kept cases {names}")
@@ -81,7 +81,7 @@ def _is_safe(case: Case, monkeypatch: pytest.MonkeyPatch) -> bool:
     return True
 
 
-def test_enrolment__where_it_is_called_safe_libpam_lets_nobody_in_without_the_password_or_past_our_account_line(
+def test_enrolment__stack_called_safe_needs_the_password_and_our_account_line(
     libpam: Libpam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answers of other modules are fixed in a service. Our analysis covers all their possible answers."""
@@ -101,7 +101,7 @@ def _lets_in(account: Account) -> bool:
 
 @pytest.mark.parametrize("dialect", KNOWN, ids=repr)
 @pytest.mark.parametrize("instead", [False, True], ids=["behind the password", "in place of it"])
-def test_edit__of_any_service_keeps_each_other_line_and_gives_every_byte_back(dialect: Dialect, instead: bool) -> None:
+def test_edit__of_any_service_keeps_other_lines_and_restores_every_byte(dialect: Dialect, instead: bool) -> None:
     source = random.Random(SEED)
     edited = 0
     for _ in range(3 * AT_ONCE):
@@ -156,7 +156,7 @@ def test_mend__changes_one_line_of_any_service_and_no_other(dialect: Dialect) ->
             tried += 1
 
 
-def test_cases__reach_what_they_are_made_for() -> None:
+def test_cases__cover_each_kind_of_stack() -> None:
     """The control: enough services of a run are read by libpam without a problem, and it gives up some."""
     source = random.Random(SEED)
     stacks = [service_files.read(service_files.make_case(source), IN_PIECES) for _ in range(AT_ONCE)]

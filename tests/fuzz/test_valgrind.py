@@ -63,7 +63,7 @@ def test_login__without_a_backend_leaves_no_report(pam: Pam) -> None:
     assert [each.result for each in outcomes] == [PAM_AUTH_ERR] * ROUNDS
 
 
-def test_login__of_a_host_that_is_process_1_leaves_no_report(
+def test_login__in_a_host_that_is_process_1_has_no_sanitizer_report(
     installed: Installation, service: Service, alice: Person
 ) -> None:
     codes = oathtool(alice.enrol(installed, "--type=hotp", NO_CODES), 0, ROUNDS)

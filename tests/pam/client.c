@@ -4,7 +4,7 @@
  *
  * A line of the script answers one prompt: "=TEXT" gives TEXT, "-" gives no answer (NULL), "!" fails the conversation.
  * With --hold[=FD], each attempt waits after its prompt for a byte on a descriptor (3), so that many can be let go at
- * once; with --announce=FD it first writes a byte there, so that whoever lets it go knows that it waits.
+ * once; with --announce=FD it first writes a byte there, so that the program that releases it knows that it waits.
  *
  * --slow-reader waits and announces at each message that asks for nothing as well.
  *
@@ -108,7 +108,7 @@ answer_one(struct attempt *attempt, int style, char **answer)
 		usleep(typing_us);
 	for (int fd = 1; chatty && fd <= 2; fd++)
 		if (write(fd, "client: asking\n", 15) < 0)
-			errno = 0; /* whoever has none does without */
+			errno = 0; /* an output that cannot be written does not matter here */
 	line = next_line(&length);
 	if (line != NULL && line[0] == '=')
 		*answer = copy(line + 1, length - 1);

@@ -56,7 +56,7 @@ def codes_of(phone: Phone, count: int) -> list[str]:
     ],
     ids="+".join,
 )
-def test_backup__that_is_restored_lets_the_next_code_in_once(
+def test_backup__restored_one_accepts_the_next_code_once(
     installed: Installation, pam: Pam, alice: Person, kind: str, names: list[str]
 ) -> None:
     service = pam.service("window=4")

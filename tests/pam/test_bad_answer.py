@@ -72,7 +72,7 @@ def attempt(service: Service, person: Person, line: bytes, *options: str) -> Out
 
 
 @pytest.mark.parametrize("answer", MALFORMED.values(), ids=MALFORMED)
-def test_answer__that_is_no_code_is_refused_with_one_notice(
+def test_answer__without_a_code_is_refused_with_one_notice(
     service: Service, alice: Person, phone: Phone, system_log: SystemLog, answer: bytes
 ) -> None:
     before = (alice.store / "state").read_bytes()

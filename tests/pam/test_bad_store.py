@@ -268,7 +268,7 @@ def test_lock_timeout__does_not_keep_a_prompt_back(service: Service, alice: Pers
         assert client.answer("12345").result == PAM_AUTH_ERR
 
 
-def test_lock__is_not_held_while_the_person_is_told_of_recovery_codes(
+def test_lock__is_not_held_during_the_notice_about_recovery_codes(
     installed: Installation, service: Service, alice: Person
 ) -> None:
     """This happens at a terminal that was stopped with Ctrl-S."""
@@ -283,7 +283,7 @@ def test_lock__is_not_held_while_the_person_is_told_of_recovery_codes(
         assert reader.outcome().result == PAM_SUCCESS
 
 
-def test_lock_timeout__lock_that_is_given_back_in_time_is_waited_for(
+def test_lock_timeout__login_waits_for_a_lock_released_in_time(
     service: Service, alice: Person, phone: Phone, system_log: SystemLog
 ) -> None:
     with (alice.store / "state").open("rb") as state, Waiting(service, alice) as client:

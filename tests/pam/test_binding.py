@@ -90,7 +90,7 @@ def test_enrolment__where_the_tokens_are_gone_inherits_no_grace(
 
 
 @pytest.mark.parametrize("damage", ["unbound", "bound to another name", "bound to another uid"])
-def test_reader__takes_no_file_of_another_account(host: Host, alice: Person, damage: str) -> None:
+def test_reader__refuses_a_file_of_another_account(host: Host, alice: Person, damage: str) -> None:
     """Neither the login, nor the user's program, nor the administrator's program reads it as the user's."""
     phone = host.enrol(alice)
     tokens = host.place_of(alice) / "tokens"
@@ -157,9 +157,7 @@ def _self_service(host: Host, person: Person, *words: str, user: str = "") -> Fi
 
 
 @pytest.mark.parametrize("words", [[], ["--force"], ["--new-recovery-codes"], ["--remove=phone", "--force"]])
-def test_self__changes_nothing_of_a_former_users_and_gives_no_new_token(
-    host: Host, alice: Person, words: list[str]
-) -> None:
+def test_self__changes_no_token_of_a_former_user_and_adds_none(host: Host, alice: Person, words: list[str]) -> None:
     host.enrol(alice)
     tokens = host.place_of(alice) / "tokens"
     before = tokens.read_bytes()
@@ -199,9 +197,7 @@ def test_move__out_of_the_store_does_not_hand_over_the_tokens_of_another_account
     assert not alice.store.exists()
 
 
-def test_move__that_was_interrupted_does_not_hand_over_what_was_set_aside(
-    directory: DirectoryService, alice: Person
-) -> None:
+def test_move__interrupted_one_is_not_finished_for_another_account(directory: DirectoryService, alice: Person) -> None:
     directory.enrol(alice.name)
     assert directory.run("softtoken-admin", "move", alice.name, "--to", "system").status == 0
     place = directory.state / str(alice.uid)
@@ -244,7 +240,7 @@ def test_rebind__of_a_renamed_or_renumbered_account_goes_on_and_a_used_code_stay
 
 
 @pytest.mark.parametrize("change", ["name", "uid"])
-def test_rebind__asks_nobody_but_root_and_only_for_what_was_said(host: Host, alice: Person, change: str) -> None:
+def test_rebind__needs_a_confirmation_and_the_recorded_account(host: Host, alice: Person, change: str) -> None:
     host.enrol(alice)
     old = (alice.name, alice.uid)
     words = _rebind_words(host, change, alice)
@@ -254,7 +250,7 @@ def test_rebind__asks_nobody_but_root_and_only_for_what_was_said(host: Host, ali
     assert json.loads(tokens.read_text())["account"] == {"name": old[0], "uid": old[1]}
 
 
-def test_rebind__without_a_word_of_the_former_user_hands_nothing_over(host: Host, alice: Person) -> None:
+def test_rebind__needs_the_name_or_uid_of_the_former_user(host: Host, alice: Person) -> None:
     host.enrol(alice)
     tokens = host.place_of(alice) / "tokens"
     before = tokens.read_bytes()
@@ -265,7 +261,7 @@ def test_rebind__without_a_word_of_the_former_user_hands_nothing_over(host: Host
     assert tokens.read_bytes() == before
 
 
-def test_rebind__takes_nothing_from_an_account_that_is_there(
+def test_rebind__takes_no_token_from_an_existing_account(
     host: Host, alice: Person, make_person: Callable[[], Person]
 ) -> None:
     bob = make_person()
@@ -280,7 +276,7 @@ def test_rebind__takes_nothing_from_an_account_that_is_there(
 
 
 @pytest.mark.parametrize("store", ["%h/.softtoken", "%U"])
-def test_rebind__with_the_uid_of_an_account_that_is_there_undoes_no_revocation_of_it(
+def test_rebind__with_the_uid_of_an_existing_account_keeps_its_revocation(
     directory: DirectoryService, pam: Pam, alice: Person, make_person: Callable[[], Person], store: str
 ) -> None:
     """Alice's former uid was given to bob, or root has mistyped it."""
@@ -308,7 +304,7 @@ def test_rebind__with_the_uid_of_an_account_that_is_there_undoes_no_revocation_o
     )
 
 
-def test_rebind__binds_a_file_that_names_nobody_to_the_account_whose_place_it_is_in(
+def test_rebind__binds_an_unbound_file_to_the_account_of_its_directory(
     host: Host, alice: Person, make_person: Callable[[], Person]
 ) -> None:
     phone = host.enrol(alice)

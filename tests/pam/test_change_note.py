@@ -43,7 +43,7 @@ class Waiting:
     def log_in(
         self, person: Person, *codes: str, options: tuple[str, ...] = (), run_as: Person | None = None
     ) -> Outcome:
-        """Make one attempt, in a separate process."""
+        """Run one login attempt in a separate process, and return its outcome."""
         identity = []
         if run_as is not None:
             identity = ["setpriv", f"--reuid={run_as.uid}", f"--regid={run_as.gid}", "--clear-groups"]
@@ -119,5 +119,5 @@ def test_note__is_made_and_moved_by_no_program_without_root(waiting: Waiting, al
 
 
 @pytest.mark.parametrize("service", ["..", ".", "a/b", "../sudo", ""])
-def test_note__is_left_for_no_service_whose_name_leads_elsewhere(service: str) -> None:
+def test_note__service_name_with_a_path_has_no_note(service: str) -> None:
     assert not login_note.is_waited_for(service, "alice")

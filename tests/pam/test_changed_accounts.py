@@ -1,4 +1,4 @@
-"""Rename, renumber, move or delete accounts: which users get in, which do not, and what helps."""
+"""Accounts that are renamed, renumbered, moved or deleted: which users get in, which do not, and what helps."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def host(request: pytest.FixtureRequest, directory: DirectoryService, pam: Pam) 
 
 
 def free_uid() -> int:
-    """Return a uid that useradd gives to no account, even in a test that runs at the same time."""
+    """Return a random uid far above those that useradd chooses, so that no test at the same time has it."""
     return 2_000_000 + secrets.randbelow(1_000_000)
 
 
@@ -76,14 +76,14 @@ def outcome(host: Host, person: Person, *answers: str) -> tuple[int, int, str, s
 
 
 def command_in(detail: str, before: str) -> list[str]:
-    """Return the words of our command in a text, after some other words."""
+    """Return the words of the `softtoken-admin` command that stands behind `before` in a text."""
     found = re.search(re.escape(before) + r"softtoken-admin ([^;]+?)(?: brings along.*)?(?:;|$)", detail)
     assert found is not None, detail
     return shlex.split(found[1])
 
 
 def run_cure(host: Host, words: list[str]) -> None:
-    """Run one of our commands as it was shown, with the store of this test."""
+    """Run a command of `softtoken-admin` as it was shown, with the store of this test."""
     more = ["--store", host.template, "--yes"] if words[0] in ("rebind", "forget") else []
     done = host.directory.run("softtoken-admin", *words, *more)
     assert done.status == 0, done.stderr
@@ -194,7 +194,7 @@ def test_owner__of_an_account_that_was_changed_before_the_first_login_is_no_newc
 
 
 @pytest.mark.parametrize("host", [HOME, "%u", "%U"], indirect=True)
-def test_owner__whose_name_and_uid_change_with_a_rebind_after_each_is_recognised(host: Host, alice: Person) -> None:
+def test_owner__is_recognised_after_a_new_name_and_a_new_uid_with_a_rebind_each(host: Host, alice: Person) -> None:
     phone = host.enrol(alice)
     assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
     name, uid = alice.name, alice.uid
@@ -210,7 +210,7 @@ def test_owner__whose_name_and_uid_change_with_a_rebind_after_each_is_recognised
     "a uid changed by vipw, tokens in the home directory", shows="reason=insecure_file", cure="chown -hR --from="
 )
 @pytest.mark.parametrize("host", [HOME], indirect=True)
-def test_owner__whose_files_kept_the_old_uid_gets_in_after_chown(host: Host, alice: Person) -> None:
+def test_owner__gets_in_after_chown_of_files_with_the_old_uid(host: Host, alice: Person) -> None:
     phone = host.enrol(alice)
     first = phone.totp()
     assert outcome(host, alice, first)[0] == PAM_SUCCESS
@@ -230,7 +230,7 @@ def test_owner__whose_files_kept_the_old_uid_gets_in_after_chown(host: Host, ali
     cure="softtoken-admin move",
 )
 @pytest.mark.parametrize("host", [HOME], indirect=True)
-def test_owner__whose_tokens_stayed_in_the_old_home_gets_in_by_move(host: Host, alice: Person) -> None:
+def test_owner__gets_in_after_move_of_tokens_from_the_old_home(host: Host, alice: Person) -> None:
     phone = host.enrol(alice)
     first = phone.totp()
     assert outcome(host, alice, first)[0] == PAM_SUCCESS
@@ -249,7 +249,7 @@ def test_owner__whose_tokens_stayed_in_the_old_home_gets_in_by_move(host: Host, 
 
 @pytest.mark.parametrize("host", [HOME], indirect=True)
 @pytest.mark.parametrize("named", [False, True])
-def test_move__takes_tokens_out_of_an_old_home_only_while_it_is_the_users(
+def test_move__moves_tokens_from_an_old_home_only_if_the_user_owns_it(
     host: Host, alice: Person, make_person: Callable[[], Person], named: bool
 ) -> None:
     phone = host.enrol(alice)
@@ -306,10 +306,10 @@ def test_move__of_a_changed_account_names_the_command_that_comes_first(
     indirect=["host"],
 )
 @pytest.mark.parametrize("which", ["everything", "one"])
-def test_revoked_token__stays_revoked_whatever_becomes_of_the_account(
+def test_revoked_token__stays_revoked_after_any_change_of_the_account(
     host: Host, alice: Person, how: str, which: str
 ) -> None:
-    """Before and after root declares that it is the same user."""
+    """The token is refused before and after root rebinds it to the changed account, and after a new enrolment."""
     phone = host.enrol(alice)
     other = host.enrol(alice, "--name=other") if which == "one" else None
     assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
@@ -338,8 +338,8 @@ def test_revoked_token__stays_revoked_whatever_becomes_of_the_account(
 
 
 @pytest.mark.parametrize("host", [HOME], indirect=True)
-def test_revoke__of_a_renumbered_account_adds_to_what_was_revoked_before(host: Host, alice: Person) -> None:
-    """Tokens that root has enrolled since count, before and after the change."""
+def test_revoke__of_a_renumbered_account_keeps_earlier_revocations(host: Host, alice: Person) -> None:
+    """Tokens that root enrolled after the first revocation work, as long as they are not revoked themselves."""
     first = host.enrol(alice)
     assert outcome(host, alice, first.totp())[0] == PAM_SUCCESS
     host.admin("revoke", alice.name, "--yes")
@@ -356,7 +356,7 @@ def test_revoke__of_a_renumbered_account_adds_to_what_was_revoked_before(host: H
 
 
 @pytest.mark.parametrize("uid", [1000, 2000], ids=["former", "present"])
-def test_revocation__under_either_uid_refuses_a_login_that_has_begun(
+def test_revocation__under_either_uid_refuses_a_login_under_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int
 ) -> None:
     for name, path in (("DATA", tmp_path), ("NAMES", tmp_path / "names"), ("REVOKED", tmp_path / "revoked")):
@@ -400,7 +400,7 @@ REUSED = [
 
 @pytest.mark.parametrize(("reused", "host"), REUSED, indirect=["host"])
 @pytest.mark.parametrize("keeping", [False, True], ids=["with -r", "without -r"])
-def test_newcomer__with_a_deleted_users_name_uid_or_home_inherits_nothing_and_begins_anew(
+def test_newcomer__with_the_name_uid_or_home_of_a_deleted_user_inherits_nothing(
     host: Host, alice: Person, reused: str, keeping: bool
 ) -> None:
     renumber(alice, free_uid())  # in this test the uid must not go to another account when it is free
@@ -442,7 +442,7 @@ def test_forget__after_userdel_makes_the_next_user_of_name_and_uid_a_newcomer(ho
 
 
 @pytest.mark.parametrize("host", [HOME], indirect=True)
-def test_newcomer__keeps_what_they_have_used_while_their_home_was_read_only(host: Host, alice: Person) -> None:
+def test_rebind__newcomer_keeps_the_record_made_on_a_read_only_home(host: Host, alice: Person) -> None:
     phone = host.enrol(alice)
     assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
     change(alice, "uid")
@@ -454,8 +454,8 @@ def test_newcomer__keeps_what_they_have_used_while_their_home_was_read_only(host
 
 
 @pytest.mark.parametrize("host", ["%U"], indirect=True)
-def test_forget__touches_nothing_of_an_account_that_is_there(host: Host, alice: Person) -> None:
-    """A copy of its place lies beside it; and another account that had its uid has left something."""
+def test_forget__changes_nothing_of_an_existing_account(host: Host, alice: Person) -> None:
+    """A copy of the account's store lies beside the store. Then a former account with the same uid has left a store."""
     phone = host.enrol(alice)
     name, uid = alice.name, alice.uid
     assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
@@ -487,8 +487,8 @@ def test_forget__touches_nothing_of_an_account_that_is_there(host: Host, alice: 
 
 
 @pytest.mark.parametrize("host", ["%U"], indirect=True)
-def test_forget_all__takes_no_account_for_gone_that_a_directory_service_may_have(host: Host, alice: Person) -> None:
-    """One that does not answer says of every account that it does not exist."""
+def test_forget_all__is_refused_while_a_directory_service_may_have_the_accounts(host: Host, alice: Person) -> None:
+    """While a directory service does not answer, its accounts look as if they were deleted."""
     phone = host.enrol(alice)
     assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
     replace(alice, name=f"{alice.name}new", uid=free_uid(), keeping=False)
@@ -504,7 +504,7 @@ def test_forget_all__takes_no_account_for_gone_that_a_directory_service_may_have
 
 
 @pytest.mark.parametrize("host", ["%U"], indirect=True)
-def test_status__names_orphans_of_every_kind_and_what_helps(host: Host, alice: Person) -> None:
+def test_status__names_orphans_of_every_kind_with_the_cure(host: Host, alice: Person) -> None:
     renumber(alice, free_uid())  # when it is given up, no other test may get it
     phone = host.enrol(alice)
     host.enrol(alice, "--name=other")
@@ -535,7 +535,7 @@ def test_status__names_orphans_of_every_kind_and_what_helps(host: Host, alice: P
 
 
 @pytest.mark.parametrize("host", ["%u", "%U"], indirect=True)
-def test_second_name__of_a_uid_has_no_part_in_what_root_keeps_under_the_first(host: Host, alice: Person) -> None:
+def test_second_name__of_a_uid_gets_no_token_of_the_first_name(host: Host, alice: Person) -> None:
     phone = host.enrol(alice)
     assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
     first, alias = alice.name, f"{alice.name}-alias"
@@ -641,7 +641,7 @@ def test_shared_home__keeps_nobody_out(host: Host, alice: Person, make_person: C
 
 @pytest.mark.lockout("a setting renames all users", shows="reason=other_account", cure="softtoken-admin rebind --all")
 @pytest.mark.parametrize("host", ["%U"], indirect=True)
-def test_rebind_all__brings_everybody_along_but_those_of_whom_it_is_not_clear(
+def test_rebind_all__rebinds_all_but_ambiguous_accounts(
     host: Host, alice: Person, make_person: Callable[[], Person]
 ) -> None:
     people = [alice, make_person(), make_person()]

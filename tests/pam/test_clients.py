@@ -75,7 +75,7 @@ def test_unprivileged__not_enrolled_is_asked_or_ignored(pam: Pam, alice: Person,
     assert system_log.reasons() == ["not_enrolled", "not_enrolled", "unknown_user"]
 
 
-def test_unprivileged__cannot_log_in_as_somebody_else(
+def test_unprivileged__cannot_log_in_as_another_user(
     pam: Pam, make_person: Callable[[], Person], system_log: SystemLog
 ) -> None:
     alice, mallory = make_person(), make_person()
@@ -130,7 +130,7 @@ class Library:
         self._script = script
 
     def log_in(self, service: Service, user: Person | str, answer: str, *, run_as: Person) -> int:
-        """Make an attempt, and return the PAM return code."""
+        """Run a login attempt, and return the PAM return code."""
         name = user if isinstance(user, str) else user.name
         done = subprocess.run(
             ["/usr/bin/python3", "-I", self._script, self.name, service.directory, service.name, name, answer],

@@ -53,7 +53,7 @@ def test_clock__jump_brings_nothing_old_back(
 
 
 @pytest.mark.lockout("the host is suspended while a login waits for its code")
-def test_clock__that_went_on_while_a_login_was_stopped_takes_a_code_of_now(
+def test_clock__after_a_suspended_login_the_present_code_is_accepted(
     pam: Pam, alice: Person, phone: Phone, clock: Clock
 ) -> None:
     """As when a laptop sleeps at a prompt: all processes stop for eight hours, but the clock does not."""
@@ -76,7 +76,7 @@ def test_clock__that_went_on_while_a_login_was_stopped_takes_a_code_of_now(
 @pytest.mark.claim(
     "A clock that jumps, by a second or a year, brings nothing old back, and the log says by how much it is off."
 )
-def test_clock__set_back_is_told_in_the_log_with_how_much(
+def test_clock__log_says_by_how_much_it_was_set_back(
     installed: Installation, service: Service, alice: Person, clock: Clock, system_log: SystemLog, back_s: int
 ) -> None:
     """An app that agrees with the clock shows that the record is wrong. After any other code, either can be wrong."""
@@ -130,7 +130,7 @@ def test_clock__of_1970_is_named_in_the_log_until_it_is_set(
         pytest.param("recovery", marks=pytest.mark.lockout("a machine starts in 1970, and there is a recovery code")),
     ],
 )
-def test_clock__of_1970_keeps_nobody_out_who_does_not_go_by_it(
+def test_clock__of_1970_accepts_hotp_and_recovery_codes(
     installed: Installation, service: Service, alice: Person, clock: Clock, kind: str
 ) -> None:
     phone = alice.enrol(installed, *(("--type=hotp", NO_CODES) if kind == "hotp" else ("--recovery-codes=2",)))
@@ -177,7 +177,7 @@ def test_clock__record_from_the_future_ends_with_reset_state(
     shows="the record is from the future",
     cure="softtoken-admin reset-state USER",
 )
-def test_clock__record_from_the_future_is_told_during_a_wait(
+def test_clock__record_from_the_future_is_logged_during_a_wait(
     installed: Installation, pam: Pam, alice: Person, system_log: SystemLog
 ) -> None:
     """During a wait, two codes in a row let nobody in."""
@@ -197,7 +197,7 @@ def test_clock__record_from_the_future_is_told_during_a_wait(
 
 
 @pytest.mark.parametrize(("steps", "side"), [(4, "ahead of"), (-4, "behind"), (100, "ahead of"), (-100, "behind")])
-def test_clock__of_an_app_that_is_off_is_told_in_the_log_with_how_much(
+def test_clock__log_says_by_how_much_the_clock_of_an_app_is_off(
     installed: Installation, service: Service, alice: Person, system_log: SystemLog, steps: int, side: str
 ) -> None:
     (code,) = oathtool(alice.enrol(installed, NO_CODES), STEP + steps)

@@ -192,7 +192,7 @@ def test_mixed__each_of_several_codes_lets_one_in(
 
 
 @pytest.mark.lockout("a login was killed while it held the lock")
-def test_killed__login_gives_its_lock_back(service: Service, alice: Person, phone: Phone) -> None:
+def test_killed__login_releases_its_lock(service: Service, alice: Person, phone: Phone) -> None:
     """A client that is killed at its prompt blocks nobody."""
     for _ in range(5):
         with Waiting(service, alice) as client:

@@ -446,7 +446,7 @@ def test_mend__reads_nothing_for_a_user_but_their_own_tokens(
 
 
 @pytest.mark.parametrize("command", ["mend", "revoke", "force"])
-def test_mend__hands_over_no_file_of_roots_that_the_user_has_given_the_name_of_the_state(
+def test_mend__does_not_hand_over_a_file_of_root_renamed_to_state(
     pam: Pam, clean: Person, outside: Path, command: str
 ) -> None:
     host = Host(pam, clean, outside, at_roots=False)
@@ -464,9 +464,7 @@ def test_mend__hands_over_no_file_of_roots_that_the_user_has_given_the_name_of_t
     assert kept.stat().st_uid == 0
 
 
-def test_mend__gives_nobody_the_tokens_of_a_former_user_in_whose_home_they_live(
-    pam: Pam, clean: Person, outside: Path
-) -> None:
+def test_mend__does_not_hand_over_tokens_of_a_former_owner_of_the_home(pam: Pam, clean: Person, outside: Path) -> None:
     host = Host(pam, clean, outside, at_roots=False)
     gone = 2_999_999
     chown_all(host.store, gone)
@@ -483,9 +481,7 @@ def test_mend__gives_nobody_the_tokens_of_a_former_user_in_whose_home_they_live(
     assert status == 0, stderr
 
 
-def test_mend__that_was_killed_before_its_last_step_names_what_it_has_written(
-    pam: Pam, clean: Person, outside: Path
-) -> None:
+def test_mend__after_a_kill_before_the_last_step_names_the_written_copy(pam: Pam, clean: Person, outside: Path) -> None:
     host = Host(pam, clean, outside, at_roots=False)
     host.store.rename(clean.home / f"{host.store.name}.0123456789abcdef")
     status, _, stderr = host.finished("softtoken-admin", "mend", clean.name)
@@ -495,14 +491,14 @@ def test_mend__that_was_killed_before_its_last_step_names_what_it_has_written(
     assert host.service.log_in(clean, host.phone.totp()).result == PAM_SUCCESS
 
 
-def test_mend__says_what_there_is_where_a_directory_above_is_missing(pam: Pam, clean: Person, outside: Path) -> None:
+def test_mend__missing_store_is_an_error_that_names_it(pam: Pam, clean: Person, outside: Path) -> None:
     host = Host(pam, clean, outside, at_roots=False)
     status, _, stderr = host.finished("softtoken-admin", "mend", clean.name, "--store=%h/.config/softtoken")
     assert status == 1
     assert f"error: {clean.name} is not enrolled in {clean.home}/.config/softtoken\n" in stderr
 
 
-def test_force__makes_a_new_token_whatever_has_the_names_of_the_files(pam: Pam, clean: Person, outside: Path) -> None:
+def test_force__makes_a_new_token_in_place_of_any_other_files(pam: Pam, clean: Person, outside: Path) -> None:
     host = Host(pam, clean, outside, at_roots=False)
     for name in ("state", "state.old"):
         (host.store / name).unlink(missing_ok=True)

@@ -30,14 +30,14 @@ def _log_in_once(installed: Installation, service: Service, person: Person) -> N
     assert service.log_in(person, phone.totp()).result == PAM_SUCCESS
 
 
-def test_nullok__who_never_enrolled_is_let_in_without_a_prompt(nullok: Service, alice: Person) -> None:
+def test_nullok__user_without_a_token_is_let_in_without_a_prompt(nullok: Service, alice: Person) -> None:
     outcome = nullok.log_in(alice)
     assert (outcome.result, outcome.prompts) == (PAM_SUCCESS, [])
 
 
 @pytest.mark.parametrize("damage", ["directory deleted", "file deleted", "home emptied", "home gone"])
 @pytest.mark.claim("`nullok` lets in no user who has once logged in with a code, whatever became of the files.")
-def test_nullok__who_has_logged_in_once_is_asked_whatever_became_of_his_files(
+def test_nullok__user_with_an_earlier_login_is_asked_even_without_files(
     installed: Installation, nullok: Service, alice: Person, system_log: SystemLog, damage: str
 ) -> None:
     _log_in_once(installed, nullok, alice)
@@ -93,7 +93,7 @@ MODES = "cd /var/lib && find . -mindepth 1 ! -path '*/.names/*' -printf '%m %P\\
 
 @pytest.mark.parametrize("number", [1, 2], ids=["the first directory", "the second directory"])
 @pytest.mark.parametrize("call", ["mkdir", "chmod,fchmod,fchmodat", "rename,renameat,renameat2"])
-def test_mark__login_killed_while_it_made_the_directories_leaves_none_with_a_wrong_mode(
+def test_mark__next_login_completes_the_directories_of_a_killed_one(
     installed: Installation, service: Service, alice: Person, call: str, number: int
 ) -> None:
     """The next login continues where it stopped. An application without root must reach the mark of its own user."""

@@ -1,4 +1,4 @@
-"""Enrol in the login itself: stacks in a bad order, hostile homes, full disks, kills, two logins at once."""
+"""Enrolment in the login: stacks in a bad order, hostile homes, full disks, kills, several logins at once."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_front__with_a_wrong_password_nobody_enrols_or_sees_a_key(
 
 
 @pytest.mark.parametrize("front", FRONTS)
-def test_front__with_the_right_password_who_never_enrolled_enrols_where_it_is_safe(
+def test_front__with_the_right_password_a_user_enrols_only_in_a_safe_stack(
     pam: Pam, installed: Installation, alice: Person, system_log: SystemLog, front: str
 ) -> None:
     service = pam.stack(FRONTS[front] + lines(installed) + PERMIT + ACCOUNT)
@@ -125,7 +125,7 @@ def test_account_line__without_the_option_denies(
     assert system_log.reasons() == ["not_enrolled", "bad_option"]
 
 
-def test_service__that_libpam_has_from_elsewhere_enrols_nobody(
+def test_service__read_from_another_directory_enrols_nobody(
     pam: Pam, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     service = pam.stack(DEBIAN + lines(installed) + ACCOUNT)
@@ -135,7 +135,7 @@ def test_service__that_libpam_has_from_elsewhere_enrols_nobody(
 
 
 @pytest.mark.parametrize(("day", "enrols"), [("2999-01-15", False), ("2000-01-15", True)])
-def test_required_from__reminds_until_its_day_and_has_people_enrol_from_then_on(
+def test_required_from__reminds_until_its_day_and_enrols_from_that_day_on(
     pam: Pam, installed: Installation, alice: Person, day: str, enrols: bool
 ) -> None:
     service = pam.stack(UNIX.format("requisite") + lines(installed, f"required_from={day}") + ACCOUNT)
@@ -155,9 +155,7 @@ def test_account_phase__without_authentication_does_nothing(
     assert not alice.store.exists()
 
 
-def test_newcomer__is_shown_no_message_that_is_longer_than_an_application_must_show(
-    enrols: Service, alice: Person
-) -> None:
+def test_newcomer__sees_no_message_longer_than_an_application_must_show(enrols: Service, alice: Person) -> None:
     with Talk(enrols, alice) as talk:
         talk.go_on()
     assert talk.let_in
@@ -190,13 +188,13 @@ def test_newcomer__is_marked_and_can_log_in_with_the_next_code_only(
     assert system_log.reasons() == ["not_enrolled", "enrolled", "replayed", "accepted", "recovery", "not_enrolled"]
 
 
-def test_newcomer__who_never_comes_to_enrol_is_not_marked(enrols: Service, alice: Person) -> None:
+def test_newcomer__without_an_enrolment_is_not_marked(enrols: Service, alice: Person) -> None:
     outcome = in_its_directory(enrols, alice, alice.password, "1", "2", "3")
     assert (outcome.result, outcome.account) == (PAM_SUCCESS, PAM_AUTH_ERR)
     assert not (MARKS / str(alice.uid)).exists()
 
 
-def test_newcomer__who_gives_no_answer_is_refused(enrols: Service, alice: Person, system_log: SystemLog) -> None:
+def test_newcomer__without_an_answer_is_refused(enrols: Service, alice: Person, system_log: SystemLog) -> None:
     outcome = in_its_directory(enrols, alice, alice.password)
     assert outcome.account == PAM_CONV_ERR
     assert system_log.reasons() == ["not_enrolled", "conversation"]
@@ -212,7 +210,7 @@ def test_newcomer__with_a_short_timeout_has_time_for_all_hashes(
     assert talk.let_in, talk.text
 
 
-def test_newcomer__of_a_root_held_store_has_his_files_there(
+def test_newcomer__of_a_root_held_store_has_the_files_there(
     pam: Pam, installed: Installation, alice: Person, outside: Path
 ) -> None:
     service = pam.stack(DEBIAN + lines(installed, f"store={outside}/%U") + ACCOUNT)
@@ -242,9 +240,7 @@ def test_application_without_root__enrols_nobody(
     assert any("does not run as root" in line for line in system_log.ours())
 
 
-def test_qr_code__is_left_out_where_segno_could_be_somebody_elses(
-    enrols: Service, alice: Person, outside: Path
-) -> None:
+def test_qr_code__is_left_out_if_another_user_owns_segno(enrols: Service, alice: Person, outside: Path) -> None:
     packages = outside / "dist-packages"
     (packages / "segno").mkdir(parents=True)
     (packages / "segno" / "__init__.py").write_text(f"open({str(outside / 'tale')!r}, 'w')\n")
@@ -417,7 +413,7 @@ WRITES = {
 def test_kill__leaves_the_newcomer_enrolled_or_as_before(
     enrols: Service, pam: Pam, alice: Person, call: str, number: int
 ) -> None:
-    """The kill comes before the call has an effect. If there are fewer calls, there is no kill."""
+    """strace kills a process before the call takes effect. If there are fewer calls, nothing is killed."""
     around = [
         "strace",
         "-f",
@@ -442,7 +438,7 @@ def test_kill__leaves_the_newcomer_enrolled_or_as_before(
 
 
 @pytest.mark.parametrize("question", [CODE_PROMPT, ENTER_PROMPT])
-def test_application__that_is_killed_leaves_nothing(enrols: Service, alice: Person, question: str) -> None:
+def test_application__killed_during_the_dialogue_leaves_no_file(enrols: Service, alice: Person, question: str) -> None:
     with Talk(enrols, alice) as talk:
         talk.go_on(until=question)
         os.kill(talk.pid, signal.SIGKILL)
@@ -508,14 +504,14 @@ def test_login_and_program_at_once__one_enrols_and_the_other_says_that_it_has_no
 
 
 def test_auth_line__says_ignore_and_never_yes(pam: Pam, installed: Installation, alice: Person) -> None:
-    """No module accepts here: the password's module only jumps over the one that refuses."""
+    """No module of this stack accepts. After the right password pam_unix only jumps over pam_deny."""
     service = pam.stack(DEBIAN.removesuffix(PERMIT) + lines(installed) + ACCOUNT)
     outcome = in_its_directory(service, alice, alice.password)
     assert (outcome.result, outcome.account, outcome.prompts) == (6, -1, ["Password: "])  # PAM_PERM_DENIED
 
 
 def test_account_phase__says_ignore_and_never_yes(pam: Pam, installed: Installation, alice: Person) -> None:
-    """So the module that enrols cannot replace a module that checks the account."""
+    """A module that enrols cannot replace a module that checks the account."""
     auth, account = lines(installed).splitlines(keepends=True)
     service = pam.stack(DEBIAN + auth + account)
     with Talk(service, alice) as talk:
@@ -529,7 +525,7 @@ def _two_lines(pam: Pam, installed: Installation) -> Service:
     return pam.stack(UNIX.format("requisite") + lines(installed) + PERMIT + ACCOUNT)
 
 
-def test_account_phase__of_another_user_than_was_authenticated_enrols_and_lets_in_nobody(
+def test_account_phase__of_a_user_not_authenticated_enrols_and_lets_in_nobody(
     pam: Pam, installed: Installation, alice: Person, make_person: Callable[[], Person], system_log: SystemLog
 ) -> None:
     bob = make_person()
@@ -544,7 +540,7 @@ def test_account_phase__of_another_user_than_was_authenticated_enrols_and_lets_i
 
 
 @pytest.mark.parametrize("prompt", [2, 3], ids=["the code", "the recovery codes"])
-def test_account_phase__whose_user_changes_at_a_prompt_enrols_no_other_and_lets_in_nobody(
+def test_account_phase__user_changed_at_a_prompt_is_not_enrolled_and_not_let_in(
     pam: Pam,
     installed: Installation,
     alice: Person,
@@ -563,7 +559,7 @@ def test_account_phase__whose_user_changes_at_a_prompt_enrols_no_other_and_lets_
 
 @pytest.mark.parametrize("is_marked", [True, False], ids=["marked", "without the mark"])
 @pytest.mark.parametrize("question", [CODE_PROMPT, ENTER_PROMPT], ids=["the code", "the recovery codes"])
-def test_newcomer__of_whom_all_is_revoked_during_the_dialogue_is_not_enrolled(
+def test_newcomer__revoked_during_the_dialogue_is_not_enrolled(
     enrols: Service,
     pam: Pam,
     installed: Installation,
@@ -572,7 +568,7 @@ def test_newcomer__of_whom_all_is_revoked_during_the_dialogue_is_not_enrolled(
     question: str,
     is_marked: bool,
 ) -> None:
-    """Otherwise a thief who knows the password could keep a login open until root has removed everything."""
+    """Otherwise an attacker with the password could hold a login open and enrol after the revocation."""
     with Talk(enrols, alice) as talk:
         talk.go_on(until=question)
         succeeded(Admin(installed).run("revoke", alice.name, "--force", "--yes"))
@@ -586,7 +582,7 @@ def test_newcomer__of_whom_all_is_revoked_during_the_dialogue_is_not_enrolled(
     assert pam.service("nullok").log_in(alice, talk.phone.totp(1)).result == PAM_AUTH_ERR
 
 
-def test_newcomer__whom_root_enrols_between_the_two_phases_is_shown_nothing(
+def test_newcomer__enrolled_by_root_between_the_two_phases_sees_no_key(
     pam: Pam, installed: Installation, alice: Person, outside: Path, system_log: SystemLog
 ) -> None:
     words = "--no-confirm --json --qr=none --recovery-codes=0"

@@ -52,7 +52,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("front", NO_FACTORS)
-def test_module__that_is_no_first_factor_does_not_pass_as_one(
+def test_module__that_proves_nothing_does_not_count_as_a_first_factor(
     pam: Pam, installed: Installation, alice: Person, outside: Path, system_log: SystemLog, front: str
 ) -> None:
     shutil.copy(SYSTEM_MODULES / "pam_exec.so", outside / "pam_script.so")
@@ -101,7 +101,7 @@ def test_account_line__that_only_looks_like_ours_lets_nobody_in(
 
 
 @pytest.mark.parametrize("second", ["nullok", "enrol", "required_from=2999-12-31"])
-def test_second_line__of_ours_does_not_undo_what_the_first_wants(
+def test_second_line__of_ours_cannot_skip_the_enrolment_of_the_first(
     pam: Pam, installed: Installation, alice: Person, outside: Path, system_log: SystemLog, second: str
 ) -> None:
     """The second line looks at other tokens, and forgets the users whom the first one has marked."""
@@ -133,7 +133,7 @@ def _in_place_of_pam_d(service: Service, *command: str, typed: str = "") -> str:
 
 @pytest.mark.parametrize("options", [[], ["--account"]], ids=["never asks about the account", "unknown"])
 @pytest.mark.parametrize("name", ["client", "login"])
-def test_host__that_is_not_known_to_ask_about_the_account_lets_nobody_in(
+def test_host__not_known_to_run_the_account_phase_lets_nobody_in(
     enrols: Service, alice: Person, outside: Path, system_log: SystemLog, options: list[str], name: str
 ) -> None:
     keep_answer(alice.password)
@@ -160,7 +160,7 @@ except pamela.PAMError as error:
 
 
 @pytest.mark.parametrize("service_name", ["softtoken-test", "login"])
-def test_host__that_asks_about_the_account_on_another_handle_lets_nobody_in(
+def test_host__with_the_account_phase_on_another_handle_lets_nobody_in(
     enrols: Service, alice: Person, system_log: SystemLog, service_name: str
 ) -> None:
     """As JupyterHub does, as root, and with the service of login."""

@@ -34,7 +34,7 @@ def _unasked(service: Service, person: Person, *options: str) -> bool:
     return False
 
 
-def test_grace__nobody_gets_one_unless_it_is_switched_on(pam: Pam, alice: Person, phone: Phone) -> None:
+def test_grace__is_off_by_default(pam: Pam, alice: Person, phone: Phone) -> None:
     service = pam.service()
     assert service.log_in(alice, phone.hotp(), options=[HERE]).result == PAM_SUCCESS
     assert not _unasked(service, alice, HERE)
@@ -130,7 +130,7 @@ def test_grace__is_not_for_an_address_that_a_user_gave_to_a_set_uid_host(pam: Pa
 
 
 @pytest.mark.parametrize("hidden", ["/proc", "/proc/sys/kernel/random"])
-def test_grace__is_not_for_a_session_of_which_the_kernel_does_not_say_whose_it_is(
+def test_grace__is_not_for_a_session_whose_owner_the_kernel_does_not_tell(
     pam: Pam, alice: Person, phone: Phone, hidden: str
 ) -> None:
     service = pam.service("grace=8h")
@@ -166,7 +166,7 @@ def _in_one_session(
     options: Sequence[str] = (),
     around: Sequence[str] = (),
 ) -> list[Outcome]:
-    """Make local attempts, one after the other, in a separate login session.
+    """Run local login attempts, one after the other, in a separate login session.
 
     Args:
         scripts: the answers of each attempt.
@@ -215,9 +215,7 @@ def test_grace__of_a_local_session_knows_no_terminal(pam: Pam, alice: Person, ph
         assert other.messages == PROMPT
 
 
-def test_grace__is_not_for_a_local_daemon_of_roots_that_does_not_say_who_is_there(
-    pam: Pam, alice: Person, phone: Phone
-) -> None:
+def test_grace__is_not_for_a_daemon_of_root_that_names_no_source(pam: Pam, alice: Person, phone: Phone) -> None:
     """Such a daemon would have one session for all users that it serves, from anywhere."""
     service = pam.service("grace=8h")
     first, second = _in_one_session(service, alice, f"={phone.hotp()}\n", "", caller="")
@@ -245,9 +243,7 @@ def test_grace__ends_when_the_token_is_replaced(
     assert not _unasked(service, alice, HERE)
 
 
-def test_grace__wants_no_pin_either_but_lets_nobody_in_who_is_not_enrolled(
-    pam: Pam, alice: Person, phone: Phone
-) -> None:
+def test_grace__needs_no_pin_but_an_enrolment(pam: Pam, alice: Person, phone: Phone) -> None:
     set_pin(alice.store / "tokens", "4711")
     service = pam.service("grace=8h")
     assert service.log_in(alice, "4711" + phone.hotp(), options=[HERE]).result == PAM_SUCCESS
@@ -256,7 +252,7 @@ def test_grace__wants_no_pin_either_but_lets_nobody_in_who_is_not_enrolled(
     assert not _unasked(service, alice, HERE)
 
 
-def test_grace__is_none_where_our_question_is_the_one_for_the_password(
+def test_grace__does_not_skip_the_question_for_the_password(
     installed: Installation, pam: Pam, alice: Person, phone: Phone
 ) -> None:
     last = "auth required pam_unix.so use_first_pass nodelay\n"

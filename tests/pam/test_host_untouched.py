@@ -38,7 +38,7 @@ def watch(
     host: Path, service: Service, user: Person | str, answers: list[str], *options: str,
     around: tuple[str, ...] = (), run_as: Person | None = None,
 ) -> Facts:  # fmt: skip
-    """Let the host log in once for each answer. Return its facts: for each login a set of `what value`."""
+    """Run a host that logs in once for each answer. Return the facts `what value` of each login, with their count."""
     name = user if isinstance(user, str) else user.name
     done = subprocess.run(
         [*around, host, f"--calls={len(answers)}", *options, service.directory, service.name, name],
@@ -72,7 +72,7 @@ SIGCHLD = ("default", "ignore", "handler", "nocldwait")
 
 @pytest.mark.parametrize("subreaper", [[], ["--subreaper"]], ids=["plain", "subreaper"])
 @pytest.mark.parametrize("sigchld", SIGCHLD)
-def test_host__is_as_it_was_after_50_calls(
+def test_host__is_unchanged_after_50_calls(
     host: Path, service: Service, alice: Person, codes: list[str], sigchld: str, subreaper: list[str]
 ) -> None:
     facts = watch(host, service, alice, codes, f"--sigchld={sigchld}", *subreaper)
@@ -84,7 +84,7 @@ def test_host__is_as_it_was_after_50_calls(
 
 
 @pytest.mark.claim("The host program keeps its descriptors, children, signal handlers and limits.")
-def test_host__is_as_it_was_after_1000_calls(
+def test_host__is_unchanged_after_1000_calls(
     host: Path, pam: Pam, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     right = oathtool(alice.enrol(installed, "--type=hotp", NO_CODES), 0, 900)
@@ -97,7 +97,7 @@ def test_host__is_as_it_was_after_1000_calls(
     assert Counter(system_log.reasons()) == Counter(accepted=900, malformed=100)
 
 
-def test_host__with_threads_that_log_in_at_once_is_as_it_was(
+def test_host__with_logins_in_many_threads_is_unchanged(
     host: Path, pam: Pam, alice: Person, codes: list[str], system_log: SystemLog
 ) -> None:
     facts = watch(host, pam.service(f"look_ahead={CALLS}"), alice, codes, "--threads=5", "--sigchld=handler")
@@ -112,7 +112,7 @@ def test_host__with_threads_that_log_in_at_once_is_as_it_was(
     assert facts["end"] == Counter({"children\t0": 1})
 
 
-def test_host__that_has_no_descriptors_left_is_as_it_was_and_refuses(
+def test_host__without_free_descriptors_is_unchanged_and_refuses(
     host: Path, pam: Pam, alice: Person, codes: list[str], system_log: SystemLog
 ) -> None:
     for spare, reason in enumerate(("backend", "backend", "backend", "backend", "accepted", "accepted")):
@@ -128,7 +128,7 @@ def test_host__that_has_no_descriptors_left_is_as_it_was_and_refuses(
 
 
 @pytest.mark.parametrize("subreaper", [[], ["--subreaper"]], ids=["plain", "subreaper"])
-def test_host__without_root_is_as_it_was(
+def test_host__without_root_is_unchanged(
     host: Path, service: Service, alice: Person, codes: list[str], subreaper: list[str]
 ) -> None:
     facts = watch(host, service, alice, codes, "--sigchld=handler", *subreaper, run_as=alice)
@@ -184,7 +184,7 @@ def test_host__that_is_process_1_keeps_no_zombie(host: Path, service: Service, a
     ["os._exit(1)", "os.kill(os.getpid(), signal.SIGKILL)", "send(b'R', 0)", "garbage(", "os.write(0, b'garbage')",
      "send(b'C', 1, b'? '); os.kill(os.getpid(), signal.SIGKILL)", "signal.pause()"],
 )  # fmt: skip
-def test_host__is_as_it_was_after_a_backend_that_misbehaves(
+def test_host__is_unchanged_after_a_backend_that_misbehaves(
     host: Path, backends: Backends, pam: Pam, script: str, subreaper: list[str]
 ) -> None:
     calls, options = (2, ["timeout=1"]) if "pause" in script else (10, [])
@@ -196,7 +196,7 @@ def test_host__is_as_it_was_after_a_backend_that_misbehaves(
 
 
 @pytest.mark.parametrize("backend", ["/nonexistent", "/etc/passwd"])
-def test_host__is_as_it_was_after_a_backend_that_cannot_run(host: Path, pam: Pam, backend: str) -> None:
+def test_host__is_unchanged_after_a_backend_that_cannot_run(host: Path, pam: Pam, backend: str) -> None:
     facts = watch(host, pam.with_backend(backend), ROOT, 10 * ["x"], "--sigchld=handler")
     assert results(facts) == {str(PAM_AUTH_ERR)}
     assert facts["after"] == facts["before"]

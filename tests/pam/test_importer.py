@@ -81,7 +81,7 @@ def test_google__drift_is_that_of_the_token(outside: Path, make_service: Stack, 
     assert (record.drift, record.last) == (drift, step + drift + 1)
 
 
-def test_google__grace_time_is_told(outside: Path, make_service: Stack) -> None:
+def test_google__grace_time_is_reported(outside: Path, make_service: Stack) -> None:
     google = Google(outside / "file", make_service, "-t", "-d", "-u", "-W", "-e0")
     step = steady_step(30)
     service = make_service(
@@ -93,7 +93,7 @@ def test_google__grace_time_is_told(outside: Path, make_service: Stack) -> None:
     assert any("need no code for a while" in note for note in google.imported().notes)
 
 
-def test_google__short_key_that_its_module_takes_is_refused(outside: Path, make_service: Stack) -> None:
+def test_google__short_key_that_its_module_accepts_is_refused(outside: Path, make_service: Stack) -> None:
     google = Google(outside / "file", make_service, "-t", "-D", "-u", "-W", "-e0")
     google.path.chmod(0o600)
     google.path.write_text('GEZDGNBVGY3TQOJQ\n" TOTP_AUTH\n')

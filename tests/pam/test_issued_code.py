@@ -116,7 +116,7 @@ def test_issued_code__works_in_its_time_only(
 
 
 @pytest.mark.lockout("a code is issued, the clock jumps ahead by a year and back")
-def test_issued_code__does_not_expire_by_a_jump_that_is_taken_back(
+def test_issued_code__does_not_expire_by_a_jump_of_the_clock_and_back(
     pam: Pam, standing_clock: Clock, alice: Person, phone: Phone, issue: Callable[..., str], system_log: SystemLog
 ) -> None:
     code = issue(alice)
@@ -143,7 +143,7 @@ def test_issued_code__of_a_clock_that_was_ahead_is_not_valid_once_more_when_its_
     assert service.log_in(alice, code).result == PAM_AUTH_ERR
 
 
-def test_issued_code__a_new_one_takes_its_place(
+def test_issued_code__new_one_replaces_it(
     service: Service, alice: Person, phone: Phone, issue: Callable[..., str], system_log: SystemLog
 ) -> None:
     first, second = issue(alice), issue(alice)
@@ -153,7 +153,7 @@ def test_issued_code__a_new_one_takes_its_place(
 
 
 @pytest.mark.claim("An issued code works once and in its time only, and no older token file brings it back.")
-def test_issued_code__an_older_token_file_brings_neither_a_used_nor_a_dead_one_back(
+def test_issued_code__older_token_file_revives_no_used_or_revoked_one(
     installed: Installation, service: Service, alice: Person, phone: Phone, issue: Callable[..., str]
 ) -> None:
     backup = (alice.store / "tokens").read_bytes()
@@ -233,7 +233,7 @@ def test_issued_code__is_refused_and_kept_where_nothing_can_be_recorded(
 
 
 @pytest.mark.claim("An issued code works once and in its time only, and no older token file brings it back.")
-def test_issued_code__lets_one_of_many_in_who_type_it_at_once(
+def test_issued_code__at_many_prompts_lets_one_in(
     service: Service, alice: Person, phone: Phone, issue: Callable[..., str], system_log: SystemLog
 ) -> None:
     code = issue(alice)

@@ -106,7 +106,7 @@ def test_user__of_5000_characters_is_denied_with_one_line(pam: Pam, system_log: 
     assert severities(system_log) == [ERR]
 
 
-def test_user__that_the_application_changes_before_the_attempt_is_the_one_who_is_asked(
+def test_user__changed_by_the_application_before_the_attempt_is_the_user_asked(
     installed: Installation, service: Service, alice: Person, make_person: Callable[[], Person], system_log: SystemLog
 ) -> None:
     """As in CVE-2024-9313: the name is read when it is used, and no earlier name is kept."""
@@ -122,7 +122,7 @@ def test_user__that_the_application_changes_before_the_attempt_is_the_one_who_is
     assert service.log_in(alice, phones[alice].totp()).result == PAM_SUCCESS
 
 
-def test_user__that_the_application_changes_at_the_prompt_is_not_let_in(
+def test_user__changed_by_the_application_at_the_prompt_is_not_let_in(
     installed: Installation, service: Service, alice: Person, make_person: Callable[[], Person], system_log: SystemLog
 ) -> None:
     bob = make_person()

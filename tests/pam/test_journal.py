@@ -100,7 +100,7 @@ def test_journal__nothing_from_outside_becomes_a_field(
 
 
 @pytest.mark.parametrize("odd", ['"', "\\", "\x01", "\x1b[31m", "ö"])
-def test_journal__what_the_bridge_says_itself_is_escaped(
+def test_journal__lines_of_the_bridge_are_escaped(
     journal: Journal, pam: Pam, alice: Person, outside: Path, odd: str
 ) -> None:
     """The name of a file can have any character, and so can an error text in another language."""
@@ -127,16 +127,14 @@ def test_journal__names_the_phase(journal: Journal, pam: Pam, alice: Person) -> 
     assert str(denied["MESSAGE"]).startswith("pam_softtoken(softtoken-test:account): ")
 
 
-def test_journal__what_the_bridge_says_itself_has_fields_too(
-    journal: Journal, pam: Pam, alice: Person, outside: Path
-) -> None:
+def test_journal__lines_of_the_bridge_have_fields(journal: Journal, pam: Pam, alice: Person, outside: Path) -> None:
     assert journal.log_in(pam.with_backend(outside / "missing"), alice.name) == PAM_AUTH_ERR
     (denied,) = outcomes(journal)
     assert (denied["SOFTTOKEN_RESULT"], denied["SOFTTOKEN_REASON"]) == ("denied", "backend")
     assert "backend missing" in str(denied["SOFTTOKEN_DETAIL"])
 
 
-def test_journal__that_takes_nothing_leaves_the_line_to_syslog(
+def test_journal__unavailable_one_leaves_the_line_to_syslog(
     outside: Path, pam: Pam, alice: Person, phone: Phone
 ) -> None:
     """The link says journal, but the socket for lines with fields does not exist."""
@@ -152,7 +150,7 @@ def test_journal__that_takes_nothing_leaves_the_line_to_syslog(
     assert accepted["MESSAGE"] == f"{OURS}user={alice.name} token=phone result=accepted reason=accepted"
 
 
-def test_journal__is_passed_over_where_another_daemon_is_the_system_log(
+def test_journal__is_not_used_if_another_daemon_is_the_system_log(
     outside: Path, pam: Pam, alice: Person, phone: Phone
 ) -> None:
     if not DAEMON.exists():

@@ -255,7 +255,7 @@ def _code(records: Enrolments, kind: str, code: int | str) -> str:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 @ALL_WAYS
 @pytest.mark.sampled(0.25)
-def test_google__says_what_we_say(
+def test_google__gives_the_same_results_as_this_module(
     pair: Pair, google_records: Enrolments, standing_clock: Clock, way: Way, scenario: Scenario
 ) -> None:
     pair.enrol(scenario.kind, *scenario.lines)

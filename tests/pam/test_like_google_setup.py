@@ -94,7 +94,7 @@ def test_missing_file__is_refused_and_ignored_with_nullok_without_a_question(
 
 
 @ALL_WAYS
-def test_nullok__asks_as_without_it_whoever_has_a_file(pair: Pair, google_records: Enrolments, way: Way) -> None:
+def test_nullok__asks_users_with_a_file_as_without_the_option(pair: Pair, google_records: Enrolments, way: Way) -> None:
     pair.enrol("totp", REUSE)
     they, we = pair.theirs(*way.modes, "nullok"), pair.ours(*way.modes, "nullok")
     for code, expected in (("123456", NO), ("", NO), (oathtool(google_records.phones["totp"], STEP)[0], YES)):
@@ -152,7 +152,7 @@ def test_password__of_any_kind_lets_in_and_is_handed_on(
 
 
 @ALL_WAYS
-def test_question__is_what_the_line_says(pair: Pair, google_records: Enrolments, way: Way) -> None:
+def test_question__is_the_text_of_the_option(pair: Pair, google_records: Enrolments, way: Way) -> None:
     pair.enrol("totp", REUSE)
     they = pair.theirs(*way.modes, "echo_verification_code", "[authtok_prompt=Code of the app: ]")
     we = pair.ours(*way.modes, "echo", "prompt=Code of the app:")

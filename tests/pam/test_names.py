@@ -66,7 +66,7 @@ def _marks(directory: DirectoryService) -> dict[str, str]:
 
 @pytest.fixture
 def gate(alice: Person) -> Iterator[None]:
-    """Allow only members of one of Alice's groups to reach her home directory."""
+    """Allow only members of one of Alice's groups to reach the home directory."""
     group = f"{alice.name}-staff"
     parent = alice.home.parent
     subprocess.run(["groupadd", group], check=True)
@@ -96,7 +96,7 @@ def test_directory__that_hangs_holds_no_user_of_the_host_itself(
     shows="a disk or name service hangs",
     cure="start the directory service again, such as with systemctl restart sssd",
 )
-def test_directory__that_hangs_where_the_way_home_depends_on_it_refuses_in_time(
+def test_directory__hanging_one_that_is_needed_for_the_home_refuses_in_time(
     directory: DirectoryService, pam: Pam, alice: Person
 ) -> None:
     phone = directory.enrol(alice.name, "--period=300")
@@ -196,7 +196,7 @@ def test_import__of_a_file_with_another_spelling_is_for_the_one_account(
     assert directory.log_in(service, name, "755224").result == PAM_SUCCESS  # RFC 4226, appendix D
 
 
-def test_newcomer__who_enrols_in_the_login_under_another_spelling_is_the_one_account(
+def test_newcomer__enrolled_under_another_spelling_is_the_same_account(
     directory: DirectoryService, pam: Pam, installed: Installation, alice: Person, store: str
 ) -> None:
     name, domain, mail = directory.spellings_of(alice)
@@ -210,7 +210,7 @@ def test_newcomer__who_enrols_in_the_login_under_another_spelling_is_the_one_acc
     assert directory.log_in(later, mail, talk.phone.totp(1)).result == PAM_SUCCESS
 
 
-def test_newcomer__whose_name_another_module_spells_otherwise_enrols_all_the_same(
+def test_newcomer__enrols_even_if_another_module_spells_the_name_differently(
     directory: DirectoryService, pam: Pam, installed: Installation, alice: Person
 ) -> None:
     name, domain, _ = directory.spellings_of(alice)
@@ -223,7 +223,7 @@ def test_newcomer__whose_name_another_module_spells_otherwise_enrols_all_the_sam
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "\u0436" * 30, "\u0436" * 127], ids=["ascii", "large code", "no code"])
-def test_newcomer__of_a_long_name_enrols_and_is_shown_no_message_that_is_too_long(
+def test_newcomer__with_a_long_name_enrols_and_sees_no_message_that_is_too_long(
     directory: DirectoryService, pam: Pam, installed: Installation, alice: Person, name: str
 ) -> None:
     """Two wrong answers, and the code drawn twice: the longest possible dialogue."""

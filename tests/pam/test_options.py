@@ -71,7 +71,7 @@ def given(request: pytest.FixtureRequest, pam: Pam, conf: Path) -> Given:
 
 @pytest.fixture
 def behind_a_password(pam: Pam) -> Callable[[Service], Service]:
-    """Put a module before ours that asks for a password and does not check it."""
+    """Return a function that adds a module before ours. It asks for a password, and its result does not count."""
 
     def make(service: Service) -> Service:
         return pam.stack("auth optional pam_unix.so nodelay\n" + (service.directory / service.name).read_text())
@@ -85,7 +85,7 @@ def test_options__each_is_flipped_by_a_test_here() -> None:
 
 
 @flips("nullok")
-def test_nullok__lets_in_who_never_enrolled(pam: Pam, alice: Person, given: Given) -> None:
+def test_nullok__lets_in_users_without_a_token(pam: Pam, alice: Person, given: Given) -> None:
     # libpam returns PAM_PERM_DENIED, 6, when no module of a stack decides.
     assert pam.service().log_in(alice, "123456").result == PAM_AUTH_ERR
     outcome = given("nullok").log_in(alice)
@@ -95,21 +95,21 @@ def test_nullok__lets_in_who_never_enrolled(pam: Pam, alice: Person, given: Give
 
 
 @flips("required_from")
-def test_required_from__lets_in_who_never_enrolled_until_that_day(alice: Person, given: Given) -> None:
+def test_required_from__lets_in_users_without_a_token_until_that_day(alice: Person, given: Given) -> None:
     outcome = given("required_from=2999-12-31").log_in(alice)
     assert (outcome.result, [style for style, _ in outcome.messages]) == (6, [TEXT_INFO])
     outcome = given("required_from=2000-01-01").log_in(alice, "123456")
     assert (outcome.result, outcome.messages) == (PAM_AUTH_ERR, PROMPT)
 
 
-def test_nullok__asks_who_is_enrolled(alice: Person, phone: Phone, given: Given) -> None:
+def test_nullok__asks_enrolled_users(alice: Person, phone: Phone, given: Given) -> None:
     service = given("nullok")
     assert service.log_in(alice, "000").result == PAM_AUTH_ERR
     assert service.log_in(alice, phone.totp()).result == PAM_SUCCESS
 
 
 @flips("enrol")
-def test_enrol__has_who_never_enrolled_do_it_at_the_account_line(
+def test_enrol__enrols_users_without_a_token_at_the_account_line(
     installed: Installation, alice: Person, given: Given, behind_a_password: Callable[[Service], Service]
 ) -> None:
     for option, offered in (("enrol", True), ("enrol=no", False)):
@@ -124,7 +124,7 @@ def test_enrol__has_who_never_enrolled_do_it_at_the_account_line(
 
 
 @pytest.mark.parametrize("other", ["use_first_pass", "forward_pass", "pin_required"])
-def test_enrol__is_refused_beside_what_it_does_not_go_with(
+def test_enrol__is_refused_beside_conflicting_options(
     alice: Person, given: Given, system_log: SystemLog, other: str
 ) -> None:
     assert given("enrol", other).log_in(alice, "000").result == PAM_SERVICE_ERR
@@ -133,7 +133,7 @@ def test_enrol__is_refused_beside_what_it_does_not_go_with(
 
 
 @flips("echo")
-def test_echo__shows_what_is_typed(alice: Person, phone: Phone, given: Given) -> None:
+def test_echo__shows_the_typed_code(alice: Person, phone: Phone, given: Given) -> None:
     assert given().log_in(alice, "000").messages[0][0] == ECHO_OFF
     assert given("echo=no").log_in(alice, "000").messages[0][0] == ECHO_OFF
     outcome = given("echo").log_in(alice, phone.totp())
@@ -143,13 +143,13 @@ def test_echo__shows_what_is_typed(alice: Person, phone: Phone, given: Given) ->
 
 @flips("prompt")
 @pytest.mark.parametrize("text", ["Code:", "Code from your phone, please", "[%s%n] 50%", "Código é:", "a=b"])
-def test_prompt__is_what_the_person_is_asked(alice: Person, given: Given, text: str) -> None:
+def test_prompt__is_the_text_of_the_question(alice: Person, given: Given, text: str) -> None:
     outcome = given(f"prompt={text}").log_in(alice, "000")
     assert outcome.messages == [(ECHO_OFF, text + " ")]
 
 
 @flips("try_first_pass")
-def test_try_first_pass__finds_the_code_behind_a_password_and_asks_otherwise(
+def test_try_first_pass__finds_the_code_behind_a_password_or_asks_for_it(
     installed: Installation, alice: Person, given: Given, behind_a_password: Callable[[Service], Service]
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp", NO_CODES)
@@ -193,7 +193,7 @@ def test_no_drift__learns_nothing_of_an_apps_clock(installed: Installation, alic
 
 
 @flips("pin_required")
-def test_pin_required__refuses_who_has_none(installed: Installation, alice: Person, given: Given) -> None:
+def test_pin_required__refuses_users_without_a_pin(installed: Installation, alice: Person, given: Given) -> None:
     phone = alice.enrol(installed, "--type=hotp", NO_CODES)
     assert given("pin_required").log_in(alice, phone.hotp_at(0)).result == PAM_AUTH_ERR
     assert given("pin_required=no").log_in(alice, phone.hotp()).result == PAM_SUCCESS
@@ -318,7 +318,7 @@ def test_debug__logs_the_steps_on_the_way(alice: Person, phone: Phone, given: Gi
 
 
 @pytest.mark.parametrize("option", [option.name for option in OPTIONS if option.argument_only])
-def test_file__cannot_set_what_is_for_arguments_only(pam: Pam, conf: Path, alice: Person, option: str) -> None:
+def test_file__cannot_set_options_that_only_a_line_may_set(pam: Pam, conf: Path, alice: Person, option: str) -> None:
     conf.write_text(f"{option} = {'5' if option == 'timeout' else '/bin/true'}\n")
     assert pam.service(f"conf={conf}").log_in(alice, "000").result == PAM_SERVICE_ERR
 
@@ -376,7 +376,7 @@ def outside(world: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("field", ["%U", "%u", "users/%u-%U%%"])
-def test_store__outside_the_home_is_roots(
+def test_store__outside_the_home_belongs_to_root(
     installed: Installation, pam: Pam, alice: Person, outside: Path, system_log: SystemLog, field: str
 ) -> None:
     (outside / "users").mkdir(mode=0o755)
@@ -413,7 +413,7 @@ def test_store__outside_the_home_with_something_of_the_users_in_it_denies(
     assert system_log.reasons() == ["insecure_file"]
 
 
-def test_store__outside_the_home_is_no_use_to_a_host_that_is_the_user(
+def test_store__outside_the_home_needs_a_host_with_root(
     installed: Installation, pam: Pam, alice: Person, outside: Path, system_log: SystemLog
 ) -> None:
     phone = alice.enrol(installed, "--period=300", NO_CODES, f"--store={outside}/%U")
@@ -422,7 +422,7 @@ def test_store__outside_the_home_is_no_use_to_a_host_that_is_the_user(
     assert system_log.reasons() == ["unusable_file"]
 
 
-def test_store__outside_the_home_ignores_who_has_no_directory_there(
+def test_store__outside_the_home_ignores_users_without_a_directory_there(
     pam: Pam, alice: Person, outside: Path, system_log: SystemLog
 ) -> None:
     assert pam.only_ignore("nullok", f"store={outside}/%U").log_in(alice).result == PAM_SUCCESS

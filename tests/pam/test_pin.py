@@ -80,7 +80,7 @@ def test_pin__of_letters_and_digits_is_told_apart_by_case(installed: Installatio
     assert pam.service().log_in(alice, "aZ09bbbbYYYY" + phone.hotp_at(0)).result == PAM_SUCCESS
 
 
-def test_pin_required__refuses_who_has_none_and_lets_in_who_has(
+def test_pin_required__refuses_users_without_a_pin_and_lets_in_users_with_one(
     installed: Installation, pam: Pam, alice: Person, system_log: SystemLog
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp", "--recovery-codes=1")

@@ -1,4 +1,4 @@
-"""Take password and code in one answer: `try_first_pass`, `use_first_pass`, `forward_pass`, with real pam_unix."""
+"""Password and code in one answer, with the real pam_unix: `try_first_pass`, `use_first_pass`, `forward_pass`."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_modes__anything_else_does_not(
 @pytest.mark.parametrize(
     "password", ["secret", "ends in 2026", "99999999", "gehe\u00efm \u20ac", "x" * 400, " ", "-", "20-26\t\uff17"]
 )
-def test_forward_pass__gives_any_password_on_as_it_was_typed(
+def test_forward_pass__passes_any_password_on_unchanged(
     installed: Installation, pam: Pam, alice: Person, digits: int, password: str
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp", f"--digits={digits}", "--recovery-codes=1")
@@ -98,7 +98,7 @@ def test_forward_pass__gives_any_password_on_as_it_was_typed(
 
 
 @pytest.mark.parametrize("length", [506, 512, 600])
-def test_forward_pass__gives_no_password_on_that_was_cut(
+def test_forward_pass__does_not_pass_a_truncated_password_on(
     installed: Installation, pam: Pam, alice: Person, phone: Phone, length: int
 ) -> None:
     """The bridge cuts an answer at 512 bytes. The rest of a longer one may end like a code by chance."""
@@ -109,7 +109,7 @@ def test_forward_pass__gives_no_password_on_that_was_cut(
     assert service.log_in(alice, "x" * 505 + code).result == PAM_SUCCESS
 
 
-def test_try_first_pass__takes_no_code_from_a_password_that_was_cut(
+def test_try_first_pass__reads_no_code_from_a_truncated_password(
     between: Callable[..., Service], alice: Person, phone: Phone, system_log: SystemLog
 ) -> None:
     service = between("use_first_pass", last="")

@@ -51,7 +51,7 @@ def prefix_of(version: str) -> Path:
         "3.14",
     ],
 )
-def test_python__of_another_version_takes_each_code_once(
+def test_python__of_another_version_accepts_each_code_once(
     installed: Installation, pam: Pam, alice: Person, other_python: tuple[Path, Path], version: str
 ) -> None:
     prefix, bridge = other_python

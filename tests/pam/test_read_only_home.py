@@ -34,13 +34,13 @@ class Disk:
         self._home = home
 
     def remount(self, mode: str) -> None:
-        """Make it read-only (`ro`) or writable (`rw`)."""
+        """Remount the disk read-only (`ro`) or writable (`rw`)."""
         when_left("mount", "-o", f"remount,{mode}", self._home)
 
 
 @pytest.fixture
 def disk(alice: Person) -> Iterator[Disk]:
-    """Put Alice's home on a separate disk."""
+    """A separate disk, mounted as Alice's home."""
     # Codes used before a restart are not known, so a machine that was just started waits for one window.
     wait_until(lambda: ram_record.age_s() > 3 * PERIOD_S, "the machine to be older than a code")
     with disk_as_home(alice):
@@ -49,7 +49,7 @@ def disk(alice: Person) -> Iterator[Disk]:
 
 @pytest.fixture
 def codes(disk: Disk, installed: Installation, alice: Person) -> list[str]:
-    """The codes of Alice's token, from the first step on. She enrolled while the disk was writable."""
+    """The codes of Alice's token, from the first step on. The enrolment happened while the disk was writable."""
     return oathtool(alice.enrol(installed, f"--period={PERIOD_S}", NO_CODES), START, 12)
 
 
@@ -90,9 +90,7 @@ def test_read_only_home__totp_works_and_each_code_once(
     assert any("read-only" in line for line in system_log.ours())
 
 
-def test_read_only_home__what_was_used_before_stays_used(
-    service: Service, alice: Person, codes: list[str], disk: Disk
-) -> None:
+def test_read_only_home__used_codes_stay_used(service: Service, alice: Person, codes: list[str], disk: Disk) -> None:
     assert service.log_in(alice, codes[0]).result == PAM_SUCCESS
     disk.remount("ro")
     assert service.log_in(alice, codes[0]).result == PAM_AUTH_ERR
@@ -113,7 +111,7 @@ def test_read_only_home__uses_are_merged_as_soon_as_it_can_be_written(
         assert service.log_in(alice, codes[step]).result == PAM_AUTH_ERR
 
 
-def test_read_only_home__the_newest_record_on_the_disk_is_never_the_one_that_is_overwritten(
+def test_read_only_home__newest_record_on_the_disk_is_never_overwritten(
     service: Service, alice: Person, codes: list[str], disk: Disk, clock: Clock
 ) -> None:
     for step, mode in enumerate(("rw", "ro", "rw", "ro", "ro", "rw", "ro", "ro", "ro", "rw")):
@@ -139,7 +137,7 @@ def _slots(alice: Person) -> tuple[bytes, bytes]:
     cure="mount -o remount,rw",
 )
 @pytest.mark.claim("With a read-only home directory HOTP and recovery codes are refused, and not spent.")
-def test_read_only_home__hotp_and_recovery_codes_are_refused_and_not_spent(
+def test_read_only_home__hotp_and_recovery_codes_are_refused_and_stay_unused(
     installed: Installation, service: Service, alice: Person, disk: Disk, system_log: SystemLog
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp")
@@ -157,7 +155,7 @@ def test_read_only_home__hotp_and_recovery_codes_are_refused_and_not_spent(
 @pytest.mark.lockout(
     "neither the home directory nor /run can be written", shows="reason=not_stored", cure="mount -o remount,rw /run"
 )
-def test_read_only_home__where_run_cannot_be_written_either_is_denied_until_it_can(
+def test_read_only_home__with_a_read_only_run_is_denied_until_run_is_writable(
     service: Service, alice: Person, codes: list[str], disk: Disk, outside: Path, system_log: SystemLog
 ) -> None:
     disk.remount("ro")
@@ -255,7 +253,7 @@ def test_read_only_home__a_restart_brings_no_used_code_back(
     assert service.log_in(alice, codes[3]).result == PAM_SUCCESS
 
 
-def test_read_only_home__a_token_whose_clock_is_off_moves_no_window_that_a_restart_would_forget(
+def test_read_only_home__clock_drift_does_not_move_the_window(
     service: Service, alice: Person, codes: list[str], disk: Disk, clock: Clock
 ) -> None:
     """Otherwise a code could be used that counts as never used after the restart."""

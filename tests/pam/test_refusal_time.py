@@ -88,7 +88,7 @@ def _is_multiple(time_s: float, step_s: float) -> bool:
 @pytest.mark.claim(
     "The time of a refusal does not tell whether the user exists, is enrolled, has a PIN, or has to wait."
 )
-def test_refusal__comes_at_one_of_few_times_for_whatever_reason(
+def test_refusal__takes_one_of_few_times_for_every_reason(
     installed: Installation, service: Service, watched: Watched, alice: Person
 ) -> None:
     for user in (NOBODY, alice):
@@ -157,7 +157,7 @@ def test_refusal__of_a_recovery_code_takes_a_hash_for_everybody(
 @pytest.mark.claim(
     "The time of a refusal does not tell whether the user exists, is enrolled, has a PIN, or has to wait."
 )
-def test_refusal__of_what_could_hold_a_pin_comes_as_late_for_who_has_none(
+def test_refusal__takes_as_long_without_a_pin_as_with_a_wrong_one(
     installed: Installation,
     watched: Watched,
     alice: Person,

@@ -1,4 +1,7 @@
-"""Use `required_from`: before its day, users who never enrolled are let in and reminded; from then on, asked."""
+"""The option `required_from`.
+
+Before its day, users who never enrolled are let in and reminded. From that day on, they are asked and refused.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def test_required_from__lets_in_until_the_last_second_and_asks_from_the_first(
     assert denied.startswith(f'{who} result=denied reason=not_enrolled detail="{alice.store}/tokens: there is no such ')
 
 
-def test_required_from__goes_by_no_clock_that_was_never_set(
+def test_required_from__clock_that_was_never_set_counts_as_after_the_day(
     service: Service, alice: Person, standing_clock: Clock, system_log: SystemLog
 ) -> None:
     standing_clock.set(2 * 24 * 60 * 60)
@@ -67,7 +70,7 @@ def test_required_from__counts_the_days(
         assert service.log_in(alice).messages == reminder(f"in {days} days")
 
 
-def test_required_from__asks_who_is_enrolled_at_any_time(
+def test_required_from__asks_enrolled_users_before_and_after_the_day(
     service: Service, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp", NO_CODES)
@@ -76,20 +79,18 @@ def test_required_from__asks_who_is_enrolled_at_any_time(
         assert (outcome.result, outcome.messages) == (result, PROMPT)
     (alice.store / "tokens").unlink()
     outcome = service.log_in(alice, "000000")
-    assert (outcome.result, outcome.messages) == (PAM_AUTH_ERR, PROMPT), "the mark says that he was"
+    assert (outcome.result, outcome.messages) == (PAM_AUTH_ERR, PROMPT), "the mark says that the user was enrolled"
     assert "has been enrolled before" in system_log.outcomes()[-1]["detail"]
 
 
-def test_required_from__takes_no_home_that_cannot_be_seen_for_one_without_a_token(
-    service: Service, alice: Person
-) -> None:
+def test_required_from__missing_home_does_not_count_as_never_enrolled(service: Service, alice: Person) -> None:
     away = alice.home.with_name("away")
     alice.home.rename(away)
     assert service.log_in(alice, "000000").result == PAM_AUTH_ERR
     away.rename(alice.home)
 
 
-def test_required_from__reminds_nobody_who_wants_no_messages(service: Service, alice: Person) -> None:
+def test_required_from__silent_application_gets_no_reminder(service: Service, alice: Person) -> None:
     outcome = service.log_in(alice, options=["--silent"])
     assert (outcome.result, outcome.messages) == (IGNORED, [])
 
@@ -114,9 +115,7 @@ def test_required_from__is_stronger_than_nullok(pam: Pam, alice: Person, standin
     ["", "tomorrow", "2027-1-15", "15.01.2027", "2027-02-29", "2027-13-01", "2027-00-10", "2027-01-00", "2027-04-31",
      "1999-12-31", "3000-01-01", "2027-01-15 ", "+027-01-15", "2027-01-\u06601", "20270115"],
 )  # fmt: skip
-def test_required_from__day_that_is_none_lets_nobody_in(
-    pam: Pam, alice: Person, system_log: SystemLog, date: str
-) -> None:
+def test_required_from__invalid_day_lets_nobody_in(pam: Pam, alice: Person, system_log: SystemLog, date: str) -> None:
     outcome = pam.service(f"required_from={date}").log_in(alice, "123456")
     assert (outcome.result, outcome.messages) == (PAM_SERVICE_ERR, [])
     assert "required_from takes a day, such as 2027-01-15" in system_log.ours()[0]

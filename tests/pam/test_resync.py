@@ -18,7 +18,7 @@ STEP = 58_000_000  # in 2025
     shows="reason=mismatch",
     cure="type two codes in a row",
 )
-def test_hotp__button_pressed_too_often_comes_back_by_two_codes(
+def test_hotp__two_codes_recover_a_button_pressed_too_often(
     installed: Installation, pam: Pam, alice: Person, system_log: SystemLog
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp", NO_CODES)
@@ -30,7 +30,7 @@ def test_hotp__button_pressed_too_often_comes_back_by_two_codes(
 
 
 @pytest.mark.parametrize("between", ["000000", "recovery", "replay"])
-def test_hotp__what_is_typed_between_the_two_decides(
+def test_hotp__only_a_wrong_code_between_the_two_ends_the_pair(
     installed: Installation, pam: Pam, alice: Person, between: str
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp", "--recovery-codes=1")
@@ -49,7 +49,7 @@ def test_hotp__what_is_typed_between_the_two_decides(
 @pytest.mark.claim(
     "Two codes in a row, or a clock that is followed, bring no used code back, whatever the order of codes and clocks."
 )
-def test_totp__app_that_is_minutes_off_comes_back_by_two_codes(
+def test_totp__two_codes_recover_an_app_that_is_minutes_off(
     installed: Installation, pam: Pam, alice: Person, clock: Clock, system_log: SystemLog, off: int
 ) -> None:
     phone = alice.enrol(installed, NO_CODES)
@@ -69,7 +69,9 @@ def test_totp__app_that_is_minutes_off_comes_back_by_two_codes(
         assert service.log_in(alice, code).result == PAM_AUTH_ERR
 
 
-def test_totp__no_drift_takes_neither(installed: Installation, pam: Pam, alice: Person, clock: Clock) -> None:
+def test_totp__no_drift_refuses_two_consecutive_codes_too(
+    installed: Installation, pam: Pam, alice: Person, clock: Clock
+) -> None:
     phone = alice.enrol(installed, NO_CODES)
     (alice.store / "state").write_bytes(b"")
     service = pam.with_backend(clock.backend, "no_drift", "no_throttle")
@@ -112,7 +114,7 @@ def test_resync__works_with_no_throttle_too(installed: Installation, pam: Pam, a
 
 
 @pytest.mark.parametrize("turn", [-3600, -1, 91, 3600])
-def test_totp__clock_that_is_turned_between_the_two_codes_parts_them(
+def test_totp__clock_change_between_two_codes_ends_the_pair(
     installed: Installation, pam: Pam, alice: Person, clock: Clock, turn: int
 ) -> None:
     phone = alice.enrol(installed, NO_CODES)
@@ -153,7 +155,7 @@ def test_totp__window_that_a_clock_has_moved_lets_no_used_code_back_in(
     assert accepted == [31, 34, 55]
 
 
-def test_resync__two_codes_of_which_another_token_was_between_are_not_consecutive(
+def test_resync__codes_with_one_of_another_token_between_are_not_consecutive(
     installed: Installation, pam: Pam, alice: Person
 ) -> None:
     phone, button = (alice.enrol(installed, "--type=hotp", NO_CODES, f"--name={name}") for name in ("phone", "button"))

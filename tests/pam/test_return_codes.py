@@ -183,7 +183,7 @@ def test_unknown_user__is_asked_and_refused_and_never_named(
 
 
 @pytest.mark.parametrize("options", [[], ["nullok"]], ids=["plain", "nullok"])
-def test_user__who_cannot_be_looked_up_is_not_called_unknown(
+def test_user__lookup_that_fails_is_not_logged_as_an_unknown_user(
     pam: Pam, alice: Person, phone: Phone, tmp_path: Path, system_log: SystemLog, options: list[str]
 ) -> None:
     """The user database has an entry that is longer than the bridge accepts. The user sees the usual text."""
@@ -386,7 +386,7 @@ def test_options__bad_conf_is_one_mistake_and_not_two(pam: Pam, system_log: Syst
     assert len(system_log.ours()) == 2
 
 
-def test_options__bad_one_denies_who_would_be_ignored(pam: Pam) -> None:
+def test_options__bad_one_denies_even_under_nullok(pam: Pam) -> None:
     assert pam.only_ignore("nullok", "windw=3").log_in(ROOT).result == PAM_SERVICE_ERR
 
 
@@ -492,7 +492,7 @@ def test_conversation__that_fails_tells_nothing_about_the_user(
     assert outcome.messages == PROMPT
 
 
-def test_conversation__that_does_not_show_what_is_left_does_not_undo_a_success(
+def test_conversation__success_stays_if_the_notice_cannot_be_shown(
     installed: Installation, service: Service, alice: Person, system_log: SystemLog
 ) -> None:
     codes = alice.enrol(installed, "--recovery-codes=2").recovery_codes

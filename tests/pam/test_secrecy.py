@@ -66,7 +66,7 @@ def test_watch__finds_a_secret_in_a_log(phone: Phone) -> None:
             refuse([harmless + f' detail="{secret}"'])
 
 
-def test_watch__finds_what_was_typed_in_a_log_however_it_is_set_off(service: Service, alice: Person) -> None:
+def test_watch__finds_a_typed_code_between_any_marks_in_a_log(service: Service, alice: Person) -> None:
     service.log_in(alice, "739 154")
     for text in ("typed:739154", "[739154]", "code 739154.", "739154, said he", "739 154", "/739154", "-739154-"):
         with pytest.raises(AssertionError, match="has been logged"):
@@ -75,7 +75,7 @@ def test_watch__finds_what_was_typed_in_a_log_however_it_is_set_off(service: Ser
         refuse([f"<87>Nov 23 12:00:00 sshd[739154]: pam_softtoken(sshd:auth): {text}"])
 
 
-def test_watch__that_finds_a_secret_gives_the_log_back_all_the_same(phone: Phone) -> None:
+def test_watch__restores_the_log_after_it_has_found_a_secret(phone: Phone) -> None:
     """Otherwise the next program that logs would wait for ever."""
     before = os.lstat(DEV_LOG).st_ino if os.path.lexists(DEV_LOG) else None
     log = SystemLog()

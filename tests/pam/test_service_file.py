@@ -94,7 +94,7 @@ def test_reader__sees_the_lines_and_words_that_libpam_sees(name: str, make_servi
         ("@include sshd\n", "/etc/pam.d/sshd:1: "),
     ],
 )
-def test_reader__names_the_place_of_what_cannot_be_read(text: str, place: str) -> None:
+def test_reader__names_file_and_line_of_an_error(text: str, place: str) -> None:
     (problem,) = stack_of(text).problems
     assert str(problem).startswith(place)
 
@@ -112,7 +112,7 @@ def test_put__stands_behind_the_include_that_asks_for_the_password() -> None:
     assert [line.name for line in stack_of(changed, common_auth=COMMON).of("auth")][-1] == "pam_softtoken.so"
 
 
-def test_put__stands_behind_what_the_password_s_control_hops_over() -> None:
+def test_put__line_stands_behind_the_target_of_the_password_jump() -> None:
     changed = service_edit.put(COMMON, stack_of(COMMON), OURS)
     assert [line.split()[-1] for line in changed.splitlines()] == [
         "nullok", "pam_deny.so", "pam_softtoken.so", "pam_permit.so", "pam_cap.so",
@@ -136,7 +136,7 @@ def test_put__refuses_where_no_password_is_asked_for() -> None:
         "auth required pam_unix.so # caf\udce9\r\n#softtoken: a remark\n",
     ],
 )
-def test_take_out__gives_back_every_byte(text: str, instead: bool) -> None:
+def test_take_out__restores_every_byte(text: str, instead: bool) -> None:
     stack = stack_of(text, common_auth=COMMON)
     changed = service_edit.put(text, stack, OURS, instead=instead)
     assert changed != text

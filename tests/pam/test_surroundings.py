@@ -79,7 +79,7 @@ def test_surroundings__that_are_missing_keep_nobody_out(
 
 
 @pytest.mark.lockout("/proc hides other processes (hidepid=2)")
-def test_surroundings__where_other_processes_are_hidden_keep_an_application_without_root_going(
+def test_surroundings__hidden_processes_do_not_keep_out_users_of_an_application_without_root(
     stack: Service, alice: Person, phone: Phone
 ) -> None:
     as_alice = ("setpriv", f"--reuid={alice.uid}", f"--regid={alice.gid}", "--clear-groups")

@@ -139,7 +139,7 @@ def test_throttle__nothing_is_stored_while_waiting(
     assert all(unchanged)
 
 
-def test_throttle__looks_the_same_to_somebody_from_elsewhere(
+def test_throttle__looks_like_a_wrong_code_to_a_remote_user(
     installed: Installation, service: Service, alice: Person
 ) -> None:
     alice.enrol(installed, "--type=hotp")
@@ -149,7 +149,7 @@ def test_throttle__looks_the_same_to_somebody_from_elsewhere(
     assert (throttled.result, throttled.messages) == (first.result, first.messages)
 
 
-def test_throttle__who_already_is_the_user_is_told_how_long_to_wait(
+def test_throttle__local_user_sees_the_wait_for_the_own_account(
     installed: Installation, service: Service, alice: Person
 ) -> None:
     alice.enrol(installed, "--type=hotp")
@@ -163,7 +163,7 @@ def test_throttle__who_already_is_the_user_is_told_how_long_to_wait(
     assert not [text for style, text in quiet.messages if style == ERROR_MSG]
 
 
-def test_throttle__a_local_daemon_of_roots_tells_nobody_about_the_account_root(
+def test_throttle__local_daemon_of_root_reveals_nothing_about_root(
     pam: Pam, outside: Path, system_log: SystemLog
 ) -> None:
     """A user at a console or a display manager is not root, although these programs are."""

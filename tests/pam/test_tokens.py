@@ -360,7 +360,7 @@ def test_recovery__person_is_told_nothing_where_the_application_is_silent(
     assert service.log_in(alice, codes[0], options=["--silent"]).result == PAM_AUTH_ERR
 
 
-def test_recovery__refused_one_says_nothing_of_what_is_left(
+def test_recovery__refused_one_does_not_show_how_many_are_left(
     installed: Installation, service: Service, alice: Person
 ) -> None:
     (code,) = alice.enrol(installed, "--recovery-codes=1").recovery_codes
@@ -388,7 +388,9 @@ def test_recovery__codes_of_an_earlier_enrolment_do_not_work(
     assert system_log.reasons() == ["mismatch", "recovery"]
 
 
-def test_recovery__code_hashed_by_somebody_else_works(installed: Installation, service: Service, alice: Person) -> None:
+def test_recovery__code_hashed_by_another_program_works(
+    installed: Installation, service: Service, alice: Person
+) -> None:
     """The token file holds scrypt (RFC 7914) of the 12 characters."""
     alice.enrol(installed, "--recovery-codes=1")
     path = alice.store / "tokens"
@@ -436,7 +438,7 @@ def test_lost_state__totp_refuses_the_present_code_and_accepts_the_next(
 
 
 @pytest.mark.parametrize("lose", [_delete, _empty])
-def test_lost_state__totp_starts_anew_even_when_the_first_answer_is_wrong(
+def test_lost_state__totp_works_again_even_after_a_wrong_first_answer(
     installed: Installation, pam: Pam, alice: Person, clock: Clock, lose: Callable[[Path], None]
 ) -> None:
     """A wrong answer changes nothing. A right one does, and steps that were past by then stay closed."""
@@ -501,7 +503,7 @@ def test_lost_state__hotp_far_from_the_start_is_found_again(
 
 @pytest.mark.parametrize("lose", [_delete, _empty])
 @pytest.mark.parametrize("kind", ["totp", "hotp"])
-def test_lost_state__recovery_codes_are_refused_for_nobody_knows_which_are_spent(
+def test_lost_state__recovery_codes_are_refused(
     installed: Installation,
     service: Service,
     alice: Person,
@@ -570,7 +572,7 @@ def test_enrolled_again__same_key_does_not_bring_a_used_step_back(
     assert system_log.reasons() == ["accepted", "replayed", "accepted"]
 
 
-def test_enrolled_again__new_key_starts_anew_and_the_old_one_is_dead(
+def test_enrolled_again__new_key_works_and_the_old_one_does_not(
     installed: Installation, service: Service, alice: Person, system_log: SystemLog
 ) -> None:
     old = alice.enrol(installed, "--period=300", NO_CODES)
@@ -727,9 +729,7 @@ def test_several__codes_of_one_token_do_not_use_up_anothers(
     assert system_log.reasons() == ["mismatch", *6 * ["accepted"], *4 * ["replayed"]]
 
 
-def test_several__tokens_lose_only_the_one_that_is_taken_out(
-    service: Service, alice: Person, system_log: SystemLog
-) -> None:
+def test_several__removal_of_one_token_keeps_the_others(service: Service, alice: Person, system_log: SystemLog) -> None:
     kept, lost = new_phone("kept", period=300), new_phone("lost", period=300)
     write_tokens(alice, kept, lost)
     assert service.log_in(alice, wrong_code(kept)).result == PAM_AUTH_ERR

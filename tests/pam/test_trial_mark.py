@@ -27,7 +27,9 @@ def test_trial__is_marked_where_our_own_program_says_so(service: Service, alice:
 
 
 @pytest.mark.claim("No guess passes for a trial by `enable` or `doctor`.")
-def test_trial__is_none_for_a_service_of_another_name(service: Service, alice: Person, system_log: SystemLog) -> None:
+def test_trial__does_not_count_for_a_service_of_another_name(
+    service: Service, alice: Person, system_log: SystemLog
+) -> None:
     (service.directory / service.name).rename(service.directory / "sshd")
     service.name = "sshd"
     assert service.log_in(alice, "000000", options=(MARK,)).result == PAM_AUTH_ERR
@@ -35,20 +37,22 @@ def test_trial__is_none_for_a_service_of_another_name(service: Service, alice: P
 
 
 @pytest.mark.parametrize("value", ["", "no", "yes "])
-def test_trial__is_none_with_another_value(service: Service, alice: Person, system_log: SystemLog, value: str) -> None:
+def test_trial__does_not_count_with_another_value(
+    service: Service, alice: Person, system_log: SystemLog, value: str
+) -> None:
     options = (f"--variable={log.TRIAL_VARIABLE}={value}",)
     assert service.log_in(alice, "000000", options=options).result == PAM_AUTH_ERR
     assert [line.get("trial") for line in system_log.outcomes()] == [None]
 
 
 @pytest.mark.claim("No guess passes for a trial by `enable` or `doctor`.")
-def test_trial__is_none_of_an_ordinary_user(service: Service, alice: Person, system_log: SystemLog) -> None:
+def test_trial__does_not_count_for_an_ordinary_user(service: Service, alice: Person, system_log: SystemLog) -> None:
     assert service.log_in(alice, "000000", run_as=alice, options=(MARK,)).result == PAM_AUTH_ERR
     assert [line.get("trial") for line in system_log.outcomes()] == [None]
 
 
 @pytest.mark.claim("No guess passes for a trial by `enable` or `doctor`.")
-def test_trial__is_none_in_a_set_uid_program(service: Service, alice: Person, system_log: SystemLog) -> None:
+def test_trial__does_not_count_in_a_set_uid_program(service: Service, alice: Person, system_log: SystemLog) -> None:
     """There the real user id is the caller's, as in su and sudo."""
     as_set_uid = (
         f"import os, sys; os.setresuid({alice.uid}, 0, 0); "
@@ -61,7 +65,9 @@ def test_trial__is_none_in_a_set_uid_program(service: Service, alice: Person, sy
     assert (line.get("trial"), line["uid"]) == (None, str(alice.uid))
 
 
-def test_trial__is_none_for_a_variable_of_the_process(service: Service, alice: Person, system_log: SystemLog) -> None:
+def test_trial__does_not_count_by_a_variable_of_the_process(
+    service: Service, alice: Person, system_log: SystemLog
+) -> None:
     """The environment of a process is not PAM's."""
     done = subprocess.run(
         service.command(alice),

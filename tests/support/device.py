@@ -19,7 +19,7 @@ from tests.support.installation import TREE
 TIMEOUT_S = 120
 PASSPHRASE = "correct horse"
 CHEAP = Cost(10, 1, 1)
-"""What a vault costs whose content does not matter, and what the tested program takes. Users have `sealing.COST`."""
+"""The cost of vaults in tests, in the tested program too, unless the cost matters. Users have `sealing.COST`."""
 RFC_KEY = b"12345678901234567890"
 RFC_KEY_BASE32 = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
 RFC_HOTP = ("755224", "287082", "359152", "969429", "338314", "254676", "287922", "162583", "399871", "520489")

@@ -90,7 +90,7 @@ class Admin:
         wait_until(lambda: not self.watchdogs(), "the end of the watchdogs")
 
     def let_time_pass(self, service: str) -> None:
-        """Let the time to confirm a change run out."""
+        """End the time to confirm a change, by a deadline in the past."""
         path = self.mounts.path(f"{CHANGES}/{service}/pending")
         record = {**json.loads(path.read_text()), "deadline_s": 0}
         path.with_name("later").write_text(json.dumps(record))

@@ -30,15 +30,15 @@ from tests.support.process import processes, wait_until
 from tests.support.sampling import sampled, source
 
 TIMEOUT_S = 2
-"""What the module grants its backend; a disturbed login may take this long, and no longer."""
+"""The time that the module allows its backend. A disturbed login may take this long, and no longer."""
 SLACK_S = 8
-"""For a busy machine, on top of that."""
+"""Additional time for a busy machine."""
 TRIES = 5
 REFUSALS = (PAM_AUTH_ERR, PAM_SERVICE_ERR, PAM_CONV_ERR)
 PAM_PERM_DENIED = 6
-"""What libpam makes of a stack of which every module said `PAM_IGNORE`."""
+"""libpam's result for a stack in which every module returned `PAM_IGNORE`."""
 ADDRESSES = ("brk", "mmap", "munmap", "mremap", "madvise", "futex")
-"""Their number depends on where the kernel happened to put the memory: one of them may not come in the next run."""
+"""Calls whose number differs from run to run, because it depends on the addresses that the kernel chooses."""
 KILL = "signal=KILL"
 HOSTS, HOST_IDS = ((), ("--subreaper",)), ("plain", "subreaper")
 """Options of the client. A host that inherits orphans has the bridge's middle child until the backend has ended."""
@@ -116,7 +116,7 @@ KINDS = ("totp", "recovery", "first_totp", "lost_hotp")
 OTPs, of a token whose counter has been lost.
 """
 NEVER_ENROLLED, FILE_GONE = "never_enrolled", "file_gone"
-"""Nobody to be let in: no token file, and with the second of these the mark that there has been one."""
+"""Users that no login may accept: without a token file, and without or with the mark of an earlier login."""
 
 
 def _enrol(kind: str, person: Person, installed: Installation) -> Act:

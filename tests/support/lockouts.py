@@ -15,8 +15,8 @@ TABLE = markers.TESTS / "LOCKOUTS.md"
 HEAD = """\
 # Ways to be locked out, and how each ends
 
-Each row is made from a test. *in*: the owner logs in all the same. Otherwise the test reads what is shown, carries the
-cure out, and logs in. `pam_softtoken(8)`, "LOCKED OUT", leads from what is shown to the cure.
+Each row comes from a test. *in*: the owner still gets in. *cured*: the test reads the message that is shown, carries
+out the cure, and logs in. `pam_softtoken(8)`, section "LOCKED OUT", has the cure for each message.
 
 | what happened | the owner | shown | cure | test |
 |---|---|---|---|---|

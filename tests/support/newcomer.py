@@ -139,7 +139,7 @@ def arrival(
 
 
 LOGIN = "/usr/bin/login"
-"""In its place our own application is one of the programs under which users can enrol."""
+"""A program in which users can enrol. Our own application is mounted over it, and counts as that program."""
 _IN_ITS_DIRECTORY = 'mount --bind "$0" /etc/pam.d && mount --bind "$1" "$2" && shift 2 && exec "$@"'
 
 

@@ -23,17 +23,17 @@ from tests.support.preload import SET_CLOCK, compile_library
 
 MODES = ("try_first_pass", "use_first_pass", "forward_pass")
 STEP = 70_000_000
-"""Of 30 seconds; in 2036, so that no code of the tests is from before the enrolment."""
+"""A time step of 30 seconds, in 2036, so that no code of a test is older than the enrolment."""
 NOW = STEP * 30
 KEY = b"12345678901234567890"  # that of RFC 6238, appendix B
 SCRATCH_CODES = ("12345678", "87654321")
 PASSWORD = "secret 42"
-"""Ends with digits, which with a code of six are as many as a scratch code has."""
+"""A password with two digits at its end. Together with a code of six digits they are as long as a scratch code."""
 FIRST_COUNTER = 1  # google-authenticator knows no 0
 YES, NO, IGNORE = "let in", "refused", "ignored"
 _ASK = "auth required pam_exec.so expose_authtok quiet /bin/true\n"
 _CONTROL = "[success=ok ignore=1 default=die]"
-"""Who is ignored is let in, past the module that notes the password."""
+"""A user whom the tested module ignores is let in, past the module that records the password."""
 _MARKS = Path("/var/lib/softtoken/enrolled")
 
 

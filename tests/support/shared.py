@@ -52,7 +52,7 @@ def made_once(directory: Path, make: Callable[[Path], object]) -> Path:
 
 
 def _hold(path: Path) -> int:
-    """Make the directory if it is missing, and return a locked descriptor of it."""
+    """Create the directory if it is missing, and return a locked descriptor of it."""
     while True:
         path.mkdir(mode=0o755, exist_ok=True)
         with suppress(FileNotFoundError):  # the last process has just removed it

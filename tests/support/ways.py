@@ -14,7 +14,7 @@ from tests.support.process import wait_until
 KEY, PASSWORD, CODE = "key", "password", "code"
 PROOFS = (KEY, PASSWORD, CODE)
 NEAR, FAR = "10.7.7.7", "192.0.2.1"
-"""Two addresses of the machine; from either a client can come."""
+"""Two addresses of the machine. A client can connect from each of them."""
 _ANSWER = """#!/bin/sh
 case $1 in *[Pp]assword*) printf '%s\\n' "$TYPED_PASSWORD" ;; *) printf '%s\\n' "$TYPED_CODE" ;; esac
 """

@@ -14,7 +14,7 @@ from tests.support.enabling import ASKED, LONG, SHORT, WHOEVER, Admin
 from tests.support.hosts import Login, Su
 
 
-def test_confirm__keeps_it_and_disable_gives_back_every_byte(admin: Admin, phone: Phone) -> None:
+def test_confirm__keeps_the_change_and_disable_restores_every_byte(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     screen = admin.start("enable", "sudo", "--yes", LONG)
     screen.expect(ASKED)
@@ -56,7 +56,7 @@ def test_enable__ctrl_c_during_the_trial_changes_nothing(admin: Admin, phone: Ph
     assert admin.pam() == before
 
 
-def test_enable__trial_is_asked_for_where_no_code_was_accepted_yet(
+def test_enable__asks_for_a_trial_if_no_code_was_accepted_yet(
     admin: Admin, alice: Person, phone: Phone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SUDO_USER", alice.name)
@@ -67,7 +67,7 @@ def test_enable__trial_is_asked_for_where_no_code_was_accepted_yet(
 
 
 @pytest.mark.parametrize("answer", ["no", "y", "yes"])
-def test_enable__takes_a_whole_yes_for_locking_somebody_out(
+def test_enable__needs_a_whole_yes_to_lock_users_out(
     answer: str, admin: Admin, alice: Person, phone: Phone, make_person: Callable[[], Person]
 ) -> None:
     bob = make_person()
@@ -85,7 +85,7 @@ def test_enable__takes_a_whole_yes_for_locking_somebody_out(
 
 
 @pytest.mark.parametrize("service", ["su", "login"])
-def test_enable__names_at_su_and_login_too_who_is_refused_then(
+def test_enable__lists_refused_users_for_su_and_login(
     service: str, admin: Admin, alice: Person, phone: Phone, make_person: Callable[[], Person]
 ) -> None:
     bob, caller = make_person(), make_person()
@@ -137,7 +137,7 @@ def test_enable__backend_that_does_not_work_is_noticed(
     assert admin.pam() == before
 
 
-def test_enable__earlier_setting_of_sshd_that_wins_is_named(admin: Admin, phone: Phone) -> None:
+def test_enable__names_an_earlier_setting_of_sshd_that_overrides_it(admin: Admin, phone: Phone) -> None:
     (admin.mounts.directory / "ssh" / "sshd_config").write_text(
         "KbdInteractiveAuthentication no\nInclude /etc/ssh/sshd_config.d/*.conf\n"
     )
@@ -147,9 +147,7 @@ def test_enable__earlier_setting_of_sshd_that_wins_is_named(admin: Admin, phone:
     assert "does not include /etc/ssh/sshd_config.d" in admin.run("enable", "sshd", SHORT).stderr
 
 
-def test_enable__nobody_enrolled_is_refused_unless_they_enrol_later(
-    admin: Admin, alice: Person, tmp_path: Path
-) -> None:
+def test_enable__without_enrolled_users_needs_enrol_later(admin: Admin, alice: Person, tmp_path: Path) -> None:
     # Nobody else on this machine has that shell, so other enrolled users do not matter.
     (tmp_path / "shells").write_text("/bin/rbash\n")
     admin.inside("mount", "--bind", str(tmp_path / "shells"), "/etc/shells")
@@ -167,7 +165,7 @@ def test_enable__nobody_enrolled_is_refused_unless_they_enrol_later(
     assert admin.pam() == before
 
 
-def test_disable__leaves_what_somebody_else_has_changed(admin: Admin, phone: Phone) -> None:
+def test_disable__keeps_changes_of_others(admin: Admin, phone: Phone) -> None:
     screen = admin.start("enable", "sudo", "--yes", LONG)
     screen.expect(ASKED)
     path = admin.mounts.directory / "pam.d" / "sudo"

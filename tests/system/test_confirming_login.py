@@ -43,9 +43,7 @@ def test_enable__a_login_with_a_code_confirms(
     assert admin.pam() == before
 
 
-def test_enable__says_once_that_it_is_confirmed_when_it_saw_to_it_itself(
-    admin: Admin, alice: Person, phone: Phone
-) -> None:
+def test_enable__reports_its_own_confirmation_once(admin: Admin, alice: Person, phone: Phone) -> None:
     screen = admin.start("enable", "sudo", "--yes", WHOEVER, LONG)
     screen.expect(ASKED)
     admin.kill_watchdogs()
@@ -60,7 +58,7 @@ def test_enable__says_once_that_it_is_confirmed_when_it_saw_to_it_itself(
 
 
 @pytest.mark.parametrize("way", ["password", "publickey"])
-def test_enable__sshd_asks_for_a_code_on_top_of_either(
+def test_enable__sshd_asks_for_a_code_after_key_or_password(
     way: str, sshd: Callable[[bool], DebianSSH], admin: Admin, alice: Person, phone: Phone
 ) -> None:
     host = sshd(way == "password")
@@ -166,7 +164,7 @@ def test_enable__public_key_confirms_nothing_after_a_refused_code(
     assert screen.isalive()
 
 
-def test_enable__code_that_was_accepted_just_now_makes_the_trial_needless(
+def test_enable__needs_no_trial_right_after_an_accepted_code(
     admin: Admin, alice: Person, phone: Phone, make_person: Callable[[], Person], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SUDO_USER", alice.name)
@@ -184,7 +182,7 @@ def test_enable__code_that_was_accepted_just_now_makes_the_trial_needless(
     screen.expect("Done.")
 
 
-def test_enable__only_the_login_of_the_user_who_runs_it_confirms(
+def test_enable__only_a_login_of_the_caller_confirms(
     admin: Admin, alice: Person, phone: Phone, make_person: Callable[[], Person], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SUDO_USER", alice.name)

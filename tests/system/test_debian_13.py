@@ -37,7 +37,7 @@ def debian_13(world: Path) -> Iterator[FreshDebian]:
 
 
 @pytest.mark.lockout("the host was upgraded to Debian 13, with Python 3.13")
-def test_debian_13__takes_each_code_once(debian_13: FreshDebian, packages: Packages) -> None:
+def test_debian_13__accepts_each_code_once(debian_13: FreshDebian, packages: Packages) -> None:
     assert debian_13.run("/usr/bin/python3", "--version").startswith(PYTHON)
     server = [packages[name] for name in ("libpam-softtoken", "softtoken-common")]
     for path in server:

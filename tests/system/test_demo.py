@@ -15,7 +15,7 @@ APART = "mkdir -p /var/lib/softtoken && mount -t tmpfs none /var/lib/softtoken &
 THEN_LIST = "find /var/lib/softtoken -type f >"
 
 
-def test_demo__shows_that_a_code_works_once_and_leaves_nothing_of_its_user_behind(tmp_path: Path) -> None:
+def test_demo__shows_that_a_code_works_once_and_removes_its_user(tmp_path: Path) -> None:
     picture, recorded = tmp_path / "session.svg", tmp_path / "recorded"
     script = f'{APART}; "$1" --picture "$2"; code=$?; {THEN_LIST}"$3"; exit $code'
     command = ["unshare", "--mount", "sh", "-c", script, "sh", str(TREE / "scripts/demo"), str(picture), str(recorded)]

@@ -56,7 +56,7 @@ def test_sshd__sound_one_is_sound(
         assert examine(host).worse_than_notes() == []
 
 
-def test_sshd__password_that_is_sufficient_lets_in_without_a_code_until_it_is_mended(
+def test_sshd__sufficient_password_lets_in_without_a_code_until_mended(
     mounts: PrivateMounts, installed: Installation, alice: Person, examine: Examine
 ) -> None:
     with sshd_with(mounts, "", password=True) as host:

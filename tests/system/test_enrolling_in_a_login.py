@@ -116,7 +116,7 @@ def _scan(visit: Arrival, person: Person, *, theme: str, after: int = 0) -> None
     "A user who enrols in a login has passed the first factor. In a badly ordered stack nobody enrols, "
     "and nobody is shown a key."
 )
-def test_newcomer__with_the_wrong_password_is_shown_nothing_and_nothing_is_made(
+def test_newcomer__with_the_wrong_password_sees_no_key_and_gets_no_file(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog, front: str
 ) -> None:
     host.use_stack(lines(installed), first=FRONTS[front])
@@ -132,7 +132,7 @@ def test_newcomer__with_the_wrong_password_is_shown_nothing_and_nothing_is_made(
 
 
 @pytest.mark.parametrize("host", WITH_PASSWORD, indirect=True)
-def test_enrolled__is_not_touched_by_who_has_not_the_password(
+def test_enrolled__token_stays_unchanged_at_a_wrong_password(
     host: Host, installed: Installation, alice: Person
 ) -> None:
     host.use_stack(lines(installed))
@@ -165,7 +165,7 @@ def test_sshd__with_neither_key_nor_password_enrols_nobody(
 
 
 @pytest.mark.parametrize("key", ["before", "behind"])
-def test_sshd__with_a_key_and_the_password_enrols_before_what_comes_behind(
+def test_sshd__with_key_and_password_enrols_before_later_modules(
     mounts: PrivateMounts, installed: Installation, alice: Person, key: str
 ) -> None:
     """sshd reaches the account phase as soon as PAM has accepted, so PAM must be asked last."""
@@ -183,7 +183,7 @@ def test_sshd__with_a_key_and_the_password_enrols_before_what_comes_behind(
 
 
 @pytest.mark.parametrize("host", ["su with password", "login with password", "sshd with password"], indirect=True)
-def test_newcomer__is_not_let_in_where_the_account_line_is_missing(
+def test_newcomer__is_not_let_in_without_the_account_line(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     host.use_stack(installed.line("enrol"))
@@ -229,7 +229,7 @@ def test_newcomer__without_proc_is_refused_and_enrols_when_it_is_mounted(
 
 
 @pytest.mark.parametrize("host", ROOMS, indirect=True)
-def test_newcomer__who_types_three_wrong_codes_is_refused_and_as_before(
+def test_newcomer__with_three_wrong_codes_is_refused_and_not_enrolled(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     host.use_stack(lines(installed))
@@ -247,7 +247,7 @@ def test_newcomer__who_types_three_wrong_codes_is_refused_and_as_before(
 @pytest.mark.parametrize("host", ROOMS, indirect=True)
 @pytest.mark.lockout("the connection is lost during the enrolment in a login")
 @pytest.mark.claim("Whatever ends an enrolment in the login leaves the user enrolled or as before.")
-def test_newcomer__who_hangs_up_is_as_before(
+def test_newcomer__that_hangs_up_is_not_enrolled(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog, until: int
 ) -> None:
     host.use_stack(lines(installed))
@@ -280,7 +280,7 @@ def test_newcomers__two_at_once_get_one_token(
 
 
 @pytest.mark.parametrize("host", ["sshd with password"], indirect=True)
-def test_newcomer__whose_terminal_knows_ascii_only_has_the_key_as_text(
+def test_newcomer__at_an_ascii_terminal_sees_the_key_as_text(
     host: Host, installed: Installation, alice: Person
 ) -> None:
     host.use_stack(lines(installed))

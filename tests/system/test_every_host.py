@@ -82,7 +82,7 @@ def test_host__replayed_code_is_refused(
 
 
 @pytest.mark.sampled(0.5)
-def test_host__hotp_code_lets_in_once_and_none_that_was_passed_over(
+def test_host__hotp_code_lets_in_once_and_skipped_codes_never(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     host.use_stack(installed.line())
@@ -120,7 +120,7 @@ def test_host__recovery_code_lets_in_once_and_says_how_many_are_left(
 
 
 @pytest.mark.sampled(0.5)
-def test_host__person_who_never_enrolled_gets_in_by_the_first_factor_alone_under_nullok(
+def test_host__user_without_a_token_gets_in_by_the_first_factor_under_nullok(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     host.use_stack(installed.line("nullok"))
@@ -143,7 +143,7 @@ def test_host__enrolled_person_needs_a_code_under_nullok(
 
 
 @pytest.mark.sampled(0.5)
-def test_host__person_who_never_enrolled_is_asked_and_refused(
+def test_host__user_without_a_token_is_asked_and_refused(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     host.use_stack(installed.line())
@@ -189,7 +189,7 @@ def test_host__wrong_password_with_the_right_code_is_refused_and_spends_the_code
 
 
 @pytest.mark.parametrize("host", PASSWORD_HOSTS, indirect=True)
-def test_host__wrong_password_under_requisite_asks_for_no_code_and_spends_none(
+def test_host__wrong_password_under_requisite_asks_for_no_code(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     host.use_stack(installed.line(), first=UNIX_PASSWORD_OR_STOP)
@@ -222,7 +222,7 @@ def test_host__refusals_look_alike(host: Host, installed: Installation, make_per
 
 
 @pytest.mark.sampled(0.5)
-def test_host__person_who_hangs_up_at_the_prompt_leaves_nothing_behind(
+def test_host__hangup_at_the_prompt_ends_the_backend_and_spends_no_code(
     host: Host, installed: Installation, alice: Person
 ) -> None:
     host.use_stack(installed.line(PATIENT))
@@ -248,7 +248,7 @@ def test_host__session_has_nothing_of_ours_left_in_it(host: Host, installed: Ins
 
 
 @pytest.mark.sampled(0.5)
-def test_host__before_the_day_lets_in_who_never_enrolled_with_a_reminder(
+def test_host__before_the_day_reminds_and_lets_in_users_without_a_token(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     host.use_stack(installed.line("required_from=2999-12-31"))

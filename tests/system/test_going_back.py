@@ -142,7 +142,7 @@ def test_going_back__needs_no_room(confirmed: tuple[str, ...], admin: Changed, h
 
 
 @pytest.mark.lockout("an editor has changed the service, and the disk is full when the change goes back")
-def test_going_back__that_needs_room_is_tried_until_there_is_some(admin: Changed, host: Sudo, alice: Person) -> None:
+def test_going_back__on_a_full_disk_is_tried_until_there_is_room(admin: Changed, host: Sudo, alice: Person) -> None:
     admin.inside("sh", "-euc", _SMALL_DISK)
     before = admin.files()
     admin.enable()
@@ -191,7 +191,7 @@ EVERY_COMMAND = {
 }
 
 
-def test_command__of_each_kind_takes_back_what_is_overdue(admin: Changed, alice: Person, phone: Phone) -> None:
+def test_command__each_one_takes_back_overdue_changes(admin: Changed, alice: Person, phone: Phone) -> None:
     assert set(EVERY_COMMAND) == {each.name for each in COMMANDS}
     before = admin.files()
     for words in EVERY_COMMAND.values():
@@ -204,7 +204,7 @@ def test_command__of_each_kind_takes_back_what_is_overdue(admin: Changed, alice:
         assert admin.records == []
 
 
-def test_command__of_somebody_else_than_root_says_nothing_of_what_is_overdue(admin: Changed, alice: Person) -> None:
+def test_command__without_root_does_not_mention_overdue_changes(admin: Changed, alice: Person) -> None:
     admin.enable()
     identity = ("setpriv", f"--reuid={alice.uid}", f"--regid={alice.gid}", "--clear-groups")
     done = admin.run("status", around=identity)
@@ -245,7 +245,7 @@ def test_emergency__waits_neither_for_a_lock_nor_for_sshd(admin: Changed, alice:
     "A change goes back whatever is in its way: a full or read-only disk, an editor, a link, a jump over "
     "the module's line, a broken `sshd_config`."
 )
-def test_link__that_has_taken_the_files_place_is_followed(admin: Changed, host: Sudo, alice: Person) -> None:
+def test_link__in_place_of_the_file_is_followed(admin: Changed, host: Sudo, alice: Person) -> None:
     before = admin.files()
     admin.enable()
     admin.inside("sh", "-euc", "cd /etc/pam.d; mv sudo sudo.real; chmod 640 sudo.real; ln -s sudo.real sudo")
@@ -264,9 +264,7 @@ def test_link__that_has_taken_the_files_place_is_followed(admin: Changed, host: 
     shows="take the line with pam_softtoken out of",
     cure="in ~alice/sudo, delete the line with pam_softtoken",
 )
-def test_link__that_somebody_else_can_lead_is_named_and_its_file_left_alone(
-    admin: Changed, host: Sudo, alice: Person
-) -> None:
+def test_link__that_others_can_change_is_named_and_not_followed(admin: Changed, host: Sudo, alice: Person) -> None:
     admin.enable()
     target = alice.home / "sudo"
     admin.inside(
@@ -289,7 +287,7 @@ def test_link__that_somebody_else_can_lead_is_named_and_its_file_left_alone(
     assert admin.records == []
 
 
-def test_going_back__keeps_mode_owner_and_attributes_of_meanwhile(admin: Changed, alice: Person) -> None:
+def test_going_back__keeps_mode_owner_and_attributes_set_meanwhile(admin: Changed, alice: Person) -> None:
     before = admin.files()
     admin.enable()
     os.chmod(admin.directory / "sudo", 0o640)
@@ -303,7 +301,7 @@ def test_going_back__keeps_mode_owner_and_attributes_of_meanwhile(admin: Changed
 
 
 @pytest.mark.parametrize("how", ["of an earlier change", "changed by somebody"])
-def test_kept_copy__that_is_not_of_this_change_never_comes_back(how: str, admin: Changed) -> None:
+def test_kept_copy__of_another_change_is_never_restored(how: str, admin: Changed) -> None:
     before = admin.files()
     if how == "of an earlier change":
         admin.enable("confirmed")
@@ -402,7 +400,7 @@ def test_watchdog__tries_until_etc_can_be_written(admin: Changed, host: Sudo, al
 
 
 @pytest.mark.parametrize("command", ["roll-back", "disable sudo"])
-def test_going_back__that_has_failed_goes_on_without_another_command(command: str, admin: Changed) -> None:
+def test_going_back__continues_after_a_failure_without_another_command(command: str, admin: Changed) -> None:
     """No process watches the change any more: it was made before a restart, or confirmed."""
     before = admin.files()
     admin.enable(*(["confirmed"] if command.startswith("disable") else []))

@@ -56,7 +56,7 @@ def guess(host: Host, alice: Person) -> dict[str, object]:
     "A local user who guesses at `su` or `sudo` is in the log, whatever that user calls the program or "
     "writes to the log."
 )
-def test_log__shows_who_guessed_at_which_host(
+def test_log__shows_guesser_and_application(
     host: Host, journal: HostJournal, installed: Installation, alice: Person, phone: Phone
 ) -> None:
     host.use_stack(installed.line())
@@ -77,7 +77,7 @@ NAMES = ["softtoken-admin", "sshd[1]: Invalid user x", "two\nlines", "x" * 20_00
     "A local user who guesses at `su` or `sudo` is in the log, whatever that user calls the program or "
     "writes to the log."
 )
-def test_log__shows_guesses_whatever_the_guesser_calls_the_program(
+def test_log__shows_guesses_for_any_name_of_the_guessers_program(
     host: Host, journal: HostJournal, installed: Installation, alice: Person, phone: Phone, name: str
 ) -> None:
     host.use_stack(installed.line())
@@ -116,7 +116,7 @@ def test_log__shows_guesses_though_the_guesser_floods_the_journal(
 
 
 @pytest.mark.parametrize("host", SET_UID_HOSTS, indirect=True)
-def test_log__has_each_guess_once_where_the_journal_takes_no_fields(
+def test_log__has_each_guess_once_if_the_journal_takes_no_fields(
     host: Host, journal: HostJournal, installed: Installation, alice: Person, phone: Phone
 ) -> None:
     host.use_stack(installed.line())
@@ -129,7 +129,7 @@ def test_log__has_each_guess_once_where_the_journal_takes_no_fields(
 
 
 @pytest.mark.parametrize("host", ["su with code only"], indirect=True)
-def test_log__leaves_out_what_doctor_and_enable_only_try(
+def test_log__leaves_out_trials_of_doctor_and_enable(
     host: Host, journal: HostJournal, installed: Installation, alice: Person, phone: Phone
 ) -> None:
     host.use_stack(installed.line())
@@ -149,7 +149,7 @@ def test_log__leaves_out_what_doctor_and_enable_only_try(
 
 @pytest.mark.parametrize("name", NAMES, ids=["softtoken-admin", "a message", "two lines", "long", "odd"])
 @pytest.mark.parametrize("host", SET_UID_HOSTS, indirect=True)
-def test_syslog__has_guesses_under_the_services_name_whatever_the_guesser_calls_the_program(
+def test_syslog__has_guesses_under_the_name_of_the_service_for_any_program_name(
     host: Host, mounts: PrivateMounts, installed: Installation, alice: Person, phone: Phone, name: str
 ) -> None:
     """Without a journal, `softtoken-admin log` reads the file that such a daemon writes."""

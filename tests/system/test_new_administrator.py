@@ -114,7 +114,7 @@ def worse_than_notes(debian: FreshDebian) -> list[dict[str, str]]:
     return [each for each in ours if each["severity"] != "note"]
 
 
-def test_new_administrator__turns_it_on_breaks_it_and_gets_back_in(
+def test_new_administrator__enables_breaks_and_repairs_a_service(
     debian: FreshDebian, packages: Packages, alice: Resident, ssh: InsideSSH
 ) -> None:
     debian.install(*packages.all)

@@ -180,7 +180,7 @@ def changes_of_names(debian: FreshDebian, package: Path, record: Path) -> list[s
 @pytest.mark.claim(
     "While dpkg upgrades, a login runs one version or the other. A package that is only unpacked still asks."
 )
-def test_package__that_dpkg_puts_in_place_is_the_old_one_or_the_new_one(
+def test_package__dpkg_switches_versions_at_the_rename_of_the_backend(
     debian: FreshDebian, packages: Packages, newer_packages: Packages, tmp_path: Path
 ) -> None:
     debian.unpack_and_configure(*packages.all)
@@ -212,7 +212,7 @@ def test_package__that_dpkg_puts_in_place_is_the_old_one_or_the_new_one(
 @pytest.mark.claim(
     "While dpkg upgrades, a login runs one version or the other. A package that is only unpacked still asks."
 )
-def test_package__unpacked_and_not_yet_configured_takes_each_code_once(
+def test_package__unpacked_but_not_configured_accepts_each_code_once(
     debian: FreshDebian,
     packages: Packages,
     newer_packages: Packages,
@@ -302,7 +302,7 @@ def enable_sudo(debian: FreshDebian, version: str, for_s: int) -> None:
 
 
 @pytest.mark.lockout("the package is upgraded while a change waits to be confirmed")
-def test_package__upgraded_or_removed_while_a_change_waits_can_still_take_it_back(
+def test_package__pending_change_goes_back_after_an_upgrade_or_removal(
     debian: FreshDebian, packages: Packages, newer_packages: Packages
 ) -> None:
     debian.unpack_and_configure(*packages.all)
@@ -333,7 +333,7 @@ def test_package__upgraded_or_removed_while_a_change_waits_can_still_take_it_bac
 
 
 @pytest.mark.claim("Removing the package leaves no PAM service that names a missing module.")
-def test_remove__is_refused_where_common_auth_was_edited_by_hand(
+def test_remove__is_refused_if_common_auth_was_edited_by_hand(
     debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
 ) -> None:
     debian.unpack_and_configure(*packages.all)
@@ -372,7 +372,7 @@ def test_package__of_a_server_brings_no_picture_libraries_and_each_ends_with_the
     assert "Next:" not in said
 
 
-def test_script__removes_and_says_when_there_is_nothing(debian: FreshDebian, packages: Packages) -> None:
+def test_script__removes_the_packages_or_says_that_none_are_installed(debian: FreshDebian, packages: Packages) -> None:
     shutil.copytree(TREE / "scripts", debian.path("/root/scripts"), dirs_exist_ok=True)
     debian.unpack_and_configure(*packages.all)
     debian.write("/etc/pam.d/sudo", debian.path("/etc/pam.d/sudo").read_text() + LINE)
@@ -390,7 +390,7 @@ def test_script__removes_and_says_when_there_is_nothing(debian: FreshDebian, pac
         assert "hint: --laptop, " in done.stderr
 
 
-def test_package__takes_the_place_of_what_was_installed_without_packages(
+def test_package__replaces_an_installation_without_packages(
     debian: FreshDebian, packages: Packages, alice: Resident, su: InsideSu
 ) -> None:
     # As scripts/install did in earlier versions.

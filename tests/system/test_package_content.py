@@ -59,7 +59,7 @@ def test_packages__logins_run_one_version_or_the_other_while_dpkg_puts_files_in_
     assert not modules[0] & modules[1]
 
 
-def test_packages__have_every_document_that_is_made_from_the_code(packages: Packages, tmp_path: Path) -> None:
+def test_packages__have_every_generated_document(packages: Packages, tmp_path: Path) -> None:
     subprocess.run([TREE / "scripts/document", tmp_path], check=True)
     for path in tmp_path.rglob("*"):
         if path.is_file():
@@ -70,7 +70,7 @@ def test_packages__have_every_document_that_is_made_from_the_code(packages: Pack
     assert packages.text("libpam-softtoken", CONF) == (tmp_path / "conf").read_text()
 
 
-def test_packages__files_are_roots_and_nobody_else_can_write_them(packages: Packages) -> None:
+def test_packages__only_root_owns_and_can_write_the_files(packages: Packages) -> None:
     for name in NAMES:
         for mode, owner, *_, path in packages.listing(name):
             assert owner == "root/root", path

@@ -92,7 +92,7 @@ def profiles(mounts: PrivateMounts, installed: Installation) -> Profiles:
     shows="reason=not_enrolled",
     cure="softtoken-enroll --user alice",
 )
-def test_profile__turned_on_while_nobody_is_enrolled_is_named_and_turned_off(
+def test_profile__enabled_without_enrolled_users_is_reported_and_disabled(
     profiles: Profiles,
     mounts: PrivateMounts,
     installed: Installation,

@@ -55,7 +55,7 @@ def admin(mounts: PrivateMounts, installed: Installation) -> Admin:
 
 
 @pytest.mark.parametrize("prepared", [False, True], ids=["at first", "in use"])
-def test_planted__user_can_put_nothing_where_root_looks(
+def test_planted__user_can_create_no_file_where_root_looks(
     mounts: PrivateMounts, installed: Installation, alice: Person, prepared: bool
 ) -> None:
     if prepared:
@@ -97,7 +97,7 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("case", PLANTED)
-def test_roll_back__goes_by_no_record_that_others_could_have_written(admin: Admin, alice: Person, case: str) -> None:
+def test_roll_back__ignores_a_record_that_others_could_write(admin: Admin, alice: Person, case: str) -> None:
     service = admin.mounts.directory / "pam.d" / "sudo"
     record = alice.home / "pending"
     record.write_bytes(planted_record(service))
@@ -111,7 +111,7 @@ def test_roll_back__goes_by_no_record_that_others_could_have_written(admin: Admi
     assert (admin.pam(), listing(alice.home)) == before
 
 
-def test_roll_back__goes_by_the_same_record_of_roots(admin: Admin, alice: Person) -> None:
+def test_roll_back__uses_the_same_record_if_root_owns_it(admin: Admin, alice: Person) -> None:
     """The control: without it the test above would prove nothing."""
     service = admin.mounts.directory / "pam.d" / "sudo"
     record = admin.mounts.directory / "pending"

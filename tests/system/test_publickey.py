@@ -21,7 +21,7 @@ from tests.support.sampling import sampled
 
 
 @pytest.mark.claim("PAM does without the password only while sshd asks for a key.")
-def test_publickey__sshd_that_cannot_be_told_is_refused(
+def test_publickey__sshd_that_cannot_be_reloaded_is_refused(
     admin: Admin, phone: Phone, sshd: Callable[[bool], DebianSSH]
 ) -> None:
     sshd(False)
@@ -36,7 +36,7 @@ def test_publickey__sshd_that_cannot_be_told_is_refused(
 
 
 @pytest.mark.parametrize("text", ["@include sshd\n", "auth substack sshd\n", ""])
-def test_publickey__service_that_goes_by_the_same_file_is_not_left_without_a_password(
+def test_publickey__other_service_with_the_same_file_keeps_its_password(
     text: str, admin: Admin, phone: Phone, sshd: Callable[[bool], DebianSSH]
 ) -> None:
     sshd(False)
@@ -52,7 +52,7 @@ def test_publickey__service_that_goes_by_the_same_file_is_not_left_without_a_pas
     assert admin.pam() == before
 
 
-def test_publickey__another_sshd_with_a_configuration_of_its_own_is_refused(
+def test_publickey__second_sshd_with_another_configuration_is_refused(
     admin: Admin, phone: Phone, sshd: Callable[[bool], DebianSSH]
 ) -> None:
     host = sshd(False)
@@ -71,7 +71,7 @@ def test_publickey__another_sshd_with_a_configuration_of_its_own_is_refused(
     assert admin.pam() == before
 
 
-def test_sshd__is_told_of_what_goes_back_at_once(
+def test_sshd__reloads_at_once_after_a_change_that_failed(
     admin: Admin, alice: Person, phone: Phone, sshd: Callable[[bool], DebianSSH]
 ) -> None:
     host = sshd(True)
@@ -99,7 +99,7 @@ def test_sshd__is_told_of_what_goes_back_at_once(
 @pytest.mark.parametrize("number", sampled(range(1, 7), 0.25, always=(2, 3)))
 @pytest.mark.parametrize("doing", ["enable", "disable"])
 @pytest.mark.claim("PAM does without the password only while sshd asks for a key.")
-def test_publickey__pam_gives_up_the_password_only_while_sshd_asks_for_a_key(
+def test_publickey__pam_omits_the_password_only_while_sshd_asks_for_a_key(
     doing: str, number: int, admin: Admin, phone: Phone, sshd: Callable[[bool], DebianSSH]
 ) -> None:
     sshd(False)
@@ -147,7 +147,7 @@ class EarlyConnection:
             each.close()
 
 
-def test_publickey__connection_from_before_gets_in_without_a_key_no_more(
+def test_publickey__earlier_connection_no_longer_gets_in_without_a_key(
     admin: Admin, phone: Phone, sshd: Callable[[bool], DebianSSH], make_person: Callable[[], Person]
 ) -> None:
     host = sshd(True)

@@ -155,7 +155,7 @@ def test_root__without_phone_and_codes_gets_back_in(debian: FreshDebian, locked_
 
 
 def enable_and_confirm(tree: FreshDebian, service: str) -> None:
-    """Make a service ask for codes, even if that locks users out."""
+    """Enable codes for a service, even if that locks users out, and confirm the change."""
     words = tree.command("softtoken-admin", "enable", service, "--yes", "--force", "--for", "1h")
     with subprocess.Popen(words, env=ENVIRONMENT, cwd="/", stderr=subprocess.PIPE, text=True) as program:
         assert program.stderr is not None

@@ -83,12 +83,12 @@ def refusal(dialogue: Dialogue) -> Mistake:
     return Mistake(dialogue.transcript)
 
 
-def test_self__rule_for_sudo_is_one_that_sudo_takes() -> None:
+def test_self__rule_for_sudo_is_valid() -> None:
     done = subprocess.run(["visudo", "--check", "--strict", f"--file={RULE}"], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def test_self__user_enrols_and_the_files_are_roots(host: RootStore, alice: Person, service: Service) -> None:
+def test_self__user_enrols_and_root_owns_the_files(host: RootStore, alice: Person, service: Service) -> None:
     with host.start(alice, "--recovery-codes=2") as dialogue:
         phone = dialogue.confirm()
     store = host.store_of(alice)
@@ -130,7 +130,7 @@ def test_self__every_tool_works_for_its_caller(host: RootStore, alice: Person, p
     assert service.log_in(alice, "4711" + phone.hotp()).result == PAM_SUCCESS
 
 
-def test_self__replacing_a_token_takes_a_code_or_a_recovery_code(
+def test_self__replacing_a_token_needs_a_code_or_a_recovery_code(
     host: RootStore, alice: Person, phone: Phone, service: Service
 ) -> None:
     with host.start(alice, "--force", "--recovery-codes=1") as dialogue:
@@ -180,7 +180,7 @@ def test_self__changes_nothing_without_a_code(
     assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
 
 
-def test_self__wrong_codes_and_right_ones_are_the_users(host: RootStore, alice: Person, phone: Phone) -> None:
+def test_self__codes_count_for_the_user_whether_right_or_wrong(host: RootStore, alice: Person, phone: Phone) -> None:
     """They are not counted as root's."""
 
     def state() -> State:
@@ -207,7 +207,7 @@ def test_self__wrong_codes_and_right_ones_are_the_users(host: RootStore, alice: 
 
 
 @pytest.mark.claim("A user who had a token gets no new one by the password alone.")
-def test_self__gives_no_first_token_to_who_had_one(
+def test_self__first_token_is_refused_to_a_user_with_a_former_one(
     host: RootStore, alice: Person, phone: Phone, service: Service
 ) -> None:
     """The password alone must not restore a token that root has removed, for instance as stolen."""
@@ -224,7 +224,7 @@ def test_self__gives_no_first_token_to_who_had_one(
 
 @pytest.mark.parametrize("is_marked", [True, False], ids=["marked", "without the mark"])
 @pytest.mark.parametrize("option", ["--import=uri", "--name=phone"])
-def test_self__of_whom_all_is_revoked_during_the_dialogue_is_not_enrolled(
+def test_self__user_revoked_during_the_dialogue_is_not_enrolled(
     host: RootStore, installed: Installation, alice: Person, service: Service, option: str, is_marked: bool
 ) -> None:
     """The mark alone is not enough either: after a revocation, root itself enrols the user."""
@@ -245,7 +245,7 @@ def test_self__of_whom_all_is_revoked_during_the_dialogue_is_not_enrolled(
     assert not (host.store_of(alice) / "tokens").exists()
 
 
-def test_self__token_file_that_says_nothing_is_no_token_to_be_replaced_by_force(
+def test_self__unreadable_token_file_cannot_be_replaced_with_force(
     host: RootStore, alice: Person, phone: Phone
 ) -> None:
     (host.store_of(alice) / "tokens").write_text("torn")
@@ -268,7 +268,7 @@ SMUGGLED = {
     "A program that runs as the user and knows the password cannot read, replace, remove or add tokens "
     "that root keeps without a code."
 )
-def test_self__sudo_lets_nobody_call_it_otherwise(host: RootStore, alice: Person, words: list[str]) -> None:
+def test_self__sudo_refuses_other_command_lines(host: RootStore, alice: Person, words: list[str]) -> None:
     with host.start(alice, program=("/usr/bin/sudo", "--", "/usr/bin/softtoken-enroll", *words)) as dialogue:
         assert dialogue.finish() == 1
     assert "not allowed to execute" in dialogue.transcript
@@ -298,7 +298,7 @@ def test_self__is_for_the_caller_and_the_hosts_store_only(host: RootStore, alice
 @pytest.mark.parametrize(
     "assignment", ["SUDO_UID=0", "SUDO_USER=root", "PYTHONPATH=/tmp", "LD_PRELOAD=/tmp/x.so"], ids=lambda word: word[:9]
 )
-def test_self__takes_no_variable_from_the_command_line(host: RootStore, alice: Person, assignment: str) -> None:
+def test_self__accepts_no_variable_on_the_command_line(host: RootStore, alice: Person, assignment: str) -> None:
     words = ("/usr/bin/sudo", assignment, "/usr/bin/softtoken-enroll", "--self", "--no-confirm")
     with host.start(alice, program=words) as dialogue:
         assert dialogue.finish() == 1
@@ -306,9 +306,7 @@ def test_self__takes_no_variable_from_the_command_line(host: RootStore, alice: P
     assert not host.store_of(alice).exists()
 
 
-def test_self__asks_for_the_password_every_time_whatever_else_is_allowed_without(
-    host: RootStore, alice: Person
-) -> None:
+def test_self__asks_for_the_password_every_time_even_beside_a_nopasswd_rule(host: RootStore, alice: Person) -> None:
     for other in ("ALL ALL=(ALL) NOPASSWD: ALL\n", "Defaults !authenticate\nALL ALL=(ALL) ALL\n"):
         host.set_rule(other + RULE.read_text())
         with host.start(alice, "--list", password=False) as dialogue:
@@ -391,7 +389,9 @@ def test_self__reads_no_pictures_as_root(host: RootStore, alice: Person) -> None
             assert "not take over pictures or PSKC files" in refusal(dialogue).error
 
 
-def test_self__takes_over_no_token_of_others(host: RootStore, alice: Person, make_person: Callable[[], Person]) -> None:
+def test_self__imports_no_token_of_another_user(
+    host: RootStore, alice: Person, make_person: Callable[[], Person]
+) -> None:
     bob = make_person()
     (alice.home / "users.oath").write_text(f"HOTP {bob.name} - 3132333435363738393031323334353637383930\n")
     with host.start(alice, "--import=users.oath", "--no-confirm") as dialogue:
@@ -414,7 +414,7 @@ def test_self__runs_nothing_of_its_caller(host: RootStore, alice: Person) -> Non
      ["sh", "-c", 'mkdir gone; cd gone; rmdir ../gone; exec "$@"', "sh"]],
     ids=["little space", "little time", "signals ignored", "signals blocked", "umask 0777", "no directory"],
 )  # fmt: skip
-def test_self__surroundings_do_not_come_between_the_caller_and_his_files(
+def test_self__enrols_in_any_surroundings_of_the_caller(
     host: RootStore, alice: Person, service: Service, around: list[str]
 ) -> None:
     with host.start(alice, "--recovery-codes=1", around=around) as dialogue:
@@ -423,7 +423,7 @@ def test_self__surroundings_do_not_come_between_the_caller_and_his_files(
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
-def test_self__closed_descriptors_change_nothing_of_what_takes_a_code(
+def test_self__closed_descriptors_do_not_replace_the_code(
     host: RootStore, alice: Person, phone: Phone, closed: str
 ) -> None:
     before = (host.store_of(alice) / "tokens").read_bytes()
@@ -435,7 +435,7 @@ def test_self__closed_descriptors_change_nothing_of_what_takes_a_code(
     assert (host.store_of(alice) / "tokens").read_bytes() == before
 
 
-def test_self__caller_cannot_signal_it_and_when_he_stops_it_logins_go_on(
+def test_self__caller_cannot_kill_it_and_a_stopped_one_blocks_no_login(
     host: RootStore, alice: Person, phone: Phone, service: Service
 ) -> None:
     with host.start(alice, "--name=spare") as dialogue:
@@ -498,7 +498,7 @@ def test_self__result_that_nobody_reads_holds_no_lock_for_long(
     assert service.log_in(alice, phone.hotp()).result == PAM_SUCCESS
 
 
-def test_self__where_sudo_asks_for_a_code_too_the_first_token_comes_under_nullok(
+def test_self__first_token_is_possible_under_nullok_if_sudo_asks_for_a_code(
     host: RootStore, alice: Person, installed: Installation, mounts: PrivateMounts
 ) -> None:
     def ask_for_a_code(option: str) -> None:
@@ -532,7 +532,7 @@ SOMEBODY_ELSE = (
 )  # fmt: skip
 
 
-def test_self__no_spelling_of_an_option_names_somebody_else(host: RootStore, alice: Person, phone: Phone) -> None:
+def test_self__no_spelling_of_an_option_names_another_user(host: RootStore, alice: Person, phone: Phone) -> None:
     (alice.home / "arguments").write_text("--user=root\n--force\n")
     (alice.home / "uri").write_text(f"otpauth://totp/x:y?secret={KEY}&issuer=x\n")
     before = listing(host.store_of(alice).parent)
@@ -545,7 +545,7 @@ def test_self__no_spelling_of_an_option_names_somebody_else(host: RootStore, ali
         assert listing(host.store_of(alice).parent) == before, words
 
 
-def test_self__named_as_its_own_user_is_nothing_more(host: RootStore, alice: Person, phone: Phone) -> None:
+def test_self__user_option_is_refused_even_for_the_own_account(host: RootStore, alice: Person, phone: Phone) -> None:
     with host.start(alice, f"--user={alice.name}", "--force", "--no-confirm", program=SELF) as dialogue:
         assert dialogue.finish() == 2
     assert "--user does not go with --self" in dialogue.transcript
@@ -559,7 +559,7 @@ TO_SUDO = (
 
 
 @pytest.mark.parametrize("words", TO_SUDO, ids=" ".join)
-def test_self__nothing_that_sudo_is_told_goes_further_than_the_rule(
+def test_self__no_option_of_sudo_goes_beyond_the_rule(
     host: RootStore, alice: Person, phone: Phone, words: list[str]
 ) -> None:
     traps = Traps(alice.home)
@@ -574,7 +574,7 @@ def test_self__nothing_that_sudo_is_told_goes_further_than_the_rule(
     assert listing(host.store_of(alice).parent) == before
 
 
-def test_self__acts_for_the_caller_whatever_the_environment_says(
+def test_self__acts_for_the_caller_in_any_environment(
     host: RootStore, alice: Person, phone: Phone, make_person: Callable[[], Person], installed: Installation
 ) -> None:
     bob = make_person()
@@ -596,7 +596,7 @@ def test_self__acts_for_the_caller_whatever_the_environment_says(
 @pytest.mark.parametrize(
     "limit", ["nofile=3:", "nofile=8:", "as=40000000:", "stack=65536:", "nproc=1:", "data=1000000:", "memlock=0:"]
 )
-def test_self__limits_change_nothing_of_what_takes_a_code(
+def test_self__limits_do_not_replace_the_code(
     host: RootStore, alice: Person, phone: Phone, service: Service, limit: str
 ) -> None:
     before = listing(host.store_of(alice).parent)

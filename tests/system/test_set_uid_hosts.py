@@ -148,7 +148,7 @@ UNASKED = 3 * ["conversation"]
     ],
     indirect=["host"],
 )
-def test_set_uid_host__judges_alike_whatever_its_caller_hands_down(
+def test_set_uid_host__decides_alike_in_any_surroundings_of_its_caller(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog, around: str, expected: list[list[str]]
 ) -> None:
     host.use_stack(installed.line())
@@ -172,7 +172,7 @@ def test_traps__catch_an_interpreter_that_is_not_isolated(alice: Person, isolate
 
 
 @pytest.mark.parametrize("host", ["sudo with password", "sudo with code only"], indirect=True)
-def test_sudo__typing_mistake_is_put_right_at_the_next_prompt(
+def test_sudo__mistyped_code_is_corrected_at_the_next_prompt(
     host: Host, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     host.use_stack(installed.line())

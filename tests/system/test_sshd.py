@@ -47,7 +47,7 @@ def sshd(request: pytest.FixtureRequest, make_host: Callable[[str], Host]) -> SS
     return made
 
 
-def test_sshd__typing_mistake_is_put_right_in_the_same_connection(
+def test_sshd__mistyped_code_is_corrected_in_the_same_connection(
     sshd: SSH, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     sshd.use_stack(installed.line())
@@ -71,10 +71,10 @@ def test_sshd__same_code_in_four_logins_at_once_lets_in_one(
 
 
 @pytest.mark.parametrize("sshd", [WITH_KEY], indirect=True)
-def test_sshd__two_codes_in_a_row_let_in_during_a_wait_and_each_connection_is_a_session_of_its_own(
+def test_sshd__two_codes_in_a_row_in_one_connection_end_a_wait(
     sshd: SSH, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
-    """Answers of another user from the same address, in another connection, do not come between the two."""
+    """Answers of another user from the same address, in another connection, do not end the pair of codes."""
     sshd.use_stack(installed.line())
     phone = alice.enrol(installed, "--type=hotp")
     rewrite_state(alice, lambda present: present.with_wrong(throttle.REMOTE, 30, int(time.time())))
@@ -107,7 +107,7 @@ def sshd_with(mounts: PrivateMounts, settings: str) -> Iterator[SSH]:
 
 
 @pytest.mark.lockout("sshd takes one answer in a connection (MaxAuthTries 1), and the owner has to wait")
-def test_sshd__with_one_answer_in_a_connection_takes_two_codes_in_a_row_from_two(
+def test_sshd__two_codes_in_a_row_may_come_in_two_connections_of_one_answer(
     mounts: PrivateMounts, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     phone = alice.enrol(installed, "--type=hotp", NO_CODES)
@@ -156,7 +156,7 @@ def test_sshd__without_the_key_no_code_is_asked_for(
 
 
 @pytest.mark.parametrize("sshd", [WITH_PASSWORD], indirect=True)
-def test_sshd__stranger_is_asked_and_refused_like_everybody(
+def test_sshd__unknown_user_is_asked_and_refused_like_others(
     sshd: SSH, installed: Installation, alice: Person, system_log: SystemLog
 ) -> None:
     sshd.use_stack(installed.line("nullok"))
@@ -184,7 +184,7 @@ def test_sshd__stranger_is_asked_and_refused_like_everybody(
     ],
     ids=["executed anew for each connection", "forked for each connection"],
 )
-def test_sshd__from_before_libpam_was_upgraded_lets_a_code_in_once(
+def test_sshd__started_before_an_upgrade_of_libpam_accepts_a_code_once(
     mounts: PrivateMounts, installed: Installation, alice: Person, options: tuple[str, ...]
 ) -> None:
     (libpam,) = {path.resolve() for path in Path("/lib").glob("*/libpam.so.0")}

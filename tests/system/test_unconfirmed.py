@@ -29,7 +29,7 @@ from tests.support.sampling import sampled
     "A change that nobody confirms goes back by itself, whatever is killed. A login that another line "
     "refuses confirms nothing."
 )
-def test_enable__nobody_confirms_and_all_goes_back(admin: Admin, phone: Phone) -> None:
+def test_enable__unconfirmed_change_goes_back(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     done = admin.run("enable", "sudo", SHORT)
     assert done.returncode == 1
@@ -51,7 +51,7 @@ def test_enable__terminal_dies_and_all_goes_back(admin: Admin, phone: Phone) -> 
 
 
 @pytest.mark.lockout("enable is killed while a change waits to be confirmed")
-def test_enable__program_is_killed_and_all_goes_back(admin: Admin, phone: Phone) -> None:
+def test_enable__change_of_a_killed_program_goes_back(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     screen = admin.start("enable", "sudo", "--yes", LONG)
     screen.expect(ASKED)
@@ -67,7 +67,7 @@ def test_enable__program_is_killed_and_all_goes_back(admin: Admin, phone: Phone)
     "A change that nobody confirms goes back by itself, whatever is killed. A login that another line "
     "refuses confirms nothing."
 )
-def test_enable__program_and_watchdog_are_killed_and_the_next_command_takes_it_back(admin: Admin, phone: Phone) -> None:
+def test_enable__next_command_takes_it_back_after_a_kill_of_program_and_watchdog(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     admin.leave_unwatched()
     assert admin.pam() != before
@@ -77,7 +77,7 @@ def test_enable__program_and_watchdog_are_killed_and_the_next_command_takes_it_b
 
 
 @pytest.mark.lockout("the machine restarts while a change waits to be confirmed")
-def test_roll_back__takes_back_what_an_earlier_boot_left(admin: Admin, phone: Phone, tmp_path: Path) -> None:
+def test_roll_back__takes_back_changes_from_before_a_reboot(admin: Admin, phone: Phone, tmp_path: Path) -> None:
     before = admin.pam()
     admin.leave_unwatched()
     record = json.loads(admin.inside("cat", f"{CHANGES}/sudo/pending"))
@@ -89,7 +89,7 @@ def test_roll_back__takes_back_what_an_earlier_boot_left(admin: Admin, phone: Ph
     assert admin.pam() == before
 
 
-def test_roll_back__that_cannot_read_what_to_take_back_fails(admin: Admin, phone: Phone) -> None:
+def test_roll_back__with_an_unreadable_record_fails(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     admin.leave_unwatched()
     record = admin.inside("cat", f"{CHANGES}/sudo/pending")
@@ -104,7 +104,7 @@ def test_roll_back__that_cannot_read_what_to_take_back_fails(admin: Admin, phone
     assert admin.pam() == before
 
 
-def test_enable__ctrl_c_says_what_becomes_of_it(admin: Admin, phone: Phone) -> None:
+def test_enable__ctrl_c_says_when_the_change_goes_back(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     screen = admin.start("enable", "sudo", "--yes", LONG)
     screen.expect(ASKED)
@@ -118,7 +118,7 @@ def test_enable__ctrl_c_says_what_becomes_of_it(admin: Admin, phone: Phone) -> N
 
 
 @pytest.mark.lockout("two administrators enable the same service at once")
-def test_enable__two_at_once_and_one_wins(admin: Admin, phone: Phone) -> None:
+def test_enable__one_of_two_at_once_wins(admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     screens = [admin.start("enable", "sudo", "--yes", LONG) for _ in range(2)]
     ends = [
@@ -132,7 +132,7 @@ def test_enable__two_at_once_and_one_wins(admin: Admin, phone: Phone) -> None:
 
 
 @pytest.mark.parametrize("start", ["off", "on"])
-def test_enable__and_disable_at_once_leave_one_of_the_two(start: str, admin: Admin, phone: Phone) -> None:
+def test_enable__and_disable_at_once_leave_one_result(start: str, admin: Admin, phone: Phone) -> None:
     before = admin.pam()
     path = str(admin.mounts.directory / "pam.d" / "sudo")
     if start == "on":
@@ -161,7 +161,7 @@ with change.locked():
 """
 
 
-def test_lock__is_not_held_by_who_is_stopped_at_the_terminal(tmp_path: Path) -> None:
+def test_lock__stopped_program_does_not_hold_it(tmp_path: Path) -> None:
     words = [sys.executable, "-c", _HOLDS_LOCK, str(TREE), str(tmp_path)]
     # A separate process group, as a shell makes it: a group without a shell could not be stopped.
     with subprocess.Popen(words, process_group=0) as program:

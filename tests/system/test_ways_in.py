@@ -207,7 +207,7 @@ CASES = {
 
 @pytest.fixture
 def make_scene(world: Path, people: People, installed: Installation) -> Iterator[Callable[[str], Scene]]:
-    """Make a host with settings of sshd's."""
+    """Return a function that creates a host with the given settings of sshd."""
     if not PrivateMounts.possible():
         pytest.skip("needs CAP_SYS_ADMIN: the hosts stand in a private mount and network namespace")
     made: list[Scene] = []
@@ -317,9 +317,7 @@ def test_enable__sshd_that_can_never_ask_is_refused_without_a_change_too(
 
 
 @pytest.mark.parametrize("options", [(), ("--dry-run",), ("--yes", "--lock-out={plain}")])
-def test_enable__refuses_to_lock_out_the_user_who_runs_it(
-    options: tuple[str, ...], make_scene: Callable[[str], Scene]
-) -> None:
+def test_enable__refuses_to_lock_out_the_caller(options: tuple[str, ...], make_scene: Callable[[str], Scene]) -> None:
     scene = make_scene("PubkeyAuthentication no\n")
     plain = scene.people.plain.name
     done = scene.run("enable", "sshd", *(each.format(plain=plain) for each in options), runner=plain)
@@ -402,7 +400,7 @@ def test_table__has_no_line_for_accounts_that_are_over_or_denied(make_scene: Cal
     assert scene.gate.lets_in(plain, {PASSWORD})
 
 
-def test_except__that_would_not_leave_a_group_as_it_is_is_refused(make_scene: Callable[[str], Scene]) -> None:
+def test_except__is_refused_if_it_changes_the_ways_in_of_a_group(make_scene: Callable[[str], Scene]) -> None:
     scene = make_scene("")
     plain = scene.people.plain.name
     group = subprocess.run(["id", "-gn", plain], check=True, capture_output=True, text=True).stdout.strip()

@@ -36,7 +36,7 @@ def statvfs(*, free: int, inodes: int, total_inodes: int = 1000, flags: int = 0)
     (APPARMOR, "AppArmor forbids /usr/sbin/sshd", "aa-logprof"),
     (SELINUX, "SELinux forbids sshd", "audit2allow"),
 ])  # fmt: skip
-def test_denials__of_what_a_login_needs_are_told(line: str, words: str, mend: str) -> None:
+def test_denials__that_stop_a_login_are_reported(line: str, words: str, mend: str) -> None:
     (finding,) = host_check.denials("kernel log", f"usb 1-1: new device\n{line}\n")
     assert words in finding.what
     assert mend in finding.mend
@@ -44,7 +44,7 @@ def test_denials__of_what_a_login_needs_are_told(line: str, words: str, mend: st
 
 
 @pytest.mark.parametrize("name", ["sshd", "softtoken-x"])
-def test_denials__that_a_users_program_has_met_become_no_rule(name: str) -> None:
+def test_denials__caused_by_a_users_program_become_no_rule(name: str) -> None:
     """A program with any name can try the access that it would like to be allowed."""
     (finding,) = host_check.denials(
         "audit.log", SELINUX.replace("sshd", name).replace("python3.11", "softtoken-python3")
@@ -52,7 +52,7 @@ def test_denials__that_a_users_program_has_met_become_no_rule(name: str) -> None
     assert not any(each in finding.mend for each in ("semodule", "-M ", ";", "&&"))
 
 
-def test_denials__of_others_are_passed_over() -> None:
+def test_denials__of_other_programs_are_ignored() -> None:
     assert list(host_check.denials("kernel log", OF_OTHERS + '\napparmor="ALLOWED" softtoken\n\0\udcff')) == []
 
 
@@ -64,7 +64,7 @@ def test_clock__that_was_never_set_is_an_error(now: int) -> None:
     assert finding.mend.startswith("timedatectl set-ntp true")
 
 
-def test_clock__of_today_is_not_taken_for_one_that_was_never_set() -> None:
+def test_clock__correct_one_does_not_count_as_never_set() -> None:
     report = host_check.check_clock(now=hotp.RELEASED)
     assert not any("this machine's clock says" in finding.what for finding in report.findings)
 
@@ -78,7 +78,7 @@ def test_clock__of_today_is_not_taken_for_one_that_was_never_set() -> None:
     (0, "CanNTP=no\nNTP=no\nNTPSynchronized=no\n", [("warning", "nothing keeps the clock right", "apt-get install")]),
     (1, "", []),
 ])  # fmt: skip
-def test_clock__that_nothing_keeps_right_is_told(
+def test_clock__without_synchronisation_is_reported(
     status: int, said: str, expected: list[tuple[str, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "timedatectl"
@@ -94,7 +94,7 @@ def test_clock__that_nothing_keeps_right_is_told(
     assert bool(report.not_looked_at) is (status != 0)
 
 
-def test_space__that_is_short_is_told() -> None:
+def test_space__shortage_is_reported() -> None:
     assert list(host_check.space_of("/x", statvfs(free=10**9, inodes=500))) == []
     # Some file systems create inodes as needed, and report 0 of 0.
     assert list(host_check.space_of("/x", statvfs(free=10**9, inodes=0, total_inodes=0))) == []
@@ -125,11 +125,11 @@ def stumble() -> Report:
     raise RecursionError
 
 
-def test_bounded__check_that_hangs_is_told_and_ended() -> None:
+def test_bounded__hanging_check_is_ended_and_reported() -> None:
     assert bounded.run(hang, "homes", limit_s=0.05).not_looked_at == ("homes: it took longer than 0.05 s",)
 
 
 @pytest.mark.parametrize("check", [fall_over, stumble])
-def test_bounded__check_that_fails_is_told(check: object) -> None:
+def test_bounded__failing_check_is_reported(check: object) -> None:
     report = bounded.run(check, "homes")  # type: ignore[arg-type]
     assert report.not_looked_at == ("homes: the check ended before it was complete",)

@@ -23,7 +23,7 @@ def test_answer__digits_are_an_otp(typed: str) -> None:
 
 
 @pytest.mark.parametrize("mark", PASTED)
-def test_answer__what_is_pasted_with_a_code_does_not_count(mark: str) -> None:
+def test_answer__characters_pasted_around_a_code_do_not_count(mark: str) -> None:
     assert answer.read_code(f"{mark}123{mark}4 56{mark}").otp == "123456"
     assert answer.read_code(f"{mark}9kqt{mark}4HAW{mark}-7xec{mark}").recovery_code == "9KQT4HAW7XEC"
 
@@ -42,7 +42,7 @@ def test_answer__nothing_in_a_password_is_changed(mark: str) -> None:
 
 
 @given(st.text(alphabet=[*PASTED, *"0123456789\uff10\uff19ABCDx"], max_size=40))
-def test_answer__no_more_guesses_arise_from_one_answer(typed: str) -> None:
+def test_answer__has_at_most_four_readings(typed: str) -> None:
     try:
         readings = answer.read(typed)
     except MalformedAnswer:
@@ -97,7 +97,7 @@ def test_answer__a_recovery_code_is_one_in_any_spelling() -> None:
         ("4711287082", "47", "11287082"),
     ],
 )
-def test_answer__what_stands_in_front_of_an_otp_is_kept_as_typed(typed: str, front: str, otp: str) -> None:
+def test_answer__text_before_an_otp_is_kept_as_typed(typed: str, front: str, otp: str) -> None:
     assert (front, otp) in [(reading.front, reading.otp) for reading in answer.read(typed)]
 
 
@@ -110,7 +110,7 @@ def test_answer__what_stands_in_front_of_an_otp_is_kept_as_typed(typed: str, fro
         ("4711 9KQT4HAW7XEC", "4711 "),
     ],
 )
-def test_answer__what_stands_in_front_of_a_recovery_code_is_kept_as_typed(typed: str, front: str) -> None:
+def test_answer__text_before_a_recovery_code_is_kept_as_typed(typed: str, front: str) -> None:
     assert [(reading.front, reading.recovery_code) for reading in answer.read(typed)] == [(front, "9KQT4HAW7XEC")]
 
 

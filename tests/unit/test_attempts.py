@@ -30,7 +30,7 @@ def test_attempts__of_a_day_are_at_most_seconds_apart_and_leave_few_lines() -> N
     assert 20 < lines < 40
 
 
-def test_attempts__another_reason_is_told_at_once_and_success_begins_anew() -> None:
+def test_attempts__new_reason_is_reported_at_once_and_success_resets_the_wait() -> None:
     clock = Clock()
     attempts = Attempts(clock)
     assert attempts.note("sudo", "the disk is full")

@@ -28,7 +28,7 @@ def waiting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Change:
 
 
 @pytest.mark.parametrize(("see_to_it", "left"), [(record.confirm, True), (record.forget, None)])
-def test_record__that_another_process_sees_to_meanwhile_is_no_mistake(
+def test_record__handled_by_another_process_meanwhile_is_not_an_error(
     monkeypatch: pytest.MonkeyPatch, waiting: Change, see_to_it: Callable[[Change], None], left: bool | None
 ) -> None:
     """The other process finishes exactly when the record is to be read."""
@@ -44,7 +44,7 @@ def test_record__that_another_process_sees_to_meanwhile_is_no_mistake(
     assert (found.confirmed if found is not None else None) == left
 
 
-def test_record__that_cannot_be_read_is_a_mistake(waiting: Change, tmp_path: Path) -> None:
+def test_record__unreadable_one_is_an_error(waiting: Change, tmp_path: Path) -> None:
     pending = tmp_path / "sudo" / record.PENDING
     for damage in ("link", "directory", "text"):
         pending.unlink()

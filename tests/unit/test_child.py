@@ -21,7 +21,7 @@ def _is_gone(pid: int) -> bool:
         return True
 
 
-def test_running__ends_what_the_program_has_started() -> None:
+def test_running__ends_the_children_of_the_program() -> None:
     with child.running(STARTS_ANOTHER, errors=subprocess.PIPE) as process:
         assert process.stdout is not None
         other = int(process.stdout.readline())
@@ -29,7 +29,7 @@ def test_running__ends_what_the_program_has_started() -> None:
     wait_until(lambda: _is_gone(process.pid) and _is_gone(other), "the end of both")
 
 
-def test_worker__ends_what_its_work_has_started() -> None:
+def test_worker__ends_the_children_of_its_work() -> None:
     def work(write: child.Write) -> None:
         other = subprocess.Popen(["sleep", "1000"])
         write(b"%d\n" % other.pid)

@@ -9,7 +9,7 @@ from tests.support import claims
 LIST = Path(__file__).resolve().parents[2] / "pam_softtoken/man/claims.txt"
 
 
-def test_claims__table_is_what_the_tests_say() -> None:
+def test_claims__table_is_up_to_date() -> None:
     assert claims.TABLE.read_text() == claims.table()
 
 

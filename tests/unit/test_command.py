@@ -102,7 +102,7 @@ def test_option__is_known_by_its_whole_name_only(line: str) -> None:
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_option__that_is_misspelt_is_told_the_one_that_was_meant(line: str) -> None:
+def test_option__misspelt_one_gets_a_suggestion(line: str) -> None:
     words, parser = LINES[line]
     for option in parser._option_string_actions:
         if len(option) > 4:
@@ -111,7 +111,7 @@ def test_option__that_is_misspelt_is_told_the_one_that_was_meant(line: str) -> N
 
 
 @pytest.mark.parametrize("program", [admin.PROGRAM, device.PROGRAM])
-def test_command__that_is_misspelt_is_told_the_one_that_was_meant(program: str) -> None:
+def test_command__misspelt_one_gets_a_suggestion(program: str) -> None:
     for words, _ in command_lines():
         if words[0] == program and len(words) == 2 and len(words[1]) > 3:
             misspelt = words[1][:-1] + "x" + words[1][-1]
@@ -121,7 +121,7 @@ def test_command__that_is_misspelt_is_told_the_one_that_was_meant(program: str) 
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_choice__that_is_misspelt_is_told_all_of_them(line: str) -> None:
+def test_choice__misspelt_one_gets_the_list_of_choices(line: str) -> None:
     words, parser = LINES[line]
     for action in parser._actions:
         if action.choices and action.option_strings:
@@ -147,6 +147,6 @@ def test_mistake__hint_is_for_the_command_line_that_is_wrong(words: list[str], h
     assert refusal(*words).hint == hint
 
 
-def test_did_you_mean__is_silent_where_nothing_is_near() -> None:
+def test_did_you_mean__is_silent_without_a_similar_word() -> None:
     assert command_line.did_you_mean("xyzzy", ["--name", "--type"]) == ""
     assert command_line.did_you_mean("sha-256", ["SHA1", "SHA256"]) == 'did you mean "SHA256"? '

@@ -47,7 +47,7 @@ def test_consent__is_not_the_end_of_the_input(typed: Callable[[str], object]) ->
 
 
 @pytest.mark.parametrize("answer", ["y", "no", ""])
-def test_consent__to_what_no_habit_may_answer_is_the_whole_word(typed: Callable[[str], object], answer: str) -> None:
+def test_consent__to_a_dangerous_change_needs_the_whole_word(typed: Callable[[str], object], answer: str) -> None:
     typed(f"{answer}\nyes\n")
     with pytest.raises(NotConfirmed, match="not confirmed; nothing was changed"):
         consent.require_whole_word(SCREEN, "Lock out alice?")

@@ -32,7 +32,7 @@ def test_day_of__is_that_of_the_calendar(day: datetime.date, second: int) -> Non
 
 
 @pytest.mark.parametrize("now", [0, hotp.RELEASED - 1])
-def test_days_left__are_none_by_a_clock_that_was_never_set(now: int) -> None:
+def test_days_left__are_zero_by_a_clock_that_was_never_set(now: int) -> None:
     assert required_from.days_left("2999-01-15", now=now) == 0
 
 
@@ -46,7 +46,7 @@ def test_released__is_the_day_of_the_version() -> None:
 
 @pytest.mark.parametrize("zone", ["XXX+24", "XXX+167", "UTC", "America/Los_Angeles", ""])
 @pytest.mark.claim("`required_from` ends at midnight in the host's time zone, whatever the caller's time zone is.")
-def test_days_left__somebody_elses_time_zone_gives_no_more_time(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+def test_days_left__time_zone_of_the_caller_gives_no_more_time(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
     """On Kiritimati, 14 hours ahead of UTC, a day begins first."""
     first = datetime.datetime(2027, 1, 15, tzinfo=datetime.timezone(datetime.timedelta(hours=14))).timestamp()
     monkeypatch.setenv("TZ", zone)

@@ -17,10 +17,10 @@ from pam_softtoken.otp.recovery_code import RecoverySet
 from pam_softtoken.otp.token import Secret, TOTPToken, encode_base32
 
 
-def test_room__is_tried_with_as_many_bytes_and_none_of_the_content(
+def test_room__is_tested_with_a_file_of_the_same_size_without_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if the program were killed before it takes the file away: somebody finds it."""
+    """The file stays, as after a kill before its removal, and holds no part of the content."""
     monkeypatch.setattr(replace.Replacement, "discard", lambda self: None)
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
@@ -41,7 +41,7 @@ def test_room__is_tried_with_as_many_bytes_and_none_of_the_content(
 
 
 @pytest.mark.parametrize("count", [0, 1, 10, 24])
-def test_recovery_set__of_codes_that_are_not_hashed_yet_takes_as_much_room(count: int) -> None:
+def test_recovery_set__without_its_hashes_needs_the_same_room(count: int) -> None:
     real = RecoverySet(os.urandom(16), tuple(os.urandom(16) for _ in range(count)))
     sizes = {len(str(token_file.recovery_object(each))) for each in (real, RecoverySet.unknown(count))}
     assert len(sizes) == 1

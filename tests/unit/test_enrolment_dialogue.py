@@ -49,7 +49,7 @@ def dialogue(phone: Token, *answers: str, state: State | None = None) -> tuple[C
     return confirmed, shown
 
 
-def test_confirm__takes_a_right_code_at_the_last_try_and_none_after_it(phone: TOTPToken) -> None:
+def test_confirm__accepts_a_right_code_at_the_last_try_and_none_later(phone: TOTPToken) -> None:
     wrong, right = wrong_code(phone), present_code(phone)
     confirmed, shown = dialogue(phone, wrong, "12345", right)
     assert confirmed is not None
@@ -66,7 +66,7 @@ def test_confirm__counts_the_digits_of_a_pasted_code_as_it_reads_them(phone: TOT
     assert not [text for text in shown if "6 digits" in text]
 
 
-def test_confirm__takes_no_code_that_is_used(phone: TOTPToken) -> None:
+def test_confirm__refuses_a_used_code(phone: TOTPToken) -> None:
     used = State.new().with_last(phone.fingerprint(), int(time.time()) // phone.period_s + 1)
     confirmed, shown = dialogue(phone, *[present_code(phone)] * 3, state=used)
     assert confirmed is None

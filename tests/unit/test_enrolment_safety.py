@@ -66,7 +66,7 @@ def test_read__finds_a_service_but_no_included_file_among_the_vendors(pam_d: Pat
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../etc/sshd", "missing"])
-def test_read__of_what_is_no_service_fails(pam_d: Path, name: str) -> None:
+def test_read__of_an_invalid_service_name_fails(pam_d: Path, name: str) -> None:
     with pytest.raises(ConfigError):
         enrolment_safety.read(name)
 
@@ -146,7 +146,7 @@ def test_enrolment__behind_a_key_needs_no_module_in_front(pam_d: Path) -> None:
     ],
     ids=["behind a comment", "spaces behind the backslash", "an empty line between", "a comment between"],
 )
-def test_enrolment__no_way_to_continue_a_line_hides_one_that_passes_ours_by(pam_d: Path, hiding: str) -> None:
+def test_enrolment__continued_line_cannot_hide_a_jump_past_ours(pam_d: Path, hiding: str) -> None:
     """libpam 1.5 reads each of them as a `sufficient` line."""
     (pam_d / "sshd").write_text(f"{UNIX}auth {OURS}\n{hiding}{ACCOUNT}")
     with pytest.raises(ConfigError):

@@ -51,7 +51,7 @@ class OtherProcess:
                 self._path.unlink()
 
 
-def test_open_or_make__file_made_by_somebody_else_in_between_is_opened(
+def test_open_or_make__file_made_by_another_process_meanwhile_is_opened(
     tmp_path: Path, directory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = tmp_path / "state"
@@ -62,7 +62,7 @@ def test_open_or_make__file_made_by_somebody_else_in_between_is_opened(
     os.close(descriptor)
 
 
-def test_open_or_make__file_that_is_gone_again_is_no_proof_that_there_was_none(
+def test_open_or_make__file_removed_meanwhile_does_not_count_as_never_made(
     tmp_path: Path, directory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With `nullok`, a FileNotFoundError lets a user in as never enrolled. It must not be raised here."""

@@ -16,7 +16,7 @@ PATIENCE_S = 60
 """Only a test that fails waits for so long."""
 
 
-def test_hashed__computes_as_many_hashes_at_once_as_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hashed__computes_the_given_number_of_hashes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     scrypt = hashlib.scrypt
     together = threading.Barrier(3)
 

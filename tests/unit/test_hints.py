@@ -156,7 +156,7 @@ def commands_in(text: Text, program: str) -> Iterator[tuple[str, list[str]]]:
                 yield name, words
 
 
-def test_commands__in_every_text_are_taken_by_the_program() -> None:
+def test_commands__in_every_text_are_valid() -> None:
     tried, wrong = 0, []
     for module, text in TEXTS:
         for program in users_of(module):
@@ -174,7 +174,7 @@ def test_commands__in_every_text_are_taken_by_the_program() -> None:
     assert tried > 60
 
 
-def test_options__that_a_text_names_without_a_command_are_those_of_every_program_that_shows_it() -> None:
+def test_options__named_without_a_command_exist_in_each_program_that_shows_the_text() -> None:
     tried, wrong = 0, []
     for module, text in TEXTS:
         if " " not in text.words:

@@ -70,7 +70,7 @@ def test_google_file__counter_is_the_next_one() -> None:
     assert (record.token.counter, record.last) == (5, 4)
 
 
-def test_google_file__no_record_of_used_codes_is_told() -> None:
+def test_google_file__missing_record_of_used_codes_is_reported() -> None:
     (record,) = _read(f'{KEY_TEXT}\n" TOTP_AUTH\n')
     assert record.last is None
     assert "accepted more than once" in record.notes[0]
@@ -115,7 +115,7 @@ def test_google_file__mistake_is_refused_with_its_place(text: str | bytes, probl
     assert problem in told
 
 
-def test_google_file__all_mistakes_are_told() -> None:
+def test_google_file__all_mistakes_are_reported() -> None:
     told = _problems(f'{KEY_TEXT[:16]}\n" NO_SUCH 1\n1234567\n')
     assert [problem.split(":")[0] for problem in told] == ["line 1", "line 2", "line 3"]
 
@@ -180,7 +180,7 @@ def test_users_file__mistake_is_refused_with_its_line(line: str, problem: str) -
     assert problem in told
 
 
-def test_users_file__all_mistakes_are_told() -> None:
+def test_users_file__all_mistakes_are_reported() -> None:
     told = _problems(f"HOTP a - {KEY_HEX}\nHOTP b\nHOTP c - {KEY_HEX} x\nHOTP d - {KEY_HEX}\nTOTP e - {KEY_HEX}\n")
     assert [problem.split(":")[0] for problem in told] == ["line 2", "line 3 (c)", "line 5 (e)"]
 
@@ -219,7 +219,7 @@ def test_users_file__used_time_step_is_found_without_its_time() -> None:
         (b'{"version": 1}', "no format that is known here"),
     ],
 )
-def test_importer__what_is_not_known_is_refused(data: bytes, problem: str) -> None:
+def test_importer__unknown_format_is_refused(data: bytes, problem: str) -> None:
     assert _problems(data) == (problem,)
 
 

@@ -137,7 +137,7 @@ GOOD = _export(ACCOUNT).SerializeToString()
         ("otpauth-migration://offline?data=", "an export without accounts"),
     ],
 )
-def test_migration__what_is_damaged_is_refused(uri: str, problem: str) -> None:
+def test_migration__damaged_one_is_refused(uri: str, problem: str) -> None:
     with pytest.raises(ImportFailed) as caught:
         reader.read(uri.encode(), path="old", now=NOW)
     (told,) = caught.value.problems
@@ -150,7 +150,7 @@ def test_migration__fields_of_the_future_are_left_out() -> None:
     assert len(reader.read(_uri(GOOD + more).encode(), path="old", now=NOW).found) == 1
 
 
-def test_migration__all_mistakes_are_told() -> None:
+def test_migration__all_mistakes_are_reported() -> None:
     first = _uri(_export(ACCOUNT | {"type": 0}, ACCOUNT, ACCOUNT | {"secret": b"x"}))
     with pytest.raises(ImportFailed) as caught:
         reader.read(f"{first}\n\notpauth://totp/x\n{_uri(b'x')}\n".encode(), path="old", now=NOW)

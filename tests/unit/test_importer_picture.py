@@ -120,7 +120,7 @@ def _png(width: int, height: int, *chunks: bytes) -> bytes:
         (b"\xff\xd8\xff" + b"otpauth://", "the picture is damaged"),
     ],
 )
-def test_picture__what_cannot_be_read_is_refused(data: bytes, problem: str) -> None:
+def test_picture__unreadable_one_is_refused(data: bytes, problem: str) -> None:
     with pytest.raises(ImportFailed) as caught:
         _read(data)
     assert [told[: len(problem)] for told in caught.value.problems] == [problem]

@@ -201,7 +201,7 @@ def test_pskc__figure_7_is_opened_by_its_passphrase() -> None:
         (_figure_7(length="1000000"), "qwerty", "PBKDF2 takes 1 to 10000000 iterations for 1 to 64 bytes"),
     ],
 )
-def test_pskc__what_does_not_open_is_told(text: str, passphrase: str | None, problem: str) -> None:
+def test_pskc__wrong_passphrase_or_damage_is_an_error(text: str, passphrase: str | None, problem: str) -> None:
     assert problem in _problem(text, passphrase=passphrase)
 
 
@@ -316,7 +316,7 @@ def test_pskc__is_read_by_debians_library() -> None:
 
 
 @needs("pskctool")
-def test_pskc__is_what_pskctool_sees() -> None:
+def test_pskc__result_equals_that_of_pskctool() -> None:
     text = _file(_key(f"{SECRET}{_plain('Counter', '7')}"))
     command = ["pskctool", "--info", "/dev/stdin"]
     seen = subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout

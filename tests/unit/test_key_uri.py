@@ -77,7 +77,7 @@ def test_key_uri__of_our_own_is_read(issuer: str) -> None:
     assert (ours.algorithm, ours.digits, ours.name) == ("SHA512", 8, f"{issuer} alice")
 
 
-def test_key_uri__leaves_out_what_every_app_takes_for_granted() -> None:
+def test_key_uri__leaves_out_default_values() -> None:
     usual = TOTPToken("phone", Secret(KEY), algorithm="SHA1", digits=6, created=0)
     assert (
         key_uri.build(usual, issuer="host", account="alice") == f"otpauth://totp/host:alice?secret={SECRET}&issuer=host"
@@ -91,9 +91,7 @@ def test_key_uri__leaves_out_what_every_app_takes_for_granted() -> None:
 @pytest.mark.parametrize("algorithm", ["SHA1", "SHA256", "SHA512"])
 @pytest.mark.parametrize("digits", [6, 7, 8])
 @pytest.mark.parametrize("period_s", [1, 30, 60])
-def test_key_uri__what_is_left_out_means_the_same_to_pyotp_and_to_us(
-    algorithm: str, digits: int, period_s: int
-) -> None:
+def test_key_uri__omitted_values_mean_the_same_to_pyotp_and_to_us(algorithm: str, digits: int, period_s: int) -> None:
     token = TOTPToken("phone", Secret(KEY), algorithm=algorithm, digits=digits, created=0, period_s=period_s)
     uri = key_uri.build(token, issuer="host", account="alice")
     theirs, ours = pyotp.parse_uri(uri), key_uri_reader.parse(uri, now=NOW).token
@@ -118,7 +116,7 @@ def test_key_uri__secret_is_read_as_apps_write_it(secret: str) -> None:
 
 
 @pytest.mark.parametrize("padding", ["", "======", "%3D%3D%3D%3D%3D%3D"])
-def test_key_uri__padding_may_stand_there_whole(padding: str) -> None:
+def test_key_uri__complete_padding_is_accepted(padding: str) -> None:
     text = "GEZDGNBVGY3TQOJQGEZDGNBVGY"  # 16 bytes, 26 characters
     uri = f"otpauth://totp/x?secret={text}{padding}"
     assert key_uri_reader.parse(uri, now=NOW).token.secret.reveal() == KEY[:16]
@@ -161,7 +159,7 @@ ENTE = quote('{"pinned":false,"trashed":FLAG,"lastUsedAt":0,"tapCount":3,"tags":
         "trashed=false",
     ],
 )
-def test_key_uri__what_only_describes_is_passed_over(parameters: str) -> None:
+def test_key_uri__descriptive_parameters_are_ignored(parameters: str) -> None:
     token = key_uri_reader.parse(f"otpauth://totp/x?secret={SECRET}&{parameters}", now=NOW).token
     usual = TOTPToken("x", Secret(KEY), algorithm="SHA1", digits=6, created=NOW)
     assert token.fingerprint() == usual.fingerprint()
@@ -178,7 +176,7 @@ def test_key_uri__may_be_of_capital_letters() -> None:
 
 
 @pytest.mark.parametrize("name", ["codeDisplay", "CODEDISPLAY"])
-def test_key_uri__deleted_one_is_passed_over_and_told(name: str) -> None:
+def test_key_uri__deleted_one_is_skipped_and_reported(name: str) -> None:
     lines = f"otpauth://totp/old?secret={SECRET}&{name}={ENTE.replace('FLAG', 'true')}\notpauth://totp/new?secret={SECRET}\n"
     found, skipped, _ = reader.read(lines.encode(), path="codes.txt", now=NOW)
     assert [each.token.name for each in found] == ["new"]
@@ -245,7 +243,7 @@ def test_key_uri__algorithm_is_known_by_its_meaning(spelling: str, size: str) ->
         (f"otpauth://{SECRET}/x?secret={SECRET}", "the type is neither hotp nor totp"),
     ],
 )
-def test_key_uri__what_could_be_understood_in_two_ways_is_refused(uri: str, problem: str) -> None:
+def test_key_uri__ambiguous_one_is_refused(uri: str, problem: str) -> None:
     with pytest.raises(Unreadable) as caught:
         key_uri_reader.parse(uri, now=NOW)
     assert problem in caught.value.message

@@ -12,7 +12,7 @@ from pam_softtoken.account import places
 
 PACKAGE = Path(__file__).resolve().parents[2] / "pam_softtoken"
 ROOMS: dict[str, frozenset[str]] = {}
-"""By the name of a room, what it may import. "" is the top folder: what all share."""
+"""The rooms that each room may import. "" is the top folder, which all rooms share."""
 
 
 def _room(name: str, *may_import: str) -> None:
@@ -138,7 +138,7 @@ def test_rooms__no_import_goes_in_a_circle() -> None:
         waiting = {module: needs for module, needs in waiting.items() if module not in ready}
 
 
-def test_rooms__each_says_what_it_is_for() -> None:
+def test_rooms__each_has_a_description() -> None:
     for folder in {path.parent for path in PACKAGE.rglob("*.py")}:
         assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), folder
 
@@ -244,7 +244,7 @@ def test_pure_modules__touch_no_file_clock_or_socket() -> None:
         assert not called & {"open", "print", "input"}, module
 
 
-def test_login__imports_cannot_fail_for_want_of_a_file() -> None:
+def test_login__modules_import_without_environment_and_site_packages() -> None:
     """At import time, only definitions, imports and constants run."""
     for module in sorted(reachable("bridge.backend")):
         script = f"import sys; sys.path.insert(0, sys.argv[1]); import pam_softtoken.{module}"

@@ -10,16 +10,16 @@ from tests.support import lockouts
 TREE = Path(__file__).resolve().parents[2]
 
 
-def test_lockouts__table_is_what_the_tests_say() -> None:
+def test_lockouts__table_is_up_to_date() -> None:
     assert lockouts.TABLE.read_text() == lockouts.table()
 
 
-def test_lockouts__each_situation_stands_there_once() -> None:
+def test_lockouts__each_situation_is_listed_once() -> None:
     counted = Counter(lockout.situation for lockout in lockouts.read())
     assert [situation for situation, number in counted.items() if number > 1] == []
 
 
-def test_lockouts__manual_leads_from_what_is_shown_to_the_cure() -> None:
+def test_lockouts__manual_has_each_message_with_its_cure() -> None:
     section = (TREE / "pam_softtoken/man/pam_softtoken.8.in").read_text().split(".Sh LOCKED OUT")[1].split("\n.Sh")[0]
     words = " ".join(line.partition(" ")[2] if line.startswith(".") else line for line in section.splitlines())
     for lockout in lockouts.read():

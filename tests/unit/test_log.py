@@ -156,7 +156,7 @@ def test_journal_entry__has_its_writer() -> None:
 
 
 @pytest.mark.parametrize("uid", ["", "-1", "0x0", "\u0660", "9" * 5000])
-def test_journal_entry__whose_writer_is_not_known_is_not_roots(uid: str) -> None:
+def test_journal_entry__with_an_unknown_writer_does_not_count_as_roots(uid: str) -> None:
     entry = entry_of(MESSAGE=OURS, _UID=uid)
     assert entry is not None
     assert entry.writer_uid == -1

@@ -150,7 +150,7 @@ def test_security_page__has_every_claim(share: Path, pages: dict[str, str]) -> N
     assert section(pages["softtoken-security.7"], "CLAIMS").count("\n.It\n") == len(claims.read())
 
 
-def test_module_page__says_what_each_folder_is_for(pages: dict[str, str]) -> None:
+def test_module_page__describes_each_folder(pages: dict[str, str]) -> None:
     listed = re.findall(r"^\.It Pa (.*)/$", section(pages["pam_softtoken.8"], "HOW IT WORKS"), re.MULTILINE)
     assert listed == sorted(path.parent.name for path in (TREE / "pam_softtoken").glob("*/__init__.py"))
 
@@ -217,14 +217,14 @@ def assert_taken(commands: Iterable[str]) -> None:
         parsers[program].parse_args(arguments)
 
 
-def test_enroll_page__transcript_says_what_the_program_says(pages: dict[str, str]) -> None:
+def test_enroll_page__transcript_equals_the_output_of_the_program(pages: dict[str, str]) -> None:
     shown_lines = section(pages["softtoken-enroll.1"], "YOUR TOKENS").splitlines()
     assert any(line.startswith(f"{permission.QUESTION} ") for line in shown_lines)
     header = shown_lines[shown_lines.index("alice@server$ softtoken-enroll --list") + 1]
     assert tuple(re.split(r" {2,}", header)) == token_list.HEADER
 
 
-def test_admin_page__transcript_says_what_the_program_says(pages: dict[str, str]) -> None:
+def test_admin_page__transcript_equals_the_output_of_the_program(pages: dict[str, str]) -> None:
     advice = enable._second_terminal("sshd", "alice").split(": ")[0]
     run = section(pages["softtoken-admin.8"], "TURNING IT ON")
     assert f'\n"sshd" asks for a code now. {advice}: ssh alice@server\n' in run
@@ -258,7 +258,7 @@ def test_document__into_a_place_that_takes_no_file_says_so(tmp_path: Path) -> No
     assert "hint: " in hint
 
 
-def test_document__without_a_directory_says_what_it_takes() -> None:
+def test_document__needs_a_directory() -> None:
     for arguments in ([], ["--help"], ["a", "b"]):
         command = [str(TREE / "scripts/document"), *arguments]
         done = subprocess.run(command, check=False, capture_output=True, text=True)

@@ -17,7 +17,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "sheet"
 
 
-def test_new_file__holds_what_was_written_and_only_its_owner_reads_it(path: Path) -> None:
+def test_new_file__has_the_content_and_only_its_owner_reads_it(path: Path) -> None:
     for mask in (0, 0o377):
         old = os.umask(mask)
         try:
@@ -32,7 +32,7 @@ def test_new_file__holds_what_was_written_and_only_its_owner_reads_it(path: Path
         assert not path.exists()
 
 
-def test_new_file__takes_the_place_of_nothing(path: Path, tmp_path: Path) -> None:
+def test_new_file__never_replaces_a_file(path: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     path.write_bytes(b"mine")
     for taken in (path, tmp_path / "link"):
@@ -44,7 +44,7 @@ def test_new_file__takes_the_place_of_nothing(path: Path, tmp_path: Path) -> Non
         NewFile(str(tmp_path / "missing" / "sheet"))
 
 
-def test_new_file__that_was_moved_is_emptied_and_what_has_its_name_stays(path: Path, tmp_path: Path) -> None:
+def test_new_file__moved_one_is_emptied_and_another_file_at_its_path_stays(path: Path, tmp_path: Path) -> None:
     new = NewFile(str(path))
     new.fill(b"codes")
     moved = path.rename(tmp_path / "moved")

@@ -20,7 +20,7 @@ from pam_softtoken.login.enrolment_dialogue import Confirmed
 from pam_softtoken.login.login_enrolment import Newcomer
 
 
-def test_newcomer__whom_root_revokes_while_the_files_are_written_is_not_let_in(
+def test_newcomer__revoked_while_the_files_are_written_is_not_let_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As at any login, the last check comes after the state is durable. The mark was checked before."""

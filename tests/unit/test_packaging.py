@@ -20,7 +20,7 @@ from tests.support.tools import needs_package_lists
 CONTROL = (TREE / "debian/control").read_text()
 PACKAGE = TREE / "pam_softtoken"
 OTHER_NAMES = {"zxingcpp": "python3-zxing-cpp"}
-"""Libraries whose package has not the library's name behind `python3-`."""
+"""Libraries whose Debian package is not named `python3-` and the name of the library."""
 
 
 def libraries(path: Path) -> set[str]:
@@ -126,7 +126,7 @@ def test_profile__asks_behind_the_password_and_counts_every_failure() -> None:
     assert profile.endswith("Auth-Type: Additional\nAuth:\n\trequired\tpam_softtoken.so\n")
 
 
-def test_profile__name_is_one_choice_and_says_who_is_refused() -> None:
+def test_profile__name_is_one_choice_and_warns_of_refusals() -> None:
     """pam-auth-update joins the names with commas. It shows nothing else before a profile is enabled."""
     (name,) = re.findall(r"^Name: (.*)$", (TREE / "debian/pam-configs/softtoken").read_text(), re.MULTILINE)
     assert "," not in name

@@ -161,7 +161,7 @@ def test_hotp__two_consecutive_otps_bring_it_back_from_far_ahead(ahead: int) -> 
 
 
 @pytest.mark.parametrize("ahead", [policy.RESYNC_COUNTERS - 1, policy.RESYNC_COUNTERS, 5000])
-def test_hotp__from_farther_they_do_not(ahead: int) -> None:
+def test_hotp__two_consecutive_otps_from_farther_ahead_are_refused(ahead: int) -> None:
     button = _hotp()
     state = _type_wrong(button, _state(button, 41), button.otp_at(42 + ahead))
     _type_wrong(button, state, button.otp_at(43 + ahead))
@@ -184,7 +184,7 @@ def test_hotp__two_others_do_not(counters: tuple[int, int], last: int | None) ->
 
 
 @pytest.mark.parametrize("between", ["00000000", ""])
-def test_hotp__another_answer_between_the_two_spoils_them(between: str) -> None:
+def test_hotp__another_answer_between_the_two_ends_the_pair(between: str) -> None:
     button = _hotp()
     state = _type_wrong(button, _state(button, 3), button.otp_at(50))
     state = _type_wrong(button, state, between)
@@ -212,7 +212,7 @@ def test_totp__two_consecutive_otps_set_a_clock_that_is_minutes_off(off: int) ->
 @pytest.mark.claim(
     "Two codes in a row, or a clock that is followed, bring no used code back, whatever the order of codes and clocks."
 )
-def test_totp__two_consecutive_otps_from_somebodys_notes_do_not() -> None:
+def test_totp__two_consecutive_otps_typed_too_late_or_too_early_are_refused() -> None:
     phone = _totp()
     state = _type_wrong(phone, _state(phone, STEP - 100), phone.otp_at(STEP - 20))
     _type_wrong(phone, state, phone.otp_at(STEP - 19), now=NOW + 91)
@@ -220,7 +220,7 @@ def test_totp__two_consecutive_otps_from_somebodys_notes_do_not() -> None:
 
 
 @pytest.mark.parametrize("off", [-41, 41, -20, 20])
-def test_totp__none_from_too_far_or_with_no_drift(off: int) -> None:
+def test_totp__two_codes_from_too_far_or_with_no_drift_are_refused(off: int) -> None:
     phone = _totp()
     limits = FIXED if abs(off) <= policy.RESYNC_STEPS else LIMITS
     state = _type_wrong(phone, _state(phone, STEP - 100), phone.otp_at(STEP + off), limits=limits)
@@ -235,7 +235,7 @@ def test_drift__follows_a_clock_that_runs_away_step_by_step() -> None:
     assert state.drift[phone.fingerprint()] >= 2 * 13
 
 
-def test_drift__one_otp_that_was_typed_late_moves_nothing() -> None:
+def test_drift__one_late_otp_does_not_change_it() -> None:
     phone = _totp()
     state = _type(phone, _state(phone, NEVER), phone.otp_at(STEP - 1))
     assert _type(phone, state, phone.otp_at(STEP + 11), now=NOW + 300)
@@ -348,7 +348,7 @@ def test_waiting__one_code_is_used_up_and_the_one_after_it_accepted(distance: in
     assert after.notes == {}
 
 
-def test_waiting__the_noted_code_again_does_not_spoil_the_pair() -> None:
+def test_waiting__noted_code_again_does_not_end_the_pair() -> None:
     phone = _totp()
     state = _type_wrong(phone, _state(phone, NEVER), phone.otp_at(STEP), waiting=True)
     for seconds in (10, 20):
@@ -365,7 +365,7 @@ def test_waiting__the_second_code_too_late_or_before_the_first_is_only_noted(sec
     _type_wrong(phone, state, phone.otp_at(STEP + 1), now=NOW + seconds, limits=wide, waiting=True)
 
 
-def test_waiting__answers_from_elsewhere_do_not_spoil_the_pair_and_cannot_finish_it() -> None:
+def test_waiting__answers_from_elsewhere_neither_end_nor_complete_the_pair() -> None:
     phone, elsewhere = _totp(), ("c" * 24,)
     state = _type_wrong(phone, _state(phone, NEVER), phone.otp_at(STEP), waiting=True)
     state = _type_wrong(phone, state, "00000000", keys=elsewhere, waiting=True)
@@ -373,7 +373,7 @@ def test_waiting__answers_from_elsewhere_do_not_spoil_the_pair_and_cannot_finish
     assert _type(phone, state, phone.otp_at(STEP + 1), now=NOW + 30, waiting=True)
 
 
-def test_waiting__a_wrong_answer_of_the_same_session_spoils_the_pair() -> None:
+def test_waiting__wrong_answer_of_the_same_session_ends_the_pair() -> None:
     phone = _totp()
     state = _type_wrong(phone, _state(phone, NEVER), phone.otp_at(STEP), waiting=True)
     state = _type_wrong(phone, state, "00000000", waiting=True)
@@ -404,7 +404,7 @@ def test_lost_record__two_consecutive_totps_of_the_past_are_not_accepted() -> No
     _type_wrong(phone, state, phone.otp_at(STEP - 19), now=NOW + 1)
 
 
-def test_lost_record__a_wrong_answer_leaves_none_and_a_right_one_starts_at_the_present_step() -> None:
+def test_lost_record__only_a_right_answer_makes_a_new_one_at_the_present_step() -> None:
     phone = _totp()
     assert _type_wrong(phone, State.new(), "00000000").last == {}
     state = _type_wrong(phone, State.new(), phone.otp_at(STEP - 1))
@@ -421,14 +421,14 @@ def test_confirm__says_whether_a_code_is_used_or_wrong() -> None:
         policy.confirm(phone, State.new(), phone.otp_at(STEP + 20), now=NOW, limits=LIMITS)
 
 
-def test_totp__a_code_that_came_too_early_is_accepted_by_itself_when_its_time_has_come() -> None:
+def test_totp__code_typed_too_early_is_accepted_at_its_time() -> None:
     phone = _totp()
     state = _type_wrong(phone, _state(phone, NEVER), phone.otp_at(STEP + 2))
     assert state.notes != {}
     assert _type(phone, state, phone.otp_at(STEP + 2), now=NOW + 30).last[phone.fingerprint()] == STEP + 2
 
 
-def test_hotp__a_code_that_one_service_finds_too_far_ahead_is_accepted_by_one_that_looks_farther() -> None:
+def test_hotp__code_too_far_ahead_for_one_service_works_for_a_wider_look_ahead() -> None:
     button = _hotp()
     state = _type_wrong(button, _state(button, 3), button.otp_at(20))
     far = Limits(window=1, look_ahead=20, no_drift=False)
@@ -456,7 +456,7 @@ def test_assumed__steps_are_used_until_the_clock_turns_out_to_have_been_ahead(wi
 
 
 @pytest.mark.parametrize("ahead", [1, 30, 2880, 10**6])
-def test_confirm__takes_a_code_of_a_token_of_which_only_an_assumption_from_the_future_is_left(ahead: int) -> None:
+def test_confirm__accepts_a_code_if_only_an_assumption_from_the_future_is_left(ahead: int) -> None:
     phone = _totp()
     state = _state(phone, NEVER).with_assumed(phone.fingerprint(), STEP + 1 + ahead)
     assert policy.confirm(phone, state, phone.otp_at(STEP), now=NOW, limits=LIMITS).counter == STEP
@@ -472,7 +472,7 @@ TODAY = 2_000_000_010  # 30 s into a step
 DAY_S = 86_400
 
 
-def test_clock_doubt__tells_a_record_from_the_future_from_a_clock_that_is_wrong_now() -> None:
+def test_clock_doubt__distinguishes_a_record_from_the_future_and_a_wrong_clock() -> None:
     phone = _totp()
     today = TODAY // 30
     ahead = _state(phone, today + 2880)
@@ -485,7 +485,7 @@ def test_clock_doubt__tells_a_record_from_the_future_from_a_clock_that_is_wrong_
 
 
 @pytest.mark.parametrize("now", [0, 10 * DAY_S, hotp.RELEASED - 1])
-def test_clock_doubt__names_a_clock_that_was_never_set_whatever_was_typed(now: int) -> None:
+def test_clock_doubt__names_a_clock_that_was_never_set_for_any_answer(now: int) -> None:
     for typed in ("00000000", _totp().otp_at(now // 30)):
         assert _doubt(_state(_totp(), TODAY // 30), typed, now=now) == ("unset", now)
 
@@ -532,13 +532,13 @@ def test_issued_code__is_valid_by_two_clocks_as_long_as_the_machine_runs(
     assert (caught.value.begins_in_s > 0) == (clock < 0 and boot is not BOOT)
 
 
-def test_issued_code__of_an_unknown_start_of_the_machine_is_not_of_another_unknown_one() -> None:
+def test_issued_code__two_unknown_starts_of_the_machine_are_not_the_same() -> None:
     state = State.new().with_issued("a" * 16, "b" * 32, since=NOW, until=NOW + 3600)
     with pytest.raises(CodeExpired):
         lifetime.require_issued_code_in_time(state, "a" * 16, now=NOW - 1, boot=Boot("", 0))
 
 
-def test_issued_code__of_a_clock_that_was_ahead_is_gone_once_a_code_shows_the_right_time() -> None:
+def test_issued_code__from_a_clock_ahead_expires_once_a_code_shows_the_right_time() -> None:
     state = State.new().with_issued("a" * 16, "b" * 32, since=NOW, until=NOW + 3600, boot=BOOT.name, uptime_s=5000)
     assert lifetime.without_issued_code_of_later(state, now=NOW - 9, boot=BOOT) is state
     assert lifetime.without_issued_code_of_later(state, now=NOW + 9, boot=OTHER_BOOT) is state

@@ -68,7 +68,7 @@ def test_sheet__user_name_is_a_text_and_nothing_else(name: str, shown: str) -> N
     ],
     ids=["totp", "hotp"],
 )
-def test_sheet__has_what_an_app_must_be_told(token: Token, facts: list[str]) -> None:
+def test_sheet__has_the_data_that_an_app_needs(token: Token, facts: list[str]) -> None:
     texts = sheet("alice", token).texts
     places = [texts.index(fact) for fact in facts]
     assert places == sorted(places)

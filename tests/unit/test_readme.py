@@ -52,7 +52,7 @@ def test_readme__names_only_options_of_softtoken_enroll_that_exist() -> None:
         assert options <= known, words
 
 
-def test_readme__quick_starts_say_what_the_programs_say() -> None:
+def test_readme__quick_starts_equal_the_output_of_the_programs() -> None:
     section = README.split("## Quick starts")[1].split("\n## ")[0]
     _, *starts = section.split("\n### ")
     logins = (("sshd", "ssh alice@server"), ("sshd", "ssh alice@server"), ("sudo", "sudo -k true"))

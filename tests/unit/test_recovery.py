@@ -66,12 +66,12 @@ def test_set__the_same_codes_get_another_salt() -> None:
 
 
 @pytest.mark.parametrize("count", [-1, recovery_code.MAX_CODES + 1])
-def test_codes__of_another_number_than_a_token_file_can_hold_are_not_made(count: int) -> None:
+def test_codes__number_that_a_token_file_cannot_hold_is_refused(count: int) -> None:
     with pytest.raises(ValueError, match="0 to 24"):
         recovery_code.generate(count)
 
 
-def test_codes__that_come_twice_or_look_like_an_otp_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_codes__duplicates_and_codes_like_an_otp_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = ["A" * 12, "3" * 12, "A" * 12, "C" * 12]
     drawn = iter([255, *(recovery_code.ALPHABET.index(character) for character in "".join(wanted))])
     monkeypatch.setattr(os, "urandom", lambda size: bytes([next(drawn)]))

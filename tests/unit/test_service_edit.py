@@ -46,14 +46,14 @@ def _ours(text: str, dialect: Dialect) -> int:
 
 
 @pytest.mark.parametrize("dialect", KNOWN, ids=repr)
-def test_reader__takes_no_line_for_ours_that_only_mentions_us(dialect: Dialect) -> None:
+def test_reader__line_that_only_mentions_us_does_not_count_as_ours(dialect: Dialect) -> None:
     assert _ours(ODD_PLACES, dialect) == 0
     assert service_edit.take_out(ODD_PLACES, dialect, NO_FILE.get) == ODD_PLACES
 
 
 @pytest.mark.parametrize("dialect", KNOWN, ids=repr)
 @pytest.mark.parametrize("ours", OURS)
-def test_take_out__takes_our_line_and_nothing_else(ours: str, dialect: Dialect) -> None:
+def test_take_out__removes_only_our_line(ours: str, dialect: Dialect) -> None:
     assert _ours(ours + "\n", dialect) == 1
     before, behind = ODD_PLACES.splitlines(keepends=True)[0], "session required pam_x.so"
     assert service_edit.take_out(f"{before}{ours}\n{behind}", dialect, NO_FILE.get) == before + behind
@@ -89,7 +89,7 @@ def test_without__takes_a_module_out_by_its_name_only() -> None:
         ("auth required pam_unix.so\0\n", "a NUL byte"),
     ],
 )
-def test_reader__tells_what_libpam_makes_something_else_of(text: str, why: str) -> None:
+def test_reader__reports_lines_that_libpam_reads_differently(text: str, why: str) -> None:
     stack = service_file.read("x", {"/etc/pam.d/x": text}.get, IN_PIECES)
     assert any(why in str(problem) for problem in stack.problems)
 
@@ -157,7 +157,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_take_out__refuses_by_line_where_a_jump_would_come_down_elsewhere(name: str) -> None:
+def test_take_out__refuses_a_jump_that_would_reach_another_line(name: str) -> None:
     text, why = REFUSED[name]
     others = {"/etc/pam.d/one": "auth [success=1 default=ignore] pam_x.so\n"}
     with pytest.raises(CannotEdit, match=why) as refusal:

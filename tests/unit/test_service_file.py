@@ -37,7 +37,7 @@ def test_pam_conf__counts_if_no_directory_exists(dialect: Dialect) -> None:
     "text",
     [f"sshd {UNIX}sshd auth required ?\n", f"sshd {UNIX}sshd auth required \\\n", f"sshd {UNIX}sshd @include x\n"],
 )
-def test_pam_conf__that_libpam_gives_up_is_given_up(text: str) -> None:
+def test_pam_conf__abandoned_by_libpam_is_abandoned_by_the_reader(text: str) -> None:
     assert _read({"pam.conf": text}).is_given_up
 
 
@@ -48,7 +48,7 @@ def test_other__has_the_lines_of_the_types_that_a_service_lacks() -> None:
     ]
 
 
-def test_other__has_faults_that_concern_a_service_only_if_it_needs_the_line_or_libpam_gives_up() -> None:
+def test_other__faults_concern_only_services_that_need_the_line_unless_libpam_gives_up() -> None:
     needless = _read({"pam.d/sshd": UNIX, "pam.d/other": "auth nonsense pam_deny.so\n"})
     assert (needless.problems, needless.is_given_up) == ((), False)
     needed = _read({"pam.d/sshd": UNIX, "pam.d/other": "account nonsense pam_deny.so\n"})
@@ -67,7 +67,7 @@ def test_include__of_a_missing_file_fails_the_line_and_without_a_type_the_servic
     assert _read({"pam.d/sshd": f"@include missing\n{UNIX}"}, dialect).is_given_up
 
 
-def test_include__counts_towards_the_sixteen_levels_where_libpam_counts_it() -> None:
+def test_include__counts_to_the_sixteen_levels_as_in_libpam() -> None:
     files = {f"pam.d/{level}": f"auth include {level + 1}\n" for level in range(1, 15)} | {"pam.d/15": UNIX}
     deepest = _read(files | {"pam.d/sshd": "auth include 1\n"}, WHOLE_LINES)
     assert _lines(deepest) == ["/etc/pam.d/15:1 auth pam_unix.so"]
@@ -150,7 +150,7 @@ def test_include__of_a_file_at_which_libpam_hangs_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("dialect", [IN_PIECES, WHOLE_LINES], ids=repr)
-def test_line__has_its_number_whatever_stands_above_it(dialect: Dialect) -> None:
+def test_line__has_its_number_below_any_other_lines(dialect: Dialect) -> None:
     stack = _read({"pam.d/sshd": f"\n# a comment\n{UNIX}auth required \\\n pam_deny.so\n"}, dialect)
     assert [(str(line.place), line.last) for line in stack.lines] == [
         ("/etc/pam.d/sshd:3", 3),

@@ -139,7 +139,7 @@ def test_state__records_of_live_tokens_are_never_dropped_for_want_of_room(used: 
     assert stayed == dead[len(dead) - len(stayed) :]
 
 
-def test_state__more_live_records_than_there_is_room_for_is_an_error() -> None:
+def test_state__too_many_live_records_are_an_error() -> None:
     last = {f"{number:032x}": 1 for number in range(state.MAX_RECORDS + 1)}
     with pytest.raises(ValueError, match="live"):
         state_format.encode(State(last=last), 1, frozenset(last))
@@ -210,7 +210,7 @@ def test_state__without_a_whole_slot_it_is_damaged(data: bytes) -> None:
         State(issued={"a" * 16: ("e" * 32, 1, 2, "f", 1, 1)}),
     ],
 )
-def test_state__fuller_than_we_ever_make_it_is_damaged(odd: State) -> None:
+def test_state__with_more_records_than_possible_is_damaged(odd: State) -> None:
     """Otherwise there could be no room for the next record, and the right code would not be accepted."""
     with pytest.raises(DamagedState):
         _decode(_file((1, odd)))
@@ -251,7 +251,7 @@ def test_state__every_kind_of_record_comes_back() -> None:
         State(spent={f"{number:016x}": () for number in range(state.MAX_SETS + 1)}),
     ],
 )
-def test_state__a_slot_with_more_records_than_we_write_is_damaged(odd: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_state__slot_with_more_records_than_possible_is_damaged(odd: State, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(state_format, "within_bounds", lambda each, live: each)
         slot = state_format.encode(odd, 2)
@@ -265,7 +265,7 @@ def test_state__an_accepted_code_sets_the_clock() -> None:
     assert accepted.with_accepted(FINGERPRINT, 5, drift=0, now=10).drift == {}
 
 
-def test_state__an_issued_code_is_one_and_takes_the_place_of_the_one_before() -> None:
+def test_state__new_issued_code_replaces_the_earlier_one() -> None:
     present = State.new().with_issued("a" * 16, "b" * 32, since=1, until=2)
     assert present.with_issued_used("a" * 16).issued == {"a" * 16: ("b" * 32, 1, 2, "0" * 16, 0, 0)}
     later = present.with_issued("c" * 16, "d" * 32, since=3, until=4, boot="e" * 16, uptime_s=5)
@@ -273,7 +273,7 @@ def test_state__an_issued_code_is_one_and_takes_the_place_of_the_one_before() ->
     assert present.without_issued().issued == {}
 
 
-def test_state__an_issued_code_is_that_of_the_file_whatever_a_record_says() -> None:
+def test_state__issued_code_used_in_the_file_stays_used_for_any_record() -> None:
     issued = State.new().with_issued("a" * 16, "b" * 32, since=1, until=2)
     for newer in (True, False):
         assert state.with_volatile(issued.with_issued_used("a" * 16), issued, newer=newer).issued["a" * 16][-1] == 0
@@ -338,13 +338,13 @@ def test_move__onto_a_leftover_state_never_brings_a_used_code_back() -> None:
     assert state.moved_onto(old, new, set()).spent == {"a" * 16: ("1" * 8, "2" * 8, "3" * 8)}
 
 
-def test_move__takes_no_record_for_a_token_whose_own_was_lost() -> None:
+def test_move__takes_no_old_record_for_a_token_that_lost_its_own() -> None:
     leftover = State(last={FINGERPRINT: 7, OTHER: 3})
     assert state.moved_onto(leftover, State.new(), {FINGERPRINT}).last == {OTHER: 3}
 
 
 @pytest.mark.parametrize("present", [State.new(), FULL_OF_KINDS])
-def test_state__that_has_nothing_to_lose_is_the_same_one_and_need_not_be_written(present: State) -> None:
+def test_state__without_a_change_need_not_be_written(present: State) -> None:
     absent = "7" * 16
     assert present.without_notes((absent,)) is present
     assert present.without_wrong(absent) is present

@@ -33,12 +33,12 @@ def test_location__fills_in_the_user() -> None:
 
 
 @pytest.mark.parametrize("name", ["a%U", "%u", "%%", "%h"])
-def test_location__takes_no_part_of_a_name_for_a_field(name: str) -> None:
+def test_location__field_inside_a_user_name_is_not_replaced(name: str) -> None:
     assert Location("/srv/%U/%u", Account(name, 1001, 1001, home="/home/a")).path == f"/srv/1001/{name}"
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".ssh", "a/b", "../b", "a\nb", "a\x7fb"])
-def test_location__whose_name_cannot_be_part_of_a_path_is_refused_by_name_and_found_by_uid(name: str) -> None:
+def test_location__user_name_unfit_for_a_path_works_only_by_uid(name: str) -> None:
     odd = Account(name, 1001, 1001, home="/home/a")
     with pytest.raises(ConfigError):
         Location("/srv/%u", odd)

@@ -43,9 +43,7 @@ def test_script__asks_for_root_where_a_part_needs_it(as_user: dict[str, str], wo
     ],
     ids=repr,
 )
-def test_script__says_what_is_wrong_with_its_arguments(
-    as_user: dict[str, str], words: tuple[str, ...], problem: str
-) -> None:
+def test_script__reports_wrong_arguments(as_user: dict[str, str], words: tuple[str, ...], problem: str) -> None:
     done = subprocess.run([SCRIPT, *words], check=False, capture_output=True, text=True, env=as_user)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[0] == f"{SCRIPT}: error: {problem}"

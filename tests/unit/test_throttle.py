@@ -97,7 +97,7 @@ def test_odds__beside_the_owner_are_not_raised_by_each_login(logins_a_day: int) 
     assert _odds(_guesses_beside_the_owner(365, logins_a_day)) < 0.0045
 
 
-def test_throttle__owner_who_mistypes_four_codes_a_day_never_waits_after_a_login() -> None:
+def test_throttle__four_mistyped_codes_a_day_cause_no_wait_after_a_login() -> None:
     state = _after_success(State.new(), HOME, now=NOW)
     for day in range(1, 60):
         for _ in range(4):
@@ -196,9 +196,7 @@ def test_throttle__a_success_opens_its_own_bucket_only() -> None:
 
 
 @given(st.integers(1, 10_000), st.integers(-40_000_000, 40_000_000), st.booleans())
-def test_throttle__no_jump_of_the_clock_closes_a_bucket_for_longer_than_its_wait(
-    wrong: int, jump_s: int, with_pin: bool
-) -> None:
+def test_throttle__jump_of_the_clock_makes_no_wait_longer(wrong: int, jump_s: int, with_pin: bool) -> None:
     now = NOW + jump_s
     state = throttle.set_right(State.new().with_wrong(throttle.REMOTE, wrong, NOW), now=now)
     left_s = throttle.left_s(state, throttle.REMOTE, now=now, with_pin=with_pin)
@@ -217,7 +215,7 @@ def test_throttle__thirty_quiet_days_are_forgiven() -> None:
     assert _after_wrong(state, ELSEWHERE, now=NOW + 30 * DAY_S - 1).wrong[throttle.REMOTE][0] == 21
 
 
-def test_throttle__success_leaves_the_wrong_answers_of_a_shared_bucket_and_opens_the_owners_own() -> None:
+def test_throttle__success_clears_the_owners_bucket_and_no_shared_one() -> None:
     state = State.new()
     for bucket in (throttle.REMOTE, HOME.name):
         for _ in range(throttle.FREE_ANSWERS):
@@ -226,7 +224,7 @@ def test_throttle__success_leaves_the_wrong_answers_of_a_shared_bucket_and_opens
     assert throttle.after_success(state, HOME, HOME.name, now=NOW).wrong == {throttle.REMOTE: (5, NOW)}
 
 
-def test_notice__counts_what_came_from_elsewhere_since_the_last_success() -> None:
+def test_notice__counts_wrong_answers_from_elsewhere_since_the_last_success() -> None:
     state = State.new()
     for number in range(7):
         state = _after_wrong(state, throttle.source_of(f"198.51.100.{number}", 0), now=NOW)
@@ -236,7 +234,7 @@ def test_notice__counts_what_came_from_elsewhere_since_the_last_success() -> Non
     assert throttle.missed_elsewhere(_after_success(state, HOME, now=NOW), HOME) == 0
 
 
-def test_notice__that_nobody_could_be_told_is_kept_for_the_next_success() -> None:
+def test_notice__unseen_one_is_kept_for_the_next_success() -> None:
     state = _after_wrong(_after_wrong(State.new(), ELSEWHERE, now=NOW), HOME, now=NOW)
     state = throttle.after_success(state, HOME, throttle.REMOTE, now=NOW, told=False)
     laptop = throttle.source_of("", 1000)
@@ -244,7 +242,7 @@ def test_notice__that_nobody_could_be_told_is_kept_for_the_next_success() -> Non
 
 
 @pytest.mark.parametrize("guesses_there", [0, 1, 40])
-def test_throttle__a_jump_of_a_year_that_is_taken_back_makes_no_wait_longer_than_it_can_be(guesses_there: int) -> None:
+def test_throttle__jump_of_a_year_and_back_makes_no_wait_longer_than_the_maximum(guesses_there: int) -> None:
     before = State.new().with_wrong(throttle.REMOTE, 12, NOW).with_wrong(throttle.LOCAL, 12, NOW)
     state = before
     for _ in range(guesses_there):
@@ -258,7 +256,7 @@ def test_throttle__a_jump_of_a_year_that_is_taken_back_makes_no_wait_longer_than
 
 
 @pytest.mark.parametrize("jump_s", [-NOW, -366 * DAY_S, 366 * DAY_S])
-def test_throttle__guesses_gained_by_a_jump_and_back_are_few(jump_s: int) -> None:
+def test_throttle__jump_of_the_clock_and_back_gains_few_guesses(jump_s: int) -> None:
     """An attacker that can make the clock jump would gain what 30 quiet days give, each time."""
     state, guesses = State.new().with_wrong(throttle.REMOTE, 30, NOW), 0
     for now in (NOW + jump_s, NOW):
@@ -270,7 +268,7 @@ def test_throttle__guesses_gained_by_a_jump_and_back_are_few(jump_s: int) -> Non
 
 
 @pytest.mark.parametrize("wrong", [1, throttle.FORGIVEN_A_DAY])
-def test_throttle__a_success_that_forgives_all_leaves_no_record_and_no_further_free_answers(wrong: int) -> None:
+def test_throttle__success_that_clears_all_gives_no_further_free_answers(wrong: int) -> None:
     state = _after_success(State.new(), HOME, now=NOW)
     for _ in range(wrong):
         state = _after_wrong(state, HOME, now=NOW)

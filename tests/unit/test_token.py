@@ -57,7 +57,7 @@ def test_secret__too_short_or_long_a_key_is_refused(length: int) -> None:
         Secret(bytes(length))
 
 
-def test_secret__short_ones_only_where_they_are_asked_for() -> None:
+def test_secret__minimum_length_can_be_lowered() -> None:
     assert Secret(b"k", min_bytes=1).reveal() == b"k"
     for key in (b"", b"k" * 129):
         with pytest.raises(ValueError, match="1 to 128 bytes"):

@@ -46,7 +46,7 @@ def _parse(document: object) -> TokenFile:
 
 @pytest.mark.parametrize("scratch", [False, True])
 @pytest.mark.parametrize("pin", [None, PIN(b"p" * 16, b"h" * 16, length=4, scrypt_n=2**10)])
-def test_tokenfile__what_is_written_is_read(pin: PIN | None, scratch: bool) -> None:
+def test_tokenfile__written_file_is_read_back(pin: PIN | None, scratch: bool) -> None:
     tokens = (
         TOTPToken("phone", Secret(b"k" * 20), algorithm="SHA256", digits=8, created=5, period_s=60),
         HOTPToken("spare", Secret(b"h" * 64), algorithm="SHA512", digits=7, created=6, counter=9),
@@ -68,7 +68,7 @@ def test_tokenfile__the_example_is_good() -> None:
     assert _parse(_document()).tokens[0].name == "phone"
 
 
-def test_tokenfile__a_key_that_only_a_device_takes_is_refused() -> None:
+def test_tokenfile__key_that_only_a_device_accepts_is_refused() -> None:
     document = _document()
     document["tokens"][0]["key"] = encode_base32(Secret(b"k" * 15, min_bytes=SHORTEST_KEY_BYTES).reveal())
     with pytest.raises(BadTokenFile, match="a key has 16 to 128 bytes"):
@@ -168,7 +168,7 @@ def test_tokenfile__a_mistake_is_refused_and_its_place_named(
         b"\xff\xfe",
     ],
 )
-def test_tokenfile__what_is_not_one_json_object_is_refused(data: bytes) -> None:
+def test_tokenfile__anything_but_one_json_object_is_refused(data: bytes) -> None:
     with pytest.raises(BadTokenFile):
         token_file.parse(data, path="tokens")
 
@@ -189,7 +189,7 @@ def _bound(**account: object) -> bytes:
     return json.dumps({**_document(), "account": {"name": "carol", "uid": 1000, **account}}).encode()
 
 
-def test_tokenfile__of_roots_is_read_for_its_account_only() -> None:
+def test_tokenfile__in_roots_store_is_read_only_for_its_account() -> None:
     content = token_file.parse(_bound(), path="tokens", owner=("carol", 1000))
     assert token_file.parse_any(token_file.serialise(content, owner=("carol", 1000)), path="tokens")[1] == (
         "carol",
@@ -202,7 +202,7 @@ def test_tokenfile__of_roots_is_read_for_its_account_only() -> None:
         token_file.parse(json.dumps(_document()).encode(), path="tokens", owner=("carol", 1000))
 
 
-def test_tokenfile__of_the_users_own_is_bound_to_nobody() -> None:
+def test_tokenfile__in_the_home_is_not_bound_to_an_account() -> None:
     with pytest.raises(BadTokenFile, match="only a file in a store of root's"):
         token_file.parse(_bound(), path="tokens")
 
@@ -227,7 +227,7 @@ def test_tokenfile__is_bound_to_any_name(name: str) -> None:
         {"x": 1},
     ],
 )
-def test_tokenfile__account_that_is_none_is_refused(account: dict[str, object]) -> None:
+def test_tokenfile__invalid_account_is_refused(account: dict[str, object]) -> None:
     with pytest.raises(BadTokenFile, match="account"):
         token_file.parse_any(_bound(**account), path="tokens")
 

@@ -189,7 +189,7 @@ def test_owner__gets_in_with_two_codes_while_attackers_poll(
         wrong = _wrong(begin + 3 * 24 * 60 * 60)
 
 
-def test_owner__gets_in_with_two_connections_where_a_host_takes_one_answer_in_each(
+def test_owner__gets_in_with_two_connections_of_one_answer_each(
     make_gate: Callable[..., Gate],
 ) -> None:
     gate = make_gate(PHONE)
@@ -199,7 +199,7 @@ def test_owner__gets_in_with_two_connections_where_a_host_takes_one_answer_in_ea
     assert gate.gets_in(_totp(NOW, 1), second, now=NOW + 30)
 
 
-def test_owner__of_a_counting_token_gets_in_with_two_codes(make_gate: Callable[..., Gate]) -> None:
+def test_owner__of_a_hotp_token_gets_in_with_two_codes(make_gate: Callable[..., Gate]) -> None:
     gate = make_gate(BUTTON)
     _close(gate, STRANGER)
     assert not gate.gets_in(BUTTON.otp_at(4))
@@ -209,7 +209,7 @@ def test_owner__of_a_counting_token_gets_in_with_two_codes(make_gate: Callable[.
     assert not gate.gets_in(BUTTON.otp_at(5))
 
 
-def test_wait__who_saw_the_first_code_cannot_use_it_anywhere(make_gate: Callable[..., Gate]) -> None:
+def test_wait__observer_cannot_use_the_first_code_from_another_source(make_gate: Callable[..., Gate]) -> None:
     gate = make_gate(PHONE)
     _close(gate, throttle.source_of("", 1000))
     local = throttle.source_of("", 1001, session=4_194_300)
@@ -226,7 +226,7 @@ def _guess_right(gate: Gate, right: Callable[[], str]) -> None:
         assert not gate.gets_in(_wrong(NOW), STRANGER)
 
 
-def test_wait__lucky_guesses_do_not_take_the_codes_of_a_token_that_counts_away(make_gate: Callable[..., Gate]) -> None:
+def test_wait__lucky_guesses_use_up_no_hotp_codes_of_the_owner(make_gate: Callable[..., Gate]) -> None:
     """At 50 answers a second a guesser hits one of ten codes 40 times a day. Nobody advances a token that far."""
     gate = make_gate(BUTTON)
     gate.change(lambda state: throttle.after_success(state, OWNER, throttle.REMOTE, now=NOW - 999))
@@ -235,7 +235,7 @@ def test_wait__lucky_guesses_do_not_take_the_codes_of_a_token_that_counts_away(m
     assert gate.gets_in(BUTTON.otp_at(0))
 
 
-def test_wait__lucky_guesses_do_not_take_the_codes_of_the_minutes_to_come_away(make_gate: Callable[..., Gate]) -> None:
+def test_wait__lucky_guesses_use_up_no_totp_codes_of_the_next_minutes(make_gate: Callable[..., Gate]) -> None:
     gate = make_gate(PHONE, config=Config(window=20))
     gate.change(lambda state: throttle.after_success(state, OWNER, throttle.REMOTE, now=NOW - 999))
     _close(gate, STRANGER)
@@ -246,9 +246,7 @@ def test_wait__lucky_guesses_do_not_take_the_codes_of_the_minutes_to_come_away(m
 
 @pytest.mark.parametrize("ahead", range(4))
 @pytest.mark.parametrize("token", [PHONE, BUTTON], ids=["totp", "hotp"])
-def test_wait__a_code_that_is_noted_gets_nobody_in_alone(
-    make_gate: Callable[..., Gate], token: Token, ahead: int
-) -> None:
+def test_wait__noted_code_alone_lets_nobody_in(make_gate: Callable[..., Gate], token: Token, ahead: int) -> None:
     gate = make_gate(token, config=Config(window=3))
     _close(gate, STRANGER)
     code = token.otp_at(ahead + (NOW // 30 if token is PHONE else 0))
@@ -258,7 +256,7 @@ def test_wait__a_code_that_is_noted_gets_nobody_in_alone(
         gate.answer(code, throttle.source_of("", 1001, session=4_194_300))
 
 
-def test_wait__says_that_two_codes_help_unless_there_is_a_pin(make_gate: Callable[..., Gate]) -> None:
+def test_wait__message_suggests_two_codes_unless_there_is_a_pin(make_gate: Callable[..., Gate]) -> None:
     gate = make_gate(PHONE)
     _close(gate, OWNER)
     with pytest.raises(Throttled) as caught:
@@ -279,7 +277,7 @@ def test_wait__recovery_and_issued_codes_get_in_each_once(make_gate: Callable[..
             gate.answer(code, STRANGER)
 
 
-def test_wait__an_issued_code_whose_time_is_over_does_not(make_gate: Callable[..., Gate]) -> None:
+def test_wait__is_not_lifted_by_an_expired_issued_code(make_gate: Callable[..., Gate]) -> None:
     gate = make_gate(PHONE, codes=CODES)
     editor = gate.editor()
     content = editor.open_enrolled()
@@ -317,7 +315,7 @@ def test_wait__behind_a_pin_nothing_is_compared_and_it_is_over_after_15_minutes(
 
 
 @pytest.mark.parametrize("pin", ["", "4711"])
-def test_wait__left_by_a_wrong_clock_ends_though_the_answers_go_on(make_gate: Callable[..., Gate], pin: str) -> None:
+def test_wait__left_by_a_wrong_clock_ends_despite_further_answers(make_gate: Callable[..., Gate], pin: str) -> None:
     gate = make_gate(PHONE, pin=PIN.of(pin) if pin else None)
     _close(gate, OWNER, now=NOW + 10**7, answers=8)
     for seconds in range(8):
@@ -344,7 +342,7 @@ def test_answer__only_otps_uses_up_no_code_and_does_not_tell_a_right_one(make_ga
     assert gate.gets_in(CODES[0])
 
 
-def test_notice__counts_wrong_answers_from_elsewhere_and_not_ones_own(make_gate: Callable[..., Gate]) -> None:
+def test_notice__counts_only_wrong_answers_from_elsewhere(make_gate: Callable[..., Gate]) -> None:
     gate = make_gate(PHONE)
     for number in range(4):
         gate.gets_in(_wrong(NOW), throttle.source_of(f"198.51.100.{number}", 0))
@@ -354,7 +352,7 @@ def test_notice__counts_wrong_answers_from_elsewhere_and_not_ones_own(make_gate:
     assert gate.answer(_totp(NOW + 90), now=NOW + 90).missed == 0
 
 
-def test_pin__that_is_set_while_an_answer_waits_for_the_lock_is_asked_for(
+def test_pin__set_while_an_answer_waits_for_the_lock_is_required(
     make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer was split for an account without a PIN. The token file is read again under the lock."""
@@ -375,7 +373,7 @@ def test_pin__that_is_set_while_an_answer_waits_for_the_lock_is_asked_for(
 
 @pytest.mark.parametrize("name", ["tokens", "state"])
 @pytest.mark.parametrize("replaced", [False, True])
-def test_attempt__goes_by_no_file_that_was_moved_away_while_the_person_typed(
+def test_attempt__file_moved_away_during_the_prompt_does_not_count(
     make_gate: Callable[..., Gate], name: str, *, replaced: bool
 ) -> None:
     """A move renames the token file aside. If the move were killed then, two places would accept a code."""
@@ -392,7 +390,7 @@ def test_attempt__goes_by_no_file_that_was_moved_away_while_the_person_typed(
 
 
 @pytest.mark.parametrize("pin", ["", "4711"])
-def test_clock__is_read_under_the_lock_so_that_an_answer_that_was_held_up_opens_no_wait(
+def test_clock__is_read_under_the_lock_so_a_delayed_answer_ends_no_wait(
     make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch, pin: str
 ) -> None:
     """A local user can freeze a process between its reading of the clock and the lock, for a day or more."""
@@ -415,7 +413,7 @@ def test_clock__is_read_under_the_lock_so_that_an_answer_that_was_held_up_opens_
     assert gate.state().wrong == before
 
 
-def test_pin__that_is_taken_away_while_an_answer_waits_for_the_lock_is_missed_where_it_is_required(
+def test_pin__removed_while_an_answer_waits_for_the_lock_counts_as_missing(
     make_gate: Callable[..., Gate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = make_gate(PHONE, pin=PIN.of("4711"), config=Config(pin_required=True))
@@ -492,7 +490,7 @@ DAY_S = 24 * 60 * 60
 @pytest.mark.lockout("a clock is a day ahead, a stranger guesses, and it is right again")
 @pytest.mark.parametrize("waiting", [False, True], ids=["one guess", "a lucky one among many"])
 @pytest.mark.parametrize("known", [False, True], ids=["state lost", "state known"])
-def test_clock__of_a_day_ahead_and_a_guess_leave_the_owner_nothing_to_cure(
+def test_clock__a_day_ahead_and_a_guess_do_not_lock_the_owner_out(
     make_gate: Callable[..., Gate], *, waiting: bool, known: bool
 ) -> None:
     gate = make_gate(PHONE)
@@ -583,7 +581,7 @@ class Life:
     "A clock that was wrong keeps the owner out afterwards only because of a code that was accepted then,"
     " and the log says so, with what helps."
 )
-def test_clock__that_is_right_again_lets_the_owner_in_or_says_what_helps(
+def test_clock__corrected_one_lets_the_owner_in_or_the_log_has_the_cure(
     make_gate: Callable[..., Gate], tmp_path: Path
 ) -> None:
     cured = 0
@@ -640,7 +638,7 @@ def programs_clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return clock
 
 
-def test_check__over_a_store_of_roots_says_nothing_of_a_record_from_the_future(
+def test_check__in_roots_store_does_not_report_a_record_from_the_future(
     make_gate: Callable[..., Gate], programs_clock: list[int]
 ) -> None:
     gate = make_gate(PHONE)
@@ -660,7 +658,7 @@ def test_check__over_a_store_of_roots_says_nothing_of_a_record_from_the_future(
     }
 
 
-def test_check__over_a_store_of_roots_names_a_clock_that_was_never_set_whatever_was_typed(
+def test_check__in_roots_store_names_a_clock_that_was_never_set_for_any_answer(
     make_gate: Callable[..., Gate], programs_clock: list[int]
 ) -> None:
     gate = make_gate(PHONE)
@@ -682,7 +680,7 @@ def test_wait__of_a_clock_that_was_ahead_ends_as_any_other(make_gate: Callable[.
     assert gate.gets_in(_totp(TODAY + DAY_S), STRANGER, now=TODAY + DAY_S)
 
 
-def test_attempt__of_a_user_without_a_required_pin_ends_before_anything_is_asked(
+def test_attempt__without_a_required_pin_ends_before_the_question(
     make_gate: Callable[..., Gate],
 ) -> None:
     gate = make_gate(PHONE, config=Config(pin_required=True))
@@ -704,7 +702,7 @@ def test_accepted__names_the_token_and_counts_the_recovery_codes_only_after_one_
 
 
 @pytest.mark.parametrize(("token", "stays"), [(PHONE, False), (BUTTON, True)])
-def test_issued_code__of_a_clock_that_was_ahead_is_gone_after_a_code_that_shows_the_time(
+def test_issued_code__from_a_clock_ahead_expires_after_a_code_that_shows_the_time(
     make_gate: Callable[..., Gate], token: Token, stays: bool
 ) -> None:
     gate = make_gate(PHONE, BUTTON)
@@ -725,7 +723,7 @@ def test_grace__is_given_for_the_recorded_source_as_long_as_it_lasts(make_gate: 
     later.close()
 
 
-def test_store__full_of_records_forgets_none_of_an_enrolled_token(make_gate: Callable[..., Gate]) -> None:
+def test_store__full_state_keeps_the_records_of_enrolled_tokens(make_gate: Callable[..., Gate]) -> None:
     gate = make_gate(PHONE, BUTTON)
     removed = {f"{number:032x}": 1 for number in range(MAX_RECORDS - 1)}
     gate.change(lambda state: State(last={PHONE.fingerprint(): NOW // 30, **removed}))

@@ -124,19 +124,19 @@ SSHD: dict[str, tuple[dict[str, str], str, dict[str, Any], set[tuple[str, ...]]]
 
 
 @pytest.mark.parametrize("name", SSHD)
-def test_sshd__lets_in_with_what_its_settings_and_pam_ask_for(name: str) -> None:
+def test_sshd__ways_in_follow_its_settings_and_pam(name: str) -> None:
     settings, stack, facts, expected = SSHD[name]
     found = sshd_ways(person(**facts), {**OPEN, **settings}, judge(stack), PEER)
     assert ways_of(found) == expected, text_of(found)
 
 
-def test_sshd__nullok_lets_in_those_who_never_enrolled_and_nobody_else() -> None:
+def test_sshd__nullok_lets_in_only_users_without_a_token() -> None:
     stack = judge(UNIX + OURS, nullok=True)
     assert ways_of(sshd_ways(person(state=NEVER), OPEN, stack, PEER)) == {(KEY,), (PASSWORD,)}
     assert ways_of(sshd_ways(person(state="before"), OPEN, stack, PEER)) == {(KEY,)}
 
 
-def test_sshd__what_it_cannot_tell_is_perhaps() -> None:
+def test_sshd__unknown_answers_are_shown_as_perhaps() -> None:
     commanded = {**OPEN, "authorizedkeyscommand": "/usr/bin/sss_ssh_authorizedkeys"}
     found = sshd_ways(person(keys=((KEYS, NO),), password=NO), commanded, judge(UNIX), PEER)
     assert text_of(found) == "perhaps key"
@@ -144,7 +144,7 @@ def test_sshd__what_it_cannot_tell_is_perhaps() -> None:
     assert text_of(sshd_ways(person(keys=((KEYS, NO),)), OPEN, other, PEER)) == "perhaps password"
 
 
-def test_unknowns__name_what_only_others_can_tell() -> None:
+def test_unknowns__name_each_answer_that_depends_on_other_programs() -> None:
     text = "auth required pam_access.so\n" + UNIX + "account required pam_time.so\naccount required pam_unix.so\n"
     stack = read_stack(text, "sshd")
     door = Door("sshd", stack.of("auth"), {}, stack.of("account"))
@@ -170,7 +170,7 @@ def test_exempt__group_is_not_asked_and_all_others_are() -> None:
 
 @pytest.mark.parametrize("groups", [("robots",), ("robots", "glass")])
 @pytest.mark.parametrize("permit", [False, True])
-def test_exempt__lines_come_out_with_ours_and_nothing_else_does(groups: tuple[str, ...], permit: bool) -> None:
+def test_exempt__only_these_lines_and_ours_are_removed(groups: tuple[str, ...], permit: bool) -> None:
     mine = "auth required pam_permit.so\n" + GROUPED
     lines = exempt.lines_with("auth\trequired\tpam_softtoken.so", groups, permit=permit)
     text = UNIX + lines + "\n" + mine
@@ -179,7 +179,7 @@ def test_exempt__lines_come_out_with_ours_and_nothing_else_does(groups: tuple[st
     assert exempt.take_out(text, IN_PIECES, lambda path: None) == UNIX + mine
 
 
-def test_exempt__lines_behind_a_last_line_without_its_end_come_out_too() -> None:
+def test_exempt__lines_are_removed_even_after_a_line_without_an_end() -> None:
     before = "account required pam_unix.so\nauth sufficient pam_unix.so"
     stack = read_stack(before, "sshd")
     text = service_edit.put(before, stack, exempt.lines_with(OURS.rstrip(), ("robots",), permit=True), instead=True)
@@ -193,7 +193,7 @@ def test_exempt__hops_land_behind_everything_of_ours() -> None:
         assert service_ways(person(groups=(group,)), stack) == frozenset()
 
 
-def test_sudo__asks_those_who_may_use_it_and_are_not_excused() -> None:
+def test_sudo__asks_users_that_sudoers_allows_and_does_not_exempt() -> None:
     stack = judge(UNIX + OURS, "sudo")
     assert ways_of(service_ways(person(), stack)) == {(CODE, PASSWORD)}
     assert ways_of(service_ways(person(asked=NO), stack)) == {()}
@@ -275,7 +275,7 @@ MATCHED = {
 
 
 @pytest.mark.parametrize("condition", MATCHED)
-def test_match__selects_whom_it_says(condition: str) -> None:
+def test_match__selects_the_named_users(condition: str) -> None:
     peer = Peer("", "10.1.2.3", "10.1.2.3")
     assert selects(condition, Names("alice", ("alice", "robots")), peer) == MATCHED[condition]
 
@@ -287,7 +287,7 @@ def test_match__users_with_one_key_are_one_question() -> None:
     assert key_of(Names("dave", ("staff",)), found) != key_of(Names("erin", ("robots",)), found)
 
 
-def test_match__each_class_of_addresses_has_one_that_stands_for_it() -> None:
+def test_match__each_class_of_addresses_has_a_representative() -> None:
     text = "Match Address 10.0.0.0/8,!10.1.0.0/16\nX11Forwarding no\nMatch Address 192.168.*\nX11Forwarding no\n"
     found = {peer.label: peer.address for peer in peers(directives(text), use_dns=False)}
     assert list(found) == ["10.0.0.0/8", "10.1.0.0/16", "192.168.*", "elsewhere"]
@@ -296,7 +296,7 @@ def test_match__each_class_of_addresses_has_one_that_stands_for_it() -> None:
     assert found["192.168.*"].startswith("192.168.")
 
 
-def test_match__each_class_that_several_conditions_make_together_has_one() -> None:
+def test_match__each_class_of_combined_conditions_has_a_representative() -> None:
     text = "Match Address 10.0.0.0/8 LocalPort 2222\nX11Forwarding no\nMatch LocalAddress 192.0.2.9\nX11Forwarding no\n"
     found = {(each.address, each.local_port, each.local_address) for each in peers(directives(text), use_dns=False)}
     inside, outside = "10.0.0.7", "192.0.2.77"
@@ -346,12 +346,12 @@ OPENED = {
 
 
 @pytest.mark.parametrize("name", OPENED)
-def test_change__that_opens_a_closed_way_is_seen(name: str) -> None:
+def test_change__opening_of_a_closed_way_in_is_detected(name: str) -> None:
     today, then, expected = OPENED[name]
     assert len(claim(today, then).opened) == expected
 
 
-def test_change__that_locks_out_is_seen_for_each_class_of_connections() -> None:
+def test_change__lockout_is_detected_for_each_class_of_connections() -> None:
     bob = person("bob")
     claims = [
         claim(exactly({KEY}), exactly({KEY, CODE})),
@@ -363,13 +363,13 @@ def test_change__that_locks_out_is_seen_for_each_class_of_connections() -> None:
     assert ways_table.lost(claims) == {"bob": ["10.0.0.0/8"], "carol": []}
 
 
-def test_change__of_system_accounts_that_perhaps_get_in_is_not_counted() -> None:
+def test_change__for_system_accounts_that_may_get_in_does_not_count() -> None:
     perhaps = frozenset({(frozenset({KEY}), MAYBE)})
     assert ways_table.lost([claim(perhaps, exactly(), person("daemon", has_shell=False))]) == {}
     assert ways_table.lost([claim(perhaps, exactly())]) == {"alice": []}
 
 
-def test_table__has_one_line_for_those_who_are_alike() -> None:
+def test_table__has_one_line_for_users_with_the_same_ways_in() -> None:
     names = [f"user{number}" for number in range(7)]
     claims = [claim(exactly({PASSWORD}), exactly({PASSWORD, CODE}), person(name)) for name in names]
     claims += [claim(exactly(), exactly(), person("nobody"))]
@@ -404,9 +404,7 @@ SWITCHES = ["passwordauthentication", "kbdinteractiveauthentication", "pubkeyaut
 
 @pytest.mark.parametrize("way", ["password", "publickey"])
 @pytest.mark.parametrize("methods", LISTS)
-def test_change__of_any_sshd_opens_nothing_or_is_seen_to_and_keeps_in_who_has_everything(
-    methods: str, way: str
-) -> None:
+def test_change__of_any_sshd_opens_no_way_in_unseen(methods: str, way: str) -> None:
     before, after = judge(UNIX), judge(UNIX + OURS if way == "password" else OURS)
     accepted = 0
     for values in itertools.product(("yes", "no"), repeat=len(SWITCHES)):
@@ -422,7 +420,7 @@ def test_change__of_any_sshd_opens_nothing_or_is_seen_to_and_keeps_in_who_has_ev
     assert accepted or way == "publickey" or "password" not in methods
 
 
-def test_change__that_lets_locked_accounts_in_with_their_keys_is_seen() -> None:
+def test_change__key_login_of_locked_accounts_is_detected() -> None:
     """Without PAM, sshd refuses an account with a `!` in the shadow file. With PAM, it accepts the key."""
     today, then = {**OPEN, "usepam": "no"}, OPEN
     views = [
@@ -435,7 +433,7 @@ def test_change__that_lets_locked_accounts_in_with_their_keys_is_seen() -> None:
         forecast.require_nothing_opened(found)
 
 
-def test_status__says_in_a_line_each_what_a_service_does_to_whom() -> None:
+def test_status__has_a_line_for_each_effect_of_a_service() -> None:
     names = [f"user{number}" for number in range(4)]
     found = [
         in_force.InForce("sshd", refused=names, let_in=[], exempt={"robots": ["deploy"], "glass": []}),

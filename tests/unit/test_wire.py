@@ -47,7 +47,7 @@ def test_start__an_unknown_user_has_no_uid() -> None:
     )
 
 
-def test_start__a_user_who_cannot_be_looked_up_has_the_cause_and_no_account() -> None:
+def test_start__failed_lookup_of_the_user_has_the_cause_and_no_account() -> None:
     start = wire.decode_start(
         START.replace(b"\0alice\x001000\x001000\x00/home/alice", b"\0\0\0\0!Cannot allocate memory")
     )
@@ -83,7 +83,7 @@ def test_start__anything_else_is_refused(frame: bytes) -> None:
         wire.decode_start(frame)
 
 
-def test_answer__given_empty_missing_and_failed_are_told_apart() -> None:
+def test_answer__given_empty_missing_and_failed_are_distinguished() -> None:
     assert wire.decode_answer(b"\x01A=123456") == "123456"
     assert wire.decode_answer(b"\x01A=") == ""
     assert wire.decode_answer(b"\x01A-") is None
@@ -103,7 +103,7 @@ def test_frames__random_bytes_are_refused_or_understood(data: bytes) -> None:
 
 
 @given(st.text(max_size=5000))
-def test_frames__what_is_sent_always_fits(text: str) -> None:
+def test_frames__sent_ones_always_fit(text: str) -> None:
     for frame in (wire.encode_converse(1, text), wire.encode_log(5, text), wire.encode_result(7, 5, text)):
         assert 3 <= len(frame) <= wire.MAX_FRAME_BYTES
         assert b"\0" not in frame[3:]
@@ -127,6 +127,6 @@ def test_start__says_which_of_the_two_calls_it_is() -> None:
         wire.decode_start(b"\x01A" + fields)
 
 
-def test_environment__stands_where_the_number_of_an_item_would() -> None:
+def test_environment__replaces_the_number_of_an_item_in_a_frame() -> None:
     assert wire.encode_get(wire.ENVIRONMENT, "SSH_AUTH_INFO_0") == b"\x01G\x00SSH_AUTH_INFO_0"
     assert wire.encode_put(wire.ENVIRONMENT, "A=b") == b"\x01P\x00A=b"
