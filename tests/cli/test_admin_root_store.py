@@ -346,6 +346,6 @@ def test_move__log_names_the_user_the_store_and_the_administrator(
 
 def _as_in_a_file(line: str) -> str:
     """Return a line from the system log's socket as a log daemon writes it to a file: without priority, with a host."""
-    found = re.fullmatch(r"<\d+>(?:(\w{3} [ \d]\d \d\d:\d\d:\d\d) )?(.*)", line.rstrip("\n\0"))
+    found = re.fullmatch(r"<\d+>(?:\w{3} [ \d]\d \d\d:\d\d:\d\d )?(.*)", line.rstrip("\n\0"))
     assert found is not None, line
-    return f"{found[1] or time.strftime('%b %e %H:%M:%S')} host {found[2]}\n"
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S+00:00', time.gmtime())} host {found[1]}\n"

@@ -270,39 +270,39 @@ def test_root__reads_nothing_that_others_could_have_changed(
 
 
 @pytest.fixture
-def shared() -> Iterator[Path]:
+def common() -> Iterator[Path]:
     """A directory in which everybody can make files, as /tmp."""
-    path = Path(tempfile.mkdtemp(prefix="shared-", dir="/tmp"))
+    path = Path(tempfile.mkdtemp(prefix="common-", dir="/tmp"))
     path.chmod(0o1777)
     yield path
     shutil.rmtree(path)
 
 
 def test_root__in_a_shared_directory_trusts_only_directories_of_the_user_and_of_root(
-    enroller: Enroller, scene: Scene, shared: Path
+    enroller: Enroller, scene: Scene, common: Path
 ) -> None:
     alice, bob = scene.alice, scene.bob
     scene.fill("key-file", scene.target, KEY)
     scene.close()
     for name, owner in (("alice", alice.uid), ("bob", bob.uid), ("root", 0)):
-        (shared / name).write_text(KEY)
-        (shared / name).chmod(0o600)
-        os.chown(shared / name, owner, owner)
-    (shared / "directory").mkdir(0o700)
-    (shared / "directory" / "file").write_text(KEY)
-    (shared / "link").symlink_to(scene.target)
-    os.chown(shared / "link", alice.uid, alice.gid, follow_symlinks=False)
-    (shared / "roots-link").symlink_to(shared / "directory" / "file")
+        (common / name).write_text(KEY)
+        (common / name).chmod(0o600)
+        os.chown(common / name, owner, owner)
+    (common / "directory").mkdir(0o700)
+    (common / "directory" / "file").write_text(KEY)
+    (common / "link").symlink_to(scene.target)
+    os.chown(common / "link", alice.uid, alice.gid, follow_symlinks=False)
+    (common / "roots-link").symlink_to(common / "directory" / "file")
     for name, why in (
         ("bob", "is in a directory that users other than root can write"),
         ("root", "is in a directory that users other than root can write"),
         ("link", "Permission denied"),
         ("roots-link", "is a symbolic link in a directory that others can write"),
     ):
-        assert why in run(enroller, scene, "key-file", shared / name).refused().error, name
+        assert why in run(enroller, scene, "key-file", common / name).refused().error, name
         assert not alice.store.exists()
     for name in ("alice", "directory/file"):
-        assert run(enroller, scene, "key-file", shared / name).status == 0, name
+        assert run(enroller, scene, "key-file", common / name).status == 0, name
         shutil.rmtree(alice.store)
 
 
@@ -391,10 +391,10 @@ def test_root__makes_no_file_where_a_users_link_leads(
 
 @pytest.mark.parametrize("option", WRITING)
 def test_root__new_file_belongs_to_the_owner_of_its_directory(
-    enroller: Enroller, scene: Scene, outside: Path, shared: Path, option: str
+    enroller: Enroller, scene: Scene, outside: Path, common: Path, option: str
 ) -> None:
     alice = scene.alice
-    for directory, owner in ((alice.home, alice.uid), (outside, 0), (shared, 0)):
+    for directory, owner in ((alice.home, alice.uid), (outside, 0), (common, 0)):
         path = directory / "new"
         done = run(enroller, scene, option, path, "--json")
         assert done.status == 0

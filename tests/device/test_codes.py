@@ -122,7 +122,7 @@ def test_code__whole_name_wins_over_longer_names() -> None:
 
 def test_code__ambiguous_or_unknown_name_is_an_error(device: Device) -> None:
     device.hold(totp("alice@a"), totp("alice@b"), totp("bob"))
-    assert device.refused("code", "alice").error == '"alice" can be "alice@a", "alice@b"'
+    assert device.refused("code", "alice").error == '"alice" matches "alice@a", "alice@b"'
     assert device.refused("code", "carol").error == 'there is no entry "carol"'
     assert device.refused("code", status=2).hint == "softtoken code NAME; softtoken list shows the names"
 
