@@ -30,9 +30,11 @@ class Option:
         meaning: one sentence for the manual.
         check: takes the text and returns the value. Raises `ValueError` with what would be right.
         argument_only: the configuration file cannot set the option.
+        unset: in words for the manual, what an empty default means: "The default is ...".
+        example: what the configuration file shows in place of an empty default.
     """
 
-    __slots__ = ("argument_only", "check", "default", "meaning", "name", "value")
+    __slots__ = ("argument_only", "check", "default", "example", "meaning", "name", "unset", "value")
 
     def __init__(
         self,
@@ -43,6 +45,8 @@ class Option:
         check: Callable[[str], Value],
         value: str = "",
         argument_only: bool = False,
+        unset: str = "",
+        example: str = "",
     ) -> None:
         self.name = name
         self.default = default
@@ -50,6 +54,8 @@ class Option:
         self.meaning = meaning
         self.check = check
         self.argument_only = argument_only
+        self.unset = unset
+        self.example = example
 
 
 def _flag(text: str) -> bool:
@@ -139,6 +145,8 @@ OPTIONS = (
         "required_from",
         "",
         value="DATE",
+        unset="no such day",
+        example="2027-01-15",
         check=_date,
         meaning="As `nullok`, but only until this day begins in the host's time zone, and with a reminder. Where both "
         "are given, this one counts.",
@@ -229,6 +237,7 @@ OPTIONS = (
         "backend",
         "",
         value="FILE",
+        unset="the one that was installed with the module",
         check=_absolute_path,
         argument_only=True,
         meaning="The program that the bridge starts.",

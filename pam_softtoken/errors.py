@@ -225,7 +225,12 @@ class PathError(Unusable):
         kind: one of the words above; empty for anything else.
         culprit: what has to be changed, if that is not the file but a directory above it.
         owner: uid of the culprit's owner; -1 when it is not known.
+
+    Attributes:
+        aftermath: what became of the change that was under way, for the end of a message.
     """
+
+    aftermath = "nothing was changed"
 
     def __init__(self, path: str, why: str, *, kind: str = "", culprit: str = "", owner: int = -1) -> None:
         super().__init__(f"{path}: {why}")
@@ -252,6 +257,26 @@ class UnusableFile(PathError):
     def read_only(self) -> bool:
         """Whether the cause is a file system that cannot be written."""
         return self.kind == READ_ONLY
+
+
+class NoHome(UnusableFile):
+    """The user's home directory is missing. An unmounted one looks the same, so its absence alone proves nothing.
+
+    Args:
+        path: of the home directory.
+
+    Attributes:
+        was_enrolled: a code of the user was accepted, or tokens were revoked, as far as root's records tell.
+        doubt: for the log, why the user does not count as one who never enrolled. Empty until that was asked.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "there is no home directory yet, or it is not mounted", kind=MISSING)
+        self.was_enrolled = True
+        self.doubt = ""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; {self.doubt}" if self.doubt else super().__str__()
 
 
 class LockTimeout(PathError):
@@ -291,6 +316,12 @@ class DamagedState(PathError):
 
 class NotStored(PathError):
     """The right code could not be recorded as used, so it was not accepted."""
+
+
+class NotSynced(NotStored):
+    """The change is in place, but the disk has not confirmed it. So a power failure may undo it."""
+
+    aftermath = "the change is in place, but a power failure may undo it"
 
 
 class ConfigError(SoftTokenError):

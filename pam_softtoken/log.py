@@ -30,6 +30,8 @@ REASONS = {
     "long.",
     "malformed": "The answer is neither 6 to 8 digits nor a recovery code.",
     "not_enrolled": "There is no token file.",
+    "no_home": "There is no home directory, which would hold the token file, or it is not mounted. `detail` says "
+    "what helps.",
     "revoked": "`softtoken-admin revoke` took all tokens of the user away, or one during this login.",
     "pin_missing": "`pin_required` is given, and the user has no PIN.",
     "unknown_user": "This host knows no such user. The name is not logged; it may be a password.",

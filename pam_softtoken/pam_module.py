@@ -73,7 +73,7 @@ def _authenticate(pamh: Any, flags: int, arguments: list[str], record: log.Log) 
     login = Login(pamh, config, record, silent=silent)
     try:
         code = pamh.PAM_IGNORE
-        if not (login.never_enrolled and _may_come_later(pamh, config, record, login, silent=silent)):
+        if not _may_come_later(pamh, config, record, login, silent=silent):
             login.carry_out()
             code = pamh.PAM_SUCCESS
         _require_still(pamh, user)
@@ -118,21 +118,25 @@ def _is_trial(pamh: Any) -> bool:
 
 def _may_come_later(pamh: Any, config: configuration.Config, record: log.Log, login: Login, *, silent: bool) -> bool:
     """Check whether a user who never enrolled is let through without a code here, and log it."""
+    if not (config.nullok or config.enrol or config.required_from) or not login.has_never_enrolled():
+        return False
     days_left = login.days_left() if config.required_from else 0
     if days_left > 0:
         record.outcome(log.INFO, "ignored", "not_enrolled", detail=f"required in {days_left} d")
         login.remind(days_left)
         return True
-    if config.enrol:
+    passes = config.nullok and not config.required_from
+    # Without a home, an enrolment would fail. So it is only tried, to say so, where nothing else lets the user in.
+    if config.enrol and not (passes and login.has_no_home):
         from pam_softtoken.login import enrolment_offer  # noqa: PLC0415 - once in the life of an account
 
         if login.account is not None and enrolment_offer.announce(pamh, login.account, record, silent=silent):
             record.outcome(log.INFO, "ignored", "not_enrolled", detail="is to enrol at the account line")
             return True
-    if config.nullok and not config.required_from:
-        record.outcome(log.INFO, "ignored", "not_enrolled")
-        return True
-    return False
+    if passes:
+        detail = "the home directory is not there yet" if login.has_no_home else ""
+        record.outcome(log.INFO, "ignored", "not_enrolled", detail=detail)
+    return passes
 
 
 def _manage_account(pamh: Any, flags: int, arguments: list[str], record: log.Log) -> int:

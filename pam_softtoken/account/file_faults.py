@@ -6,7 +6,7 @@ import errno
 import os
 
 from pam_softtoken import errors
-from pam_softtoken.errors import InsecureFile, NotStored, UnusableFile
+from pam_softtoken.errors import InsecureFile, NotStored, NotSynced, UnusableFile
 
 _REMEDIES = {
     errno.EFBIG: "; raise the limit of file sizes of this service (fsize)",
@@ -62,6 +62,11 @@ def _closed(path: str, below: int) -> tuple[str, int]:
         return os.path.dirname(path), os.fstat(below).st_uid
     except OSError:
         return path, -1
+
+
+def not_synced(path: str, error: OSError) -> NotSynced:
+    """Return our error for a directory that cannot be synced after a change of its names."""
+    return NotSynced(path, words_of(error), kind=kind_of(error))
 
 
 def not_stored(path: str, error: OSError, *, below: int | None = None) -> NotStored:

@@ -213,7 +213,8 @@ class Mender:
     def _discard(self, new: str, directory: int) -> None:
         with self._maker, contextlib.suppress(OSError):
             for name in os.listdir(directory):
-                os.unlink(name, dir_fd=directory)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=directory)
             os.rmdir(new, dir_fd=self._above)
 
     def _move_away(self) -> str:

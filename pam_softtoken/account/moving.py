@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from typing import NamedTuple
 
 from pam_softtoken.account import enrolled_mark, file_faults, ram_record, replace, state
 from pam_softtoken.account.editor import LOCK_TIMEOUT_S, Editor
 from pam_softtoken.account.location import STATE, TOKENS, Location
 from pam_softtoken.account.token_file import TokenFile
-from pam_softtoken.errors import MoveFailed, NotEnrolled, NotStored, PathError
+from pam_softtoken.errors import MoveFailed, NotEnrolled, NotStored, NotSynced, PathError
 
 ASIDE = ".tokens.moving"
 """The name of the old token file from the moment when it is no longer used until the new file is in place."""
@@ -53,8 +54,13 @@ class Place(Editor):
             os.close(descriptor)
 
     def set_aside(self) -> None:
-        """Set the token file aside, so that it is no longer used."""
-        self._rename(TOKENS, ASIDE)
+        """Set the token file aside, so that it is no longer used. Raises `NotStored` if it is used as before."""
+        try:
+            self._rename(TOKENS, ASIDE)
+        except NotSynced as error:
+            with suppress(NotSynced):
+                self.put_back()
+            raise NotStored(error.path, error.why, kind=error.kind) from None
 
     def put_back(self) -> None:
         """Rename the token file back, so that it is used again."""
@@ -64,9 +70,12 @@ class Place(Editor):
         try:
             with self.location.as_owner():
                 os.rename(old, new, src_dir_fd=self._directory, dst_dir_fd=self._directory)
-                os.fsync(self._directory)
         except OSError as error:
             raise file_faults.not_stored(self._path(old), error) from None
+        try:
+            os.fsync(self._directory)
+        except OSError as error:
+            raise file_faults.not_synced(self._path(old), error) from None
 
     def prepare(self, content: TokenFile) -> replace.Replacement:
         """Write the token file under a temporary name in its directory."""
@@ -132,6 +141,7 @@ class Move(NamedTuple):
 
         Raises:
             MoveFailed, NotEnrolled, PathError: everything is as it was.
+            NotSynced: the tokens are in the new place. The same command removes what is left in the old one.
         """
         try:
             live, aside = self.source.look()
@@ -177,6 +187,8 @@ class Move(NamedTuple):
             raise
         try:
             target.put(replacement)
+        except NotSynced:
+            raise  # the target is used now; with the source there would be two
         except NotStored:
             if live is not None:
                 source.put_back()

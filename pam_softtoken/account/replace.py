@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pam_softtoken.account.file_faults import not_stored, refusal
+from pam_softtoken.account.file_faults import not_stored, not_synced, refusal
 from pam_softtoken.account.safe_open import OURSELVES, SAFELY, AsUser, overwrite
 
 
@@ -48,7 +48,8 @@ class Replacement:
         """Rename the new file over the old one. On return this would survive a power failure.
 
         Raises:
-            NotStored: nothing has changed, or a power failure may undo it.
+            NotStored: nothing has changed.
+            NotSynced: it is in place, and a power failure may undo it.
         """
         try:
             name = os.path.basename(self._path)
@@ -59,7 +60,7 @@ class Replacement:
         try:
             os.fsync(self._below)
         except OSError as error:
-            raise not_stored(self._path, error, below=self._below) from None
+            raise not_synced(self._path, error) from None
 
     def discard(self) -> None:
         """Remove the new file. The old file stays where it is. If the new one cannot be removed, it is harmless."""
@@ -78,7 +79,8 @@ def write_for_root(path: str, data: bytes, *, mode: int) -> None:
         mode: the file's mode, whatever the umask.
 
     Raises:
-        NotStored: nothing has changed, or a power failure may undo it.
+        NotStored: nothing has changed.
+        NotSynced: it is in place, and a power failure may undo it.
     """
     try:
         directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -196,10 +198,14 @@ def remove(path: str, *, below: int) -> None:
         below: descriptor of the file's directory.
 
     Raises:
-        NotStored: it is still there, or may come back.
+        NotStored: it is still there.
+        NotSynced: it is gone, but may come back.
     """
     try:
         os.unlink(os.path.basename(path), dir_fd=below)
-        os.fsync(below)
     except OSError as error:
         raise not_stored(path, error, below=below) from None
+    try:
+        os.fsync(below)
+    except OSError as error:
+        raise not_synced(path, error) from None

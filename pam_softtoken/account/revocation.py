@@ -26,7 +26,7 @@ from __future__ import annotations
 import os
 
 from pam_softtoken.account import enrolled_mark, places
-from pam_softtoken.account.token_file import TokenFile
+from pam_softtoken.account.token_file import TokenFile, rebind_words
 from pam_softtoken.errors import DENIED, EXPLAINED, Revoked, UnusableFile
 from pam_softtoken.otp.recovery_code import RecoverySet
 
@@ -124,17 +124,17 @@ def read_for(account: Account) -> Revocation:
         UnusableFile: nobody can tell, which is no proof that nothing was.
     """
     present = read(account.uid)
-    former_uid = enrolled_mark.former_uid(account)
-    if former_uid is None:
+    before = enrolled_mark.former(account)
+    if before is None:
         return present
-    former = read(former_uid)
-    present.beside, former.beside = {former_uid: former.names}, {account.uid: present.names}
+    former = read(before.uid)
+    present.beside, former.beside = {before.uid: former.names}, {account.uid: present.names}
     if former.names <= present.names:
         return present
     if present.names:
-        cure = f"softtoken-admin rebind {account.name} --old-uid {former_uid}"
+        cure = " ".join(rebind_words((account.name, account.uid), (before.name, before.uid)))
         raise UnusableFile(
-            directory_of(former_uid), f"was not handed over to uid {account.uid}; as root: {cure}", kind=EXPLAINED
+            directory_of(before.uid), f"was not handed over to uid {account.uid}; as root: {cure}", kind=EXPLAINED
         )
     return former
 

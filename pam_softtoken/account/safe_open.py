@@ -100,12 +100,15 @@ def open_home(account: Account) -> int:
 
     Raises:
         InsecureFile: it belongs to another user, or others can write it (as sshd's StrictModes).
-        UnusableFile: it cannot be opened. Its absence proves nothing.
+        NoHome: it is missing, which by itself proves nothing.
+        UnusableFile: it cannot be opened.
     """
     if not account.home.startswith("/"):
         raise UnusableFile(account.home, "the home directory has no absolute path")
     try:
         directory = os.open(account.home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise errors.NoHome(account.home) from None
     except OSError as error:
         raise UnusableFile(
             account.home, words_of(error), kind=kind_of(error), culprit=_closed_above(account.home)

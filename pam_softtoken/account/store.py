@@ -35,14 +35,13 @@ def _why_not_proven(location: Location) -> str:
     """
     account = location.account
     name, present = account.name, (account.name, account.uid)
-    former, uid = (
-        enrolled_mark.former_name(account) if enrolled_mark.is_set(account.uid) else "",
-        enrolled_mark.former_uid(account),
-    )
-    if former:
+    before = enrolled_mark.former(account)
+    former = enrolled_mark.former_name(account) if enrolled_mark.is_set(account.uid) else ""
+    # A home directory says more than a uid, which may have been somebody else's earlier.
+    if former and (before is None or before.name == name):
         return f"the uid was enrolled as {former}; {token_file.whose(present, (former, account.uid))}"
-    if uid is not None:
-        return f"{name} was enrolled with uid {uid}; {token_file.whose(present, (name, uid))}"
+    if before is not None:
+        return f"{before.described(name)}; {token_file.whose(present, (before.name, before.uid))}"
     known = enrolled_mark.known(name) if location.in_home else None
     if known is None or known.home == account.home:
         return ""
@@ -104,6 +103,7 @@ class Store:
 
         Raises:
             NotEnrolled: there is no token file.
+            NoHome: there is no home directory in which it would be.
             Revoked: there are only tokens that root has revoked.
             BadTokenFile, InsecureFile, UnusableFile: as their names say.
         """
@@ -130,14 +130,19 @@ class Store:
                 content = self._open_as_owner()
         except FileNotFoundError:
             raise self.not_enrolled() from None
+        except errors.NoHome as error:
+            error.was_enrolled = self._was_enrolled()
+            raise
         return content
 
     def not_enrolled(self) -> NotEnrolled:
         """Return the error for a missing token file. The enrolled mark decides what the absence proves."""
-        account = self.location.account
-        was_enrolled = bool(self._revocation.names) or enrolled_mark.was_accepted(account)
+        was_enrolled = self._was_enrolled()
         why = _why_not_proven(self.location) if was_enrolled else ""
         return NotEnrolled(proven=not was_enrolled, why=why, path=self._path(TOKENS))
+
+    def _was_enrolled(self) -> bool:
+        return bool(self._revocation.names) or enrolled_mark.was_accepted(self.location.account)
 
     def _open_as_owner(self) -> TokenFile:
         with self.location.as_owner():

@@ -110,11 +110,11 @@ def rebind_words(present: Owner, former: Owner) -> list[str]:
 
     Args:
         present: the present account.
-        former: the account that root has recorded. An empty name means that it is not known.
+        former: the account that root has recorded. An empty name or a uid below 0 means that it is not known.
     """
     words = ["softtoken-admin", "rebind", present[0]]
     words += ["--old-name", former[0]] if former[0] and former[0] != present[0] else []
-    words += ["--old-uid", str(former[1])] if former[1] != present[1] else []
+    words += ["--old-uid", str(former[1])] if former[1] not in (-1, present[1]) else []
     return words
 
 

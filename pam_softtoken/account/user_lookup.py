@@ -1,11 +1,12 @@
 """The one look-up of a user. It returns the account under the host's own name for it, whatever spelling was typed.
 Directory services know one person under several names, such as `carol`, `CORP\\carol` and `carol@corp.example`. The
-canonical name is `pw_name`, and everything that is named after a user is named after that. Imports nothing but `pwd`,
-the errors and `safe_open`, because a login loads it.
+canonical name is `pw_name`, and everything that is named after a user is named after that. Imports nothing but `os`,
+`pwd`, the errors and `safe_open`, because a login loads it.
 """
 
 from __future__ import annotations
 
+import os
 import pwd
 
 from pam_softtoken.account.safe_open import Account
@@ -75,9 +76,31 @@ def account_of(entry: pwd.struct_passwd) -> Account:
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, home=entry.pw_dir)
 
 
+def place_of(home: str) -> str:
+    """Return the one spelling of a home directory."""
+    return f"/{os.path.normpath(home).strip('/')}"
+
+
+def shares_home(account: Account) -> bool:
+    """Check whether the host lists an account with the same home directory and another uid.
+
+    This reads all accounts, which a directory service may do slowly. A service that does not answer lists none.
+    """
+    place = place_of(account.home)
+    return any(each.pw_uid != account.uid and place_of(each.pw_dir) == place for each in pwd.getpwall())
+
+
 def canonical_name(typed: str) -> str:
     """Return the canonical name of a user. An unknown user's name is returned as typed."""
     try:
         return account_of_name(typed).name
     except (UnknownUser, LookUpFailed):
         return typed
+
+
+def is_login(word: str) -> bool:
+    """Check whether a word is known to be a login name of this host."""
+    try:
+        return bool(account_of_name(word))
+    except (UnknownUser, LookUpFailed):
+        return False

@@ -1,7 +1,7 @@
 """Remove root's records of an account that is gone: `softtoken-admin forget`, and `rebind --newcomer`.
 
-These are tokens, state, marks, the record of a name, revocations, and used codes recorded in /run. After that, a new
-user who gets the name or the uid has never enrolled.
+These are tokens, state, marks, the records of a name and a home directory, revocations, and used codes recorded in
+/run. After that, a new user who gets the name, the uid or the home directory has never enrolled.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pam_softtoken.account import enrolled_mark, ram_record, revoking, roots_pla
 from pam_softtoken.account.location import TOKENS, Location
 from pam_softtoken.account.roots_place import Place
 from pam_softtoken.admin.common import deed, logins, orphans, person
-from pam_softtoken.admin.common.orphans import CHANGED, GONE, STORE, Orphan
+from pam_softtoken.admin.common.orphans import CHANGED, GONE, HOME, STORE, Orphan
 from pam_softtoken.errors import (
     AdministrationFailed,
     BadTokenFile,
@@ -55,18 +55,18 @@ def begin_anew(screen: terminal.Terminal, account: safe_open.Account, store: str
     """
     location = Location(store, account)
     former = enrolled_mark.former_name(account) if enrolled_mark.is_set(account.uid) else ""
-    former_uid = enrolled_mark.former_uid(account)
+    before = enrolled_mark.former(account)
     place = Place(location)
     try:
         found = _tokens_of_others(place)
-        if not found and not former and former_uid is None:
+        if not found and not former and before is None:
             raise AdministrationFailed(
                 f"nothing of a former user is in the way of {account.name}",
                 hint=f"{person.PROGRAM} revoke {account.name} takes the tokens of {account.name} away",
             )
         left = [found] if found else []
         left += [f"the mark that uid {account.uid} was enrolled as {former}"] if former else []
-        left += [f"the record that {account.name} was enrolled with uid {former_uid}"] if former_uid is not None else []
+        left += [f"the record that {before.described(account.name)}"] if before is not None else []
         screen.tell(f"{account.name} is a new user, and what a former user left is taken away: {' and '.join(left)}.")
         if former or not enrolled_mark.is_set(account.uid):
             screen.tell(f"From then on {account.name} counts as a user who has never enrolled.")
@@ -78,9 +78,9 @@ def begin_anew(screen: terminal.Terminal, account: safe_open.Account, store: str
         if former:  # otherwise mark and revocations are the account's own
             revoking.forget(account.uid)
             enrolled_mark.forget(account.uid)
-        if former_uid is not None:
-            enrolled_mark.forget_name(account.name)
-        why = former or found or f"uid {former_uid}"
+        if before is not None:
+            enrolled_mark.forget_former(account)
+        why = former or found or (f"{before.name} uid {before.uid}" if before is not None else "")
         deed.record("rebind", account.name, uid=str(account.uid), newcomer="yes", former=why)
     finally:
         place.close()
@@ -127,8 +127,8 @@ def _forget(screen: terminal.Terminal, options: ForgetOptions) -> None:
     for each in chosen:
         screen.tell(f"{terminal.visible(each.path)}: {terminal.visible(each.problem)}")
     screen.tell(
-        "All of it goes: tokens, the record of used codes, and what was revoked. A user who gets the name or the uid, "
-        "and a home directory that was kept, counts as one who never enrolled."
+        "All of it goes: tokens, the record of used codes, and what was revoked. A user who gets the name, "
+        "the uid, or a home directory that was kept, counts as one who never enrolled."
     )
     consent.require(screen, "Take it away?", given=options.yes)
     try:
@@ -199,6 +199,8 @@ def _take_away(pair: _Pair, found: Iterable[Orphan]) -> None:
     for each in found:
         if each.kind == STORE:
             _clear(each.path)
+        if each.kind == HOME:
+            enrolled_mark.forget_record(each.path)
     if _has_only_its_own(name, uid):
         for path in ram_record.paths_of(uid):
             ram_record.remove(path)
@@ -219,7 +221,10 @@ def _has_only_its_own(name: str | None, uid: int) -> bool:
 
 
 def _clear(path: str) -> None:
-    directory = safe_open.open_directory(path, below=None, owner=os.geteuid())
+    try:
+        directory = safe_open.open_directory(path, below=None, owner=os.geteuid())
+    except FileNotFoundError:
+        return  # somebody else has removed it since it was listed
     try:
         roots_place.clear(path, below=directory)
     finally:

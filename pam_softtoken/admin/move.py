@@ -23,6 +23,7 @@ from pam_softtoken.errors import (
     LockTimeout,
     MoveFailed,
     NotEnrolled,
+    NotSynced,
     OtherAccount,
     PathError,
     UsageError,
@@ -159,6 +160,8 @@ def _result_of(account: safe_open.Account, options: MoveOptions) -> str | None:
         return _move(account, options)
     except NotEnrolled:
         return None
+    except NotSynced as error:
+        raise AdministrationFailed(f"{error}; {error.aftermath}", hint="run the same command again") from None
     except (ConfigError, MoveFailed, PathError) as error:
         raise AdministrationFailed(str(error), hint=_advice(error)) from None
 

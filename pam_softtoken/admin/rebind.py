@@ -130,14 +130,18 @@ def _changed(store: str) -> tuple[list[tuple[safe_open.Account, safe_open.Accoun
     """List the changed accounts, each with its former state, and describe the unclear ones."""
     found: dict[tuple[str, int], tuple[safe_open.Account, safe_open.Account]] = {}
     doubtful = []
+    heirs = orphans.heirs_of_homes()
     for orphan in orphans.find((store, person.PLACES["system"])):
         if orphan.account != orphans.CHANGED or orphan.uid is None or not orphan.user:
             continue
         named, numbered = person.account_if_known(orphan.user), person.account_if_known(orphan.uid)
-        account = named or numbered
+        candidates = {
+            each.uid: each for each in (named, numbered, heirs.get((orphan.user, orphan.uid))) if each is not None
+        }
+        account = next(iter(candidates.values()), None)
         if account is None:
             continue
-        if named is not None and numbered is not None and named.uid != numbered.uid:
+        if len(candidates) > 1:
             doubtful.append(f"{orphan.path}: {orphan.problem}")
             continue
         found[(orphan.user, orphan.uid)] = account, _former(account, orphan.user, orphan.uid)

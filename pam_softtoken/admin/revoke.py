@@ -28,6 +28,7 @@ from pam_softtoken.errors import (
     LockTimeout,
     NotEnrolled,
     NotStored,
+    NotSynced,
     PathError,
 )
 from pam_softtoken.ui import consent, terminal
@@ -168,8 +169,9 @@ class _Revocation:
             revoking.bring_along(account, keeping=True)  # the former uid may belong to another user
             revoking.revoke(account.uid, fingerprints=doomed, everything=everything, now=int(time.time()))
         except PathError as error:
+            aftermath = error.aftermath if isinstance(error, NotSynced) else "nothing was revoked"
             raise AdministrationFailed(
-                f"{error}; nothing was revoked", hint=f"make room on the disk of {places.DATA}, and start again"
+                f"{error}; {aftermath}", hint=f"make room on the disk of {places.DATA}, and start again"
             ) from None
         deed.record("revoke", self._user, token="(all)" if everything else self._name or "(all)")
 

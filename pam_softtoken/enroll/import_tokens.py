@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from pam_softtoken.account import user_lookup
+from pam_softtoken.account.location import Location
 from pam_softtoken.account.state import NEVER, State
 from pam_softtoken.account.token_file import MAX_TOKENS, TokenFile
 from pam_softtoken.account.user_path import NamedFiles, reason
@@ -19,7 +20,7 @@ from pam_softtoken.enroll.permission import Permission
 from pam_softtoken.enroll.run_context import PROGRAM, Job
 from pam_softtoken.errors import EnrolmentFailed, NotEnrolled, PathError, UsageError
 from pam_softtoken.interchange import reader
-from pam_softtoken.interchange.record import Harvest, Imported
+from pam_softtoken.interchange.record import Harvest, Imported, LeftOut
 from pam_softtoken.login import policy
 from pam_softtoken.otp import recovery_code
 from pam_softtoken.otp.pin import PIN
@@ -31,7 +32,7 @@ MAX_PASSPHRASE_BYTES = 1024
 
 
 def read(path: str, passphrase_file: str | None, named_files: NamedFiles, *, only_text: bool = False) -> Harvest:
-    """Read a file of another program.
+    """Read a file of another program, with the entries that cannot be used.
 
     Args:
         path: the file, or - for stdin.
@@ -54,33 +55,19 @@ def read(path: str, passphrase_file: str | None, named_files: NamedFiles, *, onl
     if passphrase_file is not None:
         passphrase = _read(passphrase_file, MAX_PASSPHRASE_BYTES, named_files).decode("utf-8", "surrogateescape")
         passphrase = passphrase.rstrip("\r\n")
-    return reader.read(data, path="stdin" if path == "-" else path, now=int(time.time()), passphrase=passphrase)
+    return reader.read(
+        data,
+        path=name_of(path),
+        now=int(time.time()),
+        passphrase=passphrase,
+        skipping=True,
+        is_login=user_lookup.is_login,
+    )
 
 
-def by_user(found: Iterable[Imported], own: str, *, only: bool, may_others: bool) -> dict[str, list[Imported]]:
-    """Return the tokens by the user that gets them.
-
-    Args:
-        found: the tokens.
-        own: the account that the program runs for. It gets the tokens for which the file names no user.
-        only: leave out the tokens of other users.
-        may_others: also import the tokens of other users.
-
-    Raises:
-        EnrolmentFailed: no token is left, or a token belongs to another user and only root may import it.
-    """
-    users: dict[str, list[Imported]] = {}
-    for each in found:
-        users.setdefault(user_lookup.canonical_name(each.user) if each.user else own, []).append(each)
-    if only:
-        users = {user: users[user] for user in users if user == own}
-    if not users:
-        raise EnrolmentFailed(
-            f"there is no token of {own} in the file", hint=f"{PROGRAM} --import FILE --dry-run shows those there are"
-        )
-    if not may_others and set(users) != {own}:
-        raise EnrolmentFailed("only root can take over the tokens of others", hint=f"--user {own} takes your own")
-    return users
+def name_of(path: str) -> str:
+    """Return what messages call the file of --import."""
+    return "stdin" if path == "-" else path
 
 
 class Takeover:
@@ -97,26 +84,69 @@ class Takeover:
         self._found = found
         self._now = int(time.time())
         self._alone = alone
-        self._scratch_codes = tuple(code for each in found for code in each.scratch_codes)
         codes = len(self._scratch_codes) or (job.options.recovery_codes if alone else 0)
         self._recovery = RecoverySet.unknown(min(codes, recovery_code.MAX_CODES))
         self._pin: PIN | None = None
         self._taken: list[Token] = []
         self._is_new = True
 
-    def look(self) -> None:
-        """Check what the import would do, without changing anything.
+    @property
+    def user(self) -> str:
+        """Return the name of the user that gets the tokens."""
+        return self._job.user
+
+    @property
+    def location(self) -> Location:
+        """Return the place of the user's files."""
+        return self._job.store.location
+
+    @property
+    def _scratch_codes(self) -> tuple[str, ...]:
+        return tuple(code for each in self._found for code in each.scratch_codes)
+
+    def look(self) -> list[LeftOut]:
+        """Check what the import would do, without changing anything. What cannot be imported is dropped here.
+
+        Returns:
+            The entries that cannot be imported because of what is there already or of their values.
 
         Raises:
-            EnrolmentFailed, PathError: the tokens cannot be imported.
+            EnrolmentFailed, PathError: none of the user's tokens can be imported.
         """
         try:
             present: TokenFile | None = self._job.store.open_enrolled()
         except NotEnrolled:
             present = None
-        self._job.store.close()
-        self._applied_to(present)
+        finally:
+            self._job.store.close()
+        there = list(present.tokens) if present is not None else []
+        kept: list[Imported] = []
+        left_out: list[LeftOut] = []
+        for each in self._found:
+            fault = self._fault_of(each, there)
+            if fault is None:
+                kept.append(each)
+                there.append(each.token)
+            else:
+                left_out.append(fault)
+        self._found = kept
         self._is_new = present is None
+        if kept:
+            self._applied_to(present)
+        return left_out
+
+    def left_out(self, why: str, *, hint: str = "") -> list[LeftOut]:
+        """Return all entries as ones that cannot be imported."""
+        return [LeftOut(each.place, self.user, why, hint) for each in self._found]
+
+    def drop(self) -> None:
+        """Import none of the tokens."""
+        self._found = []
+
+    @property
+    def is_empty(self) -> bool:
+        """Return whether nothing is left to import."""
+        return not self._found
 
     def describe(self) -> None:
         """Show what will be imported. Call it after `look`."""
@@ -143,11 +173,13 @@ class Takeover:
         job, store = self._job, self._job.store
         at_first = store.open_for_enrolment()
         store.begin_state()
-        store.require_room(self._applied_to(at_first))
+        if self._alone:  # otherwise nothing is shown or asked that a full disk could make useless
+            store.require_room(self._applied_to(at_first))
         granted = permission.obtain(job) if at_first is not None else Permission(job.user, "")
         if at_first is None:
             job.require_never_enrolled()
             self._make_recovery_codes()
+            self._pin = self._pin_of_all(PIN.of)
 
         def change(present: TokenFile | None, state: State) -> tuple[TokenFile, State]:
             if (present is None) != (at_first is None):
@@ -169,6 +201,10 @@ class Takeover:
         """Remove what was created and is not needed."""
         self._job.store.withdraw()
 
+    def close(self) -> None:
+        """Close the user's files."""
+        self._job.store.close()
+
     def _make_recovery_codes(self) -> None:
         codes = list(self._scratch_codes)
         if not codes and self._alone:
@@ -187,18 +223,9 @@ class Takeover:
         there = list(present.tokens) if present is not None else []
         self._taken = []
         for each in self._found:
-            for other in there:
-                if have_one_key(each.token, other):
-                    raise EnrolmentFailed(
-                        f'{each.place}: its key is that of token "{other.name}" of {self._job.user}',
-                        hint=f"{PROGRAM} --list shows the tokens, --remove takes one away",
-                    )
-            if abs(each.drift) > policy.RESYNC_STEPS:
-                raise EnrolmentFailed(
-                    f"{each.place or each.token.name}: the token's clock is {abs(each.drift)} time steps off, "
-                    f"and at most {policy.RESYNC_STEPS} can be followed",
-                    hint="set the app's clock right and enrol again",
-                )
+            fault = self._fault_of(each, there)
+            if fault is not None:
+                raise EnrolmentFailed(fault.text, hint=fault.hint)
             token = _renamed(each.token, self._name_of(each.token, {other.name for other in there}))
             self._taken.append(token)
             there.append(token)
@@ -209,7 +236,20 @@ class Takeover:
             )
         if present is not None:
             return TokenFile(tuple(there), present.recovery, present.pin)
-        return TokenFile(tuple(there), self._recovery, self._pin_of_all())
+        return TokenFile(tuple(there), self._recovery, self._pin or self._pin_of_all(PIN.unknown))
+
+    def _fault_of(self, each: Imported, there: list[Token]) -> LeftOut | None:
+        """Return why one token cannot be imported beside those that are there; None if it can."""
+        for other in there:
+            if have_one_key(each.token, other):
+                why = f'its key is that of token "{other.name}" of {self.user}'
+                hint = f"{PROGRAM} --list shows the tokens, --remove takes one away"
+                return LeftOut(each.place, self.user, why, hint)
+        if abs(each.drift) > policy.RESYNC_STEPS:
+            steps = abs(each.drift)
+            why = f"the token's clock is {steps} time steps off, and at most {policy.RESYNC_STEPS} can be followed"
+            return LeftOut(each.place, self.user, why, "set the app's clock right and enrol again")
+        return None
 
     def _name_of(self, token: Token, taken: set[str]) -> str:
         name = self._job.options.name if len(self._found) == 1 and self._job.has_name else token.name
@@ -217,7 +257,8 @@ class Takeover:
             return name
         return next(longer for number in range(2, 99) if (longer := f"{name[:60]} {number}") not in taken)
 
-    def _pin_of_all(self) -> PIN | None:
+    def _pin_of_all(self, make: Callable[[str], PIN]) -> PIN | None:
+        """Return the PIN that all tokens share. Hashing it takes a while, so a check makes one without its hash."""
         pins = {each.pin for each in self._found}
         if pins == {""}:
             return None
@@ -227,13 +268,12 @@ class Takeover:
                 hint=f"take over one of them, and set a PIN with {PROGRAM} --pin",
             )
         try:
-            self._pin = self._pin or PIN.of(pins.pop())
+            return make(pins.pop())
         except ValueError as error:
             raise EnrolmentFailed(
                 f"the PIN of {self._job.user} cannot be taken over: {error}",
                 hint="in the file, put + in its place for no PIN",
             ) from None
-        return self._pin
 
     def _recorded_in(self, state: State, *, is_new: bool) -> State:
         """Record the used codes as used. Assume the same of codes that may have been used up to now."""
@@ -246,31 +286,6 @@ class Takeover:
                 # The code shown now: google-authenticator does not record the code that taught it a skew.
                 state = state.with_assumed(name, max(0, start + each.drift))
         return state.with_set(self._recovery.name).without_graces() if is_new else state
-
-
-def carry_out_all(jobs: dict[str, Takeover], *, dry_run: bool, tell: Callable[[str], None]) -> str:
-    """Check all imports, and write only if every one of them is possible.
-
-    Returns:
-        What was done, as text for the user.
-    """
-    for each in jobs.values():
-        each.look()
-    if dry_run:
-        for each in jobs.values():
-            each.describe()
-        return "Nothing was changed."
-    done = []
-    for user, each in jobs.items():
-        try:
-            done.append(each.carry_out())
-        except BaseException:
-            each.withdraw()
-            if done:
-                tell(f"Before {user} these were taken over: {', '.join(list(jobs)[: len(done)])}.")
-            raise
-        each.describe()
-    return done[0] if len(done) == 1 else f"Done. {len(done)} users are enrolled."
 
 
 def _renamed(token: Token, name: str) -> Token:

@@ -11,7 +11,7 @@ from pam_softtoken import config as configuration
 from pam_softtoken.account import host_settings, safe_open, user_lookup
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.location import Location
-from pam_softtoken.enroll import check, import_tokens, new_token, provisioning, sheet
+from pam_softtoken.enroll import check, import_all, import_tokens, new_token, provisioning, sheet
 from pam_softtoken.enroll import through_sudo as self_service
 from pam_softtoken.enroll.enrolment import Enrolment
 from pam_softtoken.enroll.import_tokens import Takeover
@@ -82,7 +82,7 @@ def _faults_explained(location: Location, *, through_sudo: bool) -> Iterator[Non
         yield
     except PathError as error:
         hint = _hint_for(error, location, through_sudo=through_sudo)
-        raise EnrolmentFailed(f"{error}; nothing was changed", hint=hint) from None
+        raise EnrolmentFailed(f"{error}; {error.aftermath}", hint=hint) from None
     except Revoked:
         as_root = "" if os.geteuid() == 0 and not through_sudo else "ask an administrator for: "
         raise EnrolmentFailed(
@@ -128,14 +128,20 @@ def _import(
     for reason in harvest.skipped:
         screen.tell(f"Skipped: {terminal.visible(reason)}.")
     may_others = os.geteuid() == 0 and not options.through_sudo
-    users = import_tokens.by_user(harvest.found, account.name, only=bool(options.user), may_others=may_others)
-    with contextlib.ExitStack() as open_stores:
-        jobs = {}
-        for user, found in users.items():
-            job = _job(screen, screen, options, _location(settings, _account(user, "import")), settings)
-            open_stores.callback(job.store.close)
-            jobs[user] = Takeover(job, found, alone=len(users) == 1)
-        return import_tokens.carry_out_all(jobs, dry_run=options.dry_run, tell=screen.tell)
+    content = import_all.by_user(harvest, account, only=bool(options.user), may_others=may_others)
+    takeovers = []
+    for user, found in content.tokens.items():
+        user.look_up_groups()
+        job = _job(screen, screen, options, _location(settings, user), settings)
+        takeovers.append(Takeover(job, found, alone=len(content.tokens) == 1))
+    return import_all.Import(
+        import_tokens.name_of(path),
+        takeovers,
+        content.unusable,
+        screen=screen,
+        explained=lambda error, location: _hint_for(error, location, through_sudo=options.through_sudo),
+        skipping=options.skip_unusable,
+    ).carry_out(dry_run=options.dry_run)
 
 
 def _carry_out(work: Callable[[Job], str], job: Job) -> str:

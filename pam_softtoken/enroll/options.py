@@ -28,6 +28,7 @@ class Options:
     print_recovery_codes: bool
     import_file: str | None
     dry_run: bool
+    skip_unusable: bool
     passphrase_file: str | None
     pin: bool
     no_pin: bool

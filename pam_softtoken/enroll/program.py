@@ -50,12 +50,12 @@ TOOLS = {
     "remove": ("force", "no_confirm"),
     "new_recovery_codes": ("recovery_codes", "no_confirm", "json"),
     "print_recovery_codes": ("recovery_codes",),
-    "import_file": ("name", "no_confirm", "dry_run", "passphrase_file", "recovery_codes"),
+    "import_file": ("name", "no_confirm", "dry_run", "skip_unusable", "passphrase_file", "recovery_codes"),
     "pin": (),
     "no_pin": (),
 }
 NEVER_TOGETHER = (("if_absent", "force"), ("recovery_hashes", "recovery_codes"))
-ONLY_WITH_IMPORT = ("dry_run", "passphrase_file")
+ONLY_WITH_IMPORT = ("dry_run", "skip_unusable", "passphrase_file")
 
 
 def build_parser() -> command_line.Parser:
@@ -117,6 +117,10 @@ def build_parser() -> command_line.Parser:
         "--import", metavar="FILE", dest="import_file", help="take over the tokens of another program, from FILE or -"
     )
     tools.add_argument("--dry-run", action="store_true", help="with --import: only say what would be taken over")
+    tools.add_argument(
+        "--skip-unusable", action="store_true",
+        help="with --import: leave out entries that cannot be used, and list them; without it nothing is taken over",
+    )  # fmt: skip
     tools.add_argument("--passphrase-file", metavar="FILE", help="with --import: what opens an encrypted file")
     tools.add_argument(
         "--pin", action="store_true", help="set a PIN, to be typed in front of each code, or another one"

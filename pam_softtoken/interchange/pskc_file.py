@@ -35,7 +35,7 @@ _MAX_DERIVED_BYTES = 64
 _LOGIN = r"([A-Za-z0-9_][A-Za-z0-9_.-]*)"
 _USER_ID = re.compile(rf"[Uu][Ii][Dd]={_LOGIN}(?:,.*)?\Z|{_LOGIN}\Z", re.DOTALL)  # a distinguished name, or not
 _OURS = ("hotp", "totp")
-_HINT = "the file must follow RFC 6030; ask its maker"
+HINT = "the file must follow RFC 6030; ask its maker"
 _CLOSED_HINT = "give its passphrase, or its pre-shared key in hexadecimal"
 
 
@@ -58,11 +58,10 @@ def read(data: bytes, *, passphrase: str | None, mistakes: Mistakes, now: int) -
             place = f"line {seen.lines[count - 1]}" if known else f"key {count}"
             if key.id in pins and _algorithm(key) not in _OURS:
                 continue  # a PIN; its token refers to it
-            with mistakes.at(place):
+            with mistakes.at(place, user=_login(key), is_certain=True):
                 found.append(_token(key, place=place, now=now))
         if not container.keys:
             raise Unreadable("there is no key in the file")
-    mistakes.raise_any(hint=_HINT)
     return found
 
 
@@ -138,11 +137,9 @@ def _token(key: Key, *, place: str, now: int) -> Imported:
     name = name_from(key.friendly_name or key.issuer or "", key.serial or "" if not key.friendly_name else "")
     hash_name = algorithm_from(key.algorithm_suite or "SHA1")
     pin, pin_notes = _pin(key)
-    told = key.userid or ""
-    user = _USER_ID.match(told)
-    if told and not user:
+    login = _login(key)
+    if key.userid and not login:
         pin_notes += ("the user's name in the file is not a login name",)
-    login = (user[1] or user[2]) if user else ""
     if algorithm == "hotp":
         token = hotp_token(name, secret, now=now, counter=counter, algorithm=hash_name, digits=digits)
         return Imported(token, last=last_before(counter), user=login, pin=pin, place=place, notes=notes + pin_notes)
@@ -151,6 +148,12 @@ def _token(key: Key, *, place: str, now: int) -> Imported:
     token = totp_token(name, secret, now=now, period_s=period_s, algorithm=hash_name, digits=digits)
     last = used_step(step, now=now, period_s=period_s) if step > 0 else None
     return Imported(token, last=last, drift=drift, user=login, pin=pin, place=place, notes=notes + pin_notes)
+
+
+def _login(key: Key) -> str:
+    """Return the login name of a key's user; "" if the file has none."""
+    user = _USER_ID.match(key.userid or "")
+    return (user[1] or user[2]) if user else ""
 
 
 def _require_usable(key: Key, now: int) -> None:

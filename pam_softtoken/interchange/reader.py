@@ -4,6 +4,7 @@ function serves all formats. The content of the file shows the format. Each form
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from pam_softtoken.errors import ImportFailed, Unreadable
@@ -11,7 +12,9 @@ from pam_softtoken.interchange import google_export, google_file, key_uri_reader
 from pam_softtoken.interchange.record import Harvest, Imported, Mistakes
 from pam_softtoken.otp.token import MIN_KEY_BYTES
 
-MAX_BYTES = 2**20
+MAX_BYTES = 4 * 2**20
+"""A users file of pam_oath has some 130 bytes for each user, and so room for 30 000."""
+MAX_PICTURE_BYTES = 2**20
 GOOGLE, OATH, URI, PSKC, PICTURE = "google-authenticator", "pam_oath", "uri", "pskc", "picture"
 KINDS = (GOOGLE, OATH, URI, PSKC, PICTURE)
 """`URI` covers Key URIs and exports of Google Authenticator, one or more lines of them."""
@@ -20,6 +23,7 @@ _HINT = (
     "known are: the files of google-authenticator and pam_oath, Key URIs (otpauth://), exports of Google Authenticator "
     "(otpauth-migration://), PSKC, and PNG or JPEG pictures of QR codes"
 )
+_HINTS = {OATH: oath_file.HINT, PSKC: pskc_file.HINT}
 
 
 def is_text_of_ours(data: bytes) -> bool:
@@ -38,6 +42,8 @@ def read(
     kind: str | None = None,
     passphrase: str | None = None,
     min_key_bytes: int = MIN_KEY_BYTES,
+    skipping: bool = False,
+    is_login: Callable[[str], bool] = lambda _word: False,
 ) -> Harvest:
     """Read a file of another program.
 
@@ -49,9 +55,11 @@ def read(
         passphrase: opens an encrypted PSKC file. With a pre-shared key, it is that key in hexadecimal.
         min_key_bytes: the fewest bytes of a key in a Key URI, an export or a QR code. In the files of hosts and of
             makers of tokens, a key must always be as long as a host's own.
+        skipping: return the entries that can be read even if others cannot.
+        is_login: checks whether a word is a login name. The mistakes then name more users.
 
     Returns:
-        At least one token, and what the file itself marks as deleted.
+        At least one token, what the file itself marks as deleted, and with `skipping` the entries with mistakes.
 
     Raises:
         ImportFailed: with all mistakes, and nothing that could be a key, a code or a PIN.
@@ -59,12 +67,10 @@ def read(
     """
     if kind is not None and kind not in KINDS:
         raise ValueError("no such kind")
-    mistakes = Mistakes(path)
+    mistakes = Mistakes(path, is_login=is_login)
     found: list[Imported] = []
     with mistakes.at(""):
-        if len(data) > MAX_BYTES:
-            hint = "cut the QR code out of the picture" if _is_picture(data) else _HINT
-            raise Unreadable(f"larger than {MAX_BYTES} bytes", hint=hint)
+        _require_size(data)
         if not data.strip():
             raise Unreadable("the file is empty")
         kind = kind or kind_of(data)
@@ -72,12 +78,25 @@ def read(
             found = read_uris(data, kind=kind, mistakes=mistakes, now=now, min_key_bytes=min_key_bytes)
         else:
             found = _read_file(data, kind, passphrase, mistakes, now)
-        mistakes.raise_any(hint=_HINT)
+        hint = _HINTS.get(kind, _HINT)
+        if found and skipping:
+            mistakes.raise_whole(hint=hint)
+            return Harvest(tuple(found), mistakes.passed_over, mistakes.unusable)
+        mistakes.raise_any(hint=hint)
         if not found:
             deleted = f" that is not marked as deleted, {len(mistakes.passed_over)} are" if mistakes.passed_over else ""
             raise Unreadable(f"there is no token in the file{deleted}")
     mistakes.raise_any(hint=_HINT)
     return Harvest(tuple(found), mistakes.passed_over)
+
+
+def _require_size(data: bytes) -> None:
+    if _is_picture(data):
+        if len(data) > MAX_PICTURE_BYTES:
+            hint = "cut the QR code out of the picture"
+            raise Unreadable(f"larger than {MAX_PICTURE_BYTES} bytes", hint=hint)
+    elif len(data) > MAX_BYTES:
+        raise Unreadable(f"larger than {MAX_BYTES} bytes", hint=_HINT)
 
 
 def _read_file(data: bytes, kind: str, passphrase: str | None, mistakes: Mistakes, now: int) -> list[Imported]:

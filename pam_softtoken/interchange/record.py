@@ -6,7 +6,7 @@ the file: a line with a mistake may have its key in any place.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -64,16 +64,40 @@ class Imported:
     notes: tuple[str, ...] = ()
 
 
+class LeftOut(NamedTuple):
+    """An entry that cannot be used.
+
+    Args:
+        place: its place in the file; "" if the format has none.
+        user: the login name that it is for; "" if that is not known, or could be a secret.
+        why: the reason.
+        hint: what helps; "" if nothing particular does.
+    """
+
+    place: str
+    user: str
+    why: str
+    hint: str = ""
+
+    @property
+    def text(self) -> str:
+        """Return the place, the user and the reason as one text."""
+        where = f"{self.place} ({self.user})" if self.place and self.user else self.place or self.user
+        return f"{where}: {self.why}" if where else self.why
+
+
 class Harvest(NamedTuple):
     """The result of reading a file.
 
     Args:
         found: the tokens, in the order of the file. Duplicates are kept.
         skipped: a sentence for each other entry, with its place and, if that is safe, its name.
+        unusable: the entries with mistakes. There are none unless the reader was asked to go on after a mistake.
     """
 
     found: tuple[Imported, ...]
     skipped: tuple[str, ...]
+    unusable: tuple[LeftOut, ...] = ()
 
 
 class PassedOver(Unreadable):
@@ -85,35 +109,48 @@ class Mistakes:
 
     Args:
         path: its name.
+        is_login: checks whether a word of the file is a login name. A word that is none, in an entry with a mistake,
+            could be a secret in a wrong place.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, is_login: Callable[[str], bool] = lambda _word: False) -> None:
         self._path = path
-        self._problems: list[str] = []
+        self._is_login = is_login
+        self._problems: list[LeftOut] = []
         self._passed_over: list[str] = []
-        self._hint = ""
 
     @contextmanager
-    def at(self, place: str) -> Iterator[None]:
-        """Return a `with` block that records what is unreadable at a place. Execution goes on after the block."""
+    def at(self, place: str, *, user: str = "", is_certain: bool = False) -> Iterator[None]:
+        """Return a `with` block that records what is unreadable at a place. Execution goes on after the block.
+
+        Args:
+            place: the place in the file; "" for the whole file.
+            user: the word that should be the login name of the entry's user.
+            is_certain: no secret can stand in the place of this word.
+        """
         try:
             yield
         except Unreadable as error:
-            self.add(place, error)
+            named = user if user and user.isprintable() and (is_certain or self._is_login(user)) else ""
+            self.add(place, error, user=named)
 
-    def add(self, place: str, error: Unreadable) -> None:
-        """Store one mistake. The first hint counts."""
-        text = f"{place}: {error.message}" if place else error.message
+    def add(self, place: str, error: Unreadable, *, user: str = "") -> None:
+        """Store one mistake."""
+        problem = LeftOut(place, user, error.message, error.hint)
         if isinstance(error, PassedOver):
-            self._passed_over.append(text)
-            return
-        self._problems.append(text)
-        self._hint = self._hint or error.hint
+            self._passed_over.append(problem.text)
+        else:
+            self._problems.append(problem)
+
+    @property
+    def unusable(self) -> tuple[LeftOut, ...]:
+        """Return the mistakes so far."""
+        return tuple(self._problems)
 
     @property
     def problems(self) -> tuple[str, ...]:
         """Return one text for each mistake so far."""
-        return tuple(self._problems)
+        return tuple(problem.text for problem in self._problems)
 
     @property
     def passed_over(self) -> tuple[str, ...]:
@@ -121,13 +158,23 @@ class Mistakes:
         return tuple(self._passed_over)
 
     def raise_any(self, *, hint: str) -> None:
-        """Raise an error for the mistakes, if there are any.
+        """Raise an error for the mistakes, if there are any. The first hint counts.
 
         Raises:
             ImportFailed: with all of them.
         """
         if self._problems:
-            raise ImportFailed(self._path, tuple(self._problems), hint=self._hint or hint)
+            first = next((problem.hint for problem in self._problems if problem.hint), hint)
+            raise ImportFailed(self._path, self.problems, hint=first)
+
+    def raise_whole(self, *, hint: str) -> None:
+        """Raise an error for the mistakes if one of them concerns the whole file.
+
+        Raises:
+            ImportFailed: with all of them.
+        """
+        if not all(problem.place for problem in self._problems):
+            self.raise_any(hint=hint)
 
 
 def name_from(*parts: str) -> str:

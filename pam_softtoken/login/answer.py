@@ -137,6 +137,14 @@ def read_code(text: str) -> Reading:
     raise MalformedAnswer
 
 
+def otp_in(text: str) -> str:
+    """Return the OTP of an answer that must be an OTP alone; "" if it is anything else."""
+    try:
+        return read_code(text).otp
+    except MalformedAnswer:
+        return ""
+
+
 def _compact(text: str) -> str:
     return text.replace(" ", "").replace("-", "")
 

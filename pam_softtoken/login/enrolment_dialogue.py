@@ -134,8 +134,8 @@ def recorded_in(state: State, new: Token, confirmed: Confirmed | None, *, new_se
 
 
 def _mistake_in(typed: str, new: Token, now: int) -> str:
-    digits = typed.replace(" ", "")
-    if len(digits) != new.digits or not (digits.isascii() and digits.isdecimal()):
+    digits = answer.otp_in(typed)
+    if len(digits) != new.digits:
         return f"It has {new.digits} digits."
     narrow = policy.Limits(window=0, look_ahead=1, no_drift=False)
     doubt = clock_doubt.doubt_of((new,), State.new(), {new.digits: digits}, now=now, limits=narrow)

@@ -80,9 +80,21 @@ class Login:
             record.note(log.DEBUG, "before the prompt: token and state file opened")
 
     @property
-    def never_enrolled(self) -> bool:
-        """Whether there is proof that the user never enrolled."""
-        return self._attempt is None and isinstance(self._obstacle, errors.NotEnrolled) and self._obstacle.proven
+    def has_no_home(self) -> bool:
+        """Whether the user's home directory, which would hold the tokens, is missing."""
+        return isinstance(self._obstacle, errors.NoHome)
+
+    def has_never_enrolled(self) -> bool:
+        """Check whether there is proof that the user never enrolled. Only a user whose home is missing pays for more
+        than a look at what is known.
+        """
+        if self._attempt is not None:
+            return False
+        if isinstance(self._obstacle, errors.NoHome):
+            from pam_softtoken.login import first_home  # noqa: PLC0415 - once in the life of an account
+
+            return first_home.never_enrolled(self._obstacle, self.pamh.service or "")
+        return isinstance(self._obstacle, errors.NotEnrolled) and self._obstacle.proven
 
     def days_left(self) -> int:
         """Return for how many more days a user who never enrolled is let in without a code."""

@@ -16,7 +16,7 @@ from pam_softtoken.account.editor import EntrantsEditor, UsersEditor
 from pam_softtoken.account.location import Location
 from pam_softtoken.account.state import State
 from pam_softtoken.account.token_file import TokenFile
-from pam_softtoken.login import application, enrolment_dialogue, policy, qr_messages
+from pam_softtoken.login import application, enrolment_dialogue, first_home, policy, qr_messages
 from pam_softtoken.login.enrolment_dialogue import Confirmed
 from pam_softtoken.otp import hotp, recovery_code
 from pam_softtoken.otp.recovery_code import RecoverySet
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pam_softtoken.config import Config
+
+
+_NO_HOME = (
+    "This host asks for a code at each login. Your soft token would be stored in your home directory, which is not "
+    "there yet. Ask an administrator to keep tokens outside the home directories (store=)."
+)
 
 
 class Newcomer:
@@ -62,13 +68,21 @@ class Newcomer:
             self._rehearse()
         except (errors.PathError, errors.EnrolmentRefused) as error:
             cure.add_to(error, self._location)
-            self._tell("This host asks for a code at each login, and a soft token for it cannot be stored now.")
+            if isinstance(error, errors.NoHome):
+                error.doubt = first_home.NEEDS_STORE
+                self._tell(_NO_HOME)
+            else:
+                self._tell("This host asks for a code at each login, and a soft token for it cannot be stored now.")
             raise
         try:
             self._introduce()
             confirmed = self._confirm()
             self._hand_out_codes()
             self._write(confirmed)
+        except errors.NotSynced as error:
+            cure.add_to(error, self._location)
+            self._tell("The disk has not confirmed the new token. Keep it in the app, and log in with its next code.")
+            raise
         except (errors.PathError, errors.EnrolmentRefused) as error:
             what = "The new token could not be stored" if isinstance(error, errors.PathError) else "Not enrolled"
             cure.add_to(error, self._location)

@@ -5,20 +5,10 @@ enrol.
 
 from __future__ import annotations
 
-import os
-import stat
-
-from pam_softtoken.account import safe_open
 from pam_softtoken.errors import ConfigError
-from pam_softtoken.pam import known_modules, paths, service_file
-from pam_softtoken.pam.control import WORDS
-from pam_softtoken.pam.dialect import IN_PIECES, WHOLE_LINES
+from pam_softtoken.pam import common_reading, known_modules, paths
 from pam_softtoken.pam.stack import Line, Stack
 
-_DIALECTS = (IN_PIECES, WHOLE_LINES)
-"""All of these must read the service alike. Other libpams look in more places for what Debian's does not find. That
-case is refused here. Other libpams also deny every user if they do not know `@include`.
-"""
 _REFUSING = ("required", "requisite")
 _ENDS_WITH_YES = (paths.SUCCESS, paths.RENEWAL)
 
@@ -51,31 +41,12 @@ def read(service: str) -> Stack:
     """Read a service from files that only root can write.
 
     Raises:
-        ConfigError: versions of libpam read it differently, or something in it cannot be read.
+        ConfigError: see `common_reading`.
     """
-    if not service or service.startswith("."):
-        raise ConfigError((f'enrol: "{service}" is not the name of a service',))
-    first, *others = (service_file.read(service, _text_of, dialect) for dialect in _DIALECTS)
-    if not first.file:
-        raise ConfigError((f"enrol: there is no {service_file.DIRECTORY}/{service} in which to look for our lines",))
-    for stack in (first, *others):
-        if stack.problems:
-            raise ConfigError((f"enrol: {stack.problems[0]}",))
-        if [line.meaning for line in stack.lines] != [line.meaning for line in first.lines]:
-            raise ConfigError((f"enrol: some versions of libpam read {service} differently",))
-    return first
-
-
-def _text_of(path: str) -> str | None:
     try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        if os.path.lexists(path):
-            raise ConfigError((f"enrol: {path} is a link that leads nowhere",)) from None
-        return None
-    except OSError as error:
-        raise ConfigError((f"enrol: {path}: {os.strerror(error.errno or 0)}",)) from None
-    return "" if stat.S_ISDIR(status.st_mode) else safe_open.read_conf(path, True)
+        return common_reading.read(service)
+    except ConfigError as error:
+        raise ConfigError((f"enrol: {error.problems[0]}",)) from None
 
 
 def _require_first_factor(stack: Stack) -> None:
@@ -84,17 +55,10 @@ def _require_first_factor(stack: Stack) -> None:
     place = next(number for number, line in enumerate(lines) if line.is_ours)
     if not paths.asks_for_password(lines[:place]):
         raise ConfigError((f"enrol: no auth line of {stack.service} before ours checks a password",))
-    if any(end.is_in and end.ours for end in paths.ends((*lines, _yes(lines)), _without_password)):
+    if any(end.is_in and end.ours for end in paths.ends(paths.with_yes(lines), _without_password)):
         raise ConfigError(
             (f"enrol: no auth line of {stack.service} before ours keeps out whom the first factor refuses",)
         )
-
-
-def _yes(lines: tuple[Line, ...]) -> Line:
-    """Return a line that says yes, to follow some others. So no refusal depends on what stands after our line today."""
-    last = lines[-1]
-    actions = WORDS["required"]
-    return Line(last.place, last.kind, "required", actions=actions, module=known_modules.PERMIT)
 
 
 def _without_password(line: Line) -> set[str]:
@@ -112,7 +76,7 @@ def _without_password(line: Line) -> set[str]:
 def _require_account_line(stack: Stack) -> None:
     """Check that no user gets in that our account line refuses, not even by having to choose a new password."""
     lines = stack.of("account")
-    found = paths.ends((*lines, _yes(lines)), lambda line: {paths.DENIED} if line.is_ours else paths.anything(line))
+    found = paths.ends(paths.with_yes(lines), lambda line: {paths.DENIED} if line.is_ours else paths.anything(line))
     for end in found:
         if end.code in _ENDS_WITH_YES:
             guilty = lines[end.past].name if end.past is not None else "another module"

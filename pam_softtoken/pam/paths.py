@@ -6,13 +6,12 @@ Source: what `_pam_dispatch_aux` of libpam 1.5.2 and 1.7.0 does with the return 
 from __future__ import annotations
 
 from pam_softtoken.pam import known_modules
-from pam_softtoken.pam.control import DEFAULT
+from pam_softtoken.pam.control import DEFAULT, WORDS
+from pam_softtoken.pam.stack import Line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from pam_softtoken.pam.stack import Line
 
     Answers = Callable[[Line], set[str]]
     """Returns the codes with which the module of a line can answer."""
@@ -147,6 +146,12 @@ def bypass(lines: Sequence[Line], *, root_is_asked: bool = False) -> Line | None
     if not guilty:
         return None
     return lines[min((place for place in guilty if place is not None), default=-1)]
+
+
+def with_yes(lines: Sequence[Line]) -> list[Line]:
+    """Return lines with one more that says yes. So no refusal depends on what stands after them today."""
+    last = lines[-1]
+    return [*lines, Line(last.place, last.kind, "required", actions=WORDS["required"], module=known_modules.PERMIT)]
 
 
 def _steps(lines: Sequence[Line], at: _At, answers: Answers) -> list[_At]:

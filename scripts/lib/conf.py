@@ -31,8 +31,6 @@ TAKES = {
     "DATE": "a day, such as 2027-01-15",
 }
 """What a value can be, by its placeholder."""
-EXAMPLES = {"DATE": "2027-01-15"}
-"""What stands there where an option has no default."""
 WIDTH = 118
 
 
@@ -45,7 +43,7 @@ def _entry(option: config.Option) -> str:
     value = {True: "yes", False: "no"}[option.default] if isinstance(option.default, bool) else option.default
     sentences = [option.meaning.replace("`", ""), f"Takes {TAKES[option.value]}."]
     if value == "":
-        value = EXAMPLES[option.value]
+        value = option.example
         sentences.append("An example; it is not set.")
     comment = textwrap.wrap(" ".join(sentences), WIDTH, initial_indent="# ", subsequent_indent="# ")
     return "\n".join([*comment, f"#{option.name} = {value}", ""])

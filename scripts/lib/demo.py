@@ -343,7 +343,7 @@ def main() -> int:
         return 1
     finally:
         stage.take_down()
-    print("\nEverything went as it should. Only the packages that it needed are left on this machine.")
+    print("\nEverything went as it should. Only the packages that it needed and build/ are left.")
     return 0
 
 

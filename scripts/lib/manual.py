@@ -19,7 +19,6 @@ TEMPLATES = Path(config.__file__).parent / "man"
 PUNCTUATION = ".,:;)?!"
 PROGRAMS = {"ENROLL": enroll, "ADMIN": admin, "DEVICE": device}
 """By the word for each in the templates."""
-_DEFAULTS_IN_WORDS = {"backend": "the one that was installed with the module", "required_from": "no such day"}
 
 
 def pages() -> dict[str, str]:
@@ -70,7 +69,7 @@ def _module_options(options: Iterable[config.Option]) -> str:
         lines.append(f".It Cm {option.name}" + (f" Ns = Ns Ar {option.value}" if option.value else ""))
         lines += _prose(option.meaning)
         if option.value:
-            default = f"`{option.default}`" if option.default != "" else _DEFAULTS_IN_WORDS[option.name]
+            default = f"`{option.default}`" if option.default != "" else option.unset
             lines += _prose(f"The default is {default}.")
     return "\n".join([*lines, ".El"])
 

@@ -19,7 +19,7 @@ import pytest
 from tests.support.account import Person, resident_of
 from tests.support.admin import Admin, succeeded
 from tests.support.client import PAM_SUCCESS, Service
-from tests.support.doctor import COMMON, PatientHost
+from tests.support.doctor import COMMON, REST, PatientHost, steps
 from tests.support.installation import Installation
 from tests.support.listing import listing
 from tests.support.pam_scene import oathtool, read_state, rewrite_state, steady_step
@@ -656,6 +656,19 @@ def test_doctor__text_has_place_line_and_the_line_as_it_should_be(sick: PatientH
     assert "softtoken-admin: error: found 1 error" in done.stderr
 
 
+def test_doctor__changes_that_are_made_from_the_top_down_open_nothing(sick: PatientHost) -> None:
+    """The second change would overwrite our line, if its number were from before the first one."""
+    sick.set_service("sshd", "auth required pam_no_such.so\nauth sufficient pam_unix.so\n" + sick.line("debug"))
+    for _ in range(3):
+        text = sick.run(sick.installed.root / "scripts" / "softtoken-admin", "doctor").stdout
+        for change in re.findall(r"^    # (in /.*)", text, re.MULTILINE):
+            for step in steps(change):
+                assert sick.run(*step).returncode == 0
+    assert not sick.examine().worse_than_notes()
+    whole = "auth requisite pam_unix.so\n" + sick.line() + REST
+    assert (sick.directory / "pam.d" / "sshd").read_text() == whole
+
+
 def test_doctor__needs_root(sick: PatientHost, alice: Person) -> None:
     program = sick.installed.root / "scripts" / "softtoken-admin"
     done = sick.run("setpriv", f"--reuid={alice.uid}", "--clear-groups", program, "doctor")
@@ -683,6 +696,64 @@ def test_store__in_homes_created_by_a_later_line_is_reported(sick: PatientHost, 
     assert found.only("/etc/pam.d/sshd:3", f"{module} makes a home directory")["severity"] == "warning"
     sick.set_service("sshd", COMMON + sick.line("store=/var/lib/softtoken/%U") + line)
     assert not any("makes a home directory" in each["what"] for each in sick.examine().findings)
+
+
+HOMES = "session optional pam_mkhomedir.so\n"
+ELSEWHERE = "store=/var/lib/softtoken/%U"
+
+
+@pytest.fixture
+def homeless(make_person: Callable[[], Person]) -> Iterator[Person]:
+    """A user whose home directory was never made."""
+    person = make_person()
+    shutil.rmtree(person.home)
+    yield person
+    person.home.mkdir()
+    shutil.chown(person.home, person.name)
+
+
+@pytest.mark.parametrize(("option", "passes"), [("nullok", True), ("enrol", False), ("window=1", False)])
+def test_homeless__users_are_named_by_doctor_status_and_enable_with_what_helps(
+    sick: PatientHost, homeless: Person, option: str, passes: bool
+) -> None:
+    sick.set_service("sshd", COMMON + sick.line(option) + HOMES)
+    found = sick.examine()
+    finding = found.only("/etc/pam.d/sshd:2", "have no home directory yet")
+    assert finding["severity"] == "note"
+    assert homeless.name in finding["what"]
+    assert ELSEWHERE in finding["what"]
+    told = found.only("/etc/pam.d/sshd:3", "pam_mkhomedir.so makes a home directory after the code was asked for")[
+        "what"
+    ]
+    assert ("their first login needs no code" in told) is passes
+    assert ELSEWHERE in told
+    status = sick.run(sick.installed.root / "scripts" / "softtoken-admin", "status", homeless.name).stdout
+    assert f"{homeless.home}: there is no home directory yet, or it is not mounted" in status
+    assert f"sshd: no home directory yet for the token (1): {homeless.name}; {ELSEWHERE}" in status
+    assert (f"sshd: let in by nullok only (1): {homeless.name}" in status) is passes
+    assert (f"sshd: refused until they enrol (1): {homeless.name}" in status) is not passes
+
+
+def test_homeless__users_whom_enable_would_lock_out_are_named_with_what_helps(
+    sick: PatientHost, homeless: Person
+) -> None:
+    sick.set_service("login", COMMON + HOMES)
+    tool = sick.installed.root / "scripts" / "softtoken-admin"
+    done = sick.run(tool, "enable", "login", "--dry-run", "--force")
+    assert re.search(rf"{homeless.name}.*: no home directory yet for the token; {ELSEWHERE}", done.stderr), done
+    done = sick.run(tool, "enable", "login", "--dry-run", "--force", "--enrol-later")
+    assert "no home directory yet for the token" not in done.stderr, done
+
+
+def test_homeless__users_who_may_only_be_out_of_sight_are_not_let_in_by_any_table(
+    sick: PatientHost, homeless: Person
+) -> None:
+    sick.set_service("sshd", COMMON + sick.line("nullok") + HOMES)
+    (sick.directory / "state" / "enrolled").mkdir(mode=0o711)
+    (sick.directory / "state" / "enrolled" / str(homeless.uid)).write_text(homeless.name)
+    status = sick.run(sick.installed.root / "scripts" / "softtoken-admin", "status", homeless.name).stdout
+    assert "let in by nullok" not in status
+    assert "no home directory yet for the token" not in status
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,10 @@ def test_homeless__hint_tells_the_user_how_to_get_a_home(enroller: Enroller, hom
     for tool in (words, ["--list"], ["--if-absent", *words]):
         options, person = (["--user", homeless.name, *tool], None) if by_root else (tool, homeless)
         mistake = enroller.run(*options, person=person).refused()
-        assert mistake.error == f"{homeless.home}: No such file or directory; nothing was changed"
+        assert (
+            mistake.error
+            == f"{homeless.home}: there is no home directory yet, or it is not mounted; nothing was changed"
+        )
         who = "run" if by_root else "ask an administrator for"
         assert mistake.hint == f"{who}: mkhomedir_helper {homeless.name}{ELSEWHERE}"
 

@@ -252,7 +252,7 @@ def test_enroll__missing_home_is_one_error(enroller: Enroller, alice: Person) ->
             enroller.run(*SCRIPT, person=alice).refused(),
             enroller.run(*SCRIPT, "--user", alice.name).refused(),
         ):
-            assert f"{alice.home}: No such file or directory" in mistake.error
+            assert f"{alice.home}: there is no home directory yet" in mistake.error
         assert not alice.home.exists()
     finally:
         moved.rename(alice.home)

@@ -303,18 +303,42 @@ class Interrupted:
     def kill_at(self, call: Call) -> None:
         self._strace(f"trace={call.name}", f"inject={call.name}:signal=KILL:when={call.number}")
 
+    def fail_at(self, call: Call) -> None:
+        self._strace(f"trace={call.name}", f"inject={call.name}:error=EIO:when={call.number}", status=1)
+
     def go_on(self) -> subprocess.CompletedProcess[str]:
         return self._movers.run(*self._words)
 
     def clear(self) -> None:
         self._trace.unlink(missing_ok=True)
 
-    def _strace(self, *expressions: str) -> None:
+    def _strace(self, *expressions: str, status: int = -signal.SIGKILL) -> None:
         words = [word for expression in expressions for word in ("-e", expression)]
         program = in_one_process(self._movers.installed).program
         command = ["strace", "-f", "-o", str(self._trace), *words, *program, "move", *self._words]
         done = subprocess.run(command, capture_output=True, check=False, timeout=60)
-        assert done.returncode == (-signal.SIGKILL if len(expressions) > 1 else 0)
+        assert done.returncode == (status if len(expressions) > 1 else 0)
+
+
+@pytest.mark.parametrize("to", ["system", "home"])
+@pytest.mark.lockout("the disk fails while softtoken-admin move syncs it")
+def test_move__sync_that_fails_leaves_exactly_one_copy(
+    movers: Movers, alice: Person, phone: Phone, roots: Path, to: str
+) -> None:
+    if to == "home":
+        assert movers.run(alice.name, "--to=system").returncode == 0
+    interrupted = Interrupted(movers, alice, roots, to)
+    syncs = [call for call in interrupted.calls() if call.name == "fsync"]
+    assert len(syncs) >= 5
+    for call in syncs:
+        interrupted.reset()
+        interrupted.fail_at(call)
+        live = [place for place in interrupted.places.values() if (place / "tokens").exists()]
+        assert len(live) == 1, f"{live} after {call}"
+        assert interrupted.go_on().returncode == 0 or live == [interrupted.target]
+        assert (interrupted.target / "tokens").exists()
+        assert not (interrupted.source / "tokens").exists()
+    interrupted.clear()
 
 
 @pytest.mark.parametrize("to", ["system", "home"])

@@ -165,9 +165,12 @@ def test_oath__user_picks_the_own_lines_only(enroller: Enroller, alice: Person, 
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("HOTP nobody-of-that-name - " + KEY_HEX, 'no such user: "nobody-of-that-name"'),
+        ("HOTP nobody-of-that-name - " + KEY_HEX, "line 1 (nobody-of-that-name): there is no such user"),
         ("HOTP {user} - " + KEY_HEX + "\nHOTP {user} - abc", "line 2"),
-        ("HOTP {user} - " + KEY_HEX + "\nHOTP {user} - " + KEY_HEX, "line 2: the user has the same key in line 1"),
+        (
+            "HOTP {user} - " + KEY_HEX + "\nHOTP {user} - " + KEY_HEX,
+            "line 2 ({user}): the user has the same key",
+        ),
         ("HOTP {user} 1 " + KEY_HEX, "cannot be taken over: a PIN has 4 to 16 characters"),
         ("HOTP {user} 1234 " + KEY_HEX + "\nHOTP {user} 4321 " + OTHER_HEX, "different PINs"),
         ("", "the file is empty"),
@@ -180,7 +183,7 @@ def test_import__mistake_is_one_error_with_its_place_and_changes_nothing(
     before = listing(alice.home)
     users.write_text(text.format(user=alice.name))
     refused = enroller.run(TAKE, users).refused()
-    assert error in refused.error
+    assert error.format(user=alice.name) in refused.error
     assert refused.hint
     assert KEY_HEX not in refused.error + refused.hint
     assert listing(alice.home) == before

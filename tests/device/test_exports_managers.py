@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import resource
 import zipfile
 from typing import Any
 
@@ -67,6 +68,35 @@ def test_exports__fields_of_keepass_and_its_plugins_are_read(fields: dict[str, s
     assert token.secret.reveal() == base64.b32decode(KEY)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "problem"),
+    [
+        (f"key={KEY}&type=Steam", 'a token "steam" makes its codes in a way of its own'),
+        (f"key={KEY}&encoding=Hex", "the key of the plugin KeeOtp is not in Base32"),
+        (f"key={KEY}&key={KEY.lower()}", "key is given twice"),
+        (f"key={KEY}&skew=1", 'the parameter "skew" is not known here'),
+    ],
+)
+def test_exports__what_changes_the_codes_of_keeotp_is_refused(parameters: str, problem: str) -> None:
+    with pytest.raises(ImportFailed) as caught:
+        read(manager_exports.keepassxc_xml({"Title": "site", "otp": parameters}))
+    assert problem in caught.value.problems[0]
+
+
+def test_exports__counter_of_keeotp_is_read() -> None:
+    (record,) = read(manager_exports.keepassxc_xml({"otp": f"key={KEY}&type=Hotp&counter=7&encoding=Base32"})).found
+    assert record.last == 6
+    assert record.token.otp_at(7) == pyotp.HOTP(KEY).at(7)
+
+
+def test_exports__empty_lines_of_csv_take_little_memory() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    lines = b"Group,Title,Username,TOTP\n" + b",,,\n" * (2 * 2**20 - 10)
+    with pytest.raises(ImportFailed, match="more than 10000 lines"):
+        read(lines)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+
+
 def test_exports__counter_of_keepass_is_read() -> None:
     fields = {"Title": "site", "HmacOtp-Secret-Base32": KEY, "HmacOtp-Counter": "7"}
     (record,) = read(manager_exports.keepassxc_xml(fields)).found
@@ -117,6 +147,8 @@ CSV = manager_exports.bitwarden_csv().encode()
         (manager_exports.onepassword(b"{"), "line 1: not JSON"),
         (manager_exports.onepassword(b" " * (8 * 2**20 + 1), form=zipfile.ZIP_DEFLATED), "is larger than"),
         (manager_exports.onepassword()[:200], "the ZIP file is damaged"),
+        (manager_exports.onepassword(form=zipfile.ZIP_BZIP2), "the ZIP file is compressed in an unusual way"),
+        (manager_exports.onepassword(form=zipfile.ZIP_LZMA), "the ZIP file is compressed in an unusual way"),
         (b"<KeePassFile><Root>", "line 1: not XML"),
         (b"<Other><Root/></Other>", "XML of no app"),
         (b'<!DOCTYPE x [<!ENTITY a "aaaa">]><KeePassFile><Root>&a;</Root></KeePassFile>', "a document type"),

@@ -12,7 +12,8 @@
  * line to stdout and stderr before each answer, --no-authenticate leaves only --setcred, --subreaper has orphans become
  * our children.
  *
- * --account goes on to pam_acct_mgmt when pam_authenticate has said yes, as applications do; --tell writes each message to
+ * --account goes on to pam_acct_mgmt when pam_authenticate has said yes, and --session to pam_open_session, as
+ * applications do; --tell writes each message to
  * stdout as soon as it is there, in an object of its own, so that an answer can depend on it.
  *
  * --user-at=N:NAME changes PAM_USER at the Nth prompt, --user-between=NAME between pam_authenticate and pam_acct_mgmt.
@@ -199,12 +200,12 @@ set_item(pam_handle_t *pamh, const char *setting)
 }
 
 static void
-report(const struct attempt *attempt, int result, int account, int setcred, struct memory before, struct memory after)
+report(const struct attempt *attempt, int result, int account, int setcred, int session, struct memory before, struct memory after)
 {
 	long long ended = now_us();
 
-	printf("{\"result\": %d, \"account\": %d, \"setcred\": %d, \"start_us\": %lld, \"prompt_us\": %lld, \"verdict_us\": %lld, ",
-	       result, account, setcred, attempt->started_us - attempt->opened_us,
+	printf("{\"result\": %d, \"account\": %d, \"setcred\": %d, \"session\": %d, \"start_us\": %lld, \"prompt_us\": %lld, \"verdict_us\": %lld, ",
+	       result, account, setcred, session, attempt->started_us - attempt->opened_us,
 	       attempt->prompted_us ? attempt->prompted_us - attempt->started_us : -1,
 	       attempt->answered_us ? ended - attempt->answered_us : -1);
 	printf("\"grown_kb\": %ld, \"grown_private_kb\": %ld, \"messages\": [",
@@ -232,11 +233,11 @@ main(int argc, char **argv)
 		{ "subreaper", no_argument, NULL, 'u' }, { "slow-reader", no_argument, NULL, 'l' },
 		{ "account", no_argument, NULL, 'm' }, { "tell", no_argument, NULL, 'o' },
 		{ "user-at", required_argument, NULL, 'p' }, { "user-between", required_argument, NULL, 'b' },
-		{ NULL, 0, NULL, 0 },
+		{ "session", no_argument, NULL, 'x' }, { NULL, 0, NULL, 0 },
 	};
 	const char *confdir = NULL, *items[8], *variable = NULL;
 	int item_count = 0, repeat = 1, flags = 0, option;
-	bool with_account = false, with_setcred = false, authenticate = true;
+	bool with_account = false, with_setcred = false, with_session = false, authenticate = true;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (option) {
@@ -255,6 +256,7 @@ main(int argc, char **argv)
 		case 'y': chatty = true; break;
 		case 'l': slow_reader = true; break;
 		case 'm': with_account = true; break;
+		case 'x': with_session = true; break;
 		case 'o': tell = true; break;
 		case 'b': user_between = optarg; break;
 		case 'p': user_at = atoi(optarg); other_user = strchr(optarg, ':') + 1; break;
@@ -273,7 +275,7 @@ main(int argc, char **argv)
 		struct attempt attempt = { 0 };
 		struct pam_conv conversation = { converse, &attempt };
 		pam_handle_t *pamh = NULL;
-		int result, account = -1, setcred = -1;
+		int result, account = -1, setcred = -1, session = -1;
 
 		/* libpam loads the modules here, and the person waits for that, too. */
 		attempt.opened_us = now_us();
@@ -299,10 +301,14 @@ main(int argc, char **argv)
 			account = pam_acct_mgmt(pamh, flags);
 		if (with_setcred)
 			setcred = pam_setcred(pamh, PAM_ESTABLISH_CRED);
+		if (with_session && result == PAM_SUCCESS && (!with_account || account == PAM_SUCCESS)) {
+			session = pam_open_session(pamh, flags);
+			(void)pam_close_session(pamh, flags);
+		}
 		/* The time of reading smaps is not the module's. */
 		if (attempt.answered_us != 0)
 			attempt.answered_us += now_us() - ended;
-		report(&attempt, result, account, setcred, before, after);
+		report(&attempt, result, account, setcred, session, before, after);
 		pam_end(pamh, result);
 		for (int index = 0; index < attempt.messages; index++)
 			free(attempt.texts[index]);

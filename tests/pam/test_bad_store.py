@@ -129,7 +129,7 @@ def _home_of_root(alice: Person) -> None:
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (_home_missing, "unusable_file"),
+        (_home_missing, "no_home"),
         (_home_writable_by_others, "insecure_file"),
         (_home_writable_by_its_group, "insecure_file"),
         (_home_like_tmp, "insecure_file"),

@@ -19,13 +19,16 @@ from pam_softtoken.errors import Revoked
 from tests.support.account import Person
 from tests.support.account_changes import (
     Host,
+    add,
     delete,
     move_home,
     rename,
+    rename_and_renumber,
     rename_with_vipw,
     renumber,
     renumber_with_vipw,
     replace,
+    set_home,
 )
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
 from tests.support.directory_service import DirectoryService
@@ -58,6 +61,7 @@ def change(person: Person, how: str) -> None:
         "name by vipw": lambda: rename_with_vipw(person, f"{name}.corp.example"),
         "uid": lambda: renumber(person, free_uid()),
         "uid by vipw": lambda: renumber_with_vipw(person, free_uid()),
+        "name and uid": lambda: rename_and_renumber(person, f"{name}new", free_uid()),
         "home with -m": lambda: move_home(person, with_files=True),
         "home": lambda: move_home(person, with_files=False),
     }
@@ -107,6 +111,9 @@ STAYS = [
     ),
     pytest.param("uid", HOME, marks=pytest.mark.lockout("usermod -u, tokens in the home directory")),
     ("uid", HOME_BY_NAME),
+    pytest.param(
+        "name and uid", HOME, marks=pytest.mark.lockout("usermod -l and -u at once, tokens in the home directory")
+    ),
     pytest.param("home with -m", HOME, marks=pytest.mark.lockout("usermod -d with -m, tokens in the home directory")),
     pytest.param("home", "%U", marks=pytest.mark.lockout("usermod -d, tokens kept by root")),
     pytest.param("group", HOME, marks=pytest.mark.lockout("usermod -g and groupmod, tokens in the home directory")),
@@ -148,6 +155,11 @@ CURED = [
         "uid by vipw", "%u", "other_account",
         marks=pytest.mark.lockout("a uid changed by vipw, store by name", shows="reason=other_account", cure=REBIND),
     ),
+    pytest.param(
+        "name and uid", "%U", "not_enrolled",
+        marks=pytest.mark.lockout("usermod -l and -u at once, store by uid", shows="reason=not_enrolled", cure=REBIND),
+    ),
+    ("name and uid", "%u", "not_enrolled"),
 ]  # fmt: skip
 
 
@@ -256,7 +268,7 @@ def test_move__moves_tokens_from_an_old_home_only_if_the_user_owns_it(
     assert outcome(roots, alice, phone.totp(1))[0] == PAM_SUCCESS
 
 
-@pytest.mark.parametrize("how", ["name", "uid"])
+@pytest.mark.parametrize("how", ["name", "uid", "name and uid"])
 def test_move__of_a_changed_account_names_the_command_that_comes_first(
     directory: DirectoryService, pam: Pam, alice: Person, how: str
 ) -> None:
@@ -281,7 +293,16 @@ def test_move__of_a_changed_account_names_the_command_that_comes_first(
 
 @pytest.mark.parametrize(
     ("how", "host"),
-    [("name", HOME), ("uid", HOME), ("uid by vipw", HOME), ("home with -m", HOME), ("name", "%u"), ("uid", "%U")],
+    [
+        ("name", HOME),
+        ("uid", HOME),
+        ("uid by vipw", HOME),
+        ("home with -m", HOME),
+        ("name", "%u"),
+        ("uid", "%U"),
+        ("name and uid", HOME),
+        ("name and uid", "%U"),
+    ],
     indirect=["host"],
 )
 @pytest.mark.parametrize("which", ["everything", "one"])
@@ -368,19 +389,27 @@ REUSED = [
         ),
     ),
     ("uid", "%U"),
+    pytest.param(
+        "home", "%U",
+        marks=pytest.mark.lockout(
+            "userdel, then a new user with the same home directory", shows="rebind", cure="softtoken-admin rebind"
+        ),
+    ),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("reused", "host"), REUSED, indirect=["host"])
 @pytest.mark.parametrize("keeping", [False, True], ids=["with -r", "without -r"])
-def test_newcomer__with_the_name_or_uid_of_a_deleted_user_inherits_no_token(
+def test_newcomer__with_the_name_uid_or_home_of_a_deleted_user_inherits_nothing(
     host: Host, alice: Person, reused: str, keeping: bool
 ) -> None:
     renumber(alice, free_uid())  # in this test the uid must not go to another account when it is free
     phone = host.enrol(alice)
     assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
-    name, uid = (alice.name, free_uid()) if reused == "name" else (f"{alice.name}new", alice.uid)
-    replace(alice, name=name, uid=uid, keeping=keeping and reused == "name")
+    name = alice.name if reused == "name" else f"{alice.name}new"
+    uid = alice.uid if reused == "uid" else free_uid()
+    home = alice.home if reused == "home" else None
+    replace(alice, name=name, uid=uid, home=home, keeping=keeping and reused != "uid")
     result, prompts, _, detail = outcome(host, alice, phone.totp(1))
     assert (result, prompts) == (PAM_AUTH_ERR, 1)
     run_cure(host, command_in(detail, "if not: "))
@@ -491,7 +520,7 @@ def test_status__names_orphans_of_every_kind_with_the_cure(host: Host, alice: Pe
     former, uid = alice.name, alice.uid
     replace(alice, name=f"{former}new", uid=free_uid(), keeping=False)
     found = orphans(host)
-    assert {each["kind"] for each in found} == {"store", "mark", "name", "revocations", "record", "awaited"}
+    assert {each["kind"] for each in found} == {"store", "mark", "name", "home", "revocations", "record", "awaited"}
     forget = f"softtoken-admin forget {former} --uid {uid}"
     cures = {each["kind"]: each["cure"] for each in found}
     assert cures == {**dict.fromkeys(cures, forget), "awaited": "softtoken-admin confirm sshd"}
@@ -524,6 +553,87 @@ def test_second_name__of_a_uid_gets_no_token_of_the_first_name(host: Host, alice
         subprocess.run(["userdel", "--force", alias], check=True, capture_output=True)
         alice.name = first
     assert outcome(host, alice, phone.totp(1))[0] == PAM_SUCCESS
+
+
+# -- home directories
+
+
+@pytest.mark.parametrize("host", ["%U"], indirect=True)
+def test_account__with_another_name_and_uid_is_no_newcomer_when_others_get_the_old_ones(
+    host: Host, alice: Person, make_person: Callable[[], Person]
+) -> None:
+    """`enrol` refuses it, too."""
+    phone = host.enrol(alice)
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+    name, uid = alice.name, alice.uid
+    rename_and_renumber(alice, f"{name}new", free_uid())
+    bob, carol = make_person(), make_person()
+    renumber(bob, uid)
+    rename(carol, name)
+    assert outcome(host, alice, phone.totp(1))[:3] == (PAM_AUTH_ERR, 1, "not_enrolled")
+    done = host.directory.log_in(host.service("enrol"), alice.name, "")
+    assert (done.result, len(done.prompts)) == (PAM_AUTH_ERR, 1)
+    in_store = ("--store", host.template, "--yes")
+    everybody = host.directory.run("softtoken-admin", "rebind", "--all", *in_store)
+    assert "left alone" in everybody.stderr  # is alice the user, or bob, or carol?
+    host.admin("rebind", alice.name, "--old-name", name, "--old-uid", str(uid), "--yes")
+    assert outcome(host, alice, phone.totp(1))[0] == PAM_SUCCESS
+
+
+@pytest.mark.parametrize("host", ["%U"], indirect=True)
+def test_rebind_all__brings_an_account_with_another_name_and_uid_along(host: Host, alice: Person) -> None:
+    phone = host.enrol(alice)
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+    change(alice, "name and uid")
+    assert "no account that is gone" in host.refused("forget", "--all", "--yes")
+    host.admin("rebind", "--all", "--yes")
+    assert outcome(host, alice, phone.totp(1))[0] == PAM_SUCCESS
+    assert orphans(host) == []
+
+
+@pytest.mark.parametrize("host", ["%U"], indirect=True)
+def test_forget__frees_the_home_directory_of_a_deleted_account(host: Host, alice: Person) -> None:
+    """Also if the account had another home directory at its first login."""
+    phone = host.enrol(alice)
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+    change(alice, "home with -m")
+    assert outcome(host, alice, phone.totp(1))[0] == PAM_SUCCESS
+    name, uid, home = alice.name, alice.uid, alice.home
+    delete(alice, keeping=True)
+    host.admin("forget", name, "--uid", str(uid), "--yes")
+    assert orphans(host) == []
+    add(alice, name=f"{name}new", uid=free_uid(), home=home)
+    assert outcome(host, alice)[:2] == (PAM_SUCCESS, 0)  # nullok
+    assert list((host.directory.state / ".names").iterdir()) == []
+
+
+@pytest.mark.lockout("accounts that share a home directory such as / or /nonexistent")
+@pytest.mark.parametrize("host", ["%U"], indirect=True)
+@pytest.mark.parametrize("home", ["/", "/nonexistent", "/var/empty", "/srv"])
+def test_shared_home__keeps_nobody_out(host: Host, alice: Person, make_person: Callable[[], Person], home: str) -> None:
+    """While the enrolled account exists, has another name or uid, and is gone. `/srv` has a third account."""
+    people = [alice, bob] = [alice, make_person()]
+    if home == "/srv":
+        people.append(make_person())
+    own = [person.home for person in people]
+    try:
+        for person in people:
+            set_home(person, home)
+        phone = host.enrol(alice)
+        assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+        assert outcome(host, bob)[:2] == (PAM_SUCCESS, 0)  # nullok
+        change(alice, "uid by vipw")
+        assert outcome(host, bob)[:2] == (PAM_SUCCESS, 0)
+        rename(alice, f"{alice.name}new")
+        assert outcome(host, bob)[:2] == (PAM_SUCCESS, 0)
+        phones = [host.enrol(person) for person in (alice, bob)]
+        for person, theirs in zip((alice, bob), phones, strict=True):
+            assert outcome(host, person, theirs.totp())[0] == PAM_SUCCESS
+        for person, theirs in zip((alice, bob), phones, strict=True):
+            assert outcome(host, person, theirs.totp(1))[0] == PAM_SUCCESS
+    finally:
+        for person, before in zip(people, own, strict=True):
+            set_home(person, str(before))
 
 
 # -- many at once

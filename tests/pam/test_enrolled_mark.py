@@ -55,7 +55,7 @@ def test_nullok__user_with_an_earlier_login_is_asked_even_without_files(
         alice.home.with_suffix(".away").rename(alice.home)
     assert outcome.result == PAM_AUTH_ERR
     assert len(outcome.prompts) == 1
-    assert system_log.reasons()[-1] == ("unusable_file" if damage == "home gone" else "not_enrolled")
+    assert system_log.reasons()[-1] == ("no_home" if damage == "home gone" else "not_enrolled")
 
 
 def test_nullok__the_user_cannot_take_the_mark_away_and_root_can(

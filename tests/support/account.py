@@ -114,7 +114,8 @@ class Person:
     def forget_on_the_host(self) -> None:
         """Remove what root's files record about this user."""
         self._mark.unlink(missing_ok=True)
-        Path(enrolled_mark.record_of(self.name)).unlink(missing_ok=True)
+        for path in (enrolled_mark.record_of(self.name), enrolled_mark.record_of_home(str(self.home))):
+            Path(path).unlink(missing_ok=True)
         shutil.rmtree(self.revocations, ignore_errors=True)
         for record in RECORDS.glob(f"{self.uid}-*"):
             record.unlink()

@@ -70,6 +70,12 @@ def renumber(person: Person, uid: int) -> None:
     person.uid = uid
 
 
+def rename_and_renumber(person: Person, name: str, uid: int) -> None:
+    """Change an account's name and uid with one command."""
+    subprocess.run(["usermod", "--login", name, "--uid", str(uid), person.name], check=True, capture_output=True)
+    person.name, person.uid = name, uid
+
+
 _TRIES = 20
 
 
@@ -115,16 +121,28 @@ def move_home(person: Person, *, with_files: bool) -> None:
     person.home = home
 
 
-def replace(person: Person, *, name: str, uid: int, keeping: bool) -> None:
+def set_home(person: Person, home: str) -> None:
+    """Change the entry of an account's home directory, to any path. The directories stay as they are."""
+    subprocess.run(["usermod", "--home", home, person.name], check=True, capture_output=True)
+
+
+def replace(person: Person, *, name: str, uid: int, keeping: bool, home: Path | None = None) -> None:
     """Delete an account and create another one, for another person.
 
     Args:
         person: the old account; becomes the new one.
         name, uid: of the new one.
         keeping: the old home directory stays.
+        home: of the new one, if it is to be a certain one.
     """
     delete(person, keeping=keeping)
-    home = person.home if person.home.exists() and uid == person.uid else person.home.with_name(f"{name}-home")
+    if home is None:
+        home = person.home if person.home.exists() and uid == person.uid else person.home.with_name(f"{name}-home")
+    add(person, name=name, uid=uid, home=home)
+
+
+def add(person: Person, *, name: str, uid: int, home: Path) -> None:
+    """Create an account with `useradd`, after the person's former one was deleted."""
     words = ["--create-home", "--home-dir", str(home), "--uid", str(uid), "--shell", "/bin/bash", name]
     subprocess.run(["useradd", *words], check=True, capture_output=True)
     home.chmod(0o755)

@@ -22,7 +22,7 @@ class Outcome:
 
     Attributes:
         result: PAM return code.
-        account: the return code of `pam_acct_mgmt`; -1 if it was not called.
+        account, session: the return codes of `pam_acct_mgmt` and `pam_open_session`; -1 if it was not called.
         messages: (style, text) of everything that the user was shown.
     """
 
@@ -31,6 +31,7 @@ class Outcome:
         self.result: int = record["result"]
         self.account: int = record["account"]
         self.setcred: int = record["setcred"]
+        self.session: int = record["session"]
         self.prompt_us: int = record["prompt_us"]
         self.verdict_us: int = record["verdict_us"]
         self.messages = [(style, text) for style, text in record["messages"]]

@@ -169,7 +169,11 @@ class Stage:
         self._disturbed_backend = make_service(_line(installed, self._traced, impatient))
         self._disturbed_host = make_service(_line(installed, self._backend, impatient))
         self._undisturbed = make_service(_line(installed, self._backend))
-        self._marks = (MARKS / str(person.uid), Path(enrolled_mark.record_of(person.name)))
+        self._marks = (
+            MARKS / str(person.uid),
+            Path(enrolled_mark.record_of(person.name)),
+            Path(enrolled_mark.record_of_home(str(person.home))),
+        )
         self._is_marked = kind == FILE_GONE
         if self._is_marked:
             assert self.log_in(*self.act.answers) == PAM_SUCCESS

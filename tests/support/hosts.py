@@ -290,6 +290,10 @@ class SSH(Host):
         self._tries = tries
 
     def command(self, person: Person) -> list[str]:
+        return ["/usr/bin/ssh", "-tt", *self.client_options(person), f"{person.name}@127.0.0.1"]
+
+    def client_options(self, person: Person) -> list[str]:
+        """Return the options that the programs of OpenSSH need for this server."""
         if self.knows_key:
             self._authorise(person)
         methods = ["keyboard-interactive"] if self.first_prompts else ["publickey", "keyboard-interactive"]
@@ -297,12 +301,12 @@ class SSH(Host):
             "IdentitiesOnly": "yes",
             "IdentityFile": self.client_key,
             "NumberOfPasswordPrompts": self._tries,
+            "Port": self.port,
             "PreferredAuthentications": ",".join(methods),
             "StrictHostKeyChecking": "yes",
             "UserKnownHostsFile": self._directory / "known_hosts",
         }
-        words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-        return ["/usr/bin/ssh", "-F", "/dev/null", "-tt", "-p", str(self.port), *words, f"{person.name}@127.0.0.1"]
+        return ["-F", "/dev/null", *(word for key, value in options.items() for word in ("-o", f"{key}={value}"))]
 
     def becomes(self, person: Person) -> str:
         return person.name
@@ -328,7 +332,7 @@ class SSH(Host):
 
     def _start(self) -> tuple[int, subprocess.Popen[bytes]]:
         for _ in range(5):
-            port = _free_port()
+            port = free_port()
             (self._directory / "known_hosts").write_text(
                 f"[127.0.0.1]:{port} {self.host_key.with_suffix('.pub').read_text()}"
             )
@@ -366,7 +370,8 @@ def _as_person(person: Person, environment: dict[str, str]) -> list[str]:
     return ["setpriv", *identity, "env", *place]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a TCP port that nothing uses at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

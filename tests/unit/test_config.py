@@ -31,6 +31,15 @@ def test_config__every_default_is_a_value_that_could_be_given() -> None:
             assert option.check(text) == option.default
 
 
+def test_config__an_option_with_an_empty_default_says_what_that_means_and_has_an_example() -> None:
+    for option in OPTIONS:
+        if option.default == "":
+            assert option.unset, f"say in the option table what holds without {option.name}: the manual shows it"
+        if option.default == "" and not option.argument_only:
+            assert option.example, f"give {option.name} an example in the option table: softtoken.conf shows it"
+            option.check(option.example)
+
+
 def test_config__arguments_win_over_the_file() -> None:
     settings = _load("window=2", "nullok=no", text="window = 3\nnullok\nlook_ahead=7\n")
     assert (settings.window, settings.nullok, settings.look_ahead) == (2, False, 7)

@@ -59,6 +59,13 @@ def test_confirm__accepts_a_right_code_at_the_last_try_and_none_later(phone: TOT
     assert dialogue(phone, wrong, wrong, wrong)[0] is None
 
 
+@pytest.mark.parametrize("form", ["{0[0]}{0[1]}{0[2]}-{0[3]}{0[4]}{0[5]}", "{}\u00a0", "\u200b{}\t", "{} "])
+def test_confirm__counts_the_digits_of_a_pasted_code_as_it_reads_them(phone: TOTPToken, form: str) -> None:
+    assert dialogue(phone, form.format(present_code(phone)))[0] is not None
+    shown = dialogue(phone, *[form.format(wrong_code(phone))] * 3)[1]
+    assert not [text for text in shown if "6 digits" in text]
+
+
 def test_confirm__refuses_a_used_code(phone: TOTPToken) -> None:
     used = State.new().with_last(phone.fingerprint(), int(time.time()) // phone.period_s + 1)
     confirmed, shown = dialogue(phone, *[present_code(phone)] * 3, state=used)

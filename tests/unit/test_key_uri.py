@@ -178,7 +178,7 @@ def test_key_uri__may_be_of_capital_letters() -> None:
 @pytest.mark.parametrize("name", ["codeDisplay", "CODEDISPLAY"])
 def test_key_uri__deleted_one_is_skipped_and_reported(name: str) -> None:
     lines = f"otpauth://totp/old?secret={SECRET}&{name}={ENTE.replace('FLAG', 'true')}\notpauth://totp/new?secret={SECRET}\n"
-    found, skipped = reader.read(lines.encode(), path="codes.txt", now=NOW)
+    found, skipped, _ = reader.read(lines.encode(), path="codes.txt", now=NOW)
     assert [each.token.name for each in found] == ["new"]
     assert skipped == ("line 1: its app has marked it as deleted",)
     with pytest.raises(ImportFailed, match="no token in the file that is not marked as deleted, 1 are"):

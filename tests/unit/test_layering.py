@@ -262,7 +262,7 @@ def test_success__is_written_once() -> None:
 def test_owners__look_users_up_and_lead_to_the_null_device_and_the_system_log() -> None:
     """Only lists of users are made elsewhere. /dev/null may be missing, and syslog(3) may wait without end."""
     assert _users_of("getpwnam", "getpwuid") == {"account.user_lookup"}
-    assert _users_of("getpwall") == {"admin.common.logins"}
+    assert _users_of("getpwall") == {"account.user_lookup", "admin.common.logins"}
     assert _users_of("devnull", "DEVNULL") == {"null_device"}
     assert not {module for module in MODULES if "syslog" in _imports(module)}
 

@@ -236,6 +236,28 @@ def test_migration_page__names_only_options_that_exist(pages: dict[str, str]) ->
     assert set(ours) <= {option.name for option in config.OPTIONS}
 
 
+def test_clients_page__says_tried_only_of_what_a_test_logs_in_with(pages: dict[str, str]) -> None:
+    source = (TREE / "tests/system/test_clients.py").read_text()
+    words = set(re.findall(r"[a-z]+", source.lower()))
+    rows = re.findall(r"^\.It (.+) Ta (.+) Ta (.+) Ta (tried|not tried)$", pages["softtoken-clients.7"], re.MULTILINE)
+    assert len(rows) >= 15
+    for client, _, module, tried in rows:
+        named = re.findall(r"[a-z]+", re.sub(r" with Fl ", " ", client).lower())
+        assert tried == "not tried" or set(named) <= words, client
+        if module == "Cm forward_pass":
+            assert re.search(rf"^def test_{named[0]}__\w*needs_forward_pass", source, re.MULTILINE), client
+
+
+def test_document__into_a_place_that_takes_no_file_says_so(tmp_path: Path) -> None:
+    (tmp_path / "share").touch()
+    command = [str(TREE / "scripts/document"), str(tmp_path / "share")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    error, hint = done.stderr.splitlines()
+    assert f"error: {tmp_path}/share/" in error
+    assert "hint: " in hint
+
+
 def test_document__needs_a_directory() -> None:
     for arguments in ([], ["--help"], ["a", "b"]):
         command = [str(TREE / "scripts/document"), *arguments]

@@ -10,13 +10,21 @@ import pytest
 
 from pam_softtoken.account import enrolled_mark, places, replace, revoking
 from pam_softtoken.account.safe_open import Account
-from pam_softtoken.errors import NotStored, UnusableFile
+from pam_softtoken.errors import NotStored, NotSynced, UnusableFile
 
 ALICE = Account("alice", 1000, 1000, home="/home/alice")
 
 
 def _replaced(path: Path) -> None:
     replace.write_for_root(str(path / "file"), b"new", mode=0o644)
+
+
+def _removed(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY)
+    try:
+        replace.remove(str(path / "file"), below=directory)
+    finally:
+        os.close(directory)
 
 
 def _recorded(path: Path) -> None:
@@ -64,6 +72,26 @@ def test_write__that_fails_says_so_and_leaves_nothing_behind(
     with pytest.raises((NotStored, UnusableFile), match="Input/output error"):
         write(data)
     assert _files(data) == {data / "file": b"old"}
+
+
+@pytest.mark.parametrize("change", [_replaced, _removed])
+def test_change__whose_name_cannot_be_synced_does_not_pass_for_none(
+    change: Callable[[Path], None], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who reads that nothing was changed would throw the new token away, and could not log in."""
+    (data / "file").write_bytes(b"old")
+    fsync = os.fsync
+
+    def fail_for_directories(descriptor: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            raise OSError(5, os.strerror(5))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_for_directories)
+    with pytest.raises(NotSynced) as caught:
+        change(data)
+    assert _files(data) == ({data / "file": b"new"} if change is _replaced else {})
+    assert caught.value.aftermath != NotStored("", "").aftermath
 
 
 @pytest.mark.parametrize("write", DURABLE)

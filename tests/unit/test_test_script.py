@@ -1,7 +1,8 @@
-"""What `scripts/test` says before it does anything."""
+"""What `scripts/test` says before it does anything, and whose files the scripts leave."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -47,3 +48,15 @@ def test_script__reports_wrong_arguments(as_user: dict[str, str], words: tuple[s
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[0] == f"{SCRIPT}: error: {problem}"
     assert done.stderr.splitlines()[1].startswith(f"{SCRIPT}: hint: ")
+
+
+def test_scripts__leave_build_to_the_owner_of_the_tree(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, who makes files for another user")
+    os.chown(tmp_path, 1234, 1234)
+    made = f". {TREE}/scripts/lib/build_directory.sh; make_build_directory {tmp_path}"
+    for _ in ("new", "there already"):
+        subprocess.run(["sh", "-euc", made], check=True)
+        owner = (tmp_path / "build").stat()
+        assert (owner.st_uid, owner.st_gid) == (1234, 1234)
+        os.chown(tmp_path / "build", 0, 0)

@@ -18,7 +18,18 @@ from typing import NamedTuple
 
 from pam_softtoken.account import user_lookup
 from pam_softtoken.admin.access import authorized_keys
-from pam_softtoken.admin.access.proofs import BEFORE, ENROLLED, NEVER, UNKNOWN, UNUSABLE, Asking, Door, Person, Settings
+from pam_softtoken.admin.access.proofs import (
+    BEFORE,
+    ENROLLED,
+    HOMELESS,
+    NEVER,
+    UNKNOWN,
+    UNUSABLE,
+    Asking,
+    Door,
+    Person,
+    Settings,
+)
 from pam_softtoken.admin.common import bounded, logins, survey
 from pam_softtoken.admin.common.survey import Facts
 from pam_softtoken.admin.services import locker_check
@@ -27,7 +38,8 @@ from pam_softtoken.admin.sshd import match_blocks, server
 from pam_softtoken.admin.sshd.config_lines import Directive
 from pam_softtoken.admin.sshd.match_blocks import MAYBE, NO, YES, Names, Peer
 from pam_softtoken.config import Config
-from pam_softtoken.errors import LookUpFailed, UnknownUser
+from pam_softtoken.errors import ConfigError, LookUpFailed, UnknownUser
+from pam_softtoken.pam import home_making
 from pam_softtoken.pam.stack import Line, Stack
 
 MOST_SUDOERS = 200
@@ -117,22 +129,36 @@ def read_files(people: Iterable[Names], directives: list[Directive], defaults: S
 def door_of(stack: Stack) -> Door:
     """Return what a PAM service asks for."""
     asking: dict[Line, Asking | None] = {}
+    makes_homes = _makes_homes(stack)
     for line in stack.ours:
         settings = settings_of(line)
         is_open = settings is not None and not locker_check.is_closed(stack.service, settings.store)
-        asking[line] = asking_of(settings) if settings is not None and is_open else None
+        asking[line] = asking_of(settings, makes_homes=makes_homes) if settings is not None and is_open else None
     return Door(stack.service, stack.of("auth"), asking, stack.of("account"))
 
 
-def asking_of(settings: Config) -> Asking:
-    """Return what a line with these settings asks for."""
-    today = time.strftime("%Y-%m-%d")
-    passing = settings.nullok or settings.enrol
+def _makes_homes(stack: Stack) -> bool:
+    try:
+        home_making.require_in_each_session(stack)
+    except ConfigError:
+        return False
+    return True
+
+
+def asking_of(settings: Config, *, makes_homes: bool = False) -> Asking:
+    """Return what a line with these settings asks for.
+
+    Args:
+        settings: of the line.
+        makes_homes: each session of its service makes the home directory.
+    """
+    passing = settings.nullok
     if settings.required_from:
-        passing = settings.required_from > today or settings.enrol
+        passing = settings.required_from > time.strftime("%Y-%m-%d")
     return Asking(
         settings.store,
-        passes_never=passing,
+        passes_never=passing or settings.enrol,
+        passes_homeless=passing and makes_homes,
         from_password=settings.try_first_pass or settings.use_first_pass or settings.forward_pass,
         asks=not settings.use_first_pass,
     )
@@ -217,6 +243,8 @@ def enrolment_of(facts: Facts, settings: Config) -> str:
         return ENROLLED if is_usable else UNUSABLE
     if status == survey.NOT_ENROLLED:
         return BEFORE if facts["was_enrolled"] else NEVER
+    if facts["no_home"] == survey.NOT_YET:
+        return HOMELESS
     return UNKNOWN if "does not answer" in str(facts["problem"]) else UNUSABLE
 
 

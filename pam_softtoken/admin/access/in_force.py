@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from pam_softtoken import config
+from pam_softtoken.account import places
 from pam_softtoken.admin.access import forecast, host_facts, ways_table
 from pam_softtoken.admin.access.forecast import Host, View
 from pam_softtoken.admin.access.host_facts import Sshd
 from pam_softtoken.admin.access.pam_judge import Judge
-from pam_softtoken.admin.access.proofs import ENROLLED, NEVER, Person
+from pam_softtoken.admin.access.proofs import ENROLLED, HOMELESS, Person
 from pam_softtoken.admin.access.ways_table import Claim
 from pam_softtoken.admin.common.finding import named
 from pam_softtoken.admin.services import exempt, locker_check
@@ -28,6 +30,7 @@ class InForce(NamedTuple):
         refused: users who would get in if they were enrolled.
         let_in: users who get in without a code because they have never enrolled.
         exempt: the members of each exempt group.
+        homeless: users whose tokens would be in a home directory that is not there yet.
         closed_store: a store that only root can read although the program does not run as root; empty otherwise.
     """
 
@@ -36,6 +39,7 @@ class InForce(NamedTuple):
     let_in: list[str]
     exempt: dict[str, list[str]]
     closed_store: str = ""
+    homeless: Sequence[str] = ()
 
 
 def in_force(only: Container[str] | None = None) -> tuple[list[InForce], list[str]]:
@@ -68,15 +72,25 @@ def _of_service(stack: Stack, current: Sshd | None, host: Host) -> InForce:
     view = View(Judge(host_facts.door_of(stack)), current)
     spared_groups = exempt_people(view.judge.door.auth, host.people)
     spared = {name for names in spared_groups.values() for name in names}
-    passing = [each.store for each in view.judge.door.asking.values() if each is not None and each.passes_never]
+    asking = [each for each in view.judge.door.asking.values() if each is not None]
     let_in = [
         each.name
         for each in host.people
-        if each.name not in spared and any(each.enrolment(store) == NEVER for store in passing)
+        if each.name not in spared and any(line.lets_in(each.enrolment(line.store)) for line in asking)
         and any(view.ways(each, peer) for peer in view.peers)
     ]  # fmt: skip
+    homeless = [
+        each.name
+        for each in host.people
+        if each.name not in spared and any(each.enrolment(line.store) == HOMELESS for line in asking)
+    ]
     return InForce(
-        stack.service, list(refused(view, host.people)), let_in, spared_groups, locker_check.cannot_read(stack)
+        stack.service,
+        list(refused(view, host.people)),
+        let_in,
+        spared_groups,
+        locker_check.cannot_read(stack),
+        homeless,
     )
 
 
@@ -120,6 +134,11 @@ def _lines_of(each: InForce, services: str, most: int) -> Iterator[str]:
         yield f"{services}: refused until they enrol ({len(each.refused)}): {named(each.refused, most)}"
     if each.let_in:
         yield f"{services}: let in by nullok only ({len(each.let_in)}): {named(each.let_in, most)}"
+    if each.homeless:
+        yield (
+            f"{services}: no home directory yet for the token ({len(each.homeless)}): {named(each.homeless, most)}; "
+            f"store={places.SYSTEM_STORE} in {config.DEFAULT_CONF} keeps tokens elsewhere"
+        )
     for group, names in each.exempt.items():
         members = named(names, most) if names else "it has no members"
         yield f"{services}: exempt from codes, group {group}: {members}"

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pam_softtoken.account import user_lookup
+from pam_softtoken.account import places, user_lookup
 from pam_softtoken.admin.access import host_facts, proofs, ways_table
 from pam_softtoken.admin.access.forecast import Forecast, is_sure
-from pam_softtoken.admin.access.proofs import BEFORE, CODE, ENROLLED, KEY, NEVER, UNUSABLE, Person
+from pam_softtoken.admin.access.proofs import BEFORE, CODE, ENROLLED, HOMELESS, KEY, NEVER, UNUSABLE, Person
 from pam_softtoken.admin.common.finding import named
 from pam_softtoken.admin.sshd import server
 from pam_softtoken.admin.sshd.match_blocks import YES, responsible
@@ -21,6 +21,7 @@ _HELP = {
     "--enrol-later": "lets users in who have never enrolled",
     "--except GROUP": "does not ask the members of a group for a code",
 }
+_NO_HOME = f"no home directory yet for the token; store={places.SYSTEM_STORE} keeps tokens elsewhere"
 _WHY_ROOT = "sshd takes no code from root unless PermitRootLogin is yes"
 
 
@@ -108,6 +109,8 @@ def _why(found: Forecast, name: str) -> str:
     if _gets_in(found, enrolled):
         if states & {NEVER, BEFORE}:
             return "not enrolled"
+        if HOMELESS in states:
+            return _NO_HOME
         return "the token files cannot be used; softtoken-admin status says why" if UNUSABLE in states else "no token"
     if found.then.sshd is not None:
         peer = found.then.peers[-1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pam_softtoken.admin.access.proofs import CODE, ENROLLED, NEVER, PASSWORD, UNKNOWN, Asking, Door, Person, Proofs
+from pam_softtoken.admin.access.proofs import CODE, ENROLLED, PASSWORD, UNKNOWN, Asking, Door, Person, Proofs
 from pam_softtoken.admin.sshd.match_blocks import MAYBE, NO, YES, glob
 from pam_softtoken.pam import paths
 from pam_softtoken.pam.known_modules import DENY, FAILLOCK, NEUTRAL, PERMIT, ROOT_ONLY, SUCCEED_IF, UNIX
@@ -73,7 +73,7 @@ def _ours(asking: Asking | None, person: Person, proofs: Proofs, *, once: bool) 
     if asking is None:
         return {DENIED}
     enrolment = person.enrolment(asking.store)
-    if enrolment == NEVER and asking.passes_never:
+    if asking.lets_in(enrolment):
         return {IGNORED}
     can_ask = (asking.asks and not once) or asking.from_password
     if enrolment == UNKNOWN:

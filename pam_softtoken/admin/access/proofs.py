@@ -16,8 +16,11 @@ PROOFS = (KEY, TICKET, HOST_KEY, PASSWORD, CODE)
 """The proofs a user can have, in the order in which they are asked for."""
 OF_TARGETS = ("su", "su-l")
 """Services that ask for the proofs of the target account."""
-ENROLLED, NEVER, BEFORE, UNUSABLE, UNKNOWN = "enrolled", "never", "before", "unusable", "unknown"
-"""Whether a user has a token in a store: yes; never had one; had one before; one that cannot be used; unknown."""
+ENROLLED, NEVER, HOMELESS, BEFORE = "enrolled", "never", "homeless", "before"
+UNUSABLE, UNKNOWN = "unusable", "unknown"
+"""Whether a user has a token in a store: yes; never had one; no session has made the home for it yet; had one before;
+one that cannot be used; unknown.
+"""
 Settings = Mapping[str, str]
 """sshd's settings for one user and connection. Names are in lower case; the values of a list are joined by spaces."""
 Proofs = frozenset[str]
@@ -34,7 +37,7 @@ class Person(NamedTuple):
         uid: user id.
         password: whether they have one that PAM's password modules accept.
         keys: for each value of `AuthorizedKeysFile`, whether one of their public keys is there.
-        enrolments: for each store, one of the five words.
+        enrolments: for each store, one of the six words.
         expired: the account has expired, or its password expired longer ago than shadow(5) allows.
         locked: the shadow file has a `!`. Without PAM, sshd then refuses all logins.
         root: whether the user is root, or may become root with sudo.
@@ -90,12 +93,18 @@ class Asking(NamedTuple):
         passes_never: it lets in users who have never enrolled.
         from_password: it takes the code from the end of the password.
         asks: it can ask for the code by itself.
+        passes_homeless: it lets in users who have never enrolled and whose home the session will make.
     """
 
     store: str
     passes_never: bool = False
     from_password: bool = False
     asks: bool = True
+    passes_homeless: bool = False
+
+    def lets_in(self, enrolment: str) -> bool:
+        """Return whether it lets in a user without a code, because they have never enrolled."""
+        return self.passes_never if enrolment == NEVER else self.passes_homeless and enrolment == HOMELESS
 
 
 class Door(NamedTuple):

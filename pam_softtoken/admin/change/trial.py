@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pam_softtoken.admin.common import bounded
@@ -124,7 +124,8 @@ def prepared(stack: Stack, text: str) -> Iterator[Trial]:
     with tempfile.TemporaryDirectory(prefix="softtoken-trial-", dir="/run") as directory:
         for path in glob.glob(f"{service_file.DIRECTORY}/*"):
             if os.path.isfile(path):
-                shutil.copy(path, directory)
+                with suppress(FileNotFoundError):  # a package manager's temporary file
+                    shutil.copy(path, directory)
         own = stack.ours[0]
         words = [own.module, *own.arguments]
         alone = " ".join("[" + word.replace("]", "\\]") + "]" for word in words)

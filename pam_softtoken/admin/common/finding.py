@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -72,6 +73,15 @@ class Edit(NamedTuple):
         lines = text.split("\n")
         lines[self.number - 1 : self.last] = [] if self.text is None else [self.text]
         return "\n".join(lines)
+
+
+_EDITED = re.compile(r"in (/.*?), (?:at the top|below line|delete line|line)")
+
+
+def edited_file(mend: str) -> str:
+    """Return the file whose lines a finding's repair changes; "" if the repair is a command."""
+    edit = _EDITED.match(mend)
+    return edit[1] if edit is not None else ""
 
 
 def delete(line: Line) -> Edit:

@@ -7,7 +7,7 @@ import pwd
 from contextlib import suppress
 from pathlib import Path
 
-from pam_softtoken.account import places, user_lookup
+from pam_softtoken.account import entries, places, user_lookup
 from pam_softtoken.errors import LookUpFailed, UnknownUser
 
 SHELLS, DEFINITIONS, SHADOW = "/etc/shells", "/etc/login.defs", "/etc/shadow"
@@ -24,11 +24,7 @@ def everybody() -> list[pwd.struct_passwd]:
     for entry in pwd.getpwall():
         users.setdefault(entry.pw_name, entry)
     listed = {entry.pw_uid for entry in users.values()}
-    try:
-        marked = [int(name) for name in os.listdir(places.ENROLLED) if name.isdecimal()]
-    except OSError:
-        marked = []
-    for uid in marked:
+    for uid in [int(name) for name in entries.names_in(places.ENROLLED) if name.isascii() and name.isdecimal()]:
         if uid not in listed:
             with suppress(UnknownUser, LookUpFailed):  # the account was removed, or its directory does not answer
                 entry = user_lookup.entry_of_uid(uid)

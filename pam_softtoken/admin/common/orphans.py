@@ -1,24 +1,26 @@
 """List root's records for accounts that are gone, were renamed, or got another uid: the place, and what helps.
 
-It only reads. These records are tokens in a root-owned store, marks, records of names, revocations, used codes recorded
-in /run, and changes of a service that wait for a login. A grace time and an issued code are in a user's state file, and
-are removed with its store.
+It only reads. These records are tokens in a root-owned store, marks, records of names and of home directories,
+revocations, used codes recorded in /run, and changes of a service that wait for a login. A grace time and an issued
+code are in a user's state file, and are removed with its store.
 """
 
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from pam_softtoken.account import enrolled_mark, location, places, safe_open, token_file, user_lookup
+from pam_softtoken.account import enrolled_mark, entries, places, safe_open, token_file, user_lookup
 from pam_softtoken.account.location import TOKENS, Location
 from pam_softtoken.admin.common import logins, person
 from pam_softtoken.errors import ConfigError, LookUpFailed, PathError, UnknownUser
 from pam_softtoken.login import login_note
 
-STORE, MARK, NAME, REVOCATIONS, RECORD, AWAITED = "store", "mark", "name", "revocations", "record", "awaited"
+STORE, MARK, NAME, HOME = "store", "mark", "name", "home"
+REVOCATIONS, RECORD, AWAITED = "revocations", "record", "awaited"
 GONE, CHANGED, UNKNOWN = "gone", "changed", "unknown"
 
 
@@ -49,9 +51,10 @@ class _Accounts:
     """The accounts of this host. Each is looked up once, because a directory service may be slow."""
 
     def __init__(self) -> None:
-        entries = [entry for entry in logins.everybody() if entry.pw_name]
-        self._listed = {(entry.pw_name, entry.pw_uid) for entry in entries}
-        self.uids = {entry.pw_uid for entry in entries}
+        everybody = [entry for entry in logins.everybody() if entry.pw_name]
+        self._listed = {(entry.pw_name, entry.pw_uid) for entry in everybody}
+        self.heirs = _heirs(everybody)
+        self.uids = {entry.pw_uid for entry in everybody}
         self._named: dict[str, safe_open.Account | None] = {}
         self._numbered: dict[int, safe_open.Account | None] = {}
 
@@ -84,6 +87,12 @@ class _Accounts:
             return None
         present = named or numbered
         forget = f"{person.PROGRAM} forget {shlex.quote(name) + ' ' if name else ''}--uid {uid}"
+        heir = self.heirs.get((name or "", uid))
+        if heir is not None:
+            there = token_file.described((heir.name, heir.uid))
+            problem = f"{token_file.described((name or '', uid))} is gone, and {there} has the same home directory"
+            rebind = shlex.join(token_file.rebind_words((heir.name, heir.uid), (name or "", uid)))
+            return Orphan(kind, path, name, uid, CHANGED, problem, rebind, forget)
         if present is None:
             described = token_file.described((name, uid)) if name else f"with uid {uid}"
             return Orphan(kind, path, name, uid, GONE, f"there is no account {described} any more", forget)
@@ -111,35 +120,37 @@ def find(templates: Iterable[str]) -> list[Orphan]:
 
 
 def of_user(name: str, templates: Iterable[str]) -> list[Orphan]:
-    """List the orphans of an account with this name."""
-    return [each for each in find(templates) if each.user == name]
+    """List the orphans of an account that has this name, or had another one in the same home directory."""
+    former = {owner for owner, account in heirs_of_homes().items() if account.name == name}
+    return [each for each in find(templates) if each.user == name or (each.user, each.uid) in former]
+
+
+def heirs_of_homes() -> dict[tuple[str, int], safe_open.Account]:
+    """Return the accounts that got another name and another uid, by the recorded name and uid."""
+    return _heirs(logins.everybody())
+
+
+def _heirs(entries: Iterable[pwd.struct_passwd]) -> dict[tuple[str, int], safe_open.Account]:
+    found = {}
+    for entry in entries:
+        try:
+            account = user_lookup.account_of(entry)
+            before = enrolled_mark.former(account)
+        except (LookUpFailed, PathError):
+            continue
+        if before is not None and before.name not in ("", account.name):
+            found[before.name, before.uid] = account
+    return found
 
 
 # -- stores
 
 
 def _stores(template: str, accounts: _Accounts) -> Iterator[Orphan]:
-    start, words = location.split(template)
-    if start == "%h":
-        return
-    paths = [start.rstrip("/")]
-    for word in words:
-        if "%" in word.replace("%%", ""):
-            paths = [f"{path}/{name}" for path in paths for name in _directories_in(path)]
-        else:
-            paths = [f"{path}/{word.replace('%%', '%')}" for path in paths]
-    for path in paths:
+    for path in entries.stores_in(template):
         orphan = _look(path, template, accounts)
         if orphan is not None:
             yield orphan
-
-
-def _directories_in(path: str) -> list[str]:
-    try:
-        with os.scandir(path or "/") as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-    except OSError:
-        return []
 
 
 def _look(path: str, template: str, accounts: _Accounts) -> Orphan | None:
@@ -188,11 +199,7 @@ def _owner_of(path: str) -> token_file.Owner | None:
 
 def _numbers_in(directory: str) -> list[tuple[str, int]]:
     """List the entries of a directory whose names begin with a uid, and those uids."""
-    try:
-        names = sorted(os.listdir(directory))
-    except OSError:
-        return []
-    starts = [(name, name.partition("-")[0]) for name in names]
+    starts = [(name, name.partition("-")[0]) for name, _ in entries.present_in(directory)]
     return [(name, int(start)) for name, start in starts if start.isascii() and start.isdecimal()]
 
 
@@ -225,35 +232,31 @@ def _records(accounts: _Accounts) -> Iterator[Orphan]:
 
 
 def _names(accounts: _Accounts) -> Iterator[Orphan]:
-    try:
-        names = sorted(name for name in os.listdir(places.NAMES) if len(name) == enrolled_mark.DIGEST_DIGITS)
-    except OSError:
-        return
-    for name in names:
+    for name in entries.names_in(places.NAMES):
+        if not enrolled_mark.is_record(name):
+            continue
         path = f"{places.NAMES}/{name}"
+        kind = HOME if name.startswith(enrolled_mark.HOME_PREFIX) else NAME
         try:
             known = enrolled_mark.read_record(path)
         except PathError as error:
-            yield Orphan(NAME, path, None, None, UNKNOWN, str(error))
+            yield Orphan(kind, path, None, None, UNKNOWN, str(error))
             continue
         if known is None:
             continue
         if known.uid == enrolled_mark.NOT_A_UID:
-            yield Orphan(NAME, path, None, None, UNKNOWN, "is damaged", shlex.join(["rm", path]))
+            yield Orphan(kind, path, None, None, UNKNOWN, "is damaged", shlex.join(["rm", path]))
             continue
-        orphan = accounts.orphan(NAME, path, known.name, known.uid)
+        orphan = accounts.orphan(kind, path, known.name, known.uid)
         if orphan is not None:
             yield orphan
 
 
 def _awaited(accounts: _Accounts) -> Iterator[Orphan]:
     """List the changes that wait for a login of a user who does not exist."""
-    for service in _directories_in(places.CHANGES):
+    for service in entries.directories_in(places.CHANGES):
         place = f"{places.CHANGES}/{service}"
-        try:
-            names = os.listdir(place)
-        except OSError:
-            continue
+        names = entries.names_in(place)
         for name in names if login_note.PENDING in names else []:
             user = name.removeprefix(login_note.AWAITED)
             try:

@@ -184,7 +184,7 @@ def opened(user: str, settings: Config) -> Iterator[Editor]:
         yield store
     except PathError as error:
         store.withdraw()
-        raise AdministrationFailed(f"{error}; nothing was changed", hint=hint_for(error, location)) from None
+        raise AdministrationFailed(f"{error}; {error.aftermath}", hint=hint_for(error, location)) from None
     except Revoked:
         store.withdraw()
         raise AdministrationFailed(

@@ -13,20 +13,22 @@ import pwd
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from pam_softtoken.account import cure, enrolled_mark, safe_open, user_lookup
+from pam_softtoken.account import cure, enrolled_mark, missing_home, revocation, safe_open, user_lookup
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.location import Location
 from pam_softtoken.account.state import SHARED_BUCKETS, State
 from pam_softtoken.admin.common import child, person
 from pam_softtoken.config import Config
 from pam_softtoken.enroll.token_list import Inventory, utc
-from pam_softtoken.errors import ConfigError, DamagedState, LookUpFailed, NotEnrolled, PathError, UnusableFile
+from pam_softtoken.errors import ConfigError, DamagedState, LookUpFailed, NoHome, NotEnrolled, PathError, UnusableFile
 from pam_softtoken.login import throttle
 from pam_softtoken.login.policy import Limits
 from pam_softtoken.ui import terminal
 
 Facts = dict[str, Any]
 ENROLLED, NOT_ENROLLED, UNUSABLE = "enrolled", "not-enrolled", "unusable"
+MISSING, NOT_YET = "missing", "not-yet"
+"""Why there is no home directory: it was there before, or this is not known; or no session has made it yet."""
 PATIENCE_S = 10.0
 """The time limit for one user's files, in seconds. A file system that answers at all needs a fraction of it."""
 
@@ -39,17 +41,32 @@ def facts_of(entry: pwd.struct_passwd, config: Config, *, now: int) -> Facts:
         location = Location(config.store, account)
         facts["store"] = location.path
         facts["was_enrolled"] = enrolled_mark.was_accepted(account)
-        facts["former_name"] = enrolled_mark.former_name(account)
-        facts["former_uid"] = enrolled_mark.former_uid(account)
+        before = enrolled_mark.former(account)
+        was_another = before is not None and before.name not in ("", account.name)
+        facts["former_name"] = before.name if before is not None and was_another else enrolled_mark.former_name(account)
+        facts["former_uid"] = before.uid if before is not None else None
         _as_member(account, lambda: _look(location, facts, now, config))
     except NotEnrolled:
         facts["status"] = NOT_ENROLLED
         facts["elsewhere"] = _elsewhere(account, config.store)
     except PathError as error:
         facts["problem"], facts["cure"] = str(error), cure.of(error, location).command
+        if isinstance(error, NoHome):
+            facts["no_home"] = _no_home(error, account)
     except (LookUpFailed, ConfigError, OSError, ValueError) as error:
         facts["problem"] = str(error)
     return facts
+
+
+def _no_home(error: NoHome, account: safe_open.Account) -> str:
+    """Return whether a home directory may be made by the user's first session, or is missing."""
+    try:
+        if enrolled_mark.was_accepted(account) or revocation.read_for(account).names:
+            return MISSING
+        missing_home.require_never_made(error.path)
+    except PathError:
+        return MISSING
+    return NOT_YET
 
 
 def _unknown(entry: pwd.struct_passwd, problem: str) -> Facts:
@@ -72,6 +89,7 @@ def _unknown(entry: pwd.struct_passwd, problem: str) -> Facts:
         "waiting": [],
         "issued_code_until": None,
         "record_ahead_s": 0,
+        "no_home": "",
     }
 
 

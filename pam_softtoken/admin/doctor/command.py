@@ -17,7 +17,7 @@ from functools import partial
 from typing import NamedTuple
 
 from pam_softtoken.admin.common import bounded, logins
-from pam_softtoken.admin.common.finding import NOTE, SEVERITIES, Finding, Report
+from pam_softtoken.admin.common.finding import NOTE, SEVERITIES, Finding, Report, edited_file
 from pam_softtoken.admin.doctor import backend_check, host_check, mode_check, people_check, sshd_check, store_check
 from pam_softtoken.admin.services import locker_check, option_check, stack_check
 from pam_softtoken.admin.services.stack_check import Services
@@ -119,14 +119,13 @@ def _progress(total: int) -> Iterator[Callable[[str], None]]:
 
 
 def _show(screen: terminal.Terminal, reports: list[tuple[str, Report]], *, verbose: bool) -> None:
-    findings = 0
+    changed: set[str] = set()
     for name, report in reports:
         if report.findings:
             screen.show(f"{name}:")
         for finding in sorted(report.findings, key=lambda each: SEVERITIES.index(each.severity)):
-            findings += 1
-            _show_finding(screen, finding)
-    if not findings:
+            _show_finding(screen, finding, changed)
+    if not any(report.findings for _, report in reports):
         screen.show("No problems found.")
     if verbose:
         screen.show("Looked at: " + "; ".join(each for _, report in reports for each in report.looked_at) + ".")
@@ -135,10 +134,24 @@ def _show(screen: terminal.Terminal, reports: list[tuple[str, Report]], *, verbo
             screen.show(terminal.visible(f"Not looked at: {each}"))
 
 
-def _show_finding(screen: terminal.Terminal, finding: Finding) -> None:
+def _show_finding(screen: terminal.Terminal, finding: Finding, changed: set[str]) -> None:
+    """Show one finding. Of each file, only the first change is shown. Another one would have the numbers and lines from
+    before it, could undo it or overwrite a line that has moved there, and was not tried together with it.
+
+    Args:
+        screen: the output.
+        finding: the finding.
+        changed: the files of the changes above. The finding's file is added.
+    """
     screen.show(terminal.visible(f"  {finding.severity}: {finding.place}: {finding.what}"))
     if finding.line:
         screen.show(terminal.visible(f"    | {finding.line[:300]}"))
+    file = edited_file(finding.mend)
+    if file in changed:
+        screen.show(terminal.visible(f"    First make the change of {file} above. Then run doctor again."))
+        return
+    if file:
+        changed.add(file)
     for step in finding.mend.split("\n"):
         screen.show(terminal.visible(f"    # {step}"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -105,14 +106,26 @@ def check_space(directories: list[str]) -> Report:
     """
     findings: dict[int, list[Finding]] = {}
     for place in (DATA, RUN, *directories):
-        directory = place
-        while not os.path.isdir(directory):
-            directory = os.path.dirname(directory)
         try:
-            findings.setdefault(os.stat(directory).st_dev, list(space_of(place, os.statvfs(directory))))
+            device, status = _file_system_of(place)
         except OSError as error:
             findings[-1] = [Finding(ERROR, place, "", f"the file system fails: {error.strerror}", "dmesg")]
+        else:
+            findings.setdefault(device, list(space_of(place, status)))
     return Report(tuple(each for found in findings.values() for each in found), ("free space and inodes",))
+
+
+def _file_system_of(place: str) -> tuple[int, os.statvfs_result]:
+    """Return the device and the status of the file system on which a directory is, or would be made."""
+    while True:
+        try:
+            if os.path.isdir(place):
+                return os.stat(place).st_dev, os.statvfs(place)
+        except FileNotFoundError:
+            pass  # it was removed since the check
+        if place == "/":
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        place = os.path.dirname(place)
 
 
 def space_of(place: str, status: os.statvfs_result) -> Iterator[Finding]:

@@ -9,7 +9,8 @@ import stat
 from collections.abc import Iterable, Iterator
 
 from pam_softtoken import config
-from pam_softtoken.account import places
+from pam_softtoken.account import entries, places
+from pam_softtoken.admin.common import person
 from pam_softtoken.admin.common.finding import ERROR, WARNING, Finding, Report, named
 from pam_softtoken.admin.services.option_check import our_lines, settings_of
 from pam_softtoken.admin.services.stack_check import Services
@@ -19,7 +20,7 @@ DEFAULT_BACKEND = "/usr/lib/pam_softtoken/bin/softtoken-backend"
 INTERPRETER = "/usr/bin/python3"
 PYTHON_MODULE = "pam_module.py"
 MOST_ENTRIES = 20000
-_GROUP_OR_OTHERS_WRITE = 0o022
+_GROUP_OR_OTHERS_WRITE, _GROUP_OR_OTHERS = 0o022, 0o077
 
 
 def check(services: Services) -> Report:
@@ -41,8 +42,8 @@ def check(services: Services) -> Report:
     )
     for directory in roots:
         findings += not_roots_alone(directory)
-    for directory in stores_of_root(services):
-        findings += [*not_roots_alone(directory), *_open_stores(directory)]
+    for template, directory in _templates_of_root(services).items():
+        findings += [*not_roots_alone(directory), *_open_stores(template)]
     unique = {(finding.place, finding.what): finding for finding in findings}
     looked_at = ("owners and modes of module, backend, package, configuration and state", "compiled modules")
     return Report(tuple(unique.values()), looked_at)
@@ -84,23 +85,25 @@ def packages(services: Services) -> list[str]:
 
 def stores_of_root(services: Services) -> list[str]:
     """Return the directories in which root keeps the tokens of all users."""
-    found = []
+    return list(dict.fromkeys(_templates_of_root(services).values()))
+
+
+def _templates_of_root(services: Services) -> dict[str, str]:
+    """Return the stores outside the homes that our lines name, each with the directory that all users share."""
+    found = {}
     for stack in services.ours:
         for line in our_lines(stack):
             settings = settings_of(line)
             if settings is not None and not settings.store.startswith("%h"):
-                found.append(settings.store.partition("%")[0].rpartition("/")[0] or "/")
-    return [path for path in dict.fromkeys(found) if os.path.isdir(path)]
+                found[settings.store] = settings.store.partition("%")[0].rpartition("/")[0] or "/"
+    return {template: path for template, path in found.items() if os.path.isdir(path)}
 
 
 def not_roots_alone(path: str) -> Iterator[Finding]:
     """Report a path, or a directory above it, that a user other than root could write."""
     walk = os.path.realpath(path)
     while True:
-        try:
-            status = os.lstat(walk)
-        except OSError:
-            status = None
+        status = entries.status_of(walk)
         if status is not None:
             yield from _not_roots(walk, status)
         if walk == "/":
@@ -134,11 +137,8 @@ def _writable_below(package: str) -> Iterator[Finding]:
     """Report files in a package that other users could write; many files make one finding."""
     guilty: list[str] = []
     for path in _below(package):
-        try:
-            status = os.lstat(path)
-        except OSError:
-            continue
-        if not stat.S_ISLNK(status.st_mode) and any(True for _ in _not_roots(path, status)):
+        status = entries.status_of(path)
+        if status is not None and not stat.S_ISLNK(status.st_mode) and any(True for _ in _not_roots(path, status)):
             guilty.append(path)
     if guilty:
         names = named(os.path.relpath(path, package) for path in guilty)
@@ -161,7 +161,7 @@ def _is_stale(source: str) -> bool:
             head = compiled.read(16)
         status = os.stat(source)
     except (OSError, NotImplementedError):
-        return True
+        return os.path.exists(source)  # otherwise it was removed since it was listed
     if len(head) < 16 or head[:4] != importlib.util.MAGIC_NUMBER:
         return True
     flags, seconds, size = (int.from_bytes(head[place : place + 4], "little") for place in (4, 8, 12))
@@ -169,22 +169,29 @@ def _is_stale(source: str) -> bool:
     return flags == 0 and changed
 
 
-def _open_stores(directory: str) -> Iterator[Finding]:
-    """Report directories in root's store that are not root's alone."""
-    try:
-        names = sorted(os.listdir(directory))
-    except OSError:
-        return
-    ours = {os.path.basename(each) for each in (places.ENROLLED, places.NAMES, places.REVOKED, places.CHANGES)}
-    for name in names[:MOST_ENTRIES]:
-        path = f"{directory}/{name}"
-        status = os.lstat(path)
-        if name in ours or not stat.S_ISDIR(status.st_mode):
+def _open_stores(template: str) -> Iterator[Finding]:
+    """Report users' directories in a store of root's that are not root's alone."""
+    ours = {places.ENROLLED, places.NAMES, places.REVOKED, places.CHANGES}
+    for path in entries.stores_in(template)[:MOST_ENTRIES]:
+        user = entries.user_of(path, template)
+        status = entries.status_of(path)
+        if user is None or path in ours or status is None or not stat.S_ISDIR(status.st_mode):
             continue
-        if status.st_uid != 0 or status.st_mode & 0o077:
+        if status.st_uid != 0 or status.st_mode & _GROUP_OR_OTHERS:
             what = "it is a user's store, and somebody other than root owns it or can look into it"
-            mend = f"chown -R root: {shlex.quote(path)} && chmod -R go= {shlex.quote(path)}"
-            yield Finding(ERROR, path, "", what, mend)
+            yield Finding(ERROR, path, "", what, _mend_of_store(path, status, user, template))
+
+
+def _mend_of_store(path: str, status: os.stat_result, user: str, template: str) -> str:
+    """Return the command that makes a user's store root's alone. It hands no file of anybody to root unread."""
+    if not entries.names_in(path):
+        return f"rmdir {shlex.quote(path)}"
+    if status.st_uid == 0 and not status.st_mode & _GROUP_OR_OTHERS_WRITE:
+        return f"chmod go= {shlex.quote(path)}"
+    account = person.account_if_known(int(user) if user.isdecimal() else user)
+    if account is None:
+        return "softtoken-admin status"
+    return shlex.join(["softtoken-admin", "mend", account.name, "--store", template])
 
 
 def places_of_state(services: Services, homes: Iterable[str]) -> list[str]:

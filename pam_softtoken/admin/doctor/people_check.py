@@ -7,8 +7,9 @@ import shlex
 import time
 from collections.abc import Iterator
 
+from pam_softtoken.account import places
 from pam_softtoken.admin.access import host_facts
-from pam_softtoken.admin.access.proofs import BEFORE, NEVER
+from pam_softtoken.admin.access.proofs import BEFORE, HOMELESS, NEVER
 from pam_softtoken.admin.common import logins, survey
 from pam_softtoken.admin.common.finding import ERROR, NOTE, WARNING, Finding, Report, named, shown
 from pam_softtoken.admin.common.survey import Facts
@@ -23,6 +24,7 @@ MOST_USERS = 2000
 AHEAD_S = 10 * 60
 LIMIT_S = 600.0
 _STATUS = "softtoken-admin status"
+_MOVE = "softtoken-admin move --all --to system"
 
 
 def check(services: Services) -> Report:
@@ -34,6 +36,7 @@ def check(services: Services) -> Report:
         if settings.store not in seen:
             seen[settings.store] = _look(users[:MOST_USERS], settings)
             findings += [each for facts in seen[settings.store] for each in _of_user(facts)]
+            findings += _without_home(line, seen[settings.store])
         findings += _left_on(stack, line, settings, seen[settings.store])
     if len(users) <= MOST_USERS:
         findings += _nobody_enrolled(services, seen)
@@ -61,10 +64,21 @@ def _of_user(facts: Facts) -> Iterator[Finding]:
     if facts["record_ahead_s"] > AHEAD_S:
         yield _ahead(facts)
     path, _, why = str(facts["problem"]).rpartition(": ")
-    if not path or "No such file" in why:
+    if not path or facts["no_home"]:
         return  # a user without a home directory does not log in
     mend = str(facts["cure"]) or _STATUS
     yield Finding(WARNING, path, "", f"{facts['user']} is refused at each login: {why}", mend)
+
+
+def _without_home(line: Line, people: list[Facts]) -> Iterator[Finding]:
+    """Report users whose tokens would be in a home directory that no session has made yet."""
+    names = [str(facts["user"]) for facts in people if facts["no_home"] == survey.NOT_YET]
+    if names:
+        what = (
+            f"{len(names)} users have no home directory yet, so nobody can enrol them: {named(names)}; "
+            f"store={places.SYSTEM_STORE} keeps tokens outside the home directories"
+        )
+        yield Finding(NOTE, str(line.place), shown(line), what, _MOVE)
 
 
 def _ahead(facts: Facts) -> Finding:
@@ -99,7 +113,7 @@ def _nobody_enrolled(services: Services, seen: dict[str, list[Facts]]) -> Iterat
     for stack, line, settings in _lines(services):
         states = {str(facts["user"]): host_facts.enrolment_of(facts, settings) for facts in seen[settings.store]}
         passes = host_facts.asking_of(settings).passes_never or exempt.groups_of(stack.of("auth"))
-        if passes or not states or set(states.values()) - {NEVER, BEFORE}:
+        if passes or not states or set(states.values()) - {NEVER, HOMELESS, BEFORE}:
             continue
         first = next((known for known in asking if known.place == line.place), line)
         asking.setdefault(first, []).append(stack.service)

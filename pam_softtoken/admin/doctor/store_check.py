@@ -6,12 +6,15 @@ import shlex
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from pam_softtoken.account import places
 from pam_softtoken.admin.common import logins
 from pam_softtoken.admin.common.finding import ERROR, NOTE, WARNING, Finding, Report, named, shown
 from pam_softtoken.admin.services.option_check import our_lines, set_where, settings_of
 from pam_softtoken.admin.services.stack_check import Services
 from pam_softtoken.config import Config
-from pam_softtoken.pam.known_modules import HOME_MAKERS, HOME_OPENERS
+from pam_softtoken.errors import ConfigError
+from pam_softtoken.pam import home_making
+from pam_softtoken.pam.known_modules import HOME_OPENERS
 from pam_softtoken.pam.stack import Line, Stack
 
 MOUNTS = "/proc/self/mountinfo"
@@ -37,7 +40,11 @@ def check(services: Services) -> Report:
             if settings is None or line.kind != "auth":
                 continue
             if settings.store.startswith("%h"):
-                findings += [*_late_homes(stack), *_closed_homes(stack, settings), *_homes_elsewhere(line, far_homes)]
+                findings += [
+                    *_late_homes(stack, settings),
+                    *_closed_homes(stack, settings),
+                    *_homes_elsewhere(line, far_homes),
+                ]
             findings += _named_places(line, settings, directory_services)
     unique = {(finding.place, finding.what): finding for finding in findings}
     return Report(tuple(unique.values()), (logins.NSSWITCH, "where the homes are mounted"))
@@ -56,15 +63,27 @@ def _named_places(line: Line, settings: Config, directory_services: list[str]) -
     yield Finding(WARNING, where.place, where.line, what, f"sensible-editor {shlex.quote(file)}")
 
 
-def _late_homes(stack: Stack) -> Iterator[Finding]:
+def _late_homes(stack: Stack, settings: Config) -> Iterator[Finding]:
     """Report a home directory that is created only after the code was asked for."""
-    for line in stack.lines:
-        if line.kind == "session" and line.name in HOME_MAKERS:
-            what = (
-                f"{line.name} makes a home directory after the code was asked for: "
-                f"{stack.service} refuses users who have none yet, as their tokens would be there"
-            )
-            yield Finding(WARNING, str(line.place), shown(line), what, _MOVE)
+    line = home_making.line_of(stack)
+    if line is None:
+        return
+    effect = f"{stack.service} refuses users who have none yet, as their tokens would be there"
+    if settings.nullok or settings.required_from:
+        try:
+            home_making.require_in_each_session(stack)
+        except ConfigError as error:
+            effect += f", and {error.problems[0]}"
+        else:
+            effect = "nobody can enrol users who have none yet, and their first login needs no code"
+    yield Finding(
+        WARNING,
+        str(line.place),
+        shown(line),
+        f"{line.name} makes a home directory after the code was asked for: {effect}; "
+        f"store={places.SYSTEM_STORE} keeps tokens elsewhere",
+        _MOVE,
+    )
 
 
 def _closed_homes(stack: Stack, settings: Config) -> Iterator[Finding]:

@@ -9,13 +9,14 @@ import io
 import json
 import os
 import shutil
+import stat
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO, BinaryIO
 
-from pam_softtoken.account import user_path
+from pam_softtoken.account import entries, user_path
 from pam_softtoken.admin.common import child
 from pam_softtoken.admin.log_view.log_lines import (
     SUPPRESSED,
@@ -53,18 +54,11 @@ def opened(files: Sequence[str], since: float) -> Iterator[Iterator[Entry]]:
                 _journal(stack, since, os.path.abspath(name)) if name.endswith(".journal") else _file(stack, name)
                 for name in files
             ]
-        elif shutil.which("journalctl") and any(_has_content(directory) for directory in JOURNALS):
+        elif shutil.which("journalctl") and any(map(entries.names_in, JOURNALS)):
             streams = [_journal(stack, since)]
         else:
             streams = [_file(stack, name) for name in _files_of_host(since)]
         yield heapq.merge(*streams, key=lambda entry: entry.when)
-
-
-def _has_content(directory: str) -> bool:
-    try:
-        return bool(os.listdir(directory))
-    except OSError:
-        return False
 
 
 def _files_of_host(since: float) -> list[str]:
@@ -75,7 +69,15 @@ def _files_of_host(since: float) -> list[str]:
             f"there is no journal, and no {' or '.join(FILES)}", hint="--file names the file that the log goes to"
         )
     parts = [part for name in present for part in (name, *glob.glob(f"{name}[.-]*"))]
-    return [part for part in parts if os.path.isfile(part) and os.stat(part).st_mtime >= since]
+    return [part for part in parts if _is_file_since(part, since)]
+
+
+def _is_file_since(path: str, since: float) -> bool:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False  # rotated away since it was listed
+    return stat.S_ISREG(status.st_mode) and status.st_mtime >= since
 
 
 def _file(stack: ExitStack, name: str) -> Iterator[Entry]:

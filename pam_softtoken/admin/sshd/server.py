@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pam_softtoken.admin.common import bounded, child
@@ -129,7 +129,8 @@ def _stage(place: str, new: bytes | None) -> Path:
     beside = Path(place) / "sshd_config.d"
     beside.mkdir()
     for path in sorted({*glob.glob(f"{DIRECTORY}/*.conf")} - {DROP_IN}):
-        (beside / os.path.basename(path)).write_bytes(Path(path).read_bytes())
+        with suppress(FileNotFoundError):  # a package manager's temporary file
+            (beside / os.path.basename(path)).write_bytes(Path(path).read_bytes())
     if new is not None:
         (beside / os.path.basename(DROP_IN)).write_bytes(new)
     try:

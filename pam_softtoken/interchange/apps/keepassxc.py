@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 from pam_softtoken.errors import Unreadable
+from pam_softtoken.interchange import key_uri_reader
 from pam_softtoken.interchange.apps.app_entry import Item, harvest_items
 from pam_softtoken.interchange.record import Harvest
 
 TOTP_COLUMN = "TOTP"
 ROOT = b"KeePassFile"
 _BIN = "Recycle Bin"
+_OF_KEEOTP = frozenset({"key", "type", "step", "size", "counter", "encoding", "otphashmode"})
 _MAX_DEPTH = 64
 
 
@@ -121,13 +123,14 @@ def _uri(fields: dict[str, str], name: str) -> str:
     text = fields.get("otp", "").strip()
     if not text or "://" in text:
         return text
-    old = dict(parse_qsl(text))
-    kind = "hotp" if old.get("type", "").lower() == "hotp" else "totp"
+    old = key_uri_reader.parameters_of(text, _OF_KEEOTP)
+    if old.get("encoding", "base32").lower() != "base32":
+        raise Unreadable("the key of the plugin KeeOtp is not in Base32", hint="show it in Base32 there")
     known = {
         "secret": old.get("key", ""), "period": old.get("step", ""), "digits": old.get("size", ""),
-        "algorithm": old.get("otpHashMode", ""), "counter": old.get("counter", ""),
+        "algorithm": old.get("otphashmode", ""), "counter": old.get("counter", ""),
     }  # fmt: skip
-    return _built(kind, name, known)
+    return _built(quote(old.get("type", "totp").lower(), safe=""), name, known)
 
 
 def _from_seed(fields: dict[str, str], name: str) -> str:

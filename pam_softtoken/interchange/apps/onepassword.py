@@ -19,6 +19,8 @@ from pam_softtoken.interchange.record import Harvest
 ZIP = b"PK\x03\x04"
 _DOCUMENT = "export.data"
 _DELETED = "deleted"
+_FORMS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""How a member may be compressed. `zipfile` unpacks the other forms without a limit: a few bytes fill the memory."""
 
 
 def read(data: bytes, *, now: int) -> Harvest:
@@ -45,6 +47,8 @@ def _document(data: bytes) -> bytes:
             member = archive.getinfo(_DOCUMENT)
             if member.flag_bits & 1:
                 raise Unreadable("the ZIP file is encrypted", hint="unpack it first")
+            if member.compress_type not in _FORMS:
+                raise Unreadable("the ZIP file is compressed in an unusual way", hint="export the vault once more")
             with archive.open(member) as document:
                 content = document.read(app_document.MAX_BYTES + 1)  # its header may claim another size
     except KeyError:

@@ -37,13 +37,13 @@ def read(data: bytes, *, now: int) -> Harvest:
                 continue
             if len(cells) != len(columns):
                 raise Unreadable(f"line {lines.line_num}: {len(cells)} columns, and the first line has {len(columns)}")
+            if len(rows) == MAX_ENTRIES:
+                raise Unreadable(f"the CSV file has more than {MAX_ENTRIES} lines")
             rows.append(dict(zip(columns, cells, strict=True)))
     except UnicodeDecodeError:
         raise Unreadable("the CSV file is not UTF-8 text") from None
     except csv.Error:
         raise Unreadable(f"line {lines.line_num}: not CSV") from None
-    if len(rows) > MAX_ENTRIES:
-        raise Unreadable(f"the CSV file has more than {MAX_ENTRIES} lines")
     if bitwarden.is_table(columns):
         return bitwarden.read_table(rows, now=now)
     return keepassxc.read_table(rows, now=now)

@@ -1,0 +1,187 @@
+"""`softtoken-enroll --import` of a file with entries that cannot be used: all or nothing, or --skip-unusable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.account import Person
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
+from tests.support.enroller import Enroller
+from tests.support.peers import KEY_HEX, hotp
+
+OTHER_HEX = "3132333435363738393031323334353637383930313233343536373839303132"
+SHORT_HEX = "31323334353637383930"
+TAKE = ("--import",)
+SKIP = "--skip-unusable"
+MANY, FIRST_UID = 300, 420500
+MakePerson = Callable[[], Person]
+
+
+@pytest.fixture
+def users(outside: Path) -> Path:
+    """A users file of pam_oath, empty as yet."""
+    path = outside / "users.oath"
+    path.touch(mode=0o600)
+    return path
+
+
+@pytest.fixture
+def bad_lines(users: Path, alice: Person, bob: Person) -> Path:
+    """A users file in which only the last line can be used."""
+    users.write_text(
+        f"HOTP {bob.name} - {SHORT_HEX}\n"
+        f"HOTP departed - {OTHER_HEX}\n"
+        f"HOTP {bob.name} - {OTHER_HEX}zz\n"
+        f"HOTP {bob.name} 1 {OTHER_HEX}\n"
+        f"HOTP {alice.name} - {KEY_HEX} 7\n"
+    )
+    return users
+
+
+@pytest.fixture
+def bob(make_person: MakePerson) -> Person:
+    """A second user."""
+    return make_person()
+
+
+def expected(bob: Person) -> list[tuple[str, str]]:
+    """Return the places and users that stop an import of `bad_lines`, and a part of the reason."""
+    return [
+        (f"line 1 ({bob.name})", "80 bits"),
+        ("line 2 (departed)", "no such user"),
+        (f"line 3 ({bob.name})", "not hexadecimal"),
+        (f"line 4 ({bob.name})", "4 to 16 characters"),
+    ]
+
+
+def test_import__all_or_nothing_names_every_user_that_stopped_it(
+    enroller: Enroller, bad_lines: Path, alice: Person, bob: Person
+) -> None:
+    for words in ((), ("--dry-run",)):
+        refused = enroller.run(*TAKE, bad_lines, *words).refused()
+        for place, why in expected(bob):
+            assert any(part.startswith(place) and why in part for part in _parts(refused.error)), refused.error
+        assert SKIP in refused.hint
+        assert "hex" not in refused.hint
+        assert not alice.store.exists()
+        assert not bob.store.exists()
+
+
+def _parts(error: str) -> list[str]:
+    return error.partition(": ")[2].split("; ")
+
+
+@pytest.mark.parametrize("words", [("--dry-run",), ()])
+def test_skip_unusable__takes_the_rest_and_lists_what_was_left_out(
+    enroller: Enroller, bad_lines: Path, alice: Person, bob: Person, service: Service, words: tuple[str, ...]
+) -> None:
+    done = enroller.run(*TAKE, bad_lines, SKIP, *words)
+    assert (done.status, done.stdout) == (0, f'{alice.name}: "phone", HOTP, SHA1, 6 digits, counting\n'), done.stderr
+    lines = done.stderr.splitlines()
+    for place, why in expected(bob):
+        assert any(line.startswith(f"Left out: {place}: ") and why in line for line in lines), done.stderr
+    assert "4 entries were left out." in lines
+    assert OTHER_HEX not in done.stderr
+    assert not bob.store.exists()
+    if words:
+        assert not alice.store.exists()
+    else:
+        assert service.log_in(alice, hotp(KEY_HEX, 6)).result == PAM_AUTH_ERR
+        assert service.log_in(alice, hotp(KEY_HEX, 7)).result == PAM_SUCCESS
+
+
+@pytest.mark.parametrize("words", [("--dry-run",), ()])
+def test_skip_unusable__fails_if_nothing_is_left(
+    enroller: Enroller, users: Path, alice: Person, words: tuple[str, ...]
+) -> None:
+    for text, why in ((f"HOTP departed - {KEY_HEX}\n", "no such user"), (f"HOTP {alice.name} - 00\n", "8 bits")):
+        users.write_text(text)
+        refused = enroller.run(*TAKE, users, SKIP, *words).refused()
+        assert "line 1 (" in refused.error
+        assert why in refused.error
+    assert not alice.store.exists()
+
+
+def test_skip_unusable__imports_again_what_was_interrupted(
+    enroller: Enroller, users: Path, alice: Person, bob: Person, service: Service
+) -> None:
+    """A key that is there already is left out, and so the same command goes on where it stopped."""
+    users.write_text(f"HOTP {alice.name} - {KEY_HEX} 7\n")
+    assert enroller.run(*TAKE, users, "--no-confirm", "--recovery-codes=0").status == 0
+    before = (alice.store / "tokens").read_bytes()
+    users.write_text(f"HOTP {alice.name} - {KEY_HEX} 7\nHOTP {bob.name} - {OTHER_HEX} 7\n")
+    refused = enroller.run(*TAKE, users).refused()
+    assert f'line 1 ({alice.name}): its key is that of token "phone"' in refused.error
+    done = enroller.run(*TAKE, users, SKIP)
+    assert done.status == 0, done.stderr
+    assert f"Left out: line 1 ({alice.name}): its key is that" in done.stderr
+    assert (alice.store / "tokens").read_bytes() == before
+    assert service.log_in(bob, hotp(OTHER_HEX, 7)).result == PAM_SUCCESS
+
+
+def test_skip_unusable__home_that_cannot_be_used_stops_only_its_user(
+    enroller: Enroller, users: Path, alice: Person, bob: Person
+) -> None:
+    bob.home.chmod(0o777)
+    users.write_text(f"HOTP {bob.name} - {OTHER_HEX}\nHOTP {alice.name} - {KEY_HEX}\n")
+    refused = enroller.run(*TAKE, users).refused()
+    assert f"({bob.name}): {bob.home}: others can write it" in refused.error
+    assert not alice.store.exists()
+    done = enroller.run(*TAKE, users, SKIP)
+    assert done.status == 0
+    assert f"({bob.name}): {bob.home}: others can write it" in done.stderr
+    assert alice.store.exists()
+
+
+def test_import__of_one_user_is_not_stopped_by_the_entries_of_others(
+    enroller: Enroller, users: Path, alice: Person, bob: Person
+) -> None:
+    users.write_text(f"HOTP {bob.name} - {SHORT_HEX}\nHOTP {alice.name} - {KEY_HEX}\n")
+    assert enroller.run(*TAKE, users, "--user", alice.name, "--no-confirm").status == 0
+    assert alice.store.exists()
+
+
+def test_import__secret_in_the_place_of_a_name_is_not_shown(enroller: Enroller, users: Path) -> None:
+    """Without the user, the PIN or the key stands where the user should be."""
+    for line in (f"HOTP 471147 {KEY_HEX} 5", f"HOTP 471147 {KEY_HEX} 55", f"HOTP {KEY_HEX} - 471147"):
+        users.write_text(line + "\n")
+        refused = enroller.run(*TAKE, users, SKIP).refused()
+        assert "471147" not in refused.error + refused.hint
+        assert KEY_HEX not in refused.error + refused.hint
+
+
+def test_skip_unusable__goes_with_an_import_only(enroller: Enroller) -> None:
+    assert enroller.run(SKIP).refused(2).error == "--skip-unusable goes with --import"
+
+
+def test_import__of_many_users_keeps_few_files_open_and_prints_in_order(
+    enroller: Enroller, users: Path, outside: Path
+) -> None:
+    """Several hundred users in a store of root's, with fewer descriptors than users, and one user gone."""
+    names = [f"mass{number:03d}" for number in range(MANY)]
+    users.write_text("".join(f"HOTP {name} - {number:040x}\n" for number, name in enumerate([*names, "departed"])))
+    (outside / "store").mkdir(mode=0o700)
+    done = with_many_users(enroller, outside).run(*TAKE, users, "--store", f"{outside}/store/%U", SKIP)
+    assert done.status == 0, done.stderr
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == names
+    assert done.stderr == (
+        f"Left out: line {MANY + 1} (departed): there is no such user on this host.\n"
+        f"1 entry was left out.\nDone. {MANY} users are enrolled.\n"
+    )
+    directories = {path.name: {file.name for file in path.iterdir()} for path in (outside / "store").iterdir()}
+    assert directories == {str(FIRST_UID + number): {"state", "tokens"} for number in range(MANY)}
+
+
+def with_many_users(enroller: Enroller, outside: Path) -> Enroller:
+    """Return the program in a mount namespace where the host has `MANY` more users, with few descriptors."""
+    accounts = outside / "passwd"
+    mine = [f"mass{n:03d}:x:{FIRST_UID + n}:{FIRST_UID + n}::/nonexistent:/bin/sh\n" for n in range(MANY)]
+    accounts.write_text(Path("/etc/passwd").read_text() + "".join(mine))
+    script = f"""
+        mount --bind {accounts} /etc/passwd && mkdir -p -m 711 /var/lib/softtoken &&
+        mount -t tmpfs -o mode=711 tmpfs /var/lib/softtoken && ulimit -n 64 && exec "$@"
+    """
+    return enroller.after("unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh")
