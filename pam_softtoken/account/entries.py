@@ -43,7 +43,7 @@ def directories_in(directory: str) -> list[str]:
 
 
 def remove_files(directory: str) -> None:
-    """Remove the files in a directory, whoever else removes them at the same time.
+    """Remove the files in a directory, also while another process removes them.
 
     Raises:
         OSError: a file is still there.

@@ -82,15 +82,15 @@ class Clients:
         return self.sshd.configuration.with_name("known_hosts")
 
     def asks_for_password_and_code(self) -> None:
-        """Let sshd ask two questions."""
+        """Configure sshd to ask two questions."""
         self.sshd.use_stack(self.installed.line())
 
     def asks_for_code(self) -> None:
-        """Let sshd ask for the code alone, after a public key."""
+        """Configure sshd to ask for the code alone, after a public key."""
         self.sshd.use_stack(self.installed.line(), first="")
 
     def asks_once(self) -> None:
-        """Let sshd ask for password and code in one answer."""
+        """Configure sshd to ask for password and code in one answer."""
         self.mounts.set_service("sshd", one_answer(self.installed))
 
     def run(self, *command: str | Path, code: str = "", askpass: bool = True) -> subprocess.CompletedProcess[str]:
