@@ -132,7 +132,7 @@ def read_code(text: str) -> Reading:
         if digits.isascii() and digits.isdecimal() and hotp.MIN_DIGITS <= len(digits) <= hotp.MAX_DIGITS:
             return Reading("", otp=digits)  # a quick way for the usual answer
         for reading in read(text):
-            if not _compact(reading.front.translate(_AS_TYPED)):
+            if not _front_of(reading, combined=False):
                 return reading
     raise MalformedAnswer
 
@@ -249,7 +249,7 @@ def _readings(content: TokenFile, typed: str, *, combined: bool) -> tuple[Readin
 
 def _front_of(reading: Reading, *, combined: bool) -> str:
     # In a password, spaces and hyphens are ordinary characters.
-    return reading.front if combined else _compact(reading.front)
+    return reading.front if combined else _compact(reading.front.translate(_AS_TYPED))
 
 
 def _without_pin(pin: PIN, front: str, seen: dict[str, bool], *, combined: bool) -> tuple[str, bool]:

@@ -437,6 +437,23 @@ def test_kill__leaves_the_newcomer_enrolled_or_as_before(
     assert pam.service().log_in(alice, again.phone.totp(1)).result == PAM_SUCCESS
 
 
+@pytest.mark.lockout("the disk fails while a login in which its user enrols syncs the token")
+def test_sync_that_fails__denies_and_tells_the_user_to_keep_a_token_that_is_in_place(
+    enrols: Service, pam: Pam, alice: Person
+) -> None:
+    for number in range(3, 15):
+        inject = ("-e", "trace=fsync", "-e", f"inject=fsync:error=EIO:when={number}")
+        with Talk(enrols, alice, around=("strace", "-f", "-o", "/dev/null", *inject)) as talk:
+            talk.go_on()
+        assert not talk.let_in, "there was no such call"
+        if (alice.store / "tokens").exists():
+            break
+        assert "nothing was changed" in talk.text or "cannot be stored now" in talk.text
+    assert "Keep it in the app, and log in with its next code." in talk.text
+    assert "nothing was changed" not in talk.text
+    assert pam.service().log_in(alice, talk.phone.totp(1)).result == PAM_SUCCESS
+
+
 @pytest.mark.parametrize("question", [CODE_PROMPT, ENTER_PROMPT])
 def test_application__killed_during_the_dialogue_leaves_no_file(enrols: Service, alice: Person, question: str) -> None:
     with Talk(enrols, alice) as talk:

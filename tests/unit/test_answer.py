@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.errors import MalformedAnswer
 from pam_softtoken.login import answer
-from pam_softtoken.otp.pin import MIN_CHARACTERS
+from pam_softtoken.otp.pin import MIN_CHARACTERS, PIN
+from pam_softtoken.otp.recovery_code import RecoverySet
+from pam_softtoken.otp.token import Secret, TOTPToken
 
 PASTED = [
     " ", "\t", "\r", "\u00a0", "\u2009", "\u200b", "\u200c", "\u200d", "\u202f", "\u2060", "\u3000", "\ufeff",
@@ -31,6 +34,16 @@ def test_answer__characters_pasted_around_a_code_do_not_count(mark: str) -> None
 def test_answer__full_width_digits_are_digits_of_a_code() -> None:
     assert answer.read_code("\uff11\uff12\uff13\u3000\uff14\uff15\uff16").otp == "123456"
     assert answer.read_code("\uff19KQT-\uff14HAW-\uff17XEC").recovery_code == "9KQT4HAW7XEC"
+
+
+@pytest.mark.parametrize(
+    "typed", ["47 11\u00a0123456", "\u200b4711\t123456", "4711\u2013123-456", "\uff14711\uff11\uff123456"]
+)
+def test_answer__pin_is_read_like_the_code_behind_it(typed: str) -> None:
+    phone = TOTPToken("phone", Secret.random("SHA1"), algorithm="SHA1", digits=6, created=0)
+    content = TokenFile((phone,), RecoverySet.of([]), PIN.of("4711"))
+    assert answer.claim(content, typed, combined=False).otps == {6: "123456"}
+    assert answer.claim(content, typed.replace("7", "8"), combined=False).otps == {}
 
 
 @pytest.mark.parametrize("mark", [*PASTED, "\uff11"])
