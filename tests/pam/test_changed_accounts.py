@@ -593,18 +593,37 @@ def test_rebind_all__brings_an_account_with_another_name_and_uid_along(host: Hos
 
 @pytest.mark.parametrize("host", ["%U"], indirect=True)
 def test_forget__frees_the_home_directory_of_a_deleted_account(host: Host, alice: Person) -> None:
-    """Also if the account had another home directory at its first login."""
+    """Also if the account had another home directory at its first login, and a killed login has written one record."""
     phone = host.enrol(alice)
     assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
     change(alice, "home with -m")
     assert outcome(host, alice, phone.totp(1))[0] == PAM_SUCCESS
     name, uid, home = alice.name, alice.uid, alice.home
+    names = host.directory.state / ".names"
+    for record in names.iterdir():
+        if not record.name.startswith(enrolled_mark.HOME_PREFIX):
+            record.unlink()
     delete(alice, keeping=True)
     host.admin("forget", name, "--uid", str(uid), "--yes")
     assert orphans(host) == []
     add(alice, name=f"{name}new", uid=free_uid(), home=home)
     assert outcome(host, alice)[:2] == (PAM_SUCCESS, 0)  # nullok
-    assert list((host.directory.state / ".names").iterdir()) == []
+    assert list(names.iterdir()) == []
+
+
+@pytest.mark.parametrize("host", ["%U"], indirect=True)
+def test_new_user__of_a_home_directory_that_its_user_has_left_is_a_newcomer(
+    host: Host, alice: Person, make_person: Callable[[], Person]
+) -> None:
+    phone = host.enrol(alice)
+    assert outcome(host, alice, phone.totp())[0] == PAM_SUCCESS
+    bob = make_person()
+    home, alice.home = alice.home, bob.home
+    set_home(alice, f"{alice.home}2")
+    set_home(bob, str(home))
+    assert outcome(host, bob)[:2] == (PAM_SUCCESS, 0)  # nullok
+    assert orphans(host) == []
+    assert outcome(host, alice, phone.totp(1))[0] == PAM_SUCCESS
 
 
 @pytest.mark.lockout("accounts that share a home directory such as / or /nonexistent")

@@ -61,6 +61,19 @@ def test_failing_look_up__is_no_proof_that_the_user_is_new(monkeypatch: pytest.M
         enrolled_mark.was_accepted(PRESENT)
 
 
+@pytest.mark.parametrize("look_up", ["account_of_name", "account_of_uid"])
+def test_home__of_a_renamed_or_renumbered_account_that_no_list_shows_locks_nobody_out(
+    monkeypatch: pytest.MonkeyPatch, look_up: str
+) -> None:
+    name, uid = (FORMER.name, 5) if look_up == "account_of_name" else ("x", FORMER.uid)
+    there = Account(name, uid, 1, home=HOME)
+    enrolled_mark.set_for(FORMER)
+    monkeypatch.setattr(user_lookup, look_up, lambda key: there)
+    assert not enrolled_mark.was_accepted(PRESENT)
+    there.home = "/home/st-new-user"  # who got the name or the uid
+    assert enrolled_mark.was_accepted(PRESENT)
+
+
 def test_damaged_home_record__is_no_proof_that_the_user_is_new(data: Path) -> None:
     """A record that a power failure has emptied is damaged, too. The next accepted code writes it again."""
     (data / "NAMES").mkdir()
