@@ -89,10 +89,10 @@ def test_ssh__open_master_lets_rsync_and_ansible_in_without_another_code(clients
     inventory.write_text(f"server ansible_host={LOCAL} ansible_user={clients.person.name}\n")
     ansible = [str(Path(sys.executable).with_name("ansible")), "server", "-i", str(inventory), "-m", "raw"]
     ansible += ["-a", "id -un", "--ssh-common-args", shlex.join([*clients.options, *master])]
-    start = ["ssh", "-o", "ControlMaster=yes", *master, *clients.options, "-fN", clients.place]
-    clients.gets_in_once(lambda code: clients.run(*start, code=code).returncode == 0)
-    clients.mounts.log.clear()
+    start = ["ssh", "-o", "ControlMaster=yes", "-o", "ControlPersist=60", *master, *clients.options, clients.place]
     try:
+        clients.gets_in_once(lambda code: clients.run(*start, "true", code=code).returncode == 0)
+        clients.mounts.log.clear()
         assert clients.run(*clients.copying("rsync", *master)).returncode == 0
         done = clients.run(*ansible)
         assert clients.person.name in done.stdout.split(), done
