@@ -8,7 +8,7 @@ from pam_softtoken.enroll.run_context import PROGRAM, Job
 from pam_softtoken.errors import EnrolmentFailed, NotEnrolled
 from pam_softtoken.ui import terminal
 
-QUESTION = "Code of one of your tokens:"
+QUESTION = "Code of one of your tokens, or a recovery code:"
 QUESTION_WITH_PIN = "PIN and code of one of your tokens:"
 TRIES = 3
 

@@ -26,7 +26,7 @@ from tests.support.account import Person, Phone
 TIMEOUT_S = 60
 CODE_PROMPT = "Code that the app shows: "
 OTHERS_CODE_PROMPT = "Code that the app of {} shows: "
-TOKEN_PROMPT = "Code of one of your tokens: "
+TOKEN_PROMPT = "Code of one of your tokens, or a recovery code: "
 CHECK_PROMPT = "Code that the app shows now: "
 ENTER_PROMPT = "Press Enter when you have them: "
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"}
