@@ -1,6 +1,7 @@
 """Explain why a program without root cannot judge a code, and what helps. Loaded only after a refusal. Screen lockers
-run as their user. Root's files are closed to them, even when the right code is typed. There is no set-uid helper as
-pam_unix has one, because it would judge codes for every program of the user's.
+run as their user, and some servers, such as PostgreSQL, as a user of their own. Root's files are closed to them, and so
+are those of other users, even when the right code is typed. There is no set-uid helper as pam_unix has one, because it
+would judge codes for every program of the user's.
 """
 
 from __future__ import annotations
@@ -9,20 +10,16 @@ import errno
 import os
 
 from pam_softtoken.account import places
-from pam_softtoken.errors import EXPLAINED, InsecureFile, UnusableFile
+from pam_softtoken.errors import DENIED, EXPLAINED, InsecureFile, UnusableFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pam_softtoken.account.location import Location
 
-ONLY_ROOT = (
-    "only root can read this store, and the program that asks does not run as root; take the line with pam_softtoken "
-    "out of its PAM service, or keep the tokens in the home directories: softtoken-admin move --all --to home"
-)
-CLOSED = (
-    "the program that asks does not run as root, and cannot see what root has noted of its user; as root, "
-    f"chmod 711 {places.DATA} {places.ENROLLED}"
-)
+_WHO = "this service runs as uid {uid}, which cannot {do}"
+_TAKE_OUT = "take the line with pam_softtoken out of its PAM service"
+_MOVE = "or keep the tokens in the home directories: softtoken-admin move --all --to home"
+_CLOSED = f"as root, chmod 711 {places.DATA} {places.ENROLLED}"
 
 
 def explained(error: InsecureFile | UnusableFile, location: Location) -> InsecureFile | UnusableFile:
@@ -32,14 +29,19 @@ def explained(error: InsecureFile | UnusableFile, location: Location) -> Insecur
         error: the error about a file.
         location: the user and the place of the files.
     """
-    if os.geteuid() == 0:
+    uid = os.geteuid()
+    if uid == 0:
         return error
+    is_users = uid == location.account.uid
+    cannot_read = _WHO.format(uid=uid, do="read it")
     in_store = location.path.startswith(error.path) or error.path.startswith(location.path)
     if in_store and not location.in_home:
-        return UnusableFile(error.path, ONLY_ROOT, kind=EXPLAINED)
-    is_note = os.path.dirname(error.path).startswith(places.DATA)
-    return (
-        UnusableFile(error.path, CLOSED, kind=EXPLAINED)
-        if is_note and error.why == os.strerror(errno.EACCES)
-        else error
-    )
+        why = f"only root can read this store, and {cannot_read}; {_TAKE_OUT}"
+        return UnusableFile(error.path, f"{why}, {_MOVE}" if is_users else why, kind=EXPLAINED)
+    if in_store and not is_users and error.kind == DENIED:
+        why = f"{cannot_read}; only a service that runs as root can check codes of other users, so {_TAKE_OUT}"
+        return UnusableFile(error.path, why, kind=EXPLAINED)
+    if os.path.dirname(error.path).startswith(places.DATA) and error.why == os.strerror(errno.EACCES):
+        cannot_see = _WHO.format(uid=uid, do="see what root has noted of its user")
+        return UnusableFile(error.path, f"{cannot_see}; {_CLOSED}", kind=EXPLAINED)
+    return error

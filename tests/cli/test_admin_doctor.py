@@ -698,6 +698,59 @@ def test_store__in_homes_created_by_a_later_line_is_reported(sick: PatientHost, 
     assert not any("makes a home directory" in each["what"] for each in sick.examine().findings)
 
 
+SERVER = "softtoken-server"
+"""A service with a unit of systemd, as PostgreSQL has one."""
+
+
+@pytest.fixture
+def unit() -> Iterator[Callable[..., None]]:
+    """Return a function that writes the service's unit, and lines for a drop-in file."""
+    system = Path("/etc/systemd/system")
+    system.mkdir(parents=True, exist_ok=True)
+    file, drop_in = system / f"{SERVER}@.service", system / f"{SERVER}@.service.d"
+
+    def write(text: str, added: str = "") -> None:
+        file.write_text(text)
+        drop_in.mkdir(exist_ok=True)
+        (drop_in / "10-user.conf").write_text(added)
+
+    yield write
+    file.unlink()
+    shutil.rmtree(drop_in)
+
+
+def test_service_user__that_cannot_read_tokens_is_named_and_mended(
+    sick: PatientHost, owner: Person, unit: Callable[..., None]
+) -> None:
+    sick.set_service(SERVER, COMMON + sick.line())
+    unit(f"[Unit]\nUser=nobody\n[Service]\nUser = {owner.name}\nExecStart=/bin/true\n")
+    finding = sick.examine().only(f"/etc/pam.d/{SERVER}:2", f"{SERVER} runs as {owner.name} ({SERVER}@.service)")
+    assert finding["severity"] == "warning"
+    sick.mend(finding)
+    assert sick.line() not in (sick.directory / "pam.d" / SERVER).read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "added", "is_named"),
+    [
+        ("[Service]\nUser=nobody\n", "", True),
+        ("[Service]\nExecStart=/bin/true\n", "[Service]\nUser=nobody\n", True),
+        ("[Service]\nUser=65534\n", "", True),
+        ("[Service]\nUser=nobody\n", "[Service]\nUser=root\n", False),
+        ("[Service]\nUser=nobody\n", "[Service]\nUser=\n", False),
+        ("[Service]\n#User=nobody\n", "", False),
+        ("[Service]\nUser=%i\n", "", False),
+        ("[Service]\nUser=no-such-user-here\n", "", False),
+    ],
+)
+def test_service_user__is_read_as_systemd_reads_it(
+    sick: PatientHost, unit: Callable[..., None], text: str, added: str, is_named: bool
+) -> None:
+    sick.set_service(SERVER, COMMON + sick.line())
+    unit(text, added)
+    assert any("cannot read tokens of others" in each["what"] for each in sick.examine().findings) is is_named
+
+
 HOMES = "session optional pam_mkhomedir.so\n"
 ELSEWHERE = "store=/var/lib/softtoken/%U"
 

@@ -87,6 +87,30 @@ def test_unprivileged__cannot_log_in_as_another_user(
     assert pam.service().log_in(alice, phone.totp()).result == PAM_SUCCESS
 
 
+@pytest.mark.parametrize("at_roots", [False, True], ids=["in the home", "in a store of root's"])
+@pytest.mark.lockout(
+    "a service that does not run as root asks for codes of other users",
+    shows="this service runs as uid",
+    cure="take the line with pam_softtoken out",
+)
+def test_unprivileged__service_of_another_user_is_told_why_it_cannot_read_tokens(
+    pam: Pam, make_person: Callable[[], Person], outside: Path, system_log: SystemLog, at_roots: bool
+) -> None:
+    """PostgreSQL runs as a user of its own. What it asks, it cannot check."""
+    alice, postgres = make_person(), make_person()
+    (outside / "tokens").mkdir(mode=0o700)
+    store = [f"store={outside}/tokens/%U"] if at_roots else []
+    phone = alice.enrol(pam.installed, "--period=300", NO_CODES, *(f"--{option}" for option in store))
+    assert pam.service(*store).log_in(alice, phone.totp(), run_as=postgres).result == PAM_AUTH_ERR
+    (refusal,) = system_log.outcomes()
+    assert (refusal["result"], refusal["reason"]) == ("denied", "unusable_file")
+    assert f"this service runs as uid {postgres.uid}, which cannot read it; " in refusal["detail"]
+    assert "take the line with pam_softtoken out of its PAM service" in refusal["detail"]
+    assert "move --all" not in refusal["detail"]
+    without_ours = pam.stack("auth required pam_permit.so\n")
+    assert without_ours.log_in(alice, run_as=postgres).result == PAM_SUCCESS
+
+
 def test_unprivileged__conversation_that_fails_is_a_conversation_error(
     service: Service, alice: Person, phone: Phone
 ) -> None:

@@ -42,7 +42,8 @@ PURE_ROOMS = ("otp", "interchange", "interchange.apps")
 PURE_MODULES = (
     "config", "drawing", "bridge.wire", "account.state", "account.state_format", "account.token_file",
     "login.policy", "login.throttle", "login.answer", "login.outcome",
-    "pam.control", "pam.dialect", "pam.logical_lines", "pam.stack", "pam.service_file", "pam.paths", "pam.service_edit",
+    "pam.control", "pam.dialect", "pam.home_making",
+    "pam.logical_lines", "pam.stack", "pam.service_file", "pam.paths", "pam.service_edit",
     "admin.sshd.config_lines", "admin.sshd.match_blocks", "admin.services.exempt",
     "admin.access.proofs", "admin.access.pam_judge", "admin.access.ways_in", "admin.access.ways_table",
 )  # fmt: skip
@@ -228,7 +229,8 @@ def test_login__loads_nothing_slow() -> None:
         "_socket", "contextlib", "pam_softtoken.login.login_enrolment", "pam_softtoken.login.enrolment_offer",
         "pam_softtoken.login.enrolment_dialogue", "pam_softtoken.login.qr_messages", "pam_softtoken.pam",
         "pam_softtoken.pam.service_file", "pam_softtoken.account.editor", "pam_softtoken.account.cure",
-        "pam_softtoken.drawing", "pam_softtoken.otp.key_uri",
+        "pam_softtoken.drawing", "pam_softtoken.otp.key_uri", "pam_softtoken.login.first_home",
+        "pam_softtoken.account.missing_home", "pam_softtoken.account.checked_walk",
     }  # fmt: skip
 
 

@@ -18,7 +18,15 @@ from typing import NamedTuple
 
 from pam_softtoken.admin.common import bounded, logins
 from pam_softtoken.admin.common.finding import NOTE, SEVERITIES, Finding, Report, edited_file
-from pam_softtoken.admin.doctor import backend_check, host_check, mode_check, people_check, sshd_check, store_check
+from pam_softtoken.admin.doctor import (
+    backend_check,
+    host_check,
+    mode_check,
+    people_check,
+    service_user_check,
+    sshd_check,
+    store_check,
+)
 from pam_softtoken.admin.services import locker_check, option_check, stack_check
 from pam_softtoken.admin.services.stack_check import Services
 from pam_softtoken.errors import ProgramError
@@ -52,6 +60,7 @@ FAMILIES = (
     Family("options", option_check.check),
     Family("stores", store_check.check),
     Family("screen lockers", locker_check.check),
+    Family("users of services", service_user_check.check),
     Family("files", mode_check.check),
     Family("backend", backend_check.check),
     Family("users", people_check.check, people_check.LIMIT_S),

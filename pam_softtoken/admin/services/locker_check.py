@@ -65,11 +65,11 @@ def _closed_stores(stack: Stack, services: Services) -> Iterator[Finding]:
     if store:
         line = stack.ours[0]
         what = f"{stack.service} runs as its user and cannot read {store}: it unlocks for nobody"
-        yield Finding(ERROR, str(line.place), shown(line), what, _without_our_line(stack, line, services))
+        yield Finding(ERROR, str(line.place), shown(line), what, without_our_line(stack, line, services))
 
 
-def _without_our_line(stack: Stack, line: Line, services: Services) -> str:
-    """Return what makes only this locker ask for the password alone."""
+def without_our_line(stack: Stack, line: Line, services: Services) -> str:
+    """Return what makes only this service ask for the password alone."""
     if not line.via:
         return pam_profile.way_off(stack.service, line)
     include = line.outermost
