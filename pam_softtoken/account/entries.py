@@ -42,19 +42,6 @@ def directories_in(directory: str) -> list[str]:
     return [name for name, status in present_in(directory) if stat.S_ISDIR(status.st_mode)]
 
 
-def remove_files(directory: str) -> None:
-    """Remove the files in a directory, also while another process removes them.
-
-    Raises:
-        OSError: a file is still there.
-    """
-    for name in names_in(directory):
-        try:
-            os.unlink(f"{directory}/{name}")
-        except FileNotFoundError:
-            continue
-
-
 def stores_in(template: str) -> list[str]:
     """Return the directories that a `store` option outside the homes leads to, for whatever user or uid.
 

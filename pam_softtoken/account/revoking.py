@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Iterable
 
-from pam_softtoken.account import enrolled_mark, entries, places, replace, revocation
+from pam_softtoken.account import enrolled_mark, places, replace, revocation
 from pam_softtoken.account.revocation import Revocation
 from pam_softtoken.errors import NotStored
 
@@ -133,7 +133,9 @@ def forget(uid: int) -> None:
     """
     directory = revocation.directory_of(uid)
     try:
-        entries.remove_files(directory)
+        for name in os.listdir(directory):
+            with contextlib.suppress(FileNotFoundError):  # another command removes them at the same time
+                os.unlink(f"{directory}/{name}")
         os.rmdir(directory)
     except FileNotFoundError:
         return

@@ -6,12 +6,8 @@ import argparse
 import calendar
 import json
 import pwd
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from pam_softtoken.admin.access import in_force
 from pam_softtoken.admin.common import logins, orphans, person
@@ -19,7 +15,7 @@ from pam_softtoken.admin.common.orphans import Orphan
 from pam_softtoken.admin.common.survey import ENROLLED, NOT_ENROLLED, UNUSABLE, Facts, facts_of, survey
 from pam_softtoken.config import Config
 from pam_softtoken.enroll.token_list import local
-from pam_softtoken.ui import table, terminal
+from pam_softtoken.ui import progress, table, terminal
 from pam_softtoken.ui.command_line import Command
 
 HEADER = ("user", "status", "tokens", "last used", "recovery", "remarks")
@@ -41,7 +37,7 @@ def _status(screen: terminal.Terminal, options: StatusOptions) -> None:
     settings = person.settings_of(options.store)
     users = _chosen(options)
     now = int(time.time())
-    with _progress(len(users)) as advance:
+    with progress.shown(len(users), "looking") as advance:
         found = []
         for facts in survey(users, lambda entry: facts_of(entry, settings, now=now)):
             found.append(facts)
@@ -90,24 +86,6 @@ def _chosen(options: StatusOptions) -> list[pwd.struct_passwd]:
     if options.users:
         return person.entries_of(options.users)
     return logins.everybody() if options.all else logins.who_can_log_in()
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Any]:
-    """Show progress on a terminal, separate from the results, so that the results can be redirected."""
-    try:
-        from rich.console import Console  # noqa: PLC0415 - the import takes longer than most hosts' users
-        from rich.progress import Progress  # noqa: PLC0415
-    except ImportError:
-        yield lambda: None
-        return
-    console = Console(stderr=True)
-    if not console.is_terminal or sys.stderr is None or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("looking", total=total)
-        yield lambda: bar.advance(task)
 
 
 def _row(screen: terminal.Terminal, facts: Facts, settings: Config) -> tuple[str, ...]:

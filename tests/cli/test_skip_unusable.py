@@ -9,13 +9,27 @@ import pytest
 
 from tests.support.account import Person
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
-from tests.support.enroller import Enroller
+from tests.support.enroller import Enroller, Mistake
+from tests.support.installation import Installation
 from tests.support.peers import KEY_HEX, hotp
 
 OTHER_HEX = "3132333435363738393031323334353637383930313233343536373839303132"
 SHORT_HEX = "31323334353637383930"
 TAKE = ("--import",)
 SKIP = "--skip-unusable"
+STOPPING = """
+import os, signal, sys
+sys.path.insert(0, {root!r})
+from pam_softtoken.enroll import import_tokens, program
+really, place = import_tokens.Takeover.carry_out, {place!r}
+def carry_out(self):
+    if self.user != "mass150":
+        return really(self)
+    {how}
+import_tokens.Takeover.carry_out = carry_out
+sys.exit(program.main(sys.argv[1:]))
+"""
+"""The program, with a mishap while it takes over the tokens of one user."""
 MANY, FIRST_UID = 300, 420500
 MakePerson = Callable[[], Person]
 
@@ -185,3 +199,55 @@ def with_many_users(enroller: Enroller, outside: Path) -> Enroller:
         mount -t tmpfs -o mode=711 tmpfs /var/lib/softtoken && ulimit -n 64 && exec "$@"
     """
     return enroller.after("unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh")
+
+
+def test_import__of_many_users_shows_progress_on_a_terminal(enroller: Enroller, users: Path, outside: Path) -> None:
+    users.write_text("".join(f"HOTP mass{number:03d} - {number:040x}\n" for number in range(20)))
+    (outside / "store").mkdir(mode=0o700)
+    program = with_many_users(enroller, outside)
+    with program.start(*TAKE, users, "--store", f"{outside}/store/%U", piped=(1,)) as dialogue:
+        assert dialogue.finish() == 0
+        assert "importing" in dialogue.transcript
+        assert "Done. 20 users are enrolled." in dialogue.transcript
+        assert "importing" not in dialogue.file(1)
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("open(place, 'w').close(); return really(self)", "mass150: {place}: "),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "mass150: a process of the import was killed; "),
+        ("os.kill(os.getppid(), signal.SIGTERM); return really(self)", "interrupted; "),
+    ],
+    ids=["broken", "killed", "interrupted"],
+)
+def test_import__that_is_stopped_in_the_middle_says_what_is_done_and_goes_on(
+    enroller: Enroller, installed: Installation, users: Path, outside: Path, how: str, why: str
+) -> None:
+    """Each user has both files, or nothing. The same command takes over the others later."""
+    users.write_text("".join(f"HOTP mass{number:03d} - {number:040x}\n" for number in range(MANY)))
+    store = outside / "store"
+    store.mkdir(mode=0o700)
+    place = store / str(FIRST_UID + 150)
+    words = (*TAKE, users, "--store", f"{store}/%U")
+    script = STOPPING.format(root=str(installed.root), place=str(place), how=how)
+    stopping = Enroller("/usr/bin/python3", "-I", "-c", script)
+    done = with_many_users(stopping, outside).run(*words)
+    refused = Mistake(done.stderr)
+    enrolled = {path.parent.name for path in store.glob("*/tokens")}
+    assert done.status == 1
+    assert refused.error.startswith(why.format(place=place))
+    assert f"; {len(enrolled)} users are enrolled, {MANY - len(enrolled)} are not" in refused.error
+    assert refused.before.count("mass") == len(enrolled)
+    assert SKIP in refused.hint
+    assert 0 < len(enrolled) < MANY or how.startswith("os.kill(os.getppid()")
+    assert all(
+        {file.name for file in path.iterdir()} == {"state", "tokens"} for path in store.iterdir() if path.is_dir()
+    )
+    if place.is_file():
+        place.unlink()
+    if len(enrolled) < MANY:
+        again = with_many_users(enroller, outside).run(*words, SKIP)
+        assert again.status == 0, again.stderr
+        assert f"\n{len(enrolled)} entries were left out.\n" in again.stderr
+    assert len(list(store.glob("*/tokens"))) == MANY

@@ -8,10 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -30,7 +28,7 @@ from pam_softtoken.admin.doctor import (
 from pam_softtoken.admin.services import locker_check, option_check, stack_check
 from pam_softtoken.admin.services.stack_check import Services
 from pam_softtoken.errors import ProgramError
-from pam_softtoken.ui import terminal
+from pam_softtoken.ui import progress, terminal
 from pam_softtoken.ui.command_line import Command
 
 _ONE_AND_MANY = {"error": ("error", "errors"), "warning": ("warning", "warnings"), "note": ("note", "notes")}
@@ -89,7 +87,7 @@ def doctor(screen: terminal.Terminal, options: DoctorOptions) -> None:
         raise ProblemsFound("only root can check all of it", hint="sudo softtoken-admin doctor")
     services = stack_check.read_services()
     reports = []
-    with _progress(len(FAMILIES)) as begin:
+    with progress.shown(len(FAMILIES)) as begin:
         for family in FAMILIES:
             terminal.checkpoint()
             begin(family.name)
@@ -107,24 +105,6 @@ def doctor(screen: terminal.Terminal, options: DoctorOptions) -> None:
 def _places(services: Services) -> list[str]:
     homes = dict.fromkeys(os.path.dirname(entry.pw_dir) for entry in logins.who_can_log_in())
     return mode_check.places_of_state(services, homes)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[str], None]]:
-    """Show progress on a terminal, separate from the results, so that the results can be redirected."""
-    try:
-        from rich.console import Console  # noqa: PLC0415 - the import takes longer than most checks
-        from rich.progress import Progress  # noqa: PLC0415
-    except ImportError:
-        yield lambda name: None
-        return
-    console = Console(stderr=True)
-    if not console.is_terminal or sys.stderr is None or not sys.stderr.isatty():
-        yield lambda name: None
-        return
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda name: bar.update(task, advance=1, description=name)
 
 
 def _show(screen: terminal.Terminal, reports: list[tuple[str, Report]], *, verbose: bool) -> None:
