@@ -22,6 +22,10 @@ def test_config__without_anything_all_defaults_hold() -> None:
     }
 
 
+def test_config__declares_each_option_in_the_order_of_the_table() -> None:
+    assert list(Config.__annotations__) == [option.name for option in OPTIONS]
+
+
 def test_config__every_default_is_a_value_that_could_be_given() -> None:
     for option in OPTIONS:
         if option.default != "":
