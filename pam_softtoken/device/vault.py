@@ -198,7 +198,7 @@ def _told(path: str) -> Iterator[None]:
             f'there is no vault "{path}" yet', hint="softtoken add makes one, and softtoken import does, too"
         ) from None
     except PathError as error:
-        raise VaultFailed(f"{error}; {_NOTHING}", hint=_hint_for(error, path)) from None
+        raise VaultFailed(f"{error}; {error.aftermath}", hint=_hint_for(error, path)) from None
     except OSError as error:
         raise VaultFailed(f"{path}: {file_faults.words_of(error)}", hint=_hint(path)) from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import resource
+import tracemalloc
 import zipfile
 from typing import Any
 
@@ -90,11 +90,14 @@ def test_exports__counter_of_keeotp_is_read() -> None:
 
 
 def test_exports__empty_lines_of_csv_take_little_memory() -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     lines = b"Group,Title,Username,TOTP\n" + b",,,\n" * (2 * 2**20 - 10)
-    with pytest.raises(ImportFailed, match="more than 10000 lines"):
-        read(lines)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImportFailed, match="more than 10000 lines"):
+            read(lines)
+        assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_exports__counter_of_keepass_is_read() -> None:

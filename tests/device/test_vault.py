@@ -305,6 +305,27 @@ def small_disk(device: Device) -> Iterator[Device]:
     subprocess.run(["umount", device.data], check=True)
 
 
+def test_renewal__whose_name_cannot_be_synced_does_not_pass_for_none(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user who believes that the old passphrase stays forgets the new one."""
+    write_vault(path, [totp("alice")])
+    vault = Vault(str(path), cost=CHEAP)
+    vault.open(PASSPHRASE.encode())
+    fsync = os.fsync
+
+    def fail_for_directories(descriptor: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            raise OSError(5, os.strerror(5))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_for_directories)
+    with pytest.raises(VaultFailed, match="the change is in place") as caught:
+        vault.renew(b"another one")
+    assert "nothing was changed" not in caught.value.message
+    assert _names(_open(path, "another one")) == ["alice"]
+
+
 def test_full_disk__shows_no_hotp_code_and_loses_nothing(small_disk: Device) -> None:
     small_disk.hold(hotp("alice"))
     fill(small_disk.data)

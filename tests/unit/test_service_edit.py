@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken.admin.common import finding
 from pam_softtoken.pam import known_modules, service_edit, service_file
 from pam_softtoken.pam.dialect import IN_PIECES, KNOWN, WHOLE_LINES, Dialect
 from pam_softtoken.pam.jumps import CannotEdit
 from pam_softtoken.pam.logical_lines import PIECE_BYTES
+from pam_softtoken.pam.stack import Line
 
 ODD_PLACES = (
     "auth required pam_exec.so /usr/lib/security/pam_softtoken.so\n"
@@ -49,6 +51,17 @@ def _ours(text: str, dialect: Dialect) -> int:
 def test_reader__line_that_only_mentions_us_does_not_count_as_ours(dialect: Dialect) -> None:
     assert _ours(ODD_PLACES, dialect) == 0
     assert service_edit.take_out(ODD_PLACES, dialect, NO_FILE.get) == ODD_PLACES
+
+
+@pytest.mark.parametrize("argument", ["[prompt=Your\tcode:]", "[prompt=Your code:]", "[\t]", "[[]", "[a\\]b c]", "a]b"])
+def test_shown_line__is_read_as_the_line_that_it_shows(argument: str) -> None:
+    """The doctor shows such lines, for an administrator to copy."""
+
+    def read(text: str) -> Line:
+        return service_file.read("x", {"/etc/pam.d/x": text}.get, WHOLE_LINES).lines[0]
+
+    line = read(f"auth required pam_softtoken.so {argument} nullok\n")
+    assert read(f"{finding.shown(line)}\n").arguments == line.arguments
 
 
 @pytest.mark.parametrize("dialect", KNOWN, ids=repr)

@@ -115,7 +115,7 @@ def shown(line: Line, *, control: str | None = None, arguments: Iterable[str] | 
 
 
 def _in_brackets(word: str) -> str:
-    if word and " " not in word and not word.startswith("["):
+    if word.split() == [word] and not word.startswith("["):
         return word
     return "[" + word.replace("]", "\\]") + "]"
 
