@@ -155,8 +155,7 @@ def test_publickey__earlier_connection_no_longer_gets_in_without_a_key(
     screen = admin.start("enable", "sshd", "--with=publickey", "--yes", WHOEVER, LONG, "--enrol-later")
     screen.expect(ASKED)
     words = [word.replace("keyboard-interactive", "password") for word in host.command(make_person())]
-    words[words.index(str(host.port))] = str(early.port)
-    words[1:1] = ["-o", f"HostKeyAlias=[127.0.0.1]:{host.port}"]
+    words[1:1] = ["-o", f"Port={early.port}", "-o", f"HostKeyAlias=[127.0.0.1]:{host.port}"]
     client = pexpect.spawn(words[0], words[1:], encoding="utf-8", timeout=PATIENCE_S)
     client.logfile_read = io.StringIO()
     if client.expect(["password: ", pexpect.EOF]) == 0:
