@@ -97,7 +97,7 @@ class Known:
     def described(self, name: str) -> str:
         """Return what this says about an account that has this name now."""
         if self.uid == NOT_A_UID:
-            return f"the record of what {name} was is damaged"
+            return f"what root recorded about {name} is damaged"
         if self.name == name:
             return f"{name} was enrolled with uid {self.uid}"
         return f"the home directory {self.home} was that of {self.name} (uid {self.uid}), an enrolled user"

@@ -66,7 +66,7 @@ def begin_anew(screen: terminal.Terminal, account: safe_open.Account, store: str
             )
         left = [found] if found else []
         left += [f"the mark that uid {account.uid} was enrolled as {former}"] if former else []
-        left += [f"the record that {before.described(account.name)}"] if before is not None else []
+        left += [f"root's record ({before.described(account.name)})"] if before is not None else []
         screen.tell(f"{account.name} is a new user, and what a former user left is taken away: {' and '.join(left)}.")
         if former or not enrolled_mark.is_set(account.uid):
             screen.tell(f"From then on {account.name} counts as a user who has never enrolled.")

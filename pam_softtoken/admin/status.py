@@ -106,7 +106,7 @@ def _remarks(facts: Facts, settings: Config) -> str:
     remarks = [f"{facts['problem']}{helps}"] if facts["problem"] else []
     if facts["status"] == NOT_ENROLLED and facts["was_enrolled"]:
         former = f", as {facts['former_name']}" if facts["former_name"] else ""
-        former += f", with uid {facts['former_uid']}" if facts["former_uid"] is not None else ""
+        former = former or (f", with uid {facts['former_uid']}" if facts["former_uid"] is not None else "")
         remarks.append(f"was enrolled before{former}: denied, nullok or not")
     remarks += [f"has tokens in {path}, where no service looks{_move(facts, settings)}" for path in facts["elsewhere"]]
     if facts["status"] == ENROLLED and facts["state"] == "missing":
