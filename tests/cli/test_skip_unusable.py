@@ -196,7 +196,7 @@ def with_many_users(enroller: Enroller, outside: Path) -> Enroller:
     accounts.write_text(Path("/etc/passwd").read_text() + "".join(mine))
     script = f"""
         mount --bind {accounts} /etc/passwd && mkdir -p -m 711 /var/lib/softtoken &&
-        mount -t tmpfs -o mode=711 tmpfs /var/lib/softtoken && ulimit -n 64 && exec "$@"
+        mount -t tmpfs -o mode=711 tmpfs /var/lib/softtoken && ulimit -n 40 && exec "$@"
     """
     return enroller.after("unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh")
 

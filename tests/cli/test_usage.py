@@ -51,7 +51,7 @@ OTHER_OPTIONS = (
     "--if-absent",
 )
 TOOLS = ("--check", "--list", "--remove", "--new-recovery-codes", "--pin", "--no-pin", "--print-recovery-codes")
-IMPORT = ("--import", "--dry-run", "--passphrase-file")
+IMPORT = ("--import", "--dry-run", "--skip-unusable", "--passphrase-file")
 
 MISUSES: dict[str, list[str]] = {
     "digits 5": ["--digits=5"],

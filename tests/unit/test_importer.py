@@ -288,3 +288,30 @@ def test_importer__arbitrary_bytes_raise_nothing_else(
     for record in found:
         assert len(record.token.otp_at(0)) == record.token.digits
         assert record.last is None or record.last >= 0
+
+
+# entries that cannot be used
+
+
+def test_skipping__returns_the_other_entries_of_each_format_with_many() -> None:
+    uris = f"otpauth://totp/a?secret={KEY_TEXT}\notpauth://totp/b?secret=GEZDGNBVGY3TQOJQ\nnonsense://\n"
+    users = f"HOTP a - {KEY_HEX}\nHOTP b - 31323334353637383930\nHOTP c - {KEY_HEX} x\n"
+    for text, told in ((uris, ["line 2", "line 3"]), (users, ["line 2 (b)", "line 3 (c)"])):
+        harvest = reader.read(text.encode(), path="file", now=NOW, skipping=True)
+        assert len(harvest.found) == 1
+        assert [each.text.partition(":")[0] for each in harvest.unusable] == told
+        with pytest.raises(ImportFailed) as caught:
+            reader.read(text.encode(), path="file", now=NOW)
+        assert caught.value.problems == tuple(each.text for each in harvest.unusable)
+
+
+@pytest.mark.parametrize("text", ["HOTP x\n", "", "nonsense", f"{KEY_TEXT}\n1234567\n", f"{KEY_TEXT}\n"])
+def test_skipping__file_without_one_usable_entry_is_refused(text: str) -> None:
+    with pytest.raises(ImportFailed):
+        reader.read(text.encode(), path="file", now=NOW, skipping=True)
+
+
+def test_skipping__word_in_the_place_of_a_user_is_named_only_if_it_is_one() -> None:
+    text = f"HOTP a - {KEY_HEX}\nHOTP alice - {KEY_HEX}zz\nHOTP 4711 - {KEY_HEX}zz\n"
+    harvest = reader.read(text.encode(), path="file", now=NOW, skipping=True, is_login=lambda word: word == "alice")
+    assert [(each.place, each.user) for each in harvest.unusable] == [("line 2", "alice"), ("line 3", "")]

@@ -325,3 +325,14 @@ def test_pskc__result_equals_that_of_pskctool() -> None:
     assert f"Key Counter: {record.token.counter}" in seen
     assert f"Response Format Length: {record.token.digits}" in seen
     assert f"Key Secret (base64): {base64.b64encode(record.token.secret.reveal()).decode()}" in seen
+
+
+def test_pskc__key_that_cannot_be_used_does_not_stop_the_others_and_names_its_user() -> None:
+    short = _key(_plain("Secret", "MTIzNDU2Nzg="), more="<UserId>UID=bob,DC=example</UserId>")
+    text = _file(_key(SECRET, more="<UserId>alice</UserId>"), short)
+    harvest = reader.read(text.encode(), path="keys.xml", now=NOW, skipping=True)
+    assert [each.user for each in harvest.found] == ["alice"]
+    ((place, user, why, _hint),) = harvest.unusable
+    assert (place.partition(" ")[0], user) == ("line", "bob")
+    assert "64 bits" in why
+    assert f"({user}): " in _problem(text)
