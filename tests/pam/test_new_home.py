@@ -170,7 +170,7 @@ SESSIONS = {
     "in a file that is missing": ("session optional pam_umask.so\n-session include nowhere\n", False),
     "in a file that others can write": ("session include open\n", False),
     "beside one that opens locked homes": ("-session optional pam_zfs_key.so\n" + MAKES, False),
-    "past 1023 bytes of its line": ("session optional pam_umask.so " + 994 * "x" + MAKES, False),
+    "past 1023 bytes of its line": ("session optional pam_umask.so " + 993 * "x" + MAKES, False),
 }
 
 
