@@ -771,7 +771,7 @@ def test_homeless__users_are_named_by_doctor_status_and_enable_with_what_helps(
 ) -> None:
     sick.set_service("sshd", COMMON + sick.line(option) + HOMES)
     found = sick.examine()
-    finding = found.only("/etc/pam.d/sshd:2", "have no home directory yet")
+    finding = found.only("/etc/pam.d/sshd:2", "there is no home directory yet, so nobody can enrol these users")
     assert finding["severity"] == "note"
     assert homeless.name in finding["what"]
     assert ELSEWHERE in finding["what"]
@@ -780,6 +780,9 @@ def test_homeless__users_are_named_by_doctor_status_and_enable_with_what_helps(
     ]
     assert ("their first login needs no code" in told) is passes
     assert ELSEWHERE in told
+    if option == "nullok":
+        waiting = found.only("/etc/pam.d/sshd:2", "users who have never enrolled get into sshd without a code")
+        assert homeless.name in waiting["what"]
     status = sick.run(sick.installed.root / "scripts" / "softtoken-admin", "status", homeless.name).stdout
     assert f"{homeless.home}: there is no home directory yet, or it is not mounted" in status
     assert f"sshd: no home directory yet for the token (1): {homeless.name}; {ELSEWHERE}" in status

@@ -170,7 +170,7 @@ SESSIONS = {
     "in a file that is missing": ("session optional pam_umask.so\n-session include nowhere\n", False),
     "in a file that others can write": ("session include open\n", False),
     "beside one that opens locked homes": ("-session optional pam_zfs_key.so\n" + MAKES, False),
-    "past 1023 bytes of its line": ("session optional pam_umask.so " + 995 * "x" + MAKES, False),
+    "past 1023 bytes of its line": ("session optional pam_umask.so " + 993 * "x" + MAKES, False),
 }
 
 
@@ -241,7 +241,9 @@ def parent_is_closed_to_them(person: Person) -> None:
 
 
 def parent_is_their_link(person: Person) -> None:
-    person.home.symlink_to("/usr")
+    target = person.home.with_name(f"{person.name}-target")
+    target.mkdir(mode=0o755)
+    person.home.symlink_to(target)
     os.lchown(person.home, person.uid, person.gid)
     person.home.parent.chmod(0o1777)
     _moved(person, person.home / "nowhere")
@@ -328,10 +330,22 @@ def test_home__that_is_not_mounted_is_not_taken_for_one_that_was_never_made(
     assert why in system_log.outcomes()[-1]["detail"]
 
 
+def test_home__is_not_judged_by_a_service_that_does_not_run_as_root(
+    nullok: Service, newcomer: Person, system_log: SystemLog
+) -> None:
+    as_user = ["setpriv", f"--reuid={newcomer.uid}", f"--regid={newcomer.gid}", "--clear-groups"]
+    with Talk(nullok, newcomer, around=as_user) as talk:
+        talk.go_on()
+    assert not talk.let_in
+    assert f"this service runs as uid {newcomer.uid}, and makes no home" in system_log.outcomes()[-1]["detail"]
+
+
 def test_home__of_a_revoked_user_is_not_taken_for_one_that_was_never_made(
     nullok: Service, installed: Installation, newcomer: Person, system_log: SystemLog
 ) -> None:
     succeeded(Admin(installed).run("revoke", newcomer.name, "--yes"))
+    Path(enrolled_mark.path_of(newcomer.uid)).unlink(missing_ok=True)
+    Path(enrolled_mark.record_of(newcomer.name)).unlink(missing_ok=True)
     outcome = in_its_directory(nullok, newcomer, "000000", options=SESSION)
     assert (outcome.result, outcome.messages) == (PAM_AUTH_ERR, PROMPT)
     assert "has been enrolled before" in system_log.outcomes()[-1]["detail"]

@@ -75,7 +75,7 @@ def _without_home(line: Line, people: list[Facts]) -> Iterator[Finding]:
     names = [str(facts["user"]) for facts in people if facts["no_home"] == survey.NOT_YET]
     if names:
         what = (
-            f"{len(names)} users have no home directory yet, so nobody can enrol them: {named(names)}; "
+            f"there is no home directory yet, so nobody can enrol these users: {named(names)}; "
             f"store={places.SYSTEM_STORE} keeps tokens outside the home directories"
         )
         yield Finding(NOTE, str(line.place), shown(line), what, _MOVE)
@@ -96,8 +96,11 @@ def _left_on(stack: Stack, line: Line, settings: Config, people: list[Facts]) ->
     if not settings.nullok:
         return
     where = set_where(line, "nullok")
-    waiting = [str(facts["user"]) for facts in people if facts["status"] == survey.NOT_ENROLLED]
-    waiting = [str(facts["user"]) for facts in people if str(facts["user"]) in waiting and not facts["was_enrolled"]]
+    waiting = [
+        str(facts["user"])
+        for facts in people
+        if (facts["status"] == survey.NOT_ENROLLED or facts["no_home"] == survey.NOT_YET) and not facts["was_enrolled"]
+    ]
     if waiting:
         what = f"{len(waiting)} users who have never enrolled get into {stack.service} without a code: {named(waiting)}"
         yield Finding(NOTE, where.place, where.line, what, _STATUS)
