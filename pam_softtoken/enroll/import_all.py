@@ -126,6 +126,7 @@ class Import:
         with self._progress("checking") as advance:
             usable = []
             for each in self._takeovers:
+                terminal.checkpoint()
                 self._look(each)
                 if not each.is_empty:
                     usable.append(each)
@@ -164,7 +165,7 @@ class Import:
 
     def _refusal(self) -> ImportFailed:
         hint = next((each.hint for each in self._unusable if each.hint), "correct these entries")
-        if self._takeovers:
+        if self._takeovers and not self._skipping:
             hint += f"; {SKIP} takes the others"
         return ImportFailed(self._path, tuple(each.text for each in self._unusable), hint=hint)
 
@@ -206,7 +207,9 @@ class Import:
             lost = EnrolmentFailed("a process of the import was killed", hint="start it again")
             raise self._cut_short(done, {missing[0]: lost}, lost)
         for number in sorted(failed):
-            self._unusable += self._takeovers[number].left_out(str(failed[number]))
+            fault = failed[number]
+            hint = fault.hint if isinstance(fault, EnrolmentFailed) else ""
+            self._unusable += self._takeovers[number].left_out(str(fault), hint=hint)
         if not done:
             raise self._refusal()
         return done
