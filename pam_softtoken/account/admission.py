@@ -9,7 +9,7 @@ import os
 from pam_softtoken.account import revoking
 from pam_softtoken.account.revocation import Revocation
 from pam_softtoken.account.token_file import TokenFile
-from pam_softtoken.errors import EnrolmentFailed
+from pam_softtoken.program_errors import EnrolmentFailed
 
 
 class Admission:

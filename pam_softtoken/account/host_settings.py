@@ -5,7 +5,8 @@ from __future__ import annotations
 from pam_softtoken import config
 from pam_softtoken.account import cure, lock_holder, safe_open
 from pam_softtoken.account.location import Location
-from pam_softtoken.errors import ConfigError, LockTimeout, PathError, UsageError
+from pam_softtoken.errors import ConfigError, LockTimeout, PathError
+from pam_softtoken.program_errors import UsageError
 
 
 def hint_for(error: PathError, location: Location, *, is_root: bool) -> str:

@@ -18,7 +18,8 @@ from pam_softtoken import errors
 from pam_softtoken.account import cure, enrolled_mark, file_faults, replace, safe_open, state_format, token_file
 from pam_softtoken.account.location import STATE, TOKENS, Location
 from pam_softtoken.account.token_file import TokenFile
-from pam_softtoken.errors import DamagedState, EnrolmentFailed, InsecureFile, PathError, UnusableFile
+from pam_softtoken.errors import DamagedState, InsecureFile, PathError, UnusableFile
+from pam_softtoken.program_errors import EnrolmentFailed
 
 _LOOKING = os.O_RDONLY | safe_open.SAFELY
 _MAX_BYTES = {TOKENS: token_file.MAX_BYTES, STATE: state_format.FILE_BYTES}

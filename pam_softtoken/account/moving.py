@@ -16,7 +16,8 @@ from pam_softtoken.account import enrolled_mark, file_faults, ram_record, replac
 from pam_softtoken.account.editor import LOCK_TIMEOUT_S, Editor
 from pam_softtoken.account.location import STATE, TOKENS, Location
 from pam_softtoken.account.token_file import TokenFile
-from pam_softtoken.errors import MoveFailed, NotEnrolled, NotStored, NotSynced, PathError
+from pam_softtoken.errors import NotEnrolled, NotStored, NotSynced, PathError
+from pam_softtoken.program_errors import MoveFailed
 
 ASIDE = ".tokens.moving"
 """The name of the old token file from the moment when it is no longer used until the new file is in place."""

@@ -10,7 +10,8 @@ from pam_softtoken.account import replace, safe_open, token_file
 from pam_softtoken.account.editor import LOCK_TIMEOUT_S, Editor
 from pam_softtoken.account.location import STATE, TOKENS
 from pam_softtoken.account.token_file import Owner, TokenFile
-from pam_softtoken.errors import AdministrationFailed, NotStored
+from pam_softtoken.errors import NotStored
+from pam_softtoken.program_errors import AdministrationFailed
 
 
 class Place(Editor):

@@ -19,8 +19,9 @@ from pam_softtoken.account.state import State
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.admin.common import bounded, deed, duration, person
 from pam_softtoken.config import Config
-from pam_softtoken.errors import READ_ONLY, AdministrationFailed, NotStored
+from pam_softtoken.errors import READ_ONLY, NotStored
 from pam_softtoken.otp import hotp, recovery_code
+from pam_softtoken.program_errors import AdministrationFailed
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
 

@@ -22,8 +22,8 @@ from pam_softtoken.admin.change.plan import WITH_PASSWORD, WITH_PUBLIC_KEY, Plan
 from pam_softtoken.admin.common import deed, duration, person
 from pam_softtoken.admin.services import exempt, locker_check
 from pam_softtoken.admin.sshd import server
-from pam_softtoken.errors import AdministrationFailed, UsageError
 from pam_softtoken.pam import service_file
+from pam_softtoken.program_errors import AdministrationFailed, UsageError
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
 

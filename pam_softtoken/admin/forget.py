@@ -16,12 +16,8 @@ from pam_softtoken.account.location import TOKENS, Location
 from pam_softtoken.account.roots_place import Place
 from pam_softtoken.admin.common import deed, logins, orphans, person
 from pam_softtoken.admin.common.orphans import CHANGED, GONE, HOME, STORE, Orphan
-from pam_softtoken.errors import (
-    AdministrationFailed,
-    BadTokenFile,
-    PathError,
-    UsageError,
-)
+from pam_softtoken.errors import BadTokenFile, PathError
+from pam_softtoken.program_errors import AdministrationFailed, UsageError
 from pam_softtoken.ui import consent, terminal
 from pam_softtoken.ui.command_line import Command
 

@@ -14,7 +14,8 @@ from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.account.user_lookup import account_of
 from pam_softtoken.admin.common import bounded, deed, logins, person
 from pam_softtoken.config import Config
-from pam_softtoken.errors import AdministrationFailed, PathError, ProgramError, Refused, SoftTokenError
+from pam_softtoken.errors import PathError, Refused, SoftTokenError
+from pam_softtoken.program_errors import AdministrationFailed, ProgramError
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
 

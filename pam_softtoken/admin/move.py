@@ -16,18 +16,16 @@ from pam_softtoken.account.moving import Move, Place, is_there
 from pam_softtoken.admin.common import bounded, deed, logins, orphans, person
 from pam_softtoken.admin.common.person import PLACES
 from pam_softtoken.errors import (
-    AdministrationFailed,
     BadTokenFile,
     ConfigError,
     DamagedState,
     LockTimeout,
-    MoveFailed,
     NotEnrolled,
     NotSynced,
     OtherAccount,
     PathError,
-    UsageError,
 )
+from pam_softtoken.program_errors import AdministrationFailed, MoveFailed, UsageError
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
 

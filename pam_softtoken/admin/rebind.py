@@ -28,15 +28,9 @@ from pam_softtoken.account.roots_place import Place
 from pam_softtoken.account.token_file import Owner
 from pam_softtoken.admin import forget
 from pam_softtoken.admin.common import deed, orphans, person
-from pam_softtoken.errors import (
-    AdministrationFailed,
-    ConfigError,
-    LookUpFailed,
-    PathError,
-    UnknownUser,
-    UsageError,
-)
+from pam_softtoken.errors import ConfigError, LookUpFailed, PathError, UnknownUser
 from pam_softtoken.login import login_note
+from pam_softtoken.program_errors import AdministrationFailed, UsageError
 from pam_softtoken.ui import consent, terminal
 from pam_softtoken.ui.command_line import Command
 

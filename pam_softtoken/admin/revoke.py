@@ -21,16 +21,8 @@ from pam_softtoken.account.location import Location
 from pam_softtoken.account.state import State
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.admin.common import bounded, deed, person
-from pam_softtoken.errors import (
-    AdministrationFailed,
-    BadTokenFile,
-    EnrolmentFailed,
-    LockTimeout,
-    NotEnrolled,
-    NotStored,
-    NotSynced,
-    PathError,
-)
+from pam_softtoken.errors import BadTokenFile, LockTimeout, NotEnrolled, NotStored, NotSynced, PathError
+from pam_softtoken.program_errors import AdministrationFailed, EnrolmentFailed
 from pam_softtoken.ui import consent, terminal
 from pam_softtoken.ui.command_line import Command
 

@@ -14,9 +14,9 @@ from pam_softtoken.admin.change.record import Change
 from pam_softtoken.admin.common import deed, host_file, person
 from pam_softtoken.admin.services import pam_profile
 from pam_softtoken.admin.sshd import server
-from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.pam import installed_libpam, service_file
 from pam_softtoken.pam.stack import Stack, places
+from pam_softtoken.program_errors import AdministrationFailed
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command, NoOptions
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from pam_softtoken.device import desk, passphrase, typed_token
 from pam_softtoken.device.entry import Entry, Names
-from pam_softtoken.errors import Unreadable, UsageError, VaultFailed
 from pam_softtoken.interchange import google_export, key_uri_reader, qr_picture, record
 from pam_softtoken.otp import key_uri
 from pam_softtoken.otp.token import require_name
+from pam_softtoken.program_errors import Unreadable, UsageError, VaultFailed
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
 

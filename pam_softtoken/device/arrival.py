@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from pam_softtoken.device import desk, passphrase
 from pam_softtoken.device.entry import Entry, Names
-from pam_softtoken.errors import UsageError, VaultFailed
 from pam_softtoken.interchange.apps import exports
 from pam_softtoken.interchange.record import Imported
+from pam_softtoken.program_errors import UsageError, VaultFailed
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
 

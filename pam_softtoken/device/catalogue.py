@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from pam_softtoken.device import desk, entry, passphrase
 from pam_softtoken.device.entry import Entry
-from pam_softtoken.errors import UsageError, VaultFailed
 from pam_softtoken.otp.token import HOTPToken, TOTPToken, require_name
+from pam_softtoken.program_errors import UsageError, VaultFailed
 from pam_softtoken.ui import consent, terminal
 from pam_softtoken.ui.command_line import Command
 

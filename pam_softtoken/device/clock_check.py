@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 
 from pam_softtoken.device import desk, entry, passphrase
-from pam_softtoken.errors import CheckFailed, VaultFailed
 from pam_softtoken.otp import hotp
 from pam_softtoken.otp.token import TOTPToken
+from pam_softtoken.program_errors import CheckFailed, VaultFailed
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
 

@@ -6,10 +6,10 @@ import argparse
 from dataclasses import dataclass
 
 from pam_softtoken.device import desk, entry, passphrase
-from pam_softtoken.errors import UsageError, VaultFailed
 from pam_softtoken.interchange.apps import aegis
 from pam_softtoken.otp import key_uri
 from pam_softtoken.otp.token import HOTPToken
+from pam_softtoken.program_errors import UsageError, VaultFailed
 from pam_softtoken.ui import consent, qr_code, terminal
 from pam_softtoken.ui.command_line import Command
 

@@ -9,7 +9,8 @@ from pam_softtoken.account.user_path import NamedFiles, reason
 from pam_softtoken.device.entry import Entry
 from pam_softtoken.device.passphrase import Passphrase, PassphraseOptions
 from pam_softtoken.device.vault import Vault, default_path
-from pam_softtoken.errors import EnrolmentFailed, NotOpened, PathError, VaultFailed
+from pam_softtoken.errors import PathError
+from pam_softtoken.program_errors import EnrolmentFailed, NotOpened, VaultFailed
 from pam_softtoken.ui import terminal
 
 MAX_FILE_BYTES = 2**24

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pam_softtoken.device import desk, passphrase
 from pam_softtoken.device.entry import Entry, find
 from pam_softtoken.device.vault import Vault
-from pam_softtoken.errors import ProgramError, UsageError, VaultFailed
 from pam_softtoken.otp import hotp
 from pam_softtoken.otp.token import TOTPToken
+from pam_softtoken.program_errors import ProgramError, UsageError, VaultFailed
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from pam_softtoken.device.board import Board, Look
 from pam_softtoken.device.entry import Entry
 from pam_softtoken.device.vault import Vault
-from pam_softtoken.errors import ProgramError, VaultFailed
 from pam_softtoken.otp import hotp
 from pam_softtoken.otp.token import TOTPToken
+from pam_softtoken.program_errors import ProgramError, VaultFailed
 from pam_softtoken.ui import terminal
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from pam_softtoken.account import user_path
-from pam_softtoken.errors import NotOpened, PathError, UsageError, VaultFailed
+from pam_softtoken.errors import PathError
+from pam_softtoken.program_errors import NotOpened, UsageError, VaultFailed
 from pam_softtoken.ui import terminal
 
 MAX_BYTES = 1024

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 
 from pam_softtoken.device import desk, passphrase
-from pam_softtoken.errors import VaultFailed
+from pam_softtoken.program_errors import VaultFailed
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
 

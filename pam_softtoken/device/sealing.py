@@ -15,7 +15,7 @@ import struct
 from types import ModuleType
 from typing import NamedTuple
 
-from pam_softtoken.errors import NotOpened, VaultFailed
+from pam_softtoken.program_errors import NotOpened, VaultFailed
 
 MAGIC = b"softtoken vault\n"
 VERSION = 1

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pam_softtoken.device import desk
-from pam_softtoken.errors import ProgramError, Unreadable
 from pam_softtoken.interchange import record
 from pam_softtoken.otp import key_uri
 from pam_softtoken.otp.token import Token
+from pam_softtoken.program_errors import ProgramError, Unreadable
 from pam_softtoken.ui import terminal
 
 KINDS = ("totp", "hotp")

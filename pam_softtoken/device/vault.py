@@ -14,7 +14,8 @@ from contextlib import contextmanager, suppress
 from pam_softtoken.account import file_faults, replace, safe_open, user_path
 from pam_softtoken.device import entry, sealing
 from pam_softtoken.device.entry import Entry
-from pam_softtoken.errors import FULL, InsecureFile, LockTimeout, PathError, VaultFailed
+from pam_softtoken.errors import FULL, InsecureFile, LockTimeout, PathError
+from pam_softtoken.program_errors import VaultFailed
 
 MAX_BYTES = 2**24
 LOCK_TIMEOUT_S = 10.0

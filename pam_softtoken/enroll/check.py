@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pam_softtoken.enroll.code_check import CodeCheck, CodeRefused
 from pam_softtoken.enroll.run_context import PROGRAM, Job
-from pam_softtoken.errors import CheckFailed, MalformedAnswer, NotEnrolled, Revoked
+from pam_softtoken.errors import MalformedAnswer, NotEnrolled, Revoked
 from pam_softtoken.login import answer
+from pam_softtoken.program_errors import CheckFailed
 from pam_softtoken.ui import terminal
 
 QUESTION, FOR_OTHERS = " that the app shows now:", " that the app of {} shows now:"

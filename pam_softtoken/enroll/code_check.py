@@ -22,7 +22,6 @@ from pam_softtoken.errors import (
     OTPRefused,
     OTPReplayed,
     PINMissing,
-    ProgramError,
     Refused,
     SoftTokenError,
     Throttled,
@@ -34,6 +33,7 @@ from pam_softtoken.login import outcome, refusal_time, throttle
 from pam_softtoken.login.answer import Question
 from pam_softtoken.login.verifier import Accepted, Attempt
 from pam_softtoken.otp import hotp
+from pam_softtoken.program_errors import ProgramError
 
 IDENTIFIER = "softtoken-enroll"
 _SYSTEM_LOG = system_log.SystemLog(IDENTIFIER)

@@ -17,13 +17,14 @@ from pam_softtoken.enroll import permission, recovery_hashing, token_display
 from pam_softtoken.enroll.permission import Permission
 from pam_softtoken.enroll.run_context import PROGRAM, Job
 from pam_softtoken.enroll.sheet import Printout
-from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, PathError, Refused, UnusableFile
+from pam_softtoken.errors import BadTokenFile, PathError, Refused, UnusableFile
 from pam_softtoken.login import enrolment_dialogue, policy
 from pam_softtoken.login.enrolment_dialogue import Confirmed
 from pam_softtoken.otp import recovery_code
 from pam_softtoken.otp.mac import compare_digest
 from pam_softtoken.otp.recovery_code import RecoverySet
 from pam_softtoken.otp.token import Token
+from pam_softtoken.program_errors import EnrolmentFailed
 from pam_softtoken.ui import terminal
 
 

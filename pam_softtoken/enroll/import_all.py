@@ -13,8 +13,9 @@ from pam_softtoken.account.safe_open import Account
 from pam_softtoken.enroll.crew import Crew
 from pam_softtoken.enroll.import_tokens import Takeover
 from pam_softtoken.enroll.run_context import PROGRAM
-from pam_softtoken.errors import EnrolmentFailed, ImportFailed, LookUpFailed, PathError, UnknownUser
+from pam_softtoken.errors import LookUpFailed, PathError, UnknownUser
 from pam_softtoken.interchange.record import Harvest, Imported, LeftOut
+from pam_softtoken.program_errors import EnrolmentFailed, ImportFailed
 from pam_softtoken.ui import progress, terminal
 
 SKIP = "--skip-unusable"

@@ -18,7 +18,7 @@ from pam_softtoken.enroll import permission, recovery_hashing, token_display
 from pam_softtoken.enroll.enrolment import have_one_key
 from pam_softtoken.enroll.permission import Permission
 from pam_softtoken.enroll.run_context import PROGRAM, Job
-from pam_softtoken.errors import EnrolmentFailed, NotEnrolled, PathError, UsageError
+from pam_softtoken.errors import NotEnrolled, PathError
 from pam_softtoken.interchange import reader
 from pam_softtoken.interchange.record import Harvest, Imported, LeftOut
 from pam_softtoken.login import policy
@@ -26,6 +26,7 @@ from pam_softtoken.otp import recovery_code
 from pam_softtoken.otp.pin import PIN
 from pam_softtoken.otp.recovery_code import RecoverySet
 from pam_softtoken.otp.token import Token, TOTPToken, require_name
+from pam_softtoken.program_errors import EnrolmentFailed, UsageError
 from pam_softtoken.ui import terminal
 
 MAX_PASSPHRASE_BYTES = 1024

@@ -7,9 +7,10 @@ import time
 from pam_softtoken.account import token_file
 from pam_softtoken.account.user_path import NamedFiles, reason
 from pam_softtoken.enroll.options import Options
-from pam_softtoken.errors import BadTokenFile, EnrolmentFailed, PathError, UsageError
+from pam_softtoken.errors import BadTokenFile, PathError
 from pam_softtoken.otp.recovery_code import RecoverySet
 from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken, decode_base32
+from pam_softtoken.program_errors import EnrolmentFailed, UsageError
 
 MAX_KEY_FILE_BYTES = 1024
 MAX_HASHES_BYTES = 8192

@@ -20,18 +20,8 @@ from pam_softtoken.enroll.pin_change import PINChange
 from pam_softtoken.enroll.run_context import PROGRAM, Job
 from pam_softtoken.enroll.token_list import Inventory
 from pam_softtoken.enroll.upkeep import Removal, Renewal
-from pam_softtoken.errors import (
-    CheckFailed,
-    ConfigError,
-    EnrolmentFailed,
-    LockTimeout,
-    LookUpFailed,
-    NotEnrolled,
-    PathError,
-    Revoked,
-    UnknownUser,
-    UsageError,
-)
+from pam_softtoken.errors import ConfigError, LockTimeout, LookUpFailed, NotEnrolled, PathError, Revoked, UnknownUser
+from pam_softtoken.program_errors import CheckFailed, EnrolmentFailed, UsageError
 from pam_softtoken.ui import terminal
 
 

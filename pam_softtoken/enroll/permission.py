@@ -5,7 +5,8 @@ from __future__ import annotations
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.enroll.code_check import CodeCheck, CodeRefused
 from pam_softtoken.enroll.run_context import PROGRAM, Job
-from pam_softtoken.errors import EnrolmentFailed, NotEnrolled
+from pam_softtoken.errors import NotEnrolled
+from pam_softtoken.program_errors import EnrolmentFailed
 from pam_softtoken.ui import terminal
 
 QUESTION = "Code of one of your tokens, or a recovery code:"

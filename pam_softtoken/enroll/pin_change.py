@@ -6,8 +6,9 @@ from pam_softtoken.account.state import State
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.enroll import permission
 from pam_softtoken.enroll.run_context import PROGRAM, Job
-from pam_softtoken.errors import EnrolmentFailed, NotEnrolled
+from pam_softtoken.errors import NotEnrolled
 from pam_softtoken.otp.pin import MAX_CHARACTERS, MIN_CHARACTERS, PIN
+from pam_softtoken.program_errors import EnrolmentFailed
 from pam_softtoken.ui import terminal
 
 QUESTION = f"New PIN, {MIN_CHARACTERS} to {MAX_CHARACTERS} letters and digits:"

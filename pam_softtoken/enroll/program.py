@@ -8,9 +8,9 @@ from pam_softtoken.enroll import operations, provisioning
 from pam_softtoken.enroll import through_sudo as self_service
 from pam_softtoken.enroll.options import Options, spelt
 from pam_softtoken.enroll.run_context import PROGRAM
-from pam_softtoken.errors import UsageError
 from pam_softtoken.otp import hotp, recovery_code
 from pam_softtoken.otp.token import DEFAULT_NAME
+from pam_softtoken.program_errors import UsageError
 from pam_softtoken.ui import command_line, terminal
 
 DESCRIPTION = "Link soft tokens (apps that show one-time codes) to this account."

@@ -12,9 +12,10 @@ from pam_softtoken.account import token_file
 from pam_softtoken.enroll import recovery_hashing
 from pam_softtoken.enroll.enrolment import have_one_key
 from pam_softtoken.enroll.run_context import PROGRAM, Job
-from pam_softtoken.errors import EnrolledOtherwise, NotEnrolled
+from pam_softtoken.errors import NotEnrolled
 from pam_softtoken.otp import recovery_code
 from pam_softtoken.otp.token import Token
+from pam_softtoken.program_errors import EnrolledOtherwise
 from pam_softtoken.ui import terminal
 
 

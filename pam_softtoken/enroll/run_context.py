@@ -10,8 +10,8 @@ from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.user_path import NamedFiles
 from pam_softtoken.config import Config
 from pam_softtoken.enroll.options import Options
-from pam_softtoken.errors import EnrolmentFailed
 from pam_softtoken.otp.token import DEFAULT_NAME
+from pam_softtoken.program_errors import EnrolmentFailed
 from pam_softtoken.ui import terminal
 
 PROGRAM = "softtoken-enroll"

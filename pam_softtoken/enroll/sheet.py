@@ -17,9 +17,10 @@ from pam_softtoken import drawing
 from pam_softtoken.account import safe_open
 from pam_softtoken.account.replace import NewFile
 from pam_softtoken.account.user_path import HINT_FOR_NEW, NamedFiles, reason
-from pam_softtoken.errors import EnrolmentFailed, InsecureFile, PathError, UsageError
+from pam_softtoken.errors import InsecureFile, PathError
 from pam_softtoken.login import enrolment_dialogue
 from pam_softtoken.otp.token import DEFAULT_NAME, HOTPToken, Token, TOTPToken, encode_base32
+from pam_softtoken.program_errors import EnrolmentFailed, UsageError
 from pam_softtoken.ui import qr_code, terminal
 
 _PIXELS = 8  # of a module: readable on any screen, and fits unscaled on paper of a hand's width

@@ -16,7 +16,8 @@ from typing import NoReturn
 from pam_softtoken.account import user_lookup
 from pam_softtoken.account.editor import UsersEditor
 from pam_softtoken.enroll.run_context import PROGRAM
-from pam_softtoken.errors import EnrolmentFailed, LookUpFailed, UnknownUser, UsageError
+from pam_softtoken.errors import LookUpFailed, UnknownUser
+from pam_softtoken.program_errors import EnrolmentFailed, UsageError
 from pam_softtoken.ui import terminal
 
 SUDO, INSTALLED = "/usr/bin/sudo", f"/usr/bin/{PROGRAM}"

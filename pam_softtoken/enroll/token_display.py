@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from pam_softtoken.account import safe_open
-from pam_softtoken.errors import EnrolmentFailed
 from pam_softtoken.login import enrolment_dialogue
 from pam_softtoken.otp.token import HOTPToken, Token, TOTPToken, encode_base32
+from pam_softtoken.program_errors import EnrolmentFailed
 from pam_softtoken.ui import qr_code, terminal
 
 

@@ -13,10 +13,11 @@ from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.enroll import permission, recovery_hashing, token_display
 from pam_softtoken.enroll.permission import Permission
 from pam_softtoken.enroll.run_context import PROGRAM, Job
-from pam_softtoken.errors import EnrolmentFailed, NotEnrolled
+from pam_softtoken.errors import NotEnrolled
 from pam_softtoken.otp import recovery_code
 from pam_softtoken.otp.recovery_code import RecoverySet
 from pam_softtoken.otp.token import Token
+from pam_softtoken.program_errors import EnrolmentFailed
 from pam_softtoken.ui import command_line, consent, terminal
 
 

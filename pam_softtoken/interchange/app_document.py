@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from pam_softtoken.errors import Unreadable
+from pam_softtoken.program_errors import Unreadable
 
 MAX_BYTES = 8 * 2**20
 """An export may have a picture for each of its accounts."""

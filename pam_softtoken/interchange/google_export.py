@@ -11,10 +11,10 @@ from __future__ import annotations
 import base64
 import binascii
 
-from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange.key_uri_reader import parameters_of
 from pam_softtoken.interchange.record import Imported, Mistakes, hotp_token, last_before, name_from_label, totp_token
 from pam_softtoken.otp.token import MIN_KEY_BYTES
+from pam_softtoken.program_errors import Unreadable
 
 SCHEME = "otpauth-migration"
 _NUMBER, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 
-from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange.record import (
     MAX_DRIFT,
     UNNAMED,
@@ -22,6 +21,7 @@ from pam_softtoken.interchange.record import (
     totp_token,
     used_step,
 )
+from pam_softtoken.program_errors import Unreadable
 
 _OPTIONS = (
     "DISALLOW_REUSE",

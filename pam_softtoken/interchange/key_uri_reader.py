@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Set
 from urllib.parse import unquote_to_bytes
 
-from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange import app_document
 from pam_softtoken.interchange.record import (
     Imported,
@@ -24,6 +23,7 @@ from pam_softtoken.interchange.record import (
 )
 from pam_softtoken.otp.key_uri import DEFAULT_ALGORITHM, DEFAULT_DIGITS, DEFAULT_PERIOD_S, SCHEME
 from pam_softtoken.otp.token import MIN_KEY_BYTES
+from pam_softtoken.program_errors import Unreadable
 
 _OTHER_KINDS = ("steam", "yaotp", "motp", "mobileotp", "yandex")
 _MEANINGFUL = frozenset({"secret", "issuer", "algorithm", "digits", "period", "counter", "encoder"})

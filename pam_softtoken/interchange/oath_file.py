@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 
-from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange.record import (
     FURTHEST_STEPS,
     UNNAMED,
@@ -20,6 +19,7 @@ from pam_softtoken.interchange.record import (
     totp_token,
 )
 from pam_softtoken.otp.token import Token
+from pam_softtoken.program_errors import Unreadable
 
 _TYPE = re.compile(r"HOTP(?:/(E|T30|T60)(?:/([678]))?)?\Z")
 _KEY = re.compile(r"(?:[0-9A-Fa-f]{2})+\Z")

@@ -11,7 +11,6 @@ import warnings
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange.record import (
     MAX_DRIFT,
     Imported,
@@ -24,6 +23,7 @@ from pam_softtoken.interchange.record import (
     used_step,
 )
 from pam_softtoken.interchange.xml_survey import Survey, survey
+from pam_softtoken.program_errors import Unreadable
 
 if TYPE_CHECKING:
     from pskc import PSKC

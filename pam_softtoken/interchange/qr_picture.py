@@ -11,7 +11,7 @@ import warnings
 import zlib
 from typing import TYPE_CHECKING
 
-from pam_softtoken.errors import Unreadable
+from pam_softtoken.program_errors import Unreadable
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from pam_softtoken.errors import ImportFailed, Unreadable
 from pam_softtoken.interchange import google_export, google_file, key_uri_reader, oath_file, pskc_file, qr_picture
 from pam_softtoken.interchange.record import Harvest, Imported, Mistakes
 from pam_softtoken.otp.token import MIN_KEY_BYTES
+from pam_softtoken.program_errors import ImportFailed, Unreadable
 
 MAX_BYTES = 4 * 2**20
 """A users file of pam_oath has some 130 bytes for each user, and so room for 30 000."""

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pam_softtoken.errors import ImportFailed, Unreadable
 from pam_softtoken.otp import hotp
 from pam_softtoken.otp.token import (
     MAX_NAME_CHARACTERS,
@@ -21,6 +20,7 @@ from pam_softtoken.otp.token import (
     Token,
     TOTPToken,
 )
+from pam_softtoken.program_errors import ImportFailed, Unreadable
 
 UNNAMED = "phone"
 SHORTEST_KEY_BYTES = 1

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
-from pam_softtoken.errors import Unreadable
+from pam_softtoken.program_errors import Unreadable
 
 _MAX_DEPTH = 32
 _ONCE = (

@@ -10,9 +10,10 @@ import time
 
 from pam_softtoken import drawing
 from pam_softtoken.account.state import NEVER, State
-from pam_softtoken.errors import EnrolmentFailed, OTPReplayed, Refused, day_of
+from pam_softtoken.errors import OTPReplayed, Refused, day_of
 from pam_softtoken.login import answer, clock_doubt, policy
 from pam_softtoken.otp import key_uri, token
+from pam_softtoken.program_errors import EnrolmentFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

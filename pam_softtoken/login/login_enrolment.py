@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from pam_softtoken import errors, log
+from pam_softtoken import errors, log, program_errors
 from pam_softtoken.account import cure, enrolled_mark, safe_open
 from pam_softtoken.account.editor import EntrantsEditor, UsersEditor
 from pam_softtoken.account.location import Location
@@ -144,7 +144,7 @@ class Newcomer:
             return enrolment_dialogue.confirm(
                 self._token, limits=limits, state=State.new, ask=self._ask_for_code, tell=self._tell
             )
-        except errors.EnrolmentFailed:
+        except program_errors.EnrolmentFailed:
             why = f"no code of the new token in {enrolment_dialogue.TRIES} answers"
         now = int(time.time())
         if now < hotp.RELEASED:
@@ -181,7 +181,7 @@ class Newcomer:
         except errors.Revoked:
             store.withdraw()
             raise errors.EnrolmentRefused("an administrator has revoked everything meanwhile") from None
-        except errors.EnrolmentFailed as error:
+        except program_errors.EnrolmentFailed as error:
             store.withdraw()
             raise errors.EnrolmentRefused(str(error)) from None
         except BaseException:

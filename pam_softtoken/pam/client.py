@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pam_softtoken import log
-from pam_softtoken.errors import CheckFailed
 from pam_softtoken.pam import known_modules
+from pam_softtoken.program_errors import CheckFailed
 
 PAM_SUCCESS, PAM_CONV_ERR = 0, 19
 _ROOT = Path(__file__).resolve().parents[2]

@@ -7,11 +7,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from pam_softtoken.errors import ProgramError
 from pam_softtoken.pam import paths
 from pam_softtoken.pam.logical_lines import physical_lines
 from pam_softtoken.pam.service_file import KINDS
 from pam_softtoken.pam.stack import Line, Place, Stack
+from pam_softtoken.program_errors import ProgramError
 
 _CONTROL = re.compile(r"\A(\s*-?[A-Za-z]+(?:\s|\\\n)+\[)([^\]]*)\]", re.ASCII)
 _HOPS = re.compile(r"(=\s*)([0-9]+)")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import pam_softtoken
-from pam_softtoken.errors import UsageError
+from pam_softtoken.program_errors import UsageError
 from pam_softtoken.ui import terminal
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from pam_softtoken.errors import NotConfirmed
+from pam_softtoken.program_errors import NotConfirmed
 from pam_softtoken.ui import terminal
 
 

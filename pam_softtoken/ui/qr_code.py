@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from pam_softtoken import drawing
-from pam_softtoken.errors import EnrolmentFailed
+from pam_softtoken.program_errors import EnrolmentFailed
 from pam_softtoken.ui import terminal
 
 

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import TextIO
 
 from pam_softtoken import null_device
-from pam_softtoken.errors import EnrolmentFailed, OutputClosed, ProgramError
+from pam_softtoken.program_errors import EnrolmentFailed, OutputClosed, ProgramError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _NUDGE_S = 0.2

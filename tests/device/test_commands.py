@@ -14,9 +14,9 @@ import segno
 
 from pam_softtoken.device import clock_check
 from pam_softtoken.device.arrival import take
-from pam_softtoken.errors import CheckFailed
 from pam_softtoken.interchange.record import Imported
 from pam_softtoken.otp.token import TOTPToken, encode_base32
+from pam_softtoken.program_errors import CheckFailed
 from tests.support.device import PASSPHRASE, RFC_KEY, RFC_KEY_BASE32, Device, hotp, totp
 from tests.support.screen import read_qr_codes
 

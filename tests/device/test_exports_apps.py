@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pam_softtoken.errors import ImportFailed
+from pam_softtoken.program_errors import ImportFailed
 from tests.device import export_maker, published_exports
 from tests.device.export_maker import OTHER_PASSPHRASE, PASSPHRASE, Person, assert_taken, read
 from tests.device.published_exports import ACCOUNTS

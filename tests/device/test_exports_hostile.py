@@ -12,8 +12,8 @@ import segno
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_softtoken.errors import ImportFailed
 from pam_softtoken.interchange.apps import exports
+from pam_softtoken.program_errors import ImportFailed
 from tests.device import export_maker, published_exports
 from tests.device.export_maker import NOW, Person, read
 from tests.device.published_exports import ACCOUNTS, STEAM_SECRET

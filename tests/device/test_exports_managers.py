@@ -11,8 +11,8 @@ from typing import Any
 import pyotp
 import pytest
 
-from pam_softtoken.errors import ImportFailed
 from pam_softtoken.otp.token import TOTPToken
+from pam_softtoken.program_errors import ImportFailed
 from tests.device import manager_exports
 from tests.device.export_maker import NOW, OTHER_PASSPHRASE, Person, assert_taken, read
 from tests.device.manager_exports import DELETED_TEXT, MAKERS, STEAM_TEXT, WITH_TRASH

@@ -19,7 +19,7 @@ from pam_softtoken.device import vault as vault_module
 from pam_softtoken.device.entry import Entry
 from pam_softtoken.device.sealing import COST, Cost
 from pam_softtoken.device.vault import Vault
-from pam_softtoken.errors import VaultFailed
+from pam_softtoken.program_errors import VaultFailed
 from tests.support.device import CHEAP, PASSPHRASE, RFC_KEY, RFC_KEY_BASE32, Device, Mistake, hotp, totp, write_vault
 from tests.support.disk import fill
 

@@ -17,14 +17,7 @@ from pam_softtoken.account import token_file as tokenfile
 from pam_softtoken.account.location import Location
 from pam_softtoken.account.state import State
 from pam_softtoken.bridge import wire
-from pam_softtoken.errors import (
-    BadTokenFile,
-    ConfigError,
-    DamagedState,
-    ImportFailed,
-    MalformedAnswer,
-    ProtocolError,
-)
+from pam_softtoken.errors import BadTokenFile, ConfigError, DamagedState, MalformedAnswer, ProtocolError
 from pam_softtoken.interchange import key_uri_reader
 from pam_softtoken.interchange.apps import exports
 from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES
@@ -32,6 +25,7 @@ from pam_softtoken.login import answer
 from pam_softtoken.otp import hotp, key_uri, recovery_code
 from pam_softtoken.otp.mac import sha256
 from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken, encode_base32
+from pam_softtoken.program_errors import ImportFailed
 
 PATH = "/home/alice/.softtoken/file"
 

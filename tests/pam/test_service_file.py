@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from pam_softtoken.admin.change import plan
-from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.pam import installed_libpam, jumps, service_edit, service_file
 from pam_softtoken.pam.dialect import IN_PIECES
 from pam_softtoken.pam.stack import Stack
+from pam_softtoken.program_errors import AdministrationFailed
 from tests.support.client import TEXT_INFO, Service
 
 OURS = service_edit.our_line("pam_softtoken.so")

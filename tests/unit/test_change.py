@@ -13,7 +13,7 @@ from pam_softtoken.account import places
 from pam_softtoken.account.user_path import NamedFiles
 from pam_softtoken.admin.change import record
 from pam_softtoken.admin.change.record import Change
-from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.program_errors import AdministrationFailed
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pam_softtoken.device import program as device
 from pam_softtoken.enroll import program as enroll
 from pam_softtoken.enroll.options import Options
 from pam_softtoken.enroll.run_context import PROGRAM
-from pam_softtoken.errors import UsageError
+from pam_softtoken.program_errors import UsageError
 from pam_softtoken.ui import command_line
 
 PARSERS = {program.PROGRAM: program.build_parser() for program in (enroll, admin, device)}

@@ -8,7 +8,7 @@ from typing import TextIO
 
 import pytest
 
-from pam_softtoken.errors import EnrolmentFailed, NotConfirmed
+from pam_softtoken.program_errors import EnrolmentFailed, NotConfirmed
 from pam_softtoken.ui import consent
 from pam_softtoken.ui.terminal import Terminal
 

@@ -9,11 +9,11 @@ import pytest
 
 import pam_softtoken
 from pam_softtoken.account.state import State
-from pam_softtoken.errors import EnrolmentFailed
 from pam_softtoken.login import enrolment_dialogue
 from pam_softtoken.login.enrolment_dialogue import Confirmed
 from pam_softtoken.login.policy import Limits
 from pam_softtoken.otp.token import Secret, Token, TOTPToken
+from pam_softtoken.program_errors import EnrolmentFailed
 
 LIMITS = Limits(window=1, look_ahead=3, no_drift=False)
 SOURCES = {path: path.read_text() for path in Path(pam_softtoken.__file__).parent.rglob("*.py")}

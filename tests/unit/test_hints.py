@@ -18,7 +18,7 @@ import pytest
 from pam_softtoken.admin import program as admin
 from pam_softtoken.device import program as device
 from pam_softtoken.enroll import program as enroll
-from pam_softtoken.errors import UsageError
+from pam_softtoken.program_errors import UsageError
 from tests.unit.test_layering import MODULES, PACKAGE, reachable
 
 PROGRAMS = {"enroll.program": enroll, "admin.program": admin, "device.program": device}

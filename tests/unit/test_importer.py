@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_softtoken.errors import ImportFailed
 from pam_softtoken.interchange import reader
 from pam_softtoken.interchange.record import Imported
 from pam_softtoken.otp.token import HOTPToken, TOTPToken
+from pam_softtoken.program_errors import ImportFailed
 
 NOW = 1_700_000_000
 STEP = NOW // 30

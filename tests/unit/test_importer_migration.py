@@ -9,10 +9,10 @@ from urllib.parse import quote
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from pam_softtoken.errors import ImportFailed
 from pam_softtoken.interchange import reader
 from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES
 from pam_softtoken.otp.token import HOTPToken, TOTPToken
+from pam_softtoken.program_errors import ImportFailed
 
 NOW = 1_700_000_000
 KEY = b"12345678901234567890"  # RFC 4226, appendix D

@@ -12,9 +12,9 @@ import PIL.Image
 import pytest
 import segno
 
-from pam_softtoken.errors import ImportFailed
 from pam_softtoken.interchange import reader
 from pam_softtoken.interchange.record import Imported
+from pam_softtoken.program_errors import ImportFailed
 from tests.support.tools import needs, needs_debians_python
 
 TREE = Path(__file__).resolve().parents[2]

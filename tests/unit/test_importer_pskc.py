@@ -11,10 +11,10 @@ from pathlib import Path
 import pskc
 import pytest
 
-from pam_softtoken.errors import ImportFailed
 from pam_softtoken.interchange import reader
 from pam_softtoken.interchange.record import Imported
 from pam_softtoken.otp.token import HOTPToken, TOTPToken
+from pam_softtoken.program_errors import ImportFailed
 from tests.support.tools import needs, needs_debians_python
 
 TREE = Path(__file__).resolve().parents[2]

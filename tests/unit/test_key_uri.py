@@ -9,11 +9,11 @@ from urllib.parse import quote
 import pyotp
 import pytest
 
-from pam_softtoken.errors import ImportFailed, Unreadable
 from pam_softtoken.interchange import key_uri_reader, reader
 from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES
 from pam_softtoken.otp import key_uri
 from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken
+from pam_softtoken.program_errors import ImportFailed, Unreadable
 
 KEY = b"12345678901234567890"
 

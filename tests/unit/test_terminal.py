@@ -9,7 +9,7 @@ from tests.support.installation import TREE
 
 _SAYS = """
 from pam_softtoken.ui import command_line as command, terminal
-from pam_softtoken.errors import CheckFailed
+from pam_softtoken.program_errors import CheckFailed
 
 def body(screen):
     screen.show("1 result")

@@ -22,8 +22,8 @@ from pam_softtoken.admin.sshd import process, server
 from pam_softtoken.admin.sshd.config_lines import Directive
 from pam_softtoken.admin.sshd.match_blocks import ANYWHERE, MAYBE, YES, Names, Peer, key_of, responsible
 from pam_softtoken.config import Config
-from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.pam.stack import Stack
+from pam_softtoken.program_errors import AdministrationFailed
 
 _HERE = Peer(ANYWHERE, "", "")
 _ANYBODY = Names("", ())

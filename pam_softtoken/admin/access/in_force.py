@@ -18,8 +18,8 @@ from pam_softtoken.admin.services import exempt, locker_check
 from pam_softtoken.admin.services.option_check import settings_of
 from pam_softtoken.admin.services.stack_check import read_services
 from pam_softtoken.admin.sshd import server
-from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.pam.stack import Line, Stack
+from pam_softtoken.program_errors import AdministrationFailed
 
 
 class InForce(NamedTuple):

@@ -13,7 +13,8 @@ from pam_softtoken.admin.access.proofs import BEFORE, CODE, ENROLLED, HOMELESS, 
 from pam_softtoken.admin.common.finding import named
 from pam_softtoken.admin.sshd import server
 from pam_softtoken.admin.sshd.match_blocks import YES, responsible
-from pam_softtoken.errors import AdministrationFailed, LookUpFailed, UnknownUser, UsageError
+from pam_softtoken.errors import LookUpFailed, UnknownUser
+from pam_softtoken.program_errors import AdministrationFailed, UsageError
 from pam_softtoken.ui import consent, terminal
 
 _HELP = {

@@ -11,7 +11,7 @@ from pam_softtoken.admin.change.plan import WITH_PUBLIC_KEY, Plan
 from pam_softtoken.admin.change.record import Change
 from pam_softtoken.admin.common import host_file
 from pam_softtoken.admin.sshd import process, server
-from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.program_errors import AdministrationFailed
 from pam_softtoken.ui import terminal
 
 

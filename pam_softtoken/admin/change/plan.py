@@ -15,9 +15,9 @@ from pam_softtoken.admin.services import exempt as exempt_lines
 from pam_softtoken.admin.services import pam_profile
 from pam_softtoken.admin.services.stack_check import read_services
 from pam_softtoken.admin.sshd import server
-from pam_softtoken.errors import AdministrationFailed, UsageError
 from pam_softtoken.pam import client, installed_libpam, jumps, known_modules, paths, service_edit, service_file
 from pam_softtoken.pam.stack import Stack, places
+from pam_softtoken.program_errors import AdministrationFailed, UsageError
 
 WITH_PASSWORD, WITH_PUBLIC_KEY = "password", "publickey"
 EMPTY: Mapping[str, str] = MappingProxyType({})

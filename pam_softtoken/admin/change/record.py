@@ -23,8 +23,9 @@ from pam_softtoken.account.replace import sync_directory
 from pam_softtoken.account.user_path import NamedFiles
 from pam_softtoken.admin.common import host_file
 from pam_softtoken.admin.common.host_file import Content
-from pam_softtoken.errors import AdministrationFailed, ChangeInProgress, LockTimeout, PathError, UnusableFile
+from pam_softtoken.errors import LockTimeout, PathError, UnusableFile
 from pam_softtoken.login import login_note
+from pam_softtoken.program_errors import AdministrationFailed, ChangeInProgress
 
 LOCK = f"{places.CHANGES}/.lock"  # no service name contains a dot
 LOCK_WAIT_S = 10.0

@@ -17,9 +17,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pam_softtoken.admin.common import bounded
-from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.pam import client, installed_libpam, known_modules, service_edit, service_file
 from pam_softtoken.pam.stack import Stack
+from pam_softtoken.program_errors import AdministrationFailed
 from pam_softtoken.ui import terminal
 
 SERVICE, ALONE = "softtoken-trial", "softtoken-trial-alone"

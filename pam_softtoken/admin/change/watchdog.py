@@ -18,7 +18,8 @@ from pam_softtoken.admin.change import record, way_back
 from pam_softtoken.admin.change.attempts import Attempts
 from pam_softtoken.admin.change.record import Change
 from pam_softtoken.admin.common import bounded, deed
-from pam_softtoken.errors import AdministrationFailed, ChangeInProgress, UnusableFile
+from pam_softtoken.errors import UnusableFile
+from pam_softtoken.program_errors import AdministrationFailed, ChangeInProgress
 
 Tell = Callable[[str], None]
 PAUSE_S = 0.1

@@ -15,9 +15,9 @@ from pam_softtoken.admin.common import bounded, host_file
 from pam_softtoken.admin.common.host_file import Content
 from pam_softtoken.admin.services import exempt
 from pam_softtoken.admin.sshd import process, server
-from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.pam import installed_libpam, service_edit, service_file
 from pam_softtoken.pam.jumps import CannotEdit
+from pam_softtoken.program_errors import AdministrationFailed
 
 
 class Step(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 from pam_softtoken.account import user_path
 from pam_softtoken.admin.common import child
 from pam_softtoken.admin.common.finding import Finding, Report
-from pam_softtoken.errors import AdministrationFailed, ProgramError
+from pam_softtoken.program_errors import AdministrationFailed, ProgramError
 from pam_softtoken.ui import terminal
 
 LIMIT_S = 60.0

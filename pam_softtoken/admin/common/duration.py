@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from pam_softtoken.errors import UsageError
+from pam_softtoken.program_errors import UsageError
 
 UNIT_S = {"s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60, "w": 7 * 24 * 60 * 60}
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from pam_softtoken.account.replace import sync_directory
 from pam_softtoken.account.user_path import NamedFiles, reason
-from pam_softtoken.errors import AdministrationFailed, PathError
+from pam_softtoken.errors import PathError
+from pam_softtoken.program_errors import AdministrationFailed
 
 USUAL_MODE = 0o644
 MAX_BYTES = 256 * 1024

@@ -15,7 +15,6 @@ from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.location import Location
 from pam_softtoken.config import Config
 from pam_softtoken.errors import (
-    AdministrationFailed,
     ConfigError,
     LookUpFailed,
     NotEnrolled,
@@ -25,6 +24,7 @@ from pam_softtoken.errors import (
     UnknownUser,
     Unusable,
 )
+from pam_softtoken.program_errors import AdministrationFailed
 
 PROGRAM = "softtoken-admin"
 PLACES = {"system": places.SYSTEM_STORE, "home": configuration.HOME_STORE}

@@ -10,9 +10,9 @@ from pam_softtoken.admin.common.finding import ERROR, Finding, Report, shown
 from pam_softtoken.admin.doctor.mode_check import INTERPRETER
 from pam_softtoken.admin.services.option_check import arguments_of, our_lines, settings_of
 from pam_softtoken.admin.services.stack_check import Services
-from pam_softtoken.errors import CheckFailed
 from pam_softtoken.pam import client, installed_libpam, known_modules
 from pam_softtoken.pam.stack import Line
+from pam_softtoken.program_errors import CheckFailed
 
 NOBODY = "no-such-user.softtoken"
 _SERVICE, _PLACE = "softtoken-doctor", "/run"

@@ -27,7 +27,7 @@ from pam_softtoken.admin.doctor import (
 )
 from pam_softtoken.admin.services import locker_check, option_check, stack_check
 from pam_softtoken.admin.services.stack_check import Services
-from pam_softtoken.errors import ProgramError
+from pam_softtoken.program_errors import ProgramError
 from pam_softtoken.ui import progress, terminal
 from pam_softtoken.ui.command_line import Command
 

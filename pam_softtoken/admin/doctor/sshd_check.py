@@ -22,9 +22,9 @@ from pam_softtoken.admin.services.stack_check import Services
 from pam_softtoken.admin.sshd import config_lines, match_blocks, server
 from pam_softtoken.admin.sshd.config_lines import ASKING, LOGIN_SETTINGS, METHODS, Directive
 from pam_softtoken.admin.sshd.match_blocks import Peer
-from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.pam import paths
 from pam_softtoken.pam.stack import Stack
+from pam_softtoken.program_errors import AdministrationFailed
 
 _DEFAULTS = {
     "usepam": "no",

@@ -15,7 +15,7 @@ from pam_softtoken.admin.common import duration, person
 from pam_softtoken.admin.log_view import log_sources
 from pam_softtoken.admin.log_view.log_lines import SUPPRESSED, Entry
 from pam_softtoken.enroll.token_list import utc
-from pam_softtoken.errors import OutputClosed
+from pam_softtoken.program_errors import OutputClosed
 from pam_softtoken.ui import table, terminal
 from pam_softtoken.ui.command_line import Command
 

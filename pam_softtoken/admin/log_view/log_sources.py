@@ -26,7 +26,7 @@ from pam_softtoken.admin.log_view.log_lines import (
     read_journal_entry,
     read_line,
 )
-from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.program_errors import AdministrationFailed
 
 JOURNALS = ("/run/log/journal", "/var/log/journal")
 FILES = ("/var/log/auth.log", "/var/log/secure")

@@ -13,9 +13,9 @@ from pam_softtoken.admin.common.finding import ERROR, WARNING, Edit, Finding, Re
 from pam_softtoken.admin.services import pam_profile
 from pam_softtoken.admin.services.option_check import settings_of
 from pam_softtoken.admin.services.stack_check import Services
-from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.pam import known_modules, service_file
 from pam_softtoken.pam.stack import Line, Stack
+from pam_softtoken.program_errors import AdministrationFailed
 
 _UNIX = known_modules.UNIX
 _INCLUDE = re.compile(r"@include\s+common-auth\s*|auth\s+(?:include|substack)\s+\S+\s*")

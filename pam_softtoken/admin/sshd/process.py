@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pam_softtoken.admin.common import child
 from pam_softtoken.admin.sshd import server
-from pam_softtoken.errors import AdministrationFailed
 from pam_softtoken.pam import host_program
+from pam_softtoken.program_errors import AdministrationFailed
 
 _LISTENER_TRIES, _PAUSE_S = 50, 0.1
 _WAIT_S = 30

@@ -15,7 +15,7 @@ from pam_softtoken.admin.common import bounded, child
 from pam_softtoken.admin.sshd import config_lines
 from pam_softtoken.admin.sshd.config_lines import ASKING, METHODS, Directive
 from pam_softtoken.admin.sshd.match_blocks import Names, Peer, responsible
-from pam_softtoken.errors import AdministrationFailed
+from pam_softtoken.program_errors import AdministrationFailed
 
 SERVICE = "sshd"
 PROGRAM = "/usr/sbin/sshd"

@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange import app_document
 from pam_softtoken.interchange.app_document import Fields
 from pam_softtoken.interchange.apps.app_cipher import (
@@ -28,6 +27,7 @@ from pam_softtoken.interchange.apps.app_cipher import (
 from pam_softtoken.interchange.apps.app_entry import Entry, harvest
 from pam_softtoken.interchange.record import Harvest, key_from_base32, name_from_label
 from pam_softtoken.otp.token import HOTPToken, Token, TOTPToken, encode_base32
+from pam_softtoken.program_errors import Unreadable
 
 _VERSION = 1
 _CONTENT_VERSIONS = (1, 2, 3)

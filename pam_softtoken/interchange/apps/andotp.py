@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange import app_document
 from pam_softtoken.interchange.app_document import Fields
 from pam_softtoken.interchange.apps.app_cipher import MAX_ITERATIONS, NONCE_BYTES, TAG_BYTES, key_from_pbkdf2, unseal
 from pam_softtoken.interchange.apps.app_entry import Entry, harvest
 from pam_softtoken.interchange.record import Harvest, key_from_base32, name_from_label
+from pam_softtoken.program_errors import Unreadable
 
 _COUNT_BYTES, _SALT_BYTES = 4, 12
 _FEWEST_ITERATIONS = 1000

@@ -9,8 +9,8 @@ import base64
 import binascii
 from typing import NamedTuple
 
-from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange.app_document import DAMAGED
+from pam_softtoken.program_errors import Unreadable
 
 KEY_BYTES, NONCE_BYTES, TAG_BYTES = 32, 12, 16
 MAX_SCRYPT_WORK = 2**21

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
-from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange import key_uri_reader
 from pam_softtoken.interchange.app_document import Fields
 from pam_softtoken.interchange.record import (
@@ -23,6 +22,7 @@ from pam_softtoken.interchange.record import (
     name_from,
     totp_token,
 )
+from pam_softtoken.program_errors import Unreadable
 
 _DIALECTS = {
     "steam": "Steam",

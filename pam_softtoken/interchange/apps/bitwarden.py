@@ -6,10 +6,10 @@ Source: "Condition a Bitwarden .csv or .json" in Bitwarden's help, and `ExportJs
 
 from __future__ import annotations
 
-from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange.app_document import Fields
 from pam_softtoken.interchange.apps.app_entry import Item, harvest_items
 from pam_softtoken.interchange.record import Harvest
+from pam_softtoken.program_errors import Unreadable
 
 TOTP_COLUMN = "login_totp"
 _ENCRYPTED_HINT = "export the vault once more, as .json that is not encrypted"

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange.app_document import DAMAGED, Fields
 from pam_softtoken.interchange.apps.app_cipher import bytes_from_base64, bytes_of_passphrase, wrong_passphrase
 from pam_softtoken.interchange.apps.app_entry import Item, harvest_items
 from pam_softtoken.interchange.record import Harvest
+from pam_softtoken.program_errors import Unreadable
 
 _VERSION = 1
 _MAX_MEMORY_BYTES = 2**30

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from pam_softtoken.errors import ImportFailed, Unreadable
 from pam_softtoken.interchange import app_document, reader
 from pam_softtoken.interchange.apps import (
     aegis,
@@ -25,6 +24,7 @@ from pam_softtoken.interchange.apps import (
     twofauth,
 )
 from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES, Harvest, Mistakes
+from pam_softtoken.program_errors import ImportFailed, Unreadable
 
 MAX_BYTES = app_document.MAX_BYTES
 _HINT = (

@@ -6,10 +6,10 @@ Source: what the app writes, as in `Token` and `ImportExportUtil` of github.com/
 
 from __future__ import annotations
 
-from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange.app_document import Fields
 from pam_softtoken.interchange.apps.app_entry import Entry, harvest
 from pam_softtoken.interchange.record import Harvest, name_from_label
+from pam_softtoken.program_errors import Unreadable
 
 
 def is_one(document: object) -> bool:

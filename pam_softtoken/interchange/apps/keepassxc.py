@@ -13,10 +13,10 @@ import binascii
 from urllib.parse import quote
 from xml.etree import ElementTree
 
-from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange import key_uri_reader
 from pam_softtoken.interchange.apps.app_entry import Item, harvest_items
 from pam_softtoken.interchange.record import Harvest
+from pam_softtoken.program_errors import Unreadable
 
 TOTP_COLUMN = "TOTP"
 ROOT = b"KeePassFile"

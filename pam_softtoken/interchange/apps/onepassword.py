@@ -10,11 +10,11 @@ import io
 import zipfile
 import zlib
 
-from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange import app_document
 from pam_softtoken.interchange.app_document import DAMAGED, Fields
 from pam_softtoken.interchange.apps.app_entry import Item, harvest_items
 from pam_softtoken.interchange.record import Harvest
+from pam_softtoken.program_errors import Unreadable
 
 ZIP = b"PK\x03\x04"
 _DOCUMENT = "export.data"

@@ -6,10 +6,10 @@ Source: what the apps write: `ExportedAuthenticatorEntry` of Proton Authenticato
 
 from __future__ import annotations
 
-from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange.app_document import Fields
 from pam_softtoken.interchange.apps.app_entry import Item, harvest_items
 from pam_softtoken.interchange.record import Harvest
+from pam_softtoken.program_errors import Unreadable
 
 _TRASHED = 2
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 
-from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange.app_document import MAX_ENTRIES
 from pam_softtoken.interchange.apps import bitwarden, keepassxc
 from pam_softtoken.interchange.record import Harvest
+from pam_softtoken.program_errors import Unreadable
 
 
 def is_one(data: bytes) -> bool:

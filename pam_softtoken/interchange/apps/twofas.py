@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pam_softtoken.errors import Unreadable
 from pam_softtoken.interchange import app_document
 from pam_softtoken.interchange.app_document import Fields
 from pam_softtoken.interchange.apps.app_cipher import NONCE_BYTES, bytes_from_base64, key_from_pbkdf2, unseal
 from pam_softtoken.interchange.apps.app_entry import Entry, harvest
 from pam_softtoken.interchange.record import Harvest, key_from_base32, name_from_label
+from pam_softtoken.program_errors import Unreadable
 
 _VERSIONS = (1, 2, 3, 4)
 _ITERATIONS = 10_000

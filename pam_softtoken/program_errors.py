@@ -1,0 +1,95 @@
+"""The errors that only the programs show to a user. Each has a hint. A usual login loads none of them. Imports only `errors`."""
+
+from __future__ import annotations
+
+from pam_softtoken.errors import SoftTokenError
+
+
+class ProgramError(SoftTokenError):
+    """A mistake that a program reports as `error:` and `hint:`.
+
+    Args:
+        message: what is wrong; lower case, no final stop.
+        hint: what would help.
+    """
+
+    exit_status = 1
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class EnrolmentFailed(ProgramError):
+    """The requested change was not made, or the token was not shown. What was enrolled before is unchanged."""
+
+
+class EnrolledOtherwise(EnrolmentFailed):
+    """With --if-absent: the account has another token, or had one that was removed. It is unchanged."""
+
+    exit_status = 4
+
+
+class OutputClosed(EnrolmentFailed):
+    """The program that read the output, such as a pager, has ended."""
+
+
+class NotConfirmed(ProgramError):
+    """The user did not agree to a change, or could not be asked. Nothing was changed."""
+
+
+class MoveFailed(ProgramError):
+    """The tokens of some users have not moved."""
+
+
+class CheckFailed(ProgramError):
+    """A code that was tried was refused, or could not be tried."""
+
+
+class AdministrationFailed(ProgramError):
+    """The requested administration was not done."""
+
+
+class ChangeInProgress(AdministrationFailed):
+    """Another process is changing a service of this host."""
+
+
+class VaultFailed(ProgramError):
+    """The vault of a soft token cannot be used as requested, or something cannot be put into it or taken out of it."""
+
+
+class NotOpened(VaultFailed):
+    """The passphrase is wrong or the vault is damaged. The two cannot be told apart."""
+
+
+class Unreadable(ProgramError):
+    """One item that another program wrote cannot be imported, wherever it stands. The message repeats none of it."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+
+
+class ImportFailed(ProgramError):
+    """A file of another program cannot be imported.
+
+    Args:
+        path: the file.
+        problems: one text for each mistake, with its place. The field has all of them; the message has the first ones.
+        hint: what would help.
+    """
+
+    shown = 20
+
+    def __init__(self, path: str, problems: tuple[str, ...], *, hint: str) -> None:
+        told = "; ".join(problems[: self.shown])
+        more = f"; and {len(problems) - self.shown} more" if len(problems) > self.shown else ""
+        super().__init__(f'cannot import "{path}": {told}{more}', hint=hint)
+        self.path = path
+        self.problems = problems
+
+
+class UsageError(ProgramError):
+    """The command line asks for something that does not exist."""
+
+    exit_status = 2
