@@ -1,4 +1,6 @@
-"""The errors that only the programs show to a user. Each has a hint. A usual login loads none of them. Imports only `errors`."""
+"""The errors that only the programs show to a user. Each has a hint. A usual login does not load this. Imports only
+`errors`.
+"""
 
 from __future__ import annotations
 
