@@ -190,21 +190,24 @@ def _former_by_home(account: Account) -> Known | None:
     if found is None or found.uid == account.uid:
         return None
     try:
-        is_there = found.uid != NOT_A_UID and _is_there(found)
+        is_there = found.uid != NOT_A_UID and _is_there(found, account.uid)
     except LookUpFailed as error:
         raise UnusableFile(path, f"names {found.name}, who cannot be looked up: {error}") from None
     return None if is_there or user_lookup.shares_home(account) else found
 
 
-def _is_there(found: Known) -> bool:
+def _is_there(found: Known, uid: int) -> bool:
     """Check whether a recorded account exists, perhaps with another name or another uid. Raises `LookUpFailed`.
 
-    A new account that got the name or the uid, and has another home directory, is not the recorded one.
+    A new account that got the name or the uid, and has another home directory, is not the recorded one. Neither is the
+    account that asks, with `uid`. A directory service may still know it by its former name.
     """
     for key in (found.name, found.uid):
         try:
             present = user_lookup.account_of_name(key) if isinstance(key, str) else user_lookup.account_of_uid(key)
         except UnknownUser:
+            continue
+        if present.uid == uid:
             continue
         if (present.name, present.uid) == (found.name, found.uid):
             return True

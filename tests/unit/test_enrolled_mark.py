@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.account import enrolled_mark, places, revoking, user_lookup
+from pam_softtoken.account import enrolled_mark, places, revocation, revoking, user_lookup
 from pam_softtoken.account.safe_open import Account
 from pam_softtoken.errors import LookUpFailed, UnusableFile
 
@@ -72,6 +72,18 @@ def test_home__of_a_renamed_or_renumbered_account_that_no_list_shows_locks_nobod
     assert not enrolled_mark.was_accepted(PRESENT)
     there.home = "/home/st-new-user"  # who got the name or the uid
     assert enrolled_mark.was_accepted(PRESENT)
+
+
+@pytest.mark.parametrize("look_up", ["account_of_name", "account_of_uid"])
+def test_former_name__that_the_directory_still_knows_as_another_spelling_makes_no_newcomer(
+    monkeypatch: pytest.MonkeyPatch, look_up: str
+) -> None:
+    """The account with the new name and uid is the answer for the former name. It is no second account."""
+    enrolled_mark.set_for(FORMER)
+    revoking.revoke(FORMER.uid, fingerprints=["a"], everything=False, now=1)
+    monkeypatch.setattr(user_lookup, look_up, lambda key: PRESENT)
+    assert enrolled_mark.was_accepted(PRESENT)
+    assert revocation.read_for(PRESENT).names
 
 
 def test_damaged_home_record__is_no_proof_that_the_user_is_new(data: Path) -> None:
