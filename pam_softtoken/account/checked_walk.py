@@ -160,7 +160,8 @@ def _require_mounted_by_root(status: os.stat_result, path: str, above: os.stat_r
     if above is None or status.st_dev == above.st_dev:
         return
     number = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+    # A user may choose the name of a mount point, which can contain a carriage return.
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as table:
         for line in table:
             mount, _, rest = line.rstrip("\n").partition(" - ")
             # The user chooses the name between the two, as in fsname=user_id=0. It has no spaces of its own.

@@ -77,11 +77,13 @@ def _require_mounted(*homes: str) -> None:
 
 
 def _rows(path: str) -> list[list[str]]:
+    # A user may choose the name of a mount point, in which other white space is no separator.
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as table:
-            return [row for line in table if (row := line.split())]
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as table:
+            lines = [line.rstrip("\n").replace("\t", " ").split(" ") for line in table]
     except FileNotFoundError:
         return []
+    return [row for line in lines if (row := [word for word in line if word])]
 
 
 def _is_at_or_below(path: str, directory: str) -> bool:

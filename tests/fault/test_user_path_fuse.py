@@ -9,6 +9,8 @@ import ctypes
 import os
 import stat
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,3 +110,12 @@ def test_fuse__claim_that_root_owns_all_files_is_not_trusted(
                     files.make(str(place / "new"))
             with pytest.raises(InsecureFile, match="is a file system that a user has mounted"):
                 open_directory(str(place))
+
+
+def test_mount__of_a_user_with_a_strange_name_keeps_root_out_of_no_other_mount(tmp_path: Path) -> None:
+    """The kernel writes the character into its list as it is."""
+    steps = 'mkdir "$1/a\rb" "$1/roots" && mount -t tmpfs x "$1/a\rb" && mount -t tmpfs -o mode=755 y "$1/roots"\n'
+    program = "import sys; from pam_softtoken.account.user_path import open_directory; open_directory(sys.argv[1])"
+    words = ["unshare", "--mount", "--propagation=private", "sh", "-ec", steps + 'shift; exec "$@"', "sh", str(tmp_path)]
+    done = subprocess.run([*words, sys.executable, "-c", program, f"{tmp_path}/roots"], capture_output=True, text=True)
+    assert done.stderr == ""

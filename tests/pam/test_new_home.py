@@ -306,7 +306,14 @@ def test_home__that_is_out_of_sight_is_not_taken_for_one_that_was_never_made(
     assert any(word in refusal["detail"] for word in SCENES[scene].split("|")), refusal["detail"]
 
 
+_FORGED = r"""echo "UUID=1 $1 ext4 noauto 0 0" >>/etc/fstab
+forged="${3%/*}/$(printf 'a\r1\302\2401\302\2400:1\302\240/\302\240')$1"
+mkdir -p "$forged"
+mount -t tmpfs tmpfs "$forged"
+"""
+# A user can mount FUSE at such a path, and the kernel writes carriage returns and no-break spaces as they are.
 MOUNTS = {
+    "of fstab, not mounted, with a mount that looks so": (_FORGED, "is not mounted"),
     "on a tmpfs that hides it": ("mount -t tmpfs -o mode=755 tmpfs $1", "is on tmpfs"),
     "of fstab, not mounted": ('echo "server:/home $1 nfs defaults 0 0" >>/etc/fstab', "is not mounted"),
     "of fstab above it, not mounted": ('echo "UUID=1 ${1%/*} ext4 noauto 0 0" >>/etc/fstab', "is not mounted"),

@@ -208,7 +208,7 @@ def _report(users: Sequence[pwd.struct_passwd], look: Callable[[pwd.struct_passw
 
 def _mounts() -> list[str]:
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as table:
             found = [line.split(" ")[4] for line in table]
     except OSError:
         return []

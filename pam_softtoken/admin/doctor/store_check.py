@@ -116,7 +116,7 @@ def _far_homes() -> list[Mount]:
 
 def _mounts() -> list[Mount]:
     try:
-        with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as table:
+        with open(MOUNTS, encoding="utf-8", errors="surrogateescape", newline="\n") as table:
             rows = [line.split(" ") for line in table]
     except OSError:
         return []
