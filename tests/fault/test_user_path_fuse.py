@@ -116,6 +116,7 @@ def test_mount__of_a_user_with_a_strange_name_keeps_root_out_of_no_other_mount(t
     """The kernel writes the character into its list as it is."""
     steps = 'mkdir "$1/a\rb" "$1/roots" && mount -t tmpfs x "$1/a\rb" && mount -t tmpfs -o mode=755 y "$1/roots"\n'
     program = "import sys; from pam_softtoken.account.user_path import open_directory; open_directory(sys.argv[1])"
-    words = ["unshare", "--mount", "--propagation=private", "sh", "-ec", steps + 'shift; exec "$@"', "sh", str(tmp_path)]
-    done = subprocess.run([*words, sys.executable, "-c", program, f"{tmp_path}/roots"], capture_output=True, text=True)
-    assert done.stderr == ""
+    steps += 'shift; exec "$@"'
+    words = ["unshare", "--mount", "--propagation=private", "sh", "-ec", steps, "sh", str(tmp_path)]
+    words += [sys.executable, "-c", program, f"{tmp_path}/roots"]
+    subprocess.run(words, check=True)
