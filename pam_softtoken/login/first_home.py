@@ -39,4 +39,7 @@ def _require_new(error: errors.NoHome, service: str) -> None:
     if os.geteuid() != 0:
         raise errors.ConfigError((f"this service runs as uid {os.geteuid()}, and makes no home directories",))
     missing_home.require_never_made(error.path)
-    home_making.require_in_each_session(common_reading.read(service))
+    stack = common_reading.read(service)
+    if not stack.ours:
+        raise errors.ConfigError((f"no auth line of {service} runs this module, so another stack is in use",))
+    home_making.require_in_each_session(stack)

@@ -29,9 +29,9 @@ def require_in_each_session(stack: Stack) -> None:
     lines = stack.of("session")
     if line_of(stack) is None:
         raise ConfigError((f"no session line of {stack.service} makes home directories",))
-    opener = next((line for line in stack.lines if line.name in known_modules.HOME_OPENERS), None)
+    opener = next((line for line in stack.lines if line.name in known_modules.HOME_MANAGERS), None)
     if opener is not None:
-        raise ConfigError((f"{opener.name} opens home directories later, so one that is missing may be locked",))
+        raise ConfigError((f"{opener.name} opens home directories, so one that is missing may be locked",))
     # Each path that gets to such a line stops there. What is still let in has gone past all of them.
     stopped = [_stopping(line) if _makes_homes(line) else line for line in lines]
     if any(end.is_in for end in paths.ends(paths.with_yes(stopped))):

@@ -52,6 +52,8 @@ HOME_MAKERS = _named("mkhomedir", "oddjob_mkhomedir")
 """These make a home directory when a session begins."""
 HOME_OPENERS = _named("mount", "ecryptfs", "fscrypt", "encfs", "zfs_key")
 """These open a locked file system when a session begins. Before that, our module sees an empty directory."""
+HOME_MANAGERS = HOME_OPENERS | _named("systemd_home")
+"""Beside these, a home directory that is missing may be a closed one."""
 
 
 def can_ignore(name: str, arguments: tuple[str, ...]) -> bool:

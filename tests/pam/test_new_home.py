@@ -170,6 +170,7 @@ SESSIONS = {
     "in a file that is missing": ("session optional pam_umask.so\n-session include nowhere\n", False),
     "in a file that others can write": ("session include open\n", False),
     "beside one that opens locked homes": ("-session optional pam_zfs_key.so\n" + MAKES, False),
+    "beside systemd-homed": (MAKES + "-session optional pam_systemd_home.so\n", False),
     "past 1023 bytes of its line": ("session optional pam_umask.so " + 993 * "x" + MAKES, False),
 }
 
@@ -306,6 +307,12 @@ def test_home__that_is_out_of_sight_is_not_taken_for_one_that_was_never_made(
     assert any(word in refusal["detail"] for word in SCENES[scene].split("|")), refusal["detail"]
 
 
+_UNIT = r"""mount -t tmpfs tmpfs /run
+mkdir -p /run/systemd/generator.late
+name=$(printf %%s "${1#/}" | sed 's/-/\\x2d/g; s,/,-,g')
+echo >"/run/systemd/generator.late/$name.%s"
+"""
+# As systemd-gpt-auto-generator(8) does for /home, which has no line in fstab.
 _FORGED = r"""echo "UUID=1 $1 ext4 noauto 0 0" >>/etc/fstab
 forged="${3%/*}/$(printf 'a\r1\302\2401\302\2400:1\302\240/\302\240')$1"
 mkdir -p "$forged"
@@ -317,6 +324,12 @@ MOUNTS = {
     "on a tmpfs that hides it": ("mount -t tmpfs -o mode=755 tmpfs $1", "is on tmpfs"),
     "of fstab, not mounted": ('echo "server:/home $1 nfs defaults 0 0" >>/etc/fstab', "is not mounted"),
     "of fstab above it, not mounted": ('echo "UUID=1 ${1%/*} ext4 noauto 0 0" >>/etc/fstab', "is not mounted"),
+    "of a unit, not mounted": (_UNIT % "mount", "is not mounted"),
+    "of a unit, not mounted yet": (_UNIT % "automount", "is not mounted"),
+    "of an automounter that is not running": (
+        'echo "$1 x" >"${3%/*}/map"; touch /etc/auto.master; mount --bind "${3%/*}/map" /etc/auto.master',
+        "is not mounted",
+    ),
     "of fstab for it alone, not mounted": ('echo "/srv/x $1/$2 none bind 0 0" >>/etc/fstab', "is not mounted"),
 }
 
@@ -335,6 +348,17 @@ def test_home__that_is_not_mounted_is_not_taken_for_one_that_was_never_made(
     outcome = log_in_after(own + step, nullok, newcomer, *words)
     assert (outcome.result, outcome.messages) == (PAM_AUTH_ERR, PROMPT)
     assert why in system_log.outcomes()[-1]["detail"]
+
+
+def test_home__is_not_judged_by_another_stack_than_the_one_that_runs(
+    nullok: Service, newcomer: Person, system_log: SystemLog, outside: Path
+) -> None:
+    """An application may have a directory of its own, or change the name of its service."""
+    shutil.copy(nullok.directory / nullok.name, outside / nullok.name)
+    (nullok.directory / nullok.name).write_text(PERMIT + MAKES + REST)
+    outcome = in_its_directory(nullok, newcomer, "000000", options=(*SESSION, f"--confdir={outside}"))
+    assert (outcome.result, outcome.messages) == (PAM_AUTH_ERR, PROMPT)
+    assert f"no auth line of {nullok.name} runs this module" in system_log.outcomes()[-1]["detail"]
 
 
 def test_home__is_not_judged_by_a_service_that_does_not_run_as_root(
