@@ -32,6 +32,12 @@ class Sorted(NamedTuple):
     tokens: dict[Account, list[Imported]]
     unusable: list[LeftOut]
 
+    @property
+    def is_for_one(self) -> bool:
+        """Return whether all entries are one user's, who may be there to see what is shown."""
+        users = {account.name for account in self.tokens} | {bad.user for bad in self.unusable if bad.user}
+        return len(users) == 1
+
 
 def by_user(harvest: Harvest, own: Account, *, only: bool, may_others: bool) -> Sorted:
     """Return the tokens by the user that gets them.
@@ -238,7 +244,7 @@ class Import:
             return error
         users = [self._takeovers[number].user for number in sorted(done)]
         if users:
-            self._screen.tell(f"Before that, these were taken over: {', '.join(users)}.")
+            self._screen.tell(f"Before that, these were taken over: {terminal.visible(', '.join(users))}.")
         why, hint = ("interrupted", "") if isinstance(error, KeyboardInterrupt) else (str(error), "")
         if isinstance(error, EnrolmentFailed):
             why, hint = error.message, f"{error.hint}; then "
