@@ -295,9 +295,10 @@ def test_import__of_many_users_shows_progress_on_a_terminal(enroller: Enroller, 
     [
         ("open(place, 'w').close(); return really(self)", "mass150: {place}: "),
         ("os.kill(os.getpid(), signal.SIGKILL)", "mass150: a process of the import was killed; "),
+        ("really(self); os.kill(os.getpid(), signal.SIGKILL)", "mass166: a process of the import was killed; "),
         ("os.kill(os.getppid(), signal.SIGTERM); return really(self)", "interrupted; "),
     ],
-    ids=["broken", "killed", "interrupted"],
+    ids=["broken", "killed", "killed late", "interrupted"],
 )
 def test_import__that_is_stopped_in_the_middle_says_what_is_done_and_goes_on(
     enroller: Enroller, installed: Installation, users: Path, outside: Path, how: str, why: str
