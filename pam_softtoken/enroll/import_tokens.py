@@ -199,6 +199,16 @@ class Takeover:
             done += " The code that the app shows now counts as used; the next one logs in."
         return done
 
+    def is_done(self) -> bool:
+        """Return whether all the tokens are in the user's file."""
+        try:
+            there = self._job.store.open_enrolled().tokens
+        except (EnrolmentFailed, NotEnrolled, PathError):
+            return False
+        finally:
+            self._job.store.close()
+        return all(any(have_one_key(each.token, other) for other in there) for each in self._found)
+
     def withdraw(self) -> None:
         """Remove what was created and is not needed."""
         self._job.store.withdraw()
