@@ -72,6 +72,10 @@ class Unreadable(ProgramError):
         super().__init__(message, hint=hint)
 
 
+MOST_SHOWN = 20
+"""How many entries a refused import names."""
+
+
 class ImportFailed(ProgramError):
     """A file of another program cannot be imported.
 
@@ -81,11 +85,9 @@ class ImportFailed(ProgramError):
         hint: what would help.
     """
 
-    shown = 20
-
     def __init__(self, path: str, problems: tuple[str, ...], *, hint: str) -> None:
-        told = "; ".join(problems[: self.shown])
-        more = f"; and {len(problems) - self.shown} more" if len(problems) > self.shown else ""
+        told = "; ".join(problems[:MOST_SHOWN])
+        more = f"; and {len(problems) - MOST_SHOWN} more" if len(problems) > MOST_SHOWN else ""
         super().__init__(f'cannot import "{path}": {told}{more}', hint=hint)
         self.path = path
         self.problems = problems

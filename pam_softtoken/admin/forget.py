@@ -50,8 +50,7 @@ def begin_anew(screen: terminal.Terminal, account: safe_open.Account, store: str
         AdministrationFailed, NotConfirmed, PathError: there is nothing to remove, or it cannot be removed.
     """
     location = Location(store, account)
-    former = enrolled_mark.former_name(account) if enrolled_mark.is_set(account.uid) else ""
-    before = enrolled_mark.former(account)
+    former, before, described = *_records_of_others(account), _described(account)
     place = Place(location)
     try:
         found = _tokens_of_others(place)
@@ -67,6 +66,8 @@ def begin_anew(screen: terminal.Terminal, account: safe_open.Account, store: str
         if former or not enrolled_mark.is_set(account.uid):
             screen.tell(f"From then on {account.name} counts as a user who has never enrolled.")
         consent.require(screen, "Take it away?", given=agreed)
+        if (_tokens_of_others(place), _described(account)) != (found, described):
+            raise _changed_meanwhile(location.path)
         if not location.in_home and place.is_open:
             place.clear()
         if former or found:  # otherwise it says what the account itself has used
@@ -81,6 +82,21 @@ def begin_anew(screen: terminal.Terminal, account: safe_open.Account, store: str
     finally:
         place.close()
     return f"Done. {account.name} can enrol."
+
+
+def _records_of_others(account: safe_open.Account) -> tuple[str, enrolled_mark.Known | None]:
+    """Return the former user that the uid's mark names, and the former user of the name or of the home directory."""
+    former = enrolled_mark.former_name(account) if enrolled_mark.is_set(account.uid) else ""
+    return former, enrolled_mark.former(account)
+
+
+def _described(account: safe_open.Account) -> tuple[str, str]:
+    former, before = _records_of_others(account)
+    return former, before.described(account.name) if before is not None else ""
+
+
+def _changed_meanwhile(path: str) -> AdministrationFailed:
+    return AdministrationFailed(f"{path} has changed meanwhile; nothing was taken away", hint="start again")
 
 
 def _tokens_of_others(place: Place) -> str:
@@ -116,7 +132,8 @@ def _forget(screen: terminal.Terminal, options: ForgetOptions) -> None:
         raise UsageError("either an account or --all", hint=f"as in {person.PROGRAM} forget alice --uid 1000")
     _require_known(for_all=options.all)
     settings = person.settings_of(options.store)
-    found = orphans.find((settings.store, person.PLACES["system"]))
+    places = (settings.store, person.PLACES["system"])
+    found = orphans.find(places)
     chosen = [each for each in found if each.uid is not None and _is_meant(each, options)]
     if not chosen:
         raise _nothing(options, found)
@@ -127,6 +144,7 @@ def _forget(screen: terminal.Terminal, options: ForgetOptions) -> None:
         "the uid, or a home directory that was kept, counts as one who never enrolled."
     )
     consent.require(screen, "Take it away?", given=options.yes)
+    _require_unchanged(chosen, set(orphans.find(places)))
     try:
         for pair in dict.fromkeys((each.user, each.uid) for each in chosen if each.uid is not None):
             _take_away(pair, [each for each in chosen if (each.user, each.uid) == pair])
@@ -135,6 +153,17 @@ def _forget(screen: terminal.Terminal, options: ForgetOptions) -> None:
             f"{error}; some of it is still there", hint="correct that, then start again"
         ) from None
     screen.tell("Done.")
+
+
+def _require_unchanged(chosen: Iterable[Orphan], found: set[Orphan]) -> None:
+    """Check that none of it became somebody's while root was asked. What is gone meanwhile does not matter.
+
+    Raises:
+        AdministrationFailed: somebody has it now.
+    """
+    for each in chosen:
+        if each not in found and os.path.lexists(each.path):
+            raise _changed_meanwhile(each.path)
 
 
 def _require_known(*, for_all: bool) -> None:

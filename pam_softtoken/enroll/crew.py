@@ -11,7 +11,7 @@ import json
 import os
 import select
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import NamedTuple
 
@@ -54,14 +54,21 @@ class Crew:
         self._workers: dict[int, int] = {}  # the end of each process's pipe, and its number
         self._pieces: dict[int, bytes] = {}  # what has come through the pipes that are open, up to a line's end
         self._ready: deque[Outcome] = deque()
+        self._left: Iterable[int] = range(total)  # what no process has, and is done here
         self._go_on, self._stop = os.pipe()
         self._is_stopped = False
 
     def __enter__(self) -> Crew:
         count = min(AT_ONCE, self._total // FEWEST_EACH)
-        if count > 1:
-            for first in range(count):
+        for first in range(count if count > 1 else 0):
+            try:
                 self._start(first, count)
+            except OSError:  # no more processes or descriptors: the others go on, and the rest is done here
+                self._left = sorted(
+                    number for late in range(first, count) for number in range(late, self._total, count)
+                )
+                return self
+            self._left = ()
         return self
 
     def __exit__(
@@ -86,18 +93,16 @@ class Crew:
         Raises:
             KeyboardInterrupt: the user, or somebody else, wants the program to stop.
         """
-        if not self._workers:
-            for number in range(self._total):
-                if self._is_stopped:
-                    return
-                yield _outcome(number, self._work)
-            return
         while self._ready or self._pieces:
             while self._ready:
                 yield self._ready.popleft()
             if not self._is_stopped:
                 terminal.checkpoint()
             self._receive()
+        for number in self._left:
+            if self._is_stopped:
+                return
+            yield _outcome(number, self._work)
 
     def _receive(self) -> None:
         ends = select.poll()
@@ -113,7 +118,12 @@ class Crew:
 
     def _start(self, first: int, step: int) -> None:
         end, own = os.pipe()
-        worker = os.fork()
+        try:
+            worker = os.fork()
+        except OSError:
+            os.close(end)
+            os.close(own)
+            raise
         if worker:
             os.close(own)
             self._workers[end] = worker

@@ -32,6 +32,12 @@ class Sorted(NamedTuple):
     tokens: dict[Account, list[Imported]]
     unusable: list[LeftOut]
 
+    @property
+    def is_for_one(self) -> bool:
+        """Return whether all entries are one user's, who may be there to see what is shown."""
+        users = {account.name for account in self.tokens} | {bad.user for bad in self.unusable if bad.user}
+        return len(users) == 1
+
 
 def by_user(harvest: Harvest, own: Account, *, only: bool, may_others: bool) -> Sorted:
     """Return the tokens by the user that gets them.
@@ -204,6 +210,9 @@ class Import:
                 done |= {late.number: late.done for late in crew if late.error is None}
                 raise self._cut_short(done, failed, error) from None
         missing = [number for number in range(len(self._takeovers)) if number not in done and number not in failed]
+        # The last one of a process that was killed may be done, although nobody has said so.
+        done |= {number: "" for number in missing if self._takeovers[number].is_done()}
+        missing = [number for number in missing if number not in done]
         if missing:
             lost = EnrolmentFailed("a process of the import was killed", hint="start it again")
             raise self._cut_short(done, {missing[0]: lost}, lost)
@@ -238,7 +247,7 @@ class Import:
             return error
         users = [self._takeovers[number].user for number in sorted(done)]
         if users:
-            self._screen.tell(f"Before that, these were taken over: {', '.join(users)}.")
+            self._screen.tell(f"Before that, these were taken over: {terminal.visible(', '.join(users))}.")
         why, hint = ("interrupted", "") if isinstance(error, KeyboardInterrupt) else (str(error), "")
         if isinstance(error, EnrolmentFailed):
             why, hint = error.message, f"{error.hint}; then "

@@ -20,7 +20,7 @@ from pam_softtoken.enroll.permission import Permission
 from pam_softtoken.enroll.run_context import PROGRAM, Job
 from pam_softtoken.errors import NotEnrolled, PathError
 from pam_softtoken.interchange import reader
-from pam_softtoken.interchange.record import Harvest, Imported, LeftOut
+from pam_softtoken.interchange.record import Harvest, Imported, LeftOut, used_as_in
 from pam_softtoken.login import policy
 from pam_softtoken.otp import recovery_code
 from pam_softtoken.otp.pin import PIN
@@ -130,6 +130,7 @@ class Takeover:
                 there.append(each.token)
             else:
                 left_out.append(fault)
+                kept = [_with_uses_of(each, other) for other in kept]
         self._found = kept
         self._is_new = present is None
         if kept:
@@ -197,6 +198,16 @@ class Takeover:
         if any(isinstance(token, TOTPToken) for token in self._taken):
             done += " The code that the app shows now counts as used; the next one logs in."
         return done
+
+    def is_done(self) -> bool:
+        """Return whether all the tokens are in the user's file."""
+        try:
+            there = self._job.store.open_enrolled().tokens
+        except (EnrolmentFailed, NotEnrolled, PathError):
+            return False
+        finally:
+            self._job.store.close()
+        return all(any(have_one_key(each.token, other) for other in there) for each in self._found)
 
     def withdraw(self) -> None:
         """Remove what was created and is not needed."""
@@ -287,6 +298,10 @@ class Takeover:
                 # The code shown now: google-authenticator does not record the code that taught it a skew.
                 state = state.with_assumed(name, max(0, start + each.drift))
         return state.with_set(self._recovery.name).without_graces() if is_new else state
+
+
+def _with_uses_of(left_out: Imported, kept: Imported) -> Imported:
+    return used_as_in(kept, left_out) if have_one_key(kept.token, left_out.token) else kept
 
 
 def _renamed(token: Token, name: str) -> Token:

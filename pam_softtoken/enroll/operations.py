@@ -21,6 +21,7 @@ from pam_softtoken.enroll.run_context import PROGRAM, Job
 from pam_softtoken.enroll.token_list import Inventory
 from pam_softtoken.enroll.upkeep import Removal, Renewal
 from pam_softtoken.errors import ConfigError, LockTimeout, LookUpFailed, NotEnrolled, PathError, Revoked, UnknownUser
+from pam_softtoken.interchange.record import LeftOut
 from pam_softtoken.program_errors import CheckFailed, EnrolmentFailed, UsageError
 from pam_softtoken.ui import terminal
 
@@ -122,8 +123,13 @@ def _import(
     takeovers = []
     for user, found in content.tokens.items():
         user.look_up_groups()
-        job = _job(screen, screen, options, _location(settings, user), settings)
-        takeovers.append(Takeover(job, found, alone=len(content.tokens) == 1))
+        try:
+            location = _location(settings, user)
+        except EnrolmentFailed as error:
+            content.unusable.extend(LeftOut(each.place, user.name, error.message, error.hint) for each in found)
+            continue
+        job = _job(screen, screen, options, location, settings)
+        takeovers.append(Takeover(job, found, alone=content.is_for_one))
     return import_all.Import(
         import_tokens.name_of(path),
         takeovers,

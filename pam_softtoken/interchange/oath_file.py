@@ -17,6 +17,7 @@ from pam_softtoken.interchange.record import (
     last_before,
     number,
     totp_token,
+    used_as_in,
 )
 from pam_softtoken.otp.token import Token
 from pam_softtoken.program_errors import Unreadable
@@ -44,7 +45,7 @@ def read(lines: list[str], *, mistakes: Mistakes, now: int) -> list[Imported]:
         The tokens in their order. A user's second token is named "phone 2", and so on.
     """
     found: list[Imported] = []
-    tokens: dict[str, dict[str, str]] = {}  # for each user, the tokens' fingerprints and places
+    tokens: dict[str, dict[str, int]] = {}  # for each user, the tokens' fingerprints and where they are in `found`
     for count, line in enumerate(lines, 1):
         fields = line.replace("\t", " ").split(" ")
         fields = [text for text in fields if text]
@@ -59,8 +60,10 @@ def read(lines: list[str], *, mistakes: Mistakes, now: int) -> list[Imported]:
             record = _record(fields, place=place, name=f"{UNNAMED} {len(mine) + 1}" if mine else UNNAMED, now=now)
             fingerprint = record.token.fingerprint()
             if fingerprint in mine:
-                raise Unreadable(f"the user has the same key in {mine[fingerprint]}")
-            mine[fingerprint] = place
+                first = mine[fingerprint]
+                found[first] = used_as_in(found[first], record)
+                raise Unreadable(f"the user has the same key in {found[first].place}")
+            mine[fingerprint] = len(found)
             found.append(record)
     return found
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from pam_softtoken.otp import hotp
@@ -328,6 +328,17 @@ def used_step(step: int, *, now: int, period_s: int) -> int:
             hint="see whether the clock of this host, or of the one that wrote the file, is wrong",
         )
     return step
+
+
+def used_as_in(kept: Imported, left_out: Imported) -> Imported:
+    """Return an entry with the used codes of another one that has the same key, if both count in the same way."""
+    if _count_of(kept.token) != _count_of(left_out.token):
+        return kept
+    return replace(kept, last=max((each.last for each in (kept, left_out) if each.last is not None), default=None))
+
+
+def _count_of(token: Token) -> tuple[str, str, int]:
+    return token.kind, token.algorithm, token.period_s if isinstance(token, TOTPToken) else 0
 
 
 def last_before(counter: int) -> int | None:

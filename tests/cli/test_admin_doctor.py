@@ -751,6 +751,19 @@ def test_service_user__is_read_as_systemd_reads_it(
     assert any("cannot read tokens of others" in each["what"] for each in sick.examine().findings) is is_named
 
 
+def test_service_user__does_not_matter_where_a_helper_asks_as_root(sick: PatientHost) -> None:
+    """Without our line, Cockpit would ask for the password alone, though its codes work."""
+    sick.set_service("cockpit", COMMON + sick.line())
+    file = Path("/etc/systemd/system/cockpit.service")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("[Service]\nUser=nobody\n")
+    try:
+        found = sick.examine()
+    finally:
+        file.unlink()
+    assert not any("cannot read tokens of others" in each["what"] for each in found.findings)
+
+
 HOMES = "session optional pam_mkhomedir.so\n"
 ELSEWHERE = "store=/var/lib/softtoken/%U"
 

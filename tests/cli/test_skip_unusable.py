@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,20 @@ import_tokens.Takeover.carry_out = carry_out
 sys.exit(program.main(sys.argv[1:]))
 """
 """The program, with a mishap while it takes over the tokens of one user."""
+FORKING = """
+import errno, os, sys
+sys.path.insert(0, {root!r})
+from pam_softtoken.enroll import program
+really, left = os.fork, [None] * {most}
+def fork():
+    if not left:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    left.pop()
+    return really()
+os.fork = fork
+sys.exit(program.main(sys.argv[1:]))
+"""
+"""The program on a host that lets it start only some processes."""
 MANY, FIRST_UID = 300, 420500
 MakePerson = Callable[[], Person]
 
@@ -150,6 +165,69 @@ def test_skip_unusable__home_that_cannot_be_used_stops_only_its_user(
     assert alice.store.exists()
 
 
+def test_skip_unusable__only_user_that_is_left_is_asked_nothing_and_gets_no_recovery_codes(
+    enroller: Enroller, users: Path, alice: Person, bob: Person
+) -> None:
+    """Root takes over a host's file: nobody is there to see recovery codes, however many users are left."""
+    users.write_text(f"HOTP {bob.name} - {SHORT_HEX}\nHOTP departed - {OTHER_HEX}\nHOTP {alice.name} - {KEY_HEX}\n")
+    done = enroller.run(*TAKE, users, SKIP)
+    assert done.status == 0, done.stderr
+    assert "2 entries were left out." in done.stderr
+    assert '"hashes": []' in (alice.store / "tokens").read_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "HOTP {user} - {key} 7\nHOTP {user} - {key} 9\n",
+        "HOTP {user} - {key} 9\nHOTP {user} - {key} 7\n",
+        "HOTP/E/6 {user} - {key} 7\nHOTP/E/8 {user} - {key} 9\n",
+        "otpauth://hotp/a?secret={base32}&counter=7\notpauth://hotp/b?secret={base32}&counter=9\n",
+    ],
+    ids=["higher", "lower", "longer", "uris"],
+)
+def test_skip_unusable__what_an_entry_that_is_left_out_knows_as_used_stays_used(
+    enroller: Enroller, users: Path, alice: Person, service: Service, text: str
+) -> None:
+    """A key that is there twice is taken once. Its codes count as used up to the higher of both counters."""
+    base32 = base64.b32encode(bytes.fromhex(KEY_HEX)).decode().rstrip("=")
+    users.write_text(text.format(user=alice.name, key=KEY_HEX, base32=base32))
+    done = enroller.run(*TAKE, users, SKIP, "--user", alice.name, "--no-confirm")
+    assert done.status == 0, done.stderr
+    assert "Left out: line 2" in done.stderr
+    assert service.log_in(alice, hotp(KEY_HEX, 8)).result == PAM_AUTH_ERR
+    assert service.log_in(alice, hotp(KEY_HEX, 9)).result == PAM_SUCCESS
+
+
+def test_skip_unusable__name_that_the_store_cannot_have_stops_only_its_user(
+    enroller: Enroller, users: Path, outside: Path
+) -> None:
+    users.write_text(f"HOTP mass001 - {KEY_HEX}\nHOTP .mass - {OTHER_HEX}\n")
+    (outside / "store").mkdir(mode=0o700)
+    program = with_many_users(enroller, outside, f".mass:x:{FIRST_UID + MANY}:100::/nonexistent:/bin/sh\n")
+    words = (*TAKE, users, "--store", f"{outside}/store/%u")
+    why = "line 2 (.mass): store: %u cannot stand for the user name '.mass'; use %U"
+    assert why in program.run(*words).refused().error
+    done = program.run(*words, SKIP)
+    assert done.status == 0, done.stderr
+    assert f"Left out: {why}.\n" in done.stderr
+    assert (outside / "store/mass001/tokens").exists()
+
+
+def test_import__of_many_users_goes_on_with_the_processes_that_can_be_started(
+    installed: Installation, users: Path, outside: Path
+) -> None:
+    users.write_text("".join(f"HOTP mass{number:03d} - {number:040x}\n" for number in range(40)))
+    (outside / "store").mkdir(mode=0o700)
+    for most in (0, 2):
+        script = FORKING.format(root=str(installed.root), most=most)
+        program = with_many_users(Enroller("/usr/bin/python3", "-I", "-c", script), outside)
+        done = program.run(*TAKE, users, "--store", f"{outside}/store/{most}-%U")
+        assert done.status == 0, done.stderr
+        assert done.stderr == "Done. 40 users are enrolled.\n"
+        assert len(list(outside.glob(f"store/{most}-*/tokens"))) == 40
+
+
 def test_import__of_one_user_is_not_stopped_by_the_entries_of_others(
     enroller: Enroller, users: Path, alice: Person, bob: Person
 ) -> None:
@@ -189,11 +267,11 @@ def test_import__of_many_users_keeps_few_files_open_and_prints_in_order(
     assert directories == {str(FIRST_UID + number): {"state", "tokens"} for number in range(MANY)}
 
 
-def with_many_users(enroller: Enroller, outside: Path) -> Enroller:
+def with_many_users(enroller: Enroller, outside: Path, more: str = "") -> Enroller:
     """Return the program in a mount namespace where the host has `MANY` more users, with few descriptors."""
     accounts = outside / "passwd"
     mine = [f"mass{n:03d}:x:{FIRST_UID + n}:{FIRST_UID + n}::/nonexistent:/bin/sh\n" for n in range(MANY)]
-    accounts.write_text(Path("/etc/passwd").read_text() + "".join(mine))
+    accounts.write_text(Path("/etc/passwd").read_text() + "".join(mine) + more)
     script = f"""
         mount --bind {accounts} /etc/passwd && mkdir -p -m 711 /var/lib/softtoken &&
         mount -t tmpfs -o mode=711 tmpfs /var/lib/softtoken && ulimit -n 40 && exec "$@"
@@ -217,9 +295,10 @@ def test_import__of_many_users_shows_progress_on_a_terminal(enroller: Enroller, 
     [
         ("open(place, 'w').close(); return really(self)", "mass150: {place}: "),
         ("os.kill(os.getpid(), signal.SIGKILL)", "mass150: a process of the import was killed; "),
+        ("really(self); os.kill(os.getpid(), signal.SIGKILL)", "mass166: a process of the import was killed; "),
         ("os.kill(os.getppid(), signal.SIGTERM); return really(self)", "interrupted; "),
     ],
-    ids=["broken", "killed", "interrupted"],
+    ids=["broken", "killed", "killed late", "interrupted"],
 )
 def test_import__that_is_stopped_in_the_middle_says_what_is_done_and_goes_on(
     enroller: Enroller, installed: Installation, users: Path, outside: Path, how: str, why: str

@@ -57,6 +57,41 @@ from pam_softtoken.ui import consent
 consent.require = lambda *about, **more: shutil.rmtree({path!r})
 sys.exit(program.main(sys.argv[1:]))
 """
+_BACK = """
+import sys
+sys.path.insert(0, {root!r})
+from pam_softtoken.admin import program
+from pam_softtoken.ui import consent
+
+def meanwhile(*about, **more):
+    with open("/etc/passwd", "a") as users:
+        print({line!r}, file=users)
+
+consent.require = meanwhile
+sys.exit(program.main(sys.argv[1:]))
+"""
+_ENROLLED = """
+import sys
+sys.path.insert(0, {root!r})
+from pam_softtoken.admin import program
+from pam_softtoken.ui import consent
+
+def meanwhile(*about, **more):
+    with open({path!r}, "w") as tokens:
+        tokens.write({own!r})
+
+consent.require = meanwhile
+sys.exit(program.main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def passwd() -> Iterator[Path]:
+    """The users of the machine, which are put back."""
+    path = Path("/etc/passwd")
+    text = path.read_text()
+    yield path
+    path.write_text(text)
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +168,33 @@ def test_forget__goes_on_when_a_store_is_gone_before_its_turn(busy: PatientHost,
     assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "Done."), done.stderr
     assert not (busy.directory / "state" / str(second.uid)).exists()
     assert not list((busy.directory / "state" / "enrolled").glob(str(second.uid)))
+
+
+def test_forget__takes_nothing_away_from_an_account_that_is_made_while_it_asks(
+    busy: PatientHost, world: Path, passwd: Path
+) -> None:
+    """Root takes time to answer, and the account may come back meanwhile."""
+    with resident_of(world / "homes-back") as person:
+        busy.enrol(person)
+        line = next(line for line in passwd.read_text().splitlines() if line.startswith(f"{person.name}:"))
+    script = _BACK.format(root=str(busy.installed.root), line=line)
+    done = busy.run("/usr/bin/python3", "-I", "-c", script, "forget", "--all")
+    assert done.returncode == 1
+    assert "changed meanwhile; nothing was taken away" in done.stderr
+    assert (busy.directory / "state" / str(person.uid) / "tokens").exists()
+    assert (busy.directory / "state" / "enrolled" / str(person.uid)).exists()
+
+
+def test_rebind_newcomer__takes_no_tokens_away_that_are_made_while_it_asks(busy: PatientHost, owner: Person) -> None:
+    tokens = busy.directory / "state" / str(owner.uid) / "tokens"
+    own = tokens.read_text()
+    tokens.write_text(own.replace(f'"{owner.name}"', '"former"'))
+    assert tokens.read_text() != own
+    script = _ENROLLED.format(root=str(busy.installed.root), path=f"{STORE}/{owner.uid}/tokens", own=own)
+    done = busy.run("/usr/bin/python3", "-I", "-c", script, "rebind", owner.name, "--newcomer")
+    assert done.returncode == 1, done.stderr
+    assert f"are those of {owner.name}" in done.stderr
+    assert tokens.read_text() == own
 
 
 def test_doctor__advises_nothing_that_hands_a_users_files_to_root_unread(busy: PatientHost, owner: Person) -> None:
