@@ -19,7 +19,8 @@ def shown(total: int, what: str = "") -> Iterator[Callable[..., None]]:
         total: the number of steps.
         what: what the first step is about.
     """
-    if sys.stderr is None or not sys.stderr.isatty():
+    # A single step is not long work. It may ask questions, which a bar would write over.
+    if total < 2 or sys.stderr is None or not sys.stderr.isatty():
         yield lambda _name="": None
         return
     try:

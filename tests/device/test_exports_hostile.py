@@ -110,7 +110,7 @@ def test_exports__a_cut_in_the_published_vault_is_one_error() -> None:
         (b'[{"counter": -Infinity}]', "not a number"),
         (b'[{"secret": "A", "secret": "B"}]', "a name stands twice"),
         (b"[" + b" " * exports.MAX_BYTES, f"larger than {exports.MAX_BYTES} bytes"),
-        (URIS * 10_000, "larger than 1048576 bytes"),
+        (URIS * 25_000, "larger than 4194304 bytes"),
         (b"-----BEGIN PGP MESSAGE-----\n\nhQEM", "the file is encrypted with OpenPGP"),
         (b"JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP\n", "not an export of an app"),
         (b"HOTP alice - 3132333435363738393031323334353637383930\n", "not an export of an app"),

@@ -18,7 +18,7 @@ import pytest
 
 from pam_softtoken.admin.common.finding import Edit, delete, drop_argument, set_control
 from pam_softtoken.errors import ConfigError
-from pam_softtoken.pam import enrolment_safety, jumps, paths, service_edit
+from pam_softtoken.pam import common_reading, enrolment_safety, jumps, paths, service_edit
 from pam_softtoken.pam.control import actions_of
 from pam_softtoken.pam.dialect import IN_PIECES, KNOWN, WHOLE_LINES, Dialect
 from tests.fuzz import enrolment_stacks, service_files
@@ -73,7 +73,7 @@ def test_reader__predicts_the_result_of_libpam_for_kept_services(libpam: Libpam,
 def _is_safe(case: Case, monkeypatch: pytest.MonkeyPatch) -> bool:
     texts = {"/etc/pam.d": "", "/usr/lib/pam.d": ""}
     texts.update((f"/etc/pam.d/{name.removeprefix('etc/')}", content.decode()) for name, content in case.items())
-    monkeypatch.setattr(enrolment_safety, "_text_of", texts.get)
+    monkeypatch.setattr(common_reading, "_text_of", texts.get)
     try:
         enrolment_safety.require_that_enrolment_is_safe(service_files.SERVICE, factor_seen_by_host=False)
     except ConfigError:
