@@ -80,10 +80,16 @@ def wait_until(condition: Callable[[], bool], what: str, *, patience_s: float = 
         time.sleep(0.002)
 
 
+TICK_S = 0.05
+"""More than time(2), which other modules use, can lag behind the clock: one tick of the kernel."""
+
+
 def steady_step(period_s: int) -> int:
     """Return the present time step, once it lasts long enough for all logins of the test."""
     margin_s = min(STEADY_S, period_s // 2)
-    wait_until(lambda: time.time() % period_s < period_s - margin_s, "a new time step began", patience_s=margin_s + 2)
+    wait_until(
+        lambda: TICK_S <= time.time() % period_s < period_s - margin_s, "a new time step began", patience_s=margin_s + 2
+    )
     return int(time.time()) // period_s
 
 
