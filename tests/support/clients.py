@@ -223,6 +223,9 @@ class PrivateNetwork(PrivateMounts):
         awaited = [*answers, *_VPN_SIGNS]
         try:
             while (seen := awaited[terminal.expect_exact(awaited)]) in answers:
+                # It turns the echo off after the question, and drops what was typed before that.
+                if seen != "Auth Username:":
+                    terminal.waitnoecho(timeout=STEP_S)
                 terminal.sendline(answers[seen])
             if interrupted and seen == _VPN_SIGNS[0]:
                 terminal.kill(signal.SIGUSR1)
