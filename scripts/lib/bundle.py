@@ -6,7 +6,8 @@ The bundle serves the interpreter that runs this program. It begins with the mag
 code and a hash of the rest. `scripts/softtoken-backend` reads it. The modules in it behave as the ordinary ones do:
 
 - Docstrings and annotations are left out.
-- `os` is `posix`, and `stat` is `_stat`. Names that are not the same object there still come from the whole module.
+- `os` is `posix`, and `stat` is `_stat`. What is not the same object there still comes from the whole module, except
+  for some functions of `os.path`, which `bundle_paths.py` has.
 - A class, or a table, is made when it is first used: a login needs half of them. Every use of such a name becomes the
   use of an attribute of its module, and `bundle_start.py` makes missing attributes.
 """
@@ -29,6 +30,8 @@ from types import CodeType, ModuleType
 
 PACKAGE = "pam_softtoken"
 START = f"{PACKAGE}.bridge.backend"
+PATHS = f"{PACKAGE}.bundle_paths"
+"""The name of `bundle_paths.py` in the bundle."""
 OWN_MODULE = "_own_module"
 """The name of a module in itself. `bundle_start.py` sets it."""
 TWINS: dict[str, tuple[ModuleType, ModuleType]] = {"os": (os, posix), "stat": (stat, _stat)}
@@ -54,15 +57,19 @@ def write(home: Path) -> None:
 def contents(home: Path) -> bytes:
     """Return what follows the magic number and the hash: what `bundle_start.py` runs, and the names that it needs."""
     trees: dict[str, ast.Module] = {}
+    _add(home, PACKAGE, trees)
+    trees[PATHS] = ast.parse(Path(__file__).with_name("bundle_paths.py").read_bytes())
     _add(home, START, trees)
+    paths = {node.name for node in trees[PATHS].body if isinstance(node, ast.FunctionDef)}
     all_names = {module: Names(tree) for module, tree in trees.items()}
     sources, codes = [], []
     for module, tree in trees.items():
         file = _file_of(home, module)
         path = f"/{file.relative_to(home)}"
-        sources.append((path, file.stat().st_size, file.stat().st_mtime_ns))
+        if module != PATHS:
+            sources.append((path, file.stat().st_size, file.stat().st_mtime_ns))
         late = all_names[module].late
-        stripped = Stripper(module, all_names).visit(tree)
+        stripped = Stripper(module, all_names, paths).visit(tree)
         pieces = {
             _defined_by(node): marshal.dumps(_compiled([node], path))
             for node in stripped.body
@@ -156,11 +163,13 @@ class Stripper(ast.NodeTransformer):
     Args:
         module: the name of the module.
         all_names: of all modules.
+        paths: the names of `os.path` that `bundle_paths.py` has.
     """
 
-    def __init__(self, module: str, all_names: dict[str, Names]) -> None:
+    def __init__(self, module: str, all_names: dict[str, Names], paths: set[str]) -> None:
         self._names = all_names[module]
         self._all_names = all_names
+        self._paths = paths
         self._owners = dict.fromkeys(self._names.late, OWN_MODULE)
         """For each late name, the name that its module has here."""
 
@@ -192,11 +201,14 @@ class Stripper(ast.NodeTransformer):
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt:
         return ast.copy_location(ast.Pass(), node) if node.module == "__future__" else node
 
-    def visit_Import(self, node: ast.Import) -> ast.Import:
+    def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
+        names = [alias.name for alias in node.names if alias.asname is None]
         for alias in node.names:
             if alias.name in TWINS and alias.asname is None:
                 alias.name, alias.asname = TWINS[alias.name][1].__name__, alias.name
-        return node
+        parent, _, tail = PATHS.rpartition(".")
+        more = [ast.ImportFrom(parent, [ast.alias(tail, f"_{tail}")], 0)] if "os" in names else []
+        return [node, *(ast.copy_location(each, node) for each in more)]
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         node.body = _without_docstring(node.body)
@@ -228,6 +240,9 @@ class Stripper(ast.NodeTransformer):
         return ast.copy_location(ast.Attribute(owner, node.id, ast.Load()), node)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if node.attr in self._paths and ast.unparse(node.value) == "os.path":
+            node.value = ast.copy_location(ast.Name(f"_{PATHS.rpartition('.')[2]}", ast.Load()), node)
+            return node
         if isinstance(node.value, ast.Name) and node.value.id in TWINS:
             whole, twin = TWINS[node.value.id]
             if getattr(whole, node.attr) is not getattr(twin, node.attr, None):
