@@ -60,7 +60,8 @@ def shown(value):
         return [type(value).__name__, [shown(each) for each in value]]
     if isinstance(value, (str, bytes, int, float, type(None))):
         return repr(value)
-    return getattr(value, "__name__", type(value).__name__).lstrip("_")
+    name = getattr(value, "__name__", type(value).__name__)
+    return {"posix": "os", "_stat": "stat"}.get(name, name)
 
 VARIADIC = 0x0C
 HIDDEN = ("__doc__", "__annotations__", "__weakref__", "__dict__", "__firstlineno__", "__static_attributes__")
