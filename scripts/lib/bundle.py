@@ -1,4 +1,4 @@
-"""Make one file of all modules that a usual login loads. A login then reads one file in place of some thirty.
+"""Write one file of all modules that a usual login loads. A login then reads one file in place of some thirty.
 
     bundle.py HOME      HOME has the package; this writes HOME/pam_softtoken/login.CACHE_TAG.bundle
 

@@ -107,7 +107,7 @@ def _make_fifo(path: Path) -> None:
 
 
 def _end_with(path: Path, last: str) -> None:
-    """Let the last module of a bundle that looks right run other code."""
+    """Change what the last module runs, in a bundle that looks right."""
     code, sources, codes = marshal.loads(path.read_bytes()[BODY_STARTS:])
     name, file, _, late = codes[-1]
     codes = (*codes[:-1], (name, file, compile(last, file, "exec"), late))
