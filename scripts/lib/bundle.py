@@ -32,6 +32,11 @@ PACKAGE = "pam_softtoken"
 START = f"{PACKAGE}.bridge.backend"
 PATHS = f"{PACKAGE}.bundle_paths"
 """The name of `bundle_paths.py` in the bundle."""
+MADE_AT_ONCE = frozenset((
+    "log.REASONS", "login.answer.Claim", "login.answer.Question", "login.answer.Reading", "login.answer._AS_TYPED",
+    "login.verifier.Accepted", "otp.token.HOTPToken",
+))  # fmt: skip
+"""What a usual login first uses between the answer and the verdict. Nobody should wait for it then."""
 OWN_MODULE = "_own_module"
 """The name of a module in itself. `bundle_start.py` sets it."""
 TWINS: dict[str, tuple[ModuleType, ModuleType]] = {"os": (os, posix), "stat": (stat, _stat)}
@@ -61,7 +66,7 @@ def contents(home: Path) -> bytes:
     trees[PATHS] = ast.parse(Path(__file__).with_name("bundle_paths.py").read_bytes())
     _add(home, START, trees)
     paths = {node.name for node in trees[PATHS].body if isinstance(node, ast.FunctionDef)}
-    all_names = {module: Names(tree) for module, tree in trees.items()}
+    all_names = {module: Names(module, tree) for module, tree in trees.items()}
     sources, codes = [], []
     for module, tree in trees.items():
         file = _file_of(home, module)
@@ -109,6 +114,7 @@ class Names:
     """The names that a module binds.
 
     Args:
+        module: the name of the module.
         tree: the module.
 
     Attributes:
@@ -116,7 +122,7 @@ class Names:
             are left out: not every use of such a name is a use of the class.
     """
 
-    def __init__(self, tree: ast.Module) -> None:
+    def __init__(self, module: str, tree: ast.Module) -> None:
         self._times = Counter(name for node in ast.walk(tree) for name in _bound_by(node))
         self.late = {
             _defined_by(node)
@@ -124,6 +130,7 @@ class Names:
             if isinstance(node, ast.ClassDef)
             or (isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict))
             if self.has_once(_defined_by(node))
+            and f"{module}.{_defined_by(node)}".removeprefix(f"{PACKAGE}.") not in MADE_AT_ONCE
         }
 
     def has_once(self, name: str) -> bool:

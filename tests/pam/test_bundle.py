@@ -160,6 +160,38 @@ def test_bundle__with_a_module_of_its_own_would_be_used(
     assert_in_once(pam.with_backend(copied.backend), alice, phone.totp())
 
 
+RECORDING = """
+import posix
+record = posix.open({path!r}, posix.O_CREAT | posix.O_WRONLY | posix.O_APPEND, 0o600)
+real_write = posix.write
+def write(descriptor, data):
+    if data[1:2] in (b"C", b"R"):
+        real_write(record, b"frame %c\\n" % data[1])
+    return real_write(descriptor, data)
+posix.write = write
+real_loads = loads
+def loads(data):
+    real_write(record, b"late\\n")
+    return real_loads(data)
+"""
+
+
+@pytest.mark.parametrize("kind", ["--type=totp", "--type=hotp"])
+def test_bundle__makes_nothing_between_the_answer_and_the_verdict(
+    pam: Pam, copied: Installation, bundle: Path, alice: Person, tmp_path: Path, kind: str
+) -> None:
+    """Nobody should wait then. `bundle.MADE_AT_ONCE` lists what is made before the prompt for this."""
+    phone = alice.enrol(copied, kind, NO_CODES)
+    start = (copied.root / "scripts/lib/bundle_start.py").read_text() + RECORDING.format(path=str(tmp_path / "record"))
+    _, *contents = marshal.loads(bundle.read_bytes()[BODY_STARTS:])
+    bundle.write_bytes(_with_a_head(marshal.dumps((compile(start, "start", "exec"), *contents))))
+    code = phone.hotp() if kind == "--type=hotp" else phone.totp()
+    assert pam.with_backend(copied.backend).log_in(alice, code).result == PAM_SUCCESS
+    before, after = (tmp_path / "record").read_text().split("frame C\n")
+    assert "late\n" in before
+    assert "late\n" not in after.partition("frame R\n")[0]
+
+
 def _scenes(pam: Pam, backend: Path, alice: Person, phone: Phone, newcomer: Person) -> Iterator[Outcome]:
     """Log in in many ways: the usual ones, and those that need what other logins do not."""
     plain, nullok = pam.with_backend(backend), pam.with_backend(backend, "nullok")

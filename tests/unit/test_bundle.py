@@ -137,7 +137,7 @@ def test_bundle__questions_about_files_have_the_answers_of_the_standard_library(
 def changed(source: str, late: set[str]) -> str:
     """Return a module's text as it is in the bundle, and check which of its names are late."""
     tree = ast.parse(source)
-    names = bundle.Names(tree)
+    names = bundle.Names("m", tree)
     assert names.late == late
     return ast.unparse(bundle.Stripper("m", {"m": names}, {"dirname"}).visit(tree))
 
