@@ -245,6 +245,19 @@ def test_package__every_module_is_compiled_by_the_installation(debian: FreshDebi
             assert (compiled.stat().st_uid, compiled.stat().st_mode & 0o7777) == (0, 0o644), path
 
 
+def test_package__logins_use_its_bundle(debian: FreshDebian, packages: Packages) -> None:
+    """It is made before the package, and knows the modules' times. `-v` names what is imported in the usual way."""
+    debian.unpack_and_configure(*packages.all)
+    start = ("/usr/bin/python3", "-I", "-S", "-B", "-v", f"{HOME}/bin/softtoken-backend")
+    usual = "import 'pam_softtoken.bridge.backend' #"
+    said = debian.try_to_run(*start).stderr
+    assert "import 'gc' #" in said
+    assert usual not in said
+    assert "ProtocolError" in said, "it ran"
+    debian.run("touch", f"{HOME}/{packages.version}/pam_softtoken/errors.py")
+    assert usual in debian.try_to_run(*start).stderr
+
+
 def test_programs__run_on_a_fresh_debian(debian: FreshDebian, packages: Packages) -> None:
     debian.unpack_and_configure(*packages.all)
     for name in PROGRAMS:

@@ -46,9 +46,9 @@ def test_packages__logins_run_one_version_or_the_other_while_dpkg_puts_files_in_
         # dpkg renames files in this order, so the backend is the last to change.
         assert [path.startswith(versioned) for path in ours] == [True] * (len(ours) - 2) + [False] * 2
         assert set(ours[-2:]) == entry
-        assert {path.removeprefix(versioned) for path in ours[:-2]} == {
-            str(path.relative_to(TREE)) for path in (TREE / "pam_softtoken").rglob("*.py")
-        }
+        below = {path.removeprefix(versioned) for path in ours[:-2]}
+        (bundle,) = (path for path in below if re.fullmatch(r"pam_softtoken/login\.[a-z0-9-]+\.bundle", path))
+        assert below - {bundle} == {str(path.relative_to(TREE)) for path in (TREE / "pam_softtoken").rglob("*.py")}
         modules.append(set(ours[:-2]))
         runs = {each.text("softtoken-common", path) for path in entry}
         runs |= {each.text(package, program_path(each, name)) for name, package in PROGRAMS.items()}
