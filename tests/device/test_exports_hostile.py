@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,6 @@ def test_exports__cryptography_is_not_loaded_for_plain_exports() -> None:
         "print(*sys.modules)"
     )
     tree = Path(__file__).resolve().parents[2]
-    command = ["/usr/bin/python3", "-c", script]
+    command = [sys.executable, "-c", script]
     done = subprocess.run(command, cwd=tree, input=PLAIN[0], capture_output=True, check=True)
     assert not set(done.stdout.decode().split()) & {"cryptography", "PIL", "zxingcpp", "pskc"}
