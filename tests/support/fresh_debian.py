@@ -75,7 +75,13 @@ make_dev "$1/dev"
 exec unshare --net --pid --fork --kill-child=KILL sh -euc '
 mount -t proc proc "$1/proc"
 ip link set lo up
-exec chroot "$1" /bin/bash -c "echo made; read -r _"
+mkdir "$1/.old"
+cd "$1"
+pivot_root . .old  # after a chroot, nsenter to a mount namespace made inside would lead outside
+cd /
+umount -l /.old
+rmdir /.old
+exec /bin/bash -c "echo made; read -r _"
 ' sh "$1"
 """
 _UNSHARE = ("unshare", "--mount", "--propagation", "private", "sh", "-euc")

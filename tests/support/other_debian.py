@@ -75,6 +75,7 @@ def main(arguments: list[str]) -> int:
         tree = FreshDebian(directory, release=RELEASES[number], included=INCLUDED, dependencies=())
         try:
             tree.run("mount", "-t", "sysfs", "sysfs", "/sys")
+            tree.run("mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup")  # journald needs it from 257 on
             copy_checkout(tree)
             print(f"Debian {number}: scripts/demo", file=sys.stderr, flush=True)
             shown = run_in_checkout(tree, "scripts/demo")
