@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+from pam_softtoken import platform_facts
 from pam_softtoken.admin.change.record import FileChange
 from pam_softtoken.admin.common import host_file
 from pam_softtoken.admin.common.host_file import Content
@@ -52,7 +53,8 @@ def require_service(service: str) -> Stack:
         known = sorted(
             os.path.basename(path)
             for path in glob.glob(f"{service_file.DIRECTORY}/*")
-            if not os.path.basename(path).startswith("common-") and os.path.basename(path) != service_file.FALLBACK
+            if not platform_facts.is_included_only(os.path.basename(path))
+            and os.path.basename(path) != service_file.FALLBACK
         )
         raise AdministrationFailed(f'no such service: "{service}"', hint="there are " + ", ".join(known))
     if stack.file == service_file.ONE_FILE:
