@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fresh_debian import FreshDebian, InsideSu, Resident
+from tests.support.installation import TREE
 from tests.support.packages import Packages
 from tests.support.sampling import is_sampled
 
@@ -50,3 +51,11 @@ def test_debian_13__accepts_each_code_once(debian_13: FreshDebian, packages: Pac
     for code in (phone.totp(), phone.totp(1), *phone.recovery_codes):
         visits = [su.log_in(alice, code) for _ in range(2)]
         assert [visit.entered_as for visit in visits] == [alice.name, ""], visits
+
+
+def test_debian_13__both_sudos_take_the_rule(debian_13: FreshDebian) -> None:
+    """sudo-rs, which knows fewer settings, and the usual sudo."""
+    debian_13.install("sudo", "sudo-rs")
+    debian_13.write("/root/rule", (TREE / "debian/softtoken.sudoers").read_text(), mode=0o440)
+    for program in ("visudo", "visudo-rs"):
+        assert "parsed OK" in debian_13.run(program, "-c", "-f", "/root/rule"), program
