@@ -97,7 +97,7 @@ class SourceHost:
         return done
 
     def use(self, services: dict[str, str]) -> None:
-        """Have these services and no others."""
+        """Replace all services."""
         directory = self.root / "pam.d"
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir()
