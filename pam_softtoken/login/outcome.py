@@ -120,5 +120,8 @@ def _where(error: Exception) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "nowhere"
-    return f"{type(error).__name__} at {place}"
+    if trace is None:
+        return f"{type(error).__name__} at nowhere"
+    frame = trace.tb_frame
+    file = frame.f_globals.get("__file__", frame.f_code.co_filename)  # code of the bundle has only the end of its path
+    return f"{type(error).__name__} at {file}:{trace.tb_lineno}"

@@ -6,19 +6,30 @@ Imports nothing of the package.
 
 from __future__ import annotations
 
+from sys import version_info
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashlib import sha1, sha256, sha512
     from hmac import compare_digest
 else:
+    # Each has its own replacement. A search for a module that an interpreter lacks would take 70 us.
     try:
         from _operator import _compare_digest as compare_digest
-        from _sha1 import sha1
-        from _sha256 import sha256
-        from _sha512 import sha512
     except ImportError:
-        from hashlib import sha1, sha256, sha512
         from hmac import compare_digest
+    try:
+        from _sha1 import sha1
+    except ImportError:
+        from hashlib import sha1
+    try:
+        if version_info >= (3, 12):
+            from _sha2 import sha256, sha512
+        else:
+            from _sha256 import sha256
+            from _sha512 import sha512
+    except ImportError:
+        from hashlib import sha256, sha512
 
 __all__ = ["ALGORITHMS", "compare_digest", "hmac_digest", "scrypt", "sha256"]
 

@@ -18,12 +18,27 @@ from typing import NoReturn
 
 import bench_report as report
 from bench_attempts import CROWDS, LOGINS_OF_EACH, TYPING_MS, measure_attempts, measure_crowds
+from bench_instructions import ROUNDS, count_instructions
 from bench_refusals import measure_refusals, refusal_table
-from bench_setup import GOOGLE, NOTHING, OATH, OURS, PYTHON, BenchError, Workshop, adopt_orphans, check_disk, reap
+from bench_setup import (
+    GOOGLE,
+    NOTHING,
+    OATH,
+    OTHER,
+    OURS,
+    PYTHON,
+    BenchError,
+    Workshop,
+    adopt_orphans,
+    check_disk,
+    reap,
+)
 from bench_ssh import measure_logins
 
 SINGLE = (OURS, GOOGLE, OATH, PYTHON, NOTHING)
+SINGLE_AGAINST = (OURS, OTHER, GOOGLE, OATH, NOTHING)
 TOGETHER = (OURS, GOOGLE, OATH)
+TOGETHER_AGAINST = (OURS, OTHER, GOOGLE, OATH)
 QUICK_ROUNDS = 10
 QUIET_SHARE = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -50,6 +65,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._started = self._now()
+        self._load = os.getloadavg()[0]
 
     @staticmethod
     def _now() -> tuple[float, float, float]:
@@ -63,7 +79,8 @@ class Watch:
         """Return how long it took and how busy the machine was."""
         took_s, busy_s, ours_s = (now - then for now, then in zip(self._now(), self._started, strict=True))
         share = max(0.0, busy_s - ours_s) / took_s / (os.cpu_count() or 1)
-        text = f"The run took {took_s:.0f} s; other work kept {share:.0%} of the machine's CPUs busy meanwhile."
+        load = f"The load was {self._load:.1f} before and {os.getloadavg()[0]:.1f} after it, with the bench's own."
+        text = f"The run took {took_s:.0f} s; other work kept {share:.0%} of the machine's CPUs busy meanwhile. {load}"
         return text + " That is much: measure again when it is quiet." if share > QUIET_SHARE else text
 
 
@@ -91,6 +108,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=200, metavar="N", help="attempts of each kind (default: 200)")
     parser.add_argument("--quick", action="store_true", help=f"a trial: {QUICK_ROUNDS} rounds")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
+    parser.add_argument(
+        "--against", type=Path, metavar="TREE", help="measure another source tree in turn with this one"
+    )
     parser.add_argument("--refusals", action="store_true", help="compare the times of refusals instead")
     parser.add_argument(
         "--directory",
@@ -122,7 +142,8 @@ def _bench(options: argparse.Namespace, progress: Progress) -> int:
     adopt_orphans()
     os.umask(0o022)
     most_codes = max(rounds * len(TYPING_MS), passes * sum(LOGINS_OF_EACH.values()), logins + 1)
-    shop = Workshop(options.directory, most_codes)
+    single, together = (SINGLE, TOGETHER) if options.against is None else (SINGLE_AGAINST, TOGETHER_AGAINST)
+    shop = Workshop(options.directory, most_codes, other=options.against)
     try:
         progress.say("building")
         shop.prepare()
@@ -133,18 +154,19 @@ def _bench(options: argparse.Namespace, progress: Progress) -> int:
             print((report.markdown if options.markdown else report.plain)(refusal_table(kinds)))
             print(watch.summary())
             return 0
-        figures = measure_attempts(shop, SINGLE, rounds, progress.counting("single attempts", rounds))
+        figures = measure_attempts(shop, single, rounds, progress.counting("single attempts", rounds))
+        counts = count_instructions(shop, single, progress.counting("instructions", ROUNDS))
         progress.say("enrolling a crowd")
         label = f"logins at once ({', '.join(map(str, CROWDS))})"
-        measure_crowds(shop, TOGETHER, passes, figures, progress.counting(label, passes))
+        measure_crowds(shop, together, passes, figures, progress.counting(label, passes))
         progress.say("starting sshd")
         ssh = measure_logins(shop, logins, progress.counting("whole ssh logins", logins))
         progress.say("")
-        notes = report.notes(figures, shop.path, rounds=rounds, passes=passes, logins=logins)
+        notes = report.notes(figures, counts, shop.path, rounds=rounds, passes=passes, logins=logins)
     finally:
         shop.remove()
         reap()
-    tables = (report.attempt_table(figures), report.ssh_table(ssh), report.goal_table(report.goals(figures)))
+    tables = (report.attempt_table(figures, counts), report.ssh_table(ssh), report.goal_table(report.goals(figures)))
     write = report.markdown if options.markdown else report.plain
     print("\n\n".join(write(table) for table in tables), end="\n\n")
     for note in (*notes, watch.summary()):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import fmean, median, quantiles
 from typing import TypeVar
 
 from bench_setup import NOTHING, BenchError, Candidate, Service, Workshop, reap, running
@@ -41,6 +41,10 @@ class Sample:
         """Return the median."""
         return median(self.values)
 
+    def mean(self) -> float:
+        """Return the mean. The kernel splits CPU time by its ticks, so that most short attempts have no user time."""
+        return fmean(self.values)
+
     def p90(self) -> float:
         """Return the value that nine in ten stay below."""
         return quantiles(self.values, n=10, method="inclusive")[8] if len(self.values) > 1 else self.values[0]
@@ -54,6 +58,7 @@ class Figures:
         prompt_ms: from `pam_start`, which loads the module, to the prompt.
         verdict_ms: from the typed code to the verdict, for each typing time.
         cpu_ms: of the client and of all processes that the module started, user and system.
+        user_ms, system_ms: its two parts.
         resident_kb, private_kb: growth of the host process; in all, and private and dirty.
         logins_per_s: for each number of logins at once.
     """
@@ -61,6 +66,8 @@ class Figures:
     prompt_ms: Sample = field(default_factory=Sample)
     verdict_ms: dict[int, Sample] = field(default_factory=lambda: {ms: Sample() for ms in TYPING_MS})
     cpu_ms: Sample = field(default_factory=Sample)
+    user_ms: Sample = field(default_factory=Sample)
+    system_ms: Sample = field(default_factory=Sample)
     resident_kb: Sample = field(default_factory=Sample)
     private_kb: Sample = field(default_factory=Sample)
     logins_per_s: dict[int, Sample] = field(default_factory=lambda: {crowd: Sample() for crowd in CROWDS})
@@ -97,9 +104,11 @@ def _attempt(shop: Workshop, service: Service, typing_ms: int, figures: Figures)
     done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     # The module's backend is now our child. It may still be ending.
     reap()
-    cpu_s = _cpu_of_children() - before
+    user_s, system_s = (now - then for now, then in zip(_cpu_of_children(), before, strict=True))
     (record,) = _records(shop, service, done.stdout, 1)
-    figures.cpu_ms.values.append(cpu_s * 1e3)
+    figures.cpu_ms.values.append((user_s + system_s) * 1e3)
+    figures.user_ms.values.append(user_s * 1e3)
+    figures.system_ms.values.append(system_s * 1e3)
     figures.resident_kb.values.append(record["grown_kb"])
     figures.private_kb.values.append(record["grown_private_kb"])
     if record["prompt_us"] >= 0:
@@ -176,6 +185,6 @@ def _records(shop: Workshop, service: Service, output: str, expected: int) -> li
     return records
 
 
-def _cpu_of_children() -> float:
+def _cpu_of_children() -> tuple[float, float]:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    return usage.ru_utime, usage.ru_stime

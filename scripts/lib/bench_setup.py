@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[2]
+DATA = Path("/var/lib")
 FIRST_COUNTER = 1  # google-authenticator knows no 0
 _PR_SET_CHILD_SUBREAPER = 36
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -107,12 +108,12 @@ class Candidate:
     Attributes:
         key: short name.
         title: as in the tables, which have little room.
-        enrol: makes a token for root in an empty directory; returns the line of the PAM service.
+        enrol: makes a token for root in an empty directory; returns the line of the PAM service, with our options.
     """
 
     key: str
     title: str
-    enrol: Callable[[Workshop, Path], str]
+    enrol: Callable[..., str]
 
 
 class Workshop:
@@ -121,14 +122,14 @@ class Workshop:
     Args:
         directory: the place to make it, on the disk whose speed counts.
         code_count: the number of codes that each token will need.
+        other: another source tree of the product, to be measured as well.
     """
 
-    def __init__(self, directory: Path, code_count: int) -> None:
+    def __init__(self, directory: Path, code_count: int, *, other: Path | None = None) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="softtoken-bench-", dir=directory))
         self.path.chmod(0o755)
         self.client = self.path / "client"
-        self.module = self.path / "tree/build/pam_softtoken.so"
-        self.backend = self.path / "tree/scripts/softtoken-backend"
+        self._sources = {"tree": TREE} | ({"other-tree": other} if other is not None else {})
         self.services = self.path / "pam.d"
         self.services.mkdir()
         # Every host has this file. Without it, libpam logs a complaint at each login.
@@ -140,7 +141,7 @@ class Workshop:
 
     def remove(self) -> None:
         """Remove the directory. Mounts go with the process, unless `isolate` was interrupted with one still here."""
-        for name in ("dev", "etc"):
+        for name in ("dev", "etc", "lib"):
             if (self.path / name).is_mount():
                 subprocess.run(["umount", "--recursive", "--lazy", self.path / name], check=False)
         shutil.rmtree(self.path, ignore_errors=True)
@@ -150,18 +151,22 @@ class Workshop:
 
         The source tree may belong to another user. The bridge would refuse to start its backend for root.
         """
-        tree = self.path / "tree"
-        for part in ("pam_softtoken", "scripts"):
-            shutil.copytree(TREE / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
-        run(tree / "scripts/build")
-        # A copy has new owners but keeps its modes. A group-writable file would be refused.
-        run("chmod", "-R", "go-w", tree)
+        for name, source in self._sources.items():
+            tree = self.path / name
+            for part in ("pam_softtoken", "scripts"):
+                if not (source / part).is_dir():
+                    raise BenchError(f"{source}: is no source tree of pam_softtoken")
+                shutil.copytree(source / part, tree / part, ignore=shutil.ignore_patterns("__pycache__", "*.bundle"))
+            # A copy has new owners but keeps its modes. A group-writable file would be refused.
+            run("chmod", "-R", "go-w", tree)
+            run(tree / "scripts/build")
         run("gcc", "-D_GNU_SOURCE", "-O2", "-o", self.client, TREE / "tests/pam/client.c", "-lpam")
         words = ("oathtool", "--hotp", "-c", str(FIRST_COUNTER), "-w", str(self._code_count), self._key.hex())
         self._codes = run(*words).split()
 
     def isolate(self) -> None:
-        """Create a private /dev with our own log, an empty /run, and a copy of /etc. Child processes share them.
+        """Create a private /dev with our own log, an empty /run, a copy of /etc, and a /var/lib with nothing but
+        the list of packages. Child processes share them.
 
         The whole directory is copied: a mount on a single file goes away when another file is renamed to its place.
         """
@@ -175,6 +180,13 @@ class Workshop:
         self.log = SystemLog(devices / "log")
         run("mount", "--move", devices, "/dev")
         run("mount", "-t", "tmpfs", "-o", "mode=755", "run", "/run")
+        # Without this, root and the user of the ssh logins would stay marked as enrolled on this machine.
+        data = self.path / "lib"
+        data.mkdir()
+        run("mount", "-t", "tmpfs", "-o", "mode=755", "lib", data)
+        (data / "dpkg").mkdir()
+        run("mount", "--bind", DATA / "dpkg", data / "dpkg")
+        run("mount", "--move", data, DATA)
         # In memory, so that no copy of /etc/shadow can stay on the disk.
         settings = self.path / "etc"
         settings.mkdir()
@@ -185,12 +197,12 @@ class Workshop:
             raise BenchError(f"cannot copy /etc: {done.stderr.strip()}")
         run("mount", "--move", settings, "/etc")
 
-    def add_service(self, candidate: Candidate, number: int = 0) -> Service:
-        """Add a PAM service for root with its own token and files."""
+    def add_service(self, candidate: Candidate, number: int = 0, *options: str) -> Service:
+        """Add a PAM service for root with its own token and files. The options are for our module."""
         name = f"{candidate.key}-{number}"
         store = self.path / "store" / name
         store.mkdir(mode=0o700, parents=True)
-        (self.services / name).write_text(candidate.enrol(self, store))
+        (self.services / name).write_text(candidate.enrol(self, store, *options))
         return Service(name)
 
     def take_codes(self, service: Service, count: int) -> list[str]:
@@ -199,9 +211,9 @@ class Workshop:
         service.counter += count
         return self._codes[start : start + count]
 
-    def enrol_ours(self, user: str, *options: str) -> None:
+    def enrol_ours(self, user: str, *options: str, tree: str = "tree") -> None:
         """Run `softtoken-enroll` with our key."""
-        program = self.path / "tree/scripts/softtoken-enroll"
+        program = self.path / tree / "scripts/softtoken-enroll"
         words = ("--user", user, "--no-confirm", "--json", "--type", "hotp", "--key-file", "-")
         run(program, *words, *options, text=base64.b32encode(self._key).decode())
 
@@ -213,9 +225,10 @@ class Workshop:
         """Return the line of a pam_oath file with our key."""
         return f"HOTP {user} - {self._key.hex()}\n"
 
-    def line_of_ours(self, *options: str) -> str:
+    def line_of_ours(self, *options: str, tree: str = "tree") -> str:
         """Return the PAM line that runs our module."""
-        return f"auth required {self.module} {' '.join((f'backend={self.backend}', *options))}\n"
+        backend = f"backend={self.path}/{tree}/scripts/softtoken-backend"
+        return f"auth required {self.path}/{tree}/build/pam_softtoken.so {' '.join((backend, *options))}\n"
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -223,36 +236,41 @@ def _write_private(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def _enrol_ours(shop: Workshop, store: Path) -> str:
+def _enrol_ours(shop: Workshop, store: Path, *options: str, tree: str = "tree") -> str:
     """Enrol once and copy: the recovery codes' hashes take half a second each time."""
-    first = shop.path / "store" / "enrolled"
+    first = shop.path / "store" / f"enrolled-{tree}"
     if not first.exists():
         first.mkdir(mode=0o700)
-        shop.enrol_ours("root", "--store", f"{first}/%U")
+        shop.enrol_ours("root", "--store", f"{first}/%U", tree=tree)
     shutil.copytree(first, store, dirs_exist_ok=True)
-    return shop.line_of_ours(f"store={store}/%U")
+    return shop.line_of_ours(f"store={store}/%U", *options, tree=tree)
 
 
-def _enrol_google(shop: Workshop, store: Path) -> str:
+def _enrol_other(shop: Workshop, store: Path, *options: str) -> str:
+    return _enrol_ours(shop, store, *options, tree="other-tree")
+
+
+def _enrol_google(shop: Workshop, store: Path, *_: str) -> str:
     _write_private(store / "secret", shop.google_file())
     return f"auth required pam_google_authenticator.so secret={store}/secret user=root\n"
 
 
-def _enrol_oath(shop: Workshop, store: Path) -> str:
+def _enrol_oath(shop: Workshop, store: Path, *_: str) -> str:
     _write_private(store / "users", shop.oath_line("root"))
     return f"auth required pam_oath.so usersfile={store}/users\n"
 
 
-def _enrol_python(shop: Workshop, store: Path) -> str:
+def _enrol_python(shop: Workshop, store: Path, *_: str) -> str:
     (store / "module.py").write_text(_PYTHON_MODULE)
     return f"auth required /lib/security/pam_python.so {store}/module.py\n"
 
 
-def _enrol_nothing(shop: Workshop, store: Path) -> str:
+def _enrol_nothing(shop: Workshop, store: Path, *_: str) -> str:
     return "auth required pam_permit.so\n"
 
 
 OURS = Candidate("ours", "ours", _enrol_ours)
+OTHER = Candidate("other", "other", _enrol_other)
 GOOGLE = Candidate("google", "google-a.", _enrol_google)
 OATH = Candidate("oath", "pam_oath", _enrol_oath)
 PYTHON = Candidate("python", "pam_python", _enrol_python)
@@ -273,10 +291,12 @@ def check_disk(path: Path) -> None:
     """Check that a directory is not in memory, where durable storing costs nothing.
 
     Raises:
-        BenchError: it is in memory, or it does not exist.
+        BenchError: it is in memory, hidden, or it does not exist.
     """
     if not path.is_dir():
         raise BenchError(f"{path}: not a directory")
+    if path.resolve().is_relative_to(DATA):
+        raise BenchError(f"{path} would be hidden by the bench's own {DATA}; --directory takes one elsewhere")
     if file_system_of(path.resolve())[0] in ("tmpfs", "ramfs"):
         raise BenchError(f"{path} is in memory; --directory takes one on a disk")
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import own_sshd
 from bench_attempts import Sample, in_turn
 from bench_setup import BenchError, Service, Workshop, run, running
 
@@ -152,10 +153,8 @@ def _listening(shop: Workshop, servers: dict[str, Server]) -> Iterator[None]:
     commands = []
     for server in servers.values():
         config = shop.path / f"{server.service.name}.conf"
-        config.write_text(_configuration(server, key))
-        # sshd's own name is that of its PAM service.
-        program = shop.path / server.service.name
-        program.symlink_to("/usr/sbin/sshd")
+        program, own_service = own_sshd.with_service(server.service.name, shop.path, key)
+        config.write_text(_configuration(server, key) + own_service)
         commands.append(("setpriv", "--pdeathsig", "TERM", program, "-D", "-f", config))
     with running(commands, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as processes:
         for server, process in zip(servers.values(), processes, strict=True):

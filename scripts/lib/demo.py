@@ -21,6 +21,7 @@ from pathlib import Path
 import pexpect
 
 sys.path.insert(0, str(Path(__file__).parent))
+import own_sshd
 import session_picture
 
 TREE = Path(__file__).resolve().parents[2]
@@ -120,21 +121,19 @@ class Stage:
         path.chmod(mode)
 
     def _start_sshd(self) -> None:
-        # sshd asks for the PAM service that has the name of its own file. So this one does not touch the machine's.
-        program = self.root / self.service
-        shutil.copy2("/usr/sbin/sshd", program)
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.root / "host_key"))
         known = (self.root / "host_key.pub").read_text()
         (self.root / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {known}")
+        if not _PRIVILEGE_SEPARATION.exists():
+            _PRIVILEGE_SEPARATION.mkdir(mode=0o755)
+            self._directories.append(_PRIVILEGE_SEPARATION)
+        program, own_service = own_sshd.with_service(self.service, self.root, self.root / "host_key")
         config = self.root / "sshd_config"
         config.write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.root}/host_key\nPidFile none\nUsePAM yes\n"
             "PasswordAuthentication no\nKbdInteractiveAuthentication yes\nPermitRootLogin no\n"
-            f"AllowUsers {self.user}\nPrintMotd no\nPrintLastLog no\n"
+            f"AllowUsers {self.user}\nPrintMotd no\nPrintLastLog no\n{own_service}"
         )
-        if not _PRIVILEGE_SEPARATION.exists():
-            _PRIVILEGE_SEPARATION.mkdir(mode=0o755)
-            self._directories.append(_PRIVILEGE_SEPARATION)
         self.sshd = subprocess.Popen([program, "-D", "-f", config], stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + STEP_TIMEOUT_S
         while not _is_listening(self.port):
@@ -248,7 +247,9 @@ class Story:
         screen = pexpect.spawn(command, encoding="utf-8", timeout=STEP_TIMEOUT_S)
         screen.expect("(?i)password.*: ")
         screen.sendline(self.stage.password)
-        screen.expect_exact(PROMPT)
+        if screen.expect_exact([PROMPT, pexpect.EOF]) == 1:
+            shown = _indented((screen.before or "").strip())
+            raise Failed(f"{heading}: no code was asked for, so another PAM service has answered:\n{shown}")
         screen.sendline(code)
         index = screen.expect([pexpect.EOF, PROMPT, "(?i)password.*: "])
         shown = (screen.before or "").strip()

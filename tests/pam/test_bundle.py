@@ -150,6 +150,40 @@ def test_bundle__is_left_alone_when_anything_about_it_is_odd(
     assert any(re.fullmatch(r"errors(\.cpython-\d+)?\.pyc?", name) for name in opened), opened
 
 
+def _make_huge(path: Path) -> None:
+    os.truncate(path, 2**30)
+
+
+def _make_huge_and_not_roots(path: Path) -> None:
+    _make_huge(path)
+    os.chown(path, 1, 0)
+
+
+@pytest.mark.lockout("the bundle of the login's modules is 1 GiB long")
+@pytest.mark.parametrize(("fault", "most_bytes"), [(_make_huge, 2**22), (_make_huge_and_not_roots, 0)])
+def test_bundle__that_no_login_can_use_is_not_read_to_its_end(
+    pam: Pam,
+    copied: Installation,
+    bundle: Path,
+    alice: Person,
+    tmp_path: Path,
+    fault: Callable[[Path], None],
+    most_bytes: int,
+) -> None:
+    """To read and hash 1 GiB takes seconds, and twice as much memory."""
+    phone = alice.enrol(copied, "--period=300", NO_CODES)
+    fault(bundle)
+    command = pam.with_backend(copied.backend).command(alice)
+    tracing = ["strace", "-f", "-s", "0", "-o", str(tmp_path / "trace"), "-P", str(bundle), "-e", "signal=none"]
+    done = subprocess.run(
+        [*tracing, *command], input=f"={phone.totp()}\n", capture_output=True, check=True, text=True, timeout=300
+    )
+    trace = (tmp_path / "trace").read_text()
+    assert re.search(r"open(at)?\(.*\) = \d", trace)
+    assert sum(int(read) for read in re.findall(r"read.*\) += (\d+)", trace)) <= most_bytes
+    assert Outcome(done.stdout).result == PAM_SUCCESS
+
+
 def test_bundle__with_a_module_of_its_own_would_be_used(
     pam: Pam, copied: Installation, bundle: Path, alice: Person, phone: Phone
 ) -> None:

@@ -1,61 +1,88 @@
-"""Install the unchanged packages on Debian 13 with its Python 3.13, on a machine with another release.
+"""Run the demonstration, the packages and a sample of the tests on Debian 13, on a machine with another release.
 
-On a machine with Debian 13, `test_package.py` does all of this, and more. Making that system takes a minute, so one
-ordinary run in four does it. The full run always does.
+`scripts/test --debian 13` runs whole parts there. A machine with Debian 13 runs everything anyway.
 """
 
 from __future__ import annotations
 
-import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.fresh_debian import FreshDebian, InsideSu, Resident
+from tests.support import sampling
+from tests.support.fresh_debian import INCLUDED, FreshDebian, InsideSSH, Resident
 from tests.support.installation import TREE
-from tests.support.packages import Packages
-from tests.support.sampling import is_sampled
+from tests.support.other_debian import CHECKOUT, copy_checkout, environment
+from tests.support.packages import NAMES, Packages
 
 RELEASE, PYTHON = "trixie", "Python 3.13."
-NEEDED = "python3,python3-pamela,python3-rich,python3-segno"
+TOOLS = ("python3-pytest", "python3-hypothesis", "python3-pam", "python3-pyotp", "strace", "openssl")
+"""What a part of the tests needs, beside what the demonstration and the packages install."""
+FILES = sorted(path.relative_to(TREE) for part in ("pam", "cli") for path in (TREE / "tests" / part).glob("test_*.py"))
+SAMPLE = 5
 
 
 @pytest.fixture(scope="module")
 def debian_13(world: Path) -> Iterator[FreshDebian]:
-    """A fresh Debian 13."""
+    """A fresh Debian 13, with a copy of this checkout."""
     if why_not := FreshDebian.why_not():
         pytest.skip(why_not)
-    if not is_sampled(RELEASE, 0.25):
-        pytest.skip("one ordinary run in four has Debian 13, and the full run")
     if f"VERSION_CODENAME={RELEASE}\n" in Path("/etc/os-release").read_text():
         pytest.skip("this machine has Debian 13 itself")
     directory = world / "fresh-debian-13"
     directory.mkdir(mode=0o755)
-    made = FreshDebian(directory, release=RELEASE, included=NEEDED, dependencies=())
+    made = FreshDebian(directory, release=RELEASE, included=INCLUDED, dependencies=())
+    assert made.run("/usr/bin/python3", "--version").startswith(PYTHON)
+    made.run("apt-get", "update", "-q", online=True)
+    copy_checkout(made)
     yield made
     made.close()
 
 
+def run_in_checkout(debian: FreshDebian, *words: str) -> str:
+    """Run a command in the copy of this checkout. Return all its output.
+
+    Raises:
+        AssertionError: it failed.
+    """
+    command = debian.command("sh", "-c", f'cd {CHECKOUT} && exec "$@"', "sh", *words, online=True)
+    done = subprocess.run(
+        command, check=False, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 @pytest.mark.lockout("the host was upgraded to Debian 13, with Python 3.13")
-def test_debian_13__accepts_each_code_once(debian_13: FreshDebian, packages: Packages) -> None:
-    assert debian_13.run("/usr/bin/python3", "--version").startswith(PYTHON)
-    server = [packages[name] for name in ("libpam-softtoken", "softtoken-common")]
-    for path in server:
-        shutil.copy(path, debian_13.path("/root"))
-    debian_13.run("dpkg", "--install", *(f"/root/{path.name}" for path in server))
-    alice, caller = Resident(debian_13), Resident(debian_13)
-    su = InsideSu(debian_13, caller)
+def test_debian_13__installed_packages_accept_each_code_once(debian_13: FreshDebian, packages: Packages) -> None:
+    debian_13.install(*(packages[name] for name in NAMES))
+    alice = Resident(debian_13)
     debian_13.run("pam-auth-update", "--enable", "softtoken")
     phone = alice.link("--period=300", "--recovery-codes=1")
+    ssh = InsideSSH(debian_13)
     for code in (phone.totp(), phone.totp(1), *phone.recovery_codes):
-        visits = [su.log_in(alice, code) for _ in range(2)]
+        visits = [ssh.log_in(alice, code) for _ in range(2)]
         assert [visit.entered_as for visit in visits] == [alice.name, ""], visits
+        assert visits[0].prompts == ["password", "code"], visits
+    debian_13.run("pam-auth-update", "--disable", "softtoken")
+    assert ssh.log_in(alice).entered_as == alice.name
+    worked, said = debian_13.apt("purge", *NAMES)
+    assert worked, said
+    assert debian_13.run("find", "/etc", "/usr", "/run", "-name", "*softtoken*") == ""
+    assert ssh.log_in(alice).entered_as == alice.name
 
 
-def test_debian_13__both_sudos_take_the_rule(debian_13: FreshDebian) -> None:
-    """sudo-rs, which knows fewer settings, and the usual sudo."""
-    debian_13.install("sudo", "sudo-rs")
-    debian_13.write("/root/rule", (TREE / "debian/softtoken.sudoers").read_text(), mode=0o440)
-    for program in ("visudo", "visudo-rs"):
-        assert "parsed OK" in debian_13.run(program, "-c", "-f", "/root/rule"), program
+def test_debian_13__demonstration_passes(debian_13: FreshDebian) -> None:
+    shown = run_in_checkout(debian_13, "scripts/demo")
+    assert shown.count("ok: let in") == shown.count("ok: refused") - 1 == 3
+    assert "Verification code: " in shown
+
+
+def test_debian_13__sample_of_the_tests_passes(debian_13: FreshDebian) -> None:
+    debian_13.install(*TOOLS, "python3-pamela", "python3-rich", "python3-segno", "gcc", "libc6-dev", "libpam0g-dev")
+    files = [str(path) for path in sampling.source("Debian 13").sample(FILES, SAMPLE)]
+    run_in_checkout(debian_13, "scripts/build")
+    shown = run_in_checkout(debian_13, "python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", *files)
+    assert " passed" in shown

@@ -114,6 +114,20 @@ def _defined(module: str) -> set[str]:
     return names | {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
 
 
+WHERE = """
+from pam_softtoken.bridge import wire
+from pam_softtoken.login import outcome
+try:
+    wire.decode_start(b"")
+except Exception as error:
+    print(json.dumps(outcome._where(error)))
+"""
+
+
+def test_bundle__place_of_an_unexpected_error_is_logged_as_without_it() -> None:
+    assert run(BUNDLED, WHERE) == run(ORDINARY, WHERE)
+
+
 @given(st.text(alphabet="/.ab", max_size=12))
 def test_bundle__paths_are_those_of_the_standard_library(path: str) -> None:
     for name in ("basename", "dirname", "normpath"):

@@ -52,8 +52,8 @@ IMPURE_MODULES = (
 )  # fmt: skip
 """They hand bytes to a library that takes them as a file."""
 ALLOWED_ON_LOGIN = {
-    "__future__", "_json", "_operator", "_sha1", "_sha256", "_sha512", "_signal", "_socket", "errno", "fcntl", "os",
-    "pwd", "stat", "sys", "syslog", "time",
+    "__future__", "_json", "_operator", "_sha1", "_sha2", "_sha256", "_sha512", "_signal", "_socket", "errno", "fcntl",
+    "os", "pwd", "stat", "sys", "syslog", "time",
 }  # fmt: skip
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
