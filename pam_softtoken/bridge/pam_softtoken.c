@@ -34,7 +34,10 @@
 #define PAM_SOFTTOKEN_BACKEND "/usr/lib/pam_softtoken/bin/softtoken-backend"
 #endif
 
-#define INTERPRETER "/usr/bin/python3"
+#ifndef PAM_SOFTTOKEN_PYTHON
+#define PAM_SOFTTOKEN_PYTHON "/usr/bin/python3"
+#endif
+
 #define PROTOCOL_VERSION 1
 #define MAX_FRAME_BYTES 4096
 #define MAX_FRAMES 64
@@ -551,9 +554,9 @@ run_backend(pam_handle_t *pamh, enum frame_type type, int flags, int argc, const
 	asked = strdup(user);
 	if (asked == NULL || !build_start(&frame, attempt, asked, flags, argc, argv))
 		goto out;
-	error = spawn_backend(&process, INTERPRETER, script, timeout_s);
+	error = spawn_backend(&process, PAM_SOFTTOKEN_PYTHON, script, timeout_s);
 	if (error != 0) {
-		log_refusal(attempt, LOG_ERR, "cannot start %s: %s%s", INTERPRETER, strerror(error),
+		log_refusal(attempt, LOG_ERR, "cannot start %s: %s%s", PAM_SOFTTOKEN_PYTHON, strerror(error),
 			    remedy_text(error));
 		goto out;
 	}

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pam_softtoken import platform_facts
 from pam_softtoken.device.board import Board, Look
 from pam_softtoken.device.entry import Entry
 from pam_softtoken.device.vault import Vault
@@ -58,7 +59,7 @@ def show(
     except ImportError:
         raise VaultFailed(
             "the live table needs the prompt_toolkit library",
-            hint="apt install python3-prompt-toolkit, or pip install 'pam-softtoken[device]'; "
+            hint=f"{platform_facts.install('prompt_toolkit', extra='device')}; "
             "softtoken code NAME shows one code without it",
         ) from None
     look = Look(width=get_cwidth, spell=screen.spell, blocks=screen.can_show_blocks())

@@ -10,6 +10,7 @@ import unicodedata
 from dataclasses import dataclass
 from types import ModuleType
 
+from pam_softtoken import platform_facts
 from pam_softtoken.account import user_path
 from pam_softtoken.errors import PathError
 from pam_softtoken.program_errors import NotOpened, UsageError, VaultFailed
@@ -222,7 +223,7 @@ def _load_keyring() -> ModuleType:
     except ImportError:
         raise VaultFailed(
             "--keyring needs the keyring library",
-            hint="apt install python3-keyring, or pip install 'pam-softtoken[keyring]'; or leave --keyring out",
+            hint=f"{platform_facts.install('keyring', extra='keyring')}; or leave --keyring out",
         ) from None
     return keyring
 

@@ -15,6 +15,7 @@ import struct
 from types import ModuleType
 from typing import NamedTuple
 
+from pam_softtoken import platform_facts
 from pam_softtoken.program_errors import NotOpened, VaultFailed
 
 MAGIC = b"softtoken vault\n"
@@ -166,6 +167,6 @@ def _aead() -> ModuleType:
     except ImportError:
         raise VaultFailed(
             "the vault needs the cryptography library",
-            hint="apt install python3-cryptography, or pip install 'pam-softtoken[device]'",
+            hint=platform_facts.install("cryptography", extra="device"),
         ) from None
     return aead

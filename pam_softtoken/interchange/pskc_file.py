@@ -11,6 +11,7 @@ import warnings
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from pam_softtoken import platform_facts
 from pam_softtoken.interchange.record import (
     MAX_DRIFT,
     Imported,
@@ -69,7 +70,9 @@ def _open(data: bytes, seen: Survey, passphrase: str | None) -> PSKC:
     try:
         from pskc import PSKC  # noqa: PLC0415 - a host without it can import everything else
     except ImportError:
-        raise Unreadable("reading PSKC files needs the pskc library", hint="apt install python3-pskc") from None
+        raise Unreadable(
+            "reading PSKC files needs the pskc library", hint=platform_facts.install("python-pskc")
+        ) from None
     with _library("the file is not a PSKC file that is known here"):
         container = PSKC(io.BytesIO(data))
     if seen.encrypted:

@@ -11,6 +11,7 @@ import warnings
 import zlib
 from typing import TYPE_CHECKING
 
+from pam_softtoken import platform_facts
 from pam_softtoken.program_errors import Unreadable
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def read(data: bytes) -> list[str]:
         import zxingcpp  # noqa: PLC0415
     except ImportError:
         raise Unreadable(
-            "reading pictures needs Pillow and ZXing", hint="apt install python3-pil python3-zxing-cpp"
+            "reading pictures needs Pillow and ZXing", hint=platform_facts.install("pillow", "zxing-cpp")
         ) from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings would go to the terminal

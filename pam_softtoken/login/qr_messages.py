@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pam_softtoken import drawing
+from pam_softtoken import drawing, platform_facts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ MAX_MESSAGE_BYTES = 511
 MAX_PARTS = 20
 """The limit for a drawing that can be shown twice. The bridge relays 64 frames, and the dialogue has about 23 others.
 """
-LIBRARIES = "/usr/lib/python3/dist-packages"
-"""Where Debian installs segno. By itself a backend looks only in the standard library."""
 
 
 def matrix_of(uri: str) -> list[list[int]]:
@@ -34,7 +32,7 @@ def _load_segno() -> ModuleType | None:
     """Return the module segno, imported from the host's packages. It is imported only if nobody but root could have put
     it there.
     """
-    path = f"{LIBRARIES}/segno"
+    path = f"{platform_facts.LIBRARIES}/segno"
     while path:
         try:
             status = os.lstat(path)
@@ -43,13 +41,13 @@ def _load_segno() -> ModuleType | None:
         if status.st_uid != 0 or status.st_mode & 0o022:
             return None
         path = path.rpartition("/")[0]
-    sys.path.append(LIBRARIES)
+    sys.path.append(platform_facts.LIBRARIES)
     try:
         import segno  # noqa: PLC0415 - the only module that is not of the standard library
     except ImportError:
         return None
     finally:
-        sys.path.remove(LIBRARIES)
+        sys.path.remove(platform_facts.LIBRARIES)
     return segno
 
 

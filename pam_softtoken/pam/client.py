@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
 from pathlib import Path
 
-from pam_softtoken import log
-from pam_softtoken.pam import known_modules
+from pam_softtoken import log, platform_facts
+from pam_softtoken.pam import installed_libpam, known_modules
 from pam_softtoken.program_errors import CheckFailed
 
 PAM_SUCCESS, PAM_CONV_ERR = 0, 19
@@ -39,7 +40,7 @@ def authenticate(service: str, user: str, answer: Answer, *, directory: str, is_
     try:
         import pamela  # noqa: PLC0415 - few programs need it
     except ImportError:
-        raise CheckFailed("the check needs the pamela library", hint="apt install python3-pamela") from None
+        raise CheckFailed("the check needs the pamela library", hint=platform_facts.install("pamela")) from None
     raised: list[BaseException] = []
 
     @pamela.CONV_FUNC  # type: ignore[untyped-decorator]
@@ -83,4 +84,6 @@ def our_module() -> str:
     built = _ROOT / "build" / known_modules.OURS
     if built.exists():
         return f"[{built}] [backend={_ROOT / 'scripts' / 'softtoken-backend'}]"
-    return known_modules.OURS
+    where = platform_facts.MODULES
+    searched = {os.path.realpath(path) for path in installed_libpam.module_directories()}
+    return known_modules.OURS if not where or os.path.realpath(where) in searched else f"[{where}/{known_modules.OURS}]"

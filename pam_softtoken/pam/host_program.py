@@ -11,16 +11,11 @@ from __future__ import annotations
 
 import os
 
+from pam_softtoken import platform_facts
 from pam_softtoken.errors import EnrolmentRefused
 
-SESSIONS = (
-    "/usr/lib/openssh/sshd-session",
-    "/usr/libexec/openssh/sshd-session",
-    "/usr/libexec/sshd-session",
-    "/usr/lib/ssh/sshd-session",
-)
-"""The program that asks since OpenSSH 9.8, where distributions put it."""
-KNOWN = ("/usr/sbin/sshd", *SESSIONS, "/usr/bin/login", "/bin/login", "/usr/bin/su", "/bin/su")
+SESSIONS = platform_facts.SESSIONS
+KNOWN = (*platform_facts.SSHD, *SESSIONS, *platform_facts.LOGIN, *platform_facts.SU)
 """Only root can write these places."""
 _DELETED = " (deleted)"
 """The kernel adds this after an upgrade, while the old program still runs."""

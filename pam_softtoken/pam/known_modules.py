@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+from pam_softtoken import platform_facts
+
 OURS = "pam_softtoken.so"
 PYTHON = "pam_python.so"
 """This module runs a module that is written in Python. Its first argument is the file."""
@@ -15,7 +17,7 @@ _PYTHON_DIRECTORY = "/lib/security"
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OUR_PYTHON_FILES = (
     f"{_PACKAGE}/pam_module.py",
-    "/usr/lib/pam_softtoken/pam_module.py",
+    platform_facts.PYTHON_MODULE,
     "/usr/lib/pam_softtoken/pam_softtoken/pam_module.py",
 )
 """Our module for pam_python: beside this file, in the package, and at its place before there were packages."""

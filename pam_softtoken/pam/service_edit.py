@@ -4,6 +4,7 @@ jumps over our line. Texts are decoded with `surrogateescape`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,12 @@ from pam_softtoken.pam.control import jump_of
 from pam_softtoken.pam.dialect import Dialect
 from pam_softtoken.pam.jumps import CannotEdit
 from pam_softtoken.pam.logical_lines import assemble, physical_lines
-from pam_softtoken.pam.stack import Line, Stack
+from pam_softtoken.pam.stack import Line, Place, Stack
 
 if TYPE_CHECKING:
     from pam_softtoken.pam.service_file import Reader
 
+_INCLUDE = re.compile(r"^(auth[ \t]+)include(?=[ \t])")
 _ESCAPED = "#softtoken-admin: "
 _NAME = "softtoken-edited"
 _FILE = f"{service_file.DIRECTORY}/{_NAME}"
@@ -53,6 +55,22 @@ def put(text: str, stack: Stack, line: str, *, instead: bool = False) -> str:
         lines.insert(last, line + "\n")
     else:
         lines.insert(last, "\n" + line)
+    return "".join(lines)
+
+
+def fenced(text: str, stack: Stack, place: Place) -> str:
+    """Return the text with an `include` turned into a `substack`. A line in the included file can then no longer end
+    the whole stack. It is unchanged if another line jumps: the count of a jump could change its meaning.
+
+    Args:
+        text: text of the service's own file.
+        stack: the service, read from this text.
+        place: of the line that includes.
+    """
+    if place.file != stack.file or any(jump_of(line.actions) for line in stack.of("auth") if not line.via):
+        return text
+    lines = physical_lines(text)
+    lines[place.number - 1] = _INCLUDE.sub(rf"\1{service_file.SUBSTACK}", lines[place.number - 1])
     return "".join(lines)
 
 

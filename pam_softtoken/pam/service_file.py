@@ -8,6 +8,7 @@ Source:
 
 from __future__ import annotations
 
+from pam_softtoken import platform_facts
 from pam_softtoken.pam.control import ALL_BAD, BadControl, actions_of
 from pam_softtoken.pam.dialect import Dialect
 from pam_softtoken.pam.logical_lines import LogicalLine, assemble
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
     Reader = Callable[[str], str | None]
     """Returns the text of a file by its absolute path. It is empty for a directory, and None if fopen(3) would fail."""
 
-DIRECTORY = "/etc/pam.d"
-DIRECTORIES = (DIRECTORY, "/usr/lib/pam.d")
-"""libpam looks for a service here, in this order."""
+DIRECTORIES = platform_facts.SERVICE_DIRECTORIES
+DIRECTORY = DIRECTORIES[0]
 ONE_FILE = "/etc/pam.conf"
 """All services in one file. It counts if none of the directories exists."""
 FALLBACK = "other"
@@ -49,6 +49,11 @@ _MOST_FILES = 1000
 """The most files opened for one service. Files that include each other twice would take for ever."""
 
 
+def directories_of(dialect: Dialect) -> tuple[str, ...]:
+    """Return where a libpam looks for services, in this order."""
+    return (*DIRECTORIES, platform_facts.VENDOR_DIRECTORY) if dialect.vendor else DIRECTORIES
+
+
 def read(service: str, reader: Reader, dialect: Dialect) -> Stack:
     """Read a service with its included files. A type without a line gets the lines of `other`.
 
@@ -58,11 +63,12 @@ def read(service: str, reader: Reader, dialect: Dialect) -> Stack:
         dialect: of the libpam that reads the service.
     """
     name = _lower(service.rpartition("/")[2])
-    path, text = _find(name, DIRECTORIES, reader)
-    other_path, other_text = _find(FALLBACK, DIRECTORIES, reader)
+    directories = directories_of(dialect)
+    path, text = _find(name, directories, reader)
+    other_path, other_text = _find(FALLBACK, directories, reader)
     own = _Reading(reader, dialect)
     other = _Reading(reader, dialect)
-    if text is None and other_text is None and all(reader(directory) is None for directory in DIRECTORIES):
+    if text is None and other_text is None and all(reader(directory) is None for directory in directories):
         path, text = ONE_FILE, reader(ONE_FILE)
         _read_one_file(name, text or "", own, other)
     else:
@@ -252,7 +258,8 @@ class _Reading:
         if target.startswith("/"):
             path, text = target, self._reader(target)
         else:
-            path, text = _find(target, DIRECTORIES[: 1 if self.dialect.debian else None], self._reader)
+            directories = directories_of(self.dialect)
+            path, text = _find(target, directories[: 1 if self.dialect.debian else None], self._reader)
         if text is None:
             self.problems.append(Problem(place, f'there is no "{target}" to include'))
             return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from pam_softtoken import drawing
+from pam_softtoken import drawing, platform_facts
 from pam_softtoken.program_errors import EnrolmentFailed
 from pam_softtoken.ui import terminal
 
@@ -48,6 +48,6 @@ def load_segno(*, otherwise: str) -> ModuleType:
         import segno  # noqa: PLC0415 - needed only here
     except ImportError:
         raise EnrolmentFailed(
-            "QR codes need the segno library", hint=f"apt install python3-segno, or {otherwise}"
+            "QR codes need the segno library", hint=f"{platform_facts.install('segno')}, or {otherwise}"
         ) from None
     return segno

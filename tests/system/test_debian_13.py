@@ -86,3 +86,11 @@ def test_debian_13__sample_of_the_tests_passes(debian_13: FreshDebian) -> None:
     run_in_checkout(debian_13, "scripts/build")
     shown = run_in_checkout(debian_13, "python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", *files)
     assert " passed" in shown
+
+
+def test_debian_13__both_sudos_take_the_rule(debian_13: FreshDebian) -> None:
+    """sudo-rs, which knows fewer settings, and the usual sudo."""
+    debian_13.install("sudo-rs")
+    debian_13.write("/root/rule", (TREE / "debian/softtoken.sudoers").read_text(), mode=0o440)
+    for program in ("visudo", "visudo-rs"):
+        assert "parsed OK" in debian_13.run(program, "-c", "-f", "/root/rule"), program

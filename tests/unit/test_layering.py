@@ -215,6 +215,7 @@ def test_login__needs_nothing_but_the_standard_library() -> None:
         ("otp.key_uri", "urllib.parse"),
         ("otp.mac", "hashlib"),
         ("otp.mac", "hmac"),
+        ("platform_facts", "shlex"),
     }
 
 
@@ -230,7 +231,7 @@ def test_login__loads_nothing_slow() -> None:
         "pam_softtoken.login.enrolment_dialogue", "pam_softtoken.login.qr_messages", "pam_softtoken.pam",
         "pam_softtoken.pam.service_file", "pam_softtoken.account.editor", "pam_softtoken.account.cure",
         "pam_softtoken.drawing", "pam_softtoken.otp.key_uri", "pam_softtoken.login.first_home",
-        "pam_softtoken.account.missing_home", "pam_softtoken.account.checked_walk",
+        "pam_softtoken.account.missing_home", "pam_softtoken.account.checked_walk", "pam_softtoken.platform_facts",
     }  # fmt: skip
 
 
@@ -301,6 +302,12 @@ def test_owners__paths_of_roots_records_are_spelled_in_one_module() -> None:
 
 def test_owners__pam_modules_are_known_in_one_module() -> None:
     assert _spellers_of(r"\bpam_\w+\.so\b") == {"pam.known_modules"}
+
+
+def test_owners__package_managers_are_known_in_one_module() -> None:
+    """Their names in any message, and the paths of one distribution's Python."""
+    assert _spellers_of(r"(?<![\w/.-])(apt|apt-get|dnf|yum|pacman|zypper|apk)(?![\w/.-])") == {"platform_facts"}
+    assert _spellers_of(r"(dist|site)-packages|/bin/python3|sensible-editor|^common-") == {"platform_facts"}
 
 
 def test_owners__the_bridge_looks_for_changes_where_python_writes_them() -> None:

@@ -176,3 +176,24 @@ def test_take_out__refuses_a_jump_that_would_reach_another_line(name: str) -> No
     with pytest.raises(CannotEdit, match=why) as refusal:
         service_edit.take_out(text, IN_PIECES, others.get)
     assert refusal.value.hint.startswith("remove that jump from ")
+
+
+FEDORA = {"/etc/pam.d/system-auth": "auth sufficient pam_unix.so\nauth required pam_deny.so\n"}
+
+
+@pytest.mark.parametrize("dialect", KNOWN, ids=repr)
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("auth include system-auth\nauth required pam_softtoken.so\n", "auth substack system-auth\n"),
+        ("#\nauth\t include\tsystem-auth # include\n", "#\nauth\t substack\tsystem-auth # include\n"),
+        # A substack counts otherwise than its lines for a jump over it.
+        ("auth [success=1 default=ignore] pam_rootok.so\nauth include system-auth\n", ""),
+    ],
+)
+def test_fence__keeps_an_included_file_from_ending_the_stack(before: str, after: str, dialect: Dialect) -> None:
+    stack = service_file.read("sudo", {**FEDORA, "/etc/pam.d/sudo": before}.get, dialect)
+    (line,) = (each for each in stack.of("auth") if each.name == "pam_unix.so")
+    fenced = service_edit.fenced(before, stack, line.outermost)
+    assert fenced.startswith(after or before)
+    assert len(fenced.splitlines()) == len(before.splitlines())

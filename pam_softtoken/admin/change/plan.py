@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+from pam_softtoken import platform_facts
 from pam_softtoken.admin.change.record import FileChange
 from pam_softtoken.admin.common import host_file
 from pam_softtoken.admin.common.host_file import Content
@@ -52,7 +53,8 @@ def require_service(service: str) -> Stack:
         known = sorted(
             os.path.basename(path)
             for path in glob.glob(f"{service_file.DIRECTORY}/*")
-            if not os.path.basename(path).startswith("common-") and os.path.basename(path) != service_file.FALLBACK
+            if not platform_facts.is_included_only(os.path.basename(path))
+            and os.path.basename(path) != service_file.FALLBACK
         )
         raise AdministrationFailed(f'no such service: "{service}"', hint="there are " + ", ".join(known))
     if stack.file == service_file.ONE_FILE:
@@ -104,6 +106,7 @@ class Plan:
         # After a public key, no other line accepts the user when our module returns PAM_IGNORE.
         ours = exempt_lines.lines_with(line, exempt, permit=nullok and way == WITH_PUBLIC_KEY)
         self.text = service_edit.put(text_of(self.old.file) or "", self.old, ours, instead=way == WITH_PUBLIC_KEY)
+        self.text = self._fenced(path)
         self.stack = self._read(service, path, self.text)
         self._require_asked()
         before = host_file.read(path)
@@ -127,6 +130,23 @@ class Plan:
         return service_file.read(
             service, lambda each: text if each == path else text_of(each), installed_libpam.dialect()
         )
+
+    def _fenced(self, path: str) -> str:
+        """Return the new text. If a right password would end the stack in an included file, as in Fedora's system-auth,
+        that file becomes a substack.
+        """
+        before = self._read(self.old.service, path, self.text)
+        culprit = paths.bypass(exempt_lines.asked(before.of("auth")))
+        if culprit is None or not culprit.via or before.problems:
+            return self.text
+        text = service_edit.fenced(self.text, before, culprit.outermost)
+        after = self._read(self.old.service, path, text)
+        if text == self.text or paths.bypass(exempt_lines.asked(after.of("auth"))) is not None:
+            return self.text
+        self.remarks.append(
+            f"{culprit.outermost} includes as a substack, so that {culprit.place} does not skip the code."
+        )
+        return text
 
     def _twins(self, path: str, ours: str) -> Iterator[FileChange]:
         """Return the changes that make other services of the same program ask for a code, too."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from pam_softtoken import platform_facts
 from pam_softtoken.admin.common import bounded
 from pam_softtoken.admin.common.finding import ERROR, Finding, Report, shown
-from pam_softtoken.admin.doctor.mode_check import INTERPRETER
 from pam_softtoken.admin.services.option_check import arguments_of, our_lines, settings_of
 from pam_softtoken.admin.services.stack_check import Services
 from pam_softtoken.pam import client, installed_libpam, known_modules
@@ -20,16 +20,15 @@ _WRONG = "000000"
 _OURS = ("backend", "timeout")
 """The arguments that a trial keeps; all others can change whether it asks."""
 _AS_USUAL = "try_first_pass=no use_first_pass=no forward_pass=no"
-_REINSTALL = "apt-get install --reinstall libpam-softtoken"
 
 
 def check(services: Services) -> Report:
     """Try each different module and backend that the services name."""
-    answer = bounded.ask(INTERPRETER, "-I", "-S", "-c", "print(6 * 7)")
+    answer = bounded.ask(platform_facts.INTERPRETER, "-I", "-S", "-c", "print(6 * 7)")
     if answer is None or answer.stdout.strip() != "42":
         what = "the interpreter does not start, so that every login is refused"
-        mend = "apt-get install --reinstall python3-minimal"
-        return Report((Finding(ERROR, INTERPRETER, "", what, mend),), ("interpreter",))
+        mend = platform_facts.reinstall_interpreter()
+        return Report((Finding(ERROR, platform_facts.INTERPRETER, "", what, mend),), ("interpreter",))
     findings, doubts = [], []
     lines = {_line_of(line): line for stack in services.ours for line in our_lines(stack) if _can_be_tried(line)}
     for text, line in lines.items():
@@ -40,10 +39,10 @@ def check(services: Services) -> Report:
             continue
         if result == client.PAM_SUCCESS:
             what = "the module lets in a user who does not exist"
-            findings.append(Finding(ERROR, str(line.place), shown(line), what, _REINSTALL))
+            findings.append(Finding(ERROR, str(line.place), shown(line), what, platform_facts.reinstall()))
         elif not asked:
             what = "the module does not ask for a code, but refuses everybody; the log says why"
-            findings.append(Finding(ERROR, str(line.place), shown(line), what, _REINSTALL))
+            findings.append(Finding(ERROR, str(line.place), shown(line), what, platform_facts.reinstall()))
     tried = ("interpreter", f"module and backend, tried with an unknown user in {len(lines) - len(doubts)} ways")
     return Report(tuple(findings), tried, tuple(doubts))
 

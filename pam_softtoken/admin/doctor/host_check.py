@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
+from pam_softtoken import platform_facts
 from pam_softtoken.account.places import CHANGES, DATA, RUN
 from pam_softtoken.admin.change import record
 from pam_softtoken.admin.common import bounded
@@ -47,7 +48,7 @@ def check_clock(*, now: int) -> Report:
         what = "a time service runs, but the kernel's clock is not marked as synchronised"
         return Report((Finding(NOTE, "clock", "", what, "timedatectl"),), looked_at)
     what = "nothing keeps the clock right; when it is off by more than a minute, codes are refused"
-    mend = "apt-get install systemd-timesyncd" if "CanNTP=no" in answer.stdout else SET_CLOCK
+    mend = platform_facts.install("time service") if "CanNTP=no" in answer.stdout else SET_CLOCK
     return Report((Finding(WARNING, "clock", "", f"{what} (in a container, look on its host)", mend),), looked_at)
 
 

@@ -8,7 +8,7 @@ import shlex
 import stat
 from collections.abc import Iterable, Iterator
 
-from pam_softtoken import config
+from pam_softtoken import config, platform_facts
 from pam_softtoken.account import entries, places
 from pam_softtoken.admin.common import person
 from pam_softtoken.admin.common.finding import ERROR, WARNING, Finding, Report, named
@@ -16,8 +16,6 @@ from pam_softtoken.admin.services.option_check import our_lines, settings_of
 from pam_softtoken.admin.services.stack_check import Services
 from pam_softtoken.pam import installed_libpam, known_modules
 
-DEFAULT_BACKEND = "/usr/lib/pam_softtoken/bin/softtoken-backend"
-INTERPRETER = "/usr/bin/python3"
 PYTHON_MODULE = "pam_module.py"
 MOST_ENTRIES = 20000
 _GROUP_OR_OTHERS_WRITE, _GROUP_OR_OTHERS = 0o022, 0o077
@@ -26,11 +24,13 @@ _GROUP_OR_OTHERS_WRITE, _GROUP_OR_OTHERS = 0o022, 0o077
 def check(services: Services) -> Report:
     """Check all files that our lines name, and root's records for them."""
     findings: list[Finding] = []
-    for path in dict.fromkeys([INTERPRETER, config.DEFAULT_CONF, *modules(services), *backends(services)]):
+    for path in dict.fromkeys(
+        [platform_facts.INTERPRETER, config.DEFAULT_CONF, *modules(services), *backends(services)]
+    ):
         findings += not_roots_alone(path)
         if path in backends(services) and not os.path.isfile(path):
             what = "the backend is not there, so that every login is refused"
-            findings.append(Finding(ERROR, path, "", what, "apt-get install --reinstall libpam-softtoken"))
+            findings.append(Finding(ERROR, path, "", what, platform_facts.reinstall()))
     for package in packages(services):
         findings += [*_writable_below(package), *not_compiled(package)]
     roots = (
@@ -67,7 +67,7 @@ def backends(services: Services) -> list[str]:
             elif settings is not None and settings.backend:
                 found.append(settings.backend)
             elif not any(word.startswith("backend=") for word in line.arguments):
-                found.append(DEFAULT_BACKEND)
+                found.append(platform_facts.BACKEND)
     return list(dict.fromkeys(found))
 
 
@@ -152,7 +152,9 @@ def not_compiled(package: str) -> Iterator[Finding]:
     stale = [os.path.relpath(path, package) for path in _below(package) if path.endswith(".py") and _is_stale(path)]
     if stale:
         what = f"each login compiles some modules again, and the user waits for it: {named(stale)}"
-        yield Finding(WARNING, package, "", what, f"{INTERPRETER} -m compileall -q {shlex.quote(package)}")
+        yield Finding(
+            WARNING, package, "", what, f"{platform_facts.INTERPRETER} -m compileall -q {shlex.quote(package)}"
+        )
 
 
 def _is_stale(source: str) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from pam_softtoken import platform_facts
 from pam_softtoken.account import places
 from pam_softtoken.admin.common import logins
 from pam_softtoken.admin.common.finding import ERROR, NOTE, WARNING, Finding, Report, named, shown
@@ -60,7 +60,7 @@ def _named_places(line: Line, settings: Config, directory_services: list[str]) -
         "until softtoken-admin rebind, and may leave their place to somebody else: store= with %U uses the uid"
     )
     file = where.place.rpartition(":")[0] or where.place
-    yield Finding(WARNING, where.place, where.line, what, f"sensible-editor {shlex.quote(file)}")
+    yield Finding(WARNING, where.place, where.line, what, platform_facts.editor(file))
 
 
 def _late_homes(stack: Stack, settings: Config) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO, BinaryIO
 
+from pam_softtoken import platform_facts
 from pam_softtoken.account import entries, user_path
 from pam_softtoken.admin.common import child
 from pam_softtoken.admin.log_view.log_lines import (
@@ -132,7 +133,9 @@ def _journal(stack: ExitStack, since: float, *files: str) -> Iterator[Entry]:
     try:
         process = stack.enter_context(child.running(command, errors=said))
     except OSError as error:
-        raise AdministrationFailed(f"cannot run journalctl: {error.strerror}", hint="apt install systemd") from None
+        raise AdministrationFailed(
+            f"cannot run journalctl: {error.strerror}", hint=platform_facts.install("systemd")
+        ) from None
 
     def entries() -> Iterator[Entry]:
         assert process.stdout is not None  # noqa: S101 - for the type checker

@@ -8,6 +8,7 @@ import shlex
 import stat
 from collections.abc import Iterable, Iterator
 
+from pam_softtoken import platform_facts
 from pam_softtoken.account import places
 from pam_softtoken.admin.common.finding import ERROR, WARNING, Edit, Finding, Report, named, shown
 from pam_softtoken.admin.services import pam_profile
@@ -76,7 +77,7 @@ def without_our_line(stack: Stack, line: Line, services: Services) -> str:
     passwords = {each.name for each in stack.of("auth")} & known_modules.PASSWORD
     text = services.reading.line(include.file, include.number)
     if passwords != {_UNIX} or not _INCLUDE.fullmatch(text):
-        return f"sensible-editor {shlex.quote(stack.file)}"
+        return platform_facts.editor(stack.file)
     return str(Edit(include.file, include.number, include.number, f"auth required {_UNIX}"))
 
 

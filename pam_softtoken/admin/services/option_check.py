@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pam_softtoken import config
+from pam_softtoken import config, platform_facts
 from pam_softtoken.account import safe_open
 from pam_softtoken.admin.common.finding import ERROR, NOTE, WARNING, Edit, Finding, Report, drop_argument, shown
 from pam_softtoken.admin.services import stack_mend
@@ -77,7 +77,7 @@ def set_where(line: Line, name: str) -> Setting:
     for number, text in enumerate(_conf_text(path, required=False)[0].split("\n"), 1):
         if text.partition("=")[0].strip() == name:
             return Setting(f"{path}:{number}", text.strip(), str(Edit(path, number, number, None)))
-    return Setting(str(line.place), shown(line), f"sensible-editor {shlex.quote(line.place.file)}")
+    return Setting(str(line.place), shown(line), platform_facts.editor(line.place.file))
 
 
 def _conf_text(path: str, *, required: bool) -> tuple[str, list[str]]:
@@ -112,7 +112,7 @@ def _wrong(line: Line) -> Iterator[Finding]:
         if re.match(r"/.*?:[0-9]+: ", problem) or (problem.startswith("/") and not told):
             yield _in_conf(problem)
         elif not told and not problem.startswith("module argument"):
-            mend = f"sensible-editor {shlex.quote(line.place.file)}"
+            mend = platform_facts.editor(line.place.file)
             yield Finding(ERROR, str(line.place), shown(line), f"every login is refused: {problem}", mend)
 
 
@@ -182,5 +182,5 @@ def _of_enrolment(stack: Stack, line: Line) -> Iterator[Finding]:
         enrolment_safety.require_that_enrolment_is_safe(stack.service, factor_seen_by_host=by_host)
     except ConfigError as error:
         what = f"nobody can enrol while logging in: {error.problems[0].removeprefix('enrol: ')}"
-        mend = f"sensible-editor {shlex.quote(stack.file)}"
+        mend = platform_facts.editor(stack.file)
         yield Finding(ERROR, where.place, where.line, what, mend)

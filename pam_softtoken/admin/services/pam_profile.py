@@ -8,15 +8,14 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from pam_softtoken import platform_facts
 from pam_softtoken.admin.common.finding import delete
-from pam_softtoken.pam import service_file
 from pam_softtoken.pam.stack import Line
 
 NAME = "softtoken"
 RECORD = "/var/lib/pam/auth"
 """The file that pam-auth-update wrote last, with the name of the profile above its lines."""
 TURN_OFF = f"pam-auth-update --disable {NAME}"
-_COMMON = f"{service_file.DIRECTORY}/common-"
 
 
 def has_made(line: Line) -> bool:
@@ -25,7 +24,7 @@ def has_made(line: Line) -> bool:
         record = Path(RECORD).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-    return line.place.file.startswith(_COMMON) and f"Module: {NAME}" in record.splitlines()
+    return platform_facts.is_of_pam_auth_update(line.place.file) and f"Module: {NAME}" in record.splitlines()
 
 
 def way_off(service: str, line: Line) -> str:

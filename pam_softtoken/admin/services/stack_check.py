@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from pam_softtoken import platform_facts
 from pam_softtoken.admin.common import host_file
 from pam_softtoken.admin.common.bounded import Reading
 from pam_softtoken.admin.common.finding import (
@@ -44,13 +45,13 @@ class Services(NamedTuple):
     def ours(self) -> tuple[Stack, ...]:
         """The services that run our module, without the files that only serve to be included."""
         running = {name: stack for name, stack in self.stacks.items() if stack.ours}
-        return tuple(stack for name, stack in running.items() if not name.startswith("common-"))
+        return tuple(stack for name, stack in running.items() if not platform_facts.is_included_only(name))
 
 
 def read_services() -> Services:
     """Read all services. `Reading.refused` lists what cannot be read."""
     names: list[str] = []
-    for directory in service_file.DIRECTORIES:
+    for directory in service_file.directories_of(installed_libpam.dialect()):
         try:
             found = sorted(os.listdir(directory))
         except OSError:
@@ -105,7 +106,7 @@ def _missing(stack: Stack) -> Iterator[Finding]:
             continue
         if line.is_ours:
             what = f"the module is not there, so that {stack.service} refuses everybody"
-            yield Finding(ERROR, str(line.place), shown(line), what, "apt-get install --reinstall libpam-softtoken")
+            yield Finding(ERROR, str(line.place), shown(line), what, platform_facts.reinstall())
         else:
             what = f"{stack.service} names a module that is not there, which counts as a denial"
             severity = WARNING if line.control == "optional" else ERROR

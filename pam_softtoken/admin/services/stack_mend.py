@@ -5,9 +5,9 @@ Pure.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from pam_softtoken import platform_facts
 from pam_softtoken.admin.common.finding import Edit, delete, set_control, shown
 from pam_softtoken.pam import installed_libpam, known_modules, paths, service_file
 from pam_softtoken.pam.stack import Line, Stack
@@ -60,7 +60,7 @@ def first_that_helps(stack: Stack, reader: Callable[[str], str | None], changes:
         sound = lets_in(found) and not gaps and not denial_is_lost(found) and not code_alone(lines)
         if len(after.ours) == 1 and sound:
             return "\n".join(map(str, change))
-    return f"sensible-editor {shlex.quote(stack.ours[0].place.file)}"
+    return platform_facts.editor(stack.ours[0].place.file)
 
 
 def against_skip(stack: Stack, line: Line) -> Iterator[list[Edit]]:

@@ -9,6 +9,7 @@ import base64
 import binascii
 from typing import NamedTuple
 
+from pam_softtoken import platform_facts
 from pam_softtoken.interchange.app_document import DAMAGED
 from pam_softtoken.program_errors import Unreadable
 
@@ -17,7 +18,6 @@ MAX_SCRYPT_WORK = 2**21
 """The limit of n * r * p: less than a second, and 256 MiB. Aegis uses an eighth of it."""
 MAX_ITERATIONS = 10**6
 """The limit for PBKDF2: half a second."""
-_HINT = "apt install python3-cryptography"
 
 
 class ScryptCost(NamedTuple):
@@ -125,4 +125,6 @@ def bytes_of_passphrase(passphrase: str) -> bytes:
 
 
 def _library_missing() -> Unreadable:
-    return Unreadable("reading an encrypted export needs the cryptography library", hint=_HINT)
+    return Unreadable(
+        "reading an encrypted export needs the cryptography library", hint=platform_facts.install("cryptography")
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pam_softtoken import platform_facts
 from pam_softtoken.interchange.app_document import DAMAGED, Fields
 from pam_softtoken.interchange.apps.app_cipher import bytes_from_base64, bytes_of_passphrase, wrong_passphrase
 from pam_softtoken.interchange.apps.app_entry import Item, harvest_items
@@ -19,7 +20,6 @@ from pam_softtoken.program_errors import Unreadable
 _VERSION = 1
 _MAX_MEMORY_BYTES = 2**30
 _MAX_PASSES = 16
-_HINT = "apt install python3-nacl"
 
 
 def is_one(document: object) -> bool:
@@ -87,7 +87,9 @@ def _library() -> Any:
     try:
         from nacl import bindings  # noqa: PLC0415 - a device without it can import everything else
     except ImportError:
-        raise Unreadable("reading encrypted exports of Ente Auth needs the nacl library", hint=_HINT) from None
+        raise Unreadable(
+            "reading encrypted exports of Ente Auth needs the nacl library", hint=platform_facts.install("pynacl")
+        ) from None
     return bindings
 
 
