@@ -176,5 +176,7 @@ def _refuse_other_kinds(kind: str, parameters: dict[str, str]) -> None:
         # The message repeats the name only if it is a known one.
         told = next((f'"{name}"' for name in (encoder, kind) if name in _OTHER_KINDS), "of another maker")
         raise Unreadable(f"a token {told} makes its codes in a way of its own, which is neither HOTP nor TOTP")
+    if kind == "ocra":
+        raise Unreadable("a token of type ocra signs requests, and has no one-time passwords to import")
     if kind not in ("hotp", "totp"):
         raise Unreadable("the type is neither hotp nor totp", hint=_HINT)
