@@ -68,11 +68,9 @@ def run(screen: terminal.Terminal, options: AddOptions) -> None:
 
 
 def _hint_for(same: Entry) -> str:
-    return (
-        "softtoken sign uses it"
-        if isinstance(same.token, ocra.OCRAToken)
-        else f'softtoken code "{same.name}" shows its code'
-    )
+    if isinstance(same.token, ocra.OCRAToken):
+        return "softtoken sign uses it"
+    return f'softtoken code "{same.name}" shows its code'
 
 
 def _require_name(name: str, *, hint: str) -> None:

@@ -83,9 +83,7 @@ def run(screen: terminal.Terminal, options: ExportOptions) -> None:
         else:
             screen.show(uri)
     for each, _ in left_out:
-        screen.tell(
-            f'Left out: "{screen.spell(each.name)}" signs requests. {_ENROL_ANOTHER[:1].upper()}{_ENROL_ANOTHER[1:]}.'
-        )
+        screen.tell(f'Left out: "{screen.spell(each.name)}", which signs requests. Its key is not shown again.')
     if any(isinstance(each.token, HOTPToken) for each in chosen):
         screen.tell("Tokens that count must count in one place only: remove them here once they are used elsewhere.")
 

@@ -1,7 +1,7 @@
 """`softtoken sign --listen`: take requests from a Unix socket that ssh forwards from a host, one at a time.
 
-Nothing that comes through the socket is trusted: the length and the time of each read are limited, and only processes of
-the same user may connect. A client sends one line, and gets one line: the code, or `no`.
+Nothing that comes through the socket is trusted: the length and the time of each read are limited, and only processes
+of the same user may connect. A client sends one line, and gets one line: the code, or `no`.
 """
 
 from __future__ import annotations

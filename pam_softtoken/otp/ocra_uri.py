@@ -1,5 +1,5 @@
-"""Key URIs of tokens that sign: `otpauth://ocra/HOST:USER?secret=...&suite=...&issuer=HOST`. Only our own programs write
-and read them. Does no I/O. A login never loads this module.
+"""Key URIs of tokens that sign: `otpauth://ocra/HOST:USER?secret=...&suite=...&issuer=HOST`. Only our own programs
+write and read them. Does no I/O. A login never loads this module.
 """
 
 from __future__ import annotations
