@@ -149,7 +149,7 @@ def _read_line(client: socket.socket) -> str:
     Raises:
         VaultFailed: there is none, or not in time.
     """
-    hint = f"a request is one line that begins with {signing.PREFIX}"
+    hint = f'a request is one line that begins with "{signing.PREFIX}"'
     until = time.monotonic() + PATIENCE_S
     data = b""
     try:

@@ -112,7 +112,7 @@ def check(text: str, signers: Sequence[tuple[Entry, OCRAToken]], *, now: int) ->
         asked = signing.read_request(found[1].secret.reveal(), text)
     except BadRequest as error:
         raise VaultFailed(
-            f"not signed: {error}", hint=f"copy the whole line that begins with {signing.PREFIX}"
+            f"not signed: {error}", hint=f'copy the whole line, from "{signing.PREFIX}" to its end'
         ) from None
     request = Request(*found, asked)
     _check_age(request, now)

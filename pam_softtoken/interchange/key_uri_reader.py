@@ -63,6 +63,8 @@ def parse(uri: str, *, now: int, min_key_bytes: int = MIN_KEY_BYTES) -> Imported
     if scheme.lower() != SCHEME or not (found and slash and question) or not uri.isprintable() or "#" in uri:
         raise Unreadable("not a Key URI", hint=_HINT)
     kind = kind.lower()
+    if kind == "ocra":
+        raise Unreadable("a token of type ocra signs requests, and has no one-time passwords to import")
     _refuse_deleted(query)
     parameters = parameters_of(query, _MEANINGFUL, _DESCRIPTIVE | {_TRASHED})
     _refuse_other_kinds(kind, parameters)
@@ -176,7 +178,5 @@ def _refuse_other_kinds(kind: str, parameters: dict[str, str]) -> None:
         # The message repeats the name only if it is a known one.
         told = next((f'"{name}"' for name in (encoder, kind) if name in _OTHER_KINDS), "of another maker")
         raise Unreadable(f"a token {told} makes its codes in a way of its own, which is neither HOTP nor TOTP")
-    if kind == "ocra":
-        raise Unreadable("a token of type ocra signs requests, and has no one-time passwords to import")
     if kind not in ("hotp", "totp"):
         raise Unreadable("the type is neither hotp nor totp", hint=_HINT)

@@ -19,7 +19,7 @@ from pam_softtoken.otp import ocra, ocra_uri, signing
 from pam_softtoken.otp.ocra import OCRAToken, Suite
 from pam_softtoken.otp.token import Secret, encode_base32
 from pam_softtoken.program_errors import Unreadable
-from tests.support.device import PASSPHRASE, RFC_KEY, Device, totp
+from tests.support.device import PASSPHRASE, RFC_KEY, Device, Mistake, totp
 from tests.support.enroller import Dialogue
 from tests.support.signing import KEY, made
 
@@ -51,6 +51,12 @@ def at_prompt(device: Device, *words: str | Path, columns: int = 80) -> Iterator
         person.expect("Passphrase of the vault: ")
         person.type(PASSPHRASE)
         yield person
+
+
+def refused(person: Dialogue) -> Mistake:
+    """Check that the program ends with status 1, and return its reason."""
+    assert person.finish() == 1, person.transcript
+    return Mistake(person.transcript)
 
 
 @contextlib.contextmanager
@@ -143,8 +149,10 @@ def test_export__leaves_a_token_that_signs_out_and_says_so(device: Device, form:
 
 
 def test_import__takes_no_token_that_signs(device: Device) -> None:
-    refused = device.refused("import", "-", typed=URI.encode())
-    assert "a token of type ocra signs requests" in refused.error
+    done = device.run("import", "-", typed=URI.encode())
+    assert done.status == 1
+    assert "a token of type ocra signs requests" in done.stderr
+    assert not device.path.exists()
 
 
 def test_table__shows_no_token_that_signs(device: Device) -> None:
@@ -188,7 +196,7 @@ def test_sign__anything_but_a_yes_signs_nothing(device: Device, answer: str) -> 
         person.type(fresh())
         person.expect(QUESTION)
         person.type(answer)
-        assert person.refused().error == "not signed"
+        assert refused(person).error == "not signed"
         assert not CODE.search(person.transcript)
 
 
@@ -199,7 +207,7 @@ def test_sign__what_was_pasted_behind_the_request_is_no_answer(device: Device) -
         person.type_bytes(fresh().encode() + b"\ry\ry")
         person.expect(QUESTION)
         person.type("")
-        assert person.refused().error == "not signed"
+        assert refused(person).error == "not signed"
 
 
 def test_sign__ctrl_c_signs_nothing(device: Device) -> None:
@@ -209,7 +217,7 @@ def test_sign__ctrl_c_signs_nothing(device: Device) -> None:
         person.type(fresh())
         person.expect(QUESTION)
         person.press_control("C")
-        assert person.refused().error == "interrupted; nothing was changed"
+        assert refused(person).error == "interrupted; nothing was changed"
 
 
 BAD_REQUESTS: dict[str, Callable[[], str]] = {
@@ -229,7 +237,7 @@ def test_sign__shows_nothing_of_a_request_that_it_refuses(device: Device, kind: 
     with at_prompt(device) as person:
         person.expect("Request: ")
         person.type(BAD_REQUESTS[kind]())
-        assert person.refused().error.startswith("not signed: ")
+        assert refused(person).error.startswith("not signed: ")
         for word in ("systemctl", "secret", "/home/alice", "Sign it", "\x1b[2J"):
             assert word not in person.transcript
 
@@ -246,14 +254,14 @@ def test_sign__control_characters_of_a_command_do_not_reach_the_terminal(device:
 
 def test_sign__needs_a_terminal(device: Device) -> None:
     device.hold(signer())
-    refused = device.refused("sign", typed=fresh().encode() + b"\ny\n")
-    assert refused.error == "there is no terminal to show a request on; nothing was signed"
+    mistake = device.refused("sign", typed=fresh().encode() + b"\ny\n")
+    assert mistake.error == "there is no terminal to show a request on; nothing was signed"
 
 
 def test_sign__without_a_token_that_signs_names_what_helps(device: Device) -> None:
     device.hold(totp("phone"), signer("other kind", suite="OCRA-1:HOTP-SHA1-6:QN08"))
     with at_prompt(device) as person:
-        assert person.refused().error == "no token in the vault signs requests"
+        assert refused(person).error == "no token in the vault signs requests"
 
 
 def test_wrapped__no_part_of_a_value_looks_like_another_line() -> None:
@@ -349,11 +357,11 @@ def test_listen__replaces_a_left_over_socket_and_nothing_else(device: Device, tm
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
     with listening(device, path), at_prompt(device, "--listen", path) as second:
-        assert second.refused().error == f'another program listens on "{path}"'
+        assert refused(second).error == f'another program listens on "{path}"'
     path.unlink()
     path.write_text("kept")
     with at_prompt(device, "--listen", path) as person:
-        assert person.refused().error == f'"{path}" exists, and is no socket of yours'
+        assert refused(person).error == f'"{path}" exists, and is no socket of yours'
     assert path.read_text() == "kept"
 
 
@@ -363,4 +371,4 @@ def test_listen__refuses_a_directory_that_others_can_change(device: Device, tmp_
     shared.mkdir()
     shared.chmod(0o777)
     with at_prompt(device, "--listen", shared / "sign") as person:
-        assert person.refused().error.startswith("other users can change the directory")
+        assert refused(person).error.startswith("other users can change the directory")

@@ -49,7 +49,7 @@ def test_vault__returns_the_stored_entries(path: Path) -> None:
         ("counts", "", "hotp", 6),
     ]
     assert all(ours.is_same(other) for ours, other in zip(put, got, strict=True))
-    assert got[1].otp_token.otp_at(2**40) == put[1].token.otp_at(2**40)
+    assert got[1].otp_token.otp_at(2**40) == put[1].otp_token.otp_at(2**40)
 
 
 def test_vault__opens_by_rfc_7914_and_rfc_8439_without_our_code(path: Path) -> None:
