@@ -16,7 +16,7 @@ from pam_softtoken.ui import consent, qr_code, terminal
 from pam_softtoken.ui.command_line import Command
 
 FORMATS = ("uri", "aegis")
-_ENROL_ANOTHER = "on the host, enrol another token for another device: softtoken-enroll --sign"
+_ENROL_ANOTHER = "enrol another token on the host, for another device"
 
 
 @dataclass(frozen=True, slots=True)

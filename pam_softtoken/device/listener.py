@@ -54,7 +54,7 @@ def serve(screen: terminal.Terminal, signers: Sequence[tuple[Entry, OCRAToken]],
 
 @contextlib.contextmanager
 def _listening(path: str) -> Iterator[socket.socket]:
-    """Make a socket that only its owner can use, and remove it at the end."""
+    """Yield a socket that only its owner can use. Remove it at the end."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as listening:
         try:
             _check_directory(os.path.dirname(path))

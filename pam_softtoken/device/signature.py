@@ -62,7 +62,7 @@ def run(screen: terminal.Terminal, options: SignOptions) -> None:
     if not signers:
         raise VaultFailed(
             "no token in the vault signs requests",
-            hint="softtoken add takes the Key URI that softtoken-enroll --sign shows on the host",
+            hint="softtoken add takes the Key URI that the host shows when you enrol a token that signs",
         )
     if options.listen is not None:
         from pam_softtoken.device import listener  # noqa: PLC0415 - pasting needs no sockets
@@ -107,7 +107,7 @@ def check(text: str, signers: Sequence[tuple[Entry, OCRAToken]], *, now: int) ->
         if found is None:
             raise VaultFailed(
                 "not signed: no token in the vault has the key of this request",
-                hint="softtoken-enroll --sign on the host makes a key, and softtoken add takes it",
+                hint="softtoken add takes the Key URI that the host shows when you enrol a token that signs",
             )
         asked = signing.read_request(found[1].secret.reveal(), text)
     except BadRequest as error:

@@ -14,7 +14,7 @@ from pam_softtoken.program_errors import Unreadable
 
 START = f"{SCHEME}://{OCRAToken.kind}/"
 MAX_CHARACTERS = 2048
-_HINT = "copy all of the line that softtoken-enroll --sign shows"
+_HINT = "copy all of the line that the host shows when you enrol a token that signs"
 
 
 def build(token: OCRAToken, *, issuer: str, account: str) -> str:
