@@ -15,7 +15,7 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 
-from pam_softtoken.device import signature
+from pam_softtoken.device import signing_request
 from pam_softtoken.device.entry import Entry
 from pam_softtoken.otp import signing
 from pam_softtoken.otp.ocra import OCRAToken
@@ -130,8 +130,8 @@ def _serve_one(screen: terminal.Terminal, signers: Sequence[tuple[Entry, OCRATok
 
 
 def _answer(screen: terminal.Terminal, signers: Sequence[tuple[Entry, OCRAToken]], line: str) -> bytes:
-    request = signature.check(line, signers, now=int(time.time()))
-    code = signature.confirm(screen, request)
+    request = signing_request.check(line, signers, now=int(time.time()))
+    code = signing_request.confirm(screen, request)
     if code is None:
         screen.tell("Not signed.")
         return _REFUSED

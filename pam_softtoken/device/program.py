@@ -30,6 +30,9 @@ examples:
       one code on stdout, by a part of the name
   softtoken sign
       sign a command that sudo on a host asks about: paste its line
+  softtoken sign --listen ~/.softtoken-sign
+      take requests over ssh; 1000 is your user id on the host:
+      ssh -R /run/user/1000/softtoken-sign:$HOME/.softtoken-sign host
   softtoken list
       which tokens are there?
   softtoken import aegis.json

@@ -1,30 +1,16 @@
-"""`softtoken sign`: show what a host asks to sign, and sign it after an explicit yes. A request is checked completely
-before anything of it is shown: its form, its MAC, its key and its age.
-"""
+"""`softtoken sign`: sign one pasted request, or requests that come through a socket."""
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from pam_softtoken.device import desk, entry, passphrase
-from pam_softtoken.device.entry import Entry
-from pam_softtoken.errors import BadRequest, in_words
-from pam_softtoken.otp import ocra, signing, statement
-from pam_softtoken.otp.ocra import OCRAToken
-from pam_softtoken.otp.statement import Statement
+from pam_softtoken.device import desk, entry, listener, passphrase, signing_request
+from pam_softtoken.otp import ocra, signing
 from pam_softtoken.program_errors import NotConfirmed, VaultFailed
-from pam_softtoken.ui import consent, terminal
+from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
-
-MAX_AHEAD_S = 60
-"""How far a host's clock may be ahead of this device's clock."""
-_NAME_COLUMNS = 8
-_LEAST_COLUMNS = 40
-_ANEW = "run the command on the host again, and sign the new request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments to its parser."""
     parser.add_argument(
         "--listen", metavar="SOCKET",
-        help="take requests from this socket until Ctrl-C, instead of a pasted one; connect a host with "
-        "ssh -R /run/user/UID/softtoken-sign:SOCKET HOST, where UID is your user id on the host",
+        help="take requests from a socket until Ctrl-C, which ssh forwards from a host, instead of a pasted one",
     )  # fmt: skip
     passphrase.add_arguments(parser)
 
@@ -65,106 +50,13 @@ def run(screen: terminal.Terminal, options: SignOptions) -> None:
             hint="softtoken add takes the Key URI that the host shows when you enrol a token that signs",
         )
     if options.listen is not None:
-        from pam_softtoken.device import listener  # noqa: PLC0415 - pasting needs no sockets
-
         listener.serve(screen, signers, options.listen)
         return
-    request = check(desk.ask(screen, "Request"), signers, now=int(time.time()))
-    code = confirm(screen, request)
+    request = signing_request.check(desk.ask(screen, "Request"), signers, now=int(time.time()))
+    code = signing_request.confirm(screen, request)
     if code is None:
         raise NotConfirmed("not signed", hint="to sign a request, answer y")
     screen.show(signing.grouped(code))
-
-
-class Request(NamedTuple):
-    """A genuine request.
-
-    Args:
-        entry: the entry that signs it.
-        token: the entry's token.
-        statement: what is to be signed.
-    """
-
-    entry: Entry
-    token: OCRAToken
-    statement: Statement
-
-
-def check(text: str, signers: Sequence[tuple[Entry, OCRAToken]], *, now: int) -> Request:
-    """Check a request.
-
-    Args:
-        text: as it was pasted or received.
-        signers: the entries that can sign.
-        now: Unix seconds.
-
-    Raises:
-        VaultFailed: it must not be signed. The message repeats nothing of it.
-    """
-    try:
-        wanted = signing.request_key_id(text)
-        found = next((each for each in signers if signing.key_id(each[1].secret.reveal()) == wanted), None)
-        if found is None:
-            raise VaultFailed(
-                "not signed: no token in the vault has the key of this request",
-                hint="softtoken add takes the Key URI that the host shows when you enrol a token that signs",
-            )
-        asked = signing.read_request(found[1].secret.reveal(), text)
-    except BadRequest as error:
-        raise VaultFailed(
-            f"not signed: {error}", hint=f'copy the whole line, from "{signing.PREFIX}" to its end'
-        ) from None
-    request = Request(*found, asked)
-    _check_age(request, now)
-    return request
-
-
-def _check_age(request: Request, now: int) -> None:
-    age_s = now - request.statement.time
-    if age_s > signing.MAX_AGE_S:
-        raise VaultFailed(f"not signed: the request is {in_words(age_s)} old", hint=f"{_ANEW}; or a clock is wrong")
-    if age_s < -MAX_AHEAD_S:
-        raise VaultFailed(
-            f"not signed: the request is from the future, by {in_words(-age_s)}",
-            hint="see whether the clock of this device or of the host is wrong",
-        )
-
-
-def confirm(screen: terminal.Terminal, request: Request) -> str | None:
-    """Show a request, and ask whether to sign it.
-
-    Returns:
-        The code. None if the answer is no.
-
-    Raises:
-        VaultFailed: the request has become too old.
-        EnrolmentFailed: the input has ended.
-        KeyboardInterrupt: the user stops.
-    """
-    columns = terminal.message_columns()
-    lines = [("token", statement.escape(request.entry.name)), *statement.shown_lines(request.statement)]
-    for name, value in lines:
-        for line in wrapped(name, value, columns):
-            screen.tell(line)
-    # A paste can have more lines than the request, and people type ahead. Neither is an answer.
-    terminal.discard_typed_ahead()
-    if not consent.agreed(screen, "Sign it?"):
-        return None
-    _check_age(request, int(time.time()))
-    return signing.sign(request.token.secret.reveal(), request.statement)
-
-
-def wrapped(name: str, value: str, columns: int) -> list[str]:
-    """Return a line of a statement in lines of the terminal. No part of a long value can look like another line.
-
-    Args:
-        name: the line's name.
-        value: printable ASCII.
-        columns: width of the terminal.
-    """
-    room = max(columns, _LEAST_COLUMNS) - _NAME_COLUMNS - 4
-    parts = [value[place : place + room] for place in range(0, len(value), room)] or [""]
-    return [f"  {name:{_NAME_COLUMNS}} {parts[0]}", *(f"  {'':{_NAME_COLUMNS - 1}}+ {part}" for part in parts[1:])]
 
 
 COMMAND = Command("sign", "sign a command that a host asks about", add_arguments, SignOptions, run)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.device import signature
+from pam_softtoken.device import signing_request
 from pam_softtoken.device.entry import Entry
 from pam_softtoken.otp import ocra, ocra_uri, signing
 from pam_softtoken.otp.ocra import OCRAToken, Suite
@@ -226,7 +226,7 @@ BAD_REQUESTS: dict[str, Callable[[], str]] = {
     "with another MAC": lambda: "stq1.AAAAAAAAAA" + fresh()[15:],
     "cut off": lambda: fresh()[:-7],
     "too old": lambda: fresh(age_s=signing.MAX_AGE_S + 5),
-    "from the future": lambda: fresh(age_s=-signature.MAX_AHEAD_S - 60),
+    "from the future": lambda: fresh(age_s=-signing_request.MAX_AHEAD_S - 60),
     "for a terminal": lambda: "stq1.\x1b[2J",
 }
 
@@ -266,7 +266,7 @@ def test_sign__without_a_token_that_signs_names_what_helps(device: Device) -> No
 
 def test_wrapped__no_part_of_a_value_looks_like_another_line() -> None:
     value = "a" * 29 + "as       nobody  "
-    lines = signature.wrapped("run", value, 40)
+    lines = signing_request.wrapped("run", value, 40)
     assert lines[0].startswith("  run      ")
     assert all(line.startswith("         + ") for line in lines[1:])
     assert "".join(line[11:] for line in lines) == value
