@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pam_softtoken.device import desk, passphrase, typed_token
 from pam_softtoken.device.entry import Entry, Names
 from pam_softtoken.interchange import google_export, key_uri_reader, qr_picture, record
-from pam_softtoken.otp import key_uri
-from pam_softtoken.otp.token import require_name
+from pam_softtoken.otp import key_uri, ocra, ocra_uri
+from pam_softtoken.otp.token import DEFAULT_NAME, require_name
 from pam_softtoken.program_errors import Unreadable, UsageError, VaultFailed
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
@@ -59,14 +59,18 @@ def run(screen: terminal.Terminal, options: AddOptions) -> None:
     with vault.changing() as entries:
         same = next((entry for entry in entries if entry.is_same(new)), None)
         if same is not None:
-            raise VaultFailed(
-                f'that token is there already, as "{same.name}"', hint=f'softtoken code "{same.name}" shows its code'
-            )
+            raise VaultFailed(f'that token is there already, as "{same.name}"', hint=_hint_for(same))
         name = options.name or Names(entries).take(new.name, other_name)
         if any(entry.name == name for entry in entries):
             raise VaultFailed(f'there is another entry "{name}"', hint="--name gives it another name")
         entries.append(new.named(name))
     screen.tell(f'Added "{screen.spell(name)}".')
+
+
+def _hint_for(same: Entry) -> str:
+    if isinstance(same.token, ocra.OCRAToken):
+        return "softtoken sign uses it"
+    return f'softtoken code "{same.name}" shows its code'
 
 
 def _require_name(name: str, *, hint: str) -> None:
@@ -106,6 +110,8 @@ def _in_picture(data: bytes) -> str:
 
 
 def _from_uri(uri: str) -> tuple[Entry, str]:
+    if uri.lower().startswith(ocra_uri.START):
+        return _signer_from(uri)
     if uri.lower().startswith(f"{google_export.SCHEME}:"):
         raise VaultFailed("this is an export with any number of tokens", hint="softtoken import takes it")
     try:
@@ -115,6 +121,19 @@ def _from_uri(uri: str) -> tuple[Entry, str]:
     issuer, account = key_uri_reader.label_of(uri)
     issuer = record.name_from(issuer) if issuer else ""
     return Entry(token, issuer).named(record.name_from(account or issuer)), token.name
+
+
+def _signer_from(uri: str) -> tuple[Entry, str]:
+    """Read the Key URI of a token that signs. Its one spelling has small letters, so nothing is guessed."""
+    token, issuer, account = ocra_uri.parse(uri, name=DEFAULT_NAME, now=int(time.time()))
+    if token.suite.text != ocra.SIGNING_SUITE:
+        raise VaultFailed(
+            f"this token answers challenges of another kind: {token.suite.text}",
+            hint=f"softtoken sign uses {ocra.SIGNING_SUITE}",
+        )
+    issuer = record.name_from(issuer) if issuer else ""
+    name = record.name_from(issuer or account)
+    return Entry(token, issuer).named(name), record.name_from(f"{issuer} {account}")
 
 
 def _asked_for(screen: terminal.Terminal, options: AddOptions) -> tuple[Entry, str]:

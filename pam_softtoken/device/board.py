@@ -124,7 +124,7 @@ class Board:
         is_chosen = place == self._chosen
         style = "reverse" if is_chosen else ""
         fragments = [(style, ("> " if is_chosen else "  ") + self._name(entry, max(4, columns - right - 4)) + "  ")]
-        token = entry.token
+        token = entry.otp_token
         if isinstance(token, TOTPToken):
             left_s = token.period_s - now % token.period_s
             filled = -(-left_s * bar_columns // token.period_s)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pam_softtoken.device import desk, entry, passphrase
 from pam_softtoken.device.entry import Entry
+from pam_softtoken.otp.ocra import OCRAToken
 from pam_softtoken.otp.token import HOTPToken, TOTPToken, require_name
 from pam_softtoken.program_errors import UsageError, VaultFailed
 from pam_softtoken.ui import consent, terminal
@@ -45,6 +46,8 @@ def _list(screen: terminal.Terminal, options: ListOptions) -> None:
 
 def _kind_of(each: Entry) -> tuple[str, str]:
     token = each.token
+    if isinstance(token, OCRAToken):
+        return token.kind, "none; softtoken sign uses it"
     how = f"{token.digits} digits, {token.algorithm}"
     if isinstance(token, TOTPToken):
         return "totp", f"{how}, every {token.period_s} s"

@@ -40,7 +40,7 @@ def run(screen: terminal.Terminal, options: VerifyOptions) -> None:
     """
     _, entries = desk.open_vault(desk.passphrase_of(screen, options.passphrase))
     chosen = entries[entry.find(entries, options.name)]
-    token = chosen.token
+    token = chosen.otp_token
     if not isinstance(token, TOTPToken):
         raise VaultFailed(
             f'"{chosen.name}" counts, and its codes say nothing about clocks', hint="give an entry of type totp"

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from pam_softtoken.device import desk, passphrase
-from pam_softtoken.device.entry import Entry, find
+from pam_softtoken.device.entry import Entry, find, with_codes
 from pam_softtoken.device.vault import Vault
 from pam_softtoken.otp import hotp
 from pam_softtoken.otp.token import TOTPToken
@@ -43,16 +43,19 @@ def run(screen: terminal.Terminal, options: CodeOptions) -> None:
     vault, entries = desk.open_vault(desk.passphrase_of(screen, options.passphrase))
     if not entries:
         raise VaultFailed("the vault is empty", hint="softtoken add takes a Key URI, softtoken import a file")
+    shown = with_codes(entries)
+    if options.name is None and not shown:
+        raise VaultFailed("no token in the vault has codes; all of them sign requests", hint="softtoken sign uses them")
     if options.name is None and screen.is_terminal() and terminal.person_is_there():
         from pam_softtoken.device import live_table  # noqa: PLC0415 - its library takes as long as everything else
 
-        live_table.show(screen, vault, entries)
+        live_table.show(screen, vault, shown)
         return
-    if options.name is None and len(entries) > 1:
+    if options.name is None and len(shown) > 1:
         raise UsageError("whose code?", hint="softtoken code NAME; softtoken list shows the names")
-    number = find(entries, options.name) if options.name is not None else 0
+    chosen = entries[find(entries, options.name)] if options.name is not None else shown[0]
     terminal.checkpoint()
-    show_one(screen, vault, entries[number])
+    show_one(screen, vault, chosen)
 
 
 def show_one(screen: terminal.Terminal, vault: Vault, entry: Entry) -> None:
@@ -61,12 +64,12 @@ def show_one(screen: terminal.Terminal, vault: Vault, entry: Entry) -> None:
     Raises:
         ProgramError: it could not be stored as used, or could not be shown.
     """
-    if isinstance(entry.token, TOTPToken):
+    token = entry.otp_token
+    if isinstance(token, TOTPToken):
         now = int(time.time())
-        screen.show(entry.token.otp_at(hotp.time_step(now, entry.token.period_s)))
+        screen.show(token.otp_at(hotp.time_step(now, token.period_s)))
         if screen.is_terminal():
-            period_s = entry.token.period_s
-            screen.tell(f"{screen.spell(entry.name)}: {period_s - now % period_s} s left")
+            screen.tell(f"{screen.spell(entry.name)}: {token.period_s - now % token.period_s} s left")
         return
     code = vault.next_code(entry)
     try:

@@ -9,7 +9,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from pam_softtoken.errors import BadSuite
 from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES
+from pam_softtoken.otp.ocra import OCRAToken, Suite
 from pam_softtoken.otp.token import (
     MAX_NAME_CHARACTERS,
     HOTPToken,
@@ -28,17 +30,28 @@ class Entry(NamedTuple):
     """One of the user's tokens.
 
     Args:
-        token: with a name that no other entry has.
+        token: with a name that no other entry has. An `OCRAToken` signs requests, and has no codes to show.
         issuer: the service that asks for its codes, "" if unknown.
     """
 
-    token: Token
+    token: Token | OCRAToken
     issuer: str = ""
 
     @property
     def name(self) -> str:
         """Return the user's name for it."""
         return self.token.name
+
+    @property
+    def otp_token(self) -> Token:
+        """Return the token, to compute its codes.
+
+        Raises:
+            VaultFailed: it signs requests, and has no codes.
+        """
+        if isinstance(self.token, OCRAToken):
+            raise VaultFailed(f'"{self.name}" signs requests, and has no codes', hint="softtoken sign uses it")
+        return self.token
 
     def named(self, name: str) -> Entry:
         """Return the same entry under another name."""
@@ -66,11 +79,15 @@ class Entry(NamedTuple):
     def way(self) -> tuple[object, ...]:
         """Return how its codes are made. Entries that share this are the same. It contains the key."""
         token = self.token
+        if isinstance(token, OCRAToken):
+            return token.kind, token.secret.reveal(), token.suite.text
         period = token.period_s if isinstance(token, TOTPToken) else None
         return token.kind, token.secret.reveal(), token.algorithm, token.digits, period
 
 
-def _made(token: Token, **changed: Any) -> Token:
+def _made(token: Token | OCRAToken, **changed: Any) -> Token | OCRAToken:
+    if isinstance(token, OCRAToken):
+        return OCRAToken(changed["name"], token.secret, suite=token.suite, created=token.created)
     facts = {
         "name": token.name,
         "algorithm": token.algorithm,
@@ -106,6 +123,16 @@ def find(entries: Sequence[Entry], wanted: str, *, whole: bool = False) -> int:
     if whole:
         raise VaultFailed(f'there is no entry "{wanted}"; near it is {names}', hint="give the whole name")
     raise VaultFailed(f'"{wanted}" matches {names}', hint="give more of the name")
+
+
+def with_codes(entries: Iterable[Entry]) -> list[Entry]:
+    """Return the entries that have codes to show."""
+    return [entry for entry in entries if not isinstance(entry.token, OCRAToken)]
+
+
+def signing(entries: Iterable[Entry]) -> list[tuple[Entry, OCRAToken]]:
+    """Return the entries that sign requests, each with its token."""
+    return [(entry, entry.token) for entry in entries if isinstance(entry.token, OCRAToken)]
 
 
 def matches(entry: Entry, wanted: str) -> bool:
@@ -154,10 +181,11 @@ def _record(entry: Entry) -> dict[str, object]:
 def shown(entry: Entry) -> dict[str, object]:
     """Return what a program may know about an entry without knowing the key."""
     token = entry.token
+    common: dict[str, object] = {"name": token.name, "issuer": entry.issuer, "type": token.kind}
+    if isinstance(token, OCRAToken):
+        return {**common, "suite": token.suite.text}
     return {
-        "name": token.name,
-        "issuer": entry.issuer,
-        "type": token.kind,
+        **common,
         "algorithm": token.algorithm,
         "digits": token.digits,
         "period": token.period_s if isinstance(token, TOTPToken) else None,
@@ -176,13 +204,16 @@ def read(content: bytes, *, path: str) -> list[Entry]:
         if whole["version"] != VERSION:
             raise ValueError("another version")
         return [_entry(record) for record in whole["entries"]]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, BadSuite):
         raise VaultFailed(f'a newer softtoken wrote "{path}"', hint="use that one; nothing was changed") from None
 
 
 def _entry(record: dict[str, Any]) -> Entry:
     secret = Secret(decode_base32(record["key"]), min_bytes=SHORTEST_KEY_BYTES)
     name, created = record["name"], record["created"]
+    if record["type"] == OCRAToken.kind:
+        suite = Suite.parse(record["suite"])
+        return Entry(OCRAToken(name, secret, suite=suite, created=created), record["issuer"])
     algorithm, digits = record["algorithm"], record["digits"]
     token: Token
     if record["type"] == "totp":

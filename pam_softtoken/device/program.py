@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from pam_softtoken.device import addition, arrival, catalogue, clock_check, departure, display, passphrase_change
+from pam_softtoken.device import (
+    addition,
+    arrival,
+    catalogue,
+    clock_check,
+    departure,
+    display,
+    passphrase_change,
+    signature,
+)
 from pam_softtoken.ui import command_line
 
 PROGRAM = "softtoken"
@@ -19,6 +28,11 @@ examples:
       all codes, with the seconds left; type to search, Enter copies
   softtoken code host
       one code on stdout, by a part of the name
+  softtoken sign
+      sign a command that sudo on a host asks about: paste its line
+  softtoken sign --listen ~/.softtoken-sign
+      take requests over ssh; 1000 is your user id on the host:
+      ssh -R /run/user/1000/softtoken-sign:$HOME/.softtoken-sign host
   softtoken list
       which tokens are there?
   softtoken import aegis.json
@@ -33,6 +47,7 @@ examples:
 COMMANDS: tuple[command_line.Command[Any], ...] = (
     addition.COMMAND,
     display.COMMAND,
+    signature.COMMAND,
     catalogue.LIST,
     catalogue.RENAME,
     catalogue.REMOVE,

@@ -63,6 +63,8 @@ def parse(uri: str, *, now: int, min_key_bytes: int = MIN_KEY_BYTES) -> Imported
     if scheme.lower() != SCHEME or not (found and slash and question) or not uri.isprintable() or "#" in uri:
         raise Unreadable("not a Key URI", hint=_HINT)
     kind = kind.lower()
+    if kind == "ocra":
+        raise Unreadable("a token of type ocra signs requests, and has no one-time passwords to import")
     _refuse_deleted(query)
     parameters = parameters_of(query, _MEANINGFUL, _DESCRIPTIVE | {_TRASHED})
     _refuse_other_kinds(kind, parameters)

@@ -33,8 +33,17 @@ def require(screen: terminal.Terminal, question: str, *, given: bool, option: st
         return
     if not terminal.person_is_there():
         raise NotConfirmed("there is no terminal to ask on; nothing was changed", hint=f"add {option}")
-    if screen.ask(f"{question} [y/N]").strip().lower() not in ("y", "yes"):
+    if not agreed(screen, question):
         raise NotConfirmed("not confirmed; nothing was changed", hint=f"answer y, or add {option}")
+
+
+def agreed(screen: terminal.Terminal, question: str) -> bool:
+    """Ask a question on the terminal. Return whether the answer is `y` or `yes`.
+
+    Raises:
+        EnrolmentFailed: the input has ended.
+    """
+    return screen.ask(f"{question} [y/N]").strip().lower() in ("y", "yes")
 
 
 def require_whole_word(screen: terminal.Terminal, question: str) -> None:

@@ -234,6 +234,26 @@ def person_is_there() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
+def person_sees_messages() -> bool:
+    """Return whether messages go to a terminal."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def message_columns() -> int:
+    """Return the width of the terminal that shows messages, in columns. For other outputs, return a usual width."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def discard_typed_ahead() -> None:
+    """Discard what was typed or pasted before a question is shown, so that it cannot answer the question."""
+    if sys.stdin is not None:
+        with contextlib.suppress(termios.error):
+            termios.tcflush(sys.stdin, termios.TCIFLUSH)
+
+
 def interrupt_only_at_questions(signals: Sequence[signal.Signals]) -> None:
     """Block these signals, too, until the program asks something. They keep their default effect."""
     _stopping.extend(signals)

@@ -29,7 +29,7 @@ def _round_trip(token: Token) -> Token:
     """Seal a token in a vault, open the vault again and return the token."""
     key = sealing.SealingKey.new(b"x", CHEAP)
     _, content = sealing.unseal(key.seal(entry.write([Entry(token)])), b"x", path="vault")
-    return entry.read(content, path="vault")[0].token
+    return entry.read(content, path="vault")[0].otp_token
 
 
 @settings(max_examples=sampling.amount(60, full=600))

@@ -110,7 +110,7 @@ def test_add__asks_for_each_field_with_the_key_hidden(device: Device) -> None:
         assert "3pxp" not in person.transcript
         assert PASSPHRASE not in person.transcript
     (entry,) = device.content()
-    assert (entry.name, entry.token.digits, entry.token.algorithm) == ("Zoë", 8, "SHA256")
+    assert (entry.name, entry.otp_token.digits, entry.otp_token.algorithm) == ("Zoë", 8, "SHA256")
     assert encode_base32(entry.token.secret.reveal()) == SHORT
 
 
@@ -317,7 +317,9 @@ def test_import__adds_each_token_once_and_reports_it(device: Device, tmp_path: P
 def _calls_for(accounts: int, name: str) -> int:
     """Count the calls that put accounts into a vault of the same size."""
     held = [totp(name.format(0), b"held %d" % number) for number in range(accounts)]
-    found = tuple(Imported(totp(name.format(number), b"new %d" % number).token) for number in range(1, accounts + 1))
+    found = tuple(
+        Imported(totp(name.format(number), b"new %d" % number).otp_token) for number in range(1, accounts + 1)
+    )
     calls = 0
 
     def count(frame: FrameType, event: str, argument: object) -> None:

@@ -44,12 +44,12 @@ def test_vault__returns_the_stored_entries(path: Path) -> None:
     put = [totp("Zoë 日本 🔑", b"k", issuer="Ħost", digits=8, period_s=60), hotp("counts", counter=2**40)]
     write_vault(path, put)
     got = _open(path)
-    assert [(entry.name, entry.issuer, entry.token.kind, entry.token.digits) for entry in got] == [
+    assert [(entry.name, entry.issuer, entry.token.kind, entry.otp_token.digits) for entry in got] == [
         ("Zoë 日本 🔑", "Ħost", "totp", 8),
         ("counts", "", "hotp", 6),
     ]
     assert all(ours.is_same(other) for ours, other in zip(put, got, strict=True))
-    assert got[1].token.otp_at(2**40) == put[1].token.otp_at(2**40)
+    assert got[1].otp_token.otp_at(2**40) == put[1].otp_token.otp_at(2**40)
 
 
 def test_vault__opens_by_rfc_7914_and_rfc_8439_without_our_code(path: Path) -> None:

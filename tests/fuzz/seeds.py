@@ -12,11 +12,14 @@ from pam_softtoken.account import state, state_format, token_file
 from pam_softtoken.account.state import State
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.bridge import wire
+from pam_softtoken.otp import ocra, ocra_uri, signing
+from pam_softtoken.otp.ocra import OCRAToken
 from pam_softtoken.otp.pin import PIN
 from pam_softtoken.otp.recovery_code import RecoverySet
 from pam_softtoken.otp.token import HOTPToken, Secret, TOTPToken
 from tests.device import export_maker, manager_exports
 from tests.fuzz.harness import CORPUS
+from tests.support.signing import KEY, made
 
 RFC_KEY = b"12345678901234567890"  # RFC 4226, appendix D
 
@@ -340,6 +343,36 @@ def _conversations() -> dict[str, bytes]:
     }
 
 
+def _signing_requests() -> dict[str, bytes]:
+    full = made(
+        cwd="/home/my dir", chroot="/srv", env=("A=b  c", "LD_PRELOAD=/x"), run=("/bin/sh", "-c", 'echo "\\\n"', ""),
+        argv0="-sh", kind="shell", notes=("one", "two"),
+    ).encode()  # fmt: skip
+    return {
+        "usual": made().encode(),
+        "everything": full,
+        "two-spaces": full.replace(b"b \\x20c", b"b  c"),
+        "in-quotes": made().encode().replace(b"tty pts/3", b'tty "pts/3"'),
+        "other-order": made().encode().replace(b"host server\nuser alice", b"user alice\nhost server"),
+        "request": signing.make_request(KEY, made()).encode(),
+        "request-cut-off": signing.make_request(KEY, made()).encode()[:-3],
+        "request-of-no-bytes": b"stq1.",
+    }
+
+
+def _signer_uris() -> dict[str, bytes]:
+    token = OCRAToken("laptop", Secret(KEY), suite=ocra.Suite.parse(ocra.SIGNING_SUITE), created=0)
+    uri = ocra_uri.build(token, issuer="host", account="\xe4 b").encode()
+    return {
+        "uri": uri,
+        "no-suite": uri.replace(b"&suite=", b"&sweet="),
+        "capital-escapes": uri.replace(b"%3A", b"%3a"),
+        "more": uri + b"&digits=6",
+        "suite": b"OCRA-1:HOTP-SHA512-10:C-QA64-PSHA512-S512-T48H",
+        "suite-out-of-order": b"OCRA-1:HOTP-SHA1-6:QN08-T1M-S064",
+    }
+
+
 def seeds() -> dict[str, dict[str, bytes]]:
     """Return the inputs of each target, by name."""
     return {
@@ -354,6 +387,8 @@ def seeds() -> dict[str, dict[str, bytes]]:
         "sent_frames": _sent(),
         "uri": _uris(),
         "app_export": _exports(),
+        "signing_request": _signing_requests(),
+        "key_uri_of_signer": _signer_uris(),
         "bridge_frames": _conversations(),
     }
 

@@ -17,16 +17,27 @@ from pam_softtoken.account import token_file as tokenfile
 from pam_softtoken.account.location import Location
 from pam_softtoken.account.state import State
 from pam_softtoken.bridge import wire
-from pam_softtoken.errors import BadTokenFile, ConfigError, DamagedState, MalformedAnswer, ProtocolError
+from pam_softtoken.errors import (
+    BadRequest,
+    BadStatement,
+    BadSuite,
+    BadTokenFile,
+    ConfigError,
+    DamagedState,
+    MalformedAnswer,
+    ProtocolError,
+)
 from pam_softtoken.interchange import key_uri_reader
 from pam_softtoken.interchange.apps import exports
 from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES
 from pam_softtoken.login import answer
-from pam_softtoken.otp import hotp, key_uri, recovery_code
+from pam_softtoken.otp import hotp, key_uri, ocra, ocra_uri, recovery_code, signing
 from pam_softtoken.otp.mac import sha256
+from pam_softtoken.otp.statement import Statement, shown_lines
 from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken, encode_base32
-from pam_softtoken.program_errors import ImportFailed
+from pam_softtoken.program_errors import ImportFailed, Unreadable
 
+SIGNING_KEY = b"12345678901234567890123456789012"
 PATH = "/home/alice/.softtoken/file"
 
 
@@ -239,6 +250,38 @@ def uri(data: bytes) -> None:
     }
 
 
+def signing_request(data: bytes) -> None:
+    """Read a statement, a request with a right MAC around it, and the data as a whole request."""
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        signing.read_request(SIGNING_KEY, text)
+    except BadRequest as error:
+        _assert_can_be_logged(error)
+    try:
+        found = Statement.parse(data)
+    except BadStatement:
+        return
+    assert found.encode() == data
+    assert all(name.isalnum() and value.isascii() and value.isprintable() for name, value in shown_lines(found))
+    assert signing.is_signed(SIGNING_KEY, found, signing.sign(SIGNING_KEY, found))
+    if found.key == signing.key_id(SIGNING_KEY):
+        assert signing.read_request(SIGNING_KEY, signing.make_request(SIGNING_KEY, found)) == found
+
+
+def key_uri_of_signer(data: bytes) -> None:
+    """Read the Key URI of a token that signs, or a suite alone."""
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        assert ocra.Suite.parse(text).text == text
+    except BadSuite:
+        pass
+    try:
+        token, issuer, account = ocra_uri.parse(text, name="laptop", now=0)
+    except Unreadable:
+        return
+    assert ocra_uri.build(token, issuer=issuer, account=account) == text
+
+
 class _Asked(Exception):
     """The export is encrypted and otherwise correct. The cost of a passphrase is not tested here."""
 
@@ -293,6 +336,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         sent_frames,
         uri,
         app_export,
+        signing_request,
+        key_uri_of_signer,
     )
 }
 

@@ -12,6 +12,7 @@ import pytest
 from tests.support.installation import TREE
 
 COMPOSED = (
+    "Sign it? [y/N] y",
     "alice@server: Permission denied (publickey,keyboard-interactive).",  # of ssh
     "4 users: 1 enrolled, 2 not-enrolled, 1 unusable",
     "alice: moved to /var/lib/softtoken/1000",
