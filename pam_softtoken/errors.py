@@ -342,27 +342,3 @@ class ConversationFailed(SoftTokenError):
 
 class ProtocolError(SoftTokenError):
     """The bridge and the backend do not speak the same protocol."""
-
-
-class BadSuite(SoftTokenError):
-    """The text is no suite of RFC 6287."""
-
-
-class BadStatement(SoftTokenError):
-    """The text is no statement that can be signed."""
-
-
-class StatementTooLong(SoftTokenError):
-    """A command has too much around it to be shown and signed.
-
-    Args:
-        length: of its statement, in bytes.
-    """
-
-    def __init__(self, length: int) -> None:
-        super().__init__(f"the statement has {length} bytes")
-        self.length = length
-
-
-class BadRequest(SoftTokenError):
-    """The text is no genuine request to sign something. The text of the error is for the user."""

@@ -97,3 +97,31 @@ class UsageError(ProgramError):
     """The command line asks for something that does not exist."""
 
     exit_status = 2
+
+
+class SigningError(SoftTokenError):
+    """What is to be signed, or how, is not as it must be. A login signs nothing."""
+
+
+class BadSuite(SigningError):
+    """The text is no suite of RFC 6287."""
+
+
+class BadStatement(SigningError):
+    """The text is no statement that can be signed."""
+
+
+class StatementTooLong(SigningError):
+    """A command has too much around it to be shown and signed.
+
+    Args:
+        length: of its statement, in bytes.
+    """
+
+    def __init__(self, length: int) -> None:
+        super().__init__(f"the statement has {length} bytes")
+        self.length = length
+
+
+class BadRequest(SigningError):
+    """The text is no genuine request to sign something. The text of the error is for the user."""

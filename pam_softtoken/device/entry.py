@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from pam_softtoken.errors import BadSuite
 from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES
 from pam_softtoken.otp.ocra import OCRAToken, Suite
 from pam_softtoken.otp.token import (
@@ -21,7 +20,7 @@ from pam_softtoken.otp.token import (
     decode_base32,
     encode_base32,
 )
-from pam_softtoken.program_errors import VaultFailed
+from pam_softtoken.program_errors import BadSuite, VaultFailed
 
 VERSION = 1
 

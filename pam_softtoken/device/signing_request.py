@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pam_softtoken.device.entry import Entry
-from pam_softtoken.errors import BadRequest, in_words
+from pam_softtoken.errors import in_words
 from pam_softtoken.otp import signing, statement
 from pam_softtoken.otp.ocra import OCRAToken
 from pam_softtoken.otp.statement import Statement
-from pam_softtoken.program_errors import VaultFailed
+from pam_softtoken.program_errors import BadRequest, VaultFailed
 from pam_softtoken.ui import consent, terminal
 
 MAX_AHEAD_S = 60

@@ -5,9 +5,9 @@ no `Token`: it has no one-time passwords.
 
 from __future__ import annotations
 
-from pam_softtoken.errors import BadSuite
 from pam_softtoken.otp import hotp, mac
 from pam_softtoken.otp.token import Secret, require_name
+from pam_softtoken.program_errors import BadSuite
 
 SIGNING_SUITE = "OCRA-1:HOTP-SHA256-8:QH64"
 """The suite that signs statements: the question is a SHA-256 in hexadecimal."""

@@ -6,11 +6,10 @@ from __future__ import annotations
 
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from pam_softtoken.errors import BadSuite
 from pam_softtoken.otp.key_uri import SCHEME
 from pam_softtoken.otp.ocra import OCRAToken, Suite
 from pam_softtoken.otp.token import Secret, decode_base32, encode_base32
-from pam_softtoken.program_errors import Unreadable
+from pam_softtoken.program_errors import BadSuite, Unreadable
 
 START = f"{SCHEME}://{OCRAToken.kind}/"
 MAX_CHARACTERS = 2048

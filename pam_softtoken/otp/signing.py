@@ -10,9 +10,9 @@ from __future__ import annotations
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 
-from pam_softtoken.errors import BadRequest, BadStatement
 from pam_softtoken.otp import mac, ocra
 from pam_softtoken.otp.statement import KEY_CHARACTERS, MAX_BYTES, Statement
+from pam_softtoken.program_errors import BadRequest, BadStatement
 
 PREFIX = "stq1."
 MAC_BYTES = 8

@@ -9,7 +9,7 @@ ASCII. A space behind a space is `\x20`, so no value can push something off the 
 
 from __future__ import annotations
 
-from pam_softtoken.errors import BadStatement, StatementTooLong
+from pam_softtoken.program_errors import BadStatement, StatementTooLong
 
 HEAD = "softtoken-request 1"
 MAX_BYTES = 1500

@@ -18,9 +18,6 @@ from pam_softtoken.account.location import Location
 from pam_softtoken.account.state import State
 from pam_softtoken.bridge import wire
 from pam_softtoken.errors import (
-    BadRequest,
-    BadStatement,
-    BadSuite,
     BadTokenFile,
     ConfigError,
     DamagedState,
@@ -35,7 +32,7 @@ from pam_softtoken.otp import hotp, key_uri, ocra, ocra_uri, recovery_code, sign
 from pam_softtoken.otp.mac import sha256
 from pam_softtoken.otp.statement import Statement, shown_lines
 from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken, encode_base32
-from pam_softtoken.program_errors import ImportFailed, Unreadable
+from pam_softtoken.program_errors import BadRequest, BadStatement, BadSuite, ImportFailed, Unreadable
 
 SIGNING_KEY = b"12345678901234567890123456789012"
 PATH = "/home/alice/.softtoken/file"

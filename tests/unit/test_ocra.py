@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_softtoken.errors import BadSuite
 from pam_softtoken.otp import ocra
 from pam_softtoken.otp.ocra import OCRAToken, Suite, compute
 from pam_softtoken.otp.token import Secret, Token
+from pam_softtoken.program_errors import BadSuite
 
 # RFC 6287, appendix C: three keys, the SHA-1 of the PIN 1234, and the time 2008-03-25 12:06:30 UTC in minutes.
 KEY_20 = b"12345678901234567890"

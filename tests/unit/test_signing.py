@@ -12,9 +12,9 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from pam_softtoken.errors import BadRequest, BadStatement, StatementTooLong
 from pam_softtoken.otp import ocra, signing, statement
 from pam_softtoken.otp.statement import Statement
+from pam_softtoken.program_errors import BadRequest, BadStatement, StatementTooLong
 from tests.support.installation import TREE
 from tests.support.signing import KEY, made
 from tests.unit.test_ocra import model
