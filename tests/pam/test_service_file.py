@@ -47,10 +47,12 @@ def stack_of(text: str, **others: str) -> Stack:
 
 
 PLAIN = "auth required pam_echo.so"
+BETWEEN = "" if installed_libpam.dialect().whole_lines else "\n# between\n"
+"""What an older libpam skips inside a continued line. A newer one ends the line there."""
 STACKS = {
     "words": f"{PLAIN} one two\n\t AUTH  Required\tpam_echo.so   three  \n",
     "comments": f"# auth required pam_echo.so no\n  # no\n{PLAIN} one # two\n{PLAIN} three#four\n",
-    "continued": f"{PLAIN} one \\\n two \\ \t\n\n# between\n three\n{PLAIN} four # five \\\n{PLAIN} six\n",
+    "continued": f"{PLAIN} one \\\n two \\ \t\n{BETWEEN} three\n{PLAIN} four # five \\\n{PLAIN} six\n",
     "in the middle of a word": f"{PLAIN} on\\\ne two\n",
     "brackets": f"{PLAIN} [one two] x[three four] [[five\\]] []\n",
     "quiet": "-auth required pam_echo.so one\n-auth optional pam_absent.so no\n",

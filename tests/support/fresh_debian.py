@@ -62,11 +62,12 @@ tar -C /mnt -cf "$1.new" .
 mv "$1.new" "$1"
 """
 
-# $1 is the path of the tree, $2 that of our scripts, $3 the archive.
+# $1 is the path of the tree, $2 that of our scripts, $3 the archive, $4 a directory for its /tmp, if any.
 _MAKE = """
 mount -t tmpfs -o mode=755 tmpfs "$1"
 tar -C "$1" -xpf "$3"
 cp -L /etc/resolv.conf "$1/etc/"
+[ -z "$4" ] || mount --bind "$4" "$1/tmp"
 mount -t tmpfs -o mode=755 tmpfs "$1/run"
 mkdir -m 755 "$1/run/sshd" "$1/run/lock"
 mount -t tmpfs -o mode=755 tmpfs "$1/dev"
@@ -95,6 +96,7 @@ class FreshDebian:
         release: another one than this machine's.
         included: packages that are installed from the beginning.
         dependencies: the same, but apt-get autoremove removes them.
+        disk: an empty directory that becomes its /tmp. Without one, everything in it is on a tmpfs.
 
     Attributes:
         log: its system log.
@@ -107,10 +109,11 @@ class FreshDebian:
         release: str = "",
         included: str = INCLUDED,
         dependencies: Sequence[str] = DEPENDENCIES,
+        disk: Path | None = None,
     ) -> None:
         record = directory.with_suffix(".log")
         archive = _archive_of(release, included, dependencies, record)
-        arguments = [str(directory), str(TREE / "scripts"), str(archive)]
+        arguments = [str(directory), str(TREE / "scripts"), str(archive), str(disk or "")]
         with record.open("wb") as log:
             self._holder = subprocess.Popen(
                 [*_UNSHARE, _MAKE, "sh", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import re
@@ -347,7 +348,7 @@ class SSH(Host):
         self.configuration.write_text(
             f"{self._settings}ListenAddress 127.0.0.1:{port}\nHostKey {self.host_key}\nPidFile none\nLogLevel VERBOSE\n"
             "UsePAM yes\nPasswordAuthentication no\nKbdInteractiveAuthentication yes\nPubkeyAuthentication yes\n"
-            f"AuthenticationMethods {factors}\n"
+            f"AuthenticationMethods {factors}\n{_no_penalties()}"
         )
         # It must not outlive the tests, not even killed ones.
         words = ["setpriv", "--pdeathsig", "TERM", "/usr/sbin/sshd", "-D", "-e", *self._options]
@@ -356,6 +357,15 @@ class SSH(Host):
             server = subprocess.Popen(self.mounts.command(*words), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_until(lambda: "Server listening" in self._log.read_text() or server.poll() is not None, "sshd to listen")
         return server if server.poll() is None else None
+
+
+@functools.cache
+def _no_penalties() -> str:
+    """Return the line for OpenSSH 9.8 and later, which otherwise turns away a client that was refused often."""
+    said = subprocess.run(["/usr/bin/ssh", "-V"], check=True, capture_output=True, text=True).stderr
+    version = re.match(r"OpenSSH_(\d+)\.(\d+)", said)
+    assert version is not None, said
+    return "PerSourcePenalties no\n" if (int(version[1]), int(version[2])) >= (9, 8) else ""
 
 
 def _heed_hang_up() -> None:

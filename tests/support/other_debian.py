@@ -17,7 +17,7 @@ from tests.support.installation import TREE
 
 RELEASES = {"12": "bookworm", "13": "trixie"}
 INCLUDED = "ca-certificates,git,python3"
-CHECKOUT = "/opt/pam_softtoken"
+CHECKOUT = "/srv/pam_softtoken"
 _PIP_SETTINGS = ("/etc/pip.conf", "/etc/xdg/pip", "/etc/ssl/certs/ca-certificates.crt")
 _PASSED_ON = ("TEST_SEED", "TEST_FULL", "TEST_CPU", "PYTEST_ADDOPTS")
 
@@ -29,7 +29,7 @@ def copy_checkout(tree: FreshDebian) -> None:
         AssertionError: a part could not be copied.
     """
     tree.run("mkdir", "-p", CHECKOUT)
-    left_out = ("--exclude=./build", "--exclude=__pycache__", "--exclude=*.egg-info")
+    left_out = ("--exclude=./build", "--exclude=__pycache__", "--exclude=*.egg-info", "--exclude=*.bundle")
     with subprocess.Popen(["tar", "-C", str(TREE), *left_out, "-cf", "-", "."], stdout=subprocess.PIPE) as packing:
         words = tree.command("tar", "-C", CHECKOUT, "--no-same-owner", "-xf", "-")
         unpacking = subprocess.run(words, stdin=packing.stdout, check=False, env=ENVIRONMENT)
@@ -70,9 +70,12 @@ def main(arguments: list[str]) -> int:
         sys.exit(f"scripts/test: error: {why_not}")
     with tempfile.TemporaryDirectory(prefix="softtoken-debian-") as scratch:
         directory = Path(scratch, "tree")
-        directory.mkdir(mode=0o755)
+        disk = Path(scratch, "tmp")  # homes and stores are not on a tmpfs, where an absence may be an error
+        for path, mode in ((directory, 0o755), (disk, 0o1777)):
+            path.mkdir()
+            path.chmod(mode)
         print(f"making a Debian {number} in memory", file=sys.stderr, flush=True)
-        tree = FreshDebian(directory, release=RELEASES[number], included=INCLUDED, dependencies=())
+        tree = FreshDebian(directory, release=RELEASES[number], included=INCLUDED, dependencies=(), disk=disk)
         try:
             tree.run("mount", "-t", "sysfs", "sysfs", "/sys")
             tree.run("mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup")  # journald needs it from 257 on
