@@ -231,7 +231,7 @@ spawn_backend(struct backend_process *process, const char *interpreter, const ch
 	const uint8_t *data = rest;
 	size_t size = rest_length;
 
-	REQUIRE(strcmp(interpreter, INTERPRETER) == 0 && script[0] == '/');
+	REQUIRE(strcmp(interpreter, PAM_SOFTTOKEN_PYTHON) == 0 && script[0] == '/');
 	/* Who enrols has ten slow hashes to wait for, whatever the administrator grants a login. */
 	REQUIRE(timeout_s >= (has_mark ? 30 : 1) && timeout_s <= 120);
 	REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);

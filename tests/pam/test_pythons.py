@@ -15,7 +15,7 @@ from tests.support.installation import Installation
 from tests.support.pam_scene import Pam
 from tests.support.surroundings import assert_in_once, in_namespaces
 
-INTERPRETER = '#define INTERPRETER "/usr/bin/python3"'
+INTERPRETER = '#define PAM_SOFTTOKEN_PYTHON "/usr/bin/python3"'
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def other_python(world: Path, installed: Installation) -> Iterator[tuple[Path, P
     target.parent.mkdir()
     yield (
         prefix,
-        installed.broken_bridge(target, right=INTERPRETER, wrong=f'#define INTERPRETER "{prefix}/bin/python3"'),
+        installed.broken_bridge(target, right=INTERPRETER, wrong=f'#define PAM_SOFTTOKEN_PYTHON "{prefix}/bin/python3"'),
     )
     shutil.rmtree(directory)
 
