@@ -29,7 +29,7 @@ def other_python(world: Path, installed: Installation) -> Iterator[tuple[Path, P
     target.parent.mkdir()
     yield (
         prefix,
-        installed.broken_bridge(target, right=INTERPRETER, wrong=f'#define PAM_SOFTTOKEN_PYTHON "{prefix}/bin/python3"'),
+        installed.broken_bridge(target, right=INTERPRETER, wrong=INTERPRETER.replace("/usr", str(prefix))),
     )
     shutil.rmtree(directory)
 
