@@ -91,6 +91,15 @@ class Stage:
             path.rmdir()
         shutil.rmtree(self.root)
 
+    def is_asking(self) -> bool:
+        """Check whether a process runs the demonstration's own backend. Another stack may show the same prompt."""
+        backend = os.fsencode(self.product / "scripts" / "softtoken-backend")
+        for record in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if backend in record.read_bytes().split(b"\0"):
+                    return True
+        return False
+
     def _uid(self) -> int:
         """Return the uid of the demonstration's user, -1 before there is one."""
         try:
@@ -250,6 +259,8 @@ class Story:
         if screen.expect_exact([PROMPT, pexpect.EOF]) == 1:
             shown = _indented((screen.before or "").strip())
             raise Failed(f"{heading}: no code was asked for, so another PAM service has answered:\n{shown}")
+        if not self.stage.is_asking():
+            raise Failed(f"{heading}: another module than the demonstration's asks for the code")
         screen.sendline(code)
         index = screen.expect([pexpect.EOF, PROMPT, "(?i)password.*: "])
         shown = (screen.before or "").strip()

@@ -185,6 +185,8 @@ class Host(ABC):
                 if seen == SESSION:
                     assert isinstance(terminal.match, re.Match)
                     visit.entered_as = terminal.match[1]
+                # A program that was never reached refuses nobody.
+                assert seen == SESSION or visit.screen.strip(), f"{self.service} ended without a word"
                 return
 
 
