@@ -52,14 +52,19 @@ def statement_of(start: Start, *, now: int, nonce: str, key: str) -> Statement:
         ValueError: sudo's facts make no statement.
     """
     user, command = start.user_info, start.command_info
-    run = (command["command"], *start.argv[1:])
     kind = _kind_of(start)
+    if kind == KIND_EDIT:  # the editor is the caller's, and its environment too
+        number = int(command.get("sudoedit_nfiles", len(start.argv)))
+        run: tuple[str, ...] = (KIND_EDIT, *start.argv[max(0, len(start.argv) - number) :])
+    else:
+        run = (command["command"], *start.argv[1:])
     as_user, runas = _run_as(command)
     cwd = command.get("cwd") or user.get("cwd", "")
     return Statement(
         host=user.get("host") or os.uname().nodename, user=user["user"], as_user=as_user, cwd=cwd,
-        tty=user.get("tty", ""), chroot=command.get("chroot"), env=tuple(_telling(start, run, runas)), run=run,
-        argv0=None if start.argv[0] == os.path.basename(run[0]) else start.argv[0], kind=kind,
+        tty=user.get("tty", ""), chroot=command.get("chroot"), run=run, kind=kind,
+        env=() if kind == KIND_EDIT else tuple(_telling(start, run, runas)),
+        argv0=None if kind == KIND_EDIT or start.argv[0] == os.path.basename(run[0]) else start.argv[0],
         notes=tuple(_notes(start, kind, as_user, cwd)), time=now, nonce=nonce, key=key,
     )  # fmt: skip
 
@@ -105,16 +110,29 @@ def _group_name(gid: int) -> str:
 
 def _telling(start: Start, run: tuple[str, ...], runas: pwd.struct_passwd | None) -> list[str]:
     """Return the variables that can change what the command does, in their order, without those that cannot."""
-    usual = _set_by_sudo(start, run, runas)
-    return [variable for variable in start.env if not _is_harmless(*variable.partition("=")[::2], usual)]
+    usual = _set_by_sudo(start, runas)
+    return [
+        variable
+        for variable in start.env
+        if not _is_harmless(*variable.partition("=")[::2], usual) and not _tells_the_command(variable, run)
+    ]
 
 
-def _set_by_sudo(start: Start, run: tuple[str, ...], runas: pwd.struct_passwd | None) -> dict[str, str]:
+def _tells_the_command(variable: str, run: tuple[str, ...]) -> bool:
+    """Check whether a variable is sudo's own record of the command. It has no option that sudo adds for a login shell,
+    and other backslashes.
+    """
+    told = variable.removeprefix("SUDO_COMMAND=").replace("\\", "")
+    words = [word for place, word in enumerate(run) if (place, word) != (1, "--login")]
+    return variable.startswith("SUDO_COMMAND=") and " ".join(words).replace("\\", "")[:_MAX_SUDO_COMMAND] == told
+
+
+def _set_by_sudo(start: Start, runas: pwd.struct_passwd | None) -> dict[str, str]:
     """Return the variables that sudo sets itself. A caller who may set variables can give these other values."""
     user = start.user_info
     usual = {
         "SUDO_USER": user["user"], "SUDO_UID": user.get("uid", ""), "SUDO_GID": user.get("gid", ""),
-        "SUDO_COMMAND": " ".join(run)[:_MAX_SUDO_COMMAND], "SUDO_TTY": user.get("tty", ""),
+        "SUDO_TTY": user.get("tty", ""),
     }  # fmt: skip
     caller = _name_of(int(user["uid"]))[1]
     if caller is not None:
