@@ -259,7 +259,7 @@ def _introduce(job: Job, token: OCRAToken) -> None:
 
 
 def _confirm(job: Job, token: OCRAToken) -> None:
-    """Have a test signed, so that a token that is in no device cannot lock the user out.
+    """Ask for the signature of a test, so that a token that is in no device cannot lock the user out.
 
     Raises:
         EnrolmentFailed: no code was right.
