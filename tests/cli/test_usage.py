@@ -217,6 +217,9 @@ def play(dialogue: Dialogue, old: Phone) -> None:
             dialogue.type(old.hotp())
 
 
+OLD_ONES_WORK = {"--name", "--list", "--remove", "--check", "--new-recovery-codes", "--pin", "--sign"}
+
+
 def test_help__every_example_does_what_it_says(
     enroller: Enroller, installed: Installation, alice: Person, service: Service
 ) -> None:
