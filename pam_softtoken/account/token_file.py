@@ -93,7 +93,7 @@ def parse_any(data: bytes, *, path: str) -> tuple[TokenFile, Owner | None]:
         BadTokenFile: as for `parse`.
     """
     try:
-        return _file_from(_scan(data))
+        return _file_from(scan(data))
     except BadTokenFile:
         raise
     except (ValueError, RecursionError) as error:
@@ -135,7 +135,7 @@ def serialise(content: TokenFile, *, owner: Owner | None = None) -> bytes:
 
     document: dict[str, object] = {"version": VERSION}
     if owner is not None:
-        document["account"] = {"name": owner[0], "uid": owner[1]}
+        document["account"] = owner_object(owner)
     document |= {
         "tokens": [_object_of(token) for token in content.tokens],
         "recovery": recovery_object(content.recovery),
@@ -148,6 +148,11 @@ def serialise(content: TokenFile, *, owner: Owner | None = None) -> bytes:
             "length": content.pin.length,
         }
     return (json.dumps(document, indent=2) + "\n").encode()
+
+
+def owner_object(owner: Owner) -> dict[str, object]:
+    """Return an account in the form of a token file."""
+    return {"name": owner[0], "uid": owner[1]}
 
 
 def recovery_object(recovery: RecoverySet) -> dict[str, object]:
@@ -169,7 +174,7 @@ def parse_recovery(data: bytes, *, path: str) -> RecoverySet:
         BadTokenFile: with the place, and never with a value.
     """
     try:
-        return _recovery_from(_scan(data))
+        return _recovery_from(scan(data))
     except (ValueError, RecursionError) as error:
         raise BadTokenFile(path, str(error)) from None
 
@@ -219,7 +224,10 @@ class _ScannerSettings:
         raise ValueError(f"{name} is not a value here")
 
 
-def _scan(data: bytes) -> object:
+def scan(data: bytes) -> object:
+    """Return the value of a JSON text, read strictly. Raises `ValueError` or `RecursionError`. Other files of the same
+    kind use this and the functions below, too.
+    """
     if len(data) > MAX_BYTES:
         raise ValueError(f"larger than {MAX_BYTES} bytes")
     try:
@@ -237,19 +245,20 @@ def _scan(data: bytes) -> object:
 
 
 def _file_from(document: object) -> tuple[TokenFile, Owner | None]:
-    fields = _object(document, "the file", ("version", "tokens", "recovery"), optional=("account", "pin"))
-    if _integer(fields["version"], "version") != VERSION:
+    fields = read_object(document, "the file", ("version", "tokens", "recovery"), optional=("account", "pin"))
+    if read_integer(fields["version"], "version") != VERSION:
         raise ValueError(f"version: only {VERSION} is known")
-    entries = _array(fields["tokens"], "tokens")
+    entries = read_array(fields["tokens"], "tokens")
     tokens = tuple(_token_from(entry, f"tokens[{place}]") for place, entry in enumerate(entries))
     pin = _pin_from(fields["pin"]) if "pin" in fields else None
-    owner = _owner_from(fields["account"]) if "account" in fields else None
+    owner = read_owner(fields["account"]) if "account" in fields else None
     return TokenFile(tokens, _recovery_from(fields["recovery"]), pin), owner
 
 
-def _owner_from(document: object) -> Owner:
-    fields = _object(document, "account", ("name", "uid"))
-    name, uid = _text(fields["name"], "account.name"), _integer(fields["uid"], "account.uid")
+def read_owner(document: object) -> Owner:
+    """Return the account that a file names. Raises `ValueError`."""
+    fields = read_object(document, "account", ("name", "uid"))
+    name, uid = read_text(fields["name"], "account.name"), read_integer(fields["uid"], "account.uid")
     if not 1 <= len(name) <= MAX_NAME_CHARACTERS or not 0 <= uid <= MAX_UID:
         raise ValueError("account: is out of range")
     return name, uid
@@ -259,14 +268,14 @@ def _token_from(document: object, place: str) -> Token:
     kind = document.get("type") if isinstance(document, dict) else None
     if not isinstance(kind, str) or kind not in _COUNTING:
         raise ValueError(f"{place}.type: must be hotp or totp")
-    fields = _object(document, place, (*_COMMON, _COUNTING[kind]))
-    name = _text(fields["name"], f"{place}.name")
-    algorithm = _text(fields["algorithm"], f"{place}.algorithm")
-    digits = _integer(fields["digits"], f"{place}.digits")
-    created = _integer(fields["created"], f"{place}.created")
-    counting = _integer(fields[_COUNTING[kind]], f"{place}.{_COUNTING[kind]}")
+    fields = read_object(document, place, (*_COMMON, _COUNTING[kind]))
+    name = read_text(fields["name"], f"{place}.name")
+    algorithm = read_text(fields["algorithm"], f"{place}.algorithm")
+    digits = read_integer(fields["digits"], f"{place}.digits")
+    created = read_integer(fields["created"], f"{place}.created")
+    counting = read_integer(fields[_COUNTING[kind]], f"{place}.{_COUNTING[kind]}")
     try:
-        secret = Secret(decode_base32(_text(fields["key"], f"{place}.key")))
+        secret = Secret(decode_base32(read_text(fields["key"], f"{place}.key")))
         if kind == "hotp":
             return HOTPToken(name, secret, algorithm=algorithm, digits=digits, created=created, counter=counting)
         return TOTPToken(name, secret, algorithm=algorithm, digits=digits, created=created, period_s=counting)
@@ -275,9 +284,9 @@ def _token_from(document: object, place: str) -> Token:
 
 
 def _recovery_from(document: object) -> RecoverySet:
-    fields = _object(document, "recovery", ("scrypt", "salt", "hashes"), optional=("scratch",))
+    fields = read_object(document, "recovery", ("scrypt", "salt", "hashes"), optional=("scratch",))
     scrypt_n = _scrypt_n(fields["scrypt"], "recovery.scrypt")
-    hashes = tuple(_hex(entry, "recovery.hashes") for entry in _array(fields["hashes"], "recovery.hashes"))
+    hashes = tuple(_hex(entry, "recovery.hashes") for entry in read_array(fields["hashes"], "recovery.hashes"))
     if fields.get("scratch", True) is not True:
         raise ValueError("recovery.scratch: must be true, or not be there")
     scratch = "scratch" in fields
@@ -290,23 +299,26 @@ def _recovery_from(document: object) -> RecoverySet:
 def _pin_from(document: object) -> PIN:
     from pam_softtoken.otp import pin  # noqa: PLC0415 - few have one
 
-    fields = _object(document, "pin", ("scrypt", "salt", "hash", "length"))
+    fields = read_object(document, "pin", ("scrypt", "salt", "hash", "length"))
     scrypt_n = _scrypt_n(fields["scrypt"], "pin.scrypt")
     salt, digest = _hex(fields["salt"], "pin.salt"), _hex(fields["hash"], "pin.hash")
     try:
-        return pin.PIN(salt, digest, length=_integer(fields["length"], "pin.length"), scrypt_n=scrypt_n)
+        return pin.PIN(salt, digest, length=read_integer(fields["length"], "pin.length"), scrypt_n=scrypt_n)
     except ValueError as error:
         raise ValueError(f"pin: {error}") from None
 
 
 def _scrypt_n(value: object, place: str) -> int:
-    costs = [_integer(cost, place) for cost in _array(value, place)]
+    costs = [read_integer(cost, place) for cost in read_array(value, place)]
     if len(costs) != 3 or costs[1:] != [SCRYPT_R, SCRYPT_P]:
         raise ValueError(f"{place}: must be [n, {SCRYPT_R}, {SCRYPT_P}]")
     return costs[0]
 
 
-def _object(value: object, place: str, keys: tuple[str, ...], *, optional: tuple[str, ...] = ()) -> dict[str, object]:
+def read_object(
+    value: object, place: str, keys: tuple[str, ...], *, optional: tuple[str, ...] = ()
+) -> dict[str, object]:
+    """Return an object that has exactly these keys, and perhaps the optional ones. Raises `ValueError`."""
     if not isinstance(value, dict):
         raise ValueError(f"{place}: must be an object")
     odd = sorted((set(value) - set(optional)) ^ set(keys))
@@ -315,26 +327,29 @@ def _object(value: object, place: str, keys: tuple[str, ...], *, optional: tuple
     return value
 
 
-def _array(value: object, place: str) -> list[object]:
+def read_array(value: object, place: str) -> list[object]:
+    """Return an array. Raises `ValueError`."""
     if not isinstance(value, list):
         raise ValueError(f"{place}: must be an array")
     return value
 
 
-def _text(value: object, place: str) -> str:
+def read_text(value: object, place: str) -> str:
+    """Return a string. Raises `ValueError`."""
     if not isinstance(value, str):
         raise ValueError(f"{place}: must be a string")
     return value
 
 
-def _integer(value: object, place: str) -> int:
+def read_integer(value: object, place: str) -> int:
+    """Return an integer. Raises `ValueError`."""
     if type(value) is not int:  # True is an int to isinstance
         raise ValueError(f"{place}: must be an integer")
     return value
 
 
 def _hex(value: object, place: str) -> bytes:
-    text = _text(value, place)
+    text = read_text(value, place)
     if text.strip("0123456789abcdef") or len(text) % 2:
         raise ValueError(f"{place}: must be lower-case hexadecimal")
     return bytes.fromhex(text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 from pam_softtoken import config
-from pam_softtoken.account import state, state_format, token_file
+from pam_softtoken.account import signers, state, state_format, token_file
 from pam_softtoken.account.state import State
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.bridge import wire
@@ -59,6 +59,24 @@ def _token_files() -> dict[str, bytes]:
         "more-after-the-end": one + b"{}",
         "deep": b"[" * 2000,
         "nothing": b"",
+    }
+
+
+def _signer_files() -> dict[str, bytes]:
+    suite = ocra.Suite.parse(ocra.SIGNING_SUITE)
+    two = tuple(OCRAToken(name, Secret(name.encode() * 8), suite=suite, created=7) for name in ("laptop", "tablet"))
+    good = signers.serialise(two, owner=("alice", 1000))
+    return {
+        "two": good,
+        "none": signers.serialise((), owner=("CORP\\carol", 2**32 - 1)),
+        "one-line": json.dumps(json.loads(good)).encode(),
+        "other-suite": good.replace(b"QH64", b"QH40", 1),
+        "other-type": good.replace(b"ocra", b"totp", 1),
+        "same-name": good.replace(b"tablet", b"laptop"),
+        "no-account": good.replace(b"account", b"owner"),
+        "a-field-more": good.replace(b'"type"', b'"digits": 8, "type"', 1),
+        "a-token-file": _token_files()["bound"],
+        "cut-short": good[:-9],
     }
 
 
@@ -377,6 +395,7 @@ def seeds() -> dict[str, dict[str, bytes]]:
     """Return the inputs of each target, by name."""
     return {
         "token_file": _token_files(),
+        "signer_file": _signer_files(),
         "state_file": _state_files(),
         "state_text": _state_texts(),
         "conf": _confs(),

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pam_softtoken import config, log
-from pam_softtoken.account import state_format
+from pam_softtoken.account import signers, state_format
 from pam_softtoken.account import token_file as tokenfile
 from pam_softtoken.account.location import Location
 from pam_softtoken.account.state import State
@@ -63,6 +63,22 @@ def token_file(data: bytes) -> None:
     assert [token.fingerprint() for token in again.tokens] == [token.fingerprint() for token in content.tokens]
     for token in content.tokens:
         assert len(token.otp_at(0)) == token.digits
+
+
+def signer_file(data: bytes) -> None:
+    """Read a file of tokens that sign."""
+    try:
+        found, owner = signers.parse_any(data, path=PATH)
+    except BadTokenFile as error:
+        _assert_can_be_logged(error)
+        return
+    assert len(data) <= tokenfile.MAX_BYTES
+    assert len(found) <= signers.MAX_SIGNERS
+    written = signers.serialise(found, owner=owner)
+    seen = [json.loads(text, object_pairs_hook=_without_repetition) for text in (data, written)]
+    assert json.dumps(seen[0], sort_keys=True) == json.dumps(seen[1], sort_keys=True)
+    again = signers.parse(written, path=PATH, owner=owner)
+    assert [token.fingerprint() for token in again] == [token.fingerprint() for token in found]
 
 
 def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -323,6 +339,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
         token_file,
+        signer_file,
         state_file,
         state_text,
         conf,
@@ -338,5 +355,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     )
 }
 
-MAX_INPUT_BYTES = {"token_file": tokenfile.MAX_BYTES + 16, "state_file": state_format.FILE_BYTES + 16}
+MAX_INPUT_BYTES = {
+    "token_file": tokenfile.MAX_BYTES + 16,
+    "signer_file": tokenfile.MAX_BYTES + 16,
+    "state_file": state_format.FILE_BYTES + 16,
+}
 """The targets that need more than the length of a frame."""
