@@ -47,9 +47,10 @@ def facts_of(name: str, uid: int, *, now: int) -> Facts:
 
     Returns:
         `marked`: sudo asks the user, or refuses. `tokens`: name and time of each. `waiting`: until when signatures are
-        not judged. `problem`: why sudo refuses the user; empty if it does not. `cure`: what helps, or empty.
+        not judged. `revoked`: all tokens were revoked. `problem`: why sudo refuses the user; empty if it does not.
+        `cure`: what helps, or empty.
     """
-    facts: Facts = {"marked": False, "tokens": [], "waiting": [], "problem": "", "cure": ""}
+    facts: Facts = {"marked": False, "tokens": [], "waiting": [], "revoked": False, "problem": "", "cure": ""}
     account = safe_open.Account(name, uid, uid, home="/")
     try:
         facts["marked"] = signers.is_marked(account)
@@ -72,6 +73,7 @@ def _look(account: safe_open.Account, facts: Facts, now: int) -> None:
         if owner != (account.name, account.uid):
             raise OtherAccount(signers.uid_mark(account.uid), f"holds the signing tokens of {_described(owner)}")
         if not tokens:
+            facts["revoked"] = True
             facts["problem"] = "all signing tokens were revoked, so that sudo refuses"
             facts["cure"] = enrolling(account.name)
         state = keeper.glance_at_state()
