@@ -25,9 +25,10 @@ mkdir -m 700 /var/lib/softtoken/changes
 _SOURCE = Path(__file__).with_name("approval_plugin.c")
 
 
-def build_plugin(path: Path, answer: int) -> None:
-    """Build an approval plugin that gives one answer to everybody."""
-    command = ["gcc", "-shared", "-fPIC", f"-DANSWER={answer}", "-o", str(path), str(_SOURCE)]
+def build_plugin(path: Path, answer: int, *, asks: bool = False) -> None:
+    """Build an approval plugin that gives one answer to everybody, or to everybody whom our own plugin would ask."""
+    settings = [f"-DANSWER={answer}", *(["-DASKS"] if asks else [])]
+    command = ["gcc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *settings, "-o", str(path), str(_SOURCE)]
     subprocess.run(command, check=True, timeout=60)
     path.chmod(0o644)
 
