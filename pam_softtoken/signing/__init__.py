@@ -1,0 +1,1 @@
+"""Ask for a signature over a sudo command, and check it."""

@@ -1,0 +1,70 @@
+"""sudo with a private sudo.conf and a private directory of plugins, and with plugins that always answer the same."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.support.private_mounts import PrivateMounts
+
+PLUGINS = "/usr/libexec/sudo"
+CONF = "/etc/sudo.conf"
+OURS = f"{PLUGINS}/softtoken_approval.so"
+SIGNERS = "/var/lib/softtoken/sign"
+YES, NO, ERROR = 1, 0, -1
+# All of /etc, because a program replaces a file by renaming another one.
+_MOUNT = """
+cp -a /etc "$1/etc"
+mount --bind "$1/etc" /etc
+for each in pam.d sudoers login.defs ssh; do mount --bind "$1/$each" "/etc/$each"; done
+cp -a "$2" "$1/plugins"
+mount --bind "$1/plugins" "$2"
+mount -t tmpfs -o mode=711 tmpfs /var/lib/softtoken
+mkdir -m 700 /var/lib/softtoken/changes
+"""
+_SOURCE = Path(__file__).with_name("approval_plugin.c")
+
+
+def build_plugin(path: Path, answer: int, *, asks: bool = False) -> None:
+    """Build an approval plugin that gives one answer to everybody, or to everybody whom our own plugin would ask."""
+    settings = [f"-DANSWER={answer}", *(["-DASKS"] if asks else [])]
+    command = ["gcc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *settings, "-o", str(path), str(_SOURCE)]
+    subprocess.run(command, check=True, timeout=60)
+    path.chmod(0o644)
+
+
+class SigningSudo:
+    """A host's sudo.
+
+    Args:
+        mounts: the host. All its users must exist.
+    """
+
+    def __init__(self, mounts: PrivateMounts) -> None:
+        self.mounts = mounts
+        subprocess.run(mounts.command("sh", "-euc", _MOUNT, "sh", str(mounts.directory), PLUGINS), check=True)
+
+    @property
+    def conf(self) -> Path:
+        """The outside path of sudo.conf."""
+        return self.mounts.directory / "etc" / "sudo.conf"
+
+    @property
+    def plugin(self) -> Path:
+        """The outside path of the file of our plugin."""
+        return self.mounts.directory / "plugins" / Path(OURS).name
+
+    def allow(self, *rules: str) -> None:
+        """Write the rules of sudoers, beside root's."""
+        (self.mounts.directory / "sudoers").write_text("\n".join(["root ALL=(ALL:ALL) ALL", *rules]) + "\n")
+
+    def run(self, *words: str, user: str = "root") -> subprocess.CompletedProcess[str]:
+        """Run sudo as a user, with no terminal."""
+        command = self.mounts.command("setpriv", f"--reuid={user}", "--init-groups", "--", "/usr/bin/sudo", *words)
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60, cwd="/"
+        )
+
+    def works(self, user: str = "root") -> bool:
+        """Return whether sudo runs a command for a user without a question."""
+        return self.run("-n", "true", user=user).returncode == 0
