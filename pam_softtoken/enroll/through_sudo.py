@@ -96,14 +96,17 @@ def sudo_has_plugin() -> bool:
     root's, and only sudo itself can put a file of that name into its memory. If sudo has replaced itself with this
     program, this is not known.
     """
-    process = f"/proc/{os.getppid()}"
+    parent = os.getppid()
+    process = f"/proc/{parent}"
     try:
         if os.readlink(f"{process}/exe") != os.path.realpath(SUDO):
             return False
         with open(f"{process}/status", encoding="ascii", errors="replace") as file:
-            ids = next(line for line in file if line.startswith("Uid:")).split()[1:4]
+            effective, saved = next(line for line in file if line.startswith("Uid:")).split()[2:4]
         with open(f"{process}/maps", encoding="utf-8", errors="surrogateescape") as file:
-            return ids == ["0"] * 3 and any(line.rstrip("\n").endswith(f"/{sudo_conf.FILE}") for line in file)
+            is_loaded = any(line.rstrip("\n").endswith(f"/{sudo_conf.FILE}") for line in file)
+        # The caller can kill sudo, and then another process gets its number.
+        return effective == saved == "0" and is_loaded and os.getppid() == parent
     except (OSError, StopIteration):
         return False
 
