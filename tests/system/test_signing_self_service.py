@@ -50,7 +50,7 @@ class SigningHost(RootStore):
         self.run("sh", "-euc", _INSIDE, "sh", str(mounts.directory))
 
     def use_plugin(self) -> None:
-        """Let sudo ask for signatures."""
+        """Turn on that sudo asks for signatures."""
         line = f"Plugin softtoken_approval {PLUGIN} approver={APPROVER}\n"
         (self.mounts.directory / "sudo.conf").write_text(line)
 
