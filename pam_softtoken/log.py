@@ -18,14 +18,15 @@ REASONS = {
     "recovery": "A recovery code was right; `detail` says how many are left.",
     "issued": "A code that an administrator had issued was right.",
     "grace": "A code was accepted from there lately, see `grace`. None was asked for.",
+    "signed": "A signature was right; `detail` has the command.",
     "enrolled": "At the `account` line: the user enrolled in the login itself, see `enrol`.",
     "enrolment": "At the `account` line: the user was to enrol in the login, and did not. `detail` says why.",
     "mismatch": "The code is not right now. Where it is the code of another time, a clock is wrong: "
     "`detail` says by how much, or that this machine's clock was never set.",
     "replayed": "The code was right, but it is used, or older than a used one. Where the used one is of a time "
     "that has not come, `detail` says so: `the record is from the future`.",
-    "expired": "The code was issued by an administrator, and its time is over. Where the clock was set back and the "
-    "machine restarted, `detail` says when its time begins.",
+    "expired": "The code was issued by an administrator, and its time is over; or a signature came too late. Where the "
+    "clock was set back and the machine restarted, `detail` says when its time begins.",
     "throttled": "There were too many wrong answers, so one code alone is not accepted now. `detail` says for how "
     "long.",
     "malformed": "The answer is neither 6 to 8 digits nor a recovery code.",
@@ -45,7 +46,13 @@ REASONS = {
     "lock_timeout": "The use of a code could not be recorded, because another process holds the lock, so the code was "
     "not accepted. `detail` names that process. `kill -KILL PID` ends it, also one that is stopped.",
     "not_stored": "The use of a code could not be recorded, so the code was not accepted.",
+    "signature_required": "A signature is required, and nobody could be asked for one, or there is no signing token. "
+    "`detail` says which.",
+    "too_long": "The command line and its environment are too long to be shown and signed.",
     "bad_option": "An option is wrong. The lines above this one name it.",
+    "signature_required": "A signature is required, and nobody could be asked for one, or there is no signing token. "
+    "`detail` says which.",
+    "too_long": "The command line and its environment are too long to be shown and signed.",
     "conversation": "The application gave no answer, or the user cancelled.",
     "internal": "A mistake in the module.",
     "backend": "The Python side is missing, hung or failed, or the host cannot look users up. `detail` says which.",
@@ -57,7 +64,7 @@ FIELDS = ("user", "uid", "rhost", "token", "result", "reason", "trial", "detail"
 """The fields of an outcome, in this order. `uid` is the caller's, if that is not root: it shows the person at su or
 sudo.
 """
-PHASES = ("auth", "account")
+PHASES = ("auth", "account", "sign")
 
 TRIAL_VARIABLE, TRIAL_SERVICES, TRIAL = "PAM_SOFTTOKEN_TRIAL", "softtoken-", "yes"
 """Our own programs use these to mark an attempt that only tests the module. See `pam_module`."""

@@ -21,6 +21,7 @@ class Options:
     store: str | None
     through_sudo: bool
     force: bool
+    sign: bool
     if_absent: bool
     list: bool
     remove: str | None

@@ -36,6 +36,22 @@ class _Line(NamedTuple):
     is_open: bool
 
 
+class OurLine(NamedTuple):
+    """A line of ours, for a person who has the file in an editor.
+
+    Args:
+        number, last: of its first and its last physical line.
+        text: as it is written.
+        symbol, file: of the plugin that it names.
+    """
+
+    number: int
+    last: int
+    text: str
+    symbol: str
+    file: str
+
+
 def is_on() -> bool:
     """Check whether sudo asks for signatures.
 
@@ -80,6 +96,22 @@ def requires(text: str) -> bool:
     """Check whether the first line of ours has the option `REQUIRED`. sudo ignores a second line."""
     ours = next(filter(_is_ours, _lines(text)), None)
     return ours is not None and REQUIRED in ours.words[3:]
+
+
+def our_lines(text: str) -> list[OurLine]:
+    """Return the lines of ours, in their order."""
+    found = []
+    for line in filter(_is_ours, _lines(text)):
+        written = text[line.start : line.end].rstrip("\n")
+        number = text.count("\n", 0, line.start) + 1
+        found.append(OurLine(number, number + written.count("\n"), written, line.words[1], line.words[2]))
+    return found
+
+
+def plugin_directory(text: str) -> str:
+    """Return where a text makes sudo look for plugins: its last word on that counts. Empty if it says nothing."""
+    found = [line.words[2] for line in _lines(text) if _is(line, "path", 3) and line.words[1].lower() == "plugin_dir"]
+    return found[-1] if found else ""
 
 
 def with_line(text: str, *, required: bool, directory: str) -> str:

@@ -33,7 +33,7 @@ _room("signing", "login", "account", "otp")
 _PROGRAMS_USE = ("signing", "login", "pam", "account", "interchange", "otp", "ui")
 _room("device", "account", "interchange", "interchange.apps", "otp", "ui")
 _room("enroll", *_PROGRAMS_USE)
-_ADMIN = ("common", "sshd", "services", "change", "access", "doctor")
+_ADMIN = ("common", "signers", "sshd", "services", "change", "access", "doctor")
 for _number, _name in enumerate(_ADMIN):
     _room(f"admin.{_name}", "enroll", *_PROGRAMS_USE, *(f"admin.{below}" for below in _ADMIN[:_number]))
 _room("admin.log_view", "enroll", *_PROGRAMS_USE, "admin.common")

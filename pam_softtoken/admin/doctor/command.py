@@ -22,6 +22,7 @@ from pam_softtoken.admin.doctor import (
     mode_check,
     people_check,
     service_user_check,
+    sign_check,
     sshd_check,
     store_check,
 )
@@ -61,6 +62,7 @@ FAMILIES = (
     Family("users of services", service_user_check.check),
     Family("files", mode_check.check),
     Family("backend", backend_check.check),
+    Family("signatures", sign_check.check, people_check.LIMIT_S),
     Family("users", people_check.check, people_check.LIMIT_S),
     Family("clock", lambda _: host_check.check_clock(now=int(time.time()))),
     Family("denials", lambda _: host_check.check_denials()),
