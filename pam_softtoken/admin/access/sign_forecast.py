@@ -1,4 +1,4 @@
-"""Find out which users sudo would ask for a signature, and which it would refuse because they have no token to sign.
+"""Determine which users sudo would ask for a signature, and which it would refuse because they have no token to sign.
 
 `outlook` reads the facts: marks, tokens, and what sudo allows. The rest is pure. root is never asked.
 """
