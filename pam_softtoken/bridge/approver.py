@@ -33,7 +33,7 @@ class Talk(Channel):
             raise ConversationFailed from None
 
     def wait(self, seconds: int) -> None:
-        """Tell sudo and the kernel that somebody else is asked now, and for how long."""
+        """Ask sudo and the kernel for more time, in seconds, because somebody else is asked now."""
         self._send_last_line()
         os.write(SOCKET, approval_wire.encode_wait(seconds))
         self.allow(seconds + SPARE_S)

@@ -10,7 +10,7 @@ import time
 from pam_softtoken import errors, log
 from pam_softtoken.account import safe_open, signers
 from pam_softtoken.account.state import State
-from pam_softtoken.login import outcome, throttle
+from pam_softtoken.login import login_note, outcome, throttle
 from pam_softtoken.otp import signing
 from pam_softtoken.otp.statement import NONCE_CHARACTERS, shown_lines
 from pam_softtoken.program_errors import StatementTooLong
@@ -94,6 +94,10 @@ class Approval:
             outcome.write(self._record, error, more=detail)
             return error
         self._record.outcome(log.INFO, "accepted", "signed", token=token, detail=detail)
+        try:
+            login_note.confirm(login_note.SIGNING, self._account.name)
+        except OSError as error:
+            self._record.note(log.WARNING, f"this cannot confirm the change that waits: {type(error).__name__}")
         return None
 
     def _ask_and_judge(self) -> str:

@@ -7,12 +7,14 @@ changes nothing.
 from __future__ import annotations
 
 import os
-import pwd
 
+from pam_softtoken.account import user_lookup
+from pam_softtoken.errors import UnknownUser
 from pam_softtoken.otp.statement import Statement
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pam_softtoken.account.safe_open import Account
     from pam_softtoken.bridge.approval_wire import Start
 
 _SYSTEM_PATH = frozenset((
@@ -30,6 +32,7 @@ _SHELLS = frozenset((
     "sh", "bash", "rbash", "dash", "zsh", "fish", "ksh", "mksh", "csh", "tcsh", "ash", "busybox", "su", "screen",
     "tmux",
 ))  # fmt: skip
+_NO_SHELLS = frozenset(("nologin", "false"))
 _OTHERS_WRITE = 0o022
 _STICKY = 0o1000
 _MAX_LINKS = 40
@@ -77,26 +80,26 @@ def _kind_of(start: Start) -> str:
     return KIND_SHELL if "run_shell=true" in start.settings else ""
 
 
-def _run_as(command: dict[str, str]) -> tuple[str, pwd.struct_passwd | None]:
+def _run_as(command: dict[str, str]) -> tuple[str, Account | None]:
     """Return whom the command runs as, in words, and the account."""
     uid, gid = int(command["runas_uid"]), int(command.get("runas_gid", "-1"))
     words, account = _name_of(uid)
     effective = int(command.get("runas_euid", uid))
     if effective != uid:
         words = f"{_name_of(effective)[0]} with the real user {words}"
-    if gid not in (-1, account.pw_gid if account is not None else -1):
+    if gid not in (-1, account.gid if account is not None else -1):
         words += f":{_group_name(gid)}"
     if command.get("preserve_groups") == "true":
         words += " with the groups of the caller"
     return words, account
 
 
-def _name_of(uid: int) -> tuple[str, pwd.struct_passwd | None]:
+def _name_of(uid: int) -> tuple[str, Account | None]:
     try:
-        account = pwd.getpwuid(uid)
-    except KeyError:
+        account = user_lookup.account_of_uid(uid)
+    except UnknownUser:
         return f"#{uid}", None
-    return account.pw_name, account
+    return account.name, account
 
 
 def _group_name(gid: int) -> str:
@@ -108,7 +111,7 @@ def _group_name(gid: int) -> str:
         return f"#{gid}"
 
 
-def _telling(start: Start, run: tuple[str, ...], runas: pwd.struct_passwd | None) -> list[str]:
+def _telling(start: Start, run: tuple[str, ...], runas: Account | None) -> list[str]:
     """Return the variables that can change what the command does, in their order, without those that cannot."""
     usual = _set_by_sudo(start, runas)
     return [
@@ -127,7 +130,7 @@ def _tells_the_command(variable: str, run: tuple[str, ...]) -> bool:
     return variable.startswith("SUDO_COMMAND=") and " ".join(words).replace("\\", "")[:_MAX_SUDO_COMMAND] == told
 
 
-def _set_by_sudo(start: Start, runas: pwd.struct_passwd | None) -> dict[str, str]:
+def _set_by_sudo(start: Start, runas: Account | None) -> dict[str, str]:
     """Return the variables that sudo sets itself. A caller who may set variables can give these other values."""
     user = start.user_info
     usual = {
@@ -136,11 +139,11 @@ def _set_by_sudo(start: Start, runas: pwd.struct_passwd | None) -> dict[str, str
     }  # fmt: skip
     caller = _name_of(int(user["uid"]))[1]
     if caller is not None:
-        usual["SUDO_HOME"] = caller.pw_dir
+        usual["SUDO_HOME"] = caller.home
     if runas is not None:
         usual |= {
-            "HOME": runas.pw_dir, "SHELL": runas.pw_shell or "/bin/sh", "USER": runas.pw_name,
-            "LOGNAME": runas.pw_name, "USERNAME": runas.pw_name, "MAIL": f"/var/mail/{runas.pw_name}",
+            "HOME": runas.home, "USER": runas.name, "LOGNAME": runas.name, "USERNAME": runas.name,
+            "MAIL": f"/var/mail/{runas.name}",
         }  # fmt: skip
     return usual
 
@@ -150,6 +153,9 @@ def _is_harmless(name: str, value: str, usual: dict[str, str]) -> bool:
         return True
     if name in _HARMLESS_WORDS or name.startswith("LC_"):
         return "/" not in value and "%" not in value
+    if name == "SHELL":
+        directory, _, program = value.rpartition("/")
+        return directory in _SYSTEM_PATH and program in (_SHELLS | _NO_SHELLS)
     return name == "PATH" and bool(value) and _SYSTEM_PATH.issuperset(value.split(":"))
 
 

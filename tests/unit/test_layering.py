@@ -28,7 +28,7 @@ _room("ui")
 _room("pam", "account", "otp")
 _room("login", "pam", "account", "otp")
 _room("pam_module", "login", "pam", "account", "otp")
-_room("bridge", "pam_module", "login", "pam", "account", "otp")
+_room("bridge", "signing", "pam_module", "login", "pam", "account", "otp")
 _room("signing", "login", "account", "otp")
 _PROGRAMS_USE = ("signing", "login", "pam", "account", "interchange", "otp", "ui")
 _room("device", "account", "interchange", "interchange.apps", "otp", "ui")
@@ -211,7 +211,7 @@ def test_login__needs_nothing_but_the_standard_library() -> None:
         ("account.revoking", "contextlib"),
         ("account.token_file", "json"),
         ("account.token_file", "json.scanner"),
-        ("bridge.backend", "signal"),
+        ("bridge.channel", "signal"),
         ("login.qr_messages", "segno"),
         ("otp.key_uri", "urllib.parse"),
         ("otp.mac", "hashlib"),
