@@ -252,7 +252,7 @@ def test_revoked__signer_counts_as_locked_out(admin: Admin, sudo: SigningSudo, a
     sudo.enrol(alice, "laptop")
     admin.mounts.path(f"{SIGNERS}/{alice.uid}/tokens").write_text("{}")
     done = admin.run("enable", "sudo", "--sign", "--dry-run")
-    assert f"  {alice.name}: the signing tokens cannot be used: " in done.stderr
+    assert f"  {alice.name}: {SIGNERS}/{alice.uid}/tokens: " in done.stderr
 
 
 def test_service__that_needs_no_password_counts_even_without_a_shell(
