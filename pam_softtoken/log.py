@@ -25,8 +25,8 @@ REASONS = {
     "`detail` says by how much, or that this machine's clock was never set.",
     "replayed": "The code was right, but it is used, or older than a used one. Where the used one is of a time "
     "that has not come, `detail` says so: `the record is from the future`.",
-    "expired": "The code was issued by an administrator, and its time is over. Where the clock was set back and the "
-    "machine restarted, `detail` says when its time begins.",
+    "expired": "The code was issued by an administrator, and its time is over; or a signature came too late. Where the "
+    "clock was set back and the machine restarted, `detail` says when its time begins.",
     "throttled": "There were too many wrong answers, so one code alone is not accepted now. `detail` says for how "
     "long.",
     "malformed": "The answer is neither 6 to 8 digits nor a recovery code.",
@@ -46,6 +46,9 @@ REASONS = {
     "lock_timeout": "The use of a code could not be recorded, because another process holds the lock, so the code was "
     "not accepted. `detail` names that process. `kill -KILL PID` ends it, also one that is stopped.",
     "not_stored": "The use of a code could not be recorded, so the code was not accepted.",
+    "signature_required": "A signature is required, and nobody could be asked for one, or there is no signing token. "
+    "`detail` says which.",
+    "too_long": "The command line and its environment are too long to be shown and signed.",
     "bad_option": "An option is wrong. The lines above this one name it.",
     "signature_required": "A signature is required, and nobody could be asked for one, or there is no signing token. "
     "`detail` says which.",

@@ -195,7 +195,7 @@ def _open_place() -> int:
 
 
 def _clear_away(place: int) -> None:
-    """Remove what killed programs have left. Whoever makes such a directory holds the lock of the place."""
+    """Remove what killed programs have left. The lock of the place is held, so nobody is making one."""
     with contextlib.suppress(OSError):
         for name in os.listdir(place):
             if name.startswith(_TEMPORARY):
@@ -215,7 +215,7 @@ def _remove_directory(name: str, place: int) -> None:
 
 
 def _make_mark(place: int, mark: str) -> None:
-    """Make the mark of a name, unless it exists.
+    """Create the mark of a name, unless it exists.
 
     Raises:
         NotStored: it does not exist. The tokens are in place.
@@ -235,6 +235,6 @@ def _make_mark(place: int, mark: str) -> None:
 
 def _sync(place: int, path: str) -> None:
     try:
-        os.fsync(place)
+        replace.sync_directory(".", below=place)
     except OSError as error:
         raise file_faults.not_synced(path, error) from None

@@ -8,27 +8,18 @@ import os
 import sys
 import time
 
-try:
-    from _signal import alarm  # type: ignore[import-not-found,unused-ignore]
-except ImportError:  # `signal` wraps it, but needs 2 ms more to load `enum`
-    from signal import alarm
-
-from pam_softtoken import errors, pam_module
+from pam_softtoken import pam_module
 from pam_softtoken.account import safe_open
 from pam_softtoken.bridge import wire
+from pam_softtoken.bridge.channel import SOCKET, Channel, ConversationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-SOCKET = 0
 LINGERING_S = 0.002
 _UCRED_BYTES = 12
-
-
-class PamError(Exception):
-    """The application's conversation failed. pam_python calls this `pamh.exception`."""
 
 
 class _Message:
@@ -76,7 +67,7 @@ class _Environment:
         self._exchange(wire.encode_put(wire.ENVIRONMENT, name))
 
 
-class Handle:
+class Handle(Channel):
     """A PAM handle for `pam_module` that forwards to the bridge. The numbers are from Linux-PAM's `_pam_types.h`.
 
     Args:
@@ -93,10 +84,11 @@ class Handle:
     PAM_ERROR_MSG = 3
     PAM_TEXT_INFO = 4
     PAM_AUTHTOK = 6
-    exception = PamError
+    exception = ConversationError
     Message = _Message
 
     def __init__(self, start: wire.Start) -> None:
+        super().__init__(cpu=start.cpu)
         self.user = start.user
         self.service = start.service
         self.rhost = start.rhost
@@ -104,8 +96,6 @@ class Handle:
         self.ruser = start.ruser
         self.caller_uid = start.caller_uid
         self.session = start.session
-        self._cpu = start.cpu
-        self.last_line = (0, "")
         self._left_over: list[Callable[[], None]] = []
         self.look_up_error = start.look_up_error
         self.account: safe_open.Account | None = None
@@ -132,20 +122,16 @@ class Handle:
         """Show a message and wait for the answer, as long as it takes.
 
         Raises:
-            PamError: the application failed.
+            ConversationError: the application failed.
         """
-        left_s = alarm(0)  # now the person's time counts, not ours
-        try:
-            return Response(self._exchange(wire.encode_converse(message.msg_style, message.msg)))
-        finally:
-            alarm(left_s or 1)
+        return Response(self.converse(message.msg_style, message.msg))
 
     @property
     def authtok(self) -> str | None:
         """Return the password that an earlier module asked for, or None. A value that is set is for the next module.
 
         Raises:
-            PamError: PAM refused.
+            ConversationError: PAM refused.
         """
         return self._exchange(wire.encode_get(self.PAM_AUTHTOK))
 
@@ -155,34 +141,8 @@ class Handle:
 
     @property
     def env(self) -> _Environment:
-        """Return PAM's environment. Using it raises `PamError` if PAM refuses, and `KeyError`."""
+        """Return PAM's environment. Using it raises `ConversationError` if PAM refuses, and `KeyError`."""
         return _Environment(self._exchange)
-
-    def _exchange(self, question: bytes) -> str | None:
-        self._send_last_line()
-        os.write(SOCKET, question)
-        self._move_to_the_host()
-        frame = os.read(SOCKET, wire.MAX_FRAME_BYTES + 1)
-        if not frame:
-            os._exit(1)  # the host is gone
-        try:
-            return wire.decode_answer(frame)
-        except errors.ProtocolError as error:
-            raise PamError from error
-
-    def _move_to_the_host(self) -> None:
-        """Wait on the host's processor. Waking another one costs the person a tenth of a millisecond."""
-        try:
-            os.sched_setaffinity(0, (self._cpu,))
-        except OSError:
-            pass
-
-    def log(self, level: int, line: str) -> None:
-        """Write a line to the system log, through the bridge and in the host's name. The last line goes with the
-        verdict.
-        """
-        self._send_last_line()
-        self.last_line = (level, line)
 
     def afterwards(self, work: Callable[[], None]) -> None:
         """Store work for later, so that the person need not wait for it."""
@@ -192,12 +152,6 @@ class Handle:
         """Run the work that was left for later."""
         for work in self._left_over:
             work()
-
-    def _send_last_line(self) -> None:
-        level, line = self.last_line
-        if line:
-            os.write(SOCKET, wire.encode_log(level, line))
-            self.last_line = (0, "")
 
 
 def main(path: str) -> NoReturn:

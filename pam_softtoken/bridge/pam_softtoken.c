@@ -4,9 +4,6 @@
  * The bridge finds out which user is asking, starts the backend and then relays. It relays prompts one way, answers the
  * other way, log lines, and at last one PAM return code. It knows nothing of OTPs, token files or policy. Every failure
  * is a denial.
- *
- * A frame is one message on a SOCK_SEQPACKET socket: protocol version, type, payload. pam_softtoken/bridge/wire.py has
- * the same.
  */
 #include <errno.h>
 #include <limits.h>
@@ -27,7 +24,9 @@
 #include <security/pam_ext.h>
 #include <security/pam_modules.h>
 
+#include "frames.h"
 #include "journal.h"
+#include "script.h"
 #include "spawn.h"
 
 #ifndef PAM_SOFTTOKEN_BACKEND
@@ -38,10 +37,6 @@
 #define PAM_SOFTTOKEN_PYTHON "/usr/bin/python3"
 #endif
 
-#define PROTOCOL_VERSION 1
-#define MAX_FRAME_BYTES 4096
-#define MAX_FRAMES 64
-#define MAX_ANSWER_BYTES 512 /* a longer answer could fill the socket and block the host */
 #define DEFAULT_TIMEOUT_S 10
 #define MAX_TIMEOUT_S 120
 #define MIN_ENROLMENT_TIMEOUT_S 30 /* many slow hashes, once in the life of an account */
@@ -59,72 +54,12 @@
 #define CHANGES "/var/lib/softtoken/changes"
 #define NOTE_DIGITS 16
 
-enum frame_type {
-	FRAME_START = 'S',
-	FRAME_ACCOUNT = 'M',
-	FRAME_ANSWER = 'A',
-	FRAME_CONVERSE = 'C',
-	FRAME_GET = 'G',
-	FRAME_PUT = 'P',
-	FRAME_LOG = 'L',
-	FRAME_RESULT = 'R',
-};
-
-enum answer_status {
-	ANSWER_GIVEN = '=',
-	ANSWER_MISSING = '-',
-	CONVERSATION_FAILED = '!',
-};
-
 /* One call of an entry point. */
 struct attempt {
 	pam_handle_t *pamh;
 	enum frame_type type; /* FRAME_START to authenticate, FRAME_ACCOUNT for the account phase */
 	struct system_log log;
 };
-
-struct frame {
-	unsigned char bytes[MAX_FRAME_BYTES];
-	size_t length;
-	bool overflow;
-};
-
-static void
-begin_frame(struct frame *frame, enum frame_type type)
-{
-	frame->bytes[0] = PROTOCOL_VERSION;
-	frame->bytes[1] = (unsigned char)type;
-	frame->length = 2;
-	frame->overflow = false;
-}
-
-static void
-append(struct frame *frame, const void *bytes, size_t length)
-{
-	if (length > sizeof(frame->bytes) - frame->length) {
-		frame->overflow = true;
-		return;
-	}
-	memcpy(frame->bytes + frame->length, bytes, length);
-	frame->length += length;
-}
-
-/* A field ends with NUL, which no C string can hold. */
-__attribute__((format(printf, 2, 3))) static void
-append_field(struct frame *frame, const char *format, ...)
-{
-	size_t room = sizeof(frame->bytes) - frame->length;
-	va_list arguments;
-	int length;
-
-	va_start(arguments, format);
-	length = vsnprintf((char *)frame->bytes + frame->length, room, format, arguments);
-	va_end(arguments);
-	if (length < 0 || (size_t)length >= room)
-		frame->overflow = true;
-	else
-		frame->length += (size_t)length + 1;
-}
 
 static void
 append_item(struct frame *frame, pam_handle_t *pamh, int item)
@@ -225,108 +160,6 @@ build_start(struct frame *frame, struct attempt *attempt, const char *user, int 
 	if (frame->overflow)
 		log_refusal(attempt, LOG_ERR, "module arguments and items do not fit into %d bytes", MAX_FRAME_BYTES);
 	return !frame->overflow;
-}
-
-static bool
-writable_by_others(const struct stat *status)
-{
-	bool sticky_directory = S_ISDIR(status->st_mode) && (status->st_mode & S_ISVTX);
-
-	return (status->st_mode & (S_IWGRP | S_IWOTH)) && !sticky_directory;
-}
-
-/*
- * Return the backend's path without links, to be freed, or NULL. The backend runs with our privileges. So it and every
- * directory above it must belong to root (or to our own user) and be closed to other writers.
- */
-static char *
-resolve_backend(struct attempt *attempt, const char *backend)
-{
-	char *path = backend[0] == '/' ? realpath(backend, NULL) : NULL;
-	char walk[PATH_MAX];
-	struct stat status;
-
-	if (path == NULL || lstat(path, &status) != 0 || !S_ISREG(status.st_mode) ||
-	    (size_t)snprintf(walk, sizeof(walk), "%s", path) >= sizeof(walk)) {
-		log_refusal(attempt, LOG_ERR, "backend missing: '%s' is not the absolute path of a file", backend);
-		goto refuse;
-	}
-	for (;;) {
-		if ((status.st_uid != 0 && status.st_uid != geteuid()) || writable_by_others(&status)) {
-			log_refusal(attempt, LOG_ALERT, "backend refused: others own or can write '%s'", walk);
-			goto refuse;
-		}
-		if (strcmp(walk, "/") == 0)
-			return path;
-		/* Go on to the parent: cut after the slash of "/name", and at any other slash. */
-		char *slash = strrchr(walk, '/');
-		slash[slash == walk ? 1 : 0] = '\0';
-		if (lstat(walk, &status) != 0)
-			goto refuse;
-	}
-refuse:
-	free(path);
-	return NULL;
-}
-
-static int
-remaining_ms(const struct timespec *deadline)
-{
-	struct timespec now;
-	long long left;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	left = (deadline->tv_sec - now.tv_sec) * 1000LL + (deadline->tv_nsec - now.tv_nsec) / 1000000;
-	return left > 0 ? (int)left : 0;
-}
-
-/* Wait for one whole frame. Only here does the backend owe us something, so the clock runs only here. */
-static int
-receive_frame(int socket, struct frame *frame, unsigned int timeout_s)
-{
-	struct timespec deadline;
-	struct pollfd ready = { .fd = socket, .events = POLLIN };
-	ssize_t length;
-	int changed;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &deadline);
-	deadline.tv_sec += timeout_s;
-	do
-		changed = poll(&ready, 1, remaining_ms(&deadline));
-	while (changed < 0 && errno == EINTR);
-	if (changed == 0)
-		return ETIMEDOUT;
-	if (changed < 0)
-		return errno;
-	/* With MSG_TRUNC recvmsg returns the message's own length, so that a larger one is noticed and refused. */
-	length = recv(socket, frame->bytes, sizeof(frame->bytes), MSG_DONTWAIT | MSG_TRUNC);
-	if (length < 0)
-		return errno;
-	if (length == 0)
-		return EPIPE;
-	if (length < 3 || (size_t)length > sizeof(frame->bytes) || frame->bytes[0] != PROTOCOL_VERSION)
-		return EPROTO;
-	frame->length = (size_t)length;
-	return 0;
-}
-
-static int
-send_frame(int socket, const struct frame *frame)
-{
-	if (send(socket, frame->bytes, frame->length, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)frame->length)
-		return EPIPE;
-	return 0;
-}
-
-/* Return the frame's text from a place on. It is NULL if the text has a NUL, which would cut it short. */
-static const char *
-frame_text(const struct frame *frame, size_t place, char *text)
-{
-	size_t length = frame->length - place;
-
-	memcpy(text, frame->bytes + place, length);
-	text[length] = '\0';
-	return memchr(text, '\0', length) == NULL ? text : NULL;
 }
 
 /* Show a prompt or a message, and send back the person's answer. */
@@ -441,24 +274,6 @@ permitted_result(unsigned char code)
 	}
 }
 
-/* Return what to do when a process or a descriptor could not be made. */
-static const char *
-remedy_text(int error)
-{
-	switch (error) {
-	case EAGAIN:
-		return "; raise the limit of processes (nproc, or TasksMax of systemd)";
-	case EMFILE:
-		return "; raise the limit of open files of this service (nofile)";
-	case ENFILE:
-		return "; raise fs.file-max";
-	case ENOENT:
-		return "; install python3 again";
-	default:
-		return "";
-	}
-}
-
 /* Serve the backend until it sends its verdict. */
 static int
 relay(struct attempt *attempt, int socket, struct frame *frame, unsigned int timeout_s)
@@ -534,7 +349,8 @@ run_backend(pam_handle_t *pamh, enum frame_type type, int flags, int argc, const
 {
 	struct attempt attempted = { .pamh = pamh, .type = type, .log = { .left_ms = LOG_PATIENCE_MS } };
 	struct attempt *attempt = &attempted;
-	int retval = PAM_AUTH_ERR, error;
+	int retval = PAM_AUTH_ERR, error, level;
+	char why[MAX_DETAIL_BYTES];
 	struct backend_process process;
 	struct frame frame;
 	unsigned int timeout_s;
@@ -544,9 +360,11 @@ run_backend(pam_handle_t *pamh, enum frame_type type, int flags, int argc, const
 	read_own_arguments(argc, argv, &backend, &timeout_s);
 	if (type == FRAME_ACCOUNT && timeout_s < MIN_ENROLMENT_TIMEOUT_S)
 		timeout_s = MIN_ENROLMENT_TIMEOUT_S;
-	script = resolve_backend(attempt, backend);
-	if (script == NULL)
+	script = resolve_script(backend, &level, why, sizeof(why));
+	if (script == NULL) {
+		log_refusal(attempt, level, "%s", why);
 		goto out;
+	}
 	if (pam_get_user(pamh, &user, NULL) != PAM_SUCCESS || user == NULL) {
 		retval = PAM_CONV_ERR;
 		goto out;

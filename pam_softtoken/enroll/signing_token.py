@@ -259,7 +259,7 @@ def _introduce(job: Job, token: OCRAToken) -> None:
 
 
 def _confirm(job: Job, token: OCRAToken) -> None:
-    """Have a test signed, so that a token that is in no device cannot lock the user out.
+    """Ask for the signature of a test, so that a token that is in no device cannot lock the user out.
 
     Raises:
         EnrolmentFailed: no code was right.
@@ -350,7 +350,7 @@ def _has_none(job: Job) -> EnrolmentFailed:
 
 
 def _remove(job: Job) -> str:
-    """Take a token away. With the last one, sudo asks the user no longer."""
+    """Remove a token. With the last one, sudo asks the user no longer."""
     name = job.options.remove or ""
     present = _present(job)
     if not present and not (job.is_roots and signers.is_marked(job.account)):

@@ -37,12 +37,13 @@ OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
 """For each error: the PAM code, the syslog severity and the logged reason. Any other error is denied as `internal`."""
 
 
-def write(record: log.Log, error: Exception) -> str:
+def write(record: log.Log, error: Exception, *, more: str = "") -> str:
     """Write the line that says why an attempt was refused.
 
     Args:
         record: the attempt's log.
         error: the cause.
+        more: what else is known, behind what the error says.
 
     Returns:
         The name of the PAM code.
@@ -68,6 +69,8 @@ def write(record: log.Log, error: Exception) -> str:
         detail = _where(error)  # not the error's text, which may quote what was typed
     else:
         detail = ""
+    if more:
+        detail = f"{detail}; {more}" if detail else more
     token = error.token if isinstance(error, errors.OTPReplayed) else ""
     record.outcome(level, "denied", reason, token=token, detail=detail)
     return code
