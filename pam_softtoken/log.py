@@ -50,9 +50,6 @@ REASONS = {
     "`detail` says which.",
     "too_long": "The command line and its environment are too long to be shown and signed.",
     "bad_option": "An option is wrong. The lines above this one name it.",
-    "signature_required": "A signature is required, and nobody could be asked for one, or there is no signing token. "
-    "`detail` says which.",
-    "too_long": "The command line and its environment are too long to be shown and signed.",
     "conversation": "The application gave no answer, or the user cancelled.",
     "internal": "A mistake in the module.",
     "backend": "The Python side is missing, hung or failed, or the host cannot look users up. `detail` says which.",
