@@ -31,9 +31,10 @@ class SigningRevocation:
         self._screen = screen
         self._account = account
         self._name = name
-        self._look()
+        self.look()
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Read what there is now. A thief may add a token while root is asked."""
         records = signer_records.of_account(self._account)
         self._records = [each for each in records if not _is_of_another(each, self._account)]
         self.names = tuple(dict.fromkeys(token.name for each in self._records for token in each.tokens))
@@ -60,7 +61,6 @@ class SigningRevocation:
             AdministrationFailed: some of them are still there.
         """
         user = self._account.name
-        self._look()  # a thief may have added a token while root was asked
         try:
             for record in self._records:
                 if not record.is_absent and (self._name is None or self._has_name(record)):
