@@ -43,6 +43,7 @@ class OurLine(NamedTuple):
         number, last: of its first and its last physical line.
         text: as it is written.
         symbol, file: of the plugin that it names.
+        options: what it hands to the plugin.
     """
 
     number: int
@@ -50,6 +51,7 @@ class OurLine(NamedTuple):
     text: str
     symbol: str
     file: str
+    options: tuple[str, ...]
 
 
 def is_on() -> bool:
@@ -104,7 +106,8 @@ def our_lines(text: str) -> list[OurLine]:
     for line in filter(_is_ours, _lines(text)):
         written = text[line.start : line.end].rstrip("\n")
         number = text.count("\n", 0, line.start) + 1
-        found.append(OurLine(number, number + written.count("\n"), written, line.words[1], line.words[2]))
+        symbol, file, *options = line.words[1:]
+        found.append(OurLine(number, number + written.count("\n"), written, symbol, file, tuple(options)))
     return found
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
+from pam_softtoken.account import signers
+from pam_softtoken.otp import ocra
+from pam_softtoken.otp.ocra import OCRAToken, Suite
+from pam_softtoken.otp.token import Secret
+from tests.support.account import Person
 from tests.support.private_mounts import PrivateMounts
 
 PLUGINS = "/usr/libexec/sudo"
@@ -68,3 +74,17 @@ class SigningSudo:
     def works(self, user: str = "root") -> bool:
         """Return whether sudo runs a command for a user without a question."""
         return self.run("-n", "true", user=user).returncode == 0
+
+    def enrol(self, person: Person, *names: str) -> None:
+        """Write a user's marks and signing tokens. Without names there are none left, as after a revocation."""
+        tokens = tuple(
+            OCRAToken(name, Secret(os.urandom(32)), suite=Suite.parse(ocra.SIGNING_SUITE), created=1_790_000_000)
+            for name in names
+        )
+        for directory, mode in ((SIGNERS, 0o711), (signers.uid_mark(person.uid), 0o700)):
+            self.mounts.path(directory).mkdir(exist_ok=True)
+            self.mounts.path(directory).chmod(mode)
+        self.mounts.path(signers.name_mark(person.name)).touch()
+        path = self.mounts.path(f"{signers.uid_mark(person.uid)}/tokens")
+        path.write_bytes(signers.serialise(tokens, owner=(person.name, person.uid)))
+        path.chmod(0o600)

@@ -11,6 +11,7 @@ import pytest
 from pam_softtoken.account import signers
 from pam_softtoken.otp.statement import Statement, shown_lines
 from tests.support.account import Person
+from tests.support.installation import Installation
 from tests.support.private_mounts import PrivateMounts
 from tests.support.process import wait_until
 from tests.support.signed_sudo import PLUGIN, Laptop, Result, SignedSudo
@@ -386,3 +387,47 @@ def test_approver__that_is_broken_lets_nobody_through(host: SignedSudo, signer: 
     refused(host.ask(signer, *RUN).end(), NOT_CHECKED)
     assert time.monotonic() - began_s < 60
     assert "reason=backend" in host.last_line()
+
+
+# -- what administrators do meanwhile
+
+_SIXTY_WRONG = """
+import sys, time
+root, name, uid = sys.argv[1:]
+sys.path.insert(0, root)
+from pam_softtoken.account.safe_open import Account
+from pam_softtoken.account.signers import SignerStore
+store = SignerStore(Account(name, int(uid), int(uid), home="/"))
+store.open_signers()
+store.lock(5)
+store.write_state(store.read_state().with_wrong("local", 60, int(time.time())))
+"""
+
+
+def test_revoke__refuses_the_code_of_somebody_who_waits_at_the_prompt(
+    host: SignedSudo, signer: Person, laptop: Laptop, installed: Installation
+) -> None:
+    asking = host.ask(signer, *RUN)
+    code = laptop.sign(asking.text)
+    done = host.run_as_root(str(installed.root / "scripts" / "softtoken-admin"), "revoke", signer.name, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert f"sudo refuses {signer.name}" in done.stderr
+    assert f"softtoken-enroll --sign --user {signer.name} --remove laptop" in done.stderr
+    refused(asking.answer(code), REQUIRED)
+    refused(host.ask(signer, *RUN).end(), REQUIRED)
+
+
+def test_unlock__ends_the_wait_of_wrong_signatures(
+    host: SignedSudo, signer: Person, laptop: Laptop, installed: Installation
+) -> None:
+    admin = str(installed.root / "scripts" / "softtoken-admin")
+    refused(host.ask(signer, *RUN).answer("00000000"), NOT_SIGNED)
+    account = (str(installed.root), signer.name, str(signer.uid))
+    assert host.run_as_root("/usr/bin/python3", "-I", "-c", _SIXTY_WRONG, *account).returncode == 0
+    refused(host.ask(signer, *RUN).end(), NOT_SIGNED)
+    assert "reason=throttled" in host.last_line()
+    shown = host.run_as_root(admin, "status", signer.name)
+    assert "signatures must wait until" in shown.stdout, shown
+    assert host.run_as_root(admin, "unlock", signer.name).returncode == 0
+    asking = host.ask(signer, *RUN)
+    assert asking.answer(laptop.sign(asking.text)).ran

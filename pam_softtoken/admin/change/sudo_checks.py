@@ -50,8 +50,8 @@ def require_sudo() -> None:
             f"this sudo is {shown}, which has no plugins", hint="signatures need the sudo of sudo.ws, 1.9 or later"
         )
     version = re.match(r"Sudo version (\d+)\.(\d+)", shown)
-    if version is None:
-        why = terse(answer.stderr) or shown or f"its exit status is {answer.returncode}"
+    if version is None or answer.returncode != 0:
+        why = terse(answer.stderr) or f'it says "{shown}", and its exit status is {answer.returncode}'
         raise AdministrationFailed(f"sudo does not work: {why}", hint=f"see {SUDO} -V, and {sudo_conf.PATH}")
     if (int(version[1]), int(version[2])) < LEAST:
         raise AdministrationFailed(f"this is {shown}, which has no approval plugins", hint="sudo 1.9 or later has them")

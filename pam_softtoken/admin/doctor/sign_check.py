@@ -25,6 +25,7 @@ APPROVER = f"{os.path.dirname(platform_facts.BACKEND)}/softtoken-approver"
 OTHER_SUDO = "/usr/bin/sudo.ws"
 """Where a distribution with sudo-rs keeps the sudo that has plugins."""
 FIRST_WITH_APPROVAL = (1, 9)
+_APPROVER = "approver="
 _OFF = "softtoken-admin disable sudo --sign"
 _ON = "softtoken-admin enable sudo --sign"
 
@@ -42,7 +43,7 @@ def check(_: Services) -> Report:
     findings = list(_of_users(is_on=bool(lines)))
     if lines:
         findings = [
-            *_of_the_file(), *_of_lines(lines), *_of_plugin(lines[0], text), *_of_sudo(), *_of_the_approver(),
+            *_of_the_file(), *_of_lines(lines), *_of_plugin(lines[0], text), *_of_sudo(), *_of_approver(lines[0]),
             *_of_the_directory(), *findings, *root_ways_check.check(),
         ]  # fmt: skip
         if sudo_conf.requires(text):
@@ -92,32 +93,37 @@ def _of_plugin(line: sudo_conf.OurLine, text: str) -> Iterator[Finding]:
 
 
 def _of_sudo() -> Iterator[Finding]:
-    """Report a sudo without approval plugins."""
     answer = bounded.ask(SUDO, "--version")
     said = answer.stdout.partition("\n")[0] if answer is not None else ""
-    mend = _OFF
+    what = why_unsuitable(said)
+    if what:
+        has_other = "no plugins" in what and os.path.exists(OTHER_SUDO)
+        yield Finding(ERROR, SUDO, "", what, f"update-alternatives --set sudo {OTHER_SUDO}" if has_other else _OFF)
+
+
+def why_unsuitable(said: str) -> str:
+    """Return why a sudo cannot ask for signatures; empty if it can, or if this is not known.
+
+    Args:
+        said: the first line of what `sudo --version` prints.
+    """
     if said.startswith("sudo-rs"):
-        what = f"{said} has no plugins: nobody is asked for a signature"
-        if os.path.exists(OTHER_SUDO):
-            mend = f"update-alternatives --set sudo {OTHER_SUDO}"
-        yield Finding(ERROR, SUDO, "", what, mend)
-    elif (version := version_of(said)) is not None and version < FIRST_WITH_APPROVAL:
-        yield Finding(ERROR, SUDO, "", f"{said} has no approval plugins, and starts for nobody with the line", mend)
-
-
-def version_of(said: str) -> tuple[int, int] | None:
-    """Read what `sudo --version` prints; None if it is something else."""
+        return f"{said} has no plugins: nobody is asked for a signature"
     found = re.match(r"Sudo version ([0-9]{1,3})\.([0-9]{1,3})", said)
-    return (int(found[1]), int(found[2])) if found is not None else None
+    if found is not None and (int(found[1]), int(found[2])) < FIRST_WITH_APPROVAL:
+        return f"{said} has no approval plugins, and starts for nobody with the line in {sudo_conf.PATH}"
+    return ""
 
 
-def _of_the_approver() -> Iterator[Finding]:
-    if not os.path.isfile(APPROVER):
+def _of_approver(line: sudo_conf.OurLine) -> Iterator[Finding]:
+    named_there = [word.removeprefix(_APPROVER) for word in line.options if word.startswith(_APPROVER)]
+    path = (named_there or [APPROVER])[-1]
+    if not os.path.isfile(path):
         what = "the program that asks for signatures is not there, so that sudo refuses everybody who is to sign"
-        yield Finding(ERROR, APPROVER, "", what, platform_facts.reinstall(common=True))
+        yield Finding(ERROR, path, "", what, platform_facts.reinstall(common=True))
         return
-    yield from not_roots_alone(APPROVER)
-    package = f"{os.path.dirname(os.path.dirname(os.path.realpath(APPROVER)))}/pam_softtoken"
+    yield from not_roots_alone(path)
+    package = f"{os.path.dirname(os.path.dirname(os.path.realpath(path)))}/pam_softtoken"
     if os.path.isdir(package):
         yield from writable_below(package)
 
