@@ -12,7 +12,7 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from pam_softtoken.account import enrolled_mark, file_faults, places, replace, safe_open, signers
+from pam_softtoken.account import enrolled_mark, file_faults, places, ram_record, replace, safe_open, signers
 from pam_softtoken.account.editor import LOCK_TIMEOUT_S
 from pam_softtoken.account.location import TOKENS
 from pam_softtoken.account.signers import SignerStore
@@ -132,6 +132,7 @@ class SignerEditor(SignerStore):
         try:
             last_word()
             if anew:
+                ram_record.remove(self._volatile_path)
                 os.ftruncate(self._state, 0)
         except OSError as error:
             replacement.discard()
@@ -166,6 +167,7 @@ class SignerEditor(SignerStore):
         """
         gone = f"{_TEMPORARY}gone-{os.urandom(8).hex()}"
         path = self.location.path
+        ram_record.remove(self._volatile_path)
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.basename(mark), dir_fd=place)

@@ -102,8 +102,9 @@ class _Revocation:
             if has_codes:
                 self._revoke_codes(seen, doomed, left)
         finally:  # neither waits for the other to succeed
-            if signing is not None:
-                signing.carry_out()
+            self._signing.look()
+            if self._signing.is_called_for:
+                self._signing.carry_out()
 
     def _has_only_signed(self, seen: _Seen) -> bool:
         """Check whether only signing tokens are to be revoked: no token for logins fits."""

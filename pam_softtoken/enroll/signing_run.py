@@ -6,13 +6,13 @@ import os
 import signal
 from typing import NamedTuple
 
-from pam_softtoken.account import safe_open, signers
+from pam_softtoken.account import revocation, safe_open, signers
 from pam_softtoken.account.signer_editor import SignerEditor
 from pam_softtoken.enroll import run_context
 from pam_softtoken.enroll import through_sudo as self_service
 from pam_softtoken.enroll.options import Options
 from pam_softtoken.enroll.run_context import PROGRAM
-from pam_softtoken.errors import BadTokenFile
+from pam_softtoken.errors import BadTokenFile, PathError
 from pam_softtoken.otp.ocra import OCRAToken
 from pam_softtoken.program_errors import EnrolmentFailed
 from pam_softtoken.signing import sudo_conf
@@ -84,9 +84,19 @@ class Job(NamedTuple):
         return found
 
     def _require_never_enrolled(self) -> None:
-        if not self.is_roots and signers.is_marked(self.account):
+        if self.is_roots:
+            return
+        if signers.is_marked(self.account):
             raise EnrolmentFailed(
                 f"{self.user} had a token that signs, and has none any more, so only root can make one again",
+                hint=f"ask an administrator for: {self.command}",
+            )
+        self._require_not_revoked()
+
+    def _require_not_revoked(self) -> None:
+        if revocation.read_for(self.account).closing:
+            raise EnrolmentFailed(
+                f"all tokens of {self.user} have been revoked, so only root can enrol one that signs",
                 hint=f"ask an administrator for: {self.command}",
             )
 
@@ -120,6 +130,18 @@ class Job(NamedTuple):
         finally:
             if not self.is_roots:
                 signal.alarm(0)
+        if not instead_of and not self.is_roots:
+            self._take_back_if_revoked()
+
+    def _take_back_if_revoked(self) -> None:
+        """Look for a revocation once more. Root's command revokes first, and then looks for tokens that sign. So either
+        it sees the new token, or this sees the revocation.
+        """
+        try:
+            self._require_not_revoked()
+        except (EnrolmentFailed, PathError):
+            SignerEditor(self.account).exchange(lambda present: (), lambda: None)
+            raise
 
 
 def _fingerprints(present: Signers | None) -> list[str] | None:

@@ -1,4 +1,4 @@
-"""List and remove tokens that sign sudo commands, and start their enrolment. Root keeps them, whatever `store=` says."""
+"""List and remove tokens that sign sudo commands, and start their enrolment. Root keeps them all."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import pytest
 from pam_softtoken.account import places, signers
 from pam_softtoken.otp.mac import sha256
 from tests.support.account import Person, Phone
-from tests.support.enroller import TOKEN_PROMPT, Dialogue, Mistake
+from tests.support.enroller import ENVIRONMENT, TOKEN_PROMPT, Dialogue, Mistake
 from tests.support.installation import Installation
 from tests.support.private_mounts import PrivateMounts
 from tests.support.root_store import RootStore
@@ -238,6 +238,59 @@ def test_self__user_revoked_during_the_dialogue_is_not_enrolled(host: SigningHos
         dialogue.type(device.sign(requests_in(dialogue.transcript)[-1]))
         assert "only root can make one again" in refusal(dialogue).error
     assert not host.files_of(alice).exists()
+
+
+def revoking(host: SigningHost, installed: Installation, person: Person, *options: str) -> Dialogue:
+    """Start the revocation of everything as root."""
+    words = [
+        str(installed.root / "scripts" / "softtoken-admin"),
+        "revoke",
+        person.name,
+        f"--store={host.template}",
+        *options,
+    ]
+    return Dialogue(host.mounts.command(*words), person=None, environment=ENVIRONMENT)
+
+
+@pytest.mark.parametrize("prompt", ["", READY_PROMPT, SIGNATURE_PROMPT])
+def test_self__user_whose_codes_are_revoked_before_or_meanwhile_gets_no_first_token(
+    host: SigningHost, installed: Installation, alice: Person, prompt: str
+) -> None:
+    def revoke() -> None:
+        with revoking(host, installed, alice, "--force", "--yes") as root:
+            assert root.finish() == 0, root.transcript
+
+    if not prompt:
+        revoke()
+    with host.start(alice, "--sign") as dialogue:
+        if prompt:
+            dialogue.expect(READY_PROMPT)
+            device = SigningDevice(uris_in(dialogue.transcript)[-1])
+            if prompt == READY_PROMPT:
+                revoke()
+            dialogue.type("")
+            dialogue.expect(SIGNATURE_PROMPT)
+            if prompt == SIGNATURE_PROMPT:
+                revoke()
+            dialogue.type(device.sign(requests_in(dialogue.transcript)[-1]))
+        assert "have been revoked, so only root can enrol one that signs" in refusal(dialogue).error
+    assert not host.files_of(alice).exists()
+
+
+def test_self__first_token_that_a_thief_adds_while_root_is_asked_is_revoked_too(
+    host: SigningHost, installed: Installation, alice: Person
+) -> None:
+    phone = alice.enrol(installed, "--type=hotp", "--recovery-codes=0", f"--store={host.template}")
+    with revoking(host, installed, alice) as root:
+        root.expect("Revoke? [y/N] ")
+        with host.start(alice, "--sign", "--name=thief") as dialogue:
+            dialogue.expect(TOKEN_PROMPT)
+            dialogue.type(phone.hotp())
+            enrol_device(dialogue)
+        assert host.names(alice) == ["thief"]
+        root.type("y")
+        assert root.finish() == 0, root.transcript
+    assert host.names(alice) == []
 
 
 def test_self__files_of_another_account_are_neither_shown_nor_named(

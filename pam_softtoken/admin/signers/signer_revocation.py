@@ -31,7 +31,12 @@ class SigningRevocation:
         self._screen = screen
         self._account = account
         self._name = name
-        self._records = [each for each in signer_records.of_account(account) if not _is_of_another(each, account)]
+        self.look()
+
+    def look(self) -> None:
+        """Read what there is now. A thief may add a token while root is asked."""
+        records = signer_records.of_account(self._account)
+        self._records = [each for each in records if not _is_of_another(each, self._account)]
         self.names = tuple(dict.fromkeys(token.name for each in self._records for token in each.tokens))
 
     @property
