@@ -1,4 +1,4 @@
-"""Find out what root keeps of a user who signs sudo commands, and whether sudo asks. It only reads."""
+"""Read what root keeps of a user who signs sudo commands, and whether sudo asks."""
 
 from __future__ import annotations
 
