@@ -44,15 +44,18 @@ class EnableOptions:
     exempt: tuple[str, ...]
     lock_out: lockout.LockOutOptions
     enrol_later: bool
+    sign: str | None
     dry_run: bool
-    signing: sign_switch.SignOptions
 
 
 def _enable(screen: terminal.Terminal, options: EnableOptions) -> None:
     service = options.service
-    if options.signing.sign is not None:
+    if options.sign is not None:
         _require_no_codes(options)
-        sign_switch.enable(screen, options.signing)
+        wanted = sign_switch.SignOptions(
+            service, options.sign, options.time, options.user, options.lock_out, dry_run=options.dry_run
+        )
+        sign_switch.enable(screen, wanted)
         return
     person.require_root(f"enable {service}")
     for_s = duration.between("--for", options.time, SHORTEST, LONGEST)

@@ -34,6 +34,8 @@ examples:
       it works: keep it
   softtoken-admin disable sudo
       stop asking for a code
+  softtoken-admin enable sudo --sign
+      users with a signing token sign each command at sudo
   softtoken-admin status
       who is enrolled, and which users do services refuse?
   softtoken-admin code-for alice --for 1h

@@ -26,6 +26,7 @@ from pam_softtoken.login.login_note import SIGNING
 from pam_softtoken.program_errors import AdministrationFailed, UsageError
 from pam_softtoken.signing import sudo_conf
 from pam_softtoken.ui import terminal
+from pam_softtoken.ui.command_line import OptionalValue
 
 SERVICE = "sudo"
 ENROLLED_ONLY = "enrolled"
@@ -38,18 +39,11 @@ class SignOptions:
     """The options of `enable` that count with --sign."""
 
     service: str
-    sign: str | None
+    sign: str
     time: str
     user: str | None
     lock_out: lockout.LockOutOptions
     dry_run: bool
-
-
-class _Sign(argparse.Action):
-    """Stores a value also where the option has none."""
-
-    def __call__(self, parser: object, namespace: object, values: object, option_string: str | None = None) -> None:
-        setattr(namespace, self.dest, values or ENROLLED_ONLY)
 
 
 def add_sign(parser: argparse.ArgumentParser, *, takes_value: bool) -> None:
@@ -63,7 +57,7 @@ def add_sign(parser: argparse.ArgumentParser, *, takes_value: bool) -> None:
         parser.add_argument("--sign", action="store_true", help="with sudo: no longer ask for signatures; codes stay")
         return
     parser.add_argument(
-        "--sign", nargs="?", action=_Sign, choices=(sudo_conf.REQUIRED,),
+        "--sign", action=OptionalValue, without=ENROLLED_ONLY, choices=(sudo_conf.REQUIRED,),
         help="with sudo: ask for a signature over each command, whether or not it asks for codes; only users with a "
         f"signing token are asked, and with --sign={sudo_conf.REQUIRED} all others but root are refused",
     )  # fmt: skip
@@ -80,7 +74,7 @@ def require_sudo_alone(service: str) -> None:
 
 
 def enable(screen: terminal.Terminal, options: SignOptions) -> None:
-    """Let sudo ask for signatures, until the change is confirmed or undone.
+    """Turn on signatures, and wait until the change is confirmed or undone.
 
     Raises:
         UsageError, AdministrationFailed, NotConfirmed: nothing was changed, or everything was undone.
@@ -90,9 +84,11 @@ def enable(screen: terminal.Terminal, options: SignOptions) -> None:
     for_s = duration.between("--for", options.time, SHORTEST, LONGEST)
     carry_out.require_none_pending(SIGNING)
     lockout.names_meant(options.lock_out.lock_out)
-    change = _change(host_file.read(sudo_conf.PATH), required=options.sign == sudo_conf.REQUIRED)
-    sudo_checks.require_all(change.before)
-    found = sign_forecast.outlook(required=options.sign == sudo_conf.REQUIRED)
+    required = options.sign == sudo_conf.REQUIRED
+    present = host_file.read(sudo_conf.PATH)
+    sudo_checks.require_all(present)
+    change = _change(present, required=required)
+    found = sign_forecast.outlook(required=required)
     screen.show(diff([change]))
     for line in sign_forecast.lines(found):
         screen.tell(terminal.visible(line))
@@ -106,7 +102,7 @@ def enable(screen: terminal.Terminal, options: SignOptions) -> None:
     terminal.checkpoint()
     _make_directory()
     planned = carry_out.put_in_use(screen, SIGNING, (change,), for_s, awaited)
-    deed.record("enable", "all", service=SIGNING, way=options.sign or "", confirm_within=options.time)
+    deed.record("enable", "all", service=SIGNING, way=options.sign, confirm_within=options.time)
     _show_what_confirms(screen, found, awaited, options.time)
     carry_out.wait(screen, planned)
 
@@ -149,7 +145,7 @@ def _awaited(found: Outlook, wanted: str | None) -> str:
 
 
 def _make_directory() -> None:
-    """Make the directory of the marks. Without it, the plugin could not know who has a signing token."""
+    """Create the directory of the marks. Without it, the plugin could not know who has a signing token."""
     try:
         for directory in (places.DATA, places.SIGNERS):
             enrolled_mark.make_directory(directory)
@@ -172,7 +168,7 @@ def _show_what_confirms(screen: terminal.Terminal, found: Outlook, awaited: str,
 
 
 def disable(screen: terminal.Terminal, *, dry_run: bool) -> None:
-    """Take our line out of sudo.conf. Without one, there is nothing to do.
+    """Remove our line from sudo.conf. Without one, there is nothing to do.
 
     This runs no sudo, and reads neither the plugin nor the tokens.
 

@@ -103,7 +103,7 @@ def _confirm_change(screen: terminal.Terminal, options: ConfirmOptions) -> None:
         record.confirm(chosen[0])
     service = chosen[0].service
     deed.record("confirm", "all", service=service, how="command")
-    screen.show(f"Done. {wording.asking(service)} from now on.")
+    screen.show(wording.kept(service, how_it_ends=False))
 
 
 def _roll_back(screen: terminal.Terminal, options: NoOptions) -> None:
@@ -129,7 +129,11 @@ def _add_confirm(parser: argparse.ArgumentParser) -> None:
 
 
 DISABLE = Command(
-    "disable", "stop asking for a code in a service; its files are as before", _add_disable, DisableOptions, _disable
+    "disable",
+    "stop asking for a code in a service, or for signatures; its files are as before",
+    _add_disable,
+    DisableOptions,
+    _disable,
 )
 CONFIRM = Command("confirm", "keep what enable did, without a login", _add_confirm, ConfirmOptions, _confirm_change)
 ROLL_BACK = Command(

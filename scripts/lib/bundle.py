@@ -4,7 +4,8 @@ same for a signature at sudo.
     bundle.py HOME      HOME has the package; this writes HOME/pam_softtoken/login.CACHE_TAG.bundle, and approver...
 
 The bundle serves the interpreter that runs this program. It begins with the magic number of that interpreter's compiled
-code and a hash of the rest. `scripts/softtoken-backend` and `softtoken-approver` read them. The modules in it behave as the ordinary ones do:
+code and a hash of the rest. `scripts/softtoken-backend` and `softtoken-approver` read them. The modules in it behave
+as the ordinary ones do:
 
 - Docstrings and annotations are left out.
 - `os` is `posix`, and `stat` is `_stat`. What is not the same object there still comes from the whole module, except

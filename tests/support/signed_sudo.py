@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import secrets
+import socket
 import subprocess
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -150,6 +154,13 @@ class SignedSudo:
         """Return the last line of the log about signatures; empty if there is none."""
         return next((line for line in reversed(self.mounts.log.ours()) if "(sudo:sign)" in line), "")
 
+    def approvers(self) -> list[str]:
+        """Return the processes of approvers there."""
+        inside = os.readlink(self.mounts.path("").parent / "ns" / "mnt")
+        command = ["pgrep", "--full", str(APPROVER)]
+        found = subprocess.run(command, check=False, capture_output=True, text=True).stdout.split()
+        return [pid for pid in found if _mounts_of(pid) == inside]
+
     def store_of(self, person: Person) -> Path:
         """Return the directory of a user's tokens that sign."""
         return self.mounts.path(f"{places.SIGNERS}/{person.uid}")
@@ -180,3 +191,54 @@ class SignedSudo:
 
 def _run(command: list[str], typed: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, input=typed, capture_output=True, text=True, timeout=STEP_S, check=False)
+
+
+class Listener:
+    """What `softtoken sign --listen` is to the host: a socket in the user's directory below /run/user.
+
+    Args:
+        host, person: where the socket is, and whose.
+        reply: gets the request, and returns what is sent back; None to send nothing and keep the connection.
+    """
+
+    def __init__(self, host: SignedSudo, person: Person, reply: Callable[[str], bytes | None]) -> None:
+        directory = host.mounts.path(f"/run/user/{person.uid}")
+        directory.mkdir(parents=True, mode=0o755, exist_ok=True)
+        os.chown(directory, person.uid, person.gid)
+        self.path = directory / "softtoken-sign"
+        self.requests: list[str] = []
+        self._reply = reply
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(str(self.path))
+        os.chown(self.path, person.uid, person.gid)
+        self._socket.listen(4)
+        self._clients: list[socket.socket] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            self._clients.append(client)
+            self.requests.append(client.makefile().readline())
+            answer = self._reply(self.requests[-1])
+            if answer is not None:
+                client.sendall(answer)
+                client.close()
+
+    def close(self) -> None:
+        """Stop listening. The socket's file stays, as after a lost connection of ssh."""
+        with contextlib.suppress(OSError):  # it was closed before
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        for client in self._clients:
+            client.close()
+
+
+def _mounts_of(pid: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return ""

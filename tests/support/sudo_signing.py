@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
+import pexpect
+
 from pam_softtoken.account import signers
-from pam_softtoken.otp import ocra
-from pam_softtoken.otp.ocra import OCRAToken, Suite
-from pam_softtoken.otp.token import Secret
 from tests.support.account import Person
+from tests.support.installation import TREE
 from tests.support.private_mounts import PrivateMounts
+from tests.support.signed_sudo import APPROVER, Asking, Laptop
 
 PLUGINS = "/usr/libexec/sudo"
 CONF = "/etc/sudo.conf"
@@ -28,6 +28,7 @@ mount --bind "$1/plugins" "$2"
 mount -t tmpfs -o mode=711 tmpfs /var/lib/softtoken
 mkdir -m 700 /var/lib/softtoken/changes
 """
+_OWN_SOURCES = ("softtoken_approval", "frames", "journal", "script", "spawn")
 _SOURCE = Path(__file__).with_name("approval_plugin.c")
 
 
@@ -36,6 +37,14 @@ def build_plugin(path: Path, answer: int, *, asks: bool = False) -> None:
     settings = [f"-DANSWER={answer}", *(["-DASKS"] if asks else [])]
     command = ["gcc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *settings, "-o", str(path), str(_SOURCE)]
     subprocess.run(command, check=True, timeout=60)
+    path.chmod(0o644)
+
+
+def build_own_plugin(path: Path) -> None:
+    """Build our own plugin, with the approver of this tree."""
+    sources = [str(TREE / "pam_softtoken" / "bridge" / f"{name}.c") for name in _OWN_SOURCES]
+    settings = ["-std=c11", "-D_GNU_SOURCE", "-DMAX_FRAME_BYTES=65536", f'-DPAM_SOFTTOKEN_APPROVER="{APPROVER}"']
+    subprocess.run(["gcc", *settings, "-shared", "-fPIC", "-o", str(path), *sources], check=True, timeout=60)
     path.chmod(0o644)
 
 
@@ -75,16 +84,21 @@ class SigningSudo:
         """Return whether sudo runs a command for a user without a question."""
         return self.run("-n", "true", user=user).returncode == 0
 
-    def enrol(self, person: Person, *names: str) -> None:
+    def ask(self, person: Person, *words: str) -> Asking:
+        """Start sudo as a user on a terminal, and wait until it asks or ends."""
+        command = self.mounts.command("setpriv", f"--reuid={person.name}", f"--regid={person.gid}", "--init-groups")
+        command += ["sudo", *words]
+        return Asking(pexpect.spawn(command[0], command[1:], encoding="utf-8", timeout=60, dimensions=(24, 400)))
+
+    def enrol(self, person: Person, *names: str) -> list[Laptop]:
         """Write a user's marks and signing tokens. Without names there are none left, as after a revocation."""
-        tokens = tuple(
-            OCRAToken(name, Secret(os.urandom(32)), suite=Suite.parse(ocra.SIGNING_SUITE), created=1_790_000_000)
-            for name in names
-        )
+        laptops = [Laptop(name) for name in names]
         for directory, mode in ((SIGNERS, 0o711), (signers.uid_mark(person.uid), 0o700)):
             self.mounts.path(directory).mkdir(exist_ok=True)
             self.mounts.path(directory).chmod(mode)
         self.mounts.path(signers.name_mark(person.name)).touch()
         path = self.mounts.path(f"{signers.uid_mark(person.uid)}/tokens")
+        tokens = tuple(laptop.token for laptop in laptops)
         path.write_bytes(signers.serialise(tokens, owner=(person.name, person.uid)))
         path.chmod(0o600)
+        return laptops

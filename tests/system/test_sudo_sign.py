@@ -17,8 +17,9 @@ from tests.support.enabling import CHANGES, LONG, SHORT, Admin
 from tests.support.installation import Installation
 from tests.support.private_mounts import PrivateMounts
 from tests.support.process import wait_until
+from tests.support.signed_sudo import APPROVER
 from tests.support.sudo_confs import LINE
-from tests.support.sudo_signing import CONF, NO, OURS, SIGNERS, YES, SigningSudo, build_plugin
+from tests.support.sudo_signing import CONF, NO, OURS, SIGNERS, YES, SigningSudo, build_own_plugin, build_plugin
 
 REQUIRED_LINE = LINE.replace(".so", ".so required")
 ASKED = "sudo asks for signatures now"
@@ -110,6 +111,25 @@ def test_enable__adds_the_line_after_a_trial_and_disable_takes_it_out(
     assert (again.returncode, again.stderr) == (0, "sudo asks for no signatures.\n")
 
 
+def test_enable__command_that_is_signed_confirms_it(admin: Admin, sudo: SigningSudo, alice: Person) -> None:
+    build_own_plugin(sudo.plugin)
+    (laptop,) = sudo.enrol(alice, "laptop")
+    screen = enabled(admin, "--sign=required", "--force", "--user", alice.name)
+    assert "asks users with a signing token to sign, and refuses the others" in screen.logfile_read.getvalue()
+    assert "softtoken: a signature is required" in sudo.run("-n", "true", user=alice.name).stderr
+    asking = sudo.ask(alice, "printf", "it%sran", "_")
+    result = asking.answer(laptop.sign(asking.text))
+    assert result.ran, result
+    screen.expect("Done. sudo asks for signatures from now on")
+
+
+def test_trial__approver_that_does_not_start_is_noticed(admin: Admin, sudo: SigningSudo, alice: Person) -> None:
+    build_own_plugin(sudo.plugin)
+    admin.inside("sh", "-euc", f"cp /dev/null $1; mount --bind $1 {APPROVER}", "sh", str(sudo.plugin.with_name("none")))
+    error, _ = refused(admin, "enable", "sudo", "--sign")
+    assert error.startswith("our plugin does not work: softtoken: the signature cannot be checked")
+
+
 @pytest.mark.lockout("nobody signs a command after enable sudo --sign")
 def test_enable__change_that_nobody_confirms_goes_back(admin: Admin, sudo: SigningSudo, alice: Person) -> None:
     before = sudo.conf.read_bytes()
@@ -135,7 +155,7 @@ def test_enable__signed_command_of_the_awaited_user_confirms(
     screen.expect("Done. sudo asks for signatures from now on")
     screen.expect(pexpect.EOF)
     assert "confirmed" in admin.inside("ls", f"{CHANGES}/sudo-sign")
-    assert "action=confirm user=all service=sudo-sign how=login" in "\n".join(admin.mounts.log.lines)
+    assert "action=confirm user=all service=sudo-sign how=signature" in "\n".join(admin.mounts.log.lines)
     sign(admin, alice)
     assert admin.inside("ls", f"{CHANGES}/sudo-sign").split() == ["confirmed"]
 
@@ -252,7 +272,7 @@ def test_revoked__signer_counts_as_locked_out(admin: Admin, sudo: SigningSudo, a
     sudo.enrol(alice, "laptop")
     admin.mounts.path(f"{SIGNERS}/{alice.uid}/tokens").write_text("{}")
     done = admin.run("enable", "sudo", "--sign", "--dry-run")
-    assert f"  {alice.name}: the signing tokens cannot be used: " in done.stderr
+    assert f"  {alice.name}: {SIGNERS}/{alice.uid}/tokens: " in done.stderr
 
 
 def test_service__that_needs_no_password_counts_even_without_a_shell(

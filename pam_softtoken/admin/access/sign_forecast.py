@@ -1,4 +1,4 @@
-"""Find out which users sudo would ask for a signature, and which it would refuse because they have no token to sign.
+"""Determine which users sudo would ask for a signature, and which it would refuse because they have no token to sign.
 
 `outlook` reads the facts: marks, tokens, and what sudo allows. The rest is pure. root is never asked.
 """
@@ -6,22 +6,18 @@
 from __future__ import annotations
 
 import pwd
+import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from pam_softtoken.account import places, signers, token_file, user_lookup
-from pam_softtoken.account.location import TOKENS, Location
-from pam_softtoken.account.safe_open import Account
-from pam_softtoken.account.user_path import NamedFiles
 from pam_softtoken.admin.access import host_facts
 from pam_softtoken.admin.access.host_facts import Shadow
 from pam_softtoken.admin.common import logins
 from pam_softtoken.admin.common.finding import named
+from pam_softtoken.admin.signers import signer_facts
 from pam_softtoken.admin.sshd.match_blocks import MAYBE, NO, YES
-from pam_softtoken.errors import LookUpFailed, PathError
 
 NEVER_ENROLLED = "no signing token"
-ALL_REVOKED = "all signing tokens were revoked"
 _MOST_NAMES = 8
 
 
@@ -102,8 +98,8 @@ class Outlook(NamedTuple):
 def lines(found: Outlook) -> Iterable[str]:
     """Yield the lines that show who is asked, who is not, and who is refused."""
     if found.asked:
-        signers_named = [f"{user.name} ({', '.join(user.signer.tokens)})" for user in found.asked]
-        yield f"sudo would ask for a signature: {named(signers_named, _MOST_NAMES)}"
+        who = [f"{user.name} ({', '.join(user.signer.tokens)})" for user in found.asked]
+        yield f"sudo would ask for a signature: {named(who, _MOST_NAMES)}"
     else:
         yield "Nobody who may use sudo has a signing token yet, so nobody can sign."
     if found.unasked:
@@ -115,6 +111,8 @@ def lines(found: Outlook) -> Iterable[str]:
         if reasons:
             yield f"{text}:"
             yield from (f"  {named(names, _MOST_NAMES)}: {why}" for why, names in reasons.items())
+    if found.refused(YES) or found.refused(MAYBE):
+        yield "softtoken-enroll --sign --user NAME enrols a signing token of one of them."
 
 
 def outlook(*, required: bool) -> Outlook:
@@ -125,7 +123,8 @@ def outlook(*, required: bool) -> Outlook:
     """
     entries = {name: entry for name, entry in host_facts.accounts().items() if entry.pw_uid != 0}
     names = host_facts.names_of(entries)
-    signing = {name: signer_of(entry) for name, entry in entries.items()}
+    now = int(time.time())
+    signing = {name: _signer_of(entry, now) for name, entry in entries.items()}
     shadow = host_facts.read_shadow()
     people = {entry.pw_name for entry in logins.who_can_log_in()}
     people |= {name for name in entries if shadow.get(name, Shadow(NO, expired=False, locked=False)).password}
@@ -145,22 +144,10 @@ def outlook(*, required: bool) -> Outlook:
     return Outlook(tuple(sorted(users)), required)
 
 
-def signer_of(entry: pwd.struct_passwd) -> Signer:
-    """Return what is known about the signing tokens of an account. Nothing is made, written or locked."""
-    try:
-        account = user_lookup.account_of(entry)
-    except LookUpFailed as error:
-        return Signer(is_marked=True, why=str(error))
-    try:
-        if not signers.is_marked(account):
-            return Signer(is_marked=False, why=NEVER_ENROLLED)
-        found = _tokens_of(account)
-    except PathError as error:
-        return Signer(is_marked=True, why=f"the signing tokens cannot be used: {error}")
-    return Signer(is_marked=True, tokens=found, why="" if found else ALL_REVOKED)
-
-
-def _tokens_of(account: Account) -> tuple[str, ...]:
-    path = f"{Location(places.SIGN_STORE, account).path}/{TOKENS}"
-    data = NamedFiles().read(path, token_file.MAX_BYTES)
-    return tuple(token.name for token in signers.parse(data, path=path, owner=(account.name, account.uid)))
+def _signer_of(entry: pwd.struct_passwd, now: int) -> Signer:
+    facts = signer_facts.facts_of(entry.pw_name, entry.pw_uid, now=now)
+    if not facts["marked"]:
+        return Signer(is_marked=False, why=NEVER_ENROLLED)
+    if facts["problem"]:
+        return Signer(is_marked=True, why=facts["problem"])
+    return Signer(is_marked=True, tokens=tuple(each["name"] for each in facts["tokens"]))

@@ -132,7 +132,7 @@ def wait(screen: terminal.Terminal, planned: Change) -> None:
             f'the change of "{service}" was not confirmed; {_what_is_left(planned)}',
             hint="the system log says what became of the attempts, in lines with pam_softtoken",
         )
-    screen.show(f"Done. {wording.asking(service)} from now on; {wording.disable_command(service)} ends it.")
+    screen.show(wording.kept(service, how_it_ends=True))
 
 
 def _what_is_left(planned: Change) -> str:

@@ -26,24 +26,24 @@ _MOUNTED = "mounted"
 _LIMIT_S = 60.0
 _SCRIPT = r"""
 set -eu
-directory=$1 conf=$2 data=$3 sudoers=$4 sudo=$5 trial=$6 uid=$7 gid=$8 uid_mark=$9 name_mark=${10}
+directory=$1 conf=$2 data=$3 sudoers=$4 sudo=$5 trial=$6 uid_mark=$7 name_mark=$8
+shift 8
 
 # Without the terminal: sudo would wait for its turn to use it.
 try() {
 	name=$1
 	shift
 	status=0
-	setsid --wait timeout -k 1 10 "$@" "$sudo" -n true "$trial" </dev/null >/dev/null 2>"$directory/$name" || status=$?
+	setsid -w timeout -k 1 10 "$@" "$sudo" -n true "$trial" </dev/null >/dev/null 2>"$directory/$name" || status=$?
 	echo "$name $status"
 }
-try_as_nobody() { try "$1" setpriv --reuid="$uid" --regid="$gid" --clear-groups; }
 
 mount -t tmpfs -o mode=711 tmpfs "$data"
 mkdir -m 711 "$(dirname "$uid_mark")"
 mount --bind "$directory/sudoers" "$sudoers"
-try_as_nobody before-nobody
+try before-nobody "$@"
 umount "$sudoers"
-try before-root env
+try before-root
 if [ -e "$conf" ]; then
 	mount --bind "$directory/sudo.conf" "$conf"
 else
@@ -53,13 +53,13 @@ else
 	cp "$directory/sudo.conf" "$conf"
 fi
 echo mounted
-try root env
+try root
 mount --bind "$directory/sudoers" "$sudoers"
-try root-alone env
-try_as_nobody unmarked
+try root-alone
+try unmarked "$@"
 mkdir -m 700 "$uid_mark"
 : >"$name_mark"
-try_as_nobody marked
+try marked "$@"
 """
 
 
@@ -81,8 +81,9 @@ def run(text: str) -> str:
         _write(directory, "sudo.conf", text, 0o644)
         _write(directory, "sudoers", _RULES.format(nobody.uid), 0o440)
         words = (
-            directory, sudo_conf.PATH, places.DATA, SUDOERS, sudo_checks.SUDO, TRIAL, str(nobody.uid), str(nobody.gid),
+            directory, sudo_conf.PATH, places.DATA, SUDOERS, sudo_checks.SUDO, TRIAL,
             signers.uid_mark(nobody.uid), signers.name_mark(nobody.name),
+            "setpriv", f"--reuid={nobody.uid}", f"--regid={nobody.gid}", "--clear-groups",
         )  # fmt: skip
         answer = bounded.ask(
             "unshare", "--mount", "--propagation", "private", "sh", "-c", _SCRIPT, "sh", *words, limit_s=_LIMIT_S
@@ -97,13 +98,17 @@ def run(text: str) -> str:
 
 
 def _judge(statuses: dict[str, int], said: dict[str, str], *, required: bool) -> str:
-    """Return what the exit statuses of sudo prove. A missing one is of a command that was not reached."""
-    if any(statuses.get(name) != 0 for name in _of_root(statuses)):
-        worst = next(name for name in _of_root(statuses) if statuses.get(name) != 0)
-        raise _failed("sudo would not even run a command of root's", said.get(worst, ""))
-    if statuses.get("before-nobody") != 0:
-        why = said.get("before-nobody", "")
-        return f"Tried: sudo works for root with the new line. Not tried as {NOBODY}, whom sudo refuses anyway: {why}"
+    """Return what the exit statuses of sudo prove. A missing one is of a command that was not reached.
+
+    What fails without the new line, too, proves nothing about it. Some hosts forbid root to use sudo.
+    """
+    works = {name: statuses.get(f"before-{name}") == 0 for name in ("root", NOBODY)}
+    for name, is_proof in (("root", works["root"]), ("root-alone", works[NOBODY])):
+        if is_proof and statuses.get(name) != 0:
+            raise _failed("sudo would not even run a command of root's", said.get(name, ""))
+    if not works[NOBODY]:
+        tried = "sudo works for root with the new line" if works["root"] else "nothing"
+        return f"Tried: {tried}. Not tried as {NOBODY}, whom sudo refuses anyway: {said.get(f'before-{NOBODY}', '')}"
     for name, is_asked in (("marked", True), ("unmarked", required)):
         who = "a user with a signing token" if name == "marked" else "users without a signing token"
         status, words = statuses.get(name), said.get(name, "")
@@ -115,11 +120,6 @@ def _judge(statuses: dict[str, int], said: dict[str, str], *, required: bool) ->
             raise _failed(f"our plugin stops {who}", words)
     rest = "refuses the others" if required else "asks nobody else"
     return f"Tried: with the new line, sudo works for root, asks users with a signing token to sign, and {rest}."
-
-
-def _of_root(statuses: dict[str, int]) -> list[str]:
-    """Return which attempts of root must succeed. Some hosts forbid root to use sudo."""
-    return ["root", "root-alone"] if statuses.get("before-root") == 0 else ["root-alone"]
 
 
 def _failed(what: str, why: str) -> AdministrationFailed:

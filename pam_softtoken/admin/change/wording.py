@@ -7,9 +7,14 @@ from pam_softtoken.pam import service_file
 from pam_softtoken.signing import sudo_conf
 
 
-def asking(service: str) -> str:
-    """Return a sentence without its end: who asks for what."""
-    return "sudo asks for signatures" if service == SIGNING else f'"{service}" asks for a code'
+def kept(service: str, *, how_it_ends: bool) -> str:
+    """Return the last message about a change that stays."""
+    if service == SIGNING:
+        end = "; softtoken-admin disable sudo --sign ends it" if how_it_ends else ""
+        return f"Done. sudo asks for signatures from now on{end}."
+    if how_it_ends:
+        return f'Done. "{service}" asks for a code from now on; softtoken-admin disable {service} ends it.'
+    return f'Done. "{service}" asks for a code from now on.'
 
 
 def confirmation(service: str) -> str:
