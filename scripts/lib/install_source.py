@@ -179,7 +179,7 @@ def _host_side(layout: Layout) -> None:
     rule = _read("debian/softtoken.sudoers")
     rule = _replaced(r"/usr/bin/softtoken-enroll", f"{layout.prefix}/bin/softtoken-enroll", rule)
     layout.put_if_missing("/etc/sudoers.d/softtoken", rule, 0o440)
-    unit = _read("debian/softtoken.softtoken-rollback.service")
+    unit = _read("debian/libpam-softtoken.softtoken-rollback.service")
     unit = _replaced(r"/usr/sbin/softtoken-admin", f"{layout.sbin}/softtoken-admin", unit)
     unit = _replaced(r"^(RequiresMountsFor=.*) /usr/sbin ", f"RequiresMountsFor=/etc {layout.sbin} ", unit)
     layout.put(f"{layout.prefix}/lib/systemd/system/softtoken-rollback.service", unit)
