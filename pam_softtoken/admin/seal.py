@@ -63,7 +63,7 @@ def _turn_on(screen: terminal.Terminal, options: SealOptions) -> None:
     if found.keys is None:
         _require_nothing_sealed()
     if options.tpm:
-        seal_custody.require_unit()
+        seal_custody.require_tpm(pcrs)
     present = found.keys.sealing or found.keys.others[0] if found.keys is not None else None
     key = present or seal_recovery.new_key(screen, "--on")
     with seal_custody.locked():
@@ -127,7 +127,7 @@ def _rotate(screen: terminal.Terminal, options: SealOptions) -> None:
 
 def _recover(screen: terminal.Terminal, options: SealOptions) -> None:
     if options.tpm:
-        seal_custody.require_unit()
+        seal_custody.require_tpm(options.pcrs or "")
     wanted = seal_recovery.recovered(screen, with_tpm=options.tpm, pcrs=options.pcrs or "")
     with seal_custody.locked():
         seal_custody.store(wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -26,6 +27,19 @@ mount --bind "$1/keys" /etc/softtoken
 cp -a /etc/systemd/system "$1/units"
 mount --bind "$1/units" /etc/systemd/system
 cp "$2" /etc/systemd/system/softtoken-key.service
+"""
+_WRAPPER = """#!/usr/bin/python3 -IS
+import os, socket, sys
+try:
+    with socket.create_connection(("127.0.0.1", {port})) as channel:
+        # TPM2_FlushContext of all that a process has left, as the kernel does behind /dev/tpmrm0.
+        for handle in (kind + number for kind in (0x02000000, 0x03000000, 0x80000000) for number in range(4)):
+            channel.sendall(bytes.fromhex(f"80010000000e00000165{{handle:08x}}"))
+            channel.recv(4096)
+except OSError:
+    pass
+os.environ["SYSTEMD_TPM2_DEVICE"] = "swtpm:host=127.0.0.1,port={port}"
+os.execv({real!r}, sys.argv)
 """
 _UNIT = TREE / "debian" / "softtoken.softtoken-key.service"
 
@@ -130,6 +144,16 @@ def shown_key(text: str) -> str:
     return keep(found)
 
 
+def _two_free_ports() -> int:
+    """Return a free TCP port. The next one is free, too."""
+    while True:
+        with socket.socket() as first, socket.socket() as second, contextlib.suppress(OSError, OverflowError):
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            second.bind(("127.0.0.1", port + 1))
+            return port
+
+
 class TPM:
     """A software TPM (swtpm), which systemd-creds on a host uses in place of a device.
 
@@ -141,15 +165,13 @@ class TPM:
     def __init__(self, host: SealedHost, state: Path) -> None:
         self._state = state
         state.mkdir(exist_ok=True)
-        with socket.socket() as probe, socket.socket() as other:
-            probe.bind(("127.0.0.1", 0))
-            other.bind(("127.0.0.1", 0))
-            self._port, self._control = probe.getsockname()[1], other.getsockname()[1]
+        self._port = _two_free_ports()
+        self._control = self._port + 1  # systemd-creds expects it there
         wrapper = host.directory.directory / "systemd-creds"
         real = host.directory.directory / "systemd-creds.real"
         real.write_bytes(Path("/usr/bin/systemd-creds").read_bytes())
         real.chmod(0o755)
-        wrapper.write_text(f'#!/bin/sh\nSYSTEMD_TPM2_DEVICE=swtpm:host=127.0.0.1,port={self._port} exec {real} "$@"\n')
+        wrapper.write_text(_WRAPPER.format(port=self._port, real=str(real)))
         wrapper.chmod(0o755)
         mount = host.directory.mounts.command("mount", "--bind", str(wrapper), "/usr/bin/systemd-creds")
         subprocess.run(mount, check=True, timeout=60)

@@ -150,12 +150,16 @@ def locked() -> Iterator[None]:
         os.close(directory)
 
 
-def require_unit() -> None:
-    """Check that the next start of the machine decrypts the key.
+def require_tpm(pcrs: str) -> None:
+    """Check that a TPM keeps a key, and that the next start of the machine decrypts it.
+
+    Args:
+        pcrs: the state of the machine that the TPM asks for.
 
     Raises:
         AdministrationFailed: it would not, and nobody would get in.
     """
+    _encrypted(b"trial", pcrs)
     try:
         done = child.run(_SYSTEMCTL, "enable", "--quiet", UNIT, limit_s=_LIMIT_S)
         why = done.stderr.strip() if done.returncode else ""
