@@ -67,7 +67,7 @@ class SealedHost:
         inside = directory.mounts.command("sh", "-euc", _INSIDE, "sh", str(directory.directory), str(_UNIT))
         subprocess.run(inside, check=True, capture_output=True, timeout=60)
         self.loaded = directory.mounts.path("/run/softtoken-key/host.key")
-        self._installed = pam.installed
+        self.program = pam.installed.root / "scripts" / "softtoken-admin"
         self._service = pam.stack(pam.installed.line(f"store={TEMPLATE}", "nullok") + PERMIT)
 
     @property
@@ -92,7 +92,7 @@ class SealedHost:
 
     def start(self, *words: str, program: Sequence[str] = ()) -> Dialogue:
         """Start `softtoken-admin seal` in a terminal."""
-        admin = program or (str(self._installed.root / "scripts" / "softtoken-admin"),)
+        admin = program or (str(self.program),)
         command = self.directory.mounts.command(*admin, "seal", *words)
         return Dialogue(command, person=None, environment=ENVIRONMENT, columns=100)
 

@@ -7,11 +7,12 @@ asks for no state of the machine (PCR): after a new firmware or kernel it would 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from pam_softtoken.account import host_key, places, replace, safe_open
+from pam_softtoken.account import entries, host_key, places, replace, safe_open
 from pam_softtoken.account.host_key import HostKeys
 from pam_softtoken.admin.common import child
 from pam_softtoken.errors import LockTimeout, PathError
@@ -24,6 +25,7 @@ _SYSTEMD_CREDS, _SYSTEMCTL = "/usr/bin/systemd-creds", "/usr/bin/systemctl"
 _LIMIT_S = 60.0
 _UNUSED_PCR = "16"
 """The PCR for tests of programs, which no firmware uses. systemd 252 does not decrypt what asks for no PCR at all."""
+_NOT_IN_PLACE = re.compile(r"\.host\.key(\.tpm)?\.[0-9a-f]{16}")
 _RECOVER = "softtoken-admin seal --recover"
 
 
@@ -92,18 +94,24 @@ def store(custody: Custody) -> None:
     _make_directory(os.path.dirname(places.SEAL_KEY), 0o755)
     if not custody.with_tpm:
         replace.write_for_root(places.SEAL_KEY, host_key.serialise(keys), mode=0o400)
-        _remove(places.SEAL_CREDENTIAL, places.LOADED_SEAL_KEY)
+        _remove(places.SEAL_CREDENTIAL, places.LOADED_SEAL_KEY, *_left_behind())
         return
     data = host_key.serialise(keys)
     replace.write_for_root(places.SEAL_CREDENTIAL, _encrypted(data, keys.pcrs), mode=0o600)
     _make_directory(os.path.dirname(places.LOADED_SEAL_KEY), 0o700)
     replace.write_for_root(places.LOADED_SEAL_KEY, data, mode=0o400)
-    _remove(places.SEAL_KEY)
+    _remove(places.SEAL_KEY, *_left_behind())
 
 
 def remove() -> None:
     """Forget the key. No file may need it any more."""
-    _remove(places.SEAL_KEY, places.SEAL_CREDENTIAL, places.LOADED_SEAL_KEY)
+    _remove(places.SEAL_KEY, places.SEAL_CREDENTIAL, places.LOADED_SEAL_KEY, *_left_behind())
+
+
+def _left_behind() -> list[str]:
+    """Return the files with keys that killed commands have not put in place."""
+    directory = os.path.dirname(places.SEAL_KEY)
+    return [f"{directory}/{name}" for name in entries.names_in(directory) if _NOT_IN_PLACE.fullmatch(name)]
 
 
 def _remove(*paths: str) -> None:
