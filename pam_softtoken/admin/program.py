@@ -56,7 +56,7 @@ examples:
   softtoken-admin forget dave
       after userdel dave: nothing is in the way of the next user of that name or uid
   softtoken-admin seal --on
-      a backup or a stolen disk yields no codes of the tokens that root keeps
+      without the key of this host, a backup of the tokens that root keeps yields no codes
 """
 COMMANDS: tuple[command_line.Command[Any], ...] = (
     ENABLE,
