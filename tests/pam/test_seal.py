@@ -49,6 +49,7 @@ def test_seal__on_and_off_let_users_in_and_write_what_they_should(host: SealedHo
     assert host.tokens_of(bob).read_bytes().startswith(b"softtoken-sealed 1 ")
     assert host.log_in(bob, bobs.hotp()) == (PAM_SUCCESS, 1, "accepted")
     assert (host.status()["sealed"], host.status()["plain"]) == (2, 0)
+    assert "\nsealing: on, with the key " in host.directory.run("softtoken-admin", "status").stdout
     done = host.run("--off")
     assert done.status == 0, done.stderr
     assert host.tokens_of(alice).read_bytes() == plain
