@@ -41,7 +41,7 @@ except OSError:
 os.environ["SYSTEMD_TPM2_DEVICE"] = "swtpm:host=127.0.0.1,port={port}"
 os.execv({real!r}, sys.argv)
 """
-_UNIT = TREE / "debian" / "softtoken.softtoken-key.service"
+_UNIT = TREE / "debian" / "libpam-softtoken.softtoken-key.service"
 
 
 class SealedHost:
