@@ -32,6 +32,7 @@ PERSON_S = 120
 OURS_S = 10
 """How long the rest may take, unless the PAM line has another `timeout`, which the bridge waits for."""
 _LONGEST_S = 120
+_MOST_OF_SERVICE = 64
 IDENTIFIER = "softtoken-login"
 
 
@@ -40,19 +41,15 @@ class Relayed(backend.Handle):
 
     Args:
         start: what `pinned` returns.
-        caller: the user of that program.
         obstacle: why it may not ask about this user.
         is_peer: it may ask about others, and does.
     """
 
     is_relayed = True
 
-    def __init__(
-        self, start: wire.Start, caller: int, *, obstacle: errors.NotRelayed | None = None, is_peer: bool = False
-    ) -> None:
+    def __init__(self, start: wire.Start, *, obstacle: errors.NotRelayed | None = None, is_peer: bool = False) -> None:
         super().__init__(start)
         self._cpu = None  # it is only claimed
-        self.caller_uid = caller
         self.is_peer = is_peer
         if obstacle is not None:
             self.account, self.obstacle = None, obstacle
@@ -98,7 +95,8 @@ def pinned(claimed: wire.Start, caller: int, *, rhost: bool) -> wire.Start:
         known = ["", "", "", ""]
     except errors.LookUpFailed as error:
         known = ["", "", "", f"!{error}"]
-    service = (claimed.service or "").replace("/", "?")
+    plain = (claimed.service or "")[:_MOST_OF_SERVICE]
+    service = "".join(each if each.isascii() and (each.isalnum() or each in "-_.+@") else "?" for each in plain)
     items = [f"=relay/{service}", f"={claimed.rhost}" if rhost and claimed.rhost else "", "", ""]
     fields = [str(claimed.flags), claimed.user, *known, str(caller), "0", "0", *items, *claimed.arguments]
     return wire.Start(fields)
@@ -197,7 +195,7 @@ def main(path: str) -> NoReturn:
                 start = pinned(claimed, caller, rhost=True)
             elif start.uid is not None:
                 obstacle = errors.NotRelayed(f"only relay_for in {config.DEFAULT_CONF} lets it ask about other users")
-        handle = Relayed(start, caller, obstacle=obstacle, is_peer=is_peer)
+        handle = Relayed(start, obstacle=obstacle, is_peer=is_peer)
     except Exception as error:
         _refuse(caller, error)
     handle.allow(_seconds(start.arguments))

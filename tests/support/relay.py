@@ -27,6 +27,12 @@ install -d -m 711 /run/softtoken
 """
 
 
+def keep_answered(answer: str) -> str:
+    """Return an answer, once no log may show it any more."""
+    keep_answer(answer)
+    return answer
+
+
 class RelayHost:
     """Such a host, in a mount namespace.
 
@@ -36,12 +42,13 @@ class RelayHost:
         bridge: another bridge than that of the installation.
 
     Attributes:
+        installed: the same.
         log: the system log inside.
         served: the service's processes, in the order of the connections.
     """
 
     def __init__(self, directory: Path, installed: Installation, *, bridge: Path | None = None) -> None:
-        self._installed = installed
+        self.installed = installed
         self._bridge = bridge or installed.bridge
         self.mounts = PrivateMounts(directory)
         self.log = self.mounts.log
@@ -94,7 +101,7 @@ class RelayHost:
             self._socket = None
 
     def _accept(self, listener: socket.socket) -> None:
-        program = self._installed.root / "scripts" / "softtoken-relay"
+        program = self.installed.root / "scripts" / "softtoken-relay"
         command = self.mounts.command("/usr/bin/python3", "-I", "-S", "-B", str(program))
         while True:
             try:
@@ -107,8 +114,12 @@ class RelayHost:
     def enrol(self, person: Person, *options: str) -> Phone:
         """Enrol a user with the settings of this host."""
         words = ("--user", person.name, "--no-confirm", "--json", "--recovery-codes=0", *options)
-        done = self.run(str(self._installed.enroll), *words)
+        done = self.run(str(self.installed.enroll), *words)
         return Phone(json.loads(done.stdout))
+
+    def store_of(self, person: Person) -> Path:
+        """Return the directory of a user's token file."""
+        return self._directory / "tokens" / str(person.uid)
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command there as root."""
@@ -119,7 +130,7 @@ class RelayHost:
         """Return the command line of a program that a caller runs, and that asks for a user's code."""
         identity = ["setpriv", f"--reuid={caller.uid}", f"--regid={caller.gid}", "--clear-groups"]
         name = user if isinstance(user, str) else user.name
-        return self.mounts.command(*identity, str(self._installed.client), *options, service, name)
+        return self.mounts.command(*identity, str(self.installed.client), *options, service, name)
 
     def ask(
         self,
@@ -143,10 +154,31 @@ class RelayHost:
         )
         return Outcome(done.stdout.splitlines()[-1])
 
+    def lie(self, caller: Person | None, user: Person, *answers: str, **claims: object) -> dict[str, object]:
+        """Run a program of a caller's that speaks to the service itself, or one of root's if there is no caller.
+
+        Args:
+            caller: runs the program.
+            user: whom it asks about.
+            answers: what it answers.
+            claims: fields of the first frame, by the names in `raw_caller`, and "kind" and "arguments".
+
+        Returns:
+            The kinds of the service's frames, and the result; None if the service said nothing.
+        """
+        identity = []
+        if caller is not None:
+            identity = ["setpriv", f"--reuid={caller.uid}", f"--regid={caller.gid}", "--clear-groups"]
+        claimed = json.dumps({"user": user.name, "name": user.name, **claims})
+        script = (Path(__file__).with_name("raw_caller.py")).read_text()
+        done = self.run(*identity, "/usr/bin/python3", "-I", "-c", script, claimed, *map(keep_answered, answers))
+        found: dict[str, object] = json.loads(done.stdout)
+        return found
+
     def root_asks(self, user: Person, *answers: str, options: Iterable[str] = ()) -> Outcome:
         """Ask in a program that runs as root, which starts the backend itself."""
-        self.set_line(f"backend={self._installed.backend}", service="roots")
-        command = self.mounts.command(str(self._installed.client), *options, "roots", user.name)
+        self.set_line(f"backend={self.installed.backend}", service="roots")
+        command = self.mounts.command(str(self.installed.client), *options, "roots", user.name)
         typed = "".join(f"={answer}\n" for answer in answers)
         done = subprocess.run(command, input=typed, check=True, capture_output=True, text=True, timeout=60)
         return Outcome(done.stdout)
