@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +12,7 @@ from tests.support.account import Person
 from tests.support.client import PAM_AUTH_ERR, PAM_SERVICE_ERR, PAM_SUCCESS
 from tests.support.installation import Installation
 from tests.support.pam_scene import PROMPT, wait_until, wrong_code
-from tests.support.relay import RelayHost
+from tests.support.relay import RelayHost, broken_copy
 
 PLACE = "192.0.2.7"
 FROM_PLACE = (f"--item=rhost={PLACE}",)
@@ -32,30 +29,8 @@ class Scene(NamedTuple):
     bob: Person
 
 
-@pytest.fixture
-def make_host(world: Path, installed: Installation) -> Iterator[Callable[..., RelayHost]]:
-    """Return a function that makes such hosts."""
-    directory = Path(tempfile.mkdtemp(prefix="relay-", dir=world))
-    directory.chmod(0o755)
-    hosts: list[RelayHost] = []
-
-    def make(of: Installation | None = None, *, bridge: Path | None = None) -> RelayHost:
-        hosts.append(RelayHost(directory / f"host{len(hosts)}", of or installed, bridge=bridge))
-        return hosts[-1]
-
-    yield make
-    for host in hosts:
-        host.close()
-    shutil.rmtree(directory)
-
-
-@pytest.fixture
-def host(make_host: Callable[..., RelayHost]) -> RelayHost:
-    """A host with our own copy."""
-    return make_host()
-
-
-def test_caller__is_judged_by_the_tokens_that_only_root_can_read(host: RelayHost, alice: Person) -> None:
+def test_caller__is_judged_by_the_tokens_that_only_root_can_read(relay_host: RelayHost, alice: Person) -> None:
+    host = relay_host
     phone = host.enrol(alice, "--type=hotp")
     code = phone.hotp()
     outcome = host.ask(alice, alice, code)
@@ -212,7 +187,7 @@ def eight_at_once(scene: Scene) -> None:
     """One user holds as many connections as there are, and others are served."""
     host, alice, bob = scene
     phone = host.enrol(bob, "--type=hotp")
-    held = [_held(host, alice) for _ in range(8)]
+    held = [host.hold(alice) for _ in range(8)]
     try:
         assert host.lie(alice, alice, "123456") == {"frames": "R", "result": PAM_AUTH_ERR}
         assert "too many programs" in host.log.ours()[-1]
@@ -223,15 +198,6 @@ def eight_at_once(scene: Scene) -> None:
             process.communicate()
     wait_until(lambda: all(each.poll() is not None for each in host.served), "the service's processes ended")
     assert host.lie(alice, alice, "123456")["frames"] == "CR"
-
-
-def _held(host: RelayHost, person: Person) -> subprocess.Popen[bytes]:
-    """Return a program that has been asked for a code, and does not answer."""
-    command = host.command(person, person, "--tell")
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert b"Verification code" in process.stdout.readline()
-    return process
 
 
 RULES: dict[Callable[[Scene], None], tuple[tuple[str, str, str], ...]] = {
@@ -266,8 +232,8 @@ RULES: dict[Callable[[Scene], None], tuple[tuple[str, str, str], ...]] = {
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_rule__holds(host: RelayHost, make_person: Callable[[], Person], rule: Callable[[Scene], None]) -> None:
-    rule(Scene(host, make_person(), make_person()))
+def test_rule__holds(relay_host: RelayHost, make_person: Callable[[], Person], rule: Callable[[Scene], None]) -> None:
+    rule(Scene(relay_host, make_person(), make_person()))
 
 
 @pytest.mark.parametrize(
@@ -276,7 +242,7 @@ def test_rule__holds(host: RelayHost, make_person: Callable[[], Person], rule: C
      for rule, faults in RULES.items() for number, fault in enumerate(faults)],
 )  # fmt: skip
 def test_rule__is_missed_in_a_broken_copy(
-    make_host: Callable[..., RelayHost],
+    make_relay_host: Callable[..., RelayHost],
     installed: Installation,
     make_person: Callable[[], Person],
     outside: Path,
@@ -284,13 +250,6 @@ def test_rule__is_missed_in_a_broken_copy(
     fault: tuple[str, str, str],
 ) -> None:
     """The control of each rule."""
-    copy = Installation.copied(installed.root, outside / "copy")
-    file, right, wrong = fault
-    source = copy.package / file
-    text = source.read_text()
-    assert text.count(right) == 1
-    source.write_text(text.replace(right, wrong))
-    for bundle in copy.package.glob("login.*.bundle"):
-        bundle.unlink()
+    copy = broken_copy(installed, outside / "copy", *fault)
     with pytest.raises(AssertionError):
-        rule(Scene(make_host(copy), make_person(), make_person()))
+        rule(Scene(make_relay_host(copy), make_person(), make_person()))

@@ -9,7 +9,7 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pam_softtoken.account import places
@@ -27,10 +27,27 @@ install -d -m 711 /run/softtoken
 """
 
 
+def identity_of(person: Person) -> list[str]:
+    """Return the words before a command that a person runs."""
+    return ["setpriv", f"--reuid={person.uid}", f"--regid={person.gid}", "--clear-groups"]
+
+
 def keep_answered(answer: str) -> str:
     """Return an answer, once no log may show it any more."""
     keep_answer(answer)
     return answer
+
+
+def broken_copy(installed: Installation, target: Path, file: str, right: str, wrong: str) -> Installation:
+    """Return a copy of the installation with one text of one module replaced, which stands there once."""
+    copy = Installation.copied(installed.root, target)
+    source = copy.package / file
+    text = source.read_text()
+    assert text.count(right) == 1
+    source.write_text(text.replace(right, wrong))
+    for bundle in copy.package.glob("login.*.bundle"):
+        bundle.unlink()
+    return copy
 
 
 class RelayHost:
@@ -44,6 +61,7 @@ class RelayHost:
     Attributes:
         installed: the same.
         log: the system log inside.
+        program: another service program than that of the installation.
         served: the service's processes, in the order of the connections.
     """
 
@@ -58,6 +76,7 @@ class RelayHost:
         self.set_conf("")
         self.run("sh", "-euc", _INSIDE, "sh", str(directory))
         self.set_line()
+        self.program: tuple[str, ...] = ()
         self.served: list[subprocess.Popen[bytes]] = []
         self._socket: socket.socket | None = None
         self.listen()
@@ -102,12 +121,12 @@ class RelayHost:
 
     def _accept(self, listener: socket.socket) -> None:
         program = self.installed.root / "scripts" / "softtoken-relay"
-        command = self.mounts.command("/usr/bin/python3", "-I", "-S", "-B", str(program))
         while True:
             try:
                 connection, _ = listener.accept()
             except OSError:
                 return
+            command = self.mounts.command(*(self.program or ("/usr/bin/python3", "-I", "-S", "-B", str(program))))
             with connection:
                 self.served.append(subprocess.Popen(command, stdin=connection, stdout=subprocess.DEVNULL, env={}))
 
@@ -126,11 +145,20 @@ class RelayHost:
         command = self.mounts.command(*words)
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
 
-    def command(self, caller: Person, user: Person | str, *options: str, service: str = LOCKER) -> list[str]:
+    def command(
+        self, caller: Person, user: Person | str, *options: str, service: str = LOCKER, around: Sequence[str] = ()
+    ) -> list[str]:
         """Return the command line of a program that a caller runs, and that asks for a user's code."""
-        identity = ["setpriv", f"--reuid={caller.uid}", f"--regid={caller.gid}", "--clear-groups"]
         name = user if isinstance(user, str) else user.name
-        return self.mounts.command(*identity, str(self.installed.client), *options, service, name)
+        return self.mounts.command(*around, *identity_of(caller), str(self.installed.client), *options, service, name)
+
+    def hold(self, caller: Person) -> subprocess.Popen[str]:
+        """Start that program, and return it when it has been asked for a code."""
+        command = self.command(caller, caller, "--tell")
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert "Verification code" in process.stdout.readline()
+        return process
 
     def ask(
         self,
@@ -140,12 +168,13 @@ class RelayHost:
         options: Iterable[str] = (),
         service: str = LOCKER,
         attempts: int = 1,
+        around: Sequence[str] = (),
     ) -> Outcome:
         """Run that program, and return the outcome of its last attempt."""
         for answer in answers:
             keep_answer(answer)
         done = subprocess.run(
-            self.command(caller, user, *options, f"--repeat={attempts}", service=service),
+            self.command(caller, user, *options, f"--repeat={attempts}", service=service, around=around),
             input="".join(f"={answer}\n" for answer in answers),
             check=True,
             capture_output=True,
@@ -166,9 +195,7 @@ class RelayHost:
         Returns:
             The kinds of the service's frames, and the result; None if the service said nothing.
         """
-        identity = []
-        if caller is not None:
-            identity = ["setpriv", f"--reuid={caller.uid}", f"--regid={caller.gid}", "--clear-groups"]
+        identity = identity_of(caller) if caller is not None else []
         claimed = json.dumps({"user": user.name, "name": user.name, **claims})
         script = (Path(__file__).with_name("raw_caller.py")).read_text()
         done = self.run(*identity, "/usr/bin/python3", "-I", "-c", script, claimed, *map(keep_answered, answers))
