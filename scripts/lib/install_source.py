@@ -86,7 +86,8 @@ def main() -> None:
     _host_side(layout)
     # Last: from now on, logins run the new version.
     layout.put(f"{layout.home}/pam_module.py", _read("debian/pam_module.py.in").replace("@PATH@", layout.versioned))
-    layout.put(f"{layout.home}/bin/softtoken-backend", _program(layout, "softtoken-backend"), 0o755)
+    for name in ("softtoken-relay", "softtoken-backend"):
+        layout.put(f"{layout.home}/bin/{name}", _program(layout, name), 0o755)
     layout.put(f"{layout.modules}/pam_softtoken.so", Path(os.environ["BUILD_DIR"], "pam_softtoken.so").read_bytes())
     print(f"installed into {layout.destdir or '/'}; no login was changed")
 
@@ -176,6 +177,10 @@ def _host_side(layout: Layout) -> None:
     unit = _replaced(r"/usr/sbin/softtoken-admin", f"{layout.sbin}/softtoken-admin", unit)
     unit = _replaced(r"^(RequiresMountsFor=.*) /usr/sbin ", f"RequiresMountsFor=/etc {layout.sbin} ", unit)
     layout.put(f"{layout.prefix}/lib/systemd/system/softtoken-rollback.service", unit)
+    for name in ("softtoken-login.socket", "softtoken-login@.service"):
+        unit = _read(f"debian/softtoken.{name}")
+        unit = unit.replace("/usr/bin/python3", layout.python).replace("/usr/lib/pam_softtoken", layout.home)
+        layout.put(f"{layout.prefix}/lib/systemd/system/{name}", unit)
     data = layout.path("/var/lib/softtoken")
     if not data.exists():
         data.mkdir()

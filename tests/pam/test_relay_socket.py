@@ -29,7 +29,10 @@ connection.recv(65536)
 """
 """A service that accepts everybody, at a socket that it is given. The kernel records who calls listen(2)."""
 
-AS_NOBODY = f"import os, socket as k; os.setuid(65534); s = k.socket(k.AF_UNIX, k.SOCK_SEQPACKET); s.connect('{places.RELAY_SOCKET}')"
+AS_NOBODY = (
+    "import os, socket as k; os.setuid(65534);"
+    f"s = k.socket(k.AF_UNIX, k.SOCK_SEQPACKET); s.connect('{places.RELAY_SOCKET}')"
+)
 
 
 def _at_home(host: RelayHost, alice: Person) -> Phone:
