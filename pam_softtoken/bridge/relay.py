@@ -9,7 +9,6 @@ a service is confirmed, and this process writes the log lines itself.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import time
@@ -133,13 +132,7 @@ def take_slot(caller: int) -> None:
 
 
 def _has_lock(slots: int, first: int, end: int) -> bool:
-    for place in range(first, end):
-        try:
-            fcntl.lockf(slots, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-        except (BlockingIOError, PermissionError):
-            continue
-        return True
-    return False
+    return any(safe_open.is_free_to_lock(slots, place) for place in range(first, end))
 
 
 def _log_of(service: str) -> Callable[[int, str], None]:

@@ -57,7 +57,7 @@ def own_account_only(scene: Scene) -> None:
 
 
 def claimed_account(scene: Scene) -> None:
-    """A program asks about bob, and claims that his account is its own."""
+    """A program asks about bob, and claims that this account is its own."""
     host, alice, bob = scene
     code = host.enrol(bob, "--type=hotp").hotp()
     assert host.lie(alice, bob, code)["result"] == PAM_AUTH_ERR

@@ -36,7 +36,7 @@ AS_NOBODY = (
 
 
 def _at_home(host: RelayHost, alice: Person) -> Phone:
-    """Let the locker read the tokens of alice's home itself, as without our service."""
+    """Enrol alice with tokens in the home directory, which the locker can read itself."""
     host.set_line("store=%h/.softtoken", f"backend={host.installed.backend}")
     return alice.enrol(host.installed, "--store=%h/.softtoken", "--recovery-codes=0", "--type=hotp")
 

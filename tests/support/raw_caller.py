@@ -38,7 +38,7 @@ def first_frame(claims: dict[str, Any]) -> bytes:
 
 
 def main() -> None:
-    """Make one attempt."""
+    """Run one attempt."""
     claims, answers = json.loads(sys.argv[1]), sys.argv[2:]
     service = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     service.connect("/run/softtoken/login.sock")

@@ -94,7 +94,7 @@ class RelayHost:
         (self._directory / "security" / "softtoken.conf").write_text(f"store = {self._directory}/tokens/%U\n{text}")
 
     def set_line(self, *options: str, service: str = LOCKER) -> None:
-        """Make a PAM service of our line alone."""
+        """Write a PAM service of our line alone."""
         words = [option if " " not in option else f"[{option}]" for option in options]
         self.mounts.set_service(service, f"auth required {self._bridge} {' '.join(words)}\n")
 
