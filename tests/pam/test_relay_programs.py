@@ -24,16 +24,8 @@ REST = "account required pam_permit.so\nsession required pam_permit.so\n"
 
 
 def _as(name: str, *words: str) -> list[str]:
-    return [
-        "setpriv",
-        f"--reuid={name}",
-        f"--regid={name}",
-        "--clear-groups",
-        "env",
-        "-i",
-        "PATH=/usr/bin:/bin",
-        *words,
-    ]
+    identity = ["setpriv", f"--reuid={name}", f"--regid={pwd.getpwnam(name).pw_gid}", "--clear-groups"]
+    return [*identity, "env", "-i", "PATH=/usr/bin:/bin", *words]
 
 
 # ---- i3lock
