@@ -40,6 +40,18 @@ class ClockDoubt:
         self.seconds = seconds
 
 
+class NotRelayed(Refused):
+    """A program without root asked root's service for something that it may not have.
+
+    Args:
+        why: for the log.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
 class OTPRefused(Refused):
     """The code was compared and must not be accepted.
 

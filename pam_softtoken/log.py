@@ -54,6 +54,7 @@ REASONS = {
     "bad_option": "An option is wrong. The lines above this one name it.",
     "conversation": "The application gave no answer, or the user cancelled.",
     "internal": "A mistake in the module.",
+    "relay": "`softtoken-login.socket` refused a program that does not run as root. `detail` says why.",
     "backend": "The Python side is missing, hung or failed, or the host cannot look users up. `detail` says which.",
 }
 """The values of `reason=`, each with its meaning. The bridge says `backend` when there is no backend left."""

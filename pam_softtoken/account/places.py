@@ -1,6 +1,7 @@
 """The paths of everything that root keeps about users. No other module spells them. Imports nothing.
 
-`pam_softtoken.c` has its own spelling of `CHANGES`, because it is compiled. A test compares the two.
+`pam_softtoken.c` has its own spelling of `CHANGES`, and `service.h` of `RELAY_SOCKET`, because they are compiled. A
+test compares them.
 """
 
 DATA = "/var/lib/softtoken"
@@ -15,6 +16,10 @@ CHANGES = f"{DATA}/changes"
 """Changes of PAM services that wait to be confirmed, see `login_note`."""
 RUN = "/run/softtoken"
 """What counts only until a restart, see `ram_record`."""
+RELAY_SOCKET = f"{RUN}/login.sock"
+"""Programs that do not run as root ask here, see `bridge/relay`."""
+RELAY_SLOTS = f"{RUN}/slots-"
+"""Before a uid: the file whose locks count the programs of this user that are being served."""
 SYSTEM_STORE = f"{DATA}/%U"
 """The `store` option for tokens that root keeps."""
 SIGNERS = f"{DATA}/sign"

@@ -20,6 +20,7 @@ OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
     errors.EnrolmentRefused: ("PAM_AUTH_ERR", log.NOTICE, "enrolment"),
     errors.PINMissing: ("PAM_AUTH_ERR", log.NOTICE, "pin_missing"),
     errors.UnknownUser: ("PAM_AUTH_ERR", log.NOTICE, "unknown_user"),
+    errors.NotRelayed: ("PAM_AUTH_ERR", log.NOTICE, "relay"),
     errors.LookUpFailed: ("PAM_AUTH_ERR", log.ERR, "backend"),
     errors.InsecureFile: ("PAM_AUTH_ERR", log.ALERT, "insecure_file"),
     errors.NoHome: ("PAM_AUTH_ERR", log.ERR, "no_home"),
@@ -64,7 +65,7 @@ def write(record: log.Log, error: Exception, *, more: str = "") -> str:
         detail = "; ".join(_times_in_words(error, record.user))
     elif isinstance(error, (errors.PathError, errors.LookUpFailed)):
         detail = _with_cure(str(error), error)
-    elif isinstance(error, errors.EnrolmentRefused):
+    elif isinstance(error, (errors.EnrolmentRefused, errors.NotRelayed)):
         detail = error.why
     elif reason == "internal":
         detail = _where(error)  # not the error's text, which may quote what was typed
