@@ -45,7 +45,7 @@ def enrol(job: Job) -> str:
     _introduce(job, token)
     _confirm(job, token)
     job.write(after, instead_of=present)
-    return f'Done. {job.user} signs sudo commands with "{token.name}". {sudo_in_words()}'.rstrip()
+    return f'Done. {job.user} signs sudo commands with "{token.name}".\n{sudo_in_words()}'.rstrip()
 
 
 def _new_token(job: Job) -> OCRAToken:
@@ -78,7 +78,7 @@ def _applied_to(job: Job, present: Signers | None, token: OCRAToken) -> Signers:
 
 def _introduce(job: Job, token: OCRAToken) -> None:
     host = os.uname().nodename
-    job.screen.show(f'Enrolling "{token.name}": it signs sudo commands of {job.user} on {host}.')
+    job.screen.show(f'Enrolling "{job.screen.spell(token.name)}": it signs sudo commands of {job.user} on {host}.')
     job.screen.show('On your laptop, run "softtoken add" and paste this line. It is secret:\n')
     job.screen.show(ocra_uri.build(token, issuer=host, account=job.user))
     job.screen.show()
