@@ -45,7 +45,7 @@ def enrol(job: Job) -> str:
     _introduce(job, token)
     _confirm(job, token)
     job.write(after, instead_of=present)
-    return f'Done. {job.user} signs sudo commands with "{token.name}". {sudo_in_words()}'.rstrip()
+    return f'Done. {job.user} signs sudo commands with "{token.name}".\n{sudo_in_words()}'.rstrip()
 
 
 def _new_token(job: Job) -> OCRAToken:
@@ -78,8 +78,8 @@ def _applied_to(job: Job, present: Signers | None, token: OCRAToken) -> Signers:
 
 def _introduce(job: Job, token: OCRAToken) -> None:
     host = os.uname().nodename
-    job.screen.show(f'Enrolling "{token.name}": it signs sudo commands of {job.user} on {host}.')
-    job.screen.show('On the device, run "softtoken add" and paste this line. It is secret:\n')
+    job.screen.show(f'Enrolling "{job.screen.spell(token.name)}": it signs sudo commands of {job.user} on {host}.')
+    job.screen.show('On your laptop, run "softtoken add" and paste this line. It is secret:\n')
     job.screen.show(ocra_uri.build(token, issuer=host, account=job.user))
     job.screen.show()
     job.screen.ask(READY_QUESTION)
@@ -92,7 +92,7 @@ def _confirm(job: Job, token: OCRAToken) -> None:
         EnrolmentFailed: no code was right.
     """
     key = token.secret.reveal()
-    job.screen.show('\nNow sign a test. On the device, run "softtoken sign" and paste this line:\n')
+    job.screen.show('\nNow sign a test. On your laptop, run "softtoken sign" and paste this line:\n')
     for left in reversed(range(TRIES)):
         statement = _test(job, signing.key_id(key))
         job.screen.show(signing.make_request(key, statement))

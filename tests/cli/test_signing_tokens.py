@@ -282,3 +282,11 @@ def test_sign__script_gets_no_key(enroller: Enroller, alice: Person) -> None:
 def test_sign__name_phone_is_a_name_like_any_other(enroller: Enroller, alice: Person) -> None:
     device = enrol(enroller, alice, "--name=phone")
     assert enrolled(alice) == {"phone": device.key}
+
+
+def test_sign__terminal_without_the_characters_of_a_name_shows_escapes(
+    enroller: Enroller, alice: Person, locales: dict[str, dict[str, str]]
+) -> None:
+    enrol(enroller, alice, "--name=\u043a\u043b\u044e\u0447")
+    listed = enroller.run("--sign", "--user", alice.name, "--list", environment=locales["latin"])
+    assert "\\u043a\\u043b\\u044e\\u0447" in listed.stdout
