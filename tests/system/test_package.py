@@ -452,9 +452,11 @@ def test_sudoers__are_taken_by_visudo(debian: FreshDebian, packages: Packages) -
     assert "/etc/sudoers.d/softtoken" in debian.run("dpkg-query", "-W", "-f", "${Conffiles}", "libpam-softtoken")
 
 
-def test_unit__runs_a_program_of_the_package_at_the_next_start(debian: FreshDebian, packages: Packages) -> None:
+@pytest.mark.parametrize("name", ["softtoken-rollback.service", "softtoken-key.service"])
+def test_unit__runs_a_program_of_the_package_at_the_next_start(
+    debian: FreshDebian, packages: Packages, name: str
+) -> None:
     debian.unpack_and_configure(*packages.all)
-    name = "softtoken-rollback.service"
     (file,) = (path for path in packages.files("libpam-softtoken") if path.endswith(f"/{name}"))
     unit = debian.path(file).read_text()
     for path in re.findall(r"^Exec\w+=(/\S+)", unit, re.MULTILINE):
