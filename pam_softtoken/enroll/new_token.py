@@ -6,7 +6,7 @@ import time
 
 from pam_softtoken.account import token_file
 from pam_softtoken.account.user_path import NamedFiles, reason
-from pam_softtoken.enroll.options import Options
+from pam_softtoken.enroll.options import Options, token_name
 from pam_softtoken.errors import BadTokenFile, PathError
 from pam_softtoken.otp.recovery_code import RecoverySet
 from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken, decode_base32
@@ -35,10 +35,15 @@ def new_token(options: Options, named_files: NamedFiles) -> Token:
     created = int(time.time())
     try:
         if options.type == "hotp":
-            return HOTPToken(options.name, secret, algorithm=options.algorithm, digits=options.digits, created=created)
+            return HOTPToken(name, secret, algorithm=options.algorithm, digits=options.digits, created=created)
         period_s = 30 if options.period is None else options.period
         return TOTPToken(
-            options.name, secret, algorithm=options.algorithm, digits=options.digits, created=created, period_s=period_s
+            token_name(options),
+            secret,
+            algorithm=options.algorithm,
+            digits=options.digits,
+            created=created,
+            period_s=period_s,
         )
     except ValueError as error:
         raise UsageError(str(error), hint="see softtoken-enroll --help") from None

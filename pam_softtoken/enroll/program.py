@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 
 from pam_softtoken.enroll import operations, provisioning
 from pam_softtoken.enroll import through_sudo as self_service
-from pam_softtoken.enroll.options import Options, spelt
+from pam_softtoken.enroll.options import SIGNING_NAME, Options, spelt
 from pam_softtoken.enroll.run_context import PROGRAM
 from pam_softtoken.otp import hotp, recovery_code
 from pam_softtoken.otp.token import DEFAULT_NAME
@@ -59,7 +58,6 @@ TOOLS = {
 }
 # The same for --sign, alone and with one of the tools that go with it.
 SIGNING = {"list": ("json",), "remove": ("no_confirm",), "": ("name", "force")}
-SIGNING_NAME = "laptop"
 NEVER_TOGETHER = (("if_absent", "force"), ("recovery_hashes", "recovery_codes"))
 ONLY_WITH_IMPORT = ("dry_run", "skip_unusable", "passphrase_file")
 
@@ -161,8 +159,6 @@ def parse(arguments: list[str]) -> tuple[str, Options]:
     parser = build_parser()
     options = command_line.options_of(Options, parser.parse_args(arguments))
     tool = _tool(parser, options)
-    if options.name is None:
-        options = dataclasses.replace(options, name=SIGNING_NAME if options.sign else DEFAULT_NAME)
     return tool, options
 
 

@@ -10,6 +10,7 @@ import time
 
 from pam_softtoken.account import signers
 from pam_softtoken.enroll import signing_permission
+from pam_softtoken.enroll.options import token_name
 from pam_softtoken.enroll.run_context import PROGRAM
 from pam_softtoken.enroll.signing_run import Job, Signers, sudo_in_words
 from pam_softtoken.otp import ocra, ocra_uri, signing
@@ -55,7 +56,7 @@ def _new_token(job: Job) -> OCRAToken:
         raise EnrolmentFailed(f"{error}, so it can have no token that signs", hint="rename the account") from None
     suite = Suite.parse(ocra.SIGNING_SUITE)
     try:
-        return OCRAToken(job.options.name, Secret.random(_ALGORITHM), suite=suite, created=int(time.time()))
+        return OCRAToken(token_name(job.options), Secret.random(_ALGORITHM), suite=suite, created=int(time.time()))
     except ValueError as error:
         raise UsageError(str(error), hint=f"see {PROGRAM} --help") from None
 

@@ -13,7 +13,7 @@ from pam_softtoken.account.state import State
 from pam_softtoken.login import login_note, outcome, throttle
 from pam_softtoken.otp import signing
 from pam_softtoken.otp.statement import NONCE_CHARACTERS, shown_lines
-from pam_softtoken.program_errors import StatementTooLong
+from pam_softtoken.program_errors import SignedTooLate, StatementTooLong, Unsigned
 from pam_softtoken.signing.command import statement_of
 
 TYPE_CHECKING = False
@@ -41,14 +41,6 @@ LISTENER_PATIENCE_S = 90
 SOCKET = "/run/user/{}/softtoken-sign"
 """Where ssh forwards the socket of `softtoken sign --listen` to."""
 NO_TOKEN, NOT_INTERACTIVE = "there is no token that signs", "sudo may ask nothing"
-
-
-class Unsigned(errors.Refused):
-    """A signature is required, and there is none to ask for. The text says why."""
-
-
-class TooOld(errors.Refused):
-    """The answer came too late."""
 
 
 class Approval:
@@ -87,7 +79,7 @@ class Approval:
         except StatementTooLong as error:
             self._record.outcome(log.NOTICE, "denied", "too_long", detail=detail)
             return error
-        except TooOld as error:
+        except SignedTooLate as error:
             self._record.outcome(log.NOTICE, "denied", "expired", detail=detail)
             return error
         except Exception as error:
@@ -104,7 +96,7 @@ class Approval:
         """Return the name of the token that has signed the command.
 
         Raises:
-            Unsigned, TooOld, Refused, Unusable, ConversationFailed, StatementTooLong: it must not run.
+            Unsigned, SignedTooLate, Refused, Unusable, ConversationFailed, StatementTooLong: it must not run.
         """
         store = signers.SignerStore(self._account)
         try:
@@ -173,7 +165,7 @@ class Approval:
         state = throttle.set_right(store.read_state() or State.new(), now=now)
         self._require_no_wait(state, told=False)
         if _elapsed_s() - self._began_s > signing.MAX_AGE_S:
-            raise TooOld
+            raise SignedTooLate
         typed = answer.replace(" ", "")
         if len(typed) != signing.DIGITS or typed.strip("0123456789"):
             raise errors.MalformedAnswer

@@ -191,7 +191,7 @@ class Laptop:
         return done.stdout.strip() or done.stderr.strip()
 
     def add(self, uri: str) -> None:
-        """Put a Key URI into the vault."""
+        """Add a Key URI to the vault."""
         read, write = os.pipe()
         os.write(write, f"{uri}\n".encode())
         os.close(write)

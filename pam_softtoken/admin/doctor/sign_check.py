@@ -81,7 +81,8 @@ def plugin_file(line: sudo_conf.OurLine, text: str) -> str:
     """
     if line.file.startswith("/"):
         return line.file
-    return f"{sudo_conf.plugin_directory(text) or platform_facts.SUDO_PLUGINS}/{line.file}"
+    # sudo puts the two together as they are.
+    return f"{sudo_conf.plugin_directory(text) or f'{platform_facts.SUDO_PLUGINS}/'}{line.file}"
 
 
 def _of_plugin(line: sudo_conf.OurLine, text: str) -> Iterator[Finding]:
