@@ -122,6 +122,36 @@ def test_program__that_others_can_change_has_a_note(host: SignedSudo, signer: Pe
     refused(asking.answer("1"), NOT_SIGNED)
 
 
+def test_program__with_a_relative_name_is_the_one_in_the_directory(
+    host: SignedSudo, signer: Person, laptop: Laptop
+) -> None:
+    """A root's program of the same name below / does not count."""
+    program = signer.home / "bin" / "true"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    asking = host.ask(signer, "bin/true")
+    assert laptop.read(asking.text).notes == (f"others than root can change {signer.home}",)
+    refused(asking.answer("1"), NOT_SIGNED)
+
+
+@pytest.mark.parametrize(
+    ("words", "limit", "note"),
+    [
+        (("-C", "100"), "-c 0", "it gets open files of the caller"),
+        (("-T", "5"), "-c 0", "it is ended after 5 s"),
+        ((), "-f 0", "a limit of the caller holds: fsize 0"),
+    ],
+)
+def test_what_the_caller_hands_on__has_a_note(
+    host: SignedSudo, signer: Person, laptop: Laptop, words: tuple[str, ...], limit: str, note: str
+) -> None:
+    host.set_rules("Defaults closefrom_override, user_command_timeouts", "ALL ALL=(ALL:ALL) NOPASSWD: ALL")
+    asking = host.ask(signer, *words, *RUN, around=("sh", "-c", f'ulimit {limit}; exec "$@"', "sh"))
+    assert laptop.read(asking.text).notes == (note,)
+    refused(asking.answer("1"), NOT_SIGNED)
+
+
 def test_two_laptops__can_both_sign(host: SignedSudo, alice: Person) -> None:
     laptops = (Laptop("laptop"), Laptop("spare"))
     host.enrol(alice, *laptops)
@@ -353,6 +383,17 @@ def test_setting__of_sudoers_changes_nothing(host: SignedSudo, signer: Person, l
     asking = host.ask(signer, *RUN)
     result = asking.answer(laptop.sign(asking.text))
     assert result.ran, result
+
+
+def test_command__that_sudo_intercepts_is_signed_with_its_own_directory(
+    host: SignedSudo, signer: Person, laptop: Laptop
+) -> None:
+    host.set_rules("Defaults intercept", "ALL ALL=(ALL:ALL) NOPASSWD: ALL")
+    asking = host.ask(signer, "sh", "-c", f"cd /var/tmp; /usr/bin/{' '.join(RUN)}; true")
+    asking = asking.answer_and_ask(laptop.sign(asking.text))
+    statement = laptop.read(asking.text)
+    assert (statement.run, statement.cwd) == (("/usr/bin/printf", *RUN[1:]), "/var/tmp")
+    assert asking.answer(laptop.sign(asking.text)).ran
 
 
 def test_listing_and_validating__ask_for_nothing(host: SignedSudo, signer: Person) -> None:
