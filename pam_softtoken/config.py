@@ -30,11 +30,16 @@ class Option:
         meaning: one sentence for the manual.
         check: takes the text and returns the value. Raises `ValueError` with what would be right.
         argument_only: the configuration file cannot set the option.
+        file_only: a PAM line cannot set the option.
+        relayed: the PAM line of a program that does not run as root counts, too, where root's service answers. All
+            other options are then those of the host, because that program could say anything.
         unset: in words for the manual, what an empty default means: "The default is ...".
         example: what the configuration file shows in place of an empty default.
     """
 
-    __slots__ = ("argument_only", "check", "default", "example", "meaning", "name", "unset", "value")
+    __slots__ = (
+        "argument_only", "check", "default", "example", "file_only", "meaning", "name", "relayed", "unset", "value"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -45,6 +50,8 @@ class Option:
         check: Callable[[str], Value],
         value: str = "",
         argument_only: bool = False,
+        file_only: bool = False,
+        relayed: bool = False,
         unset: str = "",
         example: str = "",
     ) -> None:
@@ -54,6 +61,8 @@ class Option:
         self.meaning = meaning
         self.check = check
         self.argument_only = argument_only
+        self.file_only = file_only
+        self.relayed = relayed
         self.unset = unset
         self.example = example
 
@@ -94,6 +103,13 @@ def _absolute_path(text: str) -> str:
 def _prompt(text: str) -> str:
     if not 1 <= len(text) <= 128 or not text.isprintable() or text != text.strip():
         raise ValueError("takes 1 to 128 visible characters")
+    return text
+
+
+def _names(text: str) -> str:
+    names = text.split(" ")
+    if not all(name and name.isprintable() and "," not in name for name in names) or len(text) > 1024:
+        raise ValueError("takes names of users, with one space between them")
     return text
 
 
@@ -139,7 +155,11 @@ def _is_in_calendar(date: str) -> bool:
 
 OPTIONS = (
     Option(
-        "nullok", False, check=_flag, meaning="Let users in who have never enrolled: `PAM_IGNORE`, without a prompt."
+        "nullok",
+        False,
+        check=_flag,
+        relayed=True,
+        meaning="Let users in who have never enrolled: `PAM_IGNORE`, without a prompt.",
     ),
     Option(
         "required_from",
@@ -148,6 +168,7 @@ OPTIONS = (
         unset="no such day",
         example="2027-01-15",
         check=_date,
+        relayed=True,
         meaning="As `nullok`, but only until this day begins in the host's time zone, and with a reminder. Where both "
         "are given, this one counts.",
     ),
@@ -155,33 +176,38 @@ OPTIONS = (
         "enrol",
         False,
         check=_flag,
+        relayed=True,
         meaning="Users who have never enrolled do so in the login itself, after all else in the PAM service has "
         "let them in. Needs an `account` line, too.",
     ),
-    Option("echo", False, check=_flag, meaning="Show the code while it is typed."),
+    Option("echo", False, check=_flag, relayed=True, meaning="Show the code while it is typed."),
     Option(
         "prompt",
         DEFAULT_PROMPT,
         value="TEXT",
         check=_prompt,
+        relayed=True,
         meaning="The prompt; one space is added.",
     ),
     Option(
         "try_first_pass",
         False,
         check=_flag,
+        relayed=True,
         meaning="Look for the code at the end of the password that an earlier module has asked for, before asking.",
     ),
     Option(
         "use_first_pass",
         False,
         check=_flag,
+        relayed=True,
         meaning="Take the code only from there, as `try_first_pass` does, and never ask.",
     ),
     Option(
         "forward_pass",
         False,
         check=_flag,
+        relayed=True,
         meaning="The answer is the password with the code behind it; the password goes on to the next module.",
     ),
     Option(
@@ -248,6 +274,7 @@ OPTIONS = (
         value="SECONDS",
         check=_whole_number(1, 120),
         argument_only=True,
+        relayed=True,
         meaning="How long the host waits for the backend, the person's time not counted, 1 to 120.",
     ),
     Option(
@@ -256,7 +283,24 @@ OPTIONS = (
         check=_flag,
         meaning="Do not slow down wrong answers; for tests, and for hosts that have another limit.",
     ),
-    Option("debug", False, check=_flag, meaning="Log the steps of an attempt; no key, code or answer is among them."),
+    Option(
+        "relay_for",
+        "",
+        value="USERS",
+        unset="no user",
+        example="dovecot postgres",
+        check=_names,
+        file_only=True,
+        meaning="Services that run as these users may ask for codes of all users through `softtoken-login.socket`; "
+        "other programs without root only for those of their own user.",
+    ),
+    Option(
+        "debug",
+        False,
+        check=_flag,
+        relayed=True,
+        meaning="Log the steps of an attempt; no key, code or answer is among them.",
+    ),
 )
 
 _NOT_WITH_ENROL = (
@@ -288,6 +332,7 @@ class Config:
     backend: str
     timeout: int
     no_throttle: bool
+    relay_for: str
     debug: bool
 
     def __init__(self, **values: Value) -> None:
@@ -304,33 +349,46 @@ class Config:
         return Config(**{option.name: getattr(self, option.name) for option in OPTIONS if option.name != name})
 
 
-def load(arguments: list[str], read_conf: Callable[[str, bool], str]) -> Config:
+def load(arguments: list[str], read_conf: Callable[[str, bool], str], *, relayed: bool = False) -> Config:
     """Read the settings from a PAM line's arguments and the configuration file. Arguments win.
 
     Args:
         arguments: the module arguments, without the module's own path.
         read_conf: returns the text of the file. Its second argument says whether the file must exist. May raise
             `ConfigError`.
+        relayed: the arguments are what a program without root claims. Only some options of it count, see `Option`. An
+            argument that says otherwise than the host's file is a mistake. Nobody enrols in such a login.
 
     Raises:
         ConfigError: with every mistake of both.
     """
     problems: list[str] = []
     given = _collect([(argument, "module argument") for argument in arguments], problems, in_file=False)
-    path = str(given.get("conf", DEFAULT_CONF))
+    path = DEFAULT_CONF if relayed else str(given.get("conf", DEFAULT_CONF))
     text = ""
     # A wrong file name has already been reported. The default file is then not what the administrator meant.
     if "conf" in given or not any(argument.partition("=")[0] == "conf" for argument in arguments):
         try:
-            text = read_conf(path, "conf" in given)
+            text = read_conf(path, "conf" in given and not relayed)
         except ConfigError as error:
             problems.extend(error.problems)
     from_file = _collect(_settings_in(text, path), problems, in_file=True)
     values = {**from_file, **given}
     problems.extend(f"enrol does not go with {name}: {why}" for name, why in _NOT_WITH_ENROL if _both(values, name))
+    if relayed:
+        problems.extend(_contradictions(given, from_file))
+        values["enrol"] = False
     if problems:
         raise ConfigError(tuple(problems))
     return Config(**values)
+
+
+def _contradictions(given: dict[str, Value], from_file: dict[str, Value]) -> Iterable[str]:
+    """List the arguments of a program without root that may not count, and say otherwise than the host's settings."""
+    for name, value in given.items():
+        option = _BY_NAME[name]
+        if not option.relayed and value != from_file.get(name, option.default):
+            yield f"{name}: without root, it counts only in {DEFAULT_CONF}, which says otherwise than the PAM line"
 
 
 def _both(values: dict[str, Value], name: str) -> bool:
@@ -357,6 +415,8 @@ def _collect(settings: Iterable[tuple[str, str]], problems: list[str], *, in_fil
             problems.append(f"{place}: unknown option {name[:64]!r}")
         elif in_file and option.argument_only:
             problems.append(f"{place}: {name} can only be a module argument")
+        elif not in_file and option.file_only:
+            problems.append(f"{place}: {name} can only be in {DEFAULT_CONF}")
         elif name in seen:
             problems.append(f"{place}: {name} is given twice")
         elif option.value and not equals:

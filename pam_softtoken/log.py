@@ -41,6 +41,8 @@ REASONS = {
     "bad_token_file": "The token file is not what enrolment wrote. `detail` names it.",
     "other_account": "The token file in a store of root's is that of another account, or does not name its account. "
     "`detail` names both, and the command that helps.",
+    "sealed": "The token file in root's store is sealed and cannot be opened: there is no key, it is another key, "
+    "or the file was changed. `detail` says which, and what helps. See `softtoken-admin seal`.",
     "damaged_state": "It is not known any more which codes were used. `softtoken-admin reset-state` starts "
     "the state anew.",
     "lock_timeout": "The use of a code could not be recorded, because another process holds the lock, so the code was "
@@ -52,6 +54,7 @@ REASONS = {
     "bad_option": "An option is wrong. The lines above this one name it.",
     "conversation": "The application gave no answer, or the user cancelled.",
     "internal": "A mistake in the module.",
+    "relay": "`softtoken-login.socket` refused a program that does not run as root. `detail` says why.",
     "backend": "The Python side is missing, hung or failed, or the host cannot look users up. `detail` says which.",
 }
 """The values of `reason=`, each with its meaning. The bridge says `backend` when there is no backend left."""

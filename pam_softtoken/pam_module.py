@@ -97,7 +97,7 @@ def _settings(pamh: Any, arguments: list[str], record: log.Log) -> configuration
     record.uid = str(uid) if uid != 0 else ""
     record.trial = uid == 0 and _is_trial(pamh)
     record.user = UNKNOWN  # an unknown name may be a mistyped password
-    config = configuration.load(arguments, safe_open.read_conf)
+    config = configuration.load(arguments, safe_open.read_conf, relayed=getattr(pamh, "is_relayed", False))
     record.debugging = config.debug
     return config
 

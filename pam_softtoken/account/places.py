@@ -1,6 +1,7 @@
 """The paths of everything that root keeps about users. No other module spells them. Imports nothing.
 
-`pam_softtoken.c` has its own spelling of `CHANGES`, because it is compiled. A test compares the two.
+`pam_softtoken.c` has its own spelling of `CHANGES`, and `service.h` of `RELAY_SOCKET`, because they are compiled. A
+test compares them.
 """
 
 DATA = "/var/lib/softtoken"
@@ -15,9 +16,19 @@ CHANGES = f"{DATA}/changes"
 """Changes of PAM services that wait to be confirmed, see `login_note`."""
 RUN = "/run/softtoken"
 """What counts only until a restart, see `ram_record`."""
+RELAY_SOCKET = f"{RUN}/login.sock"
+"""Programs that do not run as root ask here, see `bridge/relay`."""
+RELAY_SLOTS = f"{RUN}/slots-"
+"""Before a uid: the file whose locks count the programs of this user that are being served."""
 SYSTEM_STORE = f"{DATA}/%U"
 """The `store` option for tokens that root keeps."""
 SIGNERS = f"{DATA}/sign"
 """The tokens that sign sudo commands, and the marks of their users, see `signers`."""
 SIGN_STORE = f"{SIGNERS}/%U"
 """The place of a user's tokens that sign, in the form of the `store` option."""
+SEAL_KEY = "/etc/softtoken/host.key"
+"""The key that seals root's token files, where it is a file. See `host_key`."""
+SEAL_CREDENTIAL = f"{SEAL_KEY}.tpm"
+"""The same, encrypted for the TPM by systemd-creds."""
+LOADED_SEAL_KEY = "/run/softtoken-key/host.key"
+"""What softtoken-key.service has decrypted at the start of the machine."""

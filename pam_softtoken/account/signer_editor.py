@@ -94,6 +94,8 @@ class SignerEditor(SignerStore):
             else:
                 self._make(place, data, last_word)
             _make_mark(place, mark)
+        except OSError as error:
+            raise file_faults.not_stored(self._path(TOKENS), error) from None
         finally:
             self.close()
             os.close(place)

@@ -154,7 +154,7 @@ def _bind_and_move(record: Record, account: Account) -> None:
 
 
 def set_name_mark(name: str) -> None:
-    """Make the mark of a name, unless it is there. Raises `NotStored` if that fails."""
+    """Create the mark of a name, unless it is there. Raises `NotStored` if that fails."""
     try:
         path = signers.name_mark(name)
     except ValueError as error:

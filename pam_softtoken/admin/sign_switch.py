@@ -84,9 +84,11 @@ def enable(screen: terminal.Terminal, options: SignOptions) -> None:
     for_s = duration.between("--for", options.time, SHORTEST, LONGEST)
     carry_out.require_none_pending(SIGNING)
     lockout.names_meant(options.lock_out.lock_out)
-    change = _change(host_file.read(sudo_conf.PATH), required=options.sign == sudo_conf.REQUIRED)
-    sudo_checks.require_all(change.before)
-    found = sign_forecast.outlook(required=options.sign == sudo_conf.REQUIRED)
+    required = options.sign == sudo_conf.REQUIRED
+    present = host_file.read(sudo_conf.PATH)
+    sudo_checks.require_all(present)
+    change = _change(present, required=required)
+    found = sign_forecast.outlook(required=required)
     screen.show(diff([change]))
     for line in sign_forecast.lines(found):
         screen.tell(terminal.visible(line))

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from pam_softtoken import pam_module
+from pam_softtoken import errors, pam_module
 from pam_softtoken.account import safe_open
 from pam_softtoken.bridge import wire
 from pam_softtoken.bridge.channel import SOCKET, Channel, ConversationError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 LINGERING_S = 0.002
-_UCRED_BYTES = 12
+_UCRED_FIELDS = 3
 
 
 class _Message:
@@ -67,6 +67,19 @@ class _Environment:
         self._exchange(wire.encode_put(wire.ENVIRONMENT, name))
 
 
+def peer_of_socket() -> tuple[int, int]:
+    """Return the pid and the uid of the process at the other end, as the kernel recorded them. Source: unix(7)."""
+    import _socket  # noqa: PLC0415 - a usual login does not ask
+
+    host = _socket.socket(fileno=SOCKET)
+    try:
+        credentials = host.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 4 * _UCRED_FIELDS)
+    finally:
+        host.detach()
+    pid, uid = (int.from_bytes(credentials[place : place + 4], sys.byteorder) for place in (0, 4))
+    return pid, uid
+
+
 class Handle(Channel):
     """A PAM handle for `pam_module` that forwards to the bridge. The numbers are from Linux-PAM's `_pam_types.h`.
 
@@ -97,7 +110,9 @@ class Handle(Channel):
         self.caller_uid = start.caller_uid
         self.session = start.session
         self._left_over: list[Callable[[], None]] = []
-        self.look_up_error = start.look_up_error
+        self.obstacle: errors.SoftTokenError | None = None
+        if start.look_up_error:
+            self.obstacle = errors.LookUpFailed(start.look_up_error)
         self.account: safe_open.Account | None = None
         if start.uid is not None:
             self.account = safe_open.Account(start.name, start.uid, start.gid, home=start.home)
@@ -109,14 +124,7 @@ class Handle(Channel):
     @property
     def host_pid(self) -> int:
         """Return the pid of the application. It made the socket, and the kernel records that. Source: unix(7)."""
-        import _socket  # noqa: PLC0415 - asked once in the life of an account
-
-        host = _socket.socket(fileno=SOCKET)
-        try:
-            credentials = host.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _UCRED_BYTES)
-        finally:
-            host.detach()
-        return int.from_bytes(credentials[:4], sys.byteorder)
+        return peer_of_socket()[0]
 
     def conversation(self, message: _Message) -> Response:
         """Show a message and wait for the answer, as long as it takes.
@@ -161,7 +169,17 @@ def main(path: str) -> NoReturn:
         path: this program's own path. It comes first in the module arguments.
     """
     start = wire.decode_start(os.read(SOCKET, wire.MAX_FRAME_BYTES + 1))
-    handle = Handle(start)
+    serve(Handle(start), start, path)
+
+
+def serve(handle: Handle, start: wire.Start, path: str) -> NoReturn:
+    """Run the attempt of a handle, send its verdict and end the process.
+
+    Args:
+        handle: made from `start`.
+        start: the first frame.
+        path: as for `main`.
+    """
     enter = pam_module.pam_sm_acct_mgmt if start.account_phase else pam_module.pam_sm_authenticate
     code = enter(handle, start.flags, [path, *start.arguments])
     os.write(SOCKET, wire.encode_result(code, *handle.last_line))

@@ -66,13 +66,17 @@ class Channel:
         self._send_last_line()
         os.write(SOCKET, question)
         self._move_to_the_host()
-        frame = os.read(SOCKET, wire.MAX_FRAME_BYTES + 1)
+        frame = self._receive()
         if not frame:
             os._exit(1)  # the host is gone
         try:
             return wire.decode_answer(frame)
         except errors.ProtocolError as error:
             raise ConversationError from error
+
+    def _receive(self) -> bytes:
+        """Wait for the next frame as long as it takes. It is empty if the host is gone."""
+        return os.read(SOCKET, wire.MAX_FRAME_BYTES + 1)
 
     def _move_to_the_host(self) -> None:
         """Wait on the host's processor. Waking another one costs the person a tenth of a millisecond."""

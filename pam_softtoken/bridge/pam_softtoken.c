@@ -27,6 +27,7 @@
 #include "frames.h"
 #include "journal.h"
 #include "script.h"
+#include "service.h"
 #include "spawn.h"
 
 #ifndef PAM_SOFTTOKEN_BACKEND
@@ -58,6 +59,7 @@
 struct attempt {
 	pam_handle_t *pamh;
 	enum frame_type type; /* FRAME_START to authenticate, FRAME_ACCOUNT for the account phase */
+	bool is_relayed; /* softtoken-login.socket answers, and not a process of ours */
 	struct system_log log;
 };
 
@@ -304,7 +306,10 @@ relay(struct attempt *attempt, int socket, struct frame *frame, unsigned int tim
 			error = EPROTO;
 		}
 	}
-	if (error == EPIPE || error == ECONNRESET || error == ETIMEDOUT) /* its alarm ends it, or our wait ended first */
+	bool ended = error == EPIPE || error == ECONNRESET || error == ETIMEDOUT; /* by its alarm, or our wait ended first */
+	if (ended && attempt->is_relayed)
+		log_refusal(attempt, LOG_ERR, "no verdict from softtoken-login.socket; as root, run softtoken-admin doctor");
+	else if (ended)
 		log_refusal(attempt, LOG_ERR,
 			    "no verdict; run softtoken-admin doctor: a disk or name service hangs, or the limits of this"
 			    " service on memory or processor time are too low");
@@ -343,28 +348,54 @@ user_is_still(pam_handle_t *pamh, const char *asked)
 	return pam_get_item(pamh, PAM_USER, &user) == PAM_SUCCESS && user != NULL && strcmp(user, asked) == 0;
 }
 
+/*
+ * Start a backend. A host without root cannot read what root keeps about users. It asks root's service, if there is
+ * one, and goes on without it only if there is none. Returns whether there is a backend; otherwise the log says why not.
+ */
+static bool
+start_backend(struct attempt *attempt, struct backend_process *process, const char *backend, unsigned int timeout_s)
+{
+	char why[MAX_DETAIL_BYTES], *script;
+	int level, error;
+
+	if (geteuid() != 0) {
+		error = connect_to_service(&process->socket, timeout_s);
+		attempt->is_relayed = error == 0;
+		if (error != 0 && error != ENOENT)
+			log_refusal(attempt, LOG_ERR, "cannot ask %s: %s; as root, run softtoken-admin doctor",
+				    SERVICE_SOCKET, error == EPERM ? "it is not root's" : strerror(error));
+		if (error != ENOENT)
+			return error == 0;
+	}
+	script = resolve_script(backend, &level, why, sizeof(why));
+	if (script == NULL) {
+		log_refusal(attempt, level, "%s", why);
+		return false;
+	}
+	error = spawn_backend(process, PAM_SOFTTOKEN_PYTHON, script, timeout_s);
+	free(script);
+	if (error != 0)
+		log_refusal(attempt, LOG_ERR, "cannot start %s: %s%s", PAM_SOFTTOKEN_PYTHON, strerror(error),
+			    remedy_text(error));
+	return error == 0;
+}
+
 /* Run a backend, from its start to its verdict. */
 static int
 run_backend(pam_handle_t *pamh, enum frame_type type, int flags, int argc, const char **argv)
 {
 	struct attempt attempted = { .pamh = pamh, .type = type, .log = { .left_ms = LOG_PATIENCE_MS } };
 	struct attempt *attempt = &attempted;
-	int retval = PAM_AUTH_ERR, error, level;
-	char why[MAX_DETAIL_BYTES];
-	struct backend_process process;
+	struct backend_process process = { .socket = -1 };
+	int retval = PAM_AUTH_ERR;
 	struct frame frame;
 	unsigned int timeout_s;
 	const char *backend, *user = NULL;
-	char *script = NULL, *asked = NULL;
+	char *asked = NULL;
 
 	read_own_arguments(argc, argv, &backend, &timeout_s);
 	if (type == FRAME_ACCOUNT && timeout_s < MIN_ENROLMENT_TIMEOUT_S)
 		timeout_s = MIN_ENROLMENT_TIMEOUT_S;
-	script = resolve_script(backend, &level, why, sizeof(why));
-	if (script == NULL) {
-		log_refusal(attempt, level, "%s", why);
-		goto out;
-	}
 	if (pam_get_user(pamh, &user, NULL) != PAM_SUCCESS || user == NULL) {
 		retval = PAM_CONV_ERR;
 		goto out;
@@ -372,12 +403,8 @@ run_backend(pam_handle_t *pamh, enum frame_type type, int flags, int argc, const
 	asked = strdup(user);
 	if (asked == NULL || !build_start(&frame, attempt, asked, flags, argc, argv))
 		goto out;
-	error = spawn_backend(&process, PAM_SOFTTOKEN_PYTHON, script, timeout_s);
-	if (error != 0) {
-		log_refusal(attempt, LOG_ERR, "cannot start %s: %s%s", PAM_SOFTTOKEN_PYTHON, strerror(error),
-			    remedy_text(error));
+	if (!start_backend(attempt, &process, backend, timeout_s))
 		goto out;
-	}
 	retval = relay(attempt, process.socket, &frame, timeout_s);
 	release_backend(&process);
 	if ((retval == PAM_SUCCESS || retval == PAM_IGNORE) && !user_is_still(pamh, asked)) {
@@ -386,7 +413,6 @@ run_backend(pam_handle_t *pamh, enum frame_type type, int flags, int argc, const
 	}
 out:
 	free(asked);
-	free(script);
 	return retval;
 }
 

@@ -73,6 +73,7 @@ def account_of(pamh: Any) -> safe_open.Account:
     Raises:
         UnknownUser: this host knows no such user.
         LookUpFailed: the host cannot tell.
+        NotRelayed: the application may not ask about this user.
     """
     try:
         known: safe_open.Account | None = pamh.account
@@ -81,7 +82,7 @@ def account_of(pamh: Any) -> safe_open.Account:
 
         return user_lookup.account_of_name(pamh.get_user(None))
     if known is None:
-        raise errors.LookUpFailed(pamh.look_up_error) if pamh.look_up_error else errors.UnknownUser
+        raise pamh.obstacle or errors.UnknownUser
     return known
 
 
@@ -99,3 +100,8 @@ def session_of(pamh: Any) -> int:
         return int(pamh.session)
     except AttributeError:
         return os.getsid(0)
+
+
+def is_peer(pamh: Any) -> bool:
+    """Check whether the application does not run as root, and may ask about other users all the same."""
+    return getattr(pamh, "is_peer", False)

@@ -58,7 +58,8 @@ class Login:
         self._silent = silent
         self._caller_uid = application.caller_uid_of(pamh)
         session = application.session_of(pamh)
-        self._source = throttle.source_of(record.rhost, self._caller_uid, session=session)
+        peer = application.is_peer(pamh)
+        self._source = throttle.source_of(record.rhost, self._caller_uid, session=session, peer=peer)
         self._place = ""
         # If our question also asks for the password, grace would leave the next module without one.
         if config.grace and (config.try_first_pass or config.use_first_pass or not config.forward_pass):

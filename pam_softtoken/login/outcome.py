@@ -20,12 +20,14 @@ OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
     errors.EnrolmentRefused: ("PAM_AUTH_ERR", log.NOTICE, "enrolment"),
     errors.PINMissing: ("PAM_AUTH_ERR", log.NOTICE, "pin_missing"),
     errors.UnknownUser: ("PAM_AUTH_ERR", log.NOTICE, "unknown_user"),
+    errors.NotRelayed: ("PAM_AUTH_ERR", log.NOTICE, "relay"),
     errors.LookUpFailed: ("PAM_AUTH_ERR", log.ERR, "backend"),
     errors.InsecureFile: ("PAM_AUTH_ERR", log.ALERT, "insecure_file"),
     errors.NoHome: ("PAM_AUTH_ERR", log.ERR, "no_home"),
     errors.UnusableFile: ("PAM_AUTH_ERR", log.ERR, "unusable_file"),
     errors.BadTokenFile: ("PAM_AUTH_ERR", log.ALERT, "bad_token_file"),
     errors.OtherAccount: ("PAM_AUTH_ERR", log.ALERT, "other_account"),
+    errors.Sealed: ("PAM_AUTH_ERR", log.ALERT, "sealed"),
     errors.DamagedState: ("PAM_AUTH_ERR", log.ALERT, "damaged_state"),
     errors.LockTimeout: ("PAM_AUTH_ERR", log.ERR, "lock_timeout"),
     errors.NotStored: ("PAM_AUTH_ERR", log.ERR, "not_stored"),
@@ -63,7 +65,7 @@ def write(record: log.Log, error: Exception, *, more: str = "") -> str:
         detail = "; ".join(_times_in_words(error, record.user))
     elif isinstance(error, (errors.PathError, errors.LookUpFailed)):
         detail = _with_cure(str(error), error)
-    elif isinstance(error, errors.EnrolmentRefused):
+    elif isinstance(error, (errors.EnrolmentRefused, errors.NotRelayed)):
         detail = error.why
     elif reason == "internal":
         detail = _where(error)  # not the error's text, which may quote what was typed

@@ -53,17 +53,24 @@ class Source:
         self.key = f"{name}{session & 0xFFFFFFFF:08x}"
 
 
-def source_of(rhost: str, caller_uid: int, *, session: int = 0) -> Source:
+def source_of(rhost: str, caller_uid: int, *, session: int = 0, peer: bool = False) -> Source:
     """Return the source of an attempt.
 
     Args:
         rhost: `PAM_RHOST`; empty for this host.
         caller_uid: real uid of the process that asks. It tells local sources apart.
         session: session id (`getsid`) of that process; 0 when not known.
+        peer: that process runs without root, and asks about others. So its `rhost` is only what it claims. Such a
+            source is never the one of a login that root's programs have seen, nor that of a local user.
     """
+    if peer:
+        return Source(_name_of(f"peer {caller_uid} {_network_of(rhost)}"), REMOTE, session=session)
     place = f"rhost {_network_of(rhost)}" if rhost else f"uid {caller_uid}"
-    name = sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return Source(name, REMOTE if rhost else LOCAL, session=session)
+    return Source(_name_of(place), REMOTE if rhost else LOCAL, session=session)
+
+
+def _name_of(place: str) -> str:
+    return sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def note_keys(state: State, source: Source, is_alive: Callable[[int], bool]) -> tuple[str, ...]:

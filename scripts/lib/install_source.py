@@ -88,7 +88,7 @@ def main() -> None:
     _host_side(layout)
     # Last: from now on, logins run the new version.
     layout.put(f"{layout.home}/pam_module.py", _read("debian/pam_module.py.in").replace("@PATH@", layout.versioned))
-    for name in ("softtoken-backend", "softtoken-approver"):
+    for name in ("softtoken-approver", "softtoken-relay", "softtoken-backend"):
         layout.put(f"{layout.home}/bin/{name}", _program(layout, name), 0o755)
     layout.put(f"{layout.modules}/pam_softtoken.so", Path(os.environ["BUILD_DIR"], "pam_softtoken.so").read_bytes())
     plugin = Path(os.environ["BUILD_DIR"], "softtoken_approval.so")
@@ -179,10 +179,16 @@ def _host_side(layout: Layout) -> None:
     rule = _read("debian/softtoken.sudoers")
     rule = _replaced(r"/usr/bin/softtoken-enroll", f"{layout.prefix}/bin/softtoken-enroll", rule)
     layout.put_if_missing("/etc/sudoers.d/softtoken", rule, 0o440)
-    unit = _read("debian/softtoken.softtoken-rollback.service")
+    unit = _read("debian/libpam-softtoken.softtoken-rollback.service")
     unit = _replaced(r"/usr/sbin/softtoken-admin", f"{layout.sbin}/softtoken-admin", unit)
     unit = _replaced(r"^(RequiresMountsFor=.*) /usr/sbin ", f"RequiresMountsFor=/etc {layout.sbin} ", unit)
     layout.put(f"{layout.prefix}/lib/systemd/system/softtoken-rollback.service", unit)
+    unit = _read("debian/libpam-softtoken.softtoken-key.service")
+    layout.put(f"{layout.prefix}/lib/systemd/system/softtoken-key.service", unit)
+    for name in ("softtoken-login.socket", "softtoken-login@.service"):
+        unit = _read(f"debian/libpam-softtoken.{name}")
+        unit = unit.replace("/usr/bin/python3", layout.python).replace("/usr/lib/pam_softtoken", layout.home)
+        layout.put(f"{layout.prefix}/lib/systemd/system/{name}", unit)
     data = layout.path("/var/lib/softtoken")
     if not data.exists():
         data.mkdir()

@@ -32,8 +32,9 @@ def pages() -> dict[str, str]:
 
 def _filled(template: str) -> str:
     parts = {
-        "PAM_OPTIONS": _module_options(config.OPTIONS),
+        "PAM_OPTIONS": _module_options(option for option in config.OPTIONS if not option.file_only),
         "CONF_OPTIONS": _module_options(option for option in config.OPTIONS if not option.argument_only),
+        "RELAYED": _enumeration([option.name for option in config.OPTIONS if option.relayed]),
         "ARGUMENT_ONLY": _enumeration([option.name for option in config.OPTIONS if option.argument_only]),
     }
     parts["REASONS"] = _table("bad_token_file", [(f"Cm {name}", text) for name, text in log.REASONS.items()])

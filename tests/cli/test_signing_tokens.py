@@ -137,9 +137,11 @@ def test_sign__several_tokens_are_added_replaced_listed_and_removed(enroller: En
 
     listed = enroller.run(*user, "--list")
     assert (listed.status, listed.stderr) == (0, "")
-    assert [line.split()[:2] for line in listed.stdout.splitlines()] == [
+    table, sudo = listed.stdout.split("\n\n")
+    assert [line.split()[:2] for line in table.splitlines()] == [
         ["name", "type"], ["tablet", "ocra"], ["laptop", "ocra"],
     ]  # fmt: skip
+    assert sudo.startswith("sudo on this host ")
     facts = json.loads(enroller.run(*user, "--list", "--json").stdout)
     assert [(each["name"], each["type"], each["suite"]) for each in facts["tokens"]] == [
         (name, "ocra", "OCRA-1:HOTP-SHA256-8:QH64") for name in ("tablet", "laptop")

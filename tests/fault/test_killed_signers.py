@@ -6,6 +6,7 @@ A user with a mark and without a token is refused by sudo, and could not even en
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -21,6 +22,7 @@ from pam_softtoken.otp.token import Secret
 from tests.support.account import Person
 from tests.support.fault import CHANGING, Call, drawn
 from tests.support.installation import TREE
+from tests.support.sampling import source
 
 SCRIPT = """
 import sys
@@ -95,12 +97,17 @@ class Owner:
 
 
 class Killer:
-    """Runs a change in a process of its own, undisturbed or killed at a call."""
+    """Runs a change in a process of its own, undisturbed or killed at a call.
+
+    Attributes:
+        said: what it wrote to stderr.
+    """
 
     def __init__(self, owner: Owner, kind: str, trace: Path) -> None:
         facts = {"tree": str(TREE), "name": owner.account.name, "uid": owner.account.uid, "kind": kind}
         self._command = [sys.executable, "-B", "-c", SCRIPT.format(**facts)]
         self._trace = trace
+        self.said = ""
 
     def calls(self) -> list[Call]:
         """List the calls that can change anything, starting at the first look at the place."""
@@ -118,13 +125,29 @@ class Killer:
         """Run the change, and kill it as it enters a call."""
         assert self._strace(f"trace={call.name}", f"inject={call.name}:signal=KILL:when={call.number}") == -9
 
+    def fail_at(self, call: Call, error: str) -> str:
+        """Run the change with a call that fails. Return what it raised; empty if nothing."""
+        self._strace(f"trace={call.name}", f"inject={call.name}:error={error}:when={call.number}")
+        return self.said.strip().rpartition("\n")[2]
+
     def _strace(self, *expressions: str) -> int:
         words = [word for expression in expressions for word in ("-e", expression)]
         command = ["strace", "-o", str(self._trace), *words, *self._command]
-        return subprocess.run(command, check=False, capture_output=True, timeout=60).returncode
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        self.said = done.stderr
+        return done.returncode
 
 
-@pytest.mark.parametrize("kind", CHANGES)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("first", marks=pytest.mark.lockout("softtoken-enroll --sign is killed")),
+        "first after a revocation",
+        pytest.param("another", marks=pytest.mark.lockout("softtoken-enroll --sign for another token is killed")),
+        "one less",
+        pytest.param("last", marks=pytest.mark.lockout("softtoken-enroll --sign --remove is killed")),
+    ],
+)
 def test_signers__kill_at_any_call_leaves_the_old_or_the_new_tokens_with_their_mark(
     alice: Person, tmp_path: Path, kind: str
 ) -> None:
@@ -144,3 +167,25 @@ def test_signers__kill_at_any_call_leaves_the_old_or_the_new_tokens_with_their_m
         assert owner.tokens() == what.after
         assert owner.marks() == [what.after is not None] * 2
         assert not [name for name in os.listdir(places.SIGNERS) if name.startswith(".")]
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_signers__any_call_fails_and_the_tokens_are_the_old_or_the_new_with_their_mark(
+    alice: Person, tmp_path: Path, kind: str
+) -> None:
+    """The error says what is wrong with which file."""
+    owner, what = Owner(alice), CHANGES[kind]
+    killer = Killer(owner, kind, tmp_path / "trace")
+    owner.reset(what)
+    change(owner.account, what)
+    owner.reset(what)
+    for call in drawn([call for call in killer.calls() if call.name != "write"]):
+        error = source(call.text).choice(["EIO", "ENOSPC", "EACCES", "EROFS"])
+        print(f"{error} at {call}")
+        owner.reset(what)
+        raised = killer.fail_at(call, error)
+        assert re.match(r"$|pam_softtoken\.errors\.\w+: /var/lib/softtoken", raised), killer.said
+        assert owner.tokens() in ((what.before, what.after) if raised else (what.after,))
+        change(owner.account, what)
+        assert owner.tokens() == what.after
+        assert owner.marks() == [what.after is not None] * 2

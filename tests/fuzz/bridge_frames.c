@@ -26,6 +26,7 @@ static ssize_t send_log(int socket, const struct msghdr *message, int flags);
 #undef readlink
 #undef connect
 #undef sendmsg
+#include "../../pam_softtoken/bridge/service.c"
 #include "../../pam_softtoken/bridge/frames.c"
 #include "../../pam_softtoken/bridge/script.c"
 #include "../../pam_softtoken/bridge/pam_softtoken.c"

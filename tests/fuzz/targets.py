@@ -144,8 +144,9 @@ def _load(given: list[str], text: str) -> None:
             _assert_can_be_logged(ConfigError((problem,)))
         return
     values = {option.name: getattr(settings, option.name) for option in config.OPTIONS}
-    written = [f"{name}={_spelling(name, value)}" for name, value in values.items() if value != ""]
-    again = config.load(written, lambda path, required: "")
+    written = {name: f"{name}={_spelling(name, value)}" for name, value in values.items() if value != ""}
+    in_file = "".join(f"{written.pop(option.name, '')}\n" for option in config.OPTIONS if option.file_only)
+    again = config.load([*written.values()], lambda path, required: in_file)
     for option in config.OPTIONS:
         assert getattr(again, option.name) == values[option.name]
     _assert_own_directory(settings.store)

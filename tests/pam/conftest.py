@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from tests.support.installation import Installation
 from tests.support.oracle import Enrolments, Pair
 from tests.support.pam_scene import NO_CODES, Backends, Clock, Pam
 from tests.support.private_mounts import PrivateMounts
+from tests.support.relay import RelayHost
 
 
 @pytest.fixture
@@ -61,6 +62,29 @@ def google_records(world: Path, installed: Installation) -> Iterator[Enrolments]
 def pair(outside: Path, pam: Pam, google_records: Enrolments, standing_clock: Clock) -> Pair:
     """Our module and google-authenticator's."""
     return Pair(outside, pam, google_records, standing_clock)
+
+
+@pytest.fixture
+def make_relay_host(world: Path, installed: Installation) -> Iterator[Callable[..., RelayHost]]:
+    """Return a function that makes hosts on which programs without root ask root's service."""
+    directory = Path(tempfile.mkdtemp(prefix="relay-", dir=world))
+    directory.chmod(0o755)
+    hosts: list[RelayHost] = []
+
+    def make(of: Installation | None = None, *, bridge: Path | None = None) -> RelayHost:
+        hosts.append(RelayHost(directory / f"host{len(hosts)}", of or installed, bridge=bridge))
+        return hosts[-1]
+
+    yield make
+    for host in hosts:
+        host.close()
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def relay_host(make_relay_host: Callable[..., RelayHost]) -> RelayHost:
+    """Such a host with our own copy."""
+    return make_relay_host()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 
 from pam_softtoken.account import signers
@@ -18,10 +19,12 @@ from tests.support.account import Person
 from tests.support.doctor import Found, found_in, steps
 from tests.support.installation import Installation
 from tests.support.private_mounts import PrivateMounts
+from tests.support.process import wait_until
 from tests.support.signed_sudo import Laptop
 from tests.support.sudo_signing import OURS, SIGNERS, SigningSudo
 
 CONF = "/etc/sudo.conf"
+POLKIT = "/usr/lib/polkit-1/polkitd"
 # What the cures change must not be the machine's.
 _OVERLAY = """
 mkdir "$1/over"
@@ -71,11 +74,15 @@ class Host:
     def path(self, name: str) -> Path:
         return self._mounts.path(name)
 
+    def command(self, *words: str) -> list[str]:
+        """Return the command line that runs a command there as root."""
+        return self._mounts.command(*words)
+
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command there as root."""
         path = f"PATH=/usr/sbin:/usr/bin:/sbin:/bin:{self._installed.root}/scripts"
         return subprocess.run(
-            self._mounts.command("env", path, *words),
+            self.command("env", path, *words),
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
 
@@ -270,22 +277,57 @@ def test_doas__is_named_where_it_permits_something(host: Host, mounts: PrivateMo
     host.mend(finding)
 
 
-def test_polkit__administrators_are_named_until_only_root_is_one(host: Host, mounts: PrivateMounts) -> None:
+_ASK_POLKIT = """
+pkttyagent --process $$ &
+until pkcheck --process $$ --action-id org.freedesktop.policykit.exec --allow-user-interaction; do :; done
+"""
+
+
+def whom_polkit_asks(host: Host, person: Person) -> str:
+    """Return whose password the real polkitd asks for when a person wants to be root with pkexec."""
+    host.run("mkdir", "-p", "/run/dbus", "/run/polkit-1")
+    daemons = []
+    try:
+        for words in (("dbus-daemon", "--system", "--nofork"), (POLKIT, "--no-debug")):
+            daemons.append(subprocess.Popen(host.command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            wait_until(lambda: host.path("/run/dbus/system_bus_socket").exists(), "the bus")
+        identity = ("setpriv", f"--reuid={person.uid}", f"--regid={person.gid}", "--clear-groups")
+        command = host.command(*identity, "sh", "-c", _ASK_POLKIT)
+        terminal = pexpect.spawn(command[0], command[1:], encoding="utf-8", timeout=60)
+        try:
+            terminal.expect(r"Authenticating as: (\S+)")
+            assert isinstance(terminal.match, re.Match)
+            return str(terminal.match[1])
+        finally:
+            terminal.close(force=True)
+    finally:
+        for daemon in reversed(daemons):
+            daemon.terminate()
+            daemon.wait(60)
+        host.path("/run/dbus/system_bus_socket").unlink(missing_ok=True)
+        host.path("/run/dbus/pid").unlink(missing_ok=True)
+
+
+@pytest.mark.skipif(
+    not (Path(POLKIT).exists() and shutil.which("dbus-daemon") and shutil.which("pkttyagent")), reason="needs polkitd"
+)
+def test_polkit__asks_for_the_users_password_until_mended(host: Host, signer: Person, mounts: PrivateMounts) -> None:
     rules = mounts.directory / "etc" / "polkit-1" / "rules.d"
     shutil.rmtree(rules, ignore_errors=True)
     rules.mkdir(parents=True)
     (rules / "40-ours.rules").write_text(
         '// polkit.addAdminRule(function() { return ["unix-user:nobody"]; });\n'
-        'polkit.addAdminRule(function(action, subject) { return ["unix-group:staff"]; });\n'
+        f'polkit.addAdminRule(function(action, subject) {{ return ["unix-user:{signer.name}"]; }});\n'
     )
-    polkits = [each for each in ("/usr/lib/polkit-1/polkitd", "/usr/libexec/polkitd") if Path(each).exists()]
-    if not polkits:
-        pytest.skip("needs polkitd")
-    finding = host.examine().only(polkits[0], "unix-group:staff")
+    for directory in (rules, rules.parent):
+        directory.chmod(0o755)
+    assert whom_polkit_asks(host, signer) == signer.name
+    finding = host.examine().only(POLKIT, f"unix-user:{signer.name}")
+    assert finding["severity"] == "note"
     assert "nobody" not in finding["what"]
     host.mend(finding)
+    assert whom_polkit_asks(host, signer) == "root"
     assert (rules / "00-softtoken-sign.rules").read_text() == f"{RULE}\n"
-    assert (rules / "00-softtoken-sign.rules").stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,7 @@ def test_root__is_never_asked(mounts: PrivateMounts) -> None:
     assert "it_ran" in host.run_as_root("sudo", *RUN).stdout
 
 
+@pytest.mark.claim("A user who ever had a signing token is not taken for one who never had.")
 @pytest.mark.parametrize("what", ["the tokens", "the marks by name", "the marks by uid"])
 def test_signer__stays_one_when_something_is_gone(host: SignedSudo, signer: Person, what: str) -> None:
     """A deleted file, a changed name and a changed uid prove nothing."""
@@ -211,6 +212,7 @@ def test_token__of_another_account_signs_nothing(host: SignedSudo, alice: Person
 # -- refusals
 
 
+@pytest.mark.claim("A signature is good for one command, once, in one terminal.")
 @pytest.mark.usefixtures("policy")
 def test_code__is_good_for_one_command_only(host: SignedSudo, signer: Person, laptop: Laptop) -> None:
     first, second = host.ask(signer, *RUN), host.ask(signer, *RUN, "too")
@@ -219,6 +221,7 @@ def test_code__is_good_for_one_command_only(host: SignedSudo, signer: Person, la
     refused(first.answer(codes[1]), NOT_SIGNED)
 
 
+@pytest.mark.claim("A signature is good for one command, once, in one terminal.")
 @pytest.mark.usefixtures("policy")
 def test_code__is_good_for_one_time_only(host: SignedSudo, signer: Person, laptop: Laptop) -> None:
     asking = host.ask(signer, *RUN)
@@ -227,6 +230,7 @@ def test_code__is_good_for_one_time_only(host: SignedSudo, signer: Person, lapto
     refused(host.ask(signer, *RUN).answer(code), NOT_SIGNED)
 
 
+@pytest.mark.claim("A signature is good for one command, once, in one terminal.")
 @pytest.mark.usefixtures("policy")
 def test_same_command__in_two_terminals_needs_two_codes(host: SignedSudo, signer: Person, laptop: Laptop) -> None:
     first, second = host.ask(signer, *RUN), host.ask(signer, *RUN)
@@ -235,6 +239,9 @@ def test_same_command__in_two_terminals_needs_two_codes(host: SignedSudo, signer
     assert first.answer(code).ran
 
 
+@pytest.mark.claim(
+    "For a user with a signing token, sudo runs nothing without a question, a terminal or a right answer."
+)
 @pytest.mark.usefixtures("policy")
 @pytest.mark.parametrize(
     "answer", ["", "12345678", "1234567", "123456789", "yes", "1234 567x", "\N{ARABIC-INDIC DIGIT ONE}" * 8]
@@ -255,12 +262,18 @@ def test_interrupt__is_a_no(host: SignedSudo, signer: Person) -> None:
     assert result.status != 0
 
 
+@pytest.mark.claim(
+    "For a user with a signing token, sudo runs nothing without a question, a terminal or a right answer."
+)
 @pytest.mark.usefixtures("policy")
 def test_noninteractive_sudo__is_refused(host: SignedSudo, signer: Person) -> None:
     refused(host.ask(signer, "-n", *RUN).end(), REQUIRED)
     assert "reason=signature_required" in host.last_line()
 
 
+@pytest.mark.claim(
+    "For a user with a signing token, sudo runs nothing without a question, a terminal or a right answer."
+)
 @pytest.mark.usefixtures("policy")
 def test_sudo__without_a_terminal_is_refused(host: SignedSudo, signer: Person) -> None:
     refused(host.without_terminal(signer, *RUN), NOT_SIGNED)
@@ -329,6 +342,7 @@ def test_right_answer__writes_nothing(host: SignedSudo, signer: Person, laptop: 
 # -- the environment
 
 
+@pytest.mark.claim("A variable that reaches a signed command is in the statement, unless it is on a short list.")
 def test_environment__is_shown_wherever_it_comes_from(host: SignedSudo, signer: Person, laptop: Laptop) -> None:
     host.set_rules('Defaults env_keep += "KEPT"', "ALL ALL=(ALL:ALL) NOPASSWD: SETENV: ALL")
     around = ("env", "-i", "KEPT=1", "GIT_SSH=/tmp/evil", "PS1=$(evil)")
@@ -411,6 +425,7 @@ def test_plugin__that_is_missing_lets_nobody_through(host: SignedSudo, signer: P
     assert "it_ran" not in host.run_as_root("sudo", *RUN).stdout
 
 
+@pytest.mark.claim("Whatever the approver cannot do, no command with a wrong signature runs.")
 @pytest.mark.parametrize("damage", ["missing", "open", "empty", "hangs at once", "ends at once", "says too much"])
 def test_approver__that_is_broken_lets_nobody_through(host: SignedSudo, signer: Person, damage: str) -> None:
     approver = host.mounts.directory / "plugins" / "approver"

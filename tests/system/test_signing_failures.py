@@ -86,6 +86,7 @@ def failures(trace: Path) -> Iterator[tuple[str, int, str]]:
             yield name, seen[name], source((name, seen[name])).choice(ERRORS[name])
 
 
+@pytest.mark.claim("Whatever the approver cannot do, no command with a wrong signature runs.")
 def test_wrong_signature__is_refused_whatever_fails(traced: Traced, alice: Person) -> None:
     trace = traced.trace()
     assert not ask(traced, alice, WRONG).ran

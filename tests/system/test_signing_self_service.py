@@ -114,6 +114,9 @@ WITHOUT_A_SIGNATURE = {
 
 
 @pytest.mark.parametrize("attempt", WITHOUT_A_SIGNATURE)
+@pytest.mark.claim(
+    "Such a program cannot replace, remove or add tokens that sign sudo commands without a signature either."
+)
 def test_self__without_a_signature_changes_nothing(
     host: SigningHost, alice: Person, device: SigningDevice, attempt: str
 ) -> None:
@@ -210,6 +213,7 @@ def test_self__last_token_goes_after_a_question(host: SigningHost, alice: Person
 
 
 @pytest.mark.parametrize("rest", ["no tokens", "name"])
+@pytest.mark.claim("A user who had a token gets no new one by the password alone.")
 def test_self__user_whose_tokens_are_gone_gets_a_new_one_from_root_only(
     host: SigningHost, alice: Person, device: SigningDevice, rest: str
 ) -> None:

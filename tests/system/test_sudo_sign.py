@@ -155,7 +155,7 @@ def test_enable__signed_command_of_the_awaited_user_confirms(
     screen.expect("Done. sudo asks for signatures from now on")
     screen.expect(pexpect.EOF)
     assert "confirmed" in admin.inside("ls", f"{CHANGES}/sudo-sign")
-    assert "action=confirm user=all service=sudo-sign how=login" in "\n".join(admin.mounts.log.lines)
+    assert "action=confirm user=all service=sudo-sign how=signature" in "\n".join(admin.mounts.log.lines)
     sign(admin, alice)
     assert admin.inside("ls", f"{CHANGES}/sudo-sign").split() == ["confirmed"]
 

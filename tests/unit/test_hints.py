@@ -28,7 +28,8 @@ OWN_NAME = re.compile(r"\{(?:\w+\.)?(?:PROGRAM|prog|program)\}")
 COMMAND = re.compile(r"(?<![\w/.\"-])(softtoken(?:-enroll|-admin)?)(?![\w/.-])((?: [^\s]+)*)")
 OPTION = re.compile(r"(?<![\w\[{-])(--[a-z][a-z-]*)((?: \w+)?)")
 FOREIGN = re.compile(
-    r"(?<![\w-])(apt|apt-get|pip|pam-auth-update|journalctl|systemctl|usermod|sudo -k|chown|mount|install|runuser) "
+    r"(?<![\w-])(apt|apt-get|pip|pam-auth-update|journalctl|systemctl|usermod|sudo -k|chown|mount|install|runuser|"
+    r"update-alternatives) "
 )
 
 

@@ -59,9 +59,11 @@ def test_lines__name_users_by_what_happens_to_them() -> None:
         "  carol: all signing tokens were revoked",
         "Perhaps these, too:",
         "  dave: all signing tokens were revoked",
+        "softtoken-enroll --sign --user NAME enrols a signing token of one of them.",
     ]
     assert list(lines(Outlook(users[1:2], required=True))) == [
         "Nobody who may use sudo has a signing token yet, so nobody can sign.",
         "These may use sudo today, and would be refused:",
         "  bob: no signing token",
+        "softtoken-enroll --sign --user NAME enrols a signing token of one of them.",
     ]

@@ -111,6 +111,8 @@ def lines(found: Outlook) -> Iterable[str]:
         if reasons:
             yield f"{text}:"
             yield from (f"  {named(names, _MOST_NAMES)}: {why}" for why, names in reasons.items())
+    if found.refused(YES) or found.refused(MAYBE):
+        yield "softtoken-enroll --sign --user NAME enrols a signing token of one of them."
 
 
 def outlook(*, required: bool) -> Outlook:

@@ -98,13 +98,17 @@ def run(text: str) -> str:
 
 
 def _judge(statuses: dict[str, int], said: dict[str, str], *, required: bool) -> str:
-    """Return what the exit statuses of sudo prove. A missing one is of a command that was not reached."""
-    if any(statuses.get(name) != 0 for name in _of_root(statuses)):
-        worst = next(name for name in _of_root(statuses) if statuses.get(name) != 0)
-        raise _failed("sudo would not even run a command of root's", said.get(worst, ""))
-    if statuses.get("before-nobody") != 0:
-        why = said.get("before-nobody", "")
-        return f"Tried: sudo works for root with the new line. Not tried as {NOBODY}, whom sudo refuses anyway: {why}"
+    """Return what the exit statuses of sudo prove. A missing one is of a command that was not reached.
+
+    What fails without the new line, too, proves nothing about it. Some hosts forbid root to use sudo.
+    """
+    works = {name: statuses.get(f"before-{name}") == 0 for name in ("root", NOBODY)}
+    for name, is_proof in (("root", works["root"]), ("root-alone", works[NOBODY])):
+        if is_proof and statuses.get(name) != 0:
+            raise _failed("sudo would not even run a command of root's", said.get(name, ""))
+    if not works[NOBODY]:
+        tried = "sudo works for root with the new line" if works["root"] else "nothing"
+        return f"Tried: {tried}. Not tried as {NOBODY}, whom sudo refuses anyway: {said.get(f'before-{NOBODY}', '')}"
     for name, is_asked in (("marked", True), ("unmarked", required)):
         who = "a user with a signing token" if name == "marked" else "users without a signing token"
         status, words = statuses.get(name), said.get(name, "")
@@ -116,11 +120,6 @@ def _judge(statuses: dict[str, int], said: dict[str, str], *, required: bool) ->
             raise _failed(f"our plugin stops {who}", words)
     rest = "refuses the others" if required else "asks nobody else"
     return f"Tried: with the new line, sudo works for root, asks users with a signing token to sign, and {rest}."
-
-
-def _of_root(statuses: dict[str, int]) -> list[str]:
-    """Return which attempts of root must succeed. Some hosts forbid root to use sudo."""
-    return ["root", "root-alone"] if statuses.get("before-root") == 0 else ["root-alone"]
 
 
 def _failed(what: str, why: str) -> AdministrationFailed:

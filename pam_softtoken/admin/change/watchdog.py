@@ -19,6 +19,7 @@ from pam_softtoken.admin.change.attempts import Attempts
 from pam_softtoken.admin.change.record import Change
 from pam_softtoken.admin.common import bounded, deed
 from pam_softtoken.errors import UnusableFile
+from pam_softtoken.login.login_note import SIGNING
 from pam_softtoken.program_errors import AdministrationFailed, ChangeInProgress
 
 Tell = Callable[[str], None]
@@ -111,7 +112,7 @@ def settle(
 
 def _record(fate: str, service: str) -> None:
     if fate is STAY:
-        deed.record("confirm", "all", service=service, how="login")
+        deed.record("confirm", "all", service=service, how="signature" if service == SIGNING else "login")
     else:
         deed.record("roll-back", "all", service=service)
 

@@ -21,12 +21,13 @@ from pam_softtoken.admin.doctor import (
     host_check,
     mode_check,
     people_check,
+    seal_check,
     service_user_check,
     sign_check,
     sshd_check,
     store_check,
 )
-from pam_softtoken.admin.services import locker_check, option_check, stack_check
+from pam_softtoken.admin.services import locker_check, option_check, relay_check, stack_check
 from pam_softtoken.admin.services.stack_check import Services
 from pam_softtoken.program_errors import ProgramError
 from pam_softtoken.ui import progress, terminal
@@ -58,8 +59,10 @@ FAMILIES = (
     Family("PAM services", stack_check.check),
     Family("options", option_check.check),
     Family("stores", store_check.check),
+    Family("seal", seal_check.check),
     Family("screen lockers", locker_check.check),
     Family("users of services", service_user_check.check),
+    Family("programs without root", relay_check.check),
     Family("files", mode_check.check),
     Family("backend", backend_check.check),
     Family("signatures", sign_check.check, people_check.LIMIT_S),

@@ -8,9 +8,10 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 
+from pam_softtoken import config
 from pam_softtoken.account import location, user_lookup
 from pam_softtoken.admin.common.finding import WARNING, Finding, Report, shown
-from pam_softtoken.admin.services import locker_check
+from pam_softtoken.admin.services import locker_check, relay_check
 from pam_softtoken.admin.services.option_check import settings_of
 from pam_softtoken.admin.services.stack_check import Services
 from pam_softtoken.errors import LookUpFailed, UnknownUser
@@ -45,9 +46,13 @@ def _closed(stack: Stack, unit: str, user: str, services: Services) -> Iterator[
             settings = settings_of(line)
             if uid == 0 or settings is None or _owner_of(settings.store) == uid:
                 continue
+            if relay_check.serves(uid):
+                yield from relay_check.refused_options(stack)
+                return
             what = (
                 f"{stack.service} runs as {user} ({unit}), which cannot read tokens of others: it refuses every code, "
-                "unless a helper of it asks as root; if codes work, change nothing"
+                "unless a helper of it asks as root; if codes work, change nothing. Otherwise take the line out, or "
+                f"write relay_for = {user} into {config.DEFAULT_CONF} and run {relay_check.TURN_ON}"
             )
             yield Finding(
                 WARNING, str(line.place), shown(line), what, locker_check.without_our_line(stack, line, services)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pam_softtoken import platform_facts
 from pam_softtoken.account import places
 from pam_softtoken.admin.common.finding import ERROR, WARNING, Edit, Finding, Report, named, shown
-from pam_softtoken.admin.services import pam_profile
+from pam_softtoken.admin.services import pam_profile, relay_check
 from pam_softtoken.admin.services.option_check import settings_of
 from pam_softtoken.admin.services.stack_check import Services
 from pam_softtoken.pam import known_modules, service_file
@@ -45,8 +45,8 @@ def require_none_locked(stacks: Iterable[Stack]) -> None:
         raise AdministrationFailed(
             f"screen lockers run as their user and cannot read {stores[locked[0]]}, so that {named(locked)} would "
             "unlock for nobody; nothing was changed",
-            hint=f"put auth required {_UNIX} in place of the include in {service_file.DIRECTORY}/{locked[0]}, or "
-            "softtoken-admin move --all --to home; --force goes on anyway",
+            hint=f"{relay_check.TURN_ON}, or put auth required {_UNIX} in place of the include in "
+            f"{service_file.DIRECTORY}/{locked[0]}, or softtoken-admin move --all --to home; --force goes on anyway",
         )
 
 
@@ -57,8 +57,8 @@ def cannot_read(stack: Stack) -> str:
 
 
 def is_closed(service: str, store: str) -> bool:
-    """Check whether the program of a service runs as its user, and only root can read a store."""
-    return service in service_file.LOCKERS and not store.startswith("%h")
+    """Check whether the program of a service runs as its user, and nobody reads for it a store that only root can."""
+    return service in service_file.LOCKERS and not store.startswith("%h") and not relay_check.is_on()
 
 
 def _closed_stores(stack: Stack, services: Services) -> Iterator[Finding]:
@@ -66,7 +66,8 @@ def _closed_stores(stack: Stack, services: Services) -> Iterator[Finding]:
     if store:
         line = stack.ours[0]
         what = f"{stack.service} runs as its user and cannot read {store}: it unlocks for nobody"
-        yield Finding(ERROR, str(line.place), shown(line), what, without_our_line(stack, line, services))
+        mend = relay_check.TURN_ON if relay_check.can_be_turned_on() else without_our_line(stack, line, services)
+        yield Finding(ERROR, str(line.place), shown(line), what, mend)
 
 
 def without_our_line(stack: Stack, line: Line, services: Services) -> str:

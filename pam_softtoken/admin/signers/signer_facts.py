@@ -1,4 +1,4 @@
-"""Find out what root keeps of a user who signs sudo commands, and whether sudo asks. It only reads."""
+"""Read what root keeps of a user who signs sudo commands, and whether sudo asks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def enrolling(user: str) -> str:
 
 def stop_asking(user: str) -> str:
     """Return the command with which root ends the asking for a user who has no token any more. Any name will do."""
-    return f"{enrolling(user)} --remove laptop"
+    return f"softtoken-enroll --sign --user {shlex.quote(user)} --remove laptop"
 
 
 def facts_of(name: str, uid: int, *, now: int) -> Facts:
@@ -116,4 +116,4 @@ def _cure_of(error: PathError, account: safe_open.Account) -> str:
         return f"chown -hR root {place} && {person.PROGRAM} revoke {user}"
     if isinstance(error, InsecureFile) and os.path.isdir(signers.uid_mark(account.uid)):
         return f"chmod -R go= {place}"
-    return f"{enrolling(account.name)} --force"
+    return f"softtoken-enroll --sign --user {user} --force"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pam_softtoken.account import lock_holder, signer_keeper, signers
 from pam_softtoken.account.state import State
 from pam_softtoken.admin.common import person
-from pam_softtoken.errors import DamagedState, LockTimeout, PathError
+from pam_softtoken.errors import MISSING, DamagedState, LockTimeout, PathError, UnusableFile
 from pam_softtoken.program_errors import AdministrationFailed
 
 
@@ -63,6 +63,10 @@ def _has_file(keeper: signer_keeper.Keeper) -> bool:
         return keeper.has_file()
     except FileNotFoundError:
         return False
+    except UnusableFile as error:
+        if error.kind != MISSING:
+            raise
+        return False  # nobody on this host has enrolled such a token
 
 
 @contextmanager

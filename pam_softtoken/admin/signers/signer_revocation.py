@@ -55,7 +55,7 @@ class SigningRevocation:
             self._screen.tell(f'Token "{self._name}" of {self._account.name} signs no sudo command from then on.')
 
     def carry_out(self) -> None:
-        """Take the tokens away, and show what happens at sudo now.
+        """Remove the tokens, and show what happens at sudo now.
 
         Raises:
             AdministrationFailed: some of them are still there.

@@ -1,0 +1,195 @@
+"""The process that systemd starts for each connection to `softtoken-login.socket`. It serves one attempt of a program
+that does not run as root, over the socket on descriptor 0, with the same backend.
+
+The program at the other end may be any program of that user's, and may lie. So what decides is not the program's: the
+caller is the kernel's record of the connection, the account is looked up here, and there is no session, so no time of
+grace. A user may ask only about the own account, unless `relay_for` names that user. Nobody enrols here, no change of
+a service is confirmed, and this process writes the log lines itself.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from pam_softtoken import config, errors, log, system_log
+from pam_softtoken.account import places, safe_open, user_lookup
+from pam_softtoken.bridge import backend, wire
+from pam_softtoken.bridge.channel import SOCKET, ConversationError
+from pam_softtoken.login import outcome
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+SLOTS, SLOTS_OF_PEERS = 8, 64
+"""How many programs of one user are served at once. A server that `relay_for` names has many people at it."""
+PERSON_S = 120
+"""How long all answers of a person may take together."""
+OURS_S = 10
+"""How long the rest may take, unless the PAM line has another `timeout`, which the bridge waits for."""
+_LONGEST_S = 120
+_MOST_OF_SERVICE = 64
+IDENTIFIER = "softtoken-login"
+
+
+class Relayed(backend.Handle):
+    """A PAM handle for a program without root.
+
+    Args:
+        start: what `pinned` returns.
+        obstacle: why it may not ask about this user.
+        is_peer: it may ask about others, and does.
+    """
+
+    is_relayed = True
+
+    def __init__(self, start: wire.Start, *, obstacle: errors.NotRelayed | None = None, is_peer: bool = False) -> None:
+        super().__init__(start)
+        self._cpu = None  # it is only claimed
+        self.is_peer = is_peer
+        if obstacle is not None:
+            self.account, self.obstacle = None, obstacle
+        self._left_s = float(PERSON_S)
+        self._log = _log_of(self.service or "")
+
+    def log(self, level: int, line: str) -> None:
+        """Write a line to the system log. That program could leave it out."""
+        self._log(level, line)
+
+    def _receive(self) -> bytes:
+        """Wait for the next frame as long as the person has time left.
+
+        Raises:
+            ConversationError: there is none left.
+        """
+        began_s = time.monotonic()
+        frames = select.poll()
+        frames.register(SOCKET, select.POLLIN)
+        arrived = frames.poll(max(0.0, self._left_s) * 1000)
+        self._left_s -= time.monotonic() - began_s
+        if not arrived:
+            raise ConversationError
+        return super()._receive()
+
+
+def pinned(claimed: wire.Start, caller: int, *, rhost: bool) -> wire.Start:
+    """Return the first frame with only those claims that may count.
+
+    Args:
+        claimed: the frame of that program.
+        caller: its user.
+        rhost: `PAM_RHOST` counts. Otherwise the caller's wrong answers would be those of any address.
+
+    Returns:
+        A frame with our own look-up of the user. The service's name has a slash, as no service of the host has: so the
+        log shows where the line comes from, and no file of a service has that name.
+    """
+    try:
+        account = user_lookup.account_of_name(claimed.user)
+        known = [account.name, str(account.uid), str(account.gid), account.home]
+    except errors.UnknownUser:
+        known = ["", "", "", ""]
+    except errors.LookUpFailed as error:
+        known = ["", "", "", f"!{error}"]
+    plain = (claimed.service or "")[:_MOST_OF_SERVICE]
+    service = "".join(each if each.isascii() and (each.isalnum() or each in "-_.+@") else "?" for each in plain)
+    items = [f"=relay/{service}", f"={claimed.rhost}" if rhost and claimed.rhost else "", "", ""]
+    fields = [str(claimed.flags), claimed.user, *known, str(caller), "0", "0", *items, *claimed.arguments]
+    return wire.Start(fields)
+
+
+def may_ask_for_others(caller: int) -> bool:
+    """Check whether `relay_for` names a user. If the file is wrong, it names nobody."""
+    try:
+        names = config.load([], safe_open.read_conf).relay_for
+    except errors.ConfigError:
+        return False
+    return any(_uid_of(name) == caller for name in names.split())
+
+
+def _uid_of(name: str) -> int | None:
+    try:
+        return user_lookup.account_of_name(name).uid
+    except (errors.UnknownUser, errors.LookUpFailed):
+        return None
+
+
+def take_slot(caller: int) -> None:
+    """Count this process among those that serve a user, until it ends. The kernel keeps the count.
+
+    Raises:
+        NotRelayed: too many are being served.
+        OSError: it cannot be counted.
+    """
+    path = f"{places.RELAY_SLOTS}{caller}"
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    slots = os.open(path, flags, 0o600)  # only root can write the directory
+    if not _has_lock(slots, 0, SLOTS) and not (may_ask_for_others(caller) and _has_lock(slots, SLOTS, SLOTS_OF_PEERS)):
+        raise errors.NotRelayed("too many programs of this user are being served")
+
+
+def _has_lock(slots: int, first: int, end: int) -> bool:
+    return any(safe_open.is_free_to_lock(slots, place) for place in range(first, end))
+
+
+def _log_of(service: str) -> Callable[[int, str], None]:
+    ours, head = system_log.SystemLog(IDENTIFIER), log.head(service, "auth")
+
+    def send(level: int, line: str) -> None:
+        ours.write(level, head + line)
+
+    return send
+
+
+def _refuse(caller: int, error: Exception) -> NoReturn:
+    """Write why nothing was asked, and refuse."""
+    record = log.Log(_log_of(IDENTIFIER))
+    record.uid = str(caller)
+    outcome.write(record, error)
+    os.set_blocking(SOCKET, False)
+    try:
+        os.read(SOCKET, wire.MAX_FRAME_BYTES + 1)  # a frame that is left unread would end the connection too early
+    except OSError:
+        pass
+    os.write(SOCKET, wire.encode_result(Relayed.PAM_AUTH_ERR, 0, ""))
+    os._exit(0)
+
+
+def _seconds(arguments: list[str]) -> int:
+    """Return the time that the bridge waits. A wrong value is reported with all other mistakes."""
+    given = [text for name, _, text in (argument.partition("=") for argument in arguments) if name == "timeout"]
+    plain = len(given) == 1 and given[0].isascii() and given[0].isdecimal() and len(given[0]) <= 3
+    return min(max(1, int(given[0])), _LONGEST_S) if plain else OURS_S
+
+
+def main(path: str) -> NoReturn:
+    """Serve one attempt and end the process.
+
+    Args:
+        path: this program's own path. It comes first in the module arguments.
+    """
+    backend.Handle.allow(OURS_S)
+    _, caller = backend.peer_of_socket()
+    try:
+        if caller == 0:
+            raise errors.NotRelayed("root needs no help")
+        take_slot(caller)
+        claimed = wire.decode_start(os.read(SOCKET, wire.MAX_FRAME_BYTES + 1))
+        if claimed.account_phase:
+            raise errors.NotRelayed("nobody enrols here")
+        start = pinned(claimed, caller, rhost=False)
+        obstacle, is_peer = None, False
+        if start.uid != caller:
+            is_peer = may_ask_for_others(caller)
+            if is_peer:
+                start = pinned(claimed, caller, rhost=True)
+            elif start.uid is not None:
+                obstacle = errors.NotRelayed(f"only relay_for in {config.DEFAULT_CONF} lets it ask about other users")
+        handle = Relayed(start, obstacle=obstacle, is_peer=is_peer)
+    except Exception as error:
+        _refuse(caller, error)
+    handle.allow(_seconds(start.arguments))
+    backend.serve(handle, start, path)

@@ -1,0 +1,222 @@
+"""The bridge at root's socket: what it trusts there, and what happens when the service is missing, killed or slow."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pam_softtoken.account import places
+from tests.support.account import Person, Phone
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome
+from tests.support.installation import Installation
+from tests.support.pam_scene import wait_until
+from tests.support.relay import RelayHost, broken_copy, identity_of
+
+SAYS_YES = """
+import os, socket
+listener = socket.socket(fileno=os.dup(0))
+listener.listen()
+print("listening", flush=True)
+connection, _ = listener.accept()
+connection.recv(65536)
+connection.send(b"\\1R\\0")
+connection.recv(65536)
+"""
+"""A service that accepts everybody, at a socket that it is given. The kernel records who calls listen(2)."""
+
+AS_NOBODY = (
+    "import os, socket as k; os.setuid(65534);"
+    f"s = k.socket(k.AF_UNIX, k.SOCK_SEQPACKET); s.connect('{places.RELAY_SOCKET}')"
+)
+
+
+def _at_home(host: RelayHost, alice: Person) -> Phone:
+    """Enrol alice with tokens in the home directory, which the locker can read itself."""
+    host.set_line("store=%h/.softtoken", f"backend={host.installed.backend}")
+    return alice.enrol(host.installed, "--store=%h/.softtoken", "--recovery-codes=0", "--type=hotp")
+
+
+def absent(host: RelayHost, alice: Person) -> None:
+    """Without the socket everything is as before."""
+    phone = _at_home(host, alice)
+    host.stop_listening()
+    assert host.ask(alice, alice, phone.hotp()).result == PAM_SUCCESS
+    assert not host.served
+
+
+def regular_file(host: RelayHost, alice: Person) -> None:
+    """What is no socket is not as good as nothing."""
+    phone = _at_home(host, alice)
+    host.stop_listening()
+    host.path.touch()
+    host.path.chmod(0o666)
+    outcome = host.ask(alice, alice, phone.hotp())
+    assert (outcome.result, outcome.messages) == (PAM_AUTH_ERR, [])
+    assert "cannot ask /run/softtoken/login.sock: Connection refused" in host.log.ours()[-1]
+
+
+def somebody_elses(host: RelayHost, alice: Person) -> None:
+    """A socket where another user listens is not believed."""
+    host.stop_listening()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(host.path))
+        host.path.chmod(0o666)
+        command = host.mounts.command(*identity_of(alice), "/usr/bin/python3", "-I", "-c", SAYS_YES)
+        process = subprocess.Popen(command, stdin=listener, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"listening\n"
+        assert host.ask(alice, alice).result == PAM_AUTH_ERR
+        assert "it is not root's" in host.log.ours()[-1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def not_for_root(host: RelayHost, alice: Person) -> None:
+    """Programs of root's do not use it."""
+    phone = host.enrol(alice, "--type=hotp")
+    assert host.root_asks(alice, phone.hotp()).result == PAM_SUCCESS
+    assert not host.served
+
+
+RULES: dict[Callable[[RelayHost, Person], None], tuple[str, str, str]] = {
+    absent: ("pam_softtoken.c", "if (error != ENOENT)\n\t\t\treturn", "if (error != ENOEXEC)\n\t\t\treturn"),
+    regular_file: ("pam_softtoken.c", "if (error != ENOENT)\n\t\t\treturn", "if (error == 0)\n\t\t\treturn"),
+    somebody_elses: ("service.c", "peer.uid == 0 ?", "peer.uid != 1 ?"),
+    not_for_root: ("pam_softtoken.c", "if (geteuid() != 0) {", "if (geteuid() != 1) {"),
+}
+"""Each rule, and a fault of the bridge that breaks it."""
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_bridge__keeps_the_rule(
+    relay_host: RelayHost, alice: Person, rule: Callable[[RelayHost, Person], None]
+) -> None:
+    rule(relay_host, alice)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_broken_bridge__is_noticed(
+    make_relay_host: Callable[..., RelayHost],
+    installed: Installation,
+    alice: Person,
+    outside: Path,
+    rule: Callable[[RelayHost, Person], None],
+) -> None:
+    """The control of each rule."""
+    file, right, wrong = RULES[rule]
+    bridge = installed.broken_bridge(outside / "pam_softtoken.so", file=file, right=right, wrong=wrong)
+    with pytest.raises(AssertionError):
+        rule(make_relay_host(bridge=bridge), alice)
+
+
+# ---- the service ends early, or late
+
+
+def test_service__that_ends_at_once_denies(relay_host: RelayHost, alice: Person) -> None:
+    host = relay_host
+    host.program = ("/bin/true",)
+    outcome = host.ask(alice, alice)
+    assert (outcome.result, outcome.messages) == (PAM_AUTH_ERR, [])
+    assert "no verdict from softtoken-login.socket" in host.log.ours()[-1]
+
+
+def test_service__that_is_killed_at_the_prompt_denies(relay_host: RelayHost, alice: Person) -> None:
+    host = relay_host
+    code = host.enrol(alice, "--type=hotp").hotp()
+    process = host.hold(alice)
+    host.served[-1].kill()
+    host.served[-1].wait()
+    said, _ = process.communicate(f"={code}\n", timeout=60)
+    assert Outcome(said.splitlines()[-1]).result == PAM_AUTH_ERR
+    assert host.ask(alice, alice, code).result == PAM_SUCCESS
+
+
+def test_service__that_is_killed_before_it_says_yes_has_used_the_code(
+    make_relay_host: Callable[..., RelayHost], installed: Installation, alice: Person, outside: Path
+) -> None:
+    says = "    os.write(SOCKET, wire.encode_result(code"
+    copy = broken_copy(installed, outside / "copy", "bridge/backend.py", says, f"    os.kill(os.getpid(), 9)\n{says}")
+    host = make_relay_host(copy)
+    code = host.enrol(alice, "--type=hotp").hotp()
+    assert host.ask(alice, alice, code).result == PAM_AUTH_ERR
+    assert host.root_asks(alice, code).result == PAM_AUTH_ERR
+    assert host.log.reasons()[0] == "accepted"
+    assert host.log.reasons()[-1] in {"replayed", "backend"}
+
+
+@pytest.mark.parametrize("is_broken", [False, True], ids=["ours", "broken"])
+def test_service__waits_two_minutes_for_a_person(
+    make_relay_host: Callable[..., RelayHost], installed: Installation, alice: Person, outside: Path, is_broken: bool
+) -> None:
+    """Two minutes last one second here. In the broken copy they do not end."""
+    host = make_relay_host(
+        broken_copy(installed, outside / "copy", "bridge/relay.py", "PERSON_S = 120", "PERSON_S = 1")
+    )
+    if is_broken:
+        source = host.installed.package / "bridge" / "relay.py"
+        source.write_text(source.read_text().replace("max(0.0, self._left_s) * 1000", "None"))
+    host.enrol(alice)
+    process = host.hold(alice)
+    try:
+        if is_broken:
+            with pytest.raises(subprocess.TimeoutExpired):
+                host.served[-1].wait(10)
+            return
+        host.served[-1].wait(60)
+        assert host.log.reasons() == ["conversation"]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_service__does_not_wait_for_a_program_that_says_nothing(
+    make_relay_host: Callable[..., RelayHost], installed: Installation, outside: Path
+) -> None:
+    """Its ten seconds last one second here."""
+    host = make_relay_host(broken_copy(installed, outside / "copy", "bridge/relay.py", "OURS_S = 10", "OURS_S = 1"))
+    host.run("/usr/bin/python3", "-I", "-c", f"{AS_NOBODY}; s.recv(9)")
+    assert host.served[-1].wait(60) != 0
+
+
+@pytest.mark.parametrize("frame", [b"\1", b"\2S", b"\1S", b"\1S\0\0", b"\1A=123456", b"x" * 8192], ids=repr)
+def test_service__refuses_a_first_frame_that_is_none(relay_host: RelayHost, frame: bytes) -> None:
+    sends = f"{AS_NOBODY}; s.send({frame!r}); print(s.recv(9), end='')"
+    assert relay_host.run("/usr/bin/python3", "-I", "-c", sends).stdout == repr(b"\1R\7")
+    assert relay_host.log.outcomes()[0]["result"] == "denied"
+
+
+def test_caller__with_no_new_privileges_and_low_limits_is_served(relay_host: RelayHost, alice: Person) -> None:
+    phone = relay_host.enrol(alice, "--type=hotp")
+    around = ("prlimit", "--fsize=0", "--nofile=16", "--nproc=1", "setpriv", "--no-new-privs")
+    assert relay_host.ask(alice, alice, phone.hotp(), around=around).result == PAM_SUCCESS
+
+
+def test_one_code__in_six_programs_at_once_is_accepted_once(relay_host: RelayHost, alice: Person) -> None:
+    code = relay_host.enrol(alice, "--type=hotp").hotp()
+    results: list[int] = []
+    programs = [
+        threading.Thread(target=lambda: results.append(relay_host.ask(alice, alice, code).result)) for _ in range(6)
+    ]
+    for program in programs:
+        program.start()
+    for program in programs:
+        program.join()
+    assert sorted(results) == [PAM_SUCCESS, *[PAM_AUTH_ERR] * 5]
+
+
+def test_peer__has_more_connections_than_others(relay_host: RelayHost, alice: Person) -> None:
+    relay_host.set_conf(f"relay_for = {alice.name}\n")
+    relay_host.enrol(alice)
+    held = [relay_host.hold(alice) for _ in range(10)]
+    wait_until(lambda: len(relay_host.served) == 10, "all are served")
+    assert all(process.poll() is None for process in relay_host.served)
+    for process in held:
+        process.kill()
+        process.communicate()
