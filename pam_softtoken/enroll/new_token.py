@@ -32,13 +32,13 @@ def new_token(options: Options, named_files: NamedFiles) -> Token:
     secret = (
         _read_key(options.key_file, named_files) if options.key_file is not None else Secret.random(options.algorithm)
     )
-    created = int(time.time())
+    created, name = int(time.time()), token_name(options)
     try:
         if options.type == "hotp":
             return HOTPToken(name, secret, algorithm=options.algorithm, digits=options.digits, created=created)
         period_s = 30 if options.period is None else options.period
         return TOTPToken(
-            token_name(options),
+            name,
             secret,
             algorithm=options.algorithm,
             digits=options.digits,

@@ -11,6 +11,7 @@ import os
 from pam_softtoken.account import user_lookup
 from pam_softtoken.errors import UnknownUser
 from pam_softtoken.otp.statement import Statement
+from pam_softtoken.signing import shells
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,10 +29,11 @@ _HARMLESS_WORDS = frozenset((
     "TERM", "COLORTERM", "LANG", "LANGUAGE", "TZ", "DISPLAY", "HOSTNAME", "XDG_CURRENT_DESKTOP",
 ))  # fmt: skip
 """These choose between what the host has, as long as they name no file. Source: `env_check` in sudoers(5)."""
-_SHELLS = frozenset((
-    "sh", "bash", "rbash", "dash", "zsh", "fish", "ksh", "mksh", "csh", "tcsh", "ash", "busybox", "su", "screen",
-    "tmux",
-))  # fmt: skip
+_IN_WORDS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.@:+,=-"
+"""A script that uses such a variable carelessly may run or expand anything else."""
+_LIMITS = ("as", "cpu", "data", "fsize")
+"""Limits of the caller that can stop a command in the middle. They are seldom set."""
+_USUAL_CLOSEFROM = 3
 _NO_SHELLS = frozenset(("nologin", "false"))
 _OTHERS_WRITE = 0o022
 _STICKY = 0o1000
@@ -62,7 +64,8 @@ def statement_of(start: Start, *, now: int, nonce: str, key: str) -> Statement:
     else:
         run = (command["command"], *start.argv[1:])
     as_user, runas = _run_as(command)
-    cwd = command.get("cwd") or user.get("cwd", "")
+    # What sudo intercepts has a directory of its own; "cwd" is that of the first command.
+    cwd = command.get("runcwd") or command.get("cwd") or user.get("cwd", "")
     return Statement(
         host=user.get("host") or os.uname().nodename, user=user["user"], as_user=as_user, cwd=cwd,
         tty=user.get("tty", ""), chroot=command.get("chroot"), run=run, kind=kind,
@@ -152,10 +155,11 @@ def _is_harmless(name: str, value: str, usual: dict[str, str]) -> bool:
     if name in _HARMLESS or usual.get(name) == value:
         return True
     if name in _HARMLESS_WORDS or name.startswith("LC_"):
-        return "/" not in value and "%" not in value
+        is_elsewhere = name == "DISPLAY" and value.partition(":")[0] not in ("", "localhost")
+        return not value.strip(_IN_WORDS) and not is_elsewhere
     if name == "SHELL":
         directory, _, program = value.rpartition("/")
-        return directory in _SYSTEM_PATH and program in (_SHELLS | _NO_SHELLS)
+        return directory in _SYSTEM_PATH and program in (shells.SHELLS | shells.WITH_SHELLS | _NO_SHELLS)
     return name == "PATH" and bool(value) and _SYSTEM_PATH.issuperset(value.split(":"))
 
 
@@ -164,9 +168,9 @@ def _notes(start: Start, kind: str, as_user: str, cwd: str) -> list[str]:
     notes = []
     if kind == KIND_EDIT:
         notes.append(NOTE_EDIT)
-    elif _is_interactive(command["command"], start.argv[1:]):
+    elif shells.take_commands(command["command"], start.argv[1:]):
         notes.append(NOTE_SHELL.format(as_user))
-    culprit = "" if kind == KIND_EDIT else changeable_by_others(command.get("chroot", "") + command["command"])
+    culprit = "" if kind == KIND_EDIT else _changeable_program(command, cwd)
     if culprit:
         notes.append(f"others than root can change {culprit}")
     if command.get("cwd_optional") == "true" and not os.path.isdir(cwd):
@@ -174,30 +178,48 @@ def _notes(start: Start, kind: str, as_user: str, cwd: str) -> list[str]:
     for name in ("selinux_role", "selinux_type", "apparmor_profile"):
         if name in command:
             notes.append(f"{name} {command[name]}")
-    if "preserve_fds" in command:
+    if "preserve_fds" in command or int(command.get("closefrom", _USUAL_CLOSEFROM)) > _USUAL_CLOSEFROM:
         notes.append("it gets open files of the caller")
+    if "timeout" in command:
+        notes.append(f"it is ended after {command['timeout']} s")
+    for name in _LIMITS:
+        limit = start.user_info.get(f"rlimit_{name}", "infinity").partition(",")[0]
+        if limit != "infinity" and command.get(f"rlimit_{name}", "user") == "user":
+            notes.append(f"a limit of the caller holds: {name} {limit}")
     return notes
 
 
-def _is_interactive(program: str, arguments: tuple[str, ...]) -> bool:
-    """Check whether a program is a shell that waits for what is typed."""
-    if os.path.basename(program) not in _SHELLS:
-        return False
-    return all(word[:1] in "-+" and (word.startswith("--") or "c" not in word) for word in arguments)
+def _changeable_program(command: dict[str, str], cwd: str) -> str:
+    path = command["command"]
+    if not path.startswith("/"):  # from the directory in which it runs
+        if not cwd.startswith("/"):
+            return path
+        path = os.path.join(cwd, path)
+    return changeable_by_others(path, command.get("chroot", ""))
 
 
-def changeable_by_others(path: str) -> str:
+def changeable_by_others(path: str, root: str = "") -> str:
     """Return what others than root can change on the way to a program, or the program; empty if nothing.
 
     Links are followed as the kernel follows them, and every directory on the way is looked at.
+
+    Args:
+        path: absolute.
+        root: the root directory of the path, if it is another one.
     """
-    waiting, done, links = [part for part in path.split("/") if part], "", 0
-    if _is_open("/"):
+    top = ""
+    if root.strip("/"):
+        culprit = changeable_by_others(root)
+        if culprit:
+            return culprit
+        top = os.path.realpath(root)
+    elif _is_open("/"):
         return "/"
+    waiting, done, links = [part for part in path.split("/") if part], top, 0
     while waiting:
         part = waiting.pop(0)
         if part in (".", ".."):
-            done = os.path.dirname(done) if part == ".." and done else done
+            done = os.path.dirname(done).rstrip("/") if part == ".." and done != top else done
             continue
         step = f"{done}/{part}"
         try:
@@ -211,7 +233,7 @@ def changeable_by_others(path: str) -> str:
         if links > _MAX_LINKS:
             return path
         if target.startswith("/"):
-            done = ""
+            done = top
         waiting = [part for part in target.split("/") if part] + waiting
     return ""
 

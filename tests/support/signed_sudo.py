@@ -91,6 +91,12 @@ class Asking:
         self._terminal.sendline(code)
         return self.end()
 
+    def answer_and_ask(self, code: str) -> Asking:
+        """Type a code, and wait for the next question."""
+        assert self.asks, self.text
+        self._terminal.sendline(code)
+        return Asking(self._terminal)
+
     def interrupt(self) -> Result:
         """Press Ctrl-C."""
         self._terminal.sendintr()

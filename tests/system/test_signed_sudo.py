@@ -53,6 +53,26 @@ def refused(result: Result, message: str) -> None:
     assert result.status != 0
 
 
+_SIXTY_WRONG = """
+import sys, time
+root, name, uid = sys.argv[1:]
+sys.path.insert(0, root)
+from pam_softtoken.account.safe_open import Account
+from pam_softtoken.account.signers import SignerStore
+from pam_softtoken.account.state import State
+store = SignerStore(Account(name, int(uid), int(uid), home="/"))
+store.open_signers()
+store.lock(5)
+store.write_state((store.read_state() or State.new()).with_wrong("local", 60, int(time.time())))
+"""
+
+
+def make_wrong(host: SignedSudo, person: Person, installed: Installation) -> None:
+    """Record so many wrong answers that there is a wait of a quarter of an hour."""
+    account = (str(installed.root), person.name, str(person.uid))
+    assert host.run_as_root("/usr/bin/python3", "-I", "-c", _SIXTY_WRONG, *account).returncode == 0
+
+
 def lines_of(statement: Statement) -> dict[str, list[str]]:
     lines: dict[str, list[str]] = {}
     for name, value in shown_lines(statement):
@@ -119,6 +139,36 @@ def test_program__that_others_can_change_has_a_note(host: SignedSudo, signer: Pe
     asking = host.ask(signer, program)
     (note,) = laptop.read(asking.text).notes
     assert note == f"others than root can change {signer.home}"
+    refused(asking.answer("1"), NOT_SIGNED)
+
+
+def test_program__with_a_relative_name_is_the_one_in_the_directory(
+    host: SignedSudo, signer: Person, laptop: Laptop
+) -> None:
+    """A root's program of the same name below / does not count."""
+    program = signer.home / "bin" / "true"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    asking = host.ask(signer, "bin/true")
+    assert laptop.read(asking.text).notes == (f"others than root can change {signer.home}",)
+    refused(asking.answer("1"), NOT_SIGNED)
+
+
+@pytest.mark.parametrize(
+    ("words", "limit", "note"),
+    [
+        (("-C", "100"), "-c 0", "it gets open files of the caller"),
+        (("-T", "5"), "-c 0", "it is ended after 5 s"),
+        ((), "-f 0", "a limit of the caller holds: fsize 0"),
+    ],
+)
+def test_what_the_caller_hands_on__has_a_note(
+    host: SignedSudo, signer: Person, laptop: Laptop, words: tuple[str, ...], limit: str, note: str
+) -> None:
+    host.set_rules("Defaults closefrom_override, user_command_timeouts", "ALL ALL=(ALL:ALL) NOPASSWD: ALL")
+    asking = host.ask(signer, *words, *RUN, around=("sh", "-c", f'ulimit {limit}; exec "$@"', "sh"))
+    assert laptop.read(asking.text).notes == (note,)
     refused(asking.answer("1"), NOT_SIGNED)
 
 
@@ -283,15 +333,63 @@ def test_token__that_is_taken_away_during_the_question_signs_nothing(
     refused(asking.answer(laptop.sign(asking.text)), REQUIRED)
 
 
-def test_guesser__waits_and_the_owner_waits_no_longer_than_a_quarter_of_an_hour(
-    host: SignedSudo, signer: Person, laptop: Laptop
+def test_guesser__has_to_wait(host: SignedSudo, signer: Person) -> None:
+    for wrong in range(20):  # each wait is twice as long as the one before
+        asking = host.ask(signer, *RUN)
+        if "Too many wrong codes. Sign two requests, or wait " in asking.text:
+            assert wrong >= 5
+            return
+        refused(asking.answer("12345678"), NOT_SIGNED)
+    raise AssertionError("there is no wait")
+
+
+def test_owner__gets_in_with_two_signatures_however_often_a_program_of_theirs_guesses(
+    host: SignedSudo, signer: Person, laptop: Laptop, installed: Installation
 ) -> None:
-    for _ in range(5):
-        refused(host.ask(signer, *RUN).answer("12345678"), NOT_SIGNED)
-    result = host.ask(signer, *RUN).end()
-    refused(result, NOT_SIGNED)
-    assert "Too many wrong codes." in result.text
-    assert "reason=throttled" in host.last_line()
+    make_wrong(host, signer, installed)
+    for answers in ((True, False), (False, True), (False, False), ("first", "first")):
+        asking = host.ask(signer, *RUN)
+        codes = [laptop.sign(asking.text)]
+        again = asking.answer_and_ask(codes[0] if answers[0] else "12345678")
+        assert again.asks, "one answer was judged alone"
+        codes.append(laptop.sign(again.text))
+        second = {True: codes[1], False: "12345678", "first": codes[0]}[answers[1]]
+        refused(again.answer(second), NOT_SIGNED)
+        assert "reason=throttled" in host.last_line()
+    asking = host.ask(signer, *RUN)
+    again = asking.answer_and_ask(laptop.sign(asking.text))
+    assert laptop.read(asking.text) != laptop.read(again.text)
+    assert again.answer(laptop.sign(again.text)).ran
+    assert "Too many wrong codes." in host.ask(signer, *RUN).text, "a success has earned a guesser free answers"
+
+
+def test_owner__whom_a_guesser_overtakes_signs_once_more(
+    host: SignedSudo, signer: Person, laptop: Laptop, installed: Installation
+) -> None:
+    asking = host.ask(signer, *RUN)
+    make_wrong(host, signer, installed)
+    again = asking.answer_and_ask(laptop.sign(asking.text))
+    assert "Too many wrong codes. Sign two requests, or wait 15 min." in again.text
+    assert again.answer(laptop.sign(again.text)).ran
+
+
+def test_token__that_is_taken_away_between_two_signatures_signs_nothing(
+    host: SignedSudo, alice: Person, laptop: Laptop, installed: Installation
+) -> None:
+    gone, stays = laptop, Laptop("spare")
+    for moment in ("before the first answer", "before the second answer"):
+        host.enrol(alice, gone, stays)
+        make_wrong(host, alice, installed)
+        asking = host.ask(alice, *RUN)
+        code = gone.sign(asking.text)
+        if moment == "before the first answer":
+            host.enrol(alice, stays)
+            again = asking.answer_and_ask(code)
+            refused(again.answer(stays.sign(again.text)), NOT_SIGNED)  # and not with one signature of the other
+        else:
+            again = asking.answer_and_ask(code)
+            host.enrol(alice, stays)
+            refused(again.answer(gone.sign(again.text)), NOT_SIGNED)
 
 
 def test_right_answer__clears_the_wrong_ones(host: SignedSudo, signer: Person, laptop: Laptop) -> None:
@@ -369,6 +467,17 @@ def test_setting__of_sudoers_changes_nothing(host: SignedSudo, signer: Person, l
     assert result.ran, result
 
 
+def test_command__that_sudo_intercepts_is_signed_with_its_own_directory(
+    host: SignedSudo, signer: Person, laptop: Laptop
+) -> None:
+    host.set_rules("Defaults intercept", "ALL ALL=(ALL:ALL) NOPASSWD: ALL")
+    asking = host.ask(signer, "sh", "-c", f"cd /var/tmp; /usr/bin/{' '.join(RUN)}; true")
+    asking = asking.answer_and_ask(laptop.sign(asking.text))
+    statement = laptop.read(asking.text)
+    assert (statement.run, statement.cwd) == (("/usr/bin/printf", *RUN[1:]), "/var/tmp")
+    assert asking.answer(laptop.sign(asking.text)).ran
+
+
 def test_listing_and_validating__ask_for_nothing(host: SignedSudo, signer: Person) -> None:
     for words in (("-l",), ("-v",), ("-K",), ("-V",)):
         assert host.ask(signer, *words).end().status == 0, words
@@ -406,18 +515,6 @@ def test_approver__that_is_broken_lets_nobody_through(host: SignedSudo, signer: 
 
 # -- what administrators do meanwhile
 
-_SIXTY_WRONG = """
-import sys, time
-root, name, uid = sys.argv[1:]
-sys.path.insert(0, root)
-from pam_softtoken.account.safe_open import Account
-from pam_softtoken.account.signers import SignerStore
-store = SignerStore(Account(name, int(uid), int(uid), home="/"))
-store.open_signers()
-store.lock(5)
-store.write_state(store.read_state().with_wrong("local", 60, int(time.time())))
-"""
-
 
 def test_revoke__refuses_the_code_of_somebody_who_waits_at_the_prompt(
     host: SignedSudo, signer: Person, laptop: Laptop, installed: Installation
@@ -437,10 +534,8 @@ def test_unlock__ends_the_wait_of_wrong_signatures(
 ) -> None:
     admin = str(installed.root / "scripts" / "softtoken-admin")
     refused(host.ask(signer, *RUN).answer("00000000"), NOT_SIGNED)
-    account = (str(installed.root), signer.name, str(signer.uid))
-    assert host.run_as_root("/usr/bin/python3", "-I", "-c", _SIXTY_WRONG, *account).returncode == 0
-    refused(host.ask(signer, *RUN).end(), NOT_SIGNED)
-    assert "reason=throttled" in host.last_line()
+    make_wrong(host, signer, installed)
+    assert "Sign two requests, or wait" in host.ask(signer, *RUN).text
     shown = host.run_as_root(admin, "status", signer.name)
     assert "signatures must wait until" in shown.stdout, shown
     assert host.run_as_root(admin, "unlock", signer.name).returncode == 0

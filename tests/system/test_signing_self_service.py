@@ -166,7 +166,7 @@ def test_self__wrong_answers_count_until_the_user_has_to_wait(
 ) -> None:
     for _ in range(2):
         with host.start(alice, "--sign", "--name=tablet") as dialogue:
-            for _ in range(3):
+            for _ in range(4):
                 if not dialogue.expect_any(SIGNATURE_PROMPT):
                     break
                 dialogue.type("00000000")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,16 @@ from pam_softtoken.signing.command import changeable_by_others, statement_of
 NONCE, KEY = "0" * 32, "1" * 16
 USER = {
     "user": "root", "uid": "0", "gid": "0", "host": "server", "cwd": "/srv", "tty": "/dev/pts/3",
+    "rlimit_cpu": "infinity,infinity", "rlimit_fsize": "infinity,infinity", "rlimit_nofile": "1024,4096",
 }  # fmt: skip
-COMMAND = {"command": "/usr/bin/true", "runas_uid": "0", "runas_gid": "0"}
+COMMAND = {"command": "/usr/bin/true", "runas_uid": "0", "runas_gid": "0", "closefrom": "3"}
 
 
 def start(
-    *arguments: str, env: tuple[str, ...] = (), settings: tuple[str, ...] = (), argv0: str = "true", **command: str
-) -> Start:
-    facts = {"U": USER, "I": {**COMMAND, **command}}
+    *arguments: str, env: tuple[str, ...] = (), settings: tuple[str, ...] = (), argv0: str = "true",
+    user: dict[str, str] | None = None, **command: str,
+) -> Start:  # fmt: skip
+    facts = {"U": {**USER, **(user or {})}, "I": {**COMMAND, **command}}
     texts = [f"{kind}{name}={value}" for kind, values in facts.items() for name, value in values.items()]
     texts += [f"S{setting}" for setting in settings]
     texts += [f"A{argument}" for argument in (argv0, *arguments)]
@@ -65,6 +68,14 @@ def test_statement__of_an_ordinary_command() -> None:
         (start(selinux_type="sysadm_t"), "note selinux_type sysadm_t"),
         (start(apparmor_profile="p"), "note apparmor_profile p"),
         (start(preserve_fds="3"), "note it gets open files of the caller"),
+        (start(closefrom="200"), "note it gets open files of the caller"),
+        (start(timeout="5"), "note it is ended after 5 s"),
+        (start(runcwd="/tmp"), "in /tmp"),
+        (start(cwd="/opt", runcwd="/tmp"), "in /tmp"),
+        (start(user={"rlimit_fsize": "0,infinity"}), "note a limit of the caller holds: fsize 0"),
+        (start(user={"rlimit_cpu": "1,1"}), "note a limit of the caller holds: cpu 1"),
+        (start(command="./true", argv0="./true"), "note others than root can change /srv/true"),
+        (start(command="./true", argv0="./true", user={"cwd": ""}), "note others than root can change ./true"),
         (start(cwd="/nowhere", cwd_optional="true"), "note if it cannot go there, it runs in /srv"),
     ],
     ids=str,
@@ -90,17 +101,15 @@ def test_statement__of_two_commands_differs(
 def _told(env: list[str]) -> list[str]:
     """Return the variables that an independent rule does not leave out."""
     left_out = {"PATH=/bin", "HOME=/root", "SUDO_USER=root"}
-    return [
-        each for each in env
-        if each not in left_out and not (each.startswith("TERM=") and not set("/%") & set(each))
-    ]  # fmt: skip
+    return [each for each in env if each not in left_out and not re.fullmatch("TERM=[A-Za-z0-9_.@:+,=-]*", each)]
 
 
 @pytest.mark.parametrize(
     "variable",
     ["TERM=xterm", "LANG=de_DE.UTF-8", "LC_ALL=C", "TZ=UTC", "PATH=/usr/sbin:/usr/bin", "HOME=/root", "USER=root",
      "LOGNAME=root", "MAIL=/var/mail/root", "SHELL=/bin/bash", "SUDO_USER=root", "SUDO_UID=0", "SUDO_GID=0",
-     "SUDO_COMMAND=/usr/bin/true", "LS_COLORS=/x", "DISPLAY=:0"],
+     "SUDO_COMMAND=/usr/bin/true", "LS_COLORS=/x", "DISPLAY=:0", "DISPLAY=localhost:10.0", "HOSTNAME=a-b.example",
+     "LANGUAGE=de_DE:en", "LC_ALL=sr_RS.UTF-8@latin", "LANG="],
 )  # fmt: skip
 def test_variable__that_changes_nothing_is_left_out(variable: str) -> None:
     assert stated(start(env=(variable,))).env == ()
@@ -111,7 +120,8 @@ def test_variable__that_changes_nothing_is_left_out(variable: str) -> None:
     ["TERM=/tmp/x", "LANG=%n", "LC_ALL=/x", "TZ=/etc/x", "PATH=", "PATH=/tmp", "PATH=/usr/bin:", "PATH=/usr/bin:.",
      "PATH=/usr/bin:/home/x", "HOME=/tmp", "USER=alice", "MAIL=/tmp/x", "SHELL=/tmp/bash", "SHELL=/bin/evil",
      "SUDO_USER=bob", "SUDO_UID=1", "SUDO_GID=1", "SUDO_COMMAND=/bin/false", "DISPLAY=/x", "PS1=$(x)",
-     "BASH_FUNC_x%%=()", "LESSOPEN=|x", "EDITOR=x", "A="],
+     "BASH_FUNC_x%%=()", "LESSOPEN=|x", "EDITOR=x", "A=", "DISPLAY=elsewhere:0", "DISPLAY=192.0.2.1:0",
+     "HOSTNAME=$(id)", "TERM=x; id", "LC_X=a[`id`]", "LANG=a b", "HOSTNAME=\n", "TERM=*"],
 )  # fmt: skip
 def test_variable__that_may_change_something_is_shown(variable: str) -> None:
     assert stated(start(env=(variable,))).env == (variable,)
@@ -129,11 +139,31 @@ def test_edit__names_the_files_and_not_the_editor() -> None:
     ("words", "noted"),
     [
         ((), True), (("-i",), True), (("--login",), True), (("-c", "id"), False), (("-lc", "id"), False),
-        (("script",), False), (("--login", "-c", "id"), False),
+        (("script",), False), (("--login", "-c", "id"), False), (("-o", "vi"), True), (("+O", "extglob"), True),
+        (("--rcfile", "x"), True), (("-rcfile", "x"), True),
+        (("-norc",), True), (("--init-file", "x", "-i"), True), (("-eo", "pipefail", "script"), False),
+        (("-s", "x"), True), (("-es", "--", "c"), True), (("--", "script", "-s"), False), (("--norc", "script"), False),
+        (("/dev/stdin",), True), (("-",), True), (("-x", "script", "-c"), False), (("-o", "vi", "-c", "id"), False),
     ],
 )  # fmt: skip
 def test_shell__that_takes_commands_has_a_note(words: tuple[str, ...], noted: bool) -> None:
     statement = stated(start(*words, command="/bin/bash", argv0="bash"))
+    assert ("everything that is typed there runs as root" in statement.notes) == noted
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "noted"),
+    [
+        ("su", (), True), ("su", ("root",), True), ("su", ("-", "root"), True), ("su", ("-s", "/bin/sh", "x"), True),
+        ("su", ("-c", "id"), False), ("su", ("-", "-c", "id"), False),
+        ("su", ("root", "-c", "id"), False), ("su", ("--command=id", "root"), False),
+        ("su", ("-lc", "id"), False), ("su", ("--session-command", "id"), False), ("su", ("-s", "-c"), True),
+        ("tmux", ("attach",), True), ("screen", ("-r", "x"), True), ("busybox", ("sh",), True),
+        ("busybox", ("sh", "-c", "id"), False), ("busybox", ("ls",), False), ("busybox", (), False),
+    ],
+)  # fmt: skip
+def test_program__that_starts_a_shell_has_a_note(program: str, words: tuple[str, ...], noted: bool) -> None:
+    statement = stated(start(*words, command=f"/usr/bin/{program}", argv0=program))
     assert ("everything that is typed there runs as root" in statement.notes) == noted
 
 
@@ -189,3 +219,19 @@ def test_program__that_is_missing_or_a_loop_of_links_is_named(roots: Path) -> No
     (roots / "loop").symlink_to("loop")
     assert changeable_by_others(str(roots / "missing")) == str(roots / "missing")
     assert changeable_by_others(str(roots / "loop")) == str(roots / "loop")
+
+
+def test_program__is_looked_for_below_the_root_directory_of_the_command(roots: Path) -> None:
+    (roots / "jail" / "safe").mkdir(parents=True)
+    (roots / "jail" / "open").mkdir()
+    for place in ("safe", "open"):
+        (roots / "jail" / place / "program").write_text("")
+        (roots / "jail" / f"to-{place}").symlink_to(f"/{place}/program")
+    (roots / "jail" / "up").symlink_to("../../../../safe/program")
+    (roots / "jail" / "open").chmod(0o777)
+    jail = str(roots / "jail")
+    assert changeable_by_others("/to-open", jail) == f"{jail}/open"
+    for name in ("/to-safe", "/safe/program", "/up"):
+        assert changeable_by_others(name, jail) == "", name
+    (roots / "jail").chmod(0o777)
+    assert changeable_by_others("/safe/program", jail) == jail
