@@ -177,7 +177,7 @@ def _host_side(layout: Layout) -> None:
     unit = _replaced(r"/usr/sbin/softtoken-admin", f"{layout.sbin}/softtoken-admin", unit)
     unit = _replaced(r"^(RequiresMountsFor=.*) /usr/sbin ", f"RequiresMountsFor=/etc {layout.sbin} ", unit)
     layout.put(f"{layout.prefix}/lib/systemd/system/softtoken-rollback.service", unit)
-    for name in ("softtoken-login.socket", "softtoken-login@.service"):
+    for name in ("softtoken-login.socket", "softtoken-login.service"):
         unit = _read(f"debian/softtoken.{name}")
         unit = unit.replace("/usr/bin/python3", layout.python).replace("/usr/lib/pam_softtoken", layout.home)
         layout.put(f"{layout.prefix}/lib/systemd/system/{name}", unit)
