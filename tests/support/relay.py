@@ -124,12 +124,6 @@ class RelayHost:
             command = self.mounts.command("/usr/bin/python3", "-I", "-S", "-B", str(program))
             self.listener = subprocess.Popen(command, stdin=listener, stdout=subprocess.DEVNULL, env={})
 
-    def children(self) -> int:
-        """Return how many processes the listener has."""
-        assert self.listener is not None
-        children = Path(f"/proc/{self.listener.pid}/task/{self.listener.pid}/children").read_text().split()
-        return len(children)
-
     def stop_listening(self) -> None:
         """Remove the socket, as `systemctl stop` does."""
         if self._socket is not None:
