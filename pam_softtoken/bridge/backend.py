@@ -67,11 +67,11 @@ class _Environment:
         self._exchange(wire.encode_put(wire.ENVIRONMENT, name))
 
 
-def peer_of_socket() -> tuple[int, int]:
+def peer_of_socket(socket: int = SOCKET) -> tuple[int, int]:
     """Return the pid and the uid of the process at the other end, as the kernel recorded them. Source: unix(7)."""
     import _socket  # noqa: PLC0415 - a usual login does not ask
 
-    host = _socket.socket(fileno=SOCKET)
+    host = _socket.socket(fileno=socket)
     try:
         credentials = host.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 4 * _UCRED_FIELDS)
     finally:

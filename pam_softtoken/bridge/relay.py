@@ -1,5 +1,5 @@
-"""The process that systemd starts for each connection to `softtoken-login.socket`. It serves one attempt of a program
-that does not run as root, over the socket on descriptor 0, with the same backend.
+"""The process that `relay_listener` starts for each connection to `softtoken-login.socket`. It serves one attempt of a
+program that does not run as root, over the socket on descriptor 0, with the same backend.
 
 The program at the other end may be any program of that user's, and may lie. So what decides is not the program's: the
 caller is the kernel's record of the connection, the account is looked up here, and there is no session, so no time of

@@ -185,7 +185,7 @@ def _host_side(layout: Layout) -> None:
     layout.put(f"{layout.prefix}/lib/systemd/system/softtoken-rollback.service", unit)
     unit = _read("debian/libpam-softtoken.softtoken-key.service")
     layout.put(f"{layout.prefix}/lib/systemd/system/softtoken-key.service", unit)
-    for name in ("softtoken-login.socket", "softtoken-login@.service"):
+    for name in ("softtoken-login.socket", "softtoken-login.service"):
         unit = _read(f"debian/libpam-softtoken.{name}")
         unit = unit.replace("/usr/bin/python3", layout.python).replace("/usr/lib/pam_softtoken", layout.home)
         layout.put(f"{layout.prefix}/lib/systemd/system/{name}", unit)

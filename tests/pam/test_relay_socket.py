@@ -220,3 +220,72 @@ def test_peer__has_more_connections_than_others(relay_host: RelayHost, alice: Pe
     for process in held:
         process.kill()
         process.communicate()
+
+
+# ---- the process that systemd starts
+
+
+@pytest.fixture
+def listening(relay_host: RelayHost) -> RelayHost:
+    """The host, with the real listener at its socket."""
+    relay_host.listen_as_systemd()
+    return relay_host
+
+
+def test_listener__serves_each_program_in_a_process_of_its_own(listening: RelayHost, alice: Person) -> None:
+    phone = listening.enrol(alice, "--type=hotp")
+    code = phone.hotp()
+    assert listening.ask(alice, alice, code).result == PAM_SUCCESS
+    assert listening.ask(alice, alice, code).result == PAM_AUTH_ERR
+    assert listening.log.reasons() == ["accepted", "replayed"]
+
+
+def test_listener__serves_others_while_one_user_holds_all_connections(
+    listening: RelayHost, alice: Person, make_person: Callable[[], Person]
+) -> None:
+    bob = make_person()
+    phone = listening.enrol(bob, "--type=hotp")
+    listening.enrol(alice)
+    held = [listening.hold(alice) for _ in range(8)]
+    try:
+        for _ in range(12):
+            assert listening.ask(alice, alice).result == PAM_AUTH_ERR
+        assert listening.ask(bob, bob, phone.hotp()).result == PAM_SUCCESS
+    finally:
+        for process in held:
+            process.kill()
+            process.communicate()
+    wait_until(lambda: len(listening.ask(alice, alice, "123456").messages) == 1, "alice is served again")
+
+
+@pytest.mark.parametrize("is_broken", [False, True], ids=["ours", "broken"])
+def test_listener__starts_nothing_for_connections_above_the_limit(
+    make_relay_host: Callable[..., RelayHost], installed: Installation, alice: Person, outside: Path, is_broken: bool
+) -> None:
+    copy = installed
+    if is_broken:
+        limit = "served >= relay.SLOTS and served >= self._limit_of(caller)"
+        copy = broken_copy(installed, outside / "copy", "bridge/relay_listener.py", limit, "False")
+    host = make_relay_host(copy)
+    host.listen_as_systemd()
+    connects = "c = [k.socket(k.AF_UNIX, k.SOCK_SEQPACKET) for _ in range(40)]"
+    connects += f"; [each.connect('{places.RELAY_SOCKET}') for each in c]; print([each.recv(9) for each in c[8:]])"
+    host.run("/usr/bin/python3", "-I", "-c", f"import os, socket as k; os.setuid(65534); {connects}")
+    assert (len(host.log.outcomes()) > 20) is is_broken
+
+
+def test_listener__ends_when_nobody_has_come_for_a_while(
+    make_relay_host: Callable[..., RelayHost], installed: Installation, alice: Person, outside: Path
+) -> None:
+    """A minute lasts one second here."""
+    copy = broken_copy(installed, outside / "copy", "bridge/relay_listener.py", "IDLE_S = 60", "IDLE_S = 1")
+    host = make_relay_host(copy)
+    host.enrol(alice)
+    host.listen_as_systemd()
+    assert host.listener is not None
+    process = host.hold(alice)
+    with pytest.raises(subprocess.TimeoutExpired):
+        host.listener.wait(3)
+    process.kill()
+    process.communicate()
+    assert host.listener.wait(60) == 0

@@ -62,6 +62,7 @@ class RelayHost:
         installed: the same.
         log: the system log inside.
         program: another service program than that of the installation.
+        listener: the real listener, once it was started.
         served: the service's processes, in the order of the connections.
     """
 
@@ -76,6 +77,7 @@ class RelayHost:
         self.set_conf("")
         self.run("sh", "-euc", _INSIDE, "sh", str(directory))
         self.set_line()
+        self.listener: subprocess.Popen[bytes] | None = None
         self.program: tuple[str, ...] = ()
         self.served: list[subprocess.Popen[bytes]] = []
         self._socket: socket.socket | None = None
@@ -84,7 +86,7 @@ class RelayHost:
     def close(self) -> None:
         """Stop listening, end the service's processes and release the namespace."""
         self.stop_listening()
-        for process in self.served:
+        for process in (*self.served, *([self.listener] if self.listener is not None else [])):
             process.kill()
             process.wait()
         self.mounts.close()
@@ -110,6 +112,17 @@ class RelayHost:
         self.path.chmod(0o666)
         listener.listen(64)
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def listen_as_systemd(self) -> None:
+        """Start the real listener, and give it the socket, as the unit does."""
+        self.stop_listening()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(str(self.path))
+            self.path.chmod(0o666)
+            listener.listen(64)
+            program = self.installed.root / "scripts" / "softtoken-relay"
+            command = self.mounts.command("/usr/bin/python3", "-I", "-S", "-B", str(program))
+            self.listener = subprocess.Popen(command, stdin=listener, stdout=subprocess.DEVNULL, env={})
 
     def stop_listening(self) -> None:
         """Remove the socket, as `systemctl stop` does."""

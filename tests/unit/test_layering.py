@@ -278,10 +278,10 @@ def test_owners__wait_for_locks() -> None:
 
 def test_owners__start_processes() -> None:
     """`watchdog` starts one that lives on. `through_sudo` hands the terminal over to sudo. `crew` changes many accounts
-    at once, each as its user, and cannot import what belongs to `admin`.
+    at once, each as its user, and cannot import what belongs to `admin`. `relay_listener` waits for none.
     """
     assert _users_of("fork", "posix_spawn") == {
-        "admin.common.child", "admin.change.watchdog", "enroll.crew", "enroll.through_sudo"
+        "admin.common.child", "admin.change.watchdog", "bridge.relay_listener", "enroll.crew", "enroll.through_sudo"
     }  # fmt: skip
     assert {module for module in MODULES if "subprocess" in _imports(module)} == {"admin.common.child"}
 
