@@ -42,7 +42,7 @@ class TokenFileSeen(NamedTuple):
 
 
 def look(keys: HostKeys | None) -> list[TokenFileSeen]:
-    """Read all token files, and lock nothing. Where a directory is renamed meanwhile, begin again, so that none is missed.
+    """Read all token files, and lock nothing. If a directory is renamed meanwhile, all are read again.
 
     Args:
         keys: the keys that should open them.
