@@ -78,7 +78,7 @@ def test_statement__of_an_ordinary_command() -> None:
         (start(command="./true", argv0="./true", user={"cwd": ""}), "note others than root can change ./true"),
         (start(cwd="/nowhere", cwd_optional="true"), "note if it cannot go there, it runs in /srv"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_statement__says_what_is_changed(changed: Start, line: str) -> None:
     lines = stated(changed).encode().decode().splitlines()
