@@ -112,7 +112,13 @@ class Approval:
                 raise Unsigned(NO_TOKEN)
             if "noninteractive=true" in self._start.settings:
                 raise Unsigned(NOT_INTERACTIVE)
-            self._tell_of_wait(_wait_s(store.read_state() or State.new()))
+            state = store.read_state()
+            if state is None:  # the first write needs room, and without it wrong answers would not count
+                store.lock(LOCK_TIMEOUT_S)
+                state = store.read_state() or State.new()
+                store.write_state(state)
+                store.unlock()
+            self._tell_of_wait(_wait_s(state))
             answered: list[tuple[list[Question], str]] = []
             while True:
                 questions = self._questions(tuple(filter(self._is_present, tokens)))

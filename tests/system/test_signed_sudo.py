@@ -392,6 +392,22 @@ def test_token__that_is_taken_away_between_two_signatures_signs_nothing(
             refused(again.answer(gone.sign(again.text)), NOT_SIGNED)
 
 
+def test_full_disk__makes_no_guess_free(host: SignedSudo, signer: Person, laptop: Laptop) -> None:
+    """Where a wrong answer could not be recorded, none is judged."""
+    fill = "cat /dev/zero >/var/lib/softtoken/fill"
+    host.run_as_root("sh", "-c", f"mount -o remount,size=64k /var/lib/softtoken; {fill}")
+    asking = host.ask(signer, *RUN)
+    refused(asking.end() if not asking.asks else asking.answer("12345678"), NOT_CHECKED)
+    assert not asking.asks
+    host.mounts.path("/var/lib/softtoken/fill").unlink()
+    refused(host.ask(signer, *RUN).answer("12345678"), NOT_SIGNED)
+    host.run_as_root("sh", "-c", fill)
+    for _ in range(3):  # from now on there is room
+        refused(host.ask(signer, *RUN).answer("12345678"), NOT_SIGNED)
+    asking = host.ask(signer, *RUN)
+    assert asking.answer(laptop.sign(asking.text)).ran
+
+
 def test_right_answer__clears_the_wrong_ones(host: SignedSudo, signer: Person, laptop: Laptop) -> None:
     for _ in range(2):
         for _ in range(4):
