@@ -49,14 +49,17 @@ def environment() -> dict[str, str]:
     return {**ENVIRONMENT, **kept}
 
 
-def run_in_checkout(tree: FreshDebian, *words: str) -> int:
+def run_in_checkout(tree: FreshDebian, *words: str, **more: str) -> int:
     """Run a command in the copied checkout, with this machine's network. Its output is this process's.
+
+    Args:
+        more: additional variables of the environment.
 
     Returns:
         The exit status.
     """
     command = tree.command("sh", "-c", f'cd {CHECKOUT} && exec "$@"', "sh", *words, online=True)
-    return subprocess.run(command, stdin=subprocess.DEVNULL, check=False, env=environment()).returncode
+    return subprocess.run(command, stdin=subprocess.DEVNULL, check=False, env={**environment(), **more}).returncode
 
 
 def main(arguments: list[str]) -> int:
@@ -83,7 +86,7 @@ def main(arguments: list[str]) -> int:
             print(f"Debian {number}: scripts/demo", file=sys.stderr, flush=True)
             shown = run_in_checkout(tree, "scripts/demo")
             print(f"Debian {number}: scripts/test {' '.join(rest)}", file=sys.stderr, flush=True)
-            return run_in_checkout(tree, "scripts/test", *rest) or shown
+            return run_in_checkout(tree, "scripts/test", *rest, TEST_UIDS=number) or shown
         finally:
             tree.close()
 
