@@ -16,6 +16,7 @@ from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
 from tests.support.directory_service import DirectoryService
 from tests.support.pam_scene import Pam, severities
 from tests.support.sealed_host import TPM, TYPE_IT, SealedHost
+from tests.support.tools import needs
 
 ALERT = 1
 
@@ -269,13 +270,12 @@ def test_seal__of_a_file_that_lies_in_a_home_is_not_opened(host: SealedHost, ali
 @pytest.fixture
 def tpm(host: SealedHost, outside: Path) -> Iterator[TPM]:
     """The TPM of the host."""
-    if shutil.which("swtpm") is None or not Path("/usr/bin/systemd-creds").exists():
-        pytest.skip("needs swtpm and systemd-creds")
     made = TPM(host, outside / "tpm")
     yield made
     made.turn_off()
 
 
+@needs("swtpm", "systemd-creds")
 def test_tpm__opens_the_key_at_each_start_of_the_machine(host: SealedHost, tpm: TPM, alice: Person) -> None:
     phone = host.enrol(alice)
     host.seal("--on", "--tpm")
@@ -302,6 +302,7 @@ def test_tpm__opens_the_key_at_each_start_of_the_machine(host: SealedHost, tpm: 
     assert host.log_in(alice, phone.hotp()) == (PAM_SUCCESS, 1, "accepted")
 
 
+@needs("swtpm", "systemd-creds")
 def test_tpm__of_another_machine_opens_nothing_and_the_recovery_key_does(
     host: SealedHost, tpm: TPM, alice: Person
 ) -> None:
@@ -319,6 +320,7 @@ def test_tpm__of_another_machine_opens_nothing_and_the_recovery_key_does(
     assert host.log_in(alice, phone.hotp()) == (PAM_SUCCESS, 1, "accepted")
 
 
+@needs("swtpm", "systemd-creds")
 def test_tpm__takes_over_a_key_from_its_file_and_asks_for_a_state_of_the_machine(
     host: SealedHost, tpm: TPM, alice: Person
 ) -> None:
@@ -347,6 +349,7 @@ def test_tpm__where_there_is_none_changes_nothing(host: SealedHost, alice: Perso
     assert host.tokens_of(alice).read_bytes() == before
 
 
+@needs("swtpm", "systemd-creds")
 def test_seal__key_is_in_no_log_and_no_argument(host: SealedHost, tpm: TPM, alice: Person) -> None:
     phone = host.enrol(alice)
     trace = host.directory.directory / "trace"
