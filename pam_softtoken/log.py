@@ -45,6 +45,7 @@ REASONS = {
     "lock_timeout": "The use of a code could not be recorded, because another process holds the lock, so the code was "
     "not accepted. `detail` names that process. `kill -KILL PID` ends it, also one that is stopped.",
     "not_stored": "The use of a code could not be recorded, so the code was not accepted.",
+    "fleet_down": "The cluster that keeps the tokens, see `fleet`, gave no answer. `detail` says what each node did.",
     "bad_option": "An option is wrong. The lines above this one name it.",
     "conversation": "The application gave no answer, or the user cancelled.",
     "internal": "A mistake in the module.",

@@ -107,6 +107,7 @@ class Handle:
         self._cpu = start.cpu
         self.last_line = (0, "")
         self._left_over: list[Callable[[], None]] = []
+        self._meanwhile: list[Callable[[], None]] = []
         self.look_up_error = start.look_up_error
         self.account: safe_open.Account | None = None
         if start.uid is not None:
@@ -136,6 +137,8 @@ class Handle:
         """
         left_s = alarm(0)  # now the person's time counts, not ours
         try:
+            if self._meanwhile:
+                return Response(self._exchange_and_work(wire.encode_converse(message.msg_style, message.msg)))
             return Response(self._exchange(wire.encode_converse(message.msg_style, message.msg)))
         finally:
             alarm(left_s or 1)
@@ -158,9 +161,24 @@ class Handle:
         """Return PAM's environment. Using it raises `PamError` if PAM refuses, and `KeyError`."""
         return _Environment(self._exchange)
 
+    def meanwhile(self, work: Callable[[], None]) -> None:
+        """Store work to be done while the person reads and types. It must end by itself, and must not talk to them."""
+        self._meanwhile.append(work)
+
+    def _exchange_and_work(self, question: bytes) -> str | None:
+        self._send_last_line()
+        os.write(SOCKET, question)
+        works, self._meanwhile = self._meanwhile, []
+        for work in works:
+            work()
+        return self._answer()
+
     def _exchange(self, question: bytes) -> str | None:
         self._send_last_line()
         os.write(SOCKET, question)
+        return self._answer()
+
+    def _answer(self) -> str | None:
         self._move_to_the_host()
         frame = os.read(SOCKET, wire.MAX_FRAME_BYTES + 1)
         if not frame:

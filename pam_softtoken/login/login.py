@@ -58,7 +58,9 @@ class Login:
         self._silent = silent
         self._caller_uid = application.caller_uid_of(pamh)
         session = application.session_of(pamh)
-        self._source = throttle.source_of(record.rhost, self._caller_uid, session=session)
+        self._source = throttle.source_of(
+            record.rhost, self._caller_uid, session=session, host=_name_of_host() if config.fleet else ""
+        )
         self._place = ""
         # If our question also asks for the password, grace would leave the next module without one.
         if config.grace and (config.try_first_pass or config.use_first_pass or not config.forward_pass):
@@ -72,12 +74,26 @@ class Login:
         try:
             account = self.account = application.account_of(pamh)
             record.user = account.name
-            self._attempt = Attempt(account, config, now=_now())
         except (errors.Refused, errors.Unusable) as error:
-            self._obstacle = error
-            record.note(log.DEBUG, f"before the prompt: {type(error).__name__}")
+            self._take_obstacle(error)
+            return
+        if config.fleet and not _needs_tokens_before_the_prompt(config) and hasattr(pamh, "meanwhile"):
+            pamh.meanwhile(self._open_attempt)  # the cluster answers while the person types
         else:
-            record.note(log.DEBUG, "before the prompt: token and state file opened")
+            self._open_attempt()
+
+    def _open_attempt(self) -> None:
+        assert self.account is not None  # noqa: S101 - it is known when this is called
+        try:
+            self._attempt = Attempt(self.account, self._config, now=_now())
+        except (errors.Refused, errors.Unusable) as error:
+            self._take_obstacle(error)
+        else:
+            self._record.note(log.DEBUG, "before the answer: tokens and state opened")
+
+    def _take_obstacle(self, error: errors.Refused | errors.Unusable) -> None:
+        self._obstacle = error
+        self._record.note(log.DEBUG, f"before the answer: {type(error).__name__}")
 
     @property
     def has_no_home(self) -> bool:
@@ -124,7 +140,7 @@ class Login:
         if self._attempt is not None and self._attempt.in_grace(self._place, now=_now()):
             self._record.outcome(log.INFO, "accepted", "grace")
             return
-        marked = self._attempt is not None and _is_marked(self._attempt.account)
+        marked = self.account is not None and _is_marked(self.account)
         attempt, accepted = self._judge_first_pass() or self._judge_answer()
         if self._config.forward_pass:
             application.set_password(self.pamh, accepted.password)
@@ -202,7 +218,7 @@ class Login:
         """Store in the error what helps, for the log. This happens before the refusal, so that its duration stays
         hidden.
         """
-        if self.account is None:
+        if self.account is None or self._config.fleet:
             return
         try:
             from pam_softtoken.account import cure, location  # noqa: PLC0415 - few attempts come here
@@ -215,8 +231,8 @@ class Login:
         used.
         """
         record = self._record
-        if attempt.kept_in_memory:
-            record.note(log.WARNING, "the file system is read-only; until the next restart /run keeps what was used")
+        for warning in attempt.warnings():
+            record.note(log.WARNING, warning)
         if not marked:
             _mark(attempt.account, record)
         service = self.pamh.service or ""
@@ -255,6 +271,18 @@ class Login:
 
 def _now() -> int:
     return int(time.time())
+
+
+def _needs_tokens_before_the_prompt(config: Config) -> bool:
+    """Check whether it depends on the tokens if a person is asked at all, or on what an earlier module has asked."""
+    may_ask_nobody = bool(config.nullok or config.required_from or config.grace)
+    return may_ask_nobody or config.try_first_pass or config.use_first_pass
+
+
+def _name_of_host() -> str:
+    from pam_softtoken.fleet import host  # noqa: PLC0415 - most hosts are in no realm
+
+    return host.name()
 
 
 def _leave_note(pamh: Any, service: str, record: log.Log) -> None:

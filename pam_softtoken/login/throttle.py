@@ -53,15 +53,17 @@ class Source:
         self.key = f"{name}{session & 0xFFFFFFFF:08x}"
 
 
-def source_of(rhost: str, caller_uid: int, *, session: int = 0) -> Source:
+def source_of(rhost: str, caller_uid: int, *, session: int = 0, host: str = "") -> Source:
     """Return the source of an attempt.
 
     Args:
         rhost: `PAM_RHOST`; empty for this host.
         caller_uid: real uid of the process that asks. It tells local sources apart.
         session: session id (`getsid`) of that process; 0 when not known.
+        host: name of this host, if other hosts use the same state. A uid is another user there.
     """
-    place = f"rhost {_network_of(rhost)}" if rhost else f"uid {caller_uid}"
+    local = f"host {host} uid {caller_uid}" if host else f"uid {caller_uid}"
+    place = f"rhost {_network_of(rhost)}" if rhost else local
     name = sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return Source(name, REMOTE if rhost else LOCAL, session=session)
 
