@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from pam_softtoken.account import enrolled_mark, entries, places, safe_open, token_file, user_lookup
 from pam_softtoken.account.location import TOKENS, Location
+from pam_softtoken.account.store import text_of
 from pam_softtoken.admin.common import logins, person
 from pam_softtoken.errors import ConfigError, LookUpFailed, PathError, UnknownUser
 from pam_softtoken.login import login_note
@@ -188,10 +189,11 @@ def _owner_of(path: str) -> token_file.Owner | None:
     finally:
         os.close(directory)
     try:
-        data = safe_open.read(tokens, token_file.MAX_BYTES, path=f"{path}/{TOKENS}")
+        data = safe_open.read(tokens, token_file.MAX_FILE_BYTES, path=f"{path}/{TOKENS}")
     finally:
         os.close(tokens)
-    return token_file.parse_any(data, path=f"{path}/{TOKENS}")[1]
+    text = text_of(data, path=f"{path}/{TOKENS}", is_roots=True)
+    return token_file.parse_any(text, path=f"{path}/{TOKENS}")[1]
 
 
 # -- records named after a uid or a name
