@@ -286,7 +286,7 @@ OPTIONS = (
         "",
         value="TEMPLATE",
         unset="none: without the cluster nobody is accepted",
-        example="/var/lib/softtoken/alone/%U",
+        example="/var/local/softtoken/%U",
         check=_store,
         meaning="With `fleet`: a store as in `store`, with tokens of this host only. It counts while the cluster "
         "does not answer.",

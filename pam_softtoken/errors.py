@@ -344,7 +344,7 @@ class FleetDown(Unusable):
         self.why = why
 
 
-class Overtaken(SoftTokenError):
+class Overtaken(Exception):  # no login ends with it
     """Another host has changed the user's tokens or state since they were read. The answer has to be judged again."""
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pam_softtoken.account import enrolled_mark
+from pam_softtoken.fleet import local_record
 from tests.support.installation import Installation
 from tests.support.leak import keep, keep_code
 
@@ -74,6 +75,8 @@ class Phone:
         return keep_code(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
 
 
+REALM = "office"
+"""The realm of all tests that have one."""
 RECORDS = Path("/run/softtoken")
 """Where uses are kept while a home is read-only."""
 
@@ -117,6 +120,7 @@ class Person:
         for path in (enrolled_mark.record_of(self.name), enrolled_mark.record_of_home(str(self.home))):
             Path(path).unlink(missing_ok=True)
         shutil.rmtree(self.revocations, ignore_errors=True)
+        Path(local_record.path_of(REALM, self.name)).unlink(missing_ok=True)
         for record in RECORDS.glob(f"{self.uid}-*"):
             record.unlink()
 

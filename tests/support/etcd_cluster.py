@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pam_softtoken.account.state import State
-from pam_softtoken.account.token_file import TokenFile, serialise
+from pam_softtoken.account.state_format import decode
+from pam_softtoken.account.token_file import TokenFile, parse, serialise
 from pam_softtoken.admin.fleet import authority
 from pam_softtoken.admin.fleet.cluster import ADMINISTRATOR, Cluster
 from pam_softtoken.config import Config
@@ -22,10 +23,10 @@ from pam_softtoken.fleet.engine import EngineDown, Entry
 from pam_softtoken.fleet.etcd import Etcd
 from pam_softtoken.fleet.realm import FLOOR, STATE, TOKENS, Realm
 from pam_softtoken.fleet.store import engine_of
+from tests.support.account import REALM, Person
 
 HOST = "127.0.0.1"
 PATIENCE_S = 60.0
-REALM = "office"
 
 
 def free_port() -> int:
@@ -185,6 +186,13 @@ class EtcdCluster:
         value = None if state is None else self.realm.sealed_state(user, state, os.urandom(16), frozenset())
         if value is not None or self.read(self.realm.key(STATE, user)).value is not None:
             self.put(self.realm.key(STATE, user), value)
+
+    def take_over(self, person: Person) -> None:
+        """Move what a person has enrolled on this machine into the realm."""
+        content = parse((person.store / "tokens").read_bytes(), path="tokens")
+        state = decode((person.store / "state").read_bytes(), path="state")[1]
+        self.enrol(person.name, content, state)
+        shutil.rmtree(person.store)
 
     def state_of(self, user: str) -> State | None:
         value = self.read(self.realm.key(STATE, user)).value
