@@ -72,10 +72,10 @@ class Etcd:
         """See `engine.Engine`."""
         names = [key.encode("ascii") for key in keys]
         request = etcd_messages.transaction({}, {}, names)
-        entries = self._ask(request, names, deadline_s).entries
-        if len(entries) != len(keys):
+        found = self._ask(request, names, deadline_s)
+        if not found.done or len(found.entries) != len(keys):
             raise EngineDown("the answer is to another question")
-        return entries
+        return found.entries
 
     def swap(
         self, expected: dict[str, int], put: dict[str, bytes | None], read: list[str], *, deadline_s: float
@@ -85,7 +85,7 @@ class Etcd:
         revisions = {key.encode("ascii"): expected[key] for key in expected}
         values = {key.encode("ascii"): put[key] for key in put}
         swapped = self._ask(etcd_messages.transaction(revisions, values, names), names, deadline_s)
-        if not swapped.done and len(swapped.entries) != len(read):
+        if len(swapped.entries) != (0 if swapped.done else len(read)):
             raise EngineDown("the answer is to another question")
         return swapped
 

@@ -99,6 +99,8 @@ class Realm:
         """
         data = self.open(STATE, user, value)
         try:
+            if len(data) < NONCE_BYTES:
+                raise ValueError("too short")
             return data[:NONCE_BYTES], state_format.decode_text(data[NONCE_BYTES:])
         except ValueError:
             raise DamagedState(self.key(STATE, user), "is not a state that we have written") from None

@@ -116,8 +116,9 @@ def _addresses(host: str, port: int, deadline_s: float) -> list[Any]:
     """Return the addresses of a host. A name is looked up beside us, because a name server may never answer, and the
     look-up cannot be ended.
     """
+    name = host.encode("ascii")  # for text, a codec would be loaded that takes 20 ms
     try:
-        return _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM, 0, _socket.AI_NUMERICHOST)
+        return _socket.getaddrinfo(name, port, 0, _socket.SOCK_STREAM, 0, _socket.AI_NUMERICHOST)
     except _socket.gaierror:
         pass
     import _thread  # noqa: PLC0415 - not for addresses
@@ -128,7 +129,7 @@ def _addresses(host: str, port: int, deadline_s: float) -> list[Any]:
 
     def look_up() -> None:
         try:
-            found.extend(_socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM))
+            found.extend(_socket.getaddrinfo(name, port, 0, _socket.SOCK_STREAM))
         except OSError as error:
             found.append(error)
         finally:
