@@ -69,6 +69,17 @@ class Node:
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory)
 
+    def start_as_set_up(self, settings: Path, keys: Path) -> None:
+        """Start the node with the settings that `fleet init` has written for it, apart from paths and ports."""
+        environment = {"PATH": os.environ["PATH"]}
+        for line in settings.read_text().splitlines():
+            name, _, value = line.partition("=")
+            value = value.strip('"').replace("/etc/softtoken-etcd", str(keys)).replace("[::]", HOST)
+            environment[name] = value.replace(":2380", f":{self.peer_port}")
+        environment["ETCD_DATA_DIR"] = f"{self.directory}/data"
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(["etcd"], env=environment, stdout=log, stderr=log, cwd=self.directory)
+
     def send(self, number: int) -> None:
         """Send the node a signal."""
         assert self._process is not None

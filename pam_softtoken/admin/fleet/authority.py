@@ -43,7 +43,7 @@ def new_authority(realm: str) -> Pair:
         key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
     )  # fmt: skip
     builder = (
-        _builder(name, name, key, AUTHORITY_DAYS)
+        _builder(name, name, key, key.public_key(), AUTHORITY_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
     )
@@ -93,7 +93,7 @@ def _issued(authority: Pair, common_name: str, usages: list[Any], days: int, nam
 
     issuer = x509.load_pem_x509_certificate(authority.certificate)
     key = _new_key()
-    builder = _builder(_name(common_name), issuer.subject, key, days)
+    builder = _builder(_name(common_name), issuer.subject, key, issuer.public_key(), days)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     if names is not None:
@@ -123,7 +123,7 @@ def _new_key() -> Any:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def _builder(subject: Any, issuer: Any, key: Any, days: int) -> Any:
+def _builder(subject: Any, issuer: Any, key: Any, issuers_key: Any, days: int) -> Any:
     from cryptography import x509  # noqa: PLC0415
 
     now = datetime.datetime.now(datetime.UTC)
@@ -135,6 +135,8 @@ def _builder(subject: Any, issuer: Any, key: Any, days: int) -> Any:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _DRIFT)  # for hosts whose clock is behind
         .not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuers_key), critical=False)
     )
 
 
