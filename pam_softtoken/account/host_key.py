@@ -22,7 +22,7 @@ PLACE: seal.Place = ("host", "tokens", "")
 """Root's token files name their account inside, under the seal, and every reader checks that. So the place need not
 name it, and `rebind` or mv can rename a user's directory.
 """
-_SEAL, _OPEN = "seal", "open"
+_SEAL, _OPEN, _PCRS = "seal", "open", "pcrs"
 
 
 class HostKeys:
@@ -31,13 +31,15 @@ class HostKeys:
     Args:
         sealing: the key that seals what is written; None while sealing is being turned off.
         others: keys that only open.
+        pcrs: the state of the machine that the TPM asks for, as in `7+11`; empty for none, and for a key in a file.
     """
 
-    __slots__ = ("others", "sealing")
+    __slots__ = ("others", "pcrs", "sealing")
 
-    def __init__(self, sealing: bytes | None, others: tuple[bytes, ...] = ()) -> None:
+    def __init__(self, sealing: bytes | None, others: tuple[bytes, ...] = (), *, pcrs: str = "") -> None:
         self.sealing = sealing
         self.others = others
+        self.pcrs = pcrs
 
     def by_id(self) -> dict[str, bytes]:
         """Return all keys by their ids."""
@@ -51,20 +53,26 @@ def parse(text: bytes) -> HostKeys:
         raise ValueError("is no key file")
     sealing: list[bytes] = []
     others: list[bytes] = []
+    pcrs = ""
+    if lines and lines[-1].startswith(f"{_PCRS} "):
+        pcrs = lines.pop()[len(_PCRS) + 1 :]
+        if not pcrs or pcrs.strip("0123456789+"):
+            raise ValueError("is no key file")
     for line in lines:
         word, _, digits = line.partition(" ")
         if word not in (_SEAL, _OPEN) or len(digits) != 2 * seal.KEY_BYTES or digits.strip("0123456789abcdef"):
             raise ValueError("is no key file")
         (sealing if word == _SEAL else others).append(bytes.fromhex(digits))
-    if len(sealing) > 1 or len(lines) > MAX_KEYS or len({*sealing, *others}) < len(lines):
+    if len(sealing) > 1 or not 1 <= len(lines) <= MAX_KEYS or len({*sealing, *others}) < len(lines):
         raise ValueError("is no key file")
-    return HostKeys(sealing[0] if sealing else None, tuple(others))
+    return HostKeys(sealing[0] if sealing else None, tuple(others), pcrs=pcrs)
 
 
 def serialise(keys: HostKeys) -> bytes:
     """Return the text of a key file."""
     lines = [f"{_SEAL} {keys.sealing.hex()}"] if keys.sealing else []
     lines += [f"{_OPEN} {key.hex()}" for key in keys.others]
+    lines += [f"{_PCRS} {keys.pcrs}"] if keys.pcrs else []
     return "\n".join((HEADER, *lines, "")).encode("ascii")
 
 
@@ -87,8 +95,19 @@ def read(path: str) -> HostKeys | None:
         os.close(directory)
     try:
         return parse(safe_open.read(descriptor, MAX_BYTES, path=path))
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from None
     finally:
         os.close(descriptor)
+
+
+def in_use() -> HostKeys | None:
+    """Return the keys that logins use now. None if there are none.
+
+    Raises:
+        InsecureFile, UnusableFile, ValueError: as for `read`.
+    """
+    return read(places.SEAL_KEY) or read(places.LOADED_SEAL_KEY)
 
 
 def present(*, path: str) -> HostKeys | None:
@@ -100,14 +119,12 @@ def present(*, path: str) -> HostKeys | None:
     Raises:
         Sealed: sealing is on, and there is no key.
     """
-    for place in (places.SEAL_KEY, places.LOADED_SEAL_KEY):
-        try:
-            keys = read(place)
-        except (PathError, ValueError) as error:
-            why = str(error) if isinstance(error, PathError) else f"{place} {error}"
-            raise Sealed(path, f"the seal key cannot be used: {why}", kind=NO_KEY) from None
-        if keys is not None:
-            return keys
+    try:
+        keys = in_use()
+    except (PathError, ValueError) as error:
+        raise Sealed(path, f"the seal key cannot be used: {error}", kind=NO_KEY) from None
+    if keys is not None:
+        return keys
     if os.path.lexists(places.SEAL_CREDENTIAL):
         raise Sealed(path, f"the seal key {places.LOADED_SEAL_KEY} is missing", kind=NOT_LOADED)
     return None
@@ -145,6 +162,11 @@ def sealed(text: bytes, *, path: str) -> bytes:
     if os.path.dirname(os.path.dirname(path)) != places.DATA:
         return text
     keys = present(path=path)
-    if keys is None or keys.sealing is None:
+    return text if keys is None else sealed_with(keys, text)
+
+
+def sealed_with(keys: HostKeys, text: bytes) -> bytes:
+    """Return the text of a token file as these keys want it: sealed, or plain if none of them seals."""
+    if keys.sealing is None:
         return text
     return seal.seal(keys.sealing, text, PLACE, nonce=os.urandom(seal.NONCE_BYTES))

@@ -17,6 +17,7 @@ from pam_softtoken.admin.mend import MEND
 from pam_softtoken.admin.rebind import REBIND
 from pam_softtoken.admin.relief import RESET_STATE, UNLOCK
 from pam_softtoken.admin.revoke import REVOKE
+from pam_softtoken.admin.seal import SEAL
 from pam_softtoken.admin.status import STATUS
 from pam_softtoken.admin.switch import CONFIRM, DISABLE, ROLL_BACK
 from pam_softtoken.ui import command_line, terminal
@@ -57,6 +58,8 @@ examples:
       after userdel dave: nothing is in the way of the next user of that name or uid
   softtoken-admin fleet join web1.example
       web1 shares the tokens of a realm with other hosts
+  softtoken-admin seal --on
+      a backup or a stolen disk yields no codes of the tokens that root keeps
 """
 COMMANDS: tuple[command_line.Command[Any], ...] = (
     ENABLE,
@@ -75,6 +78,7 @@ COMMANDS: tuple[command_line.Command[Any], ...] = (
     REBIND,
     FORGET,
     FLEET,
+    SEAL,
 )
 
 

@@ -176,6 +176,8 @@ def _host_side(layout: Layout) -> None:
     unit = _replaced(r"/usr/sbin/softtoken-admin", f"{layout.sbin}/softtoken-admin", unit)
     unit = _replaced(r"^(RequiresMountsFor=.*) /usr/sbin ", f"RequiresMountsFor=/etc {layout.sbin} ", unit)
     layout.put(f"{layout.prefix}/lib/systemd/system/softtoken-rollback.service", unit)
+    unit = _read("debian/softtoken.softtoken-key.service")
+    layout.put(f"{layout.prefix}/lib/systemd/system/softtoken-key.service", unit)
     data = layout.path("/var/lib/softtoken")
     if not data.exists():
         data.mkdir()

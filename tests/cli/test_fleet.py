@@ -20,7 +20,7 @@ from tests.support.admin import Admin, refused, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
 from tests.support.etcd_cluster import HOST, Node
 from tests.support.installation import Installation
-from tests.support.pam_scene import Pam
+from tests.support.pam_scene import Pam, wrong_code
 
 
 class Office:
@@ -121,7 +121,7 @@ def test_import__changes_no_tokens_of_the_realm(office: Office, installed: Insta
     alice.enrol(installed, "--recovery-codes=0", "--force")
     done = Admin(installed).run("fleet", "import", alice.name, f"--keys={office.keys}")
     assert done.status == 1
-    assert "the realm has tokens of this user, or had some" in done.stderr
+    assert "the realm has tokens of this user already" in done.stderr
 
 
 def test_import__of_a_user_without_tokens_is_refused(office: Office, installed: Installation, alice: Person) -> None:
@@ -155,7 +155,7 @@ def test_floor__is_shown_by_status(office: Office) -> None:
     [
         ["init"], ["init", "a:1"], ["join"], ["join", "a", "b"], ["join", "../x"], ["join", "-x"], ["floor"],
         ["floor", "then"], ["status", "x"], ["import"], ["import", "--all", "root"], ["status", "--enrol"],
-        ["init", "etcd://a:1/office", "--all"],
+        ["init", "etcd://a:1/office", "--all"], ["revoke"], ["unlock", "a", "b"], ["revoke", "a", "--force"],
     ],
 )  # fmt: skip
 def test_command_line__with_a_mistake_is_refused(office: Office, words: list[str]) -> None:
@@ -176,3 +176,40 @@ def test_certificates__are_what_openssl_expects(office: Office) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert os.stat(office.keys / "ca.key").st_mode & 0o777 == 0o600
+
+
+def test_revoke__ends_the_tokens_of_a_user_on_all_hosts_until_new_ones_come(
+    office: Office, installed: Installation, pam: Pam, alice: Person
+) -> None:
+    phone = alice.enrol(installed, "--period=300", "--recovery-codes=2")
+    office.run("import", alice.name)
+    office.run("join", "web3")
+    keys = f"fleet_keys={office.keys}/hosts/web3"
+    host = pam.service(f"fleet={office.address}", keys)
+    assert host.log_in(alice, phone.totp()).result == PAM_SUCCESS
+    office.run("revoke", alice.name)
+    assert host.log_in(alice, phone.totp(1)).result == PAM_AUTH_ERR
+    assert host.log_in(alice, phone.recovery_codes[0]).result == PAM_AUTH_ERR
+    newcomers = pam.only_ignore("nullok", f"fleet={office.address}", keys)
+    assert newcomers.log_in(alice, "123456").result == PAM_AUTH_ERR
+    # What was used stays used if the same tokens come back.
+    code = phone.totp()
+    office.run("import", alice.name)
+    assert host.log_in(alice, code).result == PAM_AUTH_ERR
+    assert host.log_in(alice, phone.totp(1)).result == PAM_SUCCESS
+    other = alice.enrol(installed, "--period=300", "--recovery-codes=0", "--force")
+    office.run("import", alice.name, "--force")
+    assert host.log_in(alice, other.totp(1)).result == PAM_SUCCESS
+
+
+def test_unlock__ends_a_wait_on_all_hosts(office: Office, installed: Installation, pam: Pam, alice: Person) -> None:
+    phone = alice.enrol(installed, "--period=300", "--recovery-codes=0")
+    office.run("import", alice.name)
+    office.run("join", "web4")
+    host = pam.service(f"fleet={office.address}", f"fleet_keys={office.keys}/hosts/web4")
+    for _ in range(8):
+        host.log_in(alice, wrong_code(phone))
+    assert host.log_in(alice, phone.totp()).result == PAM_AUTH_ERR
+    office.run("unlock", alice.name)
+    assert host.log_in(alice, phone.totp(1)).result == PAM_SUCCESS
+    assert "does not know" in office.refused("unlock", "nobody-of-that-name")[0]

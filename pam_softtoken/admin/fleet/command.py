@@ -6,12 +6,13 @@ import argparse
 from dataclasses import dataclass
 
 from pam_softtoken.admin.common import person
-from pam_softtoken.admin.fleet import custody, overview, set_up, take_over
+from pam_softtoken.admin.fleet import custody, overview, relief, set_up, take_over
 from pam_softtoken.program_errors import UsageError
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
 
-INIT, JOIN, IMPORT, STATUS, FLOOR = ACTIONS = ("init", "join", "import", "status", "floor")
+ACTIONS = ("init", "join", "import", "revoke", "unlock", "status", "floor")
+INIT, JOIN, IMPORT, REVOKE, UNLOCK, STATUS, FLOOR = ACTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class FleetOptions:
     words: tuple[str, ...]
     all: bool
     enrol: bool
+    force: bool
     output: str | None
     keys: str | None
     store: str | None
@@ -32,6 +34,7 @@ def _run(screen: terminal.Terminal, options: FleetOptions) -> None:
     for given, name, action in (
         (options.all, "--all", IMPORT),
         (options.enrol, "--enrol", JOIN),
+        (options.force, "--force", IMPORT),
         (options.output is not None, "--output", JOIN),
         (options.store is not None, "--store", IMPORT),
     ):
@@ -49,7 +52,11 @@ def _run(screen: terminal.Terminal, options: FleetOptions) -> None:
         settings = person.settings_of(options.store)
         cluster = custody.choose(options.keys, settings)
         if options.action == IMPORT:
-            take_over.run(screen, cluster, settings, options.words, everybody=options.all)
+            take_over.run(screen, cluster, settings, options.words, everybody=options.all, replaces=options.force)
+        elif options.action == REVOKE:
+            relief.revoke(screen, cluster, _one_word(options, "a user"))
+        elif options.action == UNLOCK:
+            relief.unlock(screen, cluster, _one_word(options, "a user"))
         elif options.action == STATUS:
             _no_word(options)
             overview.show(screen, cluster)
@@ -74,15 +81,17 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "action", choices=ACTIONS,
         help="init: make a realm; join: make the keys of a host; import: copy tokens of this host into the realm; "
+        "revoke: end all tokens of a user on all hosts; unlock: forget a user's wrong answers; "
         "status: who is in it; floor: after a restore from a backup, let no older code count",
     )  # fmt: skip
     parser.add_argument(
         "words", metavar="WORD", nargs="*",
-        help="for init the address, such as etcd://a:2379,b:2379,c:2379/office; for join the host; for import the "
-        "users; for floor the word now",
+        help="for init the address, such as etcd://a:2379,b:2379,c:2379/office; for join the host; for import "
+        "the users; for revoke and unlock the user; for floor the word now",
     )  # fmt: skip
     parser.add_argument("--all", action="store_true", help="import: all users of this host who have tokens")
     parser.add_argument("--enrol", action="store_true", help="join: the host may write tokens")
+    parser.add_argument("--force", action="store_true", help="import: even if the realm has tokens of the user")
     parser.add_argument("--output", metavar="DIRECTORY", help="join: where to write the keys of the host")
     parser.add_argument(
         "--keys", metavar="DIRECTORY",

@@ -7,18 +7,26 @@ import time
 
 from pam_softtoken.account import state_format, token_file
 from pam_softtoken.account.editor import Editor
+from pam_softtoken.account.state import State, moved_onto
+from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.admin.common import bounded, deed, logins, person
 from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster
 from pam_softtoken.config import Config
-from pam_softtoken.errors import NotEnrolled, PathError
-from pam_softtoken.fleet.engine import EngineDown
+from pam_softtoken.errors import DamagedState, NotEnrolled, PathError
+from pam_softtoken.fleet.engine import EngineDown, Entry
 from pam_softtoken.fleet.realm import NONCE_BYTES, STATE, TOKENS
 from pam_softtoken.program_errors import AdministrationFailed, UsageError
 from pam_softtoken.ui import terminal
 
 
 def run(
-    screen: terminal.Terminal, cluster: Cluster, settings: Config, users: tuple[str, ...], *, everybody: bool
+    screen: terminal.Terminal,
+    cluster: Cluster,
+    settings: Config,
+    users: tuple[str, ...],
+    *,
+    everybody: bool,
+    replaces: bool,
 ) -> None:
     """Import some users.
 
@@ -33,12 +41,14 @@ def run(
     done, failed = 0, []
     for name in names:
         try:
-            content, state = bounded.work_for(name, lambda name=name: _read(name, settings))  # type: ignore[misc]
-            if not content:
+            tokens, text = bounded.work_for(name, lambda name=name: _read(name, settings))  # type: ignore[misc]
+            if not tokens:
                 if not everybody:
                     raise AdministrationFailed(f"{name} has no tokens on this host", hint="nothing is to be imported")
                 continue
-            _write(cluster, name, bytes.fromhex(content), bytes.fromhex(state))
+            content = token_file.parse(bytes.fromhex(tokens), path="tokens")
+            state = state_format.decode_text(bytes.fromhex(text)) if text else None
+            _write(cluster, name, content, state, replaces=replaces)
         except AdministrationFailed as error:
             failed.append(name)
             screen.tell(f"{name}: {terminal.visible(error.message)}; {error.hint}")
@@ -57,7 +67,7 @@ def run(
 
 def _read(name: str, settings: Config) -> tuple[str, str]:
     """Return the texts of a user's tokens and state, in hexadecimal; empty if there are none."""
-    store = Editor(person.location_of(name, settings))
+    store = Editor(person.location_of(name, settings.without("fleet")))
     try:
         content = store.open_enrolled()
         state = store.glance_at_state()[0]
@@ -71,26 +81,39 @@ def _read(name: str, settings: Config) -> tuple[str, str]:
     return token_file.serialise(content).hex(), text.hex()
 
 
-def _write(cluster: Cluster, name: str, tokens: bytes, state: bytes) -> None:
-    """Write both keys, if the realm has neither.
+def _write(cluster: Cluster, name: str, content: TokenFile, state: State | None, *, replaces: bool) -> None:
+    """Write the tokens and the state of a user, if the realm has no tokens of theirs.
 
     Raises:
         AdministrationFailed: it has, or the cluster does not answer, or this host must not write tokens.
     """
     realm = cluster.realm
-    tokens_key, state_key = realm.key(TOKENS, name), realm.key(STATE, name)
-    put: dict[str, bytes | None] = {tokens_key: realm.seal(TOKENS, name, tokens)}
-    if state:
-        put[state_key] = realm.seal(STATE, name, os.urandom(NONCE_BYTES) + state)
+    keys = [realm.key(TOKENS, name), realm.key(STATE, name)]
+    value = realm.seal(TOKENS, name, token_file.serialise(content))
+    deadline_s = time.monotonic() + CALL_S
     try:
-        swapped = cluster.engine.swap(
-            {tokens_key: 0, state_key: 0}, put, [tokens_key], deadline_s=time.monotonic() + CALL_S
-        )
+        tokens, known = cluster.engine.read(keys, deadline_s=deadline_s)
+        if tokens.value is not None and not replaces:
+            raise AdministrationFailed("the realm has tokens of this user already", hint="--force replaces them")
+        put: dict[str, bytes | None] = {keys[0]: value}
+        new = _combined(cluster, name, content, state, known)
+        if new is not None:
+            put[keys[1]] = realm.sealed_state(name, new, os.urandom(NONCE_BYTES), content.record_names())
+        expected = {keys[0]: tokens.revision, keys[1]: known.revision}
+        swapped = cluster.engine.swap(expected, put, keys, deadline_s=deadline_s)
     except EngineDown as error:
         raise AdministrationFailed(
             str(error), hint="only a host that joined with --enrol, or the administrator's machine, can write tokens"
         ) from None
-    if not swapped.done and swapped.entries[0].value != put[tokens_key]:
-        raise AdministrationFailed(
-            "the realm has tokens of this user, or had some", hint="they stay as they are; nothing was imported"
-        )
+    except DamagedState as error:
+        raise AdministrationFailed(str(error), hint="softtoken-fleet(7) says what a broken seal can mean") from None
+    if not swapped.done and swapped.entries[0].value != value:
+        raise AdministrationFailed("a login has changed the state meanwhile", hint="run the same command again")
+
+
+def _combined(cluster: Cluster, name: str, content: TokenFile, state: State | None, known: Entry) -> State | None:
+    """Return the state of the tokens, with what the realm knows of the user. Nothing that was used becomes unused."""
+    if known.value is None:
+        return state
+    _, former = cluster.realm.open_state(name, known.value)
+    return moved_onto(former, state or State.new(), {token.fingerprint() for token in content.tokens})
