@@ -49,8 +49,8 @@ def _run(screen: terminal.Terminal, options: FleetOptions) -> None:
         host = _one_word(options, "the name of the host")
         set_up.join(screen, host, directory.rstrip("/"), enrols=options.enrol, output=options.output)
     else:
+        cluster = custody.choose(options.keys, person.settings_of(None))
         settings = person.settings_of(options.store)
-        cluster = custody.choose(options.keys, settings)
         if options.action == IMPORT:
             take_over.run(screen, cluster, settings, options.words, everybody=options.all, replaces=options.force)
         elif options.action == REVOKE:
