@@ -209,7 +209,7 @@ class Conversation:
             self._end()
 
     def _end(self) -> None:
-        """Take the whole answer. gRPC sends a message only if the call has succeeded."""
+        """Read the whole answer. gRPC sends a message only if the call has succeeded."""
         body = b"".join(self._body)
         self.has_ended = True
         if not body:

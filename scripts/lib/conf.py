@@ -28,6 +28,8 @@ TAKES = {
     "DURATION": f"0, or a number and s, m, h or d, up to {config.MAX_GRACE_S // (24 * 60 * 60)}d",
     "TEMPLATE": "an absolute path, or one that starts with %h/; one outside the home needs %u or %U",
     "FILE": "an absolute path",
+    "DIRECTORY": "an absolute path",
+    "ADDRESS": "etcd://HOST:PORT,HOST:PORT,.../REALM",
     "DATE": "a day, such as 2027-01-15",
 }
 """What a value can be, by its placeholder."""

@@ -128,7 +128,7 @@ def _crowd(hosts: list[Service], person: Person, size: int, rounds: int) -> Iter
 
 
 def _race(clients: list[Waiting], code: str, in_the_race: Callable[[], None] = lambda: None) -> list[int]:
-    """Give all the same code at once, and return the results."""
+    """Type the same code at all prompts at once, and return the results."""
     for client in clients:
         client.write_down(code)
     for client in clients:

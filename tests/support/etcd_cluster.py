@@ -148,7 +148,7 @@ class EtcdCluster:
         return f"etcd://{','.join(f'{HOST}:{node.port}' for node in self.nodes)}/{REALM}"
 
     def member(self, name: str, *, user: str = "", certifier: authority.Pair | None = None, days: int = 100) -> Path:
-        """Make the keys of a member in a directory, and return that."""
+        """Create the keys of a member in a directory, and return that."""
         pair = authority.certify_member(certifier or self.authority, user or name, days=days)
         directory = self.directory / "members" / name
         directory.mkdir(parents=True, mode=0o700)
@@ -163,7 +163,7 @@ class EtcdCluster:
         return directory
 
     def host(self, name: str, *, enrols: bool = False) -> Path:
-        """Make a host a member of the realm, and return the directory of its keys."""
+        """Create a host a member of the realm, and return the directory of its keys."""
         return self.member(name, user=self.cluster.add_host(name, enrols=enrols))
 
     @property

@@ -28,7 +28,7 @@ class Pair:
 
 
 def new_authority(realm: str) -> Pair:
-    """Make the authority of a realm.
+    """Create the authority of a realm.
 
     Raises:
         AdministrationFailed: the `cryptography` library is missing.
@@ -51,7 +51,7 @@ def new_authority(realm: str) -> Pair:
 
 
 def certify_node(authority: Pair, addresses: tuple[str, ...], *, days: int = CERTIFICATE_DAYS) -> Pair:
-    """Make the certificate of a node of etcd, for its clients and for the other nodes.
+    """Create the certificate of a node of etcd, for its clients and for the other nodes.
 
     It has no common name: etcd would take that for the name of a user.
 
@@ -74,7 +74,7 @@ def certify_node(authority: Pair, addresses: tuple[str, ...], *, days: int = CER
 
 
 def certify_member(authority: Pair, user: str, *, days: int = CERTIFICATE_DAYS) -> Pair:
-    """Make the certificate of a host or of the administrator.
+    """Create the certificate of a host or of the administrator.
 
     Args:
         authority: the realm's.

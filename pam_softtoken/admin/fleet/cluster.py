@@ -44,7 +44,7 @@ class Cluster:
         self.realm = own
 
     def set_up(self) -> None:
-        """Make the roles of the realm, and turn on that rights are checked at all.
+        """Create the roles of the realm, and turn on that rights are checked at all.
 
         Raises:
             EngineDown: the cluster does not answer.
@@ -70,7 +70,7 @@ class Cluster:
         self._ask("AuthEnable", b"")
 
     def add_host(self, host: str, *, enrols: bool) -> str:
-        """Make a host a member, and return its name as a user of etcd.
+        """Create a host a member, and return its name as a user of etcd.
 
         Raises:
             EngineDown: the cluster does not answer.

@@ -1,5 +1,5 @@
 """The directory in which root of one machine keeps what administers a realm: its authority, the administrator's keys,
-and the files for nodes and hosts. Whoever has it owns the realm.
+and the files for nodes and hosts. It is all that is needed to control the realm.
 """
 
 from __future__ import annotations

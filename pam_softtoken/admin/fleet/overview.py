@@ -41,7 +41,7 @@ def show(screen: terminal.Terminal, cluster: Cluster) -> None:
 
 
 def raise_floor(screen: terminal.Terminal, cluster: Cluster) -> None:
-    """Let no TOTP code count that is older than now.
+    """Raise the floor to now: let no TOTP code count that is older than now.
 
     Raises:
         AdministrationFailed: it is not written.

@@ -45,7 +45,7 @@ def revoke(screen: terminal.Terminal, cluster: Cluster, user: str) -> None:
 
 
 def _require_state(cluster: Cluster, user: str, deadline_s: float) -> None:
-    """Make a state if there is none: a user without both keys would count as one who never enrolled."""
+    """Write a state if there is none: a user without both keys would count as one who never enrolled."""
     key = cluster.realm.key(STATE, user)
     value = cluster.realm.sealed_state(user, State.new(), os.urandom(NONCE_BYTES), frozenset())
     cluster.engine.swap({key: 0}, {key: value}, [key], deadline_s=deadline_s)

@@ -22,7 +22,7 @@ _EXAMPLE = "etcd://a.example:2379,b.example:2379,c.example:2379/office"
 
 
 def init(screen: terminal.Terminal, address: str, directory: str) -> None:
-    """Make the authority, the seal key and the files for the nodes, and the roles once the nodes answer.
+    """Create the authority, the seal key and the files for the nodes, and the roles once the nodes answer.
 
     Raises:
         UsageError: the address is not one.
@@ -50,11 +50,11 @@ def init(screen: terminal.Terminal, address: str, directory: str) -> None:
         return
     deed.record("fleet-init", "all", realm=realm)
     screen.tell(f"The realm {realm} is ready. Next, for each host:\n  softtoken-admin fleet join HOST")
-    screen.tell(f"Keep a copy of {directory} offline. Whoever has it owns the realm; without it no host can join.")
+    screen.tell(f"Keep a copy of {directory} offline. It is all that is needed to control the realm, and to add hosts.")
 
 
 def join(screen: terminal.Terminal, host: str, directory: str, *, enrols: bool, output: str | None) -> None:
-    """Make a host a member, and write its keys.
+    """Create a host a member, and write its keys.
 
     Raises:
         UsageError: this cannot be the name of a host.
