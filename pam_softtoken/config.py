@@ -396,8 +396,6 @@ def load(arguments: list[str], read_conf: Callable[[str, bool], str]) -> Config:
             problems.extend(error.problems)
     from_file = _collect(_settings_in(text, path), problems, in_file=True)
     values = {**from_file, **given}
-    if values.get("fleet_alone") and not values.get("fleet"):
-        problems.append("fleet_alone goes only with fleet")
     if values.get("fleet") and values.get("enrol"):
         problems.append("enrol does not go with fleet: hosts cannot write the tokens of a realm")
     problems.extend(f"enrol does not go with {name}: {why}" for name, why in _NOT_WITH_ENROL if _both(values, name))
