@@ -375,7 +375,7 @@ class Editor(Store):
     def _text_of(self, content: TokenFile, owner: token_file.Owner | None) -> bytes:
         """Return what to write into a token file, sealed where this host seals. Only this method makes it.
 
-        Hold the lock. Whoever changes the host's key takes it afterwards, and so sees what is written now.
+        Hold the lock. A change of the host's key takes it afterwards, and so sees what is written now.
         """
         text = token_file.serialise(content, owner=owner)
         return text if self.location.in_home else host_key.sealed(text, path=self._path(TOKENS))

@@ -5,7 +5,7 @@ root's, or a credential that only this machine's TPM decrypts, once at each star
 read may be exchanged at any time. Two rules keep every file readable, with a kill at any moment:
 
 1. A key that has sealed anything stays among the keys that open until no file of that key is left.
-2. Writers read the key under the user's lock. Whoever changes the key writes it first, then takes each user's lock.
+2. Writers read the key under the user's lock. A change of the key writes it first, then takes each user's lock.
 """
 
 from __future__ import annotations

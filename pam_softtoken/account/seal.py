@@ -14,7 +14,7 @@ random bytes, so a key can seal 2**64 texts before two nonces are likely to be e
     P(x)    = length of x, 8 bytes | x                           integers are big-endian, texts are UTF-8
 
 The tag covers the place of the text, so what is sealed for one place opens nowhere else. It is checked in constant time
-before anything is decrypted. The length of the text is not hidden. An older text of the same place opens: whoever can
+before anything is decrypted. The length of the text is not hidden. An older text of the same place opens: those who can
 write there can put it back. The caller limits the size. Imports only the HMAC.
 """
 

@@ -59,7 +59,7 @@ examples:
   softtoken-admin fleet join web1.example
       web1 shares the tokens of a realm with other hosts
   softtoken-admin seal --on
-      a backup or a stolen disk yields no codes of the tokens that root keeps
+      without the key of this host, a backup of the tokens that root keeps yields no codes
 """
 COMMANDS: tuple[command_line.Command[Any], ...] = (
     ENABLE,

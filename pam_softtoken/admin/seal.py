@@ -1,4 +1,4 @@
-"""Implement `softtoken-admin seal`: seal the token files that root keeps, so that a backup or a disk yields no codes.
+"""Implement `softtoken-admin seal`: seal the token files that root keeps, so that without the key they yield no codes.
 
 A kill at any moment leaves a host where everybody gets in, and the same command goes on. The order is that of
 `host_key`: the key is kept before the first file needs it, and forgotten after the last one.
@@ -20,17 +20,26 @@ from pam_softtoken.program_errors import AdministrationFailed, UsageError
 from pam_softtoken.ui import progress, terminal
 from pam_softtoken.ui.command_line import Command
 
-ON, OFF, ROTATE, STATUS, RECOVER = "on", "off", "rotate", "status", "recover"
+ON, OFF, ROTATE, STATUS, RECOVER = DEEDS = ("on", "off", "rotate", "status", "recover")
 
 
 @dataclass(frozen=True, slots=True)
 class SealOptions:
     """The options of `seal`."""
 
-    deed: str
+    on: bool
+    off: bool
+    rotate: bool
+    status: bool
+    recover: bool
     tpm: bool
     pcrs: str | None
     json: bool
+
+    @property
+    def deed(self) -> str:
+        """The one of the first five that was given."""
+        return next(name for name in DEEDS if getattr(self, name))
 
 
 def _seal(screen: terminal.Terminal, options: SealOptions) -> None:
@@ -65,7 +74,7 @@ def _turn_on(screen: terminal.Terminal, options: SealOptions) -> None:
     if options.tpm:
         seal_custody.require_tpm(pcrs)
     present = found.keys.sealing or found.keys.others[0] if found.keys is not None else None
-    key = present or seal_recovery.new_key(screen, "--on")
+    key = present or seal_recovery.new_key(screen)
     with seal_custody.locked():
         _require_same(found)
         others = tuple(each for each in (found.keys.others if found.keys is not None else ()) if each != key)
@@ -76,6 +85,9 @@ def _turn_on(screen: terminal.Terminal, options: SealOptions) -> None:
         written = _rewrite(screen, wanted.keys)
         _forget_old_keys(wanted)
     screen.tell(f"Done. {_files(written)} sealed now. {wanted.in_words()}")
+    if not wanted.with_tpm:
+        screen.tell("Leave that file out of backups: with it, they open the tokens.")
+    screen.tell("Older backups, and the free space of the disk, may still have plain token files.")
     if found.keys is not None and options.tpm and not found.with_tpm:
         screen.tell(
             f"The disk and its backups may still have the key that was in {places.SEAL_KEY}: "
@@ -113,7 +125,7 @@ def _rotate(screen: terminal.Terminal, options: SealOptions) -> None:
         wanted = found
         screen.tell("The rotation that was interrupted goes on. Its recovery key is the one that was shown then.")
     else:
-        keys = HostKeys(seal_recovery.new_key(screen, "--rotate"), (found.keys.sealing,), pcrs=found.keys.pcrs)
+        keys = HostKeys(seal_recovery.new_key(screen), (found.keys.sealing,), pcrs=found.keys.pcrs)
         wanted = Custody(keys, found.with_tpm)
     with seal_custody.locked():
         _require_same(found)
@@ -246,19 +258,25 @@ def _pcrs(text: str) -> str:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        f"Seal the token files that root keeps in {places.DATA}, so that a backup or a stolen disk yields no codes: "
-        "keys, PIN and recovery hashes are encrypted and cannot be changed. The key is in a file that only root can "
-        "read, or, with --tpm, in a credential that only the TPM of this machine opens, once at each start. Logins "
-        "read plain and sealed files all the time, so a command that was interrupted can be run again. Tokens in the "
-        "users' homes are never sealed."
+        f"Seal the token files that root keeps in {places.DATA}: keys, PIN and recovery hashes are encrypted, and a "
+        "file that was changed is refused. Without the key of this host a backup then yields no codes. The key is in "
+        f"{places.SEAL_KEY}, which must stay out of that backup. With --tpm, only the TPM of this machine opens the "
+        "key, once at each start, so that a stolen disk yields no codes either. Logins read plain and sealed files all "
+        "the time, so a command that was interrupted can be run again. Tokens in the users' homes are never sealed."
     )
     deeds = parser.add_mutually_exclusive_group(required=True)
-    add = _Deeds(deeds)
-    add(ON, "make a key, show it once as a recovery key, and seal all files when that was typed back")
-    add(OFF, "make all files plain, and forget the key")
-    add(ROTATE, "the same as --on, with a new key in place of the present one")
-    add(STATUS, "show whether sealing is on, where the key is, and which files cannot be opened")
-    add(RECOVER, "the key is lost: ask for the recovery key, and keep it as the key of this host")
+    deeds.add_argument(
+        "--on", action="store_true",
+        help="make a key, show it once as a recovery key, and seal all files when that was typed back",
+    )  # fmt: skip
+    deeds.add_argument("--off", action="store_true", help="make all files plain, and forget the key")
+    deeds.add_argument("--rotate", action="store_true", help="seal all files with a new key; begins like --on")
+    deeds.add_argument(
+        "--status", action="store_true", help="show where the key is, and which files are sealed or cannot be opened"
+    )
+    deeds.add_argument(
+        "--recover", action="store_true", help="the key is lost: ask for the recovery key, and keep it as the key again"
+    )
     parser.add_argument("--tpm", action="store_true", help="with --on and --recover: keep the key with the TPM")
     parser.add_argument(
         "--pcrs", metavar="N", type=_pcrs,
@@ -266,16 +284,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "so that a new firmware keeps nobody out)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="with --status: one JSON object on stdout, for programs")
-
-
-class _Deeds:
-    """Adds options of which one is given."""
-
-    def __init__(self, group: argparse._MutuallyExclusiveGroup) -> None:
-        self._group = group
-
-    def __call__(self, name: str, help_text: str) -> None:
-        self._group.add_argument(f"--{name}", dest="deed", action="store_const", const=name, help=help_text)
 
 
 SEAL = Command(

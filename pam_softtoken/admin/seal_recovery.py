@@ -33,8 +33,8 @@ def key_of(text: str) -> bytes:
     return key
 
 
-def new_key(screen: terminal.Terminal, option: str) -> bytes:
-    """Make a key. Show it once as a recovery key, and return it when it was typed back.
+def new_key(screen: terminal.Terminal) -> bytes:
+    """Return a new key after it was shown once, as a recovery key, and typed back.
 
     Raises:
         NotConfirmed: it was not, or there is no terminal to show it on.
@@ -42,7 +42,7 @@ def new_key(screen: terminal.Terminal, option: str) -> bytes:
     if not terminal.person_is_there() or not terminal.person_sees_messages():
         raise NotConfirmed(
             "the recovery key can only be shown on a terminal; nothing was changed",
-            hint=f"run {person.PROGRAM} seal {option} at a terminal",
+            hint="run the same command at a terminal",
         )
     key = os.urandom(seal.KEY_BYTES)
     text = recovery_text(key)

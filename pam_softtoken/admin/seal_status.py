@@ -14,13 +14,33 @@ from pam_softtoken.ui import terminal
 _SHOWN = 10
 
 
+def _found() -> tuple[Custody, str]:
+    """Return what this host keeps, and why that cannot be used; the second is empty if it can."""
+    try:
+        return seal_custody.load(asking_tpm=False), ""
+    except AdministrationFailed as error:
+        return Custody(None, os.path.lexists(places.SEAL_CREDENTIAL)), error.message
+
+
+def in_short() -> str:
+    """Return one line for an overview of the host; empty where nothing is sealed. It looks at no token file."""
+    found, problem = _found()
+    if problem:
+        return f"sealing: the key cannot be used, and users whose tokens are sealed are refused: {problem}"
+    return f"sealing: {_state(found)}" if found.keys is not None else ""
+
+
+def _state(found: Custody) -> str:
+    if found.keys is None:
+        return "off."
+    if found.keys.sealing is None:
+        return f"being turned off; {person.PROGRAM} seal --off goes on."
+    return f"on, with the key {seal.key_id(found.keys.sealing)}. {found.in_words()}"
+
+
 def show(screen: terminal.Terminal, *, as_json: bool) -> None:
     """Show whether sealing is on, where the key is, and which files cannot be opened."""
-    problem = ""
-    try:
-        found = seal_custody.load(asking_tpm=False)
-    except AdministrationFailed as error:
-        found, problem = Custody(None, os.path.lexists(places.SEAL_CREDENTIAL)), error.message
+    found, problem = _found()
     files = sealed_files.look(found.keys)
     broken = [each for each in files if each.problem]
     sealing = seal.key_id(found.keys.sealing) if found.keys is not None and found.keys.sealing is not None else None
@@ -38,10 +58,9 @@ def show(screen: terminal.Terminal, *, as_json: bool) -> None:
     if as_json:
         screen.show(json.dumps(facts))
         return
-    state = f"on, with the key {sealing}. {found.in_words()}" if sealing is not None else "off."
-    if found.keys is not None and sealing is None:
-        state = f"being turned off; {person.PROGRAM} seal --off goes on."
-    screen.show(f"Sealing is {state}" if not problem else f"The key cannot be used: {terminal.visible(problem)}")
+    screen.show(
+        f"Sealing is {_state(found)}" if not problem else f"The key cannot be used: {terminal.visible(problem)}"
+    )
     if facts["other_keys"] and sealing is not None:
         screen.show(f"A change of the key was interrupted; {person.PROGRAM} seal --rotate goes on.")
     screen.show(f"Token files in {places.DATA}: {facts['sealed']} sealed, {facts['plain']} plain.")

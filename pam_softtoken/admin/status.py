@@ -9,6 +9,7 @@ import pwd
 import time
 from dataclasses import dataclass
 
+from pam_softtoken.admin import seal_status
 from pam_softtoken.admin.access import in_force
 from pam_softtoken.admin.common import logins, orphans, person
 from pam_softtoken.admin.common.orphans import Orphan
@@ -62,7 +63,8 @@ def _status(screen: terminal.Terminal, options: StatusOptions) -> None:
         said += in_force.nobody_gets_in(services)
     said += [f"Not known: {doubt}" for doubt in doubts]
     screen.show("\n" + "\n".join([_summary(found), *(screen.spell(terminal.visible(line)) for line in said)]))
-    for line in _of_orphans(left):
+    sealing = seal_status.in_short() if not options.users else ""
+    for line in ([sealing] if sealing else []) + _of_orphans(left):
         screen.show(screen.spell(terminal.visible(line)))
 
 

@@ -112,6 +112,10 @@ def scene(world: Path, installed: Installation, pam: Pam, make_person: Callable[
     shutil.rmtree(place)
 
 
+@pytest.mark.claim(
+    "Turning seals on or off, or changing their key, lets everybody in all the time, also when killed at a call drawn "
+    "by lot."
+)
 @pytest.mark.parametrize(
     ("word", "is_on"),
     [

@@ -49,6 +49,7 @@ def test_seal__on_and_off_let_users_in_and_write_what_they_should(host: SealedHo
     assert host.tokens_of(bob).read_bytes().startswith(b"softtoken-sealed 1 ")
     assert host.log_in(bob, bobs.hotp()) == (PAM_SUCCESS, 1, "accepted")
     assert (host.status()["sealed"], host.status()["plain"]) == (2, 0)
+    assert "\nsealing: on, with the key " in host.directory.run("softtoken-admin", "status").stdout
     done = host.run("--off")
     assert done.status == 0, done.stderr
     assert host.tokens_of(alice).read_bytes() == plain
@@ -122,6 +123,10 @@ FAULTS = {
 }
 
 
+@pytest.mark.claim(
+    "A sealed token file is refused without the key of the host, and after any change, cut or exchange with another "
+    "user's."
+)
 @pytest.mark.parametrize("name", FAULTS)
 def test_login__with_a_seal_that_does_not_open_is_denied_with_an_alert(
     host: SealedHost, alice: Person, bob: Person, name: str
@@ -136,6 +141,10 @@ def test_login__with_a_seal_that_does_not_open_is_denied_with_an_alert(
     assert any(severity == "error" for severity, _, _ in host.findings())
 
 
+@pytest.mark.claim(
+    "A sealed token file is refused without the key of the host, and after any change, cut or exchange with another "
+    "user's."
+)
 def test_login__refuses_a_sealed_file_of_another_user(host: SealedHost, alice: Person, bob: Person) -> None:
     alices, bobs = host.enrol(alice), host.enrol(bob)
     host.seal("--on")
@@ -331,3 +340,26 @@ def test_tpm__where_there_is_none_changes_nothing(host: SealedHost, alice: Perso
     assert "the TPM cannot be used" in done.stderr
     assert not list(host.keys.iterdir())
     assert host.tokens_of(alice).read_bytes() == before
+
+
+def test_seal__key_is_in_no_log_and_no_argument(host: SealedHost, tpm: TPM, alice: Person) -> None:
+    phone = host.enrol(alice)
+    trace = host.directory.directory / "trace"
+    traced = ("strace", "-f", "-v", "-s", "4096", "-e", "trace=execve", "-o", str(trace), str(host.program))
+    secrets = []
+    for words in (("--on",), ("--rotate",), ("--on", "--tpm"), ("--rotate",)):
+        if words == ("--on", "--tpm"):
+            assert host.run(*words, around=traced[:-1]).status == 0
+        else:
+            secrets.append(host.seal(*words, program=traced))
+        secrets += [key.hex() for key in _keys_of(host)]
+        assert host.log_in(alice, phone.hotp())[0] == PAM_SUCCESS
+        text = trace.read_text() + "".join(host.log.lines)
+        assert "execve" in text
+        assert not [each for each in secrets if each in text or each.replace("-", "") in text]
+    assert [secret for secret in secrets if secret in host.loaded.read_text()], "the search finds what is there"
+
+
+def _keys_of(host: SealedHost) -> list[bytes]:
+    path = host.key_file if host.key_file.exists() else host.loaded
+    return [*host_key.parse(path.read_bytes()).by_id().values()]

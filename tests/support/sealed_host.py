@@ -219,7 +219,7 @@ class TPM:
         self.command(f"8002 00000041 00000182 {pcr:08x} {session} 00000001 000b {'ab' * 32}")
 
     def forget_everything(self) -> None:
-        """Be another TPM from now on, as on another mainboard."""
+        """Start again as another TPM, as on another mainboard."""
         self.turn_off()
         for path in self._state.iterdir():
             path.unlink()

@@ -462,6 +462,8 @@ def test_unit__runs_a_program_of_the_package_at_the_next_start(debian: FreshDebi
         assert debian.path(path).exists(), path
     link = debian.path("/etc/systemd/system/multi-user.target.wants/softtoken-rollback.service")
     assert str(link.readlink()) == "/lib/systemd/system/softtoken-rollback.service"
+    link = link.with_name("softtoken-key.service")
+    assert str(link.readlink()) == "/lib/systemd/system/softtoken-key.service"
 
 
 def test_autopkgtest__passes_on_the_installed_packages(debian: FreshDebian, packages: Packages) -> None:
