@@ -182,6 +182,60 @@ def test_one_code__lets_many_in_without_the_comparison(
         assert _race(clients, phone.totp()).count(PAM_SUCCESS) > 1
 
 
+_LOSING = """
+from pam_softtoken.fleet import etcd
+whole = etcd._Link.call
+calls = []
+def lose(link, method, message, *, deadline_s):
+    answer = whole(link, method, message, deadline_s=deadline_s)
+    calls.append(method)
+    if len(calls) == 2:
+        raise OSError("lost")
+    return answer
+etcd._Link.call = lose
+"""
+"""The first call reads, and the second one writes. Its answer is lost on the way."""
+
+
+def _host_with(pam: Pam, outside: Path, change: str, *options: str) -> Service:
+    """Return a host with a changed copy of the backend."""
+    copy = outside / "softtoken-backend"
+    preamble = f"import sys\nsys.path.insert(0, {str(pam.installed.root)!r})\n"
+    copy.write_text(f"{preamble}{change}\nfrom pam_softtoken.bridge.backend import main\nmain(__file__)\n")
+    return pam.with_backend(copy, *options)
+
+
+def test_lost_answer__to_a_write_that_succeeded_is_a_success(
+    pam: Pam, cluster: EtcdCluster, keys: list[Path], alice: Person, phone: Phone, outside: Path, hosts: list[Service],
+    system_log: SystemLog,
+) -> None:  # fmt: skip
+    host = _host_with(pam, outside, _LOSING, f"fleet={cluster.address}", f"fleet_keys={keys[0]}")
+    code = phone.totp()
+    assert _reason(host.log_in(alice, code), system_log, PAM_SUCCESS) == "accepted"
+    assert _reason(hosts[1].log_in(alice, code), system_log, PAM_AUTH_ERR) == "replayed"
+
+
+def test_lost_answer__is_no_success_of_another_login(
+    pam: Pam, cluster: EtcdCluster, keys: list[Path], alice: Person, phone: Phone, outside: Path
+) -> None:
+    """The control: a copy that takes any conflict for its own success lets a second login in."""
+    same_nonce = "import types\nfrom pam_softtoken.fleet import store\nstore.os = types.SimpleNamespace(urandom=bytes)"
+    options = ("nullok", f"fleet={cluster.address}", f"fleet_keys={keys[0]}")
+    results = []
+    for change in ("", same_nonce):
+        host = _host_with(pam, outside, change, *options)
+        code = phone.totp(len(results))
+        with Waiting(host, alice) as first, Waiting(host, alice) as second:
+            for client in (first, second):  # both have read the state then
+                client.write_down(code)
+                client.wait_for_prompt()
+            first.release()
+            one = first.outcome().result
+            second.release()
+            results.append((one, second.outcome().result))
+    assert results == [(PAM_SUCCESS, PAM_AUTH_ERR), (PAM_SUCCESS, PAM_SUCCESS)]
+
+
 @pytest.mark.claim("A realm loses no use of a code when the leading node of etcd dies in the middle of logins.")
 def test_one_code__lets_one_in_when_the_leader_dies_in_the_race(
     pam: Pam, whole: EtcdCluster, keys: list[Path], installed: Installation, alice: Person
