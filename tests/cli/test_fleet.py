@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,9 +16,10 @@ import pytest
 from pam_softtoken.admin.fleet import custody
 from pam_softtoken.admin.fleet.cluster import Cluster
 from pam_softtoken.fleet.engine import EngineDown
-from tests.support.account import Person
+from tests.support.account import Person, Phone
 from tests.support.admin import Admin, refused, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
+from tests.support.enroller import Enroller
 from tests.support.etcd_cluster import HOST, Node
 from tests.support.installation import Installation
 from tests.support.pam_scene import Pam, wrong_code
@@ -217,3 +219,31 @@ def test_unlock__ends_a_wait_on_all_hosts(office: Office, installed: Installatio
     office.run("unlock", alice.name)
     assert host.log_in(alice, phone.totp(1)).result == PAM_SUCCESS
     assert "does not know" in office.refused("unlock", "nobody-of-that-name")[0]
+
+
+_INSIDE = 'mount --bind "$1" /etc/security; shift; exec "$@"'
+
+
+def test_desk__enrols_in_a_store_of_its_own_and_imports_that(
+    office: Office, installed: Installation, pam: Pam, alice: Person, outside: Path
+) -> None:
+    office.run("join", "desk2", "--enrol")
+    keys = f"{office.keys}/hosts/desk2"
+    (outside / "security").mkdir()
+    (outside / "security" / "softtoken.conf").write_text(f"fleet = {office.address}\nfleet_keys = {keys}\n")
+    (outside / "tokens").mkdir(mode=0o700)
+    store = f"--store={outside}/tokens/%U"
+    there = ("unshare", "--mount", "--propagation=private", "sh", "-euc", _INSIDE, "sh", f"{outside}/security")
+    enroll, admin = Enroller(installed.enroll).after(*there), Admin(installed).after(*there)
+    new = ("--user", alice.name, "--no-confirm", "--json", "--period=300", "--recovery-codes=0")
+    done = enroll.run(*new)
+    assert done.status == 1
+    assert "this host has the tokens of the realm office" in done.stderr
+    for words in (["revoke", "--yes"], ["unlock"], ["code-for", "--for=1h"]):
+        error, _ = refused(admin.run(*words, alice.name))
+        assert "this host has the tokens of the realm office" in error
+    phone = Phone(json.loads(succeeded(enroll.run(*new, store))))
+    assert f"{alice.name}: imported" in succeeded(admin.run("fleet", "import", alice.name, store))
+    assert "realm      office" in succeeded(admin.run("fleet", "status"))
+    assert pam.service(f"fleet={office.address}", f"fleet_keys={keys}").log_in(alice, phone.totp(1)).result == 0
+    assert succeeded(admin.run("fleet", "revoke", alice.name)) is not None
