@@ -16,6 +16,7 @@ import pytest
 from pam_softtoken.admin.fleet import custody
 from pam_softtoken.admin.fleet.cluster import Cluster
 from pam_softtoken.fleet.engine import EngineDown
+from tests.support import tools
 from tests.support.account import Person, Phone
 from tests.support.admin import Admin, refused, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
@@ -23,6 +24,8 @@ from tests.support.enroller import Enroller
 from tests.support.etcd_cluster import HOST, Node
 from tests.support.installation import Installation
 from tests.support.pam_scene import Pam, wrong_code
+
+pytestmark = tools.needs("etcd", "etcdctl", "openssl")
 
 
 class Office:
@@ -60,8 +63,6 @@ def alice(make_person: Callable[[], Person]) -> Person:
 
 @pytest.fixture(scope="module")
 def office(installed: Installation) -> Iterator[Office]:
-    if shutil.which("etcd") is None:
-        pytest.skip("needs etcd-server and etcd-client")
     directory = Path(tempfile.mkdtemp(prefix="softtoken-fleet-"))
     made = Office(directory, Admin(installed))
     said = made.run("init", made.address)

@@ -21,7 +21,7 @@ from pam_softtoken.admin.fleet import authority
 from pam_softtoken.fleet import key_files
 from pam_softtoken.fleet.engine import EngineDown
 from pam_softtoken.fleet.realm import STATE, TOKENS, Realm
-from tests.support import sampling
+from tests.support import sampling, tools
 from tests.support.account import REALM, Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome, Service
 from tests.support.etcd_cluster import EtcdCluster, cluster_in
@@ -30,6 +30,7 @@ from tests.support.pam_scene import NO_CODES, PROMPT, Pam, oathtool, severities,
 from tests.support.pam_waiting import Waiting
 from tests.support.system_log import SystemLog
 
+pytestmark = tools.needs("etcd", "etcdctl")
 ROUNDS = sampling.amount(5, full=100)
 KILLS = sampling.amount(2, full=30)
 CROWD = sampling.amount(16, full=64)
@@ -42,8 +43,6 @@ def cluster() -> Iterator[EtcdCluster]:
     """Three nodes. A test that stops some starts them again."""
     if os.geteuid() != 0:
         pytest.skip("needs root: it makes users and PAM services")
-    if shutil.which("etcd") is None:
-        pytest.skip("needs etcd-server and etcd-client")
     parent = Path(tempfile.mkdtemp(prefix="softtoken-fleet-"))
     with cluster_in(parent) as made:
         yield made
