@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import time
+
 from pam_softtoken.account.location import Location
 from pam_softtoken.account.store import Store
-from pam_softtoken.errors import FleetDown, NoHome, NotEnrolled
-from pam_softtoken.fleet.store import FleetStore
+from pam_softtoken.errors import FleetDown, NoHome, NotEnrolled, SoftTokenError
+from pam_softtoken.fleet.engine import EngineDown
+from pam_softtoken.fleet.realm import FLOOR, STATE, TOKENS
+from pam_softtoken.fleet.store import OPENING_SHARE, FleetStore, engine_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pam_softtoken.account.safe_open import Account
     from pam_softtoken.account.token_file import TokenFile
     from pam_softtoken.config import Config
+
+
+_NOBODY = " "
+"""No user has this name."""
 
 
 def open_for(account: Account, config: Config) -> tuple[Store | FleetStore, TokenFile, str]:
@@ -36,6 +44,21 @@ def open_for(account: Account, config: Config) -> tuple[Store | FleetStore, Toke
     except BaseException:
         fleet.close()
         raise
+
+
+def pretend(config: Config) -> None:
+    """Ask the cluster as `open_for` does, and forget the answer."""
+    deadline_s = time.monotonic() + config.timeout * OPENING_SHARE
+    try:
+        engine, realm = engine_of(config)
+        try:
+            engine.read(
+                [realm.key(TOKENS, _NOBODY), realm.key(STATE, _NOBODY), realm.key(FLOOR)], deadline_s=deadline_s
+            )
+        finally:
+            engine.close()
+    except (EngineDown, SoftTokenError):
+        pass  # the user is refused in any case
 
 
 def _alone(account: Account, config: Config, down: FleetDown) -> tuple[Store, TokenFile, str]:

@@ -17,6 +17,7 @@ from pam_softtoken.otp import hotp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from pam_softtoken.account import safe_open
@@ -76,11 +77,27 @@ class Login:
             record.user = account.name
         except (errors.Refused, errors.Unusable) as error:
             self._take_obstacle(error)
+            if config.fleet:
+                self._in_time(self._ask_for_nobody)
             return
-        if config.fleet and not _needs_tokens_before_the_prompt(config) and hasattr(pamh, "meanwhile"):
-            pamh.meanwhile(self._open_attempt)  # the cluster answers while the person types
+        if config.fleet:
+            self._in_time(self._open_attempt)
         else:
             self._open_attempt()
+
+    def _in_time(self, work: Callable[[], None]) -> None:
+        """Ask the cluster while the person types, unless it must be known before whether to ask them at all."""
+        meanwhile = None if _needs_tokens_before_the_prompt(self._config) else getattr(self.pamh, "meanwhile", None)
+        if meanwhile is None:
+            work()
+        else:
+            meanwhile(work)
+
+    def _ask_for_nobody(self) -> None:
+        """Ask the cluster as for a user. Otherwise a refusal would come sooner for a name that no user has."""
+        from pam_softtoken.fleet import opening  # noqa: PLC0415 - most hosts are in no realm
+
+        opening.pretend(self._config)
 
     def _open_attempt(self) -> None:
         assert self.account is not None  # noqa: S101 - it is known when this is called

@@ -26,7 +26,7 @@ from tests.support.account import REALM, Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome, Service
 from tests.support.etcd_cluster import EtcdCluster, cluster_in
 from tests.support.installation import Installation
-from tests.support.pam_scene import NO_CODES, PROMPT, Pam, oathtool, severities, wrong_code
+from tests.support.pam_scene import NO_CODES, NOBODY, PROMPT, Pam, oathtool, severities, wrong_code
 from tests.support.pam_waiting import Waiting
 from tests.support.system_log import SystemLog
 
@@ -287,6 +287,14 @@ def test_no_quorum__asks_as_usual_and_denies(
     whole.start()
     whole.wait_until_healthy()
     assert host.log_in(alice, code).result == PAM_SUCCESS
+
+
+def test_no_quorum__keeps_a_name_that_no_user_has_waiting_as_well(host: Service, whole: EtcdCluster) -> None:
+    """With `timeout=10` the cluster has 4 s to answer."""
+    _without_quorum(whole)
+    outcome = host.log_in(NOBODY, "123456")
+    assert (outcome.result, outcome.messages[:1]) == (PAM_AUTH_ERR, PROMPT)
+    assert outcome.verdict_us > 3_900_000
 
 
 def test_no_quorum__is_no_proof_for_nullok(
