@@ -74,7 +74,7 @@ def recovered(screen: terminal.Terminal, *, with_tpm: bool, pcrs: str) -> Custod
     Raises:
         AdministrationFailed: nothing is sealed, or what was typed opens nothing.
     """
-    needed = {seen.key_id for seen in sealed_files.look(None) if seen.key_id}
+    needed = {seen.key_id for seen in sealed_files.look(None) if seen.needs_key}
     if not needed:
         raise AdministrationFailed("no token file is sealed", hint=f"{person.PROGRAM} seal --on seals them")
     keys = _typed_keys(screen, needed)

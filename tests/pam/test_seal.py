@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -168,9 +169,13 @@ def test_writer__without_the_key_writes_nothing_plain(host: SealedHost, alice: P
         assert path.is_dir() or b'"key"' not in path.read_bytes(), path
 
 
-def test_recover__takes_only_the_right_recovery_key(host: SealedHost, alice: Person) -> None:
+def test_recover__takes_only_the_right_recovery_key(host: SealedHost, alice: Person, bob: Person) -> None:
     phone = host.enrol(alice)
+    host.enrol(bob)
     text = host.seal("--on")
+    damaged = bytearray(host.tokens_of(bob).read_bytes())
+    damaged[seal.HEADER_BYTES - 1] = 0  # no key opens it, so none is asked for
+    host.tokens_of(bob).write_bytes(damaged)
     host.key_file.unlink()
     assert host.run("--on").status == 1
     assert host.run("--off").status == 1
@@ -363,3 +368,29 @@ def test_seal__key_is_in_no_log_and_no_argument(host: SealedHost, tpm: TPM, alic
 def _keys_of(host: SealedHost) -> list[bytes]:
     path = host.key_file if host.key_file.exists() else host.loaded
     return [*host_key.parse(path.read_bytes()).by_id().values()]
+
+
+def test_seal__changes_while_users_log_in_and_enrol(host: SealedHost, alice: Person, bob: Person) -> None:
+    """No login is refused meanwhile, and no file is left with a key that is gone."""
+    alices, bobs = host.enrol(alice), host.enrol(bob)
+
+    def change() -> None:
+        for _ in range(2):
+            host.seal("--on")
+            host.seal("--rotate")
+            assert host.run("--off").status == 0
+        host.seal("--on")
+
+    logins = 0
+    with ThreadPoolExecutor(1) as pool:
+        work = pool.submit(change)
+        while not work.done():
+            assert host.log_in(alice, alices.hotp()) == (PAM_SUCCESS, 1, "accepted")
+            words = ("--user", bob.name, "--no-confirm", "--new-recovery-codes", "--recovery-codes=1")
+            done = host.directory.run("softtoken-enroll", *words)
+            assert done.status == 0, done.stderr
+            logins += 1
+        work.result()
+    assert logins > 1
+    assert (host.status()["sealed"], host.status()["unusable"]) == (2, [])
+    assert host.log_in(bob, bobs.hotp()) == (PAM_SUCCESS, 1, "accepted")

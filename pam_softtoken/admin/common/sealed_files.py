@@ -20,6 +20,7 @@ from pam_softtoken.account.location import STATE, TOKENS
 from pam_softtoken.account.moving import ASIDE
 from pam_softtoken.errors import BadTokenFile, InsecureFile, PathError
 
+_LOOKS = 5
 _LEFT_BEHIND = re.compile(r"\.tokens\.[0-9a-f]{16}")
 """A file that a killed program has not put in place, with keys in it."""
 
@@ -41,12 +42,18 @@ class TokenFileSeen(NamedTuple):
 
 
 def look(keys: HostKeys | None) -> list[TokenFileSeen]:
-    """Read all token files, and lock nothing.
+    """Read all token files, and lock nothing. If a directory is renamed meanwhile, all are read again.
 
     Args:
         keys: the keys that should open them.
     """
-    return [seen for directory in directories() for seen in _look_into(directory, keys)]
+    found: list[TokenFileSeen] = []
+    for _ in range(_LOOKS):
+        paths = directories()
+        found = [seen for path in paths for seen in _look_into(path, keys)]
+        if directories() == paths:
+            break
+    return found
 
 
 def directories() -> list[str]:
