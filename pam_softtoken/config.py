@@ -14,9 +14,14 @@ if TYPE_CHECKING:
     Value = bool | int | str
 
 DEFAULT_CONF = "/etc/security/softtoken.conf"
+DEFAULT_FLEET_KEYS = "/etc/softtoken/fleet"
 HOME_STORE = "%h/.softtoken"
 DEFAULT_PROMPT = "Verification code:"
 MAX_GRACE_S = 30 * 24 * 60 * 60
+MAX_NODES, MAX_REALM_CHARACTERS, MAX_HOST_CHARACTERS = 9, 63, 253
+_FLEET_FORM = "etcd://HOST:PORT,HOST:PORT,.../REALM"
+_REALM_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.-"
+_HOST_CHARACTERS = f"{_REALM_CHARACTERS}:ABCDEFGHIJKLMNOPQRSTUVWXYZ_"
 _UNIT_S = {"s": 1, "m": 60, "h": 60 * 60, "d": 24 * 60 * 60}
 
 
@@ -121,6 +126,40 @@ def _store(text: str) -> str:
         raise ValueError("takes an absolute path, or one that starts with %h/")
     if text.startswith("/") and not {"u", "U"} & set(fields):
         raise ValueError("needs %u or %U, or all users would share one token")
+    return text
+
+
+def fleet_parts(text: str) -> tuple[tuple[tuple[str, int], ...], str]:
+    """Return the nodes of a `fleet` option, each with its port, and the realm.
+
+    >>> fleet_parts("etcd://a.example:2379,[2001:db8::1]:2379/office")
+    ((('a.example', 2379), ('2001:db8::1', 2379)), 'office')
+
+    Raises:
+        ValueError: it is no such option.
+    """
+    nodes, slash, realm = text.removeprefix("etcd://").partition("/")
+    if not text.startswith("etcd://") or not slash:
+        raise ValueError(f"takes {_FLEET_FORM}")
+    if not realm or len(realm) > MAX_REALM_CHARACTERS or realm[0] in ".-" or realm.strip(_REALM_CHARACTERS):
+        raise ValueError("takes a realm of a-z, 0-9, dots and hyphens, up to 63, such as office")
+    found = []
+    for node in nodes.split(","):
+        host, _, port = node.rpartition(":")
+        if host.startswith("[") and host.endswith("]") and ":" in host:
+            host = host[1:-1]
+        elif ":" in host:
+            host = ""
+        if not host or len(host) > MAX_HOST_CHARACTERS or host.strip(_HOST_CHARACTERS) or host.startswith("-"):
+            raise ValueError(f"takes {_FLEET_FORM}")
+        found.append((host, _whole_number(1, 65535)(port)))
+    if len(found) > MAX_NODES:
+        raise ValueError(f"takes at most {MAX_NODES} nodes")
+    return tuple(found), realm
+
+
+def _fleet(text: str) -> str:
+    fleet_parts(text)
     return text
 
 
@@ -252,6 +291,33 @@ OPTIONS = (
         "`%u` the user's canonical name, `%U` uid. Outside the home it is root's.",
     ),
     Option(
+        "fleet",
+        "",
+        value="ADDRESS",
+        unset="none: this host keeps its own tokens",
+        example="etcd://a.example:2379,b.example:2379,c.example:2379/office",
+        check=_fleet,
+        meaning="The tokens are those of a realm of many hosts, in this etcd cluster, and not in `store`. "
+        "See softtoken-fleet(7).",
+    ),
+    Option(
+        "fleet_keys",
+        DEFAULT_FLEET_KEYS,
+        value="DIRECTORY",
+        check=_absolute_path,
+        meaning="With `fleet`: the host's certificate and the realm's keys, which only root can read.",
+    ),
+    Option(
+        "fleet_alone",
+        "",
+        value="TEMPLATE",
+        unset="none: without the cluster nobody is accepted",
+        example="/var/local/softtoken/%U",
+        check=_store,
+        meaning="With `fleet`: a store as in `store`, with tokens of this host only. It counts while the cluster "
+        "does not answer.",
+    ),
+    Option(
         "conf",
         DEFAULT_CONF,
         value="FILE",
@@ -328,6 +394,9 @@ class Config:
     pin_required: bool
     grace: int
     store: str
+    fleet: str
+    fleet_keys: str
+    fleet_alone: str
     conf: str
     backend: str
     timeout: int
@@ -374,6 +443,8 @@ def load(arguments: list[str], read_conf: Callable[[str, bool], str], *, relayed
             problems.extend(error.problems)
     from_file = _collect(_settings_in(text, path), problems, in_file=True)
     values = {**from_file, **given}
+    if values.get("fleet") and values.get("enrol"):
+        problems.append("enrol does not go with fleet: hosts cannot write the tokens of a realm")
     problems.extend(f"enrol does not go with {name}: {why}" for name, why in _NOT_WITH_ENROL if _both(values, name))
     if relayed:
         problems.extend(_contradictions(given, from_file))

@@ -344,6 +344,22 @@ class NotSynced(NotStored):
     aftermath = "the change is in place, but a power failure may undo it"
 
 
+class FleetDown(Unusable):
+    """The cluster that keeps the tokens of the realm gave no answer.
+
+    Args:
+        why: what each of its nodes did, for the log.
+    """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the cluster does not answer: {why}")
+        self.why = why
+
+
+class Overtaken(Exception):  # no login ends with it
+    """Another host has changed the user's tokens or state since they were read. The answer has to be judged again."""
+
+
 class ConfigError(SoftTokenError):
     """Module arguments or the configuration file are wrong.
 

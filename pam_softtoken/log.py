@@ -51,6 +51,7 @@ REASONS = {
     "signature_required": "A signature is required, and nobody could be asked for one, or there is no signing token. "
     "`detail` says which.",
     "too_long": "The command line and its environment are too long to be shown and signed.",
+    "fleet_down": "The cluster that keeps the tokens, see `fleet`, gave no answer. `detail` says what each node did.",
     "bad_option": "An option is wrong. The lines above this one name it.",
     "conversation": "The application gave no answer, or the user cancelled.",
     "internal": "A mistake in the module.",

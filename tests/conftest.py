@@ -84,6 +84,7 @@ def world() -> Iterator[Path]:
         # The module made these if they were missing. On a host that uses it, they are not empty.
         for directory in (
             "/run/softtoken",
+            "/var/lib/softtoken/.fleet",
             "/var/lib/softtoken/.names",
             "/var/lib/softtoken/enrolled",
             "/var/lib/softtoken/revoked",

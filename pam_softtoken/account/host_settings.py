@@ -23,7 +23,7 @@ def hint_for(error: PathError, location: Location, *, is_root: bool) -> str:
 
 
 def load(store: str | None, *, example: str) -> config.Config:
-    """Read the host's settings, with another store if one is given.
+    """Read the host's settings, with another store if one is given. It then counts in place of a realm, too.
 
     Args:
         store: the value of `--store`, or None.
@@ -40,4 +40,5 @@ def load(store: str | None, *, example: str) -> config.Config:
         raise UsageError(
             f"--store {error.problems[0].partition('store ')[2]}", hint=f"as in --store {example}"
         ) from None
-    return config.load(given, safe_open.read_conf)
+    settings = config.load(given, safe_open.read_conf)
+    return settings if store is None else settings.without("fleet").without("fleet_alone")

@@ -28,6 +28,7 @@ import os
 from pam_softtoken.account import enrolled_mark, places
 from pam_softtoken.account.token_file import TokenFile, rebind_words
 from pam_softtoken.errors import DENIED, EXPLAINED, Revoked, UnusableFile
+from pam_softtoken.otp.mac import sha256
 from pam_softtoken.otp.recovery_code import RecoverySet
 
 TYPE_CHECKING = False
@@ -99,6 +100,12 @@ class Revocation:
         if any(words[0][:DIGEST_DIGITS] != self.issued for words in state.issued.values()):
             return state.without_issued()
         return state
+
+    def grace_name(self, name: str) -> str:
+        """Return the recorded name of a time of grace. `grace` made `name`. Each revocation changes it."""
+        if not self.names:
+            return name
+        return sha256(" ".join((name, *sorted(self.names))).encode("ascii")).hexdigest()[:16]
 
     def require_unchanged(self) -> None:
         """Check that nothing was revoked since this was read.

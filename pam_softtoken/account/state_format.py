@@ -49,11 +49,25 @@ def encode(state: State, sequence: int, live: frozenset[str] = frozenset()) -> b
         sequence: the slot's number.
         live: as for `within_bounds`.
     """
-    text = _text_of(within_bounds(state, live))
+    text = encode_text(state, live)
     content = MAGIC + sequence.to_bytes(8, "big") + len(text).to_bytes(2, "big") + text
     if len(content) + _CHECKSUM_BYTES > SLOT_BYTES:
         raise ValueError("the state does not fit into a slot")
     return content.ljust(SLOT_BYTES - _CHECKSUM_BYTES, b"\0") + sha256(content).digest()
+
+
+def encode_text(state: State, live: frozenset[str] = frozenset()) -> bytes:
+    """Return a state as text, without a slot around it. `live` is as for `encode`."""
+    return _text_of(within_bounds(state, live))
+
+
+def decode_text(data: bytes) -> State:
+    """Read a state's text. Raises `ValueError` if it is not one that `encode_text` returns."""
+    state = _state_from(data.decode("ascii"))
+    # There is one canonical spelling. If encoding does not reproduce the text, we did not write it.
+    if _text_of(state) != data:
+        raise ValueError("not a text of ours")
+    return state
 
 
 def place_of(sequence: int) -> int:

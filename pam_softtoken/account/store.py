@@ -20,7 +20,6 @@ from pam_softtoken.account import (
 from pam_softtoken.account.location import STATE, TOKENS
 from pam_softtoken.account.state import State
 from pam_softtoken.errors import DamagedState, InsecureFile, NotEnrolled, NotStored, Sealed, UnusableFile
-from pam_softtoken.otp.mac import sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,6 +78,7 @@ class Store:
 
     Attributes:
         read_only: nothing can be written there. Uses are recorded in memory until the next restart.
+        warning: empty, see `fleet.store`.
     """
 
     __slots__ = (
@@ -95,6 +95,7 @@ class Store:
         "_volatile_path",
         "location",
         "read_only",
+        "warning",
     )
 
     def __init__(self, location: Location) -> None:
@@ -109,6 +110,7 @@ class Store:
         self._sequence = self._stored_sequence = 0
         self._volatile_path = ram_record.path_of(location.account.uid, location.path)
         self.read_only = False
+        self.warning = ""
         self._directory = self._tokens = self._state = -1
 
     def close(self) -> None:
@@ -253,8 +255,7 @@ class Store:
 
     def grace_name(self, name: str) -> str:
         """Return the recorded name of a time of grace. `grace` made `name`. Each revocation changes it."""
-        known = self._revocation.names
-        return sha256(" ".join((name, *sorted(known))).encode("ascii")).hexdigest()[:16] if known else name
+        return self._revocation.grace_name(name)
 
     def lost_since_s(self) -> int | None:
         """Return how many seconds ago a record of uses can have been lost. Nothing from before then counts.

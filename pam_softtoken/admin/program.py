@@ -10,6 +10,7 @@ from pam_softtoken.admin.change import watchdog
 from pam_softtoken.admin.code_for import CODE_FOR
 from pam_softtoken.admin.doctor.command import DOCTOR
 from pam_softtoken.admin.enable import ENABLE
+from pam_softtoken.admin.fleet.command import FLEET
 from pam_softtoken.admin.forget import FORGET
 from pam_softtoken.admin.log_view.command import LOG
 from pam_softtoken.admin.mend import MEND
@@ -57,6 +58,8 @@ examples:
       after usermod -l alice alicia: it is the same user
   softtoken-admin forget dave
       after userdel dave: nothing is in the way of the next user of that name or uid
+  softtoken-admin fleet join web1.example
+      web1 shares the tokens of a realm with other hosts
   softtoken-admin seal --on
       without the key of this host, a backup of the tokens that root keeps yields no codes
 """
@@ -76,6 +79,7 @@ COMMANDS: tuple[command_line.Command[Any], ...] = (
     move.COMMAND,
     REBIND,
     FORGET,
+    FLEET,
     SEAL,
 )
 

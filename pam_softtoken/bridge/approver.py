@@ -13,6 +13,7 @@ from pam_softtoken.signing.approval import Approval
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
 SPARE_S = 10
@@ -21,14 +22,14 @@ SPARE_S = 10
 class Talk(Channel):
     """The way to the person at sudo."""
 
-    def converse(self, style: int, text: str) -> str | None:
+    def converse(self, style: int, text: str, *, meanwhile: Sequence[Callable[[], None]] = ()) -> str | None:
         """Show a text, and wait for the answer.
 
         Raises:
             ConversationFailed: sudo could not ask.
         """
         try:
-            return super().converse(style, text)
+            return super().converse(style, text, meanwhile=meanwhile)
         except ConversationError:
             raise ConversationFailed from None
 

@@ -110,6 +110,7 @@ class Handle(Channel):
         self.caller_uid = start.caller_uid
         self.session = start.session
         self._left_over: list[Callable[[], None]] = []
+        self._meanwhile: list[Callable[[], None]] = []
         self.obstacle: errors.SoftTokenError | None = None
         if start.look_up_error:
             self.obstacle = errors.LookUpFailed(start.look_up_error)
@@ -132,7 +133,8 @@ class Handle(Channel):
         Raises:
             ConversationError: the application failed.
         """
-        return Response(self.converse(message.msg_style, message.msg))
+        works, self._meanwhile = self._meanwhile, []
+        return Response(self.converse(message.msg_style, message.msg, meanwhile=works))
 
     @property
     def authtok(self) -> str | None:
@@ -151,6 +153,10 @@ class Handle(Channel):
     def env(self) -> _Environment:
         """Return PAM's environment. Using it raises `ConversationError` if PAM refuses, and `KeyError`."""
         return _Environment(self._exchange)
+
+    def meanwhile(self, work: Callable[[], None]) -> None:
+        """Store work to be done while the person reads and types. It must end by itself, and must not talk to them."""
+        self._meanwhile.append(work)
 
     def afterwards(self, work: Callable[[], None]) -> None:
         """Store work for later, so that the person need not wait for it."""

@@ -12,6 +12,10 @@ except ImportError:  # `signal` wraps it, but needs 2 ms more to load `enum`
 from pam_softtoken import errors
 from pam_softtoken.bridge import wire
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
 SOCKET = 0
 
 
@@ -33,12 +37,13 @@ class Channel:
         self._cpu = cpu
         self.last_line = (0, "")
 
-    def converse(self, style: int, text: str) -> str | None:
+    def converse(self, style: int, text: str, *, meanwhile: Sequence[Callable[[], None]] = ()) -> str | None:
         """Show a text, and wait for the answer as long as it takes.
 
         Args:
             style: as in PAM.
             text: the question or the message.
+            meanwhile: work to be done while the person reads and types.
 
         Returns:
             The answer; None if there was none.
@@ -48,7 +53,7 @@ class Channel:
         """
         left_s = alarm(0)  # now the person's time counts, not ours
         try:
-            return self._exchange(wire.encode_converse(style, text))
+            return self._exchange(wire.encode_converse(style, text), meanwhile)
         finally:
             alarm(left_s or 1)
 
@@ -62,9 +67,11 @@ class Channel:
         """Set how long the process may run from now, in seconds."""
         alarm(seconds)
 
-    def _exchange(self, question: bytes) -> str | None:
+    def _exchange(self, question: bytes, meanwhile: Sequence[Callable[[], None]] = ()) -> str | None:
         self._send_last_line()
         os.write(SOCKET, question)
+        for work in meanwhile:
+            work()
         self._move_to_the_host()
         frame = self._receive()
         if not frame:

@@ -231,9 +231,16 @@ def _account(user: str | None, tool: str) -> safe_open.Account:
 def _settings(store: str | None) -> configuration.Config:
     """Read the host's settings. The token then goes where the module looks for it."""
     try:
-        return host_settings.load(store, example=configuration.HOME_STORE)
+        settings = host_settings.load(store, example=configuration.HOME_STORE)
     except ConfigError as error:
         raise EnrolmentFailed(str(error), hint="an administrator has to correct it") from None
+    if settings.fleet:
+        realm = configuration.fleet_parts(settings.fleet)[1]
+        raise EnrolmentFailed(
+            f"this host has the tokens of the realm {realm}, which this program does not change",
+            hint="softtoken-fleet(7) says how an administrator enrols users; --store names tokens of this host",
+        )
+    return settings
 
 
 def _location(settings: configuration.Config, account: safe_open.Account) -> Location:

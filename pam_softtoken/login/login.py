@@ -17,6 +17,7 @@ from pam_softtoken.otp import hotp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from pam_softtoken.account import safe_open
@@ -58,8 +59,8 @@ class Login:
         self._silent = silent
         self._caller_uid = application.caller_uid_of(pamh)
         session = application.session_of(pamh)
-        peer = application.is_peer(pamh)
-        self._source = throttle.source_of(record.rhost, self._caller_uid, session=session, peer=peer)
+        peer, host = application.is_peer(pamh), _name_of_host() if config.fleet else ""
+        self._source = throttle.source_of(record.rhost, self._caller_uid, session=session, peer=peer, host=host)
         self._place = ""
         # If our question also asks for the password, grace would leave the next module without one.
         if config.grace and (config.try_first_pass or config.use_first_pass or not config.forward_pass):
@@ -73,12 +74,42 @@ class Login:
         try:
             account = self.account = application.account_of(pamh)
             record.user = account.name
-            self._attempt = Attempt(account, config, now=_now())
         except (errors.Refused, errors.Unusable) as error:
-            self._obstacle = error
-            record.note(log.DEBUG, f"before the prompt: {type(error).__name__}")
+            self._take_obstacle(error)
+            if config.fleet:
+                self._in_time(self._ask_for_nobody)
+            return
+        if config.fleet:
+            self._in_time(self._open_attempt)
         else:
-            record.note(log.DEBUG, "before the prompt: token and state file opened")
+            self._open_attempt()
+
+    def _in_time(self, work: Callable[[], None]) -> None:
+        """Ask the cluster while the person types, unless it must be known before whether to ask them at all."""
+        meanwhile = None if _needs_tokens_before_the_prompt(self._config) else getattr(self.pamh, "meanwhile", None)
+        if meanwhile is None:
+            work()
+        else:
+            meanwhile(work)
+
+    def _ask_for_nobody(self) -> None:
+        """Ask the cluster as for a user. Otherwise a refusal would come sooner for a name that no user has."""
+        from pam_softtoken.fleet import opening  # noqa: PLC0415 - most hosts are in no realm
+
+        opening.pretend(self._config)
+
+    def _open_attempt(self) -> None:
+        assert self.account is not None  # noqa: S101 - it is known when this is called
+        try:
+            self._attempt = Attempt(self.account, self._config, now=_now())
+        except (errors.Refused, errors.Unusable) as error:
+            self._take_obstacle(error)
+        else:
+            self._record.note(log.DEBUG, "before the answer: tokens and state opened")
+
+    def _take_obstacle(self, error: errors.Refused | errors.Unusable) -> None:
+        self._obstacle = error
+        self._record.note(log.DEBUG, f"before the answer: {type(error).__name__}")
 
     @property
     def has_no_home(self) -> bool:
@@ -125,7 +156,7 @@ class Login:
         if self._attempt is not None and self._attempt.in_grace(self._place, now=_now()):
             self._record.outcome(log.INFO, "accepted", "grace")
             return
-        marked = self._attempt is not None and _is_marked(self._attempt.account)
+        marked = self.account is not None and _is_marked(self.account)
         attempt, accepted = self._judge_first_pass() or self._judge_answer()
         if self._config.forward_pass:
             application.set_password(self.pamh, accepted.password)
@@ -203,7 +234,7 @@ class Login:
         """Store in the error what helps, for the log. This happens before the refusal, so that its duration stays
         hidden.
         """
-        if self.account is None:
+        if self.account is None or self._config.fleet:
             return
         try:
             from pam_softtoken.account import cure, location  # noqa: PLC0415 - few attempts come here
@@ -216,8 +247,8 @@ class Login:
         used.
         """
         record = self._record
-        if attempt.kept_in_memory:
-            record.note(log.WARNING, "the file system is read-only; until the next restart /run keeps what was used")
+        for warning in attempt.warnings():
+            record.note(log.WARNING, warning)
         if not marked:
             _mark(attempt.account, record)
         service = self.pamh.service or ""
@@ -256,6 +287,18 @@ class Login:
 
 def _now() -> int:
     return int(time.time())
+
+
+def _needs_tokens_before_the_prompt(config: Config) -> bool:
+    """Check whether it depends on the tokens if a person is asked at all, or on what an earlier module has asked."""
+    may_ask_nobody = bool(config.nullok or config.required_from or config.grace)
+    return may_ask_nobody or config.try_first_pass or config.use_first_pass
+
+
+def _name_of_host() -> str:
+    from pam_softtoken.fleet import host  # noqa: PLC0415 - most hosts are in no realm
+
+    return host.name()
 
 
 def _leave_note(pamh: Any, service: str, record: log.Log) -> None:

@@ -32,6 +32,7 @@ OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
     errors.LockTimeout: ("PAM_AUTH_ERR", log.ERR, "lock_timeout"),
     errors.NotStored: ("PAM_AUTH_ERR", log.ERR, "not_stored"),
     errors.NotSynced: ("PAM_AUTH_ERR", log.ERR, "not_stored"),
+    errors.FleetDown: ("PAM_AUTH_ERR", log.ERR, "fleet_down"),
     errors.ConfigError: ("PAM_SERVICE_ERR", log.ERR, "bad_option"),
     errors.ConversationFailed: ("PAM_CONV_ERR", log.NOTICE, "conversation"),
     errors.ProtocolError: ("PAM_CONV_ERR", log.NOTICE, "conversation"),
@@ -65,7 +66,7 @@ def write(record: log.Log, error: Exception, *, more: str = "") -> str:
         detail = "; ".join(_times_in_words(error, record.user))
     elif isinstance(error, (errors.PathError, errors.LookUpFailed)):
         detail = _with_cure(str(error), error)
-    elif isinstance(error, (errors.EnrolmentRefused, errors.NotRelayed)):
+    elif isinstance(error, (errors.FleetDown, errors.EnrolmentRefused, errors.NotRelayed)):
         detail = error.why
     elif reason == "internal":
         detail = _where(error)  # not the error's text, which may quote what was typed

@@ -53,7 +53,7 @@ class Source:
         self.key = f"{name}{session & 0xFFFFFFFF:08x}"
 
 
-def source_of(rhost: str, caller_uid: int, *, session: int = 0, peer: bool = False) -> Source:
+def source_of(rhost: str, caller_uid: int, *, session: int = 0, peer: bool = False, host: str = "") -> Source:
     """Return the source of an attempt.
 
     Args:
@@ -62,10 +62,12 @@ def source_of(rhost: str, caller_uid: int, *, session: int = 0, peer: bool = Fal
         session: session id (`getsid`) of that process; 0 when not known.
         peer: that process runs without root, and asks about others. So its `rhost` is only what it claims. Such a
             source is never the one of a login that root's programs have seen, nor that of a local user.
+        host: name of this host, if other hosts use the same state. A uid is another user there.
     """
+    local = f"host {host} uid {caller_uid}" if host else f"uid {caller_uid}"
     if peer:
-        return Source(_name_of(f"peer {caller_uid} {_network_of(rhost)}"), REMOTE, session=session)
-    place = f"rhost {_network_of(rhost)}" if rhost else f"uid {caller_uid}"
+        return Source(_name_of(f"peer {local.removeprefix('uid ')} {_network_of(rhost)}"), REMOTE, session=session)
+    place = f"rhost {_network_of(rhost)}" if rhost else local
     return Source(_name_of(place), REMOTE if rhost else LOCAL, session=session)
 
 

@@ -17,6 +17,7 @@ from pam_softtoken.errors import (
     OTPMismatch,
     OTPRefused,
     OTPReplayed,
+    Overtaken,
     PINMissing,
     Throttled,
 )
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pam_softtoken.account.safe_open import Account
+    from pam_softtoken.account.token_file import TokenFile
     from pam_softtoken.config import Config
+    from pam_softtoken.fleet.store import FleetStore
     from pam_softtoken.login.answer import Question
     from pam_softtoken.login.throttle import Source
 
@@ -75,10 +78,11 @@ class Attempt:
     Raises:
         ConfigError: the store has no path for this user.
         PINMissing: the user has no PIN, and `config` requires one.
+        FleetDown: the tokens are those of a realm, whose cluster does not answer.
         NotEnrolled, BadTokenFile, DamagedState, InsecureFile, UnusableFile: as their names say.
     """
 
-    __slots__ = ("_config", "_content", "_limits", "_lock_timeout_s", "_store", "account")
+    __slots__ = ("_config", "_content", "_limits", "_lock_timeout_s", "_store", "_warning", "account")
 
     def __init__(self, account: Account, config: Config, *, now: int) -> None:
         self.account = account
@@ -86,9 +90,8 @@ class Attempt:
         self._limits = Limits.of(config)
         # Half of the host's limit, so that time is left to report the cause.
         self._lock_timeout_s = min(LOCK_TIMEOUT_S, config.timeout / 2)
-        self._store = Store(Location(config.store, account))
+        self._store, self._content, self._warning = _opened(account, config)
         try:
-            self._content = self._store.open()
             self._require_pin()
             state = self._store.read_state()
         except BaseException:
@@ -127,6 +130,13 @@ class Attempt:
             LockTimeout, NotStored, DamagedState, InsecureFile, UnusableFile, BadTokenFile, NotEnrolled: the answer
                 cannot be judged or recorded.
         """
+        while True:
+            try:
+                return self._verify(question, clock)
+            except Overtaken:  # by another host. The store ends this when the time is over
+                pass
+
+    def _verify(self, question: Question, clock: Callable[[], int]) -> Accepted:
         claimed = self._claim(question, clock())
         self._store.lock(self._lock_timeout_s)
         now = clock()
@@ -192,10 +202,12 @@ class Attempt:
         left_s = throttle.left_s(state, bucket, now=now, with_pin=with_pin)
         return Throttled(left_s, pair_helps=not with_pin and not tentative) if left_s > 0 else None
 
-    @property
-    def kept_in_memory(self) -> bool:
-        """Whether uses are recorded only until the next restart, because the file system is read-only."""
-        return self._store.read_only
+    def warnings(self) -> list[str]:
+        """Return what an administrator should know about an attempt that went well, for the log."""
+        texts = [self._warning] if self._warning else []
+        if self._store.read_only:
+            texts.append("the file system is read-only; until the next restart /run keeps what was used")
+        return [*texts, self._store.warning] if self._store.warning else texts
 
     def close(self) -> None:
         """Close the files."""
@@ -323,6 +335,20 @@ class Attempt:
             state = throttle.after_wrong_answer(state, source, bucket, now=now)
         if state is not stored:
             self._store.write_state(state)
+
+
+def _opened(account: Account, config: Config) -> tuple[Store | FleetStore, TokenFile, str]:
+    """Open the user's tokens where the settings have them. Return the store, the tokens, and a warning or nothing."""
+    if config.fleet:
+        from pam_softtoken.fleet import opening  # noqa: PLC0415 - most hosts are in no realm
+
+        return opening.open_for(account, config)
+    store = Store(Location(config.store, account))
+    try:
+        return store, store.open(), ""
+    except BaseException:
+        store.close()
+        raise
 
 
 class _NotAccepted(Exception):

@@ -29,6 +29,8 @@ TAKES = {
     "TEMPLATE": "an absolute path, or one that starts with %h/; one outside the home needs %u or %U",
     "FILE": "an absolute path",
     "USERS": "names of users, with one space between them",
+    "DIRECTORY": "an absolute path",
+    "ADDRESS": "etcd://HOST:PORT,HOST:PORT,.../REALM",
     "DATE": "a day, such as 2027-01-15",
 }
 """What a value can be, by its placeholder."""

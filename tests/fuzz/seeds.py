@@ -12,6 +12,23 @@ from pam_softtoken.account import signers, state, state_format, token_file
 from pam_softtoken.account.state import State
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.bridge import wire
+from pam_softtoken.fleet.etcd_messages import bytes_field, number_field
+from pam_softtoken.fleet.http2 import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PADDED,
+    PING,
+    PUSH_PROMISE,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    frame,
+)
 from pam_softtoken.otp import ocra, ocra_uri, signing
 from pam_softtoken.otp.ocra import OCRAToken
 from pam_softtoken.otp.pin import PIN
@@ -391,6 +408,87 @@ def _signer_uris() -> dict[str, bytes]:
     }
 
 
+def _etcd_messages() -> dict[str, bytes]:
+    header = bytes_field(1, number_field(1, 7) + number_field(2, 8) + number_field(3, 42) + number_field(4, 2))
+
+    def get(key: bytes, *values: bytes) -> bytes:
+        pairs = [
+            bytes_field(1, key) + number_field(2, 3) + number_field(3, 9) + number_field(4, 1) + bytes_field(5, value)
+            for value in values
+        ]
+        answer = header + b"".join(bytes_field(2, pair) for pair in pairs) + number_field(4, len(values))
+        return bytes_field(3, bytes_field(1, answer))
+
+    done = number_field(2, 1)
+    three = get(b"/tokens", b"sealed") + get(b"/state", b"sealed") + get(b"/floor")
+    return {
+        "read": header + done + three,
+        "conflict": header + three,
+        "written": header + done + bytes_field(3, bytes_field(2, header)),
+        "written-and-read": header + done + bytes_field(3, bytes_field(2, header)) + get(b"/state", b"1"),
+        "two-of-three": header + get(b"/tokens", b"sealed") + get(b"/state", b"sealed"),
+        "another-key": header + get(b"/token", b"sealed") + get(b"/state", b"sealed") + get(b"/floor"),
+        "a-key-twice": header + get(b"/tokens", b"1", b"2") + get(b"/state", b"sealed") + get(b"/floor"),
+        "no-revision": bytes_field(1, number_field(1, 7)) + done + three,
+        "an-endless-number": b"\xff" * 11,
+        "a-number-too-large": b"\x10" + b"\xff" * 9 + b"\x7f",
+        "beyond-its-end": header[:1] + b"\x7f" + header[2:],
+        "a-group": b"\x0b" + header,
+        "field-0": b"\x00\x00" + header,
+        "later-fields": header + done + number_field(77, 5) + b"\xfd\x04" + bytes(4) + b"\xf9\x04" + bytes(8) + three,
+        "empty": b"",
+    }
+
+
+def _etcd_frames() -> dict[str, bytes]:
+    settings = frame(SETTINGS, 0, 0, b"\0\5\0\0\x40\0")
+    headers = frame(HEADERS, END_HEADERS, 1, b"\x88\x5f\x8b\x1d\x75\xd0\x62\x0d\x26\x3d\x4c\x4d\x65\x64")
+    status = frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\x40\x88\x9a\xca\xc8\xb2\x12\x34\xda\x8f\x01\x30")
+    message = _etcd_messages()["read"]
+    body = b"\0" + len(message).to_bytes(4, "big") + message
+    data = frame(DATA, 0, 1, body)
+    good = settings + frame(SETTINGS, ACK, 0) + frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\x50") + headers + data + status
+    return {
+        "answer": good,
+        "answer-in-pieces": settings + headers + frame(DATA, 0, 1, body[:9]) + frame(DATA, 0, 1, body[9:]) + status,
+        "refusal": settings + status,
+        "ping": settings + frame(PING, 0, 0, b"12345678") + headers + data + status,
+        "headers-in-pieces": settings
+        + frame(HEADERS, 0, 1, b"\x88") + frame(CONTINUATION, END_HEADERS, 1, b"\x5f") + data + status,
+        "status-in-pieces": settings + headers + data
+        + frame(HEADERS, END_STREAM, 1, b"\x40") + frame(CONTINUATION, END_HEADERS, 1, b"\x88"),
+        "unknown-kind": settings + frame(0xEE, 3, 9, b"x") + headers + data + status,
+        "no-settings": headers + data + status,
+        "goodbye": settings + frame(GOAWAY, 0, 0, bytes(8)),
+        "reset": settings + headers + frame(RST_STREAM, 0, 1, b"\0\0\0\1"),
+        "reset-of-another": settings + frame(RST_STREAM, 0, 3, b"\0\0\0\1") + headers + data + status,
+        "pushed": settings + frame(PUSH_PROMISE, END_HEADERS, 1, b"\0\0\0\2\x88"),
+        "padded": settings + headers + frame(DATA, PADDED, 1, b"\1" + body + b"\0") + status,
+        "another-stream": settings + headers + frame(DATA, 0, 3, body) + status,
+        "data-first": settings + data + status,
+        "no-status": settings + headers + frame(DATA, END_STREAM, 1, body),
+        "gap-in-headers": settings + frame(HEADERS, 0, 1, b"\x88") + data,
+        "headers-twice": settings + headers + headers + data + status,
+        "two-messages": settings + headers + data + data + status,
+        "compressed": settings + headers + frame(DATA, 0, 1, b"\1" + body[1:]) + status,
+        "half-a-message": settings + headers + frame(DATA, 0, 1, body[:-1]) + status,
+        "after-the-end": good + status,
+        "too-large": settings + b"\x00\x40\x01\x00\x00\x00\x00\x00\x01" + bytes(64),
+        "window-of-nothing": settings + frame(WINDOW_UPDATE, 0, 0, bytes(4)),
+        "window-too-large": settings + frame(WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff"),
+        "odd-settings": frame(SETTINGS, 0, 0, b"\0\5\0"),
+        "settings-out-of-range": frame(SETTINGS, 0, 0, b"\0\4\xff\xff\xff\xff"),
+        "http-1": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        "cut-short": good[:-3],
+    }  # fmt: skip
+
+
+def _realm_states() -> dict[str, bytes]:
+    last = State.new().with_accepted("a" * 32, 5, drift=1, now=9).with_set("b" * 16).with_spent("b" * 16, "c" * 8)
+    good = state_format.encode_text(last)
+    return {"good": good, "empty": b"", "no-end": good[:-1], "twice": good + good, "not-ascii": good + b"\xff\n"}
+
+
 def seeds() -> dict[str, dict[str, bytes]]:
     """Return the inputs of each target, by name."""
     return {
@@ -398,6 +496,9 @@ def seeds() -> dict[str, dict[str, bytes]]:
         "signer_file": _signer_files(),
         "state_file": _state_files(),
         "state_text": _state_texts(),
+        "state_of_a_realm": _realm_states(),
+        "etcd_frames": _etcd_frames(),
+        "etcd_message": _etcd_messages(),
         "conf": _confs(),
         "arguments": _arguments(),
         "start_frame": _starts(),

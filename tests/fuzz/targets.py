@@ -24,6 +24,7 @@ from pam_softtoken.errors import (
     MalformedAnswer,
     ProtocolError,
 )
+from pam_softtoken.fleet import etcd_messages, http2
 from pam_softtoken.interchange import key_uri_reader
 from pam_softtoken.interchange.apps import exports
 from pam_softtoken.interchange.record import SHORTEST_KEY_BYTES
@@ -120,6 +121,51 @@ def _assert_can_go_on(present: State, sequence: int) -> None:
         changed = changed.with_set(name)
     later = state_format.encode(changed, min(sequence + 1, 2**64 - 1))
     assert len(later) == state_format.SLOT_BYTES
+
+
+def etcd_frames(data: bytes) -> None:
+    """Read what a node of etcd sends on a connection. How it is cut into pieces makes no difference."""
+    whole, cut = _fed([data]), _fed([data[:7], data[7:40], data[40:]])
+    assert whole == cut
+    if isinstance(whole, bytes):
+        assert len(whole) <= http2.MAX_MESSAGE_BYTES
+        etcd_message(whole)
+
+
+def _fed(pieces: list[bytes]) -> bytes | str | None:
+    """Return the message in an answer; the words of the refusal; or None if it is not there."""
+    conversation = http2.Conversation()
+    assert conversation.greeting().startswith(b"PRI ")
+    conversation.call("/etcdserverpb.KV/Txn", b"request", timeout_ms=1)
+    try:
+        for piece in pieces:
+            replies = conversation.feed(piece)
+            assert len(replies) <= 2 * len(b"".join(pieces)) + 9
+    except http2.BadAnswer as error:
+        _assert_can_be_logged(error)
+        return str(error)
+    return conversation.message if conversation.has_ended else None
+
+
+def etcd_message(data: bytes) -> None:
+    """Read the answer to a transaction."""
+    keys = [b"/tokens", b"/state", b"/floor"]
+    try:
+        _, revision, entries = etcd_messages.read_transaction(data, keys)
+    except ValueError:
+        return
+    assert revision > 0
+    assert len(entries) in (0, 3)
+    assert all((entry.value is None) == (entry.revision == 0) for entry in entries)
+
+
+def state_of_a_realm(data: bytes) -> None:
+    """Read the text of a state without a slot: only what was written is accepted, byte for byte."""
+    try:
+        present = state_format.decode_text(data)
+    except ValueError:
+        return
+    assert state_format.encode_text(present) == data
 
 
 def conf(data: bytes) -> None:
@@ -343,6 +389,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         signer_file,
         state_file,
         state_text,
+        state_of_a_realm,
+        etcd_frames,
+        etcd_message,
         conf,
         arguments,
         start_frame,

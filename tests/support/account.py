@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pam_softtoken.account import enrolled_mark, signers
+from pam_softtoken.fleet import local_record
 from tests.support.installation import Installation
 from tests.support.leak import keep, keep_code
 
@@ -74,6 +75,8 @@ class Phone:
         return keep_code(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
 
 
+REALM = "office"
+"""The realm of all tests that have one."""
 RECORDS = Path("/run/softtoken")
 """Where uses are kept while a home is read-only."""
 
@@ -119,6 +122,7 @@ class Person:
         shutil.rmtree(self.revocations, ignore_errors=True)
         shutil.rmtree(signers.uid_mark(self.uid), ignore_errors=True)
         Path(signers.name_mark(self.name)).unlink(missing_ok=True)
+        Path(local_record.path_of(REALM, self.name)).unlink(missing_ok=True)
         for record in RECORDS.glob(f"{self.uid}-*"):
             record.unlink()
 

@@ -161,9 +161,15 @@ def location_of(user: str, settings: Config) -> Location:
     """Look up a user, and return the place of their files.
 
     Raises:
-        AdministrationFailed: there is no such user, or the store has no place for them.
+        AdministrationFailed: there is no such user, the store has no place for them, or the tokens are a realm's.
     """
     account = account_of(user)
+    if settings.fleet:
+        realm = configuration.fleet_parts(settings.fleet)[1]
+        raise AdministrationFailed(
+            f"this host has the tokens of the realm {realm}, which this command does not change",
+            hint=f"see {PROGRAM} fleet --help; --store names tokens of this host",
+        )
     try:
         return Location(settings.store, account)
     except ConfigError as error:

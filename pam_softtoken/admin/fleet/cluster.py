@@ -1,0 +1,133 @@
+"""What an administrator of a realm does in etcd: users, roles and lists. A login needs none of it. Each call that makes
+something looks first whether it is there, so every command can be run again.
+"""
+
+from __future__ import annotations
+
+import time
+
+from pam_softtoken.fleet import etcd_messages, realm
+from pam_softtoken.fleet.engine import EngineDown, Entry
+from pam_softtoken.fleet.etcd import Etcd
+from pam_softtoken.fleet.etcd_messages import bytes_field, number_field
+from pam_softtoken.fleet.realm import Realm
+
+ADMINISTRATOR = "root"
+"""etcd knows no other name for the user with all rights."""
+CALL_S = 5.0
+_PAGE = 200
+_READ, _READ_WRITE = 0, 2
+_RANGE = "/etcdserverpb.KV/Range"
+_AUTH = "/etcdserverpb.Auth/"
+
+
+def user_of(realm_name: str, host: str) -> str:
+    """Return the name of a host as a user of etcd."""
+    return f"softtoken-{realm_name}-{host}"
+
+
+def role_of(realm_name: str, kind: str) -> str:
+    """Return the name of a role: `host` for all hosts, `enrol` for those that may write tokens."""
+    return f"softtoken-{realm_name}-{kind}"
+
+
+class Cluster:
+    """The cluster, as its administrator.
+
+    Args:
+        engine: connected with the administrator's certificate.
+        own: the realm.
+    """
+
+    def __init__(self, engine: Etcd, own: Realm) -> None:
+        self.engine = engine
+        self.realm = own
+
+    def set_up(self) -> None:
+        """Create the roles of the realm, and turn on that rights are checked at all.
+
+        Raises:
+            EngineDown: the cluster does not answer.
+        """
+        users, roles = self._names("UserList"), self._names("RoleList")
+        if ADMINISTRATOR not in roles:
+            self._ask("RoleAdd", bytes_field(1, ADMINISTRATOR.encode()))
+        self._add_user(ADMINISTRATOR, ADMINISTRATOR, users)
+        everything = self.realm.prefix("")
+        rights = {
+            "host": ((_READ, everything), (_READ_WRITE, self.realm.prefix(realm.STATE))),
+            "enrol": ((_READ_WRITE, self.realm.prefix(realm.TOKENS)),),
+        }
+        for kind, permissions in rights.items():
+            role = role_of(self.realm.name, kind).encode()
+            if role.decode() not in roles:
+                self._ask("RoleAdd", bytes_field(1, role))
+            for right, prefix in permissions:
+                key = prefix.encode()
+                # The first field may be 0, which Protocol Buffers leave out.
+                permission = number_field(1, right) + bytes_field(2, key) + bytes_field(3, _end_of(key))
+                self._ask("RoleGrantPermission", bytes_field(1, role) + bytes_field(2, permission))
+        self._ask("AuthEnable", b"")
+
+    def add_host(self, host: str, *, enrols: bool) -> str:
+        """Create a host a member, and return its name as a user of etcd.
+
+        Raises:
+            EngineDown: the cluster does not answer.
+        """
+        user = user_of(self.realm.name, host)
+        users = self._names("UserList")
+        self._add_user(user, role_of(self.realm.name, "host"), users)
+        if enrols:
+            self._grant(user, role_of(self.realm.name, "enrol"))
+        return user
+
+    def hosts(self) -> list[str]:
+        """Return the names of the hosts that are members."""
+        start = user_of(self.realm.name, "")
+        return sorted(name.removeprefix(start) for name in self._names("UserList") if name.startswith(start))
+
+    def listed(self, kind: str) -> dict[str, Entry]:
+        """Return what is under all users' keys of a kind, by the user's name.
+
+        Raises:
+            EngineDown: the cluster does not answer.
+        """
+        found: dict[str, Entry] = {}
+        prefix = self.realm.prefix(kind).encode()
+        key, end = prefix, _end_of(prefix)
+        while True:
+            request = bytes_field(1, key) + bytes_field(2, end) + number_field(3, _PAGE)
+            answer = self.engine.call(_RANGE, request, deadline_s=time.monotonic() + CALL_S)
+            try:
+                page = etcd_messages.entries_in(etcd_messages.fields_of(answer))
+                found |= {realm.decoded(name.removeprefix(prefix).decode("ascii")): entry for name, entry in page}
+            except ValueError as error:
+                raise EngineDown(str(error)) from None
+            if len(page) < _PAGE:
+                return found
+            key = page[-1][0] + b"\0"
+
+    def _add_user(self, user: str, role: str, users: list[str]) -> None:
+        if user not in users:
+            no_password = bytes_field(3, number_field(1, 1))
+            self._ask("UserAdd", bytes_field(1, user.encode()) + no_password)
+        self._grant(user, role)
+
+    def _grant(self, user: str, role: str) -> None:
+        self._ask("UserGrantRole", bytes_field(1, user.encode()) + bytes_field(2, role.encode()))
+
+    def _names(self, method: str) -> list[str]:
+        try:
+            fields = etcd_messages.fields_of(self._ask(method, b""))
+            return [value.decode() for number, value in fields if number == 2 and isinstance(value, bytes)]
+        except ValueError as error:
+            raise EngineDown(str(error)) from None
+
+    def _ask(self, method: str, message: bytes) -> bytes:
+        return self.engine.call(_AUTH + method, message, deadline_s=time.monotonic() + CALL_S)
+
+
+def _end_of(prefix: bytes) -> bytes:
+    """Return the end of all keys with a prefix."""
+    return prefix[:-1] + bytes((prefix[-1] + 1,))

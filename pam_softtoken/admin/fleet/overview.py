@@ -1,0 +1,86 @@
+"""Implement `softtoken-admin fleet status` and `floor`: what is in a realm, and from when on codes count."""
+
+from __future__ import annotations
+
+import time
+
+from pam_softtoken.admin.common import deed
+from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster
+from pam_softtoken.errors import DamagedState
+from pam_softtoken.fleet.engine import EngineDown, Entry
+from pam_softtoken.fleet.realm import FLOOR, STATE, TOKENS
+from pam_softtoken.program_errors import AdministrationFailed
+from pam_softtoken.ui import terminal
+
+
+def show(screen: terminal.Terminal, cluster: Cluster) -> None:
+    """Show how many users the realm has, which values are damaged, and the hosts, as far as we may see them.
+
+    Raises:
+        AdministrationFailed: the cluster does not answer.
+    """
+    try:
+        tokens, states = cluster.listed(TOKENS), cluster.listed(STATE)
+        floor = cluster.engine.read([cluster.realm.key(FLOOR)], deadline_s=time.monotonic() + CALL_S)[0]
+    except EngineDown as error:
+        raise AdministrationFailed(str(error), hint="softtoken-fleet(7) says what to do without a quorum") from None
+    revoked = sorted(set(states) - set(tokens))
+    screen.show(f"realm      {cluster.realm.name}")
+    screen.show(f"users      {len(tokens)}")
+    screen.show(f"revoked    {len(revoked)}")
+    screen.show(f"floor      {_floor_in_words(cluster, floor)}")
+    for name, entry in sorted(tokens.items()):
+        _show_damage(screen, cluster, TOKENS, name, entry)
+    for name, entry in sorted(states.items()):
+        _show_damage(screen, cluster, STATE, name, entry)
+    try:
+        hosts = cluster.hosts()
+    except EngineDown:
+        return  # only the administrator can list them
+    screen.show(f"hosts      {', '.join(hosts) or 'none'}")
+
+
+def raise_floor(screen: terminal.Terminal, cluster: Cluster) -> None:
+    """Raise the floor to now: let no TOTP code count that is older than now.
+
+    Raises:
+        AdministrationFailed: it is not written.
+    """
+    key, now = cluster.realm.key(FLOOR), int(time.time())
+    deadline_s = time.monotonic() + CALL_S
+    try:
+        present = cluster.engine.read([key], deadline_s=deadline_s)[0]
+        if present.value is not None and cluster.realm.open_floor(present.value) > now:
+            raise AdministrationFailed(
+                "the floor is later than now: this clock, or an earlier one, is wrong", hint="date shows this clock"
+            )
+        value = cluster.realm.sealed_floor(now)
+        swapped = cluster.engine.swap({key: present.revision}, {key: value}, [key], deadline_s=deadline_s)
+    except EngineDown as error:
+        raise AdministrationFailed(str(error), hint="only the administrator's machine can write the floor") from None
+    except DamagedState as error:
+        raise AdministrationFailed(str(error), hint="look for the reason before you delete the key") from None
+    if not swapped.done and swapped.entries[0].value != value:
+        raise AdministrationFailed("somebody else has changed it meanwhile", hint="run the same command again")
+    deed.record("fleet-floor", "all", realm=cluster.realm.name)
+    screen.tell("Done. The codes of the present time step are refused; the next ones count.")
+    screen.tell("Tokens that count (HOTP) and recovery codes have no time: if the backup was old, make new ones.")
+
+
+def _show_damage(screen: terminal.Terminal, cluster: Cluster, kind: str, name: str, entry: Entry) -> None:
+    try:
+        if kind == TOKENS:
+            cluster.realm.open(kind, name, entry.value or b"")
+        else:
+            cluster.realm.open_state(name, entry.value or b"")
+    except DamagedState as error:
+        screen.show(f"damaged    {terminal.visible(name)}: {terminal.visible(str(error))}")
+
+
+def _floor_in_words(cluster: Cluster, entry: Entry) -> str:
+    if entry.value is None:
+        return "none"
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(cluster.realm.open_floor(entry.value)))
+    except DamagedState as error:
+        return f"damaged: {terminal.visible(str(error))}"

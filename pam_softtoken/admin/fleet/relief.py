@@ -1,0 +1,85 @@
+"""Implement `softtoken-admin fleet revoke` and `unlock`: help a user on all hosts of the realm at once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from pam_softtoken.account.state import State
+from pam_softtoken.admin.common import deed
+from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster
+from pam_softtoken.errors import DamagedState
+from pam_softtoken.fleet.engine import EngineDown
+from pam_softtoken.fleet.realm import NONCE_BYTES, STATE, TOKENS
+from pam_softtoken.program_errors import AdministrationFailed
+from pam_softtoken.ui import terminal
+
+
+def revoke(screen: terminal.Terminal, cluster: Cluster, user: str) -> None:
+    """End all tokens and recovery codes of a user. On return no host accepts them.
+
+    The state stays: it proves that the user was enrolled. So no `nullok` lets them in.
+
+    Raises:
+        AdministrationFailed: they still count, or may do so.
+    """
+    key = cluster.realm.key(TOKENS, user)
+    deadline_s = time.monotonic() + CALL_S
+    try:
+        while True:
+            present = cluster.engine.read([key], deadline_s=deadline_s)[0]
+            if present.value is None:
+                break
+            _require_state(cluster, user, deadline_s)
+            swapped = cluster.engine.swap({key: present.revision}, {key: None}, [key], deadline_s=deadline_s)
+            if swapped.done:
+                break
+    except EngineDown as error:
+        raise AdministrationFailed(
+            f"{user} is not revoked: {error}",
+            hint="only a host that joined with --enrol, or the administrator's machine, can revoke",
+        ) from None
+    deed.record("fleet-revoke", user, realm=cluster.realm.name)
+    screen.tell(f"The realm has no tokens of {terminal.visible(user)}. No host accepts their codes.")
+
+
+def _require_state(cluster: Cluster, user: str, deadline_s: float) -> None:
+    """Write a state if there is none: a user without both keys would count as one who never enrolled."""
+    key = cluster.realm.key(STATE, user)
+    value = cluster.realm.sealed_state(user, State.new(), os.urandom(NONCE_BYTES), frozenset())
+    cluster.engine.swap({key: 0}, {key: value}, [key], deadline_s=deadline_s)
+
+
+def unlock(screen: terminal.Terminal, cluster: Cluster, user: str) -> None:
+    """Forget the wrong answers of a user, so that nobody has to wait for them.
+
+    Raises:
+        AdministrationFailed: it was not done.
+    """
+    _change_state(cluster, user, State.without_waits)
+    deed.record("fleet-unlock", user, realm=cluster.realm.name)
+    screen.tell(f"Nobody has to wait for wrong answers of {terminal.visible(user)} any more.")
+
+
+def _change_state(cluster: Cluster, user: str, change: Callable[[State], State]) -> None:
+    realm, key = cluster.realm, cluster.realm.key(STATE, user)
+    nonce = os.urandom(NONCE_BYTES)
+    deadline_s = time.monotonic() + CALL_S
+    try:
+        while True:
+            present = cluster.engine.read([key], deadline_s=deadline_s)[0]
+            if present.value is None:
+                raise AdministrationFailed(
+                    f"the realm does not know {user}", hint="softtoken-admin fleet status shows who is in it"
+                )
+            known_nonce, state = realm.open_state(user, present.value)
+            if known_nonce == nonce:  # an answer was lost on the way
+                return
+            value = realm.sealed_state(user, change(state), nonce, frozenset((*state.last, *state.spent)))
+            if cluster.engine.swap({key: present.revision}, {key: value}, [key], deadline_s=deadline_s).done:
+                return
+    except EngineDown as error:
+        raise AdministrationFailed(str(error), hint="run the same command again when the nodes answer") from None
+    except DamagedState as error:
+        raise AdministrationFailed(str(error), hint="softtoken-fleet(7) says what a broken seal can mean") from None

@@ -1,0 +1,1 @@
+"""The tokens and state of a realm that many hosts share, kept in etcd."""
