@@ -223,6 +223,7 @@ EXPLAINED = "explained"
 """The kind of an error whose text says what helps."""
 FOREIGN, HARD_LINKED, LINK, NO_DIRECTORY, NO_FILE = "foreign", "hard-linked", "link", "no-directory", "no-file"
 READABLE, WRITABLE = "readable", "writable"
+NO_KEY, NOT_LOADED, WRONG_KEY = "no-key", "not-loaded", "wrong-key"
 """What is wrong with a file or directory, as far as `account.cure` can help. The system's reasons come first, then our
 own.
 """
@@ -319,6 +320,13 @@ class OtherAccount(BadTokenFile):
 
     A new user with a former user's uid or name gets nothing of the former user. This error is no proof of absence
     either.
+    """
+
+
+class Sealed(BadTokenFile):
+    """The token file is sealed, and this host cannot open it, or cannot seal what it has to write.
+
+    The kind is `NO_KEY`, `NOT_LOADED` or `WRONG_KEY`; empty if the file was changed.
     """
 
 

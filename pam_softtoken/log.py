@@ -41,6 +41,8 @@ REASONS = {
     "bad_token_file": "The token file is not what enrolment wrote. `detail` names it.",
     "other_account": "The token file in a store of root's is that of another account, or does not name its account. "
     "`detail` names both, and the command that helps.",
+    "sealed": "The token file in root's store is sealed and cannot be opened: there is no key, it is another key, "
+    "or the file was changed. `detail` says which, and what helps. See `softtoken-admin seal`.",
     "damaged_state": "It is not known any more which codes were used. `softtoken-admin reset-state` starts "
     "the state anew.",
     "lock_timeout": "The use of a code could not be recorded, because another process holds the lock, so the code was "

@@ -20,6 +20,10 @@ PACKAGE = "libpam-softtoken"
 """The package that holds our module and the programs; empty if they were built from source without one."""
 COMMON_PACKAGE = "softtoken-common"
 """The package that holds the Python side."""
+SUDO_PACKAGE = "sudo-softtoken"
+"""The package that holds our plugin for sudo. It is built with `PACKAGE`."""
+SUDO_PLUGINS = "/usr/libexec/sudo"
+"""The directory of our plugin, where sudo looks for its plugins."""
 BUILD = ""
 """The command that installs from source again, in the directory of the source."""
 
@@ -144,6 +148,19 @@ def reinstall(*, kind: str | None = None, common: bool = False) -> str:
         return BUILD or "run scripts/build in the source of pam_softtoken again, as before"
     commands = _commands(kind)
     return f"{commands[1]} {package}" if commands else f"install the package {package} again"
+
+
+def install_sudo_plugin(*, kind: str | None = None, again: bool = False) -> str:
+    """Return the command that installs our plugin for sudo.
+
+    Args:
+        kind: a family in place of this host's.
+        again: it is there, and damaged.
+    """
+    commands = _commands(kind)
+    if not PACKAGE or commands is None:
+        return reinstall(kind=kind) if not PACKAGE else f"install the package {SUDO_PACKAGE}"
+    return f"{commands[again]} {SUDO_PACKAGE}"
 
 
 def reinstall_interpreter(*, kind: str | None = None) -> str:

@@ -123,5 +123,13 @@ class StatementTooLong(SigningError):
         self.length = length
 
 
+class Unsigned(SigningError):
+    """A signature is required, and there is none to ask for. The text says why."""
+
+
+class SignedTooLate(SigningError):
+    """The answer to a request came when the request was too old."""
+
+
 class BadRequest(SigningError):
     """The text is no genuine request to sign something. The text of the error is for the user."""

@@ -87,6 +87,7 @@ def world() -> Iterator[Path]:
             "/var/lib/softtoken/.names",
             "/var/lib/softtoken/enrolled",
             "/var/lib/softtoken/revoked",
+            "/var/lib/softtoken/sign",
             "/var/lib/softtoken",
         ):
             with contextlib.suppress(OSError):

@@ -20,9 +20,12 @@ from pam_softtoken.errors import (
     MISSING,
     NO_DIRECTORY,
     NO_FILE,
+    NO_KEY,
+    NOT_LOADED,
     READ_ONLY,
     READABLE,
     WRITABLE,
+    WRONG_KEY,
 )
 
 TYPE_CHECKING = False
@@ -86,6 +89,9 @@ _ADVICE = {
 """Further advice, or the only advice if there is no command."""
 _OF_RECORDS = {READ_ONLY: "mount -o remount,rw /run", MISSING: "mkdir -m 755 /run"}
 """Commands for root's record of what was used while a home is read-only."""
+_RECOVER = "softtoken-admin seal --recover"
+_OF_KEYS = {NO_KEY: _RECOVER, WRONG_KEY: _RECOVER, NOT_LOADED: "systemctl restart softtoken-key.service"}
+"""Commands for a sealed token file that has no key."""
 _SAFE = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-"
 
 
@@ -173,6 +179,9 @@ def _of_content(error: errors.PathError, location: Location) -> Cure:
     force = _FORCE.format(user=user)
     if isinstance(error, errors.OtherAccount):
         return Cure(advice="an administrator can run that command, which first says whose tokens they are")
+    if isinstance(error, errors.Sealed) and error.kind in _OF_KEYS:
+        advice = f"if that fails: {_RECOVER}" if error.kind == NOT_LOADED else "it asks for the recovery key"
+        return Cure(_OF_KEYS[error.kind], advice=advice)
     return Cure(force, own=_ANEW if location.in_home else "")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from pam_softtoken.account import (
     enrolled_mark,
+    host_key,
     places,
     ram_record,
     replace,
@@ -306,9 +307,10 @@ class Editor(Store):
         Raises:
             EnrolmentFailed: one of its keys was revoked.
             NotStored: it cannot be written.
+            Sealed: it has to be sealed, and there is no key.
         """
         self._admission.require_not_dead(content)
-        filler = os.urandom(len(token_file.serialise(content, owner=self.location.bound_to)))
+        filler = os.urandom(len(self._text_of(content, self.location.bound_to)))
         with self.location.as_owner():
             replace.Replacement(self._path(TOKENS), filler, below=self._directory).discard()
 
@@ -332,7 +334,7 @@ class Editor(Store):
 
         Raises:
             EnrolmentFailed: the new tokens could not count, because of a revocation.
-            BadTokenFile, DamagedState, InsecureFile, LockTimeout, NotStored, UnusableFile: as their names say.
+            BadTokenFile, DamagedState, InsecureFile, LockTimeout, NotStored, Sealed, UnusableFile: as their names say.
         """
         self.lock(LOCK_TIMEOUT_S)
         try:
@@ -366,9 +368,17 @@ class Editor(Store):
     def _prepare(self, content: TokenFile) -> replace.Replacement:
         """Write a new token file beside the old one. Call `put` as the owner to put it in place."""
         self._live |= content.record_names()  # old tokens are live before the exchange, new ones after it
-        data = token_file.serialise(content, owner=self.location.bound_to)
+        data = self._text_of(content, self.location.bound_to)
         with self.location.as_owner():
             return replace.Replacement(self._path(TOKENS), data, below=self._directory)
+
+    def _text_of(self, content: TokenFile, owner: token_file.Owner | None) -> bytes:
+        """Return what to write into a token file, sealed where this host seals. Only this method makes it.
+
+        Hold the lock. A change of the host's key takes it afterwards, and so sees what is written now.
+        """
+        text = token_file.serialise(content, owner=owner)
+        return text if self.location.in_home else host_key.sealed(text, path=self._path(TOKENS))
 
 
 class UsersEditor(Editor):

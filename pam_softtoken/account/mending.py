@@ -17,12 +17,13 @@ from collections.abc import Callable
 from pam_softtoken import errors
 from pam_softtoken.account import cure, enrolled_mark, file_faults, replace, safe_open, state_format, token_file
 from pam_softtoken.account.location import STATE, TOKENS, Location
+from pam_softtoken.account.store import text_of
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.errors import DamagedState, InsecureFile, PathError, UnusableFile
 from pam_softtoken.program_errors import EnrolmentFailed
 
 _LOOKING = os.O_RDONLY | safe_open.SAFELY
-_MAX_BYTES = {TOKENS: token_file.MAX_BYTES, STATE: state_format.FILE_BYTES}
+_MAX_BYTES = {TOKENS: token_file.MAX_FILE_BYTES, STATE: state_format.FILE_BYTES}
 _WRITTEN = re.compile(r"\.[0-9a-f]{16}")
 LOCK_TIMEOUT_S = 2.0
 _GET_FLAGS, _SET_FLAGS, _IMMUTABLE = 0x80086601, 0x40086602, 0x30
@@ -275,8 +276,13 @@ class Mender:
         if data is None or not data or len(data) > _MAX_BYTES[name]:
             return None
         if name == TOKENS:
-            token_file.parse(data, path=f"{self._location.path}/{name}", owner=self._location.bound_to)
+            self._parsed(data)
         return data
+
+    def _parsed(self, data: bytes) -> TokenFile:
+        path = f"{self._location.path}/{TOKENS}"
+        text = text_of(data, path=path, is_roots=not self._location.in_home)
+        return token_file.parse(text, path=path, owner=self._location.bound_to)
 
     def _read_as_owner(self, name: str) -> bytes | None:
         # Root follows no link, because it may be another user's. Users may put their own files where they like.
@@ -313,7 +319,7 @@ class Mender:
             except DamagedState:
                 return None
         if name == TOKENS and data:
-            content = token_file.parse(data, path=f"{self._location.path}/{name}", owner=self._location.bound_to)
+            content = self._parsed(data)
             if self._is_somebody_elses is None or self._is_somebody_elses(content, status.st_uid):
                 raise EnrolmentFailed(
                     f"{self._location.path}/{name} may be another user's; nothing was changed",

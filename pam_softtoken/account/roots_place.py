@@ -9,6 +9,7 @@ from contextlib import suppress
 from pam_softtoken.account import replace, safe_open, token_file
 from pam_softtoken.account.editor import LOCK_TIMEOUT_S, Editor
 from pam_softtoken.account.location import STATE, TOKENS
+from pam_softtoken.account.store import text_of
 from pam_softtoken.account.token_file import Owner, TokenFile
 from pam_softtoken.errors import NotStored
 from pam_softtoken.program_errors import AdministrationFailed
@@ -30,7 +31,8 @@ class Place(Editor):
         except FileNotFoundError:
             return None
         try:
-            return token_file.parse_any(safe_open.read(tokens, token_file.MAX_BYTES, path=path), path=path)
+            data = safe_open.read(tokens, token_file.MAX_FILE_BYTES, path=path)
+            return token_file.parse_any(text_of(data, path=path, is_roots=not self.location.in_home), path=path)
         finally:
             os.close(tokens)
 
@@ -49,7 +51,7 @@ class Place(Editor):
         state = self.read_state()
         if state is not None and self._seen is not None and self._seen[1] is not None:
             self.write_state(state)  # the name of a record in /run comes from the old place
-        data = token_file.serialise(found[0], owner=owner)
+        data = self._text_of(found[0], owner)
         replace.Replacement(self._path(TOKENS), data, below=self._directory).put()
 
     def clear(self) -> None:

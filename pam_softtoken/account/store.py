@@ -19,13 +19,35 @@ from pam_softtoken.account import (
 )
 from pam_softtoken.account.location import STATE, TOKENS
 from pam_softtoken.account.state import State
-from pam_softtoken.errors import DamagedState, InsecureFile, NotEnrolled, NotStored, UnusableFile
+from pam_softtoken.errors import DamagedState, InsecureFile, NotEnrolled, NotStored, Sealed, UnusableFile
 from pam_softtoken.otp.mac import sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pam_softtoken.account.location import Location
     from pam_softtoken.account.token_file import TokenFile
+
+
+_SEALED = b"softtoken-sealed "
+_UNSEALINGS = 3
+
+
+def text_of(data: bytes, *, path: str, is_roots: bool) -> bytes:
+    """Return the text of a token file, whether it is plain or sealed.
+
+    Args:
+        data: the file's bytes, at most one more than `token_file.MAX_FILE_BYTES`.
+        path: its name, for the error.
+        is_roots: the file is in a store of root's. Others are never sealed, so for them no key is read.
+
+    Raises:
+        Sealed: this host cannot open it.
+    """
+    if is_roots and data.startswith(_SEALED):
+        from pam_softtoken.account import host_key  # noqa: PLC0415 - most hosts seal nothing
+
+        return host_key.unsealed(data, path=path)
+    return data
 
 
 def _why_not_proven(location: Location) -> str:
@@ -318,13 +340,30 @@ class Store:
 
     def _read_tokens(self) -> TokenFile:
         path = self._path(TOKENS)
-        content = self._parsed(self._tokens, path)
+        content = self._parsed(self._tokens, path) if self.location.in_home else self._opened(path)
         self._live = content.record_names()
         return self._revocation.living(content)
 
+    def _opened(self, path: str) -> TokenFile:
+        """Parse root's token file. If its key was exchanged after the file was opened, so was the file."""
+        for _ in range(_UNSEALINGS):
+            try:
+                return self._parsed(self._tokens, path)
+            except Sealed:
+                if safe_open.is_in_place(self._tokens, path, below=self._directory):
+                    raise
+                os.close(self._tokens)
+                self._tokens = -1
+                try:
+                    self._open_tokens()
+                except FileNotFoundError:
+                    raise NotEnrolled(proven=False) from None
+        return self._parsed(self._tokens, path)
+
     def _parsed(self, tokens: int, path: str) -> TokenFile:
-        data = safe_open.read(tokens, token_file.MAX_BYTES, path=path)
-        return token_file.parse(data, path=path, owner=self.location.bound_to)
+        data = safe_open.read(tokens, token_file.MAX_FILE_BYTES, path=path)
+        text = text_of(data, path=path, is_roots=not self.location.in_home)
+        return token_file.parse(text, path=path, owner=self.location.bound_to)
 
     def _path(self, name: str) -> str:
         return f"{self.location.path}/{name}"

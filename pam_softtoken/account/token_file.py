@@ -21,6 +21,8 @@ except ImportError:  # an interpreter without the accelerator
 
 VERSION = 1
 MAX_BYTES = 32 * 1024
+MAX_FILE_BYTES = MAX_BYTES + 128
+"""The most that is read of a file: its text can be sealed, see `host_key`."""
 MAX_TOKENS = 16
 MAX_NAME_CHARACTERS = 255
 MAX_UID = 2**32 - 1

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pam_softtoken.account import user_lookup
+from pam_softtoken.admin import sign_switch
 from pam_softtoken.admin.access import forecast, lockout, proofs
 from pam_softtoken.admin.access.forecast import Forecast
-from pam_softtoken.admin.change import carry_out, trial
+from pam_softtoken.admin.change import carry_out, trial, wording
 from pam_softtoken.admin.change.plan import WITH_PASSWORD, WITH_PUBLIC_KEY, Plan, diff
 from pam_softtoken.admin.common import deed, duration, person
 from pam_softtoken.admin.services import exempt, locker_check
@@ -27,7 +28,7 @@ from pam_softtoken.program_errors import AdministrationFailed, UsageError
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
 
-SHORTEST, LONGEST, USUAL = "1s", "1d", "10m"
+SHORTEST, LONGEST, USUAL = sign_switch.SHORTEST, sign_switch.LONGEST, "10m"
 FRESH_S = 15 * 60
 """A code accepted within this time proves as much about token and clock as a trial would. In seconds."""
 
@@ -43,11 +44,19 @@ class EnableOptions:
     exempt: tuple[str, ...]
     lock_out: lockout.LockOutOptions
     enrol_later: bool
+    sign: str | None
     dry_run: bool
 
 
 def _enable(screen: terminal.Terminal, options: EnableOptions) -> None:
     service = options.service
+    if options.sign is not None:
+        _require_no_codes(options)
+        wanted = sign_switch.SignOptions(
+            service, options.sign, options.time, options.user, options.lock_out, dry_run=options.dry_run
+        )
+        sign_switch.enable(screen, wanted)
+        return
     person.require_root(f"enable {service}")
     for_s = duration.between("--for", options.time, SHORTEST, LONGEST)
     carry_out.require_none_pending(service)
@@ -78,6 +87,17 @@ def _enable(screen: terminal.Terminal, options: EnableOptions) -> None:
     _put_in_use(screen, found.plan, options, for_s=for_s, awaited=user if is_theirs else "", user=user)
 
 
+def _require_no_codes(options: EnableOptions) -> None:
+    """Check that no option is about codes, since signatures are turned on.
+
+    Raises:
+        UsageError: one is.
+    """
+    given = {"--with": options.way, "--except": options.exempt, "--enrol-later": options.enrol_later}
+    for name in (name for name, value in given.items() if value):
+        raise UsageError(f"{name} is about codes, and goes with no --sign", hint="see softtoken-admin enable --help")
+
+
 def _put_in_use(
     screen: terminal.Terminal, plan: Plan, options: EnableOptions, *, for_s: float, awaited: str, user: str
 ) -> None:
@@ -98,7 +118,7 @@ def _put_in_use(
         screen.tell(f"Only a login of {awaited} confirms it.")
     screen.tell(
         f"If nobody does so within {options.time}, the change is taken back. "
-        f"To keep it without a login: {carry_out.confirm_command(service)}"
+        f"To keep it without a login: {wording.confirm_command(service)}"
     )
     carry_out.wait(screen, planned)
 
@@ -238,13 +258,14 @@ def _add_enable(parser: argparse.ArgumentParser) -> None:
         help="ask nothing, so nobody tries the new stack before it is in use; this proves only that the modules load, "
         "and that the stack asks for a code and refuses wrong answers",
     )  # fmt: skip
+    sign_switch.add_sign(parser, takes_value=True)
     parser.add_argument("--enrol-later", action="store_true", help="let users in who have never enrolled (nullok)")
     add_dry_run(parser)
 
 
 ENABLE = Command(
     "enable",
-    "ask for a code in a service; the change is taken back unless a login confirms it",
+    "ask for a code in a service, or for signatures; the change is taken back unless a login confirms it",
     _add_enable,
     EnableOptions,
     _enable,

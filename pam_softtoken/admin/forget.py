@@ -1,7 +1,7 @@
 """Remove root's records of an account that is gone: `softtoken-admin forget`, and `rebind --newcomer`.
 
-These are tokens, state, marks, the records of a name and a home directory, revocations, and used codes recorded in
-/run. After that, a new user who gets the name, the uid or the home directory has never enrolled.
+These are tokens, state, marks, the records of a name and a home directory, revocations, tokens that sign, and used
+codes recorded in /run. After that, a new user who gets the name, the uid or the home directory has never enrolled.
 """
 
 from __future__ import annotations
@@ -11,17 +11,26 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pam_softtoken.account import enrolled_mark, ram_record, revoking, roots_place, safe_open, token_file
+from pam_softtoken.account import (
+    enrolled_mark,
+    ram_record,
+    revoking,
+    roots_place,
+    safe_open,
+    signer_records,
+    token_file,
+)
 from pam_softtoken.account.location import TOKENS, Location
 from pam_softtoken.account.roots_place import Place
 from pam_softtoken.admin.common import deed, logins, orphans, person
-from pam_softtoken.admin.common.orphans import CHANGED, GONE, HOME, STORE, Orphan
+from pam_softtoken.admin.common.orphans import CHANGED, GONE, HOME, SIGNER, SIGNER_NAME, STORE, Orphan
 from pam_softtoken.errors import BadTokenFile, PathError
 from pam_softtoken.program_errors import AdministrationFailed, UsageError
 from pam_softtoken.ui import consent, terminal
 from pam_softtoken.ui.command_line import Command
 
-_Pair = tuple[str | None, int]
+_Pair = tuple[str | None, int | None]
+_SIGNERS = (SIGNER, SIGNER_NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +60,10 @@ def begin_anew(screen: terminal.Terminal, account: safe_open.Account, store: str
     """
     location = Location(store, account)
     former, before, described = *_records_of_others(account), _described(account)
-    place = Place(location)
+    place, signing = Place(location), signer_records.of_others(account)
     try:
         found = _tokens_of_others(place)
-        if not found and not former and before is None:
+        if not found and not former and before is None and not signing:
             raise AdministrationFailed(
                 f"nothing of a former user is in the way of {account.name}",
                 hint=f"{person.PROGRAM} revoke {account.name} takes the tokens of {account.name} away",
@@ -62,11 +71,16 @@ def begin_anew(screen: terminal.Terminal, account: safe_open.Account, store: str
         left = [found] if found else []
         left += [f"the mark that uid {account.uid} was enrolled as {former}"] if former else []
         left += [f"root's record ({before.described(account.name)})"] if before is not None else []
+        left += [f"the mark {path} of a user who signs commands" for path in signing]
         screen.tell(f"{account.name} is a new user, and what a former user left is taken away: {' and '.join(left)}.")
         if former or not enrolled_mark.is_set(account.uid):
             screen.tell(f"From then on {account.name} counts as a user who has never enrolled.")
         consent.require(screen, "Take it away?", given=agreed)
-        if (_tokens_of_others(place), _described(account)) != (found, described):
+        if (_tokens_of_others(place), _described(account), signer_records.of_others(account)) != (
+            found,
+            described,
+            signing,
+        ):
             raise _changed_meanwhile(location.path)
         if not location.in_home and place.is_open:
             place.clear()
@@ -77,6 +91,8 @@ def begin_anew(screen: terminal.Terminal, account: safe_open.Account, store: str
             enrolled_mark.forget(account.uid)
         if before is not None:
             enrolled_mark.forget_former(account)
+        for path in signing:
+            signer_records.forget(path)
         why = former or found or (f"{before.name} uid {before.uid}" if before is not None else "")
         deed.record("rebind", account.name, uid=str(account.uid), newcomer="yes", former=why)
     finally:
@@ -134,7 +150,7 @@ def _forget(screen: terminal.Terminal, options: ForgetOptions) -> None:
     settings = person.settings_of(options.store)
     places = (settings.store, person.PLACES["system"])
     found = orphans.find(places)
-    chosen = [each for each in found if each.uid is not None and _is_meant(each, options)]
+    chosen = [each for each in found if (each.uid is not None or each.kind in _SIGNERS) and _is_meant(each, options)]
     if not chosen:
         raise _nothing(options, found)
     for each in chosen:
@@ -146,7 +162,7 @@ def _forget(screen: terminal.Terminal, options: ForgetOptions) -> None:
     consent.require(screen, "Take it away?", given=options.yes)
     _require_unchanged(chosen, set(orphans.find(places)))
     try:
-        for pair in dict.fromkeys((each.user, each.uid) for each in chosen if each.uid is not None):
+        for pair in dict.fromkeys((each.user, each.uid) for each in chosen):
             _take_away(pair, [each for each in chosen if (each.user, each.uid) == pair])
     except PathError as error:
         raise AdministrationFailed(
@@ -185,12 +201,16 @@ def _is_meant(orphan: Orphan, options: ForgetOptions) -> bool:
         return orphan.account == GONE
     if orphan.account == GONE:
         return _is_named(orphan, options)
-    # It may be the same user, and then a key that was revoked would work again. So root has to say all of it.
+    # It may be the same user, and then a key that was revoked would work again. So root has to say all of it. Without
+    # their marks users who sign would be asked for nothing, so those of an account that is there stay.
+    if orphan.kind in _SIGNERS:
+        return False
     return orphan.account == CHANGED and (orphan.user, orphan.uid) == (options.user, options.uid)
 
 
 def _is_named(orphan: Orphan, options: ForgetOptions) -> bool:
-    return (options.user is None or orphan.user == options.user) and options.uid in (None, orphan.uid)
+    is_uid = options.uid in (None, orphan.uid) or (orphan.uid is None and options.user is not None)
+    return is_uid and (options.user is None or orphan.user == options.user)
 
 
 def _nothing(options: ForgetOptions, found: Iterable[Orphan]) -> AdministrationFailed:
@@ -226,6 +246,11 @@ def _take_away(pair: _Pair, found: Iterable[Orphan]) -> None:
             _clear(each.path)
         if each.kind == HOME:
             enrolled_mark.forget_record(each.path)
+        if each.kind in _SIGNERS:
+            signer_records.forget(each.path)
+    if uid is None:
+        deed.record("forget", name or "")
+        return
     if _has_only_its_own(name, uid):
         for path in ram_record.paths_of(uid):
             ram_record.remove(path)

@@ -16,6 +16,7 @@ from pam_softtoken.admin.mend import MEND
 from pam_softtoken.admin.rebind import REBIND
 from pam_softtoken.admin.relief import RESET_STATE, UNLOCK
 from pam_softtoken.admin.revoke import REVOKE
+from pam_softtoken.admin.seal import SEAL
 from pam_softtoken.admin.status import STATUS
 from pam_softtoken.admin.switch import CONFIRM, DISABLE, ROLL_BACK
 from pam_softtoken.ui import command_line, terminal
@@ -34,6 +35,8 @@ examples:
       it works: keep it
   softtoken-admin disable sudo
       stop asking for a code
+  softtoken-admin enable sudo --sign
+      users with a signing token sign each command at sudo
   softtoken-admin status
       who is enrolled, and which users do services refuse?
   softtoken-admin code-for alice --for 1h
@@ -54,6 +57,8 @@ examples:
       after usermod -l alice alicia: it is the same user
   softtoken-admin forget dave
       after userdel dave: nothing is in the way of the next user of that name or uid
+  softtoken-admin seal --on
+      without the key of this host, a backup of the tokens that root keeps yields no codes
 """
 COMMANDS: tuple[command_line.Command[Any], ...] = (
     ENABLE,
@@ -71,6 +76,7 @@ COMMANDS: tuple[command_line.Command[Any], ...] = (
     move.COMMAND,
     REBIND,
     FORGET,
+    SEAL,
 )
 
 

@@ -20,6 +20,7 @@ from pam_softtoken.account import (
     revocation,
     revoking,
     safe_open,
+    signer_records,
     token_file,
     user_lookup,
 )
@@ -204,6 +205,7 @@ class _HandOver:
             or (known is not None and known.uid == former.uid)
             or os.path.lexists(revocation.directory_of(former.uid))
             or (old.in_home and old.path != new.path and _is_there(old))
+            or signer_records.has_left(former, self._account)
         )
 
     def _go(self, bound_to: Owner | None) -> None:
@@ -221,6 +223,7 @@ class _HandOver:
         if old.path != new.path and (bound_to != _NOTHING or old.in_home) and _is_there(old):
             with new.as_owner():
                 _move(old, new)
+        signer_records.hand_over(former, account)
         enrolled_mark.record(account)  # revocations are under the present uid now
         if former.name != account.name:
             known = enrolled_mark.known(former.name)

@@ -10,8 +10,9 @@ from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.state import NEVER, State
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.admin.common import bounded, deed, person
+from pam_softtoken.admin.signers import signer_relief
 from pam_softtoken.config import Config
-from pam_softtoken.errors import DamagedState, in_words
+from pam_softtoken.errors import DamagedState, NotEnrolled, in_words
 from pam_softtoken.login import clock_doubt, policy
 from pam_softtoken.login.policy import Limits
 from pam_softtoken.otp import hotp
@@ -32,15 +33,20 @@ class ResetOptions:
 def _unlock(screen: terminal.Terminal, options: person.UserOptions) -> None:
     person.require_root(f"unlock {options.user}")
     settings = person.settings_of(options.store)
-    counted = bounded.work_for(options.user, lambda: _forget_wrong_answers(options.user, settings))
-    if counted:
-        wrong = "1 wrong answer is" if counted == 1 else f"{counted} wrong answers are"
-        screen.tell(f"Done. {wrong} forgotten; {options.user} need not wait.")
-    else:
+    signs = signer_relief.has_tokens(options.user)
+    signatures = signer_relief.unlock(options.user)
+    if signatures:
+        deed.record("unlock", options.user, signing="yes")
+    counted = bounded.work_for(options.user, lambda: _forget_wrong_answers(options.user, settings, signs=signs))
+    for number, what in ((counted, "answer"), (signatures, "signature")):
+        if number:
+            wrong = f"1 wrong {what} is" if number == 1 else f"{number} wrong {what}s are"
+            screen.tell(f"Done. {wrong} forgotten; {options.user} need not wait.")
+    if not counted and not signatures:
         screen.tell(f"No wrong answer of {options.user} is counted; there is nothing to wait for.")
 
 
-def _forget_wrong_answers(user: str, settings: Config) -> int:
+def _forget_wrong_answers(user: str, settings: Config, *, signs: bool) -> int:
     counted = 0
 
     def change(content: TokenFile, before: State | None) -> State | None:
@@ -51,7 +57,12 @@ def _forget_wrong_answers(user: str, settings: Config) -> int:
         return before.without_waits()
 
     with person.opened(user, settings) as store:
-        store.open_enrolled()
+        try:
+            store.open_enrolled()
+        except NotEnrolled:
+            if not signs:
+                raise
+            return 0
         store.change_state(change, terminal.checkpoint)
         if counted:
             deed.record("unlock", user)
@@ -148,6 +159,13 @@ def _reset(screen: terminal.Terminal, options: ResetOptions) -> None:
     user = options.user
     person.require_root(f"reset-state {user}")
     settings = person.settings_of(options.store)
+    if signer_relief.is_damaged(user):
+        screen.tell(f"The record of wrong signatures of {user} is damaged. Starting it anew ends their waits.")
+        consent.require(screen, "Start it anew?", given=options.yes)
+        signer_relief.start_anew(user)
+        deed.record("reset-state", user, was="damaged", signing="yes")
+        screen.tell(f"Done. {user} can sign again. The state of codes is as it was; the same command starts it anew.")
+        return
     # The administrator takes time to answer, and logins must not wait for the lock meanwhile.
     was, losses = bounded.work_for(user, lambda: _survey(user, settings))
     screen.tell(f"The state of {user} is {was}. Starting it anew gives up:")
@@ -191,7 +209,7 @@ def _add_to_reset(parser: argparse.ArgumentParser) -> None:
 
 UNLOCK = Command(
     "unlock",
-    "forget a user's wrong answers, so that nobody has to wait for them",
+    "forget a user's wrong answers and signatures, so that nobody has to wait for them",
     person.add_user,
     person.UserOptions,
     _unlock,

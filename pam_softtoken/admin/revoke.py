@@ -21,6 +21,7 @@ from pam_softtoken.account.location import Location
 from pam_softtoken.account.state import State
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.admin.common import bounded, deed, person
+from pam_softtoken.admin.signers.signer_revocation import SigningRevocation
 from pam_softtoken.errors import BadTokenFile, LockTimeout, NotEnrolled, NotStored, NotSynced, PathError
 from pam_softtoken.program_errors import AdministrationFailed, EnrolmentFailed
 from pam_softtoken.ui import consent, terminal
@@ -80,15 +81,38 @@ class _Revocation:
         self._options = options
         self._location = location
         self._user = location.account.name
+        self._signing = SigningRevocation(screen, location.account, options.name)
 
     def carry_out(self) -> None:
         """Ask, revoke, and clean up."""
         seen = _look(self._location)
-        doomed = self._chosen(seen)
+        signing = self._signing if self._signing.is_called_for else None
+        has_codes = signing is None or not self._has_only_signed(seen)
+        doomed = self._chosen(seen) if has_codes else ()
         left = [name for name, fingerprint in seen.tokens if fingerprint not in doomed]
-        self._warn(left)
+        if has_codes:
+            self._warn(left)
+        elif seen.trouble:
+            self._screen.tell(f"{terminal.visible(seen.trouble)}; only what signs is revoked.")
+        if signing is not None:
+            signing.warn()
         consent.require(self._screen, "Revoke?", given=self._options.yes)
         terminal.checkpoint()
+        try:
+            if has_codes:
+                self._revoke_codes(seen, doomed, left)
+        finally:  # neither waits for the other to succeed
+            self._signing.look()
+            if self._signing.is_called_for:
+                self._signing.carry_out()
+
+    def _has_only_signed(self, seen: _Seen) -> bool:
+        """Check whether only signing tokens are to be revoked: no token for logins fits."""
+        if self._name is not None:
+            return all(name != self._name for name, _ in seen.tokens)
+        return seen.is_absent and not self._options.force and not enrolled_mark.was_accepted(self._location.account)
+
+    def _revoke_codes(self, seen: _Seen, doomed: tuple[str, ...], left: list[str]) -> None:
         self._record(doomed, everything=not left)
         which = f'"{self._name}" of {self._user}' if left else self._user
         self._screen.tell(f"From now on no code of {which} is accepted.")
@@ -134,7 +158,7 @@ class _Revocation:
             raise AdministrationFailed(f"{seen.trouble}; nothing was changed", hint=everything)
         chosen = tuple(fingerprint for name, fingerprint in seen.tokens if name == self._name)
         if not chosen:
-            names = ", ".join(f'"{name}"' for name, _ in seen.tokens)
+            names = ", ".join(f'"{name}"' for name in [each for each, _ in seen.tokens] + [*self._signing.names])
             raise AdministrationFailed(f'{self._user} has no token "{self._name}"', hint=f"there are: {names}")
         return chosen
 
@@ -258,7 +282,12 @@ def _run(screen: terminal.Terminal, options: RevokeOptions) -> None:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user", metavar="USER", help="whose tokens")
-    parser.add_argument("name", metavar="NAME", nargs="?", help="only the token of that name (default: everything)")
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        nargs="?",
+        help="only the token of that name, for codes or for sudo's signatures (default: everything)",
+    )
     parser.add_argument("--force", action="store_true", help="even if no token of the user can be seen")
     consent.add_yes(parser)
     person.add_store(parser)

@@ -9,10 +9,13 @@ import pwd
 import time
 from dataclasses import dataclass
 
+from pam_softtoken.admin import seal_status
 from pam_softtoken.admin.access import in_force
 from pam_softtoken.admin.common import logins, orphans, person
+from pam_softtoken.admin.common.finding import named
 from pam_softtoken.admin.common.orphans import Orphan
 from pam_softtoken.admin.common.survey import ENROLLED, NOT_ENROLLED, UNUSABLE, Facts, facts_of, survey
+from pam_softtoken.admin.signers import signer_facts
 from pam_softtoken.config import Config
 from pam_softtoken.enroll.token_list import local
 from pam_softtoken.ui import progress, table, terminal
@@ -42,6 +45,8 @@ def _status(screen: terminal.Terminal, options: StatusOptions) -> None:
         for facts in survey(users, lambda entry: facts_of(entry, settings, now=now)):
             found.append(facts)
             advance()
+    for facts in found:
+        facts["signing"] = signer_facts.facts_of(facts["user"], facts["uid"], now=now)
     names = {str(facts["user"]) for facts in found} if options.users else None
     services, doubts = in_force.in_force(names)
     left = orphans.find((settings.store, person.PLACES["system"])) if not options.users else []
@@ -52,17 +57,22 @@ def _status(screen: terminal.Terminal, options: StatusOptions) -> None:
             "only_in_by_nullok": _only_in_by_nullok(found),
             "services": [each._asdict() for each in services],
             "orphans": [each._asdict() for each in left],
+            "sudo_asks_for_signatures": signer_facts.sudo_asks(),
         }
         screen.show(json.dumps(document))
         return
     rows = [HEADER, *(_row(screen, facts, settings) for facts in found)]
+    if any(facts["signing"]["marked"] for facts in found):
+        rows = [row[:-1] + cell + row[-1:] for row, cell in zip(rows, _signing_column(screen, found), strict=True)]
     table.show(screen, rows)
     said = in_force.lines(services, _NAMED if screen.is_terminal() else len(found))
     if not _count(found, ENROLLED) and not options.users:
         said += in_force.nobody_gets_in(services)
+    said += _about_signatures(found)
     said += [f"Not known: {doubt}" for doubt in doubts]
     screen.show("\n" + "\n".join([_summary(found), *(screen.spell(terminal.visible(line)) for line in said)]))
-    for line in _of_orphans(left):
+    sealing = seal_status.in_short() if not options.users else ""
+    for line in ([sealing] if sealing else []) + _of_orphans(left):
         screen.show(screen.spell(terminal.visible(line)))
 
 
@@ -114,6 +124,10 @@ def _remarks(facts: Facts, settings: Config) -> str:
     if settings.pin_required and facts["pin"] is False:
         remarks.append("has no PIN: denied")
     remarks += [f"{each['source']} must wait until {_clock(each['until'])}" for each in facts["waiting"]]
+    signing = facts["signing"]
+    if signing["problem"]:
+        remarks.append(signing["problem"] + (f" (run: {signing['cure']})" if signing["cure"] else ""))
+    remarks += [f"signatures must wait until {_clock(each['until'])}" for each in signing["waiting"]]
     if facts["issued_code_until"]:
         remarks.append(f"issued code until {_here(facts['issued_code_until'])}")
     return "; ".join(remarks)
@@ -122,6 +136,30 @@ def _remarks(facts: Facts, settings: Config) -> str:
 def _move(facts: Facts, settings: Config) -> str:
     to = [word for word, template in person.PLACES.items() if template == settings.store]
     return f": {person.PROGRAM} move {facts['user']} --to {to[0]}" if to else ""
+
+
+def _signing_column(screen: terminal.Terminal, found: list[Facts]) -> list[tuple[str]]:
+    """Return the column with the names of the tokens that sign. It is shown if any user has the mark."""
+    cells = ["signs with"]
+    for facts in found:
+        names = ", ".join(each["name"] for each in facts["signing"]["tokens"])
+        cells.append(names or ("none" if facts["signing"]["marked"] else "-"))
+    return [(screen.spell(terminal.visible(cell)),) for cell in cells]
+
+
+def _about_signatures(found: list[Facts]) -> list[str]:
+    """Return whom sudo asks for a signature. Nothing, if that is nobody and there are no signing tokens."""
+    asks = signer_facts.sudo_asks()
+    marked = [facts["user"] for facts in found if facts["signing"]["marked"]]
+    listed = f" ({len(marked)}): {named(marked, _NAMED)}"
+    if asks == signer_facts.OFF:
+        turn_on = f"{person.PROGRAM} enable sudo --sign turns it on"
+        return [f"sudo: asks nobody for a signature; {turn_on} for those who can sign{listed}"] if marked else []
+    if asks == signer_facts.UNKNOWN:
+        return ["Not known: whom sudo asks for a signature"]
+    if asks == signer_facts.REQUIRED:
+        return [f"sudo: asks everybody for a signature, and refuses those who have no signing token; can sign{listed}"]
+    return [f"sudo: asks for a signature{listed}" if marked else "sudo: asks for signatures; nobody here can sign"]
 
 
 def _seconds(when: str) -> int:
@@ -163,7 +201,7 @@ def _summary(found: list[Facts]) -> str:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Show for each user who can log in: whether they are enrolled, with how many tokens, when a code of theirs was "
-        "last used, how many recovery codes are left, and what is unusual. A user can log in if "
+        "last used, how many recovery codes are left, what signs at sudo, and what is unusual. A user can log in if "
         "their shell is in /etc/shells and is neither nologin nor false, and they are root, or have a uid of UID_MIN "
         "in /etc/login.defs or more, or have a password. Users of a directory service are shown if it lists them, or "
         "once they have logged in with a code. Then comes what root keeps for accounts that are gone or were changed, "

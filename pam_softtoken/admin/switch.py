@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pam_softtoken.account.places import CHANGES
-from pam_softtoken.admin import enable
-from pam_softtoken.admin.change import record, watchdog, way_back
+from pam_softtoken.admin import enable, sign_switch
+from pam_softtoken.admin.change import record, watchdog, way_back, wording
 from pam_softtoken.admin.change.plan import diff, require_service, text_of
 from pam_softtoken.admin.change.record import Change
 from pam_softtoken.admin.common import deed, host_file, person
@@ -26,6 +26,7 @@ class DisableOptions:
     """The options of `disable`."""
 
     service: str
+    sign: bool
     dry_run: bool
 
 
@@ -38,6 +39,10 @@ class ConfirmOptions:
 
 def _disable(screen: terminal.Terminal, options: DisableOptions) -> None:
     service = options.service
+    if options.sign:
+        sign_switch.require_sudo_alone(service)
+        sign_switch.disable(screen, dry_run=options.dry_run)
+        return
     person.require_root(f"disable {service}")
     with watchdog.told_afterwards(screen.tell) as tell, record.locked():
         present = record.load(service)
@@ -49,7 +54,7 @@ def _disable(screen: terminal.Terminal, options: DisableOptions) -> None:
             if not is_recorded:
                 with suppress(AdministrationFailed, OSError):  # without room for a record it is done anyway
                     record.begin(present)
-            _undo(present, tell)
+            watchdog.undo_now(present, tell)
     screen.show(diff((step.place, step.present, step.target) for step in steps))
     if options.dry_run:
         screen.tell("Nothing was changed.")
@@ -62,17 +67,6 @@ def _disable(screen: terminal.Terminal, options: DisableOptions) -> None:
             hint=f"remove that line: {pam_profile.way_off(service, left[0])}",
         )
     screen.show(f'Done. "{service}" asks for no code any more.')
-
-
-def _undo(present: Change, tell: watchdog.Tell) -> None:
-    try:
-        watchdog.undo(present, tell)
-    except AdministrationFailed as error:
-        watchdog.watch_again(present.service)
-        raise AdministrationFailed(
-            f'"{present.service}" is not as it was before yet: {error.message}',
-            hint=f"{error.hint}; the system tries again by itself, and softtoken-admin roll-back tries at once",
-        ) from None
 
 
 def _found_by_hand(service: str, stack: Stack) -> Change:
@@ -109,7 +103,7 @@ def _confirm_change(screen: terminal.Terminal, options: ConfirmOptions) -> None:
         record.confirm(chosen[0])
     service = chosen[0].service
     deed.record("confirm", "all", service=service, how="command")
-    screen.show(f'Done. "{service}" asks for a code from now on.')
+    screen.show(wording.kept(service, how_it_ends=False))
 
 
 def _roll_back(screen: terminal.Terminal, options: NoOptions) -> None:
@@ -126,6 +120,7 @@ def _roll_back(screen: terminal.Terminal, options: NoOptions) -> None:
 
 def _add_disable(parser: argparse.ArgumentParser) -> None:
     enable.add_service(parser)
+    sign_switch.add_sign(parser, takes_value=False)
     enable.add_dry_run(parser)
 
 
@@ -134,7 +129,11 @@ def _add_confirm(parser: argparse.ArgumentParser) -> None:
 
 
 DISABLE = Command(
-    "disable", "stop asking for a code in a service; its files are as before", _add_disable, DisableOptions, _disable
+    "disable",
+    "stop asking for a code in a service, or for signatures; its files are as before",
+    _add_disable,
+    DisableOptions,
+    _disable,
 )
 CONFIRM = Command("confirm", "keep what enable did, without a login", _add_confirm, ConfirmOptions, _confirm_change)
 ROLL_BACK = Command(

@@ -8,8 +8,8 @@ from pam_softtoken.bridge import approval_wire, wire
 from pam_softtoken.bridge.approval_wire import NOT_CHECKED, NOT_SIGNED, SIGNATURE_REQUIRED, SIGNED, TOO_LONG
 from pam_softtoken.bridge.channel import SOCKET, Channel, ConversationError
 from pam_softtoken.errors import ConversationFailed, Refused
-from pam_softtoken.program_errors import StatementTooLong
-from pam_softtoken.signing.approval import Approval, Unsigned
+from pam_softtoken.program_errors import SignedTooLate, StatementTooLong, Unsigned
+from pam_softtoken.signing.approval import Approval
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Talk(Channel):
             raise ConversationFailed from None
 
     def wait(self, seconds: int) -> None:
-        """Tell sudo and the kernel that somebody else is asked now, and for how long."""
+        """Ask sudo and the kernel for more time, in seconds, because somebody else is asked now."""
         self._send_last_line()
         os.write(SOCKET, approval_wire.encode_wait(seconds))
         self.allow(seconds + SPARE_S)
@@ -47,7 +47,7 @@ def verdict_of(cause: Exception | None) -> int:
         return SIGNATURE_REQUIRED
     if isinstance(cause, StatementTooLong):
         return TOO_LONG
-    return NOT_SIGNED if isinstance(cause, (Refused, ConversationFailed)) else NOT_CHECKED
+    return NOT_SIGNED if isinstance(cause, (Refused, ConversationFailed, SignedTooLate)) else NOT_CHECKED
 
 
 def main() -> NoReturn:

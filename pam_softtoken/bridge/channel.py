@@ -59,7 +59,7 @@ class Channel:
 
     @staticmethod
     def allow(seconds: int) -> None:
-        """Let the process run for so many seconds from now."""
+        """Set how long the process may run from now, in seconds."""
         alarm(seconds)
 
     def _exchange(self, question: bytes) -> str | None:

@@ -2,7 +2,7 @@
 #ifndef PAM_SOFTTOKEN_SERVICE_H
 #define PAM_SOFTTOKEN_SERVICE_H
 
-/* pam_softtoken/account/places.py and debian/softtoken.softtoken-login.socket have the same. */
+/* pam_softtoken/account/places.py and debian/libpam-softtoken.softtoken-login.socket have the same. */
 #define SERVICE_SOCKET "/run/softtoken/login.sock"
 
 /*

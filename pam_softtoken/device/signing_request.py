@@ -20,6 +20,8 @@ MAX_AHEAD_S = 60
 """How far a host's clock may be ahead of this device's clock."""
 _NAME_COLUMNS = 8
 _LEAST_COLUMNS = 40
+_LINES_BELOW = 2
+"""The hint about a long request, and the question."""
 _ANEW = "run the command on the host again, and sign the new request"
 
 
@@ -90,9 +92,13 @@ def confirm(screen: terminal.Terminal, request: Request) -> str | None:
     """
     columns = terminal.message_columns()
     lines = [("token", statement.escape(request.entry.name)), *statement.shown_lines(request.statement)]
-    for name, value in lines:
-        for line in wrapped(name, value, columns):
-            screen.tell(line)
+    shown = [line for name, value in lines for line in wrapped(name, value, columns)]
+    for line in shown:
+        screen.tell(line)
+    if len(shown) + _LINES_BELOW > terminal.message_lines():
+        screen.tell(
+            f"These are {len(shown)} lines, more than the terminal shows. Scroll up, and read the first ones too."
+        )
     # A paste can have more lines than the request, and people type ahead. Neither is an answer.
     terminal.discard_typed_ahead()
     if not consent.agreed(screen, "Sign it?"):

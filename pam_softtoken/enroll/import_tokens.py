@@ -16,6 +16,7 @@ from pam_softtoken.account.token_file import MAX_TOKENS, TokenFile
 from pam_softtoken.account.user_path import NamedFiles, reason
 from pam_softtoken.enroll import permission, recovery_hashing, token_display
 from pam_softtoken.enroll.enrolment import have_one_key
+from pam_softtoken.enroll.options import token_name
 from pam_softtoken.enroll.permission import Permission
 from pam_softtoken.enroll.run_context import PROGRAM, Job
 from pam_softtoken.errors import NotEnrolled, PathError
@@ -264,7 +265,7 @@ class Takeover:
         return None
 
     def _name_of(self, token: Token, taken: set[str]) -> str:
-        name = self._job.options.name if len(self._found) == 1 and self._job.has_name else token.name
+        name = token_name(self._job.options) if len(self._found) == 1 and self._job.has_name else token.name
         if name not in taken:
             return name
         return next(longer for number in range(2, 99) if (longer := f"{name[:60]} {number}") not in taken)

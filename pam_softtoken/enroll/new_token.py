@@ -6,7 +6,7 @@ import time
 
 from pam_softtoken.account import token_file
 from pam_softtoken.account.user_path import NamedFiles, reason
-from pam_softtoken.enroll.options import Options
+from pam_softtoken.enroll.options import Options, token_name
 from pam_softtoken.errors import BadTokenFile, PathError
 from pam_softtoken.otp.recovery_code import RecoverySet
 from pam_softtoken.otp.token import HOTPToken, Secret, Token, TOTPToken, decode_base32
@@ -32,13 +32,18 @@ def new_token(options: Options, named_files: NamedFiles) -> Token:
     secret = (
         _read_key(options.key_file, named_files) if options.key_file is not None else Secret.random(options.algorithm)
     )
-    created = int(time.time())
+    created, name = int(time.time()), token_name(options)
     try:
         if options.type == "hotp":
-            return HOTPToken(options.name, secret, algorithm=options.algorithm, digits=options.digits, created=created)
+            return HOTPToken(name, secret, algorithm=options.algorithm, digits=options.digits, created=created)
         period_s = 30 if options.period is None else options.period
         return TOTPToken(
-            options.name, secret, algorithm=options.algorithm, digits=options.digits, created=created, period_s=period_s
+            name,
+            secret,
+            algorithm=options.algorithm,
+            digits=options.digits,
+            created=created,
+            period_s=period_s,
         )
     except ValueError as error:
         raise UsageError(str(error), hint="see softtoken-enroll --help") from None

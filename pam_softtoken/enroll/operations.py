@@ -11,7 +11,7 @@ from pam_softtoken import config as configuration
 from pam_softtoken.account import host_settings, safe_open, user_lookup
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.location import Location
-from pam_softtoken.enroll import check, import_all, import_tokens, new_token, provisioning, sheet
+from pam_softtoken.enroll import check, import_all, import_tokens, new_token, provisioning, sheet, signing_token
 from pam_softtoken.enroll import through_sudo as self_service
 from pam_softtoken.enroll.enrolment import Enrolment
 from pam_softtoken.enroll.import_tokens import Takeover
@@ -41,6 +41,11 @@ def carry_out(screen: terminal.Terminal, tool: str, options: Options, arguments:
     account = _account(_caller(options) if options.through_sudo else options.user, tool)
     settings = _settings(options.store)
     location = _location(settings, account)
+    if tool == "sign":
+        codes = _job(screen, screen, options, location, settings)
+        has_codes = options.through_sudo and not location.in_home
+        signing_token.carry_out(screen, options, account, arguments, codes=codes if has_codes else None)
+        return
     if not location.in_home and os.geteuid() != 0:
         if options.store is None:
             self_service.go_through_sudo(screen, arguments, user=account.name, path=location.path)

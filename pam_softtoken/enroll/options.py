@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pam_softtoken.otp.token import DEFAULT_NAME
+
+SIGNING_NAME = "laptop"
+"""The name of a token that signs, unless another one is given."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """The options. `softtoken-enroll --help` says what each is for."""
 
-    name: str
+    name: str | None
     type: str
     algorithm: str
     digits: int
@@ -21,6 +26,7 @@ class Options:
     store: str | None
     through_sudo: bool
     force: bool
+    sign: bool
     if_absent: bool
     list: bool
     remove: str | None
@@ -39,6 +45,13 @@ class Options:
     sheet: str | None
     no_confirm: bool
     json: bool
+
+
+def token_name(options: Options) -> str:
+    """Return the name of the token that an enrolment or an import makes."""
+    if options.name is not None:
+        return options.name
+    return SIGNING_NAME if options.sign else DEFAULT_NAME
 
 
 def spelt(name: str) -> str:

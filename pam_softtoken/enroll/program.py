@@ -6,7 +6,7 @@ import sys
 
 from pam_softtoken.enroll import operations, provisioning
 from pam_softtoken.enroll import through_sudo as self_service
-from pam_softtoken.enroll.options import Options, spelt
+from pam_softtoken.enroll.options import SIGNING_NAME, Options, spelt
 from pam_softtoken.enroll.run_context import PROGRAM
 from pam_softtoken.otp import hotp, recovery_code
 from pam_softtoken.otp.token import DEFAULT_NAME
@@ -36,6 +36,8 @@ examples:
       go on with the token that google-authenticator knows
   softtoken-enroll --check
       does the app's code work, and if not, why?
+  softtoken-enroll --sign
+      a token that signs sudo commands, on your laptop
   softtoken-enroll --user alice
       as root, for another user; root needs no code
   softtoken-enroll --no-confirm --json --key-file key.txt
@@ -54,6 +56,8 @@ TOOLS = {
     "pin": (),
     "no_pin": (),
 }
+# The same for --sign, alone and with one of the tools that go with it.
+SIGNING = {"list": ("json",), "remove": ("no_confirm",), "": ("name", "force")}
 NEVER_TOGETHER = (("if_absent", "force"), ("recovery_hashes", "recovery_codes"))
 ONLY_WITH_IMPORT = ("dry_run", "skip_unusable", "passphrase_file")
 
@@ -69,7 +73,7 @@ def build_parser() -> command_line.Parser:
     command_line.add_version(parser)
     token = parser.add_argument_group("the token")
     token.add_argument(
-        "--name", default=DEFAULT_NAME, metavar="NAME", help=f"what to call it (default: {DEFAULT_NAME})"
+        "--name", metavar="NAME", help=f"what to call it (default: {DEFAULT_NAME}; with --sign: {SIGNING_NAME})"
     )
     token.add_argument(
         "--type", choices=("totp", "hotp"), default="totp", help="by the clock or counting (default: totp)"
@@ -106,6 +110,11 @@ def build_parser() -> command_line.Parser:
     tools = parser.add_argument_group("instead of enrolling")
     tools.add_argument("--list", action="store_true", help="show the tokens, and how many recovery codes are left")
     tools.add_argument("--remove", metavar="NAME", help="take a token away; the last one only with --force")
+    tools.add_argument(
+        "--sign", action="store_true",
+        help="enrol a token that signs sudo commands, which softtoken sign on a laptop does; with --list or --remove: "
+        "the same for these tokens",
+    )  # fmt: skip
     tools.add_argument(
         "--new-recovery-codes", action="store_true", help="make new recovery codes; the old ones stop working"
     )
@@ -149,7 +158,8 @@ def parse(arguments: list[str]) -> tuple[str, Options]:
     """
     parser = build_parser()
     options = command_line.options_of(Options, parser.parse_args(arguments))
-    return _tool(parser, options), options
+    tool = _tool(parser, options)
+    return tool, options
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -171,6 +181,8 @@ def _run(screen: terminal.Terminal, arguments: list[str]) -> None:
 def _tool(parser: command_line.Parser, options: Options) -> str:
     """Return the tool that is wanted, "" for an enrolment. Check that every given option applies to it."""
     given = parser.given(options)
+    if options.sign:
+        return _signing(given)
     tool = next((name for name in TOOLS if name in given), "")
     fitting = (tool, "user", "store", "through_sudo", *TOOLS[tool]) if tool else given
     for name in given:
@@ -184,6 +196,15 @@ def _tool(parser: command_line.Parser, options: Options) -> str:
     _require_number_of_codes(options)
     _require_one_use_of_stdin(options)
     return tool
+
+
+def _signing(given: list[str]) -> str:
+    tool = next(name for name in SIGNING if name in given or not name)
+    for name in given:
+        if name not in ("sign", "user", "through_sudo", tool, *SIGNING[tool]):
+            also = f" --{spelt(tool)}" if tool else ""
+            raise UsageError(f"--{spelt(name)} does not go with --sign{also}", hint=f"see {PROGRAM} --help")
+    return "sign"
 
 
 def _require_number_of_codes(options: Options) -> None:

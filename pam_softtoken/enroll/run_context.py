@@ -9,7 +9,7 @@ from pam_softtoken.account import enrolled_mark
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.user_path import NamedFiles
 from pam_softtoken.config import Config
-from pam_softtoken.enroll.options import Options
+from pam_softtoken.enroll.options import Options, token_name
 from pam_softtoken.otp.token import DEFAULT_NAME
 from pam_softtoken.program_errors import EnrolmentFailed
 from pam_softtoken.ui import terminal
@@ -82,7 +82,7 @@ class Job(NamedTuple):
     @property
     def has_name(self) -> bool:
         """Return whether the user has named the token."""
-        return self.options.name != DEFAULT_NAME
+        return token_name(self.options) != DEFAULT_NAME
 
     def require_person(self) -> None:
         """Check that somebody can be asked, if a question is needed.

@@ -18,6 +18,7 @@ from pam_softtoken.account.editor import UsersEditor
 from pam_softtoken.enroll.run_context import PROGRAM
 from pam_softtoken.errors import LookUpFailed, UnknownUser
 from pam_softtoken.program_errors import EnrolmentFailed, UsageError
+from pam_softtoken.signing import sudo_conf
 from pam_softtoken.ui import terminal
 
 SUDO, INSTALLED = "/usr/bin/sudo", f"/usr/bin/{PROGRAM}"
@@ -86,6 +87,28 @@ def caller() -> str:
     if account.uid == 0:
         raise UsageError("--self is not for root", hint=f"{PROGRAM}, without --self")
     return account.name
+
+
+def sudo_has_plugin() -> bool:
+    """Check whether the sudo that started this process has loaded the plugin that asks for signatures.
+
+    A line in sudo.conf would not prove it: other implementations of sudo do not read that file. The process of sudo is
+    root's, and only sudo itself can put a file of that name into its memory. If sudo has replaced itself with this
+    program, this is not known.
+    """
+    parent = os.getppid()
+    process = f"/proc/{parent}"
+    try:
+        if os.readlink(f"{process}/exe") != os.path.realpath(SUDO):
+            return False
+        with open(f"{process}/status", encoding="ascii", errors="replace") as file:
+            effective, saved = next(line for line in file if line.startswith("Uid:")).split()[2:4]
+        with open(f"{process}/maps", encoding="utf-8", errors="surrogateescape") as file:
+            is_loaded = any(line.rstrip("\n").endswith(f"/{sudo_conf.FILE}") for line in file)
+        # The caller can kill sudo, and then another process gets its number.
+        return effective == saved == "0" and is_loaded and os.getppid() == parent
+    except (OSError, StopIteration):
+        return False
 
 
 def settle_in() -> None:

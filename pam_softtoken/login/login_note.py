@@ -6,6 +6,9 @@ named `ACCEPTED` plus a random name. The random name also goes into `VARIABLE` o
 lets this login in, the bridge renames that file to `NOTE` when the host asks for credentials (`pam_sm_setcred`). `NOTE`
 is what confirms the change. The note of a refused login stays behind. No other login knows its name, not even a
 public-key login of the same user. If `AWAITED` exists with a user's name, only that user's codes leave a note.
+
+A change of `SIGNING` is about sudo's plugin. There, an accepted signature is the last word, so `confirm` makes `NOTE`
+at once.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import os
 from pam_softtoken.account import places
 
 PENDING, AWAITED, ACCEPTED, NOTE = "pending", "awaited:", "accepted:", "login"
+SIGNING = "sudo-sign"
+"""In place of a service: the signatures that sudo asks for."""
 VARIABLE = "PAM_SOFTTOKEN_NOTE"
 _NAME_BYTES = 8  # pam_softtoken.c checks the number of digits
 
@@ -46,6 +51,20 @@ def leave(service: str) -> str:
     path = f"{places.CHANGES}/{service}/{ACCEPTED}{name}"
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     return name
+
+
+def confirm(service: str, user: str) -> None:
+    """Write the note that confirms a change, if one waits for this user.
+
+    Args:
+        service: its name.
+        user: the canonical name of a user who was let in, and needs nobody else's consent.
+
+    Raises:
+        OSError: the note cannot be written.
+    """
+    if is_waited_for(service, user):
+        os.close(os.open(f"{places.CHANGES}/{service}/{NOTE}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def await_instead(old_name: str, new_name: str) -> None:

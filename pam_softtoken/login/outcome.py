@@ -27,6 +27,7 @@ OUTCOMES: dict[type[BaseException], tuple[str, int, str]] = {
     errors.UnusableFile: ("PAM_AUTH_ERR", log.ERR, "unusable_file"),
     errors.BadTokenFile: ("PAM_AUTH_ERR", log.ALERT, "bad_token_file"),
     errors.OtherAccount: ("PAM_AUTH_ERR", log.ALERT, "other_account"),
+    errors.Sealed: ("PAM_AUTH_ERR", log.ALERT, "sealed"),
     errors.DamagedState: ("PAM_AUTH_ERR", log.ALERT, "damaged_state"),
     errors.LockTimeout: ("PAM_AUTH_ERR", log.ERR, "lock_timeout"),
     errors.NotStored: ("PAM_AUTH_ERR", log.ERR, "not_stored"),

@@ -1,5 +1,8 @@
 """One approval: who asks, what is signed, how the answer is judged, and what the person is told. This is the only place
 that reads the clock for it. Everything unexpected is a no.
+
+After too many wrong answers, one signature is not enough until a wait has ended. A program of the user's may have given
+them, and could go on for ever. Two signatures in a row cannot be guessed, so they are accepted all the same.
 """
 
 from __future__ import annotations
@@ -10,10 +13,10 @@ import time
 from pam_softtoken import errors, log
 from pam_softtoken.account import safe_open, signers
 from pam_softtoken.account.state import State
-from pam_softtoken.login import outcome, throttle
+from pam_softtoken.login import login_note, outcome, throttle
 from pam_softtoken.otp import signing
 from pam_softtoken.otp.statement import NONCE_CHARACTERS, shown_lines
-from pam_softtoken.program_errors import StatementTooLong
+from pam_softtoken.program_errors import SignedTooLate, StatementTooLong, Unsigned
 from pam_softtoken.signing.command import statement_of
 
 TYPE_CHECKING = False
@@ -43,14 +46,6 @@ SOCKET = "/run/user/{}/softtoken-sign"
 NO_TOKEN, NOT_INTERACTIVE = "there is no token that signs", "sudo may ask nothing"
 
 
-class Unsigned(errors.Refused):
-    """A signature is required, and there is none to ask for. The text says why."""
-
-
-class TooOld(errors.Refused):
-    """The answer came too late."""
-
-
 class Approval:
     """One command that sudo wants to run.
 
@@ -69,6 +64,7 @@ class Approval:
         self._account = safe_open.Account(user["user"], uid, int(user["gid"]), home="/")
         self._source = throttle.source_of("", uid)
         self._began_s = 0.0
+        self._present: set[str] | None = None  # fingerprints of what was left when the tokens were last changed
         self._record = log.Log(talk.log)
         self._record.user, self._record.uid = user["user"], str(uid)
 
@@ -87,20 +83,24 @@ class Approval:
         except StatementTooLong as error:
             self._record.outcome(log.NOTICE, "denied", "too_long", detail=detail)
             return error
-        except TooOld as error:
+        except SignedTooLate as error:
             self._record.outcome(log.NOTICE, "denied", "expired", detail=detail)
             return error
         except Exception as error:
             outcome.write(self._record, error, more=detail)
             return error
         self._record.outcome(log.INFO, "accepted", "signed", token=token, detail=detail)
+        try:
+            login_note.confirm(login_note.SIGNING, self._account.name)
+        except OSError as error:
+            self._record.note(log.WARNING, f"this cannot confirm the change that waits: {type(error).__name__}")
         return None
 
     def _ask_and_judge(self) -> str:
         """Return the name of the token that has signed the command.
 
         Raises:
-            Unsigned, TooOld, Refused, Unusable, ConversationFailed, StatementTooLong: it must not run.
+            Unsigned, SignedTooLate, Refused, Unusable, ConversationFailed, StatementTooLong: it must not run.
         """
         store = signers.SignerStore(self._account)
         try:
@@ -112,10 +112,14 @@ class Approval:
                 raise Unsigned(NO_TOKEN)
             if "noninteractive=true" in self._start.settings:
                 raise Unsigned(NOT_INTERACTIVE)
-            self._require_no_wait(store.read_state() or State.new(), told=True)
-            questions = self._questions(tokens)
-            answer = self._ask(questions)
-            return self._judge(store, questions, answer)
+            self._tell_of_wait(_wait_s(store.read_state() or State.new()))
+            answered: list[tuple[list[Question], str]] = []
+            while True:
+                questions = self._questions(tuple(filter(self._is_present, tokens)))
+                answered.append((questions, self._ask(questions)))
+                name = self._judge(store, answered)
+                if name is not None:
+                    return name
         finally:
             store.close()
 
@@ -156,50 +160,66 @@ class Approval:
             raise errors.ConversationFailed
         return answer
 
-    def _judge(self, store: signers.SignerStore, questions: list[Question], answer: str) -> str:
-        """Judge the one answer under the lock. A wrong one is recorded before it is refused."""
+    def _judge(self, store: signers.SignerStore, answered: list[tuple[list[Question], str]]) -> str | None:
+        """Judge the answers under the lock. A wrong one is recorded before it is refused.
+
+        Returns:
+            The name of the token that has signed; None if a second signature is needed. Nothing is judged then.
+        """
+        if _elapsed_s() - self._began_s > signing.MAX_AGE_S:
+            raise SignedTooLate
+        answers = [answer.replace(" ", "") for _, answer in answered]
+        if any(len(typed) != signing.DIGITS or typed.strip("0123456789") for typed in answers):
+            raise errors.MalformedAnswer
         store.lock(LOCK_TIMEOUT_S)
         now = int(time.time())
         changed = store.reread_signers()
         if changed is not None:  # a token that was removed or revoked meanwhile signs nothing
-            present = {token.fingerprint() for token in changed}
-            questions = [question for question in questions if question[0].fingerprint() in present]
-            if not questions:
-                raise Unsigned(NO_TOKEN)
+            self._present = {token.fingerprint() for token in changed}
+        living = [[each for each in questions if self._is_present(each[0])] for questions, _ in answered]
+        if not all(living):
+            raise Unsigned(NO_TOKEN)
         state = throttle.set_right(store.read_state() or State.new(), now=now)
-        self._require_no_wait(state, told=False)
-        if _elapsed_s() - self._began_s > signing.MAX_AGE_S:
-            raise TooOld
-        typed = answer.replace(" ", "")
-        if len(typed) != signing.DIGITS or typed.strip("0123456789"):
-            raise errors.MalformedAnswer
-        signed = [
-            token for token, statement, _ in questions if signing.is_signed(token.secret.reveal(), statement, typed)
-        ]
-        if not signed:
+        wait_s = _wait_s(state)
+        if wait_s > 0 and len(answered) == 1:
+            store.unlock()
+            self._tell_of_wait(wait_s)
+            return None
+        signed = [_signer(questions, typed) for questions, typed in zip(living, answers, strict=True)]
+        if any(each is None for each in signed):
+            if wait_s > 0:
+                raise errors.Throttled(wait_s)
             store.write_state(throttle.after_wrong_answer(state, self._source, throttle.LOCAL, now=now))
             raise errors.OTPMismatch
-        if throttle.LOCAL in state.wrong:
+        wrong, _ = state.wrong.get(throttle.LOCAL, (0, 0))
+        if 0 < wrong < throttle.FREE_ANSWERS:  # typing errors; more of them must not earn a guesser new free answers
             store.write_state(state.without_wrong(throttle.LOCAL))
-        return signed[0].name
+        return signed[0]
 
-    def _require_no_wait(self, state: State, *, told: bool) -> None:
-        """Check that no wait is left after wrong answers. It ends after 15 minutes, as with a PIN: the answers of one
-        user are all in one bucket, and a program of the user's may have given the wrong ones.
+    def _is_present(self, token: OCRAToken) -> bool:
+        return self._present is None or token.fingerprint() in self._present
 
-        Raises:
-            Throttled: there is one.
-        """
-        now = int(time.time())
-        left_s = throttle.left_s(throttle.set_right(state, now=now), throttle.LOCAL, now=now, with_pin=True)
-        if left_s > 0:
-            error = errors.Throttled(left_s)
-            if told:
-                self._talk.converse(ERROR_TEXT, f"{error.advice()}\n")
-            raise error
+    def _tell_of_wait(self, wait_s: int) -> None:
+        if wait_s > 0:
+            left = errors.in_words(wait_s)
+            self._talk.converse(ERROR_TEXT, f"Too many wrong codes. Sign two requests, or wait {left}.\n")
 
     def _tell(self, text: str) -> None:
         self._talk.converse(TEXT, f"{text}\n")
+
+
+def _wait_s(state: State) -> int:
+    """Return for how many seconds one signature is not enough. The wait ends after 15 minutes, as with a PIN."""
+    now = int(time.time())
+    return throttle.left_s(throttle.set_right(state, now=now), throttle.LOCAL, now=now, with_pin=True)
+
+
+def _signer(questions: list[Question], answer: str) -> str | None:
+    """Return the name of the token whose signature an answer is; None if it is of none."""
+    for token, statement, _ in questions:
+        if signing.is_signed(token.secret.reveal(), statement, answer):
+            return token.name
+    return None
 
 
 def _elapsed_s() -> float:

@@ -7,12 +7,15 @@ changes nothing.
 from __future__ import annotations
 
 import os
-import pwd
 
+from pam_softtoken.account import user_lookup
+from pam_softtoken.errors import UnknownUser
 from pam_softtoken.otp.statement import Statement
+from pam_softtoken.signing import shells
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pam_softtoken.account.safe_open import Account
     from pam_softtoken.bridge.approval_wire import Start
 
 _SYSTEM_PATH = frozenset((
@@ -26,10 +29,12 @@ _HARMLESS_WORDS = frozenset((
     "TERM", "COLORTERM", "LANG", "LANGUAGE", "TZ", "DISPLAY", "HOSTNAME", "XDG_CURRENT_DESKTOP",
 ))  # fmt: skip
 """These choose between what the host has, as long as they name no file. Source: `env_check` in sudoers(5)."""
-_SHELLS = frozenset((
-    "sh", "bash", "rbash", "dash", "zsh", "fish", "ksh", "mksh", "csh", "tcsh", "ash", "busybox", "su", "screen",
-    "tmux",
-))  # fmt: skip
+_IN_WORDS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.@:+,=-"
+"""A script that uses such a variable carelessly may run or expand anything else."""
+_LIMITS = ("as", "cpu", "data", "fsize")
+"""Limits of the caller that can stop a command in the middle. They are seldom set."""
+_USUAL_CLOSEFROM = 3
+_NO_SHELLS = frozenset(("nologin", "false"))
 _OTHERS_WRITE = 0o022
 _STICKY = 0o1000
 _MAX_LINKS = 40
@@ -52,14 +57,20 @@ def statement_of(start: Start, *, now: int, nonce: str, key: str) -> Statement:
         ValueError: sudo's facts make no statement.
     """
     user, command = start.user_info, start.command_info
-    run = (command["command"], *start.argv[1:])
     kind = _kind_of(start)
+    if kind == KIND_EDIT:  # the editor is the caller's, and its environment too
+        number = int(command.get("sudoedit_nfiles", len(start.argv)))
+        run: tuple[str, ...] = (KIND_EDIT, *start.argv[max(0, len(start.argv) - number) :])
+    else:
+        run = (command["command"], *start.argv[1:])
     as_user, runas = _run_as(command)
-    cwd = command.get("cwd") or user.get("cwd", "")
+    # What sudo intercepts has a directory of its own; "cwd" is that of the first command.
+    cwd = command.get("runcwd") or command.get("cwd") or user.get("cwd", "")
     return Statement(
         host=user.get("host") or os.uname().nodename, user=user["user"], as_user=as_user, cwd=cwd,
-        tty=user.get("tty", ""), chroot=command.get("chroot"), env=tuple(_telling(start, run, runas)), run=run,
-        argv0=None if start.argv[0] == os.path.basename(run[0]) else start.argv[0], kind=kind,
+        tty=user.get("tty", ""), chroot=command.get("chroot"), run=run, kind=kind,
+        env=() if kind == KIND_EDIT else tuple(_telling(start, run, runas)),
+        argv0=None if kind == KIND_EDIT or start.argv[0] == os.path.basename(run[0]) else start.argv[0],
         notes=tuple(_notes(start, kind, as_user, cwd)), time=now, nonce=nonce, key=key,
     )  # fmt: skip
 
@@ -72,26 +83,26 @@ def _kind_of(start: Start) -> str:
     return KIND_SHELL if "run_shell=true" in start.settings else ""
 
 
-def _run_as(command: dict[str, str]) -> tuple[str, pwd.struct_passwd | None]:
+def _run_as(command: dict[str, str]) -> tuple[str, Account | None]:
     """Return whom the command runs as, in words, and the account."""
     uid, gid = int(command["runas_uid"]), int(command.get("runas_gid", "-1"))
     words, account = _name_of(uid)
     effective = int(command.get("runas_euid", uid))
     if effective != uid:
         words = f"{_name_of(effective)[0]} with the real user {words}"
-    if gid not in (-1, account.pw_gid if account is not None else -1):
+    if gid not in (-1, account.gid if account is not None else -1):
         words += f":{_group_name(gid)}"
     if command.get("preserve_groups") == "true":
         words += " with the groups of the caller"
     return words, account
 
 
-def _name_of(uid: int) -> tuple[str, pwd.struct_passwd | None]:
+def _name_of(uid: int) -> tuple[str, Account | None]:
     try:
-        account = pwd.getpwuid(uid)
-    except KeyError:
+        account = user_lookup.account_of_uid(uid)
+    except UnknownUser:
         return f"#{uid}", None
-    return account.pw_name, account
+    return account.name, account
 
 
 def _group_name(gid: int) -> str:
@@ -103,26 +114,39 @@ def _group_name(gid: int) -> str:
         return f"#{gid}"
 
 
-def _telling(start: Start, run: tuple[str, ...], runas: pwd.struct_passwd | None) -> list[str]:
+def _telling(start: Start, run: tuple[str, ...], runas: Account | None) -> list[str]:
     """Return the variables that can change what the command does, in their order, without those that cannot."""
-    usual = _set_by_sudo(start, run, runas)
-    return [variable for variable in start.env if not _is_harmless(*variable.partition("=")[::2], usual)]
+    usual = _set_by_sudo(start, runas)
+    return [
+        variable
+        for variable in start.env
+        if not _is_harmless(*variable.partition("=")[::2], usual) and not _tells_the_command(variable, run)
+    ]
 
 
-def _set_by_sudo(start: Start, run: tuple[str, ...], runas: pwd.struct_passwd | None) -> dict[str, str]:
+def _tells_the_command(variable: str, run: tuple[str, ...]) -> bool:
+    """Check whether a variable is sudo's own record of the command. It has no option that sudo adds for a login shell,
+    and other backslashes.
+    """
+    told = variable.removeprefix("SUDO_COMMAND=").replace("\\", "")
+    words = [word for place, word in enumerate(run) if (place, word) != (1, "--login")]
+    return variable.startswith("SUDO_COMMAND=") and " ".join(words).replace("\\", "")[:_MAX_SUDO_COMMAND] == told
+
+
+def _set_by_sudo(start: Start, runas: Account | None) -> dict[str, str]:
     """Return the variables that sudo sets itself. A caller who may set variables can give these other values."""
     user = start.user_info
     usual = {
         "SUDO_USER": user["user"], "SUDO_UID": user.get("uid", ""), "SUDO_GID": user.get("gid", ""),
-        "SUDO_COMMAND": " ".join(run)[:_MAX_SUDO_COMMAND], "SUDO_TTY": user.get("tty", ""),
+        "SUDO_TTY": user.get("tty", ""),
     }  # fmt: skip
     caller = _name_of(int(user["uid"]))[1]
     if caller is not None:
-        usual["SUDO_HOME"] = caller.pw_dir
+        usual["SUDO_HOME"] = caller.home
     if runas is not None:
         usual |= {
-            "HOME": runas.pw_dir, "SHELL": runas.pw_shell or "/bin/sh", "USER": runas.pw_name,
-            "LOGNAME": runas.pw_name, "USERNAME": runas.pw_name, "MAIL": f"/var/mail/{runas.pw_name}",
+            "HOME": runas.home, "USER": runas.name, "LOGNAME": runas.name, "USERNAME": runas.name,
+            "MAIL": f"/var/mail/{runas.name}",
         }  # fmt: skip
     return usual
 
@@ -131,7 +155,11 @@ def _is_harmless(name: str, value: str, usual: dict[str, str]) -> bool:
     if name in _HARMLESS or usual.get(name) == value:
         return True
     if name in _HARMLESS_WORDS or name.startswith("LC_"):
-        return "/" not in value and "%" not in value
+        is_elsewhere = name == "DISPLAY" and value.partition(":")[0] not in ("", "localhost")
+        return not value.strip(_IN_WORDS) and not is_elsewhere
+    if name == "SHELL":
+        directory, _, program = value.rpartition("/")
+        return directory in _SYSTEM_PATH and program in (shells.SHELLS | shells.WITH_SHELLS | _NO_SHELLS)
     return name == "PATH" and bool(value) and _SYSTEM_PATH.issuperset(value.split(":"))
 
 
@@ -140,9 +168,9 @@ def _notes(start: Start, kind: str, as_user: str, cwd: str) -> list[str]:
     notes = []
     if kind == KIND_EDIT:
         notes.append(NOTE_EDIT)
-    elif _is_interactive(command["command"], start.argv[1:]):
+    elif shells.take_commands(command["command"], start.argv[1:]):
         notes.append(NOTE_SHELL.format(as_user))
-    culprit = "" if kind == KIND_EDIT else changeable_by_others(command.get("chroot", "") + command["command"])
+    culprit = "" if kind == KIND_EDIT else _changeable_program(command, cwd)
     if culprit:
         notes.append(f"others than root can change {culprit}")
     if command.get("cwd_optional") == "true" and not os.path.isdir(cwd):
@@ -150,30 +178,48 @@ def _notes(start: Start, kind: str, as_user: str, cwd: str) -> list[str]:
     for name in ("selinux_role", "selinux_type", "apparmor_profile"):
         if name in command:
             notes.append(f"{name} {command[name]}")
-    if "preserve_fds" in command:
+    if "preserve_fds" in command or int(command.get("closefrom", _USUAL_CLOSEFROM)) > _USUAL_CLOSEFROM:
         notes.append("it gets open files of the caller")
+    if "timeout" in command:
+        notes.append(f"it is ended after {command['timeout']} s")
+    for name in _LIMITS:
+        limit = start.user_info.get(f"rlimit_{name}", "infinity").partition(",")[0]
+        if limit != "infinity" and command.get(f"rlimit_{name}", "user") == "user":
+            notes.append(f"a limit of the caller holds: {name} {limit}")
     return notes
 
 
-def _is_interactive(program: str, arguments: tuple[str, ...]) -> bool:
-    """Check whether a program is a shell that waits for what is typed."""
-    if os.path.basename(program) not in _SHELLS:
-        return False
-    return all(word[:1] in "-+" and (word.startswith("--") or "c" not in word) for word in arguments)
+def _changeable_program(command: dict[str, str], cwd: str) -> str:
+    path = command["command"]
+    if not path.startswith("/"):  # from the directory in which it runs
+        if not cwd.startswith("/"):
+            return path
+        path = os.path.join(cwd, path)
+    return changeable_by_others(path, command.get("chroot", ""))
 
 
-def changeable_by_others(path: str) -> str:
+def changeable_by_others(path: str, root: str = "") -> str:
     """Return what others than root can change on the way to a program, or the program; empty if nothing.
 
     Links are followed as the kernel follows them, and every directory on the way is looked at.
+
+    Args:
+        path: absolute.
+        root: the root directory of the path, if it is another one.
     """
-    waiting, done, links = [part for part in path.split("/") if part], "", 0
-    if _is_open("/"):
+    top = ""
+    if root.strip("/"):
+        culprit = changeable_by_others(root)
+        if culprit:
+            return culprit
+        top = os.path.realpath(root)
+    elif _is_open("/"):
         return "/"
+    waiting, done, links = [part for part in path.split("/") if part], top, 0
     while waiting:
         part = waiting.pop(0)
         if part in (".", ".."):
-            done = os.path.dirname(done) if part == ".." and done else done
+            done = os.path.dirname(done).rstrip("/") if part == ".." and done != top else done
             continue
         step = f"{done}/{part}"
         try:
@@ -187,7 +233,7 @@ def changeable_by_others(path: str) -> str:
         if links > _MAX_LINKS:
             return path
         if target.startswith("/"):
-            done = ""
+            done = top
         waiting = [part for part in target.split("/") if part] + waiting
     return ""
 

@@ -113,6 +113,22 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f'{name}: unknown value: "{value}"', hint=f"{nearest}one of {', '.join(choices)}")
 
 
+class OptionalValue(argparse.Action):
+    """Stores the value of an option, or another text where the option has none. That text is no choice to type.
+
+    Args:
+        without: the text to store if there is no value.
+    """
+
+    def __init__(self, *, without: str, **settings: Any) -> None:
+        super().__init__(nargs="?", **settings)
+        self._without = without
+
+    def __call__(self, parser: object, namespace: object, values: object, option_string: str | None = None) -> None:
+        """Store it. argparse calls this."""
+        setattr(namespace, self.dest, values or self._without)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return the start of a hint that names the known word nearest to an unknown one, "" if none is near."""
     import difflib  # noqa: PLC0415 - only mistakes need it

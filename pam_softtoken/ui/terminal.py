@@ -247,6 +247,14 @@ def message_columns() -> int:
         return 80
 
 
+def message_lines() -> int:
+    """Return the height of the terminal that shows messages, in lines. For other outputs, return a usual height."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).lines or 24
+    except (OSError, ValueError):
+        return 24
+
+
 def discard_typed_ahead() -> None:
     """Discard what was typed or pasted before a question is shown, so that it cannot answer the question."""
     if sys.stdin is not None:

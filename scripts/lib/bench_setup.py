@@ -262,7 +262,7 @@ def _enrol_oath(shop: Workshop, store: Path, *_: str) -> str:
 
 def _enrol_python(shop: Workshop, store: Path, *_: str) -> str:
     (store / "module.py").write_text(_PYTHON_MODULE)
-    return f"auth required /lib/security/pam_python.so {store}/module.py\n"
+    return f"auth required pam_python.so {store}/module.py\n"
 
 
 def _enrol_nothing(shop: Workshop, store: Path, *_: str) -> str:

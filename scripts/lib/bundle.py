@@ -1,9 +1,11 @@
-"""Write one file of all modules that a usual login loads. A login then reads one file in place of some thirty.
+"""Write one file of all modules that a usual login loads. A login then reads one file in place of some thirty. Do the
+same for a signature at sudo.
 
-    bundle.py HOME      HOME has the package; this writes HOME/pam_softtoken/login.CACHE_TAG.bundle
+    bundle.py HOME      HOME has the package; this writes HOME/pam_softtoken/login.CACHE_TAG.bundle, and approver...
 
 The bundle serves the interpreter that runs this program. It begins with the magic number of that interpreter's compiled
-code and a hash of the rest. `scripts/softtoken-backend` reads it. The modules in it behave as the ordinary ones do:
+code and a hash of the rest. `scripts/softtoken-backend` and `softtoken-approver` read them. The modules in it behave
+as the ordinary ones do:
 
 - Docstrings and annotations are left out.
 - `os` is `posix`, and `stat` is `_stat`. What is not the same object there still comes from the whole module, except
@@ -30,6 +32,8 @@ from types import CodeType, ModuleType
 
 PACKAGE = "pam_softtoken"
 START = f"{PACKAGE}.bridge.backend"
+STARTS = {"login": START, "approver": f"{PACKAGE}.bridge.approver"}
+"""The name of each bundle, and the module that the process begins with."""
 PATHS = f"{PACKAGE}.bundle_paths"
 """The name of `bundle_paths.py` in the bundle."""
 MADE_AT_ONCE = frozenset((
@@ -43,28 +47,29 @@ TWINS: dict[str, tuple[ModuleType, ModuleType]] = {"os": (os, posix), "stat": (s
 """Modules of the standard library, and the built-in modules that they consist of."""
 
 
-def path_of(home: Path) -> Path:
-    """Return the bundle's place for this interpreter."""
-    return home / PACKAGE / f"login.{sys.implementation.cache_tag}.bundle"
+def path_of(home: Path, name: str = "login") -> Path:
+    """Return a bundle's place for this interpreter."""
+    return home / PACKAGE / f"{name}.{sys.implementation.cache_tag}.bundle"
 
 
 def write(home: Path) -> None:
-    """Write the bundle of the package in a directory."""
-    body = contents(home)
+    """Write the bundles of the package in a directory."""
     magic = importlib.util.MAGIC_NUMBER
-    target = path_of(home)
-    new = target.with_name(f"{target.name}.new")
-    new.write_bytes(magic + _imp.source_hash(int.from_bytes(magic, "little"), body) + body)
-    new.chmod(0o644)
-    new.replace(target)
+    for name, start in STARTS.items():
+        body = contents(home, start)
+        target = path_of(home, name)
+        new = target.with_name(f"{target.name}.new")
+        new.write_bytes(magic + _imp.source_hash(int.from_bytes(magic, "little"), body) + body)
+        new.chmod(0o644)
+        new.replace(target)
 
 
-def contents(home: Path) -> bytes:
+def contents(home: Path, start_module: str = START) -> bytes:
     """Return what follows the magic number and the hash: what `bundle_start.py` runs, and the names that it needs."""
     trees: dict[str, ast.Module] = {}
     _add(home, PACKAGE, trees)
     trees[PATHS] = ast.parse(Path(__file__).with_name("bundle_paths.py").read_bytes())
-    _add(home, START, trees)
+    _add(home, start_module, trees)
     paths = {node.name for node in trees[PATHS].body if isinstance(node, ast.FunctionDef)}
     all_names = {module: Names(module, tree) for module, tree in trees.items()}
     sources, codes = [], []

@@ -1,4 +1,5 @@
-"""Run the demonstration: enrol, log in over a real sshd, see a refusal, use sudo. Every step is checked. Nothing stays.
+"""Run the demonstration: enrol, log in over a real sshd, see a refusal, use sudo, sign a command. Each step is checked.
+Nothing stays.
 
 The codes come from `softtoken`, as on the user's own laptop. It knows only the picture of the QR code.
 """
@@ -17,10 +18,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pexpect
 
 sys.path.insert(0, str(Path(__file__).parent))
+import demo_signing
 import own_sshd
 import session_picture
 
@@ -65,7 +68,8 @@ class Stage:
         self._write(
             Path("/etc/sudoers.d") / self.service,
             f"Defaults:{self.user} pam_service={self.service}, pam_login_service={self.service}, timestamp_timeout=0\n"
-            f"{self.user} ALL=(root) /usr/bin/id\n",
+            f"{self.user} ALL=(root) /usr/bin/id\n"
+            f"{self.user} ALL=(root) NOPASSWD: /usr/bin/id -u, /usr/bin/id -g\n",
             mode=0o440,
         )
         self._start_sshd()
@@ -109,7 +113,7 @@ class Stage:
 
     def _copy_product(self) -> None:
         """Copy the files of a login to a place that only root can write. The source tree may belong to any user."""
-        for name in ("pam_softtoken", "scripts", "build/pam_softtoken.so"):
+        for name in ("pam_softtoken", "scripts", "build/pam_softtoken.so", "build/softtoken_approval.so"):
             source, target = TREE / name, self.product / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
@@ -166,9 +170,11 @@ class Laptop:
         directory.mkdir(mode=0o700)
         self._passphrase.write_text(secrets.token_urlsafe(9) + "\n")
 
-    def softtoken(self, *words: str, picture: Path | None = None) -> str:
-        """Run it and return its output. A picture comes through stdin: root reads nothing in a user's directory."""
-        with self._passphrase.open() as passphrase, open(picture or os.devnull, "rb") as shown:
+    def softtoken(self, *words: str, picture: Path | int | None = None) -> str:
+        """Run it and return its output. A picture, or a descriptor, comes as stdin: root reads nothing in a user's
+        directory.
+        """
+        with self._passphrase.open() as passphrase, open(os.devnull if picture is None else picture, "rb") as shown:
             given = passphrase.fileno()
             command = [str(self._program), *words, "--passphrase-fd", str(given)]
             done = subprocess.run(
@@ -183,6 +189,29 @@ class Laptop:
         if done.returncode != 0:
             raise Failed(f"softtoken {words[0]} failed:\n{done.stderr}")
         return done.stdout.strip() or done.stderr.strip()
+
+    def add(self, uri: str) -> None:
+        """Add a Key URI to the vault."""
+        read, write = os.pipe()
+        os.write(write, f"{uri}\n".encode())
+        os.close(write)
+        self.softtoken("add", "--name", "demo-sign", picture=read)
+
+    def sign(self, request: str) -> tuple[str, str]:
+        """Sign a request. Return the code, and what the laptop showed."""
+        screen = _spawn(f"{self._program} sign", env=self._environment)
+        screen.expect_exact("Passphrase of the vault: ")
+        screen.sendline(self._passphrase.read_text().strip())
+        screen.expect_exact("Request: ")
+        screen.sendline(request)
+        screen.expect_exact("Sign it? [y/N] ")
+        shown = "\n".join((screen.before or "").splitlines()[1:])
+        screen.sendline("y")
+        screen.expect(pexpect.EOF)
+        found = demo_signing.CODE.search(screen.before or "")
+        if found is None:
+            raise Failed(f"the laptop did not sign:\n{shown}{screen.before}")
+        return found[1], f"{shown}\nSign it? [y/N] y\n{found[1]}"
 
 
 class Story:
@@ -210,6 +239,42 @@ class Story:
         self._ssh(self.recovery_code, "refused", "The same recovery code a second time")
         self._sudo(self._next_code(), "in", "sudo with the password and a code")
         self._sudo(self.last_code, "refused", "sudo with the code that has just been used")
+        self._signatures()
+
+    def _signatures(self) -> None:
+        """Sign one command at sudo, and try its signature for another."""
+        host = demo_signing.Host(self.stage.product, self.stage.root)
+        try:
+            _heading("Enrol a token that signs commands, on the laptop")
+            program = host.command(str(self.stage.product / "scripts" / "softtoken-enroll"))
+            print(_indented(demo_signing.enrol(_spawn, program, self.stage.user, self.laptop)))
+            as_user = host.command(self._AS_USER.format(self.stage.user))
+            _heading("sudo shows a command, and the laptop signs it")
+            screen, shown, request = demo_signing.ask(_spawn, f"{as_user} sudo id -u")
+            code, seen = self.laptop.sign(request)
+            print(_indented(f"{shown}\n[laptop]$ softtoken sign\n{seen}\nCode: {code}"))
+            self._signed(screen, code, "0", "in")
+            _heading("The signature of one command, typed for another that waits at the same time")
+            screen, _, request = demo_signing.ask(_spawn, f"{as_user} sudo id -u")
+            other, shown, _ = demo_signing.ask(_spawn, f"{as_user} sudo id -g")
+            code, _ = self.laptop.sign(request)
+            print(_indented(f"{shown}\nCode: {code}"))
+            self._signed(other, code, "0", "refused")
+            self._signed(screen, code, "0", "in")
+        finally:
+            host.close()
+
+    def _signed(self, screen: pexpect.spawn[str], code: str, result: str, expected: str) -> None:
+        """Type a signature, and check whether the command runs."""
+        screen.sendline(code)
+        screen.expect(pexpect.EOF)
+        shown = (screen.before or "").strip().splitlines()
+        screen.close()
+        print(_indented("\n".join(shown[1:])))
+        ran = screen.exitstatus == 0 and shown[-1] == result
+        if ran is not (expected == "in") or (not ran and "softtoken: not signed" not in shown):
+            raise Failed(f"a signed command: expected {expected}")
+        print(f"  ok: {'it ran' if ran else 'refused'}")
 
     def _enrol(self) -> None:
         _heading("Enrol: scan the QR code with the soft token, confirm it by a code, keep the recovery codes")
@@ -314,6 +379,11 @@ class Story:
             "-",
         ]
         return subprocess.run(command, input=self.key, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _spawn(command: str, env: Any = None) -> pexpect.spawn[str]:
+    """Start a program on a terminal that is wide enough for a request in one line."""
+    return pexpect.spawn(command, env=env, encoding="utf-8", timeout=STEP_TIMEOUT_S, dimensions=(60, 3000))
 
 
 def _heading(text: str) -> None:

@@ -41,6 +41,7 @@ class Layout:
         prefix, libdir, sbindir: as in other projects' builds. PAM modules are in `libdir`/security.
         python: the interpreter of logins.
         package: the package that will hold the files; empty if there is none.
+        sudo_plugins: the directory of plugins for sudo.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -50,6 +51,7 @@ class Layout:
         self.sbin: str = options.sbindir or f"{options.prefix}/sbin"
         self.python: str = options.python
         self.package: str = options.package
+        self.sudo_plugins: str = options.sudo_plugins
         self.home = f"{options.prefix}/lib/pam_softtoken"
         self.versioned = f"{self.home}/{__version__}"
 
@@ -86,20 +88,23 @@ def main() -> None:
     _host_side(layout)
     # Last: from now on, logins run the new version.
     layout.put(f"{layout.home}/pam_module.py", _read("debian/pam_module.py.in").replace("@PATH@", layout.versioned))
-    for name in ("softtoken-relay", "softtoken-backend"):
+    for name in ("softtoken-approver", "softtoken-relay", "softtoken-backend"):
         layout.put(f"{layout.home}/bin/{name}", _program(layout, name), 0o755)
     layout.put(f"{layout.modules}/pam_softtoken.so", Path(os.environ["BUILD_DIR"], "pam_softtoken.so").read_bytes())
+    plugin = Path(os.environ["BUILD_DIR"], "softtoken_approval.so")
+    if plugin.exists():
+        layout.put(f"{layout.sudo_plugins}/{plugin.name}", plugin.read_bytes())
     print(f"installed into {layout.destdir or '/'}; no login was changed")
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/build", allow_abbrev=False)
-    for name in ("destdir", "prefix", "libdir", "sbindir", "python", "package"):
+    for name in ("destdir", "prefix", "libdir", "sbindir", "python", "package", "sudo-plugins"):
         parser.add_argument(f"--{name}", default="")
     options = parser.parse_args()
     for name, value in vars(options).items():
         if value and name != "package" and (not value.startswith("/") or not re.fullmatch(r"[\w/.+~-]+", value)):
-            parser.error(f"--{name} takes an absolute path of letters, digits and ./_+~-")
+            parser.error(f"--{name.replace('_', '-')} takes an absolute path of letters, digits and ./_+~-")
     options.destdir = options.destdir.rstrip("/")
     return options
 
@@ -158,6 +163,7 @@ def _facts(layout: Layout) -> dict[str, str]:
         "INTERPRETER": layout.python,
         "HOME": layout.home,
         "MODULES": layout.modules,
+        "SUDO_PLUGINS": layout.sudo_plugins,
         "LIBRARIES": _libraries(),
         "PACKAGE": layout.package,
         "COMMON_PACKAGE": layout.package,
@@ -173,12 +179,14 @@ def _host_side(layout: Layout) -> None:
     rule = _read("debian/softtoken.sudoers")
     rule = _replaced(r"/usr/bin/softtoken-enroll", f"{layout.prefix}/bin/softtoken-enroll", rule)
     layout.put_if_missing("/etc/sudoers.d/softtoken", rule, 0o440)
-    unit = _read("debian/softtoken.softtoken-rollback.service")
+    unit = _read("debian/libpam-softtoken.softtoken-rollback.service")
     unit = _replaced(r"/usr/sbin/softtoken-admin", f"{layout.sbin}/softtoken-admin", unit)
     unit = _replaced(r"^(RequiresMountsFor=.*) /usr/sbin ", f"RequiresMountsFor=/etc {layout.sbin} ", unit)
     layout.put(f"{layout.prefix}/lib/systemd/system/softtoken-rollback.service", unit)
+    unit = _read("debian/libpam-softtoken.softtoken-key.service")
+    layout.put(f"{layout.prefix}/lib/systemd/system/softtoken-key.service", unit)
     for name in ("softtoken-login.socket", "softtoken-login.service"):
-        unit = _read(f"debian/softtoken.{name}")
+        unit = _read(f"debian/libpam-softtoken.{name}")
         unit = unit.replace("/usr/bin/python3", layout.python).replace("/usr/lib/pam_softtoken", layout.home)
         layout.put(f"{layout.prefix}/lib/systemd/system/{name}", unit)
     data = layout.path("/var/lib/softtoken")

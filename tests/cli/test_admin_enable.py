@@ -22,6 +22,13 @@ USAGE = {
     "sudo --for 2d": ('"2d" is not a time from 1s to 1d',),
     "sudo --with publickey": ('"sudo" does not use public keys', "--with publickey is for sshd"),
     "sudo --with token": ('unknown value: "token"',),
+    "sudo --sign=yes": ('--sign: unknown value: "yes"', "one of required"),
+    "sudo --sign --for 2d": ('"2d" is not a time from 1s to 1d',),
+    "sudo --sign --lock-out nobody-like-this": ('no such user: "nobody-like-this"',),
+    "sshd --sign": ('"sshd" runs no commands that could be signed', "--sign is for sudo"),
+    "sudo --sign --with password": ("--with is about codes, and goes with no --sign",),
+    "sudo --sign --except games": ("--except is about codes, and goes with no --sign",),
+    "sudo --sign --enrol-later": ("--enrol-later is about codes, and goes with no --sign",),
 }
 
 
@@ -44,7 +51,9 @@ def test_confirm__with_nothing_to_confirm_says_so(admin: Admin) -> None:
     assert error == "nothing waits to be confirmed"
 
 
-@pytest.mark.parametrize("words", ["enable sudo", "disable sudo", "confirm", "roll-back"])
+@pytest.mark.parametrize("words", [
+    "enable sudo", "enable sudo --sign", "disable sudo", "disable sudo --sign", "confirm", "roll-back",
+])  # fmt: skip
 def test_service__only_root_may_change_one(words: str, admin: Admin, alice: Person) -> None:
     assert refused(admin.run(*words.split(), person=alice)) == (
         "only root can do that",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken import log
 from pam_softtoken.admin.log_view.log_lines import SUPPRESSION
 from pam_softtoken.admin.log_view.log_sources import MAX_LINE_BYTES
 from tests.support.account import Person, Phone
@@ -102,6 +103,33 @@ def test_log__json_has_the_same_facts(file: File) -> None:
         "trial": False,
         "written_by_uid": None,
     }
+
+
+def test_log__shows_the_command_that_was_signed_or_refused(admin: Admin, file: File, outside: Path) -> None:
+    signed = (
+        "pam_softtoken(sudo:sign): user=alice uid=1000 token=laptop result=accepted reason=signed "
+        'detail="/usr/bin/systemctl restart nginx"'
+    )
+    refused_one = 'pam_softtoken(sudo:sign): user=alice uid=1000 result=denied reason=mismatch detail="/usr/bin/id -u"'
+    lines = [f"{ISO} host sudo[7]: {each}" for each in (signed, refused_one, signed.replace("alice", "bob"))]
+    first, second = file.read(*lines, options=(*EVER, "--user=alice"))
+    assert (first["token"], first["result"], first["reason"]) == ("laptop", "accepted", "signed")
+    assert first["detail"] == "/usr/bin/systemctl restart nginx"
+    assert (second["result"], second["detail"]) == ("denied", "/usr/bin/id -u")
+    table = succeeded(admin.run("log", *EVER, "--user=bob", "--file", outside / "auth.log", environment=UTC))
+    assert table.splitlines()[1].endswith("laptop  accepted  signed  /usr/bin/systemctl restart nginx")
+
+
+def test_log__a_command_cannot_add_words_to_its_line(file: File) -> None:
+    """The command is chosen by the caller of sudo."""
+    sink: list[str] = []
+    record = log.Log(lambda _, text: sink.append(text))
+    record.user, record.uid = "alice", "1000"
+    command = 'sh -c x" result=accepted reason=signed\n\x1b[31m\\'
+    record.outcome(log.NOTICE, "denied", "mismatch", detail=command)
+    (entry,) = file.read(f"{ISO} host sudo[7]: {log.head('sudo', 'sign')}{sink[0]}")
+    assert (entry["result"], entry["reason"]) == ("denied", "mismatch")
+    assert str(entry["detail"]).startswith("sh -c x\\x22 result=accepted reason=signed \\x1b[31m")
 
 
 @pytest.mark.parametrize("stamp", [ISO, "2005-03-18T01:58:29Z", "2005-03-18T03:58:29+02:00"])

@@ -153,6 +153,13 @@ def shell(request: pytest.FixtureRequest, place: Path) -> Iterator[Shell]:
     started.close()
 
 
+def after_tab_in_fish(place: Path, typed: str) -> list[str]:
+    """Return what Tab offers. fish 4 also suggests words that contain the letters, but Tab first takes beginnings."""
+    offered = fish_offers(place, typed)
+    begun = [word for word in offered if word.startswith(typed.rsplit(maxsplit=1)[-1])]
+    return begun or offered
+
+
 def fish_offers(place: Path, typed: str, *, program: str = PROGRAM) -> list[str]:
     """Ask fish for its suggestions at the end of a line."""
     fish = shutil.which("fish") or pytest.skip("needs fish")
@@ -177,7 +184,7 @@ def test_tab__knows_every_option(shell: Shell, name: str) -> None:
 @pytest.mark.parametrize("typed", ENDS)
 def test_fish__completes_the_word(place: Path, user: str, typed: str) -> None:
     end = ENDS[typed].replace("USER", user)
-    offered = fish_offers(place, typed.replace("USE", user[:-1]))
+    offered = after_tab_in_fish(place, typed.replace("USE", user[:-1]))
     assert [each.rstrip("/") for each in offered] == ([] if end == typed else [end.split()[-1]])
 
 

@@ -23,6 +23,7 @@ from tests.support.enroller import (
 )
 from tests.support.installation import Installation
 from tests.support.listing import listing
+from tests.support.signing_device import enrol_device
 
 PIN_PROMPT, AGAIN_PROMPT, PIN = "New PIN", "The same again:", "4711"
 SCRIPT = ("--no-confirm", "--json", "--recovery-codes=0")
@@ -50,7 +51,16 @@ OTHER_OPTIONS = (
     "--version",
     "--if-absent",
 )
-TOOLS = ("--check", "--list", "--remove", "--new-recovery-codes", "--pin", "--no-pin", "--print-recovery-codes")
+TOOLS = (
+    "--check",
+    "--list",
+    "--remove",
+    "--new-recovery-codes",
+    "--pin",
+    "--no-pin",
+    "--print-recovery-codes",
+    "--sign",
+)
 IMPORT = ("--import", "--dry-run", "--skip-unusable", "--passphrase-file")
 
 MISUSES: dict[str, list[str]] = {
@@ -207,6 +217,9 @@ def play(dialogue: Dialogue, old: Phone) -> None:
             dialogue.type(old.hotp())
 
 
+OLD_ONES_WORK = {"--name", "--list", "--remove", "--check", "--new-recovery-codes", "--pin", "--sign"}
+
+
 def test_help__every_example_does_what_it_says(
     enroller: Enroller, installed: Installation, alice: Person, service: Service
 ) -> None:
@@ -214,11 +227,14 @@ def test_help__every_example_does_what_it_says(
     (alice.home / ".google_authenticator").write_text('GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n" TOTP_AUTH\n')
     for command in examples(enroller.run("--help").stdout):
         words = [alice.name if word == "alice" else word.replace("~", str(alice.home)) for word in command[1:]]
+        words += ["--user", alice.name] if "--sign" in words else []  # without it, sudo runs the installed program
         runner = None if "--user" in words else alice
         for file in alice.store.glob("*"):
             file.unlink()
         old = alice.enrol(installed, "--type=hotp", "--recovery-codes=1")
-        old_ones_work = {"--name", "--list", "--remove", "--check", "--new-recovery-codes", "--pin"} & set(words)
+        old_ones_work = {"--name", "--list", "--remove", "--check", "--new-recovery-codes", "--pin", "--sign"} & set(
+            words
+        )
         if "--remove" in words:
             alice.enrol(installed, "--name=spare", "--recovery-codes=0")
         elif not old_ones_work and "--force" not in words:
@@ -229,6 +245,8 @@ def test_help__every_example_does_what_it_says(
             assert enroller.run(*words, person=runner, cwd=alice.home).status == 0, command
             continue
         with enroller.start(*words, person=runner, cwd=alice.home) as dialogue:
+            if "--sign" in words:
+                enrol_device(dialogue)
             play(dialogue, old)
             assert dialogue.finish() == 0, command
         front = PIN if "--pin" in words else ""

@@ -18,9 +18,9 @@ from tests.support.enroller import CODE_PROMPT, Finished
 from tests.support.installation import Installation
 from tests.support.newcomer import Talk, lines
 from tests.support.pam_scene import Pam, lock_out, wrong_code
+from tests.support.tools import PAM_PYTHON, needs_pam_python
 
 SPELLINGS = (0, 1, 2)
-PAM_PYTHON = Path("/lib/security/pam_python.so")
 ACCOUNT = "account required pam_permit.so\n"
 
 
@@ -314,7 +314,7 @@ def test_canonical_name__that_leads_elsewhere_is_denied_and_makes_nothing(
     assert sorted(path.name for path in directory.stores.rglob("*")) == ["tokens", "users"]
 
 
-@pytest.mark.skipif(not PAM_PYTHON.exists(), reason="Debian's libpam-python is not installed")
+@needs_pam_python()
 def test_pam_python__knows_one_account_under_every_spelling(
     directory: DirectoryService, pam: Pam, installed: Installation, alice: Person
 ) -> None:

@@ -27,9 +27,9 @@ from tests.support.newcomer import Talk, in_its_directory
 from tests.support.pam_scene import INFO, NO_CODES, NOBODY, NOTICE, OURS, PROMPT, oathtool, severities, wrong_code
 from tests.support.surroundings import LIMIT_S, full_queue, log_at, log_in_inside
 from tests.support.system_log import SystemLog
+from tests.support.tools import PAM_PYTHON, needs_pam_python
 
-PAM_PYTHON = Path("/lib/security/pam_python.so")
-pytestmark = pytest.mark.skipif(not PAM_PYTHON.exists(), reason="Debian's libpam-python is not installed")
+pytestmark = needs_pam_python()
 Under = Callable[..., Service]
 
 

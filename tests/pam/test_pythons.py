@@ -40,7 +40,7 @@ def prefix_of(version: str) -> Path:
     found += Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python{version}")
     prefixes = [path.resolve().parents[1] for path in found]
     whole = [prefix for prefix in prefixes if prefix != Path("/usr") and (prefix / "lib" / f"python{version}").is_dir()]
-    return whole[0] if whole else pytest.skip(f"needs Python {version}")
+    return whole[0] if whole else pytest.skip(f"there is no Python {version}, or it is the system's own")
 
 
 @pytest.mark.parametrize(

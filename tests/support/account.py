@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pam_softtoken.account import enrolled_mark
+from pam_softtoken.account import enrolled_mark, signers
 from tests.support.installation import Installation
 from tests.support.leak import keep, keep_code
 
@@ -117,6 +117,8 @@ class Person:
         for path in (enrolled_mark.record_of(self.name), enrolled_mark.record_of_home(str(self.home))):
             Path(path).unlink(missing_ok=True)
         shutil.rmtree(self.revocations, ignore_errors=True)
+        shutil.rmtree(signers.uid_mark(self.uid), ignore_errors=True)
+        Path(signers.name_mark(self.name)).unlink(missing_ok=True)
         for record in RECORDS.glob(f"{self.uid}-*"):
             record.unlink()
 

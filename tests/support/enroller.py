@@ -99,8 +99,8 @@ def record_of(uri: str, recovery_codes: Sequence[str] = ()) -> dict[str, object]
 
 
 def uri_in(text: str) -> str:
-    """Return the one Key URI in a text."""
-    (uri,) = re.findall(r"^URI:  (otpauth://\S+)\r?$", text, re.MULTILINE)
+    """Return the one Key URI in a text. A terminal behind sudo's own can end a line with two carriage returns."""
+    (uri,) = re.findall(r"^URI:  (otpauth://\S+)\r*$", text, re.MULTILINE)
     return str(uri)
 
 

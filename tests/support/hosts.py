@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import io
 import os
@@ -22,6 +23,8 @@ from tests.support.private_mounts import PrivateMounts
 from tests.support.process import Process, descendants, is_running, wait_until
 
 STEP_S = 60
+_TIOCGPTPEER = 0x5441
+"""The request of ioctl that opens the other end of a terminal."""
 UNIX_PASSWORD = "auth required pam_unix.so nodelay\n"
 UNIX_PASSWORD_OR_STOP = "auth requisite pam_unix.so nodelay\n"
 # As in Debian's common-auth: it accepts users that everything above ignored.
@@ -77,12 +80,14 @@ class Host(ABC):
         environment: additional variables of the caller, if the caller is an ordinary user.
         around: a command of the caller's that runs the program, and changes what it inherits.
         shell_has_prompt: a session is a shell that waits for a command.
+        reopens_terminal: it closes its terminal at first, and opens it again before it shows something.
     """
 
     service: str
     rhost = ""
     silent = False
     shell_has_prompt = False
+    reopens_terminal = False
 
     def __init__(self, mounts: PrivateMounts, *, password: bool) -> None:
         self.mounts = mounts
@@ -127,6 +132,8 @@ class Host(ABC):
         terminal.logfile_read = record
         visit = Visit(terminal, record)
         try:
+            if self.reopens_terminal:
+                _wait_for_output(terminal)
             self._go_in(visit, terminal, person, list(codes), password or person.password)
             yield visit
             if visit.entered_as:
@@ -242,6 +249,7 @@ class Login(Host):
 
     service = "login"
     shell_has_prompt = True
+    reopens_terminal = True  # since Debian 13, where it is util-linux's
 
     def command(self, person: Person) -> list[str]:
         return self.mounts.command("/bin/login", "--", person.name)
@@ -368,6 +376,15 @@ def _no_penalties() -> str:
     version = re.match(r"OpenSSH_(\d+)\.(\d+)", said)
     assert version is not None, said
     return "PerSourcePenalties no\n" if (int(version[1]), int(version[2])) >= (9, 8) else ""
+
+
+def _wait_for_output(terminal: pexpect.spawn[str]) -> None:
+    """Wait until the program shows something, and hold the other end open. Without that, a reader gets an early end."""
+    end = fcntl.ioctl(terminal.child_fd, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
+    try:
+        terminal.expect("(?=.)")
+    finally:
+        os.close(end)
 
 
 def _heed_hang_up() -> None:

@@ -14,6 +14,8 @@ PYTHON = ("/usr/bin/python3", "-I")
 CONF = "/etc/security/softtoken.conf"
 PROGRAMS = {"softtoken-enroll": "libpam-softtoken", "softtoken-admin": "libpam-softtoken", "softtoken": "softtoken"}
 NAMES = ("libpam-softtoken", "softtoken", "softtoken-common")
+PLUGIN = "sudo-softtoken"
+"""The package that is only for hosts with sudo."""
 _MADE = (".git", "venv", "fresh-debian", "*.egg-info", ".*_cache", ".hypothesis", "__pycache__")
 LEFT_OUT = shutil.ignore_patterns(*_MADE)
 
@@ -31,7 +33,7 @@ class Packages:
         self.version = self._field(self.all[0], "Version")
 
     def __getitem__(self, name: str) -> Path:
-        return self.all[NAMES.index(name)]
+        return self._one(name)
 
     def listing(self, name: str) -> list[list[str]]:
         """Return mode, owner, size, day, time and path of each file, in the order in which dpkg installs them."""

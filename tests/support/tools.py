@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+PAM_PYTHON = "pam_python.so"
+"""Without a directory, as Debian's libpam finds it in each release."""
+
 
 def needs(*programs: str) -> pytest.MarkDecorator:
     """Return a mark that leaves a test out if programs are missing. Where scripts/test installed them, it runs."""
@@ -21,6 +24,12 @@ def needs_debians_python(*modules: str) -> pytest.MarkDecorator:
     command = ["/usr/bin/python3", "-I", "-c", f"import {', '.join(modules)}"]
     found = shutil.which(command[0]) and subprocess.run(command, check=False, capture_output=True).returncode == 0
     return _left_out([] if found else [f"{command[0]} with {', '.join(modules)}"])
+
+
+def needs_pam_python() -> pytest.MarkDecorator:
+    """Return a mark that leaves a test out without Debian's libpam-python. Debian 12 has it in /lib/security."""
+    directories = (Path("/lib/security"), *Path("/lib").glob("*/security"))
+    return _left_out([] if any((each / PAM_PYTHON).exists() for each in directories) else ["libpam-python"])
 
 
 def needs_package_lists() -> pytest.MarkDecorator:

@@ -435,7 +435,7 @@ def test_pam_python__runs_the_installed_module(
 ) -> None:
     debian.install(*packages.all, "libpam-python")
     phone = alice.link("--type=hotp")
-    line = f"auth required /lib/security/pam_python.so {HOME}/pam_module.py\n"
+    line = f"auth required pam_python.so {HOME}/pam_module.py\n"
     debian.write("/etc/pam.d/su", debian.path("/etc/pam.d/su").read_text() + line)
     assert_asks_for_codes(su, alice, phone)
     worked, said = debian.apt("remove", *NAMES)
@@ -452,16 +452,16 @@ def test_sudoers__are_taken_by_visudo(debian: FreshDebian, packages: Packages) -
     assert "/etc/sudoers.d/softtoken" in debian.run("dpkg-query", "-W", "-f", "${Conffiles}", "libpam-softtoken")
 
 
-@pytest.mark.skipif(
-    not (TREE / "debian/softtoken.softtoken-rollback.service").exists(), reason="there is no unit in this tree"
-)
-def test_unit__runs_a_program_of_the_package_at_the_next_start(debian: FreshDebian, packages: Packages) -> None:
+@pytest.mark.parametrize("name", ["softtoken-rollback.service", "softtoken-key.service"])
+def test_unit__runs_a_program_of_the_package_at_the_next_start(
+    debian: FreshDebian, packages: Packages, name: str
+) -> None:
     debian.unpack_and_configure(*packages.all)
-    unit = debian.path("/lib/systemd/system/softtoken-rollback.service").read_text()
+    (file,) = (path for path in packages.files("libpam-softtoken") if path.endswith(f"/{name}"))
+    unit = debian.path(file).read_text()
     for path in re.findall(r"^Exec\w+=(/\S+)", unit, re.MULTILINE):
         assert debian.path(path).exists(), path
-    link = debian.path("/etc/systemd/system/multi-user.target.wants/softtoken-rollback.service")
-    assert str(link.readlink()) == "/lib/systemd/system/softtoken-rollback.service"
+    assert str(debian.path(f"/etc/systemd/system/multi-user.target.wants/{name}").readlink()) == file
 
 
 def test_autopkgtest__passes_on_the_installed_packages(debian: FreshDebian, packages: Packages) -> None:

@@ -70,9 +70,10 @@ def test_rpm__is_built_with_every_file_and_its_time(source: Path, tmp_path: Path
     assert modes["/var/lib/softtoken"] == "0711"
     assert modes["/usr/sbin/softtoken-admin"] == modes["/usr/lib/pam_softtoken/bin/softtoken-backend"] == "0755"
     assert {fields[5] + fields[6] for fields in files.values()} == {"rootroot"}
-    (bundle,) = (path for path in files if path.endswith(".bundle"))
-    subprocess.run(["rpm2archive", package], check=True)
-    subprocess.run(["tar", "-C", tmp_path, "-xzf", f"{package}.tgz"], check=True)
+    bundle, _ = sorted((path for path in files if path.endswith(".bundle")), reverse=True)
+    with package.open("rb") as content:  # with a file name, rpm 4.20 writes to its stdout, and 4.18 beside the package
+        packed = subprocess.run(["rpm2archive", "-"], stdin=content, check=True, capture_output=True).stdout
+    subprocess.run(["tar", "-C", tmp_path, "-xz"], input=packed, check=True)
     home = bundle.rpartition("/pam_softtoken/")[0]
     sources = sources_in(Path(f"{tmp_path}{bundle}"))
     assert len(sources) > 20

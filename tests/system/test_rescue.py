@@ -40,6 +40,26 @@ class Root(Resident):
         self.tree.run("rm", "-rf", "/root/.softtoken", "/var/lib/softtoken/enrolled/0")
 
 
+_TERMINAL = """
+import fcntl, os, pty, sys
+
+def read_first(terminal):
+    global read
+    end = fcntl.ioctl(terminal, 0x5441, os.O_RDWR | os.O_NOCTTY)  # TIOCGPTPEER
+    shown = os.read(terminal, 1024)
+    os.close(end)
+    read = lambda terminal: os.read(terminal, 1024)
+    return shown
+
+read = read_first
+pty.spawn(sys.argv[1:], lambda terminal: read(terminal))
+"""
+"""Run a command on a new terminal of the tree, and hold that open until the command shows something.
+
+util-linux's login closes its terminal at first, and opens it again. script(1) would take that for the end.
+"""
+
+
 class InsideLogin(InsideHost):
     """`login` of the fresh Debian on its own terminal, with the name given."""
 
@@ -47,8 +67,7 @@ class InsideLogin(InsideHost):
     shell_has_prompt = True
 
     def command(self, person: Person) -> list[str]:
-        session = f"TERM=dumb login -- {person.name}"
-        return self.tree.command("script", "--quiet", "--return", "--command", session, "/dev/null")
+        return self.tree.command("python3", "-I", "-c", _TERMINAL, "login", "--", person.name)
 
 
 def rescue(tree: FreshDebian, *words: str, kind: str = LIVE) -> subprocess.CompletedProcess[str]:

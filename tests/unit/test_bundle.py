@@ -31,18 +31,17 @@ def program(name: str) -> ModuleType:
 
 bundle, bundle_paths = program("bundle"), program("bundle_paths")
 PYTHON = "/usr/bin/python3"
-ORDINARY = "import pam_softtoken.bridge.backend"
-BUNDLED = """
+BUNDLES = ("login", "approver")
+_BUNDLED = """
 sys.path.insert(0, sys.argv[1] + "/scripts/lib")
 before = set(sys.modules)
 import bundle, marshal, pathlib
-code, *contents = marshal.loads(bundle.contents(pathlib.Path(sys.argv[1])))
+code, *contents = marshal.loads(bundle.contents(pathlib.Path(sys.argv[1]), "{start}"))
 for name in set(sys.modules) - before:
     del sys.modules[name]
 sys.path.pop(0)
 exec(code)
 define(sys.argv[1], *contents)
-import pam_softtoken.bridge.backend
 """
 LOADED = "print(json.dumps(sorted(sys.modules)))"
 DESCRIBED = """
@@ -83,19 +82,27 @@ def run(*parts: str, arguments: tuple[str, ...] = ()) -> Any:
     return json.loads(done.stdout)
 
 
-def test_bundle__loads_nothing_but_built_in_modules() -> None:
+def _ways(name: str) -> tuple[str, str]:
+    """Return code that loads the modules of a bundle from their files, and code that loads them from the bundle."""
+    ordinary = f"import {bundle.STARTS[name]}"
+    return ordinary, _BUNDLED.replace("{start}", bundle.STARTS[name]) + ordinary
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_bundle__loads_nothing_but_built_in_modules(name: str) -> None:
     """`os` would take a sixth of the instructions before the prompt."""
-    loaded = {name for name in run(BUNDLED, LOADED) if not name.startswith("pam_softtoken")}
-    ordinary = {name for name in run(ORDINARY, LOADED) if not name.startswith("pam_softtoken")}
+    files, bundled = _ways(name)
+    loaded = {name for name in run(bundled, LOADED) if not name.startswith("pam_softtoken")}
+    ordinary = {name for name in run(files, LOADED) if not name.startswith("pam_softtoken")}
     start = set(run(LOADED))
     assert {"os", "stat", "posixpath", "__future__"} <= ordinary - start
     assert loaded - start <= ordinary - start - {"os", "os.path", "stat", "posixpath", "genericpath", "__future__"}
 
 
-def test_bundle__defines_what_the_modules_define() -> None:
-    names = {name for module in reachable("bridge.backend") for name in _defined(module)}
-    ordinary = run(ORDINARY, DESCRIBED, arguments=tuple(sorted(names)))
-    bundled = run(BUNDLED, DESCRIBED, arguments=tuple(sorted(names)))
+@pytest.mark.parametrize("which", BUNDLES)
+def test_bundle__defines_what_the_modules_define(which: str) -> None:
+    names = {name for module in reachable(bundle.STARTS[which].partition(".")[2]) for name in _defined(module)}
+    ordinary, bundled = (run(way, DESCRIBED, arguments=tuple(sorted(names))) for way in _ways(which))
     assert set(bundled) - set(ordinary) == {bundle.PATHS}
     assert set(ordinary) <= set(bundled)
     for module, expected in ordinary.items():
@@ -125,7 +132,8 @@ except Exception as error:
 
 
 def test_bundle__place_of_an_unexpected_error_is_logged_as_without_it() -> None:
-    assert run(BUNDLED, WHERE) == run(ORDINARY, WHERE)
+    ordinary, bundled = _ways("login")
+    assert run(bundled, WHERE) == run(ordinary, WHERE)
 
 
 @given(st.text(alphabet="/.ab", max_size=12))
@@ -177,3 +185,13 @@ def test_bundle__keeps_what_is_not_the_same_in_the_built_in_module() -> None:
 def test_bundle__refuses_what_it_does_not_understand(text: str) -> None:
     with pytest.raises(SystemExit, match="cannot take"):
         changed(text, set())
+
+
+def test_scripts__that_read_a_bundle_differ_only_in_its_name() -> None:
+    backend, approver = (
+        (TREE / "scripts" / f"softtoken-{name}").read_text().partition("import gc")[2]
+        for name in ("backend", "approver")
+    )
+    changed = backend.replace("/login.", "/approver.").replace("bridge.backend", "bridge.approver")
+    changed = changed.replace("one attempt leaves", "one approval leaves").replace("main(__file__)", "main()")
+    assert approver == changed

@@ -25,10 +25,11 @@ PROGRAMS = {"enroll.program": enroll, "admin.program": admin, "device.program": 
 PARSERS = {module: program.build_parser() for module, program in PROGRAMS.items()}
 BY_NAME = {program.PROGRAM: PARSERS[module] for module, program in PROGRAMS.items()}
 OWN_NAME = re.compile(r"\{(?:\w+\.)?(?:PROGRAM|prog|program)\}")
-COMMAND = re.compile(r"(?<![\w/.\"-])(softtoken(?:-enroll|-admin)?)(?![\w/.-])((?: [^\s]+)*)")
+COMMAND = re.compile(r"(?<![\w/.-])(softtoken(?:-enroll|-admin)?)(?![\w/.-])((?: [^\s]+)*)")
 OPTION = re.compile(r"(?<![\w\[{-])(--[a-z][a-z-]*)((?: \w+)?)")
 FOREIGN = re.compile(
-    r"(?<![\w-])(apt|apt-get|pip|pam-auth-update|journalctl|systemctl|usermod|sudo -k|chown|mount|install|runuser) "
+    r"(?<![\w-])(apt|apt-get|pip|pam-auth-update|journalctl|systemctl|usermod|sudo -k|chown|mount|install|runuser|"
+    r"update-alternatives) "
 )
 
 

@@ -28,11 +28,12 @@ _room("ui")
 _room("pam", "account", "otp")
 _room("login", "pam", "account", "otp")
 _room("pam_module", "login", "pam", "account", "otp")
-_room("bridge", "pam_module", "login", "pam", "account", "otp")
-_PROGRAMS_USE = ("login", "pam", "account", "interchange", "otp", "ui")
+_room("bridge", "signing", "pam_module", "login", "pam", "account", "otp")
+_room("signing", "login", "account", "otp")
+_PROGRAMS_USE = ("signing", "login", "pam", "account", "interchange", "otp", "ui")
 _room("device", "account", "interchange", "interchange.apps", "otp", "ui")
 _room("enroll", *_PROGRAMS_USE)
-_ADMIN = ("common", "sshd", "services", "change", "access", "doctor")
+_ADMIN = ("common", "signers", "sshd", "services", "change", "access", "doctor")
 for _number, _name in enumerate(_ADMIN):
     _room(f"admin.{_name}", "enroll", *_PROGRAMS_USE, *(f"admin.{below}" for below in _ADMIN[:_number]))
 _room("admin.log_view", "enroll", *_PROGRAMS_USE, "admin.common")
@@ -210,7 +211,7 @@ def test_login__needs_nothing_but_the_standard_library() -> None:
         ("account.revoking", "contextlib"),
         ("account.token_file", "json"),
         ("account.token_file", "json.scanner"),
-        ("bridge.backend", "signal"),
+        ("bridge.channel", "signal"),
         ("login.qr_messages", "segno"),
         ("otp.key_uri", "urllib.parse"),
         ("otp.mac", "hashlib"),

@@ -106,6 +106,24 @@ def test_advice__for_a_build_from_source_is_to_install_it_again(monkeypatch: pyt
         assert platform_facts.reinstall_interpreter(kind=kind) == "install the Python of /opt/python/bin/python3 again"
 
 
+@pytest.mark.parametrize(
+    ("kind", "install", "again"),
+    [
+        ("debian", "apt install sudo-softtoken", "apt install --reinstall sudo-softtoken"),
+        ("fedora", "dnf install sudo-softtoken", "dnf reinstall sudo-softtoken"),
+        ("", "install the package sudo-softtoken", "install the package sudo-softtoken"),
+    ],
+)
+def test_advice__for_the_plugin_of_sudo_names_its_package(
+    kind: str, install: str, again: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert platform_facts.install_sudo_plugin(kind=kind) == install
+    assert platform_facts.install_sudo_plugin(kind=kind, again=True) == again
+    monkeypatch.setattr(platform_facts, "PACKAGE", "")
+    monkeypatch.setattr(platform_facts, "BUILD", "scripts/build --prefix /opt/softtoken")
+    assert platform_facts.install_sudo_plugin(kind=kind, again=True) == "scripts/build --prefix /opt/softtoken"
+
+
 def test_editor__is_one_that_the_host_has() -> None:
     assert platform_facts.editor("/etc/pam.d/a b", kind="debian") == "sensible-editor '/etc/pam.d/a b'"
     assert platform_facts.editor("/etc/pam.d/sudo", kind="fedora") == "vi /etc/pam.d/sudo"

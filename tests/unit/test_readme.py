@@ -6,7 +6,14 @@ import re
 from pathlib import Path
 
 from pam_softtoken.admin import enable
+from pam_softtoken.device import signing_request
 from pam_softtoken.enroll import program
+from pam_softtoken.otp import ocra
+from pam_softtoken.otp.ocra import OCRAToken, Suite
+from pam_softtoken.otp.statement import shown_lines
+from pam_softtoken.otp.token import Secret
+from pam_softtoken.signing import approval
+from tests.support.signing import KEY, made
 
 TREE = Path(__file__).resolve().parents[2]
 README = (TREE / "README.md").read_text()
@@ -55,15 +62,32 @@ def test_readme__names_only_options_of_softtoken_enroll_that_exist() -> None:
 def test_readme__quick_starts_equal_the_output_of_the_programs() -> None:
     section = README.split("## Quick starts")[1].split("\n## ")[0]
     _, *starts = section.split("\n### ")
-    logins = (("sshd", "ssh alice@server"), ("sshd", "ssh alice@server"), ("sudo", "sudo -k true"))
-    for number, (start, (service, log_in)) in enumerate(zip(starts, logins, strict=True)):
-        typed = re.findall(r"(?m)^alice@\w+\$ (?!exit)(.+)$", start)
-        first_step = ["softtoken-enroll"] if number == 0 else []
-        assert list(dict.fromkeys(typed)) == [*first_step, f"sudo softtoken-admin enable {service}", log_in]
-        shown = [line for block in start.split("```console\n")[1:] for line in block.split("```")[0].splitlines()]
-        assert len(shown) <= (28 if number == 0 else 12)
+    assert [start.partition("\n")[0] for start in starts] == [
+        "Password and code at ssh", "Key and code at ssh", "Password and code at sudo",
+    ]  # fmt: skip
+    typed = re.findall(r"(?m)^alice@\w+\$ (?!exit)(.+)$", starts[0])
+    assert list(dict.fromkeys(typed)) == ["softtoken-enroll", "sudo softtoken-admin enable sshd", "ssh alice@server"]
+    shown = [line for block in starts[0].split("```console\n")[1:] for line in block.split("```")[0].splitlines()]
+    assert len(shown) <= 28
+    assert "`sudo softtoken-admin enable sudo`" in starts[2]
     advice = enable._second_terminal("sshd", "alice").split(": ")[0]
     assert f'\n"sshd" asks for a code now. {advice}: ssh alice@server\n' in starts[0]
+
+
+def test_readme__signed_command_is_shown_as_the_programs_show_it() -> None:
+    section = README.split("## A signature for each command at sudo")[1].split("\n## ")[0]
+    (block,) = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
+    request = re.search(r"stq1\.\S+", block)
+    assert request is not None
+    command = ("/usr/bin/apt-get", "upgrade")
+    statement = made(run=command, tty="/dev/pts/0")
+    token = OCRAToken("laptop", Secret(KEY), suite=Suite.parse(ocra.SIGNING_SUITE), created=0)
+    asked = approval._shown(token, statement, request[0])
+    laptop = [line for name, value in shown_lines(statement) for line in signing_request.wrapped(name, value, 80)]
+    assert block.splitlines() == [
+        "alice@server$ sudo apt-get upgrade", *asked.splitlines(), "Code:",
+        "alice@laptop$ softtoken sign", f"Request: {request[0]}", *laptop, "Sign it? [y/N] y", "4471 9023",
+    ]  # fmt: skip
 
 
 def test_readme__names_only_programs_that_exist() -> None:

@@ -60,3 +60,24 @@ def test_scripts__leave_build_to_the_owner_of_the_tree(tmp_path: Path) -> None:
         owner = (tmp_path / "build").stat()
         assert (owner.st_uid, owner.st_gid) == (1234, 1234)
         os.chown(tmp_path / "build", 0, 0)
+
+
+def test_script__full_run_ends_with_debian_13_whatever_came_before(tmp_path: Path) -> None:
+    if 'VERSION_ID="13"\n' in Path("/etc/os-release").read_text():
+        pytest.skip("this machine has Debian 13 itself")
+    for directory in ("scripts", "bin"):
+        (tmp_path / directory).mkdir()
+    script = shutil.copy(SCRIPT, tmp_path / "scripts" / "copy")
+    called = '#!/bin/sh\necho "TEST_FULL=$TEST_FULL $*"\n[ -z "$TEST_FULL" ] || exit 3\n'
+    for name, text in (("scripts/test", called), ("bin/id", "#!/bin/sh\necho 0\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
+    done = subprocess.run(
+        [script, "full", "--", "-k", "x"], check=False, capture_output=True, text=True, env=environment
+    )
+    assert done.stdout.splitlines() == [
+        "TEST_FULL=yes full lint unit fault pam fuzz cli device system -- -k x",
+        "TEST_FULL= --debian 13 -- -k x",
+    ]
+    assert (done.returncode, done.stderr) == (3, "")

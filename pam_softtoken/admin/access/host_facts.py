@@ -44,6 +44,7 @@ from pam_softtoken.pam.stack import Line, Stack
 
 MOST_SUDOERS = 200
 """With more accounts than this, sudo is not asked about each one."""
+_SUDO_GROUPS = frozenset({"sudo", "wheel", "admin"})
 _SECONDS_PER_DAY = 86400
 _NOBODY = "no-such-user.softtoken"
 
@@ -273,10 +274,8 @@ def _with_sudo(found: Sequence[Person]) -> Iterator[Person]:
     likely = [
         each for each in found if each.uid != 0 and (each.has_shell or each.password or any(dict(each.keys).values()))
     ]
-    likely.sort(key=lambda each: not {"sudo", "wheel", "admin"} & set(each.names.groups))
-    asked = likely[:MOST_SUDOERS]
-    with ThreadPoolExecutor(4) as pool:
-        rights = dict(zip((each.name for each in asked), pool.map(lambda each: _sudo(each.name), asked), strict=True))
+    likely.sort(key=lambda each: not is_usual_sudoer(each.names))
+    rights = rights_of([each.name for each in likely[:MOST_SUDOERS]])
     unasked = {each.name for each in likely[MOST_SUDOERS:]}
     for each in found:
         if each.uid == 0:
@@ -286,6 +285,21 @@ def _with_sudo(found: Sequence[Person]) -> Iterator[Person]:
         else:
             root, sudo, needed = rights.get(each.name, (NO, NO, YES))
             yield each._replace(root=root, sudo=sudo, asked=needed)
+
+
+def is_usual_sudoer(names: Names) -> bool:
+    """Check whether a user is in a group that usually may use sudo."""
+    return not _SUDO_GROUPS.isdisjoint(names.groups)
+
+
+def rights_of(names: Sequence[str]) -> dict[str, tuple[int, int, int]]:
+    """Ask sudo about users. Up to `MOST_SUDOERS` are a reasonable number.
+
+    Returns:
+        For each name what `sudo_rights` finds.
+    """
+    with ThreadPoolExecutor(4) as pool:
+        return dict(zip(names, pool.map(_sudo, names), strict=True))
 
 
 def _sudo(name: str) -> tuple[int, int, int]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import time
 
-from pam_softtoken.admin.change import record, watchdog
+from pam_softtoken.admin.change import record, watchdog, wording
 from pam_softtoken.admin.change.attempts import Attempts
 from pam_softtoken.admin.change.plan import WITH_PUBLIC_KEY, Plan
-from pam_softtoken.admin.change.record import Change
+from pam_softtoken.admin.change.record import Change, FileChange
 from pam_softtoken.admin.common import host_file
 from pam_softtoken.admin.sshd import process, server
 from pam_softtoken.program_errors import AdministrationFailed
@@ -30,16 +30,25 @@ def require_none_pending(service: str) -> None:
         )
     raise AdministrationFailed(
         f'a change of "{service}" waits to be confirmed, for {present.left_s:.0f} s more',
-        hint=f"{confirm_command(service)}, or softtoken-admin disable {service}",
+        hint=f"{wording.confirm_command(service)}, or {wording.disable_command(service)}",
     )
 
 
 def carry_out(screen: terminal.Terminal, plan: Plan, for_s: float, awaited: str) -> Change:
+    """Apply the change of a PAM service; see `put_in_use`."""
+    return put_in_use(screen, plan.stack.service, plan.files, for_s, awaited, way=plan.way)
+
+
+def put_in_use(
+    screen: terminal.Terminal, service: str, files: tuple[FileChange, ...], for_s: float, awaited: str, *, way: str = ""
+) -> Change:
     """Apply a change, and start the process that undoes it in time.
 
     Args:
         screen: shows the messages.
-        plan: the plan of the change.
+        service: what the change is about.
+        files: before and after, in the order in which they are written.
+        way: what comes before the code, for a PAM service.
         for_s: how long to wait for a login that confirms the change, in seconds.
         awaited: the user whose login confirms it; empty if any user's login does.
 
@@ -47,10 +56,10 @@ def carry_out(screen: terminal.Terminal, plan: Plan, for_s: float, awaited: str)
         AdministrationFailed: it cannot be applied. What was already done is undone now or later.
     """
     with watchdog.told_afterwards(screen.tell) as tell, record.locked():
-        require_none_pending(plan.stack.service)
-        planned = record.new(plan.stack.service, plan.files, for_s=for_s)
+        require_none_pending(service)
+        planned = record.new(service, files, for_s=for_s)
         try:
-            _apply(planned, plan.way, awaited, tell)
+            _apply(planned, way, awaited, tell)
         except AdministrationFailed as error:
             _undo(planned, error, tell)
             raise
@@ -104,9 +113,10 @@ def wait(screen: terminal.Terminal, planned: Change) -> None:
             terminal.checkpoint()
         except KeyboardInterrupt:
             screen.tell()
+            keeps, takes_back = wording.confirm_command(service), wording.disable_command(service)
             raise AdministrationFailed(
                 f'interrupted; the change of "{service}" goes back by itself in {planned.left_s:.0f} s',
-                hint=f"{confirm_command(service)} keeps it, softtoken-admin disable {service} takes it back now",
+                hint=f"{keeps} keeps it, {takes_back} takes it back now",
             ) from None
         failed = watchdog.settle(screen.tell, awaited=service, attempts=attempts)
         if service in failed:
@@ -120,9 +130,9 @@ def wait(screen: terminal.Terminal, planned: Change) -> None:
     if present is None or present.identity != planned.identity:
         raise AdministrationFailed(
             f'the change of "{service}" was not confirmed; {_what_is_left(planned)}',
-            hint="the system log says what became of the logins, in lines with pam_softtoken",
+            hint="the system log says what became of the attempts, in lines with pam_softtoken",
         )
-    screen.show(f'Done. "{service}" asks for a code from now on; softtoken-admin disable {service} ends it.')
+    screen.show(wording.kept(service, how_it_ends=True))
 
 
 def _what_is_left(planned: Change) -> str:
@@ -138,8 +148,3 @@ def _is_as_before(each: record.FileChange) -> bool:
         return host_file.read(host_file.resolved(each.path)).data == each.before.data
     except AdministrationFailed:
         return False
-
-
-def confirm_command(service: str) -> str:
-    """Return the command that keeps a change without a login."""
-    return f"softtoken-admin confirm {service}"

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from pam_softtoken.account import enrolled_mark, places, proc, safe_open, user_path
 from pam_softtoken.account.replace import sync_directory
 from pam_softtoken.account.user_path import NamedFiles
+from pam_softtoken.admin.change import wording
 from pam_softtoken.admin.common import host_file
 from pam_softtoken.admin.common.host_file import Content
 from pam_softtoken.errors import LockTimeout, PathError, UnusableFile
@@ -177,11 +178,12 @@ def load(service: str) -> Change | None:
             if not os.path.lexists(path):
                 continue  # confirmed or undone since the check above
             raise AdministrationFailed(
-                f"{path}: cannot be read: {error}", hint=f"look at /etc/pam.d/{service}, then remove it"
+                f"{path}: cannot be read: {error}", hint=f"look at {wording.main_file(service)}, then remove it"
             ) from None
         except (ValueError, KeyError, TypeError) as error:
             raise AdministrationFailed(
-                f"{path}: cannot be read ({type(error).__name__})", hint=f"look at /etc/pam.d/{service}, then remove it"
+                f"{path}: cannot be read ({type(error).__name__})",
+                hint=f"look at {wording.main_file(service)}, then remove it",
             ) from None
     return None
 

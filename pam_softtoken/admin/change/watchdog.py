@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from pam_softtoken import log, null_device
-from pam_softtoken.admin.change import record, way_back
+from pam_softtoken.admin.change import record, way_back, wording
 from pam_softtoken.admin.change.attempts import Attempts
 from pam_softtoken.admin.change.record import Change
 from pam_softtoken.admin.common import bounded, deed
 from pam_softtoken.errors import UnusableFile
+from pam_softtoken.login.login_note import SIGNING
 from pam_softtoken.program_errors import AdministrationFailed, ChangeInProgress
 
 Tell = Callable[[str], None]
@@ -111,7 +112,7 @@ def settle(
 
 def _record(fate: str, service: str) -> None:
     if fate is STAY:
-        deed.record("confirm", "all", service=service, how="login")
+        deed.record("confirm", "all", service=service, how="signature" if service == SIGNING else "login")
     else:
         deed.record("roll-back", "all", service=service)
 
@@ -145,7 +146,7 @@ def _settle(service: str, tell: Tell, *, say_result: bool) -> str:
     if fate is STAY:
         record.confirm(present)
         if say_result:
-            tell(f'"{service}": confirmed by a login with a code; the change stays.')
+            tell(f'"{service}": confirmed by {wording.confirmation(service)}; the change stays.')
     else:
         if say_result and present.state == record.RETURNING:
             tell(f'"{service}": a change was not taken back as a whole; trying again.')
@@ -180,6 +181,22 @@ def undo(present: Change, tell: Tell) -> None:
     if told := way_back.take(present, steps):
         tell(told)
     record.forget(present)
+
+
+def undo_now(present: Change, tell: Tell) -> None:
+    """Do the same as `undo` for a command. If it fails, see that a process tries again.
+
+    Raises:
+        AdministrationFailed: some files are not restored yet.
+    """
+    try:
+        undo(present, tell)
+    except AdministrationFailed as error:
+        watch_again(present.service)
+        raise AdministrationFailed(
+            f'"{present.service}" is not as it was before yet: {error.message}',
+            hint=f"{error.hint}; the system tries again by itself, and softtoken-admin roll-back tries at once",
+        ) from None
 
 
 def start(planned: Change) -> None:

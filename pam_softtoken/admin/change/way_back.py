@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from pam_softtoken import platform_facts
 from pam_softtoken.admin.change.record import Change, FileChange
 from pam_softtoken.admin.common import bounded, host_file
 from pam_softtoken.admin.common.host_file import Content
@@ -18,6 +19,7 @@ from pam_softtoken.admin.sshd import process, server
 from pam_softtoken.pam import installed_libpam, service_edit, service_file
 from pam_softtoken.pam.jumps import CannotEdit
 from pam_softtoken.program_errors import AdministrationFailed
+from pam_softtoken.signing import sudo_conf
 
 
 class Step(NamedTuple):
@@ -124,6 +126,12 @@ def without_our_line(path: str, text: str) -> str:
 def _without_ours(present: Content, each: FileChange) -> bytes | None:
     if os.path.dirname(each.path) == service_file.DIRECTORY:
         return without_our_line(each.path, text_of(present)).encode("utf-8", "surrogateescape")
+    if each.path == sudo_conf.PATH:
+        before, now = text_of(each.before), sudo_conf.without_lines(text_of(present))
+        if sudo_conf.asks(before):  # a change of its option
+            directory = platform_facts.SUDO_PLUGINS
+            now = sudo_conf.with_line(now, required=sudo_conf.requires(before), directory=directory)
+        return now.encode("utf-8", "surrogateescape")
     ours = set((each.after.data or b"").splitlines())
     data = present.data or b""
     kept = [line for line in data.splitlines(keepends=True) if line.rstrip(b"\n") not in ours]

@@ -108,12 +108,15 @@ def _work(work: Callable[[Write], None], reports: int) -> None:
 
 
 @contextmanager
-def running(command: tuple[str, ...], *, errors: IO[bytes] | int) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program for the length of the block, or until it ends. Its standard input is empty.
+def running(
+    command: tuple[str, ...], *, errors: IO[bytes] | int, given: bytes = b""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program for the length of the block, or until it ends.
 
     Args:
         command: the words of the command. No shell reads them.
         errors: where its error messages go.
+        given: its standard input, less than a pipe holds.
 
     Raises:
         OSError: it cannot be run.
@@ -129,6 +132,8 @@ def running(command: tuple[str, ...], *, errors: IO[bytes] | int) -> Iterator[su
     )
     try:
         with suppress(OSError):
+            _stream(process.stdin).write(given)
+        with suppress(OSError):
             _stream(process.stdin).close()
         yield process
     finally:
@@ -141,19 +146,20 @@ def running(command: tuple[str, ...], *, errors: IO[bytes] | int) -> Iterator[su
             process.wait(_END_S)
 
 
-def run(*command: str, limit_s: float) -> Answer:
+def run(*command: str, limit_s: float, given: bytes = b"") -> Answer:
     """Run a program to its end, and return what it printed.
 
     Args:
         command: the words of the command. No shell reads them.
         limit_s: the time limit in seconds.
+        given: its standard input, less than a pipe holds. A secret goes here, and not into the words.
 
     Raises:
         OSError: it cannot be run. `TimeoutError`: it takes longer.
         ValueError: it prints too much.
     """
     deadline = time.monotonic() + limit_s
-    with running(command, errors=subprocess.PIPE) as process:
+    with running(command, errors=subprocess.PIPE, given=given) as process:
         streams = [_stream(each).fileno() for each in (process.stdout, process.stderr)]
         out, errors = (data.decode("utf-8", "replace") for data in _read(streams, deadline))
         try:

@@ -1,8 +1,8 @@
 """List root's records for accounts that are gone, were renamed, or got another uid: the place, and what helps.
 
 It only reads. These records are tokens in a root-owned store, marks, records of names and of home directories,
-revocations, used codes recorded in /run, and changes of a service that wait for a login. A grace time and an issued
-code are in a user's state file, and are removed with its store.
+revocations, tokens that sign, used codes recorded in /run, and changes of a service that wait for a login. A
+grace time and an issued code are in a user's state file, and are removed with its store.
 """
 
 from __future__ import annotations
@@ -13,14 +13,25 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from pam_softtoken.account import enrolled_mark, entries, places, safe_open, token_file, user_lookup
+from pam_softtoken.account import (
+    enrolled_mark,
+    entries,
+    places,
+    safe_open,
+    signer_records,
+    signers,
+    token_file,
+    user_lookup,
+)
 from pam_softtoken.account.location import TOKENS, Location
+from pam_softtoken.account.store import text_of
 from pam_softtoken.admin.common import logins, person
 from pam_softtoken.errors import ConfigError, LookUpFailed, PathError, UnknownUser
 from pam_softtoken.login import login_note
 
 STORE, MARK, NAME, HOME = "store", "mark", "name", "home"
 REVOCATIONS, RECORD, AWAITED = "revocations", "record", "awaited"
+SIGNER, SIGNER_NAME = "signer", "signer-name"
 GONE, CHANGED, UNKNOWN = "gone", "changed", "unknown"
 
 
@@ -114,8 +125,8 @@ def find(templates: Iterable[str]) -> list[Orphan]:
     """
     accounts = _Accounts()
     found = [each for template in dict.fromkeys(templates) for each in _stores(template, accounts)]
-    for each in (_marks(accounts), _names(accounts), _revocations(accounts), _records(accounts), _awaited(accounts)):
-        found += each
+    for each in (_marks, _names, _revocations, _records, _signers, _awaited):
+        found += each(accounts)
     return found
 
 
@@ -188,10 +199,11 @@ def _owner_of(path: str) -> token_file.Owner | None:
     finally:
         os.close(directory)
     try:
-        data = safe_open.read(tokens, token_file.MAX_BYTES, path=f"{path}/{TOKENS}")
+        data = safe_open.read(tokens, token_file.MAX_FILE_BYTES, path=f"{path}/{TOKENS}")
     finally:
         os.close(tokens)
-    return token_file.parse_any(data, path=f"{path}/{TOKENS}")[1]
+    text = text_of(data, path=f"{path}/{TOKENS}", is_roots=True)
+    return token_file.parse_any(text, path=f"{path}/{TOKENS}")[1]
 
 
 # -- records named after a uid or a name
@@ -250,6 +262,44 @@ def _names(accounts: _Accounts) -> Iterator[Orphan]:
         orphan = accounts.orphan(kind, path, known.name, known.uid)
         if orphan is not None:
             yield orphan
+
+
+def _signers(accounts: _Accounts) -> Iterator[Orphan]:
+    """List the marks of users who sign commands."""
+    uid_of: dict[str, int] = {}
+    for uid in signer_records.uids():
+        record = signer_records.read(uid)
+        if record.owner is not None:
+            uid_of[record.owner[0]] = record.owner[1]
+        try:
+            is_somebodys = record.owner is None and accounts.numbered(uid) is not None
+        except LookUpFailed:
+            continue
+        owner = record.owner or (None, uid)
+        if not is_somebodys:
+            yield from _of_signer(accounts.orphan(SIGNER, record.path, *owner), accounts)
+    for name in signer_records.names():
+        path = signers.name_mark(name)
+        if name in uid_of:
+            yield from _of_signer(accounts.orphan(SIGNER_NAME, path, name, uid_of[name]), accounts)
+            continue
+        try:
+            is_gone = accounts.named(name) is None
+        except LookUpFailed:
+            continue
+        if is_gone:
+            cure = f"{person.PROGRAM} forget {shlex.quote(name)}"
+            yield Orphan(SIGNER_NAME, path, name, None, GONE, f"there is no account {name} any more", cure)
+
+
+def _of_signer(orphan: Orphan | None, accounts: _Accounts) -> Iterator[Orphan]:
+    """Change the advice: `forget` does not touch a mark that is in the way of an existing account."""
+    if orphan is None or orphan.account != CHANGED or orphan.uid is None:
+        yield from () if orphan is None else (orphan,)
+        return
+    present = accounts.numbered(orphan.uid) or accounts.named(orphan.user or "")
+    otherwise = f"{person.PROGRAM} rebind {shlex.quote(present.name)} --newcomer" if present is not None else ""
+    yield orphan._replace(otherwise=otherwise)
 
 
 def _awaited(accounts: _Accounts) -> Iterator[Orphan]:

@@ -130,7 +130,7 @@ def _look(location: Location, facts: Facts, now: int, config: Config) -> None:
     try:
         inventory = Inventory(store)
         seen = inventory.facts()
-        waiting = _waits(inventory.state, location.account.uid, now, with_pin=inventory.has_pin)
+        waiting = waits(inventory.state, location.account.uid, now, with_pin=inventory.has_pin)
         facts.update(
             status=ENROLLED,
             tokens=seen["tokens"],
@@ -149,8 +149,15 @@ def _look(location: Location, facts: Facts, now: int, config: Config) -> None:
         store.close()
 
 
-def _waits(state: State | None, uid: int, now: int, *, with_pin: bool) -> list[Facts]:
-    """Return which logins must wait, and until when. The state has only hashes of other hosts' addresses."""
+def waits(state: State | None, uid: int, now: int, *, with_pin: bool) -> list[Facts]:
+    """Return which attempts must wait, and until when. The state has only hashes of other hosts' addresses.
+
+    Args:
+        state: the state; None if there is none.
+        uid: of the user.
+        now: Unix seconds.
+        with_pin: waits end after 15 minutes at most.
+    """
     local = {throttle.source_of("", each).name: f"uid {each}" for each in (0, uid)}
     shared = dict(zip(SHARED_BUCKETS, ("other local users", "other hosts"), strict=True))
     waits = []

@@ -32,12 +32,13 @@ def check(services: Services) -> Report:
             what = "the backend is not there, so that every login is refused"
             findings.append(Finding(ERROR, path, "", what, platform_facts.reinstall()))
     for package in packages(services):
-        findings += [*_writable_below(package), *not_compiled(package)]
+        findings += [*writable_below(package), *not_compiled(package)]
     roots = (
         places.DATA,
         places.ENROLLED,
         places.NAMES,
         places.REVOKED,
+        places.SIGNERS,
         places.RUN,
     )
     for directory in roots:
@@ -133,7 +134,7 @@ def _below(directory: str) -> Iterator[str]:
             yield os.path.join(path, name)
 
 
-def _writable_below(package: str) -> Iterator[Finding]:
+def writable_below(package: str) -> Iterator[Finding]:
     """Report files in a package that other users could write; many files make one finding."""
     guilty: list[str] = []
     for path in _below(package):
@@ -173,7 +174,7 @@ def _is_stale(source: str) -> bool:
 
 def _open_stores(template: str) -> Iterator[Finding]:
     """Report users' directories in a store of root's that are not root's alone."""
-    ours = {places.ENROLLED, places.NAMES, places.REVOKED, places.CHANGES}
+    ours = {places.ENROLLED, places.NAMES, places.REVOKED, places.CHANGES, places.SIGNERS}
     for path in entries.stores_in(template)[:MOST_ENTRIES]:
         user = entries.user_of(path, template)
         status = entries.status_of(path)

@@ -127,10 +127,11 @@ def _record_of(entry: Entry) -> dict[str, object]:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Show what became of logins that were asked for a code, and what administrators did, oldest first: from "
-        "systemd's journal, or where there is none from /var/log/auth.log and its older parts. A line in a file can "
-        "come from anybody who can write to the system log. Of the journal, only lines that root wrote are shown. The "
-        "column uid is the user who ran su or sudo."
+        "Show what became of logins that were asked for a code, of sudo's commands that were to be signed, and what "
+        "administrators did, oldest first: from systemd's journal, or where there is none from /var/log/auth.log and "
+        "its older parts. A line in a file can come from anybody who can write to the system log. Of the journal, only "
+        "lines that root wrote are shown. The column uid is the user who ran su or sudo. The detail has the command "
+        "that was signed or refused."
     )
     parser.add_argument("--user", metavar="USER", type=user_lookup.canonical_name, help="only lines about this user")
     parser.add_argument(
@@ -148,4 +149,4 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout, for programs")
 
 
-LOG = Command("log", "show what became of logins, as a table", _add_arguments, LogOptions, _show)
+LOG = Command("log", "show what became of logins and of signed commands, as a table", _add_arguments, LogOptions, _show)

@@ -1,0 +1,43 @@
+"""Texts of sudo.conf, and what sudo reads there. Another test asks sudo itself."""
+
+LINE = "Plugin softtoken_approval softtoken_approval.so\n"
+WITH_OURS = {
+    "the line": LINE,
+    "with its option": "Plugin softtoken_approval softtoken_approval.so required\n",
+    "another case of the keyword": "pLUGIN softtoken_approval softtoken_approval.so\n",
+    "blanks": " \t Plugin\t softtoken_approval \t softtoken_approval.so \t \n",
+    "no line end": LINE.rstrip("\n"),
+    "line ends of Windows": LINE.replace("\n", "\r\n"),
+    "a comment behind it": "Plugin softtoken_approval softtoken_approval.so # ours\n",
+    "a comment right behind it": "Plugin softtoken_approval softtoken_approval.so# ours\n",
+    "an absolute path": "Plugin softtoken_approval /usr/libexec/sudo/softtoken_approval.so\n",
+    "another file": "Plugin softtoken_approval other.so\n",
+    "continued": "Plugin softtoken_approval \\\nsofttoken_approval.so\n",
+    "continued with blanks before": "Plugin softtoken_approval \\\n   softtoken_approval.so\n",
+    "continued in a word": "Plu\\\n  gin softtoken_app\\\nroval softtoken_approval.so\n",
+    "continued at the end": "Plugin softtoken_approval softtoken_approval.so \\\n",
+    "continued at the end of the file": "Plugin softtoken_approval softtoken_approval.so \\",
+    "continued after an empty line": "\\\nPlugin softtoken_approval softtoken_approval.so\n",
+    "after a comment that seems to be continued": "# comment \\\n" + LINE,
+    "after two backslashes": "Set probe_interfaces false\\\\\n" + LINE,
+    "after another line": "Set probe_interfaces false\n" + LINE,
+    "before another line": LINE + "Set probe_interfaces false\n",
+    "twice": LINE + LINE,
+    "after a vertical tab": "Set\v\n" + LINE,
+    "after a form feed in another line": "Set probe_interfaces\ffalse\n" + LINE,
+    "bytes that are no text": "# caf\udce9\n" + LINE,
+}
+WITHOUT_OURS = {
+    "empty": "",
+    "a comment": "#" + LINE,
+    "a comment with blanks before": "  # " + LINE,
+    "another keyword": LINE.replace("Plugin", "Plugins"),
+    "too few words": "Plugin softtoken_approval\n",
+    "keyword without a blank": "Pluginsofttoken_approval softtoken_approval.so\n",
+    "a vertical tab is no blank": "Plugin\vsofttoken_approval softtoken_approval.so\n",
+    "a part of a line before": "Set probe_interfaces \\\n" + LINE,
+    "a comment in a continued line": "Plugin softtoken_approval \\\n# comment\nsofttoken_approval.so\n",
+    "the end of a comment": "# x\r" + LINE,
+    "behind a zero byte": "Plugin\0 softtoken_approval softtoken_approval.so\n",
+    "a carriage return is no line end": "Set x y\r" + LINE,
+}
