@@ -165,6 +165,17 @@ def _seconds(arguments: list[str]) -> int:
     return min(max(1, int(given[0])), _LONGEST_S) if plain else OURS_S
 
 
+def is_listening() -> bool:
+    """Check whether descriptor 0 is a socket that others connect to."""
+    import _socket  # noqa: PLC0415 - as in `backend`
+
+    ours = _socket.socket(fileno=SOCKET)
+    try:
+        return bool(ours.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN))
+    finally:
+        ours.detach()
+
+
 def main(path: str) -> NoReturn:
     """Serve one attempt and end the process.
 

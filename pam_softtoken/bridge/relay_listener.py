@@ -7,9 +7,9 @@ any user could keep the first process of the machine busy.
 
 from __future__ import annotations
 
-import _socket
 import os
 import select
+import socket
 import sys
 import time
 
@@ -76,15 +76,6 @@ class Guests:
         return limit
 
 
-def is_listening() -> bool:
-    """Check whether descriptor 0 is a socket that others connect to."""
-    ours = _socket.socket(fileno=_LISTENER)
-    try:
-        return bool(ours.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN))
-    finally:
-        ours.detach()
-
-
 def main(path: str) -> NoReturn:
     """Serve until nobody has come for a while, and end the process.
 
@@ -92,20 +83,19 @@ def main(path: str) -> NoReturn:
         path: of the program that serves one connection, which is this one.
     """
     guests = Guests(path)
-    listener = _socket.socket(fileno=_LISTENER)
-    os.set_blocking(_LISTENER, False)
+    listener = socket.socket(fileno=_LISTENER)
+    listener.setblocking(False)
     arrivals = select.poll()
     arrivals.register(_LISTENER, select.POLLIN)
     while arrivals.poll(IDLE_S * 1000) or len(guests):
         guests.forget_ended()
         try:
-            connection, _ = listener._accept()  # type: ignore[attr-defined]
+            connection, _ = listener.accept()
         except OSError:  # it is gone again, or nobody came
             continue
-        try:
-            guests.admit(connection)
-        except OSError:
-            pass  # no process or memory is left: the connection is closed, which is a refusal
-        finally:
-            os.close(connection)
+        with connection:
+            try:
+                guests.admit(connection.fileno())
+            except OSError:
+                pass  # no process or memory is left: the connection is closed, which is a refusal
     os._exit(0)

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pam_softtoken.account import places
+from pam_softtoken.account import places, state_format
 from tests.support.account import Person, Phone
 from tests.support.client import Outcome
 from tests.support.installation import Installation
@@ -148,6 +148,11 @@ class RelayHost:
         words = ("--user", person.name, "--no-confirm", "--json", "--recovery-codes=0", *options)
         done = self.run(str(self.installed.enroll), *words)
         return Phone(json.loads(done.stdout))
+
+    def wrong_answers(self, person: Person) -> dict[str, int]:
+        """Return how many wrong answers each source has to wait for, by the name of the source or of all others."""
+        data = (self.store_of(person) / "state").read_bytes()
+        return {name: wrong for name, (wrong, _) in state_format.decode(data, path="state")[1].wrong.items()}
 
     def store_of(self, person: Person) -> Path:
         """Return the directory of a user's token file."""

@@ -38,18 +38,19 @@ def test_packages__logins_run_one_version_or_the_other_while_dpkg_puts_files_in_
     packages: Packages, newer_packages: Packages
 ) -> None:
     assert packages.version < newer_packages.version
-    entry = {f"{HOME}/bin/softtoken-backend", f"{HOME}/bin/softtoken-relay", f"{HOME}/pam_module.py"}
+    programs = ("softtoken-approver", "softtoken-backend", "softtoken-relay")
+    entry = {f"{HOME}/pam_module.py", *(f"{HOME}/bin/{name}" for name in programs)}
     modules: list[set[str]] = []
     for each in (packages, newer_packages):
         ours = [path for path in each.files("softtoken-common") if path.startswith(f"{HOME}/")]
         versioned = f"{HOME}/{each.version}/"
         # dpkg renames files in this order, so the backend is the last to change.
-        assert [path.startswith(versioned) for path in ours] == [True] * (len(ours) - 3) + [False] * 3
-        assert set(ours[-3:]) == entry
-        below = {path.removeprefix(versioned) for path in ours[:-3]}
+        assert [path.startswith(versioned) for path in ours] == [True] * (len(ours) - 4) + [False] * 4
+        assert set(ours[-4:]) == entry
+        below = {path.removeprefix(versioned) for path in ours[:-4]}
         (bundle,) = (path for path in below if re.fullmatch(r"pam_softtoken/login\.[a-z0-9-]+\.bundle", path))
         assert below - {bundle} == {str(path.relative_to(TREE)) for path in (TREE / "pam_softtoken").rglob("*.py")}
-        modules.append(set(ours[:-3]))
+        modules.append(set(ours[:-4]))
         runs = {each.text("softtoken-common", path) for path in entry}
         runs |= {each.text(package, program_path(each, name)) for name, package in PROGRAMS.items()}
         for text in runs:

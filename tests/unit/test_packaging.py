@@ -14,6 +14,7 @@ import pytest
 
 import pam_softtoken
 from pam_softtoken import config
+from pam_softtoken.account import places
 from tests.support.installation import TREE
 from tests.support.tools import needs_package_lists
 
@@ -134,3 +135,19 @@ def test_profile__name_is_one_choice_and_warns_of_refusals() -> None:
     assert "," not in name
     assert "who has not enrolled is refused" in name
     assert len(name) <= 70
+
+
+def test_socket__has_one_path_in_the_unit_the_bridge_and_the_modules() -> None:
+    unit = (TREE / "debian/libpam-softtoken.softtoken-login.socket").read_text()
+    assert f"\nListenSequentialPacket={places.RELAY_SOCKET}\n" in unit
+    assert f'#define SERVICE_SOCKET "{places.RELAY_SOCKET}"\n' in (TREE / "pam_softtoken/bridge/service.h").read_text()
+
+
+def test_socket__is_not_stopped_by_an_upgrade() -> None:
+    """Nothing would start it again, and screen lockers would unlock for nobody."""
+    (line,) = (
+        line
+        for line in (TREE / "debian/rules").read_text().splitlines()
+        if "dh_installsystemd --name=softtoken-login" in line
+    )
+    assert {"--no-enable", "--no-start", "--no-stop-on-upgrade"} <= set(line.split())
