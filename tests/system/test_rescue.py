@@ -41,18 +41,24 @@ class Root(Resident):
 
 
 _TERMINAL = """
-import fcntl, os, pty, sys
+import os, pty, select, subprocess, sys, tty
 
-def read_first(terminal):
-    global read
-    end = fcntl.ioctl(terminal, 0x5441, os.O_RDWR | os.O_NOCTTY)  # TIOCGPTPEER
-    shown = os.read(terminal, 1024)
-    os.close(end)
-    read = lambda terminal: os.read(terminal, 1024)
-    return shown
-
-read = read_first
-pty.spawn(sys.argv[1:], lambda terminal: read(terminal))
+terminal, end = pty.openpty()
+process = subprocess.Popen(["setsid", "--ctty", *sys.argv[1:]], stdin=end, stdout=end, stderr=end)
+tty.setraw(0)
+targets = {0: terminal, terminal: 1}
+while True:
+    for source in select.select(list(targets), [], [])[0]:
+        try:
+            data = os.read(source, 1024)
+        except OSError:
+            data = b""
+        if not data:
+            sys.exit()
+        os.write(targets[source], data)
+        if source == terminal and end is not None:
+            os.close(end)
+            end = None
 """
 """Run a command on a new terminal of the tree, and hold that open until the command shows something.
 
