@@ -428,7 +428,7 @@ def test_listen__is_reached_through_a_socket_that_ssh_forwards(device: Device, t
 
 @pytest.mark.parametrize("words", [72, 1])
 def test_request__that_is_higher_than_the_terminal_says_so(device: Device, words: int) -> None:
-    """What comes first is the program, and whoever asks chooses how long the rest is."""
+    """What comes first is the program, and those who ask choose how long the rest is."""
     device.did("add", typed=URI.encode() + b"\n")
     request = fresh(run=("/usr/bin/env", *["harmless=harmless"] * words))
     with at_prompt(device, columns=40) as person:
