@@ -220,7 +220,7 @@ def test_lost_answer__is_no_success_of_another_login(
     """The control: a copy that takes any conflict for its own success lets a second login in."""
     same_nonce = "import types\nfrom pam_softtoken.fleet import store\nstore.os = types.SimpleNamespace(urandom=bytes)"
     options = ("nullok", f"fleet={cluster.address}", f"fleet_keys={keys[0]}")
-    results = []
+    results: list[tuple[int, int]] = []
     for change in ("", same_nonce):
         host = _host_with(pam, outside, change, *options)
         code = phone.totp(len(results))

@@ -67,7 +67,7 @@ def somebody_elses(host: RelayHost, alice: Person) -> None:
         listener.bind(str(host.path))
         host.path.chmod(0o666)
         command = host.mounts.command(*identity_of(alice), "/usr/bin/python3", "-I", "-c", SAYS_YES)
-        process = subprocess.Popen(command, stdin=listener, stdout=subprocess.PIPE)
+        process = subprocess.Popen(command, stdin=listener.fileno(), stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"listening\n"

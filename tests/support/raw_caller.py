@@ -33,7 +33,7 @@ def first_frame(claims: dict[str, Any]) -> bytes:
     honest = {"flags": "0", "uid": str(os.getuid()), "gid": str(os.getgid()), "home": "/", "cpu": "0"}
     honest |= {"caller_uid": str(os.getuid()), "session": str(os.getsid(0)), "service": "=locker"}
     fields = [str(claims.get(name, honest.get(name, ""))) for name in NAMES] + claims.get("arguments", [])
-    kind = claims.get("kind", "S")
+    kind = str(claims.get("kind", "S"))
     return b"\1" + kind.encode() + b"".join(field.encode() + b"\0" for field in fields)
 
 

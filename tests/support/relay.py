@@ -122,7 +122,7 @@ class RelayHost:
             listener.listen(64)
             program = self.installed.root / "scripts" / "softtoken-relay"
             command = self.mounts.command("/usr/bin/python3", "-I", "-S", "-B", str(program))
-            self.listener = subprocess.Popen(command, stdin=listener, stdout=subprocess.DEVNULL, env={})
+            self.listener = subprocess.Popen(command, stdin=listener.fileno(), stdout=subprocess.DEVNULL, env={})
 
     def stop_listening(self) -> None:
         """Remove the socket, as `systemctl stop` does."""
@@ -141,7 +141,9 @@ class RelayHost:
                 return
             command = self.mounts.command(*(self.program or ("/usr/bin/python3", "-I", "-S", "-B", str(program))))
             with connection:
-                self.served.append(subprocess.Popen(command, stdin=connection, stdout=subprocess.DEVNULL, env={}))
+                self.served.append(
+                    subprocess.Popen(command, stdin=connection.fileno(), stdout=subprocess.DEVNULL, env={})
+                )
 
     def enrol(self, person: Person, *options: str) -> Phone:
         """Enrol a user with the settings of this host."""

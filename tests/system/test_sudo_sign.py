@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -32,6 +33,12 @@ login_note.confirm(login_note.SIGNING, sys.argv[2])
 
 
 @pytest.fixture
+def shown_on(screen: pexpect.spawn[str]) -> str:
+    """Return what a terminal has shown."""
+    assert isinstance(screen.logfile_read, io.StringIO)
+    return screen.logfile_read.getvalue()
+
+
 def bob(make_person: Callable[[], Person]) -> Person:
     """Another user."""
     return make_person()
@@ -92,7 +99,7 @@ def test_enable__adds_the_line_after_a_trial_and_disable_takes_it_out(
     done = admin.run("confirm")
     assert done.stdout == "Done. sudo asks for signatures from now on.\n"
     screen.expect(pexpect.EOF)
-    text = screen.logfile_read.getvalue()
+    text = shown_on(screen)
     assert f"+{LINE.strip()}" in text
     assert f"sudo would ask for a signature: {alice.name} (laptop, desk)" in text
     assert "Tried: with the new line, sudo works for root, asks users with a signing token to sign, and asks" in text
@@ -115,7 +122,7 @@ def test_enable__command_that_is_signed_confirms_it(admin: Admin, sudo: SigningS
     build_own_plugin(sudo.plugin)
     (laptop,) = sudo.enrol(alice, "laptop")
     screen = enabled(admin, "--sign=required", "--force", "--user", alice.name)
-    assert "asks users with a signing token to sign, and refuses the others" in screen.logfile_read.getvalue()
+    assert "asks users with a signing token to sign, and refuses the others" in shown_on(screen)
     assert "softtoken: a signature is required" in sudo.run("-n", "true", user=alice.name).stderr
     asking = sudo.ask(alice, "printf", "it%sran", "_")
     result = asking.answer(laptop.sign(asking.text))
@@ -249,7 +256,7 @@ def test_required__users_without_a_token_must_be_named(
     assert sudo.conf.read_bytes() == before
     screen = enabled(admin, "--sign=required", "--lock-out", bob.name)
     assert sudo.conf.read_bytes() == before + REQUIRED_LINE.encode()
-    assert "and refuses the others." in screen.logfile_read.getvalue()
+    assert "and refuses the others." in shown_on(screen)
     assert admin.run("confirm", "sudo-sign").returncode == 0
     assert not sudo.works(bob.name)
 
@@ -262,7 +269,7 @@ def test_required__last_user_who_can_become_root_is_not_locked_out(
     error, _ = refused(admin, "enable", "sudo", "--sign=required", "--lock-out", both)
     assert error == "sudo would refuse everybody who can become root with it today; nothing was changed"
     screen = enabled(admin, "--sign=required", "--force")
-    assert "Nobody can sign yet" in screen.logfile_read.getvalue() + screen.readline()
+    assert "Nobody can sign yet" in shown_on(screen) + screen.readline()
 
 
 def test_revoked__signer_counts_as_locked_out(admin: Admin, sudo: SigningSudo, alice: Person, bob: Person) -> None:
@@ -320,7 +327,7 @@ def _break_conf(sudo: SigningSudo) -> None:
     sudo.conf.write_text("Plugin sudoers_policy missing.so\n")
 
 
-FAULTS = {
+FAULTS: dict[Callable[[SigningSudo], None], tuple[str, str]] = {
     _damage: (f"sudo could not load {OURS}: ", "apt install --reinstall sudo-softtoken"),
     _remove: (f"{OURS} is not there", "apt install sudo-softtoken"),
     _open: (f"{OURS} cannot be trusted: others can write it", "let only root write it and the directories above it"),

@@ -26,7 +26,8 @@ def test_start__has_everything_in_its_order() -> None:
     start = approval_wire.decode_start(
         frame(*USUAL, b"Orequired", b"Snoninteractive=true", b"A-x", b"A", b"EB=2", b"EA=1", b"Ilast=a=b")
     )
-    assert (start.options, start.settings) == (("required",), {"noninteractive=true"})
+    assert start.options == ("required",)
+    assert start.settings == {"noninteractive=true"}
     assert start.user_info == {"user": "alice", "uid": "1000"}
     assert start.command_info == {"command": "/bin/true", "last": "a=b"}
     assert (start.argv, start.env) == (("true", "-x", ""), ("B=2", "A=1"))

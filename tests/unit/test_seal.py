@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_softtoken.account import seal, store
+from pam_softtoken.account import seal, store, token_file
 
 KEY, OTHER_KEY, NONCE = bytes(range(32)), bytes(range(1, 33)), bytes(range(100, 124))
 PLACE = ("host", "tokens", "alice")
@@ -125,4 +125,4 @@ def test_seal__module_fits_on_a_reviewers_page() -> None:
 
 def test_store__knows_a_sealed_file_by_its_first_bytes() -> None:
     assert seal.MAGIC.startswith(store._SEALED)
-    assert len(TEXT) + store.token_file.MAX_FILE_BYTES - store.token_file.MAX_BYTES >= seal.OVERHEAD_BYTES
+    assert len(TEXT) + token_file.MAX_FILE_BYTES - token_file.MAX_BYTES >= seal.OVERHEAD_BYTES
