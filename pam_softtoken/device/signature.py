@@ -52,7 +52,12 @@ def run(screen: terminal.Terminal, options: SignOptions) -> None:
     if options.listen is not None:
         listener.serve(screen, signers, options.listen)
         return
-    request = signing_request.check(desk.ask(screen, "Request"), signers, now=int(time.time()))
+    try:
+        request = signing_request.check(desk.ask(screen, "Request"), signers, now=int(time.time()))
+    except VaultFailed:
+        # A request that was pasted in several lines, which the host chooses, must not be read by the shell.
+        terminal.discard_typed_ahead()
+        raise
     code = signing_request.confirm(screen, request)
     if code is None:
         raise NotConfirmed("not signed", hint="to sign a request, answer y")

@@ -43,6 +43,7 @@ LISTENER_PATIENCE_S = 90
 """How long the laptop is waited for. Then half of a request's time is left to paste it."""
 SOCKET = "/run/user/{}/softtoken-sign"
 """Where ssh forwards the socket of `softtoken sign --listen` to."""
+OTHER_CODE = "That code does not sign this command. Run it again, and sign the new line.\n"
 NO_TOKEN, NOT_INTERACTIVE = "there is no token that signs", "sudo may ask nothing"
 
 
@@ -196,6 +197,8 @@ class Approval:
             if wait_s > 0:
                 raise errors.Throttled(wait_s)
             store.write_state(throttle.after_wrong_answer(state, self._source, throttle.LOCAL, now=now))
+            store.unlock()
+            self._talk.converse(ERROR_TEXT, OTHER_CODE)
             raise errors.OTPMismatch
         wrong, _ = state.wrong.get(throttle.LOCAL, (0, 0))
         if 0 < wrong < throttle.FREE_ANSWERS:  # typing errors; more of them must not earn a guesser new free answers

@@ -270,6 +270,12 @@ def test_wrong_answer__is_refused(host: SignedSudo, signer: Person, answer: str)
     refused(host.ask(signer, *RUN).answer(answer), NOT_SIGNED)
 
 
+def test_code_of_another_command__is_told_from_no_answer(host: SignedSudo, signer: Person, laptop: Laptop) -> None:
+    hint = "That code does not sign this command. Run it again, and sign the new line.\n"
+    assert hint in host.ask(signer, *RUN).answer("12345678").text
+    assert hint not in host.ask(signer, *RUN).answer("").text
+
+
 def test_wrong_answer__is_not_asked_again(host: SignedSudo, signer: Person) -> None:
     result = host.ask(signer, *RUN).answer("12345678")
     assert result.text.count("Code: ") == 0  # what stood before the answer is not repeated

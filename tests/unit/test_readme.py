@@ -83,10 +83,15 @@ def test_readme__signed_command_is_shown_as_the_programs_show_it() -> None:
     statement = made(run=command, tty="/dev/pts/0")
     token = OCRAToken("laptop", Secret(KEY), suite=Suite.parse(ocra.SIGNING_SUITE), created=0)
     asked = approval._shown(token, statement, request[0])
-    laptop = [line for name, value in shown_lines(statement) for line in signing_request.wrapped(name, value, 80)]
+    laptop = [
+        line
+        for name, value in (("token", "server"), *shown_lines(statement))
+        for line in signing_request.wrapped(name, value, 80)
+    ]
     assert block.splitlines() == [
         "alice@server$ sudo apt-get upgrade", *asked.splitlines(), "Code:",
-        "alice@laptop$ softtoken sign", f"Request: {request[0]}", *laptop, "Sign it? [y/N] y", "4471 9023",
+        "alice@laptop$ softtoken sign", "Passphrase of the vault:", f"Request: {request[0]}", *laptop,
+        "Sign it? [y/N] y", "4471 9023",
     ]  # fmt: skip
 
 

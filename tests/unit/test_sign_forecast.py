@@ -67,3 +67,9 @@ def test_lines__name_users_by_what_happens_to_them() -> None:
         "  bob: no signing token",
         "softtoken-enroll --sign --user NAME enrols a signing token of one of them.",
     ]
+
+
+def test_lines__say_when_root_could_not_help_on_the_console() -> None:
+    text = "root has no password, so nobody can log in on the console to help whose laptop is lost: passwd root"
+    assert text in lines(Outlook((), required=False, root_has_password=False))
+    assert text not in lines(Outlook((), required=False))

@@ -57,10 +57,12 @@ class Outlook(NamedTuple):
     Args:
         users: all who may use it.
         required: users without a signing token are refused, too.
+        root_has_password: root can log in on the console, where nobody signs.
     """
 
     users: tuple[SudoUser, ...]
     required: bool
+    root_has_password: bool = True
 
     def is_through(self, user: SudoUser) -> bool:
         """Check whether a user could still use sudo, with a signature or without."""
@@ -111,6 +113,8 @@ def lines(found: Outlook) -> Iterable[str]:
         if reasons:
             yield f"{text}:"
             yield from (f"  {named(names, _MOST_NAMES)}: {why}" for why, names in reasons.items())
+    if not found.root_has_password:
+        yield "root has no password, so nobody can log in on the console to help whose laptop is lost: passwd root"
     if found.refused(YES) or found.refused(MAYBE):
         yield "softtoken-enroll --sign --user NAME enrols a signing token of one of them."
 
@@ -141,7 +145,8 @@ def outlook(*, required: bool) -> Outlook:
         # Nobody else can type a password. A service may run what needs none.
         if sudo and (name in people or asked == NO):
             users.append(SudoUser(name, signing[name], sudo, root))
-    return Outlook(tuple(sorted(users)), required)
+    has_password = shadow.get("root", Shadow(NO, expired=False, locked=False)).password != NO
+    return Outlook(tuple(sorted(users)), required, has_password)
 
 
 def _signer_of(entry: pwd.struct_passwd, now: int) -> Signer:
