@@ -32,13 +32,13 @@ login_note.confirm(login_note.SIGNING, sys.argv[2])
 """
 
 
-@pytest.fixture
 def shown_on(screen: pexpect.spawn[str]) -> str:
     """Return what a terminal has shown."""
     assert isinstance(screen.logfile_read, io.StringIO)
     return screen.logfile_read.getvalue()
 
 
+@pytest.fixture
 def bob(make_person: Callable[[], Person]) -> Person:
     """Another user."""
     return make_person()
