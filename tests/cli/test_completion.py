@@ -219,7 +219,9 @@ def test_tab__knows_every_subcommand(shell: Shell, program: str) -> None:
 def test_tab__knows_every_option_of_a_subcommand(shell: Shell, program: str) -> None:
     for name, options in SUBCOMMANDS[program].items():
         for option in options:
-            ended = shell.arguments_after(f"{name} {option[:-1]}", program=program)
+            # Where two options differ in the last letters only, the shell waits for these.
+            is_clear = [each for each in options if each.startswith(option[:-1])] == [option]
+            ended = shell.arguments_after(f"{name} {option[:-1] if is_clear else option}", program=program)
             assert [word.rstrip("=") for word in ended] == [name, option]
 
 

@@ -120,15 +120,24 @@ def log_at(path: Path) -> str:
     return _ONLY_LOG.replace("{log}", str(path))
 
 
+def _flood(path: Path) -> None:
+    """Send what one socket can. Raises `BlockingIOError` if that is nothing."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as flood:
+        flood.setblocking(False)
+        flood.connect(str(path))
+        flood.send(LITTER)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                flood.send(LITTER)
+
+
 @contextlib.contextmanager
 def full_queue(path: Path) -> Iterator[socket.socket]:
     """A log daemon that has stopped reading datagrams. Its queue is full."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
         daemon.bind(str(path))
         path.chmod(0o666)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as flood, contextlib.suppress(BlockingIOError):
-            flood.setblocking(False)
-            flood.connect(str(path))
-            while True:
-                flood.send(LITTER)
+        with contextlib.suppress(BlockingIOError):
+            while True:  # a long queue takes more than what one sender may have under way
+                _flood(path)
         yield daemon
