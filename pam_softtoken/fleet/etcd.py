@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import time
 
-from pam_softtoken.fleet import etcd_messages, tls
+from pam_softtoken.fleet import etcd_messages
 from pam_softtoken.fleet.engine import EngineDown, Entry, Swapped
 from pam_softtoken.fleet.http2 import BadAnswer, Conversation
 
@@ -27,6 +27,8 @@ class _Link:
     __slots__ = ("_channel", "_conversation")
 
     def __init__(self, context: Any, endpoint: tuple[str, int], *, deadline_s: float) -> None:
+        from pam_softtoken.fleet import tls  # noqa: PLC0415 - OpenSSL is large, and programs name clusters that they never ask
+
         self._channel = tls.Channel(context, *endpoint, deadline_s=deadline_s)
         self._conversation = Conversation()
         try:

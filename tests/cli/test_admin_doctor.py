@@ -83,7 +83,6 @@ def test_doctor__reports_a_service_that_asks_everybody_before_anybody_is_enrolle
 ) -> None:
     sick.set_conf("store = /var/lib/softtoken/%U\n")
     sick.set_service("login", COMMON + sick.line())
-    sick.set_service("i3lock", COMMON)  # where it is installed, it includes login
     found = sick.examine()
     for service in ("login", "sshd"):
         finding = found.only(
