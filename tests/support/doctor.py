@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from tests.support.account import Person, Phone
 from tests.support.installation import Installation
+from tests.support.private_mounts import NOT_USUAL
 
 _MOUNT = """
 mount --bind "$1/pam.d" /etc/pam.d
@@ -93,7 +94,7 @@ class PatientHost:
         self._last: Found | None = None
         directory.mkdir(mode=0o755)
         for name in ("pam.d", "ssh", "security"):
-            shutil.copytree(Path("/etc", name), directory / name, ignore_dangling_symlinks=True)
+            shutil.copytree(Path("/etc", name), directory / name, ignore=NOT_USUAL, ignore_dangling_symlinks=True)
         shutil.copy("/etc/nsswitch.conf", directory)
         (directory / "state").mkdir(mode=0o711)
         (directory / "state").chmod(0o711)

@@ -46,7 +46,7 @@ exec cat
 """
 
 _MAKE_DEV = TREE / "scripts" / "lib" / "dev.sh"
-_NOT_USUAL = shutil.ignore_patterns("i3lock")
+NOT_USUAL = shutil.ignore_patterns("i3lock")
 """The service of a program that is there for one test, and would be a screen locker on every host."""
 _UNSHARE = ("unshare", "--mount", "--propagation", "private")
 
@@ -115,7 +115,7 @@ class PrivateMounts:
         directory.mkdir(mode=0o755)
         # Including the targets of links, so that nothing is written through them.
         services = directory / "pam.d"
-        shutil.copytree("/etc/pam.d", services, ignore=_NOT_USUAL, ignore_dangling_symlinks=True)
+        shutil.copytree("/etc/pam.d", services, ignore=NOT_USUAL, ignore_dangling_symlinks=True)
         self.set_sudo_tries(1)
         self.add_login_definition("")
         self.log = PrivateLog(directory / "log")
