@@ -43,7 +43,7 @@ def test_sdist__builds_the_module_and_the_documents_and_passes_tests(distributio
         return done.stdout
 
     built = run("scripts/build")
-    assert built == f"built {tree}/build/pam_softtoken.so\n"
+    assert built == f"built {tree}/build/pam_softtoken.so and {tree}/build/softtoken_approval.so\n"
     assert list((tree / "pam_softtoken").glob("login.*.bundle"))
     run("scripts/document", "build/share")
     pages = {path.name.removesuffix(".in") for path in (TREE / "pam_softtoken/man").glob("*.in")}

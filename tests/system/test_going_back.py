@@ -187,6 +187,8 @@ EVERY_COMMAND = {
     "move": "move --all --to system --dry-run",
     "rebind": "rebind USER --old-name nobody-like-this",
     "forget": "forget --all",
+    "seal": "seal --status",
+    "fleet": "fleet status",
     "mend": "mend USER",
 }
 

@@ -294,8 +294,10 @@ def _signers(accounts: _Accounts) -> Iterator[Orphan]:
 
 def _of_signer(orphan: Orphan | None, accounts: _Accounts) -> Iterator[Orphan]:
     """Change the advice: `forget` does not touch a mark that is in the way of an existing account."""
-    if orphan is None or orphan.account != CHANGED or orphan.uid is None:
-        yield from () if orphan is None else (orphan,)
+    if orphan is None or not os.path.lexists(orphan.path):  # it was removed since it was listed
+        return
+    if orphan.account != CHANGED or orphan.uid is None:
+        yield orphan
         return
     present = accounts.numbered(orphan.uid) or accounts.named(orphan.user or "")
     otherwise = f"{person.PROGRAM} rebind {shlex.quote(present.name)} --newcomer" if present is not None else ""
