@@ -48,8 +48,9 @@ def test_packages__logins_run_one_version_or_the_other_while_dpkg_puts_files_in_
         assert [path.startswith(versioned) for path in ours] == [True] * (len(ours) - 4) + [False] * 4
         assert set(ours[-4:]) == entry
         below = {path.removeprefix(versioned) for path in ours[:-4]}
-        (bundle,) = (path for path in below if re.fullmatch(r"pam_softtoken/login\.[a-z0-9-]+\.bundle", path))
-        assert below - {bundle} == {str(path.relative_to(TREE)) for path in (TREE / "pam_softtoken").rglob("*.py")}
+        bundles = {path for path in below if re.fullmatch(r"pam_softtoken/(login|approver)\.[a-z0-9-]+\.bundle", path)}
+        assert len(bundles) == 2
+        assert below - bundles == {str(path.relative_to(TREE)) for path in (TREE / "pam_softtoken").rglob("*.py")}
         modules.append(set(ours[:-4]))
         runs = {each.text("softtoken-common", path) for path in entry}
         runs |= {each.text(package, program_path(each, name)) for name, package in PROGRAMS.items()}
