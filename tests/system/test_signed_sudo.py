@@ -160,7 +160,7 @@ def test_program__with_a_relative_name_is_the_one_in_the_directory(
     [
         (("-C", "100"), "-c 0", "it gets open files of the caller"),
         (("-T", "5"), "-c 0", "it is ended after 5 s"),
-        ((), "-f 0", "a limit of the caller holds: fsize 0"),
+        ((), "-S -f 0", "a limit of the caller holds: fsize 0"),
     ],
 )
 def test_what_the_caller_hands_on__has_a_note(
