@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -460,6 +461,8 @@ def test_unit__runs_a_program_of_the_package_at_the_next_start(
     (file,) = (path for path in packages.files("libpam-softtoken") if path.endswith(f"/{name}"))
     unit = debian.path(file).read_text()
     for path in re.findall(r"^Exec\w+=(/\S+)", unit, re.MULTILINE):
+        if os.path.basename(path).startswith("systemd-"):
+            continue  # what runs units brings it along; this tree has no systemd
         assert debian.path(path).exists(), path
     assert str(debian.path(f"/etc/systemd/system/multi-user.target.wants/{name}").readlink()) == file
 
