@@ -67,11 +67,16 @@ def test_login__right_and_wrong_leaves_no_report(
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "word"),
+    ("file", "right", "wrong", "word"),
     [
-        ("out:\n\tfree(asked);\n\tfree(script);", "out:", "LeakSanitizer"),
-        ("\ttext[length] = '\\0';", "\ttext[length + MAX_FRAME_BYTES] = '\\0';", "stack-buffer-overflow"),
-        ("int style = frame->bytes[2]", "int style = frame->bytes[frame->length + MAX_FRAME_BYTES]", "runtime error"),
+        ("pam_softtoken.c", "out:\n\tfree(asked);\n", "out:\n", "LeakSanitizer"),
+        ("frames.c", "\ttext[length] = '\\0';", "\ttext[length + MAX_FRAME_BYTES] = '\\0';", "stack-buffer-overflow"),
+        (
+            "pam_softtoken.c",
+            "int style = frame->bytes[2]",
+            "int style = frame->bytes[frame->length + MAX_FRAME_BYTES]",
+            "runtime error",
+        ),
     ],
 )
 def test_sanitizer__notices_a_broken_bridge(
@@ -79,13 +84,15 @@ def test_sanitizer__notices_a_broken_bridge(
     backends: Backends,
     make_service: Callable[[str], Service],
     no_report: Callable[[], list[str]],
+    file: str,
     right: str,
     wrong: str,
     word: str,
 ) -> None:
     """The control."""
     backend = backends.make(script="send(b'C', 1, b'? '); receive(); send(b'R', 0)")
-    broken = installed.broken_bridge(backend.with_name("pam_softtoken.so"), right=right, wrong=wrong, flags=FLAGS)
+    target = backend.with_name("pam_softtoken.so")
+    broken = installed.broken_bridge(target, right=right, wrong=wrong, file=file, flags=FLAGS)
     service = make_service(f"auth required {broken} backend={backend}\n")
     done = subprocess.run(service.command(ROOT), input=b"=x\n", capture_output=True, check=False, timeout=300)
     assert done.returncode != 0
