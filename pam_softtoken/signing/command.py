@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 
 from pam_softtoken.account import user_lookup
-from pam_softtoken.errors import UnknownUser
+from pam_softtoken.account.checked_walk import CheckedWalk
+from pam_softtoken.errors import InsecureFile, UnknownUser, UnusableFile
 from pam_softtoken.otp.statement import Statement
 from pam_softtoken.signing import shells
 
@@ -35,9 +36,6 @@ _LIMITS = ("as", "cpu", "data", "fsize")
 """Limits of the caller that can stop a command in the middle. They are seldom set."""
 _USUAL_CLOSEFROM = 3
 _NO_SHELLS = frozenset(("nologin", "false"))
-_OTHERS_WRITE = 0o022
-_STICKY = 0o1000
-_MAX_LINKS = 40
 _MAX_SUDO_COMMAND = 4096
 NOTE_EDIT = "what is written to the files is not signed"
 NOTE_SHELL = "everything that is typed there runs as {}"
@@ -170,8 +168,9 @@ def _notes(start: Start, kind: str, as_user: str, cwd: str) -> list[str]:
         notes.append(NOTE_EDIT)
     elif shells.take_commands(command["command"], start.argv[1:]):
         notes.append(NOTE_SHELL.format(as_user))
-    culprit = "" if kind == KIND_EDIT else _changeable_program(command, cwd)
-    if culprit:
+    if "chroot" in command:  # links there lead elsewhere than here
+        notes.append(f"who can change programs below {command['chroot']} was not checked")
+    elif kind != KIND_EDIT and (culprit := _changeable_program(command, cwd)):
         notes.append(f"others than root can change {culprit}")
     if command.get("cwd_optional") == "true" and not os.path.isdir(cwd):
         notes.append(f"if it cannot go there, it runs in {start.user_info.get('cwd', '')}")
@@ -190,59 +189,16 @@ def _notes(start: Start, kind: str, as_user: str, cwd: str) -> list[str]:
 
 
 def _changeable_program(command: dict[str, str], cwd: str) -> str:
+    """Return what others than root can change on the way to the program, or the program; empty if nothing."""
     path = command["command"]
     if not path.startswith("/"):  # from the directory in which it runs
         if not cwd.startswith("/"):
             return path
-        path = os.path.join(cwd, path)
-    return changeable_by_others(path, command.get("chroot", ""))
-
-
-def changeable_by_others(path: str, root: str = "") -> str:
-    """Return what others than root can change on the way to a program, or the program; empty if nothing.
-
-    Links are followed as the kernel follows them, and every directory on the way is looked at.
-
-    Args:
-        path: absolute.
-        root: the root directory of the path, if it is another one.
-    """
-    top = ""
-    if root.strip("/"):
-        culprit = changeable_by_others(root)
-        if culprit:
-            return culprit
-        top = os.path.realpath(root)
-    elif _is_open("/"):
-        return "/"
-    waiting, done, links = [part for part in path.split("/") if part], top, 0
-    while waiting:
-        part = waiting.pop(0)
-        if part in (".", ".."):
-            done = os.path.dirname(done).rstrip("/") if part == ".." and done != top else done
-            continue
-        step = f"{done}/{part}"
-        try:
-            target = os.readlink(step)
-        except OSError:
-            if _is_open(step):
-                return step
-            done = step
-            continue
-        links += 1
-        if links > _MAX_LINKS:
-            return path
-        if target.startswith("/"):
-            done = top
-        waiting = [part for part in target.split("/") if part] + waiting
-    return ""
-
-
-def _is_open(path: str) -> bool:
-    """Check whether others than root can change a file, or what a directory has. What is not there counts as open."""
+        path = os.path.join(cwd, path.removeprefix("./"))
     try:
-        status = os.lstat(path)
-    except OSError:
-        return True
-    is_sticky = bool(status.st_mode & _STICKY) and os.path.isdir(path)
-    return status.st_uid != 0 or (bool(status.st_mode & _OTHERS_WRITE) and not is_sticky)
+        with CheckedWalk(path):
+            return ""
+    except InsecureFile as error:
+        return error.path
+    except (UnusableFile, OSError):
+        return path

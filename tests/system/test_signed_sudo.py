@@ -172,6 +172,23 @@ def test_what_the_caller_hands_on__has_a_note(
     refused(asking.answer("1"), NOT_SIGNED)
 
 
+@pytest.mark.parametrize("name", ["link", "hop", "open/tool"])
+def test_program__behind_links_is_looked_for_as_the_kernel_does(
+    host: SignedSudo, signer: Person, laptop: Laptop, name: str
+) -> None:
+    place = host.mounts.directory / "links"
+    for directory, mode in ((place, 0o755), (place / "open", 0o777)):
+        directory.mkdir()
+        directory.chmod(mode)
+    (place / "open" / "tool").write_text("#!/bin/sh\n")
+    (place / "open" / "tool").chmod(0o755)
+    (place / "link").symlink_to("open/tool")
+    (place / "hop").symlink_to(place / "link")
+    asking = host.ask(signer, f"{place}/{name}")
+    assert laptop.read(asking.text).notes == (f"others than root can change {place}/open",)
+    refused(asking.answer(""), NOT_SIGNED)
+
+
 def test_two_laptops__can_both_sign(host: SignedSudo, alice: Person) -> None:
     laptops = (Laptop("laptop"), Laptop("spare"))
     host.enrol(alice, *laptops)
