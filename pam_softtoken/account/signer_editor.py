@@ -1,4 +1,5 @@
-"""Change the tokens with which a user signs sudo commands. Only root's programs load this; sudo only reads.
+"""Change the tokens with which a user signs sudo commands. Only root's programs load this; sudo only reads. No other
+module writes these files and marks.
 
 A kill at any point leaves no mark without a token, which would lock the user out of sudo. The directory of a user is
 the first mark. So the first token is written into a directory with a temporary name, which then gets its name. The mark
@@ -84,21 +85,35 @@ class SignerEditor(SignerStore):
             _clear_away(place)
             is_there = self._open_and_lock()
             after = change(self._read_present_or_none(anew=anew) if is_there else None)
-            data = b"" if after is None else signers.serialise(after, owner=self._owner)
             if after is None:
                 last_word()
                 self._take_away(place, mark)
                 return
             if is_there:
-                self._replace(data, last_word, anew=anew)
+                self._replace(self.prepared(after, self._owner), last_word, anew=anew)
             else:
-                self._make(place, data, last_word)
+                self._make(place, after, last_word)
             _make_mark(place, mark)
         except OSError as error:
             raise file_faults.not_stored(self._path(TOKENS), error) from None
         finally:
             self.close()
             os.close(place)
+
+    def prepared(self, tokens: Signers, owner: Owner, *, below: int = -1) -> replace.Replacement:
+        """Write a token file beside the present one. Nothing else writes one. Call `put` to put it in place.
+
+        Args:
+            tokens: its tokens.
+            owner: the account that it is bound to.
+            below: descriptor of the user's directory, if it has a temporary name.
+
+        Raises:
+            NotStored: it cannot be written.
+            ValueError: these tokens cannot be in one file.
+        """
+        data = signers.serialise(tokens, owner=owner)
+        return replace.Replacement(self._path(TOKENS), data, below=self._directory if below < 0 else below)
 
     @property
     def _owner(self) -> Owner:
@@ -129,8 +144,7 @@ class SignerEditor(SignerStore):
                 raise
             return None
 
-    def _replace(self, data: bytes, last_word: Callable[[], None], *, anew: bool) -> None:
-        replacement = replace.Replacement(self._path(TOKENS), data, below=self._directory)
+    def _replace(self, replacement: replace.Replacement, last_word: Callable[[], None], *, anew: bool) -> None:
         try:
             last_word()
             if anew:
@@ -144,20 +158,20 @@ class SignerEditor(SignerStore):
             raise
         replacement.put()
 
-    def _make(self, place: int, data: bytes, last_word: Callable[[], None]) -> None:
+    def _make(self, place: int, tokens: Signers, last_word: Callable[[], None]) -> None:
         name = f"{_TEMPORARY}new-{os.urandom(8).hex()}"
         path = self._path(TOKENS)
         try:
             os.mkdir(name, 0o700, dir_fd=place)
             directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | safe_open.SAFELY, dir_fd=place)
             try:
-                replace.Replacement(path, data, below=directory).put()
+                self.prepared(tokens, self._owner, below=directory).put()
             finally:
                 os.close(directory)
             last_word()
             os.rename(name, os.path.basename(self.location.path), src_dir_fd=place, dst_dir_fd=place)
         except BaseException as error:
-            _remove_directory(name, place)
+            _remove(name, place)
             if isinstance(error, OSError):
                 raise file_faults.not_stored(path, error, below=place) from None
             raise
@@ -167,18 +181,53 @@ class SignerEditor(SignerStore):
         """Remove the marks and the tokens. The lock is held until the files are gone: an answer that waits for it then
         finds no token.
         """
-        gone = f"{_TEMPORARY}gone-{os.urandom(8).hex()}"
-        path = self.location.path
         ram_record.remove(self._volatile_path)
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.basename(mark), dir_fd=place)
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(os.path.basename(path), gone, src_dir_fd=place, dst_dir_fd=place)
-        except OSError as error:
-            raise file_faults.not_stored(path, error, below=place) from None
-        _sync(place, path)
-        _remove_directory(gone, place)
+        _remove_mark(place, mark)
+        _remove_mark(place, self.location.path)
+
+
+def make_mark(name: str) -> None:
+    """Create the mark of a name, unless it exists.
+
+    Raises:
+        InsecureFile, NotStored, UnusableFile: it may not exist.
+        ValueError: no mark can have this name.
+    """
+    mark = signers.name_mark(name)
+    place = _open_place()
+    try:
+        _make_mark(place, mark)
+    finally:
+        os.close(place)
+
+
+def remove_mark(path: str) -> None:
+    """Remove a mark, if it exists: the file of a name, or the directory of a uid with the tokens and their state.
+
+    Raises:
+        InsecureFile, NotStored, UnusableFile: it may still exist.
+    """
+    name = os.path.basename(path)
+    if name.isdecimal():
+        ram_record.remove(ram_record.path_of(int(name), path))
+    place = _open_place()
+    try:
+        _remove_mark(place, path)
+    finally:
+        os.close(place)
+
+
+def _remove_mark(place: int, path: str) -> None:
+    """Remove a mark. A directory first gets a temporary name, so a kill leaves no mark without tokens."""
+    name, gone = os.path.basename(path), f"{_TEMPORARY}gone-{os.urandom(8).hex()}"
+    try:
+        os.rename(name, gone, src_dir_fd=place, dst_dir_fd=place)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise file_faults.not_stored(path, error, below=place) from None
+    _sync(place, path)
+    _remove(gone, place)
 
 
 def _open_place() -> int:
@@ -203,11 +252,16 @@ def _clear_away(place: int) -> None:
     with contextlib.suppress(OSError):
         for name in os.listdir(place):
             if name.startswith(_TEMPORARY):
-                _remove_directory(name, place)
+                _remove(name, place)
 
 
-def _remove_directory(name: str, place: int) -> None:
-    """Remove a temporary directory with its files. If that fails, it is harmless, and only root can read it."""
+def _remove(name: str, place: int) -> None:
+    """Remove what has a temporary name: a file, or a directory with its files. If that fails, it is harmless, and only
+    root can read it.
+    """
+    with contextlib.suppress(OSError):
+        os.unlink(name, dir_fd=place)
+        return
     with contextlib.suppress(OSError):
         directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | safe_open.SAFELY, dir_fd=place)
         try:

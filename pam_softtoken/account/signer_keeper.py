@@ -6,21 +6,21 @@ import os
 from collections.abc import Callable
 
 from pam_softtoken.account import ram_record, replace, safe_open, signers, token_file
+from pam_softtoken.account.editor import LOCK_TIMEOUT_S
 from pam_softtoken.account.location import STATE, TOKENS
+from pam_softtoken.account.signer_editor import SignerEditor
 from pam_softtoken.account.state import State
 from pam_softtoken.account.token_file import Owner
 from pam_softtoken.errors import BadTokenFile, DamagedState, InsecureFile, LockTimeout, NotStored, UnusableFile
 from pam_softtoken.otp.ocra import OCRAToken
 
-LOCK_TIMEOUT_S = 5.0
 
-
-class Keeper(signers.SignerStore):
-    """The files of one account, for administration."""
+class Keeper(SignerEditor):
+    """The files of one user's tokens that sign, for administration, whichever account they are bound to."""
 
     __slots__ = ()
 
-    def look(self) -> tuple[tuple[OCRAToken, ...], Owner] | None:
+    def look_at_any(self) -> tuple[tuple[OCRAToken, ...], Owner] | None:
         """Read the tokens and the account that they are bound to. Return None if there is no token file.
 
         Raises:
@@ -75,7 +75,7 @@ class Keeper(signers.SignerStore):
         """
         late = self._begin(anew=anew)
         try:
-            found = self.look()
+            found = self.look_at_any()
         except (BadTokenFile, InsecureFile, UnusableFile):
             if not anew:
                 raise
@@ -83,9 +83,8 @@ class Keeper(signers.SignerStore):
         account = self.location.account
         tokens, owner = found if found is not None else ((), (account.name, account.uid))
         kept = tuple(token for token in tokens if not is_doomed(token))
-        data = signers.serialise(kept, owner=owner)
         try:
-            replace.Replacement(self._path(TOKENS), data, below=self._directory).put()
+            self.prepared(kept, owner).put()
         except NotStored:
             if kept or found is None:
                 raise
@@ -119,10 +118,9 @@ class Keeper(signers.SignerStore):
         late = self._begin()
         if late is not None:
             raise late
-        found = self.look()
+        found = self.look_at_any()
         if found is not None and found[1] != owner:
-            data = signers.serialise(found[0], owner=owner)
-            replace.Replacement(self._path(TOKENS), data, below=self._directory).put()
+            self.prepared(found[0], owner).put()
 
     def change_state(self, change: Callable[[State], State], *, anew: bool = False) -> None:
         """Write a new state under the lock, unless it is the present one.

@@ -9,8 +9,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from pam_softtoken.account import entries, places, ram_record, replace, signer_keeper, signers, user_lookup
-from pam_softtoken.account.location import TOKENS
+from pam_softtoken.account import (
+    entries,
+    places,
+    ram_record,
+    replace,
+    signer_editor,
+    signer_keeper,
+    signers,
+    user_lookup,
+)
 from pam_softtoken.account.safe_open import Account
 from pam_softtoken.account.token_file import Owner
 from pam_softtoken.errors import LookUpFailed, NotStored, PathError, UnknownUser
@@ -60,7 +68,7 @@ def read(uid: int) -> Record:
     """Read what is under the mark of a uid. Nothing is made, written or locked."""
     keeper = signer_keeper.Keeper(_somebody("", uid))
     try:
-        content = keeper.look()
+        content = keeper.look_at_any()
     except FileNotFoundError:
         return Record(uid, is_absent=True)
     except PathError as error:
@@ -124,17 +132,17 @@ def hand_over(former: Account, account: Account) -> None:
     is_begun = former.uid != account.uid and record.owner == (account.name, account.uid)
     is_left = _is_left(record, former, account) or is_begun
     if is_left or _has_left_name(former, account):
-        set_name_mark(account.name)
+        _make_mark(account.name)
     if is_left:
         _bind_and_move(record, account)
     if _has_left_name(former, account) and not _owners_of(former.name) and not _may_have_user(former.name):
-        forget(signers.name_mark(former.name))
+        signer_editor.remove_mark(signers.name_mark(former.name))
 
 
 def _bind_and_move(record: Record, account: Account) -> None:
     there = read(account.uid)
     if record.uid != account.uid and there.owner == (account.name, account.uid):
-        clear(record.uid)  # the account has enrolled anew; what it had before is not needed
+        signer_editor.remove_mark(record.path)  # the account has enrolled anew; what it had before is not needed
         return
     keeper = signer_keeper.Keeper(_somebody(account.name, record.uid))
     try:
@@ -144,7 +152,7 @@ def _bind_and_move(record: Record, account: Account) -> None:
     if record.uid == account.uid:
         return
     if os.path.lexists(there.path):
-        clear(account.uid)
+        signer_editor.remove_mark(there.path)
     ram_record.rename(ram_record.path_of(record.uid, record.path), ram_record.path_of(account.uid, there.path))
     try:
         os.rename(record.path, there.path)
@@ -153,17 +161,11 @@ def _bind_and_move(record: Record, account: Account) -> None:
         raise NotStored(there.path, os.strerror(error.errno or 0)) from None
 
 
-def set_name_mark(name: str) -> None:
-    """Create the mark of a name, unless it is there. Raises `NotStored` if that fails."""
+def _make_mark(name: str) -> None:
     try:
-        path = signers.name_mark(name)
+        signer_editor.make_mark(name)
     except ValueError as error:
         raise NotStored(places.SIGNERS, str(error)) from None
-    try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        replace.sync_directory(places.SIGNERS)
-    except OSError as error:
-        raise NotStored(path, os.strerror(error.errno or 0)) from None
 
 
 def of_others(account: Account) -> list[str]:
@@ -189,43 +191,6 @@ def _is_in_use(record: Record) -> bool:
         return True
 
 
-def forget(path: str) -> None:
-    """Remove one mark, with the tokens if it is the mark of a uid. Raises `NotStored` if some of it is still there."""
-    name = os.path.basename(path)
-    if not name.startswith(signers.NAME_PREFIX):
-        clear(int(name))
-        return
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise NotStored(path, os.strerror(error.errno or 0)) from None
-
-
 def _owners_of(name: str) -> list[int]:
     """Return the uids under which there are tokens of a name."""
     return [uid for uid in uids() if (read(uid).owner or ("", 0))[0] == name]
-
-
-def clear(uid: int) -> None:
-    """Remove the directory of a uid: the tokens first, then everything else, such as what a killed program has left.
-
-    Raises:
-        NotStored: some of it is still there.
-    """
-    path = signers.uid_mark(uid)
-    ram_record.remove(ram_record.path_of(uid, path))
-    try:
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            for name in sorted(os.listdir(directory), key=lambda each: each != TOKENS):
-                os.unlink(name, dir_fd=directory)
-        finally:
-            os.close(directory)
-        os.rmdir(path)
-        replace.sync_directory(places.SIGNERS)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise NotStored(path, os.strerror(error.errno or 0)) from None

@@ -17,6 +17,7 @@ from pam_softtoken.account import (
     revoking,
     roots_place,
     safe_open,
+    signer_editor,
     signer_records,
     token_file,
 )
@@ -92,7 +93,7 @@ def begin_anew(screen: terminal.Terminal, account: safe_open.Account, store: str
         if before is not None:
             enrolled_mark.forget_former(account)
         for path in signing:
-            signer_records.forget(path)
+            signer_editor.remove_mark(path)
         why = former or found or (f"{before.name} uid {before.uid}" if before is not None else "")
         deed.record("rebind", account.name, uid=str(account.uid), newcomer="yes", former=why)
     finally:
@@ -247,7 +248,7 @@ def _take_away(pair: _Pair, found: Iterable[Orphan]) -> None:
         if each.kind == HOME:
             enrolled_mark.forget_record(each.path)
         if each.kind in _SIGNERS:
-            signer_records.forget(each.path)
+            signer_editor.remove_mark(each.path)
     if uid is None:
         deed.record("forget", name or "")
         return

@@ -65,7 +65,7 @@ def facts_of(name: str, uid: int, *, now: int) -> Facts:
 def _look(account: safe_open.Account, facts: Facts, now: int) -> None:
     keeper = signer_keeper.Keeper(account)
     try:
-        content = keeper.look()
+        content = keeper.look_at_any()
         if content is None:
             raise FileNotFoundError
         tokens, owner = content
