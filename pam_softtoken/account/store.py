@@ -256,13 +256,16 @@ class Store:
         """Return the recorded name of a time of grace. `grace` made `name`. Each revocation changes it."""
         return self._revocation.grace_name(name)
 
-    def lost_since_s(self) -> int | None:
-        """Return how many seconds ago a record of uses can have been lost. Nothing from before then counts.
+    def lost_before(self, now: int) -> int | None:
+        """Return a moment before which a code may have been used without a record. No code from before then counts.
+
+        Args:
+            now: Unix seconds.
 
         Returns:
-            None unless the file system is read-only.
+            Unix seconds. None unless the file system is read-only.
         """
-        return ram_record.age_s() if self.read_only else None
+        return now - ram_record.age_s() if self.read_only else None
 
     def write_state(self, new: State) -> None:
         """Write a state over the older slot. It is durable on return. Call `read_state` first, under the same lock.
