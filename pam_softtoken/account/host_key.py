@@ -127,6 +127,8 @@ def present(*, path: str) -> HostKeys | None:
         return keys
     if os.path.lexists(places.SEAL_CREDENTIAL):
         raise Sealed(path, f"the seal key {places.LOADED_SEAL_KEY} is missing", kind=NOT_LOADED)
+    if os.path.lexists(places.SEALED_MARK):
+        raise Sealed(path, f"the seal key {places.SEAL_KEY} is missing", kind=NO_KEY)
     return None
 
 

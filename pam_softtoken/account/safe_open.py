@@ -12,7 +12,7 @@ import time
 
 from pam_softtoken import errors
 from pam_softtoken.account.file_faults import kind_of, not_stored, refusal, words_of
-from pam_softtoken.errors import ConfigError, InsecureFile, LockTimeout, UnusableFile
+from pam_softtoken.errors import ConfigError, InsecureFile, LockTimeout, NotStored, UnusableFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -352,6 +352,26 @@ def overwrite(descriptor: int, data: bytes, offset: int, *, path: str) -> None:
             written += os.pwrite(descriptor, data[written:], offset + written)
         os.fdatasync(descriptor)
     except OSError as error:
+        raise not_stored(path, error) from None
+
+
+def fill_new(descriptor: int, data: bytes, *, below: int, path: str) -> None:
+    """Write the whole content of an empty file. On return it, and the file's name, would survive a power failure.
+
+    Args:
+        below: descriptor of the file's directory.
+
+    Raises:
+        NotStored: the file is empty.
+    """
+    try:
+        overwrite(descriptor, data, 0, path=path)
+        os.fsync(descriptor)
+        os.fsync(below)
+    except (NotStored, OSError) as error:
+        os.ftruncate(descriptor, 0)
+        if isinstance(error, NotStored):
+            raise
         raise not_stored(path, error) from None
 
 

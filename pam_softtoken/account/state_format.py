@@ -56,6 +56,12 @@ def encode(state: State, sequence: int, live: frozenset[str] = frozenset()) -> b
     return content.ljust(SLOT_BYTES - _CHECKSUM_BYTES, b"\0") + sha256(content).digest()
 
 
+def encode_first(state: State, live: frozenset[str] = frozenset()) -> tuple[int, bytes]:
+    """Return a new file: its sequence number, and both slots, so that later writes need no space."""
+    slots = sorted((place_of(each), encode(state, each, live)) for each in (1, 2))
+    return 2, b"".join(slot for _, slot in slots)
+
+
 def encode_text(state: State, live: frozenset[str] = frozenset()) -> bytes:
     """Return a state as text, without a slot around it. `live` is as for `encode`."""
     return _text_of(within_bounds(state, live))

@@ -9,7 +9,6 @@ import os
 from pam_softtoken import errors
 from pam_softtoken.account import (
     enrolled_mark,
-    file_faults,
     ram_record,
     revocation,
     safe_open,
@@ -19,7 +18,7 @@ from pam_softtoken.account import (
 )
 from pam_softtoken.account.location import STATE, TOKENS
 from pam_softtoken.account.state import State
-from pam_softtoken.errors import DamagedState, InsecureFile, NotEnrolled, NotStored, Sealed, UnusableFile
+from pam_softtoken.errors import DamagedState, InsecureFile, NotEnrolled, Sealed, UnusableFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -257,13 +256,16 @@ class Store:
         """Return the recorded name of a time of grace. `grace` made `name`. Each revocation changes it."""
         return self._revocation.grace_name(name)
 
-    def lost_since_s(self) -> int | None:
-        """Return how many seconds ago a record of uses can have been lost. Nothing from before then counts.
+    def lost_before(self, now: int) -> int | None:
+        """Return a moment before which a code may have been used without a record. No code from before then counts.
+
+        Args:
+            now: Unix seconds.
 
         Returns:
-            None unless the file system is read-only.
+            Unix seconds. None unless the file system is read-only.
         """
-        return ram_record.age_s() if self.read_only else None
+        return now - ram_record.age_s() if self.read_only else None
 
     def write_state(self, new: State) -> None:
         """Write a state over the older slot. It is durable on return. Call `read_state` first, under the same lock.
@@ -299,19 +301,9 @@ class Store:
             ram_record.remove(self._volatile_path)
 
     def _write_first_state(self, new: State) -> None:
-        """Write both slots into an empty file, so that later writes need no space. A failure leaves the file empty."""
-        path = self._path(STATE)
-        slots = sorted((state_format.place_of(each), state_format.encode(new, each, self._live)) for each in (1, 2))
-        self._sequence = 2
-        try:
-            safe_open.overwrite(self._state, b"".join(slot for _, slot in slots), 0, path=path)
-            os.fsync(self._state)
-            os.fsync(self._directory)
-        except (NotStored, OSError) as error:
-            os.ftruncate(self._state, 0)
-            if isinstance(error, NotStored):
-                raise
-            raise file_faults.not_stored(path, error) from None
+        """Write both slots into an empty file. A failure leaves the file empty."""
+        self._sequence, content = state_format.encode_first(new, self._live)
+        safe_open.fill_new(self._state, content, below=self._directory, path=self._path(STATE))
 
     def _open_tokens(self) -> None:
         self._tokens = self._open_file(TOKENS, os.O_RDONLY)

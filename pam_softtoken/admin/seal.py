@@ -82,6 +82,7 @@ def _turn_on(screen: terminal.Terminal, options: SealOptions) -> None:
         if found.keys is None or not _are_same(found, wanted):
             seal_custody.store(wanted)
             _record(ON, wanted)
+        seal_custody.mark()
         written = _rewrite(screen, wanted.keys)
         _forget_old_keys(wanted)
     screen.tell(f"Done. {_files(written)} sealed now. {wanted.in_words()}")
@@ -132,6 +133,7 @@ def _rotate(screen: terminal.Terminal, options: SealOptions) -> None:
         if wanted is not found:
             seal_custody.store(wanted)
             _record(ROTATE, wanted)
+        seal_custody.mark()
         written = _rewrite(screen, wanted.keys)
         _forget_old_keys(wanted)
     screen.tell(f"Done. {_files(written)} sealed with the new key. The old recovery key opens only old backups.")
@@ -143,6 +145,7 @@ def _recover(screen: terminal.Terminal, options: SealOptions) -> None:
     wanted = seal_recovery.recovered(screen, with_tpm=options.tpm, pcrs=options.pcrs or "")
     with seal_custody.locked():
         seal_custody.store(wanted)
+        seal_custody.mark()
         _record(RECOVER, wanted)
     screen.tell(f"Done. {wanted.in_words()}")
     for seen in sealed_files.look(wanted.keys):

@@ -74,17 +74,25 @@ def add(path: str, state: State, live: frozenset[str]) -> None:
         descriptor, _ = safe_open.open_or_make_file(path, os.O_RDWR, below=below, owner=os.geteuid())
         safe_open.lock(descriptor, LOCK_TIMEOUT_S, path=path)
         sequence, present = _read(descriptor, path)
-        used = State(last=state.last, spent=state.spent)
-        new = combined(used, present) or used
+        new = _with_added(present or State(), state)
         if present is not None and new.last == present.last and new.spent == present.spent:
             return
-        for each in (sequence + 1,) if sequence else (1, 2):
-            slot = state_format.encode(State(last=new.last, spent=new.spent), each, live)
-            safe_open.overwrite(descriptor, slot, state_format.place_of(each), path=path)
+        if sequence:
+            slot = state_format.encode(new, sequence + 1, live)
+            safe_open.overwrite(descriptor, slot, state_format.place_of(sequence + 1), path=path)
+        else:
+            safe_open.fill_new(descriptor, state_format.encode_first(new, live)[1], below=below, path=path)
     finally:
         if descriptor >= 0:
             os.close(descriptor)
         os.close(below)
+
+
+def _with_added(record: State, state: State) -> State:
+    """Return a record with what a state knows to have been used. An older state may lack a set of recovery codes."""
+    used = State(last=state.last, spent=state.spent)
+    new = combined(used, record) or used
+    return State(last=new.last, spent={**record.spent, **new.spent})
 
 
 def _read(descriptor: int, path: str) -> tuple[int, State | None]:

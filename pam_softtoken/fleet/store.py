@@ -14,7 +14,6 @@ from pam_softtoken.errors import FleetDown, NotEnrolled, NotStored, Overtaken, R
 from pam_softtoken.fleet import key_files, local_record
 from pam_softtoken.fleet.engine import EngineDown
 from pam_softtoken.fleet.realm import FLOOR, NONCE_BYTES, STATE, TOKENS, Realm
-from pam_softtoken.otp.token import TOTPToken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -183,9 +182,9 @@ class FleetStore:
         """Return the recorded name of a time of grace, as `Store` does."""
         return self._revocation.grace_name(name)
 
-    def lost_since_s(self) -> int | None:
-        """Return None: no use is ever lost, except by a restored backup, for which there is the floor."""
-        return None
+    def lost_before(self, now: int) -> int | None:
+        """Return the floor: after a restored backup, the record of uses before it is lost."""
+        return self._floor_s or None
 
     def write_state(self, new: State) -> None:
         """Write a state, if neither it nor the tokens have been changed since they were read.
@@ -245,15 +244,9 @@ class FleetStore:
         self._present = self._with_what_is_known_here(present)
 
     def _with_what_is_known_here(self, present: State | None) -> State | None:
-        """Return a state in which codes count as used that this host has accepted, or that are older than the floor."""
+        """Return a state in which codes count as used that this host has accepted."""
         state = local_record.combined(present, local_record.read(self._record_path))
-        if state is None:
-            return None
-        if self._floor_s and self._content is not None:
-            for token in self._content.tokens:
-                if isinstance(token, TOTPToken):
-                    state = state.with_last(token.fingerprint(), (self._floor_s - 1) // token.period_s)
-        return self._revocation.living_state(state)
+        return state if state is None else self._revocation.living_state(state)
 
     def _enrolled(self) -> TokenFile:
         self._tokens_changed = False

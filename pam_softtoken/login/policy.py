@@ -142,7 +142,7 @@ def starting_point(token: Token, *, now: int) -> int | None:
     return max(0, now) // token.period_s if isinstance(token, TOTPToken) else None
 
 
-def _last_used(token: Token, state: State, *, now: int) -> int:
+def last_used(token: Token, state: State, *, now: int) -> int:
     """Return the last accepted counter, or the assumed one if none is recorded."""
     last = state.last.get(token.fingerprint())
     if last is None:
@@ -231,7 +231,7 @@ def examine(
     used: Token | None = None
     state = believed(tokens, state, now=now, limits=limits)
     for token in tokens:
-        last = _last_used(token, state, now=now)
+        last = last_used(token, state, now=now)
         digits = _typed(token, typed)
         for counter in token.matching(open_counters(token, state, now=now, limits=limits), digits):
             held = _is_held(token, counter, state)
@@ -251,7 +251,7 @@ def examine(
     if present is not None:
         return _noted(present, present[1] if _is_shown_now(present, state, now=now, limits=limits) else None)
     if unknown is not None:
-        return _noted(unknown, max(unknown[1], _last_used(unknown[0], state, now=now)))
+        return _noted(unknown, max(unknown[1], last_used(unknown[0], state, now=now)))
     if used is not None:
         return Finding(USED, used)
     notes = () if waiting else tuple(_nearby(tokens, state, typed, now=now, limits=limits))
@@ -310,7 +310,7 @@ def _following(token: Token, state: State, keys: Iterable[str], *, now: int, lim
     """List the counters right after those of this source's last answer, if they can be accepted."""
     if not state.notes:
         return
-    last = _last_used(token, state, now=now)
+    last = last_used(token, state, now=now)
     for key in keys:
         when, noted, _ = state.notes.get(key, (0, (), False))
         for fingerprint, counter in noted:
@@ -327,7 +327,7 @@ def _nearby(
 ) -> Iterator[tuple[str, int]]:
     """List the unused counters outside the window whose OTP was refused."""
     for token in tokens:
-        last = _last_used(token, state, now=now)
+        last = last_used(token, state, now=now)
         reachable = _resync_counters(token, state, now=now, limits=limits)
         for counter in token.matching(reachable, _typed(token, typed)):
             if not _is_used(token, last, counter):

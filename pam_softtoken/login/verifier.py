@@ -214,17 +214,17 @@ class Attempt:
         self._store.close()
 
     def _with_lost(self, state: State, now: int) -> State:
-        """Return a state in which codes count as used that may have been used before the last restart without a trace.
+        """Return a state in which codes count as used that may have been used before the last restart, or before a
+        backup was restored, without a trace.
 
         This is not recorded. `now` may come from a clock that is wrong until the network corrects it. If it were
         recorded, one attempt, right or wrong, would keep the owner out.
         """
-        lost_since_s = self._store.lost_since_s()
-        if lost_since_s is not None:
+        lost_before = self._store.lost_before(now)
+        if lost_before is not None:
             for token in self._content.tokens:
-                since = now - lost_since_s
-                highest = policy.highest_used_before(token, state, since=since, limits=self._limits)
-                if highest >= 0:
+                highest = policy.highest_used_before(token, state, since=lost_before, limits=self._limits)
+                if highest > policy.last_used(token, state, now=now):
                     state = state.with_last(token.fingerprint(), highest)
         return state
 

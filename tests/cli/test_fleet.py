@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -140,6 +142,36 @@ def test_rights__to_write_tokens_come_with_enrol_only(office: Office) -> None:
     assert not _may_write_tokens(custody.cluster_of(office.address, f"{office.keys}/hosts/plain"))
 
 
+def test_rights__hold_where_the_nodes_talk_to_each_other(office: Office) -> None:
+    """There is no check of rights: another node writes any key."""
+    office.run("join", "nosy")
+    node, member = office.keys / custody.NODES / HOST, office.keys / "hosts/nosy"
+    trusted = node / custody.PEER_AUTHORITY
+    assert _answers_as_to_a_node(office, trusted, node / custody.PEER_CERTIFICATE, node / custody.PEER_KEY)
+    for directory, certificate, key in (
+        (member, "host.crt", "host.key"),
+        (office.keys, "host.crt", "host.key"),
+        (node, custody.NODE_CERTIFICATE, custody.NODE_KEY),
+    ):
+        assert not _answers_as_to_a_node(office, trusted, directory / certificate, directory / key)
+
+
+def _answers_as_to_a_node(office: Office, trusted: Path, certificate: Path, key: Path) -> bool:
+    context = ssl.create_default_context(cafile=trusted)
+    context.load_cert_chain(certificate, key)
+    try:
+        with (
+            socket.create_connection((HOST, office.node.peer_port), timeout=60) as plain,
+            context.wrap_socket(plain, server_hostname=HOST) as connection,
+        ):
+            connection.sendall(b"GET /members HTTP/1.0\r\nHost: node\r\n\r\n")
+            return connection.recv(64).startswith(b"HTTP/1.0 200")
+    except ssl.SSLCertVerificationError:
+        raise  # it is we who refuse
+    except (ConnectionResetError, ssl.SSLError):
+        return False
+
+
 def _may_write_tokens(cluster: Cluster) -> bool:
     key = cluster.realm.key("tokens", f"nobody{time.monotonic_ns()}")
     try:
@@ -178,11 +210,13 @@ def test_host__without_a_realm_is_told_so(installed: Installation, outside: Path
 
 def test_certificates__are_what_openssl_expects(office: Office) -> None:
     office.run("join", "seen")
-    for path in ("hosts/seen/host.crt", f"nodes/{HOST}/node.crt", "host.crt"):
-        command = ["openssl", "verify", "-x509_strict", "-CAfile", f"{office.keys}/ca.crt", f"{office.keys}/{path}"]
+    for path in ("hosts/seen/host.crt", f"nodes/{HOST}/node.crt", "host.crt", f"nodes/{HOST}/peer.crt"):
+        trusted = "peer-ca.crt" if path.endswith("peer.crt") else "ca.crt"
+        command = ["openssl", "verify", "-x509_strict", "-CAfile", f"{office.keys}/{trusted}", f"{office.keys}/{path}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-    assert os.stat(office.keys / "ca.key").st_mode & 0o777 == 0o600
+    for name in ("ca.key", "peer-ca.key"):
+        assert os.stat(office.keys / name).st_mode & 0o777 == 0o600
 
 
 def test_revoke__ends_the_tokens_of_a_user_on_all_hosts_until_new_ones_come(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken.account.state import State
 from pam_softtoken.admin.fleet import authority
 from pam_softtoken.fleet import key_files
 from pam_softtoken.fleet.engine import EngineDown
@@ -438,14 +439,34 @@ def test_cluster__that_was_set_back_accepts_no_code_of_this_host_again(
         assert _reason(hosts[0].log_in(alice, answer), system_log, PAM_AUTH_ERR) == "replayed"
 
 
-def test_floor__ends_the_codes_of_before(
+def test_floor__ends_the_codes_that_counted_before(
+    host: Service, alice: Person, phone: Phone, cluster: EtcdCluster, system_log: SystemLog
+) -> None:
+    """Before the floor, the code of the step after that counted as well: the app's clock may be ahead."""
+    step = int(time.time()) // 300
+    try:
+        for floor, code, result, reason in (
+            (step, step, PAM_AUTH_ERR, "replayed"),
+            (step, step + 1, PAM_AUTH_ERR, "replayed"),
+            (step - 1, step, PAM_AUTH_ERR, "replayed"),
+            (step - 1, step + 1, PAM_SUCCESS, "accepted"),
+        ):
+            cluster.set_floor(floor * 300 + 299)
+            assert _reason(host.log_in(alice, oathtool(phone, code)[0]), system_log, result) == reason
+    finally:
+        cluster.put(cluster.realm.key("floor"), None)
+
+
+def test_floor__of_long_ago_makes_no_code_of_a_token_without_a_record_count(
     host: Service, alice: Person, phone: Phone, cluster: EtcdCluster, system_log: SystemLog
 ) -> None:
     step = int(time.time()) // 300
-    cluster.set_floor((step + 1) * 300)
+    cluster.put(
+        cluster.realm.key(STATE, alice.name), cluster.realm.sealed_state(alice.name, State(), bytes(16), frozenset())
+    )
+    cluster.set_floor((step - 100) * 300)
     try:
         assert _reason(host.log_in(alice, oathtool(phone, step)[0]), system_log, PAM_AUTH_ERR) == "replayed"
-        assert _reason(host.log_in(alice, oathtool(phone, step + 1)[0]), system_log, PAM_SUCCESS) == "accepted"
     finally:
         cluster.put(cluster.realm.key("floor"), None)
 

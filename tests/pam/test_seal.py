@@ -155,11 +155,12 @@ def test_login__refuses_a_sealed_file_of_another_user(host: SealedHost, alice: P
         assert host.log_in(alice, code) == (PAM_AUTH_ERR, 1, "other_account")
 
 
-def test_writer__without_the_key_writes_nothing_plain(host: SealedHost, alice: Person, bob: Person) -> None:
-    """Where the TPM does not answer, an enrolment fails. It does not undo the seal."""
+@pytest.mark.parametrize("left", ["host.key.tpm", "lost"])
+def test_writer__without_the_key_writes_nothing_plain(host: SealedHost, alice: Person, bob: Person, left: str) -> None:
+    """Where the TPM does not answer, or the key file is gone, an enrolment fails. It does not undo the seal."""
     host.enrol(alice)
     host.seal("--on")
-    host.key_file.rename(host.key_file.with_name("host.key.tpm"))
+    host.key_file.rename(host.key_file.with_name(left))
     before = host.tokens_of(alice).read_bytes()
     for person, words in ((bob, ()), (alice, ("--force",)), (alice, ("--new-recovery-codes", "--recovery-codes=1"))):
         done = host.directory.run("softtoken-enroll", "--user", person.name, "--no-confirm", *words)

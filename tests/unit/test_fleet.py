@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import resource
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pam_softtoken import config
+from pam_softtoken.account import places
 from pam_softtoken.account.state import State
 from pam_softtoken.config import Config
-from pam_softtoken.errors import ConfigError, DamagedState
+from pam_softtoken.errors import ConfigError, DamagedState, NotStored
 from pam_softtoken.fleet import etcd_messages, http2, local_record, realm
 from pam_softtoken.fleet.http2 import BadAnswer, Conversation, frame
 from pam_softtoken.fleet.realm import FLOOR, STATE, TOKENS, Realm
@@ -169,6 +172,40 @@ def test_local_record__only_adds() -> None:
         assert (found.last[token], found.spent[spent]) == (9, ("c" * 8,))
     assert local_record.combined(None, None) is None
     assert local_record.combined(older, None) is older
+
+
+def test_local_record__keeps_what_a_cluster_that_was_set_back_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "FLEET", str(tmp_path))
+    tmp_path.chmod(0o700)
+    path, token, codes, live = f"{tmp_path}/record", "a" * 32, "b" * 16, frozenset(("a" * 32, "b" * 16))
+    older = State.new().with_last(token, 5)
+    newer = older.with_set(codes).with_last(token, 9).with_spent(codes, "c" * 8)
+    for state in (newer, older, newer):
+        local_record.add(path, state, live)
+        found = local_record.read(path)
+        assert found is not None
+        assert (found.last, found.spent) == ({token: 9}, {codes: ("c" * 8,)})
+
+
+@pytest.mark.parametrize("room_bytes", [0, 1, 4096, 8192, 8193, 12288, 16383])
+def test_local_record__without_room_for_it_is_none(
+    room_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "FLEET", str(tmp_path))
+    tmp_path.chmod(0o700)
+    path, state = f"{tmp_path}/record", State.new().with_last("a" * 32, 5)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, limits[1]))
+    try:
+        with pytest.raises(NotStored):
+            local_record.add(path, state, frozenset())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert local_record.read(path) is None
+    local_record.add(path, state, frozenset())
+    assert local_record.read(path) is not None
 
 
 def test_source__of_this_host_is_another_one_than_the_same_uid_elsewhere() -> None:

@@ -296,8 +296,7 @@ def test_owners__make_files_durable() -> None:
     place (the state), or only rename. `enrolled_mark` waits for no disk.
     """
     assert _users_of("fsync", "fdatasync") == {
-        "account.replace", "account.safe_open", "account.store", "account.mending", "account.moving",
-        "admin.common.host_file",
+        "account.replace", "account.safe_open", "account.mending", "account.moving", "admin.common.host_file",
     }  # fmt: skip
 
 

@@ -22,6 +22,9 @@ DIRECTORY = "/etc/softtoken/fleet-admin"
 ADDRESS, AUTHORITY_KEY = "address", "ca.key"
 NODES, HOSTS = "nodes", "hosts"
 NODE_CERTIFICATE, NODE_KEY, NODE_SETTINGS = "node.crt", "node.key", "etcd"
+PEER_AUTHORITY, PEER_AUTHORITY_KEY = "peer-ca.crt", "peer-ca.key"
+PEER_CERTIFICATE, PEER_KEY = "peer.crt", "peer.key"
+"""For what the nodes say to each other. etcd checks no rights there, so the certificate of a host must not count."""
 _MAX_BYTES = 64 * 1024
 
 
@@ -85,12 +88,23 @@ class Custody:
         return address.decode("ascii", "replace").strip()
 
     def authority(self) -> Pair:
-        """Return the authority of the realm.
+        """Return the authority of the realm, for its hosts and for the nodes as servers.
 
         Raises:
             AdministrationFailed: it is not here.
         """
-        certificate, key = self.read(key_files.AUTHORITY), self.read(AUTHORITY_KEY)
+        return self._pair(key_files.AUTHORITY, AUTHORITY_KEY)
+
+    def peer_authority(self) -> Pair:
+        """Return the authority for what the nodes say to each other.
+
+        Raises:
+            AdministrationFailed: it is not here.
+        """
+        return self._pair(PEER_AUTHORITY, PEER_AUTHORITY_KEY)
+
+    def _pair(self, certificate_name: str, key_name: str) -> Pair:
+        certificate, key = self.read(certificate_name), self.read(key_name)
         if certificate is None or key is None:
             raise AdministrationFailed(
                 f"{self.path}: the authority of the realm is not here",

@@ -63,7 +63,7 @@ def raise_floor(screen: terminal.Terminal, cluster: Cluster) -> None:
     if not swapped.done and swapped.entries[0].value != value:
         raise AdministrationFailed("somebody else has changed it meanwhile", hint="run the same command again")
     deed.record("fleet-floor", "all", realm=cluster.realm.name)
-    screen.tell("Done. The codes of the present time step are refused; the next ones count.")
+    screen.tell("Done. The codes that apps show now are refused, and those of the next time step; later ones count.")
     screen.tell("Tokens that count (HOTP) and recovery codes have no time: if the backup was old, make new ones.")
 
 

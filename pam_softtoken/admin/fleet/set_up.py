@@ -86,10 +86,14 @@ def join(screen: terminal.Terminal, host: str, directory: str, *, enrols: bool, 
 
 
 def _make_keys(here: Custody, realm: str) -> None:
-    if here.read(custody.AUTHORITY_KEY) is None:
-        own = authority.new_authority(realm)
-        here.write(key_files.AUTHORITY, own.certificate)
-        here.write(custody.AUTHORITY_KEY, own.key)
+    for name, key_name in (
+        (key_files.AUTHORITY, custody.AUTHORITY_KEY),
+        (custody.PEER_AUTHORITY, custody.PEER_AUTHORITY_KEY),
+    ):
+        if here.read(key_name) is None:
+            own = authority.new_authority(realm)
+            here.write(name, own.certificate)
+            here.write(key_name, own.key)
     if here.read(key_files.SEAL_KEY) is None:
         here.write(key_files.SEAL_KEY, key_files.text_of(os.urandom(key_files.SEAL_KEY_BYTES)))
     if here.read(key_files.KEY) is None:
@@ -100,12 +104,15 @@ def _make_keys(here: Custody, realm: str) -> None:
 
 def _make_node(here: Custody, host: str, address: str) -> None:
     place = f"{custody.NODES}/{host}"
-    if here.read(f"{place}/{custody.NODE_KEY}") is None:
-        own = here.authority()
-        pair = authority.certify_node(own, (host,))
-        here.write(f"{place}/{key_files.AUTHORITY}", own.certificate)
-        here.write(f"{place}/{custody.NODE_CERTIFICATE}", pair.certificate)
-        here.write(f"{place}/{custody.NODE_KEY}", pair.key)
+    for own, authority_name, name, key_name in (
+        (here.authority(), key_files.AUTHORITY, custody.NODE_CERTIFICATE, custody.NODE_KEY),
+        (here.peer_authority(), custody.PEER_AUTHORITY, custody.PEER_CERTIFICATE, custody.PEER_KEY),
+    ):
+        if here.read(f"{place}/{key_name}") is None:
+            pair = authority.certify_node(own, (host,))
+            here.write(f"{place}/{authority_name}", own.certificate)
+            here.write(f"{place}/{name}", pair.certificate)
+            here.write(f"{place}/{key_name}", pair.key)
     here.write(f"{place}/{custody.NODE_SETTINGS}", _settings_of(host, address).encode())
 
 
@@ -129,9 +136,9 @@ def _settings_of(host: str, address: str) -> str:
         "CERT_FILE": f"{NODE_DIRECTORY}/{custody.NODE_CERTIFICATE}",
         "KEY_FILE": f"{NODE_DIRECTORY}/{custody.NODE_KEY}",
         "PEER_CLIENT_CERT_AUTH": "true",
-        "PEER_TRUSTED_CA_FILE": f"{NODE_DIRECTORY}/{key_files.AUTHORITY}",
-        "PEER_CERT_FILE": f"{NODE_DIRECTORY}/{custody.NODE_CERTIFICATE}",
-        "PEER_KEY_FILE": f"{NODE_DIRECTORY}/{custody.NODE_KEY}",
+        "PEER_TRUSTED_CA_FILE": f"{NODE_DIRECTORY}/{custody.PEER_AUTHORITY}",
+        "PEER_CERT_FILE": f"{NODE_DIRECTORY}/{custody.PEER_CERTIFICATE}",
+        "PEER_KEY_FILE": f"{NODE_DIRECTORY}/{custody.PEER_KEY}",
         "AUTO_COMPACTION_MODE": "periodic",
         "AUTO_COMPACTION_RETENTION": "1h",
     }
