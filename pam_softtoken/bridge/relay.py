@@ -21,7 +21,7 @@ from pam_softtoken.login import outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
 SLOTS, SLOTS_OF_PEERS = 8, 64
@@ -29,8 +29,11 @@ SLOTS, SLOTS_OF_PEERS = 8, 64
 PERSON_S = 120
 """How long all answers of a person may take together."""
 OURS_S = 10
-"""How long the rest may take, unless the PAM line has another `timeout`, which the bridge waits for."""
-_LONGEST_S = 120
+"""How long the program may take for its first frame."""
+LONGEST_S = 120
+"""How long the rest may take: as long as any bridge waits. With less of the program's choice, a guess could be judged
+and this process end before it is in the log.
+"""
 _MOST_OF_SERVICE = 64
 IDENTIFIER = "softtoken-login"
 
@@ -59,20 +62,27 @@ class Relayed(backend.Handle):
         """Write a line to the system log. That program could leave it out."""
         self._log(level, line)
 
+    def _exchange(self, question: bytes, meanwhile: Sequence[Callable[[], None]] = ()) -> str | None:
+        try:
+            return super()._exchange(question, meanwhile)
+        except OSError:
+            raise ConversationError from None
+
     def _receive(self) -> bytes:
         """Wait for the next frame as long as the person has time left.
 
         Raises:
-            ConversationError: there is none left.
+            ConversationError: there is none left, or the program is gone. This process goes on: it has a line to log.
         """
         began_s = time.monotonic()
         frames = select.poll()
         frames.register(SOCKET, select.POLLIN)
         arrived = frames.poll(max(0.0, self._left_s) * 1000)
         self._left_s -= time.monotonic() - began_s
-        if not arrived:
+        frame = super()._receive() if arrived else b""
+        if not frame:
             raise ConversationError
-        return super()._receive()
+        return frame
 
 
 def pinned(claimed: wire.Start, caller: int, *, rhost: bool) -> wire.Start:
@@ -158,13 +168,6 @@ def _refuse(caller: int, error: Exception) -> NoReturn:
     os._exit(0)
 
 
-def _seconds(arguments: list[str]) -> int:
-    """Return the time that the bridge waits. A wrong value is reported with all other mistakes."""
-    given = [text for name, _, text in (argument.partition("=") for argument in arguments) if name == "timeout"]
-    plain = len(given) == 1 and given[0].isascii() and given[0].isdecimal() and len(given[0]) <= 3
-    return min(max(1, int(given[0])), _LONGEST_S) if plain else OURS_S
-
-
 def is_listening() -> bool:
     """Check whether descriptor 0 is a socket that others connect to."""
     import _socket  # noqa: PLC0415 - as in `backend`
@@ -202,5 +205,5 @@ def main(path: str) -> NoReturn:
         handle = Relayed(start, obstacle=obstacle, is_peer=is_peer)
     except Exception as error:
         _refuse(caller, error)
-    handle.allow(_seconds(start.arguments))
+    handle.allow(LONGEST_S)
     backend.serve(handle, start, path)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from pam_softtoken.login.throttle import LOCAL, REMOTE
+from pam_softtoken.login.throttle import FREE_ANSWERS, LOCAL, REMOTE
 from tests.support.account import Person
 from tests.support.client import PAM_AUTH_ERR, PAM_SERVICE_ERR, PAM_SUCCESS
 from tests.support.installation import Installation
@@ -174,6 +174,18 @@ def own_log(scene: Scene) -> None:
     assert all("softtoken-login[" in line for line in host.log.lines)
 
 
+def no_guess_is_hidden(scene: Scene) -> None:
+    """A program is gone before it is told to wait: its guess is in the log all the same."""
+    host, alice, *_ = scene
+    guess = wrong_code(host.enrol(alice))
+    for _ in range(FREE_ANSWERS):
+        host.lie(alice, alice, guess)
+    assert host.log.reasons() == ["mismatch"] * FREE_ANSWERS
+    assert host.lie(alice, alice, guess, gone_after=2) == {"frames": "CC", "result": None}
+    wait_until(lambda: all(each.poll() is not None for each in host.served), "the service's processes ended")
+    assert host.log.reasons()[FREE_ANSWERS:] == ["throttled"]
+
+
 def root_is_refused(scene: Scene) -> None:
     """A program of root's claims to be a test, which no log need show."""
     host, alice, *_ = scene
@@ -220,6 +232,7 @@ RULES: dict[Callable[[Scene], None], tuple[tuple[str, str, str], ...]] = {
         (RELAY, "        self._log(level, line)\n", "        pass\n"),
         (RELAY, '"=relay/{service}"', '"={service}"'),
     ),
+    no_guess_is_hidden: ((RELAY, "        if not frame:\n            raise ConversationError\n", ""),),
     root_is_refused: ((RELAY, "if caller == 0:", "if False:"),),
     eight_at_once: (
         (RELAY, "SLOTS, SLOTS_OF_PEERS = 8, 64", "SLOTS, SLOTS_OF_PEERS = 9, 64"),

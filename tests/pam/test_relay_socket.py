@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import threading
@@ -14,7 +15,7 @@ from pam_softtoken.account import places
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome
 from tests.support.installation import Installation
-from tests.support.pam_scene import wait_until
+from tests.support.pam_scene import wait_until, wrong_code
 from tests.support.relay import RelayHost, broken_copy, identity_of
 
 SAYS_YES = """
@@ -183,6 +184,22 @@ def test_service__does_not_wait_for_a_program_that_says_nothing(
     host = make_relay_host(broken_copy(installed, outside / "copy", "bridge/relay.py", "OURS_S = 10", "OURS_S = 1"))
     host.run("/usr/bin/python3", "-I", "-c", f"{AS_NOBODY}; s.recv(9)")
     assert host.served[-1].wait(60) != 0
+
+
+@pytest.mark.parametrize("is_broken", [False, True], ids=["ours", "broken"])
+def test_caller__cannot_hurry_the_service_past_its_log(
+    make_relay_host: Callable[..., RelayHost], installed: Installation, alice: Person, outside: Path, is_broken: bool
+) -> None:
+    """Here a refusal takes two seconds. In the broken copy the caller's `timeout` ends the service's process."""
+    copy = broken_copy(installed, outside / "copy", "login/refusal_time.py", "STEP_S = 0.1", "STEP_S = 2.0")
+    if is_broken:
+        source = copy.package / "bridge" / "relay.py"
+        source.write_text(source.read_text().replace("allow(LONGEST_S)", "allow(1)"))
+    host = make_relay_host(copy)
+    guess = wrong_code(host.enrol(alice))
+    host.lie(alice, alice, guess, arguments=["timeout=1"])
+    assert host.served[-1].wait(60) == (-signal.SIGALRM if is_broken else 0)
+    assert host.log.reasons() == ([] if is_broken else ["mismatch"])
 
 
 @pytest.mark.parametrize("frame", [b"\1", b"\2S", b"\1S", b"\1S\0\0", b"\1A=123456", b"x" * 8192], ids=repr)
