@@ -426,7 +426,8 @@ def load(arguments: list[str], read_conf: Callable[[str, bool], str], *, relayed
         read_conf: returns the text of the file. Its second argument says whether the file must exist. May raise
             `ConfigError`.
         relayed: the arguments are what a program without root claims. Only some options of it count, see `Option`. An
-            argument that says otherwise than the host's file is a mistake. Nobody enrols in such a login.
+            argument that says otherwise than the host's file is a mistake. Nobody enrols in such a login. A short
+            `timeout` only ends the program's own wait: here, a cluster would seem not to answer in that time.
 
     Raises:
         ConfigError: with every mistake of both.
@@ -449,6 +450,7 @@ def load(arguments: list[str], read_conf: Callable[[str, bool], str], *, relayed
     if relayed:
         problems.extend(_contradictions(given, from_file))
         values["enrol"] = False
+        values["timeout"] = max(int(values.get("timeout", 0)), int(_BY_NAME["timeout"].default))
     if problems:
         raise ConfigError(tuple(problems))
     return Config(**values)

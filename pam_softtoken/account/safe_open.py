@@ -316,18 +316,6 @@ def unlock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-def is_free_to_lock(descriptor: int, place: int) -> bool:
-    """Lock one byte of an open file, unless another process has, and return whether it is ours now. Waits for nothing.
-
-    The lock lasts until the process ends, or closes any descriptor of the file.
-    """
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True
-
-
 def is_in_place(descriptor: int, path: str, *, below: int) -> bool:
     """Check whether an open file still has its name in its directory. Call it as the owner.
 

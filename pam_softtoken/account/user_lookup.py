@@ -25,6 +25,14 @@ def account_of_name(typed: str) -> Account:
     return account_of(entry_of_name(typed))
 
 
+def uid_of_name(typed: str) -> int | None:
+    """Return the uid of a user, by any spelling of the name; None if the host knows no such user, or cannot tell."""
+    try:
+        return account_of_name(typed).uid
+    except (UnknownUser, LookUpFailed):
+        return None
+
+
 def entry_of_name(typed: str) -> pwd.struct_passwd:
     """Return a user's entry in the password database, by any spelling of the name.
 
@@ -100,7 +108,4 @@ def canonical_name(typed: str) -> str:
 
 def is_login(word: str) -> bool:
     """Check whether a word is known to be a login name of this host."""
-    try:
-        return bool(account_of_name(word))
-    except (UnknownUser, LookUpFailed):
-        return False
+    return uid_of_name(word) is not None

@@ -14,23 +14,24 @@ import select
 import time
 
 from pam_softtoken import config, errors, log, system_log
-from pam_softtoken.account import places, safe_open, user_lookup
+from pam_softtoken.account import safe_open, user_lookup
 from pam_softtoken.bridge import backend, wire
 from pam_softtoken.bridge.channel import SOCKET, ConversationError
 from pam_softtoken.login import outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
-SLOTS, SLOTS_OF_PEERS = 8, 64
-"""How many programs of one user are served at once. A server that `relay_for` names has many people at it."""
 PERSON_S = 120
 """How long all answers of a person may take together."""
 OURS_S = 10
-"""How long the rest may take, unless the PAM line has another `timeout`, which the bridge waits for."""
-_LONGEST_S = 120
+"""How long the program may take for its first frame."""
+LONGEST_S = 120
+"""How long the rest may take: as long as any bridge waits. With less of the program's choice, a guess could be judged
+and this process end before it is in the log.
+"""
 _MOST_OF_SERVICE = 64
 IDENTIFIER = "softtoken-login"
 
@@ -53,26 +54,33 @@ class Relayed(backend.Handle):
         if obstacle is not None:
             self.account, self.obstacle = None, obstacle
         self._left_s = float(PERSON_S)
-        self._log = _log_of(self.service or "")
+        self._log = log_of(self.service or "")
 
     def log(self, level: int, line: str) -> None:
         """Write a line to the system log. That program could leave it out."""
         self._log(level, line)
 
+    def _exchange(self, question: bytes, meanwhile: Sequence[Callable[[], None]] = ()) -> str | None:
+        try:
+            return super()._exchange(question, meanwhile)
+        except OSError:
+            raise ConversationError from None
+
     def _receive(self) -> bytes:
         """Wait for the next frame as long as the person has time left.
 
         Raises:
-            ConversationError: there is none left.
+            ConversationError: there is none left, or the program is gone. This process goes on: it has a line to log.
         """
         began_s = time.monotonic()
         frames = select.poll()
         frames.register(SOCKET, select.POLLIN)
         arrived = frames.poll(max(0.0, self._left_s) * 1000)
         self._left_s -= time.monotonic() - began_s
-        if not arrived:
+        frame = super()._receive() if arrived else b""
+        if not frame:
             raise ConversationError
-        return super()._receive()
+        return frame
 
 
 def pinned(claimed: wire.Start, caller: int, *, rhost: bool) -> wire.Start:
@@ -107,35 +115,11 @@ def may_ask_for_others(caller: int) -> bool:
         names = config.load([], safe_open.read_conf).relay_for
     except errors.ConfigError:
         return False
-    return any(_uid_of(name) == caller for name in names.split())
+    return any(user_lookup.uid_of_name(name) == caller for name in names.split())
 
 
-def _uid_of(name: str) -> int | None:
-    try:
-        return user_lookup.account_of_name(name).uid
-    except (errors.UnknownUser, errors.LookUpFailed):
-        return None
-
-
-def take_slot(caller: int) -> None:
-    """Count this process among those that serve a user, until it ends. The kernel keeps the count.
-
-    Raises:
-        NotRelayed: too many are being served.
-        OSError: it cannot be counted.
-    """
-    path = f"{places.RELAY_SLOTS}{caller}"
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    slots = os.open(path, flags, 0o600)  # only root can write the directory
-    if not _has_lock(slots, 0, SLOTS) and not (may_ask_for_others(caller) and _has_lock(slots, SLOTS, SLOTS_OF_PEERS)):
-        raise errors.NotRelayed("too many programs of this user are being served")
-
-
-def _has_lock(slots: int, first: int, end: int) -> bool:
-    return any(safe_open.is_free_to_lock(slots, place) for place in range(first, end))
-
-
-def _log_of(service: str) -> Callable[[int, str], None]:
+def log_of(service: str) -> Callable[[int, str], None]:
+    """Return what writes lines of this service to the system log."""
     ours, head = system_log.SystemLog(IDENTIFIER), log.head(service, "auth")
 
     def send(level: int, line: str) -> None:
@@ -144,11 +128,16 @@ def _log_of(service: str) -> Callable[[int, str], None]:
     return send
 
 
-def _refuse(caller: int, error: Exception) -> NoReturn:
-    """Write why nothing was asked, and refuse."""
-    record = log.Log(_log_of(IDENTIFIER))
+def report(send: Callable[[int, str], None], caller: int, error: Exception) -> None:
+    """Write why a caller was asked nothing."""
+    record = log.Log(send)
     record.uid = str(caller)
     outcome.write(record, error)
+
+
+def _refuse(caller: int, error: Exception) -> NoReturn:
+    """Write why nothing was asked, and refuse."""
+    report(log_of(IDENTIFIER), caller, error)
     os.set_blocking(SOCKET, False)
     try:
         os.read(SOCKET, wire.MAX_FRAME_BYTES + 1)  # a frame that is left unread would end the connection too early
@@ -156,13 +145,6 @@ def _refuse(caller: int, error: Exception) -> NoReturn:
         pass
     os.write(SOCKET, wire.encode_result(Relayed.PAM_AUTH_ERR, 0, ""))
     os._exit(0)
-
-
-def _seconds(arguments: list[str]) -> int:
-    """Return the time that the bridge waits. A wrong value is reported with all other mistakes."""
-    given = [text for name, _, text in (argument.partition("=") for argument in arguments) if name == "timeout"]
-    plain = len(given) == 1 and given[0].isascii() and given[0].isdecimal() and len(given[0]) <= 3
-    return min(max(1, int(given[0])), _LONGEST_S) if plain else OURS_S
 
 
 def is_listening() -> bool:
@@ -187,7 +169,6 @@ def main(path: str) -> NoReturn:
     try:
         if caller == 0:
             raise errors.NotRelayed("root needs no help")
-        take_slot(caller)
         claimed = wire.decode_start(os.read(SOCKET, wire.MAX_FRAME_BYTES + 1))
         if claimed.account_phase:
             raise errors.NotRelayed("nobody enrols here")
@@ -202,5 +183,5 @@ def main(path: str) -> NoReturn:
         handle = Relayed(start, obstacle=obstacle, is_peer=is_peer)
     except Exception as error:
         _refuse(caller, error)
-    handle.allow(_seconds(start.arguments))
+    handle.allow(LONGEST_S)
     backend.serve(handle, start, path)

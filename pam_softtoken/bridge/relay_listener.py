@@ -13,17 +13,23 @@ import socket
 import sys
 import time
 
+from pam_softtoken import errors
 from pam_softtoken.bridge import backend, relay, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+SLOTS, SLOTS_OF_PEERS = 8, 64
+"""How many programs of one user are served at once. A server that `relay_for` names has many people at it."""
 MOST = 512
 """How many programs of all users are served at once."""
 IDLE_S = 60
+REAP_S = 5
+"""How soon the end of a process is noticed where nobody else comes."""
 REMEMBERED_S = 5
-"""How long a reading of `relay_for` counts for the limits."""
+"""How long a reading of `relay_for` counts for the limits, and the log need not say again that a user is refused."""
+SUBORDINATE_IDS = "/etc/subuid"
 _LISTENER = 0
 
 
@@ -36,19 +42,24 @@ class Guests:
 
     def __init__(self, path: str) -> None:
         self._command = [sys.executable, "-I", "-S", "-B", path]
-        self._users: dict[int, int] = {}
+        self._users: dict[int, tuple[int, str]] = {}
         self._limits: dict[int, tuple[float, int]] = {}
+        self._written: dict[str, float] = {}
+        self._log = relay.log_of(relay.IDENTIFIER)
 
     def __len__(self) -> int:
         return len(self._users)
 
     def forget_ended(self) -> None:
-        """Stop counting the processes that have ended."""
+        """Stop counting the processes that have ended. Write about each that could not log its own end."""
         while self._users:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
+            pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            self._users.pop(pid, None)
+            caller, _ = self._users.pop(pid)
+            if os.WIFSIGNALED(status):
+                what = f"signal {os.WTERMSIG(status)} has ended the process that served it"
+                relay.report(self._log, caller, errors.NotRelayed(what))
 
     def admit(self, connection: int) -> None:
         """Start a process for a connection, unless too many are served. Then the connection is refused.
@@ -57,23 +68,56 @@ class Guests:
             connection: its descriptor. It stays open here.
         """
         _, caller = backend.peer_of_socket(connection)
-        served = sum(user == caller for user in self._users.values())
-        if len(self) >= MOST or (served >= relay.SLOTS and served >= self._limit_of(caller)):
+        holder = holder_of(caller)
+        why = self._why_not(caller, holder)
+        if why:
             os.set_blocking(connection, False)
             os.write(connection, wire.encode_result(relay.Relayed.PAM_AUTH_ERR, 0, ""))
+            self._write_seldom(why, caller, holder)
             return
         actions = [(os.POSIX_SPAWN_DUP2, connection, 0)]
         pid = os.posix_spawn(self._command[0], self._command, os.environ, file_actions=actions)
-        self._users[pid] = caller
+        self._users[pid] = caller, holder
+
+    def _why_not(self, caller: int, holder: str) -> str:
+        if len(self) >= MOST:
+            return f"{MOST} programs of all users are being served"
+        served = [user for user, _ in self._users.values()].count(caller)
+        if served >= SLOTS and served >= self._limit_of(caller):
+            return f"{served} programs of this user are being served"
+        if holder and [name for _, name in self._users.values()].count(holder) >= SLOTS_OF_PEERS:
+            return f"{SLOTS_OF_PEERS} programs in user namespaces of {holder} are being served"
+        return ""
 
     def _limit_of(self, caller: int) -> int:
-        """Return how many programs of a user are served. One more gets to `relay`, which says so in the log."""
         read_s, limit = self._limits.get(caller, (-REMEMBERED_S, 0))
         now_s = time.monotonic()
         if now_s - read_s >= REMEMBERED_S:
-            limit = 1 + (relay.SLOTS_OF_PEERS if relay.may_ask_for_others(caller) else relay.SLOTS)
+            limit = SLOTS_OF_PEERS if relay.may_ask_for_others(caller) else SLOTS
             self._limits[caller] = now_s, limit
         return limit
+
+    def _write_seldom(self, why: str, caller: int, holder: str) -> None:
+        now_s, name = time.monotonic(), holder or str(caller)
+        if now_s - self._written.get(name, -REMEMBERED_S) >= REMEMBERED_S:
+            self._written[name] = now_s
+            relay.report(self._log, caller, errors.NotRelayed(why))
+
+
+def holder_of(uid: int) -> str:
+    """Return the user to whom `/etc/subuid` gives a uid; "" if it is nobody's. In a user namespace, that user can be
+    each of many such uids, and each would have a count of its own. Source: subuid(5).
+    """
+    try:
+        with open(SUBORDINATE_IDS, encoding="utf-8", errors="replace") as lines:
+            ranges = [line.strip().split(":") for line in lines]
+    except OSError:
+        return ""
+    for name, first, count in (each for each in ranges if len(each) == 3):
+        plain = first.isascii() and first.isdecimal() and count.isascii() and count.isdecimal()
+        if plain and int(first) <= uid < int(first) + int(count):
+            return name
+    return ""
 
 
 def main(path: str) -> NoReturn:
@@ -87,7 +131,7 @@ def main(path: str) -> NoReturn:
     listener.setblocking(False)
     arrivals = select.poll()
     arrivals.register(_LISTENER, select.POLLIN)
-    while arrivals.poll(IDLE_S * 1000) or len(guests):
+    while arrivals.poll(1000 * (REAP_S if len(guests) else IDLE_S)) or len(guests):
         guests.forget_ended()
         try:
             connection, _ = listener.accept()

@@ -29,6 +29,7 @@ from tests.support.etcd_cluster import EtcdCluster, cluster_in
 from tests.support.installation import Installation
 from tests.support.pam_scene import NO_CODES, NOBODY, PROMPT, Pam, oathtool, severities, wrong_code
 from tests.support.pam_waiting import Waiting
+from tests.support.relay import RelayHost
 from tests.support.system_log import SystemLog
 
 pytestmark = tools.needs("etcd", "etcdctl")
@@ -109,6 +110,17 @@ def test_code__of_one_enrolment_is_accepted_on_any_host_and_then_refused_on_all(
     assert _reason(second.log_in(alice, phone.totp(1)), system_log, PAM_SUCCESS) == "accepted"
     assert _reason(third.log_in(alice, phone.recovery_codes[0]), system_log, PAM_SUCCESS) == "recovery"
     assert _reason(first.log_in(alice, phone.recovery_codes[0]), system_log, PAM_AUTH_ERR) == "replayed"
+
+
+def test_program_without_root__is_judged_by_the_realm(
+    relay_host: RelayHost, cluster: EtcdCluster, keys: list[Path], host: Service, alice: Person, phone: Phone
+) -> None:
+    relay_host.set_conf(f"fleet = {cluster.address}\nfleet_keys = {keys[1]}\n")
+    code = phone.totp()
+    assert host.log_in(alice, code).result == PAM_SUCCESS
+    assert relay_host.ask(alice, alice, code).result == PAM_AUTH_ERR
+    assert relay_host.ask(alice, alice, phone.totp(1)).result == PAM_SUCCESS
+    assert relay_host.log.reasons() == ["replayed", "accepted"]
 
 
 def test_wrong_codes__are_counted_once_for_all_hosts(

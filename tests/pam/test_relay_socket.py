@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import threading
@@ -14,7 +15,7 @@ from pam_softtoken.account import places
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome
 from tests.support.installation import Installation
-from tests.support.pam_scene import wait_until
+from tests.support.pam_scene import wait_until, wrong_code
 from tests.support.relay import RelayHost, broken_copy, identity_of
 
 SAYS_YES = """
@@ -28,6 +29,21 @@ connection.send(b"\\1R\\0")
 connection.recv(65536)
 """
 """A service that accepts everybody, at a socket that it is given. The kernel records who calls listen(2)."""
+
+FIRST_OF_MANY = 3_000_000_000
+AS_MANY = """
+import os, socket, sys
+held = []
+for uid in range(4):
+    os.setresuid(-1, int(sys.argv[1]) + uid, -1)
+    for _ in range(8):
+        held.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        held[-1].connect(sys.argv[2])
+    os.setresuid(-1, 0, -1)
+print("connected", flush=True)
+sys.stdin.read()
+"""
+"""Connects as many users. The kernel sees no difference to a user namespace that has these uids."""
 
 AS_NOBODY = (
     "import os, socket as k; os.setuid(65534);"
@@ -185,6 +201,22 @@ def test_service__does_not_wait_for_a_program_that_says_nothing(
     assert host.served[-1].wait(60) != 0
 
 
+@pytest.mark.parametrize("is_broken", [False, True], ids=["ours", "broken"])
+def test_caller__cannot_hurry_the_service_past_its_log(
+    make_relay_host: Callable[..., RelayHost], installed: Installation, alice: Person, outside: Path, is_broken: bool
+) -> None:
+    """Here a refusal takes two seconds. In the broken copy the caller's `timeout` ends the service's process."""
+    copy = broken_copy(installed, outside / "copy", "login/refusal_time.py", "STEP_S = 0.1", "STEP_S = 2.0")
+    if is_broken:
+        source = copy.package / "bridge" / "relay.py"
+        source.write_text(source.read_text().replace("allow(LONGEST_S)", "allow(1)"))
+    host = make_relay_host(copy)
+    guess = wrong_code(host.enrol(alice))
+    host.lie(alice, alice, guess, arguments=["timeout=1"])
+    assert host.served[-1].wait(60) == (-signal.SIGALRM if is_broken else 0)
+    assert host.log.reasons() == ([] if is_broken else ["mismatch"])
+
+
 @pytest.mark.parametrize("frame", [b"\1", b"\2S", b"\1S", b"\1S\0\0", b"\1A=123456", b"x" * 8192], ids=repr)
 def test_service__refuses_a_first_frame_that_is_none(relay_host: RelayHost, frame: bytes) -> None:
     sends = f"{AS_NOBODY}; s.send({frame!r}); print(s.recv(9), end='')"
@@ -211,17 +243,6 @@ def test_one_code__in_six_programs_at_once_is_accepted_once(relay_host: RelayHos
     assert sorted(results) == [PAM_SUCCESS, *[PAM_AUTH_ERR] * 5]
 
 
-def test_peer__has_more_connections_than_others(relay_host: RelayHost, alice: Person) -> None:
-    relay_host.set_conf(f"relay_for = {alice.name}\n")
-    relay_host.enrol(alice)
-    held = [relay_host.hold(alice) for _ in range(10)]
-    wait_until(lambda: len(relay_host.served) == 10, "all are served")
-    assert all(process.poll() is None for process in relay_host.served)
-    for process in held:
-        process.kill()
-        process.communicate()
-
-
 # ---- the process that systemd starts
 
 
@@ -240,38 +261,101 @@ def test_listener__serves_each_program_in_a_process_of_its_own(listening: RelayH
     assert listening.log.reasons() == ["accepted", "replayed"]
 
 
-def test_listener__serves_others_while_one_user_holds_all_connections(
-    listening: RelayHost, alice: Person, make_person: Callable[[], Person]
-) -> None:
-    bob = make_person()
-    phone = listening.enrol(bob, "--type=hotp")
-    listening.enrol(alice)
-    held = [listening.hold(alice) for _ in range(8)]
+def eight_at_once(host: RelayHost, alice: Person, bob: Person) -> None:
+    """One user holds as many connections as there are, and others are served."""
+    phone = host.enrol(bob, "--type=hotp")
+    host.enrol(alice)
+    held = [host.hold(alice) for _ in range(8)]
     try:
         for _ in range(12):
-            assert listening.ask(alice, alice).result == PAM_AUTH_ERR
-        assert listening.ask(bob, bob, phone.hotp()).result == PAM_SUCCESS
+            assert host.ask(alice, alice).messages == []
+        assert "8 programs of this user" in host.log.ours()[0]
+        assert host.ask(bob, bob, phone.hotp()).result == PAM_SUCCESS
     finally:
-        for process in held:
-            process.kill()
-            process.communicate()
-    wait_until(lambda: len(listening.ask(alice, alice, "123456").messages) == 1, "alice is served again")
+        _end(held)
+    wait_until(lambda: len(host.ask(alice, alice, "123456").messages) == 1, "alice is served again")
 
 
-@pytest.mark.parametrize("is_broken", [False, True], ids=["ours", "broken"])
-def test_listener__starts_nothing_for_connections_above_the_limit(
-    make_relay_host: Callable[..., RelayHost], installed: Installation, alice: Person, outside: Path, is_broken: bool
+def more_of_a_peer(host: RelayHost, alice: Person, bob: Person) -> None:
+    """A server that `relay_for` names has more connections than others."""
+    host.set_conf(f"relay_for = {alice.name}\n")
+    host.enrol(alice)
+    _end([host.hold(alice) for _ in range(10)])
+
+
+def many_uids_of_one_user(host: RelayHost, alice: Person, bob: Person) -> None:
+    """A user is many uids, in a user namespace, and holds connections as each of them. Others are served."""
+    phone = host.enrol(bob, "--type=hotp")
+    host.run("sh", "-euc", f"mount -t tmpfs tmpfs /mnt; echo {alice.name}:{FIRST_OF_MANY}:65536 >/mnt/subuid;"
+             "mount --bind /mnt/subuid /etc/subuid")  # fmt: skip
+    command = host.mounts.command("/usr/bin/python3", "-I", "-c", AS_MANY, str(FIRST_OF_MANY), places.RELAY_SOCKET)
+    namespace = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert namespace.stdout is not None
+        assert namespace.stdout.readline() == b"connected\n"
+        assert host.ask(bob, bob, phone.hotp()).result == PAM_SUCCESS
+    finally:
+        namespace.communicate()
+
+
+def _end(processes: list[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+LISTENER, COUNT = "bridge/relay_listener.py", "SLOTS, SLOTS_OF_PEERS = 8, 64"
+LIMITS: dict[Callable[[RelayHost, Person, Person], None], tuple[tuple[str, str], ...]] = {
+    eight_at_once: (
+        (COUNT, "SLOTS, SLOTS_OF_PEERS = 9, 64"),
+        ("served >= SLOTS and served >= self._limit_of(caller)", "False"),
+        ("[user for user, _ in self._users.values()].count(caller)", "len(self)"),
+    ),
+    more_of_a_peer: (("SLOTS_OF_PEERS if relay.may_ask_for_others(caller) else SLOTS", "SLOTS"),),
+    many_uids_of_one_user: (("            return name\n", "            pass\n"),),
+}
+"""Each limit, and copies of the listener that break it: what stands there once, and what stands there then."""
+
+
+@pytest.mark.parametrize(
+    ("limit", "fault"),
+    [pytest.param(limit, fault, id=f"{limit.__name__}-{number}")
+     for limit, faults in LIMITS.items() for number, fault in enumerate((None, *faults))],
+)  # fmt: skip
+def test_listener__has_limits(
+    make_relay_host: Callable[..., RelayHost],
+    installed: Installation,
+    make_person: Callable[[], Person],
+    outside: Path,
+    limit: Callable[[RelayHost, Person, Person], None],
+    fault: tuple[str, str] | None,
 ) -> None:
-    copy = installed
-    if is_broken:
-        limit = "served >= relay.SLOTS and served >= self._limit_of(caller)"
-        copy = broken_copy(installed, outside / "copy", "bridge/relay_listener.py", limit, "False")
+    """There are 20 connections in all for `many_uids_of_one_user`, and 12 for those."""
+    copy = broken_copy(installed, outside / "copy", LISTENER, "MOST = 512", "MOST = 20")
+    source = copy.package / LISTENER
+    if limit is many_uids_of_one_user:
+        source.write_text(source.read_text().replace(COUNT, "SLOTS, SLOTS_OF_PEERS = 8, 12"))
+    if fault is not None:
+        assert source.read_text().count(fault[0]) == 1
+        source.write_text(source.read_text().replace(*fault))
     host = make_relay_host(copy)
     host.listen_as_systemd()
-    connects = "c = [k.socket(k.AF_UNIX, k.SOCK_SEQPACKET) for _ in range(40)]"
-    connects += f"; [each.connect('{places.RELAY_SOCKET}') for each in c]; print([each.recv(9) for each in c[8:]])"
-    host.run("/usr/bin/python3", "-I", "-c", f"import os, socket as k; os.setuid(65534); {connects}")
-    assert (len(host.log.outcomes()) > 20) is is_broken
+    if fault is None:
+        limit(host, make_person(), make_person())
+        return
+    with pytest.raises(AssertionError):
+        limit(host, make_person(), make_person())
+
+
+def test_listener__logs_the_end_of_a_process_that_could_not(
+    make_relay_host: Callable[..., RelayHost], installed: Installation, outside: Path
+) -> None:
+    """A program says nothing. Ten seconds last one second here."""
+    host = make_relay_host(broken_copy(installed, outside / "copy", "bridge/relay.py", "OURS_S = 10", "OURS_S = 1"))
+    host.listen_as_systemd()
+    host.run("/usr/bin/python3", "-I", "-c", f"{AS_NOBODY}; s.recv(9)")
+    wait_until(lambda: host.log.reasons() == ["relay"], "the listener has noticed the end")
+    assert f"signal {signal.SIGALRM.value} has ended" in host.log.ours()[0]
 
 
 def test_listener__ends_when_nobody_has_come_for_a_while(

@@ -46,6 +46,8 @@ def main() -> None:
     frames: list[str] = []
     while frame := service.recv(65536):
         frames.append(frame[1:2].decode())
+        if len(frames) == claims.get("gone_after"):
+            break
         if frame[1:2] == b"R":
             print(json.dumps({"frames": "".join(frames), "result": frame[2]}))
             return

@@ -210,7 +210,8 @@ class RelayHost:
             caller: runs the program.
             user: whom it asks about.
             answers: what it answers.
-            claims: fields of the first frame, by the names in `raw_caller`, and "kind" and "arguments".
+            claims: fields of the first frame, by the names in `raw_caller`, and "kind" and "arguments". With
+                "gone_after" it is gone after so many of the service's frames.
 
         Returns:
             The kinds of the service's frames, and the result; None if the service said nothing.

@@ -49,6 +49,11 @@ def test_config__arguments_win_over_the_file() -> None:
     assert (settings.window, settings.nullok, settings.look_ahead) == (2, False, 7)
 
 
+@pytest.mark.parametrize(("given", "taken"), [("timeout=1", 10), ("timeout=60", 60), ("debug", 10)])
+def test_config__a_program_without_root_chooses_no_shorter_timeout(given: str, taken: int) -> None:
+    assert config.load([given], lambda *_: "", relayed=True).timeout == taken
+
+
 def test_config__the_file_has_comments_blank_lines_and_spaces() -> None:
     settings = _load(text="# a comment\n\n  echo  \nprompt = Code of your phone:\n")
     assert settings.echo

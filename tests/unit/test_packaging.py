@@ -143,6 +143,14 @@ def test_socket__has_one_path_in_the_unit_the_bridge_and_the_modules() -> None:
     assert f'#define SERVICE_SOCKET "{places.RELAY_SOCKET}"\n' in (TREE / "pam_softtoken/bridge/service.h").read_text()
 
 
+def test_service__for_programs_without_root_can_ask_a_cluster() -> None:
+    """Without the network, the tokens of `fleet_alone` would always count there."""
+    unit = (TREE / "debian/libpam-softtoken.softtoken-login.service").read_text()
+    (families,) = re.findall(r"^RestrictAddressFamilies=(.*)$", unit, re.MULTILINE)
+    assert set(families.split()) == {"AF_UNIX", "AF_INET", "AF_INET6"}
+    assert not re.search(r"^(IPAddress|PrivateNetwork|SocketBind)", unit, re.MULTILINE)
+
+
 def test_socket__is_not_stopped_by_an_upgrade() -> None:
     """Nothing would start it again, and screen lockers would unlock for nobody."""
     (line,) = (

@@ -11,7 +11,7 @@ from pam_softtoken.account import places, safe_open, user_lookup
 from pam_softtoken.admin.common.finding import ERROR, WARNING, Finding, Report, shown
 from pam_softtoken.admin.services import option_check
 from pam_softtoken.admin.services.stack_check import Services
-from pam_softtoken.errors import ConfigError, LookUpFailed, UnknownUser
+from pam_softtoken.errors import ConfigError
 from pam_softtoken.pam import service_file
 from pam_softtoken.pam.stack import Stack
 
@@ -46,7 +46,7 @@ def can_be_turned_on() -> bool:
 
 def serves(uid: int) -> bool:
     """Check whether services of a user may ask for the codes of others."""
-    return is_on() and uid in {uid for _, uid in _peers()}
+    return is_on() and uid in _peers().values()
 
 
 def refused_options(stack: Stack) -> Iterator[Finding]:
@@ -64,20 +64,16 @@ def refused_options(stack: Stack) -> Iterator[Finding]:
                 yield Finding(ERROR, str(line.place), shown(line), what, mend)
 
 
-def _peers() -> Iterator[tuple[str, int | None]]:
+def _peers() -> dict[str, int | None]:
     try:
         names = config.load([], safe_open.read_conf).relay_for.split()
     except ConfigError:
-        return
-    for name in names:
-        try:
-            yield name, user_lookup.account_of_name(name).uid
-        except (UnknownUser, LookUpFailed):
-            yield name, None
+        return {}
+    return {name: user_lookup.uid_of_name(name) for name in names}
 
 
 def _unknown_peers() -> Iterator[Finding]:
-    for name, uid in _peers():
+    for name, uid in _peers().items():
         if uid is None:
             what = f"relay_for names {name}, and this host knows no such user"
             yield Finding(WARNING, config.DEFAULT_CONF, "", what, f"getent passwd {name}")
