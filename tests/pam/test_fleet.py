@@ -176,14 +176,18 @@ def test_one_code__at_many_hosts_at_once_lets_one_in(
 def test_one_code__lets_many_in_without_the_comparison(
     pam: Pam, cluster: EtcdCluster, keys: list[Path], alice: Person, phone: Phone, outside: Path
 ) -> None:
-    """The control: a copy that writes without comparing fails the race above."""
-    copy = outside / "softtoken-backend"
+    """The control: a copy that writes without comparing fails the race above. Two have read before one writes."""
+    copy, readers = outside / "softtoken-backend", outside / "readers"
     copy.write_text(
-        "import sys\n"
+        "import os, sys, time\n"
         f"sys.path.insert(0, {str(pam.installed.root)!r})\n"
         "from pam_softtoken.fleet import etcd, etcd_messages\n"
         "whole = etcd_messages.transaction\n"
         "def careless(expected, put, read):\n"
+        f"    with open({str(readers)!r}, 'a') as file:\n"
+        "        file.write('.')\n"
+        f"    while os.path.getsize({str(readers)!r}) < 2:\n"
+        "        time.sleep(0.01)\n"
         "    return whole({key: 0 for key in (b'/softtoken/v1/office/no/key',)} if expected else {}, put, read)\n"
         "etcd_messages.transaction = careless\n"
         "from pam_softtoken.bridge.backend import main\n"
