@@ -360,6 +360,19 @@ def test_verifier__never_sees_pam() -> None:
     assert not {node.id for node in ast.walk(_tree("login.verifier")) if isinstance(node, ast.Name)} & {"pamh"}
 
 
+def test_signatures__are_judged_in_one_place() -> None:
+    """`enroll` tries whether a laptop has the new key, which lets nobody in. PSKC files have signatures of their own."""
+    used = {
+        module: {node.attr for node in ast.walk(_tree(module)) if isinstance(node, ast.Attribute)} for module in MODULES
+    }
+    assert {module for module in MODULES if "is_signed" in used[module]} - {"interchange.pskc_file"} == {
+        "login.signature",
+        "enroll.signing_enrolment",
+    }
+    counting = {module for module in MODULES if "after_wrong_answer" in used[module]}
+    assert counting == {"login.verifier", "login.signature"}
+
+
 def test_device__knows_nothing_of_a_host() -> None:
     """It runs on machines without PAM, and only for its caller."""
     hosts = {
