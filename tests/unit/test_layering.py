@@ -361,16 +361,9 @@ def test_verifier__never_sees_pam() -> None:
 
 
 def test_signatures__are_judged_in_one_place() -> None:
-    """`enroll` tries whether a laptop has the new key, which lets nobody in. PSKC files have signatures of their own."""
-    used = {
-        module: {node.attr for node in ast.walk(_tree(module)) if isinstance(node, ast.Attribute)} for module in MODULES
-    }
-    assert {module for module in MODULES if "is_signed" in used[module]} - {"interchange.pskc_file"} == {
-        "login.signature",
-        "enroll.signing_enrolment",
-    }
-    counting = {module for module in MODULES if "after_wrong_answer" in used[module]}
-    assert counting == {"login.verifier", "login.signature"}
+    """`enroll` tries whether a laptop has the new key, which lets nobody in. PSKC files have other signatures."""
+    assert _users_of("is_signed") - {"interchange.pskc_file"} == {"login.signature", "enroll.signing_enrolment"}
+    assert _users_of("after_wrong_answer") == {"login.verifier", "login.signature"}
 
 
 def test_device__knows_nothing_of_a_host() -> None:
