@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from pam_softtoken.login.throttle import FREE_ANSWERS, LOCAL, REMOTE
 from tests.support.account import Person
 from tests.support.client import PAM_AUTH_ERR, PAM_SERVICE_ERR, PAM_SUCCESS
 from tests.support.installation import Installation
-from tests.support.pam_scene import PROMPT, wait_until, wrong_code
+from tests.support.pam_scene import PROMPT, rewrite_state, wait_until, wrong_code
 from tests.support.relay import RelayHost, broken_copy
 
 PLACE = "192.0.2.7"
@@ -177,13 +178,11 @@ def own_log(scene: Scene) -> None:
 def no_guess_is_hidden(scene: Scene) -> None:
     """A program is gone before it is told to wait: its guess is in the log all the same."""
     host, alice, *_ = scene
-    guess = wrong_code(host.enrol(alice))
-    for _ in range(FREE_ANSWERS):
-        host.lie(alice, alice, guess)
-    assert host.log.reasons() == ["mismatch"] * FREE_ANSWERS
+    guess, now = wrong_code(host.enrol(alice)), int(time.time())
+    rewrite_state(alice, lambda present: present.with_wrong(LOCAL, 4 * FREE_ANSWERS, now), host.store_of(alice))
     assert host.lie(alice, alice, guess, gone_after=2) == {"frames": "CC", "result": None}
     wait_until(lambda: all(each.poll() is not None for each in host.served), "the service's processes ended")
-    assert host.log.reasons()[FREE_ANSWERS:] == ["throttled"]
+    assert host.log.reasons() == ["throttled"]
 
 
 def root_is_refused(scene: Scene) -> None:
