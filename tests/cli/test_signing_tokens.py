@@ -119,7 +119,9 @@ def test_sign__interrupted_enrolment_changes_nothing(enroller: Enroller, alice: 
             dialogue.type("")
             dialogue.expect(prompt)
         dialogue.press_control("C")
-        assert "interrupted" in dialogue.refused().error
+        mistake = dialogue.refused()
+        assert "interrupted" in mistake.error
+        assert mistake.hint == f"start again with softtoken-enroll --sign --user {alice.name}"
     assert marks(alice) == [False, False]
     assert [name for name in os.listdir(PLACE) if name.startswith(".")] == [] if PLACE.exists() else True
 
