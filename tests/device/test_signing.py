@@ -22,7 +22,7 @@ from pam_softtoken.otp.token import Secret, encode_base32
 from pam_softtoken.program_errors import Unreadable
 from tests.support.device import PASSPHRASE, RFC_KEY, Device, Mistake, totp
 from tests.support.enroller import Dialogue
-from tests.support.hosts import free_port
+from tests.support.key_sshd import key_sshd
 from tests.support.process import wait_until
 from tests.support.signing import KEY, made
 
@@ -393,38 +393,12 @@ def test_listen__refuses_a_directory_that_others_can_change(device: Device, tmp_
         assert refused(person).error.startswith("other users can change the directory")
 
 
-@contextlib.contextmanager
-def sshd(directory: Path) -> Iterator[list[str]]:
-    """Run an sshd that lets root in with a key, and return the command line that logs in."""
-    for name in ("host_key", "key"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / name], check=True)
-    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    port = free_port()
-    options = [
-        f"Port={port}", "ListenAddress=127.0.0.1", f"HostKey={directory}/host_key", "PidFile=none", "UsePAM=no",
-        f"AuthorizedKeysFile={directory}/key.pub", "StrictModes=no", "PermitRootLogin=prohibit-password",
-    ]  # fmt: skip
-    words = [word for option in options for word in ("-o", option)]
-    record = directory / "sshd.log"
-    with record.open("wb") as log:
-        command = ["setpriv", "--pdeathsig", "TERM", "/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", *words]
-        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
-    try:
-        wait_until(lambda: "Server listening" in record.read_text() or server.poll() is not None, "sshd to listen")
-        assert server.poll() is None, record.read_text()
-        client = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", f"IdentityFile={directory}/key"]
-        client += ["IdentitiesOnly=yes", "BatchMode=yes", "ExitOnForwardFailure=yes"]
-        yield ["ssh", "-F", "none", "-q", "-p", str(port), *(word for o in client for word in ("-o", o)), "127.0.0.1"]
-    finally:
-        server.terminate()
-        server.wait(60)
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for an sshd")
 def test_listen__is_reached_through_a_socket_that_ssh_forwards(device: Device, tmp_path: Path) -> None:
     device.hold(signer())
     here, there = tmp_path / "sign", tmp_path / "forwarded"
-    with listening(device, here) as person, sshd(tmp_path) as ssh:
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    with listening(device, here) as person, key_sshd(tmp_path) as ssh:
         command = [*ssh[:-1], "-N", "-R", f"{there}:{here}", ssh[-1]]
         forwarding = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         try:

@@ -199,6 +199,14 @@ def _run(command: list[str], typed: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, input=typed, capture_output=True, text=True, timeout=STEP_S, check=False)
 
 
+def run_directory(host: SignedSudo, person: Person) -> Path:
+    """Make the user's directory below /run/user, and return its outside path."""
+    directory = host.mounts.path(f"/run/user/{person.uid}")
+    directory.mkdir(parents=True, mode=0o755, exist_ok=True)
+    os.chown(directory, person.uid, person.gid)
+    return directory
+
+
 class Listener:
     """What `softtoken sign --listen` is to the host: a socket in the user's directory below /run/user.
 
@@ -208,10 +216,7 @@ class Listener:
     """
 
     def __init__(self, host: SignedSudo, person: Person, reply: Callable[[str], bytes | None]) -> None:
-        directory = host.mounts.path(f"/run/user/{person.uid}")
-        directory.mkdir(parents=True, mode=0o755, exist_ok=True)
-        os.chown(directory, person.uid, person.gid)
-        self.path = directory / "softtoken-sign"
+        self.path = run_directory(host, person) / "softtoken-sign"
         self.requests: list[str] = []
         self._reply = reply
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
