@@ -87,7 +87,7 @@ def test_readme__signed_command_is_shown_as_the_programs_show_it() -> None:
     section = README.split("## A signature for each command at sudo")[1].split("\n## ")[0]
     (block,) = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
     token, _, _ = ocra_uri.parse(SESSION_URI, now=0)
-    key, request = token.secret.reveal(), f"{SESSION_REQUEST[:54]}..."
+    key, request = token.secret.reveal(), f"{SESSION_REQUEST[:55]}..."
     statement = signing.read_request(key, SESSION_REQUEST)
     asked = approval._shown(token, statement, request)
     laptop = [
