@@ -173,9 +173,8 @@ class SignedSudo:
 
     def command(self, person: Person, *words: str | Path, around: Sequence[str] = ()) -> list[str]:
         """Return the command line that runs sudo there as a person, in their home directory."""
-        identity = [f"--reuid={person.name}", f"--regid={person.gid}", "--init-groups"]
         place = ["env", f"--chdir={person.home}"]
-        return self.mounts.command("setpriv", *identity, *place, *around, "sudo", *(str(word) for word in words))
+        return self.mounts.command(*person.identity, *place, *around, "sudo", *(str(word) for word in words))
 
     def ask(self, person: Person, *words: str | Path, around: Sequence[str] = ()) -> Asking:
         """Start sudo on a terminal, and wait until it asks or ends."""

@@ -31,11 +31,6 @@ def host(mounts: PrivateMounts) -> SignedSudo:
 
 
 @pytest.fixture
-def laptop() -> Laptop:
-    return Laptop()
-
-
-@pytest.fixture
 def signer(host: SignedSudo, alice: Person, laptop: Laptop) -> Person:
     """A user who has a token that signs."""
     host.enrol(alice, laptop)

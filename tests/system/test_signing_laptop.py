@@ -16,7 +16,6 @@ from tests.support.account import Person
 from tests.support.device import PASSPHRASE, Device
 from tests.support.installation import TREE
 from tests.support.key_sshd import key_sshd
-from tests.support.private_mounts import PrivateMounts
 from tests.support.process import wait_until
 from tests.support.signed_sudo import PLUGIN, STEP_S, Asking, Laptop, Listener, SignedSudo, run_directory
 from tests.system.test_signed_sudo import NOT_SIGNED, RUN, refused
@@ -35,15 +34,8 @@ main()
 
 
 @pytest.fixture
-def laptop() -> Laptop:
-    return Laptop()
-
-
-@pytest.fixture
-def host(mounts: PrivateMounts, alice: Person, laptop: Laptop) -> SignedSudo:
-    host = SignedSudo(mounts)
-    host.enrol(alice, laptop)
-    return host
+def host(alices_sudo: SignedSudo) -> SignedSudo:
+    return alices_sudo
 
 
 @pytest.fixture
