@@ -1,8 +1,5 @@
-"""One approval: who asks, what is signed, how the answer is judged, and what the person is told. This is the only place
-that reads the clock for it. Everything unexpected is a no.
-
-After too many wrong answers, one signature is not enough until a wait has ended. A program of the user's may have given
-them, and could go on for ever. Two signatures in a row cannot be guessed, so they are accepted all the same.
+"""One approval: who asks, what is signed, and what the person is told. `login.signature` judges the answer. This is the
+only place that reads the clock for it. Everything unexpected is a no.
 """
 
 from __future__ import annotations
@@ -11,9 +8,9 @@ import os
 import time
 
 from pam_softtoken import errors, log
-from pam_softtoken.account import safe_open, signers
-from pam_softtoken.account.state import State
-from pam_softtoken.login import login_note, outcome, throttle
+from pam_softtoken.account import safe_open
+from pam_softtoken.login import login_note, outcome
+from pam_softtoken.login.signature import SignatureAttempt
 from pam_softtoken.otp import signing
 from pam_softtoken.otp.statement import NONCE_CHARACTERS, shown_lines
 from pam_softtoken.program_errors import SignedTooLate, StatementTooLong, Unsigned
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
 
 
 ECHO_ON, ERROR_TEXT, TEXT = 2, 3, 4
-LOCK_TIMEOUT_S = 5.0
 LISTENER_PATIENCE_S = 90
 """How long the laptop is waited for. Then half of a request's time is left to paste it."""
 SOCKET = "/run/user/{}/softtoken-sign"
@@ -63,9 +59,7 @@ class Approval:
         user = start.user_info
         uid = int(user["uid"])
         self._account = safe_open.Account(user["user"], uid, int(user["gid"]), home="/")
-        self._source = throttle.source_of("", uid)
         self._began_s = 0.0
-        self._present: set[str] | None = None  # fingerprints of what was left when the tokens were last changed
         self._record = log.Log(talk.log)
         self._record.user, self._record.uid = user["user"], str(uid)
 
@@ -103,36 +97,34 @@ class Approval:
         Raises:
             Unsigned, SignedTooLate, Refused, Unusable, ConversationFailed, StatementTooLong: it must not run.
         """
-        store = signers.SignerStore(self._account)
         try:
-            try:
-                tokens = store.open_signers()
-            except errors.NotEnrolled:
-                raise Unsigned(NO_TOKEN) from None
-            if not tokens:
-                raise Unsigned(NO_TOKEN)
+            attempt = SignatureAttempt(self._account)
+        except errors.NotEnrolled:
+            raise Unsigned(NO_TOKEN) from None
+        try:
             if "noninteractive=true" in self._start.settings:
                 raise Unsigned(NOT_INTERACTIVE)
-            state = store.read_state()
-            if state is None:  # the first write needs room, and without it wrong answers would not count
-                store.lock(LOCK_TIMEOUT_S)
-                state = store.read_state() or State.new()
-                store.write_state(state)
-                store.unlock()
-            self._tell_of_wait(_wait_s(state))
-            answered: list[tuple[list[Question], str]] = []
+            wait_s = attempt.prepare(now=_now())
+            answered: list[tuple[list[tuple[OCRAToken, Statement]], str]] = []
             while True:
-                questions = self._questions(tuple(filter(self._is_present, tokens)))
-                answered.append((questions, self._ask(questions)))
-                name = self._judge(store, answered)
-                if name is not None:
+                self._tell_of_wait(wait_s)
+                questions = self._questions(attempt.tokens)
+                answer = self._ask(questions)
+                answered.append(([(token, statement) for token, statement, _ in questions], answer))
+                name, wait_s = attempt.judge(answered, age_s=_elapsed_s() - self._began_s, clock=_now)
+                if name:
                     return name
+        except errors.NotEnrolled:
+            raise Unsigned(NO_TOKEN) from None
+        except errors.OTPMismatch:
+            self._talk.converse(ERROR_TEXT, OTHER_CODE)
+            raise
         finally:
-            store.close()
+            attempt.close()
 
     def _questions(self, tokens: tuple[OCRAToken, ...]) -> list[Question]:
         """Return each token with its statement and its request."""
-        now, nonce = int(time.time()), os.urandom(NONCE_CHARACTERS // 2).hex()
+        now, nonce = _now(), os.urandom(NONCE_CHARACTERS // 2).hex()
         self._began_s = _elapsed_s()
         questions = []
         for token in tokens:
@@ -167,47 +159,6 @@ class Approval:
             raise errors.ConversationFailed
         return answer
 
-    def _judge(self, store: signers.SignerStore, answered: list[tuple[list[Question], str]]) -> str | None:
-        """Judge the answers under the lock. A wrong one is recorded before it is refused.
-
-        Returns:
-            The name of the token that has signed; None if a second signature is needed. Nothing is judged then.
-        """
-        if _elapsed_s() - self._began_s > signing.MAX_AGE_S:
-            raise SignedTooLate
-        answers = [answer.replace(" ", "") for _, answer in answered]
-        if any(len(typed) != signing.DIGITS or typed.strip("0123456789") for typed in answers):
-            raise errors.MalformedAnswer
-        store.lock(LOCK_TIMEOUT_S)
-        now = int(time.time())
-        changed = store.reread_signers()
-        if changed is not None:  # a token that was removed or revoked meanwhile signs nothing
-            self._present = {token.fingerprint() for token in changed}
-        living = [[each for each in questions if self._is_present(each[0])] for questions, _ in answered]
-        if not all(living):
-            raise Unsigned(NO_TOKEN)
-        state = throttle.set_right(store.read_state() or State.new(), now=now)
-        wait_s = _wait_s(state)
-        if wait_s > 0 and len(answered) == 1:
-            store.unlock()
-            self._tell_of_wait(wait_s)
-            return None
-        signed = [_signer(questions, typed) for questions, typed in zip(living, answers, strict=True)]
-        if any(each is None for each in signed):
-            if wait_s > 0:
-                raise errors.Throttled(wait_s)
-            store.write_state(throttle.after_wrong_answer(state, self._source, throttle.LOCAL, now=now))
-            store.unlock()
-            self._talk.converse(ERROR_TEXT, OTHER_CODE)
-            raise errors.OTPMismatch
-        wrong, _ = state.wrong.get(throttle.LOCAL, (0, 0))
-        if 0 < wrong < throttle.FREE_ANSWERS:  # typing errors; more of them must not earn a guesser new free answers
-            store.write_state(state.without_wrong(throttle.LOCAL))
-        return signed[0]
-
-    def _is_present(self, token: OCRAToken) -> bool:
-        return self._present is None or token.fingerprint() in self._present
-
     def _tell_of_wait(self, wait_s: int) -> None:
         if wait_s > 0:
             left = errors.in_words(wait_s)
@@ -217,18 +168,8 @@ class Approval:
         self._talk.converse(TEXT, f"{text}\n")
 
 
-def _wait_s(state: State) -> int:
-    """Return for how many seconds one signature is not enough. The wait ends after 15 minutes, as with a PIN."""
-    now = int(time.time())
-    return throttle.left_s(throttle.set_right(state, now=now), throttle.LOCAL, now=now, with_pin=True)
-
-
-def _signer(questions: list[Question], answer: str) -> str | None:
-    """Return the name of the token whose signature an answer is; None if it is of none."""
-    for token, statement, _ in questions:
-        if signing.is_signed(token.secret.reveal(), statement, answer):
-            return token.name
-    return None
+def _now() -> int:
+    return int(time.time())
 
 
 def _elapsed_s() -> float:

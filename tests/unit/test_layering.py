@@ -365,6 +365,12 @@ def test_verifier__never_sees_pam() -> None:
     assert not {node.id for node in ast.walk(_tree("login.verifier")) if isinstance(node, ast.Name)} & {"pamh"}
 
 
+def test_signatures__are_judged_in_one_place() -> None:
+    """`enroll` tries whether a laptop has the new key, which lets nobody in. PSKC files have other signatures."""
+    assert _users_of("is_signed") - {"interchange.pskc_file"} == {"login.signature", "enroll.signing_enrolment"}
+    assert _users_of("after_wrong_answer") == {"login.verifier", "login.signature"}
+
+
 def test_device__knows_nothing_of_a_host() -> None:
     """It runs on machines without PAM, and only for its caller."""
     hosts = {
