@@ -43,6 +43,10 @@ SESSIONS = (
 """sshd's program that asks since OpenSSH 9.8."""
 SSHD, LOGIN, SU = ("/usr/sbin/sshd", "/usr/bin/sshd"), ("/usr/bin/login", "/bin/login"), ("/usr/bin/su", "/bin/su")
 """Where some distributions have one directory for all programs, /usr/sbin is a link, and the kernel shows /usr/bin."""
+SUDO = "/usr/bin/sudo"
+"""An absolute path, so that no PATH leads to another sudo."""
+SUDO_WITH_PLUGINS = f"{SUDO}.ws"
+"""The sudo that has plugins, where a distribution has sudo-rs as `SUDO`."""
 _OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 _MOST_BYTES = 64 * 1024
 

@@ -34,6 +34,7 @@
 #define SIGNERS "/var/lib/softtoken/sign"
 #define MAX_MARKED_NAME_BYTES 100
 
+#define MAX_STATEMENT_BYTES "1500" /* pam_softtoken/otp/statement.py has the same */
 #define TIMEOUT_S 10
 #define ANSWER_TIMEOUT_S 180 /* a request is good for as long; pam_softtoken/otp/signing.py has the same */
 #define MAX_DETAIL_BYTES 1024
@@ -50,7 +51,8 @@ enum verdict {
 static const char *const refusals[] = {
 	[NOT_SIGNED] = "softtoken: not signed",
 	[SIGNATURE_REQUIRED] = "softtoken: a signature is required",
-	[TOO_LONG] = "softtoken: this command line is too long to be signed",
+	[TOO_LONG] = "softtoken: this command line is too long to be signed: with its variables and directory, it may have "
+		     MAX_STATEMENT_BYTES " bytes",
 	[NOT_CHECKED] = "softtoken: the signature cannot be checked",
 };
 

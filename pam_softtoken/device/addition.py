@@ -10,13 +10,14 @@ from pam_softtoken.device import desk, passphrase, typed_token
 from pam_softtoken.device.entry import Entry, Names
 from pam_softtoken.interchange import google_export, key_uri_reader, qr_picture, record
 from pam_softtoken.otp import key_uri, ocra, ocra_uri
-from pam_softtoken.otp.token import DEFAULT_NAME, require_name
+from pam_softtoken.otp.token import require_name
 from pam_softtoken.program_errors import Unreadable, UsageError, VaultFailed
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
 
 _MAX_URI_BYTES = 4096
 _SCHEMES = (f"{key_uri.SCHEME}:", f"{google_export.SCHEME}:")
+_FIRST_QUESTION = "Paste the line that begins with otpauth://, or type a name to enter a key yourself"
 _HINT = "a Key URI is like otpauth://totp/host:alice?secret=...&issuer=host"
 
 
@@ -125,15 +126,14 @@ def _from_uri(uri: str) -> tuple[Entry, str]:
 
 def _signer_from(uri: str) -> tuple[Entry, str]:
     """Read the Key URI of a token that signs. Its one spelling has small letters, so nothing is guessed."""
-    token, issuer, account = ocra_uri.parse(uri, name=DEFAULT_NAME, now=int(time.time()))
+    token, issuer, account = ocra_uri.parse(uri, now=int(time.time()))
     if token.suite.text != ocra.SIGNING_SUITE:
         raise VaultFailed(
             f"this token answers challenges of another kind: {token.suite.text}",
             hint=f"softtoken sign uses {ocra.SIGNING_SUITE}",
         )
     issuer = record.name_from(issuer) if issuer else ""
-    name = record.name_from(issuer or account)
-    return Entry(token, issuer).named(name), record.name_from(f"{issuer} {account}")
+    return Entry(token, issuer), record.name_from(f"{issuer or account} {token.name}")
 
 
 def _asked_for(screen: terminal.Terminal, options: AddOptions) -> tuple[Entry, str]:
@@ -145,7 +145,7 @@ def _asked_for(screen: terminal.Terminal, options: AddOptions) -> tuple[Entry, s
         _require_name(typed, hint="for instance work")
         return typed
 
-    first = options.name or typed_token.ask(screen, "Name, or a Key URI", name_or_entry)
+    first = options.name or typed_token.ask(screen, _FIRST_QUESTION, name_or_entry)
     if isinstance(first, tuple):
         return first
     return Entry(typed_token.token(screen, first, advanced=options.advanced, echo=options.echo)), first

@@ -28,6 +28,7 @@ PATIENCE_S = 5.0
 _WAITING_CLIENTS = 4
 _REFUSED = b"no\n"
 _MAX_PATH_BYTES = 107  # of sun_path, with the NUL
+_MOST = signing.MAX_REQUEST_CHARACTERS
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -161,6 +162,8 @@ def _read_line(client: socket.socket) -> str:
             data += piece
     except OSError:
         data = b""
+    if len(data) == MAX_LINE_BYTES:
+        raise VaultFailed(f"a client sent {len(data)} bytes or more, and a request has at most {_MOST}", hint=hint)
     if not data.endswith(b"\n") or data.count(b"\n") != 1:
         raise VaultFailed("a client sent no request", hint=hint)
     return data[:-1].decode("utf-8", "surrogateescape")

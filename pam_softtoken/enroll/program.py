@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the program. Exit status: 0 done, 1 failed, 2 usage."""
     command_line.settle_in()
     words = sys.argv[1:] if arguments is None else arguments
-    status = terminal.run(PROGRAM, lambda screen: _run(screen, words))
+    status = terminal.run(PROGRAM, lambda screen: _run(screen, words), [word for word in words if word != "--self"])
     return self_service.FAILED if status == 1 and "--self" in words else status
 
 

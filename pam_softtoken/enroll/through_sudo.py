@@ -17,12 +17,13 @@ from pam_softtoken.account import user_lookup
 from pam_softtoken.account.editor import UsersEditor
 from pam_softtoken.enroll.run_context import PROGRAM
 from pam_softtoken.errors import LookUpFailed, UnknownUser
+from pam_softtoken.platform_facts import SUDO
 from pam_softtoken.program_errors import EnrolmentFailed, UsageError
 from pam_softtoken.signing import sudo_conf
 from pam_softtoken.ui import terminal
 
-SUDO, INSTALLED = "/usr/bin/sudo", f"/usr/bin/{PROGRAM}"
-"""Absolute paths, as in the sudoers rule."""
+INSTALLED = f"/usr/bin/{PROGRAM}"
+"""An absolute path, as in the sudoers rule."""
 FAILED = 3
 """The exit status of the program run by sudo, after it has shown its error. With 1, sudo itself has refused."""
 LONGEST_LOCK_S = 10

@@ -1,5 +1,6 @@
-"""Key URIs of tokens that sign: `otpauth://ocra/HOST:USER?secret=...&suite=...&issuer=HOST`. Only our own programs
-write and read them. Does no I/O. A login never loads this module.
+"""Key URIs of tokens that sign: `otpauth://ocra/HOST:USER?secret=...&suite=...&name=NAME&issuer=HOST`. The name is
+the token's, so that host and device call it the same. The issuer comes last, so that a line that was cut off is
+noticed. Only our own programs write and read them. Does no I/O. A login never loads this module.
 """
 
 from __future__ import annotations
@@ -29,16 +30,17 @@ def build(token: OCRAToken, *, issuer: str, account: str) -> str:
     """
     issuer, account = issuer.replace(":", " "), account.replace(":", " ")
     label = ":".join(quote(part, safe="", errors="surrogateescape") for part in (issuer, account))
-    parameters = {"secret": encode_base32(token.secret.reveal()), "suite": token.suite.text, "issuer": issuer}
+    parameters = {
+        "secret": encode_base32(token.secret.reveal()), "suite": token.suite.text, "name": token.name, "issuer": issuer,
+    }  # fmt: skip
     return f"{START}{label}?{urlencode(parameters, quote_via=quote, errors='surrogateescape')}"
 
 
-def parse(uri: str, *, name: str, now: int) -> tuple[OCRAToken, str, str]:
+def parse(uri: str, *, now: int) -> tuple[OCRAToken, str, str]:
     """Read a Key URI in the one spelling of `build`.
 
     Args:
         uri: the text, without a line end.
-        name: of the new token.
         now: Unix seconds.
 
     Returns:
@@ -52,9 +54,9 @@ def parse(uri: str, *, name: str, now: int) -> tuple[OCRAToken, str, str]:
     try:
         if len(uri) > MAX_CHARACTERS:
             raise ValueError("too long")
-        fields = dict(parse_qsl(query, strict_parsing=True, keep_blank_values=True, max_num_fields=3))
+        fields = dict(parse_qsl(query, strict_parsing=True, keep_blank_values=True, max_num_fields=4))
         secret, suite = Secret(decode_base32(fields["secret"])), Suite.parse(fields["suite"])
-        token = OCRAToken(name, secret, suite=suite, created=now)
+        token = OCRAToken(fields["name"], secret, suite=suite, created=now)
         is_canonical = build(token, issuer=issuer, account=account) == uri
     except (ValueError, KeyError, BadSuite):
         is_canonical = False

@@ -103,8 +103,10 @@ def _mac(key: bytes, text: bytes) -> bytes:
 
 def _parts(text: str) -> tuple[bytes, bytes, Statement]:
     """Return the MAC of a request, the text of its statement, and the statement."""
-    if len(text) > MAX_REQUEST_CHARACTERS or not text.startswith(PREFIX) or not text.isascii():
+    if not text.startswith(PREFIX) or not text.isascii():
         raise BadRequest(f'a request begins with "{PREFIX}"')
+    if len(text) > MAX_REQUEST_CHARACTERS:
+        raise BadRequest(f"it has {len(text)} bytes, and a request has at most {MAX_REQUEST_CHARACTERS}")
     encoded = text[len(PREFIX) :].encode("ascii")
     try:
         data = a2b_base64(encoded.translate(_FROM_URL) + b"=" * (-len(encoded) % 4))

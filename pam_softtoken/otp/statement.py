@@ -42,7 +42,7 @@ class Statement:
         nonce: 32 hexadecimal digits that no other request has.
         key: `signing.key_id` of the key.
         chroot: root directory of the command; None if it is not changed.
-        env: `NAME=value` for each variable that can change what the command does.
+        env: `NAME=value` for each variable that is not known to be harmless.
         argv0: the name under which the command is run; None if it is the path.
         kind: what is special about the command, in one word of lower-case letters; empty if nothing is.
         notes: warnings of the host, a sentence each.

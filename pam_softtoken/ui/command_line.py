@@ -253,4 +253,4 @@ def main(
         before(screen, command)
         command.run(screen, options_of(command.options, parsed))
 
-    return terminal.run(parser.prog, body)
+    return terminal.run(parser.prog, body, sys.argv[1:] if arguments is None else arguments)

@@ -278,8 +278,13 @@ def checkpoint() -> None:
         raise KeyboardInterrupt
 
 
-def run(program: str, body: Callable[[Terminal], None]) -> int:
+def run(program: str, body: Callable[[Terminal], None], words: Sequence[str] = ()) -> int:
     """Run a program's body and turn what it raises into an exit status. Only this function does that.
+
+    Args:
+        program: its name.
+        body: what it does.
+        words: its command line, for the advice after an interruption.
 
     Returns:
         0 done, 1 failed, 2 usage.
@@ -303,11 +308,18 @@ def run(program: str, body: Callable[[Terminal], None]) -> int:
         status = error.exit_status
     except KeyboardInterrupt:
         terminal.tell()
-        terminal.error(EnrolmentFailed("interrupted; nothing was changed", hint=f"start again with {program}"))
+        again = _command(program, words)
+        terminal.error(EnrolmentFailed("interrupted; nothing was changed", hint=f"start again with {again}"))
         status = 1
     finally:
         _let_go(sys.stdout, sys.stderr)
     return status
+
+
+def _command(program: str, words: Sequence[str]) -> str:
+    import shlex  # noqa: PLC0415 - it is slow, and hardly ever needed
+
+    return shlex.join((program, *words))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

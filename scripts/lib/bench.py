@@ -1,4 +1,5 @@
-"""Measure a login with pam_softtoken against Debian's other one-time password modules. `scripts/bench` runs this.
+"""Measure a login with pam_softtoken against Debian's other one-time password modules, or what signatures add to a
+command at sudo. `scripts/bench` runs this.
 
 Exit status 0 when everything was measured, whatever came out; this is no test. Standard library only.
 """
@@ -31,8 +32,10 @@ from bench_setup import (
     Workshop,
     adopt_orphans,
     check_disk,
+    check_place,
     reap,
 )
+from bench_signatures import LEAST_RUNS, measure_signatures, signature_goals, signature_note, signature_table
 from bench_ssh import measure_logins
 
 SINGLE = (OURS, GOOGLE, OATH, PYTHON, NOTHING)
@@ -111,7 +114,13 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--against", type=Path, metavar="TREE", help="measure another source tree in turn with this one"
     )
-    parser.add_argument("--refusals", action="store_true", help="compare the times of refusals instead")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--refusals", action="store_true", help="compare the times of refusals instead")
+    instead.add_argument(
+        "--signatures",
+        action="store_true",
+        help=f"measure what signatures add to a command at sudo instead, in at least {LEAST_RUNS} runs",
+    )
     parser.add_argument(
         "--directory",
         type=Path,
@@ -122,6 +131,8 @@ def _parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.quick:
         options.rounds = QUICK_ROUNDS
+    if options.against is not None and (options.refusals or options.signatures):
+        parser.error("--against: only with neither --refusals nor --signatures")
     if not 2 <= options.rounds <= 10_000:
         parser.error("--rounds: 2 to 10000")
     return options
@@ -137,7 +148,7 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 def _bench(options: argparse.Namespace, progress: Progress) -> int:
     rounds: int = options.rounds
     passes, logins = max(2, rounds // 40), max(5, rounds // 4)
-    check_disk(options.directory)
+    (check_place if options.signatures else check_disk)(options.directory)
     watch = Watch()
     adopt_orphans()
     os.umask(0o022)
@@ -154,6 +165,8 @@ def _bench(options: argparse.Namespace, progress: Progress) -> int:
             print((report.markdown if options.markdown else report.plain)(refusal_table(kinds)))
             print(watch.summary())
             return 0
+        if options.signatures:
+            return _signatures(shop, options, progress, watch)
         figures = measure_attempts(shop, single, rounds, progress.counting("single attempts", rounds))
         counts = count_instructions(shop, single, progress.counting("instructions", ROUNDS))
         progress.say("enrolling a crowd")
@@ -171,6 +184,18 @@ def _bench(options: argparse.Namespace, progress: Progress) -> int:
     print("\n\n".join(write(table) for table in tables), end="\n\n")
     for note in (*notes, watch.summary()):
         print(note + "\n" if options.markdown else report.paragraph(note))
+    return 0
+
+
+def _signatures(shop: Workshop, options: argparse.Namespace, progress: Progress, watch: Watch) -> int:
+    runs = max(LEAST_RUNS, options.rounds)
+    times = measure_signatures(shop, runs, progress.counting("commands at sudo", runs))
+    progress.say("")
+    write = report.markdown if options.markdown else report.plain
+    for table in (signature_table(times), report.goal_table(signature_goals(times))):
+        print(write(table), end="\n\n")
+    note = f"{signature_note(runs)} {report.machine()} {watch.summary()}"
+    print(note if options.markdown else report.paragraph(note))
     return 0
 
 

@@ -150,9 +150,14 @@ def notes(
             f"The client itself, with pam_permit in place of a module: {nothing.cpu_ms.median():.1f} ms CPU, "
             f"{nothing.resident_kb.median():.0f} kB; that is part of all columns."
         ),
-        f"Machine: {_processor()}, {os.cpu_count()} cores, Linux {os.uname().release}, {kind} on {device}.",
+        f"{machine()[:-1]}, {kind} on {device}.",
         f"Debian: {', '.join(versions)}.",
     ]
+
+
+def machine() -> str:
+    """Return a sentence about the processor and the kernel."""
+    return f"Machine: {_processor()}, {os.cpu_count()} cores, Linux {os.uname().release}."
 
 
 def _processor() -> str:

@@ -176,6 +176,9 @@ class Workshop:
         for name in _DEVICES:
             (devices / name).touch()
             run("mount", "--bind", f"/dev/{name}", devices / name)
+        (devices / "pts").mkdir()
+        run("mount", "--bind", "/dev/pts", devices / "pts")
+        (devices / "ptmx").symlink_to("pts/ptmx")
         (devices / "fd").symlink_to("/proc/self/fd")
         self.log = SystemLog(devices / "log")
         run("mount", "--move", devices, "/dev")
@@ -287,16 +290,25 @@ def file_system_of(path: Path) -> tuple[str, str]:
     return best[1], best[2]
 
 
+def check_place(path: Path) -> None:
+    """Check that the bench can have a directory's files.
+
+    Raises:
+        BenchError: it is hidden, or it does not exist.
+    """
+    if not path.is_dir():
+        raise BenchError(f"{path}: not a directory")
+    if path.resolve().is_relative_to(DATA):
+        raise BenchError(f"{path} would be hidden by the bench's own {DATA}; --directory takes one elsewhere")
+
+
 def check_disk(path: Path) -> None:
     """Check that a directory is not in memory, where durable storing costs nothing.
 
     Raises:
         BenchError: it is in memory, hidden, or it does not exist.
     """
-    if not path.is_dir():
-        raise BenchError(f"{path}: not a directory")
-    if path.resolve().is_relative_to(DATA):
-        raise BenchError(f"{path} would be hidden by the bench's own {DATA}; --directory takes one elsewhere")
+    check_place(path)
     if file_system_of(path.resolve())[0] in ("tmpfs", "ramfs"):
         raise BenchError(f"{path} is in memory; --directory takes one on a disk")
 

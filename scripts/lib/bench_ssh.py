@@ -21,9 +21,9 @@ from pathlib import Path
 import own_sshd
 from bench_attempts import Sample, in_turn
 from bench_setup import BenchError, Service, Workshop, run, running
+from bench_users import ETC, add_user
 
 USER = "softtoken-bench"
-ETC = Path("/etc")
 PLAIN, OURS, GOOGLE = "plain", "ours", "google"
 _PASSWORD_LINE = "auth required pam_unix.so\n"
 _REST = "account required pam_unix.so\nsession required pam_unix.so\n"
@@ -62,7 +62,7 @@ def measure_logins(shop: Workshop, logins: int, progress: Callable[[int], None])
         BenchError: a login failed.
     """
     password = secrets.token_urlsafe(12)
-    _make_user(shop, password)
+    add_user(shop, USER, hashed=_hash(password))
     servers = _make_servers(shop)
     environment = {
         "PATH": "/usr/bin:/bin",
@@ -79,23 +79,6 @@ def measure_logins(shop: Workshop, logins: int, progress: Callable[[int], None])
             for name in in_turn(tuple(servers), number):
                 samples[name].values.append(_log_in(shop, servers[name], environment))
     return samples
-
-
-def _make_user(shop: Workshop, password: str) -> None:
-    """Add a user to our own copy of /etc."""
-    used = {entry.pw_uid for entry in pwd.getpwall()}
-    uid = next(uid for uid in range(59999, 1000, -1) if uid not in used)
-    home = shop.path / "home"
-    home.mkdir(mode=0o700)
-    os.chown(home, uid, uid)
-    lines = {
-        "passwd": f"{USER}:x:{uid}:{uid}::{home}:/bin/sh\n",
-        "group": f"{USER}:x:{uid}:\n",
-        "shadow": f"{USER}:{_hash(password)}:19000:0:99999:7:::\n",
-    }
-    for name, line in lines.items():
-        with (ETC / name).open("a") as file:
-            file.write(line)
 
 
 def _hash(password: str) -> str:

@@ -216,7 +216,8 @@ def test_revoke__by_name_finds_what_signs_and_leaves_the_rest(
     assert hint == 'there are: "phone", "laptop", "desk"'
     done = admin.run("revoke", alice.name, "laptop", "--yes")
     assert succeeded(done) == ""
-    assert f'"desk" of {alice.name} still signs' in done.stderr
+    for when in ("Then", "Now"):  # before the question whether to revoke, and after it
+        assert f'{when} "desk" of {alice.name} still signs sudo commands.' in done.stderr
     assert "no code" not in done.stderr
     assert names_of(account_of(alice)) == ["desk"]
     assert alice.store.joinpath("tokens").exists()

@@ -18,6 +18,7 @@ from pam_softtoken.otp.ocra import OCRAToken
 from tests.support.account import Person
 from tests.support.device import PASSPHRASE, Device
 from tests.support.enroller import Enroller
+from tests.support.signers_place import PLACE, require_no_leftovers
 from tests.support.signing_device import (
     READY_PROMPT,
     SIGNATURE_PROMPT,
@@ -26,8 +27,6 @@ from tests.support.signing_device import (
     requests_in,
     uris_in,
 )
-
-PLACE = Path("/var/lib/softtoken/sign")
 
 
 def marks(person: Person) -> list[bool]:
@@ -119,9 +118,11 @@ def test_sign__interrupted_enrolment_changes_nothing(enroller: Enroller, alice: 
             dialogue.type("")
             dialogue.expect(prompt)
         dialogue.press_control("C")
-        assert "interrupted" in dialogue.refused().error
+        mistake = dialogue.refused()
+        assert "interrupted" in mistake.error
+        assert mistake.hint == f"start again with softtoken-enroll --sign --user {alice.name}"
     assert marks(alice) == [False, False]
-    assert [name for name in os.listdir(PLACE) if name.startswith(".")] == [] if PLACE.exists() else True
+    require_no_leftovers()
 
 
 def test_sign__several_tokens_are_added_replaced_listed_and_removed(enroller: Enroller, alice: Person) -> None:
@@ -155,7 +156,7 @@ def test_sign__several_tokens_are_added_replaced_listed_and_removed(enroller: En
     assert marks(alice) == [True, True]
     assert enroller.run(*user, "--remove=tablet", "--no-confirm").status == 0
     assert marks(alice) == [False, False]
-    assert not [name for name in os.listdir(PLACE) if name.startswith(".")]
+    require_no_leftovers()
     assert "has no token that signs" in enroller.run(*user, "--list").refused().error
     assert json.loads(enroller.run(*user, "--list", "--json").stdout)["tokens"] == []
 

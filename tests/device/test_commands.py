@@ -22,6 +22,7 @@ from tests.support.screen import read_qr_codes
 
 URI = f"otpauth://totp/myhost:alice?secret={RFC_KEY_BASE32}&issuer=myhost"
 SHORT = "JBSWY3DPEHPK3PXP"  # 80 bits, as many services use
+FIRST_QUESTION = "Paste the line that begins with otpauth://, or type a name to enter a key yourself: "
 
 
 def _names(device: Device) -> list[str]:
@@ -95,7 +96,7 @@ def test_add__reads_the_qr_code_in_a_picture(device: Device, tmp_path: Path) -> 
 
 def test_add__asks_for_each_field_with_the_key_hidden(device: Device) -> None:
     with device.start("add", "--advanced") as person:
-        person.expect("Name, or a Key URI: ")
+        person.expect(FIRST_QUESTION)
         person.type("Zoë")
         person.expect("Key, in Base32: ")
         person.type("jbsw y3dp ehpk 3pxp")
@@ -116,7 +117,7 @@ def test_add__asks_for_each_field_with_the_key_hidden(device: Device) -> None:
 
 def test_add__asks_only_for_name_and_key_and_shows_the_entry(device: Device) -> None:
     with device.start("add") as person:
-        for question, answer in (("Name, or a Key URI: ", "work"), ("Key, in Base32: ", RFC_KEY_BASE32)):
+        for question, answer in ((FIRST_QUESTION, "work"), ("Key, in Base32: ", RFC_KEY_BASE32)):
             person.expect(question)
             person.type(answer)
         person.expect("Taken as TOTP with 6 digits, SHA1 and 30 s, as nearly all are; softtoken add --advanced asks")
@@ -134,7 +135,7 @@ def test_add__asks_only_for_name_and_key_and_shows_the_entry(device: Device) -> 
 def test_add__asks_again_for_each_field_that_was_mistyped(device: Device) -> None:
     device.hold()
     mistyped = {
-        "Name, or a Key URI: ": (["", "otpauth://totp/x", "otpauth-migration://offline?data=AA"], "work"),
+        FIRST_QUESTION: (["", "otpauth://totp/x", "otpauth-migration://offline?data=AA"], "work"),
         "Key, in Base32: ": (["", "not a key!", "GEZDGNBVGY3TQOJ0"], RFC_KEY_BASE32),
         "Type, totp or hotp [totp]: ": (["tot", "steam"], "TOTP"),
         "Digits [6]: ": (["5", "9", "six", "+6"], "7"),
@@ -162,10 +163,10 @@ def test_add__asks_again_for_each_field_that_was_mistyped(device: Device) -> Non
 @pytest.mark.parametrize("key", ["C", "D"])
 def test_add__end_of_input_or_ctrl_c_ends_it(device: Device, key: str) -> None:
     with device.start("add") as person:
-        person.expect("Name, or a Key URI: ")
+        person.expect(FIRST_QUESTION)
         person.type("")
         person.expect("Try again, or press Ctrl-C.")
-        person.expect("Name, or a Key URI: ")
+        person.expect(FIRST_QUESTION)
         person.press_control(key)
         assert person.finish() == 1
         assert "nothing was changed" in person.transcript
@@ -175,7 +176,7 @@ def test_add__end_of_input_or_ctrl_c_ends_it(device: Device, key: str) -> None:
 def test_add__key_uri_can_be_pasted_in_place_of_the_name(device: Device) -> None:
     device.hold()
     with device.start("add") as person:
-        person.expect("Name, or a Key URI: ")
+        person.expect(FIRST_QUESTION)
         person.type(URI)
         person.expect("Passphrase of the vault: ")
         person.type(PASSPHRASE)

@@ -22,7 +22,7 @@ from pam_softtoken.otp.token import Secret, encode_base32
 from pam_softtoken.program_errors import Unreadable
 from tests.support.device import PASSPHRASE, RFC_KEY, Device, Mistake, totp
 from tests.support.enroller import Dialogue
-from tests.support.hosts import free_port
+from tests.support.key_sshd import key_sshd
 from tests.support.process import wait_until
 from tests.support.signing import KEY, made
 
@@ -35,7 +35,7 @@ def signer(name: str = "server", key: bytes = KEY, *, suite: str = ocra.SIGNING_
     return Entry(OCRAToken(name, Secret(key), suite=Suite.parse(suite), created=0), "server")
 
 
-URI = ocra_uri.build(signer().token, issuer="server", account="alice")  # type: ignore[arg-type]
+URI = ocra_uri.build(signer("laptop").token, issuer="server", account="alice")  # type: ignore[arg-type]
 
 
 def fresh(*, age_s: int = 0, key: bytes = KEY, **changed: object) -> str:
@@ -85,10 +85,10 @@ def test_add__takes_the_key_uri_of_a_token_that_signs(device: Device) -> None:
     device.did("add", typed=URI.encode() + b"\n")
     (entry,) = device.content()
     assert isinstance(entry.token, OCRAToken)
-    assert (entry.name, entry.issuer, entry.token.secret.reveal()) == ("server", "server", KEY)
+    assert (entry.name, entry.issuer, entry.token.secret.reveal()) == ("laptop", "server", KEY)
     assert entry.token.suite.text == ocra.SIGNING_SUITE
     again = device.refused("add", "--name", "b", typed=URI.encode())
-    assert (again.error, again.hint) == ('that token is there already, as "server"', "softtoken sign uses it")
+    assert (again.error, again.hint) == ('that token is there already, as "laptop"', "softtoken sign uses it")
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,7 @@ def test_add__takes_the_key_uri_of_a_token_that_signs(device: Device) -> None:
         URI.replace("suite=", "suites="), URI.replace("QH64", "QH03"), URI.replace("QH64", "QN08"), URI + "&digits=6",
         URI.replace("server:", ""), URI.upper(), URI.replace("secret=G", "secret=g"), URI[:-1], URI + "\u00e4",
         URI.replace("otpauth://ocra", "otpauth://totp"), URI.replace("&issuer=server", ""),
+        URI.replace("&name=laptop", ""), URI.replace("name=laptop", "name=a%0Ab"),
     ],
 )  # fmt: skip
 def test_add__refuses_any_other_spelling_or_suite_of_one_that_signs(device: Device, uri: str) -> None:
@@ -104,14 +105,28 @@ def test_add__refuses_any_other_spelling_or_suite_of_one_that_signs(device: Devi
     assert not device.path.exists()
 
 
+def test_uri__that_was_cut_off_anywhere_is_refused() -> None:
+    for length in range(len(URI)):
+        with pytest.raises(Unreadable):
+            ocra_uri.parse(URI[:length], now=0)
+
+
+def test_add__names_the_tokens_of_two_hosts_apart(device: Device) -> None:
+    """Each has the name that its host shows, as long as it is free."""
+    for host in ("server", "mail"):
+        other = signer("laptop", host.encode().ljust(32, b"k")).token
+        device.did("add", typed=ocra_uri.build(other, issuer=host, account="alice").encode())  # type: ignore[arg-type]
+    assert [entry.name for entry in device.content()] == ["laptop", "mail laptop"]
+
+
 def test_uri__is_read_as_it_was_written_for_any_name() -> None:
     token = OCRAToken("laptop", Secret(KEY), suite=Suite.parse(ocra.SIGNING_SUITE), created=5)
     for issuer, account in (("host", "alice"), ("", ""), ("a b&c=%", "\u00e4?/#\udcff")):
-        read, *names = ocra_uri.parse(ocra_uri.build(token, issuer=issuer, account=account), name="laptop", now=5)
+        read, *names = ocra_uri.parse(ocra_uri.build(token, issuer=issuer, account=account), now=5)
         assert names == [issuer, account]
         assert (read.fingerprint(), read.suite, read.created) == (token.fingerprint(), token.suite, 5)
     with pytest.raises(Unreadable):
-        ocra_uri.parse("otpauth://ocra/" + "a" * 5000, name="laptop", now=0)
+        ocra_uri.parse("otpauth://ocra/" + "a" * 5000, now=0)
 
 
 def test_list__shows_a_token_that_signs_without_a_code(device: Device) -> None:
@@ -228,6 +243,7 @@ BAD_REQUESTS: dict[str, Callable[[], str]] = {
     "of an unknown key": lambda: fresh(key=b"x" * 32, run=("/bin/secret",)),
     "with another MAC": lambda: "stq1.AAAAAAAAAA" + fresh()[15:],
     "cut off": lambda: fresh()[:-7],
+    "too long": lambda: signing.PREFIX + "A" * signing.MAX_REQUEST_CHARACTERS,
     "too old": lambda: fresh(age_s=signing.MAX_AGE_S + 5),
     "from the future": lambda: fresh(age_s=-signing_request.MAX_AHEAD_S - 60),
     "for a terminal": lambda: "stq1.\x1b[2J",
@@ -377,38 +393,12 @@ def test_listen__refuses_a_directory_that_others_can_change(device: Device, tmp_
         assert refused(person).error.startswith("other users can change the directory")
 
 
-@contextlib.contextmanager
-def sshd(directory: Path) -> Iterator[list[str]]:
-    """Run an sshd that lets root in with a key, and return the command line that logs in."""
-    for name in ("host_key", "key"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", directory / name], check=True)
-    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    port = free_port()
-    options = [
-        f"Port={port}", "ListenAddress=127.0.0.1", f"HostKey={directory}/host_key", "PidFile=none", "UsePAM=no",
-        f"AuthorizedKeysFile={directory}/key.pub", "StrictModes=no", "PermitRootLogin=prohibit-password",
-    ]  # fmt: skip
-    words = [word for option in options for word in ("-o", option)]
-    record = directory / "sshd.log"
-    with record.open("wb") as log:
-        command = ["setpriv", "--pdeathsig", "TERM", "/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", *words]
-        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log)
-    try:
-        wait_until(lambda: "Server listening" in record.read_text() or server.poll() is not None, "sshd to listen")
-        assert server.poll() is None, record.read_text()
-        client = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", f"IdentityFile={directory}/key"]
-        client += ["IdentitiesOnly=yes", "BatchMode=yes", "ExitOnForwardFailure=yes"]
-        yield ["ssh", "-F", "none", "-q", "-p", str(port), *(word for o in client for word in ("-o", o)), "127.0.0.1"]
-    finally:
-        server.terminate()
-        server.wait(60)
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for an sshd")
 def test_listen__is_reached_through_a_socket_that_ssh_forwards(device: Device, tmp_path: Path) -> None:
     device.hold(signer())
     here, there = tmp_path / "sign", tmp_path / "forwarded"
-    with listening(device, here) as person, sshd(tmp_path) as ssh:
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    with listening(device, here) as person, key_sshd(tmp_path) as ssh:
         command = [*ssh[:-1], "-N", "-R", f"{there}:{here}", ssh[-1]]
         forwarding = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         try:

@@ -23,6 +23,7 @@ from tests.support.account import Person
 from tests.support.fault import CHANGING, Call, drawn
 from tests.support.installation import TREE
 from tests.support.sampling import source
+from tests.support.signers_place import require_no_leftovers
 
 SCRIPT = """
 import sys
@@ -166,7 +167,7 @@ def test_signers__kill_at_any_call_leaves_the_old_or_the_new_tokens_with_their_m
         change(owner.account, what)
         assert owner.tokens() == what.after
         assert owner.marks() == [what.after is not None] * 2
-        assert not [name for name in os.listdir(places.SIGNERS) if name.startswith(".")]
+        require_no_leftovers()
 
 
 @pytest.mark.parametrize("kind", CHANGES)

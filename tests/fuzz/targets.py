@@ -336,7 +336,7 @@ def key_uri_of_signer(data: bytes) -> None:
     except BadSuite:
         pass
     try:
-        token, issuer, account = ocra_uri.parse(text, name="laptop", now=0)
+        token, issuer, account = ocra_uri.parse(text, now=0)
     except Unreadable:
         return
     assert ocra_uri.build(token, issuer=issuer, account=account) == text

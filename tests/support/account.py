@@ -101,6 +101,11 @@ class Person:
         self.forget_on_the_host()  # a killed run may have left files of a user with this uid
 
     @property
+    def identity(self) -> list[str]:
+        """Return the words before a command that run it with the user's uid and groups."""
+        return ["setpriv", f"--reuid={self.name}", f"--regid={self.gid}", "--init-groups"]
+
+    @property
     def store(self) -> Path:
         """Return the directory of the token file."""
         return self.home / ".softtoken"

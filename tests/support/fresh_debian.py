@@ -67,6 +67,8 @@ _MAKE = """
 mount -t tmpfs -o mode=755 tmpfs "$1"
 tar -C "$1" -xpf "$3"
 cp -L /etc/resolv.conf "$1/etc/"
+# As the installer does. Without its own name, sudo complains before each command.
+printf '127.0.0.1 localhost\\n127.0.1.1 %s\\n' "$(uname -n)" >"$1/etc/hosts"
 [ -z "$4" ] || mount --bind "$4" "$1/tmp"
 mount -t tmpfs -o mode=755 tmpfs "$1/run"
 mkdir -m 755 "$1/run/sshd" "$1/run/lock"

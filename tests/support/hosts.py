@@ -393,10 +393,9 @@ def _heed_hang_up() -> None:
 
 
 def _as_person(person: Person, environment: dict[str, str]) -> list[str]:
-    identity = [f"--reuid={person.name}", f"--regid={person.gid}", "--init-groups"]
     # In the person's home, as after a login. nsenter has changed to the root directory.
     place = [f"--chdir={person.home}", *(f"{name}={value}" for name, value in environment.items())]
-    return ["setpriv", *identity, "env", *place]
+    return [*person.identity, "env", *place]
 
 
 def free_port() -> int:

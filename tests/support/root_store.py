@@ -68,9 +68,8 @@ class RootStore:
 
     def command(self, person: Person, *words: str | Path, around: Sequence[str] = ()) -> list[str]:
         """Return the command line that runs a command there as a person, in their home directory."""
-        identity = [f"--reuid={person.name}", f"--regid={person.gid}", "--init-groups"]
         place = ["env", f"--chdir={person.home}"]
-        return self._mounts.command("setpriv", *identity, *place, *around, *(str(word) for word in words))
+        return self._mounts.command(*person.identity, *place, *around, *(str(word) for word in words))
 
     def start(
         self,

@@ -173,9 +173,8 @@ class SignedSudo:
 
     def command(self, person: Person, *words: str | Path, around: Sequence[str] = ()) -> list[str]:
         """Return the command line that runs sudo there as a person, in their home directory."""
-        identity = [f"--reuid={person.name}", f"--regid={person.gid}", "--init-groups"]
         place = ["env", f"--chdir={person.home}"]
-        return self.mounts.command("setpriv", *identity, *place, *around, "sudo", *(str(word) for word in words))
+        return self.mounts.command(*person.identity, *place, *around, "sudo", *(str(word) for word in words))
 
     def ask(self, person: Person, *words: str | Path, around: Sequence[str] = ()) -> Asking:
         """Start sudo on a terminal, and wait until it asks or ends."""
@@ -199,6 +198,14 @@ def _run(command: list[str], typed: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, input=typed, capture_output=True, text=True, timeout=STEP_S, check=False)
 
 
+def run_directory(host: SignedSudo, person: Person) -> Path:
+    """Make the user's directory below /run/user, and return its outside path."""
+    directory = host.mounts.path(f"/run/user/{person.uid}")
+    directory.mkdir(parents=True, mode=0o755, exist_ok=True)
+    os.chown(directory, person.uid, person.gid)
+    return directory
+
+
 class Listener:
     """What `softtoken sign --listen` is to the host: a socket in the user's directory below /run/user.
 
@@ -208,10 +215,7 @@ class Listener:
     """
 
     def __init__(self, host: SignedSudo, person: Person, reply: Callable[[str], bytes | None]) -> None:
-        directory = host.mounts.path(f"/run/user/{person.uid}")
-        directory.mkdir(parents=True, mode=0o755, exist_ok=True)
-        os.chown(directory, person.uid, person.gid)
-        self.path = directory / "softtoken-sign"
+        self.path = run_directory(host, person) / "softtoken-sign"
         self.requests: list[str] = []
         self._reply = reply
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -22,7 +22,7 @@ class SigningDevice:
     """
 
     def __init__(self, uri: str) -> None:
-        self.token, self.issuer, self.account = ocra_uri.parse(uri, name="device", now=0)
+        self.token, self.issuer, self.account = ocra_uri.parse(uri, now=0)
 
     @property
     def key(self) -> bytes:

@@ -86,8 +86,7 @@ class SigningSudo:
 
     def ask(self, person: Person, *words: str) -> Asking:
         """Start sudo as a user on a terminal, and wait until it asks or ends."""
-        command = self.mounts.command("setpriv", f"--reuid={person.name}", f"--regid={person.gid}", "--init-groups")
-        command += ["sudo", *words]
+        command = self.mounts.command(*person.identity, "sudo", *words)
         return Asking(pexpect.spawn(command[0], command[1:], encoding="utf-8", timeout=60, dimensions=(24, 400)))
 
     def enrol(self, person: Person, *names: str) -> list[Laptop]:

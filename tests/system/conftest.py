@@ -19,6 +19,7 @@ from tests.support.installation import Installation
 from tests.support.packages import NAMES, Packages, build_as_maintainer, build_by_script, copy_of_the_tree
 from tests.support.private_mounts import PrivateMounts
 from tests.support.shared import made_once
+from tests.support.signed_sudo import Laptop, SignedSudo
 from tests.support.system_log import SystemLog
 from tests.system.scenario import SLOW
 
@@ -88,6 +89,20 @@ def admin(mounts: PrivateMounts, installed: Installation) -> Iterator[Admin]:
     made = Admin(mounts, installed)
     yield made
     made.kill_watchdogs()
+
+
+@pytest.fixture
+def laptop() -> Laptop:
+    """A key that signs."""
+    return Laptop()
+
+
+@pytest.fixture
+def alices_sudo(mounts: PrivateMounts, alice: Person, laptop: Laptop) -> SignedSudo:
+    """A host where sudo asks the user for signatures of the laptop."""
+    host = SignedSudo(mounts)
+    host.enrol(alice, laptop)
+    return host
 
 
 @pytest.fixture

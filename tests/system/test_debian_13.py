@@ -15,10 +15,13 @@ from tests.support import sampling
 from tests.support.fresh_debian import INCLUDED, FreshDebian, InsideSSH, Resident
 from tests.support.installation import TREE
 from tests.support.other_debian import CHECKOUT, copy_checkout, environment
-from tests.support.packages import NAMES, Packages
+from tests.support.packages import NAMES, PLUGIN, Packages
+from tests.system.test_signing_package import LINE, RUN, check_that_only_a_signature_counts, enrol, turn_on
 
-RELEASE, PYTHON = "trixie", "Python 3.13."
-TOOLS = ("python3-pytest", "python3-hypothesis", "python3-pam", "python3-pyotp", "e2fsprogs", "strace", "openssl")
+RELEASE, PYTHON, SUDO = "trixie", "Python 3.13.", "Sudo version 1.9.16"
+TOOLS = (
+    "python3-pytest", "python3-hypothesis", "python3-pam", "python3-pyotp", "e2fsprogs", "procps", "strace", "openssl",
+)  # fmt: skip
 """What a part of the tests needs, beside what the demonstration and the packages install."""
 FILES = (
     "pam/test_return_codes",
@@ -27,6 +30,7 @@ FILES = (
     "pam/test_items",
     "cli/test_list",
     "cli/test_usage",
+    "system/test_signed_sudo",
 )
 """Tests of these files were seen to pass there with Debian's own pytest."""
 SAMPLE = 2
@@ -66,9 +70,18 @@ def run_in_checkout(debian: FreshDebian, *words: str) -> str:
     return done.stdout
 
 
+def check_signed_sudo(debian: FreshDebian, person: Resident) -> None:
+    """Check that a new signer there can run what is signed, and nothing else."""
+    assert debian.run("sudo", "--version").startswith(SUDO)
+    debian.run("adduser", person.name, "sudo")
+    device = enrol(person)
+    turn_on(debian, person, device)
+    check_that_only_a_signature_counts(person, device)
+
+
 @pytest.mark.lockout("the host was upgraded to Debian 13, with Python 3.13")
 def test_debian_13__installed_packages_accept_each_code_once(debian_13: FreshDebian, packages: Packages) -> None:
-    debian_13.install(*(packages[name] for name in NAMES))
+    debian_13.install(*(packages[name] for name in (*NAMES, PLUGIN)))
     alice = Resident(debian_13)
     debian_13.run("pam-auth-update", "--enable", "softtoken")
     phone = alice.link("--period=300", "--recovery-codes=1")
@@ -79,8 +92,11 @@ def test_debian_13__installed_packages_accept_each_code_once(debian_13: FreshDeb
         assert visits[0].prompts == ["password", "code"], visits
     debian_13.run("pam-auth-update", "--disable", "softtoken")
     assert ssh.log_in(alice).entered_as == alice.name
-    worked, said = debian_13.apt("purge", *NAMES)
+    check_signed_sudo(debian_13, alice)
+    worked, said = debian_13.apt("purge", *NAMES, PLUGIN)
     assert worked, said
+    assert LINE not in debian_13.path("/etc/sudo.conf").read_text()
+    assert "it_ran" in debian_13.run("sudo", *RUN)
     assert debian_13.run("find", "/etc", "/usr", "/run", "-name", "*softtoken*") == ""
     assert ssh.log_in(alice).entered_as == alice.name
 

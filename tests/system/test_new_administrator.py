@@ -53,8 +53,7 @@ class InsideSudo(InsideHost):
 
 def as_user(person: Resident, *words: str) -> list[str]:
     """Return the command line that runs a command as a user, in the user's home directory."""
-    identity = [f"--reuid={person.name}", f"--regid={person.gid}", "--init-groups"]
-    return person.tree.command("setpriv", *identity, "env", f"--chdir={person.home}", f"HOME={person.home}", *words)
+    return person.tree.command(*person.identity, "env", f"--chdir={person.home}", f"HOME={person.home}", *words)
 
 
 def start(command: list[str]) -> pexpect.spawn[str]:

@@ -458,10 +458,12 @@ def test_self__caller_cannot_kill_it_and_a_stopped_one_blocks_no_login(
 
 
 def test_self__interrupted_changes_nothing(host: RootStore, alice: Person) -> None:
-    with host.start(alice) as dialogue:
+    with host.start(alice, "--name=spare") as dialogue:
         dialogue.expect(CODE_PROMPT)
         dialogue.press_control("C")
-        assert refusal(dialogue).error == "interrupted; nothing was changed"
+        mistake = refusal(dialogue)
+        assert mistake.error == "interrupted; nothing was changed"
+        assert mistake.hint == "start again with softtoken-enroll --name=spare"
     assert not (host.store_of(alice) / "tokens").exists()
 
 

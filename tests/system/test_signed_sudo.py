@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pam_softtoken.account import signers
-from pam_softtoken.otp.statement import Statement, shown_lines
+from pam_softtoken.otp.statement import MAX_BYTES, Statement, shown_lines
 from tests.support.account import Person
 from tests.support.installation import Installation
 from tests.support.private_mounts import PrivateMounts
@@ -18,18 +18,16 @@ from tests.support.signed_sudo import PLUGIN, Laptop, Result, SignedSudo
 
 RUN = ("printf", "it%sran", "_")
 NOT_SIGNED, REQUIRED = "softtoken: not signed", "softtoken: a signature is required"
-TOO_LONG = "softtoken: this command line is too long to be signed"
+TOO_LONG = (
+    "softtoken: this command line is too long to be signed: with its variables and directory, it may have "
+    f"{MAX_BYTES} bytes"
+)
 NOT_CHECKED = "softtoken: the signature cannot be checked"
 
 
 @pytest.fixture
 def host(mounts: PrivateMounts) -> SignedSudo:
     return SignedSudo(mounts)
-
-
-@pytest.fixture
-def laptop() -> Laptop:
-    return Laptop()
 
 
 @pytest.fixture
@@ -562,7 +560,8 @@ def test_revoke__refuses_the_code_of_somebody_who_waits_at_the_prompt(
     code = laptop.sign(asking.text)
     done = host.run_as_root(str(installed.root / "scripts" / "softtoken-admin"), "revoke", signer.name, "--yes")
     assert done.returncode == 0, done.stderr
-    assert f"sudo refuses {signer.name}" in done.stderr
+    for when in ("Then", "Now"):  # before the question whether to revoke, and after it
+        assert f"{when} sudo refuses {signer.name}, who has no signing token any more." in done.stderr
     assert f"softtoken-enroll --sign --user {signer.name} --remove laptop" in done.stderr
     refused(asking.answer(code), REQUIRED)
     refused(host.ask(signer, *RUN).end(), REQUIRED)

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.account import Person
-from tests.support.private_mounts import PrivateMounts
 from tests.support.sampling import sampled, source
 from tests.support.signed_sudo import APPROVER, PLUGIN, Laptop, Result, SignedSudo
 
@@ -55,15 +54,8 @@ class Traced:
 
 
 @pytest.fixture
-def laptop() -> Laptop:
-    return Laptop()
-
-
-@pytest.fixture
-def traced(mounts: PrivateMounts, alice: Person, laptop: Laptop) -> Traced:
-    host = SignedSudo(mounts)
-    host.enrol(alice, laptop)
-    return Traced(host)
+def traced(alices_sudo: SignedSudo) -> Traced:
+    return Traced(alices_sudo)
 
 
 def ask(traced: Traced, alice: Person, code: str) -> Result:

@@ -6,14 +6,18 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import pexpect
 import pytest
 
+from pam_softtoken.otp import ocra_uri
 from tests.support.account import Person
+from tests.support.device import PASSPHRASE, Device
 from tests.support.installation import TREE
-from tests.support.private_mounts import PrivateMounts
+from tests.support.key_sshd import key_sshd
 from tests.support.process import wait_until
-from tests.support.signed_sudo import PLUGIN, Laptop, Listener, SignedSudo
+from tests.support.signed_sudo import PLUGIN, STEP_S, Asking, Laptop, Listener, SignedSudo, run_directory
 from tests.system.test_signed_sudo import NOT_SIGNED, RUN, refused
 
 Listen = Callable[[Callable[[str], bytes | None]], Listener]
@@ -30,15 +34,8 @@ main()
 
 
 @pytest.fixture
-def laptop() -> Laptop:
-    return Laptop()
-
-
-@pytest.fixture
-def host(mounts: PrivateMounts, alice: Person, laptop: Laptop) -> SignedSudo:
-    host = SignedSudo(mounts)
-    host.enrol(alice, laptop)
-    return host
+def host(alices_sudo: SignedSudo) -> SignedSudo:
+    return alices_sudo
 
 
 @pytest.fixture
@@ -68,6 +65,38 @@ def test_laptop__that_signs_is_all_it_takes(host: SignedSudo, alice: Person, lap
     assert result.text.startswith(ASKED)
     assert "stq1." not in result.text
     assert laptop.read(listening.requests[0]).run == ("/usr/bin/printf", *RUN[1:])
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_laptop__with_the_real_programs_signs_through_ssh_or_refuses(
+    host: SignedSudo, alice: Person, laptop: Laptop, tmp_path: Path, answer: str
+) -> None:
+    """`softtoken sign --listen` on one side, sudo in a session of sshd on the other, and `ssh -R` between them."""
+    device, here = Device(tmp_path / "data"), tmp_path / "sign"
+    device.did("add", typed=ocra_uri.build(laptop.token, issuer="server", account=alice.name).encode())
+    there = f"/run/user/{alice.uid}/softtoken-sign"
+    run_directory(host, alice)
+    keys = host.mounts.directory / "keys"
+    keys.mkdir(mode=0o755)
+    with device.start("sign", "--listen", here) as person:
+        person.expect("Passphrase of the vault: ")
+        person.type(PASSPHRASE)
+        person.expect("Ctrl-C ends this.")
+        with key_sshd(keys, around=host.mounts.command(), user=alice.name) as ssh:
+            command = [*ssh[:-1], "-tt", "-R", f"{there}:{here}", ssh[-1], "sudo", *RUN]
+            session = pexpect.spawn(command[0], command[1:], encoding="utf-8", timeout=STEP_S, dimensions=(24, 400))
+            shown = person.expect("Sign it? [y/N] ")
+            assert "run      /usr/bin/printf it%sran _" in shown
+            assert (f"user     {alice.name}" in shown, "as       root" in shown) == (True, True)
+            person.type(answer)
+            asking = Asking(session)
+            assert asking.text.startswith(ASKED)
+            if answer == "y":
+                assert asking.end().ran
+            else:
+                assert asking.text.startswith(f"{ASKED}No answer from there.\n")
+                refused(asking.answer(""), NOT_SIGNED)
+            person.expect("Signed." if answer == "y" else "Not signed.")
 
 
 @pytest.mark.parametrize("reply", [b"no\n", b"", b"\n"])

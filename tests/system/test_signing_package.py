@@ -90,18 +90,23 @@ def turn_on(debian: FreshDebian, person: Resident, device: SigningDevice) -> Non
     assert (status, "Done." in text) == (0, True), text
 
 
+def check_that_only_a_signature_counts(person: Resident, device: SigningDevice) -> None:
+    """Check that sudo runs a signed command, and not one with another code."""
+    statement, status, text = sign(device, ask(person, *RUN))
+    assert (status, "it_ran" in text) == (0, True), text
+    assert (statement.user, statement.as_user, statement.env, statement.notes) == (person.name, "root", (), ())
+    screen = ask(person, *RUN)
+    screen.sendline("12345678")
+    status, text = end_of(screen)
+    assert (status, "softtoken: not signed" in text, "it_ran" in text) == (1, True, False), text
+
+
 def test_new_user__signs_commands_loses_the_laptop_and_goes_on(installed: FreshDebian, alice: Resident) -> None:
     debian = installed
     device = enrol(alice)
     turn_on(debian, alice, device)
 
-    statement, status, text = sign(device, ask(alice, *RUN))
-    assert (status, "it_ran" in text) == (0, True), text
-    assert (statement.user, statement.as_user, statement.env, statement.notes) == (alice.name, "root", (), ())
-    screen = ask(alice, *RUN)
-    screen.sendline("12345678")
-    status, text = end_of(screen)
-    assert (status, "softtoken: not signed" in text, "it_ran" in text) == (1, True, False), text
+    check_that_only_a_signature_counts(alice, device)
 
     # The laptop is lost. Root takes its token away; nothing runs for alice until root has enrolled another one.
     debian.run("softtoken-admin", "revoke", alice.name, "laptop", "--yes")

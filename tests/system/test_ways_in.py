@@ -126,10 +126,10 @@ class Scene:
 
     def sudo(self, person: Person, proofs: set[str]) -> bool:
         """Become root by sudo with exactly these proofs, and wrong answers to other prompts."""
-        words = ["setpriv", f"--reuid={person.name}", f"--regid={person.gid}", "--init-groups"]
         environment = self.gate.typed(person.name, proofs)
+        words = ["env", f"SUDO_ASKPASS={environment['SSH_ASKPASS']}", "sudo", "-A", "id", "-un"]
         done = subprocess.run(
-            self.mounts.command(*words, "env", f"SUDO_ASKPASS={environment['SSH_ASKPASS']}", "sudo", "-A", "id", "-un"),
+            self.mounts.command(*person.identity, *words),
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=PATIENCE_S, env=environment,
         )  # fmt: skip
         return done.stdout == "root\n"

@@ -315,6 +315,11 @@ def test_owners__package_managers_are_known_in_one_module() -> None:
     assert _spellers_of(r"(dist|site)-packages|/bin/python3|sensible-editor|^common-") == {"platform_facts"}
 
 
+def test_owners__where_sudo_is_is_known_in_one_module() -> None:
+    """A module with a path of its own would go on with another sudo than the others."""
+    assert _spellers_of(r"/bin/sudo(?![\w-])") == {"platform_facts"}
+
+
 def test_owners__the_bridge_looks_for_changes_where_python_writes_them() -> None:
     source = (PACKAGE / "bridge" / "pam_softtoken.c").read_text()
     defined = re.findall(r'^#define (\w+) "((?:/var/lib|/run)/softtoken[^"]*)"', source, re.MULTILINE)

@@ -8,12 +8,9 @@ from pathlib import Path
 from pam_softtoken.admin import enable
 from pam_softtoken.device import signing_request
 from pam_softtoken.enroll import program
-from pam_softtoken.otp import ocra
-from pam_softtoken.otp.ocra import OCRAToken, Suite
+from pam_softtoken.otp import ocra_uri, signing
 from pam_softtoken.otp.statement import shown_lines
-from pam_softtoken.otp.token import Secret
 from pam_softtoken.signing import approval
-from tests.support.signing import KEY, made
 
 TREE = Path(__file__).resolve().parents[2]
 README = (TREE / "README.md").read_text()
@@ -74,24 +71,34 @@ def test_readme__quick_starts_equal_the_output_of_the_programs() -> None:
     assert f'\n"sshd" asks for a code now. {advice}: ssh alice@server\n' in starts[0]
 
 
+SESSION_URI = (
+    "otpauth://ocra/server:alice?secret=OJS2CREBOOJKUYTMRSXTB44PLWPLBXF226IPGMIO4M3I4MQO5PQQ"
+    "&suite=OCRA-1%3AHOTP-SHA256-8%3AQH64&name=laptop&issuer=server"
+)
+SESSION_REQUEST = (
+    "stq1.opMzb9viFOtzb2Z0dG9rZW4tcmVxdWVzdCAxCmhvc3Qgc2VydmVyCnVzZXIgYWxpY2UKYXMgcm9vdAppbiAvaG9tZS9hbGljZQp0dHk"
+    "gL2Rldi9wdHMvMgpydW4gL3Vzci9iaW4vYXB0LWdldCB1cGdyYWRlCnRpbWUgMTc5NTg2MzQyOApub25jZSBkMDYyMGYyNDc3ZGVlNDQ2ZTM"
+    "2NjQ5YmNjZTYxMjJjMwprZXkgMzQ3MjJhOTcyZWUxMGI1OAo"
+)
+"""Of the real session that README shows: the key that the host showed, and the request."""
+
+
 def test_readme__signed_command_is_shown_as_the_programs_show_it() -> None:
     section = README.split("## A signature for each command at sudo")[1].split("\n## ")[0]
     (block,) = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
-    request = re.search(r"stq1\.\S+", block)
-    assert request is not None
-    command = ("/usr/bin/apt-get", "upgrade")
-    statement = made(run=command, tty="/dev/pts/0")
-    token = OCRAToken("laptop", Secret(KEY), suite=Suite.parse(ocra.SIGNING_SUITE), created=0)
-    asked = approval._shown(token, statement, request[0])
+    token, _, _ = ocra_uri.parse(SESSION_URI, now=0)
+    key, request = token.secret.reveal(), f"{SESSION_REQUEST[:55]}..."
+    statement = signing.read_request(key, SESSION_REQUEST)
+    asked = approval._shown(token, statement, request)
     laptop = [
         line
-        for name, value in (("token", "server"), *shown_lines(statement))
+        for name, value in (("token", token.name), *shown_lines(statement))
         for line in signing_request.wrapped(name, value, 80)
     ]
     assert block.splitlines() == [
         "alice@server$ sudo apt-get upgrade", *asked.splitlines(), "Code:",
-        "alice@laptop$ softtoken sign", "Passphrase of the vault:", f"Request: {request[0]}", *laptop,
-        "Sign it? [y/N] y", "4471 9023",
+        "alice@laptop$ softtoken sign", "Passphrase of the vault:", f"Request: {request}", *laptop,
+        "Sign it? [y/N] y", signing.grouped(signing.sign(key, statement)),
     ]  # fmt: skip
 
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from pam_softtoken.bridge.approval_wire import Start
 from pam_softtoken.otp.statement import Statement
+from pam_softtoken.signing import command as signing_command
 from pam_softtoken.signing.command import statement_of
+from tests.support.installation import TREE
 
 NONCE, KEY = "0" * 32, "1" * 16
 USER = {
@@ -164,3 +166,10 @@ def test_shell__that_takes_commands_has_a_note(words: tuple[str, ...], noted: bo
 def test_program__that_starts_a_shell_has_a_note(program: str, words: tuple[str, ...], noted: bool) -> None:
     statement = stated(start(*words, command=f"/usr/bin/{program}", argv0=program))
     assert ("everything that is typed there runs as root" in statement.notes) == noted
+
+
+def test_manual__names_every_variable_that_is_left_out() -> None:
+    text = (TREE / "pam_softtoken/man/softtoken-security.7.in").read_text()
+    short_list = text.partition("Every variable of the command is in it")[2].partition(".Pp")[0]
+    named = set(re.findall(r"^\.Ev (\S+)", short_list, re.MULTILINE))
+    assert named == {*signing_command._HARMLESS, *signing_command._HARMLESS_WORDS, "LC_*", "SHELL", "PATH"}

@@ -25,6 +25,23 @@ raise SystemExit(terminal.run("program", body))
 """
 
 
+_STOPPED = """
+from pam_softtoken.ui import terminal
+
+def body(screen):
+    raise KeyboardInterrupt
+
+raise SystemExit(terminal.run("program", body, ["add", "--name", "my phone"]))
+"""
+
+
+def test_terminal__interrupted_program_is_started_again_with_the_same_words() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _STOPPED], check=False, cwd=TREE, env={}, text=True, capture_output=True
+    )
+    assert done.stderr.splitlines()[-1] == "program: hint: start again with program add --name 'my phone'"
+
+
 def test_terminal__results_messages_questions_and_errors_keep_their_order_in_a_pipe() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _SAYS],

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from pam_softtoken import platform_facts
 from pam_softtoken.account import user_lookup
 from pam_softtoken.admin.access import authorized_keys
 from pam_softtoken.admin.access.proofs import (
@@ -303,9 +304,9 @@ def rights_of(names: Sequence[str]) -> dict[str, tuple[int, int, int]]:
 
 
 def _sudo(name: str) -> tuple[int, int, int]:
-    answer = bounded.ask("/usr/bin/sudo", "-n", "-l", "-U", name)
+    answer = bounded.ask(platform_facts.SUDO, "-n", "-l", "-U", name)
     if answer is None:
-        return (NO, NO, YES) if not os.path.exists("/usr/bin/sudo") else (MAYBE, MAYBE, MAYBE)
+        return (NO, NO, YES) if not os.path.exists(platform_facts.SUDO) else (MAYBE, MAYBE, MAYBE)
     return sudo_rights(answer.stdout)
 
 

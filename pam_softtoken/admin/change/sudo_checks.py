@@ -14,7 +14,6 @@ from pam_softtoken.errors import PathError
 from pam_softtoken.program_errors import AdministrationFailed
 from pam_softtoken.signing import sudo_conf
 
-SUDO = "/usr/bin/sudo"
 LEAST = (1, 9)
 """The first version of sudo that has approval plugins."""
 PLUGIN = f"{platform_facts.SUDO_PLUGINS}/{sudo_conf.FILE}"
@@ -41,9 +40,9 @@ def require_sudo() -> None:
     Raises:
         AdministrationFailed: it is not, or has none.
     """
-    answer = bounded.ask(SUDO, "-V")
+    answer = bounded.ask(platform_facts.SUDO, "-V")
     if answer is None:
-        raise AdministrationFailed(f"{SUDO} cannot be run", hint="install sudo first")
+        raise AdministrationFailed(f"{platform_facts.SUDO} cannot be run", hint="install sudo first")
     shown = answer.stdout.partition("\n")[0].strip()
     if "sudo-rs" in shown:
         raise AdministrationFailed(
@@ -52,7 +51,9 @@ def require_sudo() -> None:
     version = re.match(r"Sudo version (\d+)\.(\d+)", shown)
     if version is None or answer.returncode != 0:
         why = terse(answer.stderr) or f'it says "{shown}", and its exit status is {answer.returncode}'
-        raise AdministrationFailed(f"sudo does not work: {why}", hint=f"see {SUDO} -V, and {sudo_conf.PATH}")
+        raise AdministrationFailed(
+            f"sudo does not work: {why}", hint=f"see {platform_facts.SUDO} -V, and {sudo_conf.PATH}"
+        )
     if (int(version[1]), int(version[2])) < LEAST:
         raise AdministrationFailed(f"this is {shown}, which has no approval plugins", hint="sudo 1.9 or later has them")
 

@@ -81,7 +81,7 @@ def run(text: str) -> str:
         _write(directory, "sudo.conf", text, 0o644)
         _write(directory, "sudoers", _RULES.format(nobody.uid), 0o440)
         words = (
-            directory, sudo_conf.PATH, places.DATA, SUDOERS, sudo_checks.SUDO, TRIAL,
+            directory, sudo_conf.PATH, places.DATA, SUDOERS, platform_facts.SUDO, TRIAL,
             signers.uid_mark(nobody.uid), signers.name_mark(nobody.name),
             "setpriv", f"--reuid={nobody.uid}", f"--regid={nobody.gid}", "--clear-groups",
         )  # fmt: skip

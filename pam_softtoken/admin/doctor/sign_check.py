@@ -20,10 +20,7 @@ from pam_softtoken.admin.signers import signer_facts
 from pam_softtoken.admin.sshd import match_blocks
 from pam_softtoken.signing import sudo_conf
 
-SUDO = "/usr/bin/sudo"
 APPROVER = f"{os.path.dirname(platform_facts.BACKEND)}/softtoken-approver"
-OTHER_SUDO = "/usr/bin/sudo.ws"
-"""Where a distribution with sudo-rs keeps the sudo that has plugins."""
 FIRST_WITH_APPROVAL = (1, 9)
 _APPROVER = "approver="
 _OFF = "softtoken-admin disable sudo --sign"
@@ -94,12 +91,14 @@ def _of_plugin(line: sudo_conf.OurLine, text: str) -> Iterator[Finding]:
 
 
 def _of_sudo() -> Iterator[Finding]:
-    answer = bounded.ask(SUDO, "--version")
+    answer = bounded.ask(platform_facts.SUDO, "--version")
     said = answer.stdout.partition("\n")[0] if answer is not None else ""
     what = why_unsuitable(said)
     if what:
-        has_other = "no plugins" in what and os.path.exists(OTHER_SUDO)
-        yield Finding(ERROR, SUDO, "", what, f"update-alternatives --set sudo {OTHER_SUDO}" if has_other else _OFF)
+        other = platform_facts.SUDO_WITH_PLUGINS
+        has_other = "no plugins" in what and os.path.exists(other)
+        cure = f"update-alternatives --set sudo {other}" if has_other else _OFF
+        yield Finding(ERROR, platform_facts.SUDO, "", what, cure)
 
 
 def why_unsuitable(said: str) -> str:

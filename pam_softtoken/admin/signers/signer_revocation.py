@@ -52,7 +52,8 @@ class SigningRevocation:
             names = f": {_quoted(self.names)}" if self.names else ""
             self._screen.tell(f"The tokens that sign sudo commands go, too{names}.")
         else:
-            self._screen.tell(f'Token "{self._name}" of {self._account.name} signs no sudo command from then on.')
+            self._screen.tell(f'Token "{self._name}" of {self._account.name} goes, and signs no command any more.')
+        self._screen.tell(self._at_sudo("Then"))
 
     def carry_out(self) -> None:
         """Remove the tokens, and show what happens at sudo now.
@@ -92,18 +93,25 @@ class SigningRevocation:
     def _is_doomed(self, token: OCRAToken) -> bool:
         return self._name in (None, token.name)
 
+    def _left(self) -> list[str]:
+        return [name for name in self.names if self._name not in (None, name)]
+
+    def _at_sudo(self, when: str) -> str:
+        """Return what happens to the user at sudo without the tokens that go."""
+        user, left = self._account.name, self._left()
+        if left:
+            return f"{when} {_quoted(left)} of {user} still signs sudo commands."
+        if signer_facts.sudo_asks() == signer_facts.OFF:
+            return f"sudo asks nobody for a signature on this host, so {user} uses it as before."
+        return f"{when} sudo refuses {user}, who has no signing token any more."
+
     def _tell_what_is_left(self) -> None:
         user = self._account.name
-        left = [name for name in self.names if self._name not in (None, name)]
-        if left:
-            self._screen.tell(f"{_quoted(left)} of {user} still signs sudo commands.")
-            return
-        asks = signer_facts.sudo_asks()
-        if asks == signer_facts.OFF:
-            self._screen.tell(f"sudo asks nobody for a signature on this host, so {user} uses it as before.")
+        self._screen.tell(self._at_sudo("Now"))
+        if self._left() or signer_facts.sudo_asks() == signer_facts.OFF:
             return
         self._screen.tell(
-            f"From now on sudo refuses {user}, who has no signing token any more. What helps, on root's console:\n"
+            "What helps, on root's console:\n"
             f"  {signer_facts.enrolling(user)}    makes a new one\n"
             f"  {signer_facts.stop_asking(user)}    lets {user} use sudo without a signature"
         )
