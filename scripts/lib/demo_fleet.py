@@ -69,7 +69,7 @@ class Scene:
         self._add_user(self.realm.desk, 1)
 
     def set_up_hosts(self) -> str:
-        """Create the hosts, each with an sshd, and the machine that people log in from. Return what the commands said."""
+        """Create the hosts, each with an sshd, and the laptop. Return what the commands said."""
         said = ""
         known = ""
         for number, name in enumerate(HOSTS, 2):

@@ -120,12 +120,13 @@ class Machine:
         Raises:
             MachineError: it failed.
         """
-        done = subprocess.run(
-            self.command(*words), input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        process = subprocess.Popen(
+            self.command(*words), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
-        if done.returncode != 0:
-            raise MachineError(f"{self.name}: {' '.join(map(str, words))}: {done.stdout.strip()}")
-        return done.stdout
+        shown = process.communicate(text.encode())[0].decode("utf-8", "replace")
+        if process.returncode != 0:
+            raise MachineError(f"{self.name}: {' '.join(map(str, words))}: {shown.strip()}")
+        return shown
 
     def path(self, name: str) -> Path:
         """Return the outside path of a path of the machine."""

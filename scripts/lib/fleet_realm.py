@@ -140,16 +140,22 @@ class FleetRealm:
         pairs = (line.split(" : ", 1) for line in shown.splitlines() if " : " in line)
         return {name.strip('"'): value.strip('"') for name, value in pairs}
 
-    def etcdctl(self, *words: str, node: Node | None = None) -> str:
-        """Run etcdctl at the desk, with the administrator's keys.
+    def etcdctl(self, *words: str, node: Node | None = None, host: Machine | None = None) -> str:
+        """Run etcdctl at the desk, with the administrator's keys, or on a host with the host's.
+
+        Args:
+            words: its command line.
+            node: the only one to ask.
+            host: the host.
 
         Raises:
             MachineError: it failed.
         """
         endpoints = [node] if node is not None else self.nodes
         places = ",".join(f"https://{each.machine.name}:{PORT}" for each in endpoints)
-        keys = (f"--cacert={_CUSTODY}/ca.crt", f"--cert={_CUSTODY}/host.crt", f"--key={_CUSTODY}/host.key")
-        return self.desk.run("env", "ETCDCTL_API=3", "etcdctl", f"--endpoints={places}", *keys, *words)
+        files = _HOST_FILES if host is not None else _CUSTODY
+        keys = (f"--cacert={files}/ca.crt", f"--cert={files}/host.crt", f"--key={files}/host.key")
+        return (host or self.desk).run("env", "ETCDCTL_API=3", "etcdctl", f"--endpoints={places}", *keys, *words)
 
     def wait_until_answering(self) -> None:
         """Wait until the nodes agree on a leader again.
