@@ -112,6 +112,10 @@ def _parse() -> argparse.Namespace:
         "--against", type=Path, metavar="TREE", help="measure another source tree in turn with this one"
     )
     parser.add_argument("--refusals", action="store_true", help="compare the times of refusals instead")
+    parser.add_argument("--fleet", action="store_true", help="measure a realm of many hosts instead")
+    parser.add_argument(
+        "--users", type=int, default=10_000, metavar="N", help="with --fleet: users to import (default: 10000)"
+    )
     parser.add_argument(
         "--directory",
         type=Path,
@@ -122,6 +126,8 @@ def _parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.quick:
         options.rounds = QUICK_ROUNDS
+    if not 1 <= options.users <= 100_000:
+        parser.error("--users: 1 to 100000")
     if not 2 <= options.rounds <= 10_000:
         parser.error("--rounds: 2 to 10000")
     return options
@@ -154,6 +160,8 @@ def _bench(options: argparse.Namespace, progress: Progress) -> int:
             print((report.markdown if options.markdown else report.plain)(refusal_table(kinds)))
             print(watch.summary())
             return 0
+        if options.fleet:
+            return _bench_fleet(options, shop, watch, progress)
         figures = measure_attempts(shop, single, rounds, progress.counting("single attempts", rounds))
         counts = count_instructions(shop, single, progress.counting("instructions", ROUNDS))
         progress.say("enrolling a crowd")
@@ -170,6 +178,17 @@ def _bench(options: argparse.Namespace, progress: Progress) -> int:
     write = report.markdown if options.markdown else report.plain
     print("\n\n".join(write(table) for table in tables), end="\n\n")
     for note in (*notes, watch.summary()):
+        print(note + "\n" if options.markdown else report.paragraph(note))
+    return 0
+
+
+def _bench_fleet(options: argparse.Namespace, shop: Workshop, watch: Watch, progress: Progress) -> int:
+    from bench_fleet import fleet_notes, fleet_table, measure_fleet  # noqa: PLC0415 - the usual bench makes no networks
+
+    figures = measure_fleet(shop, options.rounds, options.users, progress.say)
+    progress.say("")
+    print((report.markdown if options.markdown else report.plain)(fleet_table(figures)), end="\n\n")
+    for note in (*fleet_notes(figures, rounds=options.rounds), report.machine_note(shop.path), watch.summary()):
         print(note + "\n" if options.markdown else report.paragraph(note))
     return 0
 
