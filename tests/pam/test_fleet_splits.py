@@ -15,11 +15,11 @@ from pam_softtoken.admin.fleet.authority import Pair
 from tests.support import tools
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
-from tests.support.fleet_network import FleetHost, Machine, MachineError, Office, network_with_a_realm
+from tests.support.fleet_network import FleetHost, Machine, MachineError, Office, needs_networks, network_with_a_realm
 from tests.support.installation import Installation
 from tests.support.pam_scene import Pam
 
-pytestmark = tools.needs("etcd", "etcdctl", "ip")
+pytestmark = [tools.needs("etcd", "etcdctl", "ip"), needs_networks()]
 PATIENT = "timeout=60"
 CUSTODY, BRANCH_CUSTODY = "/etc/softtoken/fleet-admin", "/etc/softtoken/branch-admin"
 NODE_FILES = "/etc/softtoken-etcd"

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
-from tests.support import tools
+from tests.support.fleet_network import needs_networks
 from tests.support.process import wait_until
 
 TREE = Path(__file__).resolve().parents[2]
@@ -96,7 +96,7 @@ class Realm:
         return found
 
 
-@tools.needs("etcd", "etcdctl", "ip")
+@needs_networks()
 def test_demo_of_a_realm__shows_that_a_code_works_once_on_all_hosts() -> None:
     demo = Realm(TREE)
     status, shown = demo.end()
@@ -106,7 +106,7 @@ def test_demo_of_a_realm__shows_that_a_code_works_once_on_all_hosts() -> None:
     demo.leaves_nothing()
 
 
-@tools.needs("etcd", "etcdctl", "ip")
+@needs_networks()
 def test_demo_of_a_realm__fails_when_hosts_record_uses_on_themselves_alone(tmp_path: Path) -> None:
     copy = tmp_path / "tree"
     for part in ("pam_softtoken", "scripts"):
@@ -122,7 +122,7 @@ def test_demo_of_a_realm__fails_when_hosts_record_uses_on_themselves_alone(tmp_p
     demo.leaves_nothing()
 
 
-@tools.needs("etcd", "etcdctl", "ip")
+@needs_networks()
 def test_demo_of_a_realm__leaves_nothing_when_it_is_interrupted() -> None:
     demo = Realm(TREE)
     shown = demo.shown_until("* Two hosts join it")
