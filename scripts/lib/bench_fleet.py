@@ -80,7 +80,7 @@ class Site:
         self.realm: FleetRealm
 
     def set_up(self) -> Candidate:
-        """Make the realm and the host. Return the module in the realm, as a candidate beside the local store.
+        """Create the realm and the host. Return the module in the realm, as a candidate beside the local store.
 
         Raises:
             MachineError: it cannot be made.
