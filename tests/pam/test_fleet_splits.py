@@ -68,7 +68,7 @@ def _cut_off_the_left(office: Office) -> None:
 def test_split__denies_on_the_small_side_and_what_the_large_side_accepts_is_used_on_both(
     office: Office, alice: Person, phone: Phone, service: Service, patient: Service
 ) -> None:
-    assert office.left.log_in(service, alice, phone.totp(-1)) == ACCEPTED
+    assert office.left.log_in(patient, alice, phone.totp(-1)) == ACCEPTED
     code, recovery_code = phone.totp(), phone.recovery_codes[0]
     _cut_off_the_left(office)
     assert office.left.log_in(service, alice, code) == DOWN
@@ -105,7 +105,7 @@ def test_split__between_prompt_and_verdict_lets_one_side_in(
     copy.write_text(f"{start}{change}\nfrom pam_softtoken.bridge.backend import main\nmain(__file__)\n")
     code = phone.totp()
     with (
-        office.left.waiting(pam.with_backend(copy, "nullok"), alice) as left,
+        office.left.waiting(pam.with_backend(copy, "nullok", "timeout=20"), alice) as left,
         office.right.waiting(pam.service("nullok", PATIENT), alice) as right,
     ):
         for client in (left, right):
@@ -177,16 +177,16 @@ def branch(built: Office) -> FleetHost:
 
 
 def test_two_realms__have_independent_tokens_of_users_with_the_same_name(
-    office: Office, branch: FleetHost, alice: Person, phone: Phone, service: Service
+    office: Office, branch: FleetHost, alice: Person, phone: Phone, patient: Service
 ) -> None:
     other = office.enrol(alice, f"--keys={BRANCH_CUSTODY}")
-    assert branch.log_in(service, alice, phone.totp()) == MISMATCH
-    assert office.left.log_in(service, alice, other.totp()) == MISMATCH
-    assert office.left.log_in(service, alice, phone.totp()) == ACCEPTED
-    assert branch.log_in(service, alice, other.totp()) == ACCEPTED
+    assert branch.log_in(patient, alice, phone.totp()) == MISMATCH
+    assert office.left.log_in(patient, alice, other.totp()) == MISMATCH
+    assert office.left.log_in(patient, alice, phone.totp()) == ACCEPTED
+    assert branch.log_in(patient, alice, other.totp()) == ACCEPTED
     office.realm.fleet("revoke", alice.name, f"--keys={BRANCH_CUSTODY}")
-    assert branch.log_in(service, alice, other.totp(1)) == (PAM_AUTH_ERR, "not_enrolled")
-    assert office.right.log_in(service, alice, phone.totp(1)) == ACCEPTED
+    assert branch.log_in(patient, alice, other.totp(1)) == (PAM_AUTH_ERR, "not_enrolled")
+    assert office.right.log_in(patient, alice, phone.totp(1)) == ACCEPTED
 
 
 _KINDS = ("tokens", "state")
@@ -211,7 +211,7 @@ def _reached(office: Office, host: FleetHost, realm: str, user: str) -> list[str
 
 
 def test_two_realms__have_rights_of_their_own(
-    office: Office, branch: FleetHost, alice: Person, phone: Phone, service: Service
+    office: Office, branch: FleetHost, alice: Person, phone: Phone, service: Service, patient: Service
 ) -> None:
     office.enrol(alice, f"--keys={BRANCH_CUSTODY}")
     for host, realm in ((office.left, "office"), (branch, "branch")):
@@ -225,7 +225,7 @@ def test_two_realms__have_rights_of_their_own(
         assert branch.log_in(service, alice, phone.totp()) == DOWN
         # The control: with a role too many, the checks above notice it. Even then, the seals are another realm's.
         office.realm.etcdctl("user", "grant-role", "softtoken-branch-branch1", "softtoken-office-host")
-        assert branch.log_in(service, alice, phone.totp()) == (PAM_AUTH_ERR, "damaged_state")
+        assert branch.log_in(patient, alice, phone.totp()) == (PAM_AUTH_ERR, "damaged_state")
         assert _reached(office, branch, "office", alice.name) == AS_A_HOST
     finally:
         office.realm.etcdctl("user", "revoke-role", "softtoken-branch-branch1", "softtoken-office-host")

@@ -23,7 +23,7 @@ from fleet_machines import Machine, MachineError, Network
 from fleet_realm import FleetRealm
 
 __all__ = ["FleetHost", "Machine", "MachineError", "Office", "needs_networks", "network_with_a_realm"]
-_TRIAL = ("unshare", "--net", "sh", "-ec", "ip link add a type bridge; ip link add b type veth peer name c")
+_TRIAL = ("unshare", "--net", "sh", "-ec", "ip link add whole type bridge; ip link add one type veth peer name two")
 _ACCOUNTS = ("passwd", "group", "shadow")
 
 
