@@ -121,6 +121,10 @@ def _parse() -> argparse.Namespace:
         action="store_true",
         help=f"measure what signatures add to a command at sudo instead, in at least {LEAST_RUNS} runs",
     )
+    instead.add_argument("--fleet", action="store_true", help="measure a realm of many hosts instead")
+    parser.add_argument(
+        "--users", type=int, default=10_000, metavar="N", help="with --fleet: users to import (default: 10000)"
+    )
     parser.add_argument(
         "--directory",
         type=Path,
@@ -131,8 +135,10 @@ def _parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.quick:
         options.rounds = QUICK_ROUNDS
-    if options.against is not None and (options.refusals or options.signatures):
-        parser.error("--against: only with neither --refusals nor --signatures")
+    if options.against is not None and (options.refusals or options.signatures or options.fleet):
+        parser.error("--against: not with --refusals, --signatures or --fleet")
+    if not 1 <= options.users <= 100_000:
+        parser.error("--users: 1 to 100000")
     if not 2 <= options.rounds <= 10_000:
         parser.error("--rounds: 2 to 10000")
     return options
@@ -167,6 +173,8 @@ def _bench(options: argparse.Namespace, progress: Progress) -> int:
             return 0
         if options.signatures:
             return _signatures(shop, options, progress, watch)
+        if options.fleet:
+            return _bench_fleet(options, shop, watch, progress)
         figures = measure_attempts(shop, single, rounds, progress.counting("single attempts", rounds))
         counts = count_instructions(shop, single, progress.counting("instructions", ROUNDS))
         progress.say("enrolling a crowd")
@@ -196,6 +204,17 @@ def _signatures(shop: Workshop, options: argparse.Namespace, progress: Progress,
         print(write(table), end="\n\n")
     note = f"{signature_note(runs)} {report.machine()} {watch.summary()}"
     print(note if options.markdown else report.paragraph(note))
+    return 0
+
+
+def _bench_fleet(options: argparse.Namespace, shop: Workshop, watch: Watch, progress: Progress) -> int:
+    from bench_fleet import fleet_notes, fleet_table, measure_fleet  # noqa: PLC0415 - the usual bench makes no networks
+
+    figures = measure_fleet(shop, options.rounds, options.users, progress.say)
+    progress.say("")
+    print((report.markdown if options.markdown else report.plain)(fleet_table(figures)), end="\n\n")
+    for note in (*fleet_notes(figures, rounds=options.rounds), report.machine_note(shop.path), watch.summary()):
+        print(note + "\n" if options.markdown else report.paragraph(note))
     return 0
 
 

@@ -103,7 +103,7 @@ def _attempt(shop: Workshop, service: Service, typing_ms: int, figures: Figures)
     script = _script(shop.take_codes(service, 1))
     done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     # The module's backend is now our child. It may still be ending.
-    reap()
+    reap(shop.lasting)
     user_s, system_s = (now - then for now, then in zip(_cpu_of_children(), before, strict=True))
     (record,) = _records(shop, service, done.stdout, 1)
     figures.cpu_ms.values.append((user_s + system_s) * 1e3)
@@ -136,15 +136,15 @@ def measure_crowds(
         progress(number)
         for crowd in CROWDS:
             for candidate in in_turn(candidates, number):
-                per_s = _log_in_together(shop, services[candidate.key][:crowd], LOGINS_OF_EACH[crowd])
+                per_s = crowd_rate(shop, services[candidate.key][:crowd], LOGINS_OF_EACH[crowd])
                 figures[candidate.key].logins_per_s[crowd].values.append(per_s)
 
 
-def _log_in_together(shop: Workshop, services: Sequence[Service], logins: int) -> float:
+def crowd_rate(shop: Workshop, services: Sequence[Service], logins: int) -> float:
     """Run one client for each service, and return their common rate. Each client logs in repeatedly."""
     commands = []
     for service in services:
-        script = shop.path / f"{service.name}.codes"
+        script = shop.path / f"{service.name}-{service.user}.codes"
         script.write_text(_script(shop.take_codes(service, logins)))
         # The clients wait at a gate until all are ready, so that starting them does not count.
         waiting = ("/bin/sh", "-c", 'read -r gate; exec "$@" <"$0"', script)
@@ -161,15 +161,15 @@ def _log_in_together(shop: Workshop, services: Sequence[Service], logins: int) -
     finally:
         if opener >= 0:
             os.close(opener)
-    reap()
+    reap(shop.lasting)
     for service, output in zip(services, outputs, strict=True):
         _records(shop, service, output, logins)
     return len(services) * logins / took_s
 
 
 def client_command(shop: Workshop, service: Service, *options: str) -> tuple[str | Path, ...]:
-    """Return the command line of a login of root."""
-    return (shop.client, f"--confdir={shop.services}", *options, service.name, "root")
+    """Return the command line of a login."""
+    return (*shop.around, shop.client, f"--confdir={shop.services}", *options, service.name, service.user)
 
 
 def _script(codes: Sequence[str]) -> str:

@@ -129,7 +129,6 @@ def notes(
     logins: int,
 ) -> list[str]:
     """Return notes on how the figures were measured, and on which machine."""
-    kind, device = file_system_of(directory)
     nothing, nothing_counted = figures[NOTHING.key], counts[NOTHING.key].attempt.median()
     fourth = "pam_python: a module that only asks and checks nothing"
     if OTHER.key in figures:
@@ -150,7 +149,7 @@ def notes(
             f"The client itself, with pam_permit in place of a module: {nothing.cpu_ms.median():.1f} ms CPU, "
             f"{nothing.resident_kb.median():.0f} kB; that is part of all columns."
         ),
-        f"{machine()[:-1]}, {kind} on {device}.",
+        machine_note(directory),
         f"Debian: {', '.join(versions)}.",
     ]
 
@@ -158,6 +157,12 @@ def notes(
 def machine() -> str:
     """Return a sentence about the processor and the kernel."""
     return f"Machine: {_processor()}, {os.cpu_count()} cores, Linux {os.uname().release}."
+
+
+def machine_note(directory: Path) -> str:
+    """Return a sentence about the machine, with the disk of a directory."""
+    kind, device = file_system_of(directory)
+    return f"{machine()[:-1]}, {kind} on {device}."
 
 
 def _processor() -> str:

@@ -60,7 +60,7 @@ class SystemLog:
     """
 
     def __init__(self, path: Path) -> None:
-        self._recent: deque[str] = deque(maxlen=5)
+        self._recent: deque[str] = deque(maxlen=1000)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
         path.chmod(0o666)
@@ -71,8 +71,10 @@ class SystemLog:
             self._recent.append(data.decode("utf-8", "replace"))
 
     def tail(self) -> str:
-        """Return the last lines, to show why something failed."""
-        return "\n".join(self._recent)
+        """Return some of the last lines, to show why something failed."""
+        lines = list(self._recent)
+        refusals = [line for line in lines if "result=denied" in line]
+        return "\n".join((refusals or lines)[-5:])
 
 
 def adopt_orphans() -> None:
@@ -81,11 +83,19 @@ def adopt_orphans() -> None:
         raise BenchError(f"prctl: {os.strerror(ctypes.get_errno())}")
 
 
-def reap() -> None:
-    """Wait for all children, adopted ones too."""
+def children() -> set[int]:
+    """Return the ids of all children, adopted ones too."""
+    found: set[int] = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        found.update(map(int, path.read_text().split()))
+    return found
+
+
+def reap(lasting: frozenset[int] = frozenset()) -> None:
+    """Wait for all children, adopted ones too, apart from those that last as long as the bench."""
     with contextlib.suppress(ChildProcessError):
-        while True:
-            os.waitpid(-1, 0)
+        while others := children() - lasting:
+            os.waitpid(others.pop(), 0)
 
 
 @dataclass(slots=True)
@@ -95,10 +105,12 @@ class Service:
     Attributes:
         name: of its file in the private directory of services.
         counter: of the next code.
+        user: who logs in.
     """
 
     name: str
     counter: int = FIRST_COUNTER
+    user: str = "root"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +135,10 @@ class Workshop:
         directory: the place to make it, on the disk whose speed counts.
         code_count: the number of codes that each token will need.
         other: another source tree of the product, to be measured as well.
+
+    Attributes:
+        around: words before the command line of each client.
+        lasting: children that do not end with a login.
     """
 
     def __init__(self, directory: Path, code_count: int, *, other: Path | None = None) -> None:
@@ -137,6 +153,8 @@ class Workshop:
         self._key = secrets.token_bytes(20)
         self._code_count = code_count
         self._codes: list[str] = []
+        self.around: tuple[str, ...] = ()
+        self.lasting: frozenset[int] = frozenset()
         self.log: SystemLog
 
     def remove(self) -> None:

@@ -61,7 +61,7 @@ class Stage:
         """Create the user, the PAM services, the sudo rule and the sshd, all with their own names."""
         _run("useradd", "--create-home", "--home-dir", str(self.root / "home"), "--shell", "/bin/sh", self.user)
         _run("chpasswd", text=f"{self.user}:{self.password}\n")
-        self._copy_product()
+        copy_product(self.product)
         # First the password, then the code. If one fails, the login fails.
         stack = f"auth required pam_unix.so nodelay\n{self._module_line()}account required pam_unix.so\n"
         self._write(Path("/etc/pam.d") / self.service, stack + "session required pam_permit.so\n")
@@ -111,19 +111,6 @@ class Stage:
         except KeyError:
             return -1
 
-    def _copy_product(self) -> None:
-        """Copy the files of a login to a place that only root can write. The source tree may belong to any user."""
-        for name in ("pam_softtoken", "scripts", "build/pam_softtoken.so", "build/softtoken_approval.so"):
-            source, target = TREE / name, self.product / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
-                shutil.copytree(source, target)
-            else:
-                shutil.copy2(source, target)
-        for path in (self.product, *self.product.rglob("*")):
-            os.chown(path, 0, 0)
-            path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
-
     def _module_line(self) -> str:
         backend = self.product / "scripts" / "softtoken-backend"
         return f"auth required {self.product}/build/pam_softtoken.so backend={backend}\n"
@@ -153,6 +140,20 @@ class Stage:
             if time.monotonic() > deadline or self.sshd.poll() is not None:
                 raise Failed("sshd does not start")
             time.sleep(0.05)
+
+
+def copy_product(product: Path) -> None:
+    """Copy the files of a login to a place that only root can write. The source tree may belong to any user."""
+    for name in ("pam_softtoken", "scripts", "build/pam_softtoken.so", "build/softtoken_approval.so"):
+        source, target = TREE / name, product / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copy2(source, target)
+    for path in (product, *product.rglob("*")):
+        os.chown(path, 0, 0)
+        path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
 
 
 class Laptop:
@@ -190,12 +191,26 @@ class Laptop:
             raise Failed(f"softtoken {words[0]} failed:\n{done.stderr}")
         return done.stdout.strip() or done.stderr.strip()
 
-    def add(self, uri: str) -> None:
+    def add(self, uri: str, name: str = "demo-sign") -> None:
         """Add a Key URI to the vault."""
         read, write = os.pipe()
         os.write(write, f"{uri}\n".encode())
         os.close(write)
-        self.softtoken("add", "--name", "demo-sign", picture=read)
+        self.softtoken("add", "--name", name, picture=read)
+
+    def next_code(self, name: str, last: str) -> str:
+        """Return a code other than the last one. Wait for it if necessary."""
+        deadline = time.monotonic() + PERIOD_S + STEP_TIMEOUT_S
+        while (code := self.softtoken("code", name)) == last:
+            if time.monotonic() > deadline:
+                raise Failed("softtoken shows no other code")
+            for left_s in range(PERIOD_S - int(time.time()) % PERIOD_S, 0, -1):
+                if sys.stdout.isatty():
+                    print(f"\r  waiting for the next code: {left_s:2} s ", end="", flush=True)
+                time.sleep(1)
+        if sys.stdout.isatty():
+            print("\r" + " " * 40 + "\r", end="")
+        return code
 
     def sign(self, request: str) -> tuple[str, str]:
         """Sign a request. Return the code, and what the laptop showed."""
@@ -245,20 +260,20 @@ class Story:
         """Sign one command at sudo, and try its signature for another."""
         host = demo_signing.Host(self.stage.product, self.stage.root)
         try:
-            _heading("Enrol a token that signs commands, on the laptop")
+            announce("Enrol a token that signs commands, on the laptop")
             program = host.command(str(self.stage.product / "scripts" / "softtoken-enroll"))
-            print(_indented(demo_signing.enrol(_spawn, program, self.stage.user, self.laptop)))
+            print(indented(demo_signing.enrol(_spawn, program, self.stage.user, self.laptop)))
             as_user = host.command(self._AS_USER.format(self.stage.user))
-            _heading("sudo shows a command, and the laptop signs it")
+            announce("sudo shows a command, and the laptop signs it")
             screen, shown, request = demo_signing.ask(_spawn, f"{as_user} sudo id -u")
             code, seen = self.laptop.sign(request)
-            print(_indented(f"{shown}\n[laptop]$ softtoken sign\n{seen}\nCode: {code}"))
+            print(indented(f"{shown}\n[laptop]$ softtoken sign\n{seen}\nCode: {code}"))
             self._signed(screen, code, "0", "in")
-            _heading("The signature of one command, typed for another that waits at the same time")
+            announce("The signature of one command, typed for another that waits at the same time")
             screen, _, request = demo_signing.ask(_spawn, f"{as_user} sudo id -u")
             other, shown, _ = demo_signing.ask(_spawn, f"{as_user} sudo id -g")
             code, _ = self.laptop.sign(request)
-            print(_indented(f"{shown}\nCode: {code}"))
+            print(indented(f"{shown}\nCode: {code}"))
             self._signed(other, code, "0", "refused")
             self._signed(screen, code, "0", "in")
         finally:
@@ -270,14 +285,14 @@ class Story:
         screen.expect(pexpect.EOF)
         shown = (screen.before or "").strip().splitlines()
         screen.close()
-        print(_indented("\n".join(shown[1:])))
+        print(indented("\n".join(shown[1:])))
         ran = screen.exitstatus == 0 and shown[-1] == result
         if ran is not (expected == "in") or (not ran and "softtoken: not signed" not in shown):
             raise Failed(f"a signed command: expected {expected}")
         print(f"  ok: {'it ran' if ran else 'refused'}")
 
     def _enrol(self) -> None:
-        _heading("Enrol: scan the QR code with the soft token, confirm it by a code, keep the recovery codes")
+        announce("Enrol: scan the QR code with the soft token, confirm it by a code, keep the recovery codes")
         program = self.stage.product / "scripts" / "softtoken-enroll"
         picture = self.stage.root / "home" / "qr.png"
         command = f"{self._AS_USER.format(self.stage.user)} {program} --period {PERIOD_S} --png {picture}"
@@ -301,7 +316,7 @@ class Story:
         self.recovery_code = codes[0]
         device = f"\n[laptop]$ softtoken add --image qr.png --name demo\n[laptop] {added}\n"
         device += f"[laptop]$ softtoken code demo\n[laptop] {self.last_code}\n\n"
-        print(_indented(shown + device + "Code that the app shows:" + confirmed + (screen.before or "")))
+        print(indented(shown + device + "Code that the app shows:" + confirmed + (screen.before or "")))
 
     def _ssh(self, code: str, expected: str, heading: str, note: str = "") -> None:
         stage = self.stage
@@ -317,12 +332,12 @@ class Story:
 
     def _try(self, command: str, code: str, expected: str, heading: str, note: str = "") -> None:
         """Run a command that asks for a password and a code. Check whether it lets us in."""
-        _heading(heading)
+        announce(heading)
         screen = pexpect.spawn(command, encoding="utf-8", timeout=STEP_TIMEOUT_S)
         screen.expect("(?i)password.*: ")
         screen.sendline(self.stage.password)
         if screen.expect_exact([PROMPT, pexpect.EOF]) == 1:
-            shown = _indented((screen.before or "").strip())
+            shown = indented((screen.before or "").strip())
             raise Failed(f"{heading}: no code was asked for, so another PAM service has answered:\n{shown}")
         if not self.stage.is_asking():
             raise Failed(f"{heading}: another module than the demonstration's asks for the code")
@@ -333,7 +348,7 @@ class Story:
         user = "root" if "sudo" in command else self.stage.user
         got_in = index == 0 and screen.exitstatus == 0 and user in shown.split()
         print(f"    Password: ********\n    {PROMPT}{code}")
-        print(_indented(shown or "(asked again)"))
+        print(indented(shown or "(asked again)"))
         if command.startswith("ssh ") and len(self.session) < PICTURED_LINES:
             self.session += ["laptop$ ssh alice@server id -un", "Password:", f"{PROMPT}{code}", *self._pictured(shown)]
         if got_in is not (expected == "in") or note not in shown:
@@ -349,18 +364,8 @@ class Story:
 
     def _next_code(self) -> str:
         """Read a code from the laptop that has not been shown yet. Wait for it if necessary."""
-        deadline = time.monotonic() + PERIOD_S + STEP_TIMEOUT_S
-        while (code := self.laptop.softtoken("code", "demo")) == self.last_code:
-            if time.monotonic() > deadline:
-                raise Failed("softtoken shows no other code")
-            left_s = PERIOD_S - int(time.time()) % PERIOD_S
-            if sys.stdout.isatty():
-                print(f"\r  waiting for the next code: {left_s:2} s ", end="", flush=True)
-            time.sleep(1)
-        if sys.stdout.isatty():
-            print("\r" + " " * 40 + "\r", end="")
-        self.last_code = code
-        return code
+        self.last_code = self.laptop.next_code("demo", self.last_code)
+        return self.last_code
 
     def _wrong_code(self) -> str:
         step = int(time.time()) // PERIOD_S
@@ -386,11 +391,13 @@ def _spawn(command: str, env: Any = None) -> pexpect.spawn[str]:
     return pexpect.spawn(command, env=env, encoding="utf-8", timeout=STEP_TIMEOUT_S, dimensions=(60, 3000))
 
 
-def _heading(text: str) -> None:
+def announce(text: str) -> None:
+    """Show what comes next."""
     print(f"\n* {text}", flush=True)
 
 
-def _indented(text: str) -> str:
+def indented(text: str) -> str:
+    """Return what a program showed, beside our own words."""
     return "\n".join(f"    {line.rstrip()}" for line in text.strip("\r\n").splitlines())
 
 

@@ -7,6 +7,7 @@ make_dev() {
 		mount --bind "/dev/$name" "$1/$name"
 	done
 	for name in pts shm; do
+		[ -d "/dev/$name" ] || continue
 		mkdir "$1/$name"
 		mount --bind "/dev/$name" "$1/$name"
 	done
