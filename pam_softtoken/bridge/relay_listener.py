@@ -2,7 +2,7 @@
 
 systemd starts this process at the first connection, and it ends when nobody has come for a while. It reads nothing from
 a connection. It counts the connections of each user before it starts anything: if systemd started a unit for each one,
-any user could keep the first process of the machine busy.
+any user could keep the first process of the machine busy. After an upgrade it replaces itself, and goes on counting.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pam_softtoken.bridge import backend, relay, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import NoReturn
 
 SLOTS, SLOTS_OF_PEERS = 8, 64
@@ -38,11 +39,16 @@ class Guests:
 
     Args:
         path: of the program that serves one.
+        already: those that this process serves already, each as "PID:UID".
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, already: Sequence[str] = ()) -> None:
+        self._path = path
         self._command = [sys.executable, "-I", "-S", "-B", path]
+        self._made = self._inode()
         self._users: dict[int, tuple[int, str]] = {}
+        for pid, uid in (map(int, each.split(":")) for each in already):
+            self._users[pid] = uid, holder_of(uid)
         self._limits: dict[int, tuple[float, int]] = {}
         self._written: dict[str, float] = {}
         self._log = relay.log_of(relay.IDENTIFIER)
@@ -60,6 +66,19 @@ class Guests:
             if os.WIFSIGNALED(status):
                 what = f"signal {os.WTERMSIG(status)} has ended the process that served it"
                 relay.report(self._log, caller, errors.NotRelayed(what))
+
+    def renew(self) -> None:
+        """Replace this process with a new one if the program is another than at its start, as after an upgrade."""
+        if self._inode() not in (None, self._made):
+            users = [f"{pid}:{caller}" for pid, (caller, _) in self._users.items()]
+            os.execv(self._command[0], [*self._command, *users])  # noqa: S606 - our own program
+
+    def _inode(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None  # dpkg is at work, or the package is gone
+        return status.st_ino, status.st_mtime_ns
 
     def admit(self, connection: int) -> None:
         """Start a process for a connection, unless too many are served. Then the connection is refused.
@@ -120,19 +139,21 @@ def holder_of(uid: int) -> str:
     return ""
 
 
-def main(path: str) -> NoReturn:
+def main(path: str, already: Sequence[str] = ()) -> NoReturn:
     """Serve until nobody has come for a while, and end the process.
 
     Args:
         path: of the program that serves one connection, which is this one.
+        already: as for `Guests`.
     """
-    guests = Guests(path)
+    guests = Guests(path, already)
     listener = socket.socket(fileno=_LISTENER)
     listener.setblocking(False)
     arrivals = select.poll()
     arrivals.register(_LISTENER, select.POLLIN)
     while arrivals.poll(1000 * (REAP_S if len(guests) else IDLE_S)) or len(guests):
         guests.forget_ended()
+        guests.renew()
         try:
             connection, _ = listener.accept()
         except OSError:  # it is gone again, or nobody came

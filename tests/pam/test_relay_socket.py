@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -345,6 +346,38 @@ def test_listener__has_limits(
         return
     with pytest.raises(AssertionError):
         limit(host, make_person(), make_person())
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [None, ("self._inode() not in (None, self._made)", "False"), ("[*self._command, *users]", "self._command")],
+    ids=["ours", "stays as it is", "forgets those whom it serves"],
+)
+def test_listener__replaces_itself_after_an_upgrade_and_goes_on_counting(
+    make_relay_host: Callable[..., RelayHost],
+    installed: Installation,
+    alice: Person,
+    outside: Path,
+    fault: tuple[str, str] | None,
+) -> None:
+    """The upgrade serves one program more of each user."""
+    copy = broken_copy(installed, outside / "copy", LISTENER, *(fault or ("MOST = 512", "MOST = 100")))
+    host = make_relay_host(copy)
+    host.enrol(alice)
+    host.listen_as_systemd()
+    held = [host.hold(alice) for _ in range(8)]
+    try:
+        assert host.ask(alice, alice).messages == []
+        source, program = copy.package / LISTENER, copy.root / "scripts" / "softtoken-relay"
+        source.write_text(source.read_text().replace(COUNT, "SLOTS, SLOTS_OF_PEERS = 9, 64"))
+        shutil.copy2(program, program.with_suffix(".new")).rename(program)
+        served = [len(host.ask(alice, alice, "123456").messages)]
+        if served == [1]:
+            held.append(host.hold(alice))
+            served.append(len(host.ask(alice, alice).messages))
+        assert (served == [1, 0]) == (fault is None)
+    finally:
+        _end(held)
 
 
 def test_listener__logs_the_end_of_a_process_that_could_not(
