@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -177,6 +178,26 @@ def test_socket__that_is_restarted_serves_again(served: Scene, alice: Resident, 
     served.debian.run("systemctl", "stop", SOCKET, SERVICE)
     assert not served.debian.path(PATH).exists()
     assert served.answer(process, phone.hotp()) == PAM_AUTH_ERR
+
+
+def test_doctor__names_a_store_that_the_unit_may_not_write_and_opens_it(served: Scene, mallory: Resident) -> None:
+    """The unit would take the store for one on a read-only disk, where HOTP is refused."""
+    debian, store = served.debian, "/srv/tokens"
+    debian.run("mkdir", "--mode=700", store)
+    debian.write(CONF, f"store = {store}/%U\n")
+    phone = mallory.link("--type=hotp", "--recovery-codes=0")
+    assert served.ask(mallory, mallory, phone.hotp()).result == PAM_AUTH_ERR
+
+    def findings() -> list[dict[str, str]]:
+        found = json.loads(debian.try_to_run("softtoken-admin", "doctor", "--json").stdout)["findings"]
+        return [finding for finding in found if finding["place"] == store]
+
+    (finding,) = findings()
+    assert "ReadWritePaths" in finding["what"]
+    debian.run("sh", "-c", finding["mend"])
+    assert findings() == []
+    assert served.ask(mallory, mallory, phone.hotp()).result == PAM_SUCCESS
+    debian.write(CONF, "store = /var/lib/softtoken/%U\n")
 
 
 def test_upgrade__keeps_the_socket_and_an_open_conversation(
