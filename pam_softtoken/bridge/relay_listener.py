@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import sys
+import threading
 import time
 
 from pam_softtoken import errors
@@ -30,6 +31,8 @@ REAP_S = 5
 """How soon the end of a process is noticed where nobody else comes."""
 REMEMBERED_S = 5
 """How long a reading of `relay_for` counts for the limits, and the log need not say again that a user is refused."""
+A_MOMENT_S = 2
+"""How long the others wait for that. A directory that knows the users of `relay_for` may hang."""
 SUBORDINATE_IDS = "/etc/subuid"
 _LISTENER = 0
 
@@ -50,6 +53,7 @@ class Guests:
         for pid, uid in (map(int, each.split(":")) for each in already):
             self._users[pid] = uid, holder_of(uid)
         self._limits: dict[int, tuple[float, int]] = {}
+        self._reading: threading.Thread | None = None
         self._written: dict[str, float] = {}
         self._log = relay.log_of(relay.IDENTIFIER)
 
@@ -109,12 +113,18 @@ class Guests:
         return ""
 
     def _limit_of(self, caller: int) -> int:
-        read_s, limit = self._limits.get(caller, (-REMEMBERED_S, 0))
-        now_s = time.monotonic()
-        if now_s - read_s >= REMEMBERED_S:
-            limit = SLOTS_OF_PEERS if relay.may_ask_for_others(caller) else SLOTS
-            self._limits[caller] = now_s, limit
+        """Return the limit as it was when it was last read, or reads it anew if that takes no more than a moment."""
+        read_s, limit = self._limits.get(caller, (-REMEMBERED_S, SLOTS))
+        if time.monotonic() - read_s >= REMEMBERED_S and (self._reading is None or not self._reading.is_alive()):
+            self._reading = threading.Thread(target=self._read_limit, args=(caller,), daemon=True)
+            self._reading.start()
+            self._reading.join(A_MOMENT_S)
+            limit = self._limits.get(caller, (0, limit))[1]
         return limit
+
+    def _read_limit(self, caller: int) -> None:
+        limit = SLOTS_OF_PEERS if relay.may_ask_for_others(caller) else SLOTS
+        self._limits[caller] = time.monotonic(), limit
 
     def _write_seldom(self, why: str, caller: int, holder: str) -> None:
         now_s, name = time.monotonic(), holder or str(caller)

@@ -400,6 +400,34 @@ def test_service__holds_no_place_for_a_uid_that_is_nobodys(
     assert host.log.reasons() == ([] if is_broken else ["relay"])
 
 
+@pytest.mark.parametrize("is_broken", [False, True], ids=["ours", "broken"])
+def test_listener__serves_others_while_a_directory_hangs_that_knows_a_server(
+    make_relay_host: Callable[..., RelayHost],
+    installed: Installation,
+    make_person: Callable[[], Person],
+    outside: Path,
+    is_broken: bool,
+) -> None:
+    """It is asked whether a user who holds all places may hold more."""
+    copy = broken_copy(
+        installed, outside / "copy", "bridge/relay.py", "names = config.load(", "time.sleep(10_000); config.load("
+    )
+    if is_broken:
+        source = copy.package / LISTENER
+        source.write_text(source.read_text().replace("join(A_MOMENT_S)", "join()"))
+    host = make_relay_host(copy)
+    host.listen_as_systemd()
+    alice, bob = make_person(), make_person()
+    phone = host.enrol(bob, "--type=hotp")
+    host.enrol(alice)
+    held = [host.hold(alice) for _ in range(8)]
+    try:
+        assert host.ask(alice, alice).messages == []
+        assert (host.ask(bob, bob, phone.hotp()).result == PAM_SUCCESS) == (not is_broken)
+    finally:
+        _end(held)
+
+
 def test_listener__logs_the_end_of_a_process_that_could_not(
     make_relay_host: Callable[..., RelayHost], installed: Installation, outside: Path
 ) -> None:
