@@ -7,14 +7,22 @@ with the tree. It has its own host name, and reads the kernel's settings only.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 from tests.support import leak
-from tests.support.fresh_debian import BOOT, SLOW_S, FreshDebian
+from tests.support.client import Outcome
+from tests.support.fresh_debian import BOOT, ENVIRONMENT, SLOW_S, FreshDebian, Resident
+from tests.support.installation import Installation
+from tests.support.packages import CONF, Packages
 from tests.support.process import is_running, wait_until
 from tests.support.system_log import fields_of
 
+SOCKET, SERVICE = "softtoken-login.socket", "softtoken-login.service"
+CLIENT = "/usr/local/bin/client"
+LOCKER = "locker"
+STORE = "/var/lib/softtoken/%U"
 # $at is a directory, and $name the name of the group.
 _OWN_GROUP = """
 fail() { echo "needs $1"; exit 1; }
@@ -101,7 +109,7 @@ class BootedDebian(FreshDebian):
         return self.try_to_run("systemctl", "is-system-running").stdout.strip() in {"running", "degraded"}
 
     def outcomes(self, *words: str) -> list[dict[str, str]]:
-        """Return the fields of our `result=` lines in the journal.
+        """Return the fields of our `result=` lines in the journal, with the PAM service as "service".
 
         Args:
             words: matches of journalctl.
@@ -109,10 +117,69 @@ class BootedDebian(FreshDebian):
         self.run("journalctl", "--sync")
         lines = self.run("journalctl", "--quiet", "--output=cat", *words).splitlines()
         leak.refuse(lines)
-        return fields_of([line for line in lines if "pam_softtoken(" in line])
+        ours = [line for line in lines if line.startswith("pam_softtoken(") and "result=" in line]
+        services = [line.partition("(")[2].rpartition(":auth)")[0] for line in ours]
+        return [{"service": service, **fields} for service, fields in zip(services, fields_of(ours), strict=True)]
 
     def close(self) -> None:
         """End systemd, and remove its control group."""
         self._remover.communicate(b"\n", timeout=SLOW_S)
         self._holder.communicate(timeout=SLOW_S)
         assert not is_running(self.first_pid)
+
+
+class BootedHost:
+    """A Debian that systemd has started, with a program that runs as its user.
+
+    Args:
+        debian: without our packages.
+        installed: has the program.
+        packages: ours, of the older version.
+    """
+
+    def __init__(self, debian: BootedDebian, installed: Installation, packages: Packages) -> None:
+        self.debian = debian
+        shutil.copy(installed.client, debian.path(CLIENT))
+        debian.unpack_and_configure(packages["softtoken-common"], packages["libpam-softtoken"])
+        debian.write(f"/etc/pam.d/{LOCKER}", "auth required pam_softtoken.so\n")
+        self.set_conf("")
+
+    def set_conf(self, text: str) -> None:
+        """Write the host's settings, besides the store."""
+        self.debian.write(CONF, f"store = {STORE}\n{text}")
+
+    def set_service(self, name: str, stack: str) -> None:
+        """Write a PAM service."""
+        self.debian.write(f"/etc/pam.d/{name}", stack)
+
+    def command(self, caller: Resident, user: Resident, *options: str) -> list[str]:
+        return self.as_user(caller, CLIENT, *options, LOCKER, user.name)
+
+    def as_user(self, caller: Resident, *words: str) -> list[str]:
+        # nsenter waits for the program; without it, the program would stay.
+        identity = ("setpriv", f"--reuid={caller.uid}", f"--regid={caller.gid}", "--clear-groups", "--pdeathsig=KILL")
+        return self.debian.command(*identity, *words)
+
+    def ask(self, caller: Resident, user: Resident, code: str = "") -> Outcome:
+        """Run the program as a user, and return the outcome."""
+        leak.keep_answer(code)
+        command = self.command(caller, user)
+        done = subprocess.run(command, input=f"={code}\n", check=True, capture_output=True, text=True, timeout=300)
+        return Outcome(done.stdout.splitlines()[-1])
+
+    def hold(self, person: Resident) -> subprocess.Popen[str]:
+        """Start the program, and return it when it has been asked for a code."""
+        command = self.command(person, person, "--tell")
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+        assert process.stdout is not None
+        assert "Verification code" in process.stdout.readline()
+        return process
+
+    def answer(self, process: subprocess.Popen[str], code: str) -> int:
+        """Answer that program, and return the result."""
+        leak.keep_answer(code)
+        said, _ = process.communicate(f"={code}\n", timeout=300)
+        return Outcome(said.splitlines()[-1]).result
+
+    def is_active(self, unit: str) -> str:
+        return self.debian.try_to_run("systemctl", "is-active", unit).stdout.strip()
