@@ -75,7 +75,10 @@ class Guests:
         """Replace this process with a new one if the program is another than at its start, as after an upgrade."""
         if self._inode() not in (None, self._made):
             users = [f"{pid}:{caller}" for pid, (caller, _) in self._users.items()]
-            os.execv(self._command[0], [*self._command, *users])  # noqa: S606 - our own program
+            try:
+                os.execv(self._command[0], [*self._command, *users])  # noqa: S606 - our own program
+            except OSError:
+                pass  # no memory is left: the old one goes on, and tries again
 
     def _inode(self) -> tuple[int, int] | None:
         try:

@@ -6,9 +6,12 @@ with the tree. It has its own host name, and reads the kernel's settings only.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support import leak
@@ -107,6 +110,17 @@ class BootedDebian(FreshDebian):
 
     def _has_started(self) -> bool:
         return self.try_to_run("systemctl", "is-system-running").stdout.strip() in {"running", "degraded"}
+
+    @contextlib.contextmanager
+    def its_network(self) -> Iterator[None]:
+        """Use its loopback in this thread, and in what it starts, for the length of a `with` block."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        with open("/proc/thread-self/ns/net") as ours, open(f"/proc/{self.first_pid}/ns/net") as its:
+            assert libc.setns(its.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
+            try:
+                yield
+            finally:
+                assert libc.setns(ours.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
 
     def outcomes(self, *words: str) -> list[dict[str, str]]:
         """Return the fields of our `result=` lines in the journal, with the PAM service as "service".

@@ -5,6 +5,7 @@ Debian's own programs ask there, or as root.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +13,19 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from pam_softtoken.account.state_format import decode
+from pam_softtoken.account.token_file import parse
 from tests.support.account import Phone
-from tests.support.booted_debian import SERVICE, SOCKET, BootedDebian, BootedHost
+from tests.support.booted_debian import LOCKER, SERVICE, SOCKET, BootedDebian, BootedHost
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
+from tests.support.enroller import Dialogue
+from tests.support.etcd_cluster import EtcdCluster
 from tests.support.fresh_debian import ENVIRONMENT, SLOW_S, Resident
 from tests.support.installation import Installation
 from tests.support.leak import keep_answer
 from tests.support.packages import CONF, Packages
 from tests.support.process import wait_until
+from tests.support.sealed_host import TYPE_IT, shown_key
 
 PATH = "/run/softtoken/login.sock"
 PROGRAMS = ("apache2", "dovecot-imapd", "freeradius", "freeradius-utils", "libapache2-mod-authnz-pam", "opendoas",
@@ -150,6 +156,27 @@ def served(scene: BootedHost) -> BootedHost:
     return scene
 
 
+class Log:
+    """What the journal says from here on."""
+
+    def __init__(self, debian: BootedDebian) -> None:
+        self._debian = debian
+        shown = debian.run("journalctl", "--quiet", "--lines=0", "--show-cursor")
+        self._cursor = shown.partition("cursor: ")[2].strip()
+
+    def reasons(self, service: str) -> list[str]:
+        """Return the reasons that were logged for a PAM service."""
+        outcomes = self._debian.outcomes(f"--after-cursor={self._cursor}")
+        return [fields["reason"] for fields in outcomes if fields["service"] == service]
+
+
+@pytest.fixture
+def log(served: BootedHost) -> Iterator[Log]:
+    """The journal during a test. What the test has set for servers is taken back."""
+    yield Log(served.debian)
+    served.set_conf("")
+
+
 def test_socket__is_off_until_root_turns_it_on(scene: BootedHost, alice: Resident, phone: Phone) -> None:
     code = phone.hotp()
     assert scene.debian.try_to_run("systemctl", "is-enabled", SOCKET).stdout == "disabled\n"
@@ -225,28 +252,56 @@ def test_doctor__names_a_store_that_the_unit_may_not_write_and_opens_it(served: 
     served.set_conf("")
 
 
+def test_realm__is_reached_under_the_limits_of_the_unit(
+    served: BootedHost, alice: Resident, phone: Phone, outside: Path, log: Log
+) -> None:
+    """The unit allows the network for this, and for name services."""
+    debian = served.debian
+    store = debian.path(f"/var/lib/softtoken/{alice.uid}")
+    with debian.its_network():
+        cluster = EtcdCluster(outside, nodes=1)
+        try:
+            state = decode((store / "state").read_bytes(), path="state")[1]
+            named = (alice.name, alice.uid)
+            content = parse((store / "tokens").read_bytes(), path="tokens", owner=named)
+            cluster.enrol(alice.name, content, state)
+            shutil.copytree(cluster.host("booted"), debian.path("/etc/softtoken/fleet"))
+            served.set_conf(f"fleet = {cluster.address}\nfleet_keys = /etc/softtoken/fleet\n")
+            code = phone.hotp()
+            assert [served.ask(alice, alice, code).result for _ in range(2)] == [PAM_SUCCESS, PAM_AUTH_ERR]
+            assert log.reasons(f"relay/{LOCKER}") == ["accepted", "replayed"]
+            code = phone.hotp()
+            cluster.close()
+            assert served.ask(alice, alice, code).result == PAM_AUTH_ERR
+            assert log.reasons(f"relay/{LOCKER}")[2:] == ["fleet_down"]
+        finally:
+            cluster.close()
+
+
+def test_sealed_store__is_opened_with_the_key_that_systemd_has_loaded(
+    served: BootedHost, alice: Resident, phone: Phone, log: Log
+) -> None:
+    """Without a TPM, systemd's own key of the host takes its place."""
+    debian = served.debian
+    command = debian.command("softtoken-admin", "seal", "--on")
+    with Dialogue(command, person=None, environment=ENVIRONMENT, columns=100) as dialogue:
+        dialogue.type(shown_key(dialogue.expect(TYPE_IT)))
+        assert dialogue.finish() == 0, dialogue.transcript
+    key = "/etc/softtoken/host.key"
+    encrypt = ("systemd-creds", "encrypt", "--with-key=host", "--name=softtoken-host-key", key, f"{key}.tpm")
+    debian.run("systemd-creds", "setup")
+    debian.run(*encrypt)
+    debian.run("rm", key)
+    assert served.ask(alice, alice, phone.hotp()).result == PAM_AUTH_ERR
+    debian.run("systemctl", "start", "softtoken-key.service")
+    assert served.ask(alice, alice, phone.hotp()).result == PAM_SUCCESS
+    assert log.reasons(f"relay/{LOCKER}") == ["sealed", "accepted"]
+    debian.run("cp", "/run/softtoken-key/host.key", key)
+    debian.run("softtoken-admin", "seal", "--off")
+    debian.run("systemctl", "stop", "softtoken-key.service")
+
+
 # ---- Debian's own programs
-
-
-class Log:
-    """What the journal says from here on."""
-
-    def __init__(self, debian: BootedDebian) -> None:
-        self._debian = debian
-        shown = debian.run("journalctl", "--quiet", "--lines=0", "--show-cursor")
-        self._cursor = shown.partition("cursor: ")[2].strip()
-
-    def reasons(self, service: str) -> list[str]:
-        """Return the reasons that were logged for a PAM service."""
-        outcomes = self._debian.outcomes(f"--after-cursor={self._cursor}")
-        return [fields["reason"] for fields in outcomes if fields["service"] == service]
-
-
-@pytest.fixture
-def log(served: BootedHost) -> Iterator[Log]:
-    """The journal during a test. What the test has set for servers is taken back."""
-    yield Log(served.debian)
-    served.set_conf("")
 
 
 def test_freeradius__that_relay_for_names_takes_each_code_once(
