@@ -174,6 +174,6 @@ def main(path: str, already: Sequence[str] = ()) -> NoReturn:
         with connection:
             try:
                 guests.admit(connection.fileno())
-            except OSError:
-                pass  # no process or memory is left: the connection is closed, which is a refusal
+            except (OSError, RuntimeError):
+                pass  # no process, thread or memory is left: the connection is closed, which is a refusal
     os._exit(0)

@@ -197,3 +197,17 @@ class BootedHost:
 
     def is_active(self, unit: str) -> str:
         return self.debian.try_to_run("systemctl", "is-active", unit).stdout.strip()
+
+
+class Journal:
+    """What the journal says from here on."""
+
+    def __init__(self, debian: BootedDebian) -> None:
+        self._debian = debian
+        shown = debian.run("journalctl", "--quiet", "--lines=0", "--show-cursor")
+        self._cursor = shown.partition("cursor: ")[2].strip()
+
+    def reasons(self, service: str) -> list[str]:
+        """Return the reasons that were logged for a PAM service."""
+        outcomes = self._debian.outcomes(f"--after-cursor={self._cursor}")
+        return [fields["reason"] for fields in outcomes if fields["service"] == service]

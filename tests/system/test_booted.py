@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pexpect
@@ -16,7 +16,7 @@ import pytest
 from pam_softtoken.account.state_format import decode
 from pam_softtoken.account.token_file import parse
 from tests.support.account import Phone
-from tests.support.booted_debian import LOCKER, SERVICE, SOCKET, BootedDebian, BootedHost
+from tests.support.booted_debian import LOCKER, SERVICE, SOCKET, BootedDebian, BootedHost, Journal
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
 from tests.support.enroller import Dialogue
 from tests.support.etcd_cluster import EtcdCluster
@@ -26,10 +26,10 @@ from tests.support.leak import keep_answer
 from tests.support.packages import CONF, Packages
 from tests.support.process import wait_until
 from tests.support.sealed_host import TYPE_IT, shown_key
+from tests.system.servers import CODE_ALONE, SERVERS
 
 PATH = "/run/softtoken/login.sock"
-PROGRAMS = ("apache2", "dovecot-imapd", "freeradius", "freeradius-utils", "libapache2-mod-authnz-pam", "opendoas",
-            "polkitd", "vlock")  # fmt: skip
+PROGRAMS = ("opendoas", "polkitd", "vlock")
 LIMIT = 8
 FLOOD = """
 import socket, sys
@@ -47,70 +47,6 @@ while True:
 """
 """Connects without end, and holds what it gets until it has tried forty times."""
 
-ACCOUNT = "account required pam_permit.so\n"
-CODE_ALONE = f"auth required pam_softtoken.so\n{ACCOUNT}"
-ONE_FIELD = (
-    "auth required pam_softtoken.so forward_pass\nauth required pam_unix.so use_first_pass\n"
-    f"{ACCOUNT}session required pam_permit.so\n"
-)
-RADIUS = """
-cd /etc/freeradius/3.0
-ln -s ../mods-available/pam mods-enabled/pam
-rm mods-enabled/eap sites-enabled/*
-cat >sites-enabled/codes <<END
-server codes {
-	listen {
-		type = auth
-		ipaddr = 127.0.0.1
-		port = 1812
-	}
-	authorize {
-		update control {
-			&Auth-Type := pam
-		}
-	}
-	authenticate {
-		pam
-	}
-}
-END
-"""
-SITE = """
-<VirtualHost 127.0.0.1:8080>
-DocumentRoot /var/www/html
-<Location />
-AuthType Basic
-AuthName codes
-AuthBasicProvider socache PAM
-AuthnCacheProvideFor PAM
-AuthPAMService apache2
-Require valid-user
-</Location>
-</VirtualHost>
-"""
-DOVECOT = """
-protocols = imap
-listen = 127.0.0.1
-ssl = no
-disable_plaintext_auth = no
-mail_location = maildir:~/Maildir
-"""
-MAIL = """
-import imaplib, sys
-server = imaplib.IMAP4("127.0.0.1", 143)
-try:
-    server.login(*sys.argv[1:])
-    print("in")
-except imaplib.IMAP4.error:
-    print("refused")
-"""
-BROWSER = """
-import base64, http.client, sys
-words = base64.b64encode(":".join(sys.argv[1:]).encode()).decode()
-server = http.client.HTTPConnection("127.0.0.1", 8080)
-server.request("GET", "/", headers={"Authorization": f"Basic {words}"})
-print(server.getresponse().status)
-"""
 SET_UID = {
     "doas": ("doas", "doas", "id", "-u"),
     "vlock": ("vlock", "vlock", "-c"),
@@ -156,24 +92,10 @@ def served(scene: BootedHost) -> BootedHost:
     return scene
 
 
-class Log:
-    """What the journal says from here on."""
-
-    def __init__(self, debian: BootedDebian) -> None:
-        self._debian = debian
-        shown = debian.run("journalctl", "--quiet", "--lines=0", "--show-cursor")
-        self._cursor = shown.partition("cursor: ")[2].strip()
-
-    def reasons(self, service: str) -> list[str]:
-        """Return the reasons that were logged for a PAM service."""
-        outcomes = self._debian.outcomes(f"--after-cursor={self._cursor}")
-        return [fields["reason"] for fields in outcomes if fields["service"] == service]
-
-
 @pytest.fixture
-def log(served: BootedHost) -> Iterator[Log]:
+def log(served: BootedHost) -> Iterator[Journal]:
     """The journal during a test. What the test has set for servers is taken back."""
-    yield Log(served.debian)
+    yield Journal(served.debian)
     served.set_conf("")
 
 
@@ -253,7 +175,7 @@ def test_doctor__names_a_store_that_the_unit_may_not_write_and_opens_it(served: 
 
 
 def test_realm__is_reached_under_the_limits_of_the_unit(
-    served: BootedHost, alice: Resident, phone: Phone, outside: Path, log: Log
+    served: BootedHost, alice: Resident, phone: Phone, outside: Path, log: Journal
 ) -> None:
     """The unit allows the network for this, and for name services."""
     debian = served.debian
@@ -279,7 +201,7 @@ def test_realm__is_reached_under_the_limits_of_the_unit(
 
 
 def test_sealed_store__is_opened_with_the_key_that_systemd_has_loaded(
-    served: BootedHost, alice: Resident, phone: Phone, log: Log
+    served: BootedHost, alice: Resident, phone: Phone, log: Journal
 ) -> None:
     """Without a TPM, systemd's own key of the host takes its place."""
     debian = served.debian
@@ -304,72 +226,22 @@ def test_sealed_store__is_opened_with_the_key_that_systemd_has_loaded(
 # ---- Debian's own programs
 
 
-def test_freeradius__that_relay_for_names_takes_each_code_once(
-    served: BootedHost, alice: Resident, phone: Phone, log: Log
+@pytest.mark.sampled(0.25)
+@pytest.mark.parametrize("server", SERVERS, ids=lambda server: server.__name__)
+def test_server__takes_each_code_once(
+    served: BootedHost,
+    alice: Resident,
+    phone: Phone,
+    log: Journal,
+    server: Callable[[BootedHost, Resident, Phone, Journal], None],
 ) -> None:
-    served.set_service("radiusd", CODE_ALONE)
-    served.debian.run("sh", "-euc", RADIUS)
-    served.debian.run("systemctl", "restart", "freeradius")
-    code = phone.hotp()
-
-    def asks(code: str) -> str:
-        keep_answer(code)
-        words = ("radclient", "127.0.0.1:1812", "auth", "testing123")
-        typed = f"User-Name={alice.name},User-Password={code}\n"
-        return served.debian.try_to_run(*words, typed=typed).stdout
-
-    assert "Access-Reject" in asks(code)
-    served.set_conf("relay_for = freerad\n")
-    assert "Access-Accept" in asks(code)
-    assert "Access-Reject" in asks(code)
-    assert log.reasons("relay/radiusd") == ["relay", "accepted", "replayed"]
-
-
-def test_apache__that_relay_for_names_takes_each_code_once_and_remembers_it_itself(
-    served: BootedHost, alice: Resident, phone: Phone, log: Log
-) -> None:
-    """A browser sends the code again with each page."""
-    served.set_conf("relay_for = www-data\n")
-    served.set_service("apache2", CODE_ALONE)
-    served.debian.write("/etc/apache2/sites-available/000-default.conf", SITE)
-    served.debian.write("/etc/apache2/ports.conf", "Listen 127.0.0.1:8080\nServerName localhost\n")
-    served.debian.run("a2enmod", "-q", "authnz_pam", "authn_socache", "socache_shmcb")
-    served.debian.run("systemctl", "restart", "apache2")
-    code = phone.hotp()
-
-    def asks(code: str) -> str:
-        keep_answer(code)
-        return served.debian.run("python3", "-I", "-c", BROWSER, alice.name, code).strip()
-
-    assert [asks(code), asks(code), asks("000000")] == ["200", "200", "401"]
-    assert log.reasons("relay/apache2") == ["accepted"]
-    served.debian.run("systemctl", "restart", "apache2")
-    assert asks(code) == "401"
-    assert log.reasons("relay/apache2") == ["accepted", "replayed"]
-
-
-@pytest.mark.parametrize("worker", ["root", "dovecot"])
-def test_dovecot__takes_each_code_once(
-    served: BootedHost, alice: Resident, phone: Phone, log: Log, worker: str
-) -> None:
-    """As root, its worker takes password and code from one field. As another user, it could not check the password."""
-    is_root = worker == "root"
-    served.set_conf("" if is_root else f"relay_for = {worker}\n")
-    served.set_service("dovecot", ONE_FIELD if is_root else CODE_ALONE)
-    served.debian.write("/etc/dovecot/local.conf", f"{DOVECOT}service auth-worker {{\n  user = {worker}\n}}\n")
-    served.debian.run("systemctl", "restart", "dovecot")
-    code = phone.hotp()
-    answer = f"{alice.password if is_root else ''}{code}"
-    keep_answer(answer)
-    said = [served.debian.run("python3", "-I", "-c", MAIL, alice.name, answer).strip() for _ in range(2)]
-    assert said == ["in", "refused"]
-    assert log.reasons("dovecot" if is_root else "relay/dovecot") == ["accepted", "replayed"]
-    served.debian.run("systemctl", "stop", "dovecot")
+    served.debian.install(*SERVERS[server])
+    server(served, alice, phone, log)
 
 
 @pytest.mark.parametrize("program", SET_UID)
 def test_set_uid_program__needs_no_service(
-    served: BootedHost, alice: Resident, phone: Phone, log: Log, program: str
+    served: BootedHost, alice: Resident, phone: Phone, log: Journal, program: str
 ) -> None:
     service, *words = SET_UID[program]
     served.set_service(service, f"@include common-auth\n{CODE_ALONE}session required pam_permit.so\n")
