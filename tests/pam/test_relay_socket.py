@@ -374,7 +374,9 @@ def test_listener__replaces_itself_after_an_upgrade_and_goes_on_counting(
         assert host.ask(alice, alice).messages == []
         source, program = copy.package / LISTENER, copy.root / "scripts" / "softtoken-relay"
         source.write_text(source.read_text().replace(COUNT, "SLOTS, SLOTS_OF_PEERS = 9, 64"))
-        shutil.copy2(program, program.with_suffix(".new")).rename(program)
+        newer = program.with_suffix(".new")
+        shutil.copy2(program, newer)
+        newer.rename(program)
         served = [len(host.ask(alice, alice, "123456").messages)]
         if served == [1]:
             held.append(host.hold(alice))

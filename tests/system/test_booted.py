@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pexpect
@@ -128,7 +129,9 @@ def test_socket__serves_others_while_one_user_holds_all_places_and_floods(
         assert flood.poll() is None
         assert served.is_active(SOCKET) == "active"
     finally:
-        for process in (flood, *held):
+        flood.kill()
+        flood.communicate()
+        for process in held:
             process.kill()
             process.communicate()
     wait_until(lambda: served.ask(mallory, mallory).messages != [], "mallory is served again")
@@ -261,9 +264,13 @@ def test_set_uid_program__needs_no_service(
         screen.sendline(code)
         if program == "doas":
             screen.expect_exact("\r\n0\r\n" if reason == "accepted" else "Authentication failed")
-        wait_until(lambda reason=reason: log.reasons(service)[-1:] == [reason], "the code was judged")
+        wait_until(partial(_was_judged, log, service, reason), "the code was judged")
         screen.close(force=True)
     assert log.reasons(service) == ["accepted", "replayed"]
+
+
+def _was_judged(log: Journal, service: str, reason: str) -> bool:
+    return log.reasons(service)[-1:] == [reason]
 
 
 def test_upgrade__keeps_the_socket_and_an_open_conversation(
