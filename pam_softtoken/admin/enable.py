@@ -21,7 +21,7 @@ from pam_softtoken.admin.access.forecast import Forecast
 from pam_softtoken.admin.change import carry_out, trial, wording
 from pam_softtoken.admin.change.plan import WITH_PASSWORD, WITH_PUBLIC_KEY, Plan, diff
 from pam_softtoken.admin.common import deed, duration, person
-from pam_softtoken.admin.services import exempt, locker_check
+from pam_softtoken.admin.services import exempt, locker_check, relay_check
 from pam_softtoken.admin.sshd import server
 from pam_softtoken.pam import service_file
 from pam_softtoken.program_errors import AdministrationFailed, UsageError
@@ -68,6 +68,7 @@ def _enable(screen: terminal.Terminal, options: EnableOptions) -> None:
     lockout.require_exempt_as_they_are(found, groups)
     if not options.lock_out.force:
         locker_check.require_none_locked(found.plan.touched)
+        relay_check.require_none_closed(found.plan.touched)
     lockout.require_not_refused(verdict, force=options.lock_out.force)
     asked = lockout.asked_names(found)
     _require_somebody(asked, options)

@@ -118,6 +118,18 @@ def may_ask_for_others(caller: int) -> bool:
     return any(user_lookup.uid_of_name(name) == caller for name in names.split())
 
 
+def _has_name(caller: int) -> bool:
+    """Check whether a caller is a user at all. Nothing is accepted from a uid of a user namespace that is nobody's, and
+    its owner has thousands of them: each could hold places here for as long as a person may take.
+    """
+    try:
+        return bool(user_lookup.entry_of_uid(caller).pw_name)
+    except errors.UnknownUser:
+        return False
+    except errors.LookUpFailed:
+        return True
+
+
 def log_of(service: str) -> Callable[[int, str], None]:
     """Return what writes lines of this service to the system log."""
     ours, head = system_log.SystemLog(IDENTIFIER), log.head(service, "auth")
@@ -169,6 +181,8 @@ def main(path: str) -> NoReturn:
     try:
         if caller == 0:
             raise errors.NotRelayed("root needs no help")
+        if not _has_name(caller):
+            raise errors.NotRelayed("no user of this host has its uid")
         claimed = wire.decode_start(os.read(SOCKET, wire.MAX_FRAME_BYTES + 1))
         if claimed.account_phase:
             raise errors.NotRelayed("nobody enrols here")

@@ -2,7 +2,7 @@
 
 systemd starts this process at the first connection, and it ends when nobody has come for a while. It reads nothing from
 a connection. It counts the connections of each user before it starts anything: if systemd started a unit for each one,
-any user could keep the first process of the machine busy.
+any user could keep the first process of the machine busy. After an upgrade it replaces itself, and goes on counting.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import sys
+import threading
 import time
 
 from pam_softtoken import errors
@@ -18,6 +19,7 @@ from pam_softtoken.bridge import backend, relay, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import NoReturn
 
 SLOTS, SLOTS_OF_PEERS = 8, 64
@@ -29,6 +31,8 @@ REAP_S = 5
 """How soon the end of a process is noticed where nobody else comes."""
 REMEMBERED_S = 5
 """How long a reading of `relay_for` counts for the limits, and the log need not say again that a user is refused."""
+A_MOMENT_S = 2
+"""How long the others wait for that. A directory that knows the users of `relay_for` may hang."""
 SUBORDINATE_IDS = "/etc/subuid"
 _LISTENER = 0
 
@@ -38,12 +42,18 @@ class Guests:
 
     Args:
         path: of the program that serves one.
+        already: those that this process serves already, each as "PID:UID".
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, already: Sequence[str] = ()) -> None:
+        self._path = path
         self._command = [sys.executable, "-I", "-S", "-B", path]
+        self._made = self._inode()
         self._users: dict[int, tuple[int, str]] = {}
+        for pid, uid in (map(int, each.split(":")) for each in already):
+            self._users[pid] = uid, holder_of(uid)
         self._limits: dict[int, tuple[float, int]] = {}
+        self._reading: threading.Thread | None = None
         self._written: dict[str, float] = {}
         self._log = relay.log_of(relay.IDENTIFIER)
 
@@ -60,6 +70,22 @@ class Guests:
             if os.WIFSIGNALED(status):
                 what = f"signal {os.WTERMSIG(status)} has ended the process that served it"
                 relay.report(self._log, caller, errors.NotRelayed(what))
+
+    def renew(self) -> None:
+        """Replace this process with a new one if the program is another than at its start, as after an upgrade."""
+        if self._inode() not in (None, self._made):
+            users = [f"{pid}:{caller}" for pid, (caller, _) in self._users.items()]
+            try:
+                os.execv(self._command[0], [*self._command, *users])  # noqa: S606 - our own program
+            except OSError:
+                pass  # no memory is left: the old one goes on, and tries again
+
+    def _inode(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None  # dpkg is at work, or the package is gone
+        return status.st_ino, status.st_mtime_ns
 
     def admit(self, connection: int) -> None:
         """Start a process for a connection, unless too many are served. Then the connection is refused.
@@ -90,12 +116,18 @@ class Guests:
         return ""
 
     def _limit_of(self, caller: int) -> int:
-        read_s, limit = self._limits.get(caller, (-REMEMBERED_S, 0))
-        now_s = time.monotonic()
-        if now_s - read_s >= REMEMBERED_S:
-            limit = SLOTS_OF_PEERS if relay.may_ask_for_others(caller) else SLOTS
-            self._limits[caller] = now_s, limit
+        """Return the limit as it was when it was last read, or reads it anew if that takes no more than a moment."""
+        read_s, limit = self._limits.get(caller, (-REMEMBERED_S, SLOTS))
+        if time.monotonic() - read_s >= REMEMBERED_S and (self._reading is None or not self._reading.is_alive()):
+            self._reading = threading.Thread(target=self._read_limit, args=(caller,), daemon=True)
+            self._reading.start()
+            self._reading.join(A_MOMENT_S)
+            limit = self._limits.get(caller, (0, limit))[1]
         return limit
+
+    def _read_limit(self, caller: int) -> None:
+        limit = SLOTS_OF_PEERS if relay.may_ask_for_others(caller) else SLOTS
+        self._limits[caller] = time.monotonic(), limit
 
     def _write_seldom(self, why: str, caller: int, holder: str) -> None:
         now_s, name = time.monotonic(), holder or str(caller)
@@ -120,19 +152,21 @@ def holder_of(uid: int) -> str:
     return ""
 
 
-def main(path: str) -> NoReturn:
+def main(path: str, already: Sequence[str] = ()) -> NoReturn:
     """Serve until nobody has come for a while, and end the process.
 
     Args:
         path: of the program that serves one connection, which is this one.
+        already: as for `Guests`.
     """
-    guests = Guests(path)
+    guests = Guests(path, already)
     listener = socket.socket(fileno=_LISTENER)
     listener.setblocking(False)
     arrivals = select.poll()
     arrivals.register(_LISTENER, select.POLLIN)
     while arrivals.poll(1000 * (REAP_S if len(guests) else IDLE_S)) or len(guests):
         guests.forget_ended()
+        guests.renew()
         try:
             connection, _ = listener.accept()
         except OSError:  # it is gone again, or nobody came
@@ -140,6 +174,6 @@ def main(path: str) -> NoReturn:
         with connection:
             try:
                 guests.admit(connection.fileno())
-            except OSError:
-                pass  # no process or memory is left: the connection is closed, which is a refusal
+            except (OSError, RuntimeError):
+                pass  # no process, thread or memory is left: the connection is closed, which is a refusal
     os._exit(0)

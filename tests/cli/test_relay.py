@@ -93,3 +93,25 @@ def test_enable__lets_a_locker_be_that_the_service_serves(desktop: Desktop, alic
     done = desktop.run(program, "enable", "login", "--dry-run")
     assert "screen lockers run as their user" in done.stderr
     assert "systemctl enable --now softtoken-login.socket" in done.stderr
+
+
+def test_enable__says_what_a_service_of_another_user_needs(desktop: Desktop, alice: Person) -> None:
+    server = "server-of-somebody"
+    desktop.set_service(server, COMMON)
+    desktop.enrol(alice)
+    program = desktop.installed.root / "scripts" / "softtoken-admin"
+    unit = Path(f"/etc/systemd/system/{server}.service")
+    unit.parent.mkdir(parents=True, exist_ok=True)
+    unit.write_text("[Service]\nUser=nobody\n")
+    try:
+        done = desktop.run(program, "enable", server, "--dry-run")
+        assert "cannot read tokens of others, so that it would refuse every code; nothing was changed" in done.stderr
+        assert "write relay_for = nobody into /etc/security/softtoken.conf" in done.stderr
+        desktop.set_conf(f"store = {STORE}\nrelay_for = nobody\n")
+        done = desktop.run(program, "enable", server, "--dry-run")
+        assert "cannot read tokens of others" not in done.stderr
+        desktop.owner = None
+        done = desktop.run(program, "enable", server, "--dry-run")
+        assert "systemctl enable --now softtoken-login.socket" in done.stderr
+    finally:
+        unit.unlink()

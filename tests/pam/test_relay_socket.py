@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pam_softtoken.account import places
+from pam_softtoken.bridge.wire import encode_result
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome
 from tests.support.installation import Installation
@@ -304,6 +306,7 @@ def _end(processes: list[subprocess.Popen[str]]) -> None:
         process.communicate()
 
 
+NAMED = "if not _has_name(caller):"
 LISTENER, COUNT = "bridge/relay_listener.py", "SLOTS, SLOTS_OF_PEERS = 8, 64"
 LIMITS: dict[Callable[[RelayHost, Person, Person], None], tuple[tuple[str, str], ...]] = {
     eight_at_once: (
@@ -335,6 +338,8 @@ def test_listener__has_limits(
     source = copy.package / LISTENER
     if limit is many_uids_of_one_user:
         source.write_text(source.read_text().replace(COUNT, "SLOTS, SLOTS_OF_PEERS = 8, 12"))
+        relay = copy.package / "bridge" / "relay.py"
+        relay.write_text(relay.read_text().replace(NAMED, "if False:"))  # as if these uids were users
     if fault is not None:
         assert source.read_text().count(fault[0]) == 1
         source.write_text(source.read_text().replace(*fault))
@@ -345,6 +350,84 @@ def test_listener__has_limits(
         return
     with pytest.raises(AssertionError):
         limit(host, make_person(), make_person())
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [None, ("self._inode() not in (None, self._made)", "False"), ("[*self._command, *users]", "self._command")],
+    ids=["ours", "stays as it is", "forgets those whom it serves"],
+)
+def test_listener__replaces_itself_after_an_upgrade_and_goes_on_counting(
+    make_relay_host: Callable[..., RelayHost],
+    installed: Installation,
+    alice: Person,
+    outside: Path,
+    fault: tuple[str, str] | None,
+) -> None:
+    """The upgrade serves one program more of each user."""
+    copy = broken_copy(installed, outside / "copy", LISTENER, *(fault or ("MOST = 512", "MOST = 100")))
+    host = make_relay_host(copy)
+    host.enrol(alice)
+    host.listen_as_systemd()
+    held = [host.hold(alice) for _ in range(8)]
+    try:
+        assert host.ask(alice, alice).messages == []
+        source, program = copy.package / LISTENER, copy.root / "scripts" / "softtoken-relay"
+        source.write_text(source.read_text().replace(COUNT, "SLOTS, SLOTS_OF_PEERS = 9, 64"))
+        newer = program.with_suffix(".new")
+        shutil.copy2(program, newer)
+        newer.rename(program)
+        served = [len(host.ask(alice, alice, "123456").messages)]
+        if served == [1]:
+            held.append(host.hold(alice))
+            served.append(len(host.ask(alice, alice).messages))
+        assert (served == [1, 0]) == (fault is None)
+    finally:
+        _end(held)
+
+
+@pytest.mark.parametrize("is_broken", [False, True], ids=["ours", "broken"])
+def test_service__holds_no_place_for_a_uid_that_is_nobodys(
+    make_relay_host: Callable[..., RelayHost], installed: Installation, outside: Path, is_broken: bool
+) -> None:
+    """It is refused before it has said anything. Ten seconds last one second here."""
+    copy = broken_copy(installed, outside / "copy", "bridge/relay.py", "OURS_S = 10", "OURS_S = 1")
+    if is_broken:
+        source = copy.package / "bridge" / "relay.py"
+        source.write_text(source.read_text().replace(NAMED, "if False:"))
+    host = make_relay_host(copy)
+    script = AS_NOBODY.replace("65534", str(FIRST_OF_MANY)) + "; print(s.recv(9))"
+    frame = host.run("/usr/bin/python3", "-I", "-c", script).stdout
+    assert (frame == f"{encode_result(PAM_AUTH_ERR, 0, '')!r}\n") == (not is_broken)
+    assert host.log.reasons() == ([] if is_broken else ["relay"])
+
+
+@pytest.mark.parametrize("is_broken", [False, True], ids=["ours", "broken"])
+def test_listener__serves_others_while_a_directory_hangs_that_knows_a_server(
+    make_relay_host: Callable[..., RelayHost],
+    installed: Installation,
+    make_person: Callable[[], Person],
+    outside: Path,
+    is_broken: bool,
+) -> None:
+    """It is asked whether a user who holds all places may hold more."""
+    copy = broken_copy(
+        installed, outside / "copy", "bridge/relay.py", "names = config.load(", "time.sleep(10_000); config.load("
+    )
+    if is_broken:
+        source = copy.package / LISTENER
+        source.write_text(source.read_text().replace("join(A_MOMENT_S)", "join()"))
+    host = make_relay_host(copy)
+    host.listen_as_systemd()
+    alice, bob = make_person(), make_person()
+    phone = host.enrol(bob, "--type=hotp")
+    host.enrol(alice)
+    held = [host.hold(alice) for _ in range(8)]
+    try:
+        assert host.ask(alice, alice).messages == []
+        assert (host.ask(bob, bob, phone.hotp()).result == PAM_SUCCESS) == (not is_broken)
+    finally:
+        _end(held)
 
 
 def test_listener__logs_the_end_of_a_process_that_could_not(

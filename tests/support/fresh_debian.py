@@ -31,6 +31,8 @@ ARCHIVES = TREE / "build" / "fresh-debian"
 PORT = 2222
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8"}
 SLOW_S = 600
+BOOT = "/root/boot"
+"""A script with which the first process goes on, see `booted_debian`."""
 _CONF = "/etc/ssh/sshd_config.d/tests.conf"
 _SSHD = "UsePAM yes\nKbdInteractiveAuthentication yes\nPasswordAuthentication no\n"
 
@@ -62,7 +64,8 @@ tar -C /mnt -cf "$1.new" .
 mv "$1.new" "$1"
 """
 
-# $1 is the path of the tree, $2 that of our scripts, $3 the archive, $4 a directory for its /tmp, if any.
+# $1 is the path of the tree, $2 that of our scripts, $3 the archive, $4 a directory for its /tmp, if any, $5 a script
+# in the tree, with which the first process goes on at a line of its input.
 _MAKE = """
 mount -t tmpfs -o mode=755 tmpfs "$1"
 tar -C "$1" -xpf "$3"
@@ -84,8 +87,8 @@ pivot_root . .old  # after a chroot, nsenter to a mount namespace made inside wo
 cd /
 umount -l /.old
 rmdir /.old
-exec /bin/bash -c "echo made; read -r _"
-' sh "$1"
+exec /bin/bash -c "echo made; read -r _ && exec /bin/sh $2"
+' sh "$1" "$5"
 """
 _UNSHARE = ("unshare", "--mount", "--propagation", "private", "sh", "-euc")
 
@@ -115,7 +118,7 @@ class FreshDebian:
     ) -> None:
         record = directory.with_suffix(".log")
         archive = _archive_of(release, included, dependencies, record)
-        arguments = [str(directory), str(TREE / "scripts"), str(archive), str(disk or "")]
+        arguments = [str(directory), str(TREE / "scripts"), str(archive), str(disk or ""), BOOT]
         with record.open("wb") as log:
             self._holder = subprocess.Popen(
                 [*_UNSHARE, _MAKE, "sh", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
@@ -225,6 +228,17 @@ class FreshDebian:
         server = self._sshd
         wait_until(lambda: "Server listening" in record.read_text() or server.poll() is not None, "sshd to listen")
         assert server.poll() is None, record.read_text()
+
+    def go_on_with_boot(self) -> None:
+        """Replace the first process with the script `BOOT`."""
+        assert self._holder.stdin is not None
+        self._holder.stdin.write(b"\n")
+        self._holder.stdin.flush()
+
+    @property
+    def first_pid(self) -> int:
+        """Return the outside pid of its first process."""
+        return self._pid
 
     def close(self) -> None:
         """End its first process. All its other processes end with that one."""

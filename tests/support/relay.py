@@ -177,7 +177,7 @@ class RelayHost:
         command = self.command(caller, caller, "--tell")
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        assert "Verification code" in process.stdout.readline()
+        assert "Verification code" in process.stdout.readline(), self.log.ours()
         return process
 
     def ask(

@@ -18,6 +18,11 @@ DEV_LOG = Path("/dev/log")
 ASIDE = Path("/dev/log.before-softtoken-test")
 
 
+def fields_of(lines: list[str]) -> list[dict[str, str]]:
+    """Return the fields of `result=` lines."""
+    return [dict(re.findall(r'(\w+)=("[^"]*"|\S+)', line)) for line in lines if "result=" in line]
+
+
 class SystemLog:
     """Replaces the machine's log daemon, and restores everything at the end."""
 
@@ -61,7 +66,7 @@ class SystemLog:
 
     def outcomes(self) -> list[dict[str, str]]:
         """Return the fields of our `result=` lines."""
-        return [dict(re.findall(r'(\w+)=("[^"]*"|\S+)', line)) for line in self.ours() if "result=" in line]
+        return fields_of(self.ours())
 
     def reasons(self) -> list[str]:
         """Return the logged reasons, in order."""
