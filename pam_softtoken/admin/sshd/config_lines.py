@@ -28,6 +28,8 @@ LOGIN_SETTINGS = {
 ASKING = "keyboard-interactive"
 """The method in which PAM can ask any question."""
 _MOST_LEVELS = 16  # as in sshd
+_LONGEST_QUOTED = 16 * 1024
+"""The time that `shlex` takes grows with the square of a word's length. No setting of sshd has so long a line."""
 _KBD = "kbdinteractiveauthentication"
 _ALIASES = {"challengeresponseauthentication": _KBD, "skeyauthentication": _KBD}
 Reader = Callable[[str], "str | None"]
@@ -90,6 +92,8 @@ def _words(line: str) -> list[str]:
     name = text.replace("=", " ", 1).split(None, 1) if "=" in text.split(None, 1)[0] else text.split(None, 1)
     rest = name[1].strip() if len(name) > 1 else ""
     rest = rest[1:] if rest.startswith("=") else rest
+    if len(rest) > _LONGEST_QUOTED:
+        return [name[0], *rest.split()]
     lexer = shlex.shlex(rest, posix=True)
     lexer.whitespace_split, lexer.escape = True, ""  # in sshd a backslash stands for itself, as in CORP\\alice
     try:
