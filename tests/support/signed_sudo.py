@@ -199,7 +199,7 @@ def _run(command: list[str], typed: str) -> subprocess.CompletedProcess[str]:
 
 
 def run_directory(host: SignedSudo, person: Person) -> Path:
-    """Make the user's directory below /run/user, and return its outside path."""
+    """Create the user's directory below /run/user, and return its outside path."""
     directory = host.mounts.path(f"/run/user/{person.uid}")
     directory.mkdir(parents=True, mode=0o755, exist_ok=True)
     os.chown(directory, person.uid, person.gid)

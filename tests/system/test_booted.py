@@ -76,7 +76,7 @@ def alice(scene: BootedHost) -> Resident:
 
 @pytest.fixture(scope="module")
 def phone(alice: Resident) -> Phone:
-    """Her token, which only root can read."""
+    """A token, which only root can read."""
     return alice.link("--type=hotp", "--recovery-codes=0")
 
 
