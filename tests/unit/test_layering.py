@@ -210,6 +210,7 @@ def test_login__needs_nothing_but_the_standard_library() -> None:
     }
     # What only enrolment or a recovery code calls, and replacements on another interpreter.
     assert foreign <= {
+        ("account.editing", "collections.abc"),
         ("account.editor", "collections.abc"),
         ("account.revoking", "collections.abc"),
         ("account.revoking", "contextlib"),
