@@ -5,6 +5,7 @@ something looks first whether it is there, so every command can be run again.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 from pam_softtoken.fleet import etcd_messages, realm
 from pam_softtoken.fleet.engine import EngineDown, Entry
@@ -88,24 +89,40 @@ class Cluster:
         return sorted(name.removeprefix(start) for name in self._names("UserList") if name.startswith(start))
 
     def listed(self, kind: str) -> dict[str, Entry]:
-        """Return what is under all users' keys of a kind, by the user's name.
+        """Return what is under all users' keys of a kind at one moment, by the user's name.
 
         Raises:
             EngineDown: the cluster does not answer.
         """
-        found: dict[str, Entry] = {}
-        prefix = self.realm.prefix(kind).encode()
-        key, end = prefix, _end_of(prefix)
+        prefix = self.realm.prefix(kind)
+        try:
+            return {realm.decoded(key.removeprefix(prefix)): entry for key, entry in self._below(prefix)}
+        except ValueError as error:
+            raise EngineDown(str(error)) from None
+
+    def everything(self) -> dict[str, bytes]:
+        """Return all keys and values of the realm at one moment.
+
+        Raises:
+            EngineDown: the cluster does not answer.
+        """
+        return {key: entry.value or b"" for key, entry in self._below(self.realm.prefix(""))}
+
+    def _below(self, prefix: str) -> Iterator[tuple[str, Entry]]:
+        start = prefix.encode()
+        key, end, revision = start, _end_of(start), 0
         while True:
-            request = bytes_field(1, key) + bytes_field(2, end) + number_field(3, _PAGE)
+            request = bytes_field(1, key) + bytes_field(2, end) + number_field(3, _PAGE) + number_field(4, revision)
             answer = self.engine.call(_RANGE, request, deadline_s=time.monotonic() + CALL_S)
             try:
-                page = etcd_messages.entries_in(etcd_messages.fields_of(answer))
-                found |= {realm.decoded(name.removeprefix(prefix).decode("ascii")): entry for name, entry in page}
+                fields = etcd_messages.fields_of(answer)
+                page = etcd_messages.entries_in(fields)
+                revision = revision or etcd_messages.revision_in(fields)
+                yield from ((name.decode("ascii"), entry) for name, entry in page)
             except ValueError as error:
                 raise EngineDown(str(error)) from None
             if len(page) < _PAGE:
-                return found
+                return
             key = page[-1][0] + b"\0"
 
     def _add_user(self, user: str, role: str, users: list[str]) -> None:
