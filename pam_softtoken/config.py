@@ -413,6 +413,11 @@ class Config:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a Config does not change")
 
+    @property
+    def place(self) -> str:
+        """Return where the tokens are that count, for comparisons: `fleet` if it is set, or else `store`."""
+        return self.fleet or self.store
+
     def without(self, *names: str) -> Config:
         """Return the same settings with some options at their defaults."""
         return Config(**{option.name: getattr(self, option.name) for option in OPTIONS if option.name not in names})

@@ -6,6 +6,7 @@ change is decided again, on what is there now. A login does not load this.
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable
 
@@ -25,9 +26,13 @@ from pam_softtoken.errors import (
 )
 from pam_softtoken.fleet import local_record
 from pam_softtoken.fleet.engine import EngineDown, Entry
-from pam_softtoken.fleet.realm import NONCE_BYTES, TOKENS
+from pam_softtoken.fleet.realm import NONCE_BYTES, TOKENS, Realm
 from pam_softtoken.fleet.store import FleetStore, Place
 from pam_softtoken.program_errors import EnrolmentFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pam_softtoken.fleet.engine import Engine
 
 PATIENCE_S = 5.0
 """How long a request may take. Nobody waits for it with a lock."""
@@ -62,8 +67,12 @@ class FleetEditor(Editing, FleetStore):
 
     @property
     def is_open(self) -> bool:
-        """Whether the realm has answered."""
+        """Whether the realm was asked."""
         return self._engine is not None
+
+    def use(self, engine: Engine, realm: Realm) -> None:
+        """Ask over a connection that is there already."""
+        self._engine, self._realm = engine, realm
 
     def open_for_enrolment(self, *, anew: bool = False) -> TokenFile | None:
         """Read the present tokens.
@@ -307,3 +316,12 @@ def hint_for(error: Exception, user: str, *, is_root: bool) -> str:
         ["", "softtoken-admin doctor says what is wrong with the keys of this host"],
     )
     return roots.format(user=user) if is_root else own or "ask an administrator of this host"
+
+
+def command_for(error: Exception, user: str) -> str:
+    """Return the command with which root mends what a realm has of a user; empty if there is none."""
+    if isinstance(error, BadTokenFile):
+        return f"softtoken-enroll --user {shlex.quote(user)} --force"
+    if isinstance(error, DamagedState):
+        return f"softtoken-admin reset-state {shlex.quote(user)}"
+    return ""

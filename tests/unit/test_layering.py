@@ -34,12 +34,11 @@ _room("signing", "login", "account", "otp")
 _PROGRAMS_USE = ("signing", "login", "fleet", "pam", "account", "interchange", "otp", "ui")
 _room("device", "account", "interchange", "interchange.apps", "otp", "ui")
 _room("enroll", *_PROGRAMS_USE)
-_ADMIN = ("common", "signers", "sshd", "services", "change", "access", "doctor")
+_ADMIN = ("common", "fleet", "signers", "sshd", "services", "change", "access", "doctor")
 for _number, _name in enumerate(_ADMIN):
     _room(f"admin.{_name}", "enroll", *_PROGRAMS_USE, *(f"admin.{below}" for below in _ADMIN[:_number]))
 _room("admin.log_view", "enroll", *_PROGRAMS_USE, "admin.common")
-_room("admin.fleet", "enroll", *_PROGRAMS_USE, "admin.common")
-_room("admin", "enroll", *_PROGRAMS_USE, *(f"admin.{below}" for below in _ADMIN), "admin.log_view", "admin.fleet")
+_room("admin", "enroll", *_PROGRAMS_USE, *(f"admin.{below}" for below in _ADMIN), "admin.log_view")
 
 PURE_ROOMS = ("otp", "interchange", "interchange.apps")
 PURE_MODULES = (

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import islice
 
 from pam_softtoken.fleet import etcd_messages, realm
 from pam_softtoken.fleet.engine import EngineDown, Entry
@@ -97,6 +98,18 @@ class Cluster:
         prefix = self.realm.prefix(kind)
         try:
             return {realm.decoded(key.removeprefix(prefix)): entry for key, entry in self._below(prefix)}
+        except ValueError as error:
+            raise EngineDown(str(error)) from None
+
+    def some(self, kind: str) -> dict[str, Entry]:
+        """Return what is under the keys of the first users of a kind, as `listed` does for all.
+
+        Raises:
+            EngineDown: the cluster does not answer.
+        """
+        prefix = self.realm.prefix(kind)
+        try:
+            return {realm.decoded(key.removeprefix(prefix)): entry for key, entry in islice(self._below(prefix), _PAGE)}
         except ValueError as error:
             raise EngineDown(str(error)) from None
 
