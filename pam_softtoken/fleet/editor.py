@@ -26,7 +26,7 @@ from pam_softtoken.errors import (
 )
 from pam_softtoken.fleet import local_record
 from pam_softtoken.fleet.engine import EngineDown, Entry
-from pam_softtoken.fleet.realm import NONCE_BYTES, TOKENS, Realm
+from pam_softtoken.fleet.realm import ENROL, NONCE_BYTES, TOKENS, Realm
 from pam_softtoken.fleet.store import FleetStore, Place
 from pam_softtoken.program_errors import EnrolmentFailed
 
@@ -168,8 +168,19 @@ class FleetEditor(Editing, FleetStore):
         if not may_write:
             raise EnrolmentFailed(
                 f"this host may not write the tokens of {self.location.path}; nothing was changed",
-                hint="do that on a host that has joined with --enrol, or ask the administrator of the realm",
+                hint=f"do that on {self._enrolment_hosts()}",
             )
+
+    def _enrolment_hosts(self) -> str:
+        """Return in words which hosts may write tokens."""
+        assert self._engine is not None  # noqa: S101 - as above
+        try:
+            (entry,) = self._engine.read([self._realm.key(ENROL)], deadline_s=time.monotonic() + PATIENCE_S)
+            if entry.value is not None:
+                return " or ".join(self._realm.open_enrolment_hosts(entry.value))
+        except (EngineDown, DamagedState):
+            pass
+        return "a host that has joined with --enrol, which the administrator of the realm knows"
 
     def require_room(self, content: TokenFile) -> None:
         """Check that the tokens could count. `begin_state` has checked that they can be written.

@@ -165,6 +165,18 @@ def test_revoke__on_a_host_without_the_right_says_that_the_tokens_count(
     assert "joined with --enrol" in done.stderr
 
 
+def test_import__refuses_tokens_of_this_host_alone(desk: FleetHost, alice: Person) -> None:
+    desk.enrol(alice, "--here", NO_CODES)
+    store = f"--store={desk.directory}/alone/%U"
+    assert "a code would work twice" in refused(desk.admin.run("fleet", "import", alice.name, store))[0]
+
+
+def test_log__says_that_other_hosts_have_their_own(web: FleetHost, alice: Person, outside: Path) -> None:
+    (outside / "log").write_text("")
+    done = web.admin.run("log", f"--user={alice.name}", f"--file={outside}/log")
+    assert "This host is in the realm office. Each host has its own log." in done.stderr
+
+
 @pytest.mark.parametrize(
     "words", [["mend", "USER"], ["move", "USER", "--to=system"], ["rebind", "USER", "--old-name=x"], ["seal", "--on"]]
 )
@@ -224,9 +236,10 @@ def test_backup__that_is_not_whole_or_not_ours_changes_nothing(
     for kind in (TOKENS, STATE):
         cluster.put(cluster.realm.key(kind, alice.name), None)
     lines = file.read_text().splitlines(keepends=True)
-    state, tokens = lines[1].split(" "), lines[2].split(" ")
-    swapped = [lines[0], f"{state[0]} {tokens[1]}", f"{tokens[0]} {state[1]}", lines[3]]
-    for text in ("", "".join(lines[:-1]), "".join(lines)[:-1], "".join(lines[:2] + lines[3:]), "".join(swapped),
+    *before, state, tokens, end = lines
+    (one, sealed_state), (other, sealed_tokens) = state.split(" "), tokens.split(" ")
+    swapped = "".join([*before, f"{one} {sealed_tokens}", f"{other} {sealed_state}", end])
+    for text in ("", "".join(lines[:-1]), "".join(lines)[:-1], "".join([*before, tokens, end]), swapped,
                  "".join(lines).replace("office", "home", 1)):  # fmt: skip
         broken.write_text(text)
         done = desk.admin.run("fleet", "restore", str(broken), "--keys", str(_administrators_keys(cluster)))

@@ -12,9 +12,18 @@ from pathlib import Path
 import pytest
 
 from pam_softtoken.account import enrolled_mark
-from pam_softtoken.fleet.realm import STATE, TOKENS
+from pam_softtoken.account.safe_open import Account
+from pam_softtoken.account.state import State
+from pam_softtoken.account.token_file import TokenFile
+from pam_softtoken.config import Config
+from pam_softtoken.fleet import local_record
+from pam_softtoken.fleet.editor import FleetEditor
+from pam_softtoken.fleet.realm import ENROL, STATE, TOKENS
+from pam_softtoken.otp.recovery_code import RecoverySet
+from pam_softtoken.otp.token import Secret, TOTPToken
+from pam_softtoken.program_errors import EnrolmentFailed
 from tests.support import tools
-from tests.support.account import Person
+from tests.support.account import REALM, Person, Phone
 from tests.support.admin import succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.enroller import CODE_PROMPT, ENTER_PROMPT, OTHERS_CODE_PROMPT, TOKEN_PROMPT, recovery_codes_in
@@ -71,6 +80,7 @@ def test_enrolment__on_one_host_counts_on_another(desk: FleetHost, login: Servic
         phone = dialogue.confirm(prompt=OTHERS_CODE_PROMPT.format(alice.name))
     assert "in the realm office" in dialogue.transcript
     assert not alice.store.exists()
+    assert Path(local_record.path_of(REALM, alice.name)).exists()
     # The code that confirmed the enrolment is used up.
     assert login.log_in(alice, phone.totp()).result == PAM_AUTH_ERR
     assert login.log_in(alice, phone.totp(1)).result == PAM_SUCCESS
@@ -110,6 +120,52 @@ def test_enrolment__keeps_what_a_login_has_used_meanwhile(desk: FleetHost, login
         assert login.log_in(alice, used).result == PAM_AUTH_ERR
     assert login.log_in(alice, spare.totp(1)).result == PAM_SUCCESS
     assert login.log_in(alice, phone.totp(1)).result == PAM_SUCCESS
+
+
+def _editor(cluster: EtcdCluster, keys: Path, person: Person) -> FleetEditor:
+    account = Account(person.name, person.uid, person.gid, home=str(person.home))
+    return FleetEditor(account, Config(fleet=cluster.address, fleet_keys=str(keys)))
+
+
+def test_exchange__is_decided_again_if_a_login_comes_before_it_is_written(
+    desk: FleetHost, cluster: EtcdCluster, keys: dict[str, Path], login: Service, alice: Person
+) -> None:
+    phone = desk.enrol(alice, NO_CODES)
+    code, editor = phone.totp(), _editor(cluster, keys["desk"], alice)
+    decided = []
+
+    def change(present: TokenFile | None, state: State) -> tuple[TokenFile | None, State]:
+        decided.append(state)
+        return present, state
+
+    def last_word() -> None:
+        assert login.log_in(alice, code).result == PAM_SUCCESS
+
+    editor.open_enrolled()
+    editor.exchange(change, last_word)
+    editor.close()
+    assert len(decided) == 2
+    Path(local_record.path_of(REALM, alice.name)).unlink()  # the other host of this machine
+    assert login.log_in(alice, code).result == PAM_AUTH_ERR
+
+
+def test_exchange__ends_if_another_enrolment_comes_before_it_is_written(
+    desk: FleetHost, cluster: EtcdCluster, keys: dict[str, Path], login: Service, alice: Person
+) -> None:
+    editor = _editor(cluster, keys["desk"], alice)
+    phones: list[Phone] = []
+
+    def change(present: TokenFile | None, state: State) -> tuple[TokenFile | None, State]:
+        if present is not None:
+            raise EnrolmentFailed("somebody else was faster", hint="start again")
+        token = TOTPToken("mine", Secret(os.urandom(20)), algorithm="SHA1", digits=6, period_s=30, created=0)
+        return TokenFile((token,), RecoverySet.unknown(0)), state
+
+    editor.open_for_enrolment()
+    with pytest.raises(EnrolmentFailed, match="faster"):
+        editor.exchange(change, lambda: phones.append(desk.enrol(alice, NO_CODES)))
+    editor.close()
+    assert login.log_in(alice, phones[0].totp()).result == PAM_SUCCESS
 
 
 def test_tools__change_what_the_realm_has(desk: FleetHost, web: FleetHost, login: Service, alice: Person) -> None:
@@ -160,15 +216,18 @@ def test_if_absent__looks_into_the_realm(desk: FleetHost, alice: Person) -> None
 
 
 def test_host__without_the_right_to_write_says_so_before_it_shows_a_key(
-    desk: FleetHost, web: FleetHost, alice: Person
+    desk: FleetHost, web: FleetHost, cluster: EtcdCluster, alice: Person
 ) -> None:
     user = ("--user", alice.name)
     mistake = web.enroller.run(*user, "--no-confirm").refused()
     assert "this host may not write the tokens of the realm office" in mistake.error
-    assert "joined with --enrol" in mistake.hint
+    assert mistake.hint == "do that on desk"
     desk.enrol(alice, NO_CODES)
     for words in (["--force"], ["--new-recovery-codes"], ["--remove=phone", "--force"], ["--name=spare"]):
         assert "may not write" in web.enroller.run(*user, *words, "--no-confirm").refused().error
+    cluster.put(cluster.realm.key(ENROL), b"forged")
+    assert "joined with --enrol" in web.enroller.run(*user, "--force", "--no-confirm").refused().hint
+    cluster.host("desk2", enrols=True)
 
 
 def test_user__enrols_through_sudo_and_later_needs_a_code(desk: FleetHost, login: Service, alice: Person) -> None:

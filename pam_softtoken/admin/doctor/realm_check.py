@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import _ssl
 import os
-import ssl
 import time
 from collections.abc import Iterator
 
@@ -75,6 +73,9 @@ def _of_keys(settings: Config) -> Iterator[Finding]:
 
 
 def _of_certificate(path: str) -> Iterator[Finding]:
+    import _ssl  # noqa: PLC0415 - OpenSSL is large, and most commands do without
+    import ssl  # noqa: PLC0415
+
     try:
         ends = ssl.cert_time_to_seconds(str(_ssl._test_decode_cert(path)["notAfter"]))  # type: ignore[attr-defined]
     except (OSError, ValueError, KeyError):

@@ -16,7 +16,7 @@ from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster
 from pam_softtoken.errors import BadTokenFile, DamagedState, PathError
 from pam_softtoken.fleet import realm as realm_names
 from pam_softtoken.fleet.engine import EngineDown, Entry
-from pam_softtoken.fleet.realm import FLOOR, NONCE_BYTES, STATE, TOKENS
+from pam_softtoken.fleet.realm import ENROL, FLOOR, NONCE_BYTES, STATE, TOKENS
 from pam_softtoken.program_errors import AdministrationFailed
 from pam_softtoken.ui import progress, terminal
 
@@ -135,7 +135,7 @@ def _line(data: bytes) -> str:
 
 def _part_of(key: str) -> tuple[str, str]:
     kind, _, user = key.partition("/")
-    if (kind not in (TOKENS, STATE) or not user) and key != FLOOR:
+    if (kind not in (TOKENS, STATE) or not user) and key not in (FLOOR, ENROL):
         raise ValueError(f"has an unknown key: {terminal.visible(key[:100])}")
     return kind, realm_names.decoded(user)
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 
+from pam_softtoken.errors import DamagedState
 from pam_softtoken.fleet import etcd_messages, realm
 from pam_softtoken.fleet.engine import EngineDown, Entry
 from pam_softtoken.fleet.etcd import Etcd
@@ -18,6 +20,7 @@ ADMINISTRATOR = "root"
 """etcd knows no other name for the user with all rights."""
 CALL_S = 5.0
 _PAGE = 200
+_TRIES = 20
 _READ, _READ_WRITE = 0, 2
 _RANGE = "/etcdserverpb.KV/Range"
 _AUTH = "/etcdserverpb.Auth/"
@@ -82,7 +85,25 @@ class Cluster:
         self._add_user(user, role_of(self.realm.name, "host"), users)
         if enrols:
             self._grant(user, role_of(self.realm.name, "enrol"))
+            self._name_enrolment_host(host)
         return user
+
+    def _name_enrolment_host(self, host: str) -> None:
+        """Add a host to those that messages name. What cannot be read is written anew."""
+        key = self.realm.key(realm.ENROL)
+        for _ in range(_TRIES):
+            present = self.engine.read([key], deadline_s=time.monotonic() + CALL_S)[0]
+            names: list[str] = []
+            if present.value is not None:
+                with suppress(DamagedState):
+                    names = self.realm.open_enrolment_hosts(present.value)
+            if host in names:
+                return
+            value = self.realm.sealed_enrolment_hosts([*names, host])
+            expected = {key: present.revision}
+            if self.engine.swap(expected, {key: value}, [key], deadline_s=time.monotonic() + CALL_S).done:
+                return
+        raise EngineDown("others keep changing the same")
 
     def hosts(self) -> list[str]:
         """Return the names of the hosts that are members."""

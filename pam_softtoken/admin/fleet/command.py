@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pam_softtoken.admin.common import person
 from pam_softtoken.admin.fleet import backup, custody, overview, relief, set_up, take_over
 from pam_softtoken.admin.fleet.cluster import Cluster
-from pam_softtoken.program_errors import UsageError
+from pam_softtoken.program_errors import AdministrationFailed, UsageError
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
 
@@ -58,6 +58,11 @@ def _run_in_realm(screen: terminal.Terminal, options: FleetOptions, cluster: Clu
     action = options.action
     if action == IMPORT:
         settings = person.settings_of(options.store)
+        if settings.store == person.settings_of(None).fleet_alone:
+            raise AdministrationFailed(
+                f"tokens in {settings.store} are for this host alone: in the realm, too, a code would work twice",
+                hint="softtoken-enroll --user USER makes another token in the realm",
+            )
         take_over.run(screen, cluster, settings, options.words, everybody=options.all, replaces=options.force)
     elif action == RESTORE:
         backup.restore(screen, cluster, _one_word(options, "a file"), replaces=options.force)
@@ -90,7 +95,7 @@ def _no_word(options: FleetOptions) -> None:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "action", choices=ACTIONS,
+        "action", metavar="ACTION", choices=ACTIONS,
         help="init: make a realm; join: make the keys of a host; import: copy tokens of this host into the realm; "
         "revoke: end all tokens of a user on all hosts; unlock: forget a user's wrong answers; "
         "status: who is in it; floor: after a restore from a backup, let no older code count; "
