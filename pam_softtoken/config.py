@@ -413,9 +413,19 @@ class Config:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a Config does not change")
 
-    def without(self, name: str) -> Config:
-        """Return the same settings with one option at its default."""
-        return Config(**{option.name: getattr(self, option.name) for option in OPTIONS if option.name != name})
+    @property
+    def place(self) -> str:
+        """Return where the tokens are that count, for comparisons: `fleet` if it is set, or else `store`."""
+        return self.fleet or self.store
+
+    def without(self, *names: str) -> Config:
+        """Return the same settings with some options at their defaults."""
+        return Config(**{option.name: getattr(self, option.name) for option in OPTIONS if option.name not in names})
+
+    def alone(self) -> Config:
+        """Return the settings of a host of a realm for the tokens of this host alone."""
+        kept = self.without("fleet", "fleet_keys", "fleet_alone", "store")
+        return Config(**{**{option.name: getattr(kept, option.name) for option in OPTIONS}, "store": self.fleet_alone})
 
 
 def load(arguments: list[str], read_conf: Callable[[str, bool], str], *, relayed: bool = False) -> Config:

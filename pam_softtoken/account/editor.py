@@ -10,20 +10,18 @@ import stat
 from collections.abc import Callable
 
 from pam_softtoken.account import (
-    enrolled_mark,
     host_key,
     places,
     ram_record,
     replace,
-    revocation,
-    revoking,
     safe_open,
     state,
     state_format,
     token_file,
 )
-from pam_softtoken.account.admission import Admission
+from pam_softtoken.account.editing import Change, Editing
 from pam_softtoken.account.location import STATE, TOKENS, Location
+from pam_softtoken.account.safe_open import Account
 from pam_softtoken.account.state import State
 from pam_softtoken.account.store import Store
 from pam_softtoken.account.token_file import TokenFile
@@ -43,30 +41,33 @@ from pam_softtoken.errors import (
 LOCK_TIMEOUT_S = 5.0
 
 
-class Editor(Store):
+class Editor(Editing, Store):
     """The files of one user, opened to read them or for one change.
 
     Args:
         location: where the files are.
-
-    Attributes:
-        is_users: the user decides what is written, even where the process is root's.
     """
 
     __slots__ = ("_made",)
-    is_users = False
 
     def __init__(self, location: Location) -> None:
         super().__init__(location)
         self._made: list[str] = []
 
     @property
+    def _account(self) -> Account:
+        return self.location.account
+
+    @property
     def is_open(self) -> bool:
         """Whether the directory exists and is open."""
         return self._directory >= 0
 
-    def open_for_enrolment(self) -> TokenFile | None:
+    def open_for_enrolment(self, *, anew: bool = False) -> TokenFile | None:
         """Open the directory and read the present tokens. A missing directory is made.
+
+        Args:
+            anew: a token file that cannot be understood counts as none.
 
         Returns:
             The present token file, or None.
@@ -78,7 +79,12 @@ class Editor(Store):
         self.require_may_enrol()
         with self.location.as_owner():
             self._directory = self.location.open_directory(making=self._made)
-        return self.present_tokens()
+        try:
+            return self.present_tokens()
+        except BadTokenFile:
+            if not anew:
+                raise
+            return None
 
     def open_enrolled(self) -> TokenFile:
         """Open the directory of an enrolled user and read the tokens. Nothing is made.
@@ -88,7 +94,7 @@ class Editor(Store):
             Revoked: there is none that counts.
             BadTokenFile, InsecureFile, UnusableFile: as their names say.
         """
-        self._look_for_revocations()
+        self.look_for_revocations()
         try:
             with self.location.as_owner():
                 self._directory = self.location.open_directory()
@@ -110,7 +116,7 @@ class Editor(Store):
         Raises:
             BadTokenFile, InsecureFile, UnusableFile: as their names say.
         """
-        self._look_for_revocations()
+        self.look_for_revocations()
         with self.location.as_owner():
             if self._tokens >= 0:
                 os.close(self._tokens)
@@ -123,38 +129,6 @@ class Editor(Store):
                 return self._read_tokens()
             except Revoked:
                 return None
-
-    def _look_for_revocations(self) -> None:
-        try:
-            self._revocation = revocation.read_for(self.location.account)
-        except UnusableFile as error:
-            # An administrator may have closed the directory to all but root. The user's program can do without it: a
-            # login checks revocations itself, whatever this program writes.
-            if os.geteuid() == 0 or not error.denied:
-                raise
-
-    def _require_not_revoked(self) -> None:
-        """Check nothing. What is written here lets nobody in, and the login that reads it checks revocations itself."""
-
-    def require_may_enrol(self) -> None:
-        """Check that what is enrolled now would count.
-
-        Raises:
-            EnrolmentFailed: everything was revoked. Since then only root enrols this user.
-            UnusableFile: nobody can tell.
-        """
-        self._look_for_revocations()
-        self._admission.require_root_to_enrol()
-
-    @property
-    def _admission(self) -> Admission:
-        return Admission(self._revocation, self.location.account.name, is_users=self.is_users)
-
-    def admit_issued(self, digest: str) -> None:
-        """Write that a code which root issues now counts, whatever was revoked before. Raises `NotStored` if that
-        fails.
-        """
-        revoking.admit(self._revocation, issued=digest)
 
     def glance_at_state(self) -> tuple[State | None, bool]:
         """Read the state only to show it. Nothing is made, written or locked.
@@ -309,14 +283,14 @@ class Editor(Store):
             NotStored: it cannot be written.
             Sealed: it has to be sealed, and there is no key.
         """
-        self._admission.require_not_dead(content)
+        self.admission.require_not_dead(content)
         filler = os.urandom(len(self._text_of(content, self.location.bound_to)))
         with self.location.as_owner():
             replace.Replacement(self._path(TOKENS), filler, below=self._directory).discard()
 
     def exchange(
         self,
-        change: Callable[[TokenFile | None, State], tuple[TokenFile | None, State]],
+        change: Change,
         last_word: Callable[[], None],
         *,
         anew: bool = False,
@@ -327,8 +301,7 @@ class Editor(Store):
         could be used again. Everything that can fail comes first. The lock is kept until `close`.
 
         Args:
-            change: gets the present tokens and state, and returns the new ones. None instead of tokens removes the
-                file. If it raises, nothing is changed.
+            change: what is to be done. If it raises, nothing is changed.
             last_word: called when only the writing is left. If it raises, nothing is changed.
             anew: a token file that cannot be understood counts as none.
 
@@ -344,12 +317,7 @@ class Editor(Store):
                 raise
             present = None
         before = self.read_state() or State.new()
-        content, after = change(present, before)
-        if content is not None:
-            self._admission.admit(content, present)
-        if content is not None and not self.location.in_home:
-            # If the account is changed before its first login, it must not pass for one that never enrolled.
-            enrolled_mark.set_for(self.location.account)
+        content, after = self.decided(change, present, before, marking=not self.location.in_home)
         replacement = self._prepare(content) if content is not None else None
         with self.location.as_owner():
             try:

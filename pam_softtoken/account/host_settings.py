@@ -41,4 +41,4 @@ def load(store: str | None, *, example: str) -> config.Config:
             f"--store {error.problems[0].partition('store ')[2]}", hint=f"as in --store {example}"
         ) from None
     settings = config.load(given, safe_open.read_conf)
-    return settings if store is None else settings.without("fleet").without("fleet_alone")
+    return settings if store is None else settings.without("fleet", "fleet_alone")

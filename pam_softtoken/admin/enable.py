@@ -130,7 +130,7 @@ def _show(screen: terminal.Terminal, found: Forecast, verdict: lockout.Verdict) 
     service = plan.stack.service
     screen.show(diff((each.path, each.before, each.after) for each in plan.files))
     lockout.show(screen, found, verdict)
-    if service in service_file.SET_UID_SERVICES and person.settings_of(None).store.startswith("%h"):
+    if service in service_file.SET_UID_SERVICES and person.settings_of(None).place.startswith("%h"):
         plan.remarks.append(f"A program of the user's can read the key in the home directory and answer {service}.")
         plan.remarks.append("softtoken-admin move --all --to system puts the tokens where it cannot.")
     for remark in (*lockout.remarks(found), *plan.remarks):

@@ -77,6 +77,9 @@ def run(screen: terminal.Terminal, options: MoveOptions) -> None:
         raise UsageError("either users or --all", hint="as in softtoken-admin move --all --to system --dry-run")
     if options.old_home is not None and (len(options.users) != 1 or not options.old_home.startswith("/")):
         raise UsageError("--old-home takes an absolute path, and one user", hint="as in --old-home /home/alice")
+    person.require_no_realm(
+        person.settings_of(None), hint=f"{person.PROGRAM} fleet import copies tokens of this host into the realm"
+    )
     accounts = _accounts(options)
     done: list[str] = []
     failed: list[str] = []

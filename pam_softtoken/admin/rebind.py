@@ -59,6 +59,10 @@ def _rebind(screen: terminal.Terminal, options: RebindOptions) -> None:
         raise AdministrationFailed(
             "with --all or --newcomer there is no old name and no old uid", hint="leave one of the two out"
         )
+    person.require_no_realm(
+        settings,
+        hint=f"a realm knows users by their names: after {person.PROGRAM} revoke OLD-NAME, enrol the new name",
+    )
     if options.user is None:
         _rebind_all(screen, settings.store, agreed=options.yes)
         return

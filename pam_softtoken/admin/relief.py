@@ -13,6 +13,7 @@ from pam_softtoken.admin.common import bounded, deed, person
 from pam_softtoken.admin.signers import signer_relief
 from pam_softtoken.config import Config
 from pam_softtoken.errors import DamagedState, NotEnrolled, in_words
+from pam_softtoken.fleet.editor import FleetEditor
 from pam_softtoken.login import clock_doubt, policy
 from pam_softtoken.login.policy import Limits
 from pam_softtoken.otp import hotp
@@ -147,7 +148,7 @@ def _losses_by_the_clock(content: TokenFile, known: State | None, limits: Limits
     return said
 
 
-def _glance(store: Editor) -> tuple[str, State | None]:
+def _glance(store: Editor | FleetEditor) -> tuple[str, State | None]:
     try:
         known = store.glance_at_state()[0]
     except DamagedState:
@@ -173,6 +174,11 @@ def _reset(screen: terminal.Terminal, options: ResetOptions) -> None:
     consent.require(screen, "Start it anew?", given=options.yes)
     recovery_died = bounded.work_for(user, lambda: _start_anew(user, settings, was=was))
     screen.tell(f"Done. The state of {user} is in order.")
+    if settings.fleet:
+        screen.tell(
+            "Each host of the realm also refuses what it has accepted itself. If codes are refused on one of the "
+            "others because of a clock that was ahead, run the same command there."
+        )
     if recovery_died:
         screen.tell(f"softtoken-enroll --user {user} --new-recovery-codes makes new recovery codes.")
 

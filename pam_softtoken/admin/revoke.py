@@ -8,28 +8,20 @@ Nothing depends on that process.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import errno
-import os
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from pam_softtoken.account import enrolled_mark, lock_holder, mending, places, revoking
-from pam_softtoken.account.editor import Editor
+from pam_softtoken.account import enrolled_mark, places, revoking
 from pam_softtoken.account.location import Location
-from pam_softtoken.account.state import State
-from pam_softtoken.account.token_file import TokenFile
-from pam_softtoken.admin.common import bounded, deed, person
+from pam_softtoken.admin import revoke_files
+from pam_softtoken.admin.common import deed, person
+from pam_softtoken.admin.revoke_files import Seen
+from pam_softtoken.admin.revoke_in_realm import RealmRevocation
 from pam_softtoken.admin.signers.signer_revocation import SigningRevocation
-from pam_softtoken.errors import BadTokenFile, LockTimeout, NotEnrolled, NotStored, NotSynced, PathError
-from pam_softtoken.program_errors import AdministrationFailed, EnrolmentFailed
+from pam_softtoken.errors import NotSynced, PathError
+from pam_softtoken.program_errors import AdministrationFailed
 from pam_softtoken.ui import consent, terminal
 from pam_softtoken.ui.command_line import Command
-
-LOOK_LIMIT_S = 5.0
-TIDY_LIMIT_S = 5.0
-TIDY_LOCK_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +33,6 @@ class RevokeOptions:
     force: bool
     yes: bool
     store: str | None
-
-
-class _Seen(NamedTuple):
-    """What could be read of a user's tokens. Only root's record is certain.
-
-    Args:
-        tokens: name and fingerprint of each.
-        trouble: why nothing could be read; empty otherwise.
-        is_absent: there is no token file.
-    """
-
-    tokens: tuple[tuple[str, str], ...] = ()
-    trouble: str = ""
-    is_absent: bool = False
-
-
-class _Tidier(Editor):
-    """An editor of the user's files that waits only a moment for the lock."""
-
-    __slots__ = ()
-
-    def lock(self, timeout_s: float) -> None:
-        """Lock the files, and wait only a moment for another process that holds the lock."""
-        super().lock(min(timeout_s, TIDY_LOCK_TIMEOUT_S))
 
 
 class _Revocation:
@@ -85,7 +53,7 @@ class _Revocation:
 
     def carry_out(self) -> None:
         """Ask, revoke, and clean up."""
-        seen = _look(self._location)
+        seen = revoke_files.look(self._location)
         signing = self._signing if self._signing.is_called_for else None
         has_codes = signing is None or not self._has_only_signed(seen)
         doomed = self._chosen(seen) if has_codes else ()
@@ -106,13 +74,13 @@ class _Revocation:
             if self._signing.is_called_for:
                 self._signing.carry_out()
 
-    def _has_only_signed(self, seen: _Seen) -> bool:
+    def _has_only_signed(self, seen: Seen) -> bool:
         """Check whether only signing tokens are to be revoked: no token for logins fits."""
         if self._name is not None:
             return all(name != self._name for name, _ in seen.tokens)
         return seen.is_absent and not self._options.force and not enrolled_mark.was_accepted(self._location.account)
 
-    def _revoke_codes(self, seen: _Seen, doomed: tuple[str, ...], left: list[str]) -> None:
+    def _revoke_codes(self, seen: Seen, doomed: tuple[str, ...], left: list[str]) -> None:
         self._record(doomed, everything=not left)
         which = f'"{self._name}" of {self._user}' if left else self._user
         self._screen.tell(f"From now on no code of {which} is accepted.")
@@ -127,7 +95,7 @@ class _Revocation:
 
     def _tell_what_is_left(self, known: list[str]) -> None:
         """Show which tokens count now. A thief of the revoked one may have used it to add another."""
-        present = _look(self._location)
+        present = revoke_files.look(self._location)
         left = known if present.trouble else [name for name, _ in present.tokens]
         names = ", ".join(f'"{terminal.visible(name)}"' for name in left)
         self._screen.tell(f'Done. "{self._name}" is gone; {self._user} has {names or "no token any more"}.')
@@ -138,7 +106,7 @@ class _Revocation:
                 f"If that was not {self._user}: {person.PROGRAM} revoke {self._user} takes everything away."
             )
 
-    def _chosen(self, seen: _Seen) -> tuple[str, ...]:
+    def _chosen(self, seen: Seen) -> tuple[str, ...]:
         """Return the fingerprints of the chosen tokens.
 
         Raises:
@@ -192,92 +160,22 @@ class _Revocation:
         deed.record("revoke", self._user, token="(all)" if everything else self._name or "(all)")
 
     def _tidy(self) -> None:
-        try:
-            trouble = bounded.answer_of(lambda: _tidy(self._location), limit_s=TIDY_LIMIT_S)
-        except TimeoutError:
-            trouble = "the disk does not answer"
-        except ValueError:
-            trouble = "they cannot be changed"
+        trouble = revoke_files.tidy(self._location)
         if trouble:
             self._screen.tell(
-                f"The files in {self._location.path} are as they were: {terminal.visible(str(trouble))}.\n"
+                f"The files in {self._location.path} are as they were: {terminal.visible(trouble)}.\n"
                 "They may stay: nothing in them that was revoked counts any more."
             )
 
 
-def _look(location: Location) -> _Seen:
-    """Read a user's tokens, even if their disk is slow or hostile."""
-    try:
-        answer = bounded.answer_of(lambda: _seen(location), limit_s=LOOK_LIMIT_S)
-    except TimeoutError:
-        return _Seen(trouble=f"{location.path}: the disk does not answer")
-    except ValueError:
-        return _Seen(trouble=f"{location.path}: cannot be read")
-    tokens, trouble, is_absent = answer
-    return _Seen(tuple((name, fingerprint) for name, fingerprint in tokens), trouble, is_absent)
-
-
-def _seen(location: Location) -> _Seen:
-    store = Editor(location)
-    try:
-        content = store.open_enrolled()
-    except NotEnrolled:
-        return _Seen(is_absent=True)
-    except PathError as error:
-        return _Seen(trouble=str(error))
-    finally:
-        store.close()
-    return _Seen(tuple((token.name, token.fingerprint()) for token in content.tokens))
-
-
-def _tidy(location: Location) -> str:
-    """Remove the revoked tokens from the user's files, so that they do not mislead anybody.
-
-    Returns:
-        Why this failed; empty on success.
-    """
-    store = _Tidier(location)
-    try:
-        _put_in_order(location)
-        with contextlib.suppress(NotEnrolled, BadTokenFile):  # in its present state it contains nothing that counts
-            store.open_enrolled()
-        store.begin_state()
-        store.exchange(_without_revoked, lambda: None, anew=True)
-    except LockTimeout as error:
-        return lock_holder.describe(error)
-    except NotStored as error:
-        return "" if error.why == os.strerror(errno.ENOENT) else str(error)
-    except (PathError, OSError) as error:
-        return str(error)
-    finally:
-        store.close()
-    return ""
-
-
-def _put_in_order(location: Location) -> None:
-    """Replace files that cannot be edited as they are, such as a file with a second name in a backup."""
-    store = Editor(location)
-    try:
-        store.open_enrolled()
-        store.glance_at_state()
-    except PathError as error:
-        if mending.is_mendable(error, location):
-            with contextlib.suppress(EnrolmentFailed, BadTokenFile):
-                mending.Mender(location).mend()
-    except NotEnrolled:
-        pass
-    finally:
-        store.close()
-
-
-def _without_revoked(present: TokenFile | None, state: State) -> tuple[TokenFile | None, State]:
-    return present, state.without_graces().without_issued()
-
-
 def _run(screen: terminal.Terminal, options: RevokeOptions) -> None:
     person.require_root(f"revoke {options.user}")
-    location = person.location_of(options.user, person.settings_of(options.store))
-    _Revocation(screen, options, location).carry_out()
+    settings = person.settings_of(options.store)
+    if settings.fleet:
+        account = person.account_of(options.user)
+        RealmRevocation(screen, account, options.name, settings).carry_out(agreed=options.yes, forced=options.force)
+        return
+    _Revocation(screen, options, person.location_of(options.user, settings)).carry_out()
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -196,9 +196,11 @@ def _require_a_store() -> None:
     Raises:
         AdministrationFailed: this host keeps the tokens elsewhere.
     """
-    store = person.settings_of(None).store
+    settings = person.settings_of(None)
+    store = settings.fleet_alone if settings.fleet else settings.store
     if os.path.dirname(store) == places.DATA or sealed_files.look(None):
         return
+    person.require_no_realm(settings, hint="a realm's tokens are always sealed, see softtoken-fleet(7)")
     if store.startswith("%h"):
         raise AdministrationFailed(
             "the tokens are in the users' homes, where users write them; only root's can be sealed",

@@ -9,11 +9,13 @@ import pwd
 import time
 from dataclasses import dataclass
 
+from pam_softtoken import config as configuration
 from pam_softtoken.admin import seal_status
 from pam_softtoken.admin.access import in_force
 from pam_softtoken.admin.common import logins, orphans, person
 from pam_softtoken.admin.common.finding import named
 from pam_softtoken.admin.common.orphans import Orphan
+from pam_softtoken.admin.common.realm_reader import DOES_NOT_ANSWER
 from pam_softtoken.admin.common.survey import ENROLLED, NOT_ENROLLED, UNUSABLE, Facts, facts_of, survey
 from pam_softtoken.admin.signers import signer_facts
 from pam_softtoken.config import Config
@@ -53,6 +55,7 @@ def _status(screen: terminal.Terminal, options: StatusOptions) -> None:
     if options.json:
         document = {
             "users": found,
+            "realm": settings.fleet or None,
             "totals": _totals(found),
             "only_in_by_nullok": _only_in_by_nullok(found),
             "services": [each._asdict() for each in services],
@@ -65,6 +68,8 @@ def _status(screen: terminal.Terminal, options: StatusOptions) -> None:
     if any(facts["signing"]["marked"] for facts in found):
         rows = [row[:-1] + cell + row[-1:] for row, cell in zip(rows, _signing_column(screen, found), strict=True)]
     table.show(screen, rows)
+    if settings.fleet:
+        screen.show(f"\n{_of_realm(settings, found)}")
     said = in_force.lines(services, _NAMED if screen.is_terminal() else len(found))
     if not _count(found, ENROLLED) and not options.users:
         said += in_force.nobody_gets_in(services)
@@ -74,6 +79,16 @@ def _status(screen: terminal.Terminal, options: StatusOptions) -> None:
     sealing = seal_status.in_short() if not options.users else ""
     for line in ([sealing] if sealing else []) + _of_orphans(left):
         screen.show(screen.spell(terminal.visible(line)))
+
+
+def _of_realm(settings: Config, found: list[Facts]) -> str:
+    """Return that the users are those of a realm, and what is wrong with it."""
+    nodes, realm = configuration.fleet_parts(settings.fleet)
+    names = ", ".join(f"{host}:{port}" for host, port in nodes)
+    said = f"The tokens are those of the realm {realm}, on {names}."
+    if any(facts["problem"] == DOES_NOT_ANSWER for facts in found):
+        said += f" It does not answer: {person.PROGRAM} doctor says why."
+    return said
 
 
 def _of_orphans(left: list[Orphan]) -> list[str]:
@@ -134,6 +149,8 @@ def _remarks(facts: Facts, settings: Config) -> str:
 
 
 def _move(facts: Facts, settings: Config) -> str:
+    if settings.fleet:
+        return f": {person.PROGRAM} fleet import {facts['user']}" if facts["status"] == NOT_ENROLLED else ""
     to = [word for word, template in person.PLACES.items() if template == settings.store]
     return f": {person.PROGRAM} move {facts['user']} --to {to[0]}" if to else ""
 

@@ -29,6 +29,7 @@ from pam_softtoken.errors import (
     day_of,
     in_words,
 )
+from pam_softtoken.fleet import host
 from pam_softtoken.login import outcome, refusal_time, throttle
 from pam_softtoken.login.answer import Question
 from pam_softtoken.login.verifier import Accepted, Attempt
@@ -70,9 +71,10 @@ class CodeCheck:
     def __init__(self, account: Account, config: Config, *, caller_uid: int, explains: bool) -> None:
         self._explains = explains
         self._caller_uid = caller_uid
-        self._source = throttle.source_of("", caller_uid, session=os.getsid(0))
+        here = host.name() if config.fleet else ""
+        self._source = throttle.source_of("", caller_uid, session=os.getsid(0), host=here)
         self._user = account.name
-        self._location = Location(config.store, account)
+        self._location = None if config.fleet else Location(config.store, account)
         self._accepted: Accepted | None = None
         try:
             self._attempt = Attempt(account, config, now=int(time.time()))
@@ -152,7 +154,8 @@ class CodeCheck:
         if error is None:
             record.outcome(log.INFO, "accepted", "accepted")
         else:
-            cure.add_to(error, self._location)
+            if self._location is not None:
+                cure.add_to(error, self._location)
             outcome.write(record, error)
 
 

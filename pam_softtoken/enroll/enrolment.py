@@ -11,6 +11,7 @@ import json
 from typing import NamedTuple
 
 from pam_softtoken.account import mending
+from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.state import State
 from pam_softtoken.account.token_file import MAX_TOKENS, TokenFile
 from pam_softtoken.enroll import permission, recovery_hashing, token_display
@@ -76,9 +77,9 @@ class Enrolment:
         """
         options = self._options
         self._screen.require_open()
-        if self._begins_anew:
-            self._clear_the_way()
-        present = self._open()
+        if self._begins_anew and isinstance(self._store, Editor):
+            self._clear_the_way(self._store)
+        present = self._store.open_for_enrolment(anew=self._begins_anew)
         self._plan = self._plan_for(present)
         self._store.begin_state()
         self._store.require_room(self._applied_to(present))
@@ -106,17 +107,8 @@ class Enrolment:
             done += f"\nThis host refuses codes without a PIN: {PROGRAM} --pin sets one."
         return done
 
-    def _open(self) -> TokenFile | None:
-        try:
-            return self._store.open_for_enrolment()
-        except BadTokenFile:
-            if not self._begins_anew:
-                raise
-            return None
-
-    def _clear_the_way(self) -> None:
+    def _clear_the_way(self, store: Editor) -> None:
         """Repair, or move away, files that every login refuses. With --force, always throw them away."""
-        store = self._store
         store.require_may_enrol()
         try:
             try:
@@ -128,10 +120,9 @@ class Enrolment:
                 store.close()
         except PathError as error:
             if mending.is_mendable(error, store.location):
-                self._put_in_order()
+                self._put_in_order(store)
 
-    def _put_in_order(self) -> None:
-        store = self._store
+    def _put_in_order(self, store: Editor) -> None:
         mender = mending.Mender(store.location)
         try:
             done = mender.mend()

@@ -14,6 +14,7 @@ from pam_softtoken.enroll.crew import Crew
 from pam_softtoken.enroll.import_tokens import Takeover
 from pam_softtoken.enroll.run_context import PROGRAM
 from pam_softtoken.errors import LookUpFailed, PathError, UnknownUser
+from pam_softtoken.fleet.store import Place
 from pam_softtoken.interchange.record import Harvest, Imported, LeftOut
 from pam_softtoken.program_errors import EnrolmentFailed, ImportFailed
 from pam_softtoken.ui import progress, terminal
@@ -110,7 +111,7 @@ class Import:
         unusable: list[LeftOut],
         *,
         screen: terminal.Terminal,
-        explained: Callable[[PathError, Location], str],
+        explained: Callable[[PathError, Location | Place], str],
         skipping: bool,
     ) -> None:
         self._path = path
@@ -234,7 +235,7 @@ class Import:
         except PathError as error:
             takeover.withdraw()
             hint = self._explained(error, takeover.location)
-            raise EnrolmentFailed(f"{error}; nothing was changed", hint=hint) from None
+            raise EnrolmentFailed(f"{error}; {error.aftermath}", hint=hint) from None
         except BaseException:
             takeover.withdraw()
             raise

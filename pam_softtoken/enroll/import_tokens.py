@@ -20,6 +20,7 @@ from pam_softtoken.enroll.options import token_name
 from pam_softtoken.enroll.permission import Permission
 from pam_softtoken.enroll.run_context import PROGRAM, Job
 from pam_softtoken.errors import NotEnrolled, PathError
+from pam_softtoken.fleet.store import Place
 from pam_softtoken.interchange import reader
 from pam_softtoken.interchange.record import Harvest, Imported, LeftOut, used_as_in
 from pam_softtoken.login import policy
@@ -98,8 +99,8 @@ class Takeover:
         return self._job.user
 
     @property
-    def location(self) -> Location:
-        """Return the place of the user's files."""
+    def location(self) -> Location | Place:
+        """Return the place of the user's files, or the realm."""
         return self._job.store.location
 
     @property

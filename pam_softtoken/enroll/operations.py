@@ -20,7 +20,19 @@ from pam_softtoken.enroll.pin_change import PINChange
 from pam_softtoken.enroll.run_context import PROGRAM, Job
 from pam_softtoken.enroll.token_list import Inventory
 from pam_softtoken.enroll.upkeep import Removal, Renewal
-from pam_softtoken.errors import ConfigError, LockTimeout, LookUpFailed, NotEnrolled, PathError, Revoked, UnknownUser
+from pam_softtoken.errors import (
+    ConfigError,
+    FleetDown,
+    LockTimeout,
+    LookUpFailed,
+    NotEnrolled,
+    PathError,
+    Revoked,
+    UnknownUser,
+)
+from pam_softtoken.fleet.editor import WHEN_DOWN, FleetEditor, UsersFleetEditor
+from pam_softtoken.fleet.editor import hint_for as fleet_hint
+from pam_softtoken.fleet.store import Place
 from pam_softtoken.interchange.record import LeftOut
 from pam_softtoken.program_errors import CheckFailed, EnrolmentFailed, UsageError
 from pam_softtoken.ui import terminal
@@ -39,7 +51,7 @@ def carry_out(screen: terminal.Terminal, tool: str, options: Options, arguments:
         ProgramError: it was not done.
     """
     account = _account(_caller(options) if options.through_sudo else options.user, tool)
-    settings = _settings(options.store)
+    settings = _settings(options)
     location = _location(settings, account)
     if tool == "sign":
         codes = _job(screen, screen, options, location, settings)
@@ -49,9 +61,10 @@ def carry_out(screen: terminal.Terminal, tool: str, options: Options, arguments:
     if not location.in_home and os.geteuid() != 0:
         if options.store is None:
             self_service.go_through_sudo(screen, arguments, user=account.name, path=location.path)
+        here = " --here" if options.here else ""
         raise EnrolmentFailed(
             f"tokens in {location.path} are kept by root",
-            hint=f"ask an administrator for: {PROGRAM} --user {account.name}",
+            hint=f"ask an administrator for: {PROGRAM}{here} --user {account.name}",
         )
     if tool == "check":
         _check(_job(screen, screen, options, location, settings))
@@ -67,7 +80,7 @@ def carry_out(screen: terminal.Terminal, tool: str, options: Options, arguments:
 
 
 @contextlib.contextmanager
-def _faults_explained(location: Location, *, through_sudo: bool) -> Iterator[None]:
+def _faults_explained(location: Location | Place, *, through_sudo: bool) -> Iterator[None]:
     """Report what is wrong with a user's files, and what helps.
 
     Raises:
@@ -105,11 +118,17 @@ def _job(
     screen: terminal.Terminal,
     page: terminal.Terminal,
     options: Options,
-    location: Location,
+    location: Location | Place,
     settings: configuration.Config,
 ) -> Job:
-    editor = self_service.BriefEditor if options.through_sudo else Editor
-    return Job(screen, page, options, editor(location), settings, options.through_sudo)
+    store: Editor | FleetEditor
+    if isinstance(location, Place):
+        fleet_editor = UsersFleetEditor if options.through_sudo else FleetEditor
+        store = fleet_editor(location.account, settings)
+    else:
+        editor = self_service.BriefEditor if options.through_sudo else Editor
+        store = editor(location)
+    return Job(screen, page, options, store, settings, options.through_sudo)
 
 
 def _import(
@@ -163,6 +182,8 @@ def _check(job: Job) -> None:
         job.screen.show(check.check(job))
     except PathError as error:
         raise CheckFailed(str(error), hint=_hint_for(error, location, through_sudo=job.through_sudo)) from None
+    except FleetDown as error:
+        raise CheckFailed(str(error), hint=WHEN_DOWN) from None
     finally:
         job.store.close()
 
@@ -228,29 +249,39 @@ def _account(user: str | None, tool: str) -> safe_open.Account:
     return account
 
 
-def _settings(store: str | None) -> configuration.Config:
+def _settings(options: Options) -> configuration.Config:
     """Read the host's settings. The token then goes where the module looks for it."""
     try:
-        settings = host_settings.load(store, example=configuration.HOME_STORE)
+        settings = host_settings.load(options.store, example=configuration.HOME_STORE)
     except ConfigError as error:
         raise EnrolmentFailed(str(error), hint="an administrator has to correct it") from None
-    if settings.fleet:
-        realm = configuration.fleet_parts(settings.fleet)[1]
+    if not options.here:
+        # A code of a token of this host alone must not permit a change of the realm's.
+        return settings.without("fleet_alone")
+    if not settings.fleet:
         raise EnrolmentFailed(
-            f"this host has the tokens of the realm {realm}, which this program does not change",
-            hint="softtoken-fleet(7) says how an administrator enrols users; --store names tokens of this host",
+            "this host is in no realm, so all its tokens are its own", hint=f"{PROGRAM}, without --here"
         )
-    return settings
+    if not settings.fleet_alone:
+        raise EnrolmentFailed(
+            "fleet_alone is not set, so this host has no place for tokens of its own",
+            hint=f"in {configuration.DEFAULT_CONF}, as in: fleet_alone = /var/local/softtoken/%U",
+        )
+    return settings.alone()
 
 
-def _location(settings: configuration.Config, account: safe_open.Account) -> Location:
+def _location(settings: configuration.Config, account: safe_open.Account) -> Location | Place:
+    if settings.fleet:
+        return FleetEditor(account, settings).location
     try:
         return Location(settings.store, account)
     except ConfigError as error:
         raise EnrolmentFailed(str(error), hint="--store takes another template") from None
 
 
-def _hint_for(error: PathError, location: Location, *, through_sudo: bool) -> str:
+def _hint_for(error: PathError, location: Location | Place, *, through_sudo: bool) -> str:
+    if isinstance(location, Place):
+        return fleet_hint(error, location.account.name, is_root=os.geteuid() == 0 and not through_sudo)
     if through_sudo and isinstance(error, LockTimeout):
         return "a login is using it; start again"
     return host_settings.hint_for(error, location, is_root=os.geteuid() == 0 and not through_sudo)

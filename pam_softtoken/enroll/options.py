@@ -24,6 +24,7 @@ class Options:
     recovery_hashes: str | None
     user: str | None
     store: str | None
+    here: bool
     through_sudo: bool
     force: bool
     sign: bool

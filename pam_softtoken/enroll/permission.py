@@ -5,7 +5,8 @@ from __future__ import annotations
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.enroll.code_check import CodeCheck, CodeRefused
 from pam_softtoken.enroll.run_context import PROGRAM, Job
-from pam_softtoken.errors import NotEnrolled
+from pam_softtoken.errors import FleetDown, NotEnrolled
+from pam_softtoken.fleet.editor import WHEN_DOWN
 from pam_softtoken.program_errors import EnrolmentFailed
 from pam_softtoken.ui import terminal
 
@@ -76,10 +77,13 @@ def obtain(job: Job, *, without_pin: bool = False) -> Permission:
         code_check = CodeCheck(account, settings, caller_uid=job.caller_uid, explains=not job.through_sudo)
     except CodeRefused as error:
         raise EnrolmentFailed(error.message, hint=error.hint) from None
+    except FleetDown as error:
+        raise EnrolmentFailed(f"{error}; nothing was changed", hint=WHEN_DOWN) from None
     with code_check:
-        granted_by = _ask(job, code_check)
+        granted = Permission(job.user, _ask(job, code_check))
+        granted.require_in(_present(job))  # root revokes without the lock
     job.page.tell("Right. That code cannot be used again.")
-    return Permission(job.user, granted_by)
+    return granted
 
 
 def _ask(job: Job, code_check: CodeCheck) -> str:
@@ -94,14 +98,7 @@ def _ask(job: Job, code_check: CodeCheck) -> str:
                 raise EnrolmentFailed(f"{error.message}; nothing was changed", hint=error.hint) from None
             page.tell(f"{error.message[:1].upper()}{error.message[1:]}: {error.hint}.")
         else:
-            # The lock is still held, so the code was compared with exactly this content.
-            content = _present(job)
-            if not accepted.token:
-                return content.recovery.name
-            for token in content.tokens:
-                if token.name == accepted.token:
-                    return token.fingerprint()
-            raise _gone(job.user)  # root revokes without the lock
+            return accepted.record
     raise EnrolmentFailed("no code was right; nothing was changed", hint=f"{PROGRAM} --check tries one")
 
 

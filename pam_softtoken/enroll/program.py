@@ -45,7 +45,7 @@ examples:
   softtoken-enroll --if-absent --no-confirm --json --key-file key.txt
       the same, from a script that runs again and again
 """
-# The options of each tool besides --user and --store. The other options describe a new token.
+# The options of each tool besides those that say where. The other options describe a new token.
 TOOLS = {
     "check": (),
     "list": ("json",),
@@ -58,7 +58,7 @@ TOOLS = {
 }
 # The same for --sign, alone and with one of the tools that go with it.
 SIGNING = {"list": ("json",), "remove": ("no_confirm",), "": ("name", "force")}
-NEVER_TOGETHER = (("if_absent", "force"), ("recovery_hashes", "recovery_codes"))
+NEVER_TOGETHER = (("if_absent", "force"), ("recovery_hashes", "recovery_codes"), ("here", "store"))
 ONLY_WITH_IMPORT = ("dry_run", "skip_unusable", "passphrase_file")
 
 
@@ -97,6 +97,10 @@ def build_parser() -> command_line.Parser:
     where = parser.add_argument_group("where it goes")
     where.add_argument("--user", metavar="USER", help="another user's tokens; root only")
     where.add_argument("--store", metavar="TEMPLATE", help="where the files are, as in the module's store= option")
+    where.add_argument(
+        "--here", action="store_true",
+        help="on a host of a realm: tokens of this host alone, which count while the nodes do not answer",
+    )  # fmt: skip
     where.add_argument(
         "--self", action="store_true", dest="through_sudo",
         help="as root for the user who comes through sudo; added where root keeps the tokens",
@@ -184,7 +188,7 @@ def _tool(parser: command_line.Parser, options: Options) -> str:
     if options.sign:
         return _signing(given)
     tool = next((name for name in TOOLS if name in given), "")
-    fitting = (tool, "user", "store", "through_sudo", *TOOLS[tool]) if tool else given
+    fitting = (tool, "user", "store", "here", "through_sudo", *TOOLS[tool]) if tool else given
     for name in given:
         if name not in fitting:
             raise UsageError(f"--{spelt(name)} does not go with --{spelt(tool)}", hint=f"see {PROGRAM} --help")

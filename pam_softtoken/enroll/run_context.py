@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from pam_softtoken.account import enrolled_mark
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.user_path import NamedFiles
 from pam_softtoken.config import Config
 from pam_softtoken.enroll.options import Options, token_name
+from pam_softtoken.fleet.editor import FleetEditor
 from pam_softtoken.otp.token import DEFAULT_NAME
 from pam_softtoken.program_errors import EnrolmentFailed
 from pam_softtoken.ui import terminal
@@ -24,7 +24,7 @@ class Job(NamedTuple):
         screen: the output for results.
         page: the output for the user to read. With --json it differs from `screen`: stdout is for the one object.
         options: the command line.
-        store: the user's files, not opened yet.
+        store: the user's files, or what a realm has of them, not opened yet.
         settings: the host's settings.
         through_sudo: the process is root only because root keeps the files. It does what their user asked for.
     """
@@ -32,7 +32,7 @@ class Job(NamedTuple):
     screen: terminal.Terminal
     page: terminal.Terminal
     options: Options
-    store: Editor
+    store: Editor | FleetEditor
     settings: Config
     through_sudo: bool = False
 
@@ -73,7 +73,12 @@ class Job(NamedTuple):
             EnrolmentFailed: only root may do that.
             UnusableFile: it cannot be determined.
         """
-        if self.through_sudo and enrolled_mark.was_accepted(self.store.location.account):
+        if self.through_sudo and self.options.here:
+            raise EnrolmentFailed(
+                "only root makes a first token that counts while the nodes of the realm do not answer",
+                hint=f"ask an administrator for: {PROGRAM} --here --user {self.user}",
+            )
+        if self.through_sudo and self.store.was_enrolled():
             raise EnrolmentFailed(
                 f"{self.user} has been enrolled before, so only root can make a first token again",
                 hint=f"ask an administrator for: {PROGRAM} --user {self.user}",

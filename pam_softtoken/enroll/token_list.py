@@ -13,6 +13,7 @@ from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.state import NEVER, State
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.errors import CodeExpired, DamagedState
+from pam_softtoken.fleet.editor import FleetEditor
 from pam_softtoken.login import clock_doubt, lifetime
 from pam_softtoken.login.policy import Limits
 from pam_softtoken.otp.token import Token, TOTPToken
@@ -35,7 +36,7 @@ class Inventory:
         PathError: a file cannot be used.
     """
 
-    def __init__(self, store: Editor) -> None:
+    def __init__(self, store: Editor | FleetEditor) -> None:
         self._account = store.location.account.name
         self._path = store.location.path
         self._content: TokenFile = store.open_enrolled()

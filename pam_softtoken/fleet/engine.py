@@ -30,6 +30,13 @@ if TYPE_CHECKING:
                 EngineDown: the change was made, was not made, or will be made.
             """
 
+        def may_write(self, key: str, *, deadline_s: float) -> bool:
+            """Return whether this host has the right to write a key. Nothing is written.
+
+            Raises:
+                EngineDown: it is not known.
+            """
+
         def close(self) -> None:
             """End the connection."""
 

@@ -21,6 +21,14 @@ _PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4)
 """After each round of all nodes. A new leader is chosen within a second or two."""
 
 
+_NO_REVISION = 2**62
+"""No key has it."""
+
+
+class _Refusal(BadAnswer):
+    """The node answers, and does not do what was asked."""
+
+
 class _Link:
     """A connection to one node."""
 
@@ -47,7 +55,7 @@ class _Link:
             if replies:
                 self._channel.send(replies, deadline_s=deadline_s)
         if conversation.message is None:
-            raise BadAnswer("it refuses: no quorum, or no right")
+            raise _Refusal("it refuses: no quorum, or no right")
         return conversation.message
 
     def close(self) -> None:
@@ -90,6 +98,29 @@ class Etcd:
         if len(swapped.entries) != (0 if swapped.done else len(read)):
             raise EngineDown("the answer is to another question")
         return swapped
+
+    def may_write(self, key: str, *, deadline_s: float) -> bool:
+        """See `engine.Engine`. etcd checks the rights for all that a transaction could do, also if it does the other.
+
+        A node without a quorum refuses, too. So the same node has to answer a question after it has refused.
+        """
+        name = [key.encode("ascii")]
+        question = etcd_messages.transaction({}, {}, name)
+        attempt = etcd_messages.transaction({name[0]: _NO_REVISION}, {name[0]: b""}, name)
+        for _ in self._endpoints:
+            self.call(TRANSACTION, question, deadline_s=deadline_s)  # finds a node that answers
+            try:
+                try:
+                    self._call_once(TRANSACTION, attempt, deadline_s=deadline_s)
+                except _Refusal:
+                    self._call_once(TRANSACTION, question, deadline_s=deadline_s)
+                    return False
+            except (OSError, BadAnswer, ValueError):
+                self.close()
+                self._next = (self._next + 1) % len(self._endpoints)
+            else:
+                return True
+        raise EngineDown("no node answers twice")
 
     def call(self, method: str, message: bytes, *, deadline_s: float) -> bytes:
         """Return the answer to any call that may be sent more than once.

@@ -148,7 +148,7 @@ def read_transaction(data: bytes, read: list[bytes]) -> tuple[bool, int, list[En
         ValueError: it is not an answer to that.
     """
     fields = fields_of(data)
-    revision = number_in(fields_of(message_in(fields, 1)), 3)
+    revision = revision_in(fields)
     succeeded = number_in(fields, 2)
     if succeeded not in (0, 1) or revision <= 0:
         raise ValueError("not the answer to a transaction")
@@ -159,6 +159,15 @@ def read_transaction(data: bytes, read: list[bytes]) -> tuple[bool, int, list[En
     if len(gets) != len(read):
         raise ValueError("not the answer to this question")
     return bool(succeeded), revision, [_entry_of(get, key) for get, key in zip(gets, read, strict=True)]
+
+
+def revision_in(fields: Fields) -> int:
+    """Return the revision of an answer.
+
+    Raises:
+        ValueError: it is not an answer.
+    """
+    return number_in(fields_of(message_in(fields, 1)), 3)
 
 
 def _range_in(response: int | bytes) -> Fields | None:

@@ -88,6 +88,20 @@ def add(path: str, state: State, live: frozenset[str]) -> None:
         os.close(below)
 
 
+def forget(path: str) -> None:
+    """Remove a record. An administrator has started the record of the realm anew.
+
+    Raises:
+        UnusableFile: it is still there.
+    """
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UnusableFile(path, words_of(error)) from None
+
+
 def _with_added(record: State, state: State) -> State:
     """Return a record with what a state knows to have been used. An older state may lack a set of recovery codes."""
     used = State(last=state.last, spent=state.spent)

@@ -3,6 +3,7 @@
     /softtoken/v1/REALM/tokens/NAME    a token file
     /softtoken/v1/REALM/state/NAME     the nonce of the attempt that wrote it, then the text of a state
     /softtoken/v1/REALM/floor          no code of an earlier time counts
+    /softtoken/v1/REALM/enrol          the names of the hosts that may write tokens, for messages
 
 NAME is the canonical name of the user, percent-encoded. It is never the uid: hosts give the same person different ones.
 """
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pam_softtoken.account.state import State
 
 ROOT = "/softtoken/v1/"
-TOKENS, STATE, FLOOR = "tokens", "state", "floor"
+TOKENS, STATE, FLOOR, ENROL = "tokens", "state", "floor", "enrol"
 NONCE_BYTES = 16
 MAX_TIME_DIGITS = 13
 _PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
@@ -64,7 +65,7 @@ class Realm:
         self._seal_key = seal_key
 
     def key(self, kind: str, user: str = "") -> str:
-        """Return the key of a user's `TOKENS` or `STATE`, or of the `FLOOR`."""
+        """Return the key of a user's `TOKENS` or `STATE`, or of the `FLOOR` or `ENROL`."""
         return f"{ROOT}{self.name}/{kind}" + (f"/{encoded(user)}" if user else "")
 
     def prefix(self, kind: str) -> str:
@@ -104,6 +105,18 @@ class Realm:
             return data[:NONCE_BYTES], state_format.decode_text(data[NONCE_BYTES:])
         except ValueError:
             raise DamagedState(self.key(STATE, user), "is not a state that we have written") from None
+
+    def sealed_enrolment_hosts(self, hosts: list[str]) -> bytes:
+        """Return the value with the names of the enrolment hosts."""
+        return self.seal(ENROL, "", "\n".join(hosts).encode("ascii"))
+
+    def open_enrolment_hosts(self, value: bytes) -> list[str]:
+        """Return the names of the enrolment hosts.
+
+        Raises:
+            DamagedState: as for `open`.
+        """
+        return self.open(ENROL, "", value).decode("ascii", "replace").split("\n")
 
     def sealed_floor(self, seconds: int) -> bytes:
         """Return the value of a floor, in Unix seconds."""

@@ -50,14 +50,23 @@ def engine_of(config: Config) -> tuple[Engine, Realm]:
     return etcd.Etcd(endpoints, context), Realm(name, seal_key)
 
 
-class _Place:
-    """Where the user's tokens and state are, as far as messages need it."""
+class Place:
+    """Where the user's tokens and state are, as far as messages need it.
 
-    __slots__ = ("account", "path")
+    Args:
+        account: the user.
+        path: the key of the state, or the realm in words.
+
+    Attributes:
+        in_home: False, as for files of root's.
+    """
+
+    __slots__ = ("account", "in_home", "path")
 
     def __init__(self, account: Account, path: str) -> None:
         self.account = account
         self.path = path
+        self.in_home = False
 
 
 class FleetStore:
@@ -107,7 +116,7 @@ class FleetStore:
             self._realm.key(FLOOR),
         ]
         self._record_path = local_record.path_of(name, account.name)
-        self.location = _Place(account, self._keys[1])
+        self.location = Place(account, self._keys[1])
         self._engine: Engine | None = None
         self._revocation = revocation.Revocation(account.uid)
         self._revisions = [0, 0, 0]
@@ -133,14 +142,18 @@ class FleetStore:
             BadTokenFile, InsecureFile, UnusableFile: as their names say.
         """
         self._revocation = revocation.read_for(self.account)
-        self._engine, self._realm = engine_of(self._config)
-        deadline_s = time.monotonic() + self._config.timeout * OPENING_SHARE
+        self._read(self._config.timeout * OPENING_SHARE)
+        return self._enrolled()
+
+    def _read(self, patience_s: float) -> None:
+        """Connect, unless that is done, and read everything of the user at one moment. Raises as `open` does."""
+        if self._engine is None:
+            self._engine, self._realm = engine_of(self._config)
         try:
-            entries = self._engine.read(self._keys, deadline_s=deadline_s)
+            entries = self._engine.read(self._keys, deadline_s=time.monotonic() + patience_s)
         except EngineDown as error:
             raise FleetDown(str(error)) from None
         self._take(entries)
-        return self._enrolled()
 
     def close(self) -> None:
         """End the connection."""
@@ -175,8 +188,12 @@ class FleetStore:
             Revoked: root of this host has revoked something since.
         """
         if not self._is_locked:  # as in `Store`
-            self._revocation.require_unchanged()
+            self._require_not_revoked()
         return self._present
+
+    def _require_not_revoked(self) -> None:
+        """Check that root of this host has revoked nothing since the tokens were read."""
+        self._revocation.require_unchanged()
 
     def grace_name(self, name: str) -> str:
         """Return the recorded name of a time of grace, as `Store` does."""
@@ -210,7 +227,7 @@ class FleetStore:
         else:
             self._take_what_is_there(swapped.entries, nonce)
         self._record_here(new)
-        self._revocation.require_unchanged()
+        self._require_not_revoked()
 
     def _take_what_is_there(self, entries: list[Entry], nonce: bytes) -> None:
         tokens_revision = self._revisions[0]
@@ -227,21 +244,24 @@ class FleetStore:
     def _take(self, entries: list[Entry]) -> None:
         """Decode what was read."""
         tokens, state, floor = entries
-        user = self.account.name
         if tokens.revision != self._revisions[0] or not tokens.revision:
             self._tokens_changed = tokens.revision != self._revisions[0]
             self._content = None
             if tokens.value is not None:
-                text = self._realm.open(TOKENS, user, tokens.value)
-                self._content = token_file.parse(text, path=self._keys[0])
+                self._content = self._opened_tokens(tokens.value)
+            if self._content is not None:
                 self._live = self._content.record_names()
-        present: State | None = None
-        self._nonce = b""
-        if state.value is not None:
-            self._nonce, present = self._realm.open_state(user, state.value)
+        self._nonce, present = (b"", None) if state.value is None else self._opened_state(state.value)
         self._floor_s = self._realm.open_floor(floor.value) if floor.value is not None else 0
         self._revisions = [tokens.revision, state.revision, floor.revision]
         self._present = self._with_what_is_known_here(present)
+
+    def _opened_tokens(self, value: bytes) -> TokenFile | None:
+        text = self._realm.open(TOKENS, self.account.name, value)
+        return token_file.parse(text, path=self._keys[0])
+
+    def _opened_state(self, value: bytes) -> tuple[bytes, State | None]:
+        return self._realm.open_state(self.account.name, value)
 
     def _with_what_is_known_here(self, present: State | None) -> State | None:
         """Return a state in which codes count as used that this host has accepted."""

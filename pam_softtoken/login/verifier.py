@@ -48,6 +48,7 @@ class Accepted:
 
     Args:
         token: name of the token; empty for a recovery code or an issued code.
+        record: what the state calls that: the token's fingerprint, or the name of the set of recovery codes.
         recovery_left: the number of recovery codes left after one was used; None after anything else.
         password: the text in front of PIN and code, for the next module.
 
@@ -55,11 +56,12 @@ class Accepted:
         missed: the number of wrong answers from other sources since the last success.
     """
 
-    __slots__ = ("missed", "password", "recovery_left", "token")
+    __slots__ = ("missed", "password", "record", "recovery_left", "token")
 
-    def __init__(self, token: str, recovery_left: int | None, *, password: str) -> None:
+    def __init__(self, token: str, recovery_left: int | None, *, record: str, password: str) -> None:
         self.missed = 0
         self.token = token
+        self.record = record
         self.recovery_left = recovery_left
         self.password = password
 
@@ -266,10 +268,11 @@ class Attempt:
                 raise NotStored(self._store.location.path, READ_ONLY, kind=errors.READ_ONLY)
             # A restart forgets this record. It must not move the window, or the window's former place would be unknown.
             drift = state.drift.get(token.fingerprint(), 0)
-        state = state.with_accepted(token.fingerprint(), finding.counter, drift=drift, now=now)
+        record = token.fingerprint()
+        state = state.with_accepted(record, finding.counter, drift=drift, now=now)
         if state.issued and not policy.must_last(token):
             state = lifetime.without_issued_code_of_later(state, now=now, boot=proc.boot())
-        return Accepted(token.name, None, password=claimed.passwords[token.digits]), state
+        return Accepted(token.name, None, record=record, password=claimed.passwords[token.digits]), state
 
     def _accept_code(self, state: State, typed: dict[bytes, str], now: int) -> tuple[Accepted, State]:
         """Return the acceptance of an issued or a recovery code. Both have the same salt, so one hash serves both."""
@@ -291,7 +294,7 @@ class Attempt:
         lifetime.require_issued_code_in_time(state, name, now=now, boot=proc.boot())
         if self._store.read_only:
             raise NotStored(self._store.location.path, READ_ONLY, kind=errors.READ_ONLY)
-        return Accepted("", None, password=password), state.with_issued_used(name)
+        return Accepted("", None, record=name, password=password), state.with_issued_used(name)
 
     def _accept_recovery_code(self, state: State, name: str, password: str) -> tuple[Accepted, State]:
         codes = self._content.recovery
@@ -303,7 +306,7 @@ class Attempt:
             raise NotStored(self._store.location.path, READ_ONLY, kind=errors.READ_ONLY)
         state = state.with_spent(codes.name, name)
         left = len(codes.names()) - len(state.spent[codes.name])
-        return Accepted("", left, password=password), state
+        return Accepted("", left, record=codes.name, password=password), state
 
     def _record_success(self, accepted: Accepted, state: State, question: Question, now: int) -> None:
         """Write what an accepted answer changes, and note how many wrong answers came from elsewhere."""

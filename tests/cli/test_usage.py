@@ -47,6 +47,7 @@ OTHER_OPTIONS = (
     "--png",
     "--svg",
     "--sheet",
+    "--here",
     "--self",
     "--version",
     "--if-absent",

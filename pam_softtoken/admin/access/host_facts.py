@@ -134,7 +134,7 @@ def door_of(stack: Stack) -> Door:
     makes_homes = _makes_homes(stack)
     for line in stack.ours:
         settings = settings_of(line)
-        is_open = settings is not None and not locker_check.is_closed(stack.service, settings.store)
+        is_open = settings is not None and not locker_check.is_closed(stack.service, settings.place)
         asking[line] = asking_of(settings, makes_homes=makes_homes) if settings is not None and is_open else None
     return Door(stack.service, stack.of("auth"), asking, stack.of("account"))
 
@@ -158,7 +158,7 @@ def asking_of(settings: Config, *, makes_homes: bool = False) -> Asking:
     if settings.required_from:
         passing = settings.required_from > time.strftime("%Y-%m-%d")
     return Asking(
-        settings.store,
+        settings.place,
         passes_never=passing or settings.enrol,
         passes_homeless=passing and makes_homes,
         from_password=settings.try_first_pass or settings.use_first_pass or settings.forward_pass,
@@ -224,7 +224,7 @@ def people(
         if facts:
             seen[entry.pw_name] = facts[0]
         enrolments = [
-            (each.store, enrolment_of(facts[n], each) if facts else UNKNOWN) for n, each in enumerate(settings)
+            (each.place, enrolment_of(facts[n], each) if facts else UNKNOWN) for n, each in enumerate(settings)
         ]
         keys = looked.get("keys", dict.fromkeys(key_files.get(entry.pw_name, ()), MAYBE))
         own = shadow.get(entry.pw_name, Shadow(MAYBE, expired=False, locked=False))

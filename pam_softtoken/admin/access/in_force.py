@@ -60,7 +60,7 @@ def in_force(only: Container[str] | None = None) -> tuple[list[InForce], list[st
         except AdministrationFailed as error:
             doubts.append(f"who is refused at sshd: {error.message}")
             stacks = tuple(stack for stack in stacks if stack.service != server.SERVICE)
-    settings = {each.store: each for stack in stacks for each in map(settings_of, stack.ours) if each is not None}
+    settings = {each.place: each for stack in stacks for each in map(settings_of, stack.ours) if each is not None}
     if not stacks:
         return [], doubts
     sudo = any(stack.service.startswith("sudo") for stack in stacks)

@@ -24,6 +24,9 @@ from pam_softtoken.errors import (
     UnknownUser,
     Unusable,
 )
+from pam_softtoken.fleet.editor import FleetEditor
+from pam_softtoken.fleet.editor import hint_for as fleet_hint
+from pam_softtoken.fleet.store import Place
 from pam_softtoken.program_errors import AdministrationFailed
 
 PROGRAM = "softtoken-admin"
@@ -157,6 +160,23 @@ def settings_of(store: str | None) -> Config:
         raise AdministrationFailed(str(error), hint=f"correct it in {configuration.DEFAULT_CONF}") from None
 
 
+def require_no_realm(settings: Config, *, hint: str) -> None:
+    """Check that the tokens that count are in files of this host.
+
+    Args:
+        settings: the host's.
+        hint: what to do on a host of a realm.
+
+    Raises:
+        AdministrationFailed: they are those of a realm.
+    """
+    if settings.fleet:
+        realm = configuration.fleet_parts(settings.fleet)[1]
+        raise AdministrationFailed(
+            f"the tokens that count here are those of the realm {realm}, and this command is for files", hint=hint
+        )
+
+
 def location_of(user: str, settings: Config) -> Location:
     """Look up a user, and return the place of their files.
 
@@ -164,12 +184,7 @@ def location_of(user: str, settings: Config) -> Location:
         AdministrationFailed: there is no such user, the store has no place for them, or the tokens are a realm's.
     """
     account = account_of(user)
-    if settings.fleet:
-        realm = configuration.fleet_parts(settings.fleet)[1]
-        raise AdministrationFailed(
-            f"this host has the tokens of the realm {realm}, which this command does not change",
-            hint=f"see {PROGRAM} fleet --help; --store names tokens of this host",
-        )
+    require_no_realm(settings, hint=f"see {PROGRAM} fleet --help; --store names tokens of this host")
     try:
         return Location(settings.store, account)
     except ConfigError as error:
@@ -177,15 +192,16 @@ def location_of(user: str, settings: Config) -> Location:
 
 
 @contextmanager
-def opened(user: str, settings: Config) -> Iterator[Editor]:
-    """Open a user's files, and report faults in them as program errors.
+def opened(user: str, settings: Config) -> Iterator[Editor | FleetEditor]:
+    """Open a user's files, or what the realm has of them, and report faults as program errors.
 
     Raises:
         AdministrationFailed: they cannot be used.
     """
-    location = location_of(user, settings)
+    store: Editor | FleetEditor
+    store = FleetEditor(account_of(user), settings) if settings.fleet else Editor(location_of(user, settings))
+    location = store.location
     account = location.account
-    store = Editor(location)
     try:
         yield store
     except PathError as error:
@@ -226,7 +242,7 @@ def in_home(account: safe_open.Account, home: str, template: str) -> Location:
     return Location(template, elsewhere)
 
 
-def not_enrolled(location: Location) -> AdministrationFailed:
+def not_enrolled(location: Location | Place) -> AdministrationFailed:
     """Return the error for a user who has no token in this place."""
     name = location.account.name
     return AdministrationFailed(
@@ -235,6 +251,8 @@ def not_enrolled(location: Location) -> AdministrationFailed:
     )
 
 
-def hint_for(error: PathError, location: Location) -> str:
-    """Return a hint for root about a fault in a user's files."""
+def hint_for(error: PathError, location: Location | Place) -> str:
+    """Return a hint for root about a fault in a user's files, or in what the realm has."""
+    if isinstance(location, Place):
+        return fleet_hint(error, location.account.name, is_root=True)
     return host_settings.hint_for(error, location, is_root=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import pwd
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,11 +19,24 @@ from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.location import Location
 from pam_softtoken.account.state import SHARED_BUCKETS, State
 from pam_softtoken.admin.common import child, person
+from pam_softtoken.admin.common.realm_reader import RealmReader
 from pam_softtoken.config import Config
 from pam_softtoken.enroll.token_list import Inventory, utc
-from pam_softtoken.errors import ConfigError, DamagedState, LookUpFailed, NoHome, NotEnrolled, PathError, UnusableFile
+from pam_softtoken.errors import (
+    ConfigError,
+    DamagedState,
+    FleetDown,
+    LookUpFailed,
+    NoHome,
+    NotEnrolled,
+    PathError,
+    UnusableFile,
+)
+from pam_softtoken.fleet import host
+from pam_softtoken.fleet.editor import FleetEditor, command_for
 from pam_softtoken.login import throttle
 from pam_softtoken.login.policy import Limits
+from pam_softtoken.program_errors import EnrolmentFailed
 from pam_softtoken.ui import terminal
 
 Facts = dict[str, Any]
@@ -38,24 +52,47 @@ def facts_of(entry: pwd.struct_passwd, config: Config, *, now: int) -> Facts:
     facts = _unknown(entry, "")
     try:
         account = user_lookup.account_of(entry)
-        location = Location(config.store, account)
-        facts["store"] = location.path
+        location = None if config.fleet else Location(config.store, account)
         facts["was_enrolled"] = enrolled_mark.was_accepted(account)
         before = enrolled_mark.former(account)
         was_another = before is not None and before.name not in ("", account.name)
         facts["former_name"] = before.name if before is not None and was_another else enrolled_mark.former_name(account)
         facts["former_uid"] = before.uid if before is not None else None
-        _as_member(account, lambda: _look(location, facts, now, config))
+        if location is None:
+            _look_into_realm(account, facts, now, config)
+        else:
+            facts["store"] = location.path
+            _as_member(account, lambda: _look(location, facts, now, config))
     except NotEnrolled:
         facts["status"] = NOT_ENROLLED
-        facts["elsewhere"] = _elsewhere(account, config.store)
+        facts["elsewhere"] = _elsewhere(account, config.place)
     except PathError as error:
-        facts["problem"], facts["cure"] = str(error), cure.of(error, location).command
+        facts["problem"], facts["cure"] = str(error), _cure_of(error, account.name, location)
         if isinstance(error, NoHome):
             facts["no_home"] = _no_home(error, account)
-    except (LookUpFailed, ConfigError, OSError, ValueError) as error:
+    except (LookUpFailed, ConfigError, EnrolmentFailed, FleetDown, OSError, ValueError) as error:
         facts["problem"] = str(error)
     return facts
+
+
+def _cure_of(error: PathError, user: str, location: Location | None) -> str:
+    if location is not None:
+        return cure.of(error, location).command
+    return command_for(error, user)
+
+
+_readers: dict[tuple[int, str, str], RealmReader] = {}
+"""By process and realm. A connection cannot be used by two processes."""
+
+
+def _look_into_realm(account: safe_open.Account, facts: Facts, now: int, config: Config) -> None:
+    reader = _readers.setdefault((os.getpid(), config.fleet, config.fleet_keys), RealmReader(config))
+    store = reader.of(account)
+    facts["store"] = store.location.path
+    try:
+        _take(store, facts, now, config)
+    finally:
+        facts["was_enrolled"] = store.is_open and store.was_enrolled()
 
 
 def _no_home(error: NoHome, account: safe_open.Account) -> str:
@@ -128,28 +165,34 @@ def _find(location: Location) -> None:
 def _look(location: Location, facts: Facts, now: int, config: Config) -> None:
     store = Editor(location)
     try:
-        inventory = Inventory(store)
-        seen = inventory.facts()
-        waiting = waits(inventory.state, location.account.uid, now, with_pin=inventory.has_pin)
-        facts.update(
-            status=ENROLLED,
-            tokens=seen["tokens"],
-            recovery_codes=seen["recovery_codes"],
-            state=seen["state"],
-            last_used=utc(inventory.last_used),
-            pin=inventory.has_pin,
-            waiting=[] if config.no_throttle else waiting,
-            issued_code_until=utc(inventory.issued_until(now)),
-            record_ahead_s=inventory.record_ahead_s(now, Limits.of(config)),
-        )
-        if seen["state"] == "damaged":
-            error = DamagedState(f"{location.path}/state", "is damaged")
-            facts["problem"], facts["cure"] = str(error), cure.of(error, location).command
+        _take(store, facts, now, config)
     finally:
         store.close()
 
 
-def waits(state: State | None, uid: int, now: int, *, with_pin: bool) -> list[Facts]:
+def _take(store: Editor | FleetEditor, facts: Facts, now: int, config: Config) -> None:
+    inventory = Inventory(store)
+    seen = inventory.facts()
+    account, here = store.location.account, host.name() if config.fleet else ""
+    waiting = waits(inventory.state, account.uid, now, with_pin=inventory.has_pin, host=here)
+    facts.update(
+        status=ENROLLED,
+        tokens=seen["tokens"],
+        recovery_codes=seen["recovery_codes"],
+        state=seen["state"],
+        last_used=utc(inventory.last_used),
+        pin=inventory.has_pin,
+        waiting=[] if config.no_throttle else waiting,
+        issued_code_until=utc(inventory.issued_until(now)),
+        record_ahead_s=inventory.record_ahead_s(now, Limits.of(config)),
+    )
+    if seen["state"] == "damaged":
+        error = DamagedState(f"{store.location.path}/state", "is damaged")
+        location = store.location if isinstance(store.location, Location) else None
+        facts["problem"], facts["cure"] = str(error), _cure_of(error, account.name, location)
+
+
+def waits(state: State | None, uid: int, now: int, *, with_pin: bool, host: str = "") -> list[Facts]:
     """Return which attempts must wait, and until when. The state has only hashes of other hosts' addresses.
 
     Args:
@@ -157,8 +200,9 @@ def waits(state: State | None, uid: int, now: int, *, with_pin: bool) -> list[Fa
         uid: of the user.
         now: Unix seconds.
         with_pin: waits end after 15 minutes at most.
+        host: the name of this host, if other hosts use the same state.
     """
-    local = {throttle.source_of("", each).name: f"uid {each}" for each in (0, uid)}
+    local = {throttle.source_of("", each, host=host).name: f"uid {each}" for each in (0, uid)}
     shared = dict(zip(SHARED_BUCKETS, ("other local users", "other hosts"), strict=True))
     waits = []
     for bucket, (wrong, last) in (state.wrong if state is not None else {}).items():

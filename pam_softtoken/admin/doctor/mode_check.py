@@ -95,8 +95,9 @@ def _templates_of_root(services: Services) -> dict[str, str]:
     for stack in services.ours:
         for line in our_lines(stack):
             settings = settings_of(line)
-            if settings is not None and not settings.store.startswith("%h"):
-                found[settings.store] = settings.store.partition("%")[0].rpartition("/")[0] or "/"
+            for store in (settings.place, settings.fleet_alone) if settings is not None else ():
+                if store.startswith("/"):
+                    found[store] = store.partition("%")[0].rpartition("/")[0] or "/"
     return {template: path for template, path in found.items() if os.path.isdir(path)}
 
 
@@ -200,7 +201,7 @@ def _mend_of_store(path: str, status: os.stat_result, user: str, template: str) 
 def places_of_state(services: Services, homes: Iterable[str]) -> list[str]:
     """Return the directories in which users' state is written."""
     at_home = any(
-        settings is not None and settings.store.startswith("%h")
+        settings is not None and settings.place.startswith("%h")
         for stack in services.ours
         for line in our_lines(stack)
         for settings in (settings_of(line),)

@@ -33,11 +33,11 @@ def check(services: Services) -> Report:
     seen: dict[str, list[Facts]] = {}
     findings: list[Finding] = []
     for stack, line, settings in _lines(services):
-        if settings.store not in seen:
-            seen[settings.store] = _look(users[:MOST_USERS], settings)
-            findings += [each for facts in seen[settings.store] for each in _of_user(facts)]
-            findings += _without_home(line, seen[settings.store])
-        findings += _left_on(stack, line, settings, seen[settings.store])
+        if settings.place not in seen:
+            seen[settings.place] = _look(users[:MOST_USERS], settings)
+            findings += [each for facts in seen[settings.place] for each in _of_user(facts)]
+            findings += _without_home(line, seen[settings.place])
+        findings += _left_on(stack, line, settings, seen[settings.place])
     if len(users) <= MOST_USERS:
         findings += _nobody_enrolled(services, seen)
     doubts = (f"files of {len(users) - MOST_USERS} more users: {_STATUS}",) if len(users) > MOST_USERS else ()
@@ -114,7 +114,7 @@ def _nobody_enrolled(services: Services, seen: dict[str, list[Facts]]) -> Iterat
     asking: dict[Line, list[str]] = {}
     refused: dict[Line, list[str]] = {}
     for stack, line, settings in _lines(services):
-        states = {str(facts["user"]): host_facts.enrolment_of(facts, settings) for facts in seen[settings.store]}
+        states = {str(facts["user"]): host_facts.enrolment_of(facts, settings) for facts in seen[settings.place]}
         passes = host_facts.asking_of(settings).passes_never or exempt.groups_of(stack.of("auth"))
         if passes or not states or set(states.values()) - {NEVER, HOMELESS, BEFORE}:
             continue

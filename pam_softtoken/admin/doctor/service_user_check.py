@@ -37,7 +37,7 @@ def _closed(stack: Stack, unit: str, user: str, services: Services) -> Iterator[
         uid = int(user) if user.isdecimal() else user_lookup.account_of_name(user).uid
         for line in stack.ours:
             settings = settings_of(line)
-            if uid == 0 or settings is None or relay_check.owner_of(settings.store) == uid:
+            if uid == 0 or settings is None or relay_check.owner_of(settings.place) == uid:
                 continue
             if relay_check.serves(uid):
                 yield from relay_check.refused_options(stack)

@@ -39,7 +39,7 @@ def check(services: Services) -> Report:
             settings = settings_of(line)
             if settings is None or line.kind != "auth":
                 continue
-            if settings.store.startswith("%h"):
+            if settings.place.startswith("%h"):
                 findings += [
                     *_late_homes(stack, settings),
                     *_closed_homes(stack, settings),
@@ -52,7 +52,7 @@ def check(services: Services) -> Report:
 
 def _named_places(line: Line, settings: Config, directory_services: list[str]) -> Iterator[Finding]:
     """Report a store path that contains user names, if a directory service supplies them."""
-    if "%u" not in settings.store.replace("%%", "") or not directory_services:
+    if "%u" not in settings.place.replace("%%", "") or not directory_services:
         return
     where = set_where(line, "store")
     what = (

@@ -5,7 +5,11 @@ something looks first whether it is there, so every command can be run again.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 
+from pam_softtoken.errors import DamagedState
 from pam_softtoken.fleet import etcd_messages, realm
 from pam_softtoken.fleet.engine import EngineDown, Entry
 from pam_softtoken.fleet.etcd import Etcd
@@ -16,6 +20,7 @@ ADMINISTRATOR = "root"
 """etcd knows no other name for the user with all rights."""
 CALL_S = 5.0
 _PAGE = 200
+_TRIES = 20
 _READ, _READ_WRITE = 0, 2
 _RANGE = "/etcdserverpb.KV/Range"
 _AUTH = "/etcdserverpb.Auth/"
@@ -80,7 +85,25 @@ class Cluster:
         self._add_user(user, role_of(self.realm.name, "host"), users)
         if enrols:
             self._grant(user, role_of(self.realm.name, "enrol"))
+            self._name_enrolment_host(host)
         return user
+
+    def _name_enrolment_host(self, host: str) -> None:
+        """Add a host to those that messages name. What cannot be read is written anew."""
+        key = self.realm.key(realm.ENROL)
+        for _ in range(_TRIES):
+            present = self.engine.read([key], deadline_s=time.monotonic() + CALL_S)[0]
+            names: list[str] = []
+            if present.value is not None:
+                with suppress(DamagedState):
+                    names = self.realm.open_enrolment_hosts(present.value)
+            if host in names:
+                return
+            value = self.realm.sealed_enrolment_hosts([*names, host])
+            expected = {key: present.revision}
+            if self.engine.swap(expected, {key: value}, [key], deadline_s=time.monotonic() + CALL_S).done:
+                return
+        raise EngineDown("others keep changing the same")
 
     def hosts(self) -> list[str]:
         """Return the names of the hosts that are members."""
@@ -88,24 +111,52 @@ class Cluster:
         return sorted(name.removeprefix(start) for name in self._names("UserList") if name.startswith(start))
 
     def listed(self, kind: str) -> dict[str, Entry]:
-        """Return what is under all users' keys of a kind, by the user's name.
+        """Return what is under all users' keys of a kind at one moment, by the user's name.
 
         Raises:
             EngineDown: the cluster does not answer.
         """
-        found: dict[str, Entry] = {}
-        prefix = self.realm.prefix(kind).encode()
-        key, end = prefix, _end_of(prefix)
+        prefix = self.realm.prefix(kind)
+        try:
+            return {realm.decoded(key.removeprefix(prefix)): entry for key, entry in self._below(prefix)}
+        except ValueError as error:
+            raise EngineDown(str(error)) from None
+
+    def some(self, kind: str) -> dict[str, Entry]:
+        """Return what is under the keys of the first users of a kind, as `listed` does for all.
+
+        Raises:
+            EngineDown: the cluster does not answer.
+        """
+        prefix = self.realm.prefix(kind)
+        try:
+            return {realm.decoded(key.removeprefix(prefix)): entry for key, entry in islice(self._below(prefix), _PAGE)}
+        except ValueError as error:
+            raise EngineDown(str(error)) from None
+
+    def everything(self) -> dict[str, bytes]:
+        """Return all keys and values of the realm at one moment.
+
+        Raises:
+            EngineDown: the cluster does not answer.
+        """
+        return {key: entry.value or b"" for key, entry in self._below(self.realm.prefix(""))}
+
+    def _below(self, prefix: str) -> Iterator[tuple[str, Entry]]:
+        start = prefix.encode()
+        key, end, revision = start, _end_of(start), 0
         while True:
-            request = bytes_field(1, key) + bytes_field(2, end) + number_field(3, _PAGE)
+            request = bytes_field(1, key) + bytes_field(2, end) + number_field(3, _PAGE) + number_field(4, revision)
             answer = self.engine.call(_RANGE, request, deadline_s=time.monotonic() + CALL_S)
             try:
-                page = etcd_messages.entries_in(etcd_messages.fields_of(answer))
-                found |= {realm.decoded(name.removeprefix(prefix).decode("ascii")): entry for name, entry in page}
+                fields = etcd_messages.fields_of(answer)
+                page = etcd_messages.entries_in(fields)
+                revision = revision or etcd_messages.revision_in(fields)
+                yield from ((name.decode("ascii"), entry) for name, entry in page)
             except ValueError as error:
                 raise EngineDown(str(error)) from None
             if len(page) < _PAGE:
-                return found
+                return
             key = page[-1][0] + b"\0"
 
     def _add_user(self, user: str, role: str, users: list[str]) -> None:

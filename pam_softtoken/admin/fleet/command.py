@@ -6,13 +6,14 @@ import argparse
 from dataclasses import dataclass
 
 from pam_softtoken.admin.common import person
-from pam_softtoken.admin.fleet import custody, overview, relief, set_up, take_over
-from pam_softtoken.program_errors import UsageError
+from pam_softtoken.admin.fleet import backup, custody, overview, relief, set_up, take_over
+from pam_softtoken.admin.fleet.cluster import Cluster
+from pam_softtoken.program_errors import AdministrationFailed, UsageError
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
 
-ACTIONS = ("init", "join", "import", "revoke", "unlock", "status", "floor")
-INIT, JOIN, IMPORT, REVOKE, UNLOCK, STATUS, FLOOR = ACTIONS
+ACTIONS = ("init", "join", "import", "revoke", "unlock", "status", "floor", "export", "restore")
+INIT, JOIN, IMPORT, REVOKE, UNLOCK, STATUS, FLOOR, EXPORT, RESTORE = ACTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +32,16 @@ class FleetOptions:
 
 def _run(screen: terminal.Terminal, options: FleetOptions) -> None:
     person.require_root(" ".join(("fleet", options.action, *options.words)))
-    for given, name, action in (
-        (options.all, "--all", IMPORT),
-        (options.enrol, "--enrol", JOIN),
-        (options.force, "--force", IMPORT),
-        (options.output is not None, "--output", JOIN),
-        (options.store is not None, "--store", IMPORT),
+    for given, name, actions in (
+        (options.all, "--all", (IMPORT,)),
+        (options.enrol, "--enrol", (JOIN,)),
+        (options.force, "--force", (IMPORT, RESTORE)),
+        (options.output is not None, "--output", (JOIN,)),
+        (options.store is not None, "--store", (IMPORT,)),
     ):
-        if given and options.action != action:
-            raise UsageError(f"{name} goes only with {action}", hint="see softtoken-admin fleet --help")
+        if given and options.action not in actions:
+            words = " and ".join(actions)
+            raise UsageError(f"{name} goes only with {words}", hint="see softtoken-admin fleet --help")
     directory = options.keys or custody.DIRECTORY
     if not directory.startswith("/") or not (options.output or "/").startswith("/"):
         raise UsageError("--keys and --output take an absolute path", hint="see softtoken-admin fleet --help")
@@ -49,21 +51,35 @@ def _run(screen: terminal.Terminal, options: FleetOptions) -> None:
         host = _one_word(options, "the name of the host")
         set_up.join(screen, host, directory.rstrip("/"), enrols=options.enrol, output=options.output)
     else:
-        cluster = custody.choose(options.keys, person.settings_of(None))
+        _run_in_realm(screen, options, custody.choose(options.keys, person.settings_of(None)))
+
+
+def _run_in_realm(screen: terminal.Terminal, options: FleetOptions, cluster: Cluster) -> None:
+    action = options.action
+    if action == IMPORT:
         settings = person.settings_of(options.store)
-        if options.action == IMPORT:
-            take_over.run(screen, cluster, settings, options.words, everybody=options.all, replaces=options.force)
-        elif options.action == REVOKE:
-            relief.revoke(screen, cluster, _one_word(options, "a user"))
-        elif options.action == UNLOCK:
-            relief.unlock(screen, cluster, _one_word(options, "a user"))
-        elif options.action == STATUS:
-            _no_word(options)
-            overview.show(screen, cluster)
-        elif _one_word(options, 'the word "now"') != "now":
+        if settings.store == person.settings_of(None).fleet_alone:
+            raise AdministrationFailed(
+                f"tokens in {settings.store} are for this host alone: in the realm, too, a code would work twice",
+                hint="softtoken-enroll --user USER makes another token in the realm",
+            )
+        take_over.run(screen, cluster, settings, options.words, everybody=options.all, replaces=options.force)
+    elif action == RESTORE:
+        backup.restore(screen, cluster, _one_word(options, "a file"), replaces=options.force)
+    elif action == STATUS:
+        _no_word(options)
+        overview.show(screen, cluster)
+    elif action == FLOOR:
+        if _one_word(options, 'the word "now"') != "now":
             raise UsageError("floor takes the word now", hint="softtoken-admin fleet floor now")
-        else:
-            overview.raise_floor(screen, cluster)
+        overview.raise_floor(screen, cluster)
+    else:
+        work, what = {
+            EXPORT: (backup.export, "a new file"),
+            REVOKE: (relief.revoke, "a user"),
+            UNLOCK: (relief.unlock, "a user"),
+        }[action]
+        work(screen, cluster, _one_word(options, what))
 
 
 def _one_word(options: FleetOptions, what: str) -> str:
@@ -79,19 +95,20 @@ def _no_word(options: FleetOptions) -> None:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "action", choices=ACTIONS,
+        "action", metavar="ACTION", choices=ACTIONS,
         help="init: make a realm; join: make the keys of a host; import: copy tokens of this host into the realm; "
         "revoke: end all tokens of a user on all hosts; unlock: forget a user's wrong answers; "
-        "status: who is in it; floor: after a restore from a backup, let no older code count",
+        "status: who is in it; floor: after a restore from a backup, let no older code count; "
+        "export: write a backup, sealed as it is; restore: write a backup into the realm, and raise the floor",
     )  # fmt: skip
     parser.add_argument(
         "words", metavar="WORD", nargs="*",
         help="for init the address, such as etcd://a:2379,b:2379,c:2379/office; for join the host; for import "
-        "the users; for revoke and unlock the user; for floor the word now",
+        "the users; for revoke and unlock the user; for floor the word now; for export and restore the file",
     )  # fmt: skip
     parser.add_argument("--all", action="store_true", help="import: all users of this host who have tokens")
     parser.add_argument("--enrol", action="store_true", help="join: the host may write tokens")
-    parser.add_argument("--force", action="store_true", help="import: even if the realm has tokens of the user")
+    parser.add_argument("--force", action="store_true", help="import, restore: even if the realm knows the user")
     parser.add_argument("--output", metavar="DIRECTORY", help="join: where to write the keys of the host")
     parser.add_argument(
         "--keys", metavar="DIRECTORY",

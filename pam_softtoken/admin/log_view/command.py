@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pam_softtoken import config as configuration
 from pam_softtoken import log
 from pam_softtoken.account import user_lookup
 from pam_softtoken.admin.common import duration, person
 from pam_softtoken.admin.log_view import log_sources
 from pam_softtoken.admin.log_view.log_lines import SUPPRESSED, Entry
 from pam_softtoken.enroll.token_list import utc
-from pam_softtoken.program_errors import OutputClosed
+from pam_softtoken.program_errors import AdministrationFailed, OutputClosed
 from pam_softtoken.ui import table, terminal
 from pam_softtoken.ui.command_line import Command
 
@@ -94,6 +95,16 @@ def _show(screen: terminal.Terminal, options: LogOptions) -> None:
                 table.stream(screen, HEADER, (_row(entry) for entry in selection.of(entries)))
         for remark in selection.remarks():
             screen.tell(remark)
+        if not options.json and (realm := _realm()):
+            screen.tell(f"This host is in the realm {realm}. Each host has its own log.")
+
+
+def _realm() -> str:
+    """Return the realm of this host; empty if it has none, or its settings are wrong: the log shows that anyway."""
+    with contextlib.suppress(AdministrationFailed):
+        settings = person.settings_of(None)
+        return configuration.fleet_parts(settings.fleet)[1] if settings.fleet else ""
+    return ""
 
 
 def _show_json(screen: terminal.Terminal, entries: Iterator[Entry]) -> None:

@@ -52,7 +52,7 @@ def require_none_locked(stacks: Iterable[Stack]) -> None:
 
 def cannot_read(stack: Stack) -> str:
     """Return the store that a locker needs but only root can read; empty if there is none."""
-    stores = [settings.store for settings in map(settings_of, stack.ours) if settings is not None]
+    stores = [settings.place for settings in map(settings_of, stack.ours) if settings is not None]
     return next((store for store in stores if is_closed(stack.service, store)), "")
 
 

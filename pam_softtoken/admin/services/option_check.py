@@ -155,7 +155,7 @@ def _of_line(stack: Stack, line: Line) -> Iterator[Finding]:
             "nothing slows down an attacker who tries one code after the other",
             where.drop,
         )
-    if settings.store.startswith("%h") and stack.service in SET_UID_SERVICES:
+    if settings.place.startswith("%h") and stack.service in SET_UID_SERVICES:
         what = f"a program of the user's can read the key of the token, and answer {stack.service} by itself"
         yield Finding(NOTE, str(line.place), shown(line), what, "softtoken-admin move --all --to system")
     day = getattr(settings, "required_from", "")

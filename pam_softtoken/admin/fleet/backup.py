@@ -1,0 +1,190 @@
+"""Implement `softtoken-admin fleet export` and `restore`. A backup has the values as they are in etcd, sealed. It is
+text: a line with the realm and the time, a line for each key with its value in Base64, and a line with their number.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+
+from pam_softtoken.account import replace, token_file, user_path
+from pam_softtoken.account.state import State, moved_onto
+from pam_softtoken.admin.common import deed
+from pam_softtoken.admin.fleet import overview
+from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster
+from pam_softtoken.errors import BadTokenFile, DamagedState, PathError
+from pam_softtoken.fleet import realm as realm_names
+from pam_softtoken.fleet.engine import EngineDown, Entry
+from pam_softtoken.fleet.realm import ENROL, FLOOR, NONCE_BYTES, STATE, TOKENS
+from pam_softtoken.program_errors import AdministrationFailed
+from pam_softtoken.ui import progress, terminal
+
+_FIRST, _LAST = "softtoken-realm 1", "end"
+_MAX_BYTES = 1 << 30
+_MAX_LINE = 1 << 20
+Values = dict[tuple[str, str], bytes]
+"""The sealed values by kind and user. The floor has no user."""
+
+
+def export(screen: terminal.Terminal, cluster: Cluster, path: str) -> None:
+    """Write everything that the realm has at one moment into a new file. No seal is opened.
+
+    Raises:
+        AdministrationFailed: there is no such file now.
+    """
+    try:
+        found = cluster.everything()
+    except EngineDown as error:
+        raise AdministrationFailed(str(error), hint="softtoken-fleet(7) says what to do without a quorum") from None
+    prefix = cluster.realm.prefix("")
+    lines = [f"{_FIRST} {cluster.realm.name} {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}"]
+    lines += [f"{key.removeprefix(prefix)} {base64.b64encode(value).decode()}" for key, value in found.items()]
+    lines.append(f"{_LAST} {len(found)}\n")
+    try:
+        file = replace.NewFile(path)
+        try:
+            file.fill("\n".join(lines).encode("ascii"))
+        except BaseException:
+            file.discard()
+            raise
+        finally:
+            file.close()
+    except PathError as error:
+        raise AdministrationFailed(str(error), hint="name a new file where there is room") from None
+    users = sum(key.startswith(cluster.realm.prefix(TOKENS)) for key in found)
+    deed.record("fleet-export", "all", realm=cluster.realm.name)
+    screen.tell(f"Done. {path} has the tokens of {users} users, sealed as they are in etcd.")
+    screen.tell("It is of no use without the realm's seal.key, so keep a copy of that elsewhere.")
+
+
+def restore(screen: terminal.Terminal, cluster: Cluster, path: str, *, replaces: bool) -> None:
+    """Write the users of a backup into the realm, after raising the floor. Nothing that was used becomes unused.
+
+    Args:
+        screen: the output.
+        cluster: as its administrator.
+        path: the backup.
+        replaces: also write users whom the realm knows: their tokens are other ones, or were revoked since.
+
+    Raises:
+        AdministrationFailed: it is no backup of this realm, or not all of it was written.
+    """
+    try:
+        values = _read(path, cluster.realm.name)
+        _require_our_seals(cluster, values)
+    except (OSError, PathError) as error:
+        raise AdministrationFailed(f"{path}: {error}", hint="name a file that fleet export has written") from None
+    except ValueError as error:
+        raise AdministrationFailed(f"{path}: {error}", hint="take another backup") from None
+    # First: otherwise a host could accept a code that was used after the backup was made.
+    overview.raise_floor(screen, cluster)
+    users = sorted({user for _, user in values if user})
+    left: list[str] = []
+    try:
+        with progress.shown(len(users), "restoring") as advance:
+            for user in users:
+                terminal.checkpoint()
+                if not _write(cluster, user, values, replaces=replaces):
+                    left.append(user)
+                advance()
+    except EngineDown as error:
+        raise AdministrationFailed(
+            f"not all users are restored: {error}", hint="run the same command again when the nodes answer"
+        ) from None
+    deed.record("fleet-restore", "all", realm=cluster.realm.name)
+    screen.tell(f"{len(users) - len(left)} of {len(users)} users are restored.")
+    if left:
+        names = ", ".join(terminal.visible(user) for user in left)
+        screen.tell(f"The realm knows these already, and they are as they were: {names}. --force restores them, too.")
+    screen.tell(
+        "softtoken-admin fleet floor now was part of this. If a host has reached the nodes meanwhile with an older "
+        "backup in them, run it again."
+    )
+
+
+def _read(path: str, name: str) -> Values:
+    """Read a backup. Raises `OSError`, or `ValueError` if it is not a whole backup of this realm."""
+    with open(user_path.open_regular(path), "rb") as file:
+        if os.fstat(file.fileno()).st_size > _MAX_BYTES:
+            raise ValueError("is too large")
+        words = _line(file.readline(_MAX_LINE)).split(" ")
+        if " ".join(words[:2]) != _FIRST or len(words) != 4:
+            raise ValueError("is no backup of a realm")
+        if words[2] != name:
+            raise ValueError(f"is a backup of the realm {terminal.visible(words[2])}, and this is {name}")
+        values: Values = {}
+        for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), b"")):
+            key, _, value = _line(line).partition(" ")
+            if key == _LAST:
+                if value != str(number) or file.read(1):
+                    break
+                return values
+            values[_part_of(key)] = base64.b64decode(value, validate=True)
+    raise ValueError("is not complete")
+
+
+def _line(data: bytes) -> str:
+    try:
+        if not data.endswith(b"\n"):
+            raise ValueError
+        return data[:-1].decode("ascii")
+    except ValueError:
+        raise ValueError("is no backup of a realm") from None
+
+
+def _part_of(key: str) -> tuple[str, str]:
+    kind, _, user = key.partition("/")
+    if (kind not in (TOKENS, STATE) or not user) and key not in (FLOOR, ENROL):
+        raise ValueError(f"has an unknown key: {terminal.visible(key[:100])}")
+    return kind, realm_names.decoded(user)
+
+
+def _require_our_seals(cluster: Cluster, values: Values) -> None:
+    """Check that all values can be used. Raises `ValueError`."""
+    for (kind, user), value in values.items():
+        try:
+            if kind == TOKENS:
+                token_file.parse(cluster.realm.open(kind, user, value), path=user)
+            elif kind == STATE:
+                cluster.realm.open_state(user, value)
+        except (DamagedState, BadTokenFile) as error:
+            raise ValueError(f"cannot be used with the seal key that is here: {error}") from None
+
+
+def _write(cluster: Cluster, user: str, values: Values, *, replaces: bool) -> bool:
+    """Write one user. Return False if the realm knows them, and they are not to be replaced."""
+    own = cluster.realm
+    keys = [own.key(TOKENS, user), own.key(STATE, user)]
+    tokens = values.get((TOKENS, user))
+    for _ in range(100):
+        present = cluster.engine.read(keys, deadline_s=time.monotonic() + CALL_S)
+        if present[0].value is not None and present[0].value == tokens:
+            return True  # by an earlier run
+        if not replaces and any(entry.value is not None for entry in present):
+            return False
+        state = _combined(cluster, user, values, present[1])
+        put = {keys[0]: tokens, keys[1]: state}
+        expected = {key: entry.revision for key, entry in zip(keys, present, strict=True)}
+        swapped = cluster.engine.swap(expected, put, keys, deadline_s=time.monotonic() + CALL_S)
+        if swapped.done or swapped.entries[1].value == state:
+            return True
+    raise EngineDown("others keep changing the same")
+
+
+def _combined(cluster: Cluster, user: str, values: Values, present: Entry) -> bytes:
+    """Return the state of the backup, with what the realm knows to have been used."""
+    own, value = cluster.realm, values.get((STATE, user))
+    if present.value is None and value is not None:
+        return value
+    state = own.open_state(user, value)[1] if value is not None else State.new()
+    live: frozenset[str] = frozenset()
+    tokens = values.get((TOKENS, user))
+    if tokens is not None:
+        live = token_file.parse(own.open(TOKENS, user, tokens), path=user).record_names()
+    if present.value is not None:
+        try:
+            state = moved_onto(own.open_state(user, present.value)[1], state, set(live))
+        except DamagedState:
+            pass  # nothing can be learned from it
+    return own.sealed_state(user, state, os.urandom(NONCE_BYTES), live)
