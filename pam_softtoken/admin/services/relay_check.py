@@ -104,7 +104,7 @@ def require_none_closed(stacks: Iterable[Stack], text_of: unit_files.TextOf = un
 
 
 def _is_closed_to(uid: int, stack: Stack) -> bool:
-    stores = [settings.store for settings in map(option_check.settings_of, stack.ours) if settings is not None]
+    stores = [settings.place for settings in map(option_check.settings_of, stack.ours) if settings is not None]
     return any(owner_of(store) != uid for store in stores)
 
 
