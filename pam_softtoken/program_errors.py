@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from pam_softtoken.errors import SoftTokenError
+from pam_softtoken.errors import NotStored, SoftTokenError
 
 
 class ProgramError(SoftTokenError):
@@ -25,6 +25,12 @@ class ProgramError(SoftTokenError):
 
 class EnrolmentFailed(ProgramError):
     """The requested change was not made, or the token was not shown. What was enrolled before is unchanged."""
+
+
+class PerhapsStored(NotStored):
+    """A change of a realm was sent, and no answer came."""
+
+    aftermath = "the change may be in place: softtoken-enroll --list shows what is there"
 
 
 class EnrolledOtherwise(EnrolmentFailed):

@@ -7,7 +7,7 @@ it only after a file is refused.
 
 from __future__ import annotations
 
-from pam_softtoken import config, errors
+from pam_softtoken import errors, option_table
 from pam_softtoken.account import places
 from pam_softtoken.errors import (
     DENIED,
@@ -74,7 +74,7 @@ _OWN = {
 """The same for the user's own shell, where another command does as well and needs no root."""
 _ANEW = "softtoken-enroll --force"
 _OR_FORCE = "softtoken-enroll --force makes a new token instead"
-_ELSEWHERE = f"or let root keep the tokens, with store={places.SYSTEM_STORE} in {config.DEFAULT_CONF}"
+_ELSEWHERE = f"or let root keep the tokens, with store={places.SYSTEM_STORE} in {option_table.DEFAULT_CONF}"
 _ADVICE = {
     (_HOME, MISSING): _ELSEWHERE,
     (_HOME, FOREIGN): _ELSEWHERE,

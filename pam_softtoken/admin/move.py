@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 
 from pam_softtoken import config as configuration
+from pam_softtoken import option_table
 from pam_softtoken.account import lock_holder, safe_open, user_lookup
 from pam_softtoken.account.location import Location
 from pam_softtoken.account.moving import Move, Place, is_there
@@ -202,11 +203,11 @@ def _tell_what_next(screen: terminal.Terminal, to: str) -> None:
     try:
         now = configuration.load([], safe_open.read_conf).store
     except ConfigError as error:
-        screen.tell(f"{configuration.DEFAULT_CONF} has mistakes: {terminal.visible(str(error))}")
+        screen.tell(f"{option_table.DEFAULT_CONF} has mistakes: {terminal.visible(str(error))}")
         now = ""
     if now != template:
         screen.tell(
-            f"Next, in {configuration.DEFAULT_CONF}: store = {template}\n"
+            f"Next, in {option_table.DEFAULT_CONF}: store = {template}\n"
             "Until that is there, and wherever a PAM line says otherwise, users whose tokens were moved are refused."
         )
 

@@ -9,7 +9,7 @@ import pwd
 import time
 from dataclasses import dataclass
 
-from pam_softtoken import config as configuration
+from pam_softtoken import option_values
 from pam_softtoken.admin import seal_status
 from pam_softtoken.admin.access import in_force
 from pam_softtoken.admin.common import logins, orphans, person
@@ -83,7 +83,7 @@ def _status(screen: terminal.Terminal, options: StatusOptions) -> None:
 
 def _of_realm(settings: Config, found: list[Facts]) -> str:
     """Return that the users are those of a realm, and what is wrong with it."""
-    nodes, realm = configuration.fleet_parts(settings.fleet)
+    nodes, realm = option_values.fleet_parts(settings.fleet)
     names = ", ".join(f"{host}:{port}" for host, port in nodes)
     said = f"The tokens are those of the realm {realm}, on {names}."
     if any(facts["problem"] == DOES_NOT_ANSWER for facts in found):

@@ -13,7 +13,7 @@ import os
 import select
 import time
 
-from pam_softtoken import config, errors, log, system_log
+from pam_softtoken import config, errors, log, option_table, system_log
 from pam_softtoken.account import safe_open, user_lookup
 from pam_softtoken.bridge import backend, wire
 from pam_softtoken.bridge.channel import SOCKET, ConversationError
@@ -193,7 +193,9 @@ def main(path: str) -> NoReturn:
             if is_peer:
                 start = pinned(claimed, caller, rhost=True)
             elif start.uid is not None:
-                obstacle = errors.NotRelayed(f"only relay_for in {config.DEFAULT_CONF} lets it ask about other users")
+                obstacle = errors.NotRelayed(
+                    f"only relay_for in {option_table.DEFAULT_CONF} lets it ask about other users"
+                )
         handle = Relayed(start, obstacle=obstacle, is_peer=is_peer)
     except Exception as error:
         _refuse(caller, error)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from pam_softtoken import config as configuration
+from pam_softtoken import option_table
 from pam_softtoken.account import host_settings, safe_open, user_lookup
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.location import Location
@@ -252,7 +253,7 @@ def _account(user: str | None, tool: str) -> safe_open.Account:
 def _settings(options: Options) -> configuration.Config:
     """Read the host's settings. The token then goes where the module looks for it."""
     try:
-        settings = host_settings.load(options.store, example=configuration.HOME_STORE)
+        settings = host_settings.load(options.store, example=option_table.HOME_STORE)
     except ConfigError as error:
         raise EnrolmentFailed(str(error), hint="an administrator has to correct it") from None
     if not options.here:
@@ -265,7 +266,7 @@ def _settings(options: Options) -> configuration.Config:
     if not settings.fleet_alone:
         raise EnrolmentFailed(
             "fleet_alone is not set, so this host has no place for tokens of its own",
-            hint=f"in {configuration.DEFAULT_CONF}, as in: fleet_alone = /var/local/softtoken/%U",
+            hint=f"in {option_table.DEFAULT_CONF}, as in: fleet_alone = /var/local/softtoken/%U",
         )
     return settings.alone()
 

@@ -28,7 +28,7 @@ from pam_softtoken.fleet import local_record
 from pam_softtoken.fleet.engine import EngineDown, Entry
 from pam_softtoken.fleet.realm import ENROL, NONCE_BYTES, TOKENS, Realm
 from pam_softtoken.fleet.store import FleetStore, Place
-from pam_softtoken.program_errors import EnrolmentFailed
+from pam_softtoken.program_errors import EnrolmentFailed, PerhapsStored
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,12 +37,6 @@ if TYPE_CHECKING:
 PATIENCE_S = 5.0
 """How long a request may take. Nobody waits for it with a lock."""
 WHEN_DOWN = "start again when the nodes answer; softtoken-admin doctor says what is wrong with them"
-
-
-class PerhapsStored(NotStored):
-    """The request was sent, and no answer came."""
-
-    aftermath = "the change may be in place: softtoken-enroll --list shows what is there"
 
 
 class FleetEditor(Editing, FleetStore):
@@ -180,7 +174,7 @@ class FleetEditor(Editing, FleetStore):
                 return " or ".join(self._realm.open_enrolment_hosts(entry.value))
         except (EngineDown, DamagedState):
             pass
-        return "a host that has joined with --enrol, which the administrator of the realm knows"
+        return "a host that was joined with softtoken-admin fleet join --enrol; the administrator of the realm knows it"
 
     def require_room(self, content: TokenFile) -> None:
         """Check that the tokens could count. `begin_state` has checked that they can be written.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from pam_softtoken import config as configuration
+from pam_softtoken import option_values
 from pam_softtoken.account import enrolled_mark, revocation, token_file
 from pam_softtoken.errors import FleetDown, NotEnrolled, NotStored, Overtaken, Revoked, SoftTokenError
 from pam_softtoken.fleet import key_files, local_record
@@ -36,7 +36,7 @@ def engine_of(config: Config) -> tuple[Engine, Realm]:
     """
     from pam_softtoken.fleet import etcd, tls  # noqa: PLC0415 - the only engine so far
 
-    endpoints, name = configuration.fleet_parts(config.fleet)
+    endpoints, name = option_values.fleet_parts(config.fleet)
     directory = config.fleet_keys
     seal_key = key_files.read_seal_key(directory)
     try:
@@ -108,7 +108,7 @@ class FleetStore:
     def __init__(self, account: Account, config: Config) -> None:
         self.account = account
         self._config = config
-        name = configuration.fleet_parts(config.fleet)[1]
+        name = option_values.fleet_parts(config.fleet)[1]
         self._realm = Realm(name, bytes(key_files.SEAL_KEY_BYTES))  # until the key is read
         self._keys = [
             self._realm.key(TOKENS, account.name),

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import os
 
-from pam_softtoken import config, errors
+from pam_softtoken import errors, option_table
 from pam_softtoken.account import missing_home, places
 from pam_softtoken.pam import common_reading, home_making
 
 NEEDS_STORE = (
-    f"to enrol in the login before the session makes the home, set store={places.SYSTEM_STORE} in {config.DEFAULT_CONF}"
+    "to enrol in the login before the session makes the home, "
+    f"set store={places.SYSTEM_STORE} in {option_table.DEFAULT_CONF}"
 )
 
 

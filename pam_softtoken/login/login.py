@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import time
 
-from pam_softtoken import config as configuration
-from pam_softtoken import errors, log
+from pam_softtoken import errors, log, option_table
 from pam_softtoken.account import enrolled_mark
 from pam_softtoken.login import answer, application, login_note, refusal_time, throttle
 from pam_softtoken.login.answer import Question
@@ -187,7 +186,7 @@ class Login:
 
     def _ask(self) -> str:
         config, prompt = self._config, self._config.prompt
-        if config.forward_pass and prompt == configuration.DEFAULT_PROMPT:
+        if config.forward_pass and prompt == option_table.DEFAULT_PROMPT:
             prompt = COMBINED_PROMPT
         return application.ask(self.pamh, prompt, shown=config.echo)
 

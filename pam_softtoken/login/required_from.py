@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from pam_softtoken.config import day_number
+from pam_softtoken.option_values import day_number
 from pam_softtoken.otp import hotp
 
 EASTERNMOST_S = 14 * 60 * 60

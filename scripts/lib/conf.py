@@ -13,7 +13,7 @@ if __name__ == "__main__":
     sys.dont_write_bytecode = True
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))))
 
-from pam_softtoken import config
+from pam_softtoken import option_table, option_values
 
 HEAD = """\
 # Options of pam_softtoken for all PAM services of this host; see softtoken.conf(5).
@@ -25,7 +25,7 @@ TAKES = {
     "": "yes or no",
     "N": "a whole number",
     "TEXT": "1 to 128 visible characters, without quotes",
-    "DURATION": f"0, or a number and s, m, h or d, up to {config.MAX_GRACE_S // (24 * 60 * 60)}d",
+    "DURATION": f"0, or a number and s, m, h or d, up to {option_values.MAX_GRACE_S // (24 * 60 * 60)}d",
     "TEMPLATE": "an absolute path, or one that starts with %h/; one outside the home needs %u or %U",
     "FILE": "an absolute path",
     "USERS": "names of users, with one space between them",
@@ -39,10 +39,10 @@ WIDTH = 118
 
 def text() -> str:
     """Return the whole file."""
-    return "\n".join([HEAD, *(_entry(option) for option in config.OPTIONS if not option.argument_only)])
+    return "\n".join([HEAD, *(_entry(option) for option in option_table.OPTIONS if not option.argument_only)])
 
 
-def _entry(option: config.Option) -> str:
+def _entry(option: option_table.Option) -> str:
     value = {True: "yes", False: "no"}[option.default] if isinstance(option.default, bool) else option.default
     sentences = [option.meaning.replace("`", ""), f"Takes {TAKES[option.value]}."]
     if value == "":

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pam_softtoken import config, log
+from pam_softtoken import config, log, option_table
 from pam_softtoken.admin import program as admin
 from pam_softtoken.device import program as device
 from pam_softtoken.enroll import program as enroll
@@ -32,10 +32,10 @@ def pages() -> dict[str, str]:
 
 def _filled(template: str) -> str:
     parts = {
-        "PAM_OPTIONS": _module_options(option for option in config.OPTIONS if not option.file_only),
-        "CONF_OPTIONS": _module_options(option for option in config.OPTIONS if not option.argument_only),
-        "RELAYED": _enumeration([option.name for option in config.OPTIONS if option.relayed]),
-        "ARGUMENT_ONLY": _enumeration([option.name for option in config.OPTIONS if option.argument_only]),
+        "PAM_OPTIONS": _module_options(option for option in option_table.OPTIONS if not option.file_only),
+        "CONF_OPTIONS": _module_options(option for option in option_table.OPTIONS if not option.argument_only),
+        "RELAYED": _enumeration([option.name for option in option_table.OPTIONS if option.relayed]),
+        "ARGUMENT_ONLY": _enumeration([option.name for option in option_table.OPTIONS if option.argument_only]),
     }
     parts["REASONS"] = _table("bad_token_file", [(f"Cm {name}", text) for name, text in log.REASONS.items()])
     parts["FOLDERS"] = _table("Ds", [(f"Pa {name}", text) for name, text in _folders()])
@@ -64,7 +64,7 @@ def _constant(match: re.Match[str]) -> str:
     return f"{number} {unit}" + ("s" if number != 1 else "")
 
 
-def _module_options(options: Iterable[config.Option]) -> str:
+def _module_options(options: Iterable[option_table.Option]) -> str:
     lines = [".Bl -tag -width Ds"]
     for option in options:
         lines.append(f".It Cm {option.name}" + (f" Ns = Ns Ar {option.value}" if option.value else ""))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from pam_softtoken import config
+from pam_softtoken import option_table
 from pam_softtoken.account import signers, state, state_format, token_file
 from pam_softtoken.account.state import State
 from pam_softtoken.account.token_file import TokenFile
@@ -168,7 +168,7 @@ def _state_texts() -> dict[str, bytes]:
 def _confs() -> dict[str, bytes]:
     defaults = "".join(
         f"{option.name} = {option.default}\n"
-        for option in config.OPTIONS
+        for option in option_table.OPTIONS
         if not option.argument_only and not isinstance(option.default, bool) and option.default != ""
     )
     return {

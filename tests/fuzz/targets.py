@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pam_softtoken import config, log
+from pam_softtoken import config, log, option_table
 from pam_softtoken.account import signers, state_format
 from pam_softtoken.account import token_file as tokenfile
 from pam_softtoken.account.location import Location
@@ -189,11 +189,11 @@ def _load(given: list[str], text: str) -> None:
         for problem in error.problems:
             _assert_can_be_logged(ConfigError((problem,)))
         return
-    values = {option.name: getattr(settings, option.name) for option in config.OPTIONS}
+    values = {option.name: getattr(settings, option.name) for option in option_table.OPTIONS}
     written = {name: f"{name}={_spelling(name, value)}" for name, value in values.items() if value != ""}
-    in_file = "".join(f"{written.pop(option.name, '')}\n" for option in config.OPTIONS if option.file_only)
+    in_file = "".join(f"{written.pop(option.name, '')}\n" for option in option_table.OPTIONS if option.file_only)
     again = config.load([*written.values()], lambda path, required: in_file)
-    for option in config.OPTIONS:
+    for option in option_table.OPTIONS:
         assert getattr(again, option.name) == values[option.name]
     _assert_own_directory(settings.store)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.config import OPTIONS
+from pam_softtoken.option_table import OPTIONS
 from tests.support.account import Person, Phone
 from tests.support.client import (
     ECHO_OFF,

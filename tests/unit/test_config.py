@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pam_softtoken import config
-from pam_softtoken.config import OPTIONS, Config
+from pam_softtoken.config import Config
 from pam_softtoken.errors import ConfigError
+from pam_softtoken.option_table import OPTIONS
 
 
 def _load(*arguments: str, text: str = "") -> Config:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_softtoken.config import day_number
 from pam_softtoken.errors import day_of
 from pam_softtoken.login import required_from
+from pam_softtoken.option_values import day_number
 from pam_softtoken.otp import hotp
 
 DAYS = st.dates(datetime.date(1970, 1, 1), datetime.date(2999, 12, 31))

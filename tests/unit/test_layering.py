@@ -42,7 +42,8 @@ _room("admin", "enroll", *_PROGRAMS_USE, *(f"admin.{below}" for below in _ADMIN)
 
 PURE_ROOMS = ("otp", "interchange", "interchange.apps")
 PURE_MODULES = (
-    "config", "drawing", "bridge.wire", "fleet.http2", "fleet.etcd_messages", "fleet.engine", "fleet.realm",
+    "config", "option_table", "option_values", "drawing",
+    "bridge.wire", "fleet.http2", "fleet.etcd_messages", "fleet.engine", "fleet.realm",
     "account.state", "account.state_format", "account.token_file",
     "login.policy", "login.throttle", "login.answer", "login.outcome",
     "pam.control", "pam.dialect", "pam.home_making",

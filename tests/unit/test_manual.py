@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken import config, log
+from pam_softtoken import config, log, option_table
 from pam_softtoken.admin import enable
 from pam_softtoken.admin import program as admin
 from pam_softtoken.device import program as device
@@ -101,14 +101,14 @@ def test_pages__name_only_pages_that_exist(pages: dict[str, str]) -> None:
 @needs("mandoc")
 def test_module_page__has_every_option_with_its_meaning(share: Path) -> None:
     text = shown(share, "man8/pam_softtoken.8").replace("'", "`")
-    for option in (each for each in config.OPTIONS if not each.file_only):
+    for option in (each for each in option_table.OPTIONS if not each.file_only):
         name = f"{option.name}={option.value}" if option.value else option.name
         assert f" {name} {option.meaning}".replace("'", "`") in text
 
 
 def test_conf_page__has_every_option_that_may_stand_in_the_file(pages: dict[str, str]) -> None:
     listed = re.findall(r"^\.It Cm (\w+)", pages["softtoken.conf.5"], re.MULTILINE)
-    assert listed == [option.name for option in config.OPTIONS if not option.argument_only]
+    assert listed == [option.name for option in option_table.OPTIONS if not option.argument_only]
 
 
 @needs("mandoc")
@@ -233,7 +233,7 @@ def test_admin_page__transcript_equals_the_output_of_the_program(pages: dict[str
 def test_migration_page__names_only_options_that_exist(pages: dict[str, str]) -> None:
     ours = re.findall(r"^\.Cm (\w+)", pages["softtoken-migration.7"], re.MULTILINE)
     assert len(ours) >= 8
-    assert set(ours) <= {option.name for option in config.OPTIONS}
+    assert set(ours) <= {option.name for option in option_table.OPTIONS}
 
 
 def test_clients_page__says_tried_only_of_what_a_test_logs_in_with(pages: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import pam_softtoken
-from pam_softtoken import config
+from pam_softtoken import config, option_table
 from pam_softtoken.account import places
 from tests.support.installation import TREE
 from tests.support.tools import needs_package_lists
@@ -108,7 +108,7 @@ def test_conf__says_nothing_and_every_line_of_it_can_be_taken(tmp_path: Path) ->
     assert [line for line in text.splitlines() if line and not line.startswith("#")] == []
     assert config.load([], lambda path, required: text).window == config.Config().window
     lines = [line[1:] for line in text.splitlines() if re.match(r"#\w", line)]
-    options = [option for option in config.OPTIONS if not option.argument_only]
+    options = [option for option in option_table.OPTIONS if not option.argument_only]
     assert [line.partition(" = ")[0] for line in lines] == [option.name for option in options]
     for option, line in zip(options, lines, strict=True):
         settings = config.load([], partial(_given, line))

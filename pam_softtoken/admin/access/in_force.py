@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from pam_softtoken import config
+from pam_softtoken import option_table
 from pam_softtoken.account import places
 from pam_softtoken.admin.access import forecast, host_facts, ways_table
 from pam_softtoken.admin.access.forecast import Host, View
@@ -137,7 +137,7 @@ def _lines_of(each: InForce, services: str, most: int) -> Iterator[str]:
     if each.homeless:
         yield (
             f"{services}: no home directory yet for the token ({len(each.homeless)}): {named(each.homeless, most)}; "
-            f"store={places.SYSTEM_STORE} in {config.DEFAULT_CONF} keeps tokens elsewhere"
+            f"store={places.SYSTEM_STORE} in {option_table.DEFAULT_CONF} keeps tokens elsewhere"
         )
     for group, names in each.exempt.items():
         members = named(names, most) if names else "it has no members"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from pam_softtoken import config as configuration
+from pam_softtoken import option_table, option_values
 from pam_softtoken.account import enrolled_mark, host_settings, places, safe_open, token_file, user_lookup
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.location import Location
@@ -30,7 +30,7 @@ from pam_softtoken.fleet.store import Place
 from pam_softtoken.program_errors import AdministrationFailed
 
 PROGRAM = "softtoken-admin"
-PLACES = {"system": places.SYSTEM_STORE, "home": configuration.HOME_STORE}
+PLACES = {"system": places.SYSTEM_STORE, "home": option_table.HOME_STORE}
 """The stores between which `move` moves, by its words."""
 
 
@@ -157,7 +157,7 @@ def settings_of(store: str | None) -> Config:
     try:
         return host_settings.load(store, example=places.SYSTEM_STORE)
     except ConfigError as error:
-        raise AdministrationFailed(str(error), hint=f"correct it in {configuration.DEFAULT_CONF}") from None
+        raise AdministrationFailed(str(error), hint=f"correct it in {option_table.DEFAULT_CONF}") from None
 
 
 def require_no_realm(settings: Config, *, hint: str) -> None:
@@ -171,7 +171,7 @@ def require_no_realm(settings: Config, *, hint: str) -> None:
         AdministrationFailed: they are those of a realm.
     """
     if settings.fleet:
-        realm = configuration.fleet_parts(settings.fleet)[1]
+        realm = option_values.fleet_parts(settings.fleet)[1]
         raise AdministrationFailed(
             f"the tokens that count here are those of the realm {realm}, and this command is for files", hint=hint
         )

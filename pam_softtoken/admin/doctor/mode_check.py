@@ -8,7 +8,7 @@ import shlex
 import stat
 from collections.abc import Iterable, Iterator
 
-from pam_softtoken import config, platform_facts
+from pam_softtoken import option_table, platform_facts
 from pam_softtoken.account import entries, places
 from pam_softtoken.admin.common import person
 from pam_softtoken.admin.common.finding import ERROR, WARNING, Finding, Report, named
@@ -25,7 +25,7 @@ def check(services: Services) -> Report:
     """Check all files that our lines name, and root's records for them."""
     findings: list[Finding] = []
     for path in dict.fromkeys(
-        [platform_facts.INTERPRETER, config.DEFAULT_CONF, *modules(services), *backends(services)]
+        [platform_facts.INTERPRETER, option_table.DEFAULT_CONF, *modules(services), *backends(services)]
     ):
         findings += not_roots_alone(path)
         if path in backends(services) and not os.path.isfile(path):

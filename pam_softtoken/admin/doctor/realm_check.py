@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 from pam_softtoken import config as configuration
+from pam_softtoken import option_table, option_values
 from pam_softtoken.account import safe_open
 from pam_softtoken.admin.common import logins, survey
 from pam_softtoken.admin.common.finding import ERROR, NOTE, WARNING, Finding, Report, named
@@ -35,7 +36,7 @@ def check(services: Services) -> Report:
     findings: list[Finding] = []
     looked_at: list[str] = []
     for settings in _realms(services):
-        own = configuration.fleet_parts(settings.fleet)[1]
+        own = option_values.fleet_parts(settings.fleet)[1]
         looked_at.append(f"the realm {own}: keys, nodes and seals")
         faults = [*_of_keys(settings)]
         findings += faults
@@ -91,7 +92,7 @@ def _of_certificate(path: str) -> Iterator[Finding]:
 
 def _of_nodes(settings: Config) -> Iterator[Finding]:
     """Report nodes that do not answer, and seals that are broken."""
-    nodes, name = configuration.fleet_parts(settings.fleet)
+    nodes, name = option_values.fleet_parts(settings.fleet)
     silent: dict[str, str] = {}
     answering: Cluster | None = None
     for node in nodes:
@@ -152,7 +153,7 @@ def _opens(cluster: Cluster, name: str, value: bytes) -> bool:
 
 def _of_host_alone(settings: Config) -> Iterator[Finding]:
     """Report that nobody gets in while the nodes do not answer."""
-    conf = configuration.DEFAULT_CONF
+    conf = option_table.DEFAULT_CONF
     if not settings.fleet_alone:
         what = "while the nodes do not answer, nobody gets in: fleet_alone names no store for tokens of this host alone"
         yield Finding(NOTE, conf, "", what, f"echo fleet_alone = /var/local/softtoken/%U >>{conf} && {_ALONE}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from pam_softtoken import config
+from pam_softtoken import option_table
 from pam_softtoken.account import user_lookup
 from pam_softtoken.admin.common.finding import WARNING, Finding, Report, shown
 from pam_softtoken.admin.services import locker_check, relay_check, unit_files
@@ -45,7 +45,7 @@ def _closed(stack: Stack, unit: str, user: str, services: Services) -> Iterator[
             what = (
                 f"{stack.service} runs as {user} ({unit}), which cannot read tokens of others: it refuses every code, "
                 "unless a helper of it asks as root; if codes work, change nothing. Otherwise take the line out, or "
-                f"write relay_for = {user} into {config.DEFAULT_CONF} and run {relay_check.TURN_ON}"
+                f"write relay_for = {user} into {option_table.DEFAULT_CONF} and run {relay_check.TURN_ON}"
             )
             yield Finding(
                 WARNING, str(line.place), shown(line), what, locker_check.without_our_line(stack, line, services)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pam_softtoken import config as configuration
+from pam_softtoken import option_table
 from pam_softtoken.account import replace, safe_open
 from pam_softtoken.admin.fleet.authority import Pair
 from pam_softtoken.admin.fleet.cluster import Cluster
@@ -146,7 +146,7 @@ def choose(given: str | None, settings: Config) -> Cluster:
         return Custody(directory).cluster()
     if not settings.fleet:
         raise AdministrationFailed(
-            "this host is in no realm", hint=f"fleet= in {configuration.DEFAULT_CONF} names one, see softtoken-fleet(7)"
+            "this host is in no realm", hint=f"fleet= in {option_table.DEFAULT_CONF} names one, see softtoken-fleet(7)"
         )
     return cluster_of(settings.fleet, settings.fleet_keys)
 

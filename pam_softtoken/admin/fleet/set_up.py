@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pam_softtoken import config as configuration
+from pam_softtoken import option_table, option_values
 from pam_softtoken.admin.common import deed
 from pam_softtoken.admin.fleet import authority, custody
 from pam_softtoken.admin.fleet.cluster import ADMINISTRATOR
@@ -29,12 +29,12 @@ def init(screen: terminal.Terminal, address: str, directory: str) -> None:
         AdministrationFailed: something could not be written, or another realm is there.
     """
     try:
-        nodes, realm = configuration.fleet_parts(address)
+        nodes, realm = option_values.fleet_parts(address)
     except ValueError as error:
         raise UsageError(f"{address}: {error}", hint=f"as in {_EXAMPLE}") from None
     here = Custody(directory)
     present = here.read(custody.ADDRESS)
-    if present is not None and configuration.fleet_parts(present.decode().strip())[1] != realm:
+    if present is not None and option_values.fleet_parts(present.decode().strip())[1] != realm:
         raise AdministrationFailed(
             f"{directory} has another realm: {present.decode().strip()}", hint="--keys names a directory for this one"
         )
@@ -60,7 +60,7 @@ def join(screen: terminal.Terminal, host: str, directory: str, *, enrols: bool, 
         UsageError: this cannot be the name of a host.
         AdministrationFailed: the cluster does not answer, or the keys could not be written.
     """
-    if not 1 <= len(host) <= configuration.MAX_HOST_CHARACTERS or host.strip(_HOST_CHARACTERS) or host[0] in ".-":
+    if not 1 <= len(host) <= option_values.MAX_HOST_CHARACTERS or host.strip(_HOST_CHARACTERS) or host[0] in ".-":
         raise UsageError(f'not the name of a host: "{host}"', hint="as in softtoken-admin fleet join web1.example")
     here = Custody(directory)
     address = here.address()
@@ -80,9 +80,9 @@ def join(screen: terminal.Terminal, host: str, directory: str, *, enrols: bool, 
         custody.write(f"{target}/{name}", content)
     deed.record("fleet-join", "all", realm=cluster.realm.name, host=host)
     screen.tell(f"{host} is a member of the realm. Its keys are in {target}. As root, bring them there:")
-    screen.tell(f"  ssh root@{host} mkdir -p -m 0755 {os.path.dirname(configuration.DEFAULT_FLEET_KEYS)}")
-    screen.tell(f"  scp -rp {target} root@{host}:{configuration.DEFAULT_FLEET_KEYS}")
-    screen.tell(f"Then remove {target}, and write into {configuration.DEFAULT_CONF} on {host}:\n  fleet = {address}")
+    screen.tell(f"  ssh root@{host} mkdir -p -m 0755 {os.path.dirname(option_table.DEFAULT_FLEET_KEYS)}")
+    screen.tell(f"  scp -rp {target} root@{host}:{option_table.DEFAULT_FLEET_KEYS}")
+    screen.tell(f"Then remove {target}, and write into {option_table.DEFAULT_CONF} on {host}:\n  fleet = {address}")
 
 
 def _make_keys(here: Custody, realm: str) -> None:
@@ -118,7 +118,7 @@ def _make_node(here: Custody, host: str, address: str) -> None:
 
 def _settings_of(host: str, address: str) -> str:
     """Return the settings of a node, in the form of Debian's /etc/default/etcd."""
-    nodes, realm = configuration.fleet_parts(address)
+    nodes, realm = option_values.fleet_parts(address)
     ports = dict(nodes)
     members = ",".join(f"{each}=https://{_in_url(each)}:{PEER_PORT}" for each in ports)
     settings = {

@@ -9,8 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pam_softtoken import config as configuration
-from pam_softtoken import log
+from pam_softtoken import log, option_values
 from pam_softtoken.account import user_lookup
 from pam_softtoken.admin.common import duration, person
 from pam_softtoken.admin.log_view import log_sources
@@ -103,7 +102,7 @@ def _realm() -> str:
     """Return the realm of this host; empty if it has none, or its settings are wrong: the log shows that anyway."""
     with contextlib.suppress(AdministrationFailed):
         settings = person.settings_of(None)
-        return configuration.fleet_parts(settings.fleet)[1] if settings.fleet else ""
+        return option_values.fleet_parts(settings.fleet)[1] if settings.fleet else ""
     return ""
 
 

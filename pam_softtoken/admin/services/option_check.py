@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pam_softtoken import config, platform_facts
+from pam_softtoken import config, option_table, platform_facts
 from pam_softtoken.account import safe_open
 from pam_softtoken.admin.common.finding import ERROR, NOTE, WARNING, Edit, Finding, Report, drop_argument, shown
 from pam_softtoken.admin.services import stack_mend
@@ -41,10 +41,10 @@ def check(services: Services) -> Report:
     for stack in services.ours:
         for line in our_lines(stack):
             findings += [*_wrong(line), *_of_line(stack, line)]
-    conf, problems = _conf_text(config.DEFAULT_CONF, required=False)
+    conf, problems = _conf_text(option_table.DEFAULT_CONF, required=False)
     if conf or problems:
-        findings += [_in_conf(problem) for problem in problems or _problems([f"conf={config.DEFAULT_CONF}"])]
-        looked_at.append(config.DEFAULT_CONF)
+        findings += [_in_conf(problem) for problem in problems or _problems([f"conf={option_table.DEFAULT_CONF}"])]
+        looked_at.append(option_table.DEFAULT_CONF)
     unique = {(finding.place, finding.what): finding for finding in findings}
     return Report(tuple(unique.values()), ("options of our lines", *looked_at))
 
@@ -73,7 +73,7 @@ def set_where(line: Line, name: str) -> Setting:
         if argument.partition("=")[0] == name:
             return Setting(str(line.place), shown(line), str(drop_argument(line, argument)))
     given = [argument[5:] for argument in arguments_of(line) if argument.startswith("conf=")]
-    path = given[0] if given else config.DEFAULT_CONF
+    path = given[0] if given else option_table.DEFAULT_CONF
     for number, text in enumerate(_conf_text(path, required=False)[0].split("\n"), 1):
         if text.partition("=")[0].strip() == name:
             return Setting(f"{path}:{number}", text.strip(), str(Edit(path, number, number, None)))

@@ -7,7 +7,7 @@ import shlex
 import stat
 from collections.abc import Iterable, Iterator
 
-from pam_softtoken import config
+from pam_softtoken import config, option_table
 from pam_softtoken.account import location, places, safe_open, user_lookup
 from pam_softtoken.admin.common import logins
 from pam_softtoken.admin.common.finding import ERROR, WARNING, Finding, Report, shown
@@ -99,7 +99,8 @@ def require_none_closed(stacks: Iterable[Stack], text_of: unit_files.TextOf = un
                 raise AdministrationFailed(
                     f"{stack.service} runs as {user} ({unit}), which cannot read tokens of others, so that it would "
                     "refuse every code; nothing was changed",
-                    hint=f"write relay_for = {user} into {config.DEFAULT_CONF}, and {TURN_ON}; --force goes on anyway",
+                    hint=f"write relay_for = {user} into {option_table.DEFAULT_CONF}, and {TURN_ON}; "
+                    "--force goes on anyway",
                 )
 
 
@@ -152,7 +153,7 @@ def _unknown_peers() -> Iterator[Finding]:
     for name, uid in _peers().items():
         if uid is None:
             what = f"relay_for names {name}, and this host knows no such user"
-            yield Finding(WARNING, config.DEFAULT_CONF, "", what, f"getent passwd {name}")
+            yield Finding(WARNING, option_table.DEFAULT_CONF, "", what, f"getent passwd {name}")
 
 
 def _not_a_socket() -> Iterator[Finding]:
