@@ -136,17 +136,15 @@ class Story:
             self._log_in(name, self.code, "not_enrolled", f"A new code on {name}")
 
     def _enrol(self) -> None:
-        """Enrol at the desk, in a store of its own, and copy that into the realm."""
-        announce("Enrol once, and bring the token into the realm")
-        realm, store = self.scene.realm, "--store=/var/lib/softtoken/%U"
-        options = ("--no-confirm", "--json", "--qr=none", f"--period={PERIOD_S}", "--recovery-codes=2", store)
+        announce("The desk joins as an enrolment host, and enrols the user for all hosts")
+        realm = self.scene.realm
+        print(indented(realm.join(realm.desk, enrols=True)))
+        options = ("--no-confirm", "--json", "--qr=none", f"--period={PERIOD_S}", "--recovery-codes=2")
         made = json.loads(realm.desk.run(realm.enroll, "--user", self.scene.user, *options))
         self.recovery_code = made["recovery_codes"][0]
         self.laptop.add(made["uri"], "demo")
         self.code = self.laptop.softtoken("code", "demo")  # it may have been shown before the enrolment, so it is used
-        print(indented(f"[desk]# softtoken-enroll --user {self.scene.user} {store}"))
-        print(indented(f"[desk]# softtoken-admin fleet import {self.scene.user} {store}"))
-        print(indented(realm.fleet("import", self.scene.user, store)))
+        print(indented(f"[desk]# softtoken-enroll --user {self.scene.user}"))
         print(indented(realm.fleet("status")))
 
     def _kill_the_leader(self) -> None:

@@ -108,14 +108,15 @@ class FleetRealm:
                 if "timed out" not in str(error) or time.monotonic() > deadline_s:
                     raise
 
-    def join(self, host: Machine, *settings: str) -> str:
+    def join(self, host: Machine, *settings: str, enrols: bool = False) -> str:
         """Add a machine to the realm as a host, and return what the command said.
 
         Args:
             host: the machine.
             settings: more lines of its softtoken.conf.
+            enrols: users are enrolled there.
         """
-        said = self.fleet("join", host.name)
+        said = self.fleet("join", host.name, *(["--enrol"] if enrols else []))
         given, target = self.desk.path(f"{_CUSTODY}/hosts/{host.name}"), host.path(_HOST_FILES)
         target.parent.mkdir(mode=0o755, exist_ok=True)
         shutil.copytree(given, target)
