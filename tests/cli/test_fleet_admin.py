@@ -229,6 +229,42 @@ def test_backup__brings_no_revoked_token_back_unless_forced(
     assert login.log_in(alice, phone.totp()).result == PAM_SUCCESS
 
 
+def test_backup__gives_no_issued_code_a_second_use(
+    desk: FleetHost, cluster: EtcdCluster, login: Service, alice: Person, outside: Path
+) -> None:
+    """With the realm's own record of the use, and where that is lost and only the floor is left."""
+    desk.enrol(alice, NO_CODES)
+    code = succeeded(desk.admin.run("code-for", alice.name, "--for=1h")).strip()
+    file, admin = outside / "backup", ("--keys", str(_administrators_keys(cluster)))
+    succeeded(desk.admin.run("fleet", "export", str(file)))
+    assert login.log_in(alice, code).result == PAM_SUCCESS
+    succeeded(desk.admin.run("fleet", "revoke", alice.name))
+    succeeded(desk.admin.run("fleet", "restore", str(file), "--force", *admin))
+    floor = cluster.read(cluster.realm.key(FLOOR)).value
+    cluster.put(cluster.realm.key(FLOOR), None)
+    assert login.log_in(alice, code).result == PAM_AUTH_ERR
+    for kind in (TOKENS, STATE):
+        cluster.put(cluster.realm.key(kind, alice.name), None)
+    succeeded(desk.admin.run("fleet", "restore", str(file), *admin))
+    assert cluster.read(cluster.realm.key(FLOOR)).value not in (None, floor)
+    assert login.log_in(alice, code).result == PAM_AUTH_ERR
+
+
+def test_backup__adds_the_uses_it_knows_to_a_realm_that_was_set_back_further(
+    desk: FleetHost, cluster: EtcdCluster, login: Service, alice: Person, outside: Path
+) -> None:
+    phone = desk.enrol(alice, "--recovery-codes=2")
+    file, admin = outside / "backup", ("--keys", str(_administrators_keys(cluster)))
+    before = cluster.read(cluster.realm.key(STATE, alice.name)).value
+    assert login.log_in(alice, phone.recovery_codes[0]).result == PAM_SUCCESS
+    succeeded(desk.admin.run("fleet", "export", str(file)))
+    cluster.put(cluster.realm.key(STATE, alice.name), before)
+    Path(local_record.path_of(REALM, alice.name)).unlink()
+    assert "1 of 1 users are restored" in desk.admin.run("fleet", "restore", str(file), *admin).stderr
+    assert login.log_in(alice, phone.recovery_codes[0]).result == PAM_AUTH_ERR
+    assert login.log_in(alice, phone.recovery_codes[1]).result == PAM_SUCCESS
+
+
 def test_backup__that_is_not_whole_or_not_ours_changes_nothing(
     desk: FleetHost, cluster: EtcdCluster, alice: Person, outside: Path
 ) -> None:

@@ -9,7 +9,7 @@ import os
 import time
 
 from pam_softtoken.account import replace, token_file, user_path
-from pam_softtoken.account.state import State, moved_onto
+from pam_softtoken.account.state import State
 from pam_softtoken.admin.common import deed
 from pam_softtoken.admin.fleet import overview
 from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster
@@ -156,14 +156,23 @@ def _write(cluster: Cluster, user: str, values: Values, *, replaces: bool) -> bo
     """Write one user. Return False if the realm knows them, and they are not to be replaced."""
     own = cluster.realm
     keys = [own.key(TOKENS, user), own.key(STATE, user)]
-    tokens = values.get((TOKENS, user))
+    tokens, backup = values.get((TOKENS, user)), values.get((STATE, user))
+    older = State.new() if backup is None else own.open_state(user, backup)[1]
+    live: frozenset[str] = frozenset()
+    if tokens is not None:
+        live = token_file.parse(own.open(TOKENS, user, tokens), path=user).record_names()
     for _ in range(100):
         present = cluster.engine.read(keys, deadline_s=time.monotonic() + CALL_S)
-        if present[0].value is not None and present[0].value == tokens:
-            return True  # by an earlier run
-        if not replaces and any(entry.value is not None for entry in present):
+        has_them = present[0].value is not None and present[0].value == tokens  # by an earlier run, or never lost
+        if not has_them and not replaces and any(entry.value is not None for entry in present):
             return False
-        state = _combined(cluster, user, values, present[1])
+        known = _known(own, user, present[1])
+        after = older if known is None else known.with_uses_of(older)
+        if has_them and present[1].value is not None:
+            if known is None or (known.last, known.spent) == (after.last, after.spent):
+                return True
+        # A time of grace may have been ended since, for instance by a revocation.
+        state = own.sealed_state(user, after.without_graces(), os.urandom(NONCE_BYTES), live)
         put = {keys[0]: tokens, keys[1]: state}
         expected = {key: entry.revision for key, entry in zip(keys, present, strict=True)}
         swapped = cluster.engine.swap(expected, put, keys, deadline_s=time.monotonic() + CALL_S)
@@ -172,19 +181,11 @@ def _write(cluster: Cluster, user: str, values: Values, *, replaces: bool) -> bo
     raise EngineDown("others keep changing the same")
 
 
-def _combined(cluster: Cluster, user: str, values: Values, present: Entry) -> bytes:
-    """Return the state of the backup, with what the realm knows to have been used."""
-    own, value = cluster.realm, values.get((STATE, user))
-    if present.value is None and value is not None:
-        return value
-    state = own.open_state(user, value)[1] if value is not None else State.new()
-    live: frozenset[str] = frozenset()
-    tokens = values.get((TOKENS, user))
-    if tokens is not None:
-        live = token_file.parse(own.open(TOKENS, user, tokens), path=user).record_names()
-    if present.value is not None:
-        try:
-            state = moved_onto(own.open_state(user, present.value)[1], state, set(live))
-        except DamagedState:
-            pass  # nothing can be learned from it
-    return own.sealed_state(user, state, os.urandom(NONCE_BYTES), live)
+def _known(own: realm_names.Realm, user: str, present: Entry) -> State | None:
+    """Return what the realm knows to have been used; None if there is nothing, or nothing can be learned from it."""
+    if present.value is None:
+        return None
+    try:
+        return own.open_state(user, present.value)[1]
+    except DamagedState:
+        return None
