@@ -144,6 +144,44 @@ def test_revoke__ends_all_tokens_on_all_hosts_and_those_of_this_host_alone(
     assert login.log_in(alice, other.totp(1)).result == PAM_SUCCESS
 
 
+def test_revoke__says_that_tokens_of_this_host_alone_may_count_if_they_cannot_be_read(
+    desk: FleetHost, alice: Person
+) -> None:
+    desk.enrol(alice, NO_CODES)
+    desk.enrol(alice, "--here", NO_CODES)
+    tokens = desk.directory / "alone" / str(alice.uid) / "tokens"
+    tokens.chmod(0o666)
+    for words in ((), ("--force",)):
+        done = desk.admin.run("revoke", alice.name, "--yes", *words)
+        assert done.status == 1
+        assert "tokens of this host alone may still count" in done.stderr
+        assert str(tokens) in done.stderr
+
+
+def test_revoke__ends_a_token_of_this_host_alone_that_was_added_during_the_question(
+    desk: FleetHost, cluster: EtcdCluster, pam: Pam, alice: Person
+) -> None:
+    desk.enrol(alice, NO_CODES)
+    desk.enrol(alice, "--here", NO_CODES)
+    with desk.admin.start("revoke", alice.name) as dialogue:
+        dialogue.expect("Revoke?")
+        added = desk.enrol(alice, "--here", "--name=added", NO_CODES)
+        dialogue.type("y")
+        assert dialogue.finish() == 0, dialogue.transcript
+    (node,) = cluster.nodes
+    node.send(signal.SIGSTOP)
+    try:
+        assert desk.service(pam, "timeout=3").log_in(alice, added.totp()).result == PAM_AUTH_ERR
+    finally:
+        node.send(signal.SIGCONT)
+        cluster.wait_until_healthy()
+
+
+def test_revoke__of_a_name_that_the_realm_has_never_known_is_no_success(desk: FleetHost, alice: Person) -> None:
+    error, _ = refused(desk.admin.run("fleet", "revoke", "alcie"))
+    assert "the realm does not know alcie" in error
+
+
 def test_revoke__of_one_token_leaves_the_others(desk: FleetHost, web: FleetHost, login: Service, alice: Person) -> None:
     phone, spare = desk.enrol(alice, NO_CODES), desk.enrol(alice, "--name=spare", NO_CODES)
     error, _ = refused(desk.admin.run("revoke", alice.name, "tablet", "--yes"))
