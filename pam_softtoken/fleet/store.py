@@ -141,7 +141,7 @@ class FleetStore:
             DamagedState: a seal is broken.
             BadTokenFile, InsecureFile, UnusableFile: as their names say.
         """
-        self._revocation = revocation.read_for(self.account)
+        self._revocation = revocation.read_for(self.account).for_realm()
         self._read(self._config.timeout * OPENING_SHARE)
         return self._enrolled()
 

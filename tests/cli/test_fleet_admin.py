@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.account import revocation
+from pam_softtoken.account import revocation, revoking
 from pam_softtoken.fleet import local_record
 from pam_softtoken.fleet.realm import FLOOR, STATE, TOKENS
 from tests.support import tools
@@ -118,6 +118,25 @@ def test_reset_state__drops_what_this_host_has_recorded_by_a_clock_that_was_ahea
     assert kept is not None
     assert written is not None
     assert max(kept.last[name], written.last[name]) < 1 << 40
+
+
+def test_reset_state__replaces_a_damaged_record_of_this_host(desk: FleetHost, pam: Pam, alice: Person) -> None:
+    phone = desk.enrol(alice, NO_CODES)
+    record = Path(local_record.path_of(REALM, alice.name))
+    record.write_bytes(b"x" * 512)
+    service = desk.service(pam)
+    assert service.log_in(alice, phone.totp(1)).result == PAM_AUTH_ERR
+    succeeded(desk.admin.run("reset-state", alice.name, "--yes"))
+    assert local_record.read(str(record)) is not None
+
+
+def test_host__on_which_all_was_revoked_before_it_joined_lets_in_who_enrols_in_the_realm(
+    desk: FleetHost, web: FleetHost, pam: Pam, alice: Person
+) -> None:
+    revoking.revoke(alice.uid, fingerprints=(), everything=True, now=0)
+    enrolled = desk.enrol(alice, NO_CODES)
+    (alice.revocations / revocation.LIVING).unlink(missing_ok=True)  # the hosts of this test are one machine
+    assert web.service(pam).log_in(alice, enrolled.totp()).result == PAM_SUCCESS
 
 
 def test_revoke__ends_all_tokens_on_all_hosts_and_those_of_this_host_alone(

@@ -168,9 +168,9 @@ def _write(cluster: Cluster, user: str, values: Values, *, replaces: bool) -> bo
             return False
         known = _known(own, user, present[1])
         after = older if known is None else known.with_uses_of(older)
-        if has_them and present[1].value is not None:
-            if known is None or (known.last, known.spent) == (after.last, after.spent):
-                return True
+        adds_nothing = known is None or (known.last, known.spent) == (after.last, after.spent)
+        if has_them and present[1].value is not None and adds_nothing:
+            return True
         # A time of grace may have been ended since, for instance by a revocation.
         state = own.sealed_state(user, after.without_graces(), os.urandom(NONCE_BYTES), live)
         put = {keys[0]: tokens, keys[1]: state}
