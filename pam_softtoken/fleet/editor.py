@@ -281,7 +281,7 @@ class FleetEditor(Editing, FleetStore):
             )
         except EngineDown as error:
             raise PerhapsStored(self.location.path, str(error)) from None
-        if not swapped.done and self._nonce_in(swapped.entries[1]) != nonce:  # otherwise an answer was lost
+        if not swapped.done and not self._is_ours(swapped.entries, put, nonce):  # otherwise an answer was lost
             if time.monotonic() >= deadline_s:
                 raise NotStored(self.location.path, "others keep changing it")
             return False
@@ -289,6 +289,11 @@ class FleetEditor(Editing, FleetStore):
             local_record.forget(self._record_path)
         self._record_here(after)
         return True
+
+    def _is_ours(self, entries: list[Entry], put: dict[str, bytes | None], nonce: bytes) -> bool:
+        """Check whether what was found has our change. A login may have changed the state again, but not the tokens."""
+        tokens = put.get(self._keys[0])
+        return self._nonce_in(entries[1]) == nonce or (tokens is not None and entries[0].value == tokens)
 
     def _nonce_in(self, entry: Entry) -> bytes:
         try:
