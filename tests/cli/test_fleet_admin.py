@@ -343,6 +343,19 @@ def test_backup__that_is_not_whole_or_not_ours_changes_nothing(
     assert cluster.read(cluster.realm.key(FLOOR)).value is None
 
 
+def test_backup__of_a_later_time_than_this_clock_shows_is_refused(
+    desk: FleetHost, cluster: EtcdCluster, alice: Person, outside: Path
+) -> None:
+    """The floor would be too low: codes that were used after the backup would count again."""
+    desk.enrol(alice, NO_CODES)
+    file, admin = outside / "backup", ("--keys", str(_administrators_keys(cluster)))
+    succeeded(desk.admin.run("fleet", "export", str(file)))
+    first, _, rest = file.read_text().partition("\n")
+    file.write_text(f"{first[:-20]}2099-01-01T00:00:00Z\n{rest}")
+    assert "date shows this clock" in refused(desk.admin.run("fleet", "restore", str(file), *admin))[1]
+    assert cluster.read(cluster.realm.key(FLOOR)).value is None
+
+
 def _administrators_keys(cluster: EtcdCluster) -> Path:
     """Return a directory as `fleet init` makes it, as far as commands need it."""
     (cluster.root_keys / "address").write_text(cluster.address + "\n")

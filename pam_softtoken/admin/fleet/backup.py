@@ -38,7 +38,7 @@ def export(screen: terminal.Terminal, cluster: Cluster, path: str) -> None:
     except EngineDown as error:
         raise AdministrationFailed(str(error), hint="softtoken-fleet(7) says what to do without a quorum") from None
     prefix = cluster.realm.prefix("")
-    lines = [f"{_FIRST} {cluster.realm.name} {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}"]
+    lines = [f"{_FIRST} {cluster.realm.name} {_now()}"]
     lines += [f"{key.removeprefix(prefix)} {base64.b64encode(value).decode()}" for key, value in found.items()]
     lines.append(f"{_LAST} {len(found)}\n")
     try:
@@ -71,12 +71,17 @@ def restore(screen: terminal.Terminal, cluster: Cluster, path: str, *, replaces:
         AdministrationFailed: it is no backup of this realm, or not all of it was written.
     """
     try:
-        values = _read(path, cluster.realm.name)
+        values, made = _read(path, cluster.realm.name)
         _require_our_seals(cluster, values)
     except (OSError, PathError) as error:
         raise AdministrationFailed(f"{path}: {error}", hint="name a file that fleet export has written") from None
     except ValueError as error:
         raise AdministrationFailed(f"{path}: {error}", hint="take another backup") from None
+    if made > _now():
+        # The floor would be too low, and codes that were used after the backup would count again.
+        raise AdministrationFailed(
+            f"{path} was made later than now: this clock, or that of the backup, is wrong", hint="date shows this clock"
+        )
     # First: otherwise a host could accept a code that was used after the backup was made.
     overview.raise_floor(screen, cluster)
     users = sorted({user for _, user in values if user})
@@ -103,8 +108,12 @@ def restore(screen: terminal.Terminal, cluster: Cluster, path: str, *, replaces:
     )
 
 
-def _read(path: str, name: str) -> Values:
-    """Read a backup. Raises `OSError`, or `ValueError` if it is not a whole backup of this realm."""
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _read(path: str, name: str) -> tuple[Values, str]:
+    """Read a backup. Return what is in it, and when it was made. Raises `OSError`, or `ValueError` if it is not a whole backup of this realm."""
     with open(user_path.open_regular(path), "rb") as file:
         if os.fstat(file.fileno()).st_size > _MAX_BYTES:
             raise ValueError("is too large")
@@ -119,7 +128,7 @@ def _read(path: str, name: str) -> Values:
             if key == _LAST:
                 if value != str(number) or file.read(1):
                     break
-                return values
+                return values, words[3]
             values[_part_of(key)] = base64.b64decode(value, validate=True)
     raise ValueError("is not complete")
 
