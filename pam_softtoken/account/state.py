@@ -146,8 +146,10 @@ class State:
         return self._changed(notes={key: self.notes[key] for key in self.notes if key not in keys})
 
     def with_set(self, name: str) -> State:
-        """Return a state with a new set of recovery codes, none of them spent. A known set loses nothing."""
-        return self._with_spent(name, self.spent.get(name, ()))
+        """Return a state with a new set of recovery codes, none of them spent. A known set loses nothing. A code that
+        was issued before ends, also if the same set comes back.
+        """
+        return self._with_spent(name, self.spent.get(name, ())).without_issued()
 
     def with_spent(self, name: str, code: str) -> State:
         """Return a state with a spent recovery code of a known set."""

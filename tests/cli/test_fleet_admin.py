@@ -4,6 +4,7 @@ that do not count.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import tempfile
@@ -320,6 +321,20 @@ def test_backup__adds_the_uses_it_knows_to_a_realm_that_was_set_back_further(
     assert "1 of 1 users are restored" in desk.admin.run("fleet", "restore", str(file), *admin).stderr
     assert login.log_in(alice, phone.recovery_codes[0]).result == PAM_AUTH_ERR
     assert login.log_in(alice, phone.recovery_codes[1]).result == PAM_SUCCESS
+
+
+def test_revoke__ends_an_issued_code_also_if_the_same_recovery_codes_come_back(
+    desk: FleetHost, login: Service, alice: Person, outside: Path
+) -> None:
+    made = json.loads(succeeded(desk.enroller.run("--print-recovery-codes", "--recovery-codes=1")))
+    hashes = outside / "hashes"
+    hashes.write_text(json.dumps(made["recovery_hashes"]))
+    desk.enrol(alice, f"--recovery-hashes={hashes}")
+    code = succeeded(desk.admin.run("code-for", alice.name, "--for=1h")).strip()
+    succeeded(desk.admin.run("revoke", alice.name, "--yes"))
+    desk.enrol(alice, f"--recovery-hashes={hashes}")
+    assert login.log_in(alice, code).result == PAM_AUTH_ERR
+    assert login.log_in(alice, made["recovery_codes"][0]).result == PAM_SUCCESS
 
 
 def test_backup__that_is_not_whole_or_not_ours_changes_nothing(
