@@ -143,7 +143,7 @@ class RealmRevocation:
 
     def _revoke_in_realm(self) -> None:
         if self._name is None:
-            relief.revoke(self._screen, custody.choose(None, self._settings), self._user, forced=True)
+            relief.revoke(self._screen, custody.of_host(self._settings), self._user, forced=True)
             return
         left: tuple[str, ...] = ()
 

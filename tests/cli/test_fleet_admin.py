@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from pam_softtoken.fleet import local_record
 from pam_softtoken.fleet.realm import FLOOR, STATE, TOKENS
 from tests.support import tools
 from tests.support.account import REALM, Person
-from tests.support.admin import refused, succeeded
+from tests.support.admin import Admin, refused, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.etcd_cluster import EtcdCluster, cluster_in
 from tests.support.fleet_host import FleetHost
@@ -213,6 +214,23 @@ def test_revoke__of_one_token_leaves_the_others(desk: FleetHost, web: FleetHost,
     assert f'{alice.name} has "spare"' in desk.admin.run("revoke", alice.name, "phone", "--yes").stderr
     assert login.log_in(alice, phone.totp(1)).result == PAM_AUTH_ERR
     assert login.log_in(alice, spare.totp()).result == PAM_SUCCESS
+
+
+def test_revoke__goes_into_the_realm_of_this_host_where_another_one_is_administered(
+    desk: FleetHost, cluster: EtcdCluster, installed: Installation, alice: Person, outside: Path
+) -> None:
+    desk.enrol(alice, NO_CODES)
+    custody = outside / "softtoken" / "fleet-admin"
+    shutil.copytree(cluster.root_keys, custody)
+    (custody / "address").write_text(cluster.address.replace("/office", "/home") + "\n")
+    for path in (custody.parent, custody, *custody.iterdir()):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    script = "mkdir -p /etc/softtoken; mount --bind $1 /etc/security; mount --bind $2 /etc/softtoken; shift 2; exec $@"
+    inside = ("unshare", "--mount", "--propagation=private", "sh", "-euc", script, "sh", desk.security, custody.parent)
+    said = Admin(installed).after(*inside).run("revoke", alice.name, "--yes").stderr
+    assert "The realm office has no tokens" in said
+    assert cluster.read(cluster.realm.key(TOKENS, alice.name)).value is None
+    assert cluster.read(cluster.realm.key(STATE, alice.name).replace("/office/", "/home/")).value is None
 
 
 def test_revoke__on_a_host_without_the_right_says_that_the_tokens_count(

@@ -113,7 +113,9 @@ def _now() -> str:
 
 
 def _read(path: str, name: str) -> tuple[Values, str]:
-    """Read a backup. Return what is in it, and when it was made. Raises `OSError`, or `ValueError` if it is not a whole backup of this realm."""
+    """Read a backup. Return what is in it, and when it was made. Raises `OSError`, or `ValueError` if it is not a whole
+    backup of this realm.
+    """
     with open(user_path.open_regular(path), "rb") as file:
         if os.fstat(file.fileno()).st_size > _MAX_BYTES:
             raise ValueError("is too large")

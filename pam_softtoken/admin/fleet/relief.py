@@ -54,7 +54,9 @@ def revoke(screen: terminal.Terminal, cluster: Cluster, user: str, *, forced: bo
             hint="only a host that joined with --enrol, or the administrator's machine, can revoke",
         ) from None
     deed.record("fleet-revoke", user, realm=cluster.realm.name)
-    screen.tell(f"The realm has no tokens of {terminal.visible(user)}. No host accepts their codes.")
+    screen.tell(
+        f"The realm {cluster.realm.name} has no tokens of {terminal.visible(user)}. No host accepts their codes."
+    )
 
 
 def _require_state(cluster: Cluster, user: str, deadline_s: float) -> None:
