@@ -355,6 +355,26 @@ def test_revoke__ends_an_issued_code_also_if_the_same_recovery_codes_come_back(
     assert login.log_in(alice, made["recovery_codes"][0]).result == PAM_SUCCESS
 
 
+def test_backup__restores_the_others_if_a_host_has_written_what_nobody_can_open(
+    desk: FleetHost, cluster: EtcdCluster, login: Service, alice: Person, outside: Path
+) -> None:
+    """Each host may write states. One that is broken into must not spoil all backups from then on."""
+    phone = desk.enrol(alice, NO_CODES)
+    file, admin = outside / "backup", ("--keys", str(_administrators_keys(cluster)))
+    strange = [cluster.realm.prefix(STATE) + name for name in ("mallory", "%zz")]
+    for key in strange:
+        cluster.put(key, b"x" * 500)
+    succeeded(desk.admin.run("fleet", "export", str(file)))
+    for key in (*strange, cluster.realm.key(STATE, alice.name), cluster.realm.key(TOKENS, alice.name)):
+        cluster.put(key, None)
+    done = desk.admin.run("fleet", "restore", str(file), *admin)
+    assert done.status == 1
+    assert "1 of 3 users are restored" in done.stderr
+    assert "mallory" in done.stderr
+    cluster.put(cluster.realm.key(FLOOR), None)
+    assert login.log_in(alice, phone.totp()).result == PAM_SUCCESS
+
+
 def test_backup__that_is_not_whole_or_not_ours_changes_nothing(
     desk: FleetHost, cluster: EtcdCluster, alice: Person, outside: Path
 ) -> None:

@@ -22,7 +22,8 @@ from pam_softtoken.ui import progress, terminal
 
 _FIRST, _LAST = "softtoken-realm 1", "end"
 _MAX_BYTES = 1 << 30
-_MAX_LINE = 1 << 20
+_MAX_LINE = 4 << 20
+"""More than what etcd takes as one value."""
 Values = dict[tuple[str, str], bytes]
 """The sealed values by kind and user. The floor has no user."""
 
@@ -72,7 +73,7 @@ def restore(screen: terminal.Terminal, cluster: Cluster, path: str, *, replaces:
     """
     try:
         values, made = _read(path, cluster.realm.name)
-        _require_our_seals(cluster, values)
+        broken = _broken_in(cluster, values)
     except (OSError, PathError) as error:
         raise AdministrationFailed(f"{path}: {error}", hint="name a file that fleet export has written") from None
     except ValueError as error:
@@ -90,7 +91,7 @@ def restore(screen: terminal.Terminal, cluster: Cluster, path: str, *, replaces:
         with progress.shown(len(users), "restoring") as advance:
             for user in users:
                 terminal.checkpoint()
-                if not _write(cluster, user, values, replaces=replaces):
+                if user not in broken and not _write(cluster, user, values, replaces=replaces):
                     left.append(user)
                 advance()
     except EngineDown as error:
@@ -98,7 +99,7 @@ def restore(screen: terminal.Terminal, cluster: Cluster, path: str, *, replaces:
             f"not all users are restored: {error}", hint="run the same command again when the nodes answer"
         ) from None
     deed.record("fleet-restore", "all", realm=cluster.realm.name)
-    screen.tell(f"{len(users) - len(left)} of {len(users)} users are restored.")
+    screen.tell(f"{len(users) - len(left) - len(broken)} of {len(users)} users are restored.")
     if left:
         names = ", ".join(terminal.visible(user) for user in left)
         screen.tell(f"The realm knows these already, and they are as they were: {names}. --force restores them, too.")
@@ -106,6 +107,13 @@ def restore(screen: terminal.Terminal, cluster: Cluster, path: str, *, replaces:
         "softtoken-admin fleet floor now was part of this. If a host has reached the nodes meanwhile with an older "
         "backup in them, run it again."
     )
+    if broken:
+        # A host that was broken into can write a state that nobody opens. The others come back all the same.
+        names = ", ".join(terminal.visible(user) for user in sorted(broken))
+        raise AdministrationFailed(
+            f"not restored, because nobody can open what the backup has of them: {names}",
+            hint="softtoken-enroll --user USER enrols anew those that there are",
+        )
 
 
 def _now() -> str:
@@ -148,11 +156,15 @@ def _part_of(key: str) -> tuple[str, str]:
     kind, _, user = key.partition("/")
     if (kind not in (TOKENS, STATE) or not user) and key not in (FLOOR, ENROL):
         raise ValueError(f"has an unknown key: {terminal.visible(key[:100])}")
-    return kind, realm_names.decoded(user)
+    try:
+        return kind, realm_names.decoded(user)
+    except ValueError:
+        return kind, f"?{user}"  # nobody's: no seal is right for it
 
 
-def _require_our_seals(cluster: Cluster, values: Values) -> None:
-    """Check that all values can be used. Raises `ValueError`."""
+def _broken_in(cluster: Cluster, values: Values) -> set[str]:
+    """Return the users of whom something cannot be opened. Raises `ValueError` if that is all users."""
+    broken: dict[str, str] = {}
     for (kind, user), value in values.items():
         try:
             if kind == TOKENS:
@@ -160,7 +172,11 @@ def _require_our_seals(cluster: Cluster, values: Values) -> None:
             elif kind == STATE:
                 cluster.realm.open_state(user, value)
         except (DamagedState, BadTokenFile) as error:
-            raise ValueError(f"cannot be used with the seal key that is here: {error}") from None
+            broken[user] = str(error)
+    users = {user for _, user in values if user}
+    if users and not users - broken.keys():
+        raise ValueError(f"cannot be used with the seal key that is here: {next(iter(broken.values()))}")
+    return set(broken)
 
 
 def _write(cluster: Cluster, user: str, values: Values, *, replaces: bool) -> bool:
