@@ -56,9 +56,10 @@ class Revocation:
         sets: names of the sets of recovery codes that root has enrolled since then.
         issued: start of the hash of a code that an administrator issued since the last of `names`; or empty.
         beside: by uid, the names of revocations under another uid of the account.
+        is_shared: the tokens are those of several hosts, and others do not know this record.
     """
 
-    __slots__ = ("beside", "closing", "dead", "issued", "names", "sets", "tokens", "uid")
+    __slots__ = ("beside", "closing", "dead", "is_shared", "issued", "names", "sets", "tokens", "uid")
 
     def __init__(self, uid: int) -> None:
         self.uid = uid
@@ -69,6 +70,14 @@ class Revocation:
         self.sets: dict[str, None] = {}
         self.issued = ""
         self.beside: dict[int, frozenset[str]] = {}
+        self.is_shared = False
+
+    def for_realm(self) -> Revocation:
+        """Return it for tokens of a realm. A key that was revoked here stays dead, and no more: what is enrolled and
+        issued on other hosts since is not in this record, and must not be held back by it.
+        """
+        self.closing, self.is_shared = frozenset(), True
+        return self
 
     def counts(self, fingerprint: str) -> bool:
         """Check whether codes of a token are judged at all."""
@@ -95,7 +104,7 @@ class Revocation:
 
         Older times of grace have other names, see `Store.grace_name`.
         """
-        if not self.names:
+        if not self.names or self.is_shared:
             return state
         if any(words[0][:DIGEST_DIGITS] != self.issued for words in state.issued.values()):
             return state.without_issued()

@@ -146,8 +146,10 @@ class State:
         return self._changed(notes={key: self.notes[key] for key in self.notes if key not in keys})
 
     def with_set(self, name: str) -> State:
-        """Return a state with a new set of recovery codes, none of them spent. A known set loses nothing."""
-        return self._with_spent(name, self.spent.get(name, ()))
+        """Return a state with a new set of recovery codes, none of them spent. A known set loses nothing. A code that
+        was issued before ends, also if the same set comes back.
+        """
+        return self._with_spent(name, self.spent.get(name, ())).without_issued()
 
     def with_spent(self, name: str, code: str) -> State:
         """Return a state with a spent recovery code of a known set."""
@@ -211,6 +213,25 @@ class State:
     def without_issued(self) -> State:
         """Return a state without an issued code."""
         return self._changed(issued={})
+
+    def without_issued_until(self, when: int) -> State:
+        """Return a state without a code that was issued up to a moment, in Unix seconds."""
+        return self.without_issued() if any(since <= when for _, since, *_ in self.issued.values()) else self
+
+    def with_uses_of(self, older: State) -> State:
+        """Return a state that also has the uses which only an older state of the same user knows, such as a backup's.
+        Nothing else of the older one counts.
+        """
+        only = older.last.keys() - self.last.keys()
+        last = {each: older.last[each] for each in older.last if each in only}
+        last |= {each: max(counter, older.last.get(each, NEVER)) for each, counter in self.last.items()}
+        spent = {each: older.spent[each] for each in older.spent if each not in self.spent}
+        spent |= {each: tuple(dict.fromkeys((*older.spent.get(each, ()), *self.spent[each]))) for each in self.spent}
+        drift, when = (
+            {**{each: known[each] for each in known if each in only}, **present}
+            for known, present in ((older.drift, self.drift), (older.when, self.when))
+        )
+        return self._changed(last=last, spent=spent, drift=drift, when=when)
 
 
 def _with(records: dict[str, _Value], name: str, value: _Value, most: int = 0) -> dict[str, _Value]:

@@ -22,6 +22,9 @@ from pam_softtoken.fleet.editor import FleetEditor
 from pam_softtoken.program_errors import AdministrationFailed, EnrolmentFailed
 from pam_softtoken.ui import consent, terminal
 
+_LOOKS = 5
+"""How often tokens that somebody has added meanwhile are revoked, too."""
+
 
 class RealmRevocation:
     """One revocation.
@@ -60,8 +63,8 @@ class RealmRevocation:
             AdministrationFailed: some of it still counts; the message says what.
         """
         seen = self._look()
-        here = self._doomed_here()
         in_realm = self._is_in(seen, forced=forced)
+        here = self._doomed_in(self._alone_seen) or self._alone_seen.trouble
         if not in_realm and not here and not self._signing.is_called_for:
             raise self._nothing(seen)
         self._warn(seen, in_realm=in_realm)
@@ -73,11 +76,12 @@ class RealmRevocation:
             if in_realm:
                 self._revoke_in_realm()
         finally:  # what is on this host does not wait for the nodes
-            if here:
-                self._revoke_here(here)
-            self._signing.look()
-            if self._signing.is_called_for:
-                self._signing.carry_out()
+            try:
+                self._revoke_here()
+            finally:
+                self._signing.look()
+                if self._signing.is_called_for:
+                    self._signing.carry_out()
 
     def _look(self) -> Seen:
         """Read which tokens the realm has."""
@@ -94,9 +98,9 @@ class RealmRevocation:
             store.close()
         return Seen(tuple((token.name, token.fingerprint()) for token in content.tokens))
 
-    def _doomed_here(self) -> tuple[str, ...]:
-        """Return the fingerprints of the chosen tokens of this host alone."""
-        return tuple(mark for name, mark in self._alone_seen.tokens if self._name in (None, name))
+    def _doomed_in(self, seen: Seen) -> tuple[str, ...]:
+        """Return the fingerprints of the chosen tokens."""
+        return tuple(mark for name, mark in seen.tokens if self._name in (None, name))
 
     def _is_in(self, seen: Seen, *, forced: bool) -> bool:
         if self._name is None:
@@ -139,7 +143,7 @@ class RealmRevocation:
 
     def _revoke_in_realm(self) -> None:
         if self._name is None:
-            relief.revoke(self._screen, custody.choose(None, self._settings), self._user)
+            relief.revoke(self._screen, custody.of_host(self._settings), self._user, forced=True)
             return
         left: tuple[str, ...] = ()
 
@@ -160,9 +164,34 @@ class RealmRevocation:
         names = ", ".join(f'"{terminal.visible(name)}"' for name in left)
         self._screen.tell(f'Done. "{self._name}" is gone; {self._user} has {names or "no token any more"}.')
 
-    def _revoke_here(self, doomed: tuple[str, ...]) -> None:
-        """End tokens of this host alone. Those of the realm, and new ones, are not touched by this record."""
-        assert self._alone is not None  # noqa: S101 - there are tokens in it
+    def _revoke_here(self) -> None:
+        """End tokens of this host alone, also one that somebody has added meanwhile. Those of the realm, and what is
+        enrolled later, are not touched by this record. So it names tokens, and those that cannot be read stay.
+
+        Raises:
+            AdministrationFailed: some may still count.
+        """
+        if self._alone is None:
+            return
+        seen = revoke_files.look(self._alone)
+        is_done = False
+        for _ in range(_LOOKS):
+            doomed = self._doomed_in(seen)
+            if not doomed:
+                break
+            self._record(doomed)
+            is_done = True
+            seen = revoke_files.look(self._alone)
+        if is_done:
+            self._tidy(self._alone)
+        trouble = seen.trouble or ("somebody keeps adding some" if self._doomed_in(seen) else "")
+        if trouble:
+            way = "correct it" if self._alone.in_home else f"correct it, or remove {self._alone.path}"
+            raise AdministrationFailed(
+                f"tokens of this host alone may still count: {trouble}", hint=f"{way}, and run the same command again"
+            )
+
+    def _record(self, doomed: tuple[str, ...]) -> None:
         try:
             enrolled_mark.set_for(self._account)
             revoking.revoke(self._account.uid, fingerprints=doomed, everything=False, now=int(time.time()))
@@ -172,10 +201,12 @@ class RealmRevocation:
                 hint=f"make room on the disk of {places.DATA}, and start again",
             ) from None
         deed.record("revoke", self._user, token=self._name or "(all)", alone="yes")
-        trouble = revoke_files.tidy(self._alone)
+
+    def _tidy(self, alone: Location) -> None:
+        trouble = revoke_files.tidy(alone)
         self._screen.tell("The tokens of this host alone are revoked.")
         if trouble:
             self._screen.tell(
-                f"The files in {self._alone.path} are as they were: {terminal.visible(trouble)}.\n"
+                f"The files in {alone.path} are as they were: {terminal.visible(trouble)}.\n"
                 "They may stay: nothing in them that was revoked counts any more."
             )

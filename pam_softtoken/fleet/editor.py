@@ -47,13 +47,14 @@ class FleetEditor(Editing, FleetStore):
         config: the host's settings.
     """
 
-    __slots__ = ("_anew", "_damage")
+    __slots__ = ("_anew", "_damage", "_record_damage")
 
     def __init__(self, account: Account, config: Config) -> None:
         super().__init__(account, config)
         self.location = Place(account, f"the realm {self._realm.name}")
         self._anew = False
         self._damage: DamagedState | None = None
+        self._record_damage: DamagedState | None = None
 
     @property
     def _account(self) -> Account:
@@ -68,6 +69,15 @@ class FleetEditor(Editing, FleetStore):
         """Ask over a connection that is there already."""
         self._engine, self._realm = engine, realm
 
+    def look_for_revocations(self) -> None:
+        """Read what was revoked on this host, as far as it counts for a realm.
+
+        Raises:
+            UnusableFile: this is not known.
+        """
+        super().look_for_revocations()
+        self._revocation.for_realm()
+
     def open_for_enrolment(self, *, anew: bool = False) -> TokenFile | None:
         """Read the present tokens.
 
@@ -78,7 +88,7 @@ class FleetEditor(Editing, FleetStore):
             The present tokens, or None.
 
         Raises:
-            EnrolmentFailed: after a revocation on this host only root enrols; or the realm does not answer.
+            EnrolmentFailed: the realm does not answer.
             BadTokenFile, DamagedState, InsecureFile, UnusableFile: as their names say.
         """
         self._anew = anew
@@ -110,7 +120,7 @@ class FleetEditor(Editing, FleetStore):
             EnrolmentFailed, BadTokenFile, DamagedState, InsecureFile, UnusableFile: as for `open_for_enrolment`.
         """
         self.look_for_revocations()
-        self._damage = None
+        self._damage = self._record_damage = None
         try:
             self._read(PATIENCE_S)
         except FleetDown as error:
@@ -135,11 +145,16 @@ class FleetEditor(Editing, FleetStore):
         """Return the state that was read last; None if there is none.
 
         Raises:
-            DamagedState: its seal is broken.
+            DamagedState: its seal is broken, or the record of this host is not whole.
         """
-        if self._damage is not None:
-            raise self._damage
+        damage = self._damage or self._record_damage
+        if damage is not None:
+            raise damage
         return super().read_state()
+
+    def _readable_state(self) -> State | None:
+        """Return what can be read of the state."""
+        return None if self._damage is not None else super().read_state()
 
     def glance_at_state(self) -> tuple[State | None, bool]:
         """Return the state as `read_state` does, and that it is complete."""
@@ -206,7 +221,7 @@ class FleetEditor(Editing, FleetStore):
         was_said = False
         while True:
             present = self.present_tokens()
-            before = (None if anew and self._damage is not None else self.read_state()) or State.new()
+            before = (self._readable_state() if anew else self.read_state()) or State.new()
             content, after = self.decided(change, present, before, marking=True)
             if not was_said:
                 last_word()
@@ -215,7 +230,7 @@ class FleetEditor(Editing, FleetStore):
             if content is not None:
                 tokens = self._realm.seal(TOKENS, self.account.name, token_file.serialise(content))
                 self._live |= content.record_names()
-            if self._put({self._keys[0]: tokens}, after, deadline_s):
+            if self._put({self._keys[0]: tokens}, after, deadline_s, anew=self._record_damage is not None):
                 return
 
     def change_state(
@@ -244,7 +259,7 @@ class FleetEditor(Editing, FleetStore):
             content = self.present_tokens()
             if content is None:
                 raise NotEnrolled(proven=False)
-            before = None if salvaging and self._damage is not None else self.read_state()
+            before = self._readable_state() if salvaging else self.read_state()
             after = change(content, before)
             if not was_said:
                 last_word()
@@ -266,7 +281,7 @@ class FleetEditor(Editing, FleetStore):
             )
         except EngineDown as error:
             raise PerhapsStored(self.location.path, str(error)) from None
-        if not swapped.done and self._nonce_in(swapped.entries[1]) != nonce:  # otherwise an answer was lost
+        if not swapped.done and not self._is_ours(swapped.entries, put, nonce):  # otherwise an answer was lost
             if time.monotonic() >= deadline_s:
                 raise NotStored(self.location.path, "others keep changing it")
             return False
@@ -274,6 +289,11 @@ class FleetEditor(Editing, FleetStore):
             local_record.forget(self._record_path)
         self._record_here(after)
         return True
+
+    def _is_ours(self, entries: list[Entry], put: dict[str, bytes | None], nonce: bytes) -> bool:
+        """Check whether what was found has our change. A login may have changed the state again, but not the tokens."""
+        tokens = put.get(self._keys[0])
+        return self._nonce_in(entries[1]) == nonce or (tokens is not None and entries[0].value == tokens)
 
     def _nonce_in(self, entry: Entry) -> bytes:
         try:
@@ -296,9 +316,16 @@ class FleetEditor(Editing, FleetStore):
             self._damage = error
             return b"", None
 
+    def _with_what_is_known_here(self, present: State | None) -> State | None:
+        try:
+            return super()._with_what_is_known_here(present)
+        except DamagedState as error:
+            self._record_damage = error
+            return present
+
 
 class UsersFleetEditor(FleetEditor):
-    """The same in a root process that acts for the user. It enrols nobody after a revocation."""
+    """The same in a root process that acts for the user."""
 
     __slots__ = ()
     is_users = True

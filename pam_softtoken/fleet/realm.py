@@ -2,7 +2,7 @@
 
     /softtoken/v1/REALM/tokens/NAME    a token file
     /softtoken/v1/REALM/state/NAME     the nonce of the attempt that wrote it, then the text of a state
-    /softtoken/v1/REALM/floor          no code of an earlier time counts
+    /softtoken/v1/REALM/floor          no code of an earlier time counts, and none that was issued earlier
     /softtoken/v1/REALM/enrol          the names of the hosts that may write tokens, for messages
 
 NAME is the canonical name of the user, percent-encoded. It is never the uid: hosts give the same person different ones.

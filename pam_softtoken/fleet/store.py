@@ -141,7 +141,7 @@ class FleetStore:
             DamagedState: a seal is broken.
             BadTokenFile, InsecureFile, UnusableFile: as their names say.
         """
-        self._revocation = revocation.read_for(self.account)
+        self._revocation = revocation.read_for(self.account).for_realm()
         self._read(self._config.timeout * OPENING_SHARE)
         return self._enrolled()
 
@@ -264,9 +264,13 @@ class FleetStore:
         return self._realm.open_state(self.account.name, value)
 
     def _with_what_is_known_here(self, present: State | None) -> State | None:
-        """Return a state in which codes count as used that this host has accepted."""
+        """Return a state in which codes count as used that this host has accepted, and codes that were issued before
+        the floor do not count: nobody can tell whether they were used.
+        """
         state = local_record.combined(present, local_record.read(self._record_path))
-        return state if state is None else self._revocation.living_state(state)
+        if state is None:
+            return None
+        return self._revocation.living_state(state.without_issued_until(self._floor_s))
 
     def _enrolled(self) -> TokenFile:
         self._tokens_changed = False

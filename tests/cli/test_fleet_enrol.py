@@ -6,8 +6,9 @@ import json
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,7 +19,9 @@ from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.config import Config
 from pam_softtoken.fleet import local_record
 from pam_softtoken.fleet.editor import FleetEditor
+from pam_softtoken.fleet.engine import Swapped
 from pam_softtoken.fleet.realm import ENROL, STATE, TOKENS
+from pam_softtoken.fleet.store import engine_of
 from pam_softtoken.otp.recovery_code import RecoverySet
 from pam_softtoken.otp.token import Secret, TOTPToken
 from pam_softtoken.program_errors import EnrolmentFailed
@@ -31,6 +34,9 @@ from tests.support.etcd_cluster import EtcdCluster, cluster_in
 from tests.support.fleet_host import FleetHost
 from tests.support.installation import Installation
 from tests.support.pam_scene import NO_CODES, Pam
+
+if TYPE_CHECKING:
+    from pam_softtoken.fleet.engine import Engine
 
 pytestmark = tools.needs("etcd", "etcdctl")
 
@@ -168,6 +174,47 @@ def test_exchange__ends_if_another_enrolment_comes_before_it_is_written(
     assert login.log_in(alice, phones[0].totp()).result == PAM_SUCCESS
 
 
+class _AnswerLost:
+    """An engine whose first answer to a change is lost. A login comes before the request is repeated."""
+
+    def __init__(self, engine: Engine, meanwhile: Callable[[], object]) -> None:
+        self._engine, self._meanwhile = engine, meanwhile
+        self.read, self.may_write, self.close = engine.read, engine.may_write, engine.close
+        self.repeated = 0
+
+    def swap(
+        self, expected: dict[str, int], put: dict[str, bytes | None], read: list[str], *, deadline_s: float
+    ) -> Swapped:
+        if not self.repeated:
+            self.repeated += 1
+            assert self._engine.swap(expected, put, read, deadline_s=deadline_s).done
+            self._meanwhile()
+        return self._engine.swap(expected, put, read, deadline_s=deadline_s)
+
+
+def test_exchange__whose_answer_was_lost_before_a_login_is_known_to_be_stored(
+    desk: FleetHost, cluster: EtcdCluster, keys: dict[str, Path], login: Service, alice: Person
+) -> None:
+    """Otherwise the person is told that what was shown is not stored, and it counts."""
+    phone, editor = desk.enrol(alice, NO_CODES), _editor(cluster, keys["desk"], alice)
+    token = TOTPToken("new", Secret(os.urandom(20)), algorithm="SHA1", digits=6, period_s=30, created=0)
+
+    def change(present: TokenFile | None, state: State) -> tuple[TokenFile | None, State]:
+        assert present is not None
+        if len(present.tokens) > 1:
+            raise EnrolmentFailed("somebody else was faster", hint="start again")
+        return TokenFile((*present.tokens, token), present.recovery), state
+
+    engine, realm = engine_of(Config(fleet=cluster.address, fleet_keys=str(keys["desk"])))
+    lost = _AnswerLost(engine, lambda: login.log_in(alice, phone.totp()))
+    editor.use(lost, realm)
+    editor.open_enrolled()
+    editor.exchange(change, lambda: None)
+    editor.close()
+    assert lost.repeated
+    assert login.log_in(alice, phone.totp()).result == PAM_AUTH_ERR
+
+
 def test_tools__change_what_the_realm_has(desk: FleetHost, web: FleetHost, login: Service, alice: Person) -> None:
     phone, user = desk.enrol(alice, "--recovery-codes=1"), ("--user", alice.name)
     for host in (desk, web):
@@ -226,7 +273,7 @@ def test_host__without_the_right_to_write_says_so_before_it_shows_a_key(
     for words in (["--force"], ["--new-recovery-codes"], ["--remove=phone", "--force"], ["--name=spare"]):
         assert "may not write" in web.enroller.run(*user, *words, "--no-confirm").refused().error
     cluster.put(cluster.realm.key(ENROL), b"forged")
-    assert "joined with --enrol" in web.enroller.run(*user, "--force", "--no-confirm").refused().hint
+    assert "fleet join --enrol" in web.enroller.run(*user, "--force", "--no-confirm").refused().hint
     cluster.host("desk2", enrols=True)
 
 

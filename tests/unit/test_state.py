@@ -343,6 +343,23 @@ def test_move__takes_no_old_record_for_a_token_that_lost_its_own() -> None:
     assert state.moved_onto(leftover, State.new(), {FINGERPRINT}).last == {OTHER: 3}
 
 
+def test_backup__of_a_state_adds_uses_and_nothing_else() -> None:
+    older = State(
+        last={FINGERPRINT: 7, OTHER: 3}, drift={FINGERPRINT: 2, OTHER: 4}, when={OTHER: 5},
+        spent={"a" * 16: ("1" * 8,), "b" * 16: ()}, graces={"c" * 16: (1, 1)},
+        issued={"a" * 16: ("d" * 64, 1, 9, state.NO_BOOT, 0, 1)}, wrong={"local": (1, 1)},
+    )  # fmt: skip
+    used = {"a" * 16: ("d" * 64, 1, 9, state.NO_BOOT, 0, 0)}
+    present = State(last={FINGERPRINT: 9}, spent={"a" * 16: ("2" * 8,)}, issued=used, wrong={"local": (8, 8)})
+    both = present.with_uses_of(older)
+    assert both.last == {OTHER: 3, FINGERPRINT: 9}
+    assert (both.drift, both.when) == ({OTHER: 4}, {OTHER: 5})
+    assert both.spent == {"b" * 16: (), "a" * 16: ("1" * 8, "2" * 8)}
+    assert (both.issued, both.graces, both.wrong) == (used, {}, {"local": (8, 8)})
+    # A use that the backup has no record of, neither as unused nor as used, stays.
+    assert present.with_uses_of(State.new()).last == {FINGERPRINT: 9}
+
+
 @pytest.mark.parametrize("present", [State.new(), FULL_OF_KINDS])
 def test_state__without_a_change_need_not_be_written(present: State) -> None:
     absent = "7" * 16

@@ -9,7 +9,7 @@ import os
 import time
 
 from pam_softtoken.account import replace, token_file, user_path
-from pam_softtoken.account.state import State, moved_onto
+from pam_softtoken.account.state import State
 from pam_softtoken.admin.common import deed
 from pam_softtoken.admin.fleet import overview
 from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster
@@ -22,7 +22,8 @@ from pam_softtoken.ui import progress, terminal
 
 _FIRST, _LAST = "softtoken-realm 1", "end"
 _MAX_BYTES = 1 << 30
-_MAX_LINE = 1 << 20
+_MAX_LINE = 4 << 20
+"""More than what etcd takes as one value."""
 Values = dict[tuple[str, str], bytes]
 """The sealed values by kind and user. The floor has no user."""
 
@@ -38,7 +39,7 @@ def export(screen: terminal.Terminal, cluster: Cluster, path: str) -> None:
     except EngineDown as error:
         raise AdministrationFailed(str(error), hint="softtoken-fleet(7) says what to do without a quorum") from None
     prefix = cluster.realm.prefix("")
-    lines = [f"{_FIRST} {cluster.realm.name} {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}"]
+    lines = [f"{_FIRST} {cluster.realm.name} {_now()}"]
     lines += [f"{key.removeprefix(prefix)} {base64.b64encode(value).decode()}" for key, value in found.items()]
     lines.append(f"{_LAST} {len(found)}\n")
     try:
@@ -71,12 +72,17 @@ def restore(screen: terminal.Terminal, cluster: Cluster, path: str, *, replaces:
         AdministrationFailed: it is no backup of this realm, or not all of it was written.
     """
     try:
-        values = _read(path, cluster.realm.name)
-        _require_our_seals(cluster, values)
+        values, made = _read(path, cluster.realm.name)
+        broken = _broken_in(cluster, values)
     except (OSError, PathError) as error:
         raise AdministrationFailed(f"{path}: {error}", hint="name a file that fleet export has written") from None
     except ValueError as error:
         raise AdministrationFailed(f"{path}: {error}", hint="take another backup") from None
+    if made > _now():
+        # The floor would be too low, and codes that were used after the backup would count again.
+        raise AdministrationFailed(
+            f"{path} was made later than now: this clock, or that of the backup, is wrong", hint="date shows this clock"
+        )
     # First: otherwise a host could accept a code that was used after the backup was made.
     overview.raise_floor(screen, cluster)
     users = sorted({user for _, user in values if user})
@@ -85,7 +91,7 @@ def restore(screen: terminal.Terminal, cluster: Cluster, path: str, *, replaces:
         with progress.shown(len(users), "restoring") as advance:
             for user in users:
                 terminal.checkpoint()
-                if not _write(cluster, user, values, replaces=replaces):
+                if user not in broken and not _write(cluster, user, values, replaces=replaces):
                     left.append(user)
                 advance()
     except EngineDown as error:
@@ -93,7 +99,7 @@ def restore(screen: terminal.Terminal, cluster: Cluster, path: str, *, replaces:
             f"not all users are restored: {error}", hint="run the same command again when the nodes answer"
         ) from None
     deed.record("fleet-restore", "all", realm=cluster.realm.name)
-    screen.tell(f"{len(users) - len(left)} of {len(users)} users are restored.")
+    screen.tell(f"{len(users) - len(left) - len(broken)} of {len(users)} users are restored.")
     if left:
         names = ", ".join(terminal.visible(user) for user in left)
         screen.tell(f"The realm knows these already, and they are as they were: {names}. --force restores them, too.")
@@ -101,10 +107,23 @@ def restore(screen: terminal.Terminal, cluster: Cluster, path: str, *, replaces:
         "softtoken-admin fleet floor now was part of this. If a host has reached the nodes meanwhile with an older "
         "backup in them, run it again."
     )
+    if broken:
+        # A host that was broken into can write a state that nobody opens. The others come back all the same.
+        names = ", ".join(terminal.visible(user) for user in sorted(broken))
+        raise AdministrationFailed(
+            f"not restored, because nobody can open what the backup has of them: {names}",
+            hint="softtoken-enroll --user USER enrols anew those that there are",
+        )
 
 
-def _read(path: str, name: str) -> Values:
-    """Read a backup. Raises `OSError`, or `ValueError` if it is not a whole backup of this realm."""
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _read(path: str, name: str) -> tuple[Values, str]:
+    """Read a backup. Return what is in it, and when it was made. Raises `OSError`, or `ValueError` if it is not a whole
+    backup of this realm.
+    """
     with open(user_path.open_regular(path), "rb") as file:
         if os.fstat(file.fileno()).st_size > _MAX_BYTES:
             raise ValueError("is too large")
@@ -119,7 +138,7 @@ def _read(path: str, name: str) -> Values:
             if key == _LAST:
                 if value != str(number) or file.read(1):
                     break
-                return values
+                return values, words[3]
             values[_part_of(key)] = base64.b64decode(value, validate=True)
     raise ValueError("is not complete")
 
@@ -137,11 +156,15 @@ def _part_of(key: str) -> tuple[str, str]:
     kind, _, user = key.partition("/")
     if (kind not in (TOKENS, STATE) or not user) and key not in (FLOOR, ENROL):
         raise ValueError(f"has an unknown key: {terminal.visible(key[:100])}")
-    return kind, realm_names.decoded(user)
+    try:
+        return kind, realm_names.decoded(user)
+    except ValueError:
+        return kind, f"?{user}"  # nobody's: no seal is right for it
 
 
-def _require_our_seals(cluster: Cluster, values: Values) -> None:
-    """Check that all values can be used. Raises `ValueError`."""
+def _broken_in(cluster: Cluster, values: Values) -> set[str]:
+    """Return the users of whom something cannot be opened. Raises `ValueError` if that is all users."""
+    broken: dict[str, str] = {}
     for (kind, user), value in values.items():
         try:
             if kind == TOKENS:
@@ -149,21 +172,34 @@ def _require_our_seals(cluster: Cluster, values: Values) -> None:
             elif kind == STATE:
                 cluster.realm.open_state(user, value)
         except (DamagedState, BadTokenFile) as error:
-            raise ValueError(f"cannot be used with the seal key that is here: {error}") from None
+            broken[user] = str(error)
+    users = {user for _, user in values if user}
+    if users and not users - broken.keys():
+        raise ValueError(f"cannot be used with the seal key that is here: {next(iter(broken.values()))}")
+    return set(broken)
 
 
 def _write(cluster: Cluster, user: str, values: Values, *, replaces: bool) -> bool:
     """Write one user. Return False if the realm knows them, and they are not to be replaced."""
     own = cluster.realm
     keys = [own.key(TOKENS, user), own.key(STATE, user)]
-    tokens = values.get((TOKENS, user))
+    tokens, backup = values.get((TOKENS, user)), values.get((STATE, user))
+    older = State.new() if backup is None else own.open_state(user, backup)[1]
+    live: frozenset[str] = frozenset()
+    if tokens is not None:
+        live = token_file.parse(own.open(TOKENS, user, tokens), path=user).record_names()
     for _ in range(100):
         present = cluster.engine.read(keys, deadline_s=time.monotonic() + CALL_S)
-        if present[0].value is not None and present[0].value == tokens:
-            return True  # by an earlier run
-        if not replaces and any(entry.value is not None for entry in present):
+        has_them = present[0].value is not None and present[0].value == tokens  # by an earlier run, or never lost
+        if not has_them and not replaces and any(entry.value is not None for entry in present):
             return False
-        state = _combined(cluster, user, values, present[1])
+        known = _known(own, user, present[1])
+        after = older if known is None else known.with_uses_of(older)
+        adds_nothing = known is None or (known.last, known.spent) == (after.last, after.spent)
+        if has_them and present[1].value is not None and adds_nothing:
+            return True
+        # A time of grace may have been ended since, for instance by a revocation.
+        state = own.sealed_state(user, after.without_graces(), os.urandom(NONCE_BYTES), live)
         put = {keys[0]: tokens, keys[1]: state}
         expected = {key: entry.revision for key, entry in zip(keys, present, strict=True)}
         swapped = cluster.engine.swap(expected, put, keys, deadline_s=time.monotonic() + CALL_S)
@@ -172,19 +208,11 @@ def _write(cluster: Cluster, user: str, values: Values, *, replaces: bool) -> bo
     raise EngineDown("others keep changing the same")
 
 
-def _combined(cluster: Cluster, user: str, values: Values, present: Entry) -> bytes:
-    """Return the state of the backup, with what the realm knows to have been used."""
-    own, value = cluster.realm, values.get((STATE, user))
-    if present.value is None and value is not None:
-        return value
-    state = own.open_state(user, value)[1] if value is not None else State.new()
-    live: frozenset[str] = frozenset()
-    tokens = values.get((TOKENS, user))
-    if tokens is not None:
-        live = token_file.parse(own.open(TOKENS, user, tokens), path=user).record_names()
-    if present.value is not None:
-        try:
-            state = moved_onto(own.open_state(user, present.value)[1], state, set(live))
-        except DamagedState:
-            pass  # nothing can be learned from it
-    return own.sealed_state(user, state, os.urandom(NONCE_BYTES), live)
+def _known(own: realm_names.Realm, user: str, present: Entry) -> State | None:
+    """Return what the realm knows to have been used; None if there is nothing, or nothing can be learned from it."""
+    if present.value is None:
+        return None
+    try:
+        return own.open_state(user, present.value)[1]
+    except DamagedState:
+        return None

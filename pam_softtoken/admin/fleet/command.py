@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pam_softtoken.admin.common import person
@@ -74,11 +75,12 @@ def _run_in_realm(screen: terminal.Terminal, options: FleetOptions, cluster: Clu
             raise UsageError("floor takes the word now", hint="softtoken-admin fleet floor now")
         overview.raise_floor(screen, cluster)
     else:
-        work, what = {
+        works: dict[str, tuple[Callable[[terminal.Terminal, Cluster, str], None], str]] = {
             EXPORT: (backup.export, "a new file"),
             REVOKE: (relief.revoke, "a user"),
             UNLOCK: (relief.unlock, "a user"),
-        }[action]
+        }
+        work, what = works[action]
         work(screen, cluster, _one_word(options, what))
 
 

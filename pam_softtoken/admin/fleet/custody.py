@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pam_softtoken import option_table
+from pam_softtoken import option_table, option_values
 from pam_softtoken.account import replace, safe_open
 from pam_softtoken.admin.fleet.authority import Pair
 from pam_softtoken.admin.fleet.cluster import Cluster
@@ -149,6 +149,26 @@ def choose(given: str | None, settings: Config) -> Cluster:
             "this host is in no realm", hint=f"fleet= in {option_table.DEFAULT_CONF} names one, see softtoken-fleet(7)"
         )
     return cluster_of(settings.fleet, settings.fleet_keys)
+
+
+def of_host(settings: Config) -> Cluster:
+    """Return the cluster of the realm whose tokens count on this host: as its administrator if this machine administers
+    that one, or else as this host.
+
+    Raises:
+        AdministrationFailed: the keys are not in order.
+    """
+    here = Custody(DIRECTORY)
+    if Path(DIRECTORY, ADDRESS).exists() and _realm_of(here.address()) == _realm_of(settings.fleet):
+        return here.cluster()
+    return cluster_of(settings.fleet, settings.fleet_keys)
+
+
+def _realm_of(address: str) -> str:
+    try:
+        return option_values.fleet_parts(address)[1]
+    except ValueError:
+        return ""
 
 
 def write(path: str, content: bytes) -> None:

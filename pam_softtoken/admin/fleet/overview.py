@@ -41,7 +41,7 @@ def show(screen: terminal.Terminal, cluster: Cluster) -> None:
 
 
 def raise_floor(screen: terminal.Terminal, cluster: Cluster) -> None:
-    """Raise the floor to now: let no TOTP code count that is older than now.
+    """Raise the floor to now: let no TOTP code count that is older than now, and no code that was issued before.
 
     Raises:
         AdministrationFailed: it is not written.
@@ -64,6 +64,7 @@ def raise_floor(screen: terminal.Terminal, cluster: Cluster) -> None:
         raise AdministrationFailed("somebody else has changed it meanwhile", hint="run the same command again")
     deed.record("fleet-floor", "all", realm=cluster.realm.name)
     screen.tell("Done. The codes that apps show now are refused, and those of the next time step; later ones count.")
+    screen.tell("Codes that softtoken-admin code-for has issued are refused, too.")
     screen.tell("Tokens that count (HOTP) and recovery codes have no time: if the backup was old, make new ones.")
 
 

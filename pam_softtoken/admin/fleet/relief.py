@@ -16,20 +16,33 @@ from pam_softtoken.program_errors import AdministrationFailed
 from pam_softtoken.ui import terminal
 
 
-def revoke(screen: terminal.Terminal, cluster: Cluster, user: str) -> None:
+def revoke(screen: terminal.Terminal, cluster: Cluster, user: str, *, forced: bool = False) -> None:
     """End all tokens and recovery codes of a user. On return no host accepts them.
 
     The state stays: it proves that the user was enrolled. So no `nullok` lets them in.
 
+    Args:
+        screen: the output.
+        cluster: the realm's.
+        user: the name, as the realm has it.
+        forced: a user whom the realm does not know counts as one who was enrolled.
+
     Raises:
-        AdministrationFailed: they still count, or may do so.
+        AdministrationFailed: they still count, or may do so; or the realm does not know the user.
     """
-    key = cluster.realm.key(TOKENS, user)
+    key, state_key = cluster.realm.key(TOKENS, user), cluster.realm.key(STATE, user)
     deadline_s = time.monotonic() + CALL_S
     try:
         while True:
-            present = cluster.engine.read([key], deadline_s=deadline_s)[0]
+            present, state = cluster.engine.read([key, state_key], deadline_s=deadline_s)
+            if present.value is None and state.value is None and not forced:
+                # Another spelling may be the one that counts, and its tokens would go on.
+                raise AdministrationFailed(
+                    f"the realm does not know {user}", hint="softtoken-admin fleet status shows who is in it"
+                )
             if present.value is None:
+                if forced:
+                    _require_state(cluster, user, deadline_s)
                 break
             _require_state(cluster, user, deadline_s)
             swapped = cluster.engine.swap({key: present.revision}, {key: None}, [key], deadline_s=deadline_s)
@@ -41,7 +54,9 @@ def revoke(screen: terminal.Terminal, cluster: Cluster, user: str) -> None:
             hint="only a host that joined with --enrol, or the administrator's machine, can revoke",
         ) from None
     deed.record("fleet-revoke", user, realm=cluster.realm.name)
-    screen.tell(f"The realm has no tokens of {terminal.visible(user)}. No host accepts their codes.")
+    screen.tell(
+        f"The realm {cluster.realm.name} has no tokens of {terminal.visible(user)}. No host accepts their codes."
+    )
 
 
 def _require_state(cluster: Cluster, user: str, deadline_s: float) -> None:

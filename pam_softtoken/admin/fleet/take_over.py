@@ -112,8 +112,11 @@ def _write(cluster: Cluster, name: str, content: TokenFile, state: State | None,
 
 
 def _combined(cluster: Cluster, name: str, content: TokenFile, state: State | None, known: Entry) -> State | None:
-    """Return the state of the tokens, with what the realm knows of the user. Nothing that was used becomes unused."""
+    """Return the state of the tokens, with what the realm knows of the user. Nothing that was used becomes unused. An
+    issued code of this host ends: the realm may have accepted it, or ended it.
+    """
     if known.value is None:
         return state
     _, former = cluster.realm.open_state(name, known.value)
-    return moved_onto(former, state or State.new(), {token.fingerprint() for token in content.tokens})
+    fingerprints = {token.fingerprint() for token in content.tokens}
+    return moved_onto(former, state or State.new(), fingerprints).without_issued()
