@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from pam_softtoken.account import token_file
+from pam_softtoken.account import host_key, seal, token_file
+from pam_softtoken.account.host_key import HostKeys
 from pam_softtoken.admin.fleet import authority
 from pam_softtoken.fleet import key_files
 from pam_softtoken.fleet.realm import STATE, TOKENS
@@ -122,7 +123,7 @@ def _certificate_of(days: int) -> Callable[[EtcdCluster, Path], None]:
 
 
 def _other_seal_key(cluster: EtcdCluster, keys: Path) -> None:
-    (keys / key_files.SEAL_KEY).write_bytes(key_files.text_of(os.urandom(key_files.SEAL_KEY_BYTES)))
+    (keys / key_files.SEAL_KEY).write_bytes(host_key.serialise(HostKeys(os.urandom(seal.KEY_BYTES))))
 
 
 def _foreign(cluster: EtcdCluster, keys: Path) -> None:
@@ -136,7 +137,7 @@ FAULTS: tuple[tuple[str, str, Callable[[EtcdCluster, Path], object]], ...] = (
     ("error", "another seal.key", _other_seal_key),
     ("error", "has not joined the realm", lambda cluster, keys: shutil.rmtree(keys)),
     ("error", "o such file", lambda cluster, keys: (keys / key_files.SEAL_KEY).unlink()),
-    ("error", "64 hexadecimal digits", lambda cluster, keys: (keys / key_files.SEAL_KEY).write_text("x\n")),
+    ("error", "is no key file", lambda cluster, keys: (keys / key_files.SEAL_KEY).write_text("x\n")),
     ("error", "open to others", lambda cluster, keys: (keys / key_files.KEY).chmod(0o644)),
     ("error", "unable to get local issuer certificate", _foreign),
     ("error", "no certificate", lambda cluster, keys: (keys / key_files.CERTIFICATE).write_text("x\n")),

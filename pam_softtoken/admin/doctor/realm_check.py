@@ -60,7 +60,7 @@ def _of_keys(settings: Config) -> Iterator[Finding]:
     """Report keys of this host that cannot be used, and certificates that end."""
     directory = settings.fleet_keys
     try:
-        key_files.read_seal_key(directory)
+        key_files.read_seal_keys(directory)
     except InsecureFile as error:
         what = f"every user is refused: {error.why}"
         yield Finding(ERROR, error.path, "", what, f"chown -R root: {directory} && chmod -R go= {directory}")
