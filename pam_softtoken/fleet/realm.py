@@ -71,12 +71,9 @@ class Realm:
         """The id of the key that seals."""
         return seal.key_id(self._sealing)
 
-    def has_key_of(self, value: bytes) -> bool:
-        """Return whether one of our keys is the one that a value names. Whether it opens is another question."""
-        try:
-            return self._key_for(value) is not None
-        except ValueError:
-            return False
+    def key_ids(self) -> list[str]:
+        """Return the ids of all keys."""
+        return [seal.key_id(key) for key in (self._sealing, *self._others)]
 
     def _key_for(self, value: bytes) -> bytes | None:
         name = seal.key_id_of(value)

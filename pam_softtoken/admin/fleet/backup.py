@@ -12,11 +12,10 @@ from pam_softtoken.account import replace, token_file, user_path
 from pam_softtoken.account.state import State, moved_onto
 from pam_softtoken.admin.common import deed
 from pam_softtoken.admin.fleet import overview
-from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster
+from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster, place_of
 from pam_softtoken.errors import BadTokenFile, DamagedState, PathError
-from pam_softtoken.fleet import realm as realm_names
 from pam_softtoken.fleet.engine import EngineDown, Entry
-from pam_softtoken.fleet.realm import ENROL, FLOOR, NONCE_BYTES, STATE, TOKENS
+from pam_softtoken.fleet.realm import NONCE_BYTES, STATE, TOKENS
 from pam_softtoken.program_errors import AdministrationFailed
 from pam_softtoken.ui import progress, terminal
 
@@ -120,7 +119,7 @@ def _read(path: str, name: str) -> Values:
                 if value != str(number) or file.read(1):
                     break
                 return values
-            values[_part_of(key)] = base64.b64decode(value, validate=True)
+            values[_place_of(key)] = base64.b64decode(value, validate=True)
     raise ValueError("is not complete")
 
 
@@ -133,11 +132,11 @@ def _line(data: bytes) -> str:
         raise ValueError("is no backup of a realm") from None
 
 
-def _part_of(key: str) -> tuple[str, str]:
-    kind, _, user = key.partition("/")
-    if (kind not in (TOKENS, STATE) or not user) and key not in (FLOOR, ENROL):
-        raise ValueError(f"has an unknown key: {terminal.visible(key[:100])}")
-    return kind, realm_names.decoded(user)
+def _place_of(name: str) -> tuple[str, str]:
+    try:
+        return place_of(name)
+    except ValueError:
+        raise ValueError(f"has an unknown key: {terminal.visible(name[:100])}") from None
 
 
 def _require_our_seals(cluster: Cluster, values: Values) -> None:
