@@ -246,7 +246,7 @@ class FleetStore:
         """Return whether the tokens are those. They may have been sealed with another key since."""
         if tokens is None or self._content is None:
             return False
-        return self._content is tokens or token_file.serialise(self._content) == token_file.serialise(tokens)
+        return self._content.record_names() == tokens.record_names()
 
     def _take(self, entries: list[Entry]) -> None:
         """Decode what was read."""
