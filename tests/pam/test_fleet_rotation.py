@@ -95,9 +95,13 @@ class Office:
         self.path = cluster.root_keys
         for name, _ in list(cluster.cluster.entries()):
             cluster.put(cluster.realm.prefix("") + name, None)
-        (self.path / OLD_SEAL_KEY).unlink(missing_ok=True)
-        (self.path / SEAL_KEY).write_bytes(host_key.serialise(HostKeys(cluster.seal_key)))
         shutil.rmtree(self.path / "hosts", ignore_errors=True)
+        self.reset_keys()
+
+    def reset_keys(self) -> None:
+        """Let the seal key be the one that the cluster's realm has."""
+        (self.path / OLD_SEAL_KEY).unlink(missing_ok=True)
+        (self.path / SEAL_KEY).write_bytes(host_key.serialise(HostKeys(self.cluster.seal_key)))
 
     @property
     def custody(self) -> Custody:
@@ -121,8 +125,16 @@ class Office:
     def run(self, *words: str) -> str:
         return succeeded(self._admin.run("fleet", *words, f"--keys={self.path}"))
 
-    def refused(self, *words: str) -> tuple[str, str]:
-        return refused(self._admin.run("fleet", *words, f"--keys={self.path}"))
+    def refused(self, *words: str, status: int = 1) -> tuple[str, str]:
+        return refused(self._admin.run("fleet", *words, f"--keys={self.path}"), status)
+
+    def texts(self, realm: Realm) -> dict[str, bytes]:
+        """Return what the values are, opened with the keys of a realm."""
+        found = {}
+        for name, entry in self.cluster.cluster.entries():
+            kind, _, user = name.partition("/")
+            found[name] = realm.open(kind, user, entry.value or b"")
+        return found
 
     def ids(self) -> dict[str, str]:
         """Return the ids of the keys with which the values are sealed."""
@@ -377,17 +389,19 @@ def _die_before(number: int, step: str, here: Custody) -> bool:
     return status == 0
 
 
-def _all_open(office: Office, *files: bytes) -> None:
-    """Check that hosts with these files open everything, and that each opens what the others seal."""
+def _all_open(office: Office, texts: dict[str, bytes], *files: bytes) -> None:
+    """Check that hosts with these files open everything, and that each opens what the others seal.
+
+    Args:
+        texts: what is sealed. Resealing changes nothing in it, such as the nonce of a state.
+    """
     realms = []
     for data in files:
         keys = key_files.seal_keys_from(data, SEAL_KEY)
         assert keys.sealing is not None
         realms.append(Realm(REALM, keys.sealing, keys.others))
     for each in realms:
-        for name, entry in office.cluster.cluster.entries():
-            kind, _, user = name.partition("/")
-            each.open(kind, user, entry.value or b"")
+        assert office.texts(each) == texts
         for other in realms:
             each.open(FLOOR, "", other.seal(FLOOR, "", b"1"))
 
@@ -404,18 +418,109 @@ def test_step__that_is_killed_at_any_write_is_finished_by_running_it_again(
         shutil.copy(office.path / SEAL_KEY, new_host / SEAL_KEY)
         cluster.set_floor(1)  # sealed with the old key
         files = {(office.path / SEAL_KEY).read_bytes()}
-        number = 1
+        texts, number = office.texts(office.realm()), 1
         while not _die_before(number, stage, office.custody):
             number += 1
             if stage != PREPARED:  # before, no host gets anything
                 files.add((office.path / SEAL_KEY).read_bytes())
-            _all_open(office, *files)
+            _all_open(office, texts, *files)
         assert number >= 3
-        files.add((office.path / SEAL_KEY).read_bytes())
-        _all_open(office, *files)
-        assert (new_host / SEAL_KEY).read_bytes() == (office.path / SEAL_KEY).read_bytes()
+        written = (office.path / SEAL_KEY).read_bytes()
+        _all_open(office, texts, written, *files)
+        assert _die_before(100, stage, office.custody)
+        assert (new_host / SEAL_KEY).read_bytes() == (office.path / SEAL_KEY).read_bytes() == written
     assert len(office.keys().by_id()) == 1
     assert set(office.ids().values()) == {office.realm().sealing_id}
     for host in hosts:
         host.get_key()
     _each_code_works_once(hosts, alice, phone)
+
+
+def test_steps__are_refused_out_of_order_and_change_nothing(office: Office) -> None:
+    wrong: dict[str, dict[tuple[str, ...], str]] = {
+        "": {("--seal",): "no change of the seal key was begun", ("--finish",): "no change of the seal key was begun"},
+        PREPARED: {("--finish",): "the new key does not seal yet"},
+        SEALING: {(): "the new key seals already"},
+        FINISHED: {("--seal",): "the last change of the seal key is finished"},
+    }
+    for stage, steps in wrong.items():
+        if stage:
+            office.rotate(stage)
+        before = {path: path.read_bytes() for path in office.path.iterdir() if path.is_file()}
+        for words, message in steps.items():
+            error, hint = office.refused("rotate", *words)
+            assert error == message
+            assert hint.startswith("softtoken-admin fleet rotate")
+        with office.custody.locked():
+            assert "another change of the keys is at work" in office.refused("rotate", *STEPS.get(stage, ()))[0]
+        assert {path: path.read_bytes() for path in office.path.iterdir() if path.is_file()} == before
+    assert office.refused("rotate", "--seal", "--finish", status=2)[0] == "either --seal or --finish"
+    (office.path / OLD_SEAL_KEY).write_bytes(host_key.serialise(HostKeys(bytes(32))))
+    office.rotate(PREPARED)
+    (office.path / OLD_SEAL_KEY).unlink()
+    assert "do not belong together" in office.refused("rotate", "--seal")[0]
+
+
+def test_next_change__waits_until_nothing_has_the_key_from_before_the_last_one(
+    office: Office, cluster: EtcdCluster
+) -> None:
+    for stage in STEPS:
+        office.rotate(stage)
+    cluster.set_floor(1)  # a late host
+    error, hint = office.refused("rotate")
+    assert error.endswith(f": {FLOOR}")
+    assert "--finish" in hint
+    office.rotate(FINISHED)
+    office.rotate(PREPARED)
+
+
+def test_values_that_no_key_opens__are_named_and_left_as_they_are(
+    office: Office, cluster: EtcdCluster, alice: Person, phone: Phone
+) -> None:
+    key = cluster.realm.key(STATE, alice.name)
+    good = cluster.read(key).value
+    assert good is not None
+    broken = {
+        key: good[:-1] + bytes((good[-1] ^ 1,)),
+        cluster.realm.key(STATE, "bob"): good,
+        cluster.realm.key(TOKENS, "bob"): Realm(REALM, bytes(32)).seal(TOKENS, "bob", b"{}"),
+        cluster.realm.key(TOKENS, "carol"): b"",
+        cluster.realm.prefix("") + "else": cluster.realm.seal("else", "", b""),
+    }
+    for each, value in broken.items():
+        cluster.put(each, value)
+    for stage in STEPS:
+        said = office.rotate(stage)
+        if stage != PREPARED:
+            line = next(line for line in said.splitlines() if line.startswith("No key here opens these"))
+            names = {cluster.realm.prefix("") + name.strip(" .") for name in line.partition(":")[2].split(",")}
+            assert names == set(broken)
+    assert {each: cluster.read(each).value for each in broken} == broken
+
+
+def test_commands_of_a_realm__go_on_during_the_change(
+    office: Office, cluster: EtcdCluster, hosts: list[Host], alice: Person, phone: Phone, outside: Path
+) -> None:
+    old = cluster.realm.sealing_id
+    assert "seal key" not in office.run("status")
+    before = outside / "before"
+    office.run("export", str(before))
+    office.rotate(PREPARED)
+    (new,) = {*office.keys().by_id()} - {old}
+    shown = office.run("status")
+    assert f"seal key   {old}: seals here, 2 values\n" in shown
+    assert f"seal key   {new}: opens here, 0 values\n" in shown
+    office.run("join", "early")
+    assert (office.path / "hosts" / "early" / SEAL_KEY).read_bytes() == (office.path / SEAL_KEY).read_bytes()
+    office.rotate(SEALING)
+    assert (office.path / "hosts" / "early" / SEAL_KEY).read_bytes() == (office.path / SEAL_KEY).read_bytes()
+    cluster.put(cluster.realm.key(TOKENS, alice.name), None)
+    office.run("restore", str(before), "--force")
+    assert f"seal key   {old}: opens here, 1 values\n" in office.run("status")
+    office.rotate(FINISHED)
+    assert "seal key" not in office.run("status")
+    assert "cannot be used with the seal key" in office.refused("restore", str(before))[0]
+    hosts[0].get_key()
+    assert hosts[0].log_in(alice, phone.hotp()) == (PAM_SUCCESS, "accepted")
+    cluster.set_floor(1)
+    assert f"seal key   {old}: unknown here, 1 values\n" in office.run("status")
