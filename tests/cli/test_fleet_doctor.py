@@ -17,9 +17,9 @@ from pam_softtoken.account import host_key, seal, token_file
 from pam_softtoken.account.host_key import HostKeys
 from pam_softtoken.admin.fleet import authority
 from pam_softtoken.fleet import key_files
-from pam_softtoken.fleet.realm import STATE, TOKENS
+from pam_softtoken.fleet.realm import STATE, TOKENS, Realm
 from tests.support import tools
-from tests.support.account import Person
+from tests.support.account import REALM, Person
 from tests.support.doctor import PatientHost, found_in
 from tests.support.etcd_cluster import HOST, EtcdCluster, cluster_in, free_port
 from tests.support.installation import Installation
@@ -194,9 +194,23 @@ def test_doctor__names_users_whose_seals_are_broken(member: Member, cluster: Etc
     assert f"the seals are broken of {alice.name}" in finding["what"]
 
 
-def _content(cluster: EtcdCluster, person: Person) -> token_file.TokenFile:
-    from pam_softtoken.account import token_file
+def test_doctor__names_users_whose_seal_key_this_host_lacks(
+    member: Member, cluster: EtcdCluster, keys: Path, alice: Person
+) -> None:
+    content = _content(cluster, alice)
+    key = cluster.realm.key(TOKENS, "somebody-else")
+    new = Realm(REALM, os.urandom(seal.KEY_BYTES))
+    cluster.put(key, new.seal(TOKENS, "somebody-else", token_file.serialise(content)))
+    try:
+        finding = member.only_finding("error")
+    finally:
+        cluster.put(key, None)
+    assert "this host lacks a seal key of somebody-else" in finding["what"]
+    assert finding["place"] == f"{keys}/{key_files.SEAL_KEY}"
+    assert "fleet join" in finding["mend"]
 
+
+def _content(cluster: EtcdCluster, person: Person) -> token_file.TokenFile:
     value = cluster.read(cluster.realm.key(TOKENS, person.name)).value
     assert value is not None
     return token_file.parse(cluster.realm.open(TOKENS, person.name, value), path="tokens")

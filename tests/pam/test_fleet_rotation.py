@@ -99,7 +99,7 @@ class Office:
         self.reset_keys()
 
     def reset_keys(self) -> None:
-        """Let the seal key be the one that the cluster's realm has."""
+        """Restore the seal key that the cluster's realm has."""
         (self.path / OLD_SEAL_KEY).unlink(missing_ok=True)
         (self.path / SEAL_KEY).write_bytes(host_key.serialise(HostKeys(self.cluster.seal_key)))
 
@@ -117,7 +117,7 @@ class Office:
         return Realm(REALM, keys.sealing, keys.others)
 
     def rotate(self, stage: str) -> str:
-        """Take a step with the program. Return what it said."""
+        """Run a step with the program. Return what it said."""
         done = self._admin.run("fleet", "rotate", *STEPS[stage], f"--keys={self.path}")
         succeeded(done)
         return done.stderr
@@ -357,7 +357,7 @@ def test_finish__refuses_while_a_host_still_seals_with_the_old_key(
 
 
 def _die_before(number: int, step: str, here: Custody) -> bool:
-    """Take a step in another process, which is killed before it writes for the nth time. Return whether it was done."""
+    """Run a step in another process, which is killed before it writes for the nth time. Return whether it was done."""
     child = os.fork()
     if not child:
         left = [number]

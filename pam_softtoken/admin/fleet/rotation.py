@@ -85,7 +85,7 @@ class Resealed:
 
 
 def prepare(screen: terminal.Terminal, here: Custody, cluster: Cluster) -> None:
-    """Make a new key, which only opens.
+    """Create a new key, which only opens.
 
     Raises:
         AdministrationFailed: the present change has to be finished first, or the nodes do not answer.
@@ -108,7 +108,7 @@ def prepare(screen: terminal.Terminal, here: Custody, cluster: Cluster) -> None:
 
 
 def reseal(screen: terminal.Terminal, here: Custody, cluster: Cluster) -> None:
-    """Let the new key seal, and seal everything with it. The old one still opens.
+    """Seal with the new key from now on, and everything that is there. The old one still opens.
 
     Raises:
         AdministrationFailed: the step before is missing, or not everything was resealed.
@@ -170,7 +170,7 @@ STEPS = {PREPARED: prepare, SEALING: reseal, FINISHED: finish}
 
 
 def run(screen: terminal.Terminal, here: Custody, step: str) -> None:
-    """Take a step: `PREPARED`, `SEALING` or `FINISHED`.
+    """Run a step: `PREPARED`, `SEALING` or `FINISHED`.
 
     Raises:
         AdministrationFailed: it is not done, or not all of it. Running it again goes on.
@@ -258,7 +258,7 @@ def _resealed(cluster: Cluster, own: Realm) -> Resealed:
 
 
 def _reseal_one(cluster: Cluster, own: Realm, name: str, entry: Entry) -> None:
-    """Reseal a value. If others have changed it since it was read, take theirs.
+    """Reseal a value. If others have changed it since it was read, reseal theirs.
 
     Raises:
         DamagedState: no key here opens it.
