@@ -26,7 +26,7 @@ _SEAL, _OPEN, _PCRS = "seal", "open", "pcrs"
 
 
 class HostKeys:
-    """The keys of this host.
+    """The keys of this host, or of a realm.
 
     Args:
         sealing: the key that seals what is written; None while sealing is being turned off.

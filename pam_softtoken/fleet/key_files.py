@@ -6,16 +6,15 @@ from __future__ import annotations
 
 import os
 
-from pam_softtoken.account import file_faults, safe_open
+from pam_softtoken.account import file_faults, host_key, safe_open
+from pam_softtoken.account.host_key import HostKeys
 from pam_softtoken.errors import MISSING, UnusableFile
 
 AUTHORITY, CERTIFICATE, KEY, SEAL_KEY = "ca.crt", "host.crt", "host.key", "seal.key"
-SEAL_KEY_BYTES = 32
-_MAX_BYTES = 64 * 1024
 
 
-def read_seal_key(directory: str) -> bytes:
-    """Check the files, and return the key of the realm's seals.
+def read_seal_keys(directory: str) -> HostKeys:
+    """Check the files, and return the keys of the realm's seals. One of them seals.
 
     Args:
         directory: absolute path, the `fleet_keys` option.
@@ -32,17 +31,27 @@ def read_seal_key(directory: str) -> bytes:
             os.close(_opened(f"{directory}/{name}", below))
         descriptor = _opened(f"{directory}/{SEAL_KEY}", below)
         try:
-            data = safe_open.read(descriptor, _MAX_BYTES, path=f"{directory}/{SEAL_KEY}")
+            data = safe_open.read(descriptor, host_key.MAX_BYTES, path=f"{directory}/{SEAL_KEY}")
         finally:
             os.close(descriptor)
     finally:
         os.close(below)
-    return _key_from(data, f"{directory}/{SEAL_KEY}")
+    return seal_keys_from(data, f"{directory}/{SEAL_KEY}")
 
 
-def text_of(seal_key: bytes) -> bytes:
-    """Return the content of `seal.key`."""
-    return seal_key.hex().encode() + b"\n"
+def seal_keys_from(data: bytes, path: str) -> HostKeys:
+    """Return the keys of the realm's seals from the content of `seal.key`. One of them seals.
+
+    Raises:
+        UnusableFile: it is no such content.
+    """
+    try:
+        keys = host_key.parse(data)
+    except ValueError as error:
+        raise UnusableFile(path, str(error)) from None
+    if keys.sealing is None:
+        raise UnusableFile(path, "has no key that seals")
+    return keys
 
 
 def _opened(path: str, below: int) -> int:
@@ -50,10 +59,3 @@ def _opened(path: str, below: int) -> int:
         return safe_open.open_file(path, os.O_RDONLY, below=below, owner=os.geteuid())
     except FileNotFoundError as error:
         raise UnusableFile(path, file_faults.words_of(error), kind=MISSING) from None
-
-
-def _key_from(data: bytes, path: str) -> bytes:
-    text = data.removesuffix(b"\n")
-    if len(text) != 2 * SEAL_KEY_BYTES or text.strip(b"0123456789abcdef"):
-        raise UnusableFile(path, f"is not {2 * SEAL_KEY_BYTES} hexadecimal digits")
-    return bytes.fromhex(text.decode("ascii"))

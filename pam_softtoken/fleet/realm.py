@@ -55,14 +55,29 @@ class Realm:
 
     Args:
         name: as in the `fleet` option.
-        seal_key: 32 bytes, shared by its hosts.
+        sealing: the key that seals what is written, 32 bytes. Its hosts share it.
+        others: keys that only open, while the key is being changed.
     """
 
-    __slots__ = ("_seal_key", "name")
+    __slots__ = ("_others", "_sealing", "name")
 
-    def __init__(self, name: str, seal_key: bytes) -> None:
+    def __init__(self, name: str, sealing: bytes, others: tuple[bytes, ...] = ()) -> None:
         self.name = name
-        self._seal_key = seal_key
+        self._sealing = sealing
+        self._others = others
+
+    @property
+    def sealing_id(self) -> str:
+        """The id of the key that seals."""
+        return seal.key_id(self._sealing)
+
+    def key_ids(self) -> list[str]:
+        """Return the ids of all keys."""
+        return [seal.key_id(key) for key in (self._sealing, *self._others)]
+
+    def _key_for(self, value: bytes) -> bytes | None:
+        name = seal.key_id_of(value)
+        return next((key for key in (self._sealing, *self._others) if seal.key_id(key) == name), None)
 
     def key(self, kind: str, user: str = "") -> str:
         """Return the key of a user's `TOKENS` or `STATE`, or of the `FLOOR` or `ENROL`."""
@@ -75,7 +90,7 @@ class Realm:
     def seal(self, kind: str, user: str, data: bytes) -> bytes:
         """Return a value that nobody without the seal key can read, change, or move to another key."""
         place = (self.name, kind, encoded(user))
-        return seal.seal(self._seal_key, data, place, nonce=os.urandom(seal.NONCE_BYTES))
+        return seal.seal(self._sealing, data, place, nonce=os.urandom(seal.NONCE_BYTES))
 
     def open(self, kind: str, user: str, value: bytes) -> bytes:
         """Return what was sealed.
@@ -84,7 +99,10 @@ class Realm:
             DamagedState: nobody with the seal key has written this value for this key.
         """
         try:
-            return seal.unseal(self._seal_key, value, (self.name, kind, encoded(user)))
+            key = self._key_for(value)
+            if key is None:
+                raise ValueError("is sealed with another key")
+            return seal.unseal(key, value, (self.name, kind, encoded(user)))
         except ValueError as error:
             raise DamagedState(self.key(kind, user), f"its seal is not right: the value {error}") from None
 

@@ -9,7 +9,7 @@ import os
 import time
 
 from pam_softtoken import option_values
-from pam_softtoken.account import enrolled_mark, revocation, token_file
+from pam_softtoken.account import enrolled_mark, revocation, seal, token_file
 from pam_softtoken.errors import FleetDown, NotEnrolled, NotStored, Overtaken, Revoked, SoftTokenError
 from pam_softtoken.fleet import key_files, local_record
 from pam_softtoken.fleet.engine import EngineDown
@@ -38,7 +38,8 @@ def engine_of(config: Config) -> tuple[Engine, Realm]:
 
     endpoints, name = option_values.fleet_parts(config.fleet)
     directory = config.fleet_keys
-    seal_key = key_files.read_seal_key(directory)
+    keys = key_files.read_seal_keys(directory)
+    assert keys.sealing is not None  # noqa: S101 - `read_seal_keys` checks that
     try:
         context = tls.context_of(
             authority=f"{directory}/{key_files.AUTHORITY}",
@@ -47,7 +48,7 @@ def engine_of(config: Config) -> tuple[Engine, Realm]:
         )
     except OSError:
         raise FleetDown(f"{directory}: the certificates and the key do not fit together") from None
-    return etcd.Etcd(endpoints, context), Realm(name, seal_key)
+    return etcd.Etcd(endpoints, context), Realm(name, keys.sealing, keys.others)
 
 
 class Place:
@@ -109,7 +110,7 @@ class FleetStore:
         self.account = account
         self._config = config
         name = option_values.fleet_parts(config.fleet)[1]
-        self._realm = Realm(name, bytes(key_files.SEAL_KEY_BYTES))  # until the key is read
+        self._realm = Realm(name, bytes(seal.KEY_BYTES))  # until the key is read
         self._keys = [
             self._realm.key(TOKENS, account.name),
             self._realm.key(STATE, account.name),
@@ -230,16 +231,22 @@ class FleetStore:
         self._require_not_revoked()
 
     def _take_what_is_there(self, entries: list[Entry], nonce: bytes) -> None:
-        tokens_revision = self._revisions[0]
+        tokens = self._content
         self._take(entries)
         if self._nonce == nonce:
-            if self._revisions[0] != tokens_revision:
+            if not self._has_still(tokens):
                 raise Revoked
             return
         if time.monotonic() >= self._deadline_s:
             raise NotStored(self.location.path, "others keep changing it; the code is not used up")
         self._is_overtaken = True
         raise Overtaken
+
+    def _has_still(self, tokens: TokenFile | None) -> bool:
+        """Return whether the tokens are those. They may have been sealed with another key since."""
+        if tokens is None or self._content is None:
+            return False
+        return self._content.record_names() == tokens.record_names()
 
     def _take(self, entries: list[Entry]) -> None:
         """Decode what was read."""

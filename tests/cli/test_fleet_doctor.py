@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from pam_softtoken.account import token_file
+from pam_softtoken.account import host_key, seal, token_file
+from pam_softtoken.account.host_key import HostKeys
 from pam_softtoken.admin.fleet import authority
 from pam_softtoken.fleet import key_files
-from pam_softtoken.fleet.realm import STATE, TOKENS
+from pam_softtoken.fleet.realm import STATE, TOKENS, Realm
 from tests.support import tools
-from tests.support.account import Person
+from tests.support.account import REALM, Person
 from tests.support.doctor import PatientHost, found_in
 from tests.support.etcd_cluster import HOST, EtcdCluster, cluster_in, free_port
 from tests.support.installation import Installation
@@ -122,7 +123,7 @@ def _certificate_of(days: int) -> Callable[[EtcdCluster, Path], None]:
 
 
 def _other_seal_key(cluster: EtcdCluster, keys: Path) -> None:
-    (keys / key_files.SEAL_KEY).write_bytes(key_files.text_of(os.urandom(key_files.SEAL_KEY_BYTES)))
+    (keys / key_files.SEAL_KEY).write_bytes(host_key.serialise(HostKeys(os.urandom(seal.KEY_BYTES))))
 
 
 def _foreign(cluster: EtcdCluster, keys: Path) -> None:
@@ -136,7 +137,7 @@ FAULTS: tuple[tuple[str, str, Callable[[EtcdCluster, Path], object]], ...] = (
     ("error", "another seal.key", _other_seal_key),
     ("error", "has not joined the realm", lambda cluster, keys: shutil.rmtree(keys)),
     ("error", "o such file", lambda cluster, keys: (keys / key_files.SEAL_KEY).unlink()),
-    ("error", "64 hexadecimal digits", lambda cluster, keys: (keys / key_files.SEAL_KEY).write_text("x\n")),
+    ("error", "is no key file", lambda cluster, keys: (keys / key_files.SEAL_KEY).write_text("x\n")),
     ("error", "open to others", lambda cluster, keys: (keys / key_files.KEY).chmod(0o644)),
     ("error", "unable to get local issuer certificate", _foreign),
     ("error", "no certificate", lambda cluster, keys: (keys / key_files.CERTIFICATE).write_text("x\n")),
@@ -193,9 +194,23 @@ def test_doctor__names_users_whose_seals_are_broken(member: Member, cluster: Etc
     assert f"the seals are broken of {alice.name}" in finding["what"]
 
 
-def _content(cluster: EtcdCluster, person: Person) -> token_file.TokenFile:
-    from pam_softtoken.account import token_file
+def test_doctor__names_users_whose_seal_key_this_host_lacks(
+    member: Member, cluster: EtcdCluster, keys: Path, alice: Person
+) -> None:
+    content = _content(cluster, alice)
+    key = cluster.realm.key(TOKENS, "somebody-else")
+    new = Realm(REALM, os.urandom(seal.KEY_BYTES))
+    cluster.put(key, new.seal(TOKENS, "somebody-else", token_file.serialise(content)))
+    try:
+        finding = member.only_finding("error")
+    finally:
+        cluster.put(key, None)
+    assert "this host lacks a seal key of somebody-else" in finding["what"]
+    assert finding["place"] == f"{keys}/{key_files.SEAL_KEY}"
+    assert "fleet join" in finding["mend"]
 
+
+def _content(cluster: EtcdCluster, person: Person) -> token_file.TokenFile:
     value = cluster.read(cluster.realm.key(TOKENS, person.name)).value
     assert value is not None
     return token_file.parse(cluster.realm.open(TOKENS, person.name, value), path="tokens")

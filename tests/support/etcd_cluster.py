@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pam_softtoken.account import host_key, seal
+from pam_softtoken.account.host_key import HostKeys
 from pam_softtoken.account.state import State
 from pam_softtoken.account.state_format import decode
 from pam_softtoken.account.token_file import TokenFile, parse, serialise
@@ -113,7 +115,7 @@ class EtcdCluster:
     def __init__(self, directory: Path, *, nodes: int = 3) -> None:
         self.directory = directory
         self.authority = authority.new_authority(REALM)
-        self.seal_key = os.urandom(key_files.SEAL_KEY_BYTES)
+        self.seal_key = os.urandom(seal.KEY_BYTES)
         self.realm = Realm(REALM, self.seal_key)
         self._keys = directory / "keys"
         self._keys.mkdir(mode=0o700)
@@ -156,7 +158,7 @@ class EtcdCluster:
             (key_files.AUTHORITY, self.authority.certificate),
             (key_files.CERTIFICATE, pair.certificate),
             (key_files.KEY, pair.key),
-            (key_files.SEAL_KEY, key_files.text_of(self.seal_key)),
+            (key_files.SEAL_KEY, host_key.serialise(HostKeys(self.seal_key))),
         ):
             (directory / each).write_bytes(content)
             (directory / each).chmod(0o600)

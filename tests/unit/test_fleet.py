@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pam_softtoken import config
-from pam_softtoken.account import places
+from pam_softtoken.account import host_key, places, seal
+from pam_softtoken.account.host_key import HostKeys
 from pam_softtoken.account.state import State
 from pam_softtoken.config import Config
-from pam_softtoken.errors import ConfigError, DamagedState, NotStored
-from pam_softtoken.fleet import etcd_messages, http2, local_record, realm
+from pam_softtoken.errors import ConfigError, DamagedState, NotStored, UnusableFile
+from pam_softtoken.fleet import etcd_messages, http2, key_files, local_record, realm
 from pam_softtoken.fleet.http2 import BadAnswer, Conversation, frame
 from pam_softtoken.fleet.realm import FLOOR, STATE, TOKENS, Realm
 from pam_softtoken.login import throttle
@@ -142,6 +143,32 @@ def test_value__opens_only_in_its_place_and_with_its_key() -> None:
     ):
         with pytest.raises(DamagedState):
             other.open(kind, user, sealed)
+
+
+def test_value__opens_with_each_key_of_the_realm_and_is_sealed_with_one() -> None:
+    old, new, foreign = (os.urandom(32) for _ in range(3))
+    before, during = Realm("office", old), Realm("office", new, (old,))
+    assert during.open(TOKENS, "alice", before.seal(TOKENS, "alice", b"text")) == b"text"
+    sealed = during.seal(TOKENS, "alice", b"text")
+    assert seal.key_id_of(sealed) == during.sealing_id == seal.key_id(new)
+    assert during.key_ids() == [seal.key_id(new), seal.key_id(old)]
+    assert Realm("office", new).open(TOKENS, "alice", sealed) == b"text"
+    for value in (sealed, Realm("office", foreign).seal(TOKENS, "alice", b"text"), b"", b"softtoken"):
+        with pytest.raises(DamagedState):
+            before.open(TOKENS, "alice", value)
+    renamed = sealed.replace(seal.key_id(new).encode(), seal.key_id(old).encode())
+    with pytest.raises(DamagedState):
+        during.open(TOKENS, "alice", renamed)
+
+
+def test_seal_key_file__has_one_key_that_seals() -> None:
+    old, new = os.urandom(32), os.urandom(32)
+    keys = key_files.seal_keys_from(host_key.serialise(HostKeys(new, (old,))), "seal.key")
+    assert (keys.sealing, keys.others) == (new, (old,))
+    for bad in (host_key.serialise(HostKeys(None, (old,))), old.hex().encode() + b"\n", b""):
+        with pytest.raises(UnusableFile) as caught:
+            key_files.seal_keys_from(bad, "seal.key")
+        assert old.hex() not in str(caught.value)
 
 
 def test_state__comes_back_with_its_nonce() -> None:

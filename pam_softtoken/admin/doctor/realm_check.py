@@ -11,7 +11,7 @@ from pam_softtoken import option_table, option_values
 from pam_softtoken.account import safe_open
 from pam_softtoken.admin.common import logins, survey
 from pam_softtoken.admin.common.finding import ERROR, NOTE, WARNING, Finding, Report, named
-from pam_softtoken.admin.fleet.cluster import Cluster
+from pam_softtoken.admin.fleet.cluster import Cluster, key_id_in
 from pam_softtoken.admin.services.option_check import our_lines, settings_of
 from pam_softtoken.admin.services.stack_check import Services
 from pam_softtoken.config import Config
@@ -60,7 +60,7 @@ def _of_keys(settings: Config) -> Iterator[Finding]:
     """Report keys of this host that cannot be used, and certificates that end."""
     directory = settings.fleet_keys
     try:
-        key_files.read_seal_key(directory)
+        key_files.read_seal_keys(directory)
     except InsecureFile as error:
         what = f"every user is refused: {error.why}"
         yield Finding(ERROR, error.path, "", what, f"chown -R root: {directory} && chmod -R go= {directory}")
@@ -120,25 +120,35 @@ def _of_nodes(settings: Config) -> Iterator[Finding]:
         then = f"{spare} more may fail" if spare > 0 else "if one more fails, every user is refused"
         what = f"this node of the realm {name} does not answer; {then}: {why}"
         yield Finding(WARNING, place, "", what, _look_at(place))
-    yield from _of_seals(answering)
+    yield from _of_seals(answering, settings.fleet_keys)
 
 
 def _look_at(place: str) -> str:
     return f"ssh root@{place.rpartition(':')[0]} systemctl status etcd"
 
 
-def _of_seals(cluster: Cluster) -> Iterator[Finding]:
+def _of_seals(cluster: Cluster, directory: str) -> Iterator[Finding]:
     """Report seals of the first users that this host cannot open."""
     try:
         tokens = cluster.some(TOKENS)
     except EngineDown as error:
         yield Finding(WARNING, cluster.realm.prefix(TOKENS), "", f"the tokens cannot be read: {error}", _STATUS)
         return
+    ids = cluster.realm.key_ids()
     broken = [name for name, entry in tokens.items() if not _opens(cluster, name, entry.value or b"")]
+    foreign = [name for name in broken if key_id_in(tokens[name]) not in ("", *ids)]
     if broken and len(broken) == len(tokens):
         what = f"this host can open the tokens of no user: it has another {key_files.SEAL_KEY} than the realm"
         yield Finding(ERROR, cluster.realm.prefix(TOKENS), "", what, _JOIN)
-    elif broken:
+        return
+    if foreign:
+        what = (
+            f"this host lacks a seal key of {named(foreign)}, who are refused: its {key_files.SEAL_KEY} is not the "
+            "realm's present one, or somebody has changed the values in etcd"
+        )
+        yield Finding(ERROR, f"{directory}/{key_files.SEAL_KEY}", "", what, _JOIN)
+    broken = [name for name in broken if name not in foreign]
+    if broken:
         what = f"the seals are broken of {named(broken)}, who are refused: somebody has changed the values in etcd"
         yield Finding(ERROR, cluster.realm.prefix(TOKENS), "", what, _STATUS)
 

@@ -12,11 +12,10 @@ from pam_softtoken.account import replace, token_file, user_path
 from pam_softtoken.account.state import State
 from pam_softtoken.admin.common import deed
 from pam_softtoken.admin.fleet import overview
-from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster
+from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster, place_of
 from pam_softtoken.errors import BadTokenFile, DamagedState, PathError
-from pam_softtoken.fleet import realm as realm_names
 from pam_softtoken.fleet.engine import EngineDown, Entry
-from pam_softtoken.fleet.realm import ENROL, FLOOR, NONCE_BYTES, STATE, TOKENS
+from pam_softtoken.fleet.realm import NONCE_BYTES, STATE, TOKENS, Realm
 from pam_softtoken.program_errors import AdministrationFailed
 from pam_softtoken.ui import progress, terminal
 
@@ -139,7 +138,7 @@ def _read(path: str, name: str) -> tuple[Values, str]:
                 if value != str(number) or file.read(1):
                     break
                 return values, words[3]
-            values[_part_of(key)] = base64.b64decode(value, validate=True)
+            values[_place_of(key)] = base64.b64decode(value, validate=True)
     raise ValueError("is not complete")
 
 
@@ -152,14 +151,11 @@ def _line(data: bytes) -> str:
         raise ValueError("is no backup of a realm") from None
 
 
-def _part_of(key: str) -> tuple[str, str]:
-    kind, _, user = key.partition("/")
-    if (kind not in (TOKENS, STATE) or not user) and key not in (FLOOR, ENROL):
-        raise ValueError(f"has an unknown key: {terminal.visible(key[:100])}")
+def _place_of(name: str) -> tuple[str, str]:
     try:
-        return kind, realm_names.decoded(user)
+        return place_of(name)
     except ValueError:
-        return kind, f"?{user}"  # nobody's: no seal is right for it
+        raise ValueError(f"has an unknown key: {terminal.visible(name[:100])}") from None
 
 
 def _broken_in(cluster: Cluster, values: Values) -> set[str]:
@@ -208,7 +204,7 @@ def _write(cluster: Cluster, user: str, values: Values, *, replaces: bool) -> bo
     raise EngineDown("others keep changing the same")
 
 
-def _known(own: realm_names.Realm, user: str, present: Entry) -> State | None:
+def _known(own: Realm, user: str, present: Entry) -> State | None:
     """Return what the realm knows to have been used; None if there is nothing, or nothing can be learned from it."""
     if present.value is None:
         return None

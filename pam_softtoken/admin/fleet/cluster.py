@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 
+from pam_softtoken.account import seal
 from pam_softtoken.errors import DamagedState
 from pam_softtoken.fleet import etcd_messages, realm
 from pam_softtoken.fleet.engine import EngineDown, Entry
@@ -34,6 +35,30 @@ def user_of(realm_name: str, host: str) -> str:
 def role_of(realm_name: str, kind: str) -> str:
     """Return the name of a role: `host` for all hosts, `enrol` for those that may write tokens."""
     return f"softtoken-{realm_name}-{kind}"
+
+
+def place_of(name: str) -> tuple[str, str]:
+    """Return the kind and the user of a key, from its part below the prefix of the realm. The floor has no user. A host
+    can make keys of nobody: their user begins with "?", and no seal is right for them.
+
+    Raises:
+        ValueError: no realm has such a key.
+    """
+    kind, _, user = name.partition("/")
+    if (kind not in (realm.TOKENS, realm.STATE) or not user) and name not in (realm.FLOOR, realm.ENROL):
+        raise ValueError("not a key of a realm")
+    try:
+        return kind, realm.decoded(user)
+    except ValueError:
+        return kind, f"?{user}"
+
+
+def key_id_in(entry: Entry) -> str:
+    """Return the id of the seal key that a value names; empty if it is not sealed."""
+    try:
+        return seal.key_id_of(entry.value or b"")
+    except ValueError:
+        return ""
 
 
 class Cluster:
@@ -141,6 +166,15 @@ class Cluster:
             EngineDown: the cluster does not answer.
         """
         return {key: entry.value or b"" for key, entry in self._below(self.realm.prefix(""))}
+
+    def entries(self) -> Iterator[tuple[str, Entry]]:
+        """Return everything of the realm at one moment, with the keys' parts below its prefix.
+
+        Raises:
+            EngineDown: the cluster does not answer.
+        """
+        prefix = self.realm.prefix("")
+        return ((key.removeprefix(prefix), entry) for key, entry in self._below(prefix))
 
     def _below(self, prefix: str) -> Iterator[tuple[str, Entry]]:
         start = prefix.encode()

@@ -7,14 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pam_softtoken.admin.common import person
-from pam_softtoken.admin.fleet import backup, custody, overview, relief, set_up, take_over
+from pam_softtoken.admin.fleet import backup, custody, overview, relief, rotation, set_up, take_over
 from pam_softtoken.admin.fleet.cluster import Cluster
+from pam_softtoken.admin.fleet.custody import Custody
 from pam_softtoken.program_errors import AdministrationFailed, UsageError
 from pam_softtoken.ui import terminal
 from pam_softtoken.ui.command_line import Command
 
-ACTIONS = ("init", "join", "import", "revoke", "unlock", "status", "floor", "export", "restore")
-INIT, JOIN, IMPORT, REVOKE, UNLOCK, STATUS, FLOOR, EXPORT, RESTORE = ACTIONS
+ACTIONS = ("init", "join", "import", "revoke", "unlock", "status", "floor", "export", "restore", "rotate")
+INIT, JOIN, IMPORT, REVOKE, UNLOCK, STATUS, FLOOR, EXPORT, RESTORE, ROTATE = ACTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class FleetOptions:
     all: bool
     enrol: bool
     force: bool
+    seal: bool
+    finish: bool
     output: str | None
     keys: str | None
     store: str | None
@@ -37,6 +40,8 @@ def _run(screen: terminal.Terminal, options: FleetOptions) -> None:
         (options.all, "--all", (IMPORT,)),
         (options.enrol, "--enrol", (JOIN,)),
         (options.force, "--force", (IMPORT, RESTORE)),
+        (options.seal, "--seal", (ROTATE,)),
+        (options.finish, "--finish", (ROTATE,)),
         (options.output is not None, "--output", (JOIN,)),
         (options.store is not None, "--store", (IMPORT,)),
     ):
@@ -51,8 +56,18 @@ def _run(screen: terminal.Terminal, options: FleetOptions) -> None:
     elif options.action == JOIN:
         host = _one_word(options, "the name of the host")
         set_up.join(screen, host, directory.rstrip("/"), enrols=options.enrol, output=options.output)
+    elif options.action == ROTATE:
+        _rotate(screen, options, Custody(directory.rstrip("/")))
     else:
         _run_in_realm(screen, options, custody.choose(options.keys, person.settings_of(None)))
+
+
+def _rotate(screen: terminal.Terminal, options: FleetOptions, here: Custody) -> None:
+    _no_word(options)
+    if options.seal and options.finish:
+        raise UsageError("either --seal or --finish", hint="first one, and the other when every host has the new file")
+    step = rotation.SEALING if options.seal else rotation.FINISHED if options.finish else rotation.PREPARED
+    rotation.run(screen, here, step)
 
 
 def _run_in_realm(screen: terminal.Terminal, options: FleetOptions, cluster: Cluster) -> None:
@@ -101,7 +116,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="init: make a realm; join: make the keys of a host; import: copy tokens of this host into the realm; "
         "revoke: end all tokens of a user on all hosts; unlock: forget a user's wrong answers; "
         "status: who is in it; floor: after a restore from a backup, let no older code count; "
-        "export: write a backup, sealed as it is; restore: write a backup into the realm, and raise the floor",
+        "export: write a backup, sealed as it is; restore: write a backup into the realm, and raise the floor; "
+        "rotate: change the seal key in three steps, the second with --seal, the third with --finish",
     )  # fmt: skip
     parser.add_argument(
         "words", metavar="WORD", nargs="*",
@@ -111,6 +127,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="import: all users of this host who have tokens")
     parser.add_argument("--enrol", action="store_true", help="join: the host may write tokens")
     parser.add_argument("--force", action="store_true", help="import, restore: even if the realm knows the user")
+    parser.add_argument("--seal", action="store_true", help="rotate: every host has the new key; seal with it")
+    parser.add_argument("--finish", action="store_true", help="rotate: every host seals with the new key; drop the old")
     parser.add_argument("--output", metavar="DIRECTORY", help="join: where to write the keys of the host")
     parser.add_argument(
         "--keys", metavar="DIRECTORY",

@@ -4,7 +4,9 @@ and the files for nodes and hosts. It is all that is needed to control the realm
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from pam_softtoken import option_table, option_values
@@ -12,7 +14,7 @@ from pam_softtoken.account import replace, safe_open
 from pam_softtoken.admin.fleet.authority import Pair
 from pam_softtoken.admin.fleet.cluster import Cluster
 from pam_softtoken.config import Config
-from pam_softtoken.errors import FleetDown, PathError
+from pam_softtoken.errors import FleetDown, LockTimeout, PathError
 from pam_softtoken.fleet import key_files
 from pam_softtoken.fleet.etcd import Etcd
 from pam_softtoken.fleet.store import engine_of
@@ -72,6 +74,29 @@ class Custody:
             AdministrationFailed: it is not written.
         """
         write(f"{self.path}/{name}", content)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock that only one change of the files can have.
+
+        Raises:
+            AdministrationFailed: another process has it, or there is no such directory.
+        """
+        try:
+            directory = safe_open.open_directory(self.path, below=None, owner=0)
+        except (PathError, FileNotFoundError) as error:
+            raise AdministrationFailed(str(error), hint="--keys names what administers the realm") from None
+        try:
+            safe_open.lock(directory, 0.0, path=self.path)
+            yield
+        except LockTimeout as error:
+            if error.path != self.path:
+                raise
+            raise AdministrationFailed(
+                "another change of the keys is at work; nothing was changed", hint="start again when it is done"
+            ) from None
+        finally:
+            os.close(directory)
 
     def address(self) -> str:
         """Return the address of the realm.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import time
 
 from pam_softtoken.admin.common import deed
-from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster
+from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster, key_id_in
 from pam_softtoken.errors import DamagedState
 from pam_softtoken.fleet.engine import EngineDown, Entry
 from pam_softtoken.fleet.realm import FLOOR, STATE, TOKENS
@@ -29,6 +30,7 @@ def show(screen: terminal.Terminal, cluster: Cluster) -> None:
     screen.show(f"users      {len(tokens)}")
     screen.show(f"revoked    {len(revoked)}")
     screen.show(f"floor      {_floor_in_words(cluster, floor)}")
+    _show_seal_keys(screen, cluster, [*tokens.values(), *states.values(), floor])
     for name, entry in sorted(tokens.items()):
         _show_damage(screen, cluster, TOKENS, name, entry)
     for name, entry in sorted(states.items()):
@@ -66,6 +68,17 @@ def raise_floor(screen: terminal.Terminal, cluster: Cluster) -> None:
     screen.tell("Done. The codes that apps show now are refused, and those of the next time step; later ones count.")
     screen.tell("Codes that softtoken-admin code-for has issued are refused, too.")
     screen.tell("Tokens that count (HOTP) and recovery codes have no time: if the backup was old, make new ones.")
+
+
+def _show_seal_keys(screen: terminal.Terminal, cluster: Cluster, entries: list[Entry]) -> None:
+    """Show how many values each seal key has sealed, if there are several keys."""
+    numbers = collections.Counter(key_id_in(entry) for entry in entries if entry.value)
+    ids = {*cluster.realm.key_ids(), *(name for name in numbers if name)}
+    if len(ids) == 1:
+        return
+    for name in sorted(ids, key=lambda name: (name != cluster.realm.sealing_id, name)):
+        use = "seals" if name == cluster.realm.sealing_id else "opens" if name in cluster.realm.key_ids() else "unknown"
+        screen.show(f"seal key   {terminal.visible(name)}: {use} here, {numbers[name]} values")
 
 
 def _show_damage(screen: terminal.Terminal, cluster: Cluster, kind: str, name: str, entry: Entry) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 from pam_softtoken import option_table, option_values
+from pam_softtoken.account import host_key, seal
+from pam_softtoken.account.host_key import HostKeys
 from pam_softtoken.admin.common import deed
 from pam_softtoken.admin.fleet import authority, custody
 from pam_softtoken.admin.fleet.cluster import ADMINISTRATOR
@@ -95,7 +97,7 @@ def _make_keys(here: Custody, realm: str) -> None:
             here.write(name, own.certificate)
             here.write(key_name, own.key)
     if here.read(key_files.SEAL_KEY) is None:
-        here.write(key_files.SEAL_KEY, key_files.text_of(os.urandom(key_files.SEAL_KEY_BYTES)))
+        here.write(key_files.SEAL_KEY, host_key.serialise(HostKeys(os.urandom(seal.KEY_BYTES))))
     if here.read(key_files.KEY) is None:
         pair = authority.certify_member(here.authority(), ADMINISTRATOR)
         here.write(key_files.CERTIFICATE, pair.certificate)
