@@ -177,18 +177,20 @@ def test_one_code__lets_many_in_without_the_comparison(
     pam: Pam, cluster: EtcdCluster, keys: list[Path], alice: Person, phone: Phone, outside: Path
 ) -> None:
     """The control: a copy that writes without comparing fails the race above. Two have read before one writes."""
-    copy, readers = outside / "softtoken-backend", outside / "readers"
+    copy, writers = outside / "softtoken-backend", outside / "writers"
     copy.write_text(
         "import os, sys, time\n"
         f"sys.path.insert(0, {str(pam.installed.root)!r})\n"
         "from pam_softtoken.fleet import etcd, etcd_messages\n"
         "whole = etcd_messages.transaction\n"
         "def careless(expected, put, read):\n"
-        f"    with open({str(readers)!r}, 'a') as file:\n"
+        "    if not expected:\n"
+        "        return whole(expected, put, read)\n"
+        f"    with open({str(writers)!r}, 'a') as file:\n"
         "        file.write('.')\n"
-        f"    while os.path.getsize({str(readers)!r}) < 2:\n"
+        f"    while os.path.getsize({str(writers)!r}) < 2:\n"
         "        time.sleep(0.01)\n"
-        "    return whole({key: 0 for key in (b'/softtoken/v1/office/no/key',)} if expected else {}, put, read)\n"
+        "    return whole({b'/softtoken/v1/office/no/key': 0}, put, read)\n"
         "etcd_messages.transaction = careless\n"
         "from pam_softtoken.bridge.backend import main\n"
         "main(__file__)\n"
@@ -332,13 +334,15 @@ def test_no_quorum__leaves_the_tokens_of_this_host_alone(
     (outside / "alone").mkdir(mode=0o700)
     alone = f"{outside}/alone/%U"
     own = alice.enrol(installed, "--period=300", "--recovery-codes=1", f"--store={alone}")
-    host = pam.service(f"fleet={whole.address}", f"fleet_keys={keys[0]}", f"fleet_alone={alone}")
+    options = (f"fleet={whole.address}", f"fleet_keys={keys[0]}", f"fleet_alone={alone}")
+    host, patient = pam.service(*options), pam.service(PATIENT, *options)
+    code = own.totp(1)
     # While the cluster answers, its tokens count, and no others.
-    assert _reason(host.log_in(alice, own.totp(1)), system_log, PAM_AUTH_ERR) == "mismatch"
+    assert _reason(patient.log_in(alice, code), system_log, PAM_AUTH_ERR) == "mismatch"
     _without_quorum(whole)
     assert _reason(host.log_in(alice, phone.totp()), system_log, PAM_AUTH_ERR) == "mismatch"
-    assert _reason(host.log_in(alice, own.totp(1)), system_log, PAM_SUCCESS) == "accepted"
-    assert _reason(host.log_in(alice, own.totp(1)), system_log, PAM_AUTH_ERR) == "replayed"
+    assert _reason(host.log_in(alice, code), system_log, PAM_SUCCESS) == "accepted"
+    assert _reason(host.log_in(alice, code), system_log, PAM_AUTH_ERR) == "replayed"
     assert _reason(host.log_in(alice, own.recovery_codes[0]), system_log, PAM_SUCCESS) == "recovery"
     assert any("only tokens of this host alone count" in line for line in system_log.ours())
 
