@@ -115,7 +115,8 @@ def test_enable__login_without_a_code_confirms_nothing_after_a_refused_one(
     host = Su(admin.mounts, make_person(), password=True)
     screen = admin.start("enable", "su", "--yes", WHOEVER, LONG)
     screen.expect(ASKED)
-    assert not host.log_in(alice, phone.totp()).entered_as
+    visit = host.log_in(alice, phone.totp())
+    assert (visit.entered_as, visit.prompts) == ("", ["password", "code"]), visit
     assert "reason=accepted" in "".join(admin.mounts.log.lines)
     assert admin.inside("su", alice.name, "-c", "id -un").strip() == alice.name
     assert waiting_notes(admin, "su") == ["accepted", "pending"]
@@ -154,7 +155,8 @@ def test_enable__public_key_confirms_nothing_after_a_refused_code(
     path.write_text("account required pam_succeed_if.so quiet user != " + alice.name + "\n" + path.read_text())
     screen = admin.start("enable", "sshd", "--yes", LONG)
     screen.expect(ASKED)
-    assert not host.log_in(alice, phone.totp()).entered_as
+    visit = host.log_in(alice, phone.totp())
+    assert (visit.entered_as, visit.prompts) == ("", ["password", "code"]), visit
     assert "reason=accepted" in "".join(admin.mounts.log.lines)
     path.write_text(path.read_text().partition("\n")[2])
     host.knows_key, host.first_prompts = True, []
