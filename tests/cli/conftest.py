@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pam_softtoken.fleet.realm import FLOOR, STATE, TOKENS
 from tests.support.account import Person, resident_of
+from tests.support.client import Service
 from tests.support.disk import disk_as_home
 from tests.support.enroller import ENVIRONMENT, Enroller
+from tests.support.etcd_cluster import EtcdCluster, cluster_in
+from tests.support.fleet_host import FleetHost
 from tests.support.installation import Installation
+from tests.support.pam_scene import Pam
 
 
 @pytest.fixture
@@ -66,3 +72,46 @@ def locales(world: Path) -> dict[str, dict[str, str]]:
             pytest.skip("needs the locales package, to make a locale that is not UTF-8")
         made[name] = {**ENVIRONMENT, "LOCPATH": str(world), "LC_ALL": locale}
     return made
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[EtcdCluster]:
+    """A realm on one node."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: it makes users and PAM services")
+    parent = Path(tempfile.mkdtemp(prefix="softtoken-fleet-"))
+    with cluster_in(parent, nodes=1) as made:
+        yield made
+    parent.rmdir()
+
+
+@pytest.fixture
+def empty_realm(cluster: EtcdCluster, alice: Person) -> None:
+    """A realm that does not know Alice, and has no floor."""
+    for kind in (TOKENS, STATE):
+        cluster.put(cluster.realm.key(kind, alice.name), None)
+    cluster.put(cluster.realm.key(FLOOR), None)
+
+
+@pytest.fixture(scope="module")
+def member_keys(cluster: EtcdCluster) -> dict[str, Path]:
+    """The keys of a host that may write tokens, and of one that may not."""
+    return {name: cluster.host(name, enrols=name == "desk") for name in ("desk", "web")}
+
+
+@pytest.fixture
+def desk(outside: Path, cluster: EtcdCluster, member_keys: dict[str, Path], installed: Installation) -> FleetHost:
+    """A host that may write tokens, with a store of its own."""
+    return FleetHost(outside, cluster, member_keys["desk"], installed, alone=True)
+
+
+@pytest.fixture
+def web(outside: Path, cluster: EtcdCluster, member_keys: dict[str, Path], installed: Installation) -> FleetHost:
+    """A host that may not."""
+    return FleetHost(outside, cluster, member_keys["web"], installed)
+
+
+@pytest.fixture
+def login(web: FleetHost, pam: Pam) -> Service:
+    """A login to that host."""
+    return web.service(pam)

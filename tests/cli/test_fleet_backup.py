@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,53 +12,11 @@ from tests.support import tools
 from tests.support.account import REALM, Person
 from tests.support.admin import refused, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
-from tests.support.etcd_cluster import EtcdCluster, cluster_in
+from tests.support.etcd_cluster import EtcdCluster
 from tests.support.fleet_host import FleetHost
-from tests.support.installation import Installation
-from tests.support.pam_scene import NO_CODES, Pam
+from tests.support.pam_scene import NO_CODES
 
-pytestmark = tools.needs("etcd", "etcdctl")
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[EtcdCluster]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: it makes users and PAM services")
-    parent = Path(tempfile.mkdtemp(prefix="softtoken-fleet-"))
-    with cluster_in(parent, nodes=1) as made:
-        yield made
-    parent.rmdir()
-
-
-@pytest.fixture(autouse=True)
-def empty_realm(cluster: EtcdCluster, alice: Person) -> None:
-    """All tests have one user, whom the realm does not know before a test."""
-    for kind in (TOKENS, STATE):
-        cluster.put(cluster.realm.key(kind, alice.name), None)
-    cluster.put(cluster.realm.key(FLOOR), None)
-
-
-@pytest.fixture(scope="module")
-def keys(cluster: EtcdCluster) -> dict[str, Path]:
-    return {name: cluster.host(name, enrols=name == "desk") for name in ("desk", "web")}
-
-
-@pytest.fixture
-def desk(outside: Path, cluster: EtcdCluster, keys: dict[str, Path], installed: Installation) -> FleetHost:
-    """A host that may write tokens."""
-    return FleetHost(outside, cluster, keys["desk"], installed, alone=True)
-
-
-@pytest.fixture
-def web(outside: Path, cluster: EtcdCluster, keys: dict[str, Path], installed: Installation) -> FleetHost:
-    """A host that may not."""
-    return FleetHost(outside, cluster, keys["web"], installed)
-
-
-@pytest.fixture
-def login(web: FleetHost, pam: Pam) -> Service:
-    """A login to that host."""
-    return web.service(pam)
+pytestmark = [tools.needs("etcd", "etcdctl"), pytest.mark.usefixtures("empty_realm")]
 
 
 def test_backup__brings_users_back_and_ends_what_was_used_since(

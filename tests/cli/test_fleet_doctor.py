@@ -6,8 +6,7 @@ import json
 import os
 import shutil
 import signal
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from pam_softtoken.fleet.realm import STATE, TOKENS, Realm
 from tests.support import tools
 from tests.support.account import REALM, Person
 from tests.support.doctor import PatientHost, found_in
-from tests.support.etcd_cluster import HOST, EtcdCluster, cluster_in, free_port
+from tests.support.etcd_cluster import HOST, EtcdCluster, free_port
 from tests.support.installation import Installation
 
 _ONLY_REALM = """
@@ -34,16 +33,6 @@ sys.exit(program.main(["doctor", "--json"]))
 """
 """The other checks take longer, and have tests of their own."""
 pytestmark = tools.needs("etcd", "etcdctl")
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[EtcdCluster]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: it makes users and PAM services")
-    parent = Path(tempfile.mkdtemp(prefix="softtoken-fleet-"))
-    with cluster_in(parent, nodes=1) as made:
-        yield made
-    parent.rmdir()
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,7 @@ from tests.support.account import REALM, Person, Phone
 from tests.support.admin import succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
 from tests.support.enroller import CODE_PROMPT, ENTER_PROMPT, OTHERS_CODE_PROMPT, TOKEN_PROMPT, recovery_codes_in
-from tests.support.etcd_cluster import EtcdCluster, cluster_in
+from tests.support.etcd_cluster import EtcdCluster
 from tests.support.fleet_host import FleetHost
 from tests.support.installation import Installation
 from tests.support.pam_scene import NO_CODES, Pam
@@ -38,47 +37,19 @@ from tests.support.pam_scene import NO_CODES, Pam
 if TYPE_CHECKING:
     from pam_softtoken.fleet.engine import Engine
 
-pytestmark = tools.needs("etcd", "etcdctl")
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[EtcdCluster]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: it makes users and PAM services")
-    parent = Path(tempfile.mkdtemp(prefix="softtoken-fleet-"))
-    with cluster_in(parent, nodes=1) as made:
-        yield made
-    parent.rmdir()
-
-
-@pytest.fixture(autouse=True)
-def empty_realm(cluster: EtcdCluster, alice: Person) -> None:
-    """All tests have one user, whom the realm does not know before a test."""
-    for kind in (TOKENS, STATE):
-        cluster.put(cluster.realm.key(kind, alice.name), None)
-
-
-@pytest.fixture(scope="module")
-def keys(cluster: EtcdCluster) -> dict[str, Path]:
-    return {name: cluster.host(name, enrols=name == "desk") for name in ("desk", "web")}
+pytestmark = [tools.needs("etcd", "etcdctl"), pytest.mark.usefixtures("empty_realm")]
 
 
 @pytest.fixture
-def desk(outside: Path, cluster: EtcdCluster, keys: dict[str, Path], installed: Installation) -> FleetHost:
-    """A host that may write tokens."""
-    return FleetHost(outside, cluster, keys["desk"], installed)
+def desk(outside: Path, cluster: EtcdCluster, member_keys: dict[str, Path], installed: Installation) -> FleetHost:
+    """A host that may write tokens, without a store of its own."""
+    return FleetHost(outside, cluster, member_keys["desk"], installed)
 
 
 @pytest.fixture
-def web(outside: Path, cluster: EtcdCluster, keys: dict[str, Path], installed: Installation) -> FleetHost:
-    """A host that may not."""
-    return FleetHost(outside, cluster, keys["web"], installed, alone=True)
-
-
-@pytest.fixture
-def login(web: FleetHost, pam: Pam) -> Service:
-    """A login to that host."""
-    return web.service(pam)
+def web(outside: Path, cluster: EtcdCluster, member_keys: dict[str, Path], installed: Installation) -> FleetHost:
+    """A host that may not, with a store of its own."""
+    return FleetHost(outside, cluster, member_keys["web"], installed, alone=True)
 
 
 def test_enrolment__on_one_host_counts_on_another(desk: FleetHost, login: Service, alice: Person) -> None:
@@ -134,10 +105,10 @@ def _editor(cluster: EtcdCluster, keys: Path, person: Person) -> FleetEditor:
 
 
 def test_exchange__is_decided_again_if_a_login_comes_before_it_is_written(
-    desk: FleetHost, cluster: EtcdCluster, keys: dict[str, Path], login: Service, alice: Person
+    desk: FleetHost, cluster: EtcdCluster, member_keys: dict[str, Path], login: Service, alice: Person
 ) -> None:
     phone = desk.enrol(alice, NO_CODES)
-    code, editor = phone.totp(), _editor(cluster, keys["desk"], alice)
+    code, editor = phone.totp(), _editor(cluster, member_keys["desk"], alice)
     decided = []
 
     def change(present: TokenFile | None, state: State) -> tuple[TokenFile | None, State]:
@@ -156,9 +127,9 @@ def test_exchange__is_decided_again_if_a_login_comes_before_it_is_written(
 
 
 def test_exchange__ends_if_another_enrolment_comes_before_it_is_written(
-    desk: FleetHost, cluster: EtcdCluster, keys: dict[str, Path], login: Service, alice: Person
+    desk: FleetHost, cluster: EtcdCluster, member_keys: dict[str, Path], login: Service, alice: Person
 ) -> None:
-    editor = _editor(cluster, keys["desk"], alice)
+    editor = _editor(cluster, member_keys["desk"], alice)
     phones: list[Phone] = []
 
     def change(present: TokenFile | None, state: State) -> tuple[TokenFile | None, State]:
@@ -193,10 +164,10 @@ class _AnswerLost:
 
 
 def test_exchange__whose_answer_was_lost_before_a_login_is_known_to_be_stored(
-    desk: FleetHost, cluster: EtcdCluster, keys: dict[str, Path], login: Service, alice: Person
+    desk: FleetHost, cluster: EtcdCluster, member_keys: dict[str, Path], login: Service, alice: Person
 ) -> None:
     """Otherwise the person is told that what was shown is not stored, and it counts."""
-    phone, editor = desk.enrol(alice, NO_CODES), _editor(cluster, keys["desk"], alice)
+    phone, editor = desk.enrol(alice, NO_CODES), _editor(cluster, member_keys["desk"], alice)
     token = TOTPToken("new", Secret(os.urandom(20)), algorithm="SHA1", digits=6, period_s=30, created=0)
 
     def change(present: TokenFile | None, state: State) -> tuple[TokenFile | None, State]:
@@ -205,7 +176,7 @@ def test_exchange__whose_answer_was_lost_before_a_login_is_known_to_be_stored(
             raise EnrolmentFailed("somebody else was faster", hint="start again")
         return TokenFile((*present.tokens, token), present.recovery), state
 
-    engine, realm = engine_of(Config(fleet=cluster.address, fleet_keys=str(keys["desk"])))
+    engine, realm = engine_of(Config(fleet=cluster.address, fleet_keys=str(member_keys["desk"])))
     lost = _AnswerLost(engine, lambda: login.log_in(alice, phone.totp()))
     editor.use(lost, realm)
     editor.open_enrolled()
