@@ -30,6 +30,7 @@ from pam_softtoken.admin.fleet.rotation import FINISHED, OLD_SEAL_KEY, PREPARED,
 from pam_softtoken.config import Config
 from pam_softtoken.errors import Revoked
 from pam_softtoken.fleet import key_files, local_record, store
+from pam_softtoken.fleet.editor import FleetEditor
 from pam_softtoken.fleet.engine import Entry, Swapped
 from pam_softtoken.fleet.etcd import Etcd
 from pam_softtoken.fleet.realm import ENROL, FLOOR, STATE, TOKENS, Realm
@@ -283,6 +284,46 @@ def test_resealing__between_the_prompt_and_the_verdict_denies_nobody(
         assert client.outcome().result == PAM_SUCCESS
     early.get_key()
     assert early.log_in(alice, code)[0] == PAM_AUTH_ERR
+
+
+@pytest.mark.parametrize("at", [0, 1], ids=["before the change", "after the first step"])
+def test_prompt__that_stays_open_during_the_change_leaves_nothing_that_the_old_key_sealed(
+    office: Office, hosts: list[Host], alice: Person, phone: Phone, pam: Pam, cluster: EtcdCluster, at: int
+) -> None:
+    """su waits for ever. Its host gets every file meanwhile, as all others do."""
+    early, late = hosts
+    stages = list(STEPS)
+    for stage in stages[:at]:
+        office.rotate(stage)
+        late.get_key()
+    reads_first = pam.service("nullok", f"fleet={cluster.address}", f"fleet_keys={late.keys}")
+    with Waiting(reads_first, alice) as client:
+        code = phone.hotp()
+        client.write_down(code)
+        client.wait_for_prompt()
+        for stage in stages[at:]:
+            office.rotate(stage)
+            late.get_key()
+        early.get_key()
+        client.release()
+        assert client.outcome().result == PAM_SUCCESS
+    assert set(office.ids().values()) == {office.realm().sealing_id}
+    assert early.log_in(alice, code)[0] == PAM_AUTH_ERR
+    assert early.log_in(alice, phone.hotp()) == (PAM_SUCCESS, "accepted")
+
+
+def test_change_of_tokens__that_was_begun_before_is_sealed_with_the_new_key(
+    office: Office, alice: Person, phone: Phone, cluster: EtcdCluster
+) -> None:
+    """An enrolment waits for a person, too."""
+    config = Config(fleet=cluster.address, fleet_keys=str(office.path))
+    editor = FleetEditor(Account(alice.name, alice.uid, alice.gid, home=str(alice.home)), config)
+    assert editor.open_for_enrolment() is not None
+    for stage in STEPS:
+        office.rotate(stage)
+    editor.change_state(lambda _, state: state, lambda: None, salvaging=True)
+    editor.close()
+    assert set(office.ids().values()) == {office.realm().sealing_id}
 
 
 class LosesAnswers(Etcd):
