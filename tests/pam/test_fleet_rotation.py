@@ -95,8 +95,7 @@ class Office:
     def __init__(self, cluster: EtcdCluster, admin: Admin) -> None:
         self.cluster, self._admin = cluster, admin
         self.path = cluster.root_keys
-        for name, _ in list(cluster.cluster.entries()):
-            cluster.put(cluster.realm.prefix("") + name, None)
+        cluster.empty()
         shutil.rmtree(self.path / "hosts", ignore_errors=True)
         self.reset_keys()
 
@@ -544,6 +543,42 @@ def test_values_that_no_key_opens__are_named_and_left_as_they_are(
             names = {cluster.realm.prefix("") + name.strip(" .") for name in line.partition(":")[2].split(",")}
             assert names == set(broken)
     assert {each: cluster.read(each).value for each in broken} == broken
+
+
+OF_NOBODY = (b"", b"\xff", b"a\nstate/b", b"a b", b"%zz", b"x" * 20_000)
+"""Names of states that a host can make, and that are the names of no user."""
+LARGE_B = 59_000
+
+
+@pytest.mark.parametrize("what", ["names of nobody", "much at once"])
+def test_host_that_was_broken_into__cannot_keep_the_others_from_the_change_or_from_a_backup(
+    office: Office,
+    hosts: list[Host],
+    alice: Person,
+    phone: Phone,
+    cluster: EtcdCluster,
+    outside: Path,
+    what: str,
+) -> None:
+    """Each host may make states. The second one makes more of them than fit into an answer."""
+    early, late = hosts
+    start, file = cluster.realm.prefix(STATE).encode(), outside / "backup"
+    names = OF_NOBODY if what == "names of nobody" else tuple(b"%d" % number for number in range(80))
+    for name in names:
+        cluster.make_as(late.keys, start + name, b"x" * (10 if names is OF_NOBODY else LARGE_B))
+    office.run("status")
+    for stage in STEPS:
+        said = office.rotate(stage)
+    assert said.isprintable() or "\n" in said
+    ids = [seal.key_id_of(entry.value) for _, entry in cluster.cluster.entries() if seal.MAGIC in (entry.value or b"")]
+    assert ids == [office.realm().sealing_id] * 2
+    office.run("export", str(file))
+    cluster.empty()
+    error, _ = office.refused("restore", str(file))
+    assert error.startswith("not restored, because nobody can open what the backup has of them: ")
+    early.get_key()
+    cluster.put(cluster.realm.key(FLOOR), None)
+    assert early.log_in(alice, phone.hotp()) == (PAM_SUCCESS, "accepted")
 
 
 def test_commands_of_a_realm__go_on_during_the_change(
