@@ -581,6 +581,36 @@ def test_host_that_was_broken_into__cannot_keep_the_others_from_the_change_or_fr
     assert early.log_in(alice, phone.hotp()) == (PAM_SUCCESS, "accepted")
 
 
+def test_host_that_keeps_changing_a_value__delays_only_that_one(
+    office: Office, hosts: list[Host], alice: Person, phone: Phone, cluster: EtcdCluster
+) -> None:
+    """And a seal that names the old key, and is none, does not stop the next change."""
+    key, old = cluster.realm.key(STATE, "aaron"), cluster.realm
+
+    class Hasty(Etcd):
+        __slots__ = ()
+
+        def swap(
+            self, expected: dict[str, int], put: dict[str, bytes | None], read: list[str], *, deadline_s: float
+        ) -> Swapped:
+            if key in put:
+                cluster.put(key, old.seal(STATE, "aaron", b""))
+            return super().swap(expected, put, read, deadline_s=deadline_s)
+
+    office.rotate(PREPARED)
+    for stage, step in ((SEALING, rotation.reseal), (FINISHED, rotation.finish)):
+        cluster.put(key, old.seal(STATE, "aaron", b""))
+        hasty = office.custody.cluster()
+        hasty.engine.__class__ = Hasty
+        with pytest.raises(AdministrationFailed) as caught:
+            step(SCREEN, office.custody, hasty)
+        assert f"{STATE}/aaron" in caught.value.message
+        assert office.ids()[f"{TOKENS}/{alice.name}"] == office.realm().sealing_id
+        office.rotate(stage)
+    cluster.put(key, old.seal(STATE, "aaron", b"")[:-1])
+    office.rotate(PREPARED)
+
+
 def test_commands_of_a_realm__go_on_during_the_change(
     office: Office, cluster: EtcdCluster, hosts: list[Host], alice: Person, phone: Phone, outside: Path
 ) -> None:

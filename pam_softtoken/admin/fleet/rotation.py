@@ -78,10 +78,24 @@ class Resealed:
     Args:
         done: names of those that were sealed with another key.
         broken: names of those that no key here opens. They are as they were.
+        busy: names of those that others have changed again and again. A host that was broken into can do that.
     """
 
     done: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    busy: list[str] = field(default_factory=list)
+
+    def require_all(self) -> None:
+        """Check that nothing is left that could be sealed.
+
+        Raises:
+            AdministrationFailed: something is.
+        """
+        if self.busy:
+            raise AdministrationFailed(
+                f"others keep changing these, and they are as they were: {_named(self.busy)}",
+                hint="run the same command again; if that does not help, a host does it on purpose, see softtoken-fleet(7)",
+            )
 
 
 def prepare(screen: terminal.Terminal, here: Custody, cluster: Cluster) -> None:
@@ -124,6 +138,7 @@ def reseal(screen: terminal.Terminal, here: Custody, cluster: Cluster) -> None:
     done = _resealed(cluster, Realm(cluster.realm.name, new, (old,)))
     screen.tell(f"The new key seals now. {_values(len(done.done))} sealed again with it.")
     _tell_broken(screen, done)
+    done.require_all()
     _tell_how(screen, here, hosts)
     screen.tell("Until a host has it, the host seals with the old key. Every host opens both.")
     screen.tell(f"When every host has it, and not before:\n  {_COMMAND} --finish{_option(here)}")
@@ -139,11 +154,13 @@ def finish(screen: terminal.Terminal, here: Custody, cluster: Cluster) -> None:
     old = found.require(SEALING, FINISHED)
     own = Realm(cluster.realm.name, found.sealing, (old,))
     done = _resealed(cluster, own)
-    left = [name for name in _names_with(cluster, old) if name not in done.broken]
+    done.require_all()
+    left = _names_with(cluster, old)
     if left:
         raise AdministrationFailed(
             f"sealed with the old key a moment ago: {_named(left)}",
-            hint="a host of these users has no new seal.key yet; bring it there, and run the same command again",
+            hint="a host of these users has no new seal.key yet; bring it there, and run the same command again; "
+            "softtoken-fleet(7) says what to do if every host has it",
         )
     _hand_out(here, HostKeys(found.sealing))
     if found.stage == SEALING:
@@ -228,9 +245,19 @@ def _hand_out(here: Custody, keys: HostKeys) -> None:
 
 
 def _names_with(cluster: Cluster, key: bytes) -> list[str]:
-    """Return the names of the values that are sealed with a key."""
-    wanted = seal.key_id(key)
-    return [name for name, entry in cluster.entries() if key_id_in(entry) == wanted]
+    """Return the names of the values that a key opens. A host can write any text that only names the key."""
+    realm = Realm(cluster.realm.name, key)
+    return [
+        name for name, entry in cluster.entries() if key_id_in(entry) == realm.sealing_id and _opens(realm, name, entry)
+    ]
+
+
+def _opens(realm: Realm, name: str, entry: Entry) -> bool:
+    try:
+        realm.open(*place_of(name), entry.value or b"")
+    except (DamagedState, ValueError):
+        return False
+    return True
 
 
 def _require_unused(cluster: Cluster, old: bytes) -> None:
@@ -249,16 +276,16 @@ def _resealed(cluster: Cluster, own: Realm) -> Resealed:
         for name, entry in todo:
             terminal.checkpoint()
             try:
-                _reseal_one(cluster, own, name, entry)
-                found.done.append(name)
+                is_done = _reseal_one(cluster, own, name, entry)
+                (found.done if is_done else found.busy).append(name)
             except (DamagedState, ValueError):
                 found.broken.append(name)
             advance()
     return found
 
 
-def _reseal_one(cluster: Cluster, own: Realm, name: str, entry: Entry) -> None:
-    """Reseal a value. If others have changed it since it was read, reseal theirs.
+def _reseal_one(cluster: Cluster, own: Realm, name: str, entry: Entry) -> bool:
+    """Reseal a value. If others have changed it since it was read, reseal theirs. Return False if they do not stop.
 
     Raises:
         DamagedState: no key here opens it.
@@ -268,14 +295,14 @@ def _reseal_one(cluster: Cluster, own: Realm, name: str, entry: Entry) -> None:
     key = own.key(kind, user)
     for _ in range(_TRIES):
         if entry.value is None or key_id_in(entry) == own.sealing_id:
-            return  # gone, or sealed by others or by a request whose answer was lost
+            return True  # gone, or sealed by others or by a request whose answer was lost
         value = own.seal(kind, user, own.open(kind, user, entry.value))
         deadline_s = time.monotonic() + CALL_S
         swapped = cluster.engine.swap({key: entry.revision}, {key: value}, [key], deadline_s=deadline_s)
         if swapped.done:
-            return
+            return True
         entry = swapped.entries[0]
-    raise EngineDown("others keep changing the same")
+    return False
 
 
 def _tell_how(screen: terminal.Terminal, here: Custody, hosts: list[str]) -> None:
