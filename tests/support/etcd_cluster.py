@@ -194,7 +194,7 @@ class EtcdCluster:
         engine.close()
 
     def make_as(self, keys: Path, key: bytes, value: bytes) -> None:
-        """Make a key of any name as a member, which may be root of a host that was broken into."""
+        """Create a key of any name as a member, which may be root of a host that was broken into."""
         engine = self.engine(keys)
         request = etcd_messages.transaction({key: 0}, {key: value}, [])
         answer = engine.call(TRANSACTION, request, deadline_s=time.monotonic() + PATIENCE_S)

@@ -94,7 +94,8 @@ class Resealed:
         if self.busy:
             raise AdministrationFailed(
                 f"others keep changing these, and they are as they were: {_named(self.busy)}",
-                hint="run the same command again; if that does not help, a host does it on purpose, see softtoken-fleet(7)",
+                hint="run the same command again; if that does not help, a host does it on purpose, see "
+                "softtoken-fleet(7)",
             )
 
 
@@ -247,9 +248,7 @@ def _hand_out(here: Custody, keys: HostKeys) -> None:
 def _names_with(cluster: Cluster, key: bytes) -> list[str]:
     """Return the names of the values that a key opens. A host can write any text that only names the key."""
     realm = Realm(cluster.realm.name, key)
-    return [
-        name for name, entry in cluster.entries() if key_id_in(entry) == realm.sealing_id and _opens(realm, name, entry)
-    ]
+    return [name for name, entry in cluster.entries() if _opens(realm, name, entry)]
 
 
 def _opens(realm: Realm, name: str, entry: Entry) -> bool:
