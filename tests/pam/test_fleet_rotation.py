@@ -24,7 +24,7 @@ from pam_softtoken.account import host_key, seal
 from pam_softtoken.account.host_key import HostKeys
 from pam_softtoken.account.safe_open import Account
 from pam_softtoken.admin.fleet import rotation
-from pam_softtoken.admin.fleet.cluster import Cluster
+from pam_softtoken.admin.fleet.cluster import Cluster, user_of
 from pam_softtoken.admin.fleet.custody import Custody
 from pam_softtoken.admin.fleet.rotation import FINISHED, OLD_SEAL_KEY, PREPARED, SEALING
 from pam_softtoken.config import Config
@@ -609,6 +609,59 @@ def test_host_that_keeps_changing_a_value__delays_only_that_one(
         office.rotate(stage)
     cluster.put(key, old.seal(STATE, "aaron", b"")[:-1])
     office.rotate(PREPARED)
+
+
+@pytest.mark.parametrize("taken_after", [(), (PREPARED,), tuple(STEPS)], ids=lambda stages: f"{len(stages)} steps")
+def test_copy_of_the_directory_from_before__changes_nothing(
+    office: Office, phone: Phone, cluster: EtcdCluster, taken_after: tuple[str, ...]
+) -> None:
+    """The hosts have the only copies of the present key. Its files would replace them."""
+    for stage in taken_after:
+        office.rotate(stage)
+    files = [office.path / name for name in (SEAL_KEY, OLD_SEAL_KEY)]
+    copies = {file: file.read_bytes() for file in files if file.exists()}
+    for stage in (*list(STEPS)[len(taken_after) % len(STEPS) :], *STEPS):
+        office.rotate(stage)
+    present = files[0].read_bytes()
+    for file in files:
+        file.unlink()
+    for file, content in copies.items():
+        file.write_bytes(content)
+        file.chmod(0o600)
+    step = {0: "", 1: "--seal", 3: "--finish"}[len(taken_after)]
+    for words in {(), (step,)} - {("",)}:
+        error, hint = office.refused("rotate", *words)
+        assert "with a key that is not here" in error
+        assert f"/etc/softtoken/fleet/{SEAL_KEY}" in hint
+    assert {file: file.read_bytes() for file in files if file.exists()} == copies
+    files[0].write_bytes(present)  # as the hint says
+    files[1].unlink(missing_ok=True)
+    for stage in STEPS:
+        office.rotate(stage)
+    assert set(office.ids().values()) == {office.realm().sealing_id}
+
+
+STRANGE = "$(reboot)", "-x", "a;b", "\x1b[2J", "a\nscp x y"
+
+
+def test_members_that_etcd_has_and_no_join_made__are_in_no_command(
+    office: Office, hosts: list[Host], cluster: EtcdCluster
+) -> None:
+    """The administrator of etcd is not trusted with the seal key, and people run these commands as root."""
+    for name in STRANGE:
+        cluster.cluster.add_host(name, enrols=False)
+    try:
+        said = office.rotate(PREPARED)
+        commands = [line for line in said.splitlines() if line.startswith("  scp")]
+        assert commands
+        assert not [line for line in commands for name in STRANGE if name in line]
+        assert "\\x1b[2J" in said
+        for text in (said, office.run("status")):
+            assert "\x1b" not in text
+            assert "\nscp x y" not in text
+    finally:
+        for name in STRANGE:
+            cluster.ctl(cluster.nodes[0], "user", "delete", "--", user_of(REALM, name))
 
 
 def test_commands_of_a_realm__go_on_during_the_change(

@@ -16,17 +16,24 @@ from pam_softtoken.fleet.engine import AnswerTooLarge, EngineDown, Entry
 from pam_softtoken.fleet.etcd import Etcd
 from pam_softtoken.fleet.etcd_messages import bytes_field, number_field
 from pam_softtoken.fleet.realm import Realm
+from pam_softtoken.option_values import MAX_HOST_CHARACTERS
 
 ADMINISTRATOR = "root"
 """etcd knows no other name for the user with all rights."""
 CALL_S = 5.0
 _PAGE = 200
+_HOST_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.-"
 _MAX_NAME = 1024
 """More than the name of any user of a host takes."""
 _TRIES = 20
 _READ, _READ_WRITE = 0, 2
 _RANGE = "/etcdserverpb.KV/Range"
 _AUTH = "/etcdserverpb.Auth/"
+
+
+def can_be_host(name: str) -> bool:
+    """Check whether a name can be that of a host of a realm. etcd can have others: its administrator makes them."""
+    return 1 <= len(name) <= MAX_HOST_CHARACTERS and not name.strip(_HOST_CHARACTERS) and name[0] not in ".-"
 
 
 def user_of(realm_name: str, host: str) -> str:

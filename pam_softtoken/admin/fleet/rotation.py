@@ -23,12 +23,12 @@ from pam_softtoken.account import host_key, seal
 from pam_softtoken.account.host_key import HostKeys
 from pam_softtoken.admin.common import deed
 from pam_softtoken.admin.fleet import custody
-from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster, key_id_in, place_of
+from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster, can_be_host, key_id_in, place_of
 from pam_softtoken.admin.fleet.custody import Custody
 from pam_softtoken.errors import DamagedState, PathError
 from pam_softtoken.fleet import key_files
 from pam_softtoken.fleet.engine import EngineDown, Entry
-from pam_softtoken.fleet.realm import Realm
+from pam_softtoken.fleet.realm import TOKENS, Realm
 from pam_softtoken.program_errors import AdministrationFailed
 from pam_softtoken.ui import progress, terminal
 
@@ -105,7 +105,7 @@ def prepare(screen: terminal.Terminal, here: Custody, cluster: Cluster) -> None:
     Raises:
         AdministrationFailed: the present change has to be finished first, or the nodes do not answer.
     """
-    found, hosts = _progress(here), cluster.hosts()
+    found, hosts = _of_this_realm(here, cluster), cluster.hosts()
     if found.stage == SEALING:
         found.require()
     if found.stage != PREPARED:
@@ -128,7 +128,7 @@ def reseal(screen: terminal.Terminal, here: Custody, cluster: Cluster) -> None:
     Raises:
         AdministrationFailed: the step before is missing, or not everything was resealed.
     """
-    found, hosts = _progress(here), cluster.hosts()
+    found, hosts = _of_this_realm(here, cluster), cluster.hosts()
     old = found.require(PREPARED, SEALING)
     if found.stage == PREPARED:
         (new,) = _keys(here).others
@@ -151,7 +151,7 @@ def finish(screen: terminal.Terminal, here: Custody, cluster: Cluster) -> None:
     Raises:
         AdministrationFailed: the step before is missing, or something is still sealed with the old key.
     """
-    found, hosts = _progress(here), cluster.hosts()
+    found, hosts = _of_this_realm(here, cluster), cluster.hosts()
     old = found.require(SEALING, FINISHED)
     own = Realm(cluster.realm.name, found.sealing, (old,))
     done = _resealed(cluster, own)
@@ -237,6 +237,26 @@ def _progress(here: Custody) -> Progress:
     return Progress(stage, keys.sealing, old)
 
 
+def _of_this_realm(here: Custody, cluster: Cluster) -> Progress:
+    """Return how far the change is. After a restore of an old copy of the directory, only the hosts have the present
+    key, and the file that they would get replaces it.
+
+    Raises:
+        AdministrationFailed: as for `_progress`, or most tokens of the realm have another key.
+    """
+    found = _progress(here)
+    known = {*cluster.realm.key_ids(), *([] if found.old is None else [seal.key_id(found.old)])}
+    ids = [key_id_in(entry) for name, entry in cluster.entries() if name.startswith(f"{TOKENS}/")]
+    foreign = [name for name in ids if name and name not in known]
+    if 2 * len(foreign) > len(ids):
+        raise AdministrationFailed(
+            f"{_values(len(foreign))} sealed with a key that is not here; {here.path} is an old copy",
+            hint=f"copy {_KEYS}/{key_files.SEAL_KEY} of a host that users can log in to into {here.path}, "
+            f"and remove {OLD_SEAL_KEY} there",
+        )
+    return found
+
+
 def _hand_out(here: Custody, keys: HostKeys) -> None:
     """Write the keys here, and then into the directories that are to be brought to new hosts."""
     text = host_key.serialise(keys)
@@ -308,9 +328,12 @@ def _tell_how(screen: terminal.Terminal, here: Custody, hosts: list[str]) -> Non
     if not hosts:
         return
     source, target = shlex.quote(f"{here.path}/{key_files.SEAL_KEY}"), f"{_KEYS}/{key_files.SEAL_KEY}"
-    screen.tell(f"Bring {source} to every host, here for those that etcd knows:")
-    for host in hosts:
+    screen.tell(f"Bring {source} to every host, here for those that etcd knows. Leave out a host that you do not know:")
+    for host in filter(can_be_host, hosts):
         screen.tell(f"  scp -p {source} root@{host}:{target}.new && ssh root@{host} mv {target}.new {target}")
+    strange = [host for host in hosts if not can_be_host(host)]
+    if strange:
+        screen.tell(f"An administrator of etcd has made members that are no hosts: {_named(strange)}")
 
 
 def _tell_broken(screen: terminal.Terminal, done: Resealed) -> None:
