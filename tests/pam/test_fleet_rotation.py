@@ -384,7 +384,7 @@ def test_finish__refuses_while_a_host_still_seals_with_the_old_key(
 
         def entries(self) -> Iterator[tuple[str, Entry]]:
             Busy.reads += 1
-            if Busy.reads == 2:  # between the resealing and the look at what is left
+            if Busy.reads == 3:  # between the resealing and the look at what is left
                 assert late.log_in(alice, phone.hotp()) == (PAM_SUCCESS, "accepted")
             return super().entries()
 
