@@ -45,6 +45,10 @@ class EngineDown(Exception):
     """No answer came in time. The text is for the log."""
 
 
+class AnswerTooLarge(EngineDown):
+    """No node can answer, because the answer would be too large. A question about less helps."""
+
+
 class Entry:
     """What is under one key.
 

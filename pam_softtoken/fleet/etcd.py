@@ -8,8 +8,8 @@ import os
 import time
 
 from pam_softtoken.fleet import etcd_messages
-from pam_softtoken.fleet.engine import EngineDown, Entry, Swapped
-from pam_softtoken.fleet.http2 import BadAnswer, Conversation
+from pam_softtoken.fleet.engine import AnswerTooLarge, EngineDown, Entry, Swapped
+from pam_softtoken.fleet.http2 import BadAnswer, Conversation, TooLarge
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,10 +126,11 @@ class Etcd:
         """Return the answer to any call that may be sent more than once.
 
         Raises:
+            AnswerTooLarge: each node has begun an answer that is too large. One node alone may only be broken.
             EngineDown: no node answered in time.
         """
         problems: dict[str, str] = {}
-        tries = 0
+        tries = too_large = 0
         while True:
             in_round = tries % len(self._endpoints)
             if tries and not in_round:
@@ -154,6 +155,9 @@ class Etcd:
                 self.close()
                 self._next = (self._next + 1) % len(self._endpoints)
                 tries += 1
+                too_large = too_large + 1 if isinstance(error, TooLarge) else 0
+                if too_large == len(self._endpoints):
+                    raise AnswerTooLarge(problems[f"{host}:{port}"]) from None
 
     def close(self) -> None:
         """See `engine.Engine`."""

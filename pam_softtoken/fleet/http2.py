@@ -33,6 +33,10 @@ class BadAnswer(Exception):
     """The server has ended the connection, or does not speak the protocol. The text is for the log."""
 
 
+class TooLarge(BadAnswer):
+    """It has more than `MAX_MESSAGE_BYTES`."""
+
+
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     """Return the bytes of a frame."""
     return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
@@ -193,7 +197,7 @@ class Conversation:
         self._received += len(payload)
         self._body.append(payload)
         if self._received > _PREFIX_BYTES + MAX_MESSAGE_BYTES:
-            raise BadAnswer("an answer is too large")
+            raise TooLarge("an answer is too large")
 
     def _take_headers(self, kind: int, flags: int) -> None:
         if kind == HEADERS:

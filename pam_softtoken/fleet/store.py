@@ -36,10 +36,9 @@ def engine_of(config: Config) -> tuple[Engine, Realm]:
     """
     from pam_softtoken.fleet import etcd, tls  # noqa: PLC0415 - the only engine so far
 
-    endpoints, name = option_values.fleet_parts(config.fleet)
+    endpoints, _ = option_values.fleet_parts(config.fleet)
     directory = config.fleet_keys
-    keys = key_files.read_seal_keys(directory)
-    assert keys.sealing is not None  # noqa: S101 - `read_seal_keys` checks that
+    realm = realm_of(config)
     try:
         context = tls.context_of(
             authority=f"{directory}/{key_files.AUTHORITY}",
@@ -48,7 +47,18 @@ def engine_of(config: Config) -> tuple[Engine, Realm]:
         )
     except OSError:
         raise FleetDown(f"{directory}: the certificates and the key do not fit together") from None
-    return etcd.Etcd(endpoints, context), Realm(name, keys.sealing, keys.others)
+    return etcd.Etcd(endpoints, context), realm
+
+
+def realm_of(config: Config) -> Realm:
+    """Return the realm of this host, with the seal keys that the host has now.
+
+    Raises:
+        InsecureFile, UnusableFile: the keys of this host are missing, or not what they should be.
+    """
+    keys = key_files.read_seal_keys(config.fleet_keys)
+    assert keys.sealing is not None  # noqa: S101 - `read_seal_keys` checks that
+    return Realm(option_values.fleet_parts(config.fleet)[1], keys.sealing, keys.others)
 
 
 class Place:
@@ -150,6 +160,8 @@ class FleetStore:
         """Connect, unless that is done, and read everything of the user at one moment. Raises as `open` does."""
         if self._engine is None:
             self._engine, self._realm = engine_of(self._config)
+        else:
+            self._realm = realm_of(self._config)
         try:
             entries = self._engine.read(self._keys, deadline_s=time.monotonic() + patience_s)
         except EngineDown as error:
@@ -173,9 +185,17 @@ class FleetStore:
         return self._enrolled()
 
     def lock(self, timeout_s: float) -> None:
-        """Begin the verdict, which must be written within `timeout_s` seconds. Nothing is locked."""
+        """Begin the verdict, which must be written within `timeout_s` seconds. Nothing is locked.
+
+        The person may have taken hours to answer, and the seal key may have been changed meanwhile. What the key from
+        before seals now, no host may open. So the keys are read again.
+
+        Raises:
+            InsecureFile, UnusableFile: the keys of this host are missing, or not what they should be.
+        """
         if not self._is_overtaken:
             self._deadline_s = time.monotonic() + timeout_s
+            self._realm = realm_of(self._config)
         self._is_locked, self._is_overtaken = True, False
 
     def unlock(self) -> None:

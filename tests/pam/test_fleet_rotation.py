@@ -24,12 +24,13 @@ from pam_softtoken.account import host_key, seal
 from pam_softtoken.account.host_key import HostKeys
 from pam_softtoken.account.safe_open import Account
 from pam_softtoken.admin.fleet import rotation
-from pam_softtoken.admin.fleet.cluster import Cluster
+from pam_softtoken.admin.fleet.cluster import Cluster, user_of
 from pam_softtoken.admin.fleet.custody import Custody
 from pam_softtoken.admin.fleet.rotation import FINISHED, OLD_SEAL_KEY, PREPARED, SEALING
 from pam_softtoken.config import Config
 from pam_softtoken.errors import Revoked
 from pam_softtoken.fleet import key_files, local_record, store
+from pam_softtoken.fleet.editor import FleetEditor
 from pam_softtoken.fleet.engine import Entry, Swapped
 from pam_softtoken.fleet.etcd import Etcd
 from pam_softtoken.fleet.realm import ENROL, FLOOR, STATE, TOKENS, Realm
@@ -94,8 +95,7 @@ class Office:
     def __init__(self, cluster: EtcdCluster, admin: Admin) -> None:
         self.cluster, self._admin = cluster, admin
         self.path = cluster.root_keys
-        for name, _ in list(cluster.cluster.entries()):
-            cluster.put(cluster.realm.prefix("") + name, None)
+        cluster.empty()
         shutil.rmtree(self.path / "hosts", ignore_errors=True)
         self.reset_keys()
 
@@ -285,6 +285,46 @@ def test_resealing__between_the_prompt_and_the_verdict_denies_nobody(
     assert early.log_in(alice, code)[0] == PAM_AUTH_ERR
 
 
+@pytest.mark.parametrize("at", [0, 1], ids=["before the change", "after the first step"])
+def test_prompt__that_stays_open_during_the_change_leaves_nothing_that_the_old_key_sealed(
+    office: Office, hosts: list[Host], alice: Person, phone: Phone, pam: Pam, cluster: EtcdCluster, at: int
+) -> None:
+    """su waits for ever. Its host gets every file meanwhile, as all others do."""
+    early, late = hosts
+    stages = list(STEPS)
+    for stage in stages[:at]:
+        office.rotate(stage)
+        late.get_key()
+    reads_first = pam.service("nullok", f"fleet={cluster.address}", f"fleet_keys={late.keys}")
+    with Waiting(reads_first, alice) as client:
+        code = phone.hotp()
+        client.write_down(code)
+        client.wait_for_prompt()
+        for stage in stages[at:]:
+            office.rotate(stage)
+            late.get_key()
+        early.get_key()
+        client.release()
+        assert client.outcome().result == PAM_SUCCESS
+    assert set(office.ids().values()) == {office.realm().sealing_id}
+    assert early.log_in(alice, code)[0] == PAM_AUTH_ERR
+    assert early.log_in(alice, phone.hotp()) == (PAM_SUCCESS, "accepted")
+
+
+def test_change_of_tokens__that_was_begun_before_is_sealed_with_the_new_key(
+    office: Office, alice: Person, phone: Phone, cluster: EtcdCluster
+) -> None:
+    """An enrolment waits for a person, too."""
+    config = Config(fleet=cluster.address, fleet_keys=str(office.path))
+    editor = FleetEditor(Account(alice.name, alice.uid, alice.gid, home=str(alice.home)), config)
+    assert editor.open_for_enrolment() is not None
+    for stage in STEPS:
+        office.rotate(stage)
+    editor.change_state(lambda _, state: state, lambda: None, salvaging=True)
+    editor.close()
+    assert set(office.ids().values()) == {office.realm().sealing_id}
+
+
 class LosesAnswers(Etcd):
     """A connection that loses the answer to a write, and sends it again. In between something happens."""
 
@@ -344,7 +384,7 @@ def test_finish__refuses_while_a_host_still_seals_with_the_old_key(
 
         def entries(self) -> Iterator[tuple[str, Entry]]:
             Busy.reads += 1
-            if Busy.reads == 2:  # between the resealing and the look at what is left
+            if Busy.reads == 3:  # between the resealing and the look at what is left
                 assert late.log_in(alice, phone.hotp()) == (PAM_SUCCESS, "accepted")
             return super().entries()
 
@@ -503,6 +543,125 @@ def test_values_that_no_key_opens__are_named_and_left_as_they_are(
             names = {cluster.realm.prefix("") + name.strip(" .") for name in line.partition(":")[2].split(",")}
             assert names == set(broken)
     assert {each: cluster.read(each).value for each in broken} == broken
+
+
+OF_NOBODY = (b"", b"\xff", b"a\nstate/b", b"a b", b"%zz", b"x" * 20_000)
+"""Names of states that a host can make, and that are the names of no user."""
+LARGE_B = 59_000
+
+
+@pytest.mark.parametrize("what", ["names of nobody", "much at once"])
+def test_host_that_was_broken_into__cannot_keep_the_others_from_the_change_or_from_a_backup(
+    office: Office,
+    hosts: list[Host],
+    alice: Person,
+    phone: Phone,
+    cluster: EtcdCluster,
+    outside: Path,
+    what: str,
+) -> None:
+    """Each host may make states. The second one makes more of them than fit into an answer."""
+    early, late = hosts
+    start, file = cluster.realm.prefix(STATE).encode(), outside / "backup"
+    names = OF_NOBODY if what == "names of nobody" else tuple(b"%d" % number for number in range(80))
+    for name in names:
+        cluster.make_as(late.keys, start + name, b"x" * (10 if names is OF_NOBODY else LARGE_B))
+    office.run("status")
+    for stage in STEPS:
+        said = office.rotate(stage)
+    assert said.isprintable() or "\n" in said
+    ids = [seal.key_id_of(entry.value) for _, entry in cluster.cluster.entries() if seal.MAGIC in (entry.value or b"")]
+    assert ids == [office.realm().sealing_id] * 2
+    office.run("export", str(file))
+    cluster.empty()
+    error, _ = office.refused("restore", str(file))
+    assert error.startswith("not restored, because nobody can open what the backup has of them: ")
+    early.get_key()
+    cluster.put(cluster.realm.key(FLOOR), None)
+    assert early.log_in(alice, phone.hotp()) == (PAM_SUCCESS, "accepted")
+
+
+def test_host_that_keeps_changing_a_value__delays_only_that_one(
+    office: Office, hosts: list[Host], alice: Person, phone: Phone, cluster: EtcdCluster
+) -> None:
+    """And a seal that names the old key, and is none, does not stop the next change."""
+    key, old = cluster.realm.key(STATE, "aaron"), cluster.realm
+
+    class Hasty(Etcd):
+        __slots__ = ()
+
+        def swap(
+            self, expected: dict[str, int], put: dict[str, bytes | None], read: list[str], *, deadline_s: float
+        ) -> Swapped:
+            if key in put:
+                cluster.put(key, old.seal(STATE, "aaron", b""))
+            return super().swap(expected, put, read, deadline_s=deadline_s)
+
+    office.rotate(PREPARED)
+    for stage, step in ((SEALING, rotation.reseal), (FINISHED, rotation.finish)):
+        cluster.put(key, old.seal(STATE, "aaron", b""))
+        hasty = office.custody.cluster()
+        hasty.engine.__class__ = Hasty
+        with pytest.raises(AdministrationFailed) as caught:
+            step(SCREEN, office.custody, hasty)
+        assert f"{STATE}/aaron" in caught.value.message
+        assert office.ids()[f"{TOKENS}/{alice.name}"] == office.realm().sealing_id
+        office.rotate(stage)
+    cluster.put(key, old.seal(STATE, "aaron", b"")[:-1])
+    office.rotate(PREPARED)
+
+
+@pytest.mark.parametrize("taken_after", [(), (PREPARED,), tuple(STEPS)], ids=lambda stages: f"{len(stages)} steps")
+def test_copy_of_the_directory_from_before__changes_nothing(
+    office: Office, phone: Phone, cluster: EtcdCluster, taken_after: tuple[str, ...]
+) -> None:
+    """The hosts have the only copies of the present key. Its files would replace them."""
+    for stage in taken_after:
+        office.rotate(stage)
+    files = [office.path / name for name in (SEAL_KEY, OLD_SEAL_KEY)]
+    copies = {file: file.read_bytes() for file in files if file.exists()}
+    for stage in (*list(STEPS)[len(taken_after) % len(STEPS) :], *STEPS):
+        office.rotate(stage)
+    present = files[0].read_bytes()
+    for file in files:
+        file.unlink()
+    for file, content in copies.items():
+        file.write_bytes(content)
+        file.chmod(0o600)
+    step = {0: "", 1: "--seal", 3: "--finish"}[len(taken_after)]
+    for words in {(), (step,)} - {("",)}:
+        error, hint = office.refused("rotate", *words)
+        assert "with a key that is not here" in error
+        assert f"/etc/softtoken/fleet/{SEAL_KEY}" in hint
+    assert {file: file.read_bytes() for file in files if file.exists()} == copies
+    files[0].write_bytes(present)  # as the hint says
+    files[1].unlink(missing_ok=True)
+    for stage in STEPS:
+        office.rotate(stage)
+    assert set(office.ids().values()) == {office.realm().sealing_id}
+
+
+STRANGE = "$(reboot)", "-x", "a;b", "\x1b[2J", "a\nscp x y"
+
+
+def test_members_that_etcd_has_and_no_join_made__are_in_no_command(
+    office: Office, hosts: list[Host], cluster: EtcdCluster
+) -> None:
+    """The administrator of etcd is not trusted with the seal key, and people run these commands as root."""
+    for name in STRANGE:
+        cluster.cluster.add_host(name, enrols=False)
+    try:
+        said = office.rotate(PREPARED)
+        commands = [line for line in said.splitlines() if line.startswith("  scp")]
+        assert commands
+        assert not [line for line in commands for name in STRANGE if name in line]
+        assert "\\x1b[2J" in said
+        for text in (said, office.run("status")):
+            assert "\x1b" not in text
+            assert "\nscp x y" not in text
+    finally:
+        for name in STRANGE:
+            cluster.ctl(cluster.nodes[0], "user", "delete", "--", user_of(REALM, name))
 
 
 def test_commands_of_a_realm__go_on_during_the_change(

@@ -20,9 +20,9 @@ from pam_softtoken.account.token_file import TokenFile, parse, serialise
 from pam_softtoken.admin.fleet import authority
 from pam_softtoken.admin.fleet.cluster import ADMINISTRATOR, Cluster
 from pam_softtoken.config import Config
-from pam_softtoken.fleet import key_files
+from pam_softtoken.fleet import etcd_messages, key_files
 from pam_softtoken.fleet.engine import EngineDown, Entry
-from pam_softtoken.fleet.etcd import Etcd
+from pam_softtoken.fleet.etcd import TRANSACTION, Etcd
 from pam_softtoken.fleet.realm import FLOOR, STATE, TOKENS, Realm
 from pam_softtoken.fleet.store import engine_of
 from tests.support.account import REALM, Person
@@ -192,6 +192,18 @@ class EtcdCluster:
             if engine.swap(expected, {key: value}, [key], deadline_s=time.monotonic() + PATIENCE_S).done:
                 break
         engine.close()
+
+    def make_as(self, keys: Path, key: bytes, value: bytes) -> None:
+        """Create a key of any name as a member, which may be root of a host that was broken into."""
+        engine = self.engine(keys)
+        request = etcd_messages.transaction({key: 0}, {key: value}, [])
+        answer = engine.call(TRANSACTION, request, deadline_s=time.monotonic() + PATIENCE_S)
+        assert etcd_messages.read_transaction(answer, [])[0], "there is such a key"
+        engine.close()
+
+    def empty(self) -> None:
+        """Remove everything of the realm."""
+        self.ctl(self.nodes[0], "del", "--prefix", self.realm.prefix(""))
 
     def enrol(self, user: str, content: TokenFile, state: State | None) -> None:
         """Write a user's tokens and state."""

@@ -12,19 +12,28 @@ from itertools import islice
 from pam_softtoken.account import seal
 from pam_softtoken.errors import DamagedState
 from pam_softtoken.fleet import etcd_messages, realm
-from pam_softtoken.fleet.engine import EngineDown, Entry
+from pam_softtoken.fleet.engine import AnswerTooLarge, EngineDown, Entry
 from pam_softtoken.fleet.etcd import Etcd
 from pam_softtoken.fleet.etcd_messages import bytes_field, number_field
 from pam_softtoken.fleet.realm import Realm
+from pam_softtoken.option_values import MAX_HOST_CHARACTERS
 
 ADMINISTRATOR = "root"
 """etcd knows no other name for the user with all rights."""
 CALL_S = 5.0
 _PAGE = 200
+_HOST_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.-"
+_MAX_NAME = 1024
+"""More than the name of any user of a host takes."""
 _TRIES = 20
 _READ, _READ_WRITE = 0, 2
 _RANGE = "/etcdserverpb.KV/Range"
 _AUTH = "/etcdserverpb.Auth/"
+
+
+def can_be_host(name: str) -> bool:
+    """Check whether a name can be that of a host of a realm. etcd can have others: its administrator makes them."""
+    return 1 <= len(name) <= MAX_HOST_CHARACTERS and not name.strip(_HOST_CHARACTERS) and name[0] not in ".-"
 
 
 def user_of(realm_name: str, host: str) -> str:
@@ -44,13 +53,26 @@ def place_of(name: str) -> tuple[str, str]:
     Raises:
         ValueError: no realm has such a key.
     """
-    kind, _, user = name.partition("/")
-    if (kind not in (realm.TOKENS, realm.STATE) or not user) and name not in (realm.FLOOR, realm.ENROL):
+    kind, slash, user = name.partition("/")
+    if not (kind in (realm.TOKENS, realm.STATE) and slash) and name not in (realm.FLOOR, realm.ENROL):
         raise ValueError("not a key of a realm")
+    return kind, _user_of(user) if slash else ""
+
+
+def _user_of(part: str) -> str:
     try:
-        return kind, realm.decoded(user)
+        user = realm.decoded(part)
     except ValueError:
-        return kind, f"?{user}"
+        user = ""
+    return user or f"?{part}"
+
+
+def _name_of(key: bytes) -> str:
+    """Return the text of a key. A host can make keys of any bytes. If they are no text of one line, or too long, the
+    text has a backslash: it is the name of nobody.
+    """
+    text = "".join(chr(byte) if 0x20 < byte < 0x7F else f"\\x{byte:02x}" for byte in key[:_MAX_NAME])
+    return text if len(key) <= _MAX_NAME else f"{text}\\"
 
 
 def key_id_in(entry: Entry) -> str:
@@ -142,10 +164,7 @@ class Cluster:
             EngineDown: the cluster does not answer.
         """
         prefix = self.realm.prefix(kind)
-        try:
-            return {realm.decoded(key.removeprefix(prefix)): entry for key, entry in self._below(prefix)}
-        except ValueError as error:
-            raise EngineDown(str(error)) from None
+        return {_user_of(key.removeprefix(prefix)): entry for key, entry in self._below(prefix)}
 
     def some(self, kind: str) -> dict[str, Entry]:
         """Return what is under the keys of the first users of a kind, as `listed` does for all.
@@ -154,10 +173,7 @@ class Cluster:
             EngineDown: the cluster does not answer.
         """
         prefix = self.realm.prefix(kind)
-        try:
-            return {realm.decoded(key.removeprefix(prefix)): entry for key, entry in islice(self._below(prefix), _PAGE)}
-        except ValueError as error:
-            raise EngineDown(str(error)) from None
+        return {_user_of(key.removeprefix(prefix)): entry for key, entry in islice(self._below(prefix), _PAGE)}
 
     def everything(self) -> dict[str, bytes]:
         """Return all keys and values of the realm at one moment.
@@ -178,18 +194,24 @@ class Cluster:
 
     def _below(self, prefix: str) -> Iterator[tuple[str, Entry]]:
         start = prefix.encode()
-        key, end, revision = start, _end_of(start), 0
+        key, end, revision, most = start, _end_of(start), 0, _PAGE
         while True:
-            request = bytes_field(1, key) + bytes_field(2, end) + number_field(3, _PAGE) + number_field(4, revision)
-            answer = self.engine.call(_RANGE, request, deadline_s=time.monotonic() + CALL_S)
+            request = bytes_field(1, key) + bytes_field(2, end) + number_field(3, most) + number_field(4, revision)
+            try:
+                answer = self.engine.call(_RANGE, request, deadline_s=time.monotonic() + CALL_S)
+            except AnswerTooLarge:
+                if most == 1:
+                    raise
+                most = most // 4 or 1  # a host can write values as large as etcd takes
+                continue
             try:
                 fields = etcd_messages.fields_of(answer)
                 page = etcd_messages.entries_in(fields)
                 revision = revision or etcd_messages.revision_in(fields)
-                yield from ((name.decode("ascii"), entry) for name, entry in page)
             except ValueError as error:
                 raise EngineDown(str(error)) from None
-            if len(page) < _PAGE:
+            yield from ((_name_of(name), entry) for name, entry in page)
+            if len(page) < most:
                 return
             key = page[-1][0] + b"\0"
 

@@ -39,7 +39,7 @@ def show(screen: terminal.Terminal, cluster: Cluster) -> None:
         hosts = cluster.hosts()
     except EngineDown:
         return  # only the administrator can list them
-    screen.show(f"hosts      {', '.join(hosts) or 'none'}")
+    screen.show(f"hosts      {terminal.visible(', '.join(hosts)) or 'none'}")
 
 
 def raise_floor(screen: terminal.Terminal, cluster: Cluster) -> None:

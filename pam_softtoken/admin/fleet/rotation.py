@@ -23,12 +23,12 @@ from pam_softtoken.account import host_key, seal
 from pam_softtoken.account.host_key import HostKeys
 from pam_softtoken.admin.common import deed
 from pam_softtoken.admin.fleet import custody
-from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster, key_id_in, place_of
+from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster, can_be_host, key_id_in, place_of
 from pam_softtoken.admin.fleet.custody import Custody
 from pam_softtoken.errors import DamagedState, PathError
 from pam_softtoken.fleet import key_files
 from pam_softtoken.fleet.engine import EngineDown, Entry
-from pam_softtoken.fleet.realm import Realm
+from pam_softtoken.fleet.realm import TOKENS, Realm
 from pam_softtoken.program_errors import AdministrationFailed
 from pam_softtoken.ui import progress, terminal
 
@@ -78,10 +78,25 @@ class Resealed:
     Args:
         done: names of those that were sealed with another key.
         broken: names of those that no key here opens. They are as they were.
+        busy: names of those that others have changed again and again. A host that was broken into can do that.
     """
 
     done: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    busy: list[str] = field(default_factory=list)
+
+    def require_all(self) -> None:
+        """Check that nothing is left that could be sealed.
+
+        Raises:
+            AdministrationFailed: something is.
+        """
+        if self.busy:
+            raise AdministrationFailed(
+                f"others keep changing these, and they are as they were: {_named(self.busy)}",
+                hint="run the same command again; if that does not help, a host does it on purpose, see "
+                "softtoken-fleet(7)",
+            )
 
 
 def prepare(screen: terminal.Terminal, here: Custody, cluster: Cluster) -> None:
@@ -90,7 +105,7 @@ def prepare(screen: terminal.Terminal, here: Custody, cluster: Cluster) -> None:
     Raises:
         AdministrationFailed: the present change has to be finished first, or the nodes do not answer.
     """
-    found, hosts = _progress(here), cluster.hosts()
+    found, hosts = _of_this_realm(here, cluster), cluster.hosts()
     if found.stage == SEALING:
         found.require()
     if found.stage != PREPARED:
@@ -113,7 +128,7 @@ def reseal(screen: terminal.Terminal, here: Custody, cluster: Cluster) -> None:
     Raises:
         AdministrationFailed: the step before is missing, or not everything was resealed.
     """
-    found, hosts = _progress(here), cluster.hosts()
+    found, hosts = _of_this_realm(here, cluster), cluster.hosts()
     old = found.require(PREPARED, SEALING)
     if found.stage == PREPARED:
         (new,) = _keys(here).others
@@ -124,6 +139,7 @@ def reseal(screen: terminal.Terminal, here: Custody, cluster: Cluster) -> None:
     done = _resealed(cluster, Realm(cluster.realm.name, new, (old,)))
     screen.tell(f"The new key seals now. {_values(len(done.done))} sealed again with it.")
     _tell_broken(screen, done)
+    done.require_all()
     _tell_how(screen, here, hosts)
     screen.tell("Until a host has it, the host seals with the old key. Every host opens both.")
     screen.tell(f"When every host has it, and not before:\n  {_COMMAND} --finish{_option(here)}")
@@ -135,15 +151,17 @@ def finish(screen: terminal.Terminal, here: Custody, cluster: Cluster) -> None:
     Raises:
         AdministrationFailed: the step before is missing, or something is still sealed with the old key.
     """
-    found, hosts = _progress(here), cluster.hosts()
+    found, hosts = _of_this_realm(here, cluster), cluster.hosts()
     old = found.require(SEALING, FINISHED)
     own = Realm(cluster.realm.name, found.sealing, (old,))
     done = _resealed(cluster, own)
-    left = [name for name in _names_with(cluster, old) if name not in done.broken]
+    done.require_all()
+    left = _names_with(cluster, old)
     if left:
         raise AdministrationFailed(
             f"sealed with the old key a moment ago: {_named(left)}",
-            hint="a host of these users has no new seal.key yet; bring it there, and run the same command again",
+            hint="a host of these users has no new seal.key yet; bring it there, and run the same command again; "
+            "softtoken-fleet(7) says what to do if every host has it",
         )
     _hand_out(here, HostKeys(found.sealing))
     if found.stage == SEALING:
@@ -219,6 +237,26 @@ def _progress(here: Custody) -> Progress:
     return Progress(stage, keys.sealing, old)
 
 
+def _of_this_realm(here: Custody, cluster: Cluster) -> Progress:
+    """Return how far the change is. After a restore of an old copy of the directory, only the hosts have the present
+    key, and the file that they would get replaces it.
+
+    Raises:
+        AdministrationFailed: as for `_progress`, or most tokens of the realm have another key.
+    """
+    found = _progress(here)
+    known = {*cluster.realm.key_ids(), *([] if found.old is None else [seal.key_id(found.old)])}
+    ids = [key_id_in(entry) for name, entry in cluster.entries() if name.startswith(f"{TOKENS}/")]
+    foreign = [name for name in ids if name and name not in known]
+    if 2 * len(foreign) > len(ids):
+        raise AdministrationFailed(
+            f"{_values(len(foreign))} sealed with a key that is not here; {here.path} is an old copy",
+            hint=f"copy {_KEYS}/{key_files.SEAL_KEY} of a host that users can log in to into {here.path}, "
+            f"and remove {OLD_SEAL_KEY} there",
+        )
+    return found
+
+
 def _hand_out(here: Custody, keys: HostKeys) -> None:
     """Write the keys here, and then into the directories that are to be brought to new hosts."""
     text = host_key.serialise(keys)
@@ -228,9 +266,17 @@ def _hand_out(here: Custody, keys: HostKeys) -> None:
 
 
 def _names_with(cluster: Cluster, key: bytes) -> list[str]:
-    """Return the names of the values that are sealed with a key."""
-    wanted = seal.key_id(key)
-    return [name for name, entry in cluster.entries() if key_id_in(entry) == wanted]
+    """Return the names of the values that a key opens. A host can write any text that only names the key."""
+    realm = Realm(cluster.realm.name, key)
+    return [name for name, entry in cluster.entries() if _opens(realm, name, entry)]
+
+
+def _opens(realm: Realm, name: str, entry: Entry) -> bool:
+    try:
+        realm.open(*place_of(name), entry.value or b"")
+    except (DamagedState, ValueError):
+        return False
+    return True
 
 
 def _require_unused(cluster: Cluster, old: bytes) -> None:
@@ -249,16 +295,16 @@ def _resealed(cluster: Cluster, own: Realm) -> Resealed:
         for name, entry in todo:
             terminal.checkpoint()
             try:
-                _reseal_one(cluster, own, name, entry)
-                found.done.append(name)
+                is_done = _reseal_one(cluster, own, name, entry)
+                (found.done if is_done else found.busy).append(name)
             except (DamagedState, ValueError):
                 found.broken.append(name)
             advance()
     return found
 
 
-def _reseal_one(cluster: Cluster, own: Realm, name: str, entry: Entry) -> None:
-    """Reseal a value. If others have changed it since it was read, reseal theirs.
+def _reseal_one(cluster: Cluster, own: Realm, name: str, entry: Entry) -> bool:
+    """Reseal a value. If others have changed it since it was read, reseal theirs. Return False if they do not stop.
 
     Raises:
         DamagedState: no key here opens it.
@@ -268,23 +314,26 @@ def _reseal_one(cluster: Cluster, own: Realm, name: str, entry: Entry) -> None:
     key = own.key(kind, user)
     for _ in range(_TRIES):
         if entry.value is None or key_id_in(entry) == own.sealing_id:
-            return  # gone, or sealed by others or by a request whose answer was lost
+            return True  # gone, or sealed by others or by a request whose answer was lost
         value = own.seal(kind, user, own.open(kind, user, entry.value))
         deadline_s = time.monotonic() + CALL_S
         swapped = cluster.engine.swap({key: entry.revision}, {key: value}, [key], deadline_s=deadline_s)
         if swapped.done:
-            return
+            return True
         entry = swapped.entries[0]
-    raise EngineDown("others keep changing the same")
+    return False
 
 
 def _tell_how(screen: terminal.Terminal, here: Custody, hosts: list[str]) -> None:
     if not hosts:
         return
     source, target = shlex.quote(f"{here.path}/{key_files.SEAL_KEY}"), f"{_KEYS}/{key_files.SEAL_KEY}"
-    screen.tell(f"Bring {source} to every host, here for those that etcd knows:")
-    for host in hosts:
+    screen.tell(f"Bring {source} to every host, here for those that etcd knows. Leave out a host that you do not know:")
+    for host in filter(can_be_host, hosts):
         screen.tell(f"  scp -p {source} root@{host}:{target}.new && ssh root@{host} mv {target}.new {target}")
+    strange = [host for host in hosts if not can_be_host(host)]
+    if strange:
+        screen.tell(f"An administrator of etcd has made members that are no hosts: {_named(strange)}")
 
 
 def _tell_broken(screen: terminal.Terminal, done: Resealed) -> None:

@@ -9,7 +9,7 @@ from pam_softtoken.account import host_key, seal
 from pam_softtoken.account.host_key import HostKeys
 from pam_softtoken.admin.common import deed
 from pam_softtoken.admin.fleet import authority, custody
-from pam_softtoken.admin.fleet.cluster import ADMINISTRATOR
+from pam_softtoken.admin.fleet.cluster import ADMINISTRATOR, can_be_host
 from pam_softtoken.admin.fleet.custody import Custody
 from pam_softtoken.fleet import key_files
 from pam_softtoken.fleet.engine import EngineDown
@@ -19,7 +19,6 @@ from pam_softtoken.ui import terminal
 PEER_PORT = 2380
 NODE_DIRECTORY = "/etc/softtoken-etcd"
 """Where a node has its certificate. etcd does not run as root, and so cannot enter /etc/softtoken."""
-_HOST_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.-"
 _EXAMPLE = "etcd://a.example:2379,b.example:2379,c.example:2379/office"
 
 
@@ -62,7 +61,7 @@ def join(screen: terminal.Terminal, host: str, directory: str, *, enrols: bool, 
         UsageError: this cannot be the name of a host.
         AdministrationFailed: the cluster does not answer, or the keys could not be written.
     """
-    if not 1 <= len(host) <= option_values.MAX_HOST_CHARACTERS or host.strip(_HOST_CHARACTERS) or host[0] in ".-":
+    if not can_be_host(host):
         raise UsageError(f'not the name of a host: "{host}"', hint="as in softtoken-admin fleet join web1.example")
     here = Custody(directory)
     address = here.address()
