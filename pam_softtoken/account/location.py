@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from pam_softtoken import errors
-from pam_softtoken.account import enrolled_mark, places, safe_open
+from pam_softtoken.account import places, roots_files, safe_open
 from pam_softtoken.errors import ConfigError, UnusableFile
 
 TYPE_CHECKING = False
@@ -109,7 +109,7 @@ def _make_for_all(path: str, made: list[str]) -> None:
     """Create the directory in which programs without root find root's records of their own user."""
     try:
         if not os.path.isdir(path):
-            enrolled_mark.make_directory(path)
+            roots_files.make_directory(path)
             made.append(path)
     except OSError:
         pass  # the next step, which makes the store, reports the cause

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import os
 
-from pam_softtoken.account import enrolled_mark, places
+from pam_softtoken.account import account_record, places
 from pam_softtoken.account.token_file import TokenFile, rebind_words
 from pam_softtoken.errors import DENIED, EXPLAINED, Revoked, UnusableFile
 from pam_softtoken.otp.mac import sha256
@@ -140,7 +140,7 @@ def read_for(account: Account) -> Revocation:
         UnusableFile: nobody can tell, which is no proof that nothing was.
     """
     present = read(account.uid)
-    before = enrolled_mark.former(account)
+    before = account_record.former(account)
     if before is None:
         return present
     former = read(before.uid)

@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Iterable
 
-from pam_softtoken.account import enrolled_mark, places, replace, revocation
+from pam_softtoken.account import account_record, places, replace, revocation, roots_files
 from pam_softtoken.account.revocation import Revocation
 from pam_softtoken.errors import NotStored
 
@@ -108,10 +108,10 @@ def bring_along(account: Account, *, keeping: bool) -> None:
     Raises:
         NotStored, UnusableFile: some records may still be where they were.
     """
-    former = enrolled_mark.former_uid(account)
-    if former is not None and former != enrolled_mark.NOT_A_UID:
+    former = account_record.former_uid(account)
+    if former is not None and former != account_record.NOT_A_UID:
         hand_over(former, account.uid, keeping=keeping)
-        enrolled_mark.record(account)
+        account_record.record(account)
 
 
 def _text_of(uid: int, name: str) -> list[str]:
@@ -146,9 +146,9 @@ def forget(uid: int) -> None:
 def _make_directory(uid: int) -> None:
     path = revocation.directory_of(uid)
     try:
-        enrolled_mark.make_directory(places.DATA)
-        enrolled_mark.make_directory(places.REVOKED)
-        enrolled_mark.make_directory(path, mode=0o755)
+        roots_files.make_directory(places.DATA)
+        roots_files.make_directory(places.REVOKED)
+        roots_files.make_directory(path, mode=0o755)
         for above in (places.REVOKED, places.DATA):
             replace.sync_directory(above)
     except OSError as error:

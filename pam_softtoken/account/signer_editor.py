@@ -13,7 +13,7 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from pam_softtoken.account import enrolled_mark, file_faults, places, ram_record, replace, safe_open, signers
+from pam_softtoken.account import file_faults, places, ram_record, replace, roots_files, safe_open, signers
 from pam_softtoken.account.editor import LOCK_TIMEOUT_S
 from pam_softtoken.account.location import TOKENS
 from pam_softtoken.account.signers import SignerStore
@@ -239,7 +239,7 @@ def _open_place() -> int:
     try:
         is_new = not os.path.isdir(places.SIGNERS)
         for directory in (places.DATA, places.SIGNERS):
-            enrolled_mark.make_directory(directory)
+            roots_files.make_directory(directory)
         if is_new:
             replace.sync_directory(places.DATA)
         return safe_open.open_directory(places.SIGNERS, below=None, owner=os.geteuid())

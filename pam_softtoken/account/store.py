@@ -8,6 +8,7 @@ import os
 
 from pam_softtoken import errors
 from pam_softtoken.account import (
+    account_record,
     enrolled_mark,
     ram_record,
     revocation,
@@ -55,14 +56,14 @@ def _why_not_proven(location: Location) -> str:
     """
     account = location.account
     name, present = account.name, (account.name, account.uid)
-    before = enrolled_mark.former(account)
+    before = account_record.former(account)
     former = enrolled_mark.former_name(account) if enrolled_mark.is_set(account.uid) else ""
     # A home directory says more than a uid, which may have been somebody else's earlier.
     if former and (before is None or before.name == name):
         return f"the uid was enrolled as {former}; {token_file.whose(present, (former, account.uid))}"
     if before is not None:
         return f"{before.described(name)}; {token_file.whose(present, (before.name, before.uid))}"
-    known = enrolled_mark.known(name) if location.in_home else None
+    known = account_record.known(name) if location.in_home else None
     if known is None or known.home == account.home:
         return ""
     move = f"softtoken-admin move {name} --to home"

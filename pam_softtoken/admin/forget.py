@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pam_softtoken.account import (
+    account_record,
     enrolled_mark,
     ram_record,
     revoking,
@@ -91,7 +92,7 @@ def begin_anew(screen: terminal.Terminal, account: safe_open.Account, store: str
             revoking.forget(account.uid)
             enrolled_mark.forget(account.uid)
         if before is not None:
-            enrolled_mark.forget_former(account)
+            account_record.forget_former(account)
         for path in signing:
             signer_editor.remove_mark(path)
         why = former or found or (f"{before.name} uid {before.uid}" if before is not None else "")
@@ -101,10 +102,10 @@ def begin_anew(screen: terminal.Terminal, account: safe_open.Account, store: str
     return f"Done. {account.name} can enrol."
 
 
-def _records_of_others(account: safe_open.Account) -> tuple[str, enrolled_mark.Known | None]:
+def _records_of_others(account: safe_open.Account) -> tuple[str, account_record.Known | None]:
     """Return the former user that the uid's mark names, and the former user of the name or of the home directory."""
     former = enrolled_mark.former_name(account) if enrolled_mark.is_set(account.uid) else ""
-    return former, enrolled_mark.former(account)
+    return former, account_record.former(account)
 
 
 def _described(account: safe_open.Account) -> tuple[str, str]:
@@ -246,7 +247,7 @@ def _take_away(pair: _Pair, found: Iterable[Orphan]) -> None:
         if each.kind == STORE:
             _clear(each.path)
         if each.kind == HOME:
-            enrolled_mark.forget_record(each.path)
+            account_record.forget_record(each.path)
         if each.kind in _SIGNERS:
             signer_editor.remove_mark(each.path)
     if uid is None:
@@ -257,9 +258,9 @@ def _take_away(pair: _Pair, found: Iterable[Orphan]) -> None:
             ram_record.remove(path)
         revoking.forget(uid)
         enrolled_mark.forget(uid)
-    known = enrolled_mark.known(name) if name else None
+    known = account_record.known(name) if name else None
     if name and known is not None and known.uid == uid:
-        enrolled_mark.forget_name(name)
+        account_record.forget_name(name)
     deed.record("forget", name or "", uid=str(uid))
 
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pam_softtoken.account import (
+    account_record,
     enrolled_mark,
     file_faults,
     ram_record,
@@ -203,7 +204,7 @@ class _HandOver:
 
     def _has_left_something(self) -> bool:
         former, old, new = self._former, self._old.location, self._new.location
-        known = enrolled_mark.known(former.name)
+        known = account_record.known(former.name)
         return (
             enrolled_mark.is_set(former.uid)
             or (known is not None and known.uid == former.uid)
@@ -228,11 +229,11 @@ class _HandOver:
             with new.as_owner():
                 _move(old, new)
         signer_records.hand_over(former, account)
-        enrolled_mark.record(account)  # revocations are under the present uid now
+        account_record.record(account)  # revocations are under the present uid now
         if former.name != account.name:
-            known = enrolled_mark.known(former.name)
+            known = account_record.known(former.name)
             if known is not None and known.uid == former.uid:
-                enrolled_mark.forget_name(former.name)
+                account_record.forget_name(former.name)
             login_note.await_instead(former.name, account.name)
         if former.uid != account.uid and enrolled_mark.name_of(former.uid) in ("", former.name) and not is_anothers:
             enrolled_mark.forget(former.uid)

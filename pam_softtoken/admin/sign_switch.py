@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from pam_softtoken import platform_facts
-from pam_softtoken.account import enrolled_mark, places
+from pam_softtoken.account import places, roots_files
 from pam_softtoken.admin.access import host_facts, lockout, sign_forecast
 from pam_softtoken.admin.access.lockout import Verdict
 from pam_softtoken.admin.access.sign_forecast import Outlook
@@ -148,7 +148,7 @@ def _make_directory() -> None:
     """Create the directory of the marks. Without it, the plugin could not know who has a signing token."""
     try:
         for directory in (places.DATA, places.SIGNERS):
-            enrolled_mark.make_directory(directory)
+            roots_files.make_directory(directory)
     except OSError as error:
         raise AdministrationFailed(
             f"{places.SIGNERS}: cannot be made: {error.strerror}; nothing was changed", hint="make room there"

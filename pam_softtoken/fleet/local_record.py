@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from pam_softtoken.account import places, safe_open, state_format
+from pam_softtoken.account import places, roots_files, safe_open, state_format
 from pam_softtoken.account.file_faults import words_of
 from pam_softtoken.account.state import NEVER, State
 from pam_softtoken.errors import UnusableFile
@@ -117,10 +117,9 @@ def _read(descriptor: int, path: str) -> tuple[int, State | None]:
 def _make_directory() -> None:
     if os.path.isdir(places.FLEET):
         return
-    from pam_softtoken.account import enrolled_mark  # noqa: PLC0415 - once on each host
 
     try:
-        enrolled_mark.make_directory(places.DATA)
+        roots_files.make_directory(places.DATA)
         safe_open.make_directory(places.FLEET, below=None, made=[])
     except OSError as error:
         raise UnusableFile(places.FLEET, words_of(error)) from None

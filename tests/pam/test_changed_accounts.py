@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.account import enrolled_mark, places, ram_record, revocation, revoking
+from pam_softtoken.account import account_record, places, ram_record, revocation, revoking
 from pam_softtoken.account.safe_open import Account
 from pam_softtoken.errors import Revoked
 from tests.support.account import Person
@@ -361,7 +361,7 @@ def test_revocation__under_either_uid_refuses_a_login_under_way(
 ) -> None:
     for name, path in (("DATA", tmp_path), ("NAMES", tmp_path / "names"), ("REVOKED", tmp_path / "revoked")):
         monkeypatch.setattr(places, name, str(path))
-    enrolled_mark.record(Account("alice", 1000, 1000, home="/home/alice"))
+    account_record.record(Account("alice", 1000, 1000, home="/home/alice"))
     revoking.revoke(1000, fingerprints=["a"], everything=False, now=1)
     seen = revocation.read_for(Account("alice", 2000, 2000, home="/home/alice"))
     assert not seen.counts("a")
@@ -601,7 +601,7 @@ def test_forget__frees_the_home_directory_of_a_deleted_account(host: Host, alice
     name, uid, home = alice.name, alice.uid, alice.home
     names = host.directory.state / ".names"
     for record in names.iterdir():
-        if not record.name.startswith(enrolled_mark.HOME_PREFIX):
+        if not record.name.startswith(account_record.HOME_PREFIX):
             record.unlink()
     delete(alice, keeping=True)
     host.admin("forget", name, "--uid", str(uid), "--yes")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.account import enrolled_mark
+from pam_softtoken.account import account_record, enrolled_mark
 from tests.support.account import Person
 from tests.support.admin import Admin, succeeded
 from tests.support.client import ECHO_OFF, PAM_AUTH_ERR, PAM_SUCCESS, PERMIT, TEXT_INFO, Outcome, Service
@@ -264,14 +264,14 @@ def mark_is_set(person: Person) -> None:
 
 
 def name_was_accepted_with_another_uid(person: Person) -> None:
-    record = Path(enrolled_mark.record_of(person.name))
+    record = Path(account_record.record_of(person.name))
     record.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
     record.write_text(f"4242\0{person.name}\0{person.home}\0")
 
 
 def record_is_damaged(person: Person) -> None:
     name_was_accepted_with_another_uid(person)
-    Path(enrolled_mark.record_of(person.name)).write_text("damaged")
+    Path(account_record.record_of(person.name)).write_text("damaged")
 
 
 SCENES: dict[Callable[[Person], None], str] = {
@@ -376,7 +376,7 @@ def test_home__of_a_revoked_user_is_not_taken_for_one_that_was_never_made(
 ) -> None:
     succeeded(Admin(installed).run("revoke", newcomer.name, "--yes"))
     Path(enrolled_mark.path_of(newcomer.uid)).unlink(missing_ok=True)
-    Path(enrolled_mark.record_of(newcomer.name)).unlink(missing_ok=True)
+    Path(account_record.record_of(newcomer.name)).unlink(missing_ok=True)
     outcome = in_its_directory(nullok, newcomer, "000000", options=SESSION)
     assert (outcome.result, outcome.messages) == (PAM_AUTH_ERR, PROMPT)
     assert "has been enrolled before" in system_log.outcomes()[-1]["detail"]

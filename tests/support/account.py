@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pam_softtoken.account import enrolled_mark, signers
+from pam_softtoken.account import account_record, signers
 from pam_softtoken.fleet import local_record
 from tests.support.installation import Installation
 from tests.support.leak import keep, keep_code
@@ -122,7 +122,7 @@ class Person:
     def forget_on_the_host(self) -> None:
         """Remove what root's files record about this user."""
         self._mark.unlink(missing_ok=True)
-        for path in (enrolled_mark.record_of(self.name), enrolled_mark.record_of_home(str(self.home))):
+        for path in (account_record.record_of(self.name), account_record.record_of_home(str(self.home))):
             Path(path).unlink(missing_ok=True)
         shutil.rmtree(self.revocations, ignore_errors=True)
         shutil.rmtree(signers.uid_mark(self.uid), ignore_errors=True)

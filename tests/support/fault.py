@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from pam_softtoken.account import enrolled_mark
+from pam_softtoken.account import account_record
 from tests.support.account import Person
 from tests.support.client import PAM_AUTH_ERR, PAM_CONV_ERR, PAM_SERVICE_ERR, PAM_SUCCESS, Outcome, Service
 from tests.support.installation import Installation
@@ -171,8 +171,8 @@ class Stage:
         self._undisturbed = make_service(_line(installed, self._backend))
         self._marks = (
             MARKS / str(person.uid),
-            Path(enrolled_mark.record_of(person.name)),
-            Path(enrolled_mark.record_of_home(str(person.home))),
+            Path(account_record.record_of(person.name)),
+            Path(account_record.record_of_home(str(person.home))),
         )
         self._is_marked = kind == FILE_GONE
         if self._is_marked:

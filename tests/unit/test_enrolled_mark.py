@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.account import enrolled_mark, places, revocation, revoking, user_lookup
+from pam_softtoken.account import account_record, enrolled_mark, places, revocation, revoking, user_lookup
 from pam_softtoken.account.safe_open import Account
 from pam_softtoken.errors import LookUpFailed, UnusableFile
 
@@ -33,7 +33,7 @@ def _names(data: Path) -> set[str]:
 def test_home__of_an_account_that_is_gone_makes_no_newcomer() -> None:
     enrolled_mark.set_for(FORMER)
     assert enrolled_mark.was_accepted(PRESENT)
-    assert enrolled_mark.former_uid(PRESENT) == FORMER.uid
+    assert account_record.former_uid(PRESENT) == FORMER.uid
     elsewhere = Account(PRESENT.name, PRESENT.uid, 1, home=f"{HOME}2")
     assert not enrolled_mark.was_accepted(elsewhere)
 
@@ -89,31 +89,31 @@ def test_former_name__that_the_directory_still_knows_as_another_spelling_makes_n
 def test_damaged_home_record__is_no_proof_that_the_user_is_new(data: Path) -> None:
     """A record that a power failure has emptied is damaged, too. The next accepted code writes it again."""
     (data / "NAMES").mkdir()
-    record = Path(enrolled_mark.record_of_home(HOME))
+    record = Path(account_record.record_of_home(HOME))
     record.write_bytes(b"")
     assert enrolled_mark.was_accepted(PRESENT)
     enrolled_mark.set_for(PRESENT)
-    assert enrolled_mark.read_record(str(record)).uid == PRESENT.uid  # type: ignore[union-attr]
+    assert account_record.read_record(str(record)).uid == PRESENT.uid  # type: ignore[union-attr]
 
 
 def test_known_user__costs_no_look_at_the_home_record() -> None:
     """A directory in its place could not be read."""
     enrolled_mark.set_for(FORMER)
-    record = Path(enrolled_mark.record_of_home(HOME))
+    record = Path(account_record.record_of_home(HOME))
     record.unlink()
     record.mkdir()
-    assert enrolled_mark.former(FORMER) is None
+    assert account_record.former(FORMER) is None
     assert enrolled_mark.is_set_for(FORMER)
     with pytest.raises(UnusableFile):
-        enrolled_mark.former(PRESENT)
+        account_record.former(PRESENT)
 
 
 def test_record__of_an_older_version_is_completed_at_the_next_accepted_code() -> None:
     enrolled_mark.set_for(FORMER)
-    record, of_home = Path(enrolled_mark.record_of(FORMER.name)), Path(enrolled_mark.record_of_home(HOME))
+    record, of_home = Path(account_record.record_of(FORMER.name)), Path(account_record.record_of_home(HOME))
     record.write_bytes(f"{FORMER.uid}\0{FORMER.name}\0{HOME}\0".encode())
     of_home.unlink()
-    assert enrolled_mark.former(FORMER) is None
+    assert account_record.former(FORMER) is None
     assert not enrolled_mark.is_set_for(FORMER)
     enrolled_mark.set_for(FORMER)
     assert enrolled_mark.is_set_for(FORMER)
@@ -126,18 +126,18 @@ def test_home_record__leads_to_revocations_until_they_are_handed_over() -> None:
     revoking.revoke(FORMER.uid, fingerprints=["a"], everything=False, now=1)
     enrolled_mark.set_for(PRESENT)
     assert enrolled_mark.is_set_for(PRESENT)
-    assert enrolled_mark.former_uid(PRESENT) == FORMER.uid
+    assert account_record.former_uid(PRESENT) == FORMER.uid
     revoking.bring_along(PRESENT, keeping=False)
-    assert enrolled_mark.former_uid(PRESENT) is None
+    assert account_record.former_uid(PRESENT) is None
 
 
 def test_home_record__of_a_former_home_goes_but_not_that_of_its_next_user(data: Path) -> None:
     enrolled_mark.set_for(FORMER)
     moved = Account(FORMER.name, FORMER.uid, 1, home=f"{HOME}2")
     enrolled_mark.set_for(moved)
-    assert not Path(enrolled_mark.record_of_home(HOME)).exists()
+    assert not Path(account_record.record_of_home(HOME)).exists()
     enrolled_mark.set_for(Account(PRESENT.name, PRESENT.uid, 1, home=moved.home))
-    enrolled_mark.forget_name(FORMER.name)
-    assert Path(enrolled_mark.record_of_home(moved.home)).exists()
-    enrolled_mark.forget_name(PRESENT.name)
+    account_record.forget_name(FORMER.name)
+    assert Path(account_record.record_of_home(moved.home)).exists()
+    account_record.forget_name(PRESENT.name)
     assert _names(data) == set()

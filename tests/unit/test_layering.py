@@ -380,6 +380,7 @@ def test_device__knows_nothing_of_a_host() -> None:
         "account.state",
         "account.editor",
         "account.enrolled_mark",
+        "account.account_record",
         "config",
     }
     assert not reachable("device.program") & hosts

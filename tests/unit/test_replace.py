@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_softtoken.account import enrolled_mark, places, replace, revoking
+from pam_softtoken.account import account_record, places, replace, revoking
 from pam_softtoken.account.safe_open import Account
 from pam_softtoken.errors import NotStored, NotSynced, UnusableFile
 
@@ -28,7 +28,7 @@ def _removed(path: Path) -> None:
 
 
 def _recorded(path: Path) -> None:
-    enrolled_mark.record(ALICE)
+    account_record.record(ALICE)
 
 
 def _revoked(path: Path) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from pam_softtoken.account import enrolled_mark, places, proc, safe_open, user_path
+from pam_softtoken.account import places, proc, roots_files, safe_open, user_path
 from pam_softtoken.account.replace import sync_directory
 from pam_softtoken.account.user_path import NamedFiles
 from pam_softtoken.admin.change import wording
@@ -136,7 +136,7 @@ def locked(wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
 
 
 def _open_lock() -> int:
-    enrolled_mark.make_directory(places.DATA)
+    roots_files.make_directory(places.DATA)
     os.makedirs(places.CHANGES, mode=0o700, exist_ok=True)
     os.close(user_path.open_directory(places.CHANGES))
     # Open for reading only: files in /etc can be restored even while this disk is read-only.

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from pam_softtoken import platform_facts
-from pam_softtoken.account import enrolled_mark, places, signers, user_lookup
+from pam_softtoken.account import places, roots_files, signers, user_lookup
 from pam_softtoken.admin.change import sudo_checks
 from pam_softtoken.admin.common import bounded
 from pam_softtoken.errors import LookUpFailed, UnknownUser
@@ -74,7 +74,7 @@ def run(text: str) -> str:
     """
     try:
         nobody = user_lookup.account_of_name(NOBODY)
-        enrolled_mark.make_directory(places.DATA)
+        roots_files.make_directory(places.DATA)
     except (UnknownUser, LookUpFailed, OSError) as error:
         return f"Not tried before use: {error}."
     with tempfile.TemporaryDirectory(prefix="softtoken-trial-", dir="/run") as directory:

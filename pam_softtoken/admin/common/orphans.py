@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pam_softtoken.account import (
+    account_record,
     enrolled_mark,
     entries,
     places,
@@ -146,7 +147,7 @@ def _heirs(entries: Iterable[pwd.struct_passwd]) -> dict[tuple[str, int], safe_o
     for entry in entries:
         try:
             account = user_lookup.account_of(entry)
-            before = enrolled_mark.former(account)
+            before = account_record.former(account)
         except (LookUpFailed, PathError):
             continue
         if before is not None and before.name not in ("", account.name):
@@ -245,18 +246,18 @@ def _records(accounts: _Accounts) -> Iterator[Orphan]:
 
 def _names(accounts: _Accounts) -> Iterator[Orphan]:
     for name in entries.names_in(places.NAMES):
-        if not enrolled_mark.is_record(name):
+        if not account_record.is_record(name):
             continue
         path = f"{places.NAMES}/{name}"
-        kind = HOME if name.startswith(enrolled_mark.HOME_PREFIX) else NAME
+        kind = HOME if name.startswith(account_record.HOME_PREFIX) else NAME
         try:
-            known = enrolled_mark.read_record(path)
+            known = account_record.read_record(path)
         except PathError as error:
             yield Orphan(kind, path, None, None, UNKNOWN, str(error))
             continue
         if known is None:
             continue
-        if known.uid == enrolled_mark.NOT_A_UID:
+        if known.uid == account_record.NOT_A_UID:
             yield Orphan(kind, path, None, None, UNKNOWN, "is damaged", shlex.join(["rm", path]))
             continue
         orphan = accounts.orphan(kind, path, known.name, known.uid)

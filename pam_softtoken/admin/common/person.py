@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from pam_softtoken import option_table, option_values
-from pam_softtoken.account import enrolled_mark, host_settings, places, safe_open, token_file, user_lookup
+from pam_softtoken.account import account_record, host_settings, places, safe_open, token_file, user_lookup
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.location import Location
 from pam_softtoken.config import Config
@@ -229,7 +229,7 @@ def in_old_home(account: safe_open.Account, template: str) -> Location | None:
     Raises:
         UnusableFile: this cannot be found out.
     """
-    known = enrolled_mark.known(account.name)
+    known = account_record.known(account.name)
     if known is None or known.uid != account.uid or known.home == account.home or not template.startswith("%h"):
         return None
     return in_home(account, known.home, template)

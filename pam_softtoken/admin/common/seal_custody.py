@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from pam_softtoken.account import enrolled_mark, entries, host_key, places, replace, safe_open
+from pam_softtoken.account import entries, host_key, places, replace, roots_files, safe_open
 from pam_softtoken.account.host_key import HostKeys
 from pam_softtoken.admin.common import child
 from pam_softtoken.errors import LockTimeout, PathError
@@ -106,7 +106,7 @@ def store(custody: Custody) -> None:
 def mark() -> None:
     """Write that token files are to be sealed from now on, also if the key gets lost. The key is kept already."""
     if not os.path.lexists(places.SEALED_MARK):
-        enrolled_mark.make_directory(places.DATA)
+        roots_files.make_directory(places.DATA)
         replace.write_for_root(places.SEALED_MARK, b"", mode=0o600)
 
 

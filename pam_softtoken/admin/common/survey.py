@@ -14,7 +14,15 @@ import pwd
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from pam_softtoken.account import cure, enrolled_mark, missing_home, revocation, safe_open, user_lookup
+from pam_softtoken.account import (
+    account_record,
+    cure,
+    enrolled_mark,
+    missing_home,
+    revocation,
+    safe_open,
+    user_lookup,
+)
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.location import Location
 from pam_softtoken.account.state import SHARED_BUCKETS, State
@@ -54,7 +62,7 @@ def facts_of(entry: pwd.struct_passwd, config: Config, *, now: int) -> Facts:
         account = user_lookup.account_of(entry)
         location = None if config.fleet else Location(config.store, account)
         facts["was_enrolled"] = enrolled_mark.was_accepted(account)
-        before = enrolled_mark.former(account)
+        before = account_record.former(account)
         was_another = before is not None and before.name not in ("", account.name)
         facts["former_name"] = before.name if before is not None and was_another else enrolled_mark.former_name(account)
         facts["former_uid"] = before.uid if before is not None else None
