@@ -34,6 +34,8 @@ and this process end before it is in the log.
 """
 _MOST_OF_SERVICE = 64
 IDENTIFIER = "softtoken-login"
+CLOSED = 1
+"""The end of a pipe, which closes when the listener has closed its copy of the connection. See `closing`."""
 
 
 class Relayed(backend.Handle):
@@ -177,6 +179,10 @@ def main(path: str) -> NoReturn:
         path: this program's own path. It comes first in the module arguments.
     """
     backend.Handle.allow(OURS_S)
+    try:
+        os.read(CLOSED, 1)
+    except OSError:
+        pass  # something else has started this process
     _, caller = backend.peer_of_socket()
     try:
         if caller == 0:

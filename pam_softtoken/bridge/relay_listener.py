@@ -15,7 +15,7 @@ import threading
 import time
 
 from pam_softtoken import errors
-from pam_softtoken.bridge import backend, relay, wire
+from pam_softtoken.bridge import backend, closing, relay, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +33,11 @@ REMEMBERED_S = 5
 """How long a reading of `relay_for` counts for the limits, and the log need not say again that a user is refused."""
 A_MOMENT_S = 2
 """How long the others wait for that. A directory that knows the users of `relay_for` may hang."""
+SOON_S = 0.1
+"""How soon those are looked at again that are to be closed."""
 SUBORDINATE_IDS = "/etc/subuid"
 _LISTENER = 0
+_NOBODY = -1
 
 
 class Guests:
@@ -55,25 +58,48 @@ class Guests:
         self._limits: dict[int, tuple[float, int]] = {}
         self._reading: threading.Thread | None = None
         self._written: dict[str, float] = {}
+        self._closer = closing.Closer()
         self._log = relay.log_of(relay.IDENTIFIER)
 
     def __len__(self) -> int:
         return len(self._users)
 
+    @property
+    def patience_s(self) -> float:
+        """How long to wait for the next one, in seconds."""
+        if not self._closer.is_done:
+            return SOON_S
+        return REAP_S if self._users else IDLE_S
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is left to do here."""
+        return not self._users and self._closer.is_done
+
+    @property
+    def may_come(self) -> bool:
+        """Whether another one can be taken now."""
+        return not self._closer.is_full
+
     def forget_ended(self) -> None:
         """Stop counting the processes that have ended. Write about each that could not log its own end."""
-        while self._users:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
             if pid == 0:
-                return
-            caller, _ = self._users.pop(pid)
-            if os.WIFSIGNALED(status):
+                break
+            self._closer.forget(pid)
+            caller, _ = self._users.pop(pid, (_NOBODY, ""))
+            if caller != _NOBODY and os.WIFSIGNALED(status):
                 what = f"signal {os.WTERMSIG(status)} has ended the process that served it"
                 relay.report(self._log, caller, errors.NotRelayed(what))
+        self._closer.go_on()
 
     def renew(self) -> None:
         """Replace this process with a new one if the program is another than at its start, as after an upgrade."""
-        if self._inode() not in (None, self._made):
+        if self._closer.is_done and self._inode() not in (None, self._made):
             users = [f"{pid}:{caller}" for pid, (caller, _) in self._users.items()]
             try:
                 os.execv(self._command[0], [*self._command, *users])  # noqa: S606 - our own program
@@ -87,23 +113,37 @@ class Guests:
             return None  # dpkg is at work, or the package is gone
         return status.st_ino, status.st_mtime_ns
 
-    def admit(self, connection: int) -> None:
+    def admit(self, connection: socket.socket) -> None:
         """Start a process for a connection, unless too many are served. Then the connection is refused.
 
         Args:
-            connection: its descriptor. It stays open here.
+            connection: is closed here, or soon will be.
         """
-        _, caller = backend.peer_of_socket(connection)
-        holder = holder_of(caller)
-        why = self._why_not(caller, holder)
-        if why:
-            os.set_blocking(connection, False)
-            os.write(connection, wire.encode_result(relay.Relayed.PAM_AUTH_ERR, 0, ""))
+        try:
+            _, caller = backend.peer_of_socket(connection.fileno())
+            holder = holder_of(caller)
+            why = self._why_not(caller, holder)
+            if not why:
+                self._users[self._start(connection)] = caller, holder
+                return
+            connection.setblocking(False)
+            connection.send(wire.encode_result(relay.Relayed.PAM_AUTH_ERR, 0, ""))
             self._write_seldom(why, caller, holder)
-            return
-        actions = [(os.POSIX_SPAWN_DUP2, connection, 0)]
-        pid = os.posix_spawn(self._command[0], self._command, os.environ, file_actions=actions)
-        self._users[pid] = caller, holder
+        except (OSError, RuntimeError):
+            pass  # no process, thread or memory is left: the connection is closed, which is a refusal
+        self._closer.close(connection)
+
+    def _start(self, connection: socket.socket) -> int:
+        """Start a process that serves a connection, and return its pid. It waits until ours is closed."""
+        reading, writing = os.pipe()
+        try:
+            actions = [(os.POSIX_SPAWN_DUP2, connection.fileno(), 0), (os.POSIX_SPAWN_DUP2, reading, relay.CLOSED)]
+            pid = os.posix_spawn(self._command[0], self._command, os.environ, file_actions=actions)
+            connection.close()
+        finally:
+            os.close(writing)
+            os.close(reading)
+        return pid
 
     def _why_not(self, caller: int, holder: str) -> str:
         if len(self) >= MOST:
@@ -164,16 +204,15 @@ def main(path: str, already: Sequence[str] = ()) -> NoReturn:
     listener.setblocking(False)
     arrivals = select.poll()
     arrivals.register(_LISTENER, select.POLLIN)
-    while arrivals.poll(1000 * (REAP_S if len(guests) else IDLE_S)) or len(guests):
+    while arrivals.poll(1000 * guests.patience_s) or not guests.is_idle:
         guests.forget_ended()
         guests.renew()
+        if not guests.may_come:
+            time.sleep(SOON_S)
+            continue
         try:
             connection, _ = listener.accept()
         except OSError:  # it is gone again, or nobody came
             continue
-        with connection:
-            try:
-                guests.admit(connection.fileno())
-            except (OSError, RuntimeError):
-                pass  # no process, thread or memory is left: the connection is closed, which is a refusal
+        guests.admit(connection)
     os._exit(0)

@@ -32,6 +32,42 @@ connection.recv(65536)
 """
 """A service that accepts everybody, at a socket that it is given. The kernel records who calls listen(2)."""
 
+SENDS_WHAT_CLOSES_SLOWLY = """
+import array, socket, struct, sys
+def slow():
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        sender = socket.socket()
+        sender.connect(listener.getsockname())
+        reader, _ = listener.accept()
+    sender.setblocking(False)
+    try:
+        while True:
+            sender.send(bytes(65536))
+    except BlockingIOError:
+        pass
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+    return sender, reader
+kept = []
+for _ in range(int(sys.argv[2])):
+    sender, reader = slow()
+    rights = array.array("i", [sender.fileno()])
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.connect(sys.argv[1])
+    try:
+        connection.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+    except BrokenPipeError:
+        pass  # refused already
+    sender.close()  # waits for nothing: another one is in the frame
+    connection.close()
+    kept.append(reader)
+print("sent", flush=True)
+sys.stdin.read()
+"""
+"""Sends sockets in its frames. What ends the last copy of one waits an hour for data that nobody reads."""
+
 FIRST_OF_MANY = 3_000_000_000
 AS_MANY = """
 import os, socket, sys
@@ -300,6 +336,25 @@ def many_uids_of_one_user(host: RelayHost, alice: Person, bob: Person) -> None:
         namespace.communicate()
 
 
+def what_closes_slowly(host: RelayHost, alice: Person, bob: Person) -> None:
+    """A user holds all connections, and sends descriptors that wait when they are closed. Others are served."""
+    phone = host.enrol(bob, "--type=hotp")
+    host.enrol(alice)
+    held = [host.hold(alice) for _ in range(8)]
+    script = ("/usr/bin/python3", "-I", "-c", SENDS_WHAT_CLOSES_SLOWLY, places.RELAY_SOCKET, "20")
+    command = host.mounts.command(*identity_of(alice), *script)
+    sends = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert sends.stdout is not None
+        assert sends.stdout.readline() == b"sent\n"
+        assert host.ask(bob, bob, phone.hotp(), around=("timeout", "20")).result == PAM_SUCCESS
+    finally:
+        sends.kill()
+        sends.communicate()
+        _end(held)
+    wait_until(lambda: len(host.ask(alice, alice, "123456").messages) == 1, "alice is served again")
+
+
 def _end(processes: list[subprocess.Popen[str]]) -> None:
     for process in processes:
         process.kill()
@@ -315,6 +370,7 @@ LIMITS: dict[Callable[[RelayHost, Person, Person], None], tuple[tuple[str, str],
         ("[user for user, _ in self._users.values()].count(caller)", "len(self)"),
     ),
     more_of_a_peer: (("SLOTS_OF_PEERS if relay.may_ask_for_others(caller) else SLOTS", "SLOTS"),),
+    what_closes_slowly: (("self._closer.close(connection)", "connection.close()"),),
     many_uids_of_one_user: (("            return name\n", "            pass\n"),),
 }
 """Each limit, and copies of the listener that break it: what stands there once, and what stands there then."""

@@ -284,17 +284,18 @@ def test_owners__wait_for_locks() -> None:
 
 def test_owners__start_processes() -> None:
     """`watchdog` starts one that lives on. `through_sudo` hands the terminal over to sudo. `crew` changes many accounts
-    at once, each as its user, and cannot import what belongs to `admin`. `relay_listener` waits for none.
+    at once, each as its user, and cannot import what belongs to `admin`. `relay_listener` and `closing` wait for none.
     """
     assert _users_of("fork", "posix_spawn") == {
-        "admin.common.child", "admin.change.watchdog", "bridge.relay_listener", "enroll.crew", "enroll.through_sudo"
+        "admin.common.child", "admin.change.watchdog", "bridge.closing", "bridge.relay_listener", "enroll.crew",
+        "enroll.through_sudo",
     }  # fmt: skip
     assert {module for module in MODULES if "subprocess" in _imports(module)} == {"admin.common.child"}
 
 
 def test_owners__make_files_durable() -> None:
     """`replace` does it for all files, `host_file` for those whose owner and attributes must stay. The others write in
-    place (the state), or only rename. `enrolled_mark` waits for no disk.
+    place (the state), or only rename. The marks and records of accounts wait for no disk.
     """
     assert _users_of("fsync", "fdatasync") == {
         "account.replace", "account.safe_open", "account.mending", "account.moving", "admin.common.host_file",
