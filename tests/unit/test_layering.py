@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -71,18 +72,27 @@ def _room_of(module: str) -> str:
     return module if module in ROOMS else module.rpartition(".")[0]
 
 
+@functools.cache
 def _tree(module: str) -> ast.Module:
     return ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text())
 
 
+@functools.cache
+def _nodes(module: str) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(_tree(module)))
+
+
+@functools.cache
 def _imports(module: str) -> set[str]:
     """Return what a module imports, ours without the package. Imports for the type checker only are left out."""
-    tree = _tree(module)
-    for node in ast.walk(tree):
+    for_types: set[ast.AST] = set()
+    for node in _nodes(module):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            node.body.clear()
+            for_types.update(inner for statement in node.body for inner in ast.walk(statement))
     names = set()
-    for node in ast.walk(tree):
+    for node in _nodes(module):
+        if node in for_types:
+            continue
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -98,9 +108,7 @@ def _ours(module: str) -> set[str]:
 
 def _users_of(*names: str) -> set[str]:
     """Return the modules that use an attribute of one of these names, such as a function of `os`."""
-    used = {
-        module: {node.attr for node in ast.walk(_tree(module)) if isinstance(node, ast.Attribute)} for module in MODULES
-    }
+    used = {module: {node.attr for node in _nodes(module) if isinstance(node, ast.Attribute)} for module in MODULES}
     return {module for module in MODULES if used[module] & set(names)}
 
 
@@ -108,7 +116,7 @@ def _spellers_of(pattern: str) -> set[str]:
     """Return the modules with a string of this form, docstrings aside."""
     found = set()
     for module in MODULES:
-        nodes = list(ast.walk(_tree(module)))
+        nodes = _nodes(module)
         docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
         texts = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in docstrings]
         if any(re.search(pattern, text) for text in texts if isinstance(text, str)):
@@ -152,13 +160,13 @@ def test_rooms__no_private_name_is_used_in_another_folder() -> None:
     wrong = set()
     for module in MODULES:
         taken = {}
-        for node in ast.walk(_tree(module)):
+        for node in _nodes(module):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pam_softtoken"):
                 for alias in node.names:
                     taken[alias.asname or alias.name] = f"{node.module}.{alias.name}".removeprefix("pam_softtoken.")
                     if alias.name.startswith("_") and alias.name != "__version__":
                         wrong.add((module, alias.name))
-        for node in ast.walk(_tree(module)):
+        for node in _nodes(module):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in taken:
                 other = taken[node.value.id]
                 if other in MODULES and node.attr.startswith("_") and _room_of(other) != _room_of(module):
@@ -194,7 +202,7 @@ def test_rooms__no_private_member_of_an_object_is_used_in_another_folder() -> No
     wrong = {
         (module, node.attr)
         for module in MODULES
-        for node in ast.walk(_tree(module))
+        for node in _nodes(module)
         if isinstance(node, ast.Attribute) and _private(node.attr)
         if node.attr not in own[_room_of(module)] | of_libraries | of_argparse | of_ssl
     }
@@ -247,10 +255,10 @@ def test_pure_modules__touch_no_file_clock_or_socket() -> None:
     pure = {*PURE_MODULES, *(module for module in MODULES if _room_of(module) in PURE_ROOMS)} - set(IMPURE_MODULES)
     for module in sorted(pure):
         assert not _imports(module) & forbidden, module
-        names = [node for node in ast.walk(_tree(module)) if isinstance(node, ast.Attribute)]
+        names = [node for node in _nodes(module) if isinstance(node, ast.Attribute)]
         used = {each.attr for each in names if isinstance(each.value, ast.Name) and each.value.id == "os"}
         assert used <= {"urandom"}, module
-        called = {node.id for node in ast.walk(_tree(module)) if isinstance(node, ast.Name)}
+        called = {node.id for node in _nodes(module) if isinstance(node, ast.Name)}
         assert not called & {"open", "print", "input"}, module
 
 
@@ -265,7 +273,7 @@ def test_login__modules_import_without_environment_and_site_packages() -> None:
 
 def test_success__is_written_once() -> None:
     """`PAM_SUCCESS` as a verdict appears once, after the durable store. Only setcred has another one."""
-    names = [node.attr for node in ast.walk(_tree("pam_module")) if isinstance(node, ast.Attribute)]
+    names = [node.attr for node in _nodes("pam_module") if isinstance(node, ast.Attribute)]
     assert names.count("PAM_SUCCESS") == 2
 
 
@@ -333,13 +341,13 @@ def test_command_lines__end_where_they_are_parsed() -> None:
     assert not {
         module
         for module in MODULES
-        for node in ast.walk(_tree(module))
+        for node in _nodes(module)
         if isinstance(node, ast.ImportFrom) and node.module == "argparse"
     }
     used = {
         module: {
             node.attr
-            for node in ast.walk(_tree(module))
+            for node in _nodes(module)
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "argparse"
         }
         for module in MODULES
@@ -353,9 +361,7 @@ def test_command_lines__end_where_they_are_parsed() -> None:
 
 def test_consent__is_asked_for_in_one_place() -> None:
     """The answers that count, and what happens where nobody can be asked, are the same everywhere."""
-    texts = {
-        module: {node.value for node in ast.walk(_tree(module)) if isinstance(node, ast.Constant)} for module in MODULES
-    }
+    texts = {module: {node.value for node in _nodes(module) if isinstance(node, ast.Constant)} for module in MODULES}
     asking = {
         module for module, found in texts.items() if any(isinstance(each, str) and "[y/" in each for each in found)
     }
@@ -364,7 +370,7 @@ def test_consent__is_asked_for_in_one_place() -> None:
 
 
 def test_verifier__never_sees_pam() -> None:
-    assert not {node.id for node in ast.walk(_tree("login.verifier")) if isinstance(node, ast.Name)} & {"pamh"}
+    assert not {node.id for node in _nodes("login.verifier") if isinstance(node, ast.Name)} & {"pamh"}
 
 
 def test_signatures__are_judged_in_one_place() -> None:
