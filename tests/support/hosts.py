@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import io
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -23,7 +23,6 @@ from tests.support.private_mounts import PrivateMounts
 from tests.support.process import Process, descendants, is_running, wait_until
 
 STEP_S = 60
-_TIOCGPTPEER = 0x5441
 """The request of ioctl that opens the other end of a terminal."""
 UNIX_PASSWORD = "auth required pam_unix.so nodelay\n"
 UNIX_PASSWORD_OR_STOP = "auth requisite pam_unix.so nodelay\n"
@@ -379,12 +378,16 @@ def _no_penalties() -> str:
 
 
 def _wait_for_output(terminal: pexpect.spawn[str]) -> None:
-    """Wait until the program shows something, and hold the other end open. Without that, a reader gets an early end."""
-    end = fcntl.ioctl(terminal.child_fd, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
-    try:
-        terminal.expect("(?=.)")
-    finally:
-        os.close(end)
+    """Wait until the program shows something, or has ended. While nobody has the other end open, a reader would get an
+    early end.
+    """
+    output = select.poll()
+    output.register(terminal.child_fd, select.POLLIN)
+
+    def is_there() -> bool:
+        return any(events & select.POLLIN for _, events in output.poll(0)) or not terminal.isalive()
+
+    wait_until(is_there, "the program shows something")
 
 
 def _heed_hang_up() -> None:

@@ -109,7 +109,8 @@ def test_socket__is_off_until_root_turns_it_on(scene: BootedHost, alice: Residen
     assert scene.is_active(SERVICE) == "inactive"
     assert [scene.ask(alice, alice, code).result for _ in range(2)] == [PAM_SUCCESS, PAM_AUTH_ERR]
     assert scene.is_active(SERVICE) == "active"
-    outcomes = scene.debian.outcomes("SYSLOG_IDENTIFIER=softtoken-login", f"_SYSTEMD_UNIT={SERVICE}", "_UID=0")
+    # The journal adds the unit only if the process is still there when it looks.
+    outcomes = scene.debian.outcomes("SYSLOG_IDENTIFIER=softtoken-login", "_UID=0")
     assert [(fields["user"], fields["reason"]) for fields in outcomes] == [
         (alice.name, "accepted"), (alice.name, "replayed"),
     ]  # fmt: skip

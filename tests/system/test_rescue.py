@@ -154,7 +154,7 @@ def test_root__without_phone_and_codes_gets_back_in(debian: FreshDebian, locked_
         "nsenter", debian.command("script", "--quiet", "--return", "--command", "sulogin", "/dev/null")[1:],
         encoding="utf-8", timeout=PATIENCE_S, env={**ENVIRONMENT, "TERM": "dumb"}, cwd="/",
     )  # fmt: skip
-    screen.expect_exact("Give root password for maintenance")
+    screen.expect_exact(["Give root password for maintenance", "Enter root password for system maintenance"])
     screen.sendline(locked_out.password)
     screen.expect_exact("# ")
     screen.sendline(f"{CODE_FOR_ROOT}; exit")
