@@ -54,8 +54,16 @@ DOVECOT = """
 protocols = imap
 listen = 127.0.0.1
 ssl = no
+"""
+DOVECOT_2_3 = """
 disable_plaintext_auth = no
 mail_location = maildir:~/Maildir
+"""
+DOVECOT_2_4 = """
+auth_allow_cleartext = yes
+mail_driver = maildir
+mail_path = ~/Maildir
+mail_inbox_path =
 """
 MAIL = """
 import imaplib, sys
@@ -130,7 +138,9 @@ def _dovecot(served: BootedHost, alice: Resident, phone: Phone, log: Journal, wo
     is_root = worker == "root"
     served.set_conf("" if is_root else f"relay_for = {worker}\n")
     served.set_service("dovecot", ONE_FIELD if is_root else CODE_ALONE)
-    served.debian.write("/etc/dovecot/local.conf", f"{DOVECOT}service auth-worker {{\n  user = {worker}\n}}\n")
+    is_old = served.debian.run("dovecot", "--version").startswith("2.3.")
+    settings = f"{DOVECOT}{DOVECOT_2_3 if is_old else DOVECOT_2_4}service auth-worker {{\n  user = {worker}\n}}\n"
+    served.debian.write("/etc/dovecot/local.conf", settings)
     served.debian.run("systemctl", "restart", "dovecot")
     code = phone.hotp()
     answer = f"{alice.password if is_root else ''}{code}"
