@@ -12,7 +12,7 @@ from pam_softtoken.account import replace, token_file, user_path
 from pam_softtoken.account.state import State
 from pam_softtoken.admin.common import deed
 from pam_softtoken.admin.fleet import overview
-from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster, place_of
+from pam_softtoken.admin.fleet.cluster import Cluster, Put, place_of
 from pam_softtoken.errors import BadTokenFile, DamagedState, PathError
 from pam_softtoken.fleet.engine import EngineDown, Entry
 from pam_softtoken.fleet.realm import NONCE_BYTES, STATE, TOKENS, Realm
@@ -184,24 +184,25 @@ def _write(cluster: Cluster, user: str, values: Values, *, replaces: bool) -> bo
     live: frozenset[str] = frozenset()
     if tokens is not None:
         live = token_file.parse(own.open(TOKENS, user, tokens), path=user).record_names()
-    for _ in range(100):
-        present = cluster.engine.read(keys, deadline_s=time.monotonic() + CALL_S)
+    is_written = True
+
+    def restored(present: list[Entry]) -> Put | None:
+        nonlocal is_written
         has_them = present[0].value is not None and present[0].value == tokens  # by an earlier run, or never lost
         if not has_them and not replaces and any(entry.value is not None for entry in present):
-            return False
+            is_written = False
+            return None
         known = _known(own, user, present[1])
         after = older if known is None else known.with_uses_of(older)
         adds_nothing = known is None or (known.last, known.spent) == (after.last, after.spent)
         if has_them and present[1].value is not None and adds_nothing:
-            return True
+            return None
         # A time of grace may have been ended since, for instance by a revocation.
         state = own.sealed_state(user, after.without_graces(), os.urandom(NONCE_BYTES), live)
-        put = {keys[0]: tokens, keys[1]: state}
-        expected = {key: entry.revision for key, entry in zip(keys, present, strict=True)}
-        swapped = cluster.engine.swap(expected, put, keys, deadline_s=time.monotonic() + CALL_S)
-        if swapped.done or swapped.entries[1].value == state:
-            return True
-    raise EngineDown("others keep changing the same")
+        return {keys[0]: tokens, keys[1]: state}
+
+    cluster.change(keys, restored)
+    return is_written
 
 
 def _known(own: Realm, user: str, present: Entry) -> State | None:

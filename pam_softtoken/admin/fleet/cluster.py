@@ -5,7 +5,7 @@ something looks first whether it is there, so every command can be run again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
 
@@ -25,10 +25,16 @@ _PAGE = 200
 _HOST_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.-"
 _MAX_NAME = 1024
 """More than the name of any user of a host takes."""
-_TRIES = 20
+_TRIES = 100
+Put = dict[str, bytes | None]
+"""Values by key. None deletes the key."""
 _READ, _READ_WRITE = 0, 2
 _RANGE = "/etcdserverpb.KV/Range"
 _AUTH = "/etcdserverpb.Auth/"
+
+
+class KeepsChanging(EngineDown):
+    """Others change the same keys again and again. A host that was broken into can do that."""
 
 
 def can_be_host(name: str) -> bool:
@@ -138,19 +144,45 @@ class Cluster:
     def _name_enrolment_host(self, host: str) -> None:
         """Add a host to those that messages name. What cannot be read is written anew."""
         key = self.realm.key(realm.ENROL)
-        for _ in range(_TRIES):
-            present = self.engine.read([key], deadline_s=time.monotonic() + CALL_S)[0]
+
+        def named(present: list[Entry]) -> Put | None:
             names: list[str] = []
-            if present.value is not None:
+            value = present[0].value
+            if value is not None:
                 with suppress(DamagedState):
-                    names = self.realm.open_enrolment_hosts(present.value)
-            if host in names:
+                    names = self.realm.open_enrolment_hosts(value)
+            return None if host in names else {key: self.realm.sealed_enrolment_hosts([*names, host])}
+
+        self.change([key], named)
+
+    def change(
+        self, keys: list[str], decide: Callable[[list[Entry]], Put | None], present: list[Entry] | None = None
+    ) -> None:
+        """Decide what is to be written under some keys, and write it, unless others have changed one of them meanwhile.
+        Then decide again.
+
+        Args:
+            keys: all on which the decision depends.
+            decide: gets what is under each key. It returns what to write (None deletes), or None if that is nothing.
+            present: what is under them, if it was read already.
+
+        Raises:
+            KeepsChanging: others keep changing them.
+            EngineDown: the cluster does not answer, or this host has no right to do that.
+        """
+        if present is None:
+            present = self.engine.read(keys, deadline_s=time.monotonic() + CALL_S)
+        for _ in range(_TRIES):
+            put = decide(present)
+            if put is None:
                 return
-            value = self.realm.sealed_enrolment_hosts([*names, host])
-            expected = {key: present.revision}
-            if self.engine.swap(expected, {key: value}, [key], deadline_s=time.monotonic() + CALL_S).done:
+            expected = {key: entry.revision for key, entry in zip(keys, present, strict=True)}
+            swapped = self.engine.swap(expected, put, keys, deadline_s=time.monotonic() + CALL_S)
+            present = swapped.entries
+            # An answer can be lost, and the request is repeated. No other seal is the same as ours.
+            if swapped.done or all(dict(zip(keys, present, strict=True))[key].value == put[key] for key in put):
                 return
-        raise EngineDown("others keep changing the same")
+        raise KeepsChanging("others keep changing the same")
 
     def hosts(self) -> list[str]:
         """Return the names of the hosts that are members."""

@@ -6,7 +6,7 @@ import collections
 import time
 
 from pam_softtoken.admin.common import deed
-from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster, key_id_in
+from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster, Put, key_id_in
 from pam_softtoken.errors import DamagedState
 from pam_softtoken.fleet.engine import EngineDown, Entry
 from pam_softtoken.fleet.realm import FLOOR, STATE, TOKENS
@@ -49,21 +49,21 @@ def raise_floor(screen: terminal.Terminal, cluster: Cluster) -> None:
         AdministrationFailed: it is not written.
     """
     key, now = cluster.realm.key(FLOOR), int(time.time())
-    deadline_s = time.monotonic() + CALL_S
-    try:
-        present = cluster.engine.read([key], deadline_s=deadline_s)[0]
-        if present.value is not None and cluster.realm.open_floor(present.value) > now:
+
+    def raised(present: list[Entry]) -> Put:
+        value = present[0].value
+        if value is not None and cluster.realm.open_floor(value) > now:
             raise AdministrationFailed(
                 "the floor is later than now: this clock, or an earlier one, is wrong", hint="date shows this clock"
             )
-        value = cluster.realm.sealed_floor(now)
-        swapped = cluster.engine.swap({key: present.revision}, {key: value}, [key], deadline_s=deadline_s)
+        return {key: cluster.realm.sealed_floor(now)}
+
+    try:
+        cluster.change([key], raised)
     except EngineDown as error:
         raise AdministrationFailed(str(error), hint="only the administrator's machine can write the floor") from None
     except DamagedState as error:
         raise AdministrationFailed(str(error), hint="look for the reason before you delete the key") from None
-    if not swapped.done and swapped.entries[0].value != value:
-        raise AdministrationFailed("somebody else has changed it meanwhile", hint="run the same command again")
     deed.record("fleet-floor", "all", realm=cluster.realm.name)
     screen.tell("Done. The codes that apps show now are refused, and those of the next time step; later ones count.")
     screen.tell("Codes that softtoken-admin code-for has issued are refused, too.")

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from pam_softtoken.account.state import State
 from pam_softtoken.admin.common import deed
-from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster
+from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster, Put
 from pam_softtoken.errors import DamagedState
-from pam_softtoken.fleet.engine import EngineDown
+from pam_softtoken.fleet.engine import EngineDown, Entry
 from pam_softtoken.fleet.realm import NONCE_BYTES, STATE, TOKENS
 from pam_softtoken.program_errors import AdministrationFailed
 from pam_softtoken.ui import terminal
@@ -31,23 +31,14 @@ def revoke(screen: terminal.Terminal, cluster: Cluster, user: str, *, forced: bo
         AdministrationFailed: they still count, or may do so; or the realm does not know the user.
     """
     key, state_key = cluster.realm.key(TOKENS, user), cluster.realm.key(STATE, user)
-    deadline_s = time.monotonic() + CALL_S
     try:
-        while True:
-            present, state = cluster.engine.read([key, state_key], deadline_s=deadline_s)
-            if present.value is None and state.value is None and not forced:
-                # Another spelling may be the one that counts, and its tokens would go on.
-                raise AdministrationFailed(
-                    f"the realm does not know {user}", hint="softtoken-admin fleet status shows who is in it"
-                )
-            if present.value is None:
-                if forced:
-                    _require_state(cluster, user, deadline_s)
-                break
-            _require_state(cluster, user, deadline_s)
-            swapped = cluster.engine.swap({key: present.revision}, {key: None}, [key], deadline_s=deadline_s)
-            if swapped.done:
-                break
+        tokens, state = cluster.engine.read([key, state_key], deadline_s=time.monotonic() + CALL_S)
+        if tokens.value is None and state.value is None and not forced:
+            raise _unknown(user)  # another spelling may be the one that counts, and its tokens would go on
+        if tokens.value is not None or forced:
+            _require_state(cluster, user)
+        # It compares the tokens only: a host that keeps changing the state cannot prevent this.
+        cluster.change([key], lambda present: None if present[0].value is None else {key: None}, [tokens])
     except EngineDown as error:
         raise AdministrationFailed(
             f"{user} is not revoked: {error}",
@@ -59,11 +50,17 @@ def revoke(screen: terminal.Terminal, cluster: Cluster, user: str, *, forced: bo
     )
 
 
-def _require_state(cluster: Cluster, user: str, deadline_s: float) -> None:
+def _require_state(cluster: Cluster, user: str) -> None:
     """Write a state if there is none: a user without both keys would count as one who never enrolled."""
     key = cluster.realm.key(STATE, user)
     value = cluster.realm.sealed_state(user, State.new(), os.urandom(NONCE_BYTES), frozenset())
-    cluster.engine.swap({key: 0}, {key: value}, [key], deadline_s=deadline_s)
+    cluster.change([key], lambda present: {key: value} if present[0].value is None else None)
+
+
+def _unknown(user: str) -> AdministrationFailed:
+    return AdministrationFailed(
+        f"the realm does not know {user}", hint="softtoken-admin fleet status shows who is in it"
+    )
 
 
 def unlock(screen: terminal.Terminal, cluster: Cluster, user: str) -> None:
@@ -79,21 +76,17 @@ def unlock(screen: terminal.Terminal, cluster: Cluster, user: str) -> None:
 
 def _change_state(cluster: Cluster, user: str, change: Callable[[State], State]) -> None:
     realm, key = cluster.realm, cluster.realm.key(STATE, user)
-    nonce = os.urandom(NONCE_BYTES)
-    deadline_s = time.monotonic() + CALL_S
+
+    def changed(present: list[Entry]) -> Put:
+        value = present[0].value
+        if value is None:
+            raise _unknown(user)
+        _, state = realm.open_state(user, value)
+        live = frozenset((*state.last, *state.spent))
+        return {key: realm.sealed_state(user, change(state), os.urandom(NONCE_BYTES), live)}
+
     try:
-        while True:
-            present = cluster.engine.read([key], deadline_s=deadline_s)[0]
-            if present.value is None:
-                raise AdministrationFailed(
-                    f"the realm does not know {user}", hint="softtoken-admin fleet status shows who is in it"
-                )
-            known_nonce, state = realm.open_state(user, present.value)
-            if known_nonce == nonce:  # an answer was lost on the way
-                return
-            value = realm.sealed_state(user, change(state), nonce, frozenset((*state.last, *state.spent)))
-            if cluster.engine.swap({key: present.revision}, {key: value}, [key], deadline_s=deadline_s).done:
-                return
+        cluster.change([key], changed)
     except EngineDown as error:
         raise AdministrationFailed(str(error), hint="run the same command again when the nodes answer") from None
     except DamagedState as error:

@@ -14,29 +14,26 @@ from __future__ import annotations
 
 import os
 import shlex
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pam_softtoken import option_table
 from pam_softtoken.account import host_key, seal
 from pam_softtoken.account.host_key import HostKeys
 from pam_softtoken.admin.common import deed
-from pam_softtoken.admin.fleet import custody
-from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster, can_be_host, key_id_in, place_of
+from pam_softtoken.admin.fleet import custody, resealing
+from pam_softtoken.admin.fleet.cluster import Cluster, can_be_host, key_id_in
 from pam_softtoken.admin.fleet.custody import Custody
-from pam_softtoken.errors import DamagedState, PathError
+from pam_softtoken.errors import PathError
 from pam_softtoken.fleet import key_files
-from pam_softtoken.fleet.engine import EngineDown, Entry
+from pam_softtoken.fleet.engine import EngineDown
 from pam_softtoken.fleet.realm import TOKENS, Realm
 from pam_softtoken.program_errors import AdministrationFailed
-from pam_softtoken.ui import progress, terminal
+from pam_softtoken.ui import terminal
 
 NONE, PREPARED, SEALING, FINISHED = "none", "prepared", "sealing", "finished"
 OLD_SEAL_KEY = f"{key_files.SEAL_KEY}.old"
 _COMMAND = "softtoken-admin fleet rotate"
-_TRIES = 100
-_NAMED = 20
 _KEYS = option_table.DEFAULT_FLEET_KEYS
 
 
@@ -69,34 +66,6 @@ class Progress:
             }[self.stage]
             raise AdministrationFailed(what, hint=hint)
         return self.old
-
-
-@dataclass(slots=True)
-class Resealed:
-    """What was done to the values of a realm.
-
-    Args:
-        done: names of those that were sealed with another key.
-        broken: names of those that no key here opens. They are as they were.
-        busy: names of those that others have changed again and again. A host that was broken into can do that.
-    """
-
-    done: list[str] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
-    busy: list[str] = field(default_factory=list)
-
-    def require_all(self) -> None:
-        """Check that nothing is left that could be sealed.
-
-        Raises:
-            AdministrationFailed: something is.
-        """
-        if self.busy:
-            raise AdministrationFailed(
-                f"others keep changing these, and they are as they were: {_named(self.busy)}",
-                hint="run the same command again; if that does not help, a host does it on purpose, see "
-                "softtoken-fleet(7)",
-            )
 
 
 def prepare(screen: terminal.Terminal, here: Custody, cluster: Cluster) -> None:
@@ -136,7 +105,7 @@ def reseal(screen: terminal.Terminal, here: Custody, cluster: Cluster) -> None:
     else:
         new = found.sealing
     _hand_out(here, HostKeys(new, (old,)))
-    done = _resealed(cluster, Realm(cluster.realm.name, new, (old,)))
+    done = resealing.reseal_all(cluster, Realm(cluster.realm.name, new, (old,)))
     screen.tell(f"The new key seals now. {_values(len(done.done))} sealed again with it.")
     _tell_broken(screen, done)
     done.require_all()
@@ -154,12 +123,12 @@ def finish(screen: terminal.Terminal, here: Custody, cluster: Cluster) -> None:
     found, hosts = _of_this_realm(here, cluster), cluster.hosts()
     old = found.require(SEALING, FINISHED)
     own = Realm(cluster.realm.name, found.sealing, (old,))
-    done = _resealed(cluster, own)
+    done = resealing.reseal_all(cluster, own)
     done.require_all()
-    left = _names_with(cluster, old)
+    left = resealing.names_with(cluster, old)
     if left:
         raise AdministrationFailed(
-            f"sealed with the old key a moment ago: {_named(left)}",
+            f"sealed with the old key a moment ago: {resealing.named(left)}",
             hint="a host of these users has no new seal.key yet; bring it there, and run the same command again; "
             "softtoken-fleet(7) says what to do if every host has it",
         )
@@ -168,7 +137,7 @@ def finish(screen: terminal.Terminal, here: Custody, cluster: Cluster) -> None:
         deed.record("fleet-rotate", "all", realm=cluster.realm.name, step="finish")
     screen.tell(f"The old key opens nothing any more. {_values(len(done.done))} sealed again with the new one.")
     if found.stage == FINISHED and done.done:
-        screen.tell(f"Since the change was finished, these were sealed with the old key: {_named(done.done)}.")
+        screen.tell(f"Since the change was finished, these were sealed with the old key: {resealing.named(done.done)}.")
         screen.tell("If no late host explains that, somebody who knows the old key has written them.")
     _tell_broken(screen, done)
     _tell_how(screen, here, hosts)
@@ -265,63 +234,13 @@ def _hand_out(here: Custody, keys: HostKeys) -> None:
         here.write(f"{custody.HOSTS}/{path.parent.name}/{key_files.SEAL_KEY}", text)
 
 
-def _names_with(cluster: Cluster, key: bytes) -> list[str]:
-    """Return the names of the values that a key opens. A host can write any text that only names the key."""
-    realm = Realm(cluster.realm.name, key)
-    return [name for name, entry in cluster.entries() if _opens(realm, name, entry)]
-
-
-def _opens(realm: Realm, name: str, entry: Entry) -> bool:
-    try:
-        realm.open(*place_of(name), entry.value or b"")
-    except (DamagedState, ValueError):
-        return False
-    return True
-
-
 def _require_unused(cluster: Cluster, old: bytes) -> None:
-    names = _names_with(cluster, old)
+    names = resealing.names_with(cluster, old)
     if names:
         raise AdministrationFailed(
-            f"sealed with the key from before the last change: {_named(names)}", hint=f"{_COMMAND} --finish comes first"
+            f"sealed with the key from before the last change: {resealing.named(names)}",
+            hint=f"{_COMMAND} --finish comes first",
         )
-
-
-def _resealed(cluster: Cluster, own: Realm) -> Resealed:
-    """Seal everything with the key that seals. Apart from that, no value changes: a login may be at work."""
-    todo = [(name, entry) for name, entry in cluster.entries() if key_id_in(entry) != own.sealing_id]
-    found = Resealed()
-    with progress.shown(len(todo), "resealing") as advance:
-        for name, entry in todo:
-            terminal.checkpoint()
-            try:
-                is_done = _reseal_one(cluster, own, name, entry)
-                (found.done if is_done else found.busy).append(name)
-            except (DamagedState, ValueError):
-                found.broken.append(name)
-            advance()
-    return found
-
-
-def _reseal_one(cluster: Cluster, own: Realm, name: str, entry: Entry) -> bool:
-    """Reseal a value. If others have changed it since it was read, reseal theirs. Return False if they do not stop.
-
-    Raises:
-        DamagedState: no key here opens it.
-        ValueError: it has no name of ours.
-    """
-    kind, user = place_of(name)
-    key = own.key(kind, user)
-    for _ in range(_TRIES):
-        if entry.value is None or key_id_in(entry) == own.sealing_id:
-            return True  # gone, or sealed by others or by a request whose answer was lost
-        value = own.seal(kind, user, own.open(kind, user, entry.value))
-        deadline_s = time.monotonic() + CALL_S
-        swapped = cluster.engine.swap({key: entry.revision}, {key: value}, [key], deadline_s=deadline_s)
-        if swapped.done:
-            return True
-        entry = swapped.entries[0]
-    return False
 
 
 def _tell_how(screen: terminal.Terminal, here: Custody, hosts: list[str]) -> None:
@@ -333,21 +252,16 @@ def _tell_how(screen: terminal.Terminal, here: Custody, hosts: list[str]) -> Non
         screen.tell(f"  scp -p {source} root@{host}:{target}.new && ssh root@{host} mv {target}.new {target}")
     strange = [host for host in hosts if not can_be_host(host)]
     if strange:
-        screen.tell(f"An administrator of etcd has made members that are no hosts: {_named(strange)}")
+        screen.tell(f"An administrator of etcd has made members that are no hosts: {resealing.named(strange)}")
 
 
-def _tell_broken(screen: terminal.Terminal, done: Resealed) -> None:
+def _tell_broken(screen: terminal.Terminal, done: resealing.Resealed) -> None:
     if done.broken:
-        screen.tell(f"No key here opens these, and they are as they were: {_named(done.broken)}.")
+        screen.tell(f"No key here opens these, and they are as they were: {resealing.named(done.broken)}.")
 
 
 def _values(number: int) -> str:
     return "1 value was" if number == 1 else f"{number} values were"
-
-
-def _named(names: list[str]) -> str:
-    shown = ", ".join(terminal.visible(name) for name in names[:_NAMED])
-    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
 
 
 def _option(here: Custody) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 
 from pam_softtoken.account import state_format, token_file
 from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.state import State, moved_onto
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.admin.common import bounded, deed, logins, person
-from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster
+from pam_softtoken.admin.fleet.cluster import Cluster, Put
 from pam_softtoken.config import Config
 from pam_softtoken.errors import DamagedState, NotEnrolled, PathError
 from pam_softtoken.fleet.engine import EngineDown, Entry
@@ -90,25 +89,27 @@ def _write(cluster: Cluster, name: str, content: TokenFile, state: State | None,
     realm = cluster.realm
     keys = [realm.key(TOKENS, name), realm.key(STATE, name)]
     value = realm.seal(TOKENS, name, token_file.serialise(content))
-    deadline_s = time.monotonic() + CALL_S
-    try:
-        tokens, known = cluster.engine.read(keys, deadline_s=deadline_s)
+
+    def taken_over(present: list[Entry]) -> Put | None:
+        tokens, known = present
+        if tokens.value == value:  # an answer was lost, and a login has changed the state since
+            return None
         if tokens.value is not None and not replaces:
             raise AdministrationFailed("the realm has tokens of this user already", hint="--force replaces them")
-        put: dict[str, bytes | None] = {keys[0]: value}
+        put: Put = {keys[0]: value}
         new = _combined(cluster, name, content, state, known)
         if new is not None:
             put[keys[1]] = realm.sealed_state(name, new, os.urandom(NONCE_BYTES), content.record_names())
-        expected = {keys[0]: tokens.revision, keys[1]: known.revision}
-        swapped = cluster.engine.swap(expected, put, keys, deadline_s=deadline_s)
+        return put
+
+    try:
+        cluster.change(keys, taken_over)
     except EngineDown as error:
         raise AdministrationFailed(
             str(error), hint="only a host that joined with --enrol, or the administrator's machine, can write tokens"
         ) from None
     except DamagedState as error:
         raise AdministrationFailed(str(error), hint="softtoken-fleet(7) says what a broken seal can mean") from None
-    if not swapped.done and swapped.entries[0].value != value:
-        raise AdministrationFailed("a login has changed the state meanwhile", hint="run the same command again")
 
 
 def _combined(cluster: Cluster, name: str, content: TokenFile, state: State | None, known: Entry) -> State | None:
