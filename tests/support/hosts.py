@@ -113,31 +113,39 @@ class Host(ABC):
     @contextmanager
     def session(self, person: Person, *codes: str, password: str | None = None) -> Iterator[Visit]:
         """Log in and stay for the length of the `with` block, if accepted."""
+        with self.terminal(person) as (terminal, record):
+            visit = Visit(terminal, record)
+            self._go_in(visit, terminal, person, list(codes), password or person.password)
+            yield visit
+            if visit.entered_as:
+                terminal.sendline("exit")
+                terminal.expect(pexpect.EOF)
+
+    @contextmanager
+    def terminal(
+        self, person: Person, *, rows: int = 24, locale: str = "C.UTF-8"
+    ) -> Iterator[tuple[pexpect.spawn[str], io.StringIO]]:
+        """Start the program on a terminal. Return the terminal, and what it shows. Close it at the end."""
         record = io.StringIO()
         command = self.command(person)
         terminal = pexpect.spawn(
             command[0],
             command[1:],
-            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TERM": "dumb"},
+            env={"PATH": os.environ["PATH"], "LC_ALL": locale, "TERM": "dumb"},
             encoding="utf-8",
             codec_errors="replace",
             timeout=STEP_S,
-            dimensions=(24, 250),
+            dimensions=(rows, 250),
             preexec_fn=_heed_hang_up,
         )
         terminal.delaybeforesend = None
         # Otherwise each attempt would take a tenth of a second longer than necessary.
         terminal.ptyproc.delayafterclose = terminal.ptyproc.delayafterterminate = 0.02  # type: ignore[attr-defined]
         terminal.logfile_read = record
-        visit = Visit(terminal, record)
         try:
             if self.reopens_terminal:
                 _wait_for_output(terminal)
-            self._go_in(visit, terminal, person, list(codes), password or person.password)
-            yield visit
-            if visit.entered_as:
-                terminal.sendline("exit")
-                terminal.expect(pexpect.EOF)
+            yield terminal, record
         finally:
             terminal.close(force=True)
 

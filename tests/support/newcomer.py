@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -117,25 +116,10 @@ def arrival(
     host: Host, person: Person, *codes: str, password: str = "", until: int = END, locale: str = "C.UTF-8"
 ) -> Iterator[Arrival]:
     """Log in and enrol, and stay for the length of the `with` block."""
-    record = io.StringIO()
-    words = host.command(person)
-    terminal = pexpect.spawn(
-        words[0],
-        words[1:],
-        env={"PATH": os.environ["PATH"], "LC_ALL": locale, "TERM": "dumb"},
-        encoding="utf-8",
-        codec_errors="replace",
-        timeout=STEP_S,
-        dimensions=(60, 250),
-    )
-    terminal.delaybeforesend = None
-    terminal.logfile_read = record
-    made = Arrival(terminal, record)
-    try:
+    with host.terminal(person, rows=60, locale=locale) as (terminal, record):
+        made = Arrival(terminal, record)
         made.go_on(host, person, *codes, password=password or person.password, until=until)
         yield made
-    finally:
-        terminal.close(force=True)
 
 
 LOGIN = "/usr/bin/login"
