@@ -158,6 +158,7 @@ class Login:
         marked = self.account is not None and _is_marked(self.account)
         attempt, accepted = self._judge_first_pass() or self._judge_answer()
         if self._config.forward_pass:
+            attempt.close()  # an application without root can take any time, and others may need the lock
             application.set_password(self.pamh, accepted.password)
         self._report(attempt, accepted, marked=marked)
 
