@@ -30,7 +30,7 @@ SOL_SOCKET, SO_PASSRIGHTS = 1, 83
 
 
 def take_no_descriptors(listener: socket.socket) -> None:
-    """Let no program that connects from now on send descriptors. Older kernels cannot; the rest here is for those."""
+    """Refuse descriptors of programs that connect from now on. Older kernels cannot; the rest here is for those."""
     try:
         listener.setsockopt(SOL_SOCKET, SO_PASSRIGHTS, 0)
     except OSError:
