@@ -211,7 +211,9 @@ class Login:
         except (errors.Refused, errors.Unusable) as error:
             if config.use_first_pass:
                 raise
-            self._record.note(log.DEBUG, f"the password of an earlier module: {type(error).__name__}")
+            # It counts as a wrong answer, and what is asked next may get none: this may be the only line about a guess.
+            level = log.NOTICE if isinstance(error, errors.OTPMismatch) else log.DEBUG
+            self._record.note(level, f"the password of an earlier module: {type(error).__name__}")
             return None
 
     def _judge(self, question: Question) -> tuple[Attempt, Accepted]:

@@ -89,7 +89,7 @@ def main() -> None:
                 return
             service.send(answer)
         else:
-            service.send(b"\1A-")
+            service.send(b"\1A=" + claims["password"].encode() if "password" in claims else b"\1A-")
     print(json.dumps({"frames": "".join(frames), "result": None}))
 
 
