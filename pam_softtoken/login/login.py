@@ -159,8 +159,15 @@ class Login:
         attempt, accepted = self._judge_first_pass() or self._judge_answer()
         if self._config.forward_pass:
             attempt.close()  # an application without root can take any time, and others may need the lock
-            application.set_password(self.pamh, accepted.password)
+            self._pass_on(accepted.password)
         self._report(attempt, accepted, marked=marked)
+
+    def _pass_on(self, password: str) -> None:
+        try:
+            application.set_password(self.pamh, password)
+        except errors.ConversationFailed:
+            self._record.note(log.NOTICE, "the code was right and is used; the application took no password for others")
+            raise
 
     def close(self) -> None:
         """Close the files after the verdict was sent. Under pam_python this happens at once."""

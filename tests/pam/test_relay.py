@@ -197,6 +197,16 @@ def no_first_guess_is_hidden(scene: Scene) -> None:
     assert any("password of an earlier module: OTPMismatch" in line for line in host.log.ours())
 
 
+def no_right_code_is_hidden(scene: Scene) -> None:
+    """A program is gone when its code has turned out to be right."""
+    host, alice, *_ = scene
+    code = host.enrol(alice, "--type=hotp").hotp()
+    assert host.lie(alice, alice, code, arguments=["forward_pass"], gone_after=2) == {"frames": "CP", "result": None}
+    wait_until(lambda: all(each.poll() is not None for each in host.served), "the service's processes ended")
+    assert host.log.reasons() == ["conversation"]
+    assert any("the code was right and is used" in line for line in host.log.ours())
+
+
 def root_is_refused(scene: Scene) -> None:
     """A program of root's claims to be a test, which no log need show."""
     host, alice, *_ = scene
@@ -228,6 +238,7 @@ RULES: dict[Callable[[Scene], None], tuple[tuple[str, str, str], ...]] = {
     ),
     no_guess_is_hidden: ((RELAY, "        if not frame:\n            raise ConversationError\n", ""),),
     no_first_guess_is_hidden: (("login/login.py", "log.NOTICE if isinstance(error, errors.OTPMismatch) else", ""),),
+    no_right_code_is_hidden: (("login/login.py", 'log.NOTICE, "the code was right', 'log.DEBUG, "the code was right'),),
     root_is_refused: ((RELAY, "if caller == 0:", "if False:"),),
 }
 """Each rule, and copies of the service that break it: a file, what stands there once, and what stands there then."""
