@@ -1,13 +1,15 @@
 """Close connections without waiting, for `relay_listener`.
 
 With the last copy of a connection, the kernel closes the files that callers have sent through it. That can take as long
-as the caller likes: a TCP socket whose data nobody reads waits for the time of its SO_LINGER option. A process that
-ends does not wait. So the last copy here belongs to another process, which does nothing but end. Source: socket(7).
+as the caller likes. A TCP socket whose data nobody reads waits for the time of its SO_LINGER option, but not where a
+process ends; see socket(7). A file of the caller's own FUSE server waits for that server even there. So the last copy
+here belongs to another process, which does nothing but end, and may take for ever.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import time
 
 TYPE_CHECKING = False
@@ -15,12 +17,24 @@ if TYPE_CHECKING:
     import socket
     from typing import NoReturn
 
-MOST = 8
-"""How many processes may be ending at once, if ending should take long after all."""
-MOST_WAITING = 1024
-"""How many connections may wait for one. The unit allows twice as many descriptors."""
+FEW = 8
+"""How many processes may be ending at once before another one must be worth it."""
+MANY = 3000
+"""How many connections make another process worth it in any case. The unit allows more descriptors than that."""
+SPARE = 64
+"""How many descriptors are left for other things where fewer are allowed."""
 A_WHILE_S = 1.0
 """One process is enough for all that have come meanwhile. If it is not done after this time, another one begins."""
+SOL_SOCKET, SO_PASSRIGHTS = 1, 83
+"""Whether descriptors can be sent to a socket. Since Linux 6.16. Source: asm-generic/socket.h."""
+
+
+def take_no_descriptors(listener: socket.socket) -> None:
+    """Refuse descriptors of programs that connect from now on. Older kernels cannot; the rest here is for those."""
+    try:
+        listener.setsockopt(SOL_SOCKET, SO_PASSRIGHTS, 0)
+    except OSError:
+        pass
 
 
 class Closer:
@@ -30,6 +44,7 @@ class Closer:
         self._waiting: list[socket.socket] = []
         self._at_work: set[int] = set()
         self._began_s = 0.0
+        self._many = min(MANY, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE)
 
     @property
     def is_done(self) -> bool:
@@ -39,7 +54,7 @@ class Closer:
     @property
     def is_full(self) -> bool:
         """Whether it cannot take another connection now."""
-        return len(self._waiting) >= MOST_WAITING
+        return len(self._waiting) >= self._many
 
     def close(self, connection: socket.socket) -> None:
         """Close a connection now or a little later. It belongs to this object from now on."""
@@ -51,18 +66,22 @@ class Closer:
         self._at_work.discard(pid)
 
     def go_on(self) -> None:
-        """Close all that wait, unless a process that does so has only just begun, or none can be started."""
-        if not self._waiting or len(self._at_work) >= MOST:
-            return
-        if self._at_work and time.monotonic() - self._began_s < A_WHILE_S:
+        """Close all that wait, if it is time for another process that does so."""
+        has_waited = time.monotonic() - self._began_s >= A_WHILE_S
+        if not self._at_work or (len(self._at_work) < FEW and has_waited) or self.is_full:
+            self.close_all()
+
+    def close_all(self) -> None:
+        """Close all that wait, unless no process can be started for that. `is_done` says so."""
+        if not self._waiting:
             return
         try:
-            self._at_work.add(self._close_all())
+            self._at_work.add(self._hand_over())
         except OSError:
             return  # no descriptor or process is left: it is tried again
         self._began_s = time.monotonic()
 
-    def _close_all(self) -> int:
+    def _hand_over(self) -> int:
         """Start a process that has the connections too and ends after ours are closed. Return its pid."""
         reading, writing = os.pipe()
         try:

@@ -69,12 +69,14 @@ class Guests:
         """How long to wait for the next one, in seconds."""
         if not self._closer.is_done:
             return SOON_S
-        return REAP_S if self._users else IDLE_S
+        return REAP_S if _has_children() else IDLE_S
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is left to do here."""
-        return not self._users and self._closer.is_done
+        """Whether nothing is left to do here, and no process is left. systemd waits for such a process, and starts
+        nothing meanwhile.
+        """
+        return not self._users and self._closer.is_done and not _has_children()
 
     @property
     def may_come(self) -> bool:
@@ -99,7 +101,10 @@ class Guests:
 
     def renew(self) -> None:
         """Replace this process with a new one if the program is another than at its start, as after an upgrade."""
-        if self._closer.is_done and self._inode() not in (None, self._made):
+        if self._inode() in (None, self._made):
+            return
+        self._closer.close_all()
+        if self._closer.is_done:
             users = [f"{pid}:{caller}" for pid, (caller, _) in self._users.items()]
             try:
                 os.execv(self._command[0], [*self._command, *users])  # noqa: S606 - our own program
@@ -176,6 +181,14 @@ class Guests:
             relay.report(self._log, caller, errors.NotRelayed(why))
 
 
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
 def holder_of(uid: int) -> str:
     """Return the user to whom `/etc/subuid` gives a uid; "" if it is nobody's. In a user namespace, that user can be
     each of many such uids, and each would have a count of its own. Source: subuid(5).
@@ -202,6 +215,7 @@ def main(path: str, already: Sequence[str] = ()) -> NoReturn:
     guests = Guests(path, already)
     listener = socket.socket(fileno=_LISTENER)
     listener.setblocking(False)
+    closing.take_no_descriptors(listener)
     arrivals = select.poll()
     arrivals.register(_LISTENER, select.POLLIN)
     while arrivals.poll(1000 * guests.patience_s) or not guests.is_idle:

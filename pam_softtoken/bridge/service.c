@@ -3,11 +3,13 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "service.h"
+
+#define RETRY_NS 1000000
 
 /* Check that root listens at the other end. The kernel has recorded who called listen(2). */
 static int
@@ -21,12 +23,34 @@ require_root(int socket)
 	return length == sizeof(peer) && peer.uid == 0 ? 0 : EPERM;
 }
 
+/*
+ * Connect, and try again and again while the queue of the socket is full. A connect(2) that waits gets its turn behind
+ * all others that wait, and has it taken away by each that does not: a user with thousands of both would keep others out.
+ */
+static int
+connect_within(int socket, const struct sockaddr_un *address, unsigned int timeout_s)
+{
+	struct timespec now, pause = { .tv_nsec = RETRY_NS };
+	time_t end_s;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	end_s = now.tv_sec + (time_t)timeout_s;
+	while (connect(socket, (const struct sockaddr *)address, sizeof(*address)) != 0) {
+		if (errno != EAGAIN && errno != EINTR)
+			return errno;
+		(void)clock_gettime(CLOCK_MONOTONIC, &now);
+		if (now.tv_sec > end_s)
+			return EAGAIN;
+		(void)nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
 int
 connect_to_service(int *connection, unsigned int timeout_s)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = SERVICE_SOCKET };
-	struct timeval most = { .tv_sec = (time_t)timeout_s };
-	int low = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), error;
+	int low = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error;
 
 	if (low < 0)
 		return errno;
@@ -36,11 +60,8 @@ connect_to_service(int *connection, unsigned int timeout_s)
 	(void)close(low);
 	if (error != 0)
 		return error;
-	/* It bounds connect(2), too, which waits while the queue of the socket is full. */
-	if (setsockopt(*connection, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof(most)) != 0 ||
-	    connect(*connection, (const struct sockaddr *)&address, sizeof(address)) != 0)
-		error = errno;
-	else
+	error = connect_within(*connection, &address, timeout_s);
+	if (error == 0)
 		error = require_root(*connection);
 	if (error != 0)
 		(void)close(*connection);

@@ -158,8 +158,16 @@ class Login:
         marked = self.account is not None and _is_marked(self.account)
         attempt, accepted = self._judge_first_pass() or self._judge_answer()
         if self._config.forward_pass:
-            application.set_password(self.pamh, accepted.password)
+            attempt.close()  # an application without root can take any time, and others may need the lock
+            self._pass_on(accepted.password)
         self._report(attempt, accepted, marked=marked)
+
+    def _pass_on(self, password: str) -> None:
+        try:
+            application.set_password(self.pamh, password)
+        except errors.ConversationFailed:
+            self._record.note(log.NOTICE, "the code was right and is used; the application took no password for others")
+            raise
 
     def close(self) -> None:
         """Close the files after the verdict was sent. Under pam_python this happens at once."""
@@ -210,7 +218,9 @@ class Login:
         except (errors.Refused, errors.Unusable) as error:
             if config.use_first_pass:
                 raise
-            self._record.note(log.DEBUG, f"the password of an earlier module: {type(error).__name__}")
+            # It counts as a wrong answer, and what is asked next may get none: this may be the only line about a guess.
+            level = log.NOTICE if isinstance(error, errors.OTPMismatch) else log.DEBUG
+            self._record.note(level, f"the password of an earlier module: {type(error).__name__}")
             return None
 
     def _judge(self, question: Question) -> tuple[Attempt, Accepted]:

@@ -14,7 +14,7 @@ from tests.support.account import Person
 from tests.support.client import PAM_AUTH_ERR, PAM_SERVICE_ERR, PAM_SUCCESS
 from tests.support.installation import Installation
 from tests.support.pam_scene import PROMPT, rewrite_state, wait_until, wrong_code
-from tests.support.relay import RelayHost, broken_copy
+from tests.support.relay import RelayHost, broken_copy, keep_answered
 
 PLACE = "192.0.2.7"
 FROM_PLACE = (f"--item=rhost={PLACE}",)
@@ -185,6 +185,28 @@ def no_guess_is_hidden(scene: Scene) -> None:
     assert host.log.reasons() == ["throttled"]
 
 
+def no_first_guess_is_hidden(scene: Scene) -> None:
+    """A program guesses in place of an earlier module's password, and is gone at the question."""
+    host, alice, *_ = scene
+    guess = keep_answered(wrong_code(host.enrol(alice)))
+    claims = {"arguments": ["try_first_pass"], "password": guess, "gone_after": 2}
+    assert host.lie(alice, alice, **claims) == {"frames": "GC", "result": None}
+    wait_until(lambda: all(each.poll() is not None for each in host.served), "the service's processes ended")
+    assert host.wrong_answers(alice) == {LOCAL: 1}
+    assert host.log.reasons() == ["conversation"]
+    assert any("password of an earlier module: OTPMismatch" in line for line in host.log.ours())
+
+
+def no_right_code_is_hidden(scene: Scene) -> None:
+    """A program is gone when its code has turned out to be right."""
+    host, alice, *_ = scene
+    code = host.enrol(alice, "--type=hotp").hotp()
+    assert host.lie(alice, alice, code, arguments=["forward_pass"], gone_after=2) == {"frames": "CP", "result": None}
+    wait_until(lambda: all(each.poll() is not None for each in host.served), "the service's processes ended")
+    assert host.log.reasons() == ["conversation"]
+    assert any("the code was right and is used" in line for line in host.log.ours())
+
+
 def root_is_refused(scene: Scene) -> None:
     """A program of root's claims to be a test, which no log need show."""
     host, alice, *_ = scene
@@ -215,6 +237,8 @@ RULES: dict[Callable[[Scene], None], tuple[tuple[str, str, str], ...]] = {
         (RELAY, '"=relay/{service}"', '"={service}"'),
     ),
     no_guess_is_hidden: ((RELAY, "        if not frame:\n            raise ConversationError\n", ""),),
+    no_first_guess_is_hidden: (("login/login.py", "log.NOTICE if isinstance(error, errors.OTPMismatch) else", ""),),
+    no_right_code_is_hidden: (("login/login.py", 'log.NOTICE, "the code was right', 'log.DEBUG, "the code was right'),),
     root_is_refused: ((RELAY, "if caller == 0:", "if False:"),),
 }
 """Each rule, and copies of the service that break it: a file, what stands there once, and what stands there then."""

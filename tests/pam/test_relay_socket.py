@@ -18,7 +18,7 @@ from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome
 from tests.support.installation import Installation
 from tests.support.pam_scene import wait_until, wrong_code
-from tests.support.relay import RelayHost, broken_copy, identity_of
+from tests.support.relay import RelayHost, broken_copy, identity_of, keep_answered
 
 SAYS_YES = """
 import os, socket
@@ -54,12 +54,14 @@ kept = []
 for _ in range(int(sys.argv[2])):
     sender, reader = slow()
     rights = array.array("i", [sender.fileno()])
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    connection.connect(sys.argv[1])
-    try:
-        connection.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-    except BrokenPipeError:
-        pass  # refused already
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.connect(sys.argv[1])
+        try:
+            connection.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+            break
+        except BrokenPipeError:
+            pass  # refused already
     sender.close()  # waits for nothing: another one is in the frame
     connection.close()
     kept.append(reader)
@@ -168,6 +170,58 @@ def test_broken_bridge__is_noticed(
     bridge = installed.broken_bridge(outside / "pam_softtoken.so", file=file, right=right, wrong=wrong)
     with pytest.raises(AssertionError):
         rule(make_relay_host(bridge=bridge), alice)
+
+
+@pytest.mark.parametrize("is_broken", [False, True], ids=["ours", "broken"])
+def test_bridge__gets_in_when_a_full_queue_has_room_again(
+    make_relay_host: Callable[..., RelayHost], installed: Installation, alice: Person, outside: Path, is_broken: bool
+) -> None:
+    """It does not wait behind others in the kernel's queue, where one user can keep it for ever, but tries again."""
+    fault = {"file": "service.c", "right": "errno != EAGAIN && errno != EINTR", "wrong": "errno != EINTR"}
+    bridge = installed.broken_bridge(outside / "pam_softtoken.so", **fault) if is_broken else None
+    host = make_relay_host(bridge=bridge)
+    phone = host.enrol(alice, "--type=hotp")
+    host.set_line("timeout=60")
+    host.stop_listening()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        held = _fill(listener, host)
+        process = subprocess.Popen(host.command(alice, alice), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if is_broken:
+            assert Outcome(process.communicate(timeout=60)[0]).result == PAM_AUTH_ERR
+            assert "Resource temporarily unavailable" in host.log.ours()[-1]
+            return
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(3)
+        host.start_listener(listener)
+        said, _ = process.communicate(f"={keep_answered(phone.hotp())}\n", timeout=120)
+        assert Outcome(said.splitlines()[-1]).result == PAM_SUCCESS
+        del held
+
+
+def test_bridge__refuses_when_a_full_queue_stays_full(relay_host: RelayHost, alice: Person) -> None:
+    host = relay_host
+    host.set_line("timeout=1")
+    host.stop_listening()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        held = _fill(listener, host)
+        assert host.ask(alice, alice).result == PAM_AUTH_ERR
+        del held
+    assert "Resource temporarily unavailable" in host.log.ours()[-1]
+
+
+def _fill(listener: socket.socket, host: RelayHost) -> list[socket.socket]:
+    """Listen at the host's socket, and return as many connections as wait there at most."""
+    listener.bind(str(host.path))
+    host.path.chmod(0o666)
+    listener.listen(0)
+    held: list[socket.socket] = []
+    while True:
+        held.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        held[-1].setblocking(False)
+        try:
+            held[-1].connect(str(host.path))
+        except BlockingIOError:
+            return held
 
 
 # ---- the service ends early, or late
@@ -392,6 +446,7 @@ def test_listener__has_limits(
     """There are 20 connections in all for `many_uids_of_one_user`, and 12 for those."""
     copy = broken_copy(installed, outside / "copy", LISTENER, "MOST = 512", "MOST = 20")
     source = copy.package / LISTENER
+    source.write_text(source.read_text().replace("closing.take_no_descriptors(listener)", "pass"))  # an older kernel
     if limit is many_uids_of_one_user:
         source.write_text(source.read_text().replace(COUNT, "SLOTS, SLOTS_OF_PEERS = 8, 12"))
         relay = copy.package / "bridge" / "relay.py"
@@ -410,7 +465,7 @@ def test_listener__has_limits(
 
 @pytest.mark.parametrize(
     "fault",
-    [None, ("self._inode() not in (None, self._made)", "False"), ("[*self._command, *users]", "self._command")],
+    [None, ("self._inode() in (None, self._made)", "True"), ("[*self._command, *users]", "self._command")],
     ids=["ours", "stays as it is", "forgets those whom it serves"],
 )
 def test_listener__replaces_itself_after_an_upgrade_and_goes_on_counting(

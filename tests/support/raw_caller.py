@@ -5,9 +5,11 @@ raw_caller.py CLAIMS ANSWER...    CLAIMS: JSON; prints what it was asked, and th
 
 from __future__ import annotations
 
+import array
 import json
 import os
 import socket
+import struct
 import sys
 from typing import Any
 
@@ -37,6 +39,25 @@ def first_frame(claims: dict[str, Any]) -> bytes:
     return b"\1" + kind.encode() + b"".join(field.encode() + b"\0" for field in fields)
 
 
+def slow_to_close() -> tuple[socket.socket, socket.socket]:
+    """Return two ends of a connection. Closing the first one waits an hour for data that nobody reads at the other."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        sender = socket.socket()
+        sender.connect(listener.getsockname())
+        reader, _ = listener.accept()
+    sender.setblocking(False)
+    try:
+        while True:
+            sender.send(bytes(65536))
+    except BlockingIOError:
+        pass
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+    return sender, reader
+
+
 def main() -> None:
     """Run one attempt."""
     claims, answers = json.loads(sys.argv[1]), sys.argv[2:]
@@ -44,18 +65,31 @@ def main() -> None:
     service.connect("/run/softtoken/login.sock")
     service.send(first_frame(claims))
     frames: list[str] = []
+    slow, _reader = slow_to_close() if claims.get("with_descriptors") else (None, None)
     while frame := service.recv(65536):
         frames.append(frame[1:2].decode())
         if len(frames) == claims.get("gone_after"):
             break
+        if len(frames) == claims.get("silent_after"):
+            print(json.dumps({"frames": "".join(frames)}), flush=True)
+            sys.stdin.read()
+            return
         if frame[1:2] == b"R":
             print(json.dumps({"frames": "".join(frames), "result": frame[2]}))
             return
         if frame[1:2] == b"C":
             asks = frame[2] in (1, 2)
-            service.send(b"\1A=" + (answers.pop(0).encode() if asks and answers else b""))
+            answer = b"\1A=" + (answers.pop(0).encode() if asks and answers else b"")
+            if slow is not None:
+                rights = array.array("i", [slow.fileno()])
+                service.sendmsg([answer], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+                slow.close()  # waits for nothing: another one is in the frame
+                print("answered", flush=True)
+                sys.stdin.read()
+                return
+            service.send(answer)
         else:
-            service.send(b"\1A-")
+            service.send(b"\1A=" + claims["password"].encode() if "password" in claims else b"\1A-")
     print(json.dumps({"frames": "".join(frames), "result": None}))
 
 

@@ -120,9 +120,13 @@ class RelayHost:
             listener.bind(str(self.path))
             self.path.chmod(0o666)
             listener.listen(64)
-            program = self.installed.root / "scripts" / "softtoken-relay"
-            command = self.mounts.command("/usr/bin/python3", "-I", "-S", "-B", str(program))
-            self.listener = subprocess.Popen(command, stdin=listener.fileno(), stdout=subprocess.DEVNULL, env={})
+            self.start_listener(listener)
+
+    def start_listener(self, listener: socket.socket) -> None:
+        """Start the real listener at a socket."""
+        program = self.installed.root / "scripts" / "softtoken-relay"
+        command = self.mounts.command("/usr/bin/python3", "-I", "-S", "-B", str(program))
+        self.listener = subprocess.Popen(command, stdin=listener.fileno(), stdout=subprocess.DEVNULL, env={})
 
     def stop_listening(self) -> None:
         """Remove the socket, as `systemctl stop` does."""

@@ -33,7 +33,14 @@ PATH = "/run/softtoken/login.sock"
 PROGRAMS = ("opendoas", "polkitd", "vlock")
 LIMIT = 8
 FLOOD = """
-import socket, sys
+import socket, sys, threading
+def wait():
+    while True:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as each:
+            each.connect(sys.argv[1])
+threading.stack_size(65536)
+for _ in range(500):
+    threading.Thread(target=wait, daemon=True).start()
 print("begins", flush=True)
 while True:
     held = []
@@ -46,7 +53,7 @@ while True:
             continue
         held.append(each)
 """
-"""Connects without end, and holds what it gets until it has tried forty times."""
+"""Connects without end, and holds what it gets until it has tried forty times. Others wait in the queue meanwhile."""
 
 SET_UID = {
     "doas": ("doas", "doas", "id", "-u"),
