@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from pam_softtoken.account import revocation, revoking
+from pam_softtoken.admin.fleet.cluster import Cluster, KeepsChanging, Put
 from pam_softtoken.fleet import local_record
+from pam_softtoken.fleet.engine import Entry, Swapped
+from pam_softtoken.fleet.etcd import Etcd
 from pam_softtoken.fleet.realm import STATE, TOKENS
 from tests.support import tools
 from tests.support.account import REALM, Person
@@ -232,3 +235,60 @@ def test_revoke__ends_an_issued_code_also_if_the_same_recovery_codes_come_back(
     desk.enrol(alice, f"--recovery-hashes={hashes}")
     assert login.log_in(alice, code).result == PAM_AUTH_ERR
     assert login.log_in(alice, made["recovery_codes"][0]).result == PAM_SUCCESS
+
+
+class _Repeats(Etcd):
+    """A connection that loses the answer to each write, and sends it again."""
+
+    __slots__ = ()
+
+    def swap(
+        self, expected: dict[str, int], put: dict[str, bytes | None], read: list[str], *, deadline_s: float
+    ) -> Swapped:
+        super().swap(expected, put, read, deadline_s=deadline_s)
+        return super().swap(expected, put, read, deadline_s=deadline_s)
+
+
+@pytest.mark.parametrize("changed", [0, 1], ids=["what is written", "what is only read"])
+def test_change__is_decided_again_if_others_were_faster(cluster: EtcdCluster, changed: int) -> None:
+    cluster.empty()
+    keys = [cluster.realm.key(kind, "alice") for kind in (STATE, TOKENS)]
+    seen: list[bytes | None] = []
+
+    def decide(present: list[Entry]) -> Put:
+        seen.append(present[changed].value)
+        if len(seen) == 1:
+            cluster.put(keys[changed], b"theirs")
+        return {keys[0]: b"ours"}
+
+    cluster.cluster.change(keys, decide)
+    assert seen == [None, b"theirs"]
+    assert cluster.read(keys[0]).value == b"ours"
+
+
+@pytest.mark.parametrize("value", [b"ours", None], ids=["written", "deleted"])
+def test_change__whose_answer_was_lost_is_decided_once(cluster: EtcdCluster, value: bytes | None) -> None:
+    key, decided = cluster.realm.key(STATE, "alice"), []
+    cluster.put(key, b"theirs")
+    engine = cluster.engine(cluster.root_keys)
+    engine.__class__ = _Repeats
+
+    def decide(present: list[Entry]) -> Put:
+        decided.append(present[0].value)
+        return {key: value}
+
+    Cluster(engine, cluster.realm).change([key], decide)
+    assert decided == [b"theirs"]
+    assert cluster.read(key).value == value
+
+
+def test_change__ends_if_others_keep_changing_the_same(cluster: EtcdCluster) -> None:
+    key = cluster.realm.key(STATE, "alice")
+
+    def decide(present: list[Entry]) -> Put:
+        cluster.put(key, b"theirs" + (present[0].value or b"")[-20:])
+        return {key: b"ours"}
+
+    with pytest.raises(KeepsChanging):
+        cluster.cluster.change([key], decide)
+    assert (cluster.read(key).value or b"").startswith(b"theirs")
