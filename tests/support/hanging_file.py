@@ -1,7 +1,8 @@
 """A program of an ordinary user that sends files of its own FUSE file system to a socket. The last copy of such a file
 is closed when that file system has answered, and it never does. Source: fuse(4) and the kernel's <linux/fuse.h>.
 
-hanging_file.py SOCKET COUNT    prints "sent" once COUNT connections were made and left, and the first one is waited for
+hanging_file.py SOCKET COUNT    prints "sent" once COUNT connections were made and left, and the first one is asked for;
+                                "cannot" if this host lets no user mount
 """
 
 from __future__ import annotations
@@ -85,7 +86,11 @@ def send(path: str, number: int) -> int:
 
 def main() -> None:
     """Send, and end when standard input does."""
-    device = mount()
+    try:
+        device = mount()
+    except OSError as error:
+        print("cannot mount:", error)
+        return
     waited_for, asked = os.pipe()
     server = os.fork()
     if server == 0:
