@@ -1,4 +1,4 @@
-"""Make directories and remove files where only root can write. Imports nothing but `os` and the errors."""
+"""Create directories and remove files where only root can write. Imports nothing but `os` and the errors."""
 
 from __future__ import annotations
 
