@@ -18,7 +18,7 @@ from tests.support.account import Person
 from tests.support.client import PAM_SUCCESS
 from tests.support.installation import Installation
 from tests.support.pam_scene import wrong_code
-from tests.support.relay import RelayHost, broken_copy, identity_of, keep_answered
+from tests.support.relay import RelayHost, broken_copy, identity_of, keep_answered, stopped
 
 LISTENER, CLOSING, RELAY = "bridge/relay_listener.py", "bridge/closing.py", "bridge/relay.py"
 SUPPORT = Path(__file__).parent.parent / "support"
@@ -187,7 +187,13 @@ def test_service__judges_no_answer_that_comes_with_descriptors(
     host = make_relay_host(broken_copy(installed, outside / "copy", *fault) if is_broken else None)
     guess = keep_answered(wrong_code(host.enrol(alice)))
     claims = json.dumps({"user": alice.name, "name": alice.name, "with_descriptors": True})
-    with _program(host, alice, (SUPPORT / "raw_caller.py").read_text(), claims, guess):
+    with _program(host, alice, (SUPPORT / "raw_caller.py").read_text(), claims, guess) as caller:
+        assert caller.stdin is not None
+        assert caller.stdout is not None
+        with stopped(host.served[-1]):
+            caller.stdin.write(b"\n")
+            caller.stdin.flush()
+            assert caller.stdout.readline() == b"answered\n"
         if is_broken:
             with pytest.raises(subprocess.TimeoutExpired):
                 host.served[-1].wait(10)

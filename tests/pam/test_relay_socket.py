@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import signal
 import socket
@@ -18,7 +19,8 @@ from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome
 from tests.support.installation import Installation
 from tests.support.pam_scene import wait_until, wrong_code
-from tests.support.relay import RelayHost, broken_copy, identity_of, keep_answered
+from tests.support.raw_caller import slow_to_close
+from tests.support.relay import RelayHost, broken_copy, identity_of, keep_answered, stopped
 
 SAYS_YES = """
 import os, socket
@@ -32,37 +34,17 @@ connection.recv(65536)
 """
 """A service that accepts everybody, at a socket that it is given. The kernel records who calls listen(2)."""
 
-SENDS_WHAT_CLOSES_SLOWLY = """
+SENDS_WHAT_CLOSES_SLOWLY = f"""
 import array, socket, struct, sys
-def slow():
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        sender = socket.socket()
-        sender.connect(listener.getsockname())
-        reader, _ = listener.accept()
-    sender.setblocking(False)
-    try:
-        while True:
-            sender.send(bytes(65536))
-    except BlockingIOError:
-        pass
-    sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
-    return sender, reader
+{inspect.getsource(slow_to_close)}
 kept = []
 for _ in range(int(sys.argv[2])):
-    sender, reader = slow()
+    sender, reader = slow_to_close()
     rights = array.array("i", [sender.fileno()])
-    while True:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connection.connect(sys.argv[1])
-        try:
-            connection.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-            break
-        except BrokenPipeError:
-            pass  # refused already
-    sender.close()  # waits for nothing: another one is in the frame
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.connect(sys.argv[1])
+    connection.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+    sender.close()  # waits for nothing: the listener is stopped, and another copy is in the frame
     connection.close()
     kept.append(reader)
 print("sent", flush=True)
@@ -397,10 +379,13 @@ def what_closes_slowly(host: RelayHost, alice: Person, bob: Person) -> None:
     held = [host.hold(alice) for _ in range(8)]
     script = ("/usr/bin/python3", "-I", "-c", SENDS_WHAT_CLOSES_SLOWLY, places.RELAY_SOCKET, "20")
     command = host.mounts.command(*identity_of(alice), *script)
-    sends = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
+    assert host.listener is not None
+    with stopped(host.listener):
+        sends = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert sends.stdout is not None
-        assert sends.stdout.readline() == b"sent\n"
+        line = sends.stdout.readline()
+    try:
+        assert line == b"sent\n"
         assert host.ask(bob, bob, phone.hotp(), around=("timeout", "20")).result == PAM_SUCCESS
     finally:
         sends.kill()

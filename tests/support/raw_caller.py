@@ -81,9 +81,11 @@ def main() -> None:
             asks = frame[2] in (1, 2)
             answer = b"\1A=" + (answers.pop(0).encode() if asks and answers else b"")
             if slow is not None:
+                print("asked", flush=True)
+                sys.stdin.readline()
                 rights = array.array("i", [slow.fileno()])
                 service.sendmsg([answer], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-                slow.close()  # waits for nothing: another one is in the frame
+                slow.close()  # waits for nothing: the service is stopped, and another copy is in the frame
                 print("answered", flush=True)
                 sys.stdin.read()
                 return

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pam_softtoken.account import places, state_format
@@ -36,6 +38,16 @@ def keep_answered(answer: str) -> str:
     """Return an answer, once no log may show it any more."""
     keep_answer(answer)
     return answer
+
+
+@contextmanager
+def stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Let a process do nothing for the length of the `with` block."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 def broken_copy(installed: Installation, target: Path, file: str, right: str, wrong: str) -> Installation:
