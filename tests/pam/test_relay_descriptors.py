@@ -8,7 +8,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -64,9 +64,14 @@ def _hanging_files(host: RelayHost, alice: Person, count: int) -> Iterator[list[
     if not os.path.exists("/dev/fuse"):
         pytest.skip("needs /dev/fuse")
     held = [host.hold(alice) for _ in range(8)]
+    script = (SUPPORT / "hanging_file.py").read_text()
+    assert host.listener is not None
     try:
-        script = (SUPPORT / "hanging_file.py").read_text()
-        with _program(host, alice, script, places.RELAY_SOCKET, str(count)):
+        with ExitStack() as until_the_end:
+            with stopped(host.listener):
+                program = until_the_end.enter_context(_program(host, alice, script, places.RELAY_SOCKET, str(count)))
+            assert program.stdout is not None
+            assert program.stdout.readline() == b"asked\n"
             yield held
     finally:
         _end(held)

@@ -1,8 +1,9 @@
 """A program of an ordinary user that sends files of its own FUSE file system to a socket. The last copy of such a file
 is closed when that file system has answered, and it never does. Source: fuse(4) and the kernel's <linux/fuse.h>.
 
-hanging_file.py SOCKET COUNT    prints "sent" once COUNT connections were made and left, and the first one is asked for;
-                                "cannot" if this host lets no user mount
+hanging_file.py SOCKET COUNT    prints "sent" when COUNT connections were made and left, and "asked" when the first file
+                                waits; "cannot" if this host lets no user mount. Nobody may close the connections before
+                                "sent": a file waits only if something was written to it
 """
 
 from __future__ import annotations
@@ -72,16 +73,12 @@ def send(path: str, number: int) -> int:
     """Connect, send a file and leave. Return the file, opened a second time: what is written there waits, too."""
     file = os.open(f"{PLACE}/{number}", os.O_RDWR)
     again = os.open(f"{PLACE}/{number}", os.O_RDWR)
-    while True:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-            connection.connect(path)
-            try:
-                connection.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file]))])
-            except BrokenPipeError:
-                continue  # refused already
-            os.close(file)  # nothing is written yet, so this does not wait
-            os.write(again, b"x")
-            return again
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.connect(path)
+        connection.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file]))])
+    os.close(file)  # nothing is written yet, so this does not wait
+    os.write(again, b"x")
+    return again
 
 
 def main() -> None:
@@ -98,10 +95,10 @@ def main() -> None:
         serve(device, asked)
     os.close(device)
     try:
-        kept = [send(sys.argv[1], 0)]
-        os.read(waited_for, 1)
-        kept += [send(sys.argv[1], number) for number in range(1, int(sys.argv[2]))]
+        kept = [send(sys.argv[1], number) for number in range(int(sys.argv[2]))]
         print("sent", len(kept), flush=True)
+        os.read(waited_for, 1)
+        print("asked", flush=True)
         sys.stdin.read()
     finally:
         os.kill(server, signal.SIGKILL)
