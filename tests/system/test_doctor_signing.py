@@ -15,6 +15,7 @@ import pytest
 from pam_softtoken.account import signers
 from pam_softtoken.admin.doctor.root_ways_check import RULE
 from pam_softtoken.admin.doctor.sign_check import why_unsuitable
+from tests.support import tools
 from tests.support.account import Person
 from tests.support.doctor import Found, found_in, steps
 from tests.support.installation import Installation
@@ -308,9 +309,7 @@ def whom_polkit_asks(host: Host, person: Person) -> str:
         host.path("/run/dbus/pid").unlink(missing_ok=True)
 
 
-@pytest.mark.skipif(
-    not (Path(POLKIT).exists() and shutil.which("dbus-daemon") and shutil.which("pkttyagent")), reason="needs polkitd"
-)
+@tools.needs(POLKIT, "dbus-daemon", "pkttyagent")
 def test_polkit__asks_for_the_users_password_until_mended(host: Host, signer: Person, mounts: PrivateMounts) -> None:
     rules = mounts.directory / "etc" / "polkit-1" / "rules.d"
     shutil.rmtree(rules, ignore_errors=True)
