@@ -168,9 +168,10 @@ def test_listener__replaces_itself_while_files_are_never_closed(
 def test_listener__does_not_end_while_a_process_is_left(
     make_old_host: Callable[..., RelayHost], alice: Person, fault: tuple[str, str, str] | None
 ) -> None:
-    """systemd would wait for that process, and start nothing meanwhile. Times are a second here."""
-    shorter = (LISTENER, "IDLE_S = 60", "IDLE_S = 1"), (LISTENER, "REAP_S = 5", "REAP_S = 1")
-    host = make_old_host(*shorter, *([fault] if fault else []))
+    """systemd would wait for that process, and start nothing meanwhile. After a refusal, the time is a second here."""
+    idle = "return REAP_S if _has_children() else IDLE_S"
+    shorter = (LISTENER, idle, f"return 1 if self._limits else {idle.partition(' ')[2]}")
+    host = make_old_host(shorter, *([fault] if fault else []))
     assert host.listener is not None
     with _hanging_files(host, alice, 1) as held:
         _end(held)

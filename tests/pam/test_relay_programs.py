@@ -34,7 +34,9 @@ def _as(name: str, *words: str) -> list[str]:
 @contextlib.contextmanager
 def _display(host: RelayHost) -> Iterator[str]:
     """Return the name of a screen without a monitor."""
-    command = host.mounts.command("Xvfb", "-displayfd", "1", "-screen", "0", "640x480x24", "-nolisten", "tcp", "-ac")
+    # Without -noreset, the end of the only program there can end the next one, which is just connecting.
+    options = ("-displayfd", "1", "-screen", "0", "640x480x24", "-nolisten", "tcp", "-ac", "-noreset")
+    command = host.mounts.command("Xvfb", *options)
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert server.stdout is not None
@@ -55,7 +57,7 @@ def test_i3lock__unlocks_with_password_and_code_once(relay_host: RelayHost, alic
     with _display(host) as display:
         command = host.mounts.command(*identity_of(alice), "env", f"DISPLAY={display}", "i3lock", "--nofork")
         for judged, reason in enumerate(("accepted", "replayed"), 1):
-            locker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            locker = subprocess.Popen(command, stdout=subprocess.DEVNULL)
             try:
                 _type(host, display, locker, text)
                 wait_until(partial(_has_judged, host, judged), "the code was judged")
