@@ -42,7 +42,7 @@ def keep_answered(answer: str) -> str:
 
 @contextmanager
 def stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Let a process do nothing for the length of the `with` block."""
+    """Stop a process for the length of the `with` block."""
     process.send_signal(signal.SIGSTOP)
     try:
         yield
