@@ -28,11 +28,12 @@ FILES = (
     "pam/test_bad_answer",
     "pam/test_names",
     "pam/test_items",
-    "cli/test_list",
     "cli/test_usage",
     "system/test_signed_sudo",
 )
-"""Tests of these files were seen to pass there with Debian's own pytest."""
+"""Tests of these files were seen to pass there with Debian's own pytest. None logs in with a read-only home: where a
+machine or container has just started, codes from before that do not count.
+"""
 SAMPLE = 2
 
 
