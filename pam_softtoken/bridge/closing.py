@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 FEW = 8
-"""How many processes may be ending at once before another one must be worth it."""
+"""While fewer processes than this are ending, another one may begin after each `A_WHILE_S`."""
 MANY = 3000
-"""How many connections make another process worth it in any case. The unit allows more descriptors than that."""
+"""If as many connections wait, another process begins in any case. The unit allows more descriptors than that."""
 SPARE = 64
-"""How many descriptors are left for other things where fewer are allowed."""
+"""How many descriptors are left for other things, where the limit of descriptors is lower than in the unit."""
 A_WHILE_S = 1.0
-"""One process is enough for all that have come meanwhile. If it is not done after this time, another one begins."""
+"""One process closes all connections that wait. Usually it ends long before this time."""
 SOL_SOCKET, SO_PASSRIGHTS = 1, 83
 """Whether descriptors can be sent to a socket. Since Linux 6.16. Source: asm-generic/socket.h."""
 

@@ -94,12 +94,7 @@ def forget(path: str) -> None:
     Raises:
         UnusableFile: it is still there.
     """
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise UnusableFile(path, words_of(error)) from None
+    roots_files.remove(path)
 
 
 def _with_added(record: State, state: State) -> State:
@@ -117,7 +112,6 @@ def _read(descriptor: int, path: str) -> tuple[int, State | None]:
 def _make_directory() -> None:
     if os.path.isdir(places.FLEET):
         return
-
     try:
         roots_files.make_directory(places.DATA)
         safe_open.make_directory(places.FLEET, below=None, made=[])

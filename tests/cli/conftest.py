@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tests.support.account import Person, resident_of
 from tests.support.client import Service
 from tests.support.disk import disk_as_home
 from tests.support.enroller import ENVIRONMENT, Enroller
-from tests.support.etcd_cluster import EtcdCluster, cluster_in
+from tests.support.etcd_cluster import EtcdCluster, cluster_of
 from tests.support.fleet_host import FleetHost
 from tests.support.installation import Installation
 from tests.support.pam_scene import Pam
@@ -77,12 +76,8 @@ def locales(world: Path) -> dict[str, dict[str, str]]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[EtcdCluster]:
     """A realm on one node."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: it makes users and PAM services")
-    parent = Path(tempfile.mkdtemp(prefix="softtoken-fleet-"))
-    with cluster_in(parent, nodes=1) as made:
+    with cluster_of(1) as made:
         yield made
-    parent.rmdir()
 
 
 @pytest.fixture

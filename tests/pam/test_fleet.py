@@ -5,11 +5,9 @@ Each service here is a host: it has its own certificate.
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,7 +23,7 @@ from pam_softtoken.fleet.realm import STATE, TOKENS, Realm
 from tests.support import sampling, tools
 from tests.support.account import REALM, Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome, Service
-from tests.support.etcd_cluster import EtcdCluster, cluster_in
+from tests.support.etcd_cluster import EtcdCluster, cluster_of
 from tests.support.installation import Installation
 from tests.support.pam_scene import NO_CODES, NOBODY, PROMPT, Pam, oathtool, severities, wrong_code
 from tests.support.pam_waiting import Waiting
@@ -43,12 +41,8 @@ ALERT, ERR = 1, 3
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[EtcdCluster]:
     """Three nodes. A test that stops some starts them again."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: it makes users and PAM services")
-    parent = Path(tempfile.mkdtemp(prefix="softtoken-fleet-"))
-    with cluster_in(parent) as made:
+    with cluster_of(3) as made:
         yield made
-    parent.rmdir()
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -41,7 +40,7 @@ from tests.support import tools
 from tests.support.account import REALM, Person, Phone
 from tests.support.admin import Admin, refused, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
-from tests.support.etcd_cluster import EtcdCluster, cluster_in
+from tests.support.etcd_cluster import EtcdCluster, cluster_of
 from tests.support.installation import Installation
 from tests.support.pam_scene import NO_CODES, Pam
 from tests.support.pam_waiting import Waiting
@@ -55,16 +54,12 @@ SCREEN = Terminal("softtoken-admin", results=sys.stdout)
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[EtcdCluster]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: it makes users and PAM services")
-    parent = Path(tempfile.mkdtemp(prefix="softtoken-fleet-"))
-    with cluster_in(parent, nodes=1) as made:
+    with cluster_of(1) as made:
         (made.root_keys / "address").write_text(made.address)
         (made.root_keys / "address").chmod(0o600)
         (made.root_keys / "ca.key").write_bytes(made.authority.key)
         (made.root_keys / "ca.key").chmod(0o600)
         yield made
-    parent.rmdir()
 
 
 class Host:
@@ -266,6 +261,18 @@ def test_login__between_the_reading_and_the_resealing_of_a_state_is_not_lost(
     assert early.log_in(alice, phone.hotp()) == (PAM_SUCCESS, "accepted")
 
 
+@contextmanager
+def prompt_open(host: Host, alice: Person, code: str, pam: Pam, cluster: EtcdCluster) -> Iterator[None]:
+    """Keep a login that was asked for its code waiting for the length of a `with` block. Then it gets in."""
+    reads_first = pam.service("nullok", f"fleet={cluster.address}", f"fleet_keys={host.keys}")
+    with Waiting(reads_first, alice) as client:
+        client.write_down(code)
+        client.wait_for_prompt()
+        yield
+        client.release()
+        assert client.outcome().result == PAM_SUCCESS
+
+
 def test_resealing__between_the_prompt_and_the_verdict_denies_nobody(
     office: Office, hosts: list[Host], alice: Person, phone: Phone, pam: Pam, cluster: EtcdCluster
 ) -> None:
@@ -273,14 +280,9 @@ def test_resealing__between_the_prompt_and_the_verdict_denies_nobody(
     office.rotate(PREPARED)
     early.get_key()
     late.get_key()
-    reads_first = pam.service("nullok", f"fleet={cluster.address}", f"fleet_keys={late.keys}")
-    with Waiting(reads_first, alice) as client:
-        code = phone.hotp()
-        client.write_down(code)
-        client.wait_for_prompt()
+    code = phone.hotp()
+    with prompt_open(late, alice, code, pam, cluster):
         office.rotate(SEALING)
-        client.release()
-        assert client.outcome().result == PAM_SUCCESS
     early.get_key()
     assert early.log_in(alice, code)[0] == PAM_AUTH_ERR
 
@@ -295,17 +297,12 @@ def test_prompt__that_stays_open_during_the_change_leaves_nothing_that_the_old_k
     for stage in stages[:at]:
         office.rotate(stage)
         late.get_key()
-    reads_first = pam.service("nullok", f"fleet={cluster.address}", f"fleet_keys={late.keys}")
-    with Waiting(reads_first, alice) as client:
-        code = phone.hotp()
-        client.write_down(code)
-        client.wait_for_prompt()
+    code = phone.hotp()
+    with prompt_open(late, alice, code, pam, cluster):
         for stage in stages[at:]:
             office.rotate(stage)
             late.get_key()
         early.get_key()
-        client.release()
-        assert client.outcome().result == PAM_SUCCESS
     assert set(office.ids().values()) == {office.realm().sealing_id}
     assert early.log_in(alice, code)[0] == PAM_AUTH_ERR
     assert early.log_in(alice, phone.hotp()) == (PAM_SUCCESS, "accepted")

@@ -8,9 +8,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from pam_softtoken.account import host_key, seal
 from pam_softtoken.account.host_key import HostKeys
@@ -264,8 +267,11 @@ class EtcdCluster:
 
 
 @contextlib.contextmanager
-def cluster_in(parent: Path, *, nodes: int = 3) -> Iterator[EtcdCluster]:
-    """Run a cluster for the length of a `with` block, and leave nothing behind."""
+def cluster_of(nodes: int) -> Iterator[EtcdCluster]:
+    """Run a cluster for the length of a `with` block, and leave nothing behind. Without root, skip the test."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: it makes users and PAM services")
+    parent = Path(tempfile.mkdtemp(prefix="softtoken-fleet-"))
     directory = parent / "etcd"
     directory.mkdir(mode=0o700)
     cluster = None
@@ -276,3 +282,4 @@ def cluster_in(parent: Path, *, nodes: int = 3) -> Iterator[EtcdCluster]:
         if cluster is not None:
             cluster.close()
         shutil.rmtree(directory)
+        parent.rmdir()
