@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from typing import NoReturn
 
 FEW = 8
@@ -25,14 +25,14 @@ SPARE = 64
 """How many descriptors are left for other things, where the limit of descriptors is lower than in the unit."""
 A_WHILE_S = 1.0
 """One process closes all connections that wait. Usually it ends long before this time."""
-SOL_SOCKET, SO_PASSRIGHTS = 1, 83
+SO_PASSRIGHTS = 83
 """Whether descriptors can be sent to a socket. Since Linux 6.16. Source: asm-generic/socket.h."""
 
 
 def take_no_descriptors(listener: socket.socket) -> None:
     """Refuse descriptors of programs that connect from now on. Older kernels cannot; the rest here is for those."""
     try:
-        listener.setsockopt(SOL_SOCKET, SO_PASSRIGHTS, 0)
+        listener.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
     except OSError:
         pass
 

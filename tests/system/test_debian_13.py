@@ -28,12 +28,13 @@ FILES = (
     "pam/test_bad_answer",
     "pam/test_names",
     "pam/test_items",
+    "cli/test_list",
     "cli/test_usage",
     "system/test_signed_sudo",
 )
-"""Tests of these files were seen to pass there with Debian's own pytest. None logs in with a read-only home: where a
-machine or container has just started, codes from before that do not count.
-"""
+"""Tests of these files were seen to pass there with Debian's own pytest."""
+NOT_AT_ONCE = "tests/cli/test_list.py::test_list__works_in_a_read_only_home"
+"""It logs in with a read-only home. Where a machine or container has just started, codes from before do not count."""
 SAMPLE = 2
 
 
@@ -112,7 +113,9 @@ def test_debian_13__sample_of_the_tests_passes(debian_13: FreshDebian) -> None:
     debian_13.install(*TOOLS, "python3-pamela", "python3-rich", "python3-segno", "gcc", "libc6-dev", "libpam0g-dev")
     files = [f"tests/{name}.py" for name in sampling.source("Debian 13").sample(FILES, SAMPLE)]
     run_in_checkout(debian_13, "scripts/build")
-    shown = run_in_checkout(debian_13, "python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", *files)
+    shown = run_in_checkout(
+        debian_13, "python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, f"--deselect={NOT_AT_ONCE}"
+    )
     assert " passed" in shown
 
 
