@@ -32,6 +32,13 @@ def host(world: Path) -> Path:
     return program
 
 
+def fewest_allocations() -> int:
+    """Return what a login has more of. libpam 1.7 itself has fewer than libpam 1.5."""
+    command = ["dpkg-query", "--show", "--showformat=${Version}", "libpam0g"]
+    version = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return 8 if version >= "1.7" else 10
+
+
 def starve_host(host: Path, service: Service, user: Person, answers: list[str], *options: str) -> list[int]:
     """Fail each allocation, and return the PAM codes, or the signals as negative numbers."""
     command = [str(host), str(service.directory), service.name, user.name, ",".join(answers), "1", "1", *options]
@@ -39,7 +46,7 @@ def starve_host(host: Path, service: Service, user: Person, answers: list[str], 
     lines = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
     # All were tried but the last one, and a login has many allocations.
     assert [there for _, _, there in lines] == [1] * (len(lines) - 1) + [0]
-    assert len(lines) > 10
+    assert len(lines) > fewest_allocations()
     return [result for _, result, _ in lines]
 
 
