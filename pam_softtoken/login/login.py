@@ -158,7 +158,7 @@ class Login:
         marked = self.account is not None and _is_marked(self.account)
         attempt, accepted = self._judge_first_pass() or self._judge_answer()
         if self._config.forward_pass:
-            attempt.close()  # an application without root can take any time, and others may need the lock
+            attempt.close()  # an application without root can take any time, and other logins of the user need the lock
             self._pass_on(accepted.password)
         self._report(attempt, accepted, marked=marked)
 
@@ -166,7 +166,8 @@ class Login:
         try:
             application.set_password(self.pamh, password)
         except errors.ConversationFailed:
-            self._record.note(log.NOTICE, "the code was right and is used; the application took no password for others")
+            text = "the code was correct and cannot be used again, but the application did not store the password"
+            self._record.note(log.NOTICE, text)
             raise
 
     def close(self) -> None:
@@ -218,9 +219,12 @@ class Login:
         except (errors.Refused, errors.Unusable) as error:
             if config.use_first_pass:
                 raise
-            # It counts as a wrong answer, and what is asked next may get none: this may be the only line about a guess.
-            level = log.NOTICE if isinstance(error, errors.OTPMismatch) else log.DEBUG
-            self._record.note(level, f"the password of an earlier module: {type(error).__name__}")
+            if isinstance(error, errors.OTPMismatch):
+                # It counts as a wrong answer. If the application leaves the next question unanswered, no other line
+                # is about this guess.
+                self._record.note(log.NOTICE, "the password of an earlier module ended with a wrong code")
+            else:
+                self._record.note(log.DEBUG, f"the password of an earlier module: {type(error).__name__}")
             return None
 
     def _judge(self, question: Question) -> tuple[Attempt, Accepted]:
