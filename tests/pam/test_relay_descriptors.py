@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -225,3 +226,24 @@ def test_caller__cannot_keep_the_lock_with_a_right_code(
     with _program(host, alice, (SUPPORT / "raw_caller.py").read_text(), json.dumps(claims), code):
         accepted = host.root_asks(alice, phone.hotp()).result == PAM_SUCCESS
     assert accepted == (not is_broken)
+
+
+def test_listener__with_the_limit_of_an_older_unit_goes_on_after_an_upgrade(
+    make_old_host: Callable[..., RelayHost], make_person: Callable[[], Person], alice: Person
+) -> None:
+    """A process that replaces itself keeps the limit that the unit had at its start: 64 descriptors. So does one whose
+    administrator has set that. Files that are never closed take no more than half of them.
+    """
+    host = make_old_host((CLOSING, "FEW = 8", "FEW = 1"))
+    bob = make_person()
+    phone = host.enrol(bob, "--type=hotp")
+    assert host.listener is not None
+    assert host.ask(bob, bob, phone.hotp()).result == PAM_SUCCESS  # it has started
+    resource.prlimit(host.listener.pid, resource.RLIMIT_NOFILE, (64, 64))
+    program = host.installed.root / "scripts" / "softtoken-relay"
+    newer = program.with_suffix(".new")
+    shutil.copy2(program, newer)
+    newer.rename(program)
+    assert host.ask(bob, bob, phone.hotp(), around=("timeout", "30")).result == PAM_SUCCESS
+    with _hanging_files(host, alice, 50):
+        assert host.ask(bob, bob, phone.hotp(), around=("timeout", "30")).result == PAM_SUCCESS
