@@ -22,7 +22,10 @@ FEW = 8
 MANY = 3000
 """If as many connections wait, another process begins in any case. The unit allows more descriptors than that."""
 SPARE = 64
-"""How many descriptors are left for other things, where the limit of descriptors is lower than in the unit."""
+"""How many descriptors are left for other things, where the limit of descriptors is lower than in the unit. Half of a
+low limit is left: an administrator may have set one, and the unit of an older version has set 64 for a process that
+replaces itself after an upgrade.
+"""
 A_WHILE_S = 1.0
 """One process closes all connections that wait. Usually it ends long before this time."""
 SO_PASSRIGHTS = 83
@@ -44,7 +47,8 @@ class Closer:
         self._waiting: list[socket.socket] = []
         self._at_work: set[int] = set()
         self._began_s = 0.0
-        self._many = min(MANY, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._many = min(MANY, limit - min(SPARE, limit // 2)) if limit != resource.RLIM_INFINITY else MANY
 
     @property
     def is_done(self) -> bool:

@@ -28,9 +28,9 @@ PERSON_S = 120
 """How long all answers of a person may take together."""
 OURS_S = 10
 """How long the program may take for its first frame."""
-LONGEST_S = 120
-"""How long the rest may take: as long as any bridge waits. With less of the program's choice, a guess could be judged
-and this process end before it is in the log.
+LONGEST_S = PERSON_S + 120
+"""How long the rest may take: as long as any bridge waits, also if the program has used up `PERSON_S` before it passes
+on a password. With less, a guess could be judged and this process end before it is in the log.
 """
 _MOST_OF_SERVICE = 64
 IDENTIFIER = "softtoken-login"

@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 
 from pam_softtoken import errors
 from pam_softtoken.bridge import backend, closing, relay, wire
@@ -135,7 +136,9 @@ class Guests:
             connection.send(wire.encode_result(relay.Relayed.PAM_AUTH_ERR, 0, ""))
             self._write_seldom(why, caller, holder)
         except (OSError, RuntimeError):
-            pass  # no process, thread or memory is left: the connection is closed, which is a refusal
+            # No process, thread or memory is left. The end of the connection refuses. Closing it can take time.
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         self._closer.close(connection)
 
     def _start(self, connection: socket.socket) -> int:

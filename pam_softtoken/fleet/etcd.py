@@ -126,11 +126,12 @@ class Etcd:
         """Return the answer to any call that may be sent more than once.
 
         Raises:
-            AnswerTooLarge: each node has begun an answer that is too large. One node alone may only be broken.
+            AnswerTooLarge: most nodes have begun an answer that is too large. One alone may only be broken.
             EngineDown: no node answered in time.
         """
         problems: dict[str, str] = {}
-        tries = too_large = 0
+        too_large: set[int] = set()  # nodes; the others may be down meanwhile
+        tries = 0
         while True:
             in_round = tries % len(self._endpoints)
             if tries and not in_round:
@@ -153,10 +154,10 @@ class Etcd:
                 host, port = self._endpoints[self._next]
                 problems[f"{host}:{port}"] = _words_of(error)
                 self.close()
+                (too_large.add if isinstance(error, TooLarge) else too_large.discard)(self._next)
                 self._next = (self._next + 1) % len(self._endpoints)
                 tries += 1
-                too_large = too_large + 1 if isinstance(error, TooLarge) else 0
-                if too_large == len(self._endpoints):
+                if 2 * len(too_large) > len(self._endpoints):
                     raise AnswerTooLarge(problems[f"{host}:{port}"]) from None
 
     def close(self) -> None:

@@ -5,23 +5,33 @@ that do not count.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pam_softtoken.account import revocation, revoking
+from pam_softtoken.account.state import State
+from pam_softtoken.admin.fleet import overview, relief
 from pam_softtoken.admin.fleet.cluster import Cluster, KeepsChanging, Put
+from pam_softtoken.config import Config
 from pam_softtoken.fleet import local_record
 from pam_softtoken.fleet.engine import Entry, Swapped
 from pam_softtoken.fleet.etcd import Etcd
-from pam_softtoken.fleet.realm import STATE, TOKENS
+from pam_softtoken.fleet.realm import FLOOR, STATE, TOKENS
+from pam_softtoken.fleet.store import engine_of
+from pam_softtoken.program_errors import AdministrationFailed
+from pam_softtoken.ui.terminal import Terminal
 from tests.support import tools
 from tests.support.account import REALM, Person
 from tests.support.admin import Admin, refused, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
-from tests.support.etcd_cluster import EtcdCluster
+from tests.support.etcd_cluster import EtcdCluster, HastyOthers, free_port
 from tests.support.fleet_host import FleetHost
 from tests.support.installation import Installation
 from tests.support.pam_scene import NO_CODES, Pam, wrong_code
@@ -292,3 +302,65 @@ def test_change__ends_if_others_keep_changing_the_same(cluster: EtcdCluster) -> 
     with pytest.raises(KeepsChanging):
         cluster.cluster.change([key], decide)
     assert (cluster.read(key).value or b"").startswith(b"theirs")
+
+
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [
+        (STATE, relief.unlock),
+        (TOKENS, relief.revoke),
+        (FLOOR, lambda screen, own, _: overview.raise_floor(screen, own)),
+    ],
+    ids=["unlock", "revoke", "floor"],
+)
+def test_command__says_what_to_do_if_others_keep_changing_the_same(
+    cluster: EtcdCluster, kind: str, command: Callable[[Terminal, Cluster, str], None]
+) -> None:
+    """The nodes do answer, and this machine has the right. Each command has another hint if they do not."""
+    user = "" if kind == FLOOR else "alice"
+    own, key = cluster.realm, cluster.realm.key(kind, user)
+
+    def value() -> bytes:
+        if kind == STATE:
+            return own.sealed_state(user, State.new(), os.urandom(16), frozenset())
+        return own.seal(kind, user, b"0")
+
+    cluster.put(key, value())
+    others = HastyOthers(cluster, key, value)
+    with pytest.raises(AdministrationFailed) as caught:
+        command(Terminal("softtoken-admin", results=sys.stdout), others.cluster(), "alice")
+    assert "others keep changing the same" in caught.value.message
+    assert caught.value.hint == KeepsChanging.HINT
+
+
+def test_floor__that_another_administrator_raises_at_the_same_time_is_no_wrong_clock(cluster: EtcdCluster) -> None:
+    own, key, began = cluster.realm, cluster.realm.key(FLOOR), int(time.time())
+    cluster.put(key, own.sealed_floor(began))
+
+    def theirs() -> bytes:
+        while int(time.time()) <= began:  # theirs is a second later than ours would be
+            pass
+        return own.sealed_floor(int(time.time()))
+
+    others = HastyOthers(cluster, key, theirs, times=1)
+    overview.raise_floor(Terminal("softtoken-admin", results=sys.stdout), others.cluster())
+    assert own.open_floor(cluster.read(key).value or b"") > began
+    cluster.put(key, None)
+
+
+def test_much_that_a_host_has_written__is_listed_while_a_node_is_down(
+    cluster: EtcdCluster, member_keys: dict[str, Path]
+) -> None:
+    """One of three places has no node, and two have the same one."""
+    cluster.empty()
+    start, port = cluster.realm.prefix(STATE).encode(), cluster.nodes[0].port
+    for number in range(80):
+        cluster.make_as(member_keys["web"], start + b"%d" % number, b"x" * 59_000)
+    address = f"etcd://127.0.0.1:{port},localhost:{port},127.0.0.1:{free_port()}/{REALM}"
+    engine, _ = engine_of(Config(fleet=address, fleet_keys=str(cluster.root_keys)))
+    assert isinstance(engine, Etcd)
+    try:
+        assert len(Cluster(engine, cluster.realm).listed(STATE)) == 80
+    finally:
+        engine.close()
+        cluster.empty()

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from pam_softtoken.account.state import State
+from pam_softtoken.admin.fleet import backup
+from pam_softtoken.admin.fleet.cluster import KeepsChanging
 from pam_softtoken.fleet import local_record
 from pam_softtoken.fleet.realm import FLOOR, STATE, TOKENS
+from pam_softtoken.program_errors import AdministrationFailed
+from pam_softtoken.ui.terminal import Terminal
 from tests.support import tools
 from tests.support.account import REALM, Person
 from tests.support.admin import refused, succeeded
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Service
-from tests.support.etcd_cluster import EtcdCluster
+from tests.support.etcd_cluster import EtcdCluster, HastyOthers
 from tests.support.fleet_host import FleetHost
 from tests.support.pam_scene import NO_CODES
 
@@ -155,3 +162,22 @@ def _administrators_keys(cluster: EtcdCluster) -> Path:
     (cluster.root_keys / "address").write_text(cluster.address + "\n")
     (cluster.root_keys / "address").chmod(0o600)
     return cluster.root_keys
+
+
+def test_restore__brings_back_the_others_if_a_host_keeps_changing_one(cluster: EtcdCluster, outside: Path) -> None:
+    screen, own, file = Terminal("softtoken-admin", results=sys.stdout), cluster.realm, outside / "backup"
+    cluster.empty()
+
+    def state_of(user: str) -> bytes:
+        return own.sealed_state(user, State.new(), os.urandom(16), frozenset())
+
+    for user in ("aaron", "zoe"):
+        cluster.put(own.key(STATE, user), state_of(user))
+    backup.export(screen, cluster.cluster, str(file))
+    cluster.empty()
+    others = HastyOthers(cluster, own.key(STATE, "aaron"), lambda: state_of("aaron"))
+    with pytest.raises(AdministrationFailed) as caught:
+        backup.restore(screen, others.cluster(), str(file), replaces=True)
+    assert caught.value.message == "not restored, because others keep changing them: aaron"
+    assert caught.value.hint == KeepsChanging.HINT
+    assert cluster.state_of("zoe") is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import pytest
 
 from pam_softtoken.account import places
 from tests.support.account import Person
-from tests.support.client import PAM_SUCCESS
+from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS
 from tests.support.installation import Installation
 from tests.support.pam_scene import wrong_code
 from tests.support.relay import RelayHost, broken_copy, identity_of, keep_answered, stopped
@@ -225,3 +226,38 @@ def test_caller__cannot_keep_the_lock_with_a_right_code(
     with _program(host, alice, (SUPPORT / "raw_caller.py").read_text(), json.dumps(claims), code):
         accepted = host.root_asks(alice, phone.hotp()).result == PAM_SUCCESS
     assert accepted == (not is_broken)
+
+
+def test_listener__with_the_limit_of_an_older_unit_goes_on_after_an_upgrade(
+    make_old_host: Callable[..., RelayHost], make_person: Callable[[], Person], alice: Person
+) -> None:
+    """A process that replaces itself keeps the limit that the unit had at its start: 64 descriptors. So does one whose
+    administrator has set that. Files that are never closed take no more than half of them.
+    """
+    host = make_old_host((CLOSING, "FEW = 8", "FEW = 1"))
+    bob = make_person()
+    phone = host.enrol(bob, "--type=hotp")
+    assert host.listener is not None
+    assert host.ask(bob, bob, phone.hotp()).result == PAM_SUCCESS  # it has started
+    resource.prlimit(host.listener.pid, resource.RLIMIT_NOFILE, (64, 64))
+    program = host.installed.root / "scripts" / "softtoken-relay"
+    newer = program.with_suffix(".new")
+    shutil.copy2(program, newer)
+    newer.rename(program)
+    assert host.ask(bob, bob, phone.hotp(), around=("timeout", "30")).result == PAM_SUCCESS
+    with _hanging_files(host, alice, 50):
+        assert host.ask(bob, bob, phone.hotp(), around=("timeout", "30")).result == PAM_SUCCESS
+
+
+def test_caller__for_whom_no_process_can_be_started_is_refused_while_files_are_never_closed(
+    make_old_host: Callable[..., RelayHost], make_person: Callable[[], Person], alice: Person
+) -> None:
+    """Here none can be started for the ninth caller. The bridge would wait for its `timeout`, which is longer here than
+    that of its program.
+    """
+    fails = "if len(self._users) == 8:\n                raise OSError\n            pid = os.posix_spawn("
+    host = make_old_host((CLOSING, "FEW = 8", "FEW = 1"), (LISTENER, "pid = os.posix_spawn(", fails))
+    bob = make_person()
+    host.set_line("timeout=120")
+    with _hanging_files(host, alice, 2):
+        assert host.ask(bob, bob, "123456", around=("timeout", "30")).result == PAM_AUTH_ERR

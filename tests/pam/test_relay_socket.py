@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shutil
 import signal
 import socket
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from pam_softtoken import option_table
 from pam_softtoken.account import places
+from pam_softtoken.bridge import relay
 from pam_softtoken.bridge.wire import encode_result
 from tests.support.account import Person, Phone
 from tests.support.client import PAM_AUTH_ERR, PAM_SUCCESS, Outcome
@@ -289,6 +292,35 @@ def test_caller__cannot_hurry_the_service_past_its_log(
     host.lie(alice, alice, guess, arguments=["timeout=1"])
     assert host.served[-1].wait(60) == (-signal.SIGALRM if is_broken else 0)
     assert host.log.reasons() == ([] if is_broken else ["mismatch"])
+
+
+@pytest.mark.parametrize("is_broken", [False, True], ids=["ours", "broken"])
+def test_caller__cannot_use_up_the_time_that_its_guess_takes(
+    make_relay_host: Callable[..., RelayHost], installed: Installation, alice: Person, outside: Path, is_broken: bool
+) -> None:
+    """A guess as the password of an earlier module comes late, and its refusal takes longer than what is left then.
+
+    In the broken copy that password comes after 2 of 4 seconds, and the refusal takes 3.
+    """
+    copy = broken_copy(installed, outside / "copy", "login/refusal_time.py", "STEP_S = 0.1", "STEP_S = 3.0")
+    if is_broken:
+        source = copy.package / "bridge" / "relay.py"
+        text = source.read_text().replace("PERSON_S = 120", "PERSON_S = 4")
+        source.write_text(re.sub(r"^LONGEST_S = .*$", "LONGEST_S = PERSON_S", text, flags=re.MULTILINE))
+    host = make_relay_host(copy)
+    guess = keep_answered(wrong_code(host.enrol(alice)))
+    host.lie(alice, alice, arguments=["use_first_pass"], password=guess, password_after_s=2)
+    assert host.served[-1].wait(60) == (-signal.SIGALRM if is_broken else 0)
+    assert host.log.reasons() == ([] if is_broken else ["mismatch"])
+
+
+def test_service__has_time_for_a_verdict_after_all_the_time_of_a_person() -> None:
+    """A verdict may take as long as the largest `timeout`."""
+    timeout = next(each for each in option_table.OPTIONS if each.name == "timeout")
+    left_s = relay.LONGEST_S - relay.PERSON_S
+    assert timeout.check(str(left_s)) == left_s
+    with pytest.raises(ValueError, match=f"1 to {left_s}"):
+        timeout.check(str(left_s + 1))
 
 
 @pytest.mark.parametrize("frame", [b"\1", b"\2S", b"\1S", b"\1S\0\0", b"\1A=123456", b"x" * 8192], ids=repr)

@@ -8,9 +8,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from pam_softtoken.admin.fleet import authority
 from pam_softtoken.admin.fleet.cluster import ADMINISTRATOR, Cluster
 from pam_softtoken.config import Config
 from pam_softtoken.fleet import etcd_messages, key_files
-from pam_softtoken.fleet.engine import EngineDown, Entry
+from pam_softtoken.fleet.engine import EngineDown, Entry, Swapped
 from pam_softtoken.fleet.etcd import TRANSACTION, Etcd
 from pam_softtoken.fleet.realm import FLOOR, STATE, TOKENS, Realm
 from pam_softtoken.fleet.store import engine_of
@@ -264,6 +265,43 @@ class EtcdCluster:
             else:
                 engine.close()
                 return
+
+
+class HastyOthers:
+    """Others, such as a host that was broken into, who change a key just before each of our own changes of it.
+
+    Args:
+        cluster: has the key.
+        key: which one.
+        value: returns what they write.
+        times: how often they do so.
+    """
+
+    def __init__(self, cluster: EtcdCluster, key: str, value: Callable[[], bytes], *, times: int = sys.maxsize) -> None:
+        self._own, self._key, self._value, self._left = cluster, key, value, times
+
+    def cluster(self) -> Cluster:
+        """Return the cluster as its administrator sees it meanwhile."""
+        others = self
+
+        class Late(Etcd):
+            __slots__ = ()
+
+            def swap(
+                self, expected: dict[str, int], put: dict[str, bytes | None], read: list[str], *, deadline_s: float
+            ) -> Swapped:
+                others.come_first(put)
+                return super().swap(expected, put, read, deadline_s=deadline_s)
+
+        engine = self._own.engine()
+        engine.__class__ = Late
+        return Cluster(engine, self._own.realm)
+
+    def come_first(self, put: dict[str, bytes | None]) -> None:
+        """Change the key, if it is one of those."""
+        if self._key in put and self._left:
+            self._left -= 1
+            self._own.put(self._key, self._value())
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 import sys
+import time
 from typing import Any
 
 NAMES = (
@@ -91,6 +92,7 @@ def main() -> None:
                 return
             service.send(answer)
         else:
+            time.sleep(claims.get("password_after_s", 0))
             service.send(b"\1A=" + claims["password"].encode() if "password" in claims else b"\1A-")
     print(json.dumps({"frames": "".join(frames), "result": None}))
 

@@ -12,7 +12,7 @@ from pam_softtoken.account import replace, token_file, user_path
 from pam_softtoken.account.state import State
 from pam_softtoken.admin.common import deed
 from pam_softtoken.admin.fleet import overview
-from pam_softtoken.admin.fleet.cluster import Cluster, Put, place_of
+from pam_softtoken.admin.fleet.cluster import Cluster, KeepsChanging, Put, place_of
 from pam_softtoken.errors import BadTokenFile, DamagedState, PathError
 from pam_softtoken.fleet.engine import EngineDown, Entry
 from pam_softtoken.fleet.realm import NONCE_BYTES, STATE, TOKENS, Realm
@@ -86,19 +86,23 @@ def restore(screen: terminal.Terminal, cluster: Cluster, path: str, *, replaces:
     overview.raise_floor(screen, cluster)
     users = sorted({user for _, user in values if user})
     left: list[str] = []
+    busy: list[str] = []
     try:
         with progress.shown(len(users), "restoring") as advance:
             for user in users:
                 terminal.checkpoint()
-                if user not in broken and not _write(cluster, user, values, replaces=replaces):
-                    left.append(user)
+                try:
+                    if user not in broken and not _write(cluster, user, values, replaces=replaces):
+                        left.append(user)
+                except KeepsChanging:
+                    busy.append(user)
                 advance()
     except EngineDown as error:
         raise AdministrationFailed(
             f"not all users are restored: {error}", hint="run the same command again when the nodes answer"
         ) from None
     deed.record("fleet-restore", "all", realm=cluster.realm.name)
-    screen.tell(f"{len(users) - len(left) - len(broken)} of {len(users)} users are restored.")
+    screen.tell(f"{len(users) - len(left) - len(busy) - len(broken)} of {len(users)} users are restored.")
     if left:
         names = ", ".join(terminal.visible(user) for user in left)
         screen.tell(f"The realm knows these already, and they are as they were: {names}. --force restores them, too.")
@@ -106,13 +110,24 @@ def restore(screen: terminal.Terminal, cluster: Cluster, path: str, *, replaces:
         "softtoken-admin fleet floor now was part of this. If a host has reached the nodes meanwhile with an older "
         "backup in them, run it again."
     )
+    _require_all(sorted(broken), busy)
+
+
+def _require_all(broken: list[str], busy: list[str]) -> None:
+    """Check that everybody is restored. A host that was broken into can write a state that nobody opens, or keep
+    changing one. The others come back all the same.
+    """
+    failures: list[tuple[str, str]] = []
     if broken:
-        # A host that was broken into can write a state that nobody opens. The others come back all the same.
-        names = ", ".join(terminal.visible(user) for user in sorted(broken))
-        raise AdministrationFailed(
-            f"not restored, because nobody can open what the backup has of them: {names}",
-            hint="softtoken-enroll --user USER enrols anew those that there are",
-        )
+        names = ", ".join(map(terminal.visible, broken))
+        what = f"not restored, because nobody can open what the backup has of them: {names}"
+        failures.append((what, "softtoken-enroll --user USER enrols anew those that there are"))
+    if busy:
+        what = f"not restored, because others keep changing them: {', '.join(map(terminal.visible, busy))}"
+        failures.append((what, KeepsChanging.HINT))
+    if failures:
+        whats, hints = zip(*failures, strict=True)
+        raise AdministrationFailed("; ".join(whats), hint="; ".join(hints))
 
 
 def _now() -> str:

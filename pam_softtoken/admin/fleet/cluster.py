@@ -36,6 +36,13 @@ _AUTH = "/etcdserverpb.Auth/"
 class KeepsChanging(EngineDown):
     """Others change the same keys again and again. A host that was broken into can do that."""
 
+    HINT = "run the same command again; if that does not help, a host does it on purpose, see softtoken-fleet(7)"
+
+
+def hint_after(error: EngineDown, otherwise: str) -> str:
+    """Return what helps after an error of the cluster. `otherwise` is for one that has given no answer."""
+    return error.HINT if isinstance(error, KeepsChanging) else otherwise
+
 
 def can_be_host(name: str) -> bool:
     """Check whether a name can be that of a host of a realm. etcd can have others: its administrator makes them."""

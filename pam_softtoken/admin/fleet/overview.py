@@ -6,7 +6,7 @@ import collections
 import time
 
 from pam_softtoken.admin.common import deed
-from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster, Put, key_id_in
+from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster, Put, hint_after, key_id_in
 from pam_softtoken.errors import DamagedState
 from pam_softtoken.fleet.engine import EngineDown, Entry
 from pam_softtoken.fleet.realm import FLOOR, STATE, TOKENS
@@ -48,10 +48,10 @@ def raise_floor(screen: terminal.Terminal, cluster: Cluster) -> None:
     Raises:
         AdministrationFailed: it is not written.
     """
-    key, now = cluster.realm.key(FLOOR), int(time.time())
+    key = cluster.realm.key(FLOOR)
 
     def raised(present: list[Entry]) -> Put:
-        value = present[0].value
+        value, now = present[0].value, int(time.time())  # another administrator may have raised it a moment ago
         if value is not None and cluster.realm.open_floor(value) > now:
             raise AdministrationFailed(
                 "the floor is later than now: this clock, or an earlier one, is wrong", hint="date shows this clock"
@@ -61,7 +61,8 @@ def raise_floor(screen: terminal.Terminal, cluster: Cluster) -> None:
     try:
         cluster.change([key], raised)
     except EngineDown as error:
-        raise AdministrationFailed(str(error), hint="only the administrator's machine can write the floor") from None
+        hint = hint_after(error, "only the administrator's machine can write the floor")
+        raise AdministrationFailed(str(error), hint=hint) from None
     except DamagedState as error:
         raise AdministrationFailed(str(error), hint="look for the reason before you delete the key") from None
     deed.record("fleet-floor", "all", realm=cluster.realm.name)

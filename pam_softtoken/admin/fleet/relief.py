@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from pam_softtoken.account.state import State
 from pam_softtoken.admin.common import deed
-from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster, Put
+from pam_softtoken.admin.fleet.cluster import CALL_S, Cluster, Put, hint_after
 from pam_softtoken.errors import DamagedState
 from pam_softtoken.fleet.engine import EngineDown, Entry
 from pam_softtoken.fleet.realm import NONCE_BYTES, STATE, TOKENS
@@ -42,7 +42,7 @@ def revoke(screen: terminal.Terminal, cluster: Cluster, user: str, *, forced: bo
     except EngineDown as error:
         raise AdministrationFailed(
             f"{user} is not revoked: {error}",
-            hint="only a host that joined with --enrol, or the administrator's machine, can revoke",
+            hint=hint_after(error, "only a host that joined with --enrol, or the administrator's machine, can revoke"),
         ) from None
     deed.record("fleet-revoke", user, realm=cluster.realm.name)
     screen.tell(
@@ -88,6 +88,7 @@ def _change_state(cluster: Cluster, user: str, change: Callable[[State], State])
     try:
         cluster.change([key], changed)
     except EngineDown as error:
-        raise AdministrationFailed(str(error), hint="run the same command again when the nodes answer") from None
+        hint = hint_after(error, "run the same command again when the nodes answer")
+        raise AdministrationFailed(str(error), hint=hint) from None
     except DamagedState as error:
         raise AdministrationFailed(str(error), hint="softtoken-fleet(7) says what a broken seal can mean") from None

@@ -37,8 +37,7 @@ class Resealed:
         if self.busy:
             raise AdministrationFailed(
                 f"others keep changing these, and they are as they were: {named(self.busy)}",
-                hint="run the same command again; if that does not help, a host does it on purpose, see "
-                "softtoken-fleet(7)",
+                hint=KeepsChanging.HINT,
             )
 
 

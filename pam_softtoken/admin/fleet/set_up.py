@@ -9,7 +9,7 @@ from pam_softtoken.account import host_key, seal
 from pam_softtoken.account.host_key import HostKeys
 from pam_softtoken.admin.common import deed
 from pam_softtoken.admin.fleet import authority, custody
-from pam_softtoken.admin.fleet.cluster import ADMINISTRATOR, can_be_host
+from pam_softtoken.admin.fleet.cluster import ADMINISTRATOR, can_be_host, hint_after
 from pam_softtoken.admin.fleet.custody import Custody
 from pam_softtoken.fleet import key_files
 from pam_softtoken.fleet.engine import EngineDown
@@ -69,7 +69,8 @@ def join(screen: terminal.Terminal, host: str, directory: str, *, enrols: bool, 
     try:
         user = cluster.add_host(host, enrols=enrols)
     except EngineDown as error:
-        raise AdministrationFailed(str(error), hint="run the same command again when the nodes answer") from None
+        hint = hint_after(error, "run the same command again when the nodes answer")
+        raise AdministrationFailed(str(error), hint=hint) from None
     pair = authority.certify_member(own, user)
     target = output or f"{directory}/{custody.HOSTS}/{host}"
     for name, content in (

@@ -9,7 +9,7 @@ from pam_softtoken.account.editor import Editor
 from pam_softtoken.account.state import State, moved_onto
 from pam_softtoken.account.token_file import TokenFile
 from pam_softtoken.admin.common import bounded, deed, logins, person
-from pam_softtoken.admin.fleet.cluster import Cluster, Put
+from pam_softtoken.admin.fleet.cluster import Cluster, Put, hint_after
 from pam_softtoken.config import Config
 from pam_softtoken.errors import DamagedState, NotEnrolled, PathError
 from pam_softtoken.fleet.engine import EngineDown, Entry
@@ -105,9 +105,8 @@ def _write(cluster: Cluster, name: str, content: TokenFile, state: State | None,
     try:
         cluster.change(keys, taken_over)
     except EngineDown as error:
-        raise AdministrationFailed(
-            str(error), hint="only a host that joined with --enrol, or the administrator's machine, can write tokens"
-        ) from None
+        hint = "only a host that joined with --enrol, or the administrator's machine, can write tokens"
+        raise AdministrationFailed(str(error), hint=hint_after(error, hint)) from None
     except DamagedState as error:
         raise AdministrationFailed(str(error), hint="softtoken-fleet(7) says what a broken seal can mean") from None
 
